@@ -1,0 +1,2 @@
+//! The `oh` command.
+fn main() {}

@@ -1,0 +1,90 @@
+//! The one error of this crate: what could not be read, built or accepted, and where.
+
+use std::fmt;
+
+/// Shorthand for a result with this crate's [`Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What was wrong, in one word that a program can branch on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// The bytes are not the JSON that was expected.
+    Decode,
+    /// A value could not be turned into the JSON of the wire.
+    Encode,
+    /// A value the caller gave breaks a rule of the server; nothing was sent.
+    Invalid,
+}
+
+/// Why something could not be decoded, encoded or accepted.
+///
+/// Carries no payload text: a body may hold secrets, so messages name fields and positions only.
+pub struct Error {
+    kind: ErrorKind,
+    context: Box<str>,
+    source: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+impl Error {
+    /// A body that does not decode: `context` says what was being read.
+    pub fn decode(
+        context: impl Into<String>,
+        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Self {
+        Self::new(ErrorKind::Decode, context, Some(source.into()))
+    }
+
+    /// A value that does not encode: `context` says which.
+    pub fn encode(
+        context: impl Into<String>,
+        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Self {
+        Self::new(ErrorKind::Encode, context, Some(source.into()))
+    }
+
+    /// Input that breaks a rule: `context` says which rule and what to do.
+    pub fn invalid(context: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Invalid, context, None)
+    }
+
+    pub(crate) fn new(
+        kind: ErrorKind,
+        context: impl Into<String>,
+        source: Option<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Self {
+        Self { kind, context: context.into().into_boxed_str(), source }
+    }
+
+    /// What kind of failure this is.
+    pub fn kind(&self) -> ErrorKind {
+        self.kind
+    }
+
+    /// What was being done, without the values involved.
+    pub fn context(&self) -> &str {
+        &self.context
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.context)
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Error")
+            .field("kind", &self.kind)
+            .field("context", &self.context)
+            .field("source", &self.source)
+            .finish()
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.source.as_deref().map(|source| source as _)
+    }
+}

@@ -1,2 +1,49 @@
-//! Project tasks.
-fn main() {}
+//! Project tasks, run as `cargo xtask <verb>`. Each verb is one module; none holds product logic.
+
+mod cargo;
+mod ci;
+mod demo;
+mod test;
+mod tidy;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// What every verb returns: nothing, or a message for the person at the terminal.
+type Result<T = ()> = std::result::Result<T, String>;
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Tasks of the openhands workspace")]
+struct Arguments {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Run the main job on a real agent server: the README's first command.
+    Demo,
+    /// Run every test, end to end on the real server included: the README's second command.
+    Test(test::Options),
+    /// Check the rules that compilers do not: layers, file sizes, module docs.
+    Tidy,
+    /// Everything the gate runs: fmt, clippy, rustdoc, tidy, deny, each crate and feature, tests.
+    Ci(ci::Options),
+}
+
+fn main() -> ExitCode {
+    let outcome = match Arguments::parse().verb {
+        Verb::Demo => demo::run(),
+        Verb::Test(options) => test::run(&options),
+        Verb::Tidy => tidy::run(),
+        Verb::Ci(options) => ci::run(&options),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            cargo::say(&format!("xtask: {message}"));
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -56,7 +56,11 @@ pub struct Operation {
 impl Operation {
     /// Names an operation.
     pub const fn new(method: Method, route: &'static str, repeat: Repeat) -> Self {
-        Self { method, route, repeat }
+        Self {
+            method,
+            route,
+            repeat,
+        }
     }
 }
 
@@ -89,7 +93,12 @@ pub struct Request {
 impl Request {
     /// A request without a body.
     pub fn new(method: Method, target: impl Into<String>) -> Self {
-        Self { method, target: target.into(), headers: HeaderMap::new(), body: None }
+        Self {
+            method,
+            target: target.into(),
+            headers: HeaderMap::new(),
+            body: None,
+        }
     }
 
     /// Gives the request a JSON body.
@@ -136,7 +145,11 @@ pub struct Answer {
 impl Answer {
     /// Puts an answer together.
     pub fn new(status: StatusCode, headers: HeaderMap, body: Bytes) -> Self {
-        Self { status, headers, body }
+        Self {
+            status,
+            headers,
+            body,
+        }
     }
 
     /// Reads the body as JSON; `what` names it in the error.

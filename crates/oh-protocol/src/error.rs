@@ -53,7 +53,11 @@ impl Error {
         context: impl Into<String>,
         source: Option<Box<dyn std::error::Error + Send + Sync>>,
     ) -> Self {
-        Self { kind, context: context.into().into_boxed_str(), source }
+        Self {
+            kind,
+            context: context.into().into_boxed_str(),
+            source,
+        }
     }
 
     /// What kind of failure this is.

@@ -106,17 +106,24 @@ impl SessionFrame {
         let wire: Wire<'_> =
             serde_json::from_slice(&raw).map_err(|error| Error::decode("session frame", error))?;
         let missing = |field: &str| {
-            Error::decode("session frame", format!("a `{}` frame without `{field}`", wire.r#type))
+            Error::decode(
+                "session frame",
+                format!("a `{}` frame without `{field}`", wire.r#type),
+            )
         };
         let event = || -> Result<Event> {
             let event = wire.event.ok_or_else(|| missing("event"))?;
             Event::from_json(raw.slice_ref(event.get().as_bytes()))
         };
         Ok(match &*wire.r#type {
-            "sync" => Self::Sync { from_seq: wire.from_seq, through_seq: wire.through_seq },
-            "durable" => {
-                Self::Durable { seq: wire.seq.ok_or_else(|| missing("seq"))?, event: event()? }
-            }
+            "sync" => Self::Sync {
+                from_seq: wire.from_seq,
+                through_seq: wire.through_seq,
+            },
+            "durable" => Self::Durable {
+                seq: wire.seq.ok_or_else(|| missing("seq"))?,
+                event: event()?,
+            },
             "transient" => Self::Transient { event: event()? },
             "item_started" => Self::ItemStarted {
                 item_id: wire.item_id.ok_or_else(|| missing("item_id"))?,
@@ -139,7 +146,10 @@ impl SessionFrame {
                 code: wire.code.unwrap_or_default(),
                 detail: wire.detail.unwrap_or_default(),
             },
-            _ => Self::Unknown { frame_type: wire.r#type, raw },
+            _ => Self::Unknown {
+                frame_type: wire.r#type,
+                raw,
+            },
         })
     }
 }

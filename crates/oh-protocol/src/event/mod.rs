@@ -56,8 +56,7 @@ impl Event {
     /// When the bytes are not a JSON object with a `kind` and an `id`.
     pub fn from_json(raw: impl Into<Bytes>) -> Result<Self> {
         let raw = raw.into();
-        let header =
-            serde_json::from_slice(&raw).map_err(|error| Error::decode("event", error))?;
+        let header = serde_json::from_slice(&raw).map_err(|error| Error::decode("event", error))?;
         Ok(Self(Arc::new(Inner { raw, header })))
     }
 

@@ -1,0 +1,80 @@
+//! Runs cargo and other programs of the toolchain, saying what is run.
+
+use std::{
+    env,
+    io::{self, Write},
+    path::{Path, PathBuf},
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use crate::Result;
+
+/// The workspace's root directory.
+pub(crate) fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .unwrap_or(Path::new("."))
+}
+
+/// A cargo command in the workspace's root, with the cargo that runs this task.
+pub(crate) fn cargo(arguments: &[&str]) -> Command {
+    let program = env::var_os("CARGO").map_or_else(|| PathBuf::from("cargo"), PathBuf::from);
+    let mut command = Command::new(program);
+    command.args(arguments).current_dir(root());
+    command
+}
+
+/// Runs a command to its end, showing it first.
+pub(crate) fn run(mut command: Command) -> Result<Duration> {
+    let line = show(&command);
+    say(&format!("$ {line}"));
+    let begun = Instant::now();
+    let status = command
+        .status()
+        .map_err(|error| format!("cannot run `{line}`: {error}"))?;
+    if status.success() {
+        Ok(begun.elapsed())
+    } else {
+        Err(format!("`{line}` failed: {status}"))
+    }
+}
+
+/// Whether cargo knows a subcommand (`nextest`, `deny`).
+pub(crate) fn has_subcommand(name: &str) -> bool {
+    cargo(&[name, "--version"])
+        .output()
+        .is_ok_and(|output| output.status.success())
+}
+
+/// Installs a cargo subcommand where it is missing.
+pub(crate) fn ensure_subcommand(name: &str, package: &str, version: &str) -> Result {
+    if has_subcommand(name) {
+        return Ok(());
+    }
+    run(cargo(&[
+        "install",
+        "--locked",
+        package,
+        "--version",
+        version,
+    ]))
+    .map(drop)
+}
+
+/// One line to the terminal. Progress goes to stderr, so that output can be piped.
+pub(crate) fn say(line: &str) {
+    // A closed terminal is no reason to fail a task.
+    let _ = writeln!(io::stderr().lock(), "{line}");
+}
+
+fn show(command: &Command) -> String {
+    let program = Path::new(command.get_program())
+        .file_name()
+        .unwrap_or(command.get_program());
+    std::iter::once(program)
+        .chain(command.get_args())
+        .map(|part| part.to_string_lossy().into_owned())
+        .collect::<Vec<_>>()
+        .join(" ")
+}

@@ -1,0 +1,95 @@
+//! `cargo xtask ci`: every gate, in the order in which they fail fastest.
+
+use std::process::Command;
+
+use cargo_metadata::MetadataCommand;
+use clap::Args;
+
+use crate::{Result, cargo, test, tidy};
+
+const DENY: &str = "0.20.2";
+
+#[derive(Args)]
+pub(crate) struct Options {
+    /// Run the checks only; the tests are run by `cargo xtask test`.
+    #[arg(long)]
+    checks_only: bool,
+}
+
+/// Runs all gates and stops at the first that fails.
+pub(crate) fn run(options: &Options) -> Result {
+    cargo::run(cargo::cargo(&["fmt", "--all", "--check"]))?;
+    tidy::run()?;
+    for features in [&[][..], &["--no-default-features"], &["--all-features"]] {
+        let mut arguments = vec!["clippy", "--workspace", "--all-targets", "--quiet"];
+        arguments.extend(features);
+        arguments.extend(["--", "-D", "warnings"]);
+        cargo::run(cargo::cargo(&arguments))?;
+    }
+    each_crate_alone()?;
+    let mut doc = cargo::cargo(&[
+        "doc",
+        "--workspace",
+        "--all-features",
+        "--no-deps",
+        "--quiet",
+    ]);
+    doc.env("RUSTDOCFLAGS", "-D warnings");
+    cargo::run(doc)?;
+    deny()?;
+    if options.checks_only {
+        Ok(())
+    } else {
+        test::run(&test::Options::default())
+    }
+}
+
+/// Builds each published crate alone, bare, and with each of its features by itself: in a
+/// workspace build one crate's features hide what another forgot to ask for.
+fn each_crate_alone() -> Result {
+    let metadata = MetadataCommand::new()
+        .current_dir(cargo::root())
+        .no_deps()
+        .exec()
+        .map_err(|error| format!("cargo metadata: {error}"))?;
+    for package in metadata.workspace_packages() {
+        if package.publish.as_ref().is_some_and(Vec::is_empty) {
+            continue;
+        }
+        let check = |extra: &[&str]| -> Result {
+            let mut command = cargo::cargo(&["check", "--quiet", "--package", &package.name]);
+            command.args(extra);
+            cargo::run(command).map(drop)
+        };
+        check(&["--all-targets"])?;
+        check(&["--no-default-features"])?;
+        for feature in package
+            .features
+            .keys()
+            .filter(|feature| *feature != "default")
+        {
+            check(&["--no-default-features", "--features", feature])?;
+        }
+    }
+    Ok(())
+}
+
+/// Licences, sources and bans always; advisories where their database can be had.
+fn deny() -> Result {
+    cargo::ensure_subcommand("deny", "cargo-deny", DENY)?;
+    let deny = |check: &[&str]| -> Command {
+        let mut command =
+            cargo::cargo(&["deny", "--all-features", "--log-level", "error", "check"]);
+        command.args(check);
+        command
+    };
+    cargo::run(deny(&["licenses", "bans", "sources"]))?;
+    if cargo::cargo(&["deny", "fetch", "db"])
+        .output()
+        .is_ok_and(|output| output.status.success())
+    {
+        return cargo::run(deny(&["advisories"])).map(drop);
+    }
+    cargo::say("deny: the advisory database is out of reach from here; advisories NOT checked");
+    Ok(())
+}

@@ -1,0 +1,70 @@
+//! `cargo xtask test`: every test there is, the real server included.
+
+use std::time::Instant;
+
+use clap::Args;
+
+use crate::{Result, cargo};
+
+const NEXTEST: &str = "0.9.143";
+
+#[derive(Args, Default)]
+pub(crate) struct Options {
+    /// Leave the end-to-end tests out: nothing is provisioned, no server is started.
+    #[arg(long)]
+    no_e2e: bool,
+}
+
+/// Runs unit, scenario and integration tests, doctests, then the end-to-end tests.
+pub(crate) fn run(options: &Options) -> Result {
+    let begun = Instant::now();
+    cargo::ensure_subcommand("nextest", "cargo-nextest", NEXTEST)?;
+    let mut rows = Vec::new();
+
+    let mut step = |name: &'static str, arguments: &[&str]| -> Result {
+        let outcome = cargo::run(cargo::cargo(arguments));
+        rows.push((name, outcome.clone()));
+        outcome.map(drop)
+    };
+    let e2e = "package(openhands-tests)";
+    let without = format!("not {e2e}");
+    let result = step(
+        "unit, scenario, integration",
+        &[
+            "nextest",
+            "run",
+            "--workspace",
+            "--all-features",
+            "-E",
+            &without,
+        ],
+    )
+    .and_then(|()| {
+        step(
+            "doctests",
+            &["test", "--doc", "--workspace", "--all-features", "--quiet"],
+        )
+    })
+    .and_then(|()| {
+        if options.no_e2e {
+            return Ok(());
+        }
+        step(
+            "end to end, real server",
+            &["nextest", "run", "--package", "openhands-tests"],
+        )
+    });
+
+    cargo::say("\nsummary");
+    for (name, outcome) in &rows {
+        match outcome {
+            Ok(time) => cargo::say(&format!("  passed  {name} ({:.0} s)", time.as_secs_f64())),
+            Err(_) => cargo::say(&format!("  FAILED  {name}")),
+        }
+    }
+    if options.no_e2e {
+        cargo::say("  left out: end to end (--no-e2e)");
+    }
+    cargo::say(&format!("  total {:.0} s", begun.elapsed().as_secs_f64()));
+    result
+}

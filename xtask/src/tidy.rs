@@ -1,0 +1,214 @@
+//! `cargo xtask tidy`: the rules of the workspace that no compiler checks.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use cargo_metadata::{DependencyKind, MetadataCommand, Package};
+
+use crate::{Result, cargo};
+
+/// No file may be longer; most should be far shorter.
+const MAX_LINES: usize = 600;
+
+/// Which of our crates each of our crates may depend on outside its tests.
+const LAYERS: &[(&str, &[&str])] = &[
+    ("oh-protocol", &[]),
+    ("oh-transport", &["oh-protocol"]),
+    ("oh-process", &["oh-protocol", "oh-transport"]),
+    ("oh-workspace", &["oh-protocol", "oh-transport"]),
+    ("oh-conversation", &["oh-protocol", "oh-transport"]),
+    ("oh-hooks", &["oh-protocol"]),
+    ("oh-testkit", &["oh-protocol", "oh-transport"]),
+    (
+        "openhands",
+        &[
+            "oh-protocol",
+            "oh-transport",
+            "oh-process",
+            "oh-workspace",
+            "oh-conversation",
+            "oh-hooks",
+            "oh-testkit",
+        ],
+    ),
+    ("oh-cli", &["openhands"]),
+    ("xtask", &["oh-testkit"]),
+    ("openhands-examples", &["openhands"]),
+    ("openhands-tests", &["openhands"]),
+];
+
+/// Crates that may be named in one module of one crate only, so that they can be replaced.
+const CONFINED: &[(&str, &[(&str, &str)])] = &[
+    (
+        "hyper",
+        &[("oh-transport", "hyper"), ("oh-testkit", "http server")],
+    ),
+    (
+        "fastwebsockets",
+        &[
+            ("oh-transport", "fastwebsockets"),
+            ("oh-testkit", "socket server"),
+        ],
+    ),
+];
+
+/// Checks layers, file sizes, module docs and confined names; reports all breaches at once.
+pub(crate) fn run() -> Result {
+    let metadata = MetadataCommand::new()
+        .current_dir(cargo::root())
+        .no_deps()
+        .exec()
+        .map_err(|error| format!("cargo metadata: {error}"))?;
+    let packages: Vec<&Package> = metadata.workspace_packages();
+    let mut breaches = Vec::new();
+    layers(&packages, &mut breaches);
+    for package in &packages {
+        let Some(root) = package.manifest_path.parent() else {
+            continue;
+        };
+        let files = rust_files(root.as_std_path());
+        for file in &files {
+            source_file(file, &mut breaches);
+        }
+        confined(package, &files, &mut breaches);
+    }
+    if breaches.is_empty() {
+        cargo::say(&format!("tidy: {} crates keep the rules", packages.len()));
+        return Ok(());
+    }
+    Err(format!(
+        "tidy found {} breaches:\n  {}",
+        breaches.len(),
+        breaches.join("\n  ")
+    ))
+}
+
+fn layers(packages: &[&Package], breaches: &mut Vec<String>) {
+    let ours: Vec<&str> = packages
+        .iter()
+        .map(|package| package.name.as_str())
+        .collect();
+    let rules: BTreeMap<&str, &[&str]> = LAYERS.iter().copied().collect();
+    for package in packages {
+        // Complete programs under examples/ are users of the facade, whatever their names.
+        let allowed = match rules.get(package.name.as_str()) {
+            Some(allowed) => *allowed,
+            None if package.manifest_path.as_str().contains("/examples/") => &["openhands"],
+            None => {
+                breaches.push(format!("{}: has no place in the layers", package.name));
+                continue;
+            }
+        };
+        for dependency in &package.dependencies {
+            let name = dependency.name.as_str();
+            let counts = dependency.kind == DependencyKind::Normal && ours.contains(&name);
+            if counts && !allowed.contains(&name) {
+                breaches.push(format!("{} must not depend on {name}", package.name));
+            }
+        }
+    }
+}
+
+fn source_file(path: &Path, breaches: &mut Vec<String>) {
+    let shown = path.strip_prefix(cargo::root()).unwrap_or(path).display();
+    let Ok(text) = fs::read_to_string(path) else {
+        breaches.push(format!("{shown}: cannot be read as UTF-8"));
+        return;
+    };
+    let lines = text.lines().count();
+    if lines > MAX_LINES {
+        breaches.push(format!("{shown}: {lines} lines, at most {MAX_LINES}"));
+    }
+    let first = text
+        .lines()
+        .find(|line| !line.is_empty() && !line.starts_with("#!["));
+    if !first.is_some_and(|line| line.starts_with("//!")) {
+        breaches.push(format!(
+            "{shown}: does not begin by saying what it is (`//!`)"
+        ));
+    }
+}
+
+fn confined(package: &Package, files: &[PathBuf], breaches: &mut Vec<String>) {
+    for (name, places) in CONFINED {
+        let rust_name = format!("{}::", name.replace('-', "_"));
+        let users: Vec<String> = files
+            .iter()
+            .filter(|file| file.components().any(|part| part.as_os_str() == "src"))
+            .filter(|file| fs::read_to_string(file).is_ok_and(|text| mentions(&text, &rust_name)))
+            .map(|file| {
+                file.strip_prefix(cargo::root())
+                    .unwrap_or(file)
+                    .display()
+                    .to_string()
+            })
+            .collect();
+        let allowed = places
+            .iter()
+            .any(|(place, _)| *place == package.name.as_str());
+        if !allowed && !users.is_empty() {
+            breaches.push(format!(
+                "{} must not name {name}: {}",
+                package.name,
+                users.join(", ")
+            ));
+        } else if users.len() > 1 {
+            breaches.push(format!(
+                "{} names {name} in {} modules, one may: {}",
+                package.name,
+                users.len(),
+                users.join(", ")
+            ));
+        }
+    }
+}
+
+/// Whether code (not comments) names the crate. `hyper_util::` is not `spam::`.
+fn mentions(text: &str, name: &str) -> bool {
+    text.lines()
+        .map(str::trim_start)
+        .filter(|line| !line.starts_with("//"))
+        .any(|line| {
+            line.match_indices(name).any(|(at, _)| {
+                !line[..at].ends_with(|before: char| before.is_alphanumeric() || before == '_')
+            })
+        })
+}
+
+fn rust_files(directory: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    let Ok(entries) = fs::read_dir(directory) else {
+        return files;
+    };
+    for entry in entries.flatten() {
+        let path = entry.path();
+        let name = entry.file_name();
+        if path.is_dir() {
+            // A nested package is checked as itself.
+            if name != "target" && !path.join("Cargo.toml").exists() {
+                files.extend(rust_files(&path));
+            }
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            files.push(path);
+        }
+    }
+    files.sort();
+    files
+}
+
+#[cfg(test)]
+mod tests {
+    use super::mentions;
+
+    #[test]
+    fn a_crate_is_named_only_by_its_own_path() {
+        assert!(mentions("use spam::Request;", "spam::"));
+        assert!(mentions("let x: spam::Uri = y;", "spam::"));
+        assert!(!mentions("use crate::spam_util::x;", "spam::"));
+        assert!(!mentions("use my_spam::x;", "spam::"));
+        assert!(!mentions("// spam::Request is not named here", "spam::"));
+    }
+}

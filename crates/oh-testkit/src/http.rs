@@ -1,0 +1,167 @@
+//! An HTTP/1.1 server on a free loopback port; the only module that names hyper. It knows
+//! connections and bodies, not what is said over them.
+
+use std::{
+    convert::Infallible,
+    net::SocketAddr,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use http::{HeaderValue, StatusCode, header};
+use http_body_util::{BodyExt as _, Full, combinators::UnsyncBoxBody};
+use hyper::body::{Body as HttpBody, Frame, Incoming};
+use hyper_util::rt::TokioIo;
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::mpsc,
+    task::JoinSet,
+};
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::{Error, Result};
+
+/// What a handler answers with.
+pub(crate) type Body = UnsyncBoxBody<Bytes, Broken>;
+pub(crate) type Response = http::Response<Body>;
+/// A request whose body has not been read yet.
+pub(crate) type Request = http::Request<Incoming>;
+pub(crate) type Answering = Pin<Box<dyn Future<Output = Response> + Send>>;
+
+/// Ends a body, and with it the connection, before its announced end.
+#[derive(Debug)]
+pub(crate) struct Broken;
+
+impl std::fmt::Display for Broken {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("the script cut this answer")
+    }
+}
+
+impl std::error::Error for Broken {}
+
+/// Turns requests into answers. `Clone` per connection, so it is a handle.
+pub(crate) trait Handler: Clone + Send + Sync + 'static {
+    fn answer(&self, request: Request) -> Answering;
+}
+
+/// A running server. Dropping it closes the port and every connection.
+#[derive(Debug)]
+pub(crate) struct Listening {
+    address: SocketAddr,
+    _accepting: AbortOnDropHandle<()>,
+}
+
+impl Listening {
+    /// Opens a free port on 127.0.0.1 and serves it on the current runtime.
+    pub(crate) async fn start(handler: impl Handler) -> Result<Self> {
+        let listener = TcpListener::bind(("127.0.0.1", 0))
+            .await
+            .map_err(Error::bind)?;
+        let address = listener.local_addr().map_err(Error::bind)?;
+        let accepting = AbortOnDropHandle::new(tokio::spawn(accept(listener, handler)));
+        Ok(Self {
+            address,
+            _accepting: accepting,
+        })
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+async fn accept(listener: TcpListener, handler: impl Handler) {
+    // Dropped with this task, which ends every connection.
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => {
+                // A failed accept (too many files, a peer gone early) concerns that peer only.
+                let Ok((stream, _)) = accepted else {
+                    tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+                    continue;
+                };
+                connections.spawn(serve(stream, handler.clone()));
+            }
+            Some(_) = connections.join_next() => {}
+        }
+    }
+}
+
+async fn serve(stream: TcpStream, handler: impl Handler) {
+    let _ = stream.set_nodelay(true);
+    let service = hyper::service::service_fn(move |request| {
+        let handler = handler.clone();
+        async move { Ok::<_, Infallible>(handler.answer(request).await) }
+    });
+    // An error here is the peer's hanging up or a deliberate cut: neither is ours to report.
+    let _ = hyper::server::conn::http1::Builder::new()
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades()
+        .await;
+}
+
+/// Reads a request body whole; a body cut short reads as what came.
+pub(crate) async fn read_body(body: Incoming) -> Bytes {
+    match body.collect().await {
+        Ok(collected) => collected.to_bytes(),
+        Err(_) => Bytes::new(),
+    }
+}
+
+/// A whole body.
+pub(crate) fn full(bytes: impl Into<Bytes>) -> Body {
+    Full::new(bytes.into())
+        .map_err(|never| match never {})
+        .boxed_unsync()
+}
+
+/// An answer with a JSON body.
+pub(crate) fn json(status: StatusCode, body: &impl serde::Serialize) -> Response {
+    let mut response = http::Response::new(full(serde_json::to_vec(body).unwrap_or_default()));
+    *response.status_mut() = status;
+    response.headers_mut().insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/json"),
+    );
+    response
+}
+
+/// A body fed piece by piece; dropping the sender ends it, [`BodySender::cut`] breaks it.
+pub(crate) fn channel() -> (BodySender, Body) {
+    let (sender, receiver) = mpsc::channel(16);
+    (BodySender(sender), Pieces(receiver).boxed_unsync())
+}
+
+#[derive(Debug)]
+pub(crate) struct BodySender(mpsc::Sender<Result<Bytes, Broken>>);
+
+impl BodySender {
+    /// Hands one piece over; `false` once the peer has gone.
+    pub(crate) async fn send(&self, piece: impl Into<Bytes>) -> bool {
+        self.0.send(Ok(piece.into())).await.is_ok()
+    }
+
+    /// Ends the body without its end, which closes the connection.
+    pub(crate) async fn cut(self) {
+        let _ = self.0.send(Err(Broken)).await;
+    }
+}
+
+struct Pieces(mpsc::Receiver<Result<Bytes, Broken>>);
+
+impl HttpBody for Pieces {
+    type Data = Bytes;
+    type Error = Broken;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        self.0
+            .poll_recv(context)
+            .map(|piece| piece.map(|piece| piece.map(Frame::data)))
+    }
+}

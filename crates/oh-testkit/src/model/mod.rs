@@ -1,0 +1,349 @@
+//! A language model that follows a script: OpenAI's interface on the loopback. It knows how
+//! models are asked and answer, not what an agent server is.
+
+mod chat;
+mod player;
+mod request;
+mod responses;
+mod script;
+
+use std::{
+    fmt,
+    net::SocketAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use bytes::Bytes;
+use http::{HeaderValue, StatusCode, header};
+use serde_json::{Value, json};
+
+use self::player::{Player, Track};
+pub use self::{
+    request::ModelRequest,
+    script::{Script, Step},
+};
+use crate::{
+    Result,
+    http::{self as server, Answering, Handler, Listening, Request, Response},
+};
+
+/// A model that says what a [`Script`] says, over `/v1/chat/completions` and `/v1/responses`,
+/// plain and streaming, on a free port of 127.0.0.1.
+///
+/// Point an agent's LLM at [`base_url`](Self::base_url) with any key and a model name such as
+/// [`MODEL`](Self::MODEL). It runs on the runtime it was started on and stops when dropped.
+///
+/// A request that the script has no answer for gets HTTP 400 with the reason, and
+/// [`verify`](Self::verify) reports it.
+///
+/// ```
+/// # tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
+/// use oh_testkit::{Script, ScriptedModel};
+/// use serde_json::json;
+///
+/// let model = ScriptedModel::start(
+///     Script::new()
+///         .call("terminal", json!({"command": "date"}))
+///         .finish("It is late."),
+/// )
+/// .await?;
+/// // … give `model.base_url()` to the agent, and let it work …
+/// # let _ = model.base_url();
+/// assert!(model.verify().is_err(), "nobody asked for the two steps yet");
+/// # Ok::<(), Box<dyn std::error::Error>>(()) })?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct ScriptedModel {
+    listening: Listening,
+    player: Arc<Mutex<Player>>,
+}
+
+impl ScriptedModel {
+    /// A model name that LiteLLM, which the agent server uses, sends to a `base_url` as is.
+    pub const MODEL: &'static str = "openai/scripted";
+
+    /// The title that requests for a title get unless a track says otherwise.
+    pub const TITLE: &'static str = "📝 Scripted title";
+
+    /// Starts a model with one script. Requests for a conversation's title, which the agent
+    /// server makes at a moment of its own, do not use up its steps.
+    ///
+    /// # Errors
+    ///
+    /// When no port can be opened.
+    pub async fn start(script: Script) -> Result<Self> {
+        Self::builder().script(script).start().await
+    }
+
+    /// A model with several scripts.
+    pub fn builder() -> ScriptedModelBuilder {
+        ScriptedModelBuilder::default()
+    }
+
+    /// Where clients find it: `http://127.0.0.1:PORT/v1`.
+    pub fn base_url(&self) -> String {
+        format!("http://{}/v1", self.listening.address())
+    }
+
+    /// Its address.
+    pub fn address(&self) -> SocketAddr {
+        self.listening.address()
+    }
+
+    /// What an agent's `llm` field should say to use this model.
+    pub fn llm(&self) -> Value {
+        json!({"model": Self::MODEL, "base_url": self.base_url(), "api_key": "scripted"})
+    }
+
+    /// Everything it was asked, oldest first.
+    pub fn requests(&self) -> Vec<ModelRequest> {
+        lock(&self.player).requests()
+    }
+
+    /// Whether the client and the script agreed so far: no request without a step, no failed
+    /// check, no step left over before a `forever`.
+    ///
+    /// # Errors
+    ///
+    /// When they did not, with all that went wrong.
+    pub fn verify(&self) -> Result<()> {
+        lock(&self.player).verify()
+    }
+}
+
+impl fmt::Debug for ScriptedModel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ScriptedModel")
+            .field("base_url", &self.base_url())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Builds a [`ScriptedModel`] with several scripts, each for some of the requests.
+#[must_use]
+#[derive(Default)]
+pub struct ScriptedModelBuilder {
+    tracks: Vec<Track>,
+    script: Script,
+}
+
+impl ScriptedModelBuilder {
+    /// The script for requests that no track wants.
+    pub fn script(mut self, script: Script) -> Self {
+        self.script = script;
+        self
+    }
+
+    /// A script for requests that `wants` picks. Tracks are asked in the order they were added.
+    pub fn track(
+        mut self,
+        name: impl Into<String>,
+        wants: impl Fn(&ModelRequest) -> bool + Send + Sync + 'static,
+        script: Script,
+    ) -> Self {
+        self.tracks.push(Track {
+            name: name.into(),
+            wants: Some(Arc::new(wants)),
+            script,
+            optional: false,
+        });
+        self
+    }
+
+    /// A script for one model name, as the client writes it on the wire: behind LiteLLM
+    /// `openai/writer` arrives as `writer`.
+    pub fn model(self, name: impl Into<String>, script: Script) -> Self {
+        let name = name.into();
+        let wanted = name.clone();
+        self.track(name, move |request| request.model() == wanted, script)
+    }
+
+    /// The script for requests that ask for a conversation's title. Default:
+    /// [`ScriptedModel::TITLE`], as often as asked.
+    pub fn titles(self, script: Script) -> Self {
+        self.track("titles", ModelRequest::asks_for_title, script)
+    }
+
+    /// Opens the port and serves.
+    ///
+    /// # Errors
+    ///
+    /// When no port can be opened.
+    pub async fn start(self) -> Result<ScriptedModel> {
+        let mut tracks = self.tracks;
+        tracks.push(Track {
+            name: "titles".into(),
+            wants: Some(Arc::new(ModelRequest::asks_for_title)),
+            script: Script::new().forever(|s| s.text(ScriptedModel::TITLE)),
+            optional: true,
+        });
+        tracks.push(Track {
+            name: "script".into(),
+            wants: None,
+            script: self.script,
+            optional: false,
+        });
+        let player = Arc::new(Mutex::new(Player::new(tracks)));
+        let listening = Listening::start(Model(Arc::clone(&player))).await?;
+        Ok(ScriptedModel { listening, player })
+    }
+}
+
+impl fmt::Debug for ScriptedModelBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let tracks: Vec<_> = self.tracks.iter().map(|track| &track.name).collect();
+        f.debug_struct("ScriptedModelBuilder")
+            .field("tracks", &tracks)
+            .field("script", &self.script)
+            .finish()
+    }
+}
+
+/// A panic in a test's own check must not hide the log of the requests.
+fn lock(player: &Mutex<Player>) -> MutexGuard<'_, Player> {
+    player.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[derive(Clone)]
+struct Model(Arc<Mutex<Player>>);
+
+impl Handler for Model {
+    fn answer(&self, request: Request) -> Answering {
+        let player = Arc::clone(&self.0);
+        Box::pin(async move { answer(request, &player).await })
+    }
+}
+
+async fn answer(request: Request, player: &Mutex<Player>) -> Response {
+    let (head, body) = request.into_parts();
+    let dialect = match (head.method.as_str(), head.uri.path()) {
+        ("POST", "/v1/chat/completions") => Dialect::Chat,
+        ("POST", "/v1/responses") => Dialect::Responses,
+        ("GET", "/v1/models") => {
+            let models = json!({"object": "list", "data": [{"id": "scripted", "object": "model"}]});
+            return server::json(StatusCode::OK, &models);
+        }
+        (method, path) => {
+            let objection = format!("the scripted model has no {method} {path}");
+            lock(player).object(objection.clone());
+            return refuse(StatusCode::NOT_FOUND, &objection);
+        }
+    };
+    let body = server::read_body(body).await;
+    let Ok(body) = serde_json::from_slice::<Value>(&body) else {
+        let objection = "a request's body is not JSON".to_owned();
+        lock(player).object(objection.clone());
+        return refuse(StatusCode::BAD_REQUEST, &objection);
+    };
+    let request = ModelRequest {
+        path: head.uri.path().to_owned(),
+        headers: head.headers,
+        body,
+    };
+    let step = lock(player).play(request.clone());
+    if !step.delay.is_zero() {
+        tokio::time::sleep(step.delay).await;
+    }
+    if let Some(fail) = &step.fail {
+        let status = StatusCode::from_u16(fail.status).unwrap_or(StatusCode::BAD_REQUEST);
+        let mut response = refuse(status, &fail.message);
+        if let Some(seconds) = fail.retry_after {
+            let headers = response.headers_mut();
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        return response;
+    }
+    let mut response = if request.is_stream() {
+        stream(dialect, &request, step.clone())
+    } else if step.cut_after.is_some() {
+        let (sender, body) = server::channel();
+        tokio::spawn(sender.cut());
+        http::Response::new(body)
+    } else {
+        let body = match dialect {
+            Dialect::Chat => chat::plain(&request, &step),
+            Dialect::Responses => responses::plain(&request, &step),
+        };
+        server::json(StatusCode::OK, &body)
+    };
+    if let Some(cost) = step.cost
+        && let Ok(value) = HeaderValue::from_str(&cost.to_string())
+    {
+        let headers = response.headers_mut();
+        headers.insert("x-litellm-response-cost", value);
+    }
+    response
+}
+
+#[derive(Clone, Copy)]
+enum Dialect {
+    Chat,
+    Responses,
+}
+
+fn refuse(status: StatusCode, message: &str) -> Response {
+    let body = json!({"error": {
+        "message": message,
+        "type": if status.is_server_error() { "server_error" } else { "invalid_request_error" },
+        "param": null,
+        "code": null,
+    }});
+    server::json(status, &body)
+}
+
+fn stream(dialect: Dialect, request: &ModelRequest, step: Step) -> Response {
+    let chunks = match dialect {
+        Dialect::Chat => chat::chunks(request, &step),
+        Dialect::Responses => responses::chunks(request, &step),
+    };
+    let (sender, body) = server::channel();
+    // Ends by itself when the client leaves: its body is dropped, and `send` says so.
+    tokio::spawn(async move {
+        for (index, chunk) in chunks.into_iter().enumerate() {
+            if step.cut_after == Some(index) {
+                return sender.cut().await;
+            }
+            if index > 0 && !step.drip.is_zero() {
+                tokio::time::sleep(step.drip).await;
+            }
+            if !sender.send(Bytes::from(chunk)).await {
+                return;
+            }
+        }
+    });
+    let mut response = http::Response::new(body);
+    response.headers_mut().insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("text/event-stream"),
+    );
+    response
+}
+
+fn seconds_now() -> u64 {
+    std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(0, |elapsed| elapsed.as_secs())
+}
+
+/// An id as providers make them: a prefix and something unique.
+fn id(prefix: &str) -> String {
+    format!("{prefix}{}", uuid::Uuid::new_v4().simple())
+}
+
+/// Splits text as models stream it: in a few pieces, cut between characters.
+fn pieces(text: &str) -> Vec<&str> {
+    const PIECE: usize = 24;
+    let mut rest = text;
+    let mut pieces = Vec::new();
+    while !rest.is_empty() {
+        let end = rest
+            .char_indices()
+            .map(|(at, _)| at)
+            .find(|at| *at >= PIECE)
+            .unwrap_or(rest.len());
+        let (piece, after) = rest.split_at(end);
+        pieces.push(piece);
+        rest = after;
+    }
+    pieces
+}

@@ -1,0 +1,339 @@
+//! What the scripted model says: steps, and scripts made of them. Knows no HTTP.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use serde_json::Value;
+
+use super::ModelRequest;
+
+type Check = Arc<dyn Fn(&ModelRequest) -> Result<(), String> + Send + Sync>;
+type Choose = Arc<dyn Fn(&ModelRequest) -> Step + Send + Sync>;
+
+/// One answer of the model.
+///
+/// ```
+/// use oh_testkit::model::Step;
+/// use serde_json::json;
+///
+/// let step = Step::call("terminal", json!({"command": "pytest"}))
+///     .say("Let me see what fails.")
+///     .think("The tests know best.")
+///     .usage(1200, 40)
+///     .cost(0.0125);
+/// # let _ = step;
+/// ```
+#[derive(Clone, Default)]
+pub struct Step {
+    pub(super) text: Option<String>,
+    pub(super) reasoning: Option<String>,
+    pub(super) calls: Vec<ToolCall>,
+    pub(super) fail: Option<Failure>,
+    pub(super) usage: Usage,
+    pub(super) cost: Option<f64>,
+    pub(super) delay: Duration,
+    pub(super) drip: Duration,
+    pub(super) cut_after: Option<usize>,
+    pub(super) checks: Vec<Check>,
+    pub(super) choose: Option<Choose>,
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct ToolCall {
+    pub(super) name: String,
+    /// As the model would write them: a JSON text, which need not be valid.
+    pub(super) arguments: String,
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct Failure {
+    pub(super) status: u16,
+    pub(super) message: String,
+    pub(super) retry_after: Option<u64>,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Usage {
+    pub(super) input: u64,
+    pub(super) output: u64,
+    pub(super) cached: u64,
+    pub(super) reasoning: u64,
+}
+
+impl Default for Usage {
+    // Not zero: clients that sum tokens or cost must have something to sum.
+    fn default() -> Self {
+        Self {
+            input: 100,
+            output: 20,
+            cached: 0,
+            reasoning: 0,
+        }
+    }
+}
+
+impl Step {
+    /// Answers with text. An agent takes an answer without tool calls for its last word.
+    pub fn text(text: impl Into<String>) -> Self {
+        Self::default().say(text)
+    }
+
+    /// Calls a tool with JSON arguments.
+    pub fn call(tool: impl Into<String>, arguments: Value) -> Self {
+        Self::default().and_call(tool, arguments)
+    }
+
+    /// Calls `finish` with a message: the agent has done its work.
+    pub fn finish(message: impl Into<String>) -> Self {
+        Self::call("finish", serde_json::json!({ "message": message.into() }))
+    }
+
+    /// Fails with an HTTP status of 400 or above, and OpenAI's error body.
+    ///
+    /// Clients behind LiteLLM retry 408, 409, 429 and 5xx after long waits; 400 fails at once.
+    pub fn fail(status: u16, message: impl Into<String>) -> Self {
+        Self {
+            fail: Some(Failure {
+                status: status.max(400),
+                message: message.into(),
+                retry_after: None,
+            }),
+            ..Self::default()
+        }
+    }
+
+    /// Decides what to answer when the request is there.
+    pub fn with(choose: impl Fn(&ModelRequest) -> Step + Send + Sync + 'static) -> Self {
+        Self {
+            choose: Some(Arc::new(choose)),
+            ..Self::default()
+        }
+    }
+
+    /// Adds a tool call to the same answer: the calls are parallel.
+    #[must_use]
+    pub fn and_call(self, tool: impl Into<String>, arguments: Value) -> Self {
+        self.and_call_raw(tool, arguments.to_string())
+    }
+
+    /// Adds a tool call whose arguments are this very text, which need not be JSON.
+    #[must_use]
+    pub fn and_call_raw(mut self, tool: impl Into<String>, arguments: impl Into<String>) -> Self {
+        self.calls.push(ToolCall {
+            name: tool.into(),
+            arguments: arguments.into(),
+        });
+        self
+    }
+
+    /// Sets the text, which may accompany tool calls.
+    #[must_use]
+    pub fn say(mut self, text: impl Into<String>) -> Self {
+        self.text = Some(text.into());
+        self
+    }
+
+    /// Sets the reasoning shown before the answer (`reasoning_content`).
+    #[must_use]
+    pub fn think(mut self, reasoning: impl Into<String>) -> Self {
+        self.reasoning = Some(reasoning.into());
+        self
+    }
+
+    /// Waits before anything is answered.
+    #[must_use]
+    pub fn delay(mut self, delay: Duration) -> Self {
+        self.delay = delay;
+        self
+    }
+
+    /// Waits between the chunks of a streamed answer.
+    #[must_use]
+    pub fn drip(mut self, pause: Duration) -> Self {
+        self.drip = pause;
+        self
+    }
+
+    /// Breaks the connection: at once without streaming, after this many chunks with it.
+    #[must_use]
+    pub fn cut_after(mut self, chunks: usize) -> Self {
+        self.cut_after = Some(chunks);
+        self
+    }
+
+    /// Tokens reported: of the prompt and of the answer. Default: 100 and 20.
+    #[must_use]
+    pub fn usage(mut self, input: u64, output: u64) -> Self {
+        self.usage.input = input;
+        self.usage.output = output;
+        self
+    }
+
+    /// Tokens of the prompt reported as read from a cache. Default: 0.
+    #[must_use]
+    pub fn cached_tokens(mut self, tokens: u64) -> Self {
+        self.usage.cached = tokens;
+        self
+    }
+
+    /// Tokens of the answer reported as reasoning. Default: 0.
+    #[must_use]
+    pub fn reasoning_tokens(mut self, tokens: u64) -> Self {
+        self.usage.reasoning = tokens;
+        self
+    }
+
+    /// What the call cost in US dollars, told in the header `x-litellm-response-cost` that the
+    /// agent server believes. Default: no header; then cost comes from the prices in the
+    /// server's own LLM configuration, if any.
+    #[must_use]
+    pub fn cost(mut self, dollars: f64) -> Self {
+        self.cost = Some(dollars);
+        self
+    }
+
+    /// Sends `Retry-After` with a failure.
+    #[must_use]
+    pub fn retry_after(mut self, seconds: u64) -> Self {
+        if let Some(fail) = &mut self.fail {
+            fail.retry_after = Some(seconds);
+        }
+        self
+    }
+
+    /// Demands something of the request. When `check` objects, the model answers 400 with the
+    /// objection and [`ScriptedModel::verify`](super::ScriptedModel::verify) reports it.
+    #[must_use]
+    pub fn check(
+        mut self,
+        check: impl Fn(&ModelRequest) -> Result<(), String> + Send + Sync + 'static,
+    ) -> Self {
+        self.checks.push(Arc::new(check));
+        self
+    }
+
+    /// Demands that the newest message of the request holds `text`.
+    #[must_use]
+    pub fn expect(self, text: impl Into<String>) -> Self {
+        let text = text.into();
+        self.check(move |request| {
+            let last = request.last_text();
+            if last.contains(&text) {
+                Ok(())
+            } else {
+                Err(format!(
+                    "the newest message should hold {text:?} but is {last:?}"
+                ))
+            }
+        })
+    }
+}
+
+impl fmt::Debug for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.choose.is_some() {
+            return f.write_str("a step that looks at the request");
+        }
+        if let Some(fail) = &self.fail {
+            return write!(f, "fail({}, {:?})", fail.status, fail.message);
+        }
+        let mut parts = Vec::new();
+        for call in &self.calls {
+            parts.push(format!("call({} {})", call.name, call.arguments));
+        }
+        if let Some(text) = &self.text {
+            parts.push(format!("text({text:?})"));
+        }
+        f.write_str(&parts.join(" + "))
+    }
+}
+
+/// A sequence of [`Step`]s.
+///
+/// ```
+/// use oh_testkit::model::{Script, Step};
+/// use serde_json::json;
+///
+/// let script = Script::new()
+///     .repeat(3, |s| s.call("terminal", json!({"command": "date"})))
+///     .step(Step::finish("Three dates.").usage(900, 12))
+///     .forever(|s| s.text("I have nothing to add."));
+/// # let _ = script;
+/// ```
+#[derive(Debug, Clone, Default)]
+pub struct Script {
+    pub(super) steps: Vec<Step>,
+    /// Where to go on after the last step; the end means: run dry.
+    pub(super) again_from: Option<usize>,
+    pub(super) each_conversation: bool,
+}
+
+impl Script {
+    /// A script that is dry from the start.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a step.
+    #[must_use]
+    pub fn step(mut self, step: Step) -> Self {
+        self.steps.push(step);
+        self
+    }
+
+    /// Adds an answer of text.
+    #[must_use]
+    pub fn text(self, text: impl Into<String>) -> Self {
+        self.step(Step::text(text))
+    }
+
+    /// Adds a tool call.
+    #[must_use]
+    pub fn call(self, tool: impl Into<String>, arguments: Value) -> Self {
+        self.step(Step::call(tool, arguments))
+    }
+
+    /// Adds a call of `finish`.
+    #[must_use]
+    pub fn finish(self, message: impl Into<String>) -> Self {
+        self.step(Step::finish(message))
+    }
+
+    /// Adds a failure.
+    #[must_use]
+    pub fn fail(self, status: u16, message: impl Into<String>) -> Self {
+        self.step(Step::fail(status, message))
+    }
+
+    /// Adds the same steps `times` times.
+    #[must_use]
+    pub fn repeat(mut self, times: usize, part: impl FnOnce(Script) -> Script) -> Self {
+        let part = part(Script::new()).steps;
+        for _ in 0..times {
+            self.steps.extend(part.iter().cloned());
+        }
+        self
+    }
+
+    /// Ends the script with steps that go round for ever; it never runs dry.
+    #[must_use]
+    pub fn forever(mut self, part: impl FnOnce(Script) -> Script) -> Self {
+        let from = self.steps.len();
+        self.steps.extend(part(Script::new()).steps);
+        if self.steps.len() > from {
+            self.again_from = Some(from);
+        }
+        self
+    }
+
+    /// Lets each conversation play the script from its start, however their requests
+    /// interleave. Without it all requests share one sequence.
+    ///
+    /// Two requests belong to one conversation when model name and first user message are the
+    /// same: these stay what they are while a conversation grows. So give each conversation
+    /// its own opening words.
+    #[must_use]
+    pub fn each_conversation(mut self) -> Self {
+        self.each_conversation = true;
+        self
+    }
+}

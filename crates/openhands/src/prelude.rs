@@ -1,0 +1,3 @@
+//! What most programs name: `use openhands::prelude::*;`.
+
+pub use oh_protocol::{ConversationId, Event, ExecutionStatus};

@@ -68,6 +68,26 @@ pub(crate) fn say(line: &str) {
     let _ = writeln!(io::stderr().lock(), "{line}");
 }
 
+/// Output that can be piped.
+pub(crate) fn print(text: &str) {
+    let _ = io::stdout().lock().write_all(text.as_bytes());
+}
+
+/// The machine and the toolchain, for a table of measurements.
+pub(crate) fn machine() -> String {
+    let cores = std::thread::available_parallelism().map_or(0, usize::from);
+    let rustc = Command::new("rustc")
+        .arg("--version")
+        .output()
+        .map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+        .unwrap_or_default();
+    format!(
+        "{} {}, {cores} cores, {rustc}",
+        env::consts::OS,
+        env::consts::ARCH
+    )
+}
+
 fn show(command: &Command) -> String {
     let program = Path::new(command.get_program())
         .file_name()

@@ -1,5 +1,6 @@
 //! Project tasks, run as `cargo xtask <verb>`. Each verb is one module; none holds product logic.
 
+mod bench;
 mod cargo;
 mod ci;
 mod demo;
@@ -28,6 +29,8 @@ enum Verb {
     Test(test::Options),
     /// Check the rules that compilers do not: layers, file sizes, module docs.
     Tidy,
+    /// Measure ours, the peers and the floor on the same work.
+    Bench(bench::Options),
     /// Everything the gate runs: fmt, clippy, rustdoc, tidy, deny, each crate and feature, tests.
     Ci(ci::Options),
 }
@@ -37,6 +40,7 @@ fn main() -> ExitCode {
         Verb::Demo => demo::run(),
         Verb::Test(options) => test::run(&options),
         Verb::Tidy => tidy::run(),
+        Verb::Bench(options) => bench::run(&options),
         Verb::Ci(options) => ci::run(&options),
     };
     match outcome {

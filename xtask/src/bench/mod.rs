@@ -1,0 +1,129 @@
+//! `cargo xtask bench`: ours, the peers and the floor on the same work in one run.
+//!
+//! A benchmark is a `harness = false` bench target that measures its subjects in interleaved
+//! rounds and prints one JSON object a line: `{"work", "subject", "value", "unit"}`. This module
+//! runs the targets, and knows what was promised; [`report`] turns rows into tables and charts.
+
+mod report;
+
+use std::{fs, process::Stdio};
+
+use clap::Args;
+use serde_json::Value;
+
+use crate::{Result, cargo};
+use report::{Report, Row};
+
+#[derive(Args)]
+pub(crate) struct Options {
+    /// Benchmarks to run; all when none is named.
+    names: Vec<String>,
+    /// Print the rows as JSON instead of tables.
+    #[arg(long)]
+    json: bool,
+    /// One short round of each: shows that they run, measures nothing.
+    #[arg(long)]
+    smoke: bool,
+    /// Write `docs/benchmarks.md` and its charts.
+    #[arg(long)]
+    write: bool,
+}
+
+/// A bench target and the promises it is held to.
+pub(crate) struct Benchmark {
+    pub(crate) name: &'static str,
+    pub(crate) package: &'static str,
+    pub(crate) target: &'static str,
+    pub(crate) about: &'static str,
+    pub(crate) promises: &'static [Promise],
+}
+
+/// "On this work, ours is at least (or at most) so many times that subject."
+pub(crate) struct Promise {
+    pub(crate) work: &'static str,
+    pub(crate) against: &'static str,
+    pub(crate) bound: Bound,
+}
+
+#[derive(Clone, Copy)]
+pub(crate) enum Bound {
+    AtLeast(f64),
+    AtMost(f64),
+}
+
+/// Every benchmark there is.
+pub(crate) const BENCHMARKS: &[Benchmark] = &[];
+
+/// Runs the named benchmarks, or all.
+pub(crate) fn run(options: &Options) -> Result {
+    let known: Vec<&str> = BENCHMARKS.iter().map(|bench| bench.name).collect();
+    if let Some(name) = options
+        .names
+        .iter()
+        .find(|name| !known.contains(&name.as_str()))
+    {
+        return Err(format!(
+            "no benchmark `{name}`; there are: {}",
+            known.join(", ")
+        ));
+    }
+    let mut reports = Vec::new();
+    for bench in BENCHMARKS {
+        if options.names.is_empty() || options.names.iter().any(|name| name == bench.name) {
+            reports.push(Report::new(bench, measure(bench, options)?));
+        }
+    }
+    for report in &reports {
+        let shown = if options.json {
+            report.json()
+        } else {
+            report.table()
+        };
+        cargo::print(&shown);
+    }
+    if options.write {
+        let directory = cargo::root().join("docs");
+        for (name, text) in report::documents(&reports) {
+            fs::write(directory.join(&name), text)
+                .map_err(|error| format!("cannot write docs/{name}: {error}"))?;
+        }
+    }
+    Ok(())
+}
+
+fn measure(bench: &Benchmark, options: &Options) -> Result<Vec<Row>> {
+    let mut arguments = vec![
+        "bench",
+        "--quiet",
+        "--package",
+        bench.package,
+        "--bench",
+        bench.target,
+        "--",
+    ];
+    arguments.push("--json");
+    if options.smoke {
+        arguments.push("--smoke");
+    }
+    cargo::say(&format!("bench {}: {}", bench.name, bench.about));
+    let output = cargo::cargo(&arguments)
+        .stderr(Stdio::inherit())
+        .output()
+        .map_err(|error| format!("cannot run bench {}: {error}", bench.name))?;
+    if !output.status.success() {
+        return Err(format!("bench {} failed: {}", bench.name, output.status));
+    }
+    let rows: Vec<Row> = String::from_utf8_lossy(&output.stdout)
+        .lines()
+        .filter(|line| line.starts_with('{'))
+        .map(|line| {
+            let row: Value = serde_json::from_str(line)
+                .map_err(|error| format!("bench {}: {error} in {line}", bench.name))?;
+            Row::read(&row).ok_or_else(|| format!("bench {}: not a row: {line}", bench.name))
+        })
+        .collect::<Result<_>>()?;
+    if rows.is_empty() {
+        return Err(format!("bench {} measured nothing", bench.name));
+    }
+    Ok(rows)
+}

@@ -1,0 +1,289 @@
+//! Turns measured rows into tables, JSON, and the charts of `docs/benchmarks.md`.
+
+use std::{collections::BTreeMap, fmt::Write};
+
+use serde_json::{Value, json};
+
+use super::{Benchmark, Bound};
+use crate::cargo;
+
+/// One measurement of one subject in one round.
+#[derive(Debug, Clone)]
+pub(crate) struct Row {
+    work: String,
+    subject: String,
+    value: f64,
+    unit: String,
+}
+
+impl Row {
+    pub(crate) fn read(row: &Value) -> Option<Self> {
+        Some(Self {
+            work: row.get("work")?.as_str()?.to_owned(),
+            subject: row.get("subject")?.as_str()?.to_owned(),
+            value: row
+                .get("value")?
+                .as_f64()
+                .filter(|value| value.is_finite())?,
+            unit: row.get("unit")?.as_str()?.to_owned(),
+        })
+    }
+}
+
+/// What one benchmark measured.
+pub(crate) struct Report<'a> {
+    bench: &'a Benchmark,
+    rows: Vec<Row>,
+}
+
+/// The rounds of one subject on one work.
+struct Rounds {
+    unit: String,
+    values: Vec<f64>,
+}
+
+impl Rounds {
+    fn median(&self) -> f64 {
+        quantile(&self.values, 0.5)
+    }
+}
+
+fn quantile(sorted: &[f64], at: f64) -> f64 {
+    let last = sorted.len().saturating_sub(1);
+    // Rounds are few: an index beyond f64's exact integers cannot occur.
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        clippy::cast_precision_loss
+    )]
+    let index = (last as f64 * at).round() as usize;
+    sorted.get(index).copied().unwrap_or(f64::NAN)
+}
+
+impl<'a> Report<'a> {
+    pub(crate) fn new(bench: &'a Benchmark, rows: Vec<Row>) -> Self {
+        Self { bench, rows }
+    }
+
+    fn works(&self) -> BTreeMap<&str, BTreeMap<&str, Rounds>> {
+        let mut works: BTreeMap<&str, BTreeMap<&str, Rounds>> = BTreeMap::new();
+        for row in &self.rows {
+            works
+                .entry(&row.work)
+                .or_default()
+                .entry(&row.subject)
+                .or_insert_with(|| Rounds {
+                    unit: row.unit.clone(),
+                    values: Vec::new(),
+                })
+                .values
+                .push(row.value);
+        }
+        for rounds in works.values_mut().flat_map(BTreeMap::values_mut) {
+            rounds.values.sort_by(f64::total_cmp);
+        }
+        works
+    }
+
+    /// A Markdown table: a line per work and subject, then the promises.
+    pub(crate) fn table(&self) -> String {
+        let works = self.works();
+        let mut text = format!("\n## {}\n\n{}\n\n", self.bench.name, self.bench.about);
+        text.push_str("|work|subject|median|spread|ours is|\n|-|-|-:|-:|-:|\n");
+        for (work, subjects) in &works {
+            let ours = subjects.get("ours").map(Rounds::median);
+            for (subject, rounds) in subjects {
+                let (low, high) = (quantile(&rounds.values, 0.0), quantile(&rounds.values, 1.0));
+                let ratio = match ours {
+                    Some(ours) if *subject != "ours" => format!("{:.2}×", ours / rounds.median()),
+                    _ => String::new(),
+                };
+                let _ = writeln!(
+                    text,
+                    "|{work}|{subject}|{} {}|{}–{}|{ratio}|",
+                    short(rounds.median()),
+                    rounds.unit,
+                    short(low),
+                    short(high)
+                );
+            }
+        }
+        if !self.bench.promises.is_empty() {
+            text.push_str("\n|promise|measured||\n|-|-:|-|\n");
+        }
+        for promise in self.bench.promises {
+            let (sign, bound) = match promise.bound {
+                Bound::AtLeast(bound) => ("≥", bound),
+                Bound::AtMost(bound) => ("≤", bound),
+            };
+            let ratio = works.get(promise.work).and_then(|subjects| {
+                Some(subjects.get("ours")?.median() / subjects.get(promise.against)?.median())
+            });
+            let (shown, verdict) = match (ratio, promise.bound) {
+                (None, _) => ("—".to_owned(), "not measured"),
+                (Some(ratio), Bound::AtLeast(bound)) if ratio >= bound => (times(ratio), "met"),
+                (Some(ratio), Bound::AtMost(bound)) if ratio <= bound => (times(ratio), "met"),
+                (Some(ratio), _) => (times(ratio), "**missed**"),
+            };
+            let _ = writeln!(
+                text,
+                "|{}: {sign}{bound}× {}|{shown}|{verdict}|",
+                promise.work, promise.against
+            );
+        }
+        text
+    }
+
+    /// One JSON object a line, as the benchmark printed them, with its name.
+    pub(crate) fn json(&self) -> String {
+        let mut text = String::new();
+        for row in &self.rows {
+            let line = json!({
+                "bench": self.bench.name, "work": row.work, "subject": row.subject,
+                "value": row.value, "unit": row.unit,
+            });
+            let _ = writeln!(text, "{line}");
+        }
+        text
+    }
+
+    /// A bar per subject for each work, scaled to the largest.
+    fn chart(&self) -> String {
+        const BAR: f64 = 420.0;
+        let mut body = String::new();
+        let mut y = 24;
+        for (work, subjects) in self.works() {
+            let _ = writeln!(
+                body,
+                "<text x=\"8\" y=\"{y}\" font-weight=\"bold\">{work}</text>"
+            );
+            y += 8;
+            let most = subjects
+                .values()
+                .map(Rounds::median)
+                .fold(f64::MIN, f64::max);
+            for (subject, rounds) in &subjects {
+                let width = (rounds.median() / most * BAR).max(1.0);
+                let fill = if *subject == "ours" {
+                    "#c2410c"
+                } else {
+                    "#94a3b8"
+                };
+                let _ = writeln!(
+                    body,
+                    "<rect x=\"120\" y=\"{y}\" width=\"{width:.0}\" height=\"14\" fill=\"{fill}\"/>\
+                     <text x=\"8\" y=\"{0}\">{subject}</text>\
+                     <text x=\"{1:.0}\" y=\"{0}\">{2} {3}</text>",
+                    y + 12,
+                    126.0 + width,
+                    short(rounds.median()),
+                    rounds.unit
+                );
+                y += 20;
+            }
+            y += 24;
+        }
+        format!(
+            "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"720\" height=\"{y}\" \
+             font-family=\"sans-serif\" font-size=\"12\">\n<rect width=\"100%\" height=\"100%\" \
+             fill=\"white\"/>\n{body}</svg>\n"
+        )
+    }
+}
+
+/// `docs/benchmarks.md` and its charts, by file name.
+pub(crate) fn documents(reports: &[Report<'_>]) -> Vec<(String, String)> {
+    let mut page = format!(
+        "# Benchmarks\n\nMade by `cargo xtask bench --write`; run it again on your machine. \
+         Values are medians over interleaved rounds of one run, with the lowest and highest.\n\n\
+         {}\n",
+        cargo::machine()
+    );
+    let mut documents = Vec::new();
+    for report in reports {
+        page.push_str(&report.table());
+        let chart = format!("benchmark-{}.svg", report.bench.name);
+        let _ = writeln!(page, "\n![{}]({chart})", report.bench.name);
+        documents.push((chart, report.chart()));
+    }
+    documents.push(("benchmarks.md".to_owned(), page));
+    documents
+}
+
+fn times(ratio: f64) -> String {
+    format!("{ratio:.2}×")
+}
+
+fn short(value: f64) -> String {
+    match value.abs() {
+        size if size >= 1e9 => format!("{:.2}G", value / 1e9),
+        size if size >= 1e6 => format!("{:.2}M", value / 1e6),
+        size if size >= 1e4 => format!("{:.1}k", value / 1e3),
+        size if size >= 100.0 => format!("{value:.0}"),
+        _ => format!("{value:.2}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bench::Promise;
+
+    const BENCH: Benchmark = Benchmark {
+        name: "x",
+        package: "p",
+        target: "t",
+        about: "a test",
+        promises: &[
+            Promise {
+                work: "w",
+                against: "peer",
+                bound: Bound::AtLeast(2.0),
+            },
+            Promise {
+                work: "w",
+                against: "floor",
+                bound: Bound::AtMost(1.5),
+            },
+            Promise {
+                work: "w",
+                against: "absent",
+                bound: Bound::AtMost(1.0),
+            },
+        ],
+    };
+
+    fn row(subject: &str, value: f64) -> Row {
+        Row {
+            work: "w".into(),
+            subject: subject.into(),
+            value,
+            unit: "/s".into(),
+        }
+    }
+
+    #[test]
+    fn a_promise_is_met_missed_or_not_measured() {
+        let rows = vec![
+            row("ours", 10.0),
+            row("ours", 30.0),
+            row("ours", 20.0),
+            row("peer", 5.0),
+            row("floor", 10.0),
+        ];
+        let table = Report::new(&BENCH, rows).table();
+        assert!(table.contains("|w: ≥2× peer|4.00×|met|"), "{table}");
+        assert!(
+            table.contains("|w: ≤1.5× floor|2.00×|**missed**|"),
+            "{table}"
+        );
+        assert!(table.contains("|w: ≤1× absent|—|not measured|"), "{table}");
+    }
+
+    #[test]
+    fn a_row_needs_all_its_fields_and_a_finite_value() {
+        let good = json!({"work": "w", "subject": "s", "value": 1.5, "unit": "u"});
+        assert!(Row::read(&good).is_some());
+        assert!(Row::read(&json!({"work": "w", "subject": "s", "unit": "u"})).is_none());
+    }
+}

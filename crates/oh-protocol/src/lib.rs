@@ -11,16 +11,19 @@
 //! crate can send kinds, fields and values nobody knew: nothing breaks and nothing is lost.
 
 pub mod call;
+pub mod calls;
+pub mod config;
 mod error;
 pub mod event;
 pub mod frame;
+pub mod hooks;
 pub mod id;
 mod open_enum;
 pub mod state;
 
 pub use call::{Answer, Call, Operation, Repeat, Request};
 pub use error::{Error, ErrorKind, Result};
-pub use event::{Event, Source};
+pub use event::{Event, Payload, Source};
 pub use frame::SessionFrame;
 pub use id::ConversationId;
 pub use state::ExecutionStatus;

@@ -1,11 +1,20 @@
 //! Events: kept as they came, typed on top.
 
-use std::{fmt, sync::Arc};
+mod display;
+pub mod message;
+mod payload;
+
+use std::{
+    fmt,
+    sync::{Arc, OnceLock},
+};
 
 use bytes::Bytes;
 use serde::Deserialize;
 
 use crate::{Error, Result, open_enum::open_enum};
+
+pub use payload::*;
 
 open_enum! {
     /// Who caused an event.
@@ -28,6 +37,7 @@ pub struct Event(Arc<Inner>);
 struct Inner {
     raw: Bytes,
     header: Header,
+    payload: OnceLock<Box<Payload>>,
 }
 
 #[derive(Deserialize)]
@@ -57,7 +67,11 @@ impl Event {
     pub fn from_json(raw: impl Into<Bytes>) -> Result<Self> {
         let raw = raw.into();
         let header = serde_json::from_slice(&raw).map_err(|error| Error::decode("event", error))?;
-        Ok(Self(Arc::new(Inner { raw, header })))
+        Ok(Self(Arc::new(Inner {
+            raw,
+            header,
+            payload: OnceLock::new(),
+        })))
     }
 
     /// The kind, such as `ActionEvent`: the name of the server's class.
@@ -83,6 +97,13 @@ impl Event {
     /// The event before it in its branch; absent on the first.
     pub fn parent_id(&self) -> Option<&str> {
         self.0.header.parent_id.as_deref()
+    }
+
+    /// What it says, typed by its kind. Decoded when first asked for, then kept.
+    pub fn payload(&self) -> &Payload {
+        self.0
+            .payload
+            .get_or_init(|| Box::new(Payload::read(self.kind(), &self.0.raw)))
     }
 
     /// The bytes it came as.

@@ -1,6 +1,14 @@
 //! What the server says of a conversation as a whole.
 
-use crate::open_enum::open_enum;
+mod stats;
+
+use serde_json::{Map, Value};
+
+pub use stats::{Metrics, Stats, TokenUsage};
+
+use crate::{
+    ConversationId, Error, Result, event::ConversationStateUpdateEvent, open_enum::open_enum,
+};
 
 open_enum! {
     /// What a conversation is doing, in the server's own words (`execution_status`).
@@ -28,5 +36,138 @@ impl ExecutionStatus {
     /// Whether a run is under way.
     pub fn is_running(&self) -> bool {
         matches!(self, Self::Running)
+    }
+}
+
+/// The state of a conversation: every field as the server last said it, typed where it is read.
+///
+/// Fields nobody knew when this was written are kept under [`get`](Self::get).
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct ConversationState {
+    fields: Map<String, Value>,
+}
+
+impl ConversationState {
+    /// Applies an update: a snapshot overwrites the fields it has, a single key just that one.
+    pub fn apply(&mut self, update: &ConversationStateUpdateEvent) {
+        match &update.value {
+            Value::Object(fields) if update.is_full_state() => {
+                self.fields.extend(
+                    fields
+                        .iter()
+                        .map(|(key, value)| (key.clone(), value.clone())),
+                );
+            }
+            _ if update.is_full_state() => {}
+            value => {
+                self.fields.insert(update.key.clone(), value.clone());
+            }
+        }
+    }
+
+    /// What the conversation is doing; `idle` before anything is known.
+    pub fn execution_status(&self) -> ExecutionStatus {
+        self.fields
+            .get("execution_status")
+            .and_then(Value::as_str)
+            .map_or(ExecutionStatus::Idle, ExecutionStatus::from)
+    }
+
+    /// Cost, tokens and latencies.
+    pub fn stats(&self) -> Stats {
+        self.fields
+            .get("stats")
+            .map(Stats::from_json)
+            .unwrap_or_default()
+    }
+
+    /// Any field, as the server wrote it.
+    pub fn get(&self, field: &str) -> Option<&Value> {
+        self.fields.get(field)
+    }
+}
+
+/// A conversation as `GET /api/conversations/{conversation_id}` describes it.
+#[derive(Debug, Clone)]
+pub struct ConversationInfo {
+    id: ConversationId,
+    state: ConversationState,
+}
+
+impl ConversationInfo {
+    /// Reads the server's description.
+    ///
+    /// # Errors
+    ///
+    /// When it is not a JSON object with an `id`.
+    pub fn from_json(json: &[u8]) -> Result<Self> {
+        let fields: Map<String, Value> =
+            serde_json::from_slice(json).map_err(|error| Error::decode("conversation", error))?;
+        let id = fields
+            .get("id")
+            .and_then(Value::as_str)
+            .and_then(|id| id.parse().ok());
+        let id = id.ok_or_else(|| Error::decode("conversation", "no `id` that is a UUID"))?;
+        Ok(Self {
+            id,
+            state: ConversationState { fields },
+        })
+    }
+
+    /// Its id.
+    pub fn id(&self) -> ConversationId {
+        self.id
+    }
+
+    /// Its title, once it has one.
+    pub fn title(&self) -> Option<&str> {
+        self.state.get("title").and_then(Value::as_str)
+    }
+
+    /// What it is doing. Lags up to a step behind the sockets.
+    pub fn execution_status(&self) -> ExecutionStatus {
+        self.state.execution_status()
+    }
+
+    /// All of its fields.
+    pub fn state(&self) -> &ConversationState {
+        &self.state
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Event, Payload};
+
+    fn update(key: &str, value: &Value) -> ConversationStateUpdateEvent {
+        let json = serde_json::json!({
+            "kind": "ConversationStateUpdateEvent", "id": "1", "key": key, "value": value,
+        });
+        match Event::from_json(json.to_string()).unwrap().payload() {
+            Payload::ConversationStateUpdate(update) => update.clone(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_snapshot_overwrites_what_it_names_and_keeps_the_rest() {
+        let mut state = ConversationState::default();
+        state.apply(&update("tags", &serde_json::json!({"a": "1"})));
+        state.apply(&update(
+            "full_state",
+            &serde_json::json!({"execution_status": "running", "new": 7}),
+        ));
+        state.apply(&update("execution_status", &"paused".into()));
+        assert_eq!(state.execution_status(), ExecutionStatus::Paused);
+        assert_eq!(state.get("tags"), Some(&serde_json::json!({"a": "1"})));
+        assert_eq!(state.get("new"), Some(&7.into()));
+    }
+
+    #[test]
+    fn an_unknown_status_is_kept_as_text() {
+        let mut state = ConversationState::default();
+        state.apply(&update("execution_status", &"dreaming".into()));
+        assert_eq!(state.execution_status().as_str(), "dreaming");
     }
 }

@@ -1,0 +1,248 @@
+//! The log of a conversation over REST.
+
+use serde::Serialize;
+use serde_json::{json, value::RawValue};
+
+use super::{call, query, segment};
+use crate::{ConversationId, Error, Event, Request, Result};
+
+/// `GET …/events/search`: a page of the log, in log order.
+#[derive(Debug, Clone)]
+#[must_use]
+pub struct Search {
+    conversation: ConversationId,
+    page_id: Option<String>,
+    limit: u32,
+    kind: Option<String>,
+    descending: bool,
+}
+
+/// A page of events.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct EventPage {
+    /// The events that read as such.
+    pub items: Vec<Event>,
+    /// Where the next page begins; absent on the last. An id the server does not know begins
+    /// again at the first page.
+    pub next_page_id: Option<String>,
+}
+
+impl Search {
+    /// The first page of a conversation's events, 100 at most.
+    pub fn new(conversation: ConversationId) -> Self {
+        Self {
+            conversation,
+            page_id: None,
+            limit: 100,
+            kind: None,
+            descending: false,
+        }
+    }
+
+    /// Begins at the page an earlier answer named.
+    pub fn page_id(mut self, page_id: impl Into<String>) -> Self {
+        self.page_id = Some(page_id.into());
+        self
+    }
+
+    /// How many events a page holds, 1 to 100.
+    pub fn limit(mut self, limit: u32) -> Self {
+        self.limit = limit;
+        self
+    }
+
+    /// Only events of this kind, such as `ActionEvent`.
+    pub fn kind(mut self, kind: impl Into<String>) -> Self {
+        self.kind = Some(kind.into());
+        self
+    }
+
+    /// Newest first.
+    pub fn descending(mut self) -> Self {
+        self.descending = true;
+        self
+    }
+}
+
+call!(Search => EventPage, GET "/api/conversations/{conversation_id}/events/search", Idempotent;
+|this| {
+    if !(1..=100).contains(&this.limit) {
+        return Err(Error::invalid("a page of events holds 1 to 100"));
+    }
+    let mut target = format!("/api/conversations/{}/events/search", this.conversation);
+    query(&mut target, "limit", &this.limit.to_string());
+    if let Some(page_id) = &this.page_id {
+        query(&mut target, "page_id", page_id);
+    }
+    if let Some(kind) = &this.kind {
+        query(&mut target, "kind", kind);
+    }
+    if this.descending {
+        query(&mut target, "sort_order", "TIMESTAMP_DESC");
+    }
+    Ok(Request::new(http::Method::GET, target))
+};
+|answer| {
+    #[derive(serde::Deserialize)]
+    struct Wire<'a> {
+        #[serde(borrow)]
+        items: Vec<&'a RawValue>,
+        next_page_id: Option<String>,
+    }
+    let wire: Wire<'_> = serde_json::from_slice(&answer.body)
+        .map_err(|error| Error::decode("page of events", error))?;
+    let items = wire.items.iter().map(|raw| {
+        // Each event owns its bytes: keeping one must not keep its page.
+        Event::from_json(raw.get().as_bytes().to_vec())
+    });
+    Ok(EventPage { items: items.collect::<Result<_>>()?, next_page_id: wire.next_page_id })
+});
+
+/// `GET …/events/count`: how many events the log holds.
+#[derive(Debug, Clone, Copy)]
+pub struct Count(ConversationId);
+
+impl Count {
+    /// Counts the events of a conversation.
+    pub fn new(conversation: ConversationId) -> Self {
+        Self(conversation)
+    }
+}
+
+call!(Count => u64, GET "/api/conversations/{conversation_id}/events/count", Idempotent;
+    |this| Ok(Request::new(http::Method::GET, format!("/api/conversations/{}/events/count", this.0)));
+    |answer| answer.json("count of events"));
+
+/// `GET …/events/{event_id}`.
+#[derive(Debug, Clone)]
+pub struct Get(ConversationId, String);
+
+impl Get {
+    /// One event by its id.
+    pub fn new(conversation: ConversationId, event_id: impl Into<String>) -> Self {
+        Self(conversation, event_id.into())
+    }
+}
+
+call!(Get => Event, GET "/api/conversations/{conversation_id}/events/{event_id}", Idempotent;
+    |this| Ok(Request::new(
+        http::Method::GET,
+        format!("/api/conversations/{}/events/{}", this.0, segment(&this.1)),
+    ));
+    |answer| Event::from_json(answer.body));
+
+/// `POST …/events`: adds a user's message to the log. There is no way for the server to tell a
+/// repeated one, so it is never sent twice.
+#[derive(Debug, Clone)]
+#[must_use]
+pub struct Send {
+    conversation: ConversationId,
+    content: Vec<UserContent>,
+    run: bool,
+}
+
+/// A piece of a user's message.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum UserContent {
+    /// Text.
+    Text {
+        /// The text.
+        text: String,
+    },
+    /// Images, as URLs or `data:` URLs.
+    Image {
+        /// Where they are.
+        image_urls: Vec<String>,
+    },
+}
+
+impl UserContent {
+    /// Text.
+    pub fn text(text: impl Into<String>) -> Self {
+        Self::Text { text: text.into() }
+    }
+
+    /// One image, as a URL or a `data:` URL.
+    pub fn image(url: impl Into<String>) -> Self {
+        Self::Image {
+            image_urls: vec![url.into()],
+        }
+    }
+}
+
+impl From<&str> for UserContent {
+    fn from(text: &str) -> Self {
+        Self::text(text)
+    }
+}
+
+impl From<String> for UserContent {
+    fn from(text: String) -> Self {
+        Self::text(text)
+    }
+}
+
+impl Send {
+    /// A message, without starting a run.
+    pub fn new(conversation: ConversationId, content: Vec<UserContent>) -> Self {
+        Self {
+            conversation,
+            content,
+            run: false,
+        }
+    }
+
+    /// Also starts a run. After a 429 the message has been saved all the same.
+    pub fn run(mut self, run: bool) -> Self {
+        self.run = run;
+        self
+    }
+}
+
+call!(Send => (), POST "/api/conversations/{conversation_id}/events", Never;
+    |this| Request::new(http::Method::POST, format!("/api/conversations/{}/events", this.conversation))
+        .json(&json!({ "role": "user", "content": this.content, "run": this.run }));
+    |_answer| Ok(()));
+
+/// `POST …/events/respond_to_confirmation`: approves or rejects all pending actions.
+#[derive(Debug, Clone)]
+#[must_use]
+pub struct Respond {
+    conversation: ConversationId,
+    accept: bool,
+    reason: Option<String>,
+}
+
+impl Respond {
+    /// Approves: the run goes on.
+    pub fn accept(conversation: ConversationId) -> Self {
+        Self {
+            conversation,
+            accept: true,
+            reason: None,
+        }
+    }
+
+    /// Rejects: the agent is told why, and nothing runs.
+    pub fn reject(conversation: ConversationId, reason: impl Into<String>) -> Self {
+        Self {
+            conversation,
+            accept: false,
+            reason: Some(reason.into()),
+        }
+    }
+}
+
+call!(Respond => (), POST "/api/conversations/{conversation_id}/events/respond_to_confirmation", Never;
+    |this| {
+        let target = format!("/api/conversations/{}/events/respond_to_confirmation", this.conversation);
+        let mut body = json!({ "accept": this.accept });
+        if let Some(reason) = &this.reason {
+            body["reason"] = reason.as_str().into();
+        }
+        Request::new(http::Method::POST, target).json(&body)
+    };
+    |_answer| Ok(()));

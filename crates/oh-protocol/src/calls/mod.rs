@@ -1,0 +1,49 @@
+//! The server's operations as typed [`Call`](crate::Call)s, one module a router.
+
+pub mod bash;
+pub mod conversations;
+pub mod events;
+pub mod server;
+
+/// Declares that a type is a call: its route, its repeat-safety, its request, its answer.
+macro_rules! call {
+    (
+        $name:ty => $output:ty, $method:ident $route:literal, $repeat:ident;
+        |$this:ident| $request:expr;
+        |$answer:ident| $decode:expr
+    ) => {
+        impl $crate::Call for $name {
+            type Output = $output;
+
+            fn operation(&self) -> $crate::Operation {
+                $crate::Operation::new(http::Method::$method, $route, $crate::Repeat::$repeat)
+            }
+
+            fn request(&self) -> $crate::Result<$crate::Request> {
+                let $this = self;
+                $request
+            }
+
+            fn decode(&self, $answer: $crate::Answer) -> $crate::Result<$output> {
+                $decode
+            }
+        }
+    };
+}
+pub(crate) use call;
+
+/// Appends a query parameter, percent-encoded.
+pub(crate) fn query(target: &mut String, name: &str, value: &str) {
+    target.push(if target.contains('?') { '&' } else { '?' });
+    target.push_str(name);
+    target.push('=');
+    target.extend(url::form_urlencoded::byte_serialize(value.as_bytes()));
+}
+
+/// A value as one part of a path, percent-encoded.
+pub(crate) fn segment(value: &str) -> String {
+    // Form encoding writes a space as `+`, which means a plus sign in a path.
+    url::form_urlencoded::byte_serialize(value.as_bytes())
+        .collect::<String>()
+        .replace('+', "%20")
+}

@@ -1,0 +1,88 @@
+//! How long to wait before trying again. Knows nothing of what is tried.
+
+use std::time::Duration;
+
+/// Exponential delays with full jitter: capped, never zero, never overflowing.
+///
+/// The delay for attempt *n* is drawn from the upper half of `first * 2^n`, at most `cap`.
+#[derive(Debug, Clone)]
+pub struct Backoff {
+    first: Duration,
+    cap: Duration,
+    attempt: u32,
+}
+
+impl Backoff {
+    /// Delays that begin around `first` and never exceed `cap`.
+    pub fn new(first: Duration, cap: Duration) -> Self {
+        let first = first.max(Duration::from_millis(1));
+        Self {
+            first,
+            cap: cap.max(first),
+            attempt: 0,
+        }
+    }
+
+    /// The delay before the next attempt.
+    pub fn next_delay(&mut self) -> Duration {
+        let factor = 2u32.saturating_pow(self.attempt);
+        self.attempt = self.attempt.saturating_add(1);
+        let full = self.first.saturating_mul(factor).min(self.cap);
+        full.mul_f64(0.5 + fastrand::f64() / 2.0)
+            .max(Duration::from_millis(1))
+            .min(self.cap)
+    }
+
+    /// How many delays were drawn since the last reset.
+    pub fn attempts(&self) -> u32 {
+        self.attempt
+    }
+
+    /// Begins again from the first delay. Call it once things have gone well for a while, not
+    /// at the first sign of success.
+    pub fn reset(&mut self) {
+        self.attempt = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn delays_are_capped_jittered_and_never_zero(
+            first in 0u64..10_000, cap in 0u64..100_000, draws in 1usize..200,
+        ) {
+            let mut backoff = Backoff::new(Duration::from_millis(first), Duration::from_millis(cap));
+            let cap = Duration::from_millis(cap.max(first).max(1));
+            for _ in 0..draws {
+                let delay = backoff.next_delay();
+                prop_assert!(delay > Duration::ZERO && delay <= cap, "{delay:?} of {cap:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn delays_grow_and_reset_begins_again() {
+        let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(60));
+        let first = backoff.next_delay();
+        for _ in 0..5 {
+            backoff.next_delay();
+        }
+        assert!(backoff.next_delay() > first * 10);
+        backoff.reset();
+        assert!(backoff.next_delay() <= Duration::from_millis(100));
+    }
+
+    #[test]
+    fn two_clients_do_not_wait_in_step() {
+        let delays = || {
+            let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(60));
+            (0..8).map(|_| backoff.next_delay()).collect::<Vec<_>>()
+        };
+        assert_ne!(delays(), delays());
+    }
+}

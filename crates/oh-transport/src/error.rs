@@ -1,0 +1,234 @@
+//! The one error of this crate: what failed, towards which path, and what the server said.
+
+use std::{fmt, time::Duration};
+
+use http::StatusCode;
+
+/// Shorthand for a result with this crate's [`Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+type Source = Box<dyn std::error::Error + Send + Sync>;
+
+/// What failed, in one word that a program can branch on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// A value the caller gave cannot be used; nothing was sent.
+    InvalidInput,
+    /// No connection could be made; the server has seen nothing.
+    Connect,
+    /// The TLS handshake failed: certificate, name or protocol.
+    Tls,
+    /// A time limit passed. The server may have acted.
+    Timeout,
+    /// The connection ended before the answer was complete. The server may have acted.
+    Interrupted,
+    /// 401, or close code 4001: the session key is missing or wrong.
+    Unauthorized,
+    /// 403. On a socket also: unknown path, dormant server.
+    Forbidden,
+    /// 404, or close code 4004. May be a conversation leased elsewhere for the moment.
+    NotFound,
+    /// 409: the state of the conversation forbids it, such as a run while one is under way.
+    Conflict,
+    /// 422: the server refuses the request's shape; see [`Error::detail`].
+    Validation,
+    /// 429: too many runs at once.
+    RateLimited,
+    /// Another 3xx or 4xx.
+    Status,
+    /// 5xx.
+    Server,
+    /// An answer that is not what the operation promises.
+    Decode,
+    /// The socket was closed; see [`Error::close_code`].
+    Closed,
+    /// The WebSocket handshake failed.
+    Handshake,
+    /// Something answers there, but it is no agent server.
+    NotAnAgentServer,
+    /// The server does not offer this.
+    Unsupported,
+}
+
+/// Why a request or a socket failed.
+///
+/// Never holds a session key, a query, or a body: texts of the server are its `detail` only.
+pub struct Error(Box<Inner>);
+
+struct Inner {
+    kind: ErrorKind,
+    context: String,
+    target: Option<String>,
+    status: Option<StatusCode>,
+    detail: Option<String>,
+    error_id: Option<String>,
+    close: Option<(u16, String)>,
+    retry_after: Option<Duration>,
+    source: Option<Source>,
+}
+
+impl Error {
+    /// An error of a kind, with what was being done.
+    pub fn new(kind: ErrorKind, context: impl Into<String>) -> Self {
+        Self(Box::new(Inner {
+            kind,
+            context: context.into(),
+            target: None,
+            status: None,
+            detail: None,
+            error_id: None,
+            close: None,
+            retry_after: None,
+            source: None,
+        }))
+    }
+
+    /// The error that a close frame is. 4001 and 4004 are told apart by [`kind`](Self::kind).
+    pub fn closed(code: u16, reason: impl Into<String>) -> Self {
+        let reason = reason.into();
+        let kind = match code {
+            4001 => ErrorKind::Unauthorized,
+            4004 => ErrorKind::NotFound,
+            _ => ErrorKind::Closed,
+        };
+        let mut error = Self::new(
+            kind,
+            format!("the server closed the socket with code {code}"),
+        );
+        error.0.detail = (!reason.is_empty()).then(|| reason.clone());
+        error.0.close = Some((code, reason));
+        error
+    }
+
+    /// The error that an answer with this status is.
+    pub fn from_status(status: StatusCode) -> Self {
+        let kind = match status.as_u16() {
+            401 => ErrorKind::Unauthorized,
+            403 => ErrorKind::Forbidden,
+            404 => ErrorKind::NotFound,
+            409 => ErrorKind::Conflict,
+            422 => ErrorKind::Validation,
+            429 => ErrorKind::RateLimited,
+            500.. => ErrorKind::Server,
+            _ => ErrorKind::Status,
+        };
+        let mut error = Self::new(kind, format!("the server answered {status}"));
+        error.0.status = Some(status);
+        error
+    }
+
+    /// Adds the cause.
+    #[must_use]
+    pub fn with_source(mut self, source: impl Into<Source>) -> Self {
+        self.0.source = Some(source.into());
+        self
+    }
+
+    /// Adds the request it belongs to; a query is cut off.
+    #[must_use]
+    pub fn with_target(mut self, target: &str) -> Self {
+        let path = target.split('?').next().unwrap_or_default();
+        self.0.target.get_or_insert_with(|| path.to_owned());
+        self
+    }
+
+    pub(crate) fn with_detail(mut self, detail: Option<String>, error_id: Option<String>) -> Self {
+        self.0.detail = detail;
+        self.0.error_id = error_id;
+        self
+    }
+
+    pub(crate) fn with_retry_after(mut self, delay: Option<Duration>) -> Self {
+        self.0.retry_after = delay;
+        self
+    }
+
+    /// What kind of failure this is.
+    pub fn kind(&self) -> ErrorKind {
+        self.0.kind
+    }
+
+    /// The path that was asked for, without its query.
+    pub fn target(&self) -> Option<&str> {
+        self.0.target.as_deref()
+    }
+
+    /// The HTTP status, if there was an answer.
+    pub fn status(&self) -> Option<StatusCode> {
+        self.0.status
+    }
+
+    /// What the server said about it: its `detail`, or a close frame's reason.
+    pub fn detail(&self) -> Option<&str> {
+        self.0.detail.as_deref()
+    }
+
+    /// The id under which the server logged a 500.
+    pub fn error_id(&self) -> Option<&str> {
+        self.0.error_id.as_deref()
+    }
+
+    /// The close frame's code, if the server closed the socket.
+    pub fn close_code(&self) -> Option<u16> {
+        self.0.close.as_ref().map(|(code, _)| *code)
+    }
+
+    /// The close frame's reason, if the server closed the socket.
+    pub fn close_reason(&self) -> Option<&str> {
+        self.0.close.as_ref().map(|(_, reason)| reason.as_str())
+    }
+
+    /// How long the server asked to wait.
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.0.retry_after
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.context)?;
+        if let Some(target) = &self.0.target {
+            write!(f, " ({target})")?;
+        }
+        if let Some(detail) = &self.0.detail {
+            write!(f, ": {detail}")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let inner = &*self.0;
+        f.debug_struct("Error")
+            .field("kind", &inner.kind)
+            .field("context", &inner.context)
+            .field("target", &inner.target)
+            .field("status", &inner.status)
+            .field("detail", &inner.detail)
+            .field("close", &inner.close)
+            .field("source", &inner.source)
+            .finish_non_exhaustive()
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.0.source.as_deref().map(|source| source as _)
+    }
+}
+
+impl From<oh_protocol::Error> for Error {
+    fn from(error: oh_protocol::Error) -> Self {
+        let kind = match error.kind() {
+            oh_protocol::ErrorKind::Decode => ErrorKind::Decode,
+            _ => ErrorKind::InvalidInput,
+        };
+        let context = match kind {
+            ErrorKind::Decode => "the server's answer does not read",
+            _ => "the request cannot be sent",
+        };
+        Self::new(kind, context).with_source(error)
+    }
+}

@@ -1,0 +1,208 @@
+//! HTTP over hyper: the only module that names it.
+
+use std::{
+    error::Error as _,
+    fmt,
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_core::Stream;
+use http::{Request, Response, Uri};
+use http_body::{Frame, SizeHint};
+use hyper::{body::Incoming, rt};
+use hyper_util::{
+    client::legacy::{Client, connect},
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+};
+use url::Url;
+
+use crate::{Body, Error, ErrorKind, HttpTransport, Result, connect::Connector};
+
+/// The server closes idle connections after 5 s: ours must be gone before.
+const IDLE: Duration = Duration::from_secs(4);
+
+/// HTTP/1.1 with a small pool of connections.
+pub(crate) struct HyperTransport {
+    client: Client<Dial, Outgoing>,
+}
+
+impl HyperTransport {
+    pub(crate) fn new(connector: Connector) -> Self {
+        let client = Client::builder(TokioExecutor::new())
+            .pool_idle_timeout(IDLE)
+            .pool_timer(TokioTimer::new())
+            .pool_max_idle_per_host(8)
+            .build(Dial(connector));
+        Self { client }
+    }
+}
+
+#[async_trait]
+impl HttpTransport for HyperTransport {
+    async fn send(&self, request: Request<Body>) -> Result<Response<Body>> {
+        let path = request.uri().path().to_owned();
+        let answer = self
+            .client
+            .request(request.map(Outgoing))
+            .await
+            .map_err(|error| classify(error).with_target(&path))?;
+        Ok(answer.map(|body| {
+            let length = http_body::Body::size_hint(&body).exact();
+            Body::from_stream(Chunks(body), length)
+        }))
+    }
+}
+
+impl fmt::Debug for HyperTransport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("HyperTransport")
+    }
+}
+
+/// Whether the server can have seen the request decides everything above this layer.
+fn classify(error: hyper_util::client::legacy::Error) -> Error {
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        if let Some(ours) = inner.downcast_ref::<DialError>() {
+            let kind = ours.0.kind();
+            return Error::new(kind, "no connection to the server").with_source(error);
+        }
+        cause = inner.source();
+    }
+    if error.is_connect() {
+        return Error::new(ErrorKind::Connect, "no connection to the server").with_source(error);
+    }
+    Error::new(
+        ErrorKind::Interrupted,
+        "the connection ended before the answer",
+    )
+    .with_source(error)
+}
+
+/// An answer's body as a stream of chunks.
+struct Chunks(Incoming);
+
+impl Stream for Chunks {
+    type Item = Result<Bytes>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        use http_body::Body as _;
+        loop {
+            return match std::task::ready!(Pin::new(&mut self.0).poll_frame(cx)) {
+                None => Poll::Ready(None),
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) => Poll::Ready(Some(Ok(data))),
+                    Err(_trailers) => continue,
+                },
+                Some(Err(error)) => Poll::Ready(Some(Err(Error::new(
+                    ErrorKind::Interrupted,
+                    "the connection ended within the answer",
+                )
+                .with_source(error)))),
+            };
+        }
+    }
+}
+
+/// A request's body, as hyper wants it.
+struct Outgoing(Body);
+
+impl http_body::Body for Outgoing {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>>>> {
+        Pin::new(&mut self.0).poll_next(cx).map_ok(Frame::data)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.0
+            .length()
+            .map_or_else(SizeHint::default, SizeHint::with_exact)
+    }
+}
+
+/// Opens connections for hyper's pool.
+#[derive(Clone)]
+struct Dial(Connector);
+
+#[derive(Debug)]
+struct DialError(Error);
+
+impl fmt::Display for DialError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl std::error::Error for DialError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.0.source()
+    }
+}
+
+impl tower_service::Service<Uri> for Dial {
+    type Response = Connection;
+    type Error = DialError;
+    type Future = Pin<Box<dyn Future<Output = Result<Connection, DialError>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), DialError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, uri: Uri) -> Self::Future {
+        let connector = self.0.clone();
+        Box::pin(async move {
+            let url = Url::parse(&uri.to_string()).map_err(|error| {
+                DialError(Error::new(ErrorKind::InvalidInput, "not a URL").with_source(error))
+            })?;
+            let stream = connector.connect(&url).await.map_err(DialError)?;
+            Ok(Connection(TokioIo::new(stream)))
+        })
+    }
+}
+
+/// A connection in hyper's pool.
+struct Connection(TokioIo<crate::connect::Stream>);
+
+impl connect::Connection for Connection {
+    fn connected(&self) -> connect::Connected {
+        connect::Connected::new()
+    }
+}
+
+impl rt::Read for Connection {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: rt::ReadBufCursor<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(cx, buffer)
+    }
+}
+
+impl rt::Write for Connection {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<std::io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+}

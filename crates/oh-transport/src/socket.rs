@@ -1,0 +1,213 @@
+//! A WebSocket as a channel of whole messages. Knows no wire: a network or a test feeds it.
+
+use std::{fmt, future::Future};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use tokio::{
+    sync::{mpsc, oneshot},
+    task::AbortHandle,
+};
+use url::Url;
+
+use crate::{Error, ErrorKind, Result};
+
+/// Opens sockets. The network is one; [`Socket::pair`] makes others.
+#[async_trait]
+pub trait SocketTransport: fmt::Debug + Send + Sync + 'static {
+    /// Opens a socket at `url` (scheme `ws` or `wss`), sending `headers` with the handshake.
+    ///
+    /// # Errors
+    ///
+    /// When no connection can be made or the handshake fails.
+    async fn connect(&self, url: &Url, headers: &http::HeaderMap) -> Result<Socket>;
+}
+
+/// One whole message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Message {
+    /// Text, checked to be UTF-8, in an allocation of its own.
+    Text(Bytes),
+    /// Binary.
+    Binary(Bytes),
+}
+
+pub(crate) enum Command {
+    Send(Message, oneshot::Sender<Result<()>>),
+    Close(u16, String, oneshot::Sender<()>),
+}
+
+/// An open socket. Dropping it cuts the connection.
+pub struct Socket {
+    incoming: mpsc::Receiver<Result<Message>>,
+    outgoing: mpsc::Sender<Command>,
+    task: Option<AbortHandle>,
+    ended: bool,
+}
+
+/// The other end of a [`Socket::pair`].
+#[derive(Debug)]
+pub struct SocketPeer {
+    to_client: mpsc::Sender<Result<Message>>,
+    from_client: mpsc::Receiver<Command>,
+}
+
+impl Socket {
+    /// A socket without a network, and its other end: `capacity` messages fit in between.
+    pub fn pair(capacity: usize) -> (Self, SocketPeer) {
+        let (to_client, incoming) = mpsc::channel(capacity.max(1));
+        let (outgoing, from_client) = mpsc::channel(capacity.max(1));
+        let socket = Self {
+            incoming,
+            outgoing,
+            task: None,
+            ended: false,
+        };
+        (
+            socket,
+            SocketPeer {
+                to_client,
+                from_client,
+            },
+        )
+    }
+
+    pub(crate) fn spawned<F>(capacity: usize, run: impl FnOnce(SocketPeer) -> F) -> Self
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let (mut socket, peer) = Self::pair(capacity);
+        socket.task = Some(tokio::spawn(run(peer)).abort_handle());
+        socket
+    }
+
+    /// The next message. Cancel-safe: a dropped call loses nothing.
+    ///
+    /// # Errors
+    ///
+    /// Once, when the socket has ended: a close frame as [`ErrorKind::Closed`] (4001 and 4004 as
+    /// `Unauthorized` and `NotFound`) with its code, anything else as `Interrupted`, `Timeout`
+    /// or `Decode`. After that, `Interrupted` again.
+    pub async fn recv(&mut self) -> Result<Message> {
+        if self.ended {
+            return Err(Error::new(ErrorKind::Interrupted, "the socket has ended"));
+        }
+        let received = self.incoming.recv().await.unwrap_or_else(|| {
+            Err(Error::new(
+                ErrorKind::Interrupted,
+                "the socket ended without a close",
+            ))
+        });
+        self.ended = received.is_err();
+        received
+    }
+
+    /// A message that has arrived already, without waiting.
+    pub fn try_recv(&mut self) -> Option<Result<Message>> {
+        let received = self.incoming.try_recv().ok()?;
+        self.ended = received.is_err();
+        Some(received)
+    }
+
+    /// Sends a message; done once it is handed to the connection.
+    ///
+    /// # Errors
+    ///
+    /// When the socket has ended.
+    pub async fn send(&self, message: Message) -> Result<()> {
+        let (done, sent) = oneshot::channel();
+        let gone = || Error::new(ErrorKind::Interrupted, "the socket has ended");
+        self.outgoing
+            .send(Command::Send(message, done))
+            .await
+            .map_err(|_| gone())?;
+        sent.await.unwrap_or_else(|_| Err(gone()))
+    }
+
+    /// Says goodbye and cuts the connection; waits no longer than the goodbye takes to leave.
+    pub async fn close(self, code: u16, reason: &str) {
+        let (done, closed) = oneshot::channel();
+        let command = Command::Close(code, reason.to_owned(), done);
+        let leaving = async {
+            if self.outgoing.send(command).await.is_ok() {
+                let _ = closed.await;
+            }
+        };
+        let _ = tokio::time::timeout(std::time::Duration::from_millis(80), leaving).await;
+    }
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        if let Some(task) = &self.task {
+            task.abort();
+        }
+    }
+}
+
+impl fmt::Debug for Socket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Socket")
+            .field("ended", &self.ended)
+            .finish_non_exhaustive()
+    }
+}
+
+impl SocketPeer {
+    /// Delivers a text message to the socket.
+    ///
+    /// # Errors
+    ///
+    /// When the socket was dropped.
+    pub async fn text(&self, text: impl Into<Bytes>) -> Result<()> {
+        self.deliver(Ok(Message::Text(text.into()))).await
+    }
+
+    /// Ends the socket: with [`Error::closed`] as a close frame would, or with any other error.
+    ///
+    /// # Errors
+    ///
+    /// When the socket was dropped.
+    pub async fn end(&self, error: Error) -> Result<()> {
+        self.deliver(Err(error)).await
+    }
+
+    /// The next message the socket sent; none once it was closed or dropped.
+    pub async fn recv(&mut self) -> Option<Message> {
+        match self.command().await? {
+            Command::Send(message, done) => {
+                let _ = done.send(Ok(()));
+                Some(message)
+            }
+            Command::Close(_, _, done) => {
+                let _ = done.send(());
+                None
+            }
+        }
+    }
+
+    pub(crate) async fn deliver(&self, message: Result<Message>) -> Result<()> {
+        self.to_client
+            .send(message)
+            .await
+            .map_err(|_| Error::new(ErrorKind::Interrupted, "the socket was dropped"))
+    }
+
+    pub(crate) async fn command(&mut self) -> Option<Command> {
+        self.from_client.recv().await
+    }
+
+    pub(crate) fn split(self) -> (mpsc::Sender<Result<Message>>, mpsc::Receiver<Command>) {
+        (self.to_client, self.from_client)
+    }
+}
+
+impl fmt::Debug for Command {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Send(..) => "Send",
+            Self::Close(..) => "Close",
+        })
+    }
+}

@@ -1,0 +1,392 @@
+//! WebSocket over fastwebsockets: the only module that names it.
+//!
+//! It adds what that crate leaves to its users: the check of the handshake, a cap on whole
+//! messages, one owner of the read half (whose reads cannot be cancelled), and pings.
+
+use std::{fmt, time::Duration};
+
+use async_trait::async_trait;
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use bytes::{Bytes, BytesMut};
+use fastwebsockets::{
+    Frame, OpCode, Payload, Role, WebSocketError, WebSocketRead, WebSocketWrite,
+    after_handshake_split,
+};
+use http::{HeaderMap, StatusCode, header::HeaderName};
+use sha1::{Digest, Sha1};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt, BufReader, ReadHalf, WriteHalf},
+    sync::{mpsc, oneshot, watch},
+    time::{Instant, sleep_until, timeout},
+};
+use url::Url;
+
+use crate::{
+    Error, ErrorKind, Message, Result, Socket, SocketTransport,
+    connect::{Connector, Stream},
+    socket::Command,
+};
+
+const HANDSHAKE_LIMIT: Duration = Duration::from_secs(30);
+const HEAD_LIMIT: usize = 16 * 1024;
+const GUID: &str = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
+/// Messages that may wait between the connection and its reader.
+const WAITING: usize = 64;
+
+/// The network's sockets.
+#[derive(Clone)]
+pub(crate) struct FastTransport {
+    connector: Connector,
+    limits: SocketLimits,
+}
+
+/// When a socket is given up.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct SocketLimits {
+    /// Largest whole message, in bytes.
+    pub(crate) message: usize,
+    /// How often we ping while nothing arrives.
+    pub(crate) ping_every: Duration,
+    /// How long nothing at all may arrive, pongs included. A blocking hook freezes the whole
+    /// server, pongs too, for up to its own timeout (60 s by default).
+    pub(crate) silence: Duration,
+}
+
+impl FastTransport {
+    pub(crate) fn new(connector: Connector, limits: SocketLimits) -> Self {
+        Self { connector, limits }
+    }
+}
+
+impl fmt::Debug for FastTransport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FastTransport")
+            .field("limits", &self.limits)
+            .finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl SocketTransport for FastTransport {
+    async fn connect(&self, url: &Url, headers: &HeaderMap) -> Result<Socket> {
+        let stream = self.connector.connect(url).await?;
+        let mut stream = BufReader::with_capacity(2048, stream);
+        timeout(HANDSHAKE_LIMIT, handshake(&mut stream, url, headers))
+            .await
+            .unwrap_or_else(|_| {
+                Err(Error::new(
+                    ErrorKind::Timeout,
+                    "no answer to the WebSocket handshake",
+                ))
+            })
+            .map_err(|error| error.with_target(url.path()))?;
+        let (read, write) = tokio::io::split(stream);
+        let (mut reader, mut writer) = after_handshake_split(read, write, Role::Client);
+        reader.set_max_message_size(self.limits.message.saturating_add(1));
+        reader.set_auto_close(false);
+        reader.set_auto_pong(false);
+        writer.set_auto_apply_mask(true);
+        let limits = self.limits;
+        Ok(Socket::spawned(WAITING, move |peer| async move {
+            let (messages, commands) = peer.split();
+            let (pongs, due) = mpsc::channel(8);
+            let (alive, seen) = watch::channel(Instant::now());
+            // Reads must never be cancelled, so both loops are polled to the end of either.
+            let ending = tokio::select! {
+                ending = read_loop(reader, &messages, pongs, alive, limits.message) => ending,
+                ending = write_loop(writer, commands, due, seen, limits) => ending,
+            };
+            if let Some(error) = ending {
+                let _ = messages.send(Err(error)).await;
+            }
+        }))
+    }
+}
+
+/// Asks for the upgrade and checks that the answer is one, made for this very request.
+async fn handshake(stream: &mut BufReader<Stream>, url: &Url, headers: &HeaderMap) -> Result<()> {
+    let key = STANDARD.encode(std::array::from_fn::<u8, 16, _>(|_| fastrand::u8(..)));
+    let host = url.host_str().unwrap_or_default();
+    let authority = url
+        .port()
+        .map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
+    let target = &url[url::Position::BeforePath..url::Position::AfterQuery];
+    let mut head = format!(
+        "GET {target} HTTP/1.1\r\nHost: {authority}\r\nUpgrade: websocket\r\n\
+         Connection: Upgrade\r\nSec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n"
+    )
+    .into_bytes();
+    for (name, value) in headers {
+        head.extend_from_slice(name.as_str().as_bytes());
+        head.extend_from_slice(b": ");
+        head.extend_from_slice(value.as_bytes());
+        head.extend_from_slice(b"\r\n");
+    }
+    head.extend_from_slice(b"\r\n");
+    let lost = |error| {
+        Error::new(
+            ErrorKind::Interrupted,
+            "the connection ended in the WebSocket handshake",
+        )
+        .with_source(error)
+    };
+    stream.write_all(&head).await.map_err(lost)?;
+    stream.flush().await.map_err(lost)?;
+
+    let mut answer = Vec::with_capacity(256);
+    while !answer.ends_with(b"\r\n\r\n") {
+        if answer.len() >= HEAD_LIMIT {
+            return Err(refused("the answer's head is too long"));
+        }
+        answer.push(stream.read_u8().await.map_err(lost)?);
+    }
+    let (status, headers) = read_head(&answer)?;
+    if status != StatusCode::SWITCHING_PROTOCOLS {
+        return Err(match status.as_u16() {
+            401 | 403 | 404 | 429 | 500.. => Error::from_status(status),
+            _ => refused(&format!(
+                "the server answered {status} instead of upgrading"
+            )),
+        });
+    }
+    let says = |name: HeaderName, word: &str| {
+        headers
+            .get_all(name)
+            .iter()
+            .filter_map(|value| value.to_str().ok())
+            .any(|value| {
+                value
+                    .split(',')
+                    .any(|part| part.trim().eq_ignore_ascii_case(word))
+            })
+    };
+    if !says(http::header::UPGRADE, "websocket") || !says(http::header::CONNECTION, "upgrade") {
+        return Err(refused("the answer does not upgrade to WebSocket"));
+    }
+    let expected = STANDARD.encode(Sha1::digest(format!("{key}{GUID}")));
+    let accept = headers.get(http::header::SEC_WEBSOCKET_ACCEPT);
+    if accept.is_none_or(|accept| accept.as_bytes() != expected.as_bytes()) {
+        return Err(refused(
+            "the answer's accept key is not that of our request",
+        ));
+    }
+    if headers.contains_key(http::header::SEC_WEBSOCKET_EXTENSIONS) {
+        return Err(refused(
+            "the server chose an extension that was not offered",
+        ));
+    }
+    Ok(())
+}
+
+fn refused(why: &str) -> Error {
+    Error::new(ErrorKind::Handshake, format!("no WebSocket: {why}"))
+}
+
+fn read_head(bytes: &[u8]) -> Result<(StatusCode, HeaderMap)> {
+    let text = std::str::from_utf8(bytes).map_err(|_| refused("the answer is not HTTP"))?;
+    let mut lines = text.split("\r\n");
+    let mut first = lines.next().unwrap_or_default().splitn(3, ' ');
+    let version = first.next().unwrap_or_default();
+    let status = first.next().and_then(|status| status.parse::<u16>().ok());
+    let status = status.and_then(|status| StatusCode::from_u16(status).ok());
+    let (true, Some(status)) = (version.starts_with("HTTP/1."), status) else {
+        return Err(refused("the answer is not HTTP"));
+    };
+    let mut headers = HeaderMap::new();
+    for line in lines.take_while(|line| !line.is_empty()) {
+        let header = line.split_once(':').and_then(|(name, value)| {
+            let name = HeaderName::from_bytes(name.as_bytes()).ok()?;
+            Some((name, value.trim().parse().ok()?))
+        });
+        let (name, value) = header.ok_or_else(|| refused("the answer has a malformed header"))?;
+        headers.append(name, value);
+    }
+    Ok((status, headers))
+}
+
+type Reader = WebSocketRead<ReadHalf<BufReader<Stream>>>;
+type Writer = WebSocketWrite<WriteHalf<BufReader<Stream>>>;
+
+/// What the writer owes the peer.
+enum Due {
+    Pong(Bytes),
+    /// Answer to the peer's close.
+    Close(u16, oneshot::Sender<()>),
+}
+
+/// Reads frames to the end. Gives the error to report, or none when nobody listens any more.
+async fn read_loop(
+    mut reader: Reader,
+    messages: &mpsc::Sender<Result<Message>>,
+    due: mpsc::Sender<Due>,
+    alive: watch::Sender<Instant>,
+    limit: usize,
+) -> Option<Error> {
+    let mut parts: Option<(OpCode, BytesMut)> = None;
+    loop {
+        let frame = reader
+            .read_frame(&mut |_| async { Ok::<_, WebSocketError>(()) })
+            .await;
+        let frame = match frame {
+            Ok(frame) => frame,
+            Err(error) => return Some(ended(error)),
+        };
+        alive.send_replace(Instant::now());
+        let (code, whole) = match (frame.opcode, frame.fin, parts.take()) {
+            (OpCode::Ping, _, before) => {
+                parts = before;
+                let pong = Due::Pong(Bytes::copy_from_slice(&frame.payload));
+                // A full queue means pongs are on their way already.
+                let _ = due.try_send(pong);
+                continue;
+            }
+            (OpCode::Pong, _, before) => {
+                parts = before;
+                continue;
+            }
+            (OpCode::Close, ..) => {
+                let (code, reason) = read_close(&frame.payload);
+                let (done, sent) = oneshot::channel();
+                if due.send(Due::Close(code, done)).await.is_ok() {
+                    let _ = timeout(Duration::from_millis(50), sent).await;
+                }
+                return Some(Error::closed(code, reason));
+            }
+            (OpCode::Continuation, fin, Some((code, mut whole))) => {
+                if whole.len() + frame.payload.len() > limit {
+                    return Some(too_long(limit));
+                }
+                whole.extend_from_slice(&frame.payload);
+                if !fin {
+                    parts = Some((code, whole));
+                    continue;
+                }
+                (code, whole.freeze())
+            }
+            (code @ (OpCode::Text | OpCode::Binary), false, None) => {
+                parts = Some((code, BytesMut::from(&frame.payload[..])));
+                continue;
+            }
+            // A message of its own allocation: whoever keeps a slice of it keeps no more.
+            (code @ (OpCode::Text | OpCode::Binary), true, None) => {
+                (code, Bytes::copy_from_slice(&frame.payload))
+            }
+            _ => return Some(broken("fragments out of order")),
+        };
+        let message = match code {
+            OpCode::Binary => Message::Binary(whole),
+            _ if std::str::from_utf8(&whole).is_err() => {
+                return Some(broken("text that is not UTF-8"));
+            }
+            _ => Message::Text(whole),
+        };
+        messages.send(Ok(message)).await.ok()?;
+    }
+}
+
+/// Writes what is asked for and owed, and pings while nothing arrives.
+async fn write_loop(
+    mut writer: Writer,
+    mut commands: mpsc::Receiver<Command>,
+    mut due: mpsc::Receiver<Due>,
+    seen: watch::Receiver<Instant>,
+    limits: SocketLimits,
+) -> Option<Error> {
+    let mut next_ping = Instant::now() + limits.ping_every;
+    loop {
+        let (frame, done, last) = tokio::select! {
+            Some(due) = due.recv() => match due {
+                Due::Pong(payload) => (Frame::pong(Payload::Owned(payload.into())), None, None),
+                Due::Close(code, done) => {
+                    (Frame::close(echoed(code), b""), None, Some(done))
+                }
+            },
+            command = commands.recv() => match command {
+                None => return None,
+                Some(Command::Send(message, done)) => (to_frame(message), Some(done), None),
+                Some(Command::Close(code, reason, done)) => {
+                    (Frame::close(code, reason.as_bytes()), None, Some(done))
+                }
+            },
+            () = sleep_until(next_ping) => {
+                let quiet = seen.borrow().elapsed();
+                if quiet >= limits.silence {
+                    let error = format!("nothing arrived for {quiet:.0?}, not even a pong");
+                    return Some(Error::new(ErrorKind::Timeout, error));
+                }
+                next_ping = Instant::now() + limits.ping_every;
+                let ping = Payload::Owned(Vec::new());
+                (Frame::new(true, OpCode::Ping, None, ping), None, None)
+            }
+        };
+        let written = writer.write_frame(frame).await.and(Ok(()));
+        let written = match written {
+            Ok(()) => writer.flush().await,
+            failed => failed,
+        };
+        if let Some(done) = last {
+            let _ = done.send(());
+            // The reader reports how the socket ended; a close of our own needs no report.
+            std::future::pending::<()>().await;
+        }
+        let failed = written.err().map(ended);
+        if let Some(done) = done {
+            let _ = done.send(failed.as_ref().map_or(Ok(()), |error| {
+                Err(Error::new(error.kind(), "the message could not be sent"))
+            }));
+        }
+        if failed.is_some() {
+            return failed;
+        }
+    }
+}
+
+fn to_frame(message: Message) -> Frame<'static> {
+    match message {
+        Message::Text(text) => Frame::text(Payload::Owned(text.into())),
+        Message::Binary(bytes) => Frame::binary(Payload::Owned(bytes.into())),
+    }
+}
+
+/// A close frame's code and reason; 1005 where it has none.
+fn read_close(payload: &[u8]) -> (u16, String) {
+    match payload {
+        [high, low, reason @ ..] => (
+            u16::from_be_bytes([*high, *low]),
+            String::from_utf8_lossy(reason).into_owned(),
+        ),
+        _ => (1005, String::new()),
+    }
+}
+
+/// 1005 means "no code" and must not be sent.
+fn echoed(code: u16) -> u16 {
+    if code == 1005 { 1000 } else { code }
+}
+
+fn ended(error: WebSocketError) -> Error {
+    match error {
+        WebSocketError::UnexpectedEOF | WebSocketError::ConnectionClosed => Error::new(
+            ErrorKind::Interrupted,
+            "the connection ended without a close",
+        ),
+        WebSocketError::IoError(error) => {
+            Error::new(ErrorKind::Interrupted, "the connection broke").with_source(error)
+        }
+        WebSocketError::FrameTooLarge => {
+            Error::new(ErrorKind::Decode, "a message is above the limit for one")
+        }
+        error => Error::new(ErrorKind::Decode, "not WebSocket").with_source(error.to_string()),
+    }
+}
+
+fn too_long(limit: usize) -> Error {
+    Error::new(
+        ErrorKind::Decode,
+        format!("a message is above the limit of {limit} bytes"),
+    )
+}
+
+fn broken(what: &str) -> Error {
+    Error::new(ErrorKind::Decode, format!("not WebSocket: {what}"))
+}

@@ -2,10 +2,15 @@
 //!
 //! - [`ScriptedModel`] is a language model that follows a script. It stands behind a real agent
 //!   server, or behind anything that speaks OpenAI's interface.
+//! - [`Proxy`] is a TCP proxy that cuts, stalls, drips and refuses, in front of any server.
 
+mod chance;
 mod error;
 mod http;
 pub mod model;
+mod proxy;
 
+pub use chance::Chance;
 pub use error::{Error, ErrorKind, Result};
 pub use model::{Script, ScriptedModel, Step};
+pub use proxy::{Link, Proxy};

@@ -1,0 +1,397 @@
+//! A TCP proxy that misbehaves on demand, for use before a real or a fake server. It forwards
+//! bytes and knows nothing of what they mean.
+
+use std::{
+    collections::VecDeque,
+    fmt,
+    net::SocketAddr,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{
+        TcpListener, TcpStream,
+        tcp::{ReadHalf, WriteHalf},
+    },
+    sync::{mpsc, watch},
+    task::JoinSet,
+};
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::{Error, ErrorKind, Result};
+
+/// How one connection through a [`Proxy`] behaves. Faults compose; the first whose time comes
+/// acts. Bytes are counted from the connection's start, in the direction named.
+#[derive(Debug, Clone, Default)]
+#[must_use]
+pub struct Link {
+    down: Way,
+    up: Way,
+    reset: bool,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Way {
+    cut_after: Option<u64>,
+    stall_after: Option<u64>,
+    drip: Option<(usize, Duration)>,
+}
+
+impl Link {
+    /// A link without faults.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Closes the connection after `bytes` from server to client. Mid-frame is fine.
+    pub fn cut_after(mut self, bytes: u64) -> Self {
+        self.down.cut_after = Some(bytes);
+        self
+    }
+
+    /// Closes the connection after `bytes` from client to server.
+    pub fn cut_after_sent(mut self, bytes: u64) -> Self {
+        self.up.cut_after = Some(bytes);
+        self
+    }
+
+    /// Stops forwarding to the client after `bytes`, without closing: half-open.
+    pub fn stall_after(mut self, bytes: u64) -> Self {
+        self.down.stall_after = Some(bytes);
+        self
+    }
+
+    /// Stops forwarding to the server after `bytes`, without closing.
+    pub fn stall_after_sent(mut self, bytes: u64) -> Self {
+        self.up.stall_after = Some(bytes);
+        self
+    }
+
+    /// Forwards to the client at most `bytes` at a time, with a pause after each piece.
+    pub fn drip(mut self, bytes: usize, pause: Duration) -> Self {
+        self.down.drip = Some((bytes.max(1), pause));
+        self
+    }
+
+    /// Forwards to the server at most `bytes` at a time, with a pause after each piece.
+    pub fn drip_sent(mut self, bytes: usize, pause: Duration) -> Self {
+        self.up.drip = Some((bytes.max(1), pause));
+        self
+    }
+
+    /// Makes a cut a reset (RST) instead of an orderly end (FIN).
+    pub fn reset(mut self) -> Self {
+        self.reset = true;
+        self
+    }
+}
+
+type Links = Box<dyn FnMut(u64) -> Link + Send>;
+
+/// A TCP proxy on a free port of 127.0.0.1, in front of a server.
+///
+/// It runs on the runtime it was started on. Dropping it closes port and connections.
+///
+/// ```
+/// # tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
+/// use oh_testkit::{Chance, Link, Proxy};
+/// # let upstream = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+/// # let server = upstream.local_addr()?;
+///
+/// let proxy = Proxy::start(server).await?;
+/// let mut chance = Chance::new(7);
+/// proxy.links(move |_connection| Link::new().cut_after(chance.pick(100..=5000)));
+/// // … point the client at `proxy.url()` …
+/// proxy.hold(); // half-open from here on
+/// proxy.release();
+/// # let _ = proxy.url();
+/// # Ok::<(), Box<dyn std::error::Error>>(()) })?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct Proxy {
+    address: SocketAddr,
+    shared: Arc<Shared>,
+    orders: mpsc::UnboundedSender<Order>,
+    _running: AbortOnDropHandle<()>,
+}
+
+struct Shared {
+    target: Mutex<SocketAddr>,
+    links: Mutex<Plan>,
+    held: watch::Sender<bool>,
+    accepted: AtomicU64,
+    open: AtomicUsize,
+}
+
+struct Plan {
+    next: VecDeque<Link>,
+    rest: Links,
+}
+
+enum Order {
+    Cut,
+    Refuse(tokio::sync::oneshot::Sender<()>),
+    Accept(tokio::sync::oneshot::Sender<std::io::Result<()>>),
+}
+
+impl Proxy {
+    /// Starts a proxy in front of `target`.
+    ///
+    /// # Errors
+    ///
+    /// When no port can be opened.
+    pub async fn start(target: SocketAddr) -> Result<Self> {
+        let listener = TcpListener::bind(("127.0.0.1", 0))
+            .await
+            .map_err(Error::bind)?;
+        let address = listener.local_addr().map_err(Error::bind)?;
+        let shared = Arc::new(Shared {
+            target: Mutex::new(target),
+            links: Mutex::new(Plan {
+                next: VecDeque::new(),
+                rest: Box::new(|_| Link::new()),
+            }),
+            held: watch::Sender::new(false),
+            accepted: AtomicU64::new(0),
+            open: AtomicUsize::new(0),
+        });
+        let (orders, inbox) = mpsc::unbounded_channel();
+        let running = tokio::spawn(run(listener, Arc::clone(&shared), inbox));
+        Ok(Self {
+            address,
+            shared,
+            orders,
+            _running: AbortOnDropHandle::new(running),
+        })
+    }
+
+    /// Its own address.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Its own address as `http://127.0.0.1:PORT`.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Sends later connections to another server, such as one that was started anew.
+    pub fn retarget(&self, target: SocketAddr) {
+        *lock(&self.shared.target) = target;
+    }
+
+    /// How the next connection that has no link assigned yet behaves. Calls queue up.
+    pub fn next(&self, link: Link) {
+        lock(&self.shared.links).next.push_back(link);
+    }
+
+    /// How each connection behaves that [`next`](Self::next) does not speak for, by its number
+    /// from 0.
+    pub fn links(&self, links: impl FnMut(u64) -> Link + Send + 'static) {
+        lock(&self.shared.links).rest = Box::new(links);
+    }
+
+    /// Stops forwarding on all links, present and future, without closing any: half-open.
+    pub fn hold(&self) {
+        self.shared.held.send_replace(true);
+    }
+
+    /// Forwards again after [`hold`](Self::hold); what waited arrives late.
+    pub fn release(&self) {
+        self.shared.held.send_replace(false);
+    }
+
+    /// Closes every open connection now.
+    pub fn cut(&self) {
+        let _ = self.orders.send(Order::Cut);
+    }
+
+    /// Refuses connections from now on, and closes the open ones.
+    pub async fn refuse(&self) {
+        let (done, refused) = tokio::sync::oneshot::channel();
+        let _ = self.orders.send(Order::Refuse(done));
+        let _ = refused.await;
+    }
+
+    /// Accepts connections again, on the same port.
+    ///
+    /// # Errors
+    ///
+    /// When another process took the port meanwhile.
+    pub async fn accept(&self) -> Result<()> {
+        let (done, accepted) = tokio::sync::oneshot::channel();
+        let _ = self.orders.send(Order::Accept(done));
+        match accepted.await {
+            Ok(bound) => bound.map_err(Error::bind),
+            Err(_) => Err(Error::plain(ErrorKind::Missing, "the proxy has ended")),
+        }
+    }
+
+    /// How many connections were accepted so far.
+    pub fn accepted(&self) -> u64 {
+        self.shared.accepted.load(Ordering::SeqCst)
+    }
+
+    /// How many connections are open.
+    pub fn open(&self) -> usize {
+        self.shared.open.load(Ordering::SeqCst)
+    }
+}
+
+impl fmt::Debug for Proxy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Proxy")
+            .field("address", &self.address)
+            .field("open", &self.open())
+            .finish_non_exhaustive()
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+async fn run(
+    listener: TcpListener,
+    shared: Arc<Shared>,
+    mut orders: mpsc::UnboundedReceiver<Order>,
+) {
+    let Ok(address) = listener.local_addr() else {
+        return;
+    };
+    let mut listener = Some(listener);
+    let mut connections = JoinSet::new();
+    loop {
+        let accepting = async {
+            match &listener {
+                Some(listener) => listener.accept().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            Ok((client, _)) = accepting => {
+                let number = shared.accepted.fetch_add(1, Ordering::SeqCst);
+                let link = {
+                    let mut plan = lock(&shared.links);
+                    match plan.next.pop_front() {
+                        Some(link) => link,
+                        None => (plan.rest)(number),
+                    }
+                };
+                shared.open.fetch_add(1, Ordering::SeqCst);
+                let open = Open(Arc::clone(&shared));
+                connections.spawn(connection(client, link, open));
+            }
+            Some(order) = orders.recv() => match order {
+                Order::Cut => connections.shutdown().await,
+                Order::Refuse(done) => {
+                    listener = None;
+                    connections.shutdown().await;
+                    let _ = done.send(());
+                }
+                Order::Accept(done) => {
+                    let bound = match &listener {
+                        Some(_) => Ok(()),
+                        None => TcpListener::bind(address).await.map(|bound| {
+                            listener = Some(bound);
+                        }),
+                    };
+                    let _ = done.send(bound);
+                }
+            },
+            Some(_) = connections.join_next() => {}
+        }
+    }
+}
+
+/// Counts a connection as open while it lives.
+struct Open(Arc<Shared>);
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.open.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+async fn connection(mut client: TcpStream, link: Link, open: Open) {
+    let target = *lock(&open.0.target);
+    // A server that is away looks the same through the proxy: the connection ends.
+    let Ok(mut server) = TcpStream::connect(target).await else {
+        return;
+    };
+    for stream in [&client, &server] {
+        let _ = stream.set_nodelay(true);
+    }
+    if link.reset {
+        let _ = client.set_zero_linger();
+    }
+    // Borrowed halves: owned ones would end the stream in order when dropped, before a reset.
+    let (from_client, to_client) = client.split();
+    let (from_server, to_server) = server.split();
+    let held = &open.0.held;
+    // A cut ends both ways; an orderly end of one leaves the other, as TCP does.
+    let _ = tokio::try_join!(
+        pump(from_server, to_client, link.down, held.subscribe()),
+        pump(from_client, to_server, link.up, held.subscribe()),
+    );
+}
+
+struct Cut;
+
+async fn pump(
+    mut from: ReadHalf<'_>,
+    mut to: WriteHalf<'_>,
+    way: Way,
+    mut held: watch::Receiver<bool>,
+) -> Result<(), Cut> {
+    let mut buffer = vec![0; 64 * 1024];
+    let mut passed: u64 = 0;
+    loop {
+        if way.cut_after.is_some_and(|limit| passed >= limit) {
+            return Err(Cut);
+        }
+        if way.stall_after.is_some_and(|limit| passed >= limit) {
+            return std::future::pending().await;
+        }
+        if held.wait_for(|held| !held).await.is_err() {
+            return Err(Cut);
+        }
+        let limits = [way.cut_after, way.stall_after];
+        let left = limits
+            .into_iter()
+            .flatten()
+            .map(|limit| usize::try_from(limit - passed).unwrap_or(usize::MAX));
+        let room = left
+            .chain(way.drip.map(|(bytes, _)| bytes))
+            .fold(buffer.len(), usize::min);
+        let read = tokio::select! {
+            biased;
+            changed = held.changed() => match changed {
+                Ok(()) => continue,
+                Err(_) => return Err(Cut),
+            },
+            read = from.read(&mut buffer[..room]) => read,
+        };
+        match read {
+            Ok(0) => {
+                let _ = to.shutdown().await;
+                return Ok(());
+            }
+            Ok(count) => {
+                if to.write_all(&buffer[..count]).await.is_err() {
+                    return Err(Cut);
+                }
+                passed += count as u64;
+                if let Some((_, pause)) = way.drip {
+                    tokio::time::sleep(pause).await;
+                }
+            }
+            Err(_) => return Err(Cut),
+        }
+    }
+}

@@ -6,15 +6,20 @@ use std::{
     net::SocketAddr,
     pin::Pin,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use bytes::Bytes;
 use http::{HeaderValue, StatusCode, header};
 use http_body_util::{BodyExt as _, Full, combinators::UnsyncBoxBody};
 use hyper::body::{Body as HttpBody, Frame, Incoming};
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
-    net::{TcpListener, TcpStream},
+    io::{AsyncReadExt as _, Chain},
+    net::{
+        TcpListener, TcpStream,
+        tcp::{OwnedReadHalf, OwnedWriteHalf},
+    },
     sync::mpsc,
     task::JoinSet,
 };
@@ -80,7 +85,7 @@ async fn accept(listener: TcpListener, handler: impl Handler) {
             accepted = listener.accept() => {
                 // A failed accept (too many files, a peer gone early) concerns that peer only.
                 let Ok((stream, _)) = accepted else {
-                    tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+                    tokio::time::sleep(Duration::from_millis(5)).await;
                     continue;
                 };
                 connections.spawn(serve(stream, handler.clone()));
@@ -98,9 +103,31 @@ async fn serve(stream: TcpStream, handler: impl Handler) {
     });
     // An error here is the peer's hanging up or a deliberate cut: neither is ours to report.
     let _ = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        // As the agent server's: a connection nobody uses is closed after five seconds.
+        .header_read_timeout(Duration::from_secs(5))
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades()
         .await;
+}
+
+/// What a taken-over connection reads from: first what came early, then the stream.
+pub(crate) type SocketRead = Chain<std::io::Cursor<Bytes>, OwnedReadHalf>;
+
+/// Takes the connection over from HTTP, once the answer that agrees to it is out.
+pub(crate) fn take_over(
+    request: &mut Request,
+) -> impl Future<Output = Option<(SocketRead, OwnedWriteHalf)>> + Send + use<> {
+    let upgrading = hyper::upgrade::on(request);
+    async move {
+        let parts = upgrading
+            .await
+            .ok()?
+            .downcast::<TokioIo<TcpStream>>()
+            .ok()?;
+        let (read, write) = parts.io.into_inner().into_split();
+        Some((std::io::Cursor::new(parts.read_buf).chain(read), write))
+    }
 }
 
 /// Reads a request body whole; a body cut short reads as what came.

@@ -6,11 +6,13 @@
 
 mod chance;
 mod error;
+pub mod fake;
 mod http;
 pub mod model;
 mod proxy;
 
 pub use chance::Chance;
 pub use error::{Error, ErrorKind, Result};
+pub use fake::{FakeConversation, FakeServer, Fault};
 pub use model::{Script, ScriptedModel, Step};
 pub use proxy::{Link, Proxy};

@@ -2,7 +2,7 @@
 //! models are asked and answer, not what an agent server is.
 
 mod chat;
-mod player;
+pub(crate) mod player;
 mod request;
 mod responses;
 mod script;
@@ -331,7 +331,7 @@ fn id(prefix: &str) -> String {
 }
 
 /// Splits text as models stream it: in a few pieces, cut between characters.
-fn pieces(text: &str) -> Vec<&str> {
+pub(crate) fn pieces(text: &str) -> Vec<&str> {
     const PIECE: usize = 24;
     let mut rest = text;
     let mut pieces = Vec::new();

@@ -5,18 +5,18 @@ use std::{collections::HashMap, fmt::Write as _, sync::Arc};
 use super::{ModelRequest, Script, Step};
 use crate::{Error, Result};
 
-pub(super) type Wants = Arc<dyn Fn(&ModelRequest) -> bool + Send + Sync>;
+pub(crate) type Wants = Arc<dyn Fn(&ModelRequest) -> bool + Send + Sync>;
 
 /// One script and the requests it is for.
-pub(super) struct Track {
-    pub(super) name: String,
-    pub(super) wants: Option<Wants>,
-    pub(super) script: Script,
+pub(crate) struct Track {
+    pub(crate) name: String,
+    pub(crate) wants: Option<Wants>,
+    pub(crate) script: Script,
     /// Steps left over are no failure: nobody knows how often such requests come.
-    pub(super) optional: bool,
+    pub(crate) optional: bool,
 }
 
-pub(super) struct Player {
+pub(crate) struct Player {
     tracks: Vec<Track>,
     /// Next step, by track and conversation.
     places: HashMap<(usize, String), usize>,
@@ -25,7 +25,7 @@ pub(super) struct Player {
 }
 
 impl Player {
-    pub(super) fn new(tracks: Vec<Track>) -> Self {
+    pub(crate) fn new(tracks: Vec<Track>) -> Self {
         Self {
             tracks,
             places: HashMap::new(),
@@ -34,9 +34,19 @@ impl Player {
         }
     }
 
+    /// One script for everything.
+    pub(crate) fn single(script: Script) -> Self {
+        Self::new(vec![Track {
+            name: "script".into(),
+            wants: None,
+            script,
+            optional: false,
+        }])
+    }
+
     /// The step for this request. Objections become a step that fails with 400: clients take
     /// that for final, where they would retry a 500 for minutes.
-    pub(super) fn play(&mut self, request: ModelRequest) -> Step {
+    pub(crate) fn play(&mut self, request: ModelRequest) -> Step {
         let number = self.requests.len() + 1;
         self.requests.push(request.clone());
         match self.choose(number, &request) {
@@ -95,15 +105,15 @@ impl Player {
         Err(format!("step {place} of `{name}` never decides"))
     }
 
-    pub(super) fn object(&mut self, objection: String) {
+    pub(crate) fn object(&mut self, objection: String) {
         self.failures.push(objection);
     }
 
-    pub(super) fn requests(&self) -> Vec<ModelRequest> {
+    pub(crate) fn requests(&self) -> Vec<ModelRequest> {
         self.requests.clone()
     }
 
-    pub(super) fn verify(&self) -> Result<()> {
+    pub(crate) fn verify(&self) -> Result<()> {
         let mut report = String::new();
         for failure in &self.failures {
             let _ = write!(report, "\n- {failure}");

@@ -8,9 +8,9 @@ use serde_json::Value;
 /// A request that reached the [`ScriptedModel`](super::ScriptedModel).
 #[derive(Clone)]
 pub struct ModelRequest {
-    pub(super) path: String,
-    pub(super) headers: HeaderMap,
-    pub(super) body: Value,
+    pub(crate) path: String,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Value,
 }
 
 impl ModelRequest {
@@ -105,7 +105,7 @@ impl ModelRequest {
     }
 
     /// What stays the same while a conversation grows.
-    pub(super) fn conversation(&self) -> String {
+    pub(crate) fn conversation(&self) -> String {
         let opening = self.first_text("user").unwrap_or_else(|| self.last_text());
         format!("{}\n{opening}", self.model())
     }

@@ -24,39 +24,39 @@ type Choose = Arc<dyn Fn(&ModelRequest) -> Step + Send + Sync>;
 /// ```
 #[derive(Clone, Default)]
 pub struct Step {
-    pub(super) text: Option<String>,
-    pub(super) reasoning: Option<String>,
-    pub(super) calls: Vec<ToolCall>,
-    pub(super) fail: Option<Failure>,
-    pub(super) usage: Usage,
-    pub(super) cost: Option<f64>,
-    pub(super) delay: Duration,
-    pub(super) drip: Duration,
-    pub(super) cut_after: Option<usize>,
-    pub(super) checks: Vec<Check>,
-    pub(super) choose: Option<Choose>,
+    pub(crate) text: Option<String>,
+    pub(crate) reasoning: Option<String>,
+    pub(crate) calls: Vec<ToolCall>,
+    pub(crate) fail: Option<Failure>,
+    pub(crate) usage: Usage,
+    pub(crate) cost: Option<f64>,
+    pub(crate) delay: Duration,
+    pub(crate) drip: Duration,
+    pub(crate) cut_after: Option<usize>,
+    pub(crate) checks: Vec<Check>,
+    pub(crate) choose: Option<Choose>,
 }
 
 #[derive(Debug, Clone)]
-pub(super) struct ToolCall {
-    pub(super) name: String,
+pub(crate) struct ToolCall {
+    pub(crate) name: String,
     /// As the model would write them: a JSON text, which need not be valid.
-    pub(super) arguments: String,
+    pub(crate) arguments: String,
 }
 
 #[derive(Debug, Clone)]
-pub(super) struct Failure {
-    pub(super) status: u16,
-    pub(super) message: String,
-    pub(super) retry_after: Option<u64>,
+pub(crate) struct Failure {
+    pub(crate) status: u16,
+    pub(crate) message: String,
+    pub(crate) retry_after: Option<u64>,
 }
 
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Usage {
-    pub(super) input: u64,
-    pub(super) output: u64,
-    pub(super) cached: u64,
-    pub(super) reasoning: u64,
+pub(crate) struct Usage {
+    pub(crate) input: u64,
+    pub(crate) output: u64,
+    pub(crate) cached: u64,
+    pub(crate) reasoning: u64,
 }
 
 impl Default for Usage {
@@ -261,10 +261,10 @@ impl fmt::Debug for Step {
 /// ```
 #[derive(Debug, Clone, Default)]
 pub struct Script {
-    pub(super) steps: Vec<Step>,
+    pub(crate) steps: Vec<Step>,
     /// Where to go on after the last step; the end means: run dry.
-    pub(super) again_from: Option<usize>,
-    pub(super) each_conversation: bool,
+    pub(crate) again_from: Option<usize>,
+    pub(crate) each_conversation: bool,
 }
 
 impl Script {

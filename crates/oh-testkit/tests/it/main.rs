@@ -1,6 +1,8 @@
 //! The kits over real sockets, one binary: it links once and shares its client.
 
 #[cfg(test)]
+mod fake;
+#[cfg(test)]
 mod model;
 #[cfg(test)]
 mod proxy;

@@ -1,0 +1,579 @@
+//! The fake agent: plays a script through a run, as the agent server's loop would. It calls
+//! tools and hooks that a test wrote, and touches no shell and no file.
+
+use std::sync::Arc;
+
+use http::HeaderMap;
+use serde_json::{Value, json};
+
+use super::{
+    conversation::Conversation,
+    tools::{HookCall, Observation, Verdict, camel},
+    world::World,
+};
+use crate::model::{ModelRequest, Step};
+
+/// What a step leads to.
+enum Next {
+    GoOn,
+    Finish,
+    /// The run is over with the status as it stands.
+    End,
+}
+
+/// Adds a user's message, with what precedes and follows it.
+pub(super) fn receive(world: &World, conversation: &Conversation, message: &Value) {
+    prepare(world, conversation);
+    let status = conversation.status();
+    if matches!(status.as_str(), "finished" | "stuck") {
+        conversation.set_status("idle");
+    }
+    let words = text_of(message);
+    for verdict in hooks(world, conversation, "UserPromptSubmit", None) {
+        if verdict.is_denied() {
+            conversation.lock().blocked = true;
+        }
+    }
+    let id = conversation.append("user", "MessageEvent", message_fields(message));
+    remember(conversation, json!({"role": "user", "content": words}));
+    conversation.set("last_user_message_id", json!(id));
+}
+
+/// Starts a run; `false` while one is under way.
+pub(super) fn start(world: &Arc<World>, conversation: &Arc<Conversation>) -> bool {
+    {
+        let mut inner = conversation.lock();
+        if inner.running {
+            return false;
+        }
+        inner.running = true;
+        inner.interrupted = false;
+    }
+    let run = run(Arc::clone(world), Arc::clone(conversation));
+    world.spawn(run);
+    true
+}
+
+async fn run(world: Arc<World>, conversation: Arc<Conversation>) {
+    prepare(&world, &conversation);
+    match conversation.status().as_str() {
+        "finished" | "deleting" => {}
+        "waiting_for_confirmation" => {
+            conversation.set_status("running");
+            let pending = pending_actions(&conversation);
+            let finished = observe(&world, &conversation, &pending);
+            let next = if finished { Next::Finish } else { Next::GoOn };
+            steps(&world, &conversation, next).await;
+        }
+        _ => {
+            conversation.set_status("running");
+            if std::mem::take(&mut conversation.lock().blocked) {
+                conversation.set_status("finished");
+            } else {
+                steps(&world, &conversation, Next::GoOn).await;
+            }
+        }
+    }
+    let mut inner = conversation.lock();
+    inner.running = false;
+    let now = conversation.clock.utc();
+    inner.info.insert("updated_at".to_owned(), json!(now));
+    drop(inner);
+    conversation.publish_state();
+}
+
+async fn steps(world: &World, conversation: &Conversation, mut next: Next) {
+    let most = conversation.lock().info["max_iterations"].as_u64();
+    for _ in 0..most.unwrap_or(500) {
+        match next {
+            Next::GoOn => {}
+            Next::End => return,
+            Next::Finish => {
+                conversation.set_status("finished");
+                if !denied_to_stop(world, conversation) {
+                    return;
+                }
+                conversation.set_status("running");
+            }
+        }
+        if conversation.status() != "running" {
+            return;
+        }
+        next = step(world, conversation).await;
+    }
+    if matches!(next, Next::Finish) {
+        conversation.set_status("finished");
+        return;
+    }
+    fail(
+        conversation,
+        "MaxIterationsReached",
+        "the conversation reached its maximum of iterations",
+    );
+}
+
+async fn step(world: &World, conversation: &Conversation) -> Next {
+    let request = request(world, conversation);
+    let step = world.play(request);
+    if !step.delay.is_zero() {
+        let stirred = async {
+            loop {
+                conversation.stir.notified().await;
+                let inner = conversation.lock();
+                if inner.interrupted || inner.deleted {
+                    return;
+                }
+            }
+        };
+        tokio::select! {
+            () = tokio::time::sleep(step.delay) => {}
+            () = stirred => return Next::End,
+        }
+    } else {
+        // Runs share two cores with whoever watches them.
+        tokio::task::yield_now().await;
+    }
+    if conversation.lock().deleted {
+        return Next::End;
+    }
+    if let Some(failure) = &step.fail {
+        let code = match failure.status {
+            401 | 403 => "LLMAuthenticationError",
+            429 => "LLMRateLimitError",
+            500.. => "LLMServiceUnavailableError",
+            _ => "LLMBadRequestError",
+        };
+        fail(conversation, code, &failure.message);
+        return Next::End;
+    }
+    count(conversation, &step);
+    if step.calls.is_empty() {
+        let item = stream(conversation, &step);
+        say(conversation, &step, item);
+        return Next::Finish;
+    }
+    let response_id = format!("chatcmpl-{}", conversation.clock.uuid().simple());
+    let mut pending = Vec::new();
+    for (index, call) in step.calls.iter().enumerate() {
+        let Ok(arguments) = serde_json::from_str::<Value>(&call.arguments) else {
+            invalid(conversation, &call.name, "the arguments are not JSON");
+            continue;
+        };
+        if !world.has_tool(&call.name) {
+            invalid(conversation, &call.name, "there is no such tool");
+            continue;
+        }
+        let denied = hooks(world, conversation, "PreToolUse", Some(&call.name))
+            .into_iter()
+            .find(Verdict::is_denied);
+        let mut action = arguments.clone();
+        action["kind"] = json!(format!("{}Action", camel(&call.name)));
+        let call_id = format!("call_{}", conversation.clock.uuid().simple());
+        let thought = step.text.as_ref().filter(|_| index == 0);
+        let thought: Vec<_> = thought.map(|text| content(text)).into_iter().collect();
+        let mut fields = json!({
+            "thought": thought,
+            "thinking_blocks": [],
+            "action": action,
+            "tool_name": call.name,
+            "tool_call_id": call_id,
+            "tool_call": {
+                "id": call_id,
+                "name": call.name,
+                "arguments": call.arguments,
+                "origin": "completion",
+            },
+            "llm_response_id": response_id,
+            "security_risk": "UNKNOWN",
+            "summary": format!("{}: {}", call.name, call.arguments),
+        });
+        if let Some(reasoning) = step.reasoning.as_ref().filter(|_| index == 0) {
+            fields["reasoning_content"] = json!(reasoning);
+        }
+        let action_id = conversation.append("agent", "ActionEvent", fields);
+        remember(
+            conversation,
+            json!({"role": "assistant", "content": format!("{} {}", call.name, call.arguments)}),
+        );
+        match denied {
+            Some(verdict) => {
+                reject(
+                    conversation,
+                    &action_id,
+                    &call.name,
+                    &call_id,
+                    &verdict.reason,
+                    "hook",
+                );
+            }
+            None => pending.push(Pending {
+                action_id,
+                tool: call.name.clone(),
+                call_id,
+                arguments,
+            }),
+        }
+    }
+    let harmless = |pending: &Pending| matches!(pending.tool.as_str(), "finish" | "think");
+    if confirms(conversation) && !pending.iter().all(harmless) {
+        conversation.set_status("waiting_for_confirmation");
+        return Next::End;
+    }
+    if observe(world, conversation, &pending) {
+        return Next::Finish;
+    }
+    Next::GoOn
+}
+
+struct Pending {
+    action_id: String,
+    tool: String,
+    call_id: String,
+    arguments: Value,
+}
+
+/// Runs the tools; `true` when one of them was `finish`.
+fn observe(world: &World, conversation: &Conversation, pending: &[Pending]) -> bool {
+    let mut finished = false;
+    for call in pending {
+        let observation = world.observe(&call.tool, &call.arguments);
+        hooks(world, conversation, "PostToolUse", Some(&call.tool));
+        let Observation {
+            text,
+            is_error,
+            fields,
+        } = observation;
+        let mut body = json!({
+            "content": [content(&text)],
+            "is_error": is_error,
+            "kind": format!("{}Observation", camel(&call.tool)),
+        });
+        if let Value::Object(body) = &mut body {
+            body.extend(fields);
+        }
+        let fields = json!({
+            "tool_name": call.tool,
+            "tool_call_id": call.call_id,
+            "observation": body,
+            "action_id": call.action_id,
+            "extended_content": [],
+        });
+        conversation.append("environment", "ObservationEvent", fields);
+        remember(conversation, json!({"role": "tool", "content": text}));
+        finished |= call.tool == "finish";
+    }
+    finished
+}
+
+/// Answers the actions that await approval with a no. They are not run.
+pub(super) fn reject_pending(conversation: &Conversation, reason: &str) {
+    for call in pending_actions(conversation) {
+        reject(
+            conversation,
+            &call.action_id,
+            &call.tool,
+            &call.call_id,
+            reason,
+            "user",
+        );
+    }
+    if conversation.status() == "waiting_for_confirmation" {
+        conversation.set_status("idle");
+    }
+}
+
+fn pending_actions(conversation: &Conversation) -> Vec<Pending> {
+    let log = {
+        let inner = conversation.lock();
+        inner.page(0, inner.len())
+    };
+    let mut pending: Vec<Pending> = Vec::new();
+    for (_, raw) in log {
+        let Ok(event) = serde_json::from_slice::<Value>(&raw) else {
+            continue;
+        };
+        let text = |field: &str| event[field].as_str().unwrap_or_default().to_owned();
+        match event["kind"].as_str() {
+            Some("ActionEvent") => pending.push(Pending {
+                action_id: text("id"),
+                tool: text("tool_name"),
+                call_id: text("tool_call_id"),
+                arguments: event["action"].clone(),
+            }),
+            Some("ObservationEvent" | "UserRejectObservation" | "AgentErrorEvent") => {
+                let answered = text("tool_call_id");
+                pending.retain(|call| call.call_id != answered);
+            }
+            _ => {}
+        }
+    }
+    pending
+}
+
+fn confirms(conversation: &Conversation) -> bool {
+    let inner = conversation.lock();
+    inner.info["confirmation_policy"]["kind"] == "AlwaysConfirm"
+}
+
+/// `true` when a Stop hook sent the agent back to work.
+fn denied_to_stop(world: &World, conversation: &Conversation) -> bool {
+    let verdicts = hooks(world, conversation, "Stop", None);
+    let Some(denial) = verdicts.into_iter().find(Verdict::is_denied) else {
+        return false;
+    };
+    let words = format!("[Stop hook feedback] {}", denial.reason.trim());
+    let message = json!({"role": "user", "content": [content(&words)]});
+    conversation.append("environment", "MessageEvent", message_fields(&message));
+    remember(conversation, json!({"role": "user", "content": words}));
+    true
+}
+
+/// Runs the hooks configured for an event, up to the first that blocks.
+fn hooks(
+    world: &World,
+    conversation: &Conversation,
+    event: &str,
+    tool: Option<&str>,
+) -> Vec<Verdict> {
+    let configured = conversation.lock().hooks[snake(event)].clone();
+    let mut verdicts = Vec::new();
+    for matcher in configured.as_array().into_iter().flatten() {
+        let wanted = matcher["matcher"].as_str().unwrap_or("*");
+        // Names and `*` only: the fake server has no regular expressions.
+        if !(matches!(wanted, "*" | "") || tool == Some(wanted)) {
+            continue;
+        }
+        for hook in matcher["hooks"].as_array().into_iter().flatten() {
+            let command = hook["command"].as_str().unwrap_or_default();
+            let verdict = world.judge(&HookCall {
+                event: event.to_owned(),
+                command: command.to_owned(),
+                tool: tool.map(str::to_owned),
+            });
+            let blocked = verdict.is_denied();
+            let mut fields = json!({
+                "hook_event_type": event,
+                "hook_command": command,
+                "success": verdict.exit_code == 0,
+                "blocked": blocked,
+                "exit_code": verdict.exit_code,
+                "stdout": "",
+                "stderr": verdict.reason,
+                "hook_input": if event == "Stop" { json!({"reason": "agent_finished"}) } else { json!({}) },
+            });
+            if let Some(tool) = tool {
+                fields["tool_name"] = json!(tool);
+            }
+            conversation.append("hook", "HookExecutionEvent", fields);
+            verdicts.push(verdict);
+            if blocked {
+                return verdicts;
+            }
+        }
+    }
+    verdicts
+}
+
+/// What comes once, before the first message or run: hook configuration and system prompt.
+fn prepare(world: &World, conversation: &Conversation) {
+    let hooks = {
+        let mut inner = conversation.lock();
+        if std::mem::replace(&mut inner.prompted, true) {
+            return;
+        }
+        inner.hooks.clone()
+    };
+    if !hooks.is_null() {
+        conversation.set("hook_config", hooks);
+    }
+    let tools: Vec<_> = world
+        .tool_names(conversation)
+        .into_iter()
+        .map(|name| {
+            let class = camel(&name);
+            json!({
+                "title": name,
+                "description": format!("The tool {name}, played by a test."),
+                "action_type": format!("{class}Action"),
+                "observation_type": format!("{class}Observation"),
+                "kind": format!("{class}Tool"),
+            })
+        })
+        .collect();
+    let fields = json!({
+        "system_prompt": content("You are played by a test."),
+        "tools": tools,
+    });
+    conversation.append("agent", "SystemPromptEvent", fields);
+    for verdict in self::hooks(world, conversation, "SessionStart", None) {
+        drop(verdict);
+    }
+}
+
+fn request(world: &World, conversation: &Conversation) -> ModelRequest {
+    let tools: Vec<_> = world
+        .tool_names(conversation)
+        .into_iter()
+        .map(|name| json!({"type": "function", "function": {"name": name}}))
+        .collect();
+    let inner = conversation.lock();
+    let model = inner.info["agent"]["llm"]["model"]
+        .as_str()
+        .unwrap_or_default();
+    // As LiteLLM would: the provider is the address, the rest is the name.
+    let model = model.split_once('/').map_or(model, |(_, name)| name);
+    let body = json!({"model": model, "messages": inner.messages, "tools": tools});
+    ModelRequest {
+        path: "/v1/chat/completions".to_owned(),
+        headers: HeaderMap::new(),
+        body,
+    }
+}
+
+/// Shows an answer while it is made, where the LLM is configured to stream. Returns the id
+/// that its event will have.
+fn stream(conversation: &Conversation, step: &Step) -> Option<String> {
+    let streams = conversation.lock().info["agent"]["llm"]["stream"] == true;
+    let text = step.text.as_deref().filter(|_| streams)?;
+    let item = conversation.clock.id();
+    let anchor = conversation.lock().len().checked_sub(1);
+    conversation.progress(&json!({
+        "type": "item_started", "item_id": item, "attempt": 0, "anchor_seq": anchor,
+    }));
+    for (order, piece) in crate::model::pieces(text).into_iter().enumerate() {
+        conversation.progress(&json!({
+            "type": "delta", "item_id": item, "attempt": 0, "order": order,
+            "kind": "text", "content": piece,
+        }));
+    }
+    Some(item)
+}
+
+fn say(conversation: &Conversation, step: &Step, item: Option<String>) {
+    let text = step.text.clone().unwrap_or_default();
+    let mut message = json!({"role": "assistant", "content": [content(&text)]});
+    if let Some(reasoning) = &step.reasoning {
+        message["reasoning_content"] = json!(reasoning);
+    }
+    let mut fields = message_fields(&message);
+    if let Some(item) = item {
+        fields["id"] = json!(item);
+    }
+    conversation.append("agent", "MessageEvent", fields);
+    remember(conversation, json!({"role": "assistant", "content": text}));
+}
+
+fn count(conversation: &Conversation, step: &Step) {
+    let mut inner = conversation.lock();
+    let model = inner.info["agent"]["llm"]["model"].clone();
+    let usage = step.usage;
+    let stats = inner.info.entry("stats").or_insert_with(|| json!({}));
+    let metrics = &mut stats["usage_to_metrics"]["default"];
+    let add = |old: &Value, more: u64| json!(old.as_u64().unwrap_or_default() + more);
+    let tokens = &metrics["accumulated_token_usage"];
+    let tokens = json!({
+        "model": model,
+        "prompt_tokens": add(&tokens["prompt_tokens"], usage.input),
+        "completion_tokens": add(&tokens["completion_tokens"], usage.output),
+        "cache_read_tokens": add(&tokens["cache_read_tokens"], usage.cached),
+        "cache_write_tokens": 0,
+        "reasoning_tokens": add(&tokens["reasoning_tokens"], usage.reasoning),
+        "context_window": 0,
+        "per_turn_token": usage.input + usage.output,
+        "response_id": "",
+    });
+    let cost = metrics["accumulated_cost"].as_f64().unwrap_or_default();
+    *metrics = json!({
+        "model_name": model,
+        "accumulated_cost": cost + step.cost.unwrap_or_default(),
+        "max_budget_per_task": null,
+        "accumulated_token_usage": tokens,
+    });
+    let stats = stats.clone();
+    drop(inner);
+    conversation.set("stats", stats);
+}
+
+fn fail(conversation: &Conversation, code: &str, detail: &str) {
+    conversation.set_status("error");
+    let (kind, retryable, user_action) = match code {
+        "LLMAuthenticationError" => ("auth", false, "settings"),
+        "LLMRateLimitError" => ("rate_limit", true, "retry"),
+        "LLMServiceUnavailableError" => ("transient", true, "retry"),
+        "LLMBadRequestError" => ("config", false, "settings"),
+        _ => ("unknown", false, "none"),
+    };
+    let fields = json!({
+        "code": code,
+        "detail": detail,
+        "classification": {"kind": kind, "retryable": retryable, "user_action": user_action},
+    });
+    conversation.append("environment", "ConversationErrorEvent", fields);
+}
+
+fn invalid(conversation: &Conversation, tool: &str, error: &str) {
+    let fields = json!({
+        "tool_name": tool,
+        "tool_call_id": format!("call_{}", conversation.clock.uuid().simple()),
+        "error": format!("{tool}: {error}"),
+        "classification": {"kind": "agent_action", "retryable": false, "user_action": "none"},
+    });
+    conversation.append("agent", "AgentErrorEvent", fields);
+    remember(
+        conversation,
+        json!({"role": "tool", "content": format!("{tool}: {error}")}),
+    );
+}
+
+fn reject(
+    conversation: &Conversation,
+    action: &str,
+    tool: &str,
+    call: &str,
+    reason: &str,
+    by: &str,
+) {
+    let fields = json!({
+        "action_id": action,
+        "tool_name": tool,
+        "tool_call_id": call,
+        "rejection_reason": reason,
+        "rejection_source": by,
+    });
+    conversation.append("environment", "UserRejectObservation", fields);
+    remember(conversation, json!({"role": "tool", "content": reason}));
+}
+
+fn remember(conversation: &Conversation, message: Value) {
+    conversation.lock().messages.push(message);
+}
+
+fn message_fields(message: &Value) -> Value {
+    let mut message = message.clone();
+    message["thinking_blocks"] = json!([]);
+    for part in message["content"].as_array_mut().into_iter().flatten() {
+        part["cache_prompt"] = json!(false);
+    }
+    json!({"llm_message": message, "activated_skills": [], "extended_content": []})
+}
+
+fn content(text: &str) -> Value {
+    json!({"cache_prompt": false, "type": "text", "text": text})
+}
+
+fn text_of(message: &Value) -> String {
+    let parts = message["content"].as_array().into_iter().flatten();
+    let texts: Vec<_> = parts.filter_map(|part| part["text"].as_str()).collect();
+    texts.join("\n")
+}
+
+pub(super) fn snake(event: &str) -> String {
+    let mut name = String::new();
+    for letter in event.chars() {
+        if letter.is_uppercase() && !name.is_empty() {
+            name.push('_');
+        }
+        name.extend(letter.to_lowercase());
+    }
+    name
+}

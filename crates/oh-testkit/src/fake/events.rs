@@ -1,0 +1,331 @@
+//! The log over REST, and what steers a conversation: messages, pause, interrupt, approval.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde::Deserialize;
+use serde_json::{Value, json, value::RawValue};
+
+use super::{
+    agent,
+    conversation::Conversation,
+    routes::{Call, invalid, not_found, ok, page_limit, undone},
+    world::World,
+};
+use crate::http::Response;
+
+pub(super) fn route(
+    world: &Arc<World>,
+    conversation: &Arc<Conversation>,
+    call: &Call,
+    method: &str,
+    rest: &[&str],
+) -> Result<Response, Response> {
+    match (method, rest) {
+        ("GET", ["search"]) => search(conversation, call),
+        ("GET", ["count"]) => {
+            let filter = Filter::of(call);
+            if filter.is_open() {
+                let inner = conversation.lock();
+                return Ok(ok(&(inner.len() - inner.unreadable.len())));
+            }
+            let (log, _) = filter.page(conversation, None, usize::MAX, false);
+            Ok(ok(&log.len()))
+        }
+        ("GET", []) => {
+            let ids: Vec<String> = serde_json::from_slice(&call.body).map_err(|_| {
+                invalid("list_type", json!(["body"]), "Input should be a valid list")
+            })?;
+            let mut inner = conversation.lock();
+            let found: Vec<_> = ids
+                .iter()
+                .map(|id| inner.find(id).and_then(|seq| inner.get(seq).cloned()))
+                .collect();
+            let found: Vec<_> = found
+                .iter()
+                .map(|event| event.as_ref().and_then(raw))
+                .collect();
+            Ok(ok(&found))
+        }
+        ("GET", [id]) => {
+            let mut inner = conversation.lock();
+            let seq = inner.find(id).ok_or_else(not_found)?;
+            let event = inner.get(seq).and_then(raw).ok_or_else(not_found)?;
+            Ok(ok(&event))
+        }
+        ("POST", []) => send(world, conversation, &call.json()?),
+        ("POST", ["respond_to_confirmation"]) => {
+            let request = call.json()?;
+            match request["accept"].as_bool() {
+                Some(true) => {
+                    agent::start(world, conversation);
+                }
+                Some(false) => {
+                    let reason = request["reason"].as_str();
+                    agent::reject_pending(
+                        conversation,
+                        reason.unwrap_or("User rejected the action."),
+                    );
+                }
+                None => {
+                    return Err(invalid(
+                        "missing",
+                        json!(["body", "accept"]),
+                        "Field required",
+                    ));
+                }
+            }
+            Ok(ok(&json!({"success": true})))
+        }
+        _ => Err(undone(call)),
+    }
+}
+
+fn send(
+    world: &Arc<World>,
+    conversation: &Arc<Conversation>,
+    message: &Value,
+) -> Result<Response, Response> {
+    if !message["content"].is_array() {
+        let at = json!(["body", "content"]);
+        return Err(match message["content"].is_null() {
+            true => invalid("missing", at, "Field required"),
+            false => invalid("list_type", at, "Input should be a valid list"),
+        });
+    }
+    let role = message["role"].as_str().unwrap_or("user");
+    if role != "user" {
+        let body = json!({
+            "detail": "Internal Server Error",
+            "exception": "Only user messages are allowed to be sent to the agent.",
+        });
+        let status = http::StatusCode::INTERNAL_SERVER_ERROR;
+        return Err(crate::http::json(status, &body));
+    }
+    let message_event = json!({"role": "user", "content": message["content"]});
+    agent::receive(world, conversation, &message_event);
+    if message["run"] == true {
+        agent::start(world, conversation);
+    }
+    Ok(ok(&json!({"success": true})))
+}
+
+/// A message that came by a socket. `Err` with the word and the explanation for the client.
+pub(super) fn receive(
+    world: &Arc<World>,
+    conversation: &Arc<Conversation>,
+    text: &[u8],
+) -> Result<(), (&'static str, String)> {
+    let mut message: Value =
+        serde_json::from_slice(text).map_err(|error| ("JSONDecodeError", error.to_string()))?;
+    if message["type"] == "auth" {
+        return Ok(());
+    }
+    if let Some(words) = message["content"].as_str() {
+        message["content"] = json!([{"type": "text", "text": words}]);
+    }
+    if !message["role"].is_string() || !message["content"].is_array() {
+        return Err(("ValidationError", "not a message".to_owned()));
+    }
+    let message = json!({"role": message["role"], "content": message["content"]});
+    agent::receive(world, conversation, &message);
+    agent::start(world, conversation);
+    Ok(())
+}
+
+/// Asks a run to stop after its step; the step goes on.
+pub(super) fn pause(conversation: &Conversation) {
+    let status = conversation.status();
+    if matches!(status.as_str(), "idle" | "running") {
+        conversation.set_status("paused");
+        conversation.append("user", "PauseEvent", json!({}));
+    }
+    conversation.publish_state();
+}
+
+/// Stops a run now.
+pub(super) fn interrupt(conversation: &Conversation) {
+    let running = {
+        let mut inner = conversation.lock();
+        inner.interrupted = inner.running;
+        inner.running
+    };
+    if !running {
+        return pause(conversation);
+    }
+    conversation.set_status("paused");
+    conversation.append("user", "InterruptEvent", json!({}));
+    conversation.stir.notify_waiters();
+    conversation.publish_state();
+}
+
+/// The agent's last word: of its newest `finish`, or its newest message.
+pub(super) fn final_response(conversation: &Conversation) -> String {
+    let log = {
+        let inner = conversation.lock();
+        inner.page(0, inner.len())
+    };
+    for (_, raw) in log.iter().rev() {
+        let Ok(event) = serde_json::from_slice::<Value>(raw) else {
+            continue;
+        };
+        if event["action"]["kind"] == "FinishAction" {
+            let message = event["action"]["message"].as_str();
+            return message.unwrap_or_default().to_owned();
+        }
+        if event["kind"] == "MessageEvent" && event["source"] == "agent" {
+            let text = event["llm_message"]["content"][0]["text"].as_str();
+            return text.unwrap_or_default().to_owned();
+        }
+    }
+    String::new()
+}
+
+fn search(conversation: &Conversation, call: &Call) -> Result<Response, Response> {
+    let limit = page_limit(call)?;
+    let descending = match call.query("sort_order").as_deref() {
+        None | Some("TIMESTAMP") => false,
+        Some("TIMESTAMP_DESC") => true,
+        Some(_) => {
+            let rule = "Input should be 'TIMESTAMP' or 'TIMESTAMP_DESC'";
+            return Err(invalid("enum", json!(["query", "sort_order"]), rule));
+        }
+    };
+    let page_id = call.query("page_id");
+    let filter = Filter::of(call);
+    let (items, next) = filter.page(conversation, page_id.as_deref(), limit, descending);
+    let items: Vec<_> = items.iter().filter_map(raw).collect();
+    let next = next.and_then(|event| {
+        let head: Head<'_> = serde_json::from_slice(&event).ok()?;
+        Some(head.id.to_owned())
+    });
+    Ok(ok(&Page {
+        items,
+        next_page_id: next,
+    }))
+}
+
+#[derive(serde::Serialize)]
+struct Page<'a> {
+    items: Vec<&'a RawValue>,
+    next_page_id: Option<String>,
+}
+
+fn raw(bytes: &Bytes) -> Option<&RawValue> {
+    serde_json::from_slice(bytes).ok()
+}
+
+#[derive(Deserialize)]
+struct Head<'a> {
+    id: &'a str,
+    kind: &'a str,
+    #[serde(default)]
+    source: &'a str,
+    #[serde(default)]
+    timestamp: &'a str,
+}
+
+/// Which events a search is about.
+struct Filter {
+    kind: Option<String>,
+    source: Option<String>,
+    body: Option<String>,
+    from: Option<String>,
+    before: Option<String>,
+}
+
+impl Filter {
+    fn of(call: &Call) -> Self {
+        // The fake server lives in UTC: an offset of zero is all it understands.
+        let naive = |time: String| {
+            time.trim_end_matches('Z')
+                .trim_end_matches("+00:00")
+                .to_owned()
+        };
+        Self {
+            kind: call.query("kind"),
+            source: call.query("source"),
+            body: call.query("body").map(|body| body.to_lowercase()),
+            from: call.query("timestamp__gte").map(naive),
+            before: call.query("timestamp__lt").map(naive),
+        }
+    }
+
+    fn is_open(&self) -> bool {
+        let texts = [
+            &self.kind,
+            &self.source,
+            &self.body,
+            &self.from,
+            &self.before,
+        ];
+        texts.into_iter().all(Option::is_none)
+    }
+
+    fn takes(&self, event: &Bytes) -> bool {
+        if self.is_open() {
+            return true;
+        }
+        let Ok(head) = serde_json::from_slice::<Head<'_>>(event) else {
+            return false;
+        };
+        let is = |wanted: &Option<String>, found: &str| {
+            wanted.as_ref().is_none_or(|wanted| wanted == found)
+        };
+        is(&self.kind, head.kind)
+            && is(&self.source, head.source)
+            && self
+                .from
+                .as_ref()
+                .is_none_or(|from| head.timestamp >= from.as_str())
+            && self
+                .before
+                .as_ref()
+                .is_none_or(|before| head.timestamp < before.as_str())
+            && self.body.as_ref().is_none_or(|words| {
+                head.kind == "MessageEvent" && message_text(event).contains(words)
+            })
+    }
+
+    /// A page from the event with this id on, and the event after the page. An id nobody knows
+    /// begins at the beginning.
+    fn page(
+        &self,
+        conversation: &Conversation,
+        from: Option<&str>,
+        limit: usize,
+        descending: bool,
+    ) -> (Vec<Bytes>, Option<Bytes>) {
+        let mut inner = conversation.lock();
+        let length = inner.len();
+        let found = from.and_then(|id| inner.find(id));
+        let order: Box<dyn Iterator<Item = usize>> = match (descending, found) {
+            (false, from) => Box::new(from.unwrap_or(0)..length),
+            (true, from) => Box::new((0..from.map_or(length, |from| from + 1)).rev()),
+        };
+        let mut items = Vec::new();
+        for seq in order {
+            if inner.unreadable.contains(&seq) {
+                continue;
+            }
+            let Some(event) = inner.get(seq).filter(|event| self.takes(event)) else {
+                continue;
+            };
+            if items.len() == limit {
+                return (items, Some(event.clone()));
+            }
+            items.push(event.clone());
+        }
+        (items, None)
+    }
+}
+
+fn message_text(event: &Bytes) -> String {
+    let event: Value = serde_json::from_slice(event).unwrap_or_default();
+    let parts = event["llm_message"]["content"]
+        .as_array()
+        .into_iter()
+        .flatten();
+    let texts: Vec<_> = parts.filter_map(|part| part["text"].as_str()).collect();
+    texts.join("\n").to_lowercase()
+}

@@ -1,0 +1,210 @@
+//! A test's hand on one conversation of the fake server: reads its log, writes to it, and
+//! makes it misbehave.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use oh_protocol::{ConversationId, Event};
+use serde_json::{Value, json};
+
+use super::{
+    agent,
+    conversation::{Conversation, Ending},
+    world::World,
+};
+use crate::{Error, ErrorKind, Result};
+
+/// Where a bulk of events waits for its readers: below the limit that drops them.
+const HIGH_WATER: usize = 4 * 1024 * 1024;
+
+/// One conversation of a [`FakeServer`](super::FakeServer). Cheap to clone.
+#[derive(Clone)]
+pub struct FakeConversation {
+    world: Arc<World>,
+    conversation: Arc<Conversation>,
+}
+
+impl FakeConversation {
+    pub(super) fn new(world: Arc<World>, conversation: Arc<Conversation>) -> Self {
+        Self {
+            world,
+            conversation,
+        }
+    }
+
+    /// Its id.
+    pub fn id(&self) -> ConversationId {
+        self.conversation.id.into()
+    }
+
+    /// Its `execution_status`.
+    pub fn status(&self) -> String {
+        self.conversation.status()
+    }
+
+    /// Its title, once somebody set one.
+    pub fn title(&self) -> Option<String> {
+        let inner = self.conversation.lock();
+        inner.info["title"].as_str().map(str::to_owned)
+    }
+
+    /// How many events its log holds.
+    pub fn len(&self) -> usize {
+        self.conversation.lock().len()
+    }
+
+    /// Whether nothing was logged yet.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Its log; the position is the `seq`.
+    pub fn events(&self) -> Vec<Event> {
+        let inner = self.conversation.lock();
+        let log = inner.page(0, inner.len());
+        log.into_iter()
+            .filter_map(|(_, raw)| Event::from_json(raw).ok())
+            .collect()
+    }
+
+    /// How many sockets listen.
+    pub fn sockets(&self) -> usize {
+        self.conversation.lock().listeners()
+    }
+
+    /// Logs an event made of `kind` and these fields, and tells every socket. Returns its id.
+    pub fn log(&self, source: &str, kind: &str, fields: Value) -> String {
+        self.conversation.append(source, kind, fields)
+    }
+
+    /// Logs bytes as an event, whatever they are, and tells every socket. Returns their `seq`.
+    pub fn log_raw(&self, event: impl Into<Bytes>) -> usize {
+        self.conversation.push(event.into())
+    }
+
+    /// Logs many events as fast as the sockets take them: a full socket makes this wait, where
+    /// [`log_raw`](Self::log_raw) would have its client dropped.
+    pub async fn log_all(&self, events: impl IntoIterator<Item = Bytes>) {
+        for (count, event) in events.into_iter().enumerate() {
+            self.conversation.push(event);
+            if count % 256 == 255 {
+                tokio::task::yield_now().await;
+                while self.conversation.pending() > HIGH_WATER {
+                    tokio::time::sleep(Duration::from_micros(200)).await;
+                }
+            }
+        }
+    }
+
+    /// Logs `count` agent messages of about `bytes` each.
+    pub async fn fill(&self, count: usize, bytes: usize) {
+        let text = "x".repeat(bytes.saturating_sub(400));
+        let clock = Arc::clone(&self.conversation.clock);
+        let now = clock.local();
+        let event = move |_| {
+            let id = clock.id();
+            Bytes::from(format!(
+                r#"{{"id":"{id}","timestamp":"{now}","source":"agent","llm_message":{{"role":"assistant","content":[{{"cache_prompt":false,"type":"text","text":"{text}"}}],"thinking_blocks":[]}},"activated_skills":[],"extended_content":[],"kind":"MessageEvent"}}"#
+            ))
+        };
+        self.log_all((0..count).map(event)).await;
+    }
+
+    /// Tells every socket of an event that is not logged.
+    pub fn tell(&self, kind: &str, fields: Value) {
+        let mut event = json!({
+            "id": self.conversation.clock.id(),
+            "timestamp": self.conversation.clock.local(),
+            "source": "environment",
+            "kind": kind,
+        });
+        if let (Value::Object(event), Value::Object(fields)) = (&mut event, fields) {
+            event.extend(fields);
+        }
+        self.conversation.transient(event.to_string().into());
+    }
+
+    /// Sends session sockets a frame that is no event, such as a `delta`.
+    pub fn frame(&self, frame: &Value) {
+        self.conversation.progress(frame);
+    }
+
+    /// Sets a field of the state, and logs the change.
+    pub fn set(&self, key: &str, value: Value) {
+        self.conversation.set(key, value);
+    }
+
+    /// Sets the status, and logs the change if it is one.
+    pub fn set_status(&self, status: &str) {
+        self.conversation.set_status(status);
+    }
+
+    /// Tells every socket the whole state (`full_state`), as at the end of a run.
+    pub fn publish_state(&self) {
+        self.conversation.publish_state();
+    }
+
+    /// Says a user's message and runs, as a client would.
+    pub fn say(&self, text: &str) {
+        let message = json!({"role": "user", "content": [{"type": "text", "text": text}]});
+        agent::receive(&self.world, &self.conversation, &message);
+        agent::start(&self.world, &self.conversation);
+    }
+
+    /// Makes `/run` answer 409 and nothing happen, as a wedged run does.
+    pub fn wedge(&self) {
+        self.conversation.lock().running = true;
+    }
+
+    /// Ends [`wedge`](Self::wedge).
+    pub fn unwedge(&self) {
+        self.conversation.lock().running = false;
+    }
+
+    /// Makes the event at `seq` unreadable: sockets and searches leave it out.
+    ///
+    /// # Errors
+    ///
+    /// When the log is not that long.
+    pub fn lose(&self, seq: usize) -> Result<()> {
+        let mut inner = self.conversation.lock();
+        if seq >= inner.len() {
+            let message = format!("there is no event {seq} in a log of {}", inner.len());
+            return Err(Error::plain(ErrorKind::Missing, message));
+        }
+        inner.unreadable.insert(seq);
+        Ok(())
+    }
+
+    /// Another server holds the lease: `GET` of the conversation works, everything else is
+    /// answered 404, and sockets with 4004.
+    pub fn lease_away(&self) {
+        self.conversation.lock().leased = true;
+    }
+
+    /// The lease is ours again.
+    pub fn lease_back(&self) {
+        self.conversation.lock().leased = false;
+    }
+
+    /// Breaks the connection of its sockets, without a goodbye.
+    pub fn cut_sockets(&self) {
+        self.conversation.end_sockets(&Ending::Cut);
+    }
+
+    /// Closes its sockets with a code and a reason.
+    pub fn close_sockets(&self, code: u16, reason: &str) {
+        let ending = Ending::Close(code, reason.to_owned());
+        self.conversation.end_sockets(&ending);
+    }
+}
+
+impl fmt::Debug for FakeConversation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FakeConversation")
+            .field("id", &self.id())
+            .field("status", &self.status())
+            .field("events", &self.len())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,334 @@
+//! An agent server that is not one: its REST interface and sockets in this process, on the
+//! loopback, with an agent that plays a [`Script`] and faults on demand.
+
+mod agent;
+mod bash;
+mod clock;
+mod conversation;
+mod events;
+mod fault;
+mod handle;
+mod routes;
+mod sockets;
+mod tools;
+mod wire;
+mod world;
+
+use std::{collections::HashMap, fmt, net::SocketAddr, sync::Arc, time::Duration};
+
+use serde_json::{Value, json};
+
+pub use self::{
+    bash::CommandOutput,
+    fault::Fault,
+    handle::FakeConversation,
+    tools::{HookCall, Observation, Verdict},
+    world::Seen,
+};
+use self::{conversation::Ending, world::World};
+use crate::{
+    Error, ErrorKind, Result, Script,
+    http::{Answering, Handler, Listening, Request},
+};
+
+/// An agent server for tests: in this process, on a free port of 127.0.0.1, without Python.
+///
+/// It speaks what the client crates use, with the real server's statuses, close codes, order
+/// and run lifecycle; what it does not do it answers with 501. Its agent plays a [`Script`],
+/// the same that a [`ScriptedModel`](crate::ScriptedModel) plays behind a real server. Tools
+/// and hooks are closures: nothing runs, no file is touched.
+///
+/// It runs on the runtime it was started on. Dropping it closes the port, every connection and
+/// every run.
+///
+/// ```
+/// # tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
+/// use oh_testkit::{FakeServer, Script, fake::{Observation, Verdict}};
+/// use serde_json::json;
+///
+/// let server = FakeServer::builder()
+///     .script(Script::new().call("terminal", json!({"command": "pytest"})).finish("Green."))
+///     .tool("terminal", |_| Observation::text("3 passed").field("exit_code", 0))
+///     .hooks(|hook| match hook.event.as_str() {
+///         "Stop" => Verdict::deny("run the linter too"),
+///         _ => Verdict::allow(),
+///     })
+///     .start()
+///     .await?;
+/// // … point a client at `server.url()` with `server.session_api_key()` …
+/// # let _ = server.url();
+/// # Ok::<(), Box<dyn std::error::Error>>(()) })?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct FakeServer {
+    listening: Listening,
+    world: Arc<World>,
+}
+
+impl FakeServer {
+    /// Starts a server whose agent has nothing to say: good for logs that a test writes itself.
+    ///
+    /// # Errors
+    ///
+    /// When no port can be opened.
+    pub async fn start() -> Result<Self> {
+        Self::builder().start().await
+    }
+
+    /// A server with a script, tools, hooks.
+    pub fn builder() -> FakeServerBuilder {
+        FakeServerBuilder::default()
+    }
+
+    /// Where clients find it: `http://127.0.0.1:PORT`.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address())
+    }
+
+    /// Its address.
+    pub fn address(&self) -> SocketAddr {
+        self.listening.address()
+    }
+
+    /// The key it asks for; empty when it asks for none.
+    pub fn session_api_key(&self) -> &str {
+        self.world.key.as_deref().unwrap_or_default()
+    }
+
+    /// A conversation that a client, or [`create`](Self::create), made.
+    ///
+    /// # Errors
+    ///
+    /// When there is none with this id, which is a UUID with or without dashes.
+    pub fn conversation(&self, id: impl fmt::Display) -> Result<FakeConversation> {
+        let id = id.to_string();
+        let found = id.parse().ok().and_then(|id| self.world.conversation(id));
+        found
+            .map(|conversation| FakeConversation::new(Arc::clone(&self.world), conversation))
+            .ok_or_else(|| {
+                let message = format!("the fake server has no conversation {id}");
+                Error::plain(ErrorKind::Missing, message)
+            })
+    }
+
+    /// Every conversation, by id.
+    pub fn conversations(&self) -> Vec<FakeConversation> {
+        let all = self.world.conversations().into_iter();
+        all.map(|conversation| FakeConversation::new(Arc::clone(&self.world), conversation))
+            .collect()
+    }
+
+    /// Makes a conversation without a request: empty, idle, of an agent without tools.
+    pub fn create(&self) -> FakeConversation {
+        let request = json!({"workspace": {"working_dir": "/fake"}, "agent": {"llm": {}}});
+        let (conversation, _) = self.world.create(self.world.clock.uuid(), &request);
+        FakeConversation::new(Arc::clone(&self.world), conversation)
+    }
+
+    /// Does something wrong from now on.
+    pub fn inject(&self, fault: Fault) {
+        self.world.faults.add(fault);
+    }
+
+    /// Ends all injected faults.
+    pub fn heal(&self) {
+        self.world.faults.clear();
+    }
+
+    /// Moves the server's clock ahead.
+    pub fn skew_ahead(&self, by: Duration) {
+        self.world.clock.skew(by, false);
+    }
+
+    /// Moves the server's clock back.
+    pub fn skew_back(&self, by: Duration) {
+        self.world.clock.skew(by, true);
+    }
+
+    /// Breaks every socket's connection, without a goodbye.
+    pub fn cut_sockets(&self) {
+        for conversation in self.world.conversations() {
+            conversation.end_sockets(&Ending::Cut);
+        }
+    }
+
+    /// Closes every socket with a code and a reason.
+    pub fn close_sockets(&self, code: u16, reason: &str) {
+        let ending = Ending::Close(code, reason.to_owned());
+        for conversation in self.world.conversations() {
+            conversation.end_sockets(&ending);
+        }
+    }
+
+    /// Goes away as a server that shuts down: sockets close with 1012, runs end, requests
+    /// break until [`come_back`](Self::come_back).
+    pub fn shut_down(&self) {
+        self.world.go_down(Some(1012));
+    }
+
+    /// Goes away as a server that is killed: nobody gets a goodbye.
+    pub fn kill(&self) {
+        self.world.go_down(None);
+    }
+
+    /// Comes back with the conversations it had; what ran is in `error`.
+    pub fn come_back(&self) {
+        self.world.come_up(true);
+    }
+
+    /// Comes back as a server that kept nothing.
+    pub fn come_back_empty(&self) {
+        self.world.come_up(false);
+    }
+
+    /// What was asked of it, oldest first. Sockets count with the status of their handshake.
+    pub fn requests(&self) -> Vec<Seen> {
+        self.world.requests()
+    }
+
+    /// Whether the agent played its script to the end and no further.
+    ///
+    /// # Errors
+    ///
+    /// When it did not, with what went wrong.
+    pub fn verify(&self) -> Result<()> {
+        self.world.verify()
+    }
+}
+
+impl Drop for FakeServer {
+    fn drop(&mut self) {
+        self.world.stop();
+    }
+}
+
+impl fmt::Debug for FakeServer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FakeServer")
+            .field("url", &self.url())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Builds a [`FakeServer`].
+#[must_use]
+pub struct FakeServerBuilder {
+    key: Option<String>,
+    version: String,
+    session_socket: bool,
+    seed: u64,
+    script: Script,
+    tools: HashMap<String, world::Tool>,
+    judge: world::Judge,
+    shell: Option<world::Shell>,
+}
+
+impl Default for FakeServerBuilder {
+    fn default() -> Self {
+        Self {
+            key: Some("fake-session-key".to_owned()),
+            version: "1.58.0".to_owned(),
+            session_socket: true,
+            seed: 0,
+            script: Script::new(),
+            tools: HashMap::new(),
+            judge: Arc::new(|_| Verdict::allow()),
+            shell: None,
+        }
+    }
+}
+
+impl FakeServerBuilder {
+    /// The session key it asks for. Default: `fake-session-key`.
+    pub fn session_api_key(mut self, key: impl Into<String>) -> Self {
+        self.key = Some(key.into());
+        self
+    }
+
+    /// Asks for no key.
+    pub fn open(mut self) -> Self {
+        self.key = None;
+        self
+    }
+
+    /// The version it says it is. Default: 1.58.0.
+    pub fn version(mut self, version: impl Into<String>) -> Self {
+        self.version = version.into();
+        self
+    }
+
+    /// Has only the legacy event socket, as servers before 1.45.
+    pub fn without_session_socket(mut self) -> Self {
+        self.session_socket = false;
+        self
+    }
+
+    /// Fixes ids and chance. Default: 0.
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.seed = seed;
+        self
+    }
+
+    /// What the agents say and do. Without [`Script::each_conversation`] all conversations
+    /// share one sequence.
+    pub fn script(mut self, script: Script) -> Self {
+        self.script = script;
+        self
+    }
+
+    /// What a tool answers to its arguments. The built-in ones have answers of their own.
+    pub fn tool(
+        mut self,
+        name: impl Into<String>,
+        play: impl Fn(&Value) -> Observation + Send + Sync + 'static,
+    ) -> Self {
+        self.tools.insert(name.into(), Arc::new(play));
+        self
+    }
+
+    /// How configured hooks end. Default: they allow.
+    pub fn hooks(mut self, judge: impl Fn(&HookCall) -> Verdict + Send + Sync + 'static) -> Self {
+        self.judge = Arc::new(judge);
+        self
+    }
+
+    /// What shell commands (`/api/bash`) answer. Default: 501.
+    pub fn commands(
+        mut self,
+        shell: impl Fn(&str) -> CommandOutput + Send + Sync + 'static,
+    ) -> Self {
+        self.shell = Some(Arc::new(shell));
+        self
+    }
+
+    /// Opens the port and serves.
+    ///
+    /// # Errors
+    ///
+    /// When no port can be opened.
+    pub async fn start(self) -> Result<FakeServer> {
+        let world = Arc::new(World::new(self));
+        let listening = Listening::start(Serving(Arc::clone(&world))).await?;
+        Ok(FakeServer { listening, world })
+    }
+}
+
+impl fmt::Debug for FakeServerBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FakeServerBuilder")
+            .field("version", &self.version)
+            .field("seed", &self.seed)
+            .field("script", &self.script)
+            .finish_non_exhaustive()
+    }
+}
+
+#[derive(Clone)]
+struct Serving(Arc<World>);
+
+impl Handler for Serving {
+    fn answer(&self, request: Request) -> Answering {
+        let world = Arc::clone(&self.0);
+        Box::pin(routes::answer(world, request))
+    }
+}

@@ -1,0 +1,572 @@
+//! The three sockets: who may open one, what is replayed, what follows, how it ends.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::StatusCode;
+use serde_json::{Value, json};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, Interval, MissedTickBehavior},
+};
+
+use super::{
+    conversation::{Conversation, Ending, Item, Subscriber},
+    events,
+    fault::EventFault,
+    routes,
+    wire::{self, Inbound, Reader, Writer},
+    world::World,
+};
+use crate::http::{self as server, Request, Response};
+
+/// No frame of the session socket may be larger.
+const MAX_FRAME: usize = 4 * 1024 * 1024;
+const PING_EVERY: Duration = Duration::from_secs(20);
+const AUTH_WITHIN: Duration = Duration::from_secs(10);
+/// How long a client that does not read may hold up its own goodbye.
+const GRACE: Duration = Duration::from_secs(5);
+
+enum Kind {
+    Session {
+        id: uuid::Uuid,
+        after: Option<i64>,
+    },
+    Legacy {
+        id: uuid::Uuid,
+        all: bool,
+        since: Option<String>,
+    },
+    Bash {
+        all: bool,
+    },
+}
+
+/// Why a socket's story is over.
+enum Over {
+    Close(u16, String),
+    /// Nothing more to say: the client left, or is to be cut off.
+    Gone,
+    Tear(Vec<u8>),
+    /// Open, and silent for ever.
+    Stall,
+}
+
+type Told = Result<(), Over>;
+
+/// Answers an upgrade request; the conversation on the socket runs by itself.
+pub(super) fn open(world: &Arc<World>, request: &mut Request) -> Response {
+    let path = request.uri().path().to_owned();
+    let given = request.uri().query().unwrap_or_default().to_owned();
+    let query = |name: &str| routes::query(&given, name);
+    let Some(kind) = kind(world, &path, &query) else {
+        return forbidden();
+    };
+    let key = query("session_api_key").or_else(|| {
+        let header = request.headers().get("x-session-api-key")?;
+        Some(header.to_str().ok()?.to_owned())
+    });
+    let known = match (&world.key, key) {
+        (None, _) => true,
+        (Some(_), None) => false,
+        (Some(wanted), Some(given)) if *wanted == given => true,
+        (Some(_), Some(_)) => return forbidden(),
+    };
+    let Some((answer, socket)) = wire::upgrade(request) else {
+        return routes::not_found();
+    };
+    let serving = Arc::clone(world);
+    world.spawn(async move {
+        let Some((reader, writer)) = socket.await else {
+            return;
+        };
+        let (to, inbound) = mpsc::channel(16);
+        let line = Line {
+            world: serving,
+            path,
+            writer,
+            inbound,
+            ping: pings(),
+            awaiting_pong: false,
+            passed: 0,
+        };
+        tokio::select! {
+            () = line.serve(kind, known) => {}
+            // The end of reading reaches the line as a message; it decides.
+            () = read(reader, to) => {}
+        }
+    });
+    answer.map(|()| server::full(Bytes::new()))
+}
+
+async fn read(reader: Reader, to: mpsc::Sender<Inbound>) {
+    reader.pump(to).await;
+    std::future::pending().await
+}
+
+fn pings() -> Interval {
+    let mut pings = tokio::time::interval_at(Instant::now() + PING_EVERY, PING_EVERY);
+    pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    pings
+}
+
+fn kind(world: &World, path: &str, query: &dyn Fn(&str) -> Option<String>) -> Option<Kind> {
+    let all = query("resend_mode").as_deref() == Some("all");
+    let segments: Vec<_> = path.split('/').skip(2).collect();
+    match segments.as_slice() {
+        ["session", id] if world.session_socket => Some(Kind::Session {
+            id: id.parse().ok()?,
+            after: match query("after_seq") {
+                Some(after) => Some(after.parse().ok()?),
+                None => None,
+            },
+        }),
+        ["events", id] => Some(Kind::Legacy {
+            id: id.parse().ok()?,
+            all,
+            since: query("after_timestamp")
+                .filter(|_| query("resend_mode").as_deref() == Some("since")),
+        }),
+        ["bash-events"] => Some(Kind::Bash { all }),
+        _ => None,
+    }
+}
+
+fn forbidden() -> Response {
+    let mut response = http::Response::new(server::full(Bytes::new()));
+    *response.status_mut() = StatusCode::FORBIDDEN;
+    response
+}
+
+/// One open socket.
+struct Line {
+    world: Arc<World>,
+    path: String,
+    writer: Writer,
+    inbound: mpsc::Receiver<Inbound>,
+    ping: Interval,
+    awaiting_pong: bool,
+    /// Events sent so far, which faults count.
+    passed: u64,
+}
+
+impl Line {
+    async fn serve(mut self, kind: Kind, known: bool) {
+        let over = match self.talk(kind, known).await {
+            Ok(()) => Over::Gone,
+            Err(over) => over,
+        };
+        match over {
+            Over::Close(code, reason) => {
+                let _ = tokio::time::timeout(GRACE, self.writer.close(code, &reason)).await;
+                // Wait for the client's goodbye, so that nothing sent is lost in a reset.
+                let _ = tokio::time::timeout(GRACE, self.inbound_end()).await;
+            }
+            Over::Gone => {
+                let _ = tokio::time::timeout(GRACE, self.writer.flush()).await;
+            }
+            Over::Tear(payload) => self.writer.tear(&payload).await,
+            Over::Stall => {
+                let _ = self.writer.flush().await;
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
+    async fn inbound_end(&mut self) {
+        while let Some(inbound) = self.inbound.recv().await {
+            if matches!(inbound, Inbound::End) {
+                return;
+            }
+        }
+    }
+
+    async fn talk(&mut self, kind: Kind, known: bool) -> Told {
+        if !known {
+            self.authenticate().await?;
+        }
+        match kind {
+            Kind::Session { id, after } => {
+                let conversation = self.conversation(id)?;
+                self.session(&conversation, after).await
+            }
+            Kind::Legacy { id, all, since } => {
+                let conversation = self.conversation(id)?;
+                self.legacy(&conversation, all, since).await
+            }
+            Kind::Bash { all } => self.bash(all).await,
+        }
+    }
+
+    /// The first message has to be the key.
+    async fn authenticate(&mut self) -> Told {
+        let refused = || Over::Close(4001, "Authentication failed".to_owned());
+        let first = tokio::time::timeout(AUTH_WITHIN, self.inbound.recv()).await;
+        let text = match first {
+            Ok(Some(Inbound::Text(text))) => text,
+            Ok(Some(Inbound::Binary) | None) => return Err(Over::Gone),
+            _ => return Err(refused()),
+        };
+        let frame: Value = serde_json::from_slice(&text).map_err(|_| refused())?;
+        let key = frame["session_api_key"].as_str();
+        if frame["type"] == "auth" && key.is_some() && key == self.world.key.as_deref() {
+            return Ok(());
+        }
+        Err(refused())
+    }
+
+    fn conversation(&self, id: uuid::Uuid) -> Result<Arc<Conversation>, Over> {
+        let found = self.world.conversation(id);
+        found
+            .filter(|conversation| !conversation.lock().leased)
+            .ok_or_else(|| Over::Close(4004, "Conversation not found".to_owned()))
+    }
+
+    async fn session(&mut self, conversation: &Arc<Conversation>, after: Option<i64>) -> Told {
+        let Listening {
+            subscriber,
+            mut items,
+            length,
+            _place,
+        } = Listening::new(conversation)?;
+        let through = length.checked_sub(1);
+        let mut sync = json!({"type": "sync"});
+        if let Some(after) = after {
+            sync["from_seq"] = json!(after);
+        }
+        if let Some(through) = through {
+            sync["through_seq"] = json!(through);
+        }
+        self.writer.text(&[sync.to_string().as_bytes()]);
+        self.flush(&subscriber).await?;
+        let mut done = None;
+        if let Some(after) = after {
+            let mut next = usize::try_from(after + 1).unwrap_or(0);
+            while next < length {
+                let page = conversation.lock().page(next, 100);
+                for (seq, raw) in &page {
+                    if *seq >= length {
+                        break;
+                    }
+                    self.durable(*seq, raw, &subscriber).await?;
+                }
+                match page.last() {
+                    Some((last, _)) => next = last + 1,
+                    None => break,
+                }
+                tokio::task::yield_now().await;
+            }
+            done = through;
+            self.flush(&subscriber).await?;
+        }
+        let mut batch = Vec::new();
+        loop {
+            self.wait(
+                Some(conversation),
+                &subscriber,
+                &mut items,
+                &mut batch,
+                true,
+            )
+            .await?;
+            for item in batch.drain(..) {
+                match &item {
+                    Item::Durable { seq, .. } if done.is_some_and(|done| *seq <= done) => {}
+                    Item::Durable { seq, raw } => self.durable(*seq, raw, &subscriber).await?,
+                    Item::Transient(raw) => {
+                        fits(raw)?;
+                        let parts = [&br#"{"type":"transient","event":"#[..], raw, b"}"];
+                        self.writer.text(&parts);
+                    }
+                    Item::Progress(raw) => self.writer.text(&[raw]),
+                }
+                subscriber.took(&item);
+            }
+            self.flush(&subscriber).await?;
+        }
+    }
+
+    /// Adds a `durable` frame, with the faults in force.
+    async fn durable(&mut self, seq: usize, raw: &Bytes, subscriber: &Subscriber) -> Told {
+        fits(raw)?;
+        let number = seq.to_string();
+        let parts = [
+            &br#"{"type":"durable","seq":"#[..],
+            number.as_bytes(),
+            br#","event":"#,
+            raw,
+            b"}",
+        ];
+        self.event(&parts, subscriber).await
+    }
+
+    async fn event(&mut self, parts: &[&[u8]], subscriber: &Subscriber) -> Told {
+        let faults = self.world.faults.of_event(&self.path, self.passed);
+        self.passed += 1;
+        let mut times = 1;
+        for fault in faults {
+            match fault {
+                EventFault::Cut => return Err(Over::Gone),
+                EventFault::Tear => return Err(Over::Tear(parts.concat())),
+                EventFault::Stall => return Err(Over::Stall),
+                EventFault::Close(code, reason) => return Err(Over::Close(code, reason)),
+                EventFault::Twice => times += 1,
+                EventFault::Leave => times = 0,
+                EventFault::Pause(pause) => {
+                    self.flush(subscriber).await?;
+                    tokio::time::sleep(pause).await;
+                }
+                EventFault::Oversized(bytes) => {
+                    let head = &br#"{"type":"oversized","padding":""#[..];
+                    let padding = vec![b' '; bytes.saturating_sub(head.len() + 2)];
+                    self.writer.text(&[head, &padding, br#""}"#]);
+                }
+            }
+        }
+        for _ in 0..times {
+            self.writer.text(parts);
+        }
+        if self.writer.is_full() {
+            self.flush(subscriber).await?;
+        }
+        Ok(())
+    }
+
+    async fn legacy(
+        &mut self,
+        conversation: &Arc<Conversation>,
+        all: bool,
+        since: Option<String>,
+    ) -> Told {
+        let Listening {
+            subscriber,
+            mut items,
+            _place,
+            ..
+        } = Listening::new(conversation)?;
+        let mut batch = Vec::new();
+        let mut next = 0;
+        let mut replaying = all || since.is_some();
+        loop {
+            // Replay and what is new take turns, as they do on the agent server: an event may
+            // come twice, and out of order.
+            match items.try_recv() {
+                Ok(item) => batch.push(item),
+                Err(_) if replaying => {}
+                Err(_) => {
+                    self.wait(
+                        Some(conversation),
+                        &subscriber,
+                        &mut items,
+                        &mut batch,
+                        false,
+                    )
+                    .await?;
+                }
+            }
+            for item in batch.drain(..) {
+                match &item {
+                    Item::Durable { raw, .. } => self.event(&[raw], &subscriber).await?,
+                    Item::Transient(raw) => self.writer.text(&[raw]),
+                    Item::Progress(raw) => {
+                        if let Some(delta) = self.delta(raw) {
+                            self.writer.text(&[delta.to_string().as_bytes()]);
+                        }
+                    }
+                }
+                subscriber.took(&item);
+            }
+            if replaying {
+                let page = conversation.lock().page(next, 100);
+                for (seq, raw) in &page {
+                    next = seq + 1;
+                    if since
+                        .as_ref()
+                        .is_none_or(|since| timestamp(raw) >= since.as_str())
+                    {
+                        self.event(&[raw], &subscriber).await?;
+                    }
+                }
+                replaying = !page.is_empty();
+            }
+            self.flush(&subscriber).await?;
+        }
+    }
+
+    /// A piece of a streamed answer as the legacy socket tells it.
+    fn delta(&self, progress: &Bytes) -> Option<Value> {
+        let frame: Value = serde_json::from_slice(progress).ok()?;
+        (frame["type"] == "delta").then(|| {
+            json!({
+                "kind": "StreamingDeltaEvent",
+                "id": self.world.clock.id(),
+                "timestamp": self.world.clock.local(),
+                "source": "agent",
+                "content": frame["content"],
+            })
+        })
+    }
+
+    async fn bash(&mut self, all: bool) -> Told {
+        let (before, subscriber, mut items) = self.world.bash.subscribe();
+        if all {
+            for raw in before {
+                self.event(&[&raw], &subscriber).await?;
+            }
+            self.flush(&subscriber).await?;
+        }
+        let mut batch = Vec::new();
+        loop {
+            self.wait(None, &subscriber, &mut items, &mut batch, false)
+                .await?;
+            for item in batch.drain(..) {
+                if let Item::Durable { raw, .. } = &item {
+                    self.event(&[raw], &subscriber).await?;
+                }
+                subscriber.took(&item);
+            }
+            self.flush(&subscriber).await?;
+        }
+    }
+
+    /// Waits until there is something to tell, and looks after the rest meanwhile.
+    async fn wait(
+        &mut self,
+        conversation: Option<&Arc<Conversation>>,
+        subscriber: &Subscriber,
+        items: &mut mpsc::UnboundedReceiver<Item>,
+        batch: &mut Vec<Item>,
+        envelopes: bool,
+    ) -> Told {
+        loop {
+            tokio::select! {
+                biased;
+                () = subscriber.end.cancelled() => return Err(ending(subscriber)),
+                inbound = self.inbound.recv() => match inbound {
+                    None | Some(Inbound::End) => return Err(Over::Gone),
+                    Some(Inbound::Pong) => self.awaiting_pong = false,
+                    Some(Inbound::Ping(payload)) => {
+                        self.writer.pong(&payload);
+                        self.flush(subscriber).await?;
+                    }
+                    Some(Inbound::Binary) => {}
+                    Some(Inbound::Text(text)) => {
+                        self.message(conversation, &text, envelopes);
+                        self.flush(subscriber).await?;
+                    }
+                },
+                _ = self.ping.tick() => {
+                    if std::mem::replace(&mut self.awaiting_pong, true) {
+                        let reason = "keepalive ping timeout".to_owned();
+                        return Err(Over::Close(1011, reason));
+                    }
+                    self.writer.ping();
+                    self.flush(subscriber).await?;
+                }
+                count = items.recv_many(batch, 256) => {
+                    if count == 0 {
+                        // Whoever told is gone: deleted. The socket stays, silent.
+                        std::future::pending::<()>().await;
+                    }
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    fn message(&mut self, conversation: Option<&Arc<Conversation>>, text: &[u8], envelopes: bool) {
+        let Some(conversation) = conversation else {
+            return;
+        };
+        if let Err((code, detail)) = events::receive(&self.world, conversation, text) {
+            let error = if envelopes {
+                json!({"type": "error", "code": code, "detail": detail})
+            } else {
+                json!({
+                    "kind": "ServerErrorEvent",
+                    "id": self.world.clock.id(),
+                    "timestamp": self.world.clock.local(),
+                    "source": "environment",
+                    "code": code,
+                    "detail": detail,
+                })
+            };
+            self.writer.text(&[error.to_string().as_bytes()]);
+        }
+    }
+
+    /// Sends what was added. A client that must go while it does not read gets a moment only.
+    async fn flush(&mut self, subscriber: &Subscriber) -> Told {
+        let flush = self.writer.flush();
+        tokio::pin!(flush);
+        let flushed = tokio::select! {
+            flushed = &mut flush => flushed,
+            () = subscriber.end.cancelled() => {
+                let flushed = tokio::time::timeout(GRACE, &mut flush).await;
+                flushed.unwrap_or(Err(()))
+            }
+        };
+        flushed.map_err(|()| Over::Gone)
+    }
+}
+
+fn ending(subscriber: &Subscriber) -> Over {
+    let ending = super::world::lock(&subscriber.ending).clone();
+    match ending {
+        Some(Ending::Close(code, reason)) => Over::Close(code, reason),
+        _ => Over::Gone,
+    }
+}
+
+fn fits(raw: &Bytes) -> Told {
+    if raw.len() + 64 > MAX_FRAME {
+        return Err(Over::Close(1013, "frame_too_large".to_owned()));
+    }
+    Ok(())
+}
+
+fn timestamp(raw: &Bytes) -> &str {
+    #[derive(serde::Deserialize)]
+    struct Header<'a> {
+        timestamp: &'a str,
+    }
+    serde_json::from_slice::<Header<'_>>(raw).map_or("", |header| header.timestamp)
+}
+
+/// A place among a conversation's listeners, given up when dropped.
+struct Place {
+    conversation: Arc<Conversation>,
+    subscriber: Arc<Subscriber>,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.conversation.unsubscribe(&self.subscriber);
+    }
+}
+
+struct Listening {
+    subscriber: Arc<Subscriber>,
+    items: mpsc::UnboundedReceiver<Item>,
+    length: usize,
+    _place: Place,
+}
+
+impl Listening {
+    fn new(conversation: &Arc<Conversation>) -> Result<Self, Over> {
+        let Some((subscriber, items, length)) = conversation.subscribe() else {
+            let reason = "Too many connections for this conversation".to_owned();
+            return Err(Over::Close(1013, reason));
+        };
+        let place = Place {
+            conversation: Arc::clone(conversation),
+            subscriber: Arc::clone(&subscriber),
+        };
+        Ok(Self {
+            subscriber,
+            items,
+            length,
+            _place: place,
+        })
+    }
+}

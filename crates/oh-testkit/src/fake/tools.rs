@@ -1,0 +1,125 @@
+//! What the world answers to a fake agent: tools' observations and hooks' verdicts.
+
+use serde_json::{Map, Value, json};
+
+/// What a tool gives back.
+///
+/// ```
+/// use oh_testkit::fake::Observation;
+///
+/// let failed = Observation::text("1 failed").field("exit_code", 1);
+/// # let _ = failed;
+/// ```
+#[derive(Debug, Clone)]
+#[must_use]
+pub struct Observation {
+    pub(super) text: String,
+    pub(super) is_error: bool,
+    pub(super) fields: Map<String, Value>,
+}
+
+impl Observation {
+    /// What the agent reads.
+    pub fn text(text: impl Into<String>) -> Self {
+        Self {
+            text: text.into(),
+            is_error: false,
+            fields: Map::new(),
+        }
+    }
+
+    /// Marks it as a failure (`is_error`).
+    pub fn error(mut self) -> Self {
+        self.is_error = true;
+        self
+    }
+
+    /// Adds a field of this tool's observation, such as the terminal's `exit_code`.
+    pub fn field(mut self, name: impl Into<String>, value: impl Into<Value>) -> Self {
+        self.fields.insert(name.into(), value.into());
+        self
+    }
+
+    /// What a built-in tool says when a test does not.
+    pub(super) fn of(tool: &str, arguments: &Value) -> Self {
+        let argument = |name: &str| arguments[name].as_str().unwrap_or_default().to_owned();
+        match tool {
+            "finish" => Self::text(argument("message")),
+            "think" => Self::text("Your thought has been logged."),
+            "terminal" => Self::text("")
+                .field("command", argument("command"))
+                .field("exit_code", 0)
+                .field("timeout", false)
+                .field(
+                    "metadata",
+                    json!({"exit_code": 0, "pid": -1, "prefix": "", "suffix": ""}),
+                ),
+            "file_editor" => Self::text(format!("Done: {}", argument("path")))
+                .field("command", argument("command"))
+                .field("path", argument("path"))
+                .field("prev_exist", argument("command") != "create"),
+            _ => Self::text(""),
+        }
+    }
+}
+
+/// A hook about to run.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct HookCall {
+    /// The event's name, such as `Stop`.
+    pub event: String,
+    /// The command configured.
+    pub command: String,
+    /// The tool, for hooks about tools.
+    pub tool: Option<String>,
+}
+
+/// How a hook ends.
+#[derive(Debug, Clone)]
+#[must_use]
+pub struct Verdict {
+    pub(super) exit_code: i32,
+    pub(super) reason: String,
+}
+
+impl Verdict {
+    /// Exit code 0: nothing against it.
+    pub fn allow() -> Self {
+        Self {
+            exit_code: 0,
+            reason: String::new(),
+        }
+    }
+
+    /// Exit code 2: blocked, for this reason.
+    pub fn deny(reason: impl Into<String>) -> Self {
+        Self {
+            exit_code: 2,
+            reason: reason.into(),
+        }
+    }
+
+    /// Any other exit code: the hook itself failed, which blocks nothing.
+    pub fn fail(exit_code: i32, stderr: impl Into<String>) -> Self {
+        Self {
+            exit_code,
+            reason: stderr.into(),
+        }
+    }
+
+    pub(super) fn is_denied(&self) -> bool {
+        self.exit_code == 2
+    }
+}
+
+/// `file_editor` as class names spell it: `FileEditor`.
+pub(super) fn camel(tool: &str) -> String {
+    let mut name = String::new();
+    for word in tool.split(['_', '-']) {
+        let mut letters = word.chars();
+        name.extend(letters.next().map(|first| first.to_ascii_uppercase()));
+        name.push_str(letters.as_str());
+    }
+    name
+}

@@ -1,0 +1,169 @@
+//! The server's end of a WebSocket; the only module that names fastwebsockets. It frames and
+//! unframes messages and knows nothing of their meaning.
+//!
+//! Reading is fastwebsockets' affair. Writing is done here: many small frames go out in one
+//! write, and a test may want frames torn, which a proper writer does not do.
+
+use bytes::{BufMut as _, BytesMut};
+use fastwebsockets::{OpCode, Role, WebSocketRead, after_handshake_split};
+use http::Response;
+use tokio::{io::AsyncWriteExt as _, net::tcp::OwnedWriteHalf, sync::mpsc};
+
+use crate::http::{Request, SocketRead, take_over};
+
+/// What a client sent.
+#[derive(Debug)]
+pub(super) enum Inbound {
+    Text(Vec<u8>),
+    Binary,
+    Ping(Vec<u8>),
+    Pong,
+    /// The client said goodbye, or broke off.
+    End,
+}
+
+/// Answers an upgrade request; the socket follows once that answer is out.
+pub(super) fn upgrade(
+    request: &mut Request,
+) -> Option<(
+    Response<()>,
+    impl Future<Output = Option<(Reader, Writer)>> + Send + use<>,
+)> {
+    if !fastwebsockets::upgrade::is_upgrade_request(request) {
+        return None;
+    }
+    // The connection can be asked for once: before fastwebsockets, which only makes the answer.
+    let taken = take_over(request);
+    let (answer, _) = fastwebsockets::upgrade::upgrade(&mut *request).ok()?;
+    let (head, _) = answer.into_parts();
+    let socket = async move {
+        let (read, write) = taken.await?;
+        let (mut read, _) = after_handshake_split(read, tokio::io::sink(), Role::Server);
+        read.set_auto_pong(false);
+        read.set_auto_close(false);
+        read.set_max_message_size(16 * 1024 * 1024);
+        Some((Reader(read), Writer::new(write)))
+    };
+    Some((Response::from_parts(head, ()), socket))
+}
+
+pub(super) struct Reader(WebSocketRead<SocketRead>);
+
+impl Reader {
+    /// The next message. Not cancel-safe: one task reads, and hands on by channel.
+    async fn next(&mut self) -> Inbound {
+        let mut message = Vec::new();
+        let mut text = true;
+        loop {
+            // Nothing is sent from here: answers are the writer's.
+            let mut no_answer = |_| async { Ok::<_, std::io::Error>(()) };
+            let Ok(frame) = self.0.read_frame(&mut no_answer).await else {
+                return Inbound::End;
+            };
+            match frame.opcode {
+                OpCode::Close => return Inbound::End,
+                OpCode::Ping => return Inbound::Ping(frame.payload.to_vec()),
+                OpCode::Pong => return Inbound::Pong,
+                OpCode::Text => text = true,
+                OpCode::Binary => text = false,
+                OpCode::Continuation => {}
+            }
+            message.extend_from_slice(&frame.payload);
+            if frame.fin {
+                return match text {
+                    true => Inbound::Text(message),
+                    false => Inbound::Binary,
+                };
+            }
+        }
+    }
+
+    /// Reads until the end, into a channel.
+    pub(super) async fn pump(mut self, to: mpsc::Sender<Inbound>) {
+        loop {
+            let inbound = self.next().await;
+            let end = matches!(inbound, Inbound::End);
+            if to.send(inbound).await.is_err() || end {
+                return;
+            }
+        }
+    }
+}
+
+/// Collects frames and writes many at once.
+pub(super) struct Writer {
+    stream: OwnedWriteHalf,
+    buffer: BytesMut,
+}
+
+/// Enough to make a system call cheap by the byte, little enough to stay in the cache.
+const FULL: usize = 64 * 1024;
+
+impl Writer {
+    fn new(stream: OwnedWriteHalf) -> Self {
+        Self {
+            stream,
+            buffer: BytesMut::with_capacity(FULL * 2),
+        }
+    }
+
+    /// Adds a text frame made of parts.
+    pub(super) fn text(&mut self, parts: &[&[u8]]) {
+        self.frame(0x1, parts);
+    }
+
+    pub(super) fn ping(&mut self) {
+        self.frame(0x9, &[]);
+    }
+
+    pub(super) fn pong(&mut self, payload: &[u8]) {
+        self.frame(0xA, &[payload]);
+    }
+
+    fn frame(&mut self, opcode: u8, parts: &[&[u8]]) {
+        let length: usize = parts.iter().map(|part| part.len()).sum();
+        self.buffer.put_u8(0x80 | opcode);
+        match length {
+            0..=125 => self.buffer.put_u8(length as u8),
+            126..=65_535 => {
+                self.buffer.put_u8(126);
+                self.buffer.put_u16(length as u16);
+            }
+            _ => {
+                self.buffer.put_u8(127);
+                self.buffer.put_u64(length as u64);
+            }
+        }
+        for part in parts {
+            self.buffer.extend_from_slice(part);
+        }
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.buffer.len() >= FULL
+    }
+
+    /// Sends what was added. `Err` once the client has gone.
+    pub(super) async fn flush(&mut self) -> Result<(), ()> {
+        let written = self.stream.write_all(&self.buffer).await;
+        self.buffer.clear();
+        written.map_err(drop)
+    }
+
+    /// Says goodbye with a code, and sends nothing more.
+    pub(super) async fn close(&mut self, code: u16, reason: &str) {
+        // What is still in the buffer was said before the goodbye.
+        self.frame(0x8, &[&code.to_be_bytes(), reason.as_bytes()]);
+        let _ = self.flush().await;
+        let _ = self.stream.shutdown().await;
+    }
+
+    /// Sends half of a frame and breaks off.
+    pub(super) async fn tear(&mut self, payload: &[u8]) {
+        let whole = self.buffer.len();
+        self.frame(0x1, &[payload]);
+        let half = whole + (self.buffer.len() - whole) / 2;
+        self.buffer.truncate(half);
+        let _ = self.flush().await;
+    }
+}

@@ -1,0 +1,339 @@
+//! Everything a fake server holds: conversations, the script, tools, hooks, faults, requests.
+//! It has no manners of its own; routes, sockets and the agent act on it.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, RwLock,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Instant,
+};
+
+use http::{HeaderMap, Method};
+use serde_json::{Map, Value, json};
+use tokio::task::JoinSet;
+
+use super::{
+    agent::snake,
+    clock::Clock,
+    conversation::{Conversation, Ending},
+    fault::Faults,
+    tools::{HookCall, Observation, Verdict},
+};
+use crate::model::{ModelRequest, Step, player::Player};
+
+pub(super) type Tool = Arc<dyn Fn(&Value) -> Observation + Send + Sync>;
+pub(super) type Judge = Arc<dyn Fn(&HookCall) -> Verdict + Send + Sync>;
+pub(super) type Shell = Arc<dyn Fn(&str) -> super::CommandOutput + Send + Sync>;
+
+/// A request as it reached the fake server, for a test to look at.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Seen {
+    /// The method.
+    pub method: Method,
+    /// The path, without the query.
+    pub path: String,
+    /// The status it was answered with.
+    pub status: u16,
+}
+
+pub(super) struct World {
+    pub(super) key: Option<String>,
+    pub(super) version: String,
+    pub(super) session_socket: bool,
+    pub(super) clock: Arc<Clock>,
+    pub(super) faults: Faults,
+    pub(super) bash: super::bash::Bash,
+    pub(super) shell: Option<Shell>,
+    player: Mutex<Player>,
+    tools: HashMap<String, Tool>,
+    judge: Judge,
+    conversations: RwLock<BTreeMap<uuid::Uuid, Arc<Conversation>>>,
+    seen: Mutex<Vec<Seen>>,
+    tasks: Mutex<JoinSet<()>>,
+    started: Instant,
+    /// No server to be reached for now.
+    pub(super) down: AtomicBool,
+}
+
+const BUILT_IN: [&str; 5] = ["terminal", "file_editor", "task_tracker", "finish", "think"];
+
+impl World {
+    pub(super) fn new(builder: super::FakeServerBuilder) -> Self {
+        Self {
+            key: builder.key,
+            version: builder.version,
+            session_socket: builder.session_socket,
+            clock: Arc::new(Clock::new(builder.seed)),
+            faults: Faults::new(builder.seed),
+            bash: super::bash::Bash::default(),
+            shell: builder.shell,
+            player: Mutex::new(Player::single(builder.script)),
+            tools: builder.tools,
+            judge: builder.judge,
+            conversations: RwLock::new(BTreeMap::new()),
+            seen: Mutex::new(Vec::new()),
+            tasks: Mutex::new(JoinSet::new()),
+            started: Instant::now(),
+            down: AtomicBool::new(false),
+        }
+    }
+
+    pub(super) fn play(&self, request: ModelRequest) -> Step {
+        lock(&self.player).play(request)
+    }
+
+    pub(super) fn verify(&self) -> crate::Result<()> {
+        lock(&self.player).verify()
+    }
+
+    pub(super) fn has_tool(&self, name: &str) -> bool {
+        BUILT_IN.contains(&name) || self.tools.contains_key(name)
+    }
+
+    /// The tools of a conversation's agent, with those every agent has.
+    pub(super) fn tool_names(&self, conversation: &Conversation) -> Vec<String> {
+        let inner = conversation.lock();
+        let listed = inner.info["agent"]["tools"].as_array().cloned();
+        let listed = listed.unwrap_or_default();
+        let names = listed.iter().filter_map(|tool| tool["name"].as_str());
+        let mut names: Vec<_> = names.map(str::to_owned).collect();
+        names.extend(["finish".to_owned(), "think".to_owned()]);
+        names
+    }
+
+    pub(super) fn observe(&self, tool: &str, arguments: &Value) -> Observation {
+        match self.tools.get(tool) {
+            Some(play) => play(arguments),
+            None => Observation::of(tool, arguments),
+        }
+    }
+
+    pub(super) fn judge(&self, call: &HookCall) -> Verdict {
+        (self.judge)(call)
+    }
+
+    /// Runs something that ends with the server.
+    pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let mut tasks = lock(&self.tasks);
+        // Lest ended tasks pile up.
+        while tasks.try_join_next().is_some() {}
+        tasks.spawn(task);
+    }
+
+    pub(super) fn stop(&self) {
+        lock(&self.tasks).abort_all();
+    }
+
+    pub(super) fn saw(&self, seen: Seen) {
+        lock(&self.seen).push(seen);
+    }
+
+    pub(super) fn requests(&self) -> Vec<Seen> {
+        lock(&self.seen).clone()
+    }
+
+    pub(super) fn conversation(&self, id: uuid::Uuid) -> Option<Arc<Conversation>> {
+        let conversations = self.conversations.read();
+        let conversations = conversations.unwrap_or_else(PoisonError::into_inner);
+        conversations.get(&id).cloned()
+    }
+
+    pub(super) fn conversations(&self) -> Vec<Arc<Conversation>> {
+        let conversations = self.conversations.read();
+        let conversations = conversations.unwrap_or_else(PoisonError::into_inner);
+        conversations.values().cloned().collect()
+    }
+
+    /// Finds the conversation with the id of the request, or makes it. `true` when it is new.
+    pub(super) fn create(&self, id: uuid::Uuid, request: &Value) -> (Arc<Conversation>, bool) {
+        let conversations = self.conversations.write();
+        let mut conversations = conversations.unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = conversations.get(&id) {
+            return (Arc::clone(known), false);
+        }
+        let (info, hooks) = self.info(id, request);
+        let conversation = Conversation::new(id, info, hooks, Arc::clone(&self.clock));
+        let conversation = Arc::new(conversation);
+        conversations.insert(id, Arc::clone(&conversation));
+        (conversation, true)
+    }
+
+    /// Forgets a conversation. Its sockets stay open and silent, as the agent server's do.
+    pub(super) fn delete(&self, id: uuid::Uuid) -> bool {
+        let conversations = self.conversations.write();
+        let mut conversations = conversations.unwrap_or_else(PoisonError::into_inner);
+        let Some(conversation) = conversations.remove(&id) else {
+            return false;
+        };
+        drop(conversations);
+        conversation.lock().deleted = true;
+        conversation.stir.notify_waiters();
+        true
+    }
+
+    /// What a killed server leaves: runs are over, and what ran is in error.
+    pub(super) fn go_down(&self, code: Option<u16>) {
+        self.down.store(true, Ordering::SeqCst);
+        let ending = match code {
+            Some(code) => Ending::Close(code, "Service restart".to_owned()),
+            None => Ending::Cut,
+        };
+        for conversation in self.conversations() {
+            conversation.end_sockets(&ending);
+            let mut inner = conversation.lock();
+            if inner.running {
+                inner.interrupted = true;
+                inner
+                    .info
+                    .insert("execution_status".to_owned(), json!("error"));
+            }
+            drop(inner);
+            conversation.stir.notify_waiters();
+        }
+    }
+
+    pub(super) fn come_up(&self, keep: bool) {
+        if !keep {
+            let conversations = self.conversations.write();
+            conversations
+                .unwrap_or_else(PoisonError::into_inner)
+                .clear();
+        }
+        self.down.store(false, Ordering::SeqCst);
+    }
+
+    pub(super) fn server_info(&self) -> Value {
+        let uptime = self.started.elapsed().as_secs_f64().floor();
+        json!({
+            "uptime": uptime,
+            "idle_time": 0.0,
+            "title": "OpenHands Agent Server",
+            "version": self.version,
+            "sdk_version": self.version,
+            "tools_version": self.version,
+            "workspace_version": "unknown",
+            "build_git_sha": "unknown",
+            "build_git_ref": "unknown",
+            "python_version": "",
+            "usable_tools": BUILT_IN[..3],
+            "runtime_idle_timeout_seconds": null,
+            "conversation_runtime": "local",
+            "available_conversation_runtimes": [],
+            "capabilities": ["idempotent_conversation_create_v1"],
+            "app_backend_ingress_url": null,
+            "max_foreground_terminal_timeout_seconds": null,
+            "docs": "/docs",
+            "redoc": "/redoc",
+        })
+    }
+
+    fn info(&self, id: uuid::Uuid, request: &Value) -> (Map<String, Value>, Value) {
+        let now = self.clock.utc();
+        let or = |field: &str, default: Value| match &request[field] {
+            Value::Null => default,
+            value => value.clone(),
+        };
+        let mut agent = match &request["agent"] {
+            Value::Null => {
+                json!({"llm": request["agent_settings"]["llm"], "tools": [
+                    {"name": "terminal", "params": {}}, {"name": "file_editor", "params": {}},
+                    {"name": "task_tracker", "params": {}},
+                ]})
+            }
+            agent => agent.clone(),
+        };
+        agent["kind"] = or_default(&agent["kind"], json!("Agent"));
+        agent["tools"] = or_default(&agent["tools"], json!([]));
+        // A key comes back as null, never as itself.
+        if agent["llm"].is_object() {
+            agent["llm"]["api_key"] = Value::Null;
+            agent["llm"]["usage_id"] = or_default(&agent["llm"]["usage_id"], json!("default"));
+        }
+        let mut workspace = request["workspace"].clone();
+        workspace["kind"] = json!("LocalWorkspace");
+        let info = json!({
+            "id": id.hyphenated().to_string(),
+            "agent": agent,
+            "workspace": workspace,
+            "persistence_dir": format!("/fake/conversations/{}", id.simple()),
+            "max_iterations": or("max_iterations", json!(500)),
+            "stuck_detection": or("stuck_detection", json!(true)),
+            "execution_status": "idle",
+            "confirmation_policy": or("confirmation_policy", json!({"kind": "NeverConfirm"})),
+            "security_analyzer": request["security_analyzer"],
+            "activated_knowledge_skills": [],
+            "invoked_skills": [],
+            "blocked_actions": {},
+            "blocked_messages": {},
+            "last_user_message_id": null,
+            "leaf_event_id": null,
+            "stats": {"usage_to_metrics": {}},
+            "secret_registry": {"secret_sources": {}},
+            "agent_state": {},
+            "hook_config": null,
+            "title": null,
+            "metrics": null,
+            "created_at": now,
+            "updated_at": now,
+            "forked_from_conversation_id": null,
+            "forked_from_event_id": null,
+            "parent_conversation_id": request["parent_conversation_id"],
+            "sub_conversation_ids": [],
+            "tags": or("tags", json!({})),
+            "current_model_id": null,
+            "available_models": [],
+            "supports_runtime_model_switch": false,
+            "launched_agent_profile": null,
+            "client_tools": or("client_tools", json!([])),
+            "tool_module_qualnames": or("tool_module_qualnames", json!({})),
+            "runtime_info": null,
+        });
+        let Value::Object(info) = info else {
+            return (Map::new(), Value::Null);
+        };
+        (info, normal_hooks(&request["hook_config"]))
+    }
+}
+
+/// Hook configuration with every event in the server's own spelling, as it answers.
+fn normal_hooks(config: &Value) -> Value {
+    let config = match &config["hooks"] {
+        Value::Object(_) => &config["hooks"],
+        _ => config,
+    };
+    let Value::Object(given) = config else {
+        return Value::Null;
+    };
+    let mut normal = json!({
+        "pre_tool_use": [], "post_tool_use": [], "user_prompt_submit": [],
+        "session_start": [], "session_end": [], "stop": [],
+    });
+    for (event, matchers) in given {
+        normal[snake(event)] = matchers.clone();
+    }
+    normal
+}
+
+fn or_default(value: &Value, default: Value) -> Value {
+    match value {
+        Value::Null => default,
+        value => value.clone(),
+    }
+}
+
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Whether a request carries the key the server asks for.
+pub(super) fn authorized(world: &World, headers: &HeaderMap) -> bool {
+    let Some(key) = &world.key else {
+        return true;
+    };
+    headers
+        .get("x-session-api-key")
+        .is_some_and(|given| given.as_bytes() == key.as_bytes())
+}

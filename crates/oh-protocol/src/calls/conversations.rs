@@ -157,3 +157,12 @@ call!(SwitchLlm => (), POST "/api/conversations/{conversation_id}/switch_llm", I
     |this| Request::new(http::Method::POST, format!("/api/conversations/{}/switch_llm", this.0))
         .json(&json!({ "llm": this.1 }));
     |_answer| Ok(()));
+
+/// `GET /api/conversations/count`: how many conversations the server has.
+#[derive(Debug, Clone, Copy, Default)]
+#[non_exhaustive]
+pub struct Count;
+
+call!(Count => u64, GET "/api/conversations/count", Idempotent;
+    |_this| Ok(Request::new(http::Method::GET, "/api/conversations/count"));
+    |answer| answer.json("count of conversations"));

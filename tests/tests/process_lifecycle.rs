@@ -36,7 +36,11 @@ async fn a_dropped_server_is_gone_at_once() {
 
 #[tokio::test]
 async fn a_server_that_dies_at_start_says_how_and_why() {
-    let error = LocalServer::builder().arg("--no-such-option").start().await.unwrap_err();
+    let error = LocalServer::builder()
+        .arg("--no-such-option")
+        .start()
+        .await
+        .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Died);
     assert!(error.exit().unwrap().contains('2'), "{error}");
     assert!(error.to_string().contains("no-such-option"), "{error}");

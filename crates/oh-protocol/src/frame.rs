@@ -12,10 +12,10 @@ use crate::{Error, Event, Result};
 pub enum SessionFrame {
     /// First frame: the range that a replay covers.
     Sync {
-        /// First `seq` of the replay.
-        from_seq: Option<u64>,
+        /// The `seq` after which the replay begins, as asked for; −1 for all.
+        from_seq: Option<i64>,
         /// Last `seq` of the replay; absent while the log is empty.
-        through_seq: Option<u64>,
+        through_seq: Option<i64>,
     },
     /// A persisted event with its place in the log.
     Durable {
@@ -35,8 +35,8 @@ pub enum SessionFrame {
         item_id: Box<str>,
         /// Grows with each retry; a higher one discards what came before.
         attempt: u64,
-        /// Last `seq` before the item.
-        anchor_seq: Option<u64>,
+        /// Last `seq` before the item; −1 before the first.
+        anchor_seq: Option<i64>,
     },
     /// A piece of a streamed item.
     Delta {
@@ -79,14 +79,14 @@ pub enum SessionFrame {
 #[derive(Deserialize)]
 struct Wire<'a> {
     r#type: Box<str>,
-    from_seq: Option<u64>,
-    through_seq: Option<u64>,
+    from_seq: Option<i64>,
+    through_seq: Option<i64>,
     seq: Option<u64>,
     #[serde(borrow)]
     event: Option<&'a RawValue>,
     item_id: Option<Box<str>>,
     attempt: Option<u64>,
-    anchor_seq: Option<u64>,
+    anchor_seq: Option<i64>,
     order: Option<u64>,
     kind: Option<Box<str>>,
     content: Option<Box<str>>,
@@ -151,5 +151,39 @@ impl SessionFrame {
                 raw,
             },
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_log_syncs_from_minus_one() {
+        let frame = SessionFrame::from_json(r#"{"type":"sync","from_seq":-1}"#).unwrap();
+        assert!(matches!(
+            frame,
+            SessionFrame::Sync {
+                from_seq: Some(-1),
+                through_seq: None
+            }
+        ));
+    }
+
+    #[test]
+    fn a_durable_event_keeps_its_exact_bytes() {
+        let raw = r#"{"type":"durable","seq":3,"event":{ "kind":"New","id":"e","x":[1, 2] }}"#;
+        let SessionFrame::Durable { seq: 3, event } = SessionFrame::from_json(raw).unwrap() else {
+            panic!("not durable");
+        };
+        assert_eq!(&event.raw()[..], br#"{ "kind":"New","id":"e","x":[1, 2] }"#);
+    }
+
+    #[test]
+    fn an_unknown_frame_type_is_kept_whole() {
+        let read = SessionFrame::from_json(r#"{"type":"hologram","z":1}"#).unwrap();
+        assert!(
+            matches!(read, SessionFrame::Unknown { ref frame_type, .. } if &**frame_type == "hologram")
+        );
     }
 }

@@ -1,1 +1,20 @@
-//! Under construction in this slice.
+//! Commands in a directory of an agent server.
+//!
+//! ```no_run
+//! # async fn run(client: &oh_transport::Client) -> Result<(), oh_workspace::Error> {
+//! use std::time::Duration;
+//! use oh_workspace::Workspace;
+//!
+//! let workspace = Workspace::new(client, "/path/to/project");
+//! let output = workspace.execute("ls -l").timeout(Duration::from_secs(10)).await?;
+//! println!("{:?}: {}", output.exit_code(), output.stdout());
+//! # Ok(()) }
+//! ```
+
+mod command;
+mod error;
+mod workspace;
+
+pub use command::{CommandOutput, Execute};
+pub use error::{Error, ErrorKind, Result};
+pub use workspace::{Workspace, WorkspaceExt};

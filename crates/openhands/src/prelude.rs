@@ -5,7 +5,11 @@ pub use oh_protocol::{
     config::{Agent, Llm},
     hooks::{Hook, HookConfig, HookMatcher},
 };
-pub use oh_transport::Client;
+pub use oh_transport::{Client, WorkspaceHandle};
 
+#[cfg(feature = "conversation")]
+pub use oh_conversation::{Conversation, Cursor, RunOutcome};
 #[cfg(feature = "process")]
 pub use oh_process::LocalServer;
+#[cfg(feature = "workspace")]
+pub use oh_workspace::{Workspace, WorkspaceExt};

@@ -1,0 +1,122 @@
+//! What a conversation is started with.
+
+use std::{
+    fmt,
+    future::{Future, IntoFuture},
+    pin::Pin,
+};
+
+use oh_protocol::{
+    ConversationId, Event,
+    calls::conversations::Create,
+    config::{Agent, StartConversation},
+    hooks::HookConfig,
+};
+use oh_transport::{Client, WorkspaceHandle};
+
+use crate::{Conversation, Cursor, Error, Result};
+
+type Callback = Box<dyn FnMut(&Event) + Send>;
+
+/// Starts a [`Conversation`].
+#[must_use = "a builder does nothing until it is started"]
+pub struct ConversationBuilder {
+    client: Client,
+    start: StartConversation,
+    callbacks: Vec<Callback>,
+}
+
+impl ConversationBuilder {
+    pub(crate) fn new(workspace: &impl WorkspaceHandle, agent: Agent) -> Self {
+        Self {
+            client: workspace.client().clone(),
+            start: StartConversation::new(agent, workspace.working_dir()),
+            callbacks: Vec::new(),
+        }
+    }
+
+    /// Uses this id instead of a random one. If the server has it already, that conversation is
+    /// found and everything else here is ignored, as the server does.
+    pub fn id(mut self, id: ConversationId) -> Self {
+        self.start = self.start.conversation_id(id);
+        self
+    }
+
+    /// Hooks to run on the server.
+    pub fn hooks(mut self, hooks: HookConfig) -> Self {
+        self.start = self.start.hook_config(hooks);
+        self
+    }
+
+    /// Calls this for every event, in order, on a task of its own. Of a conversation that exists
+    /// already, only events from now on.
+    pub fn on_event(mut self, callback: impl FnMut(&Event) + Send + 'static) -> Self {
+        self.callbacks.push(Box::new(callback));
+        self
+    }
+
+    /// After how many steps a run ends in error. Server's default: 500.
+    pub fn max_iterations(mut self, steps: u32) -> Self {
+        self.start = self.start.max_iterations(steps);
+        self
+    }
+
+    /// Asks for approval of every action before it runs.
+    pub fn always_confirm(mut self) -> Self {
+        self.start = self.start.always_confirm();
+        self
+    }
+
+    /// A tag: key of `a-z` and `0-9`, value of at most 256 characters.
+    pub fn tag(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
+        self.start = self.start.tag(key, value);
+        self
+    }
+
+    /// Changes the start request in any way its own builder offers.
+    pub fn configure(
+        mut self,
+        change: impl FnOnce(StartConversation) -> StartConversation,
+    ) -> Self {
+        self.start = change(self.start);
+        self
+    }
+
+    /// Creates the conversation, or finds the one with its id, and connects to it.
+    ///
+    /// # Errors
+    ///
+    /// When a value breaks a rule of the server (nothing was sent then), or the server refuses.
+    pub async fn start(self) -> Result<Conversation> {
+        let id = self.start.id();
+        let created = self.client.call(&Create::new(self.start)).await;
+        let created = created.map_err(|error| Error::transport(id, "start", error))?;
+        let conversation = Conversation::follow(self.client, created.info).await?;
+        let cursor = if created.is_new {
+            Cursor::Start
+        } else {
+            Cursor::Now
+        };
+        for callback in self.callbacks {
+            conversation.callback(cursor, callback).detach();
+        }
+        Ok(conversation)
+    }
+}
+
+impl IntoFuture for ConversationBuilder {
+    type Output = Result<Conversation>;
+    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(self.start())
+    }
+}
+
+impl fmt::Debug for ConversationBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ConversationBuilder")
+            .field("start", &self.start)
+            .finish_non_exhaustive()
+    }
+}

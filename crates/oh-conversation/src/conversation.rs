@@ -1,0 +1,305 @@
+//! The handle: what a program holds of a conversation.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use oh_protocol::{
+    Call, ConversationId, Event, calls,
+    config::{Agent, Llm},
+    event::HookExecutionEvent,
+    state::{ConversationInfo, ConversationState},
+};
+use oh_transport::{Client, WorkspaceHandle};
+use tokio::{sync::watch, task::AbortHandle, time::timeout};
+
+use crate::{
+    ConversationBuilder, Cursor, Error, ErrorKind, EventStream, Events, GenerateTitle, Link,
+    Result, Run, SendMessage, Subscription, mirror::Mirror, watcher,
+};
+
+/// How long a new subscriber waits for its first snapshot. While a tool runs the server sends
+/// none, which is no failure.
+const FIRST_SNAPSHOT: Duration = Duration::from_secs(5);
+
+/// A conversation on a server. Cheap to clone; the link to the server ends with the last clone,
+/// the conversation itself does not.
+#[derive(Clone)]
+pub struct Conversation(Arc<Inner>);
+
+struct Inner {
+    client: Client,
+    working_dir: String,
+    mirror: Arc<Mirror>,
+    watcher: AbortHandle,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.watcher.abort();
+    }
+}
+
+impl Conversation {
+    /// Begins a conversation of an agent in a workspace.
+    pub fn builder(workspace: &impl WorkspaceHandle, agent: Agent) -> ConversationBuilder {
+        ConversationBuilder::new(workspace, agent)
+    }
+
+    /// Connects to a conversation that exists.
+    ///
+    /// # Errors
+    ///
+    /// When the server does not have it, or cannot be asked.
+    pub async fn attach(client: &Client, id: ConversationId) -> Result<Self> {
+        let found = client.call(&calls::conversations::Get::new(id)).await;
+        let info = found.map_err(|error| Error::transport(id, "attach", error))?;
+        Self::follow(client.clone(), info).await
+    }
+
+    pub(crate) async fn follow(client: Client, info: ConversationInfo) -> Result<Self> {
+        let id = info.id();
+        let state = info.state().clone();
+        let working_dir = state
+            .get("workspace")
+            .and_then(|workspace| workspace["working_dir"].as_str())
+            .unwrap_or_default()
+            .to_owned();
+        let (writer, mirror) = Mirror::new(id, state);
+        let mut changes = mirror.changes();
+        let watcher = tokio::spawn(watcher::watch(client.clone(), writer)).abort_handle();
+        let conversation = Self(Arc::new(Inner {
+            client,
+            working_dir,
+            mirror,
+            watcher,
+        }));
+        let ready = changes.wait_for(|_| {
+            let held = conversation.0.mirror.read();
+            held.link == Link::Live || held.ended.is_some()
+        });
+        let _ = timeout(FIRST_SNAPSHOT, ready).await;
+        let ended = conversation.0.mirror.read().ended.clone();
+        match ended {
+            Some(error) => Err(error),
+            None => Ok(conversation),
+        }
+    }
+
+    /// Its id.
+    pub fn id(&self) -> ConversationId {
+        self.0.mirror.id
+    }
+
+    /// The events held now, in log order.
+    pub fn events(&self) -> Events {
+        Events::of(&self.0.mirror)
+    }
+
+    /// The state as the server last told it.
+    pub fn state(&self) -> ConversationState {
+        self.0.mirror.read().state.clone()
+    }
+
+    /// How the mirror stands to the server.
+    pub fn link(&self) -> Link {
+        self.0.mirror.read().link
+    }
+
+    /// Every event from a cursor on, across reconnects.
+    pub fn subscribe(&self, cursor: Cursor) -> EventStream {
+        EventStream::new(self.0.mirror.clone(), cursor)
+    }
+
+    /// Calls this for every event from now on, in order, on a task of its own.
+    pub fn on_event(&self, callback: impl FnMut(&Event) + Send + 'static) -> Subscription {
+        self.callback(Cursor::Now, callback)
+    }
+
+    /// Calls this for every hook execution from now on.
+    pub fn on_hook(
+        &self,
+        mut callback: impl FnMut(&HookExecutionEvent) + Send + 'static,
+    ) -> Subscription {
+        self.on_event(move |event| {
+            if let oh_protocol::Payload::HookExecution(hook) = event.payload() {
+                callback(hook);
+            }
+        })
+    }
+
+    pub(crate) fn callback(
+        &self,
+        cursor: Cursor,
+        callback: impl FnMut(&Event) + Send + 'static,
+    ) -> Subscription {
+        Subscription::start(self.0.mirror.clone(), cursor, callback)
+    }
+
+    /// Sends a message of the user. It is answered by the next [`run`](Self::run).
+    pub fn send(&self, content: impl Into<calls::events::UserContent>) -> SendMessage<'_> {
+        SendMessage::new(self, content.into())
+    }
+
+    /// Runs the agent until it is really done; await the outcome.
+    pub fn run(&self) -> Run<'_> {
+        Run::new(self)
+    }
+
+    /// Makes a title from the first message; await it.
+    pub fn generate_title(&self) -> GenerateTitle<'_> {
+        GenerateTitle::new(self)
+    }
+
+    /// Sets the title.
+    ///
+    /// # Errors
+    ///
+    /// When the server refuses or cannot be asked.
+    pub async fn set_title(&self, title: &str) -> Result<()> {
+        self.call(
+            "set the title",
+            &calls::conversations::Update::title(self.id(), title),
+        )
+        .await
+    }
+
+    /// Asks for a pause after the current step.
+    ///
+    /// # Errors
+    ///
+    /// When the server refuses or cannot be asked.
+    pub async fn pause(&self) -> Result<()> {
+        self.call("pause", &calls::conversations::Pause::new(self.id()))
+            .await
+    }
+
+    /// Cancels the model or tool call under way.
+    ///
+    /// # Errors
+    ///
+    /// When the server refuses or cannot be asked.
+    pub async fn interrupt(&self) -> Result<()> {
+        self.call(
+            "interrupt",
+            &calls::conversations::Interrupt::new(self.id()),
+        )
+        .await
+    }
+
+    /// Approves all pending actions: the run goes on.
+    ///
+    /// # Errors
+    ///
+    /// When the server refuses or cannot be asked.
+    pub async fn confirm(&self) -> Result<()> {
+        self.call("approve", &calls::events::Respond::accept(self.id()))
+            .await
+    }
+
+    /// Rejects all pending actions. The agent learns why at the next run.
+    ///
+    /// # Errors
+    ///
+    /// When the server refuses or cannot be asked.
+    pub async fn reject(&self, reason: impl Into<String>) -> Result<()> {
+        self.call("reject", &calls::events::Respond::reject(self.id(), reason))
+            .await
+    }
+
+    /// Uses another model from now on, even within a run.
+    ///
+    /// # Errors
+    ///
+    /// When the server refuses or cannot be asked.
+    pub async fn switch_llm(&self, llm: Llm) -> Result<()> {
+        self.call(
+            "switch the model",
+            &calls::conversations::SwitchLlm::new(self.id(), llm),
+        )
+        .await
+    }
+
+    /// Asks the agent's model about the conversation, without leaving a trace in it.
+    ///
+    /// # Errors
+    ///
+    /// When the model gives no answer, or the server cannot be asked.
+    pub async fn ask_agent(&self, question: impl Into<String>) -> Result<String> {
+        self.call(
+            "ask the agent",
+            &calls::conversations::Ask::new(self.id(), question),
+        )
+        .await
+    }
+
+    /// The server's description of it, fresh.
+    ///
+    /// # Errors
+    ///
+    /// When the server does not have it any more, or cannot be asked.
+    pub async fn info(&self) -> Result<ConversationInfo> {
+        self.call("read", &calls::conversations::Get::new(self.id()))
+            .await
+    }
+
+    /// Ends the link: streams and callbacks end, the conversation stays on the server. A second
+    /// close does nothing.
+    ///
+    /// # Errors
+    ///
+    /// None today; closing may come to tell the server.
+    pub async fn close(&self) -> Result<()> {
+        self.0.watcher.abort();
+        let mut changes = self.0.mirror.changes();
+        let ended = changes.wait_for(|_| self.0.mirror.read().ended.is_some());
+        // The aborted task ends at its next step; its writer's end is what readers see.
+        let _ = timeout(Duration::from_millis(100), ended).await;
+        Ok(())
+    }
+
+    /// Deletes the conversation on the server and closes the link. The workspace stays. Deleting
+    /// what is gone is no error.
+    ///
+    /// # Errors
+    ///
+    /// When the server refuses or cannot be asked.
+    pub async fn delete(&self) -> Result<()> {
+        let deleted = self
+            .call("delete", &calls::conversations::Delete::new(self.id()))
+            .await;
+        match deleted {
+            Err(error) if error.kind() != ErrorKind::Gone => Err(error),
+            _ => self.close().await,
+        }
+    }
+
+    pub(crate) async fn call<C: Call>(&self, what: &str, call: &C) -> Result<C::Output> {
+        let answer = self.0.client.call(call).await;
+        answer.map_err(|error| Error::transport(self.id(), what, error))
+    }
+
+    pub(crate) fn client(&self) -> &Client {
+        &self.0.client
+    }
+
+    pub(crate) fn working_dir(&self) -> &str {
+        &self.0.working_dir
+    }
+
+    pub(crate) fn mirror(&self) -> &Mirror {
+        &self.0.mirror
+    }
+
+    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
+        self.0.mirror.changes()
+    }
+}
+
+impl fmt::Debug for Conversation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Conversation")
+            .field("id", &self.id())
+            .field("link", &self.link())
+            .field("events", &self.0.mirror.read().events.len())
+            .finish_non_exhaustive()
+    }
+}

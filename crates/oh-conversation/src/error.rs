@@ -1,0 +1,104 @@
+//! The one error of this crate: what failed, in which conversation.
+
+use std::fmt;
+
+use oh_protocol::ConversationId;
+
+/// Shorthand for a result with this crate's [`Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What failed, in one word that a program can branch on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// A value the caller gave cannot be used; nothing was sent.
+    InvalidInput,
+    /// The session key is missing or wrong.
+    Unauthorized,
+    /// The conversation is not there (any more).
+    Gone,
+    /// An action awaits approval; a message now would approve it.
+    PendingConfirmation,
+    /// The conversation was closed by this program.
+    Closed,
+    /// The model gave nothing to use.
+    NoAnswer,
+    /// The server could not be asked, or refused.
+    Transport,
+}
+
+/// Why an operation on a conversation failed. Cheap to clone: one failure can end many waits.
+#[derive(Clone)]
+pub struct Error(std::sync::Arc<Inner>);
+
+struct Inner {
+    kind: ErrorKind,
+    context: String,
+    conversation: Option<ConversationId>,
+    source: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+impl Error {
+    pub(crate) fn new(kind: ErrorKind, id: ConversationId, context: impl Into<String>) -> Self {
+        Self(std::sync::Arc::new(Inner {
+            kind,
+            context: context.into(),
+            conversation: Some(id),
+            source: None,
+        }))
+    }
+
+    /// A failed request of a conversation: `what` says which, such as "start a run".
+    pub(crate) fn transport(id: ConversationId, what: &str, source: oh_transport::Error) -> Self {
+        use oh_transport::ErrorKind as Kind;
+        let kind = match source.kind() {
+            Kind::InvalidInput => ErrorKind::InvalidInput,
+            Kind::Unauthorized => ErrorKind::Unauthorized,
+            Kind::NotFound => ErrorKind::Gone,
+            _ => ErrorKind::Transport,
+        };
+        Self(std::sync::Arc::new(Inner {
+            kind,
+            context: format!("cannot {what}"),
+            conversation: Some(id),
+            source: Some(Box::new(source)),
+        }))
+    }
+
+    /// What kind of failure this is.
+    pub fn kind(&self) -> ErrorKind {
+        self.0.kind
+    }
+
+    /// The conversation it belongs to.
+    pub fn conversation_id(&self) -> Option<ConversationId> {
+        self.0.conversation
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.context)?;
+        match self.0.conversation {
+            Some(id) => write!(f, " (conversation {id})"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Error")
+            .field("kind", &self.0.kind)
+            .field("context", &self.0.context)
+            .field("conversation", &self.0.conversation)
+            .field("source", &self.0.source)
+            .finish()
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.0.source.as_deref().map(|source| source as _)
+    }
+}

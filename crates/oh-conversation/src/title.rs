@@ -1,0 +1,195 @@
+//! Making a title, with the agent's model or another one.
+
+use std::{
+    fmt,
+    future::{Future, IntoFuture},
+    pin::Pin,
+};
+
+use oh_protocol::{
+    ConversationId, Payload, calls,
+    config::{Agent, Llm, StartConversation},
+};
+use oh_transport::Client;
+
+use crate::{Conversation, Error, ErrorKind, Result};
+
+/// A title in the making. Await it for the text.
+///
+/// With a model of its own ([`llm`](Self::llm)) the question goes to a second conversation that
+/// is made for it and deleted again; its model is used by the server exactly as an agent's is,
+/// and its key is stored nowhere. It costs one short model call, which does not count towards
+/// this conversation. Without one, the agent's model is asked, and this conversation pays.
+#[must_use = "no title is made until it is awaited"]
+pub struct GenerateTitle<'a> {
+    conversation: &'a Conversation,
+    llm: Option<Llm>,
+    max_length: usize,
+}
+
+impl<'a> GenerateTitle<'a> {
+    pub(crate) fn new(conversation: &'a Conversation) -> Self {
+        Self {
+            conversation,
+            llm: None,
+            max_length: 50,
+        }
+    }
+
+    /// Asks this model instead of the agent's.
+    pub fn llm(mut self, llm: Llm) -> Self {
+        self.llm = Some(llm);
+        self
+    }
+
+    /// The longest title, in characters. Default 50.
+    pub fn max_length(mut self, characters: usize) -> Self {
+        self.max_length = characters;
+        self
+    }
+
+    async fn make(self) -> Result<String> {
+        let id = self.conversation.id();
+        if self.max_length == 0 {
+            return Err(Error::new(
+                ErrorKind::InvalidInput,
+                id,
+                "a title of no length",
+            ));
+        }
+        let events = self.conversation.events();
+        let message = events.iter().find_map(|event| match event.payload() {
+            Payload::Message(message) if event.source().as_str() == "user" => {
+                Some(message.llm_message.text())
+            }
+            _ => None,
+        });
+        let message = message
+            .filter(|text| !text.trim().is_empty())
+            .ok_or_else(|| {
+                Error::new(
+                    ErrorKind::InvalidInput,
+                    id,
+                    "a title needs a message of the user first",
+                )
+            })?;
+        let excerpt: String = message.chars().take(2000).collect();
+        let question = format!(
+            "Write a title for a conversation that begins with the message below. Answer with \
+             the title alone, in at most {} characters, without quotes.\n\n{excerpt}",
+            self.max_length
+        );
+        let answer = match self.llm {
+            None => self.conversation.ask_agent(question).await?,
+            Some(llm) => ask_other(self.conversation, llm, question).await?,
+        };
+        let title = tidy(&answer, self.max_length);
+        if title.is_empty() {
+            return Err(Error::new(
+                ErrorKind::NoAnswer,
+                id,
+                "the model gave no title",
+            ));
+        }
+        Ok(title)
+    }
+}
+
+/// Asks a model through a conversation that exists for nothing else.
+async fn ask_other(conversation: &Conversation, llm: Llm, question: String) -> Result<String> {
+    let agent = Agent::new(llm).set("system_prompt", "You write short titles.");
+    let start = StartConversation::new(agent, conversation.working_dir());
+    let helper = Helper {
+        client: conversation.client().clone(),
+        id: start.id(),
+        deleted: false,
+    };
+    conversation
+        .call("make a title", &calls::conversations::Create::new(start))
+        .await?;
+    let answer = conversation
+        .call(
+            "make a title",
+            &calls::conversations::Ask::new(helper.id, question),
+        )
+        .await;
+    helper.delete().await;
+    answer
+}
+
+/// Deletes the conversation it names, whatever happens.
+struct Helper {
+    client: Client,
+    id: ConversationId,
+    deleted: bool,
+}
+
+impl Helper {
+    async fn delete(mut self) {
+        let deleted = self
+            .client
+            .call(&calls::conversations::Delete::new(self.id))
+            .await;
+        self.deleted = deleted.is_ok();
+    }
+}
+
+impl Drop for Helper {
+    fn drop(&mut self) {
+        if let (false, Ok(runtime)) = (self.deleted, tokio::runtime::Handle::try_current()) {
+            let (client, id) = (self.client.clone(), self.id);
+            runtime.spawn(async move {
+                let _ = client.call(&calls::conversations::Delete::new(id)).await;
+            });
+        }
+    }
+}
+
+/// The first line that says something, without quotes and no longer than asked.
+fn tidy(answer: &str, max_length: usize) -> String {
+    let line = answer
+        .lines()
+        .map(str::trim)
+        .find(|line| !line.is_empty())
+        .unwrap_or_default();
+    let line = line.trim_matches(['"', '\'', '`', '*', '#', ' ']);
+    if line.chars().count() <= max_length {
+        return line.to_owned();
+    }
+    let cut: String = line.chars().take(max_length.saturating_sub(1)).collect();
+    format!("{}…", cut.trim_end())
+}
+
+impl<'a> IntoFuture for GenerateTitle<'a> {
+    type Output = Result<String>;
+    type IntoFuture = Pin<Box<dyn Future<Output = Result<String>> + Send + 'a>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(self.make())
+    }
+}
+
+impl fmt::Debug for GenerateTitle<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GenerateTitle")
+            .field("max_length", &self.max_length)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::tidy;
+
+    #[test]
+    fn a_title_is_one_line_without_quotes_and_never_too_long() {
+        assert_eq!(
+            tidy("\n  \"Mend the build\"\nBecause …", 60),
+            "Mend the build"
+        );
+        let long = tidy(&"ä".repeat(100), 10);
+        assert_eq!(long.chars().count(), 10);
+        assert!(long.ends_with('…'));
+        assert_eq!(tidy("\n\n", 10), "");
+    }
+}

@@ -1,0 +1,126 @@
+//! The model an example uses: the one of `LLM_API_KEY`, or a scripted one on loopback.
+
+use std::{env, error::Error, fmt};
+
+use openhands::{
+    Llm,
+    testkit::{Script, ScriptedModel, Step},
+};
+use serde_json::json;
+
+/// Configurations for the agent and for titles, from one source.
+pub struct Model {
+    agent: Llm,
+    title: Llm,
+    script: Option<ScriptedModel>,
+}
+
+impl Model {
+    /// Reads `LLM_API_KEY`, `LLM_MODEL` and `LLM_BASE_URL`. Without a key a script plays the
+    /// model: it writes `test_broken.py`, and mends it once told that it does not compile.
+    ///
+    /// # Errors
+    ///
+    /// When the scripted model finds no port.
+    pub async fn from_env() -> Result<Self, Box<dyn Error>> {
+        let set = |name: &str| env::var(name).ok().filter(|value| !value.is_empty());
+        let (name, title, key, url, script) = match set("LLM_API_KEY") {
+            Some(key) => {
+                let default = "anthropic/claude-sonnet-4-5-20250929";
+                let name = set("LLM_MODEL").unwrap_or_else(|| default.to_owned());
+                (name.clone(), name, key, set("LLM_BASE_URL"), None)
+            }
+            None => {
+                let script = main_job().await?;
+                let url = script.base_url();
+                let [name, title] = ["openai/scripted", "openai/scripted-title"].map(str::to_owned);
+                (name, title, "none".to_owned(), Some(url), Some(script))
+            }
+        };
+        let configure = |name| {
+            let llm = Llm::new(name).api_key(key.clone()).num_retries(1);
+            url.iter().fold(llm, |llm, url| llm.base_url(url))
+        };
+        let agent = configure(name).usage_id("agent");
+        let title = configure(title).usage_id("title").set("timeout", 60);
+        Ok(Self {
+            agent,
+            title,
+            script,
+        })
+    }
+
+    /// The agent's configuration.
+    pub fn agent(&self) -> Llm {
+        self.agent.clone()
+    }
+
+    /// Another configuration, for titles.
+    pub fn title(&self) -> Llm {
+        self.title.clone()
+    }
+
+    /// Whether the script, if there is one, was played as written.
+    ///
+    /// # Errors
+    ///
+    /// What was asked that the script did not expect, or not asked that it did.
+    pub fn verify(&self) -> Result<(), Box<dyn Error>> {
+        Ok(self.script.as_ref().map_or(Ok(()), ScriptedModel::verify)?)
+    }
+}
+
+impl fmt::Display for Model {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.script {
+            None => f.write_str(self.agent.model()),
+            Some(_) => f.write_str(
+                "SCRIPTED, no LLM_API_KEY is set: a script on loopback plays the model, \
+                 the server is real",
+            ),
+        }
+    }
+}
+
+async fn main_job() -> Result<ScriptedModel, Box<dyn Error>> {
+    let broken = "def greet(name:\n    return 'Hello ' + name\n";
+    let script = Script::new()
+        .step(
+            Step::call(
+                "terminal",
+                json!({"command":
+                format!("cat > test_broken.py <<'EOF'\n{broken}EOF")}),
+            )
+            .say("I write the file with its syntax error.")
+            .usage(1200, 60)
+            .cost(0.0012),
+        )
+        .step(
+            Step::finish("The file is written.")
+                .usage(1300, 20)
+                .cost(0.0013),
+        )
+        .step(
+            Step::call(
+                "terminal",
+                json!({"command":
+                "sed -i 's/greet(name:/greet(name):/' test_broken.py"}),
+            )
+            .say("It does not compile; I close the bracket.")
+            .expect("test_broken.py")
+            .usage(1400, 40)
+            .cost(0.0014),
+        )
+        .step(
+            Step::finish("The file compiles now.")
+                .usage(1500, 20)
+                .cost(0.0015),
+        );
+    let titles =
+        Script::new().forever(|s| s.step(Step::text("Write and mend a Python file").usage(90, 8)));
+    Ok(ScriptedModel::builder()
+        .script(script)
+        .model("scripted-title", titles)
+        .start()
+        .await?)
+}

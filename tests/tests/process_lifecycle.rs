@@ -1,29 +1,37 @@
-//! A local server from start to end: ready, proven, private, and gone.
+//! The real server from start to end: ready, proven, private, and gone.
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
-use openhands::{LocalServer, process::ErrorKind};
+use openhands::{
+    LocalServer,
+    process::{ErrorKind, SERVER_VERSION, Status},
+};
 
 fn alive(pid: u32) -> bool {
-    std::path::Path::new(&format!("/proc/{pid}")).exists()
+    Path::new(&format!("/proc/{pid}")).exists()
 }
 
 #[tokio::test]
 async fn a_server_starts_proves_itself_and_leaves_nothing() {
     let server = LocalServer::builder().start().await.unwrap();
     let (pid, state) = (server.pid(), server.state_dir().to_owned());
-    assert_eq!(server.info().version, openhands::process::SERVER_VERSION);
+    assert_eq!(server.info().version, SERVER_VERSION);
+    assert_eq!(server.environment().server_version(), SERVER_VERSION);
+    assert_eq!(server.status().current(), Status::Ready);
     assert!(alive(pid) && state.exists());
     assert!(!server.log_tail().is_empty());
+    let mut status = server.status();
 
     let port = server.port();
     let error = LocalServer::builder().port(port).start().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::PortTaken);
     assert!(error.to_string().contains(&port.to_string()), "{error}");
 
-    let exit = server.shutdown(Duration::from_secs(10)).await.unwrap();
-    assert!(!exit.killed, "{exit}");
+    let exit = server.shutdown(Duration::from_secs(30)).await.unwrap();
+    assert!(exit.success() && !exit.killed, "{exit}");
+    assert_eq!(exit.signal, Some(15));
     assert!(!alive(pid) && !state.exists());
+    assert_eq!(status.changed().await, Some(Status::Exited(exit)));
 }
 
 #[tokio::test]
@@ -42,6 +50,6 @@ async fn a_server_that_dies_at_start_says_how_and_why() {
         .await
         .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Died);
-    assert!(error.exit().unwrap().contains('2'), "{error}");
+    assert_eq!(error.exit().and_then(|exit| exit.code), Some(2), "{error}");
     assert!(error.to_string().contains("no-such-option"), "{error}");
 }

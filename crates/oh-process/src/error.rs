@@ -1,7 +1,8 @@
-//! The one error of this crate: what could not be provisioned, started or stopped, and the last
-//! the server said.
+//! The one error of this crate: what failed, and what the process said last.
 
-use std::{fmt, path::Path};
+use std::fmt;
+
+use crate::status::ExitReport;
 
 /// Shorthand for a result with this crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -12,35 +13,54 @@ type Source = Box<dyn std::error::Error + Send + Sync>;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// A value the caller gave cannot be used.
+    /// A value the caller gave cannot be used; nothing was started.
     InvalidInput,
-    /// No Python that fits, and no uv.
+    /// No interpreter is fit to run the server, and there is no uv to fetch one.
     NoInterpreter,
-    /// The environment could not be made: the index is out of reach, a version does not exist,
-    /// the disk is full.
+    /// The named environment lacks the server, or cannot run it.
+    BadEnvironment,
+    /// The package index cannot be reached. Nothing half-made was kept.
+    IndexUnreachable,
+    /// The package index does not hold this version.
+    UnknownVersion,
+    /// No space is left on the device.
+    DiskFull,
+    /// A directory cannot be made, read or written.
+    Directory,
+    /// The environment could not be made, for another reason.
     Provision,
-    /// A file or directory could not be used.
-    Io,
+    /// Another process uses this state directory now.
+    StateInUse,
     /// The port asked for is taken.
     PortTaken,
-    /// The server ended before it was ready.
-    Died,
-    /// The server did not get ready in time.
-    NotReady,
-    /// Another server answers on the port.
+    /// Something else answers where the server should.
     Stranger,
-    /// The server that answers cannot be used.
-    Transport,
+    /// The process could not be started at all.
+    Spawn,
+    /// The server ended before it was ready, or while work was under way.
+    Died,
+    /// The server was not ready by its deadline, and has been stopped.
+    NotReady,
+    /// The server refuses the session key.
+    Unauthorized,
+    /// The server's version is not one that this crate speaks with.
+    UnsupportedVersion,
+    /// A request to the server failed; see the source.
+    Request,
+    /// Not offered on this operating system.
+    Unsupported,
 }
 
-/// Why a local server is not there.
+/// Why something about a local server failed.
+///
+/// Never holds a key or the value of an environment variable.
 pub struct Error(Box<Inner>);
 
 struct Inner {
     kind: ErrorKind,
     context: String,
-    exit: Option<String>,
-    log: Vec<String>,
+    exit: Option<ExitReport>,
+    log_tail: Vec<String>,
     source: Option<Source>,
 }
 
@@ -50,43 +70,50 @@ impl Error {
             kind,
             context: context.into(),
             exit: None,
-            log: Vec::new(),
+            log_tail: Vec::new(),
             source: None,
         }))
     }
 
-    pub(crate) fn io(what: &str, path: &Path, error: std::io::Error) -> Self {
-        Self::new(ErrorKind::Io, format!("cannot {what} {}", path.display())).because(error)
-    }
-
-    pub(crate) fn because(mut self, source: impl Into<Source>) -> Self {
+    pub(crate) fn with_source(mut self, source: impl Into<Source>) -> Self {
         self.0.source = Some(source.into());
         self
     }
 
-    pub(crate) fn with_log(mut self, log: Vec<String>) -> Self {
-        self.0.log = log;
+    pub(crate) fn with_exit(mut self, exit: ExitReport) -> Self {
+        self.0.exit = Some(exit);
         self
     }
 
-    pub(crate) fn with_exit(mut self, exit: impl Into<String>) -> Self {
-        self.0.exit = Some(exit.into());
+    pub(crate) fn with_log_tail(mut self, lines: Vec<String>) -> Self {
+        self.0.log_tail = lines;
         self
     }
 
-    /// What kind of failure this is.
+    /// An I/O error about a directory or file: a full disk is told apart.
+    pub(crate) fn directory(context: impl Into<String>, error: std::io::Error) -> Self {
+        let kind = match error.kind() {
+            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
+                ErrorKind::DiskFull
+            }
+            _ => ErrorKind::Directory,
+        };
+        Self::new(kind, context).with_source(error)
+    }
+
+    /// What failed.
     pub fn kind(&self) -> ErrorKind {
         self.0.kind
     }
 
-    /// How the process ended, if it did.
-    pub fn exit(&self) -> Option<&str> {
-        self.0.exit.as_deref()
+    /// How the process ended, where it did.
+    pub fn exit(&self) -> Option<&ExitReport> {
+        self.0.exit.as_ref()
     }
 
-    /// The last lines the process wrote, oldest first.
+    /// The last lines the process wrote, oldest first, without its secrets.
     pub fn log_tail(&self) -> &[String] {
-        &self.0.log
+        &self.0.log_tail
     }
 }
 
@@ -96,8 +123,13 @@ impl fmt::Display for Error {
         if let Some(exit) = &self.0.exit {
             write!(f, " ({exit})")?;
         }
-        if !self.0.log.is_empty() {
-            write!(f, "; it last said:\n  {}", self.0.log.join("\n  "))?;
+        if !self.0.log_tail.is_empty() {
+            f.write_str("; last it said:")?;
+            // The whole tail is there by `log_tail`; a message stays readable.
+            let skipped = self.0.log_tail.len().saturating_sub(12);
+            for line in &self.0.log_tail[skipped..] {
+                write!(f, "\n  {line}")?;
+            }
         }
         Ok(())
     }
@@ -109,7 +141,7 @@ impl fmt::Debug for Error {
             .field("kind", &self.0.kind)
             .field("context", &self.0.context)
             .field("exit", &self.0.exit)
-            .field("log", &self.0.log)
+            .field("log_tail", &self.0.log_tail)
             .field("source", &self.0.source)
             .finish()
     }
@@ -118,11 +150,5 @@ impl fmt::Debug for Error {
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         self.0.source.as_deref().map(|source| source as _)
-    }
-}
-
-impl From<oh_transport::Error> for Error {
-    fn from(error: oh_transport::Error) -> Self {
-        Self::new(ErrorKind::Transport, "the server cannot be used").because(error)
     }
 }

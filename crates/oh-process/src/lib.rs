@@ -1,29 +1,42 @@
-//! A local OpenHands agent server that can be trusted: provisioned, started, proven, watched and
-//! gone when its owner is.
+//! Provision, start, watch and stop a local OpenHands agent server.
 //!
-//! [`Provisioner`] finds or makes a Python environment with the pinned server packages.
-//! [`LocalServer`] runs a server in it: on a port of its own, with state directories and a
-//! session key of its own. However the owner ends, even by `kill -9`, the server and everything
-//! it started end too.
+//! A [`LocalServer`] is a guard and an endpoint: as long as it lives the server does, and nothing
+//! of the server outlives it, however this process ends. A [`Provisioner`] finds or makes the
+//! Python environment the server runs in.
+//! This crate knows how a server is run, and nothing of what is done with it.
 //!
-//! ```no_run
-//! # async fn run() -> Result<(), oh_process::Error> {
-//! use std::time::Duration;
-//! use oh_process::LocalServer;
+//! # How nothing is left behind
 //!
-//! let server = LocalServer::builder().start().await?;
-//! println!("{} runs at {}", server.info().version, server.url());
-//! let exit = server.shutdown(Duration::from_secs(5)).await?;
-//! println!("{exit}");
-//! # Ok(()) }
-//! ```
-//!
-//! Linux is verified. macOS shares the code but is not; Windows is not supported.
+//! The server runs under a *keeper*, a small Python process that holds one end of a socket whose
+//! other end is ours. When ours closes, be it by `kill -9`, the keeper kills the server and, being
+//! the subreaper of all that the server ever started, every terminal and daemon too; then it
+//! removes a temporary state directory. On Linux this is complete and tested. On macOS there are
+//! no subreapers: what left the server's process tree survives; this is unverified. On other
+//! systems starting fails with [`ErrorKind::Unsupported`].
 
+mod builder;
+mod environment;
 mod error;
+mod install;
+mod interpreter;
+mod keeper;
+mod lock;
+mod logs;
+mod plan;
+mod probe;
 mod provision;
 mod server;
+mod state;
+mod status;
+mod supervise;
+mod sweep;
+mod variables;
 
+pub use builder::{LocalServerBuilder, Webhook};
+pub use environment::{Environment, Origin};
 pub use error::{Error, ErrorKind, Result};
-pub use provision::{Candidate, Environment, Progress, Provisioner, SERVER_VERSION};
-pub use server::{ExitReport, LocalServer, LocalServerBuilder, LogLine};
+pub use interpreter::Candidate;
+pub use logs::{LogLevel, LogLine, Logs};
+pub use provision::{Progress, Provisioner, SERVER_VERSION};
+pub use server::LocalServer;
+pub use status::{ExitReport, RestartPolicy, Status, StatusWatch};

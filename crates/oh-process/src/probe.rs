@@ -1,0 +1,255 @@
+//! Whether a server answers, and whether it is ours. Starts nothing, waits for no process.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use oh_protocol::{Request, calls::server::ServerInfo};
+use oh_transport::{Body, Client};
+use secrecy::{ExposeSecret, SecretString};
+use tokio::{
+    net::{TcpSocket, TcpStream},
+    time::{sleep, timeout},
+};
+
+use crate::{Error, ErrorKind, Result, state::random_key};
+
+/// The port is refused until the very moment the server is ready, and a refusal on the loopback
+/// costs microseconds: asking this often is free, and late by half of it on average.
+const PAUSE: Duration = Duration::from_millis(4);
+/// After this long the start is a slow one, where a moment more is nothing.
+const PATIENCE: Duration = Duration::from_secs(60);
+const SLOW_PAUSE: Duration = Duration::from_millis(50);
+/// A busy machine may take long for the first answers.
+const ANSWER: Duration = Duration::from_secs(20);
+
+/// An authenticated route that costs nothing and that every version has.
+const GUARDED: &str = "/api/conversations/count";
+const INIT: &str = "/api/init";
+
+/// A port that nobody else is given while the server starts.
+///
+/// A bound socket that does not listen keeps the port from everybody who asks for any free one,
+/// and on Linux yet lets a server listen there that, like ours, sets `SO_REUSEADDR`.
+#[derive(Debug)]
+pub(crate) struct Reservation {
+    pub(crate) address: SocketAddr,
+    _socket: Option<TcpSocket>,
+}
+
+/// Reserves a port; any free one for port 0.
+pub(crate) fn reserve(wanted: SocketAddr) -> Result<Reservation> {
+    let reserve = || {
+        let socket = match wanted {
+            SocketAddr::V4(_) => TcpSocket::new_v4()?,
+            SocketAddr::V6(_) => TcpSocket::new_v6()?,
+        };
+        socket.set_reuseaddr(true)?;
+        socket.bind(wanted)?;
+        let address = socket.local_addr()?;
+        std::io::Result::Ok(Reservation {
+            address,
+            _socket: cfg!(target_os = "linux").then_some(socket),
+        })
+    };
+    reserve().map_err(|error| {
+        if error.kind() == std::io::ErrorKind::AddrInUse && wanted.port() != 0 {
+            return port_taken(wanted);
+        }
+        let ip = wanted.ip();
+        let message =
+            format!("this machine cannot listen on {ip}: it is no address of it, or not allowed");
+        Error::new(ErrorKind::InvalidInput, message).with_source(error)
+    })
+}
+
+pub(crate) fn port_taken(address: SocketAddr) -> Error {
+    let (port, ip) = (address.port(), address.ip());
+    Error::new(
+        ErrorKind::PortTaken,
+        format!(
+            "port {port} on {ip} is taken by another program; end it, or let a free port be chosen"
+        ),
+    )
+}
+
+/// What stands for the proof of identity.
+#[derive(Debug)]
+pub(crate) enum Proof<'a> {
+    /// A server that takes work accepts its session key and no other.
+    Session(&'a SecretString),
+    /// A dormant one accepts its secret key for activation, and no other.
+    Dormant(&'a SecretString),
+}
+
+/// Waits until a server answers at `address`, then has it prove that it is ours.
+///
+/// # Errors
+///
+/// [`ErrorKind::Stranger`] when what answers is somebody else's.
+pub(crate) async fn ready(address: SocketAddr, proof: Proof<'_>) -> Result<()> {
+    // Without a key of its own: it shows the one it is told to.
+    let client = Client::builder(format!("http://{address}"))
+        .build()
+        .map_err(|error| Error::new(ErrorKind::Request, "no client").with_source(error))?;
+    let begun = tokio::time::Instant::now();
+    let mut first = true;
+    loop {
+        if !std::mem::take(&mut first) {
+            let slow = begun.elapsed() > PATIENCE;
+            sleep(if slow { SLOW_PAUSE } else { PAUSE }).await;
+        }
+        if !matches!(
+            timeout(ANSWER, TcpStream::connect(address)).await,
+            Ok(Ok(_))
+        ) {
+            continue;
+        }
+        match send(&client, get("/ready")).await {
+            Some(200) => {}
+            // Still starting, or a stranger that the proof would not get past; our own process
+            // ends by itself where it finds its port taken.
+            Some(503) | None => continue,
+            Some(_) => return Err(stranger(address)),
+        }
+        let proven = match &proof {
+            Proof::Session(key) => session(&client, key).await?,
+            Proof::Dormant(key) => dormant(&client, key).await?,
+        };
+        match proven {
+            Some(true) => return Ok(()),
+            Some(false) => return Err(stranger(address)),
+            None => {}
+        }
+    }
+}
+
+/// The oldest version whose wire this project speaks.
+const OLDEST: (u32, u32, u32) = (1, 40, 0);
+
+/// What the server says of itself; an older one than we can speak with is refused.
+pub(crate) async fn version(client: &Client) -> Result<Arc<ServerInfo>> {
+    let failed = "the server does not tell its version";
+    let info = client
+        .server_info()
+        .await
+        .map_err(|error| Error::new(ErrorKind::Request, failed).with_source(error))?;
+    // One that does not read as a version is taken for a newer one.
+    if info
+        .version_numbers()
+        .is_some_and(|version| version < OLDEST)
+    {
+        let message = format!(
+            "server {} is too old: 1.40 or newer is needed",
+            info.version
+        );
+        return Err(Error::new(ErrorKind::UnsupportedVersion, message));
+    }
+    Ok(info)
+}
+
+fn stranger(address: SocketAddr) -> Error {
+    let message = format!("something else answers at {address}: it does not know our session key");
+    Error::new(ErrorKind::Stranger, message)
+}
+
+/// A wrong key first: a server that takes any key is not ours, and should not be shown ours.
+async fn session(client: &Client, key: &SecretString) -> Result<Option<bool>> {
+    let asked = |key: &SecretString| -> Result<Request> {
+        let mut request = get(GUARDED);
+        let header = http::HeaderName::from_static("x-session-api-key");
+        request.headers.insert(header, header_value(key)?);
+        Ok(request)
+    };
+    match send(client, asked(&random_key().into())?).await {
+        Some(401) => {}
+        Some(_) => return Ok(Some(false)),
+        None => return Ok(None),
+    }
+    let answer = send(client, asked(key)?).await;
+    Ok(answer.map(|status| status == 200))
+}
+
+/// The same for a dormant server. With the right key an unknown field is what it minds (422), so
+/// that it proves itself and stays dormant.
+async fn dormant(client: &Client, key: &SecretString) -> Result<Option<bool>> {
+    let wrong = random_key().into();
+    match post_init(client, &wrong).await {
+        Some(401) => {}
+        Some(_) => return Ok(Some(false)),
+        None => return Ok(None),
+    }
+    Ok(post_init(client, key).await.map(|status| status == 422))
+}
+
+async fn post_init(client: &Client, key: &SecretString) -> Option<u16> {
+    let request = init_request(key, &serde_json::json!({ "no_such_field": true })).ok()?;
+    send(client, request).await
+}
+
+/// `POST /api/init` with its key, which is not the session's.
+pub(crate) fn init_request(key: &SecretString, body: &serde_json::Value) -> Result<Request> {
+    let mut request = Request::new(http::Method::POST, INIT)
+        .json(body)
+        .map_err(|error| Error::new(ErrorKind::InvalidInput, "no JSON").with_source(error))?;
+    let json = http::HeaderValue::from_static("application/json");
+    request.headers.insert(http::header::CONTENT_TYPE, json);
+    let header = http::HeaderName::from_static("x-init-api-key");
+    request.headers.insert(header, header_value(key)?);
+    Ok(request)
+}
+
+fn header_value(key: &SecretString) -> Result<http::HeaderValue> {
+    let invalid = "a key cannot stand in a header";
+    let mut value = http::HeaderValue::from_str(key.expose_secret())
+        .map_err(|error| Error::new(ErrorKind::InvalidInput, invalid).with_source(error))?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+fn get(path: &str) -> Request {
+    Request::new(http::Method::GET, path)
+}
+
+async fn send(client: &Client, request: Request) -> Option<u16> {
+    let body = request.body.clone().map_or_else(Body::empty, Body::from);
+    let exchange = async {
+        let answer = client.stream(request, body).await.ok()?;
+        let status = answer.status().as_u16();
+        // Read to its end, so that the connection can be used again.
+        let _body = answer.into_body().collect(1024 * 1024).await;
+        Some(status)
+    };
+    timeout(ANSWER, exchange).await.ok().flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_taken_port_is_named_and_a_free_one_is_held() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("its address");
+        let error = reserve(address).expect_err("taken");
+        assert_eq!(error.kind(), ErrorKind::PortTaken);
+        assert!(error.to_string().contains(&address.port().to_string()));
+
+        let held = reserve("127.0.0.1:0".parse().expect("an address")).expect("a free port");
+        assert_ne!(held.address.port(), 0);
+        // Who does not reuse addresses cannot have it; the server can.
+        let strict = TcpSocket::new_v4().expect("a socket");
+        assert!(strict.bind(held.address).is_err());
+        let server = TcpSocket::new_v4().expect("a socket");
+        server.set_reuseaddr(true).expect("an option");
+        server.bind(held.address).expect("shared");
+        server.listen(1).expect("listening");
+    }
+
+    #[tokio::test]
+    async fn an_address_that_is_not_this_machines_is_refused() {
+        let elsewhere = "192.0.2.1:0".parse().expect("an address");
+        assert_eq!(
+            reserve(elsewhere).expect_err("not ours").kind(),
+            ErrorKind::InvalidInput
+        );
+    }
+}

@@ -1,0 +1,306 @@
+//! A local server: the guard that ends it, and the endpoint that work goes to.
+
+use std::{
+    fmt,
+    net::SocketAddr,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+
+use oh_protocol::calls::server::ServerInfo;
+use oh_transport::Client;
+use secrecy::SecretString;
+use tokio::{
+    sync::{oneshot, watch},
+    task::JoinHandle,
+};
+use tracing::debug;
+use url::Url;
+
+use crate::{
+    Environment, Error, ErrorKind, ExitReport, LocalServerBuilder, Logs, Result, Status,
+    StatusWatch,
+    plan::{Live, Plan, Slot},
+    probe::{self, Reservation},
+    state::StateDir,
+    supervise,
+};
+
+/// How often another port is tried when the one chosen is lost.
+const PORTS: usize = 5;
+
+/// A server of our own on this machine. It is gone, with everything it started, when this is
+/// dropped, when [`shutdown`](Self::shutdown) returns, and when this process ends in whatever way.
+///
+/// ```no_run
+/// # async fn run() -> Result<(), oh_process::Error> {
+/// use std::time::Duration;
+/// use oh_process::LocalServer;
+///
+/// let server = LocalServer::builder().start().await?;
+/// println!("{} (process {})", server.url(), server.pid());
+/// let report = server.shutdown(Duration::from_secs(5)).await?;
+/// assert!(report.success());
+/// # Ok(()) }
+/// ```
+#[must_use = "the server ends when this is dropped"]
+pub struct LocalServer {
+    shared: Arc<Shared>,
+    client: Client,
+    info: Arc<ServerInfo>,
+    status: watch::Receiver<Status>,
+    stop: Option<oneshot::Sender<Duration>>,
+    supervisor: Option<JoinHandle<ExitReport>>,
+    // After the process is gone: it uses these until then.
+    state: Mutex<Option<StateDir>>,
+    state_path: std::path::PathBuf,
+}
+
+/// What the guard and its supervisor both hold.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) plan: Plan,
+    pub(crate) slot: Slot,
+    pub(crate) pid: AtomicU32,
+    pub(crate) address: SocketAddr,
+}
+
+impl LocalServer {
+    /// Begins a server with everything at its default.
+    pub fn builder() -> LocalServerBuilder {
+        LocalServerBuilder::default()
+    }
+
+    pub(crate) async fn start(settings: LocalServerBuilder) -> Result<Self> {
+        // Boxed: provisioning and starting make large futures.
+        let (plan, state) = Box::pin(Plan::new(settings)).await?;
+        let (client, slot, live, reservation) = Box::pin(first_launch(&plan)).await?;
+        let info = probe::version(&client).await?;
+        let address = reservation.address;
+        // The port is the server's now.
+        drop(reservation);
+        let shared = Arc::new(Shared {
+            plan,
+            slot,
+            pid: AtomicU32::new(live.pid),
+            address,
+        });
+        let (status_sender, status) = watch::channel(Status::Ready);
+        let (stop, stopped) = oneshot::channel();
+        let supervisor = supervise::run(shared.clone(), live, status_sender, stopped);
+        Ok(Self {
+            client,
+            info,
+            status,
+            stop: Some(stop),
+            supervisor: Some(tokio::spawn(supervisor)),
+            state_path: state.root().to_owned(),
+            state: Mutex::new(Some(state)),
+            shared,
+        })
+    }
+
+    /// The base URL, such as `http://127.0.0.1:43117`.
+    pub fn url(&self) -> &Url {
+        self.client.base_url()
+    }
+
+    /// A client with this server's key. Good over restarts.
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// The key that [`client`](Self::client) uses.
+    pub fn session_api_key(&self) -> &SecretString {
+        self.shared.plan.key()
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.shared.address
+    }
+
+    /// The port it listens on.
+    pub fn port(&self) -> u16 {
+        self.shared.address.port()
+    }
+
+    /// What the server said of itself when it became ready.
+    pub fn info(&self) -> &ServerInfo {
+        &self.info
+    }
+
+    /// Where it runs, and where what names no directory works.
+    pub fn workspace_dir(&self) -> &std::path::Path {
+        self.shared.plan.directory()
+    }
+
+    /// The environment it runs from.
+    pub fn environment(&self) -> &Environment {
+        &self.shared.plan.environment
+    }
+
+    /// The root of its state: conversations, files, keys.
+    pub fn state_dir(&self) -> &std::path::Path {
+        &self.state_path
+    }
+
+    /// Follows what the server is doing.
+    pub fn status(&self) -> StatusWatch {
+        StatusWatch(self.status.clone())
+    }
+
+    /// What the server writes from now on, without its secrets. The same goes to `tracing`, with
+    /// target `openhands::server`.
+    pub fn logs(&self) -> Logs {
+        self.shared.plan.logs.subscribe()
+    }
+
+    /// The last lines it wrote, oldest first; at most 200.
+    pub fn log_tail(&self) -> Vec<String> {
+        self.shared.plan.logs.tail()
+    }
+
+    /// Its process; the last one, while there is none.
+    pub fn pid(&self) -> u32 {
+        self.shared.pid.load(Ordering::Acquire)
+    }
+
+    /// Ends the server in order: SIGTERM to its process group, after `grace` SIGKILL to all that
+    /// it started. A server pauses its conversations first, which can take as long as a running
+    /// tool does. Returns once all is gone, a temporary state directory too.
+    ///
+    /// Cancel safe: dropping the future kills the server at once.
+    ///
+    /// # Errors
+    ///
+    /// When the runtime is going down and the end could not be watched; everything is killed then.
+    pub async fn shutdown(mut self, grace: Duration) -> Result<ExitReport> {
+        if let Some(stop) = self.stop.take() {
+            // Nobody listens any more when the server has exited for good.
+            let _ = stop.send(grace);
+        }
+        let unseen = || Error::new(ErrorKind::Died, "the server's end could not be watched");
+        let supervisor = self.supervisor.as_mut().ok_or_else(unseen)?;
+        let report = supervisor
+            .await
+            .map_err(|error| unseen().with_source(error))?;
+        debug!(%report, "the server has ended");
+        Ok(report)
+    }
+
+    /// Activates a server that was started with
+    /// [`deferred_init`](LocalServerBuilder::deferred_init). The session key, when `key` is given,
+    /// is replaced; the environment is added to that of the agent's commands.
+    ///
+    /// # Errors
+    ///
+    /// When the server refuses, such as for being active already.
+    pub(crate) async fn post_init(&self, body: &serde_json::Value) -> Result<()> {
+        let request = probe::init_request(&self.shared.plan.secret_key, body)?;
+        let failed = || {
+            Error::new(
+                ErrorKind::Request,
+                "the dormant server could not be activated",
+            )
+        };
+        let bytes = request.body.clone().unwrap_or_default();
+        let answer = self
+            .client
+            .stream(request, bytes.into())
+            .await
+            .map_err(|error| failed().with_source(error))?;
+        let status = answer.status();
+        let text = answer
+            .into_body()
+            .collect(64 * 1024)
+            .await
+            .map_err(|error| failed().with_source(error))?;
+        if status.is_success() {
+            return Ok(());
+        }
+        let text = String::from_utf8_lossy(&text).into_owned();
+        Err(failed().with_source(format!("{status}: {text}")))
+    }
+
+    /// Activates a server started with [`deferred_init`](LocalServerBuilder::deferred_init), with
+    /// the keys and directories it was started with.
+    ///
+    /// # Errors
+    ///
+    /// When the server refuses, such as for being active already.
+    pub async fn activate(&self) -> Result<()> {
+        use secrecy::ExposeSecret;
+        let keys: Vec<_> = self
+            .shared
+            .plan
+            .keys
+            .iter()
+            .map(|key| key.expose_secret())
+            .collect();
+        self.post_init(&serde_json::json!({ "session_api_keys": keys }))
+            .await
+    }
+}
+
+async fn first_launch(plan: &Plan) -> Result<(Client, Slot, Live, Reservation)> {
+    let wanted = SocketAddr::new(plan.settings.ip()?, plan.settings.port);
+    let mut attempt = 1;
+    loop {
+        let reservation = probe::reserve(wanted)?;
+        let slot = Slot::default();
+        // Loading certificates takes its time, so the client is made while the server starts.
+        let (live, client) = tokio::join!(plan.launch(&reservation, &slot), async {
+            plan.client(reservation.address)
+        });
+        match live {
+            Ok(live) => return Ok((client?, slot, live, reservation)),
+            Err(error)
+                if error.kind() == ErrorKind::PortTaken
+                    && wanted.port() == 0
+                    && attempt < PORTS =>
+            {
+                debug!(
+                    port = reservation.address.port(),
+                    "lost the port; trying another"
+                );
+                attempt += 1;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+impl Drop for LocalServer {
+    fn drop(&mut self) {
+        // In this order: no new process, no old one, no task, no directory.
+        if let Some(keeper) = self.shared.slot.close() {
+            keeper.kill_blocking();
+        }
+        if let Some(supervisor) = &self.supervisor {
+            supervisor.abort();
+        }
+        self.shared.plan.logs.close();
+        let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
+        drop(state.take());
+    }
+}
+
+impl AsRef<Client> for LocalServer {
+    fn as_ref(&self) -> &Client {
+        &self.client
+    }
+}
+
+impl fmt::Debug for LocalServer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LocalServer")
+            .field("url", &self.url().as_str())
+            .field("pid", &self.pid())
+            .field("status", &*self.status.borrow())
+            .finish_non_exhaustive()
+    }
+}

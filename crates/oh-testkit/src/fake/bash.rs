@@ -13,7 +13,7 @@ use tokio::sync::{Notify, mpsc};
 
 use super::{
     conversation::{Item, Subscriber},
-    routes::{Call, detail, invalid, not_found, ok, page_limit, undone},
+    routes::{Answered, Call, detail, invalid, not_found, ok, page_limit, undone},
     world::{World, lock},
 };
 use crate::http::Response;
@@ -134,30 +134,26 @@ pub(super) async fn route(
         ("GET", ["bash_events", id]) => {
             let inner = lock(&world.bash.inner);
             let found = inner.events.iter().find(|event| event["id"] == *id);
-            found.map(ok).ok_or_else(not_found)
+            found.map(ok).ok_or_else(|| not_found().into())
         }
         ("DELETE", ["bash_events"]) => {
             lock(&world.bash.inner).events.clear();
             Ok(ok(&json!({"cleared_count": 0})))
         }
-        _ => Err(undone(call)),
+        _ => Err(undone(call).into()),
     };
-    answer.unwrap_or_else(|refusal| refusal)
+    answer.unwrap_or_else(|refusal| *refusal)
 }
 
-fn begin(world: &World, call: &Call) -> Result<(Value, CommandOutput), Response> {
+fn begin(world: &World, call: &Call) -> Answered<(Value, CommandOutput)> {
     let request = call.json()?;
     let Some(line) = request["command"].as_str() else {
-        return Err(invalid(
-            "missing",
-            json!(["body", "command"]),
-            "Field required",
-        ));
+        return Err(invalid("missing", json!(["body", "command"]), "Field required").into());
     };
     let Some(shell) = &world.shell else {
         let message = "the fake server runs no commands: say what they answer with \
                        `FakeServer::builder().commands(…)`";
-        return Err(detail(StatusCode::NOT_IMPLEMENTED, message));
+        return Err(detail(StatusCode::NOT_IMPLEMENTED, message).into());
     };
     let command = json!({
         "id": world.clock.uuid().simple().to_string(),
@@ -200,7 +196,7 @@ async fn run(world: &World, id: &str, mut output: CommandOutput) -> Value {
     event
 }
 
-fn stop(world: &World, id: &str) -> Result<Response, Response> {
+fn stop(world: &World, id: &str) -> Answered {
     let mut inner = lock(&world.bash.inner);
     let is_command = |event: &Value| event["id"] == id && event["kind"] == "BashCommand";
     let command = inner.events.iter().find(|event| is_command(event)).cloned();
@@ -211,7 +207,7 @@ fn stop(world: &World, id: &str) -> Result<Response, Response> {
     Ok(ok(&command))
 }
 
-fn search(world: &World, call: &Call) -> Result<Response, Response> {
+fn search(world: &World, call: &Call) -> Answered {
     let limit = page_limit(call)?;
     let kind = call.query("kind__eq");
     let command = call.query("command_id__eq");

@@ -9,10 +9,9 @@ use serde_json::{Value, json, value::RawValue};
 use super::{
     agent,
     conversation::Conversation,
-    routes::{Call, invalid, not_found, ok, page_limit, undone},
+    routes::{Answered, Call, invalid, not_found, ok, page_limit, undone},
     world::World,
 };
-use crate::http::Response;
 
 pub(super) fn route(
     world: &Arc<World>,
@@ -20,7 +19,7 @@ pub(super) fn route(
     call: &Call,
     method: &str,
     rest: &[&str],
-) -> Result<Response, Response> {
+) -> Answered {
     match (method, rest) {
         ("GET", ["search"]) => search(conversation, call),
         ("GET", ["count"]) => {
@@ -68,30 +67,25 @@ pub(super) fn route(
                     );
                 }
                 None => {
-                    return Err(invalid(
-                        "missing",
-                        json!(["body", "accept"]),
-                        "Field required",
-                    ));
+                    return Err(
+                        invalid("missing", json!(["body", "accept"]), "Field required").into(),
+                    );
                 }
             }
             Ok(ok(&json!({"success": true})))
         }
-        _ => Err(undone(call)),
+        _ => Err(undone(call).into()),
     }
 }
 
-fn send(
-    world: &Arc<World>,
-    conversation: &Arc<Conversation>,
-    message: &Value,
-) -> Result<Response, Response> {
+fn send(world: &Arc<World>, conversation: &Arc<Conversation>, message: &Value) -> Answered {
     if !message["content"].is_array() {
         let at = json!(["body", "content"]);
-        return Err(match message["content"].is_null() {
-            true => invalid("missing", at, "Field required"),
-            false => invalid("list_type", at, "Input should be a valid list"),
-        });
+        let (kind, rule) = match message["content"].is_null() {
+            true => ("missing", "Field required"),
+            false => ("list_type", "Input should be a valid list"),
+        };
+        return Err(invalid(kind, at, rule).into());
     }
     let role = message["role"].as_str().unwrap_or("user");
     if role != "user" {
@@ -100,7 +94,7 @@ fn send(
             "exception": "Only user messages are allowed to be sent to the agent.",
         });
         let status = http::StatusCode::INTERNAL_SERVER_ERROR;
-        return Err(crate::http::json(status, &body));
+        return Err(crate::http::json(status, &body).into());
     }
     let message_event = json!({"role": "user", "content": message["content"]});
     agent::receive(world, conversation, &message_event);
@@ -181,14 +175,14 @@ pub(super) fn final_response(conversation: &Conversation) -> String {
     String::new()
 }
 
-fn search(conversation: &Conversation, call: &Call) -> Result<Response, Response> {
+fn search(conversation: &Conversation, call: &Call) -> Answered {
     let limit = page_limit(call)?;
     let descending = match call.query("sort_order").as_deref() {
         None | Some("TIMESTAMP") => false,
         Some("TIMESTAMP_DESC") => true,
         Some(_) => {
             let rule = "Input should be 'TIMESTAMP' or 'TIMESTAMP_DESC'";
-            return Err(invalid("enum", json!(["query", "sort_order"]), rule));
+            return Err(invalid("enum", json!(["query", "sort_order"]), rule).into());
         }
     };
     let page_id = call.query("page_id");

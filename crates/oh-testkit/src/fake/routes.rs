@@ -16,6 +16,9 @@ use super::{
 };
 use crate::http::{self as server, Request, Response};
 
+/// An answer, or the refusal that stands for it.
+pub(super) type Answered<T = Response> = Result<T, Box<Response>>;
+
 /// A parsed request: what the routes look at.
 pub(super) struct Call {
     pub(super) head: Parts,
@@ -32,10 +35,10 @@ impl Call {
         query(self.head.uri.query().unwrap_or_default(), name)
     }
 
-    pub(super) fn json(&self) -> Result<Value, Response> {
+    pub(super) fn json(&self) -> Answered<Value> {
         serde_json::from_slice(&self.body).map_err(|_| {
             let at = json!(["body", 0]);
-            invalid("json_invalid", at, "JSON decode error")
+            invalid("json_invalid", at, "JSON decode error").into()
         })
     }
 }
@@ -174,7 +177,7 @@ async fn route(world: &Arc<World>, call: &Call) -> Response {
             detail(StatusCode::UNAUTHORIZED, "Unauthorized")
         }
         (_, ["api", "conversations", rest @ ..]) => {
-            conversations(world, call, method, rest).unwrap_or_else(|refusal| refusal)
+            conversations(world, call, method, rest).unwrap_or_else(|refusal| *refusal)
         }
         (_, ["api", "bash", rest @ ..]) => bash::route(world, call, method, rest).await,
         ("GET", ["api", "tools", ""]) => ok(&world.server_info()["usable_tools"]),
@@ -183,12 +186,7 @@ async fn route(world: &Arc<World>, call: &Call) -> Response {
     }
 }
 
-fn conversations(
-    world: &Arc<World>,
-    call: &Call,
-    method: &str,
-    rest: &[&str],
-) -> Result<Response, Response> {
+fn conversations(world: &Arc<World>, call: &Call, method: &str, rest: &[&str]) -> Answered {
     match (method, rest) {
         ("POST", []) => return create(world, call),
         ("GET", []) => return Ok(batch(world, call)),
@@ -204,7 +202,7 @@ fn conversations(
         _ => {}
     }
     let [id, rest @ ..] = rest else {
-        return Err(not_found());
+        return Err(not_found().into());
     };
     let id = id.parse::<uuid::Uuid>().map_err(|_| {
         let at = json!(["path", "conversation_id"]);
@@ -214,14 +212,14 @@ fn conversations(
     if let ["events", rest @ ..] = rest {
         let Some(conversation) = found.filter(|conversation| !conversation.lock().leased) else {
             let missing = format!("Conversation not found: {}", id.hyphenated());
-            return Err(detail(StatusCode::NOT_FOUND, &missing));
+            return Err(detail(StatusCode::NOT_FOUND, &missing).into());
         };
         return events::route(world, &conversation, call, method, rest);
     }
     let conversation = found.ok_or_else(not_found)?;
     match (method, rest) {
         ("GET", []) => return Ok(ok(&info(&conversation))),
-        _ if conversation.lock().leased => return Err(not_found()),
+        _ if conversation.lock().leased => return Err(not_found().into()),
         ("DELETE", []) => {
             world.delete(id);
         }
@@ -229,7 +227,7 @@ fn conversations(
         ("POST", ["run"]) => {
             if !agent::start(world, &conversation) {
                 let busy = "Conversation already running. Wait for completion or pause first.";
-                return Err(detail(StatusCode::CONFLICT, busy));
+                return Err(detail(StatusCode::CONFLICT, busy).into());
             }
         }
         ("POST", ["pause"]) => events::pause(&conversation),
@@ -251,23 +249,19 @@ fn conversations(
             let response = events::final_response(&conversation);
             return Ok(ok(&json!({"response": response})));
         }
-        _ => return Err(undone(call)),
+        _ => return Err(undone(call).into()),
     }
     Ok(ok(&json!({"success": true})))
 }
 
-fn create(world: &Arc<World>, call: &Call) -> Result<Response, Response> {
+fn create(world: &Arc<World>, call: &Call) -> Answered {
     let request = call.json()?;
     if !request["workspace"].is_object() {
-        return Err(invalid(
-            "missing",
-            json!(["body", "workspace"]),
-            "Field required",
-        ));
+        return Err(invalid("missing", json!(["body", "workspace"]), "Field required").into());
     }
     if !request["workspace"]["working_dir"].is_string() {
         let at = json!(["body", "workspace", "working_dir"]);
-        return Err(invalid("missing", at, "Field required"));
+        return Err(invalid("missing", at, "Field required").into());
     }
     let id = match request["conversation_id"].as_str() {
         Some(id) => id.parse().map_err(|_| {
@@ -291,7 +285,7 @@ fn create(world: &Arc<World>, call: &Call) -> Result<Response, Response> {
     Ok(server::json(status, &info))
 }
 
-fn update(conversation: &Conversation, request: &Value) -> Result<(), Response> {
+fn update(conversation: &Conversation, request: &Value) -> Answered<()> {
     let mut inner = conversation.lock();
     for field in ["title", "tags"] {
         if !request[field].is_null() {
@@ -314,7 +308,7 @@ fn batch(world: &World, call: &Call) -> Response {
     ok(&found)
 }
 
-fn search(world: &World, call: &Call) -> Result<Response, Response> {
+fn search(world: &World, call: &Call) -> Answered {
     let limit = page_limit(call)?;
     let from = call
         .query("page_id")
@@ -336,27 +330,19 @@ fn search(world: &World, call: &Call) -> Result<Response, Response> {
     Ok(ok(&json!({"items": page, "next_page_id": next})))
 }
 
-pub(super) fn page_limit(call: &Call) -> Result<usize, Response> {
+pub(super) fn page_limit(call: &Call) -> Answered<usize> {
     let Some(limit) = call.query("limit") else {
         return Ok(100);
     };
     let at = json!(["query", "limit"]);
     match limit.parse::<usize>() {
         Ok(limit @ 1..=100) => Ok(limit),
-        Ok(0) => Err(invalid(
-            "greater_than",
-            at,
-            "Input should be greater than 0",
-        )),
+        Ok(0) => Err(invalid("greater_than", at, "Input should be greater than 0").into()),
         Ok(_) => {
             let rule = "Input should be less than or equal to 100";
-            Err(invalid("less_than_equal", at, rule))
+            Err(invalid("less_than_equal", at, rule).into())
         }
-        Err(_) => Err(invalid(
-            "int_parsing",
-            at,
-            "Input should be a valid integer",
-        )),
+        Err(_) => Err(invalid("int_parsing", at, "Input should be a valid integer").into()),
     }
 }
 

@@ -4,6 +4,8 @@
 //! Reading is fastwebsockets' affair. Writing is done here: many small frames go out in one
 //! write, and a test may want frames torn, which a proper writer does not do.
 
+use std::pin::Pin;
+
 use bytes::{BufMut as _, BytesMut};
 use fastwebsockets::{OpCode, Role, WebSocketRead, after_handshake_split};
 use http::Response;
@@ -22,13 +24,11 @@ pub(super) enum Inbound {
     End,
 }
 
+/// A socket that opens once the answer to its handshake is out; `None` if that fails.
+pub(super) type Opening = Pin<Box<dyn Future<Output = Option<(Reader, Writer)>> + Send>>;
+
 /// Answers an upgrade request; the socket follows once that answer is out.
-pub(super) fn upgrade(
-    request: &mut Request,
-) -> Option<(
-    Response<()>,
-    impl Future<Output = Option<(Reader, Writer)>> + Send + use<>,
-)> {
+pub(super) fn upgrade(request: &mut Request) -> Option<(Response<()>, Opening)> {
     if !fastwebsockets::upgrade::is_upgrade_request(request) {
         return None;
     }
@@ -44,7 +44,7 @@ pub(super) fn upgrade(
         read.set_max_message_size(16 * 1024 * 1024);
         Some((Reader(read), Writer::new(write)))
     };
-    Some((Response::from_parts(head, ()), socket))
+    Some((Response::from_parts(head, ()), Box::pin(socket)))
 }
 
 pub(super) struct Reader(WebSocketRead<SocketRead>);

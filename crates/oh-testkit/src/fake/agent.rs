@@ -57,7 +57,13 @@ pub(super) fn start(world: &Arc<World>, conversation: &Arc<Conversation>) -> boo
 async fn run(world: Arc<World>, conversation: Arc<Conversation>) {
     prepare(&world, &conversation);
     match conversation.status().as_str() {
-        "finished" | "deleting" => {}
+        // Nothing new to do, but the hooks are asked once more.
+        "finished" => {
+            if denied_to_stop(&world, &conversation) {
+                conversation.set_status("running");
+                steps(&world, &conversation, Next::GoOn).await;
+            }
+        }
         "waiting_for_confirmation" => {
             conversation.set_status("running");
             let pending = pending_actions(&conversation);
@@ -155,26 +161,12 @@ async fn step(world: &World, conversation: &Conversation) -> Next {
     let response_id = format!("chatcmpl-{}", conversation.clock.uuid().simple());
     let mut pending = Vec::new();
     for (index, call) in step.calls.iter().enumerate() {
-        let Ok(arguments) = serde_json::from_str::<Value>(&call.arguments) else {
-            invalid(conversation, &call.name, "the arguments are not JSON");
-            continue;
-        };
-        if !world.has_tool(&call.name) {
-            invalid(conversation, &call.name, "there is no such tool");
-            continue;
-        }
-        let denied = hooks(world, conversation, "PreToolUse", Some(&call.name))
-            .into_iter()
-            .find(Verdict::is_denied);
-        let mut action = arguments.clone();
-        action["kind"] = json!(format!("{}Action", camel(&call.name)));
         let call_id = format!("call_{}", conversation.clock.uuid().simple());
         let thought = step.text.as_ref().filter(|_| index == 0);
         let thought: Vec<_> = thought.map(|text| content(text)).into_iter().collect();
         let mut fields = json!({
             "thought": thought,
             "thinking_blocks": [],
-            "action": action,
             "tool_name": call.name,
             "tool_call_id": call_id,
             "tool_call": {
@@ -185,11 +177,40 @@ async fn step(world: &World, conversation: &Conversation) -> Next {
             },
             "llm_response_id": response_id,
             "security_risk": "UNKNOWN",
-            "summary": format!("{}: {}", call.name, call.arguments),
         });
         if let Some(reasoning) = step.reasoning.as_ref().filter(|_| index == 0) {
             fields["reasoning_content"] = json!(reasoning);
         }
+        let arguments = serde_json::from_str::<Value>(&call.arguments);
+        let problem = match &arguments {
+            Err(_) => Some("the arguments are not JSON"),
+            Ok(_) if !world.has_tool(&call.name) => Some("there is no such tool"),
+            Ok(_) => None,
+        };
+        let (None, Ok(arguments)) = (problem, arguments) else {
+            conversation.append("agent", "ActionEvent", fields);
+            invalid(
+                conversation,
+                &call.name,
+                &call_id,
+                problem.unwrap_or_default(),
+            );
+            continue;
+        };
+        let denied = hooks(world, conversation, "PreToolUse", Some(&call.name))
+            .into_iter()
+            .find(Verdict::is_denied);
+        let mut action = arguments.clone();
+        action["kind"] = json!(format!("{}Action", camel(&call.name)));
+        if call.name == "terminal" {
+            for (field, default) in [("is_input", false), ("reset", false)] {
+                if action[field].is_null() {
+                    action[field] = json!(default);
+                }
+            }
+        }
+        fields["action"] = action;
+        fields["summary"] = json!(format!("{}: {}", call.name, call.arguments));
         let action_id = conversation.append("agent", "ActionEvent", fields);
         remember(
             conversation,
@@ -267,18 +288,12 @@ fn observe(world: &World, conversation: &Conversation, pending: &[Pending]) -> b
 
 /// Answers the actions that await approval with a no. They are not run.
 pub(super) fn reject_pending(conversation: &Conversation, reason: &str) {
-    for call in pending_actions(conversation) {
-        reject(
-            conversation,
-            &call.action_id,
-            &call.tool,
-            &call.call_id,
-            reason,
-            "user",
-        );
-    }
     if conversation.status() == "waiting_for_confirmation" {
         conversation.set_status("idle");
+    }
+    for call in pending_actions(conversation) {
+        let (action, tool) = (&call.action_id, &call.tool);
+        reject(conversation, action, tool, &call.call_id, reason, "user");
     }
 }
 
@@ -456,6 +471,8 @@ fn say(conversation: &Conversation, step: &Step, item: Option<String>) {
         message["reasoning_content"] = json!(reasoning);
     }
     let mut fields = message_fields(&message);
+    let response = conversation.clock.uuid().simple();
+    fields["llm_response_id"] = json!(format!("chatcmpl-{response}"));
     if let Some(item) = item {
         fields["id"] = json!(item);
     }
@@ -511,10 +528,10 @@ fn fail(conversation: &Conversation, code: &str, detail: &str) {
     conversation.append("environment", "ConversationErrorEvent", fields);
 }
 
-fn invalid(conversation: &Conversation, tool: &str, error: &str) {
+fn invalid(conversation: &Conversation, tool: &str, call: &str, error: &str) {
     let fields = json!({
         "tool_name": tool,
-        "tool_call_id": format!("call_{}", conversation.clock.uuid().simple()),
+        "tool_call_id": call,
         "error": format!("{tool}: {error}"),
         "classification": {"kind": "agent_action", "retryable": false, "user_action": "none"},
     });

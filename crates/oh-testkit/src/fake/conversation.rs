@@ -173,29 +173,32 @@ impl Conversation {
             "kind": kind,
         });
         let mut inner = self.lock();
-        if kind != "HookExecutionEvent" {
-            match &inner.leaf {
-                Some(leaf) => event["parent_id"] = json!(leaf),
-                None if kind != "ConversationStateUpdateEvent" => {
-                    event["parent_id"] = json!("__root__");
-                }
-                None => {}
-            }
-        }
         if let (Value::Object(event), Value::Object(fields)) = (&mut event, fields) {
             event.extend(fields);
         }
+        // The first has no parent; what follows without one in the tree begins a new root.
+        let parent = match &inner.leaf {
+            Some(leaf) => Some(leaf.clone()),
+            None if inner.log.is_empty() => None,
+            None => Some("__root__".to_owned()),
+        };
         if kind != "ConversationStateUpdateEvent" {
             inner.leaf = Some(id.clone());
             inner.info.insert("leaf_event_id".to_owned(), json!(id));
         }
-        inner.push(event.to_string().into());
+        let told = (kind == "HookExecutionEvent").then(|| event.to_string().into());
+        if let Some(parent) = parent {
+            event["parent_id"] = json!(parent);
+        }
+        let kept = Bytes::from(event.to_string());
+        // Hook events are told before they are given a parent, and kept with one.
+        inner.push(kept.clone(), told.unwrap_or(kept));
         id
     }
 
     /// Appends an event as it is, and tells everyone. Returns its `seq`.
     pub(super) fn push(&self, raw: Bytes) -> usize {
-        self.lock().push(raw)
+        self.lock().push(raw.clone(), raw)
     }
 
     /// Tells everyone of an event that is not kept.
@@ -317,13 +320,13 @@ impl Conversation {
 }
 
 impl Inner {
-    fn push(&mut self, raw: Bytes) -> usize {
+    fn push(&mut self, kept: Bytes, told: Bytes) -> usize {
         let seq = self.log.len();
-        self.log.push(raw.clone());
+        self.log.push(kept);
         for subscriber in &self.subscribers {
             subscriber.tell(Item::Durable {
                 seq,
-                raw: raw.clone(),
+                raw: told.clone(),
             });
         }
         seq

@@ -79,14 +79,14 @@ pub(super) fn route(
 }
 
 fn send(world: &Arc<World>, conversation: &Arc<Conversation>, message: &Value) -> Answered {
-    if !message["content"].is_array() {
-        let at = json!(["body", "content"]);
-        let (kind, rule) = match message["content"].is_null() {
-            true => ("missing", "Field required"),
-            false => ("list_type", "Input should be a valid list"),
-        };
-        return Err(invalid(kind, at, rule).into());
-    }
+    let content = match &message["content"] {
+        Value::Null => json!([]),
+        content @ Value::Array(_) => content.clone(),
+        _ => {
+            let at = json!(["body", "content"]);
+            return Err(invalid("list_type", at, "Input should be a valid list").into());
+        }
+    };
     let role = message["role"].as_str().unwrap_or("user");
     if role != "user" {
         let body = json!({
@@ -96,7 +96,7 @@ fn send(world: &Arc<World>, conversation: &Arc<Conversation>, message: &Value) -
         let status = http::StatusCode::INTERNAL_SERVER_ERROR;
         return Err(crate::http::json(status, &body).into());
     }
-    let message_event = json!({"role": "user", "content": message["content"]});
+    let message_event = json!({"role": "user", "content": content});
     agent::receive(world, conversation, &message_event);
     if message["run"] == true {
         agent::start(world, conversation);

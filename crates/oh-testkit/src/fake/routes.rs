@@ -44,7 +44,10 @@ impl Call {
 }
 
 pub(super) fn query(text: &str, name: &str) -> Option<String> {
-    form_urlencoded(text).find_map(|(key, value)| (key == name).then_some(value))
+    // Of several the last one counts.
+    form_urlencoded(text)
+        .filter_map(|(key, value)| (key == name).then_some(value))
+        .last()
 }
 
 fn form_urlencoded(text: &str) -> impl Iterator<Item = (String, String)> + '_ {
@@ -223,7 +226,7 @@ fn conversations(world: &Arc<World>, call: &Call, method: &str, rest: &[&str]) -
         ("DELETE", []) => {
             world.delete(id);
         }
-        ("PATCH", []) => update(&conversation, &call.json()?)?,
+        ("PATCH", []) => update(&conversation, &call.json()?),
         ("POST", ["run"]) => {
             if !agent::start(world, &conversation) {
                 let busy = "Conversation already running. Wait for completion or pause first.";
@@ -260,8 +263,7 @@ fn create(world: &Arc<World>, call: &Call) -> Answered {
         return Err(invalid("missing", json!(["body", "workspace"]), "Field required").into());
     }
     if !request["workspace"]["working_dir"].is_string() {
-        let at = json!(["body", "workspace", "working_dir"]);
-        return Err(invalid("missing", at, "Field required").into());
+        return Err(detail(StatusCode::INTERNAL_SERVER_ERROR, "Internal Server Error").into());
     }
     let id = match request["conversation_id"].as_str() {
         Some(id) => id.parse().map_err(|_| {
@@ -285,14 +287,16 @@ fn create(world: &Arc<World>, call: &Call) -> Answered {
     Ok(server::json(status, &info))
 }
 
-fn update(conversation: &Conversation, request: &Value) -> Answered<()> {
-    let mut inner = conversation.lock();
-    for field in ["title", "tags"] {
-        if !request[field].is_null() {
-            inner.info.insert(field.to_owned(), request[field].clone());
-        }
+fn update(conversation: &Conversation, request: &Value) {
+    if !request["title"].is_null() {
+        let mut inner = conversation.lock();
+        let title = request["title"].clone();
+        inner.info.insert("title".to_owned(), title);
     }
-    Ok(())
+    // A title goes unannounced; tags are state.
+    if !request["tags"].is_null() {
+        conversation.set("tags", request["tags"].clone());
+    }
 }
 
 fn batch(world: &World, call: &Call) -> Response {

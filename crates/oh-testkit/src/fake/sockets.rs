@@ -111,7 +111,9 @@ fn pings() -> Interval {
 }
 
 fn kind(world: &World, path: &str, query: &dyn Fn(&str) -> Option<String>) -> Option<Kind> {
-    let all = query("resend_mode").as_deref() == Some("all");
+    let mode = query("resend_mode");
+    let all = mode.as_deref() == Some("all");
+    let is_mode = matches!(mode.as_deref(), None | Some("all" | "since"));
     let segments: Vec<_> = path.split('/').skip(2).collect();
     match segments.as_slice() {
         ["session", id] if world.session_socket => Some(Kind::Session {
@@ -121,13 +123,13 @@ fn kind(world: &World, path: &str, query: &dyn Fn(&str) -> Option<String>) -> Op
                 None => None,
             },
         }),
-        ["events", id] => Some(Kind::Legacy {
+        ["events", id] if is_mode => Some(Kind::Legacy {
             id: id.parse().ok()?,
             all,
             since: query("after_timestamp")
                 .filter(|_| query("resend_mode").as_deref() == Some("since")),
         }),
-        ["bash-events"] => Some(Kind::Bash { all }),
+        ["bash-events"] if is_mode => Some(Kind::Bash { all }),
         _ => None,
     }
 }

@@ -1,0 +1,11 @@
+//! The fake server against the real one: the same requests, the same script, the same answers.
+//!
+//! Each scenario writes down what it saw, without what differs by nature (ids, times, texts of
+//! explanations). Both sides must have written the same.
+
+#[cfg(test)]
+mod agree;
+#[cfg(test)]
+mod scenarios;
+#[cfg(test)]
+mod side;

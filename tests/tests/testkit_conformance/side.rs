@@ -1,0 +1,275 @@
+//! A server under comparison: asks it, and writes down what must agree.
+
+use std::{fmt::Write as _, time::Duration};
+
+use openhands::{
+    protocol::{Answer, Call, Operation, Repeat, Request},
+    transport::{Client, ErrorKind, Message, Socket},
+};
+use serde_json::{Value, json};
+
+/// The slowest thing awaited is the first message, which builds the agent.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// Any request, with any answer.
+struct Raw {
+    method: http::Method,
+    target: String,
+    body: Value,
+}
+
+impl Call for Raw {
+    type Output = (u16, Value);
+
+    fn operation(&self) -> Operation {
+        Operation::new(self.method.clone(), "/conformance", Repeat::Never)
+    }
+
+    fn request(&self) -> openhands::protocol::Result<Request> {
+        let request = Request::new(self.method.clone(), self.target.as_str());
+        if self.body.is_null() {
+            return Ok(request);
+        }
+        request.json(&self.body)
+    }
+
+    fn accepts(&self, _: http::StatusCode) -> bool {
+        true
+    }
+
+    fn decode(&self, answer: Answer) -> openhands::protocol::Result<Self::Output> {
+        let body = serde_json::from_slice(&answer.body).unwrap_or(Value::Null);
+        Ok((answer.status.as_u16(), body))
+    }
+}
+
+/// A server and what scenarios need to talk to it.
+pub(crate) struct Side {
+    pub(crate) client: Client,
+    pub(crate) url: String,
+    /// A directory the agent may write to; on the fake nothing is written.
+    pub(crate) work: String,
+    pub(crate) llm: Value,
+    pub(crate) seen: String,
+}
+
+impl Side {
+    pub(crate) async fn ask(&self, method: &str, target: &str, body: Value) -> (u16, Value) {
+        let raw = Raw {
+            method: method.parse().unwrap(),
+            target: target.to_owned(),
+            body,
+        };
+        // After a failure of its own the server closes a connection without a word; the next
+        // request on it finds out.
+        for _ in 0..2 {
+            match self.client.call(&raw).await {
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                answer => return answer.unwrap(),
+            }
+        }
+        panic!("{method} {target}: interrupted, twice\n{}", self.seen);
+    }
+
+    pub(crate) fn note(&mut self, line: impl AsRef<str>) {
+        writeln!(self.seen, "{}", line.as_ref()).unwrap();
+    }
+
+    /// Asks, and writes down status and shape of the answer.
+    pub(crate) async fn check(&mut self, method: &str, target: &str, body: Value) -> Value {
+        let (status, answer) = self.ask(method, target, body).await;
+        let shown = target
+            .split('/')
+            .map(|part| match part.parse::<uuid::Uuid>() {
+                Ok(_) => "ID",
+                Err(_) => part,
+            });
+        let shown: Vec<_> = shown.collect();
+        let line = format!("{method} {} -> {status} {}", shown.join("/"), gist(&answer));
+        self.note(line);
+        answer
+    }
+
+    pub(crate) async fn create(&mut self, more: Value) -> String {
+        let mut body = json!({
+            "workspace": {"working_dir": self.work},
+            "autotitle": false,
+            "agent": {
+                "kind": "Agent",
+                "llm": self.llm,
+                "tools": [{"name": "terminal", "params": {}}, {"name": "file_editor", "params": {}}],
+            },
+        });
+        if let (Value::Object(body), Value::Object(more)) = (&mut body, more) {
+            body.extend(more);
+        }
+        let (status, info) = self.ask("POST", "/api/conversations", body).await;
+        assert_eq!(status, 201, "{info}");
+        info["id"].as_str().unwrap().to_owned()
+    }
+
+    pub(crate) async fn socket(&self, path: &str) -> Socket {
+        self.client.socket(path).await.unwrap()
+    }
+
+    pub(crate) async fn say(&self, id: &str, text: &str, run: bool) {
+        let body = json!({"content": [{"type": "text", "text": text}], "run": run});
+        let path = format!("/api/conversations/{id}/events");
+        assert_eq!(self.ask("POST", &path, body).await.0, 200);
+    }
+
+    /// Waits for a status, as `GET` tells it.
+    pub(crate) async fn until(&self, id: &str, status: &str) {
+        let reached = async {
+            loop {
+                let (_, info) = self
+                    .ask("GET", &format!("/api/conversations/{id}"), Value::Null)
+                    .await;
+                if info["execution_status"] == status {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        tokio::time::timeout(LIMIT, reached)
+            .await
+            .unwrap_or_else(|_| panic!("never {status}"));
+    }
+
+    pub(crate) async fn log(&self, id: &str) -> Vec<Value> {
+        let mut events = Vec::new();
+        let mut page_id = String::new();
+        loop {
+            let path = format!("/api/conversations/{id}/events/search?limit=100{page_id}");
+            let (_, page) = self.ask("GET", &path, Value::Null).await;
+            events.extend(page["items"].as_array().unwrap().iter().cloned());
+            match page["next_page_id"].as_str() {
+                Some(next) => page_id = format!("&page_id={next}"),
+                None => return events,
+            }
+        }
+    }
+}
+
+/// What of an answer must agree: all of a success, the place and kind of a refusal.
+fn gist(answer: &Value) -> String {
+    match &answer["detail"] {
+        Value::Array(problems) => {
+            let problems = problems
+                .iter()
+                .map(|p| format!("{} at {}", p["type"], p["loc"]));
+            problems.collect::<Vec<_>>().join(", ")
+        }
+        Value::String(detail) => {
+            let words = detail
+                .split(' ')
+                .filter(|word| word.parse::<uuid::Uuid>().is_err());
+            words.collect::<Vec<_>>().join(" ")
+        }
+        _ => match answer {
+            Value::Object(fields) if fields.len() > 3 => keys(answer),
+            Value::Object(_) | Value::Array(_) if answer.to_string().len() > 200 => "…".to_owned(),
+            _ => answer.to_string(),
+        },
+    }
+}
+
+pub(crate) fn keys(value: &Value) -> String {
+    let mut keys: Vec<_> = value
+        .as_object()
+        .into_iter()
+        .flat_map(|o| o.keys().cloned())
+        .collect();
+    keys.sort();
+    keys.join(",")
+}
+
+pub(crate) async fn next(socket: &mut Socket) -> Result<Value, String> {
+    let received = tokio::time::timeout(LIMIT, socket.recv())
+        .await
+        .expect("a frame in time");
+    match received {
+        Ok(Message::Text(text)) => Ok(serde_json::from_slice(&text).unwrap()),
+        Ok(other) => panic!("{other:?}"),
+        Err(error) => Err(format!(
+            "{:?} {:?} {:?}",
+            error.kind(),
+            error.close_code(),
+            error.close_reason().unwrap_or_default()
+        )),
+    }
+}
+
+/// Frames up to the full state that ends a run.
+pub(crate) async fn run_frames(socket: &mut Socket) -> Vec<Value> {
+    let mut frames = Vec::new();
+    let mut ran = false;
+    loop {
+        let frame = next(socket).await.unwrap();
+        let event = if frame["event"].is_object() {
+            &frame["event"]
+        } else {
+            &frame
+        };
+        ran |= event["key"] == "execution_status" && event["value"] == "running";
+        let full = event["key"] == "full_state";
+        let over = ran && full && event["value"]["execution_status"] != "running";
+        frames.push(frame);
+        if over {
+            return frames;
+        }
+    }
+}
+
+/// A line per event: its kind, where it comes from, which fields it has. Statistics come when
+/// they come, so they are left out.
+pub(crate) fn story(events: &[Value]) -> Vec<String> {
+    let mut lines = Vec::new();
+    for event in events {
+        let event = if event["event"].is_object() {
+            &event["event"]
+        } else {
+            event
+        };
+        let Some(kind) = event["kind"].as_str() else {
+            continue;
+        };
+        if event["key"] == "stats" {
+            continue;
+        }
+        let what = match kind {
+            "ConversationStateUpdateEvent" => match &event["value"] {
+                Value::String(_) if event["key"] == "last_user_message_id" => {
+                    "last_user_message_id".into()
+                }
+                Value::String(value) => format!("{}={value}", event["key"]),
+                value if event["key"] == "full_state" => {
+                    format!("full_state {} {}", value["execution_status"], keys(value))
+                }
+                value => format!("{} {}", event["key"], keys(value)),
+            },
+            "ActionEvent" => format!("{} {}", event["tool_name"], keys(&event["action"])),
+            "ObservationEvent" => format!(
+                "{} {} {}",
+                event["tool_name"], event["observation"]["kind"], event["observation"]["is_error"]
+            ),
+            "MessageEvent" => format!(
+                "{} {}",
+                event["llm_message"]["role"],
+                event["llm_message"]["content"].as_array().unwrap().len()
+            ),
+            "HookExecutionEvent" => format!(
+                "{} blocked={} exit={} success={}",
+                event["hook_event_type"], event["blocked"], event["exit_code"], event["success"]
+            ),
+            "ConversationErrorEvent" => event["code"].to_string(),
+            _ => String::new(),
+        };
+        lines.push(format!(
+            "{} {kind} {what} [{}]",
+            event["source"],
+            keys(event)
+        ));
+    }
+    lines
+}

@@ -9,11 +9,12 @@ use oh_protocol::{
     state::{ConversationInfo, ConversationState},
 };
 use oh_transport::{Client, WorkspaceHandle};
-use tokio::{sync::watch, task::AbortHandle, time::timeout};
+use tokio::{sync::watch, time::timeout};
 
 use crate::{
     ConversationBuilder, Cursor, Error, ErrorKind, EventStream, Events, GenerateTitle, Link,
-    Result, Run, SendMessage, Subscription, mirror::Mirror, watcher,
+    Result, Run, SendMessage, Subscription, TokenStream, mirror::Mirror, tokens::Tokens,
+    watcher::Watcher,
 };
 
 /// How long a new subscriber waits for its first snapshot. While a tool runs the server sends
@@ -29,13 +30,9 @@ struct Inner {
     client: Client,
     working_dir: String,
     mirror: Arc<Mirror>,
-    watcher: AbortHandle,
-}
-
-impl Drop for Inner {
-    fn drop(&mut self) {
-        self.watcher.abort();
-    }
+    tokens: Tokens,
+    /// Dropped with the last handle, which stops the watcher as asking it does.
+    stop: watch::Sender<bool>,
 }
 
 impl Conversation {
@@ -65,12 +62,15 @@ impl Conversation {
             .to_owned();
         let (writer, mirror) = Mirror::new(id, state);
         let mut changes = mirror.changes();
-        let watcher = tokio::spawn(watcher::watch(client.clone(), writer)).abort_handle();
+        let (stop, stopped) = watch::channel(false);
+        let tokens = Tokens::default();
+        tokio::spawn(Watcher::new(client.clone(), writer, tokens.clone(), stopped).run());
         let conversation = Self(Arc::new(Inner {
             client,
             working_dir,
             mirror,
-            watcher,
+            tokens,
+            stop,
         }));
         let ready = changes.wait_for(|_| {
             let held = conversation.0.mirror.read();
@@ -107,6 +107,12 @@ impl Conversation {
     /// Every event from a cursor on, across reconnects.
     pub fn subscribe(&self, cursor: Cursor) -> EventStream {
         EventStream::new(self.0.mirror.clone(), cursor)
+    }
+
+    /// Text as the model writes it, for servers and models that stream it. Nothing of it is stored;
+    /// the events have it all in the end.
+    pub fn tokens(&self) -> TokenStream {
+        self.0.tokens.subscribe()
     }
 
     /// Calls this for every event from now on, in order, on a task of its own.
@@ -248,10 +254,10 @@ impl Conversation {
     ///
     /// None today; closing may come to tell the server.
     pub async fn close(&self) -> Result<()> {
-        self.0.watcher.abort();
+        self.0.stop.send_replace(true);
         let mut changes = self.0.mirror.changes();
         let ended = changes.wait_for(|_| self.0.mirror.read().ended.is_some());
-        // The aborted task ends at its next step; its writer's end is what readers see.
+        // The watcher says goodbye to the server first, which may not answer.
         let _ = timeout(Duration::from_millis(100), ended).await;
         Ok(())
     }

@@ -17,6 +17,13 @@ pub enum ErrorKind {
     Unauthorized,
     /// The conversation is not there (any more).
     Gone,
+    /// Another live server holds the conversation's lease.
+    Leased,
+    /// The connection failed after the server may have acted. Not repeated: look at the log
+    /// before doing so.
+    Ambiguous,
+    /// The conversation exists with another kind of agent than the one asked for.
+    AgentMismatch,
     /// An action awaits approval; a message now would approve it.
     PendingConfirmation,
     /// The conversation was closed by this program.
@@ -68,6 +75,11 @@ impl Error {
     /// What kind of failure this is.
     pub fn kind(&self) -> ErrorKind {
         self.0.kind
+    }
+
+    /// What the transport saw, if it came from there: status, path, the server's detail.
+    pub fn transport_error(&self) -> Option<&oh_transport::Error> {
+        self.0.source.as_deref()?.downcast_ref()
     }
 
     /// The conversation it belongs to.

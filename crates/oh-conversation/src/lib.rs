@@ -25,12 +25,14 @@
 mod builder;
 mod callback;
 mod conversation;
+mod endings;
 mod error;
 mod events;
 mod mirror;
 mod run;
 mod send;
 mod title;
+mod tokens;
 mod watcher;
 
 pub use builder::ConversationBuilder;
@@ -42,3 +44,4 @@ pub use mirror::Link;
 pub use run::{Run, RunOutcome, RunReport};
 pub use send::SendMessage;
 pub use title::GenerateTitle;
+pub use tokens::{Token, TokenStream};

@@ -41,6 +41,8 @@ pub(crate) struct Held {
     pub(crate) link: Link,
     pub(crate) connection: u64,
     pub(crate) snapshot: Option<Snapshot>,
+    /// The last snapshot with a status other than `running`, kept when a later run begins.
+    pub(crate) end: Option<Snapshot>,
     pub(crate) ended: Option<Error>,
 }
 
@@ -63,6 +65,7 @@ impl Mirror {
             link: Link::Connecting,
             connection: 0,
             snapshot: None,
+            end: None,
             ended: None,
         };
         let mirror = Arc::new(Self {
@@ -112,14 +115,26 @@ impl Writer {
         });
     }
 
-    /// Takes a persisted event, once: one whose `seq` is held already is a repetition.
-    pub(crate) fn durable(&self, seq: u64, event: Event) {
-        let Ok(seq) = i64::try_from(seq) else { return };
+    /// Everything the server had when the connection was made is here.
+    pub(crate) fn live(&self) {
+        if self.0.read().link != Link::Live {
+            self.change(|held| held.link = Link::Live);
+        }
+    }
+
+    /// Goes on after `seq` without an event: one that is held came again under another `seq`.
+    pub(crate) fn skip(&self, seq: i64) {
+        self.change(|held| held.cursor = held.cursor.max(seq));
+    }
+
+    /// Takes a persisted event, once: one whose `seq` is held already is a repetition. What a
+    /// replayed one says of the state is past; the snapshot after the replay says what is now.
+    pub(crate) fn durable(&self, seq: i64, event: Event, replayed: bool) {
         if seq <= self.0.read().cursor {
             return;
         }
         self.change(|held| {
-            if let Payload::ConversationStateUpdate(update) = event.payload() {
+            if let (false, Payload::ConversationStateUpdate(update)) = (replayed, event.payload()) {
                 held.state.apply(update);
             }
             held.cursor = seq;
@@ -137,12 +152,16 @@ impl Writer {
             if update.is_full_state() {
                 let before = held.snapshot.as_ref();
                 let first = before.is_none_or(|last| last.connection != held.connection);
-                held.snapshot = Some(Snapshot {
+                let snapshot = Snapshot {
                     number: before.map_or(0, |last| last.number) + 1,
                     status: held.state.execution_status(),
                     connection: held.connection,
                     first,
-                });
+                };
+                if !snapshot.status.is_running() {
+                    held.end = Some(snapshot.clone());
+                }
+                held.snapshot = Some(snapshot);
                 held.link = Link::Live;
             }
         });
@@ -173,7 +192,7 @@ mod tests {
         Mirror::new(ConversationId::random(), ConversationState::default())
     }
 
-    fn event(n: u64) -> Event {
+    fn event(n: i64) -> Event {
         Event::from_json(format!(r#"{{"kind":"PauseEvent","id":"{n}"}}"#)).unwrap()
     }
 
@@ -189,7 +208,7 @@ mod tests {
     fn a_repeated_event_is_held_once_and_a_gap_is_tolerated() {
         let (writer, mirror) = mirror();
         for seq in [0, 1, 1, 0, 4, 4] {
-            writer.durable(seq, event(seq));
+            writer.durable(seq, event(seq), false);
         }
         let held = mirror.read();
         let ids: Vec<_> = held.events.iter().map(Event::id).collect();

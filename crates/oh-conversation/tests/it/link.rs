@@ -1,0 +1,376 @@
+//! Endings of connections: what is waited out, what is final, and how often one dials.
+
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use oh_conversation::{Cursor, ErrorKind, Link, Token};
+use oh_transport::Error;
+use serde_json::json;
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::mock::{Mock, full_state, soon};
+
+#[tokio::test(start_paused = true)]
+async fn pitfall_06_clean_closes_are_not_redialled_in_a_storm() {
+    let (mock, mut dials) = Mock::new();
+    let server = tokio::spawn({
+        let mock = mock.clone();
+        async move {
+            let (mut count, begin) = (0, Instant::now());
+            for code in [1000, 1001, 1012, 1013].into_iter().cycle() {
+                let Some(dial) = dials.recv().await else {
+                    break;
+                };
+                if begin.elapsed() > Duration::from_secs(60) {
+                    break;
+                }
+                count += 1;
+                let _ = dial.welcome(&mock, "idle").await;
+                let _ = dial.peer.end(Error::closed(code, "")).await;
+            }
+            count
+        }
+    });
+    let _conversation = mock.attach().await.unwrap();
+    let dials = soon(server).await.unwrap();
+    assert!((4..30).contains(&dials), "{dials} dials in a minute");
+}
+
+#[tokio::test(start_paused = true)]
+async fn pitfall_08_a_refused_key_ends_streams_and_waits_with_a_typed_error() {
+    let (mock, mut dials) = Mock::new();
+    let server = tokio::spawn({
+        let mock = mock.clone();
+        async move {
+            let dial = dials.recv().await.unwrap();
+            mock.set_status("running");
+            dial.welcome(&mock, "running").await.unwrap();
+            sleep(Duration::from_secs(20)).await;
+            dial.peer.end(Error::closed(4001, "")).await.unwrap();
+        }
+    });
+    let conversation = mock.attach().await.unwrap();
+    let mut events = conversation.subscribe(Cursor::Start);
+    let (streamed, ran) = soon(async { tokio::join!(events.next(), conversation.run()) }).await;
+    assert_eq!(
+        streamed.unwrap().unwrap_err().kind(),
+        ErrorKind::Unauthorized
+    );
+    assert_eq!(ran.unwrap_err().kind(), ErrorKind::Unauthorized);
+    assert!(events.next().await.is_none());
+    assert_eq!(conversation.link(), Link::Ended);
+    server.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn pitfall_23_a_lease_is_waited_out() {
+    let (mock, mut dials) = Mock::new();
+    let begin = Instant::now();
+    let server = tokio::spawn({
+        let mock = mock.clone();
+        async move {
+            while let Some(dial) = dials.recv().await {
+                if begin.elapsed() < Duration::from_secs(45) {
+                    let _ = dial.peer.end(Error::closed(4004, "")).await;
+                } else {
+                    mock.append("New", &json!({}));
+                    let _ = dial.welcome(&mock, "idle").await;
+                    return dial;
+                }
+            }
+            panic!("gave up");
+        }
+    });
+    let conversation = mock.attach().await.unwrap();
+    let event = soon(conversation.subscribe(Cursor::Start).next()).await;
+    assert_eq!(event.unwrap().unwrap().id(), "0");
+    drop(soon(server).await.unwrap());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_that_never_ends_is_a_typed_error() {
+    let (mock, mut dials) = Mock::new();
+    tokio::spawn(async move {
+        while let Some(dial) = dials.recv().await {
+            let _ = dial.peer.end(Error::closed(4004, "")).await;
+        }
+    });
+    let conversation = mock.attach().await.unwrap();
+    let error = soon(conversation.subscribe(Cursor::Start).next())
+        .await
+        .unwrap()
+        .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Leased);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_foreign_delete_under_a_silent_socket_is_noticed() {
+    let (mock, mut dials) = Mock::new();
+    let server = tokio::spawn({
+        let mock = mock.clone();
+        async move {
+            let first = dials.recv().await.unwrap();
+            first.welcome(&mock, "idle").await.unwrap();
+            mock.delete();
+            // The first socket stays open and silent, as the real server leaves it.
+            while let Some(dial) = dials.recv().await {
+                let _ = dial.peer.end(Error::closed(4004, "")).await;
+            }
+            drop(first);
+        }
+    });
+    let conversation = mock.attach().await.unwrap();
+    let mut events = conversation.subscribe(Cursor::Start);
+    let ended = timeout(Duration::from_secs(120), events.next());
+    let error = ended.await.unwrap().unwrap().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Gone);
+    server.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_is_away_is_waited_for() {
+    let (mock, mut dials) = Mock::new();
+    for _ in 0..40 {
+        mock.refuse(Error::new(oh_transport::ErrorKind::Connect, "refused"));
+    }
+    mock.append("New", &json!({}));
+    tokio::spawn({
+        let mock = mock.clone();
+        async move {
+            let dial = dials.recv().await.unwrap();
+            let _ = dial.welcome(&mock, "idle").await;
+            std::future::pending::<()>().await;
+            drop(dial);
+        }
+    });
+    let conversation = mock.attach().await.unwrap();
+    let event = soon(conversation.subscribe(Cursor::Start).next()).await;
+    assert_eq!(event.unwrap().unwrap().id(), "0");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_socket_silent_behind_a_running_tool_is_not_redialled() {
+    let (mock, mut dials) = Mock::new();
+    let conversation = tokio::spawn({
+        let mock = mock.clone();
+        async move { mock.attach().await.unwrap() }
+    });
+    let dial = soon(dials.recv()).await.unwrap();
+    // Handshake done, then nothing for ten minutes.
+    let redialled = timeout(Duration::from_secs(600), dials.recv()).await;
+    assert!(redialled.is_err(), "a second dial starves the server");
+    mock.append("New", &json!({}));
+    dial.welcome(&mock, "running").await.unwrap();
+    let conversation = soon(conversation).await.unwrap();
+    let event = soon(conversation.subscribe(Cursor::Start).next()).await;
+    assert_eq!(event.unwrap().unwrap().id(), "0");
+}
+
+#[tokio::test(start_paused = true)]
+async fn pitfall_04_an_event_above_the_frame_budget_comes_by_rest() {
+    let (mock, mut dials) = Mock::new();
+    for _ in 0..30 {
+        mock.append("New", &json!({}));
+    }
+    let server = tokio::spawn({
+        let mock = mock.clone();
+        async move {
+            let mut afters = Vec::new();
+            while let Some(dial) = dials.recv().await {
+                afters.push(dial.after());
+                if dial.after() >= 17 {
+                    let _ = dial.welcome(&mock, "idle").await;
+                    std::future::pending::<()>().await;
+                }
+                // Number 17 is too large: every replay that includes it ends there.
+                dial.sync(Some(29)).await.unwrap();
+                for seq in u64::try_from(dial.after() + 1).unwrap()..17 {
+                    let _ = dial.durable(seq, &mock.event(seq)).await;
+                }
+                let _ = dial.peer.end(Error::closed(1013, "frame_too_large")).await;
+                assert!(afters.len() < 5, "no progress: {afters:?}");
+            }
+        }
+    });
+    let conversation = mock.attach().await.unwrap();
+    let events = conversation.subscribe(Cursor::Start).take(30);
+    let ids: Vec<_> = soon(events.map(|event| event.unwrap().id().to_owned()).collect()).await;
+    let expected: Vec<_> = (0..30).map(|id: u32| id.to_string()).collect::<Vec<_>>();
+    assert_eq!(ids, expected);
+    server.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_state_above_the_frame_budget_leads_to_the_legacy_socket() {
+    let (mock, mut dials) = Mock::new();
+    mock.append("New", &json!({}));
+    tokio::spawn({
+        let mock = mock.clone();
+        async move {
+            while let Some(dial) = dials.recv().await {
+                if dial.target.starts_with("/sockets/events/") {
+                    dial.peer
+                        .text(full_state("idle").to_string())
+                        .await
+                        .unwrap();
+                    mock.append("New", &json!({}));
+                    dial.peer.text(mock.event(1)).await.unwrap();
+                    std::future::pending::<()>().await;
+                }
+                let _ = dial.sync(Some(0)).await;
+                if dial.after() < 0 {
+                    let _ = dial.durable(0, &mock.event(0)).await;
+                }
+                let _ = dial.peer.end(Error::closed(1013, "frame_too_large")).await;
+            }
+        }
+    });
+    let conversation = mock.attach().await.unwrap();
+    let events = conversation.subscribe(Cursor::Start).take(2);
+    let ids: Vec<_> = soon(events.map(|event| event.unwrap().id().to_owned()).collect()).await;
+    assert_eq!(ids, ["0", "1"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_legacy_socket_rings_and_rest_reads_in_the_order_of_the_log() {
+    let (mock, mut dials) = Mock::new();
+    mock.set_version("1.43.1");
+    for _ in 0..250 {
+        mock.append("New", &json!({}));
+    }
+    tokio::spawn({
+        let mock = mock.clone();
+        async move {
+            let mut round = 0;
+            while let Some(dial) = dials.recv().await {
+                assert!(
+                    dial.target.starts_with("/sockets/events/"),
+                    "{}",
+                    dial.target
+                );
+                round += 1;
+                dial.peer
+                    .text(full_state("running").to_string())
+                    .await
+                    .unwrap();
+                for _ in 0..50 {
+                    mock.append("New", &json!({}));
+                }
+                // Out of order, twice, and most of them not at all.
+                for seq in [mock.len() - 1, 3, mock.len() - 2, 3] {
+                    let _ = dial.peer.text(mock.event(seq)).await;
+                }
+                if round == 20 {
+                    std::future::pending::<()>().await;
+                }
+            }
+        }
+    });
+    let conversation = mock.attach().await.unwrap();
+    let all = 250 + 20 * 50;
+    let events = conversation.subscribe(Cursor::Start).take(all);
+    let ids: Vec<_> = soon(events.map(|event| event.unwrap().id().to_owned()).collect()).await;
+    let expected: Vec<_> = (0..all).map(|id| id.to_string()).collect::<Vec<_>>();
+    assert_eq!(ids, expected);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unknown_socket_path_leads_to_the_legacy_socket() {
+    let (mock, mut dials) = Mock::new();
+    mock.append("New", &json!({}));
+    mock.refuse(Error::from_status(http::StatusCode::FORBIDDEN));
+    tokio::spawn(async move {
+        let dial = dials.recv().await.unwrap();
+        assert!(
+            dial.target.starts_with("/sockets/events/"),
+            "{}",
+            dial.target
+        );
+        dial.peer
+            .text(full_state("idle").to_string())
+            .await
+            .unwrap();
+        std::future::pending::<()>().await;
+    });
+    let conversation = mock.attach().await.unwrap();
+    let event = soon(conversation.subscribe(Cursor::Start).next()).await;
+    assert_eq!(event.unwrap().unwrap().id(), "0");
+}
+
+#[tokio::test(start_paused = true)]
+async fn pitfall_07_close_says_goodbye_at_once() {
+    let (mock, mut dials) = Mock::new();
+    let server = tokio::spawn({
+        let mock = mock.clone();
+        async move {
+            let mut dial = dials.recv().await.unwrap();
+            dial.welcome(&mock, "idle").await.unwrap();
+            while dial.peer.recv().await.is_some() {}
+        }
+    });
+    let conversation = mock.attach().await.unwrap();
+    let mut events = conversation.subscribe(Cursor::Start);
+    let begin = Instant::now();
+    conversation.close().await.unwrap();
+    assert!(begin.elapsed() < Duration::from_millis(100));
+    assert!(soon(events.next()).await.is_none(), "a close is no error");
+    soon(server).await.unwrap();
+    conversation.close().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_last_handle_dropped_ends_the_connection() {
+    let (mock, mut dials) = Mock::new();
+    let server = tokio::spawn({
+        let mock = mock.clone();
+        async move {
+            let mut dial = dials.recv().await.unwrap();
+            dial.welcome(&mock, "idle").await.unwrap();
+            while dial.peer.recv().await.is_some() {}
+        }
+    });
+    let conversation = mock.attach().await.unwrap();
+    let clone = conversation.clone();
+    drop(conversation);
+    assert!(!server.is_finished());
+    drop(clone);
+    soon(server).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn tokens_name_their_item_and_a_finished_event_closes_it() {
+    let (mock, mut dials) = Mock::new();
+    let (go, gone) = tokio::sync::oneshot::channel();
+    tokio::spawn({
+        let mock = mock.clone();
+        async move {
+            let dial = dials.recv().await.unwrap();
+            dial.welcome(&mock, "running").await.unwrap();
+            gone.await.unwrap();
+            for frame in [
+                json!({"type": "item_started", "item_id": "0", "attempt": 0}),
+                json!({"type": "delta", "item_id": "0", "attempt": 0, "order": 0, "kind": "text", "content": "He"}),
+                json!({"type": "item_aborted", "item_id": "0", "attempt": 0, "reason": "retry"}),
+                json!({"type": "item_started", "item_id": "0", "attempt": 1}),
+                json!({"type": "delta", "item_id": "0", "attempt": 1, "order": 0, "kind": "reasoning", "content": "Hm"}),
+            ] {
+                dial.peer.text(frame.to_string()).await.unwrap();
+            }
+            let (seq, event) = mock.append(
+                "ActionEvent",
+                &json!({"tool_name": "t", "tool_call_id": "c"}),
+            );
+            dial.durable(seq, &event).await.unwrap();
+            std::future::pending::<()>().await;
+        }
+    });
+    let conversation = mock.attach().await.unwrap();
+    let tokens = conversation.tokens().take(6);
+    go.send(()).unwrap();
+    let tokens: Vec<Token> = soon(tokens.collect()).await;
+    assert!(matches!(&tokens[1], Token::Text { content, attempt: 0, .. } if &**content == "He"));
+    assert!(matches!(tokens[2], Token::Aborted { attempt: 0, .. }));
+    assert!(matches!(tokens[3], Token::Started { attempt: 1, .. }));
+    assert!(matches!(&tokens[4], Token::Reasoning { attempt: 1, .. }));
+    assert!(matches!(&tokens[5], Token::Finished { item_id } if &**item_id == "0"));
+}

@@ -1,0 +1,280 @@
+//! A server without a network: REST answered from a log in memory, sockets handed to the test.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex},
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::{HeaderMap, Response, StatusCode};
+use oh_conversation::Conversation;
+use oh_protocol::ConversationId;
+use oh_transport::{
+    Body, Client, Error, ErrorKind, HttpTransport, Message, Result, Socket, SocketPeer,
+    SocketTransport,
+};
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+use url::Url;
+
+/// What a request got, instead of the ordinary answer.
+pub(crate) type Answer = std::result::Result<(u16, Value), ErrorKind>;
+
+#[derive(Clone)]
+pub(crate) struct Mock {
+    pub(crate) id: ConversationId,
+    inner: Arc<Mutex<Inner>>,
+    dials: mpsc::UnboundedSender<Dial>,
+}
+
+/// A socket the client opened.
+pub(crate) struct Dial {
+    pub(crate) target: String,
+    pub(crate) peer: SocketPeer,
+}
+
+struct Inner {
+    log: Vec<Bytes>,
+    status: String,
+    version: String,
+    exists: bool,
+    /// Answers to the next requests whose path ends so.
+    planned: VecDeque<(&'static str, Answer)>,
+    /// Errors of the next dials.
+    refusals: VecDeque<Error>,
+    seen: Vec<String>,
+}
+
+impl std::fmt::Debug for Mock {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Mock")
+    }
+}
+
+impl Mock {
+    pub(crate) fn new() -> (Self, mpsc::UnboundedReceiver<Dial>) {
+        let (dials, dialled) = mpsc::unbounded_channel();
+        let inner = Inner {
+            log: Vec::new(),
+            status: "idle".into(),
+            version: "1.58.0".into(),
+            exists: true,
+            planned: VecDeque::new(),
+            refusals: VecDeque::new(),
+            seen: Vec::new(),
+        };
+        let mock = Self {
+            id: ConversationId::random(),
+            inner: Arc::new(Mutex::new(inner)),
+            dials,
+        };
+        (mock, dialled)
+    }
+
+    pub(crate) fn client(&self) -> Client {
+        Client::builder("http://server.test")
+            .session_api_key("key")
+            .http_transport(self.clone())
+            .socket_transport(self.clone())
+            .build()
+            .unwrap()
+    }
+
+    pub(crate) async fn attach(&self) -> oh_conversation::Result<Conversation> {
+        Conversation::attach(&self.client(), self.id).await
+    }
+
+    /// Appends an event whose id is its place in the log.
+    pub(crate) fn append(&self, kind: &str, fields: &Value) -> (u64, Bytes) {
+        let mut inner = self.inner.lock().unwrap();
+        let seq = inner.log.len();
+        let mut event = json!({"kind": kind, "id": seq.to_string(), "timestamp": "2026-01-01T00:00:00",
+            "source": "agent"});
+        event
+            .as_object_mut()
+            .unwrap()
+            .extend(fields.as_object().unwrap().clone());
+        let event = Bytes::from(event.to_string());
+        inner.log.push(event.clone());
+        (seq as u64, event)
+    }
+
+    pub(crate) fn len(&self) -> u64 {
+        self.inner.lock().unwrap().log.len() as u64
+    }
+
+    pub(crate) fn event(&self, seq: u64) -> Bytes {
+        self.inner.lock().unwrap().log[usize::try_from(seq).unwrap()].clone()
+    }
+
+    pub(crate) fn set_status(&self, status: &str) {
+        self.inner.lock().unwrap().status = status.into();
+    }
+
+    pub(crate) fn set_version(&self, version: &str) {
+        self.inner.lock().unwrap().version = version.into();
+    }
+
+    pub(crate) fn delete(&self) {
+        self.inner.lock().unwrap().exists = false;
+    }
+
+    pub(crate) fn plan(&self, path_end: &'static str, answer: Answer) {
+        self.inner
+            .lock()
+            .unwrap()
+            .planned
+            .push_back((path_end, answer));
+    }
+
+    pub(crate) fn refuse(&self, error: Error) {
+        self.inner.lock().unwrap().refusals.push_back(error);
+    }
+
+    /// How often a request was made: `POST /run`.
+    pub(crate) fn seen(&self, request: &str) -> usize {
+        let inner = self.inner.lock().unwrap();
+        inner
+            .seen
+            .iter()
+            .filter(|seen| seen.ends_with(request) && seen.starts_with(&request[..3]))
+            .count()
+    }
+
+    fn answer(&self, method: &http::Method, uri: &http::Uri) -> Result<(u16, Value)> {
+        let mut inner = self.inner.lock().unwrap();
+        let path = uri.path();
+        let route = path.replace(&format!("/api/conversations/{}", self.id), "");
+        inner.seen.push(format!("{method} {route}"));
+        if let Some(at) = inner
+            .planned
+            .iter()
+            .position(|(end, _)| path.ends_with(end))
+        {
+            let (_, answer) = inner.planned.remove(at).unwrap();
+            return answer.map_err(|kind| Error::new(kind, "planned"));
+        }
+        if path == "/server_info" {
+            return Ok((200, json!({"version": inner.version})));
+        }
+        if !inner.exists {
+            return Ok((404, json!({"detail": "Not Found"})));
+        }
+        Ok(match (method.as_str(), &*route) {
+            ("GET", "") => (
+                200,
+                json!({"id": self.id.to_string(), "execution_status": inner.status,
+                "workspace": {"working_dir": "/w"}}),
+            ),
+            ("GET", "/events/count") => (200, json!(inner.log.len())),
+            ("GET", "/events/search") => (200, page(&inner.log, uri.query().unwrap_or_default())),
+            ("POST" | "PATCH" | "DELETE", _) => (200, json!({"success": true})),
+            _ => (501, json!({"detail": path})),
+        })
+    }
+}
+
+fn page(log: &[Bytes], query: &str) -> Value {
+    let param = |name: &str| {
+        query
+            .split('&')
+            .find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))
+            .and_then(|value| value.parse::<usize>().ok())
+    };
+    let start = param("page_id").filter(|at| *at < log.len()).unwrap_or(0);
+    let end = (start + param("limit").unwrap_or(100)).min(log.len());
+    let items: Vec<Value> = log[start..end]
+        .iter()
+        .map(|raw| serde_json::from_slice(raw).unwrap())
+        .collect();
+    let next = (end < log.len()).then(|| end.to_string());
+    json!({"items": items, "next_page_id": next})
+}
+
+#[async_trait]
+impl HttpTransport for Mock {
+    async fn send(&self, request: http::Request<Body>) -> Result<Response<Body>> {
+        let (status, body) = self.answer(request.method(), request.uri())?;
+        let mut response = Response::new(Body::from(Bytes::from(body.to_string())));
+        *response.status_mut() = StatusCode::from_u16(status).unwrap();
+        Ok(response)
+    }
+}
+
+#[async_trait]
+impl SocketTransport for Mock {
+    async fn connect(&self, url: &Url, _headers: &HeaderMap) -> Result<Socket> {
+        if let Some(error) = self.inner.lock().unwrap().refusals.pop_front() {
+            return Err(error);
+        }
+        let (socket, mut peer) = Socket::pair(64);
+        let target = url[url::Position::BeforePath..].to_owned();
+        let dials = self.dials.clone();
+        tokio::spawn(async move {
+            // The client authenticates first, as the protocol wants it.
+            let auth = peer.recv().await;
+            let Some(Message::Text(auth)) = auth else {
+                return;
+            };
+            let auth: Value = serde_json::from_slice(&auth).unwrap();
+            assert_eq!(auth, json!({"type": "auth", "session_api_key": "key"}));
+            let _ = dials.send(Dial { target, peer });
+        });
+        Ok(socket)
+    }
+}
+
+impl Dial {
+    /// The `after_seq` asked for.
+    pub(crate) fn after(&self) -> i64 {
+        self.target
+            .split("after_seq=")
+            .nth(1)
+            .unwrap()
+            .parse()
+            .unwrap()
+    }
+
+    pub(crate) async fn sync(&self, through: Option<u64>) -> Result<()> {
+        let mut frame = json!({"type": "sync"});
+        if let Some(through) = through {
+            frame["through_seq"] = through.into();
+        }
+        self.peer.text(frame.to_string()).await
+    }
+
+    pub(crate) async fn durable(&self, seq: u64, event: &Bytes) -> Result<()> {
+        let event = std::str::from_utf8(event).unwrap();
+        let frame = format!(r#"{{"type":"durable","seq":{seq},"event":{event}}}"#);
+        self.peer.text(frame).await
+    }
+
+    pub(crate) async fn full_state(&self, status: &str) -> Result<()> {
+        let frame = json!({"type": "transient", "event": full_state(status)});
+        self.peer.text(frame.to_string()).await
+    }
+
+    /// What a new subscriber gets of an idle conversation: replay, then the snapshot.
+    pub(crate) async fn welcome(&self, mock: &Mock, status: &str) -> Result<()> {
+        let len = mock.len();
+        self.sync(len.checked_sub(1)).await?;
+        for seq in u64::try_from(self.after() + 1).unwrap()..len {
+            self.durable(seq, &mock.event(seq)).await?;
+        }
+        self.full_state(status).await
+    }
+}
+
+pub(crate) fn full_state(status: &str) -> Value {
+    json!({"kind": "ConversationStateUpdateEvent", "id": "snapshot", "source": "environment",
+        "key": "full_state", "value": {"execution_status": status,
+        "stats": {"usage_to_metrics": {"default": {"accumulated_cost": 0.5}}}}})
+}
+
+/// Fails the test rather than hang.
+pub(crate) async fn soon<T>(what: impl Future<Output = T>) -> T {
+    tokio::time::timeout(std::time::Duration::from_secs(3600), what)
+        .await
+        .expect("it should have happened by now")
+}

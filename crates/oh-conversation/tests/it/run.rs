@@ -1,0 +1,1 @@
+//! When a run is over, and what it says then.

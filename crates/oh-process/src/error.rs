@@ -152,3 +152,34 @@ impl std::error::Error for Error {
         self.0.source.as_deref().map(|source| source as _)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    #[test]
+    fn a_full_disk_is_told_apart_from_other_trouble_with_directories() {
+        // ENOSPC and EDQUOT, as the operating system gives them.
+        for code in [28, 122] {
+            let error = Error::directory("cannot write", io::Error::from_raw_os_error(code));
+            assert_eq!(error.kind(), ErrorKind::DiskFull);
+        }
+        let error = Error::directory("cannot write", io::Error::from_raw_os_error(13));
+        assert_eq!(error.kind(), ErrorKind::Directory);
+    }
+
+    #[test]
+    fn the_message_has_the_end_and_the_last_lines_but_not_the_source() {
+        let error = Error::new(ErrorKind::Died, "the server ended")
+            .with_exit(ExitReport::from_code(3, 0))
+            .with_log_tail(vec!["one".into(), "two".into()])
+            .with_source("the cause");
+        let shown = error.to_string();
+        assert_eq!(
+            shown,
+            "the server ended (exit status 3); last it said:\n  one\n  two"
+        );
+    }
+}

@@ -7,6 +7,7 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     path::{Path, PathBuf},
     sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use oh_transport::Client;
@@ -21,6 +22,9 @@ use crate::{
     probe::{self, Proof, Reservation},
     state::{StateDir, random_key},
 };
+
+/// How long the last lines of a server that is gone may take to be read.
+const LAST_WORDS: Duration = Duration::from_millis(500);
 
 /// How a server is started, each time.
 #[derive(Debug)]
@@ -255,10 +259,14 @@ impl Live {
     /// Waits for the end and for the last lines.
     pub(crate) async fn finish(&mut self) -> ExitReport {
         let exit = self.end.wait().await;
-        for drain in &mut self.drains {
-            // Nothing holds the pipes any more, so this is what was still in them.
-            let _ended = drain.await;
-        }
+        // Nothing holds the pipes any more, so this is what was still in them; unless the keeper
+        // was killed and something escaped, whose output is not worth waiting for.
+        let _nothing_more = timeout(LAST_WORDS, async {
+            for drain in &mut self.drains {
+                let _ended = drain.await;
+            }
+        })
+        .await;
         exit
     }
 }

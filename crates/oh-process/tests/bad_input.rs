@@ -1,0 +1,259 @@
+//! Everything that can be wrong with what a server is given, and with the server: a clear error,
+//! nothing left.
+
+mod common;
+
+use std::{
+    fs,
+    io::{Read, Write},
+    net::TcpListener,
+    time::Duration,
+};
+
+use common::{StandIn, python, venv};
+use oh_process::{Environment, ErrorKind, Provisioner};
+
+#[tokio::test]
+async fn an_interpreter_that_is_too_old_or_none_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let old = directory.path().join("python3");
+    let facts = r#"{"version": [3, 11, 7], "executable": "/old", "venv": true, "server": null, "missing": []}"#;
+    fs::write(&old, format!("#!/bin/sh\necho '{facts}'\n")).unwrap();
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    fs::set_permissions(&old, mode).unwrap();
+    let provisioner = Provisioner::new().cache_dir(directory.path().join("cache"));
+    for python in [old.clone(), "/no/such/python".into()] {
+        let error = provisioner
+            .clone()
+            .python(&python)
+            .provision()
+            .await
+            .unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NoInterpreter);
+        assert!(
+            error.to_string().contains(python.to_str().unwrap()),
+            "{error}"
+        );
+    }
+    let error = Environment::at(&old).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::BadEnvironment);
+    assert!(error.to_string().contains("3.12"), "{error}");
+}
+
+#[tokio::test]
+async fn an_environment_without_a_package_says_which() {
+    let directory = tempfile::tempdir().unwrap();
+    venv(&python().await, directory.path(), &["agent-server", "sdk"]);
+    let error = Environment::at(directory.path()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::BadEnvironment);
+    assert!(
+        error.to_string().contains("lacks openhands-tools"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn an_unwritable_directory_is_named() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let inside = file.path().join("cache");
+    let error = Provisioner::new()
+        .cache_dir(&inside)
+        .provision()
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Directory);
+    assert!(
+        error.to_string().contains(inside.to_str().unwrap()),
+        "{error}"
+    );
+
+    let stand_in = StandIn::new().await;
+    for builder in [
+        stand_in.builder("").state_dir(&inside),
+        stand_in.builder("").workspace_dir(&inside),
+    ] {
+        let error = builder.start().await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Directory);
+    }
+}
+
+#[tokio::test]
+async fn a_port_that_is_taken_is_named_before_anything_starts() {
+    let stand_in = StandIn::new().await;
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let error = stand_in.builder("").port(port).start().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::PortTaken);
+    assert!(error.to_string().contains(&port.to_string()), "{error}");
+    assert!(error.log_tail().is_empty());
+}
+
+#[tokio::test]
+async fn a_server_that_takes_any_key_is_not_ours() {
+    let stand_in = StandIn::new().await;
+    let error = stand_in.builder("open").start().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::PortTaken);
+    let source = std::error::Error::source(&error).unwrap().to_string();
+    assert!(source.contains("does not know our session key"), "{source}");
+    assert_eq!(stand_in.processes(), Vec::<u32>::new());
+}
+
+#[tokio::test]
+async fn a_host_that_is_not_local_is_refused() {
+    let stand_in = StandIn::new().await;
+    for host in ["0.0.0.0", "192.0.2.1", "example.org"] {
+        let error = stand_in.builder("").host(host).start().await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput);
+        assert!(error.to_string().contains(host), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_variable_with_a_nul_is_refused() {
+    let stand_in = StandIn::new().await;
+    let error = stand_in
+        .builder("")
+        .env("A", "b\0c")
+        .start()
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidInput);
+    assert!(error.to_string().contains("variable A"), "{error}");
+}
+
+#[tokio::test]
+async fn a_server_that_never_gets_ready_is_ended_at_its_deadline() {
+    let stand_in = StandIn::new().await;
+    let builder = stand_in
+        .builder("silent")
+        .ready_within(Duration::from_millis(300));
+    let error = builder.start().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotReady);
+    assert_eq!(stand_in.processes(), Vec::<u32>::new());
+}
+
+#[tokio::test]
+async fn a_server_that_ends_at_start_says_how_and_what_it_said() {
+    let stand_in = StandIn::new().await;
+    let error = stand_in.builder("exit:5").start().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Died);
+    assert_eq!(error.exit().and_then(|exit| exit.code), Some(5));
+    assert_eq!(error.log_tail(), ["about to fail"]);
+    assert!(error.to_string().contains("exit status 5"), "{error}");
+}
+
+#[tokio::test]
+async fn a_server_that_forks_and_exits_has_ended_and_its_child_with_it() {
+    let stand_in = StandIn::new().await;
+    let error = stand_in.builder("forks").start().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Died);
+    assert_eq!(stand_in.processes(), Vec::<u32>::new());
+}
+
+#[tokio::test]
+async fn closed_pipes_floods_and_invalid_text_do_not_hurt() {
+    let stand_in = StandIn::new().await;
+    for mode in ["closes", "flood", "invalid"] {
+        let server = stand_in.builder(mode).start().await.unwrap();
+        let tail = server.log_tail();
+        match mode {
+            "flood" => assert!(tail.len() <= 200),
+            "invalid" => assert_eq!(tail, ["caf\u{fffd} \u{fffd}"]),
+            _ => assert!(tail.is_empty(), "{tail:?}"),
+        }
+        let report = server.shutdown(Duration::from_secs(20)).await.unwrap();
+        assert!(report.success(), "{mode}: {report:?}");
+        assert_eq!(stand_in.processes(), Vec::<u32>::new());
+    }
+}
+
+#[tokio::test]
+async fn a_version_too_old_to_speak_with_is_refused() {
+    let stand_in = StandIn::new().await;
+    let error = stand_in
+        .builder("")
+        .env("STAND_IN_VERSION", "1.39.9")
+        .start()
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::UnsupportedVersion);
+    assert_eq!(stand_in.processes(), Vec::<u32>::new());
+}
+
+/// A package index that holds nothing.
+fn empty_index() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/simple", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let Ok(mut stream) = stream else { return };
+            let mut buffer = [0; 4096];
+            let _request = stream.read(&mut buffer);
+            let _answer = stream.write_all(
+                b"HTTP/1.1 404 Not Found\r\nconnection: close\r\ncontent-length: 0\r\n\r\n",
+            );
+        }
+    });
+    url
+}
+
+/// An interpreter that runs pip with another index, as a configuration of pip would.
+async fn with_index(directory: &std::path::Path, url: &str) -> std::path::PathBuf {
+    let config = directory.join("pip.conf");
+    fs::write(
+        &config,
+        format!("[global]\nindex-url = {url}\nno-index = false\nretries = 0\n"),
+    )
+    .unwrap();
+    config
+}
+
+#[test]
+fn an_unknown_version_and_an_unreachable_index_are_told_apart_and_leave_nothing() {
+    // pip's settings come from its own variables: this test runs itself with others.
+    const ROLE: &str = "OH_TEST_INDEX";
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    if std::env::var_os(ROLE).is_some() {
+        let cache = std::env::var("OH_TEST_CACHE").unwrap();
+        let provisioner = Provisioner::new()
+            .cache_dir(&cache)
+            .use_uv(false)
+            .version("0.0.7");
+        let error = runtime.block_on(provisioner.provision()).unwrap_err();
+        let left: Vec<_> = fs::read_dir(&cache)
+            .unwrap()
+            .flatten()
+            .map(|e| e.file_name())
+            .collect();
+        println!("KIND {:?} LEFT {left:?}", error.kind());
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let closed = TcpListener::bind("127.0.0.1:0").unwrap();
+    let nowhere = format!("http://{}/simple", closed.local_addr().unwrap());
+    drop(closed);
+    for (url, kind) in [
+        (empty_index(), "UnknownVersion"),
+        (nowhere, "IndexUnreachable"),
+    ] {
+        let config = runtime.block_on(with_index(directory.path(), &url));
+        let output = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "--nocapture"])
+            .arg("an_unknown_version_and_an_unreachable_index_are_told_apart_and_leave_nothing")
+            .env(ROLE, "1")
+            .env("OH_TEST_CACHE", directory.path().join("cache"))
+            .env("PIP_CONFIG_FILE", config)
+            .env("PIP_RETRIES", "0")
+            .env_remove("PIP_FIND_LINKS")
+            .env_remove("PIP_INDEX_URL")
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stdout);
+        let wanted = format!("KIND {kind} LEFT [\"server-0.0.7.lock\"]");
+        assert!(
+            said.contains(&wanted),
+            "{said}{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+}

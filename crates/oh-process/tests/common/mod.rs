@@ -1,0 +1,131 @@
+//! A stand-in for the server in an environment that looks like a real one, and ways to count what
+//! is left.
+
+#![allow(dead_code, reason = "each test binary uses a part")]
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use oh_process::{Environment, LocalServer, LocalServerBuilder, Provisioner};
+use tempfile::TempDir;
+
+/// An environment whose `openhands.agent_server` is the stand-in.
+pub(crate) struct StandIn {
+    pub(crate) environment: Environment,
+    pub(crate) directory: TempDir,
+    pub(crate) tag: String,
+}
+
+/// A fit interpreter of this machine.
+pub(crate) async fn python() -> PathBuf {
+    let candidates = Provisioner::new().candidates().await;
+    let fit = candidates
+        .into_iter()
+        .find(|candidate| candidate.refused.is_none());
+    fit.expect("Python 3.12 or newer").path
+}
+
+/// Makes a bare virtual environment; `packages` have their metadata and are importable.
+pub(crate) fn venv(python: &Path, root: &Path, packages: &[&str]) {
+    let made = Command::new(python)
+        .args(["-I", "-m", "venv", "--without-pip"])
+        .arg(root)
+        .status();
+    assert!(made.expect("python").success());
+    let lib = fs::read_dir(root.join("lib"))
+        .expect("lib")
+        .next()
+        .expect("a version");
+    let site = lib.expect("an entry").path().join("site-packages");
+    for package in packages {
+        let module = site.join("openhands").join(package.replace('-', "_"));
+        fs::create_dir_all(&module).expect("a package");
+        fs::write(module.join("__init__.py"), "").expect("a file");
+        let info = site.join(format!(
+            "openhands_{}-1.58.0.dist-info",
+            package.replace('-', "_")
+        ));
+        fs::create_dir_all(&info).expect("metadata");
+        let metadata =
+            format!("Metadata-Version: 2.1\nName: openhands-{package}\nVersion: 1.58.0\n");
+        fs::write(info.join("METADATA"), metadata).expect("metadata");
+    }
+    let main = site.join("openhands/agent_server/__main__.py");
+    if packages.contains(&"agent-server") {
+        fs::write(main, include_str!("server.py")).expect("the stand-in");
+    }
+}
+
+impl StandIn {
+    pub(crate) async fn new() -> Self {
+        let directory = tempfile::tempdir().expect("a directory");
+        let root = directory.path().join("venv");
+        venv(&python().await, &root, &["agent-server", "sdk", "tools"]);
+        Self {
+            environment: Environment::at(&root).await.expect("an environment"),
+            directory,
+            tag: uuid::Uuid::new_v4().simple().to_string(),
+        }
+    }
+
+    /// A builder for a stand-in that behaves as `mode` says.
+    pub(crate) fn builder(&self, mode: &str) -> LocalServerBuilder {
+        LocalServer::builder()
+            .environment(self.environment.clone())
+            .env("STAND_IN", mode)
+            .env("TAG", &self.tag)
+            .ready_within(Duration::from_secs(30))
+    }
+
+    /// Processes that carry this stand-in's tag in their environment or arguments.
+    pub(crate) fn processes(&self) -> Vec<u32> {
+        processes(&self.tag)
+    }
+}
+
+/// Processes, zombies aside, that show `tag` in their environment or arguments.
+pub(crate) fn processes(tag: &str) -> Vec<u32> {
+    let holds = |path: PathBuf| {
+        fs::read(path)
+            .is_ok_and(|bytes| bytes.windows(tag.len()).any(|part| part == tag.as_bytes()))
+    };
+    let entries = fs::read_dir("/proc").expect("/proc").flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    pids.filter(|pid| *pid != std::process::id())
+        .filter(|pid| {
+            holds(format!("/proc/{pid}/environ").into())
+                || holds(format!("/proc/{pid}/cmdline").into())
+        })
+        .collect()
+}
+
+/// Direct children of this process, zombies included.
+pub(crate) fn children() -> usize {
+    let me = std::process::id().to_string();
+    let entries = fs::read_dir("/proc").expect("/proc").flatten();
+    entries
+        .filter_map(|entry| fs::read_to_string(entry.path().join("stat")).ok())
+        .filter(|stat| {
+            let rest = stat.rsplit(')').next().unwrap_or_default();
+            rest.split_whitespace().nth(1) == Some(me.as_str())
+        })
+        .count()
+}
+
+/// Open descriptors of this process.
+pub(crate) fn descriptors() -> usize {
+    fs::read_dir("/proc/self/fd").expect("/proc").count()
+}
+
+/// Waits until `done`; the test fails when that takes unreasonably long.
+pub(crate) async fn eventually(what: &str, mut done: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !done() {
+        assert!(begun.elapsed() < Duration::from_secs(20), "never: {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}

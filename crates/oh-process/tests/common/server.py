@@ -1,0 +1,114 @@
+# Stands in for the server: starts in milliseconds, answers what a start asks, and misbehaves as
+# STAND_IN says.
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+mode, _, detail = os.environ.get("STAND_IN", "").partition(":")
+host = sys.argv[sys.argv.index("--host") + 1]
+port = int(sys.argv[sys.argv.index("--port") + 1])
+key = os.environ["OH_SESSION_API_KEYS_0"]
+dormant = os.environ.get("OH_DEFERRED_INIT") == "true"
+
+if mode == "exit":
+    print("about to fail", file=sys.stderr)
+    sys.exit(int(detail))
+if mode == "fail-once" and not os.path.exists(detail):
+    open(detail, "w").close()
+    sys.exit(3)
+if mode == "silent":
+    time.sleep(600)
+if mode == "flood":
+    line = b"x" * 1023 + b"\n"
+    for _ in range(100 * 1024):
+        os.write(2, line)
+if mode == "invalid":
+    os.write(2, b"caf\xe9 \xff\n")
+if mode == "tell":
+    print(json.dumps({"levelname": "ERROR", "name": "telltale", "message": "key " + key}), file=sys.stderr)
+    print("plain " + os.environ["OH_SECRET_KEY"] + " " + os.environ["TOKEN"])
+    sys.stdout.flush()
+if mode == "environment":
+    with open(detail, "w") as file:
+        json.dump({"env": dict(os.environ), "cwd": os.getcwd(), "argv": sys.argv[1:]}, file)
+if mode == "closes":
+    os.close(1)
+    os.close(2)
+if mode == "forks" and os.fork():
+    os._exit(0)
+if mode == "stubborn":
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+if mode in ("daemon", "stubborn"):
+    # Leaves the group, the session and its parent, and forgets the environment.
+    script = 'import os,time\nif os.fork(): os._exit(0)\nos.setsid()\nif os.fork(): os._exit(0)\ntime.sleep(600)'
+    subprocess.run([sys.executable, "-c", script, "daemon-of-" + os.environ["TAG"]], env={})
+    subprocess.Popen(["sleep", "600"], start_new_session=True)
+
+listener = socket.socket()
+listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+try:
+    listener.bind((host, port))
+    listener.listen(64)
+except OSError as error:
+    print(error, file=sys.stderr)
+    sys.exit(3)
+
+
+def answer(line, headers, body):
+    global dormant, key
+    if line.startswith("GET /ready"):
+        return 200, {}
+    if line.startswith("GET /server_info"):
+        return 200, {"version": os.environ.get("STAND_IN_VERSION", "1.58.0")}
+    if line.startswith("POST /api/init"):
+        if headers.get("x-init-api-key") != os.environ["OH_SECRET_KEY"]:
+            return 401, {"detail": "Unauthorized"}
+        request = json.loads(body)
+        if "no_such_field" in request:
+            return 422, {"detail": []}
+        if not dormant:
+            return 400, {"detail": "server already in state: ready"}
+        dormant = False
+        key = (request.get("session_api_keys") or [key])[0]
+        return 200, {"state": "ready"}
+    if dormant:
+        return 503, {"detail": "dormant"}
+    if mode == "open":
+        return 200, 0
+    if headers.get("x-session-api-key") != key:
+        return 401, {"detail": "Unauthorized"}
+    if line.startswith("GET /api/die"):
+        os._exit(7)
+    return 200, 0
+
+
+while True:
+    connection, _ = listener.accept()
+    with connection:
+        data = b""
+        while b"\r\n\r\n" not in data:
+            chunk = connection.recv(65536)
+            if not chunk:
+                break
+            data += chunk
+        head, _, body = data.partition(b"\r\n\r\n")
+        if not head:
+            continue
+        lines = head.decode().split("\r\n")
+        headers = {}
+        for header in lines[1:]:
+            name, _, value = header.partition(":")
+            headers[name.strip().lower()] = value.strip()
+        while len(body) < int(headers.get("content-length", 0)):
+            body += connection.recv(65536)
+        status, value = answer(lines[0], headers, body)
+        payload = json.dumps(value).encode()
+        connection.sendall(
+            b"HTTP/1.1 %d X\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
+            % (status, len(payload))
+            + payload
+        )

@@ -245,6 +245,9 @@ impl Line {
         if let Some(after) = after {
             let mut next = usize::try_from(after + 1).unwrap_or(0);
             while next < length {
+                if subscriber.end.is_cancelled() {
+                    return Err(ending(&subscriber));
+                }
                 let page = conversation.lock().page(next, 100);
                 for (seq, raw) in &page {
                     if *seq >= length {

@@ -52,7 +52,18 @@ pub(crate) enum Bound {
 }
 
 /// Every benchmark there is.
-pub(crate) const BENCHMARKS: &[Benchmark] = &[];
+pub(crate) const BENCHMARKS: &[Benchmark] = &[Benchmark {
+    name: "load",
+    package: "oh-testkit",
+    target: "load",
+    about: "what the fake server gives, so that clients can be measured against it",
+    // Below this it would be the server that is measured.
+    promises: &[Promise {
+        work: "replay",
+        against: "oh-transport",
+        bound: Bound::AtLeast(2.0),
+    }],
+}];
 
 /// Runs the named benchmarks, or all.
 pub(crate) fn run(options: &Options) -> Result {

@@ -63,6 +63,14 @@ async fn many(conversations: usize, events: usize) -> Outcome {
         (resident()? - before) / total,
         "bytes/event",
     );
+    let first = server.conversations()[0].events();
+    let payload: usize = first.iter().map(|event| event.raw().len()).sum();
+    row(
+        "hold memory",
+        "their JSON",
+        payload as f64 / events as f64,
+        "bytes/event",
+    );
     let client = Client::builder(server.url())
         .session_api_key(server.session_api_key())
         .build()?;

@@ -58,11 +58,18 @@ pub(crate) const BENCHMARKS: &[Benchmark] = &[Benchmark {
     target: "load",
     about: "what the fake server gives, so that clients can be measured against it",
     // Below this it would be the server that is measured.
-    promises: &[Promise {
-        work: "replay",
-        against: "oh-transport",
-        bound: Bound::AtLeast(2.0),
-    }],
+    promises: &[
+        Promise {
+            work: "replay",
+            against: "oh-transport",
+            bound: Bound::AtLeast(2.0),
+        },
+        Promise {
+            work: "hold memory",
+            against: "their JSON",
+            bound: Bound::AtMost(3.0),
+        },
+    ],
 }];
 
 /// Runs the named benchmarks, or all.

@@ -3,7 +3,7 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use oh_protocol::{
-    Call, ConversationId, Event, calls,
+    Call, ConversationId, Event, ExecutionStatus, calls,
     config::{Agent, Llm},
     event::HookExecutionEvent,
     state::{ConversationInfo, ConversationState},
@@ -197,8 +197,21 @@ impl Conversation {
     ///
     /// When the server refuses or cannot be asked.
     pub async fn confirm(&self) -> Result<()> {
-        self.call("approve", &calls::events::Respond::accept(self.id()))
-            .await
+        let call = calls::events::Respond::accept(self.id());
+        self.call("approve", &call).await?;
+        self.decided().await;
+        Ok(())
+    }
+
+    /// Waits until the socket tells too that no action awaits approval any more: what comes next
+    /// must not be refused for one.
+    async fn decided(&self) {
+        let mut changes = self.changes();
+        let decided = changes.wait_for(|_| {
+            let status = self.mirror().read().state.execution_status();
+            status != ExecutionStatus::WaitingForConfirmation
+        });
+        let _ = timeout(FIRST_SNAPSHOT, decided).await;
     }
 
     /// Rejects all pending actions. The agent learns why at the next run.
@@ -207,8 +220,10 @@ impl Conversation {
     ///
     /// When the server refuses or cannot be asked.
     pub async fn reject(&self, reason: impl Into<String>) -> Result<()> {
-        self.call("reject", &calls::events::Respond::reject(self.id(), reason))
-            .await
+        let call = calls::events::Respond::reject(self.id(), reason);
+        self.call("reject", &call).await?;
+        self.decided().await;
+        Ok(())
     }
 
     /// Uses another model from now on, even within a run.

@@ -31,6 +31,8 @@ pub(crate) struct Snapshot {
     /// every new subscriber gets.
     pub(crate) connection: u64,
     pub(crate) first: bool,
+    /// How many events were held when it came.
+    pub(crate) events: usize,
 }
 
 pub(crate) struct Held {
@@ -157,6 +159,7 @@ impl Writer {
                     status: held.state.execution_status(),
                     connection: held.connection,
                     first,
+                    events: held.events.len(),
                 };
                 if !snapshot.status.is_running() {
                     held.end = Some(snapshot.clone());

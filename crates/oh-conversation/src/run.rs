@@ -12,15 +12,25 @@ use std::{
     time::Duration,
 };
 
-use oh_protocol::{ExecutionStatus, Payload, calls, event::ConversationErrorEvent};
-use tokio::time::{Instant, sleep_until, timeout};
+use oh_protocol::{
+    Event, ExecutionStatus, Payload, calls, event::ConversationErrorEvent, state::ConversationState,
+};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use crate::{Conversation, Error, ErrorKind, Result};
+use crate::{Conversation, Error, ErrorKind, Result, mirror::Held};
 
-/// How long nothing must happen after a hint before REST is asked.
+/// How long nothing must happen before REST is asked, and between its answers.
 const QUIET: Duration = Duration::from_millis(1500);
+/// The same where a snapshot has said already that it may be over.
+const SOON: Duration = Duration::from_millis(200);
 /// How often REST must repeat a status that ends a run.
 const REPEATED: u32 = 2;
+/// The same for `finished` while Stop hooks are configured: one may be at work and deny.
+const REPEATED_WITH_STOP_HOOK: u32 = 8;
+/// How long a run may not begin, or be refused without one under way, before it counts as wedged.
+const WEDGED: Duration = Duration::from_secs(120);
+/// How long a leased conversation may be hidden from `/run`.
+const HIDDEN: Duration = Duration::from_secs(90);
 
 /// A run. Await it for its [`RunOutcome`].
 ///
@@ -46,8 +56,15 @@ pub enum RunOutcome {
     Stuck(RunReport),
     /// It failed, with the error event where there is one. Another run may succeed.
     Error(RunReport, Option<ConversationErrorEvent>),
+    /// It ended without the agent being done, such as after a rejection.
+    Idle(RunReport),
     /// The time given is over. The run goes on; run again to join it.
     StillRunning(RunReport),
+    /// The server says a run is under way, yet none is, or takes the request and does nothing.
+    /// Only a restart of the server, or a fork, helps.
+    Wedged(RunReport),
+    /// Someone deleted the conversation meanwhile.
+    Gone(RunReport),
 }
 
 /// What a run used.
@@ -91,7 +108,10 @@ impl RunOutcome {
             | Self::WaitingForConfirmation(report)
             | Self::Stuck(report)
             | Self::Error(report, _)
-            | Self::StillRunning(report) => report,
+            | Self::Idle(report)
+            | Self::StillRunning(report)
+            | Self::Wedged(report)
+            | Self::Gone(report) => report,
         }
     }
 
@@ -110,7 +130,10 @@ impl fmt::Display for RunOutcome {
             Self::Stuck(_) => f.write_str("stuck"),
             Self::Error(_, Some(error)) => write!(f, "error {}: {}", error.code, error.detail),
             Self::Error(_, None) => f.write_str("error"),
+            Self::Idle(_) => f.write_str("idle"),
             Self::StillRunning(_) => f.write_str("still running"),
+            Self::Wedged(_) => f.write_str("wedged: the server takes no run and has none"),
+            Self::Gone(_) => f.write_str("gone: the conversation was deleted"),
         }
     }
 }
@@ -123,6 +146,14 @@ struct Before {
     connection: u64,
     begun: Instant,
     started: bool,
+}
+
+/// How the wait ended.
+enum End {
+    Status(ExecutionStatus),
+    TimeOver,
+    Wedged,
+    Gone,
 }
 
 impl<'a> Run<'a> {
@@ -150,6 +181,14 @@ impl<'a> Run<'a> {
         let conversation = self.conversation;
         let mut before = {
             let held = conversation.mirror().read();
+            if held.state.execution_status() == ExecutionStatus::WaitingForConfirmation {
+                return Err(Error::new(
+                    ErrorKind::PendingConfirmation,
+                    conversation.id(),
+                    "an action awaits approval, and a run would execute it: confirm or reject \
+                     it first",
+                ));
+            }
             Before {
                 events: held.events.len(),
                 cost: held.state.stats().combined().accumulated_cost,
@@ -159,53 +198,99 @@ impl<'a> Run<'a> {
                 started: true,
             }
         };
-        match conversation
-            .client()
-            .call(&calls::conversations::Run::new(conversation.id()))
-            .await
-        {
-            Ok(()) => {}
-            Err(error) if error.kind() == oh_transport::ErrorKind::Conflict => {
-                before.started = false;
+        let work = async {
+            match self.start(&mut before).await? {
+                Some(end) => Ok(end),
+                None => self.ending(&before).await,
             }
-            Err(error) => return Err(Error::transport(conversation.id(), "run", error)),
-        }
-        let ending = self.ending(&before);
-        let status = match self.timeout {
-            Some(limit) => timeout(limit, ending).await.unwrap_or(Ok(None))?,
-            None => ending.await?,
         };
-        Ok(outcome(conversation, &before, status))
+        let end = match self.timeout {
+            Some(limit) => timeout(limit, work).await.unwrap_or(Ok(End::TimeOver))?,
+            None => work.await?,
+        };
+        Ok(outcome(conversation, &before, end))
     }
 
-    /// The status the run ended with; none when it was silent for too long.
-    async fn ending(&self, before: &Before) -> Result<Option<ExecutionStatus>> {
+    /// Asks the server to run, or finds that it does. An end when that is known already.
+    async fn start(&self, before: &mut Before) -> Result<Option<End>> {
+        use oh_transport::ErrorKind as Kind;
+        let conversation = self.conversation;
+        let id = conversation.id();
+        loop {
+            let call = calls::conversations::Run::new(id);
+            let Err(error) = conversation.client().call(&call).await else {
+                return Ok(None);
+            };
+            let (status, progress, ended) = {
+                let held = conversation.mirror().read();
+                let progress = Progress::since(&held.events, before.events);
+                (held.state.execution_status(), progress, held.ended.clone())
+            };
+            match error.kind() {
+                _ if ended.is_some() => return Ok(None),
+                Kind::Conflict if status.is_running() || progress.begun.is_some() => {
+                    before.started = false;
+                    return Ok(None);
+                }
+                // A run is wrapping up, or a paused step goes on: soon there is room.
+                Kind::Conflict if before.begun.elapsed() >= WEDGED => return Ok(Some(End::Wedged)),
+                Kind::Conflict => {}
+                // It may have been taken. If so, the log tells; asking again is harmless while
+                // it does not, for a run under way is answered with a conflict.
+                Kind::Interrupted | Kind::Timeout if progress.begun.is_some() => return Ok(None),
+                Kind::Interrupted | Kind::Timeout if before.begun.elapsed() < HIDDEN => {}
+                // A lease of a dying server hides it; the watcher says when it is gone.
+                Kind::NotFound if before.begun.elapsed() < HIDDEN => {}
+                _ => return Err(Error::transport(id, "run", error)),
+            }
+            let mut changes = conversation.changes();
+            let _ = timeout(SOON, changes.changed()).await;
+            sleep(SOON / 4).await;
+        }
+    }
+
+    /// Waits for the end of a run that the server has taken or has under way.
+    async fn ending(&self, before: &Before) -> Result<End> {
         let conversation = self.conversation;
         let mut changes = conversation.changes();
-        let mut last_events = 0;
+        let mut seen = before.events;
+        let mut progress = Progress {
+            begun: (!before.started).then_some(0),
+            hint: None,
+        };
         let mut last_activity = Instant::now();
         let mut answers: Option<(ExecutionStatus, u32)> = None;
         let mut next_ask = Instant::now() + QUIET;
         loop {
             changes.borrow_and_update();
-            {
+            let candidate = {
                 let held = conversation.mirror().read();
                 if let Some(error) = &held.ended {
-                    return Err(error.clone());
+                    return match error.kind() {
+                        ErrorKind::Gone => Ok(End::Gone),
+                        _ => Err(error.clone()),
+                    };
                 }
-                if held.events.len() != last_events {
-                    last_events = held.events.len();
+                if held.events.len() != seen {
+                    progress.add(&held.events, seen);
+                    seen = held.events.len();
                     last_activity = Instant::now();
                     answers = None;
                     next_ask = last_activity + QUIET;
                 }
-                if let Some(status) = final_status(&held, before) {
-                    return Ok(Some(status));
-                }
+                snapshot_end(&held, before, &progress)
+            };
+            match &candidate {
+                // A pause is told at once, while its step goes on; REST tells when that is over.
+                Some(ExecutionStatus::Paused) => next_ask = next_ask.min(Instant::now() + SOON),
+                Some(status) if progress.begun.is_some() => return Ok(End::Status(status.clone())),
+                // Nothing was left to do, or the snapshot is older than the run.
+                Some(_) => next_ask = next_ask.min(Instant::now() + SOON),
+                None => {}
             }
             let idle_end = self.idle_timeout.map(|limit| last_activity + limit);
             if idle_end.is_some_and(|end| Instant::now() >= end) {
-                return Ok(None);
+                return Ok(End::TimeOver);
             }
             let wake = idle_end.map_or(next_ask, |end| end.min(next_ask));
             tokio::select! {
@@ -213,54 +298,109 @@ impl<'a> Run<'a> {
                     if changed.is_err() {
                         return Err(Error::new(ErrorKind::Closed, conversation.id(), "closed"));
                     }
+                    continue;
                 }
-                () = sleep_until(wake) => {
-                    if Instant::now() < next_ask {
-                        continue;
-                    }
-                    next_ask = Instant::now() + QUIET;
-                    // A hook may be freezing the server, or a restart be under way: no answer
-                    // decides nothing.
-                    let get = calls::conversations::Get::new(conversation.id());
-                    let asked = conversation.client().call(&get).timeout(Duration::from_secs(10));
-                    let Ok(info) = asked.await else { continue };
-                    let status = info.execution_status();
-                    let times = match answers.take() {
-                        Some((same, times)) if same == status => times + 1,
-                        _ => 1,
-                    };
-                    if ends(&status) && times > REPEATED {
-                        return Ok(Some(status));
-                    }
-                    answers = Some((status, times));
+                () = sleep_until(wake) => {}
+            }
+            if Instant::now() < next_ask {
+                continue;
+            }
+            next_ask = Instant::now() + if candidate.is_some() { SOON } else { QUIET };
+            // A hook may be freezing the server, or a restart be under way: no answer decides
+            // nothing.
+            let get = calls::conversations::Get::new(conversation.id());
+            let asked = conversation
+                .client()
+                .call(&get)
+                .timeout(Duration::from_secs(10));
+            let Ok(info) = asked.await else { continue };
+            let status = info.execution_status();
+            let times = match answers.take() {
+                Some((same, times)) if same == status => times + 1,
+                _ => 1,
+            };
+            answers = Some((status.clone(), times));
+            if status.is_running() {
+                continue;
+            }
+            let paused = status == ExecutionStatus::Paused;
+            if progress.begun.is_some() && candidate.as_ref() == Some(&status) && paused {
+                return Ok(End::Status(status));
+            }
+            let finished = status == ExecutionStatus::Finished;
+            if progress.begun.is_none() && !finished {
+                // It has been taken and will begin, however long an agent's start lasts.
+                if before.begun.elapsed() >= WEDGED {
+                    return Ok(End::Wedged);
                 }
+                continue;
+            }
+            // REST is told last: while the socket says running, so it is.
+            let told = progress.hint.as_ref().is_none_or(|hint| !hint.is_running());
+            let hooked = finished && candidate.is_none() && has_stop_hooks(info.state());
+            let needed = match hooked {
+                true => REPEATED_WITH_STOP_HOOK,
+                false => REPEATED,
+            };
+            if times > needed && (told || times > 2 * needed) {
+                return Ok(End::Status(status));
             }
         }
     }
 }
 
-/// Whether a status can end a run.
-fn ends(status: &ExecutionStatus) -> bool {
-    !status.is_running()
+/// What the log says of a run.
+#[derive(Debug, Default)]
+struct Progress {
+    /// After how many events it had begun, if it was seen to.
+    begun: Option<usize>,
+    /// The last status the log tells. A Stop hook may still take `finished` back.
+    hint: Option<ExecutionStatus>,
 }
 
-/// The status that a snapshot since the run's beginning gives it, if one ends it.
-fn final_status(held: &crate::mirror::Held, before: &Before) -> Option<ExecutionStatus> {
-    let snapshot = held.snapshot.as_ref()?;
+impl Progress {
+    fn since(events: &[Event], from: usize) -> Self {
+        let mut progress = Self::default();
+        progress.add(events, from);
+        progress
+    }
+
+    fn add(&mut self, events: &[Event], from: usize) {
+        for (index, event) in events.iter().enumerate().skip(from) {
+            if event.kind() != "ConversationStateUpdateEvent" {
+                continue;
+            }
+            if let Payload::ConversationStateUpdate(update) = event.payload()
+                && update.key == "execution_status"
+                && let Some(status) = update.value.as_str()
+            {
+                let status = ExecutionStatus::from(status);
+                if status.is_running() {
+                    self.begun.get_or_insert(index + 1);
+                }
+                self.hint = Some(status);
+            }
+        }
+    }
+}
+
+fn has_stop_hooks(state: &ConversationState) -> bool {
+    let hooks = state.get("hook_config");
+    let lists = ["stop", "Stop"].map(|name| hooks.and_then(|hooks| hooks[name].as_array()));
+    lists.into_iter().flatten().any(|list| !list.is_empty())
+}
+
+/// The status in a snapshot since the run was asked for, if one ends it.
+fn snapshot_end(held: &Held, before: &Before, progress: &Progress) -> Option<ExecutionStatus> {
+    let end = held.end.as_ref()?;
     // The snapshot every new subscriber gets may be older than the run, unless the subscription
     // itself is younger.
-    let fresh = !snapshot.first || snapshot.connection > before.connection;
-    let since = snapshot.number > before.snapshots && fresh && ends(&snapshot.status);
-    // A pause is told at once, while its step goes on; REST tells when that is over.
-    let settled = snapshot.status != ExecutionStatus::Paused;
-    (since && settled && held.link == crate::Link::Live).then(|| snapshot.status.clone())
+    let fresh = !end.first || end.connection > before.connection;
+    let older = progress.begun.is_some_and(|begun| end.events < begun);
+    (end.number > before.snapshots && fresh && !older).then(|| end.status.clone())
 }
 
-fn outcome(
-    conversation: &Conversation,
-    before: &Before,
-    status: Option<ExecutionStatus>,
-) -> RunOutcome {
+fn outcome(conversation: &Conversation, before: &Before, end: End) -> RunOutcome {
     let held = conversation.mirror().read();
     let report = RunReport {
         cost: (held.state.stats().combined().accumulated_cost - before.cost).max(0.0),
@@ -268,12 +408,17 @@ fn outcome(
         took: before.begun.elapsed(),
         started: before.started,
     };
+    let status = match end {
+        End::TimeOver => return RunOutcome::StillRunning(report),
+        End::Wedged => return RunOutcome::Wedged(report),
+        End::Gone => return RunOutcome::Gone(report),
+        End::Status(status) => status,
+    };
     match status {
-        None => RunOutcome::StillRunning(report),
-        Some(ExecutionStatus::Paused) => RunOutcome::Paused(report),
-        Some(ExecutionStatus::WaitingForConfirmation) => RunOutcome::WaitingForConfirmation(report),
-        Some(ExecutionStatus::Stuck) => RunOutcome::Stuck(report),
-        Some(ExecutionStatus::Error) => {
+        ExecutionStatus::Paused => RunOutcome::Paused(report),
+        ExecutionStatus::WaitingForConfirmation => RunOutcome::WaitingForConfirmation(report),
+        ExecutionStatus::Stuck => RunOutcome::Stuck(report),
+        ExecutionStatus::Error => {
             let new = &held.events[before.events.min(held.events.len())..];
             let error = new.iter().rev().find_map(|event| match event.payload() {
                 Payload::ConversationError(error) => Some(error.clone()),
@@ -281,7 +426,8 @@ fn outcome(
             });
             RunOutcome::Error(report, error)
         }
-        Some(_) => RunOutcome::Finished(report),
+        ExecutionStatus::Finished => RunOutcome::Finished(report),
+        _ => RunOutcome::Idle(report),
     }
 }
 

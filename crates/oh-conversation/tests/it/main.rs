@@ -1,6 +1,10 @@
 //! A conversation against servers that misbehave on demand.
 
+#[cfg(test)]
 mod exactly_once;
+#[cfg(test)]
 mod link;
+#[cfg(test)]
 mod mock;
+#[cfg(test)]
 mod run;

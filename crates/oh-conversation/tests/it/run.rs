@@ -1,1 +1,286 @@
 //! When a run is over, and what it says then.
+
+use std::time::Duration;
+
+use oh_conversation::{Conversation, ErrorKind, Result, RunOutcome};
+use oh_transport::ErrorKind as Wire;
+use serde_json::json;
+use tokio::{
+    sync::mpsc::UnboundedReceiver,
+    task::JoinHandle,
+    time::{Instant, sleep},
+};
+
+use crate::mock::{Dial, Mock, soon};
+
+/// A conversation that is live, and the server's end of its socket.
+async fn attached(status: &str) -> (Mock, UnboundedReceiver<Dial>, Dial, Conversation) {
+    let (mock, mut dials) = Mock::new();
+    mock.set_status(status);
+    let attaching = tokio::spawn({
+        let mock = mock.clone();
+        async move { mock.attach().await.unwrap() }
+    });
+    let dial = soon(dials.recv()).await.unwrap();
+    dial.welcome(&mock, status).await.unwrap();
+    let conversation = soon(attaching).await.unwrap();
+    (mock, dials, dial, conversation)
+}
+
+fn run(conversation: &Conversation) -> JoinHandle<Result<RunOutcome>> {
+    let conversation = conversation.clone();
+    tokio::spawn(async move { conversation.run().await })
+}
+
+/// Tells a status as the server does: in the log, and by REST.
+async fn tell(mock: &Mock, dial: &Dial, status: &str) {
+    let fields = json!({"key": "execution_status", "value": status});
+    let (seq, event) = mock.append("ConversationStateUpdateEvent", &fields);
+    dial.durable(seq, &event).await.unwrap();
+    mock.set_status(status);
+}
+
+async fn begun(mock: &Mock, dial: &Dial) {
+    while mock.seen("POST /run") == 0 {
+        sleep(Duration::from_millis(1)).await;
+    }
+    tell(mock, dial, "running").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn pitfall_09_a_stop_hook_that_denies_is_not_taken_for_the_end() {
+    let (mock, _dials, dial, conversation) = attached("idle").await;
+    let running = run(&conversation);
+    begun(&mock, &dial).await;
+    tell(&mock, &dial, "finished").await;
+    // The hook thinks for a second, then denies, and the agent works on.
+    sleep(Duration::from_secs(1)).await;
+    tell(&mock, &dial, "running").await;
+    sleep(Duration::from_secs(30)).await;
+    assert!(!running.is_finished());
+    tell(&mock, &dial, "finished").await;
+    let told = Instant::now();
+    dial.full_state("finished").await.unwrap();
+    let outcome = soon(running).await.unwrap().unwrap();
+    assert!(
+        told.elapsed() <= Duration::from_millis(5),
+        "{:?}",
+        told.elapsed()
+    );
+    assert!(outcome.is_finished(), "{outcome}");
+    assert_eq!(outcome.report().events(), 4);
+    assert!((outcome.report().cost() - 0.0).abs() < 1e-9);
+}
+
+#[tokio::test(start_paused = true)]
+async fn pitfall_10_without_the_snapshot_every_status_ends_within_seconds() {
+    for status in [
+        "finished",
+        "paused",
+        "waiting_for_confirmation",
+        "error",
+        "stuck",
+        "idle",
+    ] {
+        let (mock, _dials, dial, conversation) = attached("idle").await;
+        let running = run(&conversation);
+        begun(&mock, &dial).await;
+        sleep(Duration::from_secs(10)).await;
+        tell(&mock, &dial, status).await;
+        let told = Instant::now();
+        let outcome = soon(running).await.unwrap().unwrap();
+        assert!(
+            told.elapsed() < Duration::from_secs(6),
+            "{status} {:?}",
+            told.elapsed()
+        );
+        let text = outcome.to_string().replace(' ', "_");
+        assert_eq!(text, status);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn pitfall_11_an_error_carries_its_event() {
+    let (mock, _dials, dial, conversation) = attached("idle").await;
+    let running = run(&conversation);
+    begun(&mock, &dial).await;
+    tell(&mock, &dial, "error").await;
+    let fields = json!({"code": "LLMAuthenticationError", "detail": "no key"});
+    let (seq, event) = mock.append("ConversationErrorEvent", &fields);
+    dial.durable(seq, &event).await.unwrap();
+    dial.full_state("error").await.unwrap();
+    match soon(running).await.unwrap().unwrap() {
+        RunOutcome::Error(_, Some(error)) => assert_eq!(error.code, "LLMAuthenticationError"),
+        other => panic!("{other}"),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_snapshot_from_before_the_run_is_not_its_end() {
+    let (mock, _dials, dial, conversation) = attached("paused").await;
+    let running = run(&conversation);
+    while mock.seen("POST /run") == 0 {
+        sleep(Duration::from_millis(1)).await;
+    }
+    // Somebody changed a policy just now: the server tells the state, still the old one.
+    dial.full_state("error").await.unwrap();
+    sleep(Duration::from_secs(1)).await;
+    tell(&mock, &dial, "running").await;
+    mock.set_status("running");
+    dial.full_state("running").await.unwrap();
+    sleep(Duration::from_millis(10)).await;
+    assert!(!running.is_finished());
+    tell(&mock, &dial, "finished").await;
+    dial.full_state("finished").await.unwrap();
+    assert!(soon(running).await.unwrap().unwrap().is_finished());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pause_is_over_when_its_step_is() {
+    let (mock, _dials, dial, conversation) = attached("idle").await;
+    let running = run(&conversation);
+    begun(&mock, &dial).await;
+    // The socket says paused at once; the tool goes on, and REST says running until it ends.
+    tell(&mock, &dial, "paused").await;
+    mock.set_status("running");
+    dial.full_state("paused").await.unwrap();
+    sleep(Duration::from_secs(20)).await;
+    assert!(!running.is_finished(), "the step is still under way");
+    mock.set_status("paused");
+    dial.full_state("paused").await.unwrap();
+    let outcome = soon(running).await.unwrap().unwrap();
+    assert!(matches!(outcome, RunOutcome::Paused(_)), "{outcome}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_snapshot_of_a_reconnection_ends_a_run_whose_end_was_missed() {
+    let (mock, mut dials, dial, conversation) = attached("idle").await;
+    let running = run(&conversation);
+    begun(&mock, &dial).await;
+    drop(dial);
+    mock.append(
+        "ConversationStateUpdateEvent",
+        &json!({"key": "execution_status", "value": "finished"}),
+    );
+    mock.set_status("finished");
+    let dial = soon(dials.recv()).await.unwrap();
+    let told = Instant::now();
+    dial.welcome(&mock, "finished").await.unwrap();
+    let outcome = soon(running).await.unwrap().unwrap();
+    assert!(outcome.is_finished() && told.elapsed() <= Duration::from_millis(5));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_started_elsewhere_is_joined() {
+    let (mock, _dials, dial, conversation) = attached("running").await;
+    mock.plan(
+        "/run",
+        Ok((409, json!({"detail": "conversation_already_running"}))),
+    );
+    let running = run(&conversation);
+    sleep(Duration::from_secs(5)).await;
+    tell(&mock, &dial, "finished").await;
+    dial.full_state("finished").await.unwrap();
+    let outcome = soon(running).await.unwrap().unwrap();
+    assert!(outcome.is_finished() && !outcome.report().started());
+}
+
+#[tokio::test(start_paused = true)]
+async fn pitfall_13_refused_for_a_run_that_is_none_is_wedged() {
+    let (mock, _dials, _dial, conversation) = attached("idle").await;
+    for _ in 0..10_000 {
+        mock.plan(
+            "/run",
+            Ok((409, json!({"detail": "conversation_already_running"}))),
+        );
+    }
+    let outcome = soon(run(&conversation)).await.unwrap().unwrap();
+    assert!(matches!(outcome, RunOutcome::Wedged(_)), "{outcome}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn pitfall_12_a_timeout_ends_the_wait_and_not_the_work() {
+    let (mock, _dials, dial, conversation) = attached("idle").await;
+    let waiting = tokio::spawn({
+        let conversation = conversation.clone();
+        async move { conversation.run().timeout(Duration::from_secs(3600)).await }
+    });
+    begun(&mock, &dial).await;
+    let outcome = waiting.await.unwrap().unwrap();
+    assert!(matches!(outcome, RunOutcome::StillRunning(_)), "{outcome}");
+    assert_eq!(mock.seen("POST /pause") + mock.seen("POST /interrupt"), 0);
+
+    mock.plan(
+        "/run",
+        Ok((409, json!({"detail": "conversation_already_running"}))),
+    );
+    let conversation2 = conversation.clone();
+    let idle = tokio::spawn(async move {
+        conversation2
+            .run()
+            .idle_timeout(Duration::from_secs(60))
+            .await
+    });
+    for _ in 0..10 {
+        // Slow, but at work.
+        sleep(Duration::from_secs(50)).await;
+        let (seq, event) = mock.append("New", &json!({}));
+        dial.durable(seq, &event).await.unwrap();
+    }
+    assert!(!idle.is_finished());
+    let outcome = soon(idle).await.unwrap().unwrap();
+    assert!(matches!(outcome, RunOutcome::StillRunning(_)), "{outcome}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn pitfall_15_neither_a_message_nor_a_run_approves_a_pending_action() {
+    let (mock, _dials, dial, conversation) = attached("waiting_for_confirmation").await;
+    let error = conversation.send("do NOT run that").await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::PendingConfirmation);
+    let error = conversation.run().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::PendingConfirmation);
+    assert_eq!(mock.seen("POST /events") + mock.seen("POST /run"), 0);
+    let rejecting = tokio::spawn({
+        let conversation = conversation.clone();
+        async move { conversation.reject("no").await }
+    });
+    sleep(Duration::from_millis(50)).await;
+    tell(&mock, &dial, "idle").await;
+    soon(rejecting).await.unwrap().unwrap();
+    conversation.send("do something else").await.unwrap();
+    assert_eq!(mock.seen("POST /events"), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_lost_after_run_was_taken_does_not_run_twice() {
+    let (mock, _dials, dial, conversation) = attached("idle").await;
+    mock.plan("/run", Err(Wire::Interrupted));
+    let running = run(&conversation);
+    begun(&mock, &dial).await;
+    // From here on the server has it under way.
+    for _ in 0..20 {
+        mock.plan(
+            "/run",
+            Ok((409, json!({"detail": "conversation_already_running"}))),
+        );
+    }
+    sleep(Duration::from_secs(2)).await;
+    tell(&mock, &dial, "finished").await;
+    dial.full_state("finished").await.unwrap();
+    assert!(soon(running).await.unwrap().unwrap().is_finished());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_conversation_deleted_in_mid_run_is_gone() {
+    let (mock, mut dials, dial, conversation) = attached("idle").await;
+    let running = run(&conversation);
+    begun(&mock, &dial).await;
+    mock.delete();
+    tokio::spawn(async move {
+        while let Some(dial) = dials.recv().await {
+            let _ = dial.peer.end(oh_transport::Error::closed(4004, "")).await;
+        }
+    });
+    let outcome = soon(running).await.unwrap().unwrap();
+    assert!(matches!(outcome, RunOutcome::Gone(_)), "{outcome}");
+}

@@ -14,6 +14,7 @@
 //! no subreapers: what left the server's process tree survives; this is unverified. On other
 //! systems starting fails with [`ErrorKind::Unsupported`].
 
+mod attach;
 mod builder;
 mod environment;
 mod error;
@@ -23,6 +24,7 @@ mod keeper;
 mod lock;
 mod logs;
 mod plan;
+mod pool;
 mod probe;
 mod provision;
 mod server;
@@ -32,11 +34,13 @@ mod supervise;
 mod sweep;
 mod variables;
 
+pub use attach::{Attach, AttachedServer};
 pub use builder::{LocalServerBuilder, Webhook};
 pub use environment::{Environment, Origin};
 pub use error::{Error, ErrorKind, Result};
 pub use interpreter::Candidate;
 pub use logs::{LogLevel, LogLine, Logs};
+pub use pool::{Acquire, WarmPool};
 pub use provision::{Progress, Provisioner, SERVER_VERSION};
 pub use server::LocalServer;
 pub use status::{ExitReport, RestartPolicy, Status, StatusWatch};

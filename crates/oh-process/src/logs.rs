@@ -100,7 +100,7 @@ impl Stream for Logs {
 pub(crate) struct LogHub(Arc<Hub>);
 
 struct Hub {
-    secrets: Vec<SecretString>,
+    secrets: Mutex<Vec<SecretString>>,
     state: Mutex<State>,
 }
 
@@ -115,14 +115,28 @@ impl LogHub {
     /// A hub that hides these secrets wherever they appear; those under 6 bytes are too common
     /// as parts of words to be hidden.
     pub(crate) fn new(secrets: Vec<SecretString>) -> Self {
-        let mut secrets = secrets;
-        secrets.retain(|secret| secret.expose_secret().len() >= 6);
-        // The longest first: one may hold another.
-        secrets.sort_by_key(|secret| std::cmp::Reverse(secret.expose_secret().len()));
-        Self(Arc::new(Hub {
-            secrets,
+        let hub = Self(Arc::new(Hub {
+            secrets: Mutex::default(),
             state: Mutex::default(),
-        }))
+        }));
+        hub.hide(secrets);
+        hub
+    }
+
+    /// Hides more secrets from now on.
+    pub(crate) fn hide(&self, secrets: impl IntoIterator<Item = SecretString>) {
+        let mut hidden = self.secrets();
+        hidden.extend(secrets);
+        hidden.retain(|secret| secret.expose_secret().len() >= 6);
+        // The longest first: one may hold another.
+        hidden.sort_by_key(|secret| std::cmp::Reverse(secret.expose_secret().len()));
+    }
+
+    fn secrets(&self) -> MutexGuard<'_, Vec<SecretString>> {
+        self.0
+            .secrets
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn subscribe(&self) -> Logs {
@@ -199,7 +213,7 @@ impl LogHub {
 
     fn redact(&self, text: &str) -> String {
         let mut text = text.to_owned();
-        for secret in &self.0.secrets {
+        for secret in self.secrets().iter() {
             if text.contains(secret.expose_secret()) {
                 text = text.replace(secret.expose_secret(), REDACTED);
             }

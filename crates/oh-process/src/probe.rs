@@ -22,7 +22,7 @@ const SLOW_PAUSE: Duration = Duration::from_millis(50);
 const ANSWER: Duration = Duration::from_secs(20);
 
 /// An authenticated route that costs nothing and that every version has.
-const GUARDED: &str = "/api/conversations/count";
+pub(crate) const GUARDED: &str = "/api/conversations/count";
 const INIT: &str = "/api/init";
 
 /// A port that nobody else is given while the server starts.
@@ -203,6 +203,47 @@ fn header_value(key: &SecretString) -> Result<http::HeaderValue> {
         .map_err(|error| Error::new(ErrorKind::InvalidInput, invalid).with_source(error))?;
     value.set_sensitive(true);
     Ok(value)
+}
+
+/// The status of an answer to `GET`; `None` when none came.
+pub(crate) async fn get_status(client: &Client, path: &str) -> Option<u16> {
+    send(client, get(path)).await
+}
+
+/// Makes a dormant server take work.
+pub(crate) async fn activate(
+    client: &Client,
+    key: &SecretString,
+    body: &SecretString,
+) -> Result<()> {
+    let failed = || {
+        Error::new(
+            ErrorKind::Request,
+            "the dormant server could not be activated",
+        )
+    };
+    let body =
+        serde_json::from_str(body.expose_secret()).map_err(|error| failed().with_source(error))?;
+    let request = init_request(key, &body)?;
+    let bytes = request.body.clone().unwrap_or_default();
+    let answer = client
+        .stream(request, bytes.into())
+        .await
+        .map_err(|error| failed().with_source(error))?;
+    let status = answer.status();
+    let text = answer
+        .into_body()
+        .collect(64 * 1024)
+        .await
+        .map_err(|error| failed().with_source(error))?;
+    if !status.is_success() {
+        let text = String::from_utf8_lossy(&text).into_owned();
+        return Err(failed().with_source(format!("{status}: {text}")));
+    }
+    match get_status(client, GUARDED).await {
+        Some(200) => Ok(()),
+        other => Err(failed().with_source(format!("it then answered with {other:?}"))),
+    }
 }
 
 fn get(path: &str) -> Request {

@@ -4,7 +4,7 @@ use std::{
     fmt,
     net::SocketAddr,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicU32, Ordering},
     },
     time::Duration,
@@ -12,7 +12,7 @@ use std::{
 
 use oh_protocol::calls::server::ServerInfo;
 use oh_transport::Client;
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 use tokio::{
     sync::{oneshot, watch},
     task::JoinHandle,
@@ -66,6 +66,8 @@ pub(crate) struct Shared {
     pub(crate) slot: Slot,
     pub(crate) pid: AtomicU32,
     pub(crate) address: SocketAddr,
+    /// What a dormant server was activated with.
+    pub(crate) activation: OnceLock<SecretString>,
 }
 
 impl LocalServer {
@@ -87,6 +89,7 @@ impl LocalServer {
             slot,
             pid: AtomicU32::new(live.pid),
             address,
+            activation: OnceLock::new(),
         });
         let (status_sender, status) = watch::channel(Status::Ready);
         let (stop, stopped) = oneshot::channel();
@@ -192,57 +195,32 @@ impl LocalServer {
         Ok(report)
     }
 
-    /// Activates a server that was started with
-    /// [`deferred_init`](LocalServerBuilder::deferred_init). The session key, when `key` is given,
-    /// is replaced; the environment is added to that of the agent's commands.
-    ///
-    /// # Errors
-    ///
-    /// When the server refuses, such as for being active already.
-    pub(crate) async fn post_init(&self, body: &serde_json::Value) -> Result<()> {
-        let request = probe::init_request(&self.shared.plan.secret_key, body)?;
-        let failed = || {
-            Error::new(
-                ErrorKind::Request,
-                "the dormant server could not be activated",
-            )
-        };
-        let bytes = request.body.clone().unwrap_or_default();
-        let answer = self
-            .client
-            .stream(request, bytes.into())
-            .await
-            .map_err(|error| failed().with_source(error))?;
-        let status = answer.status();
-        let text = answer
-            .into_body()
-            .collect(64 * 1024)
-            .await
-            .map_err(|error| failed().with_source(error))?;
-        if status.is_success() {
-            return Ok(());
-        }
-        let text = String::from_utf8_lossy(&text).into_owned();
-        Err(failed().with_source(format!("{status}: {text}")))
-    }
-
     /// Activates a server started with [`deferred_init`](LocalServerBuilder::deferred_init), with
-    /// the keys and directories it was started with.
+    /// the keys and directories it was started with. A restarted one is activated again by itself.
     ///
     /// # Errors
     ///
     /// When the server refuses, such as for being active already.
     pub async fn activate(&self) -> Result<()> {
-        use secrecy::ExposeSecret;
-        let keys: Vec<_> = self
-            .shared
-            .plan
-            .keys
+        self.activate_with(&[]).await
+    }
+
+    /// The same; adds variables to the environment of the agent's commands.
+    pub(crate) async fn activate_with(&self, environment: &[(String, SecretString)]) -> Result<()> {
+        let plan = &self.shared.plan;
+        let keys: Vec<_> = plan.keys.iter().map(|key| key.expose_secret()).collect();
+        let variables: serde_json::Map<_, _> = environment
             .iter()
-            .map(|key| key.expose_secret())
+            .map(|(name, value)| (name.clone(), value.expose_secret().into()))
             .collect();
-        self.post_init(&serde_json::json!({ "session_api_keys": keys }))
-            .await
+        let body = serde_json::json!({ "session_api_keys": keys, "env": variables });
+        let body = SecretString::from(body.to_string());
+        plan.logs
+            .hide(environment.iter().map(|(_, value)| value.clone()));
+        probe::activate(&self.client, &plan.secret_key, &body).await?;
+        // Kept for a restart; whoever comes second was refused by the server.
+        let _first = self.shared.activation.set(body);
+        Ok(())
     }
 }
 

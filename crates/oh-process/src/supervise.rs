@@ -70,7 +70,12 @@ pub(crate) async fn run(
 async fn relaunch(shared: &Shared, delay: Duration) -> Result<Live> {
     sleep(delay).await;
     let port = probe::reserve(shared.address)?;
-    shared.plan.launch(&port, &shared.slot).await
+    let live = shared.plan.launch(&port, &shared.slot).await?;
+    if let Some(activation) = shared.activation.get() {
+        let client = shared.plan.client(shared.address)?;
+        probe::activate(&client, &shared.plan.secret_key, activation).await?;
+    }
+    Ok(live)
 }
 
 async fn end(shared: &Shared, live: &mut Live, grace: Duration) -> ExitReport {

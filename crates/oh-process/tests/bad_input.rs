@@ -1,6 +1,14 @@
 //! Everything that can be wrong with what a server is given, and with the server: a clear error,
 //! nothing left.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "helpers of tests fail as tests do"
+)]
+
 mod common;
 
 use std::{

@@ -1,5 +1,13 @@
 //! A stand-in server from start to end, many times over: what is told, what restarts, what is left.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "helpers of tests fail as tests do"
+)]
+
 mod common;
 
 use std::{fs, time::Duration};

@@ -1,5 +1,13 @@
 //! The owner ends in ways that run no code: nothing of its server is left.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "helpers of tests fail as tests do"
+)]
+
 mod common;
 
 use std::{

@@ -1,7 +1,11 @@
 //! A stand-in for the server in an environment that looks like a real one, and ways to count what
 //! is left.
 
-#![allow(dead_code, reason = "each test binary uses a part")]
+#![allow(
+    dead_code,
+    clippy::expect_used,
+    reason = "each test binary uses a part, and helpers fail as tests do"
+)]
 
 use std::{
     fs,

@@ -1,0 +1,113 @@
+//! A server that somebody else runs: waited for, checked, and left alone. Owns nothing of it.
+
+use std::{
+    future::{Future, IntoFuture},
+    pin::Pin,
+    sync::Arc,
+    time::Duration,
+};
+
+use oh_protocol::calls::server::ServerInfo;
+use oh_transport::Client;
+use tokio::time::{sleep, timeout};
+
+use crate::{Error, ErrorKind, Result, probe};
+
+/// Between two looks at a server that does not answer yet.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// A server that somebody else runs. Dropping this leaves it running.
+#[derive(Debug, Clone)]
+pub struct AttachedServer {
+    client: Client,
+    info: Arc<ServerInfo>,
+}
+
+/// Attaches to a server; await it.
+#[derive(Debug)]
+#[must_use = "nothing is attached until this is awaited"]
+pub struct Attach {
+    client: Client,
+    deadline: Duration,
+}
+
+impl AttachedServer {
+    /// Waits for the server behind `client` to be ready, checks its version and that it accepts
+    /// the client's key. The deadline is 30 s unless [`Attach::ready_within`] sets another.
+    ///
+    /// ```no_run
+    /// # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+    /// use oh_process::AttachedServer;
+    /// use oh_transport::Client;
+    ///
+    /// let client = Client::builder("http://127.0.0.1:8000").session_api_key("key").build()?;
+    /// let server = AttachedServer::attach(client).await?;
+    /// println!("server {}", server.info().version);
+    /// # Ok(()) }
+    /// ```
+    pub fn attach(client: Client) -> Attach {
+        Attach {
+            client,
+            deadline: Duration::from_secs(30),
+        }
+    }
+
+    /// The client it was attached with.
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// What the server said of itself.
+    pub fn info(&self) -> &ServerInfo {
+        &self.info
+    }
+}
+
+impl AsRef<Client> for AttachedServer {
+    fn as_ref(&self) -> &Client {
+        &self.client
+    }
+}
+
+impl Attach {
+    /// How long the server may take to be ready.
+    pub fn ready_within(mut self, deadline: Duration) -> Self {
+        self.deadline = deadline;
+        self
+    }
+
+    async fn run(self) -> Result<AttachedServer> {
+        let client = self.client;
+        let url = client.base_url().clone();
+        let ready = async {
+            while probe::get_status(&client, "/ready").await != Some(200) {
+                sleep(PAUSE).await;
+            }
+        };
+        let seconds = self.deadline.as_secs_f32();
+        timeout(self.deadline, ready).await.map_err(|_| {
+            let message = format!("no server was ready at {url} within {seconds} s");
+            Error::new(ErrorKind::NotReady, message)
+        })?;
+        let info = probe::version(&client).await?;
+        let (kind, why) = match probe::get_status(&client, probe::GUARDED).await {
+            Some(200) => return Ok(AttachedServer { client, info }),
+            Some(401 | 403) => (ErrorKind::Unauthorized, "refuses the session key"),
+            Some(503) => (ErrorKind::NotReady, "is dormant: somebody must activate it"),
+            _ => (
+                ErrorKind::Request,
+                "does not answer as an agent server does",
+            ),
+        };
+        Err(Error::new(kind, format!("the server at {url} {why}")))
+    }
+}
+
+impl IntoFuture for Attach {
+    type Output = Result<AttachedServer>;
+    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(self.run())
+    }
+}

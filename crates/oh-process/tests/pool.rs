@@ -1,0 +1,127 @@
+//! Spares that wait, are activated and replaced; and servers that somebody else runs.
+
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
+
+mod common;
+
+use std::time::Duration;
+
+use common::{StandIn, eventually};
+use oh_process::{AttachedServer, ErrorKind, RestartPolicy, Status, WarmPool};
+use oh_transport::Client;
+
+const GRACE: Duration = Duration::from_secs(20);
+
+#[tokio::test]
+async fn a_spare_is_activated_with_its_own_keys_and_replaced() {
+    let stand_in = StandIn::new().await;
+    let pool = WarmPool::start(2, stand_in.builder(""));
+    eventually("two spares", || pool.ready() == 2).await;
+    let first = pool.acquire().env("PROJECT", "one").await.unwrap();
+    let second = pool.acquire().await.unwrap();
+    assert_ne!(first.port(), second.port());
+    assert_ne!(first.state_dir(), second.state_dir());
+    // Each takes its own key and no other.
+    AttachedServer::attach(first.client().clone())
+        .await
+        .unwrap();
+    let key = second.session_api_key().clone();
+    let wrong = Client::builder(first.url().as_str())
+        .session_api_key(key)
+        .build()
+        .unwrap();
+    let error = AttachedServer::attach(wrong).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unauthorized);
+
+    eventually("refilled", || pool.ready() == 2).await;
+    let before = stand_in.processes().len();
+    pool.shutdown().await;
+    assert_eq!(before, 8, "four servers, each with its keeper");
+    assert_eq!(stand_in.processes().len(), 4, "the acquired ones stay");
+    assert!(first.shutdown(GRACE).await.unwrap().success());
+    drop(second);
+    assert!(stand_in.processes().is_empty());
+}
+
+#[tokio::test]
+async fn a_spare_that_died_is_not_handed_out() {
+    let stand_in = StandIn::new().await;
+    let pool = WarmPool::start(1, stand_in.builder(""));
+    eventually("a spare", || pool.ready() == 1).await;
+    let spare = stand_in.processes();
+    spare.iter().for_each(|pid| kill(*pid));
+    eventually("noticed", || stand_in.processes().is_empty()).await;
+    // Its owner learns of the end a moment later than the process table.
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    let server = pool.acquire().await.unwrap();
+    assert!(!spare.contains(&server.pid()));
+    AttachedServer::attach(server.client().clone())
+        .await
+        .unwrap();
+    pool.shutdown().await;
+}
+
+fn kill(pid: u32) {
+    let pid = rustix::process::Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
+    let _gone_with_its_keeper = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+}
+
+#[tokio::test]
+async fn an_activated_server_that_restarts_is_active_again() {
+    let stand_in = StandIn::new().await;
+    let policy = RestartPolicy::on_failure(1).delays(Duration::from_millis(10), GRACE);
+    let pool = WarmPool::start(1, stand_in.builder("").restart(policy));
+    let server = pool.acquire().await.unwrap();
+    let mut status = server.status();
+    kill(server.pid());
+    status
+        .wait_for(|status| matches!(status, Status::Restarting { .. }))
+        .await
+        .unwrap();
+    status
+        .wait_for(|status| *status == Status::Ready)
+        .await
+        .unwrap();
+    AttachedServer::attach(server.client().clone())
+        .await
+        .unwrap();
+    pool.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_pool_that_cannot_start_servers_says_so() {
+    let stand_in = StandIn::new().await;
+    let pool = WarmPool::start(1, stand_in.builder("exit:5"));
+    let error = pool.acquire().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Died);
+    let error = pool.acquire().env("A", "b\0c").await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidInput);
+    pool.shutdown().await;
+    assert!(stand_in.processes().is_empty());
+}
+
+#[tokio::test]
+async fn attaching_to_nothing_and_to_a_dormant_server_says_so() {
+    let nobody = Client::builder("http://127.0.0.1:1").build().unwrap();
+    let attach = AttachedServer::attach(nobody).ready_within(Duration::from_millis(200));
+    let error = attach.await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotReady);
+    assert!(error.to_string().contains("http://127.0.0.1:1/"), "{error}");
+
+    let stand_in = StandIn::new().await;
+    let server = stand_in
+        .builder("")
+        .deferred_init(true)
+        .start()
+        .await
+        .unwrap();
+    let error = AttachedServer::attach(server.client().clone())
+        .await
+        .unwrap_err();
+    assert!(error.to_string().contains("dormant"), "{error}");
+    server.activate().await.unwrap();
+    AttachedServer::attach(server.client().clone())
+        .await
+        .unwrap();
+    server.activate().await.unwrap_err();
+}

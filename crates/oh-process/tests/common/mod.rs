@@ -126,10 +126,15 @@ pub(crate) fn descriptors() -> usize {
 }
 
 /// Waits until `done`; the test fails when that takes unreasonably long.
-pub(crate) async fn eventually(what: &str, mut done: impl FnMut() -> bool) {
+pub(crate) async fn eventually(what: &str, done: impl FnMut() -> bool) {
+    eventually_within(Duration::from_secs(20), what, done).await;
+}
+
+/// The same with a limit of its own.
+pub(crate) async fn eventually_within(limit: Duration, what: &str, mut done: impl FnMut() -> bool) {
     let begun = Instant::now();
     while !done() {
-        assert!(begun.elapsed() < Duration::from_secs(20), "never: {what}");
+        assert!(begun.elapsed() < limit, "never: {what}");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }

@@ -66,6 +66,7 @@ async fn job() -> Result<(), Box<dyn Error>> {
     let outcome = conversation.run().await?;
     watching.cancel().await;
     if !outcome.is_finished() {
+        conversation.close().await?;
         return Err(format!("the agent did not finish: {outcome}").into());
     }
 

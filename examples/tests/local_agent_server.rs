@@ -1,0 +1,167 @@
+//! The main job as a user runs it: a process of its own, ended in every way there is.
+
+use std::{
+    fs,
+    path::PathBuf,
+    process::{Child, Command, Output, Stdio},
+    time::{Duration, Instant},
+};
+
+use openhands::testkit::{Script, ScriptedModel};
+use rustix::process::{Pid, Signal, kill_process};
+
+/// Cargo builds examples beside the test binaries.
+fn program() -> PathBuf {
+    let mut path = std::env::current_exe().unwrap();
+    path.pop();
+    path.pop();
+    path.join("examples/local_agent_server")
+}
+
+/// The example with a temporary directory of its own, by which its processes are known too.
+fn demo(temporary: &tempfile::TempDir) -> Command {
+    let mut command = Command::new(program());
+    command
+        .env("TMPDIR", temporary.path())
+        .env_remove("LLM_API_KEY")
+        .stdin(Stdio::null());
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+/// Living processes that have the directory in their environment: the server passes `TMPDIR` on.
+fn processes_of(temporary: &tempfile::TempDir) -> Vec<String> {
+    let needle = temporary.path().to_str().unwrap().as_bytes().to_vec();
+    fs::read_dir("/proc")
+        .unwrap()
+        .flatten()
+        .filter_map(|entry| {
+            let environ = fs::read(entry.path().join("environ")).ok()?;
+            let found = environ.windows(needle.len()).any(|window| window == needle);
+            let line = || fs::read_to_string(entry.path().join("cmdline")).unwrap_or_default();
+            found.then(|| line().replace('\0', " "))
+        })
+        .collect()
+}
+
+fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !holds() {
+        assert!(begun.elapsed() < Duration::from_secs(120), "never: {what}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+fn nothing_is_left(temporary: &tempfile::TempDir) {
+    wait_until(
+        &format!("no process left of {:?}", processes_of(temporary)),
+        || processes_of(temporary).is_empty(),
+    );
+    let files = || {
+        fs::read_dir(temporary.path())
+            .unwrap()
+            .flatten()
+            .collect::<Vec<_>>()
+    };
+    let begun = Instant::now();
+    while !files().is_empty() {
+        assert!(
+            begun.elapsed() < Duration::from_secs(20),
+            "left: {:?}",
+            files()
+        );
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+fn text(output: &Output) -> (String, String) {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (text(&output.stdout), text(&output.stderr))
+}
+
+#[test]
+fn the_main_job_shows_a_denied_stop_and_leaves_nothing() {
+    let temporary = tempfile::tempdir().unwrap();
+    let output = demo(&temporary).output().unwrap();
+    let (out, err) = text(&output);
+    assert!(output.status.success(), "{out}\n{err}");
+    for expected in [
+        "SCRIPTED",
+        "blocked true",
+        "blocked false",
+        "does not compile",
+        "title: ",
+        "status finished",
+        "cost $0.0054",
+    ] {
+        assert!(out.contains(expected), "no `{expected}` in\n{out}");
+    }
+    nothing_is_left(&temporary);
+}
+
+/// Starts the example and gives it back once its server process is there.
+fn started(temporary: &tempfile::TempDir) -> Child {
+    let child = demo(temporary)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    wait_until("a server process", || {
+        processes_of(temporary)
+            .iter()
+            .any(|line| line.contains("openhands.agent_server"))
+    });
+    child
+}
+
+fn signal(child: &Child, signal: Signal) {
+    let pid = Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
+    kill_process(pid, signal).unwrap();
+}
+
+#[test]
+fn pitfall_24_kill_9_of_the_owner_leaves_no_server() {
+    let temporary = tempfile::tempdir().unwrap();
+    let mut child = started(&temporary);
+    signal(&child, Signal::KILL);
+    child.wait().unwrap();
+    nothing_is_left(&temporary);
+}
+
+#[test]
+fn an_interrupt_ends_the_server_and_fails() {
+    let temporary = tempfile::tempdir().unwrap();
+    let mut child = started(&temporary);
+    signal(&child, Signal::INT);
+    assert!(!child.wait().unwrap().success());
+    nothing_is_left(&temporary);
+}
+
+#[tokio::test]
+async fn a_refused_model_key_reaches_the_user_and_leaves_nothing() {
+    let script = Script::new().forever(|script| script.fail(401, "Incorrect API key provided"));
+    let model = ScriptedModel::start(script).await.unwrap();
+    let temporary = tempfile::tempdir().unwrap();
+    let mut command = demo(&temporary);
+    command
+        .env("LLM_API_KEY", "canary-key")
+        .env("LLM_BASE_URL", model.base_url());
+    command
+        .env("LLM_MODEL", "openai/scripted")
+        .env("RUST_LOG", "trace");
+    let output = tokio::task::spawn_blocking(move || command.output().unwrap())
+        .await
+        .unwrap();
+    let (out, err) = text(&output);
+    assert!(!output.status.success(), "{out}");
+    assert!(
+        out.contains("ConversationErrorEvent: LLMAuthenticationError"),
+        "{out}"
+    );
+    assert!(err.contains("LLMAuthenticationError"), "{err}");
+    assert!(
+        !out.contains("canary-key") && !err.contains("canary-key"),
+        "the key was shown"
+    );
+    nothing_is_left(&temporary);
+}

@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    io::{BufRead, BufReader},
     path::PathBuf,
     process::{Child, Command, Output, Stdio},
     time::{Duration, Instant},
@@ -18,9 +19,20 @@ fn program() -> PathBuf {
     path.join("examples/local_agent_server")
 }
 
-/// The example with a temporary directory of its own, by which its processes are known too.
+/// The example with a temporary directory of its own, by which its processes are known too, and
+/// an empty home: the agent's shell must not run, and be killed within, this user's start-up files.
 fn demo(temporary: &tempfile::TempDir) -> Command {
     let mut command = Command::new(program());
+    let home = PathBuf::from(std::env::var_os("HOME").unwrap());
+    let cache = std::env::var_os("OPENHANDS_CACHE_DIR")
+        .or_else(|| {
+            std::env::var_os("XDG_CACHE_HOME")
+                .map(|base| PathBuf::from(base).join("openhands-rs").into())
+        })
+        .unwrap_or_else(|| home.join(".cache/openhands-rs").into());
+    command
+        .env("OPENHANDS_CACHE_DIR", cache)
+        .env("HOME", temporary.path().join("oh-home"));
     command
         .env("TMPDIR", temporary.path())
         .env_remove("LLM_API_KEY")
@@ -29,7 +41,7 @@ fn demo(temporary: &tempfile::TempDir) -> Command {
     command
 }
 
-/// Living processes that have the directory in their environment: the server passes `TMPDIR` on.
+/// Living processes that have the directory in their environment: the server's state is in it.
 fn processes_of(temporary: &tempfile::TempDir) -> Vec<String> {
     let needle = temporary.path().to_str().unwrap().as_bytes().to_vec();
     fs::read_dir("/proc")
@@ -99,18 +111,20 @@ fn the_main_job_shows_a_denied_stop_and_leaves_nothing() {
     nothing_is_left(&temporary);
 }
 
-/// Starts the example and gives it back once its server process is there.
-fn started(temporary: &tempfile::TempDir) -> Child {
-    let child = demo(temporary)
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    wait_until("a server process", || {
+/// Starts the example and gives it back once its output shows `line`.
+fn started(temporary: &tempfile::TempDir, line: &str) -> Child {
+    let mut child = demo(temporary).stderr(Stdio::null()).spawn().unwrap();
+    let output = BufReader::new(child.stdout.take().unwrap());
+    let mut lines = output.lines().map(Result::unwrap);
+    assert!(
+        lines.any(|shown| shown.contains(line)),
+        "ended before it showed `{line}`"
+    );
+    assert!(
         processes_of(temporary)
             .iter()
             .any(|line| line.contains("openhands.agent_server"))
-    });
+    );
     child
 }
 
@@ -122,7 +136,8 @@ fn signal(child: &Child, signal: Signal) {
 #[test]
 fn pitfall_24_kill_9_of_the_owner_leaves_no_server() {
     let temporary = tempfile::tempdir().unwrap();
-    let mut child = started(&temporary);
+    // By then the agent has a terminal: tmux, in a session of its own.
+    let mut child = started(&temporary, "ObservationEvent: terminal");
     signal(&child, Signal::KILL);
     child.wait().unwrap();
     nothing_is_left(&temporary);
@@ -131,7 +146,7 @@ fn pitfall_24_kill_9_of_the_owner_leaves_no_server() {
 #[test]
 fn an_interrupt_ends_the_server_and_fails() {
     let temporary = tempfile::tempdir().unwrap();
-    let mut child = started(&temporary);
+    let mut child = started(&temporary, "MessageEvent");
     signal(&child, Signal::INT);
     assert!(!child.wait().unwrap().success());
     nothing_is_left(&temporary);

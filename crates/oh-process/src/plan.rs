@@ -323,6 +323,8 @@ fn ours(
             state.root().join("server.json").into(),
         ),
         ("TMUX_TMPDIR".into(), state.tmux().into()),
+        // Whatever is left in there goes with the state.
+        ("TMPDIR".into(), state.scratch().into()),
         ("TZ".into(), "UTC".into()),
         ("OH_SECRET_KEY".into(), secret_key.expose_secret().into()),
         ("LOG_JSON".into(), "true".into()),

@@ -74,6 +74,7 @@ impl StateDir {
             "bash_events",
             "persistence",
             "worktrees",
+            "tmp",
         ] {
             let path = root.join(name);
             fs::create_dir_all(&path).map_err(|error| failed(&path, error))?;
@@ -122,6 +123,12 @@ impl StateDir {
 
     pub(crate) fn worktrees(&self) -> PathBuf {
         self.root.join("worktrees")
+    }
+
+    /// For temporary files of the server and of what it runs; the file editor leaves its undo
+    /// history there.
+    pub(crate) fn scratch(&self) -> PathBuf {
+        self.root.join("tmp")
     }
 
     pub(crate) fn tmux(&self) -> &Path {

@@ -1,5 +1,7 @@
 //! The main job as a user runs it: a process of its own, ended in every way there is.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::{
     fs,
     io::{BufRead, BufReader},
@@ -10,6 +12,7 @@ use std::{
 
 use openhands::testkit::{Script, ScriptedModel};
 use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
 
 /// Cargo builds examples beside the test binaries.
 fn program() -> PathBuf {
@@ -21,28 +24,31 @@ fn program() -> PathBuf {
 
 /// The example with a temporary directory of its own, by which its processes are known too, and
 /// an empty home: the agent's shell must not run, and be killed within, this user's start-up files.
-fn demo(temporary: &tempfile::TempDir) -> Command {
+fn demo(place: &TempDir) -> Command {
+    let cache = |name| std::env::var_os(name).map(PathBuf::from);
+    let cache = cache("OPENHANDS_CACHE_DIR")
+        .or_else(|| Some(cache("XDG_CACHE_HOME")?.join("openhands-rs")))
+        .or_else(|| Some(cache("HOME")?.join(".cache/openhands-rs")))
+        .unwrap();
+    for name in ["home", "tmp"] {
+        fs::create_dir_all(place.path().join(name)).unwrap();
+    }
     let mut command = Command::new(program());
-    let home = PathBuf::from(std::env::var_os("HOME").unwrap());
-    let cache = std::env::var_os("OPENHANDS_CACHE_DIR")
-        .or_else(|| {
-            std::env::var_os("XDG_CACHE_HOME")
-                .map(|base| PathBuf::from(base).join("openhands-rs").into())
-        })
-        .unwrap_or_else(|| home.join(".cache/openhands-rs").into());
+    command
+        .env("TMPDIR", place.path().join("tmp"))
+        .env("HOME", place.path().join("home"));
     command
         .env("OPENHANDS_CACHE_DIR", cache)
-        .env("HOME", temporary.path().join("oh-home"));
+        .env_remove("LLM_API_KEY");
     command
-        .env("TMPDIR", temporary.path())
-        .env_remove("LLM_API_KEY")
-        .stdin(Stdio::null());
-    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
     command
 }
 
 /// Living processes that have the directory in their environment: the server's state is in it.
-fn processes_of(temporary: &tempfile::TempDir) -> Vec<String> {
+fn processes_of(temporary: &TempDir) -> Vec<String> {
     let needle = temporary.path().to_str().unwrap().as_bytes().to_vec();
     fs::read_dir("/proc")
         .unwrap()
@@ -64,13 +70,10 @@ fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
-fn nothing_is_left(temporary: &tempfile::TempDir) {
-    wait_until(
-        &format!("no process left of {:?}", processes_of(temporary)),
-        || processes_of(temporary).is_empty(),
-    );
+fn nothing_is_left(place: &TempDir) {
+    wait_until("no process left", || processes_of(place).is_empty());
     let files = || {
-        fs::read_dir(temporary.path())
+        fs::read_dir(place.path().join("tmp"))
             .unwrap()
             .flatten()
             .collect::<Vec<_>>()
@@ -112,7 +115,7 @@ fn the_main_job_shows_a_denied_stop_and_leaves_nothing() {
 }
 
 /// Starts the example and gives it back once its output shows `line`.
-fn started(temporary: &tempfile::TempDir, line: &str) -> Child {
+fn started(temporary: &TempDir, line: &str) -> Child {
     let mut child = demo(temporary).stderr(Stdio::null()).spawn().unwrap();
     let output = BufReader::new(child.stdout.take().unwrap());
     let mut lines = output.lines().map(Result::unwrap);

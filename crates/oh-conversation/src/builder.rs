@@ -98,7 +98,7 @@ impl ConversationBuilder {
             Cursor::Now
         };
         for callback in self.callbacks {
-            conversation.callback(cursor, callback).detach();
+            conversation.keep(conversation.callback(cursor, callback));
         }
         Ok(conversation)
     }

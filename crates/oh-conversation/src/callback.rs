@@ -26,13 +26,14 @@ impl Subscription {
         mut callback: impl FnMut(&Event) + Send + 'static,
     ) -> Self {
         let (stop, stopped) = oneshot::channel();
+        // Settled here: events that arrive before the task begins are "from now on" too.
+        let mut seen = match cursor {
+            Cursor::Start => 0,
+            Cursor::After(position) => position,
+            Cursor::Now => mirror.read().events.len(),
+        };
         let task = tokio::spawn(async move {
-            let mut events = EventStream::new(mirror.clone(), cursor);
-            let mut seen = match cursor {
-                Cursor::Start => 0,
-                Cursor::After(position) => position,
-                Cursor::Now => mirror.read().events.len(),
-            };
+            let mut events = EventStream::new(mirror.clone(), Cursor::After(seen));
             let mut until = usize::MAX;
             let stopped = async { stopped.await.is_ok() };
             let mut stopped = std::pin::pin!(stopped);

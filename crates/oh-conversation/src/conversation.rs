@@ -1,6 +1,10 @@
 //! The handle: what a program holds of a conversation.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use oh_protocol::{
     Call, ConversationId, Event, ExecutionStatus, calls,
@@ -33,6 +37,8 @@ struct Inner {
     tokens: Tokens,
     /// Dropped with the last handle, which stops the watcher as asking it does.
     stop: watch::Sender<bool>,
+    /// The builder's callbacks, which a close lets finish.
+    callbacks: Mutex<Vec<Subscription>>,
 }
 
 impl Conversation {
@@ -71,6 +77,7 @@ impl Conversation {
             mirror,
             tokens,
             stop,
+            callbacks: Mutex::default(),
         }));
         let ready = changes.wait_for(|_| {
             let held = conversation.0.mirror.read();
@@ -130,6 +137,18 @@ impl Conversation {
                 callback(hook);
             }
         })
+    }
+
+    /// Keeps a callback until the close.
+    pub(crate) fn keep(&self, callback: Subscription) {
+        self.callbacks().push(callback);
+    }
+
+    fn callbacks(&self) -> MutexGuard<'_, Vec<Subscription>> {
+        self.0
+            .callbacks
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn callback(
@@ -262,14 +281,18 @@ impl Conversation {
             .await
     }
 
-    /// Ends the link: streams and callbacks end, the conversation stays on the server. A second
-    /// close does nothing.
+    /// Ends the link: streams and callbacks end, the conversation stays on the server. The
+    /// builder's callbacks are given all that has arrived before. A second close does nothing.
     ///
     /// # Errors
     ///
     /// None today; closing may come to tell the server.
     pub async fn close(&self) -> Result<()> {
         self.0.stop.send_replace(true);
+        let callbacks = std::mem::take(&mut *self.callbacks());
+        for callback in callbacks {
+            callback.cancel().await;
+        }
         let mut changes = self.0.mirror.changes();
         let ended = changes.wait_for(|_| self.0.mirror.read().ended.is_some());
         // The watcher says goodbye to the server first, which may not answer.

@@ -1,18 +1,112 @@
 //! Test programs that drive coding agents: without Python, without a network, in milliseconds.
 //!
-//! - [`ScriptedModel`] is a language model that follows a script. It stands behind a real agent
-//!   server, or behind anything that speaks OpenAI's interface.
-//! - [`Proxy`] is a TCP proxy that cuts, stalls, drips and refuses, in front of any server.
+//! | Kit | Stands for | Take it to test |
+//! |-|-|-|
+//! | [`Mock`] | a transport | which requests are made, and what becomes of the answers |
+//! | [`FakeServer`] | an agent server, its agent included | a whole program |
+//! | [`Fault`], [`Proxy`] | bad days of server and network | that nothing is lost on them |
+//! | [`ScriptedModel`] | a language model | against a real agent server, the same each time |
+//!
+//! Take the weakest that can fail. What the fake server says is held against the real one by a
+//! suite that both must answer alike.
+//!
+//! # Recipe: mock
+//!
+//! Requests are expected in order; sockets are channels. Nothing opens a port.
+//!
+//! ```
+//! # tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
+//! use oh_protocol::{ConversationId, calls::conversations::Run};
+//! use oh_testkit::Mock;
+//! use serde_json::json;
+//!
+//! let id = ConversationId::random();
+//! let mock = Mock::new();
+//! mock.expect("POST", format!("/api/conversations/{id}/run"))
+//!     .answer(409, json!({"detail": "already running"}));
+//!
+//! let refused = mock.client().call(&Run::new(id)).await.unwrap_err();
+//! assert_eq!(refused.kind(), oh_transport::ErrorKind::Conflict);
+//! mock.verify()?;
+//! # Ok::<(), Box<dyn std::error::Error>>(()) })?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # Recipe: fake
+//!
+//! An agent server on the loopback whose agent plays a [`Script`]. Tools and hooks are closures.
+//!
+//! ```
+//! # tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
+//! use oh_testkit::{FakeServer, Script, fake::Observation};
+//! use oh_transport::{Client, Message};
+//! use serde_json::json;
+//!
+//! let server = FakeServer::builder()
+//!     .script(Script::new().call("terminal", json!({"command": "make"})).finish("Built."))
+//!     .tool("terminal", |_| Observation::text("ok").field("exit_code", 0))
+//!     .start()
+//!     .await?;
+//! let client = Client::builder(server.url()).session_api_key(server.session_api_key()).build()?;
+//! let conversation = server.create();
+//! let mut socket = client.socket(&format!("/sockets/session/{}", conversation.id())).await?;
+//!
+//! conversation.say("Build it.");
+//! loop {
+//!     let Message::Text(frame) = socket.recv().await? else { continue };
+//!     let frame: serde_json::Value = serde_json::from_slice(&frame)?;
+//!     // What ends a run is the state as a whole.
+//!     if frame["event"]["value"]["execution_status"] == "finished" {
+//!         break;
+//!     }
+//! }
+//! assert!(conversation.events().iter().any(|event| event.kind() == "ObservationEvent"));
+//! server.verify()?;
+//! # Ok::<(), Box<dyn std::error::Error>>(()) })?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # Recipe: faults
+//!
+//! [`Fault`]s are about messages, a [`Link`] of a [`Proxy`] is about bytes. Both compose, and
+//! both repeat with their seed.
+//!
+//! ```
+//! # tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
+//! use oh_testkit::{Chance, FakeServer, Fault, Link, Proxy};
+//! use oh_transport::Client;
+//!
+//! let server = FakeServer::builder().open().seed(7).start().await?;
+//! // Two polite refusals; an answer lost after the deed; a socket that dies now and then.
+//! server.inject(Fault::status(503).retry_after(0).on("/ready").times(2));
+//! server.inject(Fault::lost_answer().on("/run").times(1));
+//! server.inject(Fault::cut().one_in(20));
+//!
+//! let proxy = Proxy::start(server.address()).await?;
+//! let mut chance = Chance::new(7);
+//! proxy.links(move |connection| match connection {
+//!     0 => Link::new(),
+//!     _ => Link::new().cut_after(chance.pick(1_000..=100_000)),
+//! });
+//! let client = Client::builder(proxy.url()).build()?;
+//! assert_eq!(client.server_info().await?.version.to_string(), "1.58.0");
+//! server.kill();
+//! server.come_back(); // with what it held; `come_back_empty` forgets
+//! # Ok::<(), Box<dyn std::error::Error>>(()) })?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 mod chance;
 mod error;
 pub mod fake;
 mod http;
+pub mod mock;
 pub mod model;
 mod proxy;
 
 pub use chance::Chance;
 pub use error::{Error, ErrorKind, Result};
 pub use fake::{FakeConversation, FakeServer, Fault};
+pub use mock::Mock;
 pub use model::{Script, ScriptedModel, Step};
 pub use proxy::{Link, Proxy};

@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod fake;
 #[cfg(test)]
+mod mock;
+#[cfg(test)]
 mod model;
 #[cfg(test)]
 mod proxy;

@@ -1,0 +1,338 @@
+//! Transports that answer from a list: requests in order, sockets as channel pairs. No network,
+//! no sleep, no server; whoever needs a server's manners takes the fake one.
+
+use std::{
+    collections::VecDeque,
+    fmt::{self, Write as _},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use oh_transport::{Body, Client, HttpTransport, Socket, SocketPeer, SocketTransport};
+use serde_json::Value;
+use tokio::sync::oneshot;
+use url::Url;
+
+use crate::{Error, Result};
+
+/// Requests are small here; one that is not is a mistake of the test.
+const BODY_LIMIT: usize = 16 * 1024 * 1024;
+
+/// A server that consists of expectations. Cheap to clone.
+///
+/// Each request must be the next one expected; anything else fails at once, and
+/// [`verify`](Self::verify) shows expected and got, one under the other. Sockets have a list of
+/// their own, since tasks open them when they see fit.
+///
+/// ```
+/// # tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
+/// use oh_testkit::Mock;
+/// use serde_json::json;
+///
+/// let mock = Mock::new();
+/// mock.expect("GET", "/server_info").answer(200, json!({"version": "1.58.0"}));
+/// let expected = mock.expect_socket("/sockets/bash-events");
+///
+/// let client = mock.client();
+/// assert_eq!(client.server_info().await?.version.to_string(), "1.58.0");
+/// let mut socket = client.socket("/sockets/bash-events").await?;
+/// let server = expected.accept().await?;
+/// server.text(r#"{"kind":"BashOutput"}"#).await?;
+/// assert!(socket.recv().await.is_ok());
+///
+/// mock.verify()?;
+/// # Ok::<(), Box<dyn std::error::Error>>(()) })?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Default)]
+pub struct Mock(Arc<Mutex<Inner>>);
+
+#[derive(Default)]
+struct Inner {
+    /// Every request expected, whether it came yet or not.
+    requests: Vec<Expected>,
+    next: usize,
+    /// What came instead of what was expected, by the position it was expected at.
+    surprises: Vec<(usize, String)>,
+    sockets: VecDeque<(String, oneshot::Sender<SocketPeer>)>,
+}
+
+struct Expected {
+    method: Method,
+    target: String,
+    body: Option<Value>,
+    answer: Answer,
+}
+
+enum Answer {
+    Status(StatusCode, HeaderMap, Bytes),
+    Failure(oh_transport::ErrorKind),
+}
+
+impl Expected {
+    fn line(&self) -> String {
+        line(&self.method, &self.target, self.body.as_ref())
+    }
+}
+
+fn line(method: &Method, target: &str, body: Option<&Value>) -> String {
+    match body {
+        Some(body) => format!("{method} {target} {body}"),
+        None => format!("{method} {target}"),
+    }
+}
+
+impl Mock {
+    /// Expects nothing yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// A client that has no server but this.
+    pub fn client(&self) -> Client {
+        let client = Client::builder("http://mock")
+            .session_api_key("mock-session-key")
+            .http_transport(self.clone())
+            .socket_transport(self.clone())
+            .build();
+        match client {
+            Ok(client) => client,
+            // Every part of it is a constant of this function.
+            Err(error) => unreachable!("{error}"),
+        }
+    }
+
+    /// Expects a request next: method, and path with query. It is answered with an empty 200
+    /// unless the expectation says otherwise.
+    pub fn expect(&self, method: &str, target: impl Into<String>) -> Expectation<'_> {
+        let mut inner = self.lock();
+        inner.requests.push(Expected {
+            method: method.parse().unwrap_or(Method::GET),
+            target: target.into(),
+            body: None,
+            answer: Answer::Status(StatusCode::OK, HeaderMap::new(), Bytes::new()),
+        });
+        Expectation {
+            mock: self,
+            index: inner.requests.len() - 1,
+        }
+    }
+
+    /// Expects a socket to be opened at this path and query.
+    pub fn expect_socket(&self, target: impl Into<String>) -> ExpectedSocket {
+        let target = target.into();
+        let (accepting, accepted) = oneshot::channel();
+        self.lock().sockets.push_back((target.clone(), accepting));
+        ExpectedSocket { target, accepted }
+    }
+
+    /// Whether everything expected came, and nothing else.
+    ///
+    /// # Errors
+    ///
+    /// When it did not, with both lists in one.
+    pub fn verify(&self) -> Result<()> {
+        let inner = self.lock();
+        let sockets = inner.sockets.iter();
+        let mut report = String::new();
+        let unmet = inner.next < inner.requests.len() || !inner.sockets.is_empty();
+        if !unmet && inner.surprises.is_empty() {
+            return Ok(());
+        }
+        for (index, expected) in inner.requests.iter().enumerate() {
+            for (_, got) in inner.surprises.iter().filter(|(at, _)| *at == index) {
+                let _ = write!(report, "\n+ {got}");
+            }
+            let sign = if index < inner.next { ' ' } else { '-' };
+            let _ = write!(report, "\n{sign} {}", expected.line());
+        }
+        for (_, got) in inner
+            .surprises
+            .iter()
+            .filter(|(at, _)| *at >= inner.requests.len())
+        {
+            let _ = write!(report, "\n+ {got}");
+        }
+        for (target, _) in sockets {
+            let _ = write!(report, "\n- socket {target}");
+        }
+        Err(Error::unmet(format!(
+            "requests differ from the expected ones (- expected, + came instead):{report}"
+        )))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Mock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let inner = self.lock();
+        f.debug_struct("Mock")
+            .field("expected", &inner.requests.len())
+            .field("came", &inner.next)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A request expected; says what it must hold and how it is answered.
+#[derive(Debug)]
+pub struct Expectation<'a> {
+    mock: &'a Mock,
+    index: usize,
+}
+
+impl Expectation<'_> {
+    /// Demands this JSON body.
+    pub fn with(self, body: Value) -> Self {
+        self.mock.lock().requests[self.index].body = Some(body);
+        self
+    }
+
+    /// Answers with a status and a JSON body.
+    pub fn answer(self, status: u16, body: Value) -> Self {
+        self.answer_bytes(status, body.to_string())
+    }
+
+    /// Answers with a status and any body.
+    pub fn answer_bytes(self, status: u16, body: impl Into<Bytes>) -> Self {
+        let status = StatusCode::from_u16(status).unwrap_or(StatusCode::OK);
+        self.set(|answer| *answer = Answer::Status(status, HeaderMap::new(), body.into()))
+    }
+
+    /// Adds a header to the answer, such as `retry-after`.
+    pub fn header(self, name: &str, value: &str) -> Self {
+        self.set(|answer| {
+            if let (Answer::Status(_, headers, _), Ok(name), Ok(value)) = (
+                answer,
+                name.parse::<HeaderName>(),
+                HeaderValue::from_str(value),
+            ) {
+                headers.append(name, value);
+            }
+        })
+    }
+
+    /// Gives no answer: the transport fails in this way.
+    pub fn fail(self, kind: oh_transport::ErrorKind) -> Self {
+        self.set(|answer| *answer = Answer::Failure(kind))
+    }
+
+    fn set(self, change: impl FnOnce(&mut Answer)) -> Self {
+        change(&mut self.mock.lock().requests[self.index].answer);
+        self
+    }
+}
+
+/// A socket that a client is expected to open.
+#[derive(Debug)]
+#[must_use]
+pub struct ExpectedSocket {
+    target: String,
+    accepted: oneshot::Receiver<SocketPeer>,
+}
+
+impl ExpectedSocket {
+    /// Waits for the client, and gives the server's end of its socket. The client's first
+    /// message, its key, has been taken off already.
+    ///
+    /// # Errors
+    ///
+    /// When the [`Mock`] is gone, or the client left before it said its key.
+    pub async fn accept(self) -> Result<SocketPeer> {
+        self.accepted.await.map_err(|_| {
+            let message = format!("nobody opened the socket {} properly", self.target);
+            Error::unmet(message)
+        })
+    }
+}
+
+fn target(url: &Url) -> String {
+    match url.query() {
+        Some(query) => format!("{}?{query}", url.path()),
+        None => url.path().to_owned(),
+    }
+}
+
+fn unexpected(got: &str) -> oh_transport::Error {
+    let context = format!("the mock transport did not expect {got}");
+    oh_transport::Error::new(oh_transport::ErrorKind::InvalidInput, context)
+}
+
+#[async_trait]
+impl HttpTransport for Mock {
+    async fn send(
+        &self,
+        request: http::Request<Body>,
+    ) -> oh_transport::Result<http::Response<Body>> {
+        let (head, body) = request.into_parts();
+        let body = body.collect(BODY_LIMIT).await?;
+        let target = head
+            .uri
+            .path_and_query()
+            .map_or("/", |target| target.as_str());
+        let body = match body.is_empty() {
+            true => None,
+            false => Some(serde_json::from_slice(&body).unwrap_or_else(|_| {
+                // Shown only where a JSON body was expected, and never equal to one.
+                Value::String(format!("{} bytes that are not JSON", body.len()))
+            })),
+        };
+        let mut inner = self.lock();
+        let at = inner.next;
+        let Some(expected) = inner.requests.get(at).filter(|expected| {
+            expected.method == head.method
+                && expected.target == target
+                && (expected.body.is_none() || expected.body == body)
+        }) else {
+            let got = line(&head.method, target, body.as_ref());
+            let error = unexpected(&line(&head.method, target, None));
+            inner.surprises.push((at, got));
+            return Err(error);
+        };
+        let answer = match &expected.answer {
+            Answer::Status(status, headers, body) => {
+                let mut response = http::Response::new(Body::from(body.clone()));
+                *response.status_mut() = *status;
+                *response.headers_mut() = headers.clone();
+                Ok(response)
+            }
+            Answer::Failure(kind) => Err(oh_transport::Error::new(*kind, "the mock said so")),
+        };
+        inner.next += 1;
+        answer
+    }
+}
+
+#[async_trait]
+impl SocketTransport for Mock {
+    async fn connect(&self, url: &Url, _: &HeaderMap) -> oh_transport::Result<Socket> {
+        let got = target(url);
+        let mut inner = self.lock();
+        match inner.sockets.pop_front() {
+            Some((expected, accepting)) if expected == got => {
+                let (socket, mut peer) = Socket::pair(1024);
+                // Opening is over when the key was taken, which is not the test's to do. Ends
+                // with the client's end of the pair.
+                tokio::spawn(async move {
+                    if peer.recv().await.is_some() {
+                        let _ = accepting.send(peer);
+                    }
+                });
+                Ok(socket)
+            }
+            other => {
+                if let Some(expected) = other {
+                    inner.sockets.push_front(expected);
+                }
+                let got = format!("socket {got}");
+                let at = inner.next;
+                inner.surprises.push((at, got.clone()));
+                Err(unexpected(&got))
+            }
+        }
+    }
+}

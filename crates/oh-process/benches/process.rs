@@ -59,7 +59,7 @@ async fn supervision(rounds: usize) {
         times[times.len() / 2]
     };
     for (work, end) in [("start", false), ("shutdown", true)] {
-        row(work, "oh-process", median(&ours, end));
+        row(work, "ours", median(&ours, end));
         row(work, "bare", median(&bare, end));
     }
 }
@@ -133,8 +133,8 @@ async fn warmth(rounds: usize) {
     warm.sort();
     memory.sort_by(f64::total_cmp);
     row("server at hand", "cold start", cold[rounds / 2]);
-    row("server at hand", "oh-process", warm[rounds / 2]);
-    write("memory of a spare", "oh-process", memory[rounds / 2], "MiB");
+    row("server at hand", "ours", warm[rounds / 2]);
+    write("memory of a spare", "ours", memory[rounds / 2], "MiB");
 }
 
 fn row(work: &str, subject: &str, time: Duration) {

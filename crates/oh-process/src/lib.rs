@@ -20,6 +20,10 @@ mod environment;
 mod error;
 mod install;
 mod interpreter;
+#[cfg(unix)]
+mod keeper;
+#[cfg(not(unix))]
+#[path = "keeper_unsupported.rs"]
 mod keeper;
 mod lock;
 mod logs;
@@ -31,6 +35,7 @@ mod server;
 mod state;
 mod status;
 mod supervise;
+#[cfg(unix)]
 mod sweep;
 mod variables;
 

@@ -52,25 +52,38 @@ pub(crate) enum Bound {
 }
 
 /// Every benchmark there is.
-pub(crate) const BENCHMARKS: &[Benchmark] = &[Benchmark {
-    name: "load",
-    package: "oh-testkit",
-    target: "load",
-    about: "what the fake server gives, so that clients can be measured against it",
-    // Below this it would be the server that is measured.
-    promises: &[
-        Promise {
-            work: "replay",
-            against: "oh-transport",
-            bound: Bound::AtLeast(2.0),
-        },
-        Promise {
-            work: "hold memory",
-            against: "their JSON",
-            bound: Bound::AtMost(3.0),
-        },
-    ],
-}];
+pub(crate) const BENCHMARKS: &[Benchmark] = &[
+    Benchmark {
+        name: "load",
+        package: "oh-testkit",
+        target: "load",
+        about: "what the fake server gives, so that clients can be measured against it",
+        // Below this it would be the server that is measured.
+        promises: &[
+            Promise {
+                work: "replay",
+                against: "oh-transport",
+                bound: Bound::AtLeast(2.0),
+            },
+            Promise {
+                work: "hold memory",
+                against: "their JSON",
+                bound: Bound::AtMost(3.0),
+            },
+        ],
+    },
+    Benchmark {
+        name: "process",
+        package: "oh-process",
+        target: "process",
+        about: "what supervision adds to a server's start and end, and what a warm spare saves",
+        promises: &[Promise {
+            work: "server at hand",
+            against: "cold start",
+            bound: Bound::AtMost(1.0 / 80.0),
+        }],
+    },
+];
 
 /// Runs the named benchmarks, or all.
 pub(crate) fn run(options: &Options) -> Result {

@@ -30,6 +30,12 @@ pub enum ErrorKind {
     Closed,
     /// The model gave nothing to use.
     NoAnswer,
+    /// The state of the conversation forbids it, such as a goal while a run is under way.
+    Conflict,
+    /// The server takes no more runs at the moment.
+    RateLimited,
+    /// Something answers there, but it is no agent server.
+    NotAnAgentServer,
     /// The server could not be asked, or refused.
     Transport,
 }
@@ -62,11 +68,24 @@ impl Error {
             Kind::InvalidInput => ErrorKind::InvalidInput,
             Kind::Unauthorized => ErrorKind::Unauthorized,
             Kind::NotFound => ErrorKind::Gone,
+            Kind::RateLimited => ErrorKind::RateLimited,
+            Kind::Conflict => ErrorKind::Conflict,
+            Kind::NotAnAgentServer => ErrorKind::NotAnAgentServer,
             _ => ErrorKind::Transport,
         };
         Self(std::sync::Arc::new(Inner {
             kind,
             context: format!("cannot {what}"),
+            conversation: Some(id),
+            source: Some(Box::new(source)),
+        }))
+    }
+
+    /// A request that must not be repeated and whose end is unclear.
+    pub(crate) fn ambiguous(id: ConversationId, what: &str, source: oh_transport::Error) -> Self {
+        Self(std::sync::Arc::new(Inner {
+            kind: ErrorKind::Ambiguous,
+            context: format!("it is unclear whether the server did {what}: look before repeating"),
             conversation: Some(id),
             source: Some(Box::new(source)),
         }))

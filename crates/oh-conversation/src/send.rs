@@ -4,14 +4,20 @@ use std::{
     fmt,
     future::{Future, IntoFuture},
     pin::Pin,
+    time::Duration,
 };
 
 use oh_protocol::{
-    ExecutionStatus,
+    ExecutionStatus, Payload,
     calls::{self, events::UserContent},
 };
+use oh_transport::ErrorKind as Wire;
+use tokio::time::timeout;
 
 use crate::{Conversation, Error, ErrorKind, Result};
+
+/// How long the log may take to show a message whose answer was lost: a reconnection and more.
+const LOG_DELAY: Duration = Duration::from_secs(15);
 
 /// A message on its way. Await it; it is saved on the server then.
 #[must_use = "a message is not sent until it is awaited"]
@@ -75,10 +81,53 @@ impl<'a> IntoFuture for SendMessage<'a> {
                      reject it first, or send with `even_if_pending`",
                 ));
             }
+            let held = self.conversation.events().len();
+            let text = text_of(&self.content);
             let call = calls::events::Send::new(id, self.content).run(self.run);
-            self.conversation.call("send a message", &call).await
+            match self.conversation.client().call(&call).await {
+                Ok(()) => Ok(()),
+                Err(error) if matches!(error.kind(), Wire::Interrupted | Wire::Timeout) => {
+                    // There is no key by which the server could tell a repetition: the log says
+                    // whether the message was taken.
+                    if logged(self.conversation, held, &text).await {
+                        return Ok(());
+                    }
+                    Err(Error::ambiguous(id, "take the message", error))
+                }
+                // The message is in the log; only its run was refused.
+                Err(error) if error.kind() == Wire::RateLimited && self.run => Err(
+                    Error::transport(id, "run: the message was saved, only run again", error),
+                ),
+                Err(error) => Err(Error::transport(id, "send a message", error)),
+            }
         })
     }
+}
+
+fn text_of(content: &[UserContent]) -> String {
+    let texts = content.iter().filter_map(|part| match part {
+        UserContent::Text { text } => Some(text.as_str()),
+        _ => None,
+    });
+    texts.collect::<Vec<_>>().join("\n")
+}
+
+/// Whether a user's message with this text comes, or came, after the first `held` events.
+async fn logged(conversation: &Conversation, held: usize, text: &str) -> bool {
+    let mut changes = conversation.changes();
+    let found = changes.wait_for(|_| {
+        let log = conversation.mirror().read();
+        let new = log.events.get(held..).unwrap_or_default();
+        new.iter().any(|event| match event.payload() {
+            Payload::Message(message) => {
+                event.source().as_str() == "user" && message.llm_message.text() == text
+            }
+            _ => false,
+        })
+    });
+    timeout(LOG_DELAY, found)
+        .await
+        .is_ok_and(|found| found.is_ok())
 }
 
 impl fmt::Debug for SendMessage<'_> {

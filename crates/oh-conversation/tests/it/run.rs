@@ -284,3 +284,40 @@ async fn a_conversation_deleted_in_mid_run_is_gone() {
     let outcome = soon(running).await.unwrap().unwrap();
     assert!(matches!(outcome, RunOutcome::Gone(_)), "{outcome}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn pitfall_27_a_message_whose_answer_was_lost_is_looked_for_and_never_sent_twice() {
+    let (mock, _dials, dial, conversation) = attached("idle").await;
+    let message = |text: &str| {
+        json!({"source": "user",
+            "llm_message": {"role": "user", "content": [{"type": "text", "text": text}]}})
+    };
+    let send = |text: &'static str| {
+        let conversation = conversation.clone();
+        tokio::spawn(async move { conversation.send(text).await })
+    };
+    // Taken: the log shows it, though it holds the same text from before.
+    mock.plan("/events", Err(Wire::Interrupted));
+    let (seq, event) = mock.append("MessageEvent", &message("hello"));
+    dial.durable(seq, &event).await.unwrap();
+    sleep(Duration::from_millis(1)).await;
+    let sending = send("hello");
+    sleep(Duration::from_secs(5)).await;
+    assert!(!sending.is_finished(), "the older message is another one");
+    let (seq, event) = mock.append("MessageEvent", &message("hello"));
+    dial.durable(seq, &event).await.unwrap();
+    soon(sending).await.unwrap().unwrap();
+    // Not taken, as far as anyone can tell: the caller decides.
+    mock.plan("/events", Err(Wire::Timeout));
+    let error = soon(send("again")).await.unwrap().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Ambiguous);
+    assert_eq!(mock.seen("POST /events"), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_empty_message_is_refused_before_the_wire() {
+    let (mock, _dials, _dial, conversation) = attached("idle").await;
+    let error = conversation.send("  \n").await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidInput);
+    assert_eq!(mock.seen("POST /events"), 0);
+}

@@ -1,0 +1,238 @@
+//! Conversations on the real server: through a proxy that cuts, with a second client, with
+//! approvals, with an event no frame can carry, and across a kill -9.
+
+use std::{collections::HashSet, process::Command, time::Duration};
+
+use openhands::{
+    Agent, Client, Conversation, Cursor, LocalServer, Payload, RunOutcome, WorkspaceExt,
+    conversation::ErrorKind,
+    process::{RestartPolicy, Status},
+    protocol::{ConversationId, Event, calls, config::Llm},
+    testkit::{Link, Proxy, Script, ScriptedModel, Step},
+};
+use serde_json::json;
+use tokio::time::timeout;
+
+/// Longer than anything takes on a busy machine.
+const LONG: Duration = Duration::from_secs(120);
+
+fn llm(model: &ScriptedModel, name: &str) -> Llm {
+    Llm::new(name)
+        .base_url(model.base_url())
+        .api_key("scripted")
+        .num_retries(1)
+}
+
+fn agent(model: &ScriptedModel) -> Agent {
+    Agent::default_preset(llm(model, ScriptedModel::MODEL)).cli_mode(true)
+}
+
+/// The log as the server tells it by REST.
+async fn log(client: &Client, id: ConversationId) -> Vec<String> {
+    let mut ids = Vec::new();
+    let mut search = calls::events::Search::new(id);
+    loop {
+        let page = client.call(&search).await.unwrap();
+        ids.extend(page.items.iter().map(|event| event.id().to_owned()));
+        match page.next_page_id {
+            Some(next) => search = calls::events::Search::new(id).page_id(next),
+            None => return ids,
+        }
+    }
+}
+
+/// Reads a stream until it holds these events, each once and in this order.
+async fn reads(conversation: &Conversation, expected: &[String]) {
+    use std::{future::poll_fn, pin::pin};
+    let mut events = pin!(conversation.subscribe(Cursor::Start));
+    for id in expected {
+        let next = poll_fn(|cx| openhands_stream_poll(events.as_mut(), cx));
+        let event: Event = timeout(LONG, next).await.unwrap().unwrap().unwrap();
+        assert_eq!(event.id(), id);
+    }
+}
+
+fn openhands_stream_poll(
+    stream: std::pin::Pin<&mut openhands::conversation::EventStream>,
+    cx: &mut std::task::Context<'_>,
+) -> std::task::Poll<Option<Result<Event, openhands::conversation::Error>>> {
+    futures_core::Stream::poll_next(stream, cx)
+}
+
+#[tokio::test]
+async fn through_a_cutting_proxy_with_a_second_client_and_a_stalled_reader() {
+    let mut script = Script::new();
+    for n in 0..12 {
+        let command = format!("echo step {n}; head -c 9000 /dev/zero | tr '\\0' x");
+        script = script.call("terminal", json!({ "command": command }));
+    }
+    let titles = Script::new().forever(|s| s.step(Step::text("\"Twelve steps\"")));
+    let model = ScriptedModel::builder()
+        .script(script.finish("All done."))
+        .model("title-model", titles)
+        .start()
+        .await
+        .unwrap();
+    let server = LocalServer::builder().start().await.unwrap();
+    let proxy = Proxy::start(server.address()).await.unwrap();
+    let mut dice: u64 = std::process::id().into();
+    println!("dice {dice}");
+    proxy.links(move |_| {
+        dice = dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        match (dice >> 33) % 3 {
+            0 => Link::new(),
+            _ => Link::new().cut_after(2_000 + (dice >> 33) % 90_000),
+        }
+    });
+    let flaky = Client::builder(proxy.url())
+        .session_api_key(server.session_api_key().clone())
+        .build()
+        .unwrap();
+    let directory = server.workspace_dir().display().to_string();
+    let workspace = flaky.workspace(&directory);
+    let conversation = Conversation::builder(&workspace, agent(&model))
+        .start()
+        .await
+        .unwrap();
+    // A reader that never reads, a callback that is slow, and a client of its own.
+    let stalled = conversation.subscribe(Cursor::Start);
+    let slow = conversation.on_event(|_| std::thread::sleep(Duration::from_millis(2)));
+    let second = Conversation::attach(server.client(), conversation.id())
+        .await
+        .unwrap();
+
+    conversation.send("Take twelve steps.").await.unwrap();
+    let cutter = async {
+        loop {
+            tokio::time::sleep(Duration::from_millis(700)).await;
+            proxy.cut();
+        }
+    };
+    let outcome = tokio::select! {
+        outcome = timeout(LONG, conversation.run()) => outcome.unwrap().unwrap(),
+        () = cutter => unreachable!(),
+    };
+    assert!(outcome.is_finished(), "{outcome}");
+    model.verify().unwrap();
+
+    let ids = log(server.client(), conversation.id()).await;
+    assert_eq!(ids.iter().collect::<HashSet<_>>().len(), ids.len());
+    reads(&conversation, &ids).await;
+    reads(&second, &ids).await;
+    println!("{} events, {} connections", ids.len(), proxy.accepted());
+    assert!(proxy.accepted() > 5, "the proxy should have cut");
+    assert!(
+        !conversation
+            .events()
+            .iter()
+            .any(|event| matches!(event.payload(), Payload::Malformed(_)))
+    );
+    slow.cancel().await;
+    drop(stalled);
+
+    // Another model makes the title, and nothing is left of how.
+    let title = conversation
+        .generate_title()
+        .llm(llm(&model, "openai/title-model"))
+        .max_length(60);
+    assert_eq!(timeout(LONG, title).await.unwrap().unwrap(), "Twelve steps");
+    let kept = std::fs::read_dir(server.state_dir().join("conversations")).map(Iterator::count);
+    assert!(
+        kept.is_err() || kept.unwrap() == 1,
+        "a helper was left behind"
+    );
+
+    // An event above the frame budget, sent by the other client.
+    second.send("x".repeat(5 * 1024 * 1024)).await.unwrap();
+    second.send("small").await.unwrap();
+    let ids = log(server.client(), conversation.id()).await;
+    reads(&conversation, &ids).await;
+    reads(&second, &ids).await;
+    let fresh = Conversation::attach(server.client(), conversation.id())
+        .await
+        .unwrap();
+    reads(&fresh, &ids).await;
+
+    conversation.close().await.unwrap();
+    second.delete().await.unwrap();
+    let error = Conversation::attach(server.client(), second.id())
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Gone);
+    server.shutdown(Duration::from_secs(10)).await.unwrap();
+}
+
+#[tokio::test]
+async fn approvals_and_a_kill_in_mid_run() {
+    let script = Script::new()
+        .call("terminal", json!({"command": "touch rejected"}))
+        .call("terminal", json!({"command": "touch approved"}))
+        .finish("Approved.")
+        .call("terminal", json!({"command": "sleep 60"}))
+        .finish("Slept on.");
+    let model = ScriptedModel::start(script).await.unwrap();
+    let server = LocalServer::builder()
+        .restart(RestartPolicy::on_failure(3))
+        .start()
+        .await
+        .unwrap();
+    let directory = server.workspace_dir().to_owned();
+    let workspace = server.workspace(directory.display().to_string());
+    let conversation = Conversation::builder(&workspace, agent(&model))
+        .always_confirm()
+        .start()
+        .await
+        .unwrap();
+
+    conversation.send("Touch two files.").await.unwrap();
+    let outcome = timeout(LONG, conversation.run()).await.unwrap().unwrap();
+    assert!(
+        matches!(outcome, RunOutcome::WaitingForConfirmation(_)),
+        "{outcome}"
+    );
+    let error = conversation.send("no, wait").await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::PendingConfirmation);
+    conversation.reject("not this one").await.unwrap();
+    let outcome = timeout(LONG, conversation.run()).await.unwrap().unwrap();
+    assert!(
+        matches!(outcome, RunOutcome::WaitingForConfirmation(_)),
+        "{outcome}"
+    );
+    conversation.confirm().await.unwrap();
+    let outcome = timeout(LONG, conversation.run()).await.unwrap().unwrap();
+    // The finish itself needs no approval.
+    assert!(outcome.is_finished(), "{outcome}");
+    assert!(directory.join("approved").exists() && !directory.join("rejected").exists());
+
+    // A tool is at work when the server is killed.
+    conversation.send("Sleep.").await.unwrap();
+    let outcome = timeout(LONG, conversation.run()).await.unwrap().unwrap();
+    assert!(
+        matches!(outcome, RunOutcome::WaitingForConfirmation(_)),
+        "{outcome}"
+    );
+    conversation.confirm().await.unwrap();
+    let running = tokio::spawn({
+        let conversation = conversation.clone();
+        async move { conversation.run().await }
+    });
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let pid = server.pid();
+    let killed = Command::new("kill")
+        .args(["-9", &pid.to_string()])
+        .status()
+        .unwrap();
+    assert!(killed.success());
+    let mut status = server.status();
+    let back =
+        status.wait_for(|status| matches!(status, Status::Ready { .. }) && server.pid() != pid);
+    timeout(LONG, back).await.unwrap().unwrap();
+    let outcome = timeout(LONG, running).await.unwrap().unwrap().unwrap();
+    assert!(matches!(outcome, RunOutcome::Error(..)), "{outcome}");
+    let outcome = timeout(LONG, conversation.run()).await.unwrap().unwrap();
+    assert!(outcome.is_finished(), "{outcome}");
+    let ids = log(server.client(), conversation.id()).await;
+    reads(&conversation, &ids).await;
+    conversation.delete().await.unwrap();
+    server.shutdown(Duration::from_secs(10)).await.unwrap();
+}

@@ -170,7 +170,15 @@ async fn approvals_and_a_kill_in_mid_run() {
         .finish("Approved.")
         .call("terminal", json!({"command": "sleep 60"}))
         .finish("Slept on.");
-    let model = ScriptedModel::start(script).await.unwrap();
+    let other = Script::new()
+        .call("terminal", json!({"command": "sleep 60"}))
+        .finish("Woken.");
+    let model = ScriptedModel::builder()
+        .script(script)
+        .model("other", other)
+        .start()
+        .await
+        .unwrap();
     let server = LocalServer::builder()
         .restart(RestartPolicy::on_failure(3))
         .start()
@@ -212,11 +220,22 @@ async fn approvals_and_a_kill_in_mid_run() {
         "{outcome}"
     );
     conversation.confirm().await.unwrap();
-    let running = tokio::spawn({
+    let other = Agent::default_preset(llm(&model, "openai/other")).cli_mode(true);
+    let other = Conversation::builder(&workspace, other)
+        .start()
+        .await
+        .unwrap();
+    other.send("Sleep.").await.unwrap();
+    let [approved, plain] = [&conversation, &other].map(|conversation| {
         let conversation = conversation.clone();
-        async move { conversation.run().await }
+        tokio::spawn(async move { conversation.run().await })
     });
-    tokio::time::sleep(Duration::from_secs(2)).await;
+    let mut actions = 0;
+    while actions < 1 {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        actions = other.events().of_kind("ActionEvent").count();
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
     let pid = server.pid();
     let killed = Command::new("kill")
         .args(["-9", &pid.to_string()])
@@ -224,15 +243,26 @@ async fn approvals_and_a_kill_in_mid_run() {
         .unwrap();
     assert!(killed.success());
     let mut status = server.status();
-    let back =
-        status.wait_for(|status| matches!(status, Status::Ready { .. }) && server.pid() != pid);
+    let back = status.wait_for(|status| *status == Status::Ready && server.pid() != pid);
     timeout(LONG, back).await.unwrap().unwrap();
-    let outcome = timeout(LONG, running).await.unwrap().unwrap().unwrap();
+    let outcome = timeout(LONG, plain).await.unwrap().unwrap().unwrap();
     assert!(matches!(outcome, RunOutcome::Error(..)), "{outcome}");
+    let outcome = timeout(LONG, other.run()).await.unwrap().unwrap();
+    assert!(outcome.is_finished(), "{outcome}");
+    // The server had not saved that the action was approved: it asks again.
+    let outcome = timeout(LONG, approved).await.unwrap().unwrap().unwrap();
+    assert!(
+        matches!(outcome, RunOutcome::WaitingForConfirmation(_)),
+        "{outcome}"
+    );
+    conversation.reject("no more of this").await.unwrap();
     let outcome = timeout(LONG, conversation.run()).await.unwrap().unwrap();
     assert!(outcome.is_finished(), "{outcome}");
-    let ids = log(server.client(), conversation.id()).await;
-    reads(&conversation, &ids).await;
+    for conversation in [&conversation, &other] {
+        let ids = log(server.client(), conversation.id()).await;
+        reads(conversation, &ids).await;
+    }
+    other.delete().await.unwrap();
     conversation.delete().await.unwrap();
     server.shutdown(Duration::from_secs(10)).await.unwrap();
 }

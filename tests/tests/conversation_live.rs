@@ -1,8 +1,9 @@
 //! Conversations on the real server: through a proxy that cuts, with a second client, with
 //! approvals, with an event no frame can carry, and across a kill -9.
 
-use std::{collections::HashSet, process::Command, time::Duration};
+use std::{collections::HashSet, future::poll_fn, pin::pin, process::Command, time::Duration};
 
+use futures_core::Stream as _;
 use openhands::{
     Agent, Client, Conversation, Cursor, LocalServer, Payload, RunOutcome, WorkspaceExt,
     conversation::ErrorKind,
@@ -43,20 +44,12 @@ async fn log(client: &Client, id: ConversationId) -> Vec<String> {
 
 /// Reads a stream until it holds these events, each once and in this order.
 async fn reads(conversation: &Conversation, expected: &[String]) {
-    use std::{future::poll_fn, pin::pin};
     let mut events = pin!(conversation.subscribe(Cursor::Start));
     for id in expected {
-        let next = poll_fn(|cx| openhands_stream_poll(events.as_mut(), cx));
+        let next = poll_fn(|cx| events.as_mut().poll_next(cx));
         let event: Event = timeout(LONG, next).await.unwrap().unwrap().unwrap();
         assert_eq!(event.id(), id);
     }
-}
-
-fn openhands_stream_poll(
-    stream: std::pin::Pin<&mut openhands::conversation::EventStream>,
-    cx: &mut std::task::Context<'_>,
-) -> std::task::Poll<Option<Result<Event, openhands::conversation::Error>>> {
-    futures_core::Stream::poll_next(stream, cx)
 }
 
 #[tokio::test]
@@ -152,6 +145,18 @@ async fn through_a_cutting_proxy_with_a_second_client_and_a_stalled_reader() {
         .await
         .unwrap();
     reads(&fresh, &ids).await;
+
+    // Secrets reach the agent's commands; the list has this conversation and no other.
+    conversation
+        .set_secrets([("TOKEN", "canary")])
+        .await
+        .unwrap();
+    let mut all = pin!(Conversation::list(server.client()));
+    let mut found = Vec::new();
+    while let Some(info) = poll_fn(|cx| all.as_mut().poll_next(cx)).await {
+        found.push(info.unwrap().id());
+    }
+    assert_eq!(found, [conversation.id()]);
 
     conversation.close().await.unwrap();
     second.delete().await.unwrap();

@@ -63,6 +63,19 @@ impl Error {
 
     /// A failed request of a conversation: `what` says which, such as "start a run".
     pub(crate) fn transport(id: ConversationId, what: &str, source: oh_transport::Error) -> Self {
+        Self::failed(Some(id), what, source)
+    }
+
+    /// A failed request that belongs to no conversation.
+    pub(crate) fn server(what: &str, source: oh_transport::Error) -> Self {
+        Self::failed(None, what, source)
+    }
+
+    fn failed(
+        conversation: Option<ConversationId>,
+        what: &str,
+        source: oh_transport::Error,
+    ) -> Self {
         use oh_transport::ErrorKind as Kind;
         let kind = match source.kind() {
             Kind::InvalidInput => ErrorKind::InvalidInput,
@@ -76,7 +89,7 @@ impl Error {
         Self(std::sync::Arc::new(Inner {
             kind,
             context: format!("cannot {what}"),
-            conversation: Some(id),
+            conversation,
             source: Some(Box::new(source)),
         }))
     }

@@ -1,11 +1,11 @@
 //! The local copy of a conversation: one writer, any number of readers. Knows no socket.
 
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use oh_protocol::{ConversationId, Event, ExecutionStatus, Payload, state::ConversationState};
 use tokio::sync::watch;
 
-use crate::{Error, ErrorKind};
+use crate::{ConfirmationPolicy, Error, ErrorKind};
 
 /// How the mirror stands to the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -52,6 +52,8 @@ pub(crate) struct Held {
 pub(crate) struct Mirror {
     pub(crate) id: ConversationId,
     held: RwLock<Held>,
+    /// What this program set and the server may forget.
+    policy: Mutex<Option<ConfirmationPolicy>>,
     changes: watch::Sender<u64>,
 }
 
@@ -73,6 +75,7 @@ impl Mirror {
         let mirror = Arc::new(Self {
             id,
             held: RwLock::new(held),
+            policy: Mutex::new(None),
             changes: watch::Sender::new(0),
         });
         (Writer(mirror.clone()), mirror)
@@ -82,6 +85,15 @@ impl Mirror {
     pub(crate) fn read(&self) -> RwLockReadGuard<'_, Held> {
         // A writer's panic cannot tear it: every change is complete before the next begins.
         self.held.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The policy this program set, if it did.
+    pub(crate) fn policy(&self) -> Option<ConfirmationPolicy> {
+        *self.policy.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn remember_policy(&self, policy: ConfirmationPolicy) {
+        *self.policy.lock().unwrap_or_else(PoisonError::into_inner) = Some(policy);
     }
 
     /// Wakes on every change from now on.

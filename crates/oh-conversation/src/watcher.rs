@@ -21,6 +21,7 @@ use crate::{
     Error, ErrorKind,
     endings::{Ending, classify},
     mirror::Writer,
+    settings,
     tokens::Tokens,
 };
 
@@ -235,6 +236,7 @@ impl Watcher {
             }
             SessionFrame::Transient { event } => {
                 self.writer.transient(&event);
+                self.restore_policy();
             }
             SessionFrame::Error { code, detail } => {
                 warn!(conversation = %self.id, %code, %detail, "the server refuses something");
@@ -242,6 +244,31 @@ impl Watcher {
             progress => self.tokens.progress(progress),
         }
         Ok(())
+    }
+
+    /// Tells the server again what it forgets when it loads a conversation anew.
+    fn restore_policy(&self) {
+        let mirror = self.writer.mirror();
+        let Some(policy) = mirror.policy() else {
+            return;
+        };
+        let forgotten = {
+            let held = mirror.read();
+            let first = held
+                .snapshot
+                .as_ref()
+                .is_some_and(|snapshot| snapshot.first);
+            first && settings::differs(policy, held.state.get("confirmation_policy"))
+        };
+        if forgotten {
+            // It waits for a running tool on the server; frames must not.
+            let (client, id) = (self.client.clone(), self.id);
+            tokio::spawn(async move {
+                if let Err(error) = client.call(&settings::confirmation(id, policy)).await {
+                    warn!(conversation = %id, %error, "cannot restore the confirmation policy");
+                }
+            });
+        }
     }
 
     fn durable(&mut self, seq: i64, event: Event, replayed: bool) {

@@ -20,6 +20,7 @@ impl Watcher {
                 self.missing = None;
                 self.leased = None;
                 self.writer.transient(&event);
+                self.restore_policy();
             }
             Payload::StreamingDelta(delta) => self.tokens.legacy(delta),
             Payload::ServerError(error) => {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use oh_conversation::{Cursor, ErrorKind, Link, Token};
+use oh_conversation::{ConfirmationPolicy, Cursor, ErrorKind, Link, Token};
 use oh_transport::Error;
 use serde_json::json;
 use tokio::time::{Instant, sleep, timeout};
@@ -373,4 +373,60 @@ async fn tokens_name_their_item_and_a_finished_event_closes_it() {
     assert!(matches!(tokens[3], Token::Started { attempt: 1, .. }));
     assert!(matches!(&tokens[4], Token::Reasoning { attempt: 1, .. }));
     assert!(matches!(&tokens[5], Token::Finished { item_id } if &**item_id == "0"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_policy_the_server_forgot_is_told_again_after_a_reconnection() {
+    let (mock, mut dials) = Mock::new();
+    let snapshot = |kind: &str| {
+        let mut event = full_state("idle");
+        event["value"]["confirmation_policy"] = json!({ "kind": kind });
+        json!({"type": "transient", "event": event}).to_string()
+    };
+    let server = tokio::spawn(async move {
+        for kind in ["NeverConfirm", "AlwaysConfirm", "NeverConfirm"] {
+            let dial = dials.recv().await.unwrap();
+            dial.sync(None).await.unwrap();
+            dial.peer.text(snapshot(kind)).await.unwrap();
+            sleep(Duration::from_secs(1)).await;
+        }
+    });
+    let conversation = mock.attach().await.unwrap();
+    conversation
+        .set_confirmation_policy(ConfirmationPolicy::Always)
+        .await
+        .unwrap();
+    soon(server).await.unwrap();
+    sleep(Duration::from_secs(1)).await;
+    // Once by the program; not for the server that kept it; once for the one that forgot.
+    assert_eq!(mock.seen("POST /confirmation_policy"), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn pitfall_25_a_masked_secret_is_refused_before_the_wire() {
+    let (mock, mut dials) = Mock::new();
+    tokio::spawn({
+        let mock = mock.clone();
+        async move {
+            let dial = dials.recv().await.unwrap();
+            let _ = dial.welcome(&mock, "idle").await;
+            std::future::pending::<()>().await;
+        }
+    });
+    let conversation = mock.attach().await.unwrap();
+    for (name, value) in [
+        ("TOKEN", "**********"),
+        ("1X", "v"),
+        ("", "v"),
+        ("A B", "v"),
+    ] {
+        let error = conversation.set_secrets([(name, value)]).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput, "{name}");
+    }
+    assert_eq!(mock.seen("POST /secrets"), 0);
+    let canary = [("TOKEN", "canary")];
+    mock.plan("/secrets", Ok((500, json!({"detail": "no"}))));
+    mock.plan("/secrets", Ok((422, json!({"detail": "no"}))));
+    let error = conversation.set_secrets(canary).await.unwrap_err();
+    assert!(!format!("{error:?} {error}").contains("canary"));
 }

@@ -1,0 +1,263 @@
+//! One hook: its three kinds, their fields, and the rules the server holds them to.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::{Error, Result, open_enum::open_enum};
+
+open_enum! {
+    /// How a hook comes to its verdict (`type`).
+    HookKind {
+        /// A command line, by its exit code and output.
+        Command = "command",
+        /// One completion of the agent's model.
+        Prompt = "prompt",
+        /// An agent of its own, with tools.
+        Agent = "agent",
+    }
+}
+
+/// One hook. Which fields it may have depends on its kind; [`check`](Hook::check) says.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[must_use]
+pub struct Hook {
+    #[serde(rename = "type", default = "Hook::default_kind")]
+    kind: HookKind,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    name: Option<String>,
+    // Always on the wire, empty where the kind has none: so the server's own answers are.
+    #[serde(default)]
+    command: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    prompt: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    system_prompt: Option<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    tools: Vec<String>,
+    #[serde(default = "Hook::default_timeout")]
+    timeout: u64,
+    #[serde(
+        default = "Hook::default_iterations",
+        skip_serializing_if = "Hook::is_default_iterations"
+    )]
+    max_iterations: u64,
+    #[serde(rename = "async", alias = "async_", default)]
+    detached: bool,
+    #[serde(flatten)]
+    extra: Map<String, Value>,
+}
+
+impl Hook {
+    /// Runs a command line with `sh -c` on the server, in the workspace, for at most 60 s.
+    ///
+    /// While it runs, the whole server waits: keep it short.
+    pub fn command(command: impl Into<String>) -> Self {
+        Self {
+            command: command.into(),
+            ..Self::of(HookKind::Command)
+        }
+    }
+
+    /// Lets the agent's model judge the event once, by this policy.
+    pub fn prompt(policy: impl Into<String>) -> Self {
+        Self {
+            prompt: Some(policy.into()),
+            ..Self::of(HookKind::Prompt)
+        }
+    }
+
+    /// Lets an agent of its own judge the event, by this system prompt.
+    pub fn agent(system_prompt: impl Into<String>) -> Self {
+        Self {
+            system_prompt: Some(system_prompt.into()),
+            ..Self::of(HookKind::Agent)
+        }
+    }
+
+    /// What it is called in events and logs.
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.name = Some(name.into());
+        self
+    }
+
+    /// After how many seconds it is ended (60). It counts as allowed then.
+    pub fn timeout(mut self, seconds: u64) -> Self {
+        self.timeout = seconds;
+        self
+    }
+
+    /// Runs beside everything else; cannot deny then. For commands only.
+    pub fn detached(mut self) -> Self {
+        self.detached = true;
+        self
+    }
+
+    /// Gives an agent hook a tool, by its name on the server.
+    pub fn tool(mut self, name: impl Into<String>) -> Self {
+        self.tools.push(name.into());
+        self
+    }
+
+    /// How many steps an agent hook may take (3).
+    pub fn max_iterations(mut self, steps: u64) -> Self {
+        self.max_iterations = steps;
+        self
+    }
+
+    /// How it comes to its verdict.
+    pub fn kind(&self) -> &HookKind {
+        &self.kind
+    }
+
+    /// The command line; empty for the other kinds.
+    pub fn command_line(&self) -> &str {
+        &self.command
+    }
+
+    /// After how many seconds it is ended.
+    pub fn timeout_seconds(&self) -> u64 {
+        self.timeout
+    }
+
+    /// Whether it runs beside everything else (`async`).
+    pub fn is_detached(&self) -> bool {
+        self.detached
+    }
+
+    /// How the server names it in its events (`hook_command`): the command, or kind and name.
+    pub fn label(&self) -> String {
+        if !self.command.is_empty() {
+            return self.command.clone();
+        }
+        let text = match &self.kind {
+            HookKind::Prompt => self.prompt.as_deref(),
+            HookKind::Agent => self.system_prompt.as_deref(),
+            _ => None,
+        };
+        let tail: String = match (&self.name, text.filter(|text| !text.is_empty())) {
+            (Some(name), _) => name.clone(),
+            (None, Some(text)) => text.chars().take(20).collect(),
+            (None, None) => self.kind.to_string(),
+        };
+        format!("{}-hook:{tail}", self.kind)
+    }
+
+    /// Checks the server's rules for one hook.
+    ///
+    /// # Errors
+    ///
+    /// When a field is missing that its kind needs, or set that its kind cannot have, or the
+    /// timeout is zero.
+    pub fn check(&self) -> Result<()> {
+        let refuse = |why: &str| Err(Error::invalid(why));
+        let blank = |text: &Option<String>| text.as_deref().is_none_or(|t| t.trim().is_empty());
+        match self.kind {
+            HookKind::Command if self.command.trim().is_empty() => {
+                return refuse("a command hook needs a `command`");
+            }
+            HookKind::Prompt if blank(&self.prompt) => {
+                return refuse("a prompt hook needs a `prompt`: the policy to judge by");
+            }
+            HookKind::Prompt if !self.command.is_empty() => {
+                return refuse("a prompt hook cannot have a `command`; drop it or the type");
+            }
+            HookKind::Agent if !self.command.is_empty() => {
+                return refuse("an agent hook cannot have a `command`; use `system_prompt`");
+            }
+            HookKind::Prompt | HookKind::Agent if self.detached => {
+                return refuse("only command hooks can be `async`");
+            }
+            _ => {}
+        }
+        if self.timeout == 0 {
+            return refuse("a `timeout` of zero ends the hook at once; give it seconds");
+        }
+        Ok(())
+    }
+
+    fn of(kind: HookKind) -> Self {
+        Self {
+            kind,
+            name: None,
+            command: String::new(),
+            prompt: None,
+            system_prompt: None,
+            tools: Vec::new(),
+            timeout: Self::default_timeout(),
+            max_iterations: Self::default_iterations(),
+            detached: false,
+            extra: Map::new(),
+        }
+    }
+
+    fn default_kind() -> HookKind {
+        HookKind::Command
+    }
+
+    fn default_timeout() -> u64 {
+        60
+    }
+
+    fn default_iterations() -> u64 {
+        3
+    }
+
+    fn is_default_iterations(steps: &u64) -> bool {
+        *steps == Self::default_iterations()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_prompt_hook_still_has_an_empty_command() {
+        assert_eq!(
+            serde_json::to_value(Hook::prompt("no rm")).unwrap(),
+            json!({"type": "prompt", "command": "", "prompt": "no rm", "timeout": 60, "async": false})
+        );
+    }
+
+    #[test]
+    fn each_kind_is_held_to_its_rules() {
+        let with_command = |mut hook: Hook| {
+            hook.command = "x".to_owned();
+            hook
+        };
+        for (hook, word) in [
+            (Hook::command(" "), "needs a `command`"),
+            (Hook::prompt(""), "needs a `prompt`"),
+            (with_command(Hook::prompt("p")), "cannot have a `command`"),
+            (with_command(Hook::agent("p")), "system_prompt"),
+            (Hook::prompt("p").detached(), "async"),
+            (Hook::agent("p").detached(), "async"),
+            (Hook::command("x").timeout(0), "timeout"),
+        ] {
+            let error = hook.check().unwrap_err().to_string();
+            assert!(error.contains(word), "{error}");
+        }
+        for hook in [
+            Hook::command("x").detached(),
+            Hook::prompt("p"),
+            Hook::agent(""),
+        ] {
+            hook.check().unwrap();
+        }
+    }
+
+    #[test]
+    fn labels_tell_hooks_apart() {
+        let long = "Deny whatever deletes files";
+        for (hook, label) in [
+            (Hook::command("./x.sh").name("n"), "./x.sh"),
+            (Hook::prompt(long), "prompt-hook:Deny whatever delete"),
+            (Hook::prompt(long).name("rm"), "prompt-hook:rm"),
+            (Hook::agent(""), "agent-hook:agent"),
+        ] {
+            assert_eq!(hook.label(), label);
+        }
+    }
+}

@@ -14,7 +14,10 @@ use oh_protocol::{
 };
 use oh_transport::{Client, WorkspaceHandle};
 
-use crate::{Conversation, Cursor, Error, Result};
+use crate::{Conversation, Cursor, Error, ErrorKind, Result};
+
+/// The kind of agent this builder starts.
+const AGENT: &str = "Agent";
 
 type Callback = Box<dyn FnMut(&Event) + Send>;
 
@@ -86,11 +89,25 @@ impl ConversationBuilder {
     ///
     /// # Errors
     ///
-    /// When a value breaks a rule of the server (nothing was sent then), or the server refuses.
+    /// When a value breaks a rule of the server (nothing was sent then), the server refuses, or
+    /// it has a conversation with this id and another kind of agent.
     pub async fn start(self) -> Result<Conversation> {
         let id = self.start.id();
         let created = self.client.call(&Create::new(self.start)).await;
         let created = created.map_err(|error| Error::transport(id, "start", error))?;
+        let kind = created
+            .info
+            .state()
+            .get("agent")
+            .map(|agent| &agent["kind"]);
+        if let (false, Some(kind)) = (created.is_new, kind.and_then(|kind| kind.as_str()))
+            && kind != AGENT
+        {
+            let what = format!(
+                "it exists with an agent of kind `{kind}`, not `{AGENT}`: attach to it instead"
+            );
+            return Err(Error::new(ErrorKind::AgentMismatch, id, what));
+        }
         let conversation = Conversation::follow(self.client, created.info).await?;
         let cursor = if created.is_new {
             Cursor::Start

@@ -97,7 +97,10 @@ impl<'a> GenerateTitle<'a> {
 
 /// Asks a model through a conversation that exists for nothing else.
 async fn ask_other(conversation: &Conversation, llm: Llm, question: String) -> Result<String> {
-    let agent = Agent::new(llm).set("system_prompt", "You write short titles.");
+    // No tools: a model that has some may call one instead of answering.
+    let agent = Agent::new(llm)
+        .set("system_prompt", "You write short titles.")
+        .set("include_default_tools", Vec::<String>::new());
     let start = StartConversation::new(agent, conversation.working_dir());
     let helper = Helper {
         client: conversation.client().clone(),

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use oh_conversation::{ConfirmationPolicy, Cursor, ErrorKind, Link, Token};
+use oh_conversation::{ConfirmationPolicy, Conversation, Cursor, ErrorKind, Link, Token};
+use oh_protocol::config::{Agent, Llm};
 use oh_transport::Error;
 use serde_json::json;
 use tokio::time::{Instant, sleep, timeout};
@@ -429,4 +430,44 @@ async fn pitfall_25_a_masked_secret_is_refused_before_the_wire() {
     mock.plan("/secrets", Ok((422, json!({"detail": "no"}))));
     let error = conversation.set_secrets(canary).await.unwrap_err();
     assert!(!format!("{error:?} {error}").contains("canary"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_found_conversation_with_another_kind_of_agent_is_refused() {
+    struct Place(oh_transport::Client);
+    impl oh_transport::WorkspaceHandle for Place {
+        fn client(&self) -> &oh_transport::Client {
+            &self.0
+        }
+        fn working_dir(&self) -> &str {
+            "/w"
+        }
+    }
+    let (mock, mut dials) = Mock::new();
+    let found = json!({"id": mock.id.to_string(), "agent": {"kind": "ACPAgent"}});
+    mock.plan("/api/conversations", Ok((200, found)));
+    let agent = Agent::new(Llm::new("m"));
+    let builder = Conversation::builder(&Place(mock.client()), agent).id(mock.id);
+    let error = builder.start().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::AgentMismatch);
+    assert!(dials.try_recv().is_err(), "no socket for it");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_error_page_of_a_proxy_is_a_typed_error() {
+    let (mock, _dials) = Mock::new();
+    mock.delete();
+    assert_eq!(mock.attach().await.unwrap_err().kind(), ErrorKind::Gone);
+    let (mock, _dials) = Mock::new();
+    // Text where an object should be: what answers there is something else.
+    mock.plan("", Ok((200, json!("<html>502 Bad Gateway</html>"))));
+    assert_eq!(
+        mock.attach().await.unwrap_err().kind(),
+        ErrorKind::Transport
+    );
+    mock.plan("", Ok((401, json!({"detail": "Unauthorized"}))));
+    assert_eq!(
+        mock.attach().await.unwrap_err().kind(),
+        ErrorKind::Unauthorized
+    );
 }

@@ -1,0 +1,4 @@
+//! Conversations on the real server.
+
+#[cfg(test)]
+mod live;

@@ -5,6 +5,7 @@ mod agent;
 mod bash;
 mod clock;
 mod conversation;
+mod entries;
 mod events;
 mod fault;
 mod handle;

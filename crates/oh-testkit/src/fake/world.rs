@@ -15,9 +15,9 @@ use serde_json::{Map, Value, json};
 use tokio::task::JoinSet;
 
 use super::{
-    agent::snake,
     clock::Clock,
     conversation::{Conversation, Ending},
+    entries::snake,
     fault::Faults,
     tools::{HookCall, Observation, Verdict},
 };

@@ -1,0 +1,188 @@
+//! What a run writes down: one function per kind of entry, and the hooks with their verdicts.
+//! It decides nothing about the course of a run.
+
+use serde_json::{Value, json};
+
+use super::{
+    conversation::Conversation,
+    tools::{HookCall, Verdict},
+    world::World,
+};
+use crate::model::Step;
+
+/// Runs the hooks configured for an event, up to the first that blocks.
+pub(super) fn hooks(
+    world: &World,
+    conversation: &Conversation,
+    event: &str,
+    tool: Option<&str>,
+) -> Vec<Verdict> {
+    let configured = conversation.lock().hooks[snake(event)].clone();
+    let mut verdicts = Vec::new();
+    for matcher in configured.as_array().into_iter().flatten() {
+        let wanted = matcher["matcher"].as_str().unwrap_or("*");
+        // Names and `*` only: the fake server has no regular expressions.
+        if !(matches!(wanted, "*" | "") || tool == Some(wanted)) {
+            continue;
+        }
+        for hook in matcher["hooks"].as_array().into_iter().flatten() {
+            let command = hook["command"].as_str().unwrap_or_default();
+            let verdict = world.judge(&HookCall {
+                event: event.to_owned(),
+                command: command.to_owned(),
+                tool: tool.map(str::to_owned),
+            });
+            let blocked = verdict.is_denied();
+            let mut fields = json!({
+                "hook_event_type": event,
+                "hook_command": command,
+                "success": verdict.exit_code == 0,
+                "blocked": blocked,
+                "exit_code": verdict.exit_code,
+                "stdout": "",
+                "stderr": verdict.reason,
+                "hook_input": if event == "Stop" { json!({"reason": "agent_finished"}) } else { json!({}) },
+            });
+            if let Some(tool) = tool {
+                fields["tool_name"] = json!(tool);
+            }
+            conversation.append("hook", "HookExecutionEvent", fields);
+            verdicts.push(verdict);
+            if blocked {
+                return verdicts;
+            }
+        }
+    }
+    verdicts
+}
+
+pub(super) fn say(conversation: &Conversation, step: &Step, item: Option<String>) {
+    let text = step.text.clone().unwrap_or_default();
+    let mut message = json!({"role": "assistant", "content": [content(&text)]});
+    if let Some(reasoning) = &step.reasoning {
+        message["reasoning_content"] = json!(reasoning);
+    }
+    let mut fields = message_fields(&message);
+    let response = conversation.clock.uuid().simple();
+    fields["llm_response_id"] = json!(format!("chatcmpl-{response}"));
+    if let Some(item) = item {
+        fields["id"] = json!(item);
+    }
+    conversation.append("agent", "MessageEvent", fields);
+    remember(conversation, json!({"role": "assistant", "content": text}));
+}
+
+pub(super) fn count(conversation: &Conversation, step: &Step) {
+    let mut inner = conversation.lock();
+    let model = inner.info["agent"]["llm"]["model"].clone();
+    let usage = step.usage;
+    let stats = inner.info.entry("stats").or_insert_with(|| json!({}));
+    let metrics = &mut stats["usage_to_metrics"]["default"];
+    let add = |old: &Value, more: u64| json!(old.as_u64().unwrap_or_default() + more);
+    let tokens = &metrics["accumulated_token_usage"];
+    let tokens = json!({
+        "model": model,
+        "prompt_tokens": add(&tokens["prompt_tokens"], usage.input),
+        "completion_tokens": add(&tokens["completion_tokens"], usage.output),
+        "cache_read_tokens": add(&tokens["cache_read_tokens"], usage.cached),
+        "cache_write_tokens": 0,
+        "reasoning_tokens": add(&tokens["reasoning_tokens"], usage.reasoning),
+        "context_window": 0,
+        "per_turn_token": usage.input + usage.output,
+        "response_id": "",
+    });
+    let cost = metrics["accumulated_cost"].as_f64().unwrap_or_default();
+    *metrics = json!({
+        "model_name": model,
+        "accumulated_cost": cost + step.cost.unwrap_or_default(),
+        "max_budget_per_task": null,
+        "accumulated_token_usage": tokens,
+    });
+    let stats = stats.clone();
+    drop(inner);
+    conversation.set("stats", stats);
+}
+
+pub(super) fn fail(conversation: &Conversation, code: &str, detail: &str) {
+    conversation.set_status("error");
+    let (kind, retryable, user_action) = match code {
+        "LLMAuthenticationError" => ("auth", false, "settings"),
+        "LLMRateLimitError" => ("rate_limit", true, "retry"),
+        "LLMServiceUnavailableError" => ("transient", true, "retry"),
+        "LLMBadRequestError" => ("config", false, "settings"),
+        _ => ("unknown", false, "none"),
+    };
+    let fields = json!({
+        "code": code,
+        "detail": detail,
+        "classification": {"kind": kind, "retryable": retryable, "user_action": user_action},
+    });
+    conversation.append("environment", "ConversationErrorEvent", fields);
+}
+
+pub(super) fn invalid(conversation: &Conversation, tool: &str, call: &str, error: &str) {
+    let fields = json!({
+        "tool_name": tool,
+        "tool_call_id": call,
+        "error": format!("{tool}: {error}"),
+        "classification": {"kind": "agent_action", "retryable": false, "user_action": "none"},
+    });
+    conversation.append("agent", "AgentErrorEvent", fields);
+    remember(
+        conversation,
+        json!({"role": "tool", "content": format!("{tool}: {error}")}),
+    );
+}
+
+pub(super) fn reject(
+    conversation: &Conversation,
+    action: &str,
+    tool: &str,
+    call: &str,
+    reason: &str,
+    by: &str,
+) {
+    let fields = json!({
+        "action_id": action,
+        "tool_name": tool,
+        "tool_call_id": call,
+        "rejection_reason": reason,
+        "rejection_source": by,
+    });
+    conversation.append("environment", "UserRejectObservation", fields);
+    remember(conversation, json!({"role": "tool", "content": reason}));
+}
+
+pub(super) fn remember(conversation: &Conversation, message: Value) {
+    conversation.lock().messages.push(message);
+}
+
+pub(super) fn message_fields(message: &Value) -> Value {
+    let mut message = message.clone();
+    message["thinking_blocks"] = json!([]);
+    for part in message["content"].as_array_mut().into_iter().flatten() {
+        part["cache_prompt"] = json!(false);
+    }
+    json!({"llm_message": message, "activated_skills": [], "extended_content": []})
+}
+
+pub(super) fn content(text: &str) -> Value {
+    json!({"cache_prompt": false, "type": "text", "text": text})
+}
+
+pub(super) fn text_of(message: &Value) -> String {
+    let parts = message["content"].as_array().into_iter().flatten();
+    let texts: Vec<_> = parts.filter_map(|part| part["text"].as_str()).collect();
+    texts.join("\n")
+}
+
+pub(super) fn snake(event: &str) -> String {
+    let mut name = String::new();
+    for letter in event.chars() {
+        if letter.is_uppercase() && !name.is_empty() {
+            name.push('_');
+        }
+        name.extend(letter.to_lowercase());
+    }
+    name
+}

@@ -1,1 +1,32 @@
-//! Under construction in this slice.
+//! Configure, check, write, try and watch hooks.
+//!
+//! | To | Use |
+//! |-|-|
+//! | configure | [`HookConfig`], [`HookMatcher`], [`Hook`]; [`check`], [`matches`] |
+//! | keep in a file | [`load`], [`save`], [`discover`], [`parse`] |
+//! | write a hook in Rust | [`author`] |
+//! | try one without a server | [`DryRun`] |
+//! | see them run | [`execution`], [`executions`], [`blocked_actions`] |
+//!
+//! Knows no server and no conversation: it takes their events and their state as values.
+
+pub mod author;
+#[cfg(unix)]
+mod dry_run;
+mod error;
+mod files;
+mod input;
+mod matching;
+mod verdict;
+mod watch;
+
+pub use oh_protocol::{event::HookExecutionEvent, hooks::*};
+
+#[cfg(unix)]
+pub use dry_run::DryRun;
+pub use error::{Error, ErrorKind, Result};
+pub use files::{discover, load, parse, save};
+pub use input::HookInput;
+pub use matching::{check, hooks_for, matches};
+pub use verdict::HookOutcome;
+pub use watch::{Executions, blocked_actions, blocked_messages, execution, executions};

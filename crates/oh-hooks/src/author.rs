@@ -1,0 +1,185 @@
+//! Hook programs in Rust: read the event, decide, answer with the right exit code and JSON.
+//!
+//! Synchronous and without a runtime: a hook is a short program that the server waits for.
+
+use std::{
+    fmt::Display,
+    io::{Read, Write},
+    panic::{AssertUnwindSafe, catch_unwind},
+    process::ExitCode,
+};
+
+use serde_json::{Map, Value};
+
+pub use crate::HookInput;
+
+/// What a hook decides. Nothing decided is allowed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[must_use]
+pub struct Verdict {
+    denied: Option<String>,
+    context: Option<String>,
+}
+
+impl Verdict {
+    /// Lets it happen.
+    pub fn allow() -> Self {
+        Self::default()
+    }
+
+    /// Does not let it happen; the agent is told why. A tool does not run, a message is not
+    /// answered, a Stop becomes more work. Other events happen all the same.
+    pub fn deny(feedback: impl Into<String>) -> Self {
+        Self {
+            denied: Some(feedback.into()),
+            context: None,
+        }
+    }
+
+    /// Lets it happen and tells the agent more: beside a user's message, or at the session's start.
+    ///
+    /// There is no denying with context: the server lets a message through that has both.
+    pub fn context(text: impl Into<String>) -> Self {
+        Self {
+            denied: None,
+            context: Some(text.into()),
+        }
+    }
+
+    fn stdout(&self) -> String {
+        let mut json = Map::new();
+        let decision = if self.denied.is_some() {
+            "deny"
+        } else {
+            "allow"
+        };
+        json.insert("decision".into(), decision.into());
+        if let Some(reason) = &self.denied {
+            json.insert("reason".into(), reason.as_str().into());
+        }
+        if let Some(context) = &self.context {
+            json.insert("additionalContext".into(), context.as_str().into());
+        }
+        Value::Object(json).to_string()
+    }
+}
+
+/// Runs a hook whose own failure lets things happen: an error or an unreadable event is reported
+/// on stderr with exit code 1, which the server notes and passes over.
+///
+/// ```no_run
+/// use std::process::ExitCode;
+/// use oh_hooks::author::{Verdict, run};
+///
+/// fn main() -> ExitCode {
+///     run(|event| {
+///         Ok::<_, String>(match event.command() {
+///             Some(line) if line.contains("rm -rf") => Verdict::deny("not with rm -rf"),
+///             _ => Verdict::allow(),
+///         })
+///     })
+/// }
+/// ```
+pub fn run<E: Display>(decide: impl FnOnce(&HookInput) -> Result<Verdict, E>) -> ExitCode {
+    answer(decide, 1)
+}
+
+/// Runs a hook whose own failure denies: for policies that must hold, as the server lets anything
+/// happen when a hook breaks. A panic denies too. A timeout cannot: the server allows then.
+pub fn guard<E: Display>(decide: impl FnOnce(&HookInput) -> Result<Verdict, E>) -> ExitCode {
+    answer(decide, 2)
+}
+
+fn answer<E: Display>(
+    decide: impl FnOnce(&HookInput) -> Result<Verdict, E>,
+    broken: u8,
+) -> ExitCode {
+    let mut text = Vec::new();
+    let read = std::io::stdin().lock().read_to_end(&mut text);
+    let verdict = match read {
+        Err(error) => Err(format!("the hook cannot read its event: {error}")),
+        Ok(_) => decided(&text, decide),
+    };
+    let (out, err, code) = outcome(verdict, broken);
+    // Nobody to tell when these fail; the exit code still decides.
+    _ = writeln!(std::io::stdout().lock(), "{out}");
+    if !err.is_empty() {
+        _ = writeln!(std::io::stderr().lock(), "{err}");
+    }
+    ExitCode::from(code)
+}
+
+fn decided<E: Display>(
+    text: &[u8],
+    decide: impl FnOnce(&HookInput) -> Result<Verdict, E>,
+) -> Result<Verdict, String> {
+    let input = serde_json::from_slice(text)
+        .map_err(|error| format!("the hook cannot read its event: {error}"))?;
+    match catch_unwind(AssertUnwindSafe(|| decide(&input))) {
+        Ok(verdict) => verdict.map_err(|error| format!("the hook failed: {error}")),
+        Err(_) => Err("the hook panicked".to_owned()),
+    }
+}
+
+fn outcome(verdict: Result<Verdict, String>, broken: u8) -> (String, String, u8) {
+    match verdict {
+        Ok(verdict) => {
+            let code = if verdict.denied.is_some() { 2 } else { 0 };
+            (verdict.stdout(), verdict.denied.unwrap_or_default(), code)
+        }
+        Err(error) => (String::new(), error, broken),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const EVENT: &[u8] = br#"{"event_type": "PreToolUse", "tool_name": "terminal",
+        "tool_input": {"kind": "TerminalAction", "command": "ls"}, "new": 1}"#;
+
+    #[test]
+    fn a_verdict_has_its_exit_code_and_json() {
+        for (verdict, out, err, code) in [
+            (Verdict::allow(), r#"{"decision":"allow"}"#, "", 0),
+            (
+                Verdict::deny("no"),
+                r#"{"decision":"deny","reason":"no"}"#,
+                "no",
+                2,
+            ),
+            (
+                Verdict::context("c"),
+                r#"{"additionalContext":"c","decision":"allow"}"#,
+                "",
+                0,
+            ),
+        ] {
+            let got = decided(EVENT, |event| {
+                assert_eq!(event.command(), Some("ls"));
+                Ok::<_, String>(verdict.clone())
+            });
+            assert_eq!(outcome(got, 1), (out.to_owned(), err.to_owned(), code));
+        }
+    }
+
+    #[test]
+    fn a_broken_hook_lets_pass_and_a_broken_guard_denies() {
+        let nonsense = decided(b"[]", |_| Ok::<_, String>(Verdict::allow()));
+        let failed = decided(EVENT, |_| Err("disk full"));
+        let panicked = decided::<String>(EVENT, |_| std::panic::panic_any("x"));
+        for (broken, word) in [
+            (nonsense, "read"),
+            (failed, "disk full"),
+            (panicked, "panicked"),
+        ] {
+            for code in [1, 2] {
+                let (out, err, exit) = outcome(broken.clone(), code);
+                assert!(
+                    out.is_empty() && err.contains(word) && exit == code,
+                    "{err}"
+                );
+            }
+        }
+    }
+}

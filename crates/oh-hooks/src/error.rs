@@ -1,0 +1,71 @@
+//! The one error of this crate: which file, pattern or hook, and what to do about it.
+
+use std::fmt;
+
+/// Shorthand for a result with this crate's [`Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+type Source = Box<dyn std::error::Error + Send + Sync>;
+
+/// What was wrong, in one word that a program can branch on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// A file could not be read or written.
+    Io,
+    /// A file is not a hook configuration; the message has line and column.
+    File,
+    /// A hook breaks a rule of the server.
+    Invalid,
+    /// A pattern that the server takes for a regular expression is none.
+    Pattern,
+    /// A pattern uses what only Python's expressions have (look-around, back-references).
+    Unsupported,
+}
+
+/// Why a configuration could not be loaded, saved, checked or matched.
+pub struct Error {
+    kind: ErrorKind,
+    context: Box<str>,
+    source: Option<Source>,
+}
+
+impl Error {
+    pub(crate) fn new(kind: ErrorKind, context: impl Into<String>, source: Option<Source>) -> Self {
+        Self {
+            kind,
+            context: context.into().into_boxed_str(),
+            source,
+        }
+    }
+
+    /// What kind of failure this is.
+    pub fn kind(&self) -> ErrorKind {
+        self.kind
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.context)
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Error")
+            .field("kind", &self.kind)
+            .field("context", &self.context)
+            .field("source", &self.source)
+            .finish()
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match &self.source {
+            Some(source) => Some(&**source),
+            None => None,
+        }
+    }
+}

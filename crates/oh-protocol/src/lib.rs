@@ -1,7 +1,7 @@
 //! The vocabulary of an OpenHands agent server: events, state, configuration and calls.
 //!
 //! This crate does no I/O and knows no runtime. It turns bytes into [`Event`]s and
-//! [`SessionFrame`](frame::SessionFrame)s without losing a byte of what came, and typed
+//! [`SessionFrame`]s without losing a byte of what came, and typed
 //! [`Call`]s into [`Request`]s that some transport can carry.
 //!
 //! # Kept as it came, typed on top

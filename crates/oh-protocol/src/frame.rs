@@ -76,6 +76,23 @@ pub enum SessionFrame {
     },
 }
 
+// Read alone first: a future frame type may reuse a field's name with another shape, and must
+// still come through as `Unknown` rather than fail.
+#[derive(Deserialize)]
+struct Tag {
+    r#type: Box<str>,
+}
+
+const KNOWN: [&str; 7] = [
+    "sync",
+    "durable",
+    "transient",
+    "item_started",
+    "delta",
+    "item_aborted",
+    "error",
+];
+
 #[derive(Deserialize)]
 struct Wire<'a> {
     r#type: Box<str>,
@@ -103,6 +120,14 @@ impl SessionFrame {
     /// When it is not a JSON object with a `type`, or lacks what its type promises.
     pub fn from_json(raw: impl Into<Bytes>) -> Result<Self> {
         let raw: Bytes = raw.into();
+        let tag: Tag =
+            serde_json::from_slice(&raw).map_err(|error| Error::decode("session frame", error))?;
+        if !KNOWN.contains(&&*tag.r#type) {
+            return Ok(Self::Unknown {
+                frame_type: tag.r#type,
+                raw,
+            });
+        }
         let wire: Wire<'_> =
             serde_json::from_slice(&raw).map_err(|error| Error::decode("session frame", error))?;
         let missing = |field: &str| {

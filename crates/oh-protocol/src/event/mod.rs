@@ -44,9 +44,13 @@ struct Inner {
 struct Header {
     kind: Box<str>,
     id: Box<str>,
-    #[serde(default)]
+    // Only `kind` and `id` make an event; a null in the rest must not lose it.
+    #[serde(default, deserialize_with = "Header::text_or_null")]
     timestamp: Box<str>,
-    #[serde(default = "Header::no_source")]
+    #[serde(
+        default = "Header::no_source",
+        deserialize_with = "Header::source_or_null"
+    )]
     source: Source,
     #[serde(default)]
     parent_id: Option<Box<str>>,
@@ -55,6 +59,14 @@ struct Header {
 impl Header {
     fn no_source() -> Source {
         Source::Other("".into())
+    }
+
+    fn text_or_null<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Box<str>, D::Error> {
+        Ok(Option::deserialize(from)?.unwrap_or_default())
+    }
+
+    fn source_or_null<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Source, D::Error> {
+        Ok(Option::deserialize(from)?.unwrap_or_else(Self::no_source))
     }
 }
 

@@ -1,13 +1,14 @@
-//! Hooks on the real server: what breaks is seen, and lets things happen.
+//! Hooks on the real server: every event denies what it can and allows, and is seen doing so.
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 use openhands::{
-    Agent, Conversation, Hook, HookConfig, LocalServer, WorkspaceExt,
+    Agent, Conversation, Hook, HookConfig, HookMatcher, LocalServer, Payload, WorkspaceExt,
     hooks::execution,
     protocol::{calls, config::Llm},
     testkit::{Script, ScriptedModel},
 };
+use serde_json::json;
 use tokio::time::timeout;
 
 const LONG: Duration = Duration::from_secs(120);
@@ -27,6 +28,85 @@ fn seen(conversation: &Conversation) -> Vec<(String, bool, Option<i32>)> {
     hooks
         .map(|hook| (hook.hook_event_type.clone(), hook.blocked, hook.exit_code))
         .collect()
+}
+
+/// Denies once, and allows from then on.
+fn once(directory: &Path, name: &str) -> Hook {
+    let mark = directory.join(name);
+    let mark = mark.display();
+    Hook::command(format!(
+        "test -e {mark} || {{ touch {mark}; echo 'told by {name}' >&2; exit 2; }}"
+    ))
+    .timeout(10)
+}
+
+#[tokio::test]
+async fn every_event_denies_what_it_can_and_allows() {
+    let marks = tempfile::tempdir().unwrap();
+    let server = LocalServer::builder().start().await.unwrap();
+    let workspace = server.workspace(server.workspace_dir().display().to_string());
+    let script = Script::new()
+        .call("terminal", json!({"command": "echo first"}))
+        .call("terminal", json!({"command": "echo second"}))
+        .finish("Done.")
+        .finish("Done at last.");
+    let model = ScriptedModel::start(script).await.unwrap();
+    let ended = marks.path().join("ended");
+    let denying = |line: &str| Hook::command(line).timeout(10);
+    let hooks = HookConfig::new()
+        .session_start(denying("exit 2"))
+        .user_prompt_submit(once(marks.path(), "prompt"))
+        .pre_tool_use(HookMatcher::exact("terminal").hook(once(marks.path(), "pre")))
+        .post_tool_use(HookMatcher::regex("term.*").hook(denying("exit 2")))
+        .stop(once(marks.path(), "stop"))
+        .session_end(denying(&format!("touch {}; exit 2", ended.display())));
+    let conversation = Conversation::builder(&workspace, agent(&model))
+        .hooks(hooks)
+        .start()
+        .await
+        .unwrap();
+
+    // The first message is refused. But the refusal ends in a Stop, and the Stop hook that denies
+    // that sends the agent to work on it all the same.
+    conversation.send("Refuse this.").await.unwrap();
+    timeout(LONG, conversation.run()).await.unwrap().unwrap();
+    conversation.send("Finish.").await.unwrap();
+    let outcome = timeout(LONG, conversation.run()).await.unwrap().unwrap();
+    assert!(outcome.is_finished(), "{outcome}");
+    model.verify().unwrap();
+    let of = |event: &str, code| (event.to_owned(), code == 2, Some(code));
+    assert_eq!(
+        seen(&conversation),
+        [
+            of("SessionStart", 2),
+            of("UserPromptSubmit", 2),
+            of("Stop", 2),
+            of("PreToolUse", 2),
+            of("PreToolUse", 0),
+            of("PostToolUse", 2),
+            of("Stop", 0),
+            of("UserPromptSubmit", 0),
+            of("Stop", 0),
+        ]
+    );
+    let events = conversation.events();
+    let rejected: Vec<_> = events
+        .iter()
+        .filter_map(|event| match event.payload() {
+            Payload::UserReject(reject) => Some(reject.rejection_reason.as_str()),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(rejected.len(), 1);
+    assert!(rejected[0].contains("told by pre"), "{rejected:?}");
+    assert!(events.iter().any(|event| {
+        event.kind() == "MessageEvent"
+            && String::from_utf8_lossy(event.raw()).contains("told by stop")
+    }));
+
+    let id = conversation.id();
+    server.shutdown(Duration::from_secs(20)).await.unwrap();
+    assert!(ended.exists(), "SessionEnd did not run for {id}");
 }
 
 #[tokio::test]

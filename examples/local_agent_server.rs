@@ -28,26 +28,15 @@ async fn job() -> Result<(), Box<dyn Error>> {
 
     // A server of our own: provisioned on first use, private state, a fresh session key.
     let bar = ProvisionBar::new();
-    let server = LocalServer::builder()
-        .on_progress(move |step| bar.show(&step))
-        .start()
-        .await?;
-    println!(
-        "server: {} at {}, pid {}",
-        server.info().version,
-        server.url(),
-        server.pid()
-    );
+    let builder = LocalServer::builder().on_progress(move |step| bar.show(&step));
+    let server = builder.start().await?;
+    println!("server: {} at {}", server.info().version, server.url());
 
     // A command in the workspace.
     let workspace = server.workspace(server.workspace_dir());
     let output = workspace.execute("pwd").await?;
-    println!(
-        "$ {} (exit {:?}): {}",
-        output.command(),
-        output.exit_code(),
-        output.stdout().trim()
-    );
+    let (command, exit) = (output.command(), output.exit_code());
+    println!("$ {command} (exit {exit:?}): {}", output.stdout().trim());
 
     // A conversation. On the server, the Stop hook runs each time the agent wants to finish.
     let hook = concat!(env!("CARGO_MANIFEST_DIR"), "/hooks/pycompile_check.sh");
@@ -71,32 +60,26 @@ async fn job() -> Result<(), Box<dyn Error>> {
     }
 
     // Another model configuration than the agent's makes the title.
-    let title = conversation
-        .generate_title()
-        .llm(model.title())
-        .max_length(60)
-        .await?;
+    let title = conversation.generate_title().llm(model.title());
+    let title = title.max_length(60).await?;
     conversation.set_title(&title).await?;
     println!("title: {title}");
 
     let mut blocked = Vec::new();
     for hook in executions.iter() {
-        let (event, command, feedback) = (hook.hook_event_type, hook.hook_command, hook.stderr);
+        let (event, command) = (hook.hook_event_type, hook.hook_command);
+        let (exit, feedback) = (hook.exit_code, hook.stderr.trim());
         println!(
-            "hook {event} `{command}`: blocked {}, {}",
-            hook.blocked,
-            feedback.trim()
+            "hook {event} `{command}`: exit {exit:?}, blocked {}",
+            hook.blocked
         );
-        println!("  exit {:?}", hook.exit_code);
+        println!("  feedback: {feedback}");
         blocked.push(hook.blocked);
     }
 
     let events = conversation.events();
     let kinds: BTreeSet<_> = events.iter().map(Event::kind).collect();
-    println!(
-        "{} events of the kinds {kinds:?}; the last 10:",
-        events.len()
-    );
+    println!("{} events of the kinds {kinds:?}; the last:", events.len());
     for event in events.last(10) {
         println!("  {} {}", event.timestamp(), event.kind());
     }
@@ -109,27 +92,22 @@ async fn job() -> Result<(), Box<dyn Error>> {
     let status = conversation.state().execution_status();
     let used = conversation.state().stats().combined();
     let (read, written) = (used.prompt_tokens(), used.completion_tokens());
-    println!(
-        "status {status}, cost ${:.4}, tokens {read} in, {written} out",
-        used.accumulated_cost
-    );
+    println!("status {status}, cost ${:.4}", used.accumulated_cost);
+    println!("tokens: {read} in, {written} out");
 
-    let compiles = workspace
-        .execute("python3 -m py_compile test_broken.py")
-        .await?;
+    let check = "python3 -m py_compile test_broken.py";
+    let compiles = workspace.execute(check).await?;
     conversation.close().await?;
     conversation.delete().await?;
-    println!(
-        "server: {}",
-        server.shutdown(Duration::from_secs(10)).await?
-    );
+    let ended = server.shutdown(Duration::from_secs(10)).await?;
+    println!("server: {ended}");
 
     model.verify()?;
     if !blocked.contains(&true) || blocked.last() != Some(&false) {
-        return Err("the Stop hook should have denied at least once and allowed at last".into());
+        return Err("the Stop hook should have denied, then allowed".into());
     }
     if !compiles.success() {
-        return Err(format!("test_broken.py does not compile: {}", compiles.stderr()).into());
+        return Err(format!("it does not compile: {}", compiles.stderr()).into());
     }
     Ok(())
 }

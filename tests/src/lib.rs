@@ -1,1 +1,22 @@
-//! End to end.
+//! What the end-to-end tests share: a server whose agents work in a quiet home.
+
+use openhands::{LocalServer, process::LocalServerBuilder};
+use tempfile::TempDir;
+
+/// A home for [`server`], removed at the end of the test.
+///
+/// # Panics
+///
+/// When there is no room for a temporary directory.
+#[must_use]
+#[allow(clippy::expect_used, reason = "a test fails by panicking")]
+pub fn home() -> TempDir {
+    tempfile::tempdir().expect("a temporary directory")
+}
+
+/// A server whose shells find no start-up files. Those of this user may take seconds, and the
+/// server's terminal takes a command typed meanwhile for done; a shell killed within them can
+/// leave locks of other tools behind.
+pub fn server(home: &TempDir) -> LocalServerBuilder {
+    LocalServer::builder().env("HOME", home.path())
+}

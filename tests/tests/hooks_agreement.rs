@@ -1,5 +1,12 @@
 //! Patterns and verdicts here and in the server's own Python, on tables: they must agree.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
 use std::{
     io::Write as _,
     os::unix::fs::PermissionsExt,

@@ -1,9 +1,16 @@
 //! Hooks on the real server: every event denies what it can and allows, and is seen doing so.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
 use std::{path::Path, time::Duration};
 
 use openhands::{
-    Agent, Conversation, Hook, HookConfig, HookMatcher, LocalServer, Payload, WorkspaceExt,
+    Agent, Conversation, Hook, HookConfig, HookMatcher, Payload, WorkspaceExt,
     hooks::execution,
     protocol::{calls, config::Llm},
     testkit::{Script, ScriptedModel},
@@ -43,7 +50,8 @@ fn once(directory: &Path, name: &str) -> Hook {
 #[tokio::test]
 async fn every_event_denies_what_it_can_and_allows() {
     let marks = tempfile::tempdir().unwrap();
-    let server = LocalServer::builder().start().await.unwrap();
+    let home = openhands_tests::home();
+    let server = openhands_tests::server(&home).start().await.unwrap();
     let workspace = server.workspace(server.workspace_dir().display().to_string());
     let script = Script::new()
         .call("terminal", json!({"command": "echo first"}))
@@ -111,7 +119,8 @@ async fn every_event_denies_what_it_can_and_allows() {
 
 #[tokio::test]
 async fn a_broken_hook_lets_things_happen() {
-    let server = LocalServer::builder().start().await.unwrap();
+    let home = openhands_tests::home();
+    let server = openhands_tests::server(&home).start().await.unwrap();
     let workspace = server.workspace(server.workspace_dir().display().to_string());
     let script = Script::new().finish("Done.");
     let model = ScriptedModel::start(script).await.unwrap();

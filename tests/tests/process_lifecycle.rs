@@ -1,5 +1,12 @@
 //! The real server from start to end: ready, proven, private, and gone.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
 use std::{path::Path, time::Duration};
 
 use openhands::{

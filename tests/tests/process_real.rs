@@ -39,7 +39,8 @@ fn running(tag: &str) -> Vec<u32> {
 
 fn owner(tag: &str) {
     tokio::runtime::Runtime::new().unwrap().block_on(async {
-        let server = LocalServer::builder()
+        let home = openhands_tests::home();
+        let server = openhands_tests::server(&home)
             .env("TEST_TAG", tag)
             .start()
             .await

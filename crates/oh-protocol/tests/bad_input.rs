@@ -1,6 +1,12 @@
 //! What arrives broken or strange: an error value or a kept event, never a panic.
 //! Knows nothing of sockets.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test fails by panicking"
+)]
+
 use oh_protocol::{ErrorKind, Event, SessionFrame, event::Payload};
 
 fn refused(raw: impl Into<bytes::Bytes>) {

@@ -5,7 +5,7 @@ use std::{collections::HashSet, future::poll_fn, pin::pin, process::Command, tim
 
 use futures_core::Stream as _;
 use openhands::{
-    Agent, Client, Conversation, Cursor, LocalServer, Payload, RunOutcome, WorkspaceExt,
+    Agent, Client, Conversation, Cursor, Payload, RunOutcome, WorkspaceExt,
     conversation::ErrorKind,
     process::{RestartPolicy, Status},
     protocol::{ConversationId, Event, calls, config::Llm},
@@ -66,7 +66,8 @@ async fn through_a_cutting_proxy_with_a_second_client_and_a_stalled_reader() {
         .start()
         .await
         .unwrap();
-    let server = LocalServer::builder().start().await.unwrap();
+    let home = openhands_tests::home();
+    let server = openhands_tests::server(&home).start().await.unwrap();
     let proxy = Proxy::start(server.address()).await.unwrap();
     let mut dice: u64 = std::process::id().into();
     println!("dice {dice}");
@@ -184,7 +185,8 @@ async fn approvals_and_a_kill_in_mid_run() {
         .start()
         .await
         .unwrap();
-    let server = LocalServer::builder()
+    let home = openhands_tests::home();
+    let server = openhands_tests::server(&home)
         .restart(RestartPolicy::on_failure(3))
         .start()
         .await
@@ -251,16 +253,17 @@ async fn approvals_and_a_kill_in_mid_run() {
     let back = status.wait_for(|status| *status == Status::Ready && server.pid() != pid);
     timeout(LONG, back).await.unwrap().unwrap();
     let outcome = timeout(LONG, plain).await.unwrap().unwrap().unwrap();
-    assert!(matches!(outcome, RunOutcome::Error(..)), "{outcome}");
+    let shown: Vec<_> = other.events().iter().map(ToString::to_string).collect();
+    assert!(
+        matches!(outcome, RunOutcome::Error(..)),
+        "{outcome}: {shown:#?}"
+    );
     let outcome = timeout(LONG, other.run()).await.unwrap().unwrap();
     assert!(outcome.is_finished(), "{outcome}");
     // The server saves its state when a step ends, so it comes back with an older status than its
     // log tells: mostly it asks for approval again. What counts is that the wait has an end.
     let outcome = timeout(LONG, approved).await.unwrap().unwrap().unwrap();
-    assert!(
-        !matches!(outcome, RunOutcome::StillRunning(_)),
-        "{outcome}"
-    );
+    assert!(!matches!(outcome, RunOutcome::StillRunning(_)), "{outcome}");
     conversation.reject("no more of this").await.unwrap();
     let outcome = timeout(LONG, conversation.run()).await.unwrap().unwrap();
     assert!(outcome.is_finished(), "{outcome}");

@@ -7,7 +7,6 @@ use std::{
 };
 
 use openhands::{
-    LocalServer,
     testkit::{
         FakeServer, Script, ScriptedModel, Step,
         fake::{CommandOutput, Verdict},
@@ -135,7 +134,8 @@ fn differences(fake: &str, real: &str) -> String {
 
 #[tokio::test]
 async fn the_fake_server_agrees_with_the_real_one() {
-    let server = LocalServer::builder().start().await.unwrap();
+    let home = openhands_tests::home();
+    let server = openhands_tests::server(&home).start().await.unwrap();
     let url = server.url().to_string();
     let mut report = String::new();
     for name in [

@@ -1,2 +1,83 @@
-//! The `oh` command.
-fn main() {}
+//! The `oh` command: what a person at a terminal asks of an agent server's surroundings.
+
+use std::{io::Write, process::ExitCode};
+
+use clap::{Parser, Subcommand};
+use openhands::process::{LocalServer, Provisioner};
+
+type Outcome = Result<(), Box<dyn std::error::Error>>;
+
+/// Programs for an OpenHands agent server.
+#[derive(Parser)]
+#[command(name = "oh", version)]
+struct Arguments {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Tell which Pythons there are, which fit, and which environments are made.
+    Doctor,
+    /// Make the environment of the pinned server, or check the one there is.
+    Provision,
+    /// Run a server of your own until Ctrl-C; its URL and session key go to stdout.
+    Serve,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let outcome = match Arguments::parse().verb {
+        Verb::Doctor => doctor().await,
+        Verb::Provision => provision().await,
+        Verb::Serve => serve().await,
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "oh: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn doctor() -> Outcome {
+    let provisioner = Provisioner::new();
+    let mut out = std::io::stdout();
+    writeln!(out, "packages: {}", provisioner.packages().join(", "))?;
+    writeln!(out, "interpreters:")?;
+    for candidate in provisioner.candidates().await {
+        writeln!(out, "  {candidate}")?;
+    }
+    writeln!(out, "environments:")?;
+    for environment in provisioner.cached()? {
+        writeln!(out, "  {}", environment.display())?;
+    }
+    Ok(())
+}
+
+async fn provision() -> Outcome {
+    let provisioner = Provisioner::new().on_progress(|step| {
+        // A closed terminal is no reason to stop.
+        let _ = writeln!(std::io::stderr(), "{step}");
+    });
+    let environment = provisioner.provision().await?;
+    writeln!(std::io::stdout(), "{}", environment.python().display())?;
+    Ok(())
+}
+
+async fn serve() -> Outcome {
+    use secrecy::ExposeSecret;
+
+    let server = LocalServer::builder()
+        .on_progress(|step| _ = writeln!(std::io::stderr(), "{step}"))
+        .start()
+        .await?;
+    // Whoever runs this command is who the key is for.
+    let key = server.session_api_key().expose_secret();
+    writeln!(std::io::stdout(), "{}\n{key}", server.url())?;
+    tokio::signal::ctrl_c().await?;
+    let ended = server.shutdown(std::time::Duration::from_secs(10)).await?;
+    writeln!(std::io::stderr(), "{ended}")?;
+    Ok(())
+}

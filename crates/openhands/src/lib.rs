@@ -32,3 +32,8 @@ pub use oh_workspace as workspace;
 pub mod prelude;
 
 pub use prelude::*;
+
+// The README's example compiles, or this crate's doctests fail.
+#[cfg(all(doctest, feature = "process"))]
+#[doc = include_str!("../../../README.md")]
+struct Readme;

@@ -62,6 +62,11 @@ pub(crate) fn ensure_subcommand(name: &str, package: &str, version: &str) -> Res
     .map(drop)
 }
 
+/// Installs the test runner where it is missing.
+pub(crate) fn ensure_nextest() -> Result {
+    ensure_subcommand("nextest", "cargo-nextest", "0.9.143")
+}
+
 /// One line to the terminal. Progress goes to stderr, so that output can be piped.
 pub(crate) fn say(line: &str) {
     // A closed terminal is no reason to fail a task.

@@ -44,9 +44,10 @@ pub(crate) fn run(options: &Options) -> Result {
     }
 }
 
-/// Builds each published crate alone, bare, and with each of its features by itself: in a
-/// workspace build one crate's features hide what another forgot to ask for.
+/// Tests each published crate alone, and builds it bare and with each of its features by itself:
+/// in a workspace build one crate's features hide what another forgot to ask for.
 fn each_crate_alone() -> Result {
+    cargo::ensure_nextest()?;
     let metadata = MetadataCommand::new()
         .current_dir(cargo::root())
         .no_deps()
@@ -61,7 +62,15 @@ fn each_crate_alone() -> Result {
             command.args(extra);
             cargo::run(command).map(drop)
         };
-        check(&["--all-targets"])?;
+        cargo::run(cargo::cargo(&[
+            "nextest",
+            "run",
+            "--cargo-quiet",
+            "--no-tests=pass",
+            "--status-level=fail",
+            "--package",
+            &package.name,
+        ]))?;
         check(&["--no-default-features"])?;
         for feature in package
             .features

@@ -6,8 +6,6 @@ use clap::Args;
 
 use crate::{Result, cargo};
 
-const NEXTEST: &str = "0.9.143";
-
 #[derive(Args, Default)]
 pub(crate) struct Options {
     /// Leave the end-to-end tests out: nothing is provisioned, no server is started.
@@ -18,7 +16,7 @@ pub(crate) struct Options {
 /// Runs unit, scenario and integration tests, doctests, then the end-to-end tests.
 pub(crate) fn run(options: &Options) -> Result {
     let begun = Instant::now();
-    cargo::ensure_subcommand("nextest", "cargo-nextest", NEXTEST)?;
+    cargo::ensure_nextest()?;
     let mut rows = Vec::new();
 
     let mut step = |name: &'static str, arguments: &[&str]| -> Result {

@@ -2,7 +2,7 @@
 //!
 //! | To | Use |
 //! |-|-|
-//! | configure | [`HookConfig`], [`HookMatcher`], [`Hook`]; [`check`], [`matches`] |
+//! | configure | [`HookConfig`], [`HookMatcher`], [`Hook`]; [`check`], [`matches()`] |
 //! | keep in a file | [`load`], [`save`], [`discover`], [`parse`] |
 //! | write a hook in Rust | [`author`] |
 //! | try one without a server | [`DryRun`] |

@@ -35,7 +35,7 @@ pub fn matches(matcher: &HookMatcher, tool: Option<&str>) -> Result<bool> {
 ///
 /// # Errors
 ///
-/// As [`matches`].
+/// As [`matches()`].
 pub fn hooks_for<'a>(
     config: &'a HookConfig,
     event: HookEventType,

@@ -311,7 +311,10 @@ impl Client {
         let mut prepared = self.prepare(request, body)?;
         if request.body.is_some() {
             let json = HeaderValue::from_static("application/json");
-            prepared.headers_mut().insert(header::CONTENT_TYPE, json);
+            prepared
+                .headers_mut()
+                .entry(header::CONTENT_TYPE)
+                .or_insert(json);
         }
         let (head, body) = self.0.http.send(prepared).await?.into_parts();
         let body = body.collect(ANSWER_LIMIT).await?;

@@ -1,9 +1,16 @@
 //! Shell commands on the server, apart from any agent.
 
-use serde::{Deserialize, Serialize};
+mod history;
 
-use super::{call, query, segment};
+use serde::Serialize;
+
+use super::{Scope, scope::scoped_call, segment};
 use crate::{Error, Request, Result};
+
+pub use history::{
+    BashCommand, BashError, BashEvent, BashOutput, BashPage, BatchEvents, ClearEvents, GetEvent,
+    OutputPage, SearchEvents, SearchOutput,
+};
 
 /// The request to run a command line with `/bin/sh -c`.
 #[derive(Debug, Clone, Serialize)]
@@ -48,141 +55,74 @@ impl ExecuteRequest {
     }
 }
 
-/// `POST /api/bash/start_bash_command`: starts a command and answers at once.
+/// `POST …/bash/start_bash_command`: starts a command and answers at once.
 #[derive(Debug, Clone)]
-pub struct Start(ExecuteRequest);
+pub struct Start {
+    request: ExecuteRequest,
+    scope: Scope,
+}
 
 impl Start {
     /// Starts this.
     pub fn new(request: ExecuteRequest) -> Self {
-        Self(request)
+        Self {
+            request,
+            scope: Scope::Server,
+        }
     }
 }
 
-call!(Start => BashCommand, POST "/api/bash/start_bash_command", Never;
-    |this| {
-        this.0.check()?;
-        Request::new(http::Method::POST, "/api/bash/start_bash_command").json(&this.0)
+scoped_call!(Start => BashCommand, POST "/bash/start_bash_command", Never;
+    |this, base| {
+        this.request.check()?;
+        Request::new(http::Method::POST, base + "/bash/start_bash_command").json(&this.request)
     };
     |answer| answer.json("started command"));
 
-/// `POST /api/bash/execute_bash_command`: runs a command and answers when it has ended.
+/// `POST …/bash/execute_bash_command`: runs a command and answers when it has ended.
 #[derive(Debug, Clone)]
-pub struct Execute(ExecuteRequest);
+pub struct Execute {
+    request: ExecuteRequest,
+    scope: Scope,
+}
 
 impl Execute {
     /// Runs this.
     pub fn new(request: ExecuteRequest) -> Self {
-        Self(request)
+        Self {
+            request,
+            scope: Scope::Server,
+        }
     }
 }
 
-call!(Execute => BashOutput, POST "/api/bash/execute_bash_command", Never;
-    |this| {
-        this.0.check()?;
-        Request::new(http::Method::POST, "/api/bash/execute_bash_command").json(&this.0)
+scoped_call!(Execute => BashOutput, POST "/bash/execute_bash_command", Never;
+    |this, base| {
+        this.request.check()?;
+        Request::new(http::Method::POST, base + "/bash/execute_bash_command").json(&this.request)
     };
     |answer| answer.json("output of a command"));
 
-/// `POST /api/bash/bash_commands/{id}/stop`: ends a command; no harm when it has ended.
+/// `POST …/bash/bash_commands/{id}/stop`: ends a command; no harm when it has ended.
 #[derive(Debug, Clone)]
-pub struct Stop(String);
+pub struct Stop {
+    command_id: String,
+    scope: Scope,
+}
 
 impl Stop {
     /// Ends the command with this id.
     pub fn new(command_id: impl Into<String>) -> Self {
-        Self(command_id.into())
-    }
-}
-
-call!(Stop => (), POST "/api/bash/bash_commands/{command_id}/stop", Idempotent;
-    |this| Ok(Request::new(
-        http::Method::POST,
-        format!("/api/bash/bash_commands/{}/stop", segment(&this.0)),
-    ));
-    |_answer| Ok(()));
-
-/// `GET /api/bash/bash_events/search`: what a command printed, by `order`.
-#[derive(Debug, Clone)]
-#[must_use]
-pub struct SearchOutput {
-    command_id: String,
-    after: Option<i64>,
-    page_id: Option<String>,
-}
-
-impl SearchOutput {
-    /// All output of a command.
-    pub fn new(command_id: impl Into<String>) -> Self {
         Self {
             command_id: command_id.into(),
-            after: None,
-            page_id: None,
+            scope: Scope::Server,
         }
     }
-
-    /// Only output after this `order`.
-    pub fn after(mut self, order: i64) -> Self {
-        self.after = Some(order);
-        self
-    }
-
-    /// Begins at the page an earlier answer named.
-    pub fn page_id(mut self, page_id: impl Into<String>) -> Self {
-        self.page_id = Some(page_id.into());
-        self
-    }
 }
 
-call!(SearchOutput => BashPage, GET "/api/bash/bash_events/search", Idempotent;
-    |this| {
-        let mut target = "/api/bash/bash_events/search?kind__eq=BashOutput&limit=100".to_owned();
-        query(&mut target, "sort_order", "TIMESTAMP");
-        query(&mut target, "command_id__eq", &this.command_id);
-        if let Some(order) = this.after {
-            query(&mut target, "order__gt", &order.to_string());
-        }
-        if let Some(page_id) = &this.page_id {
-            query(&mut target, "page_id", page_id);
-        }
-        Ok(Request::new(http::Method::GET, target))
-    };
-    |answer| answer.json("output of a command"));
-
-/// A page of output.
-#[derive(Debug, Clone, Deserialize)]
-#[non_exhaustive]
-pub struct BashPage {
-    /// The pieces.
-    pub items: Vec<BashOutput>,
-    /// Where the next page begins; absent on the last.
-    pub next_page_id: Option<String>,
-}
-
-/// A command the server has taken.
-#[derive(Debug, Clone, Deserialize)]
-#[non_exhaustive]
-pub struct BashCommand {
-    /// Its id, hex without dashes.
-    pub id: String,
-}
-
-/// A piece of a command's output; the one with an exit code is the last.
-#[derive(Debug, Clone, Deserialize)]
-#[non_exhaustive]
-pub struct BashOutput {
-    /// The command's id, hex without dashes.
-    pub command_id: String,
-    /// Its place among the pieces of the command.
-    #[serde(default)]
-    pub order: i64,
-    /// −1 for a timeout or a command that could not start, −N for signal N.
-    #[serde(default)]
-    pub exit_code: Option<i32>,
-    /// What it wrote to stdout since the piece before.
-    #[serde(default)]
-    pub stdout: Option<String>,
-    /// What it wrote to stderr since the piece before.
-    #[serde(default)]
-    pub stderr: Option<String>,
-}
+scoped_call!(Stop => (), POST "/bash/bash_commands/{command_id}/stop", Idempotent;
+    |this, base| Ok(Request::new(
+        http::Method::POST,
+        format!("{base}/bash/bash_commands/{}/stop", segment(&this.command_id)),
+    ));
+    |_answer| Ok(()));

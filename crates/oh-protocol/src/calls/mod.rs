@@ -3,7 +3,13 @@
 pub mod bash;
 pub mod conversations;
 pub mod events;
+pub mod files;
+pub mod git;
+mod scope;
 pub mod server;
+pub mod vscode;
+
+pub use scope::Scope;
 
 /// Declares that a type is a call: its route, its repeat-safety, its request, its answer.
 macro_rules! call {

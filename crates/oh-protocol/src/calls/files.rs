@@ -1,0 +1,488 @@
+//! Files of the server.
+//!
+//! The calls that carry a file's content hold it whole, for small files. For large ones a
+//! transport takes the same request and streams: see [`Upload::parts`] and
+//! [`Call::request`](crate::Call::request) of the others.
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, header};
+use serde::{Deserialize, Serialize};
+
+use super::{Scope, call, query, scope::scoped_call, segment};
+use crate::{ConversationId, Error, Request, Result, open_enum::open_enum};
+
+fn check_path(path: &str) -> Result<()> {
+    if path.is_empty() || path.contains('\0') {
+        return Err(Error::invalid(
+            "a path on the server is not empty and holds no NUL",
+        ));
+    }
+    Ok(())
+}
+
+/// `POST …/file/upload`: writes a file, making its directories. An existing one is replaced.
+#[derive(Debug, Clone)]
+pub struct Upload {
+    scope: Scope,
+    path: String,
+    content: Bytes,
+    boundary: String,
+}
+
+/// An upload whose content is yet to come: the body is `before`, the content, `after`.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct UploadParts {
+    /// The request, without a body.
+    pub request: Request,
+    /// What the body begins with.
+    pub before: Bytes,
+    /// What the body ends with. Without it the server writes nothing.
+    pub after: Bytes,
+}
+
+/// What an upload did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct UploadResult {
+    /// How many bytes the server wrote; older servers do not say.
+    #[serde(default)]
+    pub file_size: Option<u64>,
+}
+
+impl Upload {
+    /// Writes `content` to the absolute `path`.
+    pub fn new(path: impl Into<String>, content: impl Into<Bytes>) -> Self {
+        Self {
+            scope: Scope::Server,
+            path: path.into(),
+            content: content.into(),
+            // Random, so that no content holds it.
+            boundary: uuid::Uuid::new_v4().simple().to_string(),
+        }
+    }
+
+    /// The request for a transport that streams the content itself; that of `self` is left out.
+    ///
+    /// # Errors
+    ///
+    /// When the path cannot be one.
+    pub fn parts(&self) -> Result<UploadParts> {
+        check_path(&self.path)?;
+        let mut target = self.scope.base() + "/file/upload";
+        query(&mut target, "path", &self.path);
+        let mut request = Request::new(http::Method::POST, target);
+        let boundary = &self.boundary;
+        let content_type =
+            HeaderValue::from_str(&format!("multipart/form-data; boundary={boundary}"))
+                .map_err(|error| Error::encode("content type of an upload", error))?;
+        request.headers.insert(header::CONTENT_TYPE, content_type);
+        // The server goes by `path`; the file name only marks the part as a file.
+        let before = format!(
+            "--{boundary}\r\nContent-Disposition: form-data; name=\"file\"; filename=\"file\"\r\n\
+             Content-Type: application/octet-stream\r\n\r\n"
+        );
+        Ok(UploadParts {
+            request,
+            before: before.into(),
+            after: format!("\r\n--{boundary}--\r\n").into(),
+        })
+    }
+}
+
+scoped_call!(Upload => UploadResult, POST "/file/upload", Idempotent;
+    |this, _base| {
+        let parts = this.parts()?;
+        let mut request = parts.request;
+        request.body = Some([&parts.before[..], &this.content, &parts.after].concat().into());
+        Ok(request)
+    };
+    |answer| answer.json("result of an upload"));
+
+/// `GET …/file/download`: the content of a file.
+#[derive(Debug, Clone)]
+#[must_use]
+pub struct Download {
+    scope: Scope,
+    path: String,
+    from: u64,
+    etag: Option<String>,
+}
+
+impl Download {
+    /// All of the file at the absolute `path`.
+    pub fn new(path: impl Into<String>) -> Self {
+        Self {
+            scope: Scope::Server,
+            path: path.into(),
+            from: 0,
+            etag: None,
+        }
+    }
+
+    /// Only what follows the first `offset` bytes, provided that the file's `ETag` still is
+    /// `etag`: 206. If it is not, the answer is all of the new file: 200.
+    pub fn resume(mut self, offset: u64, etag: impl Into<String>) -> Self {
+        self.from = offset;
+        self.etag = Some(etag.into());
+        self
+    }
+}
+
+scoped_call!(Download => Bytes, GET "/file/download", Idempotent;
+    |this, base| {
+        check_path(&this.path)?;
+        let mut target = base + "/file/download";
+        query(&mut target, "path", &this.path);
+        let mut request = Request::new(http::Method::GET, target);
+        if let Some(etag) = &this.etag {
+            let etag = HeaderValue::from_str(etag)
+                .map_err(|error| Error::encode("ETag of a download", error))?;
+            let range = HeaderValue::from_str(&format!("bytes={}-", this.from))
+                .map_err(|error| Error::encode("range of a download", error))?;
+            request.headers.insert(header::IF_RANGE, etag);
+            request.headers.insert(header::RANGE, range);
+        }
+        Ok(request)
+    };
+    |answer| Ok(answer.body));
+
+/// `POST …/file/create_directory`: makes a directory and those above it; one that is there is
+/// left as it is.
+#[derive(Debug, Clone)]
+pub struct CreateDirectory {
+    scope: Scope,
+    path: String,
+}
+
+impl CreateDirectory {
+    /// The directory at the absolute `path`.
+    pub fn new(path: impl Into<String>) -> Self {
+        Self {
+            scope: Scope::Server,
+            path: path.into(),
+        }
+    }
+}
+
+scoped_call!(CreateDirectory => (), POST "/file/create_directory", Idempotent;
+    |this, base| {
+        check_path(&this.path)?;
+        let mut target = base + "/file/create_directory";
+        query(&mut target, "path", &this.path);
+        Ok(Request::new(http::Method::POST, target))
+    };
+    |_answer| Ok(()));
+
+open_enum! {
+    /// What an archive is.
+    ArchiveFormat {
+        /// A patch: how the working tree differs from a ref.
+        GitDelta = "git-delta",
+        /// A compressed tar file of everything.
+        TarGz = "tar.gz",
+    }
+}
+
+/// `GET …/file/archive`: a directory as one file, without credentials git keeps in it.
+///
+/// A directory that is no repository but holds exactly one, up to three levels down, is archived
+/// as that repository.
+#[derive(Debug, Clone)]
+#[must_use]
+pub struct Archive {
+    scope: Scope,
+    path: String,
+    format: ArchiveFormat,
+    base_ref: Option<String>,
+    excludes: Vec<String>,
+    default_excludes: bool,
+}
+
+/// What the server says about an archive, in the answer's headers.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ArchiveInfo {
+    /// The repository that was archived.
+    pub repo_root: Option<String>,
+    /// Where it came from.
+    pub repo_remote: Option<String>,
+    /// The branch it is on.
+    pub branch: Option<String>,
+    /// The commit it is on.
+    pub head_commit: Option<String>,
+    /// The commit a patch is against.
+    pub base_commit: Option<String>,
+    /// The ref a patch is against, `auto` where none was named.
+    pub base_ref: Option<String>,
+}
+
+impl Archive {
+    /// The directory at the absolute `path`.
+    pub fn new(path: impl Into<String>, format: ArchiveFormat) -> Self {
+        Self {
+            scope: Scope::Server,
+            path: path.into(),
+            format,
+            base_ref: None,
+            excludes: Vec::new(),
+            default_excludes: true,
+        }
+    }
+
+    /// The ref a patch is against, where it is not for the server to find one.
+    pub fn base_ref(mut self, git_ref: impl Into<String>) -> Self {
+        self.base_ref = Some(git_ref.into());
+        self
+    }
+
+    /// Leaves out what matches this pattern. May be said again.
+    pub fn exclude(mut self, pattern: impl Into<String>) -> Self {
+        self.excludes.push(pattern.into());
+        self
+    }
+
+    /// Whether to leave out caches, dependencies and build output. Default: yes.
+    pub fn default_excludes(mut self, yes: bool) -> Self {
+        self.default_excludes = yes;
+        self
+    }
+}
+
+impl ArchiveInfo {
+    /// Reads the headers of an answer.
+    pub fn from_headers(headers: &HeaderMap) -> Self {
+        let read = |name: &str| headers.get(name)?.to_str().ok().map(unquote);
+        Self {
+            repo_root: read("x-archive-repo-root"),
+            repo_remote: read("x-archive-repo-remote"),
+            branch: read("x-archive-branch"),
+            head_commit: read("x-archive-head-commit"),
+            base_commit: read("x-archive-base-commit"),
+            base_ref: read("x-archive-base-ref"),
+        }
+    }
+}
+
+/// Takes percent-encoding off; a stray percent sign stays.
+fn unquote(text: &str) -> String {
+    // Form decoding would take a plus sign for a space.
+    let pair = format!("x={}", text.replace('+', "%2B"));
+    url::form_urlencoded::parse(pair.as_bytes())
+        .next()
+        .map_or_else(|| text.to_owned(), |(_, value)| value.into_owned())
+}
+
+scoped_call!(Archive => (ArchiveInfo, Bytes), GET "/file/archive", Idempotent;
+    |this, base| {
+        check_path(&this.path)?;
+        if this.base_ref.as_ref().is_some_and(|git_ref| git_ref.is_empty() || git_ref.starts_with('-')) {
+            return Err(Error::invalid("a git ref is not empty and does not begin with a dash"));
+        }
+        let mut target = base + "/file/archive";
+        query(&mut target, "path", &this.path);
+        query(&mut target, "format", this.format.as_str());
+        if let Some(git_ref) = &this.base_ref {
+            query(&mut target, "base_ref", git_ref);
+        }
+        if !this.default_excludes {
+            query(&mut target, "use_default_excludes", "false");
+        }
+        for pattern in &this.excludes {
+            query(&mut target, "exclude", pattern);
+        }
+        Ok(Request::new(http::Method::GET, target))
+    };
+    |answer| Ok((ArchiveInfo::from_headers(&answer.headers), answer.body)));
+
+/// `GET …/file/download-trajectory/{conversation_id}`: all the server has on disk of a
+/// conversation, as a zip file. Secrets are masked in it.
+#[derive(Debug, Clone, Copy)]
+pub struct Trajectory {
+    scope: Scope,
+    conversation: ConversationId,
+}
+
+impl Trajectory {
+    /// Of this conversation.
+    pub fn new(conversation: ConversationId) -> Self {
+        Self {
+            scope: Scope::Server,
+            conversation,
+        }
+    }
+}
+
+scoped_call!(Trajectory => Bytes, GET "/file/download-trajectory/{conversation_id}", Idempotent;
+    |this, base| Ok(Request::new(
+        http::Method::GET,
+        format!("{base}/file/download-trajectory/{}", this.conversation),
+    ));
+    |answer| Ok(answer.body));
+
+/// `GET /api/file/home`: the home directory, and where to begin browsing.
+#[derive(Debug, Clone, Copy, Default)]
+#[must_use]
+pub struct GetHome {
+    include_hidden: bool,
+}
+
+impl GetHome {
+    /// Without directories whose name begins with a dot.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Also those whose name begins with a dot.
+    pub fn include_hidden(mut self, yes: bool) -> Self {
+        self.include_hidden = yes;
+        self
+    }
+}
+
+/// Where to begin browsing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Home {
+    /// The home directory of the server's user.
+    pub home: String,
+    /// The directories in it.
+    #[serde(default)]
+    pub favorites: Vec<Place>,
+    /// The roots: `/`, or the drives.
+    #[serde(default)]
+    pub locations: Vec<Place>,
+}
+
+/// A directory to begin browsing at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Place {
+    /// What to call it.
+    pub label: String,
+    /// Its absolute path.
+    pub path: String,
+}
+
+call!(GetHome => Home, GET "/api/file/home", Idempotent;
+    |this| {
+        let mut target = "/api/file/home".to_owned();
+        if this.include_hidden {
+            query(&mut target, "include_hidden", "true");
+        }
+        Ok(Request::new(http::Method::GET, target))
+    };
+    |answer| answer.json("home directory"));
+
+/// `GET /api/file/search_subdirs`: the directories in a directory, by name. Not symbolic links.
+#[derive(Debug, Clone)]
+#[must_use]
+pub struct SearchSubdirs {
+    path: String,
+    page_id: Option<String>,
+    limit: u32,
+    include_hidden: bool,
+}
+
+/// A page of directories.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[non_exhaustive]
+pub struct SubdirectoryPage {
+    /// The directories.
+    pub items: Vec<Subdirectory>,
+    /// Where the next page begins; absent on the last.
+    #[serde(default)]
+    pub next_page_id: Option<String>,
+}
+
+/// A directory in a directory.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Subdirectory {
+    /// Its name.
+    pub name: String,
+    /// Its absolute path.
+    pub path: String,
+}
+
+impl SearchSubdirs {
+    /// The first 100 in the directory at the absolute `path`.
+    pub fn new(path: impl Into<String>) -> Self {
+        Self {
+            path: path.into(),
+            page_id: None,
+            limit: 100,
+            include_hidden: false,
+        }
+    }
+
+    /// Begins at the page an earlier answer named.
+    pub fn page_id(mut self, page_id: impl Into<String>) -> Self {
+        self.page_id = Some(page_id.into());
+        self
+    }
+
+    /// How many a page holds, 1 to 100.
+    pub fn limit(mut self, limit: u32) -> Self {
+        self.limit = limit;
+        self
+    }
+
+    /// Also those whose name begins with a dot.
+    pub fn include_hidden(mut self, yes: bool) -> Self {
+        self.include_hidden = yes;
+        self
+    }
+}
+
+call!(SearchSubdirs => SubdirectoryPage, GET "/api/file/search_subdirs", Idempotent;
+    |this| {
+        check_path(&this.path)?;
+        if !(1..=100).contains(&this.limit) {
+            return Err(Error::invalid("a page of directories holds 1 to 100"));
+        }
+        let mut target = "/api/file/search_subdirs".to_owned();
+        query(&mut target, "path", &this.path);
+        query(&mut target, "limit", &this.limit.to_string());
+        if this.include_hidden {
+            query(&mut target, "include_hidden", "true");
+        }
+        if let Some(page_id) = &this.page_id {
+            query(&mut target, "page_id", page_id);
+        }
+        Ok(Request::new(http::Method::GET, target))
+    };
+    |answer| answer.json("directories"));
+
+/// `GET /api/conversations/{conversation_id}/workspace/{file_path}`: a file of a conversation's
+/// workspace as a web server gives it; of a directory, its `index.html`.
+#[derive(Debug, Clone)]
+pub struct StaticFile {
+    conversation: ConversationId,
+    path: String,
+}
+
+impl StaticFile {
+    /// The file at `path` below the workspace; empty for the workspace itself.
+    pub fn new(conversation: ConversationId, path: impl Into<String>) -> Self {
+        Self {
+            conversation,
+            path: path.into(),
+        }
+    }
+}
+
+call!(StaticFile => Bytes, GET "/api/conversations/{conversation_id}/workspace/{file_path}", Idempotent;
+    |this| {
+        let parts = this.path.split('/').filter(|part| !part.is_empty());
+        let mut target = format!("/api/conversations/{}/workspace", this.conversation);
+        for part in parts {
+            if matches!(part, "." | "..") {
+                return Err(Error::invalid("a path below the workspace holds no `.` and no `..`"));
+            }
+            target.push('/');
+            target.push_str(&segment(part));
+        }
+        Ok(Request::new(http::Method::GET, target))
+    };
+    |answer| Ok(answer.body));

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// Exponential delays with full jitter: capped, never zero, never overflowing.
+/// Exponential delays with jitter: capped, never zero, never overflowing.
 ///
 /// The delay for attempt *n* is drawn from the upper half of `first * 2^n`, at most `cap`.
 #[derive(Debug, Clone)]
@@ -28,7 +28,10 @@ impl Backoff {
         let factor = 2u32.saturating_pow(self.attempt);
         self.attempt = self.attempt.saturating_add(1);
         let full = self.first.saturating_mul(factor).min(self.cap);
-        full.mul_f64(0.5 + fastrand::f64() / 2.0)
+        // Whole numbers: a fraction of the longest duration may round to more than that.
+        let half = full / 2;
+        let spread = u64::try_from(half.as_nanos()).unwrap_or(u64::MAX);
+        (full - half + Duration::from_nanos(fastrand::u64(..=spread)))
             .max(Duration::from_millis(1))
             .min(self.cap)
     }
@@ -63,6 +66,16 @@ mod tests {
                 prop_assert!(delay > Duration::ZERO && delay <= cap, "{delay:?} of {cap:?}");
             }
         }
+    }
+
+    #[test]
+    fn the_longest_durations_do_not_overflow() {
+        let mut backoff = Backoff::new(Duration::MAX, Duration::MAX);
+        for _ in 0..10_000 {
+            assert!(backoff.next_delay() >= Duration::MAX / 2);
+        }
+        backoff.attempt = u32::MAX;
+        assert!(backoff.next_delay() >= Duration::MAX / 2);
     }
 
     #[test]

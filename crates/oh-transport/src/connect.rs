@@ -1,4 +1,5 @@
-//! A byte stream to a host: TCP, with TLS where the scheme asks for it.
+//! A byte stream to a host: TCP, through a proxy where one leads there, with TLS where the scheme
+//! asks for it.
 
 use std::{
     io,
@@ -7,14 +8,20 @@ use std::{
     time::Duration,
 };
 
+use http::{StatusCode, Uri};
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf},
     net::TcpStream,
     time::timeout,
 };
 use url::Url;
 
-use crate::{Error, ErrorKind, Result};
+pub(crate) use self::tls::Tls;
+use crate::{
+    Error, ErrorKind, Result,
+    head::{lost, read_head},
+    proxy::{Hop, Proxies},
+};
 
 /// A connected stream, plain or encrypted.
 pub(crate) struct Stream(Box<dyn Io>);
@@ -22,40 +29,47 @@ pub(crate) struct Stream(Box<dyn Io>);
 trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
 
+impl Stream {
+    pub(crate) fn new(io: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) -> Self {
+        Self(Box::new(io))
+    }
+}
+
 /// Opens connections; cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Connector {
     limit: Duration,
-    #[cfg(feature = "tls")]
-    tls: tokio_rustls::TlsConnector,
+    proxies: Proxies,
+    tls: tls::Ready,
 }
 
 impl Connector {
-    pub(crate) fn new(limit: Duration) -> Result<Self> {
+    pub(crate) fn new(limit: Duration, proxies: Proxies, tls: Tls, base: &Url) -> Result<Self> {
+        // The platform's certificates are many files: they are read only if they will be needed.
+        let proxy = proxies.to(base).ok().flatten();
+        let encrypted = base.scheme() == "https"
+            || proxy.is_some_and(|hop| hop.uri.scheme_str() == Some("https"));
         Ok(Self {
             limit,
-            #[cfg(feature = "tls")]
-            tls: tls::connector()?,
+            proxies,
+            tls: tls.ready(encrypted)?,
         })
     }
 
     /// Connects to the host and port of `url`, within the limit for connecting.
+    ///
+    /// Whatever fails here, the server has not seen a request.
     pub(crate) async fn connect(&self, url: &Url) -> Result<Stream> {
-        let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
+        let host = bare(url.host_str().unwrap_or_default());
         let port = url.port_or_known_default().unwrap_or(80);
         let connecting = async {
-            let tcp = TcpStream::connect((host, port)).await.map_err(|error| {
-                Error::new(
-                    ErrorKind::Connect,
-                    format!("cannot connect to {host}:{port}"),
-                )
-                .with_source(error)
-            })?;
-            // Frames and requests are small and wait for answers: Nagle only delays them.
-            let _ = tcp.set_nodelay(true);
+            let stream = match self.proxies.to(url)? {
+                Some(hop) => self.tunnel(&hop, url, port).await?,
+                None => tcp(host, port).await?,
+            };
             match url.scheme() {
-                "https" | "wss" => self.encrypt(tcp, host).await,
-                _ => Ok(Stream(Box::new(tcp))),
+                "https" | "wss" => self.tls.encrypt(stream, host).await,
+                _ => Ok(stream),
             }
         };
         timeout(self.limit, connecting).await.unwrap_or_else(|_| {
@@ -66,49 +80,212 @@ impl Connector {
         })
     }
 
-    #[cfg(feature = "tls")]
-    async fn encrypt(&self, tcp: TcpStream, host: &str) -> Result<Stream> {
-        let failed = |message: &str| Error::new(ErrorKind::Tls, format!("{message} with {host}"));
-        let name = rustls::pki_types::ServerName::try_from(host.to_owned())
-            .map_err(|error| failed("no TLS").with_source(error))?;
-        let stream = self
-            .tls
-            .connect(name, tcp)
-            .await
-            .map_err(|error| failed("the TLS handshake failed").with_source(error))?;
-        Ok(Stream(Box::new(stream)))
+    /// A stream to the host of `url` through a proxy.
+    async fn tunnel(&self, hop: &Hop, url: &Url, port: u16) -> Result<Stream> {
+        let proxy = bare(hop.uri.host().unwrap_or_default());
+        let mut stream = tcp(proxy, proxy_port(&hop.uri)).await?;
+        if hop.uri.scheme_str() == Some("https") {
+            stream = self.tls.encrypt(stream, proxy).await?;
+        }
+        let authority = format!("{}:{port}", url.host_str().unwrap_or_default());
+        let mut head =
+            format!("CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\n").into_bytes();
+        if let Some(authorization) = &hop.authorization {
+            head.extend_from_slice(b"Proxy-Authorization: ");
+            head.extend_from_slice(authorization.as_bytes());
+            head.extend_from_slice(b"\r\n");
+        }
+        head.extend_from_slice(b"\r\n");
+        let what = format!("tunnel of proxy {proxy}");
+        let asked = async {
+            stream
+                .write_all(&head)
+                .await
+                .map_err(|error| lost(&what, error))?;
+            stream.flush().await.map_err(|error| lost(&what, error))?;
+            read_head(&mut stream, &what).await
+        };
+        // A tunnel that never opened: the server has seen nothing.
+        let (status, _) = asked.await.map_err(|error| {
+            Error::new(ErrorKind::Connect, format!("no answer from proxy {proxy}"))
+                .with_source(error)
+        })?;
+        match status {
+            status if status.is_success() => Ok(stream),
+            status => {
+                let kind = if status.is_server_error() {
+                    ErrorKind::Connect
+                } else {
+                    ErrorKind::Proxy
+                };
+                let hint = match status {
+                    StatusCode::PROXY_AUTHENTICATION_REQUIRED => {
+                        "; give user and password in the proxy's URL"
+                    }
+                    _ => "; set NO_PROXY if it can be reached directly",
+                };
+                let message =
+                    format!("proxy {proxy} answered {status} to a tunnel to {authority}{hint}");
+                Err(Error::new(kind, message))
+            }
+        }
     }
+}
 
-    #[cfg(not(feature = "tls"))]
-    async fn encrypt(&self, _tcp: TcpStream, host: &str) -> Result<Stream> {
-        Err(Error::new(
-            ErrorKind::Tls,
-            format!("{host} wants TLS, and this build has not the feature `tls`"),
-        ))
-    }
+async fn tcp(host: &str, port: u16) -> Result<Stream> {
+    let stream = TcpStream::connect((host, port)).await.map_err(|error| {
+        Error::new(
+            ErrorKind::Connect,
+            format!("cannot connect to {host}:{port}"),
+        )
+        .with_source(error)
+    })?;
+    // Frames and requests are small and wait for answers: Nagle only delays them.
+    let _ = stream.set_nodelay(true);
+    Ok(Stream::new(stream))
+}
+
+/// A host without the brackets of an IPv6 address.
+fn bare(host: &str) -> &str {
+    host.trim_matches(['[', ']'])
+}
+
+fn proxy_port(uri: &Uri) -> u16 {
+    let default = if uri.scheme_str() == Some("https") {
+        443
+    } else {
+        80
+    };
+    uri.port_u16().unwrap_or(default)
 }
 
 #[cfg(feature = "tls")]
 mod tls {
-    //! The TLS client configuration: the platform's certificate verifier, provider ring.
+    //! TLS by rustls with ring: the platform's certificate verifier and the caller's roots.
 
     use std::sync::Arc;
 
+    use rustls::{
+        ClientConfig,
+        pki_types::{CertificateDer, ServerName, pem::PemObject},
+    };
+    use rustls_platform_verifier::Verifier;
+
+    use super::Stream;
     use crate::{Error, ErrorKind, Result};
 
-    pub(super) fn connector() -> Result<tokio_rustls::TlsConnector> {
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let failed = |error: rustls::Error| {
-            Error::new(ErrorKind::Tls, "TLS cannot be set up").with_source(error)
-        };
-        let verifier = rustls_platform_verifier::Verifier::new(provider.clone()).map_err(failed)?;
-        let config = rustls::ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .map_err(failed)?
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::new(verifier))
-            .with_no_client_auth();
-        Ok(tokio_rustls::TlsConnector::from(Arc::new(config)))
+    /// What the caller wants of TLS.
+    #[derive(Default)]
+    pub(crate) struct Tls {
+        roots: Vec<CertificateDer<'static>>,
+        unreadable: bool,
+    }
+
+    /// TLS, if this client needs it.
+    #[derive(Clone)]
+    pub(super) struct Ready(Option<tokio_rustls::TlsConnector>);
+
+    impl Tls {
+        pub(crate) fn add_root(&mut self, certificate: &[u8]) {
+            let pem = certificate.windows(11).any(|part| part == b"-----BEGIN ");
+            if !pem {
+                self.unreadable |= certificate.is_empty();
+                self.roots.push(certificate.to_vec().into());
+                return;
+            }
+            let before = self.roots.len();
+            for root in CertificateDer::pem_slice_iter(certificate) {
+                match root {
+                    Ok(root) => self.roots.push(root),
+                    Err(_) => self.unreadable = true,
+                }
+            }
+            self.unreadable |= self.roots.len() == before;
+        }
+
+        pub(super) fn ready(self, needed: bool) -> Result<Ready> {
+            if self.unreadable {
+                let message = "a root certificate is neither PEM nor DER";
+                return Err(Error::new(ErrorKind::InvalidInput, message));
+            }
+            if !needed {
+                return Ok(Ready(None));
+            }
+            let failed = |error: rustls::Error| {
+                let message = "TLS cannot be set up: no usable root certificates";
+                Error::new(ErrorKind::Tls, message).with_source(error)
+            };
+            let provider = Arc::new(rustls::crypto::ring::default_provider());
+            let verifier = if self.roots.is_empty() {
+                Verifier::new(provider.clone())
+            } else {
+                Verifier::new_with_extra_roots(self.roots, provider.clone())
+            };
+            let config = ClientConfig::builder_with_provider(provider)
+                .with_safe_default_protocol_versions()
+                .map_err(failed)?
+                .dangerous()
+                .with_custom_certificate_verifier(Arc::new(verifier.map_err(failed)?))
+                .with_no_client_auth();
+            Ok(Ready(Some(Arc::new(config).into())))
+        }
+    }
+
+    impl Ready {
+        pub(super) async fn encrypt(&self, stream: Stream, host: &str) -> Result<Stream> {
+            let failed = |kind, message: &str| Error::new(kind, format!("{message} with {host}"));
+            let Some(connector) = &self.0 else {
+                return Err(failed(ErrorKind::Tls, "TLS was not set up"));
+            };
+            let name = ServerName::try_from(host.to_owned())
+                .map_err(|error| failed(ErrorKind::Tls, "no TLS").with_source(error))?;
+            let stream = connector.connect(name, stream).await.map_err(|error| {
+                // Only what TLS itself objects to will fail again.
+                let objection = error
+                    .get_ref()
+                    .is_some_and(|inner| inner.is::<rustls::Error>());
+                let kind = if objection {
+                    ErrorKind::Tls
+                } else {
+                    ErrorKind::Connect
+                };
+                failed(kind, "the TLS handshake failed").with_source(error)
+            })?;
+            Ok(Stream::new(stream))
+        }
+    }
+}
+
+#[cfg(not(feature = "tls"))]
+mod tls {
+    //! No TLS in this build: says so.
+
+    use super::Stream;
+    use crate::{Error, ErrorKind, Result};
+
+    /// What the caller wants of TLS.
+    #[derive(Default)]
+    pub(crate) struct Tls {}
+
+    /// TLS, if this build had it.
+    #[derive(Clone)]
+    pub(super) struct Ready;
+
+    impl Tls {
+        pub(super) fn ready(self, needed: bool) -> Result<Ready> {
+            if needed {
+                let message = "https needs the feature `tls`, which this build has not";
+                return Err(Error::new(ErrorKind::Unsupported, message));
+            }
+            Ok(Ready)
+        }
+    }
+
+    impl Ready {
+        pub(super) async fn encrypt(&self, _: Stream, host: &str) -> Result<Stream> {
+            let message = format!("{host} wants TLS, and this build has not the feature `tls`");
+            Err(Error::new(ErrorKind::Unsupported, message))
+        }
     }
 }
 

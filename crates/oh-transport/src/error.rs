@@ -17,6 +17,8 @@ pub enum ErrorKind {
     InvalidInput,
     /// No connection could be made; the server has seen nothing.
     Connect,
+    /// The proxy on the way refuses; the server has seen nothing.
+    Proxy,
     /// The TLS handshake failed: certificate, name or protocol.
     Tls,
     /// A time limit passed. The server may have acted.
@@ -53,8 +55,27 @@ pub enum ErrorKind {
 
 /// Why a request or a socket failed.
 ///
-/// Never holds a session key, a query, or a body: texts of the server are its `detail` only.
+/// Never holds a session key or a query. Of the server's answer it holds what is JSON, with secrets
+/// hidden: fields with a secret's name, environment maps and headers, users in URLs, our own key.
 pub struct Error(Box<Inner>);
+
+/// One entry of a 422: which field the server refuses, and why. The value is not kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ValidationEntry {
+    /// Where the field is, from the outside in: `body`, a field's name, an index as text.
+    pub location: Vec<String>,
+    /// The kind of breach in the server's words, such as `missing`.
+    pub kind: String,
+    /// The explanation; withheld for a field with a secret's name.
+    pub message: String,
+}
+
+impl fmt::Display for ValidationEntry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.location.join("."), self.message)
+    }
+}
 
 struct Inner {
     kind: ErrorKind,
@@ -63,6 +84,8 @@ struct Inner {
     status: Option<StatusCode>,
     detail: Option<String>,
     error_id: Option<String>,
+    entries: Vec<ValidationEntry>,
+    body: Option<serde_json::Value>,
     close: Option<(u16, String)>,
     retry_after: Option<Duration>,
     source: Option<Source>,
@@ -78,6 +101,8 @@ impl Error {
             status: None,
             detail: None,
             error_id: None,
+            entries: Vec::new(),
+            body: None,
             close: None,
             retry_after: None,
             source: None,
@@ -133,9 +158,33 @@ impl Error {
         self
     }
 
-    pub(crate) fn with_detail(mut self, detail: Option<String>, error_id: Option<String>) -> Self {
+    pub(crate) fn with_context(mut self, context: String) -> Self {
+        self.0.context = context;
+        self
+    }
+
+    pub(crate) fn with_status(mut self, status: StatusCode) -> Self {
+        self.0.status = Some(status);
+        self
+    }
+
+    pub(crate) fn with_detail(mut self, detail: Option<String>) -> Self {
         self.0.detail = detail;
+        self
+    }
+
+    pub(crate) fn with_error_id(mut self, error_id: Option<String>) -> Self {
         self.0.error_id = error_id;
+        self
+    }
+
+    pub(crate) fn with_entries(mut self, entries: Vec<ValidationEntry>) -> Self {
+        self.0.entries = entries;
+        self
+    }
+
+    pub(crate) fn with_body(mut self, body: serde_json::Value) -> Self {
+        self.0.body = Some(body);
         self
     }
 
@@ -159,7 +208,8 @@ impl Error {
         self.0.status
     }
 
-    /// What the server said about it: its `detail`, or a close frame's reason.
+    /// What the server said about it: its `detail`, or a close frame's reason. Of a body that is
+    /// not JSON, only type and length.
     pub fn detail(&self) -> Option<&str> {
         self.0.detail.as_deref()
     }
@@ -167,6 +217,16 @@ impl Error {
     /// The id under which the server logged a 500.
     pub fn error_id(&self) -> Option<&str> {
         self.0.error_id.as_deref()
+    }
+
+    /// The fields that a 422 refuses.
+    pub fn validation(&self) -> &[ValidationEntry] {
+        &self.0.entries
+    }
+
+    /// The answer's JSON body, with secrets hidden.
+    pub fn body(&self) -> Option<&serde_json::Value> {
+        self.0.body.as_ref()
     }
 
     /// The close frame's code, if the server closed the socket.

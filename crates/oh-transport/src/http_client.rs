@@ -12,7 +12,7 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_core::Stream;
-use http::{Request, Response, Uri};
+use http::{Request, Response, StatusCode, Uri};
 use http_body::{Frame, SizeHint};
 use hyper::{body::Incoming, rt};
 use hyper_util::{
@@ -23,18 +23,17 @@ use url::Url;
 
 use crate::{Body, Error, ErrorKind, HttpTransport, Result, connect::Connector};
 
-/// The server closes idle connections after 5 s: ours must be gone before.
-const IDLE: Duration = Duration::from_secs(4);
-
 /// HTTP/1.1 with a small pool of connections.
 pub(crate) struct HyperTransport {
     client: Client<Dial, Outgoing>,
 }
 
 impl HyperTransport {
-    pub(crate) fn new(connector: Connector) -> Self {
+    /// Connections wait for work no longer than `idle`: the server closes its end, and a request
+    /// that meets that may have been seen or not.
+    pub(crate) fn new(connector: Connector, idle: Duration) -> Self {
         let client = Client::builder(TokioExecutor::new())
-            .pool_idle_timeout(IDLE)
+            .pool_idle_timeout(idle)
             .pool_timer(TokioTimer::new())
             .pool_max_idle_per_host(8)
             .build(Dial(connector));
@@ -45,12 +44,16 @@ impl HyperTransport {
 #[async_trait]
 impl HttpTransport for HyperTransport {
     async fn send(&self, request: Request<Body>) -> Result<Response<Body>> {
-        let path = request.uri().path().to_owned();
-        let answer = self
-            .client
-            .request(request.map(Outgoing))
-            .await
-            .map_err(|error| classify(error).with_target(&path))?;
+        let mut request = request.map(Outgoing);
+        let connection = connect::capture_connection(&mut request);
+        let answer = self.client.request(request).await.map_err(classify)?;
+        // After an unhandled exception the server closes the connection without saying so; a
+        // request that must not be repeated would be lost on it.
+        if answer.status() == StatusCode::INTERNAL_SERVER_ERROR
+            && let Some(connection) = &*connection.connection_metadata()
+        {
+            connection.poison();
+        }
         Ok(answer.map(|body| {
             let length = http_body::Body::size_hint(&body).exact();
             Body::from_stream(Chunks(body), length)
@@ -68,20 +71,30 @@ impl fmt::Debug for HyperTransport {
 fn classify(error: hyper_util::client::legacy::Error) -> Error {
     let mut cause = error.source();
     while let Some(inner) = cause {
-        if let Some(ours) = inner.downcast_ref::<DialError>() {
-            let kind = ours.0.kind();
-            return Error::new(kind, "no connection to the server").with_source(error);
+        if let Some(DialError(ours)) = inner.downcast_ref() {
+            return Error::new(ours.kind(), "no connection to the server").with_source(error);
+        }
+        // The request's own body failed; what was sent of it cannot be taken back.
+        if let Some(ours) = inner.downcast_ref::<Error>() {
+            return Error::new(ours.kind(), "the request's body failed").with_source(error);
+        }
+        if inner
+            .downcast_ref::<hyper::Error>()
+            .is_some_and(hyper::Error::is_parse)
+        {
+            return Error::new(ErrorKind::Decode, "the answer is not HTTP").with_source(error);
         }
         cause = inner.source();
     }
-    if error.is_connect() {
-        return Error::new(ErrorKind::Connect, "no connection to the server").with_source(error);
-    }
-    Error::new(
-        ErrorKind::Interrupted,
-        "the connection ended before the answer",
-    )
-    .with_source(error)
+    let (kind, context) = if error.is_connect() {
+        (ErrorKind::Connect, "no connection to the server")
+    } else {
+        (
+            ErrorKind::Interrupted,
+            "the connection ended before the answer",
+        )
+    };
+    Error::new(kind, context).with_source(error)
 }
 
 /// An answer's body as a stream of chunks.

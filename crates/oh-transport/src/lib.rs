@@ -16,17 +16,29 @@
 
 mod backoff;
 mod body;
+mod builder;
+mod call;
+mod capability;
 mod client;
 mod connect;
+mod environment;
 mod error;
+mod head;
 mod http_client;
+mod proxy;
+mod redact;
+mod refusal;
 mod socket;
+mod stall;
 mod websocket;
 mod workspace;
 
 pub use backoff::Backoff;
 pub use body::Body;
-pub use client::{CallFuture, Client, ClientBuilder, HttpTransport};
-pub use error::{Error, ErrorKind, Result};
+pub use builder::ClientBuilder;
+pub use call::{Attempt, CallFuture};
+pub use capability::Capability;
+pub use client::{Client, HttpTransport};
+pub use error::{Error, ErrorKind, Result, ValidationEntry};
 pub use socket::{Message, Socket, SocketPeer, SocketTransport};
 pub use workspace::WorkspaceHandle;

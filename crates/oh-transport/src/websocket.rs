@@ -1,7 +1,8 @@
 //! WebSocket over fastwebsockets: the only module that names it.
 //!
 //! It adds what that crate leaves to its users: the check of the handshake, a cap on whole
-//! messages, one owner of the read half (whose reads cannot be cancelled), and pings.
+//! messages, one owner of the read half (whose reads cannot be cancelled), pings, and a refusal
+//! of frames that no server may send.
 
 use std::{fmt, time::Duration};
 
@@ -15,7 +16,7 @@ use fastwebsockets::{
 use http::{HeaderMap, StatusCode, header::HeaderName};
 use sha1::{Digest, Sha1};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt, BufReader, ReadHalf, WriteHalf},
+    io::{AsyncWriteExt, BufReader, ReadHalf, WriteHalf},
     sync::{mpsc, oneshot, watch},
     time::{Instant, sleep_until, timeout},
 };
@@ -24,14 +25,19 @@ use url::Url;
 use crate::{
     Error, ErrorKind, Message, Result, Socket, SocketTransport,
     connect::{Connector, Stream},
+    head::{lost, read_head},
     socket::Command,
 };
 
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(30);
-const HEAD_LIMIT: usize = 16 * 1024;
 const GUID: &str = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
+const WHAT: &str = "WebSocket handshake";
 /// Messages that may wait between the connection and its reader.
 const WAITING: usize = 64;
+/// No control frame may carry more.
+const CONTROL_LIMIT: usize = 125;
+/// Room is made for a frame as soon as its length is known.
+const MESSAGE_LIMIT: usize = 1 << 30;
 
 /// The network's sockets.
 #[derive(Clone)]
@@ -44,12 +50,36 @@ pub(crate) struct FastTransport {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct SocketLimits {
     /// Largest whole message, in bytes.
-    pub(crate) message: usize,
-    /// How often we ping while nothing arrives.
-    pub(crate) ping_every: Duration,
-    /// How long nothing at all may arrive, pongs included. A blocking hook freezes the whole
-    /// server, pongs too, for up to its own timeout (60 s by default).
-    pub(crate) silence: Duration,
+    message: usize,
+    /// How often we ping.
+    ping_every: Duration,
+    /// How long nothing at all may arrive, pongs included.
+    silence: Duration,
+}
+
+impl Default for SocketLimits {
+    fn default() -> Self {
+        Self {
+            message: 64 * 1024 * 1024,
+            ping_every: Duration::from_secs(20),
+            silence: Duration::from_secs(100),
+        }
+    }
+}
+
+impl SocketLimits {
+    pub(crate) fn with_message(mut self, bytes: usize) -> Self {
+        self.message = bytes.min(MESSAGE_LIMIT);
+        self
+    }
+
+    pub(crate) fn with_silence(mut self, limit: Duration) -> Self {
+        // Longer than a year is never; a timer must still be able to count it.
+        const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
+        self.silence = limit.clamp(Duration::from_millis(5), YEAR);
+        self.ping_every = self.silence / 5;
+        self
+    }
 }
 
 impl FastTransport {
@@ -70,37 +100,45 @@ impl fmt::Debug for FastTransport {
 impl SocketTransport for FastTransport {
     async fn connect(&self, url: &Url, headers: &HeaderMap) -> Result<Socket> {
         let stream = self.connector.connect(url).await?;
-        let mut stream = BufReader::with_capacity(2048, stream);
-        timeout(HANDSHAKE_LIMIT, handshake(&mut stream, url, headers))
-            .await
-            .unwrap_or_else(|_| {
-                Err(Error::new(
-                    ErrorKind::Timeout,
-                    "no answer to the WebSocket handshake",
-                ))
-            })
-            .map_err(|error| error.with_target(url.path()))?;
-        let (read, write) = tokio::io::split(stream);
-        let (mut reader, mut writer) = after_handshake_split(read, write, Role::Client);
-        reader.set_max_message_size(self.limits.message.saturating_add(1));
-        reader.set_auto_close(false);
-        reader.set_auto_pong(false);
-        writer.set_auto_apply_mask(true);
-        let limits = self.limits;
-        Ok(Socket::spawned(WAITING, move |peer| async move {
-            let (messages, commands) = peer.split();
-            let (pongs, due) = mpsc::channel(8);
-            let (alive, seen) = watch::channel(Instant::now());
-            // Reads must never be cancelled, so both loops are polled to the end of either.
-            let ending = tokio::select! {
-                ending = read_loop(reader, &messages, pongs, alive, limits.message) => ending,
-                ending = write_loop(writer, commands, due, seen, limits) => ending,
-            };
-            if let Some(error) = ending {
-                let _ = messages.send(Err(error)).await;
-            }
-        }))
+        open(stream, url, headers, self.limits).await
     }
+}
+
+/// Makes a socket of a connected stream.
+async fn open(
+    stream: Stream,
+    url: &Url,
+    headers: &HeaderMap,
+    limits: SocketLimits,
+) -> Result<Socket> {
+    let mut stream = BufReader::with_capacity(2048, stream);
+    timeout(HANDSHAKE_LIMIT, handshake(&mut stream, url, headers))
+        .await
+        .unwrap_or_else(|_| {
+            Err(Error::new(
+                ErrorKind::Timeout,
+                "no answer to the WebSocket handshake",
+            ))
+        })?;
+    let (read, write) = tokio::io::split(stream);
+    let (mut reader, mut writer) = after_handshake_split(read, write, Role::Client);
+    reader.set_max_message_size(limits.message + 1);
+    reader.set_auto_close(false);
+    reader.set_auto_pong(false);
+    writer.set_auto_apply_mask(true);
+    Ok(Socket::spawned(WAITING, move |peer| async move {
+        let (messages, commands) = peer.split();
+        let (pongs, due) = mpsc::channel(8);
+        let (heard, seen) = watch::channel(Some(Instant::now()));
+        // Reads must never be cancelled, so both loops are polled to the end of either.
+        let ending = tokio::select! {
+            ending = read_loop(reader, &messages, pongs, heard, limits.message) => ending,
+            ending = write_loop(writer, commands, due, seen, limits) => ending,
+        };
+        if let Some(error) = ending {
+            let _ = messages.send(Err(error)).await;
+        }
+    }))
 }
 
 /// Asks for the upgrade and checks that the answer is one, made for this very request.
@@ -123,24 +161,12 @@ async fn handshake(stream: &mut BufReader<Stream>, url: &Url, headers: &HeaderMa
         head.extend_from_slice(b"\r\n");
     }
     head.extend_from_slice(b"\r\n");
-    let lost = |error| {
-        Error::new(
-            ErrorKind::Interrupted,
-            "the connection ended in the WebSocket handshake",
-        )
-        .with_source(error)
-    };
-    stream.write_all(&head).await.map_err(lost)?;
-    stream.flush().await.map_err(lost)?;
-
-    let mut answer = Vec::with_capacity(256);
-    while !answer.ends_with(b"\r\n\r\n") {
-        if answer.len() >= HEAD_LIMIT {
-            return Err(refused("the answer's head is too long"));
-        }
-        answer.push(stream.read_u8().await.map_err(lost)?);
-    }
-    let (status, headers) = read_head(&answer)?;
+    stream
+        .write_all(&head)
+        .await
+        .map_err(|error| lost(WHAT, error))?;
+    stream.flush().await.map_err(|error| lost(WHAT, error))?;
+    let (status, headers) = read_head(stream, WHAT).await?;
     if status != StatusCode::SWITCHING_PROTOCOLS {
         return Err(match status.as_u16() {
             401 | 403 | 404 | 429 | 500.. => Error::from_status(status),
@@ -182,28 +208,6 @@ fn refused(why: &str) -> Error {
     Error::new(ErrorKind::Handshake, format!("no WebSocket: {why}"))
 }
 
-fn read_head(bytes: &[u8]) -> Result<(StatusCode, HeaderMap)> {
-    let text = std::str::from_utf8(bytes).map_err(|_| refused("the answer is not HTTP"))?;
-    let mut lines = text.split("\r\n");
-    let mut first = lines.next().unwrap_or_default().splitn(3, ' ');
-    let version = first.next().unwrap_or_default();
-    let status = first.next().and_then(|status| status.parse::<u16>().ok());
-    let status = status.and_then(|status| StatusCode::from_u16(status).ok());
-    let (true, Some(status)) = (version.starts_with("HTTP/1."), status) else {
-        return Err(refused("the answer is not HTTP"));
-    };
-    let mut headers = HeaderMap::new();
-    for line in lines.take_while(|line| !line.is_empty()) {
-        let header = line.split_once(':').and_then(|(name, value)| {
-            let name = HeaderName::from_bytes(name.as_bytes()).ok()?;
-            Some((name, value.trim().parse().ok()?))
-        });
-        let (name, value) = header.ok_or_else(|| refused("the answer has a malformed header"))?;
-        headers.append(name, value);
-    }
-    Ok((status, headers))
-}
-
 type Reader = WebSocketRead<ReadHalf<BufReader<Stream>>>;
 type Writer = WebSocketWrite<WriteHalf<BufReader<Stream>>>;
 
@@ -219,7 +223,7 @@ async fn read_loop(
     mut reader: Reader,
     messages: &mpsc::Sender<Result<Message>>,
     due: mpsc::Sender<Due>,
-    alive: watch::Sender<Instant>,
+    heard: watch::Sender<Option<Instant>>,
     limit: usize,
 ) -> Option<Error> {
     let mut parts: Option<(OpCode, BytesMut)> = None;
@@ -227,11 +231,14 @@ async fn read_loop(
         let frame = reader
             .read_frame(&mut |_| async { Ok::<_, WebSocketError>(()) })
             .await;
-        let frame = match frame {
+        let mut frame = match frame {
             Ok(frame) => frame,
-            Err(error) => return Some(ended(error)),
+            Err(error) => return Some(ended(error, limit)),
         };
-        alive.send_replace(Instant::now());
+        heard.send_replace(Some(Instant::now()));
+        if let Some(breach) = breach(&mut frame) {
+            return Some(broken(breach));
+        }
         let (code, whole) = match (frame.opcode, frame.fin, parts.take()) {
             (OpCode::Ping, _, before) => {
                 parts = before;
@@ -246,10 +253,13 @@ async fn read_loop(
             }
             (OpCode::Close, ..) => {
                 let (code, reason) = read_close(&frame.payload);
-                let (done, sent) = oneshot::channel();
-                if due.send(Due::Close(code, done)).await.is_ok() {
-                    let _ = timeout(Duration::from_millis(50), sent).await;
-                }
+                let goodbye = async {
+                    let (done, sent) = oneshot::channel();
+                    if due.send(Due::Close(code, done)).await.is_ok() {
+                        let _ = sent.await;
+                    }
+                };
+                let _ = timeout(Duration::from_millis(50), goodbye).await;
                 return Some(Error::closed(code, reason));
             }
             (OpCode::Continuation, fin, Some((code, mut whole))) => {
@@ -280,7 +290,10 @@ async fn read_loop(
             }
             _ => Message::Text(whole),
         };
+        // A reader that is behind is no silence of the server's.
+        heard.send_replace(None);
         messages.send(Ok(message)).await.ok()?;
+        heard.send_replace(Some(Instant::now()));
     }
 }
 
@@ -289,7 +302,7 @@ async fn write_loop(
     mut writer: Writer,
     mut commands: mpsc::Receiver<Command>,
     mut due: mpsc::Receiver<Due>,
-    seen: watch::Receiver<Instant>,
+    seen: watch::Receiver<Option<Instant>>,
     limits: SocketLimits,
 ) -> Option<Error> {
     let mut next_ping = Instant::now() + limits.ping_every;
@@ -309,7 +322,7 @@ async fn write_loop(
                 }
             },
             () = sleep_until(next_ping) => {
-                let quiet = seen.borrow().elapsed();
+                let quiet = seen.borrow().map_or(Duration::ZERO, |heard| heard.elapsed());
                 if quiet >= limits.silence {
                     let error = format!("nothing arrived for {quiet:.0?}, not even a pong");
                     return Some(Error::new(ErrorKind::Timeout, error));
@@ -329,7 +342,7 @@ async fn write_loop(
             // The reader reports how the socket ended; a close of our own needs no report.
             std::future::pending::<()>().await;
         }
-        let failed = written.err().map(ended);
+        let failed = written.err().map(|error| ended(error, limits.message));
         if let Some(done) = done {
             let _ = done.send(failed.as_ref().map_or(Ok(()), |error| {
                 Err(Error::new(error.kind(), "the message could not be sent"))
@@ -359,12 +372,31 @@ fn read_close(payload: &[u8]) -> (u16, String) {
     }
 }
 
-/// 1005 means "no code" and must not be sent.
+/// A code to answer with: 1005 stands for none, and others must not be sent at all.
 fn echoed(code: u16) -> u16 {
-    if code == 1005 { 1000 } else { code }
+    match code {
+        1000..=1003 | 1007..=1014 | 3000..=4999 => code,
+        1005 => 1000,
+        _ => 1002,
+    }
 }
 
-fn ended(error: WebSocketError) -> Error {
+/// What no server may send, and the frame reader lets pass.
+fn breach(frame: &mut Frame<'_>) -> Option<&'static str> {
+    // The mask itself is private; the second byte of the head tells whether there was one.
+    let mut head = [0; 16];
+    frame.fmt_head(&mut head);
+    if head[1] & 0x80 != 0 {
+        return Some("a masked frame");
+    }
+    let control = matches!(frame.opcode, OpCode::Close | OpCode::Ping | OpCode::Pong);
+    if control && frame.payload.len() > CONTROL_LIMIT {
+        return Some("a control frame that is too long");
+    }
+    None
+}
+
+fn ended(error: WebSocketError, limit: usize) -> Error {
     match error {
         WebSocketError::UnexpectedEOF | WebSocketError::ConnectionClosed => Error::new(
             ErrorKind::Interrupted,
@@ -373,9 +405,7 @@ fn ended(error: WebSocketError) -> Error {
         WebSocketError::IoError(error) => {
             Error::new(ErrorKind::Interrupted, "the connection broke").with_source(error)
         }
-        WebSocketError::FrameTooLarge => {
-            Error::new(ErrorKind::Decode, "a message is above the limit for one")
-        }
+        WebSocketError::FrameTooLarge => too_long(limit),
         error => Error::new(ErrorKind::Decode, "not WebSocket").with_source(error.to_string()),
     }
 }
@@ -390,3 +420,6 @@ fn too_long(limit: usize) -> Error {
 fn broken(what: &str) -> Error {
     Error::new(ErrorKind::Decode, format!("not WebSocket: {what}"))
 }
+
+#[cfg(test)]
+mod tests;

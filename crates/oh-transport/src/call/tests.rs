@@ -1,0 +1,315 @@
+//! Attempts under virtual time: what is sent again, how often, after how long, and what it ends
+//! with. The transport answers from a list.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex},
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::{Method, Response};
+use oh_protocol::{Answer, Request};
+
+use super::*;
+use crate::{Body, HttpTransport};
+
+type Reply = Box<dyn Fn() -> Result<Response<Body>> + Send + Sync>;
+
+/// Answers in order and notes when it was asked; the last answer is for all that follows.
+#[derive(Clone, Default)]
+struct Script(Arc<Mutex<Lines>>);
+
+#[derive(Default)]
+struct Lines {
+    replies: VecDeque<Reply>,
+    asked: Vec<Instant>,
+    hang: bool,
+}
+
+impl fmt::Debug for Script {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Script")
+    }
+}
+
+#[async_trait]
+impl HttpTransport for Script {
+    async fn send(&self, _: http::Request<Body>) -> Result<Response<Body>> {
+        let hang = {
+            let mut lines = self.0.lock().unwrap();
+            lines.asked.push(Instant::now());
+            lines.hang
+        };
+        if hang {
+            std::future::pending::<()>().await;
+        }
+        let mut lines = self.0.lock().unwrap();
+        if lines.replies.len() > 1 {
+            lines.replies.pop_front().unwrap()()
+        } else {
+            lines.replies[0]()
+        }
+    }
+}
+
+impl Script {
+    fn then(self, reply: impl Fn() -> Result<Response<Body>> + Send + Sync + 'static) -> Self {
+        self.0.lock().unwrap().replies.push_back(Box::new(reply));
+        self
+    }
+
+    fn answer(self, status: u16, headers: &'static [(&'static str, &'static str)]) -> Self {
+        self.then(move || {
+            let mut answer = Response::builder().status(status);
+            for (name, value) in headers {
+                answer = answer.header(*name, *value);
+            }
+            Ok(answer.body(Body::empty()).unwrap())
+        })
+    }
+
+    fn fail(self, kind: ErrorKind) -> Self {
+        self.then(move || Err(Error::new(kind, "scripted")))
+    }
+
+    fn hang() -> Self {
+        let script = Self::default();
+        script.0.lock().unwrap().hang = true;
+        script
+    }
+
+    fn client(&self) -> Client {
+        let builder = Client::builder("http://server").http_transport(self.clone());
+        builder.ignore_environment().build().unwrap()
+    }
+
+    /// How long after the one before each request was sent.
+    fn gaps(&self) -> Vec<Duration> {
+        let asked = &self.0.lock().unwrap().asked;
+        asked.windows(2).map(|pair| pair[1] - pair[0]).collect()
+    }
+
+    fn asked(&self) -> usize {
+        self.0.lock().unwrap().asked.len()
+    }
+}
+
+struct Probe(Repeat);
+
+impl Call for Probe {
+    type Output = Bytes;
+
+    fn operation(&self) -> Operation {
+        Operation::new(Method::POST, "/probe/{id}", self.0)
+    }
+
+    fn request(&self) -> oh_protocol::Result<Request> {
+        Ok(Request::new(Method::POST, "/probe/7?secret=canary"))
+    }
+
+    fn decode(&self, answer: Answer) -> oh_protocol::Result<Bytes> {
+        Ok(answer.body)
+    }
+}
+
+const AGAIN: Probe = Probe(Repeat::Idempotent);
+const ONCE: Probe = Probe(Repeat::Never);
+
+#[tokio::test(start_paused = true)]
+async fn what_may_be_sent_again_is_decided_by_the_failure_and_the_call() {
+    // How often a call is sent that may be repeated, and one that may not.
+    for (status, again, once) in [
+        (200, 1, 1),
+        (400, 1, 1),
+        (401, 1, 1),
+        (403, 1, 1),
+        (404, 1, 1),
+        (409, 1, 1),
+        (422, 1, 1),
+        (302, 1, 1),
+        (429, 5, 1),
+        (500, 5, 1),
+        (503, 5, 1),
+    ] {
+        for (call, times) in [(AGAIN, again), (ONCE, once)] {
+            let script = Script::default().answer(status, &[]);
+            let result = script.client().call(&call).await;
+            assert_eq!(script.asked(), times, "{status} {:?}", call.0);
+            assert_eq!(result.is_ok(), status == 200);
+        }
+    }
+    for (kind, again, once) in [
+        (ErrorKind::Connect, 5, 5),
+        (ErrorKind::Interrupted, 5, 1),
+        (ErrorKind::Timeout, 1, 1),
+        (ErrorKind::Tls, 1, 1),
+        (ErrorKind::Proxy, 1, 1),
+        (ErrorKind::Decode, 1, 1),
+        (ErrorKind::InvalidInput, 1, 1),
+    ] {
+        for (call, times) in [(AGAIN, again), (ONCE, once)] {
+            let script = Script::default().fail(kind);
+            let error = script.client().call(&call).await.unwrap_err();
+            assert_eq!(
+                (script.asked(), error.kind()),
+                (times, kind),
+                "{:?}",
+                call.0
+            );
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_goes_on_once_the_trouble_is_over() {
+    let script = Script::default()
+        .fail(ErrorKind::Connect)
+        .fail(ErrorKind::Interrupted)
+        .answer(503, &[])
+        .answer(200, &[]);
+    script.client().call(&AGAIN).await.unwrap();
+    assert_eq!(script.asked(), 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn delays_grow_with_jitter_up_to_their_cap() {
+    let script = Script::default().fail(ErrorKind::Connect);
+    script.client().call(&ONCE).await.unwrap_err();
+    let gaps = script.gaps();
+    assert_eq!(gaps.len(), 4);
+    for (number, gap) in gaps.iter().enumerate() {
+        let full = Duration::from_millis(100 << number);
+        // The clock's grain is a millisecond.
+        let grain = Duration::from_millis(2);
+        assert!(
+            *gap + grain >= full / 2 && *gap <= full + grain,
+            "{number}: {gap:?}"
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn retry_after_is_waited_for_and_a_hopeless_one_is_not() {
+    let script = Script::default()
+        .answer(429, &[("retry-after", "7")])
+        .answer(200, &[]);
+    script.client().call(&AGAIN).await.unwrap();
+    assert_eq!(script.gaps()[0].as_secs(), 7);
+
+    for hopeless in [
+        &[("retry-after", "600")],
+        &[("retry-after", "18446744073709551615")],
+    ] {
+        let script = Script::default().answer(429, hopeless);
+        let begun = Instant::now();
+        let error = script.client().call(&AGAIN).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::RateLimited);
+        assert!(error.retry_after().unwrap() >= Duration::from_secs(600));
+        assert_eq!((script.asked(), begun.elapsed()), (1, Duration::ZERO));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_limit_is_for_all_attempts() {
+    let script = Script::default().fail(ErrorKind::Connect);
+    let begun = Instant::now();
+    let limit = Duration::from_millis(400);
+    let client = script.client();
+    let error = client.call(&ONCE).timeout(limit).await.unwrap_err();
+    // What went wrong is said, not that time ran out.
+    assert_eq!(error.kind(), ErrorKind::Connect);
+    assert!(begun.elapsed() < limit);
+    assert!((2..=4).contains(&script.asked()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_without_an_answer_ends_at_its_limit() {
+    for (set, expected) in [(None, 120), (Some(3), 3)] {
+        let script = Script::hang();
+        let client = script.client();
+        let begun = Instant::now();
+        let mut call = client.call(&AGAIN);
+        if let Some(seconds) = set {
+            call = call.timeout(Duration::from_secs(seconds));
+        }
+        let error = call.await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Timeout);
+        assert_eq!((begun.elapsed().as_secs(), script.asked()), (expected, 1));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_limit_is_too_long_to_be_counted() {
+    let script = Script::default().answer(200, &[]);
+    script
+        .client()
+        .call(&AGAIN)
+        .timeout(Duration::MAX)
+        .await
+        .unwrap();
+    let script = Script::default().fail(ErrorKind::Connect);
+    let client = script.client();
+    client
+        .call(&AGAIN)
+        .timeout(Duration::ZERO)
+        .await
+        .unwrap_err();
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_error_names_the_path_without_its_query() {
+    let script = Script::default().answer(404, &[]);
+    let error = script.client().call(&ONCE).await.unwrap_err();
+    assert_eq!(error.target(), Some("/probe/7"));
+    assert_eq!(
+        error.to_string(),
+        "the server answered 404 Not Found (/probe/7)"
+    );
+    assert!(!format!("{error:?}").contains("canary"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_observer_is_told_of_every_attempt() {
+    let script = Script::default()
+        .fail(ErrorKind::Interrupted)
+        .answer(429, &[("retry-after", "1")])
+        .answer(200, &[]);
+    let seen: Arc<Mutex<Vec<String>>> = Arc::default();
+    let noted = seen.clone();
+    let client = Client::builder("http://server")
+        .http_transport(script)
+        .on_attempt(move |attempt| {
+            noted.lock().unwrap().push(format!(
+                "{} {} {} {:?} {:?} {}",
+                attempt.number,
+                attempt.operation.method,
+                attempt.operation.route,
+                attempt.status.map(|status| status.as_u16()),
+                attempt.failure,
+                attempt.retry_in.is_some(),
+            ));
+        })
+        .build()
+        .unwrap();
+    client.call(&AGAIN).await.unwrap();
+    assert_eq!(
+        *seen.lock().unwrap(),
+        [
+            "1 POST /probe/{id} None Some(Interrupted) true",
+            "2 POST /probe/{id} Some(429) Some(RateLimited) true",
+            "3 POST /probe/{id} Some(200) None false",
+        ]
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dropped_call_is_not_sent_again() {
+    let script = Script::default().fail(ErrorKind::Connect);
+    let client = script.client();
+    let call = client.call(&AGAIN);
+    let dropped = tokio::time::timeout(Duration::from_millis(10), call.into_future()).await;
+    assert!(dropped.is_err());
+    sleep(Duration::from_secs(60)).await;
+    assert_eq!(script.asked(), 1);
+}

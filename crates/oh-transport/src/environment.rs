@@ -1,0 +1,147 @@
+//! Headers that the environment asks for. Knows the variables' names, not where they are from.
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+use serde_json::{Map, Value};
+
+/// How a variable is read.
+pub(crate) type Variables<'a> = dyn Fn(&str) -> Option<String> + 'a;
+
+/// What `OPENHANDS_OBSERVABILITY_*` says, as the headers the server hands to its traces. What
+/// cannot be a header is left out: it must not stop the work.
+pub(crate) fn observability_headers(variables: &Variables<'_>) -> HeaderMap {
+    let read = |name: &str| {
+        let value = variables(name)?.trim().to_owned();
+        (!value.is_empty()).then_some(value)
+    };
+    let values = [
+        (
+            "metadata",
+            read("OPENHANDS_OBSERVABILITY_METADATA").and_then(|text| metadata(&text)),
+        ),
+        (
+            "tags",
+            read("OPENHANDS_OBSERVABILITY_TAGS").and_then(|text| tags(&text)),
+        ),
+        ("span-name", read("OPENHANDS_OBSERVABILITY_SPAN_NAME")),
+        (
+            "parent-span-context",
+            read("OPENHANDS_OBSERVABILITY_PARENT_SPAN_CONTEXT")
+                .or_else(|| read("LMNR_SPAN_CONTEXT")),
+        ),
+    ];
+    let mut headers = HeaderMap::new();
+    for (name, value) in values {
+        let name = HeaderName::try_from(format!("x-openhands-observability-{name}"));
+        let value = value.and_then(|value| HeaderValue::try_from(value).ok());
+        if let (Ok(name), Some(mut value)) = (name, value) {
+            value.set_sensitive(true);
+            headers.insert(name, value);
+        }
+    }
+    headers
+}
+
+/// The metadata that traces can hold: texts, numbers, truth values, and lists of one of them.
+fn metadata(text: &str) -> Option<String> {
+    let Value::Object(object) = serde_json::from_str(text).ok()? else {
+        return None;
+    };
+    let fits = |value: &Value| match value {
+        Value::Array(items) => {
+            items
+                .windows(2)
+                .all(|pair| std::mem::discriminant(&pair[0]) == std::mem::discriminant(&pair[1]))
+                && items.iter().all(is_plain)
+        }
+        value => is_plain(value),
+    };
+    let kept: Map<_, _> = object
+        .into_iter()
+        .filter(|(key, value)| !key.is_empty() && fits(value))
+        .collect();
+    (!kept.is_empty()).then(|| ascii(&Value::Object(kept).to_string()))
+}
+
+fn is_plain(value: &Value) -> bool {
+    value.is_string() || value.is_number() || value.is_boolean()
+}
+
+fn tags(text: &str) -> Option<String> {
+    let tags: Vec<&str> = text
+        .split(',')
+        .map(str::trim)
+        .filter(|tag| !tag.is_empty())
+        .collect();
+    (!tags.is_empty()).then(|| tags.join(","))
+}
+
+/// JSON with everything beyond ASCII escaped, since a header is read as Latin-1 at best.
+fn ascii(json: &str) -> String {
+    let mut out = String::with_capacity(json.len());
+    for character in json.chars() {
+        if character.is_ascii() {
+            out.push(character);
+        } else {
+            for unit in character.encode_utf16(&mut [0; 2]) {
+                out.push_str(&format!("\\u{unit:04x}"));
+            }
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(variables: &[(&str, &str)]) -> Vec<(String, String)> {
+        let read = |name: &str| {
+            let found = variables.iter().find(|(known, _)| *known == name)?;
+            Some(found.1.to_owned())
+        };
+        observability_headers(&read)
+            .iter()
+            .map(|(name, value)| (name.to_string(), value.to_str().unwrap().to_owned()))
+            .collect()
+    }
+
+    #[test]
+    fn every_variable_becomes_its_header() {
+        let set = headers(&[
+            (
+                "OPENHANDS_OBSERVABILITY_METADATA",
+                r#"{"run":"é","n":1,"deep":{"a":1},"l":["a",1],"ok":[1,2]}"#,
+            ),
+            ("OPENHANDS_OBSERVABILITY_TAGS", " a , ,b"),
+            ("OPENHANDS_OBSERVABILITY_SPAN_NAME", "nightly"),
+            ("LMNR_SPAN_CONTEXT", "ctx"),
+        ]);
+        let set: Vec<_> = set
+            .iter()
+            .map(|(name, value)| (&name[26..], &value[..]))
+            .collect();
+        assert_eq!(
+            set,
+            [
+                ("metadata", r#"{"n":1,"ok":[1,2],"run":"\u00e9"}"#),
+                ("tags", "a,b"),
+                ("span-name", "nightly"),
+                ("parent-span-context", "ctx"),
+            ]
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_a_header_is_left_out() {
+        for (name, value) in [
+            ("OPENHANDS_OBSERVABILITY_METADATA", "not json"),
+            ("OPENHANDS_OBSERVABILITY_METADATA", "[1]"),
+            ("OPENHANDS_OBSERVABILITY_METADATA", r#"{"deep":{}}"#),
+            ("OPENHANDS_OBSERVABILITY_TAGS", " , "),
+            ("OPENHANDS_OBSERVABILITY_SPAN_NAME", "two\nlines"),
+            ("OPENHANDS_OBSERVABILITY_SPAN_NAME", "  "),
+        ] {
+            assert_eq!(headers(&[(name, value)]), []);
+        }
+    }
+}

@@ -1,0 +1,268 @@
+//! The error that an answer is: what the server says about it, without the secrets it may repeat.
+
+use std::time::{Duration, SystemTime};
+
+use http::{StatusCode, header, response};
+use secrecy::{ExposeSecret, SecretString};
+use serde_json::Value;
+
+use crate::{Error, ValidationEntry, redact::Redactor};
+
+/// Makes an error of an answer. Its body is none where it did not arrive or was far too long.
+pub(crate) fn refusal(
+    head: &response::Parts,
+    body: Option<&[u8]>,
+    key: Option<&SecretString>,
+) -> Error {
+    let redactor = Redactor::new(key.map(ExposeSecret::expose_secret));
+    let error = if head.status.is_redirection() {
+        Error::from_status(head.status).with_context(format!(
+            "the server answered {}, and redirects are not followed: name the URL it leads to",
+            head.status
+        ))
+    } else {
+        Error::from_status(head.status)
+    };
+    let error = error.with_retry_after(retry_after(head));
+    let json = body.and_then(|body| serde_json::from_slice::<Value>(body).ok());
+    let Some(mut json) = json.filter(|json| json.is_object() || json.is_array()) else {
+        return error.with_detail(content(head, body));
+    };
+    let mut entries = Vec::new();
+    if head.status == StatusCode::UNPROCESSABLE_ENTITY
+        && let Some(Value::Array(told)) = json.get_mut("detail")
+    {
+        entries = told
+            .iter_mut()
+            .filter_map(|entry| validation(entry, &redactor))
+            .collect();
+    }
+    redactor.redact(&mut json);
+    let detail = match &json["detail"] {
+        _ if !entries.is_empty() => Some(join(&entries)),
+        Value::String(text) => Some(match json["exception"].as_str() {
+            Some(exception) => format!("{text}: {exception}"),
+            None => text.clone(),
+        }),
+        Value::Null => content(head, body),
+        other => Some(other.to_string()),
+    };
+    let error_id = json["error_id"].as_str().map(str::to_owned);
+    error
+        .with_detail(detail)
+        .with_error_id(error_id)
+        .with_entries(entries)
+        .with_body(json)
+}
+
+/// A body as its length and type, which is all that is told of one that is not JSON.
+pub(crate) fn content(head: &response::Parts, body: Option<&[u8]>) -> Option<String> {
+    let length = match body {
+        Some([]) => return None,
+        Some(body) => format!("{} bytes", body.len()),
+        None => "an incomplete or very long body".to_owned(),
+    };
+    let kind = head.headers.get(header::CONTENT_TYPE);
+    let kind = kind.and_then(|kind| kind.to_str().ok()?.split(';').next());
+    Some(format!("{length} of {}", kind.unwrap_or("unknown content")))
+}
+
+fn validation(entry: &mut Value, redactor: &Redactor<'_>) -> Option<ValidationEntry> {
+    let location = entry["loc"].as_array()?.iter().map(|part| match part {
+        Value::String(name) => name.clone(),
+        other => other.to_string(),
+    });
+    let location: Vec<String> = location.collect();
+    // A message may repeat the value it complains about.
+    if location.iter().any(|part| redactor.is_secret_name(part)) {
+        entry["msg"] = "not acceptable (the value is not shown)".into();
+    }
+    Some(ValidationEntry {
+        location,
+        kind: entry["type"].as_str().unwrap_or_default().to_owned(),
+        message: redactor.text(entry["msg"].as_str().unwrap_or_default()),
+    })
+}
+
+fn join(entries: &[ValidationEntry]) -> String {
+    let entries: Vec<String> = entries.iter().map(ToString::to_string).collect();
+    entries.join("; ")
+}
+
+/// Seconds, or a date. A date that has passed asks for no delay.
+fn retry_after(head: &response::Parts) -> Option<Duration> {
+    let value = head.headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
+    if let Ok(seconds) = value.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let date = httpdate::parse_http_date(value).ok()?;
+    Some(date.duration_since(SystemTime::now()).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::ErrorKind;
+
+    fn refused(status: u16, headers: &[(&str, &str)], body: &[u8]) -> Error {
+        let mut answer = http::Response::builder().status(status);
+        for (name, value) in headers {
+            answer = answer.header(*name, *value);
+        }
+        let (head, ()) = answer.body(()).unwrap().into_parts();
+        refusal(&head, Some(body), Some(&"canary-key".into()))
+    }
+
+    fn refused_json(status: u16, body: &Value) -> Error {
+        refused(
+            status,
+            &[("content-type", "application/json")],
+            body.to_string().as_bytes(),
+        )
+    }
+
+    #[test]
+    fn each_status_is_its_kind() {
+        for (status, kind) in [
+            (400, ErrorKind::Status),
+            (401, ErrorKind::Unauthorized),
+            (403, ErrorKind::Forbidden),
+            (404, ErrorKind::NotFound),
+            (409, ErrorKind::Conflict),
+            (422, ErrorKind::Validation),
+            (429, ErrorKind::RateLimited),
+            (500, ErrorKind::Server),
+            (503, ErrorKind::Server),
+            (302, ErrorKind::Status),
+        ] {
+            let error = refused_json(status, &json!({"detail": "why"}));
+            assert_eq!(
+                (error.kind(), error.detail()),
+                (kind, Some("why")),
+                "{status}"
+            );
+            assert_eq!(error.status().unwrap().as_u16(), status);
+        }
+    }
+
+    #[test]
+    fn the_entries_of_a_422_are_typed_and_show_no_input() {
+        let error = refused_json(
+            422,
+            &json!({"detail": [
+                {"type": "missing", "loc": ["body", "items", 0, "name"], "msg": "Field required",
+                 "input": {"a": "canary"}},
+                {"type": "value_error", "loc": ["body", "llm", "api_key"], "msg": "bad key canary",
+                 "input": "canary", "ctx": {"error": "canary"}},
+                {"odd": true},
+            ]}),
+        );
+        let [missing, secret] = error.validation() else {
+            panic!("{:?}", error.validation());
+        };
+        assert_eq!(missing.location, ["body", "items", "0", "name"]);
+        assert_eq!(
+            (&*missing.kind, &*missing.message),
+            ("missing", "Field required")
+        );
+        assert_eq!(secret.kind, "value_error");
+        assert!(
+            error
+                .to_string()
+                .contains("body.items.0.name: Field required"),
+            "{error}"
+        );
+        assert!(!format!("{error} {error:?} {:?}", error.body()).contains("canary"));
+    }
+
+    #[test]
+    fn a_500_has_its_id_and_exception() {
+        let error = refused_json(
+            500,
+            &json!({
+                "detail": "Internal Server Error", "exception": "ValueError: no", "error_id": "abc",
+            }),
+        );
+        assert_eq!(error.error_id(), Some("abc"));
+        assert_eq!(
+            error.detail(),
+            Some("Internal Server Error: ValueError: no")
+        );
+    }
+
+    #[test]
+    fn a_json_body_is_redacted_at_any_depth() {
+        let mut deep = json!({"Access-Token": "canary"});
+        for _ in 0..50 {
+            deep = json!({"a": [deep]});
+        }
+        let error = refused_json(
+            400,
+            &json!({
+                "detail": {"deep": deep, "Environment": {"HOME": "canary"}, "author": "kept"},
+                "echo": "you sent canary-key, and http://user:canary@host/x",
+            }),
+        );
+        let shown = format!("{error} {error:?} {}", error.body().unwrap());
+        assert!(!shown.contains("canary"), "{shown}");
+        assert_eq!(error.body().unwrap()["detail"]["author"], "kept");
+        assert!(
+            error.body().unwrap()["detail"]["Environment"]
+                .get("HOME")
+                .is_some()
+        );
+    }
+
+    #[test]
+    fn a_body_that_is_no_json_is_told_by_type_and_length_only() {
+        let html = b"<html>canary</html>";
+        let error = refused(502, &[("content-type", "text/html; charset=utf-8")], html);
+        assert_eq!(error.detail(), Some("19 bytes of text/html"));
+        assert!(!format!("{error:?}").contains("canary"));
+        assert_eq!(
+            refused(502, &[], b"\xff\xfe").detail(),
+            Some("2 bytes of unknown content")
+        );
+        assert_eq!(
+            refused(502, &[], b"\"canary\"").detail(),
+            Some("8 bytes of unknown content")
+        );
+        assert_eq!(refused(502, &[], b"").detail(), None);
+    }
+
+    #[test]
+    fn retry_after_is_seconds_or_a_date() {
+        let asked = |value: &str| refused(429, &[("retry-after", value)], b"").retry_after();
+        assert_eq!(asked("7"), Some(Duration::from_secs(7)));
+        assert_eq!(
+            asked("18446744073709551615"),
+            Some(Duration::from_secs(u64::MAX))
+        );
+        assert_eq!(asked("Sun, 06 Nov 1994 08:49:37 GMT"), Some(Duration::ZERO));
+        let hour = Duration::from_secs(3600);
+        let future = asked(&httpdate::fmt_http_date(SystemTime::now() + hour)).unwrap();
+        assert!(future <= hour && future > hour / 2, "{future:?}");
+        for odd in [
+            "",
+            "Tue, 06 Nov 1994 08:49:37 GMT",
+            "-1",
+            "1.5",
+            "soon",
+            "99999999999999999999",
+        ] {
+            assert_eq!(asked(odd), None, "{odd}");
+        }
+    }
+
+    #[test]
+    fn a_redirect_says_that_it_is_not_followed() {
+        let error = refused(307, &[("location", "http://elsewhere/?token=canary")], b"");
+        assert!(
+            error.to_string().contains("redirects are not followed"),
+            "{error}"
+        );
+        assert!(!format!("{error} {error:?}").contains("canary"));
+    }
+}

@@ -1,0 +1,102 @@
+//! Transfers that stand still: a limit on waiting, none on how long the whole takes.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::{Arc, Mutex, PoisonError},
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use futures_core::Stream;
+use tokio::time::{Instant, Sleep, sleep, sleep_until};
+
+use crate::{Body, Error, ErrorKind, Result};
+
+/// When a request's body last gave something.
+pub(crate) struct Progress(Arc<Mutex<Instant>>);
+
+/// A body whose reader leaves a trace of its progress.
+pub(crate) fn watched(body: Body) -> (Body, Progress) {
+    let last = Arc::new(Mutex::new(Instant::now()));
+    let progress = Progress(last.clone());
+    if body.length() == Some(0) {
+        return (body, progress);
+    }
+    let length = body.length();
+    (Body::from_stream(Watched { body, last }, length), progress)
+}
+
+impl Progress {
+    /// Ends once nothing has moved for so long.
+    pub(crate) async fn stalled(&self, limit: Duration) -> Error {
+        loop {
+            let last = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let Some(end) = last.checked_add(limit) else {
+                return std::future::pending().await;
+            };
+            if end <= Instant::now() {
+                return stood_still(limit);
+            }
+            sleep_until(end).await;
+        }
+    }
+}
+
+/// An answer's body that fails when it keeps its reader waiting for so long.
+pub(crate) fn limited(body: Body, limit: Duration) -> Body {
+    let length = body.length();
+    let waiting = None;
+    Body::from_stream(
+        Limited {
+            body,
+            limit,
+            waiting,
+        },
+        length,
+    )
+}
+
+fn stood_still(limit: Duration) -> Error {
+    Error::new(ErrorKind::Timeout, format!("nothing moved for {limit:?}"))
+}
+
+struct Watched {
+    body: Body,
+    last: Arc<Mutex<Instant>>,
+}
+
+impl Stream for Watched {
+    type Item = Result<Bytes>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let chunk = ready!(Pin::new(&mut self.body).poll_next(cx));
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        Poll::Ready(chunk)
+    }
+}
+
+struct Limited {
+    body: Body,
+    limit: Duration,
+    /// Runs only while somebody waits: a slow reader is not a slow server.
+    waiting: Option<Pin<Box<Sleep>>>,
+}
+
+impl Stream for Limited {
+    type Item = Result<Bytes>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = &mut *self;
+        if let Poll::Ready(chunk) = Pin::new(&mut this.body).poll_next(cx) {
+            this.waiting = None;
+            return Poll::Ready(chunk);
+        }
+        let limit = this.limit;
+        let waiting = this.waiting.get_or_insert_with(|| Box::pin(sleep(limit)));
+        ready!(waiting.as_mut().poll(cx));
+        this.body = Body::empty();
+        Poll::Ready(Some(Err(stood_still(limit))))
+    }
+}

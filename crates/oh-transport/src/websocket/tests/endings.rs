@@ -1,0 +1,207 @@
+//! How sockets end: closed by either side, cut, silent, or left unread.
+
+use super::*;
+
+#[tokio::test(start_paused = true)]
+async fn pitfall_08_a_close_is_its_code_and_reason() {
+    for (code, reason, kind) in [
+        (1000, "", ErrorKind::Closed),
+        (1012, "", ErrorKind::Closed),
+        (1013, "frame_too_large", ErrorKind::Closed),
+        (4001, "Authentication failed", ErrorKind::Unauthorized),
+        (4004, "Conversation not found", ErrorKind::NotFound),
+        (4999, "new", ErrorKind::Closed),
+    ] {
+        let (mut socket, mut peer) = connected(SocketLimits::default()).await;
+        peer.say(frame(
+            CLOSE,
+            &[&u16::to_be_bytes(code), reason.as_bytes()].concat(),
+        ))
+        .await;
+        // Nothing after it counts.
+        peer.say(frame(TEXT, b"too late")).await;
+        let error = socket.recv().await.unwrap_err();
+        assert_eq!((error.kind(), error.close_code()), (kind, Some(code)));
+        assert_eq!(error.close_reason(), Some(reason));
+        assert_eq!(error.detail().unwrap_or_default(), reason);
+        let answer = peer.hear().await.unwrap();
+        assert_eq!(
+            (answer.first, &*answer.payload),
+            (CLOSE, &u16::to_be_bytes(code)[..])
+        );
+        assert_eq!(peer.hear().await, None, "the connection stays open");
+        assert_eq!(
+            socket.recv().await.unwrap_err().kind(),
+            ErrorKind::Interrupted
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_odd_close_is_a_close_and_never_echoed() {
+    for (payload, code, answer) in [
+        (&b""[..], 1005, 1000),
+        (b"\x03", 1005, 1000),
+        (b"\x03\xe8\xff\xff", 1000, 1000),
+        (b"\x00\x00", 0, 1002),
+        (b"\x03\xed", 1005, 1000),
+        (b"\x03\xee", 1006, 1002),
+        (b"\x03\xf7", 1015, 1002),
+        (b"\xff\xff", 65535, 1002),
+    ] {
+        let (mut socket, mut peer) = connected(SocketLimits::default()).await;
+        peer.say(frame(CLOSE, payload)).await;
+        let error = socket.recv().await.unwrap_err();
+        assert_eq!(
+            (error.kind(), error.close_code()),
+            (ErrorKind::Closed, Some(code))
+        );
+        assert_eq!(peer.hear().await.unwrap().payload, u16::to_be_bytes(answer));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn messages_before_the_end_are_not_lost() {
+    let bytes = [
+        frame(TEXT, b"1"),
+        frame(TEXT, b"2"),
+        frame(CLOSE, b"\x03\xf5again"),
+    ]
+    .concat();
+    let (messages, error) = after(&bytes).await;
+    assert_eq!(messages, [text("1"), text("2")]);
+    assert_eq!(
+        (error.close_code(), error.close_reason()),
+        (Some(1013), Some("again"))
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cut_connection_was_interrupted_wherever_it_was_cut() {
+    let whole = [frame(TEXT, b"one"), frame(TEXT, &[b'x'; 200])].concat();
+    for end in [0, 1, 3, 5, 6, 8, 50, whole.len() - 1] {
+        let (_, error) = after(&whole[..end]).await;
+        assert_eq!(error.kind(), ErrorKind::Interrupted, "cut at {end}");
+        assert_eq!(error.close_code(), None);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn silence_ends_a_socket_only_when_pings_stay_unanswered() {
+    let (mut socket, mut peer) = connected(SocketLimits::default()).await;
+    let begun = Instant::now();
+    let error = socket.recv().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Timeout);
+    assert!(error.to_string().contains("not even a pong"), "{error}");
+    let waited = begun.elapsed().as_secs();
+    assert!((100..=120).contains(&waited), "{waited}");
+    assert_eq!(peer.hear().await.unwrap().first, PING);
+
+    let (mut socket, mut peer) = connected(SocketLimits::default()).await;
+    let answering = tokio::spawn(async move {
+        let mut pings = 0;
+        while let Some(sent) = peer.hear().await {
+            assert_eq!(sent.first, PING);
+            peer.say(frame(PONG, &sent.payload)).await;
+            pings += 1;
+        }
+        pings
+    });
+    let quiet = timeout(Duration::from_secs(3590), socket.recv()).await;
+    assert!(quiet.is_err(), "{quiet:?}");
+    drop(socket);
+    assert_eq!(answering.await.unwrap(), 3590 / 20);
+}
+
+#[tokio::test(start_paused = true)]
+async fn silence_may_be_limited_more_tightly() {
+    let limits = SocketLimits::default().with_silence(Duration::from_secs(1));
+    let (mut socket, _peer) = connected(limits).await;
+    let begun = Instant::now();
+    assert_eq!(socket.recv().await.unwrap_err().kind(), ErrorKind::Timeout);
+    assert!(begun.elapsed() < Duration::from_secs(2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn pitfall_21_a_slow_reader_holds_the_server_back_and_is_not_taken_for_silence() {
+    let (mut socket, mut peer) = connected(SocketLimits::default()).await;
+    let message = vec![b'x'; 60_000];
+    let whole = frame(TEXT, &message);
+    let (mut sent, mut left) = (0, 0);
+    // Until nothing more goes in.
+    while let Ok(written) = timeout(Duration::from_secs(5), peer.0.write(&whole[left..])).await {
+        left = (left + written.unwrap()) % whole.len();
+        sent += usize::from(left == 0);
+        assert!(sent < 200, "nothing holds the server back");
+    }
+    tokio::time::sleep(Duration::from_secs(1000)).await;
+    for _ in 0..sent {
+        assert_eq!(
+            socket.recv().await.unwrap(),
+            Message::Text(Bytes::from(message.clone()))
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn pitfall_07_a_close_leaves_at_once_and_says_goodbye() {
+    let (socket, mut peer) = connected(SocketLimits::default()).await;
+    let begun = Instant::now();
+    socket.close(1000, "done").await;
+    assert!(begun.elapsed() < Duration::from_millis(100));
+    let goodbye = peer.hear().await.unwrap();
+    assert_eq!(
+        (goodbye.first, &*goodbye.payload),
+        (CLOSE, &b"\x03\xe8done"[..])
+    );
+    assert_eq!(peer.hear().await, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn pitfall_07_a_close_does_not_wait_for_a_peer_that_reads_nothing() {
+    let (socket, peer) = connected(SocketLimits::default()).await;
+    let stuck = socket.send(text(&"x".repeat(1 << 20)));
+    assert!(
+        timeout(Duration::from_secs(1), stuck).await.is_err(),
+        "the pipe has no end"
+    );
+    let begun = Instant::now();
+    socket.close(1000, "").await;
+    assert!(begun.elapsed() < Duration::from_millis(100));
+    drop(peer);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dropped_socket_cuts_its_connection() {
+    let (socket, mut peer) = connected(SocketLimits::default()).await;
+    drop(socket);
+    assert_eq!(peer.hear().await, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_receive_that_is_dropped_loses_nothing() {
+    let (mut socket, mut peer) = connected(SocketLimits::default()).await;
+    let mut seen = Vec::new();
+    for byte in [frame(TEXT, b"first"), frame(TEXT, b"second")].concat() {
+        if let Ok(message) = timeout(Duration::from_millis(1), socket.recv()).await {
+            seen.push(message.unwrap());
+        }
+        peer.say([byte]).await;
+    }
+    seen.push(socket.recv().await.unwrap());
+    assert_eq!(seen, [text("first"), text("second")]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn sending_on_a_socket_that_ended_says_so() {
+    let (mut socket, peer) = connected(SocketLimits::default()).await;
+    drop(peer);
+    assert_eq!(
+        socket.recv().await.unwrap_err().kind(),
+        ErrorKind::Interrupted
+    );
+    assert_eq!(
+        socket.send(text("x")).await.unwrap_err().kind(),
+        ErrorKind::Interrupted
+    );
+}

@@ -1,0 +1,169 @@
+//! Frames: whole, in parts, too long, and such as no server may send.
+
+use proptest::prelude::*;
+
+use super::*;
+
+#[tokio::test(start_paused = true)]
+async fn what_no_server_may_send_ends_the_socket_with_its_reason() {
+    let masked = [&[TEXT, 0x82, 1, 2, 3, 4][..], b"hi"].concat();
+    let cases: [(&str, Vec<u8>, &str); 13] = [
+        ("masked", masked, "masked"),
+        ("reserved bit 1", frame(TEXT | 0x40, b"x"), "not WebSocket"),
+        ("reserved bit 3", frame(TEXT | 0x10, b"x"), "not WebSocket"),
+        ("reserved opcode", frame(0x83, b"x"), "not WebSocket"),
+        ("reserved control", frame(0x8b, b""), "not WebSocket"),
+        ("ping in parts", frame(0x09, b"x"), "not WebSocket"),
+        ("close in parts", frame(0x08, b""), "not WebSocket"),
+        ("long ping", frame(PING, &[0; 126]), "not WebSocket"),
+        ("long pong", frame(PONG, &[0; 126]), "control frame"),
+        ("long close", frame(CLOSE, &[0; 126]), "control frame"),
+        ("part of nothing", frame(GOES_ON_ENDS, b"x"), "out of order"),
+        (
+            "text in text",
+            [frame(TEXT_BEGINS, b"a"), frame(TEXT, b"b")].concat(),
+            "out of order",
+        ),
+        ("not UTF-8", frame(TEXT, b"\xff\xfe"), "not WebSocket"),
+    ];
+    for (name, bytes, says) in cases {
+        let before = frame(TEXT, b"before");
+        let (messages, error) = after(&[before, bytes, frame(TEXT, b"after")].concat()).await;
+        assert_eq!(messages, [text("before")], "{name}");
+        assert_eq!(error.kind(), ErrorKind::Decode, "{name}: {error}");
+        let shown = format!("{error}: {error:?}");
+        assert!(shown.contains(says), "{name}: {shown}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn parts_are_joined_around_pings_and_pings_are_answered() {
+    let (mut socket, mut peer) = connected(SocketLimits::default()).await;
+    peer.say(frame(TEXT_BEGINS, b"one ")).await;
+    peer.say(frame(PING, b"are you there")).await;
+    peer.say(frame(GOES_ON, b"two ")).await;
+    peer.say(frame(PONG, b"")).await;
+    peer.say(frame(GOES_ON_ENDS, b"three")).await;
+    assert_eq!(socket.recv().await.unwrap(), text("one two three"));
+    let pong = peer.hear().await.unwrap();
+    assert_eq!((pong.first, &*pong.payload), (PONG, &b"are you there"[..]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_character_may_be_cut_between_parts_but_must_be_whole_in_the_end() {
+    let euro = "€".as_bytes();
+    let whole = [
+        frame(TEXT_BEGINS, &euro[..1]),
+        frame(GOES_ON_ENDS, &euro[1..]),
+    ]
+    .concat();
+    assert_eq!(after(&whole).await.0, [text("€")]);
+    let torn = [
+        frame(TEXT_BEGINS, &euro[..1]),
+        frame(GOES_ON_ENDS, &euro[..1]),
+    ]
+    .concat();
+    let (messages, error) = after(&torn).await;
+    assert!(messages.is_empty());
+    assert_eq!(error.kind(), ErrorKind::Decode);
+    let binary = after(&frame(BINARY, b"\xff")).await.0;
+    assert_eq!(binary, [Message::Binary(Bytes::from_static(b"\xff"))]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_byte_at_a_time_is_as_good_as_all_at_once() {
+    let (mut socket, mut peer) = connected(SocketLimits::default()).await;
+    let long = "x".repeat(300);
+    let close = frame(CLOSE, &4004u16.to_be_bytes());
+    let bytes = [frame(TEXT, b""), frame(TEXT, long.as_bytes()), close].concat();
+    let slowly = async {
+        for byte in bytes {
+            peer.say([byte]).await;
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        peer.hear().await
+    };
+    let reading = async {
+        assert_eq!(socket.recv().await.unwrap(), text(""));
+        assert_eq!(socket.recv().await.unwrap(), text(&long));
+        assert_eq!(socket.recv().await.unwrap_err().close_code(), Some(4004));
+    };
+    let (answer, ()) = tokio::join!(slowly, reading);
+    assert_eq!(answer.unwrap().first, CLOSE);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_limit_is_for_whole_messages_in_one_frame_or_many() {
+    let limits = SocketLimits::default().with_message(1000);
+    let over = frame(TEXT, &[b'x'; 1001]);
+    // Only announced: the limit must not wait for the bytes.
+    let announced = vec![TEXT, 127, 0, 0, 1, 0, 0, 0, 0, 0];
+    let mut parts = frame(TEXT_BEGINS, &[b'x'; 600]);
+    parts.extend(frame(GOES_ON, &[b'x'; 401]));
+    for bytes in [over, announced, parts] {
+        let (mut socket, mut peer) = connected(limits).await;
+        peer.say(frame(TEXT, &[b'x'; 1000])).await;
+        peer.say(bytes).await;
+        assert_eq!(socket.recv().await.unwrap(), text(&"x".repeat(1000)));
+        let error = socket.recv().await.unwrap_err();
+        assert!(
+            error.to_string().contains("above the limit of 1000 bytes"),
+            "{error}"
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn pitfall_05_an_event_above_one_mebibyte_arrives() {
+    let (mut socket, mut peer) = connected(SocketLimits::default()).await;
+    let event = "e".repeat(5 << 20);
+    let bytes = frame(TEXT, event.as_bytes());
+    let (received, ()) = tokio::join!(socket.recv(), peer.say(bytes));
+    assert_eq!(received.unwrap(), text(&event));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_limit_beyond_reason_is_brought_down_to_it() {
+    let limits = SocketLimits::default().with_message(usize::MAX);
+    let (mut socket, mut peer) = connected(limits).await;
+    peer.say([TEXT, 127, 0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff])
+        .await;
+    assert_eq!(socket.recv().await.unwrap_err().kind(), ErrorKind::Decode);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_sent_arrives_masked_and_whole() {
+    let (socket, mut peer) = connected(SocketLimits::default()).await;
+    for length in [0, 1, 125, 126, 65_535, 65_536, 200_000] {
+        let sent = "m".repeat(length);
+        let (result, heard) = tokio::join!(socket.send(text(&sent)), peer.hear());
+        result.unwrap();
+        let heard = heard.unwrap();
+        assert_eq!((heard.first, heard.payload.len()), (TEXT, length));
+        assert!(heard.payload == sent.as_bytes());
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    /// Whatever comes, a client neither panics nor hangs.
+    #[test]
+    fn any_bytes_lead_to_an_ending(
+        bytes in prop::collection::vec(
+            prop_oneof![
+                3 => any::<u8>().prop_map(|byte| vec![byte]),
+                2 => (any::<u8>(), prop::collection::vec(any::<u8>(), 0..20))
+                    .prop_map(|(first, payload)| frame(first & 0x8f, &payload)),
+                2 => prop::collection::vec(any::<char>(), 0..10).prop_map(|text| {
+                    frame(TEXT, text.into_iter().collect::<String>().as_bytes())
+                }),
+            ],
+            0..40,
+        )
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all().start_paused(true).build().unwrap();
+        runtime.block_on(after(&bytes.concat()));
+    }
+}

@@ -1,0 +1,139 @@
+//! Answers to the request for an upgrade.
+
+use super::*;
+
+#[tokio::test(start_paused = true)]
+async fn the_request_is_for_this_path_and_has_the_callers_headers() {
+    let (ours, theirs) = duplex(1 << 16);
+    let mut peer = Peer(theirs);
+    let mut headers = HeaderMap::new();
+    headers.insert("x-gateway", "pass".parse().unwrap());
+    let url = url();
+    let opening = open(Stream::new(ours), &url, &headers, SocketLimits::default());
+    let (socket, head) = tokio::join!(opening, async {
+        let (head, accept) = peer.asked().await;
+        peer.say(upgrade(&accept)).await;
+        head
+    });
+    socket.unwrap();
+    assert!(
+        head.starts_with("GET /prefix/sockets/x?after_seq=3 HTTP/1.1\r\nHost: server:8000\r\n"),
+        "{head}"
+    );
+    assert!(head.contains("\r\nx-gateway: pass\r\n"), "{head}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_is_no_upgrade_for_us_is_refused() {
+    type Answer = fn(String) -> String;
+    let cases: [(&str, Answer, &str); 10] = [
+        (
+            "wrong key",
+            |_| upgrade("AAAAAAAAAAAAAAAAAAAAAAAAAAA="),
+            "accept key",
+        ),
+        (
+            "other case",
+            |accept| upgrade(&accept.to_lowercase()),
+            "accept key",
+        ),
+        (
+            "no key",
+            |_| upgrade("x").replace("Sec-WebSocket-Accept: x\r\n", ""),
+            "accept key",
+        ),
+        (
+            "other protocol",
+            |accept| upgrade(&accept).replace("websocket", "h2c"),
+            "does not upgrade",
+        ),
+        (
+            "no connection",
+            |accept| upgrade(&accept).replace("Connection: Upgrade\r\n", ""),
+            "does not upgrade",
+        ),
+        (
+            "extension",
+            |accept| {
+                upgrade(&accept).replace(
+                    "\r\n\r\n",
+                    "\r\nSec-WebSocket-Extensions: permessage-deflate\r\n\r\n",
+                )
+            },
+            "extension",
+        ),
+        (
+            "page",
+            |_| "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\r\n<html>".into(),
+            "200 OK instead",
+        ),
+        (
+            "redirect",
+            |_| "HTTP/1.1 307 Temporary Redirect\r\nLocation: /x\r\n\r\n".into(),
+            "307",
+        ),
+        (
+            "not http",
+            |_| "SSH-2.0-OpenSSH_9.7\r\n\r\n".into(),
+            "not HTTP",
+        ),
+        (
+            "header",
+            |_| "HTTP/1.1 101 x\r\nno colon\r\n\r\n".into(),
+            "malformed header",
+        ),
+    ];
+    for (name, answer, says) in cases {
+        let error = answered(answer).await.expect_err(name);
+        assert_eq!(error.kind(), ErrorKind::Handshake, "{name}");
+        assert!(error.to_string().contains(says), "{name}: {error}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_is_what_its_status_says() {
+    for (status, kind) in [
+        ("401 Unauthorized", ErrorKind::Unauthorized),
+        ("403 Forbidden", ErrorKind::Forbidden),
+        ("404 Not Found", ErrorKind::NotFound),
+        ("429 Too Many Requests", ErrorKind::RateLimited),
+        ("503 Service Unavailable", ErrorKind::Server),
+    ] {
+        let answer = format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n");
+        let error = answered(|_| answer).await.unwrap_err();
+        assert_eq!(error.kind(), kind, "{status}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_head_without_end_is_not_read_without_end() {
+    let endless = format!("HTTP/1.1 101 x\r\nX: {}", "x".repeat(20_000));
+    let error = answered(|_| endless).await.unwrap_err();
+    assert!(error.to_string().contains("too long"), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_ends_in_the_handshake_was_interrupted() {
+    let (ours, theirs) = duplex(1 << 16);
+    let mut peer = Peer(theirs);
+    let (url, headers) = (url(), HeaderMap::new());
+    let (result, ()) = tokio::join!(
+        open(Stream::new(ours), &url, &headers, SocketLimits::default()),
+        async {
+            peer.asked().await;
+            peer.say("HTTP/1.1 101 Switch").await;
+            drop(peer);
+        }
+    );
+    assert_eq!(result.unwrap_err().kind(), ErrorKind::Interrupted);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_silent_handshake_is_given_up() {
+    let (ours, _theirs) = duplex(1 << 16);
+    let begun = Instant::now();
+    let (url, headers) = (url(), HeaderMap::new());
+    let result = open(Stream::new(ours), &url, &headers, SocketLimits::default()).await;
+    assert_eq!(result.unwrap_err().kind(), ErrorKind::Timeout);
+    assert_eq!(begun.elapsed().as_secs(), HANDSHAKE_LIMIT.as_secs());
+}

@@ -1,4 +1,4 @@
-//! The one error of this crate: which operation failed, and how to go on.
+//! The one error of this crate: which operation failed, on what, and how to go on.
 
 use std::fmt;
 
@@ -11,20 +11,48 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 pub enum ErrorKind {
     /// A value the caller gave cannot be used; nothing was sent.
     InvalidInput,
-    /// The server could not be asked, or refused. A command may be running all the same:
-    /// see [`Error::command_id`].
-    Transport,
+    /// The server knows no such file, directory, command, conversation or profile.
+    NotFound,
+    /// The path names the wrong kind of thing, such as a directory where a file is meant.
+    InvalidPath,
+    /// The server's user may not do that there.
+    PermissionDenied,
+    /// The path lies outside the conversation's workspace.
+    OutsideWorkspace,
+    /// There is no space left, on the server or, with an [`std::io::Error`] as source, here.
+    NoSpace,
     /// The command could not be started on the server, for example in a directory that is not
-    /// there.
+    /// there, or because its line is longer than the system allows.
     NotStarted,
+    /// Output of the command is gone from the server's history, so it cannot be told whole.
+    OutputLost,
+    /// The file changed while it was read, so its copy would be neither the old nor the new one.
+    Changed,
+    /// A file on this side could not be read or written; the source says why.
+    Local,
+    /// The connection was cut, or no answer came. What was asked may have happened all the same:
+    /// see [`Error::command_id`] of a command.
+    Interrupted,
+    /// Nothing moved for too long.
+    Timeout,
+    /// Git on the server refused: an unknown ref, for example.
+    Git,
+    /// The server does not offer this, or has it switched off.
+    Unsupported,
+    /// The server refused otherwise; the source says how.
+    Transport,
 }
 
 /// Why an operation failed.
+///
+/// Holds paths and the beginning of a command line, never content, secrets or URLs with
+/// credentials.
 pub struct Error(Box<Inner>);
 
 struct Inner {
     kind: ErrorKind,
     context: String,
+    path: Option<String>,
     command_id: Option<String>,
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
@@ -34,23 +62,46 @@ impl Error {
         Self(Box::new(Inner {
             kind,
             context: context.into(),
+            path: None,
             command_id: None,
             source: None,
         }))
     }
 
+    pub(crate) fn invalid(context: impl Into<String>) -> Self {
+        Self::new(ErrorKind::InvalidInput, context)
+    }
+
     pub(crate) fn transport(context: impl Into<String>, source: oh_transport::Error) -> Self {
+        Self::new(kind_of(&source), context).with_source(source)
+    }
+
+    /// A failure of the local file system.
+    pub(crate) fn local(context: impl Into<String>, source: std::io::Error) -> Self {
         let kind = match source.kind() {
-            oh_transport::ErrorKind::InvalidInput => ErrorKind::InvalidInput,
-            _ => ErrorKind::Transport,
+            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
+                ErrorKind::NoSpace
+            }
+            _ => ErrorKind::Local,
         };
-        let mut error = Self::new(kind, context);
-        error.0.source = Some(Box::new(source));
-        error
+        Self::new(kind, context).with_source(source)
+    }
+
+    pub(crate) fn with_source(
+        mut self,
+        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Self {
+        self.0.source = Some(source.into());
+        self
     }
 
     pub(crate) fn of_command(mut self, id: &str) -> Self {
         self.0.command_id = Some(id.to_owned());
+        self
+    }
+
+    pub(crate) fn at(mut self, path: &str) -> Self {
+        self.0.path = Some(path.to_owned());
         self
     }
 
@@ -59,15 +110,54 @@ impl Error {
         self.0.kind
     }
 
-    /// The command that was started before the failure; it may still run.
+    /// The command that was started before the failure; it may still run. Find it with
+    /// [`Workspace::command`](crate::Workspace::command).
     pub fn command_id(&self) -> Option<&str> {
         self.0.command_id.as_deref()
+    }
+
+    /// The path on the server that it was about.
+    pub fn path(&self) -> Option<&str> {
+        self.0.path.as_deref()
+    }
+
+    /// What the server, or the connection to it, said, where that is the cause.
+    pub fn transport_error(&self) -> Option<&oh_transport::Error> {
+        self.0.source.as_ref()?.downcast_ref()
+    }
+}
+
+/// What a refusal means here. The server tells some apart only in words.
+fn kind_of(error: &oh_transport::Error) -> ErrorKind {
+    use oh_transport::ErrorKind as Theirs;
+    let detail = error.detail().unwrap_or_default();
+    match error.kind() {
+        Theirs::InvalidInput => ErrorKind::InvalidInput,
+        Theirs::NotFound => ErrorKind::NotFound,
+        Theirs::Forbidden => ErrorKind::PermissionDenied,
+        Theirs::Timeout => ErrorKind::Timeout,
+        Theirs::Connect | Theirs::Interrupted | Theirs::Closed => ErrorKind::Interrupted,
+        Theirs::Unsupported => ErrorKind::Unsupported,
+        Theirs::Validation if detail.contains("inside the conversation workspace") => {
+            ErrorKind::OutsideWorkspace
+        }
+        Theirs::Server if detail.contains("[Errno 13]") || detail.contains("[Errno 1]") => {
+            ErrorKind::PermissionDenied
+        }
+        Theirs::Server if detail.contains("[Errno 28]") => ErrorKind::NoSpace,
+        Theirs::Server if error.status() == Some(http::StatusCode::SERVICE_UNAVAILABLE) => {
+            ErrorKind::Unsupported
+        }
+        _ => ErrorKind::Transport,
     }
 }
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0.context)?;
+        if let Some(path) = &self.0.path {
+            write!(f, " ({path})")?;
+        }
         match &self.0.command_id {
             Some(id) => write!(f, " (command {id})"),
             None => Ok(()),
@@ -80,6 +170,7 @@ impl fmt::Debug for Error {
         f.debug_struct("Error")
             .field("kind", &self.0.kind)
             .field("context", &self.0.context)
+            .field("path", &self.0.path)
             .field("command_id", &self.0.command_id)
             .field("source", &self.0.source)
             .finish()

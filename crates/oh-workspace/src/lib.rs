@@ -13,8 +13,9 @@
 
 mod command;
 mod error;
+mod path;
 mod workspace;
 
-pub use command::{CommandOutput, Execute};
+pub use command::{Command, CommandEnd, CommandOutput, Execute, History, Output, OutputChunk};
 pub use error::{Error, ErrorKind, Result};
 pub use workspace::{Workspace, WorkspaceExt};

@@ -1,25 +1,57 @@
-//! A directory on a server.
+//! A directory on a server, in the scope of the whole server or of one conversation.
 
+use std::sync::Arc;
+
+use oh_protocol::{ConversationId, calls::Scope};
 use oh_transport::{Client, WorkspaceHandle};
 
-use crate::Execute;
+use crate::{Execute, Result, command::Hub, path};
 
 /// A directory on a server. Cheap to clone; making one asks nothing of the server.
 ///
-/// The path is the server's: no rule of the local system is applied to it.
+/// Paths are the server's: no rule of the local system is applied to them. A relative one is
+/// below the directory.
 #[derive(Debug, Clone)]
 pub struct Workspace {
     client: Client,
     directory: String,
+    scope: Scope,
+    hub: Arc<Hub>,
 }
 
 impl Workspace {
-    /// The directory `directory` on the server of `client`.
+    /// The directory `directory`, an absolute path, on the server of `client`.
     pub fn new(client: &Client, directory: impl Into<String>) -> Self {
         Self {
             client: client.clone(),
             directory: directory.into(),
+            scope: Scope::Server,
+            hub: Hub::new(client),
         }
+    }
+
+    /// The same directory as the workspace of a conversation: its commands have a history of
+    /// their own, and paths outside the conversation's workspace are refused. The server has no
+    /// socket for such commands, so their end is asked for, at most a twentieth of their
+    /// duration late.
+    #[must_use]
+    pub fn in_conversation(&self, id: ConversationId) -> Self {
+        Self {
+            scope: id.into(),
+            ..self.clone()
+        }
+    }
+
+    /// Another directory of the same server and scope; a relative path is below this one.
+    ///
+    /// # Errors
+    ///
+    /// When the path is empty, or relative to a directory that is.
+    pub fn directory(&self, path: impl AsRef<str>) -> Result<Self> {
+        Ok(Self {
+            directory: self.path(path.as_ref())?,
+            ..self.clone()
+        })
     }
 
     /// Runs a command line with `/bin/sh -c` in the directory and waits for its end.
@@ -27,6 +59,28 @@ impl Workspace {
     /// Dropping the future before that stops the command.
     pub fn execute(&self, line: impl Into<String>) -> Execute<'_> {
         Execute::new(self, line.into())
+    }
+
+    /// The conversation in whose scope it acts, if it does.
+    pub fn conversation(&self) -> Option<ConversationId> {
+        self.scope.conversation()
+    }
+
+    pub(crate) fn scope(&self) -> Scope {
+        self.scope
+    }
+
+    /// The socket for its commands. Only those of the whole server have one.
+    pub(crate) fn hub(&self) -> Option<&Arc<Hub>> {
+        match self.scope {
+            Scope::Server => Some(&self.hub),
+            _ => None,
+        }
+    }
+
+    /// An absolute path of the server.
+    pub(crate) fn path(&self, path: &str) -> Result<String> {
+        path::join(&self.directory, path)
     }
 }
 

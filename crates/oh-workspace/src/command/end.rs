@@ -1,0 +1,234 @@
+//! How commands end: what the server's last piece of output means.
+
+use std::{borrow::Cow, fmt, time::Duration};
+
+use jiff::Timestamp;
+use oh_protocol::calls::bash::{BashCommand, BashOutput};
+
+use crate::{Error, ErrorKind};
+
+/// What the server writes into stderr of a command it could not run.
+const FAILED: &str = "Error executing command:";
+
+/// How a command ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CommandEnd {
+    exit_code: Option<i32>,
+    timed_out: bool,
+    duration: Duration,
+}
+
+/// How a command ended, and all it wrote.
+#[derive(Clone, PartialEq, Eq)]
+pub struct CommandOutput {
+    line: String,
+    id: String,
+    end: CommandEnd,
+    stdout: String,
+    stderr: String,
+}
+
+impl CommandEnd {
+    /// Reads the last piece. `limit` is the time the command had; `waited` stands in for a clock
+    /// of the server's that does not read.
+    pub(super) fn read(
+        command: &BashCommand,
+        last: &BashOutput,
+        limit: Duration,
+        waited: Duration,
+    ) -> Result<Self, Error> {
+        let between = || {
+            let begin: Timestamp = command.timestamp.parse().ok()?;
+            let end: Timestamp = last.timestamp.parse().ok()?;
+            Duration::try_from(end.duration_since(begin)).ok()
+        };
+        let duration = between().unwrap_or(waited);
+        let code = last.exit_code.unwrap_or(-1);
+        // A command killed with SIGHUP ends with −1 too: only the time tells it from a timeout.
+        let timed_out = code < 0 && duration >= limit;
+        let why = last.stderr.as_deref().unwrap_or_default();
+        if code == -1
+            && !timed_out
+            && last.order == 0
+            && last.stdout.is_none()
+            && let Some(why) = why.strip_prefix(FAILED)
+        {
+            let context = format!(
+                "command `{}` could not be run: {}",
+                excerpt(&command.command),
+                why.trim()
+            );
+            return Err(Error::new(ErrorKind::NotStarted, context).of_command(&command.id));
+        }
+        Ok(Self {
+            exit_code: (!timed_out).then_some(code),
+            timed_out,
+            duration,
+        })
+    }
+
+    /// The exit code; −N after signal N. None when the command ran out of time.
+    pub fn exit_code(&self) -> Option<i32> {
+        self.exit_code
+    }
+
+    /// Whether it exited with 0.
+    pub fn success(&self) -> bool {
+        self.exit_code == Some(0)
+    }
+
+    /// Whether it was ended because its time was over.
+    pub fn timed_out(&self) -> bool {
+        self.timed_out
+    }
+
+    /// How long it ran, by the server's clock.
+    pub fn duration(&self) -> Duration {
+        self.duration
+    }
+}
+
+impl CommandOutput {
+    pub(super) fn new(
+        command: BashCommand,
+        end: CommandEnd,
+        stdout: String,
+        stderr: String,
+    ) -> Self {
+        Self {
+            line: command.command,
+            id: command.id,
+            end,
+            stdout,
+            stderr,
+        }
+    }
+
+    /// The command line that was run.
+    pub fn command(&self) -> &str {
+        &self.line
+    }
+
+    /// The server's id of the command.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// How it ended, without what it wrote.
+    pub fn end(&self) -> CommandEnd {
+        self.end
+    }
+
+    /// The exit code; −N after signal N. None when the command ran out of time.
+    pub fn exit_code(&self) -> Option<i32> {
+        self.end.exit_code
+    }
+
+    /// Whether it exited with 0.
+    pub fn success(&self) -> bool {
+        self.end.success()
+    }
+
+    /// Whether it was ended because its time was over.
+    pub fn timed_out(&self) -> bool {
+        self.end.timed_out
+    }
+
+    /// What it wrote to stdout; bytes that are not UTF-8 are replaced by the server.
+    pub fn stdout(&self) -> &str {
+        &self.stdout
+    }
+
+    /// What it wrote to stderr.
+    pub fn stderr(&self) -> &str {
+        &self.stderr
+    }
+
+    /// How long it ran, by the server's clock.
+    pub fn duration(&self) -> Duration {
+        self.end.duration
+    }
+}
+
+// What a command wrote may be megabytes: only its beginning is shown.
+impl fmt::Debug for CommandOutput {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CommandOutput")
+            .field("line", &cut(&self.line, 2000))
+            .field("id", &self.id)
+            .field("end", &self.end)
+            .field("stdout", &cut(&self.stdout, 2000))
+            .field("stderr", &cut(&self.stderr, 2000))
+            .finish()
+    }
+}
+
+/// A command line in an error is cut: it may be megabytes.
+pub(crate) fn excerpt(line: &str) -> String {
+    cut(line, 80).into_owned()
+}
+
+fn cut(text: &str, characters: usize) -> Cow<'_, str> {
+    match text.char_indices().nth(characters) {
+        Some((at, _)) => format!("{}…", &text[..at]).into(),
+        None => text.into(),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+
+    fn read(code: i32, stderr: Option<&str>, ended: &str) -> Result<CommandEnd, Error> {
+        let command =
+            serde_json::json!({"id": "c", "command": "x", "timestamp": "2026-01-01T00:00:00Z"});
+        let last = serde_json::json!({"command_id": "c", "exit_code": code, "stderr": stderr,
+            "timestamp": ended});
+        let command = serde_json::from_value(command).unwrap();
+        let last = serde_json::from_value(last).unwrap();
+        let limit = Duration::from_secs(2);
+        CommandEnd::read(&command, &last, limit, Duration::from_millis(7))
+    }
+
+    #[test]
+    fn a_timeout_is_told_by_the_time_not_by_the_code() {
+        let hangup = read(-1, None, "2026-01-01T00:00:01.9Z").unwrap();
+        assert_eq!((hangup.exit_code(), hangup.timed_out()), (Some(-1), false));
+        let late = read(-1, None, "2026-01-01T00:00:02.001Z").unwrap();
+        assert_eq!((late.exit_code(), late.timed_out()), (None, true));
+        // Ended by us at its limit.
+        let stopped = read(-15, None, "2026-01-01T00:00:02Z").unwrap();
+        assert_eq!((stopped.exit_code(), stopped.timed_out()), (None, true));
+        // It ended by itself, if late: its code is worth more.
+        let slow = read(0, None, "2026-01-01T00:00:03Z").unwrap();
+        assert_eq!((slow.exit_code(), slow.timed_out()), (Some(0), false));
+        assert_eq!(slow.duration(), Duration::from_secs(3));
+    }
+
+    #[test]
+    fn a_command_that_could_not_run_is_an_error() {
+        let ended = "2026-01-01T00:00:00.1Z";
+        let error = read(-1, Some("Error executing command: [Errno 2] no"), ended).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NotStarted);
+        assert_eq!(error.command_id(), Some("c"));
+        // The words alone mean nothing.
+        let code = read(3, Some("Error executing command: hm"), ended).unwrap();
+        assert_eq!(code.exit_code(), Some(3));
+    }
+
+    #[test]
+    fn clocks_that_do_not_read_are_replaced() {
+        let end = read(0, None, "yesterday").unwrap();
+        assert_eq!(end.duration(), Duration::from_millis(7));
+        // Set back by an hour meanwhile.
+        let end = read(0, None, "2025-12-31T23:00:00Z").unwrap();
+        assert_eq!(end.duration(), Duration::from_millis(7));
+    }
+
+    #[test]
+    fn an_excerpt_is_cut_between_characters() {
+        assert_eq!(excerpt("ls"), "ls");
+        assert_eq!(excerpt(&"ü".repeat(100)), format!("{}…", "ü".repeat(80)));
+    }
+}

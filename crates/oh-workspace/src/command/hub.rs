@@ -1,0 +1,382 @@
+//! One bash socket for all commands of a workspace and its clones. It hands each frame to the
+//! command it belongs to, never waits for a reader, and knows nothing of REST: where it cannot
+//! be sure, it says so and the reader asks.
+
+use std::{
+    collections::VecDeque,
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use oh_protocol::calls::bash::{BashEvent, BashOutput};
+use oh_transport::{Backoff, Client, Message, Socket};
+use tokio::{
+    sync::{mpsc, watch},
+    task::AbortHandle,
+    time::{Instant, sleep, timeout_at},
+};
+use tracing::debug;
+
+const TARGET: &str = "/sockets/bash-events";
+/// A socket without commands is one of the server's fifty places held for nothing.
+const IDLE: Duration = Duration::from_secs(10);
+/// Pieces a reader may lie behind before it has to fetch them. A piece is a million characters.
+const FEED: usize = 4;
+/// What may arrive for commands whose id is not known yet.
+const EARLY: usize = 32;
+
+/// The socket, opened when the first command needs it. Dropping the last handle closes it.
+pub(crate) struct Hub {
+    client: Client,
+    shared: Arc<Shared>,
+    task: Mutex<Option<AbortHandle>>,
+}
+
+struct Shared {
+    state: Mutex<State>,
+    link: watch::Sender<Link>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Link {
+    /// The first dial is not over.
+    Dialling,
+    Up,
+    Down,
+}
+
+#[derive(Default)]
+struct State {
+    listeners: Vec<Listener>,
+    /// Names listeners apart.
+    next: u64,
+    /// Commands being started: the socket may speak of them before their id is known.
+    starting: usize,
+    /// Whether the task runs, and will not end without looking again.
+    running: bool,
+    early: VecDeque<Early>,
+    /// Something early was dropped.
+    overflowed: bool,
+}
+
+struct Listener {
+    token: u64,
+    id: String,
+    hints: mpsc::Sender<Hint>,
+}
+
+enum Early {
+    Started { id: String, line: String },
+    Output(BashOutput),
+}
+
+/// What the socket tells a command's reader.
+#[derive(Debug)]
+pub(crate) enum Hint {
+    /// The server has begun to tell of this command: nothing of it can be missed from here on.
+    Trusted,
+    /// Output.
+    Piece(Box<BashOutput>),
+    /// The socket is gone, or something was left out: only REST knows.
+    Doubtful,
+}
+
+/// What the hub has to say of one command.
+#[derive(Debug)]
+pub(crate) struct Feed {
+    id: String,
+    token: u64,
+    hints: mpsc::Receiver<Hint>,
+    hub: Arc<Hub>,
+}
+
+impl Hub {
+    pub(crate) fn new(client: &Client) -> Arc<Self> {
+        let shared = Shared {
+            state: Mutex::default(),
+            link: watch::Sender::new(Link::Down),
+        };
+        Arc::new(Self {
+            client: client.clone(),
+            shared: Arc::new(shared),
+            task: Mutex::new(None),
+        })
+    }
+
+    /// Announces a command that is about to be started, and waits for the socket. It goes on
+    /// without one: the reader polls then.
+    pub(crate) async fn begin(self: &Arc<Self>) -> Starting {
+        self.shared.lock().starting += 1;
+        let starting = Starting {
+            hub: Arc::clone(self),
+        };
+        self.wake();
+        let mut link = self.shared.link.subscribe();
+        let patience = Instant::now() + Duration::from_secs(2);
+        let _ = timeout_at(patience, link.wait_for(|link| *link != Link::Dialling)).await;
+        starting
+    }
+
+    /// Listens to a command that was started before.
+    pub(crate) fn listen(self: &Arc<Self>, id: &str) -> Feed {
+        let (sender, hints) = mpsc::channel(FEED);
+        let mut state = self.shared.lock();
+        let token = state.next;
+        state.next += 1;
+        state.listeners.push(Listener {
+            token,
+            id: id.to_owned(),
+            hints: sender,
+        });
+        drop(state);
+        self.wake();
+        Feed {
+            id: id.to_owned(),
+            token,
+            hints,
+            hub: Arc::clone(self),
+        }
+    }
+
+    /// Starts the task, unless it runs.
+    fn wake(&self) {
+        let mut state = self.shared.lock();
+        if !std::mem::replace(&mut state.running, true) {
+            drop(state);
+            self.shared.link.send_replace(Link::Dialling);
+            let run = run(self.client.clone(), Arc::clone(&self.shared));
+            let task = tokio::spawn(run).abort_handle();
+            *self.task.lock().unwrap_or_else(PoisonError::into_inner) = Some(task);
+        }
+    }
+}
+
+impl Drop for Hub {
+    fn drop(&mut self) {
+        let task = self.task.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if let Some(task) = task {
+            task.abort();
+        }
+    }
+}
+
+impl fmt::Debug for Hub {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Hub")
+            .field("link", &*self.shared.link.borrow())
+            .finish_non_exhaustive()
+    }
+}
+
+/// A command that has no id yet.
+pub(crate) struct Starting {
+    hub: Arc<Hub>,
+}
+
+impl Starting {
+    /// Takes what the socket said of the command already, and all it will say.
+    pub(crate) fn claim(self, id: &str) -> Feed {
+        let feed = self.hub.listen(id);
+        let mut state = self.hub.shared.lock();
+        let early = std::mem::take(&mut state.early);
+        for seen in early {
+            match seen {
+                Early::Started { id: other, .. } if other == id => state.tell(id, || Hint::Trusted),
+                Early::Output(piece) if piece.command_id == id => {
+                    state.tell(id, || Hint::Piece(Box::new(piece.clone())));
+                }
+                other => state.early.push_back(other),
+            }
+        }
+        // After the rest: it outweighs a `Trusted`.
+        if state.overflowed {
+            state.tell(id, || Hint::Doubtful);
+        }
+        drop(state);
+        feed
+    }
+
+    /// The command with this line that the socket has told of, if there is exactly one: the
+    /// request for it was lost, and this is what it did.
+    pub(crate) fn sighted(&self, line: &str) -> Option<String> {
+        let state = self.hub.shared.lock();
+        let mut found = state.early.iter().filter_map(|early| match early {
+            Early::Started { id, line: other } if other == line => Some(id.clone()),
+            _ => None,
+        });
+        let first = found.next();
+        first.filter(|_| found.next().is_none())
+    }
+}
+
+impl Drop for Starting {
+    fn drop(&mut self) {
+        let mut state = self.hub.shared.lock();
+        state.starting -= 1;
+        if state.starting == 0 {
+            state.early.clear();
+            state.overflowed = false;
+        }
+    }
+}
+
+impl Feed {
+    /// The next hint. Cancel-safe.
+    pub(crate) async fn next(&mut self) -> Hint {
+        match self.hints.recv().await {
+            Some(hint) => hint,
+            None => {
+                // Told too much at once, so it was cut off. Listen anew, and ask.
+                *self = self.hub.listen(&self.id);
+                Hint::Doubtful
+            }
+        }
+    }
+}
+
+impl Drop for Feed {
+    fn drop(&mut self) {
+        let mut state = self.hub.shared.lock();
+        state.listeners.retain(|one| one.token != self.token);
+    }
+}
+
+impl Shared {
+    /// Whether the task may end. If so it counts as ended, and the next command starts another.
+    fn leave(&self) -> bool {
+        let mut state = self.lock();
+        state.running = !state.idle();
+        !state.running
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Passes a frame on; whether it was one of ours does not matter.
+    fn frame(&self, text: &[u8]) {
+        let Ok(event) = BashEvent::from_json(text) else {
+            return;
+        };
+        let mut state = self.lock();
+        match event {
+            BashEvent::Command(command) => {
+                state.tell(&command.id, || Hint::Trusted);
+                state.keep(Early::Started {
+                    id: command.id,
+                    line: command.command,
+                });
+            }
+            BashEvent::Output(piece) => {
+                state.tell(&piece.command_id, || Hint::Piece(Box::new(piece.clone())));
+                state.keep(Early::Output(piece));
+            }
+            _ => {}
+        }
+    }
+
+    /// Tells everyone that the socket's word is not enough from here on.
+    fn doubt(&self) {
+        let mut state = self.lock();
+        state.overflowed = state.starting > 0;
+        state
+            .listeners
+            .retain(|one| one.hints.try_send(Hint::Doubtful).is_ok());
+    }
+}
+
+impl State {
+    fn idle(&self) -> bool {
+        self.starting == 0 && self.listeners.is_empty()
+    }
+
+    /// Tells the listeners of a command. One that is too far behind is cut off, and asks.
+    fn tell(&mut self, id: &str, hint: impl Fn() -> Hint) {
+        self.listeners
+            .retain(|one| one.id != id || one.hints.try_send(hint()).is_ok());
+    }
+
+    /// Keeps what may belong to a command whose id is on its way.
+    fn keep(&mut self, early: Early) {
+        if self.starting == 0 {
+            return;
+        }
+        if self.early.len() == EARLY {
+            self.early.pop_front();
+            self.overflowed = true;
+        }
+        self.early.push_back(early);
+    }
+}
+
+/// Leaves nobody in the belief that the socket still tells.
+struct Up<'a>(&'a Shared);
+
+impl Drop for Up<'_> {
+    fn drop(&mut self) {
+        self.0.link.send_replace(Link::Down);
+        self.0.doubt();
+    }
+}
+
+/// Lets the next command start another task when this one ends with its runtime.
+struct Running<'a>(Option<&'a Shared>);
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        if let Some(shared) = self.0 {
+            shared.lock().running = false;
+        }
+    }
+}
+
+/// Keeps the socket open while there are commands.
+async fn run(client: Client, shared: Arc<Shared>) {
+    let fresh = || Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
+    let mut backoff = fresh();
+    let mut running = Running(Some(&shared));
+    loop {
+        match client.socket(TARGET).await {
+            Ok(socket) => {
+                let begun = Instant::now();
+                serve(socket, &shared).await;
+                // A server that takes a socket and closes it at once must not be stormed.
+                if begun.elapsed() > Duration::from_secs(5) {
+                    backoff = fresh();
+                }
+            }
+            Err(error) => {
+                debug!(%error, "no bash socket: commands are polled");
+                shared.link.send_replace(Link::Down);
+            }
+        }
+        if shared.leave() {
+            running.0 = None;
+            return;
+        }
+        sleep(backoff.next_delay()).await;
+    }
+}
+
+/// Passes frames on until the socket ends, or nobody has needed it for a while.
+async fn serve(mut socket: Socket, shared: &Shared) {
+    shared.link.send_replace(Link::Up);
+    let _up = Up(shared);
+    let mut until = Instant::now() + IDLE;
+    loop {
+        match timeout_at(until, socket.recv()).await {
+            Ok(Ok(Message::Text(text))) => shared.frame(&text),
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => {
+                debug!(%error, "the bash socket ended");
+                return;
+            }
+            Err(_) if shared.lock().idle() => {
+                socket.close(1000, "").await;
+                return;
+            }
+            Err(_) => until = Instant::now() + IDLE,
+        }
+    }
+}

@@ -1,0 +1,14 @@
+//! Commands: start, follow, stop, find again. What the server knows of files is elsewhere.
+
+mod end;
+mod execute;
+mod history;
+mod hub;
+mod pieces;
+mod running;
+
+pub use end::{CommandEnd, CommandOutput};
+pub use execute::Execute;
+pub use history::History;
+pub(crate) use hub::Hub;
+pub use running::{Command, Output, OutputChunk};

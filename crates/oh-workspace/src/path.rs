@@ -1,0 +1,90 @@
+//! Paths of the server, which may run on another system than this: joined and told apart by their
+//! own look, never by rules of the local one.
+
+use crate::{Error, Result};
+
+/// Whether a path is absolute on some system: `/a`, `C:\a`, `C:/a`, `\\host\a`.
+pub(crate) fn is_absolute(path: &str) -> bool {
+    let bytes = path.as_bytes();
+    let drive = bytes.len() >= 3
+        && bytes[0].is_ascii_alphabetic()
+        && bytes[1] == b':'
+        && matches!(bytes[2], b'\\' | b'/');
+    drive || path.starts_with('/') || path.starts_with(r"\\")
+}
+
+/// A path as it is, or below `directory`. Windows takes forward slashes too.
+pub(crate) fn join(directory: &str, path: &str) -> Result<String> {
+    if path.is_empty() {
+        return Err(Error::invalid("an empty path"));
+    }
+    if path.contains('\0') || directory.contains('\0') {
+        return Err(Error::invalid("a path cannot hold a NUL"));
+    }
+    if is_absolute(path) {
+        return Ok(path.to_owned());
+    }
+    if !is_absolute(directory) {
+        let context = "the workspace's directory is not an absolute path of the server";
+        return Err(Error::invalid(context).at(directory));
+    }
+    let mut rest = path;
+    while let Some(shorter) = rest.strip_prefix("./") {
+        rest = shorter;
+    }
+    if matches!(rest, "." | "") {
+        return Ok(directory.to_owned());
+    }
+    let joint = if directory.ends_with(['/', '\\']) {
+        ""
+    } else {
+        "/"
+    };
+    Ok(format!("{directory}{joint}{rest}"))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_joined_by_the_server_s_rules() {
+        for (directory, path, expected) in [
+            ("/w", "a/b", "/w/a/b"),
+            ("/", "a", "/a"),
+            ("/w/", "./a", "/w/a"),
+            ("/w", ".", "/w"),
+            ("/w", "./", "/w"),
+            ("/w", "/etc/passwd", "/etc/passwd"),
+            ("/w", r"C:\x", r"C:\x"),
+            (r"C:\w", "a/b", r"C:\w/a/b"),
+            (r"C:\w\", "a", r"C:\w\a"),
+            (r"\\host\share", "a", r"\\host\share/a"),
+            ("D:/w", "a b", "D:/w/a b"),
+            // A name with a colon is a name.
+            ("/w", "c:a", "/w/c:a"),
+            ("", "/a", "/a"),
+        ] {
+            assert_eq!(
+                join(directory, path).unwrap(),
+                expected,
+                "{directory} {path}"
+            );
+        }
+    }
+
+    #[test]
+    fn paths_without_a_place_are_refused() {
+        for (directory, path) in [
+            ("/w", ""),
+            ("w", "a"),
+            ("", "."),
+            ("/w", "a\0"),
+            ("/\0", "a"),
+        ] {
+            let kind = join(directory, path).unwrap_err().kind();
+            assert_eq!(kind, crate::ErrorKind::InvalidInput, "{directory} {path}");
+        }
+    }
+}

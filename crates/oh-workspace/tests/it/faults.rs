@@ -1,0 +1,153 @@
+//! Commands on a server whose answers and sockets fail.
+
+use std::{future::IntoFuture, time::Duration};
+
+use oh_testkit::{FakeServer, Fault, Link, Proxy, fake::CommandOutput};
+use oh_transport::Client;
+use oh_workspace::{ErrorKind, Workspace};
+use tokio::time::timeout;
+
+const LONG: Duration = Duration::from_secs(30);
+
+/// Runs `echo WORD` at once, `after MS WORD` late, `big N` as N thousand characters.
+async fn server() -> FakeServer {
+    let shell = |line: &str| match line.split_whitespace().collect::<Vec<_>>()[..] {
+        ["after", ms, word] => {
+            CommandOutput::ok(word).after(Duration::from_millis(ms.parse().unwrap()))
+        }
+        ["exit", code] => CommandOutput::exit(code.parse().unwrap()),
+        [_, word] => CommandOutput::ok(word),
+        _ => CommandOutput::exit(127),
+    };
+    FakeServer::builder().commands(shell).start().await.unwrap()
+}
+
+fn client(server: &FakeServer, url: String) -> Client {
+    let builder = Client::builder(url).session_api_key(server.session_api_key());
+    builder.build().unwrap()
+}
+
+fn workspace(server: &FakeServer) -> Workspace {
+    Workspace::new(&client(server, server.url()), "/w")
+}
+
+#[tokio::test]
+async fn pitfall_18_failing_answers_are_never_an_exit_code() {
+    let server = server().await;
+    let workspace = workspace(&server);
+    // The socket is refused, so the end is asked for, and half of the answers fail.
+    server.inject(Fault::status(403).on("/sockets/bash-events"));
+    server.inject(Fault::html(502).on("/bash_events/search").one_in(2));
+    for n in 0..10 {
+        let run = workspace.execute(format!("after {} w{n}", n * 20));
+        let output = timeout(LONG, run.into_future()).await.unwrap().unwrap();
+        assert_eq!(
+            (output.stdout(), output.exit_code()),
+            (&*format!("w{n}"), Some(0))
+        );
+    }
+    // Refused for good: an error, with the command it is about.
+    server.heal();
+    server.inject(Fault::status(403).on("/sockets/bash-events"));
+    server.inject(Fault::status(401).on("/bash_events/search"));
+    let run = workspace.execute("after 50 late").into_future();
+    let error = timeout(LONG, run).await.unwrap().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Transport);
+    let theirs = error.transport_error().unwrap().kind();
+    assert_eq!(theirs, oh_transport::ErrorKind::Unauthorized);
+    // Found again, whole.
+    server.heal();
+    let found = workspace
+        .command(error.command_id().unwrap())
+        .await
+        .unwrap();
+    assert_eq!(found.wait().await.unwrap().stdout(), "late");
+}
+
+#[tokio::test]
+async fn a_socket_that_breaks_costs_nothing() {
+    let server = server().await;
+    let workspace = workspace(&server);
+    for fault in [
+        Fault::cut(),
+        Fault::tear(),
+        Fault::close(1013, "Too many bash event connections"),
+        Fault::gap(),
+        Fault::duplicate(),
+        Fault::stall(),
+    ] {
+        let name = format!("{fault:?}");
+        server.inject(fault.on("/sockets/bash-events").one_in(2));
+        for n in 0..6 {
+            let run = workspace
+                .execute(format!("after {} w{n}", n * 10))
+                .into_future();
+            let output = timeout(LONG, run).await.expect(&name).unwrap();
+            assert_eq!(output.stdout(), format!("w{n}"), "{name}");
+        }
+        server.heal();
+    }
+}
+
+#[tokio::test]
+async fn a_connection_cut_anywhere_ends_in_a_result_or_a_typed_error() {
+    let server = server().await;
+    let proxy = Proxy::start(server.address()).await.unwrap();
+    let workspace = Workspace::new(&client(&server, proxy.url()), "/w");
+    let (mut results, mut errors) = (0, 0);
+    for bytes in (0..2400).step_by(120) {
+        proxy.links(move |_| Link::new().cut_after(bytes));
+        let run = workspace.execute("echo word").into_future();
+        match timeout(LONG, run).await.unwrap() {
+            Ok(output) => {
+                assert_eq!((output.stdout(), output.exit_code()), ("word", Some(0)));
+                results += 1;
+            }
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::Interrupted, "{bytes}: {error:?}");
+                errors += 1;
+            }
+        }
+    }
+    assert!(
+        results > 0 && errors > 0,
+        "{results} results, {errors} errors"
+    );
+}
+
+#[tokio::test]
+async fn many_commands_at_once_never_mix() {
+    let server = server().await;
+    let workspace = workspace(&server);
+    server.inject(Fault::gap().on("/sockets/bash-events").one_in(5));
+    server.inject(Fault::cut().on("/sockets/bash-events").one_in(50));
+    let running = (0..60).map(|n| {
+        let workspace = workspace.clone();
+        tokio::spawn(async move {
+            let run = workspace.execute(format!("after {} w{n}", n * 7 % 50));
+            let output = timeout(LONG, run.into_future()).await.unwrap().unwrap();
+            assert_eq!(output.stdout(), format!("w{n}"));
+        })
+    });
+    for task in running.collect::<Vec<_>>() {
+        task.await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn an_exit_code_is_what_the_server_says() {
+    let server = server().await;
+    let workspace = workspace(&server);
+    for code in [0, 1, 255, -9] {
+        let output = workspace.execute(format!("exit {code}")).await.unwrap();
+        assert_eq!(
+            (output.exit_code(), output.timed_out()),
+            (Some(code), false)
+        );
+    }
+    // What the server answers after the fact has no meaning: it does not run commands at all.
+    let none = FakeServer::start().await.unwrap();
+    let none = Workspace::new(&client(&none, none.url()), "/w");
+    let error = none.execute("pwd").await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Transport);
+}

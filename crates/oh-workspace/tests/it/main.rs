@@ -1,0 +1,6 @@
+//! Workspaces of servers that misbehave on demand.
+
+#[cfg(test)]
+mod commands;
+#[cfg(test)]
+mod faults;

@@ -6,7 +6,8 @@ use async_trait::async_trait;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, header};
 use oh_protocol::{Answer, Call, Request, calls::server::ServerInfo};
 use secrecy::{ExposeSecret, SecretString};
-use tokio::sync::OnceCell;
+use tokio::{sync::OnceCell, time::Instant};
+use tracing::debug;
 use url::Url;
 
 use crate::{
@@ -105,8 +106,14 @@ impl Client {
             error = progress.stalled(limit) => Err(error),
         };
         match answer {
-            Ok(answer) => Ok(answer.map(|body| stall::limited(body, limit))),
-            Err(error) => Err(error.with_target(&path)),
+            Ok(answer) => {
+                debug!(path, status = answer.status().as_u16(), "stream");
+                Ok(answer.map(|body| stall::limited(body, limit)))
+            }
+            Err(error) => {
+                debug!(path, failure = ?error.kind(), "stream");
+                Err(error.with_target(&path))
+            }
         }
     }
 
@@ -125,7 +132,12 @@ impl Client {
         if url.set_scheme(scheme).is_err() {
             return Err(no_path());
         }
+        let begun = Instant::now();
         let socket = parts.sockets.connect(&url, &parts.headers).await;
+        debug!(
+            path = url.path(), failure = ?socket.as_ref().err().map(Error::kind),
+            elapsed_ms = begun.elapsed().as_millis() as u64, "socket",
+        );
         let socket = socket.map_err(|error| error.with_target(target))?;
         let key = parts.key.as_ref().map(ExposeSecret::expose_secret);
         let frame = serde_json::json!({ "type": "auth", "session_api_key": key.unwrap_or("") });

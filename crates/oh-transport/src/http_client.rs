@@ -5,6 +5,7 @@ use std::{
     fmt,
     future::Future,
     pin::Pin,
+    sync::{Mutex, PoisonError},
     task::{Context, Poll},
     time::Duration,
 };
@@ -71,8 +72,8 @@ impl fmt::Debug for HyperTransport {
 fn classify(error: hyper_util::client::legacy::Error) -> Error {
     let mut cause = error.source();
     while let Some(inner) = cause {
-        if let Some(DialError(ours)) = inner.downcast_ref() {
-            return Error::new(ours.kind(), "no connection to the server").with_source(error);
+        if let Some(ours) = inner.downcast_ref().and_then(DialError::take) {
+            return ours;
         }
         // The request's own body failed; what was sent of it cannot be taken back.
         if let Some(ours) = inner.downcast_ref::<Error>() {
@@ -147,20 +148,27 @@ impl http_body::Body for Outgoing {
 #[derive(Clone)]
 struct Dial(Connector);
 
+/// Carries our own error through hyper's, to be taken out whole on the other side.
 #[derive(Debug)]
-struct DialError(Error);
+struct DialError(Mutex<Option<Error>>);
+
+impl DialError {
+    fn new(error: Error) -> Self {
+        Self(Mutex::new(Some(error)))
+    }
+
+    fn take(&self) -> Option<Error> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
 
 impl fmt::Display for DialError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
+        f.write_str("no connection")
     }
 }
 
-impl std::error::Error for DialError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        self.0.source()
-    }
-}
+impl std::error::Error for DialError {}
 
 impl tower_service::Service<Uri> for Dial {
     type Response = Connection;
@@ -175,9 +183,9 @@ impl tower_service::Service<Uri> for Dial {
         let connector = self.0.clone();
         Box::pin(async move {
             let url = Url::parse(&uri.to_string()).map_err(|error| {
-                DialError(Error::new(ErrorKind::InvalidInput, "not a URL").with_source(error))
+                DialError::new(Error::new(ErrorKind::InvalidInput, "not a URL").with_source(error))
             })?;
-            let stream = connector.connect(&url).await.map_err(DialError)?;
+            let stream = connector.connect(&url).await.map_err(DialError::new)?;
             Ok(Connection(TokioIo::new(stream)))
         })
     }

@@ -1,0 +1,276 @@
+//! TLS: a private authority, and certificates that must not pass.
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use oh_transport::{Client, ErrorKind, Message};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, date_time_ymd,
+};
+use rustls::{
+    ServerConfig,
+    pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer},
+};
+use tokio::{io::AsyncWriteExt, net::TcpListener};
+use tokio_rustls::TlsAcceptor;
+
+use crate::common::{AGAIN, Act, CANARY, ONCE, Raw, ok, request, shown, watch};
+use crate::proxy::Tunnels;
+
+type Authority = CertifiedIssuer<'static, KeyPair>;
+
+fn authority() -> Authority {
+    named_authority("authority")
+}
+
+fn named_authority(name: &str) -> Authority {
+    let mut params = CertificateParams::new(Vec::new()).unwrap();
+    params.distinguished_name.push(DnType::CommonName, name);
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
+}
+
+struct Server {
+    address: SocketAddr,
+    connections: Arc<AtomicUsize>,
+}
+
+/// A server that answers every request, and greets every socket, with a certificate for `name`.
+async fn start(authority: &Authority, name: &str, expired: bool) -> Server {
+    let mut params = CertificateParams::new([name.to_owned()]).unwrap();
+    if expired {
+        params.not_before = date_time_ymd(2001, 1, 1);
+        params.not_after = date_time_ymd(2002, 1, 1);
+    }
+    let key = KeyPair::generate().unwrap();
+    let certificate = params.signed_by(&key, authority).unwrap();
+    let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate.der().clone()], key)
+        .unwrap();
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let connections = Arc::new(AtomicUsize::new(0));
+    let counted = connections.clone();
+    tokio::spawn(async move {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            counted.fetch_add(1, Ordering::SeqCst);
+            let acceptor = acceptor.clone();
+            tokio::spawn(async move {
+                let Ok(mut stream) = acceptor.accept(stream).await else {
+                    return;
+                };
+                while let Some((head, _)) = request(&mut stream).await {
+                    assert!(head.starts_with("POST"), "{head}");
+                    stream.write_all(&ok()).await.unwrap();
+                    stream.flush().await.unwrap();
+                }
+            });
+        }
+    });
+    Server {
+        address,
+        connections,
+    }
+}
+
+fn client(address: SocketAddr) -> oh_transport::ClientBuilder {
+    Client::builder(format!("https://{address}"))
+        .session_api_key(CANARY)
+        .ignore_environment()
+}
+
+#[tokio::test]
+async fn a_private_authority_is_trusted_when_it_is_named() {
+    let _watch = watch();
+    let authority = authority();
+    let server = start(&authority, "127.0.0.1", false).await;
+    let other = self::authority().pem();
+    let pem = authority.pem();
+    let bundle = format!("# a bundle\n{other}\n{pem}");
+    for root in [pem.as_bytes(), bundle.as_bytes(), authority.der()] {
+        let client = client(server.address)
+            .root_certificate(root)
+            .build()
+            .unwrap();
+        client.call(&ONCE).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn sockets_are_encrypted_too() {
+    let _watch = watch();
+    let authority = authority();
+    let key = KeyPair::generate().unwrap();
+    let params = CertificateParams::new(["127.0.0.1".to_owned()]).unwrap();
+    let certificate = params.signed_by(&key, &authority).unwrap();
+    let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate.der().clone()], key)
+        .unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let server = tokio::spawn(async move {
+        let (stream, _) = listener.accept().await.unwrap();
+        let mut stream = TlsAcceptor::from(Arc::new(config))
+            .accept(stream)
+            .await
+            .unwrap();
+        let (_, first) = crate::sockets::accept(&mut stream).await;
+        stream.write_all(b"\x81\x02hi").await.unwrap();
+        stream.flush().await.unwrap();
+        (stream, first)
+    });
+    let client = client(address)
+        .root_certificate(authority.pem())
+        .build()
+        .unwrap();
+    let mut socket = client.socket("/sockets/x").await.unwrap();
+    assert_eq!(socket.recv().await.unwrap(), Message::Text("hi".into()));
+    assert!(server.await.unwrap().1.contains(CANARY));
+}
+
+#[tokio::test]
+async fn a_certificate_that_does_not_prove_the_server_is_final() {
+    let _watch = watch();
+    let authority = authority();
+    let root = authority.pem();
+    let stranger = named_authority("stranger");
+    for (name, server, says) in [
+        (
+            "unknown authority",
+            start(&stranger, "127.0.0.1", false).await,
+            "UnknownIssuer",
+        ),
+        (
+            "wrong name",
+            start(&authority, "other.test", false).await,
+            "not valid for",
+        ),
+        (
+            "expired",
+            start(&authority, "127.0.0.1", true).await,
+            "expired",
+        ),
+    ] {
+        let client = client(server.address)
+            .root_certificate(&root)
+            .build()
+            .unwrap();
+        for error in [
+            client.call(&AGAIN).await.unwrap_err(),
+            client.socket("/s").await.unwrap_err(),
+        ] {
+            let shown = shown(&error);
+            assert_eq!(error.kind(), ErrorKind::Tls, "{name}: {shown}");
+            assert!(shown.contains(says), "{name}: {shown}");
+        }
+        // One for the call, one for the socket: nothing was tried again.
+        assert_eq!(server.connections.load(Ordering::SeqCst), 2, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn without_its_authority_a_private_server_is_not_trusted() {
+    let _watch = watch();
+    let server = start(&authority(), "127.0.0.1", false).await;
+    // A platform without any certificates refuses already when the client is made.
+    let error = match client(server.address).build() {
+        Ok(client) => client.call(&ONCE).await.unwrap_err(),
+        Err(error) => error,
+    };
+    assert_eq!(error.kind(), ErrorKind::Tls, "{}", shown(&error));
+}
+
+#[tokio::test]
+async fn a_server_without_tls_and_one_that_hangs_up_are_told_apart() {
+    let _watch = watch();
+    let root = authority().pem();
+    let plain = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = plain.local_addr().unwrap();
+    tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = plain.accept().await.unwrap();
+            let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
+            tokio::spawn(async move { request(&mut stream).await });
+        }
+    });
+    let client = client(address).root_certificate(&root).build().unwrap();
+    let error = client.call(&ONCE).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Tls, "{}", shown(&error));
+
+    let deaf = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = deaf.local_addr().unwrap();
+    tokio::spawn(async move {
+        loop {
+            drop(deaf.accept().await.unwrap())
+        }
+    });
+    let client = self::client(address)
+        .root_certificate(&root)
+        .build()
+        .unwrap();
+    let error = client.call(&ONCE).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Connect, "{}", shown(&error));
+}
+
+#[tokio::test]
+async fn tls_goes_through_a_tunnel_to_the_name_that_was_asked_for() {
+    let _watch = watch();
+    let authority = authority();
+    let server = start(&authority, "agent.test", false).await;
+    let proxy = Tunnels::start(server.address, "HTTP/1.1 200 OK\r\n\r\n").await;
+    let client = Client::builder("https://agent.test")
+        .session_api_key(CANARY)
+        .proxy(format!("http://{}", proxy.address))
+        .root_certificate(authority.pem())
+        .build()
+        .unwrap();
+    client.call(&ONCE).await.unwrap();
+    assert_eq!(
+        proxy.heads(),
+        ["CONNECT agent.test:443 HTTP/1.1\r\nHost: agent.test:443\r\n\r\n"]
+    );
+}
+
+#[tokio::test]
+async fn a_root_that_is_none_is_refused_at_once() {
+    let _watch = watch();
+    let client = |root: &[u8]| {
+        client(SocketAddr::from(([127, 0, 0, 1], 9)))
+            .root_certificate(root)
+            .build()
+    };
+    for root in [
+        &b""[..],
+        b"-----BEGIN CERTIFICATE-----\nnot base64!\n-----END CERTIFICATE-----\n",
+        b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n",
+    ] {
+        let error = client(root).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput, "{}", shown(&error));
+    }
+    assert_eq!(client(b"garbage").unwrap_err().kind(), ErrorKind::Tls);
+    // Plain http needs no certificates at all.
+    let server = Raw::start(|_, _| Act::Say(ok())).await;
+    crate::common::client(server.address)
+        .build()
+        .unwrap()
+        .call(&ONCE)
+        .await
+        .unwrap();
+}

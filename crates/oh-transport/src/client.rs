@@ -98,6 +98,20 @@ impl Client {
     /// the [read timeout](ClientBuilder::read_timeout), here or later in the answer's body.
     pub async fn stream(&self, request: Request, body: Body) -> Result<Response<Body>> {
         let limit = self.0.parts.read_timeout;
+        self.stream_within(request, body, limit).await
+    }
+
+    /// As [`stream`](Self::stream), with another limit to standing still.
+    ///
+    /// # Errors
+    ///
+    /// As [`stream`](Self::stream).
+    pub async fn stream_within(
+        &self,
+        request: Request,
+        body: Body,
+        limit: Duration,
+    ) -> Result<Response<Body>> {
         let (body, progress) = stall::watched(body);
         let path = request.path().to_owned();
         let request = self.prepare(&request, body)?;
@@ -115,6 +129,26 @@ impl Client {
                 Err(error.with_target(&path))
             }
         }
+    }
+
+    /// Passes on an answer with a 2xx status, and makes an error of any other, as
+    /// [`call`](Self::call) does.
+    ///
+    /// # Errors
+    ///
+    /// The refusal, with what the server says about it.
+    pub async fn accepted(&self, answer: Response<Body>) -> Result<Response<Body>> {
+        if answer.status().is_success() {
+            return Ok(answer);
+        }
+        let (head, body) = answer.into_parts();
+        Err(self.refused(&head, body).await)
+    }
+
+    async fn refused(&self, head: &http::response::Parts, body: Body) -> Error {
+        // What it says is known by its status even where the rest is lost.
+        let body = body.collect(REFUSAL_LIMIT).await.ok();
+        refusal(head, body.as_deref(), self.0.parts.key.as_ref())
     }
 
     /// Opens a socket at `target` (path and query below the base URL) and authenticates in its
@@ -231,9 +265,7 @@ impl Client {
         }
         let (head, body) = parts.http.send(prepared).await?.into_parts();
         if !call.accepts(head.status) {
-            // What it says is known by its status even where the rest is lost.
-            let body = body.collect(REFUSAL_LIMIT).await.ok();
-            return Err(refusal(&head, body.as_deref(), parts.key.as_ref()));
+            return Err(self.refused(&head, body).await);
         }
         let body = body.collect(ANSWER_LIMIT).await;
         let body = body.map_err(|error| error.with_status(head.status))?;

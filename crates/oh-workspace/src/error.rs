@@ -28,6 +28,8 @@ pub enum ErrorKind {
     OutputLost,
     /// The file changed while it was read, so its copy would be neither the old nor the new one.
     Changed,
+    /// The file is no text in UTF-8.
+    NotText,
     /// A file on this side could not be read or written; the source says why.
     Local,
     /// The connection was cut, or no answer came. What was asked may have happened all the same:
@@ -102,6 +104,11 @@ impl Error {
 
     pub(crate) fn at(mut self, path: &str) -> Self {
         self.0.path = Some(path.to_owned());
+        self
+    }
+
+    pub(crate) fn of_kind(mut self, kind: ErrorKind) -> Self {
+        self.0.kind = kind;
         self
     }
 

@@ -13,9 +13,11 @@
 
 mod command;
 mod error;
+mod files;
 mod path;
 mod workspace;
 
 pub use command::{Command, CommandEnd, CommandOutput, Execute, History, Output, OutputChunk};
 pub use error::{Error, ErrorKind, Result};
+pub use files::{Archive, ByteStream, Download, Downloaded, Progress, Subdirectories, Upload};
 pub use workspace::{Workspace, WorkspaceExt};

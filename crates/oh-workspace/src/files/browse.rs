@@ -1,0 +1,115 @@
+//! Directories: make them, look around.
+
+use futures_core::Stream;
+use oh_protocol::calls::files::{
+    CreateDirectory, GetHome, Home, SearchSubdirs, Subdirectory, SubdirectoryPage,
+};
+use oh_transport::WorkspaceHandle;
+
+use super::refused;
+use crate::{Result, Workspace};
+
+/// The directories in a directory, by name: see [`Workspace::subdirectories`].
+#[derive(Debug, Clone)]
+#[must_use = "a search does nothing until it is read"]
+pub struct Subdirectories {
+    workspace: Workspace,
+    path: String,
+    hidden: bool,
+    page_size: u32,
+}
+
+impl Subdirectories {
+    /// Also those whose name begins with a dot.
+    pub fn with_hidden(mut self) -> Self {
+        self.hidden = true;
+        self
+    }
+
+    /// How many are fetched at a time, 1 to 100. Default 100.
+    pub fn page_size(mut self, directories: u32) -> Self {
+        self.page_size = directories;
+        self
+    }
+
+    /// All of them, fetched page by page as they are read.
+    pub fn stream(self) -> impl Stream<Item = Result<Subdirectory>> + Send {
+        // A page to fetch, if there is one, and what is left of the page before.
+        let state = (Some(None), Vec::new().into_iter(), self);
+        futures_util::stream::try_unfold(state, |(mut next, mut items, search)| async move {
+            loop {
+                if let Some(item) = items.next() {
+                    return Ok(Some((item, (next, items, search))));
+                }
+                let Some(page_id) = next.take() else {
+                    return Ok(None);
+                };
+                let page = search.page(page_id).await?;
+                items = page.items.into_iter();
+                next = page.next_page_id.map(Some);
+            }
+        })
+    }
+
+    /// All of them.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such directory, or the server cannot be asked.
+    pub async fn all(self) -> Result<Vec<Subdirectory>> {
+        let mut all = Vec::new();
+        let mut stream = std::pin::pin!(self.stream());
+        while let Some(item) = futures_util::StreamExt::next(&mut stream).await {
+            all.push(item?);
+        }
+        Ok(all)
+    }
+
+    async fn page(&self, page_id: Option<String>) -> Result<SubdirectoryPage> {
+        let path = self.workspace.path(&self.path)?;
+        let mut search = SearchSubdirs::new(&path)
+            .limit(self.page_size)
+            .include_hidden(self.hidden);
+        if let Some(page_id) = page_id {
+            search = search.page_id(page_id);
+        }
+        let found = self.workspace.client().call(&search).await;
+        found.map_err(|error| refused("the directory could not be listed", &path, error))
+    }
+}
+
+impl Workspace {
+    /// Makes a directory and those above it. One that is there is left as it is.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidPath`](crate::ErrorKind::InvalidPath) when a file is in the way,
+    /// [`ErrorKind::PermissionDenied`](crate::ErrorKind::PermissionDenied), or when the server
+    /// cannot be asked.
+    pub async fn create_directory(&self, path: impl AsRef<str>) -> Result<()> {
+        let path = self.path(path.as_ref())?;
+        let create = CreateDirectory::new(&path).scope(self.scope());
+        let created = self.client().call(&create).await;
+        created.map_err(|error| refused("the directory could not be made", &path, error))
+    }
+
+    /// The home directory of the server's user, and where to begin browsing.
+    ///
+    /// # Errors
+    ///
+    /// When the server cannot be asked.
+    pub async fn home(&self) -> Result<Home> {
+        let home = self.client().call(&GetHome::new()).await;
+        home.map_err(|error| refused("the home directory could not be asked for", "~", error))
+    }
+
+    /// The directories in a directory, by name; not files, and not symbolic links.
+    pub fn subdirectories(&self, path: impl Into<String>) -> Subdirectories {
+        Subdirectories {
+            workspace: self.clone(),
+            path: path.into(),
+            hidden: false,
+            page_size: 100,
+        }
+    }
+}

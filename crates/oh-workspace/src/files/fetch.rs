@@ -1,0 +1,216 @@
+//! An answer's bytes as a stream that survives its connection: where the server can go on from the
+//! middle, and the file is still the same, it does.
+
+use std::{
+    fmt,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use futures_core::Stream;
+use futures_util::StreamExt as _;
+use http::{HeaderMap, StatusCode, header};
+use oh_protocol::{Call, Request, calls::files};
+use oh_transport::{Backoff, Body, Client, ErrorKind as Theirs};
+
+use super::{Observer, refused};
+use crate::{Error, ErrorKind, Result};
+
+/// How often it is tried to go on without getting a single byte further.
+const TRIES: u32 = 5;
+
+/// What is fetched.
+#[derive(Debug, Clone)]
+pub(super) enum Source {
+    File(files::Download),
+    Static(files::StaticFile),
+    Archive(files::Archive),
+    Trajectory(files::Trajectory),
+}
+
+impl Source {
+    fn request(&self, at: Option<(u64, &str)>) -> oh_protocol::Result<Request> {
+        match (self, at) {
+            (Self::File(call), Some((offset, etag))) => call.clone().resume(offset, etag).request(),
+            (Self::File(call), None) => call.request(),
+            (Self::Static(call), _) => call.request(),
+            (Self::Archive(call), _) => call.request(),
+            (Self::Trajectory(call), _) => call.request(),
+        }
+    }
+
+    /// Archives are made anew for each request.
+    fn resumes(&self) -> bool {
+        matches!(self, Self::File(_))
+    }
+}
+
+/// A file's bytes as they arrive. Reading slowly is fine: the server waits.
+///
+/// A connection that breaks in the middle is made again, and the file goes on where it was; if it
+/// is another file by then, that is [`ErrorKind::Changed`].
+#[must_use = "streams do nothing unless polled"]
+pub struct ByteStream {
+    chunks: Pin<Box<dyn Stream<Item = Result<Bytes>> + Send>>,
+    length: Option<u64>,
+    headers: HeaderMap,
+}
+
+impl ByteStream {
+    /// Asks for the source, and gives its bytes.
+    pub(super) async fn open(
+        client: &Client,
+        source: Source,
+        path: String,
+        idle: Duration,
+        observer: Observer,
+    ) -> Result<Self> {
+        let failed = |error: oh_transport::Error| refused("the download failed", &path, error);
+        let opened = ask(client, &source, None, idle).await;
+        let (head, body) = opened.map_err(failed)?.into_parts();
+        let length = body.length();
+        let etag = head.headers.get(header::ETAG);
+        let etag = etag.and_then(|etag| etag.to_str().ok()).map(str::to_owned);
+        let state = Fetching {
+            client: client.clone(),
+            etag: etag.filter(|_| source.resumes()),
+            source,
+            path,
+            idle,
+            body,
+            done: 0,
+            length,
+            observer,
+            backoff: fresh(),
+        };
+        let chunks = futures_util::stream::try_unfold(state, |mut state| async move {
+            Ok(state.next().await?.map(|chunk| (chunk, state)))
+        });
+        Ok(Self {
+            chunks: Box::pin(chunks),
+            length,
+            headers: head.headers,
+        })
+    }
+
+    /// How many bytes there are in all, where the server says.
+    pub fn length(&self) -> Option<u64> {
+        self.length
+    }
+
+    /// The headers of the answer. Those of an archive tell of its repository: see
+    /// [`ArchiveInfo`](files::ArchiveInfo).
+    pub fn headers(&self) -> &HeaderMap {
+        &self.headers
+    }
+}
+
+impl Stream for ByteStream {
+    type Item = Result<Bytes>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.chunks.as_mut().poll_next(cx)
+    }
+}
+
+impl fmt::Debug for ByteStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ByteStream")
+            .field("length", &self.length)
+            .finish_non_exhaustive()
+    }
+}
+
+fn fresh() -> Backoff {
+    Backoff::new(Duration::from_millis(100), Duration::from_secs(2))
+}
+
+async fn ask(
+    client: &Client,
+    source: &Source,
+    at: Option<(u64, &str)>,
+    idle: Duration,
+) -> oh_transport::Result<http::Response<Body>> {
+    let mut backoff = fresh();
+    loop {
+        let request = source.request(at)?;
+        let answer = client.stream_within(request, Body::empty(), idle).await;
+        let answer = match answer {
+            Ok(answer) => client.accepted(answer).await,
+            Err(error) => Err(error),
+        };
+        match answer {
+            // Asking again is harmless: nothing has been given to anyone yet.
+            Err(error) if passing(&error) && backoff.attempts() < TRIES => {
+                tokio::time::sleep(backoff.next_delay()).await;
+            }
+            answer => return answer,
+        }
+    }
+}
+
+fn passing(error: &oh_transport::Error) -> bool {
+    let gateway = matches!(
+        error.status(),
+        Some(StatusCode::BAD_GATEWAY | StatusCode::GATEWAY_TIMEOUT)
+    );
+    gateway || matches!(error.kind(), Theirs::Connect | Theirs::Interrupted)
+}
+
+struct Fetching {
+    client: Client,
+    source: Source,
+    path: String,
+    idle: Duration,
+    etag: Option<String>,
+    body: Body,
+    done: u64,
+    length: Option<u64>,
+    observer: Observer,
+    backoff: Backoff,
+}
+
+impl Fetching {
+    async fn next(&mut self) -> Result<Option<Bytes>> {
+        loop {
+            match self.body.next().await {
+                Some(Ok(chunk)) => {
+                    self.done += chunk.len() as u64;
+                    self.observer.tell(self.done, self.length);
+                    self.backoff = fresh();
+                    return Ok(Some(chunk));
+                }
+                None => return Ok(None),
+                Some(Err(error)) => self.go_on(error).await?,
+            }
+        }
+    }
+
+    /// Makes the connection again behind what has arrived, or fails with what broke it.
+    async fn go_on(&mut self, broken: oh_transport::Error) -> Result<()> {
+        let failed = |error| refused("the download broke off", &self.path, error);
+        let Some(etag) = &self.etag else {
+            return Err(failed(broken));
+        };
+        if !passing(&broken) || self.backoff.attempts() >= TRIES {
+            return Err(failed(broken));
+        }
+        tokio::time::sleep(self.backoff.next_delay()).await;
+        let at = Some((self.done, etag.as_str()));
+        let answer = ask(&self.client, &self.source, at, self.idle).await;
+        let answer = answer.map_err(failed)?;
+        let begins = answer.headers().get(header::CONTENT_RANGE);
+        let begins = begins.and_then(|range| {
+            let range = range.to_str().ok()?.strip_prefix("bytes ")?;
+            range.split('-').next()?.parse::<u64>().ok()
+        });
+        if answer.status() != StatusCode::PARTIAL_CONTENT || begins != Some(self.done) {
+            let context = "the file changed on the server while it was read";
+            return Err(Error::new(ErrorKind::Changed, context).at(&self.path));
+        }
+        self.body = answer.into_body();
+        Ok(())
+    }
+}

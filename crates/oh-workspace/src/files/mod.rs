@@ -1,0 +1,68 @@
+//! Files of the server: transfers in both directions, and the few questions around them.
+
+mod archive;
+mod browse;
+mod download;
+mod fetch;
+mod save;
+mod upload;
+
+use std::fmt;
+
+pub use archive::Archive;
+pub use browse::Subdirectories;
+pub use download::{Download, Downloaded};
+pub use fetch::ByteStream;
+pub use upload::Upload;
+
+use crate::{Error, ErrorKind};
+
+/// How far a transfer is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Progress {
+    /// Bytes so far.
+    pub done: u64,
+    /// Bytes in all, where that is known.
+    pub total: Option<u64>,
+}
+
+/// Told how far a transfer is.
+pub(crate) struct Observer(Option<Box<dyn FnMut(Progress) + Send>>);
+
+impl Observer {
+    pub(crate) fn none() -> Self {
+        Self(None)
+    }
+
+    pub(crate) fn new(observe: impl FnMut(Progress) + Send + 'static) -> Self {
+        Self(Some(Box::new(observe)))
+    }
+
+    pub(crate) fn tell(&mut self, done: u64, total: Option<u64>) {
+        if let Some(observe) = &mut self.0 {
+            observe(Progress { done, total });
+        }
+    }
+}
+
+impl fmt::Debug for Observer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_some() { "Observer" } else { "none" })
+    }
+}
+
+/// The error of an operation on a path of the server.
+pub(crate) fn refused(what: &str, path: &str, error: oh_transport::Error) -> Error {
+    let bad_request = error.status() == Some(http::StatusCode::BAD_REQUEST);
+    // Archives are packed by git, and what it says comes with the same status.
+    let by_git = error
+        .detail()
+        .is_some_and(|detail| detail.contains("base_ref") || detail.contains("git repository"));
+    let error = Error::transport(what, error).at(path);
+    match error.kind() {
+        ErrorKind::Transport if bad_request && by_git => error.of_kind(ErrorKind::Git),
+        ErrorKind::Transport if bad_request => error.of_kind(ErrorKind::InvalidPath),
+        _ => error,
+    }
+}

@@ -1,0 +1,120 @@
+//! Writing a stream on a thread of its own: to a writer, or to a file that is there whole or not at
+//! all.
+
+use std::{
+    io::{self, Write},
+    path::{Path, PathBuf},
+};
+
+use bytes::Bytes;
+use futures_util::StreamExt as _;
+use tokio::sync::mpsc;
+
+use super::ByteStream;
+use crate::{Error, Result};
+
+/// Chunks that may wait for the writer.
+const BEHIND: usize = 8;
+
+/// Writes all of the stream, and gives the writer back with the number of bytes.
+pub(super) async fn write_to<W: Write + Send + 'static>(
+    mut stream: ByteStream,
+    mut writer: W,
+) -> Result<(W, u64)> {
+    let (sender, mut receiver) = mpsc::channel::<Bytes>(BEHIND);
+    let writing = tokio::task::spawn_blocking(move || {
+        while let Some(chunk) = receiver.blocking_recv() {
+            writer.write_all(&chunk)?;
+        }
+        writer.flush()?;
+        Ok(writer)
+    });
+    let mut done = 0;
+    let mut broken = None;
+    while let Some(chunk) = stream.next().await {
+        match chunk {
+            Ok(chunk) => {
+                done += chunk.len() as u64;
+                // The writer failed: its result says how.
+                if sender.send(chunk).await.is_err() {
+                    break;
+                }
+            }
+            Err(error) => {
+                broken = Some(error);
+                break;
+            }
+        }
+    }
+    drop(sender);
+    let failed = |error| Error::local("what was downloaded could not be written", error);
+    // Awaited in any case: nothing writes any more when this returns.
+    let writer = match writing.await {
+        Ok(writer) => writer.map_err(failed),
+        Err(error) => Err(failed(io::Error::other(error))),
+    };
+    match broken {
+        Some(error) => Err(error),
+        None => Ok((writer?, done)),
+    }
+}
+
+/// Writes all of the stream beside `target`, then renames it into place.
+pub(super) async fn write_file(stream: ByteStream, target: PathBuf) -> Result<u64> {
+    let place = target.clone();
+    let partial = blocking(&target, move || partial(&place)).await?;
+    let file = partial
+        .as_file()
+        .try_clone()
+        .map_err(|error| local(&target, error))?;
+    let (file, done) = write_to(stream, file)
+        .await
+        .map_err(|error| match error.kind() {
+            crate::ErrorKind::Local | crate::ErrorKind::NoSpace => {
+                error.at(&target.display().to_string())
+            }
+            _ => error,
+        })?;
+    drop(file);
+    let place = target.clone();
+    blocking(&target, move || {
+        partial.persist(place).map_err(|error| error.error)
+    })
+    .await?;
+    Ok(done)
+}
+
+/// A file beside the target that removes itself unless it is persisted.
+fn partial(target: &Path) -> io::Result<tempfile::NamedTempFile> {
+    if target.is_dir() {
+        return Err(io::ErrorKind::IsADirectory.into());
+    }
+    let directory = match target.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    std::fs::create_dir_all(directory)?;
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".").suffix(".part");
+    // As any new file, and not as a secret, which is what temporary files are by default.
+    #[cfg(unix)]
+    let builder = {
+        use std::os::unix::fs::PermissionsExt as _;
+        builder.permissions(std::fs::Permissions::from_mode(0o666))
+    };
+    builder.tempfile_in(directory)
+}
+
+async fn blocking<T: Send + 'static>(
+    target: &Path,
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> Result<T> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done.map_err(|error| local(target, error)),
+        Err(error) => Err(local(target, io::Error::other(error))),
+    }
+}
+
+fn local(target: &Path, error: io::Error) -> Error {
+    Error::local(format!("cannot write {}", target.display()), error)
+}

@@ -1,0 +1,436 @@
+//! Uploads: the content is produced as it leaves, and the server sees it whole or not at all.
+
+use std::{
+    fmt, io,
+    path::PathBuf,
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, SystemTime},
+};
+
+use bytes::Bytes;
+use futures_core::Stream;
+use futures_util::StreamExt as _;
+use oh_protocol::{Answer, Call, calls::files};
+use oh_transport::{Body, Client, WorkspaceHandle};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, sleep_until},
+};
+
+use super::{Observer, Progress, refused};
+use crate::{Error, ErrorKind, Result, Workspace};
+
+/// What a source is read in.
+const CHUNK: usize = 256 * 1024;
+/// Chunks read ahead of the connection.
+const AHEAD: usize = 4;
+/// The server copies a file again once it has arrived. It is given this many bytes a second.
+const COPIED_PER_SECOND: u64 = 4 * 1024 * 1024;
+/// What may lie in buffers on the way when the last byte has left us.
+const ON_THE_WAY: u64 = 8 * 1024 * 1024;
+/// The slowest connection whose full buffers are waited for, in bytes a second.
+const SLOWEST: u64 = 64 * 1024;
+/// An answer to an upload is a few bytes.
+const ANSWER: usize = 1024 * 1024;
+
+/// An upload about to begin. Name the source to send it.
+///
+/// The server writes the file once all of it has arrived: an upload that fails or is dropped
+/// leaves what was there before. Memory is bounded, whatever the size.
+#[must_use = "an upload does nothing until its source is named"]
+pub struct Upload<'a> {
+    workspace: &'a Workspace,
+    path: String,
+    idle: Duration,
+    observer: Observer,
+}
+
+type Chunks = Pin<Box<dyn Stream<Item = Result<Bytes>> + Send>>;
+
+impl<'a> Upload<'a> {
+    pub(crate) fn new(workspace: &'a Workspace, path: String) -> Self {
+        Self {
+            workspace,
+            path,
+            idle: Duration::from_secs(60),
+            observer: Observer::none(),
+        }
+    }
+
+    /// How long nothing may move before it fails. Default 60 s. There is no limit to the whole.
+    /// Waiting for the source does not count. Once the last byte has left, the answer is given
+    /// more time: for what is still on the way, and for the server to copy what arrived.
+    pub fn idle_timeout(mut self, limit: Duration) -> Self {
+        self.idle = limit;
+        self
+    }
+
+    /// Is told of each piece that goes out. It is called where the connection is served, so it
+    /// must not block.
+    pub fn progress(mut self, observe: impl FnMut(Progress) + Send + 'static) -> Self {
+        self.observer = Observer::new(observe);
+        self
+    }
+
+    /// Sends these bytes.
+    ///
+    /// # Errors
+    ///
+    /// As [`from_path`](Self::from_path), without those about the local file.
+    pub async fn from_bytes(self, content: impl Into<Bytes>) -> Result<u64> {
+        let content = content.into();
+        let length = content.len() as u64;
+        // In slices of the same memory, so that progress can be told.
+        let chunks = futures_util::stream::unfold(content, |mut rest| async move {
+            let size = rest.len().min(CHUNK);
+            (size > 0).then(|| (Ok(rest.split_to(size)), rest))
+        });
+        self.send(Box::pin(chunks), Some(length)).await
+    }
+
+    /// Sends a local file, read as it leaves.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Local`] when it cannot be read or is a directory; [`ErrorKind::Changed`] when
+    /// it changes meanwhile; the kinds of refusals and broken connections.
+    pub async fn from_path(self, local: impl Into<PathBuf>) -> Result<u64> {
+        let local = local.into();
+        let (chunks, opened) = open(local).await?;
+        self.send(chunks, opened).await
+    }
+
+    /// Sends what a reader gives until its end. It is read on a thread of its own.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Local`] when the reader fails; the kinds of refusals and broken connections.
+    pub async fn from_reader(self, reader: impl io::Read + Send + 'static) -> Result<u64> {
+        let chunks = read(reader, |_| Ok(()));
+        self.send(chunks, None).await
+    }
+
+    /// Sends what a stream gives until its end.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Local`] when the stream fails; the kinds of refusals and broken connections.
+    pub async fn from_stream(
+        self,
+        stream: impl Stream<Item = io::Result<Bytes>> + Send + 'static,
+    ) -> Result<u64> {
+        let failed = |error| Error::local("the source of an upload failed", error);
+        let chunks = stream.map(move |chunk| chunk.map_err(failed));
+        self.send(Box::pin(chunks), None).await
+    }
+
+    async fn send(self, chunks: Chunks, length: Option<u64>) -> Result<u64> {
+        let path = self.workspace.path(&self.path)?;
+        let failed = |error| refused("the upload failed", &path, error);
+        let client = self.workspace.client();
+        let call = files::Upload::new(&path, Bytes::new()).scope(self.workspace.scope());
+        let parts = call.parts().map_err(|error| failed(error.into()))?;
+        let framing = (parts.before.len() + parts.after.len()) as u64;
+        let watch = Arc::new(Mutex::new(Watch::new()));
+        let body = outgoing(
+            parts.before,
+            chunks,
+            parts.after,
+            length,
+            self.observer,
+            &watch,
+        );
+        let body = Body::from_stream(body, length.map(|length| length + framing));
+        // It is watched here, where waiting for the source can be told from waiting for the wire.
+        let sending = client.stream_within(parts.request, body, Duration::MAX);
+        let answer = tokio::select! {
+            answer = sending => answer,
+            () = stalled(&watch, self.idle) => {
+                let context = format!("the upload stood still for {:?}", self.idle);
+                return Err(Error::new(ErrorKind::Timeout, context).at(&path));
+            }
+        };
+        if let Some(error) = lock(&watch).failure.take() {
+            return Err(error.at(&path));
+        }
+        let done = lock(&watch).done;
+        finish(client, &call, answer).await.map_err(failed)?;
+        Ok(done)
+    }
+}
+
+async fn finish(
+    client: &Client,
+    call: &files::Upload,
+    answer: oh_transport::Result<http::Response<Body>>,
+) -> oh_transport::Result<()> {
+    let (head, body) = client.accepted(answer?).await?.into_parts();
+    let body = body.collect(ANSWER).await?;
+    call.decode(Answer::new(head.status, head.headers, body))?;
+    Ok(())
+}
+
+impl fmt::Debug for Upload<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Upload")
+            .field("path", &self.path)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What moves, and since when it does not.
+struct Watch {
+    last: Instant,
+    waits_for: WaitsFor,
+    done: u64,
+    failure: Option<Error>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum WaitsFor {
+    Source,
+    Wire,
+    Answer,
+}
+
+impl Watch {
+    fn new() -> Self {
+        Self {
+            last: Instant::now(),
+            waits_for: WaitsFor::Wire,
+            done: 0,
+            failure: None,
+        }
+    }
+
+    fn now(&mut self, waits_for: WaitsFor) {
+        self.last = Instant::now();
+        self.waits_for = waits_for;
+    }
+}
+
+fn lock(watch: &Mutex<Watch>) -> MutexGuard<'_, Watch> {
+    watch.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+async fn stalled(watch: &Mutex<Watch>, idle: Duration) {
+    loop {
+        let until = {
+            let watch = lock(watch);
+            let limit = match watch.waits_for {
+                WaitsFor::Source => None,
+                WaitsFor::Wire => Some(idle),
+                WaitsFor::Answer => {
+                    let on_the_way = watch.done.min(ON_THE_WAY) / SLOWEST;
+                    let copied = watch.done / COPIED_PER_SECOND;
+                    idle.checked_add(Duration::from_secs(on_the_way + copied))
+                }
+            };
+            // Waiting for the source ends in another state: look again later.
+            let now = Instant::now();
+            match limit {
+                Some(limit) => watch.last.checked_add(limit),
+                None => now.checked_add(idle),
+            }
+            .unwrap_or(now + Duration::from_secs(86_400))
+        };
+        if until <= Instant::now() {
+            return;
+        }
+        sleep_until(until).await;
+    }
+}
+
+/// The body: what comes before, the content, and, only if the content was whole, what comes after.
+fn outgoing(
+    before: Bytes,
+    chunks: Chunks,
+    after: Bytes,
+    length: Option<u64>,
+    observer: Observer,
+    watch: &Arc<Mutex<Watch>>,
+) -> impl Stream<Item = oh_transport::Result<Bytes>> + Send + use<> {
+    struct State {
+        before: Option<Bytes>,
+        chunks: Chunks,
+        after: Option<Bytes>,
+        length: Option<u64>,
+        observer: Observer,
+        watch: Arc<Mutex<Watch>>,
+    }
+    impl State {
+        /// Cuts the connection, so that the server writes nothing.
+        fn fail(&mut self, error: Error) -> oh_transport::Result<Bytes> {
+            lock(&self.watch).failure = Some(error);
+            self.after = None;
+            let kind = oh_transport::ErrorKind::Interrupted;
+            Err(oh_transport::Error::new(
+                kind,
+                "the source of an upload failed",
+            ))
+        }
+    }
+    let state = State {
+        before: Some(before),
+        chunks,
+        after: Some(after),
+        length,
+        observer,
+        watch: Arc::clone(watch),
+    };
+    futures_util::stream::unfold(state, |mut state| async move {
+        if let Some(before) = state.before.take() {
+            return Some((Ok(before), state));
+        }
+        lock(&state.watch).now(WaitsFor::Source);
+        let chunk = match state.after {
+            Some(_) => state.chunks.next().await,
+            None => None,
+        };
+        let piece = match chunk {
+            Some(Ok(chunk)) => {
+                let done = {
+                    let mut watch = lock(&state.watch);
+                    watch.now(WaitsFor::Wire);
+                    watch.done += chunk.len() as u64;
+                    watch.done
+                };
+                // More than was announced would be cut off in silence.
+                if state.length.is_some_and(|length| done > length) {
+                    return Some((state.fail(changed()), state));
+                }
+                state.observer.tell(done, state.length);
+                Ok(chunk)
+            }
+            Some(Err(error)) => state.fail(error),
+            None if state
+                .length
+                .is_some_and(|length| lock(&state.watch).done < length) =>
+            {
+                state.fail(changed())
+            }
+            None => {
+                lock(&state.watch).now(WaitsFor::Answer);
+                Ok(state.after.take()?)
+            }
+        };
+        Some((piece, state))
+    })
+}
+
+/// Opens a local file: its content, and its length where it has a fixed one.
+async fn open(local: PathBuf) -> Result<(Chunks, Option<u64>)> {
+    let shown = local.display().to_string();
+    let failed = move |error| Error::local(format!("cannot read {shown}"), error);
+    let opened = tokio::task::spawn_blocking(move || {
+        let file = std::fs::File::open(&local)?;
+        let meta = file.metadata()?;
+        if meta.is_dir() {
+            return Err(io::ErrorKind::IsADirectory.into());
+        }
+        // Files that are made up as they are read, as in /proc, say they are empty.
+        let fixed = meta.is_file() && meta.len() > 0;
+        Ok((file, fixed.then(|| (meta.len(), meta.modified().ok()))))
+    });
+    let (file, fixed) = match opened.await {
+        Ok(opened) => opened.map_err(failed)?,
+        Err(error) => return Err(failed(io::Error::other(error))),
+    };
+    let chunks = read(file, move |file| match fixed {
+        Some(before) => unchanged(file, before),
+        None => Ok(()),
+    });
+    Ok((chunks, fixed.map(|(length, _)| length)))
+}
+
+/// Whether a file that was read to its end is still the one that was opened.
+fn unchanged(file: &std::fs::File, before: (u64, Option<SystemTime>)) -> Result<()> {
+    let meta = file
+        .metadata()
+        .map_err(|error| Error::local("cannot look at the file again", error))?;
+    if (meta.len(), meta.modified().ok()) == before {
+        return Ok(());
+    }
+    Err(changed())
+}
+
+fn changed() -> Error {
+    let context = "the file changed while it was read; nothing was written on the server";
+    Error::new(ErrorKind::Changed, context)
+}
+
+/// Reads on a thread of its own, a few chunks ahead, until the end or until nobody wants more.
+/// The last chunk is given only once `check` has passed.
+fn read<R: io::Read + Send + 'static>(
+    mut reader: R,
+    check: impl FnOnce(&R) -> Result<()> + Send + 'static,
+) -> Chunks {
+    let (sender, mut receiver) = mpsc::channel(AHEAD);
+    tokio::task::spawn_blocking(move || {
+        let mut held = None;
+        loop {
+            match chunk(&mut reader) {
+                Ok(chunk) if chunk.is_empty() => break,
+                Ok(chunk) => {
+                    if let Some(ready) = held.replace(chunk)
+                        && sender.blocking_send(Ok(ready)).is_err()
+                    {
+                        return;
+                    }
+                }
+                Err(error) => {
+                    let error = Error::local("the source of an upload failed", error);
+                    let _ = sender.blocking_send(Err(error));
+                    return;
+                }
+            }
+        }
+        let last = check(&reader).map(|()| held);
+        if let Some(last) = last.transpose() {
+            let _ = sender.blocking_send(last);
+        }
+    });
+    Box::pin(futures_util::stream::poll_fn(move |cx| {
+        receiver.poll_recv(cx)
+    }))
+}
+
+/// A full chunk, or what is left; empty at the end.
+fn chunk(reader: &mut impl io::Read) -> io::Result<Bytes> {
+    let mut chunk = vec![0; CHUNK];
+    let mut filled = 0;
+    while filled < CHUNK {
+        match reader.read(&mut chunk[filled..]) {
+            Ok(0) => break,
+            Ok(count) => filled += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    chunk.truncate(filled);
+    Ok(chunk.into())
+}
+
+impl Workspace {
+    /// Begins an upload to `path` on the server; its directories are made, an existing file is
+    /// replaced.
+    ///
+    /// ```no_run
+    /// # async fn run(workspace: &oh_workspace::Workspace) -> oh_workspace::Result<()> {
+    /// workspace.upload("data/input.csv").from_path("input.csv").await?;
+    /// # Ok(()) }
+    /// ```
+    pub fn upload(&self, path: impl Into<String>) -> Upload<'_> {
+        Upload::new(self, path.into())
+    }
+
+    /// Writes a small file. The same as [`upload`](Self::upload) from bytes.
+    ///
+    /// # Errors
+    ///
+    /// As [`Upload::from_bytes`].
+    pub async fn write(&self, path: impl Into<String>, content: impl Into<Bytes>) -> Result<()> {
+        self.upload(path).from_bytes(content).await.map(drop)
+    }
+}

@@ -13,6 +13,74 @@
 //! println!("server {}", info.version);
 //! # Ok(()) }
 //! ```
+//!
+//! # Errors worth knowing
+//!
+//! [`ErrorKind::Connect`] means that the server has seen nothing; [`ErrorKind::Interrupted`] and
+//! [`ErrorKind::Timeout`] mean that it may have acted. A [`Call`](oh_protocol::Call) says whether
+//! it may be repeated, and the client does so by itself where that is safe. An [`Error`] holds
+//! what the server said about it ([`detail`](Error::detail), [`validation`](Error::validation),
+//! [`error_id`](Error::error_id)) with secrets hidden.
+//!
+//! # Without a network
+//!
+//! Both traits are small. This is a whole server in memory; `oh-testkit` has one that checks what
+//! it is asked (`Mock`), and one with a server's manners (`FakeServer`).
+//!
+//! ```
+//! use bytes::Bytes;
+//! use http::{HeaderMap, Request, Response, StatusCode};
+//! use oh_transport::{
+//!     Body, Client, HttpTransport, Message, Result, Socket, SocketTransport, async_trait,
+//! };
+//! use url::Url;
+//!
+//! #[derive(Debug, Clone)]
+//! struct InMemory;
+//!
+//! #[async_trait]
+//! impl HttpTransport for InMemory {
+//!     async fn send(&self, request: Request<Body>) -> Result<Response<Body>> {
+//!         let (status, json) = match request.uri().path() {
+//!             "/server_info" => (StatusCode::OK, r#"{"version": "1.58.0"}"#),
+//!             _ => (StatusCode::NOT_FOUND, r#"{"detail": "Not Found"}"#),
+//!         };
+//!         let mut answer = Response::new(Body::from(Bytes::from_static(json.as_bytes())));
+//!         *answer.status_mut() = status;
+//!         Ok(answer)
+//!     }
+//! }
+//!
+//! #[async_trait]
+//! impl SocketTransport for InMemory {
+//!     async fn connect(&self, _url: &Url, _headers: &HeaderMap) -> Result<Socket> {
+//!         let (socket, mut peer) = Socket::pair(16);
+//!         tokio::spawn(async move {
+//!             // The first message authenticates; then everything is sent back.
+//!             let _auth = peer.recv().await;
+//!             while let Some(Message::Text(text)) = peer.recv().await {
+//!                 if peer.text(text).await.is_err() {
+//!                     break;
+//!                 }
+//!             }
+//!         });
+//!         Ok(socket)
+//!     }
+//! }
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<()> {
+//! let client = Client::builder("http://in.memory")
+//!     .http_transport(InMemory)
+//!     .socket_transport(InMemory)
+//!     .build()?;
+//! assert_eq!(client.server_info().await?.version, "1.58.0");
+//!
+//! let mut socket = client.socket("/sockets/echo").await?;
+//! socket.send(Message::Text("hello".into())).await?;
+//! assert_eq!(socket.recv().await?, Message::Text("hello".into()));
+//! # Ok(()) }
+//! ```
 
 mod backoff;
 mod body;
@@ -33,6 +101,8 @@ mod stall;
 mod websocket;
 mod workspace;
 
+/// The attribute that implementations of the two traits need.
+pub use async_trait::async_trait;
 pub use backoff::Backoff;
 pub use body::Body;
 pub use builder::ClientBuilder;

@@ -4,7 +4,11 @@
 //! messages, one owner of the read half (whose reads cannot be cancelled), pings, and a refusal
 //! of frames that no server may send.
 
-use std::{fmt, time::Duration};
+use std::{
+    fmt,
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
@@ -17,7 +21,7 @@ use http::{HeaderMap, StatusCode, header::HeaderName};
 use sha1::{Digest, Sha1};
 use tokio::{
     io::{AsyncWriteExt, BufReader, ReadHalf, WriteHalf},
-    sync::{mpsc, oneshot, watch},
+    sync::{mpsc, oneshot},
     time::{Instant, sleep_until, timeout},
 };
 use url::Url;
@@ -129,11 +133,11 @@ async fn open(
     Ok(Socket::spawned(WAITING, move |peer| async move {
         let (messages, commands) = peer.split();
         let (pongs, due) = mpsc::channel(8);
-        let (heard, seen) = watch::channel(Some(Instant::now()));
+        let signs = Signs::default();
         // Reads must never be cancelled, so both loops are polled to the end of either.
         let ending = tokio::select! {
-            ending = read_loop(reader, &messages, pongs, heard, limits.message) => ending,
-            ending = write_loop(writer, commands, due, seen, limits) => ending,
+            ending = read_loop(reader, &messages, pongs, &signs, limits.message) => ending,
+            ending = write_loop(writer, commands, due, &signs, limits) => ending,
         };
         if let Some(error) = ending {
             let _ = messages.send(Err(error)).await;
@@ -218,12 +222,27 @@ enum Due {
     Close(u16, oneshot::Sender<()>),
 }
 
+/// What the reading half lets the pinging half know; set on every frame, so kept cheap.
+#[derive(Default)]
+struct Signs {
+    /// Something arrived since the last look.
+    heard: AtomicBool,
+    /// Our own reader is behind: what does not arrive now is not the server's silence.
+    behind: AtomicBool,
+}
+
+impl Signs {
+    fn of_life(&self) -> bool {
+        self.heard.swap(false, Ordering::Relaxed) | self.behind.load(Ordering::Relaxed)
+    }
+}
+
 /// Reads frames to the end. Gives the error to report, or none when nobody listens any more.
 async fn read_loop(
     mut reader: Reader,
     messages: &mpsc::Sender<Result<Message>>,
     due: mpsc::Sender<Due>,
-    heard: watch::Sender<Option<Instant>>,
+    signs: &Signs,
     limit: usize,
 ) -> Option<Error> {
     let mut parts: Option<(OpCode, BytesMut)> = None;
@@ -235,11 +254,11 @@ async fn read_loop(
             Ok(frame) => frame,
             Err(error) => return Some(ended(error, limit)),
         };
-        heard.send_replace(Some(Instant::now()));
+        signs.heard.store(true, Ordering::Relaxed);
         if let Some(breach) = breach(&mut frame) {
             return Some(broken(breach));
         }
-        let (code, whole) = match (frame.opcode, frame.fin, parts.take()) {
+        let message = match (frame.opcode, frame.fin, parts.take()) {
             (OpCode::Ping, _, before) => {
                 parts = before;
                 let pong = Due::Pong(Bytes::copy_from_slice(&frame.payload));
@@ -271,29 +290,27 @@ async fn read_loop(
                     parts = Some((code, whole));
                     continue;
                 }
-                (code, whole.freeze())
+                match code {
+                    OpCode::Binary => Message::Binary(whole.freeze()),
+                    _ if std::str::from_utf8(&whole).is_ok() => Message::Text(whole.freeze()),
+                    _ => return Some(broken("text that is not UTF-8")),
+                }
             }
             (code @ (OpCode::Text | OpCode::Binary), false, None) => {
                 parts = Some((code, BytesMut::from(&frame.payload[..])));
                 continue;
             }
-            // A message of its own allocation: whoever keeps a slice of it keeps no more.
-            (code @ (OpCode::Text | OpCode::Binary), true, None) => {
-                (code, Bytes::copy_from_slice(&frame.payload))
-            }
+            // A message of its own allocation: whoever keeps a slice of it keeps no more. Text in
+            // one frame was checked to be UTF-8 when it was read.
+            (OpCode::Text, true, None) => Message::Text(Bytes::copy_from_slice(&frame.payload)),
+            (OpCode::Binary, true, None) => Message::Binary(Bytes::copy_from_slice(&frame.payload)),
             _ => return Some(broken("fragments out of order")),
         };
-        let message = match code {
-            OpCode::Binary => Message::Binary(whole),
-            _ if std::str::from_utf8(&whole).is_err() => {
-                return Some(broken("text that is not UTF-8"));
-            }
-            _ => Message::Text(whole),
-        };
-        // A reader that is behind is no silence of the server's.
-        heard.send_replace(None);
-        messages.send(Ok(message)).await.ok()?;
-        heard.send_replace(Some(Instant::now()));
+        if let Err(full) = messages.try_send(Ok(message)) {
+            signs.behind.store(true, Ordering::Relaxed);
+            messages.send(full.into_inner()).await.ok()?;
+            signs.behind.store(false, Ordering::Relaxed);
+        }
     }
 }
 
@@ -302,10 +319,11 @@ async fn write_loop(
     mut writer: Writer,
     mut commands: mpsc::Receiver<Command>,
     mut due: mpsc::Receiver<Due>,
-    seen: watch::Receiver<Option<Instant>>,
+    signs: &Signs,
     limits: SocketLimits,
 ) -> Option<Error> {
-    let mut next_ping = Instant::now() + limits.ping_every;
+    let mut alive = Instant::now();
+    let mut next_ping = alive + limits.ping_every;
     loop {
         let (frame, done, last) = tokio::select! {
             Some(due) = due.recv() => match due {
@@ -322,7 +340,10 @@ async fn write_loop(
                 }
             },
             () = sleep_until(next_ping) => {
-                let quiet = seen.borrow().map_or(Duration::ZERO, |heard| heard.elapsed());
+                if signs.of_life() {
+                    alive = Instant::now();
+                }
+                let quiet = alive.elapsed();
                 if quiet >= limits.silence {
                     let error = format!("nothing arrived for {quiet:.0?}, not even a pong");
                     return Some(Error::new(ErrorKind::Timeout, error));

@@ -73,6 +73,25 @@ pub(crate) const BENCHMARKS: &[Benchmark] = &[
         ],
     },
     Benchmark {
+        name: "transport",
+        package: "oh-transport",
+        target: "transport",
+        about: "what pool, retries, limits and typed answers cost above bare hyper, and whole \
+                messages behind a channel above bare fastwebsockets",
+        promises: &[
+            Promise {
+                work: "requests",
+                against: "bare hyper",
+                bound: Bound::AtLeast(0.4),
+            },
+            Promise {
+                work: "frames",
+                against: "bare fastwebsockets",
+                bound: Bound::AtLeast(0.4),
+            },
+        ],
+    },
+    Benchmark {
         name: "process",
         package: "oh-process",
         target: "process",

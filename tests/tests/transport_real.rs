@@ -1,0 +1,128 @@
+//! The client against the real server's manners: closed connections, refusals, its own 500s.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+use std::time::Duration;
+
+use openhands::{
+    Client, LocalServer,
+    protocol::{Answer, Call, Operation, Repeat, Request},
+    transport::{Capability, Error, ErrorKind, Message},
+};
+use serde_json::Value;
+
+/// Any `GET`, as a call that must not be repeated: a connection that dies under it shows.
+struct Once(&'static str);
+
+impl Call for Once {
+    type Output = Value;
+
+    fn operation(&self) -> Operation {
+        Operation::new(http::Method::GET, "/once", Repeat::Never)
+    }
+
+    fn request(&self) -> openhands::protocol::Result<Request> {
+        Ok(Request::new(http::Method::GET, self.0))
+    }
+
+    fn decode(&self, answer: Answer) -> openhands::protocol::Result<Value> {
+        answer.json("anything")
+    }
+}
+
+const COUNT: Once = Once("/api/conversations/count");
+/// A path with a NUL: the server does not expect it and raises.
+const RAISES: Once = Once("/api/git/diff?path=/a%00b");
+
+async fn ending(client: &Client, target: &str) -> Error {
+    let mut socket = client.socket(target).await.unwrap();
+    loop {
+        match socket.recv().await {
+            Ok(Message::Text(text)) if text.starts_with(b"{") => {}
+            Ok(other) => panic!("{other:?}"),
+            Err(error) => return error,
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_server_refuses_as_we_read_it() {
+    let home = openhands_tests::home();
+    let server: LocalServer = openhands_tests::server(&home).start().await.unwrap();
+    let client: &Client = server.as_ref();
+    let url = client.base_url().as_str();
+
+    // Its own failures have an id, and cost the next request nothing: the server closes such a
+    // connection without saying so.
+    for _ in 0..20 {
+        let error = client.call(&RAISES).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Server);
+        assert_eq!(error.error_id().map(str::len), Some(32), "{error}");
+        assert!(error.detail().unwrap().contains("embedded null"), "{error}");
+        client.call(&COUNT).await.unwrap();
+    }
+
+    // It closes what is idle for five seconds.
+    for idle in [3_500, 4_900, 5_000, 5_100, 6_500] {
+        tokio::time::sleep(Duration::from_millis(idle)).await;
+        client.call(&COUNT).await.unwrap();
+    }
+
+    let error = client
+        .call(&Once("/api/conversations/search?limit=0"))
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Validation);
+    let [entry] = error.validation() else {
+        panic!("{error:?}");
+    };
+    assert_eq!(entry.location, ["query", "limit"]);
+    assert_eq!(
+        (&*entry.kind, &*entry.message),
+        ("greater_than", "Input should be greater than 0")
+    );
+
+    assert!(client.has(Capability::SessionSocket).await.unwrap());
+    assert!(client.has(Capability::IdempotentCreate).await.unwrap());
+    assert!(
+        client
+            .has(Capability::Tool("terminal".into()))
+            .await
+            .unwrap()
+    );
+    assert!(
+        !client
+            .has(Capability::Other("no_such".into()))
+            .await
+            .unwrap()
+    );
+
+    let unknown = format!("/sockets/session/{}?after_seq=-1", uuid::Uuid::new_v4());
+    let error = ending(client, &unknown).await;
+    assert_eq!(
+        (error.kind(), error.close_code()),
+        (ErrorKind::NotFound, Some(4004))
+    );
+    let error = client.socket("/sockets/no-such").await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Forbidden);
+
+    let wrong = Client::builder(url)
+        .session_api_key("not-this-one")
+        .build()
+        .unwrap();
+    let none = Client::builder(url).build().unwrap();
+    for stranger in [wrong, none] {
+        let error = stranger.call(&COUNT).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unauthorized);
+        let error = ending(&stranger, &unknown).await;
+        assert_eq!(
+            (error.kind(), error.close_code()),
+            (ErrorKind::Unauthorized, Some(4001))
+        );
+    }
+    server.shutdown(Duration::from_secs(20)).await.unwrap();
+}

@@ -14,10 +14,16 @@
 mod command;
 mod error;
 mod files;
+mod git;
 mod path;
+mod repositories;
 mod workspace;
 
 pub use command::{Command, CommandEnd, CommandOutput, Execute, History, Output, OutputChunk};
 pub use error::{Error, ErrorKind, Result};
 pub use files::{Archive, ByteStream, Download, Downloaded, Progress, Subdirectories, Upload};
+pub use git::Git;
+pub use repositories::{
+    CloneRepositories, ClonedRepositories, ClonedRepository, FailedClone, GitProvider, Repository,
+};
 pub use workspace::{Workspace, WorkspaceExt};

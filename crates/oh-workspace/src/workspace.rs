@@ -36,8 +36,12 @@ impl Workspace {
     /// duration late.
     #[must_use]
     pub fn in_conversation(&self, id: ConversationId) -> Self {
+        self.in_scope(id.into())
+    }
+
+    pub(crate) fn in_scope(&self, scope: Scope) -> Self {
         Self {
-            scope: id.into(),
+            scope,
             ..self.clone()
         }
     }

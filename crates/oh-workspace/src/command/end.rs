@@ -55,7 +55,7 @@ impl CommandEnd {
         {
             let context = format!(
                 "command `{}` could not be run: {}",
-                excerpt(&command.command),
+                excerpt(&command.command, 80),
                 why.trim()
             );
             return Err(Error::new(ErrorKind::NotStarted, context).of_command(&command.id));
@@ -164,8 +164,8 @@ impl fmt::Debug for CommandOutput {
 }
 
 /// A command line in an error is cut: it may be megabytes.
-pub(crate) fn excerpt(line: &str) -> String {
-    cut(line, 80).into_owned()
+pub(crate) fn excerpt(line: &str, characters: usize) -> String {
+    cut(line, characters).into_owned()
 }
 
 fn cut(text: &str, characters: usize) -> Cow<'_, str> {
@@ -228,7 +228,10 @@ mod tests {
 
     #[test]
     fn an_excerpt_is_cut_between_characters() {
-        assert_eq!(excerpt("ls"), "ls");
-        assert_eq!(excerpt(&"ü".repeat(100)), format!("{}…", "ü".repeat(80)));
+        assert_eq!(excerpt("ls", 80), "ls");
+        assert_eq!(
+            excerpt(&"ü".repeat(100), 80),
+            format!("{}…", "ü".repeat(80))
+        );
     }
 }

@@ -131,7 +131,7 @@ impl<'a> Execute<'a> {
         let command = match guard.started().await {
             Ok(command) => command,
             Err(error) => {
-                let context = format!("command `{}` could not be started", excerpt(&self.line));
+                let context = format!("command `{}` could not be started", excerpt(&self.line, 80));
                 let error = Error::transport(context, error);
                 // The answer was lost, but the socket tells what the request did.
                 let lost = matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::Timeout);
@@ -205,7 +205,7 @@ impl<'a> IntoFuture for Execute<'a> {
 impl fmt::Debug for Execute<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Execute")
-            .field("line", &excerpt(&self.line))
+            .field("line", &excerpt(&self.line, 80))
             .finish_non_exhaustive()
     }
 }

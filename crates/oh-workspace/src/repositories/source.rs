@@ -1,0 +1,463 @@
+//! Which repository: a URL, or an owner and a name at a provider. It knows no server.
+
+use std::fmt;
+
+use secrecy::{ExposeSecret, SecretString};
+use url::Url;
+
+use crate::{Error, Result};
+
+/// A host of repositories, and how it takes tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum GitProvider {
+    /// github.com.
+    Github,
+    /// gitlab.com.
+    Gitlab,
+    /// bitbucket.org.
+    Bitbucket,
+    /// dev.azure.com and visualstudio.com.
+    AzureDevops,
+}
+
+impl GitProvider {
+    fn of_host(host: &str) -> Option<Self> {
+        match host {
+            "github.com" => Some(Self::Github),
+            "gitlab.com" => Some(Self::Gitlab),
+            "bitbucket.org" => Some(Self::Bitbucket),
+            "dev.azure.com" => Some(Self::AzureDevops),
+            _ if host.ends_with(".visualstudio.com") => Some(Self::AzureDevops),
+            _ => None,
+        }
+    }
+
+    fn host(self) -> &'static str {
+        match self {
+            Self::Github => "github.com",
+            Self::Gitlab => "gitlab.com",
+            Self::Bitbucket => "bitbucket.org",
+            Self::AzureDevops => "dev.azure.com",
+        }
+    }
+
+    /// The user a token goes with.
+    fn user(self) -> &'static str {
+        match self {
+            Self::Github => "x-access-token",
+            Self::Bitbucket => "x-token-auth",
+            Self::Gitlab | Self::AzureDevops => "oauth2",
+        }
+    }
+}
+
+/// A repository to clone.
+///
+/// ```
+/// use oh_workspace::{GitProvider, Repository};
+///
+/// let one = Repository::new("https://gitlab.com/group/project").git_ref("v1.2");
+/// let other = Repository::at(GitProvider::Github, "owner/name").token("secret");
+/// # let _ = (one, other);
+/// ```
+#[derive(Clone)]
+#[must_use]
+pub struct Repository {
+    place: Place,
+    git_ref: Option<String>,
+    token: Option<SecretString>,
+}
+
+#[derive(Clone)]
+enum Place {
+    Url(String, Option<GitProvider>),
+    Short(GitProvider, String),
+}
+
+/// A repository that has been looked over: every part can stand in a command line.
+#[derive(Debug)]
+pub(super) struct Checked {
+    /// Without credentials.
+    pub(super) url: String,
+    pub(super) git_ref: Option<String>,
+    /// A line for git's credential store.
+    pub(super) credential: Option<SecretString>,
+    pub(super) name: String,
+}
+
+impl Repository {
+    /// The repository at a URL: `https://`, `ssh://`, `git@host:path` or `file://`.
+    pub fn new(url: impl Into<String>) -> Self {
+        Self::with(Place::Url(url.into(), None))
+    }
+
+    /// The repository `owner/name` at a provider.
+    pub fn at(provider: GitProvider, name: impl Into<String>) -> Self {
+        Self::with(Place::Short(provider, name.into()))
+    }
+
+    fn with(place: Place) -> Self {
+        Self {
+            place,
+            git_ref: None,
+            token: None,
+        }
+    }
+
+    /// The branch, tag or commit to check out. Default: what the repository says. All but commits
+    /// are cloned without their history.
+    pub fn git_ref(mut self, git_ref: impl Into<String>) -> Self {
+        self.git_ref = Some(git_ref.into());
+        self
+    }
+
+    /// A token to read it with, for `https://`. It is given to the URL's own host only.
+    pub fn token(mut self, token: impl Into<SecretString>) -> Self {
+        self.token = Some(token.into());
+        self
+    }
+
+    /// What software runs on the host of the URL, where its name does not say so.
+    pub fn provider(mut self, provider: GitProvider) -> Self {
+        if let Place::Url(_, hosted) = &mut self.place {
+            *hosted = Some(provider);
+        }
+        self
+    }
+
+    /// How it is called in results. Credentials that a URL must not hold are left out.
+    pub(super) fn shown(&self) -> String {
+        match &self.place {
+            Place::Short(_, name) => name.clone(),
+            Place::Url(text, _) => match Url::parse(text) {
+                Ok(mut url) => {
+                    let _ = url.set_username("");
+                    let _ = url.set_password(None);
+                    url.into()
+                }
+                Err(_) => text.clone(),
+            },
+        }
+    }
+
+    pub(super) fn check(&self) -> Result<Checked> {
+        let git_ref = self.git_ref.clone();
+        if let Some(git_ref) = &git_ref
+            && (git_ref.is_empty()
+                || git_ref.starts_with('-')
+                || git_ref.contains(|c: char| c.is_control() || c.is_whitespace()))
+        {
+            return Err(Error::invalid(
+                "a git ref is one word that begins with no dash",
+            ));
+        }
+        let (url, provider) = match &self.place {
+            Place::Url(text, provider) => (web_or_other(text)?, *provider),
+            Place::Short(provider, name) => (Address::Web(short(*provider, name)?), None),
+        };
+        let credential = match (&self.token, &url) {
+            (None, _) => None,
+            (Some(token), Address::Web(url)) => Some(credential(url, provider, token)?),
+            (Some(_), Address::Other(_)) => {
+                return Err(Error::invalid("a token is for https:// only"));
+            }
+        };
+        let url = url.into_text();
+        Ok(Checked {
+            name: directory_name(&url),
+            url,
+            git_ref,
+            credential,
+        })
+    }
+}
+
+enum Address {
+    Web(Url),
+    Other(String),
+}
+
+impl Address {
+    fn into_text(self) -> String {
+        match self {
+            Self::Web(url) => url.into(),
+            Self::Other(text) => text,
+        }
+    }
+}
+
+fn short(provider: GitProvider, name: &str) -> Result<Url> {
+    if provider == GitProvider::AzureDevops {
+        let context = "a repository of Azure DevOps needs its URL, such as \
+                       https://dev.azure.com/organization/project/_git/name";
+        return Err(Error::invalid(context));
+    }
+    let word = |part: &str| {
+        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+        !part.is_empty() && !part.starts_with(['-', '.']) && part.chars().all(plain)
+    };
+    let parts: Vec<_> = name.split('/').collect();
+    // Groups can be nested.
+    if parts.len() < 2 || !parts.iter().all(|part| word(part)) {
+        return Err(Error::invalid(
+            "a repository at a provider is named owner/name",
+        ));
+    }
+    let name = name.strip_suffix(".git").unwrap_or(name);
+    Url::parse(&format!("https://{}/{name}.git", provider.host()))
+        .map_err(|error| Error::invalid("a repository's name is none").with_source(error))
+}
+
+fn web_or_other(text: &str) -> Result<Address> {
+    // The text may hold credentials, so it is not repeated.
+    let junk =
+        || Error::invalid("a repository is named by https://, ssh://, git@host:path or file://");
+    // Git takes the path of a local repository as it is.
+    let local = text.starts_with("file://");
+    if text.contains(|c: char| c.is_control() || (c.is_whitespace() && !local)) {
+        return Err(junk());
+    }
+    if let Some(rest) = text.strip_prefix("git@") {
+        let good = rest.split_once(':').is_some_and(|(host, path)| {
+            !host.is_empty() && !host.starts_with('-') && !path.is_empty()
+        });
+        return good
+            .then(|| Address::Other(text.to_owned()))
+            .ok_or_else(junk);
+    }
+    let url = Url::parse(text).map_err(|_| junk())?;
+    match url.scheme() {
+        "ssh" if url.password().is_none() => Ok(Address::Other(url.into())),
+        _ if local => Ok(Address::Other(text.to_owned())),
+        "https" | "http" => {
+            // Azure DevOps shows URLs whose user is the organization: that is no credential.
+            let named = GitProvider::of_host(url.host_str().unwrap_or_default())
+                == Some(GitProvider::AzureDevops);
+            if url.password().is_some() || !(url.username().is_empty() || named) {
+                let context = "a repository's URL must hold no credentials: give a token instead";
+                return Err(Error::invalid(context));
+            }
+            if url.scheme() == "http" && !loopback(&url) {
+                return Err(Error::invalid(
+                    "a repository is cloned by https://, not by http://",
+                ));
+            }
+            Ok(Address::Web(url))
+        }
+        _ => Err(junk()),
+    }
+}
+
+fn loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(url::Host::Domain(name)) => name == "localhost",
+        Some(url::Host::Ipv4(address)) => address.is_loopback(),
+        Some(url::Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
+    }
+}
+
+/// The line of git's credential store for a token.
+fn credential(
+    url: &Url,
+    provider: Option<GitProvider>,
+    token: &SecretString,
+) -> Result<SecretString> {
+    let text = token.expose_secret();
+    if text.is_empty() || text.chars().all(|c| c == '*') {
+        return Err(Error::invalid(
+            "a token that is empty or masked opens nothing",
+        ));
+    }
+    if text.contains(|c: char| c.is_control() || c.is_whitespace()) {
+        return Err(Error::invalid("a token is one word"));
+    }
+    let host = url.host_str().unwrap_or_default();
+    let provider = provider.or_else(|| GitProvider::of_host(host));
+    let mut line = url.clone();
+    line.set_path("");
+    line.set_query(None);
+    let user = match url.username() {
+        "" => provider.map_or("x-access-token", GitProvider::user),
+        named => named,
+    };
+    let set = line.set_username(user).is_ok() && line.set_password(Some(text)).is_ok();
+    if !set {
+        return Err(Error::invalid("no token can be given to such a URL"));
+    }
+    Ok(String::from(line).into())
+}
+
+/// What a directory for the repository is called.
+fn directory_name(url: &str) -> String {
+    // Also of a repository's own `.git` directory.
+    let url = url.trim_end_matches('/');
+    let url = url.strip_suffix("/.git").unwrap_or(url);
+    let url = url.strip_suffix(".git").unwrap_or(url);
+    let last = url.rsplit(['/', '\\', ':']).next().unwrap_or_default();
+    let plain = |c: char| match c {
+        '<' | '>' | '"' | '|' | '?' | '*' | '%' => '_',
+        c if c.is_control() => '_',
+        c => c,
+    };
+    let name: String = last.chars().map(plain).collect();
+    let name = name.trim_matches(['.', ' ', '-']);
+    if name.is_empty() { "repo" } else { name }.to_owned()
+}
+
+impl From<&str> for Repository {
+    fn from(url: &str) -> Self {
+        Self::new(url)
+    }
+}
+
+impl From<String> for Repository {
+    fn from(url: String) -> Self {
+        Self::new(url)
+    }
+}
+
+impl fmt::Debug for Repository {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Repository")
+            .field("url", &self.shown())
+            .field("git_ref", &self.git_ref)
+            .field("token", &self.token.as_ref().map(|_| "set"))
+            .finish()
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn repositories_are_named_in_these_ways() {
+        for (url, expected, name) in [
+            (
+                "https://github.com/owner/repo",
+                "https://github.com/owner/repo",
+                "repo",
+            ),
+            (
+                "https://github.com/o/my.repo-x.git",
+                "https://github.com/o/my.repo-x.git",
+                "my.repo-x",
+            ),
+            (
+                "https://gitlab.com/a/b/c/",
+                "https://gitlab.com/a/b/c/",
+                "c",
+            ),
+            (
+                "git@github.com:owner/repo.git",
+                "git@github.com:owner/repo.git",
+                "repo",
+            ),
+            (
+                "ssh://git@host:22/a/b.git",
+                "ssh://git@host:22/a/b.git",
+                "b",
+            ),
+            ("file:///srv/some.git", "file:///srv/some.git", "some"),
+            (
+                "https://org@dev.azure.com/org/p/_git/r",
+                "https://org@dev.azure.com/org/p/_git/r",
+                "r",
+            ),
+            (
+                "http://127.0.0.1:8080/x.git",
+                "http://127.0.0.1:8080/x.git",
+                "x",
+            ),
+        ] {
+            let checked = Repository::new(url).check().unwrap();
+            assert_eq!(
+                (checked.url.as_str(), checked.name.as_str()),
+                (expected, name)
+            );
+        }
+        let short = Repository::at(GitProvider::Gitlab, "group/sub/name")
+            .check()
+            .unwrap();
+        assert_eq!(short.url, "https://gitlab.com/group/sub/name.git");
+        let short = Repository::at(GitProvider::Github, "o/n.git")
+            .check()
+            .unwrap();
+        assert_eq!(short.url, "https://github.com/o/n.git");
+    }
+
+    #[test]
+    fn junk_is_refused_and_never_repeated() {
+        for url in [
+            "",
+            "owner/repo",
+            "ftp://host/x",
+            "--upload-pack=touch /tmp/x",
+            "-x",
+            "ext::sh -c id",
+            "https://user:canary@github.com/o/r",
+            "https://canary@github.com/o/r",
+            "ssh://git:canary@host/x",
+            "http://github.com/o/r",
+            "https://github.com/o/r\nx",
+            "git@-oProxyCommand=x:y",
+            "git@host",
+        ] {
+            let error = Repository::new(url).check().unwrap_err();
+            assert_eq!(error.kind(), crate::ErrorKind::InvalidInput, "{url}");
+            assert!(
+                !format!("{error} {error:?}").contains("canary"),
+                "{error:?}"
+            );
+        }
+        for name in ["", "repo", "a//b", "-a/b", "a/..", "a/b c", "a/b;c"] {
+            assert!(
+                Repository::at(GitProvider::Github, name).check().is_err(),
+                "{name}"
+            );
+        }
+        assert!(
+            Repository::at(GitProvider::AzureDevops, "a/b")
+                .check()
+                .is_err()
+        );
+        for git_ref in ["", "-b", "a b", "a\0"] {
+            let repository = Repository::new("https://github.com/o/r").git_ref(git_ref);
+            assert!(repository.check().is_err(), "{git_ref:?}");
+        }
+    }
+
+    #[test]
+    fn pitfall_25_a_token_goes_to_its_host_and_nowhere_else() {
+        let line = |repository: Repository| {
+            let checked = repository.token("to/ken").check().unwrap();
+            assert!(!checked.url.contains("ken"));
+            checked.credential.unwrap().expose_secret().to_owned()
+        };
+        let github = line(Repository::new("https://github.com/o/r"));
+        assert_eq!(github, "https://x-access-token:to%2Fken@github.com/");
+        let own = Repository::new("https://git.example.com:8443/o/r?x=1");
+        let own = line(own.provider(GitProvider::Gitlab));
+        assert_eq!(own, "https://oauth2:to%2Fken@git.example.com:8443/");
+        let azure = line(Repository::new("https://org@dev.azure.com/org/p/_git/r"));
+        assert_eq!(azure, "https://org:to%2Fken@dev.azure.com/");
+        for (url, token) in [
+            ("git@github.com:o/r", "token"),
+            ("file:///x", "token"),
+            ("https://github.com/o/r", ""),
+            ("https://github.com/o/r", "**********"),
+            ("https://github.com/o/r", "a\nb"),
+        ] {
+            let error = Repository::new(url).token(token).check().unwrap_err();
+            assert_eq!(error.kind(), crate::ErrorKind::InvalidInput, "{url}");
+        }
+        let shown = format!(
+            "{:?}",
+            Repository::new("https://u:canary@h/x").token("canary")
+        );
+        assert!(!shown.contains("canary"), "{shown}");
+    }
+}

@@ -4,9 +4,15 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, header};
-use oh_protocol::{Answer, Call, Request, calls::server::ServerInfo};
+use oh_protocol::{
+    Answer, Call, Request,
+    calls::server::{Alive, GetServerInfo, ServerInfo},
+};
 use secrecy::{ExposeSecret, SecretString};
-use tokio::{sync::OnceCell, time::Instant};
+use tokio::{
+    sync::OnceCell,
+    time::{Instant, timeout},
+};
 use tracing::debug;
 use url::Url;
 
@@ -21,6 +27,7 @@ use crate::{
 pub(crate) const SESSION_KEY: HeaderName = HeaderName::from_static("x-session-api-key");
 /// An answer that is read whole; files go through [`Client::stream`].
 const ANSWER_LIMIT: usize = 512 * 1024 * 1024;
+const ALIVE_LIMIT: Duration = Duration::from_secs(5);
 /// A refusal is read for what it says: one this long says nothing to us.
 const REFUSAL_LIMIT: usize = 1024 * 1024;
 
@@ -186,9 +193,7 @@ impl Client {
     /// [`ErrorKind::NotAnAgentServer`] when something else answers there.
     pub async fn server_info(&self) -> Result<Arc<ServerInfo>> {
         let asked = self.0.info.get_or_try_init(|| async {
-            let info = self
-                .call(&oh_protocol::calls::server::GetServerInfo::default())
-                .await;
+            let info = self.call(&GetServerInfo::default()).await;
             info.map(Arc::new).map_err(|error| match error.kind() {
                 ErrorKind::Decode | ErrorKind::NotFound | ErrorKind::Status => Error::new(
                     ErrorKind::NotAnAgentServer,
@@ -199,6 +204,13 @@ impl Client {
             })
         });
         asked.await.cloned()
+    }
+
+    /// Whether a server answers `GET /alive` with success. Asks once, for at most 5 s.
+    pub async fn is_alive(&self) -> bool {
+        let call = Alive::default();
+        let asked = async { self.attempt(&call, &call.request()?).await };
+        matches!(timeout(ALIVE_LIMIT, asked).await, Ok(Ok(_)))
     }
 
     /// Whether the server has something that not every server has.

@@ -161,7 +161,16 @@ impl SocketPeer {
     ///
     /// When the socket was dropped.
     pub async fn text(&self, text: impl Into<Bytes>) -> Result<()> {
-        self.deliver(Ok(Message::Text(text.into()))).await
+        self.send(Message::Text(text.into())).await
+    }
+
+    /// Delivers any message to the socket; waits while its reader is behind.
+    ///
+    /// # Errors
+    ///
+    /// When the socket was dropped.
+    pub async fn send(&self, message: Message) -> Result<()> {
+        self.deliver(Ok(message)).await
     }
 
     /// Ends the socket: with [`Error::closed`] as a close frame would, or with any other error.
@@ -187,14 +196,14 @@ impl SocketPeer {
         }
     }
 
-    pub(crate) async fn deliver(&self, message: Result<Message>) -> Result<()> {
+    async fn deliver(&self, message: Result<Message>) -> Result<()> {
         self.to_client
             .send(message)
             .await
             .map_err(|_| Error::new(ErrorKind::Interrupted, "the socket was dropped"))
     }
 
-    pub(crate) async fn command(&mut self) -> Option<Command> {
+    async fn command(&mut self) -> Option<Command> {
         self.from_client.recv().await
     }
 
@@ -209,5 +218,89 @@ impl fmt::Debug for Command {
             Self::Send(..) => "Send",
             Self::Close(..) => "Close",
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::time::timeout;
+
+    use super::*;
+
+    fn text(text: &'static str) -> Message {
+        Message::Text(text.into())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pair_carries_messages_both_ways() {
+        let (mut socket, mut peer) = Socket::pair(4);
+        let (sent, heard) = tokio::join!(socket.send(text("up")), peer.recv());
+        sent.unwrap();
+        assert_eq!(heard, Some(text("up")));
+        assert!(socket.try_recv().is_none());
+        peer.text("down").await.unwrap();
+        peer.send(Message::Binary("1".into())).await.unwrap();
+        assert_eq!(socket.try_recv().unwrap().unwrap(), text("down"));
+        assert_eq!(socket.recv().await.unwrap(), Message::Binary("1".into()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_ending_comes_after_what_came_before_it_and_once() {
+        let (mut socket, peer) = Socket::pair(4);
+        peer.text("last").await.unwrap();
+        peer.end(Error::closed(4004, "gone")).await.unwrap();
+        assert_eq!(socket.recv().await.unwrap(), text("last"));
+        let error = socket.recv().await.unwrap_err();
+        assert_eq!(
+            (error.kind(), error.close_code()),
+            (ErrorKind::NotFound, Some(4004))
+        );
+        for _ in 0..2 {
+            let again = socket.recv().await.unwrap_err();
+            assert_eq!(
+                (again.kind(), again.close_code()),
+                (ErrorKind::Interrupted, None)
+            );
+        }
+        drop(peer);
+        assert_eq!(
+            socket.send(text("x")).await.unwrap_err().kind(),
+            ErrorKind::Interrupted
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_vanishes_interrupts() {
+        let (mut socket, peer) = Socket::pair(1);
+        drop(peer);
+        assert_eq!(
+            socket.recv().await.unwrap_err().kind(),
+            ErrorKind::Interrupted
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_reader_that_is_behind_holds_its_peer_back() {
+        let (mut socket, peer) = Socket::pair(2);
+        peer.text("1").await.unwrap();
+        peer.text("2").await.unwrap();
+        let third = timeout(Duration::from_secs(1), peer.text("3")).await;
+        assert!(third.is_err(), "three fit in two places");
+        assert_eq!(socket.recv().await.unwrap(), text("1"));
+        peer.text("3").await.unwrap();
+        drop(socket);
+        assert!(peer.text("4").await.is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_close_reaches_the_peer_and_does_not_wait_for_one_that_sleeps() {
+        let (socket, mut peer) = Socket::pair(1);
+        let ((), heard) = tokio::join!(socket.close(1000, "bye"), peer.recv());
+        assert_eq!(heard, None);
+        let (socket, _peer) = Socket::pair(1);
+        let closed = timeout(Duration::from_millis(100), socket.close(1000, ""));
+        closed.await.unwrap();
     }
 }

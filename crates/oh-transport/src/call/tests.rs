@@ -313,3 +313,23 @@ async fn a_dropped_call_is_not_sent_again() {
     sleep(Duration::from_secs(60)).await;
     assert_eq!(script.asked(), 1);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_server_is_alive_only_when_it_says_so_and_soon() {
+    for (status, alive) in [
+        (200, true),
+        (204, true),
+        (301, false),
+        (404, false),
+        (503, false),
+    ] {
+        let script = Script::default().answer(status, &[]);
+        assert_eq!(script.client().is_alive().await, alive, "{status}");
+        assert_eq!(script.asked(), 1);
+    }
+    let refused = Script::default().fail(ErrorKind::Connect);
+    assert!(!refused.client().is_alive().await);
+    let begun = Instant::now();
+    assert!(!Script::hang().client().is_alive().await);
+    assert_eq!(begun.elapsed().as_secs(), 5);
+}

@@ -66,6 +66,18 @@ pub(crate) fn watch() -> Watch {
     Watch
 }
 
+impl Watch {
+    /// The first logged line that holds all of these.
+    pub(crate) fn line(&self, parts: &[&str]) -> Option<String> {
+        let logged = LOGGED.lock().unwrap();
+        let logged = String::from_utf8_lossy(&logged);
+        let found = logged
+            .lines()
+            .find(|line| parts.iter().all(|part| line.contains(part)));
+        found.map(str::to_owned)
+    }
+}
+
 impl Drop for Watch {
     fn drop(&mut self) {
         if std::thread::panicking() {

@@ -142,3 +142,56 @@ async fn nobody_listening_is_a_failure_to_connect() {
         ErrorKind::Connect
     );
 }
+
+#[tokio::test]
+async fn a_call_is_traced_by_method_route_status_attempt_and_duration() {
+    let watch = watch();
+    let server = Raw::start(|number, _| match number {
+        0 => Act::Last(Vec::new()),
+        _ => Act::Say(ok()),
+    })
+    .await;
+    client(server.address)
+        .build()
+        .unwrap()
+        .call(&AGAIN)
+        .await
+        .unwrap();
+    for parts in [
+        &[
+            "call{method=POST route=\"/probe\"}",
+            "attempt=1",
+            "failure=Some(Interrupted)",
+            "elapsed_ms=",
+            "retry_in_ms=",
+        ][..],
+        &[
+            "call{method=POST route=\"/probe\"}",
+            "attempt=2",
+            "status=200",
+            "failure=None",
+            "elapsed_ms=",
+        ],
+        &["close", "status=200", "attempts=2", "elapsed_ms="],
+    ] {
+        assert!(watch.line(parts).is_some(), "no line with {parts:?}");
+    }
+}
+
+#[tokio::test]
+async fn making_a_client_connects_to_nothing() {
+    let _watch = watch();
+    let server = Raw::start(|_, _| Act::Say(ok())).await;
+    let client = client(server.address).build().unwrap();
+    let clone = client.clone();
+    tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    assert_eq!(
+        server.connections.load(std::sync::atomic::Ordering::SeqCst),
+        0
+    );
+    clone.call(&ONCE).await.unwrap();
+    assert_eq!(
+        server.connections.load(std::sync::atomic::Ordering::SeqCst),
+        1
+    );
+}

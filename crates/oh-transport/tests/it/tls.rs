@@ -6,6 +6,7 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
 use oh_transport::{Client, ErrorKind, Message};
@@ -227,6 +228,21 @@ async fn a_server_without_tls_and_one_that_hangs_up_are_told_apart() {
         .unwrap();
     let error = client.call(&ONCE).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Connect, "{}", shown(&error));
+}
+
+#[tokio::test]
+async fn the_limit_for_connecting_is_for_the_handshake_too() {
+    let _watch = watch();
+    // Connections are accepted by the system, and nobody ever answers them.
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let client = client(silent.local_addr().unwrap())
+        .root_certificate(authority().pem())
+        .connect_timeout(Duration::from_millis(50))
+        .build()
+        .unwrap();
+    let error = client.call(&ONCE).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Connect);
+    assert!(shown(&error).contains("within 50ms"), "{}", shown(&error));
 }
 
 #[tokio::test]

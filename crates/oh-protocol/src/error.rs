@@ -32,7 +32,11 @@ impl Error {
         context: impl Into<String>,
         source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
     ) -> Self {
-        Self::new(ErrorKind::Decode, context, Some(source.into()))
+        let source = match source.into().downcast::<serde_json::Error>() {
+            Ok(error) => without_values(&error.to_string()).into(),
+            Err(other) => other,
+        };
+        Self::new(ErrorKind::Decode, context, Some(source))
     }
 
     /// A value that does not encode: `context` says which.
@@ -90,5 +94,65 @@ impl fmt::Debug for Error {
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         self.source.as_deref().map(|source| source as _)
+    }
+}
+
+/// What serde_json complains about, without the text it found: that may be a secret in the wrong
+/// place. Texts stand in `"` or, where a name was expected, in backticks before `, expected`.
+fn without_values(message: &str) -> String {
+    for (open, close) in [
+        ("string \"", "\", expected"),
+        ("unknown variant `", "`, expected"),
+    ] {
+        if let Some((before, rest)) = message.split_once(open)
+            && let Some((_, after)) = rest.rsplit_once(close)
+        {
+            return format!("{before}{open}…{close}{after}");
+        }
+    }
+    message.to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::error::Error as _;
+
+    #[derive(Debug, serde::Deserialize)]
+    #[allow(dead_code, reason = "only reading is tried")]
+    struct Wire {
+        number: Option<u32>,
+        word: Option<Word>,
+    }
+
+    #[derive(Debug, serde::Deserialize)]
+    #[serde(rename_all = "lowercase")]
+    enum Word {
+        Known,
+    }
+
+    #[test]
+    fn a_decode_error_names_the_place_and_not_what_stands_there() {
+        for (json, says) in [
+            (
+                r#"{"number": "canary"}"#,
+                r#"invalid type: string "…", expected u32 at line 1"#,
+            ),
+            (
+                r#"{"number": "\", expected canary"}"#,
+                r#"string "…", expected u32 at"#,
+            ),
+            (
+                r#"{"word": "canary"}"#,
+                "unknown variant `…`, expected `known` at line 1",
+            ),
+            (r#"{"number": 1.5}"#, "floating point `1.5`, expected u32"),
+            (r#"{"number": "canary"#, "EOF while parsing a string"),
+        ] {
+            let error = serde_json::from_str::<Wire>(json).unwrap_err();
+            let error = super::Error::decode("wire", error);
+            let shown = format!("{error} {error:?} {}", error.source().unwrap());
+            assert!(shown.contains(says), "{shown}");
+            assert!(!shown.contains("canary"), "{shown}");
+        }
     }
 }

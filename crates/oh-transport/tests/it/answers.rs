@@ -1,5 +1,6 @@
 //! Answers that are wrong in every way, and servers that are none.
 
+use oh_protocol::calls::server::GetServerInfo;
 use oh_transport::{Capability, ErrorKind};
 use serde_json::json;
 use wiremock::{Mock, MockServer, ResponseTemplate, matchers::path};
@@ -167,6 +168,17 @@ async fn a_refusal_that_repeats_the_key_does_not_bring_it_into_the_error() {
     );
     assert!(!error.body().unwrap().to_string().contains(CANARY));
     assert_eq!(server.seen().len(), 1, "401 is final");
+}
+
+#[tokio::test]
+async fn a_secret_in_the_wrong_place_does_not_come_into_the_error() {
+    let _watch = watch();
+    let body = json!({"version": "1.58.0", "uptime": CANARY}).to_string();
+    let server = Raw::start(move |_, _| Act::Say(answer("200 OK", &body))).await;
+    let client = client(server.address).build().unwrap();
+    let error = client.call(&GetServerInfo::default()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Decode);
+    assert!(shown(&error).contains("expected f64"), "{}", shown(&error));
 }
 
 #[tokio::test]

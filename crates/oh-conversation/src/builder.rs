@@ -9,7 +9,7 @@ use std::{
 use oh_protocol::{
     ConversationId, Event,
     calls::conversations::Create,
-    config::{Agent, StartConversation},
+    config::{AgentSource, StartConversation},
     hooks::HookConfig,
 };
 use oh_transport::{Client, WorkspaceHandle};
@@ -17,8 +17,6 @@ use oh_transport::{Client, WorkspaceHandle};
 use crate::{Conversation, Cursor, Error, ErrorKind, Result};
 
 /// The kind of agent this builder starts.
-const AGENT: &str = "Agent";
-
 type Callback = Box<dyn FnMut(&Event) + Send>;
 
 /// Starts a [`Conversation`].
@@ -30,7 +28,7 @@ pub struct ConversationBuilder {
 }
 
 impl ConversationBuilder {
-    pub(crate) fn new(workspace: &impl WorkspaceHandle, agent: Agent) -> Self {
+    pub(crate) fn new(workspace: &impl WorkspaceHandle, agent: AgentSource) -> Self {
         Self {
             client: workspace.client().clone(),
             start: StartConversation::new(agent, workspace.working_dir()),
@@ -93,6 +91,7 @@ impl ConversationBuilder {
     /// it has a conversation with this id and another kind of agent.
     pub async fn start(self) -> Result<Conversation> {
         let id = self.start.id();
+        let wanted = self.start.agent_kind().map(str::to_owned);
         let created = self.client.call(&Create::new(self.start)).await;
         let created = created.map_err(|error| Error::transport(id, "start", error))?;
         let kind = created
@@ -100,11 +99,12 @@ impl ConversationBuilder {
             .state()
             .get("agent")
             .map(|agent| &agent["kind"]);
-        if let (false, Some(kind)) = (created.is_new, kind.and_then(|kind| kind.as_str()))
-            && kind != AGENT
+        if let (false, Some(kind), Some(wanted)) =
+            (created.is_new, kind.and_then(|kind| kind.as_str()), wanted)
+            && kind != wanted
         {
             let what = format!(
-                "it exists with an agent of kind `{kind}`, not `{AGENT}`: attach to it instead"
+                "it exists with an agent of kind `{kind}`, not `{wanted}`: attach to it instead"
             );
             return Err(Error::new(ErrorKind::AgentMismatch, id, what));
         }

@@ -8,7 +8,7 @@ use std::{
 
 use oh_protocol::{
     Call, ConversationId, Event, ExecutionStatus, calls,
-    config::{Agent, Llm},
+    config::{AgentSource, Llm},
     event::HookExecutionEvent,
     state::{ConversationInfo, ConversationState},
 };
@@ -42,9 +42,13 @@ struct Inner {
 }
 
 impl Conversation {
-    /// Begins a conversation of an agent in a workspace.
-    pub fn builder(workspace: &impl WorkspaceHandle, agent: Agent) -> ConversationBuilder {
-        ConversationBuilder::new(workspace, agent)
+    /// Begins a conversation of an agent in a workspace: an `Agent`, an `AcpAgent`, or one that
+    /// the server finds.
+    pub fn builder(
+        workspace: &impl WorkspaceHandle,
+        agent: impl Into<AgentSource>,
+    ) -> ConversationBuilder {
+        ConversationBuilder::new(workspace, agent.into())
     }
 
     /// Connects to a conversation that exists.

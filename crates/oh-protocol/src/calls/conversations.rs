@@ -144,18 +144,22 @@ call!(Ask => String, POST "/api/conversations/{conversation_id}/ask_agent", Neve
 
 /// `POST …/switch_llm`: the agent uses another model from now on, even within a run.
 #[derive(Debug, Clone)]
-pub struct SwitchLlm(ConversationId, Box<Llm>);
+pub struct SwitchLlm(ConversationId, Llm);
 
 impl SwitchLlm {
     /// Switches to this.
     pub fn new(conversation: ConversationId, llm: Llm) -> Self {
-        Self(conversation, Box::new(llm))
+        Self(conversation, llm)
     }
 }
 
 call!(SwitchLlm => (), POST "/api/conversations/{conversation_id}/switch_llm", Idempotent;
-    |this| Request::new(http::Method::POST, format!("/api/conversations/{}/switch_llm", this.0))
-        .json(&json!({ "llm": this.1 }));
+    |this| {
+        // First: `json!` would panic on a value that does not serialize.
+        this.1.check()?;
+        Request::new(http::Method::POST, format!("/api/conversations/{}/switch_llm", this.0))
+            .json(&json!({ "llm": this.1 }))
+    };
     |_answer| Ok(()));
 
 /// `GET /api/conversations/count`: how many conversations the server has.

@@ -1,138 +1,154 @@
 //! An agent: a model, its tools, its prompt.
 
-use serde::Serialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
-use super::Llm;
+use super::{
+    AgentContext, Condenser, Critic, Llm, McpServer, SummarizingCondenser, ToolSpec,
+    fields::{Field, Fields},
+    model::model,
+};
 
-/// A tool by its registered name, with its parameters.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-#[must_use]
-pub struct ToolSpec {
-    name: String,
-    params: Map<String, Value>,
-}
+const BROWSER: &str = "browser_tool_set";
 
-impl ToolSpec {
-    /// A tool with its default parameters.
-    pub fn new(name: impl Into<String>) -> Self {
-        Self {
-            name: name.into(),
-            params: Map::new(),
-        }
-    }
+model! {
+    /// An agent that the server itself runs (`Agent` on the server).
+    ///
+    /// ```
+    /// use oh_protocol::config::{Agent, Llm, McpServer};
+    ///
+    /// let agent = Agent::default_preset(Llm::new("openai/gpt-5").api_key("sk-…"))
+    ///     .cli_mode(true)
+    ///     .tool("glob")
+    ///     .mcp_server("fetch", McpServer::stdio("uvx").args(["mcp-server-fetch"]));
+    /// agent.check()?;
+    /// # Ok::<(), oh_protocol::Error>(())
+    /// ```
+    pub struct Agent;
+    by_hand: ["kind", "llm", "system_prompt_kwargs"];
 
-    /// Sets a parameter.
-    pub fn param(mut self, name: impl Into<String>, value: impl Into<Value>) -> Self {
-        self.params.insert(name.into(), value.into());
-        self
-    }
-}
-
-/// An agent the server runs (`Agent` on the server).
-#[derive(Debug, Clone, Serialize)]
-#[must_use]
-pub struct Agent {
-    kind: &'static str,
-    llm: Llm,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    tools: Vec<ToolSpec>,
-    #[serde(flatten)]
-    fields: Map<String, Value>,
-    #[serde(skip)]
-    preset: Option<Preset>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    condenser: Option<Condenser>,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Preset;
-
-#[derive(Debug, Clone, Serialize)]
-struct Condenser {
-    kind: &'static str,
-    llm: Llm,
-    max_size: u32,
-    keep_first: u32,
+    /// Adds a tool; each name once.
+    named tools/tool: ToolSpec;
+    /// Adds a server of the Model Context Protocol, whose tools the agent gets.
+    entry mcp_config/mcp_server: McpServer;
+    /// Which tools the agent gets of all it was given: those whose names match this (Python)
+    /// regular expression. Server's default: all.
+    text filter_tools_regex;
+    /// The built-in tools, by the names of their classes. Server's default: `FinishTool` and
+    /// `ThinkTool`.
+    list include_default_tools: String;
+    /// What the agent knows besides its prompt: skills, memory, suffixes.
+    model agent_context: AgentContext;
+    /// The whole system prompt, as it stands. Excludes `system_prompt_filename`.
+    text system_prompt;
+    /// A template for the system prompt on the server: a name among its own, or an absolute
+    /// path. Server's default: `system_prompt.j2`.
+    text system_prompt_filename;
+    /// A file on the server whose text is the security policy in the prompt; empty for none.
+    /// Server's default: its own policy.
+    text security_policy_filename;
+    /// How a long history is shortened. Server's default: it is not.
+    model condenser: Condenser;
+    /// What judges the agent's work as it goes. Server's default: nothing.
+    model critic: Critic;
+    /// How many tools may run at once. Server's default: 1.
+    value tool_concurrency_limit: u32 where tool_concurrency_limit > 0 => "it is at least 1";
+    /// Who the agent is, in place of the server's persona and coding workflow; policies stay.
+    text persona;
 }
 
 impl Agent {
     /// An agent with nothing but the built-in `finish` and `think` tools.
     pub fn new(llm: Llm) -> Self {
         Self {
-            kind: "Agent",
-            llm,
-            tools: Vec::new(),
-            fields: Map::new(),
-            preset: None,
-            condenser: None,
+            fields: Fields::of("Agent")
+                .with("kind", Field::plain("Agent"))
+                .with("llm", llm),
         }
     }
 
     /// The server's own default agent: terminal, file editor, task tracker, browser, and a
     /// condenser that summarizes long histories with the same model.
     pub fn default_preset(llm: Llm) -> Self {
-        let condenser = Condenser {
-            kind: "LLMSummarizingCondenser",
-            llm: llm.clone().usage_id("condenser"),
-            max_size: 80,
-            keep_first: 4,
-        };
-        let mut agent = Self::new(llm).cli_mode(false);
-        agent.preset = Some(Preset);
-        agent.condenser = Some(condenser);
-        agent.cli_mode(false)
+        Self::preset(llm, &["terminal", "file_editor", "task_tracker"])
     }
 
-    /// Whether the agent works for a terminal: no browser tools then.
-    pub fn cli_mode(mut self, cli_mode: bool) -> Self {
-        let kwargs = json!({ "cli_mode": cli_mode, "llm_security_analyzer": true });
-        self.fields.insert("system_prompt_kwargs".into(), kwargs);
-        if self.preset.is_some() {
-            self.tools = ["terminal", "file_editor", "task_tracker"]
-                .into_iter()
-                .map(ToolSpec::new)
-                .collect();
-            if !cli_mode {
-                self.tools.push(ToolSpec::new("browser_tool_set"));
-            }
+    /// The server's agent for GPT-5 models, who edit files by patches.
+    pub fn gpt5_preset(llm: Llm) -> Self {
+        Self::preset(llm, &["terminal", "apply_patch", "task_tracker"])
+    }
+
+    /// The server's agent for Gemini models, with the file tools they were trained on.
+    pub fn gemini_preset(llm: Llm) -> Self {
+        let files = ["read_file", "write_file", "edit", "list_directory"];
+        let tools = [&["terminal"], files.as_slice(), &["task_tracker"]].concat();
+        Self::preset(llm, &tools)
+    }
+
+    fn preset(llm: Llm, tools: &[&str]) -> Self {
+        let condenser = SummarizingCondenser::new(llm.clone().usage_id("condenser"))
+            .max_size(80)
+            .keep_first(4);
+        let mut agent = Self::new(llm);
+        for tool in tools {
+            agent = agent.tool(*tool);
         }
+        agent.tool(BROWSER).cli_mode(false).condenser(condenser)
+    }
+
+    /// Whether the agent works for a terminal: it is prompted so, and a preset has no browser
+    /// tools then.
+    pub fn cli_mode(self, cli_mode: bool) -> Self {
+        let mut agent = self
+            .system_prompt_arg("cli_mode", cli_mode)
+            .system_prompt_arg("llm_security_analyzer", true);
+        if let Some(tools) = agent.fields.list("tools")
+            && cli_mode
+        {
+            tools.retain(|tool| tool.name() != Some(BROWSER));
+        }
+        agent
+    }
+
+    /// Sets an argument of the template of the system prompt, such as `cli_mode`.
+    pub fn system_prompt_arg(mut self, name: impl Into<String>, value: impl Into<Value>) -> Self {
+        let value = Field::plain(value.into());
+        self.fields.insert("system_prompt_kwargs", name, value);
         self
     }
 
-    /// Adds a tool.
-    pub fn tool(mut self, tool: ToolSpec) -> Self {
-        self.tools.push(tool);
-        self
-    }
-
-    /// Any other field of the server's agent, by its own name.
-    pub fn set(mut self, field: impl Into<String>, value: impl Into<Value>) -> Self {
-        self.fields.insert(field.into(), value.into());
-        self
-    }
-
-    /// Its model.
-    pub fn llm(&self) -> &Llm {
-        &self.llm
+    /// Makes the agent finish with data of this JSON Schema, not with a text.
+    pub fn finish_schema(self, schema: Map<String, Value>) -> Self {
+        self.tool(ToolSpec::new("FinishTool").param("response_schema", schema))
+            .include_default_tools(["ThinkTool"])
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
+    fn wire(agent: Agent) -> Value {
+        serde_json::to_value(agent).unwrap()
+    }
+
+    fn names(agent: Agent) -> Vec<String> {
+        let wire = wire(agent);
+        let tools = wire["tools"].as_array().unwrap().iter();
+        tools.map(|t| t["name"].as_str().unwrap().into()).collect()
+    }
+
     #[test]
-    fn the_preset_in_cli_mode_has_no_browser() {
-        let wire =
-            serde_json::to_value(Agent::default_preset(Llm::new("m")).cli_mode(true)).unwrap();
-        let names: Vec<_> = wire["tools"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .map(|t| &t["name"])
-            .collect();
-        assert_eq!(names, ["terminal", "file_editor", "task_tracker"]);
+    fn the_preset_in_cli_mode_has_no_browser_and_keeps_what_was_added() {
+        let agent = Agent::default_preset(Llm::new("m"))
+            .tool("glob")
+            .cli_mode(true);
+        assert_eq!(
+            names(agent.clone()),
+            ["terminal", "file_editor", "task_tracker", "glob"]
+        );
+        let wire = wire(agent);
         assert_eq!(wire["system_prompt_kwargs"]["cli_mode"], true);
         assert_eq!(wire["condenser"]["llm"]["usage_id"], "condenser");
         assert_eq!(wire["kind"], "Agent");
@@ -140,7 +156,38 @@ mod tests {
 
     #[test]
     fn the_preset_without_cli_mode_has_one() {
-        let wire = serde_json::to_value(Agent::default_preset(Llm::new("m"))).unwrap();
-        assert_eq!(wire["tools"][3]["name"], "browser_tool_set");
+        let names = names(Agent::default_preset(Llm::new("m")));
+        assert_eq!(names[3], "browser_tool_set");
+    }
+
+    #[test]
+    fn a_tool_twice_is_refused_by_name() {
+        let agent = Agent::default_preset(Llm::new("m")).tool("terminal");
+        let error = agent.check().unwrap_err().to_string();
+        assert_eq!(error, "tools[4]: the name `terminal` is there already");
+    }
+
+    #[test]
+    fn keys_of_every_model_inside_stay_unseen_and_their_faults_are_found() {
+        let agent = Agent::default_preset(Llm::with_canary());
+        assert!(wire(agent.clone()).to_string().contains("canary"));
+        assert!(!format!("{agent:?}").contains("canary"));
+        let error = Agent::default_preset(Llm::new("m").api_key("**********")).check();
+        let error = error.unwrap_err().to_string();
+        assert!(
+            error.starts_with("llm.api_key: the server's mask"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_schema_for_the_end_replaces_the_built_in_finish() {
+        let schema = json!({"type": "object"}).as_object().unwrap().clone();
+        let wire = wire(Agent::new(Llm::new("m")).finish_schema(schema));
+        assert_eq!(wire["include_default_tools"], json!(["ThinkTool"]));
+        assert_eq!(
+            wire["tools"][0]["params"]["response_schema"]["type"],
+            "object"
+        );
     }
 }

@@ -1,10 +1,54 @@
-//! What a conversation is started with: model, agent, policies.
+//! What a conversation is started with: model, agent, tools, secrets, policies.
+//!
+//! Every type here is a builder whose setters carry the names the server has on the wire; only
+//! what was set travels, so the server's own defaults hold for the rest. `set` reaches fields
+//! that this version does not know.
+//!
+//! - **Secrets** go in as [`SecretString`](secrecy::SecretString) or as texts that become one.
+//!   They are seen in the serialized form alone, which belongs in the body of a request, and
+//!   never in `Debug` or in errors. Free-form values are not shown either: they may hold some.
+//!   Nor are user, password, query and fragment of an address.
+//! - **Rules** of the server are kept here: `check` names the first value that breaks one, by
+//!   the path to it, and nothing that holds such a value serializes. So does the mask
+//!   `**********`, which a server shows in place of a secret and which would replace the real
+//!   one.
 
+mod acp;
 mod agent;
+mod analyzer;
+mod condenser;
+mod context;
+mod critic;
+mod fields;
 mod llm;
+mod mcp;
+mod message;
+mod model;
+mod plugin;
+mod policy;
 mod secret;
+mod skills;
 mod start;
+mod subagent;
+mod tools;
+mod workspace;
 
-pub use agent::{Agent, ToolSpec};
-pub use llm::Llm;
-pub use start::StartConversation;
+pub use acp::{AcpAgent, AcpFileSecret, PointsTo};
+pub use agent::Agent;
+pub use analyzer::{
+    GraySwanAnalyzer, PatternAnalyzer, RiskPattern, SecurityAnalyzer, ToolShieldAnalyzer,
+};
+pub use condenser::{Condenser, SummarizingCondenser};
+pub use context::AgentContext;
+pub use critic::{ApiCritic, Critic, CriticMode};
+pub use llm::{ApiMode, Llm, ReasoningEffort, ReasoningSummary};
+pub use mcp::{McpAuth, McpOAuth, McpOAuthState, McpServer};
+pub use message::InitialMessage;
+pub use plugin::{Marketplace, Plugin};
+pub use policy::ConfirmationPolicy;
+pub use secret::SecretSource;
+pub use skills::{Skill, SkillInput, SkillResources, Trigger};
+pub use start::{AgentSource, ConversationRuntime, LaunchAdditions, StartConversation};
+pub use subagent::{DefinitionLevel, PermissionMode, SubAgent};
+pub use tools::{ClientToolSpec, ToolAnnotations, ToolSpec};
+pub use workspace::{Container, Worktree};

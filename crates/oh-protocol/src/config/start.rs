@@ -1,36 +1,145 @@
 //! The request that starts a conversation.
 
-use std::collections::BTreeMap;
+use serde_json::Value;
+use uuid::Uuid;
 
-use serde::Serialize;
-use serde_json::{Map, Value, json};
+use super::{
+    AcpAgent, Agent, ClientToolSpec, ConfirmationPolicy, Container, InitialMessage, Plugin,
+    SecretSource, SecurityAnalyzer, Skill, SubAgent, Worktree,
+    fields::{Field, Fields},
+    model::model,
+    subagent::hooked,
+};
+use crate::{ConversationId, hooks::HookConfig, open_enum::open_enum};
 
-use super::Agent;
-use crate::{ConversationId, Error, Result, hooks::HookConfig};
-
-/// Everything a conversation is started with (`StartConversationRequest` on the server).
-#[derive(Debug, Clone, Serialize)]
+/// Where a conversation's agent comes from.
+#[derive(Debug, Clone)]
 #[must_use]
-pub struct StartConversation {
-    conversation_id: ConversationId,
-    agent: Agent,
-    workspace: Workspace,
-    autotitle: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    hook_config: Option<HookConfig>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    max_iterations: Option<u32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    confirmation_policy: Option<Value>,
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    tags: BTreeMap<String, String>,
-    #[serde(flatten)]
-    extra: Map<String, Value>,
+pub struct AgentSource {
+    field: &'static str,
+    agent: Field,
 }
 
-#[derive(Debug, Clone, Serialize)]
-struct Workspace {
-    working_dir: String,
+impl AgentSource {
+    /// An agent profile stored on the server.
+    pub fn profile(id: Uuid) -> Self {
+        Self {
+            field: "agent_profile_id",
+            agent: Field::plain(id.to_string()),
+        }
+    }
+
+    /// Settings as `GET /api/settings` gives them, which the server makes an agent of.
+    pub fn settings(settings: impl Into<Value>) -> Self {
+        Self {
+            field: "agent_settings",
+            agent: Field::hidden(settings.into()),
+        }
+    }
+
+    fn of(agent: impl Into<Field>) -> Self {
+        Self {
+            field: "agent",
+            agent: agent.into(),
+        }
+    }
+}
+
+impl From<Agent> for AgentSource {
+    fn from(agent: Agent) -> Self {
+        Self::of(agent)
+    }
+}
+
+impl From<AcpAgent> for AgentSource {
+    fn from(agent: AcpAgent) -> Self {
+        Self::of(agent)
+    }
+}
+
+open_enum! {
+    /// Where a conversation runs.
+    ConversationRuntime {
+        /// In the server's own process.
+        Local = "local",
+        /// In a container of its own.
+        Docker = "docker",
+    }
+}
+
+model! {
+    /// Everything a conversation is started with (`StartConversationRequest` on the server).
+    ///
+    /// ```
+    /// use oh_protocol::config::{Agent, ConfirmationPolicy, Llm, StartConversation};
+    ///
+    /// let agent = Agent::default_preset(Llm::new("openai/gpt-5").api_key("sk-…"));
+    /// let start = StartConversation::new(agent, "/work/project")
+    ///     .confirmation_policy(ConfirmationPolicy::always())
+    ///     .secret("GITHUB_TOKEN", "ghp_…")
+    ///     .tag("team", "tools");
+    /// start.check()?;
+    /// # Ok::<(), oh_protocol::Error>(())
+    /// ```
+    pub struct StartConversation;
+    by_hand: [
+        "conversation_id", "agent", "agent_settings", "agent_profile_id", "workspace", "worktree",
+        "worktree_options", "parent_conversation_id", "tags", "hook_config",
+        "agent_launch_additions",
+    ];
+
+    /// When an action waits for approval. Server's default: never.
+    ///
+    /// The server goes back to this one when it reloads the conversation, whatever was set in
+    /// between.
+    model confirmation_policy: ConfirmationPolicy;
+    /// What judges how risky an action is. Server's default: nothing.
+    model security_analyzer: SecurityAnalyzer;
+    /// The first message, sent as the conversation starts.
+    model initial_message: InitialMessage;
+    /// After how many steps a run ends in error. Server's default: 500.
+    value max_iterations: u32 where max_iterations > 0 => "it is at least 1";
+    /// Whether an agent that goes in circles is stopped. Server's default: yes.
+    value stuck_detection: bool;
+    /// Adds a secret that the agent's commands find in their environment; it is masked in what
+    /// they print.
+    entry secrets/secret: SecretSource;
+    /// Whether secrets given here are as the server encrypted them itself, under
+    /// `X-Expose-Secrets: encrypted`. Server's default: no.
+    value secrets_encrypted: bool;
+    /// Adds a Python module that the server imports to know the tool of a name.
+    entry tool_module_qualnames/tool_module: String;
+    /// Adds a tool that the agent calls and the client carries out; each name once.
+    named client_tools/client_tool: ClientToolSpec;
+    /// Adds an agent that the agent may give work to; each name once.
+    named agent_definitions/sub_agent: SubAgent;
+    /// Adds a plugin.
+    each plugins/plugin: Plugin;
+    /// Who the user is, for traces of the server's deployment.
+    text user_id;
+    /// Adds a value to the conversation's trace: a boolean, number or text, or a list of one of
+    /// them. Not shown.
+    json observability_metadata/observability_metadata;
+    /// Tags of the conversation's trace; none may be empty.
+    list observability_tags: String;
+    /// What the conversation's span is called: letters, digits and `._:/-`, at most 128. Server's
+    /// default: `conversation`.
+    text observability_span_name where is_span_name(&observability_span_name)
+        => "it has 1 to 128 letters, digits and `._:/-`";
+    /// The span of another trace that this one is part of, in its serialized form.
+    text observability_parent_span_context;
+    /// Whether the server makes a title of the first message, with a model call of its own. Off
+    /// unless asked for; server's default: yes.
+    value autotitle: bool;
+    /// The profile of the model for titles, on the server. Server's default: the agent's model.
+    text title_llm_profile;
+    /// What that model is asked, with `{conversation_content}` and `{max_length}`; at most 2000
+    /// characters. Server's default: its own words.
+    text prompt where prompt.chars().count() <= 2000 => "it has at most 2000 characters";
+    /// Where the conversation runs. Server's default: as it is configured.
+    value conversation_runtime: ConversationRuntime;
+    /// What its container may use.
+    model container: Container;
 }
 
 impl StartConversation {
@@ -38,96 +147,144 @@ impl StartConversation {
     ///
     /// The server makes the directory if need be, and a git repository in it if there is none.
     /// Its own titles are off: they cost a model call.
-    pub fn new(agent: Agent, working_dir: impl Into<String>) -> Self {
+    pub fn new(agent: impl Into<AgentSource>, working_dir: impl Into<String>) -> Self {
+        let agent = agent.into();
+        let working_dir = match working_dir.into() {
+            empty if empty.is_empty() => Field::refused("a conversation needs a working directory"),
+            directory => directory.into(),
+        };
+        let workspace = Fields::of("Workspace")
+            .with("kind", Field::plain("LocalWorkspace"))
+            .with("working_dir", working_dir);
+        let id = ConversationId::random().to_string();
         Self {
-            conversation_id: ConversationId::random(),
-            agent,
-            workspace: Workspace {
-                working_dir: working_dir.into(),
-            },
-            autotitle: false,
-            hook_config: None,
-            max_iterations: None,
-            confirmation_policy: None,
-            tags: BTreeMap::new(),
-            extra: Map::new(),
+            fields: Fields::of("StartConversation")
+                .with("conversation_id", id)
+                .with(agent.field, agent.agent)
+                .with("workspace", Field::Object(workspace))
+                .with("autotitle", Field::plain(false)),
         }
     }
 
     /// Uses this id. If the server has it already, everything else here is ignored.
     pub fn conversation_id(mut self, id: ConversationId) -> Self {
-        self.conversation_id = id;
+        self.fields.put("conversation_id", id.to_string());
+        self
+    }
+
+    /// Makes it a part of another conversation, which exists and works in the same directory.
+    pub fn parent_conversation_id(mut self, id: ConversationId) -> Self {
+        self.fields.put("parent_conversation_id", id.to_string());
+        self
+    }
+
+    /// Works in a git worktree of its own, if the directory is in a repository with a commit.
+    /// Server's default: in the directory itself.
+    pub fn worktree(mut self, worktree: Worktree) -> Self {
+        self.fields.put("worktree", Field::plain(true));
+        self.fields.put("worktree_options", worktree);
         self
     }
 
     /// Hooks to run on the server.
     pub fn hook_config(mut self, hooks: HookConfig) -> Self {
-        self.hook_config = Some(hooks);
-        self
-    }
-
-    /// After how many steps a run ends in error. Server's default: 500.
-    pub fn max_iterations(mut self, steps: u32) -> Self {
-        self.max_iterations = Some(steps);
+        self.fields.put("hook_config", hooked(&hooks));
         self
     }
 
     /// Asks for approval of every action before it runs.
-    pub fn always_confirm(mut self) -> Self {
-        self.confirmation_policy = Some(json!({ "kind": "AlwaysConfirm" }));
-        self
+    pub fn always_confirm(self) -> Self {
+        self.confirmation_policy(ConfirmationPolicy::always())
     }
 
     /// A tag: key of `a-z` and `0-9`, value of at most 256 characters.
     pub fn tag(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
-        self.tags.insert(key.into(), value.into());
+        let (key, value) = (key.into(), value.into());
+        let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+        let value = if key.is_empty() || !key.chars().all(fits) {
+            Field::refused("a tag's key is made of a-z and 0-9")
+        } else if value.chars().count() > 256 {
+            Field::refused("a tag's value has at most 256 characters")
+        } else {
+            value.into()
+        };
+        self.fields.insert("tags", key, value);
         self
     }
 
-    /// Any other field of the server's request, by its own name.
-    pub fn set(mut self, field: impl Into<String>, value: impl Into<Value>) -> Self {
-        self.extra.insert(field.into(), value.into());
+    /// Adds to an agent that the server knows better than the caller: one of a profile or of
+    /// settings.
+    pub fn agent_launch_additions(mut self, additions: LaunchAdditions) -> Self {
+        let with_profile = self.fields.get("agent_profile_id").is_some();
+        let field = if additions.fields.get("llm_profile_ref").is_some() && !with_profile {
+            Field::refused("`llm_profile_ref` takes an agent of a stored profile")
+        } else {
+            additions.into()
+        };
+        self.fields.put("agent_launch_additions", field);
         self
     }
 
-    /// The id it will have.
+    /// The id it will have. The nil id if [`set`](Self::set) gave one that is no UUID.
     pub fn id(&self) -> ConversationId {
-        self.conversation_id
+        let text = self.fields.text("conversation_id").unwrap_or_default();
+        text.parse().unwrap_or_else(|_| Uuid::nil().into())
     }
 
-    /// Checks the server's rules before anything travels.
-    ///
-    /// # Errors
-    ///
-    /// When the directory is empty, or a tag or a hook breaks its rules.
-    pub fn check(&self) -> Result<()> {
-        if self.workspace.working_dir.is_empty() {
-            return Err(Error::invalid("a conversation needs a working directory"));
+    /// The kind of agent it names itself, such as `Agent` or `ACPAgent`. `None` if the server is
+    /// to find the agent.
+    pub fn agent_kind(&self) -> Option<&str> {
+        match self.fields.get("agent")? {
+            Field::Object(agent) => agent.text("kind"),
+            _ => None,
         }
-        for (key, value) in &self.tags {
-            let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
-            if key.is_empty() || !key.chars().all(fits) {
-                return Err(Error::invalid(format!(
-                    "tag `{key}`: a key is made of a-z and 0-9"
-                )));
-            }
-            if value.chars().count() > 256 {
-                return Err(Error::invalid(format!(
-                    "tag `{key}`: a value has at most 256 characters"
-                )));
-            }
+    }
+}
+
+fn is_span_name(name: &str) -> bool {
+    let fits = |c: char| c.is_ascii_alphanumeric() || "._:/-".contains(c);
+    (1..=128).contains(&name.len()) && name.chars().all(fits)
+}
+
+model! {
+    /// What is added to an agent once the server has it (`agent_launch_additions`).
+    pub struct LaunchAdditions;
+    by_hand: [];
+
+    /// A text for the end of the system prompt, of at most 32 768 characters.
+    text system_message_suffix_append
+        where system_message_suffix_append.chars().count() <= 32_768
+        => "it has at most 32768 characters";
+    /// Adds a skill, unless the agent has one of its name.
+    named skills/skill: Skill;
+    /// The profile of the model to use, in place of the one that an agent profile names.
+    text llm_profile_ref;
+}
+
+impl LaunchAdditions {
+    /// Nothing yet.
+    pub fn new() -> Self {
+        Self {
+            fields: Fields::of("LaunchAdditions"),
         }
-        self.hook_config.as_ref().map_or(Ok(()), HookConfig::check)
+    }
+}
+
+impl Default for LaunchAdditions {
+    fn default() -> Self {
+        Self::new()
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
     use crate::config::Llm;
 
     fn start() -> StartConversation {
-        StartConversation::new(Agent::new(Llm::new("m").api_key("canary")), "/w")
+        StartConversation::new(Agent::new(Llm::with_canary()), "/w")
     }
 
     #[test]
@@ -136,16 +293,108 @@ mod tests {
         for (key, value) in [
             ("Bad", "v".to_owned()),
             ("", "v".into()),
+            ("a_b", "v".into()),
             ("long", "x".repeat(257)),
         ] {
-            assert!(start().tag(key, value).check().is_err(), "{key}");
+            let error = start().tag(key, value).check().unwrap_err().to_string();
+            let shown = if key.is_empty() { "\"\"" } else { key };
+            assert!(
+                error.starts_with(&format!("tags.{shown}: a tag's")),
+                "{error}"
+            );
         }
     }
 
     #[test]
     fn the_key_is_in_the_wire_form_and_nowhere_else() {
-        let start = start();
-        assert!(serde_json::to_string(&start).unwrap().contains("canary"));
+        let start = start().secret("TOKEN", "canary");
+        let wire = serde_json::to_string(&start).unwrap();
+        assert_eq!(wire.matches("canary").count(), 2);
         assert!(!format!("{start:?}").contains("canary"));
+    }
+
+    #[test]
+    fn an_error_names_the_path_and_never_the_value() {
+        let bad = Agent::default_preset(Llm::with_canary().extra_header("x", "**********"));
+        let error = StartConversation::new(bad, "/w").check().unwrap_err();
+        let error = format!("{error} {error:?}");
+        assert!(
+            error.contains("agent.llm.extra_headers.x: the server's mask"),
+            "{error}"
+        );
+        assert!(!error.contains("canary"), "{error}");
+    }
+
+    #[test]
+    fn rules_of_the_server_are_checked_here() {
+        let tool = || ClientToolSpec::new("t", "d");
+        for (start, path) in [
+            (
+                StartConversation::new(Agent::new(Llm::new("m")), ""),
+                "workspace.working_dir",
+            ),
+            (
+                start().client_tool(tool()).client_tool(tool()),
+                "client_tools[1]",
+            ),
+            (
+                start()
+                    .sub_agent(SubAgent::new("a"))
+                    .sub_agent(SubAgent::new("a")),
+                "agent_definitions[1]",
+            ),
+            (start().max_iterations(0), "max_iterations"),
+            (
+                start().observability_span_name("a b"),
+                "observability_span_name",
+            ),
+            (start().prompt("x".repeat(2001)), "prompt"),
+            (
+                start().agent_launch_additions(LaunchAdditions::new().llm_profile_ref("p")),
+                "agent_launch_additions",
+            ),
+            (
+                start().hook_config(HookConfig::new().stop(crate::hooks::Hook::command(" "))),
+                "hook_config: stop[0].hooks[0]",
+            ),
+        ] {
+            let error = start.check().unwrap_err().to_string();
+            assert!(error.starts_with(path), "{error}");
+        }
+    }
+
+    #[test]
+    fn each_source_of_an_agent_has_its_own_field() {
+        let wire = |source: AgentSource| {
+            let start = StartConversation::new(source, "/w");
+            (
+                start.agent_kind().map(str::to_owned),
+                serde_json::to_value(start).unwrap(),
+            )
+        };
+        let (kind, value) = wire(AcpAgent::new(["x"]).into());
+        assert_eq!(
+            (kind.as_deref(), &value["agent"]["acp_command"]),
+            (Some("ACPAgent"), &json!(["x"]))
+        );
+        let (kind, value) = wire(AgentSource::settings(json!({"llm": {"model": "m"}})));
+        assert_eq!(
+            (kind, &value["agent_settings"]["llm"]["model"]),
+            (None, &json!("m"))
+        );
+        let (_, value) = wire(AgentSource::profile(Uuid::nil()));
+        assert_eq!(
+            value["agent_profile_id"],
+            "00000000-0000-0000-0000-000000000000"
+        );
+        assert!(value.get("agent").is_none());
+    }
+
+    #[test]
+    fn the_id_is_known_before_anything_is_sent() {
+        let id = ConversationId::random();
+        assert_eq!(start().conversation_id(id).id(), id);
+        assert_eq!(start().set("conversation_id", id.to_hex()).id(), id);
+        assert_ne!(start().id(), start().id());
     }
 }

@@ -1,0 +1,395 @@
+//! What every configuration value is inside: named fields on their way to the wire.
+//!
+//! The one place that decides how a field is written (secrets in the clear), how it is shown
+//! (secrets never) and what makes it unfit to travel. Knows no single configuration type.
+
+use std::{borrow::Cow, fmt};
+
+use secrecy::{ExposeSecret, SecretString};
+use serde::{
+    Serialize, Serializer,
+    ser::{Error as _, SerializeMap},
+};
+use serde_json::Value;
+
+use crate::{Error, Result};
+
+/// What the server shows in place of a secret. Sending it back would destroy the real one.
+const MASK: &str = "**********";
+
+const MASKED: &str = "the server's mask `**********` stands here, not a secret: give the real \
+                      one, or leave the field out";
+
+/// One value, and how much of it may be shown.
+#[derive(Clone)]
+pub(crate) enum Field {
+    Plain(Value),
+    /// Free-form values that may hold secrets: written, not shown.
+    Hidden(Value),
+    Secret(SecretString),
+    /// A URL or source, shown without what may identify anybody in it.
+    Address(String),
+    List(Vec<Field>),
+    Object(Fields),
+    /// Stands for a value that breaks a rule, and says which. Nothing that holds one travels.
+    Refused(Cow<'static, str>),
+}
+
+impl Field {
+    /// Any value without secrets.
+    pub(crate) fn plain(value: impl Serialize) -> Self {
+        match serde_json::to_value(value) {
+            Ok(value) if is_masked(&value) => Self::Refused(MASKED.into()),
+            // A float that is not a number would arrive as no value at all.
+            Ok(value) => Self::Plain(value),
+            Err(error) => Self::Refused(error.to_string().into()),
+        }
+    }
+
+    /// A number, or anything else whose absence is no valid value.
+    pub(crate) fn present(value: impl Serialize) -> Self {
+        match Self::plain(value) {
+            Self::Plain(Value::Null) => Self::Refused("it is not a finite number".into()),
+            field => field,
+        }
+    }
+
+    /// Free-form JSON.
+    pub(crate) fn hidden(value: Value) -> Self {
+        if is_masked(&value) {
+            return Self::Refused(MASKED.into());
+        }
+        Self::Hidden(value)
+    }
+
+    /// A secret.
+    pub(crate) fn secret(value: impl Into<SecretString>) -> Self {
+        let value = value.into();
+        if value.expose_secret().trim() == MASK {
+            return Self::Refused(MASKED.into());
+        }
+        Self::Secret(value)
+    }
+
+    /// A URL or a source of files.
+    pub(crate) fn address(value: impl Into<String>) -> Self {
+        Self::Address(value.into())
+    }
+
+    pub(crate) fn refused(why: impl Into<Cow<'static, str>>) -> Self {
+        Self::Refused(why.into())
+    }
+
+    pub(crate) fn text(&self) -> Option<&str> {
+        match self {
+            Self::Plain(value) | Self::Hidden(value) => value.as_str(),
+            Self::Address(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// The `name` of an object.
+    pub(crate) fn name(&self) -> Option<&str> {
+        match self {
+            Self::Object(fields) => fields.text("name"),
+            _ => None,
+        }
+    }
+
+    /// Where the first refused value is below this, and why.
+    fn refusal(&self) -> Option<(String, &str)> {
+        match self {
+            Self::Refused(why) => Some((String::new(), why)),
+            Self::Object(fields) => fields.refusal(),
+            Self::List(items) => items.iter().enumerate().find_map(|(index, item)| {
+                let (path, why) = item.refusal()?;
+                Some((format!("[{index}]{path}"), why))
+            }),
+            _ => None,
+        }
+    }
+}
+
+/// Whether the server's mask is anywhere in it.
+fn is_masked(value: &Value) -> bool {
+    match value {
+        Value::String(text) => text == MASK,
+        Value::Array(items) => items.iter().any(is_masked),
+        Value::Object(entries) => entries.values().any(is_masked),
+        _ => false,
+    }
+}
+
+impl From<String> for Field {
+    fn from(text: String) -> Self {
+        Self::plain(text)
+    }
+}
+
+impl<T: Into<Field>> FromIterator<T> for Field {
+    fn from_iter<I: IntoIterator<Item = T>>(items: I) -> Self {
+        Self::List(items.into_iter().map(Into::into).collect())
+    }
+}
+
+impl Serialize for Field {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Plain(value) | Self::Hidden(value) => value.serialize(serializer),
+            Self::Secret(secret) => serializer.serialize_str(secret.expose_secret()),
+            Self::Address(text) => serializer.serialize_str(text),
+            Self::List(items) => items.serialize(serializer),
+            Self::Object(fields) => fields.serialize(serializer),
+            Self::Refused(why) => Err(S::Error::custom(why)),
+        }
+    }
+}
+
+impl fmt::Debug for Field {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Plain(value) => write!(f, "{value}"),
+            Self::Hidden(_) => f.write_str("[hidden]"),
+            Self::Secret(_) => f.write_str("[secret]"),
+            Self::Address(text) => write!(f, "{:?}", without_credentials(text)),
+            Self::List(items) => f.debug_list().entries(items).finish(),
+            Self::Object(fields) => fields.fmt(f),
+            Self::Refused(why) => write!(f, "[refused: {why}]"),
+        }
+    }
+}
+
+/// An address without user, password, query and fragment: any of them may be a secret.
+fn without_credentials(address: &str) -> Cow<'_, str> {
+    let (scheme, rest) = match address.split_once("://") {
+        Some((scheme, rest)) => (format!("{scheme}://"), rest),
+        None => (String::new(), address),
+    };
+    let (kept, cut) = match rest.find(['?', '#']) {
+        Some(end) => (&rest[..end], true),
+        None => (rest, false),
+    };
+    match kept.rsplit_once('@') {
+        None if !cut => Cow::Borrowed(address),
+        None => Cow::Owned(format!("{scheme}{kept}?…")),
+        Some((_, host)) => Cow::Owned(format!("{scheme}…@{host}{}", if cut { "?…" } else { "" })),
+    }
+}
+
+/// Named fields in the order they were first given; a later value replaces an earlier one.
+#[derive(Clone)]
+pub(crate) struct Fields {
+    of: &'static str,
+    entries: Vec<(Cow<'static, str>, Field)>,
+}
+
+impl Fields {
+    /// No fields yet, of a type shown under this name; of a map if the name is empty.
+    pub(crate) fn of(name: &'static str) -> Self {
+        Self {
+            of: name,
+            entries: Vec::new(),
+        }
+    }
+
+    pub(crate) fn put(&mut self, name: impl Into<Cow<'static, str>>, field: impl Into<Field>) {
+        *self.slot(name.into()) = field.into();
+    }
+
+    /// The same, for a builder's first field.
+    pub(crate) fn with(mut self, name: &'static str, field: impl Into<Field>) -> Self {
+        self.put(name, field);
+        self
+    }
+
+    pub(crate) fn get(&self, name: &str) -> Option<&Field> {
+        let found = self.entries.iter().find(|(known, _)| known == name);
+        found.map(|(_, field)| field)
+    }
+
+    pub(crate) fn text(&self, name: &str) -> Option<&str> {
+        self.get(name).and_then(Field::text)
+    }
+
+    /// The list under this name, if one is there.
+    pub(crate) fn list(&mut self, name: &str) -> Option<&mut Vec<Field>> {
+        match self.entries.iter_mut().find(|(known, _)| known == name) {
+            Some((_, Field::List(items))) => Some(items),
+            _ => None,
+        }
+    }
+
+    /// Appends to the list under this name.
+    pub(crate) fn push(&mut self, name: &'static str, item: impl Into<Field>) {
+        let slot = self.slot(name.into());
+        let mut items = match std::mem::replace(slot, Field::Plain(Value::Null)) {
+            Field::List(items) => items,
+            Field::Plain(Value::Array(items)) => items.into_iter().map(Field::Plain).collect(),
+            _ => Vec::new(),
+        };
+        items.push(item.into());
+        *slot = Field::List(items);
+    }
+
+    /// Appends an object whose `name` must be new to the list under this name.
+    pub(crate) fn push_named(&mut self, list: &'static str, item: impl Into<Field>) {
+        let item = item.into();
+        let double = match (item.name(), self.get(list)) {
+            (Some(name), Some(Field::List(items))) => {
+                items.iter().any(|other| other.name() == Some(name))
+            }
+            _ => false,
+        };
+        match item.name() {
+            Some(name) if double => {
+                let why = format!("the name `{name}` is there already");
+                self.push(list, Field::refused(why));
+            }
+            _ => self.push(list, item),
+        }
+    }
+
+    /// Puts into the map under this name.
+    pub(crate) fn insert(
+        &mut self,
+        name: &'static str,
+        key: impl Into<String>,
+        value: impl Into<Field>,
+    ) {
+        let slot = self.slot(name.into());
+        let mut map = match std::mem::replace(slot, Field::Plain(Value::Null)) {
+            Field::Object(fields) => fields,
+            Field::Plain(Value::Object(entries)) | Field::Hidden(Value::Object(entries)) => Self {
+                of: "",
+                entries: entries
+                    .into_iter()
+                    .map(|(key, value)| (key.into(), Field::Hidden(value)))
+                    .collect(),
+            },
+            _ => Self::of(""),
+        };
+        map.put(key.into(), value);
+        *slot = Field::Object(map);
+    }
+
+    fn slot(&mut self, name: Cow<'static, str>) -> &mut Field {
+        let known = self.entries.iter().position(|(known, _)| *known == name);
+        let index = known.unwrap_or_else(|| {
+            self.entries.push((name, Field::Plain(Value::Null)));
+            self.entries.len() - 1
+        });
+        &mut self.entries[index].1
+    }
+
+    /// Refuses what breaks a rule, by the path to it.
+    pub(crate) fn check(&self) -> Result<()> {
+        match self.refusal() {
+            Some((path, why)) => Err(Error::invalid(format!(
+                "{}: {why}",
+                path.strip_prefix('.').unwrap_or(&path)
+            ))),
+            None => Ok(()),
+        }
+    }
+
+    fn refusal(&self) -> Option<(String, &str)> {
+        self.entries.iter().find_map(|(name, field)| {
+            let (path, why) = field.refusal()?;
+            let name = if name.is_empty() { "\"\"" } else { name };
+            Some((format!(".{name}{path}"), why))
+        })
+    }
+}
+
+impl Serialize for Fields {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(self.entries.len()))?;
+        for (name, field) in &self.entries {
+            if let Field::Refused(why) = field {
+                return Err(S::Error::custom(format_args!("{name}: {why}")));
+            }
+            map.serialize_entry(name, field)?;
+        }
+        map.end()
+    }
+}
+
+impl fmt::Debug for Fields {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.of.is_empty() {
+            let entries = self.entries.iter().map(|(name, field)| (name, field));
+            return f.debug_map().entries(entries).finish();
+        }
+        let mut shown = f.debug_struct(self.of);
+        for (name, field) in &self.entries {
+            shown.field(name, field);
+        }
+        shown.finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn addresses_are_shown_without_what_identifies() {
+        for (address, shown) in [
+            ("https://h/p", "https://h/p"),
+            ("https://u:canary@h/p", "https://…@h/p"),
+            ("https://u:canary@h/p?t=canary", "https://…@h/p?…"),
+            ("https://h/p?t=canary", "https://h/p?…"),
+            ("https://h/p#canary", "https://h/p?…"),
+            ("git@host:owner/repo", "…@host:owner/repo"),
+            ("canary@x@host/repo", "…@host/repo"),
+            ("github:owner/repo", "github:owner/repo"),
+            ("/api/secrets/x?key=canary", "/api/secrets/x?…"),
+        ] {
+            assert_eq!(without_credentials(address), shown);
+        }
+    }
+
+    #[test]
+    fn a_refused_value_is_found_by_its_path_and_never_written() {
+        let inner = Fields::of("I").with("key", Field::secret(" ********** "));
+        let mut fields = Fields::of("F");
+        fields.put("fine", Field::plain(1));
+        fields.push("list", Field::plain(2));
+        fields.push("list", Field::Object(inner));
+        let error = fields.check().unwrap_err().to_string();
+        assert!(
+            error.starts_with("list[1].key: the server's mask"),
+            "{error}"
+        );
+        assert!(serde_json::to_string(&fields).is_err());
+    }
+
+    #[test]
+    fn masks_hide_in_no_depth_of_free_json() {
+        let deep = json!({"a": [{"b": "**********"}]});
+        for field in [Field::plain(&deep), Field::hidden(deep)] {
+            assert!(matches!(field, Field::Refused(_)));
+        }
+    }
+
+    #[test]
+    fn a_later_value_replaces_a_refused_one() {
+        let mut fields = Fields::of("F").with("key", Field::secret(MASK));
+        fields.put("key", Field::secret("real"));
+        fields.check().unwrap();
+        assert_eq!(serde_json::to_string(&fields).unwrap(), r#"{"key":"real"}"#);
+    }
+
+    #[test]
+    fn lists_and_maps_that_were_set_whole_can_grow() {
+        let mut fields = Fields::of("F");
+        fields.put("list", Field::plain(["a"]));
+        fields.push("list", Field::plain("b"));
+        fields.put("map", Field::hidden(json!({"a": 1})));
+        fields.insert("map", "b", Field::plain(2));
+        let wire = serde_json::to_value(&fields).unwrap();
+        assert_eq!(wire, json!({"list": ["a", "b"], "map": {"a": 1, "b": 2}}));
+    }
+}

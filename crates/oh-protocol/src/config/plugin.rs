@@ -1,0 +1,114 @@
+//! Plugins and the marketplaces they are found in.
+
+use super::{
+    fields::{Field, Fields},
+    model::model,
+};
+
+model! {
+    /// A plugin to load (`PluginSource` on the server): skills, servers of the Model Context
+    /// Protocol and hooks in one.
+    pub struct Plugin;
+    by_hand: ["source", "ref", "repo_path"];
+}
+
+impl Plugin {
+    /// From `github:owner/repo`, the URL of a git repository, or a path on the server.
+    pub fn new(source: impl Into<String>) -> Self {
+        Self {
+            fields: Fields::of("Plugin").with("source", Field::address(source)),
+        }
+    }
+
+    /// A branch, tag or commit of a git repository (`ref`).
+    pub fn reference(mut self, reference: impl Into<String>) -> Self {
+        self.fields.put("ref", reference.into());
+        self
+    }
+
+    /// A directory within the repository, by its relative path.
+    pub fn repo_path(mut self, path: impl Into<String>) -> Self {
+        self.fields.put("repo_path", below(path.into()));
+        self
+    }
+}
+
+model! {
+    /// A marketplace whose plugins and skills a conversation may use.
+    pub struct Marketplace;
+    by_hand: ["name", "source", "ref", "repo_path", "auto_load"];
+}
+
+impl Marketplace {
+    /// Under this name, from `github:owner/repo`, the URL of a git repository, or a path on the
+    /// server.
+    pub fn new(name: impl Into<String>, source: impl Into<String>) -> Self {
+        Self {
+            fields: Fields::of("Marketplace")
+                .with("name", name.into())
+                .with("source", Field::address(source)),
+        }
+    }
+
+    /// A branch, tag or commit of a git repository (`ref`).
+    pub fn reference(mut self, reference: impl Into<String>) -> Self {
+        self.fields.put("ref", reference.into());
+        self
+    }
+
+    /// A directory within the repository, by its relative path.
+    pub fn repo_path(mut self, path: impl Into<String>) -> Self {
+        self.fields.put("repo_path", below(path.into()));
+        self
+    }
+
+    /// Loads all it has at the start. Server's default: nothing.
+    pub fn load_all(mut self) -> Self {
+        self.fields.put("auto_load", Field::plain(true));
+        self
+    }
+
+    /// Loads the plugins and skills of these names at the start.
+    pub fn load(mut self, names: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        let names: Field = names.into_iter().map(Into::<String>::into).collect();
+        self.fields.put("auto_load", names);
+        self
+    }
+}
+
+/// A path that stays within its repository, as the server demands.
+fn below(path: String) -> Field {
+    if path.is_empty() || path.starts_with('/') || path.contains('\\') {
+        return Field::refused("it is a relative path with `/` in it");
+    }
+    if path.split('/').any(|part| part == "..") {
+        return Field::refused("it has no `..`: it stays within the repository");
+    }
+    path.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_stay_within_their_repository() {
+        for path in ["", "/a", "a/../b", "..", "a\\b"] {
+            assert!(Plugin::new("s").repo_path(path).check().is_err(), "{path}");
+            assert!(
+                Marketplace::new("n", "s").repo_path(path).check().is_err(),
+                "{path}"
+            );
+        }
+        Plugin::new("s").repo_path("a/b..c").check().unwrap();
+    }
+
+    #[test]
+    fn a_token_in_a_source_is_not_shown() {
+        let plugin = Plugin::new("https://x:canary@host/owner/repo");
+        assert_eq!(
+            format!("{plugin:?}"),
+            r#"Plugin { source: "https://…@host/owner/repo" }"#
+        );
+    }
+}

@@ -9,10 +9,11 @@ use url::Url;
 use crate::{
     Attempt, Client, Error, ErrorKind, HttpTransport, Result, SocketTransport,
     client::{Observer, Parts, SESSION_KEY},
-    connect::{Connector, Tls},
+    connect::Connector,
     environment::{self, Variables},
     http_client::HyperTransport,
     proxy::Proxies,
+    tls::Tls,
     websocket::{FastTransport, SocketLimits},
 };
 

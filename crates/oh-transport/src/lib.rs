@@ -91,6 +91,7 @@ mod client;
 mod connect;
 mod environment;
 mod error;
+mod handshake;
 mod head;
 mod http_client;
 mod proxy;
@@ -98,6 +99,11 @@ mod redact;
 mod refusal;
 mod socket;
 mod stall;
+#[cfg(feature = "tls")]
+mod tls;
+#[cfg(not(feature = "tls"))]
+#[path = "no_tls.rs"]
+mod tls;
 mod websocket;
 mod workspace;
 

@@ -69,7 +69,7 @@ pub(crate) fn content(head: &response::Parts, body: Option<&[u8]>) -> Option<Str
 
 fn validation(entry: &mut Value, redactor: &Redactor<'_>) -> Option<ValidationEntry> {
     let location = entry["loc"].as_array()?.iter().map(|part| match part {
-        Value::String(name) => name.clone(),
+        Value::String(name) => redactor.text(name),
         other => other.to_string(),
     });
     let location: Vec<String> = location.collect();
@@ -79,7 +79,7 @@ fn validation(entry: &mut Value, redactor: &Redactor<'_>) -> Option<ValidationEn
     }
     Some(ValidationEntry {
         location,
-        kind: entry["type"].as_str().unwrap_or_default().to_owned(),
+        kind: redactor.text(entry["type"].as_str().unwrap_or_default()),
         message: redactor.text(entry["msg"].as_str().unwrap_or_default()),
     })
 }
@@ -101,10 +101,56 @@ fn retry_after(head: &response::Parts) -> Option<Duration> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
     use serde_json::json;
 
     use super::*;
     use crate::ErrorKind;
+
+    /// JSON of the shapes that refusals have, with surprises in every place.
+    fn surprising() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<i64>().prop_map(Value::from),
+            ".{0,12}".prop_map(Value::from),
+            Just(Value::from("ftp://a:canary-key@h/ canary-key")),
+        ];
+        leaf.prop_recursive(5, 60, 6, |inner| {
+            let name = prop_oneof![
+                Just("detail".to_owned()),
+                Just("loc".to_owned()),
+                Just("msg".to_owned()),
+                Just("type".to_owned()),
+                Just("exception".to_owned()),
+                Just("error_id".to_owned()),
+                ".{0,6}",
+            ];
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..5).prop_map(Value::from),
+                prop::collection::vec((name, inner), 0..5)
+                    .prop_map(|fields| Value::Object(fields.into_iter().collect())),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn any_refusal_is_an_error_without_the_key(
+            status in 300u16..600, body in surprising(), retry in ".{0,30}",
+        ) {
+            let retry = retry.replace(|c: char| !(' '..='~').contains(&c), "");
+            let error = refused(status, &[("retry-after", &retry)], body.to_string().as_bytes());
+            prop_assert_eq!(error.status().unwrap().as_u16(), status);
+            let shown = format!("{error} {error:?} {:?} {:?}", error.body(), error.validation());
+            prop_assert!(!shown.contains("canary-key"), "{}", shown);
+        }
+
+        #[test]
+        fn any_bytes_are_an_error_that_does_not_show_them(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            let error = refused(500, &[], &bytes);
+            prop_assert_eq!(error.kind(), ErrorKind::Server);
+        }
+    }
 
     fn refused(status: u16, headers: &[(&str, &str)], body: &[u8]) -> Error {
         let mut answer = http::Response::builder().status(status);

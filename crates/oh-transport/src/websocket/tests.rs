@@ -1,9 +1,10 @@
 //! A peer written by hand at the other end of a pipe: it says exactly what a hostile, broken or
 //! slow server could say. Time is virtual.
 
-use tokio::io::{AsyncReadExt, DuplexStream, duplex};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 
 use super::*;
+use crate::handshake::accept_key;
 
 mod endings;
 mod frames;
@@ -63,7 +64,7 @@ impl Peer {
         let key = head
             .lines()
             .find_map(|line| line.strip_prefix("Sec-WebSocket-Key: "));
-        let accept = STANDARD.encode(Sha1::digest(format!("{}{GUID}", key.unwrap())));
+        let accept = accept_key(key.unwrap());
         (head, accept)
     }
 

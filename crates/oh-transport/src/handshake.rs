@@ -1,0 +1,91 @@
+//! The upgrade of a connection to WebSocket, and the proof that it answers this very request.
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use http::{HeaderMap, StatusCode, header::HeaderName};
+use sha1::{Digest, Sha1};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use url::Url;
+
+use crate::{
+    Error, ErrorKind, Result,
+    head::{lost, read_head},
+};
+
+const GUID: &str = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
+const WHAT: &str = "WebSocket handshake";
+
+/// Asks for the upgrade and checks that the answer is one, made for this very request.
+pub(crate) async fn handshake(
+    stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
+    url: &Url,
+    headers: &HeaderMap,
+) -> Result<()> {
+    let key = STANDARD.encode(std::array::from_fn::<u8, 16, _>(|_| fastrand::u8(..)));
+    let host = url.host_str().unwrap_or_default();
+    let authority = url
+        .port()
+        .map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
+    let target = &url[url::Position::BeforePath..url::Position::AfterQuery];
+    let mut head = format!(
+        "GET {target} HTTP/1.1\r\nHost: {authority}\r\nUpgrade: websocket\r\n\
+         Connection: Upgrade\r\nSec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n"
+    )
+    .into_bytes();
+    for (name, value) in headers {
+        head.extend_from_slice(name.as_str().as_bytes());
+        head.extend_from_slice(b": ");
+        head.extend_from_slice(value.as_bytes());
+        head.extend_from_slice(b"\r\n");
+    }
+    head.extend_from_slice(b"\r\n");
+    stream
+        .write_all(&head)
+        .await
+        .map_err(|error| lost(WHAT, error))?;
+    stream.flush().await.map_err(|error| lost(WHAT, error))?;
+    let (status, headers) = read_head(stream, WHAT).await?;
+    if status != StatusCode::SWITCHING_PROTOCOLS {
+        return Err(match status.as_u16() {
+            401 | 403 | 404 | 429 | 500.. => Error::from_status(status),
+            _ => refused(&format!(
+                "the server answered {status} instead of upgrading"
+            )),
+        });
+    }
+    let says = |name: HeaderName, word: &str| {
+        headers
+            .get_all(name)
+            .iter()
+            .filter_map(|value| value.to_str().ok())
+            .any(|value| {
+                value
+                    .split(',')
+                    .any(|part| part.trim().eq_ignore_ascii_case(word))
+            })
+    };
+    if !says(http::header::UPGRADE, "websocket") || !says(http::header::CONNECTION, "upgrade") {
+        return Err(refused("the answer does not upgrade to WebSocket"));
+    }
+    let expected = accept_key(&key);
+    let accept = headers.get(http::header::SEC_WEBSOCKET_ACCEPT);
+    if accept.is_none_or(|accept| accept.as_bytes() != expected.as_bytes()) {
+        return Err(refused(
+            "the answer's accept key is not that of our request",
+        ));
+    }
+    if headers.contains_key(http::header::SEC_WEBSOCKET_EXTENSIONS) {
+        return Err(refused(
+            "the server chose an extension that was not offered",
+        ));
+    }
+    Ok(())
+}
+
+fn refused(why: &str) -> Error {
+    Error::new(ErrorKind::Handshake, format!("no WebSocket: {why}"))
+}
+
+/// What a server makes of our key.
+pub(crate) fn accept_key(key: &str) -> String {
+    STANDARD.encode(Sha1::digest(format!("{key}{GUID}")))
+}

@@ -14,6 +14,8 @@
 //! # Ok(()) }
 //! ```
 //!
+//! `https` needs the feature `tls` (default): rustls, and the platform's certificates.
+//!
 //! # Errors worth knowing
 //!
 //! [`ErrorKind::Connect`] means that the server has seen nothing; [`ErrorKind::Interrupted`] and

@@ -114,8 +114,16 @@ impl Socket {
     ///
     /// # Errors
     ///
-    /// When the socket has ended.
+    /// When the socket has ended, or a text is not UTF-8.
     pub async fn send(&self, message: Message) -> Result<()> {
+        if let Message::Text(text) = &message
+            && std::str::from_utf8(text).is_err()
+        {
+            return Err(Error::new(
+                ErrorKind::InvalidInput,
+                "a text message must be UTF-8",
+            ));
+        }
         let (done, sent) = oneshot::channel();
         let gone = || Error::new(ErrorKind::Interrupted, "the socket has ended");
         self.outgoing

@@ -282,17 +282,24 @@ async fn write_loop(
                 (Frame::new(true, OpCode::Ping, None, ping), None, None)
             }
         };
-        let written = writer.write_frame(frame).await.and(Ok(()));
-        let written = match written {
-            Ok(()) => writer.flush().await,
-            failed => failed,
+        let writing = async {
+            writer.write_frame(frame).await?;
+            writer.flush().await
+        };
+        // Nobody at the other end takes anything: pings could not leave either.
+        let written = match timeout(limits.silence, writing).await {
+            Ok(written) => written.map_err(|error| ended(error, limits.message)),
+            Err(_) => Err(Error::new(
+                ErrorKind::Timeout,
+                format!("nothing could be sent for {:.0?}", limits.silence),
+            )),
         };
         if let Some(done) = last {
             let _ = done.send(());
             // The reader reports how the socket ended; a close of our own needs no report.
             std::future::pending::<()>().await;
         }
-        let failed = written.err().map(|error| ended(error, limits.message));
+        let failed = written.err();
         if let Some(done) = done {
             let _ = done.send(failed.as_ref().map_or(Ok(()), |error| {
                 Err(Error::new(error.kind(), "the message could not be sent"))

@@ -195,3 +195,25 @@ async fn making_a_client_connects_to_nothing() {
         1
     );
 }
+
+#[tokio::test]
+async fn limits_may_be_as_long_as_durations_go() {
+    let _watch = watch();
+    let server = Raw::start(|_, _| Act::Say(ok())).await;
+    let longest = std::time::Duration::MAX;
+    let client = client(server.address)
+        .connect_timeout(longest)
+        .timeout(longest)
+        .read_timeout(longest)
+        .idle_timeout(longest)
+        .silence_timeout(longest)
+        .max_message(usize::MAX)
+        .build()
+        .unwrap();
+    client.call(&ONCE).await.unwrap();
+    let answer = client
+        .stream(request_to("/x"), Body::empty())
+        .await
+        .unwrap();
+    assert_eq!(answer.into_body().collect(10).await.unwrap(), "{}");
+}

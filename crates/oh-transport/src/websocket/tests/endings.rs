@@ -172,6 +172,31 @@ async fn pitfall_07_a_close_does_not_wait_for_a_peer_that_reads_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_peer_that_takes_nothing_ends_the_socket() {
+    let (mut socket, _peer) = connected(SocketLimits::default()).await;
+    let error = socket.send(text(&"x".repeat(1 << 20))).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Timeout);
+    let error = socket.recv().await.unwrap_err();
+    assert!(
+        error.to_string().contains("nothing could be sent"),
+        "{error}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn text_that_is_not_utf8_is_not_sent() {
+    let (socket, mut peer) = connected(SocketLimits::default()).await;
+    let bad = Message::Text(Bytes::from_static(b"\xff"));
+    assert_eq!(
+        socket.send(bad).await.unwrap_err().kind(),
+        ErrorKind::InvalidInput
+    );
+    let (sent, heard) = tokio::join!(socket.send(text("fine")), peer.hear());
+    sent.unwrap();
+    assert_eq!(heard.unwrap().payload, b"fine");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_dropped_socket_cuts_its_connection() {
     let (socket, mut peer) = connected(SocketLimits::default()).await;
     drop(socket);

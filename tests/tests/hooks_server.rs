@@ -33,7 +33,13 @@ fn seen(conversation: &Conversation) -> Vec<(String, bool, Option<i32>)> {
     let events = conversation.events();
     let hooks = events.iter().filter_map(execution);
     hooks
-        .map(|hook| (hook.hook_event_type.clone(), hook.blocked, hook.exit_code))
+        .map(|hook| {
+            (
+                hook.hook_event_type.to_string(),
+                hook.blocked,
+                hook.exit_code,
+            )
+        })
         .collect()
 }
 

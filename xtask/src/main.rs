@@ -4,6 +4,7 @@ mod bench;
 mod cargo;
 mod ci;
 mod demo;
+mod fixtures;
 mod test;
 mod tidy;
 
@@ -27,6 +28,8 @@ enum Verb {
     Demo,
     /// Run every test, end to end on the real server included: the README's second command.
     Test(test::Options),
+    /// Record what a real server says, for the tests and benches of `oh-protocol`.
+    Fixtures,
     /// Check the rules that compilers do not: layers, file sizes, module docs.
     Tidy,
     /// Measure ours, the peers and the floor on the same work.
@@ -39,6 +42,7 @@ fn main() -> ExitCode {
     let outcome = match Arguments::parse().verb {
         Verb::Demo => demo::run(),
         Verb::Test(options) => test::run(&options),
+        Verb::Fixtures => fixtures::run(),
         Verb::Tidy => tidy::run(),
         Verb::Bench(options) => bench::run(&options),
         Verb::Ci(options) => ci::run(&options),

@@ -98,10 +98,9 @@ impl ConversationBuilder {
             .info
             .state()
             .get("agent")
-            .map(|agent| &agent["kind"]);
-        if let (false, Some(kind), Some(wanted)) =
-            (created.is_new, kind.and_then(|kind| kind.as_str()), wanted)
-            && kind != wanted
+            .and_then(|agent| agent.get("kind")?.as_text());
+        if let (false, Some(kind), Some(wanted)) = (created.is_new, kind, wanted)
+            && *kind != *wanted
         {
             let what = format!(
                 "it exists with an agent of kind `{kind}`, not `{wanted}`: attach to it instead"

@@ -67,9 +67,9 @@ impl Conversation {
         let state = info.state().clone();
         let working_dir = state
             .get("workspace")
-            .and_then(|workspace| workspace["working_dir"].as_str())
+            .and_then(|workspace| workspace.get("working_dir")?.as_text())
             .unwrap_or_default()
-            .to_owned();
+            .into();
         let (writer, mirror) = Mirror::new(id, state);
         let mut changes = mirror.changes();
         let (stop, stopped) = watch::channel(false);

@@ -13,7 +13,9 @@ use std::{
 };
 
 use oh_protocol::{
-    Event, ExecutionStatus, Payload, calls, event::ConversationErrorEvent, state::ConversationState,
+    Event, ExecutionStatus, Json, Payload, calls,
+    event::{ConversationErrorEvent, StateChange},
+    state::ConversationState,
 };
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
@@ -371,10 +373,8 @@ impl Progress {
                 continue;
             }
             if let Payload::ConversationStateUpdate(update) = event.payload()
-                && update.key == "execution_status"
-                && let Some(status) = update.value.as_str()
+                && let StateChange::ExecutionStatus(status) = update.change()
             {
-                let status = ExecutionStatus::from(status);
                 if status.is_running() {
                     self.begun.get_or_insert(index + 1);
                 }
@@ -386,8 +386,9 @@ impl Progress {
 
 fn has_stop_hooks(state: &ConversationState) -> bool {
     let hooks = state.get("hook_config");
-    let lists = ["stop", "Stop"].map(|name| hooks.and_then(|hooks| hooks[name].as_array()));
-    lists.into_iter().flatten().any(|list| !list.is_empty())
+    let lists = ["stop", "Stop"].map(|name| hooks.and_then(|hooks| hooks.get(name)));
+    let holds = |list: &Json| list.decode().is_ok_and(|list: Vec<Json>| !list.is_empty());
+    lists.iter().flatten().any(holds)
 }
 
 /// The status in a snapshot since the run was asked for, if one ends it.
@@ -421,7 +422,7 @@ fn outcome(conversation: &Conversation, before: &Before, end: End) -> RunOutcome
         ExecutionStatus::Error => {
             let new = &held.events[before.events.min(held.events.len())..];
             let error = new.iter().rev().find_map(|event| match event.payload() {
-                Payload::ConversationError(error) => Some(error.clone()),
+                Payload::ConversationError(error) => Some((**error).clone()),
                 _ => None,
             });
             RunOutcome::Error(report, error)

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use http::Method;
-use oh_protocol::{Answer, Call, ConversationId, Operation, Repeat, Request};
+use oh_protocol::{Answer, Call, ConversationId, Json, Operation, Repeat, Request};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Map, Value, json};
 
@@ -148,6 +148,6 @@ pub(crate) fn confirmation(
 }
 
 /// Whether a state holds another policy than this one.
-pub(crate) fn differs(policy: ConfirmationPolicy, told: Option<&Value>) -> bool {
-    told.is_some_and(|told| told["kind"] != policy.wire()["kind"])
+pub(crate) fn differs(policy: ConfirmationPolicy, told: Option<&Json>) -> bool {
+    told.is_some_and(|told| told.to_value()["kind"] != policy.wire()["kind"])
 }

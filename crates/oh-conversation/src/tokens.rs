@@ -9,7 +9,7 @@ use std::{
 };
 
 use futures_core::Stream;
-use oh_protocol::{Event, SessionFrame, event::StreamingDeltaEvent};
+use oh_protocol::{Event, SessionFrame, Text, event::StreamingDeltaEvent};
 use tokio::sync::mpsc;
 
 /// Pieces a slow reader may be behind before it misses some.
@@ -101,7 +101,7 @@ impl Tokens {
     }
 
     pub(crate) fn legacy(&self, delta: &StreamingDeltaEvent) {
-        let piece = |text: &Option<String>| {
+        let piece = |text: &Option<Text>| {
             text.as_deref()
                 .filter(|text| !text.is_empty())
                 .map(Into::into)

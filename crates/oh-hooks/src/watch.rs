@@ -1,6 +1,7 @@
 //! Hook executions of a conversation, out of its events and its state. Asks nobody.
 
 use std::{
+    collections::BTreeMap,
     pin::Pin,
     task::{Context, Poll, ready},
 };
@@ -56,10 +57,8 @@ pub fn blocked_messages(state: &ConversationState) -> Vec<(String, String)> {
 }
 
 fn reasons(state: &ConversationState, field: &str) -> Vec<(String, String)> {
-    let entries = state.get(field).and_then(|value| value.as_object());
-    entries
-        .into_iter()
-        .flatten()
-        .map(|(id, reason)| (id.clone(), reason.as_str().unwrap_or_default().to_owned()))
-        .collect()
+    let entries = state
+        .get(field)
+        .and_then(|value| value.decode::<BTreeMap<String, String>>().ok());
+    entries.into_iter().flatten().collect()
 }

@@ -1,10 +1,14 @@
 //! Frames of the session socket (`/sockets/session/{conversation_id}`).
 
 use bytes::Bytes;
+use bytestring::ByteString;
 use serde::Deserialize;
-use serde_json::value::RawValue;
 
-use crate::{Error, Event, Result};
+use crate::{
+    Error, Event, Result,
+    event::{Seen, text},
+    scan::{Flaw, Scanner, Span, Stop},
+};
 
 /// One message of the session socket.
 #[derive(Debug, Clone)]
@@ -76,41 +80,38 @@ pub enum SessionFrame {
     },
 }
 
-// Read alone first: a future frame type may reuse a field's name with another shape, and must
-// still come through as `Unknown` rather than fail.
+/// What frames without an event hold. Read only once the type is known to be one of them: a
+/// future type may use a name for another shape, and must still come through as `Unknown`.
 #[derive(Deserialize)]
-struct Tag {
-    r#type: Box<str>,
-}
-
-const KNOWN: [&str; 7] = [
-    "sync",
-    "durable",
-    "transient",
-    "item_started",
-    "delta",
-    "item_aborted",
-    "error",
-];
-
-#[derive(Deserialize)]
-struct Wire<'a> {
-    r#type: Box<str>,
+struct Small {
     from_seq: Option<i64>,
     through_seq: Option<i64>,
-    seq: Option<u64>,
-    #[serde(borrow)]
-    event: Option<&'a RawValue>,
     item_id: Option<Box<str>>,
-    attempt: Option<u64>,
+    #[serde(default)]
+    attempt: u64,
     anchor_seq: Option<i64>,
-    order: Option<u64>,
+    #[serde(default)]
+    order: u64,
     kind: Option<Box<str>>,
-    content: Option<Box<str>>,
-    reason: Option<Box<str>>,
-    code: Option<Box<str>>,
-    detail: Option<Box<str>>,
+    #[serde(default)]
+    content: Box<str>,
+    #[serde(default)]
+    reason: Box<str>,
+    #[serde(default)]
+    code: Box<str>,
+    #[serde(default)]
+    detail: Box<str>,
 }
+
+/// What one pass over a frame finds.
+#[derive(Default)]
+struct Found {
+    frame_type: Option<Span>,
+    seq: Option<Span>,
+    event: Option<(Span, Seen)>,
+}
+
+const WHAT: &str = "session frame";
 
 impl SessionFrame {
     /// Reads a text message of the session socket.
@@ -119,64 +120,104 @@ impl SessionFrame {
     ///
     /// When it is not a JSON object with a `type`, or lacks what its type promises.
     pub fn from_json(raw: impl Into<Bytes>) -> Result<Self> {
-        let raw: Bytes = raw.into();
-        let tag: Tag =
-            serde_json::from_slice(&raw).map_err(|error| Error::decode("session frame", error))?;
-        if !KNOWN.contains(&&*tag.r#type) {
-            return Ok(Self::Unknown {
-                frame_type: tag.r#type,
-                raw,
-            });
+        let raw = text(raw.into(), WHAT)?;
+        let found = Found::read(&raw).map_err(|flaw| Error::decode(WHAT, flaw))?;
+        let frame_type = found.frame_type.map(|span| span.of(&raw));
+        let frame_type = frame_type.ok_or_else(|| Error::decode(WHAT, "no `type`"))?;
+        match frame_type {
+            "durable" => {
+                let seq = found.seq.and_then(|span| span.of(&raw).parse().ok());
+                let seq = seq.ok_or_else(|| missing(frame_type, "seq"))?;
+                found.event(&raw).map(|event| Self::Durable { seq, event })
+            }
+            "transient" => found.event(&raw).map(|event| Self::Transient { event }),
+            "sync" | "item_started" | "delta" | "item_aborted" | "error" => {
+                let small =
+                    serde_json::from_str(&raw).map_err(|error| Error::decode(WHAT, error))?;
+                Self::small(frame_type, small)
+            }
+            _ => Ok(Self::Unknown {
+                frame_type: frame_type.into(),
+                raw: raw.into_bytes(),
+            }),
         }
-        let wire: Wire<'_> =
-            serde_json::from_slice(&raw).map_err(|error| Error::decode("session frame", error))?;
-        let missing = |field: &str| {
-            Error::decode(
-                "session frame",
-                format!("a `{}` frame without `{field}`", wire.r#type),
-            )
-        };
-        let event = || -> Result<Event> {
-            let event = wire.event.ok_or_else(|| missing("event"))?;
-            Event::from_json(raw.slice_ref(event.get().as_bytes()))
-        };
-        Ok(match &*wire.r#type {
+    }
+
+    fn small(frame_type: &str, small: Small) -> Result<Self> {
+        let item = |id: Option<Box<str>>| id.ok_or_else(|| missing(frame_type, "item_id"));
+        Ok(match frame_type {
             "sync" => Self::Sync {
-                from_seq: wire.from_seq,
-                through_seq: wire.through_seq,
+                from_seq: small.from_seq,
+                through_seq: small.through_seq,
             },
-            "durable" => Self::Durable {
-                seq: wire.seq.ok_or_else(|| missing("seq"))?,
-                event: event()?,
-            },
-            "transient" => Self::Transient { event: event()? },
             "item_started" => Self::ItemStarted {
-                item_id: wire.item_id.ok_or_else(|| missing("item_id"))?,
-                attempt: wire.attempt.unwrap_or_default(),
-                anchor_seq: wire.anchor_seq,
+                item_id: item(small.item_id)?,
+                attempt: small.attempt,
+                anchor_seq: small.anchor_seq,
             },
             "delta" => Self::Delta {
-                item_id: wire.item_id.ok_or_else(|| missing("item_id"))?,
-                attempt: wire.attempt.unwrap_or_default(),
-                order: wire.order.unwrap_or_default(),
-                kind: wire.kind.unwrap_or_else(|| "text".into()),
-                content: wire.content.unwrap_or_default(),
+                item_id: item(small.item_id)?,
+                attempt: small.attempt,
+                order: small.order,
+                kind: small.kind.unwrap_or_else(|| "text".into()),
+                content: small.content,
             },
             "item_aborted" => Self::ItemAborted {
-                item_id: wire.item_id.ok_or_else(|| missing("item_id"))?,
-                attempt: wire.attempt.unwrap_or_default(),
-                reason: wire.reason.unwrap_or_default(),
+                item_id: item(small.item_id)?,
+                attempt: small.attempt,
+                reason: small.reason,
             },
-            "error" => Self::Error {
-                code: wire.code.unwrap_or_default(),
-                detail: wire.detail.unwrap_or_default(),
-            },
-            _ => Self::Unknown {
-                frame_type: wire.r#type,
-                raw,
+            _ => Self::Error {
+                code: small.code,
+                detail: small.detail,
             },
         })
     }
+}
+
+impl Found {
+    /// One pass over the frame and the header of the event in it.
+    fn read(text: &str) -> Result<Self, Flaw> {
+        let mut scanner = Scanner::new(text)?;
+        Self::scan(&mut scanner).map_err(|Stop| scanner.flaw())
+    }
+
+    fn scan(scanner: &mut Scanner<'_>) -> Result<Self, Stop> {
+        let mut found = Self::default();
+        let mut more = scanner.object()?;
+        while more {
+            match scanner.key()? {
+                b"type" => found.frame_type = scanner.string_or_other()?.map(|text| text.span),
+                b"seq" => found.seq = Some(scanner.value()?),
+                b"event" if scanner.peek() == Some(b'{') => {
+                    let start = scanner.at();
+                    let mut seen = Seen::default();
+                    seen.members(scanner)?;
+                    found.event = Some((Span::new(start, scanner.at()), seen));
+                }
+                _ => drop(scanner.value()?),
+            }
+            more = scanner.more_members()?;
+        }
+        scanner.end()?;
+        Ok(found)
+    }
+
+    fn event(self, frame: &ByteString) -> Result<Event> {
+        let type_of = |span: Option<Span>| span.map(|span| span.of(frame)).unwrap_or_default();
+        let Some((span, seen)) = self.event else {
+            return Err(missing(type_of(self.frame_type), "event"));
+        };
+        let raw = span.of(frame);
+        let header = seen
+            .header(frame, span.start())
+            .map_err(|flaw| Error::decode(WHAT, flaw))?;
+        Ok(Event::new(frame.slice_ref(raw), header))
+    }
+}
+
+fn missing(frame_type: &str, field: &str) -> Error {
+    Error::decode(WHAT, format!("a `{frame_type}` frame without `{field}`"))
 }
 
 #[cfg(test)]

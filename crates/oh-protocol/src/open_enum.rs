@@ -37,6 +37,13 @@ macro_rules! open_enum {
             }
         }
 
+        impl $crate::wire::Wire for $name {
+            fn read(reader: &mut $crate::wire::Reader<'_>) -> Result<Self, $crate::scan::Stop> {
+                let word = <$crate::Text as $crate::wire::Wire>::read(reader)?;
+                Ok(Self::from(word.as_str()))
+            }
+        }
+
         impl serde::Serialize for $name {
             fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
                 serializer.serialize_str(self.as_str())

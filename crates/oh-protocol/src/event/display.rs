@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{Event, Payload, message::text_of};
+use super::{Event, Payload, text_of};
 
 const WIDTH: usize = 120;
 
@@ -32,8 +32,8 @@ fn summary(payload: &Payload) -> String {
         Payload::Action(action) => {
             let said = action
                 .summary
-                .clone()
-                .unwrap_or_else(|| text_of(&action.thought));
+                .as_deref()
+                .map_or_else(|| text_of(&action.thought), str::to_owned);
             format!("{} {said}", action.tool_name)
         }
         Payload::Observation(seen) => {
@@ -49,8 +49,9 @@ fn summary(payload: &Payload) -> String {
         Payload::AgentError(error) => format!("{} {}", error.tool_name, error.error),
         Payload::ConversationError(error) => format!("{}: {}", error.code, error.detail),
         Payload::ConversationStateUpdate(update) if update.is_full_state() => {
-            let status = update.value["execution_status"].as_str().unwrap_or("?");
-            format!("full_state, {status}")
+            let status = update.value.get("execution_status");
+            let status = status.and_then(|status| status.as_text());
+            format!("full_state, {}", status.as_deref().unwrap_or("?"))
         }
         Payload::ConversationStateUpdate(update) => format!("{} = {}", update.key, update.value),
         Payload::HookExecution(hook) => format!(
@@ -66,7 +67,7 @@ fn summary(payload: &Payload) -> String {
             format!("{} events forgotten", condensed.forgotten_event_ids.len())
         }
         Payload::ServerError(error) => format!("{}: {}", error.code, error.detail),
-        Payload::Malformed(why) => format!("does not read: {why}"),
+        Payload::Malformed(why) => why.to_string(),
         _ => String::new(),
     }
 }

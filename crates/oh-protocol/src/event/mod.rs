@@ -1,8 +1,12 @@
 //! Events: kept as they came, typed on top.
 
+mod action;
 mod display;
-pub mod message;
+mod header;
+mod message;
+mod observation;
 mod payload;
+mod untyped;
 
 use std::{
     fmt,
@@ -10,11 +14,19 @@ use std::{
 };
 
 use bytes::Bytes;
-use serde::Deserialize;
+use bytestring::ByteString;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::value::RawValue;
 
 use crate::{Error, Result, open_enum::open_enum};
 
+pub(crate) use header::{Header, Seen};
+
+pub use action::*;
+pub use message::*;
+pub use observation::*;
 pub use payload::*;
+pub use untyped::{Malformed, Untyped};
 
 open_enum! {
     /// Who caused an event.
@@ -35,39 +47,9 @@ open_enum! {
 pub struct Event(Arc<Inner>);
 
 struct Inner {
-    raw: Bytes,
+    raw: ByteString,
     header: Header,
-    payload: OnceLock<Box<Payload>>,
-}
-
-#[derive(Deserialize)]
-struct Header {
-    kind: Box<str>,
-    id: Box<str>,
-    // Only `kind` and `id` make an event; a null in the rest must not lose it.
-    #[serde(default, deserialize_with = "Header::text_or_null")]
-    timestamp: Box<str>,
-    #[serde(
-        default = "Header::no_source",
-        deserialize_with = "Header::source_or_null"
-    )]
-    source: Source,
-    #[serde(default)]
-    parent_id: Option<Box<str>>,
-}
-
-impl Header {
-    fn no_source() -> Source {
-        Source::Other("".into())
-    }
-
-    fn text_or_null<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Box<str>, D::Error> {
-        Ok(Option::deserialize(from)?.unwrap_or_default())
-    }
-
-    fn source_or_null<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Source, D::Error> {
-        Ok(Option::deserialize(from)?.unwrap_or_else(Self::no_source))
-    }
+    payload: OnceLock<Payload>,
 }
 
 impl Event {
@@ -75,52 +57,92 @@ impl Event {
     ///
     /// # Errors
     ///
-    /// When the bytes are not a JSON object with a `kind` and an `id`.
+    /// When the bytes are not one JSON object in UTF-8 with a `kind` and an `id`, or nest more
+    /// than 512 deep.
     pub fn from_json(raw: impl Into<Bytes>) -> Result<Self> {
-        let raw = raw.into();
-        let header = serde_json::from_slice(&raw).map_err(|error| Error::decode("event", error))?;
-        Ok(Self(Arc::new(Inner {
+        let raw = text(raw.into(), "event")?;
+        let header = Header::read(&raw).map_err(|flaw| Error::decode("event", flaw))?;
+        Ok(Self::new(raw, header))
+    }
+
+    pub(crate) fn new(raw: ByteString, header: Header) -> Self {
+        Self(Arc::new(Inner {
             raw,
             header,
             payload: OnceLock::new(),
-        })))
+        }))
     }
 
     /// The kind, such as `ActionEvent`: the name of the server's class.
     pub fn kind(&self) -> &str {
-        &self.0.header.kind
+        self.0.header.kind(&self.0.raw)
     }
 
     /// The id, unique within its conversation only (a fork copies ids).
     pub fn id(&self) -> &str {
-        &self.0.header.id
+        self.0.header.id(&self.0.raw)
     }
 
     /// The server's local time as it wrote it, without an offset. Not monotonic.
     pub fn timestamp(&self) -> &str {
-        &self.0.header.timestamp
+        self.0.header.timestamp(&self.0.raw)
     }
 
     /// Who caused it.
     pub fn source(&self) -> &Source {
-        &self.0.header.source
+        self.0.header.source()
     }
 
     /// The event before it in its branch; absent on the first.
     pub fn parent_id(&self) -> Option<&str> {
-        self.0.header.parent_id.as_deref()
+        self.0.header.parent_id(&self.0.raw)
     }
 
     /// What it says, typed by its kind. Decoded when first asked for, then kept.
     pub fn payload(&self) -> &Payload {
         self.0
             .payload
-            .get_or_init(|| Box::new(Payload::read(self.kind(), &self.0.raw)))
+            .get_or_init(|| Payload::read(self.kind(), &self.0.raw))
+    }
+
+    /// What in it does not read, though its kind is known: the body, or the action or observation
+    /// in it. Decodes the event.
+    pub fn malformed(&self) -> Option<&Malformed> {
+        self.payload().malformed()
     }
 
     /// The bytes it came as.
     pub fn raw(&self) -> &Bytes {
+        self.0.raw.as_bytes()
+    }
+
+    /// The JSON it came as.
+    pub fn as_json(&self) -> &str {
         &self.0.raw
+    }
+}
+
+/// Bytes as the text they must be.
+pub(crate) fn text(raw: Bytes, what: &str) -> Result<ByteString> {
+    raw.try_into()
+        .map_err(|error: std::str::Utf8Error| Error::decode(what, error))
+}
+
+/// Gives the bytes it came as, also as a part of something larger.
+impl Serialize for Event {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serde_json::from_str::<&RawValue>(self.as_json())
+            .map_err(serde::ser::Error::custom)?
+            .serialize(serializer)
+    }
+}
+
+/// Keeps the bytes it is read from, which must be text (`serde_json::from_str` and its like).
+impl<'de> Deserialize<'de> for Event {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let raw = Box::<RawValue>::deserialize(deserializer)?;
+        let raw = Bytes::from(Box::<str>::from(raw).into_string());
+        Self::from_json(raw).map_err(serde::de::Error::custom)
     }
 }
 

@@ -2,12 +2,18 @@
 
 mod stats;
 
-use serde_json::{Map, Value};
+use std::collections::BTreeMap;
 
-pub use stats::{Metrics, Stats, TokenUsage};
+use bytes::Bytes;
+
+pub use stats::{Cost, Metrics, ResponseLatency, Stats, TokenUsage};
 
 use crate::{
-    ConversationId, Error, Result, event::ConversationStateUpdateEvent, open_enum::open_enum,
+    ConversationId, Error, Json, Result, Text,
+    event::{ConversationStateUpdateEvent, text},
+    open_enum::open_enum,
+    scan::Flaw,
+    wire,
 };
 
 open_enum! {
@@ -44,24 +50,29 @@ impl ExecutionStatus {
 /// Fields nobody knew when this was written are kept under [`get`](Self::get).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ConversationState {
-    fields: Map<String, Value>,
+    fields: BTreeMap<Text, Json>,
 }
 
 impl ConversationState {
+    /// Reads an object of fields.
+    pub(crate) fn from_json(json: &Json) -> Result<Self, Flaw> {
+        let mut fields: BTreeMap<Text, Json> = wire::decode(json.shared())?;
+        for value in fields.values_mut() {
+            *value = value.detached();
+        }
+        Ok(Self { fields })
+    }
+
     /// Applies an update: a snapshot overwrites the fields it has, a single key just that one.
     pub fn apply(&mut self, update: &ConversationStateUpdateEvent) {
-        match &update.value {
-            Value::Object(fields) if update.is_full_state() => {
-                self.fields.extend(
-                    fields
-                        .iter()
-                        .map(|(key, value)| (key.clone(), value.clone())),
-                );
+        if update.is_full_state() {
+            // A snapshot that is no object says nothing.
+            if let Ok(Self { fields }) = Self::from_json(&update.value) {
+                self.fields.extend(fields);
             }
-            _ if update.is_full_state() => {}
-            value => {
-                self.fields.insert(update.key.clone(), value.clone());
-            }
+        } else {
+            let key = Text::from(update.key.as_str());
+            self.fields.insert(key, update.value.detached());
         }
     }
 
@@ -69,20 +80,20 @@ impl ConversationState {
     pub fn execution_status(&self) -> ExecutionStatus {
         self.fields
             .get("execution_status")
-            .and_then(Value::as_str)
-            .map_or(ExecutionStatus::Idle, ExecutionStatus::from)
+            .and_then(Json::as_text)
+            .map_or(ExecutionStatus::Idle, |status| status.as_str().into())
     }
 
     /// Cost, tokens and latencies.
     pub fn stats(&self) -> Stats {
         self.fields
             .get("stats")
-            .map(Stats::from_json)
+            .and_then(|stats| wire::decode(stats.shared()).ok())
             .unwrap_or_default()
     }
 
     /// Any field, as the server wrote it.
-    pub fn get(&self, field: &str) -> Option<&Value> {
+    pub fn get(&self, field: &str) -> Option<&Json> {
         self.fields.get(field)
     }
 }
@@ -101,17 +112,14 @@ impl ConversationInfo {
     ///
     /// When it is not a JSON object with an `id`.
     pub fn from_json(json: &[u8]) -> Result<Self> {
-        let fields: Map<String, Value> =
-            serde_json::from_slice(json).map_err(|error| Error::decode("conversation", error))?;
-        let id = fields
-            .get("id")
-            .and_then(Value::as_str)
-            .and_then(|id| id.parse().ok());
+        let json = Bytes::copy_from_slice(json);
+        let json = Json::from(text(json, "conversation")?);
+        let state = ConversationState::from_json(&json)
+            .map_err(|flaw| Error::decode("conversation", flaw))?;
+        let id = state.get("id").and_then(Json::as_text);
+        let id = id.and_then(|id| id.parse().ok());
         let id = id.ok_or_else(|| Error::decode("conversation", "no `id` that is a UUID"))?;
-        Ok(Self {
-            id,
-            state: ConversationState { fields },
-        })
+        Ok(Self { id, state })
     }
 
     /// Its id.
@@ -120,8 +128,8 @@ impl ConversationInfo {
     }
 
     /// Its title, once it has one.
-    pub fn title(&self) -> Option<&str> {
-        self.state.get("title").and_then(Value::as_str)
+    pub fn title(&self) -> Option<Text> {
+        self.state.get("title").and_then(Json::as_text)
     }
 
     /// What it is doing. Lags up to a step behind the sockets.
@@ -140,12 +148,12 @@ mod tests {
     use super::*;
     use crate::{Event, Payload};
 
-    fn update(key: &str, value: &Value) -> ConversationStateUpdateEvent {
+    fn update(key: &str, value: &serde_json::Value) -> ConversationStateUpdateEvent {
         let json = serde_json::json!({
             "kind": "ConversationStateUpdateEvent", "id": "1", "key": key, "value": value,
         });
         match Event::from_json(json.to_string()).unwrap().payload() {
-            Payload::ConversationStateUpdate(update) => update.clone(),
+            Payload::ConversationStateUpdate(update) => (**update).clone(),
             other => panic!("{other:?}"),
         }
     }
@@ -160,8 +168,8 @@ mod tests {
         ));
         state.apply(&update("execution_status", &"paused".into()));
         assert_eq!(state.execution_status(), ExecutionStatus::Paused);
-        assert_eq!(state.get("tags"), Some(&serde_json::json!({"a": "1"})));
-        assert_eq!(state.get("new"), Some(&7.into()));
+        assert_eq!(state.get("tags").unwrap().as_str(), r#"{"a":"1"}"#);
+        assert_eq!(state.get("new").unwrap().as_str(), "7");
     }
 
     #[test]

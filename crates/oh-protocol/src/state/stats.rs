@@ -2,64 +2,89 @@
 
 use std::collections::BTreeMap;
 
-use serde::Deserialize;
-use serde_json::Value;
+use crate::{Text, wire::wire};
 
-/// What a conversation has used, by usage id (`default`, `condenser`, …).
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
-#[non_exhaustive]
-pub struct Stats {
-    /// Metrics of each model configuration.
-    #[serde(default)]
-    pub usage_to_metrics: BTreeMap<String, Metrics>,
-}
+wire! {
+    #[derive(Default)]
+    /// What a conversation has used, by usage id (`default`, `condenser`, …).
+    Stats {
+        /// Metrics of each model configuration.
+        usage_to_metrics: BTreeMap<Text, Metrics> = default,
+    }
 
-/// What one model configuration has used.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
-#[non_exhaustive]
-pub struct Metrics {
-    /// The model's name.
-    #[serde(default)]
-    pub model_name: String,
-    /// Cost so far, in US dollars.
-    #[serde(default)]
-    pub accumulated_cost: f64,
-    /// Tokens so far.
-    #[serde(default)]
-    pub accumulated_token_usage: Option<TokenUsage>,
-}
+    #[derive(Default)]
+    /// What one model configuration has used.
+    Metrics {
+        /// The model's name.
+        model_name: Text = default,
+        /// Cost so far, in US dollars.
+        accumulated_cost: f64 = default,
+        /// At which cost the server stops, in US dollars.
+        max_budget_per_task: Option<f64> = default,
+        /// Tokens so far.
+        accumulated_token_usage: Option<TokenUsage> = default,
+        /// Each call's cost. The sockets leave it out.
+        costs: Vec<Cost> = default,
+        /// How long each call took. The sockets leave it out.
+        response_latencies: Vec<ResponseLatency> = default,
+        /// Each call's tokens. The sockets leave it out.
+        token_usages: Vec<TokenUsage> = default,
+    }
 
-/// Tokens.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
-#[non_exhaustive]
-pub struct TokenUsage {
-    /// Tokens the model read.
-    #[serde(default)]
-    pub prompt_tokens: u64,
-    /// Tokens the model wrote.
-    #[serde(default)]
-    pub completion_tokens: u64,
-    /// Of those read, from a cache.
-    #[serde(default)]
-    pub cache_read_tokens: u64,
-    /// Of those read, put into a cache.
-    #[serde(default)]
-    pub cache_write_tokens: u64,
-    /// Of those written, for reasoning.
-    #[serde(default)]
-    pub reasoning_tokens: u64,
+    #[derive(Default)]
+    /// Tokens.
+    TokenUsage {
+        /// The model's name.
+        model: Text = default,
+        /// Tokens the model read.
+        prompt_tokens: u64 = default,
+        /// Tokens the model wrote.
+        completion_tokens: u64 = default,
+        /// Of those read, from a cache.
+        cache_read_tokens: u64 = default,
+        /// Of those read, put into a cache.
+        cache_write_tokens: u64 = default,
+        /// Of those written, for reasoning.
+        reasoning_tokens: u64 = default,
+        /// How much the model can read at once.
+        context_window: u64 = default,
+        /// How much it read and wrote in the last call.
+        per_turn_token: u64 = default,
+        /// Ties it to an answer of the model.
+        response_id: Text = default,
+    }
+
+    /// What one call cost.
+    Cost {
+        /// The model's name.
+        model: Text = default,
+        /// In US dollars.
+        cost: f64 = default,
+        /// When, in seconds since 1970.
+        timestamp: f64 = default,
+    }
+
+    /// How long one call took.
+    ResponseLatency {
+        /// The model's name.
+        model: Text = default,
+        /// In seconds.
+        latency: f64 = default,
+        /// Ties it to an answer of the model.
+        response_id: Text = default,
+    }
 }
 
 impl Stats {
-    pub(super) fn from_json(value: &Value) -> Self {
-        Self::deserialize(value).unwrap_or_default()
-    }
-
     /// All usages together.
     pub fn combined(&self) -> Metrics {
         let mut sum = Metrics::default();
         for metrics in self.usage_to_metrics.values() {
             sum.accumulated_cost += metrics.accumulated_cost;
+            sum.costs.extend_from_slice(&metrics.costs);
+            sum.response_latencies
+                .extend_from_slice(&metrics.response_latencies);
+            sum.token_usages.extend_from_slice(&metrics.token_usages);
             let Some(usage) = &metrics.accumulated_token_usage else {
                 continue;
             };
@@ -98,12 +123,15 @@ mod tests {
 
     #[test]
     fn combined_adds_up_all_usages() {
-        let stats = Stats::from_json(&serde_json::json!({"usage_to_metrics": {
+        let json = r#"{"usage_to_metrics": {
             "default": {"accumulated_cost": 1.0, "accumulated_token_usage": {"prompt_tokens": 3}},
-            "condenser": {"accumulated_cost": 0.25, "accumulated_token_usage": {"prompt_tokens": 4}},
-        }}));
+            "condenser": {"accumulated_cost": 0.25, "accumulated_token_usage": {"prompt_tokens": 4},
+                "response_latencies": [{"model": "m", "latency": 1.5, "response_id": "r"}]}
+        }}"#;
+        let stats: Stats = crate::wire::decode(&json.into()).unwrap();
         let sum = stats.combined();
         assert!((sum.accumulated_cost - 1.25).abs() < 1e-12);
         assert_eq!(sum.prompt_tokens(), 7);
+        assert_eq!(sum.response_latencies.len(), 1);
     }
 }

@@ -1,0 +1,251 @@
+//! Fields: each that the server's models have is typed here, and none is invented.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use openhands::protocol::config::*;
+use serde_json::{Value, json};
+
+use crate::{differences, full, python};
+
+/// The fields of the server's models. Then reads what we send as the server does; says which
+/// fields of which models were there, and what the server would make of them.
+const READ: &str = "
+import json, sys
+import openhands.tools
+from pydantic import BaseModel
+from openhands.sdk.conversation.request import StartConversationRequest
+schema = StartConversationRequest.model_json_schema()
+models = {name: sorted(m['properties']) for name, m in schema['$defs'].items()
+          if 'properties' in m}
+models['StartConversationRequest'] = sorted(schema['properties'])
+seen = {}
+def walk(value):
+    if isinstance(value, BaseModel):
+        names = {f.alias or name for name, f in type(value).model_fields.items()
+                 if name in value.model_fields_set}
+        # A computed field: that the value is of this class shows that it was read.
+        if 'kind' in type(value).model_computed_fields: names.add('kind')
+        seen.setdefault(type(value).__name__, set()).update(names)
+        for name in type(value).model_fields:
+            walk(getattr(value, name))
+    elif isinstance(value, dict):
+        for item in value.values(): walk(item)
+    elif isinstance(value, (list, tuple)):
+        for item in value: walk(item)
+dumps = []
+for wire in json.load(sys.stdin):
+    start = StartConversationRequest.model_validate(wire)
+    walk(start)
+    dumps.append(start.model_dump(
+        mode='json', by_alias=True, context={'expose_secrets': 'plaintext'}))
+seen = {name: sorted(fields) for name, fields in seen.items()}
+print(json.dumps({'models': models, 'seen': seen, 'dumps': dumps}))
+";
+
+/// Models of the server that are typed otherwise, and how.
+const ELSEWHERE: &[(&str, &str)] = &[
+    ("HookConfig", "in `hooks`"),
+    ("HookMatcher", "in `hooks`"),
+    ("HookDefinition", "in `hooks`"),
+    ("LocalWorkspace", "by `StartConversation::new`"),
+    ("FallbackStrategy", "by `Llm::fallbacks`"),
+    ("IterativeRefinementConfig", "by `iterative_refinement`"),
+    ("MCPOAuthTokenState", "by `McpOAuthState`"),
+    ("MCPOAuthClientInfoState", "by `McpOAuthState`"),
+    ("TextContent", "by `InitialMessage::text`"),
+    ("ImageContent", "by `InitialMessage::images`"),
+];
+
+/// Fields of the server that are left out on purpose, and why.
+const LEFT_OUT: &[(&str, &[&str], &str)] = &[
+    (
+        "ACPAgent",
+        &[
+            "condenser",
+            "critic",
+            "filter_tools_regex",
+            "include_default_tools",
+            "security_policy_filename",
+            "system_prompt",
+            "system_prompt_filename",
+            "system_prompt_kwargs",
+            "tool_concurrency_limit",
+            "tools",
+        ],
+        "an agent of others has its own prompt, tools and history",
+    ),
+    (
+        "TextContent",
+        &["cache_prompt"],
+        "the server decides what is cached",
+    ),
+    (
+        "ImageContent",
+        &["cache_prompt"],
+        "the server decides what is cached",
+    ),
+];
+
+/// What a server tells otherwise than it was told, and why.
+const TOLD_OTHERWISE: &[(&str, &str)] = &[
+    (".memory_context", "never dumped: the server reads its own"),
+    (".fallback_strategy", "never dumped"),
+    (".condensers[1].llm.stream", "a summary is not streamed"),
+    (
+        ".analyzers[3].api_key",
+        "dumped as a mask, whatever is asked for",
+    ),
+    (
+        "[6].agent.llm.model",
+        "an agent of others names its own model",
+    ),
+];
+
+/// Our types, each with the server's models it stands for.
+const TYPES: &[(&[&str], &[&str])] = &[
+    (&["StartConversationRequest"], StartConversation::FIELDS),
+    (&["AgentLaunchAdditions"], LaunchAdditions::FIELDS),
+    (&["Agent"], Agent::FIELDS),
+    (&["ACPAgent"], AcpAgent::FIELDS),
+    (&["ACPFileSecretSpec"], AcpFileSecret::FIELDS),
+    (&["LLM"], Llm::FIELDS),
+    (&["Tool"], ToolSpec::FIELDS),
+    (&["ClientToolSpec"], ClientToolSpec::FIELDS),
+    (&["ToolAnnotations"], ToolAnnotations::FIELDS),
+    (&["NoOpCondenser", "PipelineCondenser"], Condenser::FIELDS),
+    (&["LLMSummarizingCondenser"], SummarizingCondenser::FIELDS),
+    (&["AgentContext"], AgentContext::FIELDS),
+    (&["Skill"], Skill::FIELDS),
+    (&["InputMetadata"], SkillInput::FIELDS),
+    (&["SkillResources"], SkillResources::FIELDS),
+    (
+        &["KeywordTrigger", "TaskTrigger", "PathTrigger"],
+        Trigger::FIELDS,
+    ),
+    (&["MCPServer"], McpServer::FIELDS),
+    (
+        &[
+            "MCPNoneAuthCredential",
+            "MCPApiKeyAuthCredential",
+            "MCPBearerAuthCredential",
+            "MCPBasicAuthCredential",
+            "MCPHeaderAuthCredential",
+            "MCPOAuthAuthCredential",
+        ],
+        McpAuth::FIELDS,
+    ),
+    (&["MCPOAuthAuthentication"], McpOAuth::FIELDS),
+    (&["MCPOAuthState"], McpOAuthState::FIELDS),
+    (
+        &["AlwaysConfirm", "NeverConfirm", "ConfirmRisky"],
+        ConfirmationPolicy::FIELDS,
+    ),
+    (
+        &[
+            "LLMSecurityAnalyzer",
+            "PolicyRailSecurityAnalyzer",
+            "EnsembleSecurityAnalyzer",
+        ],
+        SecurityAnalyzer::FIELDS,
+    ),
+    (&["PatternSecurityAnalyzer"], PatternAnalyzer::FIELDS),
+    (&["GraySwanAnalyzer"], GraySwanAnalyzer::FIELDS),
+    (
+        &["ToolShieldLLMSecurityAnalyzer"],
+        ToolShieldAnalyzer::FIELDS,
+    ),
+    (
+        &["PassCritic", "AgentFinishedCritic", "EmptyPatchCritic"],
+        Critic::FIELDS,
+    ),
+    (&["APIBasedCritic"], ApiCritic::FIELDS),
+    (&["StaticSecret", "LookupSecret"], SecretSource::FIELDS),
+    (&["PluginSource"], Plugin::FIELDS),
+    (&["MarketplaceRegistration"], Marketplace::FIELDS),
+    (&["AgentDefinition"], SubAgent::FIELDS),
+    (&["ConversationWorktreeOptions"], Worktree::FIELDS),
+    (&["ConversationContainerOptions"], Container::FIELDS),
+    (&["SendMessageRequest"], InitialMessage::FIELDS),
+];
+
+type Models = BTreeMap<String, BTreeSet<String>>;
+
+/// The server's models without what is left out on purpose, which must be there to be left out.
+fn models(answer: &Value) -> Models {
+    let mut models: Models = serde_json::from_value(answer["models"].clone()).unwrap();
+    for (model, fields, _) in LEFT_OUT {
+        for field in *fields {
+            let known = models.get_mut(*model).unwrap().remove(*field);
+            assert!(known, "{model}.{field} is left out but does not exist");
+        }
+    }
+    models
+}
+
+#[tokio::test]
+async fn every_field_of_the_server_is_typed_and_none_is_invented() {
+    let mut models = models(&python(READ, &json!([])).await);
+    let mut found = Vec::new();
+    for (names, ours) in TYPES {
+        let theirs: BTreeSet<String> = names
+            .iter()
+            .flat_map(|name| {
+                models
+                    .remove(*name)
+                    .unwrap_or_else(|| panic!("no model {name}"))
+            })
+            .collect();
+        let ours: BTreeSet<String> = ours.iter().map(|field| (*field).to_owned()).collect();
+        found.extend(
+            theirs
+                .difference(&ours)
+                .map(|field| format!("{names:?} lacks {field}")),
+        );
+        found.extend(
+            ours.difference(&theirs)
+                .map(|field| format!("{names:?} invents {field}")),
+        );
+    }
+    for (name, _) in ELSEWHERE {
+        assert!(models.remove(*name).is_some(), "no model {name}");
+    }
+    found.extend(models.keys().map(|name| format!("no type for {name}")));
+    assert!(found.is_empty(), "{found:#?}");
+}
+
+#[tokio::test]
+async fn what_is_set_here_is_what_the_server_reads() {
+    let starts = full::starts();
+    for start in &starts {
+        start.check().unwrap();
+    }
+    let wires = json!(starts);
+    let answer = python(READ, &wires).await;
+
+    let seen: Models = serde_json::from_value(answer["seen"].clone()).unwrap();
+    let mut found = Vec::new();
+    for (model, fields) in models(&answer) {
+        let unset: Vec<_> = match seen.get(&model) {
+            Some(seen) => fields.difference(seen).collect(),
+            None => fields.iter().collect(),
+        };
+        if !unset.is_empty() {
+            found.push(format!("{model}: no test sets {unset:?}"));
+        }
+    }
+    assert!(found.is_empty(), "{found:#?}");
+
+    let dumps = answer["dumps"].as_array().unwrap();
+    for (index, (ours, theirs)) in wires.as_array().unwrap().iter().zip(dumps).enumerate() {
+        differences(&format!("[{index}]"), ours, theirs, &mut found);
+    }
+    for (path, _) in TOLD_OTHERWISE {
+        let before = found.len();
+        found.retain(|difference| {
+            let (at, _) = difference.split_once(": ").unwrap();
+            !at.ends_with(path)
+        });
+        assert!(found.len() < before, "{path} is told as it is after all");
+    }
+    assert!(found.is_empty(), "{found:#?}");
+}

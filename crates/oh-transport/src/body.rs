@@ -105,3 +105,50 @@ impl fmt::Debug for Body {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ErrorKind;
+
+    struct Chunks(Vec<Result<Bytes>>);
+
+    impl Stream for Chunks {
+        type Item = Result<Bytes>;
+
+        fn poll_next(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+            Poll::Ready((!self.0.is_empty()).then(|| self.0.remove(0)))
+        }
+    }
+
+    fn chunks(chunks: &[&'static str]) -> Body {
+        let chunks = chunks.iter().map(|chunk| Ok(Bytes::from(*chunk))).collect();
+        Body::from_stream(Chunks(chunks), None)
+    }
+
+    #[tokio::test]
+    async fn a_body_is_read_whole_up_to_its_limit() {
+        assert_eq!(Body::empty().collect(0).await.unwrap(), "");
+        assert_eq!(
+            Body::from(Bytes::from("abc")).collect(3).await.unwrap(),
+            "abc"
+        );
+        assert_eq!(chunks(&["a", "", "bc"]).collect(3).await.unwrap(), "abc");
+        for body in [Body::from(Bytes::from("abc")), chunks(&["ab", "c"])] {
+            let error = body.collect(2).await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Decode);
+            assert!(error.to_string().contains("longer than 2 bytes"), "{error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_body_that_breaks_is_not_taken_for_whole() {
+        let broken = Err(Error::new(ErrorKind::Interrupted, "cut"));
+        let body = Body::from_stream(Chunks(vec![Ok(Bytes::from("a")), broken]), Some(2));
+        assert_eq!(body.length(), Some(2));
+        assert_eq!(
+            body.collect(10).await.unwrap_err().kind(),
+            ErrorKind::Interrupted
+        );
+    }
+}

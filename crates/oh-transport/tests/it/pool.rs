@@ -1,8 +1,14 @@
 //! Connections that are kept: when they are used again, and what a dead one may cost.
 
-use std::{sync::atomic::Ordering, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
-use oh_transport::{Body, ErrorKind};
+use http::Method;
+use oh_protocol::{Answer, Call, Operation, Repeat, Request};
+use oh_transport::{Body, Client, ErrorKind};
+use tokio::task::JoinSet;
 
 use crate::common::{AGAIN, Act, ONCE, Raw, client, json, ok, request_to, shown, watch};
 
@@ -118,4 +124,78 @@ async fn an_answer_left_unread_does_not_get_in_the_way() {
             .unwrap(),
     );
     assert_eq!(client.call(&ONCE).await.unwrap(), serde_json::json!({}));
+}
+
+/// A call that can be told from all others.
+struct Marked(Repeat, usize);
+
+impl Call for Marked {
+    type Output = ();
+
+    fn operation(&self) -> Operation {
+        Operation::new(Method::POST, "/marked/{number}", self.0)
+    }
+
+    fn request(&self) -> oh_protocol::Result<Request> {
+        Request::new(Method::POST, format!("/marked/{}/", self.1)).json("x")
+    }
+
+    fn decode(&self, _: Answer) -> oh_protocol::Result<()> {
+        Ok(())
+    }
+}
+
+/// Sends a call; gives how it ended and how often the server saw it.
+async fn sent(client: &Client, server: &Raw, call: Marked) -> (Result<(), ErrorKind>, usize) {
+    let outcome = client.call(&call).await.map_err(|error| error.kind());
+    let mark = format!("/marked/{}/", call.1);
+    let seen = server.seen();
+    let times = seen.iter().filter(|seen| seen.head.contains(&mark)).count();
+    (outcome, times)
+}
+
+#[tokio::test]
+async fn whatever_dies_when_nothing_is_sent_twice_that_must_not_be() {
+    let _watch = watch();
+    let server = Arc::new(
+        Raw::start(|_, _| match fastrand::u8(..10) {
+            0 => Act::Last(Vec::new()),
+            1 => Act::Reset,
+            2 => Act::Last(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{".to_vec()),
+            // Closed while the next request may be on its way.
+            3 | 4 => Act::Last(ok()),
+            _ => Act::Say(ok()),
+        })
+        .await,
+    );
+    let client = client(server.address).build().unwrap();
+    let mut workers = JoinSet::new();
+    for worker in 0..6 {
+        let (client, server) = (client.clone(), server.clone());
+        workers.spawn(async move {
+            let mut died = 0;
+            for number in worker * 100..worker * 100 + 50 {
+                match sent(&client, &server, Marked(Repeat::Never, number)).await {
+                    (Ok(()), 1) => {}
+                    (Err(ErrorKind::Interrupted), 0 | 1) => died += 1,
+                    other => panic!("a call that must not be repeated: {other:?}"),
+                }
+                match sent(
+                    &client,
+                    &server,
+                    Marked(Repeat::Idempotent, 10_000 + number),
+                )
+                .await
+                {
+                    (Ok(()), 1..=5) => {}
+                    // Five in a row died: nothing more is tried.
+                    (Err(ErrorKind::Interrupted), 0..=5) => {}
+                    other => panic!("a call that may be repeated: {other:?}"),
+                }
+            }
+            died
+        });
+    }
+    let died: usize = workers.join_all().await.into_iter().sum();
+    assert!(died > 0, "nothing died: the test tried nothing");
 }

@@ -102,6 +102,49 @@ pub(crate) const BENCHMARKS: &[Benchmark] = &[
             bound: Bound::AtMost(1.0 / 80.0),
         }],
     },
+    Benchmark {
+        name: "workspace",
+        package: "oh-workspace",
+        target: "workspace",
+        about: "commands against the server's own blocking endpoint, files against curl",
+        promises: &[
+            Promise {
+                work: "pwd, median",
+                against: "execute_bash_command",
+                bound: Bound::AtMost(1.15),
+            },
+            Promise {
+                work: "pwd, 90th percentile",
+                against: "execute_bash_command",
+                bound: Bound::AtMost(1.15),
+            },
+            Promise {
+                work: "end of a 250 ms command told, 90th percentile",
+                against: "promised",
+                bound: Bound::AtMost(1.0),
+            },
+            Promise {
+                work: "upload",
+                against: "curl",
+                bound: Bound::AtLeast(0.9),
+            },
+            Promise {
+                work: "download",
+                against: "curl",
+                bound: Bound::AtLeast(0.9),
+            },
+            Promise {
+                work: "upload memory growth",
+                against: "promised",
+                bound: Bound::AtMost(1.0),
+            },
+            Promise {
+                work: "download memory growth",
+                against: "promised",
+                bound: Bound::AtMost(1.0),
+            },
+        ],
+    },
 ];
 
 /// Runs the named benchmarks, or all.

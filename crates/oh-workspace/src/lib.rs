@@ -11,14 +11,18 @@
 //! # Ok(()) }
 //! ```
 
+mod automation;
 mod command;
 mod error;
 mod files;
 mod git;
 mod path;
 mod repositories;
+mod server;
+mod settings;
 mod workspace;
 
+pub use automation::{CompletionCallback, automation_tags};
 pub use command::{Command, CommandEnd, CommandOutput, Execute, History, Output, OutputChunk};
 pub use error::{Error, ErrorKind, Result};
 pub use files::{Archive, ByteStream, Download, Downloaded, Progress, Subdirectories, Upload};

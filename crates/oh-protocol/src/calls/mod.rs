@@ -7,6 +7,8 @@ pub mod files;
 pub mod git;
 mod scope;
 pub mod server;
+pub mod settings;
+pub mod skills;
 pub mod vscode;
 
 pub use scope::Scope;

@@ -4,3 +4,5 @@
 mod commands;
 #[cfg(test)]
 mod faults;
+#[cfg(test)]
+mod surroundings;

@@ -1,0 +1,274 @@
+//! What environments that run agents by themselves expect of a program: tags on what it makes, and
+//! a call when it is done. They say so in variables named `AUTOMATION_…`.
+
+use std::{collections::BTreeMap, env, fmt, time::Duration};
+
+use bytes::Bytes;
+use http::{HeaderValue, header};
+use oh_protocol::{ConversationId, Event, Request};
+use oh_transport::{Body, Client};
+use secrecy::{ExposeSecret, SecretString};
+use serde_json::{Value, json};
+use url::Url;
+
+use crate::{Error, ErrorKind, Result};
+
+/// How long the call may take. The work is done: nobody should wait for it long.
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// The tags that `AUTOMATION_EVENT_PAYLOAD` and `AUTOMATION_RUN_ID` ask for on every conversation:
+/// `automationtrigger`, `automationid`, `automationname`, `automationrunid`. Empty elsewhere.
+///
+/// The payload is JSON; one that is not, or holds something else, asks for nothing.
+pub fn automation_tags() -> BTreeMap<String, String> {
+    let read = |name: &str| env::var(name).ok();
+    tags(read("AUTOMATION_EVENT_PAYLOAD"), read("AUTOMATION_RUN_ID"))
+}
+
+fn tags(payload: Option<String>, run_id: Option<String>) -> BTreeMap<String, String> {
+    let payload = payload.and_then(|text| serde_json::from_str::<Value>(&text).ok());
+    let payload = payload.unwrap_or_default();
+    let text = |value: &Value| match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Number(number) => Some(number.to_string()),
+        _ => None,
+    };
+    let fields = [
+        ("automationtrigger", text(&payload["trigger"])),
+        ("automationid", text(&payload["automation_id"])),
+        ("automationname", text(&payload["automation_name"])),
+        ("automationrunid", run_id),
+    ];
+    let asked = fields.into_iter().filter_map(|(tag, value)| {
+        let value = value.filter(|value| !value.is_empty())?;
+        Some((tag.to_owned(), value))
+    });
+    asked.collect()
+}
+
+/// The call that says that the work is done, for those who asked for one with
+/// `AUTOMATION_CALLBACK_URL`.
+///
+/// ```no_run
+/// # async fn run(work: impl Future<Output = Result<(), std::io::Error>>) -> oh_workspace::Result<()> {
+/// use oh_workspace::CompletionCallback;
+///
+/// let callback = CompletionCallback::from_env()?;
+/// let done = work.await;
+/// if let Some(callback) = callback {
+///     match &done {
+///         Ok(()) => callback.completed().await?,
+///         Err(error) => callback.failed("io_error", error.to_string()).await?,
+///     }
+/// }
+/// # Ok(()) }
+/// ```
+#[derive(Clone)]
+#[must_use]
+pub struct CompletionCallback {
+    url: Url,
+    api_key: Option<SecretString>,
+    run_id: Option<String>,
+    conversation: Option<ConversationId>,
+    cost: Option<f64>,
+}
+
+impl CompletionCallback {
+    /// The call that the environment asks for, if it does: to `AUTOMATION_CALLBACK_URL`, with
+    /// `AUTOMATION_CALLBACK_API_KEY` as bearer token and `AUTOMATION_RUN_ID`, where they are set.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidInput`] when the URL is none.
+    pub fn from_env() -> Result<Option<Self>> {
+        let read = |name: &str| env::var(name).ok().filter(|value| !value.is_empty());
+        let Some(url) = read("AUTOMATION_CALLBACK_URL") else {
+            return Ok(None);
+        };
+        let mut callback = Self::new(&url)?;
+        callback.api_key = read("AUTOMATION_CALLBACK_API_KEY").map(SecretString::from);
+        callback.run_id = read("AUTOMATION_RUN_ID");
+        Ok(Some(callback))
+    }
+
+    /// A call to this URL.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidInput`] when it is no `http://` or `https://` URL.
+    pub fn new(url: &str) -> Result<Self> {
+        // It may hold credentials, so it is not repeated.
+        let bad = || Error::invalid("the callback's URL is no http:// or https:// URL");
+        let url = Url::parse(url).map_err(|_| bad())?;
+        if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
+            return Err(bad());
+        }
+        Ok(Self {
+            url,
+            api_key: None,
+            run_id: None,
+            conversation: None,
+            cost: None,
+        })
+    }
+
+    /// A bearer token.
+    pub fn api_key(mut self, key: impl Into<SecretString>) -> Self {
+        self.api_key = Some(key.into());
+        self
+    }
+
+    /// Which run of the automation this was.
+    pub fn run_id(mut self, id: impl Into<String>) -> Self {
+        self.run_id = Some(id.into());
+        self
+    }
+
+    /// The conversation in which the work was done.
+    pub fn conversation(mut self, id: ConversationId) -> Self {
+        self.conversation = Some(id);
+        self
+    }
+
+    /// What it cost, in US dollars. Left out where it is not known.
+    pub fn cost(mut self, dollars: f64) -> Self {
+        self.cost = Some(dollars);
+        self
+    }
+
+    /// Says that the work is done.
+    ///
+    /// # Errors
+    ///
+    /// When the other end cannot be reached or refuses.
+    pub async fn completed(self) -> Result<()> {
+        let body = self.body("COMPLETED", None);
+        self.send(body).await
+    }
+
+    /// Says that the work failed: a short code and what happened.
+    ///
+    /// # Errors
+    ///
+    /// When the other end cannot be reached or refuses.
+    pub async fn failed(self, code: impl Into<String>, detail: impl Into<String>) -> Result<()> {
+        let error = json!({
+            "kind": "ConversationErrorEvent",
+            "source": "environment",
+            "code": code.into(),
+            "detail": detail.into(),
+            "classification": { "kind": "unknown", "retryable": false },
+        });
+        let body = self.body("FAILED", Some(error));
+        self.send(body).await
+    }
+
+    /// Says that the work failed with this event of the conversation.
+    ///
+    /// # Errors
+    ///
+    /// When the other end cannot be reached or refuses.
+    pub async fn failed_with(self, event: &Event) -> Result<()> {
+        let event = serde_json::from_slice(event.raw())
+            .map_err(|error| Error::invalid("the event does not read").with_source(error))?;
+        let body = self.body("FAILED", Some(event));
+        self.send(body).await
+    }
+
+    fn body(&self, status: &str, error: Option<Value>) -> Value {
+        let mut body = json!({ "status": status });
+        let fields = [
+            ("run_id", self.run_id.clone().map(Value::from)),
+            ("error", error),
+            (
+                "conversation_id",
+                self.conversation.map(|id| id.to_string().into()),
+            ),
+            ("cost", self.cost.map(Value::from)),
+        ];
+        for (name, value) in fields {
+            if let Some(value) = value {
+                body[name] = value;
+            }
+        }
+        body
+    }
+
+    async fn send(self, body: Value) -> Result<()> {
+        let failed = |error| Error::transport("the callback could not be made", error);
+        let mut origin = self.url.clone();
+        origin.set_path("");
+        origin.set_query(None);
+        origin.set_fragment(None);
+        let client = Client::builder(origin.as_str()).build().map_err(failed)?;
+        let target = match self.url.query() {
+            Some(query) => format!("{}?{query}", self.url.path()),
+            None => self.url.path().to_owned(),
+        };
+        let mut request = Request::new(http::Method::POST, target);
+        let json = HeaderValue::from_static("application/json");
+        request.headers.insert(header::CONTENT_TYPE, json);
+        if let Some(key) = &self.api_key {
+            let bearer = format!("Bearer {}", key.expose_secret());
+            let mut bearer = HeaderValue::try_from(bearer)
+                .map_err(|_| Error::invalid("the callback's key cannot stand in a header"))?;
+            bearer.set_sensitive(true);
+            request.headers.insert(header::AUTHORIZATION, bearer);
+        }
+        let body = Body::from(Bytes::from(body.to_string()));
+        let calling = async { client.accepted(client.stream(request, body).await?).await };
+        match tokio::time::timeout(LIMIT, calling).await {
+            Ok(answer) => answer.map(drop).map_err(failed),
+            Err(_) => {
+                let context = format!("the callback was not answered within {LIMIT:?}");
+                Err(Error::new(ErrorKind::Timeout, context))
+            }
+        }
+    }
+}
+
+// The URL may hold a token in its query.
+impl fmt::Debug for CompletionCallback {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CompletionCallback")
+            .field("host", &self.url.host_str())
+            .field("run_id", &self.run_id)
+            .field("conversation", &self.conversation)
+            .field("cost", &self.cost)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asked(payload: &str, run_id: Option<&str>) -> String {
+        let tags = tags(Some(payload.to_owned()), run_id.map(str::to_owned));
+        let tags: Vec<_> = tags
+            .iter()
+            .map(|(tag, value)| format!("{tag}={value}"))
+            .collect();
+        tags.join(" ")
+    }
+
+    #[test]
+    fn tags_are_what_the_environment_asks_for() {
+        let payload = r#"{"trigger":"cron","automation_id":7,"automation_name":"n","run_id":"x"}"#;
+        assert_eq!(
+            asked(payload, Some("r")),
+            "automationid=7 automationname=n automationrunid=r automationtrigger=cron"
+        );
+        for nothing in [
+            "",
+            "{",
+            "[1]",
+            "null",
+            r#"{"trigger":null,"automation_id":""}"#,
+        ] {
+            assert_eq!(asked(nothing, None), "", "{nothing}");
+            assert_eq!(asked(nothing, Some("r")), "automationrunid=r", "{nothing}");
+        }
+        assert!(tags(None, Some(String::new())).is_empty());
+    }
+}

@@ -181,18 +181,14 @@ impl ClientBuilder {
 
     pub(crate) fn build_in(self, variables: &Variables<'_>) -> Result<Client> {
         let base = base_url(&self.url)?;
-        if let Some(key) = &self.key {
-            let key = key.expose_secret();
-            if key.trim().is_empty() || HeaderValue::from_str(key).is_err() {
-                return Err(invalid(
-                    "the session key is empty or cannot stand in a header",
-                ));
-            }
-        }
         let mut headers = environment::observability_headers(variables);
         for (name, value) in &self.headers {
             let (name, value) = checked_header(name, value)?;
             headers.append(name, value);
+        }
+        let mut http_headers = headers.clone();
+        if let Some(key) = &self.key {
+            http_headers.insert(SESSION_KEY, key_header(key)?);
         }
         let proxies = match &self.proxy {
             Some(proxy) => Proxies::fixed(proxy)?,
@@ -209,6 +205,7 @@ impl ClientBuilder {
             base,
             key: self.key,
             headers,
+            http_headers,
             timeout: self.timeout,
             read_timeout: self.read_timeout,
             http,
@@ -231,6 +228,16 @@ impl fmt::Debug for ClientBuilder {
 
 fn invalid(what: &str) -> Error {
     Error::new(ErrorKind::InvalidInput, what.to_owned())
+}
+
+fn key_header(key: &SecretString) -> Result<HeaderValue> {
+    let key = key.expose_secret();
+    let value = HeaderValue::from_str(key).ok();
+    let mut value = value
+        .filter(|_| !key.trim().is_empty())
+        .ok_or_else(|| invalid("the session key is empty or cannot stand in a header"))?;
+    value.set_sensitive(true);
+    Ok(value)
 }
 
 fn checked_header(name: &str, value: &str) -> Result<(HeaderName, HeaderValue)> {

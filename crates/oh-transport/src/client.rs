@@ -57,7 +57,10 @@ struct Inner {
 pub(crate) struct Parts {
     pub(crate) base: Url,
     pub(crate) key: Option<SecretString>,
+    /// For handshakes.
     pub(crate) headers: HeaderMap,
+    /// The same and the key, for requests.
+    pub(crate) http_headers: HeaderMap,
     pub(crate) timeout: Duration,
     pub(crate) read_timeout: Duration,
     pub(crate) http: Arc<dyn HttpTransport>,
@@ -244,19 +247,8 @@ impl Client {
         *built.method_mut() = request.method.clone();
         *built.uri_mut() = http::Uri::try_from(self.url(&request.target)?)
             .map_err(|error| no_path().with_source(error))?;
-        let headers = built.headers_mut();
-        headers.extend(parts.headers.clone());
-        headers.extend(request.headers.clone());
-        if let Some(key) = &parts.key {
-            let mut value = HeaderValue::from_str(key.expose_secret()).map_err(|_| {
-                Error::new(
-                    ErrorKind::InvalidInput,
-                    "the session key cannot stand in a header",
-                )
-            })?;
-            value.set_sensitive(true);
-            headers.insert(SESSION_KEY, value);
-        }
+        *built.headers_mut() = parts.http_headers.clone();
+        built.headers_mut().extend(request.headers.clone());
         Ok(built)
     }
 

@@ -1,6 +1,8 @@
 //! Connections that are kept: when they are used again, and what a dead one may cost.
 
 use std::{
+    future::IntoFuture as _,
+    net::SocketAddr,
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
@@ -8,9 +10,14 @@ use std::{
 use http::Method;
 use oh_protocol::{Answer, Call, Operation, Repeat, Request};
 use oh_transport::{Body, Client, ErrorKind};
-use tokio::task::JoinSet;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpListener,
+    sync::Notify,
+    task::{JoinHandle, JoinSet},
+};
 
-use crate::common::{AGAIN, Act, ONCE, Raw, client, json, ok, request_to, shown, watch};
+use crate::common::{AGAIN, Act, ONCE, Raw, client, json, ok, request, request_to, shown, watch};
 
 #[tokio::test]
 async fn one_connection_serves_calls_one_after_another() {
@@ -124,6 +131,51 @@ async fn an_answer_left_unread_does_not_get_in_the_way() {
             .unwrap(),
     );
     assert_eq!(client.call(&ONCE).await.unwrap(), serde_json::json!({}));
+}
+
+/// A server for one connection, which answers one request if it answers at all; done when the
+/// client has closed it.
+async fn until_closed(answers: bool) -> (SocketAddr, Arc<Notify>, JoinHandle<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let arrived = Arc::new(Notify::new());
+    let notify = arrived.clone();
+    let server = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        request(&mut stream).await.unwrap();
+        if answers {
+            stream.write_all(&ok()).await.unwrap();
+        }
+        notify.notify_one();
+        assert_eq!(stream.read(&mut [0]).await.unwrap_or(0), 0);
+    });
+    (address, arrived, server)
+}
+
+#[tokio::test]
+async fn a_dropped_client_closes_what_it_kept() {
+    let _watch = watch();
+    let (address, _, server) = until_closed(true).await;
+    let client = client(address).idle_timeout(Duration::MAX).build().unwrap();
+    client.call(&ONCE).await.unwrap();
+    let clone = client.clone();
+    drop(client);
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert!(!server.is_finished(), "a clone still needs the connection");
+    drop(clone);
+    server.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_dropped_call_closes_its_connection() {
+    let _watch = watch();
+    let (address, arrived, server) = until_closed(false).await;
+    let client = client(address).build().unwrap();
+    tokio::select! {
+        _ = client.call(&ONCE).into_future() => panic!("nobody answers"),
+        () = arrived.notified() => {}
+    }
+    server.await.unwrap();
 }
 
 /// A call that can be told from all others.

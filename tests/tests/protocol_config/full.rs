@@ -54,11 +54,11 @@ fn everything(agent: AgentSource) -> StartConversation {
         )
         .max_iterations(7)
         .stuck_detection(false)
-        .secret("FIXED", SecretSource::fixed("s1").description("d"))
+        .secret("FIXED", SecretSource::fixed("canary1").description("d"))
         .secret(
             "LOOKED_UP",
             SecretSource::lookup("http://127.0.0.1:1/s")
-                .header("X-API-Key", "s2")
+                .header("X-API-Key", "canary2")
                 .description("d"),
         )
         .secrets_encrypted(false)
@@ -99,14 +99,14 @@ fn everything(agent: AgentSource) -> StartConversation {
 
 fn llm() -> Llm {
     Llm::new("bedrock/anthropic.claude")
-        .api_key("k1")
+        .api_key("canary3")
         .api_key_auth()
         .provider_connection_id("connection")
         .base_url("http://127.0.0.1:1/v1")
         .api_version("2")
-        .aws_access_key_id("k2")
-        .aws_secret_access_key("k3")
-        .aws_session_token("k4")
+        .aws_access_key_id("canary4")
+        .aws_secret_access_key("canary5")
+        .aws_session_token("canary6")
         .aws_region_name("eu-central-1")
         .aws_profile_name("profile")
         .aws_role_name("role")
@@ -129,7 +129,7 @@ fn llm() -> Llm {
         .model_canonical_name("anthropic/claude")
         .api_mode(ApiMode::Chat)
         .capability_override("supports_vision", true)
-        .extra_header("X-Header", "k5")
+        .extra_header("X-Header", "canary7")
         .input_cost_per_token(0.001)
         .output_cost_per_token(0.002)
         .ollama_base_url("http://127.0.0.1:2")
@@ -170,15 +170,15 @@ fn agent(critic: impl Into<Critic>) -> Agent {
         .mcp_server("program", stdio())
         .mcp_server(
             "http",
-            McpServer::http("http://127.0.0.1:1/mcp").header("X-Key", "k"),
+            McpServer::http("http://127.0.0.1:1/mcp").header("X-Key", "canary8"),
         )
         .mcp_server("none", signed_in(McpAuth::none()))
-        .mcp_server("key", signed_in(McpAuth::api_key("k", Some("X-Key"))))
-        .mcp_server("bearer", signed_in(McpAuth::bearer("k")))
-        .mcp_server("basic", signed_in(McpAuth::basic("user", "k")))
+        .mcp_server("key", signed_in(McpAuth::api_key("canary9", Some("X-Key"))))
+        .mcp_server("bearer", signed_in(McpAuth::bearer("canary10")))
+        .mcp_server("basic", signed_in(McpAuth::basic("user", "canary11")))
         .mcp_server(
             "header",
-            signed_in(McpAuth::headers().header("Authorization", "k")),
+            signed_in(McpAuth::headers().header("Authorization", "canary12")),
         )
         .mcp_server("oauth", signed_in(oauth()))
         .filter_tools_regex("^(terminal|file_editor)$")
@@ -197,7 +197,7 @@ fn agent(critic: impl Into<Critic>) -> Agent {
 fn stdio() -> McpServer {
     McpServer::stdio("uvx")
         .args(["mcp-server-fetch"])
-        .env("TOKEN", "k")
+        .env("TOKEN", "canary13")
         .cwd("/work")
         .description("fetches")
         .icon("http://127.0.0.1:1/icon.png")
@@ -218,12 +218,12 @@ fn oauth() -> McpAuth {
         .client_name("client")
         .client_metadata_url("http://127.0.0.1:1/client")
         .client_id("id")
-        .client_secret("k")
+        .client_secret("canary14")
         .client_metadata("contacts", vec!["a@b"]);
     let state = McpOAuthState::new()
-        .access_token("k")
-        .refresh_token("k")
-        .client_secret("k")
+        .access_token("canary15")
+        .refresh_token("canary16")
+        .client_secret("canary17")
         .token_expires_at(2e9);
     McpAuth::oauth().authentication(client).state(state)
 }
@@ -265,7 +265,7 @@ fn context() -> AgentContext {
         .load_memory(true)
         .memory_context("remembered")
         .disabled_skills(["another"])
-        .secret("TOKEN", SecretSource::fixed("s3"))
+        .secret("TOKEN", SecretSource::fixed("canary18"))
         .current_datetime("2026-01-02T03:04:05".to_owned())
 }
 
@@ -276,7 +276,7 @@ fn refined(critic: Critic) -> Critic {
 }
 
 fn critic() -> ApiCritic {
-    ApiCritic::new("k6")
+    ApiCritic::new("canary19")
         .server_url("http://127.0.0.1:1/critic")
         .model_name("critic")
         .tokenizer_name("tokenizer")
@@ -304,7 +304,7 @@ fn acp() -> AcpAgent {
         .acp_prompt_timeout(100.0)
         .acp_startup_timeout(50.0)
         .acp_model("sonnet")
-        .acp_resume_session_id("session")
+        .acp_resume_session_id("canary")
         .acp_file_secret(file)
         .acp_isolate_data_dir(true)
         .mcp_server("program", stdio())
@@ -320,7 +320,7 @@ fn analyzer() -> SecurityAnalyzer {
         .injection_high_patterns([pattern.clone()])
         .injection_medium_patterns([pattern]);
     let gray = GraySwanAnalyzer::new()
-        .api_key("k7")
+        .api_key("canary20")
         .policy_id("policy")
         .api_url("http://127.0.0.1:1/gray")
         .history_limit(5)

@@ -8,6 +8,7 @@
 )]
 
 mod full;
+mod live;
 mod presets;
 mod schema;
 

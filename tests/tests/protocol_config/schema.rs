@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use openhands::protocol::config::*;
+use openhands::protocol::{config::*, event::SecurityRisk};
 use serde_json::{Value, json};
 
 use crate::{differences, full, python};
@@ -12,14 +12,28 @@ use crate::{differences, full, python};
 const READ: &str = "
 import json, sys
 import openhands.tools
-from pydantic import BaseModel
+from pydantic import BaseModel, SecretStr
 from openhands.sdk.conversation.request import StartConversationRequest
 schema = StartConversationRequest.model_json_schema()
 models = {name: sorted(m['properties']) for name, m in schema['$defs'].items()
           if 'properties' in m}
 models['StartConversationRequest'] = sorted(schema['properties'])
+def words(schema):
+    if 'enum' in schema: return schema['enum']
+    for part in schema.get('anyOf', []):
+        found = words(part)
+        if found: return found
+    return []
+all_words = {f'{name}.{field}': words(p) for name, m in schema['$defs'].items()
+             for field, p in m.get('properties', {}).items() if words(p)}
+all_words['SecurityRisk'] = schema['$defs']['SecurityRisk']['enum']
+all_words.update({f'start.{field}': words(p) for field, p in schema['properties'].items()
+                  if words(p)})
 seen = {}
+secrets = []
 def walk(value):
+    if isinstance(value, SecretStr):
+        secrets.append(value.get_secret_value())
     if isinstance(value, BaseModel):
         names = {f.alias or name for name, f in type(value).model_fields.items()
                  if name in value.model_fields_set}
@@ -39,7 +53,8 @@ for wire in json.load(sys.stdin):
     dumps.append(start.model_dump(
         mode='json', by_alias=True, context={'expose_secrets': 'plaintext'}))
 seen = {name: sorted(fields) for name, fields in seen.items()}
-print(json.dumps({'models': models, 'seen': seen, 'dumps': dumps}))
+print(json.dumps({'models': models, 'words': all_words, 'seen': seen, 'secrets': secrets,
+                  'dumps': dumps}))
 ";
 
 /// Models of the server that are typed otherwise, and how.
@@ -213,6 +228,61 @@ async fn every_field_of_the_server_is_typed_and_none_is_invented() {
     assert!(found.is_empty(), "{found:#?}");
 }
 
+/// Choices of the server that are typed otherwise, and how.
+const CHOICES_ELSEWHERE: &[(&str, &str)] = &[
+    ("ConversationWorktreeOptions.base", "by constructors"),
+    ("MCPServer.transport", "by constructors"),
+    (
+        "MCPOAuthAuthentication.client_auth_method",
+        "a text: whatever a provider asks for",
+    ),
+    ("SendMessageRequest.role", "a text: `user` in all but tests"),
+];
+
+#[tokio::test]
+async fn every_choice_of_the_server_is_known_here() {
+    macro_rules! knows {
+        ($name:ident) => {
+            |word: &str| !matches!($name::from(word), $name::Other(_))
+        };
+    }
+    type Knows = fn(&str) -> bool;
+    let ours: &[(&str, Knows)] = &[
+        ("ACPFileSecretSpec.env_points_to", knows!(PointsTo)),
+        ("APIBasedCritic.mode", knows!(CriticMode)),
+        ("AgentDefinition.level", knows!(DefinitionLevel)),
+        ("AgentFinishedCritic.mode", knows!(CriticMode)),
+        ("EmptyPatchCritic.mode", knows!(CriticMode)),
+        ("LLM.api_mode", knows!(ApiMode)),
+        ("LLM.auth_type", |word| {
+            word == "api_key" || word == "subscription"
+        }),
+        ("LLM.reasoning_effort", knows!(ReasoningEffort)),
+        ("LLM.reasoning_summary", knows!(ReasoningSummary)),
+        ("PassCritic.mode", knows!(CriticMode)),
+        ("SecurityRisk", knows!(SecurityRisk)),
+        ("start.conversation_runtime", knows!(ConversationRuntime)),
+    ];
+    let answer = python(READ, &json!([])).await;
+    let mut choices = answer["words"].as_object().unwrap().clone();
+    let mut found = Vec::new();
+    for (name, knows) in ours {
+        let words = choices
+            .remove(*name)
+            .unwrap_or_else(|| panic!("no choice {name}"));
+        for word in words.as_array().unwrap() {
+            if !knows(word.as_str().unwrap()) {
+                found.push(format!("{name} lacks {word}"));
+            }
+        }
+    }
+    for (name, _) in CHOICES_ELSEWHERE {
+        assert!(choices.remove(*name).is_some(), "no choice {name}");
+    }
+    found.extend(choices.keys().map(|name| format!("no type for {name}")));
+    assert!(found.is_empty(), "{found:#?}");
+}
+
 #[tokio::test]
 async fn what_is_set_here_is_what_the_server_reads() {
     let starts = full::starts();
@@ -234,6 +304,15 @@ async fn what_is_set_here_is_what_the_server_reads() {
         }
     }
     assert!(found.is_empty(), "{found:#?}");
+
+    // What the server holds for secret is secret here: full.rs gives canaries alone to it.
+    let secrets = answer["secrets"].as_array().unwrap();
+    assert!(secrets.len() > 20, "{}", secrets.len());
+    for secret in secrets {
+        assert!(secret.as_str().unwrap().starts_with("canary"), "{secret}");
+    }
+    let shown = format!("{starts:?} {starts:#?}");
+    assert!(!shown.contains("canary"), "{shown}");
 
     let dumps = answer["dumps"].as_array().unwrap();
     for (index, (ours, theirs)) in wires.as_array().unwrap().iter().zip(dumps).enumerate() {

@@ -30,8 +30,8 @@ model! {
     named tools/tool: ToolSpec;
     /// Adds a server of the Model Context Protocol, whose tools the agent gets.
     entry mcp_config/mcp_server: McpServer;
-    /// Which tools the agent gets of all it was given: those whose names match this (Python)
-    /// regular expression. Server's default: all.
+    /// Which tools the agent gets of all it was given, the built-in ones aside: those whose names
+    /// match this (Python) regular expression. Server's default: all.
     text filter_tools_regex;
     /// The built-in tools, by the names of their classes. Server's default: `FinishTool` and
     /// `ThinkTool`.
@@ -178,6 +178,26 @@ mod tests {
             error.starts_with("llm.api_key: the server's mask"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn an_agent_as_the_server_writes_it_can_be_changed_and_sent_back() {
+        let json = json!({
+            "kind": "Agent",
+            "llm": {"model": "m", "api_key": "canary"},
+            "tools": [{"name": "terminal", "params": {}}],
+            "new_field": 1,
+        });
+        let agent = Agent::from_json(json.clone()).unwrap();
+        assert_eq!(wire(agent.clone()), json);
+        assert!(!format!("{agent:?}").contains("canary"));
+        let more = agent.clone().tool("glob");
+        assert_eq!(wire(more)["tools"][1]["name"], "glob");
+        assert!(agent.tool("terminal").check().is_err());
+        assert!(Agent::from_json(json!([])).is_err());
+        let masked = Agent::from_json(json!({"llm": {"api_key": "**********"}})).unwrap();
+        let error = masked.check().unwrap_err().to_string();
+        assert!(error.starts_with("llm: the server's mask"), "{error}");
     }
 
     #[test]

@@ -92,6 +92,7 @@ impl Field {
     pub(crate) fn name(&self) -> Option<&str> {
         match self {
             Self::Object(fields) => fields.text("name"),
+            Self::Plain(json) | Self::Hidden(json) => json.get("name")?.as_str(),
             _ => None,
         }
     }
@@ -192,6 +193,18 @@ impl Fields {
         }
     }
 
+    /// The fields of an object, with nothing known of what may be shown.
+    pub(crate) fn from_json(name: &'static str, json: Value) -> Result<Self> {
+        let Value::Object(entries) = json else {
+            return Err(Error::invalid(format!("{name}: it is no JSON object")));
+        };
+        let hide = |(name, value): (String, _)| (name.into(), Field::hidden(value));
+        Ok(Self {
+            of: name,
+            entries: entries.into_iter().map(hide).collect(),
+        })
+    }
+
     pub(crate) fn put(&mut self, name: impl Into<Cow<'static, str>>, field: impl Into<Field>) {
         *self.slot(name.into()) = field.into();
     }
@@ -225,6 +238,7 @@ impl Fields {
         let mut items = match std::mem::replace(slot, Field::Plain(Value::Null)) {
             Field::List(items) => items,
             Field::Plain(Value::Array(items)) => items.into_iter().map(Field::Plain).collect(),
+            Field::Hidden(Value::Array(items)) => items.into_iter().map(Field::Hidden).collect(),
             _ => Vec::new(),
         };
         items.push(item.into());
@@ -234,19 +248,18 @@ impl Fields {
     /// Appends an object whose `name` must be new to the list under this name.
     pub(crate) fn push_named(&mut self, list: &'static str, item: impl Into<Field>) {
         let item = item.into();
-        let double = match (item.name(), self.get(list)) {
-            (Some(name), Some(Field::List(items))) => {
-                items.iter().any(|other| other.name() == Some(name))
+        let double = item.name().filter(|name| match self.get(list) {
+            Some(Field::List(items)) => items.iter().any(|other| other.name() == Some(name)),
+            Some(Field::Plain(Value::Array(items)) | Field::Hidden(Value::Array(items))) => {
+                items.iter().any(|other| other["name"] == **name)
             }
             _ => false,
+        });
+        let item = match double {
+            Some(name) => Field::refused(format!("the name `{name}` is there already")),
+            None => item,
         };
-        match item.name() {
-            Some(name) if double => {
-                let why = format!("the name `{name}` is there already");
-                self.push(list, Field::refused(why));
-            }
-            _ => self.push(list, item),
-        }
+        self.push(list, item);
     }
 
     /// Puts into the map under this name.
@@ -259,13 +272,9 @@ impl Fields {
         let slot = self.slot(name.into());
         let mut map = match std::mem::replace(slot, Field::Plain(Value::Null)) {
             Field::Object(fields) => fields,
-            Field::Plain(Value::Object(entries)) | Field::Hidden(Value::Object(entries)) => Self {
-                of: "",
-                entries: entries
-                    .into_iter()
-                    .map(|(key, value)| (key.into(), Field::Hidden(value)))
-                    .collect(),
-            },
+            Field::Plain(json) | Field::Hidden(json) => {
+                Self::from_json("", json).unwrap_or_else(|_| Self::of(""))
+            }
             _ => Self::of(""),
         };
         map.put(key.into(), value);

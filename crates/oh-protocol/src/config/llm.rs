@@ -135,7 +135,8 @@ model! {
     /// Overrides what the server believes of the model, such as `supports_vision` or
     /// `thinking_mode`: a boolean or a text. Values are not shown.
     json capability_overrides/capability_override;
-    /// An HTTP header for every request to the provider.
+    /// An HTTP header for every request to the provider. Not shown here, but the server tells it
+    /// to everybody who may read the conversation.
     secrets extra_headers/extra_header;
     /// What a token costs on the way in, in US dollars. Server's default: what is known of the
     /// model.

@@ -38,6 +38,17 @@ macro_rules! model {
                 }
             )*
 
+            /// Takes one as the server writes it, such as in an answer or in a file of settings.
+            /// Its values are neither checked, but for masks, nor shown.
+            ///
+            /// # Errors
+            ///
+            /// When it is no JSON object.
+            pub fn from_json(json: serde_json::Value) -> $crate::Result<Self> {
+                let fields = $crate::config::fields::Fields::from_json(stringify!($name), json)?;
+                Ok(Self { fields })
+            }
+
             /// Sets any field by its name on the wire, as a server newer than this crate may
             /// need. It replaces what a typed method gave, and is not checked. Its value is
             /// never shown.

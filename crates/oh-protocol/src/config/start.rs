@@ -153,9 +153,7 @@ impl StartConversation {
             empty if empty.is_empty() => Field::refused("a conversation needs a working directory"),
             directory => directory.into(),
         };
-        let workspace = Fields::of("Workspace")
-            .with("kind", Field::plain("LocalWorkspace"))
-            .with("working_dir", working_dir);
+        let workspace = Fields::of("Workspace").with("working_dir", working_dir);
         let id = ConversationId::random().to_string();
         Self {
             fields: Fields::of("StartConversation")
@@ -236,6 +234,7 @@ impl StartConversation {
     pub fn agent_kind(&self) -> Option<&str> {
         match self.fields.get("agent")? {
             Field::Object(agent) => agent.text("kind"),
+            Field::Hidden(agent) => agent.get("kind")?.as_str(),
             _ => None,
         }
     }

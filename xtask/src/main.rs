@@ -1,5 +1,6 @@
 //! Project tasks, run as `cargo xtask <verb>`. Each verb is one module; none holds product logic.
 
+mod api_coverage;
 mod bench;
 mod cargo;
 mod ci;
@@ -30,6 +31,8 @@ enum Verb {
     Test(test::Options),
     /// Record what a real server says, for the tests and benches of `oh-protocol`.
     Fixtures,
+    /// Compare the calls of `oh-protocol` with what a running server offers, router by router.
+    ApiCoverage,
     /// Check the rules that compilers do not: layers, file sizes, module docs.
     Tidy,
     /// Measure ours, the peers and the floor on the same work.
@@ -43,6 +46,7 @@ fn main() -> ExitCode {
         Verb::Demo => demo::run(),
         Verb::Test(options) => test::run(&options),
         Verb::Fixtures => fixtures::run(),
+        Verb::ApiCoverage => api_coverage::run(),
         Verb::Tidy => tidy::run(),
         Verb::Bench(options) => bench::run(&options),
         Verb::Ci(options) => ci::run(&options),

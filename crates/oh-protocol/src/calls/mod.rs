@@ -5,10 +5,12 @@ pub mod conversations;
 pub mod events;
 pub mod files;
 pub mod git;
+pub mod init;
 mod scope;
 pub mod server;
 pub mod settings;
 pub mod skills;
+pub mod tools;
 pub mod vscode;
 
 pub use scope::Scope;

@@ -23,6 +23,15 @@ call!(Alive => (), GET "/alive", Idempotent;
     |_this| Ok(Request::new(http::Method::GET, "/alive"));
     |_answer| Ok(()));
 
+/// `GET /health`: the same as [`Alive`], under the name that load balancers ask for.
+#[derive(Debug, Clone, Copy, Default)]
+#[non_exhaustive]
+pub struct Health;
+
+call!(Health => (), GET "/health", Idempotent;
+    |_this| Ok(Request::new(http::Method::GET, "/health"));
+    |_answer| Ok(()));
+
 /// `GET /server_info`: versions and capabilities.
 #[derive(Debug, Clone, Copy, Default)]
 #[non_exhaustive]

@@ -1,0 +1,176 @@
+//! Deferred start: a dormant server is told whose it is.
+//!
+//! Servers started with `OH_DEFERRED_INIT` answer 503 until then. They know this call's key, the
+//! secret key they were started with; session keys come with the call.
+
+use std::collections::BTreeMap;
+
+use http::HeaderValue;
+use secrecy::{ExposeSecret, SecretString};
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use super::call;
+use crate::{Answer, Error, Request, open_enum::open_enum};
+
+const ROUTE: &str = "/api/init";
+
+open_enum! {
+    /// How far a server with a deferred start is.
+    InitState {
+        /// It waits to be told.
+        Dormant = "dormant",
+        /// It has been told and starts.
+        Initializing = "initializing",
+        /// It takes work. A server without a deferred start is always here.
+        Ready = "ready",
+    }
+}
+
+/// What a server says of its deferred start.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[non_exhaustive]
+pub struct InitStatus {
+    /// How far it is.
+    pub state: InitState,
+    /// Why the last attempt failed; another can be made.
+    #[serde(default)]
+    pub error: Option<String>,
+}
+
+/// `GET /api/init`: how far a deferred start is. Open to everyone.
+#[derive(Debug, Clone, Copy, Default)]
+#[non_exhaustive]
+pub struct GetInitStatus;
+
+call!(GetInitStatus => InitStatus, GET "/api/init", Idempotent;
+    |_this| Ok(Request::new(http::Method::GET, ROUTE));
+    |answer| Answer::json(&answer, "state of a deferred start"));
+
+/// `POST /api/init`: wakes a dormant server. 401 for a wrong key, 400 if it is awake.
+///
+/// What is not given stays as the server was started with.
+#[derive(Clone)]
+#[must_use]
+pub struct Init {
+    key: SecretString,
+    session_api_keys: Vec<SecretString>,
+    secret_key: Option<SecretString>,
+    env: BTreeMap<String, SecretString>,
+    fields: Map<String, Value>,
+}
+
+impl Init {
+    /// With the secret key that the server was started with.
+    pub fn new(key: impl Into<SecretString>) -> Self {
+        Self {
+            key: key.into(),
+            session_api_keys: Vec::new(),
+            secret_key: None,
+            env: BTreeMap::new(),
+            fields: Map::new(),
+        }
+    }
+
+    /// Adds a session key that it is to take.
+    pub fn session_api_key(mut self, key: impl Into<SecretString>) -> Self {
+        self.session_api_keys.push(key.into());
+        self
+    }
+
+    /// The key it is to encrypt secrets with. Server's default: the first session key.
+    pub fn secret_key(mut self, key: impl Into<SecretString>) -> Self {
+        self.secret_key = Some(key.into());
+        self
+    }
+
+    /// Adds a variable to its environment.
+    pub fn env(mut self, name: impl Into<String>, value: impl Into<SecretString>) -> Self {
+        self.env.insert(name.into(), value.into());
+        self
+    }
+
+    /// Where conversations are kept, a path of the server.
+    pub fn conversations_path(self, path: impl Into<String>) -> Self {
+        self.set("conversations_path", path.into())
+    }
+
+    /// Where the history of commands is kept, a path of the server.
+    pub fn bash_events_dir(self, path: impl Into<String>) -> Self {
+        self.set("bash_events_dir", path.into())
+    }
+
+    /// Any other field of the server's request, by its own name; it refuses those it does not
+    /// know.
+    pub fn set(mut self, field: impl Into<String>, value: impl Into<Value>) -> Self {
+        self.fields.insert(field.into(), value.into());
+        self
+    }
+
+    // The only place where these secrets are exposed.
+    fn body(&self) -> Map<String, Value> {
+        let shown = |key: &SecretString| Value::from(key.expose_secret());
+        let mut body = self.fields.clone();
+        if !self.session_api_keys.is_empty() {
+            let keys = self.session_api_keys.iter().map(shown).collect();
+            body.insert("session_api_keys".into(), keys);
+        }
+        if let Some(key) = &self.secret_key {
+            body.insert("secret_key".into(), shown(key));
+        }
+        if !self.env.is_empty() {
+            let variables = self.env.iter().map(|(name, value)| (name.clone(), shown(value)));
+            body.insert("env".into(), Value::Object(variables.collect()));
+        }
+        body
+    }
+}
+
+call!(Init => InitStatus, POST "/api/init", Never;
+|this| {
+    let mut key = HeaderValue::from_str(this.key.expose_secret())
+        .map_err(|_| Error::invalid("the init key has characters that no header can carry"))?;
+    key.set_sensitive(true);
+    let mut request = Request::new(http::Method::POST, ROUTE).json(&this.body())?;
+    request.headers.insert("x-init-api-key", key);
+    Ok(request)
+};
+|answer| answer.json("state of a deferred start"));
+
+impl std::fmt::Debug for Init {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Init")
+            .field("env", &self.env.keys())
+            .field("fields", &self.fields.keys())
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Call;
+
+    #[test]
+    fn keys_stand_in_header_and_body_and_nowhere_else() {
+        let init = Init::new("canary-init")
+            .session_api_key("canary-session")
+            .secret_key("canary-secret")
+            .env("TOKEN", "canary-env")
+            .conversations_path("/c");
+        assert!(!format!("{init:?} {:?}", init.request().unwrap()).contains("canary"));
+        let request = init.request().unwrap();
+        assert_eq!(request.headers["x-init-api-key"], "canary-init");
+        let body: Value = serde_json::from_slice(&request.body.unwrap()).unwrap();
+        assert_eq!(body["session_api_keys"][0], "canary-session");
+        assert_eq!(body["secret_key"], "canary-secret");
+        assert_eq!(body["env"]["TOKEN"], "canary-env");
+        assert_eq!(body["conversations_path"], "/c");
+        assert!(!format!("{:?}", request.headers).contains("canary"));
+    }
+
+    #[test]
+    fn a_key_that_no_header_carries_is_refused() {
+        assert!(Init::new("a\nb").request().is_err());
+    }
+}

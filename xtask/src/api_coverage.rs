@@ -1,0 +1,171 @@
+//! `cargo xtask api-coverage`: which of a running server's operations `oh-protocol` has a call
+//! for. Reads the calls from their declarations and the operations from the server's own OpenAPI
+//! document; knows neither's meaning.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    io::{BufRead, BufReader, Read, Write},
+    net::TcpStream,
+    path::Path,
+    process::{Child, Stdio},
+};
+
+use serde_json::Value;
+
+use crate::{Result, cargo};
+
+/// The routers that must be complete, by the server's own tags; of a few it has none.
+const COMPLETE: [&str; 9] = [
+    "Server Details",
+    "Conversations",
+    "Events",
+    "Bash",
+    "Files",
+    "Git",
+    "Hooks",
+    "Tools",
+    "Init",
+];
+
+/// Operations that are the same as another one, and which.
+const ALIASES: [(&str, &str); 1] = [("GET /", "GET /server_info")];
+
+/// Prints covered and uncovered operations per router; fails where a router that must be complete
+/// is not.
+pub(crate) fn run() -> Result {
+    let calls = calls(&cargo::root().join("crates/oh-protocol/src/calls"))?;
+    let server = Server::start()?;
+    let operations = operations(&server.get("/openapi.json")?)?;
+    let mut open = Vec::new();
+    let mut unknown = calls.clone();
+    for (router, operations) in &operations {
+        let covered = |operation: &&String| {
+            let alias = ALIASES.iter().find(|alias| alias.0 == operation.as_str());
+            calls.contains(*operation) || alias.is_some_and(|alias| calls.contains(alias.1))
+        };
+        let missing: Vec<_> = operations.iter().filter(|it| !covered(it)).collect();
+        let have = operations.len() - missing.len();
+        cargo::print(&format!("{router}: {have} of {}", operations.len()));
+        for operation in &missing {
+            cargo::print(&format!("  open  {operation}"));
+        }
+        if COMPLETE.contains(&router.as_str()) && !missing.is_empty() {
+            open.push(router.as_str());
+        }
+        for operation in operations {
+            unknown.remove(operation);
+        }
+    }
+    for call in &unknown {
+        cargo::print(&format!("not offered by this server: {call}"));
+    }
+    if open.is_empty() {
+        Ok(())
+    } else {
+        Err(format!("not complete: {}", open.join(", ")))
+    }
+}
+
+/// `METHOD route` of every declared call: `…call!(Name => Output, METHOD "route", Repeat;`.
+fn calls(directory: &Path) -> Result<BTreeSet<String>> {
+    let unreadable = |error| format!("cannot read {}: {error}", directory.display());
+    let mut found = BTreeSet::new();
+    for entry in fs::read_dir(directory).map_err(unreadable)? {
+        let path = entry.map_err(unreadable)?.path();
+        if path.is_dir() {
+            found.extend(calls(&path)?);
+            continue;
+        }
+        let text = fs::read_to_string(&path).map_err(unreadable)?;
+        let mut scoped = false;
+        for line in text.lines() {
+            if line.contains("call!") {
+                scoped = line.contains("scoped_call!");
+            }
+            let Some((method, route)) = declared(line) else {
+                continue;
+            };
+            if scoped {
+                found.insert(format!("{method} /api{route}"));
+                let scope = "/api/conversations/{runtime_conversation_id}";
+                found.insert(format!("{method} {scope}{route}"));
+            } else {
+                found.insert(format!("{method} {route}"));
+            }
+        }
+    }
+    Ok(found)
+}
+
+fn declared(line: &str) -> Option<(&str, &str)> {
+    let (before, rest) = line.split_once(" \"/")?;
+    let (route, repeat) = rest.split_once("\", ")?;
+    let ends = repeat.starts_with("Idempotent") || repeat.starts_with("Never");
+    let method = before.rsplit([',', ' ']).next()?;
+    let route = &line[line.len() - rest.len() - 1..line.len() - rest.len() + route.len()];
+    (ends && method.chars().all(|c| c.is_ascii_uppercase())).then_some((method, route))
+}
+
+/// The operations by router.
+fn operations(openapi: &Value) -> Result<BTreeMap<String, BTreeSet<String>>> {
+    let paths = openapi["paths"].as_object().ok_or("no OpenAPI document")?;
+    let mut routers: BTreeMap<_, BTreeSet<_>> = BTreeMap::new();
+    for (path, methods) in paths {
+        for (method, operation) in methods.as_object().into_iter().flatten() {
+            let router = operation["tags"][0].as_str().unwrap_or("no router");
+            let operation = format!("{} {path}", method.to_uppercase());
+            routers.entry(router.to_owned()).or_default().insert(operation);
+        }
+    }
+    Ok(routers)
+}
+
+/// A server of our own. Killing `oh` takes it along.
+struct Server {
+    process: Child,
+    address: String,
+    key: String,
+}
+
+impl Server {
+    fn start() -> Result<Self> {
+        let failed = |error| format!("cannot run `oh serve`: {error}");
+        let mut process = cargo::cargo(&["run", "--quiet", "--package", "oh-cli", "--", "serve"])
+            .stdout(Stdio::piped())
+            .spawn()
+            .map_err(failed)?;
+        let stdout = process.stdout.take().ok_or("`oh serve` has no stdout")?;
+        let mut server = Self {
+            process,
+            address: String::new(),
+            key: String::new(),
+        };
+        let mut lines = BufReader::new(stdout).lines().map_while(|line| line.ok());
+        let url = lines.next().ok_or("`oh serve` named no URL")?;
+        server.key = lines.next().ok_or("`oh serve` named no key")?;
+        let address = url.strip_prefix("http://").unwrap_or(&url);
+        server.address = address.trim_end_matches('/').to_owned();
+        Ok(server)
+    }
+
+    fn get(&self, path: &str) -> Result<Value> {
+        let failed = |error| format!("cannot ask {}: {error}", self.address);
+        let mut stream = TcpStream::connect(&self.address).map_err(failed)?;
+        let (host, key) = (&self.address, &self.key);
+        // HTTP/1.0: the body is what comes until the end.
+        write!(stream, "GET {path} HTTP/1.0\r\nHost: {host}\r\nX-Session-API-Key: {key}\r\n\r\n")
+            .map_err(failed)?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).map_err(failed)?;
+        let (_, body) = answer.split_once("\r\n\r\n").ok_or("no answer")?;
+        serde_json::from_str(body).map_err(|error| format!("{path}: {error}"))
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        _ = self.process.kill();
+        _ = self.process.wait();
+    }
+}

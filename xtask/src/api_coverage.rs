@@ -38,6 +38,7 @@ pub(crate) fn run() -> Result {
     let server = Server::start()?;
     let operations = operations(&server.get("/openapi.json")?)?;
     let mut open = Vec::new();
+    let mut report = Vec::new();
     let mut unknown = calls.clone();
     for (router, operations) in &operations {
         let covered = |operation: &&String| {
@@ -46,10 +47,12 @@ pub(crate) fn run() -> Result {
         };
         let missing: Vec<_> = operations.iter().filter(|it| !covered(it)).collect();
         let have = operations.len() - missing.len();
-        cargo::print(&format!("{router}: {have} of {}", operations.len()));
-        for operation in &missing {
-            cargo::print(&format!("  open  {operation}"));
-        }
+        report.push(format!("{router}: {have} of {}", operations.len()));
+        report.extend(
+            missing
+                .iter()
+                .map(|operation| format!("  open  {operation}")),
+        );
         if COMPLETE.contains(&router.as_str()) && !missing.is_empty() {
             open.push(router.as_str());
         }
@@ -57,9 +60,9 @@ pub(crate) fn run() -> Result {
             unknown.remove(operation);
         }
     }
-    for call in &unknown {
-        cargo::print(&format!("not offered by this server: {call}"));
-    }
+    let gone = unknown.iter();
+    report.extend(gone.map(|call| format!("not offered by this server: {call}")));
+    cargo::print(&format!("{}\n", report.join("\n")));
     if open.is_empty() {
         Ok(())
     } else {
@@ -115,7 +118,10 @@ fn operations(openapi: &Value) -> Result<BTreeMap<String, BTreeSet<String>>> {
         for (method, operation) in methods.as_object().into_iter().flatten() {
             let router = operation["tags"][0].as_str().unwrap_or("no router");
             let operation = format!("{} {path}", method.to_uppercase());
-            routers.entry(router.to_owned()).or_default().insert(operation);
+            routers
+                .entry(router.to_owned())
+                .or_default()
+                .insert(operation);
         }
     }
     Ok(routers)
@@ -154,8 +160,11 @@ impl Server {
         let mut stream = TcpStream::connect(&self.address).map_err(failed)?;
         let (host, key) = (&self.address, &self.key);
         // HTTP/1.0: the body is what comes until the end.
-        write!(stream, "GET {path} HTTP/1.0\r\nHost: {host}\r\nX-Session-API-Key: {key}\r\n\r\n")
-            .map_err(failed)?;
+        write!(
+            stream,
+            "GET {path} HTTP/1.0\r\nHost: {host}\r\nX-Session-API-Key: {key}\r\n\r\n"
+        )
+        .map_err(failed)?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer).map_err(failed)?;
         let (_, body) = answer.split_once("\r\n\r\n").ok_or("no answer")?;

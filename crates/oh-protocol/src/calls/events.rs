@@ -132,6 +132,28 @@ call!(Get => Event, GET "/api/conversations/{conversation_id}/events/{event_id}"
     ));
     |answer| Event::from_json(answer.body));
 
+/// `GET …/events` with ids in its body: several events by id, in the same order.
+#[derive(Debug, Clone)]
+pub struct BatchGet(ConversationId, Vec<String>);
+
+impl BatchGet {
+    /// These.
+    pub fn new<I: Into<String>>(
+        conversation: ConversationId,
+        event_ids: impl IntoIterator<Item = I>,
+    ) -> Self {
+        Self(
+            conversation,
+            event_ids.into_iter().map(Into::into).collect(),
+        )
+    }
+}
+
+call!(BatchGet => Vec<Option<Event>>, GET "/api/conversations/{conversation_id}/events", Idempotent;
+    |this| Request::new(http::Method::GET, format!("/api/conversations/{}/events", this.0))
+        .json(&this.1);
+    |answer| answer.json("batch of events"));
+
 /// `POST …/events`: adds a user's message to the log. There is no way for the server to tell a
 /// repeated one, so it is never sent twice.
 #[derive(Debug, Clone)]

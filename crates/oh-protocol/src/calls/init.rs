@@ -119,7 +119,10 @@ impl Init {
             body.insert("secret_key".into(), shown(key));
         }
         if !self.env.is_empty() {
-            let variables = self.env.iter().map(|(name, value)| (name.clone(), shown(value)));
+            let variables = self
+                .env
+                .iter()
+                .map(|(name, value)| (name.clone(), shown(value)));
             body.insert("env".into(), Value::Object(variables.collect()));
         }
         body

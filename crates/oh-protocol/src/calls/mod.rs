@@ -5,6 +5,7 @@ pub mod conversations;
 pub mod events;
 pub mod files;
 pub mod git;
+pub mod hooks;
 pub mod init;
 mod scope;
 pub mod server;

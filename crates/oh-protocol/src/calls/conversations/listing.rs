@@ -1,0 +1,168 @@
+//! Several conversations at once: pages, counts, batches.
+
+use serde_json::value::RawValue;
+
+use super::super::{call, query};
+use crate::{
+    Answer, ConversationId, Error, ExecutionStatus, Request, Result, open_enum::open_enum,
+    state::ConversationInfo,
+};
+
+open_enum! {
+    /// How conversations are ordered.
+    Order {
+        /// Oldest first.
+        Created = "CREATED_AT",
+        /// Newest first: the server's default.
+        CreatedDescending = "CREATED_AT_DESC",
+        /// Longest unchanged first.
+        Updated = "UPDATED_AT",
+        /// Last changed first.
+        UpdatedDescending = "UPDATED_AT_DESC",
+    }
+}
+
+/// `GET /api/conversations/search`: a page of conversations.
+#[derive(Debug, Clone)]
+#[must_use]
+pub struct Search {
+    page_id: Option<String>,
+    limit: u32,
+    status: Option<ExecutionStatus>,
+    order: Option<Order>,
+    include_skills: bool,
+}
+
+/// A page of conversations.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Page {
+    /// The conversations.
+    pub items: Vec<ConversationInfo>,
+    /// Gives the next page, if there is one. A deleted conversation's gives the first again.
+    pub next_page_id: Option<String>,
+}
+
+impl Default for Search {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Search {
+    /// Any conversations, 100 a page.
+    pub fn new() -> Self {
+        Self {
+            page_id: None,
+            limit: 100,
+            status: None,
+            order: None,
+            include_skills: false,
+        }
+    }
+
+    /// The page that an earlier one named.
+    pub fn page_id(mut self, page_id: impl Into<String>) -> Self {
+        self.page_id = Some(page_id.into());
+        self
+    }
+
+    /// How many a page holds: 1 to 100.
+    pub fn limit(mut self, limit: u32) -> Self {
+        self.limit = limit;
+        self
+    }
+
+    /// Only those that are doing this.
+    pub fn status(mut self, status: ExecutionStatus) -> Self {
+        self.status = Some(status);
+        self
+    }
+
+    /// In this order.
+    pub fn order(mut self, order: Order) -> Self {
+        self.order = Some(order);
+        self
+    }
+
+    /// Whether the skills of agents are told at length.
+    pub fn include_skills(mut self, include: bool) -> Self {
+        self.include_skills = include;
+        self
+    }
+}
+
+call!(Search => Page, GET "/api/conversations/search", Idempotent;
+|this| {
+    if !(1..=100).contains(&this.limit) {
+        return Err(Error::invalid("a page of conversations holds 1 to 100"));
+    }
+    let mut target = "/api/conversations/search".to_owned();
+    query(&mut target, "limit", &this.limit.to_string());
+    let rest = [
+        ("page_id", this.page_id.as_deref()),
+        ("status", this.status.as_ref().map(ExecutionStatus::as_str)),
+        ("sort_order", this.order.as_ref().map(Order::as_str)),
+        ("include_skills", this.include_skills.then_some("true")),
+    ];
+    for (name, value) in rest {
+        if let Some(value) = value {
+            query(&mut target, name, value);
+        }
+    }
+    Ok(Request::new(http::Method::GET, target))
+};
+|answer| {
+    #[derive(serde::Deserialize)]
+    struct Wire { items: Vec<Box<RawValue>>, next_page_id: Option<String> }
+    let wire: Wire = answer.json("page of conversations")?;
+    let items = wire.items.iter();
+    let items = items.map(|item| ConversationInfo::from_json(item.get().as_bytes()));
+    Ok(Page { items: items.collect::<Result<_>>()?, next_page_id: wire.next_page_id })
+});
+
+/// `GET /api/conversations/count`: how many conversations the server has.
+#[derive(Debug, Clone, Default)]
+#[non_exhaustive]
+pub struct Count {
+    /// Only those that are doing this.
+    pub status: Option<ExecutionStatus>,
+}
+
+call!(Count => u64, GET "/api/conversations/count", Idempotent;
+|this| {
+    let mut target = "/api/conversations/count".to_owned();
+    if let Some(status) = &this.status {
+        query(&mut target, "status", status.as_str());
+    }
+    Ok(Request::new(http::Method::GET, target))
+};
+|answer| answer.json("count of conversations"));
+
+/// `GET /api/conversations?ids=…`: several conversations by id, at most 99.
+#[derive(Debug, Clone)]
+pub struct BatchGet(Vec<ConversationId>);
+
+impl BatchGet {
+    /// These.
+    pub fn new(ids: impl IntoIterator<Item = ConversationId>) -> Self {
+        Self(ids.into_iter().collect())
+    }
+}
+
+call!(BatchGet => Vec<Option<ConversationInfo>>, GET "/api/conversations", Idempotent;
+|this| {
+    if !(1..100).contains(&this.0.len()) {
+        return Err(Error::invalid("a batch of conversations holds 1 to 99"));
+    }
+    let mut target = "/api/conversations".to_owned();
+    for id in &this.0 {
+        query(&mut target, "ids", &id.to_string());
+    }
+    Ok(Request::new(http::Method::GET, target))
+};
+|answer| {
+    let items: Vec<Option<Box<RawValue>>> = Answer::json(&answer, "batch of conversations")?;
+    let read = |item: Box<RawValue>| ConversationInfo::from_json(item.get().as_bytes());
+    items.into_iter().map(|item| item.map(read).transpose()).collect()
+});

@@ -1,0 +1,152 @@
+//! What a conversation works with, changed while it lives.
+//!
+//! All but [`SwitchLlm`] wait, on the server, for a running tool to end.
+
+use std::collections::BTreeMap;
+
+use serde_json::json;
+
+use super::super::call;
+use crate::{
+    ConversationId, Request, Result,
+    config::{ConfirmationPolicy, Llm, SecretSource, SecurityAnalyzer},
+};
+
+fn target(conversation: ConversationId, what: &str) -> Request {
+    Request::new(
+        http::Method::POST,
+        format!("/api/conversations/{conversation}/{what}"),
+    )
+}
+
+/// `POST …/confirmation_policy`. Not stored: the server falls back on what the conversation was
+/// started with when it restarts or has evicted it, and forks do not inherit it.
+#[derive(Debug, Clone)]
+pub struct SetConfirmationPolicy(ConversationId, ConfirmationPolicy);
+
+impl SetConfirmationPolicy {
+    /// Sets this.
+    pub fn new(conversation: ConversationId, policy: ConfirmationPolicy) -> Self {
+        Self(conversation, policy)
+    }
+}
+
+call!(SetConfirmationPolicy => (), POST "/api/conversations/{conversation_id}/confirmation_policy", Idempotent;
+|this| {
+    this.1.check()?;
+    target(this.0, "confirmation_policy").json(&json!({ "policy": this.1 }))
+};
+|_answer| Ok(()));
+
+/// `POST …/security_analyzer`: what judges the risk of actions, or nothing.
+#[derive(Debug, Clone)]
+pub struct SetSecurityAnalyzer(ConversationId, Option<SecurityAnalyzer>);
+
+impl SetSecurityAnalyzer {
+    /// Sets this.
+    pub fn new(conversation: ConversationId, analyzer: Option<SecurityAnalyzer>) -> Self {
+        Self(conversation, analyzer)
+    }
+}
+
+call!(SetSecurityAnalyzer => (), POST "/api/conversations/{conversation_id}/security_analyzer", Idempotent;
+|this| {
+    this.1.as_ref().map_or(Ok(()), SecurityAnalyzer::check)?;
+    target(this.0, "security_analyzer").json(&json!({ "security_analyzer": this.1 }))
+};
+|_answer| Ok(()));
+
+/// `POST …/secrets`: environment variables of the agent's commands, whose values the server masks
+/// in what it logs. Adds to those there are.
+#[derive(Debug, Clone)]
+#[must_use]
+pub struct SetSecrets(ConversationId, BTreeMap<String, SecretSource>);
+
+impl SetSecrets {
+    /// None yet.
+    pub fn new(conversation: ConversationId) -> Self {
+        Self(conversation, BTreeMap::new())
+    }
+
+    /// Adds one.
+    pub fn secret(mut self, name: impl Into<String>, source: SecretSource) -> Self {
+        self.1.insert(name.into(), source);
+        self
+    }
+
+    fn check(&self) -> Result<()> {
+        for (name, source) in &self.1 {
+            let fits = |c: char| c.is_ascii_alphanumeric() || c == '_';
+            let begins = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
+            if !begins || !name.chars().all(fits) {
+                let what = format!("secret `{name}`: no name of an environment variable");
+                return Err(crate::Error::invalid(what));
+            }
+            source.check()?;
+        }
+        Ok(())
+    }
+}
+
+call!(SetSecrets => (), POST "/api/conversations/{conversation_id}/secrets", Idempotent;
+|this| {
+    this.check()?;
+    target(this.0, "secrets").json(&json!({ "secrets": this.1 }))
+};
+|_answer| Ok(()));
+
+/// `POST …/switch_llm`: the agent uses another model from now on, even within a run.
+#[derive(Debug, Clone)]
+pub struct SwitchLlm(ConversationId, Box<Llm>);
+
+impl SwitchLlm {
+    /// Switches to this.
+    pub fn new(conversation: ConversationId, llm: Llm) -> Self {
+        Self(conversation, Box::new(llm))
+    }
+}
+
+call!(SwitchLlm => (), POST "/api/conversations/{conversation_id}/switch_llm", Idempotent;
+|this| {
+    this.1.check()?;
+    target(this.0, "switch_llm").json(&json!({ "llm": this.1 }))
+};
+|_answer| Ok(()));
+
+/// Declares a call with one text in its body.
+macro_rules! text_call {
+    ($(#[$meta:meta])* $name:ident, $what:literal, $field:literal, $method:ident $route:literal, $repeat:ident) => {
+        $(#[$meta])*
+        #[derive(Debug, Clone)]
+        pub struct $name(ConversationId, String);
+
+        impl $name {
+            /// For this conversation.
+            pub fn new(conversation: ConversationId, value: impl Into<String>) -> Self {
+                Self(conversation, value.into())
+            }
+        }
+
+        call!($name => (), $method $route, $repeat;
+            |this| target(this.0, $what).json(&json!({ $field: this.1 }));
+            |_answer| Ok(()));
+    };
+}
+
+text_call!(
+    /// `POST …/switch_profile`: the agent uses the model of a stored profile. 404 where there is
+    /// none of that name.
+    SwitchProfile, "switch_profile", "profile_name",
+    POST "/api/conversations/{conversation_id}/switch_profile", Idempotent
+);
+text_call!(
+    /// `POST …/switch_acp_model`: an agent that speaks ACP uses another of its models. 400 for
+    /// another kind of agent.
+    SwitchAcpModel, "switch_acp_model", "model",
+    POST "/api/conversations/{conversation_id}/switch_acp_model", Idempotent
+);
+text_call!(
+    /// `POST …/load_plugin`: loads a plugin, named as `name@marketplace` or by its source.
+    LoadPlugin, "load_plugin", "plugin_ref",
+    POST "/api/conversations/{conversation_id}/load_plugin", Idempotent
+);

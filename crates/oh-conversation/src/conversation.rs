@@ -8,7 +8,7 @@ use std::{
 
 use oh_protocol::{
     Call, ConversationId, Event, ExecutionStatus, calls,
-    config::{AgentSource, Llm},
+    config::AgentSource,
     event::HookExecutionEvent,
     state::{ConversationInfo, ConversationState},
 };
@@ -178,19 +178,6 @@ impl Conversation {
         GenerateTitle::new(self)
     }
 
-    /// Sets the title.
-    ///
-    /// # Errors
-    ///
-    /// When the server refuses or cannot be asked.
-    pub async fn set_title(&self, title: &str) -> Result<()> {
-        self.call(
-            "set the title",
-            &calls::conversations::Update::title(self.id(), title),
-        )
-        .await
-    }
-
     /// Asks for a pause after the current step.
     ///
     /// # Errors
@@ -247,19 +234,6 @@ impl Conversation {
         self.call("reject", &call).await?;
         self.decided().await;
         Ok(())
-    }
-
-    /// Uses another model from now on, even within a run.
-    ///
-    /// # Errors
-    ///
-    /// When the server refuses or cannot be asked.
-    pub async fn switch_llm(&self, llm: Llm) -> Result<()> {
-        self.call(
-            "switch the model",
-            &calls::conversations::SwitchLlm::new(self.id(), llm),
-        )
-        .await
     }
 
     /// Asks the agent's model about the conversation, without leaving a trace in it.

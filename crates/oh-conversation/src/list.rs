@@ -8,16 +8,10 @@ use std::{
 };
 
 use futures_core::Stream;
-use http::Method;
-use oh_protocol::{
-    Answer, Call, ExecutionStatus, Operation, Repeat, Request, state::ConversationInfo,
-};
+use oh_protocol::{ExecutionStatus, calls::conversations::Search, state::ConversationInfo};
 use oh_transport::Client;
-use serde_json::value::RawValue;
 
 use crate::{Conversation, Error, Result};
-
-const ROUTE: &str = "/api/conversations/search";
 
 /// Conversations of a server, newest first: a stream, asked for page by page as it is read.
 #[must_use = "a stream does nothing until it is read"]
@@ -46,53 +40,6 @@ impl Conversations {
     }
 }
 
-struct Page {
-    page_id: Option<String>,
-    status: Option<ExecutionStatus>,
-}
-
-struct Found {
-    items: VecDeque<ConversationInfo>,
-    next: Option<String>,
-}
-
-impl Call for Page {
-    type Output = Found;
-
-    fn operation(&self) -> Operation {
-        Operation::new(Method::GET, ROUTE, Repeat::Idempotent)
-    }
-
-    fn request(&self) -> oh_protocol::Result<Request> {
-        let mut target = format!("{ROUTE}?limit=100&sort_order=CREATED_AT_DESC");
-        // Both are words of the server: hex, or a name of lower-case letters.
-        if let Some(page_id) = &self.page_id {
-            target.push_str("&page_id=");
-            target.push_str(page_id);
-        }
-        if let Some(status) = &self.status {
-            target.push_str("&status=");
-            target.push_str(status.as_str());
-        }
-        Ok(Request::new(Method::GET, target))
-    }
-
-    fn decode(&self, answer: Answer) -> oh_protocol::Result<Found> {
-        #[derive(serde::Deserialize)]
-        struct Wire {
-            items: Vec<Box<RawValue>>,
-            next_page_id: Option<String>,
-        }
-        let wire: Wire = answer.json("page of conversations")?;
-        let items = wire.items.iter();
-        let items = items.map(|item| ConversationInfo::from_json(item.get().as_bytes()));
-        Ok(Found {
-            items: items.collect::<oh_protocol::Result<_>>()?,
-            next: wire.next_page_id,
-        })
-    }
-}
-
 enum Next {
     Item(VecDeque<ConversationInfo>, Option<String>),
     Page(Option<String>),
@@ -118,12 +65,15 @@ fn pages(
                         None => Next::End,
                     },
                     Next::Page(page_id) => {
-                        let page = Page {
-                            page_id,
-                            status: status.clone(),
-                        };
-                        match client.call(&page).await {
-                            Ok(found) => Next::Item(found.items, found.next),
+                        let mut search = Search::new();
+                        if let Some(page_id) = page_id {
+                            search = search.page_id(page_id);
+                        }
+                        if let Some(status) = &status {
+                            search = search.status(status.clone());
+                        }
+                        match client.call(&search).await {
+                            Ok(found) => Next::Item(found.items.into(), found.next_page_id),
                             Err(error) => {
                                 let error = Error::server("list conversations", error);
                                 return Some((Err(error), (Next::End, client, status)));

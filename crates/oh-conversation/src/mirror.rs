@@ -5,7 +5,9 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGua
 use oh_protocol::{ConversationId, Event, ExecutionStatus, Payload, state::ConversationState};
 use tokio::sync::watch;
 
-use crate::{ConfirmationPolicy, Error, ErrorKind};
+use oh_protocol::config::ConfirmationPolicy;
+
+use crate::{Error, ErrorKind};
 
 /// How the mirror stands to the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -89,7 +91,8 @@ impl Mirror {
 
     /// The policy this program set, if it did.
     pub(crate) fn policy(&self) -> Option<ConfirmationPolicy> {
-        *self.policy.lock().unwrap_or_else(PoisonError::into_inner)
+        let policy = self.policy.lock();
+        policy.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     pub(crate) fn remember_policy(&self, policy: ConfirmationPolicy) {

@@ -1,67 +1,16 @@
-//! Changing a conversation while it lives: policies, secrets, tags. Knows no events.
+//! Changing what a conversation works with while it lives: policies, secrets, tags, models. Knows
+//! no events.
 
 use std::collections::BTreeMap;
 
-use http::Method;
-use oh_protocol::{Answer, Call, ConversationId, Json, Operation, Repeat, Request};
-use secrecy::{ExposeSecret, SecretString};
-use serde_json::{Map, Value, json};
+use oh_protocol::{
+    Json,
+    calls::conversations::{self as calls, SetSecrets},
+    config::{ConfirmationPolicy, Llm, SecretSource, SecurityAnalyzer},
+};
+use secrecy::SecretString;
 
-use crate::{Conversation, Error, ErrorKind, Result};
-
-/// What the server shows in place of a secret. Sent back, it would destroy the real one.
-const MASK: &str = "**********";
-
-/// When the agent must ask before it acts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum ConfirmationPolicy {
-    /// Never.
-    Never,
-    /// Before every action.
-    Always,
-    /// Before actions judged to be of high risk, or not judged at all.
-    Risky,
-}
-
-impl ConfirmationPolicy {
-    fn wire(self) -> Value {
-        match self {
-            Self::Never => json!({ "kind": "NeverConfirm" }),
-            Self::Always => json!({ "kind": "AlwaysConfirm" }),
-            Self::Risky => {
-                json!({ "kind": "ConfirmRisky", "threshold": "HIGH", "confirm_unknown": true })
-            }
-        }
-    }
-}
-
-/// A `POST` or `PATCH` below a conversation whose answer says nothing.
-struct Change {
-    id: ConversationId,
-    method: Method,
-    route: &'static str,
-    body: Value,
-}
-
-impl Call for Change {
-    type Output = ();
-
-    fn operation(&self) -> Operation {
-        Operation::new(self.method.clone(), self.route, Repeat::Idempotent)
-    }
-
-    fn request(&self) -> oh_protocol::Result<Request> {
-        let target = self
-            .route
-            .replace("{conversation_id}", &self.id.to_string());
-        Request::new(self.method.clone(), target).json(&self.body)
-    }
-
-    fn decode(&self, _answer: Answer) -> oh_protocol::Result<()> {
-        Ok(())
-    }
-}
+use crate::{Conversation, Result};
 
 impl Conversation {
     /// Sets when the agent must ask. The server forgets it when it restarts or has evicted the
@@ -74,15 +23,26 @@ impl Conversation {
     ///
     /// When the server refuses or cannot be asked.
     pub async fn set_confirmation_policy(&self, policy: ConfirmationPolicy) -> Result<()> {
-        let id = self.id();
-        self.call("set the confirmation policy", &confirmation(id, policy))
-            .await?;
+        let call = calls::SetConfirmationPolicy::new(self.id(), policy.clone());
+        self.call("set the confirmation policy", &call).await?;
         self.mirror().remember_policy(policy);
         Ok(())
     }
 
+    /// Sets what judges the risk of actions, or nothing. The server keeps it no longer than a
+    /// confirmation policy.
+    ///
+    /// # Errors
+    ///
+    /// When the server refuses or cannot be asked.
+    pub async fn set_security_analyzer(&self, analyzer: Option<SecurityAnalyzer>) -> Result<()> {
+        let call = calls::SetSecurityAnalyzer::new(self.id(), analyzer);
+        self.call("set the security analyzer", &call).await
+    }
+
     /// Gives the agent secrets, as environment variables of its commands. The server masks their
-    /// values in what it logs. The names are visible, the values are not.
+    /// values in what it logs. The names are visible, the values are not. Forks do not inherit
+    /// them.
     ///
     /// # Errors
     ///
@@ -92,62 +52,94 @@ impl Conversation {
         N: Into<String>,
         S: Into<SecretString>,
     {
-        let mut wire = Map::new();
-        for (name, value) in secrets {
-            let (name, value) = (name.into(), value.into());
-            let fits = |c: char| c.is_ascii_alphanumeric() || c == '_';
-            if name.is_empty()
-                || name.starts_with(|c: char| c.is_ascii_digit())
-                || !name.chars().all(fits)
-            {
-                let what = format!("`{name}` is no name of an environment variable");
-                return Err(Error::new(ErrorKind::InvalidInput, self.id(), what));
-            }
-            if value.expose_secret() == MASK {
-                let what = format!("the value of `{name}` is a mask, not a secret");
-                return Err(Error::new(ErrorKind::InvalidInput, self.id(), what));
-            }
-            wire.insert(name, value.expose_secret().into());
-        }
-        let change = Change {
-            id: self.id(),
-            method: Method::POST,
-            route: "/api/conversations/{conversation_id}/secrets",
-            body: json!({ "secrets": wire }),
-        };
-        self.call("set secrets", &change).await
+        let fixed = secrets
+            .into_iter()
+            .map(|(name, value)| (name, SecretSource::fixed(value)));
+        self.set_secret_sources(fixed).await
+    }
+
+    /// The same for secrets that the server looks up where they are kept: their values never pass
+    /// through this program.
+    ///
+    /// # Errors
+    ///
+    /// When a name is no environment variable’s, a value is a mask, or the server refuses.
+    pub async fn set_secret_sources<N: Into<String>>(
+        &self,
+        secrets: impl IntoIterator<Item = (N, SecretSource)>,
+    ) -> Result<()> {
+        let call = secrets
+            .into_iter()
+            .fold(SetSecrets::new(self.id()), |call, (name, source)| {
+                call.secret(name, source)
+            });
+        self.call("set secrets", &call).await
     }
 
     /// Replaces all tags: keys of `a-z` and `0-9`, values of at most 256 characters.
     ///
     /// # Errors
     ///
-    /// When the server refuses or cannot be asked.
+    /// When a tag breaks these rules, or the server refuses or cannot be asked.
     pub async fn set_tags(&self, tags: &BTreeMap<String, String>) -> Result<()> {
-        let change = Change {
-            id: self.id(),
-            method: Method::PATCH,
-            route: "/api/conversations/{conversation_id}",
-            body: json!({ "tags": tags }),
-        };
-        self.call("set tags", &change).await
+        let call = calls::Update::tags(self.id(), tags.clone());
+        self.call("set tags", &call).await
     }
-}
 
-/// The call that sets a policy; the watcher repeats it where the server forgot.
-pub(crate) fn confirmation(
-    id: ConversationId,
-    policy: ConfirmationPolicy,
-) -> impl Call<Output = ()> {
-    Change {
-        id,
-        method: Method::POST,
-        route: "/api/conversations/{conversation_id}/confirmation_policy",
-        body: json!({ "policy": policy.wire() }),
+    /// Sets the title, 1 to 200 characters.
+    ///
+    /// # Errors
+    ///
+    /// When it is too long, or the server refuses or cannot be asked.
+    pub async fn set_title(&self, title: &str) -> Result<()> {
+        let call = calls::Update::title(self.id(), title);
+        self.call("set the title", &call).await
+    }
+
+    /// Uses another model from now on, even within a run.
+    ///
+    /// # Errors
+    ///
+    /// When the server refuses or cannot be asked.
+    pub async fn switch_llm(&self, llm: Llm) -> Result<()> {
+        let call = calls::SwitchLlm::new(self.id(), llm);
+        self.call("switch the model", &call).await
+    }
+
+    /// Uses the model of a profile that the server keeps.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such profile, or the server cannot be asked.
+    pub async fn switch_profile(&self, profile: impl Into<String>) -> Result<()> {
+        let call = calls::SwitchProfile::new(self.id(), profile);
+        self.call("switch the profile", &call).await
+    }
+
+    /// Uses another model of an agent that speaks ACP.
+    ///
+    /// # Errors
+    ///
+    /// When the agent is of another kind or does not have the model, or the server cannot be
+    /// asked.
+    pub async fn switch_acp_model(&self, model: impl Into<String>) -> Result<()> {
+        let call = calls::SwitchAcpModel::new(self.id(), model);
+        self.call("switch the agent's model", &call).await
+    }
+
+    /// Loads a plugin, named as `name@marketplace` or by its source.
+    ///
+    /// # Errors
+    ///
+    /// When the server does not find it, or cannot be asked.
+    pub async fn load_plugin(&self, plugin: impl Into<String>) -> Result<()> {
+        let call = calls::LoadPlugin::new(self.id(), plugin);
+        self.call("load a plugin", &call).await
     }
 }
 
 /// Whether a state holds another policy than this one.
-pub(crate) fn differs(policy: ConfirmationPolicy, told: Option<&Json>) -> bool {
-    told.is_some_and(|told| told.to_value()["kind"] != policy.wire()["kind"])
+pub(crate) fn differs(policy: &ConfirmationPolicy, told: Option<&Json>) -> bool {
+    let wire = serde_json::to_value(policy).unwrap_or_default();
+    told.is_some_and(|told| told.to_value()["kind"] != wire["kind"])
 }

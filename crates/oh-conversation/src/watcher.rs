@@ -9,7 +9,9 @@ mod rest;
 use std::{collections::HashSet, time::Duration};
 
 use bytes::Bytes;
-use oh_protocol::{ConversationId, Event, SessionFrame};
+use oh_protocol::{
+    ConversationId, Event, SessionFrame, calls::conversations::SetConfirmationPolicy,
+};
 use oh_transport::{Backoff, Client, Message, Socket};
 use tokio::{
     sync::watch,
@@ -258,13 +260,13 @@ impl Watcher {
                 .snapshot
                 .as_ref()
                 .is_some_and(|snapshot| snapshot.first);
-            first && settings::differs(policy, held.state.get("confirmation_policy"))
+            first && settings::differs(&policy, held.state.get("confirmation_policy"))
         };
         if forgotten {
             // It waits for a running tool on the server; frames must not.
             let (client, id) = (self.client.clone(), self.id);
             tokio::spawn(async move {
-                if let Err(error) = client.call(&settings::confirmation(id, policy)).await {
+                if let Err(error) = client.call(&SetConfirmationPolicy::new(id, policy)).await {
                     warn!(conversation = %id, %error, "cannot restore the confirmation policy");
                 }
             });

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use oh_conversation::{ConfirmationPolicy, Conversation, Cursor, ErrorKind, Link, Token};
-use oh_protocol::config::{Agent, Llm};
+use oh_conversation::{Conversation, Cursor, ErrorKind, Link, Token};
+use oh_protocol::config::{Agent, ConfirmationPolicy, Llm};
 use oh_transport::Error;
 use serde_json::json;
 use tokio::time::{Instant, sleep, timeout};
@@ -394,7 +394,7 @@ async fn a_policy_the_server_forgot_is_told_again_after_a_reconnection() {
     });
     let conversation = mock.attach().await.unwrap();
     conversation
-        .set_confirmation_policy(ConfirmationPolicy::Always)
+        .set_confirmation_policy(ConfirmationPolicy::always())
         .await
         .unwrap();
     soon(server).await.unwrap();

@@ -33,6 +33,7 @@ async fn commands_on_the_real_server() {
     time_limits_are_kept(&workspace).await;
     what_cannot_run_is_an_error(&workspace).await;
     much_output_comes_whole_and_in_order(&workspace).await;
+    pitfall_19_output_comes_when_the_server_has_it(&workspace).await;
     concurrent_commands_never_mix(&workspace).await;
     a_dropped_command_is_stopped(&workspace).await;
     a_command_is_found_again(&workspace).await;
@@ -187,6 +188,32 @@ async fn much_output_comes_whole_and_in_order(workspace: &Workspace) {
     assert!(text == numbers(1, 1_500_000), "{} bytes", text.len());
     // Again, from the start.
     assert_eq!(command.wait().await.unwrap().stdout().len(), text.len());
+}
+
+/// The server keeps what a command writes until there is a million characters of it, or its end.
+/// A server that hands it out sooner makes this fail, and the documentation better.
+async fn pitfall_19_output_comes_when_the_server_has_it(workspace: &Workspace) {
+    let line = "echo first; sleep 1; echo last";
+    let command = workspace.execute(line).start().await.unwrap();
+    let mut output = command.output();
+    let first = next(&mut output).await.unwrap().unwrap();
+    assert_eq!(first, OutputChunk::Stdout("first\nlast\n".to_owned()));
+    // A million characters come at once.
+    let line = "head -c 1500000 /dev/zero | tr '\\0' x; sleep 30";
+    let command = workspace.execute(line).start().await.unwrap();
+    let mut output = command.output();
+    let first = tokio::time::timeout(Duration::from_secs(10), next(&mut output)).await;
+    let Some(Ok(OutputChunk::Stdout(first))) = first.unwrap() else {
+        panic!("no output")
+    };
+    assert_eq!(first.len(), 1_048_576);
+    command.stop().await.unwrap();
+    assert!(
+        matches!(next(&mut output).await, Some(Ok(OutputChunk::Stdout(rest))) if rest.len() == 451_424)
+    );
+    assert!(
+        matches!(next(&mut output).await, Some(Ok(OutputChunk::Ended(end))) if end.exit_code() == Some(-15))
+    );
 }
 
 async fn concurrent_commands_never_mix(workspace: &Workspace) {

@@ -64,6 +64,7 @@ async fn files_on_the_real_server() {
     bad_paths_are_told_apart(&workspace, &local).await;
     a_full_disk_is_told(&workspace).await;
     a_file_that_changes_meanwhile_is_not_copied(&workspace, &local).await;
+    pitfall_20_memory_is_bounded_whatever_the_size(&server, &workspace).await;
     pitfall_20_transfers_survive_their_connection(&server, &local).await;
     pitfall_20_nothing_half_written_is_left(&server, &local).await;
     a_transfer_that_stands_still_ends(&server).await;
@@ -304,6 +305,51 @@ async fn proxied(server: &LocalServer) -> (Proxy, Workspace) {
         .unwrap();
     let workspace = Workspace::new(&client, server.workspace_dir().display().to_string());
     (proxy, workspace)
+}
+
+/// Mebibytes that this process held at most since `f` began, above what it held before.
+async fn growth(f: impl Future<Output = ()>) -> u64 {
+    let status = |field: &str| {
+        let status = fs::read_to_string("/proc/self/status").unwrap();
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix(field))
+            .unwrap();
+        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() / 1024
+    };
+    // Makes the high-water mark begin anew.
+    fs::write("/proc/self/clear_refs", "5").unwrap();
+    let before = status("VmRSS:");
+    f.await;
+    status("VmHWM:").saturating_sub(before)
+}
+
+async fn pitfall_20_memory_is_bounded_whatever_the_size(
+    server: &LocalServer,
+    workspace: &Workspace,
+) {
+    let size = 512 << 20;
+    let hole = fs::File::create(server.workspace_dir().join("hole")).unwrap();
+    hole.set_len(size).unwrap();
+    let grown = growth(async {
+        let mut stream = workspace.download("hole").stream().await.unwrap();
+        let mut got = 0;
+        while let Some(chunk) = next(&mut stream).await {
+            got += chunk.unwrap().len() as u64;
+        }
+        assert_eq!(got, size);
+    });
+    let grown = grown.await;
+    assert!(grown <= 16, "{grown} MiB for a download of 512 MiB");
+
+    let size = 48 * MIB as u64;
+    let zeros = std::io::Read::take(std::io::repeat(0), size);
+    let grown = growth(async {
+        let sent = workspace.upload("zeros").from_reader(zeros).await.unwrap();
+        assert_eq!(sent, size);
+    });
+    let grown = grown.await;
+    assert!(grown <= 16, "{grown} MiB for an upload of 48 MiB");
 }
 
 async fn pitfall_20_transfers_survive_their_connection(server: &LocalServer, local: &TempDir) {

@@ -15,6 +15,7 @@ use openhands::{
     transport::Body,
     workspace::ErrorKind,
 };
+use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 
 async fn send(client: &Client, method: http::Method, target: &str, body: Value) {
@@ -110,6 +111,14 @@ async fn secrets_are_names(workspace: &Workspace) {
     );
     assert_eq!(wire["DEPLOY_KEY"]["description"], "for deploys");
     assert!(!wire.to_string().contains("canary"));
+
+    let value = workspace.secret_value("DEPLOY_KEY").await.unwrap().unwrap();
+    assert_eq!(value.expose_secret(), "canary");
+    assert!(workspace.secret_value("NONE").await.unwrap().is_none());
+    for name in ["", "a/b", ".."] {
+        let error = workspace.secret_value(name).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput, "{name}");
+    }
 }
 
 async fn skills_of_the_project_are_found(workspace: &Workspace) {

@@ -5,12 +5,13 @@ use std::collections::BTreeMap;
 
 use oh_protocol::{
     calls::{
-        settings::{Expose, GetProfile, GetSettings, ListSecrets, Settings},
+        settings::{Expose, GetProfile, GetSecret, GetSettings, ListSecrets, Settings},
         skills::{LoadSkills, LoadedSkills},
     },
     config::{AgentContext, Llm, McpServer, SecretSource},
 };
 use oh_transport::WorkspaceHandle;
+use secrecy::SecretString;
 use serde_json::{Map, Value};
 
 use crate::{Error, ErrorKind, Result, Workspace};
@@ -93,6 +94,24 @@ impl Workspace {
                 Err(Error::new(ErrorKind::NotFound, context))
             }
             None => Ok(found),
+        }
+    }
+
+    /// The value of a secret stored on the server, which passes through this program: for what
+    /// it does itself, such as
+    /// [cloning with a token](crate::Repository::token). None where there is no such secret.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidInput`] for a name that is none, or when the server cannot be asked.
+    pub async fn secret_value(&self, name: &str) -> Result<Option<SecretString>> {
+        match self.client().call(&GetSecret::new(name)).await {
+            Ok(value) => Ok(Some(value)),
+            Err(error) if error.kind() == oh_transport::ErrorKind::NotFound => Ok(None),
+            Err(error) => {
+                let context = format!("the secret `{name}` could not be read");
+                Err(Error::transport(context, error))
+            }
         }
     }
 

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
+use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -135,6 +136,30 @@ call!(ListSecrets => Vec<SecretInfo>, GET "/api/settings/secrets", Idempotent;
         secrets: Vec<SecretInfo>,
     }
     answer.json::<Wire>("names of secrets").map(|wire| wire.secrets)
+});
+
+/// `GET /api/settings/secrets/{name}`: the value of a stored secret, in the clear.
+#[derive(Debug, Clone)]
+pub struct GetSecret(String);
+
+impl GetSecret {
+    /// The secret of this name.
+    pub fn new(name: impl Into<String>) -> Self {
+        Self(name.into())
+    }
+}
+
+call!(GetSecret => SecretString, GET "/api/settings/secrets/{name}", Idempotent;
+|this| {
+    if this.0.is_empty() || this.0.contains('/') || matches!(this.0.as_str(), "." | "..") {
+        return Err(Error::invalid("a secret has a name without slashes"));
+    }
+    let target = format!("/api/settings/secrets/{}", segment(&this.0));
+    Ok(Request::new(http::Method::GET, target))
+};
+|answer| match std::str::from_utf8(&answer.body) {
+    Ok(value) => Ok(value.into()),
+    Err(error) => Err(Error::decode("value of a secret", error)),
 });
 
 /// `GET /api/profiles/{name}`: a stored configuration of a model.

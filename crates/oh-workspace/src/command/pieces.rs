@@ -92,7 +92,9 @@ impl Pieces {
             match self.hint().await {
                 Some(Hint::Trusted) => {
                     self.trusted = true;
-                    self.schedule();
+                    if self.held.is_none() {
+                        self.schedule();
+                    }
                 }
                 Some(Hint::Doubtful) => {
                     self.trusted = false;
@@ -155,7 +157,10 @@ impl Pieces {
             }
             self.ready.push_back(piece);
         }
-        let held_came = |held: &String| self.ready.iter().any(|piece| piece.id == *held);
+        // It may have come with a page before this one.
+        let held_came = |held: &String| {
+            self.seen.contains(held) || self.ready.iter().any(|piece| piece.id == *held)
+        };
         if more {
             // A page of what is known already would be asked for again and again.
             if self.ready.is_empty() {

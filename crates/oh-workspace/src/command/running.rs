@@ -3,13 +3,14 @@
 use std::{
     fmt,
     pin::Pin,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll},
     time::Duration,
 };
 
 use futures_core::Stream;
 use oh_protocol::calls::bash::{self, BashCommand, BashOutput};
+use oh_transport::WorkspaceHandle;
 use tokio::time::Instant;
 
 use super::{
@@ -23,11 +24,14 @@ use crate::{Error, Result, Workspace};
 /// command a second to leave, then a second to die.
 const GRACE: Duration = Duration::from_secs(15);
 
-/// A command on the server. Dropping it changes nothing there.
+/// A command on the server. Cheap to clone; dropping it changes nothing there.
 ///
 /// From [`Execute::start`](crate::Execute::start), or found again by its id with
 /// [`Workspace::command`].
-pub struct Command {
+#[derive(Clone)]
+pub struct Command(Arc<Inner>);
+
+struct Inner {
     workspace: Workspace,
     command: BashCommand,
     /// Listens since the start; the first who reads takes it.
@@ -58,46 +62,48 @@ pub struct Output(Pin<Box<dyn Stream<Item = Result<OutputChunk>> + Send>>);
 
 impl Command {
     pub(super) fn new(workspace: &Workspace, command: BashCommand, feed: Option<Feed>) -> Self {
-        Self {
+        Self(Arc::new(Inner {
             workspace: workspace.clone(),
             command,
             feed: Mutex::new(feed),
-        }
+        }))
     }
 
     /// The server's id of it.
     pub fn id(&self) -> &str {
-        &self.command.id
+        &self.0.command.id
     }
 
     /// The command line.
     pub fn line(&self) -> &str {
-        &self.command.command
+        &self.0.command.command
     }
 
     /// All it writes, from its start to its end. May be called again: each stream is complete.
     pub fn output(&self) -> Output {
-        let (tail, limit) = (self.tail(), self.limit());
-        let chunks = futures_util::stream::try_unfold(
-            (tail, Vec::new()),
-            move |(mut tail, mut chunks)| async move {
-                loop {
-                    if let Some(chunk) = chunks.pop() {
-                        return Ok(Some((chunk, (tail, chunks))));
-                    }
-                    let Some((piece, end)) = tail.next(limit).await? else {
-                        return Ok(None);
-                    };
-                    // The last first: they are popped.
-                    let end = end.map(OutputChunk::Ended);
-                    let written = [
-                        piece.stderr.map(OutputChunk::Stderr),
-                        piece.stdout.map(OutputChunk::Stdout),
-                    ];
-                    chunks.extend(end.into_iter().chain(written.into_iter().flatten()));
+        // Begun when it is first polled: only then is there a runtime for sure.
+        let begin = (Err(self.clone()), Vec::new());
+        let chunks = futures_util::stream::try_unfold(begin, |(tail, mut chunks)| async move {
+            let mut tail = match tail {
+                Ok(tail) => tail,
+                Err(command) => command.tail(),
+            };
+            loop {
+                if let Some(chunk) = chunks.pop() {
+                    return Ok(Some((chunk, (Ok(tail), chunks))));
                 }
-            },
-        );
+                let Some((piece, end)) = tail.next(tail.limit()).await? else {
+                    return Ok(None);
+                };
+                // The last first: they are popped.
+                let end = end.map(OutputChunk::Ended);
+                let written = [
+                    piece.stderr.map(OutputChunk::Stderr),
+                    piece.stdout.map(OutputChunk::Stdout),
+                ];
+                chunks.extend(end.into_iter().chain(written.into_iter().flatten()));
+            }
+        });
         Output(Box::pin(chunks))
     }
 
@@ -117,12 +123,16 @@ impl Command {
     ///
     /// When the server cannot be asked.
     pub async fn stop(&self) -> Result<()> {
-        let stop = bash::Stop::new(self.id()).scope(self.workspace.scope());
-        let client = oh_transport::WorkspaceHandle::client(&self.workspace);
-        let stopped = client.call(&stop).await;
-        stopped.map_err(|error| {
-            Error::transport("the command could not be stopped", error).of_command(self.id())
-        })
+        let workspace = &self.0.workspace;
+        let stop = bash::Stop::new(self.id()).scope(workspace.scope());
+        match workspace.client().call(&stop).await {
+            // What the server does not know any more has ended.
+            Err(error) if error.kind() != oh_transport::ErrorKind::NotFound => {
+                let context = "the command could not be stopped";
+                Err(Error::transport(context, error).of_command(self.id()))
+            }
+            _ => Ok(()),
+        }
     }
 
     pub(super) async fn collect(&self, mut tail: Tail, limit: Duration) -> Result<CommandOutput> {
@@ -132,7 +142,7 @@ impl Command {
             stderr.push_str(piece.stderr.as_deref().unwrap_or_default());
             if let Some(end) = end {
                 return Ok(CommandOutput::new(
-                    self.command.clone(),
+                    self.0.command.clone(),
                     end,
                     stdout,
                     stderr,
@@ -144,35 +154,39 @@ impl Command {
     }
 
     pub(super) fn tail(&self) -> Tail {
-        let client = oh_transport::WorkspaceHandle::client(&self.workspace);
-        let scope = self.workspace.scope();
-        let first = self
-            .feed
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        let pieces = match (first, self.workspace.hub()) {
-            (Some(feed), _) => Pieces::new(client, scope, self.id(), Some(feed)).fresh(),
-            (None, Some(hub)) => Pieces::new(client, scope, self.id(), Some(hub.listen(self.id()))),
-            (None, None) => Pieces::new(client, scope, self.id(), None),
+        let Inner {
+            workspace,
+            command,
+            feed,
+        } = &*self.0;
+        let first = feed.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let pieces = |feed| Pieces::new(workspace.client(), workspace.scope(), self.id(), feed);
+        let pieces = match (first, workspace.hub()) {
+            (Some(feed), _) => pieces(Some(feed)).fresh(),
+            (None, Some(hub)) => pieces(Some(hub.listen(self.id()))),
+            (None, None) => pieces(None),
         };
         Tail {
             pieces,
-            command: self.command.clone(),
+            command: command.clone(),
             begun: Instant::now(),
         }
     }
 
     /// The time it has on the server.
     pub(super) fn limit(&self) -> Duration {
-        Duration::from_secs(u64::try_from(self.command.timeout).unwrap_or(0))
+        limit(&self.0.command)
     }
+}
+
+fn limit(command: &BashCommand) -> Duration {
+    Duration::from_secs(u64::try_from(command.timeout).unwrap_or(0))
 }
 
 impl fmt::Debug for Command {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Command")
-            .field("id", &self.command.id)
+            .field("id", &self.0.command.id)
             .finish_non_exhaustive()
     }
 }
@@ -207,7 +221,7 @@ impl Tail {
     }
 
     fn limit(&self) -> Duration {
-        Duration::from_secs(u64::try_from(self.command.timeout).unwrap_or(0))
+        limit(&self.command)
     }
 
     fn overdue(&self) -> Error {

@@ -115,6 +115,22 @@ async fn a_connection_cut_anywhere_ends_in_a_result_or_a_typed_error() {
     );
 }
 
+/// Gateways cut what is silent for a while; a long command is silent.
+#[tokio::test]
+async fn pitfall_26_a_long_command_holds_no_request_open() {
+    let server = server().await;
+    let proxy = Proxy::start(server.address()).await.unwrap();
+    let workspace = Workspace::new(&client(&server, proxy.url()), "/w");
+    let running = tokio::spawn(async move { workspace.execute("after 1500 late").await });
+    for _ in 0..4 {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        proxy.cut();
+    }
+    let output = timeout(LONG, running).await.unwrap().unwrap().unwrap();
+    assert_eq!((output.stdout(), output.exit_code()), ("late", Some(0)));
+    assert!(proxy.accepted() > 4, "{}", proxy.accepted());
+}
+
 #[tokio::test]
 async fn many_commands_at_once_never_mix() {
     let server = server().await;

@@ -86,7 +86,7 @@ fn everything(agent: AgentSource) -> StartConversation {
         .user_id("u")
         .observability_metadata("n", 1)
         .observability_metadata("list", vec!["a", "b"])
-        .observability_tags(["t"])
+        .observability_tag("t")
         .observability_span_name("a.b:c/d")
         .observability_parent_span_context("context")
         .autotitle(true)

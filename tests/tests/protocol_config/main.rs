@@ -10,6 +10,7 @@
 mod full;
 mod live;
 mod presets;
+mod rules;
 mod schema;
 
 use std::{

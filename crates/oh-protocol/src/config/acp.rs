@@ -24,9 +24,9 @@ model! {
     /// The mode its session is put in. Server's default: the one that asks least, by program.
     text acp_session_mode;
     /// How long it may be silent within an answer, in seconds. Server's default: 1800.
-    value acp_prompt_timeout: f64 where acp_prompt_timeout > 0.0 => "it is above 0";
+    value acp_prompt_timeout: f64;
     /// How long its start may take, in seconds. Server's default: 90.
-    value acp_startup_timeout: f64 where acp_startup_timeout > 0.0 => "it is above 0";
+    value acp_startup_timeout: f64;
     /// The model it is asked to use, such as `sonnet`. Server's default: its own choice.
     text acp_model;
     /// A session of its own to resume.

@@ -24,7 +24,9 @@ model! {
     /// # Ok::<(), oh_protocol::Error>(())
     /// ```
     pub struct Agent;
-    by_hand: ["kind", "llm", "system_prompt_kwargs"];
+    by_hand: [
+        "kind", "llm", "system_prompt", "system_prompt_filename", "system_prompt_kwargs",
+    ];
 
     /// Adds a tool; each name once.
     named tools/tool: ToolSpec;
@@ -38,11 +40,6 @@ model! {
     list include_default_tools: String;
     /// What the agent knows besides its prompt: skills, memory, suffixes.
     model agent_context: AgentContext;
-    /// The whole system prompt, as it stands. Excludes `system_prompt_filename`.
-    text system_prompt;
-    /// A template for the system prompt on the server: a name among its own, or an absolute
-    /// path. Server's default: `system_prompt.j2`.
-    text system_prompt_filename;
     /// A file on the server whose text is the security policy in the prompt; empty for none.
     /// Server's default: its own policy.
     text security_policy_filename;
@@ -107,6 +104,26 @@ impl Agent {
             tools.retain(|tool| tool.name() != Some(BROWSER));
         }
         agent
+    }
+
+    /// The whole system prompt, as it stands. Excludes `system_prompt_filename`.
+    pub fn system_prompt(self, prompt: impl Into<String>) -> Self {
+        self.prompt("system_prompt", prompt.into(), "system_prompt_filename")
+    }
+
+    /// A template for the system prompt on the server: a name among its own, or an absolute
+    /// path. Server's default: `system_prompt.j2`.
+    pub fn system_prompt_filename(self, filename: impl Into<String>) -> Self {
+        self.prompt("system_prompt_filename", filename.into(), "system_prompt")
+    }
+
+    fn prompt(mut self, name: &'static str, value: String, other: &str) -> Self {
+        let value = match self.fields.get(other) {
+            Some(_) => Field::refused(format!("it excludes `{other}`")),
+            None => value.into(),
+        };
+        self.fields.put(name, value);
+        self
     }
 
     /// Sets an argument of the template of the system prompt, such as `cli_mode`.

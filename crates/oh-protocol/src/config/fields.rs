@@ -40,13 +40,12 @@ impl Field {
     pub(crate) fn plain(value: impl Serialize) -> Self {
         match serde_json::to_value(value) {
             Ok(value) if is_masked(&value) => Self::Refused(MASKED.into()),
-            // A float that is not a number would arrive as no value at all.
             Ok(value) => Self::Plain(value),
             Err(error) => Self::Refused(error.to_string().into()),
         }
     }
 
-    /// A number, or anything else whose absence is no valid value.
+    /// A value that is there. A float that is not finite would arrive as none.
     pub(crate) fn present(value: impl Serialize) -> Self {
         match Self::plain(value) {
             Self::Plain(Value::Null) => Self::Refused("it is not a finite number".into()),
@@ -88,12 +87,32 @@ impl Field {
         }
     }
 
+    pub(crate) fn number(&self) -> Option<u64> {
+        match self {
+            Self::Plain(value) | Self::Hidden(value) => value.as_u64(),
+            _ => None,
+        }
+    }
+
     /// The `name` of an object.
     pub(crate) fn name(&self) -> Option<&str> {
         match self {
             Self::Object(fields) => fields.text("name"),
             Self::Plain(json) | Self::Hidden(json) => json.get("name")?.as_str(),
             _ => None,
+        }
+    }
+
+    /// Whether an object has a field of this name, in whatever case.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        let same = |other: &str| other.eq_ignore_ascii_case(name);
+        match self {
+            Self::Object(fields) => fields.entries.iter().any(|(other, _)| same(other)),
+            Self::Plain(json) | Self::Hidden(json) => {
+                let json = json.as_object();
+                json.is_some_and(|json| json.keys().any(|other| same(other)))
+            }
+            _ => false,
         }
     }
 

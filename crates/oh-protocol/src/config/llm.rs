@@ -124,7 +124,8 @@ model! {
     value top_p: f64 where (0.0..=1.0).contains(&top_p) => "it is between 0 and 1";
     /// From how many of the likeliest tokens is drawn. Server's default: the provider's.
     value top_k: f64 where top_k >= 0.0 => "it is at least 0";
-    /// How many tokens the model takes. Server's default: what is known of the model.
+    /// How many tokens the model takes. Below 16 384 the server fails, unless its variable
+    /// `ALLOW_SHORT_CONTEXT_WINDOWS` is `true`. Server's default: what is known of the model.
     value max_input_tokens: u32 where max_input_tokens > 0 => "it is at least 1";
     /// How many tokens an answer may have. Server's default: what is known of the model.
     value max_output_tokens: u32 where max_output_tokens > 0 => "it is at least 1";

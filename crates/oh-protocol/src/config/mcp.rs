@@ -7,10 +7,14 @@ use super::{
     model::model,
 };
 
+const AUTHORIZATION: &str = "authorization";
+
+const TWICE: &str = "there is `auth` and a header `Authorization`: one is enough";
+
 model! {
     /// A server of the Model Context Protocol, whose tools an agent gets.
     pub struct McpServer;
-    by_hand: ["transport", "command", "url"];
+    by_hand: ["transport", "command", "url", "headers", "auth"];
 
     /// The program's arguments. Not shown: they may hold secrets.
     hidden args;
@@ -18,10 +22,6 @@ model! {
     secrets env/env;
     /// The program's directory.
     text cwd;
-    /// A header of every request.
-    secrets headers/header;
-    /// How the server is signed in to; not along with a header `Authorization`.
-    model auth: McpAuth;
     /// What it is for.
     text description;
     /// A picture of it, by its address.
@@ -59,6 +59,30 @@ impl McpServer {
     /// A remote server, over server-sent events.
     pub fn sse(url: impl Into<String>) -> Self {
         Self::remote("sse", url.into())
+    }
+
+    /// A header of every request.
+    pub fn header(mut self, name: impl Into<String>, value: impl Into<SecretString>) -> Self {
+        let name = name.into();
+        let value = if name.eq_ignore_ascii_case(AUTHORIZATION) && self.fields.get("auth").is_some()
+        {
+            Field::refused(TWICE)
+        } else {
+            Field::secret(value)
+        };
+        self.fields.insert("headers", name, value);
+        self
+    }
+
+    /// How the server is signed in to; not along with a header `Authorization`.
+    pub fn auth(mut self, auth: McpAuth) -> Self {
+        let headers = self.fields.get("headers");
+        let auth = match headers.is_some_and(|headers| headers.has(AUTHORIZATION)) {
+            true => Field::refused(TWICE),
+            false => auth.into(),
+        };
+        self.fields.put("auth", auth);
+        self
     }
 
     fn remote(transport: &'static str, url: String) -> Self {
@@ -257,6 +281,22 @@ mod tests {
         ] {
             assert!(server.check().is_err());
         }
+        let auth = || McpAuth::bearer("t");
+        for server in [
+            McpServer::http("h")
+                .auth(auth())
+                .header("Authorization", "t"),
+            McpServer::http("h")
+                .header("authorization", "t")
+                .auth(auth()),
+        ] {
+            assert!(server.check().is_err());
+        }
+        McpServer::http("h")
+            .header("X", "t")
+            .auth(auth())
+            .check()
+            .unwrap();
         let masked = McpServer::stdio("x").env("KEY", "**********");
         let error = masked.check().unwrap_err().to_string();
         assert!(error.starts_with("env.KEY: the server's mask"), "{error}");

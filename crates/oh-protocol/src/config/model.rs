@@ -117,7 +117,10 @@ macro_rules! setter {
     ([$($doc:tt)*] nullable $field:ident [] [$ty:ty] []) => {
         $($doc)*
         pub fn $field(mut self, $field: impl Into<Option<$ty>>) -> Self {
-            let field = $crate::config::fields::Field::plain($field.into());
+            let field = match $field.into() {
+                Some(value) => $crate::config::fields::Field::present(value),
+                None => $crate::config::fields::Field::plain(()),
+            };
             self.fields.put(stringify!($field), field);
             self
         }

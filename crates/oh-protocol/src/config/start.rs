@@ -85,7 +85,7 @@ model! {
     by_hand: [
         "conversation_id", "agent", "agent_settings", "agent_profile_id", "workspace", "worktree",
         "worktree_options", "parent_conversation_id", "tags", "hook_config",
-        "agent_launch_additions",
+        "agent_launch_additions", "observability_metadata", "observability_tags",
     ];
 
     /// When an action waits for approval. Server's default: never.
@@ -117,11 +117,6 @@ model! {
     each plugins/plugin: Plugin;
     /// Who the user is, for traces of the server's deployment.
     text user_id;
-    /// Adds a value to the conversation's trace: a boolean, number or text, or a list of one of
-    /// them. Not shown.
-    json observability_metadata/observability_metadata;
-    /// Tags of the conversation's trace; none may be empty.
-    list observability_tags: String;
     /// What the conversation's span is called: letters, digits and `._:/-`, at most 128. Server's
     /// default: `conversation`.
     text observability_span_name where is_span_name(&observability_span_name)
@@ -210,6 +205,34 @@ impl StartConversation {
         self
     }
 
+    /// Adds a value to the conversation's trace: a boolean, number or text, or a list of one of
+    /// them. Not shown.
+    pub fn observability_metadata(
+        mut self,
+        name: impl Into<String>,
+        value: impl Into<Value>,
+    ) -> Self {
+        let (name, value) = (name.into(), value.into());
+        let value = match !name.is_empty() && is_trace_value(&value) {
+            true => Field::hidden(value),
+            false => Field::refused(
+                "it has a name, and is a boolean, number or text, or a list of one of them",
+            ),
+        };
+        self.fields.insert("observability_metadata", name, value);
+        self
+    }
+
+    /// Adds a tag, which is not empty, to the conversation's trace.
+    pub fn observability_tag(mut self, tag: impl Into<String>) -> Self {
+        let tag = match tag.into() {
+            empty if empty.is_empty() => Field::refused("it is not empty"),
+            tag => tag.into(),
+        };
+        self.fields.push("observability_tags", tag);
+        self
+    }
+
     /// Adds to an agent that the server knows better than the caller: one of a profile or of
     /// settings.
     pub fn agent_launch_additions(mut self, additions: LaunchAdditions) -> Self {
@@ -237,6 +260,20 @@ impl StartConversation {
             Field::Hidden(agent) => agent.get("kind")?.as_str(),
             _ => None,
         }
+    }
+}
+
+/// What traces can hold: never numbers with and without a fraction in one list.
+fn is_trace_value(value: &Value) -> bool {
+    match value {
+        Value::Null | Value::Object(_) => false,
+        Value::Array(items) => {
+            items.iter().all(Value::is_string)
+                || items.iter().all(Value::is_boolean)
+                || items.iter().all(|item| item.is_i64() || item.is_u64())
+                || items.iter().all(Value::is_f64)
+        }
+        _ => true,
     }
 }
 

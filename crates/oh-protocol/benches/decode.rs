@@ -74,6 +74,42 @@ fn main() {
             row("header", "Python SDK", rate);
         }
     }
+    held(&lines, if smoke { 1_000 } else { 100_000 });
+}
+
+/// What an event costs while it is held and its body has not been asked for.
+fn held(lines: &[Bytes], count: usize) {
+    // The system prompt would outweigh the rest.
+    let lines: Vec<&Bytes> = lines.iter().filter(|line| line.len() < 8192).collect();
+    let bytes: usize = lines.iter().map(|line| line.len()).sum();
+    let mean = bytes as f64 / lines.len() as f64;
+    let before = resident();
+    let events: Vec<Event> = lines
+        .iter()
+        .cycle()
+        .take(count)
+        .map(|line| Event::from_json(line.to_vec()).unwrap())
+        .collect();
+    let each = (resident() - before) / count as f64;
+    black_box(events);
+    for (subject, value) in [
+        ("ours", each),
+        ("1.3 times its bytes + 200", 1.3 * mean + 200.0),
+    ] {
+        let row = json!({"work": "held event", "subject": subject, "value": value, "unit": "B"});
+        println!("{row}");
+    }
+}
+
+/// Bytes of this process in memory.
+fn resident() -> f64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let line = status
+        .lines()
+        .find(|line| line.starts_with("VmRSS:"))
+        .unwrap();
+    let kilobytes: f64 = line.split_whitespace().nth(1).unwrap().parse().unwrap();
+    kilobytes * 1024.0
 }
 
 /// Events a second.

@@ -54,6 +54,34 @@ pub(crate) enum Bound {
 /// Every benchmark there is.
 pub(crate) const BENCHMARKS: &[Benchmark] = &[
     Benchmark {
+        name: "decode",
+        package: "oh-protocol",
+        target: "decode",
+        about: "reading a recorded conversation: whole, and its headers only",
+        promises: &[
+            Promise {
+                work: "typed",
+                against: "Python SDK",
+                bound: Bound::AtLeast(25.0),
+            },
+            Promise {
+                work: "typed",
+                against: "Node JSON.parse",
+                bound: Bound::AtLeast(3.0),
+            },
+            Promise {
+                work: "header",
+                against: "Python SDK",
+                bound: Bound::AtLeast(40.0),
+            },
+            Promise {
+                work: "held event",
+                against: "1.3 times its bytes + 200",
+                bound: Bound::AtMost(1.0),
+            },
+        ],
+    },
+    Benchmark {
         name: "load",
         package: "oh-testkit",
         target: "load",
@@ -161,9 +189,10 @@ pub(crate) fn run(options: &Options) -> Result {
         ));
     }
     let mut reports = Vec::new();
+    let python = python()?;
     for bench in BENCHMARKS {
         if options.names.is_empty() || options.names.iter().any(|name| name == bench.name) {
-            reports.push(Report::new(bench, measure(bench, options)?));
+            reports.push(Report::new(bench, measure(bench, options, &python)?));
         }
     }
     for report in &reports {
@@ -184,7 +213,21 @@ pub(crate) fn run(options: &Options) -> Result {
     Ok(())
 }
 
-fn measure(bench: &Benchmark, options: &Options) -> Result<Vec<Row>> {
+/// The Python that has the peers' SDK: the one of the provisioned environment.
+fn python() -> Result<String> {
+    let output = cargo::cargo(&["run", "--quiet", "--package", "oh-cli", "--", "provision"])
+        .stderr(Stdio::inherit())
+        .output()
+        .map_err(|error| format!("cannot run `oh provision`: {error}"))?;
+    let path = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+    if output.status.success() && !path.is_empty() {
+        Ok(path)
+    } else {
+        Err(format!("no environment for the peers: {}", output.status))
+    }
+}
+
+fn measure(bench: &Benchmark, options: &Options, python: &str) -> Result<Vec<Row>> {
     let mut arguments = vec![
         "bench",
         "--quiet",
@@ -200,6 +243,7 @@ fn measure(bench: &Benchmark, options: &Options) -> Result<Vec<Row>> {
     }
     cargo::say(&format!("bench {}: {}", bench.name, bench.about));
     let output = cargo::cargo(&arguments)
+        .env("OPENHANDS_PYTHON", python)
         .stderr(Stdio::inherit())
         .output()
         .map_err(|error| format!("cannot run bench {}: {error}", bench.name))?;

@@ -1,6 +1,8 @@
 #!/bin/sh
 # A Stop hook: the agent may not finish while a Python file of the workspace does not compile.
 # Exit 2 denies, and what stands on stderr is what the agent is told.
+# The server starts hooks in the workspace and says so; by hand it is the current directory.
+cd "${OPENHANDS_PROJECT_DIR:-.}" || exit 1
 python=$(command -v python3 || command -v python) || {
     echo "no Python to check with" >&2
     exit 1

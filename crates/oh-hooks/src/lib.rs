@@ -6,6 +6,7 @@
 //! | keep in a file | [`load`], [`save`], [`discover`], [`parse`] |
 //! | write a hook in Rust | [`author`] |
 //! | try one without a server | [`DryRun`] |
+//! | run those of a session here | [`SessionHooks`] |
 //! | see them run | [`execution`], [`executions`], [`blocked_actions`] |
 //!
 //! Knows no server and no conversation: it takes their events and their state as values.
@@ -17,6 +18,8 @@ mod error;
 mod files;
 mod input;
 mod matching;
+#[cfg(unix)]
+mod session;
 mod verdict;
 mod watch;
 
@@ -28,5 +31,10 @@ pub use error::{Error, ErrorKind, Result};
 pub use files::{discover, load, parse, save};
 pub use input::HookInput;
 pub use matching::{check, hooks_for, matches};
+#[cfg(unix)]
+pub use session::{SessionHooks, server_runs_session_hooks};
 pub use verdict::HookOutcome;
-pub use watch::{Executions, blocked_actions, blocked_messages, execution, executions};
+pub use watch::{
+    EventItem, Executions, HookExecution, LocalExecutions, blocked_actions, blocked_messages,
+    execution, executions,
+};

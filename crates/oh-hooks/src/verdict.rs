@@ -31,12 +31,7 @@ pub struct HookOutcome {
 impl HookOutcome {
     /// What the agent is told when it denied: its reason, else its stderr.
     pub fn feedback(&self) -> Option<&str> {
-        if !self.blocked {
-            return None;
-        }
-        let stated = self.reason.as_deref().filter(|text| !text.is_empty());
-        let written = Some(self.stderr.trim()).filter(|_| !self.stderr.is_empty());
-        stated.or(written).or(Some("Blocked by hook"))
+        feedback(self.blocked, self.reason.as_deref(), &self.stderr)
     }
 
     pub(crate) fn failed(error: String) -> Self {
@@ -65,6 +60,19 @@ impl HookOutcome {
         (outcome.stdout, outcome.stderr) = (stdout, stderr);
         outcome
     }
+}
+
+pub(crate) fn feedback<'a>(
+    blocked: bool,
+    reason: Option<&'a str>,
+    stderr: &'a str,
+) -> Option<&'a str> {
+    if !blocked {
+        return None;
+    }
+    let stated = reason.filter(|text| !text.is_empty());
+    let written = Some(stderr.trim()).filter(|_| !stderr.is_empty());
+    stated.or(written).or(Some("Blocked by hook"))
 }
 
 fn truthy(value: &Value) -> bool {

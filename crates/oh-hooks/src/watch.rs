@@ -2,12 +2,15 @@
 
 use std::{
     collections::BTreeMap,
+    ops::Deref,
     pin::Pin,
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
+    time::Duration,
 };
 
 use futures_core::Stream;
 use oh_protocol::{Event, Payload, event::HookExecutionEvent, state::ConversationState};
+use tokio::sync::mpsc;
 
 /// The hook that an event reports, if it reports one.
 pub fn execution(event: &Event) -> Option<&HookExecutionEvent> {
@@ -17,32 +20,174 @@ pub fn execution(event: &Event) -> Option<&HookExecutionEvent> {
     }
 }
 
-/// Keeps the events of a stream that report a hook, as they came.
-///
-/// Cancel-safe as far as the inner stream is.
-pub fn executions<S: Stream<Item = Event> + Unpin>(events: S) -> Executions<S> {
-    Executions(events)
+/// A hook that was run, on the server or here. Reads like the [`HookExecutionEvent`] in it.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct HookExecution {
+    /// What it was and what came of it.
+    pub event: HookExecutionEvent,
+    /// Whether it ran here, as a hook of the session, and not on the server.
+    pub local: bool,
+    /// How long it took. The server does not say, so only local ones have it.
+    pub took: Option<Duration>,
 }
 
-/// The events that report a hook; see [`executions`].
+impl HookExecution {
+    pub(crate) fn on_server(event: HookExecutionEvent) -> Self {
+        Self {
+            event,
+            local: false,
+            took: None,
+        }
+    }
+
+    /// What the agent is told when it denied: its reason, else its stderr.
+    pub fn feedback(&self) -> Option<&str> {
+        let reason = self.event.reason.as_deref();
+        crate::verdict::feedback(self.event.blocked, reason, &self.event.stderr)
+    }
+}
+
+impl Deref for HookExecution {
+    type Target = HookExecutionEvent;
+
+    fn deref(&self) -> &HookExecutionEvent {
+        &self.event
+    }
+}
+
+mod sealed {
+    pub trait Sealed {}
+    impl Sealed for oh_protocol::Event {}
+    impl<E> Sealed for Result<oh_protocol::Event, E> {}
+}
+
+/// What a stream of events yields: an [`Event`], or a result of one. Not for implementing.
+pub trait EventItem: sealed::Sealed {
+    /// What [`Executions`] yields for it: a [`HookExecution`], or a result of one.
+    type Execution;
+
+    /// The hook it reports; a failure passes.
+    #[doc(hidden)]
+    fn into_execution(self) -> Option<Self::Execution>;
+
+    /// A local hook, as an item of the same stream.
+    #[doc(hidden)]
+    fn from_local(execution: HookExecution) -> Self::Execution;
+}
+
+impl EventItem for Event {
+    type Execution = HookExecution;
+
+    fn into_execution(self) -> Option<HookExecution> {
+        execution(&self).cloned().map(HookExecution::on_server)
+    }
+
+    fn from_local(execution: HookExecution) -> HookExecution {
+        execution
+    }
+}
+
+impl<E> EventItem for Result<Event, E> {
+    type Execution = Result<HookExecution, E>;
+
+    fn into_execution(self) -> Option<Self::Execution> {
+        match self {
+            Ok(event) => event.into_execution().map(Ok),
+            Err(error) => Some(Err(error)),
+        }
+    }
+
+    fn from_local(execution: HookExecution) -> Self::Execution {
+        Ok(execution)
+    }
+}
+
+/// Keeps the events of a stream that report a hook, in their order.
+///
+/// Takes a stream of events or of results, such as `Conversation::subscribe` gives; failures of
+/// that stream pass. Cancel safe as far as the inner stream is.
+pub fn executions<S>(events: S) -> Executions<S>
+where
+    S: Stream + Unpin,
+    S::Item: EventItem,
+{
+    Executions {
+        events: Some(events),
+        local: None,
+    }
+}
+
+/// The hooks that a stream of events reports; see [`executions`].
 #[derive(Debug)]
 #[must_use = "streams do nothing unless polled"]
-pub struct Executions<S>(S);
+pub struct Executions<S> {
+    events: Option<S>,
+    local: Option<LocalExecutions>,
+}
 
-impl<S: Stream<Item = Event> + Unpin> Stream for Executions<S> {
-    type Item = HookExecutionEvent;
+impl<S> Executions<S> {
+    /// Mixes in the hooks that run here, marked as [`local`](HookExecution::local). The stream
+    /// then ends when the session and the events have.
+    pub fn with_local(mut self, local: LocalExecutions) -> Self {
+        self.local = Some(local);
+        self
+    }
+}
+
+impl<S> Stream for Executions<S>
+where
+    S: Stream + Unpin,
+    S::Item: EventItem,
+{
+    type Item = <S::Item as EventItem>::Execution;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        loop {
-            match ready!(Pin::new(&mut self.0).poll_next(cx)) {
-                None => return Poll::Ready(None),
-                Some(event) => {
-                    if let Some(hook) = execution(&event) {
-                        return Poll::Ready(Some(hook.clone()));
+        if let Some(local) = &mut self.local {
+            match local.0.poll_recv(cx) {
+                Poll::Ready(Some(hook)) => return Poll::Ready(Some(S::Item::from_local(hook))),
+                Poll::Ready(None) => self.local = None,
+                Poll::Pending => {}
+            }
+        }
+        while let Some(events) = &mut self.events {
+            match Pin::new(events).poll_next(cx) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(None) => self.events = None,
+                Poll::Ready(Some(item)) => {
+                    if let Some(hook) = item.into_execution() {
+                        return Poll::Ready(Some(hook));
                     }
                 }
             }
         }
+        if self.local.is_some() {
+            Poll::Pending
+        } else {
+            Poll::Ready(None)
+        }
+    }
+}
+
+/// The hooks that a session runs here; ends with the session.
+#[derive(Debug)]
+#[must_use = "streams do nothing unless polled"]
+pub struct LocalExecutions(mpsc::UnboundedReceiver<HookExecution>);
+
+impl LocalExecutions {
+    #[cfg(unix)]
+    pub(crate) fn channel() -> (mpsc::UnboundedSender<HookExecution>, Self) {
+        // As many as a session has hooks: no bound is needed.
+        let (sender, receiver) = mpsc::unbounded_channel();
+        (sender, Self(receiver))
+    }
+}
+
+impl Stream for LocalExecutions {
+    type Item = HookExecution;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<HookExecution>> {
+        self.0.poll_recv(cx)
     }
 }
 

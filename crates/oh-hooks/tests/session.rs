@@ -1,0 +1,182 @@
+//! Session hooks on the client: exactly when the server does not, never twice, and seen.
+
+#![cfg(unix)]
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::{
+    collections::VecDeque,
+    path::Path,
+    pin::{Pin, pin},
+    task::{Context, Poll},
+};
+
+use futures_core::Stream;
+use oh_hooks::{
+    ErrorKind, Hook, HookConfig, HookEventType, HookExecution, SessionHooks, executions,
+    server_runs_session_hooks,
+};
+use oh_protocol::{Event, calls::server::ServerInfo};
+
+fn server(version: &str) -> ServerInfo {
+    serde_json::from_value(serde_json::json!({ "version": version })).unwrap()
+}
+
+/// Leaves a line in `log` with the event's name.
+fn noting(log: &Path) -> Hook {
+    Hook::command(format!("echo $OPENHANDS_EVENT_TYPE >> {}", log.display()))
+}
+
+fn noted(log: &Path) -> String {
+    std::fs::read_to_string(log).unwrap_or_default()
+}
+
+struct Items<T>(VecDeque<T>);
+
+impl<T: Unpin> Stream for Items<T> {
+    type Item = T;
+
+    fn poll_next(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<T>> {
+        Poll::Ready(self.0.pop_front())
+    }
+}
+
+async fn all<S: Stream>(stream: S) -> Vec<S::Item> {
+    let mut stream = pin!(stream);
+    let mut items = Vec::new();
+    while let Some(item) = std::future::poll_fn(|cx| stream.as_mut().poll_next(cx)).await {
+        items.push(item);
+    }
+    items
+}
+
+fn from_server(hook: &str) -> Event {
+    let json = serde_json::json!({
+        "kind": "HookExecutionEvent", "id": "1", "timestamp": "2026-01-01T00:00:00",
+        "source": "hook", "hook_event_type": "Stop", "hook_command": hook,
+        "success": false, "blocked": true, "exit_code": 2, "stderr": " told \n",
+    });
+    Event::from_json(json.to_string()).unwrap()
+}
+
+#[test]
+fn only_servers_up_to_1_13_leave_them_to_the_client() {
+    for (version, runs) in [
+        ("1.13.0", false),
+        ("1.13.9", false),
+        ("1.14.0", true),
+        ("1.58.0", true),
+        ("2.0.0", true),
+        ("nightly", true),
+    ] {
+        assert_eq!(
+            server_runs_session_hooks(&server(version)),
+            runs,
+            "{version}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_hook_runs_on_one_side_and_once() {
+    let directory = tempfile::tempdir().unwrap();
+    for (version, expected) in [("1.13.0", "SessionStart\nSessionEnd\n"), ("1.58.0", "")] {
+        let log = directory.path().join(version);
+        let hooks = HookConfig::new()
+            .session_start(noting(&log))
+            .session_end(noting(&log))
+            .stop(noting(&log));
+        let mut session =
+            SessionHooks::new(directory.path()).of_conversation(&hooks, &server(version));
+        session.start().await.unwrap();
+        assert!(session.start().await.unwrap().is_empty());
+        session.end().await.unwrap();
+        assert_eq!(noted(&log), expected, "{version}");
+    }
+}
+
+#[tokio::test]
+async fn a_programs_own_run_whatever_the_server_and_a_denial_is_told() {
+    let directory = tempfile::tempdir().unwrap();
+    let log = directory.path().join("log");
+    let own = HookConfig::new()
+        .session_start(Hook::command("echo no model >&2; exit 2"))
+        .session_start(noting(&log))
+        .session_end(noting(&log));
+    let mut session = SessionHooks::new(directory.path())
+        .of_conversation(&own, &server("1.58.0"))
+        .own(own)
+        .session_id("abc");
+    let seen = session.start().await.unwrap();
+    assert_eq!(seen.len(), 2, "a denial stops no session");
+    assert_eq!(seen[0].feedback(), Some("no model"));
+    assert_eq!((seen[0].exit_code, seen[0].local), (Some(2), true));
+    assert!(seen.iter().all(|hook| hook.took.is_some()));
+    session.end().await.unwrap();
+    assert_eq!(noted(&log), "SessionStart\nSessionEnd\n");
+}
+
+#[tokio::test]
+async fn a_session_that_never_began_has_no_end() {
+    let directory = tempfile::tempdir().unwrap();
+    let log = directory.path().join("log");
+    let own = HookConfig::new().session_end(noting(&log));
+    let ended = SessionHooks::new(directory.path()).own(own).end().await;
+    assert!(ended.unwrap().is_empty() && noted(&log).is_empty());
+}
+
+#[tokio::test]
+async fn what_is_about_the_conversation_cannot_run_here() {
+    let own = HookConfig::new()
+        .session_start(Hook::command("touch ran"))
+        .pre_tool_use(Hook::command("./guard.sh"));
+    let directory = tempfile::tempdir().unwrap();
+    let mut session = SessionHooks::new(directory.path()).own(own);
+    let error = session.start().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Invalid);
+    assert!(error.to_string().contains("./guard.sh"), "{error}");
+    assert!(!directory.path().join("ran").exists());
+}
+
+#[tokio::test]
+async fn local_ones_are_in_the_stream_of_the_servers_and_marked() {
+    let directory = tempfile::tempdir().unwrap();
+    let own = HookConfig::new()
+        .session_start(Hook::command("echo hello"))
+        .session_end(Hook::command("echo bye"));
+    let mut session = SessionHooks::new(directory.path()).own(own);
+    let local = session.watch();
+    session.start().await.unwrap();
+    session.end().await.unwrap();
+    // As a conversation's subscription yields them: results, with other events and a failure.
+    let other = r#"{"kind": "PauseEvent", "id": "2", "timestamp": "t", "source": "user"}"#;
+    let events = Items(VecDeque::from([
+        Ok(Event::from_json(other).unwrap()),
+        Ok(from_server("./check.sh")),
+        Err("the link is down"),
+    ]));
+    let seen = all(executions(events).with_local(local)).await;
+    assert_eq!(seen.len(), 4);
+    let shown = |hook: &HookExecution| (hook.hook_command.to_string(), hook.local);
+    let mut hooks: Vec<_> = seen.iter().flatten().map(shown).collect();
+    hooks.sort();
+    assert_eq!(
+        hooks,
+        [
+            ("./check.sh".to_owned(), false),
+            ("echo bye".to_owned(), true),
+            ("echo hello".to_owned(), true)
+        ]
+    );
+    assert_eq!(seen[3].as_ref().unwrap_err(), &"the link is down");
+}
+
+#[tokio::test]
+async fn plain_events_are_taken_too_and_feedback_is_what_the_agent_reads() {
+    let seen = all(executions(Items(VecDeque::from([from_server("x")])))).await;
+    assert_eq!(seen[0].feedback(), Some("told"));
+    assert_eq!(
+        seen[0].hook_event_type.as_str(),
+        HookEventType::Stop.as_str()
+    );
+    assert_eq!((seen[0].local, seen[0].took), (false, None));
+}

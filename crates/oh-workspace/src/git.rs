@@ -11,7 +11,9 @@ use crate::{Error, ErrorKind, Result, Workspace};
 /// Git in the directory of a workspace: see [`Workspace::git`].
 ///
 /// Where there is no repository the server answers with emptiness, as if nothing had changed:
-/// [`is_repository`](Self::is_repository) tells the two apart.
+/// [`is_repository`](Self::is_repository) tells the two apart. Names are as the server gives them:
+/// up to 1.58 it garbles those that are not ASCII, and refuses to list the changes of a commit
+/// with a space in one.
 #[derive(Debug, Clone)]
 pub struct Git {
     workspace: Workspace,

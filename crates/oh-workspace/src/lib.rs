@@ -1,4 +1,4 @@
-//! Commands in a directory of an agent server.
+//! Commands, files and git in a directory of an agent server.
 //!
 //! ```no_run
 //! # async fn run(client: &oh_transport::Client) -> Result<(), oh_workspace::Error> {
@@ -6,10 +6,29 @@
 //! use oh_workspace::Workspace;
 //!
 //! let workspace = Workspace::new(client, "/path/to/project");
-//! let output = workspace.execute("ls -l").timeout(Duration::from_secs(10)).await?;
-//! println!("{:?}: {}", output.exit_code(), output.stdout());
+//!
+//! let output = workspace.execute("cargo test").timeout(Duration::from_secs(600)).await?;
+//! println!("{:?} after {:?}", output.exit_code(), output.duration());
+//!
+//! workspace.upload("data/input.csv").from_path("input.csv").await?;
+//! workspace.download("target/report.html").to_path("report.html").await?;
+//!
+//! for change in workspace.git().changes_against("HEAD").await? {
+//!     println!("{} {}", change.status, change.path);
+//! }
 //! # Ok(()) }
 //! ```
+//!
+//! - **Commands** are told of over one socket, and fetched where it fails. A failure of the
+//!   connection is an error that names the command, never an exit code; a timeout is a fact of
+//!   its own. [`Workspace::execute`] waits and stops what nobody waits for any more,
+//!   [`Execute::start`] gives a handle, [`Workspace::command`] finds one again.
+//! - **Files** stream both ways in bounded memory, whole or not at all. There is no limit to how
+//!   long that takes, only to how long nothing moves.
+//! - **Paths** are the server's. A relative one is below the workspace's directory.
+//! - [`Workspace::in_conversation`] is the same in the scope of one conversation.
+//!
+//! It knows nothing of agents and events.
 
 mod automation;
 mod command;

@@ -21,6 +21,9 @@ pub struct Workspace {
 
 impl Workspace {
     /// The directory `directory`, an absolute path, on the server of `client`.
+    ///
+    /// Its commands share a socket with those of its clones and of all workspaces made from it,
+    /// so clone one rather than make many: the server has room for fifty sockets.
     pub fn new(client: &Client, directory: impl Into<String>) -> Self {
         Self {
             client: client.clone(),

@@ -1,9 +1,14 @@
 //! A directory of the server as one file.
 
+use std::time::Duration;
+
 use oh_protocol::calls::files::{self, ArchiveFormat};
 
 use super::{Download, fetch::Source};
 use crate::Workspace;
+
+/// How long the server may be silent while it packs.
+const PACKING: Duration = Duration::from_secs(600);
 
 /// An archive about to be packed: see [`Workspace::archive`].
 #[derive(Debug)]
@@ -36,7 +41,8 @@ impl Archive<'_> {
         self
     }
 
-    /// Where to download it to.
+    /// Where to download it to. The server packs it before it sends the first byte, so it may be
+    /// silent for ten minutes, unless the download says otherwise.
     pub fn download(self) -> Download {
         let source = self.workspace.path(&self.path).map(|path| {
             let mut call = files::Archive::new(&path, self.format)
@@ -50,7 +56,7 @@ impl Archive<'_> {
             }
             (Source::Archive(call), path)
         });
-        Download::new(self.workspace, source)
+        Download::new(self.workspace, source).idle_timeout(PACKING)
     }
 }
 

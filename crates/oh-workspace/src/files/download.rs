@@ -48,7 +48,7 @@ impl Download {
     }
 
     /// How long nothing may arrive while something is waited for. Default 60 s. There is no limit
-    /// to the whole. The server packs an archive before it sends the first byte of it.
+    /// to the whole.
     pub fn idle_timeout(mut self, limit: Duration) -> Self {
         self.idle = limit;
         self

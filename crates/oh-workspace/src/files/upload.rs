@@ -111,7 +111,8 @@ impl<'a> Upload<'a> {
         self.send(chunks, None).await
     }
 
-    /// Sends what a stream gives until its end.
+    /// Sends what a stream gives until its end. `tokio_util::io::ReaderStream` makes one of an
+    /// asynchronous reader.
     ///
     /// # Errors
     ///

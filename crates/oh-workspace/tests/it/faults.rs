@@ -65,6 +65,22 @@ async fn pitfall_18_failing_answers_are_never_an_exit_code() {
 }
 
 #[tokio::test]
+async fn pitfall_18_a_start_whose_answer_is_lost_is_found_and_not_repeated() {
+    let server = server().await;
+    let workspace = workspace(&server);
+    server.inject(Fault::lost_answer().on("/start_bash_command").times(1));
+    let error = workspace.execute("after 100 word").await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Interrupted, "{error:?}");
+    let found = workspace
+        .command(error.command_id().unwrap())
+        .await
+        .unwrap();
+    assert_eq!(found.wait().await.unwrap().stdout(), "word");
+    let commands = workspace.history().commands().page().await.unwrap();
+    assert_eq!(commands.items.len(), 1);
+}
+
+#[tokio::test]
 async fn a_socket_that_breaks_costs_nothing() {
     let server = server().await;
     let workspace = workspace(&server);

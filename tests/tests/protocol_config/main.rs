@@ -12,6 +12,7 @@ mod live;
 mod presets;
 mod rules;
 mod schema;
+mod sources;
 
 use std::{
     io::Write as _,

@@ -1,200 +1,16 @@
-//! What every configuration value is inside: named fields on their way to the wire.
-//!
-//! The one place that decides how a field is written (secrets in the clear), how it is shown
-//! (secrets never) and what makes it unfit to travel. Knows no single configuration type.
+//! What every configuration type is inside: named fields on their way to the wire, and the path
+//! to what keeps them from travelling. Knows no single configuration type.
 
 use std::{borrow::Cow, fmt};
 
-use secrecy::{ExposeSecret, SecretString};
 use serde::{
     Serialize, Serializer,
     ser::{Error as _, SerializeMap},
 };
 use serde_json::Value;
 
+pub(crate) use super::field::Field;
 use crate::{Error, Result};
-
-/// What the server shows in place of a secret. Sending it back would destroy the real one.
-const MASK: &str = "**********";
-
-const MASKED: &str = "the server's mask `**********` stands here, not a secret: give the real \
-                      one, or leave the field out";
-
-/// One value, and how much of it may be shown.
-#[derive(Clone)]
-pub(crate) enum Field {
-    Plain(Value),
-    /// Free-form values that may hold secrets: written, not shown.
-    Hidden(Value),
-    Secret(SecretString),
-    /// A URL or source, shown without what may identify anybody in it.
-    Address(String),
-    List(Vec<Field>),
-    Object(Fields),
-    /// Stands for a value that breaks a rule, and says which. Nothing that holds one travels.
-    Refused(Cow<'static, str>),
-}
-
-impl Field {
-    /// Any value without secrets.
-    pub(crate) fn plain(value: impl Serialize) -> Self {
-        match serde_json::to_value(value) {
-            Ok(value) if is_masked(&value) => Self::Refused(MASKED.into()),
-            Ok(value) => Self::Plain(value),
-            Err(error) => Self::Refused(error.to_string().into()),
-        }
-    }
-
-    /// A value that is there. A float that is not finite would arrive as none.
-    pub(crate) fn present(value: impl Serialize) -> Self {
-        match Self::plain(value) {
-            Self::Plain(Value::Null) => Self::Refused("it is not a finite number".into()),
-            field => field,
-        }
-    }
-
-    /// Free-form JSON.
-    pub(crate) fn hidden(value: Value) -> Self {
-        if is_masked(&value) {
-            return Self::Refused(MASKED.into());
-        }
-        Self::Hidden(value)
-    }
-
-    /// A secret.
-    pub(crate) fn secret(value: impl Into<SecretString>) -> Self {
-        let value = value.into();
-        if value.expose_secret().trim() == MASK {
-            return Self::Refused(MASKED.into());
-        }
-        Self::Secret(value)
-    }
-
-    /// A URL or a source of files.
-    pub(crate) fn address(value: impl Into<String>) -> Self {
-        Self::Address(value.into())
-    }
-
-    pub(crate) fn refused(why: impl Into<Cow<'static, str>>) -> Self {
-        Self::Refused(why.into())
-    }
-
-    pub(crate) fn text(&self) -> Option<&str> {
-        match self {
-            Self::Plain(value) | Self::Hidden(value) => value.as_str(),
-            Self::Address(text) => Some(text),
-            _ => None,
-        }
-    }
-
-    pub(crate) fn number(&self) -> Option<u64> {
-        match self {
-            Self::Plain(value) | Self::Hidden(value) => value.as_u64(),
-            _ => None,
-        }
-    }
-
-    /// The `name` of an object.
-    pub(crate) fn name(&self) -> Option<&str> {
-        match self {
-            Self::Object(fields) => fields.text("name"),
-            Self::Plain(json) | Self::Hidden(json) => json.get("name")?.as_str(),
-            _ => None,
-        }
-    }
-
-    /// Whether an object has a field of this name, in whatever case.
-    pub(crate) fn has(&self, name: &str) -> bool {
-        let same = |other: &str| other.eq_ignore_ascii_case(name);
-        match self {
-            Self::Object(fields) => fields.entries.iter().any(|(other, _)| same(other)),
-            Self::Plain(json) | Self::Hidden(json) => {
-                let json = json.as_object();
-                json.is_some_and(|json| json.keys().any(|other| same(other)))
-            }
-            _ => false,
-        }
-    }
-
-    /// Where the first refused value is below this, and why.
-    fn refusal(&self) -> Option<(String, &str)> {
-        match self {
-            Self::Refused(why) => Some((String::new(), why)),
-            Self::Object(fields) => fields.refusal(),
-            Self::List(items) => items.iter().enumerate().find_map(|(index, item)| {
-                let (path, why) = item.refusal()?;
-                Some((format!("[{index}]{path}"), why))
-            }),
-            _ => None,
-        }
-    }
-}
-
-/// Whether the server's mask is anywhere in it.
-fn is_masked(value: &Value) -> bool {
-    match value {
-        Value::String(text) => text == MASK,
-        Value::Array(items) => items.iter().any(is_masked),
-        Value::Object(entries) => entries.values().any(is_masked),
-        _ => false,
-    }
-}
-
-impl From<String> for Field {
-    fn from(text: String) -> Self {
-        Self::plain(text)
-    }
-}
-
-impl<T: Into<Field>> FromIterator<T> for Field {
-    fn from_iter<I: IntoIterator<Item = T>>(items: I) -> Self {
-        Self::List(items.into_iter().map(Into::into).collect())
-    }
-}
-
-impl Serialize for Field {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self {
-            Self::Plain(value) | Self::Hidden(value) => value.serialize(serializer),
-            Self::Secret(secret) => serializer.serialize_str(secret.expose_secret()),
-            Self::Address(text) => serializer.serialize_str(text),
-            Self::List(items) => items.serialize(serializer),
-            Self::Object(fields) => fields.serialize(serializer),
-            Self::Refused(why) => Err(S::Error::custom(why)),
-        }
-    }
-}
-
-impl fmt::Debug for Field {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Plain(value) => write!(f, "{value}"),
-            Self::Hidden(_) => f.write_str("[hidden]"),
-            Self::Secret(_) => f.write_str("[secret]"),
-            Self::Address(text) => write!(f, "{:?}", without_credentials(text)),
-            Self::List(items) => f.debug_list().entries(items).finish(),
-            Self::Object(fields) => fields.fmt(f),
-            Self::Refused(why) => write!(f, "[refused: {why}]"),
-        }
-    }
-}
-
-/// An address without user, password, query and fragment: any of them may be a secret.
-fn without_credentials(address: &str) -> Cow<'_, str> {
-    let (scheme, rest) = match address.split_once("://") {
-        Some((scheme, rest)) => (format!("{scheme}://"), rest),
-        None => (String::new(), address),
-    };
-    let (kept, cut) = match rest.find(['?', '#']) {
-        Some(end) => (&rest[..end], true),
-        None => (rest, false),
-    };
-    match kept.rsplit_once('@') {
-        None if !cut => Cow::Borrowed(address),
-        None => Cow::Owned(format!("{scheme}{kept}?…")),
-        Some((_, host)) => Cow::Owned(format!("{scheme}…@{host}{}", if cut { "?…" } else { "" })),
-    }
-}
 
 /// Named fields in the order they were first given; a later value replaces an earlier one.
 #[derive(Clone)]
@@ -237,6 +53,10 @@ impl Fields {
     pub(crate) fn get(&self, name: &str) -> Option<&Field> {
         let found = self.entries.iter().find(|(known, _)| known == name);
         found.map(|(_, field)| field)
+    }
+
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.entries.iter().map(|(name, _)| &**name)
     }
 
     pub(crate) fn text(&self, name: &str) -> Option<&str> {
@@ -320,7 +140,7 @@ impl Fields {
         }
     }
 
-    fn refusal(&self) -> Option<(String, &str)> {
+    pub(super) fn refusal(&self) -> Option<(String, &str)> {
         self.entries.iter().find_map(|(name, field)| {
             let (path, why) = field.refusal()?;
             let name = if name.is_empty() { "\"\"" } else { name };
@@ -363,23 +183,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_are_shown_without_what_identifies() {
-        for (address, shown) in [
-            ("https://h/p", "https://h/p"),
-            ("https://u:canary@h/p", "https://…@h/p"),
-            ("https://u:canary@h/p?t=canary", "https://…@h/p?…"),
-            ("https://h/p?t=canary", "https://h/p?…"),
-            ("https://h/p#canary", "https://h/p?…"),
-            ("git@host:owner/repo", "…@host:owner/repo"),
-            ("canary@x@host/repo", "…@host/repo"),
-            ("github:owner/repo", "github:owner/repo"),
-            ("/api/secrets/x?key=canary", "/api/secrets/x?…"),
-        ] {
-            assert_eq!(without_credentials(address), shown);
-        }
-    }
-
-    #[test]
     fn a_refused_value_is_found_by_its_path_and_never_written() {
         let inner = Fields::of("I").with("key", Field::secret(" ********** "));
         let mut fields = Fields::of("F");
@@ -395,16 +198,8 @@ mod tests {
     }
 
     #[test]
-    fn masks_hide_in_no_depth_of_free_json() {
-        let deep = json!({"a": [{"b": "**********"}]});
-        for field in [Field::plain(&deep), Field::hidden(deep)] {
-            assert!(matches!(field, Field::Refused(_)));
-        }
-    }
-
-    #[test]
     fn a_later_value_replaces_a_refused_one() {
-        let mut fields = Fields::of("F").with("key", Field::secret(MASK));
+        let mut fields = Fields::of("F").with("key", Field::secret("**********"));
         fields.put("key", Field::secret("real"));
         fields.check().unwrap();
         assert_eq!(serde_json::to_string(&fields).unwrap(), r#"{"key":"real"}"#);

@@ -4,58 +4,13 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::{
-    AcpAgent, Agent, ClientToolSpec, ConfirmationPolicy, Container, InitialMessage, Plugin,
-    SecretSource, SecurityAnalyzer, Skill, SubAgent, Worktree,
+    AgentSource, ClientToolSpec, ConfirmationPolicy, Container, InitialMessage, LaunchAdditions,
+    Plugin, SecretSource, SecurityAnalyzer, SubAgent, Worktree,
     fields::{Field, Fields},
     model::model,
     subagent::hooked,
 };
 use crate::{ConversationId, hooks::HookConfig, open_enum::open_enum};
-
-/// Where a conversation's agent comes from.
-#[derive(Debug, Clone)]
-#[must_use]
-pub struct AgentSource {
-    field: &'static str,
-    agent: Field,
-}
-
-impl AgentSource {
-    /// An agent profile stored on the server.
-    pub fn profile(id: Uuid) -> Self {
-        Self {
-            field: "agent_profile_id",
-            agent: Field::plain(id.to_string()),
-        }
-    }
-
-    /// Settings as `GET /api/settings` gives them, which the server makes an agent of.
-    pub fn settings(settings: impl Into<Value>) -> Self {
-        Self {
-            field: "agent_settings",
-            agent: Field::hidden(settings.into()),
-        }
-    }
-
-    fn of(agent: impl Into<Field>) -> Self {
-        Self {
-            field: "agent",
-            agent: agent.into(),
-        }
-    }
-}
-
-impl From<Agent> for AgentSource {
-    fn from(agent: Agent) -> Self {
-        Self::of(agent)
-    }
-}
-
-impl From<AcpAgent> for AgentSource {
-    fn from(agent: AcpAgent) -> Self {
-        Self::of(agent)
-    }
-}
 
 open_enum! {
     /// Where a conversation runs.
@@ -237,10 +192,11 @@ impl StartConversation {
     /// settings.
     pub fn agent_launch_additions(mut self, additions: LaunchAdditions) -> Self {
         let with_profile = self.fields.get("agent_profile_id").is_some();
-        let field = if additions.fields.get("llm_profile_ref").is_some() && !with_profile {
-            Field::refused("`llm_profile_ref` takes an agent of a stored profile")
-        } else {
-            additions.into()
+        let field = match Field::from(additions) {
+            names if names.has("llm_profile_ref") && !with_profile => {
+                Field::refused("`llm_profile_ref` takes an agent of a stored profile")
+            }
+            field => field,
         };
         self.fields.put("agent_launch_additions", field);
         self
@@ -282,42 +238,12 @@ fn is_span_name(name: &str) -> bool {
     (1..=128).contains(&name.len()) && name.chars().all(fits)
 }
 
-model! {
-    /// What is added to an agent once the server has it (`agent_launch_additions`).
-    pub struct LaunchAdditions;
-    by_hand: [];
-
-    /// A text for the end of the system prompt, of at most 32 768 characters.
-    text system_message_suffix_append
-        where system_message_suffix_append.chars().count() <= 32_768
-        => "it has at most 32768 characters";
-    /// Adds a skill, unless the agent has one of its name.
-    named skills/skill: Skill;
-    /// The profile of the model to use, in place of the one that an agent profile names.
-    text llm_profile_ref;
-}
-
-impl LaunchAdditions {
-    /// Nothing yet.
-    pub fn new() -> Self {
-        Self {
-            fields: Fields::of("LaunchAdditions"),
-        }
-    }
-}
-
-impl Default for LaunchAdditions {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::config::Llm;
+    use crate::config::{AcpAgent, Agent, Llm};
 
     fn start() -> StartConversation {
         StartConversation::new(Agent::new(Llm::with_canary()), "/w")

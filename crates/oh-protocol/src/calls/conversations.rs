@@ -76,6 +76,10 @@ impl Create {
 call!(Create => Created, POST "/api/conversations", Idempotent;
 |this| {
     this.0.check()?;
+    if this.0.id().as_uuid().is_nil() {
+        // Without one, a repeated create would make a second conversation.
+        return Err(Error::invalid("conversation_id: a create needs a UUID"));
+    }
     Request::new(http::Method::POST, "/api/conversations").json(&this.0)
 };
 |answer| Ok(Created {

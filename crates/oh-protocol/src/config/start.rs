@@ -202,7 +202,8 @@ impl StartConversation {
         self
     }
 
-    /// The id it will have. The nil id if [`set`](Self::set) gave one that is no UUID.
+    /// The id it will have. The nil id, with which nothing is created, if
+    /// [`from_json`](Self::from_json) or [`set`](Self::set) left it without a UUID.
     pub fn id(&self) -> ConversationId {
         let text = self.fields.text("conversation_id").unwrap_or_default();
         text.parse().unwrap_or_else(|_| Uuid::nil().into())

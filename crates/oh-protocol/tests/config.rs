@@ -1,0 +1,140 @@
+//! Configuration on its way into requests: what is refused there, and what is never shown.
+
+use std::error::Error as _;
+
+use http::Method;
+use oh_protocol::{
+    Call, ConversationId, ErrorKind,
+    calls::conversations::{Create, SwitchLlm},
+    config::{
+        AcpAgent, Agent, AgentContext, ApiCritic, GraySwanAnalyzer, Llm, McpAuth, McpServer,
+        SecretSource, Skill, StartConversation, SubAgent, ToolSpec,
+    },
+};
+use serde_json::json;
+
+fn llm(key: &str) -> Llm {
+    Llm::new("openai/gpt-5")
+        .api_key(key)
+        .aws_secret_access_key(key)
+        .extra_header("X-Key", key)
+}
+
+fn server(key: &str) -> McpServer {
+    McpServer::http(format!("https://user:{key}@host/mcp?key={key}"))
+        .header("X-Key", key)
+        .auth(McpAuth::bearer(key))
+}
+
+/// A request with this key wherever there is room for one.
+fn start(key: &str) -> StartConversation {
+    let context = AgentContext::new()
+        .secret("KEY", key)
+        .skill(Skill::new("s", "text").mcp_tool("m", server(key)));
+    let agent = Agent::default_preset(llm(key))
+        .tool(ToolSpec::new("glob").param("key", key))
+        .mcp_server("m", server(key))
+        .agent_context(context)
+        .critic(ApiCritic::new(key))
+        .set("unheard_of", json!({"key": key}));
+    StartConversation::new(agent, "/work")
+        .secret("KEY", SecretSource::fixed(key))
+        .secret(
+            "LOOKED_UP",
+            SecretSource::lookup("http://h").header("X-Key", key),
+        )
+        .security_analyzer(GraySwanAnalyzer::new().api_key(key))
+        .sub_agent(
+            SubAgent::new("a")
+                .mcp_server("m", server(key))
+                .metadata("key", key),
+        )
+        .observability_metadata("key", key)
+}
+
+#[test]
+fn secrets_are_in_the_body_and_in_nothing_that_is_shown() {
+    let create = Create::new(start("canary"));
+    let request = create.request().unwrap();
+    let body = String::from_utf8(request.body.clone().unwrap().to_vec()).unwrap();
+    assert!(body.matches("canary").count() > 20, "{body}");
+    let shown = format!("{create:?} {create:#?} {request:?} {:?}", start("canary"));
+    assert!(!shown.contains("canary"), "{shown}");
+}
+
+#[test]
+fn pitfall_25_a_mask_anywhere_refuses_the_request_and_says_where() {
+    let refused = [
+        (
+            "agent.llm.api_key",
+            StartConversation::new(Agent::new(Llm::new("m").api_key("**********")), "/w"),
+        ),
+        (
+            "agent.mcp_config.m.auth.value",
+            StartConversation::new(
+                AcpAgent::new(["x"])
+                    .mcp_server("m", McpServer::sse("h").auth(McpAuth::bearer("**********"))),
+                "/w",
+            ),
+        ),
+        (
+            "secrets.KEY.value",
+            start("canary").secret("KEY", "**********"),
+        ),
+        (
+            "agent_definitions[1].metadata.key",
+            start("canary").sub_agent(SubAgent::new("b").metadata("key", "**********")),
+        ),
+    ];
+    for (path, start) in refused {
+        let error = Create::new(start).request().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Invalid);
+        assert!(
+            error
+                .context()
+                .starts_with(&format!("{path}: the server's mask")),
+            "{error}"
+        );
+        assert!(error.source().is_none());
+        assert!(!format!("{error:?}").contains("canary"));
+    }
+}
+
+#[test]
+fn a_model_that_breaks_a_rule_is_refused_in_every_call() {
+    let error = SwitchLlm::new(
+        ConversationId::random(),
+        Llm::new("m").api_key("**********"),
+    )
+    .request()
+    .unwrap_err();
+    assert!(
+        error.context().starts_with("api_key: the server's mask"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_create_without_an_id_is_refused_since_sending_it_twice_would_make_two() {
+    let agent = || Agent::new(Llm::new("m"));
+    let json = serde_json::to_value(StartConversation::new(agent(), "/w")).unwrap();
+    let mut without = json.as_object().unwrap().clone();
+    without.remove("conversation_id");
+    for start in [
+        StartConversation::from_json(without.clone().into()).unwrap(),
+        StartConversation::new(agent(), "/w").set("conversation_id", json!(null)),
+        StartConversation::new(agent(), "/w").set("conversation_id", "mine"),
+    ] {
+        let error = Create::new(start).request().unwrap_err();
+        assert!(error.context().starts_with("conversation_id: "), "{error}");
+    }
+    let start = StartConversation::from_json(json).unwrap();
+    let request = Create::new(start).request().unwrap();
+    assert_eq!(request.method, Method::POST);
+    let id = ConversationId::random();
+    let start = StartConversation::from_json(without.into())
+        .unwrap()
+        .conversation_id(id);
+    assert_eq!(start.id(), id);
+    Create::new(start).request().unwrap();
+}

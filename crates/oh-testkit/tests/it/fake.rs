@@ -17,14 +17,14 @@ use crate::support::{Raw, request_with};
 
 const LIMIT: Duration = Duration::from_secs(20);
 
-fn client(server: &FakeServer) -> Client {
+pub(super) fn client(server: &FakeServer) -> Client {
     Client::builder(server.url())
         .session_api_key(server.session_api_key())
         .build()
         .unwrap()
 }
 
-async fn rest(server: &FakeServer, method: &str, target: &str, body: Value) -> Raw {
+pub(super) async fn rest(server: &FakeServer, method: &str, target: &str, body: Value) -> Raw {
     let key = format!("X-Session-API-Key: {}\r\n", server.session_api_key());
     let body = if body.is_null() {
         String::new()
@@ -34,7 +34,7 @@ async fn rest(server: &FakeServer, method: &str, target: &str, body: Value) -> R
     request_with(server.address(), method, target, &key, &body).await
 }
 
-async fn create(server: &FakeServer, more: Value) -> String {
+pub(super) async fn create(server: &FakeServer, more: Value) -> String {
     let mut body = json!({
         "workspace": {"working_dir": "/work"},
         "agent": {"llm": {"model": "openai/scripted", "api_key": "k"},
@@ -48,7 +48,7 @@ async fn create(server: &FakeServer, more: Value) -> String {
     created.json()["id"].as_str().unwrap().to_owned()
 }
 
-async fn next(socket: &mut Socket) -> Result<Value, oh_transport::Error> {
+pub(super) async fn next(socket: &mut Socket) -> Result<Value, oh_transport::Error> {
     match tokio::time::timeout(LIMIT, socket.recv())
         .await
         .expect("a frame in time")?

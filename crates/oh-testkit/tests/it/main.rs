@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod fake;
 #[cfg(test)]
+mod faults;
+#[cfg(test)]
 mod mock;
 #[cfg(test)]
 mod model;

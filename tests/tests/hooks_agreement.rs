@@ -16,7 +16,7 @@ use std::{
 
 use openhands::{
     Hook, HookConfig, HookMatcher,
-    hooks::{DryRun, HookEventType, HookInput, matches},
+    hooks::{DryRun, HookEventType, HookInput, matches, parse},
     process::Provisioner,
 };
 use serde_json::{Value, json};
@@ -42,6 +42,18 @@ for command in table['commands']:
     out.append([r.success, r.blocked, r.exit_code, r.reason, r.additional_context,
                 r.error is not None, r.stdout[:200], r.stderr[:200]])
 print(json.dumps(out))
+";
+
+const RULES: &str = "
+import json, sys
+from openhands.sdk.hooks.config import HookConfig
+def taken(text):
+    try:
+        HookConfig.model_validate(json.loads(text))
+        return True
+    except Exception:
+        return False
+print(json.dumps([taken(text) for text in json.load(sys.stdin)]))
 ";
 
 async fn python(program: &str, input: &Value) -> Value {
@@ -114,6 +126,36 @@ async fn patterns_agree_with_the_server() {
     for ((pattern, tool), theirs) in table.iter().zip(theirs.as_array().unwrap()) {
         let ours = matches(&HookMatcher::new(*pattern), *tool).unwrap();
         assert_eq!(json!(ours), *theirs, "pattern {pattern:?}, tool {tool:?}");
+    }
+}
+
+#[tokio::test]
+async fn rules_agree_with_the_server() {
+    let of = |hook: &str| format!(r#"{{"stop": [{{"hooks": [{hook}]}}]}}"#);
+    let table = [
+        "{}".to_owned(),
+        r#"{"hooks": {"Stop": []}}"#.to_owned(),
+        r#"{"Stop": [], "stop": []}"#.to_owned(),
+        r#"{"Stpo": []}"#.to_owned(),
+        r#"{"stop": {}}"#.to_owned(),
+        of(r#"{"command": "x"}"#),
+        of(r#"{"command": "x", "async": true}"#),
+        of(r#"{"command": "x", "timeout": "soon"}"#),
+        of(r#"{"command": ""}"#),
+        of("{}"),
+        of(r#"{"type": "wasm", "command": "x"}"#),
+        of(r#"{"type": "prompt", "prompt": "p"}"#),
+        of(r#"{"type": "prompt"}"#),
+        of(r#"{"type": "prompt", "prompt": "p", "command": "x"}"#),
+        of(r#"{"type": "prompt", "prompt": "p", "async": true}"#),
+        of(r#"{"type": "agent", "system_prompt": "p", "tools": ["terminal"]}"#),
+        of(r#"{"type": "agent", "system_prompt": "p", "command": "x"}"#),
+        of(r#"{"type": "agent", "system_prompt": "p", "async": true}"#),
+    ];
+    let theirs = python(RULES, &json!(table)).await;
+    for (text, theirs) in table.iter().zip(theirs.as_array().unwrap()) {
+        let ours = parse(text);
+        assert_eq!(json!(ours.is_ok()), *theirs, "{text}: {ours:?}");
     }
 }
 

@@ -14,6 +14,7 @@
 //! no subreapers: what left the server's process tree survives; this is unverified. On other
 //! systems starting fails with [`ErrorKind::Unsupported`].
 
+mod activation;
 mod attach;
 mod builder;
 mod environment;

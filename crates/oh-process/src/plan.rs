@@ -166,7 +166,12 @@ impl Plan {
     }
 
     pub(crate) fn client(&self, address: SocketAddr) -> Result<Client> {
-        let builder = Client::builder(Self::url(address)).session_api_key(self.key().clone());
+        Self::client_with(address, self.key())
+    }
+
+    /// A client for the server at this address, with this key.
+    pub(crate) fn client_with(address: SocketAddr, key: &SecretString) -> Result<Client> {
+        let builder = Client::builder(Self::url(address)).session_api_key(key.clone());
         builder.build().map_err(|error| {
             Error::new(ErrorKind::InvalidInput, "no such server").with_source(error)
         })

@@ -4,12 +4,13 @@
 use std::{
     fmt,
     future::{Future, IntoFuture},
+    path::PathBuf,
     pin::Pin,
     sync::Arc,
     time::Duration,
 };
 
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::SecretString;
 use tokio::{
     sync::{Mutex, mpsc},
     task::JoinHandle,
@@ -17,7 +18,9 @@ use tokio::{
 };
 use tracing::warn;
 
-use crate::{Error, ErrorKind, LocalServer, LocalServerBuilder, Result, Status};
+use crate::{
+    Error, ErrorKind, LocalServer, LocalServerBuilder, Result, Status, activation::Activation,
+};
 
 /// Between attempts when servers cannot be started.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
@@ -67,7 +70,7 @@ impl WarmPool {
     pub fn acquire(&self) -> Acquire {
         Acquire {
             spares: self.spares.clone(),
-            environment: Vec::new(),
+            own: Activation::default(),
         }
     }
 
@@ -122,33 +125,60 @@ impl fmt::Debug for WarmPool {
 #[must_use = "no server is taken until this is awaited"]
 pub struct Acquire {
     spares: Arc<Mutex<mpsc::Receiver<Result<LocalServer>>>>,
-    environment: Vec<(String, SecretString)>,
+    own: Activation,
 }
 
 impl Acquire {
     /// A variable for the commands of this server's agents. Hidden in `Debug`; the agent can read
     /// it.
     pub fn env(mut self, name: impl Into<String>, value: impl Into<SecretString>) -> Self {
-        self.environment.push((name.into(), value.into()));
+        self.own.environment.push((name.into(), value.into()));
         self
     }
 
-    async fn run(self) -> Result<LocalServer> {
-        let bad = |(name, value): &&(String, SecretString)| {
-            let name_bad = name.is_empty() || name.contains(['=', '\0']);
-            name_bad || name.starts_with("OH_") || value.expose_secret().contains('\0')
-        };
-        if let Some((name, _)) = self.environment.iter().find(bad) {
-            let message = format!("{name:?} cannot be set, or its value holds a NUL byte");
-            return Err(Error::new(ErrorKind::InvalidInput, message));
-        }
+    /// The session key that this server is to take from now on, and no other. Without it, it
+    /// keeps the one made for the spare.
+    pub fn session_api_key(mut self, key: impl Into<SecretString>) -> Self {
+        self.own.key = Some(key.into());
+        self
+    }
+
+    /// The key that secrets in the state are encrypted with: needed where
+    /// [`conversations_dir`](Self::conversations_dir) has conversations of another server.
+    pub fn secret_key(mut self, key: impl Into<SecretString>) -> Self {
+        self.own.secret_key = Some(key.into());
+        self
+    }
+
+    /// Where its conversations are kept, instead of in the spare's temporary state; made where it
+    /// is missing, and not removed. One server at a time.
+    pub fn conversations_dir(mut self, path: impl Into<PathBuf>) -> Self {
+        self.own.conversations = Some(path.into());
+        self
+    }
+
+    /// Where the history of its commands is kept, as above.
+    pub fn bash_events_dir(mut self, path: impl Into<PathBuf>) -> Self {
+        self.own.bash_events = Some(path.into());
+        self
+    }
+
+    /// Where it puts the worktrees of conversations, as above.
+    pub fn worktree_root(mut self, path: impl Into<PathBuf>) -> Self {
+        self.own.worktrees = Some(path.into());
+        self
+    }
+
+    async fn run(mut self) -> Result<LocalServer> {
+        // No spare is wasted on what cannot be.
+        self.own.prepare()?;
         loop {
             let next = self.spares.lock().await.recv().await;
             let closed = || Error::new(ErrorKind::InvalidInput, "the pool has been shut down");
-            let server = next.ok_or_else(closed)??;
+            let mut server = next.ok_or_else(closed)??;
             // One that died while it waited is no spare.
             if server.status().current() == Status::Ready {
-                server.activate_with(&self.environment).await?;
+                server.activate_as(&self.own).await?;
                 return Ok(server);
             }
         }
@@ -166,9 +196,8 @@ impl IntoFuture for Acquire {
 
 impl fmt::Debug for Acquire {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names: Vec<_> = self.environment.iter().map(|(name, _)| name).collect();
         f.debug_struct("Acquire")
-            .field("env", &names)
+            .field("own", &self.own)
             .finish_non_exhaustive()
     }
 }

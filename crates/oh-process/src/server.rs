@@ -12,7 +12,7 @@ use std::{
 
 use oh_protocol::calls::server::ServerInfo;
 use oh_transport::Client;
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::SecretString;
 use tokio::{
     sync::{oneshot, watch},
     task::JoinHandle,
@@ -23,6 +23,7 @@ use url::Url;
 use crate::{
     Environment, Error, ErrorKind, ExitReport, LocalServerBuilder, Logs, Result, Status,
     StatusWatch,
+    activation::Activation,
     plan::{Live, Plan, Slot},
     probe::{self, Reservation},
     state::StateDir,
@@ -50,6 +51,7 @@ const PORTS: usize = 5;
 pub struct LocalServer {
     shared: Arc<Shared>,
     client: Client,
+    key: SecretString,
     info: Arc<ServerInfo>,
     status: watch::Receiver<Status>,
     stop: Option<oneshot::Sender<Duration>>,
@@ -66,8 +68,8 @@ pub(crate) struct Shared {
     pub(crate) slot: Slot,
     pub(crate) pid: AtomicU32,
     pub(crate) address: SocketAddr,
-    /// What a dormant server was activated with.
-    pub(crate) activation: OnceLock<SecretString>,
+    /// What a dormant server was activated with, and the client it takes since.
+    pub(crate) activation: OnceLock<(Client, SecretString)>,
 }
 
 impl LocalServer {
@@ -96,6 +98,7 @@ impl LocalServer {
         let supervisor = supervise::run(shared.clone(), live, status_sender, stopped);
         Ok(Self {
             client,
+            key: shared.plan.key().clone(),
             info,
             status,
             stop: Some(stop),
@@ -118,7 +121,7 @@ impl LocalServer {
 
     /// The key that [`client`](Self::client) uses.
     pub fn session_api_key(&self) -> &SecretString {
-        self.shared.plan.key()
+        &self.key
     }
 
     /// Where it listens.
@@ -202,24 +205,29 @@ impl LocalServer {
     ///
     /// When the server refuses, such as for being active already.
     pub async fn activate(&self) -> Result<()> {
-        self.activate_with(&[]).await
+        let plan = &self.shared.plan;
+        let body = Activation::default().body(&plan.keys);
+        probe::activate(&self.client, &plan.secret_key, &body).await?;
+        let _first = self.shared.activation.set((self.client.clone(), body));
+        Ok(())
     }
 
-    /// The same; adds variables to the environment of the agent's commands.
-    pub(crate) async fn activate_with(&self, environment: &[(String, SecretString)]) -> Result<()> {
+    /// The same, with what whoever takes the server wants to be its own.
+    pub(crate) async fn activate_as(&mut self, own: &Activation) -> Result<()> {
         let plan = &self.shared.plan;
-        let keys: Vec<_> = plan.keys.iter().map(|key| key.expose_secret()).collect();
-        let variables: serde_json::Map<_, _> = environment
-            .iter()
-            .map(|(name, value)| (name.clone(), value.expose_secret().into()))
-            .collect();
-        let body = serde_json::json!({ "session_api_keys": keys, "env": variables });
-        let body = SecretString::from(body.to_string());
-        plan.logs
-            .hide(environment.iter().map(|(_, value)| value.clone()));
-        probe::activate(&self.client, &plan.secret_key, &body).await?;
+        plan.logs.hide(own.secrets());
+        let client = match &own.key {
+            None => self.client.clone(),
+            Some(key) => Plan::client_with(self.shared.address, key)?,
+        };
+        let body = own.body(&plan.keys);
+        probe::activate(&client, &plan.secret_key, &body).await?;
         // Kept for a restart; whoever comes second was refused by the server.
-        let _first = self.shared.activation.set(body);
+        let _first = self.shared.activation.set((client.clone(), body));
+        self.client = client;
+        if let Some(key) = &own.key {
+            self.key = key.clone();
+        }
         Ok(())
     }
 }

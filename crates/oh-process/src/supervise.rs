@@ -71,9 +71,8 @@ async fn relaunch(shared: &Shared, delay: Duration) -> Result<Live> {
     sleep(delay).await;
     let port = probe::reserve(shared.address)?;
     let live = shared.plan.launch(&port, &shared.slot).await?;
-    if let Some(activation) = shared.activation.get() {
-        let client = shared.plan.client(shared.address)?;
-        probe::activate(&client, &shared.plan.secret_key, activation).await?;
+    if let Some((client, activation)) = shared.activation.get() {
+        probe::activate(client, &shared.plan.secret_key, activation).await?;
     }
     Ok(live)
 }

@@ -89,6 +89,91 @@ async fn an_activated_server_that_restarts_is_active_again() {
 }
 
 #[tokio::test]
+async fn a_server_is_acquired_with_keys_and_directories_of_the_callers_own() {
+    let stand_in = StandIn::new().await;
+    let policy = RestartPolicy::on_failure(1).delays(Duration::from_millis(10), GRACE);
+    let init = stand_in.directory.path().join("init.json");
+    let spare = stand_in
+        .builder(&format!("init:{}", init.display()))
+        .restart(policy);
+    let pool = WarmPool::start(1, spare);
+    let place = stand_in.directory.path().join("mine");
+    let server = pool
+        .acquire()
+        .session_api_key("the-callers-own-key")
+        .secret_key("the-callers-secret")
+        .conversations_dir(place.join("conversations"))
+        .bash_events_dir(place.join("bash"))
+        .worktree_root(place.join("trees"))
+        .env("PROJECT", "one")
+        .await
+        .unwrap();
+    assert!(place.join("trees").is_dir());
+    let told =
+        || -> serde_json::Value { serde_json::from_slice(&std::fs::read(&init).unwrap()).unwrap() };
+    let here = place.canonicalize().unwrap();
+    let expected = serde_json::json!({
+        "session_api_keys": ["the-callers-own-key"],
+        "secret_key": "the-callers-secret",
+        "conversations_path": here.join("conversations"),
+        "bash_events_dir": here.join("bash"),
+        "conversation_worktree_root": here.join("trees"),
+        "env": {"PROJECT": "one"},
+    });
+    assert_eq!(told(), expected);
+    assert!(!format!("{server:?}").contains("the-callers"));
+    let attach = |key: &str| {
+        let client = Client::builder(server.url().as_str()).session_api_key(key);
+        AttachedServer::attach(client.build().unwrap())
+    };
+    attach("the-callers-own-key").await.unwrap();
+    AttachedServer::attach(server.client().clone())
+        .await
+        .unwrap();
+
+    // A restart takes nothing of it away.
+    std::fs::remove_file(&init).unwrap();
+    let mut status = server.status();
+    kill(server.pid());
+    let restarting = |status: &Status| matches!(status, Status::Restarting { .. });
+    status.wait_for(restarting).await.unwrap();
+    status.wait_for(|now| *now == Status::Ready).await.unwrap();
+    assert_eq!(told(), expected);
+    attach("the-callers-own-key").await.unwrap();
+    pool.shutdown().await;
+}
+
+#[tokio::test]
+async fn what_cannot_be_used_costs_no_spare() {
+    let stand_in = StandIn::new().await;
+    let pool = WarmPool::start(1, stand_in.builder(""));
+    eventually("a spare", || pool.ready() == 1).await;
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let inside = file.path().join("conversations");
+    for (acquire, kind) in [
+        (pool.acquire().session_api_key(" "), ErrorKind::InvalidInput),
+        (
+            pool.acquire().session_api_key("**********"),
+            ErrorKind::InvalidInput,
+        ),
+        (pool.acquire().secret_key(""), ErrorKind::InvalidInput),
+        (
+            pool.acquire().env("OH_SECRET_KEY", "x"),
+            ErrorKind::InvalidInput,
+        ),
+        (
+            pool.acquire().conversations_dir(&inside),
+            ErrorKind::Directory,
+        ),
+    ] {
+        let error = acquire.await.unwrap_err();
+        assert_eq!(error.kind(), kind, "{error}");
+        assert_eq!(pool.ready(), 1);
+    }
+    pool.shutdown().await;
+}
+
+#[tokio::test]
 async fn a_pool_that_cannot_start_servers_says_so() {
     let stand_in = StandIn::new().await;
     let pool = WarmPool::start(1, stand_in.builder("exit:5"));

@@ -72,6 +72,9 @@ def answer(line, headers, body):
             return 422, {"detail": []}
         if not dormant:
             return 400, {"detail": "server already in state: ready"}
+        if mode == "init":
+            with open(detail, "w") as file:
+                file.write(body.decode())
         dormant = False
         key = (request.get("session_api_keys") or [key])[0]
         return 200, {"state": "ready"}

@@ -11,7 +11,10 @@ use std::time::Duration;
 
 use openhands::{
     Client, Workspace, WorkspaceExt, WorkspaceHandle,
-    protocol::{Request, calls::skills::LoadSkills},
+    protocol::{
+        Request,
+        calls::skills::{self, LoadSkills},
+    },
     transport::Body,
     workspace::ErrorKind,
 };
@@ -39,6 +42,7 @@ async fn surroundings_on_the_real_server() {
     stored_models_and_mcp_servers_are_used(&workspace).await;
     secrets_are_names(&workspace).await;
     skills_of_the_project_are_found(&workspace).await;
+    skills_are_installed_and_removed(&workspace).await;
     server.shutdown(Duration::from_secs(30)).await.unwrap();
     assert!(!workspace.alive().await);
 }
@@ -144,5 +148,70 @@ async fn skills_of_the_project_are_found(workspace: &Workspace) {
             .unwrap()
             .iter()
             .any(|skill| skill["name"] == "greet")
+    );
+}
+
+async fn skills_are_installed_and_removed(workspace: &Workspace) {
+    let client = workspace.client();
+    assert!(
+        client
+            .call(&skills::ListInstalled::default())
+            .await
+            .unwrap()
+            .is_empty()
+    );
+    let text = "---\nname: polish\ndescription: How to polish.\n---\nRub it.\n";
+    workspace.write("polish/SKILL.md", text).await.unwrap();
+    let source = format!("{}/polish", workspace.working_dir());
+    let install = skills::Install::new(&source);
+    let installed = client.call(&install).await.unwrap();
+    assert_eq!(
+        (installed.name.as_str(), installed.enabled),
+        ("polish", true)
+    );
+    let again = client.call(&install).await.unwrap_err();
+    assert_eq!(again.kind(), openhands::transport::ErrorKind::Conflict);
+    client.call(&install.force(true)).await.unwrap();
+    client
+        .call(&skills::SetEnabled::new("polish", false))
+        .await
+        .unwrap();
+    let found = client
+        .call(&skills::GetInstalled::new("polish"))
+        .await
+        .unwrap();
+    assert!(
+        !found.enabled && found.description == "How to polish.",
+        "{found:?}"
+    );
+    workspace
+        .write("polish/SKILL.md", text.replace("Rub", "Shine"))
+        .await
+        .unwrap();
+    client.call(&skills::Refresh::new("polish")).await.unwrap();
+    assert_eq!(
+        client
+            .call(&skills::ListInstalled::default())
+            .await
+            .unwrap()
+            .len(),
+        1
+    );
+    client
+        .call(&skills::Uninstall::new("polish"))
+        .await
+        .unwrap();
+    let gone = client
+        .call(&skills::GetInstalled::new("polish"))
+        .await
+        .unwrap_err();
+    assert_eq!(gone.kind(), openhands::transport::ErrorKind::NotFound);
+    let unnamed = client
+        .call(&skills::Uninstall::new(".."))
+        .await
+        .unwrap_err();
+    assert_eq!(
+        unnamed.kind(),
+        openhands::transport::ErrorKind::InvalidInput
     );
 }

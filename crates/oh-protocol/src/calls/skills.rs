@@ -1,5 +1,7 @@
 //! Skills that the server finds for an agent.
 
+mod installed;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
@@ -8,6 +10,11 @@ use super::call;
 use crate::{
     Request,
     config::{Skill, Trigger},
+};
+
+pub use installed::{
+    Catalog, CatalogSkill, GetInstalled, Install, InstalledSkill, ListInstalled, Marketplace,
+    Refresh, SetEnabled, Sync, SyncResult, Uninstall,
 };
 
 /// `POST /api/skills`: the skills of a workspace, of the user and of others, merged.

@@ -137,7 +137,8 @@ async fn pitfall_26_a_long_command_holds_no_request_open() {
     let server = server().await;
     let proxy = Proxy::start(server.address()).await.unwrap();
     let workspace = Workspace::new(&client(&server, proxy.url()), "/w");
-    let running = tokio::spawn(async move { workspace.execute("after 1500 late").await });
+    let command = workspace.execute("after 1500 late").start().await.unwrap();
+    let running = tokio::spawn(async move { command.wait().await });
     for _ in 0..4 {
         tokio::time::sleep(Duration::from_millis(300)).await;
         proxy.cut();

@@ -1,5 +1,7 @@
 //! What a conversation can be asked for besides running, each on the real server.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::{collections::BTreeMap, time::Duration};
 
 use openhands::{

@@ -21,6 +21,12 @@ pub(crate) trait Wire: Sized {
     fn read(reader: &mut Reader<'_>) -> Result<Self, Stop>;
 }
 
+/// An object of the wire whose members can be read from any of them on.
+pub(crate) trait Members: Sized {
+    /// Reads the members that are left; whether there are any is known.
+    fn members(reader: &mut Reader<'_>, more: bool) -> Result<Self, Stop>;
+}
+
 /// A place in a text, some of which is to be shared.
 pub(crate) struct Reader<'a> {
     pub(crate) whole: &'a ByteString,
@@ -36,6 +42,36 @@ pub(crate) fn decode<T: Wire>(whole: &ByteString) -> Result<T, Flaw> {
         Ok(value)
     });
     value.map_err(|Stop| reader.scanner.flaw())
+}
+
+/// Reads an object of which everything before `from` has been read: the end of a member.
+pub(crate) fn decode_rest<T: Members>(whole: &ByteString, from: usize) -> Result<T, Flaw> {
+    let mut scanner = Scanner::new(whole)?;
+    scanner.rewind(from);
+    let mut reader = Reader { whole, scanner };
+    let value = reader.scanner.more_members().and_then(|more| {
+        let value = T::members(&mut reader, more)?;
+        reader.scanner.end()?;
+        Ok(value)
+    });
+    value.map_err(|Stop| reader.scanner.flaw())
+}
+
+/// Whether a name is among these.
+pub(crate) const fn holds(names: &[&str], name: &str) -> bool {
+    let (mut at, name) = (0, name.as_bytes());
+    while at < names.len() {
+        let other = names[at].as_bytes();
+        let mut same = 0;
+        while same < name.len() && same < other.len() && name[same] == other[same] {
+            same += 1;
+        }
+        if same == name.len() && same == other.len() {
+            return true;
+        }
+        at += 1;
+    }
+    false
 }
 
 impl<'a> Reader<'a> {
@@ -183,9 +219,20 @@ macro_rules! wire {
 
         impl $crate::wire::Wire for $name {
             fn read(reader: &mut $crate::wire::Reader<'_>) -> Result<Self, $crate::scan::Stop> {
+                let more = reader.scanner.object()?;
+                <Self as $crate::wire::Members>::members(reader, more)
+            }
+        }
+
+        impl $crate::wire::Members for $name {
+            fn members(
+                reader: &mut $crate::wire::Reader<'_>,
+                mut more: bool,
+            ) -> Result<Self, $crate::scan::Stop> {
+                const FIELDS: &[&str] = &[$($crate::wire::name!($field $($other)?)),*];
+                const TAGGED: bool = !$crate::wire::holds(FIELDS, "kind");
                 let _start = reader.scanner.at();
                 $( let mut $field: Option<$type> = None; )*
-                let mut more = reader.scanner.object()?;
                 while more {
                     // First what comes in the order that is declared, which is the server's.
                     let before = reader.scanner.at();
@@ -195,6 +242,11 @@ macro_rules! wire {
                         $field = $crate::wire::field!(reader $($default)?);
                         more = reader.scanner.more_members()?;
                     } )*
+                    // The kind comes last, and has been looked at where it matters.
+                    if TAGGED && more && reader.scanner.takes(r#""kind":"#) {
+                        reader.scanner.value()?;
+                        more = reader.scanner.more_members()?;
+                    }
                     if reader.scanner.at() != before {
                         continue;
                     }

@@ -13,6 +13,8 @@ pub(crate) struct Header {
     timestamp: Span,
     parent_id: Span,
     source: Source,
+    /// Where the header ends, if it stands before everything else; 0 if it does not.
+    body: u32,
     /// Values written with escapes, decoded, for the spans to stand in instead. The server never
     /// writes them so.
     decoded: Option<Box<str>>,
@@ -79,6 +81,7 @@ impl Seen {
             timestamp,
             parent_id,
             source: source.of(text).into(),
+            body: 0,
             decoded: None,
         };
         if escaped {
@@ -116,13 +119,13 @@ impl Header {
         let (id, rest) = plain(text.strip_prefix(r#"{"id":""#)?)?;
         let (timestamp, rest) = plain(rest.strip_prefix(r#","timestamp":""#)?)?;
         let (source, rest) = plain(rest.strip_prefix(r#","source":""#)?)?;
-        let parent_id = match rest.strip_prefix(r#","parent_id":""#) {
-            Some(rest) => plain(rest)?.0,
+        let (parent_id, rest) = match rest.strip_prefix(r#","parent_id":""#) {
+            Some(rest) => plain(rest)?,
             // It may be elsewhere, then.
             None if memchr::memmem::find(rest.as_bytes(), br#""parent_id":"#).is_some() => {
                 return None;
             }
-            None => text.get(..0)?,
+            None => (text.get(..0)?, rest),
         };
         Some(Self {
             kind: within(written_last(rest)?),
@@ -130,6 +133,7 @@ impl Header {
             timestamp: within(timestamp),
             parent_id: within(parent_id),
             source: source.into(),
+            body: u32::try_from(text.len() - rest.len()).ok()?,
             decoded: None,
         })
     }
@@ -149,6 +153,11 @@ impl Header {
     pub(super) fn parent_id<'a>(&'a self, raw: &'a str) -> Option<&'a str> {
         let id = self.parent_id.of(self.text(raw));
         (!id.is_empty()).then_some(id)
+    }
+
+    /// Where the body's members begin, if nothing of the body stands before.
+    pub(super) fn body(&self) -> Option<usize> {
+        (self.body > 0).then_some(self.body as usize)
     }
 
     pub(super) fn source(&self) -> &Source {

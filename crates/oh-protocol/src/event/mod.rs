@@ -102,7 +102,7 @@ impl Event {
     pub fn payload(&self) -> &Payload {
         self.0
             .payload
-            .get_or_init(|| Payload::read(self.kind(), &self.0.raw))
+            .get_or_init(|| Payload::read(self.kind(), &self.0.raw, self.0.header.body()))
     }
 
     /// What in it does not read, though its kind is known: the body, or the action or observation

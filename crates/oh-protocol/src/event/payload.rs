@@ -11,7 +11,8 @@ use super::{
 use crate::{
     ConversationState, ExecutionStatus, Json, Stats, Text,
     open_enum::open_enum,
-    wire::{decode, wire},
+    scan::Flaw,
+    wire::{Members, Wire, decode, decode_rest, wire},
 };
 
 /// Declares the payload and how each kind is read.
@@ -32,9 +33,17 @@ macro_rules! payloads {
             /// Every kind that has a type of its own here.
             pub const KINDS: &[&str] = &[$($kind),+];
 
-            pub(super) fn read(kind: &str, raw: &ByteString) -> Self {
+            /// Reads the body, from after the header on where that is known.
+            pub(super) fn read(kind: &str, raw: &ByteString, body: Option<usize>) -> Self {
+                fn decoded<T: Wire + Members>(
+                    raw: &ByteString,
+                    body: Option<usize>,
+                ) -> Result<Box<T>, Flaw> {
+                    body.map_or_else(|| decode(raw), |from| decode_rest(raw, from))
+                        .map(Box::new)
+                }
                 let read = match kind {
-                    $( $kind => decode(raw).map(|body| Self::$variant(Box::new(body))), )+
+                    $( $kind => decoded(raw, body).map(Self::$variant), )+
                     _ => Ok(Self::Unknown),
                 };
                 read.unwrap_or_else(|flaw| {

@@ -3,6 +3,8 @@
 //! Everything that a scripted model can provoke is taken from the sockets as it comes, byte for
 //! byte. What it cannot is left to the server's own models (see `models.py`).
 
+#![allow(clippy::print_stdout, reason = "its report is for whoever runs it")]
+
 mod scenes;
 
 use std::{
@@ -68,7 +70,7 @@ async fn main() -> Outcome {
         frames.extend(taken.frames);
         legacy.extend(taken.legacy);
     }
-    let workspace = server.workspace(&project.display().to_string());
+    let workspace = server.workspace(project.display().to_string());
     workspace.execute("echo out; echo err >&2; exit 3").await?;
     let rest = [
         ("server_info.json", "/server_info"),

@@ -14,7 +14,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use openhands::{LocalServer, process::WarmPool, workspace::WorkspaceExt};
+use openhands::{
+    Client, LocalServer,
+    process::{AttachedServer, ErrorKind, WarmPool},
+    workspace::WorkspaceExt,
+};
 
 const ROLE: &str = "OH_TEST_OWNER";
 
@@ -58,7 +62,7 @@ fn owner(tag: &str) {
 }
 
 #[test]
-fn a_killed_owner_leaves_neither_server_nor_terminals() {
+fn pitfall_24_a_killed_owner_leaves_neither_server_nor_terminals() {
     if let Ok(tag) = std::env::var(ROLE) {
         return owner(&tag);
     }
@@ -68,7 +72,7 @@ fn a_killed_owner_leaves_neither_server_nor_terminals() {
         .args([
             "--exact",
             "--nocapture",
-            "a_killed_owner_leaves_neither_server_nor_terminals",
+            "pitfall_24_a_killed_owner_leaves_neither_server_nor_terminals",
         ])
         .env(ROLE, &tag)
         .stdout(Stdio::piped())
@@ -110,8 +114,23 @@ fn a_killed_owner_leaves_neither_server_nor_terminals() {
 #[tokio::test]
 async fn a_warm_server_is_usable_with_the_variables_it_was_acquired_with() {
     let pool = WarmPool::start(1, LocalServer::builder());
-    let server = pool.acquire().env("PROJECT", "one").await.unwrap();
+    let place = tempfile::tempdir().unwrap();
+    let commands = place.path().join("commands");
+    let acquire = pool.acquire().env("PROJECT", "one");
+    let server = acquire
+        .session_api_key("a-key-of-the-callers-own")
+        .bash_events_dir(&commands)
+        .conversations_dir(place.path().join("conversations"))
+        .await
+        .unwrap();
     pool.shutdown().await;
+    let with = |key: &str| {
+        let client = Client::builder(server.url().as_str()).session_api_key(key);
+        AttachedServer::attach(client.build().unwrap())
+    };
+    with("a-key-of-the-callers-own").await.unwrap();
+    let error = with("another").await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unauthorized);
     let workspace = server.workspace(server.workspace_dir());
     let output = workspace.execute("echo $PROJECT; env").await.unwrap();
     let said = output.stdout();
@@ -120,6 +139,78 @@ async fn a_warm_server_is_usable_with_the_variables_it_was_acquired_with() {
         !said.contains("CARGO_PKG_NAME"),
         "the owner's variables are not the agent's"
     );
+    let kept = fs::read_dir(&commands).unwrap().count();
+    assert!(kept > 0, "commands are kept where the caller said");
     let report = server.shutdown(Duration::from_secs(30)).await.unwrap();
     assert!(report.success(), "{report}");
+}
+
+#[tokio::test]
+async fn pitfall_23_two_servers_share_neither_terminals_nor_state() {
+    let (one, two) = tokio::join!(
+        LocalServer::builder().start(),
+        LocalServer::builder().start()
+    );
+    let (one, two) = (one.unwrap(), two.unwrap());
+    assert_ne!(one.state_dir(), two.state_dir());
+    for server in [&one, &two] {
+        let workspace = server.workspace(server.workspace_dir());
+        let line = "tmux new-session -d -s mine 'sleep 600' && tmux list-sessions | wc -l";
+        let output = workspace.execute(line).await.unwrap();
+        assert_eq!(output.stdout().trim(), "1", "{output:?}");
+    }
+    one.shutdown(Duration::from_secs(30)).await.unwrap();
+    let workspace = two.workspace(two.workspace_dir());
+    let output = workspace.execute("tmux has-session -t mine").await.unwrap();
+    assert_eq!(output.exit_code(), Some(0), "{output:?}");
+    two.shutdown(Duration::from_secs(30)).await.unwrap();
+}
+
+/// Direct children of this process, zombies included.
+fn children() -> usize {
+    let me = std::process::id().to_string();
+    let entries = fs::read_dir("/proc").unwrap().flatten();
+    entries
+        .filter_map(|entry| fs::read_to_string(entry.path().join("stat")).ok())
+        .filter(|stat| {
+            let rest = stat.rsplit(')').next().unwrap_or_default();
+            rest.split_whitespace().nth(1) == Some(me.as_str())
+        })
+        .count()
+}
+
+#[tokio::test]
+async fn several_cycles_leave_no_process_no_descriptor_and_no_directory() {
+    let tag = format!("78{}", std::process::id());
+    let descriptors = || fs::read_dir("/proc/self/fd").unwrap().count();
+    let mut after_first = None;
+    for cycle in 0..4 {
+        let server = LocalServer::builder()
+            .env("TEST_TAG", &tag)
+            .start()
+            .await
+            .unwrap();
+        let state = server.state_dir().to_owned();
+        let workspace = server.workspace(server.workspace_dir());
+        let line = SLEEPERS.replace("sleep 600", &format!("sleep {tag}"));
+        workspace.execute(line).await.unwrap();
+        drop(workspace);
+        assert!(running(&tag).len() >= 5, "{:?}", running(&tag));
+        if cycle % 2 == 0 {
+            let report = server.shutdown(Duration::from_secs(30)).await.unwrap();
+            assert!(report.success(), "{report}");
+        } else {
+            drop(server);
+        }
+        assert_eq!(running(&tag), Vec::<u32>::new(), "cycle {cycle}");
+        assert!(!state.exists());
+        // What is made once stays: the runtime's own descriptors. Sockets are closed by tasks
+        // that were told to end a moment ago.
+        let before = *after_first.get_or_insert((children(), descriptors()));
+        let begun = Instant::now();
+        while (children(), descriptors()) > before {
+            assert!(begun.elapsed() < Duration::from_secs(20), "cycle {cycle}");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
 }

@@ -86,7 +86,7 @@ async fn an_unwritable_directory_is_named() {
 }
 
 #[tokio::test]
-async fn a_port_that_is_taken_is_named_before_anything_starts() {
+async fn pitfall_24_a_port_that_is_taken_is_named_before_anything_starts() {
     let stand_in = StandIn::new().await;
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -97,7 +97,7 @@ async fn a_port_that_is_taken_is_named_before_anything_starts() {
 }
 
 #[tokio::test]
-async fn a_server_that_takes_any_key_is_not_ours() {
+async fn pitfall_24_a_server_that_takes_any_key_is_not_ours() {
     let stand_in = StandIn::new().await;
     let error = stand_in.builder("open").start().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::PortTaken);

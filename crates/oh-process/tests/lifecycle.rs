@@ -138,7 +138,7 @@ async fn a_crashed_server_comes_back_on_its_port_with_its_keys_until_the_limit()
 }
 
 #[tokio::test]
-async fn a_port_lost_while_starting_is_replaced_by_another() {
+async fn pitfall_24_a_port_lost_while_starting_is_replaced_by_another() {
     let stand_in = StandIn::new().await;
     let lost = stand_in.directory.path().join("lost");
     let mode = format!("fail-once:{}", lost.display());
@@ -148,7 +148,7 @@ async fn a_port_lost_while_starting_is_replaced_by_another() {
 }
 
 #[tokio::test]
-async fn a_state_directory_stays_with_its_keys_and_has_one_owner() {
+async fn pitfall_23_a_state_directory_stays_with_its_keys_and_has_one_owner() {
     let stand_in = StandIn::new().await;
     let state = stand_in.directory.path().join("state");
     let server = stand_in

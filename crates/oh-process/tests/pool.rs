@@ -186,7 +186,7 @@ async fn a_pool_that_cannot_start_servers_says_so() {
 }
 
 #[tokio::test]
-async fn attaching_to_nothing_and_to_a_dormant_server_says_so() {
+async fn pitfall_22_attaching_to_nothing_and_to_a_dormant_server_says_so() {
     let nobody = Client::builder("http://127.0.0.1:1").build().unwrap();
     let attach = AttachedServer::attach(nobody).ready_within(Duration::from_millis(200));
     let error = attach.await.unwrap_err();

@@ -1,0 +1,29 @@
+#!/bin/sh
+# Stands in for an interpreter: makes environments of copies of itself, and "installs" as the file
+# `mode` beside the first of them says. Everything else is the real one's.
+here=PLACE
+base=$(dirname "$0")
+case "$2 $3" in
+"-m venv")
+    mkdir -p "$4/bin" && cp "$0" "$4/bin/python3"
+    exit
+    ;;
+"-m pip")
+    echo "$$" >>"$here/installs"
+    mode=$(cat "$here/mode")
+    case "$mode" in
+    slow) sleep 600 ;;
+    full) echo "OSError: [Errno 28] No space left on device" >&2 && exit 1 ;;
+    esac
+    sleep 0.3
+    touch "$base/installed"
+    exit
+    ;;
+*find_spec*)
+    server=null missing='["agent-server"]'
+    [ ! -e "$base/installed" ] || server='"1.58.0"' missing='[]'
+    echo "{\"version\": [3, 13, 1], \"executable\": \"$0\", \"venv\": true, \"server\": $server, \"missing\": $missing}"
+    exit
+    ;;
+esac
+exec REAL "$@"

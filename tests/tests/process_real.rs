@@ -184,7 +184,7 @@ async fn several_cycles_leave_no_process_no_descriptor_and_no_directory() {
     let tag = format!("78{}", std::process::id());
     let descriptors = || fs::read_dir("/proc/self/fd").unwrap().count();
     let mut after_first = None;
-    for cycle in 0..4 {
+    for cycle in 0..3 {
         let server = LocalServer::builder()
             .env("TEST_TAG", &tag)
             .start()

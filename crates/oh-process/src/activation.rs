@@ -43,14 +43,13 @@ impl Activation {
                 ));
             }
         }
-        for path in [
+        let paths = [
             &mut self.conversations,
             &mut self.bash_events,
             &mut self.worktrees,
-        ] {
-            if let Some(path) = path {
-                *path = made(path)?;
-            }
+        ];
+        for path in paths.into_iter().flatten() {
+            *path = made(path)?;
         }
         Ok(())
     }

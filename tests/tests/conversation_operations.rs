@@ -176,7 +176,10 @@ async fn secrets_tags_titles_and_models(server: &openhands::LocalServer) {
     let first = model(script).await;
     let second = model(Script::new().forever(|s| s.text("The other model."))).await;
     let workspace = server.workspace(server.workspace_dir());
+    let asked_for = [("run", "7"), ("team", "from outside")];
     let conversation = Conversation::builder(&workspace, agent(&first))
+        .tags(asked_for)
+        .tag("team", "mine")
         .start()
         .await
         .unwrap();
@@ -207,6 +210,8 @@ async fn secrets_tags_titles_and_models(server: &openhands::LocalServer) {
         });
     assert!(ran, "the command had the secret");
 
+    let tags = conversation.state().get("tags").map(ToString::to_string);
+    assert_eq!(tags.as_deref(), Some(r#"{"run":"7","team":"mine"}"#));
     conversation
         .set_tags(&BTreeMap::from([("team".into(), "tools".into())]))
         .await

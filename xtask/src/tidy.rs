@@ -135,16 +135,15 @@ fn source_file(path: &Path, breaches: &mut Vec<String>) {
 fn confined(package: &Package, files: &[PathBuf], breaches: &mut Vec<String>) {
     for (name, places) in CONFINED {
         let rust_name = format!("{}::", name.replace('-', "_"));
+        // Below the root only: a checkout may lie in a directory called `src`.
         let users: Vec<String> = files
             .iter()
-            .filter(|file| file.components().any(|part| part.as_os_str() == "src"))
-            .filter(|file| fs::read_to_string(file).is_ok_and(|text| mentions(&text, &rust_name)))
-            .map(|file| {
-                file.strip_prefix(cargo::root())
-                    .unwrap_or(file)
-                    .display()
-                    .to_string()
+            .filter_map(|file| Some((file, file.strip_prefix(cargo::root()).ok()?)))
+            .filter(|(_, shown)| shown.components().any(|part| part.as_os_str() == "src"))
+            .filter(|(file, _)| {
+                fs::read_to_string(file).is_ok_and(|text| mentions(&text, &rust_name))
             })
+            .map(|(_, shown)| shown.display().to_string())
             .collect();
         let allowed = places
             .iter()

@@ -74,6 +74,18 @@ impl ConversationBuilder {
         self
     }
 
+    /// Several tags at once, such as those an automation environment asks for; a later
+    /// [`tag`](Self::tag) of the same key wins.
+    pub fn tags<K: Into<String>, V: Into<String>>(
+        mut self,
+        tags: impl IntoIterator<Item = (K, V)>,
+    ) -> Self {
+        for (key, value) in tags {
+            self.start = self.start.tag(key, value);
+        }
+        self
+    }
+
     /// Changes the start request in any way its own builder offers.
     pub fn configure(
         mut self,

@@ -37,7 +37,7 @@ fn start(key: &str) -> StartConversation {
         .agent_context(context)
         .critic(ApiCritic::new(key))
         .set("unheard_of", json!({"key": key}));
-    StartConversation::new(agent, "/work")
+    StartConversation::new(agent, "/project")
         .secret("KEY", SecretSource::fixed(key))
         .secret(
             "LOOKED_UP",

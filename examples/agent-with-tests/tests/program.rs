@@ -29,7 +29,7 @@ async fn report(server: &FakeServer) -> Report {
         budget: 0.5,
     };
     let llm = Llm::new("openai/scripted").api_key("unused");
-    let workspace = Workspace::new(&client, "/work");
+    let workspace = Workspace::new(&client, "/project");
     let running = run(&workspace, llm, &job);
     let report = tokio::time::timeout(LIMIT, running).await;
     report.expect("an end in time").expect("a report")
@@ -38,7 +38,7 @@ async fn report(server: &FakeServer) -> Report {
 /// An agent that edits, is sent back by the check `denials` times, and edits again.
 fn diligent(denials: usize) -> FakeServerBuilder {
     let asked = AtomicUsize::new(0);
-    let edit = json!({"command": "str_replace", "path": "/work/lib.rs", "old_str": "a"});
+    let edit = json!({"command": "str_replace", "path": "/project/lib.rs", "old_str": "a"});
     let round = |s: Script| {
         s.step(Step::call("file_editor", edit.clone()).cost(0.1))
             .finish("Done.")

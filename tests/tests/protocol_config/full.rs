@@ -37,7 +37,7 @@ pub(crate) fn starts() -> Vec<StartConversation> {
 }
 
 fn start(agent: impl Into<AgentSource>) -> StartConversation {
-    StartConversation::new(agent, "/work/project")
+    StartConversation::new(agent, "/project/project")
 }
 
 fn everything(agent: AgentSource) -> StartConversation {
@@ -198,7 +198,7 @@ fn stdio() -> McpServer {
     McpServer::stdio("uvx")
         .args(["mcp-server-fetch"])
         .env("TOKEN", "canary13")
-        .cwd("/work")
+        .cwd("/project")
         .description("fetches")
         .icon("http://127.0.0.1:1/icon.png")
         .timeout(5.5)

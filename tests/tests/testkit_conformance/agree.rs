@@ -74,7 +74,7 @@ async fn play(name: &str, side: &mut Side) {
 async fn on_the_fake(name: &str) -> String {
     let denied = AtomicBool::new(false);
     let server = FakeServer::builder()
-        .script(script(name, "/work"))
+        .script(script(name, "/project"))
         .hooks(move |_| match denied.swap(true, Ordering::SeqCst) {
             true => Verdict::allow(),
             false => Verdict::deny("  File \"test_broken.py\"\nSyntaxError: invalid syntax\n"),
@@ -91,7 +91,7 @@ async fn on_the_fake(name: &str) -> String {
     let mut side = Side {
         client: client.build().unwrap(),
         url: server.url(),
-        work: "/work".to_owned(),
+        work: "/project".to_owned(),
         llm: json!({"model": ScriptedModel::MODEL, "api_key": "k"}),
         seen: String::new(),
     };

@@ -15,7 +15,7 @@ model! {
     /// ```
     /// use oh_protocol::config::{Agent, Llm, SecretSource, StartConversation};
     ///
-    /// let start = StartConversation::new(Agent::new(Llm::new("openai/gpt-5")), "/work")
+    /// let start = StartConversation::new(Agent::new(Llm::new("openai/gpt-5")), "/project")
     ///     .secret("GITHUB_TOKEN", "ghp_…")
     ///     .secret("DEPLOY_KEY", SecretSource::lookup("https://vault/key").header("X-Token", "…"));
     /// assert!(!format!("{start:?}").contains("ghp_"));

@@ -29,7 +29,7 @@ model! {
     /// use oh_protocol::config::{Agent, ConfirmationPolicy, Llm, StartConversation};
     ///
     /// let agent = Agent::default_preset(Llm::new("openai/gpt-5").api_key("sk-…"));
-    /// let start = StartConversation::new(agent, "/work/project")
+    /// let start = StartConversation::new(agent, "/project/project")
     ///     .confirmation_policy(ConfirmationPolicy::always())
     ///     .secret("GITHUB_TOKEN", "ghp_…")
     ///     .tag("team", "tools");

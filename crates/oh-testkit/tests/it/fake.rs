@@ -36,7 +36,7 @@ pub(super) async fn rest(server: &FakeServer, method: &str, target: &str, body: 
 
 pub(super) async fn create(server: &FakeServer, more: Value) -> String {
     let mut body = json!({
-        "workspace": {"working_dir": "/work"},
+        "workspace": {"working_dir": "/project"},
         "agent": {"llm": {"model": "openai/scripted", "api_key": "k"},
             "tools": [{"name": "terminal"}, {"name": "file_editor"}]},
     });
@@ -92,8 +92,10 @@ fn outline(frames: &[Value]) -> Vec<String> {
 
 fn main_job() -> FakeServerBuilder {
     let denied = std::sync::atomic::AtomicBool::new(false);
-    let create = json!({"command": "create", "path": "/work/test_broken.py", "file_text": "def ("});
-    let fix = json!({"command": "str_replace", "path": "/work/test_broken.py", "old_str": "def ("});
+    let create =
+        json!({"command": "create", "path": "/project/test_broken.py", "file_text": "def ("});
+    let fix =
+        json!({"command": "str_replace", "path": "/project/test_broken.py", "old_str": "def ("});
     FakeServer::builder()
         .script(
             Script::new()

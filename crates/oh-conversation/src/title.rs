@@ -18,8 +18,9 @@ use crate::{Conversation, Error, ErrorKind, Result};
 ///
 /// With a model of its own ([`llm`](Self::llm)) the question goes to a second conversation that
 /// is made for it and deleted again; its model is used by the server exactly as an agent's is,
-/// and its key is stored nowhere. It costs one short model call, which does not count towards
-/// this conversation. Without one, the agent's model is asked, and this conversation pays.
+/// and its key lies encrypted in that conversation's state until then. It costs one short model
+/// call, which does not count towards this conversation. Without one, the agent's model is asked,
+/// and this conversation pays.
 #[must_use = "no title is made until it is awaited"]
 pub struct GenerateTitle<'a> {
     conversation: &'a Conversation,

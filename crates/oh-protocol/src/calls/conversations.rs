@@ -252,7 +252,9 @@ pub struct RuntimeError {
 /// The server's rule for titles.
 pub(super) fn check_title(title: &str) -> Result<()> {
     match title.chars().count() {
-        0 => Err(Error::invalid("a title has at least one character")),
+        _ if title.trim().is_empty() => Err(Error::invalid(
+            "a title has at least one character that is no blank",
+        )),
         201.. => Err(Error::invalid("a title has at most 200 characters")),
         _ => Ok(()),
     }

@@ -6,6 +6,39 @@ use serde_json::{json, value::RawValue};
 use super::{call, query, segment};
 use crate::{ConversationId, Error, Event, Request, Result};
 
+/// Which events of a log are meant: those that fit all that is said. Default: all.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct EventFilter {
+    /// Of this kind, such as `ActionEvent`.
+    pub kind: Option<String>,
+    /// From `agent`, `user`, `environment` or `hook`.
+    pub source: Option<String>,
+    /// Messages that hold this text, in whatever case.
+    pub body: Option<String>,
+    /// Not before this time, in ISO 8601. Without an offset it is the server's local time, as
+    /// the events' own.
+    pub since: Option<String>,
+    /// Before this time, in the same form.
+    pub before: Option<String>,
+}
+
+impl EventFilter {
+    fn append_to(&self, target: &mut String) {
+        for (name, value) in [
+            ("kind", &self.kind),
+            ("source", &self.source),
+            ("body", &self.body),
+            ("timestamp__gte", &self.since),
+            ("timestamp__lt", &self.before),
+        ] {
+            if let Some(value) = value {
+                query(target, name, value);
+            }
+        }
+    }
+}
+
 /// `GET …/events/search`: a page of the log, in log order.
 #[derive(Debug, Clone)]
 #[must_use]
@@ -13,7 +46,7 @@ pub struct Search {
     conversation: ConversationId,
     page_id: Option<String>,
     limit: u32,
-    kind: Option<String>,
+    filter: EventFilter,
     descending: bool,
 }
 
@@ -35,7 +68,7 @@ impl Search {
             conversation,
             page_id: None,
             limit: 100,
-            kind: None,
+            filter: EventFilter::default(),
             descending: false,
         }
     }
@@ -54,7 +87,13 @@ impl Search {
 
     /// Only events of this kind, such as `ActionEvent`.
     pub fn kind(mut self, kind: impl Into<String>) -> Self {
-        self.kind = Some(kind.into());
+        self.filter.kind = Some(kind.into());
+        self
+    }
+
+    /// Only these, instead of what was said before.
+    pub fn filter(mut self, filter: EventFilter) -> Self {
+        self.filter = filter;
         self
     }
 
@@ -75,9 +114,7 @@ call!(Search => EventPage, GET "/api/conversations/{conversation_id}/events/sear
     if let Some(page_id) = &this.page_id {
         query(&mut target, "page_id", page_id);
     }
-    if let Some(kind) = &this.kind {
-        query(&mut target, "kind", kind);
-    }
+    this.filter.append_to(&mut target);
     if this.descending {
         query(&mut target, "sort_order", "TIMESTAMP_DESC");
     }
@@ -100,18 +137,29 @@ call!(Search => EventPage, GET "/api/conversations/{conversation_id}/events/sear
 });
 
 /// `GET …/events/count`: how many events the log holds.
-#[derive(Debug, Clone, Copy)]
-pub struct Count(ConversationId);
+#[derive(Debug, Clone)]
+pub struct Count(ConversationId, EventFilter);
 
 impl Count {
     /// Counts the events of a conversation.
     pub fn new(conversation: ConversationId) -> Self {
-        Self(conversation)
+        Self(conversation, EventFilter::default())
+    }
+
+    /// Only these.
+    #[must_use]
+    pub fn filter(mut self, filter: EventFilter) -> Self {
+        self.1 = filter;
+        self
     }
 }
 
 call!(Count => u64, GET "/api/conversations/{conversation_id}/events/count", Idempotent;
-    |this| Ok(Request::new(http::Method::GET, format!("/api/conversations/{}/events/count", this.0)));
+    |this| {
+        let mut target = format!("/api/conversations/{}/events/count", this.0);
+        this.1.append_to(&mut target);
+        Ok(Request::new(http::Method::GET, target))
+    };
     |answer| answer.json("count of events"));
 
 /// `GET …/events/{event_id}`.
@@ -162,6 +210,7 @@ pub struct Send {
     conversation: ConversationId,
     content: Vec<UserContent>,
     run: bool,
+    sender: Option<String>,
 }
 
 /// A piece of a user's message.
@@ -214,7 +263,14 @@ impl Send {
             conversation,
             content,
             run: false,
+            sender: None,
         }
+    }
+
+    /// Who says it. Servers up to 1.58 drop it.
+    pub fn sender(mut self, sender: impl Into<String>) -> Self {
+        self.sender = Some(sender.into());
+        self
     }
 
     /// Also starts a run. After a 429 the message has been saved all the same.
@@ -225,8 +281,14 @@ impl Send {
 }
 
 call!(Send => (), POST "/api/conversations/{conversation_id}/events", Never;
-    |this| Request::new(http::Method::POST, format!("/api/conversations/{}/events", this.conversation))
-        .json(&json!({ "role": "user", "content": this.content, "run": this.run }));
+    |this| {
+        let target = format!("/api/conversations/{}/events", this.conversation);
+        let mut body = json!({ "role": "user", "content": this.content, "run": this.run });
+        if let Some(sender) = &this.sender {
+            body["sender"] = sender.as_str().into();
+        }
+        Request::new(http::Method::POST, target).json(&body)
+    };
     |_answer| Ok(()));
 
 /// `POST …/events/respond_to_confirmation`: approves or rejects all pending actions.
@@ -268,3 +330,43 @@ call!(Respond => (), POST "/api/conversations/{conversation_id}/events/respond_t
         Request::new(http::Method::POST, target).json(&body)
     };
     |_answer| Ok(()));
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Call;
+
+    #[test]
+    fn filters_reach_search_and_count_alike() {
+        let id = ConversationId::random();
+        let filter = EventFilter {
+            kind: Some("MessageEvent".into()),
+            source: Some("user".into()),
+            body: Some("a b&c".into()),
+            since: Some("2026-01-02T03:04:05+01:00".into()),
+            before: None,
+        };
+        let wanted = "kind=MessageEvent&source=user&body=a+b%26c&\
+                      timestamp__gte=2026-01-02T03%3A04%3A05%2B01%3A00";
+        let search = Search::new(id).filter(filter.clone()).request().unwrap();
+        assert!(search.target.ends_with(wanted), "{}", search.target);
+        let count = Count::new(id).filter(filter).request().unwrap();
+        assert!(
+            count.target.ends_with(&format!("count?{wanted}")),
+            "{}",
+            count.target
+        );
+    }
+
+    #[test]
+    fn a_message_names_its_sender_only_where_it_has_one() {
+        let body = |send: Send| String::from_utf8(send.request().unwrap().body.unwrap().to_vec());
+        let send = Send::new(ConversationId::random(), vec!["hi".into()]);
+        assert!(!body(send.clone()).unwrap().contains("sender"));
+        assert!(
+            body(send.sender("bot"))
+                .unwrap()
+                .contains(r#""sender":"bot""#)
+        );
+    }
+}

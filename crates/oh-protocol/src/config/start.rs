@@ -209,6 +209,37 @@ impl StartConversation {
         text.parse().unwrap_or_else(|_| Uuid::nil().into())
     }
 
+    /// The tools that the agent names itself, as the server registers them. Empty if the server
+    /// is to find the agent.
+    pub fn agent_tools(&self) -> Vec<&str> {
+        match self.fields.get("agent") {
+            Some(Field::Object(agent)) => agent.get("tools").map(names).unwrap_or_default(),
+            Some(Field::Hidden(Value::Object(agent))) => {
+                agent.get("tools").map(json_names).unwrap_or_default()
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// The tools that are the client's own.
+    pub fn client_tools(&self) -> Vec<&str> {
+        self.fields
+            .get("client_tools")
+            .map(names)
+            .unwrap_or_default()
+    }
+
+    /// The tools for which modules are named.
+    pub fn module_tools(&self) -> Vec<&str> {
+        match self.fields.get("tool_module_qualnames") {
+            Some(Field::Object(modules)) => modules.names().collect(),
+            Some(Field::Plain(Value::Object(modules)) | Field::Hidden(Value::Object(modules))) => {
+                modules.keys().map(String::as_str).collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+
     /// The kind of agent it names itself, such as `Agent` or `ACPAgent`. `None` if the server is
     /// to find the agent.
     pub fn agent_kind(&self) -> Option<&str> {
@@ -218,6 +249,22 @@ impl StartConversation {
             _ => None,
         }
     }
+}
+
+/// The `name` of each item of a list.
+fn names(list: &Field) -> Vec<&str> {
+    match list {
+        Field::List(items) => items.iter().filter_map(Field::name).collect(),
+        Field::Plain(json) | Field::Hidden(json) => json_names(json),
+        _ => Vec::new(),
+    }
+}
+
+fn json_names(list: &Value) -> Vec<&str> {
+    let items = list.as_array().into_iter().flatten();
+    items
+        .filter_map(|item| item.get("name")?.as_str())
+        .collect()
 }
 
 /// What traces can hold: never numbers with and without a fraction in one list.
@@ -324,6 +371,21 @@ mod tests {
             let error = start.check().unwrap_err().to_string();
             assert!(error.starts_with(path), "{error}");
         }
+    }
+
+    #[test]
+    fn the_tools_of_a_start_are_known_however_the_agent_was_made() {
+        let agent = Agent::new(Llm::with_canary()).tool("terminal").tool("x");
+        let start = StartConversation::new(agent.clone(), "/w")
+            .client_tool(ClientToolSpec::new("mine", "d"))
+            .tool_module("theirs", "a.b");
+        assert_eq!(start.agent_tools(), ["terminal", "x"]);
+        assert_eq!(start.client_tools(), ["mine"]);
+        assert_eq!(start.module_tools(), ["theirs"]);
+        let read = StartConversation::from_json(serde_json::to_value(&start).unwrap()).unwrap();
+        assert_eq!(read.agent_tools(), ["terminal", "x"]);
+        assert_eq!(read.client_tools(), ["mine"]);
+        assert_eq!(read.module_tools(), ["theirs"]);
     }
 
     #[test]

@@ -12,6 +12,7 @@ use crate::{
     ConversationState, ExecutionStatus, Json, Stats, Text,
     open_enum::open_enum,
     scan::Flaw,
+    state::GoalStatus,
     wire::{Members, Wire, decode, decode_rest, wire},
 };
 
@@ -459,6 +460,8 @@ pub enum StateChange {
     ExecutionStatus(ExecutionStatus),
     /// Cost, tokens and latencies.
     Stats(Stats),
+    /// How far the goal is.
+    Goal(GoalStatus),
     /// Something else, or what does not read as one of these: see the event's `value`.
     Other,
 }
@@ -470,6 +473,7 @@ impl ConversationStateUpdateEvent {
             "full_state" => ConversationState::from_json(&self.value).map(StateChange::FullState),
             "execution_status" => decode(self.value.shared()).map(StateChange::ExecutionStatus),
             "stats" => decode(self.value.shared()).map(StateChange::Stats),
+            "goal" => decode(self.value.shared()).map(StateChange::Goal),
             _ => Ok(StateChange::Other),
         }
         .unwrap_or(StateChange::Other)

@@ -1,11 +1,13 @@
 //! What the server says of a conversation as a whole.
 
+mod goal;
 mod stats;
 
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
+pub use goal::{GoalState, GoalStatus, GoalVerdict};
 pub use stats::{Cost, Metrics, ResponseLatency, Stats, TokenUsage};
 
 use crate::{
@@ -90,6 +92,12 @@ impl ConversationState {
             .get("stats")
             .and_then(|stats| wire::decode(stats.shared()).ok())
             .unwrap_or_default()
+    }
+
+    /// The last goal, where there was one since this program has been told of the state: a
+    /// snapshot does not hold it.
+    pub fn goal(&self) -> Option<GoalStatus> {
+        wire::decode(self.fields.get("goal")?.shared()).ok()
     }
 
     /// Any field, as the server wrote it.

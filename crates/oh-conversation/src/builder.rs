@@ -14,7 +14,7 @@ use oh_protocol::{
 };
 use oh_transport::{Client, WorkspaceHandle};
 
-use crate::{Conversation, Cursor, Error, ErrorKind, Result};
+use crate::{Conversation, Cursor, Error, ErrorKind, Result, attach::Following};
 
 /// The kind of agent this builder starts.
 type Callback = Box<dyn FnMut(&Event) + Send>;
@@ -25,6 +25,7 @@ pub struct ConversationBuilder {
     client: Client,
     start: StartConversation,
     callbacks: Vec<Callback>,
+    following: Following,
 }
 
 impl ConversationBuilder {
@@ -33,6 +34,7 @@ impl ConversationBuilder {
             client: workspace.client().clone(),
             start: StartConversation::new(agent, workspace.working_dir()),
             callbacks: Vec::new(),
+            following: Following::default(),
         }
     }
 
@@ -86,6 +88,12 @@ impl ConversationBuilder {
         self
     }
 
+    /// Holds only the newest events in memory: see [`Attach::keep_last`](crate::Attach::keep_last).
+    pub fn keep_last(mut self, events: usize) -> Self {
+        self.following.keep_last(events);
+        self
+    }
+
     /// Changes the start request in any way its own builder offers.
     pub fn configure(
         mut self,
@@ -119,7 +127,7 @@ impl ConversationBuilder {
             );
             return Err(Error::new(ErrorKind::AgentMismatch, id, what));
         }
-        let conversation = Conversation::follow(self.client, created.info).await?;
+        let conversation = Conversation::follow(self.client, created.info, self.following).await?;
         let cursor = if created.is_new {
             Cursor::Start
         } else {

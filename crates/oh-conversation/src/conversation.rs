@@ -16,9 +16,9 @@ use oh_transport::{Client, WorkspaceHandle};
 use tokio::{sync::watch, time::timeout};
 
 use crate::{
-    ConversationBuilder, Cursor, Error, ErrorKind, EventStream, Events, GenerateTitle, Link,
-    Result, Run, SendMessage, Subscription, TokenStream, mirror::Mirror, tokens::Tokens,
-    watcher::Watcher,
+    Attach, ConversationBuilder, Cursor, Error, ErrorKind, EventStream, Events, GenerateTitle,
+    Link, Result, Run, SendMessage, Subscription, TokenStream, attach::Following, mirror::Mirror,
+    pager::Pager, tokens::Tokens, watcher::Watcher,
 };
 
 /// How long a new subscriber waits for its first snapshot. While a tool runs the server sends
@@ -51,18 +51,16 @@ impl Conversation {
         ConversationBuilder::new(workspace, agent.into())
     }
 
-    /// Connects to a conversation that exists.
-    ///
-    /// # Errors
-    ///
-    /// When the server does not have it, or cannot be asked.
-    pub async fn attach(client: &Client, id: ConversationId) -> Result<Self> {
-        let found = client.call(&calls::conversations::Get::new(id)).await;
-        let info = found.map_err(|error| Error::transport(id, "attach", error))?;
-        Self::follow(client.clone(), info).await
+    /// Connects to a conversation that exists; await it.
+    pub fn attach(client: &Client, id: ConversationId) -> Attach {
+        Attach::new(client, id)
     }
 
-    pub(crate) async fn follow(client: Client, info: ConversationInfo) -> Result<Self> {
+    pub(crate) async fn follow(
+        client: Client,
+        info: ConversationInfo,
+        following: Following,
+    ) -> Result<Self> {
         let id = info.id();
         let state = info.state().clone();
         let working_dir = state
@@ -70,11 +68,13 @@ impl Conversation {
             .and_then(|workspace| workspace.get("working_dir")?.as_text())
             .unwrap_or_default()
             .into();
-        let (writer, mirror) = Mirror::new(id, state);
+        let (writer, mirror) = Mirror::new(id, state, following.keep);
         let mut changes = mirror.changes();
         let (stop, stopped) = watch::channel(false);
         let tokens = Tokens::default();
-        tokio::spawn(Watcher::new(client.clone(), writer, tokens.clone(), stopped).run());
+        let backoff = following.backoff;
+        let watcher = Watcher::new(client.clone(), writer, tokens.clone(), stopped, backoff);
+        tokio::spawn(watcher.run());
         let conversation = Self(Arc::new(Inner {
             client,
             working_dir,
@@ -102,11 +102,11 @@ impl Conversation {
 
     /// The events held now, in log order.
     pub fn events(&self) -> Events {
-        Events::of(&self.0.mirror)
+        Events::of(self.0.mirror.read().log.clone())
     }
 
     /// The state as the server last told it.
-    pub fn state(&self) -> ConversationState {
+    pub fn state(&self) -> Arc<ConversationState> {
         self.0.mirror.read().state.clone()
     }
 
@@ -115,9 +115,20 @@ impl Conversation {
         self.0.mirror.read().link
     }
 
+    /// Why there is no connection at the moment: the end of the last one, or what stood in the way
+    /// of the next; none once it is live again. What ended the link for good stays.
+    ///
+    /// Nothing of it needs to be acted on: the watcher tries again until only the program can
+    /// help. It is there to be shown.
+    pub fn trouble(&self) -> Option<Error> {
+        let held = self.0.mirror.read();
+        held.ended.clone().or_else(|| held.trouble.clone())
+    }
+
     /// Every event from a cursor on, across reconnects.
     pub fn subscribe(&self, cursor: Cursor) -> EventStream {
-        EventStream::new(self.0.mirror.clone(), cursor)
+        let pager = Pager::new(self.0.client.clone(), self.id());
+        EventStream::new(self.0.mirror.clone(), pager, cursor)
     }
 
     /// Text as the model writes it, for servers and models that stream it. Nothing of it is stored;
@@ -160,7 +171,9 @@ impl Conversation {
         cursor: Cursor,
         callback: impl FnMut(&Event) + Send + 'static,
     ) -> Subscription {
-        Subscription::start(self.0.mirror.clone(), cursor, callback)
+        // The stream stands here: events that arrive before its task begins are "from now on" too.
+        let events = self.subscribe(cursor);
+        Subscription::start(self.0.mirror.clone(), events, callback)
     }
 
     /// Sends a message of the user. It is answered by the next [`run`](Self::run).
@@ -321,7 +334,7 @@ impl fmt::Debug for Conversation {
         f.debug_struct("Conversation")
             .field("id", &self.id())
             .field("link", &self.link())
-            .field("events", &self.0.mirror.read().events.len())
+            .field("events", &self.events().len())
             .finish_non_exhaustive()
     }
 }

@@ -1,152 +1,394 @@
-//! Reading the log: what is held as a list, what comes as a stream.
+//! The events held, as a list: what stood there when it was asked for. Knows no waiting.
 
 use std::{
     fmt,
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll},
+    ops::{Bound, Index, RangeBounds},
 };
 
-use futures_core::Stream;
 use oh_protocol::Event;
 
-use crate::{Result, mirror::Mirror};
-
-/// Where a reader begins.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[non_exhaustive]
-pub enum Cursor {
-    /// At the first event of the conversation.
-    #[default]
-    Start,
-    /// After the last event held now.
-    Now,
-    /// After so many events.
-    After(usize),
-}
+use crate::log::Log;
 
 /// The events held, at the moment they were asked for. Later ones do not change it.
-#[derive(Debug, Clone, Default)]
-pub struct Events(Vec<Event>);
+///
+/// Costs a few pointers, however many events there are. Slices are lists, too.
+///
+/// A tool call of an ACP agent is told again as it goes on; here it is one entry, at the place
+/// where it began, with what was told last. A [stream](crate::EventStream) gives each telling.
+#[derive(Clone, Default)]
+pub struct Events {
+    log: Log,
+    /// Places in the list, counted from the conversation's first event.
+    from: usize,
+    to: usize,
+}
 
 impl Events {
-    pub(crate) fn of(mirror: &Mirror) -> Self {
-        Self(mirror.read().events.clone())
+    pub(crate) fn of(log: Log) -> Self {
+        let (from, to) = (log.first_place(), log.end_place());
+        Self { log, from, to }
     }
 
     /// How many there are.
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.to - self.from
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.from == self.to
     }
 
     /// The event at a place, counted from 0.
     pub fn get(&self, index: usize) -> Option<&Event> {
-        self.0.get(index)
+        self.numbered_at(index).map(|(_, event)| event)
+    }
+
+    /// The event at a place; negative ones count from the end: −1 is the last.
+    pub fn at(&self, index: isize) -> Option<&Event> {
+        let index = match usize::try_from(index) {
+            Ok(index) => index,
+            Err(_) => self.len().checked_sub(index.unsigned_abs())?,
+        };
+        self.get(index)
+    }
+
+    /// The first of them.
+    pub fn first(&self) -> Option<&Event> {
+        self.get(0)
     }
 
     /// The last `n`, or as many as there are.
-    pub fn last(&self, n: usize) -> &[Event] {
-        &self.0[self.0.len().saturating_sub(n)..]
+    pub fn last(&self, n: usize) -> Self {
+        self.slice(self.len().saturating_sub(n)..)
     }
 
-    /// The event with an id.
+    /// Those in a range of places, as far as there are any.
+    pub fn slice(&self, range: impl RangeBounds<usize>) -> Self {
+        let start = match range.start_bound() {
+            Bound::Included(start) => *start,
+            Bound::Excluded(start) => start.saturating_add(1),
+            Bound::Unbounded => 0,
+        };
+        let end = match range.end_bound() {
+            Bound::Included(end) => end.saturating_add(1),
+            Bound::Excluded(end) => *end,
+            Bound::Unbounded => usize::MAX,
+        };
+        let end = end.min(self.len());
+        let start = start.min(end);
+        Self {
+            log: self.log.clone(),
+            from: self.from + start,
+            to: self.from + end,
+        }
+    }
+
+    /// The event with an id, also one whose tool call was told again. Looks from the end.
     pub fn by_id(&self, id: &str) -> Option<&Event> {
-        self.0.iter().find(|event| event.id() == id)
+        let range = self.log.at_place(self.from)..self.log.at_place(self.to);
+        let held = self.log.range(range).rev().find(|event| event.id() == id);
+        // The newest telling of a tool call may stand behind this list's end.
+        held.or_else(|| self.iter().find(|event| event.id() == id))
     }
 
     /// Those of a kind, such as `ActionEvent`.
-    pub fn of_kind<'a>(&'a self, kind: &'a str) -> impl Iterator<Item = &'a Event> {
-        self.0.iter().filter(move |event| event.kind() == kind)
+    pub fn of_kind<'a>(&'a self, kind: &'a str) -> impl DoubleEndedIterator<Item = &'a Event> {
+        self.iter().filter(move |event| event.kind() == kind)
     }
 
     /// All, in log order.
-    pub fn iter(&self) -> std::slice::Iter<'_, Event> {
-        self.0.iter()
+    pub fn iter(&self) -> Iter<'_> {
+        Iter(self.numbered_iter())
+    }
+
+    /// All, each with its `seq`: its place in the server's log, which
+    /// [`Cursor::After`](crate::Cursor::After) takes.
+    pub fn numbered(&self) -> impl DoubleEndedIterator<Item = (u64, &Event)> + ExactSizeIterator {
+        self.numbered_iter()
+    }
+
+    /// The `seq` of the event at a place.
+    pub fn seq(&self, index: usize) -> Option<u64> {
+        self.numbered_at(index).map(|(seq, _)| seq)
+    }
+
+    fn numbered_at(&self, index: usize) -> Option<(u64, &Event)> {
+        if index >= self.len() {
+            return None;
+        }
+        let index = self.log.at_place(self.from + index);
+        let (index, event) = self.log.newest(index, self.log.get(index)?);
+        Some((self.seq_of(index), event))
+    }
+
+    fn seq_of(&self, index: usize) -> u64 {
+        u64::try_from(self.log.seq(index)).unwrap_or_default()
+    }
+
+    fn numbered_iter(&self) -> Numbered<'_> {
+        Numbered {
+            events: self,
+            front: 0,
+            back: self.len(),
+        }
     }
 }
 
-impl std::ops::Deref for Events {
-    type Target = [Event];
+/// Panics where there is no such place, as slices do; see [`Events::get`] and [`Events::at`].
+impl Index<usize> for Events {
+    type Output = Event;
 
-    fn deref(&self) -> &[Event] {
-        &self.0
+    fn index(&self, index: usize) -> &Event {
+        let len = self.len();
+        match self.get(index) {
+            Some(event) => event,
+            #[allow(clippy::panic, reason = "what indexing does everywhere")]
+            None => panic!("there is no event {index} in a list of {len}"),
+        }
+    }
+}
+
+impl fmt::Debug for Events {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self).finish()
+    }
+}
+
+struct Numbered<'a> {
+    events: &'a Events,
+    front: usize,
+    back: usize,
+}
+
+impl<'a> Iterator for Numbered<'a> {
+    type Item = (u64, &'a Event);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.front >= self.back {
+            return None;
+        }
+        self.front += 1;
+        self.events.numbered_at(self.front - 1)
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        let left = self.back - self.front;
+        (left, Some(left))
+    }
+
+    fn nth(&mut self, n: usize) -> Option<Self::Item> {
+        self.front = self.front.saturating_add(n).min(self.back);
+        self.next()
+    }
+}
+
+impl DoubleEndedIterator for Numbered<'_> {
+    fn next_back(&mut self) -> Option<Self::Item> {
+        if self.front >= self.back {
+            return None;
+        }
+        self.back -= 1;
+        self.events.numbered_at(self.back)
+    }
+}
+
+impl ExactSizeIterator for Numbered<'_> {}
+
+/// The events of a list, in log order.
+pub struct Iter<'a>(Numbered<'a>);
+
+impl<'a> Iterator for Iter<'a> {
+    type Item = &'a Event;
+
+    fn next(&mut self) -> Option<&'a Event> {
+        self.0.next().map(|(_, event)| event)
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.0.size_hint()
+    }
+
+    fn nth(&mut self, n: usize) -> Option<&'a Event> {
+        self.0.nth(n).map(|(_, event)| event)
+    }
+}
+
+impl DoubleEndedIterator for Iter<'_> {
+    fn next_back(&mut self) -> Option<Self::Item> {
+        self.0.next_back().map(|(_, event)| event)
+    }
+}
+
+impl ExactSizeIterator for Iter<'_> {}
+
+impl fmt::Debug for Iter<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Iter").field("left", &self.len()).finish()
     }
 }
 
 impl<'a> IntoIterator for &'a Events {
     type Item = &'a Event;
-    type IntoIter = std::slice::Iter<'a, Event>;
+    type IntoIter = Iter<'a>;
 
-    fn into_iter(self) -> Self::IntoIter {
+    fn into_iter(self) -> Iter<'a> {
         self.iter()
     }
 }
 
 impl IntoIterator for Events {
     type Item = Event;
-    type IntoIter = std::vec::IntoIter<Event>;
+    type IntoIter = IntoIter;
 
-    fn into_iter(self) -> Self::IntoIter {
-        self.0.into_iter()
+    fn into_iter(self) -> IntoIter {
+        IntoIter(self)
     }
 }
 
-/// Every persisted event from a cursor on, once and in log order, across reconnects.
-///
-/// Its position is its own: however slow its reader is, nobody else waits and nothing is lost.
-/// It ends after giving the error that ended the conversation's link, and after a close without
-/// one.
-pub struct EventStream(Pin<Box<dyn Stream<Item = Result<Event>> + Send>>);
+/// The events of a list, in log order, to keep.
+#[derive(Debug)]
+pub struct IntoIter(Events);
 
-impl EventStream {
-    pub(crate) fn new(mirror: Arc<Mirror>, cursor: Cursor) -> Self {
-        let position = match cursor {
-            Cursor::Start => 0,
-            Cursor::Now => mirror.read().events.len(),
-            Cursor::After(position) => position,
-        };
-        let changes = mirror.changes();
-        let reading = Some((mirror, changes, position));
-        Self(Box::pin(futures_util::stream::unfold(
-            reading,
-            |reading| async move {
-                let (mirror, mut changes, position) = reading?;
-                loop {
-                    // Marked as seen before looking: a change in between wakes us again.
-                    changes.borrow_and_update();
-                    let (event, ended) = {
-                        let held = mirror.read();
-                        (held.events.get(position).cloned(), held.ended.clone())
-                    };
-                    if let Some(event) = event {
-                        return Some((Ok(event), Some((mirror, changes, position + 1))));
-                    }
-                    if let Some(error) = ended {
-                        let closed = error.kind() == crate::ErrorKind::Closed;
-                        return (!closed).then_some((Err(error), None));
-                    }
-                    changes.changed().await.ok()?;
-                }
-            },
-        )))
+impl Iterator for IntoIter {
+    type Item = Event;
+
+    fn next(&mut self) -> Option<Event> {
+        let next = self.0.first().cloned()?;
+        self.0.from += 1;
+        Some(next)
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (self.0.len(), Some(self.0.len()))
     }
 }
 
-impl Stream for EventStream {
-    type Item = Result<Event>;
-
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.0.as_mut().poll_next(cx)
+impl DoubleEndedIterator for IntoIter {
+    fn next_back(&mut self) -> Option<Event> {
+        let last = self.0.at(-1).cloned()?;
+        self.0.to -= 1;
+        Some(last)
     }
 }
 
-impl fmt::Debug for EventStream {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("EventStream")
+impl ExactSizeIterator for IntoIter {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log::Appender;
+
+    fn list(n: usize, keep: Option<usize>) -> Events {
+        let (mut log, mut appender) = (Log::default(), Appender::keeping(keep));
+        for n in 0..n {
+            let json = match n % 10 {
+                3 | 6 => format!(
+                    r#"{{"kind":"ACPToolCallEvent","id":"{n}","tool_call_id":"{}","title":"t",
+                        "status":"{}"}}"#,
+                    n / 10,
+                    if n % 10 == 3 { "pending" } else { "completed" }
+                ),
+                _ => format!(r#"{{"kind":"New","id":"{n}"}}"#),
+            };
+            let seq = i64::try_from(n * 2).unwrap();
+            appender.append(&mut log, seq, Event::from_json(json).unwrap());
+        }
+        Events::of(log)
+    }
+
+    fn ids(events: &Events) -> Vec<usize> {
+        events
+            .iter()
+            .map(|event| event.id().parse().unwrap())
+            .collect()
+    }
+
+    /// What a list of so many events should show.
+    fn expected(n: usize) -> Vec<usize> {
+        let shown = |n: usize| if n % 10 == 3 { n + 3 } else { n };
+        let all = (0..n).filter(|n| n % 10 != 6).map(shown);
+        all.filter(|shown| *shown < n).collect()
+    }
+
+    #[test]
+    fn it_behaves_as_a_sequence() {
+        let events = list(1000, None);
+        let expected = expected(1000);
+        assert_eq!((events.len(), events.is_empty()), (900, false));
+        assert_eq!(ids(&events), expected);
+        let mut back: Vec<usize> = events
+            .iter()
+            .rev()
+            .map(|e| e.id().parse().unwrap())
+            .collect();
+        back.reverse();
+        assert_eq!(back, expected);
+        let owned: Vec<_> = events
+            .clone()
+            .into_iter()
+            .map(|e| e.id().to_owned())
+            .collect();
+        assert_eq!(owned.len(), 900);
+        for place in [0, 1, 3, 4, 5, 6, 899] {
+            assert_eq!(events[place].id(), expected[place].to_string());
+            let behind = isize::try_from(place).unwrap() - 900;
+            assert_eq!(events.at(behind).unwrap().id(), expected[place].to_string());
+            assert_eq!(events.seq(place), Some(expected[place] as u64 * 2));
+        }
+        assert!(events.get(900).is_none() && events.at(-901).is_none() && events.at(900).is_none());
+        assert!(events.at(isize::MIN).is_none() && events.get(usize::MAX).is_none());
+        assert_eq!(ids(&events.last(7)), expected[893..]);
+        assert_eq!(ids(&events.last(5000)), expected);
+        assert_eq!(ids(&events.slice(3..=12)), expected[3..=12]);
+        assert_eq!(
+            ids(&events.slice(3..17).slice(2..).last(4)),
+            expected[13..17]
+        );
+        assert!(events.slice(5..5).is_empty() && events.slice(1000..).is_empty());
+        let seqs: Vec<_> = events.numbered().map(|(seq, _)| seq).collect();
+        assert_eq!(seqs[4], 8);
+    }
+
+    #[test]
+    fn an_event_is_found_by_id_and_by_kind() {
+        let events = list(1000, None);
+        for id in ["0", "3", "6", "500", "999"] {
+            assert_eq!(events.by_id(id).unwrap().id(), id);
+        }
+        assert!(events.by_id("1000").is_none());
+        assert_eq!(events.of_kind("ACPToolCallEvent").count(), 100);
+        assert_eq!(events.of_kind("New").next_back().unwrap().id(), "999");
+        assert_eq!(
+            events.slice(..4).by_id("6").unwrap().id(),
+            "6",
+            "as it is shown"
+        );
+        assert!(events.slice(..4).by_id("7").is_none());
+    }
+
+    #[test]
+    fn a_bounded_one_begins_with_what_is_held() {
+        let events = list(1000, Some(100));
+        let shown = ids(&events);
+        assert_eq!(shown, expected(1000)[900 - shown.len()..]);
+        assert!((100..150).contains(&shown.len()), "{}", shown.len());
+        assert_eq!(events[0].id(), shown[0].to_string());
+        assert_eq!(events.at(-1).unwrap().id(), "999");
+        assert!(events.by_id("0").is_none());
+    }
+
+    #[test]
+    fn an_empty_one_has_nothing() {
+        let events = Events::default();
+        assert!(events.is_empty() && events.first().is_none() && events.at(-1).is_none());
+        assert_eq!(
+            (
+                events.last(3).len(),
+                events.slice(..).len(),
+                events.iter().count()
+            ),
+            (0, 0, 0)
+        );
     }
 }

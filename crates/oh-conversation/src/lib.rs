@@ -22,6 +22,7 @@
 //! # Ok(()) }
 //! ```
 
+mod attach;
 mod builder;
 mod callback;
 mod conversation;
@@ -29,24 +30,29 @@ mod endings;
 mod error;
 mod events;
 mod list;
+mod log;
 mod mirror;
 mod operations;
+mod pager;
 mod run;
 mod send;
 mod settings;
+mod stream;
 mod title;
 mod tokens;
 mod watcher;
 
+pub use attach::Attach;
 pub use builder::ConversationBuilder;
 pub use callback::Subscription;
 pub use conversation::Conversation;
 pub use error::{Error, ErrorKind, Result};
-pub use events::{Cursor, EventStream, Events};
+pub use events::{Events, IntoIter, Iter};
 pub use list::Conversations;
 pub use mirror::Link;
 pub use operations::ForkConversation;
 pub use run::{Run, RunOutcome, RunReport};
 pub use send::SendMessage;
+pub use stream::{Cursor, EventStream};
 pub use title::GenerateTitle;
 pub use tokens::{Token, TokenStream};

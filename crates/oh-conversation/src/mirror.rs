@@ -7,7 +7,10 @@ use tokio::sync::watch;
 
 use oh_protocol::config::ConfirmationPolicy;
 
-use crate::{Error, ErrorKind};
+use crate::{
+    Error, ErrorKind,
+    log::{Appender, Log},
+};
 
 /// How the mirror stands to the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -38,11 +41,14 @@ pub(crate) struct Snapshot {
 }
 
 pub(crate) struct Held {
-    pub(crate) events: Vec<Event>,
+    pub(crate) log: Log,
+    pub(crate) appender: Appender,
     /// The `seq` of the last event held; −1 before the first.
     pub(crate) cursor: i64,
-    pub(crate) state: ConversationState,
+    pub(crate) state: Arc<ConversationState>,
     pub(crate) link: Link,
+    /// Why there is no connection.
+    pub(crate) trouble: Option<Error>,
     pub(crate) connection: u64,
     pub(crate) snapshot: Option<Snapshot>,
     /// The last snapshot with a status other than `running`, kept when a later run begins.
@@ -63,12 +69,19 @@ pub(crate) struct Mirror {
 pub(crate) struct Writer(Arc<Mirror>);
 
 impl Mirror {
-    pub(crate) fn new(id: ConversationId, state: ConversationState) -> (Writer, Arc<Self>) {
+    /// `keep`: how many events to hold at least; none: all.
+    pub(crate) fn new(
+        id: ConversationId,
+        state: ConversationState,
+        keep: Option<usize>,
+    ) -> (Writer, Arc<Self>) {
         let held = Held {
-            events: Vec::new(),
+            log: Log::default(),
+            appender: Appender::keeping(keep),
             cursor: -1,
-            state,
+            state: Arc::new(state),
             link: Link::Connecting,
+            trouble: None,
             connection: 0,
             snapshot: None,
             end: None,
@@ -114,74 +127,33 @@ impl Writer {
         &self.0
     }
 
-    fn change(&self, change: impl FnOnce(&mut Held)) {
-        change(&mut self.0.write());
+    /// Changes it, and wakes readers once for all of it.
+    pub(crate) fn change<T>(&self, change: impl FnOnce(&mut Held) -> T) -> T {
+        let changed = change(&mut self.0.write());
         self.0
             .changes
             .send_modify(|version| *version = version.wrapping_add(1));
+        changed
     }
 
-    pub(crate) fn connecting(&self) {
-        self.change(|held| held.link = Link::Connecting);
+    /// No connection, and why not, if it was tried.
+    pub(crate) fn connecting(&self, trouble: Option<Error>) {
+        let known = {
+            let held = self.0.read();
+            held.link == Link::Connecting && trouble.is_none()
+        };
+        if !known {
+            self.change(|held| {
+                held.link = Link::Connecting;
+                held.trouble = trouble.or(held.trouble.take());
+            });
+        }
     }
 
     pub(crate) fn connected(&self) {
         self.change(|held| {
             held.link = Link::Replaying;
             held.connection += 1;
-        });
-    }
-
-    /// Everything the server had when the connection was made is here.
-    pub(crate) fn live(&self) {
-        if self.0.read().link != Link::Live {
-            self.change(|held| held.link = Link::Live);
-        }
-    }
-
-    /// Goes on after `seq` without an event: one that is held came again under another `seq`.
-    pub(crate) fn skip(&self, seq: i64) {
-        self.change(|held| held.cursor = held.cursor.max(seq));
-    }
-
-    /// Takes a persisted event, once: one whose `seq` is held already is a repetition. What a
-    /// replayed one says of the state is past; the snapshot after the replay says what is now.
-    pub(crate) fn durable(&self, seq: i64, event: Event, replayed: bool) {
-        if seq <= self.0.read().cursor {
-            return;
-        }
-        self.change(|held| {
-            if let (false, Payload::ConversationStateUpdate(update)) = (replayed, event.payload()) {
-                held.state.apply(update);
-            }
-            held.cursor = seq;
-            held.events.push(event);
-        });
-    }
-
-    /// Takes an event that is not in the log: a snapshot changes the state, nothing is kept.
-    pub(crate) fn transient(&self, event: &Event) {
-        let Payload::ConversationStateUpdate(update) = event.payload() else {
-            return;
-        };
-        self.change(|held| {
-            held.state.apply(update);
-            if update.is_full_state() {
-                let before = held.snapshot.as_ref();
-                let first = before.is_none_or(|last| last.connection != held.connection);
-                let snapshot = Snapshot {
-                    number: before.map_or(0, |last| last.number) + 1,
-                    status: held.state.execution_status(),
-                    connection: held.connection,
-                    first,
-                    events: held.events.len(),
-                };
-                if !snapshot.status.is_running() {
-                    held.end = Some(snapshot.clone());
-                }
-                held.snapshot = Some(snapshot);
-                held.link = Link::Live;
-            }
         });
     }
 
@@ -192,6 +164,63 @@ impl Writer {
         });
     }
 }
+
+impl Held {
+    /// Everything the server had when the connection was made is here.
+    pub(crate) fn live(&mut self) {
+        self.link = Link::Live;
+        self.trouble = None;
+    }
+
+    /// Goes on after `seq` without an event: one that is held came again under another `seq`, or
+    /// there is none to be read.
+    pub(crate) fn skip(&mut self, seq: i64) {
+        self.cursor = self.cursor.max(seq);
+    }
+
+    /// Takes a persisted event, once: one whose `seq` is held already is a repetition. What a
+    /// replayed one says of the state is past; the snapshot after the replay says what is now.
+    pub(crate) fn durable(&mut self, seq: i64, event: Event, replayed: bool) {
+        if seq <= self.cursor {
+            return;
+        }
+        if !replayed
+            && event.kind() == STATE_UPDATE
+            && let Payload::ConversationStateUpdate(update) = event.payload()
+        {
+            Arc::make_mut(&mut self.state).apply(update);
+        }
+        self.cursor = seq;
+        self.appender.append(&mut self.log, seq, event);
+    }
+
+    /// Takes an event that is not in the log: a snapshot changes the state, nothing is kept.
+    pub(crate) fn transient(&mut self, event: &Event) {
+        let Payload::ConversationStateUpdate(update) = event.payload() else {
+            return;
+        };
+        Arc::make_mut(&mut self.state).apply(update);
+        if !update.is_full_state() {
+            return;
+        }
+        let before = self.snapshot.as_ref();
+        let first = before.is_none_or(|last| last.connection != self.connection);
+        let snapshot = Snapshot {
+            number: before.map_or(0, |last| last.number) + 1,
+            status: self.state.execution_status(),
+            connection: self.connection,
+            first,
+            events: self.log.end(),
+        };
+        if !snapshot.status.is_running() {
+            self.end = Some(snapshot.clone());
+        }
+        self.snapshot = Some(snapshot);
+        self.live();
+    }
+}
+
+const STATE_UPDATE: &str = "ConversationStateUpdateEvent";
 
 impl Drop for Writer {
     fn drop(&mut self) {
@@ -207,7 +236,7 @@ mod tests {
     use super::*;
 
     fn mirror() -> (Writer, Arc<Mirror>) {
-        Mirror::new(ConversationId::random(), ConversationState::default())
+        Mirror::new(ConversationId::random(), ConversationState::default(), None)
     }
 
     fn event(n: i64) -> Event {
@@ -226,10 +255,10 @@ mod tests {
     fn a_repeated_event_is_held_once_and_a_gap_is_tolerated() {
         let (writer, mirror) = mirror();
         for seq in [0, 1, 1, 0, 4, 4] {
-            writer.durable(seq, event(seq), false);
+            writer.change(|held| held.durable(seq, event(seq), false));
         }
         let held = mirror.read();
-        let ids: Vec<_> = held.events.iter().map(Event::id).collect();
+        let ids: Vec<_> = held.log.range(0..9).map(Event::id).collect();
         assert_eq!(ids, ["0", "1", "4"]);
         assert_eq!(held.cursor, 4);
     }
@@ -245,12 +274,12 @@ mod tests {
                 .map(|snapshot| snapshot.first)
         };
         writer.connected();
-        writer.transient(&full_state("idle"));
+        writer.change(|held| held.transient(&full_state("idle")));
         assert_eq!(first(), Some(true));
-        writer.transient(&full_state("finished"));
+        writer.change(|held| held.transient(&full_state("finished")));
         assert_eq!(first(), Some(false));
         writer.connected();
-        writer.transient(&full_state("finished"));
+        writer.change(|held| held.transient(&full_state("finished")));
         assert_eq!(first(), Some(true));
     }
 

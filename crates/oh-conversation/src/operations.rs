@@ -12,7 +12,7 @@ use oh_protocol::{
     config::Llm,
 };
 
-use crate::{Conversation, Result};
+use crate::{Conversation, Result, attach::Following};
 
 impl Conversation {
     /// A copy of it under another id; await it.
@@ -219,7 +219,8 @@ impl<'a> IntoFuture for ForkConversation<'a> {
         Box::pin(async move {
             let original = self.conversation;
             let info = original.call("fork", &self.call).await?;
-            let copy = Conversation::follow(original.client().clone(), info).await?;
+            let copy =
+                Conversation::follow(original.client().clone(), info, Following::default()).await?;
             if let Some(policy) = original.mirror().policy() {
                 copy.set_confirmation_policy(policy).await?;
             }

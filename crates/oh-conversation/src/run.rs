@@ -13,13 +13,13 @@ use std::{
 };
 
 use oh_protocol::{
-    Event, ExecutionStatus, Json, Payload, calls,
+    ExecutionStatus, Json, Payload, calls,
     event::{ConversationErrorEvent, StateChange},
     state::ConversationState,
 };
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use crate::{Conversation, Error, ErrorKind, Result, mirror::Held};
+use crate::{Conversation, Error, ErrorKind, Result, log::Log, mirror::Held};
 
 /// How long nothing must happen before REST is asked, and between its answers.
 const QUIET: Duration = Duration::from_millis(1500);
@@ -192,7 +192,7 @@ impl<'a> Run<'a> {
                 ));
             }
             Before {
-                events: held.events.len(),
+                events: held.log.end(),
                 cost: held.state.stats().combined().accumulated_cost,
                 snapshots: held.snapshot.as_ref().map_or(0, |snapshot| snapshot.number),
                 connection: held.connection,
@@ -225,7 +225,7 @@ impl<'a> Run<'a> {
             };
             let (status, progress, ended) = {
                 let held = conversation.mirror().read();
-                let progress = Progress::since(&held.events, before.events);
+                let progress = Progress::since(&held.log, before.events);
                 (held.state.execution_status(), progress, held.ended.clone())
             };
             match error.kind() {
@@ -273,9 +273,9 @@ impl<'a> Run<'a> {
                         _ => Err(error.clone()),
                     };
                 }
-                if held.events.len() != seen {
-                    progress.add(&held.events, seen);
-                    seen = held.events.len();
+                if held.log.end() != seen {
+                    progress.add(&held.log, seen);
+                    seen = held.log.end();
                     last_activity = Instant::now();
                     answers = None;
                     next_ask = last_activity + QUIET;
@@ -361,14 +361,15 @@ struct Progress {
 }
 
 impl Progress {
-    fn since(events: &[Event], from: usize) -> Self {
+    fn since(log: &Log, from: usize) -> Self {
         let mut progress = Self::default();
-        progress.add(events, from);
+        progress.add(log, from);
         progress
     }
 
-    fn add(&mut self, events: &[Event], from: usize) {
-        for (index, event) in events.iter().enumerate().skip(from) {
+    fn add(&mut self, log: &Log, from: usize) {
+        let from = from.max(log.start());
+        for (index, event) in (from..).zip(log.range(from..log.end())) {
             if event.kind() != "ConversationStateUpdateEvent" {
                 continue;
             }
@@ -405,7 +406,7 @@ fn outcome(conversation: &Conversation, before: &Before, end: End) -> RunOutcome
     let held = conversation.mirror().read();
     let report = RunReport {
         cost: (held.state.stats().combined().accumulated_cost - before.cost).max(0.0),
-        events: held.events.len().saturating_sub(before.events),
+        events: held.log.end().saturating_sub(before.events),
         took: before.begun.elapsed(),
         started: before.started,
     };
@@ -420,8 +421,8 @@ fn outcome(conversation: &Conversation, before: &Before, end: End) -> RunOutcome
         ExecutionStatus::WaitingForConfirmation => RunOutcome::WaitingForConfirmation(report),
         ExecutionStatus::Stuck => RunOutcome::Stuck(report),
         ExecutionStatus::Error => {
-            let new = &held.events[before.events.min(held.events.len())..];
-            let error = new.iter().rev().find_map(|event| match event.payload() {
+            let new = held.log.range(before.events..held.log.end());
+            let error = new.rev().find_map(|event| match event.payload() {
                 Payload::ConversationError(error) => Some((**error).clone()),
                 _ => None,
             });

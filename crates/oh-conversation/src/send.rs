@@ -81,7 +81,7 @@ impl<'a> IntoFuture for SendMessage<'a> {
                      reject it first, or send with `even_if_pending`",
                 ));
             }
-            let held = self.conversation.events().len();
+            let held = self.conversation.mirror().read().log.end();
             let text = text_of(&self.content);
             let call = calls::events::Send::new(id, self.content).run(self.run);
             match self.conversation.client().call(&call).await {
@@ -116,14 +116,14 @@ fn text_of(content: &[UserContent]) -> String {
 async fn logged(conversation: &Conversation, held: usize, text: &str) -> bool {
     let mut changes = conversation.changes();
     let found = changes.wait_for(|_| {
-        let log = conversation.mirror().read();
-        let new = log.events.get(held..).unwrap_or_default();
-        new.iter().any(|event| match event.payload() {
-            Payload::Message(message) => {
-                event.source().as_str() == "user" && message.llm_message.text() == text
-            }
-            _ => false,
-        })
+        let log = conversation.mirror().read().log.clone();
+        log.range(held..log.end())
+            .any(|event| match event.payload() {
+                Payload::Message(message) => {
+                    event.source().as_str() == "user" && message.llm_message.text() == text
+                }
+                _ => false,
+            })
     });
     timeout(LOG_DELAY, found)
         .await

@@ -8,10 +8,7 @@ mod rest;
 
 use std::{collections::HashSet, time::Duration};
 
-use bytes::Bytes;
-use oh_protocol::{
-    ConversationId, Event, SessionFrame, calls::conversations::SetConfirmationPolicy,
-};
+use oh_protocol::{ConversationId, SessionFrame, calls::conversations::SetConfirmationPolicy};
 use oh_transport::{Backoff, Client, Message, Socket};
 use tokio::{
     sync::watch,
@@ -38,6 +35,8 @@ const LEASE: Duration = Duration::from_secs(90);
 const MISSING: Duration = Duration::from_secs(2);
 /// A frame that does not read so often in a row is fetched by REST.
 const UNREADABLE: u32 = 2;
+/// So many frames are taken at once, at most.
+const BATCH: usize = 128;
 
 /// Which endpoint the server offers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,6 +68,8 @@ pub(crate) struct Watcher {
     flavor: Flavor,
     /// Events fetched by REST since the last connection: they may come again under another `seq`.
     fetched: HashSet<Box<str>>,
+    /// The last `seq` there was when the session socket was last opened.
+    through: Option<i64>,
     backoff: Backoff,
     unreadable: u32,
     /// Since when the server says it does not have the conversation, and how often it did.
@@ -82,6 +83,7 @@ impl Watcher {
         writer: Writer,
         tokens: Tokens,
         stop: watch::Receiver<bool>,
+        backoff: Backoff,
     ) -> Self {
         Self {
             client,
@@ -91,7 +93,8 @@ impl Watcher {
             stop,
             flavor: Flavor::Session,
             fetched: HashSet::new(),
-            backoff: Backoff::new(Duration::from_millis(100), Duration::from_secs(10)),
+            through: None,
+            backoff,
             unreadable: 0,
             missing: None,
             leased: None,
@@ -121,8 +124,9 @@ impl Watcher {
 
     async fn step(&mut self, phase: Phase) -> Phase {
         match phase {
-            Phase::Dial => self.dial().await,
-            Phase::Fetch => self.fetch().await,
+            // In boxes: a watcher spends its life reading, and is as large as its largest step.
+            Phase::Dial => Box::pin(self.dial()).await,
+            Phase::Fetch => Box::pin(self.fetch()).await,
             Phase::Wait(delay) => {
                 sleep(delay).await;
                 Phase::Dial
@@ -132,11 +136,11 @@ impl Watcher {
     }
 
     async fn dial(&mut self) -> Phase {
-        self.writer.connecting();
+        self.writer.connecting(None);
         match self.client.server_info().await {
             Ok(info) if !info.has_session_socket() => self.flavor = Flavor::Legacy,
             Ok(_) => {}
-            Err(error) => return self.ended(&error).await,
+            Err(error) => return self.ended(error).await,
         }
         let target = match self.flavor {
             Flavor::Session => {
@@ -146,7 +150,7 @@ impl Watcher {
         };
         match self.client.socket(&target).await {
             Ok(socket) => Phase::Read(socket),
-            Err(error) => self.ended(&error).await,
+            Err(error) => self.ended(error).await,
         }
     }
 
@@ -157,53 +161,33 @@ impl Watcher {
         let mut stop = self.stop.clone();
         let mut reading = Reading::default();
         if self.flavor == Flavor::Legacy
-            && let Err(error) = self.catch_up().await
+            && let Err(error) = Box::pin(self.catch_up()).await
         {
-            return self.ended(&error).await;
+            return Box::pin(self.ended(error)).await;
         }
         let error = loop {
             let received = tokio::select! {
                 received = socket.recv() => received,
                 () = asked(&mut stop) => {
-                    socket.close(1000, "").await;
+                    Box::pin(socket.close(1000, "")).await;
                     return Phase::End(self.closed());
                 }
                 () = sleep_until(heard + SILENCE) => {
                     heard = Instant::now();
-                    match self.still_there().await {
+                    match Box::pin(self.still_there()).await {
                         Ok(()) => continue,
                         Err(error) => break error,
                     }
                 }
             };
             heard = Instant::now();
-            // A legacy server's log is read once for a whole burst of bells.
-            let mut next = Some(received);
-            let ended = loop {
-                match next.take() {
-                    None => break None,
-                    Some(Err(error)) => break Some(error),
-                    Some(Ok(Message::Text(text))) => {
-                        let taken = match self.flavor {
-                            Flavor::Session => self.take(text, &mut reading),
-                            Flavor::Legacy => self.take_legacy(text, &mut reading).await,
-                        };
-                        if let Err(error) = taken {
-                            break Some(error);
-                        }
-                    }
-                    Some(Ok(_)) => {}
+            let read = match self.flavor {
+                Flavor::Session => self.take(received, &mut socket, &mut reading),
+                Flavor::Legacy => {
+                    Box::pin(self.take_legacy(received, &mut socket, &mut reading)).await
                 }
-                next = socket.try_recv();
             };
-            let caught_up = match self.flavor {
-                Flavor::Legacy if reading.bell => {
-                    reading.bell = false;
-                    self.catch_up().await
-                }
-                _ => Ok(()),
-            };
-            if let Some(error) = ended.or(caught_up.err()) {
+            if let Err(error) = read {
                 break error;
             }
         };
@@ -211,41 +195,96 @@ impl Watcher {
         if opened.elapsed() >= HEALTHY {
             self.backoff.reset();
         }
-        self.ended(&error).await
+        Box::pin(self.ended(error)).await
     }
 
-    /// Takes a frame of the session socket.
-    fn take(&mut self, text: Bytes, reading: &mut Reading) -> oh_transport::Result<()> {
-        match SessionFrame::from_json(text)? {
-            SessionFrame::Sync { through_seq, .. } => {
-                reading.through = through_seq;
-                self.missing = None;
-                self.leased = None;
-                if through_seq.is_none_or(|through| self.cursor() >= through) {
-                    self.writer.live();
-                }
+    /// Takes a frame of the session socket, and those that have come behind it: readers are woken
+    /// once for all of them.
+    fn take(
+        &mut self,
+        received: oh_transport::Result<Message>,
+        socket: &mut Socket,
+        reading: &mut Reading,
+    ) -> oh_transport::Result<()> {
+        let mut frames = Vec::new();
+        let mut next = Some(received);
+        let mut ended = Ok(());
+        while let Some(received) = next.take() {
+            match received.and_then(frame) {
+                Ok(frame) => frames.extend(frame),
+                Err(error) => ended = Err(error),
             }
-            SessionFrame::Durable { seq, event } => {
-                // No log is so long; a client that cannot count it must still not panic.
-                let seq = i64::try_from(seq).unwrap_or(i64::MAX);
-                self.unreadable = 0;
-                self.tokens.durable(&event);
-                let replayed = reading.through.is_some_and(|through| seq <= through);
-                self.durable(seq, event, replayed);
-                if reading.through.is_some_and(|through| seq >= through) {
-                    self.writer.live();
-                }
+            if ended.is_ok() && frames.len() < BATCH {
+                next = socket.try_recv();
             }
-            SessionFrame::Transient { event } => {
-                self.writer.transient(&event);
-                self.restore_policy();
-            }
-            SessionFrame::Error { code, detail } => {
-                warn!(conversation = %self.id, %code, %detail, "the server refuses something");
-            }
-            progress => self.tokens.progress(progress),
         }
-        Ok(())
+        self.apply(frames, reading);
+        ended
+    }
+
+    fn apply(&mut self, frames: Vec<SessionFrame>, reading: &mut Reading) {
+        let mut snapshot = false;
+        let Self {
+            writer,
+            fetched,
+            through,
+            ..
+        } = self;
+        let changes = |frame: &SessionFrame| {
+            use SessionFrame::{Durable, Sync, Transient};
+            matches!(frame, Sync { .. } | Durable { .. } | Transient { .. })
+        };
+        if frames.iter().any(changes) {
+            writer.change(|held| {
+                for frame in &frames {
+                    match frame {
+                        SessionFrame::Sync { through_seq, .. } => {
+                            *through = *through_seq;
+                            reading.through = *through_seq;
+                            self.missing = None;
+                            self.leased = None;
+                            if through_seq.is_none_or(|through| held.cursor >= through) {
+                                held.live();
+                            }
+                        }
+                        SessionFrame::Durable { seq, event } => {
+                            // No log is so long; a client that cannot count it must still not
+                            // panic.
+                            let seq = i64::try_from(*seq).unwrap_or(i64::MAX);
+                            self.unreadable = 0;
+                            let replayed = reading.through.is_some_and(|through| seq <= through);
+                            if fetched.remove(event.id()) {
+                                held.skip(seq);
+                            } else {
+                                fetched.clear();
+                                held.durable(seq, event.clone(), replayed);
+                            }
+                            if reading.through.is_some_and(|through| seq >= through) {
+                                held.live();
+                            }
+                        }
+                        SessionFrame::Transient { event } => {
+                            held.transient(event);
+                            snapshot = true;
+                        }
+                        _ => {}
+                    }
+                }
+            });
+        }
+        for frame in frames {
+            match frame {
+                SessionFrame::Sync { .. } | SessionFrame::Transient { .. } => {}
+                SessionFrame::Durable { event, .. } => self.tokens.durable(&event),
+                SessionFrame::Error { code, detail } => {
+                    warn!(conversation = %self.id, %code, %detail, "the server refuses something");
+                }
+                progress => self.tokens.progress(progress),
+            }
+        }
+        if snapshot {
+            self.restore_policy();
+        }
     }
 
     /// Tells the server again what it forgets when it loads a conversation anew.
@@ -273,23 +312,14 @@ impl Watcher {
         }
     }
 
-    fn durable(&mut self, seq: i64, event: Event, replayed: bool) {
-        if self.fetched.remove(event.id()) {
-            self.writer.skip(seq);
-        } else {
-            self.fetched.clear();
-            self.writer.durable(seq, event, replayed);
-        }
-    }
-
     /// The last `seq` held; resumes go on after it.
     fn cursor(&self) -> i64 {
         self.writer.mirror().read().cursor
     }
 
     /// What comes after the end of a connection.
-    async fn ended(&mut self, error: &oh_transport::Error) -> Phase {
-        let ending = classify(error);
+    async fn ended(&mut self, error: oh_transport::Error) -> Phase {
+        let ending = classify(&error);
         debug!(conversation = %self.id, %error, ?ending, "connection ended");
         match ending {
             Ending::Retry => {}
@@ -306,12 +336,13 @@ impl Watcher {
                 return Phase::End(Error::new(ErrorKind::Unauthorized, self.id, what));
             }
             Ending::Ask => {
-                if let Some(error) = self.ask(error).await {
+                if let Some(error) = self.ask(&error).await {
                     return Phase::End(error);
                 }
             }
         }
-        self.writer.connecting();
+        let trouble = Error::transport(self.id, "keep the link to the server", error);
+        self.writer.connecting(Some(trouble));
         Phase::Wait(self.backoff.next_delay())
     }
 
@@ -357,6 +388,14 @@ struct Reading {
     through: Option<i64>,
     /// Legacy: something was appended to the log.
     bell: bool,
+}
+
+/// The frame in a message, if it is one.
+fn frame(message: Message) -> oh_transport::Result<Option<SessionFrame>> {
+    match message {
+        Message::Text(text) => Ok(Some(SessionFrame::from_json(text)?)),
+        _ => Ok(None),
+    }
 }
 
 /// Done once a stop is asked for, or nobody is left who could ask.

@@ -19,21 +19,30 @@ const MANY: u32 = 100;
 impl Watcher {
     /// Fetches what the session socket cannot carry and goes on after it.
     pub(super) async fn fetch(&mut self) -> Phase {
-        match self.next_events(FEW).await {
-            Ok((events, _)) if events.is_empty() => {
-                // Not an event then: the state itself is larger than a frame may be, and the
-                // session socket cannot be used at all.
-                warn!(conversation = %self.id, "state too large for the session socket: using the legacy one");
-                self.flavor = Flavor::Legacy;
+        let (events, more) = match self.next_events(FEW).await {
+            Ok(found) => found,
+            Err(error) => return self.ended(error).await,
+        };
+        let found = events.len();
+        let through = self.through.take();
+        self.fetched
+            .extend(events.iter().map(|event| event.id().into()));
+        let moved = self.writer.change(|held| {
+            let before = held.cursor;
+            for event in events {
+                held.durable(held.cursor + 1, event, false);
             }
-            Ok((events, _)) => {
-                for event in events {
-                    self.fetched.insert(event.id().into());
-                    self.writer.durable(self.cursor() + 1, event, false);
-                }
-                return Phase::Dial;
+            if !more && let Some(through) = through {
+                // Up to there the log was read: what is missing cannot be.
+                held.skip(through);
             }
-            Err(error) => return Box::pin(self.ended(&error)).await,
+            held.cursor > before
+        });
+        if found == 0 && !moved {
+            // Not an event then: the state itself is larger than a frame may be, and the session
+            // socket cannot be used at all.
+            warn!(conversation = %self.id, "state too large for the session socket: using the legacy one");
+            self.flavor = Flavor::Legacy;
         }
         Phase::Dial
     }
@@ -42,10 +51,14 @@ impl Watcher {
     pub(super) async fn catch_up(&mut self) -> Result<()> {
         loop {
             let (events, more) = self.next_events(MANY).await?;
-            for event in events {
-                self.tokens.durable(&event);
-                self.writer.durable(self.cursor() + 1, event, true);
+            if !events.is_empty() {
+                self.writer.change(|held| {
+                    for event in &events {
+                        held.durable(held.cursor + 1, event.clone(), true);
+                    }
+                });
             }
+            events.iter().for_each(|event| self.tokens.durable(event));
             if !more {
                 return Ok(());
             }
@@ -55,7 +68,7 @@ impl Watcher {
     /// The events after the last one held, and whether there are more after these.
     async fn next_events(&mut self, limit: u32) -> Result<(Vec<Event>, bool)> {
         let mut search = events::Search::new(self.id);
-        let last = self.writer.mirror().read().events.last().cloned();
+        let last = self.writer.mirror().read().log.last().cloned();
         if let Some(last) = &last {
             // The page begins with the event it names: one more than wanted.
             search = search.limit((limit + 1).min(100)).page_id(last.id());
@@ -75,11 +88,12 @@ impl Watcher {
         Ok((items, page.next_page_id.is_some()))
     }
 
-    /// Every event of the log that is not held: slow, and only for a log that lost an event.
+    /// The events of the log after the last one that is held: slow, and only for a log that lost
+    /// an event.
     async fn all_unknown(&mut self) -> Result<(Vec<Event>, bool)> {
-        let mut unknown = Vec::new();
-        let held = self.writer.mirror().read().events.clone();
-        let mut seen: HashSet<String> = held.iter().map(|event| event.id().to_owned()).collect();
+        let log = self.writer.mirror().read().log.clone();
+        let held: HashSet<&str> = log.range(0..usize::MAX).map(Event::id).collect();
+        let (mut unknown, mut any) = (Vec::new(), false);
         let mut page_id = None::<String>;
         loop {
             let mut search = events::Search::new(self.id);
@@ -88,15 +102,23 @@ impl Watcher {
             }
             let page = self.client.call(&search).timeout(PATIENCE).await?;
             for event in page.items {
-                if seen.insert(event.id().to_owned()) {
+                if held.contains(event.id()) {
+                    unknown.clear();
+                    any = true;
+                } else {
                     unknown.push(event);
                 }
             }
             match page.next_page_id {
                 Some(next) if page_id.as_ref() != Some(&next) => page_id = Some(next),
-                _ => return Ok((unknown, false)),
+                _ => break,
             }
         }
+        if !any {
+            // None of those held is there: those before them are as many as they were, at most.
+            unknown.drain(..unknown.len().min(log.start()));
+        }
+        Ok((unknown, false))
     }
 
     /// Whether the server has the conversation.

@@ -20,7 +20,7 @@ const CUTS: u64 = 10_000;
 
 /// Reads all events from a cursor and checks each one.
 async fn read_all(conversation: Conversation, from: u64, pause_every: u64) -> u64 {
-    let cursor = Cursor::After(usize::try_from(from).unwrap());
+    let cursor = from.checked_sub(1).map_or(Cursor::Start, Cursor::After);
     let mut events = conversation.subscribe(cursor);
     for expected in from..EVENTS {
         let event = events.next().await.expect("more events").unwrap();

@@ -7,4 +7,6 @@ mod link;
 #[cfg(test)]
 mod mock;
 #[cfg(test)]
+mod reading;
+#[cfg(test)]
 mod run;

@@ -1,0 +1,94 @@
+//! Connecting to a conversation that exists, and how its link behaves. Knows no agents.
+
+use std::{
+    future::{Future, IntoFuture},
+    pin::Pin,
+    time::Duration,
+};
+
+use oh_protocol::{ConversationId, calls::conversations::Get};
+use oh_transport::{Backoff, Client};
+
+use crate::{Conversation, Error, Result};
+
+/// Fewer events are not held: a run looks back a little.
+const FEWEST: usize = 1000;
+
+/// How a link behaves.
+#[derive(Debug, Clone)]
+pub(crate) struct Following {
+    /// How many events to hold at least; none: all.
+    pub(crate) keep: Option<usize>,
+    pub(crate) backoff: Backoff,
+}
+
+impl Default for Following {
+    fn default() -> Self {
+        Self {
+            keep: None,
+            backoff: Backoff::new(Duration::from_millis(100), Duration::from_secs(10)),
+        }
+    }
+}
+
+impl Following {
+    pub(crate) fn keep_last(&mut self, events: usize) {
+        self.keep = Some(events.max(FEWEST));
+    }
+}
+
+/// A connection to a conversation that exists, to be awaited.
+///
+/// # Errors
+///
+/// When the server does not have the conversation, refuses the key, or cannot be asked.
+#[derive(Debug)]
+#[must_use = "nothing is connected until it is awaited"]
+pub struct Attach {
+    client: Client,
+    id: ConversationId,
+    following: Following,
+}
+
+impl Attach {
+    pub(crate) fn new(client: &Client, id: ConversationId) -> Self {
+        Self {
+            client: client.clone(),
+            id,
+            following: Following::default(),
+        }
+    }
+
+    /// Holds only the newest events in memory: at least these many, at least 1000, and up to a
+    /// quarter more. Readers that begin earlier or fall further behind get the rest from the
+    /// server, page by page; [`events`](Conversation::events) lists what is held. Default: all.
+    pub fn keep_last(mut self, events: usize) -> Self {
+        self.following.keep_last(events);
+        self
+    }
+
+    /// How long to wait before the connection is made again: about `first`, then twice as long
+    /// each time, up to `cap`. Default: 100 ms to 10 s.
+    pub fn reconnect_after(mut self, first: Duration, cap: Duration) -> Self {
+        self.following.backoff = Backoff::new(first, cap);
+        self
+    }
+}
+
+impl IntoFuture for Attach {
+    type Output = Result<Conversation>;
+    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(async move {
+            let Self {
+                client,
+                id,
+                following,
+            } = self;
+            let found = client.call(&Get::new(id)).await;
+            let info = found.map_err(|error| Error::transport(id, "attach", error))?;
+            Conversation::follow(client, info, following).await
+        })
+    }
+}

@@ -1,0 +1,185 @@
+//! Readers: where they begin, what they get of a mirror that holds only the newest.
+
+use futures_util::StreamExt;
+use oh_conversation::{Attach, Conversation, Cursor, EventStream};
+use serde_json::json;
+
+use crate::mock::{Dial, Mock, soon};
+
+/// A live conversation with so many events, and the server's end of its socket.
+async fn attached(events: usize, how: impl FnOnce(Attach) -> Attach) -> (Mock, Dial, Conversation) {
+    let (mock, mut dials) = Mock::new();
+    for _ in 0..events {
+        mock.append("New", &json!({}));
+    }
+    let attach = how(Conversation::attach(&mock.client(), mock.id));
+    let attaching = tokio::spawn(attach.into_future());
+    let dial = soon(dials.recv()).await.unwrap();
+    dial.welcome(&mock, "idle").await.unwrap();
+    let conversation = soon(attaching).await.unwrap().unwrap();
+    (mock, dial, conversation)
+}
+
+async fn append(mock: &Mock, dial: &Dial, count: usize) {
+    for _ in 0..count {
+        let (seq, event) = mock.append("New", &json!({}));
+        dial.durable(seq, &event).await.unwrap();
+    }
+}
+
+/// Reads these events, each once, and checks what the stream says of its place.
+async fn read(events: &mut EventStream, expected: std::ops::Range<u64>) {
+    for seq in expected {
+        let event = soon(events.next()).await.unwrap().unwrap();
+        assert_eq!(event.id(), seq.to_string());
+        assert_eq!(events.seq(), Some(seq));
+        assert_eq!(events.cursor(), Cursor::After(seq));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_bounded_mirror_holds_the_newest_and_readers_miss_nothing() {
+    let (mock, dial, conversation) = attached(5_000, |attach| attach.keep_last(1_000)).await;
+    let held = conversation.events();
+    assert!((1_000..=1_250).contains(&held.len()), "{}", held.len());
+    assert_eq!(held.at(-1).unwrap().id(), "4999");
+    assert_eq!(held.seq(0), Some(5_000 - held.len() as u64));
+    // One from the beginning, one from the middle of what is gone, one that falls behind.
+    let mut all = conversation.subscribe(Cursor::Start);
+    let mut middle = conversation.subscribe(Cursor::After(2_345));
+    let mut behind = conversation.subscribe(Cursor::Now);
+    assert_eq!(behind.cursor(), Cursor::After(4_999));
+    read(&mut all, 0..1_700).await;
+    read(&mut middle, 2_346..2_350).await;
+    append(&mock, &dial, 2_000).await;
+    read(&mut middle, 2_350..7_000).await;
+    read(&mut behind, 5_000..7_000).await;
+    append(&mock, &dial, 3_000).await;
+    read(&mut all, 1_700..10_000).await;
+    read(&mut behind, 7_000..10_000).await;
+    // A pager that is refused for a while tries again.
+    let mut late = conversation.subscribe(Cursor::After(99));
+    for _ in 0..20 {
+        mock.plan("/events/search", Ok((503, json!({"detail": "busy"}))));
+    }
+    read(&mut late, 100..10_000).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_bounded_mirror_goes_on_after_what_the_server_reads_no_more() {
+    let (mock, _dial, conversation) = attached(5_000, |attach| attach.keep_last(1_000)).await;
+    let first = conversation.events().seq(0).unwrap();
+    let mut events = conversation.subscribe(Cursor::After(9));
+    // The log ends early: what is said to be missing is, and what is held comes.
+    let empty = json!({"items": [], "next_page_id": null});
+    mock.plan("/events/search", Ok((200, empty.clone())));
+    mock.plan("/events/search", Ok((200, empty)));
+    read(&mut events, first..5_000).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cursor_is_a_seq_and_may_lie_ahead() {
+    let (mock, dial, conversation) = attached(10, |attach| attach).await;
+    let mut ahead = conversation.subscribe(Cursor::After(19));
+    let mut now = conversation.subscribe(Cursor::Now);
+    let mut numbered = Box::pin(conversation.subscribe(Cursor::After(9)).numbered());
+    // The server leaves two out that it cannot read.
+    for seq in (10..30).filter(|seq| !(12..14).contains(seq)) {
+        let event = format!(r#"{{"kind":"New","id":"{seq}"}}"#);
+        dial.durable(seq, &event.into()).await.unwrap();
+    }
+    read(&mut ahead, 20..30).await;
+    read(&mut now, 10..12).await;
+    read(&mut now, 14..30).await;
+    for expected in [10, 11, 14] {
+        let (seq, event) = soon(numbered.next()).await.unwrap().unwrap();
+        assert_eq!((seq, event.id()), (expected, &*expected.to_string()));
+    }
+    let events = conversation.events();
+    assert_eq!((events.len(), events.seq(12)), (28, Some(14)));
+    // Another process goes on where this one was.
+    let mut again = conversation.subscribe(Cursor::After(13));
+    read(&mut again, 14..30).await;
+    assert_eq!(mock.len(), 10);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_list_shows_an_acp_tool_call_once_and_a_stream_each_telling() {
+    let (mock, dial, conversation) = attached(1, |attach| attach).await;
+    for (call, status) in [("a", "pending"), ("b", "pending"), ("a", "completed")] {
+        let fields = json!({"tool_call_id": call, "title": call, "status": status});
+        let (seq, event) = mock.append("ACPToolCallEvent", &fields);
+        dial.durable(seq, &event).await.unwrap();
+    }
+    let mut events = conversation.subscribe(Cursor::Start);
+    read(&mut events, 0..4).await;
+    let events = conversation.events();
+    let ids: Vec<_> = events.iter().map(|event| event.id()).collect();
+    assert_eq!(ids, ["0", "3", "2"]);
+    assert_eq!(events.of_kind("ACPToolCallEvent").count(), 2);
+    assert_eq!(events.by_id("1").unwrap().id(), "1");
+}
+
+#[tokio::test(start_paused = true)]
+async fn pitfall_21_a_reader_that_sleeps_and_a_callback_that_blocks_hold_up_nobody() {
+    let (mock, dial, conversation) = attached(0, |attach| attach).await;
+    let mut asleep = conversation.subscribe(Cursor::Start);
+    let (release, blocked) = std::sync::mpsc::channel::<()>();
+    let (calls, called) = std::sync::mpsc::channel();
+    let stuck = conversation.on_event(move |event| {
+        let _ = blocked.recv();
+        calls.send(event.id().to_owned()).unwrap();
+    });
+    let panicking = conversation.on_event(|event| assert!(!event.id().ends_with("00"), "its own"));
+    let mut awake = conversation.subscribe(Cursor::Start);
+    // More than any buffer between the socket and a reader has room for.
+    append(&mock, &dial, 5_000).await;
+    read(&mut awake, 0..5_000).await;
+    read(&mut asleep, 0..5_000).await;
+    panicking.cancel().await;
+    drop(release);
+    stuck.cancel().await;
+    let called: Vec<_> = called.into_iter().collect();
+    let expected: Vec<_> = (0..5_000).map(|seq| seq.to_string()).collect();
+    assert_eq!(called, expected);
+}
+
+#[tokio::test(start_paused = true)]
+async fn callbacks_come_and_go_at_any_time() {
+    let (mock, dial, conversation) = attached(2, |attach| attach).await;
+    let (calls, mut called) = tokio::sync::mpsc::unbounded_channel();
+    let say = |name: &'static str| {
+        let calls = calls.clone();
+        move |event: &oh_protocol::Event| {
+            let _ = calls.send((name, event.id().to_owned()));
+        }
+    };
+    let first = conversation.on_event(say("first"));
+    append(&mock, &dial, 2).await;
+    assert_eq!(called.recv().await.unwrap(), ("first", "2".into()));
+    assert_eq!(called.recv().await.unwrap(), ("first", "3".into()));
+    // One that ends itself at its first call.
+    let own = std::sync::Arc::new(std::sync::Mutex::new(None::<oh_conversation::Subscription>));
+    let once = conversation.on_event({
+        let (own, say) = (own.clone(), say("once"));
+        move |event| {
+            say(event);
+            if let Some(own) = own.lock().unwrap().take() {
+                own.stop();
+            }
+        }
+    });
+    *own.lock().unwrap() = Some(once);
+    first.cancel().await;
+    append(&mock, &dial, 3).await;
+    let mut all = conversation.subscribe(Cursor::Start);
+    read(&mut all, 0..7).await;
+    let late = conversation.on_event(say("late"));
+    append(&mock, &dial, 1).await;
+    let mut seen = vec![called.recv().await.unwrap(), called.recv().await.unwrap()];
+    seen.sort();
+    assert_eq!(seen, [("late", "7".into()), ("once", "4".into())]);
+    late.cancel().await;
+    conversation.close().await.unwrap();
+    assert!(called.try_recv().is_err());
+}

@@ -3,15 +3,52 @@
 //! Synchronous and without a runtime: a hook is a short program that the server waits for.
 
 use std::{
+    env,
     fmt::Display,
     io::{Read, Write},
     panic::{AssertUnwindSafe, catch_unwind},
+    path::PathBuf,
     process::ExitCode,
 };
 
 use serde_json::{Map, Value};
 
 pub use crate::HookInput;
+
+/// What the server tells a hook in its environment. The event says the same and more; this is there
+/// for what runs before the event is read, and for programs that a hook starts.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Environment {
+    /// The workspace (`OPENHANDS_PROJECT_DIR`). It is the current directory, too.
+    pub project_dir: Option<PathBuf>,
+    /// The conversation's id (`OPENHANDS_SESSION_ID`).
+    pub session_id: Option<String>,
+    /// What happened (`OPENHANDS_EVENT_TYPE`): `PreToolUse`.
+    pub event_type: Option<String>,
+    /// The tool it is about, for the two tool events (`OPENHANDS_TOOL_NAME`).
+    pub tool_name: Option<String>,
+}
+
+impl Environment {
+    /// Reads this process's environment. What is not set or empty is `None`: the program was not
+    /// started as a hook then.
+    #[must_use]
+    pub fn read() -> Self {
+        Self::of(|name| env::var_os(name))
+    }
+
+    fn of(variable: impl Fn(&str) -> Option<std::ffi::OsString>) -> Self {
+        let set = |name: &str| variable(name).filter(|value| !value.is_empty());
+        let text = |name: &str| set(name).map(|value| value.to_string_lossy().into_owned());
+        Self {
+            project_dir: set("OPENHANDS_PROJECT_DIR").map(PathBuf::from),
+            session_id: text("OPENHANDS_SESSION_ID"),
+            event_type: text("OPENHANDS_EVENT_TYPE"),
+            tool_name: text("OPENHANDS_TOOL_NAME"),
+        }
+    }
+}
 
 /// What a hook decides. Nothing decided is allowed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -161,6 +198,20 @@ mod tests {
             });
             assert_eq!(outcome(got, 1), (out.to_owned(), err.to_owned(), code));
         }
+    }
+
+    #[test]
+    fn the_environment_is_read_and_may_be_missing() {
+        let told = Environment::of(|name| match name {
+            "OPENHANDS_PROJECT_DIR" => Some("/w".into()),
+            "OPENHANDS_EVENT_TYPE" => Some("Stop".into()),
+            "OPENHANDS_SESSION_ID" => Some("".into()),
+            _ => None,
+        });
+        assert_eq!(told.project_dir, Some(PathBuf::from("/w")));
+        assert_eq!(told.event_type.as_deref(), Some("Stop"));
+        assert_eq!((told.session_id, told.tool_name), (None, None));
+        assert_eq!(Environment::of(|_| None), Environment::default());
     }
 
     #[test]

@@ -1,12 +1,10 @@
 //! Runs hooks here, as the server would there: to test them in milliseconds, without a server.
-//!
-//! Command hooks only: a prompt or agent hook needs the agent's model, and is reported as what the
-//! server makes of one without a model.
 
 use std::{
     collections::BTreeMap,
+    io,
     os::unix::process::ExitStatusExt as _,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::Stdio,
     time::{Duration, Instant},
 };
@@ -17,7 +15,7 @@ use tokio::{
     process::{Child, Command},
 };
 
-use crate::{HookInput, HookOutcome, Result, check, hooks_for};
+use crate::{HookInput, HookOutcome, Result, Trial, check, hooks_for};
 
 /// Runs a configuration against events, in a directory.
 ///
@@ -26,8 +24,10 @@ use crate::{HookInput, HookOutcome, Result, check, hooks_for};
 /// use oh_hooks::{DryRun, Hook, HookConfig, HookEventType, HookInput};
 ///
 /// let hooks = HookConfig::new().stop(Hook::command("echo 'tests fail' >&2; exit 2"));
-/// let outcomes = DryRun::new("/tmp").run(&hooks, &HookInput::new(HookEventType::Stop)).await?;
-/// assert_eq!(outcomes[0].feedback(), Some("tests fail"));
+/// let trial = DryRun::new("/tmp").run(&hooks, &HookInput::new(HookEventType::Stop)).await?;
+/// assert!(trial.denied());
+/// assert_eq!(trial.feedback().as_deref(), Some("tests fail"));
+/// assert_eq!(trial[0].exit_code, 2);
 /// # Ok::<_, oh_hooks::Error>(()) }).unwrap();
 /// ```
 #[derive(Debug, Clone)]
@@ -36,15 +36,21 @@ pub struct DryRun {
     directory: PathBuf,
     variables: BTreeMap<String, String>,
     cap: usize,
+    reply: Option<String>,
 }
 
 impl DryRun {
     /// Hooks run in `directory`, with this process's environment and the server's variables.
+    ///
+    /// As on the server, they do not see the server's own secrets: `SESSION_API_KEY`,
+    /// `OH_SESSION_API_KEYS_…`, `OH_SECRET_KEY` and keys of telemetry.
     pub fn new(directory: impl Into<PathBuf>) -> Self {
+        let directory = directory.into();
         Self {
-            directory: directory.into(),
+            directory: std::path::absolute(&directory).unwrap_or(directory),
             variables: BTreeMap::new(),
             cap: 1 << 20,
+            reply: None,
         }
     }
 
@@ -55,21 +61,31 @@ impl DryRun {
     }
 
     /// How many bytes of stdout and of stderr are kept (1 MiB each). The rest is read and dropped,
-    /// so that a hook never waits; JSON beyond the cap is not seen.
+    /// so that a hook never waits; JSON beyond the cap is not seen, and
+    /// [`truncated`](HookOutcome::truncated) says so.
     pub fn output_cap(mut self, bytes: usize) -> Self {
         self.cap = bytes;
         self
     }
 
+    /// What the model answers prompt and agent hooks. Without this they are what the server makes
+    /// of them without a model: allowed, and noted as failed.
+    pub fn reply(mut self, text: impl Into<String>) -> Self {
+        self.reply = Some(text.into());
+        self
+    }
+
     /// Runs the hooks that the event concerns, in order, until one denies what it can deny.
     ///
-    /// Every command is a process group of its own, which is gone when this returns or is dropped.
+    /// Every command is a process group of its own, which is gone when this returns or is dropped:
+    /// what a hook leaves behind ends with it, where on the server it would live on. A detached
+    /// hook is waited for, so that its doings can be looked at; none of them counts.
     ///
     /// # Errors
     ///
     /// When the configuration is against the server's [rules](check), or has a pattern that only
     /// the server can read. What a hook does wrong is in its outcome.
-    pub async fn run(&self, hooks: &HookConfig, input: &HookInput) -> Result<Vec<HookOutcome>> {
+    pub async fn run(&self, hooks: &HookConfig, input: &HookInput) -> Result<Trial> {
         check(hooks)?;
         let mut outcomes = Vec::new();
         for hook in hooks_for(hooks, input.event_type, input.tool_name.as_deref())? {
@@ -80,17 +96,20 @@ impl DryRun {
                 break;
             }
         }
-        Ok(outcomes)
+        Ok(Trial {
+            event: input.event_type,
+            outcomes,
+        })
     }
 
     async fn run_one(&self, hook: &Hook, input: &HookInput) -> HookOutcome {
         let started = Instant::now();
+        let reply = self.reply.as_deref();
         let outcome = match hook.kind() {
+            HookKind::Prompt => HookOutcome::judge_reply("Prompt", reply),
+            HookKind::Agent => HookOutcome::judge_reply("Agent", reply),
             HookKind::Command => self.run_command(hook, input).await,
-            kind => HookOutcome {
-                exit_code: 0,
-                ..HookOutcome::failed(format!("No LLM configured for {kind} hook"))
-            },
+            other => HookOutcome::failed(format!("a {other} hook runs on the server only")),
         };
         HookOutcome {
             hook: hook.label(),
@@ -100,29 +119,13 @@ impl DryRun {
     }
 
     async fn run_command(&self, hook: &Hook, input: &HookInput) -> HookOutcome {
-        let mut command = Command::new("/bin/sh");
-        command
-            .args(["-c", hook.command_line()])
-            .current_dir(&self.directory)
-            .env("OPENHANDS_PROJECT_DIR", &self.directory)
-            .env(
-                "OPENHANDS_SESSION_ID",
-                input.session_id.as_deref().unwrap_or(""),
-            )
-            .env("OPENHANDS_EVENT_TYPE", input.event_type.as_str())
-            .envs(&self.variables)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .process_group(0)
-            .kill_on_drop(true);
-        if let Some(tool) = &input.tool_name {
-            command.env("OPENHANDS_TOOL_NAME", tool);
-        }
         let event = serde_json::to_vec(&self.placed(input)).unwrap_or_default();
-        let mut child = match command.spawn() {
+        let mut child = match self.shell(hook, input).spawn() {
             Ok(child) => child,
-            Err(error) => return HookOutcome::failed(format!("Hook command not found: {error}")),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return HookOutcome::failed(format!("Hook command not found: {error}"));
+            }
+            Err(error) => return HookOutcome::failed(format!("Hook execution failed: {error}")),
         };
         let _group = Group(child.id());
         let limit = Duration::from_secs(hook.timeout_seconds());
@@ -140,16 +143,65 @@ impl DryRun {
                 HookOutcome::failed(format!("Hook timed out after {seconds} seconds"))
             }
             Ok(Err(error)) => HookOutcome::failed(format!("Hook execution failed: {error}")),
-            Ok(Ok((code, stdout, stderr))) => HookOutcome::judge(code, stdout, stderr),
+            Ok(Ok((code, stdout, stderr))) => HookOutcome {
+                truncated: stdout.cut || stderr.cut,
+                ..HookOutcome::judge(code, stdout.text, stderr.text)
+            },
         }
+    }
+
+    fn shell(&self, hook: &Hook, input: &HookInput) -> Command {
+        let mut command = Command::new("/bin/sh");
+        command
+            .args(["-c", hook.command_line()])
+            .current_dir(&self.directory)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .process_group(0)
+            .kill_on_drop(true);
+        for (name, _) in std::env::vars_os() {
+            if name.to_str().is_some_and(is_the_servers) {
+                command.env_remove(name);
+            }
+        }
+        if std::env::var_os("AI_AGENT").is_none_or(|name| name.is_empty()) {
+            command.env("AI_AGENT", "openhands");
+        }
+        let session = input.session_id.as_deref().unwrap_or("");
+        command
+            .env("OPENHANDS_PROJECT_DIR", &self.directory)
+            .env("OPENHANDS_SESSION_ID", session)
+            .env("OPENHANDS_EVENT_TYPE", input.event_type.as_str());
+        if let Some(tool) = input.tool_name.as_deref().filter(|name| !name.is_empty()) {
+            command.env("OPENHANDS_TOOL_NAME", tool);
+        }
+        command.envs(&self.variables);
+        command
     }
 
     fn placed(&self, input: &HookInput) -> HookInput {
         let mut input = input.clone();
-        let here = || self.directory.display().to_string();
-        input.working_dir.get_or_insert_with(here);
+        let here = |path: &Path| path.display().to_string();
+        input
+            .working_dir
+            .get_or_insert_with(|| here(&self.directory));
         input
     }
+}
+
+/// What the server keeps from the commands it runs.
+fn is_the_servers(name: &str) -> bool {
+    name.starts_with("OH_SESSION_API_KEYS_")
+        || matches!(
+            name,
+            "SESSION_API_KEY"
+                | "OH_SECRET_KEY"
+                | "LMNR_PROJECT_API_KEY"
+                | "OTEL_HEADERS"
+                | "OTEL_EXPORTER_OTLP_HEADERS"
+                | "OTEL_EXPORTER_OTLP_TRACES_HEADERS"
+        )
 }
 
 /// Ends a process group when it goes out of scope, however that comes about.
@@ -165,11 +217,13 @@ impl Drop for Group {
     }
 }
 
-async fn talk(
-    child: &mut Child,
-    event: &[u8],
-    cap: usize,
-) -> std::io::Result<(i32, String, String)> {
+/// What came out of a pipe, and whether there was more.
+struct Kept {
+    text: String,
+    cut: bool,
+}
+
+async fn talk(child: &mut Child, event: &[u8], cap: usize) -> io::Result<(i32, Kept, Kept)> {
     let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
     let write = async {
         if let Some(mut stdin) = stdin {
@@ -186,26 +240,31 @@ async fn talk(
     Ok((code, stdout, stderr))
 }
 
-async fn kept(pipe: Option<impl AsyncRead + Unpin>, cap: usize) -> std::io::Result<String> {
-    let Some(mut pipe) = pipe else {
-        return Ok(String::new());
-    };
+async fn kept(pipe: Option<impl AsyncRead + Unpin>, cap: usize) -> io::Result<Kept> {
     let (mut all, mut buffer) = (Vec::new(), vec![0; 64 << 10]);
-    let mut dropped = false;
-    loop {
-        let read = pipe.read(&mut buffer).await?;
-        if read == 0 {
-            break;
+    let mut cut = false;
+    if let Some(mut pipe) = pipe {
+        loop {
+            let read = pipe.read(&mut buffer).await?;
+            if read == 0 {
+                break;
+            }
+            let take = read.min(cap - all.len());
+            all.extend_from_slice(&buffer[..take]);
+            cut |= take < read;
         }
-        let take = read.min(cap - all.len());
-        all.extend_from_slice(&buffer[..take]);
-        dropped |= take < read;
     }
-    if dropped {
+    let text = match cut {
         // The cap may have cut a character in two.
-        return Ok(String::from_utf8_lossy(&all).into_owned());
-    }
-    // The server reads UTF-8 strictly, and a hook that writes anything else has failed.
-    String::from_utf8(all)
-        .map_err(|error| std::io::Error::new(std::io::ErrorKind::InvalidData, error))
+        true => String::from_utf8_lossy(&all).into_owned(),
+        // The server reads UTF-8 strictly, and a hook that writes anything else has failed.
+        false => String::from_utf8(all)
+            .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?,
+    };
+    // As Python reads text.
+    let text = match text.contains('\r') {
+        true => text.replace("\r\n", "\n").replace('\r', "\n"),
+        false => text,
+    };
+    Ok(Kept { text, cut })
 }

@@ -17,9 +17,7 @@ pub enum ErrorKind {
     File,
     /// A hook breaks a rule of the server.
     Invalid,
-    /// A pattern that the server takes for a regular expression is none.
-    Pattern,
-    /// A pattern uses what only Python's expressions have (look-around, back-references).
+    /// Only the server can tell what a pattern matches.
     Unsupported,
 }
 

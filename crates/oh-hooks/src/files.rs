@@ -1,33 +1,27 @@
-//! `hooks.json`: read strictly, written as the server writes it, found where the server looks.
+//! `hooks.json`: read strictly, written whole, found where the server's tools look.
 
 use std::{
-    fmt, io,
+    env, fs, io,
+    io::Write as _,
     path::{Path, PathBuf},
 };
 
-use oh_protocol::hooks::{Hook, HookConfig, HookEventType, HookMatcher};
-use serde::{
-    Deserialize, Deserializer,
-    de::{self, MapAccess, Visitor},
-};
-use serde_json::Value;
+use oh_protocol::hooks::HookConfig;
 
-use crate::{Error, ErrorKind, Result, matching};
+use crate::{Error, ErrorKind, Result, matching, strict};
 
 /// Reads a configuration from the text of a `hooks.json`.
 ///
 /// Keys may be `PreToolUse` or `pre_tool_use`, and all may stand in a `{"hooks": …}`. What the
 /// server would drop without a word is refused: a misspelt key would be a guard that never runs.
+/// Everything else is as with the server, which takes `"60"` for a number and `"yes"` for true.
 ///
 /// # Errors
 ///
-/// [`ErrorKind::File`] with line and column for broken JSON and unknown or repeated keys; else as
-/// [`check`](crate::check).
+/// [`ErrorKind::File`] with line and column: for what is no JSON, for unknown and repeated keys,
+/// and for hooks against the server's rules.
 pub fn parse(text: &str) -> Result<HookConfig> {
-    let Strict(config) = serde_json::from_str(text)
-        .map_err(|error| Error::new(ErrorKind::File, error.to_string(), None))?;
-    matching::check(&config)?;
-    Ok(config)
+    strict::read(text).map_err(|error| Error::new(ErrorKind::File, error.to_string(), None))
 }
 
 /// Reads a configuration from a file.
@@ -37,7 +31,7 @@ pub fn parse(text: &str) -> Result<HookConfig> {
 /// [`ErrorKind::Io`] when it cannot be read; else as [`parse`], with the path in front.
 pub fn load(path: impl AsRef<Path>) -> Result<HookConfig> {
     let path = path.as_ref();
-    let text = std::fs::read_to_string(path).map_err(|error| cannot("read", path, error))?;
+    let text = fs::read_to_string(path).map_err(|error| cannot("read", path, error))?;
     parse(&text).map_err(|error| {
         let message = format!("{}: {error}", path.display());
         Error::new(error.kind(), message, None)
@@ -46,46 +40,81 @@ pub fn load(path: impl AsRef<Path>) -> Result<HookConfig> {
 
 /// Writes a configuration to a file, making its directory where it is missing.
 ///
-/// The file is replaced as a whole: a reader sees the old one or the new one.
+/// The file is replaced as a whole: a reader sees the old one or the new one, however many write,
+/// and so does a machine that loses power. It keeps its permissions; where it is a link, what that
+/// points to is replaced.
 ///
 /// # Errors
 ///
-/// As [`check`](crate::check), before anything is written; [`ErrorKind::Io`] when it cannot be.
+/// Before anything is written: as [`check`](crate::check), and [`ErrorKind::Invalid`] for what
+/// [`load`] would not read again, such as events of a newer server. [`ErrorKind::Io`] when it
+/// cannot be written; the file is as it was then.
 pub fn save(config: &HookConfig, path: impl AsRef<Path>) -> Result<()> {
     let path = path.as_ref();
     matching::check(config)?;
-    let mut text = serde_json::to_string_pretty(config).map_err(|error| {
-        Error::new(
-            ErrorKind::Invalid,
-            "the hooks do not encode",
-            Some(Box::new(error)),
-        )
-    })?;
+    let unreadable = |source: Box<dyn std::error::Error + Send + Sync>| {
+        let message = "these hooks have what no file can say";
+        Error::new(ErrorKind::Invalid, message, Some(source))
+    };
+    let mut text =
+        serde_json::to_string_pretty(config).map_err(|error| unreadable(error.into()))?;
     text.push('\n');
-    if let Some(parent) = path.parent() {
-        std::fs::create_dir_all(parent).map_err(|error| cannot("make", parent, error))?;
+    if let Err(error) = parse(&text) {
+        return Err(unreadable(error.into()));
     }
-    let beside = path.with_extension(format!("json.{}", std::process::id()));
-    std::fs::write(&beside, text)
-        .and_then(|()| std::fs::rename(&beside, path))
-        .map_err(|error| {
-            _ = std::fs::remove_file(&beside);
-            cannot("write", path, error)
-        })
+    // A file that is not there yet has no path of its own.
+    let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let directory = match target.parent() {
+        Some(parent) if parent != Path::new("") => parent,
+        _ => Path::new("."),
+    };
+    fs::create_dir_all(directory).map_err(|error| cannot("make", directory, error))?;
+    replace(&target, directory, &text).map_err(|error| cannot("write", path, error))
+}
+
+fn replace(target: &Path, directory: &Path, text: &str) -> io::Result<()> {
+    let mut beside = tempfile::Builder::new();
+    beside.prefix(".hooks").suffix(".json");
+    // By default nobody else could read it.
+    #[cfg(unix)]
+    beside.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    let mut beside = beside.tempfile_in(directory)?;
+    beside.write_all(text.as_bytes())?;
+    if let Ok(found) = fs::metadata(target) {
+        beside.as_file().set_permissions(found.permissions())?;
+    }
+    beside.as_file().sync_all()?;
+    beside.persist(target)?;
+    Ok(())
 }
 
 /// The file that the server's own tools would take for a project: `.openhands/hooks.json` below
-/// it, or else `.openhands/hooks.json` in the home directory. The server never loads it by itself.
+/// it, or else the user's, which is `hooks.json` in `$OH_PERSISTENCE_DIR` or in `~/.openhands`.
+///
+/// One of the two; they are not merged. The server loads neither by itself: give what you loaded
+/// to the conversation. Where the project is on the server, ask the server with
+/// [`calls::hooks::Discover`](oh_protocol::calls::hooks::Discover), which knows the project's only.
 pub fn discover(project: impl AsRef<Path>) -> Option<PathBuf> {
-    let home = std::env::home_dir();
-    discover_in(project.as_ref(), home.as_deref())
+    let persistence = env::var_os("OH_PERSISTENCE_DIR").map(PathBuf::from);
+    discover_in(project.as_ref(), persistence, env::home_dir())
 }
 
-fn discover_in(project: &Path, home: Option<&Path>) -> Option<PathBuf> {
-    [Some(project), home]
+fn discover_in(
+    project: &Path,
+    persistence: Option<PathBuf>,
+    home: Option<PathBuf>,
+) -> Option<PathBuf> {
+    let user = match persistence.filter(|path| path != Path::new("")) {
+        Some(path) => match (path.strip_prefix("~"), home) {
+            (Ok(rest), Some(home)) => Some(home.join(rest)),
+            _ => Some(path),
+        },
+        None => home.map(|home| home.join(".openhands")),
+    };
+    [Some(project.join(".openhands")), user]
         .into_iter()
         .flatten()
-        .map(|directory| directory.join(".openhands/hooks.json"))
+        .map(|directory| directory.join("hooks.json"))
         .find(|path| path.exists())
 }
 
@@ -94,204 +123,134 @@ fn cannot(verb: &str, path: &Path, error: io::Error) -> Error {
     Error::new(ErrorKind::Io, message, Some(Box::new(error)))
 }
 
-/// A configuration read with nothing unknown in it.
-struct Strict(HookConfig);
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct StrictMatcher {
-    matcher: Option<String>,
-    #[serde(default)]
-    hooks: Vec<StrictHook>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct StrictHook {
-    #[serde(rename = "type")]
-    kind: Option<Kind>,
-    name: Option<String>,
-    #[serde(default)]
-    command: String,
-    prompt: Option<String>,
-    system_prompt: Option<String>,
-    #[serde(default)]
-    tools: Vec<String>,
-    timeout: Option<u64>,
-    max_iterations: Option<u64>,
-    #[serde(rename = "async", alias = "async_", default)]
-    detached: bool,
-}
-
-#[derive(Deserialize, Clone, Copy)]
-#[serde(rename_all = "lowercase")]
-enum Kind {
-    Command,
-    Prompt,
-    Agent,
-}
-
-impl StrictHook {
-    fn into_hook(self) -> Result<Hook, serde_json::Error> {
-        let kind = match self.kind.unwrap_or(Kind::Command) {
-            Kind::Command => "command",
-            Kind::Prompt => "prompt",
-            Kind::Agent => "agent",
-        };
-        let mut wire = serde_json::json!({
-            "type": kind, "command": self.command, "tools": self.tools, "async": self.detached,
-            "timeout": self.timeout.unwrap_or(60),
-            "max_iterations": self.max_iterations.unwrap_or(3),
-        });
-        for (key, text) in [
-            ("name", self.name),
-            ("prompt", self.prompt),
-            ("system_prompt", self.system_prompt),
-        ] {
-            if let Some(text) = text {
-                wire[key] = Value::String(text);
-            }
-        }
-        serde_json::from_value(wire)
-    }
-}
-
-impl<'de> Deserialize<'de> for Strict {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Keys;
-        impl<'de> Visitor<'de> for Keys {
-            type Value = Strict;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("hooks by event")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Strict, A::Error> {
-                let mut config = HookConfig::new();
-                let mut seen = Vec::new();
-                while let Some(key) = map.next_key::<String>()? {
-                    if key == "hooks" && seen.is_empty() {
-                        let inner = map.next_value()?;
-                        return match map.next_key::<String>()? {
-                            None => Ok(inner),
-                            Some(key) => Err(de::Error::custom(format_args!(
-                                "`{key}` beside `hooks`, where the server would ignore it"
-                            ))),
-                        };
-                    }
-                    let Some(event) = HookEventType::from_key(&key) else {
-                        return Err(de::Error::custom(format_args!(
-                            "`{key}` is no hook event; there are {}",
-                            HookEventType::ALL.map(HookEventType::as_str).join(", ")
-                        )));
-                    };
-                    if seen.contains(&event) {
-                        return Err(de::Error::custom(format_args!(
-                            "`{key}`: {event} stands here twice"
-                        )));
-                    }
-                    seen.push(event);
-                    for strict in map.next_value::<Vec<StrictMatcher>>()? {
-                        let pattern = strict.matcher.unwrap_or_else(|| "*".to_owned());
-                        let mut matcher = HookMatcher::new(pattern);
-                        for hook in strict.hooks {
-                            matcher = matcher.hook(hook.into_hook().map_err(de::Error::custom)?);
-                        }
-                        config = config.on(event, matcher);
-                    }
-                }
-                Ok(Strict(config))
-            }
-        }
-        deserializer.deserialize_map(Keys)
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use oh_protocol::hooks::{Hook, HookMatcher};
+
     use super::*;
 
     #[test]
-    fn every_form_of_the_file_means_the_same() {
-        let expected = HookConfig::new().stop(Hook::command("./c.sh").timeout(5));
-        for text in [
-            r#"{"stop": [{"hooks": [{"command": "./c.sh", "timeout": 5}]}]}"#,
-            r#"{"Stop": [{"matcher": "*", "hooks": [{"command": "./c.sh", "timeout": 5}]}]}"#,
-            r#"{"hooks": {"Stop": [{"hooks": [{"type": "command", "command": "./c.sh", "timeout": 5}]}]}}"#,
-        ] {
-            assert_eq!(parse(text).unwrap(), expected, "{text}");
-        }
-    }
-
-    #[test]
-    fn what_would_be_dropped_silently_is_refused_with_its_place() {
-        for (text, place, word) in [
-            ("{\n  \"Stpo\": []}", "line 2 column", "`Stpo`"),
-            ("{\"stop\": [],\n \"Stop\": []}", "line 2 column", "twice"),
-            ("{\"stop\": [{\n\"hoks\": []}]}", "line 2 column", "hoks"),
-            (
-                "{\"stop\": [{\"hooks\": [\n{\"command\": \"x\", \"timout\": 1}]}]}",
-                "line 2 column",
-                "timout",
-            ),
-            (
-                "{\"stop\": [{\"hooks\": [{\"command\": \"x\",\n\"command\": \"y\"}]}]}",
-                "line 2 column",
-                "command",
-            ),
-            (
-                "{\"stop\": [{\"hooks\": [{\n\"type\": \"wasm\"}]}]}",
-                "line 2 column",
-                "wasm",
-            ),
-            ("{\"hooks\": {},\n\"Stop\": []}", "line 2 column", "beside"),
-            ("{\"stop\": [\n", "line 2 column", "EOF"),
-        ] {
-            let error = parse(text).unwrap_err();
-            assert_eq!(error.kind(), ErrorKind::File, "{text}");
-            let message = error.to_string();
-            assert!(
-                message.contains(place) && message.contains(word),
-                "{message}"
-            );
-        }
-    }
-
-    #[test]
-    fn a_broken_rule_in_a_file_names_the_file() {
+    fn what_is_wrong_with_a_file_names_the_file() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("hooks.json");
-        std::fs::write(&path, r#"{"stop": [{"hooks": [{"type": "prompt"}]}]}"#).unwrap();
+        fs::write(
+            &path,
+            "{\n\"stop\": [{\"hooks\": [{\"type\": \"prompt\"}]}]}",
+        )
+        .unwrap();
         let error = load(&path).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Invalid);
+        assert_eq!(error.kind(), ErrorKind::File);
+        let message = error.to_string();
         assert!(
-            error.to_string().contains("hooks.json: stop[0].hooks[0]"),
-            "{error}"
+            message.contains("hooks.json: a prompt hook needs"),
+            "{message}"
         );
-        assert_eq!(
-            load(directory.path().join("none")).unwrap_err().kind(),
-            ErrorKind::Io
-        );
+        assert!(message.contains("line 2 column"), "{message}");
+        let none = load(directory.path().join("none")).unwrap_err();
+        assert_eq!(none.kind(), ErrorKind::Io);
     }
 
     #[test]
     fn a_saved_file_is_found_and_loaded_again() {
         let (home, project) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let of = |root: &Path| root.join(".openhands/hooks.json");
-        let find = || discover_in(project.path(), Some(home.path()));
+        let find = || discover_in(project.path(), None, Some(home.path().to_owned()));
         assert_eq!(find(), None);
-        let config = HookConfig::new().stop(Hook::prompt("no").name("n"));
+        let config = HookConfig::new()
+            .stop(Hook::prompt("no").name("n"))
+            .stop(Hook::agent("judge").tool("terminal").max_iterations(7))
+            .pre_tool_use(HookMatcher::regex("a|b").hook(Hook::command("x").detached().timeout(1)));
         save(&config, of(home.path())).unwrap();
         assert_eq!(find(), Some(of(home.path())));
         save(&config, of(project.path())).unwrap();
         assert_eq!(find(), Some(of(project.path())));
         assert_eq!(load(find().unwrap()).unwrap(), config);
-        assert!(save(&HookConfig::new().stop(Hook::command("")), of(home.path())).is_err());
-        assert_eq!(
-            std::fs::read_dir(project.path().join(".openhands"))
-                .unwrap()
-                .count(),
-            1
+    }
+
+    #[test]
+    fn the_users_file_is_where_the_server_keeps_the_users_things() {
+        let (home, project) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let kept = home.path().join("kept");
+        let config = HookConfig::new().stop(Hook::command("x"));
+        save(&config, home.path().join(".openhands/hooks.json")).unwrap();
+        save(&config, kept.join("hooks.json")).unwrap();
+        let find = |persistence: &str| {
+            let persistence = Some(PathBuf::from(persistence));
+            discover_in(project.path(), persistence, Some(home.path().to_owned()))
+        };
+        assert_eq!(find(kept.to_str().unwrap()), Some(kept.join("hooks.json")));
+        assert_eq!(find("~/kept"), Some(kept.join("hooks.json")));
+        assert_eq!(find(""), Some(home.path().join(".openhands/hooks.json")));
+        assert_eq!(find("/no/such/place"), None);
+    }
+
+    #[test]
+    fn a_refused_save_leaves_the_file_as_it_was() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("hooks.json");
+        let good = HookConfig::new().stop(Hook::command("x"));
+        save(&good, &path).unwrap();
+        let newer = r#"{"pre_compact": [{"matcher": "*"}]}"#;
+        let newer: HookConfig = serde_json::from_str(newer).unwrap();
+        for bad in [HookConfig::new().stop(Hook::command("")), newer] {
+            assert_eq!(save(&bad, &path).unwrap_err().kind(), ErrorKind::Invalid);
+        }
+        assert_eq!(load(&path).unwrap(), good);
+        let none = directory.path().join("hooks.json/none");
+        assert_eq!(save(&good, none).unwrap_err().kind(), ErrorKind::Io);
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_reader_sees_a_whole_file_whoever_writes() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("hooks.json");
+        let of = |count: usize| {
+            (0..count).fold(HookConfig::new(), |all, n| {
+                all.stop(Hook::command(format!("c{n}")))
+            })
+        };
+        save(&of(1), &path).unwrap();
+        std::thread::scope(|scope| {
+            for count in [1, 50, 500] {
+                let path = &path;
+                scope.spawn(move || {
+                    for _ in 0..40 {
+                        save(&of(count), path).unwrap();
+                    }
+                });
+            }
+            for _ in 0..200 {
+                let count = load(&path).unwrap().iter().count();
+                assert!([1, 50, 500].contains(&count), "{count}");
+            }
+        });
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn links_and_permissions_stay() {
+        use std::os::unix::fs::PermissionsExt as _;
+
+        let directory = tempfile::tempdir().unwrap();
+        let (file, link) = (
+            directory.path().join("real.json"),
+            directory.path().join("link"),
         );
+        fs::write(&file, "{}").unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o640)).unwrap();
+        std::os::unix::fs::symlink(&file, &link).unwrap();
+        let config = HookConfig::new().stop(Hook::command("x"));
+        save(&config, &link).unwrap();
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+        assert_eq!(load(&file).unwrap(), config);
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(&file), 0o640);
+        let fresh = directory.path().join("fresh.json");
+        save(&config, &fresh).unwrap();
+        let plain = directory.path().join("plain");
+        fs::write(&plain, "").unwrap();
+        assert_eq!(mode(&fresh), mode(&plain), "what any new file gets here");
     }
 }

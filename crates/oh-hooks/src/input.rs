@@ -1,8 +1,12 @@
 //! What a hook is told: the JSON on its stdin. Knows its form, not who reads it.
 
-use oh_protocol::hooks::HookEventType;
+use oh_protocol::{
+    Event, Payload,
+    event::{Action, HookExecutionEvent, Observation, Source},
+    hooks::HookEventType,
+};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 /// An event as a hook program gets it on stdin.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -31,6 +35,9 @@ pub struct HookInput {
     /// More; `reason` for a Stop.
     #[serde(default)]
     pub metadata: Map<String, Value>,
+    /// What a newer server says besides.
+    #[serde(flatten)]
+    pub extra: Map<String, Value>,
 }
 
 impl HookInput {
@@ -45,7 +52,67 @@ impl HookInput {
             session_id: None,
             working_dir: None,
             metadata: Map::new(),
+            extra: Map::new(),
         }
+    }
+
+    /// What hooks were or would have been told of a recorded event, to run them on it again.
+    ///
+    /// An action is a PreToolUse, a user's message a UserPromptSubmit, and the event of a hook what
+    /// that hook was told. `None` for every other event. Fields that an action does not have are
+    /// absent, where the server writes `null`.
+    pub fn recorded(event: &Event) -> Option<Self> {
+        match event.payload() {
+            Payload::Action(_) => {
+                let mut input = Self::new(HookEventType::PreToolUse);
+                input.tool_name = Some(part(event, "tool_name")?.as_str()?.to_owned());
+                input.tool_input = Some(part(event, "action")?);
+                Some(input)
+            }
+            Payload::Message(message) if *event.source() == Source::User => {
+                Some(Self::new(HookEventType::UserPromptSubmit).message(message.llm_message.text()))
+            }
+            Payload::HookExecution(hook) => Self::told(hook),
+            _ => None,
+        }
+    }
+
+    /// What PostToolUse hooks were or would have been told of an action and its observation.
+    /// `None` when they are not those.
+    pub fn recorded_response(action: &Event, observation: &Event) -> Option<Self> {
+        let input = Self::recorded(action)?;
+        let about = matches!(observation.payload(), Payload::Observation(seen) if *seen.action_id == *action.id());
+        if !about || input.event_type != HookEventType::PreToolUse {
+            return None;
+        }
+        let response = part(observation, "observation")?;
+        let event_type = HookEventType::PostToolUse;
+        Some(
+            Self {
+                event_type,
+                ..input
+            }
+            .response(response),
+        )
+    }
+
+    fn told(hook: &HookExecutionEvent) -> Option<Self> {
+        let mut input = Self::new(HookEventType::from_key(&hook.hook_event_type)?);
+        input.tool_name = hook.tool_name.as_deref().map(str::to_owned);
+        let told = hook.hook_input.as_ref().map(|json| json.to_value());
+        let get = |key: &str| {
+            told.as_ref()?
+                .get(key)
+                .cloned()
+                .filter(|value| !value.is_null())
+        };
+        input.tool_input = get("tool_input");
+        input.tool_response = get("tool_response");
+        input.message = get("message").and_then(|text| Some(text.as_str()?.to_owned()));
+        input
+            .metadata
+            .extend(get("reason").map(|reason| ("reason".to_owned(), reason)));
+        Some(input)
     }
 
     /// Makes it about a tool and what that is asked to do.
@@ -75,6 +142,39 @@ impl HookInput {
         self.tool_input.as_ref()?.get("command")?.as_str()
     }
 
+    /// Why the agent wants to stop, for a Stop: `agent_finished`.
+    pub fn reason(&self) -> Option<&str> {
+        self.metadata.get("reason")?.as_str()
+    }
+
+    /// What the tool is asked to do, as the action of a built-in tool.
+    ///
+    /// `None` when the event is about no tool. What does not fit is [`Action::Unknown`] or
+    /// [`Action::Malformed`], as in an event.
+    pub fn action(&self) -> Option<Action> {
+        let wire = json!({
+            "kind": "ActionEvent", "id": "", "timestamp": "", "source": "agent",
+            "tool_name": self.tool_name, "tool_call_id": "", "action": self.tool_input.as_ref()?,
+        });
+        match Event::from_json(wire.to_string()).ok()?.payload() {
+            Payload::Action(call) => call.action.clone(),
+            _ => None,
+        }
+    }
+
+    /// What the tool answered, as the observation of a built-in tool; see [`action`](Self::action).
+    pub fn observation(&self) -> Option<Observation> {
+        let wire = json!({
+            "kind": "ObservationEvent", "id": "", "timestamp": "", "source": "environment",
+            "tool_name": self.tool_name, "tool_call_id": "", "action_id": "",
+            "observation": self.tool_response.as_ref()?,
+        });
+        match Event::from_json(wire.to_string()).ok()?.payload() {
+            Payload::Observation(seen) => Some(seen.observation.clone()),
+            _ => None,
+        }
+    }
+
     /// What the tool is asked to do, as a type of the caller's.
     ///
     /// # Errors
@@ -91,5 +191,103 @@ impl HookInput {
     /// When there is none, or it has another form.
     pub fn response_as<T: DeserializeOwned>(&self) -> Result<T, serde_json::Error> {
         T::deserialize(self.tool_response.as_ref().unwrap_or(&Value::Null))
+    }
+}
+
+/// A part of an event's JSON.
+fn part(event: &Event, key: &str) -> Option<Value> {
+    let mut body: Map<String, Value> = serde_json::from_slice(event.raw()).ok()?;
+    body.remove(key).filter(|value| !value.is_null())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(json: Value) -> Event {
+        Event::from_json(json.to_string()).unwrap()
+    }
+
+    #[test]
+    fn a_tools_input_and_response_are_typed() {
+        let input = HookInput::new(HookEventType::PostToolUse)
+            .tool(
+                "terminal",
+                json!({"kind": "TerminalAction", "command": "ls", "timeout": null}),
+            )
+            .response(json!({"kind": "TerminalObservation", "exit_code": 3,
+                "content": [{"type": "text", "text": "no"}]}));
+        let Some(Action::Terminal(action)) = input.action() else {
+            panic!("{:?}", input.action());
+        };
+        assert_eq!(&*action.command, "ls");
+        let Some(Observation::Terminal(seen)) = input.observation() else {
+            panic!("{:?}", input.observation());
+        };
+        assert_eq!(seen.exit_code, Some(3));
+        let other = HookInput::new(HookEventType::PreToolUse).tool("x", json!({"kind": "XAction"}));
+        assert!(matches!(other.action(), Some(Action::Unknown(_))));
+        assert!(HookInput::new(HookEventType::Stop).action().is_none());
+        assert!(HookInput::new(HookEventType::Stop).observation().is_none());
+        #[derive(serde::Deserialize)]
+        struct Mine {
+            command: String,
+        }
+        assert_eq!(input.input_as::<Mine>().unwrap().command, "ls");
+        assert!(input.response_as::<Mine>().is_err());
+    }
+
+    #[test]
+    fn recorded_events_can_be_judged_again() {
+        let action = event(json!({"kind": "ActionEvent", "id": "a", "timestamp": "t",
+            "source": "agent", "tool_name": "terminal", "tool_call_id": "c",
+            "action": {"kind": "TerminalAction", "command": "ls"}}));
+        let input = HookInput::recorded(&action).unwrap();
+        assert_eq!(input.event_type, HookEventType::PreToolUse);
+        assert_eq!(
+            (input.tool_name.as_deref(), input.command()),
+            (Some("terminal"), Some("ls"))
+        );
+
+        let observation = |id: &str| {
+            event(json!({"kind": "ObservationEvent", "id": "o",
+            "timestamp": "t", "source": "environment", "tool_name": "terminal",
+            "tool_call_id": "c", "action_id": id,
+            "observation": {"kind": "TerminalObservation", "exit_code": 0, "content": []}}))
+        };
+        let input = HookInput::recorded_response(&action, &observation("a")).unwrap();
+        assert_eq!(input.event_type, HookEventType::PostToolUse);
+        assert!(input.observation().is_some());
+        assert_eq!(
+            HookInput::recorded_response(&action, &observation("b")),
+            None
+        );
+        assert_eq!(HookInput::recorded(&observation("a")), None);
+
+        let said = |source: &str| {
+            event(json!({"kind": "MessageEvent", "id": "m",
+            "timestamp": "t", "source": source,
+            "llm_message": {"role": "user", "content": [{"type": "text", "text": "hi"}]}}))
+        };
+        let input = HookInput::recorded(&said("user")).unwrap();
+        assert_eq!(input.message.as_deref(), Some("hi"));
+        assert_eq!(HookInput::recorded(&said("environment")), None);
+
+        let hook = event(
+            json!({"kind": "HookExecutionEvent", "id": "h", "timestamp": "t",
+            "source": "hook", "hook_event_type": "Stop", "hook_command": "x",
+            "hook_input": {"reason": "agent_finished"}}),
+        );
+        assert_eq!(
+            HookInput::recorded(&hook).unwrap().reason(),
+            Some("agent_finished")
+        );
+    }
+
+    #[test]
+    fn what_a_newer_server_says_is_kept() {
+        let json = r#"{"event_type": "Stop", "urgency": 3}"#;
+        let input: HookInput = serde_json::from_str(json).unwrap();
+        assert_eq!(input.extra["urgency"], 3);
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! | To | Use |
 //! |-|-|
-//! | configure | [`HookConfig`], [`HookMatcher`], [`Hook`]; [`check`], [`matches()`] |
+//! | configure | [`HookConfig`], [`HookMatcher`], [`Hook`]; [`check`], [`lint`], [`matches()`] |
 //! | keep in a file | [`load`], [`save`], [`discover`], [`parse`] |
 //! | write a hook in Rust | [`author`] |
 //! | try one without a server | [`DryRun`] |
@@ -17,9 +17,12 @@ mod dry_run;
 mod error;
 mod files;
 mod input;
+mod json;
 mod matching;
+mod pattern;
 #[cfg(unix)]
 mod session;
+mod strict;
 mod verdict;
 mod watch;
 
@@ -30,10 +33,10 @@ pub use dry_run::DryRun;
 pub use error::{Error, ErrorKind, Result};
 pub use files::{discover, load, parse, save};
 pub use input::HookInput;
-pub use matching::{check, hooks_for, matches};
+pub use matching::{Lint, LintKind, check, hooks_for, lint, matches};
 #[cfg(unix)]
 pub use session::{SessionHooks, server_runs_session_hooks};
-pub use verdict::HookOutcome;
+pub use verdict::{HookOutcome, Trial};
 pub use watch::{
     EventItem, Executions, HookExecution, LocalExecutions, blocked_actions, blocked_messages,
     execution, executions,

@@ -1,33 +1,43 @@
-//! Which hooks an event concerns, by the server's rules. Knows patterns; runs nothing.
+//! Which hooks an event concerns, by the server's rules, and what in a configuration can never do
+//! its work. Knows matchers; runs nothing.
 
-use oh_protocol::hooks::{Hook, HookConfig, HookEventType, HookMatcher};
-use regex::Regex;
+use std::fmt;
 
-use crate::{Error, ErrorKind, Result};
+use oh_protocol::hooks::{Hook, HookConfig, HookEventType, HookKind, HookMatcher};
+
+use crate::{
+    Error, ErrorKind, Result,
+    pattern::{Pattern, Refusal},
+};
 
 /// Whether a matcher concerns an event about this tool, or about none.
 ///
 /// `*` and an empty pattern concern everything, and only they concern events about no tool. A
-/// pattern in slashes, or with one of `|.*+?[]()^$\`, must match the tool's whole name. The server
-/// takes an expression that is none for one that matches nothing (in slashes) or for a plain name.
+/// pattern in slashes, or with one of `|.*+?[]()^$\`, must match the tool's whole name as Python's
+/// `re.fullmatch` would: look-around, back-references and all. The server takes an expression that
+/// is none for one that matches nothing (in slashes) or for a plain name; so does this.
 ///
 /// # Errors
 ///
-/// [`ErrorKind::Unsupported`] when the pattern uses what only Python's expressions have, so that
-/// only the server can tell.
+/// [`ErrorKind::Unsupported`] when only the server can tell: a pattern that folds the case of
+/// letters beyond ASCII or names a character (`\N{…}`), is very long, or would try a million ways.
 pub fn matches(matcher: &HookMatcher, tool: Option<&str>) -> Result<bool> {
     let pattern = matcher.pattern();
     if matches!(pattern, "*" | "") {
         return Ok(true);
     }
     let Some(tool) = tool else { return Ok(false) };
-    match expression(pattern) {
-        None => Ok(pattern == tool),
-        Some((explicit, text)) => match compile(text) {
-            Ok(regex) => Ok(regex.is_match(tool)),
-            Err(error) if error.kind() == ErrorKind::Unsupported => Err(error),
-            Err(_) => Ok(!explicit && pattern == tool),
-        },
+    let Some((explicit, text)) = expression(pattern) else {
+        return Ok(pattern == tool);
+    };
+    match Pattern::new(text).and_then(|pattern| pattern.full_match(tool)) {
+        Ok(answer) => Ok(answer),
+        Err(Refusal::Invalid(_)) => Ok(!explicit && pattern == tool),
+        Err(Refusal::Undecided(why)) => Err(Error::new(
+            ErrorKind::Unsupported,
+            format!("whether pattern `{text}` matches `{tool}` is the server's to tell: {why}"),
+            None,
+        )),
     }
 }
 
@@ -50,41 +60,144 @@ pub fn hooks_for<'a>(
     Ok(hooks)
 }
 
-/// Checks the server's rules, and that every pattern can match something.
+/// Checks the server's rules: what passes here the server takes, and what does not it refuses.
 ///
-/// The server takes a broken pattern without a word, and its hooks then never run: a guard that
-/// guards nothing. So it is refused here.
+/// What it takes although it can never do its work is for [`lint`] to find.
 ///
 /// # Errors
 ///
-/// [`ErrorKind::Invalid`] for a hook against the rules; [`ErrorKind::Pattern`] for an expression
-/// that is none.
+/// [`ErrorKind::Invalid`] for a hook against the rules: its event, its place, and what to change.
 pub fn check(config: &HookConfig) -> Result<()> {
     config
         .check()
-        .map_err(|error| Error::new(ErrorKind::Invalid, error.context().to_owned(), None))?;
+        .map_err(|error| Error::new(ErrorKind::Invalid, error.context().to_owned(), None))
+}
+
+/// Why a hook that the server takes without a word does not do what it seems to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum LintKind {
+    /// The pattern is no regular expression: it matches nothing, or one tool with that very name.
+    BrokenPattern,
+    /// Only the server can tell what the pattern matches.
+    ObscurePattern,
+    /// The event is about no tool, and the pattern about some: its hooks never run.
+    NoTool,
+    /// A matcher without hooks.
+    NoHooks,
+    /// A timeout of zero: the hook is ended before it begins, and counts as allowed.
+    NoTime,
+    /// A command or a policy of spaces only.
+    Blank,
+    /// A detached hook of an event that hooks can stop: this one cannot.
+    CannotDeny,
+}
+
+/// One finding of [`lint`]. Shows as its place and what to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Lint {
+    /// What is wrong.
+    pub kind: LintKind,
+    /// Where: `pre_tool_use[0]`, `stop[1].hooks[0]`.
+    pub place: String,
+    /// What comes of it, and what to do.
+    pub message: String,
+}
+
+impl fmt::Display for Lint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.place, self.message)
+    }
+}
+
+/// Finds what the server takes without a word and what then never does its work: a guard that
+/// guards nothing is worse than none.
+///
+/// ```
+/// use oh_hooks::{Hook, HookConfig, HookMatcher, LintKind, lint};
+///
+/// let hooks = HookConfig::new()
+///     .pre_tool_use(HookMatcher::new("/[/").hook(Hook::command("./guard.sh")))
+///     .stop(HookMatcher::exact("terminal").hook(Hook::command("./check.sh")));
+/// let found = lint(&hooks);
+/// assert_eq!(found[0].kind, LintKind::BrokenPattern);
+/// assert_eq!(found[1].to_string(), "stop[0]: Stop is about no tool: \
+///     these hooks never run; leave the matcher out");
+/// ```
+#[must_use]
+pub fn lint(config: &HookConfig) -> Vec<Lint> {
+    let mut found = Vec::new();
     for event in HookEventType::ALL {
-        for (index, matcher) in config.matchers(event).iter().enumerate() {
-            let Some((_, text)) = expression(matcher.pattern()) else {
-                continue;
-            };
-            if matcher.pattern() == "*" {
-                continue;
-            }
-            match compile(text) {
-                Err(error) if error.kind() == ErrorKind::Pattern => {
-                    let field = event.field();
-                    return Err(Error::new(
-                        ErrorKind::Pattern,
-                        format!("{field}[{index}]: {error}; its hooks would never run"),
-                        None,
-                    ));
-                }
-                _ => {}
+        for (m, matcher) in config.matchers(event).iter().enumerate() {
+            let place = format!("{}[{m}]", event.field());
+            let about = of_matcher(event, matcher);
+            found.extend(about.map(|(kind, message)| Lint {
+                kind,
+                place: place.clone(),
+                message,
+            }));
+            for (h, hook) in matcher.hooks().iter().enumerate() {
+                found.extend(of_hook(event, hook).map(|(kind, message)| Lint {
+                    kind,
+                    place: format!("{place}.hooks[{h}]"),
+                    message: message.to_owned(),
+                }));
             }
         }
     }
-    Ok(())
+    found
+}
+
+fn of_matcher(event: HookEventType, matcher: &HookMatcher) -> Option<(LintKind, String)> {
+    if matcher.hooks().is_empty() {
+        return Some((LintKind::NoHooks, "it has no hooks".to_owned()));
+    }
+    let pattern = matcher.pattern();
+    if matches!(pattern, "*" | "") {
+        return None;
+    }
+    if !event.has_tool() {
+        let message =
+            format!("{event} is about no tool: these hooks never run; leave the matcher out");
+        return Some((LintKind::NoTool, message));
+    }
+    let (explicit, text) = expression(pattern)?;
+    match Pattern::new(text).err()? {
+        Refusal::Invalid(why) => {
+            let effect = match explicit {
+                true => "it matches nothing, and its hooks never run",
+                false => "it matches the tool of that very name only",
+            };
+            let message = format!("`{text}` is no regular expression ({why}): {effect}");
+            Some((LintKind::BrokenPattern, message))
+        }
+        Refusal::Undecided(why) => {
+            let message = format!("what `{text}` matches only the server can tell: {why}");
+            Some((LintKind::ObscurePattern, message))
+        }
+    }
+}
+
+fn of_hook(event: HookEventType, hook: &Hook) -> Option<(LintKind, &'static str)> {
+    let blank = match hook.kind() {
+        HookKind::Command => Some(hook.command_line()),
+        HookKind::Prompt => hook.policy(),
+        _ => None,
+    };
+    if blank.is_some_and(|text| text.trim().is_empty()) {
+        return Some((LintKind::Blank, "there is nothing in it"));
+    }
+    if hook.timeout_seconds() == 0 {
+        let message = "a timeout of zero ends the hook at once, and what it judges is allowed; \
+                       give it seconds";
+        return Some((LintKind::NoTime, message));
+    }
+    if hook.is_detached() && event.can_block() {
+        let message = "a detached hook cannot deny: nobody waits for it";
+        return Some((LintKind::CannotDeny, message));
+    }
+    None
 }
 
 /// The expression in a pattern, and whether slashes make it one.
@@ -100,49 +213,57 @@ fn expression(pattern: &str) -> Option<(bool, &str)> {
     }
 }
 
-fn compile(text: &str) -> Result<Regex> {
-    let refused = |kind, why: &str| Err(Error::new(kind, format!("pattern `{text}` {why}"), None));
-    let only_python = [
-        "(?=", "(?!", "(?<=", "(?<!", "(?P=", "(?(", "(?>", "\\Z", "++", "?+", "*+",
-    ];
-    let back_reference = text
-        .as_bytes()
-        .windows(2)
-        .any(|pair| pair[0] == b'\\' && pair[1].is_ascii_digit());
-    if back_reference || only_python.iter().any(|part| text.contains(part)) {
-        return refused(ErrorKind::Unsupported, "can be read by the server only");
-    }
-    // Python refuses a repeated repetition, which this engine would take.
-    if text.contains("**") {
-        return refused(ErrorKind::Pattern, "repeats a repetition");
-    }
-    Regex::new(&format!(r"\A(?:{text})\z"))
-        .or_else(|_| refused(ErrorKind::Pattern, "is not a regular expression"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_pattern_that_matches_nothing_is_refused() {
+    fn what_can_never_do_its_work_is_found_with_its_place() {
         let hook = || Hook::command("x");
-        for pattern in ["/[/", "/**/", "[", "*foo"] {
-            let config = HookConfig::new().pre_tool_use(HookMatcher::new(pattern).hook(hook()));
-            assert_eq!(
-                check(&config).unwrap_err().kind(),
-                ErrorKind::Pattern,
-                "{pattern}"
-            );
-        }
-        for pattern in ["*", "", "/Edit|Write/", "terminal", "(?!x)y"] {
-            check(&HookConfig::new().pre_tool_use(HookMatcher::new(pattern).hook(hook()))).unwrap();
+        let matcher = |pattern: &str| HookMatcher::new(pattern).hook(hook());
+        let config = HookConfig::new()
+            .pre_tool_use(hook())
+            .pre_tool_use(matcher("/**/"))
+            .pre_tool_use(matcher("*foo"))
+            .pre_tool_use(matcher("(?i)é"))
+            .post_tool_use(HookMatcher::exact("terminal"))
+            .session_start(matcher("terminal"))
+            .stop(hook().detached())
+            .stop(HookMatcher::all().hook(hook()).hook(Hook::command(" ")))
+            .user_prompt_submit(Hook::prompt("\t"))
+            .session_end(hook().timeout(0))
+            .session_end(hook().detached());
+        check(&config).unwrap();
+        let found: Vec<_> = lint(&config)
+            .into_iter()
+            .map(|l| (l.kind, l.place))
+            .collect();
+        let expected = [
+            (LintKind::BrokenPattern, "pre_tool_use[1]"),
+            (LintKind::BrokenPattern, "pre_tool_use[2]"),
+            (LintKind::ObscurePattern, "pre_tool_use[3]"),
+            (LintKind::NoHooks, "post_tool_use[0]"),
+            (LintKind::Blank, "user_prompt_submit[0].hooks[0]"),
+            (LintKind::NoTool, "session_start[0]"),
+            (LintKind::NoTime, "session_end[0].hooks[0]"),
+            (LintKind::CannotDeny, "stop[0].hooks[0]"),
+            (LintKind::Blank, "stop[1].hooks[1]"),
+        ]
+        .map(|(kind, place)| (kind, place.to_owned()));
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn what_works_is_not_doubted() {
+        for pattern in ["*", "", "/Edit|Write/", "terminal", "(?!x)y", r"(.)\1"] {
+            let matcher = HookMatcher::new(pattern).hook(Hook::command("x"));
+            assert_eq!(lint(&HookConfig::new().pre_tool_use(matcher)), []);
         }
     }
 
     #[test]
-    fn only_the_server_can_tell_look_around() {
-        let error = matches(&HookMatcher::new("(?!x)y"), Some("y")).unwrap_err();
+    fn what_only_the_server_can_tell_is_said() {
+        let error = matches(&HookMatcher::new("(?i)k"), Some("\u{212a}")).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unsupported);
     }
 

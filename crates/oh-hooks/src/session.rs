@@ -16,11 +16,16 @@ use crate::{
     DryRun, Error, ErrorKind, HookExecution, HookInput, HookOutcome, LocalExecutions, Result,
 };
 
-/// The first version of the server that runs SessionStart and SessionEnd itself.
-const FIRST_TO_RUN_THEM: (u32, u32, u32) = (1, 14, 0);
+/// The first version of the server that takes a conversation's hooks, and runs them all.
+const FIRST_TO_RUN_THEM: (u32, u32, u32) = (1, 10, 0);
 
-/// Whether a server runs SessionStart and SessionEnd hooks itself (from 1.14 on) or leaves them
-/// to its client. A version that does not read as one is taken for a newer server.
+/// Whether a server runs the SessionStart and SessionEnd hooks of a conversation itself.
+///
+/// Seen on real ones: 1.9 passes over a conversation's hooks, all of them, and so leaves those of
+/// the session to the client; 1.10, 1.12 and 1.13 run them as every later one does. (The Python
+/// client up to 1.12 ran them for every server, but never told the server of them. This one does,
+/// and running them here, too, would be twice.) A version that does not read as one is taken for a
+/// newer server.
 pub fn server_runs_session_hooks(server: &ServerInfo) -> bool {
     server
         .version_numbers()
@@ -153,7 +158,7 @@ impl SessionHooks {
         let mut executions = Vec::new();
         for hook in crate::hooks_for(&self.hooks, event, None)? {
             let one = HookConfig::new().on(event, HookMatcher::all().hook(hook.clone()));
-            for outcome in self.run.run(&one, &input).await? {
+            for outcome in self.run.run(&one, &input).await?.outcomes {
                 let Some(execution) = local(event, outcome) else {
                     continue;
                 };
@@ -175,6 +180,20 @@ fn of_session(event: HookEventType) -> bool {
     )
 }
 
+/// What the server keeps of a text in its log: 50,000 characters.
+fn as_logged(text: String) -> String {
+    const MOST: usize = 50_000;
+    const CUT: &str = "\n<TRUNCATED>";
+    match text.char_indices().nth(MOST) {
+        None => text,
+        Some(_) => text
+            .chars()
+            .take(MOST - CUT.len())
+            .chain(CUT.chars())
+            .collect(),
+    }
+}
+
 /// In the server's own form, read by the same reader; it always reads.
 fn local(event: HookEventType, outcome: HookOutcome) -> Option<HookExecution> {
     let took = outcome.took;
@@ -188,11 +207,11 @@ fn local(event: HookEventType, outcome: HookOutcome) -> Option<HookExecution> {
         "success": outcome.success,
         "blocked": outcome.blocked,
         "exit_code": outcome.exit_code,
-        "stdout": outcome.stdout,
-        "stderr": outcome.stderr,
-        "reason": outcome.reason,
-        "additional_context": outcome.additional_context,
-        "error": outcome.error,
+        "stdout": as_logged(outcome.stdout),
+        "stderr": as_logged(outcome.stderr),
+        "reason": outcome.reason.map(as_logged),
+        "additional_context": outcome.additional_context.map(as_logged),
+        "error": outcome.error.map(as_logged),
     });
     let event = Event::from_json(wire.to_string()).ok()?;
     match event.payload() {

@@ -9,7 +9,9 @@ use std::{
 };
 
 use futures_core::Stream;
-use oh_protocol::{Event, Payload, event::HookExecutionEvent, state::ConversationState};
+use oh_protocol::{
+    Event, Payload, event::HookExecutionEvent, hooks::HookEventType, state::ConversationState,
+};
 use tokio::sync::mpsc;
 
 /// The hook that an event reports, if it reports one.
@@ -41,9 +43,14 @@ impl HookExecution {
         }
     }
 
-    /// What the agent is told when it denied: its reason, else its stderr.
+    /// What the agent is told when it denied: its reason, else its stderr; of a Stop the context
+    /// that it gave, if it gave any.
     pub fn feedback(&self) -> Option<&str> {
-        let reason = self.event.reason.as_deref();
+        let stop = *self.event.hook_event_type == *HookEventType::Stop.as_str();
+        let context = self.event.additional_context.as_deref();
+        let reason = context
+            .filter(|text| stop && !text.is_empty())
+            .or(self.event.reason.as_deref());
         crate::verdict::feedback(self.event.blocked, reason, &self.event.stderr)
     }
 }

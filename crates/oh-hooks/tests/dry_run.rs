@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use oh_hooks::{DryRun, Hook, HookConfig, HookEventType, HookInput};
+use oh_hooks::{DryRun, ErrorKind, Hook, HookConfig, HookEventType, HookInput, HookMatcher};
 
 /// Whether a process is there and has not ended; a zombie has.
 fn alive(pid: &str) -> bool {
@@ -112,8 +112,130 @@ async fn a_flood_is_read_to_its_end_and_kept_up_to_the_cap() {
     ));
     let run = DryRun::new(std::env::temp_dir()).output_cap(1000);
     let input = HookInput::new(HookEventType::Stop);
+    let before = peak();
     let outcomes = run.run(&hooks, &input).await.unwrap();
+    let grown = peak() - before;
+    assert!(grown < 8 << 10, "{grown} KiB for 100 MB that nobody keeps");
     assert_eq!((outcomes[0].exit_code, outcomes[0].blocked), (2, true));
     assert_eq!(outcomes[0].stdout, "x".repeat(1000));
     assert_eq!(outcomes[0].stderr, "y".repeat(1000));
+    assert!(outcomes[0].truncated);
+}
+
+/// The most memory this process ever had, in KiB.
+fn peak() -> usize {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status
+        .lines()
+        .find(|line| line.starts_with("VmHWM:"))
+        .unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
+#[tokio::test]
+async fn json_that_the_cap_cuts_is_said_to_be_cut() {
+    let line = r#"printf '{"decision": "deny", "reason": "%02000d"}' 0"#;
+    let hooks = HookConfig::new().stop(Hook::command(line));
+    let input = HookInput::new(HookEventType::Stop);
+    let run = DryRun::new(std::env::temp_dir());
+    assert!(run.run(&hooks, &input).await.unwrap().denied());
+    let trial = run.output_cap(1000).run(&hooks, &input).await.unwrap();
+    assert!(!trial.denied() && trial[0].truncated);
+}
+
+#[test]
+fn hooks_do_not_see_what_the_server_keeps_to_itself() {
+    // A process of its own: the environment belongs to all tests of one.
+    const INSIDE: &str = "OH_HOOKS_TEST_INSIDE";
+    if std::env::var_os(INSIDE).is_none() {
+        let name = "hooks_do_not_see_what_the_server_keeps_to_itself";
+        let ended = std::process::Command::new(std::env::current_exe().unwrap())
+            .args([name, "--exact", "--nocapture"])
+            .env(INSIDE, "yes")
+            .envs([
+                ("SESSION_API_KEY", "canary"),
+                ("OH_SESSION_API_KEYS_0", "canary"),
+                ("OH_SESSION_API_KEYS_17", "canary"),
+                ("OH_SECRET_KEY", "canary"),
+                ("OTEL_EXPORTER_OTLP_HEADERS", "canary"),
+                ("KEPT", "kept"),
+            ])
+            .status();
+        assert!(ended.unwrap().success());
+        return;
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let input = HookInput::new(HookEventType::Stop);
+    let hooks = HookConfig::new().stop(Hook::command("env"));
+    let trial = runtime
+        .block_on(DryRun::new("/tmp").run(&hooks, &input))
+        .unwrap();
+    let seen = &trial[0].stdout;
+    assert!(!seen.contains("canary"), "{seen}");
+    for line in ["KEPT=kept", "AI_AGENT=", "OPENHANDS_SESSION_ID="] {
+        assert!(seen.contains(line), "{line}: {seen}");
+    }
+}
+
+#[tokio::test]
+async fn a_pattern_that_is_none_matches_nothing_as_on_the_server() {
+    let guard = Hook::command("exit 2");
+    let input = HookInput::new(HookEventType::PreToolUse).tool("terminal", serde_json::json!({}));
+    for (pattern, denied) in [
+        ("/[/", false),
+        ("(?!browser).*", true),
+        ("/terminal/", true),
+        ("term", false),
+    ] {
+        let matcher = HookMatcher::new(pattern).hook(guard.clone());
+        let hooks = HookConfig::new().pre_tool_use(matcher);
+        let trial = DryRun::new("/tmp").run(&hooks, &input).await.unwrap();
+        assert_eq!(trial.denied(), denied, "{pattern}");
+    }
+    let obscure = HookMatcher::new("(?i)é").hook(guard);
+    let hooks = HookConfig::new().pre_tool_use(obscure);
+    let error = DryRun::new("/tmp").run(&hooks, &input).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unsupported);
+}
+
+#[tokio::test]
+async fn a_detached_hook_runs_and_none_of_it_counts() {
+    let directory = tempfile::tempdir().unwrap();
+    let hooks = HookConfig::new().stop(Hook::command("echo x > ran; exit 2").detached());
+    let input = HookInput::new(HookEventType::Stop);
+    let trial = DryRun::new(directory.path())
+        .run(&hooks, &input)
+        .await
+        .unwrap();
+    assert!(!trial.denied() && trial[0].success && trial[0].exit_code == 0);
+    assert!(directory.path().join("ran").exists());
+}
+
+#[tokio::test]
+async fn a_model_answers_prompt_and_agent_hooks() {
+    let input = HookInput::new(HookEventType::Stop);
+    for hook in [Hook::prompt("be kind"), Hook::agent("judge")] {
+        let hooks = HookConfig::new().stop(hook);
+        let run = DryRun::new("/tmp");
+        let trial = run.run(&hooks, &input).await.unwrap();
+        assert!(!trial.denied() && !trial[0].success && trial[0].error.is_some());
+        let run = run.reply(r#"Well: {"decision": "deny", "reason": "unkind"}"#);
+        let trial = run.run(&hooks, &input).await.unwrap();
+        assert_eq!(trial.feedback().as_deref(), Some("unkind"));
+        assert!(trial[0].success);
+    }
+}
+
+#[tokio::test]
+async fn a_place_that_is_not_there_is_the_hooks_failure() {
+    let input = HookInput::new(HookEventType::Stop);
+    let trial = DryRun::new("/no/such/place")
+        .run(&stop("exit 2"), &input)
+        .await
+        .unwrap();
+    assert!(!trial.denied() && trial[0].exit_code == -1);
+    assert!(trial[0].error.as_deref().unwrap().contains("not found"));
 }

@@ -12,8 +12,8 @@ use std::{
 
 use futures_core::Stream;
 use oh_hooks::{
-    ErrorKind, Hook, HookConfig, HookEventType, HookExecution, SessionHooks, executions,
-    server_runs_session_hooks,
+    ErrorKind, Hook, HookConfig, HookEventType, HookExecution, SessionHooks, blocked_actions,
+    blocked_messages, executions, server_runs_session_hooks,
 };
 use oh_protocol::{Event, calls::server::ServerInfo};
 
@@ -59,10 +59,13 @@ fn from_server(hook: &str) -> Event {
 }
 
 #[test]
-fn only_servers_up_to_1_13_leave_them_to_the_client() {
+fn only_servers_that_take_no_hooks_leave_them_to_the_client() {
     for (version, runs) in [
-        ("1.13.0", false),
-        ("1.13.9", false),
+        ("1.8.0", false),
+        ("1.9.1", false),
+        ("1.10.0", true),
+        ("1.12.0", true),
+        ("1.13.0", true),
         ("1.14.0", true),
         ("1.58.0", true),
         ("2.0.0", true),
@@ -79,7 +82,11 @@ fn only_servers_up_to_1_13_leave_them_to_the_client() {
 #[tokio::test]
 async fn a_hook_runs_on_one_side_and_once() {
     let directory = tempfile::tempdir().unwrap();
-    for (version, expected) in [("1.13.0", "SessionStart\nSessionEnd\n"), ("1.58.0", "")] {
+    for (version, expected) in [
+        ("1.9.1", "SessionStart\nSessionEnd\n"),
+        ("1.13.0", ""),
+        ("1.58.0", ""),
+    ] {
         let log = directory.path().join(version);
         let hooks = HookConfig::new()
             .session_start(noting(&log))
@@ -179,4 +186,46 @@ async fn plain_events_are_taken_too_and_feedback_is_what_the_agent_reads() {
         HookEventType::Stop.as_str()
     );
     assert_eq!((seen[0].local, seen[0].took), (false, None));
+    let with_context = |event: &str| {
+        let mut json: serde_json::Value = serde_json::from_slice(from_server("x").raw()).unwrap();
+        json["hook_event_type"] = event.into();
+        json["additional_context"] = "more".into();
+        Event::from_json(json.to_string()).unwrap()
+    };
+    for (event, told) in [("Stop", "more"), ("PreToolUse", "told")] {
+        let seen = all(executions(Items(VecDeque::from([with_context(event)])))).await;
+        assert_eq!(seen[0].feedback(), Some(told), "{event}");
+    }
+}
+
+#[test]
+fn what_is_blocked_right_now_is_read_from_state() {
+    let state = serde_json::json!({
+        "kind": "ConversationStateUpdateEvent", "id": "1", "timestamp": "t",
+        "source": "environment", "key": "full_state",
+        "value": {"blocked_actions": {"a": "no"}, "blocked_messages": {"m": "never", "n": "nor"}},
+    });
+    let event = Event::from_json(state.to_string()).unwrap();
+    let mut state = oh_protocol::state::ConversationState::default();
+    assert!(blocked_actions(&state).is_empty() && blocked_messages(&state).is_empty());
+    let oh_protocol::Payload::ConversationStateUpdate(update) = event.payload() else {
+        panic!("{event:?}");
+    };
+    state.apply(update);
+    let pair = |id: &str, why: &str| (id.to_owned(), why.to_owned());
+    assert_eq!(blocked_actions(&state), [pair("a", "no")]);
+    assert_eq!(
+        blocked_messages(&state),
+        [pair("m", "never"), pair("n", "nor")]
+    );
+}
+
+#[tokio::test]
+async fn a_flood_is_in_the_stream_as_the_server_would_have_it() {
+    let own =
+        HookConfig::new().session_start(Hook::command("head -c 60000 /dev/zero | tr '\\0' x"));
+    let mut session = SessionHooks::new(std::env::temp_dir()).own(own);
+    let seen = session.start().await.unwrap();
+    assert_eq!(seen[0].stdout.chars().count(), 50_000);
+    assert!(seen[0].stdout.ends_with("x\n<TRUNCATED>"));
 }

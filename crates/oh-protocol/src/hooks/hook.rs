@@ -34,13 +34,14 @@ pub struct Hook {
     system_prompt: Option<String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     tools: Vec<String>,
+    // Signed, for the server takes anything; what it does not take must not break reading.
     #[serde(default = "Hook::default_timeout")]
-    timeout: u64,
+    timeout: i64,
     #[serde(
         default = "Hook::default_iterations",
         skip_serializing_if = "Hook::is_default_iterations"
     )]
-    max_iterations: u64,
+    max_iterations: i64,
     #[serde(rename = "async", alias = "async_", default)]
     detached: bool,
     #[serde(flatten)]
@@ -82,7 +83,7 @@ impl Hook {
 
     /// After how many seconds it is ended (60). It counts as allowed then.
     pub fn timeout(mut self, seconds: u64) -> Self {
-        self.timeout = seconds;
+        self.timeout = i64::try_from(seconds).unwrap_or(i64::MAX);
         self
     }
 
@@ -100,7 +101,7 @@ impl Hook {
 
     /// How many steps an agent hook may take (3).
     pub fn max_iterations(mut self, steps: u64) -> Self {
-        self.max_iterations = steps;
+        self.max_iterations = i64::try_from(steps).unwrap_or(i64::MAX);
         self
     }
 
@@ -114,9 +115,34 @@ impl Hook {
         &self.command
     }
 
-    /// After how many seconds it is ended.
+    /// After how many seconds it is ended. Less than none is none.
     pub fn timeout_seconds(&self) -> u64 {
-        self.timeout
+        u64::try_from(self.timeout).unwrap_or(0)
+    }
+
+    /// What it was named.
+    pub fn given_name(&self) -> Option<&str> {
+        self.name.as_deref()
+    }
+
+    /// The policy that a prompt hook judges by (`prompt`).
+    pub fn policy(&self) -> Option<&str> {
+        self.prompt.as_deref()
+    }
+
+    /// What an agent hook is told to be (`system_prompt`).
+    pub fn system_prompt(&self) -> Option<&str> {
+        self.system_prompt.as_deref()
+    }
+
+    /// The tools of an agent hook.
+    pub fn tools(&self) -> &[String] {
+        &self.tools
+    }
+
+    /// How many steps an agent hook may take.
+    pub fn iterations(&self) -> u64 {
+        u64::try_from(self.max_iterations).unwrap_or(0)
     }
 
     /// Whether it runs beside everything else (`async`).
@@ -146,16 +172,15 @@ impl Hook {
     ///
     /// # Errors
     ///
-    /// When a field is missing that its kind needs, or set that its kind cannot have, or the
-    /// timeout is zero.
+    /// When a field is missing that its kind needs, or set that its kind cannot have.
     pub fn check(&self) -> Result<()> {
         let refuse = |why: &str| Err(Error::invalid(why));
-        let blank = |text: &Option<String>| text.as_deref().is_none_or(|t| t.trim().is_empty());
+        let none = |text: &Option<String>| text.as_deref().is_none_or(str::is_empty);
         match self.kind {
-            HookKind::Command if self.command.trim().is_empty() => {
+            HookKind::Command if self.command.is_empty() => {
                 return refuse("a command hook needs a `command`");
             }
-            HookKind::Prompt if blank(&self.prompt) => {
+            HookKind::Prompt if none(&self.prompt) => {
                 return refuse("a prompt hook needs a `prompt`: the policy to judge by");
             }
             HookKind::Prompt if !self.command.is_empty() => {
@@ -168,9 +193,6 @@ impl Hook {
                 return refuse("only command hooks can be `async`");
             }
             _ => {}
-        }
-        if self.timeout == 0 {
-            return refuse("a `timeout` of zero ends the hook at once; give it seconds");
         }
         Ok(())
     }
@@ -194,15 +216,15 @@ impl Hook {
         HookKind::Command
     }
 
-    fn default_timeout() -> u64 {
+    fn default_timeout() -> i64 {
         60
     }
 
-    fn default_iterations() -> u64 {
+    fn default_iterations() -> i64 {
         3
     }
 
-    fn is_default_iterations(steps: &u64) -> bool {
+    fn is_default_iterations(steps: &i64) -> bool {
         *steps == Self::default_iterations()
     }
 }
@@ -228,19 +250,19 @@ mod tests {
             hook
         };
         for (hook, word) in [
-            (Hook::command(" "), "needs a `command`"),
+            (Hook::command(""), "needs a `command`"),
             (Hook::prompt(""), "needs a `prompt`"),
             (with_command(Hook::prompt("p")), "cannot have a `command`"),
             (with_command(Hook::agent("p")), "system_prompt"),
             (Hook::prompt("p").detached(), "async"),
             (Hook::agent("p").detached(), "async"),
-            (Hook::command("x").timeout(0), "timeout"),
         ] {
             let error = hook.check().unwrap_err().to_string();
             assert!(error.contains(word), "{error}");
         }
         for hook in [
-            Hook::command("x").detached(),
+            Hook::command("x").detached().timeout(0),
+            Hook::command(" "),
             Hook::prompt("p"),
             Hook::agent(""),
         ] {

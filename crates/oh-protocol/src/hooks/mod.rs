@@ -64,11 +64,22 @@ impl HookEventType {
         }
     }
 
-    /// The event that a key of a file names, in either spelling.
+    /// The event that a key of a file names: `PreToolUse` and `pre_tool_use`, and what else the
+    /// server turns into the latter, such as `preToolUse`.
     pub fn from_key(key: &str) -> Option<Self> {
-        Self::ALL
-            .into_iter()
-            .find(|event| key == event.as_str() || key == event.field())
+        let mut field = String::with_capacity(key.len() + 3);
+        for (at, c) in key.char_indices() {
+            if at > 0 && c.is_ascii_uppercase() {
+                field.push('_');
+            }
+            field.push(c.to_ascii_lowercase());
+        }
+        Self::ALL.into_iter().find(|event| field == event.field())
+    }
+
+    /// Whether it is about a tool. Matchers of other events must match everything.
+    pub fn has_tool(self) -> bool {
+        matches!(self, Self::PreToolUse | Self::PostToolUse)
     }
 
     /// Whether a hook that denies stops what it is about.
@@ -202,17 +213,17 @@ impl HookConfig {
         })
     }
 
-    /// Whether there is no hook at all.
+    /// Whether nothing is configured. A matcher without hooks is something, as on the server.
     pub fn is_empty(&self) -> bool {
-        self.iter().next().is_none() && self.extra.is_empty()
+        let none = |event: HookEventType| self.matchers(event).is_empty();
+        HookEventType::ALL.into_iter().all(none) && self.extra.is_empty()
     }
 
     /// Checks the server's rules before anything travels.
     ///
     /// # Errors
     ///
-    /// The first hook that the server would refuse or that could never do its work: its event,
-    /// its place, and what to change.
+    /// The first hook that the server would refuse: its event, its place, and what to change.
     pub fn check(&self) -> Result<()> {
         for event in HookEventType::ALL {
             for (m, matcher) in self.matchers(event).iter().enumerate() {

@@ -1,0 +1,70 @@
+//! The flags of a pattern, `(?i)` and `(?i-s:…)`: reads them. Knows not what they do.
+
+use super::{
+    Refusal,
+    parse::{Parser, Token},
+};
+
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Flags {
+    pub(super) fold: bool,
+    pub(super) many_lines: bool,
+    pub(super) dot_all: bool,
+    pub(super) verbose: bool,
+    pub(super) ascii: bool,
+    pub(super) unicode: bool,
+}
+
+impl Parser {
+    /// Whether the flags are those of the whole pattern.
+    pub(super) fn flags(&mut self, first: char, flags: &mut Flags) -> Result<bool, Refusal> {
+        let (mut on, mut off) = (String::new(), String::new());
+        let mut sign = Some(Token::Plain(first));
+        let mut negative = false;
+        loop {
+            let Some(Token::Plain(c)) = sign else {
+                return self.here("flags without an end");
+            };
+            match c {
+                ')' if !negative => break,
+                ':' if !negative || !off.is_empty() => break,
+                '-' if !negative => negative = true,
+                'a' | 'u' | 'L' if negative => {
+                    return self.here("a flag that cannot be turned off");
+                }
+                'L' => return self.here("flag `L`, which is for bytes"),
+                'i' | 'm' | 's' | 'x' | 'a' | 'u' => {
+                    if negative { &mut off } else { &mut on }.push(c);
+                }
+                _ => return self.here("an unknown flag"),
+            }
+            sign = self.next();
+        }
+        if on.contains('a') && on.contains('u') {
+            return self.here("flags that exclude each other");
+        }
+        if on.contains(|c| off.contains(c)) {
+            return self.here("a flag turned on and off");
+        }
+        let whole = sign == Some(Token::Plain(')'));
+        for (letters, value) in [(on, true), (off, false)] {
+            for letter in letters.chars() {
+                match letter {
+                    'i' => flags.fold = value,
+                    'm' => flags.many_lines = value,
+                    's' => flags.dot_all = value,
+                    'x' => flags.verbose = value,
+                    'a' => {
+                        flags.ascii = true;
+                        flags.unicode &= whole;
+                    }
+                    _ => {
+                        flags.unicode = true;
+                        flags.ascii &= whole;
+                    }
+                }
+            }
+        }
+        Ok(whole)
+    }
+}

@@ -1,0 +1,544 @@
+//! Reads a pattern by Python's grammar into a tree, and refuses what Python refuses. Matches
+//! nothing.
+
+use super::{
+    Refusal,
+    class::Class,
+    escape::{literal, one},
+    flags::Flags,
+    invalid, undecided,
+};
+
+#[derive(Debug)]
+pub(super) enum Node {
+    Take(Class),
+    At(At),
+    Sequence(Vec<Node>),
+    Branch(Vec<Node>),
+    Group(usize, Box<Node>),
+    Again {
+        group: usize,
+        fold: bool,
+    },
+    IfGroup {
+        group: usize,
+        yes: Box<Node>,
+        no: Box<Node>,
+    },
+    /// Looks ahead, or from so many characters back.
+    Look {
+        back: Option<usize>,
+        not: bool,
+        node: Box<Node>,
+    },
+    Atomic(Box<Node>),
+    Repeat(Repeat),
+}
+
+#[derive(Debug)]
+pub(super) struct Repeat {
+    pub(super) node: Box<Node>,
+    pub(super) least: u64,
+    pub(super) most: Option<u64>,
+    pub(super) taste: Taste,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Taste {
+    Greedy,
+    Lazy,
+    Possessive,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(super) enum At {
+    Start,
+    LineStart,
+    End,
+    /// At the end, or before the newline that is the end.
+    LastLine,
+    LineEnd,
+    Boundary {
+        ascii: bool,
+        not: bool,
+    },
+}
+
+/// The tree, and how many groups it has.
+pub(super) fn parse(text: &str) -> Result<(Node, usize), Refusal> {
+    let mut parser = Parser {
+        text: text.chars().collect(),
+        at: 0,
+        depth: 0,
+        groups: Vec::new(),
+        visible: None,
+        referred: 0,
+    };
+    parser.complete_escapes()?;
+    let mut flags = Flags::default();
+    let node = parser.branch(&mut flags, true)?;
+    if parser.at < parser.text.len() {
+        return invalid("unbalanced parenthesis");
+    }
+    if parser.referred > parser.groups.len() {
+        return invalid(format!("no group {} to refer to", parser.referred));
+    }
+    Ok((node, parser.groups.len()))
+}
+
+/// Deeper nesting than any pattern for names has; every level costs some of the thread's stack.
+const DEEPEST: usize = 60;
+/// Python's own limit of a repetition, which it answers in a way of its own.
+const TOO_OFTEN: u64 = u32::MAX as u64;
+
+pub(super) struct Group {
+    name: Option<String>,
+    /// Its shortest and longest match, once it is closed.
+    width: Option<(u64, u64)>,
+}
+
+pub(super) struct Parser {
+    text: Vec<char>,
+    pub(super) at: usize,
+    depth: usize,
+    pub(super) groups: Vec<Group>,
+    /// Inside of a look-behind: how many groups were there before it.
+    visible: Option<usize>,
+    /// The greatest group that a condition asks about.
+    referred: usize,
+}
+
+/// A character, or the one after a backslash.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Token {
+    Plain(char),
+    Escape(char),
+}
+
+impl Parser {
+    pub(super) fn peek(&self) -> Option<Token> {
+        match *self.text.get(self.at)? {
+            '\\' => self.text.get(self.at + 1).copied().map(Token::Escape),
+            c => Some(Token::Plain(c)),
+        }
+    }
+
+    pub(super) fn next(&mut self) -> Option<Token> {
+        let token = self.peek()?;
+        self.at += if matches!(token, Token::Escape(_)) {
+            2
+        } else {
+            1
+        };
+        Some(token)
+    }
+
+    pub(super) fn eat(&mut self, c: char) -> bool {
+        let found = self.peek() == Some(Token::Plain(c));
+        self.at += usize::from(found);
+        found
+    }
+
+    fn complete_escapes(&mut self) -> Result<(), Refusal> {
+        while self.next().is_some() {}
+        if self.at < self.text.len() {
+            return invalid("a backslash at the end");
+        }
+        self.at = 0;
+        Ok(())
+    }
+
+    pub(super) fn digits(&mut self, radix: u32, most: usize) -> String {
+        let mut digits = String::new();
+        while let Some(Token::Plain(c)) = self.peek() {
+            if digits.len() == most || !c.is_digit(radix) {
+                break;
+            }
+            digits.push(c);
+            self.at += 1;
+        }
+        digits
+    }
+
+    pub(super) fn here<T>(&self, why: &str) -> Result<T, Refusal> {
+        invalid(format!("{why} at {}", self.at))
+    }
+
+    fn branch(&mut self, flags: &mut Flags, outermost: bool) -> Result<Node, Refusal> {
+        self.depth += 1;
+        if self.depth > DEEPEST {
+            return undecided("it is nested too deeply");
+        }
+        let mut branches = vec![self.sequence(flags, outermost)?];
+        while self.eat('|') {
+            branches.push(self.sequence(flags, false)?);
+        }
+        self.depth -= 1;
+        Ok(match branches.len() {
+            1 => branches.remove(0),
+            _ => Node::Branch(branches),
+        })
+    }
+
+    fn sequence(&mut self, flags: &mut Flags, first: bool) -> Result<Node, Refusal> {
+        let mut nodes = Vec::new();
+        while let Some(token) = self.peek() {
+            if matches!(token, Token::Plain('|' | ')')) {
+                break;
+            }
+            self.next();
+            let node = match token {
+                Token::Plain(' ' | '\t'..='\r') if flags.verbose => continue,
+                Token::Plain('#') if flags.verbose => {
+                    while !matches!(self.next(), None | Some(Token::Plain('\n'))) {}
+                    continue;
+                }
+                Token::Escape(c) => self.escape(c, *flags)?,
+                Token::Plain('[') => self.set(*flags)?,
+                Token::Plain('.') => Node::Take(Class {
+                    negated: true,
+                    items: match flags.dot_all {
+                        true => Vec::new(),
+                        false => vec![one('\n')],
+                    },
+                    fold: false,
+                    ascii: false,
+                }),
+                Token::Plain('^') => Node::At(match flags.many_lines {
+                    true => At::LineStart,
+                    false => At::Start,
+                }),
+                Token::Plain('$') => Node::At(match flags.many_lines {
+                    true => At::LineEnd,
+                    false => At::LastLine,
+                }),
+                Token::Plain('(') => match self.group(flags, first && nodes.is_empty())? {
+                    Some(node) => node,
+                    None => continue,
+                },
+                Token::Plain(c @ ('*' | '+' | '?' | '{')) => match self.times(c)? {
+                    Some((least, most)) => {
+                        let repeat = self.repeat(nodes.pop(), least, most)?;
+                        nodes.push(repeat);
+                        continue;
+                    }
+                    None => literal(u32::from(c), *flags)?,
+                },
+                Token::Plain(c) => literal(u32::from(c), *flags)?,
+            };
+            nodes.push(node);
+        }
+        Ok(Node::Sequence(nodes))
+    }
+
+    /// How often, unless the brace is only a brace.
+    fn times(&mut self, sign: char) -> Result<Option<(u64, Option<u64>)>, Refusal> {
+        match sign {
+            '?' => return Ok(Some((0, Some(1)))),
+            '*' => return Ok(Some((0, None))),
+            '+' => return Ok(Some((1, None))),
+            _ => {}
+        }
+        let start = self.at;
+        if self.peek() == Some(Token::Plain('}')) {
+            return Ok(None);
+        }
+        let least = self.digits(10, usize::MAX);
+        let most = match self.eat(',') {
+            true => self.digits(10, usize::MAX),
+            false => least.clone(),
+        };
+        if !self.eat('}') {
+            self.at = start;
+            return Ok(None);
+        }
+        let number = |digits: &str| match digits.parse() {
+            _ if digits.is_empty() => Ok(None),
+            Ok(number) if number < TOO_OFTEN => Ok(Some(number)),
+            _ => undecided("a repetition is too large"),
+        };
+        let (least, most) = (number(&least)?.unwrap_or(0), number(&most)?);
+        if most.is_some_and(|most| most < least) {
+            return self.here("a repetition with its ends swapped");
+        }
+        Ok(Some((least, most)))
+    }
+
+    fn repeat(
+        &mut self,
+        node: Option<Node>,
+        least: u64,
+        most: Option<u64>,
+    ) -> Result<Node, Refusal> {
+        let node = match node {
+            None | Some(Node::At(_)) => return self.here("nothing to repeat"),
+            Some(Node::Repeat(_)) => return self.here("a repeated repetition"),
+            Some(node) => Box::new(node),
+        };
+        let taste = match (self.eat('?'), self.peek()) {
+            (true, _) => Taste::Lazy,
+            (false, Some(Token::Plain('+'))) => {
+                self.at += 1;
+                Taste::Possessive
+            }
+            _ => Taste::Greedy,
+        };
+        Ok(Node::Repeat(Repeat {
+            node,
+            least,
+            most,
+            taste,
+        }))
+    }
+
+    /// What stands in parentheses; nothing for a comment and for flags of the whole.
+    fn group(&mut self, flags: &mut Flags, start: bool) -> Result<Option<Node>, Refusal> {
+        let mut inner = *flags;
+        let mut capture = None;
+        let mut atomic = false;
+        if !self.eat('?') {
+            capture = Some(self.open(None)?);
+        } else {
+            match self.next() {
+                Some(Token::Plain(':')) => {}
+                Some(Token::Plain('>')) => atomic = true,
+                Some(Token::Plain('#')) => loop {
+                    match self.next() {
+                        None => return self.here("an unterminated comment"),
+                        Some(Token::Plain(')')) => return Ok(None),
+                        _ => {}
+                    }
+                },
+                Some(Token::Plain('P')) => {
+                    if self.eat('<') {
+                        let name = self.name('>')?;
+                        capture = Some(self.open(Some(name))?);
+                    } else if self.eat('=') {
+                        let name = self.name(')')?;
+                        let group = self.named(&name)?;
+                        return self.refer(group, *flags).map(Some);
+                    } else {
+                        return self.here("an unknown extension");
+                    }
+                }
+                Some(Token::Plain(sign @ ('=' | '!' | '<'))) => {
+                    return self.look(sign, inner).map(Some);
+                }
+                Some(Token::Plain('(')) => return self.condition(*flags).map(Some),
+                Some(Token::Plain(sign)) if sign == '-' || "iLmsxau".contains(sign) => {
+                    if self.flags(sign, &mut inner)? {
+                        if !start {
+                            return self.here("flags that are not at the start");
+                        }
+                        if inner.ascii && inner.unicode {
+                            return undecided("flags `a` and `u` exclude each other");
+                        }
+                        *flags = inner;
+                        return Ok(None);
+                    }
+                }
+                _ => return self.here("an unknown extension"),
+            }
+        }
+        let node = self.branch(&mut inner, false)?;
+        self.close()?;
+        if let Some(index) = capture {
+            let width = self.width(&node);
+            if let Some(group) = self.groups.get_mut(index - 1) {
+                group.width = Some(width);
+            }
+            return Ok(Some(Node::Group(index, Box::new(node))));
+        }
+        Ok(Some(match atomic {
+            true => Node::Atomic(Box::new(node)),
+            // Kept as a group of its own: its last part is not what a repetition repeats.
+            false => Node::Sequence(vec![node]),
+        }))
+    }
+
+    fn close(&mut self) -> Result<(), Refusal> {
+        match self.eat(')') {
+            true => Ok(()),
+            false => self.here("an unterminated group"),
+        }
+    }
+
+    fn open(&mut self, name: Option<String>) -> Result<usize, Refusal> {
+        if name.is_some() && self.groups.iter().any(|group| group.name == name) {
+            return self.here("a name that stands here twice");
+        }
+        self.groups.push(Group { name, width: None });
+        Ok(self.groups.len())
+    }
+
+    fn look(&mut self, sign: char, mut flags: Flags) -> Result<Node, Refusal> {
+        let behind = sign == '<';
+        let not = match (sign, behind.then(|| self.next())) {
+            ('=', _) | (_, Some(Some(Token::Plain('=')))) => false,
+            ('!', _) | (_, Some(Some(Token::Plain('!')))) => true,
+            _ => return self.here("an unknown extension"),
+        };
+        let outer = self.visible;
+        if behind {
+            self.visible = outer.or(Some(self.groups.len()));
+        }
+        let node = self.branch(&mut flags, false)?;
+        self.visible = outer;
+        self.close()?;
+        let back = match (behind, self.width(&node)) {
+            (false, _) => None,
+            (true, (least, most)) if least == most => match usize::try_from(least) {
+                Ok(width) => Some(width),
+                Err(_) => return undecided("it looks too far behind"),
+            },
+            _ => return self.here("a look-behind without a fixed width"),
+        };
+        Ok(Node::Look {
+            back,
+            not,
+            node: Box::new(node),
+        })
+    }
+
+    fn condition(&mut self, flags: Flags) -> Result<Node, Refusal> {
+        let name = self.until(')')?;
+        let group = match name.chars().all(|c| c.is_ascii_digit()) {
+            true => match name.parse() {
+                Ok(0) => return self.here("a condition on group 0"),
+                Ok(group) if group < usize::from(u16::MAX) => group,
+                _ => return self.here("a condition on a group that is not there"),
+            },
+            false => {
+                identifier(&name)?;
+                self.named(&name)?
+            }
+        };
+        self.referred = self.referred.max(group);
+        self.behind(group)?;
+        let mut inner = flags;
+        self.depth += 1;
+        if self.depth > DEEPEST {
+            return undecided("it is nested too deeply");
+        }
+        let yes = Box::new(self.sequence(&mut inner, false)?);
+        let no = match self.eat('|') {
+            true => self.sequence(&mut inner, false)?,
+            false => Node::Sequence(Vec::new()),
+        };
+        self.depth -= 1;
+        if self.peek() == Some(Token::Plain('|')) {
+            return self.here("a condition with more than two branches");
+        }
+        self.close()?;
+        Ok(Node::IfGroup {
+            group,
+            yes,
+            no: Box::new(no),
+        })
+    }
+
+    fn until(&mut self, end: char) -> Result<String, Refusal> {
+        let mut name = String::new();
+        loop {
+            match self.next() {
+                Some(Token::Plain(c)) if c == end => break,
+                Some(Token::Plain(c)) => name.push(c),
+                Some(Token::Escape(c)) => name.extend(['\\', c]),
+                None => return self.here("an unterminated name"),
+            }
+        }
+        match name.is_empty() {
+            true => self.here("a missing name"),
+            false => Ok(name),
+        }
+    }
+
+    fn name(&mut self, end: char) -> Result<String, Refusal> {
+        let name = self.until(end)?;
+        identifier(&name)?;
+        Ok(name)
+    }
+
+    fn named(&self, name: &str) -> Result<usize, Refusal> {
+        let same = |group: &Group| group.name.as_deref() == Some(name);
+        match self.groups.iter().position(same) {
+            Some(index) => Ok(index + 1),
+            None => self.here("a name that no group before has"),
+        }
+    }
+
+    fn closed(&self, group: usize) -> bool {
+        let found = group
+            .checked_sub(1)
+            .and_then(|index| self.groups.get(index));
+        found.is_some_and(|group| group.width.is_some())
+    }
+
+    pub(super) fn refer(&self, group: usize, flags: Flags) -> Result<Node, Refusal> {
+        if !self.closed(group) {
+            return self.here("a reference to an open group");
+        }
+        self.behind(group)?;
+        Ok(Node::Again {
+            group,
+            fold: flags.fold,
+        })
+    }
+
+    /// A look-behind sees the groups that were closed before it.
+    fn behind(&self, group: usize) -> Result<(), Refusal> {
+        match self.visible {
+            Some(visible) if !self.closed(group) || group > visible => {
+                self.here("a reference to an open group, or one of the same look-behind")
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The lengths that a part can match.
+    fn width(&self, node: &Node) -> (u64, u64) {
+        let either = |(a, b): (u64, u64), (c, d): (u64, u64)| (a.min(c), b.max(d));
+        match node {
+            Node::Take(_) => (1, 1),
+            Node::At(_) | Node::Look { .. } => (0, 0),
+            Node::Sequence(nodes) => nodes
+                .iter()
+                .map(|node| self.width(node))
+                .fold((0, 0), |(least, most), (a, b)| {
+                    (least.saturating_add(a), most.saturating_add(b))
+                }),
+            Node::Branch(nodes) => {
+                let widths = nodes.iter().map(|node| self.width(node));
+                widths.reduce(either).unwrap_or((0, 0))
+            }
+            Node::Group(_, node) | Node::Atomic(node) => self.width(node),
+            Node::Again { group, .. } => {
+                let found = group
+                    .checked_sub(1)
+                    .and_then(|index| self.groups.get(index));
+                found.and_then(|group| group.width).unwrap_or((0, 0))
+            }
+            Node::IfGroup { yes, no, .. } => either(self.width(yes), self.width(no)),
+            Node::Repeat(repeat) => {
+                let (least, most) = self.width(&repeat.node);
+                let longest = match repeat.most {
+                    Some(times) => most.saturating_mul(times),
+                    None if most == 0 => 0,
+                    None => u64::MAX,
+                };
+                (least.saturating_mul(repeat.least), longest)
+            }
+        }
+    }
+}
+
+fn identifier(name: &str) -> Result<(), Refusal> {
+    if !name.is_ascii() {
+        return undecided("whether a group may have that name");
+    }
+    let start = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
+    match start && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') {
+        true => Ok(()),
+        false => invalid(format!("`{name}` is no name of a group")),
+    }
+}

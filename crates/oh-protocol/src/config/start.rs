@@ -364,7 +364,7 @@ mod tests {
                 "agent_launch_additions",
             ),
             (
-                start().hook_config(HookConfig::new().stop(crate::hooks::Hook::command(" "))),
+                start().hook_config(HookConfig::new().stop(crate::hooks::Hook::command(""))),
                 "hook_config: stop[0].hooks[0]",
             ),
         ] {

@@ -9,7 +9,7 @@ use std::{
 use oh_protocol::{ConversationId, calls::conversations::Get};
 use oh_transport::{Backoff, Client};
 
-use crate::{Conversation, Error, Result};
+use crate::{ClientTool, Conversation, Error, Origin, Result};
 
 /// Fewer events are not held: a run looks back a little.
 const FEWEST: usize = 1000;
@@ -20,6 +20,9 @@ pub(crate) struct Following {
     /// How many events to hold at least; none: all.
     pub(crate) keep: Option<usize>,
     pub(crate) backoff: Backoff,
+    pub(crate) tools: Vec<ClientTool>,
+    pub(crate) resume_tools: bool,
+    pub(crate) delete_on_close: bool,
 }
 
 impl Default for Following {
@@ -27,6 +30,9 @@ impl Default for Following {
         Self {
             keep: None,
             backoff: Backoff::new(Duration::from_millis(100), Duration::from_secs(10)),
+            tools: Vec::new(),
+            resume_tools: false,
+            delete_on_close: false,
         }
     }
 }
@@ -75,6 +81,23 @@ impl Attach {
     }
 }
 
+impl Attach {
+    /// Carries out this tool when the agent calls it: one that the conversation was started
+    /// with. Its handler, at least, must be of the program that is attached.
+    pub fn client_tool(mut self, tool: ClientTool) -> Self {
+        self.following.tools.push(tool);
+        self
+    }
+
+    /// Also carries out calls of client tools that the log has no result for: those made while no
+    /// program was attached, and those whose handler was cut off. A tool that gives no result
+    /// looks as if it were cut off, each time. Default: no.
+    pub fn resume_client_tools(mut self) -> Self {
+        self.following.resume_tools = true;
+        self
+    }
+}
+
 impl IntoFuture for Attach {
     type Output = Result<Conversation>;
     type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
@@ -88,7 +111,7 @@ impl IntoFuture for Attach {
             } = self;
             let found = client.call(&Get::new(id)).await;
             let info = found.map_err(|error| Error::transport(id, "attach", error))?;
-            Conversation::follow(client, info, following).await
+            Conversation::follow(client, info, following, Origin::Attached).await
         })
     }
 }

@@ -1,4 +1,8 @@
-//! What a conversation is started with.
+//! What a conversation is started with, and starting it.
+
+mod options;
+mod origin;
+mod tools;
 
 use std::{
     fmt,
@@ -8,47 +12,63 @@ use std::{
 
 use oh_protocol::{
     ConversationId, Event,
-    calls::conversations::Create,
+    calls::conversations::{Create, Created},
     config::{AgentSource, StartConversation},
-    hooks::HookConfig,
 };
 use oh_transport::{Client, WorkspaceHandle};
 
+pub use self::origin::{Difference, Origin};
 use crate::{Conversation, Cursor, Error, ErrorKind, Result, attach::Following};
 
-/// The kind of agent this builder starts.
 type Callback = Box<dyn FnMut(&Event) + Send>;
 
-/// Starts a [`Conversation`].
+/// Starts a [`Conversation`]; await it, or [`start`](Self::start) it.
+///
+/// ```no_run
+/// # async fn begin(workspace: &impl oh_transport::WorkspaceHandle, agent: oh_protocol::config::Agent) -> oh_conversation::Result<()> {
+/// use oh_conversation::{Conversation, Origin};
+/// use oh_protocol::ConversationId;
+///
+/// // The same id always means the same conversation: made by whoever comes first.
+/// let id: ConversationId = "6f1d5a3e-6d4f-4b52-9a5b-0f0c9ad1f3a7".parse().expect("a UUID");
+/// let conversation = Conversation::builder(workspace, agent)
+///     .id(id)
+///     .tag("team", "tools")
+///     .max_iterations(50)
+///     .await?;
+/// if let Origin::Found(differences) = conversation.origin() {
+///     for difference in differences {
+///         println!("it has another {difference} than asked for");
+///     }
+/// }
+/// # Ok(()) }
+/// ```
 #[must_use = "a builder does nothing until it is started"]
 pub struct ConversationBuilder {
-    client: Client,
-    start: StartConversation,
+    plan: Plan,
     callbacks: Vec<Callback>,
     following: Following,
+}
+
+/// What is asked of the server.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    client: Client,
+    start: StartConversation,
+    unchecked: bool,
 }
 
 impl ConversationBuilder {
     pub(crate) fn new(workspace: &impl WorkspaceHandle, agent: AgentSource) -> Self {
         Self {
-            client: workspace.client().clone(),
-            start: StartConversation::new(agent, workspace.working_dir()),
+            plan: Plan {
+                client: workspace.client().clone(),
+                start: StartConversation::new(agent, workspace.working_dir()),
+                unchecked: false,
+            },
             callbacks: Vec::new(),
             following: Following::default(),
         }
-    }
-
-    /// Uses this id instead of a random one. If the server has it already, that conversation is
-    /// found and everything else here is ignored, as the server does.
-    pub fn id(mut self, id: ConversationId) -> Self {
-        self.start = self.start.conversation_id(id);
-        self
-    }
-
-    /// Hooks to run on the server.
-    pub fn hooks(mut self, hooks: HookConfig) -> Self {
-        self.start = self.start.hook_config(hooks);
-        self
     }
 
     /// Calls this for every event, in order, on a task of its own. Of a conversation that exists
@@ -58,39 +78,23 @@ impl ConversationBuilder {
         self
     }
 
-    /// After how many steps a run ends in error. Server's default: 500.
-    pub fn max_iterations(mut self, steps: u32) -> Self {
-        self.start = self.start.max_iterations(steps);
-        self
-    }
-
-    /// Asks for approval of every action before it runs.
-    pub fn always_confirm(mut self) -> Self {
-        self.start = self.start.always_confirm();
-        self
-    }
-
-    /// A tag: key of `a-z` and `0-9`, value of at most 256 characters.
-    pub fn tag(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
-        self.start = self.start.tag(key, value);
-        self
-    }
-
-    /// Several tags at once, such as those an automation environment asks for; a later
-    /// [`tag`](Self::tag) of the same key wins.
-    pub fn tags<K: Into<String>, V: Into<String>>(
-        mut self,
-        tags: impl IntoIterator<Item = (K, V)>,
-    ) -> Self {
-        for (key, value) in tags {
-            self.start = self.start.tag(key, value);
-        }
-        self
-    }
-
     /// Holds only the newest events in memory: see [`Attach::keep_last`](crate::Attach::keep_last).
     pub fn keep_last(mut self, events: usize) -> Self {
         self.following.keep_last(events);
+        self
+    }
+
+    /// Deletes the conversation on the server when it is [closed](Conversation::close). Dropping
+    /// all handles does not. Default: it stays.
+    pub fn delete_on_close(mut self) -> Self {
+        self.following.delete_on_close = true;
+        self
+    }
+
+    /// Takes the names of the agent's tools as they are. Default: one that the server does not
+    /// know is refused; the server itself would fail at the first message.
+    pub fn unchecked_tools(mut self) -> Self {
+        self.plan.unchecked = true;
         self
     }
 
@@ -99,27 +103,70 @@ impl ConversationBuilder {
         mut self,
         change: impl FnOnce(StartConversation) -> StartConversation,
     ) -> Self {
-        self.start = change(self.start);
+        self.plan.start = change(self.plan.start);
         self
     }
 
-    /// Creates the conversation, or finds the one with its id, and connects to it.
+    /// Creates the conversation, or finds the one with its id, and connects to it
+    /// (`POST /api/conversations`). [`Conversation::origin`] says which of the two.
+    ///
+    /// Safe to be called again with the same id after any failure: there will be one
+    /// conversation, and one first message.
     ///
     /// # Errors
     ///
-    /// When a value breaks a rule of the server (nothing was sent then), the server refuses, or
-    /// it has a conversation with this id and another kind of agent.
+    /// [`ErrorKind::InvalidInput`] when a value breaks a rule of the server, or a client tool has
+    /// the name of another tool, and [`ErrorKind::UnknownTool`]: nothing was sent then;
+    /// [`ErrorKind::Refused`] when the server refuses, such as another schema under the name of a
+    /// client tool it knows, or a parent it does not have; [`ErrorKind::RateLimited`] while it
+    /// takes no more runs; [`ErrorKind::AgentMismatch`] when it has a conversation with this id
+    /// and another kind of agent.
     pub async fn start(self) -> Result<Conversation> {
+        let created = self.plan.create().await?;
+        self.connect(created).await
+    }
+
+    pub(crate) fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// Connects to what was created or found.
+    pub(crate) async fn connect(self, created: Created) -> Result<Conversation> {
+        let (origin, cursor) = match created.is_new {
+            true => (Origin::Created, Cursor::Start),
+            false => {
+                let differences = origin::differences(&self.plan.start, &created.info);
+                (Origin::Found(differences), Cursor::Now)
+            }
+        };
+        let conversation =
+            Conversation::follow(self.plan.client, created.info, self.following, origin).await?;
+        for callback in self.callbacks {
+            conversation.keep(conversation.callback(cursor, callback));
+        }
+        Ok(conversation)
+    }
+}
+
+impl Plan {
+    pub(crate) fn id(&self) -> ConversationId {
+        self.start.id()
+    }
+
+    /// Creates it on the server, or finds it.
+    pub(crate) async fn create(&self) -> Result<Created> {
         let id = self.start.id();
-        let wanted = self.start.agent_kind().map(str::to_owned);
-        let created = self.client.call(&Create::new(self.start)).await;
+        let call = Create::new(self.start.clone());
+        let check = self.start.check();
+        check.map_err(|error| Error::transport(id, "start", error.into()))?;
+        if !self.unchecked {
+            tools::check(&self.client, &self.start).await?;
+        }
+        let created = self.client.call(&call).await;
         let created = created.map_err(|error| Error::transport(id, "start", error))?;
-        let kind = created
-            .info
-            .state()
-            .get("agent")
-            .and_then(|agent| agent.get("kind")?.as_text());
-        if let (false, Some(kind), Some(wanted)) = (created.is_new, kind, wanted)
+        let kind = created.info.state().get("agent");
+        let kind = kind.and_then(|agent| agent.get("kind")?.as_text());
+        if let (false, Some(kind), Some(wanted)) = (created.is_new, kind, self.start.agent_kind())
             && *kind != *wanted
         {
             let what = format!(
@@ -127,16 +174,7 @@ impl ConversationBuilder {
             );
             return Err(Error::new(ErrorKind::AgentMismatch, id, what));
         }
-        let conversation = Conversation::follow(self.client, created.info, self.following).await?;
-        let cursor = if created.is_new {
-            Cursor::Start
-        } else {
-            Cursor::Now
-        };
-        for callback in self.callbacks {
-            conversation.keep(conversation.callback(cursor, callback));
-        }
-        Ok(conversation)
+        Ok(created)
     }
 }
 
@@ -152,7 +190,7 @@ impl IntoFuture for ConversationBuilder {
 impl fmt::Debug for ConversationBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ConversationBuilder")
-            .field("start", &self.start)
+            .field("start", &self.plan.start)
             .finish_non_exhaustive()
     }
 }

@@ -2,12 +2,13 @@
 
 use std::{
     fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak},
     time::Duration,
 };
 
 use oh_protocol::{
-    Call, ConversationId, Event, ExecutionStatus, calls,
+    Call, ConversationId, Event,
+    calls::{self, events::UserContent},
     config::AgentSource,
     event::HookExecutionEvent,
     state::{ConversationInfo, ConversationState},
@@ -17,13 +18,19 @@ use tokio::{sync::watch, time::timeout};
 
 use crate::{
     Attach, ConversationBuilder, Cursor, Error, ErrorKind, EventStream, Events, GenerateTitle,
-    Link, Result, Run, SendMessage, Subscription, TokenStream, attach::Following, mirror::Mirror,
-    pager::Pager, tokens::Tokens, watcher::Watcher,
+    Link, Origin, Result, Run, SendMessage, Subscription, TokenStream,
+    attach::Following,
+    branches::Navigated,
+    client_tools::{self, Dispatch},
+    mirror::Mirror,
+    pager::Pager,
+    tokens::Tokens,
+    watcher::Watcher,
 };
 
 /// How long a new subscriber waits for its first snapshot. While a tool runs the server sends
 /// none, which is no failure.
-const FIRST_SNAPSHOT: Duration = Duration::from_secs(5);
+pub(crate) const FIRST_SNAPSHOT: Duration = Duration::from_secs(5);
 
 /// A conversation on a server. Cheap to clone; the link to the server ends with the last clone,
 /// the conversation itself does not.
@@ -39,6 +46,20 @@ struct Inner {
     stop: watch::Sender<bool>,
     /// The builder's callbacks, which a close lets finish.
     callbacks: Mutex<Vec<Subscription>>,
+    origin: Origin,
+    navigated: Mutex<Option<Navigated>>,
+    delete_on_close: bool,
+    dispatch: OnceLock<Dispatch>,
+}
+
+/// A handle that does not keep the link alive.
+#[derive(Clone)]
+pub(crate) struct WeakConversation(Weak<Inner>);
+
+impl WeakConversation {
+    pub(crate) fn upgrade(&self) -> Option<Conversation> {
+        self.0.upgrade().map(Conversation)
+    }
 }
 
 impl Conversation {
@@ -60,6 +81,7 @@ impl Conversation {
         client: Client,
         info: ConversationInfo,
         following: Following,
+        origin: Origin,
     ) -> Result<Self> {
         let id = info.id();
         let state = info.state().clone();
@@ -82,6 +104,10 @@ impl Conversation {
             tokens,
             stop,
             callbacks: Mutex::default(),
+            origin,
+            navigated: Mutex::default(),
+            delete_on_close: following.delete_on_close,
+            dispatch: OnceLock::new(),
         }));
         let ready = changes.wait_for(|_| {
             let held = conversation.0.mirror.read();
@@ -89,10 +115,21 @@ impl Conversation {
         });
         let _ = timeout(FIRST_SNAPSHOT, ready).await;
         let ended = conversation.0.mirror.read().ended.clone();
-        match ended {
-            Some(error) => Err(error),
-            None => Ok(conversation),
+        if let Some(error) = ended {
+            return Err(error);
         }
+        if !following.tools.is_empty() {
+            let new = matches!(conversation.origin(), Origin::Created);
+            let resume = following.resume_tools;
+            let dispatch = Dispatch::start(&conversation, following.tools, new, resume);
+            _ = conversation.0.dispatch.set(dispatch);
+        }
+        Ok(conversation)
+    }
+
+    /// How this handle came to be: whether the conversation was made for it, or found.
+    pub fn origin(&self) -> &Origin {
+        &self.0.origin
     }
 
     /// Its id.
@@ -176,14 +213,25 @@ impl Conversation {
         Subscription::start(self.0.mirror.clone(), events, callback)
     }
 
-    /// Sends a message of the user. It is answered by the next [`run`](Self::run).
-    pub fn send(&self, content: impl Into<calls::events::UserContent>) -> SendMessage<'_> {
-        SendMessage::new(self, content.into())
+    /// Sends a message of the user (`POST …/events`); await it. It is answered by the next
+    /// [`run`](Self::run).
+    pub fn send(&self, content: impl Into<UserContent>) -> SendMessage<'_> {
+        self.send_parts(vec![content.into()])
     }
 
-    /// Runs the agent until it is really done; await the outcome.
+    pub(crate) fn send_parts(&self, content: Vec<UserContent>) -> SendMessage<'_> {
+        SendMessage::new(self, content)
+    }
+
+    /// Runs the agent until it is really done (`POST …/run`); await the outcome.
     pub fn run(&self) -> Run<'_> {
         Run::new(self)
+    }
+
+    /// Waits for the end of a run under way, as [`run`](Self::run) does, but starts none: where
+    /// there is none, it says how the conversation stands.
+    pub fn join(&self) -> Run<'_> {
+        Run::joining(self)
     }
 
     /// Makes a title from the first message; await it.
@@ -191,7 +239,7 @@ impl Conversation {
         GenerateTitle::new(self)
     }
 
-    /// Asks for a pause after the current step.
+    /// Asks for a pause after the current step (`POST …/pause`).
     ///
     /// # Errors
     ///
@@ -201,7 +249,7 @@ impl Conversation {
             .await
     }
 
-    /// Cancels the model or tool call under way.
+    /// Cancels the model or tool call under way (`POST …/interrupt`).
     ///
     /// # Errors
     ///
@@ -214,72 +262,24 @@ impl Conversation {
         .await
     }
 
-    /// Approves all pending actions: the run goes on.
+    /// Ends the link: streams, callbacks and client tools end, the conversation stays on the
+    /// server, unless it was started with
+    /// [`delete_on_close`](ConversationBuilder::delete_on_close). The builder's callbacks are
+    /// given all that has arrived before. A second close does nothing. What is held can be read
+    /// on: events, state and [`usage`](Self::usage) as they were then.
     ///
     /// # Errors
     ///
-    /// When the server refuses or cannot be asked.
-    pub async fn confirm(&self) -> Result<()> {
-        let call = calls::events::Respond::accept(self.id());
-        self.call("approve", &call).await?;
-        self.decided().await;
-        Ok(())
-    }
-
-    /// Waits until the socket tells too that no action awaits approval any more: what comes next
-    /// must not be refused for one.
-    async fn decided(&self) {
-        let mut changes = self.changes();
-        let decided = changes.wait_for(|_| {
-            let status = self.mirror().read().state.execution_status();
-            status != ExecutionStatus::WaitingForConfirmation
-        });
-        let _ = timeout(FIRST_SNAPSHOT, decided).await;
-    }
-
-    /// Rejects all pending actions. The agent learns why at the next run.
-    ///
-    /// # Errors
-    ///
-    /// When the server refuses or cannot be asked.
-    pub async fn reject(&self, reason: impl Into<String>) -> Result<()> {
-        let call = calls::events::Respond::reject(self.id(), reason);
-        self.call("reject", &call).await?;
-        self.decided().await;
-        Ok(())
-    }
-
-    /// Asks the agent's model about the conversation, without leaving a trace in it.
-    ///
-    /// # Errors
-    ///
-    /// When the model gives no answer, or the server cannot be asked.
-    pub async fn ask_agent(&self, question: impl Into<String>) -> Result<String> {
-        self.call(
-            "ask the agent",
-            &calls::conversations::Ask::new(self.id(), question),
-        )
-        .await
-    }
-
-    /// The server's description of it, fresh.
-    ///
-    /// # Errors
-    ///
-    /// When the server does not have it any more, or cannot be asked.
-    pub async fn info(&self) -> Result<ConversationInfo> {
-        self.call("read", &calls::conversations::Get::new(self.id()))
-            .await
-    }
-
-    /// Ends the link: streams and callbacks end, the conversation stays on the server. The
-    /// builder's callbacks are given all that has arrived before. A second close does nothing.
-    ///
-    /// # Errors
-    ///
-    /// None today; closing may come to tell the server.
+    /// When it is to be deleted and cannot be. The link has ended all the same.
     pub async fn close(&self) -> Result<()> {
-        self.0.stop.send_replace(true);
+        let first = !self.0.stop.send_replace(true);
+        let deleted = match first && self.0.delete_on_close {
+            true => self.delete_on_server().await,
+            false => Ok(()),
+        };
+        if let Some(dispatch) = self.0.dispatch.get() {
+            dispatch.stop();
+        }
         let callbacks = std::mem::take(&mut *self.callbacks());
         for callback in callbacks {
             callback.cancel().await;
@@ -288,28 +288,87 @@ impl Conversation {
         let ended = changes.wait_for(|_| self.0.mirror.read().ended.is_some());
         // The watcher says goodbye to the server first, which may not answer.
         let _ = timeout(Duration::from_millis(100), ended).await;
-        Ok(())
+        deleted
     }
 
-    /// Deletes the conversation on the server and closes the link. The workspace stays. Deleting
-    /// what is gone is no error.
+    /// Deletes the conversation on the server (`DELETE /api/conversations/{conversation_id}`) and
+    /// closes the link. The workspace stays. Deleting what is gone is no error.
     ///
     /// # Errors
     ///
-    /// When the server refuses or cannot be asked.
+    /// When the server refuses or cannot be asked; the link stays then.
     pub async fn delete(&self) -> Result<()> {
-        let deleted = self
-            .call("delete", &calls::conversations::Delete::new(self.id()))
-            .await;
-        match deleted {
+        self.delete_on_server().await?;
+        // It is gone already.
+        _ = self.close().await;
+        Ok(())
+    }
+
+    async fn delete_on_server(&self) -> Result<()> {
+        let call = calls::conversations::Delete::new(self.id());
+        match self.call("delete", &call).await {
             Err(error) if error.kind() != ErrorKind::Gone => Err(error),
-            _ => self.close().await,
+            _ => {
+                client_tools::forget(self.id());
+                Ok(())
+            }
         }
     }
 
     pub(crate) async fn call<C: Call>(&self, what: &str, call: &C) -> Result<C::Output> {
         let answer = self.0.client.call(call).await;
         answer.map_err(|error| Error::transport(self.id(), what, error))
+    }
+
+    /// As [`call`](Self::call), for what names something besides the conversation.
+    pub(crate) async fn call_naming<C: Call>(&self, what: &str, call: &C) -> Result<C::Output> {
+        let answer = self.0.client.call(call).await;
+        answer.map_err(|error| Error::naming(self.id(), what, error))
+    }
+
+    /// As [`call`](Self::call), for a route that older servers do not have.
+    pub(crate) async fn call_newer<C: Call>(&self, what: &str, call: &C) -> Result<C::Output> {
+        let answer = self.0.client.call(call).await;
+        answer.map_err(|error| {
+            // The server says which conversation it misses; one without the route does not.
+            let bare = error.detail().is_none_or(|detail| detail == "Not Found");
+            let bare = bare && error.kind() == oh_transport::ErrorKind::NotFound;
+            Error::transport(self.id(), what, error).of_kind(|kind| match bare {
+                true => ErrorKind::Unsupported,
+                false => kind,
+            })
+        })
+    }
+
+    pub(crate) fn invalid(&self, what: &str) -> Error {
+        Error::new(ErrorKind::InvalidInput, self.id(), what)
+    }
+
+    /// After what is held now.
+    pub(crate) fn here(&self) -> Cursor {
+        after(self.0.mirror.read().cursor)
+    }
+
+    pub(crate) fn set_navigated(&self, navigated: Navigated) {
+        let mut last = self
+            .0
+            .navigated
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        *last = Some(navigated);
+    }
+
+    pub(crate) fn last_navigated(&self) -> Option<Navigated> {
+        let last = self.0.navigated.lock();
+        last.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn downgrade(&self) -> WeakConversation {
+        WeakConversation(Arc::downgrade(&self.0))
+    }
+
+    pub(crate) fn client_tools(&self) -> Option<&Dispatch> {
+        self.0.dispatch.get()
     }
 
     pub(crate) fn client(&self) -> &Client {
@@ -324,9 +383,18 @@ impl Conversation {
         &self.0.mirror
     }
 
+    pub(crate) fn shared_mirror(&self) -> Arc<Mirror> {
+        self.0.mirror.clone()
+    }
+
     pub(crate) fn changes(&self) -> watch::Receiver<u64> {
         self.0.mirror.changes()
     }
+}
+
+/// After the event with this `seq`; −1 stands before the first.
+pub(crate) fn after(seq: i64) -> Cursor {
+    u64::try_from(seq).map_or(Cursor::Start, Cursor::After)
 }
 
 impl fmt::Debug for Conversation {

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use http::StatusCode;
 use oh_protocol::ConversationId;
 
 /// Shorthand for a result with this crate's [`Error`].
@@ -17,6 +18,17 @@ pub enum ErrorKind {
     Unauthorized,
     /// The conversation is not there (any more).
     Gone,
+    /// The conversation is there, but not the event, profile, plugin or parent that was named.
+    NotFound,
+    /// The agent has a tool that the server does not know; nothing was sent. The server would
+    /// take it, and fail at the first message.
+    UnknownTool,
+    /// An image for an agent whose model sees none; nothing was sent.
+    NoVision,
+    /// The server refuses a value: 400 or 422, and what it says is in the source.
+    Refused,
+    /// The server's version does not have this.
+    Unsupported,
     /// Another live server holds the conversation's lease.
     Leased,
     /// The connection failed after the server may have acted. Not repeated: look at the log
@@ -66,6 +78,20 @@ impl Error {
         Self::failed(Some(id), what, source)
     }
 
+    /// The same failure with what caused it.
+    pub(crate) fn with_source(
+        self,
+        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Self {
+        match std::sync::Arc::try_unwrap(self.0) {
+            Ok(inner) => Self(std::sync::Arc::new(Inner {
+                source: Some(source.into()),
+                ..inner
+            })),
+            Err(shared) => Self(shared),
+        }
+    }
+
     /// A failed request that belongs to no conversation.
     pub(crate) fn server(what: &str, source: oh_transport::Error) -> Self {
         Self::failed(None, what, source)
@@ -84,6 +110,9 @@ impl Error {
             Kind::RateLimited => ErrorKind::RateLimited,
             Kind::Conflict => ErrorKind::Conflict,
             Kind::NotAnAgentServer => ErrorKind::NotAnAgentServer,
+            Kind::Unsupported => ErrorKind::Unsupported,
+            Kind::Validation => ErrorKind::Refused,
+            Kind::Status if source.status() == Some(StatusCode::BAD_REQUEST) => ErrorKind::Refused,
             _ => ErrorKind::Transport,
         };
         Self(std::sync::Arc::new(Inner {
@@ -92,6 +121,31 @@ impl Error {
             conversation,
             source: Some(Box::new(source)),
         }))
+    }
+
+    /// A failed request that names something besides the conversation: a 404 says which of the
+    /// two is not there.
+    pub(crate) fn naming(id: ConversationId, what: &str, source: oh_transport::Error) -> Self {
+        let bare = |detail: &str| {
+            detail == "Not Found" || detail.to_lowercase().contains("conversation not found")
+        };
+        let named = source.kind() == oh_transport::ErrorKind::NotFound
+            && source.detail().is_some_and(|detail| !bare(detail));
+        Self::failed(Some(id), what, source).of_kind(|kind| match kind {
+            ErrorKind::Gone if named => ErrorKind::NotFound,
+            kind => kind,
+        })
+    }
+
+    /// The same failure by another kind.
+    pub(crate) fn of_kind(self, kind: impl FnOnce(ErrorKind) -> ErrorKind) -> Self {
+        match std::sync::Arc::try_unwrap(self.0) {
+            Ok(inner) => Self(std::sync::Arc::new(Inner {
+                kind: kind(inner.kind),
+                ..inner
+            })),
+            Err(shared) => Self(shared),
+        }
     }
 
     /// A request that must not be repeated and whose end is unclear.

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGua
 use oh_protocol::{ConversationId, Event, ExecutionStatus, Payload, state::ConversationState};
 use tokio::sync::watch;
 
-use oh_protocol::config::ConfirmationPolicy;
+use oh_protocol::config::{ConfirmationPolicy, SecurityAnalyzer};
 
 use crate::{
     Error, ErrorKind,
@@ -62,6 +62,7 @@ pub(crate) struct Mirror {
     held: RwLock<Held>,
     /// What this program set and the server may forget.
     policy: Mutex<Option<ConfirmationPolicy>>,
+    analyzer: Mutex<Option<Option<SecurityAnalyzer>>>,
     changes: watch::Sender<u64>,
 }
 
@@ -91,6 +92,7 @@ impl Mirror {
             id,
             held: RwLock::new(held),
             policy: Mutex::new(None),
+            analyzer: Mutex::new(None),
             changes: watch::Sender::new(0),
         });
         (Writer(mirror.clone()), mirror)
@@ -110,6 +112,17 @@ impl Mirror {
 
     pub(crate) fn remember_policy(&self, policy: ConfirmationPolicy) {
         *self.policy.lock().unwrap_or_else(PoisonError::into_inner) = Some(policy);
+    }
+
+    /// The analyzer this program set, or that there is to be none, if it did.
+    pub(crate) fn analyzer(&self) -> Option<Option<SecurityAnalyzer>> {
+        let analyzer = self.analyzer.lock();
+        analyzer.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn remember_analyzer(&self, analyzer: Option<SecurityAnalyzer>) {
+        let mut last = self.analyzer.lock().unwrap_or_else(PoisonError::into_inner);
+        *last = Some(analyzer);
     }
 
     /// Wakes on every change from now on.

@@ -13,13 +13,16 @@ use std::{
 };
 
 use oh_protocol::{
-    ExecutionStatus, Json, Payload, calls,
+    Event, ExecutionStatus, Json, Payload, calls,
     event::{ConversationErrorEvent, StateChange},
     state::ConversationState,
 };
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use crate::{Conversation, Error, ErrorKind, Result, log::Log, mirror::Held};
+use crate::{
+    Conversation, Error, ErrorKind, Link, Result, Usage, client_tools::until_settled, log::Log,
+    mirror::Held,
+};
 
 /// How long nothing must happen before REST is asked, and between its answers.
 const QUIET: Duration = Duration::from_millis(1500);
@@ -37,11 +40,17 @@ const HIDDEN: Duration = Duration::from_secs(90);
 /// A run. Await it for its [`RunOutcome`].
 ///
 /// Dropping the future leaves the run at work. A run that somebody else started is joined.
+///
+/// Where the agent calls [client tools](crate::ClientTool), it is over when the agent has heard
+/// from each of them, too.
+#[derive(Clone, Copy)]
 #[must_use = "a run does not begin until it is awaited"]
 pub struct Run<'a> {
     conversation: &'a Conversation,
     timeout: Option<Duration>,
     idle_timeout: Option<Duration>,
+    /// Only waits.
+    join: bool,
 }
 
 /// How a run ended, or that it did not within the time given.
@@ -73,16 +82,22 @@ pub enum RunOutcome {
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct RunReport {
-    cost: f64,
+    usage: Usage,
     events: usize,
     took: Duration,
     started: bool,
+    image_unseen: bool,
 }
 
 impl RunReport {
     /// What it cost, in US dollars, as far as the server has told.
     pub fn cost(&self) -> f64 {
-        self.cost
+        self.usage.cost().unwrap_or_default()
+    }
+
+    /// What it used, in all and by usage id, as far as the server has told.
+    pub fn usage(&self) -> &Usage {
+        &self.usage
     }
 
     /// How many events it brought.
@@ -98,6 +113,12 @@ impl RunReport {
     /// Whether this call started it; if not, it joined one under way.
     pub fn started(&self) -> bool {
         self.started
+    }
+
+    /// Whether the agent ended it without asking its model, which cannot see the image of the
+    /// last message. The server calls that finished.
+    pub fn image_unseen(&self) -> bool {
+        self.image_unseen
     }
 }
 
@@ -117,9 +138,39 @@ impl RunOutcome {
         }
     }
 
+    fn report_mut(&mut self) -> &mut RunReport {
+        match self {
+            Self::Finished(report)
+            | Self::Paused(report)
+            | Self::WaitingForConfirmation(report)
+            | Self::Stuck(report)
+            | Self::Error(report, _)
+            | Self::Idle(report)
+            | Self::StillRunning(report)
+            | Self::Wedged(report)
+            | Self::Gone(report) => report,
+        }
+    }
+
     /// Whether the agent is done.
     pub fn is_finished(&self) -> bool {
         matches!(self, Self::Finished(_))
+    }
+
+    /// The end of a run that went on after an earlier end.
+    pub(crate) fn after(mut self, earlier: &Self) -> Self {
+        let (report, earlier) = (self.report_mut(), earlier.report());
+        report.usage = report.usage.and(&earlier.usage);
+        report.events += earlier.events;
+        report.took += earlier.took;
+        report.started = earlier.started;
+        report.image_unseen |= earlier.image_unseen;
+        self
+    }
+
+    /// The same, but not at its end.
+    pub(crate) fn still_running(self) -> Self {
+        Self::StillRunning(self.report().clone())
     }
 }
 
@@ -143,7 +194,7 @@ impl fmt::Display for RunOutcome {
 /// What was so when the run was asked for.
 struct Before {
     events: usize,
-    cost: f64,
+    usage: Usage,
     snapshots: u64,
     connection: u64,
     begun: Instant,
@@ -164,6 +215,15 @@ impl<'a> Run<'a> {
             conversation,
             timeout: None,
             idle_timeout: None,
+            join: false,
+        }
+    }
+
+    /// Waits for a run, and starts none.
+    pub(crate) fn joining(conversation: &'a Conversation) -> Self {
+        Self {
+            join: true,
+            ..Self::new(conversation)
         }
     }
 
@@ -179,11 +239,28 @@ impl<'a> Run<'a> {
         self
     }
 
-    async fn wait(self) -> Result<RunOutcome> {
+    pub(crate) fn conversation(&self) -> &'a Conversation {
+        self.conversation
+    }
+
+    /// How much of its time is left, where it has a limit.
+    pub(crate) fn time_left(&self, begun: Instant) -> Option<Duration> {
+        let limit = self.timeout?;
+        Some(limit.saturating_sub(begun.elapsed()))
+    }
+
+    pub(crate) fn within(mut self, limit: Option<Duration>) -> Self {
+        self.timeout = limit;
+        self
+    }
+
+    /// Until the server's run is over, whatever client tools have yet to say.
+    pub(crate) async fn once(self) -> Result<RunOutcome> {
         let conversation = self.conversation;
         let mut before = {
             let held = conversation.mirror().read();
-            if held.state.execution_status() == ExecutionStatus::WaitingForConfirmation {
+            let status = held.state.execution_status();
+            if status == ExecutionStatus::WaitingForConfirmation && !self.join {
                 return Err(Error::new(
                     ErrorKind::PendingConfirmation,
                     conversation.id(),
@@ -193,7 +270,7 @@ impl<'a> Run<'a> {
             }
             Before {
                 events: held.log.end(),
-                cost: held.state.stats().combined().accumulated_cost,
+                usage: Usage::of(&held.state),
                 snapshots: held.snapshot.as_ref().map_or(0, |snapshot| snapshot.number),
                 connection: held.connection,
                 begun: Instant::now(),
@@ -201,7 +278,11 @@ impl<'a> Run<'a> {
             }
         };
         let work = async {
-            match self.start(&mut before).await? {
+            let begun = match self.join {
+                true => self.find(&mut before).await?,
+                false => self.start(&mut before).await?,
+            };
+            match begun {
                 Some(end) => Ok(end),
                 None => self.ending(&before).await,
             }
@@ -248,6 +329,39 @@ impl<'a> Run<'a> {
             let mut changes = conversation.changes();
             let _ = timeout(SOON, changes.changed()).await;
             sleep(SOON / 4).await;
+        }
+    }
+
+    /// Finds a run under way. An end when there is none.
+    async fn find(&self, before: &mut Before) -> Result<Option<End>> {
+        before.started = false;
+        let mut changes = self.conversation.changes();
+        let mut idle_until = None;
+        loop {
+            changes.borrow_and_update();
+            let (link, status, ended) = {
+                let held = self.conversation.mirror().read();
+                let status = held.state.execution_status();
+                (held.link, status, held.ended.clone())
+            };
+            match (link, status) {
+                _ if ended.is_some() => return Ok(None),
+                (_, ExecutionStatus::Running) => return Ok(None),
+                // One that was asked for just now may not have begun.
+                (Link::Live, ExecutionStatus::Idle) => {
+                    let until = *idle_until.get_or_insert_with(|| Instant::now() + QUIET);
+                    if Instant::now() >= until {
+                        return Ok(Some(End::Status(ExecutionStatus::Idle)));
+                    }
+                    tokio::select! {
+                        _ = changes.changed() => {}
+                        () = sleep_until(until) => {}
+                    }
+                }
+                (Link::Live, status) => return Ok(Some(End::Status(status))),
+                // The first snapshot is withheld while a tool runs.
+                _ => _ = changes.changed().await,
+            }
         }
     }
 
@@ -402,13 +516,32 @@ fn snapshot_end(held: &Held, before: &Before, progress: &Progress) -> Option<Exe
     (end.number > before.snapshots && fresh && !older).then(|| end.status.clone())
 }
 
+/// The server's own answer to an image that the model cannot see: no model has given it.
+fn says_blind(event: &Event) -> bool {
+    if event.kind() != "MessageEvent" || event.source().as_str() != "agent" {
+        return false;
+    }
+    match event.payload() {
+        Payload::Message(message) => {
+            let text = message.llm_message.text();
+            message.llm_response_id.is_none() && text.starts_with("I received your image, but")
+        }
+        _ => false,
+    }
+}
+
 fn outcome(conversation: &Conversation, before: &Before, end: End) -> RunOutcome {
     let held = conversation.mirror().read();
     let report = RunReport {
-        cost: (held.state.stats().combined().accumulated_cost - before.cost).max(0.0),
+        usage: Usage::of(&held.state).since(&before.usage),
         events: held.log.end().saturating_sub(before.events),
         took: before.begun.elapsed(),
         started: before.started,
+        image_unseen: held
+            .log
+            .range(before.events..held.log.end())
+            .rev()
+            .any(says_blind),
     };
     let status = match end {
         End::TimeOver => return RunOutcome::StillRunning(report),
@@ -438,7 +571,7 @@ impl<'a> IntoFuture for Run<'a> {
     type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send + 'a>>;
 
     fn into_future(self) -> Self::IntoFuture {
-        Box::pin(self.wait())
+        Box::pin(until_settled(self))
     }
 }
 

@@ -25,22 +25,49 @@ pub struct SendMessage<'a> {
     conversation: &'a Conversation,
     content: Vec<UserContent>,
     run: bool,
+    sender: Option<String>,
     anyway: bool,
+    blind: bool,
 }
 
 impl<'a> SendMessage<'a> {
-    pub(crate) fn new(conversation: &'a Conversation, content: UserContent) -> Self {
+    pub(crate) fn new(conversation: &'a Conversation, content: Vec<UserContent>) -> Self {
         Self {
             conversation,
-            content: vec![content],
+            content,
             run: false,
+            sender: None,
             anyway: false,
+            blind: false,
         }
     }
 
-    /// Adds a part, such as an image.
+    /// Adds a part.
     pub fn and(mut self, content: impl Into<UserContent>) -> Self {
         self.content.push(content.into());
+        self
+    }
+
+    /// Adds an image: its URL, or itself as a `data:` URL such as `data:image/png;base64,…`.
+    ///
+    /// Where the agent's model is said to see no images (`disable_vision`), it is refused. What
+    /// else a model can see only the server knows: for one that it takes to be blind, the agent
+    /// answers with a text that says so, and is done; see
+    /// [`RunReport::image_unseen`](crate::RunReport::image_unseen).
+    pub fn image(self, url: impl Into<String>) -> Self {
+        self.and(UserContent::image(url))
+    }
+
+    /// Sends images even to a model that is said to see none: for agents whose tools look at
+    /// them.
+    pub fn even_if_blind(mut self) -> Self {
+        self.blind = true;
+        self
+    }
+
+    /// Who says it, where several people talk to an agent. Servers up to 1.58 drop it.
+    pub fn sender(mut self, sender: impl Into<String>) -> Self {
+        self.sender = Some(sender.into());
         self
     }
 
@@ -81,9 +108,18 @@ impl<'a> IntoFuture for SendMessage<'a> {
                      reject it first, or send with `even_if_pending`",
                 ));
             }
+            let pictured = |part: &UserContent| matches!(part, UserContent::Image { .. });
+            if !self.blind && self.content.iter().any(pictured) && is_blind(self.conversation) {
+                let what = "an image, but the agent's model sees none: switch the model, or send \
+                            with `even_if_blind`";
+                return Err(Error::new(ErrorKind::NoVision, id, what));
+            }
             let held = self.conversation.mirror().read().log.end();
             let text = text_of(&self.content);
-            let call = calls::events::Send::new(id, self.content).run(self.run);
+            let mut call = calls::events::Send::new(id, self.content).run(self.run);
+            if let Some(sender) = self.sender {
+                call = call.sender(sender);
+            }
             match self.conversation.client().call(&call).await {
                 Ok(()) => Ok(()),
                 Err(error) if matches!(error.kind(), Wire::Interrupted | Wire::Timeout) => {
@@ -102,6 +138,13 @@ impl<'a> IntoFuture for SendMessage<'a> {
             }
         })
     }
+}
+
+/// Whether the agent's model is said to see no images.
+fn is_blind(conversation: &Conversation) -> bool {
+    let agent = conversation.state().get("agent").cloned();
+    let blind = agent.and_then(|agent| agent.get("llm")?.get("disable_vision"));
+    blind.is_some_and(|blind| blind.as_str() == "true")
 }
 
 fn text_of(content: &[UserContent]) -> String {

@@ -1,19 +1,18 @@
-//! Changing what a conversation works with while it lives: policies, secrets, tags, models. Knows
+//! Changing what a conversation works with while it lives: policies, tags, models. Knows
 //! no events.
-
-use std::collections::BTreeMap;
 
 use oh_protocol::{
     Json,
-    calls::conversations::{self as calls, SetSecrets},
-    config::{ConfirmationPolicy, Llm, SecretSource, SecurityAnalyzer},
+    calls::conversations as calls,
+    config::{ConfirmationPolicy, Llm, SecurityAnalyzer},
 };
-use secrecy::SecretString;
+use oh_transport::Client;
+use tracing::warn;
 
-use crate::{Conversation, Result};
+use crate::{Conversation, Result, mirror::Mirror};
 
 impl Conversation {
-    /// Sets when the agent must ask. The server forgets it when it restarts or has evicted the
+    /// Sets when the agent must ask (`POST …/confirmation_policy`). The server forgets it when it restarts or has evicted the
     /// conversation, and falls back on what the conversation was started with: this handle tells
     /// it again after every reconnection. Forks do not inherit it.
     ///
@@ -29,64 +28,40 @@ impl Conversation {
         Ok(())
     }
 
-    /// Sets what judges the risk of actions, or nothing. The server keeps it no longer than a
-    /// confirmation policy.
+    /// Sets what judges the risk of actions, or nothing (`POST …/security_analyzer`). The server
+    /// keeps it no longer than a confirmation policy, and this handle tells it again as often.
     ///
     /// # Errors
     ///
     /// When the server refuses or cannot be asked.
     pub async fn set_security_analyzer(&self, analyzer: Option<SecurityAnalyzer>) -> Result<()> {
-        let call = calls::SetSecurityAnalyzer::new(self.id(), analyzer);
-        self.call("set the security analyzer", &call).await
+        let call = calls::SetSecurityAnalyzer::new(self.id(), analyzer.clone());
+        self.call("set the security analyzer", &call).await?;
+        self.mirror().remember_analyzer(analyzer);
+        Ok(())
     }
 
-    /// Gives the agent secrets, as environment variables of its commands. The server masks their
-    /// values in what it logs. The names are visible, the values are not. Forks do not inherit
-    /// them.
-    ///
-    /// # Errors
-    ///
-    /// When a name is no environment variable’s, a value is a mask, or the server refuses.
-    pub async fn set_secrets<N, S>(&self, secrets: impl IntoIterator<Item = (N, S)>) -> Result<()>
-    where
-        N: Into<String>,
-        S: Into<SecretString>,
-    {
-        let fixed = secrets
-            .into_iter()
-            .map(|(name, value)| (name, SecretSource::fixed(value)));
-        self.set_secret_sources(fixed).await
-    }
-
-    /// The same for secrets that the server looks up where they are kept: their values never pass
-    /// through this program.
-    ///
-    /// # Errors
-    ///
-    /// When a name is no environment variable’s, a value is a mask, or the server refuses.
-    pub async fn set_secret_sources<N: Into<String>>(
-        &self,
-        secrets: impl IntoIterator<Item = (N, SecretSource)>,
-    ) -> Result<()> {
-        let call = secrets
-            .into_iter()
-            .fold(SetSecrets::new(self.id()), |call, (name, source)| {
-                call.secret(name, source)
-            });
-        self.call("set secrets", &call).await
-    }
-
-    /// Replaces all tags: keys of `a-z` and `0-9`, values of at most 256 characters.
+    /// Replaces all tags: keys of `a-z` and `0-9`, values of at most 256 characters
+    /// (`PATCH /api/conversations/{conversation_id}`).
     ///
     /// # Errors
     ///
     /// When a tag breaks these rules, or the server refuses or cannot be asked.
-    pub async fn set_tags(&self, tags: &BTreeMap<String, String>) -> Result<()> {
-        let call = calls::Update::tags(self.id(), tags.clone());
+    pub async fn set_tags<K: Into<String>, V: Into<String>>(
+        &self,
+        tags: impl IntoIterator<Item = (K, V)>,
+    ) -> Result<()> {
+        let tags = tags.into_iter();
+        let tags = tags
+            .map(|(key, value)| (key.into(), value.into()))
+            .collect();
+        let call = calls::Update::tags(self.id(), tags);
         self.call("set tags", &call).await
     }
 
-    /// Sets the title, 1 to 200 characters.
+    /// Sets the title, 1 to 200 characters and not blank
+    /// (`PATCH /api/conversations/{conversation_id}`). No event tells of it: read it by
+    /// [`info`](Self::info).
     ///
     /// # Errors
     ///
@@ -96,7 +71,7 @@ impl Conversation {
         self.call("set the title", &call).await
     }
 
-    /// Uses another model from now on, even within a run.
+    /// Uses another model from now on, even within a run (`POST …/switch_llm`).
     ///
     /// # Errors
     ///
@@ -106,40 +81,117 @@ impl Conversation {
         self.call("switch the model", &call).await
     }
 
-    /// Uses the model of a profile that the server keeps.
+    /// Uses the model of a profile that the server keeps (`POST …/switch_profile`).
     ///
     /// # Errors
     ///
-    /// When there is no such profile, or the server cannot be asked.
+    /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) when there is no such profile.
     pub async fn switch_profile(&self, profile: impl Into<String>) -> Result<()> {
         let call = calls::SwitchProfile::new(self.id(), profile);
-        self.call("switch the profile", &call).await
+        self.call_naming("switch the profile", &call).await
     }
 
-    /// Uses another model of an agent that speaks ACP.
+    /// Uses another model of an agent that speaks ACP (`POST …/switch_acp_model`).
     ///
     /// # Errors
     ///
-    /// When the agent is of another kind or does not have the model, or the server cannot be
-    /// asked.
+    /// [`ErrorKind::Refused`](crate::ErrorKind::Refused) when the agent is of another kind or
+    /// does not have the model.
     pub async fn switch_acp_model(&self, model: impl Into<String>) -> Result<()> {
         let call = calls::SwitchAcpModel::new(self.id(), model);
         self.call("switch the agent's model", &call).await
     }
 
-    /// Loads a plugin, named as `name@marketplace` or by its source.
+    /// Loads a plugin of the marketplaces that the agent knows, named as `name@marketplace` or
+    /// `name` (`POST …/load_plugin`).
     ///
     /// # Errors
     ///
-    /// When the server does not find it, or cannot be asked.
+    /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) when there is none of that name,
+    /// [`ErrorKind::Refused`](crate::ErrorKind::Refused) when it cannot be fetched or is named
+    /// ambiguously.
     pub async fn load_plugin(&self, plugin: impl Into<String>) -> Result<()> {
         let call = calls::LoadPlugin::new(self.id(), plugin);
-        self.call("load a plugin", &call).await
+        self.call_naming("load a plugin", &call).await
     }
 }
 
-/// Whether a state holds another policy than this one.
-pub(crate) fn differs(policy: &ConfirmationPolicy, told: Option<&Json>) -> bool {
-    let wire = serde_json::to_value(policy).unwrap_or_default();
-    told.is_some_and(|told| told.to_value()["kind"] != wire["kind"])
+/// Tells the server again what this program has set and the server forgets when it loads a
+/// conversation anew. To be called with every snapshot.
+pub(crate) fn restore(client: &Client, mirror: &Mirror) {
+    let policy = mirror.policy();
+    let analyzer = mirror.analyzer();
+    if policy.is_none() && analyzer.is_none() {
+        return;
+    }
+    let policy = {
+        let held = mirror.read();
+        if held
+            .snapshot
+            .as_ref()
+            .is_none_or(|snapshot| !snapshot.first)
+        {
+            return;
+        }
+        policy.filter(|policy| differs(policy, held.state.get("confirmation_policy")))
+    };
+    if policy.is_none() && analyzer.is_none() {
+        return;
+    }
+    // It waits for a running tool on the server; frames must not.
+    let (client, id) = (client.clone(), mirror.id);
+    tokio::spawn(async move {
+        if let Some(policy) = policy
+            && let Err(error) = client
+                .call(&calls::SetConfirmationPolicy::new(id, policy))
+                .await
+        {
+            warn!(conversation = %id, %error, "cannot restore the confirmation policy");
+        }
+        // A snapshot leaves out an analyzer that is none: it cannot tell.
+        if let Some(analyzer) = analyzer
+            && let Err(error) = client
+                .call(&calls::SetSecurityAnalyzer::new(id, analyzer))
+                .await
+        {
+            warn!(conversation = %id, %error, "cannot restore the security analyzer");
+        }
+    });
+}
+
+/// Whether a state holds another policy than this one. What this one leaves to the server's
+/// defaults is not compared.
+fn differs(policy: &ConfirmationPolicy, told: Option<&Json>) -> bool {
+    let ours = serde_json::to_value(policy).unwrap_or_default();
+    let Some(told) = told.map(Json::to_value) else {
+        return false;
+    };
+    let mut ours = ours.as_object().into_iter().flatten();
+    ours.any(|(field, value)| told.get(field) != Some(value))
+}
+
+#[cfg(test)]
+mod tests {
+    use oh_protocol::{Event, Payload, event::SecurityRisk, state::ConversationState};
+
+    use super::*;
+
+    #[test]
+    fn a_policy_differs_by_any_of_its_fields() {
+        let mut state = ConversationState::default();
+        let told = r#"{"kind":"ConversationStateUpdateEvent","id":"1","key":"confirmation_policy",
+            "value":{"kind":"ConfirmRisky","threshold":"HIGH","confirm_unknown":true}}"#;
+        let told = Event::from_json(told).unwrap();
+        if let Payload::ConversationStateUpdate(update) = told.payload() {
+            state.apply(update);
+        }
+        let told = state.get("confirmation_policy");
+        assert!(!differs(
+            &ConfirmationPolicy::risky(SecurityRisk::High),
+            told
+        ));
+        assert!(differs(&ConfirmationPolicy::risky(SecurityRisk::Low), told));
+        assert!(differs(&ConfirmationPolicy::always(), told));
+        assert!(!differs(&ConfirmationPolicy::always(), None));
+    }
 }

@@ -8,7 +8,7 @@ mod rest;
 
 use std::{collections::HashSet, time::Duration};
 
-use oh_protocol::{ConversationId, SessionFrame, calls::conversations::SetConfirmationPolicy};
+use oh_protocol::{ConversationId, SessionFrame};
 use oh_transport::{Backoff, Client, Message, Socket};
 use tokio::{
     sync::watch,
@@ -283,32 +283,7 @@ impl Watcher {
             }
         }
         if snapshot {
-            self.restore_policy();
-        }
-    }
-
-    /// Tells the server again what it forgets when it loads a conversation anew.
-    fn restore_policy(&self) {
-        let mirror = self.writer.mirror();
-        let Some(policy) = mirror.policy() else {
-            return;
-        };
-        let forgotten = {
-            let held = mirror.read();
-            let first = held
-                .snapshot
-                .as_ref()
-                .is_some_and(|snapshot| snapshot.first);
-            first && settings::differs(&policy, held.state.get("confirmation_policy"))
-        };
-        if forgotten {
-            // It waits for a running tool on the server; frames must not.
-            let (client, id) = (self.client.clone(), self.id);
-            tokio::spawn(async move {
-                if let Err(error) = client.call(&SetConfirmationPolicy::new(id, policy)).await {
-                    warn!(conversation = %id, %error, "cannot restore the confirmation policy");
-                }
-            });
+            settings::restore(&self.client, self.writer.mirror());
         }
     }
 

@@ -8,6 +8,7 @@ use oh_protocol::{Event, event::Payload};
 use oh_transport::{Message, Result, Socket};
 
 use super::{Reading, Watcher};
+use crate::settings;
 
 impl Watcher {
     /// Takes a message and those that have come behind it: the log is read once for all of them.
@@ -53,7 +54,7 @@ impl Watcher {
                 self.missing = None;
                 self.leased = None;
                 self.writer.change(|held| held.transient(&event));
-                self.restore_policy();
+                settings::restore(&self.client, self.writer.mirror());
             }
             Payload::StreamingDelta(delta) => self.tokens.legacy(delta),
             Payload::ServerError(error) => {

@@ -1,0 +1,350 @@
+//! Calling handlers and delivering what they say: one task per handle that has tools.
+
+use std::{
+    collections::{HashMap, HashSet},
+    panic::AssertUnwindSafe,
+    sync::Arc,
+    time::Duration,
+};
+
+use futures_util::{FutureExt, StreamExt};
+use oh_protocol::{ConversationId, Event, ExecutionStatus};
+use oh_transport::Backoff;
+use tokio::{
+    sync::watch,
+    task::{AbortHandle, JoinSet},
+    time::{Instant, sleep, timeout},
+};
+use tracing::{debug, warn};
+
+use super::{ClientTool, ClientToolCall, ToolResult, answers, called, claims, heading};
+use crate::{
+    Conversation, Cursor, ErrorKind, EventStream, Link, Result, Run, RunOutcome,
+    conversation::{WeakConversation, after},
+};
+
+/// How far dispatching is.
+#[derive(Debug, Clone, Default)]
+struct Progress {
+    /// The event that was looked at last.
+    seen: Option<Box<str>>,
+    at_work: usize,
+    /// How many results have been delivered.
+    delivered: u64,
+}
+
+/// The task that dispatches. Dropping it ends the handlers.
+#[derive(Debug)]
+pub(crate) struct Dispatch {
+    tools: Vec<ClientTool>,
+    progress: watch::Receiver<Progress>,
+    task: AbortHandle,
+}
+
+impl Drop for Dispatch {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Dispatch {
+    /// `new`: the whole log is yet to be dispatched. `resume`: what history has no result for,
+    /// too.
+    pub(crate) fn start(
+        conversation: &Conversation,
+        tools: Vec<ClientTool>,
+        new: bool,
+        resume: bool,
+    ) -> Self {
+        let (sender, progress) = watch::channel(Progress::default());
+        let dispatcher = Dispatcher {
+            weak: conversation.downgrade(),
+            tools: tools
+                .iter()
+                .map(|tool| (tool.name.clone(), tool.clone()))
+                .collect(),
+            progress: Arc::new(sender),
+            new,
+            resume,
+        };
+        let task = tokio::spawn(dispatcher.run()).abort_handle();
+        Self {
+            tools,
+            progress,
+            task,
+        }
+    }
+
+    /// The tools, for a copy of the conversation.
+    pub(crate) fn tools(&self) -> &[ClientTool] {
+        &self.tools
+    }
+
+    pub(crate) fn stop(&self) {
+        self.task.abort();
+    }
+}
+
+struct Dispatcher {
+    weak: WeakConversation,
+    tools: HashMap<String, ClientTool>,
+    progress: Arc<watch::Sender<Progress>>,
+    new: bool,
+    resume: bool,
+}
+
+impl Dispatcher {
+    async fn run(self) {
+        let Some(Begun {
+            id,
+            mut events,
+            cut_off,
+        }) = self.begin().await
+        else {
+            return;
+        };
+        let mut at_work = JoinSet::new();
+        loop {
+            let event = tokio::select! {
+                event = events.next() => event,
+                Some(_) = at_work.join_next(), if !at_work.is_empty() => continue,
+            };
+            let Some(Ok(event)) = event else {
+                return;
+            };
+            let tool = called(&event).and_then(|name| self.tools.get(name));
+            let has = |set: fn(&CutOff) -> &HashSet<String>| {
+                cut_off
+                    .as_ref()
+                    .is_some_and(|old| set(old).contains(event.id()))
+            };
+            let (passed, again) = (has(|old| &old.passed), has(|old| &old.unanswered));
+            if let Some(tool) = tool
+                && !passed
+                && let Some(claim) = claims::claim(id, event.id(), again)
+            {
+                self.progress.send_modify(|progress| progress.at_work += 1);
+                let work = AtWork(self.progress.clone());
+                let (tool, weak, event) = (tool.clone(), self.weak.clone(), event.clone());
+                at_work.spawn(async move {
+                    carry_out(weak, tool, event, &work).await;
+                    drop(claim);
+                });
+            }
+            let seen = Some(event.id().into());
+            self.progress.send_modify(|progress| progress.seen = seen);
+        }
+    }
+
+    /// Waits for the log to be here, so that history can be told from what is new.
+    async fn begin(&self) -> Option<Begun> {
+        let mut changes = self.weak.upgrade()?.changes();
+        loop {
+            changes.borrow_and_update();
+            let conversation = self.weak.upgrade()?;
+            let (link, last) = {
+                let held = conversation.mirror().read();
+                (held.link, held.cursor)
+            };
+            if self.new || link == Link::Live {
+                let id = conversation.id();
+                let history = claims::begin(id, || if self.new { -1 } else { last });
+                let (cursor, cut_off) = match self.resume {
+                    true => (Cursor::Start, Some(CutOff::among(&conversation))),
+                    false => (after(history), None),
+                };
+                let events = conversation.subscribe(cursor);
+                return Some(Begun {
+                    id,
+                    events,
+                    cut_off,
+                });
+            }
+            if link == Link::Ended {
+                return None;
+            }
+            drop(conversation);
+            changes.changed().await.ok()?;
+        }
+    }
+}
+
+/// What there is to dispatch.
+struct Begun {
+    id: ConversationId,
+    events: EventStream,
+    /// Where those are asked for.
+    cut_off: Option<CutOff>,
+}
+
+/// Calls of history: those with a result, and those without.
+#[derive(Default)]
+struct CutOff {
+    passed: HashSet<String>,
+    unanswered: HashSet<String>,
+}
+
+impl CutOff {
+    fn among(conversation: &Conversation) -> Self {
+        let events = conversation.events();
+        let passed: HashSet<String> = events.iter().filter_map(answers).collect();
+        let calls = events.iter().filter(|event| called(event).is_some());
+        let unanswered = calls.map(|event| event.id().to_owned());
+        let unanswered = unanswered.filter(|id| !passed.contains(id)).collect();
+        Self { passed, unanswered }
+    }
+}
+
+/// Counts a handler for as long as it is at work, however it ends.
+struct AtWork(Arc<watch::Sender<Progress>>);
+
+impl AtWork {
+    fn delivered(&self) {
+        self.0.send_modify(|progress| progress.delivered += 1);
+    }
+}
+
+impl Drop for AtWork {
+    fn drop(&mut self) {
+        self.0.send_modify(|progress| progress.at_work -= 1);
+    }
+}
+
+async fn carry_out(weak: WeakConversation, tool: ClientTool, event: Event, work: &AtWork) {
+    let Some(conversation) = weak.upgrade().map(|conversation| conversation.id()) else {
+        return;
+    };
+    debug!(%conversation, tool = tool.name(), action = event.id(), "a client tool is called");
+    let heading = heading(tool.name(), &event);
+    let call = ClientToolCall {
+        conversation,
+        event: event.clone(),
+    };
+    // Made within, too: a handler may panic before it gives its future.
+    let handling = async { (tool.handler)(call).await };
+    let result = AssertUnwindSafe(handling).catch_unwind().await;
+    let result = result.unwrap_or_else(|_| ToolResult::text("It failed: the tool panicked."));
+    if let ToolResult(Some(text)) = result {
+        deliver(&weak, &event, format!("{heading}\n{text}"), work).await;
+    }
+}
+
+/// Sends a result until it is in the log, or nobody is left to send it.
+async fn deliver(weak: &WeakConversation, action: &Event, text: String, work: &AtWork) {
+    let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(10));
+    loop {
+        let Some(conversation) = weak.upgrade() else {
+            return;
+        };
+        if conversation.mirror().read().ended.is_some() {
+            return;
+        }
+        let logged = |event: &Event| answers(event).as_deref() == Some(action.id());
+        if conversation.events().iter().rev().any(logged) {
+            return work.delivered();
+        }
+        let mut message = conversation.send(text.clone()).even_if_pending();
+        // Where it is done it must be set to work. It must not be where a person has stopped it,
+        // or is to approve something: running would do that.
+        let works = match conversation.state().execution_status() {
+            ExecutionStatus::Running | ExecutionStatus::Finished => true,
+            // For another result, which came when it had finished.
+            ExecutionStatus::Idle => unread(&conversation),
+            _ => false,
+        };
+        if works {
+            message = message.and_run();
+        }
+        match message.await {
+            Ok(()) => return work.delivered(),
+            // It was saved; the next run reads it.
+            Err(error) if error.kind() == ErrorKind::RateLimited => return work.delivered(),
+            Err(error) if error.kind() == ErrorKind::Unauthorized => {
+                warn!(conversation = %conversation.id(), %error, "a client tool's result is lost");
+                return;
+            }
+            Err(error) => {
+                debug!(conversation = %conversation.id(), %error, "a result is yet to be delivered");
+            }
+        }
+        drop(conversation);
+        sleep(backoff.next_delay()).await;
+    }
+}
+
+/// Runs until the agent has heard from every client tool it called.
+pub(crate) async fn until_settled(run: Run<'_>) -> Result<RunOutcome> {
+    let conversation = run.conversation();
+    let Some(mut progress) = conversation
+        .client_tools()
+        .map(|tools| tools.progress.clone())
+    else {
+        return run.once().await;
+    };
+    let begun = Instant::now();
+    let mut outcome = run.once().await?;
+    loop {
+        match &outcome {
+            RunOutcome::Finished(_) => {}
+            // A result came too late for the run, and no other was begun for it.
+            RunOutcome::Idle(_) if unread(conversation) => {}
+            _ => return Ok(outcome),
+        }
+        let last = conversation
+            .events()
+            .iter()
+            .next_back()
+            .map(|event| event.id().to_owned());
+        let before = progress.borrow().delivered;
+        let settled = async {
+            let settled = progress.wait_for(|now| {
+                now.at_work == 0 && has_seen(conversation, now.seen.as_deref(), last.as_deref())
+            });
+            settled.await.map(|now| now.delivered)
+        };
+        let settled = match run.time_left(begun) {
+            Some(left) => timeout(left, settled).await,
+            None => Ok(settled.await),
+        };
+        let delivered = match settled {
+            Err(_) => return Ok(outcome.still_running()),
+            // The dispatcher has ended, and the link with it.
+            Ok(Err(_)) => return Ok(outcome),
+            Ok(Ok(delivered)) => delivered,
+        };
+        if delivered == before && !unread(conversation) {
+            return Ok(outcome);
+        }
+        // A run of the server's own may be under way or over: this one joins or finds nothing to
+        // do.
+        let next = run.within(run.time_left(begun)).once().await?;
+        outcome = next.after(&outcome);
+    }
+}
+
+/// Whether what was looked at last is this event or a later one.
+fn has_seen(conversation: &Conversation, seen: Option<&str>, event: Option<&str>) -> bool {
+    for held in conversation.events().iter().rev() {
+        if Some(held.id()) == seen {
+            return true;
+        }
+        if Some(held.id()) == event {
+            return false;
+        }
+    }
+    true
+}
+
+/// Whether a result came after all that the agent did.
+fn unread(conversation: &Conversation) -> bool {
+    for event in conversation.events().iter().rev() {
+        let acts = matches!(event.kind(), "ActionEvent" | "MessageEvent");
+        if acts && event.source().as_str() == "agent" {
+            return false;
+        }
+        if answers(event).is_some() {
+            return true;
+        }
+    }
+    false
+}

@@ -1,0 +1,93 @@
+//! Keeping the model calls that the server tells of: each in a file, as the server itself would
+//! write it. Knows no conversation; it is a callback.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use oh_protocol::{Event, Payload};
+
+/// A callback that writes every `LLMCompletionLogEvent` into a file of a directory, which it
+/// makes. Servers send them for models with `log_completions`.
+///
+/// ```no_run
+/// # async fn keep(workspace: &impl oh_transport::WorkspaceHandle) -> Result<(), Box<dyn std::error::Error>> {
+/// use oh_conversation::{Conversation, completion_log};
+/// use oh_protocol::config::{Agent, Llm};
+///
+/// let llm = Llm::new("openai/gpt-5").api_key("sk-…").log_completions(true);
+/// let conversation = Conversation::builder(workspace, Agent::default_preset(llm))
+///     .on_event(completion_log("completions")?)
+///     .start()
+///     .await?;
+/// # Ok(()) }
+/// ```
+///
+/// They hold all that the model was told, and may hold secrets. A file that cannot be written is
+/// logged as a warning; the conversation goes on.
+///
+/// # Errors
+///
+/// When the directory cannot be made.
+pub fn completion_log(
+    directory: impl Into<PathBuf>,
+) -> io::Result<impl FnMut(&Event) + Send + 'static> {
+    let directory = directory.into();
+    fs::create_dir_all(&directory)?;
+    Ok(move |event: &Event| {
+        if event.kind() != "LLMCompletionLogEvent" {
+            return;
+        }
+        let Payload::LlmCompletionLog(log) = event.payload() else {
+            return;
+        };
+        let path = directory.join(file_name(&log.filename, event.id()));
+        if let Err(error) = fs::write(&path, log.log_data.as_bytes()) {
+            tracing::warn!(path = %path.display(), %error, "cannot keep a model call");
+        }
+    })
+}
+
+/// The name alone: what a server says must not lead out of the directory.
+fn file_name(told: &str, event_id: &str) -> String {
+    let name = Path::new(told).file_name().and_then(|name| name.to_str());
+    let plain = |c: char| if c == '\\' || c.is_control() { '_' } else { c };
+    match name {
+        Some(name) => name.chars().map(plain).collect(),
+        None => format!("{}.json", event_id.replace(['/', '\\'], "_")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn event(filename: &str, data: &str) -> Event {
+        let event = json!({"kind": "LLMCompletionLogEvent", "id": "e1", "filename": filename,
+            "log_data": data, "model_name": "m", "usage_id": "default"});
+        Event::from_json(event.to_string()).unwrap()
+    }
+
+    #[test]
+    fn each_model_call_is_a_file_within_the_directory_as_utf_8() {
+        let place = tempfile::tempdir().unwrap();
+        let directory = place.path().join("a/b");
+        let mut keep = completion_log(&directory).unwrap();
+        keep(&event("m-1.json", r#"{"say": "grüß 你好"}"#));
+        keep(&event("../../out.json", "{}"));
+        keep(&event("..", "{}"));
+        keep(&Event::from_json(r#"{"kind":"PauseEvent","id":"1"}"#).unwrap());
+        let kept = fs::read_to_string(directory.join("m-1.json")).unwrap();
+        assert_eq!(kept, r#"{"say": "grüß 你好"}"#);
+        let mut names: Vec<_> = fs::read_dir(&directory)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        assert_eq!(names, ["e1.json", "m-1.json", "out.json"]);
+        assert_eq!(fs::read_dir(place.path()).unwrap().count(), 1);
+    }
+}

@@ -1,0 +1,227 @@
+//! Goals: the server runs the agent until a judge says that an objective is reached. How far it
+//! is comes as typed events, and its end can be awaited. Knows no single runs.
+
+use std::{
+    fmt,
+    future::{Future, IntoFuture},
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use futures_core::Stream;
+use futures_util::StreamExt;
+use oh_protocol::{
+    Event, Payload,
+    calls::conversations::{self as calls},
+    event::StateChange,
+    state::GoalStatus,
+};
+
+use crate::{Conversation, Cursor, Error, ErrorKind, EventStream, Result};
+
+/// A goal that is being worked on.
+///
+/// Dropping it leaves the server at work. A message of the user ends it, as does
+/// [`stop`](Self::stop); the server keeps how far it was, and
+/// [`Conversation::resume_goal`] takes it up again.
+#[must_use = "await `ended` or read `progress`; or let it be, and the server goes on"]
+pub struct Goal {
+    conversation: Conversation,
+    /// Where the log stood before it began.
+    from: Cursor,
+}
+
+impl Goal {
+    /// How far it is: when it begins, after each round with the judge's verdict, and at the end.
+    /// The stream ends after that.
+    pub fn progress(&self) -> GoalProgress {
+        GoalProgress {
+            events: Some(self.conversation.subscribe(self.from)),
+            begun: false,
+            conversation: self.conversation.clone(),
+        }
+    }
+
+    /// Waits for its end: reached, out of rounds, or interrupted. Cancel-safe; asking again gives
+    /// the same.
+    ///
+    /// # Errors
+    ///
+    /// When the conversation's link ends before it does.
+    pub async fn ended(&self) -> Result<GoalStatus> {
+        let mut progress = self.progress();
+        while let Some(status) = progress.next().await {
+            let status = status?;
+            if !status.active {
+                return Ok(status);
+            }
+        }
+        let what = "the link was closed before the goal ended";
+        Err(Error::new(ErrorKind::Closed, self.conversation.id(), what))
+    }
+
+    /// Ends it after the current step: see [`Conversation::stop_goal`].
+    ///
+    /// # Errors
+    ///
+    /// When the server refuses or cannot be asked.
+    pub async fn stop(&self) -> Result<()> {
+        self.conversation.stop_goal().await
+    }
+}
+
+impl fmt::Debug for Goal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Goal")
+            .field("conversation", &self.conversation.id())
+            .finish_non_exhaustive()
+    }
+}
+
+/// How far a [`Goal`] is, as the server tells.
+pub struct GoalProgress {
+    /// None once it has ended.
+    events: Option<EventStream>,
+    /// The end of an earlier goal may arrive late; this one says first that it is active.
+    begun: bool,
+    /// Keeps the link: without it nothing more would come.
+    conversation: Conversation,
+}
+
+impl Stream for GoalProgress {
+    type Item = Result<GoalStatus>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        loop {
+            let Some(events) = &mut self.events else {
+                return Poll::Ready(None);
+            };
+            let event = std::task::ready!(events.poll_next_unpin(cx));
+            match event {
+                None => self.events = None,
+                Some(Err(error)) => {
+                    self.events = None;
+                    return Poll::Ready(Some(Err(error)));
+                }
+                Some(Ok(event)) => {
+                    if let Some(status) = goal_of(&event)
+                        && (self.begun || status.active)
+                    {
+                        self.begun = true;
+                        if !status.active {
+                            self.events = None;
+                        }
+                        return Poll::Ready(Some(Ok(status)));
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl fmt::Debug for GoalProgress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GoalProgress")
+            .field("conversation", &self.conversation.id())
+            .field("ended", &self.events.is_none())
+            .finish()
+    }
+}
+
+/// What an event says of a goal.
+fn goal_of(event: &Event) -> Option<GoalStatus> {
+    if event.kind() != "ConversationStateUpdateEvent" {
+        return None;
+    }
+    match event.payload() {
+        Payload::ConversationStateUpdate(update) => match update.change() {
+            StateChange::Goal(status) => Some(status),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// A goal to be started; await it for the [`Goal`].
+///
+/// # Errors
+///
+/// [`ErrorKind::Conflict`] while a run or another goal is under way,
+/// [`ErrorKind::InvalidInput`] for an empty objective or no rounds,
+/// [`ErrorKind::RateLimited`] when the server takes no more work.
+#[derive(Debug)]
+#[must_use = "nothing is started until it is awaited"]
+pub struct StartGoal<'a> {
+    conversation: &'a Conversation,
+    call: calls::StartGoal,
+}
+
+impl StartGoal<'_> {
+    /// After how many rounds it ends in any case, at least 1. Server's default: 10.
+    pub fn max_iterations(mut self, rounds: u32) -> Self {
+        self.call = self.call.max_iterations(rounds);
+        self
+    }
+}
+
+impl<'a> IntoFuture for StartGoal<'a> {
+    type Output = Result<Goal>;
+    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send + 'a>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(async move {
+            let from = self.conversation.here();
+            self.conversation.call("start a goal", &self.call).await?;
+            Ok(self.conversation.goal_from(from))
+        })
+    }
+}
+
+impl Conversation {
+    /// Runs the agent again and again until a judge on the server, which asks the agent's model,
+    /// says that the objective is reached (`POST …/goal`). Any message of a user ends it.
+    ///
+    /// ```no_run
+    /// # async fn reach(conversation: &oh_conversation::Conversation) -> oh_conversation::Result<()> {
+    /// let goal = conversation.start_goal("Make the tests pass.").max_iterations(5).await?;
+    /// let end = goal.ended().await?;
+    /// println!("{} after {} rounds", end.status, end.iteration);
+    /// # Ok(()) }
+    /// ```
+    pub fn start_goal(&self, objective: impl Into<String>) -> StartGoal<'_> {
+        StartGoal {
+            conversation: self,
+            call: calls::StartGoal::new(self.id(), objective),
+        }
+    }
+
+    /// Ends the goal after the current step (`POST …/goal/stop`). Nothing to stop is no error.
+    ///
+    /// # Errors
+    ///
+    /// When the server refuses or cannot be asked.
+    pub async fn stop_goal(&self) -> Result<()> {
+        let call = calls::StopGoal::new(self.id());
+        self.call("stop the goal", &call).await
+    }
+
+    /// Takes the last goal up again where it was interrupted (`POST …/goal/resume`).
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Refused`] when there is none, or it was reached or ran out of rounds;
+    /// [`ErrorKind::Conflict`] while a run or a goal is under way.
+    pub async fn resume_goal(&self) -> Result<Goal> {
+        let from = self.here();
+        let call = calls::ResumeGoal::new(self.id());
+        self.call("resume the goal", &call).await?;
+        Ok(self.goal_from(from))
+    }
+
+    fn goal_from(&self, from: Cursor) -> Goal {
+        Goal {
+            conversation: self.clone(),
+            from,
+        }
+    }
+}

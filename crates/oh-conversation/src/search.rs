@@ -1,0 +1,238 @@
+//! Asking the server's log itself: filtered, counted, by ids. The mirror needs none of it; it
+//! finds what a program does not want to hold, or to look for itself.
+
+use std::{
+    collections::VecDeque,
+    fmt,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use futures_core::Stream;
+use oh_protocol::{
+    Event,
+    calls::events::{self as calls, EventFilter},
+};
+
+use crate::{Conversation, ErrorKind, Result};
+
+/// A question to the server's log: a stream of the events that fit, asked for page by page as
+/// it is read, or their [`count`](Self::count). Dropping it ends it.
+#[must_use = "a stream does nothing until it is read"]
+pub struct EventSearch {
+    conversation: Conversation,
+    filter: EventFilter,
+    newest_first: bool,
+    page: u32,
+    left: usize,
+    pages: Option<Pages>,
+}
+
+type Pages = Pin<Box<dyn Stream<Item = Result<Event>> + Send>>;
+
+impl Conversation {
+    /// The events of the server's log that fit what is said, oldest first
+    /// (`GET …/events/search`, `GET …/events/count`).
+    ///
+    /// ```no_run
+    /// # use futures_util::TryStreamExt;
+    /// # async fn find(conversation: &oh_conversation::Conversation) -> oh_conversation::Result<()> {
+    /// let mut errors = conversation.search_events().kind("AgentErrorEvent").newest_first().limit(3);
+    /// while let Some(event) = errors.try_next().await? {
+    ///     println!("{event}");
+    /// }
+    /// let questions = conversation.search_events().source("user").body("why").count().await?;
+    /// # Ok(()) }
+    /// ```
+    pub fn search_events(&self) -> EventSearch {
+        EventSearch {
+            conversation: self.clone(),
+            filter: EventFilter::default(),
+            newest_first: false,
+            page: 100,
+            left: usize::MAX,
+            pages: None,
+        }
+    }
+
+    /// An event of the server's log by its id (`GET …/events/{event_id}`). What is held is found
+    /// without asking by [`Events::by_id`](crate::Events::by_id).
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::NotFound`] when the log does not have it.
+    pub async fn fetch_event(&self, event_id: impl Into<String>) -> Result<Event> {
+        let event_id = event_id.into();
+        // An empty name would be another operation.
+        if event_id.is_empty() {
+            return Err(self.invalid("an event's id is not empty"));
+        }
+        let call = calls::Get::new(self.id(), event_id);
+        match self.call("read an event", &call).await {
+            // The answer does not say what was missing; that the conversation is there does.
+            Err(error) if error.kind() == ErrorKind::Gone && self.info().await.is_ok() => {
+                Err(error.of_kind(|_| ErrorKind::NotFound))
+            }
+            event => event,
+        }
+    }
+
+    /// Events of the server's log by their ids, in the same order; nothing for one that the log
+    /// does not have (`GET …/events`).
+    ///
+    /// # Errors
+    ///
+    /// When the server cannot be asked.
+    pub async fn fetch_events<I: Into<String>>(
+        &self,
+        event_ids: impl IntoIterator<Item = I>,
+    ) -> Result<Vec<Option<Event>>> {
+        let call = calls::BatchGet::new(self.id(), event_ids);
+        self.call("read events", &call).await
+    }
+}
+
+impl EventSearch {
+    /// Only those of a kind, such as `ActionEvent`.
+    pub fn kind(mut self, kind: impl Into<String>) -> Self {
+        self.filter.kind = Some(kind.into());
+        self
+    }
+
+    /// Only those from `agent`, `user`, `environment` or `hook`.
+    pub fn source(mut self, source: impl Into<String>) -> Self {
+        self.filter.source = Some(source.into());
+        self
+    }
+
+    /// Only messages that hold this text, in whatever case.
+    pub fn body(mut self, text: impl Into<String>) -> Self {
+        self.filter.body = Some(text.into());
+        self
+    }
+
+    /// Not before this time, in ISO 8601. Without an offset it is the server's local time, as
+    /// the events' own.
+    pub fn since(mut self, time: impl Into<String>) -> Self {
+        self.filter.since = Some(time.into());
+        self
+    }
+
+    /// Only before this time, in the same form.
+    pub fn before(mut self, time: impl Into<String>) -> Self {
+        self.filter.before = Some(time.into());
+        self
+    }
+
+    /// The last of the log first.
+    pub fn newest_first(mut self) -> Self {
+        self.newest_first = true;
+        self
+    }
+
+    /// Ends after so many. Default: at the end of the log.
+    pub fn limit(mut self, events: usize) -> Self {
+        self.left = events;
+        self
+    }
+
+    /// How many are asked for at once, 1 to 100. Default: 100.
+    pub fn page_size(mut self, events: u32) -> Self {
+        self.page = events;
+        self
+    }
+
+    /// How many there are, whatever the limit.
+    ///
+    /// # Errors
+    ///
+    /// When the server cannot be asked.
+    pub async fn count(self) -> Result<u64> {
+        let call = calls::Count::new(self.conversation.id()).filter(self.filter);
+        self.conversation.call("count events", &call).await
+    }
+
+    fn pages(&self) -> Pages {
+        let reading = Reading {
+            conversation: self.conversation.clone(),
+            filter: self.filter.clone(),
+            newest_first: self.newest_first,
+            page: self.page,
+            left: self.left,
+            items: VecDeque::new(),
+            next: Next::First,
+        };
+        Box::pin(futures_util::stream::unfold(reading, Reading::next))
+    }
+}
+
+struct Reading {
+    conversation: Conversation,
+    filter: EventFilter,
+    newest_first: bool,
+    page: u32,
+    left: usize,
+    items: VecDeque<Event>,
+    next: Next,
+}
+
+enum Next {
+    First,
+    Page(String),
+    End,
+}
+
+impl Reading {
+    async fn next(mut self) -> Option<(Result<Event>, Self)> {
+        loop {
+            if self.left == 0 {
+                return None;
+            }
+            if let Some(event) = self.items.pop_front() {
+                self.left -= 1;
+                return Some((Ok(event), self));
+            }
+            let mut search = calls::Search::new(self.conversation.id()).limit(self.page);
+            search = search.filter(self.filter.clone());
+            if self.newest_first {
+                search = search.descending();
+            }
+            match std::mem::replace(&mut self.next, Next::End) {
+                Next::End => return None,
+                Next::First => {}
+                Next::Page(page_id) => search = search.page_id(page_id),
+            }
+            match self.conversation.call("search events", &search).await {
+                Ok(page) => {
+                    self.items = page.items.into();
+                    self.next = page.next_page_id.map_or(Next::End, Next::Page);
+                }
+                Err(error) => return Some((Err(error), self)),
+            }
+        }
+    }
+}
+
+impl Stream for EventSearch {
+    type Item = Result<Event>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if self.pages.is_none() {
+            self.pages = Some(self.pages());
+        }
+        match &mut self.pages {
+            Some(pages) => pages.as_mut().poll_next(cx),
+            None => Poll::Ready(None),
+        }
+    }
+}
+
+impl fmt::Debug for EventSearch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EventSearch")
+            .field("conversation", &self.conversation.id())
+            .field("filter", &self.filter)
+            .field("newest_first", &self.newest_first)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,153 @@
+//! Secrets for the agent's commands: given as text, looked up by the server, or computed when
+//! they are sent. Knows no models' keys.
+
+use std::{fmt, future::Future, pin::Pin, sync::Arc};
+
+use oh_protocol::{calls::conversations::SetSecrets, config::SecretSource};
+use secrecy::SecretString;
+
+use crate::{Conversation, Error, ErrorKind, Result};
+
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+type Computing = Pin<Box<dyn Future<Output = Result<SecretString, Failure>> + Send>>;
+type Compute = Arc<dyn Fn() -> Computing + Send + Sync>;
+
+/// Where a secret's value comes from. A text is one.
+#[derive(Clone)]
+pub struct Secret(Origin);
+
+#[derive(Clone)]
+enum Origin {
+    Source(SecretSource),
+    Compute(Compute),
+}
+
+impl Secret {
+    /// This value.
+    pub fn text(value: impl Into<SecretString>) -> Self {
+        Self(Origin::Source(SecretSource::fixed(value)))
+    }
+
+    /// What the server finds with a `GET` of a URL each time it needs the value: see
+    /// [`SecretSource::lookup`]. The value never passes through this program.
+    pub fn lookup(url: impl Into<String>) -> Self {
+        Self(Origin::Source(SecretSource::lookup(url)))
+    }
+
+    /// What a closure gives whenever this is sent; the server keeps the value it got then.
+    ///
+    /// ```
+    /// use oh_conversation::Secret;
+    ///
+    /// let token = Secret::computed(|| async { std::fs::read_to_string("/run/token") });
+    /// # let _ = token;
+    /// ```
+    pub fn computed<F, Fut, S, E>(compute: F) -> Self
+    where
+        F: Fn() -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<S, E>> + Send + 'static,
+        S: Into<SecretString>,
+        E: Into<Failure>,
+    {
+        Self(Origin::Compute(Arc::new(move || {
+            let value = compute();
+            Box::pin(async move { value.await.map(Into::into).map_err(Into::into) })
+        })))
+    }
+
+    async fn source(self) -> Result<SecretSource, Failure> {
+        match self.0 {
+            Origin::Source(source) => Ok(source),
+            Origin::Compute(compute) => compute().await.map(SecretSource::fixed),
+        }
+    }
+}
+
+impl From<SecretSource> for Secret {
+    fn from(source: SecretSource) -> Self {
+        Self(Origin::Source(source))
+    }
+}
+
+impl From<&str> for Secret {
+    fn from(value: &str) -> Self {
+        Self::text(value)
+    }
+}
+
+impl From<String> for Secret {
+    fn from(value: String) -> Self {
+        Self::text(value)
+    }
+}
+
+impl From<SecretString> for Secret {
+    fn from(value: SecretString) -> Self {
+        Self::text(value)
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Origin::Source(source) => f.debug_tuple("Secret").field(source).finish(),
+            Origin::Compute(_) => f.write_str("Secret(computed)"),
+        }
+    }
+}
+
+impl Conversation {
+    /// Gives the agent secrets, as environment variables of its commands (`POST …/secrets`), on
+    /// top of those it has. The server masks their values in what it logs; the names are visible.
+    /// Forks do not inherit them.
+    ///
+    /// ```no_run
+    /// # async fn give(conversation: &oh_conversation::Conversation) -> oh_conversation::Result<()> {
+    /// use oh_conversation::Secret;
+    ///
+    /// conversation.set_secrets([("GITHUB_TOKEN", "ghp_…")]).await?;
+    /// conversation
+    ///     .set_secrets([
+    ///         ("DEPLOY_KEY", Secret::lookup("/api/settings/secrets/DEPLOY_KEY")),
+    ///         ("SESSION", Secret::computed(|| async { std::env::var("SESSION") })),
+    ///     ])
+    ///     .await?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidInput`] when a name is no environment variable's, a value is a mask, or
+    /// a closure fails (its error is the source); nothing was sent then.
+    pub async fn set_secrets<N, S>(&self, secrets: impl IntoIterator<Item = (N, S)>) -> Result<()>
+    where
+        N: Into<String>,
+        S: Into<Secret>,
+    {
+        let secrets: Vec<(String, Secret)> = secrets
+            .into_iter()
+            .map(|(name, secret)| (name.into(), secret.into()))
+            .collect();
+        let mut call = SetSecrets::new(self.id());
+        for (name, secret) in secrets {
+            let source = secret.source().await.map_err(|failure| {
+                let what = format!("the value of the secret `{name}` could not be computed");
+                Error::new(ErrorKind::InvalidInput, self.id(), what).with_source(failure)
+            })?;
+            call = call.secret(name, source);
+        }
+        self.call("set secrets", &call).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Secret;
+
+    #[test]
+    fn no_value_is_shown() {
+        let computed = Secret::computed(|| async { Ok::<_, std::fmt::Error>("canary") });
+        let shown = format!("{:?} {computed:?}", Secret::text("canary"));
+        assert!(!shown.contains("canary"), "{shown}");
+    }
+}

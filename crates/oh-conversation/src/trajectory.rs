@@ -1,0 +1,53 @@
+//! Taking a conversation away: all the server has on disk of it, as a zip file. Knows no
+//! workspace.
+
+use bytes::Bytes;
+use futures_core::Stream;
+use futures_util::StreamExt;
+use oh_protocol::{Call, calls::files};
+use oh_transport::Body;
+
+use crate::{Conversation, Error, Result};
+
+/// How much of it [`Conversation::trajectory`] holds.
+const LIMIT: usize = 1 << 30;
+
+impl Conversation {
+    /// All the server has on disk of it, as a zip file: events, state, settings; secrets are
+    /// masked in it (`GET /api/file/download-trajectory/{conversation_id}`).
+    ///
+    /// # Errors
+    ///
+    /// When the server does not have it any more, cannot be asked, or it is larger than 1 GiB:
+    /// [`trajectory_stream`](Self::trajectory_stream) has no limit.
+    pub async fn trajectory(&self) -> Result<Bytes> {
+        let body = self.open_trajectory().await?.collect(LIMIT).await;
+        body.map_err(|error| Error::transport(self.id(), "download the trajectory", error))
+    }
+
+    /// The same, piece by piece as it comes, however large.
+    ///
+    /// # Errors
+    ///
+    /// When the server does not have it any more or cannot be asked; the stream, when the
+    /// connection breaks or stands still.
+    pub async fn trajectory_stream(
+        &self,
+    ) -> Result<impl Stream<Item = Result<Bytes>> + Send + Unpin + use<>> {
+        let id = self.id();
+        let failed = move |error| Error::transport(id, "download the trajectory", error);
+        Ok(self
+            .open_trajectory()
+            .await?
+            .map(move |piece| piece.map_err(failed)))
+    }
+
+    async fn open_trajectory(&self) -> Result<Body> {
+        let failed = |error| Error::transport(self.id(), "download the trajectory", error);
+        let call = files::Trajectory::new(self.id());
+        let request = call.request().map_err(|error| failed(error.into()))?;
+        let answer = self.client().stream(request, Body::empty()).await;
+        let answer = self.client().accepted(answer.map_err(failed)?).await;
+        Ok(answer.map_err(failed)?.into_body())
+    }
+}

@@ -1,0 +1,250 @@
+//! What a conversation uses: cost and tokens, all together and by usage id. Knows no runs.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use futures_core::Stream;
+use oh_protocol::{
+    Json, Stats, Text,
+    state::{ConversationState, Metrics, TokenUsage},
+};
+
+use crate::Conversation;
+
+/// What a conversation, or a part of it, has used, as far as the server has told.
+///
+/// Every model configuration of an agent counts under an id of its own: `default` for the agent's
+/// model, `condenser` for what shortens its history, and so on.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Usage {
+    stats: Stats,
+    known: bool,
+}
+
+impl Usage {
+    pub(crate) fn of(state: &ConversationState) -> Self {
+        Self {
+            stats: state.stats(),
+            known: state.get("stats").is_some_and(|stats| !stats.is_null()),
+        }
+    }
+
+    /// What it cost, in US dollars. `None` while the server has not told of any usage: unknown
+    /// is not free.
+    pub fn cost(&self) -> Option<f64> {
+        self.known.then(|| self.total().accumulated_cost)
+    }
+
+    /// How many tokens models read, those from a cache among them.
+    pub fn prompt_tokens(&self) -> u64 {
+        self.total().prompt_tokens()
+    }
+
+    /// How many tokens models wrote, those for reasoning among them.
+    pub fn completion_tokens(&self) -> u64 {
+        self.total().completion_tokens()
+    }
+
+    /// All ids together. The lists of single calls are empty where only sockets told.
+    pub fn total(&self) -> Metrics {
+        self.stats.combined()
+    }
+
+    /// What was used under one id.
+    pub fn by_id(&self, usage_id: &str) -> Option<&Metrics> {
+        self.stats.usage_to_metrics.get(usage_id)
+    }
+
+    /// Every id and what was used under it.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Metrics)> {
+        let all = self.stats.usage_to_metrics.iter();
+        all.map(|(id, metrics)| (id.as_str(), metrics))
+    }
+
+    /// What came on top of an earlier usage of the same conversation. Ids under which nothing
+    /// came are left out.
+    #[must_use]
+    pub fn since(&self, earlier: &Self) -> Self {
+        let none = Metrics::default();
+        let mut usage_to_metrics = BTreeMap::new();
+        for (id, now) in &self.stats.usage_to_metrics {
+            let before = earlier.stats.usage_to_metrics.get(id).unwrap_or(&none);
+            let more = difference(now, before);
+            if more.accumulated_cost > 0.0 || more.prompt_tokens() + more.completion_tokens() > 0 {
+                usage_to_metrics.insert(id.clone(), more);
+            }
+        }
+        let mut stats = Stats::default();
+        stats.usage_to_metrics = usage_to_metrics;
+        Self {
+            stats,
+            known: self.known,
+        }
+    }
+
+    /// This and another part of the same conversation together.
+    pub(crate) fn and(&self, other: &Self) -> Self {
+        let mut sum = self.clone();
+        sum.known |= other.known;
+        for (id, more) in &other.stats.usage_to_metrics {
+            let entry = sum.stats.usage_to_metrics.entry(id.clone());
+            let pair = [entry.or_default().clone(), more.clone()];
+            let mut both = Stats::default();
+            both.usage_to_metrics = [("a".into(), pair[0].clone()), ("b".into(), pair[1].clone())]
+                .into_iter()
+                .collect::<BTreeMap<Text, Metrics>>();
+            let mut total = both.combined();
+            total.model_name = more.model_name.clone();
+            sum.stats.usage_to_metrics.insert(id.clone(), total);
+        }
+        sum
+    }
+}
+
+fn difference(now: &Metrics, before: &Metrics) -> Metrics {
+    let mut more = Metrics::default();
+    more.model_name = now.model_name.clone();
+    more.accumulated_cost = (now.accumulated_cost - before.accumulated_cost).max(0.0);
+    let later = |now: usize, before: usize| if before <= now { before } else { 0 };
+    more.costs = now.costs[later(now.costs.len(), before.costs.len())..].to_vec();
+    let from = later(
+        now.response_latencies.len(),
+        before.response_latencies.len(),
+    );
+    more.response_latencies = now.response_latencies[from..].to_vec();
+    let from = later(now.token_usages.len(), before.token_usages.len());
+    more.token_usages = now.token_usages[from..].to_vec();
+    if let Some(now) = &now.accumulated_token_usage {
+        let none = TokenUsage::default();
+        let before = before.accumulated_token_usage.as_ref().unwrap_or(&none);
+        let mut tokens = now.clone();
+        for (tokens, before) in [
+            (&mut tokens.prompt_tokens, before.prompt_tokens),
+            (&mut tokens.completion_tokens, before.completion_tokens),
+            (&mut tokens.cache_read_tokens, before.cache_read_tokens),
+            (&mut tokens.cache_write_tokens, before.cache_write_tokens),
+            (&mut tokens.reasoning_tokens, before.reasoning_tokens),
+        ] {
+            *tokens = tokens.saturating_sub(before);
+        }
+        more.accumulated_token_usage = Some(tokens);
+    }
+    more
+}
+
+impl Conversation {
+    /// What it has used so far, as the server last told: while a model call is under way, what
+    /// it will cost is not in it. After a [`close`](Self::close) it stays what it was then.
+    ///
+    /// ```no_run
+    /// # fn report(conversation: &oh_conversation::Conversation) {
+    /// let usage = conversation.usage();
+    /// for (id, metrics) in usage.iter() {
+    ///     println!("{id}: {} with ${}", metrics.model_name, metrics.accumulated_cost);
+    /// }
+    /// if let Some(cost) = usage.cost() {
+    ///     println!("all in all ${cost}");
+    /// }
+    /// # }
+    /// ```
+    pub fn usage(&self) -> Usage {
+        Usage::of(&self.mirror().read().state)
+    }
+
+    /// Its usage now and whenever the server tells of more. A slow reader gets the newest, not
+    /// each. Ends with the conversation's link.
+    pub fn usage_changes(&self) -> UsageStream {
+        let mirror = self.shared_mirror();
+        let changes = mirror.changes();
+        let reading = Some((mirror, changes, None::<Json>));
+        UsageStream(Box::pin(futures_util::stream::unfold(
+            reading,
+            |reading| async move {
+                let (mirror, mut changes, last) = reading?;
+                loop {
+                    changes.borrow_and_update();
+                    let (stats, ended) = {
+                        let held = mirror.read();
+                        (held.state.get("stats").cloned(), held.ended.is_some())
+                    };
+                    if let Some(stats) = stats
+                        && last.as_ref().map(Json::as_str) != Some(stats.as_str())
+                    {
+                        let usage = Usage::of(&mirror.read().state);
+                        return Some((usage, Some((mirror, changes, Some(stats)))));
+                    }
+                    if ended {
+                        return None;
+                    }
+                    changes.changed().await.ok()?;
+                }
+            },
+        )))
+    }
+}
+
+/// [`Usage`] as it grows: see [`Conversation::usage_changes`].
+pub struct UsageStream(Pin<Box<dyn Stream<Item = Usage> + Send>>);
+
+impl Stream for UsageStream {
+    type Item = Usage;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Usage>> {
+        self.0.as_mut().poll_next(cx)
+    }
+}
+
+impl fmt::Debug for UsageStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("UsageStream")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use oh_protocol::{Event, Payload};
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn usage(stats: Value) -> Usage {
+        let update = json!({"kind": "ConversationStateUpdateEvent", "id": "1", "key": "stats",
+            "value": stats});
+        let event = Event::from_json(update.to_string()).unwrap();
+        let mut state = ConversationState::default();
+        if let Payload::ConversationStateUpdate(update) = event.payload() {
+            state.apply(update);
+        }
+        Usage::of(&state)
+    }
+
+    #[test]
+    fn what_came_on_top_is_told_by_id_and_together() {
+        let before = usage(json!({"usage_to_metrics": {"default": {"model_name": "m",
+            "accumulated_cost": 1.0, "accumulated_token_usage": {"prompt_tokens": 10}}}}));
+        let now = usage(json!({"usage_to_metrics": {
+            "default": {"model_name": "m", "accumulated_cost": 1.5,
+                "accumulated_token_usage": {"prompt_tokens": 14, "completion_tokens": 2}},
+            "condenser": {"model_name": "m", "accumulated_cost": 0.25},
+            "idle": {"model_name": "m"}}}));
+        let more = now.since(&before);
+        assert!((more.cost().unwrap() - 0.75).abs() < 1e-9);
+        assert_eq!((more.prompt_tokens(), more.completion_tokens()), (4, 2));
+        let ids: Vec<_> = more.iter().map(|(id, _)| id.to_owned()).collect();
+        assert_eq!(ids, ["condenser", "default"]);
+        let all = before.and(&more);
+        assert!((all.cost().unwrap() - 1.75).abs() < 1e-9);
+        assert_eq!(all.prompt_tokens(), 14);
+    }
+
+    #[test]
+    fn an_unknown_cost_is_not_zero() {
+        let unknown = Usage::of(&ConversationState::default());
+        assert_eq!(unknown.cost(), None);
+        assert_eq!(usage(json!({"usage_to_metrics": {}})).cost(), Some(0.0));
+    }
+}

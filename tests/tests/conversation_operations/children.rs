@@ -1,0 +1,67 @@
+//! Conversations under a conversation.
+
+use std::process::Command;
+
+use openhands::{
+    Conversation, LocalServer, WorkspaceExt, protocol::calls::conversations::Isolation,
+};
+use tokio::time::timeout;
+
+use super::{LONG, agent, messages, says, started};
+
+pub(super) async fn children_are_started_awaited_and_listed(server: &LocalServer) {
+    let model = says("Done.").await;
+    let conversation = started(server, &model).await;
+    let child = conversation
+        .start_child("Count to three.")
+        .title("Counting")
+        .isolation(Isolation::Shared)
+        .await
+        .unwrap();
+    assert_eq!(child.started().parent_conversation_id, conversation.id());
+    assert_eq!(child.started().title.as_deref(), Some("Counting"));
+    let ended = timeout(LONG, child.join()).await.unwrap().unwrap();
+    assert!(ended.is_finished(), "{ended}");
+    assert_eq!(messages(&child.events()), ["Count to three.", "Done."]);
+    assert_eq!(child.final_response().await.unwrap(), "Done.");
+    let children = conversation.children().await.unwrap();
+    let ids: Vec<_> = children.iter().map(|child| child.id()).collect();
+    assert_eq!(ids, [child.id()]);
+    assert!(conversation.start_child(" ").await.is_err());
+    child.close().await.unwrap();
+    conversation.close().await.unwrap();
+
+    // A worktree needs a commit; a repository without one is an error of the server's.
+    let place = tempfile::tempdir().unwrap();
+    let git = |arguments: &[&str]| {
+        let mut git = Command::new("git");
+        git.arg("-C")
+            .arg(place.path())
+            .args(arguments)
+            .env("HOME", place.path());
+        git.args(["--quiet"]);
+        assert!(git.status().unwrap().success());
+    };
+    git(&["init"]);
+    let workspace = server.workspace(place.path().to_str().unwrap());
+    let conversation = Conversation::builder(&workspace, agent(&model))
+        .start()
+        .await
+        .unwrap();
+    let error = conversation.start_child("Too early.").await.unwrap_err();
+    let status = error.transport_error().and_then(|error| error.status());
+    assert_eq!(status.map(|status| status.as_u16()), Some(500), "{error:?}");
+    assert!(conversation.children().await.unwrap().is_empty());
+    let name = ["-c", "user.name=t", "-c", "user.email=t@localhost"];
+    git(&[&name[..], &["commit", "--allow-empty", "-m", "first"]].concat());
+    let child = conversation
+        .start_child("In a place of its own.")
+        .await
+        .unwrap();
+    assert_eq!(child.started().isolation, Some(Isolation::Worktree));
+    assert_ne!(child.started().workspace.as_deref(), place.path().to_str());
+    let ended = timeout(LONG, child.join()).await.unwrap().unwrap();
+    assert!(ended.is_finished(), "{ended}");
+    child.into_conversation().delete().await.unwrap();
+    conversation.close().await.unwrap();
+}

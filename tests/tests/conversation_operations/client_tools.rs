@@ -1,0 +1,216 @@
+//! Tools that the agent calls and this program carries out.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use openhands::{
+    Conversation, LocalServer,
+    conversation::{ClientTool, ClientToolCall, ErrorKind},
+    testkit::{Script, Step},
+};
+use serde_json::{Value, json};
+use tokio::time::{sleep, timeout};
+
+use super::{LONG, agent, finishes, messages, model, workspace};
+
+fn schema() -> Value {
+    json!({"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]})
+}
+
+/// A tool that notes each call, takes a while, and answers.
+fn weather(calls: &Arc<Mutex<Vec<String>>>, takes: Duration) -> ClientTool {
+    let calls = calls.clone();
+    ClientTool::new(
+        "weather",
+        "Tells the weather of a city.",
+        move |call: ClientToolCall| {
+            let calls = calls.clone();
+            async move {
+                calls.lock().unwrap().push(call.id().to_owned());
+                let arguments: BTreeMap<String, String> = call.arguments()?;
+                sleep(takes).await;
+                Ok::<_, openhands::conversation::Error>(format!("Rain in {}.", arguments["city"]))
+            }
+        },
+    )
+    .parameters(schema())
+}
+
+fn ask(city: &str) -> Step {
+    Step::call("weather", json!({"city": city, "summary": "asks"}))
+}
+
+pub(super) async fn results_reach_the_agent_and_the_run_waits_for_them(server: &LocalServer) {
+    let calls = Arc::new(Mutex::new(Vec::new()));
+    let told = Arc::new(Mutex::new(0));
+    let count = told.clone();
+    let script = Script::new()
+        .step(
+            ask("Bonn")
+                .and_call("weather", json!({"city": "Kiel"}))
+                .and_call("wave", json!({})),
+        )
+        // The server has answered the calls itself.
+        .step(Step::text("I have asked.").expect("dispatched to client"))
+        // One run more for what came after; the other answer is in the same request or the next.
+        .forever(|s| s.text("Rain, then."));
+    let model = model(script).await;
+    let conversation = Conversation::builder(&workspace(server), agent(&model))
+        .client_tool(weather(&calls, Duration::from_secs(2)))
+        .client_tool(ClientTool::new("wave", "Waves.", move |_| {
+            *count.lock().unwrap() += 1;
+            async {}
+        }))
+        .start()
+        .await
+        .unwrap();
+    conversation.send("What is the weather?").await.unwrap();
+    finishes(&conversation).await;
+    assert_eq!(calls.lock().unwrap().len(), 2);
+    assert_eq!(*told.lock().unwrap(), 1);
+    let said = messages(&conversation.events());
+    let results: Vec<_> = said
+        .iter()
+        .filter(|text| text.contains("Result of the client"))
+        .collect();
+    assert_eq!(
+        results.len(),
+        2,
+        "the one that says nothing sends nothing: {said:#?}"
+    );
+    assert!(results.iter().any(|text| text.ends_with("\nRain in Bonn.")));
+    assert!(results.iter().any(|text| text.ends_with("\nRain in Kiel.")));
+    assert_eq!(conversation.final_response().await.unwrap(), "Rain, then.");
+    let asked = model.requests();
+    let last = asked.last().unwrap();
+    assert!(last.contains("Rain in Bonn.") && last.contains("Rain in Kiel."));
+
+    conversation.delete().await.unwrap();
+}
+
+pub(super) async fn a_call_is_carried_out_once_whoever_attaches(server: &LocalServer) {
+    let calls = Arc::new(Mutex::new(Vec::new()));
+    let script = Script::new()
+        .step(ask("Bonn"))
+        .text("First asked.")
+        .text("First known.")
+        .step(ask("Kiel"))
+        .text("Second asked.")
+        .forever(|s| s.text("All known."));
+    let model = model(script).await;
+    let conversation = Conversation::builder(&workspace(server), agent(&model))
+        .client_tool(weather(&calls, Duration::ZERO))
+        .start()
+        .await
+        .unwrap();
+    let id = conversation.id();
+    let attach =
+        || Conversation::attach(server.client(), id).client_tool(weather(&calls, Duration::ZERO));
+    let second = attach().await.unwrap();
+    conversation.send("Bonn?").await.unwrap();
+    finishes(&conversation).await;
+    assert_eq!(calls.lock().unwrap().len(), 1, "two handles, one call");
+    conversation.close().await.unwrap();
+    second.close().await.unwrap();
+
+    // Called while nobody with tools is attached, it is carried out by whoever attaches next.
+    let bare = Conversation::attach(server.client(), id).await.unwrap();
+    bare.send("Kiel?").await.unwrap();
+    finishes(&bare).await;
+    bare.close().await.unwrap();
+    let third = attach().await.unwrap();
+    let known = async {
+        while !messages(&third.events())
+            .iter()
+            .any(|text| text.ends_with("\nRain in Kiel."))
+        {
+            sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(LONG, known).await.unwrap();
+    finishes(&third).await;
+    let calls = calls.lock().unwrap().clone();
+    assert_eq!(calls.len(), 2);
+    let logged: Vec<_> = third
+        .events()
+        .of_kind("ActionEvent")
+        .filter(|event| event.as_json().contains("ClientAction_weather"))
+        .map(|event| event.id().to_owned())
+        .collect();
+    assert_eq!(calls, logged, "each of the log once, in its order");
+    third.delete().await.unwrap();
+}
+
+pub(super) async fn what_was_cut_off_is_taken_up_when_asked(server: &LocalServer) {
+    let calls = Arc::new(Mutex::new(Vec::new()));
+    let script = Script::new()
+        .step(ask("Ulm"))
+        .text("Asked.")
+        .forever(|s| s.text("Known."));
+    let model = model(script).await;
+    let conversation = Conversation::builder(&workspace(server), agent(&model))
+        .client_tool(weather(&calls, Duration::from_secs(3600)))
+        .start()
+        .await
+        .unwrap();
+    let id = conversation.id();
+    conversation.send("Ulm?").await.unwrap();
+    let ended = conversation
+        .run()
+        .timeout(Duration::from_secs(20))
+        .await
+        .unwrap();
+    assert!(
+        matches!(ended, openhands::RunOutcome::StillRunning(_)),
+        "the tool is still at work: {ended}"
+    );
+    conversation.close().await.unwrap();
+    let attach =
+        || Conversation::attach(server.client(), id).client_tool(weather(&calls, Duration::ZERO));
+    let unasked = attach().await.unwrap();
+    finishes(&unasked).await;
+    assert_eq!(calls.lock().unwrap().len(), 1);
+    unasked.close().await.unwrap();
+    let asked = attach().resume_client_tools().await.unwrap();
+    let known = async {
+        while !messages(&asked.events())
+            .iter()
+            .any(|text| text.ends_with("\nRain in Ulm."))
+        {
+            sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(LONG, known).await.unwrap();
+    finishes(&asked).await;
+    assert_eq!(calls.lock().unwrap().len(), 2);
+    asked.delete().await.unwrap();
+}
+
+pub(super) async fn a_name_has_one_schema_on_a_server(server: &LocalServer) {
+    let model = model(Script::new()).await;
+    let other = ClientTool::new("weather", "Another.", |_| async {});
+    let error = Conversation::builder(&workspace(server), agent(&model))
+        .client_tool(other)
+        .start()
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Refused, "{error:?}");
+    let detail = error
+        .transport_error()
+        .unwrap()
+        .detail()
+        .unwrap()
+        .to_owned();
+    assert!(detail.contains("weather"), "{detail}");
+    // The name of a tool of the server's that the agent does not have.
+    let taken = ClientTool::new("glob", "Another.", |_| async {});
+    let error = Conversation::builder(&workspace(server), agent(&model))
+        .client_tool(taken)
+        .start()
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Refused, "{error:?}");
+}

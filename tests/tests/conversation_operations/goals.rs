@@ -1,0 +1,144 @@
+//! Goals: started, followed, ended, taken up again.
+
+use std::time::Duration;
+
+use openhands::{
+    LocalServer, RunOutcome,
+    conversation::ErrorKind,
+    protocol::state::GoalState,
+    testkit::{Script, Step},
+};
+use tokio::time::timeout;
+
+use super::{LONG, finishes, model, next, outcome, says, started};
+
+const REACHED: &str = r#"{"score": 1.0, "complete": true, "missing": ""}"#;
+const MISSED: &str = r#"{"score": 0.25, "complete": false, "missing": "the end"}"#;
+
+pub(super) async fn a_goal_tells_its_progress_and_its_end(server: &LocalServer) {
+    // The agent and the judge ask the same model, in turns.
+    let script = Script::new()
+        .text("I have begun.")
+        .text(MISSED)
+        .text("I am done.")
+        .forever(|s| s.text(REACHED));
+    let model = model(script).await;
+    let conversation = started(server, &model).await;
+    let error = conversation.start_goal(" ").await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidInput);
+    let error = conversation
+        .start_goal("x")
+        .max_iterations(0)
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidInput);
+    let error = conversation.resume_goal().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Refused, "there is none: {error:?}");
+    conversation.stop_goal().await.unwrap();
+
+    let goal = conversation
+        .start_goal("Reach the end.")
+        .max_iterations(5)
+        .await
+        .unwrap();
+    let mut progress = goal.progress();
+    let mut told = Vec::new();
+    while let Some(status) = next(&mut progress).await {
+        let status = status.unwrap();
+        let score = status.verdict.as_ref().map(|verdict| verdict.score);
+        assert_eq!(status.objective, "Reach the end.");
+        told.push((status.active, status.status, status.iteration, score));
+    }
+    assert_eq!(
+        told,
+        [
+            (true, GoalState::Running, 0, None),
+            (true, GoalState::Running, 1, Some(0.25)),
+            (false, GoalState::Complete, 2, Some(1.0)),
+        ]
+    );
+    let end = timeout(LONG, goal.ended()).await.unwrap().unwrap();
+    assert!(end.is_complete());
+    assert_eq!(conversation.state().goal().unwrap(), end);
+    let error = conversation.resume_goal().await.unwrap_err();
+    assert_eq!(
+        error.kind(),
+        ErrorKind::Refused,
+        "it was reached: {error:?}"
+    );
+    // The second goal's progress is its own.
+    let goal = conversation.start_goal("Once more.").await.unwrap();
+    let end = timeout(LONG, goal.ended()).await.unwrap().unwrap();
+    assert_eq!(end.objective, "Once more.");
+    conversation.close().await.unwrap();
+}
+
+pub(super) async fn a_goal_out_of_rounds_or_interrupted_says_so(server: &LocalServer) {
+    let script = Script::new()
+        .text("I tried.")
+        .text(MISSED)
+        .step(Step::text("Too late.").delay(Duration::from_secs(60)))
+        .text("An answer.")
+        .forever(|s| s.text(REACHED));
+    let model = model(script).await;
+    let conversation = started(server, &model).await;
+    let goal = conversation
+        .start_goal("Too much.")
+        .max_iterations(1)
+        .await
+        .unwrap();
+    let end = timeout(LONG, goal.ended()).await.unwrap().unwrap();
+    assert_eq!(end.status, GoalState::Capped);
+    assert_eq!(end.verdict.unwrap().missing, "the end");
+
+    // The server ends it for a person who has something to say, and keeps what it was for.
+    let goal = conversation.start_goal("Wait for me.").await.unwrap();
+    let mut progress = goal.progress();
+    assert!(next(&mut progress).await.unwrap().unwrap().active);
+    while !conversation.state().execution_status().is_running() {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    conversation.interrupt().await.unwrap();
+    let end = timeout(LONG, goal.ended()).await.unwrap().unwrap();
+    assert_eq!(end.status, GoalState::Interrupted);
+    let goal = conversation.resume_goal().await.unwrap();
+    let end = timeout(LONG, goal.ended()).await.unwrap().unwrap();
+    assert!(end.is_complete());
+    assert_eq!(end.objective, "Wait for me.");
+    conversation.close().await.unwrap();
+}
+
+pub(super) async fn a_goal_while_busy_is_refused(server: &LocalServer) {
+    let script = Script::new()
+        .step(Step::text("Slowly.").delay(Duration::from_secs(4)))
+        .forever(|s| s.text(REACHED));
+    let model = model(script).await;
+    let conversation = started(server, &model).await;
+    conversation.send("Work.").and_run().await.unwrap();
+    let error = conversation.start_goal("And this.").await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Conflict, "{error:?}");
+    // The run goes on, and nothing of the goal is in the log.
+    let ended = timeout(LONG, conversation.join()).await.unwrap().unwrap();
+    assert!(ended.is_finished() && !ended.report().started(), "{ended}");
+    assert!(conversation.state().goal().is_none());
+    // While a goal is under way, a run of its own closes each round: who runs joins one.
+    let goal = conversation.start_goal("Then this.").await.unwrap();
+    let error = conversation.start_goal("And that.").await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Conflict, "{error:?}");
+    timeout(LONG, goal.ended()).await.unwrap().unwrap();
+    finishes(&conversation).await;
+    // Joining where nothing is under way says how it stands, and starts nothing.
+    let events = conversation.events().len();
+    let ended = timeout(LONG, conversation.join()).await.unwrap().unwrap();
+    assert!(ended.is_finished(), "{ended}");
+    assert_eq!(conversation.events().len(), events);
+    conversation.close().await.unwrap();
+    let idle = says("Hm.").await;
+    let conversation = started(server, &idle).await;
+    let ended = timeout(LONG, conversation.join()).await.unwrap().unwrap();
+    assert!(matches!(ended, RunOutcome::Idle(_)), "{ended}");
+    assert!(idle.requests().is_empty());
+    conversation.send("Hello.").await.unwrap();
+    assert!(outcome(&conversation).await.is_finished());
+    conversation.close().await.unwrap();
+}

@@ -1,0 +1,140 @@
+//! What a conversation can be asked for besides running, each on the real server.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+mod branches;
+mod children;
+mod client_tools;
+mod full_server;
+mod goals;
+mod listing;
+mod pending;
+mod reload;
+mod sending;
+mod settings;
+mod start;
+
+use std::{future::poll_fn, pin::Pin, time::Duration};
+
+use futures_core::Stream;
+use openhands::{
+    Agent, Conversation, Event, LocalServer, Payload, RunOutcome, Workspace, WorkspaceExt,
+    protocol::config::Llm,
+    testkit::{Script, ScriptedModel},
+};
+use tokio::time::timeout;
+
+/// Longer than anything takes on a busy machine.
+const LONG: Duration = Duration::from_secs(120);
+
+fn llm(model: &ScriptedModel) -> Llm {
+    Llm::new(ScriptedModel::MODEL)
+        .base_url(model.base_url())
+        .api_key("scripted")
+        .num_retries(1)
+}
+
+fn agent(model: &ScriptedModel) -> Agent {
+    Agent::default_preset(llm(model)).cli_mode(true)
+}
+
+async fn model(script: Script) -> ScriptedModel {
+    ScriptedModel::builder()
+        .script(script)
+        .start()
+        .await
+        .unwrap()
+}
+
+/// A model that always says the same.
+async fn says(text: &str) -> ScriptedModel {
+    model(Script::new().forever(|s| s.text(text))).await
+}
+
+fn workspace(server: &LocalServer) -> Workspace {
+    server.workspace(server.workspace_dir())
+}
+
+async fn started(server: &LocalServer, model: &ScriptedModel) -> Conversation {
+    let builder = Conversation::builder(&workspace(server), agent(model));
+    builder.start().await.unwrap()
+}
+
+async fn outcome(conversation: &Conversation) -> RunOutcome {
+    timeout(LONG, conversation.run()).await.unwrap().unwrap()
+}
+
+async fn finishes(conversation: &Conversation) {
+    let outcome = outcome(conversation).await;
+    assert!(outcome.is_finished(), "{outcome}");
+}
+
+/// The next item of a stream, soon.
+async fn next<S: Stream + Unpin>(stream: &mut S) -> Option<S::Item> {
+    let next = poll_fn(|cx| Pin::new(&mut *stream).poll_next(cx));
+    timeout(LONG, next).await.unwrap()
+}
+
+fn messages<'a>(events: impl IntoIterator<Item = &'a Event>) -> Vec<String> {
+    let texts = events
+        .into_iter()
+        .filter_map(|event| match event.payload() {
+            Payload::Message(body) => Some(body.llm_message.text()),
+            _ => None,
+        });
+    texts.collect()
+}
+
+// One server for all of them: it takes its time to start.
+#[tokio::test]
+async fn every_operation_does_what_it_says() {
+    let home = openhands_tests::home();
+    let server = openhands_tests::server(&home).start().await.unwrap();
+    branches::branches_and_forks(&server).await;
+    branches::an_unknown_event_is_told_and_nothing_moves(&server).await;
+    pending::pending_actions_come_as_a_stream_and_are_answered(&server).await;
+    pending::a_policy_asks_for_risky_actions_only(&server).await;
+    settings::secrets_are_given_as_text_looked_up_and_computed(&server).await;
+    settings::tags_titles_and_models_change(&server).await;
+    settings::an_unknown_profile_is_told_and_the_model_stays(&server).await;
+    settings::condensing_needs_a_condenser(&server).await;
+    server.shutdown(Duration::from_secs(20)).await.unwrap();
+}
+
+#[tokio::test]
+async fn every_start_does_what_it_says() {
+    let home = openhands_tests::home();
+    let server = openhands_tests::server(&home).start().await.unwrap();
+    start::a_start_says_whether_it_made_or_found_and_what_differs(&server).await;
+    start::an_initial_message_always_runs(&server).await;
+    start::what_the_server_would_choke_on_is_refused_before_it(&server).await;
+    start::a_parent_must_be_there_and_share_the_directory(&server).await;
+    start::the_server_makes_titles_only_when_asked(&server).await;
+    start::a_failed_title_does_not_fail_the_run(&server).await;
+    start::a_conversation_is_deleted_when_closed_if_asked_for(&server).await;
+    start::sub_agents_reach_the_server_and_work(&server).await;
+    listing::conversations_are_listed_counted_and_found_by_id(&server).await;
+    listing::the_log_is_searched_counted_and_taken_away(&server).await;
+    sending::a_picture_reaches_a_model_that_sees_and_no_other(&server).await;
+    sending::usage_is_told_by_id_live_per_run_and_at_the_end(&server).await;
+    server.shutdown(Duration::from_secs(20)).await.unwrap();
+}
+
+#[tokio::test]
+async fn goals_children_and_client_tools_do_what_they_say() {
+    let home = openhands_tests::home();
+    let server = openhands_tests::server(&home).start().await.unwrap();
+    goals::a_goal_tells_its_progress_and_its_end(&server).await;
+    goals::a_goal_out_of_rounds_or_interrupted_says_so(&server).await;
+    goals::a_goal_while_busy_is_refused(&server).await;
+    children::children_are_started_awaited_and_listed(&server).await;
+    client_tools::results_reach_the_agent_and_the_run_waits_for_them(&server).await;
+    client_tools::a_call_is_carried_out_once_whoever_attaches(&server).await;
+    client_tools::what_was_cut_off_is_taken_up_when_asked(&server).await;
+    client_tools::a_name_has_one_schema_on_a_server(&server).await;
+    server.shutdown(Duration::from_secs(20)).await.unwrap();
+}

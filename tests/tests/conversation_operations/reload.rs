@@ -1,0 +1,95 @@
+//! What the server forgets when it loads a conversation anew.
+
+use std::{process::Command, time::Duration};
+
+use openhands::{
+    Conversation, RunOutcome,
+    process::{RestartPolicy, Status},
+    protocol::config::{ConfirmationPolicy, SecurityAnalyzer},
+    testkit::Script,
+};
+use serde_json::json;
+use tokio::time::{sleep, timeout};
+
+use super::{LONG, finishes, model, outcome, started};
+
+#[tokio::test]
+async fn what_this_program_set_holds_over_a_restart_of_the_server() {
+    let home = openhands_tests::home();
+    let server = openhands_tests::server(&home)
+        .restart(RestartPolicy::on_failure(3))
+        .start()
+        .await
+        .unwrap();
+    let script = Script::new().repeat(2, |s| {
+        s.call(
+            "terminal",
+            json!({"command": "echo asked", "security_risk": "LOW"}),
+        )
+        .finish("Done.")
+    });
+    let model = model(script).await;
+    let conversation = started(&server, &model).await;
+    conversation
+        .set_confirmation_policy(ConfirmationPolicy::always())
+        .await
+        .unwrap();
+    let analyzer = SecurityAnalyzer::llm();
+    conversation
+        .set_security_analyzer(Some(analyzer))
+        .await
+        .unwrap();
+    conversation
+        .set_secrets([("TOKEN", "canary")])
+        .await
+        .unwrap();
+    conversation.send("Ask me.").await.unwrap();
+    let ended = outcome(&conversation).await;
+    assert!(
+        matches!(ended, RunOutcome::WaitingForConfirmation(_)),
+        "{ended}"
+    );
+    conversation.confirm().await.unwrap();
+    finishes(&conversation).await;
+
+    let pid = server.pid();
+    assert!(
+        Command::new("kill")
+            .args(["-9", &pid.to_string()])
+            .status()
+            .unwrap()
+            .success()
+    );
+    let mut status = server.status();
+    let back = status.wait_for(|status| *status == Status::Ready && server.pid() != pid);
+    timeout(LONG, back).await.unwrap().unwrap();
+    // Another handle, which has set nothing, shows what the server has now.
+    let told = async {
+        loop {
+            if let Ok(other) = Conversation::attach(server.client(), conversation.id()).await {
+                let state = other.state();
+                let kind = |field: &str| {
+                    let kind = state.get(field).and_then(|it| it.get("kind")?.as_text());
+                    kind.unwrap_or_default().to_string()
+                };
+                other.close().await.unwrap();
+                if kind("confirmation_policy") == "AlwaysConfirm"
+                    && kind("security_analyzer") == "LLMSecurityAnalyzer"
+                {
+                    break;
+                }
+            }
+            sleep(Duration::from_millis(200)).await;
+        }
+    };
+    timeout(LONG, told).await.unwrap();
+    conversation.send("Ask me again.").await.unwrap();
+    let ended = outcome(&conversation).await;
+    assert!(
+        matches!(ended, RunOutcome::WaitingForConfirmation(_)),
+        "{ended}"
+    );
+    conversation.confirm().await.unwrap();
+    finishes(&conversation).await;
+    server.shutdown(Duration::from_secs(20)).await.unwrap();
+}

@@ -1,0 +1,208 @@
+//! What is changed while a conversation lives.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+
+use openhands::{
+    Agent, Conversation, LocalServer, Payload,
+    conversation::{ErrorKind, Secret},
+    protocol::{Request, config::SecretSource},
+    testkit::{Script, ScriptedModel},
+    transport::Body,
+};
+use serde_json::json;
+use tokio::time::{sleep, timeout};
+
+use super::{LONG, agent, finishes, llm, model, says, started, workspace};
+
+pub(super) async fn secrets_are_given_as_text_looked_up_and_computed(server: &LocalServer) {
+    let script = Script::new()
+        .call(
+            "terminal",
+            json!({"command": "echo [$TEXT][$COMPUTED][$LOOKED_UP][$EARLY]"}),
+        )
+        .forever(|s| s.finish("Done."));
+    let model = model(script).await;
+    let mut kept = Request::new(http::Method::PUT, "/api/settings/secrets")
+        .json(&json!({"name": "KEPT", "value": "canary-kept"}))
+        .unwrap();
+    let json = http::HeaderValue::from_static("application/json");
+    kept.headers.insert(http::header::CONTENT_TYPE, json);
+    let body = Body::from(kept.body.take().unwrap());
+    let answer = server.client().stream(kept, body).await.unwrap();
+    server.client().accepted(answer).await.unwrap();
+    let conversation = Conversation::builder(&workspace(server), agent(&model))
+        .secret("EARLY", "canary-early")
+        .start()
+        .await
+        .unwrap();
+    let computed = Arc::new(AtomicU32::new(0));
+    let counter = computed.clone();
+    let secret = Secret::computed(move || {
+        let n = counter.fetch_add(1, Ordering::SeqCst);
+        async move { Ok::<_, std::io::Error>(format!("canary-computed-{n}")) }
+    });
+    conversation
+        .set_secrets([("TEXT", "canary-text")])
+        .await
+        .unwrap();
+    conversation
+        .set_secrets([
+            ("COMPUTED", secret),
+            ("LOOKED_UP", Secret::lookup("/api/settings/secrets/KEPT")),
+        ])
+        .await
+        .unwrap();
+    assert_eq!(computed.load(Ordering::SeqCst), 1);
+    let error = conversation
+        .set_secrets([("1TOKEN", SecretSource::fixed("x"))])
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidInput);
+    assert!(format!("{error:?}").contains("1TOKEN"));
+    let failing = Secret::computed(|| async { Err::<String, _>("the vault is shut") });
+    let error = conversation
+        .set_secrets([("TOKEN", failing)])
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidInput);
+    let source = std::error::Error::source(&error).unwrap().to_string();
+    assert_eq!(source, "the vault is shut");
+
+    conversation.send("Use them.").await.unwrap();
+    finishes(&conversation).await;
+    let events = conversation.events();
+    let seen = events
+        .iter()
+        .any(|event| event.as_json().contains("canary-"));
+    assert!(!seen, "the values of secrets are masked in what is logged");
+    let hidden = "[<secret-hidden>][<secret-hidden>][<secret-hidden>][<secret-hidden>]";
+    let ran = events.iter().any(|event| match event.payload() {
+        Payload::Observation(body) => body.tool_name == "terminal" && body.text().contains(hidden),
+        _ => false,
+    });
+    assert!(ran, "the command had all of them");
+    conversation.close().await.unwrap();
+}
+
+pub(super) async fn tags_titles_and_models_change(server: &LocalServer) {
+    let (first, second) = (
+        says("The first model.").await,
+        says("The other model.").await,
+    );
+    let conversation = Conversation::builder(&workspace(server), agent(&first))
+        .tags([("run", "7"), ("team", "from outside")])
+        .tag("team", "mine")
+        .start()
+        .await
+        .unwrap();
+    let tags = conversation.state().get("tags").map(ToString::to_string);
+    assert_eq!(tags.as_deref(), Some(r#"{"run":"7","team":"mine"}"#));
+    conversation.set_tags([("team", "tools")]).await.unwrap();
+    conversation.set_title("A title").await.unwrap();
+    let info = conversation.info().await.unwrap();
+    assert_eq!(info.title().unwrap(), "A title");
+    assert_eq!(
+        info.state().get("tags").unwrap().as_str(),
+        r#"{"team":"tools"}"#
+    );
+    let too_long = "x".repeat(201);
+    for error in [
+        conversation.set_title("").await.unwrap_err(),
+        conversation.set_title(" ").await.unwrap_err(),
+        conversation.set_title(&too_long).await.unwrap_err(),
+        conversation.set_tags([("Team", "x")]).await.unwrap_err(),
+    ] {
+        assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error:?}");
+        assert_eq!(error.conversation_id(), Some(conversation.id()));
+    }
+
+    conversation.switch_llm(llm(&second)).await.unwrap();
+    conversation.send("Who are you?").await.unwrap();
+    finishes(&conversation).await;
+    assert_eq!(
+        conversation.final_response().await.unwrap(),
+        "The other model."
+    );
+    let events = conversation.events().len();
+    assert_eq!(
+        conversation.ask_agent("And?").await.unwrap(),
+        "The other model."
+    );
+    let title = conversation
+        .generate_title()
+        .llm(llm(&first))
+        .await
+        .unwrap();
+    assert_eq!(title, ScriptedModel::TITLE);
+    // Neither leaves a message in the log.
+    let new = conversation.events().slice(events..);
+    assert!(
+        new.iter()
+            .all(|event| event.kind() == "ConversationStateUpdateEvent")
+    );
+    conversation.close().await.unwrap();
+}
+
+pub(super) async fn an_unknown_profile_is_told_and_the_model_stays(server: &LocalServer) {
+    let model = says("Still here.").await;
+    let conversation = started(server, &model).await;
+    let error = conversation
+        .switch_profile("no-such-profile")
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFound, "{error:?}");
+    let error = conversation
+        .load_plugin("no-such-plugin")
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Refused),
+        "{error:?}"
+    );
+    let error = conversation.switch_acp_model("x").await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Refused, "{error:?}");
+    conversation.send("Are you there?").await.unwrap();
+    finishes(&conversation).await;
+    assert_eq!(conversation.final_response().await.unwrap(), "Still here.");
+    let runtime = conversation.runtime().await.unwrap();
+    assert!(runtime.can_resume);
+    assert_eq!(conversation.reprovision().await.unwrap(), runtime);
+    conversation.close().await.unwrap();
+}
+
+pub(super) async fn condensing_needs_a_condenser(server: &LocalServer) {
+    let model = says("A summary, or an answer.").await;
+    let conversation = started(server, &model).await;
+    for n in 0..5 {
+        conversation.send(format!("Message {n}.")).await.unwrap();
+        finishes(&conversation).await;
+    }
+    conversation.condense().await.unwrap();
+    let condensed = async {
+        while conversation
+            .events()
+            .of_kind("Condensation")
+            .next()
+            .is_none()
+        {
+            sleep(Duration::from_millis(50)).await;
+        }
+    };
+    timeout(LONG, condensed).await.unwrap();
+    conversation.close().await.unwrap();
+    let plain = Conversation::builder(&workspace(server), Agent::new(llm(&model)))
+        .start()
+        .await
+        .unwrap();
+    plain.send("Hello.").await.unwrap();
+    finishes(&plain).await;
+    let error = plain.condense().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Conflict, "{error:?}");
+    plain.close().await.unwrap();
+}

@@ -3,8 +3,10 @@
 
 use std::{
     convert::Infallible,
+    future::poll_fn,
     net::SocketAddr,
     pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll},
     time::Duration,
 };
@@ -17,10 +19,11 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     io::{AsyncReadExt as _, Chain},
     net::{
-        TcpListener, TcpStream,
+        TcpListener, TcpSocket, TcpStream,
         tcp::{OwnedReadHalf, OwnedWriteHalf},
     },
-    sync::mpsc,
+    runtime::Handle,
+    sync::{Notify, mpsc},
     task::JoinSet,
 };
 use tokio_util::task::AbortOnDropHandle;
@@ -55,7 +58,23 @@ pub(crate) trait Handler: Clone + Send + Sync + 'static {
 #[derive(Debug)]
 pub(crate) struct Listening {
     address: SocketAddr,
+    door: Arc<Door>,
+    runtime: Handle,
     _accepting: AbortOnDropHandle<()>,
+}
+
+/// Where connections come in, while it is open.
+#[derive(Debug)]
+struct Door {
+    state: Mutex<State>,
+    moved: Notify,
+}
+
+#[derive(Debug)]
+enum State {
+    Open(TcpListener),
+    /// Nobody listens, and nobody else can have the port.
+    Shut(Option<TcpSocket>),
 }
 
 impl Listening {
@@ -65,9 +84,15 @@ impl Listening {
             .await
             .map_err(Error::bind)?;
         let address = listener.local_addr().map_err(Error::bind)?;
-        let accepting = AbortOnDropHandle::new(tokio::spawn(accept(listener, handler)));
+        let door = Arc::new(Door {
+            state: Mutex::new(State::Open(listener)),
+            moved: Notify::new(),
+        });
+        let accepting = AbortOnDropHandle::new(tokio::spawn(accept(Arc::clone(&door), handler)));
         Ok(Self {
             address,
+            door,
+            runtime: Handle::current(),
             _accepting: accepting,
         })
     }
@@ -75,40 +100,157 @@ impl Listening {
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
+
+    /// Refuses connections from now on, and ends those there are.
+    pub(crate) fn refuse(&self) {
+        let mut state = self.door.lock();
+        if matches!(*state, State::Shut(_)) {
+            return;
+        }
+        // The listener goes first: two sockets cannot have the port while one of them listens.
+        *state = State::Shut(None);
+        *state = State::Shut(self.keep_port().ok());
+        drop(state);
+        self.door.moved.notify_waiters();
+    }
+
+    /// Accepts connections again, on the same port. `false` when it was lost meanwhile.
+    pub(crate) fn accept(&self) -> bool {
+        let _runtime = self.runtime.enter();
+        let mut state = self.door.lock();
+        let State::Shut(kept) = &mut *state else {
+            return true;
+        };
+        let Some(socket) = kept.take().or_else(|| self.keep_port().ok()) else {
+            return false;
+        };
+        let Ok(listener) = socket.listen(1024) else {
+            return false;
+        };
+        *state = State::Open(listener);
+        drop(state);
+        self.door.moved.notify_waiters();
+        true
+    }
+
+    /// A socket that has the port and does not listen on it.
+    fn keep_port(&self) -> std::io::Result<TcpSocket> {
+        let socket = TcpSocket::new_v4()?;
+        socket.set_reuseaddr(true)?;
+        socket.bind(self.address)?;
+        Ok(socket)
+    }
 }
 
-async fn accept(listener: TcpListener, handler: impl Handler) {
+impl Door {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_open(&self) -> bool {
+        matches!(*self.lock(), State::Open(_))
+    }
+
+    /// The next connection; none come while the door is shut.
+    fn poll_accept(&self, context: &mut Context<'_>) -> Poll<std::io::Result<TcpStream>> {
+        match &*self.lock() {
+            State::Open(listener) => listener
+                .poll_accept(context)
+                .map(|accepted| accepted.map(|(stream, _)| stream)),
+            State::Shut(_) => Poll::Pending,
+        }
+    }
+}
+
+async fn accept(door: Arc<Door>, handler: impl Handler) {
     // Dropped with this task, which ends every connection.
     let mut connections = JoinSet::new();
     loop {
+        let moved = door.moved.notified();
+        if !door.is_open() {
+            connections.abort_all();
+        }
         tokio::select! {
-            accepted = listener.accept() => {
+            accepted = poll_fn(|context| door.poll_accept(context)) => {
                 // A failed accept (too many files, a peer gone early) concerns that peer only.
-                let Ok((stream, _)) = accepted else {
+                let Ok(stream) = accepted else {
                     tokio::time::sleep(Duration::from_millis(5)).await;
                     continue;
                 };
                 connections.spawn(serve(stream, handler.clone()));
             }
             Some(_) = connections.join_next() => {}
+            () = moved => {}
         }
     }
 }
 
 async fn serve(stream: TcpStream, handler: impl Handler) {
     let _ = stream.set_nodelay(true);
+    let last = Arc::new(Notify::new());
+    let closing = Arc::clone(&last);
     let service = hyper::service::service_fn(move |request| {
-        let handler = handler.clone();
-        async move { Ok::<_, Infallible>(handler.answer(request).await) }
+        let (handler, last) = (handler.clone(), Arc::clone(&last));
+        async move {
+            let mut response = handler.answer(request).await;
+            if response.extensions_mut().remove::<ThenClose>().is_some() {
+                response = response.map(|body| Last { body, last }.boxed_unsync());
+            }
+            Ok::<_, Infallible>(response)
+        }
     });
-    // An error here is the peer's hanging up or a deliberate cut: neither is ours to report.
-    let _ = hyper::server::conn::http1::Builder::new()
+    let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         // As the agent server's: a connection nobody uses is closed after five seconds.
         .header_read_timeout(Duration::from_secs(5))
         .serve_connection(TokioIo::new(stream), service)
-        .with_upgrades()
-        .await;
+        .with_upgrades();
+    tokio::pin!(connection);
+    // An error here is the peer's hanging up or a deliberate cut: neither is ours to report.
+    tokio::select! {
+        _ = &mut connection => return,
+        () = closing.notified() => {}
+    }
+    // The head is out by now, and says nothing of this.
+    connection.as_mut().graceful_shutdown();
+    let _ = connection.await;
+}
+
+/// Marks an answer that the connection does not outlive.
+#[derive(Clone)]
+struct ThenClose;
+
+/// Lets the connection end with this answer, without a word of it in the head.
+pub(crate) fn and_close(mut response: Response) -> Response {
+    response.extensions_mut().insert(ThenClose);
+    response
+}
+
+/// A body that tells when it is being sent.
+struct Last {
+    body: Body,
+    last: Arc<Notify>,
+}
+
+impl HttpBody for Last {
+    type Data = Bytes;
+    type Error = Broken;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        self.last.notify_one();
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> hyper::body::SizeHint {
+        self.body.size_hint()
+    }
 }
 
 /// What a taken-over connection reads from: first what came early, then the stream.

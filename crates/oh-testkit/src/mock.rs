@@ -2,7 +2,7 @@
 //! no sleep, no server; whoever needs a server's manners takes the fake one.
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeSet, VecDeque},
     fmt::{self, Write as _},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -55,7 +55,7 @@ struct Inner {
     requests: Vec<Expected>,
     next: usize,
     /// What came instead of what was expected, by the position it was expected at.
-    surprises: Vec<(usize, String)>,
+    surprises: Vec<(usize, Surprise)>,
     sockets: VecDeque<(String, oneshot::Sender<SocketPeer>)>,
 }
 
@@ -64,6 +64,68 @@ struct Expected {
     target: String,
     body: Option<Value>,
     answer: Answer,
+}
+
+enum Surprise {
+    /// Something else, or something more.
+    Other(String),
+    /// The right request with another body.
+    Body(Vec<Difference>),
+}
+
+/// Where two JSON values differ: a JSON pointer, what was expected, what came.
+struct Difference {
+    at: String,
+    expected: Option<Value>,
+    got: Option<Value>,
+}
+
+impl Difference {
+    fn all(expected: &Value, got: &Value) -> Vec<Self> {
+        let mut found = Vec::new();
+        Self::collect(String::new(), Some(expected), Some(got), &mut found);
+        found
+    }
+
+    fn collect(at: String, expected: Option<&Value>, got: Option<&Value>, into: &mut Vec<Self>) {
+        let inner = |name: &str| {
+            let name = name.replace('~', "~0").replace('/', "~1");
+            format!("{at}/{name}")
+        };
+        match (expected, got) {
+            (Some(expected), Some(got)) if expected == got => {}
+            (Some(Value::Object(expected)), Some(Value::Object(got))) => {
+                let names: BTreeSet<_> = expected.keys().chain(got.keys()).collect();
+                for name in names {
+                    Self::collect(inner(name), expected.get(name), got.get(name), into);
+                }
+            }
+            (Some(Value::Array(expected)), Some(Value::Array(got))) => {
+                for index in 0..expected.len().max(got.len()) {
+                    let at = inner(&index.to_string());
+                    Self::collect(at, expected.get(index), got.get(index), into);
+                }
+            }
+            (expected, got) => into.push(Self {
+                at: if at.is_empty() {
+                    "(all of it)".to_owned()
+                } else {
+                    at
+                },
+                expected: expected.cloned(),
+                got: got.cloned(),
+            }),
+        }
+    }
+
+    /// Two lines, or one where there is nothing on one side.
+    fn write(&self, report: &mut String) {
+        for (sign, value) in [('-', &self.expected), ('+', &self.got)] {
+            if let Some(value) = value {
+                let _ = write!(report, "\n{sign}     {}: {value}", self.at);
+            }
+        }
+    }
 }
 
 enum Answer {
@@ -143,7 +205,18 @@ impl Mock {
         }
         for (index, expected) in inner.requests.iter().enumerate() {
             for (_, got) in inner.surprises.iter().filter(|(at, _)| *at == index) {
-                let _ = write!(report, "\n+ {got}");
+                match got {
+                    Surprise::Other(got) => {
+                        let _ = write!(report, "\n+ {got}");
+                    }
+                    Surprise::Body(differences) => {
+                        let (method, target) = (&expected.method, &expected.target);
+                        let _ = write!(report, "\n~ {method} {target}, with another body:");
+                        for difference in differences {
+                            difference.write(&mut report);
+                        }
+                    }
+                }
             }
             let sign = if index < inner.next { ' ' } else { '-' };
             let _ = write!(report, "\n{sign} {}", expected.line());
@@ -153,13 +226,16 @@ impl Mock {
             .iter()
             .filter(|(at, _)| *at >= inner.requests.len())
         {
-            let _ = write!(report, "\n+ {got}");
+            if let Surprise::Other(got) = got {
+                let _ = write!(report, "\n+ {got}");
+            }
         }
         for (target, _) in sockets {
             let _ = write!(report, "\n- socket {target}");
         }
         Err(Error::unmet(format!(
-            "requests differ from the expected ones (- expected, + came instead):{report}"
+            "requests differ from the expected ones (- expected, + came instead, ~ came with \
+             another body):{report}"
         )))
     }
 
@@ -257,8 +333,8 @@ fn target(url: &Url) -> String {
     }
 }
 
-fn unexpected(got: &str) -> oh_transport::Error {
-    let context = format!("the mock transport did not expect {got}");
+fn unexpected(got: &str, instead: &str) -> oh_transport::Error {
+    let context = format!("the mock transport did not expect {got}: {instead}");
     oh_transport::Error::new(oh_transport::ErrorKind::InvalidInput, context)
 }
 
@@ -288,9 +364,29 @@ impl HttpTransport for Mock {
                 && expected.target == target
                 && (expected.body.is_none() || expected.body == body)
         }) else {
-            let got = line(&head.method, target, body.as_ref());
-            let error = unexpected(&line(&head.method, target, None));
-            inner.surprises.push((at, got));
+            let next = inner.requests.get(at);
+            let nearly = next.filter(|next| next.method == head.method && next.target == target);
+            let asked = line(&head.method, target, None);
+            let (surprise, error) = match nearly.and_then(|next| next.body.as_ref()) {
+                Some(expected) => {
+                    let got = body.as_ref().unwrap_or(&Value::Null);
+                    let differences = Difference::all(expected, got);
+                    let at: Vec<_> = differences.iter().map(|found| found.at.as_str()).collect();
+                    let error =
+                        unexpected(&asked, &format!("its body differs at {}", at.join(", ")));
+                    (Surprise::Body(differences), error)
+                }
+                None => {
+                    let next = match next {
+                        Some(next) => line(&next.method, &next.target, None),
+                        None => "nothing more".to_owned(),
+                    };
+                    let got = line(&head.method, target, body.as_ref());
+                    let error = unexpected(&asked, &format!("next is {next}"));
+                    (Surprise::Other(got), error)
+                }
+            };
+            inner.surprises.push((at, surprise));
             return Err(error);
         };
         let answer = match &expected.answer {
@@ -328,10 +424,15 @@ impl SocketTransport for Mock {
                 if let Some(expected) = other {
                     inner.sockets.push_front(expected);
                 }
+                let next = match inner.sockets.front() {
+                    Some((next, _)) => format!("next is socket {next}"),
+                    None => "no more sockets are".to_owned(),
+                };
                 let got = format!("socket {got}");
                 let at = inner.next;
-                inner.surprises.push((at, got.clone()));
-                Err(unexpected(&got))
+                let error = unexpected(&got, &next);
+                inner.surprises.push((at, Surprise::Other(got)));
+                Err(error)
             }
         }
     }

@@ -9,13 +9,14 @@ use std::{
 use openhands::{
     testkit::{
         FakeServer, Script, ScriptedModel, Step,
-        fake::{CommandOutput, Verdict},
+        fake::{CommandOutput, Observation, Repository, Verdict},
     },
     transport::Client,
 };
+use secrecy::ExposeSecret as _;
 use serde_json::json;
 
-use crate::{scenarios, side::Side};
+use crate::{branches, changes, disk, frames, runs, scenarios, side::Side};
 
 /// The script of each scenario, for a directory the agent works in.
 fn script(name: &str, work: &str) -> Script {
@@ -52,9 +53,65 @@ fn script(name: &str, work: &str) -> Script {
             .step(Step::default().and_call_raw("terminal", "{not json"))
             .step(Step::call("terminal", json!({"command": "true"})).and_call("think", json!({"thought": "hm"})))
             .finish("Done."),
+        "hooked" => Script::new()
+            .step(Step::call("terminal", json!({"command": "true"})))
+            .step(Step::call("think", json!({"thought": "hm"})))
+            .finish("Done."),
+        "too many iterations" => {
+            Script::new().repeat(2, |s| s.call("think", json!({"thought": "hm"})))
+        }
+        "approved by a message" => {
+            Script::new().call("terminal", json!({"command": "true"})).finish("Done.")
+        }
+        "paused" => Script::new()
+            .step(Step::call("think", json!({"thought": "hm"})).delay(Duration::from_secs(3)))
+            .finish("Done."),
+        "streamed" => Script::new().text("Once upon a time there was a server, and it streamed."),
+        "interrupted tool" => Script::new()
+            .call("terminal", json!({"command": "sleep 300"}))
+            .text("Well then."),
+        "goal" => Script::new()
+            .text("Begun.")
+            .text(r#"{"score": 0.5, "complete": false, "missing": "the rest"}"#)
+            .text("Done.")
+            .text(r#"{"score": 1.0, "complete": true, "missing": ""}"#),
+        "forks" => Script::new().text("All done.").text("Helped."),
+        "changes" => Script::new().text("Quite well."),
+        "said by socket" => Script::new().text("One.").text("Two."),
         _ => Script::new(),
     }
 }
+
+/// Every scenario, in the order in which they are played.
+const SCENARIOS: [&str; 24] = [
+    "refusals",
+    "sockets refused",
+    "the main job",
+    "cursors and pages",
+    "steering",
+    "interrupting",
+    "approval",
+    "failures",
+    "commands",
+    "hooked",
+    "too many iterations",
+    "approved by a message",
+    "paused",
+    "interrupted tool",
+    "goal",
+    "streamed",
+    "listing",
+    "forks",
+    "changes",
+    "stored",
+    "files",
+    "git",
+    "first frames",
+    "said by socket",
+];
+
+/// These hold many sockets or idle connections; apart, they disturb nobody.
+const LATE: [&str; 2] = ["limits", "connections"];
 
 async fn play(name: &str, side: &mut Side) {
     match name {
@@ -67,6 +124,23 @@ async fn play(name: &str, side: &mut Side) {
         "approval" => scenarios::approval(side).await,
         "failures" => scenarios::failures(side).await,
         "commands" => scenarios::commands(side).await,
+        "hooked" => runs::hooked(side).await,
+        "too many iterations" => runs::too_many_iterations(side).await,
+        "approved by a message" => runs::approved_by_a_message(side).await,
+        "paused" => runs::paused(side).await,
+        "interrupted tool" => runs::interrupted_tool(side).await,
+        "goal" => runs::goal(side).await,
+        "streamed" => runs::streamed(side).await,
+        "listing" => branches::listing(side).await,
+        "forks" => branches::forks(side).await,
+        "changes" => changes::changes(side).await,
+        "stored" => changes::stored(side).await,
+        "files" => disk::files(side).await,
+        "git" => disk::git(side).await,
+        "first frames" => frames::first_frames(side).await,
+        "said by socket" => frames::said_by_socket(side).await,
+        "limits" => frames::limits(side).await,
+        "connections" => frames::connections(side).await,
         other => panic!("no scenario {other}"),
     }
 }
@@ -75,9 +149,23 @@ async fn on_the_fake(name: &str) -> String {
     let denied = AtomicBool::new(false);
     let server = FakeServer::builder()
         .script(script(name, "/project"))
-        .hooks(move |_| match denied.swap(true, Ordering::SeqCst) {
-            true => Verdict::allow(),
-            false => Verdict::deny("  File \"test_broken.py\"\nSyntaxError: invalid syntax\n"),
+        .hooks(move |hook| match hook.command.as_str() {
+            "true" => Verdict::allow(),
+            "exit 7" => Verdict::fail(7, ""),
+            "echo no terminal >&2; exit 2" => Verdict::deny("no terminal\n"),
+            command if command.contains("forbidden") => match hook.message.contains("forbidden") {
+                true => Verdict::deny(""),
+                false => Verdict::allow(),
+            },
+            _ => match denied.swap(true, Ordering::SeqCst) {
+                true => Verdict::allow(),
+                false => Verdict::deny("  File \"test_broken.py\"\nSyntaxError: invalid syntax\n"),
+            },
+        })
+        .tool("terminal", |arguments| {
+            let slow = arguments["command"] == "sleep 300";
+            let after = Duration::from_secs(if slow { 300 } else { 0 });
+            Observation::text("").field("exit_code", 0).after(after)
         })
         .commands(|line| match line {
             "true" => CommandOutput::ok(""),
@@ -91,26 +179,69 @@ async fn on_the_fake(name: &str) -> String {
     let mut side = Side {
         client: client.build().unwrap(),
         url: server.url(),
+        key: server.session_api_key().to_owned(),
         work: "/project".to_owned(),
         llm: json!({"model": ScriptedModel::MODEL, "api_key": "k"}),
         seen: String::new(),
     };
+    if name == "git" {
+        server.set_repository("/project", repository());
+        server.write_file("/project/kept.txt", "kept\n").unwrap();
+    }
     play(name, &mut side).await;
     server.verify().unwrap();
     side.seen
 }
 
-async fn on_the_real(name: &str, client: &Client, url: &str) -> String {
+/// What [`make_repository`] makes, told to the fake server.
+fn repository() -> Repository {
+    let first = [
+        ("ADDED", "changed.txt"),
+        ("ADDED", "gone.txt"),
+        ("ADDED", "kept.txt"),
+    ];
+    Repository::new()
+        .commit("a".repeat(40), "First", "Ada", first)
+        .commit(
+            "b".repeat(40),
+            "Second",
+            "Ada",
+            [("UPDATED", "changed.txt")],
+        )
+        .updated("changed.txt", "two\n", "three\n")
+        .added("new.txt", "new\n")
+        .deleted("gone.txt", "gone\n")
+}
+
+fn make_repository(work: &str) {
+    let script = "set -e; git init -q -b main .; git config user.name Ada; \
+        git config user.email ada@example.com; \
+        echo kept > kept.txt; echo one > changed.txt; echo gone > gone.txt; \
+        git add .; git commit -q -m First; echo two > changed.txt; git commit -q -a -m Second; \
+        echo three > changed.txt; echo new > new.txt; rm gone.txt";
+    std::fs::create_dir_all(work).unwrap();
+    let made = std::process::Command::new("sh")
+        .args(["-c", script])
+        .current_dir(work)
+        .status();
+    assert!(made.unwrap().success());
+}
+
+async fn on_the_real(name: &str, client: &Client, url: &str, key: &str) -> String {
     let work = tempfile::tempdir().unwrap();
     let work = work.path().join("work").to_str().unwrap().to_owned();
     let model = ScriptedModel::start(script(name, &work)).await.unwrap();
     let mut side = Side {
         client: client.clone(),
         url: url.to_owned(),
+        key: key.to_owned(),
         work,
         llm: model.llm(),
         seen: String::new(),
     };
+    if name == "git" {
+        make_repository(&side.work);
+    }
     play(name, &mut side).await;
     model.verify().unwrap();
     side.seen
@@ -137,20 +268,16 @@ async fn the_fake_server_agrees_with_the_real_one() {
     let home = openhands_tests::home();
     let server = openhands_tests::server(&home).start().await.unwrap();
     let url = server.url().to_string();
+    let key = server.session_api_key().expose_secret().to_owned();
     let mut report = String::new();
-    for name in [
-        "refusals",
-        "sockets refused",
-        "the main job",
-        "cursors and pages",
-        "steering",
-        "interrupting",
-        "approval",
-        "failures",
-        "commands",
-    ] {
+    let wanted = std::env::var("SCENARIO").unwrap_or_default();
+    for name in SCENARIOS
+        .into_iter()
+        .chain(LATE)
+        .filter(|name| wanted.is_empty() || wanted == *name)
+    {
         let fake = on_the_fake(name).await;
-        let real = on_the_real(name, server.client(), url.trim_end_matches('/')).await;
+        let real = on_the_real(name, server.client(), url.trim_end_matches('/'), &key).await;
         let differences = differences(&fake, &real);
         if !differences.is_empty() {
             write!(report, "\n{name}:{differences}").unwrap();

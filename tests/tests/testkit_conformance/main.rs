@@ -6,6 +6,18 @@
 #[cfg(test)]
 mod agree;
 #[cfg(test)]
+mod branches;
+#[cfg(test)]
+mod changes;
+#[cfg(test)]
+mod disk;
+#[cfg(test)]
+mod frames;
+#[cfg(test)]
+mod raw;
+#[cfg(test)]
+mod runs;
+#[cfg(test)]
 mod scenarios;
 #[cfg(test)]
 mod side;

@@ -18,6 +18,7 @@ pub(crate) async fn refusals(side: &mut Side) {
         ("GET", "/nothing".to_owned(), Value::Null),
         ("GET", "/api/nothing".to_owned(), Value::Null),
         ("DELETE", "/alive".to_owned(), Value::Null),
+        ("PUT", "/api/settings".to_owned(), Value::Null),
         ("GET", "/api/conversations/nope".to_owned(), Value::Null),
         ("GET", format!("/api/conversations/{ghost}"), Value::Null),
         (

@@ -47,6 +47,7 @@ impl Call for Raw {
 pub(crate) struct Side {
     pub(crate) client: Client,
     pub(crate) url: String,
+    pub(crate) key: String,
     /// A directory the agent may write to; on the fake nothing is written.
     pub(crate) work: String,
     pub(crate) llm: Value,
@@ -72,13 +73,15 @@ impl Side {
     }
 
     pub(crate) fn note(&mut self, line: impl AsRef<str>) {
-        writeln!(self.seen, "{}", line.as_ref()).unwrap();
+        let line = line.as_ref().replace(&self.work, "WORK");
+        writeln!(self.seen, "{line}").unwrap();
     }
 
     /// Asks, and writes down status and shape of the answer.
     pub(crate) async fn check(&mut self, method: &str, target: &str, body: Value) -> Value {
         let (status, answer) = self.ask(method, target, body).await;
-        let shown = target
+        let shown = target.replace(&self.work, "WORK");
+        let shown = shown
             .split('/')
             .map(|part| match part.parse::<uuid::Uuid>() {
                 Ok(_) => "ID",
@@ -134,6 +137,61 @@ impl Side {
         tokio::time::timeout(LIMIT, reached)
             .await
             .unwrap_or_else(|_| panic!("never {status}"));
+    }
+
+    /// Waits until the agent has said so many messages, and is done.
+    pub(crate) async fn answers(&self, id: &str, count: u64) {
+        let target = format!("/api/conversations/{id}/events/count?kind=MessageEvent&source=agent");
+        let reached = async {
+            while self.ask("GET", &target, Value::Null).await.1.as_u64() < Some(count) {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        let reached = tokio::time::timeout(LIMIT, reached).await;
+        reached.unwrap_or_else(|_| panic!("never {count} answers"));
+        self.until(id, "finished").await;
+        self.settled(id).await;
+    }
+
+    /// Waits until so many events of a kind are logged.
+    pub(crate) async fn logged(&self, id: &str, kind: &str, count: usize) {
+        self.holds(id, count, |event| event["kind"] == *kind).await;
+    }
+
+    /// Waits until so many changes of a key are logged.
+    pub(crate) async fn logged_key(&self, id: &str, key: &str, count: usize) {
+        self.holds(id, count, |event| event["key"] == *key).await;
+    }
+
+    async fn holds(&self, id: &str, count: usize, wanted: impl Fn(&Value) -> bool) {
+        let reached = async {
+            while self
+                .log(id)
+                .await
+                .iter()
+                .filter(|event| wanted(event))
+                .count()
+                < count
+            {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        let reached = tokio::time::timeout(LIMIT, reached).await;
+        reached.unwrap_or_else(|_| panic!("never {count} such events"));
+    }
+
+    /// Waits until nothing is logged any more.
+    pub(crate) async fn settled(&self, id: &str) {
+        let target = format!("/api/conversations/{id}/events/count");
+        let mut before = Value::Null;
+        loop {
+            let (_, count) = self.ask("GET", &target, Value::Null).await;
+            if count == before {
+                return;
+            }
+            before = count;
+            tokio::time::sleep(Duration::from_millis(400)).await;
+        }
     }
 
     pub(crate) async fn log(&self, id: &str) -> Vec<Value> {
@@ -243,6 +301,10 @@ pub(crate) fn story(events: &[Value]) -> Vec<String> {
                     "last_user_message_id".into()
                 }
                 Value::String(value) => format!("{}={value}", event["key"]),
+                // The keys are ids.
+                Value::Object(blocked) if event["key"].as_str().unwrap().starts_with("blocked") => {
+                    format!("{} {}", event["key"], blocked.len())
+                }
                 value if event["key"] == "full_state" => {
                     format!("full_state {} {}", value["execution_status"], keys(value))
                 }

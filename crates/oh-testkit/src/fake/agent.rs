@@ -1,20 +1,21 @@
 //! The fake agent: plays a script through a run, as the agent server's loop would. It calls
 //! tools and hooks that a test wrote, and touches no shell and no file.
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::Ordering};
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderValue};
 use serde_json::{Value, json};
 
 use super::{
     conversation::Conversation,
     entries::{
-        content, count, fail, hooks, invalid, message_fields, reject, remember, say, text_of,
+        self, About, content, count, fail, hooks, interrupted, invalid, message_fields, reject,
+        remember, say, text_of,
     },
     tools::{Observation, Verdict, camel},
     world::World,
 };
-use crate::model::{ModelRequest, Step};
+use crate::model::{ModelRequest, SESSION, Step};
 
 /// What a step leads to.
 enum Next {
@@ -32,28 +33,45 @@ pub(super) fn receive(world: &World, conversation: &Conversation, message: &Valu
         conversation.set_status("idle");
     }
     let words = text_of(message);
-    for verdict in hooks(world, conversation, "UserPromptSubmit", None) {
-        if verdict.is_denied() {
-            conversation.lock().blocked = true;
-        }
+    let id = conversation.clock.id();
+    let about = About::Message(&id, &words);
+    if let Some(denial) = denial(hooks(world, conversation, "UserPromptSubmit", about)) {
+        conversation.set("blocked_messages", json!({&id: denial.blocking_reason()}));
     }
-    let id = conversation.append("user", "MessageEvent", message_fields(message));
+    let mut fields = message_fields(message);
+    fields["id"] = json!(id);
+    conversation.append("user", "MessageEvent", fields);
     remember(conversation, json!({"role": "user", "content": words}));
     conversation.set("last_user_message_id", json!(id));
 }
 
+fn denial(verdicts: Vec<Verdict>) -> Option<Verdict> {
+    verdicts.into_iter().find(Verdict::is_denied)
+}
+
 /// Starts a run; `false` while one is under way.
 pub(super) fn start(world: &Arc<World>, conversation: &Arc<Conversation>) -> bool {
-    {
-        let mut inner = conversation.lock();
-        if inner.running {
-            return false;
-        }
-        inner.running = true;
-        inner.interrupted = false;
+    if !begin(conversation) {
+        return false;
     }
     let run = run(Arc::clone(world), Arc::clone(conversation));
     world.spawn(run);
+    true
+}
+
+/// Runs, and waits until no run is under way. Whoever stops waiting leaves the run alone.
+pub(super) async fn work(world: &Arc<World>, conversation: &Arc<Conversation>) {
+    start(world, conversation);
+    conversation.until(|inner| !inner.running).await;
+}
+
+fn begin(conversation: &Conversation) -> bool {
+    let mut inner = conversation.lock();
+    if inner.running {
+        return false;
+    }
+    inner.running = true;
+    inner.interrupted = false;
     true
 }
 
@@ -70,18 +88,26 @@ async fn run(world: Arc<World>, conversation: Arc<Conversation>) {
         "waiting_for_confirmation" => {
             conversation.set_status("running");
             let pending = pending_actions(&conversation);
-            let finished = observe(&world, &conversation, &pending);
-            let next = if finished { Next::Finish } else { Next::GoOn };
+            let next = observe(&world, &conversation, &pending).await;
             steps(&world, &conversation, next).await;
         }
         _ => {
             conversation.set_status("running");
-            if std::mem::take(&mut conversation.lock().blocked) {
-                conversation.set_status("finished");
-            } else {
-                steps(&world, &conversation, Next::GoOn).await;
+            let blocked = conversation.lock().info["blocked_messages"] != json!({});
+            if blocked {
+                conversation.set("blocked_messages", json!({}));
             }
+            let next = if blocked { Next::Finish } else { Next::GoOn };
+            steps(&world, &conversation, next).await;
         }
+    }
+    let inner = conversation.lock();
+    let interrupted = inner.interrupted && !inner.deleted;
+    drop(inner);
+    // A server that goes away writes down what it can, or nothing.
+    if interrupted && !world.down.load(Ordering::SeqCst) {
+        conversation.set_status("paused");
+        conversation.append("user", "InterruptEvent", json!({}));
     }
     let mut inner = conversation.lock();
     inner.running = false;
@@ -89,6 +115,7 @@ async fn run(world: Arc<World>, conversation: Arc<Conversation>) {
     inner.info.insert("updated_at".to_owned(), json!(now));
     drop(inner);
     conversation.publish_state();
+    conversation.stir.notify_waiters();
 }
 
 async fn steps(world: &World, conversation: &Conversation, mut next: Next) {
@@ -105,7 +132,7 @@ async fn steps(world: &World, conversation: &Conversation, mut next: Next) {
                 conversation.set_status("running");
             }
         }
-        if conversation.status() != "running" {
+        if conversation.status() != "running" || conversation.lock().interrupted {
             return;
         }
         next = step(world, conversation).await;
@@ -123,17 +150,9 @@ async fn steps(world: &World, conversation: &Conversation, mut next: Next) {
 
 async fn step(world: &World, conversation: &Conversation) -> Next {
     let request = request(world, conversation);
-    let step = world.play(request);
+    let step = world.play(&request);
     if !step.delay.is_zero() {
-        let stirred = async {
-            loop {
-                conversation.stir.notified().await;
-                let inner = conversation.lock();
-                if inner.interrupted || inner.deleted {
-                    return;
-                }
-            }
-        };
+        let stirred = conversation.until(|inner| inner.interrupted || inner.deleted);
         tokio::select! {
             () = tokio::time::sleep(step.delay) => {}
             () = stirred => return Next::End,
@@ -200,9 +219,14 @@ async fn step(world: &World, conversation: &Conversation) -> Next {
             );
             continue;
         };
-        let denied = hooks(world, conversation, "PreToolUse", Some(&call.name))
-            .into_iter()
-            .find(Verdict::is_denied);
+        let action_id = conversation.clock.id();
+        let about = About::Tool(&action_id, &call.name);
+        let denied = denial(hooks(world, conversation, "PreToolUse", about));
+        if let Some(denial) = &denied {
+            let blocked = json!({&action_id: denial.blocking_reason()});
+            conversation.set("blocked_actions", blocked);
+        }
+        fields["id"] = json!(action_id);
         let mut action = arguments.clone();
         action["kind"] = json!(format!("{}Action", camel(&call.name)));
         if call.name == "terminal" {
@@ -214,19 +238,20 @@ async fn step(world: &World, conversation: &Conversation) -> Next {
         }
         fields["action"] = action;
         fields["summary"] = json!(format!("{}: {}", call.name, call.arguments));
-        let action_id = conversation.append("agent", "ActionEvent", fields);
+        conversation.append("agent", "ActionEvent", fields);
         remember(
             conversation,
             json!({"role": "assistant", "content": format!("{} {}", call.name, call.arguments)}),
         );
         match denied {
             Some(verdict) => {
+                conversation.set("blocked_actions", json!({}));
                 reject(
                     conversation,
                     &action_id,
                     &call.name,
                     &call_id,
-                    &verdict.reason,
+                    &verdict.blocking_reason(),
                     "hook",
                 );
             }
@@ -243,10 +268,7 @@ async fn step(world: &World, conversation: &Conversation) -> Next {
         conversation.set_status("waiting_for_confirmation");
         return Next::End;
     }
-    if observe(world, conversation, &pending) {
-        return Next::Finish;
-    }
-    Next::GoOn
+    observe(world, conversation, &pending).await
 }
 
 struct Pending {
@@ -256,16 +278,33 @@ struct Pending {
     arguments: Value,
 }
 
-/// Runs the tools; `true` when one of them was `finish`.
-fn observe(world: &World, conversation: &Conversation, pending: &[Pending]) -> bool {
+/// Runs the tools. After `finish` there is nothing more to do.
+async fn observe(world: &World, conversation: &Conversation, pending: &[Pending]) -> Next {
     let mut finished = false;
-    for call in pending {
+    for (at, call) in pending.iter().enumerate() {
         let observation = world.observe(&call.tool, &call.arguments);
-        hooks(world, conversation, "PostToolUse", Some(&call.tool));
+        hooks(
+            world,
+            conversation,
+            "PostToolUse",
+            About::Tool(&call.action_id, &call.tool),
+        );
+        let stopped = conversation.until(|inner| inner.interrupted || inner.deleted);
+        tokio::select! {
+            biased;
+            () = stopped => {
+                for call in &pending[at..] {
+                    orphan(conversation, call);
+                }
+                return Next::End;
+            }
+            () = tokio::time::sleep(observation.after) => {}
+        }
         let Observation {
             text,
             is_error,
             fields,
+            ..
         } = observation;
         let mut body = json!({
             "content": [content(&text)],
@@ -286,7 +325,23 @@ fn observe(world: &World, conversation: &Conversation, pending: &[Pending]) -> b
         remember(conversation, json!({"role": "tool", "content": text}));
         finished |= call.tool == "finish";
     }
-    finished
+    if finished { Next::Finish } else { Next::GoOn }
+}
+
+/// An action that no observation will follow.
+fn orphan(conversation: &Conversation, call: &Pending) {
+    if !conversation.lock().deleted {
+        let why = "The tool was interrupted before it was done.";
+        interrupted(conversation, &call.tool, &call.call_id, why);
+    }
+}
+
+/// Says of the first action without an observation that a restart came in between.
+pub(super) fn restarted(conversation: &Conversation) {
+    if let Some(call) = pending_actions(conversation).first() {
+        let why = "A restart occurred while this tool was in progress.";
+        interrupted(conversation, &call.tool, &call.call_id, why);
+    }
 }
 
 /// Answers the actions that await approval with a no. They are not run.
@@ -302,8 +357,8 @@ pub(super) fn reject_pending(conversation: &Conversation, reason: &str) {
 
 fn pending_actions(conversation: &Conversation) -> Vec<Pending> {
     let log = {
-        let inner = conversation.lock();
-        inner.page(0, inner.len())
+        let mut inner = conversation.lock();
+        inner.page(0, usize::MAX)
     };
     let mut pending: Vec<Pending> = Vec::new();
     for (_, raw) in log {
@@ -335,8 +390,7 @@ fn confirms(conversation: &Conversation) -> bool {
 
 /// `true` when a Stop hook sent the agent back to work.
 fn denied_to_stop(world: &World, conversation: &Conversation) -> bool {
-    let verdicts = hooks(world, conversation, "Stop", None);
-    let Some(denial) = verdicts.into_iter().find(Verdict::is_denied) else {
+    let Some(denial) = denial(hooks(world, conversation, "Stop", About::Nothing)) else {
         return false;
     };
     let words = format!("[Stop hook feedback] {}", denial.reason.trim());
@@ -347,7 +401,7 @@ fn denied_to_stop(world: &World, conversation: &Conversation) -> bool {
 }
 
 /// What comes once, before the first message or run: hook configuration and system prompt.
-fn prepare(world: &World, conversation: &Conversation) {
+pub(super) fn prepare(world: &World, conversation: &Conversation) {
     let hooks = {
         let mut inner = conversation.lock();
         if std::mem::replace(&mut inner.prompted, true) {
@@ -357,6 +411,7 @@ fn prepare(world: &World, conversation: &Conversation) {
     };
     if !hooks.is_null() {
         conversation.set("hook_config", hooks);
+        entries::hooks(world, conversation, "SessionStart", About::Nothing);
     }
     let tools: Vec<_> = world
         .tool_names(conversation)
@@ -372,14 +427,24 @@ fn prepare(world: &World, conversation: &Conversation) {
             })
         })
         .collect();
-    let fields = json!({
+    let mut fields = json!({
         "system_prompt": content("You are played by a test."),
         "tools": tools,
     });
-    conversation.append("agent", "SystemPromptEvent", fields);
-    for verdict in super::entries::hooks(world, conversation, "SessionStart", None) {
-        drop(verdict);
+    let secrets = conversation.lock().info["secret_registry"]["secret_sources"].clone();
+    if secrets != json!({}) {
+        fields["dynamic_context"] = content("Some secrets are at hand.");
     }
+    conversation.append("agent", "SystemPromptEvent", fields);
+}
+
+/// What the model is asked when somebody asks the agent beside its work.
+pub(super) fn question(world: &World, conversation: &Conversation, text: &str) -> ModelRequest {
+    let mut request = request(world, conversation);
+    if let Some(messages) = request.body["messages"].as_array_mut() {
+        messages.push(json!({"role": "user", "content": text}));
+    }
+    request
 }
 
 fn request(world: &World, conversation: &Conversation) -> ModelRequest {
@@ -395,9 +460,13 @@ fn request(world: &World, conversation: &Conversation) -> ModelRequest {
     // As LiteLLM would: the provider is the address, the rest is the name.
     let model = model.split_once('/').map_or(model, |(_, name)| name);
     let body = json!({"model": model, "messages": inner.messages, "tools": tools});
+    let mut headers = HeaderMap::new();
+    if let Ok(id) = HeaderValue::from_str(&conversation.id.hyphenated().to_string()) {
+        headers.insert(SESSION, id);
+    }
     ModelRequest {
         path: "/v1/chat/completions".to_owned(),
-        headers: HeaderMap::new(),
+        headers,
         body,
     }
 }

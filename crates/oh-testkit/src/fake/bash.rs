@@ -12,11 +12,17 @@ use serde_json::{Value, json};
 use tokio::sync::{Notify, mpsc};
 
 use super::{
-    conversation::{Item, Subscriber},
-    routes::{Answered, Call, detail, invalid, not_found, ok, page_limit, undone},
+    conversation::{Conversation, Item, Subscriber},
+    disk::is_within,
+    known::undone,
+    log::Frame,
+    routes::{Answered, Call, detail, invalid, not_found, ok, page_limit},
     world::{World, lock},
 };
-use crate::http::Response;
+use crate::{http::Response, model::player::attempt};
+
+/// Output beyond so many characters comes in several events.
+const CHUNK: usize = 1024 * 1024;
 
 /// How a command ends.
 ///
@@ -72,6 +78,7 @@ impl CommandOutput {
     }
 }
 
+/// Commands and what came of them.
 #[derive(Default)]
 pub(super) struct Bash {
     inner: Mutex<Inner>,
@@ -97,59 +104,89 @@ impl Bash {
 
     fn push(&self, event: Value) {
         let mut inner = lock(&self.inner);
-        let raw = Bytes::from(event.to_string());
         let seq = inner.events.len();
+        let frame = Frame::new(seq, event.to_string().as_bytes());
         inner.events.push(event);
         inner.subscribers.retain(|subscriber| !subscriber.is_gone());
         for subscriber in &inner.subscribers {
             subscriber.tell(Item::Durable {
                 seq,
-                raw: raw.clone(),
+                frame: frame.clone(),
             });
         }
     }
 }
 
+/// The commands of the server, or those of one conversation's workspace.
 pub(super) async fn route(
     world: &Arc<World>,
+    within: Option<&Arc<Conversation>>,
     call: &Call,
     method: &str,
     rest: &[&str],
 ) -> Response {
+    let bash = within.map_or(&world.bash, |conversation| &conversation.bash);
     let answer = match (method, rest) {
-        ("POST", ["start_bash_command"]) => begin(world, call).map(|(command, output)| {
-            let running = Arc::clone(world);
-            let id = text(&command["id"]);
-            world.spawn(async move {
-                run(&running, &id, output).await;
-            });
-            ok(&command)
+        ("POST", ["start_bash_command"]) => begin(world, within, call).map(|(command, output)| {
+            let answer = ok(&command);
+            go(world, bash, command, output);
+            answer
         }),
-        ("POST", ["execute_bash_command"]) => match begin(world, call) {
-            Ok((command, output)) => Ok(ok(&run(world, &text(&command["id"]), output).await)),
+        ("POST", ["execute_bash_command"]) => match begin(world, within, call) {
+            Ok((command, output)) => {
+                let id = text(&command["id"]);
+                Ok(ok(&run(world, bash, &id, output).await))
+            }
             Err(refusal) => Err(refusal),
         },
-        ("POST", ["bash_commands", id, "stop"]) => stop(world, id),
-        ("GET", ["bash_events", "search"]) => search(world, call),
+        ("POST", ["bash_commands", id, "stop"]) => stop(bash, id),
+        ("GET", ["bash_events", "search"]) => search(bash, call),
         ("GET", ["bash_events", id]) => {
-            let inner = lock(&world.bash.inner);
+            let inner = lock(&bash.inner);
             let found = inner.events.iter().find(|event| event["id"] == *id);
             found.map(ok).ok_or_else(|| not_found().into())
         }
         ("DELETE", ["bash_events"]) => {
-            lock(&world.bash.inner).events.clear();
-            Ok(ok(&json!({"cleared_count": 0})))
+            let cleared = std::mem::take(&mut lock(&bash.inner).events);
+            Ok(ok(&json!({"cleared_count": cleared.len()})))
         }
         _ => Err(undone(call).into()),
     };
     answer.unwrap_or_else(|refusal| *refusal)
 }
 
-fn begin(world: &World, call: &Call) -> Answered<(Value, CommandOutput)> {
-    let request = call.json()?;
+fn begin(
+    world: &World,
+    within: Option<&Arc<Conversation>>,
+    call: &Call,
+) -> Answered<(Value, CommandOutput)> {
+    start(world, within, &call.json()?)
+}
+
+fn start(
+    world: &World,
+    within: Option<&Arc<Conversation>>,
+    request: &Value,
+) -> Answered<(Value, CommandOutput)> {
     let Some(line) = request["command"].as_str() else {
         return Err(invalid("missing", json!(["body", "command"]), "Field required").into());
     };
+    if !request["timeout"].is_null() && !request["timeout"].is_u64() {
+        let at = json!(["body", "timeout"]);
+        let kind = match request["timeout"].is_f64() {
+            true => "int_from_float",
+            false => "int_type",
+        };
+        return Err(invalid(kind, at, "Input should be a valid integer").into());
+    }
+    let workspace = within.map(|conversation| conversation.working_dir());
+    let cwd = request["cwd"].as_str();
+    if let (Some(workspace), Some(cwd)) = (&workspace, cwd)
+        && !is_within(cwd, workspace)
+    {
+        let refusal = "cwd must be inside the conversation workspace";
+        return Err(detail(StatusCode::UNPROCESSABLE_ENTITY, refusal).into());
+    }
     let Some(shell) = &world.shell else {
         let message = "the fake server runs no commands: say what they answer with \
                        `FakeServer::builder().commands(…)`";
@@ -159,19 +196,51 @@ fn begin(world: &World, call: &Call) -> Answered<(Value, CommandOutput)> {
         "id": world.clock.uuid().simple().to_string(),
         "timestamp": world.clock.utc(),
         "command": line,
-        "cwd": request["cwd"],
+        "cwd": cwd,
         "timeout": request["timeout"].as_u64().unwrap_or(300),
         "kind": "BashCommand",
     });
-    world.bash.push(command.clone());
-    Ok((command, shell(line)))
+    let bash = within.map_or(&world.bash, |conversation| &conversation.bash);
+    bash.push(command.clone());
+    let output = attempt(|| shell(line)).unwrap_or_else(|panic| {
+        let objection = format!("command `{line}` was to be answered: {panic}");
+        world.object(objection.clone());
+        CommandOutput::exit(-1).stderr(objection)
+    });
+    Ok((command, output))
 }
 
-async fn run(world: &World, id: &str, mut output: CommandOutput) -> Value {
+/// A command that came by a socket. `Err` with the word and the explanation for the client.
+pub(super) fn receive(world: &Arc<World>, text: &[u8]) -> Result<(), (&'static str, String)> {
+    let request: Value =
+        serde_json::from_slice(text).map_err(|error| ("JSONDecodeError", error.to_string()))?;
+    if request["type"] == "auth" {
+        return Ok(());
+    }
+    let begun = start(world, None, &request);
+    let (command, output) = begun.map_err(|_| {
+        (
+            "ValidationError",
+            "not a command that can be run".to_owned(),
+        )
+    })?;
+    go(world, &world.bash, command, output);
+    Ok(())
+}
+
+fn go(world: &Arc<World>, bash: &Arc<Bash>, command: Value, output: CommandOutput) {
+    let (running, bash) = (Arc::clone(world), Arc::clone(bash));
+    world.spawn(async move {
+        run(&running, &bash, &text(&command["id"]), output).await;
+    });
+}
+
+/// Lets a command end, and answers its output in one.
+async fn run(world: &World, bash: &Bash, id: &str, mut output: CommandOutput) -> Value {
     let stopped = async {
         loop {
-            let stopped = world.bash.stopped.notified();
-            if lock(&world.bash.inner).stop.contains(id) {
+            let stopped = bash.stopped.notified();
+            if lock(&bash.inner).stop.contains(id) {
                 return;
             }
             stopped.await;
@@ -182,41 +251,87 @@ async fn run(world: &World, id: &str, mut output: CommandOutput) -> Value {
         () = stopped => output = CommandOutput::exit(-15),
     }
     let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
-    let event = json!({
-        "id": world.clock.uuid().simple().to_string(),
-        "timestamp": world.clock.utc(),
-        "command_id": id,
-        "order": 0,
-        "exit_code": output.exit_code,
-        "stdout": some(&output.stdout),
-        "stderr": some(&output.stderr),
-        "kind": "BashOutput",
-    });
-    world.bash.push(event.clone());
-    event
+    let told = |order: usize, exit: Option<i32>, stdout: &str, stderr: &str| {
+        json!({
+            "id": world.clock.uuid().simple().to_string(),
+            "timestamp": world.clock.utc(),
+            "command_id": id,
+            "order": order,
+            "exit_code": exit,
+            "stdout": some(stdout),
+            "stderr": some(stderr),
+            "kind": "BashOutput",
+        })
+    };
+    let mut rest = output.stdout.as_str();
+    let mut order = 0;
+    while let Some((at, _)) = rest.char_indices().nth(CHUNK) {
+        let (piece, after) = rest.split_at(at);
+        bash.push(told(order, None, piece, ""));
+        order += 1;
+        rest = after;
+    }
+    let last = told(order, Some(output.exit_code), rest, &output.stderr);
+    bash.push(last.clone());
+    let mut whole = last;
+    whole["stdout"] = json!(some(&output.stdout));
+    whole
 }
 
-fn stop(world: &World, id: &str) -> Answered {
-    let mut inner = lock(&world.bash.inner);
-    let is_command = |event: &Value| event["id"] == id && event["kind"] == "BashCommand";
-    let command = inner.events.iter().find(|event| is_command(event)).cloned();
-    let command = command.ok_or_else(not_found)?;
-    inner.stop.insert(id.to_owned());
+/// A command's id as it is kept: without dashes.
+fn id(text: &str, at: &Value) -> Answered<String> {
+    match text.parse::<uuid::Uuid>() {
+        Ok(id) => Ok(id.simple().to_string()),
+        Err(_) => Err(invalid("uuid_parsing", at.clone(), "Input should be a valid UUID").into()),
+    }
+}
+
+fn stop(bash: &Bash, command: &str) -> Answered {
+    let id = id(command, &json!(["path", "command_id"]))?;
+    let mut inner = lock(&bash.inner);
+    if !inner.events.iter().any(|event| event["id"] == *id) {
+        return Err(not_found().into());
+    }
+    inner.stop.insert(id);
     drop(inner);
-    world.bash.stopped.notify_waiters();
-    Ok(ok(&command))
+    bash.stopped.notify_waiters();
+    Ok(ok(&json!({"success": true})))
 }
 
-fn search(world: &World, call: &Call) -> Answered {
-    let limit = page_limit(call)?;
+fn search(bash: &Bash, call: &Call) -> Answered {
     let kind = call.query("kind__eq");
-    let command = call.query("command_id__eq");
-    let after = call
-        .query("order__gt")
-        .and_then(|order| order.parse::<i64>().ok());
-    let page_id = call.query("page_id");
-    let inner = lock(&world.bash.inner);
-    let found: Vec<_> = inner
+    if kind
+        .as_deref()
+        .is_some_and(|kind| !matches!(kind, "BashCommand" | "BashOutput"))
+    {
+        let rule = "Input should be 'BashCommand' or 'BashOutput'";
+        return Err(invalid("literal_error", json!(["query", "kind__eq"]), rule).into());
+    }
+    let command = match call.query("command_id__eq") {
+        Some(command) => Some(id(&command, &json!(["query", "command_id__eq"]))?),
+        None => None,
+    };
+    let after = match call.query("order__gt") {
+        Some(order) => Some(order.parse::<i64>().map_err(|_| {
+            let at = json!(["query", "order__gt"]);
+            invalid("int_parsing", at, "Input should be a valid integer")
+        })?),
+        None => None,
+    };
+    let descending = match call.query("sort_order").as_deref() {
+        None | Some("TIMESTAMP") => false,
+        Some("TIMESTAMP_DESC") => true,
+        Some(_) => {
+            let rule = "Input should be 'TIMESTAMP' or 'TIMESTAMP_DESC'";
+            return Err(invalid("enum", json!(["query", "sort_order"]), rule).into());
+        }
+    };
+    let limit = page_limit(call)?;
+    let since = call.query("timestamp__gte");
+    let before = call.query("timestamp__lt");
+    let at = |event: &Value| text(&event["timestamp"]);
+    let inner = lock(&bash.inner);
+    let mut found: Vec<_> = inner
         .events
         .iter()
         .filter(|event| kind.as_ref().is_none_or(|kind| event["kind"] == **kind))
@@ -226,8 +341,14 @@ fn search(world: &World, call: &Call) -> Answered {
                 .is_none_or(|id| event["command_id"] == **id)
         })
         .filter(|event| after.is_none_or(|after| event["order"].as_i64() > Some(after)))
+        .filter(|event| since.as_ref().is_none_or(|since| at(event) >= *since))
+        .filter(|event| before.as_ref().is_none_or(|before| at(event) < *before))
         .collect();
-    let start = page_id
+    if descending {
+        found.reverse();
+    }
+    let start = call
+        .query("page_id")
         .and_then(|id| found.iter().position(|event| event["id"] == *id))
         .unwrap_or_default();
     let next = found.get(start + limit).map(|event| event["id"].clone());

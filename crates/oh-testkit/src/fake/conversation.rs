@@ -1,51 +1,55 @@
 //! One conversation: its log, its state, and who listens. It decides order; it runs nothing.
 
-use std::{
-    collections::{BTreeSet, HashMap},
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicUsize, Ordering},
-    },
+use std::sync::{
+    Arc, Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicUsize, Ordering},
 };
 
 use bytes::Bytes;
-use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
-use super::clock::Clock;
+use super::{
+    bash::Bash,
+    clock::Clock,
+    goals::Goal,
+    log::{Frame, Log},
+};
 
 /// A client that falls this far behind is dropped, as the agent server does.
 const MAX_PENDING: usize = 16 * 1024 * 1024;
-/// More listeners than this are turned away.
-const MAX_SUBSCRIBERS: usize = 50;
+/// More listeners than this are turned away: the agent server allows 50 and is one itself.
+const MAX_SUBSCRIBERS: usize = 49;
 
 pub(super) struct Conversation {
     pub(super) id: uuid::Uuid,
+    /// Its place in the order of making.
+    pub(super) number: u64,
     pub(super) clock: Arc<Clock>,
-    /// Wakes a run that waits in a step: it was paused, interrupted, or the server ends.
+    /// Wakes who waits for a run, or a run that waits in a step: it ended, was interrupted, or
+    /// the server ends.
     pub(super) stir: Notify,
+    /// Commands of its own workspace, with a history of their own.
+    pub(super) bash: Arc<Bash>,
     inner: Mutex<Inner>,
 }
 
 pub(super) struct Inner {
-    log: Vec<Bytes>,
-    /// Positions by event id, filled as far as somebody asked.
-    index: HashMap<Box<str>, usize>,
-    indexed: usize,
-    /// Positions whose file cannot be read: sockets and searches leave them out.
-    pub(super) unreadable: BTreeSet<usize>,
+    pub(super) log: Log,
     leaf: Option<String>,
+    /// Somebody went before the first event.
+    pub(super) head_is_empty: bool,
+    /// The confirmation policy it was made with: what a reload and a fork go back to.
+    pub(super) policy: Value,
     subscribers: Vec<Arc<Subscriber>>,
     /// The fields of `ConversationInfo`, as `GET` answers them.
     pub(super) info: Map<String, Value>,
     pub(super) hooks: Value,
+    pub(super) goal: Option<Goal>,
     pub(super) prompted: bool,
     pub(super) running: bool,
     pub(super) interrupted: bool,
-    /// A hook refused the newest message: the next run ends at once.
-    pub(super) blocked: bool,
     pub(super) deleted: bool,
     /// Owned by another server for now: readable as a whole, its log is not.
     pub(super) leased: bool,
@@ -66,7 +70,7 @@ pub(super) struct Subscriber {
 pub(super) enum Item {
     Durable {
         seq: usize,
-        raw: Bytes,
+        frame: Frame,
     },
     Transient(Bytes),
     /// A frame of the session socket that is no event: progress of a streamed answer.
@@ -82,9 +86,8 @@ pub(super) enum Ending {
 impl Item {
     fn weight(&self) -> usize {
         match self {
-            Self::Durable { raw, .. } | Self::Transient(raw) | Self::Progress(raw) => {
-                raw.len() + 32
-            }
+            Self::Durable { frame, .. } => frame.whole().len(),
+            Self::Transient(raw) | Self::Progress(raw) => raw.len() + 32,
         }
     }
 }
@@ -131,27 +134,30 @@ impl Subscriber {
 impl Conversation {
     pub(super) fn new(
         id: uuid::Uuid,
+        number: u64,
         info: Map<String, Value>,
         hooks: Value,
         clock: Arc<Clock>,
     ) -> Self {
+        let policy = info["confirmation_policy"].clone();
         Self {
             id,
+            number,
             clock,
             stir: Notify::new(),
+            bash: Arc::default(),
             inner: Mutex::new(Inner {
-                log: Vec::new(),
-                index: HashMap::new(),
-                indexed: 0,
-                unreadable: BTreeSet::new(),
+                log: Log::default(),
                 leaf: None,
+                head_is_empty: false,
+                policy,
                 subscribers: Vec::new(),
                 info,
                 hooks,
+                goal: None,
                 prompted: false,
                 running: false,
                 interrupted: false,
-                blocked: false,
                 deleted: false,
                 leased: false,
                 messages: Vec::new(),
@@ -165,9 +171,8 @@ impl Conversation {
 
     /// Appends an event with these fields, and tells everyone. Returns its id.
     pub(super) fn append(&self, source: &str, kind: &str, fields: Value) -> String {
-        let id = self.clock.id();
         let mut event = json!({
-            "id": id,
+            "id": self.clock.id(),
             "timestamp": self.clock.local(),
             "source": source,
             "kind": kind,
@@ -176,6 +181,8 @@ impl Conversation {
         if let (Value::Object(event), Value::Object(fields)) = (&mut event, fields) {
             event.extend(fields);
         }
+        // Which the fields may have said.
+        let id = event["id"].as_str().unwrap_or_default().to_owned();
         // The first has no parent; what follows without one in the tree begins a new root.
         let parent = match &inner.leaf {
             Some(leaf) => Some(leaf.clone()),
@@ -184,21 +191,21 @@ impl Conversation {
         };
         if kind != "ConversationStateUpdateEvent" {
             inner.leaf = Some(id.clone());
+            inner.head_is_empty = false;
             inner.info.insert("leaf_event_id".to_owned(), json!(id));
         }
-        let told = (kind == "HookExecutionEvent").then(|| event.to_string().into());
+        let told = (kind == "HookExecutionEvent").then(|| event.to_string());
         if let Some(parent) = parent {
             event["parent_id"] = json!(parent);
         }
-        let kept = Bytes::from(event.to_string());
         // Hook events are told before they are given a parent, and kept with one.
-        inner.push(kept.clone(), told.unwrap_or(kept));
+        inner.push(event.to_string().as_bytes(), told.as_deref());
         id
     }
 
     /// Appends an event as it is, and tells everyone. Returns its `seq`.
-    pub(super) fn push(&self, raw: Bytes) -> usize {
-        self.lock().push(raw.clone(), raw)
+    pub(super) fn push(&self, event: &[u8]) -> usize {
+        self.lock().push(event, None)
     }
 
     /// Tells everyone of an event that is not kept.
@@ -219,8 +226,25 @@ impl Conversation {
     /// Sets a field of the state, and logs the change.
     pub(super) fn set(&self, key: &str, value: Value) {
         self.lock().info.insert(key.to_owned(), value.clone());
-        let fields = json!({"key": key, "value": value});
+        let mut fields = json!({"key": key, "value": value});
+        if let (true, Value::Object(fields)) = (value.is_null(), &mut fields) {
+            fields.remove("value");
+        }
         self.append("environment", "ConversationStateUpdateEvent", fields);
+    }
+
+    /// Sets a field, and logs the change if it is one.
+    pub(super) fn set_if_new(&self, key: &str, value: Value) {
+        let known = self.lock().info.get(key) == Some(&value);
+        if !known {
+            self.set(key, value);
+        }
+    }
+
+    pub(super) fn working_dir(&self) -> String {
+        let inner = self.lock();
+        let directory = inner.info["workspace"]["working_dir"].as_str();
+        directory.unwrap_or_default().to_owned()
     }
 
     pub(super) fn status(&self) -> String {
@@ -232,6 +256,18 @@ impl Conversation {
     pub(super) fn set_status(&self, status: &str) {
         if self.status() != status {
             self.set("execution_status", json!(status));
+        }
+    }
+
+    /// Waits for a change that someone who makes it stirs about.
+    pub(super) async fn until(&self, reached: impl Fn(&Inner) -> bool) {
+        loop {
+            // Listening begins before the look: what changes in between is not missed.
+            let stirred = self.stir.notified();
+            if reached(&self.lock()) {
+                return;
+            }
+            stirred.await;
         }
     }
 
@@ -267,7 +303,7 @@ impl Conversation {
             .map(|(key, value)| (key.clone(), value.clone()))
             .collect();
         value.insert("activated_path_rules".to_owned(), json!([]));
-        value.insert("head_is_empty".to_owned(), json!(false));
+        value.insert("head_is_empty".to_owned(), json!(inner.head_is_empty));
         let event = json!({
             "id": self.clock.id(),
             "timestamp": self.clock.local(),
@@ -320,14 +356,20 @@ impl Conversation {
 }
 
 impl Inner {
-    fn push(&mut self, kept: Bytes, told: Bytes) -> usize {
-        let seq = self.log.len();
-        self.log.push(kept);
-        for subscriber in &self.subscribers {
-            subscriber.tell(Item::Durable {
-                seq,
-                raw: told.clone(),
-            });
+    /// Logs an event, and tells everyone of it, or of what is told in its stead.
+    fn push(&mut self, event: &[u8], told: Option<&str>) -> usize {
+        let seq = self.log.push(event);
+        if self.subscribers.is_empty() {
+            return seq;
+        }
+        let frame = match told {
+            Some(told) => Some(Frame::new(seq, told.as_bytes())),
+            None => self.log.frame(seq),
+        };
+        for (subscriber, frame) in self.subscribers.iter().zip(std::iter::repeat(frame)) {
+            if let Some(frame) = frame {
+                subscriber.tell(Item::Durable { seq, frame });
+            }
         }
         seq
     }
@@ -336,36 +378,23 @@ impl Inner {
         self.log.len()
     }
 
+    pub(super) fn leaf(&self) -> Option<&str> {
+        self.leaf.as_deref()
+    }
+
+    /// Moves the head: what is logged next comes after this event.
+    pub(super) fn set_leaf(&mut self, leaf: Option<String>) {
+        self.info.insert("leaf_event_id".to_owned(), json!(leaf));
+        self.leaf = leaf;
+    }
+
     pub(super) fn listeners(&self) -> usize {
         self.subscribers.len()
     }
 
     /// Readable events from `start`, at most `limit`, with their `seq`.
-    pub(super) fn page(&self, start: usize, limit: usize) -> Vec<(usize, Bytes)> {
-        let readable = self.log.iter().enumerate().skip(start);
-        readable
-            .filter(|(seq, _)| !self.unreadable.contains(seq))
-            .take(limit)
-            .map(|(seq, raw)| (seq, raw.clone()))
-            .collect()
-    }
-
-    pub(super) fn get(&self, seq: usize) -> Option<&Bytes> {
-        self.log.get(seq)
-    }
-
-    /// Where the event with this id stands.
-    pub(super) fn find(&mut self, id: &str) -> Option<usize> {
-        #[derive(Deserialize)]
-        struct Header {
-            id: Box<str>,
-        }
-        for seq in self.indexed..self.log.len() {
-            if let Ok(header) = serde_json::from_slice::<Header>(&self.log[seq]) {
-                self.index.insert(header.id, seq);
-            }
-        }
-        self.indexed = self.log.len();
-        self.index.get(id).copied()
+    pub(super) fn page(&mut self, start: usize, limit: usize) -> Vec<(usize, Bytes)> {
+        let page = self.log.page(start, limit).into_iter();
+        page.map(|(seq, frame)| (seq, frame.event())).collect()
     }
 }

@@ -10,19 +10,54 @@ use super::{
 };
 use crate::model::Step;
 
+/// What hooks are asked about.
+#[derive(Clone, Copy)]
+pub(super) enum About<'a> {
+    /// The action's id, and the tool.
+    Tool(&'a str, &'a str),
+    /// The message's id, and its words.
+    Message(&'a str, &'a str),
+    Nothing,
+}
+
+/// Whether a matcher is about a tool: all, one name, or a pattern for the whole name.
+fn fits(matcher: &str, tool: Option<&str>) -> bool {
+    if matches!(matcher, "*" | "") {
+        return true;
+    }
+    let Some(tool) = tool else {
+        return false;
+    };
+    let inner = matcher
+        .strip_prefix('/')
+        .and_then(|rest| rest.strip_suffix('/'));
+    let pattern = match inner.filter(|inner| !inner.is_empty()) {
+        Some(inner) => inner,
+        None if matcher.contains(|c| "|.*+?[]()^$\\{}".contains(c)) => matcher,
+        None => return matcher == tool,
+    };
+    match regex::Regex::new(&format!("^(?:{pattern})$")) {
+        Ok(pattern) => pattern.is_match(tool),
+        Err(_) => inner.is_none() && matcher == tool,
+    }
+}
+
 /// Runs the hooks configured for an event, up to the first that blocks.
 pub(super) fn hooks(
     world: &World,
     conversation: &Conversation,
     event: &str,
-    tool: Option<&str>,
+    about: About<'_>,
 ) -> Vec<Verdict> {
+    let tool = match about {
+        About::Tool(_, tool) => Some(tool),
+        About::Message(..) | About::Nothing => None,
+    };
     let configured = conversation.lock().hooks[snake(event)].clone();
     let mut verdicts = Vec::new();
     for matcher in configured.as_array().into_iter().flatten() {
         let wanted = matcher["matcher"].as_str().unwrap_or("*");
-        // Names and `*` only: the fake server has no regular expressions.
-        if !(matches!(wanted, "*" | "") || tool == Some(wanted)) {
+        if !fits(wanted, tool) {
             continue;
         }
         for hook in matcher["hooks"].as_array().into_iter().flatten() {
@@ -31,6 +66,10 @@ pub(super) fn hooks(
                 event: event.to_owned(),
                 command: command.to_owned(),
                 tool: tool.map(str::to_owned),
+                message: match about {
+                    About::Message(_, text) => text.to_owned(),
+                    About::Tool(..) | About::Nothing => String::new(),
+                },
             });
             let blocked = verdict.is_denied();
             let mut fields = json!({
@@ -41,10 +80,21 @@ pub(super) fn hooks(
                 "exit_code": verdict.exit_code,
                 "stdout": "",
                 "stderr": verdict.reason,
-                "hook_input": if event == "Stop" { json!({"reason": "agent_finished"}) } else { json!({}) },
             });
-            if let Some(tool) = tool {
-                fields["tool_name"] = json!(tool);
+            match about {
+                About::Tool(action, tool) => {
+                    fields["tool_name"] = json!(tool);
+                    fields["action_id"] = json!(action);
+                    fields["hook_input"] = json!({});
+                }
+                About::Message(id, text) => {
+                    fields["message_id"] = json!(id);
+                    fields["hook_input"] = json!({"message": text});
+                }
+                About::Nothing if event == "Stop" => {
+                    fields["hook_input"] = json!({"reason": "agent_finished"});
+                }
+                About::Nothing => {}
             }
             conversation.append("hook", "HookExecutionEvent", fields);
             verdicts.push(verdict);
@@ -132,6 +182,17 @@ pub(super) fn invalid(conversation: &Conversation, tool: &str, call: &str, error
         conversation,
         json!({"role": "tool", "content": format!("{tool}: {error}")}),
     );
+}
+
+pub(super) fn interrupted(conversation: &Conversation, tool: &str, call: &str, why: &str) {
+    let fields = json!({
+        "tool_name": tool,
+        "tool_call_id": call,
+        "error": why,
+        "classification": {"kind": "internal", "retryable": false, "user_action": "none"},
+    });
+    conversation.append("agent", "AgentErrorEvent", fields);
+    remember(conversation, json!({"role": "tool", "content": why}));
 }
 
 pub(super) fn reject(

@@ -1,15 +1,17 @@
 //! The log over REST, and what steers a conversation: messages, pause, interrupt, approval.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::{Value, json, value::RawValue};
 
 use super::{
-    agent,
+    agent, branches,
     conversation::Conversation,
-    routes::{Answered, Call, invalid, not_found, ok, page_limit, undone},
+    goals,
+    known::undone,
+    routes::{Answered, Call, crash, invalid, not_found, ok, page_limit},
     world::World,
 };
 
@@ -26,7 +28,7 @@ pub(super) fn route(
             let filter = Filter::of(call);
             if filter.is_open() {
                 let inner = conversation.lock();
-                return Ok(ok(&(inner.len() - inner.unreadable.len())));
+                return Ok(ok(&inner.log.readable()));
             }
             let (log, _) = filter.page(conversation, None, usize::MAX, false);
             Ok(ok(&log.len()))
@@ -38,7 +40,7 @@ pub(super) fn route(
             let mut inner = conversation.lock();
             let found: Vec<_> = ids
                 .iter()
-                .map(|id| inner.find(id).and_then(|seq| inner.get(seq).cloned()))
+                .map(|id| inner.log.find(id).and_then(|seq| inner.log.event(seq)))
                 .collect();
             let found: Vec<_> = found
                 .iter()
@@ -48,9 +50,9 @@ pub(super) fn route(
         }
         ("GET", [id]) => {
             let mut inner = conversation.lock();
-            let seq = inner.find(id).ok_or_else(not_found)?;
-            let event = inner.get(seq).and_then(raw).ok_or_else(not_found)?;
-            Ok(ok(&event))
+            let seq = inner.log.find(id).ok_or_else(not_found)?;
+            let event = inner.log.event(seq).ok_or_else(not_found)?;
+            Ok(ok(&raw(&event).ok_or_else(not_found)?))
         }
         ("POST", []) => send(world, conversation, &call.json()?),
         ("POST", ["respond_to_confirmation"]) => {
@@ -89,13 +91,9 @@ fn send(world: &Arc<World>, conversation: &Arc<Conversation>, message: &Value) -
     };
     let role = message["role"].as_str().unwrap_or("user");
     if role != "user" {
-        let body = json!({
-            "detail": "Internal Server Error",
-            "exception": "Only user messages are allowed to be sent to the agent.",
-        });
-        let status = http::StatusCode::INTERNAL_SERVER_ERROR;
-        return Err(crate::http::json(status, &body).into());
+        return Err(crash("Only user messages are allowed to be sent to the agent.").into());
     }
+    goals::stop(conversation);
     let message_event = json!({"role": "user", "content": content});
     agent::receive(world, conversation, &message_event);
     if message["run"] == true {
@@ -121,6 +119,7 @@ pub(super) fn receive(
     if !message["role"].is_string() || !message["content"].is_array() {
         return Err(("ValidationError", "not a message".to_owned()));
     }
+    goals::stop(conversation);
     let message = json!({"role": message["role"], "content": message["content"]});
     agent::receive(world, conversation, &message);
     agent::start(world, conversation);
@@ -137,8 +136,8 @@ pub(super) fn pause(conversation: &Conversation) {
     conversation.publish_state();
 }
 
-/// Stops a run now.
-pub(super) fn interrupt(conversation: &Conversation) {
+/// Stops a run now, and waits a little for its end.
+pub(super) async fn interrupt(conversation: &Conversation) {
     let running = {
         let mut inner = conversation.lock();
         inner.interrupted = inner.running;
@@ -147,19 +146,15 @@ pub(super) fn interrupt(conversation: &Conversation) {
     if !running {
         return pause(conversation);
     }
-    conversation.set_status("paused");
-    conversation.append("user", "InterruptEvent", json!({}));
     conversation.stir.notify_waiters();
+    let ended = conversation.until(|inner| !inner.running);
+    let _ = tokio::time::timeout(Duration::from_secs(5), ended).await;
     conversation.publish_state();
 }
 
 /// The agent's last word: of its newest `finish`, or its newest message.
 pub(super) fn final_response(conversation: &Conversation) -> String {
-    let log = {
-        let inner = conversation.lock();
-        inner.page(0, inner.len())
-    };
-    for (_, raw) in log.iter().rev() {
+    for raw in branches::active(conversation).iter().rev() {
         let Ok(event) = serde_json::from_slice::<Value>(raw) else {
             continue;
         };
@@ -292,23 +287,23 @@ impl Filter {
     ) -> (Vec<Bytes>, Option<Bytes>) {
         let mut inner = conversation.lock();
         let length = inner.len();
-        let found = from.and_then(|id| inner.find(id));
+        let found = from.and_then(|id| inner.log.find(id));
         let order: Box<dyn Iterator<Item = usize>> = match (descending, found) {
             (false, from) => Box::new(from.unwrap_or(0)..length),
             (true, from) => Box::new((0..from.map_or(length, |from| from + 1)).rev()),
         };
         let mut items = Vec::new();
         for seq in order {
-            if inner.unreadable.contains(&seq) {
+            if !inner.log.is_readable(seq) {
                 continue;
             }
-            let Some(event) = inner.get(seq).filter(|event| self.takes(event)) else {
+            let Some(event) = inner.log.event(seq).filter(|event| self.takes(event)) else {
                 continue;
             };
             if items.len() == limit {
-                return (items, Some(event.clone()));
+                return (items, Some(event));
             }
-            items.push(event.clone());
+            items.push(event);
         }
         (items, None)
     }

@@ -256,9 +256,14 @@ impl Faults {
         hits
     }
 
+    /// Whether any fault may concern an event.
+    pub(super) fn concern_events(&self) -> bool {
+        self.of_events.load(Ordering::SeqCst) > 0
+    }
+
     /// All faults for an event, of which its connection has sent `passed` before.
     pub(super) fn of_event(&self, path: &str, passed: u64) -> Vec<EventFault> {
-        if self.of_events.load(Ordering::SeqCst) == 0 {
+        if !self.concern_events() {
             return Vec::new();
         }
         let mut inner = self.lock();

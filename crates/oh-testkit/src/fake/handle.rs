@@ -3,7 +3,6 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use bytes::Bytes;
 use oh_protocol::{ConversationId, Event};
 use serde_json::{Value, json};
 
@@ -60,8 +59,8 @@ impl FakeConversation {
 
     /// Its log; the position is the `seq`.
     pub fn events(&self) -> Vec<Event> {
-        let inner = self.conversation.lock();
-        let log = inner.page(0, inner.len());
+        let mut inner = self.conversation.lock();
+        let log = inner.page(0, usize::MAX);
         log.into_iter()
             .filter_map(|(_, raw)| Event::from_json(raw).ok())
             .collect()
@@ -78,15 +77,15 @@ impl FakeConversation {
     }
 
     /// Logs bytes as an event, whatever they are, and tells every socket. Returns their `seq`.
-    pub fn log_raw(&self, event: impl Into<Bytes>) -> usize {
-        self.conversation.push(event.into())
+    pub fn log_raw(&self, event: impl AsRef<[u8]>) -> usize {
+        self.conversation.push(event.as_ref())
     }
 
     /// Logs many events as fast as the sockets take them: a full socket makes this wait, where
     /// [`log_raw`](Self::log_raw) would have its client dropped.
-    pub async fn log_all(&self, events: impl IntoIterator<Item = Bytes>) {
+    pub async fn log_all<E: AsRef<[u8]>>(&self, events: impl IntoIterator<Item = E>) {
         for (count, event) in events.into_iter().enumerate() {
-            self.conversation.push(event);
+            self.conversation.push(event.as_ref());
             if count % 256 == 255 {
                 tokio::task::yield_now().await;
                 while self.conversation.pending() > HIGH_WATER {
@@ -103,9 +102,9 @@ impl FakeConversation {
         let now = clock.local();
         let event = move |_| {
             let id = clock.id();
-            Bytes::from(format!(
+            format!(
                 r#"{{"id":"{id}","timestamp":"{now}","source":"agent","llm_message":{{"role":"assistant","content":[{{"cache_prompt":false,"type":"text","text":"{text}"}}],"thinking_blocks":[]}},"activated_skills":[],"extended_content":[],"kind":"MessageEvent"}}"#
-            ))
+            )
         };
         self.log_all((0..count).map(event)).await;
     }
@@ -151,6 +150,11 @@ impl FakeConversation {
         agent::start(&self.world, &self.conversation);
     }
 
+    /// Waits until no run is under way.
+    pub async fn idle(&self) {
+        self.conversation.until(|inner| !inner.running).await;
+    }
+
     /// Makes `/run` answer 409 and nothing happen, as a wedged run does.
     pub fn wedge(&self) {
         self.conversation.lock().running = true;
@@ -172,7 +176,7 @@ impl FakeConversation {
             let message = format!("there is no event {seq} in a log of {}", inner.len());
             return Err(Error::plain(ErrorKind::Missing, message));
         }
-        inner.unreadable.insert(seq);
+        inner.log.lose(seq);
         Ok(())
     }
 

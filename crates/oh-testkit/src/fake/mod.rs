@@ -2,26 +2,40 @@
 //! loopback, with an agent that plays a [`Script`] and faults on demand.
 
 mod agent;
+mod archive;
 mod bash;
+mod branches;
 mod clock;
 mod conversation;
+mod conversations;
+mod disk;
 mod entries;
 mod events;
 mod fault;
+mod files;
+mod git;
+mod goals;
 mod handle;
+mod handshake;
+mod known;
+mod log;
+mod operations;
 mod routes;
 mod sockets;
+mod stored;
 mod tools;
 mod wire;
 mod world;
 
 use std::{collections::HashMap, fmt, net::SocketAddr, sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use serde_json::{Value, json};
 
 pub use self::{
     bash::CommandOutput,
     fault::Fault,
+    git::Repository,
     handle::FakeConversation,
     tools::{HookCall, Observation, Verdict},
     world::Seen,
@@ -126,6 +140,40 @@ impl FakeServer {
         FakeConversation::new(Arc::clone(&self.world), conversation)
     }
 
+    /// Puts a file on the server's disk, which is in memory, with the directories above it.
+    ///
+    /// # Errors
+    ///
+    /// When the path is not absolute, or a directory or file stands in the way.
+    pub fn write_file(&self, path: &str, content: impl Into<Bytes>) -> Result<()> {
+        self.world
+            .disk
+            .write(path, content.into())
+            .map_err(|refusal| {
+                let message = format!("{path} cannot be written on the fake server: {refusal:?}");
+                Error::plain(ErrorKind::Invalid, message)
+            })
+    }
+
+    /// A file on the server's disk, such as one a client uploaded.
+    ///
+    /// # Errors
+    ///
+    /// When there is none.
+    pub fn read_file(&self, path: &str) -> Result<Bytes> {
+        self.world.disk.read(path).ok_or_else(|| {
+            let message = format!("there is no file {path} on the fake server");
+            Error::plain(ErrorKind::Missing, message)
+        })
+    }
+
+    /// Makes a directory a git repository, or another one than it was.
+    pub fn set_repository(&self, root: &str, repository: Repository) {
+        let root = disk::normal(root).unwrap_or_else(|| root.to_owned());
+        let _ = self.world.disk.make_directory(&root);
+        world::lock(&self.world.repositories).insert(root, repository);
+    }
+
     /// Does something wrong from now on.
     pub fn inject(&self, fault: Fault) {
         self.world.faults.add(fault);
@@ -161,25 +209,53 @@ impl FakeServer {
         }
     }
 
-    /// Goes away as a server that shuts down: sockets close with 1012, runs end, requests
-    /// break until [`come_back`](Self::come_back).
+    /// Goes away as a server that shuts down: sockets close with 1012, what runs is paused,
+    /// connections are refused until [`come_back`](Self::come_back).
     pub fn shut_down(&self) {
         self.world.go_down(Some(1012));
+        self.listening.refuse();
     }
 
-    /// Goes away as a server that is killed: nobody gets a goodbye.
+    /// Goes away as a server that is killed: nobody gets a goodbye, connections are refused.
     pub fn kill(&self) {
         self.world.go_down(None);
+        self.listening.refuse();
     }
 
-    /// Comes back with the conversations it had; what ran is in `error`.
+    /// Comes back on its port, with the conversations it had. What ran when it was killed is in
+    /// `error`, with an `AgentErrorEvent` for an action that was under way, and confirmation
+    /// policies are those that conversations were made with.
     pub fn come_back(&self) {
         self.world.come_up(true);
+        self.listening.accept();
     }
 
     /// Comes back as a server that kept nothing.
     pub fn come_back_empty(&self) {
         self.world.come_up(false);
+        self.listening.accept();
+    }
+
+    /// Refuses connections from now on and ends those there are, without dying: what runs goes
+    /// on.
+    pub fn refuse(&self) {
+        self.listening.refuse();
+        self.cut_sockets();
+    }
+
+    /// Accepts connections again, on the same port.
+    ///
+    /// # Errors
+    ///
+    /// When another process took the port meanwhile.
+    pub fn accept(&self) -> Result<()> {
+        match self.listening.accept() {
+            true => Ok(()),
+            false => {
+                let message = format!("the port of {} was taken meanwhile", self.url());
+                Err(Error::plain(ErrorKind::Missing, message))
+            }
+        }
     }
 
     /// What was asked of it, oldest first. Sockets count with the status of their handshake.
@@ -200,6 +276,9 @@ impl FakeServer {
 impl Drop for FakeServer {
     fn drop(&mut self) {
         self.world.stop();
+        if let Some(report) = self.world.unheard() {
+            crate::error::tell(&report);
+        }
     }
 }
 

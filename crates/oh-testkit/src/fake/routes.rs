@@ -1,18 +1,21 @@
 //! The REST interface: which route does what, with the agent server's statuses and bodies.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::{
+    ops::RangeInclusive,
+    sync::{Arc, atomic::Ordering},
+};
 
 use bytes::Bytes;
 use http::{HeaderValue, StatusCode, header, request::Parts};
 use serde_json::{Value, json};
 
 use super::{
-    agent, bash,
-    conversation::Conversation,
-    events,
+    bash, conversations,
     fault::AnswerFault,
-    sockets,
-    world::{Seen, World, authorized},
+    files, git,
+    known::{self, undone},
+    sockets, stored,
+    world::{self, Seen, World, authorized},
 };
 use crate::http::{self as server, Request, Response};
 
@@ -45,12 +48,13 @@ impl Call {
 
 pub(super) fn query(text: &str, name: &str) -> Option<String> {
     // Of several the last one counts.
-    form_urlencoded(text)
+    pairs(text)
         .filter_map(|(key, value)| (key == name).then_some(value))
         .last()
 }
 
-fn form_urlencoded(text: &str) -> impl Iterator<Item = (String, String)> + '_ {
+/// The parameters of a query, decoded.
+pub(super) fn pairs(text: &str) -> impl Iterator<Item = (String, String)> + '_ {
     text.split('&').filter(|pair| !pair.is_empty()).map(|pair| {
         let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
         (decode(key), decode(value))
@@ -169,169 +173,74 @@ fn refuse(status: u16, retry_after: Option<u64>, html: bool) -> Response {
 async fn route(world: &Arc<World>, call: &Call) -> Response {
     let segments: Vec<_> = call.path().split('/').skip(1).collect();
     let method = call.head.method.as_str();
-    match (method, segments.as_slice()) {
-        ("GET", [""] | ["server_info"]) => ok(&world.server_info()),
-        ("GET", ["alive" | "health"]) => ok(&json!({"status": "ok"})),
-        ("GET", ["ready"]) => ok(&json!({"status": "ready"})),
-        (_, [""] | ["server_info" | "alive" | "health" | "ready"]) => {
-            detail(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed")
-        }
-        (_, ["api", ..]) if !authorized(world, &call.head.headers) => {
-            detail(StatusCode::UNAUTHORIZED, "Unauthorized")
+    let answered = match (method, segments.as_slice()) {
+        ("GET", [""] | ["server_info"]) => Ok(ok(&world.server_info())),
+        ("GET", ["alive" | "health"]) => Ok(ok(&json!({"status": "ok"}))),
+        ("GET", ["ready"]) => Ok(ok(&json!({"status": "ready"}))),
+        // Who has no key learns nothing of a route but that it is there.
+        (_, ["api" | "v1", ..])
+            if known::methods(call.path()).contains(&method)
+                && !authorized(world, &call.head.headers) =>
+        {
+            Err(detail(StatusCode::UNAUTHORIZED, "Unauthorized").into())
         }
         (_, ["api", "conversations", rest @ ..]) => {
-            conversations(world, call, method, rest).unwrap_or_else(|refusal| *refusal)
+            conversations::route(world, call, method, rest).await
         }
-        (_, ["api", "bash", rest @ ..]) => bash::route(world, call, method, rest).await,
-        ("GET", ["api", "tools", ""]) => ok(&world.server_info()["usable_tools"]),
-        _ if known(&segments) => undone(call),
-        _ => not_found(),
-    }
-}
-
-fn conversations(world: &Arc<World>, call: &Call, method: &str, rest: &[&str]) -> Answered {
-    match (method, rest) {
-        ("POST", []) => return create(world, call),
-        ("GET", []) => return Ok(batch(world, call)),
-        ("GET", ["search"]) => return search(world, call),
-        ("GET", ["count"]) => {
-            let wanted = call.query("status");
-            let all = world.conversations();
-            let count = all
-                .iter()
-                .filter(|conversation| wanted.as_ref().is_none_or(|s| *s == conversation.status()));
-            return Ok(ok(&count.count()));
-        }
-        _ => {}
-    }
-    let [id, rest @ ..] = rest else {
-        return Err(not_found().into());
+        (_, ["api", "bash", rest @ ..]) => Ok(bash::route(world, None, call, method, rest).await),
+        (_, ["api", "file", rest @ ..]) => files::route(world, call, method, rest),
+        (_, ["api", "git", rest @ ..]) => git::route(world, call, method, rest),
+        (_, ["api", "settings", rest @ ..]) => stored::settings(world, call, method, rest),
+        (_, ["api", "profiles", rest @ ..]) => stored::profiles(world, call, method, rest),
+        (_, ["api", "vscode", rest @ ..]) => vscode(call, method, rest),
+        ("POST", ["api", "hooks"]) => hooks(world, call),
+        ("GET", ["api", "tools", ""]) => Ok(ok(&world.server_info()["usable_tools"])),
+        _ => Err(undone(call).into()),
     };
-    let id = id.parse::<uuid::Uuid>().map_err(|_| {
-        let at = json!(["path", "conversation_id"]);
-        invalid("uuid_parsing", at, "Input should be a valid UUID")
-    })?;
-    let found = world.conversation(id);
-    if let ["events", rest @ ..] = rest {
-        let Some(conversation) = found.filter(|conversation| !conversation.lock().leased) else {
-            let missing = format!("Conversation not found: {}", id.hyphenated());
-            return Err(detail(StatusCode::NOT_FOUND, &missing).into());
-        };
-        return events::route(world, &conversation, call, method, rest);
-    }
-    let conversation = found.ok_or_else(not_found)?;
-    match (method, rest) {
-        ("GET", []) => return Ok(ok(&info(&conversation))),
-        _ if conversation.lock().leased => return Err(not_found().into()),
-        ("DELETE", []) => {
-            world.delete(id);
-        }
-        ("PATCH", []) => update(&conversation, &call.json()?),
-        ("POST", ["run"]) => {
-            if !agent::start(world, &conversation) {
-                let busy = "Conversation already running. Wait for completion or pause first.";
-                return Err(detail(StatusCode::CONFLICT, busy).into());
-            }
-        }
-        ("POST", ["pause"]) => events::pause(&conversation),
-        ("POST", ["interrupt"]) => events::interrupt(&conversation),
-        ("POST", ["confirmation_policy"]) => {
-            conversation.set("confirmation_policy", call.json()?["policy"].clone());
-        }
-        ("POST", ["secrets"]) => {
-            call.json()?;
-        }
-        ("POST", ["switch_llm"]) => {
-            let mut llm = call.json()?["llm"].clone();
-            llm["api_key"] = Value::Null;
-            let mut agent = conversation.lock().info["agent"].clone();
-            agent["llm"] = llm;
-            conversation.set("agent", agent);
-        }
-        ("GET", ["agent_final_response"]) => {
-            let response = events::final_response(&conversation);
-            return Ok(ok(&json!({"response": response})));
-        }
-        _ => return Err(undone(call).into()),
-    }
-    Ok(ok(&json!({"success": true})))
+    answered.unwrap_or_else(|refusal| *refusal)
 }
 
-fn create(world: &Arc<World>, call: &Call) -> Answered {
+/// The hooks a project keeps in its own file; none where it cannot be read.
+fn hooks(world: &World, call: &Call) -> Answered {
     let request = call.json()?;
-    if !request["workspace"].is_object() {
-        return Err(invalid("missing", json!(["body", "workspace"]), "Field required").into());
-    }
-    if !request["workspace"]["working_dir"].is_string() {
-        return Err(detail(StatusCode::INTERNAL_SERVER_ERROR, "Internal Server Error").into());
-    }
-    let id = match request["conversation_id"].as_str() {
-        Some(id) => id.parse().map_err(|_| {
-            let at = json!(["body", "conversation_id"]);
-            invalid("uuid_parsing", at, "Input should be a valid UUID")
-        })?,
-        None => world.clock.uuid(),
-    };
-    let (conversation, is_new) = world.create(id, &request);
-    if is_new && request["initial_message"].is_object() {
-        agent::receive(world, &conversation, &request["initial_message"]);
-        agent::start(world, &conversation);
-    }
-    let status = if is_new {
-        StatusCode::CREATED
-    } else {
-        StatusCode::OK
-    };
-    let mut info = info(&conversation);
-    info["runtime_info"] = Value::Null;
-    Ok(server::json(status, &info))
-}
-
-fn update(conversation: &Conversation, request: &Value) {
-    if !request["title"].is_null() {
-        let mut inner = conversation.lock();
-        let title = request["title"].clone();
-        inner.info.insert("title".to_owned(), title);
-    }
-    // A title goes unannounced; tags are state.
-    if !request["tags"].is_null() {
-        conversation.set("tags", request["tags"].clone());
-    }
-}
-
-fn batch(world: &World, call: &Call) -> Response {
-    let found: Vec<_> = form_urlencoded(call.head.uri.query().unwrap_or_default())
-        .filter(|(name, _)| name == "ids")
-        .map(|(_, id)| {
-            let id = id.parse().ok()?;
-            world
-                .conversation(id)
-                .map(|conversation| info(&conversation))
-        })
-        .collect();
-    ok(&found)
-}
-
-fn search(world: &World, call: &Call) -> Answered {
-    let limit = page_limit(call)?;
-    let from = call
-        .query("page_id")
-        .and_then(|id| id.parse::<uuid::Uuid>().ok());
-    let wanted = call.query("status");
-    let mut found: Vec<_> = world.conversations();
-    found.retain(|conversation| wanted.as_ref().is_none_or(|s| *s == conversation.status()));
-    // By name, not by date: a page must stay what it is while conversations come.
-    let start = from
-        .and_then(|id| found.iter().position(|conversation| conversation.id == id))
+    let project = request["project_dir"]
+        .as_str()
+        .filter(|project| !project.is_empty());
+    let file =
+        project.and_then(|project| world.disk.read(&format!("{project}/.openhands/hooks.json")));
+    let given = file.and_then(|file| serde_json::from_slice::<Value>(&file).ok());
+    let config = given
+        .map(|given| world::normal_hooks(&given))
         .unwrap_or_default();
-    let page: Vec<_> = found
-        .iter()
-        .skip(start)
-        .take(limit)
-        .map(|c| info(c))
-        .collect();
-    let next = found.get(start + limit).map(|c| c.id.simple().to_string());
-    Ok(ok(&json!({"items": page, "next_page_id": next})))
+    let is_empty = |config: &Value| {
+        let mut events = config
+            .as_object()
+            .into_iter()
+            .flat_map(|events| events.values());
+        events.all(|matchers| matchers.as_array().is_none_or(Vec::is_empty))
+    };
+    let config = if is_empty(&config) {
+        Value::Null
+    } else {
+        config
+    };
+    Ok(ok(&json!({"hook_config": config})))
+}
+
+/// An editor in the browser, which is switched off here.
+pub(super) fn vscode(call: &Call, method: &str, rest: &[&str]) -> Answered {
+    match (method, rest) {
+        ("GET", ["url"]) => {
+            let off = "VSCode is disabled in configuration. Set enable_vscode=true to enable.";
+            Err(detail(StatusCode::SERVICE_UNAVAILABLE, off).into())
+        }
+        ("GET", ["status"]) => Ok(ok(&json!({
+            "running": false,
+            "enabled": false,
+            "message": "VSCode is disabled in configuration",
+        }))),
+        _ => Err(undone(call).into()),
+    }
 }
 
 pub(super) fn page_limit(call: &Call) -> Answered<usize> {
@@ -350,11 +259,38 @@ pub(super) fn page_limit(call: &Call) -> Answered<usize> {
     }
 }
 
-pub(super) fn info(conversation: &Conversation) -> Value {
-    let mut info = Value::Object(conversation.lock().info.clone());
-    info["runtime_info"] =
-        json!({"runtime_status": "available", "can_resume": true, "runtime_error": null});
-    info
+/// A failure of the server's own. It closes the connection after that, and does not announce it.
+pub(super) fn crash(exception: &str) -> Response {
+    let body = json!({"detail": "Internal Server Error", "exception": exception});
+    server::and_close(server::json(StatusCode::INTERNAL_SERVER_ERROR, &body))
+}
+
+/// A number in the query, within bounds.
+pub(super) fn number(
+    call: &Call,
+    name: &str,
+    default: usize,
+    bounds: RangeInclusive<usize>,
+) -> Answered<usize> {
+    let Some(given) = call.query(name) else {
+        return Ok(default);
+    };
+    let at = json!(["query", name]);
+    let Ok(number) = given.parse::<usize>() else {
+        return Err(invalid("int_parsing", at, "Input should be a valid integer").into());
+    };
+    if number < *bounds.start() {
+        let rule = format!(
+            "Input should be greater than or equal to {}",
+            bounds.start()
+        );
+        return Err(invalid("greater_than_equal", at, &rule).into());
+    }
+    if number > *bounds.end() {
+        let rule = format!("Input should be less than or equal to {}", bounds.end());
+        return Err(invalid("less_than_equal", at, &rule).into());
+    }
+    Ok(number)
 }
 
 pub(super) fn ok(body: &impl serde::Serialize) -> Response {
@@ -369,49 +305,19 @@ pub(super) fn not_found() -> Response {
     detail(StatusCode::NOT_FOUND, "Not Found")
 }
 
+/// Fields that a request has to have and has not.
+pub(super) fn missing(at: impl Iterator<Item = Value>) -> Response {
+    let problems: Vec<_> = at
+        .map(|at| json!({"type": "missing", "loc": at, "msg": "Field required"}))
+        .collect();
+    server::json(
+        StatusCode::UNPROCESSABLE_ENTITY,
+        &json!({"detail": problems}),
+    )
+}
+
 pub(super) fn invalid(kind: &str, at: Value, message: &str) -> Response {
     let problem = json!({"type": kind, "loc": at, "msg": message});
     let body = json!({"detail": [problem]});
     server::json(StatusCode::UNPROCESSABLE_ENTITY, &body)
-}
-
-/// Routes the agent server has and this one does not do.
-fn known(segments: &[&str]) -> bool {
-    const AREAS: [&str; 20] = [
-        "file",
-        "git",
-        "vscode",
-        "skills",
-        "sub-agents",
-        "plugins",
-        "hooks",
-        "settings",
-        "profiles",
-        "agent-profiles",
-        "meta-profiles",
-        "llm",
-        "mcp",
-        "acp",
-        "init",
-        "tools",
-        "workspaces",
-        "auth",
-        "desktop",
-        "canvas-extensions",
-    ];
-    match segments {
-        ["api", area, ..] => AREAS.contains(area),
-        ["v1", ..] => true,
-        _ => false,
-    }
-}
-
-/// Says honestly that the agent server could do this and the fake cannot.
-pub(super) fn undone(call: &Call) -> Response {
-    let message = format!(
-        "the fake server does not do {} {}; test this against a real agent server",
-        call.head.method,
-        call.path()
-    );
-    detail(StatusCode::NOT_IMPLEMENTED, &message)
 }

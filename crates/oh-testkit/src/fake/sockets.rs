@@ -11,43 +11,31 @@ use tokio::{
 };
 
 use super::{
+    bash,
     conversation::{Conversation, Ending, Item, Subscriber},
     events,
     fault::EventFault,
+    handshake::{Kind, kind},
+    log::{Frame, MAX_FRAME},
     routes,
     wire::{self, Inbound, Reader, Writer},
     world::World,
 };
 use crate::http::{self as server, Request, Response};
 
-/// No frame of the session socket may be larger.
-const MAX_FRAME: usize = 4 * 1024 * 1024;
+/// How much of a replay goes out between looks at what else there is to do.
+const STRETCH: usize = 1024 * 1024;
 const PING_EVERY: Duration = Duration::from_secs(20);
 const AUTH_WITHIN: Duration = Duration::from_secs(10);
 /// How long a client that does not read may hold up its own goodbye.
 const GRACE: Duration = Duration::from_secs(5);
-
-enum Kind {
-    Session {
-        id: uuid::Uuid,
-        after: Option<i64>,
-    },
-    Legacy {
-        id: uuid::Uuid,
-        all: bool,
-        since: Option<String>,
-    },
-    Bash {
-        all: bool,
-    },
-}
 
 /// Why a socket's story is over.
 enum Over {
     Close(u16, String),
     /// Nothing more to say: the client left, or is to be cut off.
     Gone,
-    Tear(Vec<u8>),
+    Tear(Bytes),
     /// Open, and silent for ever.
     Stall,
 }
@@ -110,30 +98,6 @@ fn pings() -> Interval {
     pings
 }
 
-fn kind(world: &World, path: &str, query: &dyn Fn(&str) -> Option<String>) -> Option<Kind> {
-    let mode = query("resend_mode");
-    let all = mode.as_deref() == Some("all");
-    let is_mode = matches!(mode.as_deref(), None | Some("all" | "since"));
-    let segments: Vec<_> = path.split('/').skip(2).collect();
-    match segments.as_slice() {
-        ["session", id] if world.session_socket => Some(Kind::Session {
-            id: id.parse().ok()?,
-            after: match query("after_seq") {
-                Some(after) => Some(after.parse().ok()?),
-                None => None,
-            },
-        }),
-        ["events", id] if is_mode => Some(Kind::Legacy {
-            id: id.parse().ok()?,
-            all,
-            since: query("after_timestamp")
-                .filter(|_| query("resend_mode").as_deref() == Some("since")),
-        }),
-        ["bash-events"] if is_mode => Some(Kind::Bash { all }),
-        _ => None,
-    }
-}
-
 fn forbidden() -> Response {
     let mut response = http::Response::new(server::full(Bytes::new()));
     *response.status_mut() = StatusCode::FORBIDDEN;
@@ -167,7 +131,7 @@ impl Line {
             Over::Gone => {
                 let _ = tokio::time::timeout(GRACE, self.writer.flush()).await;
             }
-            Over::Tear(payload) => self.writer.tear(&payload).await,
+            Over::Tear(frame) => self.writer.tear(&frame).await,
             Over::Stall => {
                 let _ = self.writer.flush().await;
                 std::future::pending::<()>().await;
@@ -248,17 +212,7 @@ impl Line {
                 if subscriber.end.is_cancelled() {
                     return Err(ending(&subscriber));
                 }
-                let page = conversation.lock().page(next, 100);
-                for (seq, raw) in &page {
-                    if *seq >= length {
-                        break;
-                    }
-                    self.durable(*seq, raw, &subscriber).await?;
-                }
-                match page.last() {
-                    Some((last, _)) => next = last + 1,
-                    None => break,
-                }
+                next = self.replay(conversation, next, length, &subscriber).await?;
                 tokio::task::yield_now().await;
             }
             done = through;
@@ -277,9 +231,11 @@ impl Line {
             for item in batch.drain(..) {
                 match &item {
                     Item::Durable { seq, .. } if done.is_some_and(|done| *seq <= done) => {}
-                    Item::Durable { seq, raw } => self.durable(*seq, raw, &subscriber).await?,
+                    Item::Durable { frame, .. } => self.durable(frame, &subscriber).await?,
                     Item::Transient(raw) => {
-                        fits(raw)?;
+                        if raw.len() + 64 > MAX_FRAME {
+                            return Err(too_large());
+                        }
                         let parts = [&br#"{"type":"transient","event":"#[..], raw, b"}"];
                         self.writer.text(&parts);
                     }
@@ -291,28 +247,56 @@ impl Line {
         }
     }
 
-    /// Adds a `durable` frame, with the faults in force.
-    async fn durable(&mut self, seq: usize, raw: &Bytes, subscriber: &Subscriber) -> Told {
-        fits(raw)?;
-        let number = seq.to_string();
-        let parts = [
-            &br#"{"type":"durable","seq":"#[..],
-            number.as_bytes(),
-            br#","event":"#,
-            raw,
-            b"}",
-        ];
-        self.event(&parts, subscriber).await
+    /// Tells a part of the log, up to `end`; answers where to go on.
+    async fn replay(
+        &mut self,
+        conversation: &Conversation,
+        next: usize,
+        end: usize,
+        subscriber: &Subscriber,
+    ) -> Result<usize, Over> {
+        if !self.world.faults.concern_events() {
+            let stretch = conversation.lock().log.stretch(next, end, STRETCH);
+            if let Some((pieces, after)) = stretch {
+                for piece in pieces {
+                    self.writer.frames(piece);
+                    if self.writer.is_full() {
+                        self.flush(subscriber).await?;
+                    }
+                }
+                self.passed += (after - next) as u64;
+                return Ok(after);
+            }
+        }
+        let page = conversation.lock().log.page(next, 100);
+        let after = page.last().map_or(end, |(last, _)| last + 1);
+        for (_, frame) in page.iter().take_while(|(seq, _)| *seq < end) {
+            self.durable(frame, subscriber).await?;
+        }
+        Ok(after)
     }
 
-    async fn event(&mut self, parts: &[&[u8]], subscriber: &Subscriber) -> Told {
+    /// Adds a `durable` frame, with the faults in force.
+    async fn durable(&mut self, frame: &Frame, subscriber: &Subscriber) -> Told {
+        if !frame.fits() {
+            return Err(too_large());
+        }
+        self.event(frame.whole(), subscriber).await
+    }
+
+    /// Adds an event as the legacy socket and that of commands tell it: alone.
+    async fn bare(&mut self, event: &[u8], subscriber: &Subscriber) -> Told {
+        self.event(&wire::text(event), subscriber).await
+    }
+
+    async fn event(&mut self, frame: &Bytes, subscriber: &Subscriber) -> Told {
         let faults = self.world.faults.of_event(&self.path, self.passed);
         self.passed += 1;
         let mut times = 1;
         for fault in faults {
             match fault {
                 EventFault::Cut => return Err(Over::Gone),
-                EventFault::Tear => return Err(Over::Tear(parts.concat())),
+                EventFault::Tear => return Err(Over::Tear(frame.clone())),
                 EventFault::Stall => return Err(Over::Stall),
                 EventFault::Close(code, reason) => return Err(Over::Close(code, reason)),
                 EventFault::Twice => times += 1,
@@ -329,7 +313,7 @@ impl Line {
             }
         }
         for _ in 0..times {
-            self.writer.text(parts);
+            self.writer.frames(frame.clone());
         }
         if self.writer.is_full() {
             self.flush(subscriber).await?;
@@ -371,7 +355,7 @@ impl Line {
             }
             for item in batch.drain(..) {
                 match &item {
-                    Item::Durable { raw, .. } => self.event(&[raw], &subscriber).await?,
+                    Item::Durable { frame, .. } => self.bare(&frame.event(), &subscriber).await?,
                     Item::Transient(raw) => self.writer.text(&[raw]),
                     Item::Progress(raw) => {
                         if let Some(delta) = self.delta(raw) {
@@ -383,13 +367,13 @@ impl Line {
             }
             if replaying {
                 let page = conversation.lock().page(next, 100);
-                for (seq, raw) in &page {
+                for (seq, event) in &page {
                     next = seq + 1;
                     if since
                         .as_ref()
-                        .is_none_or(|since| timestamp(raw) >= since.as_str())
+                        .is_none_or(|since| timestamp(event) >= since.as_str())
                     {
-                        self.event(&[raw], &subscriber).await?;
+                        self.bare(event, &subscriber).await?;
                     }
                 }
                 replaying = !page.is_empty();
@@ -416,7 +400,7 @@ impl Line {
         let (before, subscriber, mut items) = self.world.bash.subscribe();
         if all {
             for raw in before {
-                self.event(&[&raw], &subscriber).await?;
+                self.bare(&raw, &subscriber).await?;
             }
             self.flush(&subscriber).await?;
         }
@@ -425,8 +409,8 @@ impl Line {
             self.wait(None, &subscriber, &mut items, &mut batch, false)
                 .await?;
             for item in batch.drain(..) {
-                if let Item::Durable { raw, .. } = &item {
-                    self.event(&[raw], &subscriber).await?;
+                if let Item::Durable { frame, .. } = &item {
+                    self.bare(&frame.event(), &subscriber).await?;
                 }
                 subscriber.took(&item);
             }
@@ -455,6 +439,7 @@ impl Line {
                         self.flush(subscriber).await?;
                     }
                     Some(Inbound::Binary) => {}
+                    Some(Inbound::TooLarge) => return Err(Over::Close(1009, String::new())),
                     Some(Inbound::Text(text)) => {
                         self.message(conversation, &text, envelopes);
                         self.flush(subscriber).await?;
@@ -481,6 +466,16 @@ impl Line {
 
     fn message(&mut self, conversation: Option<&Arc<Conversation>>, text: &[u8], envelopes: bool) {
         let Some(conversation) = conversation else {
+            if let Err((code, detail)) = bash::receive(&self.world, text) {
+                let error = json!({
+                    "id": self.world.clock.uuid().simple().to_string(),
+                    "timestamp": self.world.clock.utc(),
+                    "kind": "BashError",
+                    "code": code,
+                    "detail": detail,
+                });
+                self.writer.text(&[error.to_string().as_bytes()]);
+            }
             return;
         };
         if let Err((code, detail)) = events::receive(&self.world, conversation, text) {
@@ -523,11 +518,8 @@ fn ending(subscriber: &Subscriber) -> Over {
     }
 }
 
-fn fits(raw: &Bytes) -> Told {
-    if raw.len() + 64 > MAX_FRAME {
-        return Err(Over::Close(1013, "frame_too_large".to_owned()));
-    }
-    Ok(())
+fn too_large() -> Over {
+    Over::Close(1013, "frame_too_large".to_owned())
 }
 
 fn timestamp(raw: &Bytes) -> &str {

@@ -1,5 +1,7 @@
 //! What the world answers to a fake agent: tools' observations and hooks' verdicts.
 
+use std::time::Duration;
+
 use serde_json::{Map, Value, json};
 
 /// What a tool gives back.
@@ -15,6 +17,7 @@ use serde_json::{Map, Value, json};
 pub struct Observation {
     pub(super) text: String,
     pub(super) is_error: bool,
+    pub(super) after: Duration,
     pub(super) fields: Map<String, Value>,
 }
 
@@ -24,6 +27,7 @@ impl Observation {
         Self {
             text: text.into(),
             is_error: false,
+            after: Duration::ZERO,
             fields: Map::new(),
         }
     }
@@ -31,6 +35,12 @@ impl Observation {
     /// Marks it as a failure (`is_error`).
     pub fn error(mut self) -> Self {
         self.is_error = true;
+        self
+    }
+
+    /// How long the tool works. An interrupt ends it, a pause waits for it.
+    pub fn after(mut self, time: Duration) -> Self {
+        self.after = time;
         self
     }
 
@@ -73,6 +83,8 @@ pub struct HookCall {
     pub command: String,
     /// The tool, for hooks about tools.
     pub tool: Option<String>,
+    /// The user's words, for `UserPromptSubmit`; empty otherwise.
+    pub message: String,
 }
 
 /// How a hook ends.
@@ -105,6 +117,14 @@ impl Verdict {
         Self {
             exit_code,
             reason: stderr.into(),
+        }
+    }
+
+    /// What a refusal says; the agent server has words of its own where the hook has none.
+    pub(super) fn blocking_reason(&self) -> String {
+        match self.reason.trim() {
+            "" => "Blocked by hook".to_owned(),
+            _ => self.reason.clone(),
         }
     }
 

@@ -4,20 +4,25 @@
 //! Reading is fastwebsockets' affair. Writing is done here: many small frames go out in one
 //! write, and a test may want frames torn, which a proper writer does not do.
 
-use std::pin::Pin;
+use std::{io::IoSlice, pin::Pin};
 
-use bytes::{BufMut as _, BytesMut};
+use bytes::{BufMut as _, Bytes, BytesMut};
 use fastwebsockets::{OpCode, Role, WebSocketRead, after_handshake_split};
 use http::Response;
 use tokio::{io::AsyncWriteExt as _, net::tcp::OwnedWriteHalf, sync::mpsc};
 
 use crate::http::{Request, SocketRead, take_over};
 
+/// The most that a client may send in one message.
+const MAX_MESSAGE: usize = 16 * 1024 * 1024;
+
 /// What a client sent.
 #[derive(Debug)]
 pub(super) enum Inbound {
     Text(Vec<u8>),
     Binary,
+    /// More than a server takes in one message.
+    TooLarge,
     Ping(Vec<u8>),
     Pong,
     /// The client said goodbye, or broke off.
@@ -41,7 +46,8 @@ pub(super) fn upgrade(request: &mut Request) -> Option<(Response<()>, Opening)> 
         let (mut read, _) = after_handshake_split(read, tokio::io::sink(), Role::Server);
         read.set_auto_pong(false);
         read.set_auto_close(false);
-        read.set_max_message_size(16 * 1024 * 1024);
+        // Beyond what is refused, so that it can be refused politely.
+        read.set_max_message_size(4 * MAX_MESSAGE);
         Some((Reader(read), Writer::new(write)))
     };
     Some((Response::from_parts(head, ()), Box::pin(socket)))
@@ -68,6 +74,9 @@ impl Reader {
                 OpCode::Binary => text = false,
                 OpCode::Continuation => {}
             }
+            if message.len() + frame.payload.len() > MAX_MESSAGE {
+                return Inbound::TooLarge;
+            }
             message.extend_from_slice(&frame.payload);
             if frame.fin {
                 return match text {
@@ -90,26 +99,57 @@ impl Reader {
     }
 }
 
-/// Collects frames and writes many at once.
-pub(super) struct Writer {
-    stream: OwnedWriteHalf,
-    buffer: BytesMut,
+/// Adds the head of a frame.
+pub(super) fn head(bytes: &mut BytesMut, opcode: u8, length: usize) {
+    bytes.put_u8(0x80 | opcode);
+    match length {
+        0..=125 => bytes.put_u8(length as u8),
+        126..=65_535 => {
+            bytes.put_u8(126);
+            bytes.put_u16(length as u16);
+        }
+        _ => {
+            bytes.put_u8(127);
+            bytes.put_u64(length as u64);
+        }
+    }
 }
 
-/// Enough to make a system call cheap by the byte, little enough to stay in the cache.
-const FULL: usize = 64 * 1024;
+/// A whole text frame.
+pub(super) fn text(payload: &[u8]) -> Bytes {
+    let mut bytes = BytesMut::with_capacity(payload.len() + 10);
+    head(&mut bytes, TEXT, payload.len());
+    bytes.extend_from_slice(payload);
+    bytes.freeze()
+}
+
+/// The opcode of a text frame.
+pub(super) const TEXT: u8 = 0x1;
+
+/// Collects frames and writes many at once, from where they are.
+pub(super) struct Writer {
+    stream: OwnedWriteHalf,
+    queue: Vec<Bytes>,
+    queued: usize,
+}
+
+/// Enough to make a system call cheap by the byte.
+const FULL: usize = 256 * 1024;
+/// As many pieces as one system call takes at most, and less.
+const MANY: usize = 512;
 
 impl Writer {
     fn new(stream: OwnedWriteHalf) -> Self {
         Self {
             stream,
-            buffer: BytesMut::with_capacity(FULL * 2),
+            queue: Vec::new(),
+            queued: 0,
         }
     }
 
     /// Adds a text frame made of parts.
     pub(super) fn text(&mut self, parts: &[&[u8]]) {
-        self.frame(0x1, parts);
+        self.frame(TEXT, parts);
     }
 
     pub(super) fn ping(&mut self) {
@@ -121,33 +161,38 @@ impl Writer {
     }
 
     fn frame(&mut self, opcode: u8, parts: &[&[u8]]) {
-        let length: usize = parts.iter().map(|part| part.len()).sum();
-        self.buffer.put_u8(0x80 | opcode);
-        match length {
-            0..=125 => self.buffer.put_u8(length as u8),
-            126..=65_535 => {
-                self.buffer.put_u8(126);
-                self.buffer.put_u16(length as u16);
-            }
-            _ => {
-                self.buffer.put_u8(127);
-                self.buffer.put_u64(length as u64);
-            }
-        }
+        let length = parts.iter().map(|part| part.len()).sum();
+        let mut bytes = BytesMut::with_capacity(length + 10);
+        head(&mut bytes, opcode, length);
         for part in parts {
-            self.buffer.extend_from_slice(part);
+            bytes.extend_from_slice(part);
         }
+        self.frames(bytes.freeze());
+    }
+
+    /// Adds frames that are made already.
+    pub(super) fn frames(&mut self, frames: Bytes) {
+        self.queued += frames.len();
+        self.queue.push(frames);
     }
 
     pub(super) fn is_full(&self) -> bool {
-        self.buffer.len() >= FULL
+        self.queued >= FULL || self.queue.len() >= MANY
     }
 
     /// Sends what was added. `Err` once the client has gone.
     pub(super) async fn flush(&mut self) -> Result<(), ()> {
-        let written = self.stream.write_all(&self.buffer).await;
-        self.buffer.clear();
-        written.map_err(drop)
+        let mut slices: Vec<_> = self.queue.iter().map(|bytes| IoSlice::new(bytes)).collect();
+        let mut rest = &mut slices[..];
+        while !rest.is_empty() {
+            match self.stream.write_vectored(rest).await {
+                Ok(0) | Err(_) => return Err(()),
+                Ok(count) => IoSlice::advance_slices(&mut rest, count),
+            }
+        }
+        self.queue.clear();
+        self.queued = 0;
+        Ok(())
     }
 
     /// Says goodbye with a code, and sends nothing more.
@@ -159,11 +204,8 @@ impl Writer {
     }
 
     /// Sends half of a frame and breaks off.
-    pub(super) async fn tear(&mut self, payload: &[u8]) {
-        let whole = self.buffer.len();
-        self.frame(0x1, &[payload]);
-        let half = whole + (self.buffer.len() - whole) / 2;
-        self.buffer.truncate(half);
+    pub(super) async fn tear(&mut self, frame: &Bytes) {
+        self.frames(frame.slice(..frame.len() / 2));
         let _ = self.flush().await;
     }
 }

@@ -5,7 +5,7 @@ use std::{
     collections::{BTreeMap, HashMap},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, RwLock,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Instant,
 };
@@ -17,11 +17,17 @@ use tokio::task::JoinSet;
 use super::{
     clock::Clock,
     conversation::{Conversation, Ending},
+    disk::Disk,
     entries::snake,
     fault::Faults,
+    git::Repository,
+    stored::Stored,
     tools::{HookCall, Observation, Verdict},
 };
-use crate::model::{ModelRequest, Step, player::Player};
+use crate::model::{
+    ModelRequest, Step,
+    player::{self, Player, attempt},
+};
 
 pub(super) type Tool = Arc<dyn Fn(&Value) -> Observation + Send + Sync>;
 pub(super) type Judge = Arc<dyn Fn(&HookCall) -> Verdict + Send + Sync>;
@@ -45,12 +51,18 @@ pub(super) struct World {
     pub(super) session_socket: bool,
     pub(super) clock: Arc<Clock>,
     pub(super) faults: Faults,
-    pub(super) bash: super::bash::Bash,
+    pub(super) bash: Arc<super::bash::Bash>,
+    pub(super) disk: Disk,
+    /// By the absolute path of their root.
+    pub(super) repositories: Mutex<BTreeMap<String, Repository>>,
+    pub(super) stored: Mutex<Stored>,
     pub(super) shell: Option<Shell>,
     player: Mutex<Player>,
     tools: HashMap<String, Tool>,
     judge: Judge,
     conversations: RwLock<BTreeMap<uuid::Uuid, Arc<Conversation>>>,
+    /// How many conversations were made: those of one moment keep their order.
+    made: AtomicU64,
     seen: Mutex<Vec<Seen>>,
     tasks: Mutex<JoinSet<()>>,
     started: Instant,
@@ -68,12 +80,16 @@ impl World {
             session_socket: builder.session_socket,
             clock: Arc::new(Clock::new(builder.seed)),
             faults: Faults::new(builder.seed),
-            bash: super::bash::Bash::default(),
+            bash: Arc::default(),
+            disk: Disk::default(),
+            repositories: Mutex::new(BTreeMap::new()),
+            stored: Mutex::new(Stored::default()),
             shell: builder.shell,
             player: Mutex::new(Player::single(builder.script)),
             tools: builder.tools,
             judge: builder.judge,
             conversations: RwLock::new(BTreeMap::new()),
+            made: AtomicU64::new(0),
             seen: Mutex::new(Vec::new()),
             tasks: Mutex::new(JoinSet::new()),
             started: Instant::now(),
@@ -81,8 +97,13 @@ impl World {
         }
     }
 
-    pub(super) fn play(&self, request: ModelRequest) -> Step {
-        lock(&self.player).play(request)
+    pub(super) fn play(&self, request: &ModelRequest) -> Step {
+        player::play(&self.player, request)
+    }
+
+    /// What went against the script and was not asked for.
+    pub(super) fn unheard(&self) -> Option<String> {
+        lock(&self.player).unheard()
     }
 
     pub(super) fn verify(&self) -> crate::Result<()> {
@@ -105,14 +126,30 @@ impl World {
     }
 
     pub(super) fn observe(&self, tool: &str, arguments: &Value) -> Observation {
-        match self.tools.get(tool) {
-            Some(play) => play(arguments),
-            None => Observation::of(tool, arguments),
-        }
+        let Some(play) = self.tools.get(tool) else {
+            return Observation::of(tool, arguments);
+        };
+        attempt(|| play(arguments)).unwrap_or_else(|panic| {
+            let objection = format!("tool `{tool}` was called with {arguments}: {panic}");
+            self.object(objection.clone());
+            Observation::text(objection).error()
+        })
+    }
+
+    /// Notes that what a test wrote was contradicted.
+    pub(super) fn object(&self, objection: String) {
+        lock(&self.player).object(objection);
     }
 
     pub(super) fn judge(&self, call: &HookCall) -> Verdict {
-        (self.judge)(call)
+        attempt(|| (self.judge)(call)).unwrap_or_else(|panic| {
+            let objection = format!(
+                "hook `{}` was called for {}: {panic}",
+                call.command, call.event
+            );
+            self.object(objection.clone());
+            Verdict::fail(1, objection)
+        })
     }
 
     /// Runs something that ends with the server.
@@ -155,10 +192,28 @@ impl World {
             return (Arc::clone(known), false);
         }
         let (info, hooks) = self.info(id, request);
-        let conversation = Conversation::new(id, info, hooks, Arc::clone(&self.clock));
+        let number = self.made.fetch_add(1, Ordering::Relaxed);
+        let conversation = Conversation::new(id, number, info, hooks, Arc::clone(&self.clock));
         let conversation = Arc::new(conversation);
         conversations.insert(id, Arc::clone(&conversation));
         (conversation, true)
+    }
+
+    /// Takes in a conversation made from another one, with that one's hooks.
+    pub(super) fn adopt(
+        &self,
+        id: uuid::Uuid,
+        info: Map<String, Value>,
+        from: &Conversation,
+    ) -> Arc<Conversation> {
+        let hooks = from.lock().hooks.clone();
+        let number = self.made.fetch_add(1, Ordering::Relaxed);
+        let made = Conversation::new(id, number, info, hooks, Arc::clone(&self.clock));
+        let made = Arc::new(made);
+        let conversations = self.conversations.write();
+        let mut conversations = conversations.unwrap_or_else(PoisonError::into_inner);
+        conversations.insert(id, Arc::clone(&made));
+        made
     }
 
     /// Forgets a conversation. Its sockets stay open and silent, as the agent server's do.
@@ -174,7 +229,7 @@ impl World {
         true
     }
 
-    /// What a killed server leaves: runs are over, and what ran is in error.
+    /// Goes away: with a close code after having paused what ran, or at once.
     pub(super) fn go_down(&self, code: Option<u16>) {
         self.down.store(true, Ordering::SeqCst);
         let ending = match code {
@@ -184,23 +239,35 @@ impl World {
         for conversation in self.conversations() {
             conversation.end_sockets(&ending);
             let mut inner = conversation.lock();
-            if inner.running {
-                inner.interrupted = true;
-                inner
-                    .info
-                    .insert("execution_status".to_owned(), json!("error"));
-            }
+            let ran = inner.running;
+            inner.interrupted |= ran;
             drop(inner);
+            if ran && code.is_some() {
+                conversation.set_status("paused");
+                conversation.append("user", "InterruptEvent", json!({}));
+            }
             conversation.stir.notify_waiters();
         }
     }
 
+    /// Comes back, as a server that reads what it kept: what ran is in error, what was set while
+    /// it ran is what it was set to at the start.
     pub(super) fn come_up(&self, keep: bool) {
         if !keep {
             let conversations = self.conversations.write();
             conversations
                 .unwrap_or_else(PoisonError::into_inner)
                 .clear();
+        }
+        for conversation in self.conversations() {
+            let mut inner = conversation.lock();
+            let policy = inner.policy.clone();
+            inner.info.insert("confirmation_policy".to_owned(), policy);
+            drop(inner);
+            if conversation.status() == "running" {
+                conversation.set_status("error");
+                super::agent::restarted(&conversation);
+            }
         }
         self.down.store(false, Ordering::SeqCst);
     }
@@ -246,7 +313,20 @@ impl World {
             agent => agent.clone(),
         };
         agent["kind"] = or_default(&agent["kind"], json!("Agent"));
-        agent["tools"] = or_default(&agent["tools"], json!([]));
+        for (field, default) in [
+            ("tools", json!([])),
+            ("mcp_config", json!({})),
+            ("include_default_tools", json!(["FinishTool", "ThinkTool"])),
+            ("system_prompt_filename", json!("system_prompt.j2")),
+            ("security_policy_filename", json!("security_policy.j2")),
+            (
+                "system_prompt_kwargs",
+                json!({"llm_security_analyzer": true}),
+            ),
+            ("tool_concurrency_limit", json!(1)),
+        ] {
+            agent[field] = or_default(&agent[field], default);
+        }
         // A key comes back as null, never as itself.
         if agent["llm"].is_object() {
             agent["llm"]["api_key"] = Value::Null;
@@ -299,7 +379,7 @@ impl World {
 }
 
 /// Hook configuration with every event in the server's own spelling, as it answers.
-fn normal_hooks(config: &Value) -> Value {
+pub(super) fn normal_hooks(config: &Value) -> Value {
     let config = match &config["hooks"] {
         Value::Object(_) => &config["hooks"],
         _ => config,

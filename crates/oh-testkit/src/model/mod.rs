@@ -10,14 +10,15 @@ mod script;
 use std::{
     fmt,
     net::SocketAddr,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex},
 };
 
 use bytes::Bytes;
 use http::{HeaderValue, StatusCode, header};
 use serde_json::{Value, json};
 
-use self::player::{Player, Track};
+use self::player::{Player, Track, lock};
+pub(crate) use self::request::SESSION;
 pub use self::{
     request::ModelRequest,
     script::{Script, Step},
@@ -33,8 +34,9 @@ use crate::{
 /// Point an agent's LLM at [`base_url`](Self::base_url) with any key and a model name such as
 /// [`MODEL`](Self::MODEL). It runs on the runtime it was started on and stops when dropped.
 ///
-/// A request that the script has no answer for gets HTTP 400 with the reason, and
-/// [`verify`](Self::verify) reports it.
+/// A request that the script has no answer for, or that breaks a step's check, gets HTTP 400 with
+/// the reason: the agent server shows it in a `ConversationErrorEvent`. [`verify`](Self::verify)
+/// reports it; where a test forgets to ask, it is printed to stderr at the end.
 ///
 /// ```
 /// # tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
@@ -108,6 +110,16 @@ impl ScriptedModel {
     /// When they did not, with all that went wrong.
     pub fn verify(&self) -> Result<()> {
         lock(&self.player).verify()
+    }
+}
+
+/// What went wrong is told at the end, to stderr, if nobody asked: the test that fails for it
+/// should not leave its author guessing.
+impl Drop for ScriptedModel {
+    fn drop(&mut self) {
+        if let Some(report) = lock(&self.player).unheard() {
+            crate::error::tell(&report);
+        }
     }
 }
 
@@ -199,11 +211,6 @@ impl fmt::Debug for ScriptedModelBuilder {
     }
 }
 
-/// A panic in a test's own check must not hide the log of the requests.
-fn lock(player: &Mutex<Player>) -> MutexGuard<'_, Player> {
-    player.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 #[derive(Clone)]
 struct Model(Arc<Mutex<Player>>);
 
@@ -240,7 +247,7 @@ async fn answer(request: Request, player: &Mutex<Player>) -> Response {
         headers: head.headers,
         body,
     };
-    let step = lock(player).play(request.clone());
+    let step = player::play(player, &request);
     if !step.delay.is_zero() {
         tokio::time::sleep(step.delay).await;
     }

@@ -1,6 +1,11 @@
 //! Plays scripts: which step answers a request, and what went against the script.
 
-use std::{collections::HashMap, fmt::Write as _, sync::Arc};
+use std::{
+    collections::HashMap,
+    fmt::Write as _,
+    panic::{self, AssertUnwindSafe},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
 use super::{ModelRequest, Script, Step};
 use crate::{Error, Result};
@@ -22,6 +27,65 @@ pub(crate) struct Player {
     places: HashMap<(usize, String), usize>,
     requests: Vec<ModelRequest>,
     failures: Vec<String>,
+    /// Nobody has asked yet how it went.
+    unheard: bool,
+}
+
+/// A step and how to speak of it.
+struct Turn {
+    step: Step,
+    name: String,
+    asked: String,
+}
+
+/// The step for this request. Objections become a step that fails with 400: clients take that
+/// for final, where they would retry a 500 for minutes.
+pub(crate) fn play(player: &Mutex<Player>, request: &ModelRequest) -> Step {
+    let turn = lock(player).turn(request);
+    match turn.and_then(|turn| decide(turn, request)) {
+        Ok(step) => step,
+        Err(objection) => {
+            lock(player).object(objection.clone());
+            Step::fail(400, objection)
+        }
+    }
+}
+
+fn decide(turn: Turn, request: &ModelRequest) -> Result<Step, String> {
+    let Turn {
+        mut step,
+        name,
+        asked,
+    } = turn;
+    // A chosen step may itself choose; each level needs its own checks.
+    for _ in 0..16 {
+        for check in &step.checks {
+            attempt(|| check(request))
+                .and_then(|outcome| outcome)
+                .map_err(|objection| format!("{asked} breaks {name}: {objection}"))?;
+        }
+        let Some(choose) = step.choose.clone() else {
+            return Ok(step);
+        };
+        step = attempt(|| choose(request))
+            .map_err(|panic| format!("{asked} cannot be answered by {name}: {panic}"))?;
+    }
+    Err(format!("{name} never decides"))
+}
+
+/// Calls what a test wrote. A panic in it, such as a failed `assert_eq!`, becomes what it said:
+/// unwinding would take the connection along and leave the client to guess.
+pub(crate) fn attempt<T>(closure: impl FnOnce() -> T) -> Result<T, String> {
+    panic::catch_unwind(AssertUnwindSafe(closure)).map_err(|payload| {
+        let said = payload.downcast_ref::<String>().map(String::as_str);
+        let said = said.or_else(|| payload.downcast_ref::<&str>().copied());
+        format!("it panicked: {}", said.unwrap_or("(no message)"))
+    })
+}
+
+/// A panic in a test's own check must not hide the log of the requests.
+pub(crate) fn lock(player: &Mutex<Player>) -> MutexGuard<'_, Player> {
+    player.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Player {
@@ -31,6 +95,7 @@ impl Player {
             places: HashMap::new(),
             requests: Vec::new(),
             failures: Vec::new(),
+            unheard: true,
         }
     }
 
@@ -44,21 +109,10 @@ impl Player {
         }])
     }
 
-    /// The step for this request. Objections become a step that fails with 400: clients take
-    /// that for final, where they would retry a 500 for minutes.
-    pub(crate) fn play(&mut self, request: ModelRequest) -> Step {
-        let number = self.requests.len() + 1;
+    /// The step whose turn it is. The closures in it are not called: nobody else waits for them.
+    fn turn(&mut self, request: &ModelRequest) -> Result<Turn, String> {
         self.requests.push(request.clone());
-        match self.choose(number, &request) {
-            Ok(step) => step,
-            Err(objection) => {
-                self.failures.push(objection.clone());
-                Step::fail(400, objection)
-            }
-        }
-    }
-
-    fn choose(&mut self, number: usize, request: &ModelRequest) -> Result<Step, String> {
+        let number = self.requests.len();
         let index = self
             .tracks
             .iter()
@@ -71,6 +125,7 @@ impl Player {
         } else {
             String::new()
         };
+        let who = of_conversation(&conversation);
         let place = self.places.entry((index, conversation)).or_default();
         if *place >= script.steps.len()
             && let Some(from) = script.again_from
@@ -78,31 +133,22 @@ impl Player {
             *place = from;
         }
         let Some(step) = script.steps.get(*place) else {
+            let last = script.steps.last().map(|step| format!(", {step:?} last"));
             return Err(format!(
-                "request {number} finds script `{}` dry: it has {} step(s), all played; the \
-                 newest message was {:?}",
+                "request {number}{who} finds script `{}` dry: it has {} step(s), all played{}; \
+                 the newest message was {:?}",
                 track.name,
                 script.steps.len(),
+                last.unwrap_or_default(),
                 shorten(&request.last_text()),
             ));
         };
         *place += 1;
-        let place = *place;
-        let name = &track.name;
-        let mut step = step.clone();
-        // A chosen step may itself choose; each level needs its own checks.
-        for _ in 0..16 {
-            for check in &step.checks {
-                check(request).map_err(|objection| {
-                    format!("request {number} breaks step {place} of `{name}`: {objection}")
-                })?;
-            }
-            match step.choose.clone() {
-                Some(choose) => step = choose(request),
-                None => return Ok(step),
-            }
-        }
-        Err(format!("step {place} of `{name}` never decides"))
+        Ok(Turn {
+            step: step.clone(),
+            name: format!("step {place} of `{}` ({step:?})", track.name),
+            asked: format!("request {number}{who}"),
+        })
     }
 
     pub(crate) fn object(&mut self, objection: String) {
@@ -113,7 +159,20 @@ impl Player {
         self.requests.clone()
     }
 
-    pub(crate) fn verify(&self) -> Result<()> {
+    /// What went against the script, unless [`verify`](Self::verify) was asked before: a test
+    /// that forgot to ask should still see it.
+    pub(crate) fn unheard(&self) -> Option<String> {
+        let unheard = self.unheard && !self.failures.is_empty();
+        unheard.then(|| {
+            format!(
+                "the script was contradicted:\n- {}",
+                self.failures.join("\n- ")
+            )
+        })
+    }
+
+    pub(crate) fn verify(&mut self) -> Result<()> {
+        self.unheard = false;
         let mut report = String::new();
         for failure in &self.failures {
             let _ = write!(report, "\n- {failure}");
@@ -128,16 +187,20 @@ impl Player {
                 .places
                 .iter()
                 .filter(|((of, _), _)| *of == index)
-                .map(|(_, place)| *place)
+                .map(|((_, conversation), place)| (conversation.as_str(), *place))
                 .collect();
             if places.is_empty() {
-                places.push(0);
+                places.push(("", 0));
             }
-            for place in places.into_iter().filter(|place| *place < wanted) {
+            places.sort_unstable();
+            for (conversation, place) in places.into_iter().filter(|(_, place)| *place < wanted) {
                 let _ = write!(
                     report,
-                    "\n- script `{}` stopped after {place} of {wanted} step(s); next would be {:?}",
-                    track.name, script.steps[place],
+                    "\n- script `{}`{} stopped after {place} of {wanted} step(s); next would be \
+                     {:?}",
+                    track.name,
+                    of_conversation(conversation),
+                    script.steps[place],
                 );
             }
         }
@@ -148,6 +211,14 @@ impl Player {
             "the scripted model and its client disagree (after {} request(s)):{report}",
             self.requests.len()
         )))
+    }
+}
+
+/// Names a conversation where there is more than one.
+fn of_conversation(conversation: &str) -> String {
+    match conversation {
+        "" => String::new(),
+        some => format!(" of conversation {:?}", shorten(some)),
     }
 }
 

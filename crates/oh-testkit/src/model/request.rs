@@ -5,6 +5,9 @@ use std::fmt;
 use http::HeaderMap;
 use serde_json::Value;
 
+/// Where an agent server says which conversation asks.
+pub(crate) const SESSION: &str = "x-litellm-session-id";
+
 /// A request that reached the [`ScriptedModel`](super::ScriptedModel).
 #[derive(Clone)]
 pub struct ModelRequest {
@@ -104,10 +107,19 @@ impl ModelRequest {
         instructions.is_some_and(|text| text.to_lowercase().contains("title"))
     }
 
-    /// What stays the same while a conversation grows.
+    /// The agent server's id of the conversation that asks, with dashes. Servers from about 1.50
+    /// send it with each request of an agent (header `x-litellm-session-id`).
+    pub fn conversation_id(&self) -> Option<&str> {
+        self.header(SESSION).filter(|id| !id.is_empty())
+    }
+
+    /// What stays the same while a conversation grows: its id, or else model and first words.
     pub(crate) fn conversation(&self) -> String {
+        if let Some(id) = self.conversation_id() {
+            return id.to_owned();
+        }
         let opening = self.first_text("user").unwrap_or_else(|| self.last_text());
-        format!("{}\n{opening}", self.model())
+        format!("{}: {opening}", self.model())
     }
 }
 

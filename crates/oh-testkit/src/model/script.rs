@@ -328,9 +328,10 @@ impl Script {
     /// Lets each conversation play the script from its start, however their requests
     /// interleave. Without it all requests share one sequence.
     ///
-    /// Two requests belong to one conversation when model name and first user message are the
-    /// same: these stay what they are while a conversation grows. So give each conversation
-    /// its own opening words.
+    /// A conversation is told by the id that the agent server sends along
+    /// ([`ModelRequest::conversation_id`]). Where there is none, two requests belong together
+    /// when model name and first user message are the same: these stay what they are while a
+    /// conversation grows, so give each conversation its own opening words.
     #[must_use]
     pub fn each_conversation(mut self) -> Self {
         self.each_conversation = true;

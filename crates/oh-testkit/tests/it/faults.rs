@@ -173,14 +173,14 @@ async fn every_close_code_comes_as_it_was_given() {
 }
 
 #[tokio::test]
-async fn a_server_that_is_down_breaks_requests_and_comes_back_on_its_port() {
+async fn a_server_that_is_down_refuses_connections_and_comes_back_on_its_port() {
     let server = FakeServer::start().await.unwrap();
     let conversation = server.create();
     let (client, id) = (client(&server), conversation.id());
     server.kill();
     let call = conversations::Run::new(id);
     let error = client.call(&call).await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Interrupted, "{error}");
+    assert_eq!(error.kind(), ErrorKind::Connect, "{error}");
     server.come_back();
     client.call(&conversations::Get::new(id)).await.unwrap();
     server.shut_down();

@@ -11,4 +11,10 @@ mod model;
 #[cfg(test)]
 mod proxy;
 #[cfg(test)]
+mod routes;
+#[cfg(test)]
 mod support;
+#[cfg(test)]
+mod verbs;
+#[cfg(test)]
+mod weather;

@@ -1,5 +1,6 @@
 //! The mock transports under the real client.
 
+use expect_test::expect;
 use oh_protocol::{
     ConversationId,
     calls::{conversations, server},
@@ -95,4 +96,41 @@ async fn a_socket_is_a_channel_with_two_ends() {
     server.end(closed).await.unwrap();
     assert_eq!(socket.recv().await.unwrap_err().close_code(), Some(1013));
     mock.verify().unwrap();
+}
+
+/// What a test's author reads when requests are not those that were expected.
+#[tokio::test]
+async fn the_report_reads_as_a_difference() {
+    let id = "00000000-0000-4000-8000-000000000001"
+        .parse::<ConversationId>()
+        .unwrap();
+    let path = format!("/api/conversations/{id}");
+    let mock = Mock::new();
+    mock.expect("GET", &path)
+        .answer(404, json!({"detail": "Not Found"}));
+    let tags = json!({"tags": {"kept": "1", "old": "2"}});
+    mock.expect("PATCH", &path).with(tags);
+    mock.expect("POST", format!("{path}/run"));
+    let _socket = mock.expect_socket("/sockets/bash-events");
+    let client = mock.client();
+    client.call(&conversations::Get::new(id)).await.unwrap_err();
+    let tags = [("kept", "1"), ("new", "3")].map(|(k, v)| (k.to_owned(), v.to_owned()));
+    let update = conversations::Update::tags(id, tags.into());
+    let said = client.call(&update).await.unwrap_err();
+    let pause = conversations::Pause::new(id);
+    let also = client.call(&pause).await.unwrap_err();
+    let report = mock.verify().unwrap_err();
+    expect![[r#"
+        the mock transport did not expect PATCH /api/conversations/00000000-0000-4000-8000-000000000001: its body differs at /tags/new, /tags/old (/api/conversations/00000000-0000-4000-8000-000000000001)
+        the mock transport did not expect POST /api/conversations/00000000-0000-4000-8000-000000000001/pause: next is PATCH /api/conversations/00000000-0000-4000-8000-000000000001 (/api/conversations/00000000-0000-4000-8000-000000000001/pause)
+        requests differ from the expected ones (- expected, + came instead, ~ came with another body):
+          GET /api/conversations/00000000-0000-4000-8000-000000000001
+        ~ PATCH /api/conversations/00000000-0000-4000-8000-000000000001, with another body:
+        +     /tags/new: "3"
+        -     /tags/old: "2"
+        + POST /api/conversations/00000000-0000-4000-8000-000000000001/pause
+        - PATCH /api/conversations/00000000-0000-4000-8000-000000000001 {"tags":{"kept":"1","old":"2"}}
+        - POST /api/conversations/00000000-0000-4000-8000-000000000001/run
+        - socket /sockets/bash-events"#]]
+    .assert_eq(&format!("{said}\n{also}\n{report}"));
 }

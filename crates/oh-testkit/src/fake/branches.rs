@@ -1,0 +1,114 @@
+//! A log as the tree it is: the way from an event to the root, and what a model is shown of it.
+
+use std::collections::{HashMap, HashSet};
+
+use bytes::Bytes;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::{
+    conversation::{Conversation, Inner},
+    entries::text_of,
+};
+
+#[derive(Deserialize)]
+struct Node {
+    id: String,
+    #[serde(default)]
+    parent_id: Option<String>,
+}
+
+/// The events from the root to this one, with their `seq`; the whole log where none is named.
+fn path(inner: &mut Inner, to: Option<&str>) -> Vec<(usize, Bytes)> {
+    let all = inner.page(0, usize::MAX);
+    let Some(to) = to else {
+        return all;
+    };
+    let mut parents = HashMap::new();
+    for (_, raw) in &all {
+        if let Ok(node) = serde_json::from_slice::<Node>(raw) {
+            parents.insert(node.id, node.parent_id);
+        }
+    }
+    let mut on_it = HashSet::new();
+    let mut next = Some(to.to_owned());
+    while let Some(id) = next {
+        next = parents.get(&id).cloned().flatten();
+        if !on_it.insert(id) {
+            break;
+        }
+    }
+    let here = |raw: &Bytes| {
+        serde_json::from_slice::<Node>(raw).is_ok_and(|node| on_it.contains(&node.id))
+    };
+    all.into_iter().filter(|(_, raw)| here(raw)).collect()
+}
+
+/// The events of the branch that the agent is on.
+pub(super) fn active(conversation: &Conversation) -> Vec<Bytes> {
+    let mut inner = conversation.lock();
+    if inner.leaf().is_none() && inner.len() > 0 && inner.head_is_empty {
+        return Vec::new();
+    }
+    let leaf = inner.leaf().map(str::to_owned);
+    let events = path(&mut inner, leaf.as_deref());
+    events.into_iter().map(|(_, raw)| raw).collect()
+}
+
+/// Copies a log, or the branch up to an event, to a conversation without one.
+pub(super) fn copy(from: &Conversation, to: &Conversation, until: Option<&str>) {
+    let (events, leaf, prompted, empty) = {
+        let mut inner = from.lock();
+        let leaf = until.or(inner.leaf()).map(str::to_owned);
+        (
+            path(&mut inner, until),
+            leaf,
+            inner.prompted,
+            until.is_none() && inner.head_is_empty,
+        )
+    };
+    for (_, raw) in events {
+        to.push(&raw);
+    }
+    let mut inner = to.lock();
+    inner.prompted = prompted;
+    inner.head_is_empty = empty;
+    inner.set_leaf(leaf);
+    drop(inner);
+    remember(to);
+}
+
+/// Moves to another event, or before the first.
+pub(super) fn go(conversation: &Conversation, to: Option<&str>) {
+    let mut inner = conversation.lock();
+    inner.head_is_empty = to.is_none();
+    inner.set_leaf(to.map(str::to_owned));
+    drop(inner);
+    remember(conversation);
+}
+
+/// Makes anew what a model is shown: what the branch holds, and nothing else.
+fn remember(conversation: &Conversation) {
+    let messages = active(conversation);
+    let messages: Vec<_> = messages.iter().filter_map(message).collect();
+    conversation.lock().messages = messages;
+}
+
+fn message(raw: &Bytes) -> Option<Value> {
+    let event: Value = serde_json::from_slice(raw).ok()?;
+    Some(match event["kind"].as_str()? {
+        "MessageEvent" => {
+            let message = &event["llm_message"];
+            json!({"role": message["role"], "content": text_of(message)})
+        }
+        "ActionEvent" => {
+            let call = &event["tool_call"];
+            let (name, arguments) = (call["name"].as_str()?, call["arguments"].as_str()?);
+            json!({"role": "assistant", "content": format!("{name} {arguments}")})
+        }
+        "ObservationEvent" => json!({"role": "tool", "content": text_of(&event["observation"])}),
+        "UserRejectObservation" => json!({"role": "tool", "content": event["rejection_reason"]}),
+        "AgentErrorEvent" => json!({"role": "tool", "content": event["error"]}),
+        _ => return None,
+    })
+}

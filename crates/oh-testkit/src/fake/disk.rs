@@ -1,0 +1,180 @@
+//! Files and directories that exist in memory only. It knows paths and bytes, no requests.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, MutexGuard},
+};
+
+use bytes::Bytes;
+
+use super::world::lock;
+
+/// What stands at a path.
+#[derive(Debug, Clone)]
+pub(super) enum Node {
+    Directory,
+    File {
+        content: Bytes,
+        /// Counts writes to the disk: two contents of one path never share it.
+        version: u64,
+    },
+}
+
+/// Why a path cannot be written.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Refusal {
+    Relative,
+    /// A directory is where a file should go.
+    IsDirectory,
+    /// A file is where a directory has to be.
+    NotDirectory,
+}
+
+#[derive(Default)]
+pub(super) struct Disk(Mutex<Inner>);
+
+#[derive(Default)]
+struct Inner {
+    /// By absolute path without a trailing slash; the root is the empty text.
+    nodes: BTreeMap<String, Node>,
+    writes: u64,
+}
+
+impl Disk {
+    pub(super) fn get(&self, path: &str) -> Option<Node> {
+        let path = normal(path)?;
+        match path.as_str() {
+            "" => Some(Node::Directory),
+            path => self.lock().nodes.get(path).cloned(),
+        }
+    }
+
+    /// The content of a file.
+    pub(super) fn read(&self, path: &str) -> Option<Bytes> {
+        match self.get(path)? {
+            Node::File { content, .. } => Some(content),
+            Node::Directory => None,
+        }
+    }
+
+    /// Writes a file, making its directories.
+    pub(super) fn write(&self, path: &str, content: Bytes) -> Result<(), Refusal> {
+        let path = normal(path).ok_or(Refusal::Relative)?;
+        let (parent, _) = path.rsplit_once('/').ok_or(Refusal::IsDirectory)?;
+        let mut inner = self.lock();
+        inner.make_directory(parent)?;
+        if matches!(inner.nodes.get(&path), Some(Node::Directory)) {
+            return Err(Refusal::IsDirectory);
+        }
+        inner.writes += 1;
+        let version = inner.writes;
+        inner.nodes.insert(path, Node::File { content, version });
+        Ok(())
+    }
+
+    /// Makes a directory and those above it.
+    pub(super) fn make_directory(&self, path: &str) -> Result<(), Refusal> {
+        let path = normal(path).ok_or(Refusal::Relative)?;
+        self.lock().make_directory(&path)
+    }
+
+    /// What stands right below a directory: names and nodes, by name.
+    pub(super) fn list(&self, path: &str) -> Vec<(String, Node)> {
+        let Some(path) = normal(path) else {
+            return Vec::new();
+        };
+        let nodes = self.below(&path);
+        nodes.filter(|(name, _)| !name.contains('/')).collect()
+    }
+
+    /// Everything below a directory, with its path from there, parents first.
+    pub(super) fn walk(&self, path: &str) -> Vec<(String, Node)> {
+        normal(path).map_or_else(Vec::new, |path| self.below(&path).collect())
+    }
+
+    fn below(&self, path: &str) -> std::vec::IntoIter<(String, Node)> {
+        let prefix = format!("{path}/");
+        let inner = self.lock();
+        let nodes = inner.nodes.range(prefix.clone()..);
+        let below = nodes.take_while(|(path, _)| path.starts_with(&prefix));
+        let below = below.map(|(path, node)| (path[prefix.len()..].to_owned(), node.clone()));
+        below.collect::<Vec<_>>().into_iter()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        lock(&self.0)
+    }
+}
+
+impl Inner {
+    fn make_directory(&mut self, path: &str) -> Result<(), Refusal> {
+        for (at, _) in path.match_indices('/').skip(1).chain([(path.len(), "")]) {
+            match self.nodes.get(&path[..at]) {
+                Some(Node::File { .. }) => return Err(Refusal::NotDirectory),
+                Some(Node::Directory) => {}
+                None if at == 0 => {}
+                None => {
+                    self.nodes.insert(path[..at].to_owned(), Node::Directory);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// An absolute path without `.`, `..` and doubled or trailing slashes; the root is empty.
+pub(super) fn normal(path: &str) -> Option<String> {
+    if !path.starts_with('/') {
+        return None;
+    }
+    let mut parts = Vec::new();
+    for part in path.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => {
+                parts.pop();
+            }
+            part => parts.push(part),
+        }
+    }
+    Some(parts.iter().map(|part| format!("/{part}")).collect())
+}
+
+/// Whether a path is a directory or lies in it.
+pub(super) fn is_within(path: &str, directory: &str) -> bool {
+    let (Some(path), Some(directory)) = (normal(path), normal(directory)) else {
+        return false;
+    };
+    path.strip_prefix(&directory)
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_lose_what_says_nothing() {
+        assert_eq!(normal("/a/./b//../c/").as_deref(), Some("/a/c"));
+        assert_eq!(normal("/../..").as_deref(), Some(""));
+        assert_eq!(normal("a/b"), None);
+        assert!(is_within("/a/b", "/a") && is_within("/a", "/a/") && is_within("/x", "/"));
+        assert!(!is_within("/ab", "/a") && !is_within("/a/../b", "/a"));
+    }
+
+    #[test]
+    fn a_file_makes_its_directories_and_is_none() {
+        let disk = Disk::default();
+        disk.write("/a/b/c", Bytes::from_static(b"1")).unwrap();
+        assert!(matches!(disk.get("/a/b"), Some(Node::Directory)));
+        assert_eq!(disk.read("/a/b/c").as_deref(), Some(&b"1"[..]));
+        assert_eq!(disk.write("/a/b", Bytes::new()), Err(Refusal::IsDirectory));
+        assert_eq!(disk.make_directory("/a/b/c/d"), Err(Refusal::NotDirectory));
+        assert_eq!(disk.write("x", Bytes::new()), Err(Refusal::Relative));
+        assert_eq!(disk.write("/", Bytes::new()), Err(Refusal::IsDirectory));
+        let names =
+            |nodes: Vec<(String, Node)>| nodes.into_iter().map(|(n, _)| n).collect::<Vec<_>>();
+        assert_eq!(names(disk.list("/a")), ["b"]);
+        assert_eq!(names(disk.walk("/")), ["a", "a/b", "a/b/c"]);
+    }
+}

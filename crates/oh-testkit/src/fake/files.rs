@@ -1,0 +1,339 @@
+//! The routes about files, on a disk in memory. Where they act, and who may, is decided elsewhere.
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use memchr::memmem;
+use serde_json::{Value, json};
+
+use super::{
+    archive,
+    disk::{Node, Refusal, normal},
+    known::undone,
+    routes::{Answered, Call, detail, invalid, missing, ok, page_limit},
+    world::World,
+};
+use crate::http::{self as server, Response};
+
+/// Where the fake server's user is at home.
+const HOME: &str = "/home/fake";
+
+pub(super) fn route(world: &World, call: &Call, method: &str, rest: &[&str]) -> Answered {
+    match (method, rest) {
+        ("POST", ["upload"]) => upload(world, call),
+        ("GET", ["download"]) => download(world, call),
+        ("POST", ["create_directory"]) => {
+            let path = path(call)?;
+            let made = world.disk.make_directory(&path);
+            made.map_err(|refusal| match refusal {
+                Refusal::Relative => relative(),
+                _ => bad("Path exists and is not a directory"),
+            })?;
+            Ok(ok(&json!({"success": true})))
+        }
+        ("GET", ["home"]) => Ok(home(world, call)),
+        ("GET", ["search_subdirs"]) => search(world, call),
+        ("GET", ["archive"]) => archive(world, call),
+        ("GET", ["download-trajectory", id]) => trajectory(world, id),
+        _ => Err(undone(call).into()),
+    }
+}
+
+/// The query parameter that every route about a file needs.
+pub(super) fn path(call: &Call) -> Answered<String> {
+    call.query("path")
+        .ok_or_else(|| invalid("missing", json!(["query", "path"]), "Field required").into())
+}
+
+fn bad(text: &str) -> Response {
+    detail(StatusCode::BAD_REQUEST, text)
+}
+
+fn relative() -> Response {
+    bad("Path must be absolute")
+}
+
+fn upload(world: &World, call: &Call) -> Answered {
+    let (Some(path), Some(content)) = (call.query("path"), file_part(call)) else {
+        let absent = [
+            call.query("path")
+                .is_none()
+                .then(|| json!(["query", "path"])),
+            file_part(call).is_none().then(|| json!(["body", "file"])),
+        ];
+        return Err(missing(absent.into_iter().flatten()).into());
+    };
+    let size = content.len();
+    world
+        .disk
+        .write(&path, content)
+        .map_err(|refusal| match refusal {
+            Refusal::Relative => relative(),
+            Refusal::IsDirectory => bad("Path is a directory"),
+            Refusal::NotDirectory => bad("A parent of the path is not a directory"),
+        })?;
+    Ok(ok(&json!({"success": true, "file_size": size})))
+}
+
+/// The part `file` of a multipart body. One that does not end as announced is none.
+fn file_part(call: &Call) -> Option<Bytes> {
+    let kind = call.head.headers.get(header::CONTENT_TYPE)?.to_str().ok()?;
+    let (_, boundary) = kind.split_once("boundary=")?;
+    let boundary = boundary.trim_matches('"');
+    let open = format!("--{boundary}\r\n");
+    let close = format!("\r\n--{boundary}");
+    let mut at = memmem::find(&call.body, open.as_bytes())? + open.len();
+    loop {
+        let part = &call.body[at..];
+        let head = memmem::find(part, b"\r\n\r\n")?;
+        let from = at + head + 4;
+        // A part without content ends with the line that ends its head.
+        let end = from - 2 + memmem::find(&call.body[from - 2..], close.as_bytes())?;
+        let text = String::from_utf8_lossy(&part[..head]);
+        if text.contains("name=\"file\"") && text.contains("filename=") {
+            return Some(call.body.slice(from..end.max(from)));
+        }
+        at = end + close.len() + 2;
+        if at >= call.body.len() {
+            return None;
+        }
+    }
+}
+
+fn download(world: &World, call: &Call) -> Answered {
+    let path = path(call)?;
+    let path = normal(&path).ok_or_else(relative)?;
+    let (content, version) = match world.disk.get(&path) {
+        None => return Err(detail(StatusCode::NOT_FOUND, "File not found").into()),
+        Some(Node::Directory) => return Err(bad("Path is not a file").into()),
+        Some(Node::File { content, version }) => (content, version),
+    };
+    let name = path.rsplit('/').next().unwrap_or_default();
+    let etag = format!("\"{version:x}-{:x}\"", content.len());
+    let mut response = attachment(content.clone(), name, "application/octet-stream");
+    let headers = response.headers_mut();
+    headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+    text_header(headers, header::ETAG, &etag);
+    let asked = |name| {
+        call.head
+            .headers
+            .get(name)
+            .and_then(|value| value.to_str().ok())
+    };
+    let same = asked(header::IF_RANGE).is_none_or(|wanted| wanted == etag);
+    let Some(range) = asked(header::RANGE).filter(|_| same) else {
+        return Ok(response);
+    };
+    let length = content.len();
+    match part(range, length) {
+        Some((from, to)) if from < to => {
+            *response.status_mut() = StatusCode::PARTIAL_CONTENT;
+            let told = format!("bytes {from}-{}/{length}", to - 1);
+            text_header(response.headers_mut(), header::CONTENT_RANGE, &told);
+            *response.body_mut() = server::full(content.slice(from..to));
+            Ok(response)
+        }
+        Some(_) => {
+            let mut refused = http::Response::new(server::full(Bytes::new()));
+            *refused.status_mut() = StatusCode::RANGE_NOT_SATISFIABLE;
+            let kind = HeaderValue::from_static("text/plain; charset=utf-8");
+            refused.headers_mut().insert(header::CONTENT_TYPE, kind);
+            let told = format!("bytes */{length}");
+            text_header(refused.headers_mut(), header::CONTENT_RANGE, &told);
+            Err(refused.into())
+        }
+        // Several ranges at once, or none that can be read: all of it, as HTTP allows.
+        None => Ok(response),
+    }
+}
+
+/// The bytes a `Range` asks for, end excluded.
+fn part(range: &str, length: usize) -> Option<(usize, usize)> {
+    let (from, to) = range.strip_prefix("bytes=")?.split_once('-')?;
+    match (from.is_empty(), to.is_empty()) {
+        (true, false) => Some((length.saturating_sub(to.parse().ok()?), length)),
+        (false, true) => Some((from.parse().ok()?, length)),
+        (false, false) => Some((
+            from.parse().ok()?,
+            length.min(to.parse::<usize>().ok()? + 1),
+        )),
+        (true, true) => None,
+    }
+}
+
+fn text_header(headers: &mut HeaderMap, name: header::HeaderName, text: &str) {
+    if let Ok(value) = HeaderValue::from_str(text) {
+        headers.insert(name, value);
+    }
+}
+
+/// A file as something to be saved.
+fn attachment(content: impl Into<Bytes>, name: &str, kind: &'static str) -> Response {
+    let mut response = http::Response::new(server::full(content));
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    let plain = name
+        .bytes()
+        .all(|byte| byte.is_ascii_alphanumeric() || b"._-~".contains(&byte));
+    let told = match plain {
+        true => format!("attachment; filename=\"{name}\""),
+        false => {
+            let encoded: String = name.bytes().map(|byte| format!("%{byte:02X}")).collect();
+            format!("attachment; filename*=utf-8''{encoded}")
+        }
+    };
+    text_header(headers, header::CONTENT_DISPOSITION, &told);
+    response
+}
+
+/// The directories in a directory, hidden ones only if asked for.
+fn directories(world: &World, call: &Call, path: &str) -> Vec<String> {
+    let hidden = call.query("include_hidden").as_deref() == Some("true");
+    let below = world.disk.list(path).into_iter();
+    let mut names: Vec<_> = below
+        .filter(|(name, node)| {
+            matches!(node, Node::Directory) && (hidden || !name.starts_with('.'))
+        })
+        .map(|(name, _)| name)
+        .collect();
+    names.sort_by_key(|name| (name.to_lowercase(), name.clone()));
+    names
+}
+
+fn home(world: &World, call: &Call) -> Response {
+    let favorites: Vec<_> = directories(world, call, HOME)
+        .into_iter()
+        .map(|name| json!({"label": name, "path": format!("{HOME}/{name}")}))
+        .collect();
+    ok(&json!({
+        "home": HOME,
+        "favorites": favorites,
+        "locations": [{"label": "/", "path": "/"}],
+    }))
+}
+
+/// A directory named in the query, or why it is none.
+fn directory(world: &World, call: &Call) -> Answered<String> {
+    let path = path(call)?;
+    let path = normal(&path).ok_or_else(relative)?;
+    match world.disk.get(&path) {
+        None => Err(detail(StatusCode::NOT_FOUND, "Directory not found").into()),
+        Some(Node::File { .. }) => Err(bad("Path is not a directory").into()),
+        Some(Node::Directory) => Ok(path),
+    }
+}
+
+fn search(world: &World, call: &Call) -> Answered {
+    let limit = page_limit(call)?;
+    let path = directory(world, call)?;
+    let names = directories(world, call, &path);
+    let from = call.query("page_id");
+    let start = from.and_then(|id| names.iter().position(|name| *name == id));
+    let start = start.unwrap_or_default();
+    let page = names.iter().skip(start).take(limit);
+    let items: Vec<_> = page
+        .map(|name| json!({"name": name, "path": format!("{path}/{name}")}))
+        .collect();
+    Ok(ok(
+        &json!({"items": items, "next_page_id": names.get(start + limit)}),
+    ))
+}
+
+/// A directory as one file. Patches are for a test to give, with the repository.
+fn archive(world: &World, call: &Call) -> Answered {
+    let format = call.query("format");
+    let format = format.as_deref().unwrap_or("git-delta");
+    if !matches!(format, "git-delta" | "tar.gz") {
+        let rule = "Input should be 'git-delta' or 'tar.gz'";
+        return Err(invalid("literal_error", json!(["query", "format"]), rule).into());
+    }
+    let path = directory(world, call)?;
+    let name = path.rsplit('/').next().unwrap_or_default().to_owned();
+    if format == "tar.gz" {
+        let files = world.disk.walk(&path).into_iter();
+        let files = files.map(|(path, node)| match node {
+            Node::Directory => (path, None),
+            Node::File { content, .. } => (path, Some(content)),
+        });
+        let packed = archive::tar_gz(&name, files);
+        return Ok(attachment(
+            packed,
+            &format!("{name}.tar.gz"),
+            "application/gzip",
+        ));
+    }
+    let repositories = super::world::lock(&world.repositories);
+    let Some((root, repository)) = repositories.iter().find(|(root, _)| **root == path) else {
+        let text = format!("Not a git repository: {path}");
+        return Err(bad(&text).into());
+    };
+    let mut response = attachment(
+        repository.patch.clone(),
+        &format!("{name}.patch"),
+        "text/x-patch",
+    );
+    let headers = response.headers_mut();
+    let encoded = root.replace('/', "%2F");
+    for (header, value) in [
+        ("x-archive-repo-root", Some(encoded.as_str())),
+        ("x-archive-head-commit", repository.head()),
+        ("x-archive-base-commit", repository.head()),
+        (
+            "x-archive-base-ref",
+            Some(call.query("base_ref").as_deref().unwrap_or("auto")),
+        ),
+    ] {
+        if let Some(value) = value {
+            text_header(headers, header::HeaderName::from_static(header), value);
+        }
+    }
+    Ok(response)
+}
+
+/// All that is kept of a conversation, zipped as the agent server's own directory of it is.
+fn trajectory(world: &World, id: &str) -> Answered {
+    let id = id.parse::<uuid::Uuid>().map_err(|_| {
+        let at = json!(["path", "conversation_id"]);
+        invalid("uuid_parsing", at, "Input should be a valid UUID")
+    })?;
+    let Some(conversation) = world.conversation(id) else {
+        return Err(detail(StatusCode::NOT_FOUND, "Conversation not found").into());
+    };
+    let name = id.simple().to_string();
+    let mut inner = conversation.lock();
+    let mut files = vec![(
+        format!("{name}/base_state.json"),
+        Bytes::from(Value::Object(inner.info.clone()).to_string()),
+    )];
+    for (seq, raw) in inner.page(0, usize::MAX) {
+        #[derive(serde::Deserialize)]
+        struct Header {
+            id: String,
+        }
+        let id = serde_json::from_slice::<Header>(&raw).map(|header| header.id);
+        let id = id.unwrap_or_default();
+        files.push((format!("{name}/events/event-{seq:05}-{id}.json"), raw));
+    }
+    drop(inner);
+    let packed = archive::zip(files);
+    Ok(attachment(
+        packed,
+        &format!("{name}.zip"),
+        "application/octet-stream",
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_are_read_as_http_has_them() {
+        assert_eq!(part("bytes=2-", 10), Some((2, 10)));
+        assert_eq!(part("bytes=2-4", 10), Some((2, 5)));
+        assert_eq!(part("bytes=2-400", 10), Some((2, 10)));
+        assert_eq!(part("bytes=-3", 10), Some((7, 10)));
+        assert_eq!(part("bytes=10-", 10), Some((10, 10)));
+        assert_eq!(part("bytes=0-1,4-5", 10), None);
+        assert_eq!(part("lines=0-1", 10), None);
+    }
+}

@@ -1,0 +1,213 @@
+//! Goals: run after run of one agent, with a judge between them that the script plays.
+
+use std::sync::Arc;
+
+use http::StatusCode;
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    agent,
+    conversation::Conversation,
+    known::undone,
+    routes::{Answered, Call, detail, invalid, ok},
+    world::World,
+};
+
+/// A goal that is being worked on, or was.
+#[derive(Clone)]
+pub(super) struct Goal {
+    objective: String,
+    most: u64,
+    rounds: u64,
+    /// `running`, `complete`, `capped` or `interrupted`.
+    status: &'static str,
+    stop: CancellationToken,
+}
+
+impl Goal {
+    fn is_active(&self) -> bool {
+        self.status == "running"
+    }
+}
+
+pub(super) fn route(
+    world: &Arc<World>,
+    conversation: &Arc<Conversation>,
+    call: &Call,
+    rest: &[&str],
+) -> Answered {
+    match rest {
+        [] => {
+            let request = call.json()?;
+            let Some(objective) = request["objective"].as_str() else {
+                let at = json!(["body", "objective"]);
+                return Err(invalid("missing", at, "Field required").into());
+            };
+            let most = request["max_iterations"].as_i64().unwrap_or(10);
+            if most < 1 {
+                let at = json!(["body", "max_iterations"]);
+                let rule = "Input should be greater than or equal to 1";
+                return Err(invalid("greater_than_equal", at, rule).into());
+            }
+            if objective.trim().is_empty() {
+                let text = "Goal objective must not be empty.";
+                return Err(detail(StatusCode::BAD_REQUEST, text).into());
+            }
+            let goal = Goal {
+                objective: objective.to_owned(),
+                most: most.unsigned_abs(),
+                rounds: 0,
+                status: "running",
+                stop: CancellationToken::new(),
+            };
+            let nudge = goal.objective.clone();
+            begin(world, conversation, goal, nudge)?;
+        }
+        ["stop"] => stop(conversation),
+        ["resume"] => {
+            let last = conversation.lock().goal.clone();
+            let unfinished = last.filter(|goal| !matches!(goal.status, "complete" | "capped"));
+            let Some(mut goal) = unfinished else {
+                return Err(detail(StatusCode::BAD_REQUEST, "no_resumable_goal").into());
+            };
+            busy(conversation)?;
+            goal.status = "running";
+            goal.stop = CancellationToken::new();
+            // A resumed goal has at least one round left.
+            goal.rounds = goal.rounds.min(goal.most - 1);
+            let nudge = "Resuming a goal that was paused or interrupted.".to_owned();
+            begin(world, conversation, goal, nudge)?;
+        }
+        _ => return Err(undone(call).into()),
+    }
+    Ok(ok(&json!({"success": true})))
+}
+
+fn busy(conversation: &Conversation) -> Answered<()> {
+    let inner = conversation.lock();
+    if inner.running || inner.goal.as_ref().is_some_and(Goal::is_active) {
+        let text = "Conversation run or goal loop already running.";
+        return Err(detail(StatusCode::CONFLICT, text).into());
+    }
+    Ok(())
+}
+
+fn begin(
+    world: &Arc<World>,
+    conversation: &Arc<Conversation>,
+    goal: Goal,
+    nudge: String,
+) -> Answered<()> {
+    busy(conversation)?;
+    conversation.lock().goal = Some(goal.clone());
+    let (working, on) = (Arc::clone(world), Arc::clone(conversation));
+    world.spawn(async move {
+        let stop = goal.stop.clone();
+        let stopped = stop
+            .run_until_cancelled(pursue(&working, &on, goal, nudge))
+            .await;
+        if stopped.is_none() {
+            let goal = on.lock().goal.clone();
+            tell(&on, goal, "interrupted", Value::Null);
+        }
+    });
+    Ok(())
+}
+
+/// Ends the goal that is being worked on; it can be resumed.
+pub(super) fn stop(conversation: &Conversation) {
+    let inner = conversation.lock();
+    if let Some(goal) = inner.goal.as_ref().filter(|goal| goal.is_active()) {
+        goal.stop.cancel();
+    }
+}
+
+async fn pursue(
+    world: &Arc<World>,
+    conversation: &Arc<Conversation>,
+    mut goal: Goal,
+    mut nudge: String,
+) {
+    tell(conversation, Some(goal.clone()), "running", Value::Null);
+    loop {
+        let message = json!({"role": "user", "content": [{"type": "text", "text": nudge}]});
+        agent::receive(world, conversation, &message);
+        agent::work(world, conversation).await;
+        if matches!(conversation.status().as_str(), "paused" | "error") {
+            tell(conversation, Some(goal), "interrupted", Value::Null);
+            return;
+        }
+        let step = world.play(&agent::question(
+            world,
+            conversation,
+            &judged(&goal.objective),
+        ));
+        tokio::time::sleep(step.delay).await;
+        if step.fail.is_some() {
+            tell(conversation, Some(goal), "interrupted", Value::Null);
+            return;
+        }
+        let verdict = verdict(&step.text.unwrap_or_default());
+        goal.rounds += 1;
+        let status = match verdict["complete"] == true {
+            true => "complete",
+            false if goal.rounds >= goal.most => "capped",
+            false => "running",
+        };
+        tell(conversation, Some(goal.clone()), status, verdict.clone());
+        if status != "running" {
+            return;
+        }
+        let missing = verdict["missing"].as_str().unwrap_or_default();
+        nudge = format!(
+            "The goal is NOT yet complete (audit iteration {}).\nOutstanding: {missing}",
+            goal.rounds
+        );
+    }
+}
+
+fn judged(objective: &str) -> String {
+    format!(
+        "You are auditing whether a GOAL has been COMPLETED. <objective>\n{objective}\n</objective>"
+    )
+}
+
+/// The judge's word: what it says between braces, or else that it cannot be read.
+fn verdict(text: &str) -> Value {
+    let braces = text.find('{').zip(text.rfind('}'));
+    let said = braces.and_then(|(from, to)| text.get(from..=to));
+    let Some(said) = said.and_then(|said| serde_json::from_str::<Value>(said).ok()) else {
+        return json!({
+            "score": 0.0,
+            "complete": false,
+            "missing": "Judge verdict could not be parsed.",
+        });
+    };
+    let score = said["score"].as_f64().unwrap_or_default().clamp(0.0, 1.0);
+    json!({
+        "score": score,
+        "complete": said["complete"].as_bool().unwrap_or(score >= 1.0),
+        "missing": said["missing"].as_str().unwrap_or_default(),
+    })
+}
+
+/// Logs how the goal stands.
+fn tell(conversation: &Conversation, goal: Option<Goal>, status: &'static str, verdict: Value) {
+    let Some(mut goal) = goal else {
+        return;
+    };
+    goal.status = status;
+    let value = json!({
+        "active": status == "running",
+        "status": status,
+        "iteration": goal.rounds,
+        "max_iterations": goal.most,
+        "objective": goal.objective,
+        "verdict": verdict,
+    });
+    conversation.lock().goal = Some(goal);
+    // Told, not kept: it is no field of the state.
+    let fields = json!({"key": "goal", "value": value});
+    conversation.append("environment", "ConversationStateUpdateEvent", fields);
+}

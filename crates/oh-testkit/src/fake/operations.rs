@@ -1,0 +1,340 @@
+//! What a conversation can be told beyond messages: to run, to stop, to change, to branch.
+
+use std::sync::Arc;
+
+use http::StatusCode;
+use serde_json::{Value, json};
+
+use super::{
+    agent, branches,
+    conversation::Conversation,
+    conversations::{self, check_names},
+    events, goals,
+    known::undone,
+    routes::{Answered, Call, crash, detail, invalid, not_found, ok},
+    world::{World, lock},
+};
+use crate::http::{self as server, Response};
+
+pub(super) async fn route(
+    world: &Arc<World>,
+    conversation: &Arc<Conversation>,
+    call: &Call,
+    method: &str,
+    rest: &[&str],
+) -> Answered {
+    match (method, rest) {
+        ("POST", ["run"]) => {
+            if !agent::start(world, conversation) {
+                let busy = "Conversation already running. Wait for completion or pause first.";
+                return Err(detail(StatusCode::CONFLICT, busy).into());
+            }
+        }
+        ("POST", ["pause"]) => events::pause(conversation),
+        ("POST", ["interrupt"]) => events::interrupt(conversation).await,
+        ("POST", ["confirmation_policy"]) => {
+            let request = call.json()?;
+            let policy = field(&request, "policy")?;
+            const KINDS: [&str; 3] = ["NeverConfirm", "AlwaysConfirm", "ConfirmRisky"];
+            if !policy["kind"]
+                .as_str()
+                .is_some_and(|kind| KINDS.contains(&kind))
+            {
+                let at = json!(["body", "policy"]);
+                return Err(invalid("value_error", at, "Value error, unknown kind").into());
+            }
+            let mut policy = policy.clone();
+            if policy["kind"] == "ConfirmRisky" {
+                policy = json!({
+                    "kind": "ConfirmRisky",
+                    "threshold": policy["threshold"].as_str().unwrap_or("HIGH"),
+                    "confirm_unknown": policy["confirm_unknown"].as_bool().unwrap_or(true),
+                });
+            }
+            conversation.set_if_new("confirmation_policy", policy);
+        }
+        ("POST", ["security_analyzer"]) => {
+            let analyzer = call.json()?["security_analyzer"].clone();
+            conversation.set_if_new("security_analyzer", analyzer);
+        }
+        ("POST", ["secrets"]) => {
+            let request = call.json()?;
+            let Value::Object(secrets) = field(&request, "secrets")?.clone() else {
+                let at = json!(["body", "secrets"]);
+                return Err(invalid("dict_type", at, "Input should be a valid dictionary").into());
+            };
+            secrets_of(conversation, secrets);
+        }
+        ("POST", ["switch_llm"]) => {
+            let request = call.json()?;
+            switch(conversation, field(&request, "llm")?.clone());
+        }
+        ("POST", ["switch_profile"]) => {
+            let request = call.json()?;
+            let name = text(&request, "profile_name")?;
+            let profile = lock(&world.stored).profile(name).cloned();
+            let Some(mut profile) = profile else {
+                let missing = format!("Profile '{name}' not found");
+                return Err(detail(StatusCode::NOT_FOUND, &missing).into());
+            };
+            profile["usage_id"] = json!(format!("profile:{name}"));
+            switch(conversation, profile);
+        }
+        ("POST", ["switch_acp_model"]) => {
+            text(&call.json()?, "model")?;
+            let refusal = "The conversation's agent is not an ACP agent";
+            return Err(detail(StatusCode::BAD_REQUEST, refusal).into());
+        }
+        ("POST", ["load_plugin"]) => {
+            let request = call.json()?;
+            let plugin = text(&request, "plugin_ref")?;
+            let refusal = format!("cannot resolve '{plugin}': no marketplace is registered");
+            return Err(detail(StatusCode::BAD_REQUEST, &refusal).into());
+        }
+        ("GET", ["agent_final_response"]) => {
+            let response = events::final_response(conversation);
+            return Ok(ok(&json!({"response": response})));
+        }
+        ("POST", ["goal", rest @ ..]) => return goals::route(world, conversation, call, rest),
+        ("POST", ["ask_agent"]) => return ask(world, conversation, call).await,
+        ("POST", ["fork"]) => return fork(world, conversation, call),
+        ("POST", ["navigate"]) => return navigate(conversation, call),
+        ("POST", ["children"]) => return child(world, conversation, call),
+        ("POST", ["condense"]) if conversation.lock().info["agent"]["condenser"].is_null() => {
+            let refusal = "Cannot condense conversation: No condenser configured";
+            return Err(detail(StatusCode::CONFLICT, refusal).into());
+        }
+        _ => return Err(undone(call).into()),
+    }
+    Ok(ok(&json!({"success": true})))
+}
+
+/// Refuses a request that lacks what its operation needs: the agent server looks at that before
+/// it looks for the conversation.
+pub(super) fn check(call: &Call, method: &str, rest: &[&str]) -> Answered<()> {
+    let needed = match (method, rest) {
+        ("POST", ["confirmation_policy"]) => "policy",
+        ("POST", ["security_analyzer"]) => "security_analyzer",
+        ("POST", ["secrets"]) => "secrets",
+        ("POST", ["switch_llm"]) => "llm",
+        ("POST", ["switch_profile"]) => "profile_name",
+        ("POST", ["switch_acp_model"]) => "model",
+        ("POST", ["load_plugin"]) => "plugin_ref",
+        ("POST", ["ask_agent"]) => "question",
+        ("POST", ["children"]) => "task",
+        ("POST", ["goal"]) => "objective",
+        _ => return Ok(()),
+    };
+    match call.json()?.get(needed) {
+        Some(_) => Ok(()),
+        None => Err(invalid("missing", json!(["body", needed]), "Field required").into()),
+    }
+}
+
+/// How the agent server says that there is no such conversation: each operation in words of its
+/// own.
+pub(super) fn unknown(rest: &[&str]) -> Response {
+    match rest {
+        ["ask_agent" | "condense" | "navigate"] => {
+            detail(StatusCode::NOT_FOUND, "Conversation not found")
+        }
+        ["fork"] => detail(StatusCode::NOT_FOUND, "Source conversation not found"),
+        ["children"] => detail(StatusCode::NOT_FOUND, "Parent conversation not found"),
+        _ => not_found(),
+    }
+}
+
+fn field<'a>(request: &'a Value, name: &str) -> Answered<&'a Value> {
+    match &request[name] {
+        Value::Null => Err(invalid("missing", json!(["body", name]), "Field required").into()),
+        value => Ok(value),
+    }
+}
+
+fn text<'a>(request: &'a Value, name: &str) -> Answered<&'a str> {
+    let value = field(request, name)?;
+    value.as_str().ok_or_else(|| {
+        let at = json!(["body", name]);
+        invalid("string_type", at, "Input should be a valid string").into()
+    })
+}
+
+/// Keeps secrets as the state shows them: their names and kinds, never a value.
+fn secrets_of(conversation: &Conversation, secrets: serde_json::Map<String, Value>) {
+    let mut registry = conversation.lock().info["secret_registry"].clone();
+    for (name, source) in secrets {
+        let described = source["description"].clone();
+        registry["secret_sources"][name] = match source["kind"].as_str() {
+            Some("LookupSecret") => json!({
+                "kind": "LookupSecret",
+                "description": described,
+                "url": source["url"],
+                "headers": {},
+            }),
+            _ => json!({"kind": "StaticSecret", "description": described, "value": null}),
+        };
+    }
+    conversation
+        .lock()
+        .info
+        .insert("secret_registry".to_owned(), registry);
+}
+
+fn switch(conversation: &Conversation, mut llm: Value) {
+    llm["api_key"] = Value::Null;
+    let mut agent = conversation.lock().info["agent"].clone();
+    agent["llm"] = llm;
+    conversation.set("agent", agent);
+}
+
+/// A question beside the work: the script answers, nothing is logged.
+async fn ask(world: &Arc<World>, conversation: &Arc<Conversation>, call: &Call) -> Answered {
+    let request = call.json()?;
+    let question = text(&request, "question")?;
+    agent::prepare(world, conversation);
+    let step = world.play(&agent::question(world, conversation, question));
+    tokio::time::sleep(step.delay).await;
+    if let Some(failure) = &step.fail {
+        return Err(crash(&failure.message).into());
+    }
+    match step.text.filter(|text| !text.is_empty()) {
+        Some(response) => Ok(ok(&json!({"response": response}))),
+        None => Err(crash("Failed to generate summary").into()),
+    }
+}
+
+fn fork(world: &Arc<World>, source: &Arc<Conversation>, call: &Call) -> Answered {
+    let request = if call.body.is_empty() {
+        json!({})
+    } else {
+        call.json()?
+    };
+    check_names(&request)?;
+    let id = match request["id"].as_str() {
+        Some(id) => id.parse().map_err(|_| {
+            let at = json!(["body", "id"]);
+            invalid("uuid_parsing", at, "Input should be a valid UUID")
+        })?,
+        None => world.clock.uuid(),
+    };
+    if world.conversation(id).is_some() {
+        let taken = format!("Conversation with id {id} already exists");
+        return Err(detail(StatusCode::CONFLICT, &taken).into());
+    }
+    let from = request["from_event_id"].as_str();
+    if let Some(event) = from
+        && source.lock().log.find(event).is_none()
+    {
+        let missing = format!("Unknown from_event_id: {event}");
+        return Err(detail(StatusCode::NOT_FOUND, &missing).into());
+    }
+    let now = world.clock.utc();
+    let mut info = source.lock().info.clone();
+    let directory = format!("/fake/conversations/{}", id.simple());
+    for (name, value) in [
+        ("id", json!(id.hyphenated().to_string())),
+        ("persistence_dir", json!(directory)),
+        ("title", request["title"].clone()),
+        (
+            "tags",
+            if request["tags"].is_null() {
+                json!({})
+            } else {
+                request["tags"].clone()
+            },
+        ),
+        ("execution_status", json!("idle")),
+        // What was set while it ran stays behind.
+        ("confirmation_policy", source.lock().policy.clone()),
+        ("secret_registry", json!({"secret_sources": {}})),
+        ("created_at", json!(now)),
+        ("updated_at", json!(now)),
+        (
+            "forked_from_conversation_id",
+            json!(source.id.hyphenated().to_string()),
+        ),
+        ("forked_from_event_id", request["from_event_id"].clone()),
+        ("sub_conversation_ids", json!([])),
+        ("hook_config", Value::Null),
+        ("last_user_message_id", Value::Null),
+    ] {
+        info.insert(name.to_owned(), value);
+    }
+    if request["reset_metrics"] != false {
+        info.insert("stats".to_owned(), json!({"usage_to_metrics": {}}));
+    }
+    let fork = world.adopt(id, info, source);
+    branches::copy(source, &fork, from);
+    Ok(conversations::made(&fork))
+}
+
+fn navigate(conversation: &Arc<Conversation>, call: &Call) -> Answered {
+    let request = call.json()?;
+    let to = request["event_id"].as_str();
+    if let Some(event) = to
+        && conversation.lock().log.find(event).is_none()
+    {
+        let missing = format!("Unknown event_id: {event}");
+        return Err(detail(StatusCode::NOT_FOUND, &missing).into());
+    }
+    branches::go(conversation, to);
+    let mut info = conversations::info(conversation);
+    info["runtime_info"] = Value::Null;
+    Ok(ok(&info))
+}
+
+fn child(world: &Arc<World>, parent: &Arc<Conversation>, call: &Call) -> Answered {
+    let request = call.json()?;
+    let task = text(&request, "task")?;
+    let id = world.clock.uuid();
+    let (own, shown) = (
+        id.hyphenated().to_string(),
+        parent.id.hyphenated().to_string(),
+    );
+    let now = world.clock.utc();
+    let mut info = parent.lock().info.clone();
+    for (name, value) in [
+        ("id", json!(own)),
+        (
+            "persistence_dir",
+            json!(format!("/fake/conversations/{}", id.simple())),
+        ),
+        ("title", request["title"].clone()),
+        ("execution_status", json!("idle")),
+        ("created_at", json!(now)),
+        ("updated_at", json!(now)),
+        ("parent_conversation_id", json!(shown)),
+        ("sub_conversation_ids", json!([])),
+        ("stats", json!({"usage_to_metrics": {}})),
+        ("leaf_event_id", Value::Null),
+        ("last_user_message_id", Value::Null),
+        ("hook_config", Value::Null),
+    ] {
+        info.insert(name.to_owned(), value);
+    }
+    let child = world.adopt(id, info, parent);
+    {
+        let mut inner = parent.lock();
+        let children = inner
+            .info
+            .entry("sub_conversation_ids")
+            .or_insert_with(|| json!([]));
+        if let Value::Array(children) = children {
+            children.push(json!(own));
+        }
+    }
+    let message = json!({"role": "user", "content": [{"type": "text", "text": task}]});
+    agent::receive(world, &child, &message);
+    agent::start(world, &child);
+    let body = json!({
+        "conversation_id": own,
+        "parent_conversation_id": shown,
+        "status": child.status(),
+        "title": request["title"],
+        "url": null,
+        "workspace": child.working_dir(),
+        // Nothing here has branches to work on apart.
+        "isolation": "shared",
+    });
+    Ok(server::json(StatusCode::CREATED, &body))
+}

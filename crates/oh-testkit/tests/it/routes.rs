@@ -1,0 +1,341 @@
+//! What the fake server does beside conversations' runs, asked by the calls of the client crates.
+
+use bytes::Bytes;
+use oh_protocol::{
+    ConversationId,
+    calls::{bash, conversations, files, git, hooks, settings},
+    config::Llm,
+};
+use oh_testkit::{
+    FakeServer, Script, Step,
+    fake::{CommandOutput, Repository},
+};
+use oh_transport::ErrorKind;
+use serde_json::{Value, json};
+
+use crate::fake::{client, create, rest};
+
+#[tokio::test]
+async fn keeps_files_in_memory() {
+    let server = FakeServer::start().await.unwrap();
+    let client = client(&server);
+    let big = Bytes::from(vec![7; 3_000_000]);
+    client
+        .call(&files::Upload::new("/w/a/big", big.clone()))
+        .await
+        .unwrap();
+    assert_eq!(server.read_file("/w/a/big").unwrap(), big);
+    server.write_file("/w/a/small", "small").unwrap();
+    assert_eq!(
+        client
+            .call(&files::Download::new("/w/a/small"))
+            .await
+            .unwrap(),
+        "small"
+    );
+    client
+        .call(&files::CreateDirectory::new("/w/b"))
+        .await
+        .unwrap();
+    let subdirs = client.call(&files::SearchSubdirs::new("/w")).await.unwrap();
+    let names: Vec<_> = subdirs
+        .items
+        .iter()
+        .map(|entry| entry.name.as_str())
+        .collect();
+    assert_eq!(names, ["a", "b"]);
+    let gone = client
+        .call(&files::Download::new("/w/none"))
+        .await
+        .unwrap_err();
+    assert_eq!(gone.kind(), ErrorKind::NotFound);
+    assert!(server.write_file("relative", "").is_err() && server.read_file("/w").is_err());
+    let archive = files::Archive::new("/w", files::ArchiveFormat::TarGz);
+    let (_, packed) = client.call(&archive).await.unwrap();
+    assert!(packed.starts_with(&[0x1f, 0x8b]) && packed.len() > big.len());
+    server
+        .write_file(
+            "/w/.openhands/hooks.json",
+            r#"{"Stop": [{"hooks": [{"command": "true"}]}]}"#,
+        )
+        .unwrap();
+    assert!(
+        client
+            .call(&hooks::Discover::new("/w"))
+            .await
+            .unwrap()
+            .is_some()
+    );
+    assert!(
+        client
+            .call(&hooks::Discover::new("/v"))
+            .await
+            .unwrap()
+            .is_none()
+    );
+}
+
+/// The archives are read by the programs that are made for them, where the machine has any.
+#[tokio::test]
+async fn packs_what_others_can_unpack() {
+    let server = FakeServer::start().await.unwrap();
+    let client = client(&server);
+    let long = format!("/w/{}/{}", "d".repeat(60), "f".repeat(60));
+    for (path, content) in [
+        ("/w/a.txt", "alpha"),
+        ("/w/deep/b", "beta"),
+        (&long, "gamma"),
+    ] {
+        server.write_file(path, content).unwrap();
+    }
+    let archive = files::Archive::new("/w", files::ArchiveFormat::TarGz);
+    let (_, packed) = client.call(&archive).await.unwrap();
+    // Stored blocks: what is in it can be seen without unpacking.
+    for part in ["w/a.txt", "alpha", "w/deep/b", "beta", "gamma"] {
+        let found = packed
+            .windows(part.len())
+            .any(|window| window == part.as_bytes());
+        assert!(found, "{part}");
+    }
+    let conversation = server.create();
+    conversation.fill(3, 500).await;
+    let zip = client
+        .call(&files::Trajectory::new(conversation.id()))
+        .await
+        .unwrap();
+    assert!(zip.starts_with(b"PK\x03\x04") && zip[zip.len() - 22..].starts_with(b"PK\x05\x06"));
+    assert_eq!(
+        u16::from_le_bytes([zip[zip.len() - 12], zip[zip.len() - 11]]),
+        4
+    );
+}
+
+#[tokio::test]
+async fn answers_git_as_it_was_told() {
+    let server = FakeServer::start().await.unwrap();
+    let client = client(&server);
+    let sha = "4f2c91d0a14f2c91d0a14f2c91d0a14f2c91d0a1";
+    let repository = Repository::new()
+        .commit(sha, "Say hello", "Ada", [("ADDED", "hello.txt")])
+        .updated("hello.txt", "hello\n", "hello, world\n");
+    server.set_repository("/w", repository);
+    let changes = client.call(&git::Changes::new("/w")).await.unwrap();
+    assert_eq!(changes[0].path, "hello.txt");
+    let diff = client.call(&git::Diff::new("/w/hello.txt")).await.unwrap();
+    assert_eq!(diff.modified.as_deref(), Some("hello, world"));
+    let commits = client.call(&git::Commits::new("/w")).await.unwrap();
+    assert_eq!(
+        (commits.commits[0].sha.as_str(), commits.has_more),
+        (sha, false)
+    );
+    let changed = client
+        .call(&git::CommitChanges::new("/w", "4f2c91d"))
+        .await
+        .unwrap();
+    assert_eq!(changed.len(), 1);
+    assert!(
+        client
+            .call(&git::Changes::new("/elsewhere"))
+            .await
+            .unwrap()
+            .is_empty()
+    );
+}
+
+#[tokio::test]
+async fn stores_settings_secrets_and_profiles() {
+    let server = FakeServer::start().await.unwrap();
+    let client = client(&server);
+    let secret = json!({"name": "TOKEN", "value": "canary", "description": "A token"});
+    assert_eq!(
+        rest(&server, "PUT", "/api/settings/secrets", secret)
+            .await
+            .status,
+        200
+    );
+    let listed = client.call(&settings::ListSecrets::new()).await.unwrap();
+    assert_eq!(listed[0].name, "TOKEN");
+    let value = client
+        .call(&settings::GetSecret::new("TOKEN"))
+        .await
+        .unwrap();
+    assert_eq!(secrecy::ExposeSecret::expose_secret(&value), "canary");
+    let profile = json!({"llm": {"model": "m", "api_key": "canary"}});
+    assert_eq!(
+        rest(&server, "POST", "/api/profiles/fast", profile)
+            .await
+            .status,
+        201
+    );
+    let plain = settings::GetProfile::new("fast", settings::Expose::Plain);
+    assert_eq!(
+        client.call(&plain).await.unwrap().config["api_key"],
+        "canary"
+    );
+    let masked = settings::GetProfile::new("fast", settings::Expose::Masked);
+    let masked = client.call(&masked).await.unwrap();
+    assert!(masked.api_key_set && masked.config["api_key"].is_null());
+    rest(&server, "POST", "/api/profiles/fast/activate", Value::Null).await;
+    let shown = client
+        .call(&settings::GetSettings::default())
+        .await
+        .unwrap();
+    assert_eq!(shown.agent_settings["llm"]["api_key"], "**********");
+    assert_eq!(shown.active_profile.as_deref(), Some("fast"));
+}
+
+#[tokio::test]
+async fn forks_navigates_asks_and_changes_course() {
+    let server = FakeServer::builder()
+        .script(
+            Script::new()
+                .text("First.")
+                .text("Quite well.")
+                .text("Second."),
+        )
+        .start()
+        .await
+        .unwrap();
+    let client = client(&server);
+    let id: ConversationId = create(&server, json!({})).await.parse().unwrap();
+    let conversation = server.conversation(id).unwrap();
+    conversation.say("go");
+    conversation.idle().await;
+    let fork = client
+        .call(&conversations::Fork::new(id).title("Other"))
+        .await
+        .unwrap();
+    let forked = server.conversation(fork.id()).unwrap();
+    assert_eq!(forked.len(), conversation.len());
+    assert_eq!(forked.title().as_deref(), Some("Other"));
+    let answer = client
+        .call(&conversations::Ask::new(id, "How are you?"))
+        .await
+        .unwrap();
+    assert_eq!(answer, "Quite well.");
+    let message = conversation
+        .events()
+        .into_iter()
+        .find(|event| event.kind() == "MessageEvent");
+    let message = message.unwrap().id().to_owned();
+    client
+        .call(&conversations::Navigate::to(id, message))
+        .await
+        .unwrap();
+    let last = client
+        .call(&conversations::FinalResponse::new(id))
+        .await
+        .unwrap();
+    assert_eq!(last, "");
+    client
+        .call(&conversations::SwitchLlm::new(id, Llm::new("openai/other")))
+        .await
+        .unwrap();
+    forked.say("on");
+    forked.idle().await;
+    let last = client
+        .call(&conversations::FinalResponse::new(fork.id()))
+        .await
+        .unwrap();
+    assert_eq!(last, "Second.");
+    server.verify().unwrap();
+}
+
+#[tokio::test]
+async fn commands_of_a_conversation_have_a_history_of_their_own() {
+    let server = FakeServer::builder()
+        .commands(|line| CommandOutput::ok(format!("ran {line}")))
+        .start()
+        .await
+        .unwrap();
+    let id = create(&server, json!({})).await;
+    let (own, all) = (format!("/api/conversations/{id}/bash"), "/api/bash");
+    for base in [own.as_str(), all] {
+        let run = json!({"command": base});
+        let ran = rest(
+            &server,
+            "POST",
+            &format!("{base}/execute_bash_command"),
+            run,
+        )
+        .await;
+        assert_eq!(ran.json()["stdout"], format!("ran {base}"));
+        let found = rest(
+            &server,
+            "GET",
+            &format!("{base}/bash_events/search"),
+            Value::Null,
+        )
+        .await;
+        assert_eq!(found.json()["items"].as_array().unwrap().len(), 2);
+    }
+    let outside = json!({"command": "x", "cwd": "/etc"});
+    let refused = rest(
+        &server,
+        "POST",
+        &format!("{own}/start_bash_command"),
+        outside,
+    )
+    .await;
+    assert_eq!(refused.status, 422);
+    let cleared = rest(
+        &server,
+        "DELETE",
+        &format!("{all}/bash_events"),
+        Value::Null,
+    )
+    .await;
+    assert_eq!(cleared.json()["cleared_count"], 2);
+    let call = bash::SearchEvents::new();
+    assert!(client(&server).call(&call).await.unwrap().items.is_empty());
+}
+
+#[tokio::test]
+async fn what_it_does_not_do_it_says_and_names() {
+    let server = FakeServer::start().await.unwrap();
+    for (method, path, status) in [
+        ("POST", "/api/skills", 501),
+        ("GET", "/v1/models", 501),
+        ("POST", "/api/bash/execute_bash_command", 501),
+        ("PUT", "/api/skills", 405),
+        ("GET", "/api/nothing", 404),
+        ("GET", "/nothing", 404),
+    ] {
+        let answer = rest(&server, method, path, json!({"command": "x"})).await;
+        assert_eq!(answer.status, status, "{method} {path} {answer:?}");
+        let named = status != 501
+            || path.starts_with("/api/bash")
+            || answer.body.contains(&format!("{method} {path}"));
+        assert!(named, "{answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_test_that_panics_in_a_closure_reads_of_it() {
+    let server = FakeServer::builder()
+        .script(
+            Script::new()
+                .step(Step::call("terminal", json!({"command": "rm"})))
+                .text("Hm."),
+        )
+        .tool("terminal", |arguments| {
+            panic!("not {}!", arguments["command"])
+        })
+        .start()
+        .await
+        .unwrap();
+    let id = create(&server, json!({})).await;
+    let conversation = server.conversation(&id).unwrap();
+    conversation.say("go");
+    conversation.idle().await;
+    assert_eq!(
+        conversation.status(),
+        "finished",
+        "a panic leaves no run behind"
+    );
+    let report = server.verify().unwrap_err().to_string();
+    assert!(
+        report.contains("tool `terminal`") && report.contains("it panicked: not \"rm\"!"),
+        "{report}"
+    );
+}

@@ -1,0 +1,195 @@
+//! Runs that go another way than the main job: hooks of each kind, limits, approval by a message,
+//! answers that stream. Played on both servers.
+
+use serde_json::{Value, json};
+
+use crate::side::{Side, next, run_frames, story};
+
+/// A hook of each event that may precede or follow something. Commands say to the fake's judge
+/// what they do on the real server.
+pub(crate) async fn hooked(side: &mut Side) {
+    let hook = |command: &str| json!([{"matcher": "*", "hooks": [{"command": command}]}]);
+    let denied = json!([
+        {"matcher": "terminal", "hooks": [{"command": "echo no terminal >&2; exit 2"}]},
+        {"matcher": "think|never", "hooks": [{"command": "exit 7"}]},
+    ]);
+    let hooks = json!({
+        "SessionStart": hook("true"), "PreToolUse": denied, "PostToolUse": hook("true"),
+        "UserPromptSubmit": hook("grep -q forbidden && exit 2 || exit 0"), "Stop": hook("true"),
+    });
+    let id = side.create(json!({"hook_config": hooks})).await;
+    side.say(&id, "work", true).await;
+    side.until(&id, "finished").await;
+    // Whether a hook has been run yet when the message is answered is for the server to choose.
+    side.answers(&id, 0).await;
+    side.say(&id, "this is forbidden", true).await;
+    side.until(&id, "finished").await;
+    side.settled(&id).await;
+    let log = side.log(&id).await;
+    side.note(story(&log).join("\n"));
+}
+
+pub(crate) async fn too_many_iterations(side: &mut Side) {
+    let id = side.create(json!({"max_iterations": 2})).await;
+    side.say(&id, "work", true).await;
+    side.until(&id, "error").await;
+    side.settled(&id).await;
+    let log = side.log(&id).await;
+    side.note(story(&log).join("\n"));
+}
+
+/// A message that runs carries out what waits for approval: a trap, and the server's way.
+pub(crate) async fn approved_by_a_message(side: &mut Side) {
+    let policy = json!({"kind": "AlwaysConfirm"});
+    let id = side.create(json!({"confirmation_policy": policy})).await;
+    side.say(&id, "do it", true).await;
+    side.until(&id, "waiting_for_confirmation").await;
+    side.say(&id, "please do not", true).await;
+    side.until(&id, "finished").await;
+    side.settled(&id).await;
+    let log = side.log(&id).await;
+    side.note(story(&log).join("\n"));
+}
+
+/// A pause while the model thinks: the step goes on, `/run` is refused until it is done.
+pub(crate) async fn paused(side: &mut Side) {
+    let id = side.create(Value::Null).await;
+    let path = format!("/api/conversations/{id}");
+    let mut socket = side.socket(&format!("/sockets/session/{id}")).await;
+    for _ in 0..2 {
+        next(&mut socket).await.unwrap();
+    }
+    side.say(&id, "slowly", true).await;
+    // The model is being asked now.
+    tokio::time::sleep(std::time::Duration::from_millis(800)).await;
+    side.check("POST", &format!("{path}/pause"), Value::Null)
+        .await;
+    side.check("POST", &format!("{path}/run"), Value::Null)
+        .await;
+    let mut frames = Vec::new();
+    while frames
+        .iter()
+        .filter(|frame: &&Value| frame["event"]["key"] == "full_state")
+        .count()
+        < 2
+    {
+        frames.push(next(&mut socket).await.unwrap());
+    }
+    side.note(story(&frames).join("\n"));
+    side.until(&id, "paused").await;
+    side.check("POST", &format!("{path}/run"), Value::Null)
+        .await;
+    side.until(&id, "finished").await;
+    side.settled(&id).await;
+    let log = side.log(&id).await;
+    side.note(story(&log).join("\n"));
+}
+
+/// An answer shown while it is made, on both sockets.
+pub(crate) async fn streamed(side: &mut Side) {
+    let mut llm = side.llm.clone();
+    llm["stream"] = json!(true);
+    let agent = json!({"kind": "Agent", "llm": llm, "tools": []});
+    let id = side.create(json!({"agent": agent})).await;
+    let mut socket = side.socket(&format!("/sockets/session/{id}")).await;
+    let mut legacy = side.socket(&format!("/sockets/events/{id}")).await;
+    next(&mut socket).await.unwrap();
+    next(&mut socket).await.unwrap();
+    next(&mut legacy).await.unwrap();
+    side.say(&id, "tell me", true).await;
+    let frames = run_frames(&mut socket).await;
+    let types: Vec<_> = frames
+        .iter()
+        .map(|frame| frame["type"].as_str().unwrap())
+        .collect();
+    let mut outline: Vec<_> = types
+        .into_iter()
+        .filter(|kind| *kind != "transient")
+        .collect();
+    outline.dedup();
+    side.note(format!("{outline:?}"));
+    let started = frames
+        .iter()
+        .find(|frame| frame["type"] == "item_started")
+        .unwrap();
+    let message = frames.iter().find(|frame| {
+        frame["event"]["kind"] == "MessageEvent" && frame["event"]["source"] == "agent"
+    });
+    side.note(format!(
+        "{} the event's id: {}",
+        crate::side::keys(started),
+        started["item_id"] == message.unwrap()["event"]["id"]
+    ));
+    let deltas: Vec<_> = frames
+        .iter()
+        .filter(|frame| frame["type"] == "delta")
+        .collect();
+    let orders: Vec<_> = deltas
+        .iter()
+        .filter_map(|frame| frame["order"].as_u64())
+        .collect();
+    let ascending = orders.is_sorted_by(|a, b| a < b) && orders.len() == deltas.len();
+    let said: String = deltas
+        .iter()
+        .filter_map(|frame| frame["content"].as_str())
+        .collect();
+    side.note(format!("ascending {ascending}: {said}"));
+    let frames = run_frames(&mut legacy).await;
+    let deltas = frames
+        .iter()
+        .filter(|frame| frame["kind"] == "StreamingDeltaEvent");
+    let said: String = deltas
+        .filter_map(|frame| frame["content"].as_str())
+        .collect();
+    side.note(format!("legacy: {said}"));
+}
+
+/// A tool that is interrupted while it works.
+pub(crate) async fn interrupted_tool(side: &mut Side) {
+    let id = side.create(Value::Null).await;
+    let path = format!("/api/conversations/{id}");
+    side.say(&id, "sleep", true).await;
+    side.logged(&id, "ActionEvent", 1).await;
+    tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+    side.check("POST", &format!("{path}/interrupt"), Value::Null)
+        .await;
+    side.until(&id, "paused").await;
+    side.settled(&id).await;
+    let log = side.log(&id).await;
+    side.note(story(&log).join("\n"));
+    side.check("POST", &format!("{path}/run"), Value::Null)
+        .await;
+    side.until(&id, "finished").await;
+}
+
+/// A goal that takes two rounds, and one that is stopped and resumed.
+pub(crate) async fn goal(side: &mut Side) {
+    let id = side.create(Value::Null).await;
+    let path = format!("/api/conversations/{id}/goal");
+    for (rest, body) in [
+        ("", json!({})),
+        ("", json!({"objective": "x", "max_iterations": 0})),
+        ("", json!({"objective": "  "})),
+        ("/stop", Value::Null),
+        ("/resume", Value::Null),
+    ] {
+        side.check("POST", &format!("{path}{rest}"), body).await;
+    }
+    side.check(
+        "POST",
+        &path,
+        json!({"objective": "Build it", "max_iterations": 5}),
+    )
+    .await;
+    side.check("POST", &path, json!({"objective": "Another"}))
+        .await;
+    side.logged_key(&id, "goal", 3).await;
+    side.settled(&id).await;
+    let log = side.log(&id).await;
+    side.note(story(&log).join("\n"));
+    for event in log.iter().filter(|event| event["key"] == "goal") {
+        side.note(event["value"].to_string());
+    }
+    side.check("POST", &format!("{path}/resume"), Value::Null)
+        .await;
+}

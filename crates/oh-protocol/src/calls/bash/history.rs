@@ -124,6 +124,7 @@ pub struct SearchEvents {
     command_id: Option<String>,
     since: Option<String>,
     until: Option<String>,
+    after: Option<i64>,
     descending: bool,
     page_id: Option<String>,
     limit: u32,
@@ -149,6 +150,7 @@ impl SearchEvents {
             command_id: None,
             since: None,
             until: None,
+            after: None,
             descending: false,
             page_id: None,
             limit: 100,
@@ -176,6 +178,12 @@ impl SearchEvents {
     /// Only events before this time, in ISO 8601; without an offset it is UTC.
     pub fn until(mut self, timestamp: impl Into<String>) -> Self {
         self.until = Some(timestamp.into());
+        self
+    }
+
+    /// Only output after this `order`; commands have none, and are not left out.
+    pub fn after(mut self, order: i64) -> Self {
+        self.after = Some(order);
         self
     }
 
@@ -222,6 +230,9 @@ scoped_call!(SearchEvents => BashPage, GET "/bash/bash_events/search", Idempoten
             if let Some(value) = value {
                 query(&mut target, name, value);
             }
+        }
+        if let Some(order) = this.after {
+            query(&mut target, "order__gt", &order.to_string());
         }
         let order = if this.descending { "TIMESTAMP_DESC" } else { "TIMESTAMP" };
         query(&mut target, "sort_order", order);

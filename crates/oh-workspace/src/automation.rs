@@ -56,10 +56,7 @@ fn tags(payload: Option<String>, run_id: Option<String>) -> BTreeMap<String, Str
 /// let callback = CompletionCallback::from_env()?;
 /// let done = work.await;
 /// if let Some(callback) = callback {
-///     match &done {
-///         Ok(()) => callback.completed().await?,
-///         Err(error) => callback.failed("io_error", error.to_string()).await?,
-///     }
+///     callback.report(&done).await?;
 /// }
 /// # Ok(()) }
 /// ```
@@ -136,6 +133,28 @@ impl CompletionCallback {
         self
     }
 
+    /// Says how the work ended: that it is done, or that it failed, with the error's type as code
+    /// and what it and its sources say as detail.
+    ///
+    /// # Errors
+    ///
+    /// When the other end cannot be reached or refuses.
+    pub async fn report<T, E: std::error::Error>(self, result: &Result<T, E>) -> Result<()> {
+        let Err(error) = result else {
+            return self.completed().await;
+        };
+        let name = std::any::type_name::<E>();
+        let name = name.split('<').next().unwrap_or(name);
+        let code = name.rsplit("::").next().unwrap_or(name).to_owned();
+        let mut detail = error.to_string();
+        let mut next = error.source();
+        while let Some(source) = next {
+            detail.push_str(&format!(": {source}"));
+            next = source.source();
+        }
+        self.failed(code, detail).await
+    }
+
     /// Says that the work is done.
     ///
     /// # Errors
@@ -146,17 +165,24 @@ impl CompletionCallback {
         self.send(body).await
     }
 
-    /// Says that the work failed: a short code and what happened.
+    /// Says that the work failed: a short code and what happened. The key of the call is masked
+    /// in it.
     ///
     /// # Errors
     ///
     /// When the other end cannot be reached or refuses.
     pub async fn failed(self, code: impl Into<String>, detail: impl Into<String>) -> Result<()> {
+        let mut detail = detail.into();
+        if let Some(key) = &self.api_key
+            && !key.expose_secret().is_empty()
+        {
+            detail = detail.replace(key.expose_secret(), "**********");
+        }
         let error = json!({
             "kind": "ConversationErrorEvent",
             "source": "environment",
             "code": code.into(),
-            "detail": detail.into(),
+            "detail": detail,
             "classification": { "kind": "unknown", "retryable": false },
         });
         let body = self.body("FAILED", Some(error));

@@ -9,7 +9,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// A value the caller gave cannot be used; nothing was sent.
+    /// A value the caller gave cannot be used; nothing was done.
     InvalidInput,
     /// The server knows no such file, directory, command, conversation or profile.
     NotFound,
@@ -26,6 +26,9 @@ pub enum ErrorKind {
     NotStarted,
     /// Output of the command is gone from the server's history, so it cannot be told whole.
     OutputLost,
+    /// The server ended and was started anew while the command ran, so how it ended is not
+    /// known. What it wrote until then is in the history.
+    ServerRestarted,
     /// The file changed while it was read, so its copy would be neither the old nor the new one.
     Changed,
     /// The file is no text in UTF-8.
@@ -37,7 +40,11 @@ pub enum ErrorKind {
     Interrupted,
     /// Nothing moved for too long.
     Timeout,
-    /// Git on the server refused: an unknown ref, for example.
+    /// The directory lies in no git repository.
+    NotARepository,
+    /// The repository has no such branch, tag or commit.
+    UnknownRef,
+    /// Git on the server refused otherwise; the source says why.
     Git,
     /// The server does not offer this, or has it switched off.
     Unsupported,
@@ -47,8 +54,7 @@ pub enum ErrorKind {
 
 /// Why an operation failed.
 ///
-/// Holds paths and the beginning of a command line, never content, secrets or URLs with
-/// credentials.
+/// Holds paths, never command lines, content, secrets or URLs with credentials.
 pub struct Error(Box<Inner>);
 
 struct Inner {
@@ -138,6 +144,11 @@ impl Error {
 fn kind_of(error: &oh_transport::Error) -> ErrorKind {
     use oh_transport::ErrorKind as Theirs;
     let detail = error.detail().unwrap_or_default();
+    if error.kind() == Theirs::Server
+        && let Some(kind) = errno(detail)
+    {
+        return kind;
+    }
     match error.kind() {
         Theirs::InvalidInput => ErrorKind::InvalidInput,
         Theirs::NotFound => ErrorKind::NotFound,
@@ -148,15 +159,26 @@ fn kind_of(error: &oh_transport::Error) -> ErrorKind {
         Theirs::Validation if detail.contains("inside the conversation workspace") => {
             ErrorKind::OutsideWorkspace
         }
-        Theirs::Server if detail.contains("[Errno 13]") || detail.contains("[Errno 1]") => {
-            ErrorKind::PermissionDenied
-        }
-        Theirs::Server if detail.contains("[Errno 28]") => ErrorKind::NoSpace,
+        Theirs::Validation => ErrorKind::InvalidInput,
         Theirs::Server if error.status() == Some(http::StatusCode::SERVICE_UNAVAILABLE) => {
             ErrorKind::Unsupported
         }
         _ => ErrorKind::Transport,
     }
+}
+
+/// What the number means with which the server's system refused.
+fn errno(detail: &str) -> Option<ErrorKind> {
+    let (_, rest) = detail.split_once("[Errno ")?;
+    Some(match rest.split_once(']')?.0 {
+        // EPERM, EACCES, EROFS.
+        "1" | "13" | "30" => ErrorKind::PermissionDenied,
+        // ENOSPC, EDQUOT.
+        "28" | "122" => ErrorKind::NoSpace,
+        // ENAMETOOLONG, ELOOP.
+        "36" | "40" => ErrorKind::InvalidPath,
+        _ => return None,
+    })
 }
 
 impl fmt::Display for Error {

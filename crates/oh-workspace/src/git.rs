@@ -1,19 +1,29 @@
 //! Git in a directory of the server: what changed, commit by commit.
 
+mod quoted;
+
 use oh_protocol::calls::git::{
     Changes, CommitChanges, Commits, Diff, GitChange, GitCommitsPage, GitDiff, GitRepositoryPage,
     SearchRepositories,
 };
 use oh_transport::WorkspaceHandle;
 
-use crate::{Error, ErrorKind, Result, Workspace};
+use crate::{Error, ErrorKind, Result, Workspace, command::excerpt};
+
+/// What is wrong where the server says nothing: 0 where nothing is. A directory that is no
+/// repository counts as one if it holds some, as it does for the server.
+const PROBE: &str = "command -v git >/dev/null || exit 3; git rev-parse --git-dir >/dev/null && \
+                     exit 0; for one in ./*/.git; do [ -e \"$one\" ] && exit 0; done; exit 4";
 
 /// Git in the directory of a workspace: see [`Workspace::git`].
 ///
-/// Where there is no repository the server answers with emptiness, as if nothing had changed:
-/// [`is_repository`](Self::is_repository) tells the two apart. Names are as the server gives them:
-/// up to 1.58 it garbles those that are not ASCII, and refuses to list the changes of a commit
-/// with a space in one.
+/// Where there is no repository the server answers with emptiness, as if nothing had changed. So
+/// an empty answer is looked into with a command, and becomes
+/// [`ErrorKind::NotARepository`] where it is due.
+///
+/// Paths are below the directory, with forward slashes. Up to 1.58 the server refuses to list
+/// changes while a tracked file that changed has a space in its name: [`ErrorKind::Git`]. A tab
+/// or a line break in a name shows as `/t` or `/n`.
 #[derive(Debug, Clone)]
 pub struct Git {
     workspace: Workspace,
@@ -25,6 +35,7 @@ impl Git {
     ///
     /// # Errors
     ///
+    /// [`ErrorKind::NotARepository`], [`ErrorKind::NotFound`] when the directory is not there,
     /// [`ErrorKind::Git`] when git refuses, or when the server cannot be asked.
     pub async fn changes(&self) -> Result<Vec<GitChange>> {
         self.changed(Changes::new(self.root()?)).await
@@ -34,17 +45,19 @@ impl Git {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Git`] for an unknown ref, or when the server cannot be asked.
+    /// As [`changes`](Self::changes); [`ErrorKind::UnknownRef`].
     pub async fn changes_against(&self, git_ref: impl Into<String>) -> Result<Vec<GitChange>> {
         self.changed(Changes::new(self.root()?).against(git_ref))
             .await
     }
 
-    /// A file before and after, compared as [`changes`](Self::changes) does.
+    /// A file before and after, compared as [`changes`](Self::changes) does. Of a file that is
+    /// not UTF-8 the content now is empty; one over 1 MiB is refused.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Git`] for a file that is not there, or when the server cannot be asked.
+    /// As [`changes`](Self::changes); [`ErrorKind::Git`] for a file that is not there, neither
+    /// now nor before.
     pub async fn diff(&self, file: impl AsRef<str>) -> Result<GitDiff> {
         self.differs(Diff::new(self.workspace.path(file.as_ref())?))
             .await
@@ -54,7 +67,7 @@ impl Git {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Git`] for an unknown ref or file, or when the server cannot be asked.
+    /// As [`diff`](Self::diff); [`ErrorKind::UnknownRef`].
     pub async fn diff_against(
         &self,
         file: impl AsRef<str>,
@@ -68,7 +81,7 @@ impl Git {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Git`] for an unknown commit, or when the server cannot be asked.
+    /// As [`diff`](Self::diff); [`ErrorKind::UnknownRef`].
     pub async fn diff_of_commit(
         &self,
         file: impl AsRef<str>,
@@ -82,24 +95,31 @@ impl Git {
     ///
     /// # Errors
     ///
-    /// When git refuses, or the server cannot be asked.
+    /// As [`changes`](Self::changes).
     pub async fn commits(&self, limit: u32) -> Result<GitCommitsPage> {
         let commits = Commits::new(self.root()?)
             .limit(limit)
             .scope(self.workspace.scope());
         let found = self.workspace.client().call(&commits).await;
-        found.map_err(|error| self.refused("the commits could not be listed", error))
+        let found =
+            found.map_err(|error| self.refused("the commits could not be listed", error))?;
+        if found.commits.is_empty() {
+            self.probe().await?;
+        }
+        Ok(found)
     }
 
-    /// The files a commit changed, against its first parent. `sha` is 4 to 64 hexadecimal digits.
+    /// The files a commit changed, against its first parent; their paths are below the
+    /// repository. `sha` is 4 to 64 hexadecimal digits.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Git`] for an unknown commit, or when the server cannot be asked.
+    /// As [`changes`](Self::changes); [`ErrorKind::UnknownRef`].
     pub async fn commit_changes(&self, sha: impl Into<String>) -> Result<Vec<GitChange>> {
         let changes = CommitChanges::new(self.root()?, sha).scope(self.workspace.scope());
         let found = self.workspace.client().call(&changes).await;
-        found.map_err(|error| self.refused("the commit could not be read", error))
+        let found = found.map_err(|error| self.refused("the commit could not be read", error))?;
+        self.listed(found).await
     }
 
     /// Whether the directory lies in a repository. Asked with a command.
@@ -117,13 +137,61 @@ impl Git {
     async fn changed(&self, changes: Changes) -> Result<Vec<GitChange>> {
         let changes = changes.scope(self.workspace.scope());
         let found = self.workspace.client().call(&changes).await;
-        found.map_err(|error| self.refused("the changes could not be listed", error))
+        let found =
+            found.map_err(|error| self.refused("the changes could not be listed", error))?;
+        self.listed(found).await
+    }
+
+    async fn listed(&self, mut changes: Vec<GitChange>) -> Result<Vec<GitChange>> {
+        if changes.is_empty() {
+            self.probe().await?;
+        }
+        for change in &mut changes {
+            if let Some(name) = quoted::read(&change.path) {
+                change.path = name;
+            }
+        }
+        Ok(changes)
     }
 
     async fn differs(&self, diff: Diff) -> Result<GitDiff> {
         let diff = diff.scope(self.workspace.scope());
         let found = self.workspace.client().call(&diff).await;
-        found.map_err(|error| self.refused("the file could not be compared", error))
+        let found = found.map_err(|error| self.refused("the file could not be compared", error))?;
+        // A repository gives texts, if empty ones. The file may lie in one below the directory.
+        if found.original.is_none() && found.modified.is_none() {
+            self.probe().await?;
+            let context = "the file lies in no git repository";
+            return Err(self.no_repository(context));
+        }
+        Ok(found)
+    }
+
+    /// Finds out why there is nothing.
+    async fn probe(&self) -> Result<()> {
+        let probed = self.workspace.execute(PROBE).await;
+        let output = probed.map_err(|error| match error.kind() {
+            ErrorKind::NotStarted => error
+                .of_kind(ErrorKind::NotFound)
+                .at(self.workspace.working_dir()),
+            _ => error,
+        })?;
+        match output.exit_code() {
+            Some(0) => Ok(()),
+            Some(3) => {
+                let context = "the server has no git";
+                Err(Error::new(ErrorKind::Unsupported, context))
+            }
+            // Git may see one and refuse it: whose owner is another, for example.
+            _ => {
+                let why = excerpt(output.stderr().trim(), 400);
+                Err(self.no_repository(&format!("the directory lies in no git repository: {why}")))
+            }
+        }
+    }
+
+    fn no_repository(&self, context: &str) -> Error {
+        Error::new(ErrorKind::NotARepository, context).at(self.workspace.working_dir())
     }
 
     fn root(&self) -> Result<String> {
@@ -132,8 +200,12 @@ impl Git {
 
     fn refused(&self, what: &str, error: oh_transport::Error) -> Error {
         let by_git = error.status() == Some(http::StatusCode::BAD_REQUEST);
+        let no_ref = error
+            .detail()
+            .is_some_and(|detail| detail.contains("rev-parse --verify"));
         let error = Error::transport(what, error).at(self.workspace.working_dir());
         match error.kind() {
+            ErrorKind::Transport if by_git && no_ref => error.of_kind(ErrorKind::UnknownRef),
             ErrorKind::Transport if by_git => error.of_kind(ErrorKind::Git),
             _ => error,
         }

@@ -21,8 +21,9 @@
 //!
 //! - **Commands** are told of over one socket, and fetched where it fails. A failure of the
 //!   connection is an error that names the command, never an exit code; a timeout is a fact of
-//!   its own. [`Workspace::execute`] waits and stops what nobody waits for any more,
-//!   [`Execute::start`] gives a handle, [`Workspace::command`] finds one again.
+//!   its own. [`Workspace::execute`] waits and stops what nobody waits for any more, and so does
+//!   [`Execute::stream`]; [`Execute::start`] gives a handle, [`Workspace::command`] finds one
+//!   again.
 //! - **Files** stream both ways in bounded memory, whole or not at all. There is no limit to how
 //!   long that takes, only to how long nothing moves.
 //! - **Paths** are the server's. A relative one is below the workspace's directory.
@@ -35,6 +36,7 @@ mod command;
 mod error;
 mod files;
 mod git;
+mod hiding;
 mod path;
 mod repositories;
 mod server;

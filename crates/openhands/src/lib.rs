@@ -37,3 +37,13 @@ pub use prelude::*;
 #[cfg(all(doctest, feature = "process"))]
 #[doc = include_str!("../../../README.md")]
 struct Readme;
+
+// So do those of the guide to workspaces.
+#[cfg(all(
+    doctest,
+    feature = "process",
+    feature = "workspace",
+    feature = "conversation"
+))]
+#[doc = include_str!("../../../docs/workspace.md")]
+struct WorkspaceGuide;

@@ -29,13 +29,14 @@ pub struct CommandOutput {
 }
 
 impl CommandEnd {
-    /// Reads the last piece. `limit` is the time the command had; `waited` stands in for a clock
-    /// of the server's that does not read.
+    /// Reads the last piece. `limit` is the time the command had, and `expired` says that we
+    /// ended it then; `waited` stands in for a clock of the server's that does not read.
     pub(super) fn read(
         command: &BashCommand,
         last: &BashOutput,
         limit: Duration,
         waited: Duration,
+        expired: bool,
     ) -> Result<Self, Error> {
         let between = || {
             let begin: Timestamp = command.timestamp.parse().ok()?;
@@ -44,22 +45,21 @@ impl CommandEnd {
         };
         let duration = between().unwrap_or(waited);
         let code = last.exit_code.unwrap_or(-1);
-        // A command killed with SIGHUP ends with −1 too: only the time tells it from a timeout.
-        let timed_out = code < 0 && duration >= limit;
         let why = last.stderr.as_deref().unwrap_or_default();
         if code == -1
-            && !timed_out
             && last.order == 0
             && last.stdout.is_none()
             && let Some(why) = why.strip_prefix(FAILED)
+            // What a command writes itself mostly ends its line.
+            && !why.ends_with('\n')
         {
-            let context = format!(
-                "command `{}` could not be run: {}",
-                excerpt(&command.command, 80),
-                why.trim()
-            );
+            // The line is not repeated: it may hold what nobody should read.
+            let context = format!("the command could not be run: {}", why.trim());
             return Err(Error::new(ErrorKind::NotStarted, context).of_command(&command.id));
         }
+        // A command killed with SIGHUP ends with −1 too: only the time tells it from a timeout.
+        // One that we ended may have handled the signal and given any code.
+        let timed_out = (code < 0 || expired) && duration >= limit;
         Ok(Self {
             exit_code: (!timed_out).then_some(code),
             timed_out,
@@ -90,21 +90,22 @@ impl CommandEnd {
 
 impl CommandOutput {
     pub(super) fn new(
-        command: BashCommand,
+        line: String,
+        id: String,
         end: CommandEnd,
         stdout: String,
         stderr: String,
     ) -> Self {
         Self {
-            line: command.command,
-            id: command.id,
+            line,
+            id,
             end,
             stdout,
             stderr,
         }
     }
 
-    /// The command line that was run.
+    /// The command line that was run, without the variables it was given.
     pub fn command(&self) -> &str {
         &self.line
     }
@@ -134,12 +135,14 @@ impl CommandOutput {
         self.end.timed_out
     }
 
-    /// What it wrote to stdout; bytes that are not UTF-8 are replaced by the server.
+    /// What it wrote to stdout. The server makes text of it, 8192 bytes at a time: what is not
+    /// UTF-8, and a character that lies across such a border, becomes U+FFFD. For exact bytes
+    /// let the command write a file, and [download](crate::Workspace::download) it.
     pub fn stdout(&self) -> &str {
         &self.stdout
     }
 
-    /// What it wrote to stderr.
+    /// What it wrote to stderr, made text in the same way.
     pub fn stderr(&self) -> &str {
         &self.stderr
     }
@@ -150,20 +153,20 @@ impl CommandOutput {
     }
 }
 
-// What a command wrote may be megabytes: only its beginning is shown.
+// What a command wrote may be megabytes: only its beginning is shown. Its line may hold what
+// nobody should read.
 impl fmt::Debug for CommandOutput {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("CommandOutput")
-            .field("line", &cut(&self.line, 2000))
             .field("id", &self.id)
             .field("end", &self.end)
             .field("stdout", &cut(&self.stdout, 2000))
             .field("stderr", &cut(&self.stderr, 2000))
-            .finish()
+            .finish_non_exhaustive()
     }
 }
 
-/// A command line in an error is cut: it may be megabytes.
+/// What goes into an error is cut: it may be megabytes.
 pub(crate) fn excerpt(line: &str, characters: usize) -> String {
     cut(line, characters).into_owned()
 }
@@ -188,7 +191,7 @@ mod tests {
         let command = serde_json::from_value(command).unwrap();
         let last = serde_json::from_value(last).unwrap();
         let limit = Duration::from_secs(2);
-        CommandEnd::read(&command, &last, limit, Duration::from_millis(7))
+        CommandEnd::read(&command, &last, limit, Duration::from_millis(7), false)
     }
 
     #[test]
@@ -212,9 +215,18 @@ mod tests {
         let error = read(-1, Some("Error executing command: [Errno 2] no"), ended).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::NotStarted);
         assert_eq!(error.command_id(), Some("c"));
+        // However late: the limit of a command that never ran is no matter.
+        let late = read(
+            -1,
+            Some("Error executing command: no"),
+            "2026-01-01T00:00:09Z",
+        );
+        assert_eq!(late.unwrap_err().kind(), ErrorKind::NotStarted);
         // The words alone mean nothing.
         let code = read(3, Some("Error executing command: hm"), ended).unwrap();
         assert_eq!(code.exit_code(), Some(3));
+        let written = read(-1, Some("Error executing command: hm\n"), ended).unwrap();
+        assert_eq!(written.exit_code(), Some(-1));
     }
 
     #[test]

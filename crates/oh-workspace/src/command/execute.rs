@@ -4,28 +4,19 @@ use std::{
     fmt,
     future::{Future, IntoFuture},
     pin::Pin,
+    sync::Arc,
     time::Duration,
 };
 
-use oh_protocol::calls::{
-    Scope,
-    bash::{self, BashCommand, ExecuteRequest},
-};
-use oh_transport::{Client, WorkspaceHandle};
-use tokio::{
-    task::JoinHandle,
-    time::{Instant, timeout_at},
-};
+use oh_transport::WorkspaceHandle;
+use secrecy::{ExposeSecret, SecretString};
 
 use super::{
-    end::{CommandOutput, excerpt},
-    hub::Feed,
-    running::Command,
+    end::CommandOutput,
+    guard::{Failed, Order, StopOnDrop},
+    running::{Command, Output},
 };
-use crate::{Error, ErrorKind, Result, Workspace};
-
-/// How long the socket may take to tell of a command whose start got no answer.
-const SIGHTING: Duration = Duration::from_millis(200);
+use crate::{Error, Result, Workspace, hiding::Hiding};
 
 /// A command about to run. Await it for the [`CommandOutput`], or [`start`](Self::start) it.
 ///
@@ -34,7 +25,8 @@ const SIGHTING: Duration = Duration::from_millis(200);
 /// the command's id, never an exit code: the command goes on, and
 /// [`Workspace::command`] finds it again.
 ///
-/// Dropping the future stops the command, unless it is [`detached`](Self::detached).
+/// Dropping the future stops the command, unless it is [`detached`](Self::detached). That needs
+/// the runtime it ran on; where that ends, too, the command goes on until its time is over.
 #[must_use = "a command does nothing until it is awaited or started"]
 pub struct Execute<'a> {
     workspace: &'a Workspace,
@@ -42,6 +34,7 @@ pub struct Execute<'a> {
     cwd: Option<String>,
     limit: Duration,
     env: Vec<(String, String)>,
+    secrets: Vec<(String, SecretString)>,
     detached: bool,
 }
 
@@ -53,6 +46,7 @@ impl<'a> Execute<'a> {
             cwd: None,
             limit: Duration::from_secs(300),
             env: Vec::new(),
+            secrets: Vec::new(),
             detached: false,
         }
     }
@@ -63,17 +57,32 @@ impl<'a> Execute<'a> {
         self
     }
 
-    /// How long it may take. Default 300 s. The server counts whole seconds, so it is told the
-    /// next one up; a fraction is kept by whoever awaits, who stops the command in time.
+    /// How long it may take. Default 300 s, at most 136 years. The server counts whole seconds,
+    /// so it is told the next one up; a fraction is kept by whoever awaits, who stops the command
+    /// in time. Zero is refused, and less than that has no words:
+    ///
+    /// ```compile_fail
+    /// # fn run(workspace: &oh_workspace::Workspace) {
+    /// let _ = workspace.execute("pwd").timeout(-0.5);
+    /// # }
+    /// ```
     pub fn timeout(mut self, limit: Duration) -> Self {
         self.limit = limit;
         self
     }
 
-    /// An environment variable. It becomes part of the command line, which the server keeps in
-    /// its history: not a place for secrets.
+    /// An environment variable. It becomes part of the command line that the server keeps in its
+    /// history: for secrets there is [`secret_env`](Self::secret_env).
     pub fn env(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.env.push((name.into(), value.into()));
+        self
+    }
+
+    /// An environment variable that is in no command line, history or log. It reaches the command
+    /// through a file that only the server's user can read, and that is gone when the command
+    /// begins; that takes two more requests. Only on servers with a POSIX shell.
+    pub fn secret_env(mut self, name: impl Into<String>, value: impl Into<SecretString>) -> Self {
+        self.secrets.push((name.into(), value.into()));
         self
     }
 
@@ -83,8 +92,11 @@ impl<'a> Execute<'a> {
         self
     }
 
-    /// Starts it, and gives the handle. Nobody stops it then but its time limit, in whole
-    /// seconds, and [`Command::stop`]. A future dropped before it is done stops the command.
+    /// Starts it, and gives the handle. Nobody stops it then but its time limit and
+    /// [`Command::stop`]. A future dropped before it is done stops the command.
+    ///
+    /// A fraction of a second of the limit is kept by whoever reads the command; where nobody
+    /// does, the server ends it at the next whole second.
     ///
     /// # Errors
     ///
@@ -95,22 +107,20 @@ impl<'a> Execute<'a> {
         Ok(command)
     }
 
-    async fn run(self) -> Result<CommandOutput> {
-        let limit = self.limit;
+    /// Starts it, and gives what it writes. Dropping the stream before its end stops the command,
+    /// unless it is [`detached`](Self::detached).
+    ///
+    /// # Errors
+    ///
+    /// As [`start`](Self::start); the stream's are those of [`Command::wait`].
+    pub async fn stream(self) -> Result<Output> {
         let (command, guard) = self.begin().await?;
-        let begun = Instant::now();
-        let mut ended = std::pin::pin!(command.collect(command.tail(), limit));
-        let output = if limit < command.limit() {
-            match timeout_at(begun + limit, &mut ended).await {
-                Ok(output) => output,
-                Err(_) => {
-                    command.stop().await?;
-                    ended.await
-                }
-            }
-        } else {
-            ended.await
-        };
+        Ok(Output::of(command, Some(guard)))
+    }
+
+    async fn run(self) -> Result<CommandOutput> {
+        let (command, guard) = self.begin().await?;
+        let output = command.wait().await;
         // Also after an error: the command is found again by the id it carries.
         guard.keep();
         output
@@ -118,41 +128,64 @@ impl<'a> Execute<'a> {
 
     /// Starts the command. The guard stops it, if it is dropped.
     async fn begin(self) -> Result<(Command, StopOnDrop)> {
-        let request = self.request()?;
+        let mut order = self.order()?;
+        let secrets = self.secret_exports()?;
         let (client, scope) = (self.workspace.client(), self.workspace.scope());
+        let hiding = match secrets {
+            Some(exports) => {
+                let hiding = Hiding::of(self.workspace, "env", exports).await?;
+                order.line.insert_str(0, &unhide(hiding.path()));
+                Some(Arc::new(hiding))
+            }
+            None => None,
+        };
         // Listening before the start, so that nothing of it can be missed.
-        let starting = match self.workspace.hub() {
+        let listening = match self.workspace.hub() {
             Some(hub) => Some(hub.begin().await),
             None => None,
         };
-        let line = request.line.clone();
-        let call = bash::Start::new(request.wire).scope(scope);
-        let mut guard = StopOnDrop::starting(client, scope, call, self.detached);
-        let command = match guard.started().await {
-            Ok(command) => command,
-            Err(error) => {
-                let context = format!("command `{}` could not be started", excerpt(&self.line, 80));
-                let error = Error::transport(context, error);
-                // The answer was lost, but the socket tells what the request did.
-                let lost = matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::Timeout);
-                let id = match starting.filter(|_| lost) {
-                    Some(starting) => {
-                        tokio::time::sleep(SIGHTING).await;
-                        starting.sighted(&line)
-                    }
-                    None => None,
-                };
-                return Err(match id {
+        let mut guard = StopOnDrop::starting(client, scope, order, listening, !self.detached);
+        guard.hiding = hiding.clone();
+        match guard.started().await {
+            Ok((command, feed)) => {
+                if let Some(hiding) = &hiding {
+                    hiding.leave();
+                }
+                let (line, limit) = (self.line, self.limit);
+                let command = Command::started(self.workspace, command, line, limit, feed, hiding);
+                Ok((command, guard))
+            }
+            Err(Failed { error, id }) => {
+                // Found again by its id, where there is one.
+                guard.keep();
+                let error = Error::transport("the command could not be started", error);
+                Err(match id {
                     Some(id) => error.of_command(&id),
                     None => error,
-                });
+                })
             }
-        };
-        let feed: Option<Feed> = starting.map(|starting| starting.claim(&command.id));
-        Ok((Command::new(self.workspace, command, feed), guard))
+        }
     }
 
-    fn request(&self) -> Result<Prepared> {
+    /// What a shell is to read of the secrets, if there are any.
+    fn secret_exports(&self) -> Result<Option<SecretString>> {
+        let mut exports = String::new();
+        for (name, value) in &self.secrets {
+            let value = value.expose_secret();
+            if value.contains('\0') {
+                return Err(Error::invalid("a variable cannot hold a NUL"));
+            }
+            if !value.is_empty() && value.chars().all(|c| c == '*') {
+                let context = format!("the secret for `{name}` is masked: it opens nothing");
+                return Err(Error::invalid(context));
+            }
+            exports.push_str(&export(name, value)?);
+            exports.push('\n');
+        }
+        Ok((!exports.is_empty()).then(|| exports.into()))
+    }
+
+    fn order(&self) -> Result<Order> {
         if self.line.trim().is_empty() {
             return Err(Error::invalid("an empty command line"));
         }
@@ -161,31 +194,39 @@ impl<'a> Execute<'a> {
         }
         let mut line = String::new();
         for (name, value) in &self.env {
-            let first = name
-                .chars()
-                .next()
-                .is_some_and(|c| c.is_ascii_alphabetic() || c == '_');
-            if !first || !name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') {
-                return Err(Error::invalid(format!(
-                    "`{name}` is no name for a variable"
-                )));
-            }
-            line.push_str(&format!("export {name}={}; ", quoted(value)));
+            line.push_str(&format!("{}; ", export(name, value)?));
         }
         line.push_str(&self.line);
         if line.contains('\0') {
             return Err(Error::invalid("a command line cannot hold a NUL"));
         }
-        let seconds = self.limit.as_secs() + u64::from(self.limit.subsec_nanos() > 0);
-        let mut wire = ExecuteRequest::new(line.clone()).timeout(seconds);
-        wire = wire.cwd(self.workspace.path(self.cwd.as_deref().unwrap_or("."))?);
-        Ok(Prepared { wire, line })
+        let seconds = self.limit.as_secs();
+        let seconds = seconds.saturating_add(u64::from(self.limit.subsec_nanos() > 0));
+        Ok(Order {
+            line,
+            cwd: self.workspace.path(self.cwd.as_deref().unwrap_or("."))?,
+            seconds: u32::try_from(seconds).unwrap_or(u32::MAX),
+        })
     }
 }
 
-struct Prepared {
-    wire: ExecuteRequest,
-    line: String,
+/// Reads and removes what hides in a directory, whatever ends the shell meanwhile.
+fn unhide(path: &str) -> String {
+    format!(
+        "trap 'rm -rf {path}' EXIT; trap 'exit 99' TERM INT HUP; . {path}/env; rm -rf {path}; \
+         trap - EXIT TERM INT HUP; "
+    )
+}
+
+fn export(name: &str, value: &str) -> Result<String> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    if name.is_empty() || name.starts_with(|c: char| c.is_ascii_digit()) || !name.chars().all(plain)
+    {
+        return Err(Error::invalid(format!(
+            "`{name}` is no name for a variable"
+        )));
+    }
+    Ok(format!("export {name}={}", quoted(value)))
 }
 
 /// A word of a shell, whatever it holds.
@@ -202,82 +243,13 @@ impl<'a> IntoFuture for Execute<'a> {
     }
 }
 
+// The line and the variables may hold what nobody should read.
 impl fmt::Debug for Execute<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Execute")
-            .field("line", &excerpt(&self.line, 80))
+            .field("cwd", &self.cwd)
+            .field("limit", &self.limit)
+            .field("detached", &self.detached)
             .finish_non_exhaustive()
-    }
-}
-
-/// Stops a command nobody waits for any more, also one whose start is still under way.
-struct StopOnDrop {
-    client: Client,
-    scope: Scope,
-    start: Option<JoinHandle<oh_transport::Result<BashCommand>>>,
-    id: Option<String>,
-    armed: bool,
-}
-
-impl StopOnDrop {
-    /// Sends the start from a task of its own: a request that is dropped half-way may have
-    /// started the command, and nobody would know its id.
-    fn starting(client: &Client, scope: Scope, call: bash::Start, detached: bool) -> Self {
-        let sender = client.clone();
-        Self {
-            client: client.clone(),
-            scope,
-            start: Some(tokio::spawn(async move { sender.call(&call).await })),
-            id: None,
-            armed: !detached,
-        }
-    }
-
-    async fn started(&mut self) -> oh_transport::Result<BashCommand> {
-        let Some(start) = &mut self.start else {
-            unreachable!("a command is started once")
-        };
-        let started = start.await.unwrap_or_else(|error| {
-            let context = "the runtime ended before the command was started";
-            Err(
-                oh_transport::Error::new(oh_transport::ErrorKind::Interrupted, context)
-                    .with_source(error),
-            )
-        });
-        self.start = None;
-        let command = started?;
-        self.id = Some(command.id.clone());
-        Ok(command)
-    }
-
-    /// Lets the command go on.
-    fn keep(mut self) {
-        self.armed = false;
-    }
-}
-
-impl Drop for StopOnDrop {
-    fn drop(&mut self) {
-        let (start, id) = (self.start.take(), self.id.take());
-        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
-            return;
-        };
-        if !self.armed || (start.is_none() && id.is_none()) {
-            return;
-        }
-        let (client, scope) = (self.client.clone(), self.scope);
-        runtime.spawn(async move {
-            let id = match (id, start) {
-                (Some(id), _) => id,
-                (None, Some(start)) => match start.await {
-                    Ok(Ok(command)) => command.id,
-                    _ => return,
-                },
-                (None, None) => return,
-            };
-            // Best effort: a command that ended meanwhile is fine.
-            let stop = bash::Stop::new(id).scope(scope);
-            let _ = client.call(&stop).timeout(Duration::from_secs(10)).await;
-        });
     }
 }

@@ -64,7 +64,20 @@ impl History {
         self
     }
 
-    /// The first page.
+    /// Only output after this place in the order of its command; events that have no place are
+    /// not affected. With [`of_command`](Self::of_command), what one program has not read yet.
+    pub fn after(mut self, order: i64) -> Self {
+        self.search = self.search.after(order);
+        self
+    }
+
+    /// Begins at the page that an earlier one named as next, with the same filters.
+    pub fn from_page(mut self, next_page_id: impl Into<String>) -> Self {
+        self.search = self.search.page_id(next_page_id);
+        self
+    }
+
+    /// One page: the first, or that of [`from_page`](Self::from_page).
     ///
     /// # Errors
     ///
@@ -111,13 +124,14 @@ impl Workspace {
     ///
     /// [`ErrorKind::NotFound`] when the server's history has no such command.
     pub async fn command(&self, id: impl Into<String>) -> Result<Command> {
-        let id = id.into();
+        // Its event is found by hex digits only.
+        let id = id.into().replace('-', "");
         let get = GetEvent::new(&id).scope(self.scope());
         let found = self.client().call(&get).await.map_err(|error| {
             Error::transport("a command could not be found", error).of_command(&id)
         })?;
         match found {
-            BashEvent::Command(command) => Ok(Command::new(self, command, None)),
+            BashEvent::Command(command) => Ok(Command::found(self, command)),
             _ => {
                 let context = "what has this id is no command";
                 Err(Error::new(ErrorKind::NotFound, context).of_command(&id))

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use oh_protocol::calls::bash::{BashEvent, BashOutput};
+use oh_protocol::calls::bash::{BashCommand, BashEvent, BashOutput};
 use oh_transport::{Backoff, Client, Message, Socket};
 use tokio::{
     sync::{mpsc, watch},
@@ -17,6 +17,8 @@ use tokio::{
     time::{Instant, sleep, timeout_at},
 };
 use tracing::debug;
+
+use super::guard::Order;
 
 const TARGET: &str = "/sockets/bash-events";
 /// A socket without commands is one of the server's fifty places held for nothing.
@@ -67,7 +69,7 @@ struct Listener {
 }
 
 enum Early {
-    Started { id: String, line: String },
+    Started(BashCommand),
     Output(BashOutput),
 }
 
@@ -78,8 +80,10 @@ pub(crate) enum Hint {
     Trusted,
     /// Output.
     Piece(Box<BashOutput>),
-    /// The socket is gone, or something was left out: only REST knows.
+    /// Something was left out: only REST knows.
     Doubtful,
+    /// The socket is gone, and the server may be, too.
+    Gone,
 }
 
 /// What the hub has to say of one command.
@@ -182,7 +186,7 @@ impl Starting {
         let early = std::mem::take(&mut state.early);
         for seen in early {
             match seen {
-                Early::Started { id: other, .. } if other == id => state.tell(id, || Hint::Trusted),
+                Early::Started(command) if command.id == id => state.tell(id, || Hint::Trusted),
                 Early::Output(piece) if piece.command_id == id => {
                     state.tell(id, || Hint::Piece(Box::new(piece.clone())));
                 }
@@ -197,12 +201,17 @@ impl Starting {
         feed
     }
 
-    /// The command with this line that the socket has told of, if there is exactly one: the
-    /// request for it was lost, and this is what it did.
-    pub(crate) fn sighted(&self, line: &str) -> Option<String> {
+    /// The command that the socket has told of and that is just like this, if there is exactly
+    /// one: the request for it was lost, and this is what it did.
+    pub(super) fn sighted(&self, order: &Order) -> Option<String> {
+        let alike = |command: &BashCommand| {
+            command.command == order.line
+                && command.cwd.as_deref() == Some(&order.cwd)
+                && command.timeout == i64::from(order.seconds)
+        };
         let state = self.hub.shared.lock();
         let mut found = state.early.iter().filter_map(|early| match early {
-            Early::Started { id, line: other } if other == line => Some(id.clone()),
+            Early::Started(command) if alike(command) => Some(command.id.clone()),
             _ => None,
         });
         let first = found.next();
@@ -229,7 +238,7 @@ impl Feed {
             None => {
                 // Told too much at once, so it was cut off. Listen anew, and ask.
                 *self = self.hub.listen(&self.id);
-                Hint::Doubtful
+                Hint::Gone
             }
         }
     }
@@ -263,10 +272,7 @@ impl Shared {
         match event {
             BashEvent::Command(command) => {
                 state.tell(&command.id, || Hint::Trusted);
-                state.keep(Early::Started {
-                    id: command.id,
-                    line: command.command,
-                });
+                state.keep(Early::Started(command));
             }
             BashEvent::Output(piece) => {
                 state.tell(&piece.command_id, || Hint::Piece(Box::new(piece.clone())));
@@ -282,7 +288,7 @@ impl Shared {
         state.overflowed = state.starting > 0;
         state
             .listeners
-            .retain(|one| one.hints.try_send(Hint::Doubtful).is_ok());
+            .retain(|one| one.hints.try_send(Hint::Gone).is_ok());
     }
 }
 

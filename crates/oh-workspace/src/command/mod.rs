@@ -2,6 +2,7 @@
 
 mod end;
 mod execute;
+mod guard;
 mod history;
 mod hub;
 mod pieces;

@@ -9,6 +9,7 @@ use std::{
 use oh_protocol::calls::{
     Scope,
     bash::{BashOutput, SearchOutput},
+    server::GetServerInfo,
 };
 use oh_transport::{Client, ErrorKind as Theirs};
 use tokio::time::{Instant, timeout_at};
@@ -19,12 +20,15 @@ use crate::{Error, ErrorKind, Result};
 /// Pieces fetched at a time: they can be a million characters each.
 /// More than can share the places looked back at, so that every page holds something new.
 const PAGE: u32 = 5;
-/// How long the server may be out of reach before waiting for it becomes an error.
-const PATIENCE: Duration = Duration::from_secs(30);
-/// A socket that tells is still asked after, in case it has gone deaf.
-const TRUSTED_CHECK: Duration = Duration::from_secs(30);
+/// How long the server may be out of reach before waiting for it becomes an error. One that is
+/// started anew takes half a minute on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+const RETRY: Duration = Duration::from_millis(250);
 /// Two pieces can share a place in the order (see [`BashOutput::order`]), so look back this far.
 const LOOK_BACK: i64 = 2;
+/// How often, after contact was lost, the server is asked whether it is still the same. It says
+/// its age in whole seconds, so one question may not tell.
+const DOUBTS: u8 = 8;
 
 /// Reads a command's output.
 #[derive(Debug)]
@@ -37,18 +41,33 @@ pub(crate) struct Pieces {
     ready: VecDeque<BashOutput>,
     seen: HashSet<String>,
     highest: i64,
+    /// Where the page begins that follows the last one.
+    page: Option<String>,
     /// The id of a piece that must not be given before those missing in front of it.
     held: Option<String>,
     ended: bool,
     trusted: bool,
+    /// The command ran by then.
     begun: Instant,
-    contact: Instant,
+    /// When the server must have ended it.
+    due: Option<Instant>,
+    /// How long it has been tried to reach the server, in vain.
+    unreached: Duration,
+    doubts: u8,
+    restarted: bool,
     check: Instant,
 }
 
 impl Pieces {
-    pub(crate) fn new(client: &Client, scope: Scope, id: &str, feed: Option<Feed>) -> Self {
-        let now = Instant::now();
+    /// Of a command that ran at `begun`, and cannot run any more at `due`.
+    pub(crate) fn new(
+        client: &Client,
+        scope: Scope,
+        id: &str,
+        feed: Option<Feed>,
+        begun: Instant,
+        due: Option<Instant>,
+    ) -> Self {
         Self {
             client: client.clone(),
             scope,
@@ -57,12 +76,16 @@ impl Pieces {
             ready: VecDeque::new(),
             seen: HashSet::new(),
             highest: -1,
+            page: None,
             held: None,
             ended: false,
             trusted: false,
-            begun: now,
-            contact: now,
-            check: now,
+            begun,
+            due,
+            unreached: Duration::ZERO,
+            doubts: 0,
+            restarted: false,
+            check: Instant::now(),
         }
     }
 
@@ -96,8 +119,11 @@ impl Pieces {
                         self.schedule();
                     }
                 }
-                Some(Hint::Doubtful) => {
+                Some(hint @ (Hint::Doubtful | Hint::Gone)) => {
                     self.trusted = false;
+                    if matches!(hint, Hint::Gone) {
+                        self.doubts = DOUBTS;
+                    }
                     self.check = Instant::now();
                 }
                 Some(Hint::Piece(piece)) => self.offer(*piece),
@@ -142,44 +168,82 @@ impl Pieces {
         if self.highest >= LOOK_BACK {
             search = search.after(self.highest - LOOK_BACK);
         }
-        let found = match self.client.call(&search).await {
+        if let Some(page) = &self.page {
+            search = search.page_id(page);
+        }
+        let asked = Instant::now();
+        let mut found = match self.client.call(&search).await {
             Ok(found) => found,
-            Err(error) => return self.unreachable(error).await,
+            Err(error) => return self.unreachable(error, asked).await,
         };
-        self.contact = Instant::now();
-        let more = found.next_page_id.is_some();
+        self.unreached = Duration::ZERO;
+        let began = std::mem::replace(&mut self.page, found.next_page_id);
+        if began.is_none() && self.page.is_none() {
+            // All there is: put right what a clock that was set back has mixed up.
+            found.items.sort_by_key(|piece| piece.order);
+        }
         for piece in found.items {
-            if self.seen.contains(&piece.id) {
+            if self.seen.contains(&piece.id) || self.ready.iter().any(|one| one.id == piece.id) {
                 continue;
             }
             if piece.order > self.before() {
-                return Err(self.lost());
+                // The page may have begun behind it: a clock that was set back, or a history
+                // that was cleared.
+                self.page = None;
+                self.check = Instant::now();
+                return match began {
+                    Some(_) => Ok(()),
+                    None => Err(self.lost()),
+                };
             }
             self.ready.push_back(piece);
         }
-        // It may have come with a page before this one.
-        let held_came = |held: &String| {
-            self.seen.contains(held) || self.ready.iter().any(|piece| piece.id == *held)
-        };
-        if more {
-            // A page of what is known already would be asked for again and again.
-            if self.ready.is_empty() {
+        if let Some(next) = &self.page {
+            // A page that is followed by itself would be asked for again and again.
+            if self.ready.is_empty() && began.as_ref() == Some(next) {
                 return Err(self.lost());
             }
             self.check = Instant::now();
             return Ok(());
         }
-        if let Some(held) = self.held.take()
-            && !held_came(&held)
-        {
-            return Err(self.lost());
+        if let Some(held) = self.held.take() {
+            // It may have come with a page before this one.
+            let came = |one: &BashOutput| one.id == held;
+            if !self.seen.contains(&held) && !self.ready.iter().any(came) {
+                return Err(self.lost());
+            }
+        }
+        if self.ready.is_empty() {
+            self.is_to_come().await?;
         }
         self.schedule();
         Ok(())
     }
 
+    /// Whether what the server does not have may yet come.
+    async fn is_to_come(&mut self) -> Result<()> {
+        if self.restarted {
+            let context = "the server was started anew while the command ran, so how it ended is \
+                           not known";
+            return Err(Error::new(ErrorKind::ServerRestarted, context).of_command(&self.id));
+        }
+        if self.due.is_some_and(|due| due <= Instant::now()) {
+            let context = "the server has not told the end of a command that is long out of time";
+            return Err(Error::new(ErrorKind::Timeout, context).of_command(&self.id));
+        }
+        if self.doubts > 0 {
+            self.doubts -= 1;
+            let age = self.begun.elapsed();
+            let info = self.client.call(&GetServerInfo::default()).await;
+            // It rounds down. What it may have written before is asked for once more.
+            self.restarted =
+                info.is_ok_and(|info| info.uptime > 0.0 && info.uptime + 1.0 < age.as_secs_f64());
+        }
+        Ok(())
+    }
+
     /// Waits a little for a server that cannot be reached, but not for ever.
-    async fn unreachable(&mut self, error: oh_transport::Error) -> Result<()> {
+    async fn unreachable(&mut self, error: oh_transport::Error, asked: Instant) -> Result<()> {
         let passing = matches!(
             error.kind(),
             Theirs::Connect
@@ -188,8 +252,11 @@ impl Pieces {
                 | Theirs::Server
                 | Theirs::RateLimited
         );
-        if passing && self.contact.elapsed() < PATIENCE {
-            tokio::time::sleep(Duration::from_millis(250)).await;
+        // A reader that was away meanwhile is no reason to give up.
+        self.unreached += asked.elapsed() + RETRY;
+        self.doubts = DOUBTS;
+        if passing && self.unreached < PATIENCE {
+            tokio::time::sleep(RETRY).await;
             return Ok(());
         }
         let context = "the output of a command could not be read; the command may go on";
@@ -202,14 +269,21 @@ impl Pieces {
     }
 
     /// When to ask next. Without a socket that tells, the wait grows with the command's age, so
-    /// that its end is told at most a twentieth of its duration late.
+    /// that its end is told at most a twentieth of its duration late. One that tells may have
+    /// gone deaf: that costs a quarter of it.
     fn schedule(&mut self) {
-        let delay = if self.trusted {
-            TRUSTED_CHECK
-        } else {
-            let age = self.begun.elapsed();
-            (age / 20).clamp(Duration::from_millis(5), Duration::from_millis(500))
+        let age = match self.restarted {
+            true => Duration::ZERO,
+            false => self.begun.elapsed(),
         };
-        self.check = Instant::now() + delay;
+        let delay = match self.trusted {
+            true => (age / 4).clamp(Duration::from_secs(1), Duration::from_secs(30)),
+            false => (age / 20).clamp(Duration::from_millis(5), Duration::from_millis(500)),
+        };
+        let next = Instant::now() + delay;
+        self.check = match self.due {
+            Some(due) if self.check < due => next.min(due),
+            _ => next,
+        };
     }
 }

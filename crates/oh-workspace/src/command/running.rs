@@ -2,6 +2,7 @@
 
 use std::{
     fmt,
+    future::Future,
     pin::Pin,
     sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll},
@@ -9,16 +10,20 @@ use std::{
 };
 
 use futures_core::Stream;
-use oh_protocol::calls::bash::{self, BashCommand, BashOutput};
-use oh_transport::WorkspaceHandle;
-use tokio::time::Instant;
+use oh_protocol::calls::{
+    Scope,
+    bash::{self, BashCommand, BashOutput},
+};
+use oh_transport::{Client, WorkspaceHandle};
+use tokio::time::{Instant, timeout_at};
 
 use super::{
     end::{CommandEnd, CommandOutput},
+    guard::StopOnDrop,
     hub::Feed,
     pieces::Pieces,
 };
-use crate::{Error, Result, Workspace};
+use crate::{Error, Result, Workspace, hiding::Hiding};
 
 /// What the server may be late with the end of a command that is out of time: it gives the
 /// command a second to leave, then a second to die.
@@ -34,6 +39,14 @@ pub struct Command(Arc<Inner>);
 struct Inner {
     workspace: Workspace,
     command: BashCommand,
+    /// The line without what was put before it.
+    line: String,
+    /// The time it has. The server counts whole seconds, so it may grant more.
+    limit: Duration,
+    /// The server had it by then.
+    begun: Instant,
+    /// What it removes itself, unless it is kept from that.
+    hiding: Option<Arc<Hiding>>,
     /// Listens since the start; the first who reads takes it.
     feed: Mutex<Option<Feed>>,
 }
@@ -61,12 +74,30 @@ pub enum OutputChunk {
 pub struct Output(Pin<Box<dyn Stream<Item = Result<OutputChunk>> + Send>>);
 
 impl Command {
-    pub(super) fn new(workspace: &Workspace, command: BashCommand, feed: Option<Feed>) -> Self {
+    /// A command of ours that has just been started.
+    pub(super) fn started(
+        workspace: &Workspace,
+        command: BashCommand,
+        line: String,
+        limit: Duration,
+        feed: Option<Feed>,
+        hiding: Option<Arc<Hiding>>,
+    ) -> Self {
         Self(Arc::new(Inner {
             workspace: workspace.clone(),
             command,
+            line,
+            limit,
+            begun: Instant::now(),
+            hiding,
             feed: Mutex::new(feed),
         }))
+    }
+
+    /// A command that was started whenever by whomever.
+    pub(super) fn found(workspace: &Workspace, command: BashCommand) -> Self {
+        let (line, limit) = (command.command.clone(), granted(&command));
+        Self::started(workspace, command, line, limit, None, None)
     }
 
     /// The server's id of it.
@@ -74,37 +105,16 @@ impl Command {
         &self.0.command.id
     }
 
-    /// The command line.
+    /// The command line. Of a command [found again](Workspace::command) it begins with the
+    /// variables it was given.
     pub fn line(&self) -> &str {
-        &self.0.command.command
+        &self.0.line
     }
 
     /// All it writes, from its start to its end. May be called again: each stream is complete.
+    /// Dropping the stream changes nothing on the server.
     pub fn output(&self) -> Output {
-        // Begun when it is first polled: only then is there a runtime for sure.
-        let begin = (Err(self.clone()), Vec::new());
-        let chunks = futures_util::stream::try_unfold(begin, |(tail, mut chunks)| async move {
-            let mut tail = match tail {
-                Ok(tail) => tail,
-                Err(command) => command.tail(),
-            };
-            loop {
-                if let Some(chunk) = chunks.pop() {
-                    return Ok(Some((chunk, (Ok(tail), chunks))));
-                }
-                let Some((piece, end)) = tail.next(tail.limit()).await? else {
-                    return Ok(None);
-                };
-                // The last first: they are popped.
-                let end = end.map(OutputChunk::Ended);
-                let written = [
-                    piece.stderr.map(OutputChunk::Stderr),
-                    piece.stdout.map(OutputChunk::Stdout),
-                ];
-                chunks.extend(end.into_iter().chain(written.into_iter().flatten()));
-            }
-        });
-        Output(Box::pin(chunks))
+        Output::of(self.clone(), None)
     }
 
     /// Waits for its end, and gives all it wrote. Dropping the future changes nothing on the
@@ -114,7 +124,19 @@ impl Command {
     ///
     /// When the server refuses or cannot be reached for a while: the command may go on.
     pub async fn wait(&self) -> Result<CommandOutput> {
-        self.collect(self.tail(), self.limit()).await
+        let mut tail = self.tail();
+        let (mut stdout, mut stderr) = (String::new(), String::new());
+        loop {
+            let Some((piece, end)) = tail.next().await? else {
+                unreachable!("an end is given before nothing is")
+            };
+            append(&mut stdout, piece.stdout);
+            append(&mut stderr, piece.stderr);
+            if let Some(end) = end {
+                let (line, id) = (self.line().to_owned(), self.id().to_owned());
+                return Ok(CommandOutput::new(line, id, end, stdout, stderr));
+            }
+        }
     }
 
     /// Ends it: SIGTERM to its processes, SIGKILL a second later. No harm when it has ended.
@@ -125,7 +147,11 @@ impl Command {
     pub async fn stop(&self) -> Result<()> {
         let workspace = &self.0.workspace;
         let stop = bash::Stop::new(self.id()).scope(workspace.scope());
-        match workspace.client().call(&stop).await {
+        let stopped = workspace.client().call(&stop).await;
+        if let Some(hiding) = &self.0.hiding {
+            hiding.remove().await;
+        }
+        match stopped {
             // What the server does not know any more has ended.
             Err(error) if error.kind() != oh_transport::ErrorKind::NotFound => {
                 let context = "the command could not be stopped";
@@ -135,32 +161,21 @@ impl Command {
         }
     }
 
-    pub(super) async fn collect(&self, mut tail: Tail, limit: Duration) -> Result<CommandOutput> {
-        let (mut stdout, mut stderr) = (String::new(), String::new());
-        while let Some((piece, end)) = tail.next(limit).await? {
-            stdout.push_str(piece.stdout.as_deref().unwrap_or_default());
-            stderr.push_str(piece.stderr.as_deref().unwrap_or_default());
-            if let Some(end) = end {
-                return Ok(CommandOutput::new(
-                    self.0.command.clone(),
-                    end,
-                    stdout,
-                    stderr,
-                ));
-            }
-        }
-        // `next` gives an end before it gives nothing.
-        Err(tail.overdue())
-    }
-
-    pub(super) fn tail(&self) -> Tail {
+    fn tail(&self) -> Tail {
         let Inner {
             workspace,
             command,
+            limit,
+            begun,
             feed,
+            ..
         } = &*self.0;
         let first = feed.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let pieces = |feed| Pieces::new(workspace.client(), workspace.scope(), self.id(), feed);
+        let granted = granted(command);
+        let due = begun.checked_add(granted);
+        let due = due.and_then(|due| due.checked_add(GRACE));
+        let (client, scope) = (workspace.client(), workspace.scope());
+        let pieces = |feed| Pieces::new(client, scope, self.id(), feed, *begun, due);
         let pieces = match (first, workspace.hub()) {
             (Some(feed), _) => pieces(Some(feed)).fresh(),
             (None, Some(hub)) => pieces(Some(hub.listen(self.id()))),
@@ -168,18 +183,23 @@ impl Command {
         };
         Tail {
             pieces,
-            command: command.clone(),
-            begun: Instant::now(),
+            command: self.clone(),
+            stop_at: begun.checked_add(*limit).filter(|_| *limit < granted),
+            expired: false,
         }
-    }
-
-    /// The time it has on the server.
-    pub(super) fn limit(&self) -> Duration {
-        limit(&self.0.command)
     }
 }
 
-fn limit(command: &BashCommand) -> Duration {
+fn append(text: &mut String, piece: Option<String>) {
+    match piece {
+        Some(piece) if text.is_empty() => *text = piece,
+        Some(piece) => text.push_str(&piece),
+        None => {}
+    }
+}
+
+/// The time it has on the server.
+fn granted(command: &BashCommand) -> Duration {
     Duration::from_secs(u64::try_from(command.timeout).unwrap_or(0))
 }
 
@@ -191,42 +211,109 @@ impl fmt::Debug for Command {
     }
 }
 
-/// The pieces of a command together with the meaning of the last.
+/// The pieces of a command together with the meaning of the last. Keeps a limit that the server
+/// cannot count.
 #[derive(Debug)]
-pub(super) struct Tail {
+struct Tail {
     pieces: Pieces,
-    command: BashCommand,
-    begun: Instant,
+    command: Command,
+    stop_at: Option<Instant>,
+    /// It was stopped because its time was over.
+    expired: bool,
 }
 
 impl Tail {
     /// The next piece, and the end if it is the last. Cancel-safe.
-    pub(super) async fn next(
-        &mut self,
-        limit: Duration,
-    ) -> Result<Option<(BashOutput, Option<CommandEnd>)>> {
-        let last_call = self.begun + self.limit() + GRACE;
-        let next = tokio::time::timeout_at(last_call, self.pieces.next());
-        let Some(piece) = next.await.map_err(|_| self.overdue())?? else {
+    async fn next(&mut self) -> Result<Option<(BashOutput, Option<CommandEnd>)>> {
+        let piece = loop {
+            match self.stop_at {
+                Some(at) => match timeout_at(at, self.pieces.next()).await {
+                    Ok(piece) => break piece?,
+                    Err(_) => {
+                        (self.stop_at, self.expired) = (None, true);
+                        // If that fails, the server ends it within the second.
+                        let Inner { workspace, .. } = &*self.command.0;
+                        let stop =
+                            stop_soon(workspace.client(), workspace.scope(), self.command.id());
+                        tokio::spawn(stop);
+                    }
+                },
+                None => break self.pieces.next().await?,
+            }
+        };
+        let Some(piece) = piece else {
             return Ok(None);
         };
         let end = match piece.exit_code {
             Some(_) => {
-                let waited = self.begun.elapsed();
-                Some(CommandEnd::read(&self.command, &piece, limit, waited)?)
+                let Inner {
+                    command,
+                    limit,
+                    begun,
+                    ..
+                } = &*self.command.0;
+                let (waited, expired) = (begun.elapsed(), self.expired);
+                let end = CommandEnd::read(command, &piece, *limit, waited, expired);
+                let exited = end.as_ref().is_ok_and(|end| end.exit_code() >= Some(0));
+                if let Some(hiding) = self.command.0.hiding.as_ref().filter(|_| !exited) {
+                    hiding.remove_soon();
+                }
+                Some(end?)
             }
             None => None,
         };
         Ok(Some((piece, end)))
     }
+}
 
-    fn limit(&self) -> Duration {
-        limit(&self.command)
+/// Stops a command as well as that goes.
+pub(super) fn stop_soon(
+    client: &Client,
+    scope: Scope,
+    id: &str,
+) -> impl Future<Output = ()> + Send + 'static {
+    let (client, stop) = (client.clone(), bash::Stop::new(id).scope(scope));
+    async move {
+        // One that has ended meanwhile is fine.
+        let _ = client.call(&stop).timeout(Duration::from_secs(10)).await;
     }
+}
 
-    fn overdue(&self) -> Error {
-        let context = "the server has not told the end of a command that is long out of time";
-        Error::new(crate::ErrorKind::Timeout, context).of_command(&self.command.id)
+impl Output {
+    /// With a guard, the command is stopped when the stream is dropped before its end.
+    pub(super) fn of(command: Command, guard: Option<StopOnDrop>) -> Self {
+        // Begun when it is first polled: only then is there a runtime for sure.
+        let begin = (Err(command), Vec::new(), guard);
+        let chunks =
+            futures_util::stream::try_unfold(begin, |(tail, mut chunks, mut guard)| async {
+                let mut tail = match tail {
+                    Ok(tail) => tail,
+                    Err(command) => command.tail(),
+                };
+                loop {
+                    if let Some(chunk) = chunks.pop() {
+                        return Ok(Some((chunk, (Ok(tail), chunks, guard))));
+                    }
+                    let next = tail.next().await;
+                    if !matches!(next, Ok(Some((_, None))))
+                        && let Some(guard) = guard.take()
+                    {
+                        // It has ended, or is found again by the id in the error.
+                        guard.keep();
+                    }
+                    let Some((piece, end)) = next? else {
+                        return Ok(None);
+                    };
+                    // The last first: they are popped.
+                    let end = end.map(OutputChunk::Ended);
+                    let written = [
+                        piece.stderr.map(OutputChunk::Stderr),
+                        piece.stdout.map(OutputChunk::Stdout),
+                    ];
+                    chunks.extend(end.into_iter().chain(written.into_iter().flatten()));
+                }
+            });
+        Self(Box::pin(chunks))
     }
 }
 

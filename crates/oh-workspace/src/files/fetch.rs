@@ -20,6 +20,8 @@ use crate::{Error, ErrorKind, Result};
 
 /// How often it is tried to go on without getting a single byte further.
 const TRIES: u32 = 5;
+/// What the server reads of a file at once, and so gives as it is at one moment.
+const AT_ONCE: u64 = 64 * 1024;
 
 /// What is fetched.
 #[derive(Debug, Clone)]
@@ -182,9 +184,35 @@ impl Fetching {
                     self.backoff = fresh();
                     return Ok(Some(chunk));
                 }
-                None => return Ok(None),
+                None => {
+                    self.unchanged().await?;
+                    return Ok(None);
+                }
                 Some(Err(error)) => self.go_on(error).await?,
             }
+        }
+    }
+
+    /// Whether what was read over a while is one file: one rewritten meanwhile can be as long as
+    /// before.
+    async fn unchanged(&mut self) -> Result<()> {
+        let Some(etag) = self.etag.as_deref().filter(|_| self.done > AT_ONCE) else {
+            return Ok(());
+        };
+        let at = Some((self.done - 1, etag));
+        let answer = ask(&self.client, &self.source, at, self.idle).await;
+        let answer = answer.map_err(|error| match error.kind() {
+            Theirs::NotFound => changed(&self.path),
+            _ => refused("the download could not be confirmed", &self.path, error),
+        })?;
+        // Who cannot give a part gives all of the same.
+        let same = answer
+            .headers()
+            .get(header::ETAG)
+            .and_then(|etag| etag.to_str().ok());
+        match answer.status() == StatusCode::PARTIAL_CONTENT || same == Some(etag) {
+            true => Ok(()),
+            false => Err(changed(&self.path)),
         }
     }
 
@@ -207,10 +235,14 @@ impl Fetching {
             range.split('-').next()?.parse::<u64>().ok()
         });
         if answer.status() != StatusCode::PARTIAL_CONTENT || begins != Some(self.done) {
-            let context = "the file changed on the server while it was read";
-            return Err(Error::new(ErrorKind::Changed, context).at(&self.path));
+            return Err(changed(&self.path));
         }
         self.body = answer.into_body();
         Ok(())
     }
+}
+
+fn changed(path: &str) -> Error {
+    let context = "the file changed on the server while it was read";
+    Error::new(ErrorKind::Changed, context).at(path)
 }

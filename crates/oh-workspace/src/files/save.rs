@@ -62,7 +62,7 @@ pub(super) async fn write_to<W: Write + Send + 'static>(
 /// Writes all of the stream beside `target`, then renames it into place.
 pub(super) async fn write_file(stream: ByteStream, target: PathBuf) -> Result<u64> {
     let place = target.clone();
-    let partial = blocking(&target, move || partial(&place)).await?;
+    let (partial, place) = blocking(&target, move || partial(&place)).await?;
     let file = partial
         .as_file()
         .try_clone()
@@ -76,7 +76,6 @@ pub(super) async fn write_file(stream: ByteStream, target: PathBuf) -> Result<u6
             _ => error,
         })?;
     drop(file);
-    let place = target.clone();
     blocking(&target, move || {
         partial.persist(place).map_err(|error| error.error)
     })
@@ -84,10 +83,23 @@ pub(super) async fn write_file(stream: ByteStream, target: PathBuf) -> Result<u6
     Ok(done)
 }
 
-/// A file beside the target that removes itself unless it is persisted.
-fn partial(target: &Path) -> io::Result<tempfile::NamedTempFile> {
-    if target.is_dir() {
-        return Err(io::ErrorKind::IsADirectory.into());
+/// A file beside the target that removes itself unless it is persisted, and where to. A link is
+/// followed, so that it stays one.
+fn partial(target: &Path) -> io::Result<(tempfile::NamedTempFile, PathBuf)> {
+    let target = match std::fs::canonicalize(target) {
+        Ok(target) => target,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => target.to_owned(),
+        Err(error) => return Err(error),
+    };
+    // A rename would take the place of a device or a pipe.
+    if target.exists() && !target.is_file() {
+        return Err(match target.is_dir() {
+            true => io::ErrorKind::IsADirectory.into(),
+            false => io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "it is no regular file: open it, and download to that writer",
+            ),
+        });
     }
     let directory = match target.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
@@ -102,7 +114,7 @@ fn partial(target: &Path) -> io::Result<tempfile::NamedTempFile> {
         use std::os::unix::fs::PermissionsExt as _;
         builder.permissions(std::fs::Permissions::from_mode(0o666))
     };
-    builder.tempfile_in(directory)
+    Ok((builder.tempfile_in(directory)?, target))
 }
 
 async fn blocking<T: Send + 'static>(

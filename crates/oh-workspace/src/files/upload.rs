@@ -1,10 +1,13 @@
 //! Uploads: the content is produced as it leaves, and the server sees it whole or not at all.
 
 use std::{
-    fmt, io,
+    fmt,
+    future::Future,
+    io,
     path::PathBuf,
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Poll, ready},
     time::{Duration, SystemTime},
 };
 
@@ -36,8 +39,10 @@ const ANSWER: usize = 1024 * 1024;
 
 /// An upload about to begin. Name the source to send it.
 ///
-/// The server writes the file once all of it has arrived: an upload that fails or is dropped
-/// leaves what was there before. Memory is bounded, whatever the size.
+/// The server writes the file once all of it has arrived: an upload that is cut, dropped or whose
+/// source fails leaves what was there before. It writes in place, though: where its own disk is
+/// full by then ([`ErrorKind::NoSpace`]), or it dies, the file is cut off. Memory is bounded,
+/// whatever the size.
 #[must_use = "an upload does nothing until its source is named"]
 pub struct Upload<'a> {
     workspace: &'a Workspace,
@@ -101,7 +106,8 @@ impl<'a> Upload<'a> {
         self.send(chunks, opened).await
     }
 
-    /// Sends what a reader gives until its end. It is read on a thread of its own.
+    /// Sends what a reader gives until its end. It is read on a thread of its own, which a reader
+    /// that never returns keeps, and with it the runtime's end.
     ///
     /// # Errors
     ///
@@ -156,8 +162,17 @@ impl<'a> Upload<'a> {
             return Err(error.at(&path));
         }
         let done = lock(&watch).done;
-        finish(client, &call, answer).await.map_err(failed)?;
-        Ok(done)
+        match finish(client, &call, answer)
+            .await
+            .map_err(failed)?
+            .file_size
+        {
+            Some(written) if written != done => {
+                let context = format!("the server wrote {written} of {done} bytes");
+                Err(Error::new(ErrorKind::Interrupted, context).at(&path))
+            }
+            _ => Ok(done),
+        }
     }
 }
 
@@ -165,11 +180,10 @@ async fn finish(
     client: &Client,
     call: &files::Upload,
     answer: oh_transport::Result<http::Response<Body>>,
-) -> oh_transport::Result<()> {
+) -> oh_transport::Result<files::UploadResult> {
     let (head, body) = client.accepted(answer?).await?.into_parts();
     let body = body.collect(ANSWER).await?;
-    call.decode(Answer::new(head.status, head.headers, body))?;
-    Ok(())
+    Ok(call.decode(Answer::new(head.status, head.headers, body))?)
 }
 
 impl fmt::Debug for Upload<'_> {
@@ -368,7 +382,7 @@ fn read<R: io::Read + Send + 'static>(
     check: impl FnOnce(&R) -> Result<()> + Send + 'static,
 ) -> Chunks {
     let (sender, mut receiver) = mpsc::channel(AHEAD);
-    tokio::task::spawn_blocking(move || {
+    let mut reading = tokio::task::spawn_blocking(move || {
         let mut held = None;
         loop {
             match chunk(&mut reader) {
@@ -392,8 +406,24 @@ fn read<R: io::Read + Send + 'static>(
             let _ = sender.blocking_send(last);
         }
     });
+    let mut ended = false;
     Box::pin(futures_util::stream::poll_fn(move |cx| {
-        receiver.poll_recv(cx)
+        if ended {
+            return Poll::Ready(None);
+        }
+        if let Some(chunk) = ready!(receiver.poll_recv(cx)) {
+            return Poll::Ready(Some(chunk));
+        }
+        // No more chunks is the end only if the reader did not break down.
+        let read = ready!(Pin::new(&mut reading).poll(cx));
+        ended = true;
+        let broken = |error| {
+            Error::local(
+                "the source of an upload broke down",
+                io::Error::other(error),
+            )
+        };
+        Poll::Ready(read.err().map(|error| Err(broken(error))))
     }))
 }
 

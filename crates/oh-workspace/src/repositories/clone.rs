@@ -5,27 +5,24 @@ use std::{
     fmt,
     future::{Future, IntoFuture},
     pin::Pin,
-    sync::atomic::{AtomicBool, Ordering},
     time::Duration,
 };
 
-use bytes::Bytes;
 use futures_util::StreamExt as _;
 use oh_protocol::calls::Scope;
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::ExposeSecret;
 
 use super::{Repository, source::Checked};
 use crate::{
     Error, ErrorKind, Result, Workspace,
     command::{excerpt, quoted},
+    hiding::Hiding,
 };
 
 /// How many are cloned at the same time.
 const AT_ONCE: usize = 3;
 /// Tells a directory that was there before from other failures.
 const EXISTS: i32 = 97;
-/// Tells that the token did not arrive.
-const NO_TOKEN: i32 = 98;
 
 /// Repositories about to be cloned. Await it.
 ///
@@ -86,7 +83,7 @@ impl CloneRepositories<'_> {
 
     async fn run(self) -> Result<ClonedRepositories> {
         let directory = self.workspace.path(&self.directory)?;
-        // A conversation's scope would refuse the hiding place, which is outside its workspace.
+        // A conversation's history would show the user what this does for its own sake.
         let workspace = self.workspace.in_scope(Scope::Server);
         let mut done = ClonedRepositories::default();
         let (mut seen, mut taken) = (HashSet::new(), HashSet::new());
@@ -179,28 +176,27 @@ fn unique(name: &str, taken: &mut HashSet<String>) -> String {
 
 async fn clone(workspace: &Workspace, what: &Checked, path: &str, limit: Duration) -> Result<()> {
     let hiding = match &what.credential {
-        Some(credential) => Some(Hiding::make(workspace, credential).await?),
+        Some(credential) => {
+            let line = format!("{}\n", credential.expose_secret());
+            Some(Hiding::of(workspace, "token", line.into()).await?)
+        }
         None => None,
     };
     let running = workspace
         .execute(script(what, path, hiding.as_ref()))
         .timeout(limit);
-    let output = match &hiding {
-        Some(hiding) => {
-            let both = tokio::try_join!(running.into_future(), hiding.fill());
-            // The command removes it, but a token that arrives late would make it again.
-            hiding.remove().await;
-            both?.0
-        }
-        None => running.await?,
-    };
+    let output = running.await;
+    if let Some(hiding) = &hiding {
+        // The command does so itself, unless something killed it.
+        hiding.remove().await;
+    }
+    let output = output?;
     let failed = |kind, why: &str| Error::new(kind, format!("{} was not cloned: {why}", what.url));
     match output.exit_code() {
         Some(0) => Ok(()),
         Some(EXISTS) => {
             Err(failed(ErrorKind::InvalidPath, "its directory is there already").at(path))
         }
-        Some(NO_TOKEN) => Err(failed(ErrorKind::Interrupted, "its token did not arrive")),
         Some(_) => {
             // The end says what went wrong; git's progress comes before.
             let why: Vec<_> = output.stderr().trim().lines().rev().take(3).collect();
@@ -223,24 +219,21 @@ fn script(what: &Checked, path: &str, hiding: Option<&Hiding>) -> String {
                       GIT_SSH_COMMAND=\"${GIT_SSH_COMMAND:-ssh -oBatchMode=yes}\"; "
         .to_owned();
     if let Some(hiding) = hiding {
-        let place = quoted(&hiding.path);
         // Whatever ends this shell, the token goes with it.
         script.push_str(&format!(
-            "trap 'rm -rf {}' EXIT; trap 'exit 99' TERM INT HUP; n=0; \
-             while [ ! -e {place}/ready ]; do n=$((n+1)); [ $n -gt 600 ] && exit {NO_TOKEN}; \
-             sleep 0.05; done; ",
-            hiding.path
+            "trap 'rm -rf {}' EXIT; trap 'exit 99' TERM INT HUP; ",
+            hiding.path()
         ));
         // Other helpers would be asked first, and told what was used.
         let helper = quoted(&format!(
             "credential.helper=store --file={}/token",
-            hiding.path
+            hiding.path()
         ));
         git.push_str(&format!(" -c credential.helper= -c {helper}"));
     }
     script.push_str(&format!("[ -e {place} ] && exit {EXISTS}; "));
     let sha = |git_ref: &str| {
-        (7..=40).contains(&git_ref.len()) && git_ref.bytes().all(|byte| byte.is_ascii_hexdigit())
+        (7..=64).contains(&git_ref.len()) && git_ref.bytes().all(|byte| byte.is_ascii_hexdigit())
     };
     match what.git_ref.as_deref() {
         Some(git_ref) if sha(git_ref) => script.push_str(&format!(
@@ -254,71 +247,6 @@ fn script(what: &Checked, path: &str, hiding: Option<&Hiding>) -> String {
         None => script.push_str(&format!("{git} clone --quiet --depth 1 -- {url} {place}")),
     }
     script
-}
-
-/// A directory on the server that only its user can enter, for a token.
-struct Hiding {
-    workspace: Workspace,
-    path: String,
-    credential: SecretString,
-    removed: AtomicBool,
-}
-
-impl Hiding {
-    async fn make(workspace: &Workspace, credential: &SecretString) -> Result<Self> {
-        let line = "umask 077; mktemp -d \"${TMPDIR:-/tmp}/oh-clone.XXXXXXXXXX\"";
-        let made = workspace.execute(line).cwd("/").await?;
-        let path = made.stdout().trim_end().to_owned();
-        // It stands in command lines without quotes.
-        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '/' | '-' | '_' | '.');
-        if !made.success() || !path.starts_with('/') || !path.chars().all(plain) {
-            let context = "no place for a token could be made in the server's temporary directory";
-            return Err(Error::new(ErrorKind::InvalidPath, context).at(&path));
-        }
-        Ok(Self {
-            workspace: workspace.clone(),
-            path,
-            credential: credential.clone(),
-            removed: AtomicBool::new(false),
-        })
-    }
-
-    /// Brings the token, then says that it is there. The command waits for it.
-    async fn fill(&self) -> Result<()> {
-        let line = format!("{}\n", self.credential.expose_secret());
-        let workspace = &self.workspace;
-        workspace
-            .write(format!("{}/token", self.path), line)
-            .await?;
-        workspace
-            .write(format!("{}/ready", self.path), Bytes::new())
-            .await
-    }
-
-    async fn remove(&self) {
-        if remove(self.workspace.clone(), &self.path).await {
-            self.removed.store(true, Ordering::Relaxed);
-        }
-    }
-}
-
-impl Drop for Hiding {
-    fn drop(&mut self) {
-        if let (false, Ok(runtime)) = (
-            self.removed.load(Ordering::Relaxed),
-            tokio::runtime::Handle::try_current(),
-        ) {
-            let (workspace, path) = (self.workspace.clone(), std::mem::take(&mut self.path));
-            runtime.spawn(async move { remove(workspace, &path).await });
-        }
-    }
-}
-
-/// Removes a hiding place, whatever is in it.
-async fn remove(workspace: Workspace, path: &str) -> bool {
-    let removing = workspace.execute(format!("rm -rf {path}")).cwd("/");
-    let removed = removing.timeout(Duration::from_secs(10)).await;
-    removed.is_ok_and(|output| output.success())
 }
 
 impl Workspace {

@@ -87,7 +87,7 @@ pub(super) struct Checked {
 }
 
 impl Repository {
-    /// The repository at a URL: `https://`, `ssh://`, `git@host:path` or `file://`.
+    /// The repository at a URL: `https://`, `ssh://`, `user@host:path` or `file://`.
     pub fn new(url: impl Into<String>) -> Self {
         Self::with(Place::Url(url.into(), None))
     }
@@ -131,12 +131,17 @@ impl Repository {
         match &self.place {
             Place::Short(_, name) => name.clone(),
             Place::Url(text, _) => match Url::parse(text) {
-                Ok(mut url) => {
+                Ok(mut url) if url.has_host() => {
                     let _ = url.set_username("");
                     let _ = url.set_password(None);
+                    url.set_query(None);
                     url.into()
                 }
-                Err(_) => text.clone(),
+                // No URL: what comes before the host may be anything but a user's name.
+                _ => match text.rsplit_once('@') {
+                    Some((user, rest)) if user != "git" => format!("…@{rest}"),
+                    _ => text.clone(),
+                },
             },
         }
     }
@@ -212,16 +217,22 @@ fn short(provider: GitProvider, name: &str) -> Result<Url> {
 fn web_or_other(text: &str) -> Result<Address> {
     // The text may hold credentials, so it is not repeated.
     let junk =
-        || Error::invalid("a repository is named by https://, ssh://, git@host:path or file://");
+        || Error::invalid("a repository is named by https://, ssh://, user@host:path or file://");
     // Git takes the path of a local repository as it is.
     let local = text.starts_with("file://");
     if text.contains(|c: char| c.is_control() || (c.is_whitespace() && !local)) {
         return Err(junk());
     }
-    if let Some(rest) = text.strip_prefix("git@") {
-        let good = rest.split_once(':').is_some_and(|(host, path)| {
-            !host.is_empty() && !host.starts_with('-') && !path.is_empty()
-        });
+    if !text.contains("://")
+        && let Some((user, rest)) = text.split_once('@')
+    {
+        let word = |part: &str| {
+            let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+            !part.is_empty() && !part.starts_with('-') && part.chars().all(plain)
+        };
+        let good = rest
+            .split_once(':')
+            .is_some_and(|(host, path)| word(user) && word(host) && !path.is_empty());
         return good
             .then(|| Address::Other(text.to_owned()))
             .ok_or_else(junk);
@@ -356,6 +367,7 @@ mod tests {
                 "git@github.com:owner/repo.git",
                 "repo",
             ),
+            ("gitea@h.example:a/b.git", "gitea@h.example:a/b.git", "b"),
             (
                 "ssh://git@host:22/a/b.git",
                 "ssh://git@host:22/a/b.git",
@@ -400,10 +412,14 @@ mod tests {
             "ext::sh -c id",
             "https://user:canary@github.com/o/r",
             "https://canary@github.com/o/r",
+            "https://user:canary@bad host/o/r",
             "ssh://git:canary@host/x",
             "http://github.com/o/r",
             "https://github.com/o/r\nx",
             "git@-oProxyCommand=x:y",
+            "-oProxyCommand=x@host:y",
+            "a b@host:x",
+            "user:canary@host:x",
             "git@host",
         ] {
             let error = Repository::new(url).check().unwrap_err();
@@ -412,6 +428,8 @@ mod tests {
                 !format!("{error} {error:?}").contains("canary"),
                 "{error:?}"
             );
+            let shown = Repository::new(url).shown();
+            assert!(!shown.contains("canary"), "{shown}");
         }
         for name in ["", "repo", "a//b", "-a/b", "a/..", "a/b c", "a/b;c"] {
             assert!(

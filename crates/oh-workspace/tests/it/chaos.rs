@@ -97,6 +97,11 @@ impl Server {
         let found: Vec<_> = all
             .filter(|piece| piece["order"].as_i64() > Some(after))
             .collect();
+        let mut pairs = url::form_urlencoded::parse(query.as_bytes());
+        let page = pairs.find_map(|(key, value)| (key == "page_id").then_some(value));
+        // One that is not found is the first, as it is for the server.
+        let from = page.and_then(|id| found.iter().position(|piece| piece["id"] == *id));
+        let found = &found[from.unwrap_or(0)..];
         let next = found.get(limit).map(|piece| &piece["id"]);
         json!({"items": &found[..found.len().min(limit)], "next_page_id": next})
     }

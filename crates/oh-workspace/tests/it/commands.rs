@@ -310,7 +310,7 @@ async fn a_detached_command_is_left_alone() {
 async fn a_server_that_forgets_a_command_is_not_awaited_for_ever() {
     let mock = Mock::new();
     mock.expect("POST", START).answer(200, command("x"));
-    for _ in 0..20 {
+    for _ in 0..60 {
         mock.expect("GET", search(None)).answer(200, page(&[]));
     }
     let begun = tokio::time::Instant::now();

@@ -1,16 +1,14 @@
-//! What is stored on a server for agents, and who is told when work is done.
+//! What is stored on a server for agents, and what the server says of itself.
 
 use std::time::Duration;
 
 use oh_protocol::ConversationId;
 use oh_testkit::Mock;
 use oh_transport::{Client, ErrorKind as Theirs};
-use oh_workspace::{CompletionCallback, ErrorKind, Workspace};
+use oh_workspace::{ErrorKind, Workspace};
+use secrecy::ExposeSecret as _;
 use serde_json::{Value, json};
-use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::TcpListener,
-};
+use tokio::net::TcpListener;
 
 fn workspace(mock: &Mock) -> Workspace {
     Workspace::new(&mock.client(), "/w")
@@ -186,108 +184,66 @@ async fn alive_is_yes_or_no() {
     assert!(begun.elapsed() <= Duration::from_secs(6));
 }
 
-/// Answers one request with a status, and gives what it was.
-async fn once(status: &'static str) -> (String, tokio::task::JoinHandle<String>) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!(
-        "http://{}/hook/done?t=canary",
-        listener.local_addr().unwrap()
-    );
-    let answered = tokio::spawn(async move {
-        let (mut stream, _) = listener.accept().await.unwrap();
-        let (mut request, mut buffer) = (String::new(), [0; 4096]);
-        while !request.ends_with('}') {
-            let count = stream.read(&mut buffer).await.unwrap();
-            request.push_str(std::str::from_utf8(&buffer[..count]).unwrap());
-        }
-        let answer = format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n");
-        stream.write_all(answer.as_bytes()).await.unwrap();
-        request
-    });
-    (url, answered)
-}
-
-fn body(request: &str) -> Value {
-    serde_json::from_str(request.split("\r\n\r\n").nth(1).unwrap()).unwrap()
-}
-
 #[tokio::test]
-async fn those_who_asked_are_told_that_the_work_is_done() {
-    let (url, asked) = once("202 Accepted").await;
-    let id = ConversationId::random();
-    let callback = CompletionCallback::new(&url).unwrap();
-    let callback = callback
-        .api_key("canary")
-        .run_id("r")
-        .conversation(id)
-        .cost(0.5);
-    assert!(!format!("{callback:?}").contains("canary"), "{callback:?}");
-    callback.completed().await.unwrap();
-    let request = asked.await.unwrap();
-    assert!(
-        request.starts_with("POST /hook/done?t=canary HTTP/1.1\r\n"),
-        "{request}"
-    );
-    assert!(
-        request.contains("authorization: Bearer canary\r\n"),
-        "{request}"
-    );
-    let expected = json!({"status": "COMPLETED", "run_id": "r", "cost": 0.5,
-        "conversation_id": id.to_string()});
-    assert_eq!(body(&request), expected);
-
-    let (url, asked) = once("200 OK").await;
-    let callback = CompletionCallback::new(&url).unwrap();
-    callback.failed("io_error", "no space").await.unwrap();
-    let request = asked.await.unwrap();
-    assert!(!request.contains("authorization"), "{request}");
-    let body = body(&request);
-    // What is not known is left out, not zero.
-    assert_eq!(body.as_object().unwrap().len(), 2, "{body}");
-    assert_eq!(
-        (&body["status"], &body["error"]["code"]),
-        (&json!("FAILED"), &json!("io_error"))
-    );
-    assert_eq!(body["error"]["classification"]["kind"], "unknown");
-}
-
-#[tokio::test]
-async fn a_failing_run_is_told_with_its_own_event() {
-    let (url, asked) = once("200 OK").await;
-    let event = json!({"kind": "ConversationErrorEvent", "id": "e", "timestamp": "t",
-        "source": "environment", "code": "X", "detail": "d", "new": [1]});
-    let event = oh_protocol::Event::from_json(event.to_string()).unwrap();
-    CompletionCallback::new(&url)
-        .unwrap()
-        .failed_with(&event)
+async fn a_vscode_url_is_a_secret() {
+    let mock = Mock::new();
+    let workspace = workspace(&mock);
+    let url = "http://h/?tkn=canary&folder=/w";
+    mock.expect(
+        "GET",
+        "/api/vscode/url?base_url=https%3A%2F%2Fh&workspace_dir=%2Fw",
+    )
+    .answer(200, json!({"url": url}));
+    let found = workspace
+        .vscode_url(Some("https://h"))
         .await
+        .unwrap()
         .unwrap();
-    let body = body(&asked.await.unwrap());
-    assert_eq!(
-        body["error"],
-        serde_json::from_slice::<Value>(event.raw()).unwrap()
-    );
+    assert_eq!(found.expose_secret(), url);
+    assert!(!format!("{found:?}").contains("canary"));
+    // One that is switched on and does not run has none.
+    mock.expect("GET", "/api/vscode/url?workspace_dir=%2Fw")
+        .answer(200, json!({"url": null}));
+    assert!(workspace.vscode_url(None).await.unwrap().is_none());
+    mock.expect("GET", "/api/vscode/status")
+        .answer(200, json!({"running": true, "enabled": true}));
+    assert!(workspace.vscode_status().await.unwrap().running);
+    mock.verify().unwrap();
 }
 
 #[tokio::test]
-async fn a_callback_that_fails_says_so_without_its_secrets() {
-    let (url, _asked) = once("500 Oh").await;
-    let callback = CompletionCallback::new(&url).unwrap().api_key("canary");
-    let error = callback.completed().await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Transport);
-    assert!(
-        !format!("{error} {error:?}").contains("canary"),
-        "{error:?}"
-    );
-    for url in ["", "nowhere", "ftp://h/x", "http://"] {
-        let error = CompletionCallback::new(url).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::InvalidInput, "{url}");
-    }
-    let key = CompletionCallback::new("http://127.0.0.1:9/x")
-        .unwrap()
-        .api_key("a\nb");
-    assert_eq!(
-        key.completed().await.unwrap_err().kind(),
-        ErrorKind::InvalidInput
-    );
+async fn a_conversation_s_handle_asks_in_its_scope() {
+    let mock = Mock::new();
+    let id = ConversationId::random();
+    let own = workspace(&mock).in_conversation(id);
+    let base = format!("/api/conversations/{id}");
+    mock.expect("GET", format!("{base}/vscode/url?workspace_dir=%2Fw"))
+        .answer(200, json!({"url": "http://h"}));
+    mock.expect("GET", format!("{base}/git/changes?path=%2Fw&ref=HEAD"))
+        .answer(
+            200,
+            json!([{"status": "RENAMED", "path": "\"\\303\\244\""}]),
+        );
+    mock.expect("GET", format!("{base}/git/diff?path=%2Fw%2Ff&ref=HEAD"))
+        .answer(200, json!({"original": "", "modified": "x"}));
+    mock.expect("GET", format!("{base}/git/commits?path=%2Fw&limit=2"))
+        .answer(200, json!({"commits": [{"sha": "abcd"}], "has_more": true}));
+    mock.expect("GET", format!("{base}/git/commits/abcd/changes?path=%2Fw"))
+        .answer(200, json!([{"status": "ADDED", "path": "f"}]));
+    mock.expect(
+        "POST",
+        format!("{base}/file/create_directory?path=%2Fw%2Fd"),
+    )
+    .answer(200, json!({"success": true}));
+    assert!(own.vscode_url(None).await.unwrap().is_some());
+    let git = own.git();
+    let changes = git.changes_against("HEAD").await.unwrap();
+    // What a newer server calls it is kept.
+    let found = (changes[0].path.as_str(), changes[0].status.as_str());
+    assert_eq!(found, ("ä", "RENAMED"));
+    git.diff_against("f", "HEAD").await.unwrap();
+    assert!(git.commits(2).await.unwrap().has_more);
+    git.commit_changes("abcd").await.unwrap();
+    own.create_directory("d").await.unwrap();
+    mock.verify().unwrap();
 }

@@ -1,0 +1,159 @@
+//! A command on its way to the server, and its end when nobody waits for it any more.
+
+use std::{sync::Arc, time::Duration};
+
+use oh_protocol::calls::{
+    Scope,
+    bash::{BashCommand, ExecuteRequest, Start},
+};
+use oh_transport::{Client, Error, ErrorKind, Result};
+use tokio::{runtime::Handle, task::JoinHandle};
+
+use super::{
+    hub::{Feed, Starting},
+    running::stop_soon,
+};
+use crate::hiding::Hiding;
+
+/// How long the socket may take to tell of a command whose start got no answer.
+const SIGHTING: Duration = Duration::from_millis(200);
+
+/// What the server is asked to run.
+pub(super) struct Order {
+    pub(super) line: String,
+    pub(super) cwd: String,
+    pub(super) seconds: u32,
+}
+
+/// A command the server has, and what the socket says of it.
+pub(super) type Launched = (BashCommand, Option<Feed>);
+
+/// A start that failed. The command may run all the same, with this id.
+pub(super) struct Failed {
+    pub(super) error: Error,
+    pub(super) id: Option<String>,
+}
+
+/// Stops a command nobody waits for any more, also one whose start is still under way.
+pub(super) struct StopOnDrop {
+    client: Client,
+    scope: Scope,
+    /// Dropped elsewhere, it stops the command all the same.
+    runtime: Handle,
+    start: Option<JoinHandle<Result<Launched, Failed>>>,
+    id: Option<String>,
+    /// What a command that is stopped may not have removed.
+    pub(super) hiding: Option<Arc<Hiding>>,
+    armed: bool,
+}
+
+impl StopOnDrop {
+    /// Sends the start from a task of its own: a request that is dropped half-way may have
+    /// started the command, and nobody would know its id.
+    pub(super) fn starting(
+        client: &Client,
+        scope: Scope,
+        order: Order,
+        listening: Option<Starting>,
+        armed: bool,
+    ) -> Self {
+        let runtime = Handle::current();
+        let start = runtime.spawn(launch(client.clone(), scope, order, listening));
+        Self {
+            client: client.clone(),
+            scope,
+            runtime,
+            start: Some(start),
+            id: None,
+            hiding: None,
+            armed,
+        }
+    }
+
+    pub(super) async fn started(&mut self) -> Result<Launched, Failed> {
+        let Some(start) = &mut self.start else {
+            unreachable!("a command is started once")
+        };
+        let started = start.await.unwrap_or_else(|error| {
+            let context = "the runtime ended before the command was started";
+            let error = Error::new(ErrorKind::Interrupted, context).with_source(error);
+            Err(Failed { error, id: None })
+        });
+        self.start = None;
+        if let Ok((command, _)) = &started {
+            self.id = Some(command.id.clone());
+        }
+        started
+    }
+
+    /// Lets the command go on.
+    pub(super) fn keep(mut self) {
+        self.armed = false;
+    }
+}
+
+async fn launch(
+    client: Client,
+    scope: Scope,
+    order: Order,
+    listening: Option<Starting>,
+) -> Result<Launched, Failed> {
+    let request = ExecuteRequest::new(&order.line).cwd(&order.cwd);
+    let start = Start::new(request.timeout(order.seconds.into())).scope(scope);
+    match client.call(&start).await {
+        Ok(command) => {
+            let feed = listening.map(|listening| listening.claim(&command.id));
+            Ok((command, feed))
+        }
+        Err(error) => {
+            // The answer was lost, but the socket tells what the request did.
+            let lost = matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::Timeout);
+            let id = match listening.filter(|_| lost) {
+                Some(listening) => {
+                    tokio::time::sleep(SIGHTING).await;
+                    listening.sighted(&order)
+                }
+                None => None,
+            };
+            Err(Failed { error, id })
+        }
+    }
+}
+
+impl Drop for StopOnDrop {
+    fn drop(&mut self) {
+        let (start, id) = (self.start.take(), self.id.take());
+        if !self.armed {
+            if let (Some(start), Some(hiding)) = (start, self.hiding.take()) {
+                // It is on its way to where it is needed.
+                self.runtime.spawn(async move {
+                    if matches!(start.await, Ok(Ok(_))) {
+                        hiding.leave();
+                    }
+                });
+            }
+            return;
+        }
+        if start.is_none() && id.is_none() {
+            return;
+        }
+        let (client, scope, hiding) = (self.client.clone(), self.scope, self.hiding.take());
+        self.runtime.spawn(async move {
+            let id = match (id, start) {
+                (Some(id), _) => Some(id),
+                (None, Some(start)) => match start.await {
+                    Ok(Ok((command, _))) => Some(command.id),
+                    Ok(Err(failed)) => failed.id,
+                    Err(_) => None,
+                },
+                (None, None) => None,
+            };
+            if let Some(id) = id {
+                stop_soon(&client, scope, &id).await;
+            }
+            if let Some(hiding) = hiding {
+                hiding.remove().await;
+            }
+        });
+    }
+}

@@ -1,0 +1,103 @@
+//! Paths that git has put into quotes, and the server passes on so: with escapes, and up to 1.58
+//! with slashes in place of their backslashes.
+
+/// A path as it is; none where git has not quoted it. A name that begins with a quote is quoted
+/// itself, so what does not read as quoted is a name.
+///
+/// Where the backslashes are gone, an escape looks like a directory: one that spells a character
+/// or a quote is taken for it, one that spells a tab or a line break is not.
+pub(super) fn read(path: &str) -> Option<String> {
+    let inner = path.strip_prefix('"')?.strip_suffix('"')?.as_bytes();
+    let mut name = Vec::with_capacity(inner.len());
+    let mut at = 0;
+    while let Some(&byte) = inner.get(at) {
+        let rest = &inner[at + 1..];
+        if byte == b'"' {
+            return None;
+        }
+        if !matches!(byte, b'/' | b'\\') {
+            name.push(byte);
+            at += 1;
+            continue;
+        }
+        if let Some((character, length)) = character(&inner[at..]) {
+            name.extend_from_slice(&character[..length]);
+            at += 4 * length;
+            continue;
+        }
+        // A slash, and then an escaped quote.
+        let then_quote = rest.starts_with(b"/\"");
+        let (plain, length) = match (byte, rest.first()) {
+            (_, Some(b'"')) => (b'"', 2),
+            (_, Some(same)) if *same == byte && !then_quote => (b'\\', 2),
+            (b'/', _) => (b'/', 1),
+            (_, Some(b't')) => (b'\t', 2),
+            (_, Some(b'n')) => (b'\n', 2),
+            (_, Some(b'r')) => (b'\r', 2),
+            _ => return None,
+        };
+        name.push(plain);
+        at += length;
+    }
+    // A name that is no UTF-8 stays quoted: so it can be told from others.
+    String::from_utf8(name).ok()
+}
+
+/// The character beyond ASCII whose bytes are escaped here, and how many they are.
+fn character(text: &[u8]) -> Option<([u8; 4], usize)> {
+    let octal = |digit: u8| (b'0'..=b'7').contains(&digit).then(|| digit - b'0');
+    let byte = |place: usize| {
+        let group = text.get(4 * place..4 * place + 4)?;
+        let digits = (octal(group[1])?, octal(group[2])?, octal(group[3])?);
+        let escaped = group[0] == text[0] && (2..=3).contains(&digits.0);
+        escaped.then_some(digits.0 << 6 | digits.1 << 3 | digits.2)
+    };
+    let length = match byte(0)? {
+        0xc2..=0xdf => 2,
+        0xe0..=0xef => 3,
+        0xf0..=0xf4 => 4,
+        _ => return None,
+    };
+    let mut bytes = [0; 4];
+    for (place, slot) in bytes.iter_mut().enumerate().take(length) {
+        *slot = byte(place)?;
+    }
+    std::str::from_utf8(&bytes[..length]).ok()?;
+    Some((bytes, length))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::read;
+
+    #[test]
+    fn names_that_git_quotes_are_read() {
+        for (path, name) in [
+            (r#""gr\303\266\303\237e""#, Some("größe")),
+            (r#""a\tb\nc""#, Some("a\tb\nc")),
+            (r#""say \"x\" \\ y""#, Some(r#"say "x" \ y"#)),
+            (r#""""#, Some("")),
+            // Without their backslashes.
+            (r#""gr/303/266/303/237e.txt""#, Some("größe.txt")),
+            (r#""/346/227/245/346/234/254""#, Some("日本")),
+            (r#""/360/237/230/200/x""#, Some("😀/x")),
+            (r#""say/"it/"""#, Some(r#"say"it""#)),
+            (r#""d//"x/"""#, Some(r#"d/"x""#)),
+            (r#""back//slash/303/266""#, Some(r"back\slashö")),
+            // Directories whose names only look like bytes.
+            (r#""/303/266/303/x""#, Some("ö/303/x")),
+            (r#""/303/266/test/new/377""#, Some("ö/test/new/377")),
+            // As they are: no quotes, no end, no escape, no UTF-8.
+            ("plain", None),
+            ("a/303/266", None),
+            (r#"""#, None),
+            (r#""open"#, None),
+            (r#""a"b""#, None),
+            (r#""\x41""#, None),
+            (r#""end\""#, None),
+            (r#""\377""#, None),
+        ] {
+            assert_eq!(read(path).as_deref(), name, "{path}");
+        }
+    }
+}

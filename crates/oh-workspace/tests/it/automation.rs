@@ -1,0 +1,226 @@
+//! Environments that run agents by themselves: what they ask for, and who is told when work is
+//! done.
+
+use std::process::Command;
+
+use oh_protocol::ConversationId;
+use oh_workspace::{CompletionCallback, ErrorKind, automation_tags};
+use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpListener,
+};
+
+/// Answers one request with a status, and gives what it was.
+async fn once(status: &'static str) -> (String, tokio::task::JoinHandle<String>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!(
+        "http://{}/hook/done?t=canary",
+        listener.local_addr().unwrap()
+    );
+    let answered = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let (mut request, mut buffer) = (String::new(), [0; 4096]);
+        while !request.ends_with('}') {
+            let count = stream.read(&mut buffer).await.unwrap();
+            request.push_str(std::str::from_utf8(&buffer[..count]).unwrap());
+        }
+        let answer = format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n");
+        stream.write_all(answer.as_bytes()).await.unwrap();
+        request
+    });
+    (url, answered)
+}
+
+fn body(request: &str) -> Value {
+    serde_json::from_str(request.split("\r\n\r\n").nth(1).unwrap()).unwrap()
+}
+
+#[tokio::test]
+async fn those_who_asked_are_told_that_the_work_is_done() {
+    let (url, asked) = once("202 Accepted").await;
+    let id = ConversationId::random();
+    let callback = CompletionCallback::new(&url).unwrap();
+    let callback = callback
+        .api_key("canary")
+        .run_id("r")
+        .conversation(id)
+        .cost(0.5);
+    assert!(!format!("{callback:?}").contains("canary"), "{callback:?}");
+    callback.completed().await.unwrap();
+    let request = asked.await.unwrap();
+    assert!(
+        request.starts_with("POST /hook/done?t=canary HTTP/1.1\r\n"),
+        "{request}"
+    );
+    assert!(
+        request.contains("authorization: Bearer canary\r\n"),
+        "{request}"
+    );
+    let expected = json!({"status": "COMPLETED", "run_id": "r", "cost": 0.5,
+        "conversation_id": id.to_string()});
+    assert_eq!(body(&request), expected);
+
+    let (url, asked) = once("200 OK").await;
+    let callback = CompletionCallback::new(&url).unwrap();
+    callback.failed("io_error", "no space").await.unwrap();
+    let request = asked.await.unwrap();
+    assert!(!request.contains("authorization"), "{request}");
+    let body = body(&request);
+    // What is not known is left out, not zero.
+    assert_eq!(body.as_object().unwrap().len(), 2, "{body}");
+    assert_eq!(
+        (&body["status"], &body["error"]["code"]),
+        (&json!("FAILED"), &json!("io_error"))
+    );
+    assert_eq!(body["error"]["classification"]["kind"], "unknown");
+}
+
+#[tokio::test]
+async fn a_failing_run_is_told_with_its_own_event() {
+    let (url, asked) = once("200 OK").await;
+    let event = json!({"kind": "ConversationErrorEvent", "id": "e", "timestamp": "t",
+        "source": "environment", "code": "X", "detail": "d", "new": [1]});
+    let event = oh_protocol::Event::from_json(event.to_string()).unwrap();
+    CompletionCallback::new(&url)
+        .unwrap()
+        .failed_with(&event)
+        .await
+        .unwrap();
+    let body = body(&asked.await.unwrap());
+    assert_eq!(
+        body["error"],
+        serde_json::from_slice::<Value>(event.raw()).unwrap()
+    );
+}
+
+#[tokio::test]
+async fn a_callback_that_fails_says_so_without_its_secrets() {
+    let (url, _asked) = once("500 Oh").await;
+    let callback = CompletionCallback::new(&url).unwrap().api_key("canary");
+    let error = callback.completed().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Transport);
+    assert!(
+        !format!("{error} {error:?}").contains("canary"),
+        "{error:?}"
+    );
+    for url in ["", "nowhere", "ftp://h/x", "http://"] {
+        let error = CompletionCallback::new(url).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput, "{url}");
+    }
+    let key = CompletionCallback::new("http://127.0.0.1:9/x")
+        .unwrap()
+        .api_key("a\nb");
+    assert_eq!(
+        key.completed().await.unwrap_err().kind(),
+        ErrorKind::InvalidInput
+    );
+}
+
+/// Runs `child` of this file in a process with these variables.
+fn child(url: &str, variables: &[(&str, &str)]) -> String {
+    let mut child = Command::new(std::env::current_exe().unwrap());
+    child.args([
+        "--exact",
+        "automation::child_of_an_automation",
+        "--nocapture",
+    ]);
+    child
+        .env("OH_TEST_CHILD", "1")
+        .env("AUTOMATION_CALLBACK_URL", url);
+    child.envs(variables.iter().copied());
+    let output = child.output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// What an environment does to this process, told by a process in it.
+#[tokio::test]
+async fn child_of_an_automation() {
+    if std::env::var_os("OH_TEST_CHILD").is_none() {
+        return;
+    }
+    println!("tags {}", json!(automation_tags()));
+    let callback = CompletionCallback::from_env();
+    println!("callback {callback:?}");
+    if let Ok(Some(callback)) = callback {
+        let failure = std::io::Error::other(Refused("no: my-key-canary"));
+        callback.report(&Err::<(), _>(failure)).await.unwrap();
+    }
+}
+
+#[derive(Debug)]
+struct Refused(&'static str);
+
+impl std::fmt::Display for Refused {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.0)
+    }
+}
+
+impl std::error::Error for Refused {}
+
+#[tokio::test]
+async fn the_environment_says_what_is_asked_for() {
+    let (url, asked) = once("200 OK").await;
+    let payload = r#"{"trigger":"cron","automation_id":"a","automation_name":"n"}"#;
+    let told = tokio::task::spawn_blocking(move || {
+        child(
+            &url,
+            &[
+                ("AUTOMATION_EVENT_PAYLOAD", payload),
+                ("AUTOMATION_RUN_ID", "run-7"),
+                ("AUTOMATION_CALLBACK_API_KEY", "my-key-canary"),
+            ],
+        )
+    });
+    let told = told.await.unwrap();
+    let tags = json!({"automationtrigger": "cron", "automationid": "a", "automationname": "n",
+        "automationrunid": "run-7"});
+    assert!(told.contains(&format!("tags {tags}")), "{told}");
+    assert!(!told.contains("canary"), "{told}");
+    let request = asked.await.unwrap();
+    assert!(
+        request.contains("authorization: Bearer my-key-canary\r\n"),
+        "{request}"
+    );
+    let body = body(&request);
+    assert_eq!(
+        (&body["status"], &body["run_id"]),
+        (&json!("FAILED"), &json!("run-7"))
+    );
+    // The error's type and words, without the key they held.
+    assert_eq!(body["error"]["code"], "Error");
+    assert_eq!(body["error"]["detail"], "no: **********");
+}
+
+#[test]
+fn where_nobody_asks_nobody_is_told() {
+    let told = child("", &[]);
+    assert!(
+        told.contains("tags {}") && told.contains("callback Ok(None)"),
+        "{told}"
+    );
+    let told = child("junk canary", &[]);
+    assert!(
+        told.contains("InvalidInput") && !told.contains("canary"),
+        "{told}"
+    );
+}
+
+#[tokio::test]
+async fn a_report_says_how_the_work_ended() {
+    let (url, asked) = once("200 OK").await;
+    let callback = CompletionCallback::new(&url).unwrap();
+    callback.report(&Ok::<_, std::io::Error>(3)).await.unwrap();
+    assert_eq!(body(&asked.await.unwrap()), json!({"status": "COMPLETED"}));
+    let (url, asked) = once("200 OK").await;
+    let callback = CompletionCallback::new(&url).unwrap();
+    callback
+        .report(&Err::<(), _>(Refused("why")))
+        .await
+        .unwrap();
+    let body = body(&asked.await.unwrap());
+    let found = (&body["error"]["code"], &body["error"]["detail"]);
+    assert_eq!(found, (&json!("Refused"), &json!("why")));
+}

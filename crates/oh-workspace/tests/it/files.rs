@@ -1,0 +1,175 @@
+//! Downloads whose target, or whose file on the server, is not what it seems.
+
+use std::{fs, io, os::unix::fs::symlink, process::Command};
+
+use oh_testkit::Mock;
+use oh_workspace::{ErrorKind, Workspace};
+use serde_json::json;
+
+const DOWNLOAD: &str = "/api/file/download?path=%2Fw%2Ff";
+
+fn workspace(mock: &Mock) -> Workspace {
+    Workspace::new(&mock.client(), "/w")
+}
+
+fn answers(mock: &Mock, body: impl Into<bytes::Bytes>) {
+    mock.expect("GET", DOWNLOAD).answer_bytes(200, body);
+}
+
+/// A file is put in place by renaming, which would take the place of anything.
+#[tokio::test]
+async fn a_device_or_a_pipe_is_not_replaced_by_a_file() {
+    let local = tempfile::tempdir().unwrap();
+    let pipe = local.path().join("pipe");
+    assert!(
+        Command::new("mkfifo")
+            .arg(&pipe)
+            .status()
+            .unwrap()
+            .success()
+    );
+    let link = local.path().join("link to null");
+    symlink("/dev/null", &link).unwrap();
+    let mock = Mock::new();
+    for target in [
+        pipe.clone(),
+        link.clone(),
+        "/dev/null".into(),
+        local.path().to_owned(),
+    ] {
+        answers(&mock, "content");
+        let error = workspace(&mock)
+            .download("f")
+            .to_path(&target)
+            .await
+            .unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Local, "{target:?}: {error:?}");
+    }
+    assert!(!fs::symlink_metadata("/dev/null").unwrap().is_file());
+    assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+    assert!(!fs::symlink_metadata(&pipe).unwrap().is_file());
+    assert_eq!(fs::read_dir(local.path()).unwrap().count(), 2);
+}
+
+#[tokio::test]
+async fn a_link_stays_one_and_its_file_is_replaced() {
+    let local = tempfile::tempdir().unwrap();
+    let (file, link) = (local.path().join("deep/file"), local.path().join("link"));
+    fs::create_dir(file.parent().unwrap()).unwrap();
+    fs::write(&file, "old").unwrap();
+    symlink("deep/file", &link).unwrap();
+    let mock = Mock::new();
+    answers(&mock, "new");
+    workspace(&mock).download("f").to_path(&link).await.unwrap();
+    assert_eq!(fs::read_to_string(&file).unwrap(), "new");
+    assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+    assert_eq!(fs::read_dir(local.path()).unwrap().count(), 2);
+    assert_eq!(fs::read_dir(local.path().join("deep")).unwrap().count(), 1);
+}
+
+/// A process that may not write more than a mebibyte into a file, in which this runs again.
+#[tokio::test]
+async fn a_target_that_takes_no_more_keeps_what_was_there() {
+    if let Some(target) = std::env::var_os("OH_TEST_TARGET") {
+        let mock = Mock::new();
+        answers(&mock, vec![1; 8 << 20]);
+        let error = workspace(&mock)
+            .download("f")
+            .to_path(target)
+            .await
+            .unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Local, "{error:?}");
+        let source = std::error::Error::source(&error).unwrap();
+        let source = source.downcast_ref::<io::Error>().unwrap();
+        assert_eq!(source.kind(), io::ErrorKind::FileTooLarge);
+        return;
+    }
+    let local = tempfile::tempdir().unwrap();
+    let target = local.path().join("target");
+    fs::write(&target, "old").unwrap();
+    let mut child = Command::new("sh");
+    child.args(["-c", "trap '' XFSZ; ulimit -f 2048; exec \"$0\" \"$@\""]);
+    child.arg(std::env::current_exe().unwrap());
+    child.args([
+        "--exact",
+        "files::a_target_that_takes_no_more_keeps_what_was_there",
+    ]);
+    let output = child.env("OH_TEST_TARGET", &target).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    assert!(
+        String::from_utf8_lossy(&output.stdout).contains("1 passed"),
+        "{output:?}"
+    );
+    assert_eq!(fs::read_to_string(&target).unwrap(), "old");
+    assert_eq!(fs::read_dir(local.path()).unwrap().count(), 1);
+}
+
+#[tokio::test]
+async fn a_panic_in_the_middle_leaves_nothing() {
+    let local = tempfile::tempdir().unwrap();
+    let target = local.path().join("target");
+    fs::write(&target, "old").unwrap();
+    let mock = Mock::new();
+    answers(&mock, vec![1; 300_000]);
+    let (workspace, place) = (workspace(&mock), target.clone());
+    let download = tokio::spawn(async move {
+        let download = workspace
+            .download("f")
+            .progress(|_| panic!("by the caller"));
+        download.to_path(place).await
+    });
+    assert!(download.await.unwrap_err().is_panic());
+    assert_eq!(fs::read_to_string(&target).unwrap(), "old");
+    assert_eq!(fs::read_dir(local.path()).unwrap().count(), 1);
+}
+
+#[tokio::test]
+async fn a_writer_that_panics_is_an_error() {
+    struct Panics;
+    impl io::Write for Panics {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            panic!("by the caller")
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    let mock = Mock::new();
+    answers(&mock, "content");
+    let written = workspace(&mock).download("f").to_writer(Panics).await;
+    assert_eq!(written.err().unwrap().kind(), ErrorKind::Local);
+}
+
+/// Rewritten in place, a file can be as long as before: only its tag tells.
+#[tokio::test]
+async fn a_file_rewritten_while_it_was_read_is_told() {
+    for (status, tag, kind) in [
+        (206, "\"a\"", None),
+        // Who cannot give a part gives the same again.
+        (200, "\"a\"", None),
+        (200, "\"b\"", Some(ErrorKind::Changed)),
+        (404, "", Some(ErrorKind::Changed)),
+        (403, "", Some(ErrorKind::PermissionDenied)),
+    ] {
+        let mock = Mock::new();
+        mock.expect("GET", DOWNLOAD)
+            .answer_bytes(200, vec![1; 100_000])
+            .header("etag", "\"a\"");
+        let again = mock
+            .expect("GET", DOWNLOAD)
+            .answer(status, json!({"detail": "no"}));
+        if !tag.is_empty() {
+            again.header("etag", tag);
+        }
+        let got = workspace(&mock).download("f").bytes().await;
+        assert_eq!(got.err().map(|error| error.kind()), kind, "{status} {tag}");
+        mock.verify().unwrap();
+    }
+    // One that the server reads at once is asked for once.
+    let mock = Mock::new();
+    mock.expect("GET", DOWNLOAD)
+        .answer_bytes(200, vec![1; 65_536])
+        .header("etag", "\"a\"");
+    workspace(&mock).download("f").bytes().await.unwrap();
+    mock.verify().unwrap();
+}

@@ -1,0 +1,172 @@
+//! Servers that go away while a command runs, and come back the same or another.
+
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use futures_util::StreamExt as _;
+use http::{HeaderMap, Response};
+use oh_transport::{
+    Body, Client, Error, ErrorKind as Theirs, HttpTransport, Result, Socket, SocketTransport,
+};
+use oh_workspace::{ErrorKind, OutputChunk, Workspace};
+use serde_json::json;
+use tokio::time::{Instant, sleep};
+use url::Url;
+
+/// A server without a socket, whose command runs for `run` and writes its end then.
+#[derive(Debug, Clone)]
+struct Server {
+    begun: Instant,
+    run: Duration,
+    /// Out of reach from the first to the second.
+    away: (Duration, Duration),
+    /// When another process took its place.
+    restarted: Option<Duration>,
+    asked: Arc<Mutex<Vec<String>>>,
+}
+
+fn seconds(count: u64) -> Duration {
+    Duration::from_secs(count)
+}
+
+impl Server {
+    fn new(run: u64, away: (u64, u64)) -> Self {
+        Self {
+            begun: Instant::now(),
+            run: seconds(run),
+            away: (seconds(away.0), seconds(away.1)),
+            restarted: None,
+            asked: Arc::default(),
+        }
+    }
+
+    fn restarted(mut self, at: u64) -> Self {
+        self.restarted = Some(seconds(at));
+        self
+    }
+
+    fn workspace(&self) -> Workspace {
+        let client = Client::builder("http://server.test")
+            .http_transport(self.clone())
+            .socket_transport(self.clone())
+            .build();
+        Workspace::new(&client.unwrap(), "/w")
+    }
+}
+
+#[async_trait]
+impl HttpTransport for Server {
+    async fn send(&self, request: http::Request<Body>) -> Result<Response<Body>> {
+        let age = self.begun.elapsed();
+        if self.away.0 <= age && age < self.away.1 {
+            return Err(Error::new(Theirs::Connect, "away"));
+        }
+        let path = request.uri().path().to_owned();
+        self.asked.lock().unwrap().push(path.clone());
+        let answer = match path.rsplit('/').next().unwrap() {
+            "start_bash_command" => json!({"kind": "BashCommand", "id": "c", "command": "x",
+                "timestamp": "2026-01-01T00:00:00Z", "cwd": "/w", "timeout": 3600}),
+            "server_info" => {
+                let up = match self.restarted {
+                    Some(at) if at <= age => age - at,
+                    _ => age + seconds(1000),
+                };
+                json!({"version": "1.58.0", "uptime": up.as_secs()})
+            }
+            _ => {
+                // A server that ended took the command's end with it.
+                let survived = self.restarted.is_none_or(|at| self.run < at);
+                let end = json!({"kind": "BashOutput", "id": "o", "command_id": "c", "order": 0,
+                    "timestamp": "2026-01-01T00:00:30Z", "stdout": "done", "exit_code": 0});
+                let ended = survived && self.run <= age;
+                json!({"items": ended.then_some(end).into_iter().collect::<Vec<_>>()})
+            }
+        };
+        let answer = bytes::Bytes::from(answer.to_string());
+        Ok(Response::new(Body::from(answer)))
+    }
+}
+
+#[async_trait]
+impl SocketTransport for Server {
+    async fn connect(&self, _: &Url, _: &HeaderMap) -> Result<Socket> {
+        Err(Error::new(Theirs::Connect, "no socket"))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_outage_is_waited_out_whenever_it_begins() {
+    for begins in [0, 1, 29, 31, 59, 300] {
+        let server = Server::new(begins + 10, (begins + 1, begins + 26));
+        let output = server.workspace().execute("x").await.unwrap();
+        assert_eq!(
+            (output.stdout(), output.exit_code()),
+            ("done", Some(0)),
+            "{begins}"
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_stays_away_is_an_error_in_the_end() {
+    let server = Server::new(10, (5, u64::MAX / 4));
+    let error = server.workspace().execute("x").await.unwrap_err();
+    assert_eq!(
+        (error.kind(), error.command_id()),
+        (ErrorKind::Interrupted, Some("c"))
+    );
+    let waited = server.begun.elapsed().as_secs();
+    assert!((60..=100).contains(&waited), "{waited}");
+}
+
+/// The hour it had is not waited for.
+#[tokio::test(start_paused = true)]
+async fn a_command_that_went_with_its_server_is_told_as_such() {
+    for (at, back) in [(5, 17), (20, 32), (1000, 1012)] {
+        let server = Server::new(2000, (at, back)).restarted(at);
+        let error = server.workspace().execute("x").await.unwrap_err();
+        let found = (error.kind(), error.command_id());
+        assert_eq!(found, (ErrorKind::ServerRestarted, Some("c")), "{at}");
+        let waited = server.begun.elapsed().as_secs();
+        assert!(waited < back + 30, "{at}: {waited}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_command_that_ended_before_its_server_is_told_whole() {
+    let server = Server::new(4, (3, 17)).restarted(5);
+    let output = server.workspace().execute("x").await.unwrap();
+    assert_eq!(output.stdout(), "done");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reader_that_was_away_misses_nothing() {
+    // Ten minutes after the end, and through an outage; and a limit that is long over.
+    for limit in [seconds(3600), seconds(1)] {
+        let server = Server::new(2, (30, 45));
+        let workspace = server.workspace();
+        let command = workspace.execute("x").timeout(limit);
+        let mut output = command.stream().await.unwrap();
+        assert!(futures_util::poll!(output.next()).is_pending());
+        sleep(seconds(600 + 3600 * 2)).await;
+        let first = output.next().await.unwrap().unwrap();
+        assert_eq!(first, OutputChunk::Stdout("done".to_owned()));
+        let end = output.next().await.unwrap().unwrap();
+        assert!(matches!(end, OutputChunk::Ended(end) if end.success()));
+        assert!(output.next().await.is_none());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_never_was_away_is_not_asked_its_age() {
+    let server = Server::new(100, (5000, 5000));
+    server.workspace().execute("x").await.unwrap();
+    let asked = server.asked.lock().unwrap();
+    assert!(
+        !asked.iter().any(|path| path == "/server_info"),
+        "{asked:?}"
+    );
+}

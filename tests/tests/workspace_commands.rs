@@ -93,6 +93,15 @@ async fn time_limits_are_kept(workspace: &Workspace) {
     // That it is not rounded up is for a clock that stands still to show.
     assert!(late.duration() < Duration::from_secs(25));
 
+    // Whatever it exits with, once it was told to.
+    let handled = workspace
+        .execute("trap 'echo bye; exit 0' TERM; sleep 30 & wait")
+        .timeout(Duration::from_millis(700))
+        .await
+        .unwrap();
+    let found = (handled.timed_out(), handled.exit_code(), handled.success());
+    assert_eq!(found, (true, None, false), "{handled:?}");
+
     let quick = workspace
         .execute("sleep 0.2; echo done")
         .timeout(Duration::from_millis(9_500))
@@ -241,18 +250,27 @@ async fn a_dropped_command_is_stopped(workspace: &Workspace) {
     let at_once = workspace.execute("exec sleep 7772");
     let at_once = tokio::time::timeout(Duration::from_millis(2), at_once.into_future());
     assert!(at_once.await.is_err());
+    // A stream, too.
+    let mut output = workspace.execute("exec sleep 7774").stream().await.unwrap();
+    let waiting = tokio::time::timeout(Duration::from_millis(400), next(&mut output));
+    assert!(waiting.await.is_err());
+    drop(output);
     let detached = workspace.execute("exec sleep 7773").detached();
     let detached = tokio::time::timeout(Duration::from_millis(400), detached.into_future());
     assert!(detached.await.is_err());
 
     for _ in 0..50 {
-        if !sleeps(workspace, 7771).await && !sleeps(workspace, 7772).await {
+        if !sleeps(workspace, 7771).await
+            && !sleeps(workspace, 7772).await
+            && !sleeps(workspace, 7774).await
+        {
             break;
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     assert!(!sleeps(workspace, 7771).await);
     assert!(!sleeps(workspace, 7772).await);
+    assert!(!sleeps(workspace, 7774).await);
     assert!(sleeps(workspace, 7773).await);
     workspace.execute("pkill -x -f 'sleep 7773'").await.unwrap();
 }
@@ -266,6 +284,9 @@ async fn a_command_is_found_again(workspace: &Workspace) {
     let id = command.id().to_owned();
     drop(command);
     let found = workspace.command(&id).await.unwrap();
+    // However its id is written.
+    let dashed = format!("{}-{}", &id[..8], &id[8..]);
+    assert_eq!(workspace.command(dashed).await.unwrap().id(), id);
     assert_eq!(found.line(), "echo before; sleep 30; echo after");
     let waiting = tokio::spawn({
         let workspace = workspace.clone();
@@ -324,6 +345,32 @@ async fn the_history_is_searched_and_cleared(workspace: &Workspace) {
         .until(moment.parse().unwrap());
     let before = until.newest_first().page().await.unwrap();
     assert!(!matches!(&before.items[0], BashEvent::Command(command) if command.id == mark.id()));
+
+    // Page by page by hand, and only what was not read yet.
+    let page = workspace.history().commands().page_size(2);
+    let first = page.clone().page().await.unwrap();
+    let second = page
+        .from_page(first.next_page_id.unwrap())
+        .page()
+        .await
+        .unwrap();
+    let id = |event: &BashEvent| match event {
+        BashEvent::Command(command) => command.id.clone(),
+        other => panic!("{other:?}"),
+    };
+    let seen: Vec<_> = first.items.iter().chain(&second.items).map(id).collect();
+    let expected: Vec<_> = lines[..4].iter().map(|(_, id, _)| id.clone()).collect();
+    assert_eq!(seen, expected);
+    let long = workspace.execute("seq 1 400000").await.unwrap();
+    let rest = workspace.history().of_command(long.id()).after(0);
+    let rest = rest.page().await.unwrap();
+    assert!(
+        matches!(&rest.items[..], [BashEvent::Output(one), BashEvent::Output(last)]
+            if one.order == 1 && last.order == 2 && last.exit_code == Some(0)),
+        "{rest:?}"
+    );
+    let nonsense = workspace.history().of_command("nonsense").page().await;
+    assert_eq!(nonsense.unwrap_err().kind(), ErrorKind::InvalidInput);
 
     let ids = ["0".repeat(32), mark.id().to_owned()];
     let events = workspace.history_events(ids).await.unwrap();

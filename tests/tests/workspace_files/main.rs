@@ -58,10 +58,13 @@ async fn files_on_the_real_server() {
     bad_paths_are_told_apart(&workspace, &local).await;
     a_full_disk_is_told(&workspace).await;
     transfers::a_file_that_changes_meanwhile_is_not_copied(&workspace, &local).await;
+    transfers::a_source_that_panics_is_not_taken_for_its_end(&workspace).await;
+    transfers::a_file_that_changes_on_the_server_meanwhile_is_told(&server, &local).await;
     transfers::pitfall_20_memory_is_bounded_whatever_the_size(&server, &workspace).await;
     transfers::pitfall_20_transfers_survive_their_connection(&server, &local).await;
     transfers::pitfall_20_nothing_half_written_is_left(&server, &local).await;
     transfers::a_transfer_that_stands_still_ends(&server).await;
+    places::unusual_names_there_and_back(&workspace, &local).await;
     places::directories_are_made_and_listed(&workspace).await;
     places::archives_hold_what_was_asked_for(&workspace, &local).await;
     places::a_conversation_has_files_of_its_own(&workspace, &local).await;
@@ -191,6 +194,9 @@ async fn bad_paths_are_told_apart(workspace: &Workspace, local: &TempDir) {
         let error = workspace.write(path, "x").await.unwrap_err();
         assert_eq!(error.kind(), kind, "upload to {path:?}: {error:?}");
     }
+    let long = "x".repeat(300);
+    let error = workspace.write(&long, "x").await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidPath, "{error:?}");
     // Only a server can tell what may not be read or written there.
     let denied = workspace
         .write("/sys/kernel/denied", "x")

@@ -9,6 +9,78 @@ use openhands::{
 };
 use tempfile::TempDir;
 
+/// Names that mean something to URLs, shells or another system.
+pub(super) async fn unusual_names_there_and_back(workspace: &Workspace, local: &TempDir) {
+    let names = [
+        "a b",
+        " lead",
+        "trail ",
+        "100%",
+        "%41",
+        "a+b",
+        "a&b=c",
+        "#x",
+        "?y",
+        "x#y?z",
+        "größe",
+        "日本語",
+        "e\u{301}",
+        "new\nline",
+        "tab\tx",
+        "back\\slash",
+        "quo\"te",
+        "it's",
+        "-dash",
+        "~",
+        "*",
+        "$HOME",
+        "`id`",
+        "semi;colon",
+        "pipe|x",
+        ".hidden",
+        "...",
+        "C:\\x",
+        "\u{1f600}",
+        "filename=\"x\"",
+    ];
+    let below = workspace.directory("unusual").unwrap();
+    for name in names {
+        below.write(format!("./{name}"), name).await.unwrap();
+        let text = below.download(format!("./{name}")).text().await.unwrap();
+        assert_eq!(text, name);
+        let deep = format!("./{name}.d/{name}");
+        below.create_directory(format!("./{name}.d")).await.unwrap();
+        let from = local.path().join("unusual");
+        fs::write(&from, name).unwrap();
+        below.upload(&deep).from_path(&from).await.unwrap();
+        below.download(&deep).to_path(&from).await.unwrap();
+        assert_eq!(fs::read_to_string(&from).unwrap(), name);
+    }
+    let root = std::path::Path::new(workspace.working_dir()).join("unusual");
+    let mut there: Vec<_> = fs::read_dir(&root)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter(|name| !name.ends_with(".d"))
+        .collect();
+    let mut expected = names.map(str::to_owned);
+    (there.sort(), expected.sort());
+    assert_eq!(there, expected);
+    let mut found: Vec<_> = below.subdirectories(".").with_hidden().all().await.unwrap();
+    found.sort_by(|a, b| a.name.cmp(&b.name));
+    let found: Vec<_> = found.into_iter().map(|one| one.name).collect();
+    let mut expected = names.map(|name| format!("{name}.d"));
+    expected.sort();
+    assert_eq!(found, expected);
+    // A path of Windows is passed on as it is; only the server knows that it is none here.
+    for path in ["C:\\x", r"\\host\share\x"] {
+        let error = below.write(path, "x").await.unwrap_err();
+        assert_eq!(
+            (error.kind(), error.path()),
+            (ErrorKind::InvalidPath, Some(path))
+        );
+    }
+}
+
 pub(super) async fn directories_are_made_and_listed(workspace: &Workspace) {
     for name in ["dirs/b/c", "dirs/A", "dirs/.hidden", "dirs/b"] {
         workspace.create_directory(name).await.unwrap();
@@ -137,6 +209,28 @@ pub(super) async fn a_conversation_has_files_of_its_own(workspace: &Workspace, l
     );
     assert_eq!(own.download("site/a b.txt").text().await.unwrap(), "text");
     own.create_directory("site/more").await.unwrap();
+    // The server's web server has no names with a line break.
+    for name in ["100%", "%41", "a+b", "x#y?z", "größe", "it's", "C:\\x"] {
+        own.write(format!("site/{name}"), name).await.unwrap();
+        let text = own
+            .static_file(format!("site/{name}"))
+            .text()
+            .await
+            .unwrap();
+        assert_eq!(text, name);
+    }
+    // In its scope, git and VSCode are those of its workspace.
+    assert!(own.git().commits(1).await.is_ok() || !own.git().is_repository().await.unwrap());
+    let outside = own
+        .directory("/tmp")
+        .unwrap()
+        .git()
+        .changes()
+        .await
+        .unwrap_err();
+    assert_eq!(outside.kind(), ErrorKind::OutsideWorkspace, "{outside:?}");
+    let vscode = own.vscode_url(None).await.unwrap_err();
+    assert_eq!(vscode.kind(), ErrorKind::Unsupported, "{vscode:?}");
     let kinds = [
         own.static_file("none").bytes().await.unwrap_err().kind(),
         own.static_file("../x").bytes().await.unwrap_err().kind(),

@@ -11,7 +11,7 @@ use std::{
 };
 
 use openhands::{
-    Client, LocalServer, Workspace, WorkspaceHandle,
+    Client, LocalServer, Workspace, WorkspaceExt, WorkspaceHandle,
     testkit::{Link, Proxy},
     workspace::ErrorKind,
 };
@@ -61,6 +61,63 @@ pub(super) async fn a_file_that_changes_meanwhile_is_not_copied(
         .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Local, "{error:?}");
     assert_eq!(workspace.download("copy").text().await.unwrap(), "before");
+}
+
+/// Whoever panics in the middle has not come to the end.
+pub(super) async fn a_source_that_panics_is_not_taken_for_its_end(workspace: &Workspace) {
+    struct Panics(u32);
+    impl std::io::Read for Panics {
+        fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+            self.0 += 1;
+            assert!(self.0 < 9, "by the caller");
+            Ok(buffer.len())
+        }
+    }
+    let error = workspace
+        .upload("copy")
+        .from_reader(Panics(0))
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Local, "{error:?}");
+    let upload = workspace
+        .upload("copy")
+        .progress(|at| assert!(at.done < 700_000, "by the caller"));
+    let error = upload.from_bytes(content(3 * MIB)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Interrupted, "{error:?}");
+    assert_eq!(workspace.download("copy").text().await.unwrap(), "before");
+    // What was begun with goes on.
+    workspace.write("copy", "after").await.unwrap();
+}
+
+/// A file of the server that is written over while it is read, without being longer or shorter.
+pub(super) async fn a_file_that_changes_on_the_server_meanwhile_is_told(
+    server: &LocalServer,
+    local: &TempDir,
+) {
+    let (there, here) = (
+        server.workspace_dir().join("rewritten"),
+        local.path().join("rewritten"),
+    );
+    fs::write(&there, content(40 * MIB)).unwrap();
+    fs::write(&here, "old here").unwrap();
+    let workspace = server.workspace(server.workspace_dir());
+    let (place, mut changed) = (there.clone(), false);
+    let download = workspace.download("rewritten").progress(move |_| {
+        if !std::mem::replace(&mut changed, true) {
+            let mut file = fs::OpenOptions::new().write(true).open(&place).unwrap();
+            file.write_all(b"other").unwrap();
+        }
+    });
+    let error = download.to_path(&here).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Changed, "{error:?}");
+    assert_eq!(fs::read_to_string(&here).unwrap(), "old here");
+    let whole = workspace
+        .download("rewritten")
+        .to_path(&here)
+        .await
+        .unwrap();
+    assert_eq!(whole.size(), 40 * MIB as u64);
+    fs::remove_file(&here).unwrap();
 }
 
 /// Mebibytes that this process held at most since `f` began, above what it held before.

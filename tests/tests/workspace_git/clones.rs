@@ -1,11 +1,4 @@
-//! Git on the real server. One server serves all scenarios: starting it is what takes long.
-
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a test fails by panicking"
-)]
+//! Repositories cloned on the server, and what their tokens leave behind: nothing.
 
 use std::{
     fs,
@@ -17,8 +10,7 @@ use std::{
 };
 
 use openhands::{
-    LocalServer, Workspace, WorkspaceExt,
-    protocol::calls::git::{ChangeStatus, SearchRepositories},
+    LocalServer, Workspace, WorkspaceHandle,
     workspace::{ErrorKind, Repository},
 };
 use tempfile::TempDir;
@@ -27,139 +19,9 @@ use tokio::{
     net::TcpListener,
 };
 
+use crate::{IDENTITY, run};
+
 const TOKEN: &str = "canary/of+the-token";
-
-#[tokio::test]
-async fn git_on_the_real_server() {
-    let home = openhands_tests::home();
-    let server = openhands_tests::server(&home).start().await.unwrap();
-    let workspace = server.workspace(server.workspace_dir());
-    let local = tempfile::tempdir().unwrap();
-    changes_are_read(&workspace).await;
-    where_there_is_no_repository(&workspace, &local).await;
-    repositories_are_cloned(&workspace, &local).await;
-    pitfall_25_a_token_is_nowhere_to_be_found(&server, &workspace, &home).await;
-    server.shutdown(Duration::from_secs(30)).await.unwrap();
-}
-
-async fn run(workspace: &Workspace, line: &str) -> String {
-    let output = workspace.execute(line).await.unwrap();
-    assert!(output.success(), "{output:?}");
-    output.stdout().trim_end().to_owned()
-}
-
-const IDENTITY: &str = "export GIT_AUTHOR_NAME=Ada GIT_AUTHOR_EMAIL=a@b GIT_COMMITTER_NAME=Ada \
-                        GIT_COMMITTER_EMAIL=a@b; ";
-
-async fn changes_are_read(workspace: &Workspace) {
-    let line = "mkdir repo && cd repo && git init -q -b main && echo one > kept && \
-                echo gone > gone.txt && echo old > moved && git add . && git commit -qm 'First one' \
-                && git mv moved renamed && git rm -q gone.txt && git commit -qm Second && \
-                echo two > kept && echo new > added";
-    run(workspace, &format!("{IDENTITY}{line}")).await;
-    let workspace = workspace.directory("repo").unwrap();
-    let git = workspace.git();
-    assert!(git.is_repository().await.unwrap());
-
-    let mut changes = git.changes_against("HEAD").await.unwrap();
-    changes.sort_by(|a, b| a.path.cmp(&b.path));
-    let changes: Vec<_> = changes
-        .iter()
-        .map(|one| (one.status.clone(), one.path.as_str()))
-        .collect();
-    assert_eq!(
-        changes,
-        [
-            (ChangeStatus::Added, "added"),
-            (ChangeStatus::Updated, "kept"),
-        ]
-    );
-    assert!(!git.changes().await.unwrap().is_empty());
-
-    let diff = git.diff_against("kept", "HEAD").await.unwrap();
-    assert_eq!(
-        (diff.original.as_deref(), diff.modified.as_deref()),
-        (Some("one"), Some("two"))
-    );
-
-    let page = git.commits(1).await.unwrap();
-    assert!(page.has_more && page.commits[0].subject == "Second");
-    let page = git.commits(50).await.unwrap();
-    assert!(!page.has_more && page.commits.len() == 2);
-    assert_eq!(
-        (
-            page.commits[1].subject.as_str(),
-            page.commits[1].author.as_str()
-        ),
-        ("First one", "Ada")
-    );
-    let second = &page.commits[0].sha;
-    let changes = git.commit_changes(second).await.unwrap();
-    assert!(
-        changes
-            .iter()
-            .any(|one| one.path == "gone.txt" && one.status == ChangeStatus::Deleted)
-    );
-    assert!(
-        changes.iter().any(|one| one.path == "renamed"),
-        "{changes:?}"
-    );
-    // The file is gone; the commit still knows it.
-    let diff = git.diff_of_commit("gone.txt", second).await.unwrap();
-    assert_eq!(
-        (
-            diff.original.as_deref(),
-            diff.modified.unwrap_or_default().as_str()
-        ),
-        (Some("gone"), "")
-    );
-
-    let unknown = git.changes_against("no-such-ref").await;
-    let kinds = [
-        git.commit_changes("abcdef1").await.unwrap_err().kind(),
-        git.diff_of_commit("kept", "abcdef1")
-            .await
-            .unwrap_err()
-            .kind(),
-        git.commit_changes("HEAD").await.unwrap_err().kind(),
-        git.changes_against("--output=/x").await.unwrap_err().kind(),
-        git.diff("").await.unwrap_err().kind(),
-        git.commits(0).await.unwrap_err().kind(),
-    ];
-    let expected = [
-        ErrorKind::Git,
-        ErrorKind::Git,
-        ErrorKind::InvalidInput,
-        ErrorKind::InvalidInput,
-        ErrorKind::InvalidInput,
-        ErrorKind::InvalidInput,
-    ];
-    assert_eq!(kinds, expected);
-    assert_eq!(unknown.unwrap_err().kind(), ErrorKind::Git);
-
-    let found = workspace
-        .search_repositories(SearchRepositories::new("bitbucket"))
-        .await;
-    assert!(found.is_err(), "{found:?}");
-}
-
-async fn where_there_is_no_repository(workspace: &Workspace, local: &TempDir) {
-    let nowhere = workspace.directory(local.path().to_str().unwrap()).unwrap();
-    let git = nowhere.git();
-    assert!(!git.is_repository().await.unwrap());
-    assert!(git.changes().await.unwrap().is_empty());
-    assert!(git.commits(5).await.unwrap().commits.is_empty());
-    fs::write(local.path().join("file"), "x").unwrap();
-    let diff = git.diff("file").await.unwrap();
-    assert_eq!((diff.original, diff.modified), (None, None));
-    let missing = workspace
-        .directory("missing")
-        .unwrap()
-        .git()
-        .is_repository()
-        .await;
-    assert_eq!(missing.unwrap_err().kind(), ErrorKind::NotStarted);
-}
 
 /// Makes a repository with two commits on `main`, a tag and a branch; gives the first commit.
 async fn origin(workspace: &Workspace, path: &Path) -> String {
@@ -172,7 +34,7 @@ async fn origin(workspace: &Workspace, path: &Path) -> String {
     run(workspace, &line).await
 }
 
-async fn repositories_are_cloned(workspace: &Workspace, local: &TempDir) {
+pub(super) async fn repositories_are_cloned(workspace: &Workspace, local: &TempDir) {
     let path = local.path().join("it's a repo");
     let sha = origin(workspace, &path).await;
     let url = format!("file://{}", path.display());
@@ -257,6 +119,7 @@ async fn web(root: PathBuf, password: &'static str) -> (SocketAddr, Arc<Mutex<Ve
                 .unwrap_or("/")
                 .trim_start_matches('/');
             let body = fs::read(root.join(path));
+            tokio::time::sleep(Duration::from_millis(30)).await;
             let (status, body) = match (request.contains(password), body) {
                 (false, _) => (
                     "401 Unauthorized\r\nWWW-Authenticate: Basic realm=\"x\"",
@@ -286,7 +149,7 @@ fn files(directory: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-async fn pitfall_25_a_token_is_nowhere_to_be_found(
+pub(super) async fn pitfall_25_a_token_is_nowhere_to_be_found(
     server: &LocalServer,
     workspace: &Workspace,
     home: &TempDir,
@@ -301,12 +164,13 @@ async fn pitfall_25_a_token_is_nowhere_to_be_found(
     .await;
     // base64 of `x-access-token:TOKEN`, as git sends it.
     let basic = "Basic eC1hY2Nlc3MtdG9rZW46Y2FuYXJ5L29mK3RoZS10b2tlbg==";
+    // Slow enough to be watched.
     let (address, asked) = web(root.path().to_owned(), basic).await;
     let url = format!("http://{address}/private.git/.git");
     let hidden = || {
         run(
             workspace,
-            "ls -d ${TMPDIR:-/tmp}/oh-clone.* 2>/dev/null | wc -l",
+            "ls -d ${TMPDIR:-/tmp}/oh-hiding.* 2>/dev/null | wc -l",
         )
     };
     let before = hidden().await;
@@ -318,10 +182,25 @@ async fn pitfall_25_a_token_is_nowhere_to_be_found(
         .await
         .unwrap();
     assert_eq!(denied.failed[0].error.kind(), ErrorKind::Git);
-    let done = workspace
-        .clone_repositories([repository.clone().token(TOKEN)])
-        .await
-        .unwrap();
+    // All command lines of the machine are looked at while git works.
+    let cloning = workspace.clone_repositories([repository.clone().token(TOKEN)]);
+    let (mut looked, mut fetching) = (0, 0);
+    let watching = async {
+        loop {
+            for entry in fs::read_dir("/proc").unwrap().flatten() {
+                let line = fs::read(entry.path().join("cmdline")).unwrap_or_default();
+                assert!(!line.windows(6).any(|part| part == b"canary"));
+                looked += 1;
+                fetching += u32::from(line.windows(11).any(|part| part == b"remote-http"));
+            }
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    let done = tokio::select! {
+        done = cloning.into_future() => done.unwrap(),
+        () = watching => unreachable!("it has no end"),
+    };
+    assert!(looked > 0 && fetching > 0, "git was not seen at work");
     assert_eq!(
         done.cloned.len(),
         1,
@@ -343,6 +222,19 @@ async fn pitfall_25_a_token_is_nowhere_to_be_found(
         .await
         .unwrap();
     assert_eq!(wrong.failed[0].error.kind(), ErrorKind::Git);
+    let config = fs::read_to_string(format!("{}/.git/config", done.cloned[0].path)).unwrap();
+    assert!(
+        config.contains(&url) && !config.contains("credential"),
+        "{config}"
+    );
+    let mut history = Box::pin(workspace.history().stream());
+    let mut clones = 0;
+    while let Some(event) = crate::next(&mut history).await {
+        let event = format!("{:?}", event.unwrap());
+        assert!(!event.contains("canary"), "{event}");
+        clones += usize::from(event.contains("git -c credential.helper"));
+    }
+    assert!(clones >= 2, "{clones}");
     // Dropped while it waits for a server that does not answer.
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let silent = format!("http://{}/x", silent.local_addr().unwrap());
@@ -377,4 +269,37 @@ async fn pitfall_25_a_token_is_nowhere_to_be_found(
         wrong.failed
     );
     assert!(!told.contains("canary"));
+}
+
+/// Neither half a repository nor a process.
+pub(super) async fn a_clone_that_is_dropped_or_late_leaves_nothing(workspace: &Workspace) {
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/silent.git", silent.local_addr().unwrap());
+    let clone = |limit: u64| {
+        workspace
+            .clone_repositories([
+                Repository::new(&url),
+                Repository::new(&url).git_ref("abcdef1"),
+            ])
+            .into_directory("late")
+            .timeout(Duration::from_millis(limit))
+    };
+    let dropped = tokio::time::timeout(Duration::from_millis(700), clone(60_000).into_future());
+    assert!(dropped.await.is_err());
+    let late = clone(700).await.unwrap();
+    let kinds: Vec<_> = late.failed.iter().map(|one| one.error.kind()).collect();
+    assert_eq!(kinds, [ErrorKind::Timeout, ErrorKind::Timeout]);
+    let left = "ls -A late 2>/dev/null; pgrep -f '[s]ilent.git'; true";
+    for _ in 0..100 {
+        if run(workspace, left).await.is_empty() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert_eq!(
+        run(workspace, left).await,
+        "",
+        "in {}",
+        workspace.working_dir()
+    );
 }

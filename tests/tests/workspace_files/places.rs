@@ -63,7 +63,8 @@ pub(super) async fn unusual_names_there_and_back(workspace: &Workspace, local: &
         .filter(|name| !name.ends_with(".d"))
         .collect();
     let mut expected = names.map(str::to_owned);
-    (there.sort(), expected.sort());
+    there.sort();
+    expected.sort();
     assert_eq!(there, expected);
     let mut found: Vec<_> = below.subdirectories(".").with_hidden().all().await.unwrap();
     found.sort_by(|a, b| a.name.cmp(&b.name));

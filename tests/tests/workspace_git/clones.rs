@@ -286,9 +286,15 @@ pub(super) async fn a_clone_that_is_dropped_or_late_leaves_nothing(workspace: &W
     };
     let dropped = tokio::time::timeout(Duration::from_millis(700), clone(60_000).into_future());
     assert!(dropped.await.is_err());
+    nothing_is_left(workspace).await;
     let late = clone(700).await.unwrap();
     let kinds: Vec<_> = late.failed.iter().map(|one| one.error.kind()).collect();
     assert_eq!(kinds, [ErrorKind::Timeout, ErrorKind::Timeout]);
+    nothing_is_left(workspace).await;
+}
+
+/// Git needs a moment to clean up.
+async fn nothing_is_left(workspace: &Workspace) {
     let left = "ls -A late 2>/dev/null; pgrep -f '[s]ilent.git'; true";
     for _ in 0..100 {
         if run(workspace, left).await.is_empty() {
@@ -296,10 +302,6 @@ pub(super) async fn a_clone_that_is_dropped_or_late_leaves_nothing(workspace: &W
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    assert_eq!(
-        run(workspace, left).await,
-        "",
-        "in {}",
-        workspace.working_dir()
-    );
+    let place = workspace.working_dir();
+    assert_eq!(run(workspace, left).await, "", "in {place}");
 }

@@ -18,7 +18,7 @@ use tokio::{sync::watch, time::timeout};
 
 use crate::{
     Attach, ConversationBuilder, Cursor, Error, ErrorKind, EventStream, Events, GenerateTitle,
-    Link, Origin, Result, Run, SendMessage, Subscription, TokenStream,
+    Latest, Link, Origin, Result, Run, SendMessage, Subscription, TokenStream,
     attach::Following,
     branches::Navigated,
     client_tools::{self, Dispatch},
@@ -91,7 +91,6 @@ impl Conversation {
             .unwrap_or_default()
             .into();
         let (writer, mirror) = Mirror::new(id, state, following.keep);
-        let mut changes = mirror.changes();
         let (stop, stopped) = watch::channel(false);
         let tokens = Tokens::default();
         let backoff = following.backoff;
@@ -109,11 +108,7 @@ impl Conversation {
             delete_on_close: following.delete_on_close,
             dispatch: OnceLock::new(),
         }));
-        let ready = changes.wait_for(|_| {
-            let held = conversation.0.mirror.read();
-            held.link == Link::Live || held.ended.is_some()
-        });
-        let _ = timeout(FIRST_SNAPSHOT, ready).await;
+        conversation.caught_up().await;
         let ended = conversation.0.mirror.read().ended.clone();
         if let Some(error) = ended {
             return Err(error);
@@ -130,6 +125,16 @@ impl Conversation {
     /// How this handle came to be: whether the conversation was made for it, or found.
     pub fn origin(&self) -> &Origin {
         &self.0.origin
+    }
+
+    /// Waits until everything the server has is here, for as long as is sensible.
+    pub(crate) async fn caught_up(&self) {
+        let mut changes = self.changes();
+        let ready = changes.wait_for(|_| {
+            let held = self.mirror().read();
+            held.link == Link::Live || held.ended.is_some()
+        });
+        let _ = timeout(FIRST_SNAPSHOT, ready).await;
     }
 
     /// Its id.
@@ -160,6 +165,21 @@ impl Conversation {
     pub fn trouble(&self) -> Option<Error> {
         let held = self.0.mirror.read();
         held.ended.clone().or_else(|| held.trouble.clone())
+    }
+
+    /// How many connections were made so far: one, and another after each that was cut.
+    pub fn connections(&self) -> u64 {
+        self.0.mirror.read().connection
+    }
+
+    /// The state each time it has changed.
+    pub fn states(&self) -> Latest<Arc<ConversationState>> {
+        Latest::states(self.0.mirror.clone())
+    }
+
+    /// How the mirror stands to the server, each time that has changed.
+    pub fn links(&self) -> Latest<Link> {
+        Latest::links(self.0.mirror.clone())
     }
 
     /// Every event from a cursor on, across reconnects.

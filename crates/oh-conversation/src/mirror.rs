@@ -231,6 +231,11 @@ impl Held {
         self.snapshot = Some(snapshot);
         self.live();
     }
+
+    /// Takes what only the server's description by REST has, such as the title.
+    pub(crate) fn described(&mut self, description: &ConversationState) {
+        Arc::make_mut(&mut self.state).complete(description);
+    }
 }
 
 const STATE_UPDATE: &str = "ConversationStateUpdateEvent";

@@ -219,8 +219,9 @@ impl Conversation {
     async fn decided(&self) {
         let mut changes = self.changes();
         let decided = changes.wait_for(|_| {
-            let status = self.mirror().read().state.execution_status();
-            status != ExecutionStatus::WaitingForConfirmation
+            let held = self.mirror().read();
+            let waits = held.state.execution_status() == ExecutionStatus::WaitingForConfirmation;
+            held.ended.is_some() || (held.link == Link::Live && !waits)
         });
         let _ = timeout(FIRST_SNAPSHOT, decided).await;
     }

@@ -257,6 +257,8 @@ impl<'a> Run<'a> {
     /// Until the server's run is over, whatever client tools have yet to say.
     pub(crate) async fn once(self) -> Result<RunOutcome> {
         let conversation = self.conversation;
+        // What happened before must not be taken for this run's.
+        conversation.caught_up().await;
         let mut before = {
             let held = conversation.mirror().read();
             let status = held.state.execution_status();
@@ -321,7 +323,14 @@ impl<'a> Run<'a> {
                 // It may have been taken. If so, the log tells; asking again is harmless while
                 // it does not, for a run under way is answered with a conflict.
                 Kind::Interrupted | Kind::Timeout if progress.begun.is_some() => return Ok(None),
-                Kind::Interrupted | Kind::Timeout if before.begun.elapsed() < HIDDEN => {}
+                Kind::Interrupted | Kind::Timeout if before.begun.elapsed() < HIDDEN => {
+                    conversation.caught_up().await;
+                    sleep(QUIET).await;
+                    if conversation.ran_since(before.events) {
+                        return Ok(None);
+                    }
+                    continue;
+                }
                 // A lease of a dying server hides it; the watcher says when it is gone.
                 Kind::NotFound if before.begun.elapsed() < HIDDEN => {}
                 _ => return Err(Error::transport(id, "run", error)),
@@ -398,12 +407,18 @@ impl<'a> Run<'a> {
             };
             match &candidate {
                 // A pause is told at once, while its step goes on; REST tells when that is over.
-                Some(ExecutionStatus::Paused) => next_ask = next_ask.min(Instant::now() + SOON),
-                Some(status) if progress.begun.is_some() => return Ok(End::Status(status.clone())),
-                // Nothing was left to do, or the snapshot is older than the run.
-                Some(_) => next_ask = next_ask.min(Instant::now() + SOON),
-                None => {}
+                Some((ExecutionStatus::Paused, _)) => {}
+                Some((status, true)) if progress.begun.is_some() => {
+                    return Ok(End::Status(status.clone()));
+                }
+                // Nothing was left to do, or the snapshot is older than the run, or the server was
+                // killed and has forgotten that it ran.
+                _ => {}
             }
+            if candidate.is_some() {
+                next_ask = next_ask.min(Instant::now() + SOON);
+            }
+            let candidate = candidate.map(|(status, _)| status);
             let idle_end = self.idle_timeout.map(|limit| last_activity + limit);
             if idle_end.is_some_and(|end| Instant::now() >= end) {
                 return Ok(End::TimeOver);
@@ -451,17 +466,48 @@ impl<'a> Run<'a> {
                 }
                 continue;
             }
-            // REST is told last: while the socket says running, so it is.
             let told = progress.hint.as_ref().is_none_or(|hint| !hint.is_running());
             let hooked = finished && candidate.is_none() && has_stop_hooks(info.state());
             let needed = match hooked {
                 true => REPEATED_WITH_STOP_HOOK,
                 false => REPEATED,
             };
-            if times > needed && (told || times > 2 * needed) {
+            if times <= needed {
+                continue;
+            }
+            // While the log says running, so it is: REST tells what was saved when the last step
+            // ended. Only what a new subscription tells, too, is newer than the log.
+            if told
+                || candidate.as_ref() == Some(&status)
+                || self.logged().await.as_ref() == Some(&status)
+            {
                 return Ok(End::Status(status));
             }
         }
+    }
+
+    /// The last status in the server's log, which is written before anybody is told.
+    async fn logged(&self) -> Option<ExecutionStatus> {
+        let search = calls::events::Search::new(self.conversation.id())
+            .kind("ConversationStateUpdateEvent")
+            .descending();
+        let asked = self.conversation.client().call(&search);
+        let page = asked.timeout(Duration::from_secs(10)).await.ok()?;
+        page.items.iter().find_map(status_in)
+    }
+}
+
+/// The status that an event tells, if it tells one.
+fn status_in(event: &Event) -> Option<ExecutionStatus> {
+    if event.kind() != "ConversationStateUpdateEvent" {
+        return None;
+    }
+    match event.payload() {
+        Payload::ConversationStateUpdate(update) => match update.change() {
+            StateChange::ExecutionStatus(status) => Some(status),
+            _ => None,
+        },
+        _ => None,
     }
 }
 
@@ -484,18 +530,21 @@ impl Progress {
     fn add(&mut self, log: &Log, from: usize) {
         let from = from.max(log.start());
         for (index, event) in (from..).zip(log.range(from..log.end())) {
-            if event.kind() != "ConversationStateUpdateEvent" {
-                continue;
-            }
-            if let Payload::ConversationStateUpdate(update) = event.payload()
-                && let StateChange::ExecutionStatus(status) = update.change()
-            {
+            if let Some(status) = status_in(event) {
                 if status.is_running() {
                     self.begun.get_or_insert(index + 1);
                 }
                 self.hint = Some(status);
             }
         }
+    }
+}
+
+impl Conversation {
+    /// Whether the log tells of a run after the first `events`.
+    fn ran_since(&self, events: usize) -> bool {
+        let log = self.mirror().read().log.clone();
+        Progress::since(&log, events).begun.is_some()
     }
 }
 
@@ -506,14 +555,24 @@ fn has_stop_hooks(state: &ConversationState) -> bool {
     lists.iter().flatten().any(holds)
 }
 
-/// The status in a snapshot since the run was asked for, if one ends it.
-fn snapshot_end(held: &Held, before: &Before, progress: &Progress) -> Option<ExecutionStatus> {
+/// The status in a snapshot since the run was asked for, if one ends it, and whether that is
+/// certain.
+fn snapshot_end(
+    held: &Held,
+    before: &Before,
+    progress: &Progress,
+) -> Option<(ExecutionStatus, bool)> {
     let end = held.end.as_ref()?;
     // The snapshot every new subscriber gets may be older than the run, unless the subscription
-    // itself is younger.
+    // itself is younger. Then, too, it may have been made before a run that came before it.
     let fresh = !end.first || end.connection > before.connection;
     let older = progress.begun.is_some_and(|begun| end.events < begun);
-    (end.number > before.snapshots && fresh && !older).then(|| end.status.clone())
+    let running = progress
+        .hint
+        .as_ref()
+        .is_some_and(ExecutionStatus::is_running);
+    let certain = !(end.first && running);
+    (end.number > before.snapshots && fresh && !older).then(|| (end.status.clone(), certain))
 }
 
 /// The server's own answer to an image that the model cannot see: no model has given it.

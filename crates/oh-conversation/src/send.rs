@@ -14,7 +14,7 @@ use oh_protocol::{
 use oh_transport::ErrorKind as Wire;
 use tokio::time::timeout;
 
-use crate::{Conversation, Error, ErrorKind, Result};
+use crate::{Conversation, Error, ErrorKind, Link, Result};
 
 /// How long the log may take to show a message whose answer was lost: a reconnection and more.
 const LOG_DELAY: Duration = Duration::from_secs(15);
@@ -98,6 +98,10 @@ impl<'a> IntoFuture for SendMessage<'a> {
                 .all(|part| matches!(part, UserContent::Text { text } if text.trim().is_empty()));
             if empty {
                 return Err(Error::new(ErrorKind::InvalidInput, id, "an empty message"));
+            }
+            if self.conversation.link() == Link::Connecting {
+                // What is known may be old.
+                self.conversation.caught_up().await;
             }
             let status = self.conversation.mirror().read().state.execution_status();
             if status == ExecutionStatus::WaitingForConfirmation && !self.anyway {

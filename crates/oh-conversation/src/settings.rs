@@ -117,30 +117,21 @@ impl Conversation {
 }
 
 /// Tells the server again what this program has set and the server forgets when it loads a
-/// conversation anew. To be called with every snapshot.
-pub(crate) fn restore(client: &Client, mirror: &Mirror) {
-    let policy = mirror.policy();
+/// conversation anew, if there is something. To be done after a subscription's first snapshot.
+pub(crate) fn restoring(
+    client: &Client,
+    mirror: &Mirror,
+) -> Option<impl Future<Output = ()> + use<>> {
     let analyzer = mirror.analyzer();
-    if policy.is_none() && analyzer.is_none() {
-        return;
-    }
-    let policy = {
+    let policy = mirror.policy().filter(|policy| {
         let held = mirror.read();
-        if held
-            .snapshot
-            .as_ref()
-            .is_none_or(|snapshot| !snapshot.first)
-        {
-            return;
-        }
-        policy.filter(|policy| differs(policy, held.state.get("confirmation_policy")))
-    };
+        differs(policy, held.state.get("confirmation_policy"))
+    });
     if policy.is_none() && analyzer.is_none() {
-        return;
+        return None;
     }
-    // It waits for a running tool on the server; frames must not.
     let (client, id) = (client.clone(), mirror.id);
-    tokio::spawn(async move {
+    Some(async move {
         if let Some(policy) = policy
             && let Err(error) = client
                 .call(&calls::SetConfirmationPolicy::new(id, policy))
@@ -156,7 +147,7 @@ pub(crate) fn restore(client: &Client, mirror: &Mirror) {
         {
             warn!(conversation = %id, %error, "cannot restore the security analyzer");
         }
-    });
+    })
 }
 
 /// Whether a state holds another policy than this one. What this one leaves to the server's

@@ -25,8 +25,9 @@ pub enum Cursor {
     Start,
     /// After the last event held now.
     Now,
-    /// After the event with this `seq`: its place in the server's log, counted from 0. Gaps in
-    /// the log count; a `seq` that is yet to come is waited for.
+    /// After the event with this `seq`: its place in the server's log, counted from 0. One that is
+    /// yet to come is waited for. Events that the server cannot read have a place, too, but on
+    /// servers before 1.45, which tell no `seq`: there only what can be read is counted.
     After(u64),
 }
 

@@ -8,10 +8,13 @@ mod rest;
 
 use std::{collections::HashSet, time::Duration};
 
-use oh_protocol::{ConversationId, SessionFrame};
+use oh_protocol::{
+    ConversationId, SessionFrame, calls::conversations::Get, state::ConversationState,
+};
 use oh_transport::{Backoff, Client, Message, Socket};
 use tokio::{
     sync::watch,
+    task::JoinSet,
     time::{Instant, sleep, sleep_until},
 };
 use tracing::{debug, warn};
@@ -70,10 +73,15 @@ pub(crate) struct Watcher {
     fetched: HashSet<Box<str>>,
     /// The last `seq` there was when the session socket was last opened.
     through: Option<i64>,
+    /// How often in a row the session socket said that something is too large, and neither was it
+    /// an event nor did the state come.
+    too_large: u32,
     backoff: Backoff,
     unreadable: u32,
     /// Since when the server says it does not have the conversation, and how often it did.
     missing: Option<(Instant, u32)>,
+    /// Requests on the side, which end with the watcher.
+    errands: JoinSet<Option<ConversationState>>,
     leased: Option<Instant>,
 }
 
@@ -94,9 +102,11 @@ impl Watcher {
             flavor: Flavor::Session,
             fetched: HashSet::new(),
             through: None,
+            too_large: 0,
             backoff,
             unreadable: 0,
             missing: None,
+            errands: JoinSet::new(),
             leased: None,
         }
     }
@@ -168,6 +178,12 @@ impl Watcher {
         let error = loop {
             let received = tokio::select! {
                 received = socket.recv() => received,
+                Some(done) = self.errands.join_next(), if !self.errands.is_empty() => {
+                    if let Ok(Some(description)) = done {
+                        self.writer.change(|held| held.described(&description));
+                    }
+                    continue;
+                }
                 () = asked(&mut stop) => {
                     Box::pin(socket.close(1000, "")).await;
                     return Phase::End(self.closed());
@@ -283,7 +299,36 @@ impl Watcher {
             }
         }
         if snapshot {
-            settings::restore(&self.client, self.writer.mirror());
+            self.too_large = 0;
+            self.subscribed();
+        }
+    }
+
+    /// What a new subscription's snapshot calls for: tells the server again what it forgets when
+    /// it loads a conversation anew, and asks for what no snapshot has.
+    fn subscribed(&mut self) {
+        let mirror = self.writer.mirror();
+        let (first, again) = {
+            let held = mirror.read();
+            let first = held.snapshot.as_ref().is_some_and(|last| last.first);
+            (first, held.connection > 1)
+        };
+        if !first {
+            return;
+        }
+        // They may wait for a running tool on the server; frames must not.
+        if let Some(restoring) = settings::restoring(&self.client, mirror) {
+            self.errands.spawn(async move {
+                restoring.await;
+                None
+            });
+        }
+        if again && self.errands.is_empty() {
+            let (client, id) = (self.client.clone(), self.id);
+            self.errands.spawn(async move {
+                let described = client.call(&Get::new(id)).await.ok()?;
+                Some(described.state().clone())
+            });
         }
     }
 

@@ -54,7 +54,7 @@ impl Watcher {
                 self.missing = None;
                 self.leased = None;
                 self.writer.change(|held| held.transient(&event));
-                settings::restore(&self.client, self.writer.mirror());
+                self.subscribed();
             }
             Payload::StreamingDelta(delta) => self.tokens.legacy(delta),
             Payload::ServerError(error) => {

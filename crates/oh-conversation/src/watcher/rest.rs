@@ -38,13 +38,19 @@ impl Watcher {
             }
             held.cursor > before
         });
-        if found == 0 && !moved {
-            // Not an event then: the state itself is larger than a frame may be, and the session
-            // socket cannot be used at all.
+        if found > 0 || moved {
+            self.too_large = 0;
+            return Phase::Dial;
+        }
+        // Not an event then. Where it is the state, that comes in no frame, and the session socket
+        // cannot be used at all.
+        self.too_large += 1;
+        if self.too_large > 1 {
             warn!(conversation = %self.id, "state too large for the session socket: using the legacy one");
             self.flavor = Flavor::Legacy;
         }
-        Phase::Dial
+        self.writer.connecting(None);
+        Phase::Wait(self.backoff.next_delay())
     }
 
     /// Brings the mirror to the end of the log, page by page.

@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod exactly_once;
 #[cfg(test)]
+mod faults;
+#[cfg(test)]
 mod link;
 #[cfg(test)]
 mod mock;

@@ -1,5 +1,6 @@
 //! What the server says of a conversation as a whole.
 
+mod fields;
 mod goal;
 mod stats;
 

@@ -198,6 +198,7 @@ struct Before {
     snapshots: u64,
     connection: u64,
     begun: Instant,
+    running: bool,
     started: bool,
 }
 
@@ -276,6 +277,7 @@ impl<'a> Run<'a> {
                 snapshots: held.snapshot.as_ref().map_or(0, |snapshot| snapshot.number),
                 connection: held.connection,
                 begun: Instant::now(),
+                running: held.state.execution_status().is_running(),
                 started: true,
             }
         };
@@ -381,7 +383,7 @@ impl<'a> Run<'a> {
         let mut seen = before.events;
         let mut progress = Progress {
             begun: (!before.started).then_some(0),
-            hint: None,
+            hint: before.running.then_some(ExecutionStatus::Running),
         };
         let mut last_activity = Instant::now();
         let mut answers: Option<(ExecutionStatus, u32)> = None;

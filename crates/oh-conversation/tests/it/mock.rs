@@ -182,14 +182,20 @@ fn page(log: &[Bytes], query: &str) -> Value {
             .find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))
             .and_then(|value| value.parse::<usize>().ok())
     };
-    let start = param("page_id").filter(|at| *at < log.len()).unwrap_or(0);
-    let end = (start + param("limit").unwrap_or(100)).min(log.len());
-    let items: Vec<Value> = log[start..end]
+    let mut log: Vec<Value> = log
         .iter()
         .map(|raw| serde_json::from_slice(raw).unwrap())
         .collect();
+    if let Some(kind) = query.split('&').find_map(|pair| pair.strip_prefix("kind=")) {
+        log.retain(|event| event["kind"] == kind);
+    }
+    if query.contains("TIMESTAMP_DESC") {
+        log.reverse();
+    }
+    let start = param("page_id").filter(|at| *at < log.len()).unwrap_or(0);
+    let end = (start + param("limit").unwrap_or(100)).min(log.len());
     let next = (end < log.len()).then(|| end.to_string());
-    json!({"items": items, "next_page_id": next})
+    json!({"items": log[start..end], "next_page_id": next})
 }
 
 #[async_trait]

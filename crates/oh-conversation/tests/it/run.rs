@@ -171,6 +171,143 @@ async fn the_snapshot_of_a_reconnection_ends_a_run_whose_end_was_missed() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_long_tool_after_an_approval_is_not_taken_for_waiting() {
+    let (mock, _dials, dial, conversation) = attached("waiting_for_confirmation").await;
+    mock.set_status("waiting_for_confirmation");
+    let confirming = tokio::spawn({
+        let conversation = conversation.clone();
+        async move { conversation.confirm().await }
+    });
+    sleep(Duration::from_millis(50)).await;
+    let status = |status: &str| json!({"key": "execution_status", "value": status});
+    let (seq, event) = mock.append("ConversationStateUpdateEvent", &status("running"));
+    dial.durable(seq, &event).await.unwrap();
+    soon(confirming).await.unwrap().unwrap();
+    mock.plan(
+        "/run",
+        Ok((409, json!({"detail": "conversation_already_running"}))),
+    );
+    let running = run(&conversation);
+    // By REST it still waits: what it does now is saved when the step ends.
+    sleep(Duration::from_secs(120)).await;
+    assert!(!running.is_finished());
+    tell(&mock, &dial, "finished").await;
+    dial.full_state("finished").await.unwrap();
+    assert!(soon(running).await.unwrap().unwrap().is_finished());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_snapshot_made_before_the_run_and_sent_after_its_beginning_is_not_its_end() {
+    let (mock, mut dials, dial, conversation) = attached("error").await;
+    let running = run(&conversation);
+    while mock.seen("POST /run") == 0 {
+        sleep(Duration::from_millis(1)).await;
+    }
+    drop(dial);
+    let dial = soon(dials.recv()).await.unwrap();
+    dial.sync(None).await.unwrap();
+    tell(&mock, &dial, "running").await;
+    dial.full_state("error").await.unwrap();
+    sleep(Duration::from_secs(30)).await;
+    assert!(!running.is_finished());
+    tell(&mock, &dial, "finished").await;
+    dial.full_state("finished").await.unwrap();
+    assert!(soon(running).await.unwrap().unwrap().is_finished());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_that_a_killed_server_has_forgotten_ends_with_what_it_came_back_with() {
+    let (mock, mut dials, dial, conversation) = attached("idle").await;
+    let running = run(&conversation);
+    begun(&mock, &dial).await;
+    drop(dial);
+    // The log says running, but the state is that of the step before.
+    mock.set_status("waiting_for_confirmation");
+    let dial = soon(dials.recv()).await.unwrap();
+    dial.welcome(&mock, "waiting_for_confirmation")
+        .await
+        .unwrap();
+    let told = Instant::now();
+    let outcome = soon(running).await.unwrap().unwrap();
+    assert!(
+        matches!(outcome, RunOutcome::WaitingForConfirmation(_)),
+        "{outcome}"
+    );
+    assert!(
+        told.elapsed() < Duration::from_secs(5),
+        "{:?}",
+        told.elapsed()
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_end_that_nobody_was_told_is_found_in_the_log() {
+    let (mock, _dials, dial, conversation) = attached("idle").await;
+    let running = run(&conversation);
+    begun(&mock, &dial).await;
+    sleep(Duration::from_secs(10)).await;
+    // Another subscriber that does not read keeps the server from telling anybody.
+    let finished = json!({"key": "execution_status", "value": "finished"});
+    mock.append("ConversationStateUpdateEvent", &finished);
+    mock.set_status("finished");
+    let told = Instant::now();
+    assert!(soon(running).await.unwrap().unwrap().is_finished());
+    assert!(
+        told.elapsed() < Duration::from_secs(8),
+        "{:?}",
+        told.elapsed()
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_happened_while_the_link_was_down_is_not_taken_for_the_run() {
+    let (mock, mut dials, dial, conversation) = attached("idle").await;
+    drop(dial);
+    sleep(Duration::from_millis(1)).await;
+    // Somebody else's run failed meanwhile.
+    for status in ["running", "error"] {
+        let fields = json!({"key": "execution_status", "value": status});
+        mock.append("ConversationStateUpdateEvent", &fields);
+    }
+    mock.set_status("error");
+    let running = run(&conversation);
+    let dial = soon(dials.recv()).await.unwrap();
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(
+        mock.seen("POST /run"),
+        0,
+        "it waits to see where things stand"
+    );
+    dial.welcome(&mock, "error").await.unwrap();
+    begun(&mock, &dial).await;
+    sleep(Duration::from_secs(30)).await;
+    assert!(!running.is_finished());
+    tell(&mock, &dial, "finished").await;
+    dial.full_state("finished").await.unwrap();
+    assert!(soon(running).await.unwrap().unwrap().is_finished());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dropped_run_goes_on_and_the_next_joins_it() {
+    let (mock, _dials, dial, conversation) = attached("idle").await;
+    let running = run(&conversation);
+    begun(&mock, &dial).await;
+    running.abort();
+    assert!(running.await.unwrap_err().is_cancelled());
+    assert_eq!(mock.seen("POST /pause") + mock.seen("POST /interrupt"), 0);
+    mock.plan(
+        "/run",
+        Ok((409, json!({"detail": "conversation_already_running"}))),
+    );
+    let running = run(&conversation);
+    sleep(Duration::from_secs(5)).await;
+    tell(&mock, &dial, "finished").await;
+    dial.full_state("finished").await.unwrap();
+    let outcome = soon(running).await.unwrap().unwrap();
+    assert!(outcome.is_finished() && !outcome.report().started());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_run_started_elsewhere_is_joined() {
     let (mock, _dials, dial, conversation) = attached("running").await;
     mock.plan(

@@ -15,7 +15,7 @@ use oh_protocol::{
 };
 use tokio::time::timeout;
 
-use crate::{Conversation, Result, conversation::FIRST_SNAPSHOT};
+use crate::{Conversation, Link, Result, conversation::FIRST_SNAPSHOT};
 
 /// An action that awaits approval.
 #[derive(Debug, Clone)]

@@ -5,6 +5,8 @@
 //! was missed, a fresh snapshot after a reconnect, or a status that REST repeats while nothing
 //! happens any more.
 
+mod signs;
+
 use std::{
     fmt,
     future::{Future, IntoFuture},
@@ -12,17 +14,11 @@ use std::{
     time::Duration,
 };
 
-use oh_protocol::{
-    Event, ExecutionStatus, Json, Payload, calls,
-    event::{ConversationErrorEvent, StateChange},
-    state::ConversationState,
-};
+use oh_protocol::{ExecutionStatus, Payload, calls, event::ConversationErrorEvent};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use crate::{
-    Conversation, Error, ErrorKind, Link, Result, Usage, client_tools::until_settled, log::Log,
-    mirror::Held,
-};
+use self::signs::{Progress, has_stop_hooks, says_blind, snapshot_end, status_in};
+use crate::{Conversation, Error, ErrorKind, Link, Result, Usage, client_tools::until_settled};
 
 /// How long nothing must happen before REST is asked, and between its answers.
 const QUIET: Duration = Duration::from_millis(1500);
@@ -496,98 +492,6 @@ impl<'a> Run<'a> {
         let asked = self.conversation.client().call(&search);
         let page = asked.timeout(Duration::from_secs(10)).await.ok()?;
         page.items.iter().find_map(status_in)
-    }
-}
-
-/// The status that an event tells, if it tells one.
-fn status_in(event: &Event) -> Option<ExecutionStatus> {
-    if event.kind() != "ConversationStateUpdateEvent" {
-        return None;
-    }
-    match event.payload() {
-        Payload::ConversationStateUpdate(update) => match update.change() {
-            StateChange::ExecutionStatus(status) => Some(status),
-            _ => None,
-        },
-        _ => None,
-    }
-}
-
-/// What the log says of a run.
-#[derive(Debug, Default)]
-struct Progress {
-    /// After how many events it had begun, if it was seen to.
-    begun: Option<usize>,
-    /// The last status the log tells. A Stop hook may still take `finished` back.
-    hint: Option<ExecutionStatus>,
-}
-
-impl Progress {
-    fn since(log: &Log, from: usize) -> Self {
-        let mut progress = Self::default();
-        progress.add(log, from);
-        progress
-    }
-
-    fn add(&mut self, log: &Log, from: usize) {
-        let from = from.max(log.start());
-        for (index, event) in (from..).zip(log.range(from..log.end())) {
-            if let Some(status) = status_in(event) {
-                if status.is_running() {
-                    self.begun.get_or_insert(index + 1);
-                }
-                self.hint = Some(status);
-            }
-        }
-    }
-}
-
-impl Conversation {
-    /// Whether the log tells of a run after the first `events`.
-    fn ran_since(&self, events: usize) -> bool {
-        let log = self.mirror().read().log.clone();
-        Progress::since(&log, events).begun.is_some()
-    }
-}
-
-fn has_stop_hooks(state: &ConversationState) -> bool {
-    let hooks = state.get("hook_config");
-    let lists = ["stop", "Stop"].map(|name| hooks.and_then(|hooks| hooks.get(name)));
-    let holds = |list: &Json| list.decode().is_ok_and(|list: Vec<Json>| !list.is_empty());
-    lists.iter().flatten().any(holds)
-}
-
-/// The status in a snapshot since the run was asked for, if one ends it, and whether that is
-/// certain.
-fn snapshot_end(
-    held: &Held,
-    before: &Before,
-    progress: &Progress,
-) -> Option<(ExecutionStatus, bool)> {
-    let end = held.end.as_ref()?;
-    // The snapshot every new subscriber gets may be older than the run, unless the subscription
-    // itself is younger. Then, too, it may have been made before a run that came before it.
-    let fresh = !end.first || end.connection > before.connection;
-    let older = progress.begun.is_some_and(|begun| end.events < begun);
-    let running = progress
-        .hint
-        .as_ref()
-        .is_some_and(ExecutionStatus::is_running);
-    let certain = !(end.first && running);
-    (end.number > before.snapshots && fresh && !older).then(|| (end.status.clone(), certain))
-}
-
-/// The server's own answer to an image that the model cannot see: no model has given it.
-fn says_blind(event: &Event) -> bool {
-    if event.kind() != "MessageEvent" || event.source().as_str() != "agent" {
-        return false;
-    }
-    match event.payload() {
-        Payload::Message(message) => {
-            let text = message.llm_message.text();
-            message.llm_response_id.is_none() && text.starts_with("I received your image, but")
-        }
-        _ => false,
     }
 }
 

@@ -8,7 +8,6 @@ use oh_protocol::{Event, event::Payload};
 use oh_transport::{Message, Result, Socket};
 
 use super::{Reading, Watcher};
-use crate::settings;
 
 impl Watcher {
     /// Takes a message and those that have come behind it: the log is read once for all of them.

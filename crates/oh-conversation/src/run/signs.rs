@@ -1,0 +1,100 @@
+//! By what a run is known: what log and snapshots say of its beginning and its end. Asks nobody.
+
+use oh_protocol::{
+    Event, ExecutionStatus, Json, Payload, event::StateChange, state::ConversationState,
+};
+
+use super::Before;
+use crate::{Conversation, log::Log, mirror::Held};
+
+/// The status that an event tells, if it tells one.
+pub(super) fn status_in(event: &Event) -> Option<ExecutionStatus> {
+    if event.kind() != "ConversationStateUpdateEvent" {
+        return None;
+    }
+    match event.payload() {
+        Payload::ConversationStateUpdate(update) => match update.change() {
+            StateChange::ExecutionStatus(status) => Some(status),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// What the log says of a run.
+#[derive(Debug, Default)]
+pub(super) struct Progress {
+    /// After how many events it had begun, if it was seen to.
+    pub(super) begun: Option<usize>,
+    /// The last status the log tells. A Stop hook may still take `finished` back.
+    pub(super) hint: Option<ExecutionStatus>,
+}
+
+impl Progress {
+    pub(super) fn since(log: &Log, from: usize) -> Self {
+        let mut progress = Self::default();
+        progress.add(log, from);
+        progress
+    }
+
+    pub(super) fn add(&mut self, log: &Log, from: usize) {
+        let from = from.max(log.start());
+        for (index, event) in (from..).zip(log.range(from..log.end())) {
+            if let Some(status) = status_in(event) {
+                if status.is_running() {
+                    self.begun.get_or_insert(index + 1);
+                }
+                self.hint = Some(status);
+            }
+        }
+    }
+}
+
+impl Conversation {
+    /// Whether the log tells of a run after the first `events`.
+    pub(super) fn ran_since(&self, events: usize) -> bool {
+        let log = self.mirror().read().log.clone();
+        Progress::since(&log, events).begun.is_some()
+    }
+}
+
+pub(super) fn has_stop_hooks(state: &ConversationState) -> bool {
+    let hooks = state.get("hook_config");
+    let lists = ["stop", "Stop"].map(|name| hooks.and_then(|hooks| hooks.get(name)));
+    let holds = |list: &Json| list.decode().is_ok_and(|list: Vec<Json>| !list.is_empty());
+    lists.iter().flatten().any(holds)
+}
+
+/// The status in a snapshot since the run was asked for, if one ends it, and whether that is
+/// certain.
+pub(super) fn snapshot_end(
+    held: &Held,
+    before: &Before,
+    progress: &Progress,
+) -> Option<(ExecutionStatus, bool)> {
+    let end = held.end.as_ref()?;
+    // The snapshot every new subscriber gets may be older than the run, unless the subscription
+    // itself is younger. Then, too, it may have been made before a run that came before it.
+    let fresh = !end.first || end.connection > before.connection;
+    let older = progress.begun.is_some_and(|begun| end.events < begun);
+    let running = progress
+        .hint
+        .as_ref()
+        .is_some_and(ExecutionStatus::is_running);
+    let certain = !(end.first && running);
+    (end.number > before.snapshots && fresh && !older).then(|| (end.status.clone(), certain))
+}
+
+/// The server's own answer to an image that the model cannot see: no model has given it.
+pub(super) fn says_blind(event: &Event) -> bool {
+    if event.kind() != "MessageEvent" || event.source().as_str() != "agent" {
+        return false;
+    }
+    match event.payload() {
+        Payload::Message(message) => {
+            let text = message.llm_message.text();
+            message.llm_response_id.is_none() && text.starts_with("I received your image, but")
+        }
+        _ => false,
+    }
+}

@@ -1,6 +1,9 @@
 //! `cargo xtask api-coverage`: which of a running server's operations `oh-protocol` has a call
-//! for. Reads the calls from their declarations and the operations from the server's own OpenAPI
-//! document; knows neither's meaning.
+//! for, and which a program reaches through `oh-conversation`'s public methods. Reads the calls
+//! from their declarations and the operations from the server's own OpenAPI document; knows
+//! neither's meaning.
+
+mod reached;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -28,13 +31,17 @@ const COMPLETE: [&str; 9] = [
     "Init",
 ];
 
+/// The routers whose every operation a public method of `oh-conversation` reaches.
+const REACHED: [&str; 2] = ["Conversations", "Events"];
+
 /// Operations that are the same as another one, and which.
 const ALIASES: [(&str, &str); 1] = [("GET /", "GET /server_info")];
 
 /// Prints covered and uncovered operations per router; fails where a router that must be complete
-/// is not.
+/// is not, by calls or by public methods.
 pub(crate) fn run() -> Result {
     let calls = calls(&cargo::root().join("crates/oh-protocol/src/calls"))?;
+    let methods = reached::methods(&cargo::root().join("crates/oh-conversation/src"))?;
     let server = Server::start()?;
     let operations = operations(&server.get("/openapi.json")?)?;
     let mut open = Vec::new();
@@ -59,7 +66,19 @@ pub(crate) fn run() -> Result {
         for operation in operations {
             unknown.remove(operation);
         }
+        if REACHED.contains(&router.as_str()) {
+            for operation in operations {
+                match methods.get(operation) {
+                    Some(method) => report.push(format!("  {operation}: {method}")),
+                    None => {
+                        report.push(format!("  raw call only  {operation}"));
+                        open.push(router.as_str());
+                    }
+                }
+            }
+        }
     }
+    open.dedup();
     let gone = unknown.iter();
     report.extend(gone.map(|call| format!("not offered by this server: {call}")));
     cargo::print(&format!("{}\n", report.join("\n")));

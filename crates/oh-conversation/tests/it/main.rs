@@ -1,6 +1,10 @@
 //! A conversation against servers that misbehave on demand.
 
 #[cfg(test)]
+mod bad_input;
+#[cfg(test)]
+mod client_tools;
+#[cfg(test)]
 mod exactly_once;
 #[cfg(test)]
 mod faults;
@@ -12,3 +16,5 @@ mod mock;
 mod reading;
 #[cfg(test)]
 mod run;
+#[cfg(test)]
+mod tokens;

@@ -44,6 +44,7 @@ struct Inner {
     /// Errors of the next dials.
     refusals: VecDeque<Error>,
     seen: Vec<String>,
+    bodies: Vec<String>,
 }
 
 impl std::fmt::Debug for Mock {
@@ -63,6 +64,7 @@ impl Mock {
             planned: VecDeque::new(),
             refusals: VecDeque::new(),
             seen: Vec::new(),
+            bodies: Vec::new(),
         };
         let mock = Self {
             id: ConversationId::random(),
@@ -142,6 +144,11 @@ impl Mock {
             .count()
     }
 
+    /// What was sent so far.
+    pub(crate) fn bodies(&self) -> Vec<String> {
+        self.inner.lock().unwrap().bodies.clone()
+    }
+
     fn answer(&self, method: &http::Method, uri: &http::Uri) -> Result<(u16, Value)> {
         let mut inner = self.inner.lock().unwrap();
         let path = uri.path();
@@ -201,7 +208,13 @@ fn page(log: &[Bytes], query: &str) -> Value {
 #[async_trait]
 impl HttpTransport for Mock {
     async fn send(&self, request: http::Request<Body>) -> Result<Response<Body>> {
-        let (status, body) = self.answer(request.method(), request.uri())?;
+        let (head, body) = request.into_parts();
+        let body = body.collect(1 << 20).await?;
+        if !body.is_empty() {
+            let body = String::from_utf8(body.to_vec()).unwrap();
+            self.inner.lock().unwrap().bodies.push(body);
+        }
+        let (status, body) = self.answer(&head.method, &head.uri)?;
         let mut response = Response::new(Body::from(Bytes::from(body.to_string())));
         *response.status_mut() = StatusCode::from_u16(status).unwrap();
         Ok(response)
@@ -270,6 +283,22 @@ impl Dial {
         }
         self.full_state(status).await
     }
+}
+
+/// A conversation that is live, and the server's end of its socket.
+pub(crate) async fn attached(
+    status: &str,
+) -> (Mock, mpsc::UnboundedReceiver<Dial>, Dial, Conversation) {
+    let (mock, mut dials) = Mock::new();
+    mock.set_status(status);
+    let attaching = tokio::spawn({
+        let mock = mock.clone();
+        async move { mock.attach().await.unwrap() }
+    });
+    let dial = soon(dials.recv()).await.unwrap();
+    dial.welcome(&mock, status).await.unwrap();
+    let conversation = soon(attaching).await.unwrap();
+    (mock, dials, dial, conversation)
 }
 
 pub(crate) fn full_state(status: &str) -> Value {

@@ -6,26 +6,11 @@ use oh_conversation::{Conversation, ErrorKind, Result, RunOutcome};
 use oh_transport::ErrorKind as Wire;
 use serde_json::json;
 use tokio::{
-    sync::mpsc::UnboundedReceiver,
     task::JoinHandle,
     time::{Instant, sleep},
 };
 
-use crate::mock::{Dial, Mock, soon};
-
-/// A conversation that is live, and the server's end of its socket.
-async fn attached(status: &str) -> (Mock, UnboundedReceiver<Dial>, Dial, Conversation) {
-    let (mock, mut dials) = Mock::new();
-    mock.set_status(status);
-    let attaching = tokio::spawn({
-        let mock = mock.clone();
-        async move { mock.attach().await.unwrap() }
-    });
-    let dial = soon(dials.recv()).await.unwrap();
-    dial.welcome(&mock, status).await.unwrap();
-    let conversation = soon(attaching).await.unwrap();
-    (mock, dials, dial, conversation)
-}
+use crate::mock::{Dial, Mock, attached, soon};
 
 fn run(conversation: &Conversation) -> JoinHandle<Result<RunOutcome>> {
     let conversation = conversation.clone();

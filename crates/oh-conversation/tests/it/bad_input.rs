@@ -1,0 +1,243 @@
+//! What cannot be done: told by kind, and nothing sent that should not be.
+
+use oh_conversation::{ClientTool, Conversation, ErrorKind, Link, Secret};
+use oh_protocol::{
+    ConversationId,
+    calls::events::UserContent,
+    config::{Agent, Llm},
+};
+use oh_transport::{Client, WorkspaceHandle};
+use serde_json::{Value, json};
+use tokio::sync::mpsc::UnboundedReceiver;
+
+use crate::mock::{Dial, Mock, attached, soon};
+
+struct Place(Client);
+
+impl WorkspaceHandle for Place {
+    fn client(&self) -> &Client {
+        &self.0
+    }
+
+    fn working_dir(&self) -> &str {
+        "/w"
+    }
+}
+
+fn agent() -> Agent {
+    Agent::default_preset(Llm::new("m").api_key("k")).cli_mode(true)
+}
+
+/// A server that has these tools, and takes what it is sent.
+fn server(tools: &Value) -> (Mock, UnboundedReceiver<Dial>, Place) {
+    let (mock, dials) = Mock::new();
+    mock.plan(
+        "/server_info",
+        Ok((200, json!({"version": "1.58.0", "usable_tools": tools}))),
+    );
+    let place = Place(mock.client());
+    (mock, dials, place)
+}
+
+fn refused(detail: &str, status: u16) -> crate::mock::Answer {
+    Ok((status, json!({ "detail": detail })))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_tool_the_server_does_not_know_is_named_before_anything_is_sent() {
+    let (mock, _dials, place) = server(&json!(["terminal", "file_editor", "task_tracker"]));
+    mock.plan(
+        "/tools/",
+        Ok((
+            200,
+            json!(["terminal", "file_editor", "task_tracker", "late"]),
+        )),
+    );
+    let builder = Conversation::builder(&place, agent().tool("late").tool("termnal"));
+    let error = soon(builder.start()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::UnknownTool);
+    let said = error.to_string();
+    assert!(said.contains("no tool of the name `termnal`;"), "{said}");
+    assert_eq!(mock.seen("POST /api/conversations"), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_does_not_tell_its_tools_is_taken_at_its_word() {
+    let (mock, mut dials, place) = server(&json!([]));
+    mock.plan("/tools/", refused("Not Found", 404));
+    mock.plan(
+        "/api/conversations",
+        Ok((
+            201,
+            json!({"id": mock.id.to_string(), "execution_status": "idle"}),
+        )),
+    );
+    let builder = Conversation::builder(&place, agent()).id(mock.id);
+    let starting = tokio::spawn(builder.start());
+    let dial = soon(dials.recv()).await.unwrap();
+    dial.welcome(&mock, "idle").await.unwrap();
+    let conversation = soon(starting).await.unwrap().unwrap();
+    assert!(conversation.origin().is_new());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_schema_that_is_no_object_is_refused_before_the_wire() {
+    let (mock, _dials, place) = server(&json!([]));
+    let tool = ClientTool::new("ask", "Asks.", |_| async {}).parameters(json!({"type": "array"}));
+    let error = Conversation::builder(&place, agent())
+        .client_tool(tool)
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidInput);
+    assert_eq!(mock.seen("POST /api/conversations"), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_tools_of_one_name_are_refused_before_the_wire() {
+    let (mock, _dials, place) = server(&json!([]));
+    let tool = |name: &str| ClientTool::new(name, "Does it.", |_| async {});
+    for builder in [
+        Conversation::builder(&place, agent())
+            .client_tool(tool("a"))
+            .client_tool(tool("a")),
+        Conversation::builder(&place, agent()).client_tool(tool("terminal")),
+        Conversation::builder(&place, agent()).client_tool(tool("finish")),
+        Conversation::builder(&place, agent().tool("terminal")),
+    ] {
+        let error = builder.await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error:?}");
+    }
+    assert_eq!(mock.seen("POST /api/conversations"), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn tags_outside_the_rules_are_refused_before_the_wire() {
+    let (mock, _dials, place) = server(&json!([]));
+    for (key, value) in [
+        ("Team", "x".to_owned()),
+        ("", "x".into()),
+        ("a", "x".repeat(257)),
+    ] {
+        let error = Conversation::builder(&place, agent())
+            .tag(key, value)
+            .await
+            .unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error:?}");
+    }
+    assert_eq!(mock.seen("POST /api/conversations"), 0);
+    let (mock, _dials, _dial, conversation) = attached("idle").await;
+    let error = conversation.set_tags([("a_b", "x")]).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error:?}");
+    assert_eq!(mock.seen("PATCH "), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unknown_event_to_go_on_from_is_told_apart_from_a_conversation_that_is_gone() {
+    let (mock, _dials, _dial, conversation) = attached("idle").await;
+    mock.plan("/navigate", refused("Unknown event_id: x", 404));
+    let error = soon(conversation.navigate("x")).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFound, "{error:?}");
+    mock.plan("/fork", refused("from_event_id 'x' not found", 404));
+    let error = soon(conversation.fork().from_event("x").into_future())
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFound, "{error:?}");
+    for gone in [
+        "Not Found",
+        "Conversation not found",
+        "Source conversation not found",
+    ] {
+        mock.plan("/navigate", refused(gone, 404));
+        let error = soon(conversation.navigate("x")).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Gone, "{gone}");
+    }
+    assert_eq!(conversation.link(), Link::Live);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unknown_profile_is_told() {
+    let (mock, _dials, _dial, conversation) = attached("idle").await;
+    mock.plan("/switch_profile", refused("Profile 'x' not found", 404));
+    let error = soon(conversation.switch_profile("x")).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFound, "{error:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_goal_while_busy_is_a_conflict_and_asked_for_once() {
+    let (mock, _dials, _dial, conversation) = attached("running").await;
+    mock.plan(
+        "/goal",
+        refused("Conversation run or goal loop already running.", 409),
+    );
+    let error = soon(conversation.start_goal("x").into_future())
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Conflict, "{error:?}");
+    assert_eq!(mock.seen("POST /goal"), 1);
+    let error = conversation.start_goal("  ").await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error:?}");
+    assert_eq!(mock.seen("POST /goal"), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_image_for_a_model_that_sees_none_is_not_sent() {
+    let (mock, _dials, dial, conversation) = attached("idle").await;
+    let blind =
+        json!({"key": "agent", "value": {"kind": "Agent", "llm": {"disable_vision": true}}});
+    let (seq, event) = mock.append("ConversationStateUpdateEvent", &blind);
+    dial.durable(seq, &event).await.unwrap();
+    while conversation.state().get("agent").is_none() {
+        tokio::task::yield_now().await;
+    }
+    let image = || UserContent::image("data:image/png;base64,AA");
+    let error = soon(conversation.send(image()).into_future())
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NoVision, "{error:?}");
+    assert_eq!(mock.seen("POST /events"), 0);
+    soon(conversation.send(image()).even_if_blind().into_future())
+        .await
+        .unwrap();
+    assert_eq!(mock.seen("POST /events"), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_secret_that_cannot_be_computed_keeps_all_of_them_here() {
+    let (mock, _dials, _dial, conversation) = attached("idle").await;
+    let failing = Secret::computed(|| async { Err::<String, _>("the vault is shut") });
+    let secrets = [("A", Secret::text("canary")), ("B", failing)];
+    let error = soon(conversation.set_secrets(secrets)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error:?}");
+    assert!(!format!("{error:?}").contains("canary"));
+    assert_eq!(mock.seen("POST /secrets"), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_server_is_too_old_for_is_unsupported() {
+    let (mock, _dials, _dial, conversation) = attached("idle").await;
+    for route in ["/children", "/runtime"] {
+        mock.plan(route, refused("Not Found", 404));
+    }
+    let error = soon(conversation.start_child("x").into_future())
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unsupported, "{error:?}");
+    let error = soon(conversation.runtime()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unsupported, "{error:?}");
+    mock.plan("/children", refused("Parent conversation not found", 404));
+    let error = soon(conversation.start_child("x").into_future())
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Gone, "{error:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_page_of_no_size_is_refused_and_ends_the_list() {
+    let (mock, _dials, _place) = server(&json!([]));
+    let mut list = Conversation::list(&mock.client()).page_size(0);
+    let next = futures_util::StreamExt::next(&mut list).await;
+    assert_eq!(next.unwrap().unwrap_err().kind(), ErrorKind::InvalidInput);
+    assert!(futures_util::StreamExt::next(&mut list).await.is_none());
+    let none = Conversation::batch(&mock.client(), Vec::<ConversationId>::new()).await;
+    assert!(none.unwrap().is_empty());
+}

@@ -188,8 +188,23 @@ impl Conversation {
         EventStream::new(self.0.mirror.clone(), pager, cursor)
     }
 
-    /// Text as the model writes it, for servers and models that stream it. Nothing of it is stored;
-    /// the events have it all in the end.
+    /// Text as the model writes it, for models that stream it (`Llm::stream`). Nothing of it is
+    /// stored; the events have it all in the end.
+    ///
+    /// ```no_run
+    /// # async fn show(conversation: &oh_conversation::Conversation) {
+    /// use oh_conversation::Token;
+    ///
+    /// let mut tokens = conversation.tokens();
+    /// while let Some(token) = tokens.next().await {
+    ///     match token {
+    ///         Token::Started { .. } => println!(),
+    ///         Token::Text { content, .. } => print!("{content}"),
+    ///         _ => {}
+    ///     }
+    /// }
+    /// # }
+    /// ```
     pub fn tokens(&self) -> TokenStream {
         self.0.tokens.subscribe()
     }
@@ -235,6 +250,19 @@ impl Conversation {
 
     /// Sends a message of the user (`POST …/events`); await it. It is answered by the next
     /// [`run`](Self::run).
+    ///
+    /// ```no_run
+    /// # async fn ask(conversation: &oh_conversation::Conversation) -> oh_conversation::Result<()> {
+    /// use oh_conversation::RunOutcome;
+    ///
+    /// conversation.send("What is this?").image("https://example.org/a.png").await?;
+    /// match conversation.run().await? {
+    ///     RunOutcome::Finished(run) => println!("{} events, ${}", run.events(), run.cost()),
+    ///     RunOutcome::WaitingForConfirmation(_) => println!("{:?}", conversation.pending_actions()),
+    ///     other => println!("{other}"),
+    /// }
+    /// # Ok(()) }
+    /// ```
     pub fn send(&self, content: impl Into<UserContent>) -> SendMessage<'_> {
         self.send_parts(vec![content.into()])
     }

@@ -21,6 +21,28 @@
 //! conversation.close().await?;
 //! # Ok(()) }
 //! ```
+//!
+//! # What there is
+//!
+//! | To | see |
+//! |-|-|
+//! | start one, or find it by its id | [`Conversation::builder`], [`ConversationBuilder`], [`Origin`] |
+//! | attach to one by its id | [`Conversation::attach`], [`Attach`] |
+//! | read its log, and go on reading | [`Conversation::events`], [`subscribe`](Conversation::subscribe), [`search_events`](Conversation::search_events) |
+//! | talk to the agent, and run it | [`send`](Conversation::send), [`run`](Conversation::run), [`join`](Conversation::join), [`pause`](Conversation::pause), [`interrupt`](Conversation::interrupt) |
+//! | see it write | [`tokens`](Conversation::tokens) |
+//! | approve what it does | [`pending`](Conversation::pending), [`set_confirmation_policy`](Conversation::set_confirmation_policy) |
+//! | give it tools of this program | [`ClientTool`] |
+//! | give it secrets, another model, a title | [`set_secrets`](Conversation::set_secrets), [`switch_llm`](Conversation::switch_llm), [`generate_title`](Conversation::generate_title) |
+//! | go back, or try twice | [`branch`](Conversation::branch), [`navigate`](Conversation::navigate), [`fork`](Conversation::fork) |
+//! | let it reach a goal, or split work | [`start_goal`](Conversation::start_goal), [`start_child`](Conversation::start_child) |
+//! | know what it costs | [`usage`](Conversation::usage), [`RunReport::usage`] |
+//! | run many | [`Bulk`], [`Conversation::list`] |
+//! | take it away | [`trajectory`](Conversation::trajectory), [`completion_log`] |
+//!
+//! What a program sets and the server forgets when it restarts (the confirmation policy, the
+//! security analyzer) is told to it again. What the server would take and choke on later is
+//! refused before anything is sent; what it refuses is an [`Error`] with a [`kind`](Error::kind).
 
 mod ask;
 mod attach;

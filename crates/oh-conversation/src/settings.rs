@@ -18,6 +18,18 @@ impl Conversation {
     ///
     /// Waits for a running tool to end, on the server.
     ///
+    /// ```no_run
+    /// # async fn careful(conversation: &oh_conversation::Conversation) -> oh_conversation::Result<()> {
+    /// use oh_protocol::{
+    ///     config::{ConfirmationPolicy, SecurityAnalyzer},
+    ///     event::SecurityRisk,
+    /// };
+    ///
+    /// conversation.set_security_analyzer(Some(SecurityAnalyzer::llm())).await?;
+    /// conversation.set_confirmation_policy(ConfirmationPolicy::risky(SecurityRisk::Medium)).await?;
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     ///
     /// When the server refuses or cannot be asked.

@@ -27,6 +27,19 @@ impl Conversation {
 
     /// The same, piece by piece as it comes, however large.
     ///
+    /// ```no_run
+    /// # use futures_util::TryStreamExt;
+    /// # async fn keep(conversation: &oh_conversation::Conversation) -> Result<(), Box<dyn std::error::Error>> {
+    /// use std::io::Write;
+    ///
+    /// let mut file = std::fs::File::create("conversation.zip")?;
+    /// let mut pieces = conversation.trajectory_stream().await?;
+    /// while let Some(piece) = pieces.try_next().await? {
+    ///     file.write_all(&piece)?;
+    /// }
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     ///
     /// When the server does not have it any more or cannot be asked; the stream, when the

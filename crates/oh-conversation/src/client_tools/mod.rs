@@ -58,9 +58,7 @@ type Handler = Arc<dyn Fn(ClientToolCall) -> Handling + Send + Sync>;
 ///
 /// Handlers end, unfinished ones too, when the conversation is closed or its last handle dropped.
 ///
-/// A [goal](Conversation::start_goal) is ended by any message, so also by a result.
-///
-/// [`Conversation::start_goal`]: crate::Conversation::start_goal
+/// A [goal](crate::Conversation::start_goal) is ended by any message, so also by a result.
 #[derive(Clone)]
 #[must_use = "a tool does nothing until a conversation has it"]
 pub struct ClientTool {

@@ -12,12 +12,9 @@ use openhands::{
 };
 use serde_json::json;
 
-/// Cargo builds examples beside the test binaries.
+/// The hook in Rust, as Cargo built it.
 fn guard() -> String {
-    let mut path = std::env::current_exe().unwrap();
-    path.pop();
-    path.pop();
-    path.join("examples/hook_guard").display().to_string()
+    env!("CARGO_BIN_EXE_hook_guard").to_owned()
 }
 
 fn check() -> String {

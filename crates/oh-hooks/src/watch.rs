@@ -142,6 +142,18 @@ impl<S> Executions<S> {
     }
 }
 
+impl<S> Executions<S>
+where
+    S: Stream + Unpin,
+    S::Item: EventItem,
+{
+    /// The next hook, without an extension trait for streams. Cancel safe as far as the inner
+    /// stream is.
+    pub async fn next(&mut self) -> Option<<S::Item as EventItem>::Execution> {
+        std::future::poll_fn(|cx| Pin::new(&mut *self).poll_next(cx)).await
+    }
+}
+
 impl<S> Stream for Executions<S>
 where
     S: Stream + Unpin,

@@ -153,7 +153,7 @@ fn shapes() -> Vec<Value> {
 }
 
 #[test]
-fn a_new_field_anywhere_changes_nothing() {
+fn pitfall_17_a_new_field_anywhere_changes_nothing() {
     for tree in shapes() {
         let before = format!(
             "{:?}",
@@ -220,7 +220,7 @@ fn whatever_is_broken_keeps_its_bytes_and_never_panics() {
 }
 
 #[test]
-fn an_unknown_kind_is_kept_and_so_is_one_inside() {
+fn pitfall_17_an_unknown_kind_is_kept_and_so_is_one_inside() {
     let mut action = None;
     for tree in shapes() {
         let mut unknown = tree.clone();

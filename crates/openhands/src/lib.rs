@@ -47,3 +47,14 @@ struct Readme;
 ))]
 #[doc = include_str!("../../../docs/workspace.md")]
 struct WorkspaceGuide;
+
+// And those of the guide to hooks.
+#[cfg(all(
+    doctest,
+    feature = "process",
+    feature = "workspace",
+    feature = "conversation",
+    feature = "hooks"
+))]
+#[doc = include_str!("../../../docs/hooks.md")]
+struct HooksGuide;

@@ -349,7 +349,7 @@ mod tests {
         let hooks = HookConfig::new().stop(Hook::command("fine")).stop(
             HookMatcher::all()
                 .hook(Hook::command("a"))
-                .hook(Hook::command(" ")),
+                .hook(Hook::command("")),
         );
         let error = hooks.check().unwrap_err().to_string();
         assert!(error.contains("stop[1].hooks[1]"), "{error}");

@@ -23,7 +23,7 @@ use super::{
     hub::Feed,
     pieces::Pieces,
 };
-use crate::{Error, Result, Workspace, hiding::Hiding};
+use crate::{Error, ErrorKind, Result, Workspace, hiding::Hiding};
 
 /// What the server may be late with the end of a command that is out of time: it gives the
 /// command a second to leave, then a second to die.
@@ -128,7 +128,8 @@ impl Command {
         let (mut stdout, mut stderr) = (String::new(), String::new());
         loop {
             let Some((piece, end)) = tail.next().await? else {
-                unreachable!("an end is given before nothing is")
+                let context = "nothing more was told of a command that has not ended";
+                return Err(Error::new(ErrorKind::OutputLost, context).of_command(self.id()));
             };
             append(&mut stdout, piece.stdout);
             append(&mut stderr, piece.stderr);

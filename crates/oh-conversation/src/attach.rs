@@ -109,9 +109,26 @@ impl IntoFuture for Attach {
                 id,
                 following,
             } = self;
-            let found = client.call(&Get::new(id)).await;
-            let info = found.map_err(|error| Error::transport(id, "attach", error))?;
+            let info = match client.call(&Get::new(id)).await {
+                Ok(info) => info,
+                Err(error) => return Err(unfound(&client, id, error).await),
+            };
             Conversation::follow(client, info, following, Origin::Attached).await
         })
+    }
+}
+
+/// Why a conversation was not found: because what answers there is no agent server, if so.
+async fn unfound(client: &Client, id: ConversationId, error: oh_transport::Error) -> Error {
+    use oh_transport::ErrorKind as Wire;
+    let odd = matches!(error.kind(), Wire::NotFound | Wire::Decode | Wire::Status);
+    if !odd {
+        return Error::transport(id, "attach", error);
+    }
+    match client.server_info().await {
+        Err(other) if other.kind() == Wire::NotAnAgentServer => {
+            Error::transport(id, "attach", other)
+        }
+        _ => Error::transport(id, "attach", error),
     }
 }

@@ -457,8 +457,9 @@ impl<'a> Run<'a> {
                 return Ok(End::Status(status));
             }
             let finished = status == ExecutionStatus::Finished;
-            if progress.begun.is_none() && !finished {
-                // It has been taken and will begin, however long an agent's start lasts.
+            if progress.begun.is_none() && (!finished || conversation.is_unanswered()) {
+                // It has been taken and will begin, however long an agent's start lasts. A message
+                // that came while the run before was wrapping up may have been overlooked.
                 if before.begun.elapsed() >= WEDGED {
                     return Ok(End::Wedged);
                 }

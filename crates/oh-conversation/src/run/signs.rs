@@ -1,7 +1,7 @@
 //! By what a run is known: what log and snapshots say of its beginning and its end. Asks nobody.
 
 use oh_protocol::{
-    Event, ExecutionStatus, Json, Payload, event::StateChange, state::ConversationState,
+    Event, ExecutionStatus, Json, Payload, Source, event::StateChange, state::ConversationState,
 };
 
 use super::Before;
@@ -55,6 +55,18 @@ impl Conversation {
     pub(super) fn ran_since(&self, events: usize) -> bool {
         let log = self.mirror().read().log.clone();
         Progress::since(&log, events).begun.is_some()
+    }
+
+    /// Whether a user's message is the last word.
+    pub(super) fn is_unanswered(&self) -> bool {
+        let log = self.mirror().read().log.clone();
+        let said = |event: &Event| match (event.kind(), event.source()) {
+            ("MessageEvent", Source::User) => Some(true),
+            (_, Source::Agent) => Some(false),
+            _ => None,
+        };
+        let last = log.range(0..log.end()).rev().find_map(said);
+        last.unwrap_or_default()
     }
 }
 

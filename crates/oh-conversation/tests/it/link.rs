@@ -9,7 +9,7 @@ use oh_transport::Error;
 use serde_json::json;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::mock::{Mock, full_state, soon};
+use crate::mock::{Mock, Place, full_state, soon};
 
 #[tokio::test(start_paused = true)]
 async fn pitfall_06_clean_closes_are_not_redialled_in_a_storm() {
@@ -434,15 +434,6 @@ async fn pitfall_25_a_masked_secret_is_refused_before_the_wire() {
 
 #[tokio::test(start_paused = true)]
 async fn a_found_conversation_with_another_kind_of_agent_is_refused() {
-    struct Place(oh_transport::Client);
-    impl oh_transport::WorkspaceHandle for Place {
-        fn client(&self) -> &oh_transport::Client {
-            &self.0
-        }
-        fn working_dir(&self) -> &str {
-            "/w"
-        }
-    }
     let (mock, mut dials) = Mock::new();
     let found = json!({"id": mock.id.to_string(), "agent": {"kind": "ACPAgent"}});
     mock.plan("/api/conversations", Ok((200, found)));

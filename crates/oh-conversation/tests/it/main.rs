@@ -13,8 +13,12 @@ mod link;
 #[cfg(test)]
 mod mock;
 #[cfg(test)]
+mod pitfalls;
+#[cfg(test)]
 mod reading;
 #[cfg(test)]
 mod run;
 #[cfg(test)]
 mod tokens;
+#[cfg(test)]
+mod unusable;

@@ -3,6 +3,7 @@
 use std::{
     collections::VecDeque,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -45,6 +46,8 @@ struct Inner {
     refusals: VecDeque<Error>,
     seen: Vec<String>,
     bodies: Vec<String>,
+    /// How long answers to requests whose path ends so take.
+    slow: Option<(&'static str, Duration)>,
 }
 
 impl std::fmt::Debug for Mock {
@@ -65,6 +68,7 @@ impl Mock {
             refusals: VecDeque::new(),
             seen: Vec::new(),
             bodies: Vec::new(),
+            slow: None,
         };
         let mock = Self {
             id: ConversationId::random(),
@@ -128,6 +132,10 @@ impl Mock {
             .unwrap()
             .planned
             .push_back((path_end, answer));
+    }
+
+    pub(crate) fn slow_down(&self, path_end: &'static str, by: Duration) {
+        self.inner.lock().unwrap().slow = Some((path_end, by));
     }
 
     pub(crate) fn refuse(&self, error: Error) {
@@ -213,6 +221,12 @@ impl HttpTransport for Mock {
         if !body.is_empty() {
             let body = String::from_utf8(body.to_vec()).unwrap();
             self.inner.lock().unwrap().bodies.push(body);
+        }
+        let slow = self.inner.lock().unwrap().slow;
+        if let Some((end, by)) = slow
+            && head.uri.path().ends_with(end)
+        {
+            tokio::time::sleep(by).await;
         }
         let (status, body) = self.answer(&head.method, &head.uri)?;
         let mut response = Response::new(Body::from(Bytes::from(body.to_string())));
@@ -309,7 +323,20 @@ pub(crate) fn full_state(status: &str) -> Value {
 
 /// Fails the test rather than hang.
 pub(crate) async fn soon<T>(what: impl Future<Output = T>) -> T {
-    tokio::time::timeout(std::time::Duration::from_secs(3600), what)
+    tokio::time::timeout(Duration::from_secs(3600), what)
         .await
         .expect("it should have happened by now")
+}
+
+/// A workspace for conversations that are started.
+pub(crate) struct Place(pub(crate) Client);
+
+impl oh_transport::WorkspaceHandle for Place {
+    fn client(&self) -> &Client {
+        &self.0
+    }
+
+    fn working_dir(&self) -> &str {
+        "/w"
+    }
 }

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use clap::Args;
 
-use crate::{Result, cargo};
+use crate::{Result, cargo, example};
 
 #[derive(Args, Default)]
 pub(crate) struct Options {
@@ -43,6 +43,7 @@ pub(crate) fn run(options: &Options) -> Result {
             &["test", "--doc", "--workspace", "--all-features", "--quiet"],
         )
     })
+    .and_then(|()| example::run())
     .and_then(|()| {
         if options.no_e2e {
             return Ok(());

@@ -1,15 +1,18 @@
 //! How much the fake server can give: 10,000 conversations, and 1,000,000 events to one reader.
 //! A client that is measured against it must be the slower of the two, by far.
 //!
-//! `ours` is the server, read by something that only looks at bytes; beside it stands the client
-//! crate, which reads the same. Prints one JSON object a line; `--smoke` does a thousandth.
+//! `ours` is the server, read by something that drops the bytes; beside it stands the client
+//! crate, which reads the same, and `bare TCP`: the same number of bytes, written by nothing but a
+//! loop to the same reader, which is what the loopback has to give. Rounds are interleaved. Time on
+//! the clock is also time that others had the processor; processor time is not.
+//! Prints one JSON object a line; `--smoke` does a thousandth.
 
 #![allow(clippy::print_stdout, reason = "the rows are what a bench is for")]
 
 use std::{error::Error, time::Instant};
 
 use oh_testkit::FakeServer;
-use oh_transport::{Client, Message};
+use oh_transport::{Client, Message, Socket};
 use serde_json::json;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -91,39 +94,96 @@ async fn one(events: usize) -> Outcome {
     conversation.fill(events, BYTES).await;
     let target = format!("/sockets/session/{}?after_seq=-1", conversation.id());
 
-    let start = Instant::now();
-    let bytes = drain(&server, &target).await?;
-    let seconds = start.elapsed().as_secs_f64();
-    row("replay", "ours", events as f64 / seconds, "events/s");
+    let lap = Lap::start()?;
+    let mut stream = socket(&server, &target).await?;
+    let bytes = drain(&mut stream).await?;
+    lap.end("replay", "ours", events)?;
+    let seconds = lap.begun.elapsed().as_secs_f64();
     row("replay bytes", "ours", bytes as f64 / seconds / 1e6, "MB/s");
 
-    let client = Client::builder(server.url()).build()?;
-    let start = Instant::now();
-    let mut socket = client.socket(&target).await?;
-    let mut seen = 0;
-    while seen < events {
-        if let Message::Text(frame) = socket.recv().await?
-            && frame.starts_with(br#"{"type":"durable""#)
-        {
-            seen += 1;
-        }
-    }
+    let lap = Lap::start()?;
+    bare(bytes).await?;
+    lap.end("replay", "bare TCP", events)?;
+    let seconds = lap.begun.elapsed().as_secs_f64();
     row(
-        "replay",
-        "oh-transport",
-        events as f64 / start.elapsed().as_secs_f64(),
-        "events/s",
+        "replay bytes",
+        "bare TCP",
+        bytes as f64 / seconds / 1e6,
+        "MB/s",
     );
+
+    let client = Client::builder(server.url()).build()?;
+    let lap = Lap::start()?;
+    let mut opened = client.socket(&target).await?;
+    read(&mut opened, events).await?;
+    lap.end("replay", "oh-transport", events)?;
 
     // Live: what is logged reaches a socket that was open before.
     let fresh = server.create();
-    let mut socket = client
-        .socket(&format!("/sockets/session/{}", fresh.id()))
-        .await?;
-    socket.recv().await?;
-    let start = Instant::now();
+    let target = format!("/sockets/session/{}", fresh.id());
+    let mut stream = socket(&server, &target).await?;
+    drain(&mut stream).await?;
+    let lap = Lap::start()?;
     let writing = fresh.clone();
-    let writer = tokio::spawn(async move { writing.fill(events, BYTES).await });
+    let writer = tokio::spawn(async move {
+        writing.fill(events, BYTES).await;
+        writing.publish_state();
+    });
+    drain(&mut stream).await?;
+    writer.await?;
+    lap.end("live", "ours", events)?;
+    drop(stream);
+
+    let mut opened = client.socket(&target).await?;
+    opened.recv().await?;
+    let lap = Lap::start()?;
+    let writer = tokio::spawn(async move { fresh.fill(events, BYTES).await });
+    read(&mut opened, events).await?;
+    writer.await?;
+    lap.end("live", "oh-transport", events)
+}
+
+/// A stretch of work: what it took on the clock, and of the processor.
+struct Lap {
+    begun: Instant,
+    spent: f64,
+}
+
+impl Lap {
+    fn start() -> Outcome<Self> {
+        Ok(Self {
+            begun: Instant::now(),
+            spent: spent()?,
+        })
+    }
+
+    fn end(&self, work: &str, subject: &str, events: usize) -> Outcome {
+        let events = events as f64;
+        let clock = self.begun.elapsed().as_secs_f64();
+        row(work, subject, events / clock, "events/s");
+        let spent = spent()? - self.spent;
+        let name = format!("{work}, processor time");
+        row(&name, subject, spent / events * 1e9, "ns/event");
+        Ok(())
+    }
+}
+
+/// Processor time this process has used, the kernel's on its behalf included, in seconds.
+fn spent() -> Outcome<f64> {
+    let stat = std::fs::read_to_string("/proc/self/stat")?;
+    // The name before may hold anything, a parenthesis too.
+    let (_, fields) = stat.rsplit_once(") ").ok_or("stat has no name")?;
+    let ticks: f64 = fields
+        .split(' ')
+        .skip(11)
+        .take(2)
+        .filter_map(|ticks| ticks.parse::<f64>().ok())
+        .sum();
+    Ok(ticks / 100.0)
+}
+
+/// Reads so many events with our client.
+async fn read(socket: &mut Socket, events: usize) -> Outcome {
     let mut seen = 0;
     while seen < events {
         if let Message::Text(frame) = socket.recv().await?
@@ -132,24 +192,47 @@ async fn one(events: usize) -> Outcome {
             seen += 1;
         }
     }
-    writer.await?;
-    row(
-        "live",
-        "oh-transport",
-        events as f64 / start.elapsed().as_secs_f64(),
-        "events/s",
-    );
     Ok(())
 }
 
-/// Reads a replay as bytes, up to the snapshot that ends it; answers how many came.
-async fn drain(server: &FakeServer, target: &str) -> Outcome<usize> {
+/// What the loopback gives: as many bytes, from a loop to the reader that drops them.
+async fn bare(bytes: usize) -> Outcome {
+    let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await?;
+    let address = listener.local_addr()?;
+    let writer = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await?;
+        stream.set_nodelay(true)?;
+        // Not the same bytes over and over: those would be in the cache.
+        let supply = vec![b' '; 64 * 1024 * 1024];
+        let mut left = bytes;
+        while left > 0 {
+            for chunk in supply.chunks(256 * 1024) {
+                let chunk = &chunk[..chunk.len().min(left)];
+                stream.write_all(chunk).await?;
+                left -= chunk.len();
+            }
+        }
+        std::io::Result::Ok(())
+    });
+    let mut stream = TcpStream::connect(address).await?;
+    drain(&mut stream).await?;
+    writer.await??;
+    Ok(())
+}
+
+/// Opens a socket by hand, and reads nothing of it.
+async fn socket(server: &FakeServer, target: &str) -> Outcome<TcpStream> {
     let mut stream = TcpStream::connect(server.address()).await?;
     let handshake = format!(
         "GET {target} HTTP/1.1\r\nHost: fake\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
          Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
     );
     stream.write_all(handshake.as_bytes()).await?;
+    Ok(stream)
+}
+
+/// Drops bytes up to a snapshot, or the end; answers how many came.
+async fn drain(stream: &mut TcpStream) -> Outcome<usize> {
     let mut buffer = vec![0; 256 * 1024];
     let mut total = 0;
     loop {

@@ -2,7 +2,6 @@
 //! connections and bodies, not what is said over them.
 
 use std::{
-    convert::Infallible,
     future::poll_fn,
     net::SocketAddr,
     pin::Pin,
@@ -193,10 +192,14 @@ async fn serve(stream: TcpStream, handler: impl Handler) {
         let (handler, last) = (handler.clone(), Arc::clone(&last));
         async move {
             let mut response = handler.answer(request).await;
+            if response.extensions_mut().remove::<Unsaid>().is_some() {
+                // Which ends the connection before a byte of an answer is out.
+                return Err(Broken);
+            }
             if response.extensions_mut().remove::<ThenClose>().is_some() {
                 response = response.map(|body| Last { body, last }.boxed_unsync());
             }
-            Ok::<_, Infallible>(response)
+            Ok::<_, Broken>(response)
         }
     });
     let connection = hyper::server::conn::http1::Builder::new()
@@ -214,6 +217,17 @@ async fn serve(stream: TcpStream, handler: impl Handler) {
     // The head is out by now, and says nothing of this.
     connection.as_mut().graceful_shutdown();
     let _ = connection.await;
+}
+
+/// Marks an answer that is not given.
+#[derive(Clone)]
+struct Unsaid;
+
+/// No answer at all: the connection breaks.
+pub(crate) fn unsaid() -> Response {
+    let mut response = http::Response::new(full(Bytes::new()));
+    response.extensions_mut().insert(Unsaid);
+    response
 }
 
 /// Marks an answer that the connection does not outlive.

@@ -16,7 +16,7 @@ use openhands::{
 use secrecy::ExposeSecret as _;
 use serde_json::json;
 
-use crate::{branches, changes, disk, frames, runs, scenarios, side::Side};
+use crate::{branches, changes, disk, frames, places, raw, runs, scenarios, side::Side};
 
 /// The script of each scenario, for a directory the agent works in.
 fn script(name: &str, work: &str) -> Script {
@@ -75,6 +75,23 @@ fn script(name: &str, work: &str) -> Script {
             .text(r#"{"score": 0.5, "complete": false, "missing": "the rest"}"#)
             .text("Done.")
             .text(r#"{"score": 1.0, "complete": true, "missing": ""}"#),
+        "condensed" => Script::new().text("They counted."),
+        "responses" => Script::new().repeat(2, |s| {
+            s.step(
+                Step::call("terminal", json!({"command": "true"}))
+                    .and_call("think", json!({"thought": "hm"}))
+                    .say("Both at once.")
+                    .usage(50, 10)
+                    .cached_tokens(20)
+                    .cost(0.01),
+            )
+            .text("Done.")
+        }),
+        "side by side" => Script::new()
+            .each_conversation()
+            .step(Step::call("think", json!({"thought": "hm"})).delay(Duration::from_millis(300)))
+            .step(Step::call("terminal", json!({"command": "true"})))
+            .finish("Mine."),
         "forks" => Script::new().text("All done.").text("Helped."),
         "changes" => Script::new().text("Quite well."),
         "said by socket" => Script::new().text("One.").text("Two."),
@@ -82,8 +99,8 @@ fn script(name: &str, work: &str) -> Script {
     }
 }
 
-/// Every scenario, in the order in which they are played.
-const SCENARIOS: [&str; 24] = [
+/// What agents do, in the order in which it is played.
+const RUNS: [&str; 19] = [
     "refusals",
     "sockets refused",
     "the main job",
@@ -99,7 +116,15 @@ const SCENARIOS: [&str; 24] = [
     "paused",
     "interrupted tool",
     "goal",
+    "condensed",
     "streamed",
+    "responses",
+    "side by side",
+];
+
+/// What else a server is asked. The last two hold many sockets and idle connections.
+const REST: [&str; 11] = [
+    "proxied",
     "listing",
     "forks",
     "changes",
@@ -108,10 +133,9 @@ const SCENARIOS: [&str; 24] = [
     "git",
     "first frames",
     "said by socket",
+    "limits",
+    "connections",
 ];
-
-/// These hold many sockets or idle connections; apart, they disturb nobody.
-const LATE: [&str; 2] = ["limits", "connections"];
 
 async fn play(name: &str, side: &mut Side) {
     match name {
@@ -130,7 +154,11 @@ async fn play(name: &str, side: &mut Side) {
         "paused" => runs::paused(side).await,
         "interrupted tool" => runs::interrupted_tool(side).await,
         "goal" => runs::goal(side).await,
+        "condensed" => runs::condensed(side).await,
         "streamed" => runs::streamed(side).await,
+        "responses" => places::responses(side).await,
+        "side by side" => places::side_by_side(side).await,
+        "proxied" => places::proxied(side).await,
         "listing" => branches::listing(side).await,
         "forks" => branches::forks(side).await,
         "changes" => changes::changes(side).await,
@@ -243,6 +271,15 @@ async fn on_the_real(name: &str, client: &Client, url: &str, key: &str) -> Strin
         make_repository(&side.work);
     }
     play(name, &mut side).await;
+    if name == "responses" {
+        let requests = model.requests();
+        let asked = requests
+            .iter()
+            .map(|request| (request.path(), request.is_stream()));
+        let asked: Vec<_> = asked.collect();
+        let (plain, streamed) = (("/v1/responses", false), ("/v1/responses", true));
+        assert_eq!(asked, [plain, plain, streamed, streamed]);
+    }
     model.verify().unwrap();
     side.seen
 }
@@ -264,17 +301,26 @@ fn differences(fake: &str, real: &str) -> String {
 }
 
 #[tokio::test]
-async fn the_fake_server_agrees_with_the_real_one() {
+async fn the_fake_server_agrees_with_the_real_one_on_runs() {
+    agree(&RUNS).await;
+}
+
+#[tokio::test]
+async fn the_fake_server_agrees_with_the_real_one_on_the_rest() {
+    agree(&REST).await;
+}
+
+/// Plays scenarios on both servers. `SCENARIO` in the environment picks one of them.
+async fn agree(scenarios: &[&str]) {
     let home = openhands_tests::home();
     let server = openhands_tests::server(&home).start().await.unwrap();
     let url = server.url().to_string();
     let key = server.session_api_key().expose_secret().to_owned();
     let mut report = String::new();
     let wanted = std::env::var("SCENARIO").unwrap_or_default();
-    for name in SCENARIOS
-        .into_iter()
-        .chain(LATE)
-        .filter(|name| wanted.is_empty() || wanted == *name)
+    for name in scenarios
+        .iter()
+        .filter(|name| wanted.is_empty() || wanted == **name)
     {
         let fake = on_the_fake(name).await;
         let real = on_the_real(name, server.client(), url.trim_end_matches('/'), &key).await;
@@ -284,5 +330,106 @@ async fn the_fake_server_agrees_with_the_real_one() {
         }
     }
     assert!(report.is_empty(), "the two servers disagree:{report}");
+    let described = raw::ask(&url, "GET", "/openapi.json", "", b"").await;
+    let fake = FakeServer::start().await.unwrap();
+    let side = Side {
+        client: Client::builder(fake.url()).build().unwrap(),
+        url: fake.url(),
+        key: fake.session_api_key().to_owned(),
+        work: String::new(),
+        llm: json!({}),
+        seen: String::new(),
+    };
+    let described = serde_json::from_slice(&described.body).unwrap();
+    let unknown = places::routes(&side, &fake.create().id().to_string(), &described).await;
+    assert!(
+        unknown.is_empty(),
+        "the fake does not know the real server's routes:{unknown}"
+    );
+
+    server.shutdown(Duration::from_secs(10)).await.unwrap();
+}
+
+/// Both servers are killed while a tool is at work, and come back with what they had.
+#[tokio::test]
+async fn the_fake_server_dies_and_comes_back_as_the_real_one_does() {
+    let script = |_: &str| {
+        Script::new()
+            .call("terminal", json!({"command": "sleep 300"}))
+            .text("Well then.")
+    };
+    let always = json!({"policy": {"kind": "AlwaysConfirm"}});
+    let fake = FakeServer::builder()
+        .script(script(""))
+        .tool("terminal", |_| {
+            Observation::text("").after(Duration::from_secs(300))
+        })
+        .start()
+        .await
+        .unwrap();
+    let client = Client::builder(fake.url()).session_api_key(fake.session_api_key());
+    let mut on_the_fake = Side {
+        client: client.build().unwrap(),
+        url: fake.url(),
+        key: fake.session_api_key().to_owned(),
+        work: "/project".to_owned(),
+        llm: json!({"model": ScriptedModel::MODEL, "api_key": "k"}),
+        seen: String::new(),
+    };
+    let home = openhands_tests::home();
+    let policy = openhands::process::RestartPolicy::on_failure(3);
+    let server = openhands_tests::server(&home)
+        .restart(policy)
+        .start()
+        .await
+        .unwrap();
+    let model = ScriptedModel::start(script("")).await.unwrap();
+    let mut on_the_real = Side {
+        client: server.client().clone(),
+        url: server.url().to_string().trim_end_matches('/').to_owned(),
+        key: server.session_api_key().expose_secret().to_owned(),
+        work: home.path().join("work").to_str().unwrap().to_owned(),
+        llm: model.llm(),
+        seen: String::new(),
+    };
+    let mut ids = Vec::new();
+    for side in [&mut on_the_fake, &mut on_the_real] {
+        let quiet = side.create(serde_json::Value::Null).await;
+        let path = format!("/api/conversations/{quiet}/confirmation_policy");
+        side.check("POST", &path, always.clone()).await;
+        ids.push((quiet, places::before_a_kill(side).await));
+    }
+    fake.kill();
+    let pid = server.pid();
+    let killed = std::process::Command::new("kill")
+        .args(["-9", &pid.to_string()])
+        .status();
+    assert!(killed.unwrap().success());
+    assert!(
+        tokio::net::TcpStream::connect(fake.address())
+            .await
+            .is_err()
+    );
+    fake.come_back();
+    let mut status = server.status();
+    let ready = |status: &openhands::process::Status| {
+        *status == openhands::process::Status::Ready && server.pid() != pid
+    };
+    let back = status.wait_for(ready);
+    tokio::time::timeout(Duration::from_secs(120), back)
+        .await
+        .unwrap()
+        .unwrap();
+    let sides = [&mut on_the_fake, &mut on_the_real];
+    for (side, (quiet, busy)) in sides.into_iter().zip(&ids) {
+        places::policies(side, quiet).await;
+        places::after_a_kill(side, busy).await;
+    }
+    let differences = differences(&on_the_fake.seen, &on_the_real.seen);
+    assert!(
+        differences.is_empty(),
+        "the two servers disagree:{differences}"
+    );
+    fake.verify().unwrap();
     server.shutdown(Duration::from_secs(10)).await.unwrap();
 }

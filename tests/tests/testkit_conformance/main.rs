@@ -14,6 +14,8 @@ mod disk;
 #[cfg(test)]
 mod frames;
 #[cfg(test)]
+mod places;
+#[cfg(test)]
 mod raw;
 #[cfg(test)]
 mod runs;

@@ -193,3 +193,28 @@ pub(crate) async fn goal(side: &mut Side) {
     side.check("POST", &format!("{path}/resume"), Value::Null)
         .await;
 }
+
+/// A history made shorter, with a summary by the model.
+pub(crate) async fn condensed(side: &mut Side) {
+    let mut llm = side.llm.clone();
+    llm["usage_id"] = json!("condenser");
+    let condenser =
+        json!({"kind": "LLMSummarizingCondenser", "llm": llm, "max_size": 20, "keep_first": 2});
+    let agent = json!({"kind": "Agent", "llm": side.llm, "tools": [], "condenser": condenser});
+    let id = side.create(json!({"agent": agent})).await;
+    for n in 0..12 {
+        side.say(&id, &format!("message {n}"), false).await;
+    }
+    let before = side.log(&id).await.len();
+    let path = format!("/api/conversations/{id}/condense");
+    side.check("POST", &path, Value::Null).await;
+    side.settled(&id).await;
+    let log = side.log(&id).await;
+    side.note(story(&log[before..]).join("\n"));
+    let condensation = log
+        .iter()
+        .find(|event| event["kind"] == "Condensation")
+        .unwrap();
+    side.note(condensation["summary"].to_string());
+    side.note(condensation["summary_offset"].to_string());
+}

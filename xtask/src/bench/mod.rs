@@ -91,12 +91,22 @@ pub(crate) const BENCHMARKS: &[Benchmark] = &[
             Promise {
                 work: "replay",
                 against: "oh-transport",
-                bound: Bound::AtLeast(2.0),
+                bound: Bound::AtLeast(4.0),
+            },
+            Promise {
+                work: "replay, processor time",
+                against: "oh-transport",
+                bound: Bound::AtMost(0.5),
+            },
+            Promise {
+                work: "replay",
+                against: "bare TCP",
+                bound: Bound::AtLeast(0.5),
             },
             Promise {
                 work: "hold memory",
                 against: "their JSON",
-                bound: Bound::AtMost(3.0),
+                bound: Bound::AtMost(2.0),
             },
         ],
     },

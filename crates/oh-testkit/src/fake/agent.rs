@@ -293,8 +293,11 @@ async fn observe(world: &World, conversation: &Conversation, pending: &[Pending]
         tokio::select! {
             biased;
             () = stopped => {
-                for call in &pending[at..] {
-                    orphan(conversation, call);
+                // A killed server writes nothing; it says so when it is back.
+                if !world.down.load(Ordering::SeqCst) {
+                    for call in &pending[at..] {
+                        orphan(conversation, call);
+                    }
                 }
                 return Next::End;
             }

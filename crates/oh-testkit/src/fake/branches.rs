@@ -94,6 +94,21 @@ fn remember(conversation: &Conversation) {
     conversation.lock().messages = messages;
 }
 
+/// Whether a model is shown an event.
+pub(super) fn is_shown(event: &Value) -> bool {
+    const KINDS: [&str; 6] = [
+        "SystemPromptEvent",
+        "MessageEvent",
+        "ActionEvent",
+        "ObservationEvent",
+        "UserRejectObservation",
+        "AgentErrorEvent",
+    ];
+    event["kind"]
+        .as_str()
+        .is_some_and(|kind| KINDS.contains(&kind))
+}
+
 fn message(raw: &Bytes) -> Option<Value> {
     let event: Value = serde_json::from_slice(raw).ok()?;
     Some(match event["kind"].as_str()? {

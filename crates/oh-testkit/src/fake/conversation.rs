@@ -48,6 +48,8 @@ pub(super) struct Inner {
     pub(super) hooks: Value,
     pub(super) goal: Option<Goal>,
     pub(super) prompted: bool,
+    /// Read from disk by nobody yet since the server came back.
+    pub(super) unloaded: bool,
     pub(super) running: bool,
     pub(super) interrupted: bool,
     pub(super) deleted: bool,
@@ -156,6 +158,7 @@ impl Conversation {
                 hooks,
                 goal: None,
                 prompted: false,
+                unloaded: false,
                 running: false,
                 interrupted: false,
                 deleted: false,
@@ -256,6 +259,16 @@ impl Conversation {
     pub(super) fn set_status(&self, status: &str) {
         if self.status() != status {
             self.set("execution_status", json!(status));
+        }
+    }
+
+    /// Takes it into use. After a restart that is when it forgets what was set while it ran;
+    /// looked at only, it still shows it.
+    pub(super) fn load(&self) {
+        let mut inner = self.lock();
+        if std::mem::take(&mut inner.unloaded) {
+            let policy = inner.policy.clone();
+            inner.info.insert("confirmation_policy".to_owned(), policy);
         }
     }
 

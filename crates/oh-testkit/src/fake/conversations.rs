@@ -60,6 +60,7 @@ pub(super) async fn route(
             let missing = format!("Conversation not found: {}", id.hyphenated());
             return Err(detail(StatusCode::NOT_FOUND, &missing).into());
         };
+        conversation.load();
         return match rest {
             ["events", rest @ ..] => events::route(world, &conversation, call, method, rest),
             [area, rest @ ..] => within(world, &conversation, call, method, area, rest).await,
@@ -75,15 +76,29 @@ pub(super) async fn route(
         ("GET", []) => Ok(ok(&info(&conversation))),
         ("GET", ["runtime"]) | ("POST", ["runtime", "reprovision"]) => Ok(ok(&runtime())),
         _ if conversation.lock().leased => Err(operations::unknown(rest).into()),
+        _ => used(world, &conversation, call, method, rest).await,
+    }
+}
+
+/// What takes a conversation into use.
+async fn used(
+    world: &Arc<World>,
+    conversation: &Arc<Conversation>,
+    call: &Call,
+    method: &str,
+    rest: &[&str],
+) -> Answered {
+    conversation.load();
+    match (method, rest) {
         ("DELETE", []) => {
-            world.delete(id);
+            world.delete(conversation.id);
             Ok(ok(&json!({"success": true})))
         }
         ("PATCH", []) => {
-            update(&conversation, &call.json()?);
+            update(conversation, &call.json()?);
             Ok(ok(&json!({"success": true})))
         }
-        _ => operations::route(world, &conversation, call, method, rest).await,
+        _ => operations::route(world, conversation, call, method, rest).await,
     }
 }
 

@@ -13,7 +13,11 @@ const ROUTES: &str = include_str!("routes.txt");
 pub(super) fn methods(path: &str) -> Vec<&'static str> {
     let routes = ROUTES.lines().filter_map(|line| line.split_once(' '));
     let there = routes.filter(|(_, pattern)| matches(pattern, path));
-    there.map(|(method, _)| method).collect()
+    let mut methods: Vec<_> = there.map(|(method, _)| method).collect();
+    // A path may be spelled out and fit a pattern, too.
+    methods.sort_unstable();
+    methods.dedup();
+    methods
 }
 
 fn matches(pattern: &str, path: &str) -> bool {

@@ -1,5 +1,21 @@
 //! An agent server that is not one: its REST interface and sockets in this process, on the
 //! loopback, with an agent that plays a [`Script`] and faults on demand.
+//!
+//! | Asked for | Played by |
+//! |-|-|
+//! | conversations: make, list, rename, fork, navigate, children, delete | itself |
+//! | messages, runs, approval, pause, interrupt, goals, questions, condensing | the [`Script`] |
+//! | tools and hooks | closures: [`tool`](FakeServerBuilder::tool), [`hooks`](FakeServerBuilder::hooks) |
+//! | the session socket, the legacy one, that of commands | itself |
+//! | commands | a closure: [`commands`](FakeServerBuilder::commands) |
+//! | files, archives, trajectories, hooks of a project | a disk in memory: [`write_file`](FakeServer::write_file) |
+//! | git | what it was told: [`set_repository`](FakeServer::set_repository) |
+//! | settings, secrets, profiles of models | itself, in memory |
+//!
+//! What it does not do (skills, plugins, MCP, ACP, VSCode, deferred start) it answers
+//! with 501 and the route's name; what the real server does not have, with its 404 or 405. No
+//! limit on runs at once, no detection of loops, no eviction of idle conversations: for these take
+//! [`Fault`]s or a real server.
 
 mod agent;
 mod archive;
@@ -51,7 +67,10 @@ use crate::{
 /// It speaks what the client crates use, with the real server's statuses, close codes, order
 /// and run lifecycle; what it does not do it answers with 501. Its agent plays a [`Script`],
 /// the same that a [`ScriptedModel`](crate::ScriptedModel) plays behind a real server. Tools
-/// and hooks are closures: nothing runs, no file is touched.
+/// and hooks are closures, files are in memory: nothing runs, no disk is touched.
+///
+/// A panic in a closure, such as a failed assertion, becomes a failed tool or hook;
+/// [`verify`](Self::verify) tells of it.
 ///
 /// It runs on the runtime it was started on. Dropping it closes the port, every connection and
 /// every run.

@@ -104,6 +104,7 @@ pub(super) async fn route(
             let refusal = "Cannot condense conversation: No condenser configured";
             return Err(detail(StatusCode::CONFLICT, refusal).into());
         }
+        ("POST", ["condense"]) => condense(world, conversation).await?,
         _ => return Err(undone(call).into()),
     }
     Ok(ok(&json!({"success": true})))
@@ -201,6 +202,36 @@ async fn ask(world: &Arc<World>, conversation: &Arc<Conversation>, call: &Call) 
         Some(response) => Ok(ok(&json!({"response": response}))),
         None => Err(crash("Failed to generate summary").into()),
     }
+}
+
+/// Puts a summary, which the script gives, in the place of what lies between the first events and
+/// the newer half.
+async fn condense(world: &Arc<World>, conversation: &Arc<Conversation>) -> Answered<()> {
+    conversation.append("environment", "CondensationRequest", json!({}));
+    let keep = conversation.lock().info["agent"]["condenser"]["keep_first"].as_u64();
+    let keep = usize::try_from(keep.unwrap_or(2)).unwrap_or(usize::MAX);
+    let shown: Vec<String> = branches::active(conversation)
+        .iter()
+        .filter_map(|raw| serde_json::from_slice::<Value>(raw).ok())
+        .filter(branches::is_shown)
+        .filter_map(|event| event["id"].as_str().map(str::to_owned))
+        .collect();
+    let forgotten: Vec<_> = shown.iter().take(shown.len() / 2).skip(keep).collect();
+    let request = agent::question(world, conversation, "Summarize what was said so far.");
+    let step = world.play(&request);
+    tokio::time::sleep(step.delay).await;
+    if let Some(failure) = &step.fail {
+        return Err(crash(&failure.message).into());
+    }
+    let response = conversation.clock.uuid().simple();
+    let fields = json!({
+        "forgotten_event_ids": forgotten,
+        "summary": step.text,
+        "summary_offset": keep,
+        "llm_response_id": format!("chatcmpl-{response}"),
+    });
+    conversation.append("environment", "Condensation", fields);
+    Ok(())
 }
 
 fn fork(world: &Arc<World>, source: &Arc<Conversation>, call: &Call) -> Answered {

@@ -87,7 +87,7 @@ pub(super) fn decode(text: &str) -> String {
 /// Answers one request, with the faults in force.
 pub(super) async fn answer(world: Arc<World>, mut request: Request) -> Response {
     if world.down.load(Ordering::SeqCst) {
-        return broken();
+        return server::unsaid();
     }
     let method = request.method().clone();
     let path = request.uri().path().to_owned();
@@ -127,7 +127,7 @@ pub(super) async fn answer(world: Arc<World>, mut request: Request) -> Response 
         status,
     });
     if lost {
-        return broken();
+        return server::unsaid();
     }
     if wrong_length {
         let (sender, body) = server::channel();
@@ -140,13 +140,6 @@ pub(super) async fn answer(world: Arc<World>, mut request: Request) -> Response 
         headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("1000"));
     }
     response
-}
-
-/// No answer at all: the connection breaks.
-fn broken() -> Response {
-    let (sender, body) = server::channel();
-    tokio::spawn(sender.cut());
-    http::Response::new(body)
 }
 
 fn refuse(status: u16, retry_after: Option<u64>, html: bool) -> Response {
@@ -173,15 +166,15 @@ fn refuse(status: u16, retry_after: Option<u64>, html: bool) -> Response {
 async fn route(world: &Arc<World>, call: &Call) -> Response {
     let segments: Vec<_> = call.path().split('/').skip(1).collect();
     let method = call.head.method.as_str();
+    if !known::methods(call.path()).contains(&method) {
+        return undone(call);
+    }
     let answered = match (method, segments.as_slice()) {
         ("GET", [""] | ["server_info"]) => Ok(ok(&world.server_info())),
         ("GET", ["alive" | "health"]) => Ok(ok(&json!({"status": "ok"}))),
         ("GET", ["ready"]) => Ok(ok(&json!({"status": "ready"}))),
         // Who has no key learns nothing of a route but that it is there.
-        (_, ["api" | "v1", ..])
-            if known::methods(call.path()).contains(&method)
-                && !authorized(world, &call.head.headers) =>
-        {
+        (_, ["api" | "v1", ..]) if !authorized(world, &call.head.headers) => {
             Err(detail(StatusCode::UNAUTHORIZED, "Unauthorized").into())
         }
         (_, ["api", "conversations", rest @ ..]) => {

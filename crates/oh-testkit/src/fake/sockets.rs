@@ -185,6 +185,7 @@ impl Line {
         let found = self.world.conversation(id);
         found
             .filter(|conversation| !conversation.lock().leased)
+            .inspect(|conversation| conversation.load())
             .ok_or_else(|| Over::Close(4004, "Conversation not found".to_owned()))
     }
 

@@ -260,10 +260,7 @@ impl World {
                 .clear();
         }
         for conversation in self.conversations() {
-            let mut inner = conversation.lock();
-            let policy = inner.policy.clone();
-            inner.info.insert("confirmation_policy".to_owned(), policy);
-            drop(inner);
+            conversation.lock().unloaded = true;
             if conversation.status() == "running" {
                 conversation.set_status("error");
                 super::agent::restarted(&conversation);

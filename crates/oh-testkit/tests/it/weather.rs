@@ -250,10 +250,15 @@ async fn what_a_restart_keeps_and_forgets() {
     let before = conversation.len();
     server.kill();
     server.come_back();
+    // Looked at only, a conversation shows what was set while it ran; used, it has forgotten it.
     let call = conversations::Get::new(conversation.id());
-    let info = client(&server).call(&call).await.unwrap();
-    let policy = info.state().get("confirmation_policy").unwrap();
-    assert!(format!("{policy:?}").contains("NeverConfirm"), "{policy:?}");
+    for policy in ["AlwaysConfirm", "NeverConfirm"] {
+        let info = client(&server).call(&call).await.unwrap();
+        let told = info.state().get("confirmation_policy").unwrap();
+        assert!(format!("{told:?}").contains(policy), "{told:?}");
+        let update = conversations::Update::title(conversation.id(), "In use");
+        client(&server).call(&update).await.unwrap();
+    }
     assert_eq!(conversation.len(), before);
     assert_eq!(server.read_file("/w/a").unwrap(), "kept");
     server.kill();

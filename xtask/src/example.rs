@@ -1,0 +1,79 @@
+//! The promise of the testkit, kept: a program's own tests run without Python, in under a second.
+
+use std::{
+    path::PathBuf,
+    time::{Duration, Instant},
+};
+
+use serde_json::Value;
+
+use crate::{Result, cargo};
+
+const PACKAGE: &str = "agent-with-tests";
+const LIMIT: Duration = Duration::from_secs(1);
+/// On a machine that others load, the best of so many tries is what the tests take.
+const TRIES: usize = 5;
+
+/// Builds the example's tests, then runs them with nothing else on the path.
+pub(crate) fn run() -> Result {
+    let program = build()?;
+    let mut best = Duration::MAX;
+    for _ in 0..TRIES {
+        let begun = Instant::now();
+        // No PATH, no HOME, no cache: whatever the tests start or look for, it is not there.
+        let output = std::process::Command::new(&program)
+            .env_clear()
+            .env("PATH", "/nonexistent")
+            .current_dir(cargo::root())
+            .output()
+            .map_err(|error| format!("cannot run {}: {error}", program.display()))?;
+        if !output.status.success() {
+            return Err(format!(
+                "the tests of {PACKAGE} failed without Python: {}\n{}{}",
+                output.status,
+                String::from_utf8_lossy(&output.stdout),
+                String::from_utf8_lossy(&output.stderr),
+            ));
+        }
+        best = best.min(begun.elapsed());
+        if best < LIMIT {
+            let time = best.as_millis();
+            cargo::say(&format!("{PACKAGE}: tested without Python in {time} ms"));
+            return Ok(());
+        }
+    }
+    Err(format!(
+        "the tests of {PACKAGE} take {best:?} at best, and should take less than {LIMIT:?}"
+    ))
+}
+
+fn build() -> Result<PathBuf> {
+    let output = cargo::cargo(&[
+        "test",
+        "--quiet",
+        "--package",
+        PACKAGE,
+        "--test",
+        "program",
+        "--no-run",
+        "--message-format",
+        "json",
+    ])
+    .stderr(std::process::Stdio::inherit())
+    .output()
+    .map_err(|error| format!("cannot build the tests of {PACKAGE}: {error}"))?;
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    let messages = stdout
+        .lines()
+        .filter_map(|line| serde_json::from_str(line).ok());
+    let mut programs = messages.filter_map(|message: Value| {
+        let mine = message["target"]["name"] == "program";
+        message["executable"]
+            .as_str()
+            .filter(|_| mine)
+            .map(PathBuf::from)
+    });
+    programs
+        .next_back()
+        .ok_or_else(|| format!("the tests of {PACKAGE} were not built: {}", output.status))
+}

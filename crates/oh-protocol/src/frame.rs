@@ -186,10 +186,10 @@ impl Found {
         let mut found = Self::default();
         let mut more = scanner.object()?;
         while more {
-            match scanner.key()? {
-                b"type" => found.frame_type = scanner.string_or_other()?.map(|text| text.span),
-                b"seq" => found.seq = Some(scanner.value()?),
-                b"event" if scanner.peek() == Some(b'{') => {
+            match scanner.key()?.span.of(scanner.text()) {
+                "type" => found.frame_type = scanner.string_or_other()?.map(|text| text.span),
+                "seq" => found.seq = Some(scanner.value()?),
+                "event" if scanner.peek() == Some(b'{') => {
                     let start = scanner.at();
                     let mut seen = Seen::default();
                     seen.members(scanner)?;

@@ -59,7 +59,6 @@ pub mod call;
 pub mod calls;
 pub mod config;
 mod error;
-mod escape;
 pub mod event;
 pub mod frame;
 pub mod hooks;
@@ -68,6 +67,7 @@ mod open_enum;
 mod scan;
 pub mod state;
 mod text;
+mod whole;
 mod wire;
 
 pub use call::{Answer, Call, Operation, Repeat, Request};

@@ -39,8 +39,7 @@ macro_rules! open_enum {
 
         impl $crate::wire::Wire for $name {
             fn read(reader: &mut $crate::wire::Reader<'_>) -> Result<Self, $crate::scan::Stop> {
-                let word = <$crate::Text as $crate::wire::Wire>::read(reader)?;
-                Ok(Self::from(word.as_str()))
+                reader.word().map(|word| Self::from(&*word))
             }
         }
 

@@ -1,38 +1,121 @@
 //! Text and JSON that share the bytes they came in. Knows nothing of what they mean.
 
-use std::{borrow::Borrow, fmt, ops::Deref};
+use std::{
+    borrow::Borrow,
+    cmp::Ordering,
+    collections::BTreeMap,
+    fmt,
+    hash::{Hash, Hasher},
+    num::NonZeroU32,
+    ops::Deref,
+    sync::Arc,
+};
 
 use bytestring::ByteString;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Value, value::RawValue};
 
-use crate::{Error, Result, scan::Scanner, wire};
+use crate::{
+    Error, Result,
+    scan::{Span, short},
+    whole::Whole,
+    wire,
+};
 
 /// A piece of text out of an event: a `&str` to read, cheap to clone.
 ///
 /// It shares the event's bytes where it can, so an event that has been decoded holds its text
 /// once. Keeping a small text of a large event keeps the event's bytes: turn it into a
 /// [`String`] where that matters.
-#[derive(Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Text(ByteString);
+#[derive(Clone, Default)]
+pub struct Text {
+    /// Nothing where it is empty.
+    whole: Option<Arc<Whole>>,
+    /// One more than where it starts: so an optional text is no larger than a text.
+    start: Start,
+    end: u32,
+}
+
+/// The place after the one that is meant.
+#[derive(Clone, Copy)]
+struct Start(NonZeroU32);
+
+impl Default for Start {
+    fn default() -> Self {
+        Self(NonZeroU32::MIN)
+    }
+}
 
 impl Text {
     /// The text.
+    #[inline]
     pub fn as_str(&self) -> &str {
-        &self.0
+        match &self.whole {
+            Some(whole) => whole.piece(self.span()),
+            None => "",
+        }
     }
 
     /// A piece of `whole`, sharing its bytes.
-    pub(crate) fn piece(whole: &ByteString, piece: &str) -> Self {
-        if piece.is_empty() {
+    #[inline]
+    pub(crate) fn piece(whole: &Arc<Whole>, span: Span) -> Self {
+        if span.start() == span.end() {
             return Self::default();
         }
-        Self(whole.slice_ref(piece))
+        Self {
+            whole: Some(Arc::clone(whole)),
+            start: Start(NonZeroU32::MIN.saturating_add(short(span.start()))),
+            end: short(span.end()),
+        }
     }
 
-    /// The bytes it shares.
-    pub(crate) fn shared(&self) -> &ByteString {
-        &self.0
+    /// What it is a piece of, and where in that it stands.
+    pub(crate) fn located(&self) -> (ByteString, Span) {
+        match self.whole.as_deref() {
+            Some(Whole::Came(came)) => (came.clone(), self.span()),
+            _ => (self.as_str().into(), Span::new(0, self.len())),
+        }
+    }
+
+    fn all(whole: Whole, length: usize) -> Self {
+        Self::piece(&Arc::new(whole), Span::new(0, length))
+    }
+
+    fn span(&self) -> Span {
+        Span::new(self.start.0.get() as usize - 1, self.end as usize)
+    }
+}
+
+impl From<ByteString> for Text {
+    fn from(text: ByteString) -> Self {
+        let length = text.len();
+        Self::all(Whole::Came(text), length)
+    }
+}
+
+impl PartialEq for Text {
+    fn eq(&self, other: &Self) -> bool {
+        self.as_str() == other.as_str()
+    }
+}
+
+impl Eq for Text {}
+
+impl Ord for Text {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.as_str().cmp(other)
+    }
+}
+
+impl PartialOrd for Text {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Hash for Text {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.as_str().hash(state);
     }
 }
 
@@ -40,37 +123,38 @@ impl Deref for Text {
     type Target = str;
 
     fn deref(&self) -> &str {
-        &self.0
+        self.as_str()
     }
 }
 
 impl AsRef<str> for Text {
     fn as_ref(&self) -> &str {
-        &self.0
+        self
     }
 }
 
 impl Borrow<str> for Text {
     fn borrow(&self) -> &str {
-        &self.0
+        self
     }
 }
 
 impl From<&str> for Text {
     fn from(text: &str) -> Self {
-        Self(text.into())
+        Self::all(Whole::Own(text.into()), text.len())
     }
 }
 
 impl From<String> for Text {
     fn from(text: String) -> Self {
-        Self(text.into())
+        let length = text.len();
+        Self::all(Whole::Own(text.into()), length)
     }
 }
 
 impl From<Text> for String {
     fn from(text: Text) -> Self {
-        text.0.into()
+        text.as_str().to_owned()
     }
 }
 
@@ -119,9 +203,9 @@ impl Json {
         Self(json)
     }
 
-    /// The bytes it shares.
-    pub(crate) fn shared(&self) -> &ByteString {
-        self.0.shared()
+    /// Where it stands.
+    pub(crate) fn text(&self) -> &Text {
+        &self.0
     }
 
     /// The JSON, as it was written.
@@ -131,23 +215,13 @@ impl Json {
 
     /// What it says, if it is text.
     pub fn as_text(&self) -> Option<Text> {
-        wire::decode(self.shared()).ok()
+        wire::decode(&self.0).ok()
     }
 
     /// A member of it, if it is an object that has it.
     pub fn get(&self, key: &str) -> Option<Self> {
-        let mut scanner = Scanner::new(self.as_str()).ok()?;
-        let mut more = scanner.object().ok()?;
-        let mut found = None;
-        while more {
-            let matches = scanner.key().ok()? == key.as_bytes();
-            let value = scanner.value().ok()?;
-            if matches {
-                found = Some(value);
-            }
-            more = scanner.more_members().ok()?;
-        }
-        found.map(|span| Self(Text::piece(self.shared(), span.of(self.as_str()))))
+        let members: BTreeMap<Text, Self> = wire::decode(&self.0).ok()?;
+        members.get(key).cloned()
     }
 
     /// It with bytes of its own, so that keeping it does not keep what it came in.
@@ -183,7 +257,7 @@ impl Default for Json {
 
 impl From<ByteString> for Json {
     fn from(json: ByteString) -> Self {
-        Self(Text(json))
+        Self(json.into())
     }
 }
 
@@ -227,7 +301,7 @@ mod tests {
     #[test]
     fn a_piece_shares_the_bytes_of_the_whole() {
         let whole = ByteString::from("one two");
-        let piece = Text::piece(&whole, &whole[4..]);
+        let piece = Text::piece(&Arc::new(Whole::Came(whole.clone())), Span::new(4, 7));
         assert_eq!(
             (piece.as_str(), piece.as_ptr()),
             ("two", whole[4..].as_ptr())

@@ -4,15 +4,20 @@
 //! [`tagged!`]. What it does not know is skipped; how it is kept is [`Event`](crate::Event)'s
 //! business.
 
-use std::collections::BTreeMap;
+use std::{
+    borrow::Cow,
+    collections::BTreeMap,
+    sync::{Arc, LazyLock},
+};
 
 use bytestring::ByteString;
+use memchr::memmem::Finder;
 use serde_json::Value;
 
 use crate::{
     Json, Text,
-    escape::unescape,
-    scan::{Flaw, Scanner, Span, Stop},
+    scan::{Flaw, Quoted, Scanner, Span, Stop, unescape},
+    whole::Whole,
 };
 
 /// What can be read from the wire.
@@ -29,28 +34,42 @@ pub(crate) trait Members: Sized {
 
 /// A place in a text, some of which is to be shared.
 pub(crate) struct Reader<'a> {
-    pub(crate) whole: &'a ByteString,
     pub(crate) scanner: Scanner<'a>,
+    whole: Arc<Whole>,
+    /// What the string that was written with escapes last says.
+    says: String,
+    /// Where the key `kind` of the object that was read last stands; 0 if it has none.
+    pub(crate) kind: usize,
 }
 
 /// Reads a whole text as one value.
-pub(crate) fn decode<T: Wire>(whole: &ByteString) -> Result<T, Flaw> {
-    let scanner = Scanner::new(whole)?;
-    let mut reader = Reader { whole, scanner };
-    let value = T::read(&mut reader).and_then(|value| {
-        reader.scanner.end()?;
-        Ok(value)
-    });
-    value.map_err(|Stop| reader.scanner.flaw())
+pub(crate) fn decode<T: Wire>(json: &Text) -> Result<T, Flaw> {
+    let (whole, span) = json.located();
+    read(&whole, span, T::read)
 }
 
 /// Reads an object of which everything before `from` has been read: the end of a member.
-pub(crate) fn decode_rest<T: Members>(whole: &ByteString, from: usize) -> Result<T, Flaw> {
-    let mut scanner = Scanner::new(whole)?;
-    scanner.rewind(from);
-    let mut reader = Reader { whole, scanner };
-    let value = reader.scanner.more_members().and_then(|more| {
-        let value = T::members(&mut reader, more)?;
+pub(crate) fn decode_rest<T: Members>(whole: &ByteString, from: usize) -> Result<Box<T>, Flaw> {
+    read(whole, Span::new(from, whole.len()), |reader| {
+        let more = reader.scanner.more_members()?;
+        T::members(reader, more).map(Box::new)
+    })
+}
+
+fn read<T>(
+    whole: &ByteString,
+    span: Span,
+    read: impl FnOnce(&mut Reader<'_>) -> Result<T, Stop>,
+) -> Result<T, Flaw> {
+    let mut scanner = Scanner::new(whole.get(..span.end()).unwrap_or_default())?;
+    scanner.go(span.start());
+    let mut reader = Reader {
+        scanner,
+        whole: Arc::new(Whole::Came(whole.clone())),
+        says: String::new(),
+        kind: 0,
+    };
+    let value = read(&mut reader).and_then(|value| {
         reader.scanner.end()?;
         Ok(value)
     });
@@ -76,41 +95,81 @@ pub(crate) const fn holds(names: &[&str], name: &str) -> bool {
 
 impl<'a> Reader<'a> {
     /// The text that stands somewhere.
+    #[inline]
     pub(crate) fn piece(&self, span: Span) -> Text {
-        Text::piece(self.whole, span.of(self.whole))
+        Text::piece(&self.whole, span)
     }
 
-    fn value(&mut self) -> Result<&'a str, Stop> {
-        self.scanner.value().map(|span| span.of(self.whole))
+    /// Reads a text that is not kept.
+    pub(crate) fn word(&mut self) -> Result<Cow<'a, str>, Stop> {
+        let word = self.scanner.string()?;
+        self.plain(word)
     }
 
-    fn parsed<T: std::str::FromStr>(&mut self, expected: &'static str) -> Result<T, Stop> {
+    /// Reads a key and the colon after it.
+    pub(crate) fn key(&mut self) -> Result<Cow<'a, str>, Stop> {
+        let key = self.scanner.key()?;
+        self.plain(key)
+    }
+
+    fn plain(&mut self, quoted: Quoted) -> Result<Cow<'a, str>, Stop> {
+        let written = quoted.span.of(self.scanner.text());
+        if !quoted.escaped {
+            return Ok(written.into());
+        }
+        match unescape(written) {
+            Some(says) => Ok(says.into()),
+            None => self
+                .scanner
+                .stop_at("an escape that is none", quoted.span.start()),
+        }
+    }
+
+    /// The next `kind` that is written somewhere ahead, and where its key stands.
+    pub(crate) fn kind_ahead(&self) -> Option<(&'a str, usize)> {
+        static KEY: LazyLock<Finder<'_>> = LazyLock::new(|| Finder::new(r#""kind":""#));
         let at = self.scanner.at();
-        let text = self.value()?;
-        text.parse().or_else(|_| self.scanner.stop_at(expected, at))
+        let rest = self.scanner.text().get(at..)?;
+        let found = KEY.find(rest.as_bytes())?;
+        let rest = rest.get(found + KEY.needle().len()..)?;
+        let kind = rest.get(..memchr::memchr(b'"', rest.as_bytes())?)?;
+        Some((kind, at + found))
+    }
+}
+
+/// An object of which nothing is kept.
+pub(crate) struct Ignored;
+
+impl Wire for Ignored {
+    fn read(reader: &mut Reader<'_>) -> Result<Self, Stop> {
+        let more = reader.scanner.object()?;
+        Self::members(reader, more)
+    }
+}
+
+impl Members for Ignored {
+    fn members(reader: &mut Reader<'_>, mut more: bool) -> Result<Self, Stop> {
+        while more {
+            reader.scanner.key()?;
+            reader.scanner.value()?;
+            more = reader.scanner.more_members()?;
+        }
+        Ok(Self)
     }
 }
 
 impl Wire for Text {
     fn read(reader: &mut Reader<'_>) -> Result<Self, Stop> {
-        let quoted = reader.scanner.string()?;
-        if quoted.escaped {
-            let plain = unescape(quoted.span.of(reader.whole));
-            return match plain {
-                Some(plain) => Ok(plain.into()),
-                None => reader
-                    .scanner
-                    .stop_at("expected text without broken escapes", quoted.span.start()),
-            };
-        }
-        Ok(reader.piece(quoted.span))
+        Ok(match reader.scanner.plain_string(&mut reader.says)? {
+            Some(span) => reader.piece(span),
+            None => reader.says.as_str().into(),
+        })
     }
 }
 
 impl Wire for Json {
     fn read(reader: &mut Reader<'_>) -> Result<Self, Stop> {
-        // What is in it is checked when it is decoded.
-        let span = reader.scanner.pass_over()?;
+        let span = reader.scanner.value()?;
         Ok(Self::new(reader.piece(span)))
     }
 }
@@ -118,7 +177,8 @@ impl Wire for Json {
 impl Wire for Value {
     fn read(reader: &mut Reader<'_>) -> Result<Self, Stop> {
         let at = reader.scanner.at();
-        serde_json::from_str(reader.value()?).or_else(|_| {
+        let json = reader.scanner.value()?.of(reader.scanner.text());
+        serde_json::from_str(json).or_else(|_| {
             reader
                 .scanner
                 .stop_at("expected JSON that nests less deeply", at)
@@ -128,37 +188,64 @@ impl Wire for Value {
 
 impl Wire for bool {
     fn read(reader: &mut Reader<'_>) -> Result<Self, Stop> {
-        reader.parsed("expected true or false")
+        let yes = reader.scanner.word("true");
+        if yes || reader.scanner.word("false") {
+            return Ok(yes);
+        }
+        reader.scanner.stop("expected true or false")
     }
 }
 
 impl Wire for i64 {
     fn read(reader: &mut Reader<'_>) -> Result<Self, Stop> {
-        reader.parsed("expected a whole number")
+        let at = reader.scanner.at();
+        let negative = reader.scanner.word("-");
+        let number = reader.scanner.whole().and_then(|number| {
+            if negative {
+                0_i64.checked_sub_unsigned(number)
+            } else {
+                number.try_into().ok()
+            }
+        });
+        number.map_or_else(|| reader.scanner.stop_at("expected a whole number", at), Ok)
     }
 }
 
 impl Wire for i32 {
     fn read(reader: &mut Reader<'_>) -> Result<Self, Stop> {
-        reader.parsed("expected a whole number")
+        let at = reader.scanner.at();
+        let number = i64::read(reader)?;
+        Self::try_from(number).or_else(|_| reader.scanner.stop_at("expected a whole number", at))
     }
 }
 
 impl Wire for u64 {
     fn read(reader: &mut Reader<'_>) -> Result<Self, Stop> {
-        reader.parsed("expected a whole number from 0")
+        let at = reader.scanner.at();
+        match reader.scanner.whole() {
+            Some(number) => Ok(number),
+            None => reader.scanner.stop_at("expected a whole number from 0", at),
+        }
     }
 }
 
 impl Wire for f64 {
     fn read(reader: &mut Reader<'_>) -> Result<Self, Stop> {
-        reader.parsed("expected a number")
+        const EXPECTED: &str = "expected a number";
+        if !matches!(reader.scanner.peek(), Some(b'-' | b'0'..=b'9')) {
+            return reader.scanner.stop(EXPECTED);
+        }
+        let at = reader.scanner.at();
+        let number = reader.scanner.number()?;
+        number
+            .parse()
+            .or_else(|_| reader.scanner.stop_at(EXPECTED, at))
     }
 }
 
 impl<T: Wire> Wire for Option<T> {
     fn read(reader: &mut Reader<'_>) -> Result<Self, Stop> {
-        if reader.scanner.null() {
+        if reader.scanner.word("null") {
             return Ok(None);
         }
         T::read(reader).map(Some)
@@ -192,8 +279,13 @@ impl<T: Wire> Wire for BTreeMap<Text, T> {
         let mut members = Self::new();
         let mut more = reader.scanner.object()?;
         while more {
-            let key = String::from_utf8_lossy(reader.scanner.key()?).into_owned();
-            members.insert(key.into(), T::read(reader)?);
+            let key = reader.scanner.key()?;
+            let key = if key.escaped {
+                reader.plain(key)?.as_ref().into()
+            } else {
+                reader.piece(key.span)
+            };
+            members.insert(key, T::read(reader)?);
             more = reader.scanner.more_members()?;
         }
         Ok(members)
@@ -232,6 +324,7 @@ macro_rules! wire {
                 const FIELDS: &[&str] = &[$($crate::wire::name!($field $($other)?)),*];
                 const TAGGED: bool = !$crate::wire::holds(FIELDS, "kind");
                 let _start = reader.scanner.at();
+                let mut kind = 0;
                 $( let mut $field: Option<$type> = None; )*
                 while more {
                     // First what comes in the order that is declared, which is the server's.
@@ -243,22 +336,27 @@ macro_rules! wire {
                         more = reader.scanner.more_members()?;
                     } )*
                     // The kind comes last, and has been looked at where it matters.
+                    let at = reader.scanner.at();
                     if TAGGED && more && reader.scanner.takes(r#""kind":"#) {
+                        kind = at;
                         reader.scanner.value()?;
                         more = reader.scanner.more_members()?;
                     }
                     if reader.scanner.at() != before {
                         continue;
                     }
-                    let key = reader.scanner.key()?;
-                    $( if key == $crate::wire::name!($field $($other)?).as_bytes() {
+                    let key = reader.key()?;
+                    $( if key == $crate::wire::name!($field $($other)?) {
                         $field = $crate::wire::field!(reader $($default)?);
                     } else )* {
-                        _ = key;
+                        if key == "kind" {
+                            kind = at;
+                        }
                         reader.scanner.value()?;
                     }
                     more = reader.scanner.more_members()?;
                 }
+                reader.kind = kind;
                 Ok(Self { $(
                     $field: $crate::wire::found!(reader, $field, _start $(, $default)?),
                 )* })
@@ -349,25 +447,45 @@ macro_rules! tagged {
 
         impl $crate::wire::Wire for $name {
             fn read(reader: &mut $crate::wire::Reader<'_>) -> Result<Self, $crate::scan::Stop> {
-                // The kind is written last, so where the body ends is looked for first.
                 let begin = reader.scanner.at();
-                let span = reader.scanner.pass_over()?;
-                let kind = $crate::scan::kind(span.of(reader.whole)).unwrap_or_default();
-                let end = reader.scanner.rewind(begin);
-                let read = match kind {
+                // The kind is written last. The first one ahead is most often that of this body,
+                // which shows when the body has been read.
+                if let Some((kind, key)) = reader.kind_ahead() {
+                    if let Some(Ok(body)) = Self::body(reader, kind)
+                        && reader.kind == key
+                    {
+                        return Ok(body);
+                    }
+                    reader.scanner.go(begin);
+                }
+                let span = reader.scanner.value()?;
+                let end = reader.scanner.at();
+                let kind = $crate::scan::kind(span.of(reader.scanner.text())).unwrap_or_default();
+                reader.scanner.go(begin);
+                let read = Self::body(reader, kind);
+                let flaw = reader.scanner.flaw();
+                reader.scanner.go(end);
+                Ok(match read {
+                    Some(Ok(body)) => body,
+                    Some(Err($crate::scan::Stop)) => Self::Malformed(
+                        $crate::event::Malformed::new($crate::event::Untyped::new(reader, kind, span), flaw)
+                    ),
+                    $( None if $test(kind) => Self::$other($crate::event::Untyped::new(reader, kind, span)), )*
+                    None => Self::Unknown($crate::event::Untyped::new(reader, kind, span)),
+                })
+            }
+        }
+
+        impl $name {
+            /// Reads a body of this kind; nothing where the kind has no type.
+            fn body(
+                reader: &mut $crate::wire::Reader<'_>,
+                kind: &str,
+            ) -> Option<Result<Self, $crate::scan::Stop>> {
+                Some(match kind {
                     $( $kind => <$type as $crate::wire::Wire>::read(reader).map(Self::$variant), )+
-                    $( other if $test(other) => {
-                        Ok(Self::$other($crate::event::Untyped::new(reader, kind, span)))
-                    } )*
-                    _ => Ok(Self::Unknown($crate::event::Untyped::new(reader, kind, span))),
-                };
-                reader.scanner.rewind(end);
-                Ok(read.unwrap_or_else(|$crate::scan::Stop| {
-                    Self::Malformed($crate::event::Malformed::new(
-                        $crate::event::Untyped::new(reader, kind, span),
-                        reader.scanner.flaw(),
-                    ))
-                }))
+                    _ => return None,
+                })
             }
         }
     };

@@ -4,6 +4,7 @@
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
+    clippy::panic,
     reason = "a test fails by panicking"
 )]
 
@@ -73,6 +74,160 @@ fn a_body_that_does_not_fit_is_malformed_and_keeps_its_bytes() {
         event.payload()
     );
     assert_eq!(&event.raw()[..], raw.as_bytes());
+}
+
+/// What the server writes around a body.
+fn laid_out(body: &str, kind: &str) -> String {
+    format!(
+        r#"{{"id":"e","timestamp":"2026-01-02T03:04:05","source":"agent"{body},"kind":"{kind}"}}"#
+    )
+}
+
+#[test]
+fn what_is_wrong_between_the_ends_of_a_header_is_told_with_its_place() {
+    let update = "ConversationStateUpdateEvent";
+    // The caret stands where the flaw is.
+    for (body, kind, what) in [
+        (
+            r#","key":"k","value":{"a":[1,^]}"#,
+            update,
+            "expected a value",
+        ),
+        (
+            r#","key":"k","value":0^1"#,
+            update,
+            "expected a comma or the end",
+        ),
+        (r#","key":"k","value":1.^"#, update, "expected a digit"),
+        (r#","key":"k","value":[^}"#, update, "expected a value"),
+        (
+            r#","key":"k","value":"\^u12x4""#,
+            update,
+            "an escape that is none",
+        ),
+        (
+            r#","summary":"\^ud800""#,
+            "CondensationSummaryEvent",
+            "an escape that is none",
+        ),
+        (
+            ",\"summary\":\"^\t\"",
+            "CondensationSummaryEvent",
+            "a control character in a string",
+        ),
+        (
+            r#","prompt_token_ids":[1,^-2]"#,
+            "TokenEvent",
+            "expected a whole number from 0",
+        ),
+        (
+            r#","prompt_token_ids":[^1.5]"#,
+            "TokenEvent",
+            "expected a whole number from 0",
+        ),
+        (r#","new":^tru"#, "BrandNewEvent", "expected a value"),
+        // One brace too few: the last kind is that of something inside.
+        (
+            r#","action":{"a":1,"kind":"X"},"b":{"c":1"#,
+            "TerminalAction",
+            "it ends too early",
+        ),
+        (
+            r#","action":{"command":"ls""#,
+            "PauseEvent",
+            "it ends too early",
+        ),
+    ] {
+        let raw = laid_out(&body.replace('^', ""), kind);
+        let at = laid_out(body, kind).find('^').unwrap_or(raw.len());
+        let event = Event::from_json(raw.clone()).unwrap();
+        let malformed = event.malformed().unwrap_or_else(|| panic!("{raw} reads"));
+        assert_eq!(&*malformed.reason, format!("{what} at byte {at}"), "{raw}");
+        assert_eq!((event.as_json(), malformed.json.as_str()), (&*raw, &*raw));
+    }
+}
+
+#[test]
+fn numbers_as_large_as_their_types_read_and_larger_ones_do_not() {
+    for (number, reads) in [
+        ("18446744073709551615", true),
+        ("18446744073709551616", false),
+        ("100000000000000000000000", false),
+        ("0", true),
+        ("-0", false),
+        ("00", false),
+        ("1e3", false),
+    ] {
+        let body = format!(r#","prompt_token_ids":[{number}],"response_token_ids":[]"#);
+        let event = Event::from_json(laid_out(&body, "TokenEvent")).unwrap();
+        assert_eq!(event.malformed().is_none(), reads, "{number}");
+    }
+}
+
+#[test]
+fn names_and_texts_written_with_escapes_are_what_they_say() {
+    let raw = laid_out(
+        r#","tool_n\u0061me":"a\/\"b\\","tool_call_id":"\ud83d\ude00","error":"\n\n""#,
+        "AgentErrorEvent",
+    );
+    let event = Event::from_json(raw).unwrap();
+    let Payload::AgentError(error) = event.payload() else {
+        panic!("{event:?}");
+    };
+    assert_eq!(error.tool_name, "a/\"b\\");
+    assert_eq!(error.tool_call_id, "\u{1f600}");
+    assert_eq!(error.error, "\n\n");
+
+    let raw = r#"{"k\u0069nd":"PauseEvent","\u0069d":"e"}"#;
+    assert_eq!(Event::from_json(raw).unwrap().kind(), "PauseEvent");
+
+    let raw = laid_out(
+        r#","analyzer":"a","policy":"p","risks":{"b\n":"LOW","a\u0061":"HIGH","b":"n\tw"}"#,
+        "SecurityAnalysisEvent",
+    );
+    let event = Event::from_json(raw).unwrap();
+    let Payload::SecurityAnalysis(analysis) = event.payload() else {
+        panic!("{event:?}");
+    };
+    assert_eq!(analysis.risks["b\n"].as_str(), "LOW");
+    assert_eq!(analysis.risks["aa"].as_str(), "HIGH");
+    assert_eq!(analysis.risks["b"].as_str(), "n\tw");
+}
+
+#[test]
+fn a_kind_further_in_is_not_taken_for_that_of_the_body() {
+    for (action, kind) in [
+        (
+            r#"{"data":{"kind":"FinishAction","message":"x"},"kind":"MCPToolAction"}"#,
+            "MCPToolAction",
+        ),
+        (r#"{"data":{"kind":"FinishAction"},"message":"x\n"}"#, ""),
+        (
+            r#"{"message":"x\n","data":{"kind":"FinishAction"},"kind":"New"}"#,
+            "New",
+        ),
+        (
+            r#"{"kind":"FinishAction","message":"x","kind":"ThinkAction","thought":"\n"}"#,
+            "ThinkAction",
+        ),
+        (r#"{"message":"x"}"#, ""),
+        (
+            r#"{ "kind" : "FinishAction", "message" : "x" }"#,
+            "FinishAction",
+        ),
+    ] {
+        let body = format!(r#","tool_name":"t","tool_call_id":"c","action":{action}"#);
+        let event = Event::from_json(laid_out(&body, "ActionEvent")).unwrap();
+        let Payload::Action(call) = event.payload() else {
+            panic!("{:?}", event.payload());
+        };
+        assert_eq!(
+            call.action.as_ref().map(|action| action.kind()),
+            Some(kind),
+            "{action}"
+        );
+        assert!(event.malformed().is_none(), "{action}");
+    }
 }
 
 #[test]

@@ -1,10 +1,11 @@
 //! The header of an event: kind, id, timestamp, source, parent. Knows no bodies.
 
+use std::sync::LazyLock;
+
+use memchr::memmem::Finder;
+
 use super::Source;
-use crate::{
-    escape::unescape,
-    scan::{Flaw, Quoted, Scanner, Span, Stop, written_last},
-};
+use crate::scan::{Flaw, Quoted, Scanner, Span, Stop, short, unescape, written_last};
 
 /// Where the header's values stand in the event's bytes.
 pub(crate) struct Header {
@@ -36,19 +37,25 @@ impl Seen {
         let mut more = scanner.object()?;
         while more {
             let key = scanner.key()?;
-            self.member(scanner, key)?;
+            let written = key.span.of(scanner.text());
+            if key.escaped {
+                let says = unescape(written).unwrap_or_default();
+                self.member(scanner, &says)?;
+            } else {
+                self.member(scanner, written)?;
+            }
             more = scanner.more_members()?;
         }
         Ok(())
     }
 
-    fn member(&mut self, scanner: &mut Scanner<'_>, key: &[u8]) -> Result<(), Stop> {
+    fn member(&mut self, scanner: &mut Scanner<'_>, key: &str) -> Result<(), Stop> {
         let slot = match key {
-            b"kind" => &mut self.kind,
-            b"id" => &mut self.id,
-            b"timestamp" => &mut self.timestamp,
-            b"parent_id" => &mut self.parent_id,
-            b"source" => &mut self.source,
+            "kind" => &mut self.kind,
+            "id" => &mut self.id,
+            "timestamp" => &mut self.timestamp,
+            "parent_id" => &mut self.parent_id,
+            "source" => &mut self.source,
             _ => return scanner.value().map(drop),
         };
         if slot.is_some() {
@@ -99,41 +106,44 @@ impl Header {
     /// Reads a whole text that is one event. Where it is written in the server's way, what stands
     /// between the header's two ends is not looked at.
     pub(crate) fn read(text: &str) -> Result<Self, Flaw> {
-        if let Some(header) = Self::at_both_ends(text) {
+        let mut scanner = Scanner::new(text)?;
+        if let Some(header) = Self::at_both_ends(&mut scanner) {
             return Ok(header);
         }
+        scanner.go(0);
         let mut seen = Seen::default();
-        let mut scanner = Scanner::new(text)?;
         let read = seen.members(&mut scanner).and_then(|()| scanner.end());
         read.map_err(|Stop| scanner.flaw())?;
         seen.header(text, 0)
     }
 
     /// The server writes id, timestamp, source and parent first, and the kind last.
-    fn at_both_ends(text: &str) -> Option<Self> {
-        u32::try_from(text.len()).ok()?;
-        let within = |part: &str| {
-            let start = part.as_ptr().addr() - text.as_ptr().addr();
-            Span::new(start, start + part.len())
+    fn at_both_ends(scanner: &mut Scanner<'_>) -> Option<Self> {
+        static PARENT: LazyLock<Finder<'_>> = LazyLock::new(|| Finder::new(r#""parent_id":"#));
+        let id = written(scanner, r#"{"id":"#)?;
+        let timestamp = written(scanner, r#","timestamp":"#)?;
+        let source = written(scanner, r#","source":"#)?;
+        let text = scanner.text();
+        let mut rest = text.get(scanner.at()..)?;
+        let parent_id = if rest.starts_with(r#","parent_id":"#) {
+            let parent_id = written(scanner, r#","parent_id":"#)?;
+            rest = text.get(scanner.at()..)?;
+            parent_id
+        } else if PARENT.find(rest.as_bytes()).is_some() {
+            return None;
+        } else {
+            Span::default()
         };
-        let (id, rest) = plain(text.strip_prefix(r#"{"id":""#)?)?;
-        let (timestamp, rest) = plain(rest.strip_prefix(r#","timestamp":""#)?)?;
-        let (source, rest) = plain(rest.strip_prefix(r#","source":""#)?)?;
-        let (parent_id, rest) = match rest.strip_prefix(r#","parent_id":""#) {
-            Some(rest) => plain(rest)?,
-            // It may be elsewhere, then.
-            None if memchr::memmem::find(rest.as_bytes(), br#""parent_id":"#).is_some() => {
-                return None;
-            }
-            None => (text.get(..0)?, rest),
-        };
+        let kind = written_last(rest)?;
+        // Before the last quote and brace.
+        let end = text.len() - 2;
         Some(Self {
-            kind: within(written_last(rest)?),
-            id: within(id),
-            timestamp: within(timestamp),
-            parent_id: within(parent_id),
-            source: source.into(),
-            body: u32::try_from(text.len() - rest.len()).ok()?,
+            kind: Span::new(end - kind.len(), end),
+            id,
+            timestamp,
+            parent_id,
+            source: source.of(text).into(),
+            body: short(text.len() - rest.len()),
             decoded: None,
         })
     }
@@ -193,10 +203,12 @@ impl Header {
     }
 }
 
-/// What stands before the next quote, and what after it; nothing where there are escapes.
-fn plain(text: &str) -> Option<(&str, &str)> {
-    let quote = memchr::memchr(b'"', text.as_bytes())?;
-    let (before, after) = (text.get(..quote)?, text.get(quote + 1..)?);
-    let odd = |byte: u8| byte == b'\\' || byte < 0x20;
-    (!before.bytes().any(odd)).then_some((before, after))
+/// A text without escapes, if this stands before it.
+#[inline(always)]
+fn written(scanner: &mut Scanner<'_>, before: &str) -> Option<Span> {
+    if !scanner.takes(before) {
+        return None;
+    }
+    let text = scanner.string().ok()?;
+    (!text.escaped).then_some(text.span)
 }

@@ -58,7 +58,9 @@ impl Event {
     /// # Errors
     ///
     /// When the bytes are not one JSON object in UTF-8 with a `kind` and an `id`, or nest more
-    /// than 512 deep.
+    /// than 512 deep. Of an event that is laid out as the server does, only both ends are looked
+    /// at: what is wrong in between makes its [`payload`](Self::payload)
+    /// [`Malformed`](Payload::Malformed).
     pub fn from_json(raw: impl Into<Bytes>) -> Result<Self> {
         let raw = text(raw.into(), "event")?;
         let header = Header::read(&raw).map_err(|flaw| Error::decode("event", flaw))?;

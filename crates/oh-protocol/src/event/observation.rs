@@ -354,8 +354,8 @@ impl Observation {
     /// What can be read of a kind that is not known.
     fn plain(&self) -> Option<PlainObservation> {
         match self {
-            Self::Unknown(body) => wire::decode(body.json.shared()).ok(),
-            Self::Malformed(body) => wire::decode(body.json.shared()).ok(),
+            Self::Unknown(body) => wire::decode(body.json.text()).ok(),
+            Self::Malformed(body) => wire::decode(body.json.text()).ok(),
             _ => None,
         }
     }

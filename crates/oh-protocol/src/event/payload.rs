@@ -13,7 +13,7 @@ use crate::{
     open_enum::open_enum,
     scan::Flaw,
     state::GoalStatus,
-    wire::{Members, Wire, decode, decode_rest, wire},
+    wire::{Ignored, Members, Wire, decode, decode_rest, wire},
 };
 
 /// Declares the payload and how each kind is read.
@@ -40,18 +40,21 @@ macro_rules! payloads {
                     raw: &ByteString,
                     body: Option<usize>,
                 ) -> Result<Box<T>, Flaw> {
-                    body.map_or_else(|| decode(raw), |from| decode_rest(raw, from))
-                        .map(Box::new)
+                    match body {
+                        Some(from) => decode_rest(raw, from),
+                        None => decode(&raw.clone().into()).map(Box::new),
+                    }
                 }
                 let read = match kind {
                     $( $kind => decoded(raw, body).map(Self::$variant), )+
-                    _ => Ok(Self::Unknown),
+                    // It must be JSON all the same.
+                    _ => decoded::<Ignored>(raw, body).map(|_| Self::Unknown),
                 };
                 read.unwrap_or_else(|flaw| {
                     Self::Malformed(Box::new(Malformed {
                         kind: kind.into(),
                         reason: flaw.to_string().into(),
-                        json: Json::new(Text::piece(raw, raw)),
+                        json: raw.clone().into(),
                     }))
                 })
             }
@@ -471,9 +474,9 @@ impl ConversationStateUpdateEvent {
     pub fn change(&self) -> StateChange {
         match &*self.key {
             "full_state" => ConversationState::from_json(&self.value).map(StateChange::FullState),
-            "execution_status" => decode(self.value.shared()).map(StateChange::ExecutionStatus),
-            "stats" => decode(self.value.shared()).map(StateChange::Stats),
-            "goal" => decode(self.value.shared()).map(StateChange::Goal),
+            "execution_status" => decode(self.value.text()).map(StateChange::ExecutionStatus),
+            "stats" => decode(self.value.text()).map(StateChange::Stats),
+            "goal" => decode(self.value.text()).map(StateChange::Goal),
             _ => Ok(StateChange::Other),
         }
         .unwrap_or(StateChange::Other)

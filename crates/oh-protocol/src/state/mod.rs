@@ -59,7 +59,7 @@ pub struct ConversationState {
 impl ConversationState {
     /// Reads an object of fields.
     pub(crate) fn from_json(json: &Json) -> Result<Self, Flaw> {
-        let mut fields: BTreeMap<Text, Json> = wire::decode(json.shared())?;
+        let mut fields: BTreeMap<Text, Json> = wire::decode(json.text())?;
         for value in fields.values_mut() {
             *value = value.detached();
         }
@@ -91,14 +91,14 @@ impl ConversationState {
     pub fn stats(&self) -> Stats {
         self.fields
             .get("stats")
-            .and_then(|stats| wire::decode(stats.shared()).ok())
+            .and_then(|stats| wire::decode(stats.text()).ok())
             .unwrap_or_default()
     }
 
     /// The last goal, where there was one since this program has been told of the state: a
     /// snapshot does not hold it.
     pub fn goal(&self) -> Option<GoalStatus> {
-        wire::decode(self.fields.get("goal")?.shared()).ok()
+        wire::decode(self.fields.get("goal")?.text()).ok()
     }
 
     /// Any field, as the server wrote it.

@@ -1,0 +1,674 @@
+//! Finds values in JSON without building anything: one pass, no allocation.
+//!
+//! What it has passed over is well-formed, to the last byte, and of bounded depth. Only whether an
+//! escape is half of a pair is left to whoever wants the text.
+
+mod block;
+mod escape;
+
+use block::next_special;
+use escape::{escape, unit};
+
+pub(crate) use escape::unescape;
+
+/// How deeply arrays and objects may nest. The server's own parser gives up far earlier.
+const DEPTH: usize = 512;
+
+/// Where something stands in the scanned text.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Span {
+    start: u32,
+    end: u32,
+}
+
+impl Span {
+    /// From one byte to before another.
+    #[inline]
+    pub(crate) fn new(start: usize, end: usize) -> Self {
+        Self {
+            start: short(start),
+            end: short(end),
+        }
+    }
+
+    /// Where it begins.
+    pub(crate) fn start(self) -> usize {
+        self.start as usize
+    }
+
+    /// Before which byte it ends.
+    pub(crate) fn end(self) -> usize {
+        self.end as usize
+    }
+
+    /// The same place, counted from `start` of the text on.
+    pub(crate) fn from(self, start: usize) -> Self {
+        Self::new(
+            (self.start as usize).saturating_sub(start),
+            (self.end as usize).saturating_sub(start),
+        )
+    }
+
+    /// The piece of `text` that this span was found in.
+    pub(crate) fn of(self, text: &str) -> &str {
+        text.get(self.start as usize..self.end as usize)
+            .unwrap_or_default()
+    }
+}
+
+/// A place in a text that was scanned, in half the space: it is at most 2 GiB long.
+#[inline]
+pub(crate) fn short(at: usize) -> u32 {
+    at as u32
+}
+
+/// A string between its quotes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Quoted {
+    pub(crate) span: Span,
+    /// Whether it is written with escapes.
+    pub(crate) escaped: bool,
+}
+
+/// What is wrong, and at which byte.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Flaw {
+    pub(crate) what: &'static str,
+    pub(crate) at: usize,
+}
+
+impl Flaw {
+    pub(crate) fn new(what: &'static str, at: usize) -> Self {
+        Self { what, at }
+    }
+}
+
+impl std::fmt::Display for Flaw {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} at byte {}", self.what, self.at)
+    }
+}
+
+impl std::error::Error for Flaw {}
+
+/// That a flaw was found; which one, the scanner knows. Results stay small enough for registers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Stop;
+
+type Result<T = (), E = Stop> = std::result::Result<T, E>;
+
+/// How long a text may be: places in it take 32 bits, one of which says more.
+const LONGEST: usize = 1 << 31;
+
+/// For how much there is room when the first escape is met. Allocators are quick up to there.
+const ROOM: usize = 1000;
+
+/// A place in a JSON text.
+pub(crate) struct Scanner<'a> {
+    text: &'a str,
+    at: usize,
+    flaw: Flaw,
+}
+
+impl<'a> Scanner<'a> {
+    /// Starts at the beginning of `text`, which must be at most 2 GiB long.
+    pub(crate) fn new(text: &'a str) -> Result<Self, Flaw> {
+        if text.len() > LONGEST {
+            return Err(Flaw::new("longer than 2 GiB", 0));
+        }
+        Ok(Self {
+            text,
+            at: 0,
+            flaw: Flaw::new("no flaw", 0),
+        })
+    }
+
+    /// Enters an object; whether it has members. Then, for each: [`key`](Self::key), the value,
+    /// [`more_members`](Self::more_members).
+    #[inline]
+    pub(crate) fn object(&mut self) -> Result<bool> {
+        self.white();
+        self.byte(b'{', "expected an object")?;
+        self.white();
+        Ok(!self.closes(b'}'))
+    }
+
+    /// Reads a key and the colon after it.
+    #[inline]
+    pub(crate) fn key(&mut self) -> Result<Quoted> {
+        let key = self.string()?;
+        self.colon()?;
+        Ok(key)
+    }
+
+    #[inline(always)]
+    fn skip_key(&mut self) -> Result {
+        self.byte(b'"', "expected text")?;
+        self.rest_of_string()?;
+        self.colon()
+    }
+
+    #[inline]
+    fn colon(&mut self) -> Result {
+        if !self.closes(b':') {
+            self.white();
+            self.byte(b':', "expected a colon")?;
+        }
+        self.white();
+        Ok(())
+    }
+
+    /// Reads just this, if it is what comes: a key written without spaces, as the server does,
+    /// with its quotes and its colon.
+    #[inline(always)]
+    pub(crate) fn takes(&mut self, written: &str) -> bool {
+        let takes = self.rest().starts_with(written.as_bytes());
+        if takes {
+            self.at += written.len();
+            self.white();
+        }
+        takes
+    }
+
+    /// After a value: whether another member follows.
+    #[inline]
+    pub(crate) fn more_members(&mut self) -> Result<bool> {
+        self.more(b'}')
+    }
+
+    /// Enters an array; whether it has items. Then, for each: the item,
+    /// [`more_items`](Self::more_items).
+    #[inline]
+    pub(crate) fn array(&mut self) -> Result<bool> {
+        self.byte(b'[', "expected an array")?;
+        self.white();
+        Ok(!self.closes(b']'))
+    }
+
+    /// After an item: whether another follows.
+    #[inline]
+    pub(crate) fn more_items(&mut self) -> Result<bool> {
+        self.more(b']')
+    }
+
+    #[inline]
+    fn more(&mut self, closing: u8) -> Result<bool> {
+        loop {
+            let byte = self.peek();
+            if byte == Some(b',') {
+                self.at += 1;
+                self.white();
+                return Ok(true);
+            }
+            if byte == Some(closing) {
+                self.at += 1;
+                return Ok(false);
+            }
+            if !self.rest_of_white() {
+                return self.stop("expected a comma or the end");
+            }
+        }
+    }
+
+    /// Reads this one byte, if it is what comes.
+    #[inline]
+    fn closes(&mut self, byte: u8) -> bool {
+        if self.peek() == Some(byte) {
+            self.at += 1;
+            return true;
+        }
+        false
+    }
+
+    /// After the outermost value: that nothing follows.
+    pub(crate) fn end(&mut self) -> Result {
+        self.white();
+        if self.at == self.text.len() {
+            Ok(())
+        } else {
+            self.stop("expected the end")
+        }
+    }
+
+    /// The text that is scanned.
+    pub(crate) fn text(&self) -> &'a str {
+        self.text
+    }
+
+    /// How many bytes have been read.
+    #[inline]
+    pub(crate) fn at(&self) -> usize {
+        self.at
+    }
+
+    /// Goes to a place that has been read, or back again from there.
+    pub(crate) fn go(&mut self, at: usize) {
+        self.at = at;
+    }
+
+    /// The next byte, left where it is.
+    #[inline]
+    pub(crate) fn peek(&self) -> Option<u8> {
+        self.text.as_bytes().get(self.at).copied()
+    }
+
+    #[inline]
+    fn rest(&self) -> &'a [u8] {
+        self.text.as_bytes().get(self.at..).unwrap_or_default()
+    }
+
+    /// Reads any value and tells where it stands.
+    #[inline]
+    pub(crate) fn value(&mut self) -> Result<Span> {
+        let start = self.at;
+        self.skip()?;
+        Ok(Span::new(start, self.at))
+    }
+
+    /// Reads a string and tells where its inside stands, escapes and all.
+    #[inline]
+    pub(crate) fn string(&mut self) -> Result<Quoted> {
+        self.byte(b'"', "expected text")?;
+        let start = self.at;
+        let escaped = self.rest_of_string()?;
+        let span = Span::new(start, self.at - 1);
+        Ok(Quoted { span, escaped })
+    }
+
+    /// Reads a string. Where it has escapes, writes what it says (and nothing else) and tells
+    /// nothing; otherwise tells where its inside stands.
+    #[inline]
+    pub(crate) fn plain_string(&mut self, says: &mut String) -> Result<Option<Span>> {
+        self.byte(b'"', "expected text")?;
+        let start = self.at;
+        self.go_to_special();
+        if self.closes(b'"') {
+            return Ok(Some(Span::new(start, self.at - 1)));
+        }
+        self.unescape(start, says).map(|()| None)
+    }
+
+    /// Whether a value is a string, and its inside. Anything else is read and gives nothing.
+    pub(crate) fn string_or_other(&mut self) -> Result<Option<Quoted>> {
+        if self.peek() == Some(b'"') {
+            self.string().map(Some)
+        } else {
+            self.skip().map(|()| None)
+        }
+    }
+
+    /// Reads a word, if it is what comes.
+    #[inline]
+    pub(crate) fn word(&mut self, word: &str) -> bool {
+        let comes = self.rest().starts_with(word.as_bytes());
+        self.at += if comes { word.len() } else { 0 };
+        comes
+    }
+
+    /// Reads a number; as it is written.
+    #[inline]
+    pub(crate) fn number(&mut self) -> Result<&'a str> {
+        let start = self.at;
+        self.closes(b'-');
+        if !self.closes(b'0') {
+            self.digits()?;
+        }
+        if let Some(b'.' | b'e' | b'E') = self.peek() {
+            self.fraction()?;
+        }
+        Ok(self.text.get(start..self.at).unwrap_or_default())
+    }
+
+    fn fraction(&mut self) -> Result {
+        if self.closes(b'.') {
+            self.digits()?;
+        }
+        if self.closes(b'e') || self.closes(b'E') {
+            _ = self.closes(b'+') || self.closes(b'-');
+            self.digits()?;
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn digits(&mut self) -> Result {
+        let start = self.at;
+        while let Some(b'0'..=b'9') = self.peek() {
+            self.at += 1;
+        }
+        if self.at == start {
+            return self.stop("expected a digit");
+        }
+        Ok(())
+    }
+
+    /// Reads a number without sign, fraction and exponent, if that is what comes and it is not
+    /// too large.
+    #[inline]
+    pub(crate) fn whole(&mut self) -> Option<u64> {
+        let mut digits = self.rest().iter().map_while(|digit| match digit {
+            b'0'..=b'9' => Some(u64::from(digit - b'0')),
+            _ => None,
+        });
+        let first = digits.next()?;
+        let (number, length) = digits.try_fold((first, 1), |(number, length), digit| {
+            // No number begins with a zero but zero.
+            let number = if number == 0 {
+                None
+            } else {
+                number.checked_mul(10)
+            };
+            Some((number?.checked_add(digit)?, length + 1))
+        })?;
+        self.at += length;
+        let ends = !matches!(self.peek(), Some(b'.' | b'e' | b'E'));
+        ends.then_some(number)
+    }
+
+    /// Reads any value.
+    #[inline]
+    fn skip(&mut self) -> Result {
+        match self.peek() {
+            Some(b'{' | b'[') => self.nested(),
+            _ => self.scalar(),
+        }
+    }
+
+    #[inline(always)]
+    fn scalar(&mut self) -> Result {
+        match self.peek() {
+            Some(b'"') => {
+                self.at += 1;
+                self.rest_of_string().map(drop)
+            }
+            Some(b'-' | b'0'..=b'9') => self.number().map(drop),
+            _ if self.word("true") || self.word("false") || self.word("null") => Ok(()),
+            _ => self.stop("expected a value"),
+        }
+    }
+
+    /// Reads an object or array. Not recursive: hostile depth must not reach the stack.
+    #[inline(never)]
+    fn nested(&mut self) -> Result {
+        // One bit a level: whether it is an object; and whether the innermost one is.
+        let mut levels = [0_u64; DEPTH / 64];
+        let (mut depth, mut object) = (0, false);
+        loop {
+            if object {
+                self.skip_key()?;
+            }
+            if let Some(open @ (b'{' | b'[')) = self.peek() {
+                let Some(level) = levels.get_mut(depth / 64) else {
+                    return self.stop("nested more than 512 deep");
+                };
+                object = open == b'{';
+                let bit = 1 << (depth % 64);
+                *level = if object { *level | bit } else { *level & !bit };
+                depth += 1;
+                self.at += 1;
+                self.white();
+                if !self.closes(if object { b'}' } else { b']' }) {
+                    continue;
+                }
+            } else {
+                self.scalar()?;
+                if self.more(if object { b'}' } else { b']' })? {
+                    continue;
+                }
+            }
+            // A level has ended: so may have what it stands in.
+            loop {
+                depth -= 1;
+                if depth == 0 {
+                    return Ok(());
+                }
+                let level = levels.get((depth - 1) / 64).copied().unwrap_or_default();
+                object = level & (1 << ((depth - 1) % 64)) != 0;
+                if self.more(if object { b'}' } else { b']' })? {
+                    break;
+                }
+            }
+        }
+    }
+
+    /// Goes on to just after the quote that ends a string; whether it has escapes.
+    #[inline]
+    fn rest_of_string(&mut self) -> Result<bool> {
+        self.go_to_special();
+        if self.closes(b'"') {
+            return Ok(false);
+        }
+        self.rest_of_escaped().map(|()| true)
+    }
+
+    /// The same from its first special byte on, which is no quote.
+    #[inline(never)]
+    fn rest_of_escaped(&mut self) -> Result {
+        loop {
+            self.byte(b'\\', "a control character in a string")?;
+            match self.peek() {
+                Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => self.at += 1,
+                Some(b'u') if unit(self.rest()).is_some() => self.at += 5,
+                _ => return self.stop("an escape that is none"),
+            }
+            self.go_to_special();
+            if self.closes(b'"') {
+                return Ok(());
+            }
+        }
+    }
+
+    /// The same, and writes what the string says that began at `start`.
+    #[inline(never)]
+    fn unescape(&mut self, start: usize, says: &mut String) -> Result {
+        let text = self.text.as_bytes();
+        let (mut from, mut at) = (start, self.at);
+        says.clear();
+        // What is said is shorter than what is written.
+        says.reserve((self.text.len() - from).min(ROOM));
+        loop {
+            says.push_str(self.text.get(from..at).unwrap_or_default());
+            let length = match text.get(at..).unwrap_or_default() {
+                [b'"', ..] => {
+                    self.at = at + 1;
+                    return Ok(());
+                }
+                // Says itself: goes with what follows it.
+                [b'\\', b'"' | b'\\' | b'/', ..] => {
+                    from = at + 1;
+                    at = next_special(text, at + 2);
+                    continue;
+                }
+                [b'\\', b'n', ..] => {
+                    says.push('\n');
+                    2
+                }
+                [b'\\', escaped @ ..] => {
+                    let Some((said, length)) = escape(escaped) else {
+                        self.at = at + 1;
+                        return self.stop("an escape that is none");
+                    };
+                    says.push(said);
+                    1 + length
+                }
+                _ => {
+                    self.at = at;
+                    return self.stop("a control character in a string");
+                }
+            };
+            from = at + length;
+            at = next_special(text, from);
+        }
+    }
+
+    /// Goes to the next quote, backslash or control character, or to the end of the text.
+    #[inline]
+    fn go_to_special(&mut self) {
+        self.at = next_special(self.text.as_bytes(), self.at);
+    }
+
+    #[inline]
+    fn white(&mut self) {
+        // The server writes none.
+        if self.peek().is_some_and(|byte| byte <= b' ') {
+            self.rest_of_white();
+        }
+    }
+
+    /// Whether there was some.
+    #[inline(never)]
+    fn rest_of_white(&mut self) -> bool {
+        let start = self.at;
+        while let Some(b' ' | b'\n' | b'\r' | b'\t') = self.peek() {
+            self.at += 1;
+        }
+        self.at > start
+    }
+
+    #[inline]
+    fn byte(&mut self, byte: u8, what: &'static str) -> Result {
+        if self.closes(byte) {
+            return Ok(());
+        }
+        self.stop(what)
+    }
+
+    /// The flaw that stopped it.
+    pub(crate) fn flaw(&self) -> Flaw {
+        self.flaw
+    }
+
+    /// Stops because of what is here, or because nothing is.
+    #[cold]
+    pub(crate) fn stop<T>(&mut self, what: &'static str) -> Result<T> {
+        let ends = self.at >= self.text.len();
+        self.stop_at(if ends { "it ends too early" } else { what }, self.at)
+    }
+
+    /// Stops because of what was found there.
+    #[cold]
+    pub(crate) fn stop_at<T>(&mut self, what: &'static str, at: usize) -> Result<T> {
+        self.flaw = Flaw::new(what, at);
+        Err(Stop)
+    }
+}
+
+/// The `kind` of a tagged object, which the server writes last.
+pub(crate) fn kind(json: &str) -> Option<&str> {
+    written_last(json).or_else(|| kind_anywhere(json))
+}
+
+// In valid JSON an unescaped `,"kind":"` is always a key, and a value right before the last
+// brace belongs to the outermost object.
+pub(crate) fn written_last(json: &str) -> Option<&str> {
+    let body = json.strip_suffix("\"}")?;
+    let quote = memchr::memrchr(b'"', body.as_bytes())?;
+    let (before, name) = (body.get(..quote)?, body.get(quote + 1..)?);
+    let key = before.strip_suffix("\"kind\":")?;
+    (key.ends_with([',', '{']) && !name.ends_with('\\')).then_some(name)
+}
+
+fn kind_anywhere(json: &str) -> Option<&str> {
+    let mut found = None;
+    let mut scanner = Scanner::new(json).ok()?;
+    let mut more = scanner.object().ok()?;
+    while more {
+        if scanner.key().ok()?.span.of(json) == "kind" {
+            found = scanner.string_or_other().ok()?;
+        } else {
+            scanner.value().ok()?;
+        }
+        more = scanner.more_members().ok()?;
+    }
+    found.map(|kind| kind.span.of(json))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn scan(text: &str) -> Result<Vec<(String, String)>, Flaw> {
+        let mut scanner = Scanner::new(text)?;
+        read(&mut scanner, text).map_err(|Stop| scanner.flaw())
+    }
+
+    fn read(scanner: &mut Scanner<'_>, text: &str) -> Result<Vec<(String, String)>> {
+        let mut members = Vec::new();
+        let mut more = scanner.object()?;
+        while more {
+            let key = scanner.key()?.span.of(text).to_owned();
+            members.push((key, scanner.value()?.of(text).to_owned()));
+            more = scanner.more_members()?;
+        }
+        scanner.end()?;
+        Ok(members)
+    }
+
+    #[test]
+    fn every_member_is_found_with_its_exact_text() {
+        let text = r#" { "a" : [1, {"b": "]}\""}, []] ,"c":"\\" , "d":-1.5e+3,"e":{},"f":null } "#;
+        let members = scan(text).unwrap();
+        let values: Vec<_> = members
+            .iter()
+            .map(|(k, v)| (k.as_str(), v.as_str()))
+            .collect();
+        assert_eq!(
+            values,
+            [
+                ("a", r#"[1, {"b": "]}\""}, []]"#),
+                ("c", r#""\\""#),
+                ("d", "-1.5e+3"),
+                ("e", "{}"),
+                ("f", "null"),
+            ]
+        );
+    }
+
+    #[test]
+    fn what_is_not_one_object_is_a_flaw_at_a_byte() {
+        for (text, at) in [
+            ("", 0),
+            ("[]", 0),
+            ("{", 1),
+            (r#"{"a"}"#, 4),
+            (r#"{"a":}"#, 5),
+            (r#"{"a":1 "b"}"#, 7),
+            (r#"{"a":[1}"#, 7),
+            (r#"{"a":{"b":1]}"#, 11),
+            (r#"{"a":tru}"#, 5),
+            (r#"{"a":"x"#, 7),
+            (r#"{"a":"\x"}"#, 7),
+            ("{\"a\":\"\n\"}", 6),
+            ("{} {}", 3),
+        ] {
+            assert_eq!(scan(text).unwrap_err().at, at, "{text}");
+        }
+    }
+
+    #[test]
+    fn depth_is_bounded() {
+        let nested = |n| format!(r#"{{"a":{}{}}}"#, "[".repeat(n), "]".repeat(n));
+        assert!(scan(&nested(512)).is_ok());
+        assert!(scan(&nested(513)).is_err());
+    }
+
+    #[test]
+    fn the_kind_is_found_first_last_and_between_but_not_inside() {
+        for json in [
+            r#"{"kind":"K"}"#,
+            r#"{"kind":"K","a":"{\"kind\":\"X\"}"}"#,
+            r#"{"a":{"kind":"X"},"kind":"K"}"#,
+            r#"{"a":1, "kind" : "K" , "b":{"kind":"X"}}"#,
+        ] {
+            assert_eq!(kind(json), Some("K"), "{json}");
+        }
+        for json in [
+            r#"{"a":",\"kind\":\"X"}"#,
+            r#"{"a":{"kind":"X"}}"#,
+            r#"{"kind":7}"#,
+            "[]",
+        ] {
+            assert_eq!(kind(json), None, "{json}");
+        }
+    }
+}

@@ -11,6 +11,7 @@ mod children;
 mod client_tools;
 mod full_server;
 mod goals;
+mod lease;
 mod listing;
 mod pending;
 mod reload;
@@ -53,6 +54,12 @@ async fn model(script: Script) -> ScriptedModel {
 /// A model that always says the same.
 async fn says(text: &str) -> ScriptedModel {
     model(Script::new().forever(|s| s.text(text))).await
+}
+
+/// Whether a server is of the generation before the session socket.
+async fn is_old(server: &LocalServer) -> bool {
+    let info = server.client().server_info().await.unwrap();
+    !info.has_session_socket()
 }
 
 fn workspace(server: &LocalServer) -> Workspace {
@@ -102,6 +109,9 @@ async fn every_operation_does_what_it_says() {
     settings::tags_titles_and_models_change(&server).await;
     settings::an_unknown_profile_is_told_and_the_model_stays(&server).await;
     settings::condensing_needs_a_condenser(&server).await;
+    sending::model_calls_are_kept_where_asked_for(&server).await;
+    sending::an_automation_is_told_of_its_conversation_and_cost(&server).await;
+    sending::an_interrupt_ends_one_run_and_not_the_next(&server).await;
     server.shutdown(Duration::from_secs(20)).await.unwrap();
 }
 

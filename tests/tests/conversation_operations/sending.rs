@@ -1,13 +1,21 @@
-//! Messages with images, and what it all costs.
+//! Messages with images, what it all costs, what is kept of it, and stopping it.
+
+use std::time::Duration;
 
 use openhands::{
-    Agent, Conversation, LocalServer,
-    conversation::ErrorKind,
+    Agent, Conversation, LocalServer, RunOutcome,
+    conversation::{ErrorKind, completion_log},
     testkit::{Script, Step},
+    workspace::CompletionCallback,
 };
 use serde_json::json;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpListener,
+    time::{sleep, timeout},
+};
 
-use super::{agent, llm, messages, model, next, outcome, says, started, workspace};
+use super::{LONG, agent, llm, messages, model, next, outcome, says, started, workspace};
 
 /// One pixel.
 const IMAGE: &str = "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR4nGP4z8DwHwAFAAH/iZk9HQAAAABJRU5ErkJggg==";
@@ -132,4 +140,106 @@ pub(super) async fn usage_is_told_by_id_live_per_run_and_at_the_end(server: &Loc
     // A closed handle says so.
     let error = conversation.run().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Closed, "{error:?}");
+}
+
+pub(super) async fn model_calls_are_kept_where_asked_for(server: &LocalServer) {
+    let model = says("Grüße, 世界.").await;
+    let kept = tempfile::tempdir().unwrap();
+    let logged = Agent::default_preset(llm(&model).log_completions(true)).cli_mode(true);
+    let conversation = Conversation::builder(&workspace(server), logged)
+        .on_event(completion_log(kept.path()).unwrap())
+        .start()
+        .await
+        .unwrap();
+    conversation.send("Hello.").await.unwrap();
+    assert!(outcome(&conversation).await.is_finished());
+    // A close lets callbacks finish; the event may come after the run's end.
+    let came = async {
+        while conversation
+            .events()
+            .of_kind("LLMCompletionLogEvent")
+            .next()
+            .is_none()
+        {
+            sleep(Duration::from_millis(50)).await;
+        }
+    };
+    timeout(LONG, came).await.unwrap();
+    conversation.close().await.unwrap();
+    let files: Vec<_> = std::fs::read_dir(kept.path()).unwrap().collect();
+    assert_eq!(files.len(), 1);
+    let text = std::fs::read_to_string(files[0].as_ref().unwrap().path()).unwrap();
+    let call: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert!(call.to_string().contains("Grüße, 世界."), "{text}");
+}
+
+pub(super) async fn an_automation_is_told_of_its_conversation_and_cost(server: &LocalServer) {
+    let script = Script::new().step(Step::text("Done.").cost(0.25));
+    let model = model(script).await;
+    let conversation = Conversation::builder(&workspace(server), agent(&model))
+        .tags([("trigger", "cron"), ("automationrunid", "from outside")])
+        .tag("automationrunid", "r-1")
+        .start()
+        .await
+        .unwrap();
+    conversation.send("Work.").await.unwrap();
+    assert!(outcome(&conversation).await.is_finished());
+    conversation.close().await.unwrap();
+    // Neither crate knows the other: a program hands over what one has and the other takes.
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/done", listener.local_addr().unwrap());
+    let mut callback = CompletionCallback::new(&url)
+        .unwrap()
+        .conversation(conversation.id());
+    if let Some(cost) = conversation.usage().cost() {
+        callback = callback.cost(cost);
+    }
+    let told = tokio::spawn(callback.completed());
+    let (mut stream, _) = timeout(LONG, listener.accept()).await.unwrap().unwrap();
+    let mut request = Vec::new();
+    while !request.ends_with(b"}") {
+        let mut piece = [0; 1024];
+        let read = timeout(LONG, stream.read(&mut piece))
+            .await
+            .unwrap()
+            .unwrap();
+        request.extend_from_slice(&piece[..read]);
+        assert!(read > 0, "{}", String::from_utf8_lossy(&request));
+    }
+    let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}";
+    stream.write_all(answer).await.unwrap();
+    timeout(LONG, told).await.unwrap().unwrap().unwrap();
+    let request = String::from_utf8(request).unwrap();
+    let (_, body) = request.split_once("\r\n\r\n").unwrap();
+    let body: serde_json::Value = serde_json::from_str(body).unwrap();
+    assert_eq!(body["conversation_id"], conversation.id().to_string());
+    assert_eq!(
+        (&body["status"], &body["cost"]),
+        (&json!("COMPLETED"), &json!(0.25))
+    );
+}
+
+pub(super) async fn an_interrupt_ends_one_run_and_not_the_next(server: &LocalServer) {
+    let script = Script::new()
+        .step(Step::text("Never said.").delay(Duration::from_secs(90)))
+        .step(Step::call("terminal", json!({"command": "sleep 1"})))
+        .text("Said.");
+    let model = model(script).await;
+    let conversation = started(server, &model).await;
+    conversation.send("Think long.").await.unwrap();
+    let running = tokio::spawn({
+        let conversation = conversation.clone();
+        async move { conversation.run().await }
+    });
+    while model.requests().is_empty() {
+        sleep(Duration::from_millis(20)).await;
+    }
+    conversation.interrupt().await.unwrap();
+    let ended = timeout(LONG, running).await.unwrap().unwrap().unwrap();
+    assert!(matches!(ended, RunOutcome::Paused(_)), "{ended}");
+    // The server tells the paused state twice; the second is not the end of what follows.
+    let ended = outcome(&conversation).await;
+    assert!(ended.is_finished(), "{ended}");
+    assert_eq!(messages(&conversation.events()), ["Think long.", "Said."]);
+    conversation.close().await.unwrap();
 }

@@ -18,7 +18,7 @@ use openhands::{
 use serde_json::json;
 use tokio::time::{sleep, timeout};
 
-use super::{LONG, agent, finishes, llm, model, says, started, workspace};
+use super::{LONG, agent, finishes, is_old, llm, model, says, started, workspace};
 
 pub(super) async fn secrets_are_given_as_text_looked_up_and_computed(server: &LocalServer) {
     let script = Script::new()
@@ -170,9 +170,17 @@ pub(super) async fn an_unknown_profile_is_told_and_the_model_stays(server: &Loca
     conversation.send("Are you there?").await.unwrap();
     finishes(&conversation).await;
     assert_eq!(conversation.final_response().await.unwrap(), "Still here.");
-    let runtime = conversation.runtime().await.unwrap();
-    assert!(runtime.can_resume);
-    assert_eq!(conversation.reprovision().await.unwrap(), runtime);
+    match is_old(server).await {
+        false => {
+            let runtime = conversation.runtime().await.unwrap();
+            assert!(runtime.can_resume);
+            assert_eq!(conversation.reprovision().await.unwrap(), runtime);
+        }
+        true => {
+            let error = conversation.runtime().await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Unsupported, "{error:?}");
+        }
+    }
     conversation.close().await.unwrap();
 }
 

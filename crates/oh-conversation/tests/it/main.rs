@@ -1,8 +1,6 @@
 //! A conversation against servers that misbehave on demand.
 
 #[cfg(test)]
-mod bad_input;
-#[cfg(test)]
 mod client_tools;
 #[cfg(test)]
 mod exactly_once;
@@ -16,6 +14,8 @@ mod mock;
 mod pitfalls;
 #[cfg(test)]
 mod reading;
+#[cfg(test)]
+mod refused;
 #[cfg(test)]
 mod run;
 #[cfg(test)]

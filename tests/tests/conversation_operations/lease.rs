@@ -1,0 +1,74 @@
+//! Two servers on the conversations of one.
+
+use std::time::Duration;
+
+use openhands::{
+    Conversation, Cursor,
+    conversation::{ErrorKind, Link},
+};
+use tokio::time::timeout;
+
+use super::{LONG, finishes, messages, next, says, started};
+
+#[tokio::test]
+async fn a_second_server_on_the_same_directory_is_told_apart_from_one_that_has_lost_it() {
+    let (home, other_home) = (openhands_tests::home(), openhands_tests::home());
+    // One key, or the second could not even read what lies there.
+    let key = "a-key-that-both-servers-have";
+    let first = openhands_tests::server(&home)
+        .secret_key(key)
+        .start()
+        .await
+        .unwrap();
+    let model = says("An answer.").await;
+    let conversation = started(&first, &model).await;
+    conversation.send("First.").await.unwrap();
+    finishes(&conversation).await;
+    let events = conversation.events().len();
+    let shared = first.state_dir().join("conversations");
+    assert!(shared.is_dir(), "{}", shared.display());
+    // A second server of ours on the same state directory does not even start.
+    let refused = openhands_tests::server(&other_home)
+        .state_dir(first.state_dir())
+        .start()
+        .await;
+    assert_eq!(
+        refused.unwrap_err().kind(),
+        openhands::process::ErrorKind::StateInUse
+    );
+    let state = other_home.path().join("state");
+    std::fs::create_dir(&state).unwrap();
+    std::os::unix::fs::symlink(&shared, state.join("conversations")).unwrap();
+    let second = openhands_tests::server(&other_home)
+        .secret_key(key)
+        .state_dir(&state)
+        .start()
+        .await
+        .unwrap();
+    // It is there, and another live server holds it: after as long as the lease of a dying one
+    // may last, that is what the error says.
+    let error = match Conversation::attach(second.client(), conversation.id()).await {
+        Err(error) => error,
+        Ok(stranger) => {
+            assert_ne!(stranger.link(), Link::Live);
+            let mut events = stranger.subscribe(Cursor::Start);
+            loop {
+                if let Err(error) = next(&mut events).await.unwrap() {
+                    break error;
+                }
+            }
+        }
+    };
+    assert_eq!(error.kind(), ErrorKind::Leased, "{error:?}");
+    // Whoever has it is not disturbed, and nothing is lost.
+    conversation.send("Second.").await.unwrap();
+    finishes(&conversation).await;
+    assert!(conversation.events().len() > events);
+    let said = ["First.", "An answer.", "Second.", "An answer."];
+    assert_eq!(messages(&conversation.branch()), said);
+    timeout(LONG, second.shutdown(Duration::from_secs(20)))
+        .await
+        .unwrap()
+        .unwrap();
+    first.shutdown(Duration::from_secs(20)).await.unwrap();
+}

@@ -422,3 +422,21 @@ fn frame(message: Message) -> oh_transport::Result<Option<SessionFrame>> {
 async fn asked(stop: &mut watch::Receiver<bool>) {
     let _ = stop.wait_for(|asked| *asked).await;
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mirror::Mirror;
+
+    #[tokio::test]
+    async fn what_stays_in_memory_for_a_conversation_that_waits_is_small() {
+        let id = ConversationId::random();
+        let (writer, _mirror) = Mirror::new(id, ConversationState::default(), None);
+        let (_stop, stopped) = watch::channel(false);
+        let client = Client::builder("http://127.0.0.1:1").build().unwrap();
+        let backoff = Backoff::new(Duration::from_millis(1), Duration::from_millis(1));
+        let watcher = Watcher::new(client, writer, Tokens::default(), stopped, backoff).run();
+        let bytes = size_of_val(&watcher);
+        assert!(bytes <= 2 * 1024, "{bytes} bytes");
+    }
+}

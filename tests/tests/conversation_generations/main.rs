@@ -1,0 +1,4 @@
+//! The same promises on two generations of servers.
+
+#[cfg(test)]
+mod promises;

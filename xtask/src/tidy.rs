@@ -37,6 +37,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("oh-cli", &["openhands"]),
     ("xtask", &["oh-testkit"]),
     ("openhands-examples", &["openhands"]),
+    ("openhands-benches", &["openhands"]),
     ("openhands-tests", &["openhands"]),
 ];
 

@@ -1,0 +1,59 @@
+//! Ten times the work: what a unit of it costs then, in processor time, against what it cost
+//! before.
+
+use std::{hint::black_box, time::Instant};
+
+use openhands::Event;
+use openhands_benches::{Corpus, Outcome, row, us};
+
+use crate::{attach, live::Stage};
+
+const BEFORE: &str = "at a tenth";
+const UNIT: &str = "ns/unit";
+
+pub(crate) async fn bench(smoke: bool) -> Outcome {
+    let (rounds, scale) = if smoke { (1, 200) } else { (5, 1) };
+    let count = 100_000 / scale;
+    let stage = Stage::new(10 * count).await?;
+    for _ in 0..rounds {
+        for (events, name) in [(count, BEFORE), (10 * count, "ours")] {
+            row("decode", name, decode(events)?, UNIT);
+        }
+        // conversations, events each, readers each
+        let works = [
+            ("live events", (1, count, 1), (1, 10 * count, 1)),
+            ("live conversations", (100, count / 100, 1), (1_000, count / 100, 1)),
+            ("readers", (1, count, 1), (1, count, 10)),
+        ];
+        for (work, small, large) in works {
+            for ((conversations, events, readers), name) in [(small, BEFORE), (large, "ours")] {
+                let taken = stage
+                    .follow(us("live")?, conversations, events, readers)
+                    .await?;
+                let units = conversations * events * readers;
+                row(work, name, taken.cpu * 1e9 / units as f64, UNIT);
+            }
+        }
+        for (events, name) in [(count / 5, BEFORE), (2 * count, "ours")] {
+            let log = stage.conversation().await?;
+            log.log_all(stage.events(events)).await;
+            let (url, id) = (stage.server().url(), log.id());
+            let taken = attach::take(us("attach")?, &url, None, id, events).await?;
+            row("attach", name, taken.cpu * 1e9 / events as f64, UNIT);
+            stage.forget(&log).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Reads and holds so many events.
+fn decode(count: usize) -> Outcome<f64> {
+    let lines: Vec<_> = Corpus::recorded()?.events(count).collect();
+    let begun = Instant::now();
+    let events = lines.into_iter().map(Event::from_json);
+    let events: Vec<Event> = events.collect::<Result<_, _>>()?;
+    for event in &events {
+        black_box(event.payload());
+    }
+    Ok(begun.elapsed().as_secs_f64() * 1e9 / count as f64)
+}

@@ -1,0 +1,155 @@
+//! Live events over one socket into a mirror and one callback. The floor reads frames and drops
+//! them.
+
+use std::{io::Write, time::Instant};
+
+use bytes::Bytes;
+use openhands::{
+    Agent, Client, Llm,
+    protocol::{
+        calls::conversations::{Create, Delete},
+        config::StartConversation,
+    },
+    testkit::{FakeServer, fake::FakeConversation},
+};
+use openhands_benches::{Corpus, Outcome, Subject, python, row, skipped, typescript, us};
+use tempfile::NamedTempFile;
+use tokio::process::Command;
+
+/// What a subject took.
+pub(crate) struct Taken {
+    /// From the first event logged to the last one seen by every callback.
+    pub(crate) seconds: f64,
+    /// Of the subject's processor time meanwhile.
+    pub(crate) cpu: f64,
+    /// Bytes that it held more once it had all connections and events.
+    pub(crate) held: f64,
+    pub(crate) threads: f64,
+}
+
+/// A server, and what is sent through it.
+pub(crate) struct Stage {
+    server: FakeServer,
+    client: Client,
+    events: Vec<Bytes>,
+}
+
+impl Stage {
+    pub(crate) async fn new(events: usize) -> Outcome<Self> {
+        let server = FakeServer::builder().open().start().await?;
+        let client = Client::builder(server.url()).ignore_environment().build()?;
+        let events = Corpus::recorded()?.events(events).collect();
+        Ok(Self {
+            server,
+            client,
+            events,
+        })
+    }
+
+    pub(crate) fn server(&self) -> &FakeServer {
+        &self.server
+    }
+
+    pub(crate) fn events(&self, count: usize) -> impl Iterator<Item = Bytes> {
+        self.events[..count].iter().cloned()
+    }
+
+    /// How often a run was asked for.
+    pub(crate) fn runs(&self) -> usize {
+        let requests = self.server.requests();
+        let runs = requests.iter().filter(|seen| seen.path.ends_with("/run"));
+        runs.count()
+    }
+
+    pub(crate) fn bytes(&self, events: usize) -> usize {
+        self.events[..events].iter().map(Bytes::len).sum()
+    }
+
+    /// A conversation with an agent that every client can read.
+    pub(crate) async fn conversation(&self) -> Outcome<FakeConversation> {
+        let agent = Agent::default_preset(Llm::new("openai/scripted")).cli_mode(true);
+        let start = StartConversation::new(agent, "/fake");
+        let created = self.client.call(&Create::new(start)).await?;
+        Ok(self.server.conversation(created.info.id())?)
+    }
+
+    /// Lets a subject follow so many conversations with so many callbacks each, and sends each so
+    /// many events.
+    pub(crate) async fn follow(
+        &self,
+        subject: Command,
+        conversations: usize,
+        events: usize,
+        readers: usize,
+    ) -> Outcome<Taken> {
+        let mut logs = Vec::new();
+        let mut ids = NamedTempFile::new()?;
+        for _ in 0..conversations {
+            let log = self.conversation().await?;
+            writeln!(ids, "{}", log.id())?;
+            logs.push(log);
+        }
+        let path = ids.path().display().to_string();
+        let (count, readers) = (events.to_string(), readers.to_string());
+        let url = self.server.url();
+        let mut subject = Subject::start(subject, &[&url, &path, &count, &readers])?;
+        subject.heard("up").await?;
+        let before = subject.memory()?;
+        subject.tell("go").await?;
+        subject.heard("ready").await?;
+        let (cpu, begun) = (subject.cpu()?, Instant::now());
+        for log in &logs {
+            log.log_all(self.events(events)).await;
+        }
+        subject.heard("done").await?;
+        let taken = Taken {
+            seconds: begun.elapsed().as_secs_f64(),
+            cpu: subject.cpu()? - cpu,
+            held: subject.memory()? - before,
+            threads: subject.threads()?,
+        };
+        subject.tell("end").await?;
+        subject.ended().await?;
+        for log in logs {
+            self.forget(&log).await?;
+        }
+        Ok(taken)
+    }
+
+    /// Deletes it, so that the next subject finds as little as this one did.
+    pub(crate) async fn forget(&self, log: &FakeConversation) -> Outcome {
+        self.client.call(&Delete::new(log.id())).await?;
+        Ok(())
+    }
+}
+
+pub(crate) async fn bench(smoke: bool) -> Outcome {
+    let (count, rounds) = if smoke { (500, 1) } else { (200_000, 6) };
+    let stage = Stage::new(count).await?;
+    for round in 0..rounds {
+        let slow = round % 2 == 0;
+        let subjects = [
+            ("bare frame reader", Some(us("live-floor")?), true),
+            ("ours", Some(us("live")?), true),
+            ("TypeScript client", typescript("live"), true),
+            ("Python SDK", python("live"), slow),
+        ];
+        for (name, command, takes_part) in subjects {
+            if !takes_part {
+                continue;
+            }
+            let Some(command) = command else {
+                skipped("live", name, "not provisioned");
+                continue;
+            };
+            let taken = stage.follow(command, 1, count, 1).await?;
+            row("live", name, count as f64 / taken.seconds, "events/s");
+            let each = taken.cpu * 1e6 / count as f64;
+            row("processor time", name, each, "µs/event");
+            let over = taken.held / stage.bytes(count) as f64;
+            row("memory", name, over, "bytes/byte");
+        }
+    }
+    Ok(())
+}
+

@@ -1,0 +1,40 @@
+//! Whole clients on the same work: ours, the Python SDK, the TypeScript client, and the floor.
+//!
+//! `clients NAME [--smoke]` measures one benchmark in interleaved rounds and prints one JSON
+//! object a line. Every subject is a process of its own, this program again for ours and the
+//! floor, and is measured from outside.
+
+#![allow(missing_docs, reason = "a program, not an interface")]
+
+mod attach;
+mod growth;
+mod live;
+mod many;
+mod returns;
+mod subjects;
+
+use openhands_benches::Outcome;
+
+fn main() -> Outcome {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let smoke = arguments.iter().any(|argument| argument == "--smoke");
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
+    let words: Vec<&str> = arguments
+        .iter()
+        .map(String::as_str)
+        .filter(|argument| !matches!(*argument, "--bench" | "--json" | "--smoke"))
+        .collect();
+    runtime.block_on(async {
+        match words.as_slice() {
+            ["--subject", role, arguments @ ..] => subjects::play(role, arguments).await,
+            ["live"] => live::bench(smoke).await,
+            ["many"] => many::bench(smoke).await,
+            ["attach"] => attach::bench(smoke).await,
+            ["returns"] => returns::bench(smoke).await,
+            ["growth"] => growth::bench(smoke).await,
+            other => Err(format!("no benchmark `{}`", other.join(" ")).into()),
+        }
+    })
+}

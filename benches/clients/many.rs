@@ -1,0 +1,68 @@
+//! Many live conversations in one process: what each costs beyond the bytes of its own state and
+//! events. The floor is a bare socket each.
+
+use openhands_benches::{Outcome, python, row, skipped, typescript, upgraded, us};
+
+use crate::live::Stage;
+
+const EVENTS: usize = 20;
+
+pub(crate) async fn bench(smoke: bool) -> Outcome {
+    let stage = Stage::new(EVENTS).await?;
+    let sizes: &[(&str, usize)] = match smoke {
+        true => &[("20 conversations", 20)],
+        false => &[
+            ("1,000 conversations", 1_000),
+            ("10,000 conversations", 10_000),
+        ],
+    };
+    let rounds = if smoke { 1 } else { 3 };
+    let own = stage.bytes(EVENTS) + state_bytes(&stage).await?;
+    let cores = std::thread::available_parallelism()?.get();
+    for (work, count) in sizes {
+        let threads = format!("threads, {work}");
+        for round in 0..rounds {
+            let subjects = [
+                ("bare socket each", Some(us("live-floor")?), true),
+                ("ours", Some(us("live")?), true),
+                ("TypeScript client", typescript("live"), round == 0),
+                // A thread and an event loop each: more than a thousand is no work for it.
+                ("Python SDK", python("live"), round == 0 && *count <= 1_000),
+            ];
+            for (name, command, takes_part) in subjects {
+                if !takes_part {
+                    continue;
+                }
+                let Some(command) = command else {
+                    skipped(work, name, "not provisioned");
+                    continue;
+                };
+                let taken = stage.follow(command, *count, EVENTS, 1).await?;
+                let floor = name == "bare socket each";
+                let each = taken.held / *count as f64 - if floor { 0.0 } else { own as f64 };
+                row(work, name, each.max(1.0) / 1024.0, "KiB each");
+                row(&threads, name, taken.threads, "threads");
+            }
+        }
+        if *count > 1_000 {
+            skipped(work, "Python SDK", "it needs a thread and an event loop each");
+        }
+        row(work, "promised", 25_000.0 / 1024.0, "KiB each");
+        row(&threads, "cores + 2", (cores + 2) as f64, "threads");
+    }
+    Ok(())
+}
+
+/// What the server says of a conversation's state, as its first snapshot.
+async fn state_bytes(stage: &Stage) -> Outcome<usize> {
+    let log = stage.conversation().await?;
+    let address = stage.server().address().to_string();
+    let target = format!("/sockets/session/{}", log.id());
+    let mut socket = upgraded(&address, &target, None).await?;
+    loop {
+        let frame = socket.next().await?;
+        if frame.starts_with(br#"{"type":"transient""#) {
+            return Ok(frame.len());
+        }
+    }
+}

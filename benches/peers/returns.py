@@ -1,0 +1,13 @@
+"""Runs as often as it is told to and says when each run returned, with RemoteConversation."""
+
+import sys
+import time
+
+from common import attach, leave, say, wait_for, workspace
+
+conversation = attach(workspace(sys.argv[1]), sys.argv[2])
+say("up")
+while wait_for("go") == "go":
+    conversation.run()
+    say("returned", time.time())
+leave()

@@ -1,0 +1,72 @@
+//! Events as a real server sent them, as many as wanted: a recorded conversation over and over,
+//! each time with ids and timestamps of its own.
+
+use std::fs;
+
+use bytes::Bytes;
+
+use crate::Outcome;
+
+const RECORDED: &str = concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/../crates/oh-protocol/fixtures/1.58.0/conversation.jsonl"
+);
+
+/// Recorded events, cut where an id and a timestamp go.
+#[derive(Debug)]
+pub struct Corpus {
+    /// What follows the timestamp.
+    tails: Vec<String>,
+}
+
+impl Corpus {
+    /// Reads the recording. Left out are the system prompt, which would outweigh the rest, what
+    /// tools of clients did, which the Python SDK cannot read without them, and changes of the
+    /// status, which would begin and end runs.
+    ///
+    /// # Errors
+    ///
+    /// When the recording is not what it was.
+    pub fn recorded() -> Outcome<Self> {
+        let mut tails = Vec::new();
+        for line in fs::read_to_string(RECORDED)?.lines() {
+            let foreign = line.contains("ClientAction_") || line.contains("\"ClientTool\"");
+            if foreign || line.contains("\"key\":\"execution_status\"") || line.len() > 8192 {
+                continue;
+            }
+            let after = |part: &str| line.find(part).map(|at| at + part.len());
+            let from = after("\"timestamp\":\"").ok_or("an event without a timestamp")?;
+            let rest = &line[from..];
+            let to = rest.find('"').ok_or("a timestamp without an end")?;
+            if !line.starts_with("{\"id\":\"") {
+                return Err("an event that does not begin with its id".into());
+            }
+            tails.push(rest[to..].to_owned());
+        }
+        if tails.len() < 50 {
+            return Err("the recording is too short".into());
+        }
+        Ok(Self { tails })
+    }
+
+    /// The first so many events of a long conversation, a millisecond apart.
+    pub fn events(&self, count: usize) -> impl Iterator<Item = Bytes> + Send + 'static {
+        let tails = self.tails.clone();
+        (0..count).map(move |number| {
+            let tail = &tails[number % tails.len()];
+            let (seconds, milliseconds) = (number / 1000, number % 1000);
+            let (minutes, seconds) = (seconds / 60, seconds % 60);
+            let (hours, minutes) = (minutes / 60, minutes % 60);
+            let (day, hour) = (1 + hours / 24, hours % 24);
+            Bytes::from(format!(
+                "{{\"id\":\"{number:08x}-0000-4000-8000-{number:012x}\",\"timestamp\":\
+                 \"2026-01-{day:02}T{hour:02}:{minutes:02}:{seconds:02}.{milliseconds:03}000{tail}"
+            ))
+        })
+    }
+
+    /// How many bytes those are.
+    pub fn bytes(&self, count: usize) -> usize {
+        self.events(count).map(|event| event.len()).sum()
+    }
+}

@@ -1,0 +1,73 @@
+//! The floor: a socket whose frames are read and dropped. It knows what a frame is, and nothing
+//! of what stands in it.
+
+use tokio::{
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
+    net::TcpStream,
+};
+
+use crate::Outcome;
+
+/// Opens a socket at a path of `address` (`127.0.0.1:PORT`), with `key` if there is one.
+///
+/// # Errors
+///
+/// When the server does not upgrade the connection.
+pub async fn upgraded(address: &str, target: &str, key: Option<&str>) -> Outcome<Frames> {
+    let stream = TcpStream::connect(address).await?;
+    stream.set_nodelay(true)?;
+    let mut stream = BufReader::with_capacity(2048, stream);
+    let key = key.map_or_else(String::new, |key| format!("X-Session-API-Key: {key}\r\n"));
+    let head = format!(
+        "GET {target} HTTP/1.1\r\nHost: {address}\r\nConnection: Upgrade\r\n\
+         Upgrade: websocket\r\n{key}Sec-WebSocket-Version: 13\r\n\
+         Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+    );
+    stream.write_all(head.as_bytes()).await?;
+    let mut line = String::new();
+    stream.read_line(&mut line).await?;
+    if !line.starts_with("HTTP/1.1 101") {
+        return Err(format!("no socket at {target}: {line}").into());
+    }
+    while line != "\r\n" {
+        line.clear();
+        if stream.read_line(&mut line).await? == 0 {
+            return Err("hung up".into());
+        }
+    }
+    let payload = Vec::new();
+    Ok(Frames { stream, payload })
+}
+
+/// A socket that is open. Answers no ping: it does not live long enough.
+#[derive(Debug)]
+pub struct Frames {
+    stream: BufReader<TcpStream>,
+    payload: Vec<u8>,
+}
+
+impl Frames {
+    /// Reads a frame; what it holds is overwritten by the next.
+    ///
+    /// # Errors
+    ///
+    /// When the connection ends.
+    pub async fn next(&mut self) -> Outcome<&[u8]> {
+        loop {
+            let mut head = [0; 2];
+            self.stream.read_exact(&mut head).await?;
+            let length = match head[1] {
+                126 => usize::from(self.stream.read_u16().await?),
+                127 => usize::try_from(self.stream.read_u64().await?)?,
+                length => usize::from(length),
+            };
+            self.payload.resize(length, 0);
+            self.stream.read_exact(&mut self.payload).await?;
+            match head[0] & 0x0F {
+                8 => return Err("the server closed the socket".into()),
+                9 | 10 => {}
+                _ => return Ok(&self.payload),
+            }
+        }
+    }
+}

@@ -1,0 +1,12 @@
+//! What the benches of whole clients share: rows, the corpus, the floor's frame reader, and
+//! processes that are measured from outside. It knows no client.
+
+mod corpus;
+mod frames;
+mod rows;
+mod subject;
+
+pub use corpus::Corpus;
+pub use frames::{Frames, upgraded};
+pub use rows::{Outcome, quantile, row, skipped};
+pub use subject::{Subject, python, say, typescript, us, wait_for};

@@ -1,7 +1,11 @@
 //! Attaching to a long conversation on the real server: a recorded one, grown on its disk. The
 //! floor drains the session socket.
 
-use std::{fs, path::Path, time::{Duration, Instant}};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
 
 use openhands::{
     Agent, Conversation, ConversationId, Llm, LocalServer, WorkspaceExt,
@@ -116,9 +120,11 @@ async fn grown(state: &Path, count: usize) -> Outcome<(ConversationId, usize)> {
     server.shutdown(GRACE).await?;
 
     let events = find(state, "events")?;
-    let mut last = fs::read_dir(&events)?.count();
+    let held = fs::read_dir(&events)?.filter(is_event);
+    let mut last = held.count();
     // What changes the state changes nothing here: the state is a file of its own.
-    for event in Corpus::recorded()?.events(count.saturating_sub(last)) {
+    let corpus = Corpus::recorded()?.of_default_tools()?;
+    for event in corpus.events(count.saturating_sub(last)) {
         let id = std::str::from_utf8(&event[7..43])?;
         fs::write(events.join(format!("event-{last:05}-{id}.json")), &event)?;
         last += 1;
@@ -127,7 +133,7 @@ async fn grown(state: &Path, count: usize) -> Outcome<(ConversationId, usize)> {
 }
 
 /// The events' directory of the only conversation there is.
-fn find(state: &Path, name: &str) -> Outcome<std::path::PathBuf> {
+fn find(state: &Path, name: &str) -> Outcome<PathBuf> {
     let mut directories = vec![state.to_owned()];
     while let Some(directory) = directories.pop() {
         for entry in fs::read_dir(directory)? {
@@ -135,16 +141,17 @@ fn find(state: &Path, name: &str) -> Outcome<std::path::PathBuf> {
             if !entry.file_type()?.is_dir() {
                 continue;
             }
-            let held = |start| fs::read_dir(entry.path()).is_ok_and(|mut files| {
-                files.any(|file| file.is_ok_and(|file| {
-                    file.file_name().to_string_lossy().starts_with(start)
-                }))
-            });
-            if entry.file_name() == name && held("event-00000") {
+            if entry.file_name() == name && fs::read_dir(entry.path())?.any(|file| is_event(&file))
+            {
                 return Ok(entry.path());
             }
             directories.push(entry.path());
         }
     }
     Err("the server kept no events".into())
+}
+
+fn is_event(file: &io::Result<fs::DirEntry>) -> bool {
+    let name = file.as_ref().map(fs::DirEntry::file_name);
+    name.is_ok_and(|name| name.to_string_lossy().starts_with("event-"))
 }

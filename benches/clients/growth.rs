@@ -22,7 +22,11 @@ pub(crate) async fn bench(smoke: bool) -> Outcome {
         // conversations, events each, readers each
         let works = [
             ("live events", (1, count, 1), (1, 10 * count, 1)),
-            ("live conversations", (100, count / 100, 1), (1_000, count / 100, 1)),
+            (
+                "live conversations",
+                (100, count / 100, 1),
+                (1_000, count / 100, 1),
+            ),
             ("readers", (1, count, 1), (1, count, 10)),
         ];
         for (work, small, large) in works {

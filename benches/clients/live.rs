@@ -152,4 +152,3 @@ pub(crate) async fn bench(smoke: bool) -> Outcome {
     }
     Ok(())
 }
-

@@ -45,7 +45,11 @@ pub(crate) async fn bench(smoke: bool) -> Outcome {
             }
         }
         if *count > 1_000 {
-            skipped(work, "Python SDK", "it needs a thread and an event loop each");
+            skipped(
+                work,
+                "Python SDK",
+                "it needs a thread and an event loop each",
+            );
         }
         row(work, "promised", 25_000.0 / 1024.0, "KiB each");
         row(&threads, "cores + 2", (cores + 2) as f64, "threads");

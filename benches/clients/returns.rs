@@ -10,7 +10,10 @@ pub(crate) async fn bench(smoke: bool) -> Outcome {
     let (rounds, runs) = if smoke { (1, 5) } else { (5, 100) };
     let stage = Stage::new(10).await?;
     for round in 0..rounds {
-        let subjects = [("ours", Some(us("returns")?)), ("Python SDK", python("returns"))];
+        let subjects = [
+            ("ours", Some(us("returns")?)),
+            ("Python SDK", python("returns")),
+        ];
         for (name, command) in subjects {
             let Some(command) = command else {
                 if round == 0 {
@@ -46,7 +49,10 @@ pub(crate) async fn bench(smoke: bool) -> Outcome {
             }
             subject.tell("end").await?;
             subject.ended().await?;
-            for (work, at) in [("run returns, median", 0.5), ("run returns, 90th percentile", 0.9)] {
+            for (work, at) in [
+                ("run returns, median", 0.5),
+                ("run returns, 90th percentile", 0.9),
+            ] {
                 row(work, name, quantile(&mut late, at), "ms");
             }
         }

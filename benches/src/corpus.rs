@@ -12,11 +12,11 @@ const RECORDED: &str = concat!(
     "/../crates/oh-protocol/fixtures/1.58.0/conversation.jsonl"
 );
 
-/// Recorded events, cut where an id and a timestamp go.
+/// Recorded events, cut where ids and a timestamp go.
 #[derive(Debug)]
 pub struct Corpus {
-    /// What follows the timestamp.
-    tails: Vec<String>,
+    /// What follows the timestamp: up to the parent's id, and after it.
+    tails: Vec<[String; 2]>,
 }
 
 impl Corpus {
@@ -41,26 +41,57 @@ impl Corpus {
             if !line.starts_with("{\"id\":\"") {
                 return Err("an event that does not begin with its id".into());
             }
-            tails.push(rest[to..].to_owned());
+            let tail = &rest[to..];
+            let parent = "\"parent_id\":\"";
+            let Some((before, after)) = tail.split_once(parent) else {
+                continue;
+            };
+            let after = after.split_once('"').ok_or("a parent without an end")?.1;
+            tails.push([format!("{before}{parent}"), format!("\"{after}")]);
         }
-        if tails.len() < 50 {
-            return Err("the recording is too short".into());
+        Self { tails }.long_enough()
+    }
+
+    /// Leaves out what tools did that an agent has only when it is given them: a server that has
+    /// not loaded a tool passes over its events.
+    ///
+    /// # Errors
+    ///
+    /// When too little is left.
+    pub fn of_default_tools(mut self) -> Outcome<Self> {
+        const TOOLS: [&str; 5] = ["terminal", "file_editor", "task_tracker", "finish", "think"];
+        self.tails.retain(|[_, tail]| {
+            let name = tail.split_once("\"tool_name\":\"");
+            let name = name.and_then(|(_, rest)| rest.split_once('"'));
+            name.is_none_or(|(name, _)| TOOLS.contains(&name))
+        });
+        self.long_enough()
+    }
+
+    fn long_enough(self) -> Outcome<Self> {
+        match self.tails.len() {
+            0..40 => Err("the recording is too short".into()),
+            _ => Ok(self),
         }
-        Ok(Self { tails })
     }
 
     /// The first so many events of a long conversation, a millisecond apart.
     pub fn events(&self, count: usize) -> impl Iterator<Item = Bytes> + Send + 'static {
         let tails = self.tails.clone();
         (0..count).map(move |number| {
-            let tail = &tails[number % tails.len()];
+            let [before, after] = &tails[number % tails.len()];
+            let parent = match number.checked_sub(1) {
+                Some(parent) => id(parent),
+                None => "__root__".to_owned(),
+            };
             let (seconds, milliseconds) = (number / 1000, number % 1000);
             let (minutes, seconds) = (seconds / 60, seconds % 60);
             let (hours, minutes) = (minutes / 60, minutes % 60);
             let (day, hour) = (1 + hours / 24, hours % 24);
             Bytes::from(format!(
-                "{{\"id\":\"{number:08x}-0000-4000-8000-{number:012x}\",\"timestamp\":\
-                 \"2026-01-{day:02}T{hour:02}:{minutes:02}:{seconds:02}.{milliseconds:03}000{tail}"
+                "{{\"id\":\"{}\",\"timestamp\":\"2026-01-{day:02}T{hour:02}:{minutes:02}:\
+                 {seconds:02}.{milliseconds:03}000{before}{parent}{after}",
+                id(number)
             ))
         })
     }
@@ -69,4 +100,8 @@ impl Corpus {
     pub fn bytes(&self, count: usize) -> usize {
         self.events(count).map(|event| event.len()).sum()
     }
+}
+
+fn id(number: usize) -> String {
+    format!("{number:08x}-0000-4000-8000-{number:012x}")
 }

@@ -9,6 +9,7 @@
 mod attach;
 mod growth;
 mod live;
+mod main_job;
 mod many;
 mod returns;
 mod subjects;
@@ -33,6 +34,7 @@ fn main() -> Outcome {
             ["many"] => many::bench(smoke).await,
             ["attach"] => attach::bench(smoke).await,
             ["returns"] => returns::bench(smoke).await,
+            ["main-job"] => main_job::bench(smoke).await,
             ["growth"] => growth::bench(smoke).await,
             other => Err(format!("no benchmark `{}`", other.join(" ")).into()),
         }

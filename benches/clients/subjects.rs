@@ -12,6 +12,8 @@ use openhands_benches::{Outcome, say, upgraded, wait_for};
 use serde_json::json;
 use tokio::{sync::mpsc, task::JoinSet, time::timeout};
 
+use crate::main_job;
+
 /// How many connections are made at once.
 const AT_ONCE: usize = 32;
 const PATIENCE: std::time::Duration = std::time::Duration::from_secs(600);
@@ -27,6 +29,7 @@ pub(crate) async fn play(role: &str, arguments: &[&str]) -> Outcome {
         ("attach", [url, id, count]) => attach(url, id, count.parse()?).await,
         ("attach-floor", [url, id, count]) => attach_floor(url, id, count.parse()?).await,
         ("returns", [url, id]) => returns(url, id).await,
+        ("main-job-floor", []) => main_job::floor().await,
         _ => Err(format!("no role `{role}` of so many arguments").into()),
     }
 }

@@ -16,7 +16,8 @@ pub struct Model {
 }
 
 impl Model {
-    /// Reads `LLM_API_KEY`, `LLM_MODEL` and `LLM_BASE_URL`. Without a key a script plays the
+    /// Reads `LLM_API_KEY`, `LLM_MODEL` and `LLM_BASE_URL`, and `LLM_TITLE_MODEL` where another
+    /// model than the agent's makes titles. Without a key a script plays the
     /// model: it writes `test_broken.py`, and mends it once told that it does not compile.
     ///
     /// # Errors
@@ -28,7 +29,8 @@ impl Model {
             Some(key) => {
                 let default = "anthropic/claude-sonnet-4-5-20250929";
                 let name = set("LLM_MODEL").unwrap_or_else(|| default.to_owned());
-                (name.clone(), name, key, set("LLM_BASE_URL"), None)
+                let title = set("LLM_TITLE_MODEL").unwrap_or_else(|| name.clone());
+                (name, title, key, set("LLM_BASE_URL"), None)
             }
             None => {
                 let script = main_job().await?;

@@ -11,7 +11,7 @@ use openhands::{
     Agent, Conversation, ConversationId, Llm, LocalServer, WorkspaceExt,
     testkit::{Script, ScriptedModel},
 };
-use openhands_benches::{Corpus, Outcome, Subject, python, row, skipped, typescript, us};
+use openhands_benches::{Corpus, Outcome, Subject, python, row, skipped, typescript, us, wanted};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::process::Command;
 
@@ -38,6 +38,9 @@ pub(crate) async fn bench(smoke: bool) -> Outcome {
             ("Python SDK", python("attach").filter(|_| round % 2 == 0)),
         ];
         for (name, command) in subjects {
+            if !wanted(name) {
+                continue;
+            }
             let Some(command) = command else {
                 if round == 0 {
                     skipped("attach", name, "not provisioned");

@@ -12,7 +12,7 @@ use openhands::{
     },
     testkit::{FakeServer, fake::FakeConversation},
 };
-use openhands_benches::{Corpus, Outcome, Subject, python, row, skipped, typescript, us};
+use openhands_benches::{Corpus, Outcome, Subject, python, row, skipped, typescript, us, wanted};
 use tempfile::NamedTempFile;
 use tokio::process::Command;
 
@@ -135,7 +135,7 @@ pub(crate) async fn bench(smoke: bool) -> Outcome {
             ("Python SDK", python("live"), slow),
         ];
         for (name, command, takes_part) in subjects {
-            if !takes_part {
+            if !takes_part || !wanted(name) {
                 continue;
             }
             let Some(command) = command else {

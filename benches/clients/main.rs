@@ -8,6 +8,7 @@
 
 mod attach;
 mod growth;
+mod layers;
 mod live;
 mod main_job;
 mod many;
@@ -35,6 +36,7 @@ fn main() -> Outcome {
             ["attach"] => attach::bench(smoke).await,
             ["returns"] => returns::bench(smoke).await,
             ["main-job"] => main_job::bench(smoke).await,
+            ["layers"] => layers::bench(smoke).await,
             ["growth"] => growth::bench(smoke).await,
             other => Err(format!("no benchmark `{}`", other.join(" ")).into()),
         }

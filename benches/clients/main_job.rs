@@ -12,7 +12,7 @@ use std::{
 };
 
 use openhands::testkit::{Script, ScriptedModel, Step};
-use openhands_benches::{Http, Outcome, python, row, skipped, upgraded, us};
+use openhands_benches::{Http, Outcome, python, row, skipped, upgraded, us, wanted};
 use serde_json::json;
 use tokio::{process::Command, time::sleep};
 
@@ -33,6 +33,9 @@ pub(crate) async fn bench(smoke: bool) -> Outcome {
             ("Python SDK", python("main_job")),
         ];
         for (name, command) in subjects {
+            if !wanted(name) {
+                continue;
+            }
             let Some(command) = command else {
                 if round == 0 {
                     skipped(WORK, name, "not provisioned");
@@ -106,7 +109,10 @@ pub(crate) async fn floor() -> Outcome {
         .env("OH_PERSISTENCE_DIR", root.join("persistence"))
         .env("OH_WORKSPACE_PATH", &work)
         .envs([("TZ", "UTC"), ("OH_ENABLE_VSCODE", "false")])
-        .envs([("OH_PRELOAD_TOOLS", "false"), ("OPENHANDS_SUPPRESS_BANNER", "1")])
+        .envs([
+            ("OH_PRELOAD_TOOLS", "false"),
+            ("OPENHANDS_SUPPRESS_BANNER", "1"),
+        ])
         .env("LITELLM_LOCAL_MODEL_COST_MAP", "True")
         .env("TMUX_TMPDIR", root)
         .current_dir(&work)
@@ -140,13 +146,18 @@ pub(crate) async fn floor() -> Outcome {
             "system_prompt_kwargs": {"cli_mode": true}},
         "hook_config": {"stop": [{"hooks": [hook]}]},
     });
-    let created = http.call("POST", "/api/conversations", Some(&start)).await?;
-    let id = created["id"].as_str().ok_or("a conversation without an id")?;
+    let created = http
+        .call("POST", "/api/conversations", Some(&start))
+        .await?;
+    let id = created["id"]
+        .as_str()
+        .ok_or("a conversation without an id")?;
     let path = format!("/api/conversations/{id}");
     let target = format!("/sockets/session/{id}?after_seq=-1");
     let mut socket = upgraded(&address, &target, Some("key")).await?;
     let message = json!({"content": [{"type": "text", "text": TASK}]});
-    http.call("POST", &format!("{path}/events"), Some(&message)).await?;
+    http.call("POST", &format!("{path}/events"), Some(&message))
+        .await?;
     http.call("POST", &format!("{path}/run"), None).await?;
     loop {
         let frame = std::str::from_utf8(socket.next().await?)?;
@@ -157,13 +168,18 @@ pub(crate) async fn floor() -> Outcome {
     }
     // The model itself makes the title: no server has a part in that.
     let base = env::var("LLM_BASE_URL")?;
-    let (host, prefix) = base.trim_start_matches("http://").split_once('/').unwrap_or((&base, ""));
+    let (host, prefix) = base
+        .trim_start_matches("http://")
+        .split_once('/')
+        .unwrap_or((&base, ""));
     let question = json!({
         "model": "scripted-title",
         "messages": [{"role": "user", "content": format!("A title for: {TASK}")}],
     });
     let completions = format!("/{prefix}/chat/completions");
-    let answer = Http::new(host, None).call("POST", &completions, Some(&question)).await?;
+    let answer = Http::new(host, None)
+        .call("POST", &completions, Some(&question))
+        .await?;
     let title = json!({"title": answer["choices"][0]["message"]["content"]});
     http.call("PATCH", &path, Some(&title)).await?;
     let check = run("python3 -m py_compile test_broken.py");

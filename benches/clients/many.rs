@@ -1,7 +1,7 @@
 //! Many live conversations in one process: what each costs beyond the bytes of its own state and
 //! events. The floor is a bare socket each.
 
-use openhands_benches::{Outcome, python, row, skipped, typescript, upgraded, us};
+use openhands_benches::{Outcome, python, row, skipped, typescript, upgraded, us, wanted};
 
 use crate::live::Stage;
 
@@ -30,7 +30,7 @@ pub(crate) async fn bench(smoke: bool) -> Outcome {
                 ("Python SDK", python("live"), round == 0 && *count <= 1_000),
             ];
             for (name, command, takes_part) in subjects {
-                if !takes_part {
+                if !takes_part || !wanted(name) {
                     continue;
                 }
                 let Some(command) = command else {

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use openhands_benches::{Outcome, Subject, python, quantile, row, skipped, us};
+use openhands_benches::{Outcome, Subject, python, quantile, row, skipped, us, wanted};
 
 use crate::live::Stage;
 
@@ -15,6 +15,9 @@ pub(crate) async fn bench(smoke: bool) -> Outcome {
             ("Python SDK", python("returns")),
         ];
         for (name, command) in subjects {
+            if !wanted(name) {
+                continue;
+            }
             let Some(command) = command else {
                 if round == 0 {
                     skipped("run returns, 90th percentile", name, "not provisioned");

@@ -11,4 +11,4 @@ pub use corpus::Corpus;
 pub use frames::{Frames, upgraded};
 pub use http::Http;
 pub use rows::{Outcome, quantile, row, skipped};
-pub use subject::{Subject, python, say, typescript, us, wait_for};
+pub use subject::{Subject, python, say, typescript, us, wait_for, wanted};

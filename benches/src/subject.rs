@@ -43,6 +43,12 @@ pub fn us(role: &str) -> Outcome<Command> {
     Ok(command)
 }
 
+/// Whether a subject is to be measured: all are, unless `OPENHANDS_BENCH_ONLY` names some.
+pub fn wanted(subject: &str) -> bool {
+    env::var("OPENHANDS_BENCH_ONLY")
+        .map_or(true, |only| only.split(',').any(|name| name == subject))
+}
+
 /// A Python peer, by the interpreter of `OPENHANDS_PYTHON`; none without it.
 pub fn python(script: &str) -> Option<Command> {
     let mut command = Command::new(env::var_os("OPENHANDS_PYTHON")?);

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use clap::Args;
 
-use crate::{Result, cargo, example};
+use crate::{Result, bench, cargo, example};
 
 #[derive(Args, Default)]
 pub(crate) struct Options {
@@ -52,6 +52,13 @@ pub(crate) fn run(options: &Options) -> Result {
             "end to end, real server",
             &["nextest", "run", "--package", "openhands-tests"],
         )
+    })
+    .and_then(|()| {
+        let begun = Instant::now();
+        let outcome = bench::smoke(!options.no_e2e);
+        let timed = outcome.clone().map(|()| begun.elapsed());
+        rows.push(("benches, a smoke run of each", timed));
+        outcome
     });
 
     cargo::say("\nsummary");

@@ -1,9 +1,12 @@
 //! `cargo xtask bench`: ours, the peers and the floor on the same work in one run.
 //!
 //! A benchmark is a `harness = false` bench target that measures its subjects in interleaved
-//! rounds and prints one JSON object a line: `{"work", "subject", "value", "unit"}`. This module
-//! runs the targets, and knows what was promised; [`report`] turns rows into tables and charts.
+//! rounds and prints one JSON object a line: `{"work", "subject", "value", "unit"}`, or
+//! `{"work", "subject", "skipped"}` with the reason. This module runs the targets; [`promises`]
+//! has what they are held to, [`peers`] gets the peers, [`report`] makes tables and charts.
 
+mod peers;
+mod promises;
 mod report;
 
 use std::{fs, process::Stdio};
@@ -12,178 +15,24 @@ use clap::Args;
 use serde_json::Value;
 
 use crate::{Result, cargo};
+use peers::Peers;
+use promises::{BENCHMARKS, Benchmark};
 use report::{Report, Row};
 
-#[derive(Args)]
+#[derive(Args, Default)]
 pub(crate) struct Options {
     /// Benchmarks to run; all when none is named.
     names: Vec<String>,
     /// Print the rows as JSON instead of tables.
     #[arg(long)]
     json: bool,
-    /// One short round of each: shows that they run, measures nothing.
+    /// One short round of each, unoptimized: shows that they run, measures nothing.
     #[arg(long)]
     smoke: bool,
     /// Write `docs/benchmarks.md` and its charts.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "smoke")]
     write: bool,
 }
-
-/// A bench target and the promises it is held to.
-pub(crate) struct Benchmark {
-    pub(crate) name: &'static str,
-    pub(crate) package: &'static str,
-    pub(crate) target: &'static str,
-    pub(crate) about: &'static str,
-    pub(crate) promises: &'static [Promise],
-}
-
-/// "On this work, ours is at least (or at most) so many times that subject."
-pub(crate) struct Promise {
-    pub(crate) work: &'static str,
-    pub(crate) against: &'static str,
-    pub(crate) bound: Bound,
-}
-
-#[derive(Clone, Copy)]
-pub(crate) enum Bound {
-    AtLeast(f64),
-    AtMost(f64),
-}
-
-/// Every benchmark there is.
-pub(crate) const BENCHMARKS: &[Benchmark] = &[
-    Benchmark {
-        name: "decode",
-        package: "oh-protocol",
-        target: "decode",
-        about: "reading a recorded conversation: whole, and its headers only",
-        promises: &[
-            Promise {
-                work: "typed",
-                against: "Python SDK",
-                bound: Bound::AtLeast(25.0),
-            },
-            Promise {
-                work: "typed",
-                against: "Node JSON.parse",
-                bound: Bound::AtLeast(3.0),
-            },
-            Promise {
-                work: "header",
-                against: "Python SDK",
-                bound: Bound::AtLeast(40.0),
-            },
-            Promise {
-                work: "held event",
-                against: "1.3 times its bytes + 200",
-                bound: Bound::AtMost(1.0),
-            },
-        ],
-    },
-    Benchmark {
-        name: "load",
-        package: "oh-testkit",
-        target: "load",
-        about: "what the fake server gives, so that clients can be measured against it",
-        // Below this it would be the server that is measured.
-        promises: &[
-            Promise {
-                work: "replay",
-                against: "oh-transport",
-                bound: Bound::AtLeast(4.0),
-            },
-            Promise {
-                work: "replay, processor time",
-                against: "oh-transport",
-                bound: Bound::AtMost(0.5),
-            },
-            Promise {
-                work: "replay",
-                against: "bare TCP",
-                bound: Bound::AtLeast(0.5),
-            },
-            Promise {
-                work: "hold memory",
-                against: "their JSON",
-                bound: Bound::AtMost(2.0),
-            },
-        ],
-    },
-    Benchmark {
-        name: "transport",
-        package: "oh-transport",
-        target: "transport",
-        about: "what pool, retries, limits and typed answers cost above bare hyper, and whole \
-                messages behind a channel above bare fastwebsockets",
-        promises: &[
-            Promise {
-                work: "requests",
-                against: "bare hyper",
-                bound: Bound::AtLeast(0.4),
-            },
-            Promise {
-                work: "frames",
-                against: "bare fastwebsockets",
-                bound: Bound::AtLeast(0.4),
-            },
-        ],
-    },
-    Benchmark {
-        name: "process",
-        package: "oh-process",
-        target: "process",
-        about: "what supervision adds to a server's start and end, and what a warm spare saves",
-        promises: &[Promise {
-            work: "server at hand",
-            against: "cold start",
-            bound: Bound::AtMost(1.0 / 80.0),
-        }],
-    },
-    Benchmark {
-        name: "workspace",
-        package: "oh-workspace",
-        target: "workspace",
-        about: "commands against the server's own blocking endpoint, files against curl",
-        promises: &[
-            Promise {
-                work: "pwd, median",
-                against: "execute_bash_command",
-                bound: Bound::AtMost(1.15),
-            },
-            Promise {
-                work: "pwd, 90th percentile",
-                against: "execute_bash_command",
-                bound: Bound::AtMost(1.15),
-            },
-            Promise {
-                work: "end of a 250 ms command told, 90th percentile",
-                against: "promised",
-                bound: Bound::AtMost(1.0),
-            },
-            Promise {
-                work: "upload",
-                against: "curl",
-                bound: Bound::AtLeast(0.9),
-            },
-            Promise {
-                work: "download",
-                against: "curl",
-                bound: Bound::AtLeast(0.9),
-            },
-            Promise {
-                work: "upload memory growth",
-                against: "promised",
-                bound: Bound::AtMost(1.0),
-            },
-            Promise {
-                work: "download memory growth",
-                against: "promised",
-                bound: Bound::AtMost(1.0),
-            },
-        ],
-    },
-];
 
 /// Runs the named benchmarks, or all.
 pub(crate) fn run(options: &Options) -> Result {
@@ -198,24 +47,25 @@ pub(crate) fn run(options: &Options) -> Result {
             known.join(", ")
         ));
     }
+    let wanted = |bench: &&Benchmark| {
+        options.names.is_empty() || options.names.iter().any(|name| name == bench.name)
+    };
+    let peers = Peers::provision(options.smoke)?;
     let mut reports = Vec::new();
-    let python = python()?;
-    for bench in BENCHMARKS {
-        if options.names.is_empty() || options.names.iter().any(|name| name == bench.name) {
-            reports.push(Report::new(bench, measure(bench, options, &python)?));
-        }
-    }
-    for report in &reports {
+    for bench in BENCHMARKS.iter().filter(wanted) {
+        let rows = measure(bench, options.smoke, &peers)?;
+        let report = Report::new(bench, rows);
         let shown = if options.json {
             report.json()
         } else {
             report.table()
         };
         cargo::print(&shown);
+        reports.push(report);
     }
     if options.write {
         let directory = cargo::root().join("docs");
-        for (name, text) in report::documents(&reports) {
+        for (name, text) in report::documents(&reports, &peers.versions()) {
             fs::write(directory.join(&name), text)
                 .map_err(|error| format!("cannot write docs/{name}: {error}"))?;
         }
@@ -223,37 +73,44 @@ pub(crate) fn run(options: &Options) -> Result {
     Ok(())
 }
 
-/// The Python that has the peers' SDK: the one of the provisioned environment.
-fn python() -> Result<String> {
-    let output = cargo::cargo(&["run", "--quiet", "--package", "oh-cli", "--", "provision"])
-        .stderr(Stdio::inherit())
-        .output()
-        .map_err(|error| format!("cannot run `oh provision`: {error}"))?;
-    let path = String::from_utf8_lossy(&output.stdout).trim().to_owned();
-    if output.status.success() && !path.is_empty() {
-        Ok(path)
-    } else {
-        Err(format!("no environment for the peers: {}", output.status))
+/// Shows that every benchmark still runs; without a server, those that need none.
+pub(crate) fn smoke(server: bool) -> Result {
+    let peers = match server {
+        true => Peers::provision(true)?,
+        false => Peers::default(),
+    };
+    for bench in BENCHMARKS {
+        if bench.server && !server {
+            continue;
+        }
+        let rows = measure(bench, true, &peers)?;
+        if !rows.iter().any(Row::is_ours) {
+            return Err(format!("bench {} did not measure ours", bench.name));
+        }
     }
+    Ok(())
 }
 
-fn measure(bench: &Benchmark, options: &Options, python: &str) -> Result<Vec<Row>> {
-    let mut arguments = vec![
-        "bench",
-        "--quiet",
-        "--package",
-        bench.package,
-        "--bench",
-        bench.target,
-        "--",
-    ];
+fn measure(bench: &Benchmark, smoke: bool, peers: &Peers) -> Result<Vec<Row>> {
+    let mut arguments = vec!["bench", "--quiet", "--package", bench.package];
+    arguments.extend(["--bench", bench.target]);
+    if smoke {
+        // What the tests have built already.
+        arguments.extend(["--profile", "dev"]);
+    }
+    arguments.push("--");
+    arguments.extend(bench.part);
     arguments.push("--json");
-    if options.smoke {
+    if smoke {
         arguments.push("--smoke");
     }
     cargo::say(&format!("bench {}: {}", bench.name, bench.about));
-    let output = cargo::cargo(&arguments)
-        .env("OPENHANDS_PYTHON", python)
+    let mut command = cargo::cargo(&arguments);
+    if bench.name == "main-job" {
+        command.env("OPENHANDS_MAIN_JOB", peers::main_job(smoke)?);
+    }
+    let output = peers
+        .tell(&mut command)
         .stderr(Stdio::inherit())
         .output()
         .map_err(|error| format!("cannot run bench {}: {error}", bench.name))?;

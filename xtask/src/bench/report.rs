@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt::Write};
 
 use serde_json::{Value, json};
 
-use super::{Benchmark, Bound};
+use super::promises::{Benchmark, Bound};
 use crate::cargo;
 
 /// One measurement of one subject in one round.
@@ -12,21 +12,37 @@ use crate::cargo;
 pub(crate) struct Row {
     work: String,
     subject: String,
-    value: f64,
-    unit: String,
+    found: Found,
+}
+
+#[derive(Debug, Clone)]
+enum Found {
+    Value(f64, String),
+    /// Why nothing was measured.
+    Skipped(String),
 }
 
 impl Row {
     pub(crate) fn read(row: &Value) -> Option<Self> {
+        let text = |name: &str| Some(row.get(name)?.as_str()?.to_owned());
+        let found = match text("skipped") {
+            Some(why) => Found::Skipped(why),
+            None => {
+                let value = row.get("value")?.as_f64();
+                Found::Value(value.filter(|value| value.is_finite())?, text("unit")?)
+            }
+        };
         Some(Self {
-            work: row.get("work")?.as_str()?.to_owned(),
-            subject: row.get("subject")?.as_str()?.to_owned(),
-            value: row
-                .get("value")?
-                .as_f64()
-                .filter(|value| value.is_finite())?,
-            unit: row.get("unit")?.as_str()?.to_owned(),
+            work: text("work")?,
+            subject: text("subject")?,
+            found,
         })
+    }
+
+    /// Whether it is a value of ours, or of one of our layers.
+    pub(crate) fn is_ours(&self) -> bool {
+        let ours = self.subject == "ours" || self.subject.starts_with("oh");
+        ours && matches!(self.found, Found::Value(value, _) if value > 0.0)
     }
 }
 
@@ -68,16 +84,19 @@ impl<'a> Report<'a> {
     fn works(&self) -> BTreeMap<&str, BTreeMap<&str, Rounds>> {
         let mut works: BTreeMap<&str, BTreeMap<&str, Rounds>> = BTreeMap::new();
         for row in &self.rows {
+            let Found::Value(value, unit) = &row.found else {
+                continue;
+            };
             works
                 .entry(&row.work)
                 .or_default()
                 .entry(&row.subject)
                 .or_insert_with(|| Rounds {
-                    unit: row.unit.clone(),
+                    unit: unit.clone(),
                     values: Vec::new(),
                 })
                 .values
-                .push(row.value);
+                .push(*value);
         }
         for rounds in works.values_mut().flat_map(BTreeMap::values_mut) {
             rounds.values.sort_by(f64::total_cmp);
@@ -108,6 +127,11 @@ impl<'a> Report<'a> {
                 );
             }
         }
+        for row in &self.rows {
+            if let Found::Skipped(why) = &row.found {
+                let _ = writeln!(text, "|{}|{}|not measured: {why}|||", row.work, row.subject);
+            }
+        }
         if !self.bench.promises.is_empty() {
             text.push_str("\n|promise|measured||\n|-|-:|-|\n");
         }
@@ -127,8 +151,10 @@ impl<'a> Report<'a> {
             };
             let _ = writeln!(
                 text,
-                "|{}: {sign}{bound}× {}|{shown}|{verdict}|",
-                promise.work, promise.against
+                "|{}: {sign}{}× {}|{shown}|{verdict}|",
+                promise.work,
+                tidy(bound),
+                promise.against
             );
         }
         text
@@ -138,10 +164,16 @@ impl<'a> Report<'a> {
     pub(crate) fn json(&self) -> String {
         let mut text = String::new();
         for row in &self.rows {
-            let line = json!({
-                "bench": self.bench.name, "work": row.work, "subject": row.subject,
-                "value": row.value, "unit": row.unit,
-            });
+            let (bench, work, subject) = (self.bench.name, &row.work, &row.subject);
+            let line = match &row.found {
+                Found::Value(value, unit) => json!({
+                    "bench": bench, "work": work, "subject": subject,
+                    "value": value, "unit": unit,
+                }),
+                Found::Skipped(why) => json!({
+                    "bench": bench, "work": work, "subject": subject, "skipped": why,
+                }),
+            };
             let _ = writeln!(text, "{line}");
         }
         text
@@ -192,11 +224,11 @@ impl<'a> Report<'a> {
 }
 
 /// `docs/benchmarks.md` and its charts, by file name.
-pub(crate) fn documents(reports: &[Report<'_>]) -> Vec<(String, String)> {
+pub(crate) fn documents(reports: &[Report<'_>], versions: &str) -> Vec<(String, String)> {
     let mut page = format!(
         "# Benchmarks\n\nMade by `cargo xtask bench --write`; run it again on your machine. \
          Values are medians over interleaved rounds of one run, with the lowest and highest.\n\n\
-         {}\n",
+         {}; {versions}.\n",
         cargo::machine()
     );
     let mut documents = Vec::new();
@@ -208,6 +240,13 @@ pub(crate) fn documents(reports: &[Report<'_>]) -> Vec<(String, String)> {
     }
     documents.push(("benchmarks.md".to_owned(), page));
     documents
+}
+
+/// A bound as people write it.
+fn tidy(bound: f64) -> String {
+    let text = format!("{bound:.4}");
+    let text = text.trim_end_matches('0').trim_end_matches('.');
+    text.to_owned()
 }
 
 fn times(ratio: f64) -> String {
@@ -227,12 +266,14 @@ fn short(value: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bench::Promise;
+    use crate::bench::promises::Promise;
 
     const BENCH: Benchmark = Benchmark {
         name: "x",
         package: "p",
         target: "t",
+        part: None,
+        server: false,
         about: "a test",
         promises: &[
             Promise {
@@ -257,8 +298,7 @@ mod tests {
         Row {
             work: "w".into(),
             subject: subject.into(),
-            value,
-            unit: "/s".into(),
+            found: Found::Value(value, "/s".into()),
         }
     }
 
@@ -278,6 +318,16 @@ mod tests {
             "{table}"
         );
         assert!(table.contains("|w: ≤1× absent|—|not measured|"), "{table}");
+    }
+
+    #[test]
+    fn a_subject_that_took_no_part_is_told_with_the_reason() {
+        let skipped = json!({"work": "w", "subject": "peer", "skipped": "no node"});
+        let row = Row::read(&skipped).unwrap();
+        assert!(!row.is_ours());
+        let table = Report::new(&BENCH, vec![row]).table();
+        assert!(table.contains("|w|peer|not measured: no node|"), "{table}");
+        assert!(table.contains("|w: ≥2× peer|—|not measured|"), "{table}");
     }
 
     #[test]

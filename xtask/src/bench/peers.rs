@@ -1,0 +1,134 @@
+//! Gets what the benches compare with: the Python SDK of the provisioned environment, the
+//! TypeScript client, and our own example as a program. Measures nothing.
+
+use std::{
+    path::PathBuf,
+    process::{Command, Stdio},
+};
+
+use serde_json::Value;
+
+use crate::{Result, cargo};
+
+const TYPESCRIPT: &str = "@openhands/typescript-client";
+const TYPESCRIPT_VERSION: &str = "1.39.0";
+
+/// The peers there are. One that is missing is not measured.
+#[derive(Debug, Default)]
+pub(crate) struct Peers {
+    python: Option<String>,
+    typescript: Option<PathBuf>,
+}
+
+impl Peers {
+    /// Makes what is missing, where that can be done; in a smoke run only the environment that
+    /// end-to-end tests need anyway.
+    pub(crate) fn provision(smoke: bool) -> Result<Self> {
+        let typescript = typescript(smoke);
+        if typescript.is_none() {
+            cargo::say("bench: no node with the TypeScript client; it is not measured");
+        }
+        Ok(Self {
+            python: Some(python()?),
+            typescript,
+        })
+    }
+
+    /// Tells a bench where they are.
+    pub(crate) fn tell<'a>(&self, command: &'a mut Command) -> &'a mut Command {
+        let places = [
+            ("OPENHANDS_PYTHON", self.python.as_ref().map(PathBuf::from)),
+            ("OPENHANDS_TYPESCRIPT", self.typescript.clone()),
+        ];
+        for (name, place) in places {
+            match place {
+                Some(place) => command.env(name, place),
+                None => command.env_remove(name),
+            };
+        }
+        command
+    }
+
+    /// What was compared with, for people.
+    pub(crate) fn versions(&self) -> String {
+        let mut versions = Vec::new();
+        if let Some(python) = &self.python {
+            let version = "import platform, importlib.metadata as m; print('Python', \
+                 platform.python_version(), 'with openhands-sdk', m.version('openhands-sdk'))";
+            versions.extend(first_line(python, &["-c", version]));
+        }
+        if self.typescript.is_some() {
+            let node = first_line("node", &["--version"]).unwrap_or_default();
+            versions.push(format!(
+                "Node {node} with {TYPESCRIPT} {TYPESCRIPT_VERSION}"
+            ));
+        }
+        versions.join(", ")
+    }
+}
+
+fn first_line(program: &str, arguments: &[&str]) -> Option<String> {
+    let output = Command::new(program).args(arguments).output().ok()?;
+    let text = String::from_utf8(output.stdout).ok()?;
+    text.lines().next().map(str::to_owned)
+}
+
+/// The Python that has the peers' SDK: the one of the provisioned environment.
+fn python() -> Result<String> {
+    let output = cargo::cargo(&["run", "--quiet", "--package", "oh-cli", "--", "provision"])
+        .stderr(Stdio::inherit())
+        .output()
+        .map_err(|error| format!("cannot run `oh provision`: {error}"))?;
+    let path = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+    if output.status.success() && !path.is_empty() {
+        Ok(path)
+    } else {
+        Err(format!("no environment for the peers: {}", output.status))
+    }
+}
+
+/// The TypeScript client's package, installed below `target/` where it is missing.
+fn typescript(smoke: bool) -> Option<PathBuf> {
+    first_line("node", &["--version"])?;
+    let prefix = cargo::root().join("target/peers");
+    let package = prefix.join("node_modules").join(TYPESCRIPT);
+    if package.join("package.json").exists() {
+        return Some(package);
+    }
+    if smoke {
+        return None;
+    }
+    let status = Command::new("npm")
+        .args([
+            "install",
+            "--silent",
+            "--no-audit",
+            "--no-fund",
+            "--ignore-scripts",
+        ])
+        .arg("--prefix")
+        .arg(&prefix)
+        .arg(format!("{TYPESCRIPT}@{TYPESCRIPT_VERSION}"))
+        .stdout(Stdio::null())
+        .status();
+    status
+        .is_ok_and(|status| status.success())
+        .then_some(package)
+}
+
+/// Builds the example that is the main job; gives its program.
+pub(crate) fn main_job(smoke: bool) -> Result<PathBuf> {
+    let profile = if smoke { "dev" } else { "bench" };
+    let output = cargo::cargo(&["build", "--quiet", "--message-format", "json"])
+        .args(["--profile", profile, "--package", "openhands-examples"])
+        .args(["--example", "local_agent_server"])
+        .stderr(Stdio::inherit())
+        .output()
+        .map_err(|error| format!("cannot build the main job: {error}"))?;
+    let messages = String::from_utf8_lossy(&output.stdout);
+    let program = messages.lines().rev().find_map(|line| {
+        let message: Value = serde_json::from_str(line).ok()?;
+        Some(message.get("executable")?.as_str()?.into())
+    });
+    program.ok_or_else(|| format!("the main job does not build: {}", output.status))
+}

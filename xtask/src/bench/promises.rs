@@ -1,0 +1,190 @@
+//! The benchmarks there are, and what each is held to. Measures nothing.
+
+/// A bench target and the promises it is held to.
+pub(crate) struct Benchmark {
+    pub(crate) name: &'static str,
+    pub(crate) package: &'static str,
+    pub(crate) target: &'static str,
+    /// Its name within a target of several.
+    pub(crate) part: Option<&'static str>,
+    /// Whether it needs a real server, even in a smoke run.
+    pub(crate) server: bool,
+    pub(crate) about: &'static str,
+    pub(crate) promises: &'static [Promise],
+}
+
+/// "On this work, ours is at least (or at most) so many times that subject."
+pub(crate) struct Promise {
+    pub(crate) work: &'static str,
+    pub(crate) against: &'static str,
+    pub(crate) bound: Bound,
+}
+
+#[derive(Clone, Copy)]
+pub(crate) enum Bound {
+    AtLeast(f64),
+    AtMost(f64),
+}
+
+const fn at_least(work: &'static str, times: f64, against: &'static str) -> Promise {
+    let bound = Bound::AtLeast(times);
+    Promise {
+        work,
+        against,
+        bound,
+    }
+}
+
+const fn at_most(work: &'static str, times: f64, against: &'static str) -> Promise {
+    let bound = Bound::AtMost(times);
+    Promise {
+        work,
+        against,
+        bound,
+    }
+}
+
+const fn clients(name: &'static str) -> Benchmark {
+    Benchmark {
+        name,
+        package: "openhands-benches",
+        target: "clients",
+        part: Some(name),
+        server: false,
+        about: "",
+        promises: &[],
+    }
+}
+
+/// Every benchmark there is.
+pub(crate) const BENCHMARKS: &[Benchmark] = &[
+    Benchmark {
+        name: "decode",
+        package: "oh-protocol",
+        target: "decode",
+        part: None,
+        server: false,
+        about: "reading a recorded conversation: whole, and its headers only",
+        promises: &[
+            at_least("typed", 25.0, "Python SDK"),
+            at_least("typed", 3.0, "Node JSON.parse"),
+            at_least("header", 40.0, "Python SDK"),
+            at_most("held event", 1.0, "1.3 times its bytes + 200"),
+        ],
+    },
+    Benchmark {
+        about: "live events over one socket into a mirror and one callback",
+        promises: &[
+            at_least("live", 30.0, "Python SDK"),
+            at_least("live", 0.5, "bare frame reader"),
+        ],
+        ..clients("live")
+    },
+    Benchmark {
+        about: "attaching to a long conversation on the real server: a recorded one, grown on \
+                its disk",
+        server: true,
+        promises: &[
+            at_most("attach", 1.1, "bare drain"),
+            at_most("attach", 1.0 / 2.5, "Python SDK"),
+            at_most("retained memory", 1.0, "promised"),
+        ],
+        ..clients("attach")
+    },
+    Benchmark {
+        about: "live conversations in one process: what each costs beyond the bytes of its own \
+                state and events",
+        promises: &[
+            at_most("1,000 conversations", 1.0, "promised"),
+            at_most("10,000 conversations", 1.0, "promised"),
+            at_most("threads, 1,000 conversations", 1.0, "cores + 2"),
+            at_most("threads, 10,000 conversations", 1.0, "cores + 2"),
+        ],
+        ..clients("many")
+    },
+    Benchmark {
+        name: "workspace",
+        package: "oh-workspace",
+        target: "workspace",
+        part: None,
+        server: true,
+        about: "commands against the server's own blocking endpoint, files against curl",
+        promises: &[
+            at_most("pwd, median", 1.15, "execute_bash_command"),
+            at_most("pwd, 90th percentile", 1.15, "execute_bash_command"),
+            at_most(
+                "end of a 250 ms command told, 90th percentile",
+                1.0,
+                "promised",
+            ),
+            at_least("upload", 0.9, "curl"),
+            at_least("download", 0.9, "curl"),
+            at_most("upload memory growth", 1.0, "promised"),
+            at_most("download memory growth", 1.0, "promised"),
+        ],
+    },
+    Benchmark {
+        name: "process",
+        package: "oh-process",
+        target: "process",
+        part: None,
+        server: false,
+        about: "what supervision adds to a server's start and end, and what a warm spare saves",
+        promises: &[at_most("server at hand", 1.0 / 80.0, "cold start")],
+    },
+    Benchmark {
+        about: "from the server's final snapshot until `run()` returns",
+        promises: &[at_most("run returns, 90th percentile", 1.0, "promised")],
+        ..clients("returns")
+    },
+    Benchmark {
+        about: "the whole main job, from the start of the process to its end",
+        server: true,
+        promises: &[at_most("main job", 0.5, "Python SDK")],
+        ..clients("main-job")
+    },
+    Benchmark {
+        about: "a clean build of each layer: time, crates, size of a stripped binary",
+        ..clients("layers")
+    },
+    Benchmark {
+        about: "ten times the work: what a unit of it costs then, in processor time, against \
+                what it cost before",
+        promises: &[
+            at_most("decode", 1.2, "at a tenth"),
+            at_most("live events", 1.2, "at a tenth"),
+            at_most("live conversations", 1.2, "at a tenth"),
+            at_most("readers", 1.2, "at a tenth"),
+            at_most("attach", 1.2, "at a tenth"),
+        ],
+        ..clients("growth")
+    },
+    Benchmark {
+        name: "transport",
+        package: "oh-transport",
+        target: "transport",
+        part: None,
+        server: false,
+        about: "what pool, retries, limits and typed answers cost above bare hyper, and whole \
+                messages behind a channel above bare fastwebsockets",
+        promises: &[
+            at_least("requests", 0.4, "bare hyper"),
+            at_least("frames", 0.4, "bare fastwebsockets"),
+        ],
+    },
+    Benchmark {
+        name: "load",
+        package: "oh-testkit",
+        target: "load",
+        part: None,
+        server: false,
+        about: "what the fake server gives, so that clients can be measured against it",
+        // Below this it would be the server that is measured.
+        promises: &[
+            at_least("replay", 4.0, "oh-transport"),
+            at_most("replay, processor time", 0.5, "oh-transport"),
+            at_least("replay", 0.5, "bare TCP"),
+            at_most("hold memory", 2.0, "their JSON"),
+        ],
+    },
+];

@@ -86,8 +86,16 @@ pub(crate) fn machine() -> String {
         .output()
         .map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned())
         .unwrap_or_default();
+    let read = |path| std::fs::read_to_string(path).unwrap_or_default();
+    let load = read("/proc/loadavg");
+    let load = load.split(' ').next().unwrap_or_default();
+    let info = read("/proc/cpuinfo");
+    let model = info
+        .lines()
+        .find_map(|line| line.strip_prefix("model name"));
+    let model = model.map_or("", |model| model.trim_start_matches(['\t', ':', ' ']));
     format!(
-        "{} {}, {cores} cores, {rustc}",
+        "{} {}, {cores} cores ({model}), load {load} in the end, {rustc}",
         env::consts::OS,
         env::consts::ARCH
     )

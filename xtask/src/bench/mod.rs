@@ -64,10 +64,11 @@ pub(crate) fn run(options: &Options) -> Result {
         reports.push(report);
     }
     if options.write {
-        let directory = cargo::root().join("docs");
-        for (name, text) in report::documents(&reports, &peers.versions()) {
-            fs::write(directory.join(&name), text)
-                .map_err(|error| format!("cannot write docs/{name}: {error}"))?;
+        let about = format!("{}; {}.", cargo::machine(), peers.versions());
+        let read = |path: &str| fs::read_to_string(cargo::root().join(path)).unwrap_or_default();
+        for (path, text) in report::documents(&reports, &about, read) {
+            fs::write(cargo::root().join(&path), text)
+                .map_err(|error| format!("cannot write {path}: {error}"))?;
         }
     }
     Ok(())

@@ -4,8 +4,7 @@ use std::{collections::BTreeMap, fmt::Write};
 
 use serde_json::{Value, json};
 
-use super::promises::{Benchmark, Bound};
-use crate::cargo;
+use super::promises::{Benchmark, Bound, Promise};
 
 /// One measurement of one subject in one round.
 #[derive(Debug, Clone)]
@@ -136,25 +135,43 @@ impl<'a> Report<'a> {
             text.push_str("\n|promise|measured||\n|-|-:|-|\n");
         }
         for promise in self.bench.promises {
-            let (sign, bound) = match promise.bound {
-                Bound::AtLeast(bound) => ("≥", bound),
-                Bound::AtMost(bound) => ("≤", bound),
-            };
-            let ratio = works.get(promise.work).and_then(|subjects| {
-                Some(subjects.get("ours")?.median() / subjects.get(promise.against)?.median())
-            });
-            let (shown, verdict) = match (ratio, promise.bound) {
-                (None, _) => ("—".to_owned(), "not measured"),
-                (Some(ratio), Bound::AtLeast(bound)) if ratio >= bound => (times(ratio), "met"),
-                (Some(ratio), Bound::AtMost(bound)) if ratio <= bound => (times(ratio), "met"),
-                (Some(ratio), _) => (times(ratio), "**missed**"),
-            };
+            let kept = kept(promise, &works);
             let _ = writeln!(
                 text,
-                "|{}: {sign}{}× {}|{shown}|{verdict}|",
+                "|{}: {} {}|{}|{}|",
+                promise.work, kept.bound, promise.against, kept.measured, kept.verdict
+            );
+        }
+        text
+    }
+
+    /// The lines of the README's table that this benchmark has: a promise each.
+    fn headlines(&self) -> String {
+        let works = self.works();
+        let mut text = String::new();
+        for promise in self
+            .bench
+            .promises
+            .iter()
+            .filter(|promise| promise.headline)
+        {
+            let kept = kept(promise, &works);
+            let ours = works
+                .get(promise.work)
+                .and_then(|subjects| subjects.get("ours"));
+            let ours = ours.map_or_else(
+                || "—".to_owned(),
+                |rounds| format!("{} {}", short(rounds.median()), rounds.unit),
+            );
+            let _ = writeln!(
+                text,
+                "|{}: {}|{ours}|{}|{}|{}|{}|",
+                self.bench.name,
                 promise.work,
-                tidy(bound),
-                promise.against
+                promise.against,
+                kept.measured,
+                kept.bound,
+                kept.verdict
             );
         }
         text
@@ -223,23 +240,77 @@ impl<'a> Report<'a> {
     }
 }
 
-/// `docs/benchmarks.md` and its charts, by file name.
-pub(crate) fn documents(reports: &[Report<'_>], versions: &str) -> Vec<(String, String)> {
+/// How a promise was kept.
+struct Kept {
+    bound: String,
+    measured: String,
+    verdict: &'static str,
+}
+
+fn kept(promise: &Promise, works: &BTreeMap<&str, BTreeMap<&str, Rounds>>) -> Kept {
+    let ratio = works.get(promise.work).and_then(|subjects| {
+        Some(subjects.get("ours")?.median() / subjects.get(promise.against)?.median())
+    });
+    let (sign, bound) = match promise.bound {
+        Bound::AtLeast(bound) => ("≥", bound),
+        Bound::AtMost(bound) => ("≤", bound),
+    };
+    let verdict = match (ratio, promise.bound) {
+        (None, _) => "not measured",
+        (Some(ratio), Bound::AtLeast(bound)) if ratio >= bound => "met",
+        (Some(ratio), Bound::AtMost(bound)) if ratio <= bound => "met",
+        _ => "**missed**",
+    };
+    Kept {
+        bound: format!("{sign}{}×", tidy(bound)),
+        measured: ratio.map_or_else(|| "—".to_owned(), times),
+        verdict,
+    }
+}
+
+/// What follows this line of `docs/benchmarks.md` is written by hand, and kept.
+const BY_HAND: &str = "## Where the time goes";
+/// Where the README's table stands.
+const TABLE: [&str; 2] = ["<!-- benchmarks -->\n", "<!-- end of benchmarks -->\n"];
+
+/// `docs/benchmarks.md` and its charts, and the README with its table, by path. `read` gives what
+/// a file holds now.
+pub(crate) fn documents(
+    reports: &[Report<'_>],
+    about: &str,
+    read: impl Fn(&str) -> String,
+) -> Vec<(String, String)> {
     let mut page = format!(
         "# Benchmarks\n\nMade by `cargo xtask bench --write`; run it again on your machine. \
-         Values are medians over interleaved rounds of one run, with the lowest and highest.\n\n\
-         {}; {versions}.\n",
-        cargo::machine()
+         Values are medians over interleaved rounds of one run, with the lowest and highest. A \
+         peer that could not be had is not measured, never guessed.\n\n{about}\n"
     );
     let mut documents = Vec::new();
+    let mut table = "|Work|Ours|Against|Measured|Promised||\n|-|-:|-|-:|-:|-|\n".to_owned();
     for report in reports {
         page.push_str(&report.table());
         let chart = format!("benchmark-{}.svg", report.bench.name);
         let _ = writeln!(page, "\n![{}]({chart})", report.bench.name);
-        documents.push((chart, report.chart()));
+        documents.push((format!("docs/{chart}"), report.chart()));
+        table.push_str(&report.headlines());
     }
-    documents.push(("benchmarks.md".to_owned(), page));
+    let before = read("docs/benchmarks.md");
+    if let Some(at) = before.find(BY_HAND) {
+        let _ = write!(page, "\n{}", &before[at..]);
+    }
+    documents.push(("docs/benchmarks.md".to_owned(), page));
+    let readme = read("README.md");
+    if let Some(readme) = replace(&readme, &table) {
+        documents.push(("README.md".to_owned(), readme));
+    }
     documents
+}
+
+/// Puts a table where the old one stood.
+fn replace(readme: &str, table: &str) -> Option<String> {
+    let (before, rest) = readme.split_once(TABLE[0])?;
+    let (_, after) = rest.split_once(TABLE[1])?;
+    Some([before, TABLE[0], table, TABLE[1], after].concat())
 }
 
 /// A bound as people write it.
@@ -266,7 +337,7 @@ fn short(value: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bench::promises::Promise;
+    use crate::bench::promises::{at_least, at_most};
 
     const BENCH: Benchmark = Benchmark {
         name: "x",
@@ -276,21 +347,9 @@ mod tests {
         server: false,
         about: "a test",
         promises: &[
-            Promise {
-                work: "w",
-                against: "peer",
-                bound: Bound::AtLeast(2.0),
-            },
-            Promise {
-                work: "w",
-                against: "floor",
-                bound: Bound::AtMost(1.5),
-            },
-            Promise {
-                work: "w",
-                against: "absent",
-                bound: Bound::AtMost(1.0),
-            },
+            at_least("w", 2.0, "peer").headline(),
+            at_most("w", 1.5, "floor"),
+            at_most("w", 1.0, "absent"),
         ],
     };
 
@@ -318,6 +377,29 @@ mod tests {
             "{table}"
         );
         assert!(table.contains("|w: ≤1× absent|—|not measured|"), "{table}");
+    }
+
+    #[test]
+    fn the_readme_gets_the_table_and_keeps_the_rest() {
+        let report = Report::new(&BENCH, vec![row("ours", 10.0), row("peer", 4.0)]);
+        let readme = format!("before\n{}old\n{}after\n", TABLE[0], TABLE[1]);
+        let hand = format!("old page\n{BY_HAND}\nby hand\n");
+        let read = |name: &str| match name {
+            "README.md" => readme.clone(),
+            _ => hand.clone(),
+        };
+        let documents = documents(&[report], "a machine", read);
+        let get = |name: &str| {
+            let found = documents.iter().find(|(path, _)| path == name);
+            found.map(|(_, text)| text.as_str()).unwrap()
+        };
+        let table = "|x: w|10.00 /s|peer|2.50×|≥2×|met|\n";
+        assert!(get("README.md").contains(table), "{}", get("README.md"));
+        assert!(get("README.md").starts_with("before\n"));
+        assert!(get("README.md").ends_with("after\n") && !get("README.md").contains("old"));
+        assert!(get("docs/benchmarks.md").ends_with("by hand\n"));
+        assert!(!get("docs/benchmarks.md").contains("old page"));
+        assert!(get("docs/benchmark-x.svg").starts_with("<svg"));
     }
 
     #[test]

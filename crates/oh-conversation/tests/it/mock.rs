@@ -197,12 +197,10 @@ fn page(log: &[Bytes], query: &str) -> Value {
             .find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))
             .and_then(|value| value.parse::<usize>().ok())
     };
-    let mut log: Vec<Value> = log
-        .iter()
-        .map(|raw| serde_json::from_slice(raw).unwrap())
-        .collect();
+    let read = |raw: &Bytes| serde_json::from_slice::<Value>(raw).unwrap();
+    let mut log: Vec<&Bytes> = log.iter().collect();
     if let Some(kind) = query.split('&').find_map(|pair| pair.strip_prefix("kind=")) {
-        log.retain(|event| event["kind"] == kind);
+        log.retain(|raw| read(raw)["kind"] == kind);
     }
     if query.contains("TIMESTAMP_DESC") {
         log.reverse();
@@ -210,7 +208,8 @@ fn page(log: &[Bytes], query: &str) -> Value {
     let start = param("page_id").filter(|at| *at < log.len()).unwrap_or(0);
     let end = (start + param("limit").unwrap_or(100)).min(log.len());
     let next = (end < log.len()).then(|| end.to_string());
-    json!({"items": log[start..end], "next_page_id": next})
+    let items: Vec<Value> = log[start..end].iter().map(|raw| read(raw)).collect();
+    json!({"items": items, "next_page_id": next})
 }
 
 #[async_trait]

@@ -70,10 +70,10 @@ impl Text {
     }
 
     /// What it is a piece of, and where in that it stands.
-    pub(crate) fn located(&self) -> (ByteString, Span) {
-        match self.whole.as_deref() {
-            Some(Whole::Came(came)) => (came.clone(), self.span()),
-            _ => (self.as_str().into(), Span::new(0, self.len())),
+    pub(crate) fn located(&self) -> (Arc<Whole>, Span) {
+        match &self.whole {
+            Some(whole) => (Arc::clone(whole), self.span()),
+            None => (Arc::new(Whole::Own("".into())), Span::new(0, 0)),
         }
     }
 

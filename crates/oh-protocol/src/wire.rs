@@ -45,27 +45,29 @@ pub(crate) struct Reader<'a> {
 /// Reads a whole text as one value.
 pub(crate) fn decode<T: Wire>(json: &Text) -> Result<T, Flaw> {
     let (whole, span) = json.located();
-    read(&whole, span, T::read)
+    read(whole, span, T::read)
 }
 
 /// Reads an object of which everything before `from` has been read: the end of a member.
 pub(crate) fn decode_rest<T: Members>(whole: &ByteString, from: usize) -> Result<Box<T>, Flaw> {
-    read(whole, Span::new(from, whole.len()), |reader| {
+    let span = Span::new(from, whole.len());
+    read(Arc::new(Whole::Came(whole.clone())), span, |reader| {
         let more = reader.scanner.more_members()?;
         T::members(reader, more).map(Box::new)
     })
 }
 
 fn read<T>(
-    whole: &ByteString,
+    whole: Arc<Whole>,
     span: Span,
     read: impl FnOnce(&mut Reader<'_>) -> Result<T, Stop>,
 ) -> Result<T, Flaw> {
-    let mut scanner = Scanner::new(whole.get(..span.end()).unwrap_or_default())?;
+    let shared = Arc::clone(&whole);
+    let mut scanner = Scanner::new(shared.piece(Span::new(0, span.end())))?;
     scanner.go(span.start());
     let mut reader = Reader {
         scanner,
-        whole: Arc::new(Whole::Came(whole.clone())),
+        whole,
         says: String::new(),
         kind: 0,
     };

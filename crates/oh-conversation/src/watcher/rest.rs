@@ -11,7 +11,8 @@ use tracing::warn;
 
 use super::{Flavor, Phase, Watcher};
 
-const PATIENCE: Duration = Duration::from_secs(60);
+/// A hook freezes the whole server for up to its timeout, 60 s by default: that is no failure.
+const PATIENCE: Duration = Duration::from_secs(90);
 /// Events fetched at once where one of them is known to be huge.
 const FEW: u32 = 10;
 const MANY: u32 = 100;
@@ -140,11 +141,14 @@ impl Watcher {
 
     /// After a long silence: an error when the conversation is not there any more.
     pub(super) async fn still_there(&mut self) -> Result<()> {
-        if self.flavor == Flavor::Legacy {
-            return self.catch_up().await;
-        }
-        let call = events::Count::new(self.id);
-        match self.client.call(&call).timeout(PATIENCE).await {
+        let asked = match self.flavor {
+            Flavor::Legacy => self.catch_up().await,
+            Flavor::Session => {
+                let call = events::Count::new(self.id);
+                self.client.call(&call).timeout(PATIENCE).await.map(drop)
+            }
+        };
+        match asked {
             Err(error) if is_missing(&error) => Err(error),
             // A server busy with a tool or a hook answers late; pings decide about the link.
             _ => Ok(()),

@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod client_tools;
 #[cfg(test)]
+mod clocks;
+#[cfg(test)]
 mod exactly_once;
 #[cfg(test)]
 mod faults;
@@ -18,6 +20,8 @@ mod reading;
 mod refused;
 #[cfg(test)]
 mod run;
+#[cfg(test)]
+mod silence;
 #[cfg(test)]
 mod tokens;
 #[cfg(test)]

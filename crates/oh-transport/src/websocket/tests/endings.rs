@@ -114,6 +114,28 @@ async fn silence_ends_a_socket_only_when_pings_stay_unanswered() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn pongs_a_hook_holds_back_for_more_than_a_minute_do_not_end_a_socket() {
+    let (mut socket, mut peer) = connected(SocketLimits::default()).await;
+    let frozen = tokio::spawn(async move {
+        for _ in 0..10 {
+            // The server's loop stands still; then all that has come is answered at once.
+            tokio::time::sleep(Duration::from_secs(70)).await;
+            let mut answered = 0;
+            while let Ok(sent) = timeout(Duration::from_millis(1), peer.hear()).await {
+                assert_eq!(sent.unwrap().first, PING);
+                answered += 1;
+                peer.say(frame(PONG, b"")).await;
+            }
+            assert!(answered > 2, "{answered}");
+        }
+        peer.say(frame(TEXT, b"thawed")).await;
+        peer
+    });
+    assert_eq!(socket.recv().await.unwrap(), text("thawed"));
+    drop(frozen.await.unwrap());
+}
+
+#[tokio::test(start_paused = true)]
 async fn silence_may_be_limited_more_tightly() {
     let limits = SocketLimits::default().with_silence(Duration::from_secs(1));
     let (mut socket, _peer) = connected(limits).await;

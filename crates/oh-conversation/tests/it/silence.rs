@@ -1,0 +1,151 @@
+//! A socket that says nothing: why is told apart, and only a link that is really dead is replaced.
+
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use oh_conversation::{Conversation, Cursor, ErrorKind, Link};
+use oh_transport::{Error, ErrorKind as Wire};
+use serde_json::json;
+use tokio::{
+    sync::mpsc::UnboundedReceiver,
+    time::{sleep, timeout},
+};
+
+use crate::mock::{Dial, Mock, full_state, soon};
+
+/// Of a server with the session socket, and of one without.
+const VERSIONS: [&str; 2] = ["1.58.0", "1.43.1"];
+/// Longer than a hook may run by default.
+const FROZEN: Duration = Duration::from_secs(70);
+/// How long one looks on: longer than any check of the silence takes.
+const WATCHED: Duration = Duration::from_secs(600);
+
+async fn attached(version: &str) -> (Mock, UnboundedReceiver<Dial>, Dial, Conversation) {
+    let (mock, mut dials) = Mock::new();
+    mock.set_version(version);
+    mock.append("New", &json!({}));
+    let attaching = tokio::spawn({
+        let mock = mock.clone();
+        async move { mock.attach().await.unwrap() }
+    });
+    let dial = soon(dials.recv()).await.unwrap();
+    greet(&dial, &mock).await;
+    let conversation = soon(attaching).await.unwrap();
+    (mock, dials, dial, conversation)
+}
+
+fn is_legacy(dial: &Dial) -> bool {
+    dial.target.starts_with("/sockets/events/")
+}
+
+async fn greet(dial: &Dial, mock: &Mock) {
+    if is_legacy(dial) {
+        let state = full_state("idle").to_string();
+        dial.peer.text(state).await.unwrap();
+    } else {
+        dial.welcome(mock, "idle").await.unwrap();
+    }
+}
+
+/// Logs one more event and tells it.
+async fn tell(dial: &Dial, mock: &Mock) {
+    let (seq, event) = mock.append("New", &json!({}));
+    if is_legacy(dial) {
+        dial.peer.text(event).await.unwrap();
+    } else {
+        dial.durable(seq, &event).await.unwrap();
+    }
+}
+
+async fn reads(conversation: &Conversation, count: usize) {
+    let events = conversation.subscribe(Cursor::Start).take(count);
+    let ids: Vec<_> = soon(events.map(|event| event.unwrap().id().to_owned()).collect()).await;
+    let expected: Vec<_> = (0..count).map(|id| id.to_string()).collect();
+    assert_eq!(ids, expected);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_a_hook_freezes_is_neither_dropped_nor_dialled_again() {
+    for version in VERSIONS {
+        let (mock, mut dials, dial, conversation) = attached(version).await;
+        // REST stands still as well, whenever the silence is looked into.
+        mock.slow_down("", FROZEN);
+        let redialled = timeout(WATCHED, dials.recv()).await;
+        assert!(redialled.is_err(), "{version}");
+        // An event, and the next hook right behind it.
+        tell(&dial, &mock).await;
+        let redialled = timeout(WATCHED, dials.recv()).await;
+        assert!(redialled.is_err(), "{version}");
+        mock.slow_down("", Duration::ZERO);
+        tell(&dial, &mock).await;
+        reads(&conversation, 3).await;
+        assert_eq!(conversation.connections(), 1, "{version}");
+        assert_eq!(conversation.link(), Link::Live, "{version}");
+        assert!(conversation.trouble().is_none(), "{version}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_check_of_the_silence_that_fails_is_not_the_end_of_the_link() {
+    for version in VERSIONS {
+        let (mock, mut dials, dial, conversation) = attached(version).await;
+        mock.slow_down("", Duration::from_secs(1_000));
+        assert!(timeout(WATCHED, dials.recv()).await.is_err(), "{version}");
+        mock.slow_down("", Duration::ZERO);
+        tell(&dial, &mock).await;
+        reads(&conversation, 2).await;
+        assert_eq!(conversation.connections(), 1, "{version}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_link_that_is_half_open_is_replaced_after_a_freeze_as_before_it() {
+    for version in VERSIONS {
+        let (mock, mut dials, mut dial, conversation) = attached(version).await;
+        for links in 2..5 {
+            mock.slow_down("", FROZEN);
+            assert!(timeout(WATCHED, dials.recv()).await.is_err(), "{version}");
+            mock.slow_down("", Duration::ZERO);
+            // What the transport says once pings stay unanswered for longer than any freeze.
+            let dead = Error::new(Wire::Timeout, "nothing arrived, not even a pong");
+            dial.peer.end(dead).await.unwrap();
+            mock.append("New", &json!({}));
+            dial = soon(dials.recv()).await.unwrap();
+            let trouble = conversation.trouble().unwrap();
+            assert_eq!(trouble.transport_error().unwrap().kind(), Wire::Timeout);
+            greet(&dial, &mock).await;
+            reads(&conversation, links).await;
+            assert_eq!(conversation.connections(), links as u64, "{version}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_delete_and_a_lease_behind_a_freeze_are_told_apart() {
+    for version in VERSIONS {
+        for (deleted, expected) in [(true, ErrorKind::Gone), (false, ErrorKind::Leased)] {
+            let (mock, mut dials, dial, conversation) = attached(version).await;
+            mock.slow_down("", FROZEN);
+            assert!(timeout(WATCHED, dials.recv()).await.is_err(), "{version}");
+            mock.slow_down("", Duration::ZERO);
+            if deleted {
+                // The socket stays open and silent.
+                mock.delete();
+            } else {
+                dial.peer.end(Error::closed(1012, "")).await.unwrap();
+            }
+            let refusing = tokio::spawn(async move {
+                while let Some(dial) = dials.recv().await {
+                    let _ = dial.peer.end(Error::closed(4004, "")).await;
+                }
+            });
+            let mut events = conversation.subscribe(Cursor::Now);
+            let error = soon(events.next()).await.unwrap().unwrap_err();
+            assert_eq!(error.kind(), expected, "{version}");
+            assert_eq!(conversation.link(), Link::Ended);
+            refusing.abort();
+            sleep(Duration::ZERO).await;
+            drop(dial);
+        }
+    }
+}

@@ -9,6 +9,8 @@ mod exactly_once;
 #[cfg(test)]
 mod faults;
 #[cfg(test)]
+mod leaks;
+#[cfg(test)]
 mod link;
 #[cfg(test)]
 mod mock;

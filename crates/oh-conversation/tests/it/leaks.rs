@@ -1,0 +1,181 @@
+//! What is secret is seen by the server and by nobody else: in no log, no error and no `Debug`.
+
+use std::{
+    error::Error as _,
+    fmt::{Debug, Write as _},
+    io,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use futures_util::StreamExt;
+use oh_conversation::{Conversation, Cursor, Error, ErrorKind, Secret};
+use oh_protocol::config::{Agent, Llm};
+use oh_testkit::{FakeServer, Fault, Script};
+use oh_transport::Client;
+use tokio::time::timeout;
+
+use crate::mock::Place;
+
+const LONG: Duration = Duration::from_secs(60);
+const SESSION_KEY: &str = "canary-session-key";
+/// A part of every secret there is in this test.
+const CANARY: &str = "canary-";
+
+/// All that any layer logs, and all that is shown.
+#[derive(Clone, Default)]
+struct Seen(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Seen {
+    fn write(&mut self, text: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(text);
+        Ok(text.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Seen {
+    fn show(&self, what: &impl Debug) {
+        let text = format!("{what:?}\n{what:#?}\n");
+        self.0.lock().unwrap().extend_from_slice(text.as_bytes());
+    }
+
+    fn fail(&self, error: &Error) {
+        let mut text = format!("{error}\n");
+        let mut source = error.source();
+        while let Some(error) = source {
+            writeln!(text, "{error} {error:?}").unwrap();
+            source = error.source();
+        }
+        self.0.lock().unwrap().extend_from_slice(text.as_bytes());
+        self.show(error);
+    }
+
+    fn text(&self) -> String {
+        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+    }
+}
+
+// On one thread, so that the subscriber of this thread hears every task.
+#[tokio::test]
+async fn pitfall_25_no_secret_is_in_a_log_an_error_or_a_debug_text() {
+    let seen = Seen::default();
+    let writer = seen.clone();
+    let logging = tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::TRACE)
+        .with_ansi(false)
+        .with_span_events(tracing_subscriber::fmt::format::FmtSpan::FULL)
+        .with_writer(move || writer.clone())
+        .finish();
+    let _logging = tracing::subscriber::set_default(logging);
+
+    let server = FakeServer::builder()
+        .session_api_key(SESSION_KEY)
+        .script(Script::new().text("Done."))
+        .start()
+        .await
+        .unwrap();
+    let client = Client::builder(server.url())
+        .session_api_key(SESSION_KEY)
+        .header("x-proxy-token", "canary-header")
+        .build()
+        .unwrap();
+    let place = Place(client.clone());
+    let llm = || Llm::new("m").api_key("canary-llm-key");
+    let builder = Conversation::builder(&place, Agent::new(llm()))
+        .secret("FIRST", "canary-first-secret")
+        .initial_message("hello");
+    seen.show(&builder);
+    let conversation = builder.start().await.unwrap();
+    let mut events = conversation.subscribe(Cursor::Start);
+    let secrets = [
+        ("TEXT", Secret::text("canary-text")),
+        (
+            "COMPUTED",
+            Secret::computed(|| async { Ok::<_, io::Error>("canary-computed") }),
+        ),
+    ];
+    seen.show(&secrets);
+    conversation.set_secrets(secrets.clone()).await.unwrap();
+    let run = conversation.run();
+    seen.show(&run);
+    let outcome = timeout(LONG, run).await.unwrap().unwrap();
+    assert!(outcome.is_finished(), "{outcome}");
+    seen.show(&outcome);
+
+    // All that fails, and in every way it may.
+    let failures = [
+        (Fault::status(401), ErrorKind::Unauthorized),
+        (Fault::status(422), ErrorKind::Refused),
+        (Fault::status(500), ErrorKind::Transport),
+        (Fault::html(502), ErrorKind::Transport),
+    ];
+    for (fault, kind) in failures {
+        for path in ["/events", "/secrets", "/switch_llm"] {
+            server.inject(fault.clone().on(path));
+        }
+        let send = conversation.send("hello again");
+        seen.show(&send);
+        let error = timeout(LONG, send.into_future())
+            .await
+            .unwrap()
+            .unwrap_err();
+        assert_eq!(error.kind(), kind, "{error}");
+        seen.fail(&error);
+        let error = timeout(LONG, conversation.set_secrets(secrets.clone()));
+        seen.fail(&error.await.unwrap().unwrap_err());
+        let error = timeout(LONG, conversation.switch_llm(llm()));
+        seen.fail(&error.await.unwrap().unwrap_err());
+        server.heal();
+    }
+    let masked = conversation.set_secrets([("MASKED", "**********")]).await;
+    seen.fail(&masked.unwrap_err());
+
+    // A link that is cut, refused, and ended.
+    server.inject(Fault::html(502).on("/sockets/").times(2));
+    server.cut_sockets();
+    conversation.send("after the cut").await.unwrap();
+    while conversation.connections() < 2 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        if let Some(trouble) = conversation.trouble() {
+            seen.fail(&trouble);
+        }
+    }
+    seen.show(&timeout(LONG, events.next()).await.unwrap());
+    seen.show(&client);
+    seen.show(&conversation);
+    seen.show(&conversation.state());
+    seen.show(&conversation.events());
+    seen.show(&conversation.links());
+    seen.show(&conversation.states());
+    seen.show(&conversation.tokens());
+    seen.show(&conversation.usage());
+    seen.show(&conversation.origin());
+    seen.show(&conversation.on_event(|_| {}));
+    seen.show(&events);
+    seen.show(&Conversation::attach(&client, conversation.id()));
+    seen.show(&Conversation::list(&client));
+    server.close_sockets(4001, "");
+    let mut links = conversation.links();
+    let ended = async { while links.next().await.is_some() {} };
+    timeout(LONG, ended).await.unwrap();
+    seen.fail(&conversation.trouble().unwrap());
+    seen.fail(
+        &conversation
+            .send("too late")
+            .await
+            .err()
+            .unwrap_or_else(|| conversation.trouble().unwrap()),
+    );
+    conversation.close().await.unwrap();
+
+    let text = seen.text();
+    for told in ["TRACE", "connection ended", "hyper", "/secrets"] {
+        assert!(text.contains(told), "{told} should be in the log: {text}");
+    }
+    let leak = text.lines().find(|line| line.contains(CANARY));
+    assert_eq!(leak, None);
+}

@@ -8,11 +8,15 @@
     reason = "a test fails by panicking"
 )]
 
-use std::{collections::BTreeMap, fs, path::PathBuf};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::PathBuf,
+};
 
 use oh_protocol::{
     Event, Payload, SessionFrame,
-    event::{Action, Observation},
+    event::{Action, Observation, StateChange},
 };
 use serde_json::{Value, json};
 
@@ -277,4 +281,101 @@ fn no_value_of_a_malformed_body_is_told() {
             }
         }
     }
+}
+
+/// All shapes, and a goal's status, which no recording has.
+fn shapes_and_a_goal() -> Vec<Value> {
+    let mut all = shapes();
+    let update = all.iter().find(|tree| tree["key"] == "execution_status");
+    let mut goal = update.unwrap().clone();
+    goal["key"] = json!("goal");
+    goal["value"] = json!({
+        "active": true, "status": "running", "iteration": 1, "max_iterations": 3,
+        "objective": "tests pass", "verdict": null
+    });
+    all.push(goal);
+    all
+}
+
+/// The change of the state that an event tells.
+fn change(event: &Event) -> Option<StateChange> {
+    match event.payload() {
+        Payload::ConversationStateUpdate(update) => Some(update.change()),
+        _ => None,
+    }
+}
+
+#[test]
+fn a_change_of_the_state_that_does_not_read_is_reported() {
+    let mut reported = Vec::new();
+    for tree in shapes_and_a_goal() {
+        let before = change(&Event::from_json(tree.to_string()).unwrap());
+        let Some(before) = before else { continue };
+        assert!(!matches!(before, StateChange::Malformed(_)), "{tree}");
+        let mut broken = tree.clone();
+        broken["value"] = json!([7]);
+        match change(&survives(&broken).unwrap()).unwrap() {
+            StateChange::Malformed(malformed) => {
+                assert_eq!(malformed.kind, tree["key"].as_str().unwrap());
+                assert_eq!(malformed.json.to_value(), json!([7]));
+                assert!(!malformed.reason.is_empty());
+                reported.push(malformed.kind.to_string());
+            }
+            now => assert!(
+                matches!((&now, &before), (StateChange::Other, StateChange::Other)),
+                "{now:?} of {broken}"
+            ),
+        }
+    }
+    reported.sort();
+    assert_eq!(
+        reported,
+        ["execution_status", "full_state", "goal", "stats"]
+    );
+}
+
+#[test]
+fn an_unknown_word_is_kept_wherever_words_are_known() {
+    let word = "brand_new_value";
+    let mut words = BTreeSet::new();
+    for tree in shapes_and_a_goal() {
+        let mut places = Vec::new();
+        paths(&tree, "", &mut places);
+        for place in places {
+            if !tree.pointer(&place).unwrap().is_string() {
+                continue;
+            }
+            let mut changed = tree.clone();
+            *changed.pointer_mut(&place).unwrap() = json!(word);
+            let event = survives(&changed).unwrap();
+            if let Some(malformed) = event.malformed() {
+                panic!("{place} of {tree}: {malformed}");
+            }
+            let now = change(&event);
+            if let Some(StateChange::Malformed(malformed)) = now {
+                panic!("{place} of {tree}: {malformed}");
+            }
+            let told = format!("{:?} {:?} {now:?}", event.source(), event.payload());
+            if told.contains(&format!("Other(\"{word}\")")) {
+                words.insert(place);
+            }
+        }
+    }
+    let found: Vec<_> = words.iter().map(String::as_str).collect();
+    assert_eq!(
+        found,
+        [
+            "/action/command",
+            "/action/task_list/0/status",
+            "/classification/kind",
+            "/llm_message/role",
+            "/observation/command",
+            "/observation/task_list/0/status",
+            "/risks/text",
+            "/security_risk",
+            "/source",
+            "/value",
+            "/value/status",
+        ]
+    );
 }

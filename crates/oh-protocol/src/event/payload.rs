@@ -465,12 +465,15 @@ pub enum StateChange {
     Stats(Stats),
     /// How far the goal is.
     Goal(GoalStatus),
-    /// Something else, or what does not read as one of these: see the event's `value`.
+    /// A key this version has no type for: see the event's `value`.
     Other,
+    /// One of these keys with a value that does not read, and why; the state keeps the value.
+    Malformed(Malformed),
 }
 
 impl ConversationStateUpdateEvent {
-    /// The value, typed by its key.
+    /// The value, typed by its key. Decoded at each call; a value that does not read is
+    /// [`Malformed`](StateChange::Malformed) here only, as the event itself reads.
     pub fn change(&self) -> StateChange {
         match &*self.key {
             "full_state" => ConversationState::from_json(&self.value).map(StateChange::FullState),
@@ -479,7 +482,13 @@ impl ConversationStateUpdateEvent {
             "goal" => decode(self.value.text()).map(StateChange::Goal),
             _ => Ok(StateChange::Other),
         }
-        .unwrap_or(StateChange::Other)
+        .unwrap_or_else(|flaw| {
+            StateChange::Malformed(Malformed {
+                kind: self.key.clone(),
+                reason: flaw.to_string().into(),
+                json: self.value.clone(),
+            })
+        })
     }
 
     /// Whether this is a snapshot of the whole state.

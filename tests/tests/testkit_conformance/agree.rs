@@ -70,6 +70,9 @@ fn script(name: &str, work: &str) -> Script {
         "interrupted tool" => Script::new()
             .call("terminal", json!({"command": "sleep 300"}))
             .text("Well then."),
+        "silent tool" => Script::new()
+            .call("terminal", json!({"command": "sleep 8"}))
+            .finish("Done."),
         "goal" => Script::new()
             .text("Begun.")
             .text(r#"{"score": 0.5, "complete": false, "missing": "the rest"}"#)
@@ -100,7 +103,7 @@ fn script(name: &str, work: &str) -> Script {
 }
 
 /// What agents do, in the order in which it is played.
-const RUNS: [&str; 19] = [
+const RUNS: [&str; 20] = [
     "refusals",
     "sockets refused",
     "the main job",
@@ -115,6 +118,7 @@ const RUNS: [&str; 19] = [
     "approved by a message",
     "paused",
     "interrupted tool",
+    "silent tool",
     "goal",
     "condensed",
     "streamed",
@@ -153,6 +157,7 @@ async fn play(name: &str, side: &mut Side) {
         "approved by a message" => runs::approved_by_a_message(side).await,
         "paused" => runs::paused(side).await,
         "interrupted tool" => runs::interrupted_tool(side).await,
+        "silent tool" => runs::silent_tool(side).await,
         "goal" => runs::goal(side).await,
         "condensed" => runs::condensed(side).await,
         "streamed" => runs::streamed(side).await,
@@ -191,8 +196,11 @@ async fn on_the_fake(name: &str) -> String {
             },
         })
         .tool("terminal", |arguments| {
-            let slow = arguments["command"] == "sleep 300";
-            let after = Duration::from_secs(if slow { 300 } else { 0 });
+            let line = arguments["command"].as_str().unwrap_or_default();
+            let seconds = line
+                .strip_prefix("sleep ")
+                .map_or(0, |s| s.parse().unwrap());
+            let after = Duration::from_secs(seconds);
             Observation::text("").field("exit_code", 0).after(after)
         })
         .commands(|line| match line {

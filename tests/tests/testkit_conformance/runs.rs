@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use crate::side::{Side, next, run_frames, story};
+use crate::side::{Side, keys, next, run_frames, story};
 
 /// A hook of each event that may precede or follow something. Commands say to the fake's judge
 /// what they do on the real server.
@@ -117,7 +117,7 @@ pub(crate) async fn streamed(side: &mut Side) {
     });
     side.note(format!(
         "{} the event's id: {}",
-        crate::side::keys(started),
+        keys(started),
         started["item_id"] == message.unwrap()["event"]["id"]
     ));
     let deltas: Vec<_> = frames
@@ -160,6 +160,29 @@ pub(crate) async fn interrupted_tool(side: &mut Side) {
     side.check("POST", &format!("{path}/run"), Value::Null)
         .await;
     side.until(&id, "finished").await;
+}
+
+/// A socket opened while a tool works is told nothing before the tool's end; its history begins
+/// after that.
+pub(crate) async fn silent_tool(side: &mut Side) {
+    let id = side.create(Value::Null).await;
+    side.say(&id, "sleep", true).await;
+    side.logged(&id, "ActionEvent", 1).await;
+    let path = format!("/sockets/session/{id}");
+    let mut plain = side.socket(&path).await;
+    let mut resumed = side.socket(&format!("{path}?after_seq=-1")).await;
+    // Without the silence both would begin at the action.
+    for socket in [&mut plain, &mut resumed] {
+        let sync = next(socket).await.unwrap();
+        let through = usize::try_from(sync["through_seq"].as_u64().unwrap()).unwrap();
+        let log = side.log(&id).await;
+        let observed = log[..=through]
+            .iter()
+            .any(|event| event["kind"] == "ObservationEvent");
+        side.note(format!("{} observed {observed}", keys(&sync)));
+    }
+    side.until(&id, "finished").await;
+    side.settled(&id).await;
 }
 
 /// A goal that takes two rounds, and one that is stopped and resumed.

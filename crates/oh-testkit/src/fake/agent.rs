@@ -281,6 +281,7 @@ struct Pending {
 /// Runs the tools. After `finish` there is nothing more to do.
 async fn observe(world: &World, conversation: &Conversation, pending: &[Pending]) -> Next {
     let mut finished = false;
+    let _working = conversation.work();
     for (at, call) in pending.iter().enumerate() {
         let observation = world.observe(&call.tool, &call.arguments);
         hooks(

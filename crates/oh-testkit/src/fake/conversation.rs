@@ -51,6 +51,10 @@ pub(super) struct Inner {
     /// Read from disk by nobody yet since the server came back.
     pub(super) unloaded: bool,
     pub(super) running: bool,
+    /// A tool is at work: whoever begins to listen waits for its end.
+    at_work: bool,
+    /// Who listens, and has not been told the state yet.
+    waiting: Vec<Arc<Subscriber>>,
     pub(super) interrupted: bool,
     pub(super) deleted: bool,
     /// Owned by another server for now: readable as a whole, its log is not.
@@ -75,6 +79,11 @@ pub(super) enum Item {
         frame: Frame,
     },
     Transient(Bytes),
+    /// The state as a listener finds it, and the length of the log then.
+    Snapshot {
+        raw: Bytes,
+        length: usize,
+    },
     /// A frame of the session socket that is no event: progress of a streamed answer.
     Progress(Bytes),
 }
@@ -89,7 +98,9 @@ impl Item {
     fn weight(&self) -> usize {
         match self {
             Self::Durable { frame, .. } => frame.whole().len(),
-            Self::Transient(raw) | Self::Progress(raw) => raw.len() + 32,
+            Self::Transient(raw) | Self::Progress(raw) | Self::Snapshot { raw, .. } => {
+                raw.len() + 32
+            }
         }
     }
 }
@@ -160,6 +171,8 @@ impl Conversation {
                 prompted: false,
                 unloaded: false,
                 running: false,
+                at_work: false,
+                waiting: Vec::new(),
                 interrupted: false,
                 deleted: false,
                 leased: false,
@@ -328,26 +341,43 @@ impl Conversation {
         event.to_string().into()
     }
 
-    /// Begins to listen: the length of the log now, and all that comes after it, of which a
-    /// snapshot of the state is the first. `None` when too many listen already.
-    pub(super) fn subscribe(
-        &self,
-    ) -> Option<(Arc<Subscriber>, mpsc::UnboundedReceiver<Item>, usize)> {
+    /// Begins to listen: to a snapshot of the state, and to all that comes. While a tool is at
+    /// work the snapshot waits for its end, as the agent server's does, which needs the state's
+    /// lock for it. `None` when too many listen already.
+    pub(super) fn subscribe(&self) -> Option<(Arc<Subscriber>, mpsc::UnboundedReceiver<Item>)> {
         let (subscriber, from) = Subscriber::new();
         let mut inner = self.lock();
         if inner.subscribers.len() >= MAX_SUBSCRIBERS {
             return None;
         }
-        subscriber.tell(Item::Transient(self.full_state(&inner)));
         inner.subscribers.push(Arc::clone(&subscriber));
-        Some((subscriber, from, inner.log.len()))
+        inner.waiting.push(Arc::clone(&subscriber));
+        if !inner.at_work {
+            self.tell_waiting(&mut inner);
+        }
+        Some((subscriber, from))
+    }
+
+    fn tell_waiting(&self, inner: &mut Inner) {
+        for subscriber in std::mem::take(&mut inner.waiting) {
+            subscriber.tell(Item::Snapshot {
+                raw: self.full_state(inner),
+                length: inner.log.len(),
+            });
+        }
+    }
+
+    /// A tool is at work until what this returns is dropped.
+    pub(super) fn work(&self) -> AtWork<'_> {
+        self.lock().at_work = true;
+        AtWork(self)
     }
 
     pub(super) fn unsubscribe(&self, subscriber: &Arc<Subscriber>) {
         let mut inner = self.lock();
-        inner
-            .subscribers
-            .retain(|other| !Arc::ptr_eq(other, subscriber));
+        let other = |other: &Arc<Subscriber>| !Arc::ptr_eq(other, subscriber);
+        inner.subscribers.retain(other);
+        inner.waiting.retain(other);
     }
 
     /// Ends every socket that listens.
@@ -365,6 +395,18 @@ impl Conversation {
             .map(|subscriber| subscriber.pending.load(Ordering::Relaxed))
             .max()
             .unwrap_or_default()
+    }
+}
+
+/// A tool at work, which holds the state.
+#[must_use]
+pub(super) struct AtWork<'a>(&'a Conversation);
+
+impl Drop for AtWork<'_> {
+    fn drop(&mut self) {
+        let mut inner = self.0.lock();
+        inner.at_work = false;
+        self.0.tell_waiting(&mut inner);
     }
 }
 

@@ -1,6 +1,6 @@
 //! The three sockets: who may open one, what is replayed, what follows, how it ends.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::StatusCode;
@@ -76,6 +76,8 @@ pub(super) fn open(world: &Arc<World>, request: &mut Request) -> Response {
             inbound,
             ping: pings(),
             awaiting_pong: false,
+            deaf: false,
+            unheard: VecDeque::new(),
             passed: 0,
         };
         tokio::select! {
@@ -112,6 +114,9 @@ struct Line {
     inbound: mpsc::Receiver<Inbound>,
     ping: Interval,
     awaiting_pong: bool,
+    /// Messages are kept for later: the client has not been told the state yet.
+    deaf: bool,
+    unheard: VecDeque<Vec<u8>>,
     /// Events sent so far, which faults count.
     passed: u64,
 }
@@ -193,9 +198,19 @@ impl Line {
         let Listening {
             subscriber,
             mut items,
-            length,
             _place,
         } = Listening::new(conversation)?;
+        let mut batch = Vec::new();
+        self.deaf = true;
+        let length = loop {
+            let (told, taken) = (Some(conversation), batch.len());
+            self.wait(told, &subscriber, &mut items, &mut batch, true)
+                .await?;
+            if let Some(length) = batch.iter().skip(taken).find_map(begins) {
+                break length;
+            }
+        };
+        self.deaf = false;
         let through = length.checked_sub(1);
         let mut sync = json!({"type": "sync"});
         if let Some(after) = after {
@@ -219,21 +234,12 @@ impl Line {
             done = through;
             self.flush(&subscriber).await?;
         }
-        let mut batch = Vec::new();
         loop {
-            self.wait(
-                Some(conversation),
-                &subscriber,
-                &mut items,
-                &mut batch,
-                true,
-            )
-            .await?;
             for item in batch.drain(..) {
                 match &item {
                     Item::Durable { seq, .. } if done.is_some_and(|done| *seq <= done) => {}
                     Item::Durable { frame, .. } => self.durable(frame, &subscriber).await?,
-                    Item::Transient(raw) => {
+                    Item::Transient(raw) | Item::Snapshot { raw, .. } => {
                         if raw.len() + 64 > MAX_FRAME {
                             return Err(too_large());
                         }
@@ -245,6 +251,9 @@ impl Line {
                 subscriber.took(&item);
             }
             self.flush(&subscriber).await?;
+            let told = Some(conversation);
+            self.wait(told, &subscriber, &mut items, &mut batch, true)
+                .await?;
         }
     }
 
@@ -332,17 +341,17 @@ impl Line {
             subscriber,
             mut items,
             _place,
-            ..
         } = Listening::new(conversation)?;
         let mut batch = Vec::new();
         let mut next = 0;
         let mut replaying = all || since.is_some();
+        self.deaf = true;
         loop {
             // Replay and what is new take turns, as they do on the agent server: an event may
             // come twice, and out of order.
             match items.try_recv() {
                 Ok(item) => batch.push(item),
-                Err(_) if replaying => {}
+                Err(_) if replaying && !self.deaf => {}
                 Err(_) => {
                     self.wait(
                         Some(conversation),
@@ -355,9 +364,11 @@ impl Line {
                 }
             }
             for item in batch.drain(..) {
+                // What comes while a tool is at work precedes the state.
+                self.deaf &= begins(&item).is_none();
                 match &item {
                     Item::Durable { frame, .. } => self.bare(&frame.event(), &subscriber).await?,
-                    Item::Transient(raw) => self.writer.text(&[raw]),
+                    Item::Transient(raw) | Item::Snapshot { raw, .. } => self.writer.text(&[raw]),
                     Item::Progress(raw) => {
                         if let Some(delta) = self.delta(raw) {
                             self.writer.text(&[delta.to_string().as_bytes()]);
@@ -366,7 +377,7 @@ impl Line {
                 }
                 subscriber.took(&item);
             }
-            if replaying {
+            if replaying && !self.deaf {
                 let page = conversation.lock().page(next, 100);
                 for (seq, event) in &page {
                     next = seq + 1;
@@ -429,6 +440,12 @@ impl Line {
         envelopes: bool,
     ) -> Told {
         loop {
+            while !self.deaf
+                && let Some(text) = self.unheard.pop_front()
+            {
+                self.message(conversation, &text, envelopes);
+                self.flush(subscriber).await?;
+            }
             tokio::select! {
                 biased;
                 () = subscriber.end.cancelled() => return Err(ending(subscriber)),
@@ -441,6 +458,7 @@ impl Line {
                     }
                     Some(Inbound::Binary) => {}
                     Some(Inbound::TooLarge) => return Err(Over::Close(1009, String::new())),
+                    Some(Inbound::Text(text)) if self.deaf => self.unheard.push_back(text),
                     Some(Inbound::Text(text)) => {
                         self.message(conversation, &text, envelopes);
                         self.flush(subscriber).await?;
@@ -511,6 +529,14 @@ impl Line {
     }
 }
 
+/// The length of the log as the client is told it first.
+fn begins(item: &Item) -> Option<usize> {
+    match item {
+        Item::Snapshot { length, .. } => Some(*length),
+        _ => None,
+    }
+}
+
 fn ending(subscriber: &Subscriber) -> Over {
     let ending = super::world::lock(&subscriber.ending).clone();
     match ending {
@@ -546,13 +572,12 @@ impl Drop for Place {
 struct Listening {
     subscriber: Arc<Subscriber>,
     items: mpsc::UnboundedReceiver<Item>,
-    length: usize,
     _place: Place,
 }
 
 impl Listening {
     fn new(conversation: &Arc<Conversation>) -> Result<Self, Over> {
-        let Some((subscriber, items, length)) = conversation.subscribe() else {
+        let Some((subscriber, items)) = conversation.subscribe() else {
             let reason = "Too many connections for this conversation".to_owned();
             return Err(Over::Close(1013, reason));
         };
@@ -563,7 +588,6 @@ impl Listening {
         Ok(Self {
             subscriber,
             items,
-            length,
             _place: place,
         })
     }

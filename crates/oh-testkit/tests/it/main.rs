@@ -13,6 +13,8 @@ mod proxy;
 #[cfg(test)]
 mod routes;
 #[cfg(test)]
+mod silence;
+#[cfg(test)]
 mod support;
 #[cfg(test)]
 mod verbs;

@@ -354,13 +354,24 @@ impl Conversation {
 
     async fn delete_on_server(&self) -> Result<()> {
         let call = calls::conversations::Delete::new(self.id());
-        match self.call("delete", &call).await {
-            Err(error) if error.kind() != ErrorKind::Gone => Err(error),
-            _ => {
-                client_tools::forget(self.id());
-                Ok(())
+        if let Err(error) = self.call("delete", &call).await {
+            let gone = match error.kind() {
+                ErrorKind::Gone => true,
+                // Older servers (1.43) answer 400 for what they do not have.
+                ErrorKind::Refused => self.is_gone().await,
+                _ => false,
+            };
+            if !gone {
+                return Err(error);
             }
         }
+        client_tools::forget(self.id());
+        Ok(())
+    }
+
+    async fn is_gone(&self) -> bool {
+        let found = self.info().await;
+        found.is_err_and(|error| error.kind() == ErrorKind::Gone)
     }
 
     pub(crate) async fn call<C: Call>(&self, what: &str, call: &C) -> Result<C::Output> {

@@ -111,6 +111,7 @@ pub(super) async fn a_goal_out_of_rounds_or_interrupted_says_so(server: &LocalSe
 pub(super) async fn a_goal_while_busy_is_refused(server: &LocalServer) {
     let script = Script::new()
         .step(Step::text("Slowly.").delay(Duration::from_secs(4)))
+        .step(Step::text(REACHED).delay(Duration::from_secs(4)))
         .forever(|s| s.text(REACHED));
     let model = model(script).await;
     let conversation = started(server, &model).await;

@@ -202,3 +202,20 @@ async fn frames_that_do_not_read_lose_nothing() {
     }
     server.abort();
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_an_older_server_does_not_have_is_deleted_and_what_it_refuses_is_not() {
+    for there in [false, true] {
+        let (mock, _dials, _dial, conversation) = attached("idle").await;
+        let path: &'static str = Box::leak(mock.id.to_string().into_boxed_str());
+        // What 1.43 answers to a DELETE of what it does not have.
+        mock.plan(path, Ok((400, json!({"detail": "Bad Request"}))));
+        if !there {
+            mock.delete();
+        }
+        let deleted = conversation.delete().await;
+        let kind = deleted.err().map(|error| error.kind());
+        assert_eq!(kind, there.then_some(ErrorKind::Refused));
+        assert_eq!(mock.seen("DELETE "), 1);
+    }
+}

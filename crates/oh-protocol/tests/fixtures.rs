@@ -375,6 +375,7 @@ fn an_unknown_word_is_kept_wherever_words_are_known() {
             "/security_risk",
             "/source",
             "/value",
+            "/value/execution_status",
             "/value/status",
         ]
     );

@@ -84,7 +84,11 @@ async fn pitfall_25_no_secret_is_in_a_log_an_error_or_a_debug_text() {
         .build()
         .unwrap();
     let place = Place(client.clone());
-    let llm = || Llm::new("m").api_key("canary-llm-key");
+    let llm = || {
+        Llm::new("m")
+            .api_key("canary-llm-key")
+            .extra_header("x-llm", "canary-llm-header")
+    };
     let builder = Conversation::builder(&place, Agent::new(llm()))
         .secret("FIRST", "canary-first-secret")
         .initial_message("hello");

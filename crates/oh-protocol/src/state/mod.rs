@@ -4,7 +4,7 @@ mod fields;
 mod goal;
 mod stats;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt};
 
 use bytes::Bytes;
 
@@ -51,9 +51,19 @@ impl ExecutionStatus {
 /// The state of a conversation: every field as the server last said it, typed where it is read.
 ///
 /// Fields nobody knew when this was written are kept under [`get`](Self::get).
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Clone, Default, PartialEq)]
 pub struct ConversationState {
     fields: BTreeMap<Text, Json>,
+}
+
+/// Shows the status and which fields there are. A snapshot is large, and not for logs.
+impl fmt::Debug for ConversationState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ConversationState")
+            .field("execution_status", &self.execution_status())
+            .field("fields", &self.fields.keys())
+            .finish()
+    }
 }
 
 impl ConversationState {
@@ -186,5 +196,27 @@ mod tests {
         let mut state = ConversationState::default();
         state.apply(&update("execution_status", &"dreaming".into()));
         assert_eq!(state.execution_status().as_str(), "dreaming");
+    }
+
+    #[test]
+    fn a_model_s_headers_are_in_no_debug_text() {
+        let agent =
+            serde_json::json!({"llm": {"model": "m", "extra_headers": {"x-key": "canary"}}});
+        let whole = update(
+            "full_state",
+            &serde_json::json!({"agent": agent, "execution_status": "idle"}),
+        );
+        let field = update("agent", &agent);
+        let mut state = ConversationState::default();
+        for update in [whole, field] {
+            state.apply(&update);
+            let shown = format!(
+                "{update:?} {:?} {:?} {state:?}",
+                update.change(),
+                state.get("agent")
+            );
+            assert!(!shown.contains("canary"), "{shown}");
+            assert!(shown.contains("execution_status: Idle"), "{shown}");
+        }
     }
 }

@@ -15,7 +15,7 @@ use serde_json::json;
 use tokio::time::timeout;
 
 /// Longer than anything takes on a busy machine.
-const LONG: Duration = Duration::from_secs(120);
+pub(crate) const LONG: Duration = Duration::from_secs(120);
 
 fn llm(model: &ScriptedModel, name: &str) -> Llm {
     Llm::new(name)
@@ -24,12 +24,12 @@ fn llm(model: &ScriptedModel, name: &str) -> Llm {
         .num_retries(1)
 }
 
-fn agent(model: &ScriptedModel) -> Agent {
+pub(crate) fn agent(model: &ScriptedModel) -> Agent {
     Agent::default_preset(llm(model, ScriptedModel::MODEL)).cli_mode(true)
 }
 
 /// The log as the server tells it by REST.
-async fn log(client: &Client, id: ConversationId) -> Vec<String> {
+pub(crate) async fn log(client: &Client, id: ConversationId) -> Vec<String> {
     let mut ids = Vec::new();
     let mut search = calls::events::Search::new(id);
     loop {
@@ -43,7 +43,7 @@ async fn log(client: &Client, id: ConversationId) -> Vec<String> {
 }
 
 /// Reads a stream until it holds these events, each once and in this order.
-async fn reads(conversation: &Conversation, expected: &[String]) {
+pub(crate) async fn reads(conversation: &Conversation, expected: &[String]) {
     let mut events = pin!(conversation.subscribe(Cursor::Start));
     for id in expected {
         let next = poll_fn(|cx| events.as_mut().poll_next(cx));

@@ -9,7 +9,7 @@ use std::{
 };
 
 use futures_util::StreamExt;
-use oh_conversation::{Conversation, Cursor, Error, ErrorKind, Secret};
+use oh_conversation::{Conversation, Cursor, Error, ErrorKind, Link, Secret};
 use oh_protocol::config::{Agent, Llm};
 use oh_testkit::{FakeServer, Fault, Script};
 use oh_transport::Client;
@@ -162,8 +162,11 @@ async fn pitfall_25_no_secret_is_in_a_log_an_error_or_a_debug_text() {
     seen.show(&events);
     seen.show(&Conversation::attach(&client, conversation.id()));
     seen.show(&Conversation::list(&client));
-    server.close_sockets(4001, "");
+    // Only a socket that the server has heard of can be closed by it.
     let mut links = conversation.links();
+    let live = async { while links.next().await != Some(Link::Live) {} };
+    timeout(LONG, live).await.unwrap();
+    server.close_sockets(4001, "");
     let ended = async { while links.next().await.is_some() {} };
     timeout(LONG, ended).await.unwrap();
     seen.fail(&conversation.trouble().unwrap());

@@ -1,0 +1,86 @@
+//! A conversation with as many sockets as its server allows: one more client waits, and loses
+//! nothing.
+
+use std::time::Duration;
+
+use openhands::{
+    Conversation, WorkspaceExt,
+    conversation::Link,
+    testkit::{Script, ScriptedModel},
+    transport::Socket,
+};
+use tokio::time::{sleep, timeout};
+
+use super::live::{LONG, agent, log, reads};
+
+/// More than any server allows.
+const MANY: usize = 80;
+
+#[tokio::test]
+async fn a_client_that_finds_no_place_waits_for_one_and_loses_nothing() {
+    let script = Script::new().text("One.").text("Two.");
+    let model = ScriptedModel::start(script).await.unwrap();
+    let home = openhands_tests::home();
+    let server = openhands_tests::server(&home).start().await.unwrap();
+    let workspace = server.workspace(server.workspace_dir().display().to_string());
+    let first = Conversation::builder(&workspace, agent(&model))
+        .start()
+        .await
+        .unwrap();
+    first.send("Count.").await.unwrap();
+    assert!(first.run().await.unwrap().is_finished());
+
+    let path = format!("/sockets/session/{}", first.id());
+    let mut crowd: Vec<Socket> = Vec::new();
+    while crowd.len() < MANY {
+        let mut socket = server.client().socket(&path).await.unwrap();
+        match timeout(LONG, socket.recv()).await.unwrap() {
+            Ok(_) => crowd.push(socket),
+            Err(error) => {
+                assert_eq!(error.close_code(), Some(1013), "{error}");
+                break;
+            }
+        }
+    }
+    assert!(
+        (40..MANY).contains(&crowd.len()),
+        "{} found a place",
+        crowd.len()
+    );
+
+    let second = Conversation::attach(server.client(), first.id())
+        .reconnect_after(Duration::from_millis(200), Duration::from_secs(1))
+        .await
+        .unwrap();
+    assert_ne!(second.link(), Link::Live);
+    let trouble = second.trouble().unwrap().to_string();
+    assert!(
+        trouble.contains("1013") || trouble.contains("subscribers"),
+        "{trouble}"
+    );
+    // It can say something, and whoever has a place hears the answer.
+    second.send("Go on.").await.unwrap();
+    assert!(
+        timeout(LONG, first.run())
+            .await
+            .unwrap()
+            .unwrap()
+            .is_finished()
+    );
+
+    drop(crowd);
+    let live = async {
+        while second.link() != Link::Live {
+            sleep(Duration::from_millis(50)).await;
+        }
+    };
+    timeout(LONG, live).await.unwrap();
+    let expected = log(server.client(), first.id()).await;
+    reads(&second, &expected).await;
+    reads(&first, &expected).await;
+    assert!(second.trouble().is_none());
+    first.close().await.unwrap();
+    second.close().await.unwrap();
+    model.verify().unwrap();
+    server.shutdown(Duration::from_secs(10)).await.unwrap();
+}

@@ -139,13 +139,13 @@ async fn a_directory_where_a_file_is_meant() {
 #[tokio::test]
 async fn no_permission() {
     let mock = Mock::new();
-    let words = "Failed to upload file: [Errno 13] Permission denied: '/root/x'";
-    mock.expect("POST", "/api/file/upload?path=%2Froot%2Fx")
+    let words = "Failed to upload file: [Errno 13] Permission denied: '/closed/x'";
+    mock.expect("POST", "/api/file/upload?path=%2Fclosed%2Fx")
         .answer(500, json!({"detail": words}));
     let words = "Failed to upload file: [Errno 30] Read-only file system: '/ro/x'";
     mock.expect("POST", "/api/file/upload?path=%2Fro%2Fx")
         .answer(500, json!({"detail": words}));
-    for path in ["/root/x", "/ro/x"] {
+    for path in ["/closed/x", "/ro/x"] {
         let error = workspace(&mock).write(path, "x").await.unwrap_err();
         assert_eq!(
             (error.kind(), error.path()),

@@ -229,16 +229,45 @@ impl Workspace {
     }
 
     /// The repositories at a provider, such as `github`, that a token stored on the server can
-    /// reach: the first page of what `search` asks for. It uses the server's network.
+    /// reach: the page that `search` asks for. The server asks the provider over its own network,
+    /// with the secret it keeps as `github_token`, `GITHUB_TOKEN`, `GH_TOKEN` or `github`; where it
+    /// has none, [`missing_token`](GitRepositoryPage::missing_token) is set and nothing is found.
+    ///
+    /// ```no_run
+    /// # async fn run(workspace: oh_workspace::Workspace) -> oh_workspace::Result<()> {
+    /// use oh_protocol::calls::git::SearchRepositories;
+    ///
+    /// let search = SearchRepositories::new("github").query("openhands");
+    /// let mut page = workspace.search_repositories(search.clone()).await?;
+    /// while let Some(next) = page.next_page_id.take() {
+    ///     page = workspace.search_repositories(search.clone().page_id(next)).await?;
+    /// }
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     ///
-    /// When the provider is not supported, or the server cannot be asked.
+    /// [`PermissionDenied`](crate::ErrorKind::PermissionDenied) when the provider refuses the
+    /// token, [`InvalidInput`](crate::ErrorKind::InvalidInput) for a provider that the server
+    /// cannot search or a page it does not know,
+    /// [`Transport`](crate::ErrorKind::Transport) when the provider cannot be reached.
     pub async fn search_repositories(
         &self,
         search: SearchRepositories,
     ) -> Result<GitRepositoryPage> {
         let found = self.client().call(&search).await;
-        found.map_err(|error| Error::transport("no repositories could be searched", error))
+        found.map_err(|error| {
+            let theirs = (error.detail()).is_some_and(|detail| detail.contains("search failed"));
+            let (kind, context) = match error.status().map(|status| status.as_u16()) {
+                // The provider's refusal is handed on, and must not read as this client's key's.
+                Some(401 | 403) if theirs => (
+                    ErrorKind::PermissionDenied,
+                    "the provider refused the token that the server keeps for it",
+                ),
+                Some(400) if !theirs => (ErrorKind::InvalidInput, "this cannot be searched for"),
+                _ => return Error::transport("no repositories could be searched", error),
+            };
+            Error::new(kind, context).with_source(error)
+        })
     }
 }

@@ -8,26 +8,28 @@
 )]
 
 mod clones;
+mod provider;
 
 use std::{fs, future::poll_fn, pin::Pin, time::Duration};
 
 use futures_core::Stream;
 use openhands::{
-    Workspace, WorkspaceExt,
-    protocol::calls::git::{ChangeStatus, SearchRepositories},
-    workspace::ErrorKind,
+    Workspace, WorkspaceExt, protocol::calls::git::ChangeStatus, workspace::ErrorKind,
 };
 use tempfile::TempDir;
 
 #[tokio::test]
 async fn git_on_the_real_server() {
     let home = openhands_tests::home();
-    let server = openhands_tests::server(&home).start().await.unwrap();
+    let provider = provider::Provider::start(&home).await;
+    let server = provider.told(openhands_tests::server(&home));
+    let server = server.start().await.unwrap();
     let workspace = server.workspace(server.workspace_dir());
     let local = tempfile::tempdir().unwrap();
     changes_are_read(&workspace).await;
     names_are_read_whatever_they_hold(&workspace).await;
     where_there_is_no_repository(&workspace, &local).await;
+    provider::repositories_are_searched(&server, &workspace).await;
     clones::repositories_are_cloned(&workspace, &local).await;
     clones::pitfall_25_a_token_is_nowhere_to_be_found(&server, &workspace, &home).await;
     clones::a_clone_that_is_dropped_or_late_leaves_nothing(&workspace).await;
@@ -143,11 +145,6 @@ async fn changes_are_read(workspace: &Workspace) {
     assert!(clean.changes().await.unwrap().is_empty());
     assert!(clean.changes_against("HEAD").await.unwrap().is_empty());
     assert!(clean.is_repository().await.unwrap());
-
-    let found = workspace
-        .search_repositories(SearchRepositories::new("bitbucket"))
-        .await;
-    assert!(found.is_err(), "{found:?}");
 }
 
 async fn where_there_is_no_repository(workspace: &Workspace, local: &TempDir) {

@@ -4,13 +4,13 @@ use std::{fmt, future::Future};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use tokio::{
-    sync::{mpsc, oneshot},
-    task::AbortHandle,
-};
+use tokio::{sync::oneshot, task::AbortHandle};
 use url::Url;
 
-use crate::{Error, ErrorKind, Result};
+use crate::{
+    Error, ErrorKind, Result,
+    queue::{Receiver, Sender, queue},
+};
 
 /// Opens sockets. The network is one; [`Socket::pair`] makes others.
 #[async_trait]
@@ -35,13 +35,13 @@ pub enum Message {
 
 pub(crate) enum Command {
     Send(Message, oneshot::Sender<Result<()>>),
-    Close(u16, String, oneshot::Sender<()>),
+    Close(u16, String, oneshot::Sender<Result<()>>),
 }
 
 /// An open socket. Dropping it cuts the connection.
 pub struct Socket {
-    incoming: mpsc::Receiver<Result<Message>>,
-    outgoing: mpsc::Sender<Command>,
+    incoming: Receiver<Result<Message>>,
+    outgoing: Sender<Command>,
     task: Option<AbortHandle>,
     ended: bool,
 }
@@ -49,15 +49,15 @@ pub struct Socket {
 /// The other end of a [`Socket::pair`].
 #[derive(Debug)]
 pub struct SocketPeer {
-    to_client: mpsc::Sender<Result<Message>>,
-    from_client: mpsc::Receiver<Command>,
+    to_client: Sender<Result<Message>>,
+    from_client: Receiver<Command>,
 }
 
 impl Socket {
     /// A socket without a network, and its other end: `capacity` messages fit in between.
     pub fn pair(capacity: usize) -> (Self, SocketPeer) {
-        let (to_client, incoming) = mpsc::channel(capacity.max(1));
-        let (outgoing, from_client) = mpsc::channel(capacity.max(1));
+        let (to_client, incoming) = queue(capacity);
+        let (outgoing, from_client) = queue(capacity);
         let socket = Self {
             incoming,
             outgoing,
@@ -105,7 +105,7 @@ impl Socket {
 
     /// A message that has arrived already, without waiting.
     pub fn try_recv(&mut self) -> Option<Result<Message>> {
-        let received = self.incoming.try_recv().ok()?;
+        let received = self.incoming.try_recv()?;
         self.ended = received.is_err();
         Some(received)
     }
@@ -198,7 +198,7 @@ impl SocketPeer {
                 Some(message)
             }
             Command::Close(_, _, done) => {
-                let _ = done.send(());
+                let _ = done.send(Ok(()));
                 None
             }
         }
@@ -215,7 +215,7 @@ impl SocketPeer {
         self.from_client.recv().await
     }
 
-    pub(crate) fn split(self) -> (mpsc::Sender<Result<Message>>, mpsc::Receiver<Command>) {
+    pub(crate) fn split(self) -> (Sender<Result<Message>>, Receiver<Command>) {
         (self.to_client, self.from_client)
     }
 }

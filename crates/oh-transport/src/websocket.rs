@@ -1,41 +1,46 @@
 //! WebSocket over fastwebsockets: the only module that names it.
 //!
-//! It adds what that crate leaves to its users: the check of the handshake, a cap on whole
-//! messages, one owner of the read half (whose reads cannot be cancelled), pings, and a refusal
-//! of frames that no server may send.
+//! That crate writes frames; ours reads them ([`frames`](crate::frames)), because its reader keeps
+//! a buffer of 16 KiB for every socket. What neither does is here: pings, pongs and goodbyes, and
+//! the ending that both halves have in common.
 
 use std::{
-    fmt,
-    sync::atomic::{AtomicBool, Ordering},
+    fmt, io, mem,
+    pin::pin,
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
 use async_trait::async_trait;
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use fastwebsockets::{
-    Frame, OpCode, Payload, Role, WebSocketError, WebSocketRead, WebSocketWrite,
-    after_handshake_split,
+    Frame, OpCode, Payload, Role, WebSocketError, WebSocketWrite, after_handshake_split,
 };
 use http::HeaderMap;
 use tokio::{
     io::{BufReader, ReadHalf, WriteHalf},
-    sync::{mpsc, oneshot},
+    sync::Notify,
     time::{Instant, sleep_until, timeout},
 };
 use url::Url;
 
 use crate::{
-    Error, ErrorKind, Message, Result, Socket, SocketTransport,
+    Error, ErrorKind, Message, Result, Socket, SocketPeer, SocketTransport,
     connect::{Connector, Stream},
+    frames::{Arrived, Frames, broke},
     handshake::handshake,
+    queue::{Receiver, Sender},
     socket::Command,
 };
 
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(30);
 /// Messages that may wait between the connection and its reader.
 const WAITING: usize = 64;
-/// No control frame may carry more.
-const CONTROL_LIMIT: usize = 125;
+/// How long the answer to a close may take to leave.
+const GOODBYE: Duration = Duration::from_millis(50);
 /// Room is made for a frame as soon as its length is known.
 const MESSAGE_LIMIT: usize = 1 << 30;
 
@@ -120,152 +125,132 @@ async fn open(
                 "no answer to the WebSocket handshake",
             ))
         })?;
-    let (read, write) = tokio::io::split(stream);
-    let (mut reader, mut writer) = after_handshake_split(read, write, Role::Client);
-    reader.set_max_message_size(limits.message + 1);
-    reader.set_auto_close(false);
-    reader.set_auto_pong(false);
+    let early = stream.buffer().to_vec();
+    let (read, write) = tokio::io::split(stream.into_inner());
+    let reader = Frames::new(read, early, limits.message);
+    let (_, mut writer) = after_handshake_split(tokio::io::empty(), write, Role::Client);
     writer.set_auto_apply_mask(true);
-    Ok(Socket::spawned(WAITING, move |peer| async move {
-        let (messages, commands) = peer.split();
-        let (pongs, due) = mpsc::channel(8);
-        let signs = Signs::default();
-        // Reads must never be cancelled, so both loops are polled to the end of either.
-        let ending = tokio::select! {
-            ending = read_loop(reader, &messages, pongs, &signs, limits.message) => ending,
-            ending = write_loop(writer, commands, due, &signs, limits) => ending,
-        };
-        if let Some(error) = ending {
-            let _ = messages.send(Err(error)).await;
-        }
+    Ok(Socket::spawned(WAITING, move |peer| {
+        tend(peer, reader, writer, limits)
     }))
 }
 
-type Reader = WebSocketRead<ReadHalf<BufReader<Stream>>>;
-type Writer = WebSocketWrite<WriteHalf<BufReader<Stream>>>;
+type Reader = Frames<ReadHalf<Stream>>;
+type Writer = WebSocketWrite<WriteHalf<Stream>>;
+
+/// Reads and writes until either ends, and reports how.
+async fn tend(peer: SocketPeer, mut reader: Reader, mut writer: Writer, limits: SocketLimits) {
+    let (messages, mut commands) = peer.split();
+    let signs = Signs::default();
+    // What is lent and not given stands once, not twice, in the memory of a task.
+    let mut writing = pin!(write_loop(&mut writer, &mut commands, &signs, &limits));
+    let ending = tokio::select! {
+        ending = read_loop(&mut reader, &messages, &signs) => ending,
+        ending = &mut writing => ending,
+    };
+    let Some(error) = ending else {
+        return;
+    };
+    // Only the reader, not the writer, ends with a close.
+    if let Some(code) = error.close_code() {
+        signs.owe(Due::Close(code));
+        let _ = timeout(GOODBYE, writing).await;
+    }
+    let _ = messages.send(Err(error)).await;
+}
 
 /// What the writer owes the peer.
+#[derive(Debug)]
 enum Due {
     Pong(Bytes),
     /// Answer to the peer's close.
-    Close(u16, oneshot::Sender<()>),
+    Close(u16),
 }
 
-/// What the reading half lets the pinging half know; set on every frame, so kept cheap.
-#[derive(Default)]
+/// What the reading half lets the writing half know.
+#[derive(Debug, Default)]
 struct Signs {
     /// Something arrived since the last look.
     heard: AtomicBool,
     /// Our own reader is behind: what does not arrive now is not the server's silence.
     behind: AtomicBool,
+    /// The newest debt settles the older ones.
+    owed: Mutex<Option<Due>>,
+    owing: Notify,
 }
 
 impl Signs {
     fn of_life(&self) -> bool {
         self.heard.swap(false, Ordering::Relaxed) | self.behind.load(Ordering::Relaxed)
     }
-}
 
-/// Reads frames to the end. Gives the error to report, or none when nobody listens any more.
-async fn read_loop(
-    mut reader: Reader,
-    messages: &mpsc::Sender<Result<Message>>,
-    due: mpsc::Sender<Due>,
-    signs: &Signs,
-    limit: usize,
-) -> Option<Error> {
-    let mut parts: Option<(OpCode, BytesMut)> = None;
-    loop {
-        let frame = reader
-            .read_frame(&mut |_| async { Ok::<_, WebSocketError>(()) })
-            .await;
-        let mut frame = match frame {
-            Ok(frame) => frame,
-            Err(error) => return Some(ended(error, limit)),
-        };
-        signs.heard.store(true, Ordering::Relaxed);
-        if let Some(breach) = breach(&mut frame) {
-            return Some(broken(breach));
-        }
-        let message = match (frame.opcode, frame.fin, parts.take()) {
-            (OpCode::Ping, _, before) => {
-                parts = before;
-                let pong = Due::Pong(Bytes::copy_from_slice(&frame.payload));
-                // A full queue means pongs are on their way already.
-                let _ = due.try_send(pong);
-                continue;
+    fn owe(&self, due: Due) {
+        *self.owed.lock().unwrap_or_else(PoisonError::into_inner) = Some(due);
+        self.owing.notify_one();
+    }
+
+    /// Cancel-safe: a dropped call takes nothing.
+    async fn due(&self) -> Due {
+        loop {
+            let owed = self
+                .owed
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .take();
+            if let Some(due) = owed {
+                return due;
             }
-            (OpCode::Pong, _, before) => {
-                parts = before;
-                continue;
-            }
-            (OpCode::Close, ..) => {
-                let (code, reason) = read_close(&frame.payload);
-                let goodbye = async {
-                    let (done, sent) = oneshot::channel();
-                    if due.send(Due::Close(code, done)).await.is_ok() {
-                        let _ = sent.await;
-                    }
-                };
-                let _ = timeout(Duration::from_millis(50), goodbye).await;
-                return Some(Error::closed(code, reason));
-            }
-            (OpCode::Continuation, fin, Some((code, mut whole))) => {
-                if whole.len() + frame.payload.len() > limit {
-                    return Some(too_long(limit));
-                }
-                whole.extend_from_slice(&frame.payload);
-                if !fin {
-                    parts = Some((code, whole));
-                    continue;
-                }
-                match code {
-                    OpCode::Binary => Message::Binary(whole.freeze()),
-                    _ if std::str::from_utf8(&whole).is_ok() => Message::Text(whole.freeze()),
-                    _ => return Some(broken("text that is not UTF-8")),
-                }
-            }
-            (code @ (OpCode::Text | OpCode::Binary), false, None) => {
-                parts = Some((code, BytesMut::from(&frame.payload[..])));
-                continue;
-            }
-            // A message of its own allocation: whoever keeps a slice of it keeps no more. Text in
-            // one frame was checked to be UTF-8 when it was read.
-            (OpCode::Text, true, None) => Message::Text(Bytes::copy_from_slice(&frame.payload)),
-            (OpCode::Binary, true, None) => Message::Binary(Bytes::copy_from_slice(&frame.payload)),
-            _ => return Some(broken("fragments out of order")),
-        };
-        if let Err(full) = messages.try_send(Ok(message)) {
-            signs.behind.store(true, Ordering::Relaxed);
-            messages.send(full.into_inner()).await.ok()?;
-            signs.behind.store(false, Ordering::Relaxed);
+            self.owing.notified().await;
         }
     }
 }
 
-/// Writes what is asked for and owed, and pings while nothing arrives.
-async fn write_loop(
-    mut writer: Writer,
-    mut commands: mpsc::Receiver<Command>,
-    mut due: mpsc::Receiver<Due>,
+/// Reads to the end. Gives the error to report, or none when nobody listens any more.
+async fn read_loop(
+    reader: &mut Reader,
+    messages: &Sender<Result<Message>>,
     signs: &Signs,
-    limits: SocketLimits,
+) -> Option<Error> {
+    let mut arrived = Arrived::default();
+    loop {
+        let read = reader.read(&mut arrived).await;
+        signs.heard.store(true, Ordering::Relaxed);
+        if let Some(ping) = arrived.ping.take() {
+            signs.owe(Due::Pong(ping));
+        }
+        if !arrived.messages.is_empty() {
+            signs.behind.store(true, Ordering::Relaxed);
+            let messages = messages.send_all(mem::take(&mut arrived.messages));
+            messages.await.ok()?;
+            signs.behind.store(false, Ordering::Relaxed);
+        }
+        if let Err(error) = read {
+            return Some(error);
+        }
+    }
+}
+
+/// Writes what is asked for and owed, and pings while nothing arrives. Gives the error to report,
+/// or none after a close of either side.
+async fn write_loop(
+    writer: &mut Writer,
+    commands: &mut Receiver<Command>,
+    signs: &Signs,
+    limits: &SocketLimits,
 ) -> Option<Error> {
     let mut alive = Instant::now();
     let mut next_ping = alive + limits.ping_every;
     loop {
         let (frame, done, last) = tokio::select! {
-            Some(due) = due.recv() => match due {
-                Due::Pong(payload) => (Frame::pong(Payload::Owned(payload.into())), None, None),
-                Due::Close(code, done) => {
-                    (Frame::close(echoed(code), b""), None, Some(done))
-                }
+            due = signs.due() => match due {
+                Due::Pong(payload) => (Frame::pong(Payload::Owned(payload.into())), None, false),
+                Due::Close(code) => (Frame::close(echoed(code), b""), None, true),
             },
             command = commands.recv() => match command {
                 None => return None,
-                Some(Command::Send(message, done)) => (to_frame(message), Some(done), None),
+                Some(Command::Send(message, done)) => (to_frame(message), Some(done), false),
                 Some(Command::Close(code, reason, done)) => {
-                    (Frame::close(code, reason.as_bytes()), None, Some(done))
+                    (Frame::close(code, reason.as_bytes()), Some(done), true)
                 }
             },
             () = sleep_until(next_ping) => {
@@ -279,31 +264,19 @@ async fn write_loop(
                 }
                 next_ping = Instant::now() + limits.ping_every;
                 let ping = Payload::Owned(Vec::new());
-                (Frame::new(true, OpCode::Ping, None, ping), None, None)
+                (Frame::new(true, OpCode::Ping, None, ping), None, false)
             }
         };
-        let writing = async {
-            writer.write_frame(frame).await?;
-            writer.flush().await
-        };
-        // Nobody at the other end takes anything: pings could not leave either.
-        let written = match timeout(limits.silence, writing).await {
-            Ok(written) => written.map_err(|error| ended(error, limits.message)),
-            Err(_) => Err(Error::new(
-                ErrorKind::Timeout,
-                format!("nothing could be sent for {:.0?}", limits.silence),
-            )),
-        };
-        if let Some(done) = last {
-            let _ = done.send(());
-            // The reader reports how the socket ended; a close of our own needs no report.
-            std::future::pending::<()>().await;
-        }
+        // In a box: a socket spends its life waiting, and is as large as its largest step.
+        let written = Box::pin(write(writer, frame, limits.silence)).await;
         let failed = written.err();
         if let Some(done) = done {
             let _ = done.send(failed.as_ref().map_or(Ok(()), |error| {
                 Err(Error::new(error.kind(), "the message could not be sent"))
             }));
+        }
+        if last {
+            return None;
         }
         if failed.is_some() {
             return failed;
@@ -311,21 +284,25 @@ async fn write_loop(
     }
 }
 
+async fn write(writer: &mut Writer, frame: Frame<'_>, limit: Duration) -> Result<()> {
+    let writing = async {
+        writer.write_frame(frame).await?;
+        writer.flush().await
+    };
+    match timeout(limit, writing).await {
+        Ok(written) => written.map_err(unsent),
+        // Nobody at the other end takes anything: pings could not leave either.
+        Err(_) => Err(Error::new(
+            ErrorKind::Timeout,
+            format!("nothing could be sent for {limit:.0?}"),
+        )),
+    }
+}
+
 fn to_frame(message: Message) -> Frame<'static> {
     match message {
         Message::Text(text) => Frame::text(Payload::Owned(text.into())),
         Message::Binary(bytes) => Frame::binary(Payload::Owned(bytes.into())),
-    }
-}
-
-/// A close frame's code and reason; 1005 where it has none.
-fn read_close(payload: &[u8]) -> (u16, String) {
-    match payload {
-        [high, low, reason @ ..] => (
-            u16::from_be_bytes([*high, *low]),
-            String::from_utf8_lossy(reason).into_owned(),
-        ),
-        _ => (1005, String::new()),
     }
 }
 
@@ -338,44 +315,11 @@ fn echoed(code: u16) -> u16 {
     }
 }
 
-/// What no server may send, and the frame reader lets pass.
-fn breach(frame: &mut Frame<'_>) -> Option<&'static str> {
-    // The mask itself is private; the second byte of the head tells whether there was one.
-    let mut head = [0; 16];
-    frame.fmt_head(&mut head);
-    if head[1] & 0x80 != 0 {
-        return Some("a masked frame");
-    }
-    let control = matches!(frame.opcode, OpCode::Close | OpCode::Ping | OpCode::Pong);
-    if control && frame.payload.len() > CONTROL_LIMIT {
-        return Some("a control frame that is too long");
-    }
-    None
-}
-
-fn ended(error: WebSocketError, limit: usize) -> Error {
-    match error {
-        WebSocketError::UnexpectedEOF | WebSocketError::ConnectionClosed => Error::new(
-            ErrorKind::Interrupted,
-            "the connection ended without a close",
-        ),
-        WebSocketError::IoError(error) => {
-            Error::new(ErrorKind::Interrupted, "the connection broke").with_source(error)
-        }
-        WebSocketError::FrameTooLarge => too_long(limit),
-        error => Error::new(ErrorKind::Decode, "not WebSocket").with_source(error.to_string()),
-    }
-}
-
-fn too_long(limit: usize) -> Error {
-    Error::new(
-        ErrorKind::Decode,
-        format!("a message is above the limit of {limit} bytes"),
-    )
-}
-
-fn broken(what: &str) -> Error {
-    Error::new(ErrorKind::Decode, format!("not WebSocket: {what}"))
+fn unsent(error: WebSocketError) -> Error {
+    broke(match error {
+        WebSocketError::IoError(error) => error,
+        error => io::Error::other(error.to_string()),
+    })
 }
 
 #[cfg(test)]

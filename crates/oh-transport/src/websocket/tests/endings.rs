@@ -252,3 +252,15 @@ async fn sending_on_a_socket_that_ended_says_so() {
         ErrorKind::Interrupted
     );
 }
+
+#[tokio::test]
+async fn what_stays_in_memory_for_a_socket_that_waits_is_small() {
+    let (ours, _theirs) = duplex(16);
+    let (read, write) = tokio::io::split(Stream::new(ours));
+    let (_, writer) = after_handshake_split(tokio::io::empty(), write, Role::Client);
+    let (_socket, peer) = Socket::pair(1);
+    let limits = SocketLimits::default();
+    let reader = Frames::new(read, Vec::new(), limits.message);
+    let bytes = size_of_val(&tend(peer, reader, writer, limits));
+    assert!(bytes <= 1536, "{bytes} bytes");
+}

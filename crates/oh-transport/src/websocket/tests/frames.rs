@@ -1,6 +1,12 @@
 //! Frames: whole, in parts, too long, and such as no server may send.
 
+use std::{
+    pin::Pin,
+    task::{Context, Poll},
+};
+
 use proptest::prelude::*;
+use tokio::io::{AsyncRead, ReadBuf};
 
 use super::*;
 
@@ -15,7 +21,7 @@ async fn what_no_server_may_send_ends_the_socket_with_its_reason() {
         ("reserved control", frame(0x8b, b""), "not WebSocket"),
         ("ping in parts", frame(0x09, b"x"), "not WebSocket"),
         ("close in parts", frame(0x08, b""), "not WebSocket"),
-        ("long ping", frame(PING, &[0; 126]), "not WebSocket"),
+        ("long ping", frame(PING, &[0; 126]), "control frame"),
         ("long pong", frame(PONG, &[0; 126]), "control frame"),
         ("long close", frame(CLOSE, &[0; 126]), "control frame"),
         ("part of nothing", frame(GOES_ON_ENDS, b"x"), "out of order"),
@@ -141,6 +147,97 @@ async fn what_is_sent_arrives_masked_and_whole() {
         let heard = heard.unwrap();
         assert_eq!((heard.first, heard.payload.len()), (TEXT, length));
         assert!(heard.payload == sent.as_bytes());
+    }
+}
+
+/// Gives its bytes in chunks of these lengths, over and over.
+struct Torn {
+    bytes: Vec<u8>,
+    at: usize,
+    lengths: std::iter::Cycle<std::vec::IntoIter<usize>>,
+}
+
+impl AsyncRead for Torn {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let length = self.lengths.next().unwrap_or(1).min(buffer.remaining());
+        let end = self.bytes.len().min(self.at + length);
+        buffer.put_slice(&self.bytes[self.at..end]);
+        self.at = end;
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// Payloads of the parts of a message.
+fn parts() -> impl Strategy<Value = Vec<Vec<u8>>> {
+    let length = prop_oneof![
+        4 => 0..300_usize,
+        2 => 65_500..65_600_usize,
+        1 => 0..300_000_usize,
+    ];
+    let part = (any::<u8>(), length).prop_map(|(byte, length)| vec![byte & 0x7F; length]);
+    prop::collection::vec(part, 1..4)
+}
+
+/// As a server writes them, by the crate that writes ours.
+async fn written(messages: &[(bool, Vec<Vec<u8>>)]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let (_, mut writer) = after_handshake_split(tokio::io::empty(), &mut bytes, Role::Server);
+    for (is_text, parts) in messages {
+        for (at, part) in parts.iter().enumerate() {
+            let code = match (at, is_text) {
+                (0, true) => OpCode::Text,
+                (0, false) => OpCode::Binary,
+                _ => OpCode::Continuation,
+            };
+            let last = at + 1 == parts.len();
+            let frame = Frame::new(last, code, None, Payload::Borrowed(part));
+            writer.write_frame(frame).await.unwrap();
+            let ping = Frame::new(true, OpCode::Ping, None, Payload::Borrowed(b"ping"));
+            writer.write_frame(ping).await.unwrap();
+        }
+    }
+    writer
+        .write_frame(Frame::close(1012, b"restart"))
+        .await
+        .unwrap();
+    bytes
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(60))]
+
+    #[test]
+    fn what_another_implementation_writes_is_read_however_it_comes(
+        messages in prop::collection::vec((any::<bool>(), parts()), 0..6),
+        lengths in prop::collection::vec(prop_oneof![1..20_usize, 1..100_000_usize], 1..8),
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let (arrived, ending) = runtime.block_on(async {
+            let bytes = written(&messages).await;
+            let lengths = lengths.into_iter().cycle();
+            let mut reader = Frames::new(Torn { bytes, at: 0, lengths }, Vec::new(), MESSAGE_LIMIT);
+            let mut arrived = Arrived::default();
+            loop {
+                if let Err(ending) = reader.read(&mut arrived).await {
+                    break (arrived, ending);
+                }
+            }
+        });
+        prop_assert_eq!(ending.close_code(), Some(1012));
+        prop_assert_eq!(arrived.ping.is_some(), !messages.is_empty());
+        let read: Vec<Message> = arrived.messages.into_iter().map(Result::unwrap).collect();
+        let expected: Vec<Message> = messages
+            .into_iter()
+            .map(|(is_text, parts)| match is_text {
+                true => Message::Text(parts.concat().into()),
+                false => Message::Binary(parts.concat().into()),
+            })
+            .collect();
+        prop_assert!(read == expected);
     }
 }
 

@@ -1,0 +1,99 @@
+//! Order, room, endings, and what is held.
+
+use std::time::Duration;
+
+use tokio::{sync::oneshot, time::timeout};
+
+use super::*;
+
+const MOMENT: Duration = Duration::from_millis(1);
+
+#[tokio::test(start_paused = true)]
+async fn items_come_in_order_and_the_end_after_them() {
+    let (sender, mut receiver) = queue(10);
+    sender.send(1).await.unwrap();
+    sender.send_all([2, 3].into()).await.unwrap();
+    assert_eq!(receiver.try_recv(), Some(1));
+    drop(sender);
+    assert_eq!(receiver.recv().await, Some(2));
+    assert_eq!(receiver.recv().await, Some(3));
+    assert_eq!(receiver.try_recv(), None);
+    assert_eq!(receiver.recv().await, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_batch_is_not_taken_apart_and_waits_until_there_is_room_for_one() {
+    let (sender, mut receiver) = queue(2);
+    sender.send_all([1, 2, 3, 4].into()).await.unwrap();
+    let mut seen = Vec::new();
+    let reading = async {
+        while let Some(item) = receiver.recv().await {
+            seen.push(item);
+            if item == 2 {
+                // Two are left: it is still full.
+                assert!(timeout(MOMENT, receiver.0.room.notified()).await.is_err());
+            }
+        }
+    };
+    let sending = async move {
+        sender.send_all([5, 6].into()).await.unwrap();
+        sender.send(7).await.unwrap();
+    };
+    tokio::join!(sending, reading);
+    assert_eq!(seen, [1, 2, 3, 4, 5, 6, 7]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_is_dropped_sends_nothing_and_takes_nothing() {
+    let (sender, mut receiver) = queue(1);
+    assert!(timeout(MOMENT, receiver.recv()).await.is_err());
+    sender.send(1).await.unwrap();
+    assert!(timeout(MOMENT, sender.send(2)).await.is_err());
+    assert_eq!(receiver.recv().await, Some(1));
+    assert!(timeout(MOMENT, receiver.recv()).await.is_err());
+    sender.send(3).await.unwrap();
+    assert_eq!(receiver.recv().await, Some(3));
+}
+
+#[tokio::test(start_paused = true)]
+async fn everybody_who_waits_for_room_gets_some() {
+    let (sender, mut receiver) = queue(1);
+    sender.send(0).await.unwrap();
+    let sending = async {
+        let (a, b, c) = tokio::join!(sender.send(1), sender.send(2), sender.send(3));
+        a.and(b).and(c).unwrap();
+    };
+    let reading = async {
+        let mut sum = 0;
+        for _ in 0..4 {
+            sum += receiver.recv().await.unwrap();
+        }
+        assert_eq!(sum, 6);
+    };
+    tokio::join!(sending, reading);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_nobody_will_read_is_dropped_and_its_sender_told() {
+    let (sender, receiver) = queue(1);
+    let (item, dropped) = oneshot::channel::<()>();
+    sender.send(item).await.unwrap();
+    let (waiting, _) = oneshot::channel();
+    let sending = async { sender.send(waiting).await.is_err() };
+    let (refused, ()) = tokio::join!(sending, async { drop(receiver) });
+    assert!(refused);
+    assert!(dropped.await.is_err());
+    let (late, _) = oneshot::channel();
+    assert!(sender.send(late).await.is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_empty_queue_holds_no_memory() {
+    let (sender, mut receiver) = queue(8);
+    let held = || sender.0.lock().items.capacity();
+    assert_eq!(held(), 0);
+    sender.send_all((0..1000).collect()).await.unwrap();
+    assert!(held() >= 1000);
+    while receiver.try_recv().is_some() {}
+    assert_eq!(held(), 0);
+}

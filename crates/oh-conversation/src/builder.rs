@@ -71,7 +71,7 @@ impl ConversationBuilder {
         }
     }
 
-    /// Calls this for every event, in order, on a task of its own. Of a conversation that exists
+    /// Calls this for every event, in order, on a thread where it may block. Of a conversation that exists
     /// already, only events from now on.
     pub fn on_event(mut self, callback: impl FnMut(&Event) + Send + 'static) -> Self {
         self.callbacks.push(Box::new(callback));

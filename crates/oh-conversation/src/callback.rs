@@ -1,39 +1,34 @@
-//! Callbacks: streams drained by tasks of their own, so that none can hold up another.
+//! Callbacks: streams drained on threads of their own, so that none can hold up another.
 
 use std::{
     fmt,
+    future::poll_fn,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::{Context, Poll, Wake},
 };
 
-use futures_util::{FutureExt, StreamExt};
+use futures_util::StreamExt;
 use oh_protocol::Event;
-use tokio::{
-    sync::watch,
-    task::{JoinHandle, spawn_blocking},
-};
 
-use crate::{EventStream, mirror::Mirror};
+use crate::{EventStream, mirror::Mirror, threads::Job};
 
-/// So many events are given to a callback in a row, at most.
+/// After so many events in a row a callback lets others take their turn.
 const BATCH: usize = 64;
 
 /// A callback at work. Dropping this leaves it at work until the conversation ends.
 #[must_use = "keep it to cancel the callback, or call `detach`"]
 pub struct Subscription {
-    stop: watch::Sender<Stop>,
-    task: JoinHandle<()>,
+    mirror: Arc<Mirror>,
+    until: Until,
+    job: Arc<Job>,
 }
 
-/// How a callback is ended.
-#[derive(Clone, Copy, PartialEq)]
-enum Stop {
-    No,
-    /// After the events that have arrived.
-    Finish,
-    /// Now.
-    Quit,
-}
+/// Index after the last event that a callback is to be given.
+type Until = Arc<AtomicUsize>;
 
 impl Subscription {
     pub(crate) fn start(
@@ -41,87 +36,71 @@ impl Subscription {
         events: EventStream,
         callback: impl FnMut(&Event) + Send + 'static,
     ) -> Self {
-        let (stop, stopped) = watch::channel(Stop::No);
-        let task = tokio::spawn(drain(mirror, events, callback, stopped));
-        Self { stop, task }
+        let until = Until::new(AtomicUsize::new(usize::MAX));
+        let mut drain = Drain {
+            events,
+            callback,
+            until: until.clone(),
+        };
+        let job = Job::start(poll_fn(move |cx| drain.turn(cx)));
+        Self { mirror, until, job }
     }
 
     /// Ends the callback after the events that have arrived by now; done when it has ended.
     pub async fn cancel(self) {
-        let _ = self.stop.send(Stop::Finish);
-        let _ = self.task.await;
+        let arrived = self.mirror.read().log.end();
+        self.end(arrived);
+        self.job.done().await;
     }
 
     /// Ends the callback without waiting, also from within itself: after the call at hand there
     /// is no other.
     pub fn stop(self) {
-        let _ = self.stop.send(Stop::Quit);
+        self.end(0);
     }
 
     /// Leaves the callback at work until the conversation ends.
     pub fn detach(self) {}
+
+    fn end(&self, until: usize) {
+        self.until.store(until, Ordering::Release);
+        self.job.wake_by_ref();
+    }
 }
 
-async fn drain(
-    mirror: Arc<Mirror>,
-    mut events: EventStream,
-    mut callback: impl FnMut(&Event) + Send + 'static,
-    mut stopped: watch::Receiver<Stop>,
-) {
-    let mut until = usize::MAX;
-    let mut waiting = true;
-    while events.position() < until {
-        let event = tokio::select! {
-            biased;
-            asked = stopped.changed(), if waiting => {
-                // Dropped, the subscription stays at work.
-                waiting = asked.is_ok();
-                match *stopped.borrow_and_update() {
-                    // What had arrived before the cancel is still delivered.
-                    Stop::Finish => until = mirror.read().log.end(),
-                    Stop::Quit => return,
-                    Stop::No => {}
-                }
-                continue;
+/// A callback and what it is yet to be given.
+struct Drain<F> {
+    events: EventStream,
+    callback: F,
+    until: Until,
+}
+
+impl<F: FnMut(&Event)> Drain<F> {
+    fn turn(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        for _ in 0..BATCH {
+            if self.events.position() >= self.until.load(Ordering::Acquire) {
+                return Poll::Ready(());
             }
-            event = events.next() => event,
-        };
-        let Some(Ok(event)) = event else { return };
-        let mut batch = vec![event];
-        while batch.len() < BATCH && events.position() < until {
-            match events.next().now_or_never() {
-                Some(Some(Ok(event))) => batch.push(event),
-                Some(Some(Err(_)) | None) => {
-                    until = 0;
-                    break;
-                }
-                None => break,
+            let event = match self.events.poll_next_unpin(cx) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Some(Ok(event))) => event,
+                Poll::Ready(_) => return Poll::Ready(()),
+            };
+            // A panic in one callback is reported by the panic hook and harms nobody else.
+            let called = catch_unwind(AssertUnwindSafe(|| (self.callback)(&event)));
+            if called.is_err() {
+                tracing::error!(kind = event.kind(), "an event callback panicked");
             }
         }
-        // User code may block; a thread that drives sockets must not.
-        let asked = stopped.clone();
-        let called = spawn_blocking(move || {
-            for event in batch {
-                if *asked.borrow() == Stop::Quit {
-                    break;
-                }
-                // A panic in one callback is reported by the panic hook and harms nobody else.
-                let called = catch_unwind(AssertUnwindSafe(|| callback(&event)));
-                if called.is_err() {
-                    tracing::error!(kind = event.kind(), "an event callback panicked");
-                }
-            }
-            callback
-        });
-        let Ok(back) = called.await else { return };
-        callback = back;
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 }
 
 impl fmt::Debug for Subscription {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Subscription")
-            .field("ended", &self.task.is_finished())
+            .field("ended", &self.job.is_done())
             .finish()
     }
 }

@@ -209,7 +209,11 @@ impl Conversation {
         self.0.tokens.subscribe()
     }
 
-    /// Calls this for every event from now on, in order, on a task of its own.
+    /// Calls this for every event from now on, in order, on a thread where it may block.
+    ///
+    /// All callbacks of a runtime share one thread as long as they return within milliseconds.
+    /// While they do not, and others wait, they are given more of the runtime's threads for
+    /// blocking work, up to 256.
     pub fn on_event(&self, callback: impl FnMut(&Event) + Send + 'static) -> Subscription {
         self.callback(Cursor::Now, callback)
     }

@@ -70,6 +70,7 @@ mod secrets;
 mod send;
 mod settings;
 mod stream;
+mod threads;
 mod title;
 mod tokens;
 mod trajectory;

@@ -47,6 +47,8 @@ pub struct EventStream {
 
 /// Events that can be given without waiting.
 enum Batch {
+    /// None.
+    Empty,
     Held {
         log: Log,
         next: usize,
@@ -61,6 +63,7 @@ enum Batch {
 impl Batch {
     fn next(&mut self) -> Option<(usize, i64, Event)> {
         match self {
+            Self::Empty => None,
             Self::Held { log, next } => {
                 let event = log.get(*next)?.clone();
                 *next += 1;
@@ -97,10 +100,7 @@ impl EventStream {
             last: None,
         };
         Self {
-            batch: Batch::Held {
-                log,
-                next: usize::MAX,
-            },
+            batch: Batch::Empty,
             position,
             seq,
             batches: Box::pin(stream::unfold(Some(reading), Reading::step)),
@@ -148,10 +148,7 @@ impl Stream for EventStream {
                 Poll::Ready(None) => return Poll::Ready(None),
                 Poll::Pending => {
                     // Held on to, it would make the next append copy.
-                    self.batch = Batch::Held {
-                        log: Log::default(),
-                        next: 0,
-                    };
+                    self.batch = Batch::Empty;
                     return Poll::Pending;
                 }
             }

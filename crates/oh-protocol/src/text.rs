@@ -226,7 +226,10 @@ impl Json {
 
     /// It with bytes of its own, so that keeping it does not keep what it came in.
     pub(crate) fn detached(&self) -> Self {
-        Self(self.as_str().into())
+        match self.0.whole.as_deref() {
+            Some(Whole::Came(_)) => Self(self.as_str().into()),
+            _ => self.clone(),
+        }
     }
 
     /// Whether it is `null`.

@@ -114,6 +114,15 @@ impl<'a> Reader<'a> {
         self.plain(key)
     }
 
+    /// Reads a key that is kept, and the colon after it.
+    pub(crate) fn name(&mut self) -> Result<Text, Stop> {
+        let key = self.scanner.key()?;
+        Ok(match key.escaped {
+            true => self.plain(key)?.as_ref().into(),
+            false => self.piece(key.span),
+        })
+    }
+
     fn plain(&mut self, quoted: Quoted) -> Result<Cow<'a, str>, Stop> {
         let written = quoted.span.of(self.scanner.text());
         if !quoted.escaped {
@@ -281,13 +290,8 @@ impl<T: Wire> Wire for BTreeMap<Text, T> {
         let mut members = Self::new();
         let mut more = reader.scanner.object()?;
         while more {
-            let key = reader.scanner.key()?;
-            let key = if key.escaped {
-                reader.plain(key)?.as_ref().into()
-            } else {
-                reader.piece(key.span)
-            };
-            members.insert(key, T::read(reader)?);
+            let name = reader.name()?;
+            members.insert(name, T::read(reader)?);
             more = reader.scanner.more_members()?;
         }
         Ok(members)

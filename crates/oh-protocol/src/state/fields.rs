@@ -104,10 +104,10 @@ impl ConversationState {
     /// Takes from another description what this one has no field for, such as the title, which
     /// snapshots leave out.
     pub fn complete(&mut self, other: &Self) {
-        for (field, value) in &other.fields {
+        for (field, value) in &other.fields.0 {
             let missing = self.fields.get(field).is_none_or(Json::is_null);
             if missing || ONLY_DESCRIBED.contains(&field.as_str()) {
-                self.fields.insert(field.clone(), value.clone());
+                self.fields.set(field, value.detached());
             }
         }
     }

@@ -4,7 +4,7 @@ mod fields;
 mod goal;
 mod stats;
 
-use std::{collections::BTreeMap, fmt};
+use std::{cmp::Ordering, fmt};
 
 use bytes::Bytes;
 
@@ -15,8 +15,8 @@ use crate::{
     ConversationId, Error, Json, Result, Text,
     event::{ConversationStateUpdateEvent, text},
     open_enum::open_enum,
-    scan::Flaw,
-    wire,
+    scan::{Flaw, Stop},
+    wire::{self, Reader, Wire},
 };
 
 open_enum! {
@@ -53,7 +53,63 @@ impl ExecutionStatus {
 /// Fields nobody knew when this was written are kept under [`get`](Self::get).
 #[derive(Clone, Default, PartialEq)]
 pub struct ConversationState {
-    fields: BTreeMap<Text, Json>,
+    fields: Fields,
+}
+
+/// Names and values, sorted by name. Those of a snapshot share its bytes: kept in one piece, it
+/// costs little more than them.
+#[derive(Clone, Default, PartialEq)]
+struct Fields(Vec<(Text, Json)>);
+
+impl Wire for Fields {
+    fn read(reader: &mut Reader<'_>) -> Result<Self, Stop> {
+        let mut fields = Vec::new();
+        let mut more = reader.scanner.object()?;
+        while more {
+            fields.push((reader.name()?, Json::read(reader)?));
+            more = reader.scanner.more_members()?;
+        }
+        // Of a name that comes twice the last counts, as everywhere in JSON.
+        fields.reverse();
+        fields.sort_by(by_name);
+        fields.dedup_by(|one, other| one.0 == other.0);
+        fields.shrink_to_fit();
+        Ok(Self(fields))
+    }
+}
+
+fn by_name(one: &(Text, Json), other: &(Text, Json)) -> Ordering {
+    one.0.cmp(&other.0)
+}
+
+impl Fields {
+    fn place(&self, name: &str) -> Result<usize, usize> {
+        self.0
+            .binary_search_by(|(other, _)| other.as_str().cmp(name))
+    }
+
+    fn get(&self, name: &str) -> Option<&Json> {
+        let place = self.place(name).ok()?;
+        self.0.get(place).map(|(_, value)| value)
+    }
+
+    fn set(&mut self, name: &str, value: Json) {
+        match self.place(name) {
+            Ok(place) => self.0[place].1 = value,
+            Err(place) => self.0.insert(place, (name.into(), value)),
+        }
+    }
+
+    /// Takes all of a snapshot, and keeps what it does not name.
+    fn take(&mut self, snapshot: Self) {
+        let before = std::mem::replace(self, snapshot);
+        for (name, value) in before.0 {
+            if self.place(&name).is_err() {
+                // What is left of an older snapshot must not keep all of it.
+                self.set(&name, value.detached());
+            }
+        }
+    }
 }
 
 /// Shows the status and which fields there are. A snapshot is large, and not for logs.
@@ -61,18 +117,24 @@ impl fmt::Debug for ConversationState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ConversationState")
             .field("execution_status", &self.execution_status())
-            .field("fields", &self.fields.keys())
+            .field("fields", &Names(&self.fields))
             .finish()
     }
 }
 
+struct Names<'a>(&'a Fields);
+
+impl fmt::Debug for Names<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names = self.0.0.iter().map(|(name, _)| name);
+        f.debug_list().entries(names).finish()
+    }
+}
+
 impl ConversationState {
-    /// Reads an object of fields.
+    /// Reads an object of fields. They share its bytes.
     pub(crate) fn from_json(json: &Json) -> Result<Self, Flaw> {
-        let mut fields: BTreeMap<Text, Json> = wire::decode(json.text())?;
-        for value in fields.values_mut() {
-            *value = value.detached();
-        }
+        let fields = wire::decode(json.text())?;
         Ok(Self { fields })
     }
 
@@ -81,11 +143,10 @@ impl ConversationState {
         if update.is_full_state() {
             // A snapshot that is no object says nothing.
             if let Ok(Self { fields }) = Self::from_json(&update.value) {
-                self.fields.extend(fields);
+                self.fields.take(fields);
             }
         } else {
-            let key = Text::from(update.key.as_str());
-            self.fields.insert(key, update.value.detached());
+            self.fields.set(&update.key, update.value.clone());
         }
     }
 
@@ -164,6 +225,8 @@ impl ConversationInfo {
 
 #[cfg(test)]
 mod tests {
+    use bytestring::ByteString;
+
     use super::*;
     use crate::{Event, Payload};
 
@@ -189,6 +252,36 @@ mod tests {
         assert_eq!(state.execution_status(), ExecutionStatus::Paused);
         assert_eq!(state.get("tags").unwrap().as_str(), r#"{"a":"1"}"#);
         assert_eq!(state.get("new").unwrap().as_str(), "7");
+    }
+
+    #[test]
+    fn what_is_left_of_an_older_snapshot_does_not_keep_all_of_it() {
+        let mut state = ConversationState::default();
+        state.apply(&update(
+            "full_state",
+            &serde_json::json!({"a": [1], "b": 2}),
+        ));
+        state.apply(&update("full_state", &serde_json::json!({"c": 3, "b": 4})));
+        let fields: Vec<_> = state.fields.0.iter().collect();
+        let shown = fields.iter().map(|(name, value)| format!("{name}={value}"));
+        assert_eq!(shown.collect::<Vec<_>>(), ["a=[1]", "b=4", "c=3"]);
+        let whole = |text: &Text| std::sync::Arc::as_ptr(&text.located().0);
+        let (name, value) = &fields[0];
+        let newest = whole(fields[2].1.text());
+        assert!(whole(name) != newest && whole(value.text()) != newest);
+        assert_eq!(
+            (value.text().located().1.end(), name.located().1.end()),
+            (3, 1)
+        );
+        assert_eq!([whole(&fields[1].0), whole(&fields[2].0)], [newest; 2]);
+    }
+
+    #[test]
+    fn of_a_name_that_comes_twice_the_last_counts() {
+        let json = Json::from(ByteString::from(r#"{"b":1,"a":2,"b":3,"\u0062":4}"#));
+        let state = ConversationState::from_json(&json).unwrap();
+        assert_eq!(state.fields.0.len(), 2);
+        assert_eq!(state.get("b").unwrap().as_str(), "4");
     }
 
     #[test]

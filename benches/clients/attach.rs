@@ -18,7 +18,7 @@ use tokio::process::Command;
 const GRACE: Duration = Duration::from_secs(30);
 
 pub(crate) async fn bench(smoke: bool) -> Outcome {
-    let (count, rounds) = if smoke { (300, 1) } else { (20_000, 5) };
+    let (count, rounds) = if smoke { (300, 1) } else { (20_000, 4) };
     let directory = tempfile::tempdir()?;
     let (id, count) = grown(directory.path(), count).await?;
     let server = LocalServer::builder()

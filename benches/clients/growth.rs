@@ -12,7 +12,7 @@ const BEFORE: &str = "at a tenth";
 const UNIT: &str = "ns/unit";
 
 pub(crate) async fn bench(smoke: bool) -> Outcome {
-    let (rounds, scale) = if smoke { (1, 200) } else { (5, 1) };
+    let (rounds, scale) = if smoke { (1, 200) } else { (3, 1) };
     let count = 100_000 / scale;
     let stage = Stage::new(10 * count).await?;
     for _ in 0..rounds {

@@ -124,7 +124,7 @@ impl Stage {
 }
 
 pub(crate) async fn bench(smoke: bool) -> Outcome {
-    let (count, rounds) = if smoke { (500, 1) } else { (200_000, 6) };
+    let (count, rounds) = if smoke { (500, 1) } else { (200_000, 4) };
     let stage = Stage::new(count).await?;
     for round in 0..rounds {
         let slow = round % 2 == 0;

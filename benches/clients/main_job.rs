@@ -25,7 +25,7 @@ const TASK: &str = "Create test_broken.py with a function that has a syntax erro
     Then finish. If you are told that it does not compile, mend it and finish again.";
 
 pub(crate) async fn bench(smoke: bool) -> Outcome {
-    let rounds = if smoke { 1 } else { 5 };
+    let rounds = if smoke { 1 } else { 4 };
     for round in 0..rounds {
         let subjects = [
             ("server's own", Some(us("main-job-floor")?)),

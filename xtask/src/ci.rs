@@ -45,7 +45,8 @@ pub(crate) fn run(options: &Options) -> Result {
 }
 
 /// Tests each published crate alone, and builds it bare and with each of its features by itself:
-/// in a workspace build one crate's features hide what another forgot to ask for.
+/// in a workspace build one crate's features hide what another forgot to ask for. What is long is
+/// left to the run of all tests (`.config/nextest.toml`): features change nothing about it.
 fn each_crate_alone() -> Result {
     cargo::ensure_nextest()?;
     let metadata = MetadataCommand::new()
@@ -66,6 +67,7 @@ fn each_crate_alone() -> Result {
             "nextest",
             "run",
             "--cargo-quiet",
+            "--profile=alone",
             "--no-tests=pass",
             "--status-level=fail",
             "--package",

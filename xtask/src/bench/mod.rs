@@ -29,7 +29,7 @@ pub(crate) struct Options {
     /// One short round of each, unoptimized: shows that they run, measures nothing.
     #[arg(long)]
     smoke: bool,
-    /// Write `docs/benchmarks.md` and its charts.
+    /// Write what was measured into `docs/benchmarks.md`, its charts and the README.
     #[arg(long, conflicts_with = "smoke")]
     write: bool,
 }
@@ -51,25 +51,29 @@ pub(crate) fn run(options: &Options) -> Result {
         options.names.is_empty() || options.names.iter().any(|name| name == bench.name)
     };
     let peers = Peers::provision(options.smoke)?;
-    let mut reports = Vec::new();
     for bench in BENCHMARKS.iter().filter(wanted) {
         let rows = measure(bench, options.smoke, &peers)?;
-        let report = Report::new(bench, rows);
+        let machine = format!("{}; {}.", cargo::machine(), peers.versions());
+        let report = Report::new(bench, rows, machine);
         let shown = if options.json {
             report.json()
         } else {
             report.table()
         };
         cargo::print(&shown);
-        reports.push(report);
-    }
-    if options.write {
-        let about = format!("{}; {}.", cargo::machine(), peers.versions());
-        let read = |path: &str| fs::read_to_string(cargo::root().join(path)).unwrap_or_default();
-        for (path, text) in report::documents(&reports, &about, read) {
-            fs::write(cargo::root().join(&path), text)
-                .map_err(|error| format!("cannot write {path}: {error}"))?;
+        // At once: a later benchmark that fails takes nothing away.
+        if options.write {
+            write(&report, &known)?;
         }
+    }
+    Ok(())
+}
+
+fn write(report: &Report<'_>, order: &[&str]) -> Result {
+    let read = |path: &str| fs::read_to_string(cargo::root().join(path)).unwrap_or_default();
+    for (path, text) in report::documents(report, order, read) {
+        fs::write(cargo::root().join(&path), text)
+            .map_err(|error| format!("cannot write {path}: {error}"))?;
     }
     Ok(())
 }

@@ -141,7 +141,11 @@ pub(crate) const BENCHMARKS: &[Benchmark] = &[
         part: None,
         server: false,
         about: "what supervision adds to a server's start and end, and what a warm spare saves",
-        promises: &[at_most("server at hand", 1.0 / 80.0, "cold start").headline()],
+        promises: &[
+            at_most("start, added", 1.0, "promised"),
+            at_most("server at hand", 1.0 / 80.0, "cold start").headline(),
+            at_most("shutdown, added", 1.0, "promised"),
+        ],
     },
     Benchmark {
         about: "from the server's final snapshot until `run()` returns",

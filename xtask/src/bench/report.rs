@@ -49,18 +49,48 @@ impl Row {
 pub(crate) struct Report<'a> {
     bench: &'a Benchmark,
     rows: Vec<Row>,
+    /// Where it was measured, with which versions.
+    machine: String,
 }
 
-/// The rounds of one subject on one work.
+/// The rounds of one subject on one work, in the order in which they were run.
 struct Rounds {
     unit: String,
     values: Vec<f64>,
 }
 
 impl Rounds {
-    fn median(&self) -> f64 {
-        quantile(&self.values, 0.5)
+    fn sorted(&self) -> Vec<f64> {
+        sorted(self.values.clone())
     }
+
+    fn median(&self) -> f64 {
+        quantile(&self.sorted(), 0.5)
+    }
+
+    /// How many times the other each round was, sorted. Rounds are interleaved, so what loads the
+    /// machine for a while loads both. A subject that took part in every second round is held
+    /// against those, and a constant, or one round, against all; else there is only the medians.
+    fn times(&self, other: &Self) -> Vec<f64> {
+        let (ours, theirs) = (self.values.len(), other.values.len());
+        let ratios = match (ours, theirs) {
+            (_, 1) => {
+                let all = self.values.iter();
+                all.map(|value| value / other.values[0]).collect()
+            }
+            (ours, theirs) if theirs > 0 && ours.is_multiple_of(theirs) => {
+                let met = self.values.iter().step_by(ours / theirs);
+                met.zip(&other.values).map(|(a, b)| a / b).collect()
+            }
+            _ => vec![self.median() / other.median()],
+        };
+        sorted(ratios)
+    }
+}
+
+fn sorted(mut values: Vec<f64>) -> Vec<f64> {
+    values.sort_by(f64::total_cmp);
+    values
 }
 
 fn quantile(sorted: &[f64], at: f64) -> f64 {
@@ -76,8 +106,12 @@ fn quantile(sorted: &[f64], at: f64) -> f64 {
 }
 
 impl<'a> Report<'a> {
-    pub(crate) fn new(bench: &'a Benchmark, rows: Vec<Row>) -> Self {
-        Self { bench, rows }
+    pub(crate) fn new(bench: &'a Benchmark, rows: Vec<Row>, machine: String) -> Self {
+        Self {
+            bench,
+            rows,
+            machine,
+        }
     }
 
     fn works(&self) -> BTreeMap<&str, BTreeMap<&str, Rounds>> {
@@ -97,23 +131,24 @@ impl<'a> Report<'a> {
                 .values
                 .push(*value);
         }
-        for rounds in works.values_mut().flat_map(BTreeMap::values_mut) {
-            rounds.values.sort_by(f64::total_cmp);
-        }
         works
     }
 
     /// A Markdown table: a line per work and subject, then the promises.
     pub(crate) fn table(&self) -> String {
         let works = self.works();
-        let mut text = format!("\n## {}\n\n{}\n\n", self.bench.name, self.bench.about);
+        let mut text = format!(
+            "\n## {}\n\n{}\n\n{}\n\n",
+            self.bench.name, self.bench.about, self.machine
+        );
         text.push_str("|work|subject|median|spread|ours is|\n|-|-|-:|-:|-:|\n");
         for (work, subjects) in &works {
-            let ours = subjects.get("ours").map(Rounds::median);
+            let ours = subjects.get("ours");
             for (subject, rounds) in subjects {
-                let (low, high) = (quantile(&rounds.values, 0.0), quantile(&rounds.values, 1.0));
+                let values = rounds.sorted();
+                let (low, high) = (quantile(&values, 0.0), quantile(&values, 1.0));
                 let ratio = match ours {
-                    Some(ours) if *subject != "ours" => format!("{:.2}×", ours / rounds.median()),
+                    Some(ours) if *subject != "ours" => spread(&ours.times(rounds)),
                     _ => String::new(),
                 };
                 let _ = writeln!(
@@ -248,9 +283,11 @@ struct Kept {
 }
 
 fn kept(promise: &Promise, works: &BTreeMap<&str, BTreeMap<&str, Rounds>>) -> Kept {
-    let ratio = works.get(promise.work).and_then(|subjects| {
-        Some(subjects.get("ours")?.median() / subjects.get(promise.against)?.median())
+    let ratios = works.get(promise.work).and_then(|subjects| {
+        let ours = subjects.get("ours")?;
+        Some(ours.times(subjects.get(promise.against)?))
     });
+    let ratio = ratios.as_ref().map(|ratios| quantile(ratios, 0.5));
     let (sign, bound) = match promise.bound {
         Bound::AtLeast(bound) => ("≥", bound),
         Bound::AtMost(bound) => ("≤", bound),
@@ -263,54 +300,80 @@ fn kept(promise: &Promise, works: &BTreeMap<&str, BTreeMap<&str, Rounds>>) -> Ke
     };
     Kept {
         bound: format!("{sign}{}×", tidy(bound)),
-        measured: ratio.map_or_else(|| "—".to_owned(), times),
+        measured: ratios.map_or_else(|| "—".to_owned(), |ratios| spread(&ratios)),
         verdict,
     }
 }
 
+const PREFACE: &str = "# Benchmarks\n\nMade by `cargo xtask bench --write`; run it again on your machine, whole or \
+     benchmark by benchmark. Values are medians over interleaved rounds of one run, with the \
+     lowest and highest; ratios are taken round by round. A peer that could not be had is not \
+     measured, never guessed.\n";
 /// What follows this line of `docs/benchmarks.md` is written by hand, and kept.
 const BY_HAND: &str = "## Where the time goes";
 /// Where the README's table stands.
 const TABLE: [&str; 2] = ["<!-- benchmarks -->\n", "<!-- end of benchmarks -->\n"];
 
-/// `docs/benchmarks.md` and its charts, and the README with its table, by path. `read` gives what
-/// a file holds now.
+/// What one benchmark changes: its section of `docs/benchmarks.md`, its chart, its lines of the
+/// README's table, by path. `order` names all benchmarks; what the others said stays, with the
+/// machine they said it of. `read` gives what a file holds now.
 pub(crate) fn documents(
-    reports: &[Report<'_>],
-    about: &str,
+    report: &Report<'_>,
+    order: &[&str],
     read: impl Fn(&str) -> String,
 ) -> Vec<(String, String)> {
-    let mut page = format!(
-        "# Benchmarks\n\nMade by `cargo xtask bench --write`; run it again on your machine. \
-         Values are medians over interleaved rounds of one run, with the lowest and highest. A \
-         peer that could not be had is not measured, never guessed.\n\n{about}\n"
-    );
-    let mut documents = Vec::new();
-    let mut table = "|Work|Ours|Against|Measured|Promised||\n|-|-:|-|-:|-:|-|\n".to_owned();
-    for report in reports {
-        page.push_str(&report.table());
-        let chart = format!("benchmark-{}.svg", report.bench.name);
-        let _ = writeln!(page, "\n![{}]({chart})", report.bench.name);
-        documents.push((format!("docs/{chart}"), report.chart()));
-        table.push_str(&report.headlines());
-    }
+    let name = report.bench.name;
+    let chart = format!("benchmark-{name}.svg");
     let before = read("docs/benchmarks.md");
-    if let Some(at) = before.find(BY_HAND) {
-        let _ = write!(page, "\n{}", &before[at..]);
+    let (measured, by_hand) = match before.find(BY_HAND) {
+        Some(at) => before.split_at(at),
+        None => (&*before, ""),
+    };
+    let mut page = PREFACE.to_owned();
+    for one in order {
+        if *one == name {
+            page.push_str(&report.table());
+            let _ = writeln!(page, "\n![{name}]({chart})");
+        } else if let Some(section) = section(measured, one) {
+            let _ = writeln!(page, "{section}");
+        }
     }
-    documents.push(("docs/benchmarks.md".to_owned(), page));
+    let _ = write!(page, "\n{by_hand}");
+    let mut documents = vec![
+        (format!("docs/{chart}"), report.chart()),
+        ("docs/benchmarks.md".to_owned(), page),
+    ];
     let readme = read("README.md");
-    if let Some(readme) = replace(&readme, &table) {
+    if let Some(readme) = with_lines(&readme, name, &report.headlines(), order) {
         documents.push(("README.md".to_owned(), readme));
     }
     documents
 }
 
-/// Puts a table where the old one stood.
-fn replace(readme: &str, table: &str) -> Option<String> {
+/// What the page says of one benchmark, from the empty line before its heading on.
+fn section<'a>(page: &'a str, name: &str) -> Option<&'a str> {
+    let heading = format!("\n## {name}\n");
+    let rest = &page[page.find(&heading)?..];
+    let end = rest[1..].find("\n## ").map_or(rest.len(), |at| at + 1);
+    Some(rest[..end].trim_end_matches('\n')).filter(|text| !text.is_empty())
+}
+
+/// Puts a benchmark's lines into the README's table, in their order.
+fn with_lines(readme: &str, name: &str, lines: &str, order: &[&str]) -> Option<String> {
     let (before, rest) = readme.split_once(TABLE[0])?;
-    let (_, after) = rest.split_once(TABLE[1])?;
-    Some([before, TABLE[0], table, TABLE[1], after].concat())
+    let (old, after) = rest.split_once(TABLE[1])?;
+    let mut table = "|Work|Ours|Against|Measured|Promised||\n|-|-:|-|-:|-:|-|\n".to_owned();
+    for one in order {
+        if *one == name {
+            table.push_str(lines);
+            continue;
+        }
+        let start = format!("|{one}: ");
+        for line in old.lines().filter(|line| line.starts_with(&start)) {
+            let _ = writeln!(table, "{line}");
+        }
+    }
+    Some([before, TABLE[0], &table, TABLE[1], after].concat())
 }
 
 /// A bound as people write it.
@@ -320,8 +383,13 @@ fn tidy(bound: f64) -> String {
     text.to_owned()
 }
 
-fn times(ratio: f64) -> String {
-    format!("{ratio:.2}×")
+/// A ratio, and between which it lay in the rounds.
+fn spread(ratios: &[f64]) -> String {
+    let at = |at| quantile(ratios, at);
+    match ratios {
+        [one] => format!("{one:.2}×"),
+        _ => format!("{:.2}× ({:.2}–{:.2})", at(0.5), at(0.0), at(1.0)),
+    }
 }
 
 fn short(value: f64) -> String {
@@ -345,7 +413,7 @@ mod tests {
         target: "t",
         part: None,
         server: false,
-        about: "a test",
+        about: "",
         promises: &[
             at_least("w", 2.0, "peer").headline(),
             at_most("w", 1.5, "floor"),
@@ -361,6 +429,10 @@ mod tests {
         }
     }
 
+    fn report(rows: Vec<Row>) -> Report<'static> {
+        Report::new(&BENCH, rows, "a machine".into())
+    }
+
     #[test]
     fn a_promise_is_met_missed_or_not_measured() {
         let rows = vec![
@@ -370,35 +442,62 @@ mod tests {
             row("peer", 5.0),
             row("floor", 10.0),
         ];
-        let table = Report::new(&BENCH, rows).table();
-        assert!(table.contains("|w: ≥2× peer|4.00×|met|"), "{table}");
-        assert!(
-            table.contains("|w: ≤1.5× floor|2.00×|**missed**|"),
-            "{table}"
-        );
+        let table = report(rows).table();
+        let met = "|w: ≥2× peer|4.00× (2.00–6.00)|met|";
+        assert!(table.contains(met), "{table}");
+        let missed = "|w: ≤1.5× floor|2.00× (1.00–3.00)|**missed**|";
+        assert!(table.contains(missed), "{table}");
         assert!(table.contains("|w: ≤1× absent|—|not measured|"), "{table}");
+        assert!(table.contains("\na machine\n"), "{table}");
     }
 
     #[test]
-    fn the_readme_gets_the_table_and_keeps_the_rest() {
-        let report = Report::new(&BENCH, vec![row("ours", 10.0), row("peer", 4.0)]);
-        let readme = format!("before\n{}old\n{}after\n", TABLE[0], TABLE[1]);
-        let hand = format!("old page\n{BY_HAND}\nby hand\n");
+    fn ratios_are_of_one_round() {
+        let rounds = |values: &[f64]| Rounds {
+            unit: String::new(),
+            values: values.to_vec(),
+        };
+        // The machine was slow in the second round: for both.
+        let ours = rounds(&[10.0, 1.0, 20.0, 4.0]);
+        assert_eq!(ours.times(&rounds(&[5.0, 0.5, 10.0, 2.0])), [2.0; 4]);
+        // It took part in the first and the third.
+        assert_eq!(ours.times(&rounds(&[5.0, 5.0])), [2.0, 4.0]);
+        // Three rounds against four tell medians only.
+        assert_eq!(ours.times(&rounds(&[5.0, 5.0, 5.0])), [2.0]);
+        assert!(rounds(&[]).times(&ours)[0].is_nan());
+    }
+
+    #[test]
+    fn a_benchmark_changes_its_own_part_and_keeps_the_rest() {
+        let one = report(vec![row("ours", 10.0), row("peer", 4.0)]);
+        let readme = format!(
+            "before\n{}|a: y|old|\n|x: w|old|\n|z: y|old|\n{}after\n",
+            TABLE[0], TABLE[1]
+        );
+        let page = format!(
+            "old preface\n\n## z\n\nof z\n\n## x\n\nold\n\n## gone\n\n## a\n\nof a\n\n{BY_HAND}\nby hand\n"
+        );
         let read = |name: &str| match name {
             "README.md" => readme.clone(),
-            _ => hand.clone(),
+            _ => page.clone(),
         };
-        let documents = documents(&[report], "a machine", read);
+        let documents = documents(&one, &["a", "x", "z"], read);
         let get = |name: &str| {
             let found = documents.iter().find(|(path, _)| path == name);
             found.map(|(_, text)| text.as_str()).unwrap()
         };
-        let table = "|x: w|10.00 /s|peer|2.50×|≥2×|met|\n";
-        assert!(get("README.md").contains(table), "{}", get("README.md"));
+        let lines = "|a: y|old|\n|x: w|10.00 /s|peer|2.50×|≥2×|met|\n|z: y|old|\n";
+        assert!(get("README.md").contains(lines), "{}", get("README.md"));
         assert!(get("README.md").starts_with("before\n"));
-        assert!(get("README.md").ends_with("after\n") && !get("README.md").contains("old"));
-        assert!(get("docs/benchmarks.md").ends_with("by hand\n"));
-        assert!(!get("docs/benchmarks.md").contains("old page"));
+        assert!(get("README.md").ends_with("after\n"));
+        let page = get("docs/benchmarks.md");
+        let ends = format!("\n\n## z\n\nof z\n\n{BY_HAND}\nby hand\n");
+        assert!(page.ends_with(&ends), "{page}");
+        assert!(
+            page.contains("\n\n## a\n\nof a\n\n## x\n\n\n\na machine\n"),
+            "{page}"
+        );
+        assert!(!page.contains("old") && !page.contains("gone"), "{page}");
         assert!(get("docs/benchmark-x.svg").starts_with("<svg"));
     }
 
@@ -407,7 +506,7 @@ mod tests {
         let skipped = json!({"work": "w", "subject": "peer", "skipped": "no node"});
         let row = Row::read(&skipped).unwrap();
         assert!(!row.is_ours());
-        let table = Report::new(&BENCH, vec![row]).table();
+        let table = report(vec![row]).table();
         assert!(table.contains("|w|peer|not measured: no node|"), "{table}");
         assert!(table.contains("|w: ≥2× peer|—|not measured|"), "{table}");
     }

@@ -78,7 +78,7 @@ impl Rounds {
                 let all = self.values.iter();
                 all.map(|value| value / other.values[0]).collect()
             }
-            (ours, theirs) if theirs > 0 && ours.is_multiple_of(theirs) => {
+            (ours, theirs) if theirs > 0 && ours >= theirs && ours.is_multiple_of(theirs) => {
                 let met = self.values.iter().step_by(ours / theirs);
                 met.zip(&other.values).map(|(a, b)| a / b).collect()
             }

@@ -69,7 +69,23 @@
 //! # Recipe: faults
 //!
 //! [`Fault`]s are about messages, a [`Link`] of a [`Proxy`] is about bytes. Both compose, and
-//! both repeat with their seed.
+//! both repeat with their seed. A proxy does both before a real server, too.
+//!
+//! | Fault | Of messages: [`FakeServer::inject`], [`Proxy::inject`] | Of bytes: [`Proxy::links`] | At once |
+//! |-|-|-|-|
+//! | cut | [`Fault::cut`] after n events | [`Link::cut_after`] n bytes | [`FakeServer::cut_sockets`], [`Proxy::cut`] |
+//! | torn, oversized frames | [`Fault::tear`], [`Fault::oversized`] | [`Link::cut_after`] | |
+//! | stall, half-open link | [`Fault::stall`] | [`Link::stall_after`] | [`Proxy::hold`] |
+//! | slow drip, delay | [`Fault::drip`], [`Fault::delay`] | [`Link::drip`] | |
+//! | duplicates, gaps | [`Fault::duplicate`], [`Fault::gap`] | | [`FakeConversation::lose`] |
+//! | close codes | [`Fault::close`] | | [`FakeServer::close_sockets`] |
+//! | bursts of statuses, with `Retry-After` and without | [`Fault::status`], [`Fault::retry_after`], [`Fault::times`] | | |
+//! | HTML error pages | [`Fault::html`] | | |
+//! | wrong content length, lost answers | [`Fault::wrong_length`], [`Fault::lost_answer`] | | |
+//! | restart with state and without | | | [`FakeServer::kill`], [`shut_down`](FakeServer::shut_down), [`come_back`](FakeServer::come_back), [`come_back_empty`](FakeServer::come_back_empty) |
+//! | clock skew | | | [`FakeServer::skew_ahead`], [`skew_back`](FakeServer::skew_back) |
+//! | refused connections | | | [`FakeServer::refuse`], [`Proxy::refuse`] |
+//! | leases, wedged runs | | | [`FakeConversation::lease_away`], [`wedge`](FakeConversation::wedge) |
 //!
 //! ```
 //! # tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
@@ -99,14 +115,17 @@
 mod chance;
 mod error;
 pub mod fake;
+mod fault;
 mod http;
+mod messages;
 pub mod mock;
 pub mod model;
 mod proxy;
 
 pub use chance::Chance;
 pub use error::{Error, ErrorKind, Result};
-pub use fake::{FakeConversation, FakeServer, Fault};
+pub use fake::{FakeConversation, FakeServer};
+pub use fault::Fault;
 pub use mock::Mock;
 pub use model::{Script, ScriptedModel, Step};
 pub use proxy::{Link, Proxy};

@@ -57,6 +57,62 @@ struct Inner {
     /// What came instead of what was expected, by the position it was expected at.
     surprises: Vec<(usize, Surprise)>,
     sockets: VecDeque<(String, oneshot::Sender<SocketPeer>)>,
+    /// Somebody asked already how it went.
+    heard: bool,
+}
+
+impl Inner {
+    /// Expected and got in one list, where they differ.
+    fn report(&self) -> Option<String> {
+        let sockets = self.sockets.iter();
+        let mut report = String::new();
+        let unmet = self.next < self.requests.len() || !self.sockets.is_empty();
+        if !unmet && self.surprises.is_empty() {
+            return None;
+        }
+        for (index, expected) in self.requests.iter().enumerate() {
+            for (_, got) in self.surprises.iter().filter(|(at, _)| *at == index) {
+                match got {
+                    Surprise::Other(got) => {
+                        let _ = write!(report, "\n+ {got}");
+                    }
+                    Surprise::Body(differences) => {
+                        let (method, target) = (&expected.method, &expected.target);
+                        let _ = write!(report, "\n~ {method} {target}, with another body:");
+                        for difference in differences {
+                            difference.write(&mut report);
+                        }
+                    }
+                }
+            }
+            let sign = if index < self.next { ' ' } else { '-' };
+            let _ = write!(report, "\n{sign} {}", expected.line());
+        }
+        for (_, got) in self
+            .surprises
+            .iter()
+            .filter(|(at, _)| *at >= self.requests.len())
+        {
+            if let Surprise::Other(got) = got {
+                let _ = write!(report, "\n+ {got}");
+            }
+        }
+        for (target, _) in sockets {
+            let _ = write!(report, "\n- socket {target}");
+        }
+        Some(format!(
+            "requests differ from the expected ones (- expected, + came instead, ~ came with \
+             another body):{report}"
+        ))
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        if let Some(report) = self.report().filter(|_| !self.heard) {
+            crate::error::tell(&report);
+        }
+    }
 }
 
 struct Expected {
@@ -190,53 +246,19 @@ impl Mock {
         ExpectedSocket { target, accepted }
     }
 
-    /// Whether everything expected came, and nothing else.
+    /// Whether everything expected came, and nothing else. Where a test forgets to ask, the
+    /// answer is written to stderr once the last clone is gone.
     ///
     /// # Errors
     ///
     /// When it did not, with both lists in one.
     pub fn verify(&self) -> Result<()> {
-        let inner = self.lock();
-        let sockets = inner.sockets.iter();
-        let mut report = String::new();
-        let unmet = inner.next < inner.requests.len() || !inner.sockets.is_empty();
-        if !unmet && inner.surprises.is_empty() {
-            return Ok(());
+        let mut inner = self.lock();
+        inner.heard = true;
+        match inner.report() {
+            None => Ok(()),
+            Some(report) => Err(Error::unmet(report)),
         }
-        for (index, expected) in inner.requests.iter().enumerate() {
-            for (_, got) in inner.surprises.iter().filter(|(at, _)| *at == index) {
-                match got {
-                    Surprise::Other(got) => {
-                        let _ = write!(report, "\n+ {got}");
-                    }
-                    Surprise::Body(differences) => {
-                        let (method, target) = (&expected.method, &expected.target);
-                        let _ = write!(report, "\n~ {method} {target}, with another body:");
-                        for difference in differences {
-                            difference.write(&mut report);
-                        }
-                    }
-                }
-            }
-            let sign = if index < inner.next { ' ' } else { '-' };
-            let _ = write!(report, "\n{sign} {}", expected.line());
-        }
-        for (_, got) in inner
-            .surprises
-            .iter()
-            .filter(|(at, _)| *at >= inner.requests.len())
-        {
-            if let Surprise::Other(got) = got {
-                let _ = write!(report, "\n+ {got}");
-            }
-        }
-        for (target, _) in sockets {
-            let _ = write!(report, "\n- socket {target}");
-        }
-        Err(Error::unmet(format!(
-            "requests differ from the expected ones (- expected, + came instead, ~ came with \
-             another body):{report}"
-        )))
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {

@@ -1,5 +1,5 @@
 //! A TCP proxy that misbehaves on demand, for use before a real or a fake server. It forwards
-//! bytes and knows nothing of what they mean.
+//! bytes; what they mean is known where a fault is about a message, in `messages`.
 
 use std::{
     collections::VecDeque,
@@ -7,23 +7,20 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::{
-        TcpListener, TcpStream,
-        tcp::{ReadHalf, WriteHalf},
-    },
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
     sync::{mpsc, watch},
     task::JoinSet,
 };
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::{Error, ErrorKind, Result};
+use crate::{Error, ErrorKind, Fault, Result, fault::Faults, messages};
 
 /// How one connection through a [`Proxy`] behaves. Faults compose; the first whose time comes
 /// acts. Bytes are counted from the connection's start, in the direction named.
@@ -91,9 +88,16 @@ impl Link {
     }
 }
 
+/// How much is on its way at most.
+const BUFFER: usize = 64 * 1024;
+
 type Links = Box<dyn FnMut(u64) -> Link + Send>;
 
 /// A TCP proxy on a free port of 127.0.0.1, in front of a server.
+///
+/// What goes wrong with the bytes of a connection says its [`Link`]; with
+/// [`inject`](Self::inject) the same [`Fault`]s as the fake server's befall the requests, answers
+/// and events of a real one.
 ///
 /// It runs on the runtime it was started on. Dropping it closes port and connections.
 ///
@@ -126,6 +130,9 @@ struct Shared {
     held: watch::Sender<bool>,
     accepted: AtomicU64,
     open: AtomicUsize,
+    faults: Faults,
+    /// Connections are read as HTTP, because a fault was injected once.
+    reads: AtomicBool,
 }
 
 struct Plan {
@@ -146,6 +153,15 @@ impl Proxy {
     ///
     /// When no port can be opened.
     pub async fn start(target: SocketAddr) -> Result<Self> {
+        Self::seeded(target, 0).await
+    }
+
+    /// The same; the chance of injected faults follows the seed.
+    ///
+    /// # Errors
+    ///
+    /// When no port can be opened.
+    pub async fn seeded(target: SocketAddr, seed: u64) -> Result<Self> {
         let listener = TcpListener::bind(("127.0.0.1", 0))
             .await
             .map_err(Error::bind)?;
@@ -159,6 +175,8 @@ impl Proxy {
             held: watch::Sender::new(false),
             accepted: AtomicU64::new(0),
             open: AtomicUsize::new(0),
+            faults: Faults::new(seed),
+            reads: AtomicBool::new(false),
         });
         let (orders, inbox) = mpsc::unbounded_channel();
         let running = tokio::spawn(run(listener, Arc::clone(&shared), inbox));
@@ -194,6 +212,20 @@ impl Proxy {
     /// from 0.
     pub fn links(&self, links: impl FnMut(u64) -> Link + Send + 'static) {
         lock(&self.shared.links).rest = Box::new(links);
+    }
+
+    /// Does something wrong with requests, answers or events from now on, on connections that are
+    /// opened from now on: they have to be HTTP/1.1 without TLS, or WebSockets. These are not
+    /// compressed then. An event is a text that says nothing of its `type`, or that it is
+    /// `durable`. The link's own faults act on what is left.
+    pub fn inject(&self, fault: Fault) {
+        self.shared.faults.add(fault);
+        self.shared.reads.store(true, Ordering::SeqCst);
+    }
+
+    /// Ends all injected faults.
+    pub fn heal(&self) {
+        self.shared.faults.clear();
     }
 
     /// Stops forwarding on all links, present and future, without closing any: half-open.
@@ -330,6 +362,9 @@ async fn connection(mut client: TcpStream, link: Link, open: Open) {
     if link.reset {
         let _ = client.set_zero_linger();
     }
+    if open.0.reads.load(Ordering::SeqCst) {
+        return reading(client, server, link, &open.0).await;
+    }
     // Borrowed halves: owned ones would end the stream in order when dropped, before a reset.
     let (from_client, to_client) = client.split();
     let (from_server, to_server) = server.split();
@@ -341,15 +376,40 @@ async fn connection(mut client: TcpStream, link: Link, open: Open) {
     );
 }
 
+/// The same with somebody in between who reads the messages. The link is the client's.
+async fn reading(mut client: TcpStream, server: TcpStream, link: Link, shared: &Shared) {
+    let (near, far) = tokio::io::duplex(BUFFER);
+    let (from_client, to_client) = client.split();
+    let (from_near, to_near) = tokio::io::split(near);
+    let talking = AtomicBool::new(true);
+    let talk = async {
+        messages::converse(far, server, &shared.faults).await;
+        talking.store(false, Ordering::SeqCst);
+        // What was said before is still on its way.
+        std::future::pending::<()>().await;
+    };
+    let up = async {
+        let ended = pump(from_client, to_near, link.up, shared.held.subscribe()).await;
+        if ended.is_ok() || !talking.load(Ordering::SeqCst) {
+            std::future::pending::<()>().await;
+        }
+    };
+    tokio::select! {
+        () = talk => {}
+        () = up => {}
+        _ = pump(from_near, to_client, link.down, shared.held.subscribe()) => {}
+    }
+}
+
 struct Cut;
 
 async fn pump(
-    mut from: ReadHalf<'_>,
-    mut to: WriteHalf<'_>,
+    mut from: impl AsyncRead + Unpin,
+    mut to: impl AsyncWrite + Unpin,
     way: Way,
     mut held: watch::Receiver<bool>,
 ) -> Result<(), Cut> {
-    let mut buffer = vec![0; 64 * 1024];
+    let mut buffer = vec![0; BUFFER];
     let mut passed: u64 = 0;
     loop {
         if way.cut_after.is_some_and(|limit| passed >= limit) {

@@ -9,14 +9,16 @@ use std::{
 use openhands::{
     testkit::{
         FakeServer, Script, ScriptedModel, Step,
-        fake::{CommandOutput, Observation, Repository, Verdict},
+        fake::{CommandOutput, Observation, Repository, Seen, Verdict},
     },
     transport::Client,
 };
 use secrecy::ExposeSecret as _;
 use serde_json::json;
 
-use crate::{branches, changes, disk, frames, places, raw, runs, scenarios, side::Side};
+use crate::{
+    branches, changes, disk, frames, held, places, raw, runs, scenarios, served, side::Side,
+};
 
 /// The script of each scenario, for a directory the agent works in.
 fn script(name: &str, work: &str) -> Script {
@@ -57,6 +59,14 @@ fn script(name: &str, work: &str) -> Script {
             .step(Step::call("terminal", json!({"command": "true"})))
             .step(Step::call("think", json!({"thought": "hm"})))
             .finish("Done."),
+        "context" => Script::new()
+            .step(Step::call("think", json!({"thought": "hm"})).expect("read this"))
+            .finish("Done.")
+            .step(Step::text("More done.").expect("more to do"))
+            .step(Step::text("Once more.").expect("read this")),
+        "runs at once" => Script::new()
+            .each_conversation()
+            .step(Step::text("late").delay(Duration::from_secs(600))),
         "too many iterations" => {
             Script::new().repeat(2, |s| s.call("think", json!({"thought": "hm"})))
         }
@@ -103,7 +113,7 @@ fn script(name: &str, work: &str) -> Script {
 }
 
 /// What agents do, in the order in which it is played.
-const RUNS: [&str; 20] = [
+pub(crate) const RUNS: [&str; 22] = [
     "refusals",
     "sockets refused",
     "the main job",
@@ -114,6 +124,7 @@ const RUNS: [&str; 20] = [
     "failures",
     "commands",
     "hooked",
+    "context",
     "too many iterations",
     "approved by a message",
     "paused",
@@ -124,10 +135,11 @@ const RUNS: [&str; 20] = [
     "streamed",
     "responses",
     "side by side",
+    "runs at once",
 ];
 
 /// What else a server is asked. The last two hold many sockets and idle connections.
-const REST: [&str; 11] = [
+pub(crate) const REST: [&str; 16] = [
     "proxied",
     "listing",
     "forks",
@@ -135,9 +147,14 @@ const REST: [&str; 11] = [
     "stored",
     "files",
     "git",
+    "own commands",
+    "pages",
+    "skills",
+    "itself",
     "first frames",
     "said by socket",
     "limits",
+    "sockets at once",
     "connections",
 ];
 
@@ -153,6 +170,7 @@ async fn play(name: &str, side: &mut Side) {
         "failures" => scenarios::failures(side).await,
         "commands" => scenarios::commands(side).await,
         "hooked" => runs::hooked(side).await,
+        "context" => runs::context(side).await,
         "too many iterations" => runs::too_many_iterations(side).await,
         "approved by a message" => runs::approved_by_a_message(side).await,
         "paused" => runs::paused(side).await,
@@ -163,6 +181,7 @@ async fn play(name: &str, side: &mut Side) {
         "streamed" => runs::streamed(side).await,
         "responses" => places::responses(side).await,
         "side by side" => places::side_by_side(side).await,
+        "runs at once" => held::runs(side, 10).await,
         "proxied" => places::proxied(side).await,
         "listing" => branches::listing(side).await,
         "forks" => branches::forks(side).await,
@@ -170,20 +189,36 @@ async fn play(name: &str, side: &mut Side) {
         "stored" => changes::stored(side).await,
         "files" => disk::files(side).await,
         "git" => disk::git(side).await,
+        "own commands" => served::own_commands(side).await,
+        "pages" => served::pages(side).await,
+        "skills" => served::skills(side).await,
+        "itself" => served::itself(side).await,
         "first frames" => frames::first_frames(side).await,
         "said by socket" => frames::said_by_socket(side).await,
         "limits" => frames::limits(side).await,
+        "sockets at once" => held::sockets(side).await,
         "connections" => frames::connections(side).await,
         other => panic!("no scenario {other}"),
     }
 }
 
-async fn on_the_fake(name: &str) -> String {
+/// What a scenario wrote down on the fake server, and what that server was asked.
+pub(crate) async fn on_the_fake(name: &str) -> (String, Vec<Seen>) {
     let denied = AtomicBool::new(false);
     let server = FakeServer::builder()
         .script(script(name, "/project"))
         .hooks(move |hook| match hook.command.as_str() {
             "true" => Verdict::allow(),
+            "exit 2" => Verdict::deny(""),
+            command if command.starts_with("mkdir") => match denied.swap(true, Ordering::SeqCst) {
+                true => Verdict::allow(),
+                false => Verdict::deny("").context("more to do"),
+            },
+            command if command.starts_with("echo '{") => {
+                let said = command.trim_start_matches("echo '").trim_end_matches('\'');
+                let said: serde_json::Value = serde_json::from_str(said).unwrap();
+                Verdict::allow().context(said["additionalContext"].as_str().unwrap())
+            }
             "exit 7" => Verdict::fail(7, ""),
             "echo no terminal >&2; exit 2" => Verdict::deny("no terminal\n"),
             command if command.contains("forbidden") => match hook.message.contains("forbidden") {
@@ -206,6 +241,7 @@ async fn on_the_fake(name: &str) -> String {
         .commands(|line| match line {
             "true" => CommandOutput::ok(""),
             "sleep 300" => CommandOutput::ok("").after(Duration::from_secs(300)),
+            "echo out; sleep 300" => CommandOutput::ok("out\n").after(Duration::from_secs(300)),
             _ => CommandOutput::exit(3).stdout("out\n").stderr("err\n"),
         })
         .start()
@@ -224,9 +260,16 @@ async fn on_the_fake(name: &str) -> String {
         server.set_repository("/project", repository());
         server.write_file("/project/kept.txt", "kept\n").unwrap();
     }
+    if ["pages", "skills"].contains(&name) {
+        for (path, content) in served::PROJECT {
+            server
+                .write_file(&format!("/project/{path}"), content)
+                .unwrap();
+        }
+    }
     play(name, &mut side).await;
     server.verify().unwrap();
-    side.seen
+    (side.seen, server.requests())
 }
 
 /// What [`make_repository`] makes, told to the fake server.
@@ -278,6 +321,13 @@ async fn on_the_real(name: &str, client: &Client, url: &str, key: &str) -> Strin
     if name == "git" {
         make_repository(&side.work);
     }
+    if ["pages", "skills"].contains(&name) {
+        for (path, content) in served::PROJECT {
+            let path = std::path::Path::new(&side.work).join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, content).unwrap();
+        }
+    }
     play(name, &mut side).await;
     if name == "responses" {
         let requests = model.requests();
@@ -293,7 +343,7 @@ async fn on_the_real(name: &str, client: &Client, url: &str, key: &str) -> Strin
 }
 
 /// Both texts, line by line, where they differ.
-fn differences(fake: &str, real: &str) -> String {
+pub(crate) fn differences(fake: &str, real: &str) -> String {
     let mut report = String::new();
     let (fake, real): (Vec<_>, Vec<_>) = (fake.lines().collect(), real.lines().collect());
     for at in 0..fake.len().max(real.len()) {
@@ -330,7 +380,7 @@ async fn agree(scenarios: &[&str]) {
         .iter()
         .filter(|name| wanted.is_empty() || wanted == **name)
     {
-        let fake = on_the_fake(name).await;
+        let (fake, _) = on_the_fake(name).await;
         let real = on_the_real(name, server.client(), url.trim_end_matches('/'), &key).await;
         let differences = differences(&fake, &real);
         if !differences.is_empty() {
@@ -355,89 +405,5 @@ async fn agree(scenarios: &[&str]) {
         "the fake does not know the real server's routes:{unknown}"
     );
 
-    server.shutdown(Duration::from_secs(10)).await.unwrap();
-}
-
-/// Both servers are killed while a tool is at work, and come back with what they had.
-#[tokio::test]
-async fn the_fake_server_dies_and_comes_back_as_the_real_one_does() {
-    let script = |_: &str| {
-        Script::new()
-            .call("terminal", json!({"command": "sleep 300"}))
-            .text("Well then.")
-    };
-    let always = json!({"policy": {"kind": "AlwaysConfirm"}});
-    let fake = FakeServer::builder()
-        .script(script(""))
-        .tool("terminal", |_| {
-            Observation::text("").after(Duration::from_secs(300))
-        })
-        .start()
-        .await
-        .unwrap();
-    let client = Client::builder(fake.url()).session_api_key(fake.session_api_key());
-    let mut on_the_fake = Side {
-        client: client.build().unwrap(),
-        url: fake.url(),
-        key: fake.session_api_key().to_owned(),
-        work: "/project".to_owned(),
-        llm: json!({"model": ScriptedModel::MODEL, "api_key": "k"}),
-        seen: String::new(),
-    };
-    let home = openhands_tests::home();
-    let policy = openhands::process::RestartPolicy::on_failure(3);
-    let server = openhands_tests::server(&home)
-        .restart(policy)
-        .start()
-        .await
-        .unwrap();
-    let model = ScriptedModel::start(script("")).await.unwrap();
-    let mut on_the_real = Side {
-        client: server.client().clone(),
-        url: server.url().to_string().trim_end_matches('/').to_owned(),
-        key: server.session_api_key().expose_secret().to_owned(),
-        work: home.path().join("work").to_str().unwrap().to_owned(),
-        llm: model.llm(),
-        seen: String::new(),
-    };
-    let mut ids = Vec::new();
-    for side in [&mut on_the_fake, &mut on_the_real] {
-        let quiet = side.create(serde_json::Value::Null).await;
-        let path = format!("/api/conversations/{quiet}/confirmation_policy");
-        side.check("POST", &path, always.clone()).await;
-        ids.push((quiet, places::before_a_kill(side).await));
-    }
-    fake.kill();
-    let pid = server.pid();
-    let killed = std::process::Command::new("kill")
-        .args(["-9", &pid.to_string()])
-        .status();
-    assert!(killed.unwrap().success());
-    assert!(
-        tokio::net::TcpStream::connect(fake.address())
-            .await
-            .is_err()
-    );
-    fake.come_back();
-    let mut status = server.status();
-    let ready = |status: &openhands::process::Status| {
-        *status == openhands::process::Status::Ready && server.pid() != pid
-    };
-    let back = status.wait_for(ready);
-    tokio::time::timeout(Duration::from_secs(120), back)
-        .await
-        .unwrap()
-        .unwrap();
-    let sides = [&mut on_the_fake, &mut on_the_real];
-    for (side, (quiet, busy)) in sides.into_iter().zip(&ids) {
-        places::policies(side, quiet).await;
-        places::after_a_kill(side, busy).await;
-    }
-    let differences = differences(&on_the_fake.seen, &on_the_real.seen);
-    assert!(
-        differences.is_empty(),
-        "the two servers disagree:{differences}"
-    );
-    fake.verify().unwrap();
     server.shutdown(Duration::from_secs(10)).await.unwrap();
 }

@@ -269,6 +269,40 @@ pub(crate) async fn git(side: &mut Side) {
     let nowhere = format!("/api/git/commits/{sha}/changes?path={work}/../nowhere");
     let (status, changes) = side.ask("GET", &nowhere, Value::Null).await;
     side.note(format!("of nowhere {status} {changes}"));
+    // The same, asked of a conversation's workspace.
+    let id = side.create(Value::Null).await;
+    let own = format!("/api/conversations/{id}");
+    for rest in [
+        format!("git/commits/{sha}/changes?path={work}"),
+        format!("git/commits?path={work}&limit=1"),
+        format!("git/diff?path={work}/changed.txt&ref=HEAD"),
+    ] {
+        let (status, answer) = side.ask("GET", &format!("{own}/{rest}"), Value::Null).await;
+        let sole = answer["commits"][0]["subject"].as_str();
+        side.note(format!(
+            "own {status} {}",
+            sole.map_or(answer.to_string(), str::to_owned)
+        ));
+    }
+    let delta = side
+        .raw("GET", &format!("{own}/file/archive?path={work}"), "", b"")
+        .await;
+    let head =
+        ["x-archive-repo-root", "x-archive-head-commit"].map(|name| delta.header(name).is_some());
+    side.note(format!(
+        "own archive {} {:?} {head:?}",
+        delta.status,
+        delta.header("content-type")
+    ));
+    for directory in [format!("{work}/made"), "/elsewhere".to_owned()] {
+        let target = format!("{own}/file/create_directory?path={directory}");
+        side.check("POST", &target, Value::Null).await;
+    }
+    for id in [id.as_str(), "00000000-0000-4000-8000-000000000000"] {
+        let target = format!("/api/conversations/{id}/runtime/reprovision");
+        side.check("POST", &target, Value::Null).await;
+    }
+
     let both = format!("/api/git/diff?path={work}/kept.txt&ref=HEAD&commit={sha}");
     let (status, refusal) = side.ask("GET", &both, Value::Null).await;
     side.note(format!("both {status} {refusal}"));

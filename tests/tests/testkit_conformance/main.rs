@@ -12,7 +12,13 @@ mod changes;
 #[cfg(test)]
 mod disk;
 #[cfg(test)]
+mod every;
+#[cfg(test)]
 mod frames;
+#[cfg(test)]
+mod held;
+#[cfg(test)]
+mod lifecycle;
 #[cfg(test)]
 mod places;
 #[cfg(test)]
@@ -21,5 +27,7 @@ mod raw;
 mod runs;
 #[cfg(test)]
 mod scenarios;
+#[cfg(test)]
+mod served;
 #[cfg(test)]
 mod side;

@@ -1,6 +1,7 @@
 //! The kit in its other places: behind the real server as its model, before it as a proxy, and
 //! across a kill.
 
+use openhands::testkit::{Fault, Link, Proxy};
 use serde_json::{Value, json};
 
 use crate::side::{Side, next, story};
@@ -84,12 +85,11 @@ pub(crate) async fn proxied(side: &mut Side) {
         .url
         .trim_start_matches("http://")
         .trim_end_matches('/')
-        .parse();
-    let proxy = openhands::testkit::Proxy::start(address.unwrap())
-        .await
+        .parse()
         .unwrap();
+    let proxy = Proxy::start(address).await.unwrap();
     // Each link carries a little more than the one before, and breaks within a frame.
-    proxy.links(|number| openhands::testkit::Link::new().cut_after(20_000 + 7_777 * number));
+    proxy.links(|number| Link::new().cut_after(20_000 + 7_777 * number));
     let client = openhands::transport::Client::builder(proxy.url())
         .session_api_key(side.key.as_str())
         .build()
@@ -113,6 +113,40 @@ pub(crate) async fn proxied(side: &mut Side) {
         "once each, in order: {}",
         seen.into_iter().eq(0..total)
     ));
+
+    // And with faults of messages: what the server said arrives, or what the proxy says instead.
+    let faulty = Proxy::start(address).await.unwrap();
+    faulty.inject(Fault::status(503).retry_after(7).on("/count").times(1));
+    faulty.inject(Fault::html(502).on("/count").after(1).times(1));
+    faulty.inject(Fault::duplicate().after(2).times(1));
+    faulty.inject(Fault::gap().after(5).times(1));
+    faulty.inject(Fault::close(1013, "slow_consumer").after(10).times(1));
+    let head = format!("X-Session-API-Key: {}\r\n", side.key);
+    let count = format!("/api/conversations/{id}/events/count");
+    for _ in 0..3 {
+        let answer = crate::raw::ask(&faulty.url(), "GET", &count, &head, b"").await;
+        side.note(format!(
+            "{} {:?} {:?} {}",
+            answer.status,
+            answer.header("content-type"),
+            answer.header("retry-after"),
+            answer.text()
+        ));
+    }
+    let client = openhands::transport::Client::builder(faulty.url())
+        .session_api_key(side.key.as_str())
+        .build()
+        .unwrap();
+    let path = format!("/sockets/session/{id}?after_seq=-1");
+    let mut socket = client.socket(&path).await.unwrap();
+    let mut seen = Vec::new();
+    let end = loop {
+        match next(&mut socket).await {
+            Ok(frame) => seen.extend(frame["seq"].as_u64()),
+            Err(end) => break end,
+        }
+    };
+    side.note(format!("{seen:?} {end}"));
 }
 
 /// Before the server is killed: a tool at work, and a policy set since.

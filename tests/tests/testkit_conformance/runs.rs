@@ -29,6 +29,64 @@ pub(crate) async fn hooked(side: &mut Side) {
     side.note(story(&log).join("\n"));
 }
 
+/// What hooks add for the agent to read, and where it goes. To deny and to add does not deny.
+pub(crate) async fn context(side: &mut Side) {
+    let add = |text: &str| format!(r#"echo '{{"additionalContext":"{text}"}}'"#);
+    let hooks = |commands: &[String]| {
+        let hooks: Vec<_> = commands.iter().map(|c| json!({"command": c})).collect();
+        json!([{"matcher": "*", "hooks": hooks}])
+    };
+    let once = "mkdir stopped 2>/dev/null && {";
+    let hooks = json!({
+        "SessionStart": hooks(&[add("started"), "exit 2".into(), add("again")]),
+        "UserPromptSubmit": hooks(&[add("read this"), "grep -q forbidden && exit 2 || exit 0".into()]),
+        "PreToolUse": hooks(&[add("before")]),
+        "PostToolUse": hooks(&["exit 2".into(), add("after")]),
+        "Stop": hooks(&[format!("{once} {}; exit 2; }}; exit 0", add("more to do"))]),
+    });
+    let id = side.create(json!({"hook_config": hooks})).await;
+    side.say(&id, "work", true).await;
+    side.until(&id, "finished").await;
+    side.answers(&id, 1).await;
+    side.settled(&id).await;
+    side.say(&id, "this is forbidden", true).await;
+    side.answers(&id, 2).await;
+    side.until(&id, "finished").await;
+    side.settled(&id).await;
+    let log = side.log(&id).await;
+    side.note(story(&log).join("\n"));
+    for event in &log {
+        if event["kind"] == "HookExecutionEvent" {
+            side.note(format!(
+                "{} {} {}",
+                event["hook_event_type"],
+                event["additional_context"],
+                event["stdout"].as_str().unwrap().trim()
+            ));
+        }
+        if event["kind"] == "MessageEvent" {
+            side.note(format!(
+                "{} {} {}",
+                event["source"],
+                event["llm_message"]["content"][0]["text"],
+                event["extended_content"]
+            ));
+        }
+    }
+    // The hook was asked about another message than the one that was kept.
+    let asked = |event: &&Value| event["hook_event_type"] == "UserPromptSubmit";
+    let asked = log.iter().rfind(asked).unwrap()["message_id"].clone();
+    side.note(format!(
+        "kept {}",
+        log.iter().any(|event| event["id"] == asked)
+    ));
+    let (_, info) = side
+        .ask("GET", &format!("/api/conversations/{id}"), Value::Null)
+        .await;
+    let blocked = info["blocked_messages"].as_object().unwrap();
+    side.note(format!("blocked {:?}", blocked.values()));
+}
+
 pub(crate) async fn too_many_iterations(side: &mut Side) {
     let id = side.create(json!({"max_iterations": 2})).await;
     side.say(&id, "work", true).await;

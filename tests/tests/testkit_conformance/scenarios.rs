@@ -373,10 +373,15 @@ pub(crate) async fn commands(side: &mut Side) {
     let mut socket = side.socket("/sockets/bash-events").await;
     // Nothing tells that the socket listens: a command told twice would.
     tokio::time::sleep(Duration::from_millis(300)).await;
-    for line in ["echo out; echo err >&2; exit 3", "true"] {
+    for line in [
+        "echo out; echo err >&2; exit 3",
+        "true",
+        "echo out; sleep 300",
+    ] {
         let run = "/api/bash/execute_bash_command";
+        let timeout = if line.contains("sleep") { 1 } else { 20 };
         let output = side
-            .check("POST", run, json!({"command": line, "timeout": 20}))
+            .check("POST", run, json!({"command": line, "timeout": timeout}))
             .await;
         side.note(format!(
             "{} {} {}",

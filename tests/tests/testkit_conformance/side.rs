@@ -80,15 +80,8 @@ impl Side {
     /// Asks, and writes down status and shape of the answer.
     pub(crate) async fn check(&mut self, method: &str, target: &str, body: Value) -> Value {
         let (status, answer) = self.ask(method, target, body).await;
-        let shown = target.replace(&self.work, "WORK");
-        let shown = shown
-            .split('/')
-            .map(|part| match part.parse::<uuid::Uuid>() {
-                Ok(_) => "ID",
-                Err(_) => part,
-            });
-        let shown: Vec<_> = shown.collect();
-        let line = format!("{method} {} -> {status} {}", shown.join("/"), gist(&answer));
+        let shown = nameless(&target.replace(&self.work, "WORK"));
+        let line = format!("{method} {shown} -> {status} {}", gist(&answer));
         self.note(line);
         answer
     }
@@ -209,6 +202,17 @@ impl Side {
     }
 }
 
+/// A path without ids.
+fn nameless(path: &str) -> String {
+    let parts = path
+        .split('/')
+        .map(|part| match part.parse::<uuid::Uuid>() {
+            Ok(_) => "ID",
+            Err(_) => part,
+        });
+    parts.collect::<Vec<_>>().join("/")
+}
+
 /// What of an answer must agree: all of a success, the place and kind of a refusal.
 fn gist(answer: &Value) -> String {
     match &answer["detail"] {
@@ -222,7 +226,7 @@ fn gist(answer: &Value) -> String {
             let words = detail
                 .split(' ')
                 .filter(|word| word.parse::<uuid::Uuid>().is_err());
-            words.collect::<Vec<_>>().join(" ")
+            words.map(nameless).collect::<Vec<_>>().join(" ")
         }
         _ => match answer {
             Value::Object(fields) if fields.len() > 3 => keys(answer),

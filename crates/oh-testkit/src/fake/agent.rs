@@ -12,6 +12,7 @@ use super::{
         self, About, content, count, fail, hooks, interrupted, invalid, message_fields, reject,
         remember, say, text_of,
     },
+    slots::Slot,
     tools::{Observation, Verdict, camel},
     world::World,
 };
@@ -35,13 +36,29 @@ pub(super) fn receive(world: &World, conversation: &Conversation, message: &Valu
     let words = text_of(message);
     let id = conversation.clock.id();
     let about = About::Message(&id, &words);
-    if let Some(denial) = denial(hooks(world, conversation, "UserPromptSubmit", about)) {
-        conversation.set("blocked_messages", json!({&id: denial.blocking_reason()}));
+    let verdicts = hooks(world, conversation, "UserPromptSubmit", about);
+    let more = context(&verdicts);
+    if let Some(denial) = denial(verdicts) {
+        let mut blocked = conversation.lock().info["blocked_messages"].clone();
+        blocked[&id] = json!(denial.blocking_reason());
+        conversation.set("blocked_messages", blocked);
     }
     let mut fields = message_fields(message);
+    let id = match &more {
+        None => id,
+        // With more to read it is another message; what was blocked is not this one.
+        Some(more) => {
+            fields["extended_content"] = json!([content(more)]);
+            conversation.clock.id()
+        }
+    };
     fields["id"] = json!(id);
     conversation.append("user", "MessageEvent", fields);
-    remember(conversation, json!({"role": "user", "content": words}));
+    let words: Vec<_> = std::iter::once(words).chain(more).collect();
+    remember(
+        conversation,
+        json!({"role": "user", "content": words.join("\n")}),
+    );
     conversation.set("last_user_message_id", json!(id));
 }
 
@@ -49,33 +66,58 @@ fn denial(verdicts: Vec<Verdict>) -> Option<Verdict> {
     verdicts.into_iter().find(Verdict::is_denied)
 }
 
-/// Starts a run; `false` while one is under way.
-pub(super) fn start(world: &Arc<World>, conversation: &Arc<Conversation>) -> bool {
-    if !begin(conversation) {
-        return false;
-    }
-    let run = run(Arc::clone(world), Arc::clone(conversation));
-    world.spawn(run);
-    true
+/// What hooks add for the agent to read.
+fn context(verdicts: &[Verdict]) -> Option<String> {
+    let added = verdicts
+        .iter()
+        .filter_map(|verdict| verdict.context.clone());
+    let added: Vec<_> = added.filter(|context| !context.is_empty()).collect();
+    (!added.is_empty()).then(|| added.join("\n"))
 }
 
-/// Runs, and waits until no run is under way. Whoever stops waiting leaves the run alone.
-pub(super) async fn work(world: &Arc<World>, conversation: &Arc<Conversation>) {
-    start(world, conversation);
+/// Why no run begins.
+#[derive(Clone, Copy, PartialEq)]
+pub(super) enum Refused {
+    /// One is under way.
+    Running,
+    /// As many run as may.
+    Full,
+}
+
+/// Starts a run, where the server has a place for it.
+pub(super) fn start(world: &Arc<World>, conversation: &Arc<Conversation>) -> Result<(), Refused> {
+    start_in(world, conversation, || world.slots.take())
+}
+
+/// Starts a run in a place that is given, unless one is under way.
+pub(super) fn start_in(
+    world: &Arc<World>,
+    conversation: &Arc<Conversation>,
+    slot: impl FnOnce() -> Option<Slot>,
+) -> Result<(), Refused> {
+    let slot = {
+        let mut inner = conversation.lock();
+        if inner.running {
+            return Err(Refused::Running);
+        }
+        let slot = slot().ok_or(Refused::Full)?;
+        inner.running = true;
+        inner.interrupted = false;
+        slot
+    };
+    world.spawn(run(Arc::clone(world), Arc::clone(conversation), slot));
+    Ok(())
+}
+
+/// Runs in a place that is given, and waits until no run is under way. Whoever stops waiting
+/// leaves the run alone.
+pub(super) async fn work(world: &Arc<World>, conversation: &Arc<Conversation>, slot: &Slot) {
+    // One that is under way already does as well.
+    let _ = start_in(world, conversation, || Some(slot.clone()));
     conversation.until(|inner| !inner.running).await;
 }
 
-fn begin(conversation: &Conversation) -> bool {
-    let mut inner = conversation.lock();
-    if inner.running {
-        return false;
-    }
-    inner.running = true;
-    inner.interrupted = false;
-    true
-}
-
-async fn run(world: Arc<World>, conversation: Arc<Conversation>) {
+async fn run(world: Arc<World>, conversation: Arc<Conversation>, slot: Slot) {
     prepare(&world, &conversation);
     match conversation.status().as_str() {
         // Nothing new to do, but the hooks are asked once more.
@@ -93,11 +135,10 @@ async fn run(world: Arc<World>, conversation: Arc<Conversation>) {
         }
         _ => {
             conversation.set_status("running");
-            let blocked = conversation.lock().info["blocked_messages"] != json!({});
-            if blocked {
-                conversation.set("blocked_messages", json!({}));
-            }
-            let next = if blocked { Next::Finish } else { Next::GoOn };
+            let next = match unblock(&conversation) {
+                true => Next::Finish,
+                false => Next::GoOn,
+            };
             steps(&world, &conversation, next).await;
         }
     }
@@ -109,6 +150,8 @@ async fn run(world: Arc<World>, conversation: Arc<Conversation>) {
         conversation.set_status("paused");
         conversation.append("user", "InterruptEvent", json!({}));
     }
+    // Before the last word about it: who has heard that finds the place free.
+    drop(slot);
     let mut inner = conversation.lock();
     inner.running = false;
     let now = conversation.clock.utc();
@@ -116,6 +159,26 @@ async fn run(world: Arc<World>, conversation: Arc<Conversation>) {
     drop(inner);
     conversation.publish_state();
     conversation.stir.notify_waiters();
+}
+
+/// Whether a hook blocked the newest message, which is forgotten with the answer.
+fn unblock(conversation: &Conversation) -> bool {
+    let (mut blocked, newest) = {
+        let inner = conversation.lock();
+        let newest = inner.info["last_user_message_id"].as_str();
+        (
+            inner.info["blocked_messages"].clone(),
+            newest.map(str::to_owned),
+        )
+    };
+    let (Value::Object(messages), Some(newest)) = (&mut blocked, newest) else {
+        return false;
+    };
+    if messages.remove(&newest).is_none() {
+        return false;
+    }
+    conversation.set("blocked_messages", blocked);
+    true
 }
 
 async fn steps(world: &World, conversation: &Conversation, mut next: Next) {
@@ -394,29 +457,54 @@ fn confirms(conversation: &Conversation) -> bool {
 
 /// `true` when a Stop hook sent the agent back to work.
 fn denied_to_stop(world: &World, conversation: &Conversation) -> bool {
-    let Some(denial) = denial(hooks(world, conversation, "Stop", About::Nothing)) else {
+    let verdicts = hooks(world, conversation, "Stop", About::Nothing);
+    let more = context(&verdicts);
+    let Some(denial) = denial(verdicts) else {
         return false;
     };
-    let words = format!("[Stop hook feedback] {}", denial.reason.trim());
+    let feedback = more.unwrap_or_else(|| denial.blocking_reason().trim().to_owned());
+    let words = format!("[Stop hook feedback] {feedback}");
     let message = json!({"role": "user", "content": [content(&words)]});
     conversation.append("environment", "MessageEvent", message_fields(&message));
     remember(conversation, json!({"role": "user", "content": words}));
     true
 }
 
-/// What comes once, before the first message or run: hook configuration and system prompt.
+/// What comes before the first message or run of a server's life: hook configuration, and of the
+/// conversation's life: the system prompt.
 pub(super) fn prepare(world: &World, conversation: &Conversation) {
-    let hooks = {
+    let (hooks, prompted) = {
         let mut inner = conversation.lock();
-        if std::mem::replace(&mut inner.prompted, true) {
+        if std::mem::replace(&mut inner.ready, true) {
             return;
         }
-        inner.hooks.clone()
+        let prompted = std::mem::replace(&mut inner.prompted, true);
+        (inner.hooks.clone(), prompted)
     };
+    let mut more = None;
     if !hooks.is_null() {
-        conversation.set("hook_config", hooks);
-        entries::hooks(world, conversation, "SessionStart", About::Nothing);
+        conversation.set_if_new("hook_config", hooks);
+        let verdicts = entries::hooks(world, conversation, "SessionStart", About::Nothing);
+        more = context(&verdicts);
     }
+    if !prompted {
+        prompt(world, conversation);
+    }
+    if let Some(more) = more {
+        let message = json!({"role": "user", "content": [content(&more)]});
+        conversation.append("environment", "MessageEvent", message_fields(&message));
+        remember(conversation, json!({"role": "user", "content": more}));
+    }
+}
+
+/// Ends what [`prepare`] began.
+pub(super) fn close(world: &World, conversation: &Conversation) {
+    if std::mem::take(&mut conversation.lock().ready) {
+        hooks(world, conversation, "SessionEnd", About::Nothing);
+    }
+}
+
+fn prompt(world: &World, conversation: &Conversation) {
     let tools: Vec<_> = world
         .tool_names(conversation)
         .into_iter()

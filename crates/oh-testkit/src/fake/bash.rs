@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use tokio::sync::{Notify, mpsc};
 
 use super::{
-    conversation::{Conversation, Item, Subscriber},
+    conversation::{Conversation, Ending, Item, Subscriber},
     disk::is_within,
     known::undone,
     log::Frame,
@@ -71,12 +71,18 @@ impl CommandOutput {
         self
     }
 
-    /// How long it runs.
+    /// How long it runs. Where its timeout (default 300 s) is shorter, it is killed then: its exit
+    /// code is -1, and what it wrote is kept.
     pub fn after(mut self, time: Duration) -> Self {
         self.after = time;
         self
     }
 }
+
+/// More listeners than this are turned away, as the agent server does.
+const MAX_SUBSCRIBERS: usize = 50;
+
+type Subscription = (Vec<Bytes>, Arc<Subscriber>, mpsc::UnboundedReceiver<Item>);
 
 /// Commands and what came of them.
 #[derive(Default)]
@@ -93,13 +99,30 @@ struct Inner {
 }
 
 impl Bash {
-    /// All events so far, and a place among those who are told of more.
-    pub(super) fn subscribe(&self) -> (Vec<Bytes>, Arc<Subscriber>, mpsc::UnboundedReceiver<Item>) {
+    /// All events so far, and a place among those who are told of more. `None` when too many
+    /// listen already.
+    pub(super) fn subscribe(&self) -> Option<Subscription> {
         let (subscriber, items) = Subscriber::new();
         let mut inner = lock(&self.inner);
+        inner.subscribers.retain(|subscriber| !subscriber.is_gone());
+        if inner.subscribers.len() >= MAX_SUBSCRIBERS {
+            return None;
+        }
         inner.subscribers.push(Arc::clone(&subscriber));
         let before = inner.events.iter().map(|event| event.to_string().into());
-        (before.collect(), subscriber, items)
+        Some((before.collect(), subscriber, items))
+    }
+
+    /// Ends every socket that listens.
+    pub(super) fn end_sockets(&self, ending: &Ending) {
+        for subscriber in &lock(&self.inner).subscribers {
+            subscriber.end(ending.clone());
+        }
+    }
+
+    /// Forgets what was run.
+    pub(super) fn forget(&self) {
+        lock(&self.inner).events.clear();
     }
 
     fn push(&self, event: Value) {
@@ -133,14 +156,12 @@ pub(super) async fn route(
             answer
         }),
         ("POST", ["execute_bash_command"]) => match begin(world, within, call) {
-            Ok((command, output)) => {
-                let id = text(&command["id"]);
-                Ok(ok(&run(world, bash, &id, output).await))
-            }
+            Ok((command, output)) => Ok(ok(&run(world, bash, &command, output).await)),
             Err(refusal) => Err(refusal),
         },
         ("POST", ["bash_commands", id, "stop"]) => stop(bash, id),
         ("GET", ["bash_events", "search"]) => search(bash, call),
+        ("GET", ["bash_events", ""]) => batch(bash, call),
         ("GET", ["bash_events", id]) => {
             let inner = lock(&bash.inner);
             let found = inner.events.iter().find(|event| event["id"] == *id);
@@ -231,13 +252,15 @@ pub(super) fn receive(world: &Arc<World>, text: &[u8]) -> Result<(), (&'static s
 fn go(world: &Arc<World>, bash: &Arc<Bash>, command: Value, output: CommandOutput) {
     let (running, bash) = (Arc::clone(world), Arc::clone(bash));
     world.spawn(async move {
-        run(&running, &bash, &text(&command["id"]), output).await;
+        run(&running, &bash, &command, output).await;
     });
 }
 
 /// Lets a command end, and answers its output in one.
-async fn run(world: &World, bash: &Bash, id: &str, mut output: CommandOutput) -> Value {
+async fn run(world: &World, bash: &Bash, command: &Value, mut output: CommandOutput) -> Value {
+    let most = Duration::from_secs(command["timeout"].as_u64().unwrap_or(u64::MAX));
     let stopped = async {
+        let id = command["id"].as_str().unwrap_or_default();
         loop {
             let stopped = bash.stopped.notified();
             if lock(&bash.inner).stop.contains(id) {
@@ -247,9 +270,14 @@ async fn run(world: &World, bash: &Bash, id: &str, mut output: CommandOutput) ->
         }
     };
     tokio::select! {
-        () = tokio::time::sleep(output.after) => {}
+        () = tokio::time::sleep(output.after.min(most)) => {
+            if output.after > most {
+                output.exit_code = -1;
+            }
+        }
         () = stopped => output = CommandOutput::exit(-15),
     }
+    let id = command["id"].as_str().unwrap_or_default();
     let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
     let told = |order: usize, exit: Option<i32>, stdout: &str, stderr: &str| {
         json!({
@@ -284,6 +312,22 @@ fn id(text: &str, at: &Value) -> Answered<String> {
         Ok(id) => Ok(id.simple().to_string()),
         Err(_) => Err(invalid("uuid_parsing", at.clone(), "Input should be a valid UUID").into()),
     }
+}
+
+/// Many events at once; the ids are the body of a `GET`.
+fn batch(bash: &Bash, call: &Call) -> Answered {
+    let ids: Vec<String> = match call.body.is_empty() {
+        true => return Err(invalid("missing", json!(["body"]), "Field required").into()),
+        false => serde_json::from_slice(&call.body).map_err(|_| {
+            let rule = "Input should be a valid list";
+            invalid("list_type", json!(["body"]), rule)
+        })?,
+    };
+    let inner = lock(&bash.inner);
+    let found = ids
+        .iter()
+        .map(|id| inner.events.iter().find(|event| event["id"] == **id));
+    Ok(ok(&found.collect::<Vec<_>>()))
 }
 
 fn stop(bash: &Bash, command: &str) -> Answered {

@@ -47,7 +47,10 @@ pub(super) struct Inner {
     pub(super) info: Map<String, Value>,
     pub(super) hooks: Value,
     pub(super) goal: Option<Goal>,
+    /// The system prompt is in the log.
     pub(super) prompted: bool,
+    /// Its agent and hooks were set up since the server started.
+    pub(super) ready: bool,
     /// Read from disk by nobody yet since the server came back.
     pub(super) unloaded: bool,
     pub(super) running: bool,
@@ -169,6 +172,7 @@ impl Conversation {
                 hooks,
                 goal: None,
                 prompted: false,
+                ready: false,
                 unloaded: false,
                 running: false,
                 at_work: false,
@@ -414,7 +418,8 @@ impl Inner {
     /// Logs an event, and tells everyone of it, or of what is told in its stead.
     fn push(&mut self, event: &[u8], told: Option<&str>) -> usize {
         let seq = self.log.push(event);
-        if self.subscribers.is_empty() {
+        // After a deletion sockets stay open, and silent.
+        if self.subscribers.is_empty() || self.deleted {
             return seq;
         }
         let frame = match told {

@@ -14,6 +14,7 @@ use super::{
     known::undone,
     operations,
     routes::{Answered, Call, crash, detail, invalid, not_found, ok, page_limit, pairs, vscode},
+    slots,
     world::{World, lock},
 };
 use crate::http::{self as server, Response};
@@ -43,6 +44,7 @@ pub(super) async fn route(
         return Err(not_found().into());
     };
     let scoped = matches!(rest, ["bash" | "file" | "git" | "vscode", ..]);
+    let served = matches!((method, rest), ("GET", ["workspace", ..]));
     let id = text.parse::<uuid::Uuid>().map_err(|_| {
         let name = match scoped {
             true => "runtime_conversation_id",
@@ -55,7 +57,7 @@ pub(super) async fn route(
         )
     })?;
     let found = world.conversation(id);
-    if scoped || matches!(rest, ["events", ..]) {
+    if scoped || served || matches!(rest, ["events", ..]) {
         let Some(conversation) = found.filter(|conversation| !conversation.lock().leased) else {
             let missing = format!("Conversation not found: {}", id.hyphenated());
             return Err(detail(StatusCode::NOT_FOUND, &missing).into());
@@ -63,6 +65,7 @@ pub(super) async fn route(
         conversation.load();
         return match rest {
             ["events", rest @ ..] => events::route(world, &conversation, call, method, rest),
+            ["workspace", rest @ ..] => files::page(world, &conversation.working_dir(), call, rest),
             [area, rest @ ..] => within(world, &conversation, call, method, area, rest).await,
             [] => Err(not_found().into()),
         };
@@ -92,6 +95,7 @@ async fn used(
     match (method, rest) {
         ("DELETE", []) => {
             world.delete(conversation.id);
+            agent::close(world, conversation);
             Ok(ok(&json!({"success": true})))
         }
         ("PATCH", []) => {
@@ -166,6 +170,11 @@ fn create(world: &Arc<World>, call: &Call) -> Answered {
         let text = format!("Parent conversation not found: {parent}");
         return Err(detail(StatusCode::UNPROCESSABLE_ENTITY, &text).into());
     }
+    // One that is known takes no place, whatever it is asked for with.
+    let slot = match world.conversation(id) {
+        Some(_) => None,
+        None => Some(world.slots.take().ok_or_else(slots::full)?),
+    };
     let (conversation, is_new) = world.create(id, &request);
     if is_new {
         // What is no directory already, a file for one, is the agent's to find out.
@@ -176,7 +185,8 @@ fn create(world: &Arc<World>, call: &Call) -> Answered {
     }
     if is_new && request["initial_message"].is_object() {
         agent::receive(world, &conversation, &request["initial_message"]);
-        agent::start(world, &conversation);
+        // Nothing runs in what has just been made.
+        let _ = agent::start_in(world, &conversation, || slot);
     }
     let status = if is_new {
         StatusCode::CREATED

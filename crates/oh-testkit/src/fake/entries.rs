@@ -42,7 +42,7 @@ fn fits(matcher: &str, tool: Option<&str>) -> bool {
     }
 }
 
-/// Runs the hooks configured for an event, up to the first that blocks.
+/// Runs the hooks configured for an event: of those that can block, up to the first that does.
 pub(super) fn hooks(
     world: &World,
     conversation: &Conversation,
@@ -54,6 +54,7 @@ pub(super) fn hooks(
         About::Message(..) | About::Nothing => None,
     };
     let configured = conversation.lock().hooks[snake(event)].clone();
+    let stops = matches!(event, "PreToolUse" | "UserPromptSubmit" | "Stop");
     let mut verdicts = Vec::new();
     for matcher in configured.as_array().into_iter().flatten() {
         let wanted = matcher["matcher"].as_str().unwrap_or("*");
@@ -78,9 +79,12 @@ pub(super) fn hooks(
                 "success": verdict.exit_code == 0,
                 "blocked": blocked,
                 "exit_code": verdict.exit_code,
-                "stdout": "",
+                "stdout": verdict.stdout(),
                 "stderr": verdict.reason,
             });
+            if let Some(context) = &verdict.context {
+                fields["additional_context"] = json!(context);
+            }
             match about {
                 About::Tool(action, tool) => {
                     fields["tool_name"] = json!(tool);
@@ -98,7 +102,7 @@ pub(super) fn hooks(
             }
             conversation.append("hook", "HookExecutionEvent", fields);
             verdicts.push(verdict);
-            if blocked {
+            if blocked && stops {
                 return verdicts;
             }
         }

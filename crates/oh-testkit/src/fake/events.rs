@@ -3,15 +3,18 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json, value::RawValue};
 
 use super::{
-    agent, branches,
+    agent::{self, Refused},
+    branches,
     conversation::Conversation,
     goals,
     known::undone,
-    routes::{Answered, Call, crash, invalid, not_found, ok, page_limit},
+    routes::{Answered, Call, crash, detail, invalid, not_found, ok, page_limit},
+    slots,
     world::World,
 };
 
@@ -59,7 +62,9 @@ pub(super) fn route(
             let request = call.json()?;
             match request["accept"].as_bool() {
                 Some(true) => {
-                    agent::start(world, conversation);
+                    if agent::start(world, conversation) == Err(Refused::Full) {
+                        return Err(slots::full().into());
+                    }
                 }
                 Some(false) => {
                     let reason = request["reason"].as_str();
@@ -96,8 +101,9 @@ fn send(world: &Arc<World>, conversation: &Arc<Conversation>, message: &Value) -
     goals::stop(conversation);
     let message_event = json!({"role": "user", "content": content});
     agent::receive(world, conversation, &message_event);
-    if message["run"] == true {
-        agent::start(world, conversation);
+    if message["run"] == true && agent::start(world, conversation) == Err(Refused::Full) {
+        let text = saved(conversation);
+        return Err(detail(StatusCode::TOO_MANY_REQUESTS, &text).into());
     }
     Ok(ok(&json!({"success": true})))
 }
@@ -122,8 +128,19 @@ pub(super) fn receive(
     goals::stop(conversation);
     let message = json!({"role": message["role"], "content": message["content"]});
     agent::receive(world, conversation, &message);
-    agent::start(world, conversation);
-    Ok(())
+    match agent::start(world, conversation) {
+        Err(Refused::Full) => Err(("ConversationRunLimitExceeded", saved(conversation))),
+        Ok(()) | Err(Refused::Running) => Ok(()),
+    }
+}
+
+/// What is said of a message that was to run while as many run as may: it is kept.
+fn saved(conversation: &Conversation) -> String {
+    format!(
+        "Message saved, but the conversation run limit was reached. Retry POST \
+         /api/conversations/{}/run without resending the message.",
+        conversation.id.hyphenated()
+    )
 }
 
 /// Asks a run to stop after its step; the step goes on.

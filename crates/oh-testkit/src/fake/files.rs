@@ -7,15 +7,15 @@ use serde_json::{Value, json};
 
 use super::{
     archive,
-    disk::{Node, Refusal, normal},
+    disk::{Node, Refusal, is_within, normal},
     known::undone,
-    routes::{Answered, Call, detail, invalid, missing, ok, page_limit},
+    routes::{Answered, Call, decode, detail, invalid, missing, ok, page_limit},
     world::World,
 };
 use crate::http::{self as server, Response};
 
 /// Where the fake server's user is at home.
-const HOME: &str = "/home/fake";
+pub(super) const HOME: &str = "/home/fake";
 
 pub(super) fn route(world: &World, call: &Call, method: &str, rest: &[&str]) -> Answered {
     match (method, rest) {
@@ -108,8 +108,61 @@ fn download(world: &World, call: &Call) -> Answered {
         Some(Node::File { content, version }) => (content, version),
     };
     let name = path.rsplit('/').next().unwrap_or_default();
+    let response = attachment(content.clone(), name, "application/octet-stream");
+    Ok(ranged(call, response, content, version))
+}
+
+/// A file of a conversation's workspace as a web server gives it; of a directory, its index.
+pub(super) fn page(world: &World, workspace: &str, call: &Call, rest: &[&str]) -> Answered {
+    let missing = |text: &str| Err(detail(StatusCode::NOT_FOUND, text).into());
+    if !matches!(world.disk.get(workspace), Some(Node::Directory)) {
+        return missing("Workspace directory does not exist");
+    }
+    let path = decode(&rest.join("/"));
+    let mut path = normal(&format!("{workspace}/{path}")).unwrap_or_default();
+    if !is_within(&path, workspace) {
+        return Err(bad("Path is outside the workspace").into());
+    }
+    if matches!(world.disk.get(&path), Some(Node::Directory)) {
+        path.push_str("/index.html");
+        if world.disk.read(&path).is_none() {
+            return missing("No index.html in directory");
+        }
+    }
+    let Some(Node::File { content, version }) = world.disk.get(&path) else {
+        return missing("File not found");
+    };
+    let mut response = http::Response::new(server::full(content.clone()));
+    let kind = HeaderValue::from_static(kind(&path));
+    response.headers_mut().insert(header::CONTENT_TYPE, kind);
+    Ok(ranged(call, response, content, version))
+}
+
+/// What a file is, by its name.
+fn kind(path: &str) -> &'static str {
+    let name = path.rsplit('/').next().unwrap_or_default();
+    match name.rsplit_once('.').map(|(_, kind)| kind) {
+        Some("html" | "htm") => "text/html; charset=utf-8",
+        Some("css") => "text/css; charset=utf-8",
+        Some("md") => "text/markdown; charset=utf-8",
+        Some("csv") => "text/csv; charset=utf-8",
+        Some("py") => "text/x-python; charset=utf-8",
+        Some("js") => "text/javascript; charset=utf-8",
+        Some("json") => "application/json",
+        Some("pdf") => "application/pdf",
+        Some("zip") => "application/zip",
+        Some("png") => "image/png",
+        Some("jpg" | "jpeg") => "image/jpeg",
+        Some("gif") => "image/gif",
+        Some("svg") => "image/svg+xml",
+        Some("txt") => "text/plain; charset=utf-8",
+        _ => "application/octet-stream",
+    }
+}
+
+/// The part of a file that was asked for, if it was a part.
+fn ranged(call: &Call, mut response: Response, content: Bytes, version: u64) -> Response {
     let etag = format!("\"{version:x}-{:x}\"", content.len());
-    let mut response = attachment(content.clone(), name, "application/octet-stream");
     let headers = response.headers_mut();
     headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
     text_header(headers, header::ETAG, &etag);
@@ -121,7 +174,7 @@ fn download(world: &World, call: &Call) -> Answered {
     };
     let same = asked(header::IF_RANGE).is_none_or(|wanted| wanted == etag);
     let Some(range) = asked(header::RANGE).filter(|_| same) else {
-        return Ok(response);
+        return response;
     };
     let length = content.len();
     match part(range, length) {
@@ -130,7 +183,7 @@ fn download(world: &World, call: &Call) -> Answered {
             let told = format!("bytes {from}-{}/{length}", to - 1);
             text_header(response.headers_mut(), header::CONTENT_RANGE, &told);
             *response.body_mut() = server::full(content.slice(from..to));
-            Ok(response)
+            response
         }
         Some(_) => {
             let mut refused = http::Response::new(server::full(Bytes::new()));
@@ -139,10 +192,10 @@ fn download(world: &World, call: &Call) -> Answered {
             refused.headers_mut().insert(header::CONTENT_TYPE, kind);
             let told = format!("bytes */{length}");
             text_header(refused.headers_mut(), header::CONTENT_RANGE, &told);
-            Err(refused.into())
+            refused
         }
         // Several ranges at once, or none that can be read: all of it, as HTTP allows.
-        None => Ok(response),
+        None => response,
     }
 }
 
@@ -269,7 +322,7 @@ fn archive(world: &World, call: &Call) -> Answered {
     let mut response = attachment(
         repository.patch.clone(),
         &format!("{name}.patch"),
-        "text/x-patch",
+        "text/x-patch; charset=utf-8",
     );
     let headers = response.headers_mut();
     let encoded = root.replace('/', "%2F");

@@ -146,8 +146,37 @@ pub(super) fn route(world: &World, call: &Call, method: &str, rest: &[&str]) -> 
             let changes: Vec<_> = commit.changes.iter().map(change).collect();
             Ok(ok(&changes))
         }
+        ("GET", ["repositories", "search"]) => providers(world, call),
         _ => Err(undone(call).into()),
     }
+}
+
+/// Repositories at a provider, which no fake server reaches: it can say who has no token.
+fn providers(world: &World, call: &Call) -> Answered {
+    let at = json!(["query", "provider"]);
+    let Some(provider) = call.query("provider") else {
+        return Err(invalid("missing", at, "Field required").into());
+    };
+    if !matches!(
+        provider.as_str(),
+        "github" | "gitlab" | "bitbucket" | "azure_devops"
+    ) {
+        let rule = "Input should be 'github', 'gitlab', 'bitbucket' or 'azure_devops'";
+        return Err(invalid("enum", at, rule).into());
+    }
+    number(call, "limit", 100, 1..=100)?;
+    if provider != "github" {
+        let text = format!("Repository discovery is not supported for provider '{provider}'");
+        return Err(detail(StatusCode::BAD_REQUEST, &text).into());
+    }
+    const TOKENS: [&str; 4] = ["github_token", "GITHUB_TOKEN", "GH_TOKEN", "github"];
+    let stored = lock(&world.stored);
+    if TOKENS.iter().any(|name| stored.has_secret(name)) {
+        return Err(undone(call).into());
+    }
+    Ok(ok(
+        &json!({"items": [], "next_page_id": null, "missing_token": true}),
+    ))
 }
 
 fn change<S: AsRef<str>>((status, path): &(S, String)) -> Value {

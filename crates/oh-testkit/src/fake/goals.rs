@@ -11,6 +11,7 @@ use super::{
     conversation::Conversation,
     known::undone,
     routes::{Answered, Call, detail, invalid, ok},
+    slots::{self, Slot},
     world::World,
 };
 
@@ -100,12 +101,13 @@ fn begin(
     nudge: String,
 ) -> Answered<()> {
     busy(conversation)?;
+    let slot = world.slots.take().ok_or_else(slots::full)?;
     conversation.lock().goal = Some(goal.clone());
     let (working, on) = (Arc::clone(world), Arc::clone(conversation));
     world.spawn(async move {
         let stop = goal.stop.clone();
         let stopped = stop
-            .run_until_cancelled(pursue(&working, &on, goal, nudge))
+            .run_until_cancelled(pursue(&working, &on, goal, nudge, slot))
             .await;
         if stopped.is_none() {
             let goal = on.lock().goal.clone();
@@ -128,12 +130,13 @@ async fn pursue(
     conversation: &Arc<Conversation>,
     mut goal: Goal,
     mut nudge: String,
+    slot: Slot,
 ) {
     tell(conversation, Some(goal.clone()), "running", Value::Null);
     loop {
         let message = json!({"role": "user", "content": [{"type": "text", "text": nudge}]});
         agent::receive(world, conversation, &message);
-        agent::work(world, conversation).await;
+        agent::work(world, conversation, &slot).await;
         if matches!(conversation.status().as_str(), "paused" | "error") {
             tell(conversation, Some(goal), "interrupted", Value::Null);
             return;

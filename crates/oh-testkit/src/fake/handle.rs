@@ -143,11 +143,14 @@ impl FakeConversation {
         self.conversation.publish_state();
     }
 
-    /// Says a user's message and runs, as a client would.
+    /// Says a user's message and runs, as a client would. It is not refused where as many
+    /// conversations run as may.
     pub fn say(&self, text: &str) {
         let message = json!({"role": "user", "content": [{"type": "text", "text": text}]});
         agent::receive(&self.world, &self.conversation, &message);
-        agent::start(&self.world, &self.conversation);
+        let slot = || Some(self.world.slots.insist());
+        // A run that is under way takes the message in.
+        let _ = agent::start_in(&self.world, &self.conversation, slot);
     }
 
     /// Waits until no run is under way.

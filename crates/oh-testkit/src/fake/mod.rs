@@ -8,14 +8,26 @@
 //! | tools and hooks | closures: [`tool`](FakeServerBuilder::tool), [`hooks`](FakeServerBuilder::hooks) |
 //! | the session socket, the legacy one, that of commands | itself |
 //! | commands | a closure: [`commands`](FakeServerBuilder::commands) |
-//! | files, archives, trajectories, hooks of a project | a disk in memory: [`write_file`](FakeServer::write_file) |
+//! | files, archives, trajectories, a workspace's pages, hooks and skills | a disk in memory: [`write_file`](FakeServer::write_file) |
 //! | git | what it was told: [`set_repository`](FakeServer::set_repository) |
 //! | settings, secrets, profiles of models | itself, in memory |
+//! | as many runs and sockets at once as the agent server allows | itself: [`max_concurrent_runs`](FakeServerBuilder::max_concurrent_runs) |
+//! | a dormant start, and its activation | itself: [`deferred_init`](FakeServerBuilder::deferred_init) |
 //!
-//! What it does not do (skills, plugins, MCP, ACP, VSCode, deferred start) it answers
-//! with 501 and the route's name; what the real server does not have, with its 404 or 405. No
-//! limit on runs at once, no detection of loops, no eviction of idle conversations: for these take
-//! [`Fault`]s or a real server.
+//! That is every call of the client crates, each compared with the real server by a scenario of
+//! the conformance suite, but for these:
+//!
+//! | Not played | Why | Answer |
+//! |-|-|-|
+//! | skills to install (`/api/skills/{catalog,marketplace,install,installed,sync}`) | a package manager: it fetches and unpacks what others publish | 501 |
+//! | repositories at a provider, once there is a token | the provider's to say, over a network; without a token it says so, as the agent server does | 501 |
+//! | an editor in the browser (`/vscode`) | switched off, as on a server without one | 503 |
+//! | plugins, an ACP agent's model | there is no marketplace and no such agent; the agent server says the same | 400 |
+//!
+//! Routes that no client crate asks (`/v1`, plugins, MCP, agent profiles, …) are answered with 501
+//! and their name; what the real server does not have, with its 404 or 405. There is no detection
+//! of loops and no eviction of idle conversations, which take minutes of a real server's; public
+//! skills and those of organizations are never found.
 
 mod agent;
 mod archive;
@@ -27,16 +39,18 @@ mod conversations;
 mod disk;
 mod entries;
 mod events;
-mod fault;
 mod files;
 mod git;
 mod goals;
 mod handle;
 mod handshake;
+mod init;
 mod known;
 mod log;
 mod operations;
 mod routes;
+mod skills;
+mod slots;
 mod sockets;
 mod stored;
 mod tools;
@@ -48,15 +62,16 @@ use std::{collections::HashMap, fmt, net::SocketAddr, sync::Arc, time::Duration}
 use bytes::Bytes;
 use serde_json::{Value, json};
 
+pub(crate) use self::wire::{head as frame_head, text as text_frame};
 pub use self::{
     bash::CommandOutput,
-    fault::Fault,
     git::Repository,
     handle::FakeConversation,
     tools::{HookCall, Observation, Verdict},
     world::Seen,
 };
 use self::{conversation::Ending, world::World};
+pub use crate::fault::Fault;
 use crate::{
     Error, ErrorKind, Result, Script,
     http::{Answering, Handler, Listening, Request},
@@ -124,9 +139,10 @@ impl FakeServer {
         self.listening.address()
     }
 
-    /// The key it asks for; empty when it asks for none.
+    /// The key it asks for; empty when it asks for none. Once it was activated, the first key it
+    /// was activated with.
     pub fn session_api_key(&self) -> &str {
-        self.world.key.as_deref().unwrap_or_default()
+        self.world.door.key()
     }
 
     /// A conversation that a client, or [`create`](Self::create), made.
@@ -215,17 +231,13 @@ impl FakeServer {
 
     /// Breaks every socket's connection, without a goodbye.
     pub fn cut_sockets(&self) {
-        for conversation in self.world.conversations() {
-            conversation.end_sockets(&Ending::Cut);
-        }
+        self.world.end_sockets(&Ending::Cut);
     }
 
     /// Closes every socket with a code and a reason.
     pub fn close_sockets(&self, code: u16, reason: &str) {
         let ending = Ending::Close(code, reason.to_owned());
-        for conversation in self.world.conversations() {
-            conversation.end_sockets(&ending);
-        }
+        self.world.end_sockets(&ending);
     }
 
     /// Goes away as a server that shuts down: sockets close with 1012, what runs is paused,
@@ -249,7 +261,8 @@ impl FakeServer {
         self.listening.accept();
     }
 
-    /// Comes back as a server that kept nothing.
+    /// Comes back as a server that kept no conversations, no history of commands, no settings.
+    /// The files on its disk are still there.
     pub fn come_back_empty(&self) {
         self.world.come_up(false);
         self.listening.accept();
@@ -313,8 +326,10 @@ impl fmt::Debug for FakeServer {
 #[must_use]
 pub struct FakeServerBuilder {
     key: Option<String>,
+    secret_key: Option<String>,
     version: String,
     session_socket: bool,
+    max_concurrent_runs: usize,
     seed: u64,
     script: Script,
     tools: HashMap<String, world::Tool>,
@@ -326,8 +341,10 @@ impl Default for FakeServerBuilder {
     fn default() -> Self {
         Self {
             key: Some("fake-session-key".to_owned()),
+            secret_key: None,
             version: "1.58.0".to_owned(),
             session_socket: true,
+            max_concurrent_runs: 10,
             seed: 0,
             script: Script::new(),
             tools: HashMap::new(),
@@ -350,6 +367,15 @@ impl FakeServerBuilder {
         self
     }
 
+    /// Starts dormant, as with `OH_DEFERRED_INIT`: `/api` and `/v1` answer 503 and sockets 403
+    /// until somebody who knows this secret key posts to `/api/init`. Session keys and the number
+    /// of runs that come with it hold from then on, through restarts too; the rest of it is about
+    /// a machine, and ignored. Default: awake.
+    pub fn deferred_init(mut self, secret_key: impl Into<String>) -> Self {
+        self.secret_key = Some(secret_key.into());
+        self
+    }
+
     /// The version it says it is. Default: 1.58.0.
     pub fn version(mut self, version: impl Into<String>) -> Self {
         self.version = version.into();
@@ -359,6 +385,14 @@ impl FakeServerBuilder {
     /// Has only the legacy event socket, as servers before 1.45.
     pub fn without_session_socket(mut self) -> Self {
         self.session_socket = false;
+        self
+    }
+
+    /// How many conversations may run at once (`OH_MAX_CONCURRENT_RUNS`). Default: 10, as the
+    /// agent server's. While all are taken, runs, goals, children and new conversations are
+    /// refused with 429; a message that was to run is saved all the same.
+    pub fn max_concurrent_runs(mut self, most: usize) -> Self {
+        self.max_concurrent_runs = most;
         self
     }
 

@@ -6,12 +6,14 @@ use http::StatusCode;
 use serde_json::{Value, json};
 
 use super::{
-    agent, branches,
+    agent::{self, Refused},
+    branches,
     conversation::Conversation,
     conversations::{self, check_names},
     events, goals,
     known::undone,
     routes::{Answered, Call, crash, detail, invalid, not_found, ok},
+    slots,
     world::{World, lock},
 };
 use crate::http::{self as server, Response};
@@ -25,10 +27,13 @@ pub(super) async fn route(
 ) -> Answered {
     match (method, rest) {
         ("POST", ["run"]) => {
-            if !agent::start(world, conversation) {
-                let busy = "Conversation already running. Wait for completion or pause first.";
-                return Err(detail(StatusCode::CONFLICT, busy).into());
-            }
+            agent::start(world, conversation).map_err(|refused| match refused {
+                Refused::Running => {
+                    let busy = "Conversation already running. Wait for completion or pause first.";
+                    detail(StatusCode::CONFLICT, busy)
+                }
+                Refused::Full => slots::full(),
+            })?;
         }
         ("POST", ["pause"]) => events::pause(conversation),
         ("POST", ["interrupt"]) => events::interrupt(conversation).await,
@@ -317,6 +322,7 @@ fn navigate(conversation: &Arc<Conversation>, call: &Call) -> Answered {
 fn child(world: &Arc<World>, parent: &Arc<Conversation>, call: &Call) -> Answered {
     let request = call.json()?;
     let task = text(&request, "task")?;
+    let slot = world.slots.take().ok_or_else(slots::full)?;
     let id = world.clock.uuid();
     let (own, shown) = (
         id.hyphenated().to_string(),
@@ -356,7 +362,8 @@ fn child(world: &Arc<World>, parent: &Arc<Conversation>, call: &Call) -> Answere
     }
     let message = json!({"role": "user", "content": [{"type": "text", "text": task}]});
     agent::receive(world, &child, &message);
-    agent::start(world, &child);
+    // Nothing runs in what has just been made.
+    let _ = agent::start_in(world, &child, || Some(slot));
     let body = json!({
         "conversation_id": own,
         "parent_conversation_id": shown,

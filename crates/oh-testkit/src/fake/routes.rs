@@ -10,14 +10,15 @@ use http::{HeaderValue, StatusCode, header, request::Parts};
 use serde_json::{Value, json};
 
 use super::{
-    bash, conversations,
-    fault::AnswerFault,
-    files, git,
+    bash, conversations, files, git, init,
     known::{self, undone},
-    sockets, stored,
-    world::{self, Seen, World, authorized},
+    skills, sockets, stored,
+    world::{self, Seen, World},
 };
-use crate::http::{self as server, Request, Response};
+use crate::{
+    fault::AnswerFault,
+    http::{self as server, Request, Response},
+};
 
 /// An answer, or the refusal that stands for it.
 pub(super) type Answered<T = Response> = Result<T, Box<Response>>;
@@ -173,8 +174,10 @@ async fn route(world: &Arc<World>, call: &Call) -> Response {
         ("GET", [""] | ["server_info"]) => Ok(ok(&world.server_info())),
         ("GET", ["alive" | "health"]) => Ok(ok(&json!({"status": "ok"}))),
         ("GET", ["ready"]) => Ok(ok(&json!({"status": "ready"}))),
+        (_, ["api", "init"]) => init::route(world, call, method),
+        (_, ["api" | "v1", ..]) if world.door.is_dormant() => Err(init::dormant().into()),
         // Who has no key learns nothing of a route but that it is there.
-        (_, ["api" | "v1", ..]) if !authorized(world, &call.head.headers) => {
+        (_, ["api" | "v1", ..]) if !world.door.admits(&call.head.headers) => {
             Err(detail(StatusCode::UNAUTHORIZED, "Unauthorized").into())
         }
         (_, ["api", "conversations", rest @ ..]) => {
@@ -187,7 +190,9 @@ async fn route(world: &Arc<World>, call: &Call) -> Response {
         (_, ["api", "profiles", rest @ ..]) => stored::profiles(world, call, method, rest),
         (_, ["api", "vscode", rest @ ..]) => vscode(call, method, rest),
         ("POST", ["api", "hooks"]) => hooks(world, call),
+        (_, ["api", "skills", rest @ ..]) => skills::route(world, call, method, rest),
         ("GET", ["api", "tools", ""]) => Ok(ok(&world.server_info()["usable_tools"])),
+        ("GET", ["api", "tools", "catalog"]) => Ok(ok(&world.catalog())),
         _ => Err(undone(call).into()),
     };
     answered.unwrap_or_else(|refusal| *refusal)
@@ -225,7 +230,7 @@ pub(super) fn vscode(call: &Call, method: &str, rest: &[&str]) -> Answered {
     match (method, rest) {
         ("GET", ["url"]) => {
             let off = "VSCode is disabled in configuration. Set enable_vscode=true to enable.";
-            Err(detail(StatusCode::SERVICE_UNAVAILABLE, off).into())
+            Err(unavailable(off).into())
         }
         ("GET", ["status"]) => Ok(ok(&json!({
             "running": false,
@@ -250,6 +255,14 @@ pub(super) fn page_limit(call: &Call) -> Answered<usize> {
         }
         Err(_) => Err(invalid("int_parsing", at, "Input should be a valid integer").into()),
     }
+}
+
+/// Something that is not to be had now. As with whatever is its own fault, the agent server says
+/// why where it tells exceptions.
+pub(super) fn unavailable(why: &str) -> Response {
+    let exception = format!("503: {why}");
+    let body = json!({"detail": "Internal Server Error", "exception": exception});
+    server::json(StatusCode::SERVICE_UNAVAILABLE, &body)
 }
 
 /// A failure of the server's own. It closes the connection after that, and does not announce it.

@@ -14,14 +14,16 @@ use super::{
     bash,
     conversation::{Conversation, Ending, Item, Subscriber},
     events,
-    fault::EventFault,
     handshake::{Kind, kind},
     log::{Frame, MAX_FRAME},
     routes,
     wire::{self, Inbound, Reader, Writer},
     world::World,
 };
-use crate::http::{self as server, Request, Response};
+use crate::{
+    fault::{self, EventFault},
+    http::{self as server, Request, Response},
+};
 
 /// How much of a replay goes out between looks at what else there is to do.
 const STRETCH: usize = 1024 * 1024;
@@ -54,11 +56,14 @@ pub(super) fn open(world: &Arc<World>, request: &mut Request) -> Response {
         let header = request.headers().get("x-session-api-key")?;
         Some(header.to_str().ok()?.to_owned())
     });
-    let known = match (&world.key, key) {
-        (None, _) => true,
-        (Some(_), None) => false,
-        (Some(wanted), Some(given)) if *wanted == given => true,
-        (Some(_), Some(_)) => return forbidden(),
+    if world.door.is_dormant() {
+        return forbidden();
+    }
+    let known = match key {
+        _ if world.door.is_open() => true,
+        None => false,
+        Some(given) if world.door.accepts(&given) => true,
+        Some(_) => return forbidden(),
     };
     let Some((answer, socket)) = wire::upgrade(request) else {
         return routes::not_found();
@@ -180,7 +185,8 @@ impl Line {
         };
         let frame: Value = serde_json::from_slice(&text).map_err(|_| refused())?;
         let key = frame["session_api_key"].as_str();
-        if frame["type"] == "auth" && key.is_some() && key == self.world.key.as_deref() {
+        let known = key.is_some_and(|key| self.world.door.accepts(key));
+        if frame["type"] == "auth" && known {
             return Ok(());
         }
         Err(refused())
@@ -316,9 +322,7 @@ impl Line {
                     tokio::time::sleep(pause).await;
                 }
                 EventFault::Oversized(bytes) => {
-                    let head = &br#"{"type":"oversized","padding":""#[..];
-                    let padding = vec![b' '; bytes.saturating_sub(head.len() + 2)];
-                    self.writer.text(&[head, &padding, br#""}"#]);
+                    self.writer.text(&[&fault::oversized(bytes)]);
                 }
             }
         }
@@ -409,7 +413,10 @@ impl Line {
     }
 
     async fn bash(&mut self, all: bool) -> Told {
-        let (before, subscriber, mut items) = self.world.bash.subscribe();
+        let Some((before, subscriber, mut items)) = self.world.bash.subscribe() else {
+            let reason = "Too many bash event connections".to_owned();
+            return Err(Over::Close(1013, reason));
+        };
         if all {
             for raw in before {
                 self.bare(&raw, &subscriber).await?;

@@ -42,6 +42,10 @@ impl Stored {
         self.profiles.get(name)
     }
 
+    pub(super) fn has_secret(&self, name: &str) -> bool {
+        self.secrets.contains_key(name)
+    }
+
     fn settings(&self, expose: Expose) -> Value {
         let key = &self.agent["llm"]["api_key"];
         json!({

@@ -93,30 +93,49 @@ pub struct HookCall {
 pub struct Verdict {
     pub(super) exit_code: i32,
     pub(super) reason: String,
+    pub(super) context: Option<String>,
 }
 
 impl Verdict {
     /// Exit code 0: nothing against it.
     pub fn allow() -> Self {
-        Self {
-            exit_code: 0,
-            reason: String::new(),
-        }
+        Self::exit(0, String::new())
     }
 
     /// Exit code 2: blocked, for this reason.
     pub fn deny(reason: impl Into<String>) -> Self {
-        Self {
-            exit_code: 2,
-            reason: reason.into(),
-        }
+        Self::exit(2, reason.into())
     }
 
     /// Any other exit code: the hook itself failed, which blocks nothing.
     pub fn fail(exit_code: i32, stderr: impl Into<String>) -> Self {
+        Self::exit(exit_code, stderr.into())
+    }
+
+    fn exit(exit_code: i32, reason: String) -> Self {
         Self {
             exit_code,
-            reason: stderr.into(),
+            reason,
+            context: None,
+        }
+    }
+
+    /// Prints `additionalContext` for the agent to read. The agent server adds that of
+    /// `UserPromptSubmit` to the message, makes one of its own of that of `SessionStart`, and
+    /// takes that of a `Stop` hook that denies for the feedback; of other hooks it is logged.
+    ///
+    /// A message with context is another message to the server than the one a hook denied: to
+    /// deny and to add context is not to deny.
+    pub fn context(mut self, text: impl Into<String>) -> Self {
+        self.context = Some(text.into());
+        self
+    }
+
+    /// What it prints.
+    pub(super) fn stdout(&self) -> String {
+        match &self.context {
+            Some(context) => json!({"additionalContext": context}).to_string(),
+            None => String::new(),
         }
     }
 

@@ -100,7 +100,7 @@ impl Reader {
 }
 
 /// Adds the head of a frame.
-pub(super) fn head(bytes: &mut BytesMut, opcode: u8, length: usize) {
+pub(crate) fn head(bytes: &mut BytesMut, opcode: u8, length: usize) {
     bytes.put_u8(0x80 | opcode);
     match length {
         0..=125 => bytes.put_u8(length as u8),
@@ -116,7 +116,7 @@ pub(super) fn head(bytes: &mut BytesMut, opcode: u8, length: usize) {
 }
 
 /// A whole text frame.
-pub(super) fn text(payload: &[u8]) -> Bytes {
+pub(crate) fn text(payload: &[u8]) -> Bytes {
     let mut bytes = BytesMut::with_capacity(payload.len() + 10);
     head(&mut bytes, TEXT, payload.len());
     bytes.extend_from_slice(payload);

@@ -2,7 +2,7 @@
 //! It has no manners of its own; routes, sockets and the agent act on it.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, RwLock,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -10,7 +10,7 @@ use std::{
     time::Instant,
 };
 
-use http::{HeaderMap, Method};
+use http::Method;
 use serde_json::{Map, Value, json};
 use tokio::task::JoinSet;
 
@@ -19,11 +19,13 @@ use super::{
     conversation::{Conversation, Ending},
     disk::Disk,
     entries::snake,
-    fault::Faults,
     git::Repository,
+    init::Door,
+    slots::Slots,
     stored::Stored,
     tools::{HookCall, Observation, Verdict},
 };
+use crate::fault::Faults;
 use crate::model::{
     ModelRequest, Step,
     player::{self, Player, attempt},
@@ -46,7 +48,7 @@ pub struct Seen {
 }
 
 pub(super) struct World {
-    pub(super) key: Option<String>,
+    pub(super) door: Door,
     pub(super) version: String,
     pub(super) session_socket: bool,
     pub(super) clock: Arc<Clock>,
@@ -57,6 +59,7 @@ pub(super) struct World {
     pub(super) repositories: Mutex<BTreeMap<String, Repository>>,
     pub(super) stored: Mutex<Stored>,
     pub(super) shell: Option<Shell>,
+    pub(super) slots: Slots,
     player: Mutex<Player>,
     tools: HashMap<String, Tool>,
     judge: Judge,
@@ -75,7 +78,7 @@ const BUILT_IN: [&str; 5] = ["terminal", "file_editor", "task_tracker", "finish"
 impl World {
     pub(super) fn new(builder: super::FakeServerBuilder) -> Self {
         Self {
-            key: builder.key,
+            door: Door::new(builder.key, builder.secret_key),
             version: builder.version,
             session_socket: builder.session_socket,
             clock: Arc::new(Clock::new(builder.seed)),
@@ -85,6 +88,7 @@ impl World {
             repositories: Mutex::new(BTreeMap::new()),
             stored: Mutex::new(Stored::default()),
             shell: builder.shell,
+            slots: Slots::new(builder.max_concurrent_runs),
             player: Mutex::new(Player::single(builder.script)),
             tools: builder.tools,
             judge: builder.judge,
@@ -229,6 +233,14 @@ impl World {
         true
     }
 
+    /// Ends every socket there is.
+    pub(super) fn end_sockets(&self, ending: &Ending) {
+        self.bash.end_sockets(ending);
+        for conversation in self.conversations() {
+            conversation.end_sockets(ending);
+        }
+    }
+
     /// Goes away: with a close code after having paused what ran, or at once.
     pub(super) fn go_down(&self, code: Option<u16>) {
         self.down.store(true, Ordering::SeqCst);
@@ -236,8 +248,8 @@ impl World {
             Some(code) => Ending::Close(code, "Service restart".to_owned()),
             None => Ending::Cut,
         };
+        self.end_sockets(&ending);
         for conversation in self.conversations() {
-            conversation.end_sockets(&ending);
             let mut inner = conversation.lock();
             let ran = inner.running;
             inner.interrupted |= ran;
@@ -245,6 +257,9 @@ impl World {
             if ran && code.is_some() {
                 conversation.set_status("paused");
                 conversation.append("user", "InterruptEvent", json!({}));
+            }
+            if code.is_some() {
+                super::agent::close(self, &conversation);
             }
             conversation.stir.notify_waiters();
         }
@@ -258,9 +273,15 @@ impl World {
             conversations
                 .unwrap_or_else(PoisonError::into_inner)
                 .clear();
+            self.bash.forget();
+            *lock(&self.stored) = Stored::default();
         }
         for conversation in self.conversations() {
-            conversation.lock().unloaded = true;
+            {
+                let mut inner = conversation.lock();
+                inner.unloaded = true;
+                inner.ready = false;
+            }
             if conversation.status() == "running" {
                 conversation.set_status("error");
                 super::agent::restarted(&conversation);
@@ -282,7 +303,7 @@ impl World {
             "build_git_sha": "unknown",
             "build_git_ref": "unknown",
             "python_version": "",
-            "usable_tools": BUILT_IN[..3],
+            "usable_tools": self.usable_tools(),
             "runtime_idle_timeout_seconds": null,
             "conversation_runtime": "local",
             "available_conversation_runtimes": [],
@@ -292,6 +313,26 @@ impl World {
             "docs": "/docs",
             "redoc": "/redoc",
         })
+    }
+
+    /// The tools an agent can be given: those of every server, and the test's own.
+    fn usable_tools(&self) -> BTreeSet<&str> {
+        let own = self.tools.keys().map(String::as_str);
+        BUILT_IN[..3].iter().copied().chain(own).collect()
+    }
+
+    /// The tools for whoever configures an agent.
+    pub(super) fn catalog(&self) -> Value {
+        let tools = self.usable_tools().into_iter().map(|name| {
+            json!({
+                "name": name,
+                "user_selectable": true,
+                "usable": true,
+                "description": format!("The tool {name}, played by a test."),
+                "in_default_set": BUILT_IN.contains(&name),
+            })
+        });
+        json!({"tools": tools.collect::<Vec<_>>()})
     }
 
     fn info(&self, id: uuid::Uuid, request: &Value) -> (Map<String, Value>, Value) {
@@ -403,14 +444,4 @@ fn or_default(value: &Value, default: Value) -> Value {
 
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Whether a request carries the key the server asks for.
-pub(super) fn authorized(world: &World, headers: &HeaderMap) -> bool {
-    let Some(key) = &world.key else {
-        return true;
-    };
-    headers
-        .get("x-session-api-key")
-        .is_some_and(|given| given.as_bytes() == key.as_bytes())
 }

@@ -246,7 +246,7 @@ async fn refuses_as_the_server_does() {
         ("POST", "/api/conversations".into(), json!({}), 422),
         ("GET", "/nope".into(), Value::Null, 404),
         ("DELETE", "/alive".into(), Value::Null, 405),
-        ("POST", "/api/skills".into(), json!({}), 501),
+        ("POST", "/api/skills/install".into(), json!({}), 501),
     ];
     for (method, path, body, status) in cases {
         let answer = rest(&server, method, &path, body).await;

@@ -1,9 +1,13 @@
 //! The kits over real sockets, one binary: it links once and shares its client.
 
 #[cfg(test)]
+mod complete;
+#[cfg(test)]
 mod fake;
 #[cfg(test)]
 mod faults;
+#[cfg(test)]
+mod held;
 #[cfg(test)]
 mod mock;
 #[cfg(test)]
@@ -16,6 +20,8 @@ mod routes;
 mod silence;
 #[cfg(test)]
 mod support;
+#[cfg(test)]
+mod unread;
 #[cfg(test)]
 mod verbs;
 #[cfg(test)]

@@ -294,7 +294,7 @@ async fn commands_of_a_conversation_have_a_history_of_their_own() {
 async fn what_it_does_not_do_it_says_and_names() {
     let server = FakeServer::start().await.unwrap();
     for (method, path, status) in [
-        ("POST", "/api/skills", 501),
+        ("GET", "/api/skills/installed", 501),
         ("GET", "/v1/models", 501),
         ("POST", "/api/bash/execute_bash_command", 501),
         ("PUT", "/api/skills", 405),

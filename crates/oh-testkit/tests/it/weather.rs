@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use oh_protocol::calls::conversations;
+use oh_protocol::calls::{conversations, files};
 use oh_testkit::{Chance, FakeConversation, FakeServer, Fault, Link, Proxy, fake::Repository};
 use oh_transport::{Client, ErrorKind, Message};
 use serde_json::Value;
@@ -38,11 +38,60 @@ async fn listen(client: &Client, conversation: &FakeConversation) -> (Vec<u64>, 
     }
 }
 
+/// Where faults come from: the server itself, or a proxy before one that is well.
+struct Weather {
+    server: FakeServer,
+    proxy: Option<Proxy>,
+    client: Client,
+}
+
+impl Weather {
+    async fn both() -> [Self; 2] {
+        let own = FakeServer::start().await.unwrap();
+        let well = FakeServer::start().await.unwrap();
+        let proxy = Proxy::start(well.address()).await.unwrap();
+        // What is opened from now on is read.
+        proxy.inject(Fault::gap().times(0));
+        let through = Client::builder(proxy.url()).session_api_key(well.session_api_key());
+        let own = Self {
+            client: client(&own),
+            server: own,
+            proxy: None,
+        };
+        let through = Self {
+            client: through.build().unwrap(),
+            server: well,
+            proxy: Some(proxy),
+        };
+        [own, through]
+    }
+
+    fn inject(&self, fault: Fault) {
+        match &self.proxy {
+            Some(proxy) => proxy.inject(fault),
+            None => self.server.inject(fault),
+        }
+    }
+
+    fn heal(&self) {
+        match &self.proxy {
+            Some(proxy) => proxy.heal(),
+            None => self.server.heal(),
+        }
+    }
+}
+
 #[tokio::test]
 async fn each_fault_of_an_answer_is_seen_by_the_client() {
-    let server = FakeServer::start().await.unwrap();
-    let run = conversations::Run::new(server.create().id());
-    let client = client(&server);
+    for weather in Weather::both().await {
+        answers_fail(&weather).await;
+    }
+}
+
+async fn answers_fail(weather: &Weather) {
+    let Weather { server, client, .. } = weather;
+    let conversation = server.create();
+    let run = conversations::Run::new(conversation.id());
     for (name, fault, kind, status) in [
         ("busy", Fault::status(503), ErrorKind::Server, Some(503)),
         (
@@ -61,21 +110,35 @@ async fn each_fault_of_an_answer_is_seen_by_the_client() {
         ),
         ("lost", Fault::lost_answer(), ErrorKind::Interrupted, None),
     ] {
-        server.inject(fault.times(1));
+        weather.inject(fault.times(1));
+        let before = server.requests().len();
         let error = client.call(&run).await.unwrap_err();
+        // A refusal does nothing; an answer that is torn or lost comes after the deed.
+        let deeds = server.requests().split_off(before);
+        let done = deeds.iter().filter(|seen| seen.status == 200).count();
+        assert_eq!(done, usize::from(kind == ErrorKind::Interrupted), "{name}");
+        conversation.idle().await;
         let told = error.status().map(|status| status.as_u16());
         assert_eq!((error.kind(), told), (kind, status), "{name}: {error}");
         assert!(!error.to_string().contains("<html"), "{name}: {error}");
-        server.heal();
+        weather.heal();
     }
+    // And then it is well again.
+    client.call(&run).await.unwrap();
+    conversation.idle().await;
 }
 
 #[tokio::test]
 async fn each_fault_of_a_socket_is_seen_by_the_client() {
-    let server = FakeServer::start().await.unwrap();
+    for weather in Weather::both().await {
+        sockets_fail(&weather).await;
+    }
+}
+
+async fn sockets_fail(weather: &Weather) {
+    let Weather { server, client, .. } = weather;
     let conversation = server.create();
     conversation.fill(6, 300).await;
-    let client = client(&server);
     let all = [0, 1, 2, 3, 4, 5];
     for (fault, seqs, end) in [
         (Fault::cut().after(3), &all[..3], "Interrupted None"),
@@ -97,12 +160,76 @@ async fn each_fault_of_a_socket_is_seen_by_the_client() {
         (Fault::drip(Duration::from_millis(2)), &all, "whole"),
     ] {
         let shown = format!("{fault:?}");
-        server.inject(fault.times(1));
-        let (seen, ended) = listen(&client, &conversation).await;
+        weather.inject(fault.times(1));
+        let (seen, ended) = listen(client, &conversation).await;
         assert_eq!(seen, seqs, "{shown}");
         assert_eq!(ended, end, "{shown}");
-        server.heal();
+        weather.heal();
     }
+}
+
+/// What a proxy reads it passes on as it was: bodies of each kind, in both directions.
+#[tokio::test]
+async fn a_proxy_that_reads_changes_nothing() {
+    let [_, weather] = Weather::both().await;
+    let Weather { server, client, .. } = &weather;
+    let long = bytes::Bytes::from(vec![7; 3_000_000]);
+    let upload = files::Upload::new("/w/long", long.clone());
+    client.call(&upload).await.unwrap();
+    assert_eq!(server.read_file("/w/long").unwrap(), long);
+    let download = files::Download::new("/w/long");
+    assert_eq!(client.call(&download).await.unwrap(), long);
+    let conversation = server.create();
+    conversation.fill(300, 2_000).await;
+    let (seqs, end) = listen(client, &conversation).await;
+    assert!(seqs.into_iter().eq(0..300));
+    assert_eq!(end, "whole");
+    // What the client says on a socket arrives.
+    let path = format!("/sockets/session/{}", conversation.id());
+    let mut socket = client.socket(&path).await.unwrap();
+    let said = r#"{"role":"user","content":"hello"}"#;
+    socket.send(Message::Text(said.into())).await.unwrap();
+    while next(&mut socket).await.unwrap()["event"]["kind"] != "MessageEvent" {}
+    conversation.idle().await;
+}
+
+/// Faults of both kinds on one link: a message twice, and then the bytes end.
+#[tokio::test]
+async fn a_link_acts_on_what_faults_left() {
+    let [_, weather] = Weather::both().await;
+    let proxy = weather.proxy.as_ref().unwrap();
+    let conversation = weather.server.create();
+    conversation.fill(30, 1000).await;
+    proxy.next(Link::new().cut_after(12_345));
+    proxy.inject(Fault::duplicate().after(2).times(1));
+    let (seqs, end) = listen(&weather.client, &conversation).await;
+    assert_eq!(&seqs[..5], [0, 1, 2, 2, 3]);
+    assert!(
+        (8..14).contains(&seqs.len()) && end.starts_with("Interrupted"),
+        "{seqs:?} {end}"
+    );
+}
+
+#[tokio::test]
+async fn the_same_seed_gives_the_same_weather_through_a_proxy() {
+    let server = FakeServer::start().await.unwrap();
+    let conversation = server.create();
+    conversation.fill(40, 300).await;
+    let play = async |seed| {
+        let proxy = Proxy::seeded(server.address(), seed).await.unwrap();
+        proxy.inject(Fault::duplicate().one_in(5));
+        proxy.inject(Fault::cut().one_in(30));
+        let client = Client::builder(proxy.url()).session_api_key(server.session_api_key());
+        let client = client.build().unwrap();
+        let mut seen = Vec::new();
+        for _ in 0..5 {
+            seen.push(listen(&client, &conversation).await);
+        }
+        seen
+    };
+    let first = play(11).await;
+    assert_eq!(first, play(11).await);
+    assert_ne!(first, play(12).await);
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! What goes wrong, when and how often. It decides; routes and sockets carry it out.
+//! What goes wrong, when and how often. It decides; the fake server and the proxy carry it out.
 
 use std::{
     sync::{
@@ -10,11 +10,13 @@ use std::{
 
 use crate::Chance;
 
-/// Something the [`FakeServer`](super::FakeServer) does wrong.
+/// Something that a [`FakeServer`](crate::FakeServer) does wrong, or a [`Proxy`](crate::Proxy) before
+/// a real one.
 ///
-/// Give it with [`FakeServer::inject`](super::FakeServer::inject); several compose. A fault of
-/// HTTP answers applies to requests, a fault of sockets to events about to be sent. For faults
-/// of bytes rather than messages put a [`Proxy`](crate::Proxy) before the server.
+/// Give it with [`FakeServer::inject`](crate::FakeServer::inject) or
+/// [`Proxy::inject`](crate::Proxy::inject); several compose. A fault of HTTP answers applies to
+/// requests, a fault of sockets to events about to be sent. Faults of bytes rather than messages
+/// are a [`Link`](crate::Link)'s.
 ///
 /// ```
 /// use oh_testkit::Fault;
@@ -42,7 +44,7 @@ enum What {
 }
 
 #[derive(Debug, Clone)]
-pub(super) enum AnswerFault {
+pub(crate) enum AnswerFault {
     Status {
         status: u16,
         retry_after: Option<u64>,
@@ -55,7 +57,7 @@ pub(super) enum AnswerFault {
 }
 
 #[derive(Debug, Clone)]
-pub(super) enum EventFault {
+pub(crate) enum EventFault {
     Cut,
     Tear,
     Stall,
@@ -165,7 +167,7 @@ impl Fault {
         self
     }
 
-    /// At most so often. Default: until [`heal`](super::FakeServer::heal).
+    /// At most so often. Default: until [`heal`](crate::FakeServer::heal).
     pub fn times(mut self, times: u64) -> Self {
         self.times = Some(times);
         self
@@ -199,7 +201,7 @@ impl Fault {
 }
 
 /// The faults in force.
-pub(super) struct Faults {
+pub(crate) struct Faults {
     inner: Mutex<Inner>,
     /// Saves the lock where there are none, which is where speed matters.
     of_events: AtomicUsize,
@@ -212,7 +214,7 @@ struct Inner {
 }
 
 impl Faults {
-    pub(super) fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         Self {
             inner: Mutex::new(Inner {
                 faults: Vec::new(),
@@ -223,20 +225,20 @@ impl Faults {
         }
     }
 
-    pub(super) fn add(&self, fault: Fault) {
+    pub(crate) fn add(&self, fault: Fault) {
         if matches!(fault.what, What::Event(_)) {
             self.of_events.fetch_add(1, Ordering::SeqCst);
         }
         self.lock().faults.push(fault);
     }
 
-    pub(super) fn clear(&self) {
+    pub(crate) fn clear(&self) {
         self.of_events.store(0, Ordering::SeqCst);
         self.lock().faults.clear();
     }
 
     /// All faults for a request, in the order they were given.
-    pub(super) fn of_request(&self, path: &str) -> Vec<AnswerFault> {
+    pub(crate) fn of_request(&self, path: &str) -> Vec<AnswerFault> {
         let mut inner = self.lock();
         let Inner {
             faults,
@@ -257,12 +259,12 @@ impl Faults {
     }
 
     /// Whether any fault may concern an event.
-    pub(super) fn concern_events(&self) -> bool {
+    pub(crate) fn concern_events(&self) -> bool {
         self.of_events.load(Ordering::SeqCst) > 0
     }
 
     /// All faults for an event, of which its connection has sent `passed` before.
-    pub(super) fn of_event(&self, path: &str, passed: u64) -> Vec<EventFault> {
+    pub(crate) fn of_event(&self, path: &str, passed: u64) -> Vec<EventFault> {
         if !self.concern_events() {
             return Vec::new();
         }
@@ -282,4 +284,13 @@ impl Faults {
     fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What a socket tells instead of an event: so many bytes that nobody can use.
+pub(crate) fn oversized(bytes: usize) -> Vec<u8> {
+    let (head, tail) = (br#"{"type":"oversized","padding":""#, br#""}"#);
+    let mut payload = head.to_vec();
+    payload.resize(bytes.max(head.len() + tail.len()) - tail.len(), b' ');
+    payload.extend_from_slice(tail);
+    payload
 }

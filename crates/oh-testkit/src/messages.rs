@@ -1,0 +1,414 @@
+//! HTTP/1.1 and WebSockets as a proxy reads them on their way through: whole requests, whole
+//! answers, whole frames, so that a [`Fault`](crate::Fault) can be about one of them. What they
+//! say is nobody's business here.
+
+use std::{io, time::Duration};
+
+use bytes::{Buf as _, Bytes, BytesMut};
+use http::StatusCode;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+
+use crate::{
+    fake::{frame_head, text_frame},
+    fault::{AnswerFault, EventFault, Faults, oversized},
+};
+
+/// Nobody needs a longer head; who sends one is not speaking HTTP.
+const MAX_HEAD: usize = 256 * 1024;
+const CLOSE: u8 = 0x8;
+/// How long a client may take to answer a goodbye.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// Whether another request may follow on the connection.
+#[derive(PartialEq)]
+enum Then {
+    Next,
+    End,
+}
+
+/// One side of the conversation, with what was read of it and not used yet.
+struct End<S> {
+    stream: S,
+    read: BytesMut,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> End<S> {
+    fn new(stream: S) -> Self {
+        Self {
+            stream,
+            read: BytesMut::new(),
+        }
+    }
+
+    /// Reads a little more.
+    async fn more(&mut self) -> io::Result<()> {
+        match self.stream.read_buf(&mut self.read).await? {
+            0 => Err(io::ErrorKind::UnexpectedEof.into()),
+            _ => Ok(()),
+        }
+    }
+
+    async fn exactly(&mut self, length: usize) -> io::Result<Bytes> {
+        while self.read.len() < length {
+            self.more().await?;
+        }
+        Ok(self.read.split_to(length).freeze())
+    }
+
+    /// Up to and with the line that ends a head, or a chunk's.
+    async fn through(&mut self, end: &[u8]) -> io::Result<Bytes> {
+        loop {
+            if let Some(at) = memchr::memmem::find(&self.read, end) {
+                return Ok(self.read.split_to(at + end.len()).freeze());
+            }
+            if self.read.len() > MAX_HEAD {
+                return Err(io::ErrorKind::InvalidData.into());
+            }
+            self.more().await?;
+        }
+    }
+
+    async fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.stream.write_all(bytes).await
+    }
+}
+
+/// The first lines of a request or an answer.
+struct Head {
+    raw: Bytes,
+}
+
+impl Head {
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&self.raw).into_owned()
+    }
+
+    /// The words of the first line.
+    fn words(&self) -> Vec<String> {
+        let text = self.text();
+        let line = text.lines().next().unwrap_or_default();
+        line.split(' ').map(str::to_owned).collect()
+    }
+
+    fn field(&self, name: &str) -> Option<String> {
+        self.text().lines().skip(1).find_map(|line| {
+            let (found, value) = line.split_once(':')?;
+            let same = found.trim().eq_ignore_ascii_case(name);
+            same.then(|| value.trim().to_ascii_lowercase())
+        })
+    }
+
+    /// The same without a field.
+    fn without(&self, name: &str) -> Vec<u8> {
+        let mut text = String::new();
+        for line in self.text().split_inclusive("\r\n") {
+            let field = line.split(':').next().unwrap_or_default();
+            if !field.eq_ignore_ascii_case(name) {
+                text.push_str(line);
+            }
+        }
+        text.into_bytes()
+    }
+}
+
+/// How a body tells where it ends.
+enum Body {
+    None,
+    Length(u64),
+    Chunks,
+    /// With the connection.
+    Open,
+}
+
+impl Body {
+    fn of(head: &Head, unsaid: Self) -> Self {
+        if head
+            .field("transfer-encoding")
+            .is_some_and(|coding| coding.contains("chunked"))
+        {
+            return Self::Chunks;
+        }
+        match head.field("content-length").map(|length| length.parse()) {
+            Some(Ok(length)) => Self::Length(length),
+            _ => unsaid,
+        }
+    }
+}
+
+/// Passes a body on; into nothing where it is not to arrive.
+async fn pass<A, B>(body: Body, from: &mut End<A>, mut to: Option<&mut End<B>>) -> io::Result<()>
+where
+    A: AsyncRead + AsyncWrite + Unpin,
+    B: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut left = match body {
+        Body::None => return Ok(()),
+        Body::Length(length) => length,
+        Body::Open => u64::MAX,
+        Body::Chunks => {
+            loop {
+                let line = from.through(b"\r\n").await?;
+                let size = String::from_utf8_lossy(&line);
+                let size = size.split([';', '\r']).next().unwrap_or_default().trim();
+                let size = usize::from_str_radix(size, 16)
+                    .map_err(|_| io::Error::from(io::ErrorKind::InvalidData))?;
+                if let Some(to) = &mut to {
+                    to.write(&line).await?;
+                }
+                let rest = match size {
+                    // Trailers end as heads do; mostly there are none.
+                    0 => loop {
+                        let line = from.through(b"\r\n").await?;
+                        if line.len() == 2 {
+                            break line;
+                        }
+                        if let Some(to) = &mut to {
+                            to.write(&line).await?;
+                        }
+                    },
+                    size => from.exactly(size + 2).await?,
+                };
+                if let Some(to) = &mut to {
+                    to.write(&rest).await?;
+                }
+                if size == 0 {
+                    return Ok(());
+                }
+            }
+        }
+    };
+    while left > 0 {
+        if from.read.is_empty() {
+            from.more().await?;
+        }
+        let count = usize::try_from(left)
+            .unwrap_or(usize::MAX)
+            .min(from.read.len());
+        if let Some(to) = &mut to {
+            to.write(&from.read[..count]).await?;
+        }
+        from.read.advance(count);
+        left -= count as u64;
+    }
+    Ok(())
+}
+
+/// Passes requests and answers on until one side ends, with the faults in force.
+pub(crate) async fn converse<A, B>(client: A, server: B, faults: &Faults)
+where
+    A: AsyncRead + AsyncWrite + Unpin,
+    B: AsyncRead + AsyncWrite + Unpin,
+{
+    let (mut client, mut server) = (End::new(client), End::new(server));
+    // Whoever breaks off ends both.
+    while let Ok(Then::Next) = exchange(&mut client, &mut server, faults).await {}
+}
+
+/// One request and its answer.
+async fn exchange<A, B>(
+    client: &mut End<A>,
+    server: &mut End<B>,
+    faults: &Faults,
+) -> io::Result<Then>
+where
+    A: AsyncRead + AsyncWrite + Unpin,
+    B: AsyncRead + AsyncWrite + Unpin,
+{
+    // A server may end an idle connection, and then it is to end here too.
+    let head = tokio::select! {
+        head = client.through(b"\r\n\r\n") => head?,
+        ended = server.more() => {
+            ended?;
+            return Ok(Then::End);
+        }
+    };
+    let head = Head { raw: head };
+    let words = head.words();
+    let target = words.get(1).map(String::as_str).unwrap_or_default();
+    let path = target.split('?').next().unwrap_or_default().to_owned();
+    let (mut lost, mut wrong) = (false, false);
+    for fault in faults.of_request(&path) {
+        match fault {
+            AnswerFault::Status {
+                status,
+                retry_after,
+                html,
+            } => {
+                pass::<A, B>(Body::of(&head, Body::None), client, None).await?;
+                client
+                    .write(refusal(status, retry_after, html).as_bytes())
+                    .await?;
+                return Ok(Then::Next);
+            }
+            AnswerFault::WrongLength => wrong = true,
+            AnswerFault::Lost => lost = true,
+            AnswerFault::Delay(by) => tokio::time::sleep(by).await,
+        }
+    }
+    // Packed frames depend on those before, which may not arrive.
+    server
+        .write(&head.without("sec-websocket-extensions"))
+        .await?;
+    pass(Body::of(&head, Body::None), client, Some(server)).await?;
+    let answer = loop {
+        let answer = tokio::select! {
+            answer = server.through(b"\r\n\r\n") => Head { raw: answer? },
+            // A client that leaves is not to be waited for; one that sends is early.
+            gone = client.more() => {
+                gone?;
+                continue;
+            }
+        };
+        let status = answer.words().get(1).cloned().unwrap_or_default();
+        if lost {
+            return Ok(Then::End);
+        }
+        if wrong {
+            let short = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n\
+                         content-length: 1000\r\n\r\n{";
+            client.write(short.as_bytes()).await?;
+            return Ok(Then::End);
+        }
+        client.write(&answer.raw).await?;
+        match status.as_str() {
+            "101" => return frames(client, server, &path, faults).await,
+            "204" | "304" => return Ok(Then::Next),
+            // More than one may come before the answer.
+            status if status.starts_with('1') => {}
+            _ => break answer,
+        }
+    };
+    let body = match words.first().map(String::as_str) {
+        Some("HEAD") => Body::None,
+        _ => Body::of(&answer, Body::Open),
+    };
+    pass(body, server, Some(client)).await?;
+    Ok(Then::Next)
+}
+
+/// Passes a WebSocket on: what the client says as it comes, what the server says frame by frame.
+async fn frames<A, B>(
+    client: &mut End<A>,
+    server: &mut End<B>,
+    path: &str,
+    faults: &Faults,
+) -> io::Result<Then>
+where
+    A: AsyncRead + AsyncWrite + Unpin,
+    B: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut passed = 0;
+    loop {
+        if !client.read.is_empty() {
+            let said = client.read.split();
+            server.write(&said).await?;
+        }
+        let Some(length) = frame(&server.read) else {
+            tokio::select! {
+                said = client.more() => said?,
+                told = server.more() => told?,
+            }
+            continue;
+        };
+        let frame = server.read.split_to(length).freeze();
+        if !is_event(&frame) {
+            client.write(&frame).await?;
+            continue;
+        }
+        let hits = faults.of_event(path, passed);
+        passed += 1;
+        let mut times = 1;
+        for fault in hits {
+            match fault {
+                EventFault::Cut => return Ok(Then::End),
+                EventFault::Tear => {
+                    client.write(&frame[..frame.len() / 2]).await?;
+                    return Ok(Then::End);
+                }
+                // Both ends stay open.
+                EventFault::Stall => std::future::pending::<()>().await,
+                EventFault::Close(code, reason) => {
+                    let mut goodbye = BytesMut::new();
+                    frame_head(&mut goodbye, CLOSE, 2 + reason.len());
+                    goodbye.extend_from_slice(&code.to_be_bytes());
+                    goodbye.extend_from_slice(reason.as_bytes());
+                    client.write(&goodbye).await?;
+                    // Its own goodbye, lest the end of the connection overtakes this one.
+                    let left = async { while client.more().await.is_ok() {} };
+                    let _ = tokio::time::timeout(GRACE, left).await;
+                    return Ok(Then::End);
+                }
+                EventFault::Twice => times += 1,
+                EventFault::Leave => times = 0,
+                EventFault::Pause(pause) => tokio::time::sleep(pause).await,
+                EventFault::Oversized(bytes) => {
+                    client.write(&text_frame(&oversized(bytes))).await?;
+                }
+            }
+        }
+        for _ in 0..times {
+            client.write(&frame).await?;
+        }
+    }
+}
+
+/// The length of the first frame, once all of it is there.
+fn frame(read: &[u8]) -> Option<usize> {
+    let short = usize::from(*read.get(1)? & 0x7f);
+    let (head, length): (usize, _) = match short {
+        126 => {
+            let bytes = read.get(2..4)?.try_into().ok()?;
+            (4, usize::from(u16::from_be_bytes(bytes)))
+        }
+        127 => {
+            let bytes = read.get(2..10)?.try_into().ok()?;
+            (10, usize::try_from(u64::from_be_bytes(bytes)).ok()?)
+        }
+        short => (2, short),
+    };
+    let whole = head.checked_add(length)?;
+    (read.len() >= whole).then_some(whole)
+}
+
+/// Whether a frame tells an event: a whole text that stands alone or says it is `durable`.
+fn is_event(frame: &[u8]) -> bool {
+    #[derive(serde::Deserialize)]
+    struct Envelope {
+        #[serde(rename = "type")]
+        kind: Option<String>,
+    }
+    let head = match frame.get(1).map(|byte| byte & 0x7f) {
+        Some(126) => 4,
+        Some(127) => 10,
+        _ => 2,
+    };
+    // The last piece of a text, and the first one.
+    if frame.first() != Some(&0x81) {
+        return false;
+    }
+    let payload = frame.get(head..).unwrap_or_default();
+    serde_json::from_slice::<Envelope>(payload)
+        .is_ok_and(|envelope| envelope.kind.is_none_or(|kind| kind == "durable"))
+}
+
+/// A refusal that the server behind knows nothing of.
+fn refusal(status: u16, retry_after: Option<u64>, html: bool) -> String {
+    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY);
+    let reason = status.canonical_reason().unwrap_or("Error");
+    let (kind, body) = match html {
+        true => (
+            "text/html",
+            format!("<html><head><title>{status}</title></head><body>{reason}</body></html>"),
+        ),
+        false => ("application/json", format!(r#"{{"detail":"{reason}"}}"#)),
+    };
+    let wait = match retry_after {
+        Some(seconds) => format!("retry-after: {seconds}\r\n"),
+        None => String::new(),
+    };
+    format!(
+        "HTTP/1.1 {} {reason}\r\ncontent-type: {kind}\r\n{wait}content-length: {}\r\n\r\n{body}",
+        status.as_u16(),
+        body.len()
+    )
+}

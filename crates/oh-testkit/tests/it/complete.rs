@@ -1,0 +1,195 @@
+//! What the fake server leaves out, held against what the client crates can ask: a call that is
+//! added to them and not to it fails here.
+
+use std::{collections::BTreeSet, fs, path::Path};
+
+use oh_testkit::{FakeServer, fake::CommandOutput};
+use serde_json::json;
+
+use crate::fake::{client, create, rest};
+
+/// The calls that are answered with 501, all of one kind: a package manager's, which fetches
+/// from the network and unpacks on a disk. The fake's documentation says so.
+const UNDONE: [&str; 9] = [
+    "DELETE /api/skills/installed/{skill_name}",
+    "GET /api/skills/catalog",
+    "GET /api/skills/installed",
+    "GET /api/skills/installed/{skill_name}",
+    "GET /api/skills/marketplace",
+    "PATCH /api/skills/installed/{skill_name}",
+    "POST /api/skills/install",
+    "POST /api/skills/installed/{skill_name}/refresh",
+    "POST /api/skills/sync",
+];
+
+/// The crates that talk to a server on a user's behalf.
+const CORE: [&str; 5] = [
+    "oh-conversation",
+    "oh-hooks",
+    "oh-process",
+    "oh-transport",
+    "oh-workspace",
+];
+
+/// The code below a directory, without comments and without what is made for tests.
+fn sources(directory: &Path, into: &mut Vec<String>) {
+    for entry in fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.file_stem().is_some_and(|name| name == "tests") {
+            continue;
+        }
+        if path.is_dir() {
+            sources(&path, into);
+        } else if path.extension().is_some_and(|kind| kind == "rs") {
+            let text = fs::read_to_string(&path).unwrap();
+            let code = text.split("#[cfg(test)]").next().unwrap().lines();
+            let code: Vec<_> = code
+                .filter(|line| !line.trim_start().starts_with("//"))
+                .collect();
+            into.push(code.join("\n"));
+        }
+    }
+}
+
+/// The sources of a crate beside this one.
+fn of_crate(name: &str) -> Vec<String> {
+    let crates = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let mut found = Vec::new();
+    sources(&crates.join(name).join("src"), &mut found);
+    found
+}
+
+/// Every call that `oh-protocol` declares, as its macros spell it: the type's name, the method,
+/// the route. Those about a workspace have a route of the server's and one of a conversation's.
+fn declared() -> Vec<(String, String, String)> {
+    let mut calls = Vec::new();
+    for text in of_crate("oh-protocol") {
+        let mut scoped = false;
+        let mut name = String::new();
+        for line in text.lines() {
+            if line.contains("call!") {
+                scoped = line.contains("scoped_call!");
+            }
+            if let Some((before, _)) = line.split_once(" =>") {
+                name = before.rsplit(['(', ' ']).next().unwrap().to_owned();
+            } else if let Some((before, _)) = line.split_once(", \"") {
+                name = before.trim().to_owned();
+            }
+            let Some((before, rest)) = line.split_once(" \"/") else {
+                continue;
+            };
+            let method = before.rsplit([',', ' ']).next().unwrap();
+            let Some((route, repeat)) = rest.split_once("\", ").or(rest.split_once("\" ")) else {
+                continue;
+            };
+            let repeats = repeat.starts_with("Idempotent") || repeat.starts_with("Never");
+            if !repeats || method.is_empty() || !method.chars().all(char::is_uppercase) {
+                continue;
+            }
+            let bases: &[&str] = match scoped {
+                true => &["/api/", "/api/conversations/{runtime_conversation_id}/"],
+                false => &["/"],
+            };
+            for base in bases {
+                calls.push((name.clone(), method.to_owned(), format!("{base}{route}")));
+            }
+        }
+    }
+    calls
+}
+
+#[tokio::test]
+async fn every_call_has_an_answer_or_is_known_to_have_none() {
+    let calls = declared();
+    // As many as there are today: fewer are read where the declarations are spelled anew.
+    assert!(
+        calls.len() >= 80,
+        "{} calls were read: {calls:?}",
+        calls.len()
+    );
+    let server = FakeServer::builder()
+        .commands(|_| CommandOutput::ok(""))
+        .start()
+        .await
+        .unwrap();
+    let mut undone = BTreeSet::new();
+    for (_, method, route) in &calls {
+        // Of its own, since some of the calls end it.
+        let id = create(&server, json!({})).await;
+        let path = route
+            .replace("{conversation_id}", &id)
+            .replace("{runtime_conversation_id}", &id);
+        let parts = path.split('/').map(|part| match part.starts_with('{') {
+            true => "x",
+            false => part,
+        });
+        let path = parts.collect::<Vec<_>>().join("/");
+        let answer = rest(&server, method, &path, json!({"command": "true"})).await;
+        assert_ne!(answer.status, 405, "{method} {route}: {answer:?}");
+        if answer.status == 501 {
+            undone.insert(format!("{method} {route}"));
+        }
+    }
+    assert_eq!(undone, UNDONE.map(str::to_owned).into());
+}
+
+#[test]
+fn no_core_crate_asks_what_has_no_answer() {
+    let calls = declared();
+    let undone: Vec<_> = calls
+        .iter()
+        .filter(|(_, method, route)| UNDONE.contains(&format!("{method} {route}").as_str()))
+        .map(|(name, ..)| name.as_str())
+        .collect();
+    assert_eq!(undone.len(), UNDONE.len(), "{undone:?}");
+    for core in CORE {
+        for text in of_crate(core) {
+            for (at, _) in text.match_indices("skills::") {
+                let named = &text[at + "skills::".len()..];
+                let named = match named.strip_prefix('{') {
+                    Some(list) => list.split_once('}').unwrap().0,
+                    None => named.split(|c: char| !c.is_alphanumeric()).next().unwrap(),
+                };
+                let mut named = named.split([',', ' ', '\n']);
+                let asked = named.find(|name| undone.contains(name));
+                assert_eq!(
+                    asked, None,
+                    "{core} uses a call that the fake has no answer to"
+                );
+            }
+        }
+    }
+}
+
+/// What is asked without a call: paths that stand in the core crates as text.
+#[tokio::test]
+async fn every_path_spelled_out_has_an_answer() {
+    let server = FakeServer::start().await.unwrap();
+    let id = create(&server, json!({})).await;
+    let mut asked = BTreeSet::new();
+    for core in CORE {
+        for text in of_crate(core) {
+            for opening in ["\"/api/", "\"/sockets/"] {
+                for (at, _) in text.match_indices(opening) {
+                    let path = text[at + 1..].split(['"', '?']).next().unwrap();
+                    asked.insert(path.replace("{}", &id));
+                }
+            }
+        }
+    }
+    assert!(asked.len() >= 5, "{asked:?}");
+    for path in asked {
+        if path.starts_with("/sockets/") {
+            let opened = client(&server).socket(&path).await;
+            assert!(opened.is_ok(), "{path}: {opened:?}");
+            continue;
+        }
+        let mut found = false;
+        for method in ["GET", "POST"] {
+            let answer = rest(&server, method, &path, json!({})).await;
+            assert_ne!(answer.status, 501, "{method} {path}: {answer:?}");
+            found |= answer.status != 405;
+        }
+        assert!(found, "{path}");
+    }
+}

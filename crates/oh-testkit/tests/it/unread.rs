@@ -1,0 +1,106 @@
+//! A test that forgets to ask whether all went as it said is told on stderr. It takes a process
+//! to read that: each test here runs itself once more, as the one that forgets.
+
+use std::process::{Command, Stdio};
+
+use oh_testkit::{FakeServer, Mock, Script, ScriptedModel};
+use serde_json::json;
+
+use crate::{fake::create, support};
+
+/// Set in the process that forgets.
+const FORGETS: &str = "OH_TESTKIT_FORGETS";
+
+/// What this test writes to stderr when it forgets; `None` in the process that is to forget.
+fn stderr_of(test: &str) -> Option<String> {
+    if std::env::var_os(FORGETS).is_some() {
+        return None;
+    }
+    let again = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", test, "--nocapture"])
+        .env(FORGETS, "1")
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    // It is only told: to fail there would hide what fails already.
+    assert!(again.status.success(), "{again:?}");
+    Some(String::from_utf8(again.stderr).unwrap())
+}
+
+async fn ask(model: &ScriptedModel) -> u16 {
+    let address = model.base_url();
+    let address = address.trim_start_matches("http://").split('/').next();
+    let body = json!({"model": "m", "messages": [{"role": "user", "content": "Hello?"}]});
+    let target = "/v1/chat/completions";
+    let address = address.unwrap().parse().unwrap();
+    support::request(address, "POST", target, &body.to_string())
+        .await
+        .status
+}
+
+#[tokio::test]
+async fn of_a_scripted_model() {
+    if let Some(told) = stderr_of("unread::of_a_scripted_model") {
+        assert!(
+            told.contains("the script was contradicted:\n- request 1"),
+            "{told}"
+        );
+        assert!(
+            told.contains("Hello?") && !told.contains("read already"),
+            "{told}"
+        );
+        return;
+    }
+    let unread = ScriptedModel::start(Script::new()).await.unwrap();
+    assert_eq!(ask(&unread).await, 400);
+    drop(unread);
+    // One that was asked is silent.
+    let read = ScriptedModel::start(Script::new().text("read already"))
+        .await
+        .unwrap();
+    ask(&read).await;
+    ask(&read).await;
+    read.verify().unwrap_err();
+}
+
+#[tokio::test]
+async fn of_a_fake_server() {
+    if let Some(told) = stderr_of("unread::of_a_fake_server") {
+        assert!(
+            told.contains("the script was contradicted:\n- request 1"),
+            "{told}"
+        );
+        assert_eq!(told.matches("contradicted").count(), 1, "{told}");
+        return;
+    }
+    for asks in [false, true] {
+        let server = FakeServer::start().await.unwrap();
+        let id = create(&server, json!({})).await;
+        let conversation = server.conversation(&id).unwrap();
+        conversation.say("Hello?");
+        conversation.idle().await;
+        if asks {
+            server.verify().unwrap_err();
+        }
+    }
+}
+
+#[tokio::test]
+async fn of_a_mock() {
+    if let Some(told) = stderr_of("unread::of_a_mock") {
+        assert!(
+            told.contains("- GET /api/forgotten") && !told.contains("/api/asked"),
+            "{told}"
+        );
+        return;
+    }
+    let forgotten = Mock::new();
+    forgotten.expect("GET", "/api/forgotten");
+    let client = forgotten.client();
+    drop(forgotten);
+    // Its client holds it as well.
+    drop(client);
+    let asked = Mock::new();
+    asked.expect("GET", "/api/asked");
+    asked.verify().unwrap_err();
+}

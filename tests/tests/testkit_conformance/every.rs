@@ -1,0 +1,74 @@
+//! Whether each route that the fake server answers is compared with the real one's: the
+//! scenarios are played on the fake alone, and what they asked is held against its routes.
+
+use std::collections::BTreeSet;
+
+use openhands::testkit::{FakeServer, fake::Seen};
+
+use crate::{
+    agree::{REST, RUNS, on_the_fake},
+    raw,
+};
+
+/// A route a line: the method, and the path with names in braces.
+const ROUTES: &str = include_str!("../../../crates/oh-testkit/src/fake/routes.txt");
+
+fn fits(pattern: &str, seen: &Seen) -> bool {
+    let Some((method, pattern)) = pattern.split_once(' ') else {
+        return false;
+    };
+    let (mut wanted, mut parts) = (pattern.split('/'), seen.path.split('/'));
+    if method != seen.method.as_str() {
+        return false;
+    }
+    loop {
+        match (wanted.next(), parts.next()) {
+            (None, None) => return true,
+            // All that follows.
+            (Some("{file_path}"), Some(_)) => return true,
+            (Some(name), Some(_)) if name.starts_with('{') => {}
+            (Some(wanted), Some(part)) if wanted == part => {}
+            _ => return false,
+        }
+    }
+}
+
+#[tokio::test]
+async fn every_route_of_the_fake_is_compared() {
+    // At once, since most of them wait most of their time.
+    let mut playing = tokio::task::JoinSet::new();
+    for name in RUNS.into_iter().chain(REST) {
+        playing.spawn(on_the_fake(name));
+    }
+    let played = playing.join_all().await.into_iter();
+    let seen: Vec<_> = played.flat_map(|(_, requests)| requests).collect();
+    let fake = FakeServer::start().await.unwrap();
+    let id = fake.create().id().to_string();
+    let key = format!("X-Session-API-Key: {}\r\n", fake.session_api_key());
+    let mut missing = BTreeSet::new();
+    for route in ROUTES.lines() {
+        let asked = seen.iter().any(|seen| {
+            // `count` is not an id: a path that is spelled out is its own route's.
+            let own = format!("{} {}", seen.method, seen.path);
+            fits(route, seen) && (own == route || !ROUTES.lines().any(|other| other == own))
+        });
+        if asked {
+            continue;
+        }
+        let (method, path) = route.split_once(' ').unwrap();
+        let parts = path.split('/').map(|part| match part {
+            "{conversation_id}" | "{runtime_conversation_id}" => id.as_str(),
+            part if part.starts_with('{') => "x",
+            part => part,
+        });
+        let path = parts.collect::<Vec<_>>().join("/");
+        let answer = raw::ask(&fake.url(), method, &path, &key, b"{}").await;
+        if answer.status != 501 {
+            missing.insert(route);
+        }
+    }
+    assert!(
+        missing.is_empty(),
+        "answered by the fake, asked by no scenario: {missing:#?}"
+    );
+}

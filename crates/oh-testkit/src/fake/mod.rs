@@ -46,6 +46,7 @@ mod handle;
 mod handshake;
 mod init;
 mod known;
+mod listening;
 mod log;
 mod operations;
 mod routes;

@@ -15,6 +15,7 @@ use super::{
     conversation::{Conversation, Ending, Item, Subscriber},
     events,
     handshake::{Kind, kind},
+    listening::Listening,
     log::{Frame, MAX_FRAME},
     routes,
     wire::{self, Inbound, Reader, Writer},
@@ -205,7 +206,7 @@ impl Line {
             subscriber,
             mut items,
             _place,
-        } = Listening::new(conversation)?;
+        } = listen(conversation)?;
         let mut batch = Vec::new();
         self.deaf = true;
         let length = loop {
@@ -345,7 +346,7 @@ impl Line {
             subscriber,
             mut items,
             _place,
-        } = Listening::new(conversation)?;
+        } = listen(conversation)?;
         let mut batch = Vec::new();
         let mut next = 0;
         let mut replaying = all || since.is_some();
@@ -564,38 +565,10 @@ fn timestamp(raw: &Bytes) -> &str {
     serde_json::from_slice::<Header<'_>>(raw).map_or("", |header| header.timestamp)
 }
 
-/// A place among a conversation's listeners, given up when dropped.
-struct Place {
-    conversation: Arc<Conversation>,
-    subscriber: Arc<Subscriber>,
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.conversation.unsubscribe(&self.subscriber);
-    }
-}
-
-struct Listening {
-    subscriber: Arc<Subscriber>,
-    items: mpsc::UnboundedReceiver<Item>,
-    _place: Place,
-}
-
-impl Listening {
-    fn new(conversation: &Arc<Conversation>) -> Result<Self, Over> {
-        let Some((subscriber, items)) = conversation.subscribe() else {
-            let reason = "Too many connections for this conversation".to_owned();
-            return Err(Over::Close(1013, reason));
-        };
-        let place = Place {
-            conversation: Arc::clone(conversation),
-            subscriber: Arc::clone(&subscriber),
-        };
-        Ok(Self {
-            subscriber,
-            items,
-            _place: place,
-        })
-    }
+/// A place among a conversation's listeners; one too many is turned away.
+fn listen(conversation: &Arc<Conversation>) -> Result<Listening, Over> {
+    Listening::new(conversation).ok_or_else(|| {
+        let reason = "Too many connections for this conversation".to_owned();
+        Over::Close(1013, reason)
+    })
 }

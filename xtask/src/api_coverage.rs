@@ -1,9 +1,7 @@
 //! `cargo xtask api-coverage`: which of a running server's operations `oh-protocol` has a call
 //! for, and which a program reaches through `oh-conversation`'s public methods. Reads the calls
-//! from their declarations and the operations from the server's own OpenAPI document; knows
-//! neither's meaning.
-
-mod reached;
+//! from their declarations, the operations from the server's own OpenAPI document, and the methods
+//! from the list that a test of the crate holds against what they send; knows nothing's meaning.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -34,6 +32,10 @@ const COMPLETE: [&str; 9] = [
 /// The routers whose every operation a public method of `oh-conversation` reaches.
 const REACHED: [&str; 2] = ["Conversations", "Events"];
 
+/// Which method sends which operation: what `every_operation_is_asked_for_by_the_method_that_is_listed`
+/// has seen sent.
+const METHODS: &str = "crates/oh-conversation/tests/it/routes.txt";
+
 /// Operations that are the same as another one, and which.
 const ALIASES: [(&str, &str); 1] = [("GET /", "GET /server_info")];
 
@@ -41,7 +43,7 @@ const ALIASES: [(&str, &str); 1] = [("GET /", "GET /server_info")];
 /// is not, by calls or by public methods.
 pub(crate) fn run() -> Result {
     let calls = calls(&cargo::root().join("crates/oh-protocol/src/calls"))?;
-    let methods = reached::methods(&cargo::root().join("crates/oh-conversation/src"))?;
+    let methods = methods(&cargo::root().join(METHODS))?;
     let server = Server::start()?;
     let operations = operations(&server.get("/openapi.json")?)?;
     let mut open = Vec::new();
@@ -118,6 +120,23 @@ fn calls(directory: &Path) -> Result<BTreeSet<String>> {
         }
     }
     Ok(found)
+}
+
+/// The methods by operation, from lines such as `POST /api/things by Thing::make`.
+fn methods(list: &Path) -> Result<BTreeMap<String, String>> {
+    let unreadable = |error| format!("cannot read {}: {error}", list.display());
+    let text = fs::read_to_string(list).map_err(unreadable)?;
+    let mut methods = BTreeMap::<String, String>::new();
+    for line in text.lines() {
+        let (operation, method) = line
+            .split_once(" by ")
+            .ok_or_else(|| format!("{}: `{line}` names no method", list.display()))?;
+        methods
+            .entry(operation.to_owned())
+            .and_modify(|methods| *methods = format!("{methods}, {method}"))
+            .or_insert_with(|| method.to_owned());
+    }
+    Ok(methods)
 }
 
 fn declared(line: &str) -> Option<(&str, &str)> {

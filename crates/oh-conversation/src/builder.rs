@@ -20,6 +20,9 @@ use oh_transport::{Client, WorkspaceHandle};
 pub use self::origin::{Difference, Origin};
 use crate::{Conversation, Cursor, Error, ErrorKind, Result, attach::Following};
 
+/// What a tag's value holds.
+const TAG_LENGTH: usize = 256;
+
 type Callback = Box<dyn FnMut(&Event) + Send>;
 
 /// Starts a [`Conversation`]; await it, or [`start`](Self::start) it.
@@ -55,6 +58,8 @@ pub struct ConversationBuilder {
 pub(crate) struct Plan {
     client: Client,
     start: StartConversation,
+    /// Where its plugins come from.
+    sources: Vec<String>,
     unchecked: bool,
 }
 
@@ -64,6 +69,7 @@ impl ConversationBuilder {
             plan: Plan {
                 client: workspace.client().clone(),
                 start: StartConversation::new(agent, workspace.working_dir()),
+                sources: Vec::new(),
                 unchecked: false,
             },
             callbacks: Vec::new(),
@@ -153,10 +159,25 @@ impl Plan {
         self.start.id()
     }
 
+    /// With where its plugins come from among its tags, as far as that fits.
+    fn tagged(&self) -> StartConversation {
+        let mut named = String::new();
+        for source in &self.sources {
+            let comma = if named.is_empty() { "" } else { "," };
+            if (named.len() + comma.len() + source.len()) <= TAG_LENGTH {
+                named = named + comma + source;
+            }
+        }
+        match named.is_empty() || self.start.has_tag("plugins") {
+            true => self.start.clone(),
+            false => self.start.clone().tag("plugins", named),
+        }
+    }
+
     /// Creates it on the server, or finds it.
     pub(crate) async fn create(&self) -> Result<Created> {
         let id = self.start.id();
-        let call = Create::new(self.start.clone());
+        let call = Create::new(self.tagged());
         let check = self.start.check();
         check.map_err(|error| Error::transport(id, "start", error.into()))?;
         if !self.unchecked {

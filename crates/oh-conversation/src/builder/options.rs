@@ -16,7 +16,7 @@ use super::ConversationBuilder;
 use crate::ClientTool;
 
 impl ConversationBuilder {
-    /// Uses this id instead of a random one. If the server has it already, that conversation is
+    /// Uses this id. Default: a random one. If the server has it already, that conversation is
     /// found and everything else here is ignored, as the server does:
     /// [`origin`](crate::Conversation::origin) says so, and what differs.
     pub fn id(self, id: ConversationId) -> Self {
@@ -50,7 +50,7 @@ impl ConversationBuilder {
         self.configure(|start| start.confirmation_policy(policy))
     }
 
-    /// Asks for approval of every action before it runs.
+    /// Asks for approval of every action before it runs. Server's default: of none.
     pub fn always_confirm(self) -> Self {
         self.configure(StartConversation::always_confirm)
     }
@@ -60,13 +60,14 @@ impl ConversationBuilder {
         self.configure(|start| start.security_analyzer(analyzer))
     }
 
-    /// A tag: key of `a-z` and `0-9`, value of at most 256 characters.
+    /// A tag: key of `a-z` and `0-9`, value of at most 256 characters. Default: none, but for what
+    /// [`plugin`](Self::plugin) says.
     pub fn tag(self, key: impl Into<String>, value: impl Into<String>) -> Self {
         self.configure(|start| start.tag(key, value))
     }
 
     /// Several tags at once, such as those an automation environment asks for; a later
-    /// [`tag`](Self::tag) of the same key wins.
+    /// [`tag`](Self::tag) of the same key wins. Default: none.
     pub fn tags<K: Into<String>, V: Into<String>>(
         self,
         tags: impl IntoIterator<Item = (K, V)>,
@@ -76,7 +77,7 @@ impl ConversationBuilder {
     }
 
     /// A secret that the agent's commands find in their environment, kept with the conversation
-    /// and masked in what they print. A text, or a lookup by the server.
+    /// and masked in what they print. A text, or a lookup by the server. Default: none.
     pub fn secret(self, name: impl Into<String>, source: impl Into<SecretSource>) -> Self {
         self.configure(|start| start.secret(name, source))
     }
@@ -87,32 +88,53 @@ impl ConversationBuilder {
         self.configure(|start| start.secrets_encrypted(encrypted))
     }
 
-    /// A tool that the agent calls and this program carries out; each name once.
+    /// A tool that the agent calls and this program carries out; each name once. Default: none.
     pub fn client_tool(mut self, tool: ClientTool) -> Self {
         self = self.client_tool_spec(tool.spec());
         self.following.tools.push(tool);
         self
     }
 
-    /// A tool that the agent calls and somebody else carries out, who reads the events.
+    /// A tool that the agent calls and somebody else carries out, who reads the events. Default:
+    /// none.
     pub fn client_tool_spec(self, tool: ClientToolSpec) -> Self {
         self.configure(|start| start.client_tool(tool))
     }
 
-    /// A Python module that the server imports to know the tool of a name.
+    /// A Python module that the server imports to know the tool of a name. Default: it knows those
+    /// of its own packages and of what it was started with.
     pub fn tool_module(self, tool: impl Into<String>, module: impl Into<String>) -> Self {
         self.configure(|start| start.tool_module(tool, module.into()))
     }
 
     /// An agent that the agent may give work to; each name once. It takes the tool
-    /// `task_tool_set` to do so.
+    /// `task_tool_set` to do so. Default: those that the server has.
+    ///
+    /// ```no_run
+    /// # async fn begin(workspace: &impl oh_transport::WorkspaceHandle, agent: oh_protocol::config::Agent) -> oh_conversation::Result<()> {
+    /// use oh_conversation::Conversation;
+    /// use oh_protocol::config::SubAgent;
+    ///
+    /// let reviewer = SubAgent::new("reviewer")
+    ///     .description("reads a change and says what is wrong with it")
+    ///     .system_prompt("You review changes.");
+    /// let conversation = Conversation::builder(workspace, agent.tool("task_tool_set"))
+    ///     .sub_agent(reviewer)
+    ///     .start()
+    ///     .await?;
+    /// # Ok(()) }
+    /// ```
     pub fn sub_agent(self, agent: SubAgent) -> Self {
         self.configure(|start| start.sub_agent(agent))
     }
 
     /// A plugin: skills, servers of the Model Context Protocol and hooks in one. Loaded with the
-    /// first message.
-    pub fn plugin(self, plugin: Plugin) -> Self {
+    /// first message. Default: none.
+    ///
+    /// The tag `plugins` names where they come from, without credentials and as many as a tag
+    /// holds, unless it is set otherwise; those on the server's disk are not named.
+    pub fn plugin(mut self, plugin: Plugin) -> Self {
+        self.plan.sources.extend(plugin.source_url());
         self.configure(|start| start.plugin(plugin))
     }
 
@@ -149,7 +171,7 @@ impl ConversationBuilder {
     }
 
     /// What is added to an agent that the server knows better than the caller: one of a profile
-    /// or of settings.
+    /// or of settings. Default: nothing.
     pub fn launch_additions(self, additions: LaunchAdditions) -> Self {
         self.configure(|start| start.agent_launch_additions(additions))
     }
@@ -165,17 +187,18 @@ impl ConversationBuilder {
         self.configure(|start| start.observability_span_name(name))
     }
 
-    /// The span of another trace that this one is part of, in its serialized form.
+    /// The span of another trace that this one is part of, in its serialized form. Default: none.
     pub fn parent_span(self, context: impl Into<String>) -> Self {
         self.configure(|start| start.observability_parent_span_context(context))
     }
 
     /// A value for the conversation's trace: a boolean, number or text, or a list of one of them.
+    /// Default: none.
     pub fn trace_metadata(self, name: impl Into<String>, value: impl Into<Value>) -> Self {
         self.configure(|start| start.observability_metadata(name, value))
     }
 
-    /// A tag for the conversation's trace.
+    /// A tag for the conversation's trace. Default: none.
     pub fn trace_tag(self, tag: impl Into<String>) -> Self {
         self.configure(|start| start.observability_tag(tag))
     }

@@ -1,6 +1,8 @@
 //! A conversation against servers that misbehave on demand.
 
 #[cfg(test)]
+mod builder;
+#[cfg(test)]
 mod client_tools;
 #[cfg(test)]
 mod clocks;
@@ -13,6 +15,8 @@ mod leaks;
 #[cfg(test)]
 mod link;
 #[cfg(test)]
+mod listing;
+#[cfg(test)]
 mod mock;
 #[cfg(test)]
 mod pitfalls;
@@ -20,6 +24,8 @@ mod pitfalls;
 mod reading;
 #[cfg(test)]
 mod refused;
+#[cfg(test)]
+mod routes;
 #[cfg(test)]
 mod run;
 #[cfg(test)]

@@ -152,6 +152,11 @@ impl Mock {
             .count()
     }
 
+    /// All requests so far, each its method and path: those of the conversation from its own on.
+    pub(crate) fn requests(&self) -> Vec<String> {
+        self.inner.lock().unwrap().seen.clone()
+    }
+
     /// What was sent so far.
     pub(crate) fn bodies(&self) -> Vec<String> {
         self.inner.lock().unwrap().bodies.clone()

@@ -31,6 +31,43 @@ impl Plugin {
         self.fields.put("repo_path", below(path.into()));
         self
     }
+
+    /// Where others find it: a URL without credentials. None for a path on the server.
+    pub fn source_url(&self) -> Option<String> {
+        let source = self.fields.text("source")?;
+        let Some(repository) = source.strip_prefix("github:") else {
+            return public_url(source);
+        };
+        let mut url = format!("https://github.com/{repository}");
+        let (reference, path) = (self.fields.text("ref"), self.fields.text("repo_path"));
+        if reference.is_some() || path.is_some() {
+            url.push_str("/tree/");
+            url.push_str(reference.unwrap_or("main"));
+        }
+        if let Some(path) = path {
+            url.push('/');
+            url.push_str(path);
+        }
+        Some(url)
+    }
+}
+
+/// A URL without user, password, query and fragment, any of which may be a secret. The user of
+/// `git@host:owner/repo` is none.
+fn public_url(source: &str) -> Option<String> {
+    let bare = source.split(['?', '#']).next()?;
+    if bare.starts_with("git@") {
+        return Some(bare.to_owned());
+    }
+    let (scheme, rest) = bare.split_once("://")?;
+    let (place, path) = rest.split_once('/').unwrap_or((rest, ""));
+    let host = place.rsplit('@').next()?;
+    let known = ["https", "http", "git", "ssh"].contains(&scheme);
+    known.then(|| {
+        format!("{scheme}://{host}/{path}")
+            .trim_end_matches('/')
+            .to_owned()
+    })
 }
 
 model! {
@@ -101,6 +138,47 @@ mod tests {
             );
         }
         Plugin::new("s").repo_path("a/b..c").check().unwrap();
+    }
+
+    #[test]
+    fn a_source_has_a_url_that_can_be_shown() {
+        let github = || Plugin::new("github:owner/repo");
+        for (plugin, url) in [
+            (github(), Some("https://github.com/owner/repo")),
+            (
+                github().reference("v1.0"),
+                Some("https://github.com/owner/repo/tree/v1.0"),
+            ),
+            (
+                github().repo_path("a/b"),
+                Some("https://github.com/owner/repo/tree/main/a/b"),
+            ),
+            (
+                github().reference("v1.0").repo_path("a"),
+                Some("https://github.com/owner/repo/tree/v1.0/a"),
+            ),
+            (
+                Plugin::new("https://host/owner/repo"),
+                Some("https://host/owner/repo"),
+            ),
+            (
+                Plugin::new("https://x:canary@host/owner/repo?t=canary#canary"),
+                Some("https://host/owner/repo"),
+            ),
+            (
+                Plugin::new("https://canary@host:8443"),
+                Some("https://host:8443"),
+            ),
+            (
+                Plugin::new("git@host:owner/repo"),
+                Some("git@host:owner/repo"),
+            ),
+            (Plugin::new("/local/path"), None),
+            (Plugin::new("./path@v1"), None),
+            (Plugin::new("file:///local/path"), None),
+        ] {
+            assert_eq!(plugin.source_url().as_deref(), url, "{plugin:?}");
+        }
     }
 
     #[test]

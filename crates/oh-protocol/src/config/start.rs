@@ -209,6 +209,15 @@ impl StartConversation {
         text.parse().unwrap_or_else(|_| Uuid::nil().into())
     }
 
+    /// Whether there is a tag of this key.
+    pub fn has_tag(&self, key: &str) -> bool {
+        match self.fields.get("tags") {
+            Some(Field::Object(tags)) => tags.get(key).is_some(),
+            Some(Field::Plain(tags) | Field::Hidden(tags)) => tags.get(key).is_some(),
+            _ => false,
+        }
+    }
+
     /// The tools that the agent names itself, as the server registers them. Empty if the server
     /// is to find the agent.
     pub fn agent_tools(&self) -> Vec<&str> {

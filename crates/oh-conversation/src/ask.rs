@@ -6,7 +6,7 @@ use oh_protocol::{
     state::ConversationInfo,
 };
 
-use crate::{Conversation, Result};
+use crate::{Conversation, ErrorKind, Result};
 
 impl Conversation {
     /// Asks the agent's model about the conversation, without leaving a trace in it
@@ -39,7 +39,12 @@ impl Conversation {
     /// others when the model fails, or the server cannot be asked.
     pub async fn condense(&self) -> Result<()> {
         let call = calls::Condense::new(self.id());
-        self.call("condense", &call).await
+        let condensed = self.call("condense", &call).await;
+        // Older servers (1.43) answer 500 for what newer ones call a conflict.
+        condensed.map_err(|error| match error.says("No condenser configured") {
+            true => error.of_kind(|_| ErrorKind::Conflict),
+            false => error,
+        })
     }
 
     /// The server's description of it, fresh (`GET /api/conversations/{conversation_id}`). What

@@ -286,7 +286,18 @@ impl Conversation {
         Run::joining(self)
     }
 
-    /// Makes a title from the first message; await it.
+    /// Makes a title from the first message; await it. Nothing is set: that is
+    /// [`set_title`](Self::set_title)'s.
+    ///
+    /// ```no_run
+    /// # async fn name(conversation: &oh_conversation::Conversation) -> oh_conversation::Result<()> {
+    /// use oh_protocol::config::Llm;
+    ///
+    /// let cheap = Llm::new("openai/gpt-5-nano").api_key("sk-…");
+    /// let title = conversation.generate_title().llm(cheap).max_length(60).await?;
+    /// conversation.set_title(&title).await?;
+    /// # Ok(()) }
+    /// ```
     pub fn generate_title(&self) -> GenerateTitle<'_> {
         GenerateTitle::new(self)
     }
@@ -401,6 +412,13 @@ impl Conversation {
                 false => kind,
             })
         })
+    }
+
+    /// Whether the server's version is older than this one.
+    pub(crate) async fn is_before(&self, version: (u32, u32, u32)) -> Result<bool> {
+        let info = self.0.client.server_info().await;
+        let info = info.map_err(|error| Error::transport(self.id(), "ask the version", error))?;
+        Ok(info.version_numbers().is_some_and(|its| its < version))
     }
 
     pub(crate) fn invalid(&self, what: &str) -> Error {

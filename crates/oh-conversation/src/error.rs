@@ -168,6 +168,12 @@ impl Error {
         self.0.source.as_deref()?.downcast_ref()
     }
 
+    /// Whether the server's answer says this.
+    pub(crate) fn says(&self, words: &str) -> bool {
+        let detail = self.transport_error().and_then(|error| error.detail());
+        detail.is_some_and(|detail| detail.contains(words))
+    }
+
     /// The conversation it belongs to.
     pub fn conversation_id(&self) -> Option<ConversationId> {
         self.0.conversation

@@ -197,7 +197,7 @@ impl Conversation {
     pub async fn confirm(&self) -> Result<()> {
         let call = calls::events::Respond::accept(self.id());
         self.call("approve", &call).await?;
-        self.decided().await;
+        self.decided(&[]).await;
         Ok(())
     }
 
@@ -208,20 +208,27 @@ impl Conversation {
     ///
     /// When the server refuses or cannot be asked.
     pub async fn reject(&self, reason: impl Into<String>) -> Result<()> {
+        let rejected = self.pending_actions();
         let call = calls::events::Respond::reject(self.id(), reason);
         self.call("reject", &call).await?;
-        self.decided().await;
+        self.decided(&rejected).await;
         Ok(())
     }
 
-    /// Waits until the socket tells too that no action awaits approval any more: what comes next
-    /// must not be refused for one.
-    async fn decided(&self) {
+    /// Waits until the link tells too that no action awaits approval any more, and has brought
+    /// the answers to these: what comes next must not be refused for one.
+    async fn decided(&self, rejected: &[PendingAction]) {
         let mut changes = self.changes();
         let decided = changes.wait_for(|_| {
-            let held = self.mirror().read();
-            let waits = held.state.execution_status() == ExecutionStatus::WaitingForConfirmation;
-            held.ended.is_some() || (held.link == Link::Live && !waits)
+            let (ended, decided) = {
+                let held = self.mirror().read();
+                let status = held.state.execution_status();
+                let waits = status == ExecutionStatus::WaitingForConfirmation;
+                (held.ended.is_some(), held.link == Link::Live && !waits)
+            };
+            let is_open = |action: &PendingAction| rejected.iter().any(|it| it.id() == action.id());
+            let answered = || !self.pending_actions().iter().any(is_open);
+            ended || (decided && (rejected.is_empty() || answered()))
         });
         let _ = timeout(FIRST_SNAPSHOT, decided).await;
     }

@@ -9,12 +9,16 @@ use std::{
 };
 
 use futures_core::Stream;
+use futures_util::TryStreamExt;
 use oh_protocol::{
     Event,
     calls::events::{self as calls, EventFilter},
 };
 
 use crate::{Conversation, ErrorKind, Result};
+
+/// Older servers know kinds by the paths of their Python classes, and find nothing by a name.
+const KINDS_BY_NAME: (u32, u32, u32) = (1, 56, 0);
 
 /// A question to the server's log: a stream of the events that fit, asked for page by page as
 /// it is read, or their [`count`](Self::count). Dropping it ends it.
@@ -73,6 +77,10 @@ impl Conversation {
             Err(error) if error.kind() == ErrorKind::Gone && self.info().await.is_ok() => {
                 Err(error.of_kind(|_| ErrorKind::NotFound))
             }
+            // Older servers (1.43) fail over it, and say why.
+            Err(error) if error.says("Unknown event_id") => {
+                Err(error.of_kind(|_| ErrorKind::NotFound))
+            }
             event => event,
         }
     }
@@ -87,13 +95,27 @@ impl Conversation {
         &self,
         event_ids: impl IntoIterator<Item = I>,
     ) -> Result<Vec<Option<Event>>> {
-        let call = calls::BatchGet::new(self.id(), event_ids);
-        self.call("read events", &call).await
+        let event_ids: Vec<String> = event_ids.into_iter().map(Into::into).collect();
+        let call = calls::BatchGet::new(self.id(), event_ids.clone());
+        match self.call("read events", &call).await {
+            // Older servers (1.43) fail over all for one.
+            Err(error) if error.says("Unknown event_id") => {}
+            events => return events,
+        }
+        let mut events = Vec::new();
+        for event_id in event_ids {
+            events.push(match self.fetch_event(event_id).await {
+                Err(error) if error.kind() == ErrorKind::NotFound => None,
+                event => Some(event?),
+            });
+        }
+        Ok(events)
     }
 }
 
 impl EventSearch {
-    /// Only those of a kind, such as `ActionEvent`.
+    /// Only those of a kind, such as `ActionEvent`. Servers before 1.56 find none by its name:
+    /// there all are read, and sorted out here.
     pub fn kind(mut self, kind: impl Into<String>) -> Self {
         self.filter.kind = Some(kind.into());
         self
@@ -147,15 +169,23 @@ impl EventSearch {
     /// # Errors
     ///
     /// When the server cannot be asked.
-    pub async fn count(self) -> Result<u64> {
-        let call = calls::Count::new(self.conversation.id()).filter(self.filter);
-        self.conversation.call("count events", &call).await
+    pub async fn count(mut self) -> Result<u64> {
+        if self.filter.kind.is_none() || !self.conversation.is_before(KINDS_BY_NAME).await? {
+            let call = calls::Count::new(self.conversation.id()).filter(self.filter);
+            return self.conversation.call("count events", &call).await;
+        }
+        self.left = usize::MAX;
+        let count = self
+            .pages()
+            .try_fold(0, |count, _| async move { Ok(count + 1) });
+        count.await
     }
 
     fn pages(&self) -> Pages {
         let reading = Reading {
             conversation: self.conversation.clone(),
             filter: self.filter.clone(),
+            kind: None,
             newest_first: self.newest_first,
             page: self.page,
             left: self.left,
@@ -169,6 +199,8 @@ impl EventSearch {
 struct Reading {
     conversation: Conversation,
     filter: EventFilter,
+    /// What is sorted out here, where the server cannot.
+    kind: Option<String>,
     newest_first: bool,
     page: u32,
     left: usize,
@@ -199,12 +231,26 @@ impl Reading {
             }
             match std::mem::replace(&mut self.next, Next::End) {
                 Next::End => return None,
+                Next::First if self.filter.kind.is_some() => {
+                    match self.conversation.is_before(KINDS_BY_NAME).await {
+                        Ok(false) => {}
+                        Ok(true) => {
+                            self.kind = self.filter.kind.take();
+                            search = search.filter(self.filter.clone());
+                        }
+                        Err(error) => return Some((Err(error), self)),
+                    }
+                }
                 Next::First => {}
                 Next::Page(page_id) => search = search.page_id(page_id),
             }
             match self.conversation.call("search events", &search).await {
                 Ok(page) => {
-                    self.items = page.items.into();
+                    let fits = |event: &Event| match &self.kind {
+                        Some(kind) => event.kind() == kind,
+                        None => true,
+                    };
+                    self.items = page.items.into_iter().filter(fits).collect();
                     self.next = page.next_page_id.map_or(Next::End, Next::Page);
                 }
                 Err(error) => return Some((Err(error), self)),

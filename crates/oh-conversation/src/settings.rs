@@ -2,7 +2,7 @@
 //! no events.
 
 use oh_protocol::{
-    Json,
+    ConversationId, Json,
     calls::conversations as calls,
     config::{ConfirmationPolicy, Llm, SecurityAnalyzer},
 };
@@ -11,10 +11,14 @@ use tracing::warn;
 
 use crate::{Conversation, Result, mirror::Mirror};
 
+/// Older servers keep the model they know under a usage id.
+const MODELS_REPLACED: (u32, u32, u32) = (1, 56, 0);
+
 impl Conversation {
-    /// Sets when the agent must ask (`POST …/confirmation_policy`). The server forgets it when it restarts or has evicted the
-    /// conversation, and falls back on what the conversation was started with: this handle tells
-    /// it again after every reconnection. Forks do not inherit it.
+    /// Sets when the agent must ask (`POST …/confirmation_policy`). The server forgets it when it
+    /// restarts or has evicted the conversation, and falls back on what the conversation was
+    /// started with: this handle tells it again after every reconnection, and to the forks made
+    /// with it. Another handle, attached later, does not know of it.
     ///
     /// Waits for a running tool to end, on the server.
     ///
@@ -85,15 +89,24 @@ impl Conversation {
 
     /// Uses another model from now on, even within a run (`POST …/switch_llm`).
     ///
+    /// Its usage is counted under its [`usage_id`](Llm::usage_id). Servers before 1.56 go on with
+    /// the model that they know under that id already, and do not say so: there one without an id
+    /// gets a new one, and one with an id needs one that the conversation has not had.
+    ///
     /// # Errors
     ///
     /// When the server refuses or cannot be asked.
-    pub async fn switch_llm(&self, llm: Llm) -> Result<()> {
+    pub async fn switch_llm(&self, mut llm: Llm) -> Result<()> {
+        if self.is_before(MODELS_REPLACED).await? {
+            let random = ConversationId::random().to_string();
+            llm = llm.usage_id_if_unset(format!("switched-{random:.8}"));
+        }
         let call = calls::SwitchLlm::new(self.id(), llm);
         self.call("switch the model", &call).await
     }
 
-    /// Uses the model of a profile that the server keeps (`POST …/switch_profile`).
+    /// Uses the model of a profile that the server keeps (`POST …/switch_profile`). Older servers
+    /// (1.43) look in `~/.openhands` alone, wherever they keep profiles otherwise.
     ///
     /// # Errors
     ///

@@ -232,6 +232,8 @@ async fn carry_out(weak: WeakConversation, tool: ClientTool, event: Event, work:
 /// Sends a result until it is in the log, or nobody is left to send it.
 async fn deliver(weak: &WeakConversation, action: &Event, text: String, work: &AtWork) {
     let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(10));
+    // How often the server must say that it has not taken what it may have taken.
+    let mut doubts = 0;
     loop {
         let Some(conversation) = weak.upgrade() else {
             return;
@@ -242,6 +244,20 @@ async fn deliver(weak: &WeakConversation, action: &Event, text: String, work: &A
         let logged = |event: &Event| answers(event).as_deref() == Some(action.id());
         if conversation.events().iter().rev().any(logged) {
             return work.delivered();
+        }
+        if doubts > 0 {
+            match is_taken(&conversation, action).await {
+                Ok(true) => return work.delivered(),
+                // What comes during a step is taken when the step has ended.
+                Ok(false) if !conversation.state().execution_status().is_running() => doubts -= 1,
+                Ok(false) => {}
+                Err(error) => debug!(conversation = %conversation.id(), %error, "in doubt"),
+            }
+            if doubts > 0 {
+                drop(conversation);
+                sleep(backoff.next_delay()).await;
+                continue;
+            }
         }
         let mut message = conversation.send(text.clone()).even_if_pending();
         // Where it is done it must be set to work. It must not be where a person has stopped it,
@@ -265,11 +281,30 @@ async fn deliver(weak: &WeakConversation, action: &Event, text: String, work: &A
             }
             Err(error) => {
                 debug!(conversation = %conversation.id(), %error, "a result is yet to be delivered");
+                doubts = if error.kind() == ErrorKind::Ambiguous {
+                    2
+                } else {
+                    0
+                };
             }
         }
         drop(conversation);
         sleep(backoff.next_delay()).await;
     }
+}
+
+/// Whether the server's log has the result of a call.
+async fn is_taken(conversation: &Conversation, action: &Event) -> Result<bool> {
+    let mut found = conversation
+        .search_events()
+        .source("user")
+        .body(action.id());
+    while let Some(event) = found.next().await {
+        if answers(&event?).as_deref() == Some(action.id()) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Runs until the agent has heard from every client tool it called.

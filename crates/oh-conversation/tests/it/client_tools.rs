@@ -1,10 +1,13 @@
 //! Client tools while connections come and go.
 
-use std::sync::{Arc, Mutex};
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use oh_conversation::{ClientTool, ClientToolCall, Conversation};
 use oh_transport::Error;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use crate::mock::{Dial, Mock, soon};
@@ -40,7 +43,7 @@ async fn attach(
 
 async fn answered(mock: &Mock, times: usize) {
     while mock.seen("POST /events") < times {
-        tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+        tokio::time::sleep(Duration::from_millis(1)).await;
     }
 }
 
@@ -126,4 +129,36 @@ async fn a_tool_that_panics_tells_the_agent_and_harms_no_other() {
     assert!(bodies.contains("It failed: the tool panicked."), "{bodies}");
     assert!(bodies.contains("An answer."), "{bodies}");
     conversation.delete().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_result_that_may_have_been_taken_is_not_sent_again_before_the_server_says_it_was_not() {
+    for taken in [true, false] {
+        let (mock, mut dials) = Mock::new();
+        let calls = Calls::default();
+        let (conversation, dial) = attach(&mock, &mut dials, &calls).await;
+        dial.full_state("running").await.unwrap();
+        // The connection fails when the server has it: it takes it when the step has ended.
+        mock.plan("/events", Err(oh_transport::ErrorKind::Interrupted));
+        let seq = called(&mock);
+        dial.durable(seq, &mock.event(seq)).await.unwrap();
+        answered(&mock, 1).await;
+        tokio::time::sleep(Duration::from_secs(120)).await;
+        assert_eq!(mock.seen("POST /events"), 1, "the step is under way");
+        if taken {
+            let text = mock
+                .bodies()
+                .into_iter()
+                .find(|body| body.contains("An answer."));
+            let sent: Value = serde_json::from_str(&text.unwrap()).unwrap();
+            let message = json!({"source": "user",
+                "llm_message": {"role": "user", "content": sent["content"]}});
+            // Nobody tells of it; the log has it.
+            mock.append("MessageEvent", &message);
+        }
+        dial.full_state("finished").await.unwrap();
+        tokio::time::sleep(Duration::from_secs(120)).await;
+        assert_eq!(mock.seen("POST /events"), if taken { 1 } else { 2 });
+        conversation.delete().await.unwrap();
+    }
 }

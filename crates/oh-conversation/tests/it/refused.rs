@@ -241,3 +241,81 @@ async fn a_page_of_no_size_is_refused_and_ends_the_list() {
     let none = Conversation::batch(&mock.client(), Vec::<ConversationId>::new()).await;
     assert!(none.unwrap().is_empty());
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_an_older_server_fails_over_is_told_by_kind() {
+    let (mock, _dials, _dial, conversation) = attached("idle").await;
+    let failed = |why: &str| {
+        Ok((
+            500,
+            json!({"detail": "Internal Server Error", "exception": why}),
+        ))
+    };
+    for _ in 0..10 {
+        mock.plan(
+            "/no-such-event",
+            failed("'Unknown event_id: no-such-event'"),
+        );
+        mock.plan("/events", failed("'Unknown event_id: no-such-event'"));
+    }
+    let error = soon(conversation.fetch_event("no-such-event"))
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFound, "{error:?}");
+    let (_, there) = mock.append("MessageEvent", &json!({}));
+    let there: Value = serde_json::from_slice(&there).unwrap();
+    mock.plan("/events/0", Ok((200, there)));
+    let both = soon(conversation.fetch_events(["0", "no-such-event"])).await;
+    let found: Vec<_> = both.unwrap().iter().map(Option::is_some).collect();
+    assert_eq!(found, [true, false]);
+    mock.plan(
+        "/condense",
+        failed("Cannot condense conversation: No condenser configured. …"),
+    );
+    let error = soon(conversation.condense()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Conflict, "{error:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_older_server_is_not_asked_for_what_it_takes_otherwise() {
+    let (mock, mut dials) = Mock::new();
+    mock.set_version("1.55.0");
+    let attaching = tokio::spawn({
+        let mock = mock.clone();
+        async move { mock.attach().await.unwrap() }
+    });
+    let dial = soon(dials.recv()).await.unwrap();
+    dial.welcome(&mock, "idle").await.unwrap();
+    let conversation = soon(attaching).await.unwrap();
+    // It finds no kind by its name.
+    for kind in ["MessageEvent", "PauseEvent", "MessageEvent"] {
+        mock.append(kind, &json!({}));
+    }
+    let messages = || {
+        conversation
+            .search_events()
+            .kind("MessageEvent")
+            .page_size(1)
+    };
+    let found = futures_util::StreamExt::collect::<Vec<_>>(messages().newest_first()).await;
+    let ids: Vec<_> = found
+        .iter()
+        .map(|event| event.as_ref().unwrap().id())
+        .collect();
+    assert_eq!(ids, ["2", "0"]);
+    assert_eq!(messages().count().await.unwrap(), 2);
+    assert_eq!(mock.seen("GET /events/count"), 0);
+    // It keeps the model that it knows under a usage id.
+    for (llm, own) in [
+        (Llm::new("m"), false),
+        (Llm::new("m"), false),
+        (Llm::new("m").usage_id("mine"), true),
+    ] {
+        conversation.switch_llm(llm).await.unwrap();
+        let sent: Value = serde_json::from_str(mock.bodies().last().unwrap()).unwrap();
+        let id = sent["llm"]["usage_id"].as_str().unwrap();
+        assert_eq!(id == "mine", own);
+        let same = |body: &&String| body.contains(id);
+        assert_eq!(mock.bodies().iter().filter(same).count(), 1, "{id} is new");
+    }
+}

@@ -241,6 +241,14 @@ impl Llm {
         self
     }
 
+    /// Counts its cost and tokens under this name, unless it has one.
+    pub fn usage_id_if_unset(self, id: impl Into<String>) -> Self {
+        match self.fields.get("usage_id") {
+            Some(_) => self,
+            None => self.usage_id(id),
+        }
+    }
+
     /// The model's name.
     pub fn model(&self) -> &str {
         self.fields.text("model").unwrap_or_default()

@@ -41,7 +41,8 @@ impl SecretSource {
 
     /// What the server finds with a `GET` of a URL, each time it needs the value
     /// (`LookupSecret`). A path alone is one of the server itself, such as
-    /// `/api/settings/secrets/NAME`.
+    /// `/api/settings/secrets/NAME`. Older servers (1.43) ask themselves as a stranger would: there
+    /// a header has to give the session key.
     pub fn lookup(url: impl Into<String>) -> Self {
         Self {
             fields: Fields::of("SecretSource")

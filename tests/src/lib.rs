@@ -1,6 +1,9 @@
 //! What the end-to-end tests share: a server whose agents work in a quiet home.
 
-use openhands::{LocalServer, process::LocalServerBuilder};
+use openhands::{
+    LocalServer,
+    process::{LocalServerBuilder, Provisioner},
+};
 use tempfile::TempDir;
 
 /// A home for [`server`], removed at the end of the test.
@@ -19,4 +22,16 @@ pub fn home() -> TempDir {
 /// leave locks of other tools behind.
 pub fn server(home: &TempDir) -> LocalServerBuilder {
     LocalServer::builder().env("HOME", home.path())
+}
+
+/// The last version without the session socket whose client's behaviour is known in detail.
+pub const BEFORE: &str = "1.43.1";
+
+/// The same, of the generation before the session socket.
+pub fn server_before(home: &TempDir) -> LocalServerBuilder {
+    // It does not start with the newest of this, and does not say so.
+    let provisioner = Provisioner::new()
+        .version(BEFORE)
+        .requirement("fastapi<0.122");
+    server(home).provisioner(provisioner)
 }

@@ -7,16 +7,15 @@ use futures_core::Stream;
 use openhands::{
     Agent, Client, Conversation, Cursor, RunOutcome, WorkspaceExt,
     conversation::{ErrorKind, Token},
-    process::{LocalServer, Provisioner, RestartPolicy, Status},
+    process::{RestartPolicy, Status},
     protocol::{ConversationId, Event, calls, config::Llm},
     testkit::{Link, Proxy, Script, ScriptedModel, Step},
 };
+use openhands_tests::BEFORE;
 use serde_json::json;
 use tokio::time::timeout;
 
 const LONG: Duration = Duration::from_secs(120);
-/// The last version without the session socket whose client's behaviour is known in detail.
-const BEFORE: &str = "1.43.1";
 
 async fn next<S: Stream + Unpin>(stream: &mut S) -> Option<S::Item> {
     let next = poll_fn(|cx| std::pin::Pin::new(&mut *stream).poll_next(cx));
@@ -58,14 +57,11 @@ async fn promises(version: &str) {
         .finish("Woken.");
     let model = ScriptedModel::start(script).await.unwrap();
     let home = openhands_tests::home();
-    let mut provisioner = Provisioner::new().version(version);
-    if version == BEFORE {
-        // It does not start with the newest, and does not say so.
-        provisioner = provisioner.requirement("fastapi<0.122");
-    }
-    let server = LocalServer::builder()
-        .provisioner(provisioner)
-        .env("HOME", home.path())
+    let builder = match version {
+        BEFORE => openhands_tests::server_before(&home),
+        _ => openhands_tests::server(&home),
+    };
+    let server = builder
         .restart(RestartPolicy::on_failure(3))
         .start()
         .await

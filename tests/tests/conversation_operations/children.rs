@@ -1,17 +1,22 @@
 //! Conversations under a conversation.
 
-use std::process::Command;
-
 use openhands::{
-    Conversation, LocalServer, WorkspaceExt, protocol::calls::conversations::Isolation,
+    Conversation, LocalServer, WorkspaceExt, conversation::ErrorKind,
+    protocol::calls::conversations::Isolation,
 };
 use tokio::time::timeout;
 
-use super::{LONG, agent, messages, says, started};
+use super::{LONG, agent, is_old, messages, options::git, says, started};
 
 pub(super) async fn children_are_started_awaited_and_listed(server: &LocalServer) {
     let model = says("Done.").await;
     let conversation = started(server, &model).await;
+    if is_old(server).await {
+        let error = conversation.start_child("Count.").await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unsupported, "{error:?}");
+        assert!(conversation.children().await.unwrap().is_empty());
+        return conversation.close().await.unwrap();
+    }
     let child = conversation
         .start_child("Count to three.")
         .title("Counting")
@@ -33,16 +38,7 @@ pub(super) async fn children_are_started_awaited_and_listed(server: &LocalServer
 
     // A worktree needs a commit; a repository without one is an error of the server's.
     let place = tempfile::tempdir().unwrap();
-    let git = |arguments: &[&str]| {
-        let mut git = Command::new("git");
-        git.arg("-C")
-            .arg(place.path())
-            .args(arguments)
-            .env("HOME", place.path());
-        git.args(["--quiet"]);
-        assert!(git.status().unwrap().success());
-    };
-    git(&["init"]);
+    git(place.path(), false);
     let workspace = server.workspace(place.path().to_str().unwrap());
     let conversation = Conversation::builder(&workspace, agent(&model))
         .start()
@@ -52,8 +48,7 @@ pub(super) async fn children_are_started_awaited_and_listed(server: &LocalServer
     let status = error.transport_error().and_then(|error| error.status());
     assert_eq!(status.map(|status| status.as_u16()), Some(500), "{error:?}");
     assert!(conversation.children().await.unwrap().is_empty());
-    let name = ["-c", "user.name=t", "-c", "user.email=t@localhost"];
-    git(&[&name[..], &["commit", "--allow-empty", "-m", "first"]].concat());
+    git(place.path(), true);
     let child = conversation
         .start_child("In a place of its own.")
         .await

@@ -7,14 +7,14 @@ use std::{
 };
 
 use openhands::{
-    Conversation, LocalServer,
+    Client, Conversation, LocalServer, WorkspaceExt,
     conversation::{ClientTool, ClientToolCall, ErrorKind},
-    testkit::{Script, Step},
+    testkit::{Proxy, Script, Step},
 };
 use serde_json::{Value, json};
 use tokio::time::{sleep, timeout};
 
-use super::{LONG, agent, finishes, messages, model, workspace};
+use super::{LONG, agent, finishes, llm, messages, model, workspace};
 
 fn schema() -> Value {
     json!({"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]})
@@ -93,14 +93,9 @@ pub(super) async fn results_reach_the_agent_and_the_run_waits_for_them(server: &
 
 pub(super) async fn a_call_is_carried_out_once_whoever_attaches(server: &LocalServer) {
     let calls = Arc::new(Mutex::new(Vec::new()));
-    let script = Script::new()
-        .step(ask("Bonn"))
-        .text("First asked.")
-        .text("First known.")
-        .step(ask("Kiel"))
-        .text("Second asked.")
-        .forever(|s| s.text("All known."));
-    let model = model(script).await;
+    // A result may be read by the run that asked or take another: the answers are as many.
+    let asks = |city: &str| Script::new().step(ask(city)).forever(|s| s.text("Known."));
+    let (model, other) = (model(asks("Bonn")).await, model(asks("Kiel")).await);
     let conversation = Conversation::builder(&workspace(server), agent(&model))
         .client_tool(weather(&calls, Duration::ZERO))
         .start()
@@ -118,6 +113,7 @@ pub(super) async fn a_call_is_carried_out_once_whoever_attaches(server: &LocalSe
 
     // Called while nobody with tools is attached, it is carried out by whoever attaches next.
     let bare = Conversation::attach(server.client(), id).await.unwrap();
+    bare.switch_llm(llm(&other)).await.unwrap();
     bare.send("Kiel?").await.unwrap();
     finishes(&bare).await;
     bare.close().await.unwrap();
@@ -187,6 +183,54 @@ pub(super) async fn what_was_cut_off_is_taken_up_when_asked(server: &LocalServer
     finishes(&asked).await;
     assert_eq!(calls.lock().unwrap().len(), 2);
     asked.delete().await.unwrap();
+}
+
+pub(super) async fn each_call_is_carried_out_once_over_a_link_that_breaks(server: &LocalServer) {
+    let calls = Arc::new(Mutex::new(Vec::new()));
+    let mut script = Script::new();
+    for city in ["Bonn", "Kiel", "Ulm", "Jena", "Trier"] {
+        script = script
+            .step(ask(city))
+            .call("terminal", json!({"command": "sleep 1"}));
+    }
+    let model = model(script.forever(|s| s.text("Known."))).await;
+    let proxy = Proxy::start(server.address()).await.unwrap();
+    let flaky = Client::builder(proxy.url())
+        .session_api_key(server.session_api_key().clone())
+        .build()
+        .unwrap();
+    let directory = server.workspace_dir().display().to_string();
+    let conversation = Conversation::builder(&flaky.workspace(directory), agent(&model))
+        .client_tool(weather(&calls, Duration::from_millis(300)))
+        .start()
+        .await
+        .unwrap();
+    conversation.send("How is it everywhere?").await.unwrap();
+    let cutter = async {
+        loop {
+            sleep(Duration::from_millis(400)).await;
+            proxy.cut();
+        }
+    };
+    tokio::select! {
+        () = finishes(&conversation) => {}
+        () = cutter => {}
+    }
+    let logged: Vec<_> = conversation
+        .events()
+        .of_kind("ActionEvent")
+        .filter(|event| event.as_json().contains("ClientAction_weather"))
+        .map(|event| event.id().to_owned())
+        .collect();
+    assert_eq!(logged.len(), 5);
+    assert_eq!(*calls.lock().unwrap(), logged);
+    for action in &logged {
+        let said = messages(&conversation.events());
+        let results = said.iter().filter(|text| text.contains(action.as_str()));
+        assert_eq!(results.count(), 1, "{said:#?}");
+    }
+    assert!(proxy.accepted() > 5, "the proxy should have cut");
+    conversation.delete().await.unwrap();
 }
 
 pub(super) async fn a_name_has_one_schema_on_a_server(server: &LocalServer) {

@@ -5,21 +5,31 @@ use std::time::Duration;
 use openhands::{
     Conversation, Cursor,
     conversation::{ErrorKind, Link},
+    process::LocalServerBuilder,
 };
+use tempfile::TempDir;
 use tokio::time::timeout;
 
 use super::{LONG, finishes, messages, next, says, started};
 
+/// A server of either generation.
+type Serve = fn(&TempDir) -> LocalServerBuilder;
+
 #[tokio::test]
 async fn a_second_server_on_the_same_directory_is_told_apart_from_one_that_has_lost_it() {
+    told_apart(openhands_tests::server).await;
+}
+
+#[tokio::test]
+async fn so_is_a_second_server_before_the_session_socket() {
+    told_apart(openhands_tests::server_before).await;
+}
+
+async fn told_apart(server: Serve) {
     let (home, other_home) = (openhands_tests::home(), openhands_tests::home());
     // One key, or the second could not even read what lies there.
     let key = "a-key-that-both-servers-have";
-    let first = openhands_tests::server(&home)
-        .secret_key(key)
-        .start()
-        .await
-        .unwrap();
+    let first = server(&home).secret_key(key).start().await.unwrap();
     let model = says("An answer.").await;
     let conversation = started(&first, &model).await;
     conversation.send("First.").await.unwrap();
@@ -28,7 +38,7 @@ async fn a_second_server_on_the_same_directory_is_told_apart_from_one_that_has_l
     let shared = first.state_dir().join("conversations");
     assert!(shared.is_dir(), "{}", shared.display());
     // A second server of ours on the same state directory does not even start.
-    let refused = openhands_tests::server(&other_home)
+    let refused = server(&other_home)
         .state_dir(first.state_dir())
         .start()
         .await;
@@ -39,7 +49,7 @@ async fn a_second_server_on_the_same_directory_is_told_apart_from_one_that_has_l
     let state = other_home.path().join("state");
     std::fs::create_dir(&state).unwrap();
     std::os::unix::fs::symlink(&shared, state.join("conversations")).unwrap();
-    let second = openhands_tests::server(&other_home)
+    let second = server(&other_home)
         .secret_key(key)
         .state_dir(&state)
         .start()

@@ -67,6 +67,20 @@ pub(super) async fn conversations_are_listed_counted_and_found_by_id(server: &Lo
         .collect();
     assert_eq!(found, ids);
     assert!(Conversation::batch(client, []).await.unwrap().is_empty());
+    // Who is deleted while others are listed is left out; none is told twice or not at all.
+    let mut list = Conversation::list(client).page_size(2);
+    let mut kept = listed;
+    kept.reverse();
+    for id in &kept[..2] {
+        assert_eq!(next(&mut list).await.unwrap().unwrap().id(), *id);
+    }
+    let third = Conversation::attach(client, kept.remove(2)).await.unwrap();
+    third.delete().await.unwrap();
+    let mut rest = Vec::new();
+    while let Some(info) = next(&mut list).await {
+        rest.push(info.unwrap().id());
+    }
+    assert_eq!(rest, kept[2..]);
     let error = next(&mut Conversation::list(client).page_size(101))
         .await
         .unwrap()

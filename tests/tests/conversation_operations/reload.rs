@@ -4,7 +4,7 @@ use std::{process::Command, time::Duration};
 
 use openhands::{
     Conversation, RunOutcome,
-    process::{RestartPolicy, Status},
+    process::{LocalServerBuilder, RestartPolicy, Status},
     protocol::config::{ConfirmationPolicy, SecurityAnalyzer},
     testkit::Script,
 };
@@ -16,7 +16,17 @@ use super::{LONG, finishes, model, outcome, started};
 #[tokio::test]
 async fn what_this_program_set_holds_over_a_restart_of_the_server() {
     let home = openhands_tests::home();
-    let server = openhands_tests::server(&home)
+    holds_over_a_restart(openhands_tests::server(&home)).await;
+}
+
+#[tokio::test]
+async fn so_it_does_on_a_server_before_the_session_socket() {
+    let home = openhands_tests::home();
+    holds_over_a_restart(openhands_tests::server_before(&home)).await;
+}
+
+async fn holds_over_a_restart(server: LocalServerBuilder) {
+    let server = server
         .restart(RestartPolicy::on_failure(3))
         .start()
         .await

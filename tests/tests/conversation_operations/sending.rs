@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use openhands::{
-    Agent, Conversation, LocalServer, RunOutcome,
+    Agent, Conversation, Cursor, LocalServer, RunOutcome,
     conversation::{ErrorKind, completion_log},
     testkit::{Script, Step},
     workspace::CompletionCallback,
@@ -242,4 +242,35 @@ pub(super) async fn an_interrupt_ends_one_run_and_not_the_next(server: &LocalSer
     assert!(ended.is_finished(), "{ended}");
     assert_eq!(messages(&conversation.events()), ["Think long.", "Said."]);
     conversation.close().await.unwrap();
+}
+
+pub(super) async fn a_pause_lets_the_step_end_and_a_run_goes_on(server: &LocalServer) {
+    let script = Script::new()
+        .call("terminal", json!({"command": "sleep 2; echo slept"}))
+        .text("Awake.");
+    let model = model(script).await;
+    let conversation = started(server, &model).await;
+    let mut events = conversation.subscribe(Cursor::Now);
+    conversation.send("Sleep.").await.unwrap();
+    let running = tokio::spawn({
+        let conversation = conversation.clone();
+        async move { conversation.run().await }
+    });
+    while next(&mut events).await.unwrap().unwrap().kind() != "ActionEvent" {}
+    conversation.pause().await.unwrap();
+    // The server says at once that it is paused, while the tool is still at work; the run ends
+    // with the second time it says so.
+    let ended = timeout(LONG, running).await.unwrap().unwrap().unwrap();
+    assert!(matches!(ended, RunOutcome::Paused(_)), "{ended}");
+    let held = conversation.events();
+    assert_eq!(held.of_kind("PauseEvent").count(), 1);
+    let seen = held.of_kind("ObservationEvent").next_back().unwrap();
+    assert!(seen.as_json().contains("slept"), "{seen}");
+    assert_eq!(model.requests().len(), 1, "no step after it");
+    let ended = outcome(&conversation).await;
+    assert!(ended.is_finished(), "{ended}");
+    assert_eq!(messages(&conversation.events()), ["Sleep.", "Awake."]);
+    // Where nothing runs, it is a mark that a run takes away.
+    conversation.pause().await.unwrap();
+    conversation.delete().await.unwrap();
 }

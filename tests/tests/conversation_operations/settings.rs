@@ -11,14 +11,13 @@ use std::{
 use openhands::{
     Agent, Conversation, LocalServer, Payload,
     conversation::{ErrorKind, Secret},
-    protocol::{Request, config::SecretSource},
+    protocol::config::SecretSource,
     testkit::{Script, ScriptedModel},
-    transport::Body,
 };
 use serde_json::json;
 use tokio::time::{sleep, timeout};
 
-use super::{LONG, agent, finishes, is_old, llm, model, says, started, workspace};
+use super::{LONG, agent, finishes, is_old, llm, model, says, started, switches::tell, workspace};
 
 pub(super) async fn secrets_are_given_as_text_looked_up_and_computed(server: &LocalServer) {
     let script = Script::new()
@@ -28,14 +27,8 @@ pub(super) async fn secrets_are_given_as_text_looked_up_and_computed(server: &Lo
         )
         .forever(|s| s.finish("Done."));
     let model = model(script).await;
-    let mut kept = Request::new(http::Method::PUT, "/api/settings/secrets")
-        .json(&json!({"name": "KEPT", "value": "canary-kept"}))
-        .unwrap();
-    let json = http::HeaderValue::from_static("application/json");
-    kept.headers.insert(http::header::CONTENT_TYPE, json);
-    let body = Body::from(kept.body.take().unwrap());
-    let answer = server.client().stream(kept, body).await.unwrap();
-    server.client().accepted(answer).await.unwrap();
+    let kept = json!({"name": "KEPT", "value": "canary-kept"});
+    tell(server, http::Method::PUT, "/api/settings/secrets", &kept).await;
     let conversation = Conversation::builder(&workspace(server), agent(&model))
         .secret("EARLY", "canary-early")
         .start()
@@ -51,11 +44,12 @@ pub(super) async fn secrets_are_given_as_text_looked_up_and_computed(server: &Lo
         .set_secrets([("TEXT", "canary-text")])
         .await
         .unwrap();
+    let mut kept = SecretSource::lookup("/api/settings/secrets/KEPT");
+    if is_old(server).await {
+        kept = kept.header("X-Session-API-Key", server.session_api_key().clone());
+    }
     conversation
-        .set_secrets([
-            ("COMPUTED", secret),
-            ("LOOKED_UP", Secret::lookup("/api/settings/secrets/KEPT")),
-        ])
+        .set_secrets([("COMPUTED", secret), ("LOOKED_UP", kept.into())])
         .await
         .unwrap();
     assert_eq!(computed.load(Ordering::SeqCst), 1);
@@ -86,7 +80,8 @@ pub(super) async fn secrets_are_given_as_text_looked_up_and_computed(server: &Lo
         Payload::Observation(body) => body.tool_name == "terminal" && body.text().contains(hidden),
         _ => false,
     });
-    assert!(ran, "the command had all of them");
+    let shown: Vec<_> = events.iter().map(ToString::to_string).collect();
+    assert!(ran, "the command had all of them: {shown:#?}");
     conversation.close().await.unwrap();
 }
 
@@ -129,6 +124,15 @@ pub(super) async fn tags_titles_and_models_change(server: &LocalServer) {
         conversation.final_response().await.unwrap(),
         "The other model."
     );
+    // As often as one likes, and to one that it had before.
+    conversation.switch_llm(llm(&first)).await.unwrap();
+    conversation.send("And now?").await.unwrap();
+    finishes(&conversation).await;
+    assert_eq!(
+        conversation.final_response().await.unwrap(),
+        "The first model."
+    );
+    conversation.switch_llm(llm(&second)).await.unwrap();
     let events = conversation.events().len();
     assert_eq!(
         conversation.ask_agent("And?").await.unwrap(),

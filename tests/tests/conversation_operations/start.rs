@@ -168,7 +168,7 @@ pub(super) async fn a_parent_must_be_there_and_share_the_directory(server: &Loca
 }
 
 /// A model with an answer for requests of titles.
-async fn with_titles(title: Step) -> ScriptedModel {
+pub(super) async fn with_titles(title: Step) -> ScriptedModel {
     ScriptedModel::builder()
         .script(Script::new().forever(|s| s.text("An answer.")))
         .titles(Script::new().forever(|s| s.step(title)))

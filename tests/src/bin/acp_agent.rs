@@ -1,0 +1,88 @@
+//! A tiny agent that speaks the Agent Client Protocol on its standard streams: it answers each
+//! prompt with the model it was told to use, and breaks off once when asked to stumble. It knows
+//! no other model than `small` and `large`.
+
+use std::io::{Write as _, stdin, stdout};
+
+use serde_json::{Value, json};
+
+fn main() {
+    let mut model = "small".to_owned();
+    let mut stumbled = false;
+    for line in stdin().lines() {
+        let Ok(request) = line
+            .map_err(drop)
+            .and_then(|line| serde_json::from_str::<Value>(&line).map_err(drop))
+        else {
+            break;
+        };
+        let asked = &request["params"];
+        let mut answer = json!({"jsonrpc": "2.0", "id": request["id"]});
+        match request["method"].as_str().unwrap_or_default() {
+            "initialize" => {
+                answer["result"] = json!({
+                    "protocolVersion": 1,
+                    "agentInfo": {"name": "parrot", "version": "1.0.0"},
+                });
+            }
+            "session/new" => {
+                answer["result"] = json!({
+                    "sessionId": "only",
+                    "configOptions": options(&model),
+                });
+            }
+            "session/set_config_option" => match asked["value"].as_str() {
+                Some(known @ ("small" | "large")) => {
+                    known.clone_into(&mut model);
+                    answer["result"] = json!({"configOptions": options(&model)});
+                }
+                _ => answer["error"] = json!({"code": -32602, "message": "no such model"}),
+            },
+            "session/prompt" => {
+                update(text("I am "));
+                if !stumbled && asked["prompt"].to_string().contains("stumble") {
+                    stumbled = true;
+                    answer["error"] = json!({"code": -32603, "message": "stumbled"});
+                } else {
+                    update(text(&format!("{model}.")));
+                    // The server waits for this after each answer, for a while.
+                    update(json!({"sessionUpdate": "usage_update", "used": 10, "size": 1000}));
+                    answer["result"] = json!({"stopReason": "end_turn"});
+                }
+            }
+            _ => answer["result"] = json!({}),
+        }
+        // What has no id wants no answer.
+        if !request["id"].is_null() {
+            tell(&answer);
+        }
+    }
+}
+
+/// What can be chosen in a session: the model.
+fn options(model: &str) -> Value {
+    json!([{
+        "id": "model",
+        "name": "Model",
+        "category": "model",
+        "type": "select",
+        "currentValue": model,
+        "options": [{"value": "small", "name": "Small"}, {"value": "large", "name": "Large"}],
+    }])
+}
+
+fn text(text: &str) -> Value {
+    json!({"sessionUpdate": "agent_message_chunk", "content": {"type": "text", "text": text}})
+}
+
+/// Tells what happens in the one session.
+fn update(update: Value) {
+    let params = json!({"sessionId": "only", "update": update});
+    tell(&json!({"jsonrpc": "2.0", "method": "session/update", "params": params}));
+}
+
+fn tell(message: &Value) {
+    let mut out = stdout().lock();
+    // Nobody listens any more: the next read says so.
+    let _ = writeln!(out, "{message}").and_then(|()| out.flush());
+}

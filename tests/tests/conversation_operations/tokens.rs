@@ -1,0 +1,148 @@
+//! Text as the model writes it, on either socket and through one type.
+
+use std::{collections::BTreeMap, fmt::Debug, time::Duration};
+
+use openhands::{
+    Agent, Conversation, LocalServer, RunOutcome,
+    conversation::{Result, Token, TokenStream},
+    protocol::config::AcpAgent,
+    testkit::{Script, ScriptedModel, Step},
+};
+use tokio::{
+    task::JoinHandle,
+    time::{sleep, timeout},
+};
+
+use super::{LONG, finishes, is_old, llm, model, next, workspace};
+
+const WORDS: &str = "One two three four five six seven eight nine ten eleven twelve.";
+const DRIP: Duration = Duration::from_millis(60);
+
+/// What was typed until an item was complete: text and reasoning by attempt, whether an attempt
+/// was given up, and the item.
+#[derive(Debug, Default)]
+struct Typed {
+    text: BTreeMap<u64, String>,
+    reasoning: BTreeMap<u64, String>,
+    started: Vec<u64>,
+    item: String,
+}
+
+/// Reads on until the item of this event is complete.
+async fn typed(tokens: &mut TokenStream, event: &str) -> Typed {
+    let mut typed = Typed::default();
+    let is_of = |item: &str| item.is_empty() || item == event;
+    loop {
+        match next(tokens).await.unwrap() {
+            Token::Started { item_id, attempt } if is_of(&item_id) => typed.started.push(attempt),
+            Token::Text {
+                item_id,
+                attempt,
+                content,
+            } if is_of(&item_id) => typed.text.entry(attempt).or_default().push_str(&content),
+            Token::Reasoning {
+                item_id,
+                attempt,
+                content,
+            } if is_of(&item_id) => typed
+                .reasoning
+                .entry(attempt)
+                .or_default()
+                .push_str(&content),
+            Token::Finished { item_id } if &*item_id == event => {
+                typed.item = item_id.into();
+                return typed;
+            }
+            _ => {}
+        }
+    }
+}
+
+/// The agent's last message.
+fn said(conversation: &Conversation) -> String {
+    let events = conversation.events();
+    let last = events.of_kind("MessageEvent").next_back().unwrap();
+    last.id().to_owned()
+}
+
+/// Waits until the model has been asked so often by what runs.
+async fn asked<T: Debug>(model: &ScriptedModel, times: usize, running: &JoinHandle<T>) {
+    while model.requests().len() < times {
+        assert!(!running.is_finished(), "{:?}", model.requests());
+        sleep(Duration::from_millis(10)).await;
+    }
+}
+
+fn runs(conversation: &Conversation) -> JoinHandle<Result<RunOutcome>> {
+    let conversation = conversation.clone();
+    tokio::spawn(async move { conversation.run().await })
+}
+
+pub(super) async fn text_is_seen_as_it_is_written(server: &LocalServer) {
+    let script = Script::new()
+        .step(Step::text("First.").think("Hm, hm."))
+        .step(Step::text(WORDS).think("Let me see.").drip(DRIP));
+    let model = model(script).await;
+    let agent = Agent::default_preset(llm(&model).stream(true)).cli_mode(true);
+    let conversation = Conversation::builder(&workspace(server), agent)
+        .start()
+        .await
+        .unwrap();
+    let mut tokens = conversation.tokens();
+    conversation.send("Begin.").await.unwrap();
+    finishes(&conversation).await;
+    let first = typed(&mut tokens, &said(&conversation)).await;
+    assert_eq!(first.text.values().next().unwrap(), "First.");
+    assert_eq!(first.reasoning.values().next().unwrap(), "Hm, hm.");
+    // One that comes while it is written, and is told of the past: what is written from then on,
+    // it sees, too.
+    conversation.send("Count.").await.unwrap();
+    let running = runs(&conversation);
+    asked(&model, 2, &running).await;
+    let late = Conversation::attach(server.client(), conversation.id())
+        .await
+        .unwrap();
+    let mut late_tokens = late.tokens();
+    let ended = timeout(LONG, running).await.unwrap().unwrap().unwrap();
+    assert!(ended.is_finished(), "{ended}");
+    let event = said(&conversation);
+    let second = typed(&mut tokens, &event).await;
+    assert_eq!(second.text.values().next().unwrap(), WORDS);
+    assert_eq!(second.reasoning.values().next().unwrap(), "Let me see.");
+    let later = typed(&mut late_tokens, &event).await;
+    let rest = later.text.values().next();
+    // An older server lets nobody in before the answer is written.
+    assert!(rest.is_some() || is_old(server).await, "{later:?}");
+    assert!(rest.is_none_or(|rest| WORDS.ends_with(rest)), "{rest:?}");
+    assert_eq!(second.item, later.item);
+    late.close().await.unwrap();
+    conversation.delete().await.unwrap();
+}
+
+pub(super) async fn a_retry_replaces_what_was_written(server: &LocalServer) {
+    // An agent whose answer breaks off: the server asks it again.
+    let agent = AcpAgent::new([env!("CARGO_BIN_EXE_acp_agent")]);
+    let conversation = Conversation::builder(&workspace(server), agent)
+        .start()
+        .await
+        .unwrap();
+    let mut tokens = conversation.tokens();
+    conversation
+        .send("Say who you are, but stumble.")
+        .await
+        .unwrap();
+    finishes(&conversation).await;
+    // It ends with a finish of the server's own.
+    let events = conversation.events();
+    let end = events.of_kind("ActionEvent").next_back().unwrap();
+    let typed = typed(&mut tokens, end.id()).await;
+    if is_old(server).await {
+        // It tells neither the item nor the attempt: what was cut off stands before the rest.
+        assert_eq!(typed.text[&0], "I am I am small.");
+    } else {
+        assert_eq!(typed.started, [1, 2]);
+        assert_eq!(typed.text[&1], "I am ");
+        assert_eq!(typed.text[&2], "I am small.");
+    }
+    conversation.delete().await.unwrap();
+}

@@ -77,8 +77,8 @@ impl ConversationBuilder {
         }
     }
 
-    /// Calls this for every event, in order, on a thread where it may block. Of a conversation that exists
-    /// already, only events from now on.
+    /// Calls this for every event, in order, on a thread where it may block: see
+    /// [`Conversation::on_event`]. Of a conversation that exists already, only events from now on.
     pub fn on_event(mut self, callback: impl FnMut(&Event) + Send + 'static) -> Self {
         self.callbacks.push(Box::new(callback));
         self

@@ -85,6 +85,8 @@ impl Conversation {
     ) -> Result<Self> {
         let id = info.id();
         let state = info.state().clone();
+        // Snapshots take its place; it must not be kept until then.
+        drop(info);
         let working_dir = state
             .get("workspace")
             .and_then(|workspace| workspace.get("working_dir")?.as_text())

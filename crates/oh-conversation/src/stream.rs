@@ -201,10 +201,10 @@ impl Reading {
             };
             if self.position < log.start() {
                 let known = self.last.take().map(|id| (self.position - 1, id));
-                let found = self
-                    .pager
-                    .read(&self.mirror, &log, self.position, known.or(mark));
-                match found.await {
+                let known = known.or(mark);
+                let found = self.pager.read(&self.mirror, &log, self.position, known);
+                // In a box: most streams never page, and each is as large as its largest step.
+                match Box::pin(found).await {
                     Err(error) if error.kind() == ErrorKind::Closed => return None,
                     Err(error) => return Some(Err(error)),
                     Ok(events) => {

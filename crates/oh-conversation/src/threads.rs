@@ -22,6 +22,9 @@ use tokio::{
 
 pub(crate) use job::Job;
 
+/// A thread that has done all there was rests so long before it looks again: what a stream of
+/// events brings meanwhile costs one turn, and wakes nobody.
+const REST: Duration = Duration::from_micros(500);
 /// A thread that finds nothing to do waits so long for more before it goes.
 const LINGER: Duration = Duration::from_secs(1);
 /// How often it is looked whether jobs that wait need more threads.
@@ -96,7 +99,7 @@ impl Threads {
     /// The next job to take a turn; none when the thread is to go.
     fn next(self: &Arc<Self>) -> Option<Arc<Job>> {
         let mut shared = self.lock();
-        let mut waited = false;
+        let (mut rested, mut waited) = (false, false);
         loop {
             if let Some(job) = shared.queue.pop_front() {
                 shared.turns = shared.turns.wrapping_add(1);
@@ -107,6 +110,13 @@ impl Threads {
             if waited || shared.jobs == 0 || is_paused() {
                 shared.threads -= 1;
                 return None;
+            }
+            if !rested {
+                rested = true;
+                drop(shared);
+                thread::sleep(REST);
+                shared = self.lock();
+                continue;
             }
             shared.idle += 1;
             let (again, timeout) = self

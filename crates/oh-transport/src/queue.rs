@@ -56,12 +56,12 @@ impl<T> Shared<T> {
 impl<T> Sender<T> {
     /// Adds an item once there is room. Cancel-safe: a dropped call has sent nothing.
     pub(crate) async fn send(&self, item: T) -> Result<(), Gone> {
-        self.send_all(VecDeque::from([item])).await
+        self.send_all(&mut VecDeque::from([item])).await
     }
 
-    /// Adds items once there is room for one: a batch is not taken apart. Cancel-safe: a dropped
-    /// call has sent nothing.
-    pub(crate) async fn send_all(&self, mut items: VecDeque<T>) -> Result<(), Gone> {
+    /// Moves items over once there is room for one: a batch is not taken apart. Cancel-safe: a
+    /// dropped call has sent nothing.
+    pub(crate) async fn send_all(&self, items: &mut VecDeque<T>) -> Result<(), Gone> {
         loop {
             // Made before the look at the queue: it hears of room that is made right after it.
             let room = self.0.room.notified();
@@ -71,7 +71,7 @@ impl<T> Sender<T> {
                     return Err(Gone);
                 }
                 if state.items.len() < self.0.capacity {
-                    state.items.append(&mut items);
+                    state.items.append(&mut mem::take(items));
                     break;
                 }
             }

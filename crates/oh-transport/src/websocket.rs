@@ -5,7 +5,7 @@
 //! the ending that both halves have in common.
 
 use std::{
-    fmt, io, mem,
+    fmt, io,
     pin::pin,
     sync::{
         Mutex, PoisonError,
@@ -139,24 +139,34 @@ type Reader = Frames<ReadHalf<Stream>>;
 type Writer = WebSocketWrite<WriteHalf<Stream>>;
 
 /// Reads and writes until either ends, and reports how.
-async fn tend(peer: SocketPeer, mut reader: Reader, mut writer: Writer, limits: SocketLimits) {
-    let (messages, mut commands) = peer.split();
-    let signs = Signs::default();
-    // What is lent and not given stands once, not twice, in the memory of a task.
-    let mut writing = pin!(write_loop(&mut writer, &mut commands, &signs, &limits));
-    let ending = tokio::select! {
-        ending = read_loop(&mut reader, &messages, &signs) => ending,
-        ending = &mut writing => ending,
-    };
-    let Some(error) = ending else {
-        return;
-    };
-    // Only the reader, not the writer, ends with a close.
-    if let Some(code) = error.close_code() {
-        signs.owe(Due::Close(code));
-        let _ = timeout(GOODBYE, writing).await;
+#[expect(
+    clippy::manual_async_fn,
+    reason = "an `async fn` keeps its arguments twice, and this is in memory for every socket"
+)]
+fn tend(
+    peer: SocketPeer,
+    mut reader: Reader,
+    mut writer: Writer,
+    limits: SocketLimits,
+) -> impl Future<Output = ()> + Send {
+    async move {
+        let (messages, mut commands) = peer.split();
+        let signs = Signs::default();
+        let mut writing = pin!(write_loop(&mut writer, &mut commands, &signs, &limits));
+        let ending = tokio::select! {
+            ending = read_loop(&mut reader, &messages, &signs) => ending,
+            ending = &mut writing => ending,
+        };
+        let Some(error) = ending else {
+            return;
+        };
+        // Only the reader, not the writer, ends with a close.
+        if let Some(code) = error.close_code() {
+            signs.owe(Due::Close(code));
+            let _ = timeout(GOODBYE, writing).await;
+        }
+        let _ = messages.send(Err(error)).await;
     }
-    let _ = messages.send(Err(error)).await;
 }
 
 /// What the writer owes the peer.
@@ -220,8 +230,7 @@ async fn read_loop(
         }
         if !arrived.messages.is_empty() {
             signs.behind.store(true, Ordering::Relaxed);
-            let messages = messages.send_all(mem::take(&mut arrived.messages));
-            messages.await.ok()?;
+            messages.send_all(&mut arrived.messages).await.ok()?;
             signs.behind.store(false, Ordering::Relaxed);
         }
         if let Err(error) = read {

@@ -12,7 +12,7 @@ const MOMENT: Duration = Duration::from_millis(1);
 async fn items_come_in_order_and_the_end_after_them() {
     let (sender, mut receiver) = queue(10);
     sender.send(1).await.unwrap();
-    sender.send_all([2, 3].into()).await.unwrap();
+    sender.send_all(&mut [2, 3].into()).await.unwrap();
     assert_eq!(receiver.try_recv(), Some(1));
     drop(sender);
     assert_eq!(receiver.recv().await, Some(2));
@@ -24,7 +24,7 @@ async fn items_come_in_order_and_the_end_after_them() {
 #[tokio::test(start_paused = true)]
 async fn a_batch_is_not_taken_apart_and_waits_until_there_is_room_for_one() {
     let (sender, mut receiver) = queue(2);
-    sender.send_all([1, 2, 3, 4].into()).await.unwrap();
+    sender.send_all(&mut [1, 2, 3, 4].into()).await.unwrap();
     let mut seen = Vec::new();
     let reading = async {
         while let Some(item) = receiver.recv().await {
@@ -36,7 +36,7 @@ async fn a_batch_is_not_taken_apart_and_waits_until_there_is_room_for_one() {
         }
     };
     let sending = async move {
-        sender.send_all([5, 6].into()).await.unwrap();
+        sender.send_all(&mut [5, 6].into()).await.unwrap();
         sender.send(7).await.unwrap();
     };
     tokio::join!(sending, reading);
@@ -92,7 +92,9 @@ async fn an_empty_queue_holds_no_memory() {
     let (sender, mut receiver) = queue(8);
     let held = || sender.0.lock().items.capacity();
     assert_eq!(held(), 0);
-    sender.send_all((0..1000).collect()).await.unwrap();
+    let mut batch = (0..1000).collect();
+    sender.send_all(&mut batch).await.unwrap();
+    assert_eq!(batch.capacity(), 0);
     assert!(held() >= 1000);
     while receiver.try_recv().is_some() {}
     assert_eq!(held(), 0);

@@ -23,6 +23,9 @@ use tokio_rustls::TlsAcceptor;
 use crate::common::{AGAIN, Act, CANARY, ONCE, Raw, ok, request, shown, watch};
 use crate::proxy::Tunnels;
 
+/// Length of a message that is read where it stays.
+const LONG: u64 = 200_000;
+
 type Authority = CertifiedIssuer<'static, KeyPair>;
 
 fn authority() -> Authority {
@@ -133,7 +136,13 @@ async fn sockets_are_encrypted_too() {
             .await
             .unwrap();
         let (_, first) = crate::sockets::accept(&mut stream).await;
-        stream.write_all(b"\x81\x02hi").await.unwrap();
+        // Records are of 16 KiB at most: the long one comes in many.
+        let frames = [
+            &b"\x81\x02hi\x81\x7f"[..],
+            &LONG.to_be_bytes(),
+            &vec![b'l'; LONG as usize],
+        ];
+        stream.write_all(&frames.concat()).await.unwrap();
         stream.flush().await.unwrap();
         (stream, first)
     });
@@ -143,6 +152,8 @@ async fn sockets_are_encrypted_too() {
         .unwrap();
     let mut socket = client.socket("/sockets/x").await.unwrap();
     assert_eq!(socket.recv().await.unwrap(), Message::Text("hi".into()));
+    let long = Message::Text(vec![b'l'; LONG as usize].into());
+    assert!(socket.recv().await.unwrap() == long);
     assert!(server.await.unwrap().1.contains(CANARY));
 }
 

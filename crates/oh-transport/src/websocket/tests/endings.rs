@@ -262,5 +262,5 @@ async fn what_stays_in_memory_for_a_socket_that_waits_is_small() {
     let limits = SocketLimits::default();
     let reader = Frames::new(read, Vec::new(), limits.message);
     let bytes = size_of_val(&tend(peer, reader, writer, limits));
-    assert!(bytes <= 1536, "{bytes} bytes");
+    assert!(bytes <= 1280, "{bytes} bytes");
 }

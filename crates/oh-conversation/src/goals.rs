@@ -134,8 +134,8 @@ fn goal_of(event: &Event) -> Option<GoalStatus> {
         return None;
     }
     match event.payload() {
-        Payload::ConversationStateUpdate(update) => match update.change() {
-            StateChange::Goal(status) => Some(status),
+        Payload::ConversationStateUpdate(update) => match &update.change {
+            StateChange::Goal(status) => Some((**status).clone()),
             _ => None,
         },
         _ => None,

@@ -2,7 +2,10 @@
 
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use oh_protocol::{ConversationId, Event, ExecutionStatus, Payload, state::ConversationState};
+use oh_protocol::{
+    ConversationId, Event, ExecutionStatus, Payload, event::ConversationStateUpdateEvent,
+    state::ConversationState,
+};
 use tokio::sync::watch;
 
 use oh_protocol::config::{ConfirmationPolicy, SecurityAnalyzer};
@@ -199,9 +202,9 @@ impl Held {
         }
         if !replayed
             && event.kind() == STATE_UPDATE
-            && let Payload::ConversationStateUpdate(update) = event.payload()
+            && let Payload::ConversationStateUpdate(update) = event.decode()
         {
-            Arc::make_mut(&mut self.state).apply(update);
+            self.apply(&update);
         }
         self.cursor = seq;
         self.appender.append(&mut self.log, seq, event);
@@ -209,11 +212,16 @@ impl Held {
 
     /// Takes an event that is not in the log: a snapshot changes the state, nothing is kept.
     pub(crate) fn transient(&mut self, event: &Event) {
-        let Payload::ConversationStateUpdate(update) = event.payload() else {
+        let Payload::ConversationStateUpdate(update) = event.decode() else {
             return;
         };
-        Arc::make_mut(&mut self.state).apply(update);
+        let applied = self.apply(&update);
         if !update.is_full_state() {
+            return;
+        }
+        if !applied {
+            // It says nothing of a run, but that everything before it has been sent.
+            self.live();
             return;
         }
         let before = self.snapshot.as_ref();
@@ -230,6 +238,17 @@ impl Held {
         }
         self.snapshot = Some(snapshot);
         self.live();
+    }
+
+    /// Takes a change of the state; whether it reads. The bodies of such events are not kept
+    /// beside their bytes: hardly anybody asks for them again.
+    fn apply(&mut self, update: &ConversationStateUpdateEvent) -> bool {
+        let applied = Arc::make_mut(&mut self.state).apply(update);
+        if let Err(error) = &applied {
+            let why = std::error::Error::source(error).map(ToString::to_string);
+            tracing::warn!(%error, why, "a snapshot of the state does not read");
+        }
+        applied.is_ok()
     }
 
     /// Takes what only the server's description by REST has, such as the title.
@@ -279,6 +298,23 @@ mod tests {
         let ids: Vec<_> = held.log.range(0..9).map(Event::id).collect();
         assert_eq!(ids, ["0", "1", "4"]);
         assert_eq!(held.cursor, 4);
+    }
+
+    #[test]
+    fn a_snapshot_that_does_not_read_is_live_but_ends_no_run() {
+        let (writer, mirror) = mirror();
+        writer.connected();
+        writer.change(|held| held.transient(&full_state("running")));
+        let broken = r#"{"kind":"ConversationStateUpdateEvent","id":"s","key":"full_state",
+            "value":"finished"}"#;
+        let broken = Event::from_json(broken).unwrap();
+        assert!(broken.malformed().is_some());
+        writer.connected();
+        writer.change(|held| held.transient(&broken));
+        let held = mirror.read();
+        assert_eq!(held.link, Link::Live);
+        assert_eq!(held.snapshot.as_ref().map(|last| last.number), Some(1));
+        assert!(held.end.is_none() && held.state.execution_status().is_running());
     }
 
     #[test]

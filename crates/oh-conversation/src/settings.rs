@@ -199,7 +199,7 @@ mod tests {
             "value":{"kind":"ConfirmRisky","threshold":"HIGH","confirm_unknown":true}}"#;
         let told = Event::from_json(told).unwrap();
         if let Payload::ConversationStateUpdate(update) = told.payload() {
-            state.apply(update);
+            state.apply(update).unwrap();
         }
         let told = state.get("confirmation_policy");
         assert!(!differs(

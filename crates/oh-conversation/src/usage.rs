@@ -56,26 +56,26 @@ impl Usage {
 
     /// What was used under one id.
     pub fn by_id(&self, usage_id: &str) -> Option<&Metrics> {
-        self.stats.usage_to_metrics.get(usage_id)
+        self.stats.usage_to_metrics.get(usage_id).map(Box::as_ref)
     }
 
     /// Every id and what was used under it.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Metrics)> {
         let all = self.stats.usage_to_metrics.iter();
-        all.map(|(id, metrics)| (id.as_str(), metrics))
+        all.map(|(id, metrics)| (id.as_str(), metrics.as_ref()))
     }
 
     /// What came on top of an earlier usage of the same conversation. Ids under which nothing
     /// came are left out.
     #[must_use]
     pub fn since(&self, earlier: &Self) -> Self {
-        let none = Metrics::default();
+        let none = Box::new(Metrics::default());
         let mut usage_to_metrics = BTreeMap::new();
         for (id, now) in &self.stats.usage_to_metrics {
             let before = earlier.stats.usage_to_metrics.get(id).unwrap_or(&none);
             let more = difference(now, before);
             if more.accumulated_cost > 0.0 || more.prompt_tokens() + more.completion_tokens() > 0 {
-                usage_to_metrics.insert(id.clone(), more);
+                usage_to_metrics.insert(id.clone(), Box::new(more));
             }
         }
         let mut stats = Stats::default();
@@ -96,10 +96,12 @@ impl Usage {
             let mut both = Stats::default();
             both.usage_to_metrics = [("a".into(), pair[0].clone()), ("b".into(), pair[1].clone())]
                 .into_iter()
-                .collect::<BTreeMap<Text, Metrics>>();
+                .collect::<BTreeMap<Text, Box<Metrics>>>();
             let mut total = both.combined();
             total.model_name = more.model_name.clone();
-            sum.stats.usage_to_metrics.insert(id.clone(), total);
+            sum.stats
+                .usage_to_metrics
+                .insert(id.clone(), Box::new(total));
         }
         sum
     }
@@ -217,7 +219,7 @@ mod tests {
         let event = Event::from_json(update.to_string()).unwrap();
         let mut state = ConversationState::default();
         if let Payload::ConversationStateUpdate(update) = event.payload() {
-            state.apply(update);
+            state.apply(update).unwrap();
         }
         Usage::of(&state)
     }

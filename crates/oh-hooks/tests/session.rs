@@ -211,7 +211,7 @@ fn what_is_blocked_right_now_is_read_from_state() {
     let oh_protocol::Payload::ConversationStateUpdate(update) = event.payload() else {
         panic!("{event:?}");
     };
-    state.apply(update);
+    state.apply(update).unwrap();
     let pair = |id: &str, why: &str| (id.to_owned(), why.to_owned());
     assert_eq!(blocked_actions(&state), [pair("a", "no")]);
     assert_eq!(

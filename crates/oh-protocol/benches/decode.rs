@@ -20,7 +20,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use oh_protocol::{Event, Payload};
+use oh_protocol::Event;
 use serde_json::json;
 
 const CORPUS: &str = concat!(
@@ -50,9 +50,7 @@ fn main() {
         let typed = rate(&lines, passes, |line| {
             let event = Event::from_json(line.clone()).unwrap();
             assert!(event.malformed().is_none());
-            if let Payload::ConversationStateUpdate(update) = event.payload() {
-                black_box(update.change());
-            }
+            black_box(event);
         });
         let header = rate(&lines, passes, |line| {
             black_box(Event::from_json(line.clone()).unwrap());

@@ -123,6 +123,19 @@ impl<'a> Reader<'a> {
         })
     }
 
+    /// Reads something at another place.
+    pub(crate) fn elsewhere<T>(
+        &mut self,
+        at: usize,
+        read: impl FnOnce(&mut Self) -> Result<T, Stop>,
+    ) -> Result<T, Stop> {
+        let here = self.scanner.at();
+        self.scanner.go(at);
+        let value = read(self)?;
+        self.scanner.go(here);
+        Ok(value)
+    }
+
     fn plain(&mut self, quoted: Quoted) -> Result<Cow<'a, str>, Stop> {
         let written = quoted.span.of(self.scanner.text());
         if !quoted.escaped {
@@ -260,6 +273,12 @@ impl<T: Wire> Wire for Option<T> {
             return Ok(None);
         }
         T::read(reader).map(Some)
+    }
+}
+
+impl<T: Wire> Wire for Box<T> {
+    fn read(reader: &mut Reader<'_>) -> Result<Self, Stop> {
+        T::read(reader).map(Self::new)
     }
 }
 

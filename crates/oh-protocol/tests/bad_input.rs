@@ -8,7 +8,10 @@
     reason = "a test fails by panicking"
 )]
 
-use oh_protocol::{ErrorKind, Event, SessionFrame, event::Payload};
+use oh_protocol::{
+    ErrorKind, Event, ExecutionStatus, SessionFrame,
+    event::{Action, Payload, StateChange},
+};
 
 fn refused(raw: impl Into<bytes::Bytes>) {
     let error = Event::from_json(raw.into()).expect_err("must be refused");
@@ -192,6 +195,64 @@ fn names_and_texts_written_with_escapes_are_what_they_say() {
     assert_eq!(analysis.risks["b\n"].as_str(), "LOW");
     assert_eq!(analysis.risks["aa"].as_str(), "HIGH");
     assert_eq!(analysis.risks["b"].as_str(), "n\tw");
+}
+
+#[test]
+fn each_text_written_with_escapes_says_its_own_also_after_a_wrong_guess_of_its_kind() {
+    // The first kind ahead is another one's: what was read by it is read again.
+    let body = r#","thought":[{"type":"text","text":"one\n"}],"tool_name":"t\t","tool_call_id":"c",
+        "action":{"message":"two\n","data":{"kind":"FinishAction"},"command":"\"three\"",
+        "kind":"TerminalAction"},"summary":"fo\u0075r","llm_response_id":"\u00e9\u20ac""#;
+    let event = Event::from_json(laid_out(body, "ActionEvent")).unwrap();
+    let Payload::Action(call) = event.payload() else {
+        panic!("{:?}", event.payload());
+    };
+    assert_eq!(call.thought[0].text.as_deref(), Some("one\n"));
+    assert_eq!(call.tool_name, "t\t");
+    let Some(Action::Terminal(action)) = &call.action else {
+        panic!("{call:?}");
+    };
+    assert_eq!(action.command, "\"three\"");
+    assert_eq!(call.summary.as_deref(), Some("four"));
+    assert_eq!(call.llm_response_id.as_deref(), Some("\u{e9}\u{20ac}"));
+    // A text outlives its event.
+    let (command, summary) = (action.command.clone(), call.summary.clone());
+    drop(event);
+    assert_eq!((&*command, summary.as_deref()), ("\"three\"", Some("four")));
+}
+
+#[test]
+fn a_change_of_the_state_reads_in_any_order_of_its_members() {
+    for body in [
+        r#","key":"execution_status","value":"paused""#,
+        r#","value":"paused","key":"execution_status""#,
+        r#","new":1,"k\u0065y":"execution_st\u0061tus","x":[],"value":"pau\u0073ed""#,
+        r#","key":"stats","value":"paused","key":"execution_status""#,
+        r#","key":"stats","value":7,"key":"execution_status","value":"paused""#,
+    ] {
+        let event = Event::from_json(laid_out(body, "ConversationStateUpdateEvent")).unwrap();
+        let Payload::ConversationStateUpdate(update) = event.payload() else {
+            panic!("{:?}", event.payload());
+        };
+        assert_eq!(update.key, "execution_status");
+        assert_eq!(update.value.as_text().as_deref(), Some("paused"));
+        assert_eq!(
+            update.change,
+            StateChange::ExecutionStatus(ExecutionStatus::Paused),
+            "{body}"
+        );
+        assert!(event.malformed().is_none());
+    }
+    for (body, flaw) in [
+        (r#","value":"paused""#, true),
+        (r#","key":7,"value":"paused""#, true),
+        (r#","value":[7],"key":"stats""#, true),
+        (r#","key":"stats""#, false),
+        (r#","key":"brand_new","value":[7]"#, false),
+    ] {
+        let event = Event::from_json(laid_out(body, "ConversationStateUpdateEvent")).unwrap();
+        assert_eq!(event.malformed().is_some(), flaw, "{body}");
+    }
 }
 
 #[test]

@@ -13,8 +13,8 @@ pub(super) fn status_in(event: &Event) -> Option<ExecutionStatus> {
         return None;
     }
     match event.payload() {
-        Payload::ConversationStateUpdate(update) => match update.change() {
-            StateChange::ExecutionStatus(status) => Some(status),
+        Payload::ConversationStateUpdate(update) => match &update.change {
+            StateChange::ExecutionStatus(status) => Some(status.clone()),
             _ => None,
         },
         _ => None,

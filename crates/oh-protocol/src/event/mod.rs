@@ -7,6 +7,7 @@ mod message;
 mod observation;
 mod payload;
 mod untyped;
+mod update;
 
 use std::{
     fmt,
@@ -27,6 +28,7 @@ pub use message::*;
 pub use observation::*;
 pub use payload::*;
 pub use untyped::{Malformed, Untyped};
+pub use update::{ConversationStateUpdateEvent, StateChange};
 
 open_enum! {
     /// Who caused an event.
@@ -102,13 +104,20 @@ impl Event {
 
     /// What it says, typed by its kind. Decoded when first asked for, then kept.
     pub fn payload(&self) -> &Payload {
-        self.0
-            .payload
-            .get_or_init(|| Payload::read(self.kind(), &self.0.raw, self.0.header.body()))
+        self.0.payload.get_or_init(|| self.decode())
     }
 
-    /// What in it does not read, though its kind is known: the body, or the action or observation
-    /// in it. Decodes the event.
+    /// What it says, decoded for the caller alone: for an event that is held for long and looked
+    /// at once. Where [`payload`](Self::payload) has been asked for, a copy of it.
+    pub fn decode(&self) -> Payload {
+        match self.0.payload.get() {
+            Some(payload) => payload.clone(),
+            None => Payload::read(self.kind(), &self.0.raw, self.0.header.body()),
+        }
+    }
+
+    /// What in it does not read, though its kind is known: the body, or the action, observation or
+    /// change of the state in it. Decodes the event.
     pub fn malformed(&self) -> Option<&Malformed> {
         self.payload().malformed()
     }

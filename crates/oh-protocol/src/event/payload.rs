@@ -7,12 +7,12 @@ use super::{
     message::{Content, Message, ReasoningItem, ThinkingBlock, ToolCall},
     observation::Observation,
     untyped::Malformed,
+    update::ConversationStateUpdateEvent,
 };
 use crate::{
-    ConversationState, ExecutionStatus, Json, Stats, Text,
+    Json, Text,
     open_enum::open_enum,
     scan::Flaw,
-    state::GoalStatus,
     wire::{Ignored, Members, Wire, decode, decode_rest, wire},
 };
 
@@ -106,12 +106,13 @@ payloads! {
 }
 
 impl Payload {
-    /// What does not read: the body, or the action or observation in it.
+    /// What does not read: the body, or the action, observation or change of the state in it.
     pub fn malformed(&self) -> Option<&Malformed> {
         match self {
             Self::Malformed(malformed) => Some(malformed),
             Self::Action(body) => body.action.as_ref().and_then(Action::malformed),
             Self::Observation(body) => body.observation.malformed(),
+            Self::ConversationStateUpdate(body) => body.change.malformed(),
             _ => None,
         }
     }
@@ -324,14 +325,6 @@ wire! {
         classification: Option<ErrorClassification> = default,
     }
 
-    /// A change of the conversation's state: one key, or all of it under the key `full_state`.
-    ConversationStateUpdateEvent {
-        /// Which part.
-        key: Text,
-        /// Its new value. See [`change`](ConversationStateUpdateEvent::change).
-        value: Json = default,
-    }
-
     /// A hook that was run.
     HookExecutionEvent {
         /// `PreToolUse`, `PostToolUse`, `UserPromptSubmit`, `SessionStart`, `SessionEnd` or `Stop`.
@@ -450,49 +443,5 @@ impl ObservationEvent {
     /// Whether the tool reports a failure.
     pub fn is_error(&self) -> bool {
         self.observation.is_error()
-    }
-}
-
-/// What a change of the state is, where it has a type.
-#[derive(Debug, Clone)]
-#[non_exhaustive]
-pub enum StateChange {
-    /// All of the state.
-    FullState(ConversationState),
-    /// What the conversation is doing.
-    ExecutionStatus(ExecutionStatus),
-    /// Cost, tokens and latencies.
-    Stats(Stats),
-    /// How far the goal is.
-    Goal(GoalStatus),
-    /// A key this version has no type for: see the event's `value`.
-    Other,
-    /// One of these keys with a value that does not read, and why; the state keeps the value.
-    Malformed(Malformed),
-}
-
-impl ConversationStateUpdateEvent {
-    /// The value, typed by its key. Decoded at each call; a value that does not read is
-    /// [`Malformed`](StateChange::Malformed) here only, as the event itself reads.
-    pub fn change(&self) -> StateChange {
-        match &*self.key {
-            "full_state" => ConversationState::from_json(&self.value).map(StateChange::FullState),
-            "execution_status" => decode(self.value.text()).map(StateChange::ExecutionStatus),
-            "stats" => decode(self.value.text()).map(StateChange::Stats),
-            "goal" => decode(self.value.text()).map(StateChange::Goal),
-            _ => Ok(StateChange::Other),
-        }
-        .unwrap_or_else(|flaw| {
-            StateChange::Malformed(Malformed {
-                kind: self.key.clone(),
-                reason: flaw.to_string().into(),
-                json: self.value.clone(),
-            })
-        })
-    }
-
-    /// Whether this is a snapshot of the whole state.
-    pub fn is_full_state(&self) -> bool {
-        &*self.key == "full_state"
     }
 }

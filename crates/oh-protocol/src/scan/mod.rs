@@ -100,9 +100,6 @@ type Result<T = (), E = Stop> = std::result::Result<T, E>;
 /// How long a text may be: places in it take 32 bits, one of which says more.
 const LONGEST: usize = 1 << 31;
 
-/// For how much there is room when the first escape is met. Allocators are quick up to there.
-const ROOM: usize = 1000;
-
 /// A place in a JSON text.
 pub(crate) struct Scanner<'a> {
     text: &'a str,
@@ -309,6 +306,12 @@ impl<'a> Scanner<'a> {
     #[inline]
     pub(crate) fn number(&mut self) -> Result<&'a str> {
         let start = self.at;
+        self.skip_number()?;
+        Ok(self.text.get(start..self.at).unwrap_or_default())
+    }
+
+    #[inline(always)]
+    fn skip_number(&mut self) -> Result {
         self.closes(b'-');
         if !self.closes(b'0') {
             self.digits()?;
@@ -316,7 +319,7 @@ impl<'a> Scanner<'a> {
         if let Some(b'.' | b'e' | b'E') = self.peek() {
             self.fraction()?;
         }
-        Ok(self.text.get(start..self.at).unwrap_or_default())
+        Ok(())
     }
 
     fn fraction(&mut self) -> Result {
@@ -332,14 +335,14 @@ impl<'a> Scanner<'a> {
 
     #[inline]
     fn digits(&mut self) -> Result {
-        let start = self.at;
-        while let Some(b'0'..=b'9') = self.peek() {
-            self.at += 1;
+        let digits = self.rest().iter().take_while(|byte| byte.is_ascii_digit());
+        match digits.count() {
+            0 => self.stop("expected a digit"),
+            count => {
+                self.at += count;
+                Ok(())
+            }
         }
-        if self.at == start {
-            return self.stop("expected a digit");
-        }
-        Ok(())
     }
 
     /// Reads a number without sign, fraction and exponent, if that is what comes and it is not
@@ -381,7 +384,7 @@ impl<'a> Scanner<'a> {
                 self.at += 1;
                 self.rest_of_string().map(drop)
             }
-            Some(b'-' | b'0'..=b'9') => self.number().map(drop),
+            Some(b'-' | b'0'..=b'9') => self.skip_number(),
             _ if self.word("true") || self.word("false") || self.word("null") => Ok(()),
             _ => self.stop("expected a value"),
         }
@@ -464,8 +467,8 @@ impl<'a> Scanner<'a> {
         let text = self.text.as_bytes();
         let (mut from, mut at) = (start, self.at);
         says.clear();
-        // What is said is shorter than what is written.
-        says.reserve((self.text.len() - from).min(ROOM));
+        // What is said is shorter than what is written: there is no second growth.
+        says.reserve(self.text.len() - from);
         loop {
             says.push_str(self.text.get(from..at).unwrap_or_default());
             let length = match text.get(at..).unwrap_or_default() {

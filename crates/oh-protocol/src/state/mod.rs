@@ -13,7 +13,7 @@ pub use stats::{Cost, Metrics, ResponseLatency, Stats, TokenUsage};
 
 use crate::{
     ConversationId, Error, Json, Result, Text,
-    event::{ConversationStateUpdateEvent, text},
+    event::{ConversationStateUpdateEvent, StateChange, text},
     open_enum::open_enum,
     scan::{Flaw, Stop},
     wire::{self, Reader, Wire},
@@ -134,20 +134,25 @@ impl fmt::Debug for Names<'_> {
 impl ConversationState {
     /// Reads an object of fields. They share its bytes.
     pub(crate) fn from_json(json: &Json) -> Result<Self, Flaw> {
-        let fields = wire::decode(json.text())?;
-        Ok(Self { fields })
+        wire::decode(json.text())
     }
 
     /// Applies an update: a snapshot overwrites the fields it has, a single key just that one.
-    pub fn apply(&mut self, update: &ConversationStateUpdateEvent) {
-        if update.is_full_state() {
-            // A snapshot that is no object says nothing.
-            if let Ok(Self { fields }) = Self::from_json(&update.value) {
-                self.fields.take(fields);
+    ///
+    /// # Errors
+    ///
+    /// When a snapshot is no object: nothing is changed then. A single key takes any value; one
+    /// that does not read as its type reads as absent. [`Event::malformed`](crate::Event::malformed)
+    /// tells both.
+    pub fn apply(&mut self, update: &ConversationStateUpdateEvent) -> Result<()> {
+        match &update.change {
+            StateChange::FullState(state) => self.fields.take(state.fields.clone()),
+            StateChange::Malformed(malformed) if update.is_full_state() => {
+                return Err(Error::decode("full_state", &*malformed.reason));
             }
-        } else {
-            self.fields.set(&update.key, update.value.clone());
+            _ => self.fields.set(&update.key, update.value.clone()),
         }
+        Ok(())
     }
 
     /// What the conversation is doing; `idle` before anything is known.
@@ -175,6 +180,12 @@ impl ConversationState {
     /// Any field, as the server wrote it.
     pub fn get(&self, field: &str) -> Option<&Json> {
         self.fields.get(field)
+    }
+}
+
+impl Wire for ConversationState {
+    fn read(reader: &mut Reader<'_>) -> Result<Self, Stop> {
+        Fields::read(reader).map(|fields| Self { fields })
     }
 }
 
@@ -226,11 +237,12 @@ impl ConversationInfo {
 #[cfg(test)]
 mod tests {
     use bytestring::ByteString;
+    use serde_json::Value;
 
     use super::*;
     use crate::{Event, Payload};
 
-    fn update(key: &str, value: &serde_json::Value) -> ConversationStateUpdateEvent {
+    fn update(key: &str, value: &Value) -> ConversationStateUpdateEvent {
         let json = serde_json::json!({
             "kind": "ConversationStateUpdateEvent", "id": "1", "key": key, "value": value,
         });
@@ -243,12 +255,16 @@ mod tests {
     #[test]
     fn a_snapshot_overwrites_what_it_names_and_keeps_the_rest() {
         let mut state = ConversationState::default();
-        state.apply(&update("tags", &serde_json::json!({"a": "1"})));
-        state.apply(&update(
-            "full_state",
-            &serde_json::json!({"execution_status": "running", "new": 7}),
-        ));
-        state.apply(&update("execution_status", &"paused".into()));
+        for update in [
+            update("tags", &serde_json::json!({"a": "1"})),
+            update(
+                "full_state",
+                &serde_json::json!({"execution_status": "running", "new": 7}),
+            ),
+            update("execution_status", &"paused".into()),
+        ] {
+            state.apply(&update).unwrap();
+        }
         assert_eq!(state.execution_status(), ExecutionStatus::Paused);
         assert_eq!(state.get("tags").unwrap().as_str(), r#"{"a":"1"}"#);
         assert_eq!(state.get("new").unwrap().as_str(), "7");
@@ -257,11 +273,12 @@ mod tests {
     #[test]
     fn what_is_left_of_an_older_snapshot_does_not_keep_all_of_it() {
         let mut state = ConversationState::default();
-        state.apply(&update(
-            "full_state",
-            &serde_json::json!({"a": [1], "b": 2}),
-        ));
-        state.apply(&update("full_state", &serde_json::json!({"c": 3, "b": 4})));
+        for value in [
+            serde_json::json!({"a": [1], "b": 2}),
+            serde_json::json!({"c": 3, "b": 4}),
+        ] {
+            state.apply(&update("full_state", &value)).unwrap();
+        }
         let fields: Vec<_> = state.fields.0.iter().collect();
         let shown = fields.iter().map(|(name, value)| format!("{name}={value}"));
         assert_eq!(shown.collect::<Vec<_>>(), ["a=[1]", "b=4", "c=3"]);
@@ -285,9 +302,54 @@ mod tests {
     }
 
     #[test]
+    fn a_snapshot_that_is_no_object_is_an_error_and_changes_nothing() {
+        let mut state = ConversationState::default();
+        let running = update("execution_status", &"running".into());
+        state.apply(&running).unwrap();
+        let before = state.clone();
+        for value in [
+            serde_json::json!([1]),
+            "secret".into(),
+            7.into(),
+            Value::Null,
+        ] {
+            let broken = update("full_state", &value);
+            let error = state.apply(&broken).unwrap_err();
+            assert_eq!(error.kind(), crate::ErrorKind::Decode);
+            assert!(!format!("{error:?}").contains("secret"), "{error:?}");
+            assert_eq!(state, before);
+        }
+    }
+
+    #[test]
+    fn a_field_that_does_not_read_is_kept_as_it_came() {
+        let mut state = ConversationState::default();
+        let odd = update("stats", &serde_json::json!([7]));
+        state.apply(&odd).unwrap();
+        assert!(odd.change.malformed().is_some());
+        assert_eq!(state.get("stats").unwrap().as_str(), "[7]");
+        assert_eq!(state.stats(), Stats::default());
+    }
+
+    #[test]
+    fn a_description_without_an_id_says_what_it_lacks() {
+        for (json, lacks) in [
+            ("{}", "no `id` that is a UUID"),
+            (r#"{"id":"first"}"#, "no `id` that is a UUID"),
+            (r#"{"id":7}"#, "no `id` that is a UUID"),
+            ("[]", "expected an object at byte 0"),
+        ] {
+            let error = ConversationInfo::from_json(json.as_bytes()).unwrap_err();
+            let source = std::error::Error::source(&error).unwrap();
+            assert_eq!(source.to_string(), lacks, "{json}");
+        }
+    }
+
+    #[test]
     fn an_unknown_status_is_kept_as_text() {
         let mut state = ConversationState::default();
-        state.apply(&update("execution_status", &"dreaming".into()));
+        let dreaming = update("execution_status", &"dreaming".into());
+        state.apply(&dreaming).unwrap();
         assert_eq!(state.execution_status().as_str(), "dreaming");
     }
 
@@ -302,10 +364,10 @@ mod tests {
         let field = update("agent", &agent);
         let mut state = ConversationState::default();
         for update in [whole, field] {
-            state.apply(&update);
+            state.apply(&update).unwrap();
             let shown = format!(
                 "{update:?} {:?} {:?} {state:?}",
-                update.change(),
+                update.change,
                 state.get("agent")
             );
             assert!(!shown.contains("canary"), "{shown}");

@@ -9,7 +9,7 @@ wire! {
     /// What a conversation has used, by usage id (`default`, `condenser`, …).
     Stats {
         /// Metrics of each model configuration.
-        usage_to_metrics: BTreeMap<Text, Metrics> = default,
+        usage_to_metrics: BTreeMap<Text, Box<Metrics>> = default,
     }
 
     #[derive(Default)]

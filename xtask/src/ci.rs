@@ -27,6 +27,7 @@ pub(crate) fn run(options: &Options) -> Result {
         cargo::run(cargo::cargo(&arguments))?;
     }
     each_crate_alone()?;
+    fuzz_targets()?;
     let mut doc = cargo::cargo(&[
         "doc",
         "--workspace",
@@ -83,6 +84,15 @@ fn each_crate_alone() -> Result {
         }
     }
     Ok(())
+}
+
+/// The fuzz targets are a workspace of their own, and must build all the same. A library is named
+/// that is never opened, so that libfuzzer itself need not be built.
+fn fuzz_targets() -> Result {
+    let mut check = cargo::cargo(&["check", "--quiet", "--target-dir", "target/fuzz"]);
+    check.args(["--manifest-path", "crates/oh-protocol/fuzz/Cargo.toml"]);
+    check.env("CUSTOM_LIBFUZZER_PATH", "./libfuzzer.a");
+    cargo::run(check).map(drop)
 }
 
 /// Licences, sources and bans always; advisories where their database can be had.

@@ -8,6 +8,7 @@
 )]
 
 mod full;
+mod kinds;
 mod live;
 mod presets;
 mod rules;

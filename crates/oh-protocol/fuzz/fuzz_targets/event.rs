@@ -3,16 +3,13 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use oh_protocol::{Event, Payload};
+use oh_protocol::Event;
 
 fuzz_target!(|bytes: &[u8]| {
     let Ok(event) = Event::from_json(bytes.to_vec()) else {
         return;
     };
     assert_eq!(&event.raw()[..], bytes);
-    if let Payload::ConversationStateUpdate(update) = event.payload() {
-        let _ = update.change();
-    }
     let _ = event.to_string();
     let _ = event.malformed();
 });

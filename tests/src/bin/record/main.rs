@@ -40,9 +40,10 @@ async fn main() -> Outcome {
 
     // The MCP server of a scene runs in the server's own environment.
     let environment = Provisioner::new().provision().await?;
-    let bin = environment.python().parent().unwrap_or(Path::new("/"));
-    std::os::unix::fs::symlink(bin, base.join("bin"))?;
-    let path = format!("{}/bin:/usr/local/bin:/usr/bin:/bin", base.display());
+    // The whole environment is linked: a link to its programs alone finds no packages.
+    let whole = environment.python().ancestors().nth(2);
+    std::os::unix::fs::symlink(whole.unwrap_or(Path::new("/")), base.join("python"))?;
+    let path = format!("{}/python/bin:/usr/local/bin:/usr/bin:/bin", base.display());
     let server = LocalServer::builder()
         .environment(environment)
         .env("HOME", &home)

@@ -10,7 +10,7 @@ use openhands::{
         config::{Llm, StartConversation, ToolSpec},
     },
     testkit::{Script, ScriptedModel, Step},
-    transport::Body,
+    transport::{Body, Message},
 };
 use serde_json::{Value, json};
 
@@ -35,6 +35,7 @@ enum Then {
     Interrupt,
     Condense,
     Streaming,
+    Goal,
 }
 
 /// What the sockets said.
@@ -109,6 +110,12 @@ pub(crate) async fn all(project: &Path) -> Outcome<Vec<Scene>> {
     let children = Script::new()
         .call("task", json!({"description": "count", "prompt": "Count to three.", "subagent_type": "general-purpose"}))
         .forever(|s| s.finish("Done."));
+    // The agent and the judge of a goal ask the same model, in turns.
+    let goal = Script::new()
+        .text("I have begun.")
+        .text(r#"{"score": 0.25, "complete": false, "missing": "the end"}"#)
+        .text("I am done.")
+        .forever(|s| s.text(r#"{"score": 1.0, "complete": true, "missing": ""}"#));
     let scene = async |name, script: Script, agent, start, then| -> Outcome<Scene> {
         let model = ScriptedModel::builder().script(script).start().await?;
         Ok(Scene {
@@ -127,6 +134,7 @@ pub(crate) async fn all(project: &Path) -> Outcome<Vec<Scene>> {
         scene("streaming", streaming, preset, plain, Then::Streaming).await?,
         scene("refused", refused, preset, plain, Then::Run).await?,
         scene("children", children, delegating, plain, Then::Run).await?,
+        scene("goal", goal, preset, plain, Then::Goal).await?,
     ])
 }
 
@@ -233,10 +241,15 @@ pub(crate) async fn play(server: &LocalServer, scene: &Scene) -> Outcome<Taken> 
             )
             .await?;
         }
+        Then::Goal => {
+            let goal = conversation.start_goal("Reach the end.").await?;
+            goal.ended().await?;
+        }
     }
-    legacy
-        .send(openhands::transport::Message::Text("{\"role\": 7}".into()))
-        .await?;
+    // What is no message: each socket says so in its own way.
+    for socket in [&mut frames, &mut legacy] {
+        socket.send(Message::Text("{\"role\": 7}".into())).await?;
+    }
     let taken = Taken {
         frames: drain(&mut frames, QUIET).await?,
         legacy: drain(&mut legacy, QUIET).await?,

@@ -1,9 +1,12 @@
 //! Taking a conversation away: all the server has on disk of it, as a zip file. Knows no
 //! workspace.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use futures_core::Stream;
 use futures_util::StreamExt;
+use http::StatusCode;
 use oh_protocol::{Call, calls::files};
 use oh_transport::Body;
 
@@ -11,6 +14,11 @@ use crate::{Conversation, Error, Result};
 
 /// How much of it [`Conversation::trajectory`] holds.
 const LIMIT: usize = 1 << 30;
+/// What the server says of a file that went while it was to be sent.
+const REMOVED: StatusCode = StatusCode::INTERNAL_SERVER_ERROR;
+/// How often more it is asked then, and how long after.
+const TRIES: u32 = 3;
+const PAUSE: Duration = Duration::from_millis(100);
 
 impl Conversation {
     /// All the server has on disk of it, as a zip file: events, state, settings; secrets are
@@ -55,12 +63,23 @@ impl Conversation {
             .map(move |piece| piece.map_err(failed)))
     }
 
+    /// The server writes one file for all who ask, and removes it after each: who asks while it
+    /// is removed gets a 500, and has it a moment later.
     async fn open_trajectory(&self) -> Result<Body> {
         let failed = |error| Error::transport(self.id(), "download the trajectory", error);
         let call = files::Trajectory::new(self.id());
-        let request = call.request().map_err(|error| failed(error.into()))?;
-        let answer = self.client().stream(request, Body::empty()).await;
-        let answer = self.client().accepted(answer.map_err(failed)?).await;
-        Ok(answer.map_err(failed)?.into_body())
+        let mut tries = 0;
+        loop {
+            let request = call.request().map_err(|error| failed(error.into()))?;
+            let answer = self.client().stream(request, Body::empty()).await;
+            let answer = self.client().accepted(answer.map_err(failed)?).await;
+            match answer {
+                Err(error) if error.status() == Some(REMOVED) && tries < TRIES => {
+                    tries += 1;
+                    tokio::time::sleep(PAUSE).await;
+                }
+                answer => return Ok(answer.map_err(failed)?.into_body()),
+            }
+        }
     }
 }

@@ -1,3 +1,5 @@
+//! Jobs that take turns, that block, that panic, and that are left behind.
+
 use std::{
     future::{pending, poll_fn},
     sync::mpsc,

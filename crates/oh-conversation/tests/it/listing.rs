@@ -1,11 +1,11 @@
-//! Lists of conversations whose server begins again in between.
+//! What is asked for page by page or file by file, of a server where others are at work.
 
 use futures_util::StreamExt;
 use oh_conversation::Conversation;
 use oh_protocol::ConversationId;
 use serde_json::{Value, json};
 
-use crate::mock::Mock;
+use crate::mock::{Mock, attached, soon};
 
 #[tokio::test(start_paused = true)]
 async fn a_conversation_deleted_between_two_pages_repeats_and_hides_no_other() {
@@ -26,4 +26,31 @@ async fn a_conversation_deleted_between_two_pages_repeats_and_hides_no_other() {
     let list = Conversation::list(&mock.client()).page_size(2);
     let listed: Vec<_> = list.map(|info| info.unwrap().id()).collect().await;
     assert_eq!(listed, [ids[0], ids[1], ids[3]]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_trajectory_that_another_takes_away_meanwhile_is_asked_for_again() {
+    let (mock, _dials, _dial, conversation) = attached("idle").await;
+    let removed = || Ok((500, json!({"detail": "Internal Server Error"})));
+    let target: &'static str = format!("/download-trajectory/{}", mock.id).leak();
+    mock.plan(target, removed());
+    mock.plan(target, Ok((200, json!("zip"))));
+    let whole = soon(conversation.trajectory()).await.unwrap();
+    assert_eq!(whole, "\"zip\"");
+    // A server that fails for good is not asked for ever.
+    for _ in 0..9 {
+        mock.plan(target, removed());
+    }
+    let asked = || {
+        let requests = mock.requests();
+        let asked = requests
+            .iter()
+            .filter(|one| one.contains("/download-trajectory/"));
+        asked.count()
+    };
+    let before = asked();
+    let error = soon(conversation.trajectory()).await.unwrap_err();
+    let status = error.transport_error().and_then(|error| error.status());
+    assert_eq!(status.map(|status| status.as_u16()), Some(500));
+    assert_eq!(asked() - before, 4);
 }

@@ -94,6 +94,10 @@ fn sorted(mut values: Vec<f64>) -> Vec<f64> {
 }
 
 fn quantile(sorted: &[f64], at: f64) -> f64 {
+    // The middle of an even number lies between two.
+    if at == 0.5 && !sorted.is_empty() && sorted.len().is_multiple_of(2) {
+        return f64::midpoint(sorted[sorted.len() / 2 - 1], sorted[sorted.len() / 2]);
+    }
     let last = sorted.len().saturating_sub(1);
     // Rounds are few: an index beyond f64's exact integers cannot occur.
     #[expect(
@@ -463,8 +467,9 @@ mod tests {
         // It took part in the first and the third.
         assert_eq!(ours.times(&rounds(&[5.0, 5.0])), [2.0, 4.0]);
         // Three rounds against four tell medians only.
-        assert_eq!(ours.times(&rounds(&[5.0, 5.0, 5.0])), [2.0]);
+        assert_eq!(ours.times(&rounds(&[5.0, 5.0, 5.0])), [1.4]);
         assert!(rounds(&[]).times(&ours)[0].is_nan());
+        assert_eq!(rounds(&[4.0, 1.0, 2.0, 3.0]).median(), 2.5);
     }
 
     #[test]

@@ -31,7 +31,7 @@ const PEERS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/peers");
 
 fn main() {
     let smoke = std::env::args().any(|argument| argument == "--smoke");
-    let (rounds, passes) = if smoke { (1, 1) } else { (9, 200) };
+    let (rounds, passes) = if smoke { (1, 1) } else { (9, 600) };
     let lines: Vec<Bytes> = fs::read_to_string(CORPUS)
         .unwrap()
         .lines()

@@ -68,6 +68,8 @@ fn pitfall_24_a_killed_owner_leaves_neither_server_nor_terminals() {
     }
     // A number, for it is what sleepers sleep too.
     let tag = format!("77{}", std::process::id());
+    // The home is the test's, not the server's: its owner cannot take it along.
+    let place = tempfile::tempdir().unwrap();
     let mut child = Command::new(std::env::current_exe().unwrap())
         .args([
             "--exact",
@@ -75,6 +77,7 @@ fn pitfall_24_a_killed_owner_leaves_neither_server_nor_terminals() {
             "pitfall_24_a_killed_owner_leaves_neither_server_nor_terminals",
         ])
         .env(ROLE, &tag)
+        .env("TMPDIR", place.path())
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();

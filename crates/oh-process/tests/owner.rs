@@ -45,9 +45,12 @@ fn owner(way: &str) {
 
 /// Runs this very test as an owner, waits for its server, and ends it in one way.
 async fn leaves_nothing(test: &str, way: &str) {
+    // The stand-in is the test's, not the server's: its owner cannot take it along.
+    let place = tempfile::tempdir().unwrap();
     let mut child = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "--nocapture", test])
         .env(ROLE, way)
+        .env("TMPDIR", place.path())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()

@@ -34,6 +34,7 @@ pub struct CallFuture<'a, C> {
     client: &'a Client,
     call: &'a C,
     timeout: Duration,
+    single: bool,
 }
 
 /// One attempt of a call, as [`on_attempt`](crate::ClientBuilder::on_attempt) is told of it.
@@ -60,7 +61,15 @@ impl<'a, C> CallFuture<'a, C> {
             client,
             call,
             timeout,
+            single: false,
         }
+    }
+
+    /// Sends the request once and never again, not even when no connection was made. For requests
+    /// whose conditions must be checked before each attempt.
+    pub fn single_attempt(mut self) -> Self {
+        self.single = true;
+        self
     }
 
     /// How long it may take, its repetitions included.
@@ -108,7 +117,8 @@ impl<C: Call> CallFuture<'_, C> {
             let delay = result.as_ref().err().and_then(|error| {
                 let delay = backoff.next_delay();
                 let delay = error.retry_after().unwrap_or(delay);
-                let again = may_repeat(error, operation.repeat)
+                let again = !self.single
+                    && may_repeat(error, operation.repeat)
                     && backoff.attempts() < ATTEMPTS
                     && delay < deadline.saturating_duration_since(Instant::now());
                 again.then_some(delay)

@@ -10,15 +10,15 @@ use oh_protocol::{
 };
 use secrecy::{ExposeSecret, SecretString};
 use tokio::{
-    sync::OnceCell,
+    sync::{OnceCell, watch},
     time::{Instant, timeout},
 };
 use tracing::debug;
 use url::Url;
 
 use crate::{
-    Attempt, Body, CallFuture, Capability, ClientBuilder, Error, ErrorKind, Message, Result,
-    Socket, SocketTransport, capability,
+    Attempt, Body, CallFuture, Capability, ClientBuilder, Error, ErrorKind, Liveness, Message,
+    Result, Socket, SocketTransport, capability,
     refusal::{content, refusal},
     stall,
 };
@@ -51,6 +51,7 @@ pub struct Client(Arc<Inner>);
 struct Inner {
     parts: Parts,
     info: OnceCell<Arc<ServerInfo>>,
+    liveness: watch::Sender<Liveness>,
 }
 
 /// What a builder puts together.
@@ -81,6 +82,7 @@ impl Client {
         Self(Arc::new(Inner {
             parts,
             info: OnceCell::new(),
+            liveness: watch::Sender::default(),
         }))
     }
 
@@ -280,6 +282,10 @@ impl Client {
                 .with_status(head.status)
                 .with_detail(told)),
         }
+    }
+
+    pub(crate) fn liveness_sender(&self) -> &watch::Sender<Liveness> {
+        &self.0.liveness
     }
 
     pub(crate) fn observe(&self, attempt: &Attempt<'_>) {

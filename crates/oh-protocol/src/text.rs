@@ -16,7 +16,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Value, value::RawValue};
 
 use crate::{
-    Error, Result,
+    Error, Result, redact,
     scan::{Span, short},
     whole::Whole,
     wire,
@@ -276,14 +276,19 @@ impl fmt::Display for Json {
     }
 }
 
-/// Shows the JSON as it is; only its size where a model's headers are in it, which the server tells
-/// as they were given: a key may be among them.
+/// Shows the JSON as it is, without what is secret by its name or shape: the server tells a model's
+/// headers as they were given. Of what does not parse only the size is shown.
 impl fmt::Debug for Json {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.0.contains("\"extra_headers\"") {
+        let Ok(value) = self.decode::<Value>() else {
             return write!(f, "{{… {} bytes}}", self.0.len());
+        };
+        let mut shown = value.clone();
+        redact::json(&mut shown);
+        match shown == value {
+            true => f.write_str(&self.0),
+            false => write!(f, "{shown}"),
         }
-        f.write_str(&self.0)
     }
 }
 
@@ -326,5 +331,21 @@ mod tests {
         assert_eq!((json.get("b"), json.as_text()), (None, None));
         let text: Json = serde_json::from_str(r#""a\tb""#).unwrap();
         assert_eq!(text.as_text().unwrap(), "a\tb");
+    }
+
+    #[test]
+    fn what_is_secret_in_json_is_not_in_its_debug_text() {
+        for (json, shown) in [
+            (r#"{ "b": 1, "a": 2 }"#, r#"{ "b": 1, "a": 2 }"#),
+            (
+                r#"{"extra_headers":{"x":"canary"}}"#,
+                r#"{"extra_headers":{"x":"<redacted>"}}"#,
+            ),
+            (r#"{"pwd":"canary"}"#, r#"{"pwd":"<redacted>"}"#),
+            (r#""https://h?t=canary""#, r#""https://h?<redacted>""#),
+        ] {
+            assert_eq!(format!("{:?}", Json(json.into())), shown);
+        }
+        assert_eq!(format!("{:?}", Json("[canary".into())), "{… 7 bytes}");
     }
 }

@@ -7,6 +7,7 @@ use serde::{Serialize, Serializer, ser::Error as _};
 use serde_json::Value;
 
 use super::fields::Fields;
+use crate::redact;
 
 /// What the server shows in place of a secret. Sending it back would destroy the real one.
 const MASK: &str = "**********";
@@ -23,6 +24,8 @@ pub(crate) enum Field {
     Secret(SecretString),
     /// A URL or source, shown without what may identify anybody in it.
     Address(String),
+    /// A URL whose path may be a secret too: only its origin is shown.
+    Endpoint(String),
     List(Vec<Field>),
     Object(Fields),
     /// Stands for a value that breaks a rule, and says which. Nothing that holds one travels.
@@ -69,6 +72,11 @@ impl Field {
         Self::Address(value.into())
     }
 
+    /// The URL of a service that may be known by a secret path.
+    pub(crate) fn endpoint(value: impl Into<String>) -> Self {
+        Self::Endpoint(value.into())
+    }
+
     pub(crate) fn refused(why: impl Into<Cow<'static, str>>) -> Self {
         Self::Refused(why.into())
     }
@@ -76,7 +84,7 @@ impl Field {
     pub(crate) fn text(&self) -> Option<&str> {
         match self {
             Self::Plain(value) | Self::Hidden(value) => value.as_str(),
-            Self::Address(text) => Some(text),
+            Self::Address(text) | Self::Endpoint(text) => Some(text),
             _ => None,
         }
     }
@@ -151,7 +159,7 @@ impl Serialize for Field {
         match self {
             Self::Plain(value) | Self::Hidden(value) => value.serialize(serializer),
             Self::Secret(secret) => serializer.serialize_str(secret.expose_secret()),
-            Self::Address(text) => serializer.serialize_str(text),
+            Self::Address(text) | Self::Endpoint(text) => serializer.serialize_str(text),
             Self::List(items) => items.serialize(serializer),
             Self::Object(fields) => fields.serialize(serializer),
             Self::Refused(why) => Err(S::Error::custom(why)),
@@ -165,28 +173,12 @@ impl fmt::Debug for Field {
             Self::Plain(value) => write!(f, "{value}"),
             Self::Hidden(_) => f.write_str("[hidden]"),
             Self::Secret(_) => f.write_str("[secret]"),
-            Self::Address(text) => write!(f, "{:?}", without_credentials(text)),
+            Self::Address(text) => write!(f, "{:?}", redact::url(text)),
+            Self::Endpoint(text) => write!(f, "{:?}", redact::origin(text)),
             Self::List(items) => f.debug_list().entries(items).finish(),
             Self::Object(fields) => fields.fmt(f),
             Self::Refused(why) => write!(f, "[refused: {why}]"),
         }
-    }
-}
-
-/// An address without user, password, query and fragment: any of them may be a secret.
-fn without_credentials(address: &str) -> Cow<'_, str> {
-    let (scheme, rest) = match address.split_once("://") {
-        Some((scheme, rest)) => (format!("{scheme}://"), rest),
-        None => (String::new(), address),
-    };
-    let (kept, cut) = match rest.find(['?', '#']) {
-        Some(end) => (&rest[..end], true),
-        None => (rest, false),
-    };
-    match kept.rsplit_once('@') {
-        None if !cut => Cow::Borrowed(address),
-        None => Cow::Owned(format!("{scheme}{kept}?…")),
-        Some((_, host)) => Cow::Owned(format!("{scheme}…@{host}{}", if cut { "?…" } else { "" })),
     }
 }
 
@@ -198,19 +190,13 @@ mod tests {
 
     #[test]
     fn addresses_are_shown_without_what_identifies() {
-        for (address, shown) in [
-            ("https://h/p", "https://h/p"),
-            ("https://u:canary@h/p", "https://…@h/p"),
-            ("https://u:canary@h/p?t=canary", "https://…@h/p?…"),
-            ("https://h/p?t=canary", "https://h/p?…"),
-            ("https://h/p#canary", "https://h/p?…"),
-            ("git@host:owner/repo", "…@host:owner/repo"),
-            ("canary@x@host/repo", "…@host/repo"),
-            ("github:owner/repo", "github:owner/repo"),
-            ("/api/secrets/x?key=canary", "/api/secrets/x?…"),
-        ] {
-            assert_eq!(without_credentials(address), shown);
-        }
+        let address = Field::address("https://u:ca?nary@h/p?t=canary");
+        assert_eq!(
+            format!("{address:?}"),
+            r#""https://<redacted>@h/p?<redacted>""#
+        );
+        let endpoint = Field::endpoint("https://h/s/canary/mcp");
+        assert_eq!(format!("{endpoint:?}"), r#""https://h/<redacted>""#);
     }
 
     #[test]

@@ -88,7 +88,7 @@ impl McpServer {
     fn remote(transport: &'static str, url: String) -> Self {
         let url = match url.as_str() {
             "" => Field::refused("it says where the server is"),
-            _ => Field::address(url),
+            _ => Field::endpoint(url),
         };
         Self {
             fields: Fields::of("McpServer")

@@ -7,7 +7,9 @@
 //! - **Secrets** go in as [`SecretString`](secrecy::SecretString) or as texts that become one.
 //!   They are seen in the serialized form alone, which belongs in the body of a request, and
 //!   never in `Debug` or in errors. Free-form values are not shown either: they may hold some.
-//!   Nor are user, password, query and fragment of an address.
+//!   Of an address user, password, query and fragment are not shown; of a service that may be
+//!   known by a secret path (MCP, looked-up secrets) the path is not shown either. The rules are
+//!   those of [`redact`](crate::redact).
 //! - **Rules** of the server are kept here: `check` names the first value that breaks one, by
 //!   the path to it, and nothing that holds such a value serializes. So does the mask
 //!   `**********`, which a server shows in place of a secret and which would replace the real

@@ -4,6 +4,7 @@ use super::{
     fields::{Field, Fields},
     model::model,
 };
+use crate::redact;
 
 model! {
     /// A plugin to load (`PluginSource` on the server): skills, servers of the Model Context
@@ -55,19 +56,13 @@ impl Plugin {
 /// A URL without user, password, query and fragment, any of which may be a secret. The user of
 /// `git@host:owner/repo` is none.
 fn public_url(source: &str) -> Option<String> {
-    let bare = source.split(['?', '#']).next()?;
-    if bare.starts_with("git@") {
-        return Some(bare.to_owned());
+    if source.starts_with("git@") {
+        return source.split(['?', '#']).next().map(str::to_owned);
     }
-    let (scheme, rest) = bare.split_once("://")?;
-    let (place, path) = rest.split_once('/').unwrap_or((rest, ""));
-    let host = place.rsplit('@').next()?;
-    let known = ["https", "http", "git", "ssh"].contains(&scheme);
-    known.then(|| {
-        format!("{scheme}://{host}/{path}")
-            .trim_end_matches('/')
-            .to_owned()
-    })
+    let bare = redact::public_url(source)?;
+    let known = ["https://", "http://", "git://", "ssh://"];
+    let known = known.iter().any(|scheme| bare.starts_with(scheme));
+    known.then(|| bare.trim_end_matches('/').to_owned())
 }
 
 model! {
@@ -170,6 +165,11 @@ mod tests {
                 Some("https://host:8443"),
             ),
             (
+                Plugin::new("https://x:can?a#r@y@host/owner"),
+                Some("https://host/owner"),
+            ),
+            (Plugin::new("https://x:canary"), None),
+            (
                 Plugin::new("git@host:owner/repo"),
                 Some("git@host:owner/repo"),
             ),
@@ -186,7 +186,7 @@ mod tests {
         let plugin = Plugin::new("https://x:canary@host/owner/repo");
         assert_eq!(
             format!("{plugin:?}"),
-            r#"Plugin { source: "https://…@host/owner/repo" }"#
+            r#"Plugin { source: "https://<redacted>@host/owner/repo" }"#
         );
     }
 }

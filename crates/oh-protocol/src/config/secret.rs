@@ -47,7 +47,7 @@ impl SecretSource {
         Self {
             fields: Fields::of("SecretSource")
                 .with("kind", Field::plain("LookupSecret"))
-                .with("url", Field::address(url)),
+                .with("url", Field::endpoint(url)),
         }
     }
 }

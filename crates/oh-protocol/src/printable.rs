@@ -1,0 +1,97 @@
+//! Text that a terminal can be sent. Knows no secrets and no events.
+
+use std::borrow::Cow;
+
+/// Returns a text in which nothing acts on a terminal or changes the order of what is read.
+///
+/// Shown as visible symbols instead: control characters (`␛` for the escape that begins colours,
+/// window titles and cursor movements, `␇` for the bell, `␍` for a carriage return), those of the
+/// C1 set, marks that change the direction of text, and invisible format characters. Line feeds
+/// and tabs stay; a carriage return before a line feed is left out.
+///
+/// ```
+/// assert_eq!(oh_protocol::printable("\x1b[2Jall\r\nfine\x07"), "␛[2Jall\nfine␇");
+/// ```
+pub fn printable(text: &str) -> Cow<'_, str> {
+    let Some(first) = text.find(acts) else {
+        return Cow::Borrowed(text);
+    };
+    let mut shown = String::with_capacity(text.len() + 16);
+    shown.push_str(&text[..first]);
+    let mut letters = text[first..].chars().peekable();
+    while let Some(letter) = letters.next() {
+        match letter {
+            '\r' if letters.peek() == Some(&'\n') => {}
+            _ if acts(letter) => shown.push_str(&symbol(letter)),
+            _ => shown.push(letter),
+        }
+    }
+    Cow::Owned(shown)
+}
+
+/// Whether a character does anything else than to show itself.
+fn acts(letter: char) -> bool {
+    match letter {
+        '\n' | '\t' => false,
+        _ if letter.is_control() => true,
+        // Direction: marks, embeddings, overrides, isolates.
+        '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' => true,
+        '\u{2066}'..='\u{206f}' => true,
+        // Line and paragraph separators, and what is invisible but for the joiners that scripts
+        // and emoji need.
+        '\u{2028}' | '\u{2029}' | '\u{200b}' | '\u{2060}'..='\u{2065}' => true,
+        '\u{ad}' | '\u{180e}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' => true,
+        '\u{e0000}'..='\u{e007f}' => true,
+        _ => false,
+    }
+}
+
+fn symbol(letter: char) -> Cow<'static, str> {
+    let picture = match u32::from(letter) {
+        code @ 0..=0x1f => char::from_u32(0x2400 + code),
+        0x7f => Some('\u{2421}'),
+        _ => None,
+    };
+    match picture {
+        Some(picture) => picture.to_string().into(),
+        None => format!("<U+{:04X}>", u32::from(letter)).into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn what_acts_on_a_terminal_becomes_visible() {
+        for (text, shown) in [
+            ("plain ü 日本 🦀\tline\nnext", "plain ü 日本 🦀\tline\nnext"),
+            ("\x1b]0;title\x07\x1b[2J", "␛]0;title␇␛[2J"),
+            ("\u{9b}2J \u{90}q", "<U+009B>2J <U+0090>q"),
+            ("a\rb\r\nc\x08\x7f\0", "a␍b\nc␈␡␀"),
+            (
+                "x\u{202e}gpj.exe \u{2066}y\u{2069}",
+                "x<U+202E>gpj.exe <U+2066>y<U+2069>",
+            ),
+            (
+                "\u{feff}\u{200b}\u{2028}\u{e0041}",
+                "<U+FEFF><U+200B><U+2028><U+E0041>",
+            ),
+            ("👩\u{200d}🚀", "👩\u{200d}🚀"),
+        ] {
+            assert_eq!(printable(text), shown);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_in_it_is_a_control_character(text in any::<String>()) {
+            let shown = printable(&text);
+            let fine = |letter: char| !letter.is_control() || letter == '\n' || letter == '\t';
+            prop_assert!(shown.chars().all(fine));
+            prop_assert_eq!(printable(&shown), shown.as_ref());
+        }
+    }
+}

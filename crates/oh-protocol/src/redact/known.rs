@@ -1,0 +1,227 @@
+//! Hides values that are known to be secret, wherever they stand. Looks at no names.
+
+use secrecy::{ExposeSecret, SecretString};
+
+use super::HIDDEN;
+
+/// Shorter values are hidden only where they stand alone: as parts of words they are too common.
+const SHORT: usize = 6;
+/// A line of a secret that has several is hidden by itself from this length on.
+const LINE: usize = 12;
+
+/// Values to hide, the longest first.
+#[derive(Clone, Default)]
+pub(super) struct Known {
+    values: Vec<SecretString>,
+}
+
+/// What stands at a place of a text.
+enum Found {
+    Nothing,
+    /// A value of this length.
+    Value(usize),
+    /// Perhaps a value: the text ends too early to decide.
+    Open,
+}
+
+impl Known {
+    pub(super) fn add(&mut self, secret: &SecretString) {
+        let secret = secret.expose_secret();
+        let trimmed = secret.trim();
+        let lines = trimmed
+            .lines()
+            .map(str::trim)
+            .filter(|line| line.len() >= LINE);
+        for value in [secret, trimmed].into_iter().chain(lines) {
+            self.add_value(value.to_owned());
+            // Also as it is written into JSON and into a URL.
+            if let Ok(json) = serde_json::to_string(value) {
+                self.add_value(json[1..json.len() - 1].to_owned());
+            }
+            self.add_value(percent_encoded(value));
+        }
+        self.values
+            .sort_by_key(|value| std::cmp::Reverse(value.expose_secret().len()));
+    }
+
+    fn add_value(&mut self, value: String) {
+        let known = |other: &SecretString| other.expose_secret() == value;
+        if !value.is_empty() && !self.values.iter().any(known) {
+            self.values.push(value.into());
+        }
+    }
+
+    /// Moves `text` to `shown` without the known values; returns how much of `text` is done. All
+    /// of it is if it is `finished`; otherwise the rest may be the beginning of a value.
+    ///
+    /// `before` is the character that stands before `text`.
+    pub(super) fn hide(
+        &self,
+        text: &str,
+        mut before: Option<char>,
+        finished: bool,
+        shown: &mut String,
+    ) -> usize {
+        if self.values.is_empty() {
+            shown.push_str(text);
+            return text.len();
+        }
+        let mut at = 0;
+        while let Some(next) = text[at..].chars().next() {
+            match self.at(&text[at..], before, finished) {
+                Found::Open => return at,
+                Found::Value(length) => {
+                    shown.push_str(HIDDEN);
+                    before = text[..at + length].chars().next_back();
+                    at += length;
+                }
+                Found::Nothing => {
+                    shown.push(next);
+                    before = Some(next);
+                    at += next.len_utf8();
+                }
+            }
+        }
+        at
+    }
+
+    /// The value at the beginning of `text`, together with those that overlap with its end.
+    fn at(&self, text: &str, before: Option<char>, finished: bool) -> Found {
+        let mut end = 0;
+        let mut from = 0;
+        while from <= end {
+            let before = match from {
+                0 => before,
+                _ => text[..from].chars().next_back(),
+            };
+            match self.one(&text[from..], before, finished) {
+                // A value that overlaps may follow when the text goes on.
+                Found::Open => return Found::Open,
+                Found::Value(length) => end = end.max(from + length),
+                Found::Nothing if end == 0 => return Found::Nothing,
+                Found::Nothing => {}
+            }
+            from += text[from..].chars().next().map_or(1, char::len_utf8);
+            if from >= end {
+                break;
+            }
+        }
+        Found::Value(end)
+    }
+
+    fn one(&self, text: &str, before: Option<char>, finished: bool) -> Found {
+        let mut found = Found::Nothing;
+        for value in &self.values {
+            let value = value.expose_secret();
+            if !finished && text.len() <= value.len() && value.starts_with(text) {
+                // Exactly the value counts as open if it is short: what follows decides.
+                if text.len() < value.len() || value.len() < SHORT {
+                    return Found::Open;
+                }
+            }
+            if matches!(found, Found::Nothing)
+                && text.starts_with(value)
+                && (value.len() >= SHORT || stands_alone(before, &text[value.len()..]))
+            {
+                found = Found::Value(value.len());
+            }
+        }
+        found
+    }
+}
+
+fn stands_alone(before: Option<char>, after: &str) -> bool {
+    let part = |letter: Option<char>| letter.is_some_and(char::is_alphanumeric);
+    !part(before) && !part(after.chars().next())
+}
+
+fn percent_encoded(value: &str) -> String {
+    let mut encoded = String::new();
+    for byte in value.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            encoded.push(byte.into());
+        } else {
+            encoded.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    encoded
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn known(values: &[&str]) -> Known {
+        let mut known = Known::default();
+        for value in values {
+            known.add(&SecretString::from(*value));
+        }
+        known
+    }
+
+    fn shown(values: &[&str], text: &str) -> String {
+        let mut shown = String::new();
+        known(values).hide(text, None, true, &mut shown);
+        shown
+    }
+
+    #[test]
+    fn values_are_hidden_also_where_they_overlap_or_hold_one_another() {
+        let long = ["secret-1", "my-secret-1-long"];
+        assert_eq!(
+            shown(&long, "a my-secret-1-long b secret-1"),
+            "a <redacted> b <redacted>"
+        );
+        assert_eq!(
+            shown(&["abcdef", "defghijk"], "xabcdefghijkx"),
+            "x<redacted>x"
+        );
+        assert_eq!(shown(&["abcdef"], "abcdefabcdef"), "<redacted><redacted>");
+    }
+
+    #[test]
+    fn a_short_value_is_hidden_where_it_stands_alone() {
+        assert_eq!(
+            shown(&["key"], "key monkey keys =key"),
+            "<redacted> monkey keys =<redacted>"
+        );
+        assert_eq!(shown(&[""], "a"), "a");
+    }
+
+    #[test]
+    fn a_value_is_hidden_as_json_and_as_a_url_write_it_and_line_by_line() {
+        let key = "first line of it\nsecond \"line\" of it\n";
+        for text in [
+            key,
+            "first line of it",
+            r#"second \"line\" of it"#,
+            "second%20%22line%22%20of%20it",
+        ] {
+            assert_eq!(shown(&[key], text).trim(), HIDDEN, "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn pieces_show_what_the_whole_shows(text in "[abc]{0,40}", cuts in proptest::collection::vec(0usize..40, 0..6)) {
+            let known = known(&["abcabca", "cab", "bbbbbb", "aabbcca"]);
+            let mut whole = String::new();
+            known.hide(&text, None, true, &mut whole);
+            let mut cuts = cuts;
+            cuts.sort_unstable();
+            let (mut pending, mut pieces, mut from) = (String::new(), String::new(), 0);
+            let mut before = None;
+            for cut in cuts.into_iter().map(|cut| cut.min(text.len())).chain([text.len()]) {
+                pending.push_str(&text[from..cut]);
+                from = cut;
+                let done = known.hide(&pending, before, false, &mut pieces);
+                before = pending[..done].chars().next_back().or(before);
+                pending.drain(..done);
+            }
+            known.hide(&pending, before, true, &mut pieces);
+            prop_assert_eq!(pieces, whole);
+        }
+    }
+}

@@ -1,0 +1,448 @@
+//! Which names belong to a secret. Decides by the words of a name, never by a value.
+
+/// Words that make a name secret wherever they stand in it.
+const SECRET: &[&str] = &[
+    "authorization",
+    "bearer",
+    "cookie",
+    "cookies",
+    "credential",
+    "credentials",
+    "creds",
+    "jwt",
+    "otp",
+    "passcode",
+    "passphrase",
+    "passwd",
+    "password",
+    "passwords",
+    "pwd",
+    "secret",
+    "secrets",
+    "totp",
+];
+
+/// Ends of words that are written without a border: `apikey`, `PGPASSWORD`, `githubtoken`.
+const SECRET_ENDS: &[&str] = &[
+    "accesskey",
+    "apikey",
+    "apikeys",
+    "authkey",
+    "authtoken",
+    "passwd",
+    "password",
+    "privatekey",
+    "secret",
+    "secretkey",
+    "sessionid",
+    "sessionkey",
+    "token",
+];
+
+/// A last word of this kind describes a secret and is not one: `token_count`, `secret_name`.
+const DESCRIPTIONS: &[&str] = &[
+    "algorithm",
+    "at",
+    "budget",
+    "cost",
+    "count",
+    "counts",
+    "enabled",
+    "encrypted",
+    "encoding",
+    "env",
+    "exists",
+    "expiry",
+    "expires",
+    "file",
+    "filename",
+    "format",
+    "kind",
+    "label",
+    "len",
+    "length",
+    "limit",
+    "limits",
+    "method",
+    "methods",
+    "mode",
+    "name",
+    "names",
+    "path",
+    "policy",
+    "present",
+    "price",
+    "required",
+    "set",
+    "size",
+    "status",
+    "strategy",
+    "ttl",
+    "type",
+    "types",
+    "uri",
+    "url",
+    "usage",
+];
+
+/// Before `key`, `keys`, `token` and `tokens`: a credential whatever follows.
+const CREDENTIALS: &[&str] = &[
+    "access",
+    "account",
+    "api",
+    "auth",
+    "aws",
+    "azure",
+    "bot",
+    "client",
+    "csrf",
+    "deploy",
+    "encryption",
+    "gcp",
+    "github",
+    "gitlab",
+    "google",
+    "gpg",
+    "hf",
+    "id",
+    "license",
+    "master",
+    "npm",
+    "oauth",
+    "openai",
+    "personal",
+    "private",
+    "pypi",
+    "refresh",
+    "secret",
+    "security",
+    "service",
+    "session",
+    "signing",
+    "slack",
+    "ssh",
+    "webhook",
+    "xsrf",
+];
+
+/// Before `key`: a name among other names.
+const PLAIN_KEYS: &[&str] = &[
+    "cache",
+    "composite",
+    "dict",
+    "event",
+    "foreign",
+    "group",
+    "idempotency",
+    "index",
+    "lookup",
+    "map",
+    "object",
+    "partition",
+    "primary",
+    "public",
+    "routing",
+    "row",
+    "search",
+    "sort",
+    "state",
+    "unique",
+];
+
+/// Before `token`: a piece of text that a model reads or writes.
+const PLAIN_TOKENS: &[&str] = &[
+    "bos",
+    "cached",
+    "completion",
+    "context",
+    "cost",
+    "end",
+    "eos",
+    "first",
+    "input",
+    "last",
+    "mask",
+    "max",
+    "min",
+    "num",
+    "output",
+    "pad",
+    "per",
+    "prompt",
+    "reasoning",
+    "special",
+    "start",
+    "stop",
+    "total",
+    "unk",
+];
+
+/// After `key` or `token`: still the credential itself.
+const CONTENTS: &[&str] = &["base64", "data", "hash", "id", "pem", "secret", "value"];
+
+/// Before `auth`: whether there is any.
+const QUESTIONS: &[&str] = &[
+    "disable", "enable", "has", "is", "no", "require", "requires", "use",
+];
+
+/// Before `pass`: a password.
+const ACCOUNTS: &[&str] = &[
+    "admin", "basic", "database", "db", "ftp", "ldap", "login", "mail", "my", "mysql", "pg",
+    "proxy", "redis", "root", "smtp", "user",
+];
+
+/// Returns whether a field, variable, header or flag of this name holds a secret.
+///
+/// The name is split into words at everything that is neither letter nor digit, at `camelCase`
+/// borders and around digits. So `api_key`, `X-API-Key`, `apiKey` and `APIKEY` are secret;
+/// `keywords`, `tokenizer`, `max_input_tokens`, `input_cost_per_token` and `secret_name` are not.
+///
+/// ```
+/// use oh_protocol::redact::is_secret_name;
+///
+/// assert!(is_secret_name("AWS_SECRET_ACCESS_KEY") && is_secret_name("pwd"));
+/// assert!(!is_secret_name("prompt_tokens"));
+/// ```
+pub fn is_secret_name(name: &str) -> bool {
+    let words = words(name);
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    if words.len() > 1 && words.last().is_some_and(|last| DESCRIPTIONS.contains(last)) {
+        return false;
+    }
+    (0..words.len()).any(|at| is_secret_word(&words[..at], words[at], &words[at + 1..]))
+}
+
+/// Returns whether every value in a map of this name must be hidden, while its keys may be shown:
+/// headers, environment variables, cookies, and the `input` and `ctx` that a validation error
+/// repeats.
+pub fn is_private_map(name: &str) -> bool {
+    let words = words(name);
+    match words.as_slice() {
+        [only] if ["ctx", "input"].contains(&only.as_str()) => true,
+        [.., last] => [
+            "cookies",
+            "env",
+            "environ",
+            "environment",
+            "headers",
+            "secrets",
+        ]
+        .contains(&last.as_str()),
+        [] => false,
+    }
+}
+
+/// Names that programs also give to things that are no secret at all. In program text they count
+/// only where the value is written beside them.
+pub(super) fn is_common_word(name: &str) -> bool {
+    let words = words(name);
+    let [word] = words.as_slice() else {
+        return false;
+    };
+    [
+        "auth", "bearer", "cookie", "cookies", "key", "session", "token", "tokens",
+    ]
+    .contains(&word.as_str())
+}
+
+fn is_secret_word(before: &[&str], word: &str, after: &[&str]) -> bool {
+    if SECRET.contains(&word) {
+        return true;
+    }
+    let previous = before.last().copied().unwrap_or_default();
+    let whole = after
+        .iter()
+        .all(|word| CONTENTS.contains(word) || word.bytes().all(|byte| byte.is_ascii_digit()));
+    let credential = CREDENTIALS.contains(&previous);
+    match word {
+        "auth" => !QUESTIONS.contains(&previous) && whole,
+        "key" => credential || (whole && !PLAIN_KEYS.contains(&previous)),
+        "token" => credential || (whole && !PLAIN_TOKENS.contains(&previous)),
+        "keys" => credential,
+        "tokens" => credential || (before.is_empty() && after.is_empty()),
+        "session" => whole,
+        "pass" => ACCOUNTS.contains(&previous) && whole,
+        "string" => previous == "connection",
+        _ => SECRET_ENDS.iter().any(|end| word.ends_with(end)),
+    }
+}
+
+/// The words of a name, in lower case.
+fn words(name: &str) -> Vec<String> {
+    #[derive(PartialEq, Clone, Copy)]
+    enum Class {
+        Lower,
+        Upper,
+        Digit,
+    }
+    let class = |letter: char| match letter {
+        _ if letter.is_numeric() => Class::Digit,
+        _ if letter.is_uppercase() => Class::Upper,
+        _ => Class::Lower,
+    };
+    let mut words = Vec::new();
+    for run in name.split(|letter: char| !letter.is_alphanumeric()) {
+        let mut word = String::new();
+        let mut before = None;
+        let mut letters = run.chars().peekable();
+        while let Some(letter) = letters.next() {
+            let now = class(letter);
+            let border = match before {
+                None => false,
+                Some(Class::Upper) if now == Class::Lower => false,
+                // The last capital before a small letter begins a word: `APIKey`.
+                Some(Class::Upper) if now == Class::Upper => letters
+                    .peek()
+                    .is_some_and(|next| class(*next) == Class::Lower),
+                Some(before) => before != now,
+            };
+            if border {
+                words.push(std::mem::take(&mut word));
+            }
+            word.extend(letter.to_lowercase());
+            before = Some(now);
+        }
+        if !word.is_empty() {
+            words.push(word);
+        }
+    }
+    words
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_secrets_are_known_in_every_style() {
+        for name in [
+            "api_key",
+            "API-KEY",
+            "apiKey",
+            "APIKey",
+            "APIKEY",
+            "api_keys",
+            "session_api_keys",
+            "X-Access-Token",
+            "x-session-api-key",
+            "Authorization",
+            "proxy-authorization",
+            "client_secret",
+            "clientSecret",
+            "PASSWORD",
+            "Set-Cookie",
+            "session-id",
+            "SESSION_API_KEY",
+            "aws_credentials",
+            "aws_access_key_id",
+            "AWS_SECRET_ACCESS_KEY",
+            "aws_session_token",
+            "auth",
+            "pwd",
+            "passwd",
+            "passphrase",
+            "token",
+            "key",
+            "key_1",
+            "OPENAI_API_KEY_2",
+            "DB_PASS",
+            "PGPASSWORD",
+            "GITHUB_TOKEN",
+            "githubToken",
+            "idToken",
+            "access_tokens",
+            "refresh-token",
+            "privateKey",
+            "ssh_key",
+            "jwt",
+            "tokens",
+            "connectionString",
+            "secret",
+            "secrets",
+            "OH_SECRET_KEY",
+            "bearerToken",
+            "token_hash",
+            "_key",
+            "api.key",
+            "Api Key",
+        ] {
+            assert!(is_secret_name(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn names_that_only_contain_such_a_word_are_not_secret() {
+        for name in [
+            "",
+            "Author",
+            "authored_by",
+            "user_name",
+            "model",
+            "host",
+            "keywords",
+            "keyboard",
+            "keyed",
+            "monkey",
+            "tokenizer",
+            "custom_tokenizer",
+            "max_input_tokens",
+            "max_output_tokens",
+            "prompt_tokens",
+            "completionTokens",
+            "input_cost_per_token",
+            "output_cost_per_token",
+            "token_count",
+            "token_limit",
+            "eos_token",
+            "secret_name",
+            "secrets_encrypted",
+            "aws_session_name",
+            "session_name",
+            "public_key",
+            "primary_key",
+            "state_key",
+            "cache_key",
+            "key_points",
+            "token_type",
+            "token_url",
+            "auth_method",
+            "has_auth",
+            "pass",
+            "compass",
+            "sessions",
+            "passed",
+            "passwordless_mode",
+            "environment",
+            "cache_read_tokens",
+            "reasoning_tokens",
+            "tokens_per_minute",
+        ] {
+            assert!(!is_secret_name(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn maps_of_private_values_are_known_by_their_last_word() {
+        for name in [
+            "headers",
+            "extra_headers",
+            "HttpHeaders",
+            "env",
+            "acp_env",
+            "input",
+            "ctx",
+        ] {
+            assert!(is_private_map(name), "{name}");
+        }
+        for name in [
+            "header",
+            "environments",
+            "inputs",
+            "user_input",
+            "env_file",
+            "",
+        ] {
+            assert!(!is_private_map(name), "{name}");
+        }
+    }
+}

@@ -19,8 +19,12 @@ struct Arguments {
 enum Verb {
     /// Tell which Pythons there are, which fit, and which environments are made.
     Doctor,
-    /// Make the environment of the pinned server, or check the one there is.
-    Provision,
+    /// Make the environment of the server, or check the one there is.
+    Provision {
+        /// The server's version, such as 1.57.0 (default: the one this program is made for).
+        #[arg(long, value_name = "VERSION")]
+        server_version: Option<String>,
+    },
     /// Run a server of your own until Ctrl-C; its URL and session key go to stdout.
     Serve,
 }
@@ -29,7 +33,7 @@ enum Verb {
 async fn main() -> ExitCode {
     let outcome = match Arguments::parse().verb {
         Verb::Doctor => doctor().await,
-        Verb::Provision => provision().await,
+        Verb::Provision { server_version } => provision(server_version).await,
         Verb::Serve => serve().await,
     };
     match outcome {
@@ -56,11 +60,14 @@ async fn doctor() -> Outcome {
     Ok(())
 }
 
-async fn provision() -> Outcome {
-    let provisioner = Provisioner::new().on_progress(|step| {
+async fn provision(version: Option<String>) -> Outcome {
+    let mut provisioner = Provisioner::new().on_progress(|step| {
         // A closed terminal is no reason to stop.
         let _ = writeln!(std::io::stderr(), "{step}");
     });
+    if let Some(version) = version {
+        provisioner = provisioner.version(version);
+    }
     let environment = provisioner.provision().await?;
     writeln!(std::io::stdout(), "{}", environment.python().display())?;
     Ok(())

@@ -177,11 +177,17 @@ impl Provisioner {
         }
     }
 
-    /// What will be installed, pinned.
+    /// Returns what will be installed: the server's packages, pinned, the bounds that an old
+    /// version needs, and the extra requirements.
     pub fn packages(&self) -> Vec<String> {
         ["agent-server", "sdk", "tools"]
             .iter()
             .map(|part| format!("openhands-{part}=={}", self.version))
+            .chain(
+                needed_bounds(&self.version)
+                    .iter()
+                    .map(|&bound| bound.to_owned()),
+            )
             .chain(self.extra.iter().cloned())
             .collect()
     }
@@ -393,6 +399,17 @@ impl fmt::Debug for Provisioner {
     }
 }
 
+/// Upper bounds that an old version of the server needs and does not state itself.
+fn needed_bounds(version: &str) -> &'static [&'static str] {
+    let mut numbers = version.split('.').map(|part| part.parse::<u32>().ok());
+    let release = (numbers.next().flatten(), numbers.next().flatten());
+    match release {
+        // Until 1.47 its routes pass `lte` to `Query`, which newer versions of fastapi reject.
+        (Some(major), Some(minor)) if (major, minor) <= (1, 47) => &["fastapi<0.122"],
+        _ => &[],
+    }
+}
+
 fn no_interpreter(refused: &[Candidate]) -> Error {
     let (major, minor) = interpreter::OLDEST;
     let mut message = format!(
@@ -431,6 +448,29 @@ impl Drop for HalfMade {
     fn drop(&mut self) {
         if let Some(path) = &self.0 {
             let _what_remains_lacks_the_marker = remove(path);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_up_to_1_47_get_the_fastapi_bound_that_they_need() {
+        for (version, bounded) in [
+            ("1.40.0", true),
+            ("1.43.1", true),
+            ("1.45.0", true),
+            ("1.47.0", true),
+            ("1.48.0", false),
+            ("1.58.2", false),
+            ("2.0.0", false),
+            ("unknown", false),
+        ] {
+            let packages = Provisioner::new().version(version).packages();
+            let found = packages.contains(&"fastapi<0.122".to_owned());
+            assert_eq!(found, bounded, "{version}");
         }
     }
 }

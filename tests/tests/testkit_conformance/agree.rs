@@ -17,7 +17,8 @@ use secrecy::ExposeSecret as _;
 use serde_json::json;
 
 use crate::{
-    branches, changes, disk, frames, held, places, raw, runs, scenarios, served, side::Side,
+    approvals, branches, changes, disk, frames, held, places, raw, runs, scenarios, served,
+    side::Side,
 };
 
 /// The script of each scenario, for a directory the agent works in.
@@ -49,6 +50,8 @@ fn script(name: &str, work: &str) -> Script {
         "approval" => Script::new()
             .repeat(2, |s| s.call("terminal", json!({"command": "true"})))
             .finish("Done."),
+        "approval by risk" => approvals::risky_calls(),
+        "approval races" => approvals::raced_calls(),
         "failures" => Script::new()
             .fail(400, "this cannot be")
             .step(Step::call("no_such_tool", json!({})))
@@ -113,7 +116,7 @@ fn script(name: &str, work: &str) -> Script {
 }
 
 /// What agents do, in the order in which it is played.
-pub(crate) const RUNS: [&str; 22] = [
+pub(crate) const RUNS: [&str; 24] = [
     "refusals",
     "sockets refused",
     "the main job",
@@ -121,6 +124,8 @@ pub(crate) const RUNS: [&str; 22] = [
     "steering",
     "interrupting",
     "approval",
+    "approval by risk",
+    "approval races",
     "failures",
     "commands",
     "hooked",
@@ -167,6 +172,8 @@ async fn play(name: &str, side: &mut Side) {
         "steering" => scenarios::steering(side).await,
         "interrupting" => scenarios::interrupting(side).await,
         "approval" => scenarios::approval(side).await,
+        "approval by risk" => approvals::by_risk(side).await,
+        "approval races" => approvals::races(side).await,
         "failures" => scenarios::failures(side).await,
         "commands" => scenarios::commands(side).await,
         "hooked" => runs::hooked(side).await,

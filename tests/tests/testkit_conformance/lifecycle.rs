@@ -282,6 +282,9 @@ async fn the_fake_server_dies_and_comes_back_as_the_real_one_does() {
         let quiet = side.create(Value::Null).await;
         let path = format!("/api/conversations/{quiet}/confirmation_policy");
         side.check("POST", &path, always.clone()).await;
+        let path = format!("/api/conversations/{quiet}/security_analyzer");
+        let analyzer = json!({"security_analyzer": {"kind": "LLMSecurityAnalyzer"}});
+        side.check("POST", &path, analyzer).await;
         ids.push((quiet, places::before_a_kill(side).await));
     }
     fake.kill();

@@ -6,7 +6,11 @@
 #[cfg(test)]
 mod agree;
 #[cfg(test)]
+mod approvals;
+#[cfg(test)]
 mod branches;
+#[cfg(test)]
+mod browser;
 #[cfg(test)]
 mod changes;
 #[cfg(test)]

@@ -172,14 +172,14 @@ pub(crate) async fn after_a_kill(side: &mut Side, id: &str) {
     side.until(id, "finished").await;
 }
 
-/// A policy set while a conversation lives is forgotten with the process.
+/// A policy or analyzer set while a conversation lives is forgotten with the process.
 pub(crate) async fn policies(side: &mut Side, id: &str) {
     let (_, info) = side
         .ask("GET", &format!("/api/conversations/{id}"), Value::Null)
         .await;
     side.note(format!(
-        "{} {}",
-        info["execution_status"], info["confirmation_policy"]
+        "{} {} {}",
+        info["execution_status"], info["confirmation_policy"], info["security_analyzer"]
     ));
     // Looked at only, it is as it was left; used, it is as it was made.
     side.say(id, "hello", false).await;
@@ -187,7 +187,10 @@ pub(crate) async fn policies(side: &mut Side, id: &str) {
     let (_, info) = side
         .ask("GET", &format!("/api/conversations/{id}"), Value::Null)
         .await;
-    side.note(info["confirmation_policy"].to_string());
+    side.note(format!(
+        "{} {}",
+        info["confirmation_policy"], info["security_analyzer"]
+    ));
 }
 
 /// The fake knows each path of the real server, and the methods it has there.

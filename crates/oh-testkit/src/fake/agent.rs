@@ -7,24 +7,19 @@ use http::{HeaderMap, HeaderValue};
 use serde_json::{Value, json};
 
 use super::{
+    builtin,
     conversation::Conversation,
     entries::{
-        self, About, content, count, fail, hooks, interrupted, invalid, message_fields, reject,
-        remember, say, text_of,
+        self, About, content, fail, hooks, interrupted, message_fields, reject, remember, text_of,
     },
+    executed::Permission,
+    pending::{self, Pending},
     slots::Slot,
-    tools::{Observation, Verdict, camel},
+    step::step,
+    tools::Verdict,
     world::World,
 };
-use crate::model::{ModelRequest, SESSION, Step};
-
-/// What a step leads to.
-enum Next {
-    GoOn,
-    Finish,
-    /// The run is over with the status as it stands.
-    End,
-}
+use crate::model::{ModelRequest, SESSION};
 
 /// Adds a user's message, with what precedes and follows it.
 pub(super) fn receive(world: &World, conversation: &Conversation, message: &Value) {
@@ -84,15 +79,34 @@ pub(super) enum Refused {
     Full,
 }
 
-/// Starts a run, where the server has a place for it.
-pub(super) fn start(world: &Arc<World>, conversation: &Arc<Conversation>) -> Result<(), Refused> {
-    start_in(world, conversation, || world.slots.take())
+/// Starts a run, where the server has a place for it. `cause` is what asks for it.
+pub(super) fn start(
+    world: &Arc<World>,
+    conversation: &Arc<Conversation>,
+    cause: Permission,
+) -> Result<(), Refused> {
+    start_in(world, conversation, cause, || world.slots.take())
+}
+
+/// Starts a run for a message that was just logged. Where a run is under way that takes no more
+/// messages in, another follows it.
+pub(super) fn start_for_message(
+    world: &Arc<World>,
+    conversation: &Arc<Conversation>,
+    cause: Permission,
+) -> Result<(), Refused> {
+    let started = start(world, conversation, cause);
+    if started == Err(Refused::Running) {
+        conversation.lock().again = Some(cause);
+    }
+    started
 }
 
 /// Starts a run in a place that is given, unless one is under way.
 pub(super) fn start_in(
     world: &Arc<World>,
     conversation: &Arc<Conversation>,
+    cause: Permission,
     slot: impl FnOnce() -> Option<Slot>,
 ) -> Result<(), Refused> {
     let slot = {
@@ -105,7 +119,12 @@ pub(super) fn start_in(
         inner.interrupted = false;
         slot
     };
-    world.spawn(run(Arc::clone(world), Arc::clone(conversation), slot));
+    world.spawn(run(
+        Arc::clone(world),
+        Arc::clone(conversation),
+        cause,
+        slot,
+    ));
     Ok(())
 }
 
@@ -113,346 +132,140 @@ pub(super) fn start_in(
 /// leaves the run alone.
 pub(super) async fn work(world: &Arc<World>, conversation: &Arc<Conversation>, slot: &Slot) {
     // One that is under way already does as well.
-    let _ = start_in(world, conversation, || Some(slot.clone()));
+    let _ = start_in(world, conversation, Permission::Goal, || Some(slot.clone()));
     conversation.until(|inner| !inner.running).await;
 }
 
-async fn run(world: Arc<World>, conversation: Arc<Conversation>, slot: Slot) {
-    prepare(&world, &conversation);
-    match conversation.status().as_str() {
-        // Nothing new to do, but the hooks are asked once more.
-        "finished" => {
-            if denied_to_stop(&world, &conversation) {
-                conversation.set_status("running");
-                steps(&world, &conversation, Next::GoOn).await;
-            }
-        }
-        "waiting_for_confirmation" => {
-            conversation.set_status("running");
-            let pending = pending_actions(&conversation);
-            let next = observe(&world, &conversation, &pending).await;
-            steps(&world, &conversation, next).await;
-        }
-        _ => {
-            conversation.set_status("running");
-            let next = match unblock(&conversation) {
-                true => Next::Finish,
-                false => Next::GoOn,
-            };
-            steps(&world, &conversation, next).await;
-        }
-    }
-    let inner = conversation.lock();
-    let interrupted = inner.interrupted && !inner.deleted;
-    drop(inner);
-    // A server that goes away writes down what it can, or nothing.
-    if interrupted && !world.down.load(Ordering::SeqCst) {
-        conversation.set_status("paused");
-        conversation.append("user", "InterruptEvent", json!({}));
-    }
-    // Before the last word about it: who has heard that finds the place free.
-    drop(slot);
-    let mut inner = conversation.lock();
-    inner.running = false;
-    let now = conversation.clock.utc();
-    inner.info.insert("updated_at".to_owned(), json!(now));
-    drop(inner);
-    conversation.publish_state();
-    conversation.stir.notify_waiters();
-}
-
-/// Whether a hook blocked the newest message, which is forgotten with the answer.
-fn unblock(conversation: &Conversation) -> bool {
-    let (mut blocked, newest) = {
+async fn run(
+    world: Arc<World>,
+    conversation: Arc<Conversation>,
+    mut cause: Permission,
+    slot: Slot,
+) {
+    let mut slot = Some(slot);
+    loop {
+        prepare(&world, &conversation);
+        steps(&world, &conversation, cause).await;
         let inner = conversation.lock();
-        let newest = inner.info["last_user_message_id"].as_str();
-        (
-            inner.info["blocked_messages"].clone(),
-            newest.map(str::to_owned),
-        )
-    };
-    let (Value::Object(messages), Some(newest)) = (&mut blocked, newest) else {
-        return false;
-    };
-    if messages.remove(&newest).is_none() {
-        return false;
+        let interrupted = inner.interrupted && !inner.deleted;
+        drop(inner);
+        // A server that goes away writes down what it can, or nothing.
+        if interrupted && !world.down.load(Ordering::SeqCst) {
+            conversation.set_status("paused");
+            conversation.append("user", "InterruptEvent", json!({}));
+        }
+        // A message that came too late for this run has one of its own.
+        let late = conversation.lock().again.take();
+        let late = late.filter(|_| !interrupted && conversation.status() == "idle");
+        if late.is_none() {
+            // Before the last word about it: who has heard that finds the place free.
+            slot = None;
+        }
+        let mut inner = conversation.lock();
+        inner.running = late.is_some();
+        let now = conversation.clock.utc();
+        inner.info.insert("updated_at".to_owned(), json!(now));
+        drop(inner);
+        conversation.publish_state();
+        conversation.stir.notify_waiters();
+        match late {
+            Some(late) => cause = late,
+            None => break,
+        }
     }
-    conversation.set("blocked_messages", blocked);
-    true
+    drop(slot);
 }
 
-async fn steps(world: &World, conversation: &Conversation, mut next: Next) {
+/// Step after step, until one is the last.
+async fn steps(world: &World, conversation: &Conversation, cause: Permission) {
     let most = conversation.lock().info["max_iterations"].as_u64();
-    for _ in 0..most.unwrap_or(500) {
-        match next {
-            Next::GoOn => {}
-            Next::End => return,
-            Next::Finish => {
-                conversation.set_status("finished");
+    let most = most.unwrap_or(500);
+    let mut turn = conversation.turn().await;
+    if matches!(
+        conversation.status().as_str(),
+        "idle" | "paused" | "error" | "stuck"
+    ) {
+        conversation.set_status("running");
+    }
+    let mut done = 0;
+    loop {
+        let over = {
+            let inner = conversation.lock();
+            inner.interrupted || inner.deleted
+        };
+        match conversation.status().as_str() {
+            _ if over => return,
+            "paused" | "stuck" => return,
+            "finished" => {
+                // Nothing new to do, but the hooks are asked.
                 if !denied_to_stop(world, conversation) {
                     return;
                 }
                 conversation.set_status("running");
             }
+            "waiting_for_confirmation" => conversation.set_status("running"),
+            _ => {}
         }
-        if conversation.status() != "running" || conversation.lock().interrupted {
+        let heard = newest_message(conversation);
+        let Some(mine) = step(world, conversation, turn, cause).await else {
+            return;
+        };
+        done += 1;
+        let status = conversation.status();
+        let (finished, waits) = (status == "finished", status == "waiting_for_confirmation");
+        // A message that came during the step is news: it goes before what the step led to.
+        if (finished || waits) && newest_message(conversation) != heard {
+            if waits {
+                let pending = conversation.pending();
+                reject_all(conversation, &pending, "Superseded by a new user message");
+            }
+            if done >= most {
+                conversation.set_status("idle");
+                return;
+            }
+            conversation.set_status("running");
+        } else if waits {
             return;
         }
-        next = step(world, conversation).await;
-    }
-    if matches!(next, Next::Finish) {
-        conversation.set_status("finished");
-        return;
-    }
-    fail(
-        conversation,
-        "MaxIterationsReached",
-        "the conversation reached its maximum of iterations",
-    );
-}
-
-async fn step(world: &World, conversation: &Conversation) -> Next {
-    let request = request(world, conversation);
-    let step = world.play(&request);
-    if !step.delay.is_zero() {
-        let stirred = conversation.until(|inner| inner.interrupted || inner.deleted);
-        tokio::select! {
-            () = tokio::time::sleep(step.delay) => {}
-            () = stirred => return Next::End,
-        }
-    } else {
-        // Runs share two cores with whoever watches them.
-        tokio::task::yield_now().await;
-    }
-    if conversation.lock().deleted {
-        return Next::End;
-    }
-    if let Some(failure) = &step.fail {
-        let code = match failure.status {
-            401 | 403 => "LLMAuthenticationError",
-            429 => "LLMRateLimitError",
-            500.. => "LLMServiceUnavailableError",
-            _ => "LLMBadRequestError",
-        };
-        fail(conversation, code, &failure.message);
-        return Next::End;
-    }
-    count(conversation, &step);
-    if step.calls.is_empty() {
-        let item = stream(conversation, &step);
-        say(conversation, &step, item);
-        return Next::Finish;
-    }
-    let response_id = format!("chatcmpl-{}", conversation.clock.uuid().simple());
-    let mut pending = Vec::new();
-    for (index, call) in step.calls.iter().enumerate() {
-        let call_id = format!("call_{}", conversation.clock.uuid().simple());
-        let thought = step.text.as_ref().filter(|_| index == 0);
-        let thought: Vec<_> = thought.map(|text| content(text)).into_iter().collect();
-        let mut fields = json!({
-            "thought": thought,
-            "thinking_blocks": [],
-            "tool_name": call.name,
-            "tool_call_id": call_id,
-            "tool_call": {
-                "id": call_id,
-                "name": call.name,
-                "arguments": call.arguments,
-                "origin": "completion",
-            },
-            "llm_response_id": response_id,
-            "security_risk": "UNKNOWN",
-        });
-        if let Some(reasoning) = step.reasoning.as_ref().filter(|_| index == 0) {
-            fields["reasoning_content"] = json!(reasoning);
-        }
-        let arguments = serde_json::from_str::<Value>(&call.arguments);
-        let problem = match &arguments {
-            Err(_) => Some("the arguments are not JSON"),
-            Ok(_) if !world.has_tool(&call.name) => Some("there is no such tool"),
-            Ok(_) => None,
-        };
-        let (None, Ok(arguments)) = (problem, arguments) else {
-            conversation.append("agent", "ActionEvent", fields);
-            invalid(
-                conversation,
-                &call.name,
-                &call_id,
-                problem.unwrap_or_default(),
-            );
-            continue;
-        };
-        let action_id = conversation.clock.id();
-        let about = About::Tool(&action_id, &call.name);
-        let denied = denial(hooks(world, conversation, "PreToolUse", about));
-        if let Some(denial) = &denied {
-            let blocked = json!({&action_id: denial.blocking_reason()});
-            conversation.set("blocked_actions", blocked);
-        }
-        fields["id"] = json!(action_id);
-        let mut action = arguments.clone();
-        action["kind"] = json!(format!("{}Action", camel(&call.name)));
-        if call.name == "terminal" {
-            for (field, default) in [("is_input", false), ("reset", false)] {
-                if action[field].is_null() {
-                    action[field] = json!(default);
-                }
-            }
-        }
-        fields["action"] = action;
-        fields["summary"] = json!(format!("{}: {}", call.name, call.arguments));
-        conversation.append("agent", "ActionEvent", fields);
-        remember(
-            conversation,
-            json!({"role": "assistant", "content": format!("{} {}", call.name, call.arguments)}),
-        );
-        match denied {
-            Some(verdict) => {
-                conversation.set("blocked_actions", json!({}));
-                reject(
+        if done >= most {
+            if conversation.status() != "finished" {
+                fail(
                     conversation,
-                    &action_id,
-                    &call.name,
-                    &call_id,
-                    &verdict.blocking_reason(),
-                    "hook",
+                    "MaxIterationsReached",
+                    "the conversation reached its maximum of iterations",
                 );
             }
-            None => pending.push(Pending {
-                action_id,
-                tool: call.name.clone(),
-                call_id,
-                arguments,
-            }),
+            return;
         }
+        drop(mine);
+        // Others who wait for the state have it first.
+        turn = conversation.turn().await;
     }
-    let harmless = |pending: &Pending| matches!(pending.tool.as_str(), "finish" | "think");
-    if confirms(conversation) && !pending.iter().all(harmless) {
-        conversation.set_status("waiting_for_confirmation");
-        return Next::End;
-    }
-    observe(world, conversation, &pending).await
 }
 
-struct Pending {
-    action_id: String,
-    tool: String,
-    call_id: String,
-    arguments: Value,
-}
-
-/// Runs the tools. After `finish` there is nothing more to do.
-async fn observe(world: &World, conversation: &Conversation, pending: &[Pending]) -> Next {
-    let mut finished = false;
-    let _working = conversation.work();
-    for (at, call) in pending.iter().enumerate() {
-        let observation = world.observe(&call.tool, &call.arguments);
-        hooks(
-            world,
-            conversation,
-            "PostToolUse",
-            About::Tool(&call.action_id, &call.tool),
-        );
-        let stopped = conversation.until(|inner| inner.interrupted || inner.deleted);
-        tokio::select! {
-            biased;
-            () = stopped => {
-                // A killed server writes nothing; it says so when it is back.
-                if !world.down.load(Ordering::SeqCst) {
-                    for call in &pending[at..] {
-                        orphan(conversation, call);
-                    }
-                }
-                return Next::End;
-            }
-            () = tokio::time::sleep(observation.after) => {}
-        }
-        let Observation {
-            text,
-            is_error,
-            fields,
-            ..
-        } = observation;
-        let mut body = json!({
-            "content": [content(&text)],
-            "is_error": is_error,
-            "kind": format!("{}Observation", camel(&call.tool)),
-        });
-        if let Value::Object(body) = &mut body {
-            body.extend(fields);
-        }
-        let fields = json!({
-            "tool_name": call.tool,
-            "tool_call_id": call.call_id,
-            "observation": body,
-            "action_id": call.action_id,
-            "extended_content": [],
-        });
-        conversation.append("environment", "ObservationEvent", fields);
-        remember(conversation, json!({"role": "tool", "content": text}));
-        finished |= call.tool == "finish";
-    }
-    if finished { Next::Finish } else { Next::GoOn }
-}
-
-/// An action that no observation will follow.
-fn orphan(conversation: &Conversation, call: &Pending) {
-    if !conversation.lock().deleted {
-        let why = "The tool was interrupted before it was done.";
-        interrupted(conversation, &call.tool, &call.call_id, why);
-    }
+fn newest_message(conversation: &Conversation) -> Value {
+    conversation.lock().info["last_user_message_id"].clone()
 }
 
 /// Says of the first action without an observation that a restart came in between.
 pub(super) fn restarted(conversation: &Conversation) {
-    if let Some(call) = pending_actions(conversation).first() {
+    let log = conversation.lock().page(0, usize::MAX);
+    let log: Vec<_> = log.into_iter().map(|(_, raw)| raw).collect();
+    if let Some(call) = pending::of(&log).first() {
         let why = "A restart occurred while this tool was in progress.";
         interrupted(conversation, &call.tool, &call.call_id, why);
     }
 }
 
-/// Answers the actions that await approval with a no. They are not run.
-pub(super) fn reject_pending(conversation: &Conversation, reason: &str) {
+/// Answers actions that await approval with a no. They are not run.
+pub(super) fn reject_all(conversation: &Conversation, actions: &[Pending], reason: &str) {
     if conversation.status() == "waiting_for_confirmation" {
         conversation.set_status("idle");
     }
-    for call in pending_actions(conversation) {
+    for call in actions {
         let (action, tool) = (&call.action_id, &call.tool);
         reject(conversation, action, tool, &call.call_id, reason, "user");
     }
-}
-
-fn pending_actions(conversation: &Conversation) -> Vec<Pending> {
-    let log = {
-        let mut inner = conversation.lock();
-        inner.page(0, usize::MAX)
-    };
-    let mut pending: Vec<Pending> = Vec::new();
-    for (_, raw) in log {
-        let Ok(event) = serde_json::from_slice::<Value>(&raw) else {
-            continue;
-        };
-        let text = |field: &str| event[field].as_str().unwrap_or_default().to_owned();
-        match event["kind"].as_str() {
-            Some("ActionEvent") => pending.push(Pending {
-                action_id: text("id"),
-                tool: text("tool_name"),
-                call_id: text("tool_call_id"),
-                arguments: event["action"].clone(),
-            }),
-            Some("ObservationEvent" | "UserRejectObservation" | "AgentErrorEvent") => {
-                let answered = text("tool_call_id");
-                pending.retain(|call| call.call_id != answered);
-            }
-            _ => {}
-        }
-    }
-    pending
-}
-
-fn confirms(conversation: &Conversation) -> bool {
-    let inner = conversation.lock();
-    inner.info["confirmation_policy"]["kind"] == "AlwaysConfirm"
 }
 
 /// `true` when a Stop hook sent the agent back to work.
@@ -509,12 +322,12 @@ fn prompt(world: &World, conversation: &Conversation) {
         .tool_names(conversation)
         .into_iter()
         .map(|name| {
-            let class = camel(&name);
+            let class = builtin::camel(&name);
             json!({
                 "title": name,
                 "description": format!("The tool {name}, played by a test."),
                 "action_type": format!("{class}Action"),
-                "observation_type": format!("{class}Observation"),
+                "observation_type": builtin::observation_kind(&name),
                 "kind": format!("{class}Tool"),
             })
         })
@@ -539,7 +352,8 @@ pub(super) fn question(world: &World, conversation: &Conversation, text: &str) -
     request
 }
 
-fn request(world: &World, conversation: &Conversation) -> ModelRequest {
+/// What the model is asked for the next step.
+pub(super) fn request(world: &World, conversation: &Conversation) -> ModelRequest {
     let tools: Vec<_> = world
         .tool_names(conversation)
         .into_iter()
@@ -561,23 +375,4 @@ fn request(world: &World, conversation: &Conversation) -> ModelRequest {
         headers,
         body,
     }
-}
-
-/// Shows an answer while it is made, where the LLM is configured to stream. Returns the id
-/// that its event will have.
-fn stream(conversation: &Conversation, step: &Step) -> Option<String> {
-    let streams = conversation.lock().info["agent"]["llm"]["stream"] == true;
-    let text = step.text.as_deref().filter(|_| streams)?;
-    let item = conversation.clock.id();
-    let anchor = conversation.lock().len().checked_sub(1);
-    conversation.progress(&json!({
-        "type": "item_started", "item_id": item, "attempt": 0, "anchor_seq": anchor,
-    }));
-    for (order, piece) in crate::model::pieces(text).into_iter().enumerate() {
-        conversation.progress(&json!({
-            "type": "delta", "item_id": item, "attempt": 0, "order": order,
-            "kind": "text", "content": piece,
-        }));
-    }
-    Some(item)
 }

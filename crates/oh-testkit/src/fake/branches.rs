@@ -46,18 +46,22 @@ fn path(inner: &mut Inner, to: Option<&str>) -> Vec<(usize, Bytes)> {
 
 /// The events of the branch that the agent is on.
 pub(super) fn active(conversation: &Conversation) -> Vec<Bytes> {
-    let mut inner = conversation.lock();
+    active_in(&mut conversation.lock())
+}
+
+/// The same, for whoever holds the conversation.
+pub(super) fn active_in(inner: &mut Inner) -> Vec<Bytes> {
     if inner.leaf().is_none() && inner.len() > 0 && inner.head_is_empty {
         return Vec::new();
     }
     let leaf = inner.leaf().map(str::to_owned);
-    let events = path(&mut inner, leaf.as_deref());
+    let events = path(inner, leaf.as_deref());
     events.into_iter().map(|(_, raw)| raw).collect()
 }
 
 /// Copies a log, or the branch up to an event, to a conversation without one.
 pub(super) fn copy(from: &Conversation, to: &Conversation, until: Option<&str>) {
-    let (events, leaf, prompted, empty) = {
+    let (events, leaf, prompted, empty, asked) = {
         let mut inner = from.lock();
         let leaf = until.or(inner.leaf()).map(str::to_owned);
         (
@@ -65,6 +69,7 @@ pub(super) fn copy(from: &Conversation, to: &Conversation, until: Option<&str>) 
             leaf,
             inner.prompted,
             until.is_none() && inner.head_is_empty,
+            inner.asked.clone(),
         )
     };
     for (_, raw) in events {
@@ -73,6 +78,7 @@ pub(super) fn copy(from: &Conversation, to: &Conversation, until: Option<&str>) 
     let mut inner = to.lock();
     inner.prompted = prompted;
     inner.head_is_empty = empty;
+    inner.asked = asked;
     inner.set_leaf(leaf);
     drop(inner);
     remember(to);

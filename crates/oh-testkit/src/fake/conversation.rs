@@ -1,8 +1,11 @@
 //! One conversation: its log, its state, and who listens. It decides order; it runs nothing.
 
-use std::sync::{
-    Arc, Mutex, MutexGuard, PoisonError,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    collections::HashSet,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use bytes::Bytes;
@@ -12,9 +15,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     bash::Bash,
+    branches,
     clock::Clock,
+    executed::Permission,
     goals::Goal,
     log::{Frame, Log},
+    pending::{Pending, Unanswered},
 };
 
 /// A client that falls this far behind is dropped, as the agent server does.
@@ -33,7 +39,13 @@ pub(super) struct Conversation {
     /// Commands of its own workspace, with a history of their own.
     pub(super) bash: Arc<Bash>,
     inner: Mutex<Inner>,
+    /// Whose turn it is to change the state: a run's for as long as a step lasts, without the time
+    /// in which the model is asked. First come, first served, as with the agent server's lock.
+    turn: tokio::sync::Mutex<()>,
 }
+
+/// A turn at changing the state, until it is dropped.
+pub(super) type Turn<'a> = tokio::sync::MutexGuard<'a, ()>;
 
 pub(super) struct Inner {
     pub(super) log: Log,
@@ -42,6 +54,11 @@ pub(super) struct Inner {
     pub(super) head_is_empty: bool,
     /// The confirmation policy it was made with: what a reload and a fork go back to.
     pub(super) policy: Value,
+    /// The security analyzer it was made with, likewise.
+    pub(super) analyzer: Value,
+    unanswered: Unanswered,
+    /// The actions for which a policy asked for an approval, by id.
+    pub(super) asked: HashSet<String>,
     subscribers: Vec<Arc<Subscriber>>,
     /// The fields of `ConversationInfo`, as `GET` answers them.
     pub(super) info: Map<String, Value>,
@@ -54,6 +71,8 @@ pub(super) struct Inner {
     /// Read from disk by nobody yet since the server came back.
     pub(super) unloaded: bool,
     pub(super) running: bool,
+    /// A message came during a run and asks for another, should this one not take it in.
+    pub(super) again: Option<Permission>,
     /// A tool is at work: whoever begins to listen waits for its end.
     at_work: bool,
     /// Who listens, and has not been told the state yet.
@@ -156,17 +175,22 @@ impl Conversation {
         clock: Arc<Clock>,
     ) -> Self {
         let policy = info["confirmation_policy"].clone();
+        let analyzer = info["security_analyzer"].clone();
         Self {
             id,
             number,
             clock,
             stir: Notify::new(),
             bash: Arc::default(),
+            turn: tokio::sync::Mutex::default(),
             inner: Mutex::new(Inner {
                 log: Log::default(),
                 leaf: None,
                 head_is_empty: false,
                 policy,
+                analyzer,
+                unanswered: Unanswered::default(),
+                asked: HashSet::new(),
                 subscribers: Vec::new(),
                 info,
                 hooks,
@@ -175,6 +199,7 @@ impl Conversation {
                 ready: false,
                 unloaded: false,
                 running: false,
+                again: None,
                 at_work: false,
                 waiting: Vec::new(),
                 interrupted: false,
@@ -284,9 +309,29 @@ impl Conversation {
     pub(super) fn load(&self) {
         let mut inner = self.lock();
         if std::mem::take(&mut inner.unloaded) {
-            let policy = inner.policy.clone();
+            let (policy, analyzer) = (inner.policy.clone(), inner.analyzer.clone());
             inner.info.insert("confirmation_policy".to_owned(), policy);
+            inner.info.insert("security_analyzer".to_owned(), analyzer);
         }
+    }
+
+    /// Waits for its turn at changing the state.
+    pub(super) async fn turn(&self) -> Turn<'_> {
+        self.turn.lock().await
+    }
+
+    /// The actions on the active branch that have no result yet.
+    pub(super) fn pending(&self) -> Vec<Pending> {
+        let mut inner = self.lock();
+        let length = inner.len();
+        if inner.unanswered.has_moved() {
+            let branch = branches::active_in(&mut inner);
+            inner.unanswered.restart(&branch, length);
+        }
+        let from = inner.unanswered.looked_at();
+        let news = inner.page(from, usize::MAX).into_iter();
+        let news: Vec<_> = news.map(|(_, raw)| raw).collect();
+        inner.unanswered.go_on(&news, length).to_vec()
     }
 
     /// Waits for a change that someone who makes it stirs about.
@@ -392,7 +437,7 @@ impl Conversation {
     }
 
     /// Bytes that the slowest listener has yet to take.
-    pub(super) fn pending(&self) -> usize {
+    pub(super) fn backlog(&self) -> usize {
         let inner = self.lock();
         let pending = inner.subscribers.iter();
         pending
@@ -446,6 +491,7 @@ impl Inner {
     pub(super) fn set_leaf(&mut self, leaf: Option<String>) {
         self.info.insert("leaf_event_id".to_owned(), json!(leaf));
         self.leaf = leaf;
+        self.unanswered.head_moved();
     }
 
     pub(super) fn listeners(&self) -> usize {

@@ -10,9 +10,11 @@ use super::{
     agent, bash,
     conversation::Conversation,
     disk::{is_within, normal},
-    events, files, git,
+    events,
+    executed::Permission,
+    files, git,
     known::undone,
-    operations,
+    operations, policy,
     routes::{Answered, Call, crash, detail, invalid, not_found, ok, page_limit, pairs, vscode},
     slots,
     world::{World, lock},
@@ -64,7 +66,7 @@ pub(super) async fn route(
         };
         conversation.load();
         return match rest {
-            ["events", rest @ ..] => events::route(world, &conversation, call, method, rest),
+            ["events", rest @ ..] => events::route(world, &conversation, call, method, rest).await,
             ["workspace", rest @ ..] => files::page(world, &conversation.working_dir(), call, rest),
             [area, rest @ ..] => within(world, &conversation, call, method, area, rest).await,
             [] => Err(not_found().into()),
@@ -160,6 +162,9 @@ fn create(world: &Arc<World>, call: &Call) -> Answered {
         None => world.clock.uuid(),
     };
     check_names(&request)?;
+    if !request["confirmation_policy"].is_null() {
+        policy::normal(&request["confirmation_policy"], "confirmation_policy")?;
+    }
     if let Some(parent) = request["parent_conversation_id"].as_str()
         && parent
             .parse()
@@ -186,7 +191,7 @@ fn create(world: &Arc<World>, call: &Call) -> Answered {
     if is_new && request["initial_message"].is_object() {
         agent::receive(world, &conversation, &request["initial_message"]);
         // Nothing runs in what has just been made.
-        let _ = agent::start_in(world, &conversation, || slot);
+        let _ = agent::start_in(world, &conversation, Permission::Message, || slot);
     }
     let status = if is_new {
         StatusCode::CREATED

@@ -251,3 +251,22 @@ pub(super) fn snake(event: &str) -> String {
     }
     name
 }
+
+/// Shows an answer while it is made, where the LLM is configured to stream. Returns the id
+/// that its event will have.
+pub(super) fn stream(conversation: &Conversation, step: &Step) -> Option<String> {
+    let streams = conversation.lock().info["agent"]["llm"]["stream"] == true;
+    let text = step.text.as_deref().filter(|_| streams)?;
+    let item = conversation.clock.id();
+    let anchor = conversation.lock().len().checked_sub(1);
+    conversation.progress(&json!({
+        "type": "item_started", "item_id": item, "attempt": 0, "anchor_seq": anchor,
+    }));
+    for (order, piece) in crate::model::pieces(text).into_iter().enumerate() {
+        conversation.progress(&json!({
+            "type": "delta", "item_id": item, "attempt": 0, "order": order,
+            "kind": "text", "content": piece,
+        }));
+    }
+    Some(item)
+}

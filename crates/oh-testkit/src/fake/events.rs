@@ -11,6 +11,7 @@ use super::{
     agent::{self, Refused},
     branches,
     conversation::Conversation,
+    executed::Permission,
     goals,
     known::undone,
     routes::{Answered, Call, crash, detail, invalid, not_found, ok, page_limit},
@@ -18,7 +19,7 @@ use super::{
     world::World,
 };
 
-pub(super) fn route(
+pub(super) async fn route(
     world: &Arc<World>,
     conversation: &Arc<Conversation>,
     call: &Call,
@@ -57,21 +58,24 @@ pub(super) fn route(
             let event = inner.log.event(seq).ok_or_else(not_found)?;
             Ok(ok(&raw(&event).ok_or_else(not_found)?))
         }
-        ("POST", []) => send(world, conversation, &call.json()?),
+        ("POST", []) => send(world, conversation, &call.json()?).await,
         ("POST", ["respond_to_confirmation"]) => {
             let request = call.json()?;
             match request["accept"].as_bool() {
                 Some(true) => {
-                    if agent::start(world, conversation) == Err(Refused::Full) {
+                    let started = agent::start(world, conversation, Permission::Response);
+                    if started == Err(Refused::Full) {
                         return Err(slots::full().into());
                     }
                 }
                 Some(false) => {
                     let reason = request["reason"].as_str();
-                    agent::reject_pending(
-                        conversation,
-                        reason.unwrap_or("User rejected the action."),
-                    );
+                    let reason = reason.unwrap_or("User rejected the action.");
+                    // As the agent server does, looks before it is its turn: what a tool does
+                    // meanwhile is rejected afterwards.
+                    let pending = conversation.pending();
+                    let _turn = conversation.turn().await;
+                    agent::reject_all(conversation, &pending, reason);
                 }
                 None => {
                     return Err(
@@ -85,7 +89,7 @@ pub(super) fn route(
     }
 }
 
-fn send(world: &Arc<World>, conversation: &Arc<Conversation>, message: &Value) -> Answered {
+async fn send(world: &Arc<World>, conversation: &Arc<Conversation>, message: &Value) -> Answered {
     let content = match &message["content"] {
         Value::Null => json!([]),
         content @ Value::Array(_) => content.clone(),
@@ -98,26 +102,42 @@ fn send(world: &Arc<World>, conversation: &Arc<Conversation>, message: &Value) -
     if role != "user" {
         return Err(crash("Only user messages are allowed to be sent to the agent.").into());
     }
-    goals::stop(conversation);
-    let message_event = json!({"role": "user", "content": content});
-    agent::receive(world, conversation, &message_event);
-    if message["run"] == true && agent::start(world, conversation) == Err(Refused::Full) {
-        let text = saved(conversation);
-        return Err(detail(StatusCode::TOO_MANY_REQUESTS, &text).into());
-    }
+    let run = (message["run"] == true).then_some(Permission::Message);
+    let message = json!({"role": "user", "content": content});
+    take(world, conversation, &message, run)
+        .await
+        .map_err(|text| detail(StatusCode::TOO_MANY_REQUESTS, &text))?;
     Ok(ok(&json!({"success": true})))
 }
 
-/// A message that came by a socket. `Err` with the word and the explanation for the client.
-pub(super) fn receive(
+/// Takes a message in, and starts a run for it where it asks for one. `Err` with what the client
+/// is told when no place is free: the message is kept.
+pub(super) async fn take(
     world: &Arc<World>,
     conversation: &Arc<Conversation>,
-    text: &[u8],
-) -> Result<(), (&'static str, String)> {
+    message: &Value,
+    run: Option<Permission>,
+) -> Result<(), String> {
+    goals::stop(conversation);
+    let turn = conversation.turn().await;
+    agent::receive(world, conversation, message);
+    drop(turn);
+    let Some(cause) = run else {
+        return Ok(());
+    };
+    match agent::start_for_message(world, conversation, cause) {
+        Err(Refused::Full) => Err(saved(conversation)),
+        Ok(()) | Err(Refused::Running) => Ok(()),
+    }
+}
+
+/// A message that came by a socket; `None` for a frame that says nothing. `Err` with the word and
+/// the explanation for the client.
+pub(super) fn said(text: &[u8]) -> Result<Option<Value>, (&'static str, String)> {
     let mut message: Value =
         serde_json::from_slice(text).map_err(|error| ("JSONDecodeError", error.to_string()))?;
     if message["type"] == "auth" {
-        return Ok(());
+        return Ok(None);
     }
     if let Some(words) = message["content"].as_str() {
         message["content"] = json!([{"type": "text", "text": words}]);
@@ -125,13 +145,9 @@ pub(super) fn receive(
     if !message["role"].is_string() || !message["content"].is_array() {
         return Err(("ValidationError", "not a message".to_owned()));
     }
-    goals::stop(conversation);
-    let message = json!({"role": message["role"], "content": message["content"]});
-    agent::receive(world, conversation, &message);
-    match agent::start(world, conversation) {
-        Err(Refused::Full) => Err(("ConversationRunLimitExceeded", saved(conversation))),
-        Ok(()) | Err(Refused::Running) => Ok(()),
-    }
+    Ok(Some(
+        json!({"role": message["role"], "content": message["content"]}),
+    ))
 }
 
 /// What is said of a message that was to run while as many run as may: it is kept.
@@ -144,12 +160,16 @@ fn saved(conversation: &Conversation) -> String {
 }
 
 /// Asks a run to stop after its step; the step goes on.
-pub(super) fn pause(conversation: &Conversation) {
-    let status = conversation.status();
-    if matches!(status.as_str(), "idle" | "running") {
-        conversation.set_status("paused");
-        conversation.append("user", "PauseEvent", json!({}));
+pub(super) async fn pause(conversation: &Conversation) {
+    conversation.lock().again = None;
+    if conversation.status() != "paused" {
+        let _turn = conversation.turn().await;
+        if matches!(conversation.status().as_str(), "idle" | "running") {
+            conversation.set_status("paused");
+            conversation.append("user", "PauseEvent", json!({}));
+        }
     }
+    let _turn = conversation.turn().await;
     conversation.publish_state();
 }
 
@@ -157,11 +177,12 @@ pub(super) fn pause(conversation: &Conversation) {
 pub(super) async fn interrupt(conversation: &Conversation) {
     let running = {
         let mut inner = conversation.lock();
+        inner.again = None;
         inner.interrupted = inner.running;
         inner.running
     };
     if !running {
-        return pause(conversation);
+        return pause(conversation).await;
     }
     conversation.stir.notify_waiters();
     let ended = conversation.until(|inner| !inner.running);

@@ -135,7 +135,9 @@ async fn pursue(
     tell(conversation, Some(goal.clone()), "running", Value::Null);
     loop {
         let message = json!({"role": "user", "content": [{"type": "text", "text": nudge}]});
+        let turn = conversation.turn().await;
         agent::receive(world, conversation, &message);
+        drop(turn);
         agent::work(world, conversation, &slot).await;
         if matches!(conversation.status().as_str(), "paused" | "error") {
             tell(conversation, Some(goal), "interrupted", Value::Null);

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::{
     agent,
     conversation::{Conversation, Ending},
+    executed::{Execution, Permission},
     world::World,
 };
 use crate::{Error, ErrorKind, Result};
@@ -88,7 +89,7 @@ impl FakeConversation {
             self.conversation.push(event.as_ref());
             if count % 256 == 255 {
                 tokio::task::yield_now().await;
-                while self.conversation.pending() > HIGH_WATER {
+                while self.conversation.backlog() > HIGH_WATER {
                     tokio::time::sleep(Duration::from_micros(200)).await;
                 }
             }
@@ -149,8 +150,25 @@ impl FakeConversation {
         let message = json!({"role": "user", "content": [{"type": "text", "text": text}]});
         agent::receive(&self.world, &self.conversation, &message);
         let slot = || Some(self.world.slots.insist());
-        // A run that is under way takes the message in.
-        let _ = agent::start_in(&self.world, &self.conversation, slot);
+        // A run that is under way takes the message in, or is followed by another.
+        let started = agent::start_in(&self.world, &self.conversation, Permission::Test, slot);
+        if started.is_err() {
+            self.conversation.lock().again = Some(Permission::Test);
+        }
+    }
+
+    /// The actions that were carried out, oldest first, and what allowed each.
+    pub fn executed(&self) -> Vec<Execution> {
+        let all = self.world.executed().into_iter();
+        all.filter(|executed| executed.conversation == self.id())
+            .collect()
+    }
+
+    /// The ids of the actions that have no result on the active branch, in the order in which the
+    /// agent proposed them: those that wait for an approval, or are being carried out.
+    pub fn pending(&self) -> Vec<String> {
+        let pending = self.conversation.pending().into_iter();
+        pending.map(|action| action.action_id).collect()
     }
 
     /// Waits until no run is under way.

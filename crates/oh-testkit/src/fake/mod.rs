@@ -33,26 +33,32 @@ mod agent;
 mod archive;
 mod bash;
 mod branches;
+mod builtin;
 mod clock;
 mod conversation;
 mod conversations;
 mod disk;
 mod entries;
 mod events;
+mod executed;
 mod files;
 mod git;
 mod goals;
 mod handle;
 mod handshake;
+mod inbox;
 mod init;
 mod known;
 mod listening;
 mod log;
 mod operations;
+mod pending;
+mod policy;
 mod routes;
 mod skills;
 mod slots;
 mod sockets;
+mod step;
 mod stored;
 mod tools;
 mod wire;
@@ -61,13 +67,16 @@ mod world;
 use std::{collections::HashMap, fmt, net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use oh_protocol::event::SecurityRisk;
 use serde_json::{Value, json};
 
 pub(crate) use self::wire::{head as frame_head, text as text_frame};
 pub use self::{
     bash::CommandOutput,
+    executed::{Execution, Permission},
     git::Repository,
     handle::FakeConversation,
+    policy::ProposedAction,
     tools::{HookCall, Observation, Verdict},
     world::Seen,
 };
@@ -291,6 +300,27 @@ impl FakeServer {
         }
     }
 
+    /// The actions that were carried out, in all conversations, oldest first, and what allowed
+    /// each: a test of approvals holds them against what it approved.
+    ///
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
+    /// use oh_testkit::{FakeServer, fake::Permission};
+    ///
+    /// let server = FakeServer::start().await?;
+    /// let approved: Vec<String> = Vec::new(); // the ids that the test approved
+    /// for action in server.executed() {
+    ///     let allowed = action.permission == Permission::NotAsked
+    ///         || approved.contains(&action.action_id);
+    ///     assert!(allowed, "executed without an approval: {action:?}");
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(()) })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn executed(&self) -> Vec<Execution> {
+        self.world.executed()
+    }
+
     /// What was asked of it, oldest first. Sockets count with the status of their handshake.
     pub fn requests(&self) -> Vec<Seen> {
         self.world.requests()
@@ -335,6 +365,7 @@ pub struct FakeServerBuilder {
     script: Script,
     tools: HashMap<String, world::Tool>,
     judge: world::Judge,
+    analyze: Option<world::Analyze>,
     shell: Option<world::Shell>,
 }
 
@@ -350,6 +381,7 @@ impl Default for FakeServerBuilder {
             script: Script::new(),
             tools: HashMap::new(),
             judge: Arc::new(|_| Verdict::allow()),
+            analyze: None,
             shell: None,
         }
     }
@@ -410,7 +442,9 @@ impl FakeServerBuilder {
         self
     }
 
-    /// What a tool answers to its arguments. The built-in ones have answers of their own.
+    /// What a tool answers to its arguments. Those of the server's default agent (`terminal`,
+    /// `file_editor`, `task_tracker`, the `browser_*` tools of `browser_tool_set`, `finish`, `think`)
+    /// have answers of their own, most of them empty.
     pub fn tool(
         mut self,
         name: impl Into<String>,
@@ -423,6 +457,36 @@ impl FakeServerBuilder {
     /// How configured hooks end. Default: they allow.
     pub fn hooks(mut self, judge: impl Fn(&HookCall) -> Verdict + Send + Sync + 'static) -> Self {
         self.judge = Arc::new(judge);
+        self
+    }
+
+    /// Sets how security analyzers other than `LLMSecurityAnalyzer` judge an action.
+    ///
+    /// The agent proposes an action; where its conversation has a security analyzer, the analyzer
+    /// judges it, the verdict is logged as a `SecurityAnalysisEvent`, and the confirmation policy
+    /// `ConfirmRisky` decides by it whether the action waits for an approval. Without an analyzer
+    /// every risk is unknown. The `LLMSecurityAnalyzer` repeats what the model claims with the
+    /// argument `security_risk` of a call, and needs no closure.
+    ///
+    /// Default: each verdict is [`Unknown`](SecurityRisk::Unknown), and [`FakeServer::verify`]
+    /// reports that an analyzer was asked that the fake server cannot play. A panic in the closure
+    /// is a `HIGH` risk, as a failing analyzer is on the agent server, and is reported too.
+    ///
+    /// ```
+    /// use oh_protocol::event::SecurityRisk;
+    /// use oh_testkit::FakeServer;
+    ///
+    /// let server = FakeServer::builder().analyzer(|action| match action.tool.as_str() {
+    ///     "terminal" => SecurityRisk::High,
+    ///     _ => SecurityRisk::Low,
+    /// });
+    /// # let _ = server;
+    /// ```
+    pub fn analyzer(
+        mut self,
+        analyze: impl Fn(&ProposedAction) -> SecurityRisk + Send + Sync + 'static,
+    ) -> Self {
+        self.analyze = Some(Arc::new(analyze));
         self
     }
 

@@ -10,8 +10,11 @@ use super::{
     branches,
     conversation::Conversation,
     conversations::{self, check_names},
-    events, goals,
+    events,
+    executed::Permission,
+    goals,
     known::undone,
+    policy,
     routes::{Answered, Call, crash, detail, invalid, not_found, ok},
     slots,
     world::{World, lock},
@@ -27,7 +30,8 @@ pub(super) async fn route(
 ) -> Answered {
     match (method, rest) {
         ("POST", ["run"]) => {
-            agent::start(world, conversation).map_err(|refused| match refused {
+            let started = agent::start(world, conversation, Permission::Run);
+            started.map_err(|refused| match refused {
                 Refused::Running => {
                     let busy = "Conversation already running. Wait for completion or pause first.";
                     detail(StatusCode::CONFLICT, busy)
@@ -35,31 +39,18 @@ pub(super) async fn route(
                 Refused::Full => slots::full(),
             })?;
         }
-        ("POST", ["pause"]) => events::pause(conversation),
+        ("POST", ["pause"]) => events::pause(conversation).await,
         ("POST", ["interrupt"]) => events::interrupt(conversation).await,
         ("POST", ["confirmation_policy"]) => {
             let request = call.json()?;
             let policy = field(&request, "policy")?;
-            const KINDS: [&str; 3] = ["NeverConfirm", "AlwaysConfirm", "ConfirmRisky"];
-            if !policy["kind"]
-                .as_str()
-                .is_some_and(|kind| KINDS.contains(&kind))
-            {
-                let at = json!(["body", "policy"]);
-                return Err(invalid("value_error", at, "Value error, unknown kind").into());
-            }
-            let mut policy = policy.clone();
-            if policy["kind"] == "ConfirmRisky" {
-                policy = json!({
-                    "kind": "ConfirmRisky",
-                    "threshold": policy["threshold"].as_str().unwrap_or("HIGH"),
-                    "confirm_unknown": policy["confirm_unknown"].as_bool().unwrap_or(true),
-                });
-            }
+            let policy = policy::normal(policy, "policy")?;
+            let _turn = conversation.turn().await;
             conversation.set_if_new("confirmation_policy", policy);
         }
         ("POST", ["security_analyzer"]) => {
             let analyzer = call.json()?["security_analyzer"].clone();
+            let _turn = conversation.turn().await;
             conversation.set_if_new("security_analyzer", analyzer);
         }
         ("POST", ["secrets"]) => {
@@ -68,6 +59,7 @@ pub(super) async fn route(
                 let at = json!(["body", "secrets"]);
                 return Err(invalid("dict_type", at, "Input should be a valid dictionary").into());
             };
+            let _turn = conversation.turn().await;
             secrets_of(conversation, secrets);
         }
         ("POST", ["switch_llm"]) => {
@@ -363,7 +355,7 @@ fn child(world: &Arc<World>, parent: &Arc<Conversation>, call: &Call) -> Answere
     let message = json!({"role": "user", "content": [{"type": "text", "text": task}]});
     agent::receive(world, &child, &message);
     // Nothing runs in what has just been made.
-    let _ = agent::start_in(world, &child, || Some(slot));
+    let _ = agent::start_in(world, &child, Permission::Message, || Some(slot));
     let body = json!({
         "conversation_id": own,
         "parent_conversation_id": shown,

@@ -15,6 +15,7 @@ use super::{
     conversation::{Conversation, Ending, Item, Subscriber},
     events,
     handshake::{Kind, kind},
+    inbox::{Inbox, refusal},
     listening::Listening,
     log::{Frame, MAX_FRAME},
     routes,
@@ -84,6 +85,7 @@ pub(super) fn open(world: &Arc<World>, request: &mut Request) -> Response {
             awaiting_pong: false,
             deaf: false,
             unheard: VecDeque::new(),
+            inbox: Inbox::default(),
             passed: 0,
         };
         tokio::select! {
@@ -123,6 +125,8 @@ struct Line {
     /// Messages are kept for later: the client has not been told the state yet.
     deaf: bool,
     unheard: VecDeque<Vec<u8>>,
+    /// Where messages wait for their turn.
+    inbox: Inbox,
     /// Events sent so far, which faults count.
     passed: u64,
 }
@@ -442,7 +446,7 @@ impl Line {
     async fn wait(
         &mut self,
         conversation: Option<&Arc<Conversation>>,
-        subscriber: &Subscriber,
+        subscriber: &Arc<Subscriber>,
         items: &mut mpsc::UnboundedReceiver<Item>,
         batch: &mut Vec<Item>,
         envelopes: bool,
@@ -451,7 +455,7 @@ impl Line {
             while !self.deaf
                 && let Some(text) = self.unheard.pop_front()
             {
-                self.message(conversation, &text, envelopes);
+                self.message(conversation, subscriber, &text, envelopes);
                 self.flush(subscriber).await?;
             }
             tokio::select! {
@@ -468,7 +472,7 @@ impl Line {
                     Some(Inbound::TooLarge) => return Err(Over::Close(1009, String::new())),
                     Some(Inbound::Text(text)) if self.deaf => self.unheard.push_back(text),
                     Some(Inbound::Text(text)) => {
-                        self.message(conversation, &text, envelopes);
+                        self.message(conversation, subscriber, &text, envelopes);
                         self.flush(subscriber).await?;
                     }
                 },
@@ -491,7 +495,13 @@ impl Line {
         }
     }
 
-    fn message(&mut self, conversation: Option<&Arc<Conversation>>, text: &[u8], envelopes: bool) {
+    fn message(
+        &mut self,
+        conversation: Option<&Arc<Conversation>>,
+        subscriber: &Arc<Subscriber>,
+        text: &[u8],
+        envelopes: bool,
+    ) {
         let Some(conversation) = conversation else {
             if let Err((code, detail)) = bash::receive(&self.world, text) {
                 let error = json!({
@@ -505,20 +515,16 @@ impl Line {
             }
             return;
         };
-        if let Err((code, detail)) = events::receive(&self.world, conversation, text) {
-            let error = if envelopes {
-                json!({"type": "error", "code": code, "detail": detail})
-            } else {
-                json!({
-                    "kind": "ServerErrorEvent",
-                    "id": self.world.clock.id(),
-                    "timestamp": self.world.clock.local(),
-                    "source": "environment",
-                    "code": code,
-                    "detail": detail,
-                })
-            };
-            self.writer.text(&[error.to_string().as_bytes()]);
+        match events::said(text) {
+            Ok(None) => {}
+            Ok(Some(message)) => {
+                let from = (conversation, subscriber);
+                self.inbox.take(&self.world, from, message, envelopes);
+            }
+            Err((code, detail)) => {
+                let error = refusal(&self.world, envelopes, code, &detail);
+                self.writer.text(&[error.to_string().as_bytes()]);
+            }
         }
     }
 

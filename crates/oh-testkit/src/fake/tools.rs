@@ -68,6 +68,7 @@ impl Observation {
                 .field("command", argument("command"))
                 .field("path", argument("path"))
                 .field("prev_exist", argument("command") != "create"),
+            "browser_navigate" => Self::text(format!("Navigated to: {}", argument("url"))),
             _ => Self::text(""),
         }
     }
@@ -150,15 +151,4 @@ impl Verdict {
     pub(super) fn is_denied(&self) -> bool {
         self.exit_code == 2
     }
-}
-
-/// `file_editor` as class names spell it: `FileEditor`.
-pub(super) fn camel(tool: &str) -> String {
-    let mut name = String::new();
-    for word in tool.split(['_', '-']) {
-        let mut letters = word.chars();
-        name.extend(letters.next().map(|first| first.to_ascii_uppercase()));
-        name.push_str(letters.as_str());
-    }
-    name
 }

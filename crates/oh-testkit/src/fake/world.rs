@@ -11,16 +11,21 @@ use std::{
 };
 
 use http::Method;
+use oh_protocol::event::SecurityRisk;
 use serde_json::{Map, Value, json};
 use tokio::task::JoinSet;
 
 use super::{
+    builtin,
     clock::Clock,
     conversation::{Conversation, Ending},
     disk::Disk,
     entries::snake,
+    executed::{Execution, Permission},
     git::Repository,
     init::Door,
+    pending::Pending,
+    policy::{self, ProposedAction},
     slots::Slots,
     stored::Stored,
     tools::{HookCall, Observation, Verdict},
@@ -33,6 +38,7 @@ use crate::model::{
 
 pub(super) type Tool = Arc<dyn Fn(&Value) -> Observation + Send + Sync>;
 pub(super) type Judge = Arc<dyn Fn(&HookCall) -> Verdict + Send + Sync>;
+pub(super) type Analyze = Arc<dyn Fn(&ProposedAction) -> SecurityRisk + Send + Sync>;
 pub(super) type Shell = Arc<dyn Fn(&str) -> super::CommandOutput + Send + Sync>;
 
 /// A request as it reached the fake server, for a test to look at.
@@ -63,6 +69,8 @@ pub(super) struct World {
     player: Mutex<Player>,
     tools: HashMap<String, Tool>,
     judge: Judge,
+    analyze: Option<Analyze>,
+    executed: Mutex<Vec<Execution>>,
     conversations: RwLock<BTreeMap<uuid::Uuid, Arc<Conversation>>>,
     /// How many conversations were made: those of one moment keep their order.
     made: AtomicU64,
@@ -72,8 +80,6 @@ pub(super) struct World {
     /// No server to be reached for now.
     pub(super) down: AtomicBool,
 }
-
-const BUILT_IN: [&str; 5] = ["terminal", "file_editor", "task_tracker", "finish", "think"];
 
 impl World {
     pub(super) fn new(builder: super::FakeServerBuilder) -> Self {
@@ -92,6 +98,8 @@ impl World {
             player: Mutex::new(Player::single(builder.script)),
             tools: builder.tools,
             judge: builder.judge,
+            analyze: builder.analyze,
+            executed: Mutex::new(Vec::new()),
             conversations: RwLock::new(BTreeMap::new()),
             made: AtomicU64::new(0),
             seen: Mutex::new(Vec::new()),
@@ -115,7 +123,7 @@ impl World {
     }
 
     pub(super) fn has_tool(&self, name: &str) -> bool {
-        BUILT_IN.contains(&name) || self.tools.contains_key(name)
+        builtin::has(name) || self.tools.contains_key(name)
     }
 
     /// The tools of a conversation's agent, with those every agent has.
@@ -124,8 +132,8 @@ impl World {
         let listed = inner.info["agent"]["tools"].as_array().cloned();
         let listed = listed.unwrap_or_default();
         let names = listed.iter().filter_map(|tool| tool["name"].as_str());
-        let mut names: Vec<_> = names.map(str::to_owned).collect();
-        names.extend(["finish".to_owned(), "think".to_owned()]);
+        let mut names: Vec<_> = names.flat_map(builtin::members).collect();
+        names.extend(builtin::ALWAYS.map(str::to_owned));
         names
     }
 
@@ -154,6 +162,43 @@ impl World {
             self.object(objection.clone());
             Verdict::fail(1, objection)
         })
+    }
+
+    /// How risky a security analyzer finds an action; `Err` when the test's closure panics.
+    pub(super) fn analyze(&self, action: &ProposedAction) -> Result<SecurityRisk, String> {
+        let Some(analyze) = &self.analyze else {
+            self.object(format!(
+                "the fake server cannot play the {}: say how it judges with \
+                 `FakeServerBuilder::analyzer`",
+                action.analyzer
+            ));
+            return Ok(SecurityRisk::Unknown);
+        };
+        attempt(|| analyze(action)).inspect_err(|panic| {
+            self.object(format!(
+                "the analyzer was asked about `{}` with {}: {panic}",
+                action.tool, action.arguments
+            ));
+        })
+    }
+
+    /// Notes that an action begins, and what allowed it.
+    pub(super) fn record(&self, conversation: &Conversation, action: &Pending, cause: Permission) {
+        let asked = conversation.lock().asked.contains(&action.action_id);
+        lock(&self.executed).push(Execution {
+            conversation: conversation.id.into(),
+            action_id: action.action_id.clone(),
+            tool: action.tool.clone(),
+            arguments: action.arguments.clone(),
+            permission: match asked {
+                true => cause,
+                false => Permission::NotAsked,
+            },
+        });
+    }
+
+    pub(super) fn executed(&self) -> Vec<Execution> {
+        lock(&self.executed).clone()
     }
 
     /// Runs something that ends with the server.
@@ -318,7 +363,7 @@ impl World {
     /// The tools an agent can be given: those of every server, and the test's own.
     fn usable_tools(&self) -> BTreeSet<&str> {
         let own = self.tools.keys().map(String::as_str);
-        BUILT_IN[..3].iter().copied().chain(own).collect()
+        builtin::GIVEN.into_iter().chain(own).collect()
     }
 
     /// The tools for whoever configures an agent.
@@ -329,7 +374,7 @@ impl World {
                 "user_selectable": true,
                 "usable": true,
                 "description": format!("The tool {name}, played by a test."),
-                "in_default_set": BUILT_IN.contains(&name),
+                "in_default_set": builtin::GIVEN.contains(&name),
             })
         });
         json!({"tools": tools.collect::<Vec<_>>()})
@@ -380,7 +425,11 @@ impl World {
             "max_iterations": or("max_iterations", json!(500)),
             "stuck_detection": or("stuck_detection", json!(true)),
             "execution_status": "idle",
-            "confirmation_policy": or("confirmation_policy", json!({"kind": "NeverConfirm"})),
+            "confirmation_policy": policy::normal(
+                &or("confirmation_policy", json!({"kind": "NeverConfirm"})),
+                "confirmation_policy",
+            )
+            .unwrap_or(json!({"kind": "NeverConfirm"})),
             "security_analyzer": request["security_analyzer"],
             "activated_knowledge_skills": [],
             "invoked_skills": [],

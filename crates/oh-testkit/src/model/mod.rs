@@ -18,11 +18,11 @@ use http::{HeaderValue, StatusCode, header};
 use serde_json::{Value, json};
 
 use self::player::{Player, Track, lock};
-pub(crate) use self::request::SESSION;
 pub use self::{
     request::ModelRequest,
     script::{Script, Step},
 };
+pub(crate) use self::{request::SESSION, script::ToolCall};
 use crate::{
     Result,
     http::{self as server, Answering, Handler, Listening, Request, Response},

@@ -1,6 +1,8 @@
 //! The kits over real sockets, one binary: it links once and shares its client.
 
 #[cfg(test)]
+mod approvals;
+#[cfg(test)]
 mod complete;
 #[cfg(test)]
 mod fake;

@@ -75,9 +75,20 @@ impl Error {
     }
 }
 
+/// What failed, and why: the same text as that of the [source](std::error::Error::source) is a
+/// part of it.
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.context)
+        let what = match self.kind {
+            ErrorKind::Decode => "could not decode ",
+            ErrorKind::Encode => "could not encode ",
+            ErrorKind::Invalid => "",
+        };
+        write!(f, "{what}{}", self.context)?;
+        match &self.source {
+            Some(source) => write!(f, ": {source}"),
+            None => Ok(()),
+        }
     }
 }
 

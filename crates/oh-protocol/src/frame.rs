@@ -111,7 +111,7 @@ struct Found {
     event: Option<(Span, Seen)>,
 }
 
-const WHAT: &str = "session frame";
+const WHAT: &str = "a session frame";
 
 impl SessionFrame {
     /// Reads a text message of the session socket.
@@ -189,10 +189,14 @@ impl Found {
             match scanner.key()?.span.of(scanner.text()) {
                 "type" => found.frame_type = scanner.string_or_other()?.map(|text| text.span),
                 "seq" => found.seq = Some(scanner.value()?),
-                "event" if scanner.peek() == Some(b'{') => {
+                "event" => {
                     let start = scanner.at();
                     let mut seen = Seen::default();
-                    seen.members(scanner)?;
+                    if scanner.peek() == Some(b'{') {
+                        seen.members(scanner)?;
+                    } else {
+                        scanner.value()?;
+                    }
                     found.event = Some((Span::new(start, scanner.at()), seen));
                 }
                 _ => drop(scanner.value()?),
@@ -208,11 +212,12 @@ impl Found {
         let Some((span, seen)) = self.event else {
             return Err(missing(type_of(self.frame_type), "event"));
         };
-        let raw = span.of(frame);
-        let header = seen
-            .header(frame, span.start())
-            .map_err(|flaw| Error::decode(WHAT, flaw))?;
-        Ok(Event::new(frame.slice_ref(raw), header))
+        let raw = frame.slice_ref(span.of(frame));
+        Ok(match seen.header(frame, span.start()) {
+            Ok(header) => Event::new(raw, header),
+            // It has its place in the log all the same.
+            Err(flaw) => Event::unreadable(raw, flaw),
+        })
     }
 }
 

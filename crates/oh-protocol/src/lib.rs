@@ -37,7 +37,7 @@
 //! | a value an enum does not have | its `Other`, with the text |
 //! | a field nobody knew | in the event's JSON only |
 //! | JSON of any shape (tool arguments, schemas) | [`Json`], decoded when asked |
-//! | something that is no event at all | an [`Error`]; the stream it came by goes on |
+//! | something that is not an event | an [`Error`]; in a page, a batch or a frame an event that keeps its place: [`Event::from_json_lossy`] |
 //!
 //! Texts are [`Text`]: a `&str` to read, which shares the event's bytes. A held event costs little
 //! more than its JSON, before its body is asked for and after.

@@ -4,13 +4,13 @@ use std::borrow::Cow;
 
 /// Returns a text in which nothing acts on a terminal or changes the order of what is read.
 ///
-/// Shown as visible symbols instead: control characters (`␛` for the escape that begins colours,
-/// window titles and cursor movements, `␇` for the bell, `␍` for a carriage return), those of the
-/// C1 set, marks that change the direction of text, and invisible format characters. Line feeds
-/// and tabs stay; a carriage return before a line feed is left out.
+/// Shown as visible symbols instead: control characters (`␛` for the escape that begins window
+/// titles and cursor movements, `␇` for the bell, `␍` for a carriage return), those of the C1 set,
+/// marks that change the direction of text, and invisible format characters. Colours and styles
+/// and the carriage return of a line's end are left out. Line feeds and tabs stay.
 ///
 /// ```
-/// assert_eq!(oh_protocol::printable("\x1b[2Jall\r\nfine\x07"), "␛[2Jall\nfine␇");
+/// assert_eq!(oh_protocol::printable("\x1b[2J\x1b[31mall\x1b[m\r\nfine\x07"), "␛[2Jall\nfine␇");
 /// ```
 pub fn printable(text: &str) -> Cow<'_, str> {
     let Some(first) = text.find(acts) else {
@@ -18,15 +18,37 @@ pub fn printable(text: &str) -> Cow<'_, str> {
     };
     let mut shown = String::with_capacity(text.len() + 16);
     shown.push_str(&text[..first]);
-    let mut letters = text[first..].chars().peekable();
-    while let Some(letter) = letters.next() {
-        match letter {
-            '\r' if letters.peek() == Some(&'\n') => {}
-            _ if acts(letter) => shown.push_str(&symbol(letter)),
-            _ => shown.push(letter),
+    let mut rest = &text[first..];
+    while let Some(letter) = rest.chars().next() {
+        let after = &rest[letter.len_utf8()..];
+        if let Some(after) = style(letter, after) {
+            rest = after;
+            continue;
         }
+        rest = match letter {
+            '\r' if after.starts_with('\n') => after,
+            _ if acts(letter) => {
+                shown.push_str(&symbol(letter));
+                after
+            }
+            _ => {
+                shown.push(letter);
+                after
+            }
+        };
     }
     Cow::Owned(shown)
+}
+
+/// What follows the colour or style that begins here, if one does.
+fn style(begin: char, after: &str) -> Option<&str> {
+    let after = match begin {
+        '\u{9b}' => after,
+        '\x1b' => after.strip_prefix('[')?,
+        _ => return None,
+    };
+    let digits = |letter: char| letter.is_ascii_digit() || letter == ';' || letter == ':';
+    after.trim_start_matches(digits).strip_prefix('m')
 }
 
 /// Whether a character does anything else than to show itself.
@@ -69,6 +91,11 @@ mod tests {
         for (text, shown) in [
             ("plain ü 日本 🦀\tline\nnext", "plain ü 日本 🦀\tline\nnext"),
             ("\x1b]0;title\x07\x1b[2J", "␛]0;title␇␛[2J"),
+            (
+                "\x1b[1;31mred\x1b[0m \x1b[38:2::1mx\x1b[m \u{9b}4my",
+                "red x y",
+            ),
+            ("\x1b[31", "␛[31"),
             ("\u{9b}2J \u{90}q", "<U+009B>2J <U+0090>q"),
             ("a\rb\r\nc\x08\x7f\0", "a␍b\nc␈␡␀"),
             (

@@ -16,7 +16,7 @@ use serde_json::Value;
 
 use crate::{
     Json, Text,
-    scan::{Flaw, Quoted, Scanner, Span, Stop, unescape},
+    scan::{Flaw, Quoted, Scanner, Span, Stop},
     whole::Whole,
 };
 
@@ -105,20 +105,20 @@ impl<'a> Reader<'a> {
     /// Reads a text that is not kept.
     pub(crate) fn word(&mut self) -> Result<Cow<'a, str>, Stop> {
         let word = self.scanner.string()?;
-        self.plain(word)
+        Ok(self.plain(word))
     }
 
     /// Reads a key and the colon after it.
     pub(crate) fn key(&mut self) -> Result<Cow<'a, str>, Stop> {
         let key = self.scanner.key()?;
-        self.plain(key)
+        Ok(self.plain(key))
     }
 
     /// Reads a key that is kept, and the colon after it.
     pub(crate) fn name(&mut self) -> Result<Text, Stop> {
         let key = self.scanner.key()?;
         Ok(match key.escaped {
-            true => self.plain(key)?.as_ref().into(),
+            true => self.plain(key).as_ref().into(),
             false => self.piece(key.span),
         })
     }
@@ -136,17 +136,8 @@ impl<'a> Reader<'a> {
         Ok(value)
     }
 
-    fn plain(&mut self, quoted: Quoted) -> Result<Cow<'a, str>, Stop> {
-        let written = quoted.span.of(self.scanner.text());
-        if !quoted.escaped {
-            return Ok(written.into());
-        }
-        match unescape(written) {
-            Some(says) => Ok(says.into()),
-            None => self
-                .scanner
-                .stop_at("an escape that is none", quoted.span.start()),
-        }
+    fn plain(&self, quoted: Quoted) -> Cow<'a, str> {
+        quoted.says(self.scanner.text())
     }
 
     /// The next `kind` that is written somewhere ahead, and where its key stands.
@@ -486,6 +477,7 @@ macro_rules! tagged {
                 let span = reader.scanner.value()?;
                 let end = reader.scanner.at();
                 let kind = $crate::scan::kind(span.of(reader.scanner.text())).unwrap_or_default();
+                let kind = &*kind;
                 reader.scanner.go(begin);
                 let read = Self::body(reader, kind);
                 let flaw = reader.scanner.flaw();

@@ -34,9 +34,127 @@ fn what_is_no_event_is_an_error_value() {
     ] {
         refused(raw);
     }
-    refused(r#"{"kind":"X","kind":"Y","id":"e"}"#);
     refused(&b"{\"kind\":\"\xff\",\"id\":\"e\"}"[..]);
-    refused(r#"{"kind":"\ud800","id":"e"}"#);
+}
+
+#[test]
+fn an_error_says_what_is_wrong() {
+    for (raw, says) in [
+        ("", "could not decode an event: it is empty"),
+        (
+            "{",
+            "could not decode an event: the text ends too early at byte 1",
+        ),
+        (
+            "[]",
+            "could not decode an event: expected an object at byte 0",
+        ),
+        (
+            "{}",
+            "could not decode an event: an event without a `kind` at byte 0",
+        ),
+    ] {
+        assert_eq!(Event::from_json(raw).unwrap_err().to_string(), says);
+    }
+    let error = SessionFrame::from_json("").unwrap_err().to_string();
+    assert_eq!(error, "could not decode a session frame: it is empty");
+}
+
+#[test]
+fn an_event_is_kept_whatever_it_is() {
+    let deep = format!(
+        r#"{{"kind":"New","id":"e","x":{}{}}}"#,
+        "[".repeat(600),
+        "]".repeat(600)
+    );
+    for (raw, id, kind) in [
+        (&*deep, "e", "New"),
+        (r#"{"kind":"New","x":1}"#, "", "New"),
+        (r#"{"id":"e","x":1}"#, "e", ""),
+        ("", "", ""),
+        ("7", "", ""),
+        (r#"{"kind":"New","id":"e""#, "e", "New"),
+    ] {
+        let event = Event::from_json_lossy(raw.to_owned());
+        assert_eq!((event.as_json(), event.kind()), (raw, kind));
+        assert!(
+            event.malformed().is_some() && event.to_string().contains("at byte"),
+            "{event}"
+        );
+        let same = Event::from_json_lossy(raw.to_owned());
+        assert_eq!(event.id(), same.id());
+        match id {
+            "" => assert!(event.id().starts_with("unreadable-"), "{}", event.id()),
+            id => assert_eq!(event.id(), id),
+        }
+        assert!(matches!(event.decode(), Payload::Malformed(_)));
+    }
+    let other = Event::from_json_lossy(r#"{"kind":"New","x":2}"#);
+    assert_ne!(
+        other.id(),
+        Event::from_json_lossy(r#"{"kind":"New","x":1}"#).id()
+    );
+    let broken = Event::from_json_lossy(&b"{\"kind\":\"\xff\",\"id\":\"e\"}"[..]);
+    assert_eq!((broken.kind(), broken.id()), ("\u{fffd}", "e"));
+    let fine = Event::from_json_lossy(r#"{"kind":"PauseEvent","id":"e"}"#);
+    assert!(matches!(fine.payload(), Payload::Pause(_)));
+}
+
+#[test]
+fn the_header_is_the_same_wherever_it_stands() {
+    // Laid out as the server does; then with the kind first, which takes the slow way.
+    for (members, kind) in [
+        (r#""kind":"Message\u0045vent""#, "MessageEvent"),
+        (r#""k\u0069nd":"MessageEvent""#, "MessageEvent"),
+        (r#""kind":"A","kind":"B""#, "B"),
+        (r#""kind":"\ud800""#, "\u{fffd}"),
+        (r#""id":"second","parent_id":"p","kind":"A""#, "A"),
+    ] {
+        let header = r#""id":"first","timestamp":"t","source":"agent""#;
+        for raw in [
+            format!("{{{header},{members}}}"),
+            format!(r#"{{{header},{members},"x":1}}"#),
+            format!(r#"{{ {header},"x":1,{members}}}"#),
+        ] {
+            let event = Event::from_json(raw.clone()).unwrap();
+            assert_eq!((event.kind(), event.id()), (kind, "first"), "{raw}");
+            assert_eq!(event.source().as_str(), "agent");
+            assert_eq!(event.as_json(), raw);
+        }
+    }
+}
+
+#[test]
+fn half_of_a_surrogate_pair_costs_one_character() {
+    let body = r#","tool_name":"t\ud800","tool_call_id":"c","error":"a\udc00\n\ud83d\ude00""#;
+    let event = Event::from_json(laid_out(body, "AgentErrorEvent")).unwrap();
+    let Payload::AgentError(error) = event.payload() else {
+        panic!("{:?}", event.payload());
+    };
+    assert_eq!(
+        (&*error.tool_name, &*error.error),
+        ("t\u{fffd}", "a\u{fffd}\n\u{1f600}")
+    );
+    let raw = r#"{"kind":"New\udfff","id":"\ud800","timestamp":"t\ud800","x":"\ud800"}"#;
+    let event = Event::from_json(raw).unwrap();
+    assert_eq!((event.kind(), event.id()), ("New\u{fffd}", "\u{fffd}"));
+    assert!(event.malformed().is_none());
+}
+
+#[test]
+fn a_broken_event_in_a_frame_keeps_its_place_in_the_log() {
+    for event in [r#"{"kind":"New"}"#, "null", "7", r#"{"id":"e","kind":7}"#] {
+        let raw = format!(r#"{{"type":"durable","seq":3,"event":{event}}}"#);
+        let SessionFrame::Durable {
+            seq: 3,
+            event: read,
+        } = SessionFrame::from_json(raw).unwrap()
+        else {
+            panic!("not durable");
+        };
+        assert_eq!(read.as_json(), event);
+        assert!(read.malformed().is_some());
+    }
 }
 
 #[test]
@@ -109,7 +227,7 @@ fn what_is_wrong_between_the_ends_of_a_header_is_told_with_its_place() {
             "an escape that is none",
         ),
         (
-            r#","summary":"\^ud800""#,
+            r#","summary":"\^ud80""#,
             "CondensationSummaryEvent",
             "an escape that is none",
         ),
@@ -133,12 +251,12 @@ fn what_is_wrong_between_the_ends_of_a_header_is_told_with_its_place() {
         (
             r#","action":{"a":1,"kind":"X"},"b":{"c":1"#,
             "TerminalAction",
-            "it ends too early",
+            "the text ends too early",
         ),
         (
             r#","action":{"command":"ls""#,
             "PauseEvent",
-            "it ends too early",
+            "the text ends too early",
         ),
     ] {
         let raw = laid_out(&body.replace('^', ""), kind);

@@ -3,6 +3,7 @@
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
+    clippy::panic,
     reason = "a test fails by panicking"
 )]
 
@@ -258,18 +259,67 @@ fn what_costs_or_adds_is_never_repeated() {
     }
 }
 
+fn answer(body: impl Into<Bytes>) -> Answer {
+    Answer::new(StatusCode::OK, HeaderMap::new(), body.into())
+}
+
+#[test]
+fn a_broken_event_costs_a_page_neither_its_place_nor_the_others() {
+    let body = r#"{"items":[{"kind":"A","id":"1"},{"kind":"B"},7,{"kind":"C","id":"4","x":"\ud800"}],
+        "next_page_id":"4","new":1}"#;
+    let page = events::Search::new(id()).decode(answer(body)).unwrap();
+    let ids: Vec<_> = page.items.iter().map(oh_protocol::Event::id).collect();
+    assert_eq!((ids[0], ids[3], ids.len()), ("1", "4", 4));
+    assert_eq!(page.next_page_id.as_deref(), Some("4"));
+    let places: Vec<_> = page.unreadable.iter().map(|item| item.index).collect();
+    assert_eq!(places, [1, 2]);
+    assert_eq!(page.unreadable[0].json.as_str(), r#"{"kind":"B"}"#);
+    assert!(page.unreadable[0].reason.contains("without an `id`"));
+    assert_eq!(page.items[1].as_json(), r#"{"kind":"B"}"#);
+    assert!(page.items[1].malformed().is_some());
+
+    let batch = r#"[{"kind":"A","id":"1"},null,{"kind":"B"}]"#;
+    let batch = events::BatchGet::new(id(), ["1", "2", "3"])
+        .decode(answer(batch))
+        .unwrap();
+    assert_eq!(batch[0].as_ref().unwrap().id(), "1");
+    assert!(batch[1].is_none() && batch[2].as_ref().unwrap().malformed().is_some());
+
+    let bytes =
+        &b"{\"items\":[{\"kind\":\"A\",\"id\":\"1\",\"x\":\"\xff\"}],\"next_page_id\":null}"[..];
+    let page = events::Search::new(id()).decode(answer(bytes)).unwrap();
+    assert_eq!((page.items[0].id(), page.unreadable.len()), ("1", 0));
+}
+
+#[test]
+fn a_broken_conversation_costs_a_page_not_the_others() {
+    let fine = format!(r#"{{"id":"{}","title":"t"}}"#, id());
+    let body = format!(r#"{{"items":[{{"title":"x"}},{fine},[]],"next_page_id":null}}"#);
+    let page = conversations::Search::new().decode(answer(body)).unwrap();
+    assert_eq!(page.items.len(), 1);
+    assert_eq!(page.items[0].title().unwrap(), "t");
+    let places: Vec<_> = page.unreadable.iter().map(|item| item.index).collect();
+    assert_eq!(places, [0, 2]);
+
+    // In a batch each has the id that was asked for.
+    let other: ConversationId = "1123456789abcdef0123456789abcdef".parse().unwrap();
+    let body = format!(r#"[7,{fine},null,{{"title":"x"}}]"#);
+    let batch = conversations::BatchGet::new([other, id(), other, other]);
+    let batch = batch.decode(answer(body)).unwrap();
+    let [Some(first), Some(second), None, Some(last)] = &batch[..] else {
+        panic!("{batch:?}");
+    };
+    assert_eq!((first.id(), second.id(), last.id()), (other, id(), other));
+    assert!(first.flaw().is_some() && second.flaw().is_none() && last.flaw().is_some());
+    assert_eq!(first.execution_status().as_str(), "unknown");
+    assert_eq!(last.title().unwrap(), "x");
+}
+
 #[test]
 fn answers_read_with_holes_in_batches() {
-    let answer = |body: &str| {
-        Answer::new(
-            StatusCode::OK,
-            HeaderMap::new(),
-            Bytes::from(body.to_owned()),
-        )
-    };
     let info = format!(r#"[null, {{"id": "{}", "title": "t"}}]"#, id());
     let infos = conversations::BatchGet::new([id()])
-        .decode(answer(&info))
+        .decode(answer(info))
         .unwrap();
     assert!(infos[0].is_none());
     assert_eq!(infos[1].as_ref().unwrap().title().unwrap(), "t");

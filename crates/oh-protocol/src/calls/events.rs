@@ -3,8 +3,8 @@
 use serde::Serialize;
 use serde_json::{json, value::RawValue};
 
-use super::{call, query, segment};
-use crate::{ConversationId, Error, Event, Request, Result};
+use super::{call, page, page::Unreadable, query, segment};
+use crate::{ConversationId, Error, Event, Request};
 
 /// Which events of a log are meant: those that fit all that is said. Default: all.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -54,8 +54,12 @@ pub struct Search {
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct EventPage {
-    /// The events that read as such.
+    /// All events of the page, in its order: the n-th item the server sent is the n-th here. One
+    /// that could not be decoded is what [`Event::from_json_lossy`] makes of it, so that it does
+    /// not move the others.
     pub items: Vec<Event>,
+    /// Which of the items could not be decoded, and why. Most often none.
+    pub unreadable: Vec<Unreadable>,
     /// Where the next page begins; absent on the last. An id the server does not know begins
     /// again at the first page.
     pub next_page_id: Option<String>,
@@ -121,19 +125,17 @@ call!(Search => EventPage, GET "/api/conversations/{conversation_id}/events/sear
     Ok(Request::new(http::Method::GET, target))
 };
 |answer| {
-    #[derive(serde::Deserialize)]
-    struct Wire<'a> {
-        #[serde(borrow)]
-        items: Vec<&'a RawValue>,
-        next_page_id: Option<String>,
-    }
-    let wire: Wire<'_> = serde_json::from_slice(&answer.body)
-        .map_err(|error| Error::decode("page of events", error))?;
-    let items = wire.items.iter().map(|raw| {
+    let page: page::Page = page::items(&answer, "page of events")?;
+    let mut unreadable = Vec::new();
+    let items = page.items.into_iter().enumerate().map(|(index, raw)| {
         // Each event owns its bytes: keeping one must not keep its page.
-        Event::from_json(raw.get().as_bytes().to_vec())
+        let (event, flaw) = Event::kept(Box::<str>::from(raw).into_string().into());
+        if let Some(flaw) = flaw {
+            unreadable.push(Unreadable::new(index, flaw, event.as_json()));
+        }
+        event
     });
-    Ok(EventPage { items: items.collect::<Result<_>>()?, next_page_id: wire.next_page_id })
+    Ok(EventPage { items: items.collect(), unreadable, next_page_id: page.next_page_id })
 });
 
 /// `GET …/events/count`: how many events the log holds.
@@ -180,7 +182,9 @@ call!(Get => Event, GET "/api/conversations/{conversation_id}/events/{event_id}"
     ));
     |answer| Event::from_json(answer.body));
 
-/// `GET …/events` with ids in its body: several events by id, in the same order.
+/// `GET …/events` with ids in its body: several events by id, in the same order; `None` for an id
+/// that the log does not have. An event that could not be decoded is what
+/// [`Event::from_json_lossy`] makes of it.
 #[derive(Debug, Clone)]
 pub struct BatchGet(ConversationId, Vec<String>);
 
@@ -198,9 +202,13 @@ impl BatchGet {
 }
 
 call!(BatchGet => Vec<Option<Event>>, GET "/api/conversations/{conversation_id}/events", Idempotent;
-    |this| Request::new(http::Method::GET, format!("/api/conversations/{}/events", this.0))
-        .json(&this.1);
-    |answer| answer.json("batch of events"));
+|this| Request::new(http::Method::GET, format!("/api/conversations/{}/events", this.0))
+    .json(&this.1);
+|answer| {
+    let items: Vec<Option<Box<RawValue>>> = page::items(&answer, "batch of events")?;
+    let event = |raw| Event::kept(Box::<str>::from(raw).into_string().into()).0;
+    Ok(items.into_iter().map(|raw| raw.map(event)).collect())
+});
 
 /// `POST …/events`: adds a user's message to the log. There is no way for the server to tell a
 /// repeated one, so it is never sent twice.

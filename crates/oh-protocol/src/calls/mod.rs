@@ -7,6 +7,7 @@ pub mod files;
 pub mod git;
 pub mod hooks;
 pub mod init;
+mod page;
 mod scope;
 pub mod server;
 pub mod settings;
@@ -14,14 +15,16 @@ pub mod skills;
 pub mod tools;
 pub mod vscode;
 
+pub use page::Unreadable;
 pub use scope::Scope;
 
-/// Declares that a type is a call: its route, its repeat-safety, its request, its answer.
+/// Declares that a type is a call: its route, its repeat-safety, its request, its answer, which may
+/// need what was asked for.
 macro_rules! call {
     (
         $name:ty => $output:ty, $method:ident $route:literal, $repeat:ident;
         |$this:ident| $request:expr;
-        |$answer:ident| $decode:expr
+        |$answer:ident $(, $asked:ident)?| $decode:expr
     ) => {
         impl $crate::Call for $name {
             type Output = $output;
@@ -36,6 +39,7 @@ macro_rules! call {
             }
 
             fn decode(&self, $answer: $crate::Answer) -> $crate::Result<$output> {
+                $( let $asked = self; )?
                 $decode
             }
         }

@@ -3,19 +3,55 @@
 use std::fmt;
 
 use super::{Event, Payload, text_of};
+use crate::{printable, redact::Redactor};
 
+/// So many characters of a summary are shown.
 const WIDTH: usize = 120;
+/// So much of a text is looked at to fill them.
+const LOOKED_AT: usize = 16 * 1024;
+/// State of which the value is shown: a word or a number. Anything else may be secret or long.
+const SHOWN_STATE: &[&str] = &[
+    "execution_status",
+    "max_iterations",
+    "stuck_detection",
+    "title",
+];
 
-/// `12:34:56 agent  ActionEvent terminal: ls -l`
+/// One line: time, source, kind and [`summary`](Event::summary), such as
+/// `12:34:56 agent  ActionEvent: terminal: ls -l`.
+///
+/// Secrets that [`redact`](crate::redact) finds by name or shape are hidden, and nothing in the
+/// line acts on a terminal. A secret without a telling name is not found: hide the values you know
+/// with a [`Redactor`].
 impl fmt::Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let time = self.timestamp().get(11..19).unwrap_or("--:--:--");
-        write!(f, "{time} {:<11} {}", self.source(), self.kind())?;
-        let summary = summary(self.payload());
-        if summary.is_empty() {
-            Ok(())
-        } else {
-            write!(f, ": {}", one_line(&summary))
+        let source = one_line(self.source().as_str());
+        write!(
+            f,
+            "{} {source:<11} {}",
+            one_line(time),
+            one_line(self.kind())
+        )?;
+        match self.summary() {
+            summary if summary.is_empty() => Ok(()),
+            summary => write!(f, ": {summary}"),
+        }
+    }
+}
+
+impl Event {
+    /// What the event says, in at most 120 characters of one line; empty if its kind says nothing
+    /// more. Of an action the tool's name and what it is for. Secrets are hidden and control
+    /// characters made visible, as in `Display`. Decodes the event.
+    pub fn summary(&self) -> String {
+        let summary = one_line(&summary(self.payload()));
+        match self.payload() {
+            Payload::Malformed(_) => summary,
+            _ => match self.malformed() {
+                Some(flaw) if summary.is_empty() => one_line(&flaw.to_string()),
+                _ => summary,
+            },
         }
     }
 }
@@ -34,7 +70,13 @@ fn summary(payload: &Payload) -> String {
                 .summary
                 .as_deref()
                 .map_or_else(|| text_of(&action.thought), str::to_owned);
-            format!("{} {said}", action.tool_name)
+            // The server's own summary begins with the tool's name.
+            let said = said
+                .strip_prefix(&*action.tool_name)
+                .map_or(&*said, |rest| {
+                    rest.strip_prefix(':').map_or(&*said, str::trim_start)
+                });
+            format!("{}: {said}", action.tool_name)
         }
         Payload::Observation(seen) => {
             let failed = if seen.is_error() { "FAILED " } else { "" };
@@ -53,7 +95,13 @@ fn summary(payload: &Payload) -> String {
             let status = status.and_then(|status| status.as_text());
             format!("full_state, {}", status.as_deref().unwrap_or("?"))
         }
-        Payload::ConversationStateUpdate(update) => format!("{} = {}", update.key, update.value),
+        Payload::ConversationStateUpdate(update) if SHOWN_STATE.contains(&&*update.key) => {
+            format!("{} = {}", update.key, update.value)
+        }
+        // Only what it is and how long: a configuration holds headers and addresses.
+        Payload::ConversationStateUpdate(update) => {
+            format!("{}, {} bytes", update.key, update.value.as_str().len())
+        }
         Payload::HookExecution(hook) => format!(
             "{} `{}` {} (exit {}) {}",
             hook.hook_event_type,
@@ -72,12 +120,178 @@ fn summary(payload: &Payload) -> String {
     }
 }
 
-/// White space folded, cut to a terminal's width.
+/// A text without secrets and without what acts on a terminal, white space folded, cut to a
+/// terminal's width.
 fn one_line(text: &str) -> String {
-    let mut line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let all = text.len() <= LOOKED_AT;
+    let text = match all {
+        true => text,
+        false => {
+            &text[..(0..=LOOKED_AT)
+                .rev()
+                .find(|at| text.is_char_boundary(*at))
+                .unwrap_or(0)]
+        }
+    };
+    // In this order: a colour within a name must not hide it.
+    let text = printable(text);
+    let mut stream = Redactor::new().stream();
+    let mut shown = stream.push(&text);
+    if all {
+        shown.push_str(&stream.finish());
+    }
+    let mut line = shown.split_whitespace().collect::<Vec<_>>().join(" ");
     if let Some((at, _)) = line.char_indices().nth(WIDTH) {
         line.truncate(at);
         line.push('…');
     }
     line
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn event(kind: &str, body: Value) -> Event {
+        let mut event = json!({
+            "id": "e", "timestamp": "2026-01-02T03:04:05", "source": "agent", "kind": kind,
+        });
+        if let (Value::Object(event), Value::Object(body)) = (&mut event, body) {
+            event.extend(body);
+        }
+        Event::from_json(event.to_string()).unwrap()
+    }
+
+    #[test]
+    fn secrets_of_the_state_are_not_shown() {
+        for (key, value) in [
+            (
+                "agent",
+                json!({"llm": {"extra_headers": {"x-key": "canary"}}}),
+            ),
+            ("brand_new", json!("canary")),
+            (
+                "secret_registry",
+                json!({"secret_sources": {"A": {"value": "canary"}}}),
+            ),
+            ("mcp", json!({"url": "https://h/canary"})),
+        ] {
+            let shown = event(
+                "ConversationStateUpdateEvent",
+                json!({"key": key, "value": value}),
+            );
+            let shown = shown.to_string();
+            assert!(!shown.contains("canary"), "{shown}");
+            assert!(shown.contains(key) && shown.contains("bytes"), "{shown}");
+        }
+        let status = json!({"key": "execution_status", "value": "running"});
+        assert_eq!(
+            event("ConversationStateUpdateEvent", status).to_string(),
+            "03:04:05 agent       ConversationStateUpdateEvent: execution_status = \"running\""
+        );
+    }
+
+    #[test]
+    fn secrets_in_texts_are_not_shown() {
+        for text in [
+            "export API_KEY=canary",
+            "api_\x1b[1;31mkey\x1b[0m=canary",
+            "clone https://u:canary?x@host/p",
+            "curl -H 'Authorization: Bearer canary'",
+            "{\"password\": \"canary\"}",
+        ] {
+            for shown in [
+                event(
+                    "AgentErrorEvent",
+                    json!({"tool_name": "t", "tool_call_id": "c", "error": text}),
+                ),
+                event(
+                    "ConversationErrorEvent",
+                    json!({"code": text, "detail": text}),
+                ),
+                event(
+                    "HookExecutionEvent",
+                    json!({"hook_event_type": "Stop", "hook_command": text, "reason": text}),
+                ),
+                event(
+                    "MessageEvent",
+                    json!({"llm_message": {"role": "user", "content": [{"type": "text", "text": text}]}}),
+                ),
+            ] {
+                let shown = shown.to_string();
+                assert!(!shown.contains("canary"), "{shown}");
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_that_acts_on_a_terminal_is_shown() {
+        let bad = "a\x1b]0;title\x07\x1b[2J\r\u{9b}31m\u{202e}\u{2066}b\0\x08";
+        let mut events = vec![
+            event(
+                "ActionEvent",
+                json!({"tool_name": bad, "tool_call_id": "c", "summary": bad}),
+            ),
+            event(
+                "MessageEvent",
+                json!({"llm_message": {"role": bad, "content": [{"type": "text", "text": bad}]}}),
+            ),
+            event(
+                "ConversationErrorEvent",
+                json!({"code": bad, "detail": bad}),
+            ),
+            event(
+                "ConversationStateUpdateEvent",
+                json!({"key": bad, "value": bad}),
+            ),
+            event(
+                "ConversationStateUpdateEvent",
+                json!({"key": "title", "value": bad}),
+            ),
+            event("ServerErrorEvent", json!({"code": bad, "detail": bad})),
+            event(
+                "UserRejectObservation",
+                json!({"action_id": "a", "tool_name": bad, "rejection_reason": bad}),
+            ),
+            event(bad, json!({})),
+        ];
+        let header = json!({"id": "e", "kind": "X", "source": bad, "timestamp": format!("0123456789T\x1b\x07\r\n\x1b\x1b\x1b\x1b{bad}")});
+        events.push(Event::from_json(header.to_string()).unwrap());
+        for event in events {
+            for shown in [event.to_string(), event.summary()] {
+                let acts = |letter: char| {
+                    letter.is_control() || ('\u{202a}'..='\u{2069}').contains(&letter)
+                };
+                assert!(!shown.contains(acts), "{shown:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_action_is_told_once_and_in_short() {
+        let finish = json!({"tool_name": "finish", "tool_call_id": "c", "summary": "finish: {\"message\": \"done\"}"});
+        let finish = event("ActionEvent", finish);
+        assert_eq!(finish.summary(), "finish: {\"message\": \"done\"}");
+        assert_eq!(
+            finish.to_string(),
+            "03:04:05 agent       ActionEvent: finish: {\"message\": \"done\"}"
+        );
+        let long = json!({"tool_name": "t", "tool_call_id": "c", "summary": "x ".repeat(1 << 20)});
+        assert_eq!(
+            event("ActionEvent", long).summary().chars().count(),
+            WIDTH + 1
+        );
+    }
+
+    #[test]
+    fn the_end_of_what_is_looked_at_shows_no_part_of_a_secret() {
+        let text = format!("{}https://canary", " ".repeat(LOOKED_AT - 10));
+        let event = event(
+            "AgentErrorEvent",
+            json!({"tool_name": "t", "tool_call_id": "c", "error": text + ":secret@host"}),
+        );
+        assert_eq!(event.summary(), "t");
+    }
 }

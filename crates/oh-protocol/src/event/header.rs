@@ -1,6 +1,9 @@
 //! The header of an event: kind, id, timestamp, source, parent. Knows no bodies.
 
-use std::sync::LazyLock;
+use std::{
+    hash::{DefaultHasher, Hash, Hasher},
+    sync::LazyLock,
+};
 
 use memchr::memmem::Finder;
 
@@ -21,8 +24,9 @@ pub(crate) struct Header {
     decoded: Option<Box<str>>,
 }
 
-/// What has been seen of a header.
-#[derive(Default)]
+/// What has been seen of a header. Of a name that comes twice the first value counts, but of
+/// `kind` the last one.
+#[derive(Default, Clone, Copy)]
 pub(crate) struct Seen {
     kind: Option<Quoted>,
     id: Option<Quoted>,
@@ -39,8 +43,7 @@ impl Seen {
             let key = scanner.key()?;
             let written = key.span.of(scanner.text());
             if key.escaped {
-                let says = unescape(written).unwrap_or_default();
-                self.member(scanner, &says)?;
+                self.member(scanner, &unescape(written))?;
             } else {
                 self.member(scanner, written)?;
             }
@@ -58,11 +61,11 @@ impl Seen {
             "source" => &mut self.source,
             _ => return scanner.value().map(drop),
         };
-        if slot.is_some() {
-            return scanner.stop("a member of the header for the second time");
-        }
         // Only `kind` and `id` make an event: a null in the rest must not lose it.
-        *slot = scanner.string_or_other()?;
+        let value = scanner.string_or_other()?;
+        if slot.is_none() || key == "kind" {
+            *slot = value;
+        }
         Ok(())
     }
 
@@ -92,7 +95,7 @@ impl Seen {
             decoded: None,
         };
         if escaped {
-            header.decode(text, start)?;
+            header.decode(text);
         } else {
             for span in header.spans() {
                 *span = span.from(start);
@@ -115,6 +118,40 @@ impl Header {
         let read = seen.members(&mut scanner).and_then(|()| scanner.end());
         read.map_err(|Stop| scanner.flaw())?;
         seen.header(text, 0)
+    }
+
+    /// The header of what is no event: as much of it as can be found. An id that is missing is
+    /// made of the bytes, so that the same bytes have the same id.
+    pub(crate) fn of_unreadable(text: &str) -> Self {
+        let mut seen = Seen::default();
+        if let Ok(mut scanner) = Scanner::new(text) {
+            // What was seen before the flaw is all there is.
+            let _ = seen.members(&mut scanner);
+        }
+        let says = |value: Option<Quoted>| {
+            value.map_or_else(String::new, |value| unescape(value.span.of(text)))
+        };
+        let mut id = says(seen.id);
+        if id.is_empty() {
+            let mut hasher = DefaultHasher::new();
+            text.hash(&mut hasher);
+            id = format!("unreadable-{:016x}", hasher.finish());
+        }
+        let mut decoded = String::new();
+        let mut put = |text: &str| {
+            let begin = decoded.len();
+            decoded.push_str(text);
+            Span::new(begin, decoded.len())
+        };
+        Self {
+            kind: put(&says(seen.kind)),
+            id: put(&id),
+            timestamp: put(&says(seen.timestamp)),
+            parent_id: put(&says(seen.parent_id)),
+            source: says(seen.source).as_str().into(),
+            body: 0,
+            decoded: Some(decoded.into()),
+        }
     }
 
     /// The server writes id, timestamp, source and parent first, and the kind last.
@@ -187,19 +224,15 @@ impl Header {
         ]
     }
 
-    fn decode(&mut self, text: &str, start: usize) -> Result<(), Flaw> {
-        let plain = |written: &str| {
-            unescape(written).ok_or(Flaw::new("an escape in the header that is none", start))
-        };
-        self.source = plain(self.source.as_str())?.as_str().into();
+    fn decode(&mut self, text: &str) {
+        self.source = unescape(self.source.as_str()).as_str().into();
         let mut decoded = String::new();
         for span in self.spans() {
             let begin = decoded.len();
-            decoded.push_str(&plain(span.of(text))?);
+            decoded.push_str(&unescape(span.of(text)));
             *span = Span::new(begin, decoded.len());
         }
         self.decoded = Some(decoded.into());
-        Ok(())
     }
 }
 

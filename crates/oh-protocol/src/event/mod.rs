@@ -19,7 +19,7 @@ use bytestring::ByteString;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
 
-use crate::{Error, Result, open_enum::open_enum};
+use crate::{Error, Result, open_enum::open_enum, scan::Flaw};
 
 pub(crate) use header::{Header, Seen};
 
@@ -64,9 +64,44 @@ impl Event {
     /// at: what is wrong in between makes its [`payload`](Self::payload)
     /// [`Malformed`](Payload::Malformed).
     pub fn from_json(raw: impl Into<Bytes>) -> Result<Self> {
-        let raw = text(raw.into(), "event")?;
-        let header = Header::read(&raw).map_err(|flaw| Error::decode("event", flaw))?;
+        let raw = text(raw.into(), "an event")?;
+        let header = Header::read(&raw).map_err(|flaw| Error::decode("an event", flaw))?;
         Ok(Self::new(raw, header))
+    }
+
+    /// Keeps any bytes as an event, so that it does not cost its place in a log when they are not
+    /// one.
+    ///
+    /// Where [`from_json`](Self::from_json) fails, the event has as much of the header as could be
+    /// found, an [`id`](Self::id) made of its bytes if it has none, and
+    /// [`Payload::Malformed`] with the reason. Bytes that are not UTF-8 are replaced by U+FFFD.
+    pub fn from_json_lossy(raw: impl Into<Bytes>) -> Self {
+        let raw = raw.into();
+        let raw = ByteString::try_from(raw.clone())
+            .unwrap_or_else(|_| String::from_utf8_lossy(&raw).into_owned().into());
+        Self::kept(raw).0
+    }
+
+    /// The event, and what makes it unreadable, if anything does.
+    pub(crate) fn kept(raw: ByteString) -> (Self, Option<Flaw>) {
+        match Header::read(&raw) {
+            Ok(header) => (Self::new(raw, header), None),
+            Err(flaw) => (Self::unreadable(raw, flaw), Some(flaw)),
+        }
+    }
+
+    pub(crate) fn unreadable(raw: ByteString, flaw: Flaw) -> Self {
+        let header = Header::of_unreadable(&raw);
+        let malformed = Malformed {
+            kind: header.kind(&raw).into(),
+            reason: flaw.to_string().into(),
+            json: raw.clone().into(),
+        };
+        Self(Arc::new(Inner {
+            header,
+            raw,
+            payload: Payload::Malformed(Box::new(malformed)).into(),
+        }))
     }
 
     pub(crate) fn new(raw: ByteString, header: Header) -> Self {
@@ -135,6 +170,9 @@ impl Event {
 
 /// Bytes as the text they must be.
 pub(crate) fn text(raw: Bytes, what: &str) -> Result<ByteString> {
+    if raw.is_empty() {
+        return Err(Error::decode(what, "it is empty"));
+    }
     raw.try_into()
         .map_err(|error: std::str::Utf8Error| Error::decode(what, error))
 }

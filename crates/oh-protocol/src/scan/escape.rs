@@ -1,7 +1,8 @@
 //! What a JSON string says that is written with escapes.
 
 /// What the escape says that `rest` begins with, after its backslash, and how long it is there.
-/// Nothing where it is broken, or half of a pair without its other half.
+/// Nothing where it is broken. Half of a pair without its other half is valid JSON, as Python
+/// writes it, but no character: it says U+FFFD.
 pub(super) fn escape(rest: &[u8]) -> Option<(char, usize)> {
     Some(match rest.first()? {
         b'n' => ('\n', 1),
@@ -12,17 +13,24 @@ pub(super) fn escape(rest: &[u8]) -> Option<(char, usize)> {
         same @ (b'"' | b'\\' | b'/') => (char::from(*same), 1),
         b'u' => {
             let first = unit(rest)?;
-            if (0xD800..0xDC00).contains(&first) {
-                let rest = rest.get(5..)?.strip_prefix(b"\\")?;
-                let second = unit(rest)?.checked_sub(0xDC00).filter(|low| *low < 0x400)?;
-                let code = 0x1_0000 + ((first - 0xD800) << 10) + second;
-                (char::from_u32(code)?, 11)
-            } else {
-                (char::from_u32(first)?, 5)
+            match pair(first, rest) {
+                Some(whole) => (whole, 11),
+                None => (
+                    char::from_u32(first).unwrap_or(char::REPLACEMENT_CHARACTER),
+                    5,
+                ),
             }
         }
         _ => return None,
     })
+}
+
+/// The character that the first half of a pair and the escape after it make.
+fn pair(first: u32, rest: &[u8]) -> Option<char> {
+    let high = first.checked_sub(0xD800).filter(|high| *high < 0x400)?;
+    let second = unit(rest.get(5..)?.strip_prefix(b"\\")?)?;
+    let low = second.checked_sub(0xDC00).filter(|low| *low < 0x400)?;
+    char::from_u32(0x1_0000 + (high << 10) + low)
 }
 
 /// The number of four digits after a `u`.
@@ -33,18 +41,26 @@ pub(super) fn unit(rest: &[u8]) -> Option<u32> {
     })
 }
 
-/// What a string says, of which this is written between its quotes.
-pub(crate) fn unescape(written: &str) -> Option<String> {
+/// What a string says, of which this is written between its quotes. A broken escape, which no
+/// scanned string has, stays as it is.
+pub(crate) fn unescape(written: &str) -> String {
     let mut plain = String::with_capacity(written.len());
     let mut rest = written;
     while let Some((before, after)) = rest.split_once('\\') {
         plain.push_str(before);
-        let (says, length) = escape(after.as_bytes())?;
-        plain.push(says);
-        rest = after.get(length..)?;
+        match escape(after.as_bytes()) {
+            Some((says, length)) => {
+                plain.push(says);
+                rest = after.get(length..).unwrap_or_default();
+            }
+            None => {
+                plain.push('\\');
+                rest = after;
+            }
+        }
     }
     plain.push_str(rest);
-    Some(plain)
+    plain
 }
 
 #[cfg(test)]
@@ -59,21 +75,26 @@ mod tests {
             r"\u00e9\u20ac",
             r"\ud83d\ude00!",
             r"\u0000",
-            r"\ud83d",
-            r"\ud83dx",
-            r"\ud83d\n",
-            r"\ud83d\u0041",
-            r"\ud83d\ud83d",
-            r"\ude00",
-            r"\u12",
-            r"\u12g4",
-            r"\u+123",
-            r"\u12é",
-            r"\x",
-            r"\",
         ] {
-            let theirs = serde_json::from_str::<String>(&format!("\"{written}\"")).ok();
+            let theirs: String = serde_json::from_str(&format!("\"{written}\"")).unwrap();
             assert_eq!(unescape(written), theirs, "{written}");
+        }
+    }
+
+    #[test]
+    fn half_of_a_pair_is_a_replacement_character() {
+        for (written, says) in [
+            (r"\ud83d", "\u{fffd}"),
+            (r"\ud83dx", "\u{fffd}x"),
+            (r"\ud83d\n", "\u{fffd}\n"),
+            (r"\ud83d\u0041", "\u{fffd}A"),
+            (r"\ud83d\ud83d\ude00", "\u{fffd}\u{1f600}"),
+            (r"\ude00", "\u{fffd}"),
+        ] {
+            assert_eq!(unescape(written), says, "{written}");
+        }
+        for broken in [r"\u12", r"\u12g4", r"\u+123", r"\u12é", r"\x", r"\"] {
+            assert_eq!(unescape(broken), broken);
         }
     }
 }

@@ -1,10 +1,12 @@
 //! Finds values in JSON without building anything: one pass, no allocation.
 //!
-//! What it has passed over is well-formed, to the last byte, and of bounded depth. Only whether an
-//! escape is half of a pair is left to whoever wants the text.
+//! What it has passed over is well-formed, to the last byte, and of bounded depth. An escape may be
+//! half of a surrogate pair: Python writes such text, and it must not cost an event.
 
 mod block;
 mod escape;
+
+use std::borrow::Cow;
 
 use block::next_special;
 use escape::{escape, unit};
@@ -68,6 +70,17 @@ pub(crate) struct Quoted {
     pub(crate) span: Span,
     /// Whether it is written with escapes.
     pub(crate) escaped: bool,
+}
+
+impl Quoted {
+    /// What it says; `text` is what it was found in.
+    pub(crate) fn says(self, text: &str) -> Cow<'_, str> {
+        let written = self.span.of(text);
+        match self.escaped {
+            true => unescape(written).into(),
+            false => written.into(),
+        }
+    }
 }
 
 /// What is wrong, and at which byte.
@@ -545,7 +558,14 @@ impl<'a> Scanner<'a> {
     #[cold]
     pub(crate) fn stop<T>(&mut self, what: &'static str) -> Result<T> {
         let ends = self.at >= self.text.len();
-        self.stop_at(if ends { "it ends too early" } else { what }, self.at)
+        self.stop_at(
+            if ends {
+                "the text ends too early"
+            } else {
+                what
+            },
+            self.at,
+        )
     }
 
     /// Stops because of what was found there.
@@ -557,8 +577,9 @@ impl<'a> Scanner<'a> {
 }
 
 /// The `kind` of a tagged object, which the server writes last.
-pub(crate) fn kind(json: &str) -> Option<&str> {
-    written_last(json).or_else(|| kind_anywhere(json))
+pub(crate) fn kind(json: &str) -> Option<Cow<'_, str>> {
+    let written = written_last(json).map(Cow::Borrowed);
+    written.or_else(|| kind_anywhere(json))
 }
 
 // In valid JSON an unescaped `,"kind":"` is always a key, and a value right before the last
@@ -568,22 +589,24 @@ pub(crate) fn written_last(json: &str) -> Option<&str> {
     let quote = memchr::memrchr(b'"', body.as_bytes())?;
     let (before, name) = (body.get(..quote)?, body.get(quote + 1..)?);
     let key = before.strip_suffix("\"kind\":")?;
-    (key.ends_with([',', '{']) && !name.ends_with('\\')).then_some(name)
+    let plain = |byte: u8| byte >= b' ' && byte != b'\\';
+    (key.ends_with([',', '{']) && name.bytes().all(plain)).then_some(name)
 }
 
-fn kind_anywhere(json: &str) -> Option<&str> {
+fn kind_anywhere(json: &str) -> Option<Cow<'_, str>> {
     let mut found = None;
     let mut scanner = Scanner::new(json).ok()?;
     let mut more = scanner.object().ok()?;
     while more {
-        if scanner.key().ok()?.span.of(json) == "kind" {
+        let key = scanner.key().ok()?;
+        if key.says(json) == "kind" {
             found = scanner.string_or_other().ok()?;
         } else {
             scanner.value().ok()?;
         }
         more = scanner.more_members().ok()?;
     }
-    found.map(|kind| kind.span.of(json))
+    found.map(|kind| kind.says(json))
 }
 
 #[cfg(test)]

@@ -189,11 +189,14 @@ impl Wire for ConversationState {
     }
 }
 
+const NO_ID: &str = "no `id` that is a UUID";
+
 /// A conversation as `GET /api/conversations/{conversation_id}` describes it.
 #[derive(Debug, Clone)]
 pub struct ConversationInfo {
     id: ConversationId,
     state: ConversationState,
+    flaw: Option<Box<str>>,
 }
 
 impl ConversationInfo {
@@ -203,14 +206,39 @@ impl ConversationInfo {
     ///
     /// When it is not a JSON object with an `id`.
     pub fn from_json(json: &[u8]) -> Result<Self> {
-        let json = Bytes::copy_from_slice(json);
-        let json = Json::from(text(json, "conversation")?);
-        let state = ConversationState::from_json(&json)
-            .map_err(|flaw| Error::decode("conversation", flaw))?;
+        Self::of(None, json)
+    }
+
+    /// Reads the description of the conversation that was asked for by this id, if any was.
+    pub(crate) fn of(asked: Option<ConversationId>, json: &[u8]) -> Result<Self> {
+        let read = || {
+            let json = Bytes::copy_from_slice(json);
+            let json = Json::from(text(json, "a conversation")?);
+            ConversationState::from_json(&json)
+                .map_err(|flaw| Error::decode("a conversation", flaw))
+        };
+        let (state, flaw) = match (read(), asked) {
+            (Ok(state), _) => (state, None),
+            (Err(error), None) => return Err(error),
+            (Err(error), Some(_)) => (ConversationState::default(), Some(error.to_string().into())),
+        };
         let id = state.get("id").and_then(Json::as_text);
-        let id = id.and_then(|id| id.parse().ok());
-        let id = id.ok_or_else(|| Error::decode("conversation", "no `id` that is a UUID"))?;
-        Ok(Self { id, state })
+        match (id.and_then(|id| id.parse().ok()), asked) {
+            (Some(id), _) => Ok(Self { id, state, flaw }),
+            (None, Some(id)) => Ok(Self {
+                id,
+                state,
+                flaw: flaw.or_else(|| Some(NO_ID.into())),
+            }),
+            (None, None) => Err(Error::decode("a conversation", NO_ID)),
+        }
+    }
+
+    /// What could not be decoded in the server's description, if anything: some or all of the
+    /// [`state`](Self::state) is missing then. Only a batch, which is asked for by ids, has such
+    /// descriptions.
+    pub fn flaw(&self) -> Option<&str> {
+        self.flaw.as_deref()
     }
 
     /// Its id.
@@ -223,9 +251,13 @@ impl ConversationInfo {
         self.state.get("title").and_then(Json::as_text)
     }
 
-    /// What it is doing. Lags up to a step behind the sockets.
+    /// What it is doing. Lags up to a step behind the sockets. `unknown` where the description
+    /// could not be decoded.
     pub fn execution_status(&self) -> ExecutionStatus {
-        self.state.execution_status()
+        match self.flaw {
+            Some(_) if self.state.get("execution_status").is_none() => "unknown".into(),
+            _ => self.state.execution_status(),
+        }
     }
 
     /// All of its fields.

@@ -2,10 +2,9 @@
 
 use serde_json::value::RawValue;
 
-use super::super::{call, query};
+use super::super::{call, page, page::Unreadable, query};
 use crate::{
-    Answer, ConversationId, Error, ExecutionStatus, Request, Result, open_enum::open_enum,
-    state::ConversationInfo,
+    ConversationId, Error, ExecutionStatus, Request, open_enum::open_enum, state::ConversationInfo,
 };
 
 open_enum! {
@@ -37,8 +36,10 @@ pub struct Search {
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Page {
-    /// The conversations.
+    /// The conversations, without those that could not be decoded.
     pub items: Vec<ConversationInfo>,
+    /// Which of the server's items could not be decoded, and why. Most often none.
+    pub unreadable: Vec<Unreadable>,
     /// Gives the next page, if there is one. A deleted conversation's gives the first again.
     pub next_page_id: Option<String>,
 }
@@ -113,12 +114,15 @@ call!(Search => Page, GET "/api/conversations/search", Idempotent;
     Ok(Request::new(http::Method::GET, target))
 };
 |answer| {
-    #[derive(serde::Deserialize)]
-    struct Wire { items: Vec<Box<RawValue>>, next_page_id: Option<String> }
-    let wire: Wire = answer.json("page of conversations")?;
-    let items = wire.items.iter();
-    let items = items.map(|item| ConversationInfo::from_json(item.get().as_bytes()));
-    Ok(Page { items: items.collect::<Result<_>>()?, next_page_id: wire.next_page_id })
+    let page: page::Page = page::items(&answer, "page of conversations")?;
+    let (mut items, mut unreadable) = (Vec::new(), Vec::new());
+    for (index, raw) in page.items.iter().enumerate() {
+        match ConversationInfo::from_json(raw.get().as_bytes()) {
+            Ok(info) => items.push(info),
+            Err(error) => unreadable.push(Unreadable::new(index, error, raw.get())),
+        }
+    }
+    Ok(Page { items, unreadable, next_page_id: page.next_page_id })
 });
 
 /// `GET /api/conversations/count`: how many conversations the server has.
@@ -139,7 +143,9 @@ call!(Count => u64, GET "/api/conversations/count", Idempotent;
 };
 |answer| answer.json("count of conversations"));
 
-/// `GET /api/conversations?ids=…`: several conversations by id, at most 99.
+/// `GET /api/conversations?ids=…`: several conversations by id, at most 99, in the same order;
+/// `None` for one that the server does not have. One that could not be decoded has the id that was
+/// asked for and [`ConversationInfo::flaw`].
 #[derive(Debug, Clone)]
 pub struct BatchGet(Vec<ConversationId>);
 
@@ -161,8 +167,12 @@ call!(BatchGet => Vec<Option<ConversationInfo>>, GET "/api/conversations", Idemp
     }
     Ok(Request::new(http::Method::GET, target))
 };
-|answer| {
-    let items: Vec<Option<Box<RawValue>>> = Answer::json(&answer, "batch of conversations")?;
-    let read = |item: Box<RawValue>| ConversationInfo::from_json(item.get().as_bytes());
-    items.into_iter().map(|item| item.map(read).transpose()).collect()
+|answer, asked| {
+    let items: Vec<Option<Box<RawValue>>> = page::items(&answer, "batch of conversations")?;
+    // The server answers in the order of the ids that it was asked for.
+    let info = |(index, raw): (usize, Option<Box<RawValue>>)| {
+        let id = asked.0.get(index).copied();
+        raw.map(|raw| ConversationInfo::of(id, raw.get().as_bytes())).transpose()
+    };
+    items.into_iter().enumerate().map(info).collect()
 });

@@ -5,6 +5,7 @@
 
 mod block;
 mod escape;
+mod kind;
 
 use std::borrow::Cow;
 
@@ -12,6 +13,7 @@ use block::next_special;
 use escape::{escape, unit};
 
 pub(crate) use escape::unescape;
+pub(crate) use kind::{kind, written_last};
 
 /// How deeply arrays and objects may nest. The server's own parser gives up far earlier.
 const DEPTH: usize = 512;
@@ -574,39 +576,6 @@ impl<'a> Scanner<'a> {
         self.flaw = Flaw::new(what, at);
         Err(Stop)
     }
-}
-
-/// The `kind` of a tagged object, which the server writes last.
-pub(crate) fn kind(json: &str) -> Option<Cow<'_, str>> {
-    let written = written_last(json).map(Cow::Borrowed);
-    written.or_else(|| kind_anywhere(json))
-}
-
-// In valid JSON an unescaped `,"kind":"` is always a key, and a value right before the last
-// brace belongs to the outermost object.
-pub(crate) fn written_last(json: &str) -> Option<&str> {
-    let body = json.strip_suffix("\"}")?;
-    let quote = memchr::memrchr(b'"', body.as_bytes())?;
-    let (before, name) = (body.get(..quote)?, body.get(quote + 1..)?);
-    let key = before.strip_suffix("\"kind\":")?;
-    let plain = |byte: u8| byte >= b' ' && byte != b'\\';
-    (key.ends_with([',', '{']) && name.bytes().all(plain)).then_some(name)
-}
-
-fn kind_anywhere(json: &str) -> Option<Cow<'_, str>> {
-    let mut found = None;
-    let mut scanner = Scanner::new(json).ok()?;
-    let mut more = scanner.object().ok()?;
-    while more {
-        let key = scanner.key().ok()?;
-        if key.says(json) == "kind" {
-            found = scanner.string_or_other().ok()?;
-        } else {
-            scanner.value().ok()?;
-        }
-        more = scanner.more_members().ok()?;
-    }
-    found.map(|kind| kind.says(json))
 }
 
 #[cfg(test)]

@@ -11,14 +11,15 @@ use std::{
 };
 
 use oh_protocol::{
-    ConversationId, Event,
+    ConversationId, Event, Payload,
     calls::conversations::{Create, Created},
     config::{AgentSource, StartConversation},
+    event::HookExecutionEvent,
 };
 use oh_transport::{Client, WorkspaceHandle};
 
 pub use self::origin::{Difference, Origin};
-use crate::{Conversation, Cursor, Error, ErrorKind, Result, attach::Following};
+use crate::{Conversation, Cursor, Error, ErrorKind, Result, attach::Following, callback::Place};
 
 /// What a tag's value holds.
 const TAG_LENGTH: usize = 256;
@@ -49,7 +50,7 @@ type Callback = Box<dyn FnMut(&Event) + Send>;
 #[must_use = "a builder does nothing until it is started"]
 pub struct ConversationBuilder {
     plan: Plan,
-    callbacks: Vec<Callback>,
+    callbacks: Vec<(Place, Callback)>,
     following: Following,
 }
 
@@ -77,11 +78,30 @@ impl ConversationBuilder {
         }
     }
 
-    /// Calls this for every event, in order, on a thread where it may block: see
-    /// [`Conversation::on_event`]. Of a conversation that exists already, only events from now on.
+    /// Calls a function for every event, in order, until the conversation is closed or its link
+    /// ends. Of a conversation that exists already, only for events from now on.
+    ///
+    /// The callback runs on a task and must not block: see [`Conversation::on_event`].
     pub fn on_event(mut self, callback: impl FnMut(&Event) + Send + 'static) -> Self {
-        self.callbacks.push(Box::new(callback));
+        self.callbacks.push((Place::Task, Box::new(callback)));
         self
+    }
+
+    /// As [`on_event`](Self::on_event), for a function that may block: see
+    /// [`Conversation::on_event_blocking`].
+    pub fn on_event_blocking(mut self, callback: impl FnMut(&Event) + Send + 'static) -> Self {
+        self.callbacks.push((Place::Thread, Box::new(callback)));
+        self
+    }
+
+    /// Calls a function for every hook execution, as [`on_event`](Self::on_event) does: it must
+    /// not block.
+    pub fn on_hook(self, mut callback: impl FnMut(&HookExecutionEvent) + Send + 'static) -> Self {
+        self.on_event(move |event| {
+            if let Payload::HookExecution(hook) = event.payload() {
+                callback(hook);
+            }
+        })
     }
 
     /// Holds only the newest events in memory: see [`Attach::keep_last`](crate::Attach::keep_last).
@@ -147,8 +167,8 @@ impl ConversationBuilder {
         };
         let conversation =
             Conversation::follow(self.plan.client, created.info, self.following, origin).await?;
-        for callback in self.callbacks {
-            conversation.keep(conversation.callback(cursor, callback));
+        for (place, callback) in self.callbacks {
+            conversation.callback(cursor, place, callback).detach();
         }
         Ok(conversation)
     }

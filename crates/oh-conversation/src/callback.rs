@@ -1,106 +1,392 @@
-//! Callbacks: streams drained on threads of their own, so that none can hold up another.
+//! Callbacks: event streams that are drained on tasks or blocking threads of their own.
 
 use std::{
+    cell::Cell,
     fmt,
-    future::poll_fn,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
+        Arc, Mutex, PoisonError, Weak,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
-    task::{Context, Poll, Wake},
+    time::Duration,
 };
 
-use futures_util::StreamExt;
-use oh_protocol::Event;
+use futures_util::{FutureExt, StreamExt, future::join_all};
+use oh_protocol::{ConversationId, Event};
+use tokio::{runtime::Handle, sync::Notify, task, time::timeout};
 
-use crate::{EventStream, mirror::Mirror, threads::Job};
+use crate::{EventStream, mirror::Mirror};
 
-/// After so many events in a row a callback lets others take their turn.
-const BATCH: usize = 64;
+/// A callback on a task yields to other tasks after this many events in a row.
+const BATCH: usize = 32;
 
-/// A callback at work. Dropping this leaves it at work until the conversation ends.
-#[must_use = "keep it to cancel the callback, or call `detach`"]
+/// Where a callback is called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// On a task: the callback must not block.
+    Task,
+    /// On a thread of the runtime's blocking pool.
+    Thread,
+}
+
+/// A running callback. Dropping this stops the callback as [`stop`](Self::stop) does.
+///
+/// A callback that owns a clone of its conversation keeps that conversation and its connection
+/// alive for as long as the callback runs. Dropping the subscription ends both.
+#[must_use = "dropping a subscription stops its callback: keep it, or call `detach`"]
 pub struct Subscription {
     mirror: Arc<Mirror>,
-    until: Until,
-    job: Arc<Job>,
+    shared: Arc<Shared>,
+    detached: bool,
 }
 
-/// Index after the last event that a callback is to be given.
-type Until = Arc<AtomicUsize>;
+/// The callbacks of one conversation that have not ended, detached ones included.
+#[derive(Default)]
+pub(crate) struct Callbacks(Mutex<Vec<Weak<Shared>>>);
+
+/// What a callback and those who may end it share.
+struct Shared {
+    /// Index after the last event that the callback is to be given.
+    until: AtomicUsize,
+    wake: Notify,
+    ended: AtomicBool,
+    end: Notify,
+}
 
 impl Subscription {
-    pub(crate) fn start(
-        mirror: Arc<Mirror>,
-        events: EventStream,
-        callback: impl FnMut(&Event) + Send + 'static,
-    ) -> Self {
-        let until = Until::new(AtomicUsize::new(usize::MAX));
-        let mut drain = Drain {
-            events,
-            callback,
-            until: until.clone(),
-        };
-        let job = Job::start(poll_fn(move |cx| drain.turn(cx)));
-        Self { mirror, until, job }
-    }
-
-    /// Ends the callback after the events that have arrived by now; done when it has ended.
-    pub async fn cancel(self) {
+    /// Ends the callback after the events that have arrived by now. Completes when the callback
+    /// has ended and is dropped.
+    ///
+    /// Called from inside the same callback, this does not wait. Nor does it wait when called
+    /// from inside any callback of [`on_event`](crate::Conversation::on_event), which must not
+    /// block.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped after its first poll, the callback still ends after those events.
+    pub async fn cancel(mut self) {
+        self.detached = true;
         let arrived = self.mirror.read().log.end();
-        self.end(arrived);
-        self.job.done().await;
-    }
-
-    /// Ends the callback without waiting, also from within itself: after the call at hand there
-    /// is no other.
-    pub fn stop(self) {
-        self.end(0);
-    }
-
-    /// Leaves the callback at work until the conversation ends.
-    pub fn detach(self) {}
-
-    fn end(&self, until: usize) {
-        self.until.store(until, Ordering::Release);
-        self.job.wake_by_ref();
-    }
-}
-
-/// A callback and what it is yet to be given.
-struct Drain<F> {
-    events: EventStream,
-    callback: F,
-    until: Until,
-}
-
-impl<F: FnMut(&Event)> Drain<F> {
-    fn turn(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        for _ in 0..BATCH {
-            if self.events.position() >= self.until.load(Ordering::Acquire) {
-                return Poll::Ready(());
-            }
-            let event = match self.events.poll_next_unpin(cx) {
-                Poll::Pending => return Poll::Pending,
-                Poll::Ready(Some(Ok(event))) => event,
-                Poll::Ready(_) => return Poll::Ready(()),
-            };
-            // A panic in one callback is reported by the panic hook and harms nobody else.
-            let called = catch_unwind(AssertUnwindSafe(|| (self.callback)(&event)));
-            if called.is_err() {
-                tracing::error!(kind = event.kind(), "an event callback panicked");
-            }
+        self.shared.end_at(arrived);
+        let waits = Inside::get().is_none_or(|inside| {
+            inside.place == Place::Thread && inside.callback != self.shared.address()
+        });
+        if waits {
+            self.shared.ended().await;
         }
-        cx.waker().wake_by_ref();
-        Poll::Pending
+    }
+
+    /// Ends the callback without waiting, also from within itself. A call that has begun
+    /// completes; no other begins.
+    pub fn stop(self) {}
+
+    /// Leaves the callback running until the conversation is [closed](crate::Conversation::close)
+    /// or its link ends.
+    ///
+    /// A detached callback that owns a clone of its conversation keeps the link alive until
+    /// somebody calls `close`, even after all other handles are dropped. Capture
+    /// [`Conversation::downgrade`](crate::Conversation::downgrade) instead:
+    ///
+    /// ```no_run
+    /// # fn watch(conversation: &oh_conversation::Conversation) {
+    /// let weak = conversation.downgrade();
+    /// let subscription = conversation.on_event(move |event| {
+    ///     if let Some(conversation) = weak.upgrade() {
+    ///         println!("{}: {event}", conversation.id());
+    ///     }
+    /// });
+    /// subscription.detach();
+    /// # }
+    /// ```
+    pub fn detach(mut self) {
+        self.detached = true;
+    }
+}
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        if !self.detached {
+            self.shared.end_at(0);
+        }
     }
 }
 
 impl fmt::Debug for Subscription {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Subscription")
-            .field("ended", &self.job.is_done())
-            .finish()
+            .field("ended", &self.shared.has_ended())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Callbacks {
+    /// Starts a callback that is given the events of a stream.
+    pub(crate) fn start(
+        &self,
+        runtime: &Handle,
+        mirror: Arc<Mirror>,
+        events: EventStream,
+        place: Place,
+        callback: impl FnMut(&Event) + Send + 'static,
+    ) -> Subscription {
+        let shared = Arc::new(Shared::new());
+        self.add(&shared);
+        let drain = Drain {
+            conversation: mirror.id,
+            events,
+            exhausted: false,
+            callback,
+            running: Running(shared.clone()),
+        };
+        match place {
+            Place::Task => drop(runtime.spawn(drain.on_task())),
+            Place::Thread => drop(runtime.spawn(drain.on_threads())),
+        }
+        Subscription {
+            mirror,
+            shared,
+            detached: false,
+        }
+    }
+
+    fn add(&self, callback: &Arc<Shared>) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if all.len() == all.capacity() {
+            all.retain(|callback| callback.strong_count() > 0);
+        }
+        all.push(Arc::downgrade(callback));
+    }
+
+    /// Ends all callbacks after the events before the index `arrived`. Those that have not ended
+    /// within the limit stop after the call under way.
+    ///
+    /// Waits until all have ended or the limit has passed, but not when called from inside a
+    /// callback: the limit is then enforced in the background.
+    pub(crate) async fn drain(&self, runtime: &Handle, arrived: usize, limit: Duration) {
+        let all = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        let all: Vec<_> = all.iter().filter_map(Weak::upgrade).collect();
+        all.iter().for_each(|callback| callback.end_at(arrived));
+        let draining = async move {
+            let ended = join_all(all.iter().map(|callback| callback.ended()));
+            if timeout(limit, ended).await.is_err() {
+                all.iter().for_each(|callback| callback.end_at(0));
+            }
+        };
+        // On a task: the limit holds although the caller stops waiting.
+        let drained = runtime.spawn(draining);
+        if !is_inside() {
+            _ = drained.await;
+        }
+    }
+}
+
+/// Whether the current thread is inside a call of a callback. What waits there may wait for
+/// itself: for the callback to return, or for the runtime whose only thread this is.
+pub(crate) fn is_inside() -> bool {
+    Inside::get().is_some()
+}
+
+impl Shared {
+    fn new() -> Self {
+        Self {
+            until: AtomicUsize::new(usize::MAX),
+            wake: Notify::new(),
+            ended: AtomicBool::new(false),
+            end: Notify::new(),
+        }
+    }
+
+    /// Ends the callback before the event with this index, or earlier if so asked before.
+    fn end_at(&self, index: usize) {
+        self.until.fetch_min(index, Ordering::Release);
+        self.wake.notify_one();
+    }
+
+    fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::Acquire)
+    }
+
+    async fn ended(&self) {
+        // Created before the check: an end in between is not missed.
+        let end = self.end.notified();
+        if !self.has_ended() {
+            end.await;
+        }
+    }
+
+    fn address(self: &Arc<Self>) -> usize {
+        Arc::as_ptr(self).addr()
+    }
+}
+
+/// Marks the callback as ended when it is dropped, whichever way.
+struct Running(Arc<Shared>);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.ended.store(true, Ordering::Release);
+        self.0.end.notify_waiters();
+    }
+}
+
+/// A callback and the events it is yet to be given. Dropped in this order.
+struct Drain<F> {
+    conversation: ConversationId,
+    events: EventStream,
+    /// Whether the stream has ended.
+    exhausted: bool,
+    callback: F,
+    running: Running,
+}
+
+impl<F: FnMut(&Event) + Send + 'static> Drain<F> {
+    async fn on_task(mut self) {
+        let mut called = 0;
+        while let Some(event) = self.next().await {
+            self.call(Place::Task, &event);
+            called += 1;
+            if called == BATCH {
+                called = 0;
+                task::yield_now().await;
+            }
+        }
+    }
+
+    /// Borrows a thread only while there are events: a callback that waits occupies none.
+    async fn on_threads(mut self) {
+        while let Some(event) = self.next().await {
+            let batch = task::spawn_blocking(move || {
+                self.call(Place::Thread, &event);
+                while let Some(event) = self.ready() {
+                    self.call(Place::Thread, &event);
+                }
+                self
+            });
+            match batch.await {
+                Ok(drain) => self = drain,
+                // The runtime shuts down.
+                Err(_) => return,
+            }
+        }
+    }
+
+    /// Waits for the next event.
+    async fn next(&mut self) -> Option<Event> {
+        while !self.is_over() {
+            tokio::select! {
+                biased;
+                event = self.events.next() => return self.given(event),
+                () = self.running.0.wake.notified() => {}
+            }
+        }
+        None
+    }
+
+    /// The next event, if it has arrived.
+    fn ready(&mut self) -> Option<Event> {
+        if self.is_over() {
+            return None;
+        }
+        let event = self.events.next().now_or_never()?;
+        self.given(event)
+    }
+
+    fn given(&mut self, event: Option<crate::Result<Event>>) -> Option<Event> {
+        let event = event.and_then(Result::ok);
+        self.exhausted = event.is_none();
+        event
+    }
+
+    fn is_over(&self) -> bool {
+        self.exhausted || self.events.position() >= self.running.0.until.load(Ordering::Acquire)
+    }
+
+    fn call(&mut self, place: Place, event: &Event) {
+        let inside = Inside::enter(place, self.running.0.address());
+        let called = catch_unwind(AssertUnwindSafe(|| (self.callback)(event)));
+        drop(inside);
+        if called.is_err() {
+            tracing::error!(
+                conversation = %self.conversation,
+                kind = event.kind(),
+                "an event callback panicked"
+            );
+        }
+    }
+}
+
+/// Which callback the current thread is in a call of.
+#[derive(Debug, Clone, Copy)]
+struct Inside {
+    place: Place,
+    callback: usize,
+}
+
+/// Restores what was so before the call.
+struct Entered(Option<Inside>);
+
+thread_local! {
+    static INSIDE: Cell<Option<Inside>> = const { Cell::new(None) };
+}
+
+impl Inside {
+    fn get() -> Option<Self> {
+        INSIDE.try_with(Cell::get).ok().flatten()
+    }
+
+    fn enter(place: Place, callback: usize) -> Entered {
+        Entered(INSIDE.replace(Some(Self { place, callback })))
+    }
+}
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        INSIDE.set(self.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use oh_protocol::state::ConversationState;
+    use oh_transport::Client;
+    use tokio::task::yield_now;
+
+    use super::*;
+    use crate::{Cursor, pager::Pager};
+
+    #[tokio::test]
+    async fn a_callback_with_much_to_do_gives_way_to_other_tasks() {
+        const EVENTS: i64 = 2_000;
+        let id = ConversationId::random();
+        let (writer, mirror) = Mirror::new(id, ConversationState::default(), None);
+        writer.change(|held| {
+            for n in 0..EVENTS {
+                let event = format!(r#"{{"kind":"PauseEvent","id":"{n}"}}"#);
+                held.durable(n, Event::from_json(event).unwrap(), false);
+            }
+        });
+        let client = Client::builder("http://127.0.0.1:1").build().unwrap();
+        let events = EventStream::new(mirror.clone(), Pager::new(client, id), Cursor::Start);
+        let called = Arc::new(AtomicUsize::new(0));
+        let count = called.clone();
+        let _subscription = Callbacks::default().start(
+            &Handle::current(),
+            mirror,
+            events,
+            Place::Task,
+            move |_| _ = count.fetch_add(1, Ordering::Relaxed),
+        );
+        // On one thread, tasks that yield take turns, in whichever order in each round.
+        let turns = tokio::spawn(async move {
+            let mut turns = vec![0];
+            while turns.last().is_none_or(|last| *last < 2_000) {
+                yield_now().await;
+                turns.push(called.load(Ordering::Relaxed));
+            }
+            turns
+        });
+        let turns = turns.await.unwrap();
+        let most = turns.windows(2).map(|turn| turn[1] - turn[0]).max();
+        assert!(most <= Some(2 * BATCH), "{most:?}");
     }
 }

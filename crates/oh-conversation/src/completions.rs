@@ -18,7 +18,7 @@ use oh_protocol::{Event, Payload};
 ///
 /// let llm = Llm::new("openai/gpt-5").api_key("sk-…").log_completions(true);
 /// let conversation = Conversation::builder(workspace, Agent::default_preset(llm))
-///     .on_event(completion_log("completions")?)
+///     .on_event_blocking(completion_log("completions")?)
 ///     .start()
 ///     .await?;
 /// # Ok(()) }

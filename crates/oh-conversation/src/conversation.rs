@@ -2,7 +2,7 @@
 
 use std::{
     fmt,
-    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak},
+    sync::{Arc, Mutex, OnceLock, PoisonError, Weak},
     time::Duration,
 };
 
@@ -14,13 +14,14 @@ use oh_protocol::{
     state::{ConversationInfo, ConversationState},
 };
 use oh_transport::{Client, WorkspaceHandle};
-use tokio::{sync::watch, time::timeout};
+use tokio::{runtime::Handle, sync::watch, time::timeout};
 
 use crate::{
     Attach, ConversationBuilder, Cursor, Error, ErrorKind, EventStream, Events, GenerateTitle,
     Latest, Link, Origin, Result, Run, SendMessage, Subscription, TokenStream,
     attach::Following,
     branches::Navigated,
+    callback::{self, Callbacks, Place},
     client_tools::{self, Dispatch},
     mirror::Mirror,
     pager::Pager,
@@ -31,6 +32,9 @@ use crate::{
 /// How long a new subscriber waits for its first snapshot. While a tool runs the server sends
 /// none, which is no failure.
 pub(crate) const FIRST_SNAPSHOT: Duration = Duration::from_secs(5);
+
+/// How long a close waits for callbacks, and for the watcher.
+const CLOSING: Duration = Duration::from_millis(100);
 
 /// A conversation on a server. Cheap to clone; the link to the server ends with the last clone,
 /// the conversation itself does not.
@@ -44,20 +48,23 @@ struct Inner {
     tokens: Tokens,
     /// Dropped with the last handle, which stops the watcher as asking it does.
     stop: watch::Sender<bool>,
-    /// The builder's callbacks, which a close lets finish.
-    callbacks: Mutex<Vec<Subscription>>,
+    /// Where callbacks run: the runtime of the watcher.
+    runtime: Handle,
+    callbacks: Callbacks,
     origin: Origin,
     navigated: Mutex<Option<Navigated>>,
     delete_on_close: bool,
     dispatch: OnceLock<Dispatch>,
 }
 
-/// A handle that does not keep the link alive.
+/// A handle that does not keep the link to the server alive; made by
+/// [`Conversation::downgrade`].
 #[derive(Clone)]
-pub(crate) struct WeakConversation(Weak<Inner>);
+pub struct WeakConversation(Weak<Inner>);
 
 impl WeakConversation {
-    pub(crate) fn upgrade(&self) -> Option<Conversation> {
+    /// Returns a handle, unless the last [`Conversation`] handle is gone.
+    pub fn upgrade(&self) -> Option<Conversation> {
         self.0.upgrade().map(Conversation)
     }
 }
@@ -104,7 +111,8 @@ impl Conversation {
             mirror,
             tokens,
             stop,
-            callbacks: Mutex::default(),
+            runtime: Handle::current(),
+            callbacks: Callbacks::default(),
             origin,
             navigated: Mutex::default(),
             delete_on_close: following.delete_on_close,
@@ -137,6 +145,12 @@ impl Conversation {
             held.link == Link::Live || held.ended.is_some()
         });
         let _ = timeout(FIRST_SNAPSHOT, ready).await;
+    }
+
+    /// Returns a handle that does not keep the link alive, as for a callback that is
+    /// [detached](Subscription::detach).
+    pub fn downgrade(&self) -> WeakConversation {
+        WeakConversation(Arc::downgrade(&self.0))
     }
 
     /// Its id.
@@ -211,16 +225,35 @@ impl Conversation {
         self.0.tokens.subscribe()
     }
 
-    /// Calls this for every event from now on, in order, on a thread where it may block.
+    /// Calls a function for every event from now on, in order.
     ///
-    /// All callbacks of a runtime share one thread as long as they return within milliseconds.
-    /// While they do not, and others wait, they are given more of the runtime's threads for
-    /// blocking work, up to 256.
+    /// The callback runs on a task of its own on the runtime in which the conversation was
+    /// started, so it must not block: use [`on_event_blocking`](Self::on_event_blocking) for what
+    /// does. The task yields to others every 32 events. A panic in the callback is logged, and
+    /// the callback goes on with the next event.
+    ///
+    /// May be called outside a runtime. Dropping the [`Subscription`] stops the callback.
+    ///
+    /// [`close`](Self::close), [`Subscription::cancel`] and [`Subscription::stop`] may be called
+    /// from inside a callback. What sends a request, such as [`delete`](Self::delete), needs the
+    /// runtime, whose thread the callback occupies: spawn it instead of blocking on it.
     pub fn on_event(&self, callback: impl FnMut(&Event) + Send + 'static) -> Subscription {
-        self.callback(Cursor::Now, callback)
+        self.callback(Cursor::Now, Place::Task, callback)
     }
 
-    /// Calls this for every hook execution from now on.
+    /// Calls a function that may block for every event from now on, in order.
+    ///
+    /// The callback runs on the runtime's threads for blocking work, and occupies one of them
+    /// while it is called. Otherwise as [`on_event`](Self::on_event). The callback may block on
+    /// any future of the conversation with [`Handle::block_on`].
+    ///
+    /// A runtime that shuts down waits for a call under way.
+    pub fn on_event_blocking(&self, callback: impl FnMut(&Event) + Send + 'static) -> Subscription {
+        self.callback(Cursor::Now, Place::Thread, callback)
+    }
+
+    /// Calls a function for every hook execution from now on, as [`on_event`](Self::on_event)
+    /// does: it must not block.
     pub fn on_hook(
         &self,
         mut callback: impl FnMut(&HookExecutionEvent) + Send + 'static,
@@ -232,26 +265,17 @@ impl Conversation {
         })
     }
 
-    /// Keeps a callback until the close.
-    pub(crate) fn keep(&self, callback: Subscription) {
-        self.callbacks().push(callback);
-    }
-
-    fn callbacks(&self) -> MutexGuard<'_, Vec<Subscription>> {
-        self.0
-            .callbacks
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-    }
-
     pub(crate) fn callback(
         &self,
         cursor: Cursor,
+        place: Place,
         callback: impl FnMut(&Event) + Send + 'static,
     ) -> Subscription {
         // The stream stands here: events that arrive before its task begins are "from now on" too.
         let events = self.subscribe(cursor);
-        Subscription::start(self.0.mirror.clone(), events, callback)
+        let mirror = self.0.mirror.clone();
+        let callbacks = &self.0.callbacks;
+        callbacks.start(&self.0.runtime, mirror, events, place, callback)
     }
 
     /// Sends a message of the user (`POST …/events`); await it. It is answered by the next
@@ -329,9 +353,12 @@ impl Conversation {
 
     /// Ends the link: streams, callbacks and client tools end, the conversation stays on the
     /// server, unless it was started with
-    /// [`delete_on_close`](ConversationBuilder::delete_on_close). The builder's callbacks are
-    /// given all that has arrived before. A second close does nothing. What is held can be read
-    /// on: events, state and [`usage`](Self::usage) as they were then.
+    /// [`delete_on_close`](ConversationBuilder::delete_on_close). A second close does nothing.
+    /// What is held can be read on: events, state and [`usage`](Self::usage) as they were then.
+    ///
+    /// Callbacks are given what has arrived before, for at most 100 ms in all. Those that are
+    /// not through by then stop after the call under way. May be called from inside a callback,
+    /// and does not wait for callbacks then; the same limit applies.
     ///
     /// # Errors
     ///
@@ -345,14 +372,16 @@ impl Conversation {
         if let Some(dispatch) = self.0.dispatch.get() {
             dispatch.stop();
         }
-        let callbacks = std::mem::take(&mut *self.callbacks());
-        for callback in callbacks {
-            callback.cancel().await;
+        let arrived = self.0.mirror.read().log.end();
+        let callbacks = &self.0.callbacks;
+        callbacks.drain(&self.0.runtime, arrived, CLOSING).await;
+        // Inside a callback the watcher may need the very thread that would wait here.
+        if !callback::is_inside() {
+            let mut changes = self.0.mirror.changes();
+            let ended = changes.wait_for(|_| self.0.mirror.read().ended.is_some());
+            // The watcher says goodbye to the server first, which may not answer.
+            let _ = timeout(CLOSING, ended).await;
         }
-        let mut changes = self.0.mirror.changes();
-        let ended = changes.wait_for(|_| self.0.mirror.read().ended.is_some());
-        // The watcher says goodbye to the server first, which may not answer.
-        let _ = timeout(Duration::from_millis(100), ended).await;
         deleted
     }
 
@@ -446,10 +475,6 @@ impl Conversation {
         last.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    pub(crate) fn downgrade(&self) -> WeakConversation {
-        WeakConversation(Arc::downgrade(&self.0))
-    }
-
     pub(crate) fn client_tools(&self) -> Option<&Dispatch> {
         self.0.dispatch.get()
     }
@@ -487,5 +512,11 @@ impl fmt::Debug for Conversation {
             .field("link", &self.link())
             .field("events", &self.events().len())
             .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for WeakConversation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("WeakConversation")
     }
 }

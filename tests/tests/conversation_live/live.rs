@@ -90,7 +90,7 @@ async fn through_a_cutting_proxy_with_a_second_client_and_a_stalled_reader() {
         .unwrap();
     // A reader that never reads, a callback that is slow, and a client of its own.
     let stalled = conversation.subscribe(Cursor::Start);
-    let slow = conversation.on_event(|_| std::thread::sleep(Duration::from_millis(2)));
+    let slow = conversation.on_event_blocking(|_| std::thread::sleep(Duration::from_millis(2)));
     let second = Conversation::attach(server.client(), conversation.id())
         .await
         .unwrap();

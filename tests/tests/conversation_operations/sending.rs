@@ -147,7 +147,7 @@ pub(super) async fn model_calls_are_kept_where_asked_for(server: &LocalServer) {
     let kept = tempfile::tempdir().unwrap();
     let logged = Agent::default_preset(llm(&model).log_completions(true)).cli_mode(true);
     let conversation = Conversation::builder(&workspace(server), logged)
-        .on_event(completion_log(kept.path()).unwrap())
+        .on_event_blocking(completion_log(kept.path()).unwrap())
         .start()
         .await
         .unwrap();

@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod builder;
 #[cfg(test)]
+mod callbacks;
+#[cfg(test)]
 mod client_tools;
 #[cfg(test)]
 mod clocks;

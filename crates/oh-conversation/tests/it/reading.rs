@@ -126,7 +126,7 @@ async fn pitfall_21_a_reader_that_sleeps_and_a_callback_that_blocks_hold_up_nobo
     let mut asleep = conversation.subscribe(Cursor::Start);
     let (release, blocked) = std::sync::mpsc::channel::<()>();
     let (calls, called) = std::sync::mpsc::channel();
-    let stuck = conversation.on_event(move |event| {
+    let stuck = conversation.on_event_blocking(move |event| {
         let _ = blocked.recv();
         calls.send(event.id().to_owned()).unwrap();
     });

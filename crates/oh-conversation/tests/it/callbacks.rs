@@ -1,0 +1,408 @@
+//! Callbacks: where they run, how they end, and what they keep alive.
+
+use std::{
+    sync::{Arc, Mutex, mpsc},
+    time::Duration,
+};
+
+use futures_util::{FutureExt, StreamExt};
+use oh_conversation::{Conversation, Link, Subscription};
+use oh_protocol::{
+    Event,
+    config::{Agent, Llm},
+};
+use serde_json::json;
+use tokio::{
+    runtime::{Builder, Handle},
+    sync::mpsc::{UnboundedReceiver, unbounded_channel},
+    task::yield_now,
+};
+
+use crate::mock::{Dial, Mock, Place, attached, soon};
+
+async fn append(mock: &Mock, dial: &Dial, count: usize) {
+    for _ in 0..count {
+        let (seq, event) = mock.append("New", &json!({}));
+        dial.durable(seq, &event).await.unwrap();
+    }
+}
+
+/// A callback that sends the id of each event.
+fn ids() -> (
+    impl FnMut(&Event) + Send + Clone + 'static,
+    UnboundedReceiver<String>,
+) {
+    let (calls, called) = unbounded_channel();
+    let say = move |event: &Event| _ = calls.send(event.id().to_owned());
+    (say, called)
+}
+
+/// Waits until nothing holds on to the link of a conversation that nobody holds a handle of.
+async fn link_ends(mut dial: Dial) {
+    soon(async { while dial.peer.recv().await.is_some() {} }).await;
+}
+
+/// A conversation that a builder has started with callbacks, and the server's end of its socket.
+async fn started(
+    with: impl FnOnce(oh_conversation::ConversationBuilder) -> oh_conversation::ConversationBuilder,
+) -> (Mock, UnboundedReceiver<Dial>, Dial, Conversation) {
+    let (mock, mut dials) = Mock::new();
+    mock.plan(
+        "/api/conversations",
+        Ok((
+            201,
+            json!({"id": mock.id.to_string(), "execution_status": "idle",
+            "workspace": {"working_dir": "/w"}}),
+        )),
+    );
+    let agent = Agent::new(Llm::new("m"));
+    let builder = with(Conversation::builder(&Place(mock.client()), agent).id(mock.id));
+    let starting = tokio::spawn(builder.unchecked_tools().start());
+    let dial = soon(dials.recv()).await.unwrap();
+    dial.welcome(&mock, "idle").await.unwrap();
+    let conversation = soon(starting).await.unwrap().unwrap();
+    (mock, dials, dial, conversation)
+}
+
+#[tokio::test(start_paused = true)]
+async fn dropping_a_subscription_stops_its_callback() {
+    let (mock, _dials, dial, conversation) = attached("idle").await;
+    let (say, mut called) = ids();
+    let subscription = conversation.on_event(say);
+    append(&mock, &dial, 1).await;
+    assert_eq!(soon(called.recv()).await.unwrap(), "0");
+    drop(subscription);
+    append(&mock, &dial, 1).await;
+    // The callback itself is dropped, and was not called again.
+    assert_eq!(soon(called.recv()).await, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn dropping_a_subscription_stops_a_blocking_callback_after_the_call_under_way() {
+    let (mock, _dials, dial, conversation) = attached("idle").await;
+    let (mut say, mut called) = ids();
+    let (release, blocked) = mpsc::channel::<()>();
+    let subscription = conversation.on_event_blocking(move |event| {
+        say(event);
+        _ = blocked.recv();
+    });
+    append(&mock, &dial, 5).await;
+    assert_eq!(soon(called.recv()).await.unwrap(), "0");
+    drop(subscription);
+    drop(release);
+    assert_eq!(soon(called.recv()).await, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_callback_that_owns_its_conversation_does_not_keep_it_alive_once_it_is_dropped() {
+    for blocking in [false, true] {
+        let (mock, _dials, dial, conversation) = attached("idle").await;
+        let own = conversation.clone();
+        let (calls, mut called) = unbounded_channel();
+        let callback = move |_: &Event| _ = calls.send(own.events().len());
+        let subscription = match blocking {
+            true => conversation.on_event_blocking(callback),
+            false => conversation.on_event(callback),
+        };
+        append(&mock, &dial, 1).await;
+        assert_eq!(soon(called.recv()).await, Some(1));
+        drop(conversation);
+        drop(subscription);
+        link_ends(dial).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_detached_callback_with_a_weak_handle_ends_with_the_last_handle() {
+    let (mock, _dials, dial, conversation) = attached("idle").await;
+    let weak = conversation.downgrade();
+    let (calls, mut called) = unbounded_channel();
+    let subscription = conversation.on_event(move |_| {
+        let own = weak.upgrade();
+        _ = calls.send(own.map(|conversation| conversation.events().len()));
+    });
+    subscription.detach();
+    append(&mock, &dial, 1).await;
+    assert_eq!(soon(called.recv()).await, Some(Some(1)));
+    let weak = conversation.downgrade();
+    assert_eq!(weak.upgrade().unwrap().id(), mock.id);
+    drop(conversation);
+    assert!(weak.upgrade().is_none());
+    link_ends(dial).await;
+    assert_eq!(soon(called.recv()).await, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_close_ends_detached_callbacks_after_what_has_arrived() {
+    let (mock, _dials, dial, conversation) = attached("idle").await;
+    let own = conversation.clone();
+    let (mut say, mut called) = ids();
+    let callback = move |event: &Event| {
+        say(event);
+        assert!(own.events().len() <= 3);
+    };
+    conversation.on_event(callback).detach();
+    append(&mock, &dial, 3).await;
+    while conversation.events().len() < 3 {
+        yield_now().await;
+    }
+    soon(conversation.close()).await.unwrap();
+    drop(conversation);
+    for expected in ["0", "1", "2"] {
+        assert_eq!(soon(called.recv()).await.unwrap(), expected);
+    }
+    assert_eq!(soon(called.recv()).await, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_in_one_callback_ends_no_other_and_not_itself() {
+    let (mock, _dials, dial, conversation) = attached("idle").await;
+    let panicking = |mut say: Box<dyn FnMut(&Event) + Send>| {
+        move |event: &Event| {
+            say(event);
+            assert!(event.id() != "1", "on purpose");
+        }
+    };
+    let (first, mut on_task) = ids();
+    let (second, mut on_thread) = ids();
+    let (third, mut healthy) = ids();
+    let _subscriptions = [
+        conversation.on_event(panicking(Box::new(first))),
+        conversation.on_event_blocking(panicking(Box::new(second))),
+        conversation.on_event(third),
+    ];
+    append(&mock, &dial, 3).await;
+    for called in [&mut on_task, &mut on_thread, &mut healthy] {
+        for expected in ["0", "1", "2"] {
+            assert_eq!(soon(called.recv()).await.unwrap(), expected);
+        }
+    }
+}
+
+#[test]
+fn callbacks_may_be_added_and_ended_outside_a_runtime() {
+    let runtime = Builder::new_current_thread()
+        .enable_all()
+        .start_paused(true)
+        .build()
+        .unwrap();
+    let (mock, _dials, dial, conversation) = runtime.block_on(attached("idle"));
+    let (say, mut called) = ids();
+    let on_task = conversation.on_event(say.clone());
+    let on_thread = conversation.on_event_blocking(say);
+    let hooks = conversation.on_hook(|_| ());
+    hooks.stop();
+    runtime.block_on(async {
+        append(&mock, &dial, 1).await;
+        for _ in 0..2 {
+            assert_eq!(soon(called.recv()).await.unwrap(), "0");
+        }
+    });
+    drop((on_task, on_thread));
+    assert_eq!(runtime.block_on(soon(called.recv())), None);
+}
+
+#[test]
+fn a_callback_added_after_its_runtime_is_gone_is_never_called() {
+    let runtime = Builder::new_current_thread()
+        .enable_all()
+        .start_paused(true)
+        .build()
+        .unwrap();
+    let (_mock, _dials, _dial, conversation) = runtime.block_on(attached("idle"));
+    drop(runtime);
+    let (say, mut called) = ids();
+    conversation.on_event(say.clone()).detach();
+    let subscription = conversation.on_event_blocking(say);
+    subscription.cancel().now_or_never().unwrap();
+    assert!(called.try_recv().is_err());
+}
+
+/// Closes from inside a callback of each kind, on the runtime that is given.
+async fn close_inside(blocking: bool, add: fn(&Conversation, bool, Callback) -> Subscription) {
+    let (mock, _dials, dial, conversation) = attached("idle").await;
+    let own = conversation.clone();
+    let (calls, mut called) = unbounded_channel();
+    let callback: Callback = Box::new(move |event| {
+        let closed = match blocking {
+            true => Handle::current().block_on(own.close()),
+            false => own.close().now_or_never().unwrap(),
+        };
+        _ = calls.send((event.id().to_owned(), closed.is_ok()));
+    });
+    let other = conversation.on_event(|_| ());
+    let subscription = add(&conversation, blocking, callback);
+    append(&mock, &dial, 1).await;
+    assert_eq!(soon(called.recv()).await.unwrap(), ("0".into(), true));
+    soon(subscription.cancel()).await;
+    soon(other.cancel()).await;
+    soon(conversation.close()).await.unwrap();
+    assert_eq!(conversation.link(), Link::Ended);
+}
+
+type Callback = Box<dyn FnMut(&Event) + Send>;
+
+fn add(conversation: &Conversation, blocking: bool, callback: Callback) -> Subscription {
+    match blocking {
+        true => conversation.on_event_blocking(callback),
+        false => conversation.on_event(callback),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_close_from_inside_a_callback_waits_for_nothing_it_could_wait_for_in_vain() {
+    close_inside(false, add).await;
+}
+
+#[tokio::test]
+async fn a_close_from_inside_a_blocking_callback_does_not_wait_for_itself() {
+    close_inside(true, add).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_close_from_inside_a_blocking_callback_does_not_wait_for_itself_on_many_threads() {
+    close_inside(true, add).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_builders_callbacks_may_close_and_delete_their_conversation() {
+    for (blocking, delete) in [(false, false), (true, false), (true, true)] {
+        let own = Arc::new(Mutex::new(None::<Conversation>));
+        let (calls, mut called) = unbounded_channel();
+        let callback = {
+            let own = own.clone();
+            move |event: &Event| {
+                let Some(own) = own.lock().unwrap().take() else {
+                    return;
+                };
+                let ended = match (blocking, delete) {
+                    (false, _) => own.close().now_or_never().expect("it waits for nothing"),
+                    (true, false) => Handle::current().block_on(own.close()),
+                    (true, true) => Handle::current().block_on(own.delete()),
+                };
+                _ = calls.send((event.id().to_owned(), ended.is_ok()));
+            }
+        };
+        let (mock, _dials, dial, conversation) = started(|builder| match blocking {
+            true => builder.on_event_blocking(callback),
+            false => builder.on_event(callback),
+        })
+        .await;
+        let mut links = conversation.links();
+        *own.lock().unwrap() = Some(conversation);
+        append(&mock, &dial, 1).await;
+        assert_eq!(soon(called.recv()).await.unwrap(), ("0".into(), true));
+        soon(async { while links.next().await.is_some() {} }).await;
+        assert_eq!(mock.seen("DELETE "), usize::from(delete));
+        assert_eq!(soon(called.recv()).await, None);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_callback_may_cancel_itself() {
+    for blocking in [false, true] {
+        let (mock, _dials, dial, conversation) = attached("idle").await;
+        let own = Arc::new(Mutex::new(None::<Subscription>));
+        let (calls, mut called) = unbounded_channel();
+        let subscription = add(
+            &conversation,
+            blocking,
+            Box::new({
+                let own = own.clone();
+                move |event| {
+                    if let Some(own) = own.lock().unwrap().take() {
+                        own.cancel().now_or_never().expect("it waits for itself");
+                    }
+                    _ = calls.send(event.id().to_owned());
+                }
+            }),
+        );
+        *own.lock().unwrap() = Some(subscription);
+        append(&mock, &dial, 1).await;
+        assert_eq!(soon(called.recv()).await.unwrap(), "0");
+        append(&mock, &dial, 1).await;
+        assert_eq!(soon(called.recv()).await, None);
+    }
+}
+
+#[tokio::test]
+async fn a_close_does_not_wait_for_a_blocked_callback_which_is_not_called_again() {
+    let (release, blocked) = mpsc::channel::<()>();
+    let (mut say, mut called) = ids();
+    let (mock, _dials, dial, conversation) = started(|builder| {
+        builder.on_event_blocking(move |event| {
+            say(event);
+            _ = blocked.recv();
+        })
+    })
+    .await;
+    append(&mock, &dial, 5).await;
+    assert_eq!(soon(called.recv()).await.unwrap(), "0");
+    while conversation.events().len() < 5 {
+        yield_now().await;
+    }
+    // It would never return if it waited for the callback.
+    tokio::time::timeout(Duration::from_secs(60), conversation.close())
+        .await
+        .unwrap()
+        .unwrap();
+    drop(release);
+    assert_eq!(soon(called.recv()).await, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_builders_callbacks_are_given_all_that_has_arrived_before_a_close() {
+    let (first, mut on_task) = ids();
+    let (second, mut on_thread) = ids();
+    let (mock, _dials, dial, conversation) =
+        started(|builder| builder.on_event(first).on_event_blocking(second)).await;
+    append(&mock, &dial, 500).await;
+    while conversation.events().len() < 500 {
+        yield_now().await;
+    }
+    soon(conversation.close()).await.unwrap();
+    for called in [&mut on_task, &mut on_thread] {
+        for expected in 0..500 {
+            assert_eq!(called.try_recv().unwrap(), expected.to_string());
+        }
+        assert_eq!(soon(called.recv()).await, None);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_builders_callback_outlives_the_last_handle_until_it_has_all() {
+    let (say, mut called) = ids();
+    let (mock, _dials, dial, conversation) = started(|builder| builder.on_event(say)).await;
+    append(&mock, &dial, 50).await;
+    while conversation.events().len() < 50 {
+        yield_now().await;
+    }
+    drop(conversation);
+    for expected in 0..50 {
+        assert_eq!(soon(called.recv()).await.unwrap(), expected.to_string());
+    }
+    assert_eq!(soon(called.recv()).await, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_blocking_callbacks_that_wait_for_each_other_all_get_a_thread() {
+    let (mock, _dials, dial, conversation) = attached("idle").await;
+    let (mut end, _) = mpsc::channel::<()>();
+    let mut subscriptions = Vec::new();
+    for _ in 0..20 {
+        let (next, through) = mpsc::channel();
+        let before = std::mem::replace(&mut end, next);
+        subscriptions.push(conversation.on_event_blocking(move |_| {
+            _ = through.recv();
+            _ = before.send(());
+        }));
+    }
+    append(&mock, &dial, 1).await;
+    while conversation.events().is_empty() {
+        yield_now().await;
+    }
+    end.send(()).unwrap();
+    for subscription in subscriptions {
+        soon(subscription.cancel()).await;
+    }
+}

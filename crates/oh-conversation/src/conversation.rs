@@ -25,7 +25,7 @@ use crate::{
     client_tools::{self, Dispatch},
     mirror::Mirror,
     pager::Pager,
-    tokens::Tokens,
+    tokens::{Readers, Tokens},
     watcher::Watcher,
 };
 
@@ -45,7 +45,7 @@ struct Inner {
     client: Client,
     working_dir: String,
     mirror: Arc<Mirror>,
-    tokens: Tokens,
+    tokens: Readers,
     /// Dropped with the last handle, which stops the watcher as asking it does.
     stop: watch::Sender<bool>,
     /// Where callbacks run: the runtime of the watcher.
@@ -102,14 +102,15 @@ impl Conversation {
         let (writer, mirror) = Mirror::new(id, state, following.keep);
         let (stop, stopped) = watch::channel(false);
         let tokens = Tokens::default();
+        let readers = tokens.readers();
         let backoff = following.backoff;
-        let watcher = Watcher::new(client.clone(), writer, tokens.clone(), stopped, backoff);
+        let watcher = Watcher::new(client.clone(), writer, tokens, stopped, backoff);
         tokio::spawn(watcher.run());
         let conversation = Self(Arc::new(Inner {
             client,
             working_dir,
             mirror,
-            tokens,
+            tokens: readers,
             stop,
             runtime: Handle::current(),
             callbacks: Callbacks::default(),
@@ -205,7 +206,8 @@ impl Conversation {
     }
 
     /// Text as the model writes it, for models that stream it (`Llm::stream`). Nothing of it is
-    /// stored; the events have it all in the end.
+    /// stored; the events have it all in the end. Nothing of the past is given: the stream begins
+    /// here, and ends when the link ends.
     ///
     /// ```no_run
     /// # async fn show(conversation: &oh_conversation::Conversation) {
@@ -222,7 +224,10 @@ impl Conversation {
     /// # }
     /// ```
     pub fn tokens(&self) -> TokenStream {
-        self.0.tokens.subscribe()
+        self.0.tokens.subscribe(|| {
+            let held = self.0.mirror.read();
+            (held.link == Link::Live).then_some(held.cursor)
+        })
     }
 
     /// Calls a function for every event from now on, in order.

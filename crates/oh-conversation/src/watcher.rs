@@ -20,7 +20,7 @@ use tokio::{
 use tracing::{debug, warn};
 
 use crate::{
-    Error, ErrorKind,
+    Error, ErrorKind, Link,
     endings::{Ending, classify},
     mirror::Writer,
     settings,
@@ -291,13 +291,18 @@ impl Watcher {
         for frame in frames {
             match frame {
                 SessionFrame::Sync { .. } | SessionFrame::Transient { .. } => {}
-                SessionFrame::Durable { event, .. } => self.tokens.durable(&event),
+                SessionFrame::Durable { seq, event } => {
+                    let seq = i64::try_from(seq).unwrap_or(i64::MAX);
+                    let replayed = reading.through.is_some_and(|through| seq <= through);
+                    self.tokens.durable(seq, &event, replayed);
+                }
                 SessionFrame::Error { code, detail } => {
                     warn!(conversation = %self.id, %code, %detail, "the server refuses something");
                 }
                 progress => self.tokens.progress(progress),
             }
         }
+        self.tell_live();
         if snapshot {
             self.too_large = 0;
             self.subscribed();
@@ -329,6 +334,16 @@ impl Watcher {
                 let described = client.call(&Get::new(id)).await.ok()?;
                 Some(described.state().clone())
             });
+        }
+    }
+
+    /// Lets those who read tokens know once the history is here.
+    fn tell_live(&self) {
+        let held = self.writer.mirror().read();
+        let live = (held.link == Link::Live).then_some(held.cursor);
+        drop(held);
+        if let Some(cursor) = live {
+            self.tokens.live(cursor);
         }
     }
 

@@ -28,10 +28,11 @@ impl Watcher {
         let through = self.through.take();
         self.fetched
             .extend(events.iter().map(|event| event.id().into()));
+        let first = self.cursor() + 1;
         let moved = self.writer.change(|held| {
             let before = held.cursor;
-            for event in events {
-                held.durable(held.cursor + 1, event, false);
+            for event in &events {
+                held.durable(held.cursor + 1, event.clone(), false);
             }
             if !more && let Some(through) = through {
                 // Up to there the log was read: what is missing cannot be.
@@ -39,6 +40,9 @@ impl Watcher {
             }
             held.cursor > before
         });
+        for (seq, event) in (first..).zip(&events) {
+            self.tokens.durable(seq, event, true);
+        }
         if found > 0 || moved {
             self.too_large = 0;
             return Phase::Dial;
@@ -58,6 +62,7 @@ impl Watcher {
     pub(super) async fn catch_up(&mut self) -> Result<()> {
         loop {
             let (events, more) = self.next_events(MANY).await?;
+            let before = self.writer.mirror().read().cursor;
             if !events.is_empty() {
                 self.writer.change(|held| {
                     for event in &events {
@@ -65,8 +70,12 @@ impl Watcher {
                     }
                 });
             }
-            events.iter().for_each(|event| self.tokens.durable(event));
+            let first = before + 1;
+            for (seq, event) in (first..).zip(&events) {
+                self.tokens.durable(seq, event, true);
+            }
             if !more {
+                self.tokens.live(self.cursor());
                 return Ok(());
             }
         }

@@ -1,8 +1,12 @@
 //! Text as the model writes it, on either socket.
 
-use oh_conversation::Token;
-use oh_transport::{Error, ErrorKind};
+use std::time::Duration;
+
+use oh_conversation::{Conversation, Token, TokenStream};
+use oh_testkit::FakeServer;
+use oh_transport::{Client, Error, ErrorKind};
 use serde_json::{Value, json};
+use tokio::time::timeout;
 
 use crate::mock::{Dial, Mock, attached, full_state, soon};
 
@@ -138,4 +142,137 @@ async fn the_legacy_socket_gives_the_same_type() {
     ] {
         assert_eq!(soon(tokens.next()).await.unwrap(), token);
     }
+}
+
+fn said(text: &str) -> Value {
+    json!({"llm_message": {"role": "assistant", "content": [{"type": "text", "text": text}]}})
+}
+
+/// Reads on until the stream ends.
+async fn rest(mut tokens: TokenStream) -> Vec<Token> {
+    let mut all = Vec::new();
+    while let Some(token) = soon(tokens.next()).await {
+        all.push(token);
+    }
+    all
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_stream_ends_with_a_close_and_so_does_one_made_later() {
+    let (_mock, _dials, _dial, conversation) = attached("running").await;
+    let tokens = conversation.tokens();
+    conversation.close().await.unwrap();
+    assert_eq!(rest(tokens).await, []);
+    assert_eq!(rest(conversation.tokens()).await, []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_stream_ends_with_the_last_handle() {
+    let (_mock, _dials, _dial, conversation) = attached("running").await;
+    let tokens = conversation.tokens();
+    drop(conversation);
+    assert_eq!(rest(tokens).await, []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_stream_ends_after_what_came_when_the_conversation_is_gone() {
+    let (mock, mut dials, dial, conversation) = attached("running").await;
+    let tokens = conversation.tokens();
+    frame(&dial, &delta("x", 1, "text", "Hal")).await;
+    mock.delete();
+    let server = tokio::spawn(async move {
+        let _ = dial.peer.end(Error::closed(4004, "")).await;
+        while let Some(dial) = dials.recv().await {
+            let _ = dial.peer.end(Error::closed(4004, "")).await;
+        }
+    });
+    assert_eq!(rest(tokens).await, [text("x", 1, "Hal")]);
+    assert_eq!(rest(conversation.tokens()).await, []);
+    server.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_stream_ends_when_the_session_key_is_refused() {
+    let (_mock, _dials, dial, conversation) = attached("running").await;
+    let tokens = conversation.tokens();
+    dial.peer.end(Error::closed(4001, "")).await.unwrap();
+    assert_eq!(rest(tokens).await, []);
+    drop(conversation);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reader_too_slow_for_1500_pieces_is_told_so_and_gets_the_finished_event() {
+    let (mock, _dials, dial, conversation) = attached("running").await;
+    let mut slow = conversation.tokens();
+    frame(
+        &dial,
+        &json!({"type": "item_started", "item_id": "0", "attempt": 1}),
+    )
+    .await;
+    for _ in 0..1500 {
+        frame(&dial, &delta("0", 1, "text", "x")).await;
+    }
+    let (seq, event) = mock.append("MessageEvent", &said(&"x".repeat(1500)));
+    dial.durable(seq, &event).await.unwrap();
+    while conversation.events().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    let item_id = || "0".into();
+    let expected = [
+        Token::Started {
+            item_id: item_id(),
+            attempt: 1,
+        },
+        Token::Lagged { item_id: item_id() },
+        Token::Finished { item_id: item_id() },
+    ];
+    for token in expected {
+        assert_eq!(soon(slow.next()).await.unwrap(), token);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_finished_while_the_connection_was_cut_is_told_once() {
+    let (mock, mut dials, dial, conversation) = attached("running").await;
+    let tokens = conversation.tokens();
+    dial.peer.end(Error::closed(1012, "")).await.unwrap();
+    mock.append("MessageEvent", &said("Meanwhile."));
+    let dial = soon(dials.recv()).await.unwrap();
+    dial.welcome(&mock, "running").await.unwrap();
+    dial.durable(0, &mock.event(0)).await.unwrap();
+    while conversation.events().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    conversation.close().await.unwrap();
+    let item_id = "0".into();
+    assert_eq!(rest(tokens).await, [Token::Finished { item_id }]);
+}
+
+/// Ten attaches to a conversation with a history, to the socket of this version.
+async fn ten_attaches(server: FakeServer) {
+    let client = Client::builder(server.url())
+        .session_api_key(server.session_api_key())
+        .build()
+        .unwrap();
+    let fake = server.create();
+    fake.fill(50, 500).await;
+    for _ in 0..10 {
+        let conversation = Conversation::attach(&client, fake.id()).await.unwrap();
+        let mut tokens = conversation.tokens();
+        let item_id = fake.log("agent", "MessageEvent", said("New.")).into();
+        let first = timeout(Duration::from_secs(60), tokens.next()).await;
+        assert_eq!(first.unwrap(), Some(Token::Finished { item_id }));
+        conversation.close().await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_history_is_on_the_token_streams_of_ten_attaches() {
+    ten_attaches(FakeServer::start().await.unwrap()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_history_is_on_the_token_streams_of_ten_attaches_to_the_legacy_socket() {
+    let server = FakeServer::builder().without_session_socket();
+    ten_attaches(server.start().await.unwrap()).await;
 }

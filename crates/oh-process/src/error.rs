@@ -19,6 +19,9 @@ pub enum ErrorKind {
     NoInterpreter,
     /// The named environment lacks the server, or cannot run it.
     BadEnvironment,
+    /// An environment or interpreter could not be checked just now: it was killed, is too slow or
+    /// may not be run. Nothing was changed; the message has the reason. Another try may succeed.
+    CheckFailed,
     /// The package index cannot be reached. Nothing half-made was kept.
     IndexUnreachable,
     /// The package index does not hold this version.

@@ -1,4 +1,4 @@
-//! Runs uv, or venv and pip, and says what their failure means. Knows no cache.
+//! Runs uv, or venv and pip, and reads the reason of their failure. Contains nothing of the cache.
 
 use std::{
     ffi::{OsStr, OsString},
@@ -14,8 +14,46 @@ use tokio::{
 
 use crate::{Error, ErrorKind, Result, interpreter, keeper::Spawn};
 
+/// The version of Python that uv finds or fetches where no interpreter is known.
+const UV_PYTHON: &str = "3.13";
+
+/// The constraints that an environment was made with, in its directory.
+const CONSTRAINTS: &str = "openhands-rs.constraints.txt";
+
+/// Runs a command and kills it when stdin, a pipe from this process, is closed: for steps that
+/// come before there is a Python to run a keeper with.
+const WATCH: &str = r#"
+exec 3<&0 </dev/null
+"$@" 3<&- & job=$!
+{ read -r _ <&3; kill -9 "$job"; } >/dev/null 2>&1 & watch=$!
+exec 3<&-
+wait "$job"
+status=$?
+kill "$watch" 2>/dev/null
+exit "$status"
+"#;
+
+/// Imports the server once. Removes the directories that the browser's library makes in /tmp when
+/// it is imported.
+const VERIFY: &str = "\
+import os, sys
+made = []
+def note(event, arguments):
+    if event == 'os.mkdir' and 'browser-use-downloads-' in str(arguments[0]):
+        made.append(arguments[0])
+sys.addaudithook(note)
+try:
+    import openhands.agent_server.api
+finally:
+    for path in made:
+        try:
+            os.rmdir(path)
+        except OSError:
+            pass
+";
+
 /// What makes the environment.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Tool {
     Uv {
         uv: PathBuf,
@@ -32,6 +70,11 @@ pub(crate) struct Installer<'a> {
     /// A directory that exists, to run in.
     pub(crate) scratch: &'a Path,
     pub(crate) packages: &'a [String],
+    pub(crate) constraints: Option<&'a str>,
+    /// Forbids the network.
+    pub(crate) offline: bool,
+    /// More variables for uv.
+    pub(crate) settings: &'a [(OsString, OsString)],
     pub(crate) report: &'a (dyn Fn(String) + Send + Sync),
 }
 
@@ -41,28 +84,26 @@ impl Installer<'_> {
         let inside = interpreter::in_environment(self.root);
         match tool {
             Tool::Uv { uv, python } => {
-                let version = OsStr::new("3.13");
-                let python = python.as_deref().map_or(version, Path::as_os_str);
-                let venv: [&OsStr; 5] = [
-                    "venv".as_ref(),
-                    "--no-project".as_ref(),
-                    "--python".as_ref(),
-                    python,
-                    root,
-                ];
-                self.uv_venv(uv, &venv).await?;
-                let install: [&OsStr; 5] = [
-                    "pip".as_ref(),
-                    "install".as_ref(),
-                    "--compile-bytecode".as_ref(),
-                    "--python".as_ref(),
-                    inside.as_os_str(),
-                ];
-                self.step(&inside, uv, &install, true).await
+                let python = match python {
+                    Some(python) => python.clone(),
+                    None => self.uv_python(uv).await?,
+                };
+                let venv = ["venv", "--no-project", "--python"].map(OsStr::new);
+                let rest = [python.as_os_str(), root];
+                self.step(&python, uv, &[&venv[..], &rest].concat(), &[])
+                    .await?;
+                let install = ["pip", "install", "--compile-bytecode", "--python"];
+                let mut arguments = install.map(OsString::from).to_vec();
+                arguments.push(inside.clone().into());
+                if self.offline {
+                    arguments.push("--offline".into());
+                }
+                self.install(&inside, uv, arguments).await
             }
             Tool::Pip { python } => {
-                let venv: [&OsStr; 4] = ["-I".as_ref(), "-m".as_ref(), "venv".as_ref(), root];
-                self.step(python, python, &venv, false).await?;
+                let venv = ["-I", "-m", "venv"].map(OsStr::new);
+                self.step(python, python, &[&venv[..], &[root]].concat(), &[])
+                    .await?;
                 let install = [
                     "-I",
                     "-m",
@@ -76,10 +117,66 @@ impl Installer<'_> {
                     "2",
                     "--compile",
                 ];
-                self.step(&inside, &inside, &install.map(OsStr::new), true)
-                    .await
+                let mut arguments = install.map(OsString::from).to_vec();
+                if self.offline {
+                    arguments.push("--no-index".into());
+                }
+                self.install(&inside, &inside, arguments).await
             }
         }
+    }
+
+    /// Imports the installed server once.
+    pub(crate) async fn verify(&self) -> Result<()> {
+        let inside = interpreter::in_environment(self.root);
+        let home = self.root.join("home");
+        std::fs::create_dir_all(&home).map_err(|error| {
+            Error::directory("cannot make a directory to try the server in", error)
+        })?;
+        let arguments = ["-I", "-c", VERIFY].map(OsStr::new);
+        let own = ["HOME", "XDG_CONFIG_HOME", "XDG_CACHE_HOME", "XDG_DATA_HOME"]
+            .map(|name| (name.into(), home.clone().into()));
+        let verified = self.step(&inside, &inside, &arguments, &own).await;
+        // What libraries write into a home directory when they are imported.
+        let _left_over = std::fs::remove_dir_all(&home);
+        verified.map_err(|error| match error.kind() {
+            ErrorKind::Provision => {
+                let context = "the packages were installed, but the server cannot be imported";
+                let mut failed = Error::new(ErrorKind::Provision, context);
+                if let Some(exit) = error.exit() {
+                    failed = failed.with_exit(exit.clone());
+                }
+                failed.with_log_tail(error.log_tail().to_vec())
+            }
+            _ => error,
+        })
+    }
+
+    async fn install(
+        &self,
+        python: &Path,
+        program: &Path,
+        mut arguments: Vec<OsString>,
+    ) -> Result<()> {
+        if let Some(constraints) = self.constraints {
+            let path = self.root.join(CONSTRAINTS);
+            std::fs::write(&path, constraints).map_err(|error| {
+                Error::directory(format!("cannot write {}", path.display()), error)
+            })?;
+            arguments.extend(["-c".into(), path.into()]);
+        }
+        arguments.extend(self.packages.iter().map(OsString::from));
+        let arguments: Vec<_> = arguments.iter().map(OsString::as_os_str).collect();
+        let installed = self.step(python, program, &arguments, &[]).await;
+        installed.map_err(|error| match self.offline {
+            true => Error::new(
+                ErrorKind::IndexUnreachable,
+                "the environment is not in the cache, and OPENHANDS_OFFLINE forbids to download \
+                 packages; unset it once, or make the environment with `oh provision` beforehand",
+            )
+            .with_log_tail(error.log_tail().to_vec()),
+            false => error,
+        })
     }
 
     /// Runs one step under a keeper, so that it dies with us and takes what it made with it.
@@ -88,17 +185,14 @@ impl Installer<'_> {
         python: &Path,
         program: &Path,
         arguments: &[&OsStr],
-        packages: bool,
+        variables: &[(OsString, OsString)],
     ) -> Result<()> {
         let mut command = vec![program.as_os_str().to_owned()];
         command.extend(arguments.iter().map(|&argument| argument.to_owned()));
-        if packages {
-            command.extend(self.packages.iter().map(OsString::from));
-        }
         let spawn = Spawn {
             python: python.to_owned(),
             command,
-            environment: environment(),
+            environment: [&self.environment(), variables].concat(),
             directory: self.scratch.to_owned(),
             doomed: Some(self.root.to_owned()),
         };
@@ -115,28 +209,75 @@ impl Installer<'_> {
         Err(failure(&said.lines()).with_exit(exit))
     }
 
-    /// uv may have to fetch the very interpreter that a keeper would need.
-    async fn uv_venv(&self, uv: &Path, arguments: &[&OsStr]) -> Result<()> {
-        let failed = |error| Error::new(ErrorKind::Provision, "cannot run uv").with_source(error);
-        let mut child = Command::new(uv)
+    /// The interpreter that uv finds, or else fetches.
+    async fn uv_python(&self, uv: &Path) -> Result<PathBuf> {
+        let find = ["python", "find", "--no-project", UV_PYTHON];
+        if let Ok(python) = self.uv(uv, &find).await {
+            return Ok(python.into());
+        }
+        let install = ["python", "install", "--no-bin", UV_PYTHON];
+        let offline: &[_] = if self.offline { &["--offline"] } else { &[] };
+        self.uv(uv, &[&install[..], offline].concat()).await?;
+        self.uv(uv, &find).await.map(PathBuf::from)
+    }
+
+    /// Runs uv where there may be no Python to run a keeper with. It works in directories of its
+    /// own, which it does not leave half-made.
+    async fn uv(&self, uv: &Path, arguments: &[&str]) -> Result<String> {
+        let failed = |error| {
+            let context = format!("cannot run {}", uv.display());
+            Error::new(ErrorKind::Provision, context).with_source(error)
+        };
+        let mut child = Command::new("/bin/sh")
+            .args(["-c", WATCH, "sh"])
+            .arg(uv)
             .args(arguments)
             .current_dir(self.scratch)
             .env_clear()
-            .envs(environment())
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
+            .envs(self.environment())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .kill_on_drop(true)
             .spawn()
             .map_err(failed)?;
-        let said = Said::default();
-        if let Some(stderr) = child.stderr.take() {
-            self.follow(stderr, &said).await;
+        let (said, answer) = (Said::default(), Said::default());
+        let ours = child.stdin.take();
+        tokio::join!(
+            async {
+                if let Some(stdout) = child.stdout.take() {
+                    self.follow(stdout, &answer).await;
+                }
+            },
+            async {
+                if let Some(stderr) = child.stderr.take() {
+                    self.follow(stderr, &said).await;
+                }
+            }
+        );
+        let status = child.wait().await.map_err(failed)?;
+        drop(ours);
+        match (status.success(), answer.lines().pop()) {
+            (true, answer) => Ok(answer.unwrap_or_default()),
+            (false, _) => Err(failure(&said.lines())),
         }
-        if child.wait().await.map_err(failed)?.success() {
-            return Ok(());
-        }
-        Err(failure(&said.lines()))
+    }
+
+    /// The caller's environment, where the installer's own settings live, without what would make
+    /// Python look elsewhere for modules, or keep it from writing the bytecode that every start
+    /// needs.
+    fn environment(&self) -> Vec<(OsString, OsString)> {
+        std::env::vars_os()
+            .filter(|(name, _)| {
+                let name = name.to_string_lossy();
+                !matches!(
+                    name.as_ref(),
+                    "VIRTUAL_ENV" | "PIP_TARGET" | "PIP_PREFIX" | "PIP_USER"
+                ) && (!name.starts_with("PYTHON"))
+            })
+            .chain([("PYTHONUNBUFFERED".into(), "1".into())])
+            .chain(self.settings.iter().cloned())
+            .collect()
     }
 
     async fn follow(&self, pipe: impl AsyncRead + Unpin, said: &Said) {
@@ -172,21 +313,6 @@ impl Said {
             .unwrap_or_else(PoisonError::into_inner)
             .clone()
     }
-}
-
-/// The caller's environment, where the installer's own settings live, without what would make
-/// Python look elsewhere for modules, or keep it from writing the bytecode that every start needs.
-fn environment() -> Vec<(OsString, OsString)> {
-    std::env::vars_os()
-        .filter(|(name, _)| {
-            let name = name.to_string_lossy();
-            !matches!(
-                name.as_ref(),
-                "VIRTUAL_ENV" | "PIP_TARGET" | "PIP_PREFIX" | "PIP_USER"
-            ) && (!name.starts_with("PYTHON"))
-        })
-        .chain([("PYTHONUNBUFFERED".into(), "1".into())])
-        .collect()
 }
 
 /// Reads from what an installer said why it failed.

@@ -1,22 +1,30 @@
-//! Which Python interpreters this machine has, and which of them could run a server. Makes
-//! nothing; asks each interpreter about itself.
+//! One Python interpreter: what it reports about itself, and why it cannot be used.
+//!
+//! The difference between "it cannot be used" and "it could not be asked just now" is kept
+//! everywhere: only the first may have consequences.
 
 use std::{
-    collections::HashSet,
-    env, fmt, fs,
+    fmt, io,
     path::{Path, PathBuf},
-    process::Stdio,
+    process::{ExitStatus, Output, Stdio},
     time::Duration,
 };
 
-use tokio::{process::Command, time::timeout};
+use tokio::{
+    process::Command,
+    time::{sleep, timeout},
+};
 
 /// The oldest minor version of Python 3 the server runs on.
 pub(crate) const OLDEST: (u32, u32) = (3, 12);
 
-/// Tells of itself in JSON. Finding a module's place does not run it, so this is cheap.
+/// How long an interpreter may take to answer. It usually takes 30 ms.
+pub(crate) const ANSWER_LIMIT: Duration = Duration::from_secs(60);
+
+/// Prints facts about the interpreter as JSON. Finding a module does not run it, so this is cheap.
+/// `unreadable` is why the absence of a package is not believed.
 const ASK: &str = r#"
-import json, sys
+import json, os, sys, sysconfig
 from importlib.util import find_spec
 from importlib.metadata import PackageNotFoundError, version
 def installed(name):
@@ -29,30 +37,74 @@ def found(name):
         return find_spec(name) is not None
     except ImportError:
         return False
+def unreadable():
+    try:
+        for site in {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}:
+            for name in os.listdir(site) if os.path.lexists(site) else ():
+                path = os.path.join(site, name)
+                if name == "openhands":
+                    for part in os.listdir(path):
+                        os.listdir(os.path.join(path, part)) if "." not in part else None
+                elif name.startswith("openhands_") and name.endswith(".dist-info"):
+                    path = os.path.join(path, "METADATA")
+                    if os.path.lexists(path):
+                        open(path, "rb").close()
+    except OSError as error:
+        return str(error)
 parts = ("agent-server", "sdk", "tools")
+missing = [p for p in parts if not installed("openhands-" + p) or not found("openhands." + p.replace("-", "_"))]
 print(json.dumps({
     "version": list(sys.version_info[:3]),
     "executable": sys.executable,
     "venv": found("venv") and found("ensurepip"),
+    "pip": found("pip"),
     "server": installed("openhands-agent-server"),
-    "missing": [p for p in parts if not installed("openhands-" + p) or not found("openhands." + p.replace("-", "_"))],
+    "missing": missing,
+    "unreadable": unreadable() if missing else None,
 }))
 "#;
 
-/// What an interpreter says of itself.
-#[derive(Debug, Clone, serde::Deserialize)]
+/// What an interpreter reports about itself.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Deserialize)]
 pub(crate) struct Facts {
     pub(crate) version: (u32, u32, u32),
     pub(crate) executable: PathBuf,
     pub(crate) venv: bool,
+    #[serde(default)]
+    pub(crate) pip: bool,
     pub(crate) server: Option<String>,
     pub(crate) missing: Vec<String>,
+    #[serde(default)]
+    pub(crate) unreadable: Option<String>,
 }
 
 impl Facts {
     pub(crate) fn version_text(&self) -> String {
         let (major, minor, patch) = self.version;
         format!("{major}.{minor}.{patch}")
+    }
+
+    pub(crate) fn is_old(&self) -> bool {
+        (self.version.0, self.version.1) < OLDEST
+    }
+}
+
+/// Why an interpreter, or an environment around it, cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Failure {
+    /// It is proven that what is needed is not there.
+    Absent(String),
+    /// It ran and ended with an error.
+    Failed(String),
+    /// It could not be run to its end just now. This says nothing about the interpreter.
+    Unknown(String),
+}
+
+impl Failure {
+    pub(crate) fn reason(&self) -> &str {
+        match self {
+            Self::Absent(why) | Self::Failed(why) | Self::Unknown(why) => why,
+        }
     }
 }
 
@@ -62,11 +114,11 @@ impl Facts {
 pub struct Candidate {
     /// Where it was found.
     pub path: PathBuf,
-    /// Who put it there, such as `PATH` or `pyenv`.
+    /// What led there, such as `PATH` or `pyenv`.
     pub source: &'static str,
-    /// Its version, where it told.
+    /// Its version, where it reported one.
     pub version: Option<String>,
-    /// Why it is not fit; `None` when it is.
+    /// Why it is not used; `None` when it is fit.
     pub refused: Option<String>,
 }
 
@@ -81,30 +133,15 @@ impl fmt::Display for Candidate {
     }
 }
 
-/// All interpreters found, each asked; the first of the fit ones is the one to take.
-pub(crate) async fn find() -> Vec<(Candidate, Option<Facts>)> {
-    let mut seen = HashSet::new();
-    let mut found = Vec::new();
-    for (path, source) in places() {
-        let (candidate, facts) = look(path, source).await;
-        let same = facts.as_ref().map(|facts| real(&facts.executable));
-        if !seen.insert(same.unwrap_or_else(|| real(&candidate.path))) {
-            continue;
-        }
-        found.push((candidate, facts));
-    }
-    found.sort_by_key(|(candidate, facts)| {
-        let minor = facts.as_ref().map_or(u32::MAX, |facts| facts.version.1);
-        (candidate.refused.is_some(), preference(minor))
-    });
-    found
-}
-
 /// Looks at one interpreter.
-pub(crate) async fn look(path: PathBuf, source: &'static str) -> (Candidate, Option<Facts>) {
-    let asked = ask(&path).await;
+pub(crate) async fn look(
+    path: PathBuf,
+    source: &'static str,
+    limit: Duration,
+) -> (Candidate, Result<Facts, Failure>) {
+    let asked = ask(&path, limit).await;
     let (version, refused) = match &asked {
-        Err(why) => (None, Some(why.clone())),
+        Err(failure) => (None, Some(failure.reason().to_owned())),
         Ok(facts) => (Some(facts.version_text()), unfit(facts)),
     };
     let candidate = Candidate {
@@ -113,87 +150,157 @@ pub(crate) async fn look(path: PathBuf, source: &'static str) -> (Candidate, Opt
         version,
         refused,
     };
-    (candidate, asked.ok())
+    (candidate, asked)
 }
 
 fn unfit(facts: &Facts) -> Option<String> {
-    let (major, minor, _) = facts.version;
-    if (major, minor) < OLDEST {
+    if facts.is_old() {
         return Some(format!("older than {}.{}", OLDEST.0, OLDEST.1));
     }
     (!facts.venv).then(|| "has no venv module (python3-venv is not installed)".to_owned())
 }
 
-/// Asks an interpreter about itself; otherwise why that failed.
-pub(crate) async fn ask(python: &Path) -> Result<Facts, String> {
+/// Asks an interpreter about itself. Cancel safe: the interpreter is killed.
+pub(crate) async fn ask(python: &Path, limit: Duration) -> Result<Facts, Failure> {
     let mut command = Command::new(python);
-    command
-        .args(["-I", "-c", ASK])
-        .stdin(Stdio::null())
-        .kill_on_drop(true);
-    let output = match timeout(Duration::from_secs(30), command.output()).await {
-        Err(_) => return Err("does not answer".to_owned()),
-        Ok(Err(error)) => return Err(format!("cannot be run: {error}")),
-        Ok(Ok(output)) => output,
-    };
+    command.args(["-I", "-c", ASK]);
+    let output = run(command, limit).await.map_err(|failure| match failure {
+        // What is at the path decides, not what a failed start is called.
+        Failure::Unknown(why) => missing(python).unwrap_or(Failure::Unknown(why)),
+        failure => failure,
+    })?;
     if let Ok(facts) = serde_json::from_slice(&output.stdout) {
         return Ok(facts);
     }
-    let said = String::from_utf8_lossy(&output.stderr);
-    let said = said.lines().rfind(|line| !line.trim().is_empty());
-    Err(match said {
-        // What is too old to understand the question is most likely Python 2 or 3.7.
-        Some(line) if line.contains("No module named") || line.contains("SyntaxError") => {
-            format!("older than {}.{}", OLDEST.0, OLDEST.1)
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    Err(read_failure(python, output.status, &stderr))
+}
+
+/// Runs a command to its end with nothing on its stdin. Kills its process group at the limit, and
+/// when the future is dropped.
+pub(crate) async fn run(mut command: Command, limit: Duration) -> Result<Output, Failure> {
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true);
+    #[cfg(unix)]
+    command.process_group(0);
+    let mut tries = 0;
+    let child = loop {
+        match command.spawn() {
+            Ok(child) => break child,
+            // Somebody else forked while the file was written and holds it open until the exec.
+            Err(error) if error.kind() == io::ErrorKind::ExecutableFileBusy && tries < 40 => {
+                tries += 1;
+                sleep(Duration::from_millis(25)).await;
+            }
+            Err(error) => return Err(Failure::Unknown(format!("cannot be run: {error}"))),
         }
-        Some(line) => format!("fails: {}", line.trim()),
-        None => format!("fails with {}", output.status),
-    })
-}
-
-/// The version the server is tested on first, then the older, then the newer ones, which may
-/// lack ready-made packages.
-fn preference(minor: u32) -> u32 {
-    match minor {
-        13 => 0,
-        12 => 1,
-        newer => newer,
+    };
+    let _group = Group(child.id());
+    match timeout(limit, child.wait_with_output()).await {
+        Ok(Ok(output)) => Ok(output),
+        Ok(Err(error)) => Err(Failure::Unknown(format!("cannot be read from: {error}"))),
+        Err(_) => Err(Failure::Unknown(format!(
+            "did not answer within {} s",
+            limit.as_secs_f32()
+        ))),
     }
 }
 
-fn places() -> Vec<(PathBuf, &'static str)> {
-    let mut places = Vec::new();
-    for name in [
-        "python3.13",
-        "python3.12",
-        "python3.14",
-        "python3",
-        "python",
-    ] {
-        let on_path = which::which_all(name).into_iter().flatten();
-        places.extend(on_path.map(|path| (path, "PATH")));
+/// A process group that ends with this value.
+struct Group(Option<u32>);
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        #[cfg(unix)]
+        if let Some(pid) = self.0
+            && let Some(pid) = i32::try_from(pid)
+                .ok()
+                .and_then(rustix::process::Pid::from_raw)
+        {
+            let _all_gone = rustix::process::kill_process_group(pid, rustix::process::Signal::KILL);
+        }
     }
-    let home = home();
-    let pyenv = var("PYENV_ROOT").or_else(|| Some(home.as_ref()?.join(".pyenv")));
-    let pyenv = pyenv.map(|root| root.join("versions"));
-    places.extend(versions(pyenv).map(|path| (path, "pyenv")));
-    let data = var("XDG_DATA_HOME").or_else(|| Some(home.as_ref()?.join(".local/share")));
-    let uv = var("UV_PYTHON_INSTALL_DIR").or_else(|| Some(data?.join("uv/python")));
-    places.extend(versions(uv).map(|path| (path, "uv")));
-    places
 }
 
-fn versions(root: Option<PathBuf>) -> impl Iterator<Item = PathBuf> {
-    let entries = root.and_then(|root| fs::read_dir(root).ok());
-    let mut paths: Vec<_> = entries
-        .into_iter()
-        .flatten()
-        .flatten()
-        .map(|entry| in_environment(&entry.path()))
-        .filter(|python| python.exists())
-        .collect();
-    paths.sort();
-    paths.into_iter()
+/// Whether it is proven that no interpreter is at this path.
+fn missing(python: &Path) -> Option<Failure> {
+    let absent = |error: &io::Error| {
+        matches!(
+            error.kind(),
+            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+        )
+    };
+    match python.symlink_metadata() {
+        Err(error) if absent(&error) => return Some(Failure::Absent("is missing".to_owned())),
+        Err(_) => return None,
+        Ok(_) => {}
+    }
+    match python.metadata() {
+        Err(error) if absent(&error) => {
+            let target = python.read_link().unwrap_or_default();
+            let why = format!("leads to {}, which is missing", target.display());
+            Some(Failure::Absent(why))
+        }
+        Ok(metadata) if metadata.is_file() && metadata.len() == 0 => {
+            Some(Failure::Absent("is an empty file".to_owned()))
+        }
+        _ => None,
+    }
+}
+
+/// Why an interpreter ended without an answer.
+fn read_failure(python: &Path, status: ExitStatus, stderr: &str) -> Failure {
+    #[cfg(unix)]
+    if let Some(signal) = std::os::unix::process::ExitStatusExt::signal(&status) {
+        let hint = match signal {
+            9 => " (out of memory?)",
+            _ => "",
+        };
+        return Failure::Unknown(format!("was killed by signal {signal}{hint}"));
+    }
+    let mut lines = stderr
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty());
+    // A traceback ends with its reason; everything else begins with it.
+    let reason = match stderr.contains("Traceback (most recent call last)") {
+        true => lines.next_back(),
+        false => lines.next(),
+    };
+    let Some(reason) = reason else {
+        return Failure::Failed(format!("fails with {status}"));
+    };
+    // The question is too new for it: Python 2 and 3.7 fail like this.
+    if reason.contains("No module named importlib")
+        || reason.contains("No module named 'importlib.")
+        || stderr.contains("SyntaxError")
+    {
+        return Failure::Failed(format!("older than {}.{}", OLDEST.0, OLDEST.1));
+    }
+    let exhausted = [
+        "MemoryError",
+        "Cannot allocate memory",
+        "Resource temporarily unavailable",
+        "Too many open files",
+        "Input/output error",
+        "Stale file handle",
+        "Permission denied",
+        "fork: retry",
+    ];
+    if exhausted.iter().any(|text| stderr.contains(text)) {
+        return Failure::Unknown(format!("fails: {reason}"));
+    }
+    if reason.starts_with("pyenv:") {
+        let name = python.file_name().unwrap_or_default().to_string_lossy();
+        return Failure::Failed(format!(
+            "a pyenv shim for which no version is selected; select one that has {name} with \
+             `pyenv global VERSION` ({reason})"
+        ));
+    }
+    Failure::Failed(format!("fails: {reason}"))
 }
 
 /// The interpreter in an environment or installation.
@@ -205,21 +312,6 @@ pub(crate) fn in_environment(root: &Path) -> PathBuf {
     }
 }
 
-pub(crate) fn home() -> Option<PathBuf> {
-    var("HOME")
-}
-
-/// A directory named by the environment; an empty one counts as unset.
-pub(crate) fn var(name: &str) -> Option<PathBuf> {
-    env::var_os(name)
-        .filter(|value| !value.is_empty())
-        .map(PathBuf::from)
-}
-
-fn real(path: &Path) -> PathBuf {
-    path.canonicalize().unwrap_or_else(|_| path.to_owned())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -229,39 +321,71 @@ mod tests {
             version: (3, minor, 1),
             executable: "/python".into(),
             venv,
+            pip: venv,
             server: None,
             missing: Vec::new(),
+            unreadable: None,
         }
     }
 
     #[test]
-    fn the_unfit_are_told_why() {
+    fn an_unfit_interpreter_is_refused_with_the_reason() {
         assert_eq!(unfit(&facts(12, true)), None);
         assert_eq!(unfit(&facts(11, true)).as_deref(), Some("older than 3.12"));
         assert!(unfit(&facts(13, false)).is_some_and(|why| why.contains("venv")));
     }
 
-    #[test]
-    fn the_tested_version_comes_first() {
-        let mut minors = vec![15, 14, 12, 13];
-        minors.sort_by_key(|minor| preference(*minor));
-        assert_eq!(minors, [13, 12, 14, 15]);
+    #[tokio::test]
+    async fn a_program_that_is_not_python_is_refused_with_the_reason() {
+        let (candidate, facts) = look("/bin/false".into(), "named", ANSWER_LIMIT).await;
+        assert!(matches!(facts, Err(Failure::Failed(_))));
+        let refused = candidate.refused.expect("refused");
+        assert!(refused.contains("exit status: 1"), "{refused}");
+        let (candidate, facts) = look("/no/such/python".into(), "named", ANSWER_LIMIT).await;
+        assert!(matches!(facts, Err(Failure::Absent(_))));
+        assert_eq!(candidate.to_string(), "/no/such/python (named): is missing");
     }
 
-    #[tokio::test]
-    async fn what_is_no_python_is_refused_with_its_reason() {
-        let (candidate, facts) = look("/bin/false".into(), "named").await;
-        assert!(facts.is_none());
-        assert!(
-            candidate
-                .refused
-                .is_some_and(|why| why.contains("exit status: 1"))
+    #[cfg(unix)]
+    #[test]
+    fn a_failure_is_told_apart_from_a_check_that_could_not_be_done() {
+        use std::os::unix::process::ExitStatusExt as _;
+
+        let python = Path::new("/root/.pyenv/shims/python3.12");
+        let exit = ExitStatus::from_raw(1 << 8);
+        let pyenv = "pyenv: python3.12: command not found\n\nThe `python3.12' command exists in \
+                     these Python versions:\n  3.12.1\n\nNote: See 'pyenv help global' for tips \
+                     on allowing both\n      python2 and python3 to be found at the same time.\n";
+        let failure = read_failure(python, exit, pyenv);
+        assert!(matches!(failure, Failure::Failed(_)));
+        let reason = failure.reason();
+        assert!(reason.starts_with("a pyenv shim for which no version is selected"));
+        assert!(reason.contains("pyenv global"), "{reason}");
+
+        let asdf = "No version is set for command python3\nConsider adding one of the following";
+        let reason = "fails: No version is set for command python3".to_owned();
+        assert_eq!(read_failure(python, exit, asdf), Failure::Failed(reason));
+
+        let traceback = "Traceback (most recent call last):\n  File \"x\"\nKeyError: 'y'\n";
+        let reason = "fails: KeyError: 'y'".to_owned();
+        assert_eq!(
+            read_failure(python, exit, traceback),
+            Failure::Failed(reason)
         );
-        let (candidate, _) = look("/no/such/python".into(), "named").await;
-        assert!(
-            candidate
-                .to_string()
-                .starts_with("/no/such/python (named): cannot be run")
-        );
+
+        let old = "Traceback (most recent call last):\nImportError: No module named importlib.util";
+        let reason = "older than 3.12".to_owned();
+        assert_eq!(read_failure(python, exit, old), Failure::Failed(reason));
+
+        for (status, stderr) in [
+            (ExitStatus::from_raw(9), ""),
+            (ExitStatus::from_raw(6), "Aborted"),
+            (exit, "MemoryError"),
+            (exit, "sh: 1: Cannot fork: Resource temporarily unavailable"),
+            (exit, "bash: python3: Permission denied"),
+        ] {
+            let failure = read_failure(python, status, stderr);
+            assert!(matches!(failure, Failure::Unknown(_)), "{stderr}");
+        }
     }
 }

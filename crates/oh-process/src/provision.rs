@@ -3,86 +3,27 @@
 use std::{
     fmt, fs,
     path::{Path, PathBuf},
-    sync::Arc,
     time::Duration,
 };
 
-use tokio::time::sleep;
+use tokio::{task::spawn_blocking, time::sleep};
 
+pub(crate) use crate::progress::Report;
+pub use crate::requirements::SERVER_VERSION;
 use crate::{
-    Candidate, Environment, Error, ErrorKind, Origin, Result,
+    Candidate, Environment, Error, ErrorKind, Origin, Progress, Result,
+    cache::{Cache, Content, Slot},
     install::{Installer, Tool},
-    interpreter,
+    interpreter::{self, ANSWER_LIMIT, Failure},
     lock::try_lock,
+    requirements,
+    search::{self, Found, var},
 };
-
-/// The version of the server that this crate is made for and provisions by default.
-pub const SERVER_VERSION: &str = "1.58.0";
 
 /// Names the cache directory, in the place of `$XDG_CACHE_HOME/openhands-rs`.
 const CACHE_VARIABLE: &str = "OPENHANDS_CACHE_DIR";
-/// Written last: an environment without it is half-made.
-const MARKER: &str = "openhands-rs.complete";
-
-/// What is being done. More steps may come.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Progress {
-    /// A finished environment was found in the cache and is used again.
-    Reused(PathBuf),
-    /// Another process is making the same environment; waiting for it.
-    Waiting,
-    /// What was in the cache is half-made or broken, and is made anew; why.
-    Rebuilding(String),
-    /// Looking for an interpreter.
-    Searching,
-    /// An interpreter was looked at.
-    Looked(Candidate),
-    /// The environment is being made there.
-    Creating(PathBuf),
-    /// A line of what the installer says, such as `Collecting fastapi`.
-    Installing(String),
-    /// The environment is made.
-    Created(PathBuf),
-    /// The server's process is started; its imports take some ten seconds.
-    Starting,
-}
-
-impl fmt::Display for Progress {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Reused(path) => write!(f, "using the environment in {}", path.display()),
-            Self::Waiting => f.write_str("another process makes this environment, waiting"),
-            Self::Rebuilding(why) => write!(f, "making the environment anew: {why}"),
-            Self::Searching => f.write_str("looking for Python 3.12 or newer, or uv"),
-            Self::Looked(candidate) => write!(f, "found {candidate}"),
-            Self::Creating(path) => write!(f, "making an environment in {}", path.display()),
-            Self::Installing(line) => f.write_str(line),
-            Self::Created(path) => write!(f, "made the environment in {}", path.display()),
-            Self::Starting => f.write_str("starting the server"),
-        }
-    }
-}
-
-/// Whom to tell of progress.
-#[derive(Clone)]
-pub(crate) struct Report(Arc<dyn Fn(Progress) + Send + Sync>);
-
-impl Report {
-    pub(crate) fn new(report: impl Fn(Progress) + Send + Sync + 'static) -> Self {
-        Self(Arc::new(report))
-    }
-
-    pub(crate) fn tell(&self, progress: Progress) {
-        (self.0)(progress);
-    }
-}
-
-impl fmt::Debug for Report {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Report")
-    }
-}
+/// Forbids every download.
+const OFFLINE_VARIABLE: &str = "OPENHANDS_OFFLINE";
 
 /// Finds or makes an environment with the server's packages, pinned.
 ///
@@ -107,6 +48,9 @@ pub struct Provisioner {
     interpreter: Option<PathBuf>,
     cache: Option<PathBuf>,
     uv: bool,
+    pinned: bool,
+    offline: bool,
+    check_timeout: Duration,
     report: Option<Report>,
 }
 
@@ -117,7 +61,7 @@ impl Default for Provisioner {
 }
 
 impl Provisioner {
-    /// One for [`SERVER_VERSION`].
+    /// Creates a provisioner for [`SERVER_VERSION`].
     pub fn new() -> Self {
         Self {
             version: SERVER_VERSION.to_owned(),
@@ -125,41 +69,71 @@ impl Provisioner {
             interpreter: None,
             cache: None,
             uv: true,
+            pinned: true,
+            offline: is_offline(),
+            check_timeout: ANSWER_LIMIT,
             report: None,
         }
     }
 
-    /// Another version of the server's three packages.
+    /// Sets the version of the server's packages. Default [`SERVER_VERSION`].
     pub fn version(mut self, version: impl Into<String>) -> Self {
         self.version = version.into();
         self
     }
 
-    /// One more requirement, such as `my-tools==1.2`, for custom tools.
+    /// Adds a requirement, such as `my-tools==1.2`, for custom tools. Where it needs other
+    /// versions than the [pinned](Self::pinned) ones, the installation fails and says so.
     pub fn requirement(mut self, requirement: impl Into<String>) -> Self {
         self.extra.push(requirement.into());
         self
     }
 
-    /// The interpreter to make the environment with, instead of the best found.
+    /// Sets the interpreter to make the environment with. Default: the best one found.
     pub fn python(mut self, python: impl Into<PathBuf>) -> Self {
         self.interpreter = Some(python.into());
         self
     }
 
-    /// Where environments are kept.
+    /// Sets the directory that keeps environments. Default: see [`Provisioner`].
     pub fn cache_dir(mut self, path: impl Into<PathBuf>) -> Self {
         self.cache = Some(path.into());
         self
     }
 
-    /// Whether uv is used when it is on the PATH. Default true; otherwise venv and pip are.
+    /// Sets whether uv may be used. Default true: uv makes the environment when it is on the PATH.
+    /// With false, venv and pip do.
     pub fn use_uv(mut self, yes: bool) -> Self {
         self.uv = yes;
         self
     }
 
-    /// Is told what is going on, from the task that provisions.
+    /// Sets whether the packages that the server depends on are installed at the versions it was
+    /// tested with. Default true. Applies to the versions of the server for which this crate has
+    /// a constraints file, [`SERVER_VERSION`] among them; others always get the newest packages
+    /// that fit. A package that only another operating system or version of Python needs is not
+    /// pinned. An environment that is in the cache is used as it is.
+    pub fn pinned(mut self, yes: bool) -> Self {
+        self.pinned = yes;
+        self
+    }
+
+    /// Sets whether every download is forbidden. Default: whether `OPENHANDS_OFFLINE` is set to
+    /// something other than `0` or `false`. A new environment can then only be made from what
+    /// the installer has on disk: uv's cache, or a directory named by `PIP_FIND_LINKS`.
+    pub fn offline(mut self, yes: bool) -> Self {
+        self.offline = yes;
+        self
+    }
+
+    /// Sets how long an interpreter may take to answer when it is checked. Default 60 s. They are
+    /// asked beside each other, up to 16 at a time.
+    pub fn check_timeout(mut self, limit: Duration) -> Self {
+        self.check_timeout = limit;
+        self
+    }
+
+    /// Sets a callback for progress. It is called from the task that provisions and must be quick.
     pub fn on_progress(mut self, report: impl Fn(Progress) + Send + Sync + 'static) -> Self {
         self.report = Some(Report::new(report));
         self
@@ -180,119 +154,160 @@ impl Provisioner {
     /// Returns what will be installed: the server's packages, pinned, the bounds that an old
     /// version needs, and the extra requirements.
     pub fn packages(&self) -> Vec<String> {
-        ["agent-server", "sdk", "tools"]
-            .iter()
-            .map(|part| format!("openhands-{part}=={}", self.version))
-            .chain(
-                needed_bounds(&self.version)
-                    .iter()
-                    .map(|&bound| bound.to_owned()),
-            )
-            .chain(self.extra.iter().cloned())
-            .collect()
+        let packages = requirements::packages(&self.version);
+        packages.into_iter().chain(self.extra.clone()).collect()
     }
 
-    /// All interpreters of this machine, fit ones first, each with why it was refused.
+    /// Returns all interpreters of this machine, fit ones first, each with why it was refused.
     pub async fn candidates(&self) -> Vec<Candidate> {
-        let found = interpreter::find().await;
+        let found = search::find(self.check_timeout).await;
         found.into_iter().map(|(candidate, _)| candidate).collect()
     }
 
-    /// Gives an environment: from the cache when a sound one is there, otherwise a new one.
+    /// Returns an environment: from the cache when a sound one is there, otherwise a new one.
     ///
-    /// Cancel safe: what was half-made is removed. Makers in several processes take turns.
+    /// An environment in the cache is replaced only when it is proven to be damaged, and only by
+    /// a complete new one. Programs that use the old one keep it until the last of them is gone.
     ///
     /// # Errors
     ///
-    /// Says what was looked for and where ([`ErrorKind::NoInterpreter`]), or why it could not be
-    /// made: [`ErrorKind::IndexUnreachable`], [`ErrorKind::UnknownVersion`],
-    /// [`ErrorKind::DiskFull`], [`ErrorKind::Directory`], [`ErrorKind::Provision`].
+    /// [`ErrorKind::CheckFailed`] when it could not be found out whether the cached environment,
+    /// or the only interpreter, is sound; nothing was changed then.
+    /// [`ErrorKind::NoInterpreter`] when there is no interpreter; the message says where it was
+    /// looked for. When a new environment cannot be made: [`ErrorKind::IndexUnreachable`],
+    /// [`ErrorKind::UnknownVersion`], [`ErrorKind::DiskFull`], [`ErrorKind::Directory`],
+    /// [`ErrorKind::Provision`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future ends the installer and removes what was half-made, as does killing
+    /// this process. Makers in several processes take turns.
     pub async fn provision(&self) -> Result<Environment> {
-        self.check_version()?;
-        let home = self.home()?;
-        fs::create_dir_all(&home).map_err(|error| unusable(&home, error))?;
+        self.check_input()?;
+        let cache = Cache::at(self.home()?);
+        let home = cache.root();
+        fs::create_dir_all(home).map_err(|error| unusable(home, error))?;
         let named = match &self.interpreter {
             Some(path) => Some(self.named(path).await?),
             None => None,
         };
-        let name = self.name(named.as_ref());
-        let path = home.join(&name);
-        if let Ok(environment) = self.reuse(&path).await {
-            self.tell(Progress::Reused(path));
+        let slot = cache.slot(self.name(named.as_ref()));
+        if let Cached::Sound(environment) = self.cached_in(&slot).await? {
             return Ok(environment);
         }
-        let _lock = self.lock(&home.join(name + ".lock")).await?;
+        let _lock = self.lock(&slot.lock_path()).await?;
         // Somebody else may have made it while we waited.
-        match self.reuse(&path).await {
-            Ok(environment) => {
-                self.tell(Progress::Reused(path));
-                return Ok(environment);
-            }
-            Err(why) if path.exists() => self.tell(Progress::Rebuilding(why)),
-            Err(_) => {}
+        match self.cached_in(&slot).await? {
+            Cached::Sound(environment) => return Ok(environment),
+            Cached::Damaged(why) => self.tell(Progress::Rebuilding(why)),
+            Cached::Nothing => {}
         }
-        remove(&path).map_err(|error| unusable(&path, error))?;
-        let half_made = HalfMade(Some(path.clone()));
+        sweep(&cache, &slot).await;
         let tool = self.tool(named).await?;
-        self.tell(Progress::Creating(path.clone()));
+        let build = slot.build();
+        self.tell(Progress::Creating(build.path().to_owned()));
         let report = |line: String| self.tell(Progress::Installing(line));
+        let packages = self.packages();
         let installer = Installer {
-            root: &path,
-            scratch: &home,
-            packages: &self.packages(),
+            root: build.path(),
+            scratch: home,
+            packages: &packages,
+            constraints: self.constraints(),
+            offline: self.offline,
+            settings: &[],
             report: &report,
         };
         installer.run(&tool).await?;
-        let environment = Environment::check(interpreter::in_environment(&path), Origin::Made)
-            .await
-            .map_err(|error| {
-                let context = "the environment was made, but cannot run the server";
-                Error::new(ErrorKind::Provision, context).with_source(error)
-            })?;
-        fs::write(path.join(MARKER), self.packages().join("\n"))
+        self.tell(Progress::Verifying);
+        installer.verify().await?;
+        let path = build.path().to_owned();
+        let python = interpreter::in_environment(&path);
+        let made = Environment::examine(&python, Origin::Made, None, self.check_timeout).await;
+        let environment = made.map_err(|failure| {
+            let context = "the environment was made, but cannot run the server";
+            let source = format!("{} {}", python.display(), failure.reason());
+            Error::new(ErrorKind::Provision, context).with_source(source)
+        })?;
+        if environment.server_version() != self.version {
+            let context = format!(
+                "version {} was asked for, but {} was installed",
+                self.version,
+                environment.server_version()
+            );
+            return Err(Error::new(ErrorKind::Provision, context));
+        }
+        let lease = build
+            .finish(&packages.join("\n"))
             .map_err(|error| unusable(&path, error))?;
-        half_made.keep();
+        // The environment that was just replaced may have no user.
+        sweep(&cache, &slot).await;
         self.tell(Progress::Created(path));
-        Ok(environment)
+        Ok(environment.leased(lease))
     }
 
-    /// The sound-looking environments in the cache: their directories, by name.
+    /// Returns the finished environments in the cache: their directories, by name.
     ///
     /// # Errors
     ///
-    /// When no cache directory is known.
+    /// [`ErrorKind::Directory`] when no cache directory is known, or it cannot be read.
     pub fn cached(&self) -> Result<Vec<PathBuf>> {
-        let entries = fs::read_dir(self.home()?).into_iter().flatten().flatten();
-        let mut paths: Vec<_> = entries
-            .map(|entry| entry.path())
-            .filter(|path| path.join(MARKER).is_file())
-            .collect();
-        paths.sort();
-        Ok(paths)
+        let cache = Cache::at(self.home()?);
+        cache.finished().map_err(|error| {
+            let path = cache.root().display();
+            Error::directory(format!("cannot read the cache directory {path}"), error)
+        })
     }
 
-    /// The environment there if it is whole and sound; otherwise why not.
-    async fn reuse(&self, path: &Path) -> Result<Environment, String> {
-        if !path.join(MARKER).is_file() {
-            return Err("it was left half-made".to_owned());
+    /// What the cache has, and whether it is sound.
+    async fn cached_in(&self, slot: &Slot) -> Result<Cached> {
+        let content = slot.content().map_err(|error| {
+            let path = slot.path();
+            let context = format!("cannot look at the environment in {}", path.display());
+            Error::directory(context, error)
+        })?;
+        let (root, lease) = match content {
+            Content::Nothing => return Ok(Cached::Nothing),
+            Content::HalfMade => return Ok(Cached::Damaged("it was left half-made".to_owned())),
+            Content::Finished { root, lease } => (root, lease),
+        };
+        let python = interpreter::in_environment(&root);
+        let examined = Environment::examine(&python, Origin::Cached, lease, self.check_timeout);
+        match examined.await {
+            Ok(environment) if environment.server_version() == self.version => {
+                self.tell(Progress::Reused(root));
+                Ok(Cached::Sound(environment))
+            }
+            Ok(environment) => {
+                let other = environment.server_version();
+                let why = format!("it holds {other} instead of {}", self.version);
+                Ok(Cached::Damaged(why))
+            }
+            Err(Failure::Absent(why)) => Ok(Cached::Damaged(format!("{} {why}", python.display()))),
+            Err(Failure::Failed(why) | Failure::Unknown(why)) => {
+                let (python, path) = (python.display(), slot.path());
+                let context = format!(
+                    "cannot check the cached environment: {python} {why}; nothing was changed. \
+                     Try again, or remove {} to have a new one made",
+                    path.display()
+                );
+                Err(Error::new(ErrorKind::CheckFailed, context))
+            }
         }
-        let python = interpreter::in_environment(path);
-        let checked = Environment::check(python, Origin::Cached).await;
-        let environment = checked.map_err(|error| error.to_string())?;
-        if environment.server_version() != self.version {
-            let other = environment.server_version();
-            return Err(format!("it holds {other} instead of {}", self.version));
-        }
-        Ok(environment)
+    }
+
+    fn constraints(&self) -> Option<&'static str> {
+        self.pinned
+            .then(|| requirements::constraints(&self.version))
+            .flatten()
     }
 
     fn home(&self) -> Result<PathBuf> {
         let cache = self
             .cache
             .clone()
-            .or_else(|| interpreter::var(CACHE_VARIABLE))
-            .or_else(|| Some(interpreter::var("XDG_CACHE_HOME")?.join("openhands-rs")))
-            .or_else(|| Some(interpreter::home()?.join(".cache/openhands-rs")));
+            .or_else(|| var(CACHE_VARIABLE))
+            .or_else(|| Some(var("XDG_CACHE_HOME")?.join("openhands-rs")))
+            .or_else(|| Some(search::home()?.join(".cache/openhands-rs")));
         let Some(cache) = cache else {
             let message = format!(
                 "no cache directory is known: set {CACHE_VARIABLE}, XDG_CACHE_HOME or HOME"
@@ -304,14 +319,15 @@ impl Provisioner {
         Ok(cache)
     }
 
-    fn check_version(&self) -> Result<()> {
+    fn check_input(&self) -> Result<()> {
         let fine = |c: char| c.is_ascii_alphanumeric() || ".+-_".contains(c);
         let bad_version = self.version.is_empty() || !self.version.chars().all(fine);
         let bad_extra = |text: &String| text.trim().is_empty() || text.starts_with('-');
         if bad_version || self.extra.iter().any(bad_extra) {
             return Err(Error::new(
                 ErrorKind::InvalidInput,
-                "a version is digits, letters and dots; a requirement is no option of the installer",
+                "a version must be digits, letters and dots; a requirement must not be empty or an \
+                 option of the installer",
             ));
         }
         Ok(())
@@ -321,6 +337,9 @@ impl Provisioner {
         let mut name = format!("server-{}", self.version);
         if let Some((_, version)) = named {
             name.push_str(&format!("-py{version}"));
+        }
+        if !self.pinned && requirements::constraints(&self.version).is_some() {
+            name.push_str("-unpinned");
         }
         if !self.extra.is_empty() {
             // FNV-1a of what else is in it.
@@ -334,43 +353,44 @@ impl Provisioner {
     }
 
     async fn named(&self, path: &Path) -> Result<(PathBuf, String)> {
-        let (candidate, facts) = interpreter::look(path.to_owned(), "named").await;
+        let looked = interpreter::look(path.to_owned(), "named", self.check_timeout).await;
+        let (candidate, facts) = looked;
         self.tell(Progress::Looked(candidate.clone()));
-        match (facts, &candidate.refused) {
-            (Some(facts), None) => {
+        let kind = match (facts, &candidate.refused) {
+            (Ok(facts), None) => {
                 let version = facts.version_text();
-                Ok((facts.executable, version))
+                return Ok((facts.executable, version));
             }
-            _ => Err(Error::new(
-                ErrorKind::NoInterpreter,
-                format!("the interpreter named cannot be used: {candidate}"),
-            )),
-        }
+            (Err(Failure::Unknown(_)), _) => ErrorKind::CheckFailed,
+            _ => ErrorKind::NoInterpreter,
+        };
+        let message = format!("the interpreter named cannot be used: {candidate}");
+        Err(Error::new(kind, message))
     }
 
     async fn tool(&self, named: Option<(PathBuf, String)>) -> Result<Tool> {
         let uv = self.uv.then(|| which::which("uv").ok()).flatten();
-        let mut refused = Vec::new();
-        let python = match named {
-            Some((path, _)) => Some(path),
+        let found = match &named {
+            Some(_) => Vec::new(),
             None => {
                 self.tell(Progress::Searching);
-                let mut first = None;
-                for (candidate, facts) in interpreter::find().await {
-                    self.tell(Progress::Looked(candidate.clone()));
-                    match (facts, &candidate.refused) {
-                        (Some(facts), None) if first.is_none() => first = Some(facts.executable),
-                        (_, Some(_)) => refused.push(candidate),
-                        _ => {}
-                    }
-                }
-                first
+                search::find(self.check_timeout).await
             }
         };
-        match (uv, python) {
+        for (candidate, _) in &found {
+            self.tell(Progress::Looked(candidate.clone()));
+        }
+        let fit = found.iter().find_map(|(candidate, facts)| {
+            let facts = facts.as_ref().ok()?;
+            candidate
+                .refused
+                .is_none()
+                .then(|| facts.executable.clone())
+        });
+        match (uv, named.map(|(path, _)| path).or(fit)) {
             (Some(uv), python) => Ok(Tool::Uv { uv, python }),
             (None, Some(python)) => Ok(Tool::Pip { python }),
-            (None, None) => Err(no_interpreter(&refused)),
+            (None, None) => Err(no_interpreter(&found)),
         }
     }
 
@@ -399,28 +419,36 @@ impl fmt::Debug for Provisioner {
     }
 }
 
-/// Upper bounds that an old version of the server needs and does not state itself.
-fn needed_bounds(version: &str) -> &'static [&'static str] {
-    let mut numbers = version.split('.').map(|part| part.parse::<u32>().ok());
-    let release = (numbers.next().flatten(), numbers.next().flatten());
-    match release {
-        // Until 1.47 its routes pass `lte` to `Query`, which newer versions of fastapi reject.
-        (Some(major), Some(minor)) if (major, minor) <= (1, 47) => &["fastapi<0.122"],
-        _ => &[],
-    }
+/// What the cache has.
+enum Cached {
+    Sound(Environment),
+    /// It is proven that it cannot be used; why.
+    Damaged(String),
+    Nothing,
 }
 
-fn no_interpreter(refused: &[Candidate]) -> Error {
+fn no_interpreter(found: &[Found]) -> Error {
     let (major, minor) = interpreter::OLDEST;
-    let mut message = format!(
-        "no Python {major}.{minor} or newer with venv was found on PATH, in ~/.pyenv/versions \
-         (or PYENV_ROOT) or among uv's interpreters, and no uv on PATH; install Python {major}.{minor}+ \
-         (python.org, your package manager), or uv (https://docs.astral.sh/uv)"
-    );
-    for candidate in refused {
+    let unknown = |(_, facts): &Found| matches!(facts, Err(Failure::Unknown(_)));
+    let (kind, mut message) = if found.iter().any(unknown) {
+        let message = format!(
+            "cannot find out whether there is a Python {major}.{minor} or newer: interpreters \
+             could not be run just now; try again"
+        );
+        (ErrorKind::CheckFailed, message)
+    } else {
+        let message = format!(
+            "no Python {major}.{minor} or newer with venv was found on PATH, in ~/.pyenv/versions \
+             (or PYENV_ROOT) or among uv's interpreters, and no uv on PATH; install Python \
+             {major}.{minor}+ (python.org, your package manager), or uv \
+             (https://docs.astral.sh/uv)"
+        );
+        (ErrorKind::NoInterpreter, message)
+    };
+    for (candidate, _) in found {
         message.push_str(&format!("\n  refused {candidate}"));
     }
-    Error::new(ErrorKind::NoInterpreter, message)
+    Error::new(kind, message)
 }
 
 fn unusable(path: &Path, error: std::io::Error) -> Error {
@@ -428,49 +456,13 @@ fn unusable(path: &Path, error: std::io::Error) -> Error {
     Error::directory(format!("cannot use {path} for the environment"), error)
 }
 
-fn remove(path: &Path) -> std::io::Result<()> {
-    match fs::remove_dir_all(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
+/// Removes what nobody can use any more, on a thread that may block.
+async fn sweep(cache: &Cache, held: &Slot) {
+    let (cache, name) = (cache.clone(), held.name().to_owned());
+    let _only_a_panic = spawn_blocking(move || cache.sweep(&name)).await;
 }
 
-/// Removes the environment unless it was finished, on cancellation too.
-struct HalfMade(Option<PathBuf>);
-
-impl HalfMade {
-    fn keep(mut self) {
-        self.0 = None;
-    }
-}
-
-impl Drop for HalfMade {
-    fn drop(&mut self) {
-        if let Some(path) = &self.0 {
-            let _what_remains_lacks_the_marker = remove(path);
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn versions_up_to_1_47_get_the_fastapi_bound_that_they_need() {
-        for (version, bounded) in [
-            ("1.40.0", true),
-            ("1.43.1", true),
-            ("1.45.0", true),
-            ("1.47.0", true),
-            ("1.48.0", false),
-            ("1.58.2", false),
-            ("2.0.0", false),
-            ("unknown", false),
-        ] {
-            let packages = Provisioner::new().version(version).packages();
-            let found = packages.contains(&"fastapi<0.122".to_owned());
-            assert_eq!(found, bounded, "{version}");
-        }
-    }
+fn is_offline() -> bool {
+    let value = std::env::var(OFFLINE_VARIABLE).unwrap_or_default();
+    !matches!(value.trim(), "" | "0" | "false" | "no")
 }

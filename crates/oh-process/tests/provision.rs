@@ -23,6 +23,7 @@ use oh_process::{ErrorKind, Origin, Progress, Provisioner};
 use tempfile::TempDir;
 
 const ROLE: &str = "OH_TEST_MAKER";
+const NAME: &str = "server-1.58.0-py3.13.1";
 
 /// A cache, and an interpreter that "installs" as told.
 struct Maker {
@@ -49,27 +50,45 @@ impl Maker {
     }
 
     fn installs(&self) -> usize {
-        let log = fs::read_to_string(self.place.path().join("installs"));
-        log.map_or(0, |text| text.lines().count())
+        self.lines("installs")
     }
 
     fn cache(&self) -> PathBuf {
         self.place.path().join("cache")
     }
 
+    /// The link to the environment.
     fn environment(&self) -> PathBuf {
-        self.cache().join("server-1.58.0-py3.13.1")
+        self.cache().join(NAME)
+    }
+
+    /// The directory of the present environment.
+    fn directory(&self) -> PathBuf {
+        self.environment().canonicalize().unwrap()
+    }
+
+    fn lines(&self, file: &str) -> usize {
+        let log = fs::read_to_string(self.place.path().join(file));
+        log.map_or(0, |text| text.lines().count())
     }
 
     fn provisioner(&self) -> Provisioner {
         provisioner(self.place.path())
     }
 
-    /// What is left in the cache, the lock aside.
+    /// What is left in the cache, locks aside.
     fn left(&self) -> Vec<String> {
-        let entries = fs::read_dir(self.cache()).unwrap().flatten();
+        let entries = fs::read_dir(self.cache()).into_iter().flatten().flatten();
         let names = entries.map(|entry| entry.file_name().into_string().unwrap());
-        names.filter(|name| !name.ends_with(".lock")).collect()
+        let mut names: Vec<_> = names.filter(|name| !name.ends_with(".lock")).collect();
+        names.sort();
+        names
+    }
+
+    /// Asserts that the cache has one environment and nothing else.
+    fn assert_only_one_environment_is_left(&self) {
+        let directory = self.directory().file_name().unwrap().to_owned();
+        assert_eq!(self.left(), [NAME, directory.to_str().unwrap()]);
     }
 
     /// The test of this name in a process of its own, which then makes the environment.
@@ -130,7 +149,7 @@ async fn makers_in_several_processes_and_tasks_install_once() {
     assert_eq!(maker.installs(), 1);
     let told = told.lock().unwrap();
     assert!(told.contains(&Progress::Waiting), "{told:?}");
-    assert_eq!(maker.left(), ["server-1.58.0-py3.13.1"]);
+    maker.assert_only_one_environment_is_left();
 }
 
 #[tokio::test]
@@ -145,29 +164,147 @@ async fn a_warm_cache_is_used_without_installing() {
     assert_eq!(environment.origin(), Origin::Cached);
     assert_eq!(environment.python(), made.python());
     assert_eq!(maker.installs(), 1);
-    let reused = Progress::Reused(maker.environment());
+    let reused = Progress::Reused(maker.directory());
     assert!(told.lock().unwrap().contains(&reused));
     assert_eq!(again.cached().unwrap(), [maker.environment()]);
 }
 
 #[tokio::test]
-async fn what_is_half_made_or_broken_is_made_anew() {
+async fn an_environment_that_is_proven_to_be_damaged_is_replaced() {
     let maker = Maker::new().await;
+    // As an earlier version left it.
     let junk = maker.environment().join("lib/junk");
     fs::create_dir_all(&junk).unwrap();
-    for (installs, breaks) in [(1, "lib/junk"), (2, "bin/python3"), (3, "bin/installed")] {
-        let broken = maker.environment().join(breaks);
+    for (installs, breaks) in [
+        (1, "lib/junk"),
+        (2, "bin/python3"),
+        (3, "bin/installed"),
+        (4, "openhands-rs.complete"),
+    ] {
         if installs > 1 {
-            fs::remove_file(&broken).unwrap();
+            fs::remove_file(maker.environment().join(breaks)).unwrap();
         }
         let (provisioner, told) = listening(maker.provisioner());
         provisioner.provision().await.unwrap();
         assert_eq!(maker.installs(), installs, "{breaks}");
-        assert_eq!(broken.exists(), installs > 1);
+        assert_eq!(maker.environment().join(breaks).exists(), installs > 1);
         let told = told.lock().unwrap();
         let rebuilding = |step: &Progress| matches!(step, Progress::Rebuilding(_));
         assert!(told.iter().any(rebuilding), "{told:?}");
+        maker.assert_only_one_environment_is_left();
     }
+}
+
+#[tokio::test]
+async fn an_environment_that_cannot_be_checked_now_is_kept_and_the_reason_is_reported() {
+    let maker = Maker::new().await;
+    maker.provisioner().provision().await.unwrap();
+    let python = maker.directory().join("bin/python3");
+    let sound = fs::read(&python).unwrap();
+    let unreadable = r#"{"version": [3, 13, 1], "executable": "/x", "venv": true, "server": null,
+        "missing": ["sdk"], "unreadable": "[Errno 5] Input/output error: 'site-packages'"}"#;
+    let answers = format!("#!/bin/sh\ncat <<'END'\n{unreadable}\nEND\n");
+    let cases: [(&[u8], u32, &str); 8] = [
+        (b"#!/bin/sh\nkill -9 $$\n", 0o755, "killed by signal 9"),
+        (b"#!/bin/sh\nkill -SEGV $$\n", 0o755, "killed by signal 11"),
+        (b"#!/bin/sh\nsleep 600\n", 0o755, "did not answer within"),
+        (&sound, 0o644, "Permission denied"),
+        (b"\x7fELF of another machine", 0o755, "cannot be run"),
+        (b"#!/no/such/loader\n", 0o755, "cannot be run"),
+        (
+            b"#!/bin/sh\necho MemoryError >&2; exit 1\n",
+            0o755,
+            "MemoryError",
+        ),
+        (answers.as_bytes(), 0o755, "Input/output error"),
+    ];
+    let before = maker.left();
+    for (content, mode, reason) in cases {
+        // Replaced, not written to: somebody may be running it.
+        fs::remove_file(&python).unwrap();
+        fs::write(&python, content).unwrap();
+        fs::set_permissions(&python, PermissionsExt::from_mode(mode)).unwrap();
+        let provisioner = maker.provisioner().check_timeout(Duration::from_secs(3));
+        let error = provisioner.provision().await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::CheckFailed, "{reason}: {error}");
+        assert!(error.to_string().contains(reason), "{error}");
+        let directory = maker.directory();
+        assert!(error.to_string().contains(directory.to_str().unwrap()));
+        assert_eq!(maker.left(), before, "{reason}");
+        assert!(directory.join("bin/installed").exists());
+    }
+    fs::remove_file(&python).unwrap();
+    fs::write(&python, sound).unwrap();
+    fs::set_permissions(&python, PermissionsExt::from_mode(0o755)).unwrap();
+    let environment = maker.provisioner().provision().await.unwrap();
+    assert_eq!(environment.origin(), Origin::Cached);
+    assert_eq!(maker.installs(), 1);
+    eventually("no process", || processes(maker.tag()).is_empty()).await;
+}
+
+#[tokio::test]
+async fn users_of_an_environment_keep_it_when_it_is_replaced() {
+    let maker = Maker::new().await;
+    let used = maker.provisioner().provision().await.unwrap();
+    let old = maker.directory();
+    fs::remove_file(old.join("bin/installed")).unwrap();
+    let new = maker.provisioner().provision().await.unwrap();
+    assert_ne!(used.python(), new.python());
+    assert!(used.python().exists());
+    assert_eq!(maker.left().len(), 3);
+    // A copy is a user, too; so is somebody who names the environment.
+    let copy = used.clone();
+    drop(used);
+    fs::remove_file(maker.directory().join("bin/installed")).unwrap();
+    let newest = maker.provisioner().provision().await.unwrap();
+    assert!(copy.python().exists() && new.python().exists());
+    drop((copy, new));
+    // The next maker removes what nobody uses any more.
+    fs::remove_file(maker.directory().join("bin/installed")).unwrap();
+    drop(newest);
+    maker.provisioner().provision().await.unwrap();
+    maker.assert_only_one_environment_is_left();
+}
+
+#[tokio::test]
+async fn the_next_maker_removes_what_dead_makers_left_and_nothing_else() {
+    let maker = Maker::new().await;
+    let cache = maker.cache();
+    let left = |name: &str| cache.join(name);
+    for name in [
+        "server-1.58.0-py3.13.1.env-0000dead",
+        "server-1.2.3.env-0000dead",
+        "server-1.2.4.env-0000beef",
+        "server-of-mine",
+    ] {
+        fs::create_dir_all(left(name).join("lib")).unwrap();
+    }
+    std::os::unix::fs::symlink("server-1.2.3.env-0000dead", left("server-1.2.3.link")).unwrap();
+    // Somebody is making this one.
+    let lock = fs::File::create(left("server-1.2.4.lock")).unwrap();
+    lock.lock().unwrap();
+    maker.provisioner().provision().await.unwrap();
+    let directory = maker.directory();
+    assert_eq!(
+        maker.left(),
+        [
+            "server-1.2.4.env-0000beef",
+            NAME,
+            directory.file_name().unwrap().to_str().unwrap(),
+            "server-of-mine"
+        ]
+    );
+}
+
+#[tokio::test]
+async fn a_server_that_cannot_be_imported_is_no_finished_environment() {
+    let maker = Maker::new().await;
+    maker.mode("bad-import");
+    let error = maker.provisioner().provision().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Provision);
+    assert!(error.to_string().contains("cannot be imported"), "{error}");
+    assert!(error.to_string().contains("unexpected keyword argument"));
+    assert_eq!(maker.left(), Vec::<String>::new());
 }
 
 #[tokio::test]
@@ -207,22 +344,142 @@ async fn a_maker_that_is_killed_leaves_nothing_and_frees_its_lock() {
         return;
     }
     let maker = Maker::new().await;
-    maker.mode("slow");
-    let mut other = maker.process("a_maker_that_is_killed_leaves_nothing_and_frees_its_lock");
-    eventually("an install", || maker.installs() == 1).await;
-    other.kill().unwrap();
-    other.wait().unwrap();
-    eventually("the installer's end", || processes(maker.tag()).is_empty()).await;
-    eventually("nothing half-made", || maker.left().is_empty()).await;
+    for (mode, file) in [
+        ("slow-venv", "venvs"),
+        ("slow", "installs"),
+        ("slow-import", "imports"),
+    ] {
+        maker.mode(mode);
+        let before = maker.lines(file);
+        let mut other = maker.process("a_maker_that_is_killed_leaves_nothing_and_frees_its_lock");
+        eventually(mode, || maker.lines(file) > before).await;
+        other.kill().unwrap();
+        other.wait().unwrap();
+        eventually("the installer's end", || processes(maker.tag()).is_empty()).await;
+        eventually("nothing half-made", || maker.left().is_empty()).await;
+        assert_eq!(maker.provisioner().cached().unwrap(), Vec::<PathBuf>::new());
+    }
     maker.mode("fine");
     let provisioner = maker.provisioner();
     let made = tokio::time::timeout(Duration::from_secs(60), provisioner.provision());
     assert_eq!(made.await.unwrap().unwrap().origin(), Origin::Made);
+    maker.assert_only_one_environment_is_left();
+}
+
+#[tokio::test]
+async fn a_maker_that_is_killed_at_any_moment_leaves_nothing_that_is_believed() {
+    if role().await {
+        return;
+    }
+    let maker = Maker::new().await;
+    let test = "a_maker_that_is_killed_at_any_moment_leaves_nothing_that_is_believed";
+    for step in 0..12 {
+        let mut other = maker.process(test);
+        // Where it is by then does not matter, as long as it differs.
+        tokio::time::sleep(Duration::from_millis(step * 40)).await;
+        other.kill().unwrap();
+        other.wait().unwrap();
+        for environment in maker.provisioner().cached().unwrap() {
+            assert!(environment.join("bin/installed").exists());
+        }
+    }
+    eventually("the installers' end", || processes(maker.tag()).is_empty()).await;
+    let environment = maker.provisioner().provision().await.unwrap();
+    assert_eq!(environment.server_version(), "1.58.0");
+    if environment.origin() == Origin::Cached {
+        // A maker came to its end; what others left is for the next one that makes something.
+        fs::remove_file(maker.environment()).unwrap();
+        drop(environment);
+        maker.provisioner().provision().await.unwrap();
+    }
+    maker.assert_only_one_environment_is_left();
+}
+
+/// Runs this test again, alone, with nothing but `place` on its PATH and as its HOME; returns what
+/// it prints.
+fn bare(test: &str, place: &Path) -> String {
+    let output = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "--nocapture", test])
+        .env_clear()
+        .env(PLACE, place)
+        .env("PATH", place)
+        .env("HOME", place)
+        .output()
+        .unwrap();
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+const PLACE: &str = "OH_TEST_BARE";
+
+/// Writes a program into `place`.
+fn program(place: &Path, name: &str, text: &str) -> PathBuf {
+    let path = place.join(name);
+    fs::write(&path, text).unwrap();
+    fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).unwrap();
+    path
+}
+
+fn facts(path: &Path, version: &str) -> String {
+    format!(
+        r#"{{"version": {version}, "executable": "{}", "venv": true, "server": null, "missing": []}}"#,
+        path.display()
+    )
+}
+
+#[tokio::test]
+async fn interpreters_are_asked_beside_each_other() {
+    let test = "interpreters_are_asked_beside_each_other";
+    if std::env::var(PLACE).is_ok() {
+        let provisioner = Provisioner::new().check_timeout(Duration::from_secs(20));
+        for candidate in provisioner.candidates().await {
+            println!("CANDIDATE {candidate}");
+        }
+        return;
+    }
+    let place = tempfile::tempdir().unwrap();
+    // Each answers only when all have been asked.
+    let names = [
+        "python3.13",
+        "python3.12",
+        "python3.14",
+        "python3",
+        "python",
+    ];
+    for name in names {
+        let path = place.path().join(name);
+        let here = place.path().display();
+        let wait = names.map(|name| format!("[ -e {here}/{name}.asked ] || done=no"));
+        let text = format!(
+            "#!/bin/sh\n: >$0.asked\nwhile :; do\ndone=yes\n{}\n[ $done = no ] || break\n\
+             /bin/sleep 0.05\ndone\necho '{}'\n",
+            wait.join("\n"),
+            facts(&path, "[3, 13, 1]")
+        );
+        program(place.path(), name, &text);
+    }
+    let said = bare(test, place.path());
+    assert_eq!(said.matches("3.13.1): fit").count(), names.len(), "{said}");
+}
+
+#[tokio::test]
+async fn an_interpreter_that_cannot_be_run_now_is_not_taken_for_none() {
+    let test = "an_interpreter_that_cannot_be_run_now_is_not_taken_for_none";
+    if let Ok(place) = std::env::var(PLACE) {
+        let provisioner = Provisioner::new().cache_dir(Path::new(&place).join("cache"));
+        let error = provisioner.provision().await.unwrap_err();
+        println!("KIND {:?} {error}", error.kind());
+        return;
+    }
+    let place = tempfile::tempdir().unwrap();
+    program(place.path(), "python3", "#!/bin/sh\nkill -9 $$\n");
+    let said = bare(test, place.path());
+    assert!(said.contains("KIND CheckFailed"), "{said}");
+    assert!(said.contains("killed by signal 9"), "{said}");
 }
 
 #[tokio::test]
 async fn without_a_fit_interpreter_the_refused_are_listed() {
-    const PLACE: &str = "OH_TEST_BARE";
+    let test = "without_a_fit_interpreter_the_refused_are_listed";
     if let Ok(place) = std::env::var(PLACE) {
         let provisioner = Provisioner::new()
             .use_uv(false)
@@ -233,24 +490,10 @@ async fn without_a_fit_interpreter_the_refused_are_listed() {
     }
     let place = tempfile::tempdir().unwrap();
     for (name, version) in [("python3.12", "[3, 11, 7]"), ("python3", "[2, 7, 18]")] {
-        let path = place.path().join(name);
-        let facts = format!(
-            r#"{{"version": {version}, "executable": "{}", "venv": true, "server": null, "missing": []}}"#,
-            path.display()
-        );
-        fs::write(&path, format!("#!/bin/sh\necho '{facts}'\n")).unwrap();
-        fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).unwrap();
+        let facts = facts(&place.path().join(name), version);
+        program(place.path(), name, &format!("#!/bin/sh\necho '{facts}'\n"));
     }
-    let output = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "--nocapture"])
-        .arg("without_a_fit_interpreter_the_refused_are_listed")
-        .env_clear()
-        .env(PLACE, place.path())
-        .env("PATH", place.path())
-        .env("HOME", place.path())
-        .output()
-        .unwrap();
-    let said = String::from_utf8_lossy(&output.stdout);
+    let said = bare(test, place.path());
     assert!(said.contains("KIND NoInterpreter"), "{said}");
     for refused in ["python3.12", "python3"] {
         let path = place.path().join(refused);

@@ -5,7 +5,10 @@ here=PLACE
 base=$(dirname "$0")
 case "$2 $3" in
 "-m venv")
-    mkdir -p "$4/bin" && cp "$0" "$4/bin/python3"
+    mkdir -p "$4/bin"
+    echo "$$" >>"$here/venvs"
+    [ "$(cat "$here/mode")" != slow-venv ] || sleep 600
+    cp "$0" "$4/bin/python3"
     exit
     ;;
 "-m pip")
@@ -17,6 +20,14 @@ case "$2 $3" in
     esac
     sleep 0.3
     touch "$base/installed"
+    exit
+    ;;
+*agent_server.api*)
+    echo "$$" >>"$here/imports"
+    case "$(cat "$here/mode")" in
+    slow-import) sleep 600 ;;
+    bad-import) echo "TypeError: Query() got an unexpected keyword argument" >&2 && exit 1 ;;
+    esac
     exit
     ;;
 *find_spec*)

@@ -1,0 +1,68 @@
+//! The steps of provisioning and starting, and whom to report them to.
+
+use std::{fmt, path::PathBuf, sync::Arc};
+
+use crate::Candidate;
+
+/// A step of provisioning or starting. More steps may come.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Progress {
+    /// A finished environment was found in the cache and is used again.
+    Reused(PathBuf),
+    /// Another process is making the same environment; waiting for it.
+    Waiting,
+    /// The environment in the cache is proven to be damaged and will be replaced; the reason.
+    Rebuilding(String),
+    /// Looking for an interpreter.
+    Searching,
+    /// An interpreter was looked at.
+    Looked(Candidate),
+    /// The environment is being made there.
+    Creating(PathBuf),
+    /// A line of the installer's output, such as `Collecting fastapi`.
+    Installing(String),
+    /// The installed server is being imported once, to prove that it can run.
+    Verifying,
+    /// The environment is made.
+    Created(PathBuf),
+    /// The server's process is started; its imports take some ten seconds.
+    Starting,
+}
+
+impl fmt::Display for Progress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Reused(path) => write!(f, "using the environment in {}", path.display()),
+            Self::Waiting => f.write_str("another process makes this environment, waiting"),
+            Self::Rebuilding(why) => write!(f, "replacing the cached environment: {why}"),
+            Self::Searching => f.write_str("looking for Python 3.12 or newer, or uv"),
+            Self::Looked(candidate) => write!(f, "found {candidate}"),
+            Self::Creating(path) => write!(f, "making an environment in {}", path.display()),
+            Self::Installing(line) => f.write_str(line),
+            Self::Verifying => f.write_str("importing the server once"),
+            Self::Created(path) => write!(f, "made the environment in {}", path.display()),
+            Self::Starting => f.write_str("starting the server"),
+        }
+    }
+}
+
+/// A callback for progress.
+#[derive(Clone)]
+pub(crate) struct Report(Arc<dyn Fn(Progress) + Send + Sync>);
+
+impl Report {
+    pub(crate) fn new(report: impl Fn(Progress) + Send + Sync + 'static) -> Self {
+        Self(Arc::new(report))
+    }
+
+    pub(crate) fn tell(&self, progress: Progress) {
+        (self.0)(progress);
+    }
+}
+
+impl fmt::Debug for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Report")
+    }
+}

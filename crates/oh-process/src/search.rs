@@ -1,0 +1,132 @@
+//! Finds the Python interpreters of this machine and asks them all, beside each other.
+
+use std::{
+    collections::HashSet,
+    env, fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::{sync::Semaphore, task::JoinSet};
+
+use crate::{
+    Candidate,
+    interpreter::{self, Facts, Failure},
+};
+
+/// How many interpreters are asked at the same time.
+const BESIDE: usize = 16;
+
+/// An interpreter and its answer.
+pub(crate) type Found = (Candidate, Result<Facts, Failure>);
+
+/// Returns all interpreters found, each asked for at most `limit`; the fit ones come first, and
+/// the first of them is the one to take.
+pub(crate) async fn find(limit: Duration) -> Vec<Found> {
+    let permits = Arc::new(Semaphore::new(BESIDE));
+    let mut asking = JoinSet::new();
+    let mut known = HashSet::new();
+    for (place, (path, source)) in places().into_iter().enumerate() {
+        // By name: one program behind many names may answer to each of them differently.
+        if !known.insert(path.clone()) {
+            continue;
+        }
+        let permits = permits.clone();
+        asking.spawn(async move {
+            let _permit = permits.acquire().await;
+            (place, interpreter::look(path, source, limit).await)
+        });
+    }
+    let mut asked = Vec::new();
+    while let Some(answer) = asking.join_next().await {
+        asked.extend(answer);
+    }
+    asked.sort_by_key(|(place, _)| *place);
+    let mut known = HashSet::new();
+    let mut found: Vec<Found> = asked
+        .into_iter()
+        .map(|(_, found)| found)
+        .filter(|(candidate, facts)| {
+            let executable = facts.as_ref().ok().map(|facts| &facts.executable);
+            known.insert(real(executable.unwrap_or(&candidate.path)))
+        })
+        .collect();
+    found.sort_by_key(|(candidate, facts)| {
+        let minor = facts.as_ref().map_or(u32::MAX, |facts| facts.version.1);
+        (candidate.refused.is_some(), preference(minor))
+    });
+    found
+}
+
+/// The version the server is tested on first, then the older, then the newer ones, which may
+/// lack ready-made packages.
+fn preference(minor: u32) -> u32 {
+    match minor {
+        13 => 0,
+        12 => 1,
+        newer => newer,
+    }
+}
+
+fn places() -> Vec<(PathBuf, &'static str)> {
+    let mut places = Vec::new();
+    for name in [
+        "python3.13",
+        "python3.12",
+        "python3.14",
+        "python3",
+        "python",
+    ] {
+        let on_path = which::which_all(name).into_iter().flatten();
+        places.extend(on_path.map(|path| (path, "PATH")));
+    }
+    let home = home();
+    let pyenv = var("PYENV_ROOT").or_else(|| Some(home.as_ref()?.join(".pyenv")));
+    let pyenv = pyenv.map(|root| root.join("versions"));
+    places.extend(versions(pyenv).map(|path| (path, "pyenv")));
+    let data = var("XDG_DATA_HOME").or_else(|| Some(home.as_ref()?.join(".local/share")));
+    let uv = var("UV_PYTHON_INSTALL_DIR").or_else(|| Some(data?.join("uv/python")));
+    places.extend(versions(uv).map(|path| (path, "uv")));
+    places
+}
+
+fn versions(root: Option<PathBuf>) -> impl Iterator<Item = PathBuf> {
+    let entries = root.and_then(|root| fs::read_dir(root).ok());
+    let mut paths: Vec<_> = entries
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| interpreter::in_environment(&entry.path()))
+        .filter(|python| python.exists())
+        .collect();
+    paths.sort();
+    paths.into_iter()
+}
+
+pub(crate) fn home() -> Option<PathBuf> {
+    var("HOME")
+}
+
+/// A directory named by the environment; an empty one counts as unset.
+pub(crate) fn var(name: &str) -> Option<PathBuf> {
+    env::var_os(name)
+        .filter(|value| !value.is_empty())
+        .map(PathBuf::from)
+}
+
+fn real(path: &Path) -> PathBuf {
+    path.canonicalize().unwrap_or_else(|_| path.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_tested_version_comes_first() {
+        let mut minors = vec![15, 14, 12, 13];
+        minors.sort_by_key(|minor| preference(*minor));
+        assert_eq!(minors, [13, 12, 14, 15]);
+    }
+}

@@ -285,6 +285,20 @@ async fn pitfall_25_a_secret_variable_leaves_no_trace(server: &LocalServer, work
                 .is_err()
         );
     }
+    // As long as the system takes; a line that does not parse; one longer than the system takes.
+    let long = "canary-env".repeat(13_000);
+    let run = workspace.execute("printf %s \"$TOKEN\" | wc -c");
+    let output = run.secret_env("TOKEN", &*long).await.unwrap();
+    assert_eq!(output.stdout().trim(), "130000");
+    let run = workspace
+        .execute("true")
+        .secret_env("TOKEN", format!("{long}{long}"));
+    assert_eq!(run.await.unwrap_err().kind(), ErrorKind::InvalidInput);
+    let run = workspace.execute("if").secret_env("TOKEN", "canary-env");
+    assert_eq!(run.await.unwrap().exit_code(), Some(2));
+    let run = workspace.execute(format!(": {}", "x".repeat(140_000)));
+    let error = run.secret_env("TOKEN", "canary-env").await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotStarted);
     for _ in 0..100 {
         if hidden().await == before {
             break;

@@ -35,6 +35,13 @@ pub enum ErrorKind {
     NotText,
     /// A file on this side could not be read or written; the source says why.
     Local,
+    /// No connection could be made, so nothing was sent: the server refused it, or the proxy or TLS
+    /// on the way failed.
+    Connect,
+    /// A directory on the server that held secrets, or a command's output, could not be removed.
+    /// [`Error::path`] names it. One with secrets removes itself within five minutes, unless the
+    /// server's machine stops it.
+    NotRemoved,
     /// The connection was cut, or no answer came. What was asked may have happened all the same:
     /// see [`Error::command_id`] of a command.
     Interrupted,
@@ -113,6 +120,21 @@ impl Error {
         self
     }
 
+    /// Adds what else went wrong to the description.
+    pub(crate) fn and(mut self, other: &Self) -> Self {
+        self.0.context = format!("{}; {}", self.0.context, other.0.context);
+        self
+    }
+
+    /// The error of something that goes on: that no connection could be made is an interruption
+    /// then.
+    pub(crate) fn midway(self) -> Self {
+        match self.kind() {
+            ErrorKind::Connect => self.of_kind(ErrorKind::Interrupted),
+            _ => self,
+        }
+    }
+
     pub(crate) fn of_kind(mut self, kind: ErrorKind) -> Self {
         self.0.kind = kind;
         self
@@ -154,7 +176,8 @@ fn kind_of(error: &oh_transport::Error) -> ErrorKind {
         Theirs::NotFound => ErrorKind::NotFound,
         Theirs::Forbidden => ErrorKind::PermissionDenied,
         Theirs::Timeout => ErrorKind::Timeout,
-        Theirs::Connect | Theirs::Interrupted | Theirs::Closed => ErrorKind::Interrupted,
+        Theirs::Connect | Theirs::Proxy | Theirs::Tls => ErrorKind::Connect,
+        Theirs::Interrupted | Theirs::Closed => ErrorKind::Interrupted,
         Theirs::Unsupported => ErrorKind::Unsupported,
         Theirs::Validation if detail.contains("inside the conversation workspace") => {
             ErrorKind::OutsideWorkspace

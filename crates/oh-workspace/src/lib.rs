@@ -19,9 +19,9 @@
 //! # Ok(()) }
 //! ```
 //!
-//! - **Commands** are told of over one socket, and fetched where it fails. A failure of the
-//!   connection is an error that names the command, never an exit code; a timeout is a fact of
-//!   its own. [`Workspace::execute`] waits and stops what nobody waits for any more, and so does
+//! - **Commands** are followed over one socket, and by polling where it fails. A failure of the
+//!   connection is an error that names the command, never an exit code; a timeout is reported as
+//!   one. [`Workspace::execute`] waits and stops what nobody waits for any more, and so does
 //!   [`Execute::stream`]; [`Execute::start`] gives a handle, [`Workspace::command`] finds one
 //!   again.
 //! - **Files** stream both ways in bounded memory, whole or not at all. There is no limit to how
@@ -29,22 +29,27 @@
 //! - **Paths** are the server's. A relative one is below the workspace's directory.
 //! - [`Workspace::in_conversation`] is the same in the scope of one conversation.
 //!
-//! It knows nothing of agents and events.
+//! Two modules serve programs that run agents on the server: `settings` reads stored models, MCP
+//! servers, secrets and skills as configuration for an agent, and `automation` reports to whoever
+//! started the program. The crate does not run conversations.
 
 mod automation;
 mod command;
 mod error;
 mod files;
 mod git;
-mod hiding;
 mod path;
+mod place;
 mod repositories;
 mod server;
 mod settings;
+mod shell;
 mod workspace;
 
 pub use automation::{CompletionCallback, automation_tags};
-pub use command::{Command, CommandEnd, CommandOutput, Execute, History, Output, OutputChunk};
+pub use command::{
+    Command, CommandBytes, CommandEnd, CommandOutput, Execute, History, Output, OutputChunk,
+};
 pub use error::{Error, ErrorKind, Result};
 pub use files::{Archive, ByteStream, Download, Downloaded, Progress, Subdirectories, Upload};
 pub use git::Git;

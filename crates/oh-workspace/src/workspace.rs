@@ -35,8 +35,8 @@ impl Workspace {
 
     /// The same directory as the workspace of a conversation: its commands have a history of
     /// their own, and paths outside the conversation's workspace are refused. The server has no
-    /// socket for such commands, so their end is asked for, at most a twentieth of their
-    /// duration late.
+    /// socket for such commands, so their end is found by polling: at most a fifth of their
+    /// duration late, and at most 2 s.
     #[must_use]
     pub fn in_conversation(&self, id: ConversationId) -> Self {
         self.in_scope(id.into())

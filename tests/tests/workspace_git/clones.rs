@@ -232,7 +232,7 @@ pub(super) async fn pitfall_25_a_token_is_nowhere_to_be_found(
     while let Some(event) = crate::next(&mut history).await {
         let event = format!("{:?}", event.unwrap());
         assert!(!event.contains("canary"), "{event}");
-        clones += usize::from(event.contains("git -c credential.helper"));
+        clones += usize::from(event.contains("git -c credential.helper= "));
     }
     assert!(clones >= 2, "{clones}");
     // Dropped while it waits for a server that does not answer.

@@ -2,9 +2,11 @@
 
 use std::{borrow::Cow, fmt, time::Duration};
 
+use bytes::Bytes;
 use jiff::Timestamp;
 use oh_protocol::calls::bash::{BashCommand, BashOutput};
 
+use super::order::unmarked;
 use crate::{Error, ErrorKind};
 
 /// What the server writes into stderr of a command it could not run.
@@ -26,6 +28,15 @@ pub struct CommandOutput {
     end: CommandEnd,
     stdout: String,
     stderr: String,
+}
+
+/// How a command ended, and the exact bytes it wrote: see
+/// [`Execute::bytes`](crate::Execute::bytes).
+#[derive(Clone, PartialEq, Eq)]
+pub struct CommandBytes {
+    output: CommandOutput,
+    stdout: Bytes,
+    stderr: Bytes,
 }
 
 impl CommandEnd {
@@ -54,7 +65,9 @@ impl CommandEnd {
             && !why.ends_with('\n')
         {
             // The line is not repeated: it may hold what nobody should read.
-            let context = format!("the command could not be run: {}", why.trim());
+            let cwd = command.cwd.as_deref().unwrap_or_default();
+            let why = why.trim().replace(cwd, unmarked(cwd));
+            let context = format!("the command could not be run: {why}");
             return Err(Error::new(ErrorKind::NotStarted, context).of_command(&command.id));
         }
         // A command killed with SIGHUP ends with −1 too: only the time tells it from a timeout.
@@ -135,9 +148,9 @@ impl CommandOutput {
         self.end.timed_out
     }
 
-    /// What it wrote to stdout. The server makes text of it, 8192 bytes at a time: what is not
-    /// UTF-8, and a character that lies across such a border, becomes U+FFFD. For exact bytes
-    /// let the command write a file, and [download](crate::Workspace::download) it.
+    /// What the command wrote to stdout. The server decodes it as UTF-8, 8192 bytes at a time: what
+    /// is not UTF-8, and a character that lies across such a border, becomes U+FFFD. For exact
+    /// bytes use [`Execute::bytes`](crate::Execute::bytes).
     pub fn stdout(&self) -> &str {
         &self.stdout
     }
@@ -150,6 +163,62 @@ impl CommandOutput {
     /// How long it ran, by the server's clock.
     pub fn duration(&self) -> Duration {
         self.end.duration
+    }
+}
+
+impl CommandBytes {
+    pub(super) fn new(output: CommandOutput, stdout: Bytes, stderr: Bytes) -> Self {
+        Self {
+            output,
+            stdout,
+            stderr,
+        }
+    }
+
+    /// The command line that was run, without the variables it was given.
+    pub fn command(&self) -> &str {
+        self.output.command()
+    }
+
+    /// The server's id of the command. Its history has no output of this command.
+    pub fn id(&self) -> &str {
+        self.output.id()
+    }
+
+    /// How the command ended.
+    pub fn end(&self) -> CommandEnd {
+        self.output.end()
+    }
+
+    /// The exit code; −N after signal N. None when the command ran out of time.
+    pub fn exit_code(&self) -> Option<i32> {
+        self.output.exit_code()
+    }
+
+    /// Whether the command exited with 0.
+    pub fn success(&self) -> bool {
+        self.output.success()
+    }
+
+    /// What the command wrote to stdout.
+    pub fn stdout(&self) -> &Bytes {
+        &self.stdout
+    }
+
+    /// What the command wrote to stderr.
+    pub fn stderr(&self) -> &Bytes {
+        &self.stderr
+    }
+}
+
+impl fmt::Debug for CommandBytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CommandBytes")
+            .field("id", &self.output.id)
+            .field("end", &self.output.end)
+            .field("stdout", &self.stdout.len())
+            .field("stderr", &self.stderr.len())
+            .finish_non_exhaustive()
     }
 }
 

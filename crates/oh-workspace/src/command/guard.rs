@@ -11,19 +11,13 @@ use tokio::{runtime::Handle, task::JoinHandle};
 
 use super::{
     hub::{Feed, Starting},
-    running::stop_soon,
+    order::Order,
+    stop::stop_soon,
 };
-use crate::hiding::Hiding;
+use crate::place::Place;
 
 /// How long the socket may take to tell of a command whose start got no answer.
 const SIGHTING: Duration = Duration::from_millis(200);
-
-/// What the server is asked to run.
-pub(super) struct Order {
-    pub(super) line: String,
-    pub(super) cwd: String,
-    pub(super) seconds: u32,
-}
 
 /// A command the server has, and what the socket says of it.
 pub(super) type Launched = (BashCommand, Option<Feed>);
@@ -42,8 +36,8 @@ pub(super) struct StopOnDrop {
     runtime: Handle,
     start: Option<JoinHandle<Result<Launched, Failed>>>,
     id: Option<String>,
-    /// What a command that is stopped may not have removed.
-    pub(super) hiding: Option<Arc<Hiding>>,
+    /// The secrets, which a command that is stopped may not have taken.
+    pub(super) secrets: Option<Arc<Place>>,
     armed: bool,
 }
 
@@ -65,7 +59,7 @@ impl StopOnDrop {
             runtime,
             start: Some(start),
             id: None,
-            hiding: None,
+            secrets: None,
             armed,
         }
     }
@@ -122,13 +116,13 @@ async fn launch(
 
 impl Drop for StopOnDrop {
     fn drop(&mut self) {
-        let (start, id) = (self.start.take(), self.id.take());
+        let (start, id, secrets) = (self.start.take(), self.id.take(), self.secrets.take());
         if !self.armed {
-            if let (Some(start), Some(hiding)) = (start, self.hiding.take()) {
-                // It is on its way to where it is needed.
+            if let (Some(start), Some(secrets)) = (start, secrets) {
+                // The command is on its way to them.
                 self.runtime.spawn(async move {
                     if matches!(start.await, Ok(Ok(_))) {
-                        hiding.leave();
+                        secrets.leave();
                     }
                 });
             }
@@ -137,7 +131,7 @@ impl Drop for StopOnDrop {
         if start.is_none() && id.is_none() {
             return;
         }
-        let (client, scope, hiding) = (self.client.clone(), self.scope, self.hiding.take());
+        let (client, scope) = (self.client.clone(), self.scope);
         self.runtime.spawn(async move {
             let id = match (id, start) {
                 (Some(id), _) => Some(id),
@@ -151,8 +145,8 @@ impl Drop for StopOnDrop {
             if let Some(id) = id {
                 stop_soon(&client, scope, &id).await;
             }
-            if let Some(hiding) = hiding {
-                hiding.remove().await;
+            if let Some(secrets) = secrets {
+                secrets.remove_soon();
             }
         });
     }

@@ -7,7 +7,7 @@ use oh_protocol::calls::bash::{
 };
 use oh_transport::WorkspaceHandle;
 
-use super::running::Command;
+use super::{order::unmarked, running::Command};
 use crate::{Error, ErrorKind, Result, Workspace};
 
 /// A search in the history of commands, with filters.
@@ -84,7 +84,11 @@ impl History {
     /// When the server cannot be asked or refuses.
     pub async fn page(self) -> Result<BashPage> {
         let found = self.workspace.client().call(&self.search).await;
-        found.map_err(|error| Error::transport("the history of commands could not be read", error))
+        let mut page = found.map_err(|error| {
+            Error::transport("the history of commands could not be read", error)
+        })?;
+        page.items.iter_mut().for_each(unmark);
+        Ok(page)
     }
 
     /// All of it, fetched page by page as it is read.
@@ -106,6 +110,15 @@ impl History {
                 });
             }
         })
+    }
+}
+
+/// Shows a command's directory as it was given.
+fn unmark(event: &mut BashEvent) {
+    if let BashEvent::Command(command) = event
+        && let Some(cwd) = &mut command.cwd
+    {
+        cwd.truncate(unmarked(cwd).len());
     }
 }
 
@@ -150,7 +163,11 @@ impl Workspace {
     ) -> Result<Vec<Option<BashEvent>>> {
         let batch = BatchEvents::new(ids).scope(self.scope());
         let found = self.client().call(&batch).await;
-        found.map_err(|error| Error::transport("the history of commands could not be read", error))
+        let mut found = found.map_err(|error| {
+            Error::transport("the history of commands could not be read", error)
+        })?;
+        found.iter_mut().flatten().for_each(unmark);
+        Ok(found)
     }
 
     /// Forgets the history, and tells how many events it held. What a running command wrote so

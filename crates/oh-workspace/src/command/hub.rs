@@ -18,9 +18,11 @@ use tokio::{
 };
 use tracing::debug;
 
-use super::guard::Order;
+use super::order::Order;
 
 const TARGET: &str = "/sockets/bash-events";
+/// How long the first command waits for the socket. Without one its end is polled.
+const PATIENCE: Duration = Duration::from_millis(500);
 /// A socket without commands is one of the server's fifty places held for nothing.
 const IDLE: Duration = Duration::from_secs(10);
 /// Pieces a reader may lie behind before it has to fetch them. A piece is a million characters.
@@ -42,7 +44,7 @@ struct Shared {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Link {
-    /// The first dial is not over.
+    /// The first dial is not over, and commands wait for it.
     Dialling,
     Up,
     Down,
@@ -108,8 +110,8 @@ impl Hub {
         })
     }
 
-    /// Announces a command that is about to be started, and waits for the socket. It goes on
-    /// without one: the reader polls then.
+    /// Announces a command that is about to be started, and waits a moment for the socket. It goes
+    /// on without one: the reader polls then.
     pub(crate) async fn begin(self: &Arc<Self>) -> Starting {
         self.shared.lock().starting += 1;
         let starting = Starting {
@@ -117,8 +119,18 @@ impl Hub {
         };
         self.wake();
         let mut link = self.shared.link.subscribe();
-        let patience = Instant::now() + Duration::from_secs(2);
-        let _ = timeout_at(patience, link.wait_for(|link| *link != Link::Dialling)).await;
+        let patience = Instant::now() + PATIENCE;
+        let dialled = timeout_at(patience, link.wait_for(|link| *link != Link::Dialling));
+        if dialled.await.is_err() {
+            // Something on the way stalls it: no other command waits for this dial.
+            self.shared.link.send_if_modified(|link| {
+                let waited_for = *link == Link::Dialling;
+                if waited_for {
+                    *link = Link::Down;
+                }
+                waited_for
+            });
+        }
         starting
     }
 
@@ -201,21 +213,19 @@ impl Starting {
         feed
     }
 
-    /// The command that the socket has told of and that is just like this, if there is exactly
-    /// one: the request for it was lost, and this is what it did.
+    /// The id of the command that this order started, if the socket has told of it. The order's
+    /// directory is marked, so no other command is alike.
     pub(super) fn sighted(&self, order: &Order) -> Option<String> {
-        let alike = |command: &BashCommand| {
+        let ours = |command: &BashCommand| {
             command.command == order.line
                 && command.cwd.as_deref() == Some(&order.cwd)
                 && command.timeout == i64::from(order.seconds)
         };
         let state = self.hub.shared.lock();
-        let mut found = state.early.iter().filter_map(|early| match early {
-            Early::Started(command) if alike(command) => Some(command.id.clone()),
+        state.early.iter().find_map(|early| match early {
+            Early::Started(command) if ours(command) => Some(command.id.clone()),
             _ => None,
-        });
-        let first = found.next();
-        first.filter(|_| found.next().is_none())
+        })
     }
 }
 

@@ -6,15 +6,18 @@ use std::{
     time::Duration,
 };
 
+use jiff::Timestamp;
 use oh_protocol::calls::{
     Scope,
     bash::{BashOutput, SearchOutput},
-    server::GetServerInfo,
 };
 use oh_transport::{Client, ErrorKind as Theirs};
 use tokio::time::{Instant, timeout_at};
 
-use super::hub::{Feed, Hint};
+use super::{
+    clock::ServerClock,
+    hub::{Feed, Hint},
+};
 use crate::{Error, ErrorKind, Result};
 
 /// Pieces fetched at a time: they can be a million characters each.
@@ -29,6 +32,17 @@ const LOOK_BACK: i64 = 2;
 /// How often, after contact was lost, the server is asked whether it is still the same. It says
 /// its age in whole seconds, so one question may not tell.
 const DOUBTS: u8 = 8;
+
+/// When a command begins and must have ended.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Span {
+    /// The command ran by then.
+    pub(crate) begun: Instant,
+    /// When it began by the server's clock, where this program did not see it begin.
+    pub(crate) there: Option<Timestamp>,
+    /// How long the server may take until it tells the end.
+    pub(crate) limit: Duration,
+}
 
 /// Reads a command's output.
 #[derive(Debug)]
@@ -47,10 +61,7 @@ pub(crate) struct Pieces {
     held: Option<String>,
     ended: bool,
     trusted: bool,
-    /// The command ran by then.
-    begun: Instant,
-    /// When the server must have ended it.
-    due: Option<Instant>,
+    span: Span,
     /// How long it has been tried to reach the server, in vain.
     unreached: Duration,
     doubts: u8,
@@ -59,14 +70,13 @@ pub(crate) struct Pieces {
 }
 
 impl Pieces {
-    /// Of a command that ran at `begun`, and cannot run any more at `due`.
+    /// Of a command that runs at most as long as `span` says.
     pub(crate) fn new(
         client: &Client,
         scope: Scope,
         id: &str,
         feed: Option<Feed>,
-        begun: Instant,
-        due: Option<Instant>,
+        span: Span,
     ) -> Self {
         Self {
             client: client.clone(),
@@ -80,10 +90,10 @@ impl Pieces {
             held: None,
             ended: false,
             trusted: false,
-            begun,
-            due,
+            span,
             unreached: Duration::ZERO,
-            doubts: 0,
+            // A server may have taken the place of the one that ran it.
+            doubts: if span.there.is_some() { DOUBTS } else { 0 },
             restarted: false,
             check: Instant::now(),
         }
@@ -227,19 +237,38 @@ impl Pieces {
                            not known";
             return Err(Error::new(ErrorKind::ServerRestarted, context).of_command(&self.id));
         }
-        if self.due.is_some_and(|due| due <= Instant::now()) {
-            let context = "the server has not told the end of a command that is long out of time";
+        if self.due().is_some_and(|due| due <= Instant::now()) {
+            let context = "the server has not reported the end of a command that is long out of \
+                           time";
             return Err(Error::new(ErrorKind::Timeout, context).of_command(&self.id));
         }
         if self.doubts > 0 {
             self.doubts -= 1;
-            let age = self.begun.elapsed();
-            let info = self.client.call(&GetServerInfo::default()).await;
-            // It rounds down. What it may have written before is asked for once more.
-            self.restarted =
-                info.is_ok_and(|info| info.uptime > 0.0 && info.uptime + 1.0 < age.as_secs_f64());
+            let clock = ServerClock::ask(&self.client).await;
+            // What the command may have written before is asked for once more.
+            self.restarted = clock.is_some_and(|clock| self.is_restarted(clock));
         }
         Ok(())
+    }
+
+    fn due(&self) -> Option<Instant> {
+        self.span.begun.checked_add(self.span.limit)
+    }
+
+    /// Whether the server is younger than the command.
+    fn is_restarted(&mut self, clock: ServerClock) -> bool {
+        let Some(there) = self.span.there else {
+            return clock.is_younger_than(self.span.begun.elapsed());
+        };
+        let Some(age) = clock.age(there) else {
+            return false;
+        };
+        // From here on the command counts as one that was seen to begin.
+        (self.span.there, self.doubts) = (None, 0);
+        if let Some(begun) = Instant::now().checked_sub(age) {
+            self.span.begun = begun;
+        }
+        clock.is_clearly_younger_than(age)
     }
 
     /// Waits a little for a server that cannot be reached, but not for ever.
@@ -260,7 +289,9 @@ impl Pieces {
             return Ok(());
         }
         let context = "the output of a command could not be read; the command may go on";
-        Err(Error::transport(context, error).of_command(&self.id))
+        Err(Error::transport(context, error)
+            .midway()
+            .of_command(&self.id))
     }
 
     fn lost(&self) -> Error {
@@ -268,20 +299,20 @@ impl Pieces {
         Error::new(ErrorKind::OutputLost, context).of_command(&self.id)
     }
 
-    /// When to ask next. Without a socket that tells, the wait grows with the command's age, so
-    /// that its end is told at most a twentieth of its duration late. One that tells may have
-    /// gone deaf: that costs a quarter of it.
+    /// When to ask next. Without a socket that reports the command, the wait grows with the
+    /// command's age: each search makes the server list a directory. A socket that reports it may
+    /// have gone deaf, so the server is asked now and then all the same.
     fn schedule(&mut self) {
         let age = match self.restarted {
             true => Duration::ZERO,
-            false => self.begun.elapsed(),
+            false => self.span.begun.elapsed(),
         };
         let delay = match self.trusted {
             true => (age / 4).clamp(Duration::from_secs(1), Duration::from_secs(30)),
-            false => (age / 20).clamp(Duration::from_millis(5), Duration::from_millis(500)),
+            false => (age / 5).clamp(Duration::from_millis(25), Duration::from_secs(2)),
         };
         let next = Instant::now() + delay;
-        self.check = match self.due {
+        self.check = match self.due() {
             Some(due) if self.check < due => next.min(due),
             _ => next,
         };

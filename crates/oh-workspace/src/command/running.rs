@@ -2,7 +2,6 @@
 
 use std::{
     fmt,
-    future::Future,
     pin::Pin,
     sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll},
@@ -10,20 +9,19 @@ use std::{
 };
 
 use futures_core::Stream;
-use oh_protocol::calls::{
-    Scope,
-    bash::{self, BashCommand, BashOutput},
-};
-use oh_transport::{Client, WorkspaceHandle};
+use jiff::Timestamp;
+use oh_protocol::calls::bash::{self, BashCommand, BashOutput};
+use oh_transport::WorkspaceHandle;
 use tokio::time::{Instant, timeout_at};
 
 use super::{
     end::{CommandEnd, CommandOutput},
     guard::StopOnDrop,
     hub::Feed,
-    pieces::Pieces,
+    pieces::{Pieces, Span},
+    stop::stop_soon,
 };
-use crate::{Error, ErrorKind, Result, Workspace, hiding::Hiding};
+use crate::{Error, ErrorKind, Result, Workspace, place::Place, shell};
 
 /// What the server may be late with the end of a command that is out of time: it gives the
 /// command a second to leave, then a second to die.
@@ -45,8 +43,10 @@ struct Inner {
     limit: Duration,
     /// The server had it by then.
     begun: Instant,
-    /// What it removes itself, unless it is kept from that.
-    hiding: Option<Arc<Hiding>>,
+    /// When it began by the server's clock, where this program did not start it.
+    there: Option<Timestamp>,
+    /// The secrets it takes when it begins, unless something prevents that.
+    secrets: Option<Arc<Place>>,
     /// Listens since the start; the first who reads takes it.
     feed: Mutex<Option<Feed>>,
 }
@@ -74,14 +74,14 @@ pub enum OutputChunk {
 pub struct Output(Pin<Box<dyn Stream<Item = Result<OutputChunk>> + Send>>);
 
 impl Command {
-    /// A command of ours that has just been started.
+    /// A command that this client has just started.
     pub(super) fn started(
         workspace: &Workspace,
         command: BashCommand,
         line: String,
         limit: Duration,
         feed: Option<Feed>,
-        hiding: Option<Arc<Hiding>>,
+        secrets: Option<Arc<Place>>,
     ) -> Self {
         Self(Arc::new(Inner {
             workspace: workspace.clone(),
@@ -89,15 +89,24 @@ impl Command {
             line,
             limit,
             begun: Instant::now(),
-            hiding,
+            there: None,
+            secrets,
             feed: Mutex::new(feed),
         }))
     }
 
-    /// A command that was started whenever by whomever.
+    /// A command that any program started at any time.
     pub(super) fn found(workspace: &Workspace, command: BashCommand) -> Self {
-        let (line, limit) = (command.command.clone(), granted(&command));
-        Self::started(workspace, command, line, limit, None, None)
+        Self(Arc::new(Inner {
+            workspace: workspace.clone(),
+            line: command.command.clone(),
+            limit: granted(&command),
+            begun: Instant::now(),
+            there: command.timestamp.parse().ok(),
+            command,
+            secrets: None,
+            feed: Mutex::default(),
+        }))
     }
 
     /// The server's id of it.
@@ -140,26 +149,33 @@ impl Command {
         }
     }
 
-    /// Ends it: SIGTERM to its processes, SIGKILL a second later. No harm when it has ended.
+    /// Ends the command: SIGTERM to its processes, SIGKILL a second later. No harm when it has
+    /// ended.
     ///
     /// # Errors
     ///
-    /// When the server cannot be asked.
+    /// When the server cannot be asked; [`ErrorKind::NotRemoved`] when the command may not have
+    /// taken its secrets, and they cannot be removed.
     pub async fn stop(&self) -> Result<()> {
         let workspace = &self.0.workspace;
         let stop = bash::Stop::new(self.id()).scope(workspace.scope());
-        let stopped = workspace.client().call(&stop).await;
-        if let Some(hiding) = &self.0.hiding {
-            hiding.remove().await;
-        }
-        match stopped {
+        let stopped = match workspace.client().call(&stop).await {
             // What the server does not know any more has ended.
             Err(error) if error.kind() != oh_transport::ErrorKind::NotFound => {
                 let context = "the command could not be stopped";
                 Err(Error::transport(context, error).of_command(self.id()))
             }
             _ => Ok(()),
+        };
+        match (&self.0.secrets, stopped) {
+            (None, stopped) => stopped,
+            (Some(secrets), Ok(())) => self.of_it(secrets.remove().await),
+            (Some(secrets), Err(error)) => Err(secrets.removed_after(error).await),
         }
+    }
+
+    fn of_it<T>(&self, result: Result<T>) -> Result<T> {
+        result.map_err(|error| error.of_command(self.id()))
     }
 
     fn tail(&self) -> Tail {
@@ -168,15 +184,19 @@ impl Command {
             command,
             limit,
             begun,
+            there,
             feed,
             ..
         } = &*self.0;
         let first = feed.lock().unwrap_or_else(PoisonError::into_inner).take();
         let granted = granted(command);
-        let due = begun.checked_add(granted);
-        let due = due.and_then(|due| due.checked_add(GRACE));
+        let span = Span {
+            begun: *begun,
+            there: *there,
+            limit: granted.saturating_add(GRACE),
+        };
         let (client, scope) = (workspace.client(), workspace.scope());
-        let pieces = |feed| Pieces::new(client, scope, self.id(), feed, *begun, due);
+        let pieces = |feed| Pieces::new(client, scope, self.id(), feed, span);
         let pieces = match (first, workspace.hub()) {
             (Some(feed), _) => pieces(Some(feed)).fresh(),
             (None, Some(hub)) => pieces(Some(hub.listen(self.id()))),
@@ -187,6 +207,7 @@ impl Command {
             command: self.clone(),
             stop_at: begun.checked_add(*limit).filter(|_| *limit < granted),
             expired: false,
+            last: None,
         }
     }
 }
@@ -221,15 +242,70 @@ struct Tail {
     stop_at: Option<Instant>,
     /// It was stopped because its time was over.
     expired: bool,
+    /// The last piece, while the rest of the end is awaited.
+    last: Option<BashOutput>,
 }
 
 impl Tail {
     /// The next piece, and the end if it is the last. Cancel-safe.
     async fn next(&mut self) -> Result<Option<(BashOutput, Option<CommandEnd>)>> {
-        let piece = loop {
+        if self.last.is_none() {
+            match self.piece().await {
+                Ok(Some(piece)) if piece.exit_code.is_some() => self.last = Some(piece),
+                Ok(piece) => return Ok(piece.map(|piece| (piece, None))),
+                Err(error) => return Err(self.without_secrets(error).await),
+            }
+        }
+        // Stays here until it is settled, so that a reader that leaves meanwhile loses nothing.
+        let Some(last) = &self.last else {
+            return Ok(None);
+        };
+        let Inner {
+            command,
+            limit,
+            begun,
+            secrets,
+            ..
+        } = &*self.command.0;
+        let end = CommandEnd::read(command, last, *limit, begun.elapsed(), self.expired);
+        let end = match (end, secrets) {
+            (Ok(end), None) => end,
+            (Ok(end), Some(secrets)) => {
+                let stderr = last.stderr.as_deref().unwrap_or_default();
+                if shell::failed_to_take(secrets, end.exit_code(), stderr) {
+                    let context = "the command could not take its secrets, so it did not run";
+                    let error = Error::new(ErrorKind::NotStarted, context).at(secrets.path());
+                    return Err(self
+                        .without_secrets(error.of_command(self.command.id()))
+                        .await);
+                }
+                // One that was killed may not have come so far.
+                if end.exit_code().is_none_or(|code| code < 0) {
+                    self.command.of_it(secrets.remove().await)?;
+                }
+                end
+            }
+            (Err(error), _) => return Err(self.without_secrets(error).await),
+        };
+        Ok(self.last.take().map(|last| (last, Some(end))))
+    }
+
+    /// The error, once the secrets of a command that may not have taken them are removed.
+    async fn without_secrets(&self, error: Error) -> Error {
+        match &self.command.0.secrets {
+            Some(secrets) if error.kind() != ErrorKind::Interrupted => {
+                secrets.removed_after(error).await
+            }
+            _ => error,
+        }
+    }
+
+    /// The next piece. Stops the command when its time is over.
+    async fn piece(&mut self) -> Result<Option<BashOutput>> {
+        loop {
             match self.stop_at {
                 Some(at) => match timeout_at(at, self.pieces.next()).await {
-                    Ok(piece) => break piece?,
+                    Ok(piece) => return piece,
                     Err(_) => {
                         (self.stop_at, self.expired) = (None, true);
                         // If that fails, the server ends it within the second.
@@ -239,44 +315,9 @@ impl Tail {
                         tokio::spawn(stop);
                     }
                 },
-                None => break self.pieces.next().await?,
+                None => return self.pieces.next().await,
             }
-        };
-        let Some(piece) = piece else {
-            return Ok(None);
-        };
-        let end = match piece.exit_code {
-            Some(_) => {
-                let Inner {
-                    command,
-                    limit,
-                    begun,
-                    ..
-                } = &*self.command.0;
-                let (waited, expired) = (begun.elapsed(), self.expired);
-                let end = CommandEnd::read(command, &piece, *limit, waited, expired);
-                let exited = end.as_ref().is_ok_and(|end| end.exit_code() >= Some(0));
-                if let Some(hiding) = self.command.0.hiding.as_ref().filter(|_| !exited) {
-                    hiding.remove_soon();
-                }
-                Some(end?)
-            }
-            None => None,
-        };
-        Ok(Some((piece, end)))
-    }
-}
-
-/// Stops a command as well as that goes.
-pub(super) fn stop_soon(
-    client: &Client,
-    scope: Scope,
-    id: &str,
-) -> impl Future<Output = ()> + Send + 'static {
-    let (client, stop) = (client.clone(), bash::Stop::new(id).scope(scope));
-    async move {
-        // One that has ended meanwhile is fine.
-        let _ = client.call(&stop).timeout(Duration::from_secs(10)).await;
+        }
     }
 }
 

@@ -28,6 +28,7 @@ pub struct Download {
     source: Result<(Source, String)>,
     idle: Duration,
     observer: Observer,
+    growing: bool,
 }
 
 /// What a download gave.
@@ -44,7 +45,20 @@ impl Download {
             source,
             idle: Duration::from_secs(60),
             observer: Observer::none(),
+            growing: false,
         }
+    }
+
+    /// Downloads a file that others append to meanwhile, such as a log: the bytes are those that
+    /// it had when the download began, and growing is no error. Without this, a file that changes
+    /// in any way is [`ErrorKind::Changed`].
+    ///
+    /// What is appended cannot be told from what is rewritten, so use it only for files that are
+    /// appended to. A file that becomes shorter is still [`ErrorKind::Changed`]. Archives,
+    /// trajectories and static files are not affected.
+    pub fn growing(mut self) -> Self {
+        self.growing = true;
+        self
     }
 
     /// How long nothing may arrive while something is waited for. Default 60 s. There is no limit
@@ -69,7 +83,8 @@ impl Download {
     pub async fn stream(self) -> Result<ByteStream> {
         let (source, path) = self.source?;
         let client = self.workspace.client();
-        ByteStream::open(client, source, path, self.idle, self.observer).await
+        let (idle, growing) = (self.idle, self.growing);
+        ByteStream::open(client, source, path, idle, self.observer, growing).await
     }
 
     /// Writes it to a local file. Missing directories are made. The file is there when it is

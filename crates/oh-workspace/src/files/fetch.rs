@@ -11,7 +11,7 @@ use std::{
 use bytes::Bytes;
 use futures_core::Stream;
 use futures_util::StreamExt as _;
-use http::{HeaderMap, StatusCode, header};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
 use oh_protocol::{Call, Request, calls::files};
 use oh_transport::{Backoff, Body, Client, ErrorKind as Theirs};
 
@@ -32,11 +32,33 @@ pub(super) enum Source {
     Trajectory(files::Trajectory),
 }
 
+/// Which part of a source is asked for.
+#[derive(Debug, Clone, Copy)]
+enum Part<'a> {
+    /// All of it.
+    Whole,
+    /// What follows an offset of the version with this ETag.
+    Rest(u64, &'a str),
+    /// From an offset to the end, or to before another, of whatever is there.
+    Range(u64, Option<u64>),
+}
+
 impl Source {
-    fn request(&self, at: Option<(u64, &str)>) -> oh_protocol::Result<Request> {
-        match (self, at) {
-            (Self::File(call), Some((offset, etag))) => call.clone().resume(offset, etag).request(),
-            (Self::File(call), None) => call.request(),
+    fn request(&self, part: Part<'_>) -> oh_protocol::Result<Request> {
+        match (self, part) {
+            (Self::File(call), Part::Rest(offset, etag)) => {
+                call.clone().resume(offset, etag).request()
+            }
+            (Self::File(call), Part::Range(from, until)) => {
+                let mut request = call.request()?;
+                let last = until.map(|until| until.saturating_sub(1).to_string());
+                let range = format!("bytes={from}-{}", last.unwrap_or_default());
+                if let Ok(range) = HeaderValue::try_from(range) {
+                    request.headers.insert(header::RANGE, range);
+                }
+                Ok(request)
+            }
+            (Self::File(call), Part::Whole) => call.request(),
             (Self::Static(call), _) => call.request(),
             (Self::Archive(call), _) => call.request(),
             (Self::Trajectory(call), _) => call.request(),
@@ -52,7 +74,8 @@ impl Source {
 /// A file's bytes as they arrive. Reading slowly is fine: the server waits.
 ///
 /// A connection that breaks in the middle is made again, and the file goes on where it was; if it
-/// is another file by then, that is [`ErrorKind::Changed`].
+/// is another file by then, that is [`ErrorKind::Changed`]. Of a file that may
+/// [grow](crate::Download::growing) the bytes are those that it had when the download began.
 #[must_use = "streams do nothing unless polled"]
 pub struct ByteStream {
     chunks: Pin<Box<dyn Stream<Item = Result<Bytes>> + Send>>,
@@ -68,16 +91,33 @@ impl ByteStream {
         path: String,
         idle: Duration,
         observer: Observer,
+        growing: bool,
     ) -> Result<Self> {
         let failed = |error: oh_transport::Error| refused("the download failed", &path, error);
-        let opened = ask(client, &source, None, idle).await;
-        let (head, body) = opened.map_err(failed)?.into_parts();
+        let growing = growing && source.resumes();
+        let part = match growing {
+            // The server ends a range where the file ended when it was asked.
+            true => Part::Range(0, None),
+            false => Part::Whole,
+        };
+        let opened = ask(client, &source, part, idle).await;
+        let (head, body) = match opened {
+            // Nothing has no range.
+            Err(error) if growing && error.status() == Some(StatusCode::RANGE_NOT_SATISFIABLE) => {
+                http::Response::new(Body::empty()).into_parts()
+            }
+            opened => opened.map_err(failed)?.into_parts(),
+        };
         let length = body.length();
         let etag = head.headers.get(header::ETAG);
         let etag = etag.and_then(|etag| etag.to_str().ok()).map(str::to_owned);
         let state = Fetching {
             client: client.clone(),
-            etag: etag.filter(|_| source.resumes()),
+            resume: match (etag, length) {
+                (_, Some(length)) if growing => Some(Resume::Same(length)),
+                (Some(etag), _) if source.resumes() => Some(Resume::Version(etag)),
+                _ => None,
+            },
             source,
             path,
             idle,
@@ -132,12 +172,12 @@ fn fresh() -> Backoff {
 async fn ask(
     client: &Client,
     source: &Source,
-    at: Option<(u64, &str)>,
+    part: Part<'_>,
     idle: Duration,
 ) -> oh_transport::Result<http::Response<Body>> {
     let mut backoff = fresh();
     loop {
-        let request = source.request(at)?;
+        let request = source.request(part)?;
         let answer = client.stream_within(request, Body::empty(), idle).await;
         let answer = match answer {
             Ok(answer) => client.accepted(answer).await,
@@ -161,12 +201,21 @@ fn passing(error: &oh_transport::Error) -> bool {
     gateway || matches!(error.kind(), Theirs::Connect | Theirs::Interrupted)
 }
 
+/// What must be true for a download to go on after its connection broke.
+enum Resume {
+    /// The file still has this ETag.
+    Version(String),
+    /// The file still has this many bytes, or more.
+    Same(u64),
+}
+
 struct Fetching {
     client: Client,
     source: Source,
     path: String,
     idle: Duration,
-    etag: Option<String>,
+    /// None where nothing can be asked for from the middle.
+    resume: Option<Resume>,
     body: Body,
     done: u64,
     length: Option<u64>,
@@ -196,21 +245,24 @@ impl Fetching {
     /// Whether what was read over a while is one file: one rewritten meanwhile can be as long as
     /// before.
     async fn unchanged(&mut self) -> Result<()> {
-        let Some(etag) = self.etag.as_deref().filter(|_| self.done > AT_ONCE) else {
+        let Some(Resume::Version(etag)) = &self.resume else {
             return Ok(());
         };
-        let at = Some((self.done - 1, etag));
-        let answer = ask(&self.client, &self.source, at, self.idle).await;
+        if self.done <= AT_ONCE {
+            return Ok(());
+        }
+        let part = Part::Rest(self.done - 1, etag);
+        let answer = ask(&self.client, &self.source, part, self.idle).await;
         let answer = answer.map_err(|error| match error.kind() {
             Theirs::NotFound => changed(&self.path),
-            _ => refused("the download could not be confirmed", &self.path, error),
+            _ => refused("the download could not be confirmed", &self.path, error).midway(),
         })?;
         // Who cannot give a part gives all of the same.
         let same = answer
             .headers()
             .get(header::ETAG)
             .and_then(|etag| etag.to_str().ok());
-        match answer.status() == StatusCode::PARTIAL_CONTENT || same == Some(etag) {
+        match answer.status() == StatusCode::PARTIAL_CONTENT || same == Some(etag.as_str()) {
             true => Ok(()),
             false => Err(changed(&self.path)),
         }
@@ -218,23 +270,35 @@ impl Fetching {
 
     /// Makes the connection again behind what has arrived, or fails with what broke it.
     async fn go_on(&mut self, broken: oh_transport::Error) -> Result<()> {
-        let failed = |error| refused("the download broke off", &self.path, error);
-        let Some(etag) = &self.etag else {
+        let failed = |error| refused("the download broke off", &self.path, error).midway();
+        let Some(resume) = &self.resume else {
             return Err(failed(broken));
         };
         if !passing(&broken) || self.backoff.attempts() >= TRIES {
             return Err(failed(broken));
         }
         tokio::time::sleep(self.backoff.next_delay()).await;
-        let at = Some((self.done, etag.as_str()));
-        let answer = ask(&self.client, &self.source, at, self.idle).await;
-        let answer = answer.map_err(failed)?;
-        let begins = answer.headers().get(header::CONTENT_RANGE);
-        let begins = begins.and_then(|range| {
+        let (part, until) = match resume {
+            Resume::Version(etag) => (Part::Rest(self.done, etag), None),
+            Resume::Same(length) => (Part::Range(self.done, Some(*length)), Some(*length)),
+        };
+        let answer = ask(&self.client, &self.source, part, self.idle).await;
+        let answer = answer.map_err(|error| match error.status() {
+            // It is shorter than what was read of it.
+            Some(StatusCode::RANGE_NOT_SATISFIABLE) => changed(&self.path),
+            _ => failed(error),
+        })?;
+        let range = answer.headers().get(header::CONTENT_RANGE);
+        let range = range.and_then(|range| {
             let range = range.to_str().ok()?.strip_prefix("bytes ")?;
-            range.split('-').next()?.parse::<u64>().ok()
+            let (begins, rest) = range.split_once('-')?;
+            let last = rest.split('/').next()?.parse::<u64>().ok()?;
+            Some((begins.parse::<u64>().ok()?, last.checked_add(1)?))
         });
-        if answer.status() != StatusCode::PARTIAL_CONTENT || begins != Some(self.done) {
+        let fits = range.is_some_and(|(begins, ends)| {
+            begins == self.done && until.is_none_or(|until| ends == until)
+        });
+        if answer.status() != StatusCode::PARTIAL_CONTENT || !fits {
             return Err(changed(&self.path));
         }
         self.body = answer.into_body();

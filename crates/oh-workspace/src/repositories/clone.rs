@@ -1,4 +1,4 @@
-//! Cloning: one command for each repository, and a hiding place for its token while it runs.
+//! Cloning: one command for each repository. Its token is in that command's environment only.
 
 use std::{
     collections::HashSet,
@@ -8,21 +8,18 @@ use std::{
     time::Duration,
 };
 
+use super::{Repository, source::Checked};
+use crate::{Error, ErrorKind, Result, Workspace, command::excerpt, shell::quoted};
 use futures_util::StreamExt as _;
 use oh_protocol::calls::Scope;
-use secrecy::ExposeSecret;
-
-use super::{Repository, source::Checked};
-use crate::{
-    Error, ErrorKind, Result, Workspace,
-    command::{excerpt, quoted},
-    hiding::Hiding,
-};
 
 /// How many are cloned at the same time.
 const AT_ONCE: usize = 3;
 /// Tells a directory that was there before from other failures.
 const EXISTS: i32 = 97;
+/// Where git's credential helper finds the user that a token belongs to, and the token.
+const USER: &str = "OH_GIT_USER";
+const TOKEN: &str = "OH_GIT_TOKEN";
 
 /// Repositories about to be cloned. Await it.
 ///
@@ -175,22 +172,13 @@ fn unique(name: &str, taken: &mut HashSet<String>) -> String {
 }
 
 async fn clone(workspace: &Workspace, what: &Checked, path: &str, limit: Duration) -> Result<()> {
-    let hiding = match &what.credential {
-        Some(credential) => {
-            let line = format!("{}\n", credential.expose_secret());
-            Some(Hiding::of(workspace, "token", line.into()).await?)
-        }
-        None => None,
-    };
-    let running = workspace
-        .execute(script(what, path, hiding.as_ref()))
-        .timeout(limit);
-    let output = running.await;
-    if let Some(hiding) = &hiding {
-        // The command does so itself, unless something killed it.
-        hiding.remove().await;
+    let mut running = workspace.execute(script(what, path)).timeout(limit);
+    if let Some(credential) = &what.credential {
+        running = running
+            .secret_env(USER, &*credential.user)
+            .secret_env(TOKEN, credential.token.clone());
     }
-    let output = output?;
+    let output = running.await?;
     let failed = |kind, why: &str| Error::new(kind, format!("{} was not cloned: {why}", what.url));
     match output.exit_code() {
         Some(0) => Ok(()),
@@ -211,24 +199,21 @@ async fn clone(workspace: &Workspace, what: &Checked, path: &str, limit: Duratio
 }
 
 /// The command line of a clone. It holds no secret.
-fn script(what: &Checked, path: &str, hiding: Option<&Hiding>) -> String {
+fn script(what: &Checked, path: &str) -> String {
     let (url, place) = (quoted(&what.url), quoted(path));
     let mut git = "git".to_owned();
     // Nobody is there to answer a question.
     let mut script = "export GIT_TERMINAL_PROMPT=0 GIT_ASKPASS= SSH_ASKPASS= \
                       GIT_SSH_COMMAND=\"${GIT_SSH_COMMAND:-ssh -oBatchMode=yes}\"; "
         .to_owned();
-    if let Some(hiding) = hiding {
-        // Whatever ends this shell, the token goes with it.
-        script.push_str(&format!(
-            "trap 'rm -rf {}' EXIT; trap 'exit 99' TERM INT HUP; ",
-            hiding.path()
-        ));
-        // Other helpers would be asked first, and told what was used.
-        let helper = quoted(&format!(
-            "credential.helper=store --file={}/token",
-            hiding.path()
-        ));
+    if let Some(credential) = &what.credential {
+        // Other helpers would be asked first, and given what was used. This one is asked for the
+        // repository's own host only, also after a redirect.
+        let answer = format!(
+            "!f() {{ test \"$1\" = get && printf 'username=%s\\npassword=%s\\n' \
+             \"${USER}\" \"${TOKEN}\"; }}; f"
+        );
+        let helper = quoted(&format!("credential.{}.helper={answer}", credential.origin));
         git.push_str(&format!(" -c credential.helper= -c {helper}"));
     }
     script.push_str(&format!("[ -e {place} ] && exit {EXISTS}; "));

@@ -1,7 +1,8 @@
 //! Repositories cloned into the workspace, by git on the server.
 //!
-//! A token reaches git through a file that only the server's user can read and that is gone when
-//! git is: it is in no command line, no URL, no configuration of the repository and no log.
+//! A token is in the environment of the one command that clones, as with
+//! [`secret_env`](crate::Execute::secret_env). It is in no command line, URL, file, configuration of
+//! the repository or log.
 
 mod clone;
 mod source;

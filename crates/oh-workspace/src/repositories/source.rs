@@ -81,9 +81,17 @@ pub(super) struct Checked {
     /// Without credentials.
     pub(super) url: String,
     pub(super) git_ref: Option<String>,
-    /// A line for git's credential store.
-    pub(super) credential: Option<SecretString>,
+    pub(super) credential: Option<Credential>,
     pub(super) name: String,
+}
+
+/// What git answers when it is asked for a password.
+#[derive(Debug)]
+pub(super) struct Credential {
+    /// Scheme, host and port that may ask.
+    pub(super) origin: String,
+    pub(super) user: String,
+    pub(super) token: SecretString,
 }
 
 impl Repository {
@@ -269,12 +277,11 @@ fn loopback(url: &Url) -> bool {
     }
 }
 
-/// The line of git's credential store for a token.
 fn credential(
     url: &Url,
     provider: Option<GitProvider>,
     token: &SecretString,
-) -> Result<SecretString> {
+) -> Result<Credential> {
     let text = token.expose_secret();
     if text.is_empty() || text.chars().all(|c| c == '*') {
         return Err(Error::invalid(
@@ -286,18 +293,15 @@ fn credential(
     }
     let host = url.host_str().unwrap_or_default();
     let provider = provider.or_else(|| GitProvider::of_host(host));
-    let mut line = url.clone();
-    line.set_path("");
-    line.set_query(None);
     let user = match url.username() {
         "" => provider.map_or("x-access-token", GitProvider::user),
         named => named,
     };
-    let set = line.set_username(user).is_ok() && line.set_password(Some(text)).is_ok();
-    if !set {
-        return Err(Error::invalid("no token can be given to such a URL"));
-    }
-    Ok(String::from(line).into())
+    Ok(Credential {
+        origin: url.origin().ascii_serialization(),
+        user: user.to_owned(),
+        token: token.clone(),
+    })
 }
 
 /// What a directory for the repository is called.
@@ -450,18 +454,20 @@ mod tests {
 
     #[test]
     fn pitfall_25_a_token_goes_to_its_host_and_nowhere_else() {
-        let line = |repository: Repository| {
+        let given = |repository: Repository| {
             let checked = repository.token("to/ken").check().unwrap();
             assert!(!checked.url.contains("ken"));
-            checked.credential.unwrap().expose_secret().to_owned()
+            let credential = checked.credential.unwrap();
+            assert_eq!(credential.token.expose_secret(), "to/ken");
+            format!("{} {}", credential.user, credential.origin)
         };
-        let github = line(Repository::new("https://github.com/o/r"));
-        assert_eq!(github, "https://x-access-token:to%2Fken@github.com/");
+        let github = given(Repository::new("https://github.com/o/r"));
+        assert_eq!(github, "x-access-token https://github.com");
         let own = Repository::new("https://git.example.com:8443/o/r?x=1");
-        let own = line(own.provider(GitProvider::Gitlab));
-        assert_eq!(own, "https://oauth2:to%2Fken@git.example.com:8443/");
-        let azure = line(Repository::new("https://org@dev.azure.com/org/p/_git/r"));
-        assert_eq!(azure, "https://org:to%2Fken@dev.azure.com/");
+        let own = given(own.provider(GitProvider::Gitlab));
+        assert_eq!(own, "oauth2 https://git.example.com:8443");
+        let azure = given(Repository::new("https://org@dev.azure.com/org/p/_git/r"));
+        assert_eq!(azure, "org https://dev.azure.com");
         for (url, token) in [
             ("git@github.com:o/r", "token"),
             ("file:///x", "token"),

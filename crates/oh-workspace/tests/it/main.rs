@@ -11,10 +11,18 @@ mod commands;
 #[cfg(test)]
 mod ends;
 #[cfg(test)]
+mod exact;
+#[cfg(test)]
 mod faults;
 #[cfg(test)]
 mod files;
 #[cfg(test)]
+mod lost;
+#[cfg(test)]
 mod outages;
+#[cfg(test)]
+mod secrets;
+#[cfg(test)]
+mod shell;
 #[cfg(test)]
 mod surroundings;

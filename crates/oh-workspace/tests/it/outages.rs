@@ -8,6 +8,7 @@ use std::{
 use async_trait::async_trait;
 use futures_util::StreamExt as _;
 use http::{HeaderMap, Response};
+use oh_testkit::Mock;
 use oh_transport::{
     Body, Client, Error, ErrorKind as Theirs, HttpTransport, Result, Socket, SocketTransport,
 };
@@ -25,6 +26,8 @@ struct Server {
     away: (Duration, Duration),
     /// When another process took its place.
     restarted: Option<Duration>,
+    /// Whether its answers hold a date. Its clock is at the beginning of 2026 when it begins.
+    dated: bool,
     asked: Arc<Mutex<Vec<String>>>,
 }
 
@@ -39,6 +42,7 @@ impl Server {
             run: seconds(run),
             away: (seconds(away.0), seconds(away.1)),
             restarted: None,
+            dated: true,
             asked: Arc::default(),
         }
     }
@@ -76,6 +80,8 @@ impl HttpTransport for Server {
                 };
                 json!({"version": "1.58.0", "uptime": up.as_secs()})
             }
+            "c" => json!({"kind": "BashCommand", "id": "c", "command": "x", "cwd": "/w",
+                "timestamp": "2026-01-01T00:00:00Z", "timeout": 3600}),
             _ => {
                 // A server that ended took the command's end with it.
                 let survived = self.restarted.is_none_or(|at| self.run < at);
@@ -86,7 +92,17 @@ impl HttpTransport for Server {
             }
         };
         let answer = bytes::Bytes::from(answer.to_string());
-        Ok(Response::new(Body::from(answer)))
+        let mut answer = Response::new(Body::from(answer));
+        if self.dated {
+            let begun: jiff::Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
+            let now = jiff::fmt::rfc2822::DateTimePrinter::new()
+                .timestamp_to_rfc9110_string(&(begun + age))
+                .unwrap();
+            answer
+                .headers_mut()
+                .insert(http::header::DATE, now.parse().unwrap());
+        }
+        Ok(answer)
     }
 }
 
@@ -135,6 +151,56 @@ async fn a_command_that_went_with_its_server_is_told_as_such() {
     }
 }
 
+/// Neither its hour nor a wait of five minutes is waited for.
+#[tokio::test(start_paused = true)]
+async fn a_command_found_after_a_restart_ends_at_once() {
+    for (restarted, found) in [(5, 17), (600, 612), (600, 3000), (5, 3000)] {
+        let server = Server::new(5000, (0, 0)).restarted(restarted);
+        sleep(seconds(found)).await;
+        let begun = Instant::now();
+        let command = server.workspace().command("c").await.unwrap();
+        let error = command.wait().await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::ServerRestarted, "{error:?}");
+        assert_eq!(error.command_id(), Some("c"));
+        assert!(begun.elapsed() < seconds(10), "{:?}", begun.elapsed());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_command_found_on_the_server_that_runs_it_is_awaited() {
+    for dated in [true, false] {
+        let mut server = Server::new(1000, (0, 0));
+        server.dated = dated;
+        sleep(seconds(300)).await;
+        let command = server.workspace().command("c").await.unwrap();
+        let output = command.wait().await.unwrap();
+        assert_eq!(output.stdout(), "done");
+        assert_eq!(server.begun.elapsed().as_secs() / 10, 100);
+    }
+    // Its time is over by the server's clock, not by that of who finds it.
+    let server = Server::new(1_000_000, (0, 0));
+    sleep(seconds(3500)).await;
+    let error = server.workspace().command("c").await.unwrap();
+    let error = error.wait().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Timeout, "{error:?}");
+    assert!(server.begun.elapsed() < seconds(3700));
+}
+
+/// Each search makes the server list a directory.
+#[tokio::test(start_paused = true)]
+async fn a_command_without_a_socket_is_not_polled_like_mad() {
+    for (run, most) in [(10, 35), (600, 350)] {
+        let server = Server::new(run, (0, 0));
+        server.workspace().execute("x").await.unwrap();
+        let late = server.begun.elapsed() - seconds(run);
+        assert!(late <= seconds(2), "{late:?}");
+        let asked = server.asked.lock().unwrap();
+        let searches = asked.iter().filter(|path| path.ends_with("/search"));
+        let searches = searches.count();
+        assert!(searches <= most, "{run} s: {searches}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_command_that_ended_before_its_server_is_told_whole() {
     let server = Server::new(4, (3, 17)).restarted(5);
@@ -169,4 +235,25 @@ async fn a_server_that_never_was_away_is_not_asked_its_age() {
         !asked.iter().any(|path| path == "/server_info"),
         "{asked:?}"
     );
+}
+
+/// The transport knows that nothing was sent, so a caller may send it again.
+#[tokio::test(start_paused = true)]
+async fn a_refused_connection_is_told_apart_from_an_interrupted_one() {
+    for (theirs, ours) in [
+        (Theirs::Connect, ErrorKind::Connect),
+        (Theirs::Proxy, ErrorKind::Connect),
+        (Theirs::Tls, ErrorKind::Connect),
+        (Theirs::Interrupted, ErrorKind::Interrupted),
+    ] {
+        let mock = Mock::new();
+        for _ in 0..20 {
+            mock.expect("POST", "/api/bash/start_bash_command")
+                .fail(theirs);
+        }
+        let workspace = Workspace::new(&mock.client(), "/w");
+        let error = workspace.execute("x").await.unwrap_err();
+        assert_eq!(error.kind(), ours, "{error:?}");
+        let _ = mock.verify();
+    }
 }

@@ -1,0 +1,18 @@
+//! Stopping a command that nobody waits for.
+
+use std::time::Duration;
+
+use oh_protocol::calls::{Scope, bash::Stop};
+use oh_transport::Client;
+
+/// Stops a command if the server can be reached. One that has ended is fine.
+pub(super) fn stop_soon(
+    client: &Client,
+    scope: Scope,
+    id: &str,
+) -> impl Future<Output = ()> + Send + 'static {
+    let (client, stop) = (client.clone(), Stop::new(id).scope(scope));
+    async move {
+        let _ = client.call(&stop).timeout(Duration::from_secs(10)).await;
+    }
+}

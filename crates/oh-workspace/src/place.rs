@@ -1,0 +1,192 @@
+//! A private directory on the server, for what must not stand in a command line: the server keeps
+//! command lines, and everyone on its machine can read them.
+
+use std::{
+    fmt,
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
+
+use oh_protocol::calls::{
+    bash::{Execute, ExecuteRequest},
+    files::Upload,
+};
+use oh_transport::{Client, ErrorKind as Theirs};
+use secrecy::{ExposeSecret, SecretString};
+use tokio::runtime::Handle;
+use tracing::warn;
+
+use crate::{Error, ErrorKind, Result, shell::quoted};
+
+/// Creates the directory. A background process removes it when nobody else has done so: a client
+/// that is killed, or cut off for good, cannot.
+const MAKE: &str = "umask 077; d=$(mktemp -d \"${TMPDIR:-/tmp}/oh-hiding.XXXXXXXXXX\") || exit 1; \
+                    (trap 'rm -rf \"$d\"; exit' HUP INT TERM; n=0; \
+                    while [ -d \"$d\" ] && [ $n -lt 300 ]; do sleep 1; n=$((n+1)); done; \
+                    rm -rf \"$d\") </dev/null >/dev/null 2>&1 & printf '%s' \"$d\"";
+/// Creates a directory that stays until it is removed.
+const MAKE_LASTING: &str =
+    "umask 077; mktemp -d \"${TMPDIR:-/tmp}/oh-output.XXXXXXXXXX\" | tr -d '\\n'";
+/// How often removing is tried while the connection breaks.
+const TRIES: u32 = 3;
+/// Limit of each helper command.
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// A directory that only the server's user can enter. Dropping it removes it, unless it has been
+/// removed, or [left](Self::leave) to the command that it is for.
+pub(crate) struct Place {
+    client: Client,
+    path: String,
+    runtime: Handle,
+    removed: AtomicBool,
+}
+
+impl Place {
+    /// Creates a directory that holds `secret` in a file named `name`.
+    ///
+    /// A caller that is dropped meanwhile does not interrupt this: the server might write the file
+    /// after the directory was removed.
+    pub(crate) async fn with_secret(
+        client: &Client,
+        name: &'static str,
+        secret: SecretString,
+    ) -> Result<Self> {
+        let client = client.clone();
+        let making = tokio::spawn(async move {
+            let place = Self::make(&client, MAKE).await?;
+            let content = secret.expose_secret().to_owned();
+            let upload = Upload::new(place.file(name), content);
+            match client.call(&upload).await {
+                Ok(_) => Ok(place),
+                Err(error) => {
+                    let context = "the secrets could not be brought to the server";
+                    Err(place.removed_after(Error::transport(context, error)).await)
+                }
+            }
+        });
+        making.await.unwrap_or_else(|error| {
+            let context = "the runtime ended before the secrets were brought to the server";
+            Err(Error::new(ErrorKind::Interrupted, context).with_source(error))
+        })
+    }
+
+    /// Creates an empty directory for output.
+    pub(crate) async fn for_output(client: &Client) -> Result<Self> {
+        let client = client.clone();
+        let making = tokio::spawn(async move { Self::make(&client, MAKE_LASTING).await });
+        making.await.unwrap_or_else(|error| {
+            let context = "the runtime ended before a directory was created";
+            Err(Error::new(ErrorKind::Interrupted, context).with_source(error))
+        })
+    }
+
+    async fn make(client: &Client, line: &str) -> Result<Self> {
+        let make = Execute::new(ExecuteRequest::new(line).cwd("/").timeout(LIMIT.as_secs()));
+        let what = "a private directory could not be created on the server";
+        let made = client.call(&make).await;
+        let made = made.map_err(|error| Error::transport(what, error))?;
+        let path = made.stdout.unwrap_or_default();
+        // What is not UTF-8 arrives as U+FFFD.
+        let odd = |c: char| c.is_control() || c == char::REPLACEMENT_CHARACTER;
+        if made.exit_code != Some(0) || !path.starts_with('/') || path.contains(odd) {
+            let why = made.stderr.unwrap_or_default();
+            let context = format!("{what}: {}", crate::command::excerpt(why.trim(), 200));
+            return Err(Error::new(ErrorKind::InvalidPath, context).at(&path));
+        }
+        Ok(Self {
+            client: client.clone(),
+            path,
+            runtime: Handle::current(),
+            removed: AtomicBool::new(false),
+        })
+    }
+
+    pub(crate) fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// The path of a file in it.
+    pub(crate) fn file(&self, name: &str) -> String {
+        format!("{}/{name}", self.path)
+    }
+
+    /// Leaves the directory to the command that it is for, which removes it.
+    pub(crate) fn leave(&self) {
+        self.removed.store(true, Ordering::Relaxed);
+    }
+
+    /// Removes the directory with what is in it; no harm when it is gone.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::NotRemoved`] when it may be there still.
+    pub(crate) async fn remove(&self) -> Result<()> {
+        remove(&self.client, &self.path).await?;
+        self.leave();
+        Ok(())
+    }
+
+    /// Removes the directory because of an error. If that fails too, the error says so.
+    pub(crate) async fn removed_after(&self, error: Error) -> Error {
+        match self.remove().await {
+            Ok(()) => error,
+            Err(left) => {
+                // It was tried: dropping it need not try again.
+                self.leave();
+                error.and(&left).at(&self.path)
+            }
+        }
+    }
+
+    /// Removes the directory without anyone waiting for it.
+    pub(crate) fn remove_soon(&self) {
+        self.leave();
+        let (client, path) = (self.client.clone(), self.path.clone());
+        self.runtime.spawn(async move {
+            if let Err(error) = remove(&client, &path).await {
+                warn!(%error, "a private directory may be left on the server");
+            }
+        });
+    }
+}
+
+async fn remove(client: &Client, path: &str) -> Result<()> {
+    let place = quoted(path);
+    let line = format!("rm -rf {place} && [ ! -e {place} ]");
+    let remove = Execute::new(ExecuteRequest::new(line).cwd("/").timeout(LIMIT.as_secs()));
+    let what = "a private directory on the server could not be removed";
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        let error = match client.call(&remove).timeout(LIMIT).await {
+            Ok(output) if output.exit_code == Some(0) => return Ok(()),
+            Ok(output) => {
+                let why = output.stderr.unwrap_or_default();
+                let context = format!("{what}: {}", crate::command::excerpt(why.trim(), 200));
+                return Err(Error::new(ErrorKind::NotRemoved, context).at(path));
+            }
+            Err(error) => error,
+        };
+        // It may be gone, or not: removing it again tells.
+        if error.kind() != Theirs::Interrupted || tries == TRIES {
+            let error = Error::transport(what, error).of_kind(ErrorKind::NotRemoved);
+            return Err(error.at(path));
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if !self.removed.load(Ordering::Relaxed) {
+            self.remove_soon();
+        }
+    }
+}
+
+impl fmt::Debug for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Place")
+            .field("path", &self.path)
+            .finish_non_exhaustive()
+    }
+}

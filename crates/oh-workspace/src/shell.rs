@@ -1,0 +1,90 @@
+//! Text for the server's shell: quoted words, variables, and the lines that commands begin with.
+
+use secrecy::{ExposeSecret, SecretString};
+
+use crate::{Error, Result, place::Place};
+
+/// The longest `NAME=value` that Linux gives to a program, with its end.
+const LONGEST: usize = 128 * 1024;
+/// What all variables of a command may take together. Systems allow one to six mebibytes.
+const MOST: usize = 1024 * 1024;
+/// The exit code of a command that could not take its secrets.
+const NOT_TAKEN: i32 = 96;
+
+/// Quotes text as one word.
+pub(crate) fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', r"'\''"))
+}
+
+/// Checks what no program can be given: single values, and all of them together.
+pub(crate) fn check_variables<'a>(all: impl Iterator<Item = (&'a str, &'a str)>) -> Result<()> {
+    let mut total = 0;
+    for (name, value) in all {
+        let plain = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        let digit = name.starts_with(|c: char| c.is_ascii_digit());
+        if name.is_empty() || digit || !name.chars().all(plain) {
+            let context = format!("invalid environment variable name `{name}`");
+            return Err(Error::invalid(context));
+        }
+        if value.contains('\0') {
+            let context = format!("the variable `{name}` must not contain a NUL character");
+            return Err(Error::invalid(context));
+        }
+        let size = name.len() + "=".len() + value.len() + "\0".len();
+        if size > LONGEST {
+            let context = format!(
+                "the variable `{name}` is too long: name and value must be shorter than 128 KiB"
+            );
+            return Err(Error::invalid(context));
+        }
+        total += size;
+    }
+    if total > MOST {
+        let context = "the variables of a command must be shorter than 1 MiB together";
+        return Err(Error::invalid(context));
+    }
+    Ok(())
+}
+
+/// Exports a variable whose name has been checked.
+pub(crate) fn export(name: &str, value: &str) -> String {
+    format!("export {name}={}", quoted(value))
+}
+
+/// What a shell reads to export secrets.
+pub(crate) fn exports(secrets: &[(String, SecretString)]) -> SecretString {
+    let mut text = String::new();
+    for (name, value) in secrets {
+        text.push_str(&export(name, value.expose_secret()));
+        text.push('\n');
+    }
+    text.into()
+}
+
+/// The line that takes secrets from a file in `place`. The file is opened and removed before the
+/// first value is read; where that fails, nothing is exported and nothing else runs. The line ends,
+/// so the shell runs it also when it cannot parse what follows.
+pub(crate) fn take(place: &Place, file: &str) -> String {
+    let (directory, file) = (quoted(place.path()), quoted(&place.file(file)));
+    let failure = quoted(&not_taken(place));
+    format!(
+        "{{ rm -rf {directory} && [ ! -e {directory} ] && _oh_secrets=$(cat) && \
+         eval \"$_oh_secrets\"; }} <{file} || {{ echo {failure} >&2; exit {NOT_TAKEN}; }}; \
+         unset _oh_secrets\n"
+    )
+}
+
+/// Whether a command ended because it could not take its secrets.
+pub(crate) fn failed_to_take(place: &Place, code: Option<i32>, stderr: &str) -> bool {
+    code == Some(NOT_TAKEN) && stderr.contains(&not_taken(place))
+}
+
+fn not_taken(place: &Place) -> String {
+    format!("oh-workspace: cannot take the secrets in {}", place.path())
+}
+
+/// The line that sends what follows writes into files in `place`.
+pub(crate) fn redirect(place: &Place, stdout: &str, stderr: &str) -> String {
+    let (stdout, stderr) = (quoted(&place.file(stdout)), quoted(&place.file(stderr)));
+    format!("exec >{stdout} 2>{stderr}\n")
+}

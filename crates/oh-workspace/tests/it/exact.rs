@@ -1,0 +1,146 @@
+//! Bytes as they are: of commands, and of files that grow.
+
+use std::{
+    io::Write as _,
+    sync::atomic::{AtomicU32, Ordering},
+    time::Duration,
+};
+
+use oh_workspace::ErrorKind;
+use tokio::time::timeout;
+
+use crate::shell::{Plan, Shell};
+
+#[tokio::test]
+async fn a_command_s_output_is_exact_and_leaves_nothing() {
+    for shell in ["dash", "bash --posix"] {
+        let server = Shell::new(shell);
+        let workspace = server.workspace();
+        let line =
+            "printf '\\377\\0%s\\n' \"$TOKEN\"; yes ä | head -c 30000; echo err >&2; exit 3 #";
+        let run = workspace.execute(line).secret_env("TOKEN", "canary");
+        let output = run.bytes().await.unwrap();
+        let mut expected = b"\xff\0canary\n".to_vec();
+        expected.extend_from_slice("ä\n".repeat(10_000).as_bytes());
+        assert!(output.stdout() == &expected, "{output:?}");
+        assert_eq!(&output.stderr()[..], b"err\n");
+        assert_eq!((output.exit_code(), output.success()), (Some(3), false));
+        assert_eq!(output.command(), line);
+        assert!(!format!("{output:?}").contains("canary"));
+        assert!(server.left().is_empty(), "{:?}", server.left());
+        // Nothing written is nothing, and what does not parse is told on stderr.
+        let output = workspace.execute("true").bytes().await.unwrap();
+        assert!(output.success() && output.stdout().is_empty() && output.stderr().is_empty());
+        let output = workspace.execute("echo 'open").bytes().await.unwrap();
+        assert!(
+            !output.success() && !output.stderr().is_empty(),
+            "{output:?}"
+        );
+        // What runs on in the background keeps nobody waiting.
+        let run = workspace.execute("sleep 20 & echo begun").bytes();
+        let output = timeout(Duration::from_secs(15), run)
+            .await
+            .unwrap()
+            .unwrap();
+        assert_eq!(&output.stdout()[..], b"begun\n");
+        assert!(server.left().is_empty(), "{:?}", server.left());
+        server.kill(output.id(), "KILL");
+    }
+}
+
+#[tokio::test]
+async fn exact_output_that_fails_or_is_dropped_leaves_nothing() {
+    let server = Shell::new("dash");
+    let workspace = server.workspace();
+    let error = workspace.execute("true").cwd("gone").bytes().await;
+    assert_eq!(error.unwrap_err().kind(), ErrorKind::NotStarted);
+    assert!(server.left().is_empty(), "{:?}", server.left());
+    server.plan(|path, _| match path.ends_with("/download") {
+        true => Plan::Status(500),
+        false => Plan::Serve,
+    });
+    let error = workspace.execute("echo x").bytes().await.unwrap_err();
+    assert!(error.command_id().is_some(), "{error:?}");
+    assert!(server.left().is_empty(), "{:?}", server.left());
+    let dropped = timeout(
+        Duration::from_millis(300),
+        workspace.execute("sleep 300").bytes(),
+    );
+    assert!(dropped.await.is_err());
+    let emptied = async {
+        while !server.left().is_empty() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(Duration::from_secs(60), emptied).await.unwrap();
+    // Refused before anything is sent.
+    let sent = server.log().len();
+    let error = workspace.execute("").bytes().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidInput);
+    assert_eq!(server.log().len(), sent);
+}
+
+#[tokio::test]
+async fn a_growing_file_comes_as_it_was_also_when_its_connection_breaks() {
+    let server = Shell::new("dash");
+    let workspace = server.workspace();
+    let path = server.work().join("log");
+    let before: Vec<u8> = (0..300_000_u32).flat_map(u32::to_be_bytes).collect();
+    std::fs::write(&path, &before).unwrap();
+    // It grows each time that it is asked for again, and two answers break.
+    let grow = |cuts: u32| {
+        let (asked, grows) = (AtomicU32::new(0), path.clone());
+        move |at: &str, _: &str| {
+            if !at.ends_with("/download") {
+                return Plan::Serve;
+            }
+            let count = asked.fetch_add(1, Ordering::Relaxed);
+            if count > 0 {
+                let mut file = std::fs::OpenOptions::new();
+                let mut file = file.append(true).open(&grows).unwrap();
+                file.write_all(b"more").unwrap();
+            }
+            match count < cuts {
+                true => Plan::Cut,
+                false => Plan::Serve,
+            }
+        }
+    };
+    server.plan(grow(2));
+    let download = workspace.download("log").growing();
+    assert!(download.bytes().await.unwrap() == before);
+    // Without the option that is a file that changed, with a broken connection and without.
+    for cuts in [0, 1] {
+        server.plan(grow(cuts));
+        let error = workspace.download("log").bytes().await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Changed);
+    }
+}
+
+#[tokio::test]
+async fn a_file_that_shrinks_is_changed_and_an_empty_one_is_empty() {
+    let server = Shell::new("dash");
+    let workspace = server.workspace();
+    let path = server.work().join("log");
+    for left in [0, 10_000, 60_000] {
+        std::fs::write(&path, vec![1; 100_000]).unwrap();
+        let (asked, shrinks) = (AtomicU32::new(0), path.clone());
+        server.plan(move |_, _| match asked.fetch_add(1, Ordering::Relaxed) {
+            0 => Plan::Cut,
+            _ => {
+                std::fs::write(&shrinks, vec![1; left]).unwrap();
+                Plan::Serve
+            }
+        });
+        let download = workspace.download("log").growing();
+        let error = download.bytes().await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Changed, "{left}: {error:?}");
+    }
+    server.plan(|_, _| Plan::Serve);
+    std::fs::write(&path, "").unwrap();
+    let download = workspace.download("log").growing();
+    assert!(download.bytes().await.unwrap().is_empty());
+    let download = workspace.download("gone").growing();
+    let error = download.bytes().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFound);
+}

@@ -1,13 +1,15 @@
 //! Frames of the session socket (`/sockets/session/{conversation_id}`).
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use bytestring::ByteString;
-use serde::Deserialize;
 
 use crate::{
-    Error, Event, Result,
+    Error, Event, Json, Result, Text,
     event::{Seen, text},
-    scan::{Flaw, Scanner, Span, Stop},
+    scan::{Flaw, Quoted, Scanner, Span, Stop},
+    wire::{self, Wire},
 };
 
 /// One message of the session socket.
@@ -20,6 +22,8 @@ pub enum SessionFrame {
         from_seq: Option<i64>,
         /// Last `seq` of the replay; absent while the log is empty.
         through_seq: Option<i64>,
+        /// The whole frame, with what this version does not know of it.
+        raw: Bytes,
     },
     /// A persisted event with its place in the log.
     Durable {
@@ -41,6 +45,8 @@ pub enum SessionFrame {
         attempt: u64,
         /// Last `seq` before the item; −1 before the first.
         anchor_seq: Option<i64>,
+        /// The whole frame, with what this version does not know of it.
+        raw: Bytes,
     },
     /// A piece of a streamed item.
     Delta {
@@ -54,6 +60,12 @@ pub enum SessionFrame {
         kind: Box<str>,
         /// The piece.
         content: Box<str>,
+        /// The provider's id of the answer that the piece is from. Servers from 1.58 on.
+        chunk_id: Option<Box<str>>,
+        /// Which of several answers the piece is from. Servers from 1.58 on.
+        choice_index: Option<i64>,
+        /// The whole frame, with what this version does not know of it.
+        raw: Bytes,
     },
     /// A streamed item was given up.
     ItemAborted {
@@ -63,6 +75,8 @@ pub enum SessionFrame {
         attempt: u64,
         /// Why.
         reason: Box<str>,
+        /// The whole frame, with what this version does not know of it.
+        raw: Bytes,
     },
     /// The server refuses something the client sent or did.
     Error {
@@ -80,33 +94,10 @@ pub enum SessionFrame {
     },
 }
 
-/// What frames without an event hold. Read only once the type is known to be one of them: a
-/// future type may use a name for another shape, and must still come through as `Unknown`.
-#[derive(Deserialize)]
-struct Small {
-    from_seq: Option<i64>,
-    through_seq: Option<i64>,
-    item_id: Option<Box<str>>,
-    #[serde(default)]
-    attempt: u64,
-    anchor_seq: Option<i64>,
-    #[serde(default)]
-    order: u64,
-    kind: Option<Box<str>>,
-    #[serde(default)]
-    content: Box<str>,
-    #[serde(default)]
-    reason: Box<str>,
-    #[serde(default)]
-    code: Box<str>,
-    #[serde(default)]
-    detail: Box<str>,
-}
-
 /// What one pass over a frame finds.
 #[derive(Default)]
 struct Found {
-    frame_type: Option<Span>,
+    frame_type: Option<Quoted>,
     seq: Option<Span>,
     event: Option<(Span, Seen)>,
 }
@@ -116,62 +107,114 @@ const WHAT: &str = "a session frame";
 impl SessionFrame {
     /// Reads a text message of the session socket.
     ///
+    /// Each type reads its own fields only, and one of another shape counts as absent: a newer
+    /// server may use a name of another type for something else.
+    ///
     /// # Errors
     ///
-    /// When it is not a JSON object with a `type`, or lacks what its type promises.
+    /// When it is not a JSON object with a `type`, when a `durable` or `transient` frame has no
+    /// event, a `durable` one no `seq`, or the frame of an item no `item_id`. What is no event
+    /// stands in its place as [`Event::from_json_lossy`] makes it.
     pub fn from_json(raw: impl Into<Bytes>) -> Result<Self> {
         let raw = text(raw.into(), WHAT)?;
         let found = Found::read(&raw).map_err(|flaw| Error::decode(WHAT, flaw))?;
-        let frame_type = found.frame_type.map(|span| span.of(&raw));
-        let frame_type = frame_type.ok_or_else(|| Error::decode(WHAT, "no `type`"))?;
+        let frame_type = found.frame_type.map(|quoted| quoted.says(&raw));
+        let frame_type = &*frame_type.ok_or_else(|| Error::decode(WHAT, "no `type`"))?;
         match frame_type {
             "durable" => {
                 let seq = found.seq.and_then(|span| span.of(&raw).parse().ok());
                 let seq = seq.ok_or_else(|| missing(frame_type, "seq"))?;
-                found.event(&raw).map(|event| Self::Durable { seq, event })
+                let event = found.event(frame_type, &raw)?;
+                Ok(Self::Durable { seq, event })
             }
-            "transient" => found.event(&raw).map(|event| Self::Transient { event }),
-            "sync" | "item_started" | "delta" | "item_aborted" | "error" => {
-                let small =
-                    serde_json::from_str(&raw).map_err(|error| Error::decode(WHAT, error))?;
-                Self::small(frame_type, small)
+            "transient" => {
+                let event = found.event(frame_type, &raw)?;
+                Ok(Self::Transient { event })
             }
+            "sync" | "item_started" | "delta" | "item_aborted" | "error" => Self::small(
+                frame_type,
+                &Small::read(raw.clone())?,
+                raw.clone().into_bytes(),
+            ),
             _ => Ok(Self::Unknown {
                 frame_type: frame_type.into(),
-                raw: raw.into_bytes(),
+                raw: raw.clone().into_bytes(),
             }),
         }
     }
 
-    fn small(frame_type: &str, small: Small) -> Result<Self> {
-        let item = |id: Option<Box<str>>| id.ok_or_else(|| missing(frame_type, "item_id"));
+    fn small(frame_type: &str, small: &Small, raw: Bytes) -> Result<Self> {
+        let item_id = || match small.words("item_id") {
+            id if id.is_empty() => Err(missing(frame_type, "item_id")),
+            id => Ok(id),
+        };
         Ok(match frame_type {
             "sync" => Self::Sync {
-                from_seq: small.from_seq,
-                through_seq: small.through_seq,
+                from_seq: small.number("from_seq"),
+                through_seq: small.number("through_seq"),
+                raw,
             },
             "item_started" => Self::ItemStarted {
-                item_id: item(small.item_id)?,
-                attempt: small.attempt,
-                anchor_seq: small.anchor_seq,
+                item_id: item_id()?,
+                attempt: small.count("attempt"),
+                anchor_seq: small.number("anchor_seq"),
+                raw,
             },
             "delta" => Self::Delta {
-                item_id: item(small.item_id)?,
-                attempt: small.attempt,
-                order: small.order,
-                kind: small.kind.unwrap_or_else(|| "text".into()),
-                content: small.content,
+                item_id: item_id()?,
+                attempt: small.count("attempt"),
+                order: small.count("order"),
+                kind: match small.words("kind") {
+                    kind if kind.is_empty() => "text".into(),
+                    kind => kind,
+                },
+                content: small.words("content"),
+                chunk_id: Some(small.words("chunk_id")).filter(|id| !id.is_empty()),
+                choice_index: small.number("choice_index"),
+                raw,
             },
             "item_aborted" => Self::ItemAborted {
-                item_id: item(small.item_id)?,
-                attempt: small.attempt,
-                reason: small.reason,
+                item_id: item_id()?,
+                attempt: small.count("attempt"),
+                reason: small.words("reason"),
+                raw,
             },
             _ => Self::Error {
-                code: small.code,
-                detail: small.detail,
+                code: small.words("code"),
+                detail: small.words("detail"),
             },
         })
+    }
+}
+
+/// The fields of a frame without an event, as they came.
+struct Small(BTreeMap<Text, Json>);
+
+impl Small {
+    fn read(raw: ByteString) -> Result<Self> {
+        let fields = wire::decode(&raw.into()).map_err(|flaw| Error::decode(WHAT, flaw))?;
+        Ok(Self(fields))
+    }
+
+    fn typed<T: Wire>(&self, name: &str) -> Option<T> {
+        wire::decode(self.0.get(name)?.text()).ok()
+    }
+
+    fn number(&self, name: &str) -> Option<i64> {
+        self.typed(name)
+    }
+
+    fn count(&self, name: &str) -> u64 {
+        self.typed(name).unwrap_or_default()
+    }
+
+    /// A text; anything else as it is written, and nothing for null.
+    fn words(&self, name: &str) -> Box<str> {
+        match (self.typed::<Text>(name), self.0.get(name)) {
+            (Some(text), _) => text.as_str().into(),
+            (None, Some(other)) if !other.is_null() => other.as_str().into(),
+            _ => Box::default(),
+        }
     }
 }
 
@@ -186,8 +229,8 @@ impl Found {
         let mut found = Self::default();
         let mut more = scanner.object()?;
         while more {
-            match scanner.key()?.span.of(scanner.text()) {
-                "type" => found.frame_type = scanner.string_or_other()?.map(|text| text.span),
+            match &*scanner.key()?.says(scanner.text()) {
+                "type" => found.frame_type = scanner.string_or_other()?,
                 "seq" => found.seq = Some(scanner.value()?),
                 "event" => {
                     let start = scanner.at();
@@ -207,11 +250,8 @@ impl Found {
         Ok(found)
     }
 
-    fn event(self, frame: &ByteString) -> Result<Event> {
-        let type_of = |span: Option<Span>| span.map(|span| span.of(frame)).unwrap_or_default();
-        let Some((span, seen)) = self.event else {
-            return Err(missing(type_of(self.frame_type), "event"));
-        };
+    fn event(&self, frame_type: &str, frame: &ByteString) -> Result<Event> {
+        let (span, seen) = self.event.ok_or_else(|| missing(frame_type, "event"))?;
         let raw = frame.slice_ref(span.of(frame));
         Ok(match seen.header(frame, span.start()) {
             Ok(header) => Event::new(raw, header),
@@ -236,7 +276,8 @@ mod tests {
             frame,
             SessionFrame::Sync {
                 from_seq: Some(-1),
-                through_seq: None
+                through_seq: None,
+                ..
             }
         ));
     }
@@ -248,6 +289,56 @@ mod tests {
             panic!("not durable");
         };
         assert_eq!(&event.raw()[..], br#"{ "kind":"New","id":"e","x":[1, 2] }"#);
+    }
+
+    #[test]
+    fn a_frame_reads_its_own_fields_and_keeps_the_rest() {
+        let read = |raw: &str| SessionFrame::from_json(raw.to_owned()).unwrap();
+        for raw in [
+            r#"{"type":"sync","from_seq":1,"through_seq":2,"kind":7,"order":-1,"code":null}"#,
+            r#"{"\u0074ype":"sy\u006ec","from_seq":1,"through_s\u0065q":2,"event":[1],"seq":"x"}"#,
+        ] {
+            let SessionFrame::Sync {
+                from_seq: Some(1),
+                through_seq: Some(2),
+                raw: kept,
+            } = read(raw)
+            else {
+                panic!("{raw}");
+            };
+            assert_eq!(kept, raw);
+        }
+        let delta = r#"{"type":"delta","item_id":"i","attempt":-1,"order":"x","kind":null,
+            "content":"\ud800a","chunk_id":"c","choice_index":1,"new":[2]}"#;
+        let SessionFrame::Delta {
+            attempt: 0,
+            order: 0,
+            kind,
+            content,
+            chunk_id,
+            choice_index,
+            raw,
+            ..
+        } = read(delta)
+        else {
+            panic!("{delta}");
+        };
+        assert_eq!((&*kind, &*content), ("text", "\u{fffd}a"));
+        assert_eq!((chunk_id.as_deref(), choice_index), (Some("c"), Some(1)));
+        assert_eq!(raw, delta);
+        let SessionFrame::Error { code, detail } =
+            read(r#"{"type":"error","code":429,"detail":{"a":1}}"#)
+        else {
+            panic!("no error");
+        };
+        assert_eq!((&*code, &*detail), ("429", r#"{"a":1}"#));
+        for raw in [
+            r#"{"type":"delta"}"#,
+            r#"{"type":"item_started","item_id":null}"#,
+            r#"{"type":7}"#,
+        ] {
+            assert!(SessionFrame::from_json(raw).is_err(), "{raw}");
+        }
     }
 
     #[test]

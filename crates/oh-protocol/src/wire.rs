@@ -16,6 +16,7 @@ use serde_json::Value;
 
 use crate::{
     Json, Text,
+    event::Malformed,
     scan::{Flaw, Quoted, Scanner, Span, Stop},
     whole::Whole,
 };
@@ -40,28 +41,51 @@ pub(crate) struct Reader<'a> {
     says: String,
     /// Where the key `kind` of the object that was read last stands; 0 if it has none.
     pub(crate) kind: usize,
+    /// Optional fields that were left out because their values could not be decoded.
+    flaws: Vec<FieldFlaw>,
+}
+
+/// An optional field that could not be decoded.
+struct FieldFlaw {
+    name: &'static str,
+    flaw: Flaw,
+    value: Span,
 }
 
 /// Reads a whole text as one value.
 pub(crate) fn decode<T: Wire>(json: &Text) -> Result<T, Flaw> {
+    decode_with_flaws("", json).map(|(value, _)| value)
+}
+
+/// The same, and what of it was left out: optional fields that could not be decoded. `kind` names
+/// what is read.
+pub(crate) fn decode_with_flaws<T: Wire>(
+    kind: &str,
+    json: &Text,
+) -> Result<(T, Vec<Malformed>), Flaw> {
     let (whole, span) = json.located();
-    read(whole, span, T::read)
+    read(kind, whole, span, T::read)
 }
 
 /// Reads an object of which everything before `from` has been read: the end of a member.
-pub(crate) fn decode_rest<T: Members>(whole: &ByteString, from: usize) -> Result<Box<T>, Flaw> {
+pub(crate) fn decode_rest<T: Members>(
+    kind: &str,
+    whole: &ByteString,
+    from: usize,
+) -> Result<(Box<T>, Vec<Malformed>), Flaw> {
     let span = Span::new(from, whole.len());
-    read(Arc::new(Whole::Came(whole.clone())), span, |reader| {
+    read(kind, Arc::new(Whole::Came(whole.clone())), span, |reader| {
         let more = reader.scanner.more_members()?;
         T::members(reader, more).map(Box::new)
     })
 }
 
 fn read<T>(
+    kind: &str,
     whole: Arc<Whole>,
     span: Span,
     read: impl FnOnce(&mut Reader<'_>) -> Result<T, Stop>,
-) -> Result<T, Flaw> {
+) -> Result<(T, Vec<Malformed>), Flaw> {
     let shared = Arc::clone(&whole);
     let mut scanner = Scanner::new(shared.piece(Span::new(0, span.end())))?;
     scanner.go(span.start());
@@ -70,12 +94,16 @@ fn read<T>(
         whole,
         says: String::new(),
         kind: 0,
+        flaws: Vec::new(),
     };
     let value = read(&mut reader).and_then(|value| {
         reader.scanner.end()?;
         Ok(value)
     });
-    value.map_err(|Stop| reader.scanner.flaw())
+    match value {
+        Ok(value) => Ok((value, reader.left_out(kind))),
+        Err(Stop) => Err(reader.scanner.flaw()),
+    }
 }
 
 /// Whether a name is among these.
@@ -96,6 +124,47 @@ pub(crate) const fn holds(names: &[&str], name: &str) -> bool {
 }
 
 impl<'a> Reader<'a> {
+    /// Reads the value of an optional field. One that cannot be decoded costs only itself.
+    #[inline]
+    pub(crate) fn optional<T: Wire>(&mut self, name: &'static str) -> Result<Option<T>, Stop> {
+        let (at, flaws) = (self.scanner.at(), self.flaws.len());
+        match Wire::read(self) {
+            Ok(value) => Ok(value),
+            Err(Stop) => self.leave_out(name, at, flaws).map(|()| None),
+        }
+    }
+
+    #[cold]
+    fn leave_out(&mut self, name: &'static str, at: usize, flaws: usize) -> Result<(), Stop> {
+        let flaw = self.scanner.flaw();
+        self.scanner.go(at);
+        // What is not JSON is not passed over.
+        let value = self.scanner.value()?;
+        self.flaws.truncate(flaws);
+        self.flaws.push(FieldFlaw { name, flaw, value });
+        Ok(())
+    }
+
+    /// How many fields have been left out, to go back to with [`forget`](Self::forget).
+    pub(crate) fn flaws(&self) -> usize {
+        self.flaws.len()
+    }
+
+    /// Forgets fields that were left out in what is read again.
+    pub(crate) fn forget(&mut self, flaws: usize) {
+        self.flaws.truncate(flaws);
+    }
+
+    fn left_out(&self, kind: &str) -> Vec<Malformed> {
+        let flaws = self.flaws.iter();
+        let flaws = flaws.map(|FieldFlaw { name, flaw, value }| Malformed {
+            kind: kind.into(),
+            reason: format!("`{name}` is left out: {flaw}").into(),
+            json: Json::new(self.piece(*value)),
+        });
+        flaws.collect()
+    }
+
     /// The text that stands somewhere.
     #[inline]
     pub(crate) fn piece(&self, span: Span) -> Text {
@@ -309,7 +378,7 @@ impl<T: Wire> Wire for BTreeMap<Text, T> {
 }
 
 /// Declares structs of the wire: public, non-exhaustive, documented. A field with `= default` may
-/// be missing or null; any other must be there. `as "name"` gives the name on the wire where it
+/// be missing, null, or of another shape; any other must be there. `as "name"` gives the name on the wire where it
 /// is another.
 macro_rules! wire {
     ($(
@@ -348,7 +417,9 @@ macro_rules! wire {
                     $( if more && reader.scanner.takes(
                         concat!("\"", $crate::wire::name!($field $($other)?), "\":")
                     ) {
-                        $field = $crate::wire::field!(reader $($default)?);
+                        $field = $crate::wire::field!(
+                            reader, $crate::wire::name!($field $($other)?) $(, $default)?
+                        );
                         more = reader.scanner.more_members()?;
                     } )*
                     // The kind comes last, and has been looked at where it matters.
@@ -363,7 +434,9 @@ macro_rules! wire {
                     }
                     let key = reader.key()?;
                     $( if key == $crate::wire::name!($field $($other)?) {
-                        $field = $crate::wire::field!(reader $($default)?);
+                        $field = $crate::wire::field!(
+                            reader, $crate::wire::name!($field $($other)?) $(, $default)?
+                        );
                     } else )* {
                         if key == "kind" {
                             kind = at;
@@ -391,13 +464,14 @@ macro_rules! name {
     };
 }
 
-/// Reads a field's value; nothing for the null of one that may be missing.
+/// Reads a field's value; nothing for the null of one that may be missing, nor for a value of it
+/// that cannot be decoded.
 macro_rules! field {
-    ($reader:ident) => {
+    ($reader:ident, $name:expr) => {
         Some($crate::wire::Wire::read($reader)?)
     };
-    ($reader:ident default) => {
-        $crate::wire::Wire::read($reader)?
+    ($reader:ident, $name:expr, default) => {
+        $reader.optional($name)?
     };
 }
 
@@ -463,7 +537,7 @@ macro_rules! tagged {
 
         impl $crate::wire::Wire for $name {
             fn read(reader: &mut $crate::wire::Reader<'_>) -> Result<Self, $crate::scan::Stop> {
-                let begin = reader.scanner.at();
+                let (begin, flaws) = (reader.scanner.at(), reader.flaws());
                 // The kind is written last. The first one ahead is most often that of this body,
                 // which shows when the body has been read.
                 if let Some((kind, key)) = reader.kind_ahead() {
@@ -473,6 +547,7 @@ macro_rules! tagged {
                         return Ok(body);
                     }
                     reader.scanner.go(begin);
+                    reader.forget(flaws);
                 }
                 let span = reader.scanner.value()?;
                 let end = reader.scanner.at();
@@ -484,9 +559,13 @@ macro_rules! tagged {
                 reader.scanner.go(end);
                 Ok(match read {
                     Some(Ok(body)) => body,
-                    Some(Err($crate::scan::Stop)) => Self::Malformed(
-                        $crate::event::Malformed::new($crate::event::Untyped::new(reader, kind, span), flaw)
-                    ),
+                    Some(Err($crate::scan::Stop)) => {
+                        reader.forget(flaws);
+                        Self::Malformed($crate::event::Malformed::new(
+                            $crate::event::Untyped::new(reader, kind, span),
+                            flaw,
+                        ))
+                    }
                     $( None if $test(kind) => Self::$other($crate::event::Untyped::new(reader, kind, span)), )*
                     None => Self::Unknown($crate::event::Untyped::new(reader, kind, span)),
                 })

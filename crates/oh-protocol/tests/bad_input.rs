@@ -236,16 +236,7 @@ fn what_is_wrong_between_the_ends_of_a_header_is_told_with_its_place() {
             "CondensationSummaryEvent",
             "a control character in a string",
         ),
-        (
-            r#","prompt_token_ids":[1,^-2]"#,
-            "TokenEvent",
-            "expected a whole number from 0",
-        ),
-        (
-            r#","prompt_token_ids":[^1.5]"#,
-            "TokenEvent",
-            "expected a whole number from 0",
-        ),
+        (r#","tool_name":^7"#, "AgentErrorEvent", "expected text"),
         (r#","new":^tru"#, "BrandNewEvent", "expected a value"),
         // One brace too few: the last kind is that of something inside.
         (
@@ -421,4 +412,79 @@ fn a_new_frame_type_may_use_a_known_name_for_another_shape() {
     };
     assert_eq!(&*frame_type, "hologram");
     assert_eq!(&kept[..], raw.as_bytes());
+}
+
+#[test]
+fn an_optional_field_that_cannot_be_decoded_costs_only_itself() {
+    let body = r#","thought":[{"type":"text","text":7}],"tool_name":"terminal","tool_call_id":"c","action":
+        {"command":"rm -rf /","is_input":"yes","kind":"TerminalAction"},"critic_result":{"score":null},
+        "security_risk":3,"summary":"s""#;
+    let event = Event::from_json(laid_out(body, "ActionEvent")).unwrap();
+    let Payload::Action(call) = event.payload() else {
+        panic!("{:?}", event.payload());
+    };
+    let Some(Action::Terminal(action)) = &call.action else {
+        panic!("{call:?}");
+    };
+    assert_eq!(action.command, "rm -rf /");
+    assert_eq!(
+        (call.summary.as_deref(), call.critic_result.is_none()),
+        (Some("s"), true)
+    );
+    let names = ["`text`", "`is_input`", "`critic_result`", "`security_risk`"];
+    assert_eq!(event.flaws().len(), names.len(), "{:?}", event.flaws());
+    for (flaw, name) in event.flaws().iter().zip(names) {
+        assert!(flaw.reason.starts_with(name), "{flaw}");
+        assert_eq!(flaw.kind, "ActionEvent");
+    }
+    assert_eq!(event.flaws()[2].json.as_str(), r#"{"score":null}"#);
+    assert_eq!(event.malformed(), event.flaws().first());
+    // What is not JSON is no value that could be left out.
+    let event = Event::from_json(laid_out(
+        r#","tool_name":"t","tool_call_id":"c","summary":[1,]"#,
+        "ActionEvent",
+    ));
+    assert!(matches!(event.unwrap().payload(), Payload::Malformed(_)));
+}
+
+#[test]
+fn a_wrong_guess_of_a_kind_lists_no_flaw() {
+    // The first kind ahead is that of what is in it, with fields of the same names.
+    let body = r#","tool_name":"t","tool_call_id":"c","action":{"message":["x"],
+        "data":{"kind":"FinishAction"},"kind":"MCPToolAction"}"#;
+    let event = Event::from_json(laid_out(body, "ActionEvent")).unwrap();
+    assert!(
+        event
+            .flaws()
+            .iter()
+            .all(|flaw| !flaw.reason.contains("`message`")),
+        "{:?}",
+        event.flaws()
+    );
+}
+
+#[test]
+fn negative_counts_cost_no_event() {
+    let stats = r#","key":"stats","value":{"usage_to_metrics":{"a":{"accumulated_cost":0.5,
+        "accumulated_token_usage":{"prompt_tokens":-1,"completion_tokens":2}}}}"#;
+    let event = Event::from_json(laid_out(stats, "ConversationStateUpdateEvent")).unwrap();
+    let Payload::ConversationStateUpdate(update) = event.payload() else {
+        panic!("{:?}", event.payload());
+    };
+    let StateChange::Stats(stats) = &update.change else {
+        panic!("{update:?}");
+    };
+    let sum = stats.combined();
+    assert_eq!((sum.prompt_tokens(), sum.completion_tokens()), (0, 2));
+    assert_eq!(event.flaws().len(), 1);
+    let tokens = r#","prompt_token_ids":[1,-2],"response_token_ids":[3]"#;
+    let event = Event::from_json(laid_out(tokens, "TokenEvent")).unwrap();
+    let Payload::Token(tokens) = event.payload() else {
+        panic!("{:?}", event.payload());
+    };
+    assert_eq!(
+        (&*tokens.prompt_token_ids, &*tokens.response_token_ids),
+        (&[][..], &[3][..])
+    );
+    assert!(event.malformed().is_some());
 }

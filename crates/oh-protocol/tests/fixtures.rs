@@ -76,7 +76,7 @@ fn every_type_of_frame_is_recorded_and_carries_its_event_unchanged() {
                 assert_eq!(event.kind(), tree["event"]["kind"]);
             }
             SessionFrame::Unknown { .. } => panic!("{line}"),
-            SessionFrame::Error { code, detail } => {
+            SessionFrame::Error { code, detail, .. } => {
                 assert_eq!(
                     (&*code, &*detail),
                     (

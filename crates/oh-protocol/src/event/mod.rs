@@ -51,7 +51,13 @@ pub struct Event(Arc<Inner>);
 struct Inner {
     raw: ByteString,
     header: Header,
-    payload: OnceLock<Payload>,
+    payload: OnceLock<Decoded>,
+}
+
+/// What an event says, and which optional fields of it could not be decoded. Most often none.
+struct Decoded {
+    payload: Payload,
+    flaws: Option<Box<[Malformed]>>,
 }
 
 impl Event {
@@ -100,7 +106,11 @@ impl Event {
         Self(Arc::new(Inner {
             header,
             raw,
-            payload: Payload::Malformed(Box::new(malformed)).into(),
+            payload: Decoded {
+                payload: Payload::Malformed(Box::new(malformed)),
+                flaws: None,
+            }
+            .into(),
         }))
     }
 
@@ -139,22 +149,40 @@ impl Event {
 
     /// What it says, typed by its kind. Decoded when first asked for, then kept.
     pub fn payload(&self) -> &Payload {
-        self.0.payload.get_or_init(|| self.decode())
+        &self.decoded().payload
     }
 
     /// What it says, decoded for the caller alone: for an event that is held for long and looked
     /// at once. Where [`payload`](Self::payload) has been asked for, a copy of it.
     pub fn decode(&self) -> Payload {
         match self.0.payload.get() {
-            Some(payload) => payload.clone(),
-            None => Payload::read(self.kind(), &self.0.raw, self.0.header.body()),
+            Some(decoded) => decoded.payload.clone(),
+            None => Payload::read(self.kind(), &self.0.raw, self.0.header.body()).0,
         }
     }
 
-    /// What in it does not read, though its kind is known: the body, or the action, observation or
-    /// change of the state in it. Decodes the event.
+    /// What could not be decoded in it, though its kind is known: the body, the action, the
+    /// observation or the change of the state in it, or else the first of its
+    /// [`flaws`](Self::flaws). Decodes the event.
     pub fn malformed(&self) -> Option<&Malformed> {
-        self.payload().malformed()
+        self.payload().malformed().or_else(|| self.flaws().first())
+    }
+
+    /// The optional fields that were left out because their values could not be decoded, in the
+    /// order of the event; each with its name in the reason and its value as it came. The rest of
+    /// the [`payload`](Self::payload) is typed all the same. Decodes the event.
+    pub fn flaws(&self) -> &[Malformed] {
+        self.decoded().flaws.as_deref().unwrap_or_default()
+    }
+
+    fn decoded(&self) -> &Decoded {
+        self.0.payload.get_or_init(|| {
+            let (payload, flaws) = Payload::read(self.kind(), &self.0.raw, self.0.header.body());
+            Decoded {
+                payload,
+                flaws: (!flaws.is_empty()).then(|| flaws.into()),
+            }
+        })
     }
 
     /// The bytes it came as.

@@ -13,7 +13,7 @@ use crate::{
     Json, Text,
     open_enum::open_enum,
     scan::Flaw,
-    wire::{Ignored, Members, Wire, decode, decode_rest, wire},
+    wire::{Ignored, Members, Wire, decode_rest, decode_with_flaws, wire},
 };
 
 /// Declares the payload and how each kind is read.
@@ -34,28 +34,37 @@ macro_rules! payloads {
             /// Every kind that has a type of its own here.
             pub const KINDS: &[&str] = &[$($kind),+];
 
-            /// Reads the body, from after the header on where that is known.
-            pub(super) fn read(kind: &str, raw: &ByteString, body: Option<usize>) -> Self {
+            /// Reads the body, from after the header on where that is known; and which optional
+            /// fields were left out.
+            pub(super) fn read(
+                kind: &str,
+                raw: &ByteString,
+                body: Option<usize>,
+            ) -> (Self, Vec<Malformed>) {
                 fn decoded<T: Wire + Members>(
+                    kind: &str,
                     raw: &ByteString,
                     body: Option<usize>,
-                ) -> Result<Box<T>, Flaw> {
+                ) -> Result<(Box<T>, Vec<Malformed>), Flaw> {
                     match body {
-                        Some(from) => decode_rest(raw, from),
-                        None => decode(&raw.clone().into()).map(Box::new),
+                        Some(from) => decode_rest(kind, raw, from),
+                        None => decode_with_flaws(kind, &raw.clone().into())
+                            .map(|(body, flaws)| (Box::new(body), flaws)),
                     }
                 }
                 let read = match kind {
-                    $( $kind => decoded(raw, body).map(Self::$variant), )+
+                    $( $kind => decoded(kind, raw, body)
+                        .map(|(body, flaws)| (Self::$variant(body), flaws)), )+
                     // It must be JSON all the same.
-                    _ => decoded::<Ignored>(raw, body).map(|_| Self::Unknown),
+                    _ => decoded::<Ignored>(kind, raw, body).map(|(_, flaws)| (Self::Unknown, flaws)),
                 };
                 read.unwrap_or_else(|flaw| {
-                    Self::Malformed(Box::new(Malformed {
+                    let malformed = Malformed {
                         kind: kind.into(),
                         reason: flaw.to_string().into(),
                         json: raw.clone().into(),
-                    }))
+                    };
+                    (Self::Malformed(Box::new(malformed)), Vec::new())
                 })
             }
         }
@@ -392,7 +401,7 @@ wire! {
         /// Under which policy.
         policy: Text,
         /// The risk of each action, by the id of its event.
-        risks: std::collections::BTreeMap<Text, SecurityRisk>,
+        risks: std::collections::BTreeMap<Text, SecurityRisk> = default,
         /// More, by the id of the action's event.
         details: Option<Json> = default,
     }
@@ -412,9 +421,9 @@ wire! {
     /// The tokens of an answer, by number.
     TokenEvent {
         /// Of the prompt.
-        prompt_token_ids: Vec<u64>,
+        prompt_token_ids: Vec<u64> = default,
         /// Of the answer.
-        response_token_ids: Vec<u64>,
+        response_token_ids: Vec<u64> = default,
     }
 
     /// A piece of an answer.

@@ -27,7 +27,7 @@ impl Untyped {
     }
 }
 
-/// A body of a known kind that does not read.
+/// A body of a known kind, or a field of it, that could not be decoded.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Malformed {
@@ -51,6 +51,6 @@ impl Malformed {
 
 impl fmt::Display for Malformed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} does not read: {}", self.kind, self.reason)
+        write!(f, "invalid {}: {}", self.kind, self.reason)
     }
 }

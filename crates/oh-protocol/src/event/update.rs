@@ -49,7 +49,7 @@ impl StateChange {
 
     /// Reads the value that stands under `key`; and it, as it came.
     fn read(reader: &mut Reader<'_>, key: &str) -> Result<(Json, Self), Stop> {
-        let start = reader.scanner.at();
+        let (start, flaws) = (reader.scanner.at(), reader.flaws());
         let typed = match key {
             "full_state" => ConversationState::read(reader).map(Self::FullState),
             "execution_status" => ExecutionStatus::read(reader).map(Self::ExecutionStatus),
@@ -65,6 +65,7 @@ impl StateChange {
             Err(Stop) => {
                 let reason = reader.scanner.flaw().to_string().into();
                 reader.scanner.go(start);
+                reader.forget(flaws);
                 let json = Json::read(reader)?;
                 let malformed = Malformed {
                     kind: key.into(),
@@ -93,7 +94,7 @@ impl Wire for ConversationStateUpdateEvent {
 
 impl Members for ConversationStateUpdateEvent {
     fn members(reader: &mut Reader<'_>, mut more: bool) -> Result<Self, Stop> {
-        let start = reader.scanner.at();
+        let (start, flaws) = (reader.scanner.at(), reader.flaws());
         let (mut key, mut read, mut value_at) = (None, None, None);
         while more {
             match &*reader.key()? {
@@ -101,6 +102,7 @@ impl Members for ConversationStateUpdateEvent {
                     key = Some(Text::read(reader)?);
                     // The server writes it first: a value that is read already was another's.
                     read = None;
+                    reader.forget(flaws);
                 }
                 "value" => {
                     value_at = Some(reader.scanner.at());

@@ -76,7 +76,7 @@ wire! {
 }
 
 impl Stats {
-    /// All usages together.
+    /// All usages together. A count that does not fit stays at its largest value.
     pub fn combined(&self) -> Metrics {
         let mut sum = Metrics::default();
         for metrics in self.usage_to_metrics.values() {
@@ -91,14 +91,19 @@ impl Stats {
             let total = sum
                 .accumulated_token_usage
                 .get_or_insert_with(TokenUsage::default);
-            total.prompt_tokens += usage.prompt_tokens;
-            total.completion_tokens += usage.completion_tokens;
-            total.cache_read_tokens += usage.cache_read_tokens;
-            total.cache_write_tokens += usage.cache_write_tokens;
-            total.reasoning_tokens += usage.reasoning_tokens;
+            add(&mut total.prompt_tokens, usage.prompt_tokens);
+            add(&mut total.completion_tokens, usage.completion_tokens);
+            add(&mut total.cache_read_tokens, usage.cache_read_tokens);
+            add(&mut total.cache_write_tokens, usage.cache_write_tokens);
+            add(&mut total.reasoning_tokens, usage.reasoning_tokens);
         }
         sum
     }
+}
+
+/// What a server sends must not overflow.
+fn add(total: &mut u64, more: u64) {
+    *total = total.saturating_add(more);
 }
 
 impl Metrics {
@@ -120,6 +125,18 @@ impl Metrics {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_sum_that_does_not_fit_stays_at_the_largest_count() {
+        let json = r#"{"usage_to_metrics": {
+            "a": {"accumulated_token_usage": {"prompt_tokens": 18446744073709551615}},
+            "b": {"accumulated_token_usage": {"prompt_tokens": 1, "reasoning_tokens": 2}}
+        }}"#;
+        let stats: Stats = crate::wire::decode(&json.into()).unwrap();
+        let sum = stats.combined();
+        assert_eq!(sum.prompt_tokens(), u64::MAX);
+        assert_eq!(sum.accumulated_token_usage.unwrap().reasoning_tokens, 2);
+    }
 
     #[test]
     fn combined_adds_up_all_usages() {

@@ -40,6 +40,44 @@ impl ConfirmationPolicy {
         policy
     }
 
+    /// Approves actions up to and including this risk, and asks above it and for every action
+    /// whose risk is unknown (`ConfirmRisky`).
+    ///
+    /// | Argument | Runs without asking | Asks |
+    /// |-|-|-|
+    /// | `Low` | `LOW` | `MEDIUM`, `HIGH`, unknown |
+    /// | `Medium` | `LOW`, `MEDIUM` | `HIGH`, unknown |
+    ///
+    /// A server without a security analyzer judges every action as unknown, and so asks for
+    /// each. If one action of a step needs approval, the whole step waits.
+    ///
+    /// No other risk can be given, because no policy of the server runs `HIGH` and asks for what
+    /// is unknown: [`check`](Self::check) returns an error then, and nothing is sent. Use
+    /// [`always`](Self::always) and approve by [`SecurityRisk`] in the program, or
+    /// [`never`](Self::never) to run everything.
+    ///
+    /// ```
+    /// use oh_protocol::{config::ConfirmationPolicy, event::SecurityRisk};
+    ///
+    /// let policy = ConfirmationPolicy::approve_up_to(SecurityRisk::Medium);
+    /// policy.check()?;
+    /// # Ok::<(), oh_protocol::Error>(())
+    /// ```
+    pub fn approve_up_to(risk: SecurityRisk) -> Self {
+        // The server asks from its threshold on: that is the next risk above.
+        let threshold = match risk {
+            SecurityRisk::Low => Field::plain(SecurityRisk::Medium),
+            SecurityRisk::Medium => Field::plain(SecurityRisk::High),
+            _ => Field::refused(
+                "approving up to HIGH, or what is unknown, cannot be stated in a policy: use \
+                 `always` and approve in the program, or `never`",
+            ),
+        };
+        let mut policy = Self::custom("ConfirmRisky");
+        policy.fields.put("threshold", threshold);
+        policy.confirm_unknown(true)
+    }
+
     /// A kind that this version does not know; [`set`](Self::set) gives its fields.
     pub fn custom(kind: impl Into<String>) -> Self {
         Self {
@@ -60,5 +98,38 @@ mod tests {
         ConfirmationPolicy::risky(SecurityRisk::Low)
             .check()
             .unwrap();
+    }
+
+    /// Whether the server asks for an action of this risk under a policy (`should_confirm`).
+    fn asks(policy: &serde_json::Value, risk: &str) -> bool {
+        let rank = |risk: &str| ["LOW", "MEDIUM", "HIGH"].iter().position(|of| *of == risk);
+        assert_eq!(policy["kind"], "ConfirmRisky");
+        match rank(risk) {
+            None => policy["confirm_unknown"] == true,
+            Some(risk) => risk >= rank(policy["threshold"].as_str().unwrap()).unwrap(),
+        }
+    }
+
+    #[test]
+    fn what_is_riskier_than_approved_or_unknown_is_asked_for() {
+        for limit in [SecurityRisk::Low, SecurityRisk::Medium] {
+            let policy = ConfirmationPolicy::approve_up_to(limit.clone());
+            policy.check().unwrap();
+            let wire = serde_json::to_value(&policy).unwrap();
+            for word in ["LOW", "MEDIUM", "HIGH", "UNKNOWN"] {
+                let risk = SecurityRisk::from(word);
+                assert_eq!(asks(&wire, word), risk > limit, "{word} above {limit}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_approval_that_the_server_cannot_state_is_refused() {
+        for limit in ["HIGH", "UNKNOWN", "CRITICAL"] {
+            let policy = ConfirmationPolicy::approve_up_to(limit.into());
+            let error = policy.check().unwrap_err().to_string();
+            assert!(error.starts_with("threshold: approving up to"), "{error}");
+            assert!(serde_json::to_value(&policy).is_err());
+        }
     }
 }

@@ -6,6 +6,7 @@ mod header;
 mod message;
 mod observation;
 mod payload;
+mod risk;
 mod untyped;
 mod update;
 

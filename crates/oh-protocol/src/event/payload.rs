@@ -128,7 +128,12 @@ impl Payload {
 }
 
 open_enum! {
-    /// How risky an action was judged.
+    /// The risk of an action, as a security analyzer judged it.
+    ///
+    /// Risks are ordered: `Low < Medium < High < Unknown < Other(_)`. A risk that nobody has
+    /// judged, or that this version does not know, counts as the highest, so that
+    /// `risk <= SecurityRisk::Medium` never lets such an action through. The server itself does
+    /// not order `UNKNOWN`.
     #[derive(Default)]
     SecurityRisk {
         /// Not judged.

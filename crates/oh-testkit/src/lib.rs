@@ -75,17 +75,27 @@
 //! |-|-|-|-|
 //! | cut | [`Fault::cut`] after n events | [`Link::cut_after`] n bytes | [`FakeServer::cut_sockets`], [`Proxy::cut`] |
 //! | torn, oversized frames | [`Fault::tear`], [`Fault::oversized`] | [`Link::cut_after`] | |
-//! | stall, half-open link | [`Fault::stall`] | [`Link::stall_after`] | [`Proxy::hold`] |
+//! | stall, half-open link | [`Fault::stall`] | [`Link::stall_after`] | [`FakeServer::silence_sockets`], [`Proxy::silence`], [`Proxy::hold`] |
+//! | requests that hang, before or after the deed | [`Fault::hang`], [`Fault::hold_answer`] | | |
+//! | refused sockets while requests work | [`Fault::refuse_upgrade`] | | |
+//! | a paused sandbox | | | [`FakeServer::freeze`], [`thaw`](FakeServer::thaw) |
+//! | a log that was cut, or made again | | | [`FakeConversation::rewind`], [`recreate`](FakeConversation::recreate), [`delete`](FakeConversation::delete) |
+//! | ways of older servers | | | [`updates_before_messages`](fake::FakeServerBuilder::updates_before_messages), [`runs_wait_for_tools`](fake::FakeServerBuilder::runs_wait_for_tools) |
 //! | slow drip, delay | [`Fault::drip`], [`Fault::delay`] | [`Link::drip`] | |
-//! | duplicates, gaps | [`Fault::duplicate`], [`Fault::gap`] | | [`FakeConversation::lose`] |
+//! | duplicates, gaps, wrong order | [`Fault::duplicate`], [`Fault::gap`], [`Fault::swap`] | | [`FakeConversation::lose`] |
 //! | close codes | [`Fault::close`] | | [`FakeServer::close_sockets`] |
 //! | bursts of statuses, with `Retry-After` and without | [`Fault::status`], [`Fault::retry_after`], [`Fault::times`] | | |
-//! | HTML error pages | [`Fault::html`] | | |
+//! | HTML pages of a gateway | [`Fault::html`] | | |
 //! | wrong content length, lost answers | [`Fault::wrong_length`], [`Fault::lost_answer`] | | |
 //! | restart with state and without | | | [`FakeServer::kill`], [`shut_down`](FakeServer::shut_down), [`come_back`](FakeServer::come_back), [`come_back_empty`](FakeServer::come_back_empty) |
 //! | clock skew | | | [`FakeServer::skew_ahead`], [`skew_back`](FakeServer::skew_back) |
 //! | refused connections | | | [`FakeServer::refuse`], [`Proxy::refuse`] |
 //! | leases, wedged runs | | | [`FakeConversation::lease_away`], [`wedge`](FakeConversation::wedge) |
+//!
+//! A fault with a name ([`Fault::named`]) can be lifted while others stay; [`Fault::on`] and
+//! [`Fault::method`] say which requests it is about. [`Gate`]s hold the model or a tool until a test
+//! lets it go on; what was asked and what was carried out is in [`FakeServer::requests_to`] and
+//! [`FakeServer::executed`], and of a real server in [`Proxy::requests_to`].
 //!
 //! ```
 //! # tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
@@ -116,16 +126,19 @@ mod chance;
 mod error;
 pub mod fake;
 mod fault;
+mod gate;
 mod http;
 mod messages;
 pub mod mock;
 pub mod model;
 mod proxy;
+mod seen;
 
 pub use chance::Chance;
 pub use error::{Error, ErrorKind, Result};
 pub use fake::{FakeConversation, FakeServer};
 pub use fault::Fault;
+pub use gate::Gate;
 pub use mock::Mock;
 pub use model::{Script, ScriptedModel, Step};
 pub use proxy::{Link, Proxy};

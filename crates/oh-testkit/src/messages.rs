@@ -10,7 +10,8 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
 use crate::{
     fake::{frame_head, text_frame},
-    fault::{AnswerFault, EventFault, Faults, oversized},
+    fault::{AnswerFault, Asked, EventFault, Faults, oversized, refused_upgrade},
+    seen::{Requests, Seen},
 };
 
 /// Nobody needs a longer head; who sends one is not speaking HTTP.
@@ -18,6 +19,21 @@ const MAX_HEAD: usize = 256 * 1024;
 const CLOSE: u8 = 0x8;
 /// How long a client may take to answer a goodbye.
 const GRACE: Duration = Duration::from_secs(5);
+
+/// What concerns all connections of a proxy: faults, and the record of requests.
+pub(crate) struct Traffic {
+    pub(crate) faults: Faults,
+    pub(crate) seen: Requests,
+}
+
+impl Traffic {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self {
+            faults: Faults::new(seed),
+            seen: Requests::default(),
+        }
+    }
+}
 
 /// Whether another request may follow on the connection.
 #[derive(PartialEq)]
@@ -194,26 +210,27 @@ where
 }
 
 /// Passes requests and answers on until one side ends, with the faults in force.
-pub(crate) async fn converse<A, B>(client: A, server: B, faults: &Faults)
+pub(crate) async fn converse<A, B>(client: A, server: B, traffic: &Traffic)
 where
     A: AsyncRead + AsyncWrite + Unpin,
     B: AsyncRead + AsyncWrite + Unpin,
 {
     let (mut client, mut server) = (End::new(client), End::new(server));
     // Whoever breaks off ends both.
-    while let Ok(Then::Next) = exchange(&mut client, &mut server, faults).await {}
+    while let Ok(Then::Next) = exchange(&mut client, &mut server, traffic).await {}
 }
 
 /// One request and its answer.
 async fn exchange<A, B>(
     client: &mut End<A>,
     server: &mut End<B>,
-    faults: &Faults,
+    traffic: &Traffic,
 ) -> io::Result<Then>
 where
     A: AsyncRead + AsyncWrite + Unpin,
     B: AsyncRead + AsyncWrite + Unpin,
 {
+    let faults = &traffic.faults;
     // A server may end an idle connection, and then it is to end here too.
     let head = tokio::select! {
         head = client.through(b"\r\n\r\n") => head?,
@@ -226,9 +243,19 @@ where
     let words = head.words();
     let target = words.get(1).map(String::as_str).unwrap_or_default();
     let path = target.split('?').next().unwrap_or_default().to_owned();
-    let (mut lost, mut wrong) = (false, false);
-    for fault in faults.of_request(&path) {
-        match fault {
+    let method = words.first().map(String::as_str).unwrap_or_default();
+    let query = target.split_once('?').map(|(_, query)| query);
+    let seen = Seen::new(method.parse().unwrap_or_default(), &path, query);
+    let unanswered = traffic.seen.add(seen);
+    let upgrade = head.field("upgrade");
+    let asked = Asked {
+        method: Some(method),
+        path: &path,
+        upgrade: upgrade.is_some_and(|to| to == "websocket"),
+    };
+    let (mut lost, mut wrong, mut held) = (false, false, Vec::new());
+    for hit in faults.of_request(asked) {
+        match hit.what {
             AnswerFault::Status {
                 status,
                 retry_after,
@@ -238,8 +265,19 @@ where
                 client
                     .write(refusal(status, retry_after, html).as_bytes())
                     .await?;
+                unanswered.answered(status);
                 return Ok(Then::Next);
             }
+            AnswerFault::Upgrade(how) => {
+                let Some((status, page)) = refused_upgrade(how) else {
+                    return Ok(Then::End);
+                };
+                client.write(no_upgrade(status, page).as_bytes()).await?;
+                unanswered.answered(status.as_u16());
+                return Ok(Then::End);
+            }
+            AnswerFault::Hang => faults.until_lifted(&hit).await,
+            AnswerFault::Hold => held.push(hit),
             AnswerFault::WrongLength => wrong = true,
             AnswerFault::Lost => lost = true,
             AnswerFault::Delay(by) => tokio::time::sleep(by).await,
@@ -260,6 +298,10 @@ where
             }
         };
         let status = answer.words().get(1).cloned().unwrap_or_default();
+        for hit in held.drain(..) {
+            faults.until_lifted(&hit).await;
+        }
+        unanswered.answered(status.parse().unwrap_or_default());
         if lost {
             return Ok(Then::End);
         }
@@ -298,6 +340,7 @@ where
     B: AsyncRead + AsyncWrite + Unpin,
 {
     let mut passed = 0;
+    let mut late: Option<Bytes> = None;
     loop {
         if !client.read.is_empty() {
             let said = client.read.split();
@@ -317,7 +360,7 @@ where
         }
         let hits = faults.of_event(path, passed);
         passed += 1;
-        let mut times = 1;
+        let (mut times, mut swap) = (1, false);
         for fault in hits {
             match fault {
                 EventFault::Cut => return Ok(Then::End),
@@ -340,14 +383,22 @@ where
                 }
                 EventFault::Twice => times += 1,
                 EventFault::Leave => times = 0,
+                EventFault::Swap => swap = true,
                 EventFault::Pause(pause) => tokio::time::sleep(pause).await,
                 EventFault::Oversized(bytes) => {
                     client.write(&text_frame(&oversized(bytes))).await?;
                 }
             }
         }
+        if swap && late.is_none() {
+            late = Some(frame);
+            continue;
+        }
         for _ in 0..times {
             client.write(&frame).await?;
+        }
+        if let Some(late) = late.take() {
+            client.write(&late).await?;
         }
     }
 }
@@ -391,6 +442,22 @@ fn is_event(frame: &[u8]) -> bool {
         .is_ok_and(|envelope| envelope.kind.is_none_or(|kind| kind == "durable"))
 }
 
+/// An answer to a request to open a socket that opens none.
+fn no_upgrade(status: StatusCode, page: &str) -> String {
+    let rest = match status {
+        StatusCode::SWITCHING_PROTOCOLS => {
+            "upgrade: websocket\r\nconnection: Upgrade\r\n\r\n".to_owned()
+        }
+        _ if page.is_empty() => "content-length: 0\r\n\r\n".to_owned(),
+        _ => {
+            let length = page.len();
+            format!("content-type: text/html\r\ncontent-length: {length}\r\n\r\n{page}")
+        }
+    };
+    let reason = status.canonical_reason().unwrap_or("Error");
+    format!("HTTP/1.1 {} {reason}\r\n{rest}", status.as_u16())
+}
+
 /// A refusal that the server behind knows nothing of.
 fn refusal(status: u16, retry_after: Option<u64>, html: bool) -> String {
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY);
@@ -420,7 +487,7 @@ mod tests {
     use super::*;
 
     /// Plays a server that says `answers` to what it is asked, and gives what both sides got.
-    async fn through(asked: &[&str], answers: &[&str], faults: &Faults) -> (String, String) {
+    async fn through(asked: &[&str], answers: &[&str], traffic: &Traffic) -> (String, String) {
         let (client, near) = duplex(1 << 20);
         let (far, server) = duplex(1 << 20);
         let say = async |end: &mut DuplexStream, pieces: &[&str]| {
@@ -445,7 +512,7 @@ mod tests {
             String::from_utf8(got).unwrap()
         };
         let proxy = async {
-            converse(near, far, faults).await;
+            converse(near, far, traffic).await;
         };
         let (to_client, to_server, ()) = tokio::join!(ask(client), answer(server), proxy);
         (to_client, to_server)
@@ -453,7 +520,7 @@ mod tests {
 
     #[tokio::test]
     async fn bodies_of_each_kind_pass_as_they_are() {
-        let faults = Faults::new(0);
+        let traffic = Traffic::new(0);
         let post = "POST /a HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n";
         for (asked, answers) in [
             (
@@ -481,7 +548,7 @@ mod tests {
                 vec!["HTTP/1.1 204 No Content\r\n\r\n"],
             ),
         ] {
-            let (to_client, to_server) = through(&asked, &answers, &faults).await;
+            let (to_client, to_server) = through(&asked, &answers, &traffic).await;
             assert_eq!(to_client, answers.concat());
             assert_eq!(to_server, asked.concat());
         }
@@ -489,11 +556,11 @@ mod tests {
 
     #[tokio::test]
     async fn nonsense_ends_it() {
-        let faults = Faults::new(0);
+        let traffic = Traffic::new(0);
         let chunks = "POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n";
         let endless = "x".repeat(MAX_HEAD + 1);
         for asked in [vec![endless.as_str()], vec![chunks, "xyz\r\n"]] {
-            let (to_client, _) = through(&asked, &[], &faults).await;
+            let (to_client, _) = through(&asked, &[], &traffic).await;
             assert_eq!(to_client, "");
         }
     }

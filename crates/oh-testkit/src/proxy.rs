@@ -2,7 +2,7 @@
 //! bytes; what they mean is known where a fault is about a message, in `messages`.
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeMap, VecDeque},
     fmt,
     net::SocketAddr,
     sync::{
@@ -20,7 +20,11 @@ use tokio::{
 };
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::{Error, ErrorKind, Fault, Result, fault::Faults, messages};
+use crate::{
+    Error, ErrorKind, Fault, Result,
+    messages::{self, Traffic},
+    seen::Seen,
+};
 
 /// How one connection through a [`Proxy`] behaves. Faults compose; the first whose time comes
 /// acts. Bytes are counted from the connection's start, in the direction named.
@@ -127,12 +131,30 @@ pub struct Proxy {
 struct Shared {
     target: Mutex<SocketAddr>,
     links: Mutex<Plan>,
-    held: watch::Sender<bool>,
+    held: watch::Sender<Held>,
     accepted: AtomicU64,
     open: AtomicUsize,
-    faults: Faults,
-    /// Connections are read as HTTP, because a fault was injected once.
+    traffic: Traffic,
+    /// Connections are read as HTTP, because somebody wants to know what they say.
     reads: AtomicBool,
+}
+
+/// Which connections are not forwarded.
+#[derive(Debug, Clone, Copy, Default)]
+struct Held {
+    all: bool,
+    /// Those with a smaller number, for good.
+    before: u64,
+}
+
+impl Held {
+    fn is_silent(self, number: u64) -> bool {
+        number < self.before
+    }
+
+    fn waits(self, number: u64) -> bool {
+        self.all || self.is_silent(number)
+    }
 }
 
 struct Plan {
@@ -172,10 +194,10 @@ impl Proxy {
                 next: VecDeque::new(),
                 rest: Box::new(|_| Link::new()),
             }),
-            held: watch::Sender::new(false),
+            held: watch::Sender::new(Held::default()),
             accepted: AtomicU64::new(0),
             open: AtomicUsize::new(0),
-            faults: Faults::new(seed),
+            traffic: Traffic::new(seed),
             reads: AtomicBool::new(false),
         });
         let (orders, inbox) = mpsc::unbounded_channel();
@@ -219,23 +241,64 @@ impl Proxy {
     /// compressed then. An event is a text that says nothing of its `type`, or that it is
     /// `durable`. The link's own faults act on what is left.
     pub fn inject(&self, fault: Fault) {
-        self.shared.faults.add(fault);
+        self.shared.traffic.faults.add(fault);
         self.shared.reads.store(true, Ordering::SeqCst);
     }
 
-    /// Ends all injected faults.
+    /// Ends all injected faults. What hangs on one goes on.
     pub fn heal(&self) {
-        self.shared.faults.clear();
+        self.shared.traffic.faults.clear();
+    }
+
+    /// Ends the faults of this [name](Fault::named). What hangs on one of them goes on.
+    pub fn lift(&self, name: &str) {
+        self.shared.traffic.faults.lift(name);
+    }
+
+    /// Records requests from now on, on connections that are opened from now on, as
+    /// [`inject`](Self::inject) does too. The connections have to be HTTP/1.1 without TLS, or
+    /// WebSockets, which are not compressed then.
+    pub fn record(&self) {
+        self.shared.reads.store(true, Ordering::SeqCst);
+    }
+
+    /// The requests that were [recorded](Self::record), oldest first, without bodies: the same as
+    /// [`FakeServer::requests`](crate::FakeServer::requests), for a real server.
+    pub fn requests(&self) -> Vec<Seen> {
+        self.shared.traffic.seen.all()
+    }
+
+    /// Such requests, oldest first. In `route` a part in braces stands for any one part of a path:
+    /// `/api/conversations/{id}/run`.
+    pub fn requests_to(&self, method: &str, route: &str) -> Vec<Seen> {
+        self.shared.traffic.seen.such(method, route)
+    }
+
+    /// How often each kind of request was recorded, by method and [route](Seen::route).
+    pub fn request_counts(&self) -> BTreeMap<String, usize> {
+        self.shared.traffic.seen.counts()
+    }
+
+    /// Forgets the requests so far.
+    pub fn forget_requests(&self) {
+        self.shared.traffic.seen.forget();
     }
 
     /// Stops forwarding on all links, present and future, without closing any: half-open.
     pub fn hold(&self) {
-        self.shared.held.send_replace(true);
+        self.shared.held.send_modify(|held| held.all = true);
     }
 
     /// Forwards again after [`hold`](Self::hold); what waited arrives late.
     pub fn release(&self) {
-        self.shared.held.send_replace(false);
+        self.shared.held.send_modify(|held| held.all = false);
+    }
+
+    /// Stops forwarding on the connections that are open now, for good and without closing any:
+    /// half-open. Connections that are opened from now on work.
+    pub fn silence(&self) {
+        let before = self.accepted();
+        self.shared.held.send_modify(|held| held.before = before);
     }
 
     /// Closes every open connection now.
@@ -317,7 +380,7 @@ async fn run(
                 };
                 shared.open.fetch_add(1, Ordering::SeqCst);
                 let open = Open(Arc::clone(&shared));
-                connections.spawn(connection(client, link, open));
+                connections.spawn(connection(client, number, link, open));
             }
             Some(order) = orders.recv() => match order {
                 Order::Cut => connections.shutdown().await,
@@ -350,7 +413,7 @@ impl Drop for Open {
     }
 }
 
-async fn connection(mut client: TcpStream, link: Link, open: Open) {
+async fn connection(mut client: TcpStream, number: u64, link: Link, open: Open) {
     let target = *lock(&open.0.target);
     // A server that is away looks the same through the proxy: the connection ends.
     let Ok(mut server) = TcpStream::connect(target).await else {
@@ -363,33 +426,40 @@ async fn connection(mut client: TcpStream, link: Link, open: Open) {
         let _ = client.set_zero_linger();
     }
     if open.0.reads.load(Ordering::SeqCst) {
-        return reading(client, server, link, &open.0).await;
+        return reading(client, server, number, link, &open.0).await;
     }
     // Borrowed halves: owned ones would end the stream in order when dropped, before a reset.
     let (from_client, to_client) = client.split();
     let (from_server, to_server) = server.split();
-    let held = &open.0.held;
+    let held = || (open.0.held.subscribe(), number);
     // A cut ends both ways; an orderly end of one leaves the other, as TCP does.
     let _ = tokio::try_join!(
-        pump(from_server, to_client, link.down, held.subscribe()),
-        pump(from_client, to_server, link.up, held.subscribe()),
+        pump(from_server, to_client, link.down, held()),
+        pump(from_client, to_server, link.up, held()),
     );
 }
 
 /// The same with somebody in between who reads the messages. The link is the client's.
-async fn reading(mut client: TcpStream, server: TcpStream, link: Link, shared: &Shared) {
+async fn reading(
+    mut client: TcpStream,
+    server: TcpStream,
+    number: u64,
+    link: Link,
+    shared: &Shared,
+) {
+    let held = || (shared.held.subscribe(), number);
     let (near, far) = tokio::io::duplex(BUFFER);
     let (from_client, to_client) = client.split();
     let (from_near, to_near) = tokio::io::split(near);
     let talking = AtomicBool::new(true);
     let talk = async {
-        messages::converse(far, server, &shared.faults).await;
+        messages::converse(far, server, &shared.traffic).await;
         talking.store(false, Ordering::SeqCst);
         // What was said before is still on its way.
         std::future::pending::<()>().await;
     };
     let up = async {
-        let ended = pump(from_client, to_near, link.up, shared.held.subscribe()).await;
+        let ended = pump(from_client, to_near, link.up, held()).await;
         if ended.is_ok() || !talking.load(Ordering::SeqCst) {
             std::future::pending::<()>().await;
         }
@@ -397,7 +467,7 @@ async fn reading(mut client: TcpStream, server: TcpStream, link: Link, shared: &
     tokio::select! {
         () = talk => {}
         () = up => {}
-        _ = pump(from_near, to_client, link.down, shared.held.subscribe()) => {}
+        _ = pump(from_near, to_client, link.down, held()) => {}
     }
 }
 
@@ -407,7 +477,7 @@ async fn pump(
     mut from: impl AsyncRead + Unpin,
     mut to: impl AsyncWrite + Unpin,
     way: Way,
-    mut held: watch::Receiver<bool>,
+    (mut held, number): (watch::Receiver<Held>, u64),
 ) -> Result<(), Cut> {
     let mut buffer = vec![0; BUFFER];
     let mut passed: u64 = 0;
@@ -418,7 +488,7 @@ async fn pump(
         if way.stall_after.is_some_and(|limit| passed >= limit) {
             return std::future::pending().await;
         }
-        if held.wait_for(|held| !held).await.is_err() {
+        if held.wait_for(|held| !held.waits(number)).await.is_err() {
             return Err(Cut);
         }
         let limits = [way.cut_after, way.stall_after];

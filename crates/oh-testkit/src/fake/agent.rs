@@ -48,13 +48,18 @@ pub(super) fn receive(world: &World, conversation: &Conversation, message: &Valu
         }
     };
     fields["id"] = json!(id);
-    conversation.append("user", "MessageEvent", fields);
+    let update = |id: &str| conversation.set("last_user_message_id", json!(id));
+    if world.updates_first {
+        conversation.append_then("user", "MessageEvent", fields, update);
+    } else {
+        conversation.append("user", "MessageEvent", fields);
+        update(&id);
+    }
     let words: Vec<_> = std::iter::once(words).chain(more).collect();
     remember(
         conversation,
         json!({"role": "user", "content": words.join("\n")}),
     );
-    conversation.set("last_user_message_id", json!(id));
 }
 
 fn denial(verdicts: Vec<Verdict>) -> Option<Verdict> {

@@ -94,7 +94,7 @@ pub(super) fn go(conversation: &Conversation, to: Option<&str>) {
 }
 
 /// Makes anew what a model is shown: what the branch holds, and nothing else.
-fn remember(conversation: &Conversation) {
+pub(super) fn remember(conversation: &Conversation) {
     let messages = active(conversation);
     let messages: Vec<_> = messages.iter().filter_map(message).collect();
     conversation.lock().messages = messages;

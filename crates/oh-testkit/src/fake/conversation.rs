@@ -33,6 +33,8 @@ pub(super) struct Conversation {
     /// Its place in the order of making.
     pub(super) number: u64,
     pub(super) clock: Arc<Clock>,
+    /// What it was made with; of a fork or a child nothing.
+    pub(super) request: Value,
     /// Wakes who waits for a run, or a run that waits in a step: it ended, was interrupted, or
     /// the server ends.
     pub(super) stir: Notify,
@@ -180,6 +182,7 @@ impl Conversation {
             id,
             number,
             clock,
+            request: Value::Null,
             stir: Notify::new(),
             bash: Arc::default(),
             turn: tokio::sync::Mutex::default(),
@@ -216,13 +219,39 @@ impl Conversation {
 
     /// Appends an event with these fields, and tells everyone. Returns its id.
     pub(super) fn append(&self, source: &str, kind: &str, fields: Value) -> String {
+        let mut inner = self.lock();
+        let (seq, id, told) = self.log(&mut inner, source, kind, fields);
+        inner.tell(seq, told.as_deref());
+        id
+    }
+
+    /// Appends an event, tells nobody yet, and does something before everyone is told.
+    pub(super) fn append_then(
+        &self,
+        source: &str,
+        kind: &str,
+        fields: Value,
+        then: impl FnOnce(&str),
+    ) {
+        let (seq, id, told) = self.log(&mut self.lock(), source, kind, fields);
+        then(&id);
+        self.lock().tell(seq, told.as_deref());
+    }
+
+    /// Appends an event. Returns its position, its id, and what is told in its stead.
+    fn log(
+        &self,
+        inner: &mut Inner,
+        source: &str,
+        kind: &str,
+        fields: Value,
+    ) -> (usize, String, Option<String>) {
         let mut event = json!({
             "id": self.clock.id(),
             "timestamp": self.clock.local(),
             "source": source,
             "kind": kind,
         });
-        let mut inner = self.lock();
         if let (Value::Object(event), Value::Object(fields)) = (&mut event, fields) {
             event.extend(fields);
         }
@@ -244,13 +273,16 @@ impl Conversation {
             event["parent_id"] = json!(parent);
         }
         // Hook events are told before they are given a parent, and kept with one.
-        inner.push(event.to_string().as_bytes(), told.as_deref());
-        id
+        let seq = inner.log.push(event.to_string().as_bytes());
+        (seq, id, told)
     }
 
     /// Appends an event as it is, and tells everyone. Returns its `seq`.
     pub(super) fn push(&self, event: &[u8]) -> usize {
-        self.lock().push(event, None)
+        let mut inner = self.lock();
+        let seq = inner.log.push(event);
+        inner.tell(seq, None);
+        seq
     }
 
     /// Tells everyone of an event that is not kept.
@@ -460,12 +492,11 @@ impl Drop for AtWork<'_> {
 }
 
 impl Inner {
-    /// Logs an event, and tells everyone of it, or of what is told in its stead.
-    fn push(&mut self, event: &[u8], told: Option<&str>) -> usize {
-        let seq = self.log.push(event);
+    /// Tells everyone of a logged event, or of what is told in its stead.
+    fn tell(&mut self, seq: usize, told: Option<&str>) {
         // After a deletion sockets stay open, and silent.
         if self.subscribers.is_empty() || self.deleted {
-            return seq;
+            return;
         }
         let frame = match told {
             Some(told) => Some(Frame::new(seq, told.as_bytes())),
@@ -476,7 +507,21 @@ impl Inner {
                 subscriber.tell(Item::Durable { seq, frame });
             }
         }
-        seq
+    }
+
+    /// Cuts the log back to its first events.
+    pub(super) fn cut_log(&mut self, length: usize) {
+        let kept: Vec<_> = (0..length).map_while(|seq| self.log.event(seq)).collect();
+        self.log = Log::default();
+        let mut leaf = None;
+        for event in kept {
+            self.log.push(&event);
+            let node: Value = serde_json::from_slice(&event).unwrap_or_default();
+            if node["kind"] != "ConversationStateUpdateEvent" {
+                leaf = node["id"].as_str().map(str::to_owned).or(leaf);
+            }
+        }
+        self.set_leaf(leaf);
     }
 
     pub(super) fn len(&self) -> usize {

@@ -63,6 +63,7 @@ pub(super) async fn route(
             let request = call.json()?;
             match request["accept"].as_bool() {
                 Some(true) => {
+                    look_first(world, conversation).await;
                     let started = agent::start(world, conversation, Permission::Response);
                     if started == Err(Refused::Full) {
                         return Err(slots::full().into());
@@ -125,9 +126,18 @@ pub(super) async fn take(
     let Some(cause) = run else {
         return Ok(());
     };
+    look_first(world, conversation).await;
     match agent::start_for_message(world, conversation, cause) {
         Err(Refused::Full) => Err(saved(conversation)),
         Ok(()) | Err(Refused::Running) => Ok(()),
+    }
+}
+
+/// Before a run begins: a server that looks at the status behind the state's lock waits for the
+/// tool that is at work.
+pub(super) async fn look_first(world: &World, conversation: &Conversation) {
+    if world.runs_wait {
+        drop(conversation.turn().await);
     }
 }
 

@@ -148,7 +148,7 @@ async fn pursue(
             conversation,
             &judged(&goal.objective),
         ));
-        tokio::time::sleep(step.delay).await;
+        step.ponder().await;
         if step.fail.is_some() {
             tell(conversation, Some(goal), "interrupted", Value::Null);
             return;

@@ -7,7 +7,7 @@ use oh_protocol::{ConversationId, Event};
 use serde_json::{Value, json};
 
 use super::{
-    agent,
+    agent, branches,
     conversation::{Conversation, Ending},
     executed::{Execution, Permission},
     world::World,
@@ -199,6 +199,61 @@ impl FakeConversation {
         }
         inner.log.lose(seq);
         Ok(())
+    }
+
+    /// Cuts the log back to its first `length` events, as on a server that was restored from a
+    /// backup: what is logged next has numbers (`seq`) that other events had before. Nobody is told;
+    /// sockets stay as they are, unless the test cuts them. The state is as it was, but for the
+    /// newest event, and lost events ([`lose`](Self::lose)) are back.
+    ///
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
+    /// # let server = oh_testkit::FakeServer::start().await?;
+    /// let conversation = server.create();
+    /// conversation.fill(20, 500).await;
+    /// server.kill();
+    /// conversation.rewind(12); // the backup was older
+    /// server.come_back();
+    /// assert_eq!(conversation.len(), 12);
+    /// # Ok::<(), Box<dyn std::error::Error>>(()) })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn rewind(&self, length: usize) {
+        self.conversation.lock().cut_log(length);
+        branches::remember(&self.conversation);
+    }
+
+    /// Deletes the conversation, as another client would: its sockets stay open and silent, as
+    /// those of the agent server do. This handle shows what was deleted.
+    pub fn delete(&self) {
+        if self.world.delete(self.conversation.id) {
+            agent::close(&self.world, &self.conversation);
+        }
+    }
+
+    /// Deletes the conversation, and makes another one under its id, with an empty log and the
+    /// options it was made with. Sockets of the first stay open and silent.
+    #[must_use]
+    pub fn recreate(&self) -> Self {
+        self.delete();
+        let request = match &self.conversation.request {
+            Value::Null => {
+                let inner = self.conversation.lock();
+                let (workspace, agent) = (&inner.info["workspace"], &inner.info["agent"]);
+                json!({"workspace": workspace, "agent": agent})
+            }
+            request => request.clone(),
+        };
+        let (made, _) = self.world.create(self.conversation.id, &request);
+        Self::new(Arc::clone(&self.world), made)
+    }
+
+    /// Closes the conversation and loads it again, as the agent server does with one that was idle
+    /// for long: `SessionEnd` hooks run, and the confirmation policy and the security analyzer are
+    /// those it was made with. On the agent server this does not happen while a socket listens.
+    pub fn reload(&self) {
+        agent::close(&self.world, &self.conversation);
+        self.conversation.lock().unloaded = true;
     }
 
     /// Another server holds the lease: `GET` of the conversation works, everything else is

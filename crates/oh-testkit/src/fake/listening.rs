@@ -39,3 +39,11 @@ impl Drop for Place {
         self.conversation.unsubscribe(&self.subscriber);
     }
 }
+
+/// The length of the log as the client is told it first.
+pub(super) fn begins(item: &Item) -> Option<usize> {
+    match item {
+        Item::Snapshot { length, .. } => Some(*length),
+        _ => None,
+    }
+}

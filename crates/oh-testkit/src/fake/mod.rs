@@ -33,6 +33,7 @@ mod agent;
 mod archive;
 mod bash;
 mod branches;
+mod builder;
 mod builtin;
 mod clock;
 mod conversation;
@@ -64,27 +65,29 @@ mod tools;
 mod wire;
 mod world;
 
-use std::{collections::HashMap, fmt, net::SocketAddr, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, fmt, net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use oh_protocol::event::SecurityRisk;
-use serde_json::{Value, json};
+use serde_json::json;
 
 pub(crate) use self::wire::{head as frame_head, text as text_frame};
 pub use self::{
     bash::CommandOutput,
+    builder::FakeServerBuilder,
     executed::{Execution, Permission},
     git::Repository,
     handle::FakeConversation,
     policy::ProposedAction,
     tools::{HookCall, Observation, Verdict},
-    world::Seen,
 };
 use self::{conversation::Ending, world::World};
-pub use crate::fault::Fault;
 use crate::{
-    Error, ErrorKind, Result, Script,
+    Error, ErrorKind, Result,
     http::{Answering, Handler, Listening, Request},
+};
+pub use crate::{
+    fault::{Fault, UpgradeRefusal},
+    seen::Seen,
 };
 
 /// An agent server for tests: in this process, on a free port of 127.0.0.1, without Python.
@@ -224,9 +227,36 @@ impl FakeServer {
         self.world.faults.add(fault);
     }
 
-    /// Ends all injected faults.
+    /// Ends all injected faults. What hangs on one goes on.
     pub fn heal(&self) {
         self.world.faults.clear();
+    }
+
+    /// Ends the faults of this [name](Fault::named). What hangs on one of them goes on.
+    pub fn lift(&self, name: &str) {
+        self.world.faults.lift(name);
+    }
+
+    /// Stops the whole server, as the pause of a sandbox does: connections are accepted and
+    /// requests sent, but nothing is answered; sockets stay open and say nothing, not even pings;
+    /// the agent does no further step. Nothing is lost: [`thaw`](Self::thaw) lets all of it go on.
+    ///
+    /// A gateway that ends the connections of a paused sandbox is a [`Proxy`](crate::Proxy).
+    pub fn freeze(&self) {
+        self.world.freeze(true);
+    }
+
+    /// Ends [`freeze`](Self::freeze).
+    pub fn thaw(&self) {
+        self.world.freeze(false);
+    }
+
+    /// Makes the sockets that are open now silent for good, without closing them: what they would
+    /// have been told is lost to them, and nobody reads what clients send. REST, and sockets that
+    /// are opened from now on, work. Such a half-open link is what a sandbox leaves that was paused
+    /// and moved.
+    pub fn silence_sockets(&self) {
+        self.world.silenced.send_modify(|times| *times += 1);
     }
 
     /// Moves the server's clock ahead.
@@ -321,9 +351,35 @@ impl FakeServer {
         self.world.executed()
     }
 
-    /// What was asked of it, oldest first. Sockets count with the status of their handshake.
+    /// What was asked of it, oldest first, from the moment the request was there: one that hangs
+    /// is in it, with status 0. Sockets count with the status of their handshake.
     pub fn requests(&self) -> Vec<Seen> {
-        self.world.requests()
+        self.world.seen.all()
+    }
+
+    /// Such requests, oldest first. In `route` a part in braces stands for any one part of a path.
+    ///
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
+    /// # let server = oh_testkit::FakeServer::start().await?;
+    /// let runs = server.requests_to("POST", "/api/conversations/{id}/run");
+    /// assert_eq!(runs.len(), 0, "nobody approved anything");
+    /// # Ok::<(), Box<dyn std::error::Error>>(()) })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn requests_to(&self, method: &str, route: &str) -> Vec<Seen> {
+        self.world.seen.such(method, route)
+    }
+
+    /// How often each kind of request came, by method and [route](Seen::route), such as
+    /// `GET /api/conversations/{id}`.
+    pub fn request_counts(&self) -> BTreeMap<String, usize> {
+        self.world.seen.counts()
+    }
+
+    /// Forgets the requests so far, such as those of a test's preparations.
+    pub fn forget_requests(&self) {
+        self.world.seen.forget();
     }
 
     /// Whether the agent played its script to the end and no further.
@@ -349,174 +405,6 @@ impl fmt::Debug for FakeServer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("FakeServer")
             .field("url", &self.url())
-            .finish_non_exhaustive()
-    }
-}
-
-/// Builds a [`FakeServer`].
-#[must_use]
-pub struct FakeServerBuilder {
-    key: Option<String>,
-    secret_key: Option<String>,
-    version: String,
-    session_socket: bool,
-    max_concurrent_runs: usize,
-    seed: u64,
-    script: Script,
-    tools: HashMap<String, world::Tool>,
-    judge: world::Judge,
-    analyze: Option<world::Analyze>,
-    shell: Option<world::Shell>,
-}
-
-impl Default for FakeServerBuilder {
-    fn default() -> Self {
-        Self {
-            key: Some("fake-session-key".to_owned()),
-            secret_key: None,
-            version: "1.58.0".to_owned(),
-            session_socket: true,
-            max_concurrent_runs: 10,
-            seed: 0,
-            script: Script::new(),
-            tools: HashMap::new(),
-            judge: Arc::new(|_| Verdict::allow()),
-            analyze: None,
-            shell: None,
-        }
-    }
-}
-
-impl FakeServerBuilder {
-    /// The session key it asks for. Default: `fake-session-key`.
-    pub fn session_api_key(mut self, key: impl Into<String>) -> Self {
-        self.key = Some(key.into());
-        self
-    }
-
-    /// Asks for no key.
-    pub fn open(mut self) -> Self {
-        self.key = None;
-        self
-    }
-
-    /// Starts dormant, as with `OH_DEFERRED_INIT`: `/api` and `/v1` answer 503 and sockets 403
-    /// until somebody who knows this secret key posts to `/api/init`. Session keys and the number
-    /// of runs that come with it hold from then on, through restarts too; the rest of it is about
-    /// a machine, and ignored. Default: awake.
-    pub fn deferred_init(mut self, secret_key: impl Into<String>) -> Self {
-        self.secret_key = Some(secret_key.into());
-        self
-    }
-
-    /// The version it says it is. Default: 1.58.0.
-    pub fn version(mut self, version: impl Into<String>) -> Self {
-        self.version = version.into();
-        self
-    }
-
-    /// Has only the legacy event socket, as servers before 1.45.
-    pub fn without_session_socket(mut self) -> Self {
-        self.session_socket = false;
-        self
-    }
-
-    /// How many conversations may run at once (`OH_MAX_CONCURRENT_RUNS`). Default: 10, as the
-    /// agent server's. While all are taken, runs, goals, children and new conversations are
-    /// refused with 429; a message that was to run is saved all the same.
-    pub fn max_concurrent_runs(mut self, most: usize) -> Self {
-        self.max_concurrent_runs = most;
-        self
-    }
-
-    /// Fixes ids and chance. Default: 0.
-    pub fn seed(mut self, seed: u64) -> Self {
-        self.seed = seed;
-        self
-    }
-
-    /// What the agents say and do. Without [`Script::each_conversation`] all conversations
-    /// share one sequence.
-    pub fn script(mut self, script: Script) -> Self {
-        self.script = script;
-        self
-    }
-
-    /// What a tool answers to its arguments. Those of the server's default agent (`terminal`,
-    /// `file_editor`, `task_tracker`, the `browser_*` tools of `browser_tool_set`, `finish`, `think`)
-    /// have answers of their own, most of them empty.
-    pub fn tool(
-        mut self,
-        name: impl Into<String>,
-        play: impl Fn(&Value) -> Observation + Send + Sync + 'static,
-    ) -> Self {
-        self.tools.insert(name.into(), Arc::new(play));
-        self
-    }
-
-    /// How configured hooks end. Default: they allow.
-    pub fn hooks(mut self, judge: impl Fn(&HookCall) -> Verdict + Send + Sync + 'static) -> Self {
-        self.judge = Arc::new(judge);
-        self
-    }
-
-    /// Sets how security analyzers other than `LLMSecurityAnalyzer` judge an action.
-    ///
-    /// The agent proposes an action; where its conversation has a security analyzer, the analyzer
-    /// judges it, the verdict is logged as a `SecurityAnalysisEvent`, and the confirmation policy
-    /// `ConfirmRisky` decides by it whether the action waits for an approval. Without an analyzer
-    /// every risk is unknown. The `LLMSecurityAnalyzer` repeats what the model claims with the
-    /// argument `security_risk` of a call, and needs no closure.
-    ///
-    /// Default: each verdict is [`Unknown`](SecurityRisk::Unknown), and [`FakeServer::verify`]
-    /// reports that an analyzer was asked that the fake server cannot play. A panic in the closure
-    /// is a `HIGH` risk, as a failing analyzer is on the agent server, and is reported too.
-    ///
-    /// ```
-    /// use oh_protocol::event::SecurityRisk;
-    /// use oh_testkit::FakeServer;
-    ///
-    /// let server = FakeServer::builder().analyzer(|action| match action.tool.as_str() {
-    ///     "terminal" => SecurityRisk::High,
-    ///     _ => SecurityRisk::Low,
-    /// });
-    /// # let _ = server;
-    /// ```
-    pub fn analyzer(
-        mut self,
-        analyze: impl Fn(&ProposedAction) -> SecurityRisk + Send + Sync + 'static,
-    ) -> Self {
-        self.analyze = Some(Arc::new(analyze));
-        self
-    }
-
-    /// What shell commands (`/api/bash`) answer. Default: 501.
-    pub fn commands(
-        mut self,
-        shell: impl Fn(&str) -> CommandOutput + Send + Sync + 'static,
-    ) -> Self {
-        self.shell = Some(Arc::new(shell));
-        self
-    }
-
-    /// Opens the port and serves.
-    ///
-    /// # Errors
-    ///
-    /// When no port can be opened.
-    pub async fn start(self) -> Result<FakeServer> {
-        let world = Arc::new(World::new(self));
-        let listening = Listening::start(Serving(Arc::clone(&world))).await?;
-        Ok(FakeServer { listening, world })
-    }
-}
-
-impl fmt::Debug for FakeServerBuilder {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("FakeServerBuilder")
-            .field("version", &self.version)
-            .field("seed", &self.seed)
-            .field("script", &self.script)
             .finish_non_exhaustive()
     }
 }

@@ -30,6 +30,7 @@ pub(super) async fn route(
 ) -> Answered {
     match (method, rest) {
         ("POST", ["run"]) => {
+            events::look_first(world, conversation).await;
             let started = agent::start(world, conversation, Permission::Run);
             started.map_err(|refused| match refused {
                 Refused::Running => {
@@ -191,7 +192,7 @@ async fn ask(world: &Arc<World>, conversation: &Arc<Conversation>, call: &Call) 
     let question = text(&request, "question")?;
     agent::prepare(world, conversation);
     let step = world.play(&agent::question(world, conversation, question));
-    tokio::time::sleep(step.delay).await;
+    step.ponder().await;
     if let Some(failure) = &step.fail {
         return Err(crash(&failure.message).into());
     }
@@ -216,7 +217,7 @@ async fn condense(world: &Arc<World>, conversation: &Arc<Conversation>) -> Answe
     let forgotten: Vec<_> = shown.iter().take(shown.len() / 2).skip(keep).collect();
     let request = agent::question(world, conversation, "Summarize what was said so far.");
     let step = world.play(&request);
-    tokio::time::sleep(step.delay).await;
+    step.ponder().await;
     if let Some(failure) = &step.fail {
         return Err(crash(&failure.message).into());
     }

@@ -13,11 +13,12 @@ use super::{
     bash, conversations, files, git, init,
     known::{self, undone},
     skills, sockets, stored,
-    world::{self, Seen, World},
+    world::{self, World},
 };
 use crate::{
-    fault::AnswerFault,
+    fault::{AnswerFault, Asked, refused_upgrade},
     http::{self as server, Request, Response},
+    seen::Seen,
 };
 
 /// An answer, or the refusal that stands for it.
@@ -86,47 +87,69 @@ pub(super) fn decode(text: &str) -> String {
 }
 
 /// Answers one request, with the faults in force.
-pub(super) async fn answer(world: Arc<World>, mut request: Request) -> Response {
+pub(super) async fn answer(world: Arc<World>, request: Request) -> Response {
     if world.down.load(Ordering::SeqCst) {
         return server::unsaid();
     }
-    let method = request.method().clone();
+    world.thawed().await;
     let path = request.uri().path().to_owned();
-    let mut lost = false;
-    let mut wrong_length = false;
-    for fault in world.faults.of_request(&path) {
-        match fault {
+    let upgrade = path.starts_with("/sockets/");
+    let seen = Seen::new(request.method().clone(), &path, request.uri().query());
+    // The body comes first: a refusal, too, answers a whole request.
+    let (mut request, call) = match upgrade {
+        true => (Some(request), None),
+        false => {
+            let (head, body) = request.into_parts();
+            let body = server::read_body(body).await;
+            (None, Some(Call { head, body }))
+        }
+    };
+    let seen = match &call {
+        Some(call) => seen.body(&call.body),
+        None => seen,
+    };
+    let method = seen.method.clone();
+    let unanswered = world.seen.add(seen);
+    let asked = Asked {
+        method: Some(method.as_str()),
+        path: &path,
+        upgrade,
+    };
+    let (mut lost, mut wrong_length, mut held) = (false, false, Vec::new());
+    for hit in world.faults.of_request(asked) {
+        match hit.what {
             AnswerFault::Status {
                 status,
                 retry_after,
                 html,
             } => {
-                let response = refuse(status, retry_after, html);
-                world.saw(Seen {
-                    method,
-                    path,
-                    status,
-                });
-                return response;
+                unanswered.answered(status);
+                return refuse(status, retry_after, html);
+            }
+            AnswerFault::Upgrade(how) => {
+                let Some((status, page)) = refused_upgrade(how) else {
+                    return server::unsaid();
+                };
+                unanswered.answered(status.as_u16());
+                return no_upgrade(status, page);
             }
             AnswerFault::WrongLength => wrong_length = true,
             AnswerFault::Lost => lost = true,
             AnswerFault::Delay(by) => tokio::time::sleep(by).await,
+            AnswerFault::Hang => world.faults.until_lifted(&hit).await,
+            AnswerFault::Hold => held.push(hit),
         }
     }
-    let mut response = if path.starts_with("/sockets/") {
-        sockets::open(&world, &mut request)
-    } else {
-        let (head, body) = request.into_parts();
-        let body = server::read_body(body).await;
-        route(&world, &Call { head, body }).await
+    let mut response = match (&mut request, &call) {
+        (Some(request), _) => sockets::open(&world, request),
+        (None, Some(call)) => route(&world, call).await,
+        (None, None) => not_found(),
     };
-    let status = response.status().as_u16();
-    world.saw(Seen {
-        method,
-        path,
-        status,
-    });
+    for hit in held {
+        world.faults.until_lifted(&hit).await;
+    }
+    world.thawed().await;
+    unanswered.answered(response.status().as_u16());
     if lost {
         return server::unsaid();
     }
@@ -141,6 +164,20 @@ pub(super) async fn answer(world: Arc<World>, mut request: Request) -> Response 
         headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("1000"));
     }
     response
+}
+
+/// An answer to a request to open a socket that opens none.
+fn no_upgrade(status: StatusCode, page: &'static str) -> Response {
+    let mut response = http::Response::new(server::full(page));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    if status == StatusCode::SWITCHING_PROTOCOLS {
+        headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+        headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+    } else if !page.is_empty() {
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/html"));
+    }
+    server::and_close(response)
 }
 
 fn refuse(status: u16, retry_after: Option<u64>, html: bool) -> Response {

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::StatusCode;
 use serde_json::{Value, json};
 use tokio::{
-    sync::mpsc,
+    sync::{mpsc, watch},
     time::{Instant, Interval, MissedTickBehavior},
 };
 
@@ -16,7 +16,7 @@ use super::{
     events,
     handshake::{Kind, kind},
     inbox::{Inbox, refusal},
-    listening::Listening,
+    listening::{Listening, begins},
     log::{Frame, MAX_FRAME},
     routes,
     wire::{self, Inbound, Reader, Writer},
@@ -40,8 +40,10 @@ enum Over {
     /// Nothing more to say: the client left, or is to be cut off.
     Gone,
     Tear(Bytes),
-    /// Open, and silent for ever.
+    /// Open, and silent for ever once what was added is out.
     Stall,
+    /// Open, and silent for ever at once.
+    Silent,
 }
 
 type Told = Result<(), Over>;
@@ -70,7 +72,7 @@ pub(super) fn open(world: &Arc<World>, request: &mut Request) -> Response {
     let Some((answer, socket)) = wire::upgrade(request) else {
         return routes::not_found();
     };
-    let serving = Arc::clone(world);
+    let (serving, silenced) = (Arc::clone(world), world.silenced.subscribe());
     world.spawn(async move {
         let Some((reader, writer)) = socket.await else {
             return;
@@ -87,6 +89,8 @@ pub(super) fn open(world: &Arc<World>, request: &mut Request) -> Response {
             unheard: VecDeque::new(),
             inbox: Inbox::default(),
             passed: 0,
+            late: None,
+            silenced,
         };
         tokio::select! {
             () = line.serve(kind, known) => {}
@@ -129,6 +133,9 @@ struct Line {
     inbox: Inbox,
     /// Events sent so far, which faults count.
     passed: u64,
+    /// An event that follows the next one.
+    late: Option<Bytes>,
+    silenced: watch::Receiver<u64>,
 }
 
 impl Line {
@@ -151,6 +158,7 @@ impl Line {
                 let _ = self.writer.flush().await;
                 std::future::pending::<()>().await;
             }
+            Over::Silent => std::future::pending::<()>().await,
         }
     }
 
@@ -210,7 +218,7 @@ impl Line {
             subscriber,
             mut items,
             _place,
-        } = listen(conversation)?;
+        } = Listening::new(conversation).ok_or_else(too_many)?;
         let mut batch = Vec::new();
         self.deaf = true;
         let length = loop {
@@ -322,6 +330,11 @@ impl Line {
                 EventFault::Close(code, reason) => return Err(Over::Close(code, reason)),
                 EventFault::Twice => times += 1,
                 EventFault::Leave => times = 0,
+                EventFault::Swap if self.late.is_none() => {
+                    self.late = Some(frame.clone());
+                    return Ok(());
+                }
+                EventFault::Swap => {}
                 EventFault::Pause(pause) => {
                     self.flush(subscriber).await?;
                     tokio::time::sleep(pause).await;
@@ -333,6 +346,9 @@ impl Line {
         }
         for _ in 0..times {
             self.writer.frames(frame.clone());
+        }
+        if let Some(late) = self.late.take() {
+            self.writer.frames(late);
         }
         if self.writer.is_full() {
             self.flush(subscriber).await?;
@@ -350,7 +366,7 @@ impl Line {
             subscriber,
             mut items,
             _place,
-        } = listen(conversation)?;
+        } = Listening::new(conversation).ok_or_else(too_many)?;
         let mut batch = Vec::new();
         let mut next = 0;
         let mut replaying = all || since.is_some();
@@ -452,6 +468,7 @@ impl Line {
         envelopes: bool,
     ) -> Told {
         loop {
+            self.world.thawed().await;
             while !self.deaf
                 && let Some(text) = self.unheard.pop_front()
             {
@@ -461,7 +478,11 @@ impl Line {
             tokio::select! {
                 biased;
                 () = subscriber.end.cancelled() => return Err(ending(subscriber)),
-                inbound = self.inbound.recv() => match inbound {
+                _ = self.silenced.changed() => return Err(Over::Silent),
+                inbound = self.inbound.recv() => {
+                    // A server that stands still hears it later.
+                    self.world.thawed().await;
+                    match inbound {
                     None | Some(Inbound::End) => return Err(Over::Gone),
                     Some(Inbound::Pong) => self.awaiting_pong = false,
                     Some(Inbound::Ping(payload)) => {
@@ -475,7 +496,8 @@ impl Line {
                         self.message(conversation, subscriber, &text, envelopes);
                         self.flush(subscriber).await?;
                     }
-                },
+                }
+                }
                 _ = self.ping.tick() => {
                     if std::mem::replace(&mut self.awaiting_pong, true) {
                         let reason = "keepalive ping timeout".to_owned();
@@ -530,6 +552,10 @@ impl Line {
 
     /// Sends what was added. A client that must go while it does not read gets a moment only.
     async fn flush(&mut self, subscriber: &Subscriber) -> Told {
+        self.world.thawed().await;
+        if self.silenced.has_changed().unwrap_or(false) {
+            return Err(Over::Silent);
+        }
         let flush = self.writer.flush();
         tokio::pin!(flush);
         let flushed = tokio::select! {
@@ -540,14 +566,6 @@ impl Line {
             }
         };
         flushed.map_err(|()| Over::Gone)
-    }
-}
-
-/// The length of the log as the client is told it first.
-fn begins(item: &Item) -> Option<usize> {
-    match item {
-        Item::Snapshot { length, .. } => Some(*length),
-        _ => None,
     }
 }
 
@@ -563,18 +581,15 @@ fn too_large() -> Over {
     Over::Close(1013, "frame_too_large".to_owned())
 }
 
+fn too_many() -> Over {
+    let reason = "Too many connections for this conversation".to_owned();
+    Over::Close(1013, reason)
+}
+
 fn timestamp(raw: &Bytes) -> &str {
     #[derive(serde::Deserialize)]
     struct Header<'a> {
         timestamp: &'a str,
     }
     serde_json::from_slice::<Header<'_>>(raw).map_or("", |header| header.timestamp)
-}
-
-/// A place among a conversation's listeners; one too many is turned away.
-fn listen(conversation: &Arc<Conversation>) -> Result<Listening, Over> {
-    Listening::new(conversation).ok_or_else(|| {
-        let reason = "Too many connections for this conversation".to_owned();
-        Over::Close(1013, reason)
-    })
 }

@@ -74,16 +74,22 @@ pub(super) async fn step<'a>(
 /// What the model says; `None` when the run was interrupted meanwhile.
 async fn ask(world: &World, conversation: &Conversation) -> Option<Step> {
     let step = world.play(&agent::request(world, conversation));
-    if step.delay.is_zero() {
+    if step.is_prompt() {
         // Runs share two cores with whoever watches them.
         tokio::task::yield_now().await;
+        world.thawed().await;
         return Some(step);
     }
     let stirred = conversation.until(|inner| inner.interrupted || inner.deleted);
-    tokio::select! {
-        () = tokio::time::sleep(step.delay) => Some(step),
-        () = stirred => None,
-    }
+    let answered = async {
+        step.ponder().await;
+        world.thawed().await;
+    };
+    let answered = tokio::select! {
+        () = answered => true,
+        () = stirred => false,
+    };
+    answered.then_some(step)
 }
 
 /// Whether a hook blocked the newest message, which is forgotten with the answer.
@@ -274,8 +280,9 @@ async fn execute(
                 orphans(world, conversation);
                 return false;
             }
-            () = tokio::time::sleep(observation.after) => {}
+            () = observation.work() => {}
         }
+        world.thawed().await;
         observations.push(observation);
     }
     let finished = finish.is_some() && matches!(blocked.last(), Some(None));

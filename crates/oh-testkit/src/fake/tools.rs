@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
+use crate::Gate;
+
 /// What a tool gives back.
 ///
 /// ```
@@ -18,6 +20,7 @@ pub struct Observation {
     pub(super) text: String,
     pub(super) is_error: bool,
     pub(super) after: Duration,
+    gate: Option<Gate>,
     pub(super) fields: Map<String, Value>,
 }
 
@@ -28,6 +31,7 @@ impl Observation {
             text: text.into(),
             is_error: false,
             after: Duration::ZERO,
+            gate: None,
             fields: Map::new(),
         }
     }
@@ -42,6 +46,32 @@ impl Observation {
     pub fn after(mut self, time: Duration) -> Self {
         self.after = time;
         self
+    }
+
+    /// Lets the tool work until a test lets it end at the gate, after the time it takes anyway. An
+    /// interrupt ends it, a pause waits for it.
+    ///
+    /// ```
+    /// use oh_testkit::{FakeServer, Gate, fake::Observation};
+    ///
+    /// let building = Gate::new();
+    /// let tool = building.clone();
+    /// let server = FakeServer::builder()
+    ///     .tool("terminal", move |_| Observation::text("built").hold(&tool));
+    /// // … `building.arrived(1).await`, look at a server whose tool is at work, `building.open()`
+    /// # let _ = server;
+    /// ```
+    pub fn hold(mut self, gate: &Gate) -> Self {
+        self.gate = Some(gate.clone());
+        self
+    }
+
+    /// Takes the time that the tool takes.
+    pub(super) async fn work(&self) {
+        tokio::time::sleep(self.after).await;
+        if let Some(gate) = &self.gate {
+            gate.pass().await;
+        }
     }
 
     /// Adds a field of this tool's observation, such as the terminal's `exit_code`.

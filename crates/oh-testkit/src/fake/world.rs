@@ -10,10 +10,9 @@ use std::{
     time::Instant,
 };
 
-use http::Method;
 use oh_protocol::event::SecurityRisk;
 use serde_json::{Map, Value, json};
-use tokio::task::JoinSet;
+use tokio::{sync::watch, task::JoinSet};
 
 use super::{
     builtin,
@@ -30,33 +29,23 @@ use super::{
     stored::Stored,
     tools::{HookCall, Observation, Verdict},
 };
-use crate::fault::Faults;
 use crate::model::{
     ModelRequest, Step,
     player::{self, Player, attempt},
 };
+use crate::{fault::Faults, seen::Requests};
 
 pub(super) type Tool = Arc<dyn Fn(&Value) -> Observation + Send + Sync>;
 pub(super) type Judge = Arc<dyn Fn(&HookCall) -> Verdict + Send + Sync>;
 pub(super) type Analyze = Arc<dyn Fn(&ProposedAction) -> SecurityRisk + Send + Sync>;
 pub(super) type Shell = Arc<dyn Fn(&str) -> super::CommandOutput + Send + Sync>;
 
-/// A request as it reached the fake server, for a test to look at.
-#[derive(Debug, Clone)]
-#[non_exhaustive]
-pub struct Seen {
-    /// The method.
-    pub method: Method,
-    /// The path, without the query.
-    pub path: String,
-    /// The status it was answered with.
-    pub status: u16,
-}
-
 pub(super) struct World {
     pub(super) door: Door,
     pub(super) version: String,
     pub(super) session_socket: bool,
+    pub(super) updates_first: bool,
+    pub(super) runs_wait: bool,
     pub(super) clock: Arc<Clock>,
     pub(super) faults: Faults,
     pub(super) bash: Arc<super::bash::Bash>,
@@ -74,7 +63,10 @@ pub(super) struct World {
     conversations: RwLock<BTreeMap<uuid::Uuid, Arc<Conversation>>>,
     /// How many conversations were made: those of one moment keep their order.
     made: AtomicU64,
-    seen: Mutex<Vec<Seen>>,
+    pub(super) seen: Requests,
+    frozen: watch::Sender<bool>,
+    /// Counts up when the sockets that are open then fall silent for good.
+    pub(super) silenced: watch::Sender<u64>,
     tasks: Mutex<JoinSet<()>>,
     started: Instant,
     /// No server to be reached for now.
@@ -87,6 +79,8 @@ impl World {
             door: Door::new(builder.key, builder.secret_key),
             version: builder.version,
             session_socket: builder.session_socket,
+            updates_first: builder.updates_first,
+            runs_wait: builder.runs_wait,
             clock: Arc::new(Clock::new(builder.seed)),
             faults: Faults::new(builder.seed),
             bash: Arc::default(),
@@ -102,7 +96,9 @@ impl World {
             executed: Mutex::new(Vec::new()),
             conversations: RwLock::new(BTreeMap::new()),
             made: AtomicU64::new(0),
-            seen: Mutex::new(Vec::new()),
+            seen: Requests::default(),
+            frozen: watch::Sender::new(false),
+            silenced: watch::Sender::new(0),
             tasks: Mutex::new(JoinSet::new()),
             started: Instant::now(),
             down: AtomicBool::new(false),
@@ -213,12 +209,17 @@ impl World {
         lock(&self.tasks).abort_all();
     }
 
-    pub(super) fn saw(&self, seen: Seen) {
-        lock(&self.seen).push(seen);
+    /// Stops everything, or lets it go on.
+    pub(super) fn freeze(&self, frozen: bool) {
+        self.frozen.send_replace(frozen);
     }
 
-    pub(super) fn requests(&self) -> Vec<Seen> {
-        lock(&self.seen).clone()
+    /// Waits while everything is stopped.
+    pub(super) async fn thawed(&self) {
+        if *self.frozen.borrow() {
+            // The sender lives as long as this borrow.
+            let _ = self.frozen.subscribe().wait_for(|frozen| !frozen).await;
+        }
     }
 
     pub(super) fn conversation(&self, id: uuid::Uuid) -> Option<Arc<Conversation>> {
@@ -242,7 +243,8 @@ impl World {
         }
         let (info, hooks) = self.info(id, request);
         let number = self.made.fetch_add(1, Ordering::Relaxed);
-        let conversation = Conversation::new(id, number, info, hooks, Arc::clone(&self.clock));
+        let mut conversation = Conversation::new(id, number, info, hooks, Arc::clone(&self.clock));
+        conversation.request = request.clone();
         let conversation = Arc::new(conversation);
         conversations.insert(id, Arc::clone(&conversation));
         (conversation, true)

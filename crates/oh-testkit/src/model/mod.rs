@@ -248,9 +248,7 @@ async fn answer(request: Request, player: &Mutex<Player>) -> Response {
         body,
     };
     let step = player::play(player, &request);
-    if !step.delay.is_zero() {
-        tokio::time::sleep(step.delay).await;
-    }
+    step.ponder().await;
     if let Some(fail) = &step.fail {
         let status = StatusCode::from_u16(fail.status).unwrap_or(StatusCode::BAD_REQUEST);
         let mut response = refuse(status, &fail.message);

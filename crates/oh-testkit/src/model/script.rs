@@ -5,6 +5,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use serde_json::Value;
 
 use super::ModelRequest;
+use crate::Gate;
 
 type Check = Arc<dyn Fn(&ModelRequest) -> Result<(), String> + Send + Sync>;
 type Choose = Arc<dyn Fn(&ModelRequest) -> Step + Send + Sync>;
@@ -31,6 +32,7 @@ pub struct Step {
     pub(crate) usage: Usage,
     pub(crate) cost: Option<f64>,
     pub(crate) delay: Duration,
+    pub(crate) gate: Option<Gate>,
     pub(crate) drip: Duration,
     pub(crate) cut_after: Option<usize>,
     pub(crate) checks: Vec<Check>,
@@ -144,6 +146,29 @@ impl Step {
     pub fn delay(mut self, delay: Duration) -> Self {
         self.delay = delay;
         self
+    }
+
+    /// Waits at a gate before anything is answered, after the [`delay`](Self::delay) if there is
+    /// one: until a test lets it go on, the model is being asked.
+    #[must_use]
+    pub fn hold(mut self, gate: &Gate) -> Self {
+        self.gate = Some(gate.clone());
+        self
+    }
+
+    /// Whether nothing is waited for.
+    pub(crate) fn is_prompt(&self) -> bool {
+        self.delay.is_zero() && self.gate.is_none()
+    }
+
+    /// Takes the time it takes to answer.
+    pub(crate) async fn ponder(&self) {
+        if !self.delay.is_zero() {
+            tokio::time::sleep(self.delay).await;
+        }
+        if let Some(gate) = &self.gate {
+            gate.pass().await;
+        }
     }
 
     /// Waits between the chunks of a streamed answer.

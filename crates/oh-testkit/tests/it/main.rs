@@ -27,4 +27,6 @@ mod unread;
 #[cfg(test)]
 mod verbs;
 #[cfg(test)]
+mod ways;
+#[cfg(test)]
 mod weather;

@@ -156,6 +156,7 @@ async fn sockets_fail(weather: &Weather) {
         ),
         (Fault::duplicate().after(3), &[0, 1, 2, 3, 3, 4, 5], "whole"),
         (Fault::gap().after(3), &[0, 1, 2, 4, 5], "whole"),
+        (Fault::swap().after(3), &[0, 1, 2, 4, 3, 5], "whole"),
         (Fault::oversized(70_000).after(3), &all, "whole"),
         (Fault::drip(Duration::from_millis(2)), &all, "whole"),
     ] {

@@ -1,0 +1,199 @@
+//! The record of requests, as a fake server or a proxy saw them.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU16, Ordering},
+    },
+};
+
+use bytes::Bytes;
+use http::Method;
+use serde_json::Value;
+
+/// Bodies that are longer than this are not kept.
+const LONGEST: usize = 1024 * 1024;
+
+/// A request as it reached a fake server or a proxy, for a test to look at.
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct Seen {
+    /// The method.
+    pub method: Method,
+    /// The path, without the query.
+    pub path: String,
+    /// The query, as it was sent; empty without one.
+    pub query: String,
+    /// The body; empty where it is longer than 1 MiB, and always for a request that a
+    /// [`Proxy`](crate::Proxy) saw.
+    pub body: Bytes,
+    /// The status the request was answered with; 0 while it has no answer, and for ever where the
+    /// client left before.
+    pub status: u16,
+}
+
+impl Seen {
+    pub(crate) fn new(method: Method, path: &str, query: Option<&str>) -> Self {
+        Self {
+            method,
+            path: path.to_owned(),
+            query: query.unwrap_or_default().to_owned(),
+            body: Bytes::new(),
+            status: 0,
+        }
+    }
+
+    pub(crate) fn body(mut self, body: &Bytes) -> Self {
+        self.body = match body.len() {
+            0..=LONGEST => body.clone(),
+            _ => Bytes::new(),
+        };
+        self
+    }
+
+    /// Returns the body as JSON; `Null` where it is none.
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_default()
+    }
+
+    /// Returns the path with each id replaced by `{id}`, such as
+    /// `/api/conversations/{id}/events`: requests of one kind have one route.
+    pub fn route(&self) -> String {
+        let is_id = |part: &str| part.len() >= 32 && part.parse::<uuid::Uuid>().is_ok();
+        let parts = self.path.split('/');
+        let parts = parts.map(|part| if is_id(part) { "{id}" } else { part });
+        parts.collect::<Vec<_>>().join("/")
+    }
+
+    /// Whether this is such a request. In `route` a part in braces stands for any one part of a
+    /// path: `/api/conversations/{id}/run`.
+    pub fn is(&self, method: &str, route: &str) -> bool {
+        self.method.as_str() == method && fits(route, &self.path)
+    }
+}
+
+// A body can hold keys.
+impl fmt::Debug for Seen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            method,
+            path,
+            body,
+            status,
+            ..
+        } = self;
+        write!(f, "{method} {path} ({} bytes) -> {status}", body.len())
+    }
+}
+
+/// Whether a path fits a route with parts in braces.
+pub(crate) fn fits(route: &str, path: &str) -> bool {
+    let (mut route, mut path) = (route.split('/'), path.split('/'));
+    loop {
+        match (route.next(), path.next()) {
+            (None, None) => return true,
+            (Some(any), Some(part)) if any.starts_with('{') && !part.is_empty() => {}
+            (Some(wanted), Some(part)) if wanted == part => {}
+            _ => return false,
+        }
+    }
+}
+
+/// What was seen so far.
+#[derive(Default)]
+pub(crate) struct Requests(Mutex<Vec<(Seen, Arc<AtomicU16>)>>);
+
+/// A request that has no answer yet.
+pub(crate) struct Unanswered(Arc<AtomicU16>);
+
+impl Unanswered {
+    pub(crate) fn answered(&self, status: u16) {
+        self.0.store(status, Ordering::SeqCst);
+    }
+}
+
+impl Requests {
+    /// Notes a request; its status follows.
+    pub(crate) fn add(&self, seen: Seen) -> Unanswered {
+        let status = Arc::new(AtomicU16::new(0));
+        self.lock().push((seen, Arc::clone(&status)));
+        Unanswered(status)
+    }
+
+    pub(crate) fn all(&self) -> Vec<Seen> {
+        let all = self.lock();
+        let all = all.iter().map(|(seen, status)| Seen {
+            status: status.load(Ordering::SeqCst),
+            ..seen.clone()
+        });
+        all.collect()
+    }
+
+    pub(crate) fn such(&self, method: &str, route: &str) -> Vec<Seen> {
+        let mut all = self.all();
+        all.retain(|seen| seen.is(method, route));
+        all
+    }
+
+    pub(crate) fn counts(&self) -> BTreeMap<String, usize> {
+        let mut counts = BTreeMap::new();
+        for (seen, _) in self.lock().iter() {
+            let kind = format!("{} {}", seen.method, seen.route());
+            *counts.entry(kind).or_default() += 1;
+        }
+        counts
+    }
+
+    pub(crate) fn forget(&self) {
+        self.lock().clear();
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<(Seen, Arc<AtomicU16>)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn routes_have_no_ids_and_requests_fit_them() {
+        let requests = Requests::default();
+        let id = uuid::Uuid::from_u128(7);
+        let mut last = None;
+        for id in [id.hyphenated().to_string(), id.simple().to_string()] {
+            let path = format!("/api/conversations/{id}/run");
+            last = Some(requests.add(Seen::new(Method::POST, &path, Some("a=b"))));
+        }
+        last.unwrap().answered(409);
+        assert_eq!(requests.counts()["POST /api/conversations/{id}/run"], 2);
+        let runs = requests.such("POST", "/api/conversations/{any}/run");
+        let statuses: Vec<_> = runs.iter().map(|run| run.status).collect();
+        assert_eq!((statuses, runs[0].query.as_str()), (vec![0, 409], "a=b"));
+        for (method, route) in [
+            ("GET", "/api/conversations/{id}/run"),
+            ("POST", "/api/conversations/{id}"),
+            ("POST", "/api/conversations/{id}/run/x"),
+        ] {
+            assert!(requests.such(method, route).is_empty(), "{method} {route}");
+        }
+        requests.forget();
+        assert!(requests.all().is_empty());
+    }
+
+    #[test]
+    fn what_is_shown_of_a_request_holds_no_body() {
+        let body = Bytes::from_static(br#"{"api_key":"canary"}"#);
+        let seen = Seen::new(Method::POST, "/api/conversations", None).body(&body);
+        assert_eq!(
+            format!("{seen:?}"),
+            "POST /api/conversations (20 bytes) -> 0"
+        );
+        assert_eq!(seen.json()["api_key"], "canary");
+        let long = Bytes::from(vec![b'x'; LONGEST + 1]);
+        assert!(seen.body(&long).body.len() < LONGEST);
+    }
+}

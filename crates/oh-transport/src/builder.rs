@@ -1,21 +1,21 @@
-//! Makes a client: what its caller says, what the environment says, and what cannot be sent.
+//! Options for a client, from its caller and the environment, and their validation.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, net::IpAddr, sync::Arc, time::Duration};
 
-use http::{HeaderName, HeaderValue, header};
-use secrecy::{ExposeSecret, SecretString};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+use secrecy::SecretString;
 use url::Url;
 
 use crate::{
-    Attempt, Client, Error, ErrorKind, HttpTransport, Result, SocketTransport,
+    Attempt, AuthProvider, Client, Error, ErrorKind, HttpTransport, Network, NetworkBuilder,
+    Result, SocketTransport,
+    auth::{Auth, key_header},
     client::{Observer, Parts, SESSION_KEY},
-    connect::Connector,
     environment::{self, Variables},
-    http_client::HyperTransport,
-    proxy::Proxies,
-    tls::Tls,
-    websocket::{FastTransport, SocketLimits},
 };
+
+/// What a client calls itself, unless its caller sets another `User-Agent`.
+const USER_AGENT: &str = concat!("openhands-rust/", env!("CARGO_PKG_VERSION"));
 
 /// Headers that frame a message or a handshake: a second one would make it ambiguous.
 const FRAMING: [HeaderName; 6] = [
@@ -27,20 +27,23 @@ const FRAMING: [HeaderName; 6] = [
     header::UPGRADE,
 ];
 
-/// Makes a [`Client`].
+/// Options for a [`Client`].
+///
+/// Unless [`ignore_environment`](Self::ignore_environment) is called, [`build`](Self::build) reads
+/// the proxy variables ([`NetworkBuilder::ignore_environment`] lists them) and the observability
+/// variables `OPENHANDS_OBSERVABILITY_METADATA`, `_TAGS`, `_SPAN_NAME` and `_PARENT_SPAN_CONTEXT`
+/// (or `LMNR_SPAN_CONTEXT`). The latter are sent with every request, whatever the host, as the
+/// headers that the server hands to its traces.
 #[must_use = "a builder does nothing until it is built"]
 pub struct ClientBuilder {
     url: String,
-    key: Option<SecretString>,
+    auth: Auth,
     headers: Vec<(String, String)>,
     environment: bool,
-    proxy: Option<String>,
-    connect_timeout: Duration,
     timeout: Duration,
+    attempt_timeout: Option<Duration>,
     read_timeout: Duration,
-    idle_timeout: Duration,
-    limits: SocketLimits,
-    tls: Tls,
+    network: NetworkBuilder,
     http: Option<Arc<dyn HttpTransport>>,
     sockets: Option<Arc<dyn SocketTransport>>,
     observer: Option<Arc<Observer>>,
@@ -50,163 +53,200 @@ impl ClientBuilder {
     pub(crate) fn new(url: String) -> Self {
         Self {
             url,
-            key: None,
+            auth: Auth::None,
             headers: Vec::new(),
             environment: true,
-            proxy: None,
-            connect_timeout: Duration::from_secs(10),
             timeout: Duration::from_secs(120),
+            attempt_timeout: None,
             read_timeout: Duration::from_secs(120),
-            idle_timeout: Duration::from_secs(4),
-            limits: SocketLimits::default(),
-            tls: Tls::default(),
+            network: Network::builder(),
             http: None,
             sockets: None,
             observer: None,
         }
     }
 
-    /// The session key. Travels in a header (HTTP) and in the first frame (sockets).
+    /// Sets the session key. It travels in a header (HTTP) and in the first frame (sockets).
     pub fn session_api_key(mut self, key: impl Into<SecretString>) -> Self {
-        self.key = Some(key.into());
+        self.auth = Auth::Fixed(key.into());
         self
     }
 
-    /// A header for every request and handshake, such as one a gateway wants. Its value is
-    /// treated as a secret.
+    /// Asks a provider for the session key of each request, for keys that rotate. Replaces
+    /// [`session_api_key`](Self::session_api_key).
+    pub fn auth_provider(mut self, provider: impl AuthProvider) -> Self {
+        self.auth = Auth::provided(Arc::new(provider));
+        self
+    }
+
+    /// Adds a header to every request and handshake, such as one a gateway wants. Its value is
+    /// treated as a secret. By default a client sends `User-Agent: openhands-rust/<version>` and
+    /// `Accept-Encoding: identity`, since it decompresses nothing; a header set here replaces them.
     pub fn header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.headers.push((name.into(), value.into()));
         self
     }
 
-    /// Goes through this HTTP proxy, whatever the host, instead of the one the environment names:
-    /// `http://proxy:3128`, or `https://` with user and password where it wants them. Requests
-    /// and sockets are tunnelled (`CONNECT`), so the proxy sees the server's name only when the
-    /// server is `https`.
+    /// Sets the HTTP proxy; see [`NetworkBuilder::proxy`].
     pub fn proxy(mut self, url: impl Into<String>) -> Self {
-        self.proxy = Some(url.into());
+        self.network = self.network.proxy(url);
         self
     }
 
-    /// Takes nothing from the environment. Otherwise `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY` and
-    /// `NO_PROXY` choose a proxy (never for this machine's own addresses), and
-    /// `OPENHANDS_OBSERVABILITY_METADATA`, `_TAGS`, `_SPAN_NAME` and `_PARENT_SPAN_CONTEXT` become
-    /// the headers that the server hands to its traces.
+    /// Ignores the environment: no variable chooses a proxy or adds a header.
     pub fn ignore_environment(mut self) -> Self {
         self.environment = false;
+        self.network = self.network.ignore_environment();
         self
     }
 
-    /// How long making a connection may take, name lookup, proxy and TLS included. Default 10 s.
+    /// Sets the addresses of a host; see [`NetworkBuilder::resolve`].
+    pub fn resolve(mut self, host: &str, addresses: impl IntoIterator<Item = IpAddr>) -> Self {
+        self.network = self.network.resolve(host, addresses);
+        self
+    }
+
+    /// Sets how long making a connection may take; see [`NetworkBuilder::connect_timeout`].
+    /// Default 10 s.
     pub fn connect_timeout(mut self, limit: Duration) -> Self {
-        self.connect_timeout = limit;
+        self.network = self.network.connect_timeout(limit);
         self
     }
 
-    /// How long a call may take, its repetitions included. Default 120 s: the server makes some
-    /// calls wait until a running tool ends. [`CallFuture::timeout`](crate::CallFuture::timeout)
+    /// Sets how long a call may take, its repetitions included. Default 120 s: the server makes
+    /// some calls wait until a running tool ends. [`CallFuture::timeout`](crate::CallFuture::timeout)
     /// sets it for one call.
     pub fn timeout(mut self, limit: Duration) -> Self {
         self.timeout = limit;
         self
     }
 
-    /// How long a [`stream`](Client::stream) may stand still, in either direction, or keep us
-    /// waiting for its answer's head. Default 120 s. There is no limit to how long it may take.
+    /// Sets how long one attempt of a call may go without progress (nothing of the request leaves,
+    /// nothing of the answer arrives) before the call is repeated on another connection. Applies
+    /// only to calls that may be repeated. Default: half of the call's
+    /// [`timeout`](Self::timeout), and at least 60 s.
+    pub fn attempt_timeout(mut self, limit: Duration) -> Self {
+        self.attempt_timeout = Some(limit);
+        self
+    }
+
+    /// Sets how long a [`stream`](Client::stream) may go without progress, in either direction,
+    /// or wait for its answer's head. Default 120 s. There is no limit to how long it may take.
     pub fn read_timeout(mut self, limit: Duration) -> Self {
         self.read_timeout = limit;
         self
     }
 
-    /// How long a connection waits for the next request before it is closed. Default 4 s: the
-    /// server closes its end after 5.
+    /// Sets how long an idle connection is kept; see [`NetworkBuilder::idle_timeout`]. Default 4 s.
     pub fn idle_timeout(mut self, limit: Duration) -> Self {
-        self.idle_timeout = limit;
+        self.network = self.network.idle_timeout(limit);
         self
     }
 
-    /// How long a socket may bring nothing at all, answers to our pings included, before it
-    /// counts as lost. Default 100 s: a blocking hook freezes the whole server, by default for up
-    /// to a minute. A ping leaves every fifth of it.
+    /// Sets how long a socket may receive nothing; see [`NetworkBuilder::silence_timeout`].
+    /// Default 100 s.
     pub fn silence_timeout(mut self, limit: Duration) -> Self {
-        self.limits = self.limits.with_silence(limit);
+        self.network = self.network.silence_timeout(limit);
         self
     }
 
-    /// The largest message a socket accepts, in bytes. Default 64 MiB, at most 1 GiB; the server
-    /// sends frames of up to 4 MiB on session sockets, and of any size on legacy ones.
+    /// Sets the size of the largest message a socket accepts, in bytes; see
+    /// [`NetworkBuilder::max_message`]. Default 64 MiB.
     pub fn max_message(mut self, bytes: usize) -> Self {
-        self.limits = self.limits.with_message(bytes);
+        self.network = self.network.max_message(bytes);
         self
     }
 
     /// Trusts these certificates too, PEM (one or several) or DER, besides the platform's.
     #[cfg(feature = "tls")]
     pub fn root_certificate(mut self, certificate: impl AsRef<[u8]>) -> Self {
-        self.tls.add_root(certificate.as_ref());
+        self.network = self.network.root_certificate(certificate);
         self
     }
 
-    /// Replaces the network for HTTP.
+    /// Presents a client certificate (mTLS); see [`NetworkBuilder::client_certificate`].
+    #[cfg(feature = "tls")]
+    pub fn client_certificate(
+        mut self,
+        chain: impl AsRef<[u8]>,
+        key: impl Into<SecretString>,
+    ) -> Self {
+        self.network = self.network.client_certificate(chain, key);
+        self
+    }
+
+    /// Replaces the network for HTTP, or wraps it: see [`Network`]. The settings of connections
+    /// made here (proxy, certificates, their time limits) do not apply to it.
     pub fn http_transport(mut self, transport: impl HttpTransport) -> Self {
         self.http = Some(Arc::new(transport));
         self
     }
 
-    /// Replaces the network for sockets.
+    /// Replaces the network for sockets, or wraps it, as
+    /// [`http_transport`](Self::http_transport) does for HTTP.
     pub fn socket_transport(mut self, transport: impl SocketTransport) -> Self {
         self.sockets = Some(Arc::new(transport));
         self
     }
 
-    /// Is told of every attempt of every call, for metrics. Runs within the call: be quick.
+    /// Sets a callback for every attempt of every call, for metrics. Runs within the call and must
+    /// not block.
     pub fn on_attempt(mut self, observer: impl Fn(&Attempt<'_>) + Send + Sync + 'static) -> Self {
         self.observer = Some(Arc::new(observer));
         self
     }
 
-    /// Makes the client. Nothing is connected yet.
+    /// Creates the client. Connects to nothing. Reads the environment; see [`ClientBuilder`].
     ///
     /// # Errors
     ///
-    /// When the URL has no scheme `http` or `https`, has a user part, a query or a fragment; when
-    /// the key, a header, the proxy or a certificate cannot be used.
+    /// [`ErrorKind::InvalidInput`] when the URL has no scheme `http` or `https`, has a user part, a
+    /// query or a fragment; when the key, a header, the proxy (given here or by the environment) or
+    /// a certificate cannot be used. [`ErrorKind::Tls`] when TLS is needed and the platform has no
+    /// usable root certificates.
     pub fn build(self) -> Result<Client> {
-        if self.environment {
-            self.build_in(&|name| std::env::var(name).ok())
-        } else {
-            self.build_in(&|_| None)
-        }
+        self.build_in(&|name| std::env::var_os(name))
     }
 
     pub(crate) fn build_in(self, variables: &Variables<'_>) -> Result<Client> {
         let base = base_url(&self.url)?;
-        let mut headers = environment::observability_headers(variables);
+        let mut headers = match self.environment {
+            true => environment::observability_headers(variables),
+            false => HeaderMap::new(),
+        };
         for (name, value) in &self.headers {
             let (name, value) = checked_header(name, value)?;
             headers.append(name, value);
         }
+        for (name, value) in [
+            (header::USER_AGENT, USER_AGENT),
+            (header::ACCEPT_ENCODING, "identity"),
+        ] {
+            let value = HeaderValue::from_static(value);
+            headers.entry(name).or_insert(value);
+        }
         let mut http_headers = headers.clone();
-        if let Some(key) = &self.key {
+        if let Auth::Fixed(key) = &self.auth {
             http_headers.insert(SESSION_KEY, key_header(key)?);
         }
-        let proxies = match &self.proxy {
-            Some(proxy) => Proxies::fixed(proxy)?,
-            None => Proxies::ambient(variables),
+        let (http, sockets) = match (self.http, self.sockets) {
+            (Some(http), Some(sockets)) => (http, sockets),
+            (http, sockets) => {
+                let network = self.network.build_in(variables)?;
+                network.check(&base)?;
+                (
+                    http.unwrap_or_else(|| Arc::new(network.clone())),
+                    sockets.unwrap_or_else(|| Arc::new(network)),
+                )
+            }
         };
-        let connector = Connector::new(self.connect_timeout, proxies, self.tls, &base)?;
-        let http = self
-            .http
-            .unwrap_or_else(|| Arc::new(HyperTransport::new(connector.clone(), self.idle_timeout)));
-        let sockets = self
-            .sockets
-            .unwrap_or_else(|| Arc::new(FastTransport::new(connector, self.limits)));
         Ok(Client::from_parts(Parts {
             base,
-            key: self.key,
+            auth: self.auth,
             headers,
             http_headers,
             timeout: self.timeout,
+            attempt_timeout: self.attempt_timeout,
             read_timeout: self.read_timeout,
             http,
             sockets,
@@ -219,7 +259,7 @@ impl ClientBuilder {
 impl fmt::Debug for ClientBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ClientBuilder")
-            .field("key", &self.key.as_ref().map(|_| "set"))
+            .field("key", &self.auth.is_set().then_some("set"))
             .field("headers", &self.headers.len())
             .field("timeout", &self.timeout)
             .finish_non_exhaustive()
@@ -230,30 +270,18 @@ fn invalid(what: &str) -> Error {
     Error::new(ErrorKind::InvalidInput, what.to_owned())
 }
 
-fn key_header(key: &SecretString) -> Result<HeaderValue> {
-    let key = key.expose_secret();
-    let value = HeaderValue::from_str(key).ok();
-    let mut value = value
-        .filter(|_| !key.trim().is_empty())
-        .ok_or_else(|| invalid("the session key is empty or cannot stand in a header"))?;
-    value.set_sensitive(true);
-    Ok(value)
-}
-
 fn checked_header(name: &str, value: &str) -> Result<(HeaderName, HeaderValue)> {
-    let name: HeaderName = name
-        .parse()
-        .map_err(|_| invalid("a header's name is not one"))?;
+    let name: HeaderName = name.parse().map_err(|_| invalid("invalid header name"))?;
     if FRAMING.contains(&name) || name.as_str().starts_with("sec-websocket-") {
         return Err(invalid(&format!(
-            "header {name} is not the caller's to set"
+            "header {name} is set by the client itself"
         )));
     }
     if name == SESSION_KEY {
-        return Err(invalid("give the session key with session_api_key()"));
+        return Err(invalid("set the session key with session_api_key()"));
     }
     let mut value = HeaderValue::from_str(value)
-        .map_err(|_| invalid(&format!("the value of header {name} cannot stand in one")))?;
+        .map_err(|_| invalid(&format!("invalid value of header {name} (hidden)")))?;
     value.set_sensitive(true);
     Ok((name, value))
 }
@@ -262,7 +290,7 @@ fn base_url(text: &str) -> Result<Url> {
     // The text may hold credentials, so it is not repeated.
     let invalid = |why: &str| invalid(&format!("the server URL {why}"));
     let mut url = Url::parse(text.trim()).map_err(|error| {
-        invalid("is not a URL such as http://127.0.0.1:8000").with_source(error)
+        invalid("is not a valid URL such as http://127.0.0.1:8000").with_source(error)
     })?;
     if !matches!(url.scheme(), "http" | "https") {
         return Err(invalid("must begin with http:// or https://"));

@@ -7,8 +7,9 @@ use std::{
     time::Duration,
 };
 
-use http::StatusCode;
-use oh_protocol::{Call, Operation, Repeat};
+use bytes::Bytes;
+use http::{HeaderMap, Method, StatusCode};
+use oh_protocol::{Answer, Call, Operation, Repeat};
 use tokio::time::{Instant, sleep, timeout_at};
 use tracing::{Instrument, Span, debug, debug_span, field::Empty};
 
@@ -16,6 +17,8 @@ use crate::{Backoff, Client, Error, ErrorKind, Result};
 
 /// How often a call that may be repeated is tried.
 const ATTEMPTS: u32 = 5;
+/// The least that an attempt may go without progress by default.
+const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A call to be awaited.
 ///
@@ -23,8 +26,11 @@ const ATTEMPTS: u32 = 5;
 ///
 /// What the server refuses, as [`ErrorKind`] says; what failed on the way. A call whose
 /// [`Repeat`] allows it is tried up to five times within its time limit when the server has seen
-/// nothing, the connection broke, or the server answered 429 or 5xx; one that does not is tried
-/// again only when no connection was made. `Retry-After` is waited for where the limit permits.
+/// nothing, the connection broke, an attempt made no progress for the
+/// [attempt timeout](Self::attempt_timeout), or the server answered 429 or 5xx; one that does not
+/// is tried again only when no connection was made. Between attempts a call waits as long as
+/// `Retry-After` asks, and at least 50 to 100 ms, twice as long each time. A
+/// [`Timeout`](ErrorKind::Timeout) has the failure that was being retried as its source.
 ///
 /// # Cancel safety
 ///
@@ -35,6 +41,7 @@ pub struct CallFuture<'a, C> {
     call: &'a C,
     timeout: Duration,
     single: bool,
+    attempt_timeout: Option<Duration>,
 }
 
 /// One attempt of a call, as [`on_attempt`](crate::ClientBuilder::on_attempt) is told of it.
@@ -56,12 +63,18 @@ pub struct Attempt<'a> {
 }
 
 impl<'a, C> CallFuture<'a, C> {
-    pub(crate) fn new(client: &'a Client, call: &'a C, timeout: Duration) -> Self {
+    pub(crate) fn new(
+        client: &'a Client,
+        call: &'a C,
+        timeout: Duration,
+        attempt_timeout: Option<Duration>,
+    ) -> Self {
         Self {
             client,
             call,
             timeout,
             single: false,
+            attempt_timeout,
         }
     }
 
@@ -72,9 +85,17 @@ impl<'a, C> CallFuture<'a, C> {
         self
     }
 
-    /// How long it may take, its repetitions included.
+    /// Sets how long the call may take, its repetitions included. Default: the client's
+    /// [`timeout`](crate::ClientBuilder::timeout).
     pub fn timeout(mut self, limit: Duration) -> Self {
         self.timeout = limit;
+        self
+    }
+
+    /// Sets how long one attempt may go without progress before the call is repeated, if it may
+    /// be. Default: the client's [`attempt_timeout`](crate::ClientBuilder::attempt_timeout).
+    pub fn attempt_timeout(mut self, limit: Duration) -> Self {
+        self.attempt_timeout = Some(limit);
         self
     }
 }
@@ -107,16 +128,38 @@ impl<C: Call> CallFuture<'_, C> {
         let begun = Instant::now();
         let deadline = after(begun, self.timeout);
         let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
+        let repeatable = operation.repeat == Repeat::Idempotent && !self.single;
+        let without_progress = repeatable.then(|| {
+            self.attempt_timeout
+                .unwrap_or_else(|| (self.timeout / 2).max(ATTEMPT_TIMEOUT))
+        });
+        // The failure of the attempt before, and whether any attempt may have arrived.
+        let mut before: Option<Error> = None;
+        let mut arrived = false;
         loop {
             let sent = Instant::now();
-            let attempt = self.client.attempt(self.call, &request);
-            let result = timeout_at(deadline, attempt).await.unwrap_or_else(|_| {
-                let message = format!("no answer within {:?}", self.timeout);
-                Err(Error::new(ErrorKind::Timeout, message))
-            });
+            let attempt = self.client.attempt(self.call, &request, without_progress);
+            let result = timeout_at(deadline, attempt)
+                .await
+                .unwrap_or_else(|_| Err(self.out_of_time(before.take())));
+            let result = match result {
+                Err(error) if arrived && removed(&operation, &error) => {
+                    self.removed(&error).map_err(|_| error)
+                }
+                result => result,
+            };
+            if let Err(error) = &result {
+                arrived |= !error.never_sent();
+                if matches!(
+                    error.kind(),
+                    ErrorKind::Connect | ErrorKind::Interrupted | ErrorKind::Timeout
+                ) {
+                    self.client.doubt();
+                }
+            }
             let delay = result.as_ref().err().and_then(|error| {
                 let delay = backoff.next_delay();
-                let delay = error.retry_after().unwrap_or(delay);
+                let delay = error.retry_after().unwrap_or_default().max(delay);
                 let again = !self.single
                     && may_repeat(error, operation.repeat)
                     && backoff.attempts() < ATTEMPTS
@@ -144,6 +187,7 @@ impl<C: Call> CallFuture<'_, C> {
             self.client.observe(&attempt);
             if let Some(delay) = delay {
                 sleep(delay).await;
+                before = result.err();
                 continue;
             }
             let span = Span::current();
@@ -152,10 +196,41 @@ impl<C: Call> CallFuture<'_, C> {
             span.record("elapsed_ms", begun.elapsed().as_millis() as u64);
             return match result {
                 Ok((_, output)) => Ok(output),
-                Err(error) => Err(error.with_target(request.path())),
+                Err(error) => {
+                    let error = if arrived { error.sent() } else { error };
+                    Err(error.with_target(request.path()))
+                }
             };
         }
     }
+
+    /// The call's time is up; `before` is the failure that was being retried.
+    fn out_of_time(&self, before: Option<Error>) -> Error {
+        let limit = self.timeout;
+        match before {
+            None => Error::new(ErrorKind::Timeout, format!("no answer within {limit:?}")),
+            Some(before) => Error::new(
+                ErrorKind::Timeout,
+                format!("no answer within {limit:?} while retrying"),
+            )
+            .with_source(before),
+        }
+    }
+
+    /// What a deletion that succeeded would have given.
+    fn removed(&self, error: &Error) -> Result<(StatusCode, C::Output)> {
+        let status = error.status().unwrap_or(StatusCode::NOT_FOUND);
+        let answer = Answer::new(StatusCode::NO_CONTENT, HeaderMap::new(), Bytes::new());
+        Ok((status, self.call.decode(answer)?))
+    }
+}
+
+/// Whether a 404 says that an earlier attempt, whose answer was lost, did what was asked.
+fn removed(operation: &Operation, error: &Error) -> bool {
+    operation.method == Method::DELETE
+        && error.status() == Some(StatusCode::NOT_FOUND)
+        // In the server's own words, not a gateway's.
+        && error.body().is_some()
 }
 
 /// The one place that decides what is sent again.
@@ -163,9 +238,10 @@ fn may_repeat(error: &Error, repeat: Repeat) -> bool {
     match error.kind() {
         // The server has seen nothing.
         ErrorKind::Connect => true,
-        ErrorKind::Interrupted | ErrorKind::RateLimited | ErrorKind::Server => {
-            repeat == Repeat::Idempotent
-        }
+        ErrorKind::Interrupted
+        | ErrorKind::Timeout
+        | ErrorKind::RateLimited
+        | ErrorKind::Server => repeat == Repeat::Idempotent,
         _ => false,
     }
 }

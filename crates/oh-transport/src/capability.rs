@@ -1,8 +1,21 @@
-//! What not every server has, and how it is told. The one place that knows.
+//! What not every server has, how it is recognised, and for how long it is remembered.
+
+use std::{
+    future::Future,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use oh_protocol::calls::server::ServerInfo;
+use tokio::{sync::Mutex, time::Instant};
 
 use crate::{Error, ErrorKind, Result};
+
+/// How long what the server says of itself is believed.
+const AGE: Duration = Duration::from_secs(30);
 
 /// The oldest server whose wire we know.
 const OLDEST: (u32, u32, u32) = (1, 40, 0);
@@ -33,6 +46,40 @@ impl Capability {
             Self::Tool(name) => info.usable_tools.contains(name),
             Self::Other(name) => lists(name),
         }
+    }
+}
+
+/// What the server said of itself, and when.
+#[derive(Default)]
+pub(crate) struct Info {
+    known: Mutex<Option<(Instant, Arc<ServerInfo>)>>,
+    doubtful: AtomicBool,
+}
+
+impl Info {
+    /// What is known, or else what `ask` gives. Of several callers only one asks.
+    pub(crate) async fn get(
+        &self,
+        ask: impl Future<Output = Result<Arc<ServerInfo>>>,
+    ) -> Result<Arc<ServerInfo>> {
+        let mut known = self.known.lock().await;
+        if !self.doubtful.load(Ordering::Acquire)
+            && let Some((since, info)) = &*known
+            && since.elapsed() < AGE
+        {
+            return Ok(info.clone());
+        }
+        // A failure while the question is under way counts for its answer, too.
+        self.doubtful.store(false, Ordering::Release);
+        *known = None;
+        let info = ask.await?;
+        *known = Some((Instant::now(), info.clone()));
+        Ok(info)
+    }
+
+    /// Notes that another server may be there now.
+    pub(crate) fn doubt(&self) {
+        self.doubtful.store(true, Ordering::Release);
     }
 }
 

@@ -2,25 +2,25 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use async_trait::async_trait;
-use http::{HeaderMap, HeaderName, HeaderValue, Response, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header, response};
 use oh_protocol::{
     Answer, Call, Request,
     calls::server::{Alive, GetServerInfo, ServerInfo},
 };
 use secrecy::{ExposeSecret, SecretString};
 use tokio::{
-    sync::{OnceCell, watch},
+    sync::watch,
     time::{Instant, timeout},
 };
 use tracing::debug;
 use url::Url;
 
 use crate::{
-    Attempt, Body, CallFuture, Capability, ClientBuilder, Error, ErrorKind, Liveness, Message,
-    Result, Socket, SocketTransport, capability,
-    refusal::{content, refusal},
-    stall,
+    Attempt, Body, CallFuture, Capability, ClientBuilder, Error, ErrorKind, HttpTransport,
+    Liveness, Message, Result, Socket, SocketTransport,
+    auth::{Auth, key_header},
+    capability::{self, Info},
+    http::{content, limited, refusal, watched},
 };
 
 /// The header that carries the session key over HTTP.
@@ -30,19 +30,8 @@ const ANSWER_LIMIT: usize = 512 * 1024 * 1024;
 const ALIVE_LIMIT: Duration = Duration::from_secs(5);
 /// A refusal is read for what it says: one this long says nothing to us.
 const REFUSAL_LIMIT: usize = 1024 * 1024;
-
-/// Carries HTTP requests. The network is one; a test may be another.
-#[async_trait]
-pub trait HttpTransport: fmt::Debug + Send + Sync + 'static {
-    /// Sends a request with an absolute URL and gives the answer as soon as its head is there.
-    ///
-    /// # Errors
-    ///
-    /// [`ErrorKind::Connect`] only when the server cannot have seen the request, and a new try
-    /// may go better; [`ErrorKind::Interrupted`] when it may have acted, and a new try may go
-    /// better. Nothing else is tried again.
-    async fn send(&self, request: http::Request<Body>) -> Result<Response<Body>>;
-}
+/// How long the body of a refusal may take: its status is known, and is what counts.
+const REFUSAL_TIME: Duration = Duration::from_secs(2);
 
 /// A server, with its credentials and connections. Cheap to clone.
 #[derive(Clone)]
@@ -50,19 +39,20 @@ pub struct Client(Arc<Inner>);
 
 struct Inner {
     parts: Parts,
-    info: OnceCell<Arc<ServerInfo>>,
+    info: Info,
     liveness: watch::Sender<Liveness>,
 }
 
 /// What a builder puts together.
 pub(crate) struct Parts {
     pub(crate) base: Url,
-    pub(crate) key: Option<SecretString>,
+    pub(crate) auth: Auth,
     /// For handshakes.
     pub(crate) headers: HeaderMap,
-    /// The same and the key, for requests.
+    /// The same and a fixed key, for requests.
     pub(crate) http_headers: HeaderMap,
     pub(crate) timeout: Duration,
+    pub(crate) attempt_timeout: Option<Duration>,
     pub(crate) read_timeout: Duration,
     pub(crate) http: Arc<dyn HttpTransport>,
     pub(crate) sockets: Arc<dyn SocketTransport>,
@@ -72,8 +62,9 @@ pub(crate) struct Parts {
 pub(crate) type Observer = dyn Fn(&Attempt<'_>) + Send + Sync;
 
 impl Client {
-    /// Begins a client for the server at `url`, such as `http://127.0.0.1:8000`; a path prefix
-    /// is kept, a trailing slash is not.
+    /// Creates a builder for a client of the server at `url`, such as `http://127.0.0.1:8000`. A
+    /// path prefix is kept, a trailing slash is not. Building reads proxy and observability
+    /// variables of the environment; see [`ClientBuilder`].
     pub fn builder(url: impl Into<String>) -> ClientBuilder {
         ClientBuilder::new(url.into())
     }
@@ -81,7 +72,7 @@ impl Client {
     pub(crate) fn from_parts(parts: Parts) -> Self {
         Self(Arc::new(Inner {
             parts,
-            info: OnceCell::new(),
+            info: Info::default(),
             liveness: watch::Sender::default(),
         }))
     }
@@ -97,7 +88,8 @@ impl Client {
     ///
     /// See [`CallFuture`].
     pub fn call<'a, C: Call>(&'a self, call: &'a C) -> CallFuture<'a, C> {
-        CallFuture::new(self, call, self.0.parts.timeout)
+        let parts = &self.0.parts;
+        CallFuture::new(self, call, parts.timeout, parts.attempt_timeout)
     }
 
     /// Sends a request whose body or answer is streamed, and gives the answer whatever its
@@ -124,17 +116,15 @@ impl Client {
         body: Body,
         limit: Duration,
     ) -> Result<Response<Body>> {
-        let (body, progress) = stall::watched(body);
         let path = request.path().to_owned();
-        let request = self.prepare(&request, body)?;
-        let answer = tokio::select! {
-            answer = self.0.parts.http.send(request) => answer,
-            error = progress.stalled(limit) => Err(error),
-        };
+        let key = self.0.parts.auth.key().await?;
+        let answer = self
+            .exchange(&request, body, key.as_ref(), Some(limit))
+            .await;
         match answer {
             Ok(answer) => {
                 debug!(path, status = answer.status().as_u16(), "stream");
-                Ok(answer.map(|body| stall::limited(body, limit)))
+                Ok(answer)
             }
             Err(error) => {
                 debug!(path, failure = ?error.kind(), "stream");
@@ -154,13 +144,29 @@ impl Client {
             return Ok(answer);
         }
         let (head, body) = answer.into_parts();
-        Err(self.refused(&head, body).await)
+        let key = self.0.parts.auth.known();
+        Err(refused(&head, body, key.as_ref()).await)
     }
 
-    async fn refused(&self, head: &http::response::Parts, body: Body) -> Error {
-        // What it says is known by its status even where the rest is lost.
-        let body = body.collect(REFUSAL_LIMIT).await.ok();
-        refusal(head, body.as_deref(), self.0.parts.key.as_ref())
+    /// Sends a request and returns the answer, which fails when it makes no progress for `limit`.
+    async fn exchange(
+        &self,
+        request: &Request,
+        body: Body,
+        key: Option<&SecretString>,
+        limit: Option<Duration>,
+    ) -> Result<Response<Body>> {
+        let http = &self.0.parts.http;
+        let Some(limit) = limit else {
+            return http.send(self.prepare(request, body, key)?).await;
+        };
+        let (body, progress) = watched(body);
+        let request = self.prepare(request, body, key)?;
+        let answer = tokio::select! {
+            answer = http.send(request) => answer?,
+            error = progress.stalled(limit) => return Err(error),
+        };
+        Ok(answer.map(|body| limited(body, limit)))
     }
 
     /// Opens a socket at `target` (path and query below the base URL) and authenticates in its
@@ -178,43 +184,57 @@ impl Client {
         if url.set_scheme(scheme).is_err() {
             return Err(no_path());
         }
+        let key = parts.auth.key().await?;
+        if let Some(key) = &key {
+            key_header(key)?;
+        }
         let begun = Instant::now();
         let socket = parts.sockets.connect(&url, &parts.headers).await;
         debug!(
             path = url.path(), failure = ?socket.as_ref().err().map(Error::kind),
             elapsed_ms = begun.elapsed().as_millis() as u64, "socket",
         );
-        let socket = socket.map_err(|error| error.with_target(target))?;
-        let key = parts.key.as_ref().map(ExposeSecret::expose_secret);
+        let socket = socket.map_err(|error| {
+            self.0.info.doubt();
+            error.with_target(target)
+        })?;
+        let key = key.as_ref().map(ExposeSecret::expose_secret);
         let frame = serde_json::json!({ "type": "auth", "session_api_key": key.unwrap_or("") });
         socket.send(Message::Text(frame.to_string().into())).await?;
         Ok(socket)
     }
 
-    /// What the server says of itself; asked once, then remembered.
+    /// Returns the server's version, tools and capabilities. An answer is remembered for 30 s, and
+    /// no longer than until a request or a socket fails to reach the server, so that a server that
+    /// was replaced by another version is noticed.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::NotAnAgentServer`] when something else answers there.
+    /// [`ErrorKind::NotAnAgentServer`] when something else answers there. As
+    /// [`call`](Self::call) otherwise.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel-safe: of several callers that wait, the next one asks.
     pub async fn server_info(&self) -> Result<Arc<ServerInfo>> {
-        let asked = self.0.info.get_or_try_init(|| async {
+        let ask = async {
             let info = self.call(&GetServerInfo::default()).await;
             info.map(Arc::new).map_err(|error| match error.kind() {
                 ErrorKind::Decode | ErrorKind::NotFound | ErrorKind::Status => Error::new(
                     ErrorKind::NotAnAgentServer,
-                    format!("what answers at {} is no agent server", self.0.parts.base),
+                    format!("{} is not an OpenHands agent server", self.0.parts.base),
                 )
                 .with_source(error),
                 _ => error,
             })
-        });
-        asked.await.cloned()
+        };
+        self.0.info.get(ask).await
     }
 
     /// Whether a server answers `GET /alive` with success. Asks once, for at most 5 s.
     pub async fn is_alive(&self) -> bool {
         let call = Alive::default();
-        let asked = async { self.attempt(&call, &call.request()?).await };
+        let asked = async { self.attempt(&call, &call.request()?, None).await };
         matches!(timeout(ALIVE_LIMIT, asked).await, Ok(Ok(_)))
     }
 
@@ -243,38 +263,52 @@ impl Client {
         Ok(format!("{base}{target}"))
     }
 
-    fn prepare(&self, request: &Request, body: Body) -> Result<http::Request<Body>> {
+    fn prepare(
+        &self,
+        request: &Request,
+        body: Body,
+        key: Option<&SecretString>,
+    ) -> Result<http::Request<Body>> {
         let parts = &self.0.parts;
         let mut built = http::Request::new(body);
         *built.method_mut() = request.method.clone();
         *built.uri_mut() = http::Uri::try_from(self.url(&request.target)?)
             .map_err(|error| no_path().with_source(error))?;
         *built.headers_mut() = parts.http_headers.clone();
+        if let Some(key) = key
+            && matches!(parts.auth, Auth::Provider { .. })
+        {
+            built.headers_mut().insert(SESSION_KEY, key_header(key)?);
+        }
         built.headers_mut().extend(request.headers.clone());
+        if request.body.is_some() {
+            let json = HeaderValue::from_static("application/json");
+            let headers = built.headers_mut();
+            headers.entry(header::CONTENT_TYPE).or_insert(json);
+        }
         Ok(built)
     }
 
+    /// Sends a call once. `limit` is how long it may go without progress.
     pub(crate) async fn attempt<C: Call>(
         &self,
         call: &C,
         request: &Request,
-    ) -> Result<(http::StatusCode, C::Output)> {
-        let parts = &self.0.parts;
+        limit: Option<Duration>,
+    ) -> Result<(StatusCode, C::Output)> {
+        let key = self.0.parts.auth.key().await?;
         let body = request.body.clone().map_or_else(Body::empty, Body::from);
-        let mut prepared = self.prepare(request, body)?;
-        if request.body.is_some() {
-            let json = HeaderValue::from_static("application/json");
-            prepared
-                .headers_mut()
-                .entry(header::CONTENT_TYPE)
-                .or_insert(json);
-        }
-        let (head, body) = parts.http.send(prepared).await?.into_parts();
+        let answer = self.exchange(request, body, key.as_ref(), limit).await?;
+        let (head, body) = answer.into_parts();
         if !call.accepts(head.status) {
-            return Err(self.refused(&head, body).await);
+            return Err(refused(&head, body, key.as_ref()).await);
         }
         let body = body.collect(ANSWER_LIMIT).await;
         let body = body.map_err(|error| error.with_status(head.status))?;
+        if let Some(encoding) = compressed(&head.headers) {
+            let message = format!("the answer is compressed ({encoding}), which was not asked for");
+            return Err(Error::new(ErrorKind::Decode, message).with_status(head.status));
+        }
         let told = content(&head, Some(&body));
         match call.decode(Answer::new(head.status, head.headers, body)) {
             Ok(output) => Ok((head.status, output)),
@@ -288,11 +322,31 @@ impl Client {
         &self.0.liveness
     }
 
+    /// Notes that the server may no longer be the one that was asked for its capabilities.
+    pub(crate) fn doubt(&self) {
+        self.0.info.doubt();
+    }
+
     pub(crate) fn observe(&self, attempt: &Attempt<'_>) {
         if let Some(observer) = &self.0.parts.observer {
             observer(attempt);
         }
     }
+}
+
+/// The error for an answer that the call does not accept. The status is what counts: a body that
+/// does not arrive in time, or breaks, is left out.
+async fn refused(head: &response::Parts, body: Body, key: Option<&SecretString>) -> Error {
+    let body = timeout(REFUSAL_TIME, body.collect(REFUSAL_LIMIT)).await;
+    let body = body.ok().and_then(Result::ok);
+    refusal(head, body.as_deref(), key)
+}
+
+/// The encoding of a compressed body.
+fn compressed(headers: &HeaderMap) -> Option<&str> {
+    let encoding = headers.get(header::CONTENT_ENCODING)?;
+    let encoding = encoding.to_str().unwrap_or("unknown").trim();
+    (!encoding.eq_ignore_ascii_case("identity")).then_some(encoding)
 }
 
 fn no_path() -> Error {
@@ -306,7 +360,7 @@ impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Client")
             .field("base", &self.0.parts.base.as_str())
-            .field("key", &self.0.parts.key.as_ref().map(|_| "set"))
+            .field("key", &self.0.parts.auth.is_set().then_some("set"))
             .finish_non_exhaustive()
     }
 }

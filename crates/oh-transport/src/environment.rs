@@ -1,16 +1,18 @@
 //! Headers that the environment asks for. Knows the variables' names, not where they are from.
 
+use std::ffi::OsString;
+
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::{Map, Value};
 
 /// How a variable is read.
-pub(crate) type Variables<'a> = dyn Fn(&str) -> Option<String> + 'a;
+pub(crate) type Variables<'a> = dyn Fn(&str) -> Option<OsString> + 'a;
 
 /// What `OPENHANDS_OBSERVABILITY_*` says, as the headers the server hands to its traces. What
 /// cannot be a header is left out: it must not stop the work.
 pub(crate) fn observability_headers(variables: &Variables<'_>) -> HeaderMap {
     let read = |name: &str| {
-        let value = variables(name)?.trim().to_owned();
+        let value = variables(name)?.into_string().ok()?.trim().to_owned();
         (!value.is_empty()).then_some(value)
     };
     let values = [
@@ -46,24 +48,22 @@ fn metadata(text: &str) -> Option<String> {
     let Value::Object(object) = serde_json::from_str(text).ok()? else {
         return None;
     };
+    // As for a conversation's own metadata: never numbers with and without a fraction in one list.
     let fits = |value: &Value| match value {
+        Value::Null | Value::Object(_) => false,
         Value::Array(items) => {
-            items
-                .windows(2)
-                .all(|pair| std::mem::discriminant(&pair[0]) == std::mem::discriminant(&pair[1]))
-                && items.iter().all(is_plain)
+            items.iter().all(Value::is_string)
+                || items.iter().all(Value::is_boolean)
+                || items.iter().all(|item| item.is_i64() || item.is_u64())
+                || items.iter().all(Value::is_f64)
         }
-        value => is_plain(value),
+        _ => true,
     };
     let kept: Map<_, _> = object
         .into_iter()
         .filter(|(key, value)| !key.is_empty() && fits(value))
         .collect();
     (!kept.is_empty()).then(|| ascii(&Value::Object(kept).to_string()))
-}
-
-fn is_plain(value: &Value) -> bool {
-    value.is_string() || value.is_number() || value.is_boolean()
 }
 
 fn tags(text: &str) -> Option<String> {
@@ -97,7 +97,7 @@ mod tests {
     fn headers(variables: &[(&str, &str)]) -> Vec<(String, String)> {
         let read = |name: &str| {
             let found = variables.iter().find(|(known, _)| *known == name)?;
-            Some(found.1.to_owned())
+            Some(found.1.into())
         };
         observability_headers(&read)
             .iter()
@@ -110,7 +110,7 @@ mod tests {
         let set = headers(&[
             (
                 "OPENHANDS_OBSERVABILITY_METADATA",
-                r#"{"run":"é","n":1,"deep":{"a":1},"l":["a",1],"ok":[1,2]}"#,
+                r#"{"run":"é","n":1,"deep":{"a":1},"l":["a",1],"mixed":[1,1.5],"ok":[1,2]}"#,
             ),
             ("OPENHANDS_OBSERVABILITY_TAGS", " a , ,b"),
             ("OPENHANDS_OBSERVABILITY_SPAN_NAME", "nightly"),

@@ -88,14 +88,19 @@ struct Inner {
     body: Option<serde_json::Value>,
     close: Option<(u16, String)>,
     retry_after: Option<Duration>,
+    /// Whether a request may have reached the server, where that does not follow from the kind.
+    sent: Option<bool>,
+    timed_out: bool,
     source: Option<Source>,
 }
 
 impl Error {
-    /// An error of a kind, with what was being done.
+    /// Creates an error of a kind; `context` says what failed.
     pub fn new(kind: ErrorKind, context: impl Into<String>) -> Self {
         Self(Box::new(Inner {
             kind,
+            sent: None,
+            timed_out: false,
             context: context.into(),
             target: None,
             status: None,
@@ -131,6 +136,7 @@ impl Error {
         let kind = match status.as_u16() {
             401 => ErrorKind::Unauthorized,
             403 => ErrorKind::Forbidden,
+            407 => ErrorKind::Proxy,
             404 => ErrorKind::NotFound,
             409 => ErrorKind::Conflict,
             422 => ErrorKind::Validation,
@@ -155,6 +161,24 @@ impl Error {
     pub fn with_target(mut self, target: &str) -> Self {
         let path = target.split('?').next().unwrap_or_default();
         self.0.target.get_or_insert_with(|| path.to_owned());
+        self
+    }
+
+    /// Notes that a request may have reached the server.
+    pub(crate) fn sent(mut self) -> Self {
+        self.0.sent = Some(true);
+        self
+    }
+
+    /// Notes that no request has left.
+    pub(crate) fn unsent(mut self) -> Self {
+        self.0.sent = Some(false);
+        self
+    }
+
+    /// Notes that a time limit is the cause.
+    pub(crate) fn timed_out(mut self) -> Self {
+        self.0.timed_out = true;
         self
     }
 
@@ -239,9 +263,67 @@ impl Error {
         self.0.close.as_ref().map(|(_, reason)| reason.as_str())
     }
 
-    /// How long the server asked to wait.
+    /// How long the server asked to wait before the next attempt (`Retry-After`).
     pub fn retry_after(&self) -> Option<Duration> {
         self.0.retry_after
+    }
+
+    /// Whether the server has certainly not seen the request, in any attempt: it is safe to send
+    /// even what must not be sent twice. True for [`InvalidInput`](ErrorKind::InvalidInput),
+    /// [`Connect`](ErrorKind::Connect), [`Proxy`](ErrorKind::Proxy), [`Tls`](ErrorKind::Tls) and
+    /// [`Unsupported`](ErrorKind::Unsupported), unless an earlier attempt or the beginning of the
+    /// body may have arrived; also when no session key could be obtained.
+    pub fn never_sent(&self) -> bool {
+        let unsent = matches!(
+            self.0.kind,
+            ErrorKind::InvalidInput
+                | ErrorKind::Connect
+                | ErrorKind::Proxy
+                | ErrorKind::Tls
+                | ErrorKind::Unsupported
+        );
+        self.0.sent.map_or(unsent, |sent| !sent)
+    }
+
+    /// Whether a time limit passed: for the call, for connecting, or for progress.
+    pub fn is_timeout(&self) -> bool {
+        self.0.kind == ErrorKind::Timeout || self.0.timed_out
+    }
+
+    /// Whether the same request may succeed later without a change: no connection, a broken one,
+    /// a time limit, 429, 5xx, or a socket that the server closed because it restarts or is
+    /// overloaded. Says nothing about whether repeating is safe; see
+    /// [`never_sent`](Self::never_sent).
+    pub fn is_transient(&self) -> bool {
+        match self.0.kind {
+            ErrorKind::Connect
+            | ErrorKind::Interrupted
+            | ErrorKind::Timeout
+            | ErrorKind::RateLimited
+            | ErrorKind::Server => true,
+            ErrorKind::Closed => {
+                matches!(self.close_code(), Some(1001 | 1005 | 1006 | 1011..=1014))
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether the server rejected the session key: 401, or close code 4001.
+    pub fn is_auth(&self) -> bool {
+        self.0.kind == ErrorKind::Unauthorized
+    }
+
+    /// The reason beyond this error's own words: our own errors in full, of others the innermost.
+    fn reason(&self) -> Option<String> {
+        let mut cause: &(dyn std::error::Error + 'static) = self.0.source.as_deref()?;
+        while !cause.is::<Self>()
+            && let Some(inner) = cause.source()
+        {
+            cause = inner;
+        }
+        let reason = cause.to_string();
+        let known = reason.is_empty() || self.0.context.contains(&reason);
+        (!known).then_some(reason)
     }
 }
 
@@ -253,6 +335,9 @@ impl fmt::Display for Error {
         }
         if let Some(detail) = &self.0.detail {
             write!(f, ": {detail}")?;
+        }
+        if let Some(reason) = self.reason() {
+            write!(f, ": {reason}")?;
         }
         Ok(())
     }
@@ -281,14 +366,124 @@ impl std::error::Error for Error {
 
 impl From<oh_protocol::Error> for Error {
     fn from(error: oh_protocol::Error) -> Self {
-        let kind = match error.kind() {
-            oh_protocol::ErrorKind::Decode => ErrorKind::Decode,
-            _ => ErrorKind::InvalidInput,
-        };
-        let context = match kind {
-            ErrorKind::Decode => "the server's answer does not read",
-            _ => "the request cannot be sent",
-        };
-        Self::new(kind, context).with_source(error)
+        match error.kind() {
+            oh_protocol::ErrorKind::Decode => {
+                Self::new(ErrorKind::Decode, "could not decode the response")
+            }
+            _ => Self::new(ErrorKind::InvalidInput, error.context()),
+        }
+        .with_source(error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    #[test]
+    fn display_gives_the_reason_once() {
+        let refused = io::Error::new(io::ErrorKind::ConnectionRefused, "refused by peer");
+        let connect = Error::new(ErrorKind::Connect, "cannot connect to h:1").with_source(refused);
+        assert_eq!(
+            connect.to_string(),
+            "cannot connect to h:1: refused by peer"
+        );
+        let outer = Error::new(ErrorKind::Timeout, "no answer within 1s").with_source(connect);
+        assert_eq!(
+            outer.with_target("/x?y").to_string(),
+            "no answer within 1s (/x): cannot connect to h:1: refused by peer"
+        );
+        let rule = oh_protocol::Error::invalid("agent.llm.temperature: must be at least 0");
+        let error = Error::from(rule);
+        assert_eq!(
+            error.to_string(),
+            "agent.llm.temperature: must be at least 0"
+        );
+        assert!(error.never_sent());
+    }
+
+    #[test]
+    fn each_kind_answers_the_questions_that_programs_ask() {
+        for (error, never_sent, timeout, transient, auth) in [
+            (Error::new(ErrorKind::Connect, ""), true, false, true, false),
+            (
+                Error::new(ErrorKind::Connect, "").timed_out(),
+                true,
+                true,
+                true,
+                false,
+            ),
+            (
+                Error::new(ErrorKind::Connect, "").sent(),
+                false,
+                false,
+                true,
+                false,
+            ),
+            (
+                Error::new(ErrorKind::InvalidInput, ""),
+                true,
+                false,
+                false,
+                false,
+            ),
+            (Error::new(ErrorKind::Tls, ""), true, false, false, false),
+            (
+                Error::new(ErrorKind::Interrupted, ""),
+                false,
+                false,
+                true,
+                false,
+            ),
+            (Error::new(ErrorKind::Timeout, ""), false, true, true, false),
+            (
+                Error::from_status(StatusCode::UNAUTHORIZED),
+                false,
+                false,
+                false,
+                true,
+            ),
+            (
+                Error::from_status(StatusCode::FORBIDDEN),
+                false,
+                false,
+                false,
+                false,
+            ),
+            (
+                Error::from_status(StatusCode::PROXY_AUTHENTICATION_REQUIRED),
+                true,
+                false,
+                false,
+                false,
+            ),
+            (
+                Error::from_status(StatusCode::TOO_MANY_REQUESTS),
+                false,
+                false,
+                true,
+                false,
+            ),
+            (
+                Error::from_status(StatusCode::BAD_GATEWAY),
+                false,
+                false,
+                true,
+                false,
+            ),
+            (Error::closed(4001, ""), false, false, false, true),
+            (Error::closed(1012, "restart"), false, false, true, false),
+            (Error::closed(1000, ""), false, false, false, false),
+        ] {
+            let found = (
+                error.never_sent(),
+                error.is_timeout(),
+                error.is_transient(),
+                error.is_auth(),
+            );
+            assert_eq!(found, (never_sent, timeout, transient, auth), "{error:?}");
+        }
     }
 }

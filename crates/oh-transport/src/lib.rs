@@ -84,43 +84,32 @@
 //! # Ok(()) }
 //! ```
 
+mod auth;
 mod backoff;
-mod body;
 mod builder;
 mod call;
 mod capability;
 mod client;
-mod connect;
 mod environment;
 mod error;
-mod frames;
-mod handshake;
-mod head;
-mod http_client;
+mod http;
 mod liveness;
-mod proxy;
-mod queue;
-mod redact;
-mod refusal;
-mod socket;
-mod stall;
-#[cfg(feature = "tls")]
-mod tls;
-#[cfg(not(feature = "tls"))]
-#[path = "no_tls.rs"]
-mod tls;
-mod websocket;
+mod net;
+mod network;
 mod workspace;
+mod ws;
 
+pub use self::http::{Body, HttpTransport};
 /// The attribute that implementations of the two traits need.
 pub use async_trait::async_trait;
+pub use auth::AuthProvider;
 pub use backoff::Backoff;
-pub use body::Body;
 pub use builder::ClientBuilder;
 pub use call::{Attempt, CallFuture};
 pub use capability::Capability;
-pub use client::{Client, HttpTransport};
+pub use client::Client;
 pub use error::{Error, ErrorKind, Result, ValidationEntry};
 pub use liveness::Liveness;
-pub use socket::{Message, Socket, SocketPeer, SocketTransport};
+pub use network::{Network, NetworkBuilder};
 pub use workspace::WorkspaceHandle;
+pub use ws::{Message, Socket, SocketPeer, SocketTransport};

@@ -37,6 +37,8 @@ impl Client {
     /// Tells everybody who uses this client, or a clone of it, what is known of the server. For
     /// supervisors.
     pub fn set_liveness(&self, liveness: Liveness) {
+        // What runs after a restart may be another version.
+        self.doubt();
         self.liveness_sender().send_if_modified(|known| {
             let changed = *known != liveness;
             *known = liveness;

@@ -142,7 +142,7 @@ async fn what_may_be_sent_again_is_decided_by_the_failure_and_the_call() {
     for (kind, again, once) in [
         (ErrorKind::Connect, 5, 5),
         (ErrorKind::Interrupted, 5, 1),
-        (ErrorKind::Timeout, 1, 1),
+        (ErrorKind::Timeout, 5, 1),
         (ErrorKind::Tls, 1, 1),
         (ErrorKind::Proxy, 1, 1),
         (ErrorKind::Decode, 1, 1),
@@ -225,17 +225,24 @@ async fn one_limit_is_for_all_attempts() {
 
 #[tokio::test(start_paused = true)]
 async fn a_call_without_an_answer_ends_at_its_limit() {
-    for (set, expected) in [(None, 120), (Some(3), 3)] {
-        let script = Script::hang();
-        let client = script.client();
-        let begun = Instant::now();
-        let mut call = client.call(&AGAIN);
-        if let Some(seconds) = set {
-            call = call.timeout(Duration::from_secs(seconds));
+    // How often a call is sent that may be repeated: an attempt without progress is given up
+    // after half of the limit, and not before a minute.
+    for (set, expected, times) in [(None, 120, 2), (Some(3), 3, 1), (Some(600), 600, 2)] {
+        for (call, times) in [(AGAIN, times), (ONCE, 1)] {
+            let script = Script::hang();
+            let client = script.client();
+            let begun = Instant::now();
+            let mut call = client.call(&call);
+            if let Some(seconds) = set {
+                call = call.timeout(Duration::from_secs(seconds));
+            }
+            let error = call.await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Timeout);
+            assert_eq!(
+                (begun.elapsed().as_secs(), script.asked()),
+                (expected, times)
+            );
         }
-        let error = call.await.unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Timeout);
-        assert_eq!((begun.elapsed().as_secs(), script.asked()), (expected, 1));
     }
 }
 
@@ -332,4 +339,178 @@ async fn a_server_is_alive_only_when_it_says_so_and_soon() {
     let begun = Instant::now();
     assert!(!Script::hang().client().is_alive().await);
     assert_eq!(begun.elapsed().as_secs(), 5);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_attempt_without_progress_is_repeated_within_the_limit() {
+    let script = Script::default()
+        .then(|| Ok(Response::new(Body::from_stream(Silent, Some(2)))))
+        .answer(200, &[]);
+    let client = script.client();
+    let begun = Instant::now();
+    let limit = Duration::from_secs(5);
+    let call = client.call(&AGAIN).attempt_timeout(limit);
+    call.await.unwrap();
+    assert_eq!((begun.elapsed().as_secs(), script.asked()), (5, 2));
+
+    // What must not be repeated is waited for.
+    let script = Script::default()
+        .then(|| Ok(Response::new(Body::from_stream(Silent, Some(2)))))
+        .answer(200, &[]);
+    let client = script.client();
+    let call = client.call(&ONCE).attempt_timeout(limit);
+    let error = call.timeout(limit * 4).await.unwrap_err();
+    assert_eq!((error.kind(), script.asked()), (ErrorKind::Timeout, 1));
+}
+
+/// A body that never arrives.
+struct Silent;
+
+impl futures_core::Stream for Silent {
+    type Item = Result<Bytes>;
+
+    fn poll_next(
+        self: Pin<&mut Self>,
+        _: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Self::Item>> {
+        std::task::Poll::Pending
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_keeps_its_status_where_its_body_does_not_arrive() {
+    for (status, kind) in [(403, ErrorKind::Forbidden), (500, ErrorKind::Server)] {
+        let script = Script::default().then(move || {
+            let mut answer = Response::new(Body::from_stream(Silent, Some(500)));
+            *answer.status_mut() = StatusCode::from_u16(status).unwrap();
+            Ok(answer)
+        });
+        let begun = Instant::now();
+        let error = script.client().call(&ONCE).await.unwrap_err();
+        assert_eq!(error.kind(), kind);
+        assert_eq!(error.status().unwrap().as_u16(), status);
+        assert!(begun.elapsed() < Duration::from_secs(5));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_retry_after_of_nothing_does_not_shorten_the_delay() {
+    for header in [
+        &[("retry-after", "0")],
+        &[("retry-after", "Sun, 06 Nov 1994 08:49:37 GMT")],
+    ] {
+        let script = Script::default().answer(429, header);
+        script.client().call(&AGAIN).await.unwrap_err();
+        for (number, gap) in script.gaps().iter().enumerate() {
+            let least = Duration::from_millis(50 << number);
+            assert!(*gap >= least, "{number}: {gap:?}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_timeout_keeps_the_failure_that_was_being_retried() {
+    let script = Script::default()
+        .answer(503, &[])
+        .then(|| Ok(Response::new(Body::from_stream(Silent, Some(2)))));
+    let client = script.client();
+    let call = client.call(&AGAIN).timeout(Duration::from_secs(10));
+    let error = call.await.unwrap_err();
+    assert!(error.is_timeout() && error.is_transient(), "{error:?}");
+    let shown = error.to_string();
+    assert!(
+        shown.contains("within 10s while retrying (/probe/7): ") && shown.contains("503"),
+        "{shown}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_what_left_in_no_attempt_was_never_sent() {
+    let script = Script::default().fail(ErrorKind::Connect);
+    assert!(script.client().call(&ONCE).await.unwrap_err().never_sent());
+    // The first attempt may have arrived, whatever became of the others.
+    let script = Script::default()
+        .fail(ErrorKind::Interrupted)
+        .fail(ErrorKind::Connect);
+    let error = script.client().call(&AGAIN).await.unwrap_err();
+    assert_eq!(
+        (error.kind(), error.never_sent()),
+        (ErrorKind::Connect, false)
+    );
+}
+
+struct Deletion;
+
+impl Call for Deletion {
+    type Output = ();
+
+    fn operation(&self) -> Operation {
+        Operation::new(Method::DELETE, "/probe", Repeat::Idempotent)
+    }
+
+    fn request(&self) -> oh_protocol::Result<Request> {
+        Ok(Request::new(Method::DELETE, "/probe"))
+    }
+
+    fn decode(&self, _: Answer) -> oh_protocol::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deletion_whose_answer_was_lost_has_succeeded_when_nothing_is_left() {
+    fn gone(script: Script) -> Script {
+        script.then(|| {
+            let json = Bytes::from_static(b"{\"detail\":\"Not Found\"}");
+            let mut answer = Response::new(Body::from(json));
+            *answer.status_mut() = StatusCode::NOT_FOUND;
+            Ok(answer)
+        })
+    }
+    let lost = gone(Script::default().fail(ErrorKind::Interrupted));
+    lost.client().call(&Deletion).await.unwrap();
+    for script in [
+        gone(Script::default()),
+        gone(Script::default().fail(ErrorKind::Connect)),
+        // Not in the server's own words.
+        Script::default()
+            .fail(ErrorKind::Interrupted)
+            .answer(404, &[]),
+    ] {
+        let error = script.client().call(&Deletion).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NotFound);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_was_replaced_is_noticed() {
+    fn version(script: Script, version: &'static str) -> Script {
+        script.then(move || {
+            let json = format!("{{\"version\":\"{version}\"}}");
+            Ok(Response::new(Body::from(Bytes::from(json))))
+        })
+    }
+    let script = version(version(Script::default(), "1.44.0"), "1.58.0");
+    let client = script.client();
+    let known = async || client.server_info().await.unwrap().version.to_string();
+    assert_eq!(
+        (known().await, known().await),
+        ("1.44.0".into(), "1.44.0".into())
+    );
+    sleep(Duration::from_secs(31)).await;
+    assert_eq!(known().await, "1.58.0");
+
+    // Sooner when a request did not get there, or a supervisor says so.
+    let script = version(
+        version(Script::default(), "1.44.0").fail(ErrorKind::Interrupted),
+        "1.58.0",
+    );
+    let client = script.client();
+    let known = async || client.server_info().await.unwrap().version.to_string();
+    assert_eq!(known().await, "1.44.0");
+    client.call(&ONCE).await.unwrap_err();
+    assert_eq!((known().await, script.asked()), ("1.58.0".into(), 3));
+    client.set_liveness(crate::Liveness::Ready);
+    known().await;
+    assert_eq!(script.asked(), 4);
 }

@@ -22,7 +22,7 @@ async fn a_broken_answer_is_an_error_that_says_what_came() {
             "nothing",
             head("Content-Length: 0\r\n\r\n"),
             ErrorKind::Decode,
-            "does not read",
+            "could not decode",
         ),
         (
             "half of JSON",
@@ -32,7 +32,7 @@ async fn a_broken_answer_is_an_error_that_says_what_came() {
         ),
         (
             "not UTF-8",
-            head("Content-Length: 4\r\n\r\n\"\u{0}\u{1}\""),
+            [&head("Content-Length: 4\r\n\r\n")[..], b"\"\xff\xfe\""].concat(),
             ErrorKind::Decode,
             "4 bytes",
         ),

@@ -1,4 +1,4 @@
-//! Requests and sockets through a proxy that tunnels.
+//! Requests and sockets through a proxy that forwards or tunnels.
 
 use std::{
     net::SocketAddr,
@@ -21,7 +21,7 @@ pub(crate) struct Tunnels {
 }
 
 impl Tunnels {
-    pub(crate) async fn start(target: SocketAddr, answer: &'static str) -> Self {
+    pub(crate) async fn start(target: SocketAddr, answer: &'static [u8]) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let heads: Arc<Mutex<Vec<String>>> = Arc::default();
@@ -33,8 +33,8 @@ impl Tunnels {
                 tokio::spawn(async move {
                     let asked = head(&mut stream).await.unwrap();
                     noted.lock().unwrap().push(asked);
-                    stream.write_all(answer.as_bytes()).await.unwrap();
-                    if answer.contains(" 200 ") {
+                    stream.write_all(answer).await.unwrap();
+                    if answer == OPEN {
                         let mut server = TcpStream::connect(target).await.unwrap();
                         let _ = copy_bidirectional(&mut stream, &mut server).await;
                     }
@@ -49,7 +49,7 @@ impl Tunnels {
     }
 }
 
-const OPEN: &str = "HTTP/1.1 200 Connection established\r\n\r\n";
+pub(crate) const OPEN: &[u8] = b"HTTP/1.1 200 Connection established\r\n\r\n";
 
 fn through(proxy: SocketAddr) -> ClientBuilder {
     // Nobody here can resolve this name: only the proxy knows where it is.
@@ -59,30 +59,77 @@ fn through(proxy: SocketAddr) -> ClientBuilder {
 }
 
 #[tokio::test]
-async fn requests_go_through_a_tunnel_that_the_proxy_is_asked_for() {
+async fn plain_requests_are_forwarded_because_proxies_permit_no_tunnel_to_such_ports() {
     let _watch = watch();
-    let server = Raw::start(|_, _| Act::Say(ok())).await;
-    let proxy = Tunnels::start(server.address, OPEN).await;
+    let proxy = Raw::start(|_, _| Act::Say(ok())).await;
     let client = through(proxy.address).build().unwrap();
     client.call(&ONCE).await.unwrap();
     client.call(&ONCE).await.unwrap();
-    assert_eq!(
-        proxy.heads(),
-        [
-            "CONNECT agent.test:8123 HTTP/1.1\r\nHost: agent.test:8123\r\nProxy-Authorization: Basic dXNlcjpwYXNz\r\n\r\n"
-        ]
-    );
-    let seen = server.seen();
-    assert!(seen[0].head.starts_with("POST /probe"), "{}", seen[0].head);
-    assert!(
-        !seen[0].head.to_lowercase().contains("proxy-"),
-        "{}",
-        seen[0].head
-    );
+    for seen in proxy.seen() {
+        let line = "POST http://agent.test:8123/probe?query=canary-3f9c-session-key HTTP/1.1\r\n";
+        assert!(seen.head.starts_with(line), "{}", seen.head);
+        let head = seen.head.to_lowercase();
+        assert!(head.contains("host: agent.test:8123\r\n"), "{head}");
+        assert!(
+            seen.head.contains("Basic dXNlcjpwYXNz") && head.contains("proxy-authorization: "),
+            "{head}"
+        );
+        assert_eq!(
+            seen.connection, 0,
+            "the connection to the proxy was not kept"
+        );
+    }
 }
 
 #[tokio::test]
-async fn sockets_go_through_it_too() {
+async fn a_forwarding_proxy_that_wants_a_password_says_so_once() {
+    let _watch = watch();
+    for reason in [
+        &b"Proxy Authentication Required"[..],
+        b"Authentification n\xe9cessaire",
+    ] {
+        let answer = [b"HTTP/1.1 407 ", reason, b"\r\nContent-Length: 0\r\n\r\n"].concat();
+        let proxy = Raw::start(move |_, _| Act::Say(answer.clone())).await;
+        let client = through(proxy.address).build().unwrap();
+        let error = client.call(&AGAIN).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Proxy, "{}", shown(&error));
+        assert!(shown(&error).contains("user and password"), "{error}");
+        assert_eq!(error.status().unwrap().as_u16(), 407);
+        assert!(error.never_sent());
+        assert_eq!(proxy.seen().len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn a_proxy_with_a_blank_around_it_is_used() {
+    let _watch = watch();
+    let proxy = Raw::start(|_, _| Act::Say(ok())).await;
+    let server = Raw::start(|_, _| Act::Say(ok())).await;
+    let client = crate::common::client(server.address)
+        .proxy(format!(" http://{}\n", proxy.address))
+        .build()
+        .unwrap();
+    client.call(&ONCE).await.unwrap();
+    assert_eq!((proxy.seen().len(), server.seen().len()), (1, 0));
+}
+
+#[tokio::test]
+async fn a_proxy_that_cannot_be_used_is_refused_when_the_client_is_built() {
+    for proxy in [
+        "http://user:pa/canary@p:1",
+        "socks5://p:1",
+        "proxy",
+        "http://p:port",
+    ] {
+        let builder = Client::builder("http://127.0.0.1:9").ignore_environment();
+        let error = builder.proxy(proxy).build().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput, "{proxy}");
+        assert!(!shown(&error).contains("pa/"), "{}", shown(&error));
+    }
+}
+
+#[tokio::test]
+async fn sockets_go_through_a_tunnel_that_the_proxy_is_asked_for() {
     let _watch = watch();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let proxy = Tunnels::start(listener.local_addr().unwrap(), OPEN).await;
@@ -94,45 +141,59 @@ async fn sockets_go_through_it_too() {
     let _socket = client.socket("/sockets/x").await.unwrap();
     let head = server.await.unwrap();
     assert!(head.contains("Host: agent.test:8123\r\n"), "{head}");
+    assert!(!head.to_lowercase().contains("proxy-"), "{head}");
+    assert_eq!(
+        proxy.heads(),
+        [
+            "CONNECT agent.test:8123 HTTP/1.1\r\nHost: agent.test:8123\r\nProxy-Authorization: Basic dXNlcjpwYXNz\r\n\r\n"
+        ]
+    );
 }
 
 #[tokio::test]
 async fn a_proxy_that_refuses_is_named_and_what_to_do() {
     let _watch = watch();
-    for (answer, kind, asked, says) in [
+    for (answer, kind, says) in [
         (
-            "HTTP/1.1 407 Proxy Authentication Required\r\n\r\n",
+            &b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n"[..],
             ErrorKind::Proxy,
-            1,
             "user and password",
         ),
         (
-            "HTTP/1.1 403 Forbidden\r\n\r\n",
+            b"HTTP/1.1 407 Authentification n\xe9cessaire\r\nX: \xe9\r\n\r\n",
             ErrorKind::Proxy,
-            1,
+            "user and password",
+        ),
+        (
+            b"HTTP/1.1 403 Forbidden\r\nno colon\r\n\r\n",
+            ErrorKind::Proxy,
             "NO_PROXY",
         ),
         (
-            "HTTP/1.1 503 Service Unavailable\r\n\r\n",
+            b"HTTP/1.1 503 Service Unavailable\r\n\r\n",
             ErrorKind::Connect,
-            5,
             "503",
         ),
         (
-            "nonsense\r\n\r\n",
+            b"nonsense\r\n\r\n",
             ErrorKind::Connect,
-            5,
             "no answer from proxy",
+        ),
+        (
+            b"HTTP/1.1 200 OK\r\n\r\nHTTP/1.1 200 smuggled",
+            ErrorKind::Connect,
+            "data of its own",
         ),
     ] {
         let nowhere = SocketAddr::from(([127, 0, 0, 1], 9));
         let proxy = Tunnels::start(nowhere, answer).await;
         let client = through(proxy.address).build().unwrap();
-        let error = client.call(&ONCE).await.unwrap_err();
+        let error = client.socket("/sockets/x").await.unwrap_err();
         let shown = shown(&error);
         assert_eq!(error.kind(), kind, "{shown}");
         assert!(shown.contains(says) && !shown.contains("pass@"), "{shown}");
-        assert_eq!(proxy.heads().len(), asked, "{shown}");
+        assert!(error.never_sent(), "{shown}");
+        assert_eq!(proxy.heads().len(), 1, "{shown}");
     }
 }
 
@@ -145,10 +206,14 @@ async fn the_environment_chooses_proxy_and_headers() {
         client.call(&AGAIN).await.unwrap();
         let direct = Client::builder(std::env::var(CHILD).unwrap());
         direct.build().unwrap().call(&AGAIN).await.unwrap();
+        let error = Client::builder("https://agent.test").build().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput);
+        assert!(error.to_string().contains("HTTPS_PROXY"), "{error}");
+        assert!(!format!("{error:?}").contains("pass"), "{error:?}");
         return;
     }
     let server = Raw::start(|_, _| Act::Say(ok())).await;
-    let proxy = Tunnels::start(server.address, OPEN).await;
+    let proxy = Raw::start(|_, _| Act::Say(ok())).await;
     let mut child = Command::new(std::env::current_exe().unwrap());
     child
         .args([
@@ -157,8 +222,15 @@ async fn the_environment_chooses_proxy_and_headers() {
         ])
         .env(CHILD, format!("http://{}", server.address))
         .env("HTTP_PROXY", format!("http://{}", proxy.address))
+        .env("HTTPS_PROXY", "http://user:pa ss/@proxy")
         .env("OPENHANDS_OBSERVABILITY_TAGS", "nightly, rust");
-    for name in ["http_proxy", "NO_PROXY", "no_proxy", "REQUEST_METHOD"] {
+    for name in [
+        "http_proxy",
+        "https_proxy",
+        "NO_PROXY",
+        "no_proxy",
+        "REQUEST_METHOD",
+    ] {
         child.env_remove(name);
     }
     let ran = tokio::task::spawn_blocking(move || child.output().unwrap())
@@ -169,14 +241,13 @@ async fn the_environment_chooses_proxy_and_headers() {
         "{}",
         String::from_utf8_lossy(&ran.stdout)
     );
+    let (forwarded, direct) = (proxy.seen(), server.seen());
     assert_eq!(
-        proxy.heads().len(),
-        1,
+        (forwarded.len(), direct.len()),
+        (1, 1),
         "the server on loopback was reached through the proxy"
     );
-    let seen = server.seen();
-    assert_eq!(seen.len(), 2);
-    for request in seen {
+    for request in [forwarded, direct].concat() {
         assert!(
             request
                 .head

@@ -91,3 +91,32 @@ async fn a_refused_handshake_names_its_path_and_its_status() {
     );
     assert_eq!(server.seen().len(), 1);
 }
+
+#[tokio::test]
+async fn a_close_arrives_although_messages_are_left_unread() {
+    let _watch = watch();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let server = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        accept(&mut stream).await;
+        let (mut read, mut write) = stream.split();
+        // More than anybody buffers: the client never reads it.
+        let writing = async {
+            let frame = [&b"\x82\x7f\0\0\0\0\0\x01\0\0"[..], &[0; 1 << 16]].concat();
+            while write.write_all(&frame).await.is_ok() {}
+        };
+        let mut head = [0; 8];
+        tokio::select! {
+            () = writing => panic!("the connection was reset before the close frame was read"),
+            read = read.read_exact(&mut head) => read.unwrap(),
+        };
+        let unmasked = [head[6] ^ head[2], head[7] ^ head[3]];
+        (head[0], u16::from_be_bytes(unmasked))
+    });
+    let client = client(address).build().unwrap();
+    let mut socket = client.socket("/sockets/x").await.unwrap();
+    socket.recv().await.unwrap();
+    socket.close(4321, "").await;
+    assert_eq!(server.await.unwrap(), (0x88, 4321));
+}

@@ -21,7 +21,7 @@ use tokio::{io::AsyncWriteExt, net::TcpListener};
 use tokio_rustls::TlsAcceptor;
 
 use crate::common::{AGAIN, Act, CANARY, ONCE, Raw, ok, request, shown, watch};
-use crate::proxy::Tunnels;
+use crate::proxy::{OPEN, Tunnels};
 
 /// Length of a message that is read where it stays.
 const LONG: u64 = 200_000;
@@ -261,7 +261,7 @@ async fn tls_goes_through_a_tunnel_to_the_name_that_was_asked_for() {
     let _watch = watch();
     let authority = authority();
     let server = start(&authority, "agent.test", false).await;
-    let proxy = Tunnels::start(server.address, "HTTP/1.1 200 OK\r\n\r\n").await;
+    let proxy = Tunnels::start(server.address, OPEN).await;
     let client = Client::builder("https://agent.test")
         .session_api_key(CANARY)
         .proxy(format!("http://{}", proxy.address))

@@ -26,7 +26,7 @@ async fn the_request_is_for_this_path_and_has_the_callers_headers() {
 #[tokio::test(start_paused = true)]
 async fn an_answer_that_is_no_upgrade_for_us_is_refused() {
     type Answer = fn(String) -> String;
-    let cases: [(&str, Answer, &str); 10] = [
+    let cases: [(&str, Answer, &str); 11] = [
         (
             "wrong key",
             |_| upgrade("AAAAAAAAAAAAAAAAAAAAAAAAAAA="),
@@ -61,6 +61,13 @@ async fn an_answer_that_is_no_upgrade_for_us_is_refused() {
                 )
             },
             "extension",
+        ),
+        (
+            "subprotocol",
+            |accept| {
+                upgrade(&accept).replace("\r\n\r\n", "\r\nSec-WebSocket-Protocol: other\r\n\r\n")
+            },
+            "subprotocol",
         ),
         (
             "page",
@@ -136,4 +143,41 @@ async fn a_silent_handshake_is_given_up() {
     let result = open(Stream::new(ours), &url, &headers, SocketLimits::default()).await;
     assert_eq!(result.unwrap_err().kind(), ErrorKind::Timeout);
     assert_eq!(begun.elapsed().as_secs(), HANDSHAKE_LIMIT.as_secs());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_subprotocol_is_accepted_when_it_was_offered() {
+    for (chosen, accepted) in [("b", true), ("c", false), ("a, b", false)] {
+        let (ours, theirs) = duplex(1 << 16);
+        let mut peer = Peer(theirs);
+        let mut headers = HeaderMap::new();
+        headers.insert("sec-websocket-protocol", "a, b".parse().unwrap());
+        let url = url();
+        let opening = open(Stream::new(ours), &url, &headers, SocketLimits::default());
+        let (socket, ()) = tokio::join!(opening, async {
+            let (_, accept) = peer.asked().await;
+            let chosen = format!("\r\nSec-WebSocket-Protocol: {chosen}\r\n\r\n");
+            peer.say(upgrade(&accept).replace("\r\n\r\n", &chosen))
+                .await;
+        });
+        assert_eq!(socket.is_ok(), accepted, "{chosen}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_handshake_says_when_to_come_again() {
+    for status in [
+        "429 Too Many Requests",
+        "503 Service Unavailable",
+        "426 Upgrade Required",
+    ] {
+        let answer = format!("HTTP/1.1 {status}\r\nRetry-After: 7\r\n\r\n");
+        let error = answered(|_| answer).await.unwrap_err();
+        assert_eq!(
+            error.retry_after(),
+            Some(Duration::from_secs(7)),
+            "{status}"
+        );
+        assert!(status.starts_with(error.status().unwrap().as_str()));
+    }
 }

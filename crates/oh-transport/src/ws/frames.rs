@@ -1,6 +1,9 @@
 //! A server's frames, read into whole messages: the client's side of RFC 6455. Knows nothing of
 //! handshakes, of writing, and of what stands in a message.
 //!
+//! Stricter than needed in nothing: lengths that are not minimal (5.2) and a close frame with a
+//! payload of one byte (5.5.1) are accepted.
+//!
 //! Nothing is held between messages. What arrives is read into a buffer that all sockets of a
 //! thread share; what is incomplete is kept in the allocation that will be the message, and of a
 //! long payload the rest is read straight into it.
@@ -17,7 +20,17 @@ use std::{
 use bytes::{BufMut, Bytes, buf::Limit};
 use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
 
-use crate::{Error, ErrorKind, Message, Result};
+use crate::{Error, ErrorKind, Message, net::is_handshake_alert};
+
+/// How reading ended, and the code of the close frame that answers it.
+#[derive(Debug)]
+pub(crate) struct Ending {
+    pub(crate) error: Error,
+    /// `None` when nobody is there to read an answer.
+    pub(crate) answer: Option<u16>,
+}
+
+type Result<T, E = Ending> = std::result::Result<T, E>;
 
 /// So much is read at once; a payload that lacks as much or more is read where it stays.
 const CHUNK: usize = 64 * 1024;
@@ -34,7 +47,7 @@ thread_local! {
 #[derive(Debug, Default)]
 pub(crate) struct Arrived {
     /// Whole messages, each in an allocation of its own length.
-    pub(crate) messages: VecDeque<Result<Message>>,
+    pub(crate) messages: VecDeque<crate::Result<Message>>,
     /// The newest ping: its pong answers all before it.
     pub(crate) ping: Option<Bytes>,
 }
@@ -63,9 +76,29 @@ impl<S: AsyncRead + Unpin> Frames<S> {
     /// # Errors
     ///
     /// How the connection ended: [`Error::closed`] for a close frame, `Interrupted` without one,
-    /// `Decode` after what no server may send. Nothing may be read after it.
+    /// `Decode` after what no server may send. After it, only [`drain`](Self::drain) may be called.
     pub(crate) async fn read(&mut self, arrived: &mut Arrived) -> Result<()> {
         poll_fn(|cx| self.poll_read(cx, arrived)).await
+    }
+
+    /// Reads and discards what arrives until the server ends the connection. A connection that is
+    /// closed with data unread is reset, and a reset may discard the close frame that was sent.
+    pub(crate) async fn drain(&mut self) {
+        poll_fn(|cx| {
+            let mut scratch = SCRATCH.take();
+            scratch.resize(CHUNK, 0);
+            let ended = loop {
+                let mut buffer = ReadBuf::new(&mut scratch);
+                match Pin::new(&mut self.stream).poll_read(cx, &mut buffer) {
+                    Poll::Ready(Ok(())) if !buffer.filled().is_empty() => {}
+                    Poll::Ready(_) => break Poll::Ready(()),
+                    Poll::Pending => break Poll::Pending,
+                }
+            };
+            SCRATCH.set(scratch);
+            ended
+        })
+        .await;
     }
 
     fn poll_read(&mut self, cx: &mut Context<'_>, arrived: &mut Arrived) -> Poll<Result<()>> {
@@ -275,7 +308,7 @@ impl Decoder {
                 let message = match self.kind.take() {
                     Some(Opcode::Binary) => Message::Binary(payload.into()),
                     _ if std::str::from_utf8(&payload).is_ok() => Message::Text(payload.into()),
-                    _ => return Err(broken("text that is not UTF-8")),
+                    _ => return Err(not_utf8()),
                 };
                 arrived.messages.push_back(Ok(message));
             }
@@ -286,36 +319,74 @@ impl Decoder {
 }
 
 /// What a close frame says; 1005 stands for no code.
-fn closed(payload: &[u8]) -> Error {
-    match payload {
+fn closed(payload: &[u8]) -> Ending {
+    let error = match payload {
         [high, low, reason @ ..] => Error::closed(
             u16::from_be_bytes([*high, *low]),
             String::from_utf8_lossy(reason),
         ),
         _ => Error::closed(1005, ""),
+    };
+    let answer = error.close_code().map(|code| match code {
+        1005 => 1000,
+        code if may_be_sent(code) => code,
+        _ => 1002,
+    });
+    Ending { error, answer }
+}
+
+/// Whether a close frame may carry this code (7.4): others are reserved, or unassigned.
+pub(crate) fn may_be_sent(code: u16) -> bool {
+    matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999)
+}
+
+fn cut() -> Ending {
+    Ending {
+        error: Error::new(
+            ErrorKind::Interrupted,
+            "the connection ended without a close",
+        ),
+        answer: None,
     }
 }
 
-fn cut() -> Error {
-    Error::new(
-        ErrorKind::Interrupted,
-        "the connection ended without a close",
-    )
+fn broke(error: io::Error) -> Ending {
+    let error = if is_handshake_alert(&error) {
+        Error::new(ErrorKind::Tls, "the server rejected the TLS handshake").with_source(error)
+    } else {
+        broken_connection(error)
+    };
+    Ending {
+        error,
+        answer: None,
+    }
 }
 
-pub(crate) fn broke(error: io::Error) -> Error {
+pub(crate) fn broken_connection(error: io::Error) -> Error {
     Error::new(ErrorKind::Interrupted, "the connection broke").with_source(error)
 }
 
-fn too_long(limit: usize) -> Error {
-    Error::new(
-        ErrorKind::Decode,
+/// A breach of the protocol, with the close code that names it.
+fn breach(code: u16, message: String) -> Ending {
+    Ending {
+        error: Error::new(ErrorKind::Decode, message),
+        answer: Some(code),
+    }
+}
+
+fn too_long(limit: usize) -> Ending {
+    breach(
+        1009,
         format!("a message is above the limit of {limit} bytes"),
     )
 }
 
-fn broken(what: &str) -> Error {
-    Error::new(ErrorKind::Decode, format!("not WebSocket: {what}"))
+fn not_utf8() -> Ending {
+    breach(1007, "not WebSocket: text that is not UTF-8".to_owned())
+}
+
+fn broken(what: &str) -> Ending {
+    breach(1002, format!("not WebSocket: {what}"))
 }
 
 #[cfg(test)]

@@ -2,11 +2,12 @@
 
 use std::time::{Duration, SystemTime};
 
-use http::{StatusCode, header, response};
+use http::{HeaderMap, StatusCode, header, response};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 
-use crate::{Error, ValidationEntry, redact::Redactor};
+use super::redact::Redactor;
+use crate::{Error, ValidationEntry};
 
 /// Makes an error of an answer. Its body is none where it did not arrive or was far too long.
 pub(crate) fn refusal(
@@ -23,7 +24,7 @@ pub(crate) fn refusal(
     } else {
         Error::from_status(head.status)
     };
-    let error = error.with_retry_after(retry_after(head));
+    let error = error.with_retry_after(retry_after(&head.headers));
     let json = body.and_then(|body| serde_json::from_slice::<Value>(body).ok());
     let Some(mut json) = json.filter(|json| json.is_object() || json.is_array()) else {
         return error.with_detail(content(head, body));
@@ -89,11 +90,11 @@ fn join(entries: &[ValidationEntry]) -> String {
     entries.join("; ")
 }
 
-/// Seconds, or a date. A date that has passed asks for no delay.
-fn retry_after(head: &response::Parts) -> Option<Duration> {
-    let value = head.headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
-    if let Ok(seconds) = value.parse() {
-        return Some(Duration::from_secs(seconds));
+/// `Retry-After`: seconds (digits only), or a date. A date that has passed asks for no delay.
+pub(crate) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let value = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
+    if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Some(Duration::from_secs(value.parse().unwrap_or(u64::MAX)));
     }
     let date = httpdate::parse_http_date(value).ok()?;
     Some(date.duration_since(SystemTime::now()).unwrap_or_default())
@@ -286,6 +287,10 @@ mod tests {
             asked("18446744073709551615"),
             Some(Duration::from_secs(u64::MAX))
         );
+        assert_eq!(
+            asked("99999999999999999999"),
+            Some(Duration::from_secs(u64::MAX))
+        );
         assert_eq!(asked("Sun, 06 Nov 1994 08:49:37 GMT"), Some(Duration::ZERO));
         let hour = Duration::from_secs(3600);
         let future = asked(&httpdate::fmt_http_date(SystemTime::now() + hour)).unwrap();
@@ -296,7 +301,9 @@ mod tests {
             "-1",
             "1.5",
             "soon",
-            "99999999999999999999",
+            "+7",
+            "7 s",
+            "0x7",
         ] {
             assert_eq!(asked(odd), None, "{odd}");
         }

@@ -1,4 +1,4 @@
-//! HTTP over hyper: the only module that names it.
+//! HTTP over hyper.
 
 use std::{
     error::Error as _,
@@ -12,21 +12,25 @@ use std::{
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures_core::Stream;
-use http::{Request, Response, StatusCode, Uri};
+use futures_core::Stream as _;
+use http::{Request, Response, StatusCode, Uri, header};
 use http_body::{Frame, SizeHint};
 use hyper::{body::Incoming, rt};
 use hyper_util::{
     client::legacy::{Client, connect},
     rt::{TokioExecutor, TokioIo, TokioTimer},
 };
-use url::Url;
 
-use crate::{Body, Error, ErrorKind, HttpTransport, Result, connect::Connector};
+use crate::{
+    Body, Error, ErrorKind, HttpTransport, Result,
+    net::{self, Connector, Stream, Target},
+};
 
-/// HTTP/1.1 with a small pool of connections.
+/// HTTP/1.1 with a small pool of connections. Cheap to clone; clones share the pool.
+#[derive(Clone)]
 pub(crate) struct HyperTransport {
     client: Client<Dial, Outgoing>,
+    connector: Connector,
 }
 
 impl HyperTransport {
@@ -37,8 +41,8 @@ impl HyperTransport {
             .pool_idle_timeout(idle)
             .pool_timer(TokioTimer::new())
             .pool_max_idle_per_host(8)
-            .build(Dial(connector));
-        Self { client }
+            .build(Dial(connector.clone()));
+        Self { client, connector }
     }
 }
 
@@ -46,8 +50,19 @@ impl HyperTransport {
 impl HttpTransport for HyperTransport {
     async fn send(&self, request: Request<Body>) -> Result<Response<Body>> {
         let mut request = request.map(Outgoing);
+        let uri = request.uri().clone();
+        let forwarder = self.connector.forwarder(&Target::of_uri(&uri))?;
+        if let Some(authorization) = forwarder.and_then(|hop| hop.authorization.as_ref()) {
+            let headers = request.headers_mut();
+            headers.insert(header::PROXY_AUTHORIZATION, authorization.clone());
+        }
         let connection = connect::capture_connection(&mut request);
         let answer = self.client.request(request).await.map_err(classify)?;
+        if let Some(hop) = forwarder
+            && answer.status() == StatusCode::PROXY_AUTHENTICATION_REQUIRED
+        {
+            return Err(net::refused(hop, answer.status(), "a request"));
+        }
         // After an unhandled exception the server closes the connection without saying so; a
         // request that must not be repeated would be lost on it.
         if answer.status() == StatusCode::INTERNAL_SERVER_ERROR
@@ -77,7 +92,12 @@ fn classify(error: hyper_util::client::legacy::Error) -> Error {
         }
         // The request's own body failed; what was sent of it cannot be taken back.
         if let Some(ours) = inner.downcast_ref::<Error>() {
-            return Error::new(ours.kind(), "the request's body failed").with_source(error);
+            let failed = Error::new(ours.kind(), "the request's body failed");
+            return failed.sent().with_source(error);
+        }
+        if inner.downcast_ref().is_some_and(net::is_handshake_alert) {
+            let message = "the server rejected the TLS handshake";
+            return Error::new(ErrorKind::Tls, message).with_source(error);
         }
         if inner
             .downcast_ref::<hyper::Error>()
@@ -101,7 +121,7 @@ fn classify(error: hyper_util::client::legacy::Error) -> Error {
 /// An answer's body as a stream of chunks.
 struct Chunks(Incoming);
 
-impl Stream for Chunks {
+impl futures_core::Stream for Chunks {
     type Item = Result<Bytes>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
@@ -182,21 +202,26 @@ impl tower_service::Service<Uri> for Dial {
     fn call(&mut self, uri: Uri) -> Self::Future {
         let connector = self.0.clone();
         Box::pin(async move {
-            let url = Url::parse(&uri.to_string()).map_err(|error| {
-                DialError::new(Error::new(ErrorKind::InvalidInput, "not a URL").with_source(error))
-            })?;
-            let stream = connector.connect(&url).await.map_err(DialError::new)?;
-            Ok(Connection(TokioIo::new(stream)))
+            let connected = connector.connect(&Target::of_uri(&uri)).await;
+            let connected = connected.map_err(DialError::new)?;
+            Ok(Connection {
+                stream: TokioIo::new(connected.stream),
+                forwarded: connected.forwarded,
+            })
         })
     }
 }
 
 /// A connection in hyper's pool.
-struct Connection(TokioIo<crate::connect::Stream>);
+struct Connection {
+    stream: TokioIo<Stream>,
+    forwarded: bool,
+}
 
 impl connect::Connection for Connection {
     fn connected(&self) -> connect::Connected {
-        connect::Connected::new()
+        // A proxy that forwards wants the whole URL in the request.
+        connect::Connected::new().proxy(self.forwarded)
     }
 }
 
@@ -206,7 +231,7 @@ impl rt::Read for Connection {
         cx: &mut Context<'_>,
         buffer: rt::ReadBufCursor<'_>,
     ) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.0).poll_read(cx, buffer)
+        Pin::new(&mut self.stream).poll_read(cx, buffer)
     }
 }
 
@@ -216,14 +241,26 @@ impl rt::Write for Connection {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<std::io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(cx, bytes)
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[std::io::IoSlice<'_>],
+    ) -> Poll<std::io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(cx)
+        Pin::new(&mut self.stream).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(cx)
+        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }

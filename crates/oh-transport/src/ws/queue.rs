@@ -120,8 +120,9 @@ impl<T> Drop for Sender<T> {
     }
 }
 
-impl<T> Drop for Receiver<T> {
-    fn drop(&mut self) {
+impl<T> Receiver<T> {
+    /// Ends the queue and drops what is in it, as dropping the receiver does.
+    pub(crate) fn close(&self) {
         let mut state = self.0.lock();
         state.closed = true;
         let unread = mem::take(&mut state.items);
@@ -129,6 +130,12 @@ impl<T> Drop for Receiver<T> {
         // An item may tell its sender that it is dropped.
         drop(unread);
         self.0.room.notify_waiters();
+    }
+}
+
+impl<T> Drop for Receiver<T> {
+    fn drop(&mut self) {
+        self.close();
     }
 }
 

@@ -30,7 +30,10 @@ fn text(text: &str) -> Message {
 }
 
 fn taken(decoder: &mut Decoder, bytes: &[u8], arrived: &mut Arrived) -> Option<Error> {
-    decoder.take(bytes, arrived).err()
+    decoder
+        .take(bytes, arrived)
+        .err()
+        .map(|ending| ending.error)
 }
 
 /// What these chunks amount to.
@@ -272,7 +275,7 @@ fn a_read_that_is_dropped_loses_nothing_and_a_long_payload_is_read_where_it_stay
                 break ending;
             }
         };
-        assert_eq!(ending.kind(), ErrorKind::Interrupted);
+        assert_eq!(ending.error.kind(), ErrorKind::Interrupted);
         let messages: Vec<Message> = arrived.messages.into_iter().map(Result::unwrap).collect();
         let expected = [
             text("before"),

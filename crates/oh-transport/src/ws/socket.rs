@@ -1,16 +1,22 @@
 //! A WebSocket as a channel of whole messages. Knows no wire: a network or a test feeds it.
 
-use std::{fmt, future::Future};
+use std::{fmt, future::Future, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::{sync::oneshot, task::AbortHandle};
 use url::Url;
 
-use crate::{
-    Error, ErrorKind, Result,
+use super::{
+    frames::may_be_sent,
     queue::{Receiver, Sender, queue},
 };
+use crate::{Error, ErrorKind, Result};
+
+/// How long [`Socket::close`] waits for its close frame to leave.
+const GOODBYE: Duration = Duration::from_millis(80);
+/// The longest reason that fits into a close frame, in bytes.
+const REASON: usize = 123;
 
 /// Opens sockets. The network is one; [`Socket::pair`] makes others.
 #[async_trait]
@@ -103,7 +109,7 @@ impl Socket {
         received
     }
 
-    /// A message that has arrived already, without waiting.
+    /// Returns a message that has arrived already, without waiting.
     pub fn try_recv(&mut self) -> Option<Result<Message>> {
         let received = self.incoming.try_recv()?;
         self.ended = received.is_err();
@@ -114,7 +120,13 @@ impl Socket {
     ///
     /// # Errors
     ///
-    /// When the socket has ended, or a text is not UTF-8.
+    /// When the socket has ended, also while its reader is behind; when a text is not UTF-8; when
+    /// the server takes nothing for the
+    /// [silence timeout](crate::NetworkBuilder::silence_timeout).
+    ///
+    /// # Cancel safety
+    ///
+    /// A dropped call may have sent the message.
     pub async fn send(&self, message: Message) -> Result<()> {
         if let Message::Text(text) = &message
             && std::str::from_utf8(text).is_err()
@@ -133,16 +145,25 @@ impl Socket {
         sent.await.unwrap_or_else(|_| Err(gone()))
     }
 
-    /// Says goodbye and cuts the connection; waits no longer than the goodbye takes to leave.
+    /// Closes the socket: sends a close frame and waits until it has left, at most 80 ms.
+    ///
+    /// A code that a close frame must not carry (such as 1005 or 1006) is sent as 1000, and a
+    /// reason is cut to 123 bytes. The connection itself ends in the background once the server
+    /// has closed its side, at the latest after 2 s.
     pub async fn close(self, code: u16, reason: &str) {
         let (done, closed) = oneshot::channel();
-        let command = Command::Close(code, reason.to_owned(), done);
+        let code = if may_be_sent(code) { code } else { 1000 };
+        let mut end = reason.len().min(REASON);
+        while !reason.is_char_boundary(end) {
+            end -= 1;
+        }
+        let command = Command::Close(code, reason[..end].to_owned(), done);
         let leaving = async {
             if self.outgoing.send(command).await.is_ok() {
                 let _ = closed.await;
             }
         };
-        let _ = tokio::time::timeout(std::time::Duration::from_millis(80), leaving).await;
+        let _ = tokio::time::timeout(GOODBYE, leaving).await;
     }
 }
 
@@ -187,6 +208,8 @@ impl SocketPeer {
     ///
     /// When the socket was dropped.
     pub async fn end(&self, error: Error) -> Result<()> {
+        // Whoever sends must not wait for what nobody takes any more.
+        self.from_client.close();
         self.deliver(Err(error)).await
     }
 
@@ -310,5 +333,18 @@ mod tests {
         let (socket, _peer) = Socket::pair(1);
         let closed = timeout(Duration::from_millis(100), socket.close(1000, ""));
         closed.await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn sending_ends_with_the_socket_where_its_reader_is_behind() {
+        let (socket, peer) = Socket::pair(1);
+        peer.text("unread").await.unwrap();
+        let (sent, ended) = tokio::join!(
+            timeout(Duration::from_secs(60), socket.send(text("x"))),
+            timeout(Duration::from_secs(60), peer.end(Error::closed(1012, ""))),
+        );
+        assert!(ended.is_err(), "nobody reads");
+        let error = sent.expect("send waits for the reader").unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Interrupted);
     }
 }

@@ -14,10 +14,13 @@ use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
 use crate::{Body, Error, ErrorKind, Result};
 
+/// Most of a body that is handed on at once, so that each piece that leaves is seen as progress.
+const PIECE: usize = 16 * 1024;
+
 /// When a request's body last gave something.
 pub(crate) struct Progress(Arc<Mutex<Instant>>);
 
-/// A body whose reader leaves a trace of its progress.
+/// A body whose reader leaves a trace of its progress, piece by piece.
 pub(crate) fn watched(body: Body) -> (Body, Progress) {
     let last = Arc::new(Mutex::new(Instant::now()));
     let progress = Progress(last.clone());
@@ -25,7 +28,12 @@ pub(crate) fn watched(body: Body) -> (Body, Progress) {
         return (body, progress);
     }
     let length = body.length();
-    (Body::from_stream(Watched { body, last }, length), progress)
+    let watched = Watched {
+        body,
+        rest: Bytes::new(),
+        last,
+    };
+    (Body::from_stream(watched, length), progress)
 }
 
 impl Progress {
@@ -59,11 +67,13 @@ pub(crate) fn limited(body: Body, limit: Duration) -> Body {
 }
 
 fn stood_still(limit: Duration) -> Error {
-    Error::new(ErrorKind::Timeout, format!("nothing moved for {limit:?}"))
+    Error::new(ErrorKind::Timeout, format!("no progress for {limit:?}"))
 }
 
 struct Watched {
     body: Body,
+    /// What the body gave last and has not been handed on.
+    rest: Bytes,
     last: Arc<Mutex<Instant>>,
 }
 
@@ -71,8 +81,19 @@ impl Stream for Watched {
     type Item = Result<Bytes>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let chunk = ready!(Pin::new(&mut self.body).poll_next(cx));
-        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        let this = &mut *self;
+        let chunk = if this.rest.is_empty() {
+            ready!(Pin::new(&mut this.body).poll_next(cx))
+        } else {
+            Some(Ok(std::mem::take(&mut this.rest)))
+        };
+        let chunk = chunk.map(|chunk| {
+            chunk.map(|mut chunk| {
+                this.rest = chunk.split_off(chunk.len().min(PIECE));
+                chunk
+            })
+        });
+        *this.last.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
         Poll::Ready(chunk)
     }
 }
@@ -98,5 +119,33 @@ impl Stream for Limited {
         ready!(waiting.as_mut().poll(cx));
         this.body = Body::empty();
         Poll::Ready(Some(Err(stood_still(limit))))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_in_one_piece_makes_progress_while_it_leaves() {
+        let whole = Bytes::from(vec![b'x'; 64 * PIECE + 1]);
+        let (mut body, progress) = watched(Body::from(whole.clone()));
+        assert_eq!(body.length(), Some(whole.len() as u64));
+        let limit = Duration::from_millis(500);
+        let mut stalled = std::pin::pin!(progress.stalled(limit));
+        let mut left = Vec::new();
+        while let Some(piece) = poll_fn(|cx| Pin::new(&mut body).poll_next(cx)).await {
+            left.extend_from_slice(&piece.unwrap());
+            // A slow link: each piece takes a while to leave.
+            tokio::select! {
+                biased;
+                error = &mut stalled => panic!("{error} after {} bytes", left.len()),
+                () = sleep(Duration::from_millis(400)) => {}
+            }
+        }
+        assert!(left == whole);
+        assert!(stalled.await.is_timeout());
     }
 }

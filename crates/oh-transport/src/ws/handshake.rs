@@ -1,25 +1,33 @@
 //! The upgrade of a connection to WebSocket, and the proof that it answers this very request.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use http::{HeaderMap, StatusCode, header::HeaderName};
+use http::{
+    HeaderMap, StatusCode,
+    header::{
+        CONNECTION, HeaderName, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_EXTENSIONS,
+        SEC_WEBSOCKET_PROTOCOL, UPGRADE,
+    },
+};
 use sha1::{Digest, Sha1};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use url::Url;
 
 use crate::{
     Error, ErrorKind, Result,
-    head::{lost, read_head},
+    http::retry_after,
+    net::{Head, lost, read_head},
 };
 
 const GUID: &str = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 const WHAT: &str = "WebSocket handshake";
 
-/// Asks for the upgrade and checks that the answer is one, made for this very request.
+/// Asks for the upgrade and checks that the answer is one, made for this very request. Returns
+/// what was read behind the answer.
 pub(crate) async fn handshake(
     stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
     url: &Url,
-    headers: &HeaderMap,
-) -> Result<()> {
+    asked: &HeaderMap,
+) -> Result<Vec<u8>> {
     let key = STANDARD.encode(std::array::from_fn::<u8, 16, _>(|_| fastrand::u8(..)));
     let host = url.host_str().unwrap_or_default();
     let authority = url
@@ -31,7 +39,7 @@ pub(crate) async fn handshake(
          Connection: Upgrade\r\nSec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n"
     )
     .into_bytes();
-    for (name, value) in headers {
+    for (name, value) in asked {
         head.extend_from_slice(name.as_str().as_bytes());
         head.extend_from_slice(b": ");
         head.extend_from_slice(value.as_bytes());
@@ -43,42 +51,56 @@ pub(crate) async fn handshake(
         .await
         .map_err(|error| lost(WHAT, error))?;
     stream.flush().await.map_err(|error| lost(WHAT, error))?;
-    let (status, headers) = read_head(stream, WHAT).await?;
+    let Head {
+        status,
+        headers,
+        rest,
+    } = read_head(stream, WHAT).await?;
     if status != StatusCode::SWITCHING_PROTOCOLS {
-        return Err(match status.as_u16() {
-            401 | 403 | 404 | 429 | 500.. => Error::from_status(status),
+        let error = match status.as_u16() {
+            401 | 403 | 404 | 407 | 429 | 500.. => Error::from_status(status),
             _ => refused(&format!(
                 "the server answered {status} instead of upgrading"
-            )),
-        });
+            ))
+            .with_status(status),
+        };
+        return Err(error.with_retry_after(retry_after(&headers)));
     }
-    let says = |name: HeaderName, word: &str| {
-        headers
-            .get_all(name)
-            .iter()
-            .filter_map(|value| value.to_str().ok())
-            .any(|value| {
-                value
-                    .split(',')
-                    .any(|part| part.trim().eq_ignore_ascii_case(word))
-            })
-    };
-    if !says(http::header::UPGRADE, "websocket") || !says(http::header::CONNECTION, "upgrade") {
+    let says = |name, word| words(&headers, name).any(|part| part.eq_ignore_ascii_case(word));
+    if !says(&UPGRADE, "websocket") || !says(&CONNECTION, "upgrade") {
         return Err(refused("the answer does not upgrade to WebSocket"));
     }
     let expected = accept_key(&key);
-    let accept = headers.get(http::header::SEC_WEBSOCKET_ACCEPT);
+    let accept = headers.get(SEC_WEBSOCKET_ACCEPT);
     if accept.is_none_or(|accept| accept.as_bytes() != expected.as_bytes()) {
         return Err(refused(
             "the answer's accept key is not that of our request",
         ));
     }
-    if headers.contains_key(http::header::SEC_WEBSOCKET_EXTENSIONS) {
+    if headers.contains_key(SEC_WEBSOCKET_EXTENSIONS) {
         return Err(refused(
             "the server chose an extension that was not offered",
         ));
     }
-    Ok(())
+    // Only the transport's caller can have offered one, by a header of its own.
+    let offered = |chosen: &str| words(asked, &SEC_WEBSOCKET_PROTOCOL).any(|word| word == chosen);
+    if let Some(chosen) = headers.get(SEC_WEBSOCKET_PROTOCOL)
+        && !chosen.to_str().is_ok_and(|chosen| offered(chosen.trim()))
+    {
+        return Err(refused(
+            "the server chose a subprotocol that was not offered",
+        ));
+    }
+    Ok(rest.into())
+}
+
+/// The comma-separated words of a header.
+fn words<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {
+    let values = headers.get_all(name).into_iter();
+    values
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .map(str::trim)
 }
 
 fn refused(why: &str) -> Error {

@@ -264,3 +264,96 @@ async fn what_stays_in_memory_for_a_socket_that_waits_is_small() {
     let bytes = size_of_val(&tend(peer, reader, writer, limits));
     assert!(bytes <= 1280, "{bytes} bytes");
 }
+
+#[tokio::test(start_paused = true)]
+async fn sending_does_not_wait_once_the_socket_has_ended_while_its_reader_is_behind() {
+    let (mut socket, mut peer) = connected(SocketLimits::default()).await;
+    for _ in 0..100 {
+        peer.say(frame(TEXT, b"small")).await;
+    }
+    drop(peer);
+    // Whether it comes before or after the end shows: it returns, without a word from the reader.
+    let sending = async {
+        while let Ok(()) = socket.send(text("x")).await {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    timeout(Duration::from_secs(3600), sending)
+        .await
+        .expect("send waits for the reader");
+    let ending = loop {
+        match socket.recv().await {
+            Ok(message) => assert_eq!(message, text("small")),
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(ending.kind(), ErrorKind::Interrupted);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_send_under_way_ends_with_its_socket() {
+    let (socket, mut peer) = connected(SocketLimits::default()).await;
+    for _ in 0..100 {
+        peer.say(frame(TEXT, b"small")).await;
+    }
+    let long = "x".repeat(1 << 20);
+    let (sent, ()) = tokio::join!(socket.send(text(&long)), async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        drop(peer);
+    });
+    assert_eq!(sent.unwrap_err().kind(), ErrorKind::Interrupted);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_breach_of_the_protocol_is_answered_by_its_code() {
+    let limits = SocketLimits::default().with_message(10);
+    for (bytes, code) in [
+        (frame(0x83, b"x"), 1002),
+        (frame(GOES_ON_ENDS, b"x"), 1002),
+        (frame(PING, &[0; 126]), 1002),
+        (frame(TEXT, b"\xff"), 1007),
+        (frame(TEXT, &[b'x'; 11]), 1009),
+    ] {
+        let (mut socket, mut peer) = connected(limits).await;
+        peer.say(bytes).await;
+        let error = socket.recv().await.unwrap_err();
+        assert_eq!(
+            (error.kind(), error.close_code()),
+            (ErrorKind::Decode, None)
+        );
+        drop(socket);
+        let answer = peer.hear().await.unwrap();
+        assert_eq!(
+            (answer.first, answer.payload),
+            (CLOSE, u16::to_be_bytes(code).to_vec())
+        );
+        assert_eq!(peer.hear().await, None);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_close_frame_has_a_code_and_a_length_that_are_allowed() {
+    let long = "ä".repeat(100);
+    for (code, sent) in [
+        (1000, 1000),
+        (1001, 1001),
+        (3000, 3000),
+        (4999, 4999),
+        (0, 1000),
+        (999, 1000),
+        (1004, 1000),
+        (1005, 1000),
+        (1006, 1000),
+        (1015, 1000),
+        (2999, 1000),
+        (5000, 1000),
+        (65535, 1000),
+    ] {
+        let (socket, mut peer) = connected(SocketLimits::default()).await;
+        socket.close(code, &long).await;
+        let goodbye = peer.hear().await.unwrap();
+        assert_eq!(goodbye.payload[..2], u16::to_be_bytes(sent), "{code}");
+        // The last whole character below 123 bytes.
+        assert_eq!(goodbye.payload[2..], *"ä".repeat(61).as_bytes());
+    }
+}

@@ -227,7 +227,7 @@ proptest! {
                 }
             }
         });
-        prop_assert_eq!(ending.close_code(), Some(1012));
+        prop_assert_eq!(ending.error.close_code(), Some(1012));
         prop_assert_eq!(arrived.ping.is_some(), !messages.is_empty());
         let read: Vec<Message> = arrived.messages.into_iter().map(Result::unwrap).collect();
         let expected: Vec<Message> = messages

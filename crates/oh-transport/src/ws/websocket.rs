@@ -1,6 +1,6 @@
-//! WebSocket over fastwebsockets: the only module that names it.
+//! WebSocket over fastwebsockets: the only module that names that crate.
 //!
-//! That crate writes frames; ours reads them ([`frames`](crate::frames)), because its reader keeps
+//! That crate writes frames; ours reads them ([`frames`](super::frames)), because its reader keeps
 //! a buffer of 16 KiB for every socket. What neither does is here: pings, pongs and goodbyes, and
 //! the ending that both halves have in common.
 
@@ -21,26 +21,30 @@ use fastwebsockets::{
 };
 use http::HeaderMap;
 use tokio::{
-    io::{BufReader, ReadHalf, WriteHalf},
+    io::{ReadHalf, WriteHalf},
     sync::Notify,
     time::{Instant, sleep_until, timeout},
 };
 use url::Url;
 
-use crate::{
-    Error, ErrorKind, Message, Result, Socket, SocketPeer, SocketTransport,
-    connect::{Connector, Stream},
-    frames::{Arrived, Frames, broke},
+use super::{
+    frames::{Arrived, Ending, Frames, broken_connection},
     handshake::handshake,
     queue::{Receiver, Sender},
     socket::Command,
+};
+use crate::{
+    Error, ErrorKind, Message, Result, Socket, SocketPeer, SocketTransport,
+    net::{Connector, Stream, Target},
 };
 
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(30);
 /// Messages that may wait between the connection and its reader.
 const WAITING: usize = 64;
-/// How long the answer to a close may take to leave.
+/// How long a close frame of ours may take to leave.
 const GOODBYE: Duration = Duration::from_millis(50);
+/// How long the server may take to end the connection after a close frame of ours.
+const LINGER: Duration = Duration::from_secs(2);
 /// Room is made for a frame as soon as its length is known.
 const MESSAGE_LIMIT: usize = 1 << 30;
 
@@ -104,20 +108,19 @@ impl fmt::Debug for FastTransport {
 #[async_trait]
 impl SocketTransport for FastTransport {
     async fn connect(&self, url: &Url, headers: &HeaderMap) -> Result<Socket> {
-        let stream = self.connector.connect(url).await?;
-        open(stream, url, headers, self.limits).await
+        let connected = self.connector.connect(&Target::of_url(url)).await?;
+        open(connected.stream, url, headers, self.limits).await
     }
 }
 
 /// Makes a socket of a connected stream.
 async fn open(
-    stream: Stream,
+    mut stream: Stream,
     url: &Url,
     headers: &HeaderMap,
     limits: SocketLimits,
 ) -> Result<Socket> {
-    let mut stream = BufReader::with_capacity(2048, stream);
-    timeout(HANDSHAKE_LIMIT, handshake(&mut stream, url, headers))
+    let early = timeout(HANDSHAKE_LIMIT, handshake(&mut stream, url, headers))
         .await
         .unwrap_or_else(|_| {
             Err(Error::new(
@@ -125,8 +128,7 @@ async fn open(
                 "no answer to the WebSocket handshake",
             ))
         })?;
-    let early = stream.buffer().to_vec();
-    let (read, write) = tokio::io::split(stream.into_inner());
+    let (read, write) = tokio::io::split(stream);
     let reader = Frames::new(read, early, limits.message);
     let (_, mut writer) = after_handshake_split(tokio::io::empty(), write, Role::Client);
     writer.set_auto_apply_mask(true);
@@ -152,21 +154,48 @@ fn tend(
     async move {
         let (messages, mut commands) = peer.split();
         let signs = Signs::default();
-        let mut writing = pin!(write_loop(&mut writer, &mut commands, &signs, &limits));
-        let ending = tokio::select! {
-            ending = read_loop(&mut reader, &messages, &signs) => ending,
-            ending = &mut writing => ending,
+        let ended = {
+            let mut writing = pin!(write_loop(&mut writer, &mut commands, &signs, &limits));
+            let ended = tokio::select! {
+                ending = read_loop(&mut reader, &messages, &signs) => Ended::Reading(ending),
+                ending = &mut writing => Ended::Writing(ending),
+            };
+            if let Ended::Reading(Some(Ending {
+                answer: Some(code), ..
+            })) = &ended
+            {
+                signs.owe(Due::Close(*code));
+                let _ = timeout(GOODBYE, writing).await;
+            }
+            ended
         };
-        let Some(error) = ending else {
-            return;
+        // From here on nobody takes what is sent: whoever tries must not wait for it.
+        drop(commands);
+        let (error, goodbye) = match ended {
+            Ended::Reading(None) | Ended::Writing(None) => (None, true),
+            Ended::Reading(Some(ending)) => (Some(ending.error), ending.answer.is_some()),
+            Ended::Writing(error) => (error, false),
         };
-        // Only the reader, not the writer, ends with a close.
-        if let Some(code) = error.close_code() {
-            signs.owe(Due::Close(code));
-            let _ = timeout(GOODBYE, writing).await;
+        if goodbye {
+            // On a task of its own: dropping the socket must not reset the connection while our
+            // close frame is under way.
+            tokio::spawn(async move {
+                let _ = timeout(LINGER, reader.drain()).await;
+                drop(writer);
+            });
+        } else {
+            drop((reader, writer));
         }
-        let _ = messages.send(Err(error)).await;
+        if let Some(error) = error {
+            let _ = messages.send(Err(error)).await;
+        }
     }
+}
+
+/// Which half of a socket ended it. `None` is a close of ours, or nobody who listens.
+enum Ended {
+    Reading(Option<Ending>),
+    Writing(Option<Error>),
 }
 
 /// What the writer owes the peer.
@@ -220,7 +249,7 @@ async fn read_loop(
     reader: &mut Reader,
     messages: &Sender<Result<Message>>,
     signs: &Signs,
-) -> Option<Error> {
+) -> Option<Ending> {
     let mut arrived = Arrived::default();
     loop {
         let read = reader.read(&mut arrived).await;
@@ -233,8 +262,8 @@ async fn read_loop(
             messages.send_all(&mut arrived.messages).await.ok()?;
             signs.behind.store(false, Ordering::Relaxed);
         }
-        if let Err(error) = read {
-            return Some(error);
+        if let Err(ending) = read {
+            return Some(ending);
         }
     }
 }
@@ -253,7 +282,7 @@ async fn write_loop(
         let (frame, done, last) = tokio::select! {
             due = signs.due() => match due {
                 Due::Pong(payload) => (Frame::pong(Payload::Owned(payload.into())), None, false),
-                Due::Close(code) => (Frame::close(echoed(code), b""), None, true),
+                Due::Close(code) => (Frame::close(code, b""), None, true),
             },
             command = commands.recv() => match command {
                 None => return None,
@@ -315,17 +344,8 @@ fn to_frame(message: Message) -> Frame<'static> {
     }
 }
 
-/// A code to answer with: 1005 stands for none, and others must not be sent at all.
-fn echoed(code: u16) -> u16 {
-    match code {
-        1000..=1003 | 1007..=1014 | 3000..=4999 => code,
-        1005 => 1000,
-        _ => 1002,
-    }
-}
-
 fn unsent(error: WebSocketError) -> Error {
-    broke(match error {
+    broken_connection(match error {
         WebSocketError::IoError(error) => error,
         error => io::Error::other(error.to_string()),
     })

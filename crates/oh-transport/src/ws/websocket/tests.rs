@@ -4,7 +4,7 @@
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 
 use super::*;
-use crate::handshake::accept_key;
+use crate::ws::handshake::accept_key;
 
 mod endings;
 mod frames;

@@ -1,0 +1,111 @@
+//! Where the session key comes from: a value that stays, or a provider that is asked each time.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use http::HeaderValue;
+use secrecy::{ExposeSecret, SecretString};
+
+use crate::{Error, ErrorKind, Result};
+
+/// Supplies the session key, for keys that rotate.
+///
+/// A client asks before each attempt of a call, each stream and each socket, so a provider should
+/// cache the key and renew it before it expires. A 401 is not repeated with a new key.
+///
+/// ```
+/// use oh_transport::{AuthProvider, Client, Result, async_trait};
+/// use secrecy::SecretString;
+///
+/// struct FromVault;
+///
+/// #[async_trait]
+/// impl AuthProvider for FromVault {
+///     async fn session_api_key(&self) -> Result<SecretString> {
+///         Ok("the current key".into())
+///     }
+/// }
+///
+/// # fn main() -> Result<()> {
+/// let client = Client::builder("http://127.0.0.1:8000").auth_provider(FromVault).build()?;
+/// # Ok(()) }
+/// ```
+#[async_trait]
+pub trait AuthProvider: Send + Sync + 'static {
+    /// Returns the key for the next request.
+    ///
+    /// # Errors
+    ///
+    /// When there is no key. The request is not sent then, and the caller gets this error as the
+    /// source of one with the same kind.
+    async fn session_api_key(&self) -> Result<SecretString>;
+}
+
+/// The session key of a client.
+pub(crate) enum Auth {
+    None,
+    Fixed(SecretString),
+    Provider {
+        provider: Arc<dyn AuthProvider>,
+        /// The key that was given last, to hide it in what the server answers.
+        last: Mutex<Option<SecretString>>,
+    },
+}
+
+impl Auth {
+    pub(crate) fn provided(provider: Arc<dyn AuthProvider>) -> Self {
+        Self::Provider {
+            provider,
+            last: Mutex::new(None),
+        }
+    }
+
+    /// The key for the next request.
+    pub(crate) async fn key(&self) -> Result<Option<SecretString>> {
+        match self {
+            Self::None => Ok(None),
+            Self::Fixed(key) => Ok(Some(key.clone())),
+            Self::Provider { provider, last } => {
+                let key = provider.session_api_key().await.map_err(|error| {
+                    let failed = Error::new(error.kind(), "cannot obtain the session key");
+                    failed.unsent().with_source(error)
+                })?;
+                *last.lock().unwrap_or_else(PoisonError::into_inner) = Some(key.clone());
+                Ok(Some(key))
+            }
+        }
+    }
+
+    /// The key that was used last, as far as it is known.
+    pub(crate) fn known(&self) -> Option<SecretString> {
+        match self {
+            Self::None => None,
+            Self::Fixed(key) => Some(key.clone()),
+            Self::Provider { last, .. } => {
+                last.lock().unwrap_or_else(PoisonError::into_inner).clone()
+            }
+        }
+    }
+
+    /// Whether requests carry a key.
+    pub(crate) fn is_set(&self) -> bool {
+        !matches!(self, Self::None)
+    }
+}
+
+/// A key as a header's value.
+///
+/// # Errors
+///
+/// `InvalidInput` when it is empty or cannot stand in a header; the key is not repeated.
+pub(crate) fn key_header(key: &SecretString) -> Result<HeaderValue> {
+    let key = key.expose_secret();
+    let value = HeaderValue::from_str(key).ok();
+    let mut value = value.filter(|_| !key.trim().is_empty()).ok_or_else(|| {
+        let message = "invalid session key (hidden): must not be empty or contain characters that \
+                       a header cannot hold";
+        Error::new(ErrorKind::InvalidInput, message)
+    })?;
+    value.set_sensitive(true);
+    Ok(value)
+}

@@ -1,0 +1,14 @@
+//! HTTP: requests and answers as streams, over hyper.
+
+mod body;
+mod client;
+mod redact;
+mod refusal;
+mod stall;
+mod transport;
+
+pub use body::Body;
+pub(crate) use client::HyperTransport;
+pub(crate) use refusal::{content, refusal, retry_after};
+pub(crate) use stall::{limited, watched};
+pub use transport::HttpTransport;

@@ -1,0 +1,19 @@
+//! Connections: proxies, name lookup, TCP, TLS. Contains no HTTP beyond opening a tunnel.
+
+mod connect;
+mod head;
+mod proxy;
+mod resolve;
+mod stream;
+#[cfg(feature = "tls")]
+mod tls;
+#[cfg(not(feature = "tls"))]
+#[path = "no_tls.rs"]
+mod tls;
+
+pub(crate) use connect::{Connector, Target, refused};
+pub(crate) use head::{Head, lost, read_head};
+pub(crate) use proxy::Proxies;
+pub(crate) use resolve::Resolver;
+pub(crate) use stream::Stream;
+pub(crate) use tls::{Tls, TlsOptions, is_handshake_alert};

@@ -55,8 +55,10 @@ pub enum ErrorKind {
 
 /// Why a request or a socket failed.
 ///
-/// Never holds a session key or a query. Of the server's answer it holds what is JSON, with secrets
-/// hidden: fields with a secret's name, environment maps and headers, users in URLs, our own key.
+/// `Display` gives the reason, without control characters. An error never holds a session key or a
+/// query. Of the server's answer it holds what is JSON, with secrets hidden by the rules of
+/// [`oh_protocol::redact`]: fields with a secret's name, environment maps and headers, user,
+/// password and query of URLs, our own key.
 pub struct Error(Box<Inner>);
 
 /// One entry of a 422: which field the server refuses, and why. The value is not kept.
@@ -67,7 +69,7 @@ pub struct ValidationEntry {
     pub location: Vec<String>,
     /// The kind of breach in the server's words, such as `missing`.
     pub kind: String,
-    /// The explanation; withheld for a field with a secret's name.
+    /// The explanation; hidden for a field with a secret's name where it could repeat the value.
     pub message: String,
 }
 
@@ -334,10 +336,10 @@ impl fmt::Display for Error {
             write!(f, " ({target})")?;
         }
         if let Some(detail) = &self.0.detail {
-            write!(f, ": {detail}")?;
+            write!(f, ": {}", oh_protocol::printable(detail))?;
         }
         if let Some(reason) = self.reason() {
-            write!(f, ": {reason}")?;
+            write!(f, ": {}", oh_protocol::printable(&reason))?;
         }
         Ok(())
     }
@@ -402,6 +404,13 @@ mod tests {
             "agent.llm.temperature: must be at least 0"
         );
         assert!(error.never_sent());
+    }
+
+    #[test]
+    fn what_a_server_says_does_not_act_on_a_terminal() {
+        let error = Error::from_status(StatusCode::BAD_REQUEST)
+            .with_detail(Some("\x1b[2J\x1b]0;title\x07".to_owned()));
+        assert!(!error.to_string().contains(char::is_control), "{error}");
     }
 
     #[test]

@@ -2,7 +2,6 @@
 
 mod body;
 mod client;
-mod redact;
 mod refusal;
 mod stall;
 mod transport;

@@ -3,10 +3,10 @@
 use std::time::{Duration, SystemTime};
 
 use http::{HeaderMap, StatusCode, header, response};
-use secrecy::{ExposeSecret, SecretString};
+use oh_protocol::redact::{Redactor, is_secret_name};
+use secrecy::SecretString;
 use serde_json::Value;
 
-use super::redact::Redactor;
 use crate::{Error, ValidationEntry};
 
 /// Makes an error of an answer. Its body is none where it did not arrive or was far too long.
@@ -15,7 +15,10 @@ pub(crate) fn refusal(
     body: Option<&[u8]>,
     key: Option<&SecretString>,
 ) -> Error {
-    let redactor = Redactor::new(key.map(ExposeSecret::expose_secret));
+    let mut redactor = Redactor::new();
+    if let Some(key) = key {
+        redactor.add(key);
+    }
     let error = if head.status.is_redirection() {
         Error::from_status(head.status).with_context(format!(
             "the server answered {}, and redirects are not followed: name the URL it leads to",
@@ -38,7 +41,7 @@ pub(crate) fn refusal(
             .filter_map(|entry| validation(entry, &redactor))
             .collect();
     }
-    redactor.redact(&mut json);
+    redactor.json(&mut json);
     let detail = match &json["detail"] {
         _ if !entries.is_empty() => Some(join(&entries)),
         Value::String(text) => Some(match json["exception"].as_str() {
@@ -68,21 +71,30 @@ pub(crate) fn content(head: &response::Parts, body: Option<&[u8]>) -> Option<Str
     Some(format!("{length} of {}", kind.unwrap_or("unknown content")))
 }
 
-fn validation(entry: &mut Value, redactor: &Redactor<'_>) -> Option<ValidationEntry> {
+fn validation(entry: &mut Value, redactor: &Redactor) -> Option<ValidationEntry> {
     let location = entry["loc"].as_array()?.iter().map(|part| match part {
         Value::String(name) => redactor.text(name),
         other => other.to_string(),
     });
     let location: Vec<String> = location.collect();
-    // A message may repeat the value it complains about.
-    if location.iter().any(|part| redactor.is_secret_name(part)) {
-        entry["msg"] = "not acceptable (the value is not shown)".into();
+    let kind = entry["type"].as_str().unwrap_or_default();
+    if location.iter().any(|part| is_secret_name(part)) && !keeps_value_out(kind) {
+        entry["msg"] = "invalid value (hidden)".into();
     }
     Some(ValidationEntry {
         location,
         kind: redactor.text(entry["type"].as_str().unwrap_or_default()),
         message: redactor.text(entry["msg"].as_str().unwrap_or_default()),
     })
+}
+
+/// Whether the server's message for this kind of breach never repeats the value.
+fn keeps_value_out(kind: &str) -> bool {
+    matches!(
+        kind,
+        "missing" | "extra_forbidden" | "string_too_short" | "string_too_long"
+    ) || kind.ends_with("_type")
+        || kind.ends_with("_parsing")
 }
 
 fn join(entries: &[ValidationEntry]) -> String {
@@ -222,6 +234,72 @@ mod tests {
             "{error}"
         );
         assert!(!format!("{error} {error:?} {:?}", error.body()).contains("canary"));
+    }
+
+    #[test]
+    fn a_422_says_what_is_wrong_with_a_field_that_is_no_secret() {
+        let parsing = "Input should be a valid integer, unable to parse string as an integer";
+        for (field, kind, message, shown) in [
+            ("max_input_tokens", "int_parsing", parsing, parsing),
+            (
+                "input_cost_per_token",
+                "value_error",
+                "must not be negative",
+                "must not be negative",
+            ),
+            ("keywords", "value_error", "too many", "too many"),
+            ("api_key", "missing", "Field required", "Field required"),
+            (
+                "api_key",
+                "string_type",
+                "Input should be a valid string",
+                "Input should be a valid string",
+            ),
+            (
+                "api_key",
+                "value_error",
+                "no such key: canary",
+                "invalid value (hidden)",
+            ),
+            (
+                "pwd",
+                "value_error",
+                "canary is too simple",
+                "invalid value (hidden)",
+            ),
+        ] {
+            let entry =
+                json!({"type": kind, "loc": ["body", field], "msg": message, "input": "canary"});
+            let error = refused_json(422, &json!({"detail": [entry]}));
+            assert_eq!(error.validation()[0].message, shown, "{field}");
+            assert!(
+                error
+                    .to_string()
+                    .contains(&format!("body.{field}: {shown}")),
+                "{error}"
+            );
+            assert!(
+                !format!("{error:?} {:?}", error.body()).contains("canary"),
+                "{error:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn secrets_in_text_and_in_names_are_hidden() {
+        let error = refused_json(
+            500,
+            &json!({
+                "detail": "GET https://user:canary@vault/key?token=canary#canary failed",
+                "exception": "Authorization: Bearer canary",
+                "auth": "Basic canary",
+                "pwd": "canary",
+                "canary-key": {"x": 1},
+            }),
+        );
+        let shown = format!("{error} {error:?} {}", error.body().unwrap());
+        assert!(!shown.contains("canary"), "{shown}");
+        assert!(shown.contains("vault/key"), "{shown}");
     }
 
     #[test]

@@ -18,6 +18,7 @@ use std::{
 };
 
 use bytes::{BufMut, Bytes, buf::Limit};
+use oh_protocol::redact;
 use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
 
 use crate::{Error, ErrorKind, Message, net::is_handshake_alert};
@@ -323,7 +324,7 @@ fn closed(payload: &[u8]) -> Ending {
     let error = match payload {
         [high, low, reason @ ..] => Error::closed(
             u16::from_be_bytes([*high, *low]),
-            String::from_utf8_lossy(reason),
+            redact::text(&String::from_utf8_lossy(reason)),
         ),
         _ => Error::closed(1005, ""),
     };

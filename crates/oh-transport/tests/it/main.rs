@@ -6,6 +6,8 @@ mod answers;
 #[cfg(test)]
 mod common;
 #[cfg(test)]
+mod network;
+#[cfg(test)]
 mod pool;
 #[cfg(test)]
 mod proxy;

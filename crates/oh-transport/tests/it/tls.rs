@@ -17,7 +17,10 @@ use rustls::{
     ServerConfig,
     pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer},
 };
-use tokio::{io::AsyncWriteExt, net::TcpListener};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt},
+    net::TcpListener,
+};
 use tokio_rustls::TlsAcceptor;
 
 use crate::common::{AGAIN, Act, CANARY, ONCE, Raw, ok, request, shown, watch};
@@ -300,4 +303,96 @@ async fn a_root_that_is_none_is_refused_at_once() {
         .call(&ONCE)
         .await
         .unwrap();
+}
+
+/// A server that wants a certificate of its clients, from `authority`.
+async fn start_mutual(authority: &Authority) -> SocketAddr {
+    let key = KeyPair::generate().unwrap();
+    let params = CertificateParams::new(["127.0.0.1".to_owned()]).unwrap();
+    let certificate = params.signed_by(&key, authority).unwrap();
+    let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(authority.der().clone()).unwrap();
+    let verifier = rustls::server::WebPkiClientVerifier::builder_with_provider(
+        Arc::new(roots),
+        provider.clone(),
+    );
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_client_cert_verifier(verifier.build().unwrap())
+        .with_single_cert(vec![certificate.der().clone()], key)
+        .unwrap();
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            let acceptor = acceptor.clone();
+            tokio::spawn(async move {
+                let mut stream = match acceptor.accept(stream).into_fallible().await {
+                    Ok(stream) => stream,
+                    Err((_, mut stream)) => {
+                        // The alert must not be lost to a reset.
+                        while stream.read(&mut [0; 1024]).await.is_ok_and(|read| read > 0) {}
+                        return;
+                    }
+                };
+                while request(&mut stream).await.is_some() {
+                    stream.write_all(&ok()).await.unwrap();
+                    stream.flush().await.unwrap();
+                }
+            });
+        }
+    });
+    address
+}
+
+#[tokio::test]
+async fn a_client_certificate_is_presented_to_a_server_that_wants_one() {
+    let _watch = watch();
+    let authority = authority();
+    let address = start_mutual(&authority).await;
+    let key = KeyPair::generate().unwrap();
+    let params = CertificateParams::new(["client".to_owned()]).unwrap();
+    let certificate = params.signed_by(&key, &authority).unwrap();
+    let known = client(address)
+        .root_certificate(authority.pem())
+        .client_certificate(certificate.pem(), key.serialize_pem())
+        .build()
+        .unwrap();
+    known.call(&ONCE).await.unwrap();
+
+    let unknown = client(address).root_certificate(authority.pem());
+    let unknown = unknown.build().unwrap();
+    for error in [
+        unknown.call(&AGAIN).await.unwrap_err(),
+        unknown.socket("/sockets/x").await.unwrap_err(),
+    ] {
+        assert_eq!(error.kind(), ErrorKind::Tls, "{}", shown(&error));
+        assert!(error.never_sent(), "{}", shown(&error));
+    }
+}
+
+#[tokio::test]
+async fn a_client_certificate_that_cannot_be_used_is_refused_at_once() {
+    let (key, other) = (KeyPair::generate().unwrap(), KeyPair::generate().unwrap());
+    let params = CertificateParams::new(["client".to_owned()]).unwrap();
+    let certificate = params.self_signed(&key).unwrap().pem();
+    for (chain, key) in [
+        (&*certificate, other.serialize_pem()),
+        (&certificate, "canary".to_owned()),
+        (&certificate, certificate.clone()),
+        ("", key.serialize_pem()),
+    ] {
+        let address = SocketAddr::from(([127, 0, 0, 1], 9));
+        let error = client(address)
+            .client_certificate(chain, key)
+            .build()
+            .unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput, "{}", shown(&error));
+        assert!(!shown(&error).contains("canary"));
+    }
 }

@@ -124,7 +124,8 @@ impl ClientBuilder {
     /// Sets how long one attempt of a call may go without progress (nothing of the request leaves,
     /// nothing of the answer arrives) before the call is repeated on another connection. Applies
     /// only to calls that may be repeated. Default: half of the call's
-    /// [`timeout`](Self::timeout), and at least 60 s.
+    /// [`timeout`](Self::timeout), and at least 90 s: a blocking hook freezes the whole server, by
+    /// default for up to a minute.
     pub fn attempt_timeout(mut self, limit: Duration) -> Self {
         self.attempt_timeout = Some(limit);
         self

@@ -17,8 +17,9 @@ use crate::{Backoff, Client, Error, ErrorKind, Result};
 
 /// How often a call that may be repeated is tried.
 const ATTEMPTS: u32 = 5;
-/// The least that an attempt may go without progress by default.
-const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(60);
+/// The least that an attempt may go without progress by default: a blocking hook freezes the whole
+/// server, by default for up to a minute.
+const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(90);
 
 /// A call to be awaited.
 ///

@@ -110,7 +110,7 @@ async fn a_server_of_another_kind_is_named_as_such() {
                 .transport_error()
                 .unwrap()
                 .to_string()
-                .contains("no agent server")
+                .contains("is not an OpenHands agent server")
         );
     }
 }

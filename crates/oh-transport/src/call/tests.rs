@@ -226,7 +226,7 @@ async fn one_limit_is_for_all_attempts() {
 #[tokio::test(start_paused = true)]
 async fn a_call_without_an_answer_ends_at_its_limit() {
     // How often a call is sent that may be repeated: an attempt without progress is given up
-    // after half of the limit, and not before a minute.
+    // after half of the limit, and not before 90 s.
     for (set, expected, times) in [(None, 120, 2), (Some(3), 3, 1), (Some(600), 600, 2)] {
         for (call, times) in [(AGAIN, times), (ONCE, 1)] {
             let script = Script::hang();

@@ -133,17 +133,53 @@ impl CompletionCallback {
         self
     }
 
-    /// Says how the work ended: that it is done, or that it failed, with the error's type as code
-    /// and what it and its sources say as detail.
+    /// Reports how a run ended. It is reported as done only when `finished` says so of its outcome;
+    /// every other outcome (an error, a stuck or paused agent, a pending approval) is a failure with
+    /// the code `RunNotFinished` and the outcome's text as detail. A run that could not be made is
+    /// reported as [`report`](Self::report) does.
+    ///
+    /// ```no_run
+    /// # use oh_workspace::{CompletionCallback, Result};
+    /// # #[derive(Debug)] struct RunOutcome;
+    /// # impl RunOutcome { fn is_finished(&self) -> bool { true } }
+    /// # impl std::fmt::Display for RunOutcome {
+    /// #     fn fmt(&self, _: &mut std::fmt::Formatter<'_>) -> std::fmt::Result { Ok(()) }
+    /// # }
+    /// # async fn run(callback: CompletionCallback, done: Result<RunOutcome, std::io::Error>) -> Result<()> {
+    /// // `done` is what `conversation.run().await` gave.
+    /// callback.report_run(&done, RunOutcome::is_finished).await
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
     /// When the other end cannot be reached or refuses.
-    pub async fn report<T, E: std::error::Error>(self, result: &Result<T, E>) -> Result<()> {
+    pub async fn report_run<T: fmt::Display, E: std::error::Error>(
+        self,
+        result: &Result<T, E>,
+        finished: impl FnOnce(&T) -> bool,
+    ) -> Result<()> {
+        match result {
+            Ok(outcome) if finished(outcome) => self.completed().await,
+            Ok(outcome) => self.failed("RunNotFinished", outcome.to_string()).await,
+            Err(error) => self.report(&Err(error)).await,
+        }
+    }
+
+    /// Reports how the work ended: done, or failed with the error's type as code and the texts of
+    /// the error and its sources as detail.
+    ///
+    /// For the result of a run use [`report_run`](Self::report_run): a run that returns has not
+    /// necessarily finished, so its result is not accepted here.
+    ///
+    /// # Errors
+    ///
+    /// When the other end cannot be reached or refuses.
+    pub async fn report<E: std::error::Error>(self, result: &Result<(), E>) -> Result<()> {
         let Err(error) = result else {
             return self.completed().await;
         };
-        let name = std::any::type_name::<E>();
+        let name = std::any::type_name::<E>().trim_start_matches(['&', ' ']);
         let name = name.split('<').next().unwrap_or(name);
         let code = name.rsplit("::").next().unwrap_or(name).to_owned();
         let mut detail = error.to_string();

@@ -52,7 +52,7 @@ pub use command::{
 };
 pub use error::{Error, ErrorKind, Result};
 pub use files::{Archive, ByteStream, Download, Downloaded, Progress, Subdirectories, Upload};
-pub use git::Git;
+pub use git::{Git, Patch};
 pub use repositories::{
     CloneRepositories, ClonedRepositories, ClonedRepository, FailedClone, GitProvider, Repository,
 };

@@ -66,14 +66,40 @@ impl Workspace {
             .collect()
     }
 
-    /// The secrets stored on the server, as lookups for a conversation: the server finds each
-    /// value itself when it is needed, and none passes through this program. `names` picks some;
-    /// empty means all.
+    /// Returns the secrets stored on the server, as lookups for a conversation: the server finds
+    /// each value itself when it is needed, and none passes through this program. `names` picks
+    /// some; empty means all.
+    ///
+    /// Servers of version 1.43 ask themselves as a stranger would: for them use
+    /// [`secrets_with_key`](Self::secrets_with_key).
     ///
     /// # Errors
     ///
     /// [`ErrorKind::NotFound`] for a name that is not stored, or when the server cannot be asked.
     pub async fn secrets(&self, names: &[&str]) -> Result<BTreeMap<String, SecretSource>> {
+        self.lookups(names, None).await
+    }
+
+    /// The same as [`secrets`](Self::secrets), where each lookup carries the session key, as servers
+    /// of version 1.43 need it. The server stores the key with the conversation, as it stores its
+    /// secrets.
+    ///
+    /// # Errors
+    ///
+    /// As [`secrets`](Self::secrets).
+    pub async fn secrets_with_key(
+        &self,
+        names: &[&str],
+        session_api_key: impl Into<SecretString>,
+    ) -> Result<BTreeMap<String, SecretSource>> {
+        self.lookups(names, Some(session_api_key.into())).await
+    }
+
+    async fn lookups(
+        &self,
+        names: &[&str],
+        key: Option<SecretString>,
+    ) -> Result<BTreeMap<String, SecretSource>> {
         let stored = self.client().call(&ListSecrets::new()).await;
         let stored = stored.map_err(|error| {
             Error::transport("the names of the stored secrets could not be read", error)
@@ -82,6 +108,9 @@ impl Workspace {
         for info in stored {
             if names.is_empty() || names.contains(&info.name.as_str()) {
                 let mut source = SecretSource::lookup(info.path());
+                if let Some(key) = &key {
+                    source = source.header("X-Session-API-Key", key.clone());
+                }
                 if let Some(description) = info.description {
                     source = source.description(description);
                 }

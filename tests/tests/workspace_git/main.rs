@@ -28,6 +28,7 @@ async fn git_on_the_real_server() {
     let local = tempfile::tempdir().unwrap();
     changes_are_read(&workspace).await;
     names_are_read_whatever_they_hold(&workspace).await;
+    a_patch_holds_all_that_changed(&workspace).await;
     where_there_is_no_repository(&workspace, &local).await;
     provider::repositories_are_searched(&server, &workspace).await;
     clones::repositories_are_cloned(&workspace, &local).await;
@@ -170,10 +171,13 @@ async fn where_there_is_no_repository(workspace: &Workspace, local: &TempDir) {
     run(&nowhere, &format!("{IDENTITY}{line}")).await;
     assert!(git.changes().await.unwrap().is_empty());
     assert_eq!(git.commits(5).await.unwrap().commits.len(), 0);
+    let none = workspace.directory("/").unwrap().git();
+    let error = none.patch().text().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotARepository, "{error:?}");
 
     let missing = workspace.directory("missing").unwrap().git();
     let kind = missing.is_repository().await.unwrap_err().kind();
-    assert_eq!(kind, ErrorKind::NotStarted);
+    assert_eq!(kind, ErrorKind::NotFound);
     let kind = missing.changes().await.unwrap_err().kind();
     assert_eq!(kind, ErrorKind::NotFound);
 }
@@ -212,9 +216,70 @@ async fn names_are_read_whatever_they_hold(workspace: &Workspace) {
         assert_eq!(diff.modified.as_deref(), Some("one"), "{name}");
     }
     assert_eq!(listed(git.changes_against("HEAD").await.unwrap()), expected);
-    // A limit of the server: told, and not as if nothing had changed.
-    workspace.write("two words", "x").await.unwrap();
+    // These the server refuses, and all others with them: listed by another way.
+    let more = [
+        "two words",
+        "dü/zwei wörter.txt",
+        "tab\tname",
+        "line\nbreak",
+    ];
+    for name in more {
+        workspace.write(format!("./{name}"), "x\n").await.unwrap();
+    }
     run(&workspace, "git add .").await;
-    let error = git.changes_against("HEAD").await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Git, "{error:?}");
+    let mut all: Vec<_> = names.iter().chain(&more).map(ToString::to_string).collect();
+    all.sort();
+    assert_eq!(listed(git.changes_against("HEAD").await.unwrap()), all);
+    run(&workspace, &format!("{IDENTITY}git commit -qm more")).await;
+    let sha = git.commits(1).await.unwrap().commits[0].sha.clone();
+    assert_eq!(listed(git.commit_changes(&sha).await.unwrap()), all);
+    let line = "printf '%s\\n' 3 >>'two words'";
+    run(&workspace, line).await;
+    assert_eq!(listed(git.changes().await.unwrap()), ["two words"]);
+}
+
+/// Takes a repository's uncommitted work to another clone.
+async fn a_patch_holds_all_that_changed(workspace: &Workspace) {
+    let line = "mkdir patched && cd patched && git init -q -b main && mkdir target && \
+                echo one >'a b' && echo gone >gone && printf '\\0\\1' >binary && echo t >target/t && \
+                echo ignored >.gitignore && git add -Af . && git commit -qm one && \
+                git clone -q . ../copy && echo two >'a b' && rm gone && printf '\\0\\2' >binary && \
+                echo new >'neu ö' && echo x >ignored && echo 2 >target/t && git add target";
+    run(workspace, &format!("{IDENTITY}{line}")).await;
+    let git = workspace.directory("patched").unwrap().git();
+    let patch = git.patch().bytes().await.unwrap();
+    assert_eq!(git.patch().text().await.unwrap().as_bytes(), &patch[..]);
+    workspace.write("copy.patch", patch.clone()).await.unwrap();
+    let same = "cd copy && git apply ../copy.patch && rm -f ignored && \
+                diff -r -x .git -x ignored . ../patched && echo same";
+    assert_eq!(run(workspace, same).await, "same");
+    let local = tempfile::tempdir().unwrap();
+    let file = local.path().join("work.patch");
+    let done = git.patch().to_path(&file).await.unwrap();
+    assert_eq!(fs::read(file).unwrap(), patch);
+    assert!(done.archive().base_commit.is_some());
+    // Nothing changed; against another ref; no such ref; no repository.
+    let clean = "cd patched && git add -A && git commit -qm two";
+    run(workspace, &format!("{IDENTITY}{clean}")).await;
+    assert_eq!(git.patch().text().await.unwrap(), "");
+    let earlier = git.patch().against("HEAD^").text().await.unwrap();
+    assert!(
+        earlier.contains("+two") && !earlier.contains("+x\n"),
+        "{earlier}"
+    );
+    let unknown = git.patch().against("gone").text().await.unwrap_err();
+    assert_eq!(unknown.kind(), ErrorKind::UnknownRef, "{unknown:?}");
+    let line =
+        "mkdir other && cd other && git init -q -b main && echo 1 >f && chown -R 4242:4242 .";
+    run(workspace, line).await;
+    let refused = workspace.directory("other").unwrap().git();
+    for error in [
+        refused.patch().text().await.unwrap_err(),
+        refused.is_repository().await.unwrap_err(),
+        refused.changes().await.unwrap_err(),
+    ] {
+        assert_eq!(error.kind(), ErrorKind::Git, "{error:?}");
+        assert!(error.to_string().contains("dubious ownership"), "{error}");
+    }
+    run(workspace, "chown -R 0:0 other").await;
 }

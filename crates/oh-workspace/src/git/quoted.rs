@@ -43,6 +43,39 @@ pub(super) fn read(path: &str) -> Option<String> {
     String::from_utf8(name).ok()
 }
 
+/// A path as git prints it, without its quotes and escapes. One that is not UTF-8 stays quoted, so
+/// that it can be told from others.
+pub(super) fn unquoted(path: &str) -> String {
+    let inner = |path: &str| {
+        let inner = path.strip_prefix('"')?.strip_suffix('"')?.as_bytes();
+        let mut name = Vec::with_capacity(inner.len());
+        let mut rest = inner.iter();
+        while let Some(&byte) = rest.next() {
+            if byte != b'\\' {
+                name.push(byte);
+                continue;
+            }
+            name.push(match rest.next()? {
+                b'a' => 7,
+                b'b' => 8,
+                b't' => b'\t',
+                b'n' => b'\n',
+                b'v' => 11,
+                b'f' => 12,
+                b'r' => b'\r',
+                first @ b'0'..=b'3' => {
+                    let octal = |digit: &u8| (b'0'..=b'7').contains(digit).then(|| digit - b'0');
+                    let (second, third) = (octal(rest.next()?)?, octal(rest.next()?)?);
+                    (first - b'0') << 6 | second << 3 | third
+                }
+                other => *other,
+            });
+        }
+        String::from_utf8(name).ok()
+    };
+    inner(path).unwrap_or_else(|| path.to_owned())
+}
+
 /// The character beyond ASCII whose bytes are escaped here, and how many they are.
 fn character(text: &[u8]) -> Option<([u8; 4], usize)> {
     let octal = |digit: u8| (b'0'..=b'7').contains(&digit).then(|| digit - b'0');
@@ -68,7 +101,23 @@ fn character(text: &[u8]) -> Option<([u8; 4], usize)> {
 
 #[cfg(test)]
 mod tests {
-    use super::read;
+    use super::{read, unquoted};
+
+    #[test]
+    fn what_git_prints_is_read_exactly() {
+        for (path, name) in [
+            ("plain", "plain"),
+            (" a b ", " a b "),
+            (r#""gr\303\266\303\237e""#, "größe"),
+            (r#""a\tb\nc\r\a\b\v\f""#, "a\tb\nc\r\u{7}\u{8}\u{b}\u{c}"),
+            (r#""say \"x\" \\ y\001""#, "say \"x\" \\ y\u{1}"),
+            (r#""\377""#, r#""\377""#),
+            (r#"""#, r#"""#),
+            (r#""open\""#, r#""open\""#),
+        ] {
+            assert_eq!(unquoted(path), name, "{path}");
+        }
+    }
 
     #[test]
     fn names_that_git_quotes_are_read() {

@@ -212,7 +212,7 @@ fn where_nobody_asks_nobody_is_told() {
 async fn a_report_says_how_the_work_ended() {
     let (url, asked) = once("200 OK").await;
     let callback = CompletionCallback::new(&url).unwrap();
-    callback.report(&Ok::<_, std::io::Error>(3)).await.unwrap();
+    callback.report(&Ok::<_, std::io::Error>(())).await.unwrap();
     assert_eq!(body(&asked.await.unwrap()), json!({"status": "COMPLETED"}));
     let (url, asked) = once("200 OK").await;
     let callback = CompletionCallback::new(&url).unwrap();
@@ -223,4 +223,43 @@ async fn a_report_says_how_the_work_ended() {
     let body = body(&asked.await.unwrap());
     let found = (&body["error"]["code"], &body["error"]["detail"]);
     assert_eq!(found, (&json!("Refused"), &json!("why")));
+}
+
+/// A run that returns may have ended in an error, stuck, paused or waiting.
+#[tokio::test]
+async fn a_run_that_did_not_finish_is_reported_as_failed() {
+    #[derive(Debug, PartialEq)]
+    enum Outcome {
+        Finished,
+        Stuck,
+    }
+    impl std::fmt::Display for Outcome {
+        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            write!(f, "{self:?} after a while")
+        }
+    }
+    for (result, status, code, detail) in [
+        (Ok(Outcome::Finished), "COMPLETED", Value::Null, Value::Null),
+        (
+            Ok(Outcome::Stuck),
+            "FAILED",
+            json!("RunNotFinished"),
+            json!("Stuck after a while"),
+        ),
+        (
+            Err(std::io::Error::other("broken")),
+            "FAILED",
+            json!("Error"),
+            json!("broken"),
+        ),
+    ] {
+        let (url, asked) = once("200 OK").await;
+        let callback = CompletionCallback::new(&url).unwrap();
+        let finished = |outcome: &Outcome| *outcome == Outcome::Finished;
+        callback.report_run(&result, finished).await.unwrap();
+        let body = body(&asked.await.unwrap());
+        assert_eq!(body["status"], status, "{body}");
+        assert_eq!(body["error"]["code"], code, "{body}");
+        assert_eq!(body["error"]["detail"], detail, "{body}");
+    }
 }

@@ -46,8 +46,8 @@ pub(crate) struct Shell(Arc<Inner>);
 struct Inner {
     root: TempDir,
     shell: &'static str,
-    /// Programs that commands of callers find before those of the system.
-    programs: Mutex<Option<PathBuf>>,
+    /// Where commands of callers find programs.
+    path: Mutex<Option<String>>,
     plan: Mutex<Planned>,
     state: Mutex<State>,
 }
@@ -81,7 +81,7 @@ impl Shell {
         Self(Arc::new(Inner {
             root,
             shell,
-            programs: Mutex::default(),
+            path: Mutex::default(),
             plan: Mutex::new(Box::new(|_, _| Plan::Serve)),
             state: Mutex::default(),
         }))
@@ -94,11 +94,16 @@ impl Shell {
 
     /// Lets commands of callers find programs in this directory before those of the system.
     pub(crate) fn programs(&self, directory: &Path) {
-        *self.0.programs.lock().unwrap() = Some(directory.to_owned());
+        let path = std::env::var("PATH").unwrap();
+        self.path(&format!("{}:{path}", directory.display()));
+    }
+
+    /// Sets where commands of callers find programs.
+    pub(crate) fn path(&self, path: &str) {
+        *self.0.path.lock().unwrap() = Some(path.to_owned());
     }
 
     /// Answers this path with a status and a body.
-    #[allow(dead_code, reason = "for what is not about commands")]
     pub(crate) fn answer(&self, path: &str, status: u16, body: &Value) {
         let mut state = self.0.state.lock().unwrap();
         let answer = (status, body.to_string());
@@ -157,7 +162,7 @@ impl Shell {
         &self,
         base: &str,
         body: &str,
-        programs: Option<PathBuf>,
+        path: Option<String>,
     ) -> (String, tokio::task::JoinHandle<()>) {
         let request: Value = serde_json::from_str(body).unwrap();
         let id = format!("{:032x}", self.0.state.lock().unwrap().commands.len() + 1);
@@ -171,7 +176,7 @@ impl Shell {
         drop(state);
         let (server, name) = (self.clone(), id.clone());
         let running = tokio::spawn(async move {
-            let ended = server.run(&name, &line, &cwd, programs).await;
+            let ended = server.run(&name, &line, &cwd, path).await;
             server.tell(&ended);
             let mut state = server.0.state.lock().unwrap();
             state.commands.get_mut(&name).unwrap().push(ended);
@@ -179,14 +184,13 @@ impl Shell {
         (id, running)
     }
 
-    async fn run(&self, id: &str, line: &str, cwd: &str, programs: Option<PathBuf>) -> Value {
+    async fn run(&self, id: &str, line: &str, cwd: &str, path: Option<String>) -> Value {
         let mut words = self.0.shell.split(' ');
         let mut command = Command::new(words.next().unwrap());
         command.args(words).arg("-c").arg(line).current_dir(cwd);
         command.env("TMPDIR", self.tmp()).process_group(0);
-        if let Some(programs) = programs {
-            let path = std::env::var("PATH").unwrap();
-            command.env("PATH", format!("{}:{path}", programs.display()));
+        if let Some(path) = path {
+            command.env("PATH", path);
         }
         command.stdin(Stdio::null());
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -279,8 +283,8 @@ impl Shell {
             };
         };
         if rest == "start_bash_command" {
-            let programs = self.0.programs.lock().unwrap().clone();
-            let (id, _) = self.execute(base, &text, programs).await;
+            let path = self.0.path.lock().unwrap().clone();
+            let (id, _) = self.execute(base, &text, path).await;
             return ok(&self.0.state.lock().unwrap().commands[&id][0]);
         }
         if rest == "execute_bash_command" {

@@ -85,7 +85,7 @@ async fn what_is_not_stored_is_not_found() {
 async fn secrets_are_lookups_of_the_server_itself() {
     let stored = json!({"secrets": [{"name": "A", "description": "d"}, {"name": "B"}]});
     let mock = Mock::new();
-    for _ in 0..2 {
+    for _ in 0..3 {
         // Names alone are ever asked for.
         mock.expect("GET", "/api/settings/secrets")
             .answer(200, stored.clone());
@@ -98,6 +98,13 @@ async fn secrets_are_lookups_of_the_server_itself() {
     assert_eq!(serde_json::to_value(&all).unwrap(), expected);
     let some = workspace(&mock).secrets(&["B"]).await.unwrap();
     assert_eq!(some.keys().collect::<Vec<_>>(), ["B"]);
+    // Old servers ask themselves as a stranger would.
+    let with_key = workspace(&mock).secrets_with_key(&["B"], "canary").await;
+    let with_key = with_key.unwrap();
+    assert!(!format!("{with_key:?}").contains("canary"));
+    let expected = json!({"B": {"kind": "LookupSecret", "url": "/api/settings/secrets/B",
+        "headers": {"X-Session-API-Key": "canary"}}});
+    assert_eq!(serde_json::to_value(&with_key).unwrap(), expected);
     mock.verify().unwrap();
 }
 

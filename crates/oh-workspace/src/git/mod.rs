@@ -1,6 +1,11 @@
 //! Git in a directory of the server: what changed, commit by commit.
 
+mod exact;
+mod patch;
+mod probe;
 mod quoted;
+
+pub use patch::Patch;
 
 use oh_protocol::calls::git::{
     Changes, CommitChanges, Commits, Diff, GitChange, GitCommitsPage, GitDiff, GitRepositoryPage,
@@ -8,37 +13,39 @@ use oh_protocol::calls::git::{
 };
 use oh_transport::WorkspaceHandle;
 
-use crate::{Error, ErrorKind, Result, Workspace, command::excerpt};
-
-/// What is wrong where the server says nothing: 0 where nothing is. A directory that is no
-/// repository counts as one if it holds some, as it does for the server.
-const PROBE: &str = "command -v git >/dev/null || exit 3; git rev-parse --git-dir >/dev/null && \
-                     exit 0; for one in ./*/.git; do [ -e \"$one\" ] && exit 0; done; exit 4";
+use crate::{Error, ErrorKind, Result, Workspace};
+use exact::Which;
+use probe::Look;
 
 /// Git in the directory of a workspace: see [`Workspace::git`].
 ///
-/// Where there is no repository the server answers with emptiness, as if nothing had changed. So
-/// an empty answer is looked into with a command, and becomes
-/// [`ErrorKind::NotARepository`] where it is due.
+/// Where there is no repository, and where git refuses one (such as "dubious ownership"), the
+/// server answers with emptiness, as if nothing had changed. So an empty answer is looked into with
+/// a command, and becomes [`ErrorKind::NotARepository`], or [`ErrorKind::Git`] with git's words.
 ///
-/// Paths are below the directory, with forward slashes. Up to 1.58 the server refuses to list
-/// changes while a tracked file that changed has a space in its name: [`ErrorKind::Git`]. A tab
-/// or a line break in a name shows as `/t` or `/n`.
+/// Paths are below the directory, with forward slashes. Up to 1.58 the server refuses a whole list
+/// of changes because of one changed file with a space in its name, and garbles names with quotes,
+/// backslashes and control characters. Such a list is made with a command instead, in which names
+/// are exact; one that is not UTF-8 stays in git's quotes. A limit remains: where the server's own
+/// list is used, a name that begins or ends with a space is without it.
+///
+/// The commands that this needs run outside a conversation's history.
 #[derive(Debug, Clone)]
 pub struct Git {
     workspace: Workspace,
 }
 
 impl Git {
-    /// The files that differ from the branch upstream; where there is none, from what the server
-    /// finds to compare with.
+    /// Returns the files that differ from the branch upstream; where there is none, from what the
+    /// server finds to compare with.
     ///
     /// # Errors
     ///
     /// [`ErrorKind::NotARepository`], [`ErrorKind::NotFound`] when the directory is not there,
     /// [`ErrorKind::Git`] when git refuses, or when the server cannot be asked.
     pub async fn changes(&self) -> Result<Vec<GitChange>> {
-        self.changed(Changes::new(self.root()?)).await
+        self.changed(Changes::new(self.root()?), Which::Default)
+            .await
     }
 
     /// The files that differ from a ref, such as `HEAD`.
@@ -47,8 +54,9 @@ impl Git {
     ///
     /// As [`changes`](Self::changes); [`ErrorKind::UnknownRef`].
     pub async fn changes_against(&self, git_ref: impl Into<String>) -> Result<Vec<GitChange>> {
-        self.changed(Changes::new(self.root()?).against(git_ref))
-            .await
+        let git_ref = git_ref.into();
+        let changes = Changes::new(self.root()?).against(&git_ref);
+        self.changed(changes, Which::Since(&git_ref)).await
     }
 
     /// A file before and after, compared as [`changes`](Self::changes) does. Of a file that is
@@ -59,8 +67,8 @@ impl Git {
     /// As [`changes`](Self::changes); [`ErrorKind::Git`] for a file that is not there, neither
     /// now nor before.
     pub async fn diff(&self, file: impl AsRef<str>) -> Result<GitDiff> {
-        self.differs(Diff::new(self.workspace.path(file.as_ref())?))
-            .await
+        let path = self.workspace.path(file.as_ref())?;
+        self.differs(Diff::new(&path), &path).await
     }
 
     /// A file at a ref and now.
@@ -74,7 +82,7 @@ impl Git {
         git_ref: impl Into<String>,
     ) -> Result<GitDiff> {
         let path = self.workspace.path(file.as_ref())?;
-        self.differs(Diff::new(path).against(git_ref)).await
+        self.differs(Diff::new(&path).against(git_ref), &path).await
     }
 
     /// A file before and after a commit. It need not be there any more.
@@ -88,7 +96,7 @@ impl Git {
         sha: impl Into<String>,
     ) -> Result<GitDiff> {
         let path = self.workspace.path(file.as_ref())?;
-        self.differs(Diff::new(path).commit(sha)).await
+        self.differs(Diff::new(&path).commit(sha), &path).await
     }
 
     /// The newest commits, at most `limit`, which is 1 to 200.
@@ -116,51 +124,78 @@ impl Git {
     ///
     /// As [`changes`](Self::changes); [`ErrorKind::UnknownRef`].
     pub async fn commit_changes(&self, sha: impl Into<String>) -> Result<Vec<GitChange>> {
-        let changes = CommitChanges::new(self.root()?, sha).scope(self.workspace.scope());
+        let sha = sha.into();
+        let changes = CommitChanges::new(self.root()?, &sha).scope(self.workspace.scope());
         let found = self.workspace.client().call(&changes).await;
-        let found = found.map_err(|error| self.refused("the commit could not be read", error))?;
-        self.listed(found).await
+        let found = found.map_err(|error| self.refused("the commit could not be read", error));
+        self.listed(found, Which::Commit(&sha)).await
     }
 
-    /// Whether the directory lies in a repository. Asked with a command.
+    /// Returns whether the directory lies in a repository, a bare one included. Asked with a
+    /// command.
     ///
     /// # Errors
     ///
-    /// When the directory is not there, or the server cannot be asked.
+    /// [`ErrorKind::Git`] with git's words when there is a repository that git refuses, or that the
+    /// server's user may not read; [`ErrorKind::Unsupported`] when the server has no git;
+    /// [`ErrorKind::NotFound`] when the directory does not exist; or when the server cannot be
+    /// asked.
     pub async fn is_repository(&self) -> Result<bool> {
-        let inside = self
-            .workspace
-            .execute("git rev-parse --is-inside-work-tree");
-        Ok(inside.await?.stdout().trim() == "true")
+        let look = self.look(&self.root()?, false).await?;
+        Ok(matches!(look, Look::Repository))
     }
 
-    async fn changed(&self, changes: Changes) -> Result<Vec<GitChange>> {
+    async fn changed(&self, changes: Changes, which: Which<'_>) -> Result<Vec<GitChange>> {
         let changes = changes.scope(self.workspace.scope());
         let found = self.workspace.client().call(&changes).await;
-        let found =
-            found.map_err(|error| self.refused("the changes could not be listed", error))?;
-        self.listed(found).await
+        let found = found.map_err(|error| self.refused("the changes could not be listed", error));
+        self.listed(found, which).await
     }
 
-    async fn listed(&self, mut changes: Vec<GitChange>) -> Result<Vec<GitChange>> {
+    /// The server's list, or an exact one where that is not exact.
+    async fn listed(
+        &self,
+        found: Result<Vec<GitChange>>,
+        which: Which<'_>,
+    ) -> Result<Vec<GitChange>> {
+        let mut changes = match found {
+            Ok(changes) => changes,
+            Err(error) if error.kind() == ErrorKind::Git => {
+                return match exact::list(&self.workspace, which).await {
+                    // Where commands cannot run, the server's word is all there is.
+                    Err(other) if other.kind() == ErrorKind::Transport => Err(error),
+                    list => list,
+                };
+            }
+            Err(error) => return Err(error),
+        };
         if changes.is_empty() {
             self.probe().await?;
         }
+        // Quoted, with slashes where git's backslashes were.
+        let garbled =
+            |change: &GitChange| change.path.starts_with('"') && !change.path.contains('\\');
+        if changes.iter().any(garbled)
+            && let Ok(exact) = exact::list(&self.workspace, which).await
+        {
+            return Ok(exact);
+        }
         for change in &mut changes {
-            if let Some(name) = quoted::read(&change.path) {
-                change.path = name;
-            }
+            change.path = match change.path.contains('\\') {
+                true => quoted::unquoted(&change.path),
+                false => quoted::read(&change.path).unwrap_or(std::mem::take(&mut change.path)),
+            };
         }
         Ok(changes)
     }
 
-    async fn differs(&self, diff: Diff) -> Result<GitDiff> {
+    async fn differs(&self, diff: Diff, path: &str) -> Result<GitDiff> {
         let diff = diff.scope(self.workspace.scope());
         let found = self.workspace.client().call(&diff).await;
         let found = found.map_err(|error| self.refused("the file could not be compared", error))?;
         // A repository gives texts, if empty ones. The file may lie in one below the directory.
         if found.original.is_none() && found.modified.is_none() {
-            self.probe().await?;
+            self.look(path, false).await?;
             let context = "the file lies in no git repository";
             return Err(self.no_repository(context));
         }
@@ -169,25 +204,22 @@ impl Git {
 
     /// Finds out why there is nothing.
     async fn probe(&self) -> Result<()> {
-        let probed = self.workspace.execute(PROBE).await;
-        let output = probed.map_err(|error| match error.kind() {
-            ErrorKind::NotStarted => error
-                .of_kind(ErrorKind::NotFound)
-                .at(self.workspace.working_dir()),
-            _ => error,
-        })?;
-        match output.exit_code() {
-            Some(0) => Ok(()),
-            Some(3) => {
-                let context = "the server has no git";
-                Err(Error::new(ErrorKind::Unsupported, context))
-            }
-            // Git may see one and refuse it: whose owner is another, for example.
-            _ => {
-                let why = excerpt(output.stderr().trim(), 400);
+        match self.look(&self.root()?, true).await? {
+            Look::Repository => Ok(()),
+            Look::Nothing(why) => {
                 Err(self.no_repository(&format!("the directory lies in no git repository: {why}")))
             }
         }
+    }
+
+    async fn look(&self, at: &str, nested: bool) -> Result<Look> {
+        let looked = probe::look(&self.workspace, at, nested).await;
+        looked.map_err(|error| match error.kind() {
+            ErrorKind::NotStarted if error.to_string().contains("No such file") => error
+                .of_kind(ErrorKind::NotFound)
+                .at(self.workspace.working_dir()),
+            _ => error,
+        })
     }
 
     fn no_repository(&self, context: &str) -> Error {

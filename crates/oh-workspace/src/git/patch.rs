@@ -1,0 +1,112 @@
+//! What changed, as one patch.
+
+use std::path::PathBuf;
+
+use bytes::Bytes;
+use oh_protocol::calls::files::ArchiveFormat;
+
+use super::Git;
+use crate::{Download, Downloaded, Error, ErrorKind, Result};
+
+/// A unified diff of a repository's working tree: see [`Git::patch`].
+#[derive(Debug, Clone)]
+#[must_use = "a patch is made when it is read"]
+pub struct Patch {
+    git: Git,
+    base: String,
+}
+
+impl Patch {
+    /// Compares with this ref instead of `HEAD`, such as `origin/main` or a commit.
+    pub fn against(mut self, git_ref: impl Into<String>) -> Self {
+        self.base = git_ref.into();
+        self
+    }
+
+    /// Returns the patch as text.
+    ///
+    /// # Errors
+    ///
+    /// As [`bytes`](Self::bytes); [`ErrorKind::NotText`] when a changed file is in another encoding
+    /// than UTF-8.
+    pub async fn text(self) -> Result<String> {
+        match self.download().text().await {
+            Ok(text) => Ok(text),
+            Err(error) => Err(self.failed(error).await),
+        }
+    }
+
+    /// Returns the patch as bytes.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::NotARepository`]; [`ErrorKind::UnknownRef`]; [`ErrorKind::Git`] with git's words
+    /// when git refuses; [`ErrorKind::NotFound`] when the directory does not exist;
+    /// [`ErrorKind::InvalidInput`] for a ref that is empty or begins with a dash; or when the server
+    /// cannot be asked.
+    pub async fn bytes(self) -> Result<Bytes> {
+        match self.download().bytes().await {
+            Ok(bytes) => Ok(bytes),
+            Err(error) => Err(self.failed(error).await),
+        }
+    }
+
+    /// Writes the patch to a local file, as [`Download::to_path`] does. What the download returns
+    /// names the commit that the patch is against.
+    ///
+    /// # Errors
+    ///
+    /// As [`bytes`](Self::bytes) and [`Download::to_path`].
+    pub async fn to_path(self, local: impl Into<PathBuf>) -> Result<Downloaded> {
+        match self.download().to_path(local).await {
+            Ok(done) => Ok(done),
+            Err(error) => Err(self.failed(error).await),
+        }
+    }
+
+    fn download(&self) -> Download {
+        let archive = self.git.workspace.archive(".", ArchiveFormat::GitDelta);
+        archive.base_ref(&self.base).with_everything().download()
+    }
+
+    /// The server says of a repository that git refuses that it is none.
+    async fn failed(&self, error: Error) -> Error {
+        if error.kind() != ErrorKind::Git {
+            return error;
+        }
+        let detail = error.transport_error().and_then(|error| error.detail());
+        if detail.is_some_and(|detail| detail.contains("could not be resolved")) {
+            return error.of_kind(ErrorKind::UnknownRef);
+        }
+        match self.git.probe().await {
+            Err(better) => better,
+            Ok(()) => error,
+        }
+    }
+}
+
+impl Git {
+    /// Makes a patch of everything that differs from `HEAD`: staged, unstaged, deleted and untracked
+    /// files. In a repository without commits everything is new. `git apply` takes it; files that
+    /// are not text are in it as binary patches. Nothing changed gives an empty patch.
+    ///
+    /// ```no_run
+    /// # async fn run(workspace: &oh_workspace::Workspace) -> oh_workspace::Result<()> {
+    /// println!("{}", workspace.git().patch().text().await?);
+    /// workspace.git().patch().against("origin/main").to_path("work.patch").await?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// Limits: files that git ignores are left out. In a directory of a larger repository only that
+    /// directory is compared, and paths are below the repository. A directory that is no repository
+    /// but holds exactly one, up to three levels down, stands for that one. Submodules are in it as
+    /// commit ids. Git on the server uses its own configuration, such as `diff.noprefix`. It has
+    /// 300 s for each of its two steps, and makes the whole patch before the first byte is sent.
+    /// With [`text`](Patch::text) and [`bytes`](Patch::bytes) all of it is in memory.
+    pub fn patch(&self) -> Patch {
+        Patch {
+            git: self.clone(),
+            base: "HEAD".to_owned(),
+        }
+    }
+}

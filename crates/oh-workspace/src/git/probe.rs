@@ -1,0 +1,120 @@
+//! Why there is nothing: no repository, no git, or a repository that may not be looked at.
+
+use oh_protocol::{Call as _, calls::server::GetServerInfo};
+use oh_transport::{Body, WorkspaceHandle};
+use serde_json::Value;
+
+use crate::{Error, ErrorKind, Result, Workspace, command::excerpt, shell::quoted};
+
+/// What `look` and `blocked` do is used by the scripts below: `look` asks git about a directory
+/// and gives 0 for a repository, 1 for none, 2 for a refusal, which is in `$why`. Git's words are
+/// told apart, so they must be English. `blocked` finds a repository that only root or its owner
+/// can see: to git it looks like none.
+pub(super) const LOOK: &str = r#"
+command -v git >/dev/null || exit 3
+export LC_ALL=C GIT_OPTIONAL_LOCKS=0 GIT_TERMINAL_PROMPT=0
+look() {
+  why=$(git -C "$1" rev-parse --git-dir 2>&1 >/dev/null) && return 0
+  case $why in *'not a git repository (or any'*) ;; *) return 2 ;; esac
+  if blocked "$1"; then return 2; else return 1; fi
+}
+blocked() {
+  d=$(cd "$1" && pwd -P) || return 0
+  while :; do
+    g=$d/.git
+    if [ -e "$g" ]; then
+      [ -r "$g" ] && { [ -f "$g" ] || [ -x "$g" ]; } || { why="$g cannot be read"; return 0; }
+      [ ! -e "$g/HEAD" ] || [ -r "$g/HEAD" ] || { why="$g/HEAD cannot be read"; return 0; }
+    fi
+    [ -n "$d" ] || return 1
+    d=${d%/*}
+  done
+}
+refuse() { printf '%s\n' "$why" >&2; exit 5; }
+"#;
+
+/// Looks at the directory `$at`, or at the nearest one above that exists.
+const BASE: &str = r#"
+while [ ! -d "$at" ] && [ "$at" != "${at%/*}" ]; do at=${at%/*}; done
+[ -d "$at" ] || at=/
+look "$at"
+case $? in 0) exit 0 ;; 2) refuse ;; esac
+"#;
+
+/// A directory that is no repository counts as one if it holds some, as it does for the server.
+const NESTED: &str = r#"
+found=
+none=$why
+for one in ./*/.git; do
+  [ -e "$one" ] || continue
+  look "${one%/.git}"
+  case $? in 0) found=yes ;; 2) refuse ;; esac
+done
+[ -z "$found" ] || exit 0
+why=$none
+"#;
+
+const END: &str = "printf '%s\\n' \"$why\" >&2; exit 4";
+
+/// What a look at a directory gives.
+pub(super) enum Look {
+    Repository,
+    /// No repository, in git's words.
+    Nothing(String),
+}
+
+/// Looks at `at`, an absolute path; where `nested` says so, at the repositories in the workspace's
+/// directory too.
+///
+/// # Errors
+///
+/// [`ErrorKind::Git`] with git's words when git refuses to look, [`ErrorKind::Unsupported`] when the
+/// server has no git.
+pub(super) async fn look(workspace: &Workspace, at: &str, nested: bool) -> Result<Look> {
+    let nested = if nested { NESTED } else { "" };
+    let script = format!("at={}\n{LOOK}{BASE}{nested}{END}", quoted(at));
+    let helper = helper(workspace).await;
+    let output = helper.execute(script).await?;
+    let why = || excerpt(output.stderr().trim(), 400);
+    match output.exit_code() {
+        Some(0) => Ok(Look::Repository),
+        Some(4) => Ok(Look::Nothing(why())),
+        code => Err(refused(code, &why()).at(at)),
+    }
+}
+
+/// The error of a script that ended with this code.
+pub(super) fn refused(code: Option<i32>, why: &str) -> Error {
+    match code {
+        Some(3) => Error::new(ErrorKind::Unsupported, "git is not installed on the server"),
+        Some(6) => Error::new(ErrorKind::UnknownRef, "git does not know the ref or commit"),
+        _ => Error::new(ErrorKind::Git, format!("git refused: {why}")),
+    }
+}
+
+/// The workspace that helper commands run in. They are not a conversation's own, so they are kept
+/// out of its history, unless its commands run on another machine than the server's.
+pub(super) async fn helper(workspace: &Workspace) -> Workspace {
+    match workspace.conversation().is_some() && runs_elsewhere(workspace).await {
+        true => workspace.clone(),
+        false => workspace.in_scope(oh_protocol::calls::Scope::Server),
+    }
+}
+
+/// Whether conversations of the server may run in containers.
+async fn runs_elsewhere(workspace: &Workspace) -> bool {
+    const LIMIT: std::time::Duration = std::time::Duration::from_secs(10);
+    const MOST: usize = 1024 * 1024;
+    let ask = async {
+        let client = workspace.client();
+        let request = GetServerInfo::default().request().ok()?;
+        let answer = client.stream_within(request, Body::empty(), LIMIT).await;
+        let answer = client.accepted(answer.ok()?).await.ok()?;
+        let body = answer.into_body().collect(MOST).await.ok()?;
+        serde_json::from_slice::<Value>(&body).ok()
+    };
+    let info = ask.await.unwrap_or_default();
+    let other = |runtime: &Value| runtime.as_str().is_some_and(|runtime| runtime != "local");
+    let offered = info["available_conversation_runtimes"].as_array();
+    other(&info["conversation_runtime"]) || offered.is_some_and(|all| all.iter().any(other))
+}

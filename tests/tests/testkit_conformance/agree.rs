@@ -8,7 +8,7 @@ use std::{
 
 use openhands::{
     testkit::{
-        FakeServer, Script, ScriptedModel, Step,
+        FakeServer, Gate, Script, ScriptedModel, Step,
         fake::{CommandOutput, Observation, Repository, Seen, Verdict},
     },
     transport::Client,
@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// The script of each scenario, for a directory the agent works in.
-fn script(name: &str, work: &str) -> Script {
+fn script(name: &str, work: &str, asked: &Gate) -> Script {
     let file = format!("{work}/test_broken.py");
     match name {
         "the main job" => Script::new()
@@ -51,7 +51,7 @@ fn script(name: &str, work: &str) -> Script {
             .repeat(2, |s| s.call("terminal", json!({"command": "true"})))
             .finish("Done."),
         "approval by risk" => approvals::risky_calls(),
-        "approval races" => approvals::raced_calls(),
+        "approval races" => approvals::raced_calls(asked),
         "failures" => Script::new()
             .fail(400, "this cannot be")
             .step(Step::call("no_such_tool", json!({})))
@@ -87,7 +87,7 @@ fn script(name: &str, work: &str) -> Script {
             .call("terminal", json!({"command": "sleep 8"}))
             .finish("Done."),
         "goal" => Script::new()
-            .text("Begun.")
+            .step(Step::text("Begun.").hold(asked))
             .text(r#"{"score": 0.5, "complete": false, "missing": "the rest"}"#)
             .text("Done.")
             .text(r#"{"score": 1.0, "complete": true, "missing": ""}"#),
@@ -116,22 +116,18 @@ fn script(name: &str, work: &str) -> Script {
 }
 
 /// What agents do, in the order in which it is played.
-pub(crate) const RUNS: [&str; 24] = [
+pub(crate) const RUNS: [&str; 20] = [
     "refusals",
     "sockets refused",
     "the main job",
     "cursors and pages",
     "steering",
     "interrupting",
-    "approval",
-    "approval by risk",
-    "approval races",
     "failures",
     "commands",
     "hooked",
     "context",
     "too many iterations",
-    "approved by a message",
     "paused",
     "interrupted tool",
     "silent tool",
@@ -141,6 +137,14 @@ pub(crate) const RUNS: [&str; 24] = [
     "responses",
     "side by side",
     "runs at once",
+];
+
+/// What agents do that have to ask first.
+pub(crate) const APPROVALS: [&str; 4] = [
+    "approval",
+    "approval by risk",
+    "approval races",
+    "approved by a message",
 ];
 
 /// What else a server is asked. The last two hold many sockets and idle connections.
@@ -212,8 +216,9 @@ async fn play(name: &str, side: &mut Side) {
 /// What a scenario wrote down on the fake server, and what that server was asked.
 pub(crate) async fn on_the_fake(name: &str) -> (String, Vec<Seen>) {
     let denied = AtomicBool::new(false);
+    let asked = Gate::new();
     let server = FakeServer::builder()
-        .script(script(name, "/project"))
+        .script(script(name, "/project", &asked))
         .hooks(move |hook| match hook.command.as_str() {
             "true" => Verdict::allow(),
             "exit 2" => Verdict::deny(""),
@@ -261,6 +266,7 @@ pub(crate) async fn on_the_fake(name: &str) -> (String, Vec<Seen>) {
         key: server.session_api_key().to_owned(),
         work: "/project".to_owned(),
         llm: json!({"model": ScriptedModel::MODEL, "api_key": "k"}),
+        asked,
         seen: String::new(),
     };
     if name == "git" {
@@ -316,13 +322,16 @@ fn make_repository(work: &str) {
 async fn on_the_real(name: &str, client: &Client, url: &str, key: &str) -> String {
     let work = tempfile::tempdir().unwrap();
     let work = work.path().join("work").to_str().unwrap().to_owned();
-    let model = ScriptedModel::start(script(name, &work)).await.unwrap();
+    let asked = Gate::new();
+    let script = script(name, &work, &asked);
+    let model = ScriptedModel::start(script).await.unwrap();
     let mut side = Side {
         client: client.clone(),
         url: url.to_owned(),
         key: key.to_owned(),
         work,
         llm: model.llm(),
+        asked,
         seen: String::new(),
     };
     if name == "git" {
@@ -371,6 +380,11 @@ async fn the_fake_server_agrees_with_the_real_one_on_runs() {
 }
 
 #[tokio::test]
+async fn the_fake_server_agrees_with_the_real_one_on_approvals() {
+    agree(&APPROVALS).await;
+}
+
+#[tokio::test]
 async fn the_fake_server_agrees_with_the_real_one_on_the_rest() {
     agree(&REST).await;
 }
@@ -403,6 +417,7 @@ async fn agree(scenarios: &[&str]) {
         key: fake.session_api_key().to_owned(),
         work: String::new(),
         llm: json!({}),
+        asked: Gate::new(),
         seen: String::new(),
     };
     let described = serde_json::from_slice(&described.body).unwrap();

@@ -1,14 +1,9 @@
 //! Approvals: what a policy asks about, and what counts as an answer. Played on both servers.
 
-use std::time::Duration;
-
-use openhands::testkit::{Script, Step};
+use openhands::testkit::{Gate, Script, Step};
 use serde_json::{Value, json};
 
 use crate::side::{Side, story};
-
-/// How long the model is asked, where something happens meanwhile.
-const ASKED: Duration = Duration::from_secs(3);
 
 fn terminal(arguments: Value) -> Step {
     Step::call("terminal", arguments)
@@ -100,8 +95,8 @@ pub(crate) async fn by_risk(side: &mut Side) {
     side.note(format!("created {status}"));
 }
 
-/// The model's part in [`races`].
-pub(crate) fn raced_calls() -> Script {
+/// The model's part in [`races`]: at the gate something happens while it is asked.
+pub(crate) fn raced_calls(asked: &Gate) -> Script {
     let call = || terminal(json!({"command": "true"}));
     Script::new()
         .step(terminal(json!({"command": "sleep 4"})))
@@ -109,9 +104,9 @@ pub(crate) fn raced_calls() -> Script {
         .finish("Approved by a message.")
         .step(call())
         .finish("Approved too late.")
-        .step(call().delay(ASKED))
+        .step(call().hold(asked))
         .finish("Superseded.")
-        .step(call().delay(ASKED))
+        .step(call().hold(asked))
         .finish("Approved by a run after a pause.")
 }
 
@@ -162,8 +157,9 @@ pub(crate) async fn races(side: &mut Side) {
     // A message that comes while the model is asked goes before what the model wants.
     let id = side.create(policy.clone()).await;
     side.say(&id, "do it", true).await;
-    tokio::time::sleep(ASKED / 4).await;
+    side.asked.arrived(1).await;
     side.say(&id, "rather not", true).await;
+    side.asked.let_one_pass();
     side.until(&id, "finished").await;
     told(side, &id).await;
 
@@ -171,11 +167,12 @@ pub(crate) async fn races(side: &mut Side) {
     let id = side.create(policy).await;
     let path = format!("/api/conversations/{id}");
     side.say(&id, "do it", true).await;
-    tokio::time::sleep(ASKED / 4).await;
+    side.asked.arrived(2).await;
     side.check("POST", &format!("{path}/pause"), Value::Null)
         .await;
     side.check("POST", &format!("{path}/run"), Value::Null)
         .await;
+    side.asked.let_one_pass();
     side.until(&id, "waiting_for_confirmation").await;
     side.settled(&id).await;
     side.check("POST", &format!("{path}/run"), Value::Null)

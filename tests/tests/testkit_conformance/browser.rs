@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, process::Command};
 
 use openhands::{
     process::Provisioner,
-    testkit::{FakeServer, Script, ScriptedModel, Step},
+    testkit::{FakeServer, Gate, Script, ScriptedModel, Step},
     transport::Client,
 };
 use serde_json::{Value, json};
@@ -67,6 +67,7 @@ async fn the_browser_tools_of_the_fake_server_are_those_of_the_real_one() {
         key: fake.session_api_key().to_owned(),
         work: "/project".to_owned(),
         llm: json!({"model": ScriptedModel::MODEL}),
+        asked: Gate::new(),
         seen: String::new(),
     };
     let agent = json!({"llm": side.llm, "tools": [{"name": "browser_tool_set"}]});

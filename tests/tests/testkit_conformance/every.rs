@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use openhands::testkit::{FakeServer, fake::Seen};
 
 use crate::{
-    agree::{REST, RUNS, on_the_fake},
+    agree::{APPROVALS, REST, RUNS, on_the_fake},
     raw,
 };
 
@@ -37,7 +37,7 @@ fn fits(pattern: &str, seen: &Seen) -> bool {
 async fn every_route_of_the_fake_is_compared() {
     // At once, since most of them wait most of their time.
     let mut playing = tokio::task::JoinSet::new();
-    for name in RUNS.into_iter().chain(REST) {
+    for name in RUNS.into_iter().chain(APPROVALS).chain(REST) {
         playing.spawn(on_the_fake(name));
     }
     let played = playing.join_all().await.into_iter();

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use openhands::{
     LocalServer,
-    testkit::{FakeServer, Script, ScriptedModel, Step, fake::Observation},
+    testkit::{FakeServer, Gate, Script, ScriptedModel, Step, fake::Observation},
     transport::Client,
 };
 use secrecy::ExposeSecret as _;
@@ -31,6 +31,7 @@ fn side(url: &str, key: &str, work: String, llm: Value) -> Side {
         key: key.to_owned(),
         work,
         llm,
+        asked: Gate::new(),
         seen: String::new(),
     }
 }

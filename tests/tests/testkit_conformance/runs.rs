@@ -262,8 +262,10 @@ pub(crate) async fn goal(side: &mut Side) {
         json!({"objective": "Build it", "max_iterations": 5}),
     )
     .await;
+    // The model is asked until the gate is open: the goal is not reached before.
     side.check("POST", &path, json!({"objective": "Another"}))
         .await;
+    side.asked.open();
     side.logged_key(&id, "goal", 3).await;
     side.settled(&id).await;
     let log = side.log(&id).await;

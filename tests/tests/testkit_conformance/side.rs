@@ -4,6 +4,7 @@ use std::{fmt::Write as _, time::Duration};
 
 use openhands::{
     protocol::{Answer, Call, Operation, Repeat, Request},
+    testkit::Gate,
     transport::{Client, ErrorKind, Message, Socket},
 };
 use serde_json::{Value, json};
@@ -51,6 +52,8 @@ pub(crate) struct Side {
     /// A directory the agent may write to; on the fake nothing is written.
     pub(crate) work: String,
     pub(crate) llm: Value,
+    /// Where the model waits in scenarios about what happens while it is asked.
+    pub(crate) asked: Gate,
     pub(crate) seen: String,
 }
 

@@ -4,6 +4,7 @@ mod api_coverage;
 mod bench;
 mod cargo;
 mod ci;
+mod constraints;
 mod demo;
 mod example;
 mod fixtures;
@@ -34,6 +35,8 @@ enum Verb {
     Fixtures,
     /// Compare the calls of `oh-protocol` with what a running server offers, router by router.
     ApiCoverage,
+    /// Renew or check the versions of the packages that environments are made with.
+    Constraints(constraints::Options),
     /// Check the rules that compilers do not: layers, file sizes, module docs.
     Tidy,
     /// Measure ours, the peers and the floor on the same work.
@@ -48,6 +51,7 @@ fn main() -> ExitCode {
         Verb::Test(options) => test::run(&options),
         Verb::Fixtures => fixtures::run(),
         Verb::ApiCoverage => api_coverage::run(),
+        Verb::Constraints(options) => constraints::run(&options),
         Verb::Tidy => tidy::run(),
         Verb::Bench(options) => bench::run(&options),
         Verb::Ci(options) => ci::run(&options),

@@ -24,6 +24,9 @@ enum Verb {
         /// The server's version, such as 1.57.0 (default: the one this program is made for).
         #[arg(long, value_name = "VERSION")]
         server_version: Option<String>,
+        /// Install the newest packages that fit instead of those the server was tested with.
+        #[arg(long)]
+        unpinned: bool,
     },
     /// Run a server of your own until Ctrl-C; its URL and session key go to stdout.
     Serve,
@@ -33,7 +36,10 @@ enum Verb {
 async fn main() -> ExitCode {
     let outcome = match Arguments::parse().verb {
         Verb::Doctor => doctor().await,
-        Verb::Provision { server_version } => provision(server_version).await,
+        Verb::Provision {
+            server_version,
+            unpinned,
+        } => provision(server_version, unpinned).await,
         Verb::Serve => serve().await,
     };
     match outcome {
@@ -60,8 +66,8 @@ async fn doctor() -> Outcome {
     Ok(())
 }
 
-async fn provision(version: Option<String>) -> Outcome {
-    let mut provisioner = Provisioner::new().on_progress(|step| {
+async fn provision(version: Option<String>, unpinned: bool) -> Outcome {
+    let mut provisioner = Provisioner::new().pinned(!unpinned).on_progress(|step| {
         // A closed terminal is no reason to stop.
         let _ = writeln!(std::io::stderr(), "{step}");
     });

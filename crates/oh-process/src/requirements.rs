@@ -5,7 +5,12 @@ pub const SERVER_VERSION: &str = "1.58.0";
 
 /// The versions of the server whose other packages are pinned too, each with its constraints file.
 /// `cargo xtask constraints` renews them.
-const PINNED: &[(&str, &str)] = &[];
+const PINNED: &[(&str, &str)] = &[
+    ("1.45.0", include_str!("../constraints/1.45.0.txt")),
+    ("1.50.0", include_str!("../constraints/1.50.0.txt")),
+    ("1.57.0", include_str!("../constraints/1.57.0.txt")),
+    (SERVER_VERSION, include_str!("../constraints/1.58.0.txt")),
+];
 
 /// The server's own packages at one version, and the bounds that an old version needs.
 pub(crate) fn packages(version: &str) -> Vec<String> {
@@ -36,6 +41,37 @@ fn bounds(version: &str) -> &'static [&'static str] {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_default_version_and_each_file_of_constraints_are_pinned() {
+        let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/constraints");
+        let entries = std::fs::read_dir(directory).expect("constraints");
+        let mut files: Vec<_> = entries
+            .map(|entry| {
+                entry
+                    .expect("a file")
+                    .file_name()
+                    .into_string()
+                    .expect("text")
+            })
+            .collect();
+        files.sort();
+        let pinned: Vec<_> = PINNED
+            .iter()
+            .map(|(version, _)| format!("{version}.txt"))
+            .collect();
+        assert_eq!(files, pinned);
+        for (version, constraints) in PINNED {
+            let first = constraints.lines().next().expect("a line");
+            assert!(first.contains(&format!("server {version} ")), "{first}");
+            for line in constraints.lines().filter(|line| !line.starts_with('#')) {
+                let (name, version) = line.split_once("==").expect("a pinned package");
+                assert!(!name.is_empty() && !version.is_empty(), "{line}");
+            }
+        }
+        assert!(constraints(SERVER_VERSION).is_some());
+        assert_eq!(constraints("1.2.3"), None);
+    }
 
     #[test]
     fn versions_up_to_1_47_get_the_fastapi_bound_that_they_need() {

@@ -12,7 +12,7 @@ use tokio::{
     process::Command,
 };
 
-use crate::{Error, ErrorKind, Result, interpreter, keeper::Spawn};
+use crate::{Error, ErrorKind, Result, interpreter, keeper::Spawn, uv::pip_settings};
 
 /// The version of Python that uv finds or fetches where no interpreter is known.
 const UV_PYTHON: &str = "3.13";
@@ -200,8 +200,8 @@ impl Installer<'_> {
         let said = Said::default();
         let (exit, (), ()) = tokio::join!(
             running.end.wait(),
-            self.follow(running.stdout, &said),
-            self.follow(running.stderr, &said),
+            follow(Some(running.stdout), &said, self.report),
+            follow(Some(running.stderr), &said, self.report),
         );
         if exit.code == Some(0) {
             return Ok(());
@@ -217,24 +217,61 @@ impl Installer<'_> {
         }
         let install = ["python", "install", "--no-bin", UV_PYTHON];
         let offline: &[_] = if self.offline { &["--offline"] } else { &[] };
-        self.uv(uv, &[&install[..], offline].concat()).await?;
+        let installed = self.uv(uv, &[&install[..], offline].concat()).await;
+        installed.map_err(|error| {
+            let (major, minor) = interpreter::OLDEST;
+            let context = format!(
+                "no Python {major}.{minor} or newer was found, and uv could not download one; \
+                 install one, or set UV_PYTHON_INSTALL_MIRROR to a place that can be reached"
+            );
+            Error::new(error.kind(), context).with_log_tail(error.log_tail().to_vec())
+        })?;
         self.uv(uv, &find).await.map(PathBuf::from)
     }
 
-    /// Runs uv where there may be no Python to run a keeper with. It works in directories of its
-    /// own, which it does not leave half-made.
     async fn uv(&self, uv: &Path, arguments: &[&str]) -> Result<String> {
+        let mut command = vec![OsString::from(uv)];
+        command.extend(arguments.iter().map(OsString::from));
+        let watched = Watched {
+            command: &command,
+            environment: self.environment(),
+            directory: self.scratch,
+            report: self.report,
+        };
+        watched.run().await
+    }
+
+    /// The environment of a step.
+    fn environment(&self) -> Vec<(OsString, OsString)> {
+        let mut environment = environment();
+        environment.extend(self.settings.iter().cloned());
+        environment
+    }
+}
+
+/// A command that runs where there may be no Python to run a keeper with. It ends with us; what it
+/// makes, it makes in directories of its own.
+pub(crate) struct Watched<'a> {
+    pub(crate) command: &'a [OsString],
+    pub(crate) environment: Vec<(OsString, OsString)>,
+    pub(crate) directory: &'a Path,
+    pub(crate) report: &'a (dyn Fn(String) + Send + Sync),
+}
+
+impl Watched<'_> {
+    /// Runs it to its end and returns the last line of its output.
+    pub(crate) async fn run(self) -> Result<String> {
         let failed = |error| {
-            let context = format!("cannot run {}", uv.display());
+            let name = self.command.first().cloned().unwrap_or_default();
+            let context = format!("cannot run {}", name.to_string_lossy());
             Error::new(ErrorKind::Provision, context).with_source(error)
         };
         let mut child = Command::new("/bin/sh")
             .args(["-c", WATCH, "sh"])
-            .arg(uv)
-            .args(arguments)
-            .current_dir(self.scratch)
+            .args(self.command)
+            .current_dir(self.directory)
             .env_clear()
-            .envs(self.environment())
+            .envs(self.environment)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -242,56 +279,56 @@ impl Installer<'_> {
             .spawn()
             .map_err(failed)?;
         let (said, answer) = (Said::default(), Said::default());
+        // Closed when this future is dropped, and when this process dies.
         let ours = child.stdin.take();
+        let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
         tokio::join!(
-            async {
-                if let Some(stdout) = child.stdout.take() {
-                    self.follow(stdout, &answer).await;
-                }
-            },
-            async {
-                if let Some(stderr) = child.stderr.take() {
-                    self.follow(stderr, &said).await;
-                }
-            }
+            follow(stdout, &answer, self.report),
+            follow(stderr, &said, self.report)
         );
         let status = child.wait().await.map_err(failed)?;
         drop(ours);
-        match (status.success(), answer.lines().pop()) {
-            (true, answer) => Ok(answer.unwrap_or_default()),
-            (false, _) => Err(failure(&said.lines())),
+        match status.success() {
+            true => Ok(answer.lines().pop().unwrap_or_default()),
+            false => Err(failure(&[answer.lines(), said.lines()].concat())),
         }
     }
+}
 
-    /// The caller's environment, where the installer's own settings live, without what would make
-    /// Python look elsewhere for modules, or keep it from writing the bytecode that every start
-    /// needs.
-    fn environment(&self) -> Vec<(OsString, OsString)> {
-        std::env::vars_os()
-            .filter(|(name, _)| {
-                let name = name.to_string_lossy();
-                !matches!(
-                    name.as_ref(),
-                    "VIRTUAL_ENV" | "PIP_TARGET" | "PIP_PREFIX" | "PIP_USER"
-                ) && (!name.starts_with("PYTHON"))
-            })
-            .chain([("PYTHONUNBUFFERED".into(), "1".into())])
-            .chain(self.settings.iter().cloned())
-            .collect()
-    }
-
-    async fn follow(&self, pipe: impl AsyncRead + Unpin, said: &Said) {
-        let mut reader = BufReader::new(pipe);
-        let mut line = Vec::new();
-        while matches!(reader.read_until(b'\n', &mut line).await, Ok(1..)) {
-            let text = String::from_utf8_lossy(&line).trim().to_owned();
-            line.clear();
-            if !text.is_empty() {
-                said.push(text.clone());
-                (self.report)(text);
-            }
+/// Collects and reports lines until the pipe ends.
+async fn follow(
+    pipe: Option<impl AsyncRead + Unpin>,
+    said: &Said,
+    report: &(dyn Fn(String) + Send + Sync),
+) {
+    let Some(pipe) = pipe else { return };
+    let mut reader = BufReader::new(pipe);
+    let mut line = Vec::new();
+    while matches!(reader.read_until(b'\n', &mut line).await, Ok(1..)) {
+        let text = String::from_utf8_lossy(&line).trim().to_owned();
+        line.clear();
+        if !text.is_empty() {
+            said.push(text.clone());
+            report(text);
         }
     }
+}
+
+/// The caller's environment, where the installers' own settings live, without what would make
+/// Python look elsewhere for modules, or keep it from writing the bytecode that every start needs;
+/// with pip's settings for uv.
+pub(crate) fn environment() -> Vec<(OsString, OsString)> {
+    std::env::vars_os()
+        .filter(|(name, _)| {
+            let name = name.to_string_lossy();
+            !matches!(
+                name.as_ref(),
+                "VIRTUAL_ENV" | "PIP_TARGET" | "PIP_PREFIX" | "PIP_USER" | "PIP_REQUIRE_VIRTUALENV"
+            ) && (!name.starts_with("PYTHON"))
+        })
+        .chain([("PYTHONUNBUFFERED".into(), "1".into())])
+        .chain(pip_settings(&|name| std::env::var_os(name)))
+        .collect()
 }
 
 /// The last lines of an installer.
@@ -352,6 +389,17 @@ fn failure(said: &[String]) -> Error {
         (
             ErrorKind::UnknownVersion,
             "the package index does not hold this version of the server",
+        )
+    } else if any(&[
+        "ResolutionImpossible",
+        "conflicting dependencies",
+        "No solution found",
+        "No matching distribution found",
+    ]) {
+        (
+            ErrorKind::Provision,
+            "the index has no packages that fit the requirements; where one of them needs other \
+             versions than the pinned ones, turn pinning off",
         )
     } else if any(&["Permission denied", "Errno 13", "Read-only file system"]) {
         (

@@ -18,8 +18,10 @@ mod activation;
 mod attach;
 mod builder;
 mod cache;
+mod download;
 mod environment;
 mod error;
+mod index;
 mod install;
 mod interpreter;
 #[cfg(unix)]
@@ -42,6 +44,7 @@ mod status;
 mod supervise;
 #[cfg(unix)]
 mod sweep;
+mod uv;
 mod variables;
 
 pub use attach::{Attach, AttachedServer};

@@ -18,6 +18,17 @@ pub enum Progress {
     Searching,
     /// An interpreter was looked at.
     Looked(Candidate),
+    /// Something that is needed first is about to be downloaded: what, and from where.
+    Fetching(String),
+    /// A download is under way.
+    Downloading {
+        /// The file's name.
+        what: String,
+        /// How many bytes have arrived.
+        received: u64,
+        /// How many there will be, where this is known.
+        total: Option<u64>,
+    },
     /// The environment is being made there.
     Creating(PathBuf),
     /// A line of the installer's output, such as `Collecting fastapi`.
@@ -38,6 +49,18 @@ impl fmt::Display for Progress {
             Self::Rebuilding(why) => write!(f, "replacing the cached environment: {why}"),
             Self::Searching => f.write_str("looking for Python 3.12 or newer, or uv"),
             Self::Looked(candidate) => write!(f, "found {candidate}"),
+            Self::Fetching(text) => f.write_str(text),
+            Self::Downloading {
+                what,
+                received,
+                total,
+            } => {
+                write!(f, "downloading {what}: {} KiB", received >> 10)?;
+                match total {
+                    Some(total) => write!(f, " of {} KiB", total >> 10),
+                    None => Ok(()),
+                }
+            }
             Self::Creating(path) => write!(f, "making an environment in {}", path.display()),
             Self::Installing(line) => f.write_str(line),
             Self::Verifying => f.write_str("importing the server once"),

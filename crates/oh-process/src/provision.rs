@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::{task::spawn_blocking, time::sleep};
+use tokio::task::spawn_blocking;
 
 pub(crate) use crate::progress::Report;
 pub use crate::requirements::SERVER_VERSION;
@@ -15,9 +15,10 @@ use crate::{
     cache::{Cache, Content, Slot},
     install::{Installer, Tool},
     interpreter::{self, ANSWER_LIMIT, Failure},
-    lock::try_lock,
+    lock::lock,
     requirements,
     search::{self, Found, var},
+    uv::OwnUv,
 };
 
 /// Names the cache directory, in the place of `$XDG_CACHE_HOME/openhands-rs`.
@@ -28,8 +29,20 @@ const OFFLINE_VARIABLE: &str = "OPENHANDS_OFFLINE";
 /// Finds or makes an environment with the server's packages, pinned.
 ///
 /// Made environments are cached in `$OPENHANDS_CACHE_DIR`, else `$XDG_CACHE_HOME/openhands-rs`,
-/// else `~/.cache/openhands-rs`; one that is there is used without the network. Settings of pip
-/// and uv (index, proxy, certificates) are theirs: their configuration and variables apply.
+/// else `~/.cache/openhands-rs`; one that is there is used without the network.
+///
+/// # Where things come from
+///
+/// uv makes an environment if it is on the PATH, otherwise venv and pip of the best Python do.
+/// Their own configuration and variables apply (index, proxy, certificates); uv also gets
+/// `PIP_INDEX_URL`, `PIP_EXTRA_INDEX_URL`, `PIP_FIND_LINKS` and `PIP_CERT` where its own variables
+/// are not set.
+///
+/// On a machine without Python 3.12 or newer and without uv, uv is downloaded into the cache: with
+/// any pip that is there, otherwise from the index that `UV_DEFAULT_INDEX`, `UV_INDEX_URL` or
+/// `PIP_INDEX_URL` names, or PyPI. The checksum that the index lists is verified. uv then uses a
+/// Python that it finds, or downloads one into the cache. [`Progress::Fetching`] announces this;
+/// [`use_uv`](Self::use_uv) and [`offline`](Self::offline) forbid it.
 ///
 /// ```no_run
 /// # async fn run() -> Result<(), oh_process::Error> {
@@ -51,6 +64,7 @@ pub struct Provisioner {
     pinned: bool,
     offline: bool,
     check_timeout: Duration,
+    network_timeout: Duration,
     report: Option<Report>,
 }
 
@@ -72,6 +86,7 @@ impl Provisioner {
             pinned: true,
             offline: is_offline(),
             check_timeout: ANSWER_LIMIT,
+            network_timeout: Duration::from_secs(30),
             report: None,
         }
     }
@@ -101,8 +116,9 @@ impl Provisioner {
         self
     }
 
-    /// Sets whether uv may be used. Default true: uv makes the environment when it is on the PATH.
-    /// With false, venv and pip do.
+    /// Sets whether uv may be used. Default true: uv makes the environment when it is on the PATH,
+    /// and is downloaded into the cache when there is no fit Python. With false, only venv and pip
+    /// are used.
     pub fn use_uv(mut self, yes: bool) -> Self {
         self.uv = yes;
         self
@@ -130,6 +146,13 @@ impl Provisioner {
     /// asked beside each other, up to 16 at a time.
     pub fn check_timeout(mut self, limit: Duration) -> Self {
         self.check_timeout = limit;
+        self
+    }
+
+    /// Sets how long the package index may send nothing while uv is downloaded from it. Default
+    /// 30 s. pip and uv have settings of their own (`PIP_DEFAULT_TIMEOUT`, `UV_HTTP_TIMEOUT`).
+    pub fn network_timeout(mut self, limit: Duration) -> Self {
+        self.network_timeout = limit;
         self
     }
 
@@ -173,8 +196,8 @@ impl Provisioner {
     ///
     /// [`ErrorKind::CheckFailed`] when it could not be found out whether the cached environment,
     /// or the only interpreter, is sound; nothing was changed then.
-    /// [`ErrorKind::NoInterpreter`] when there is no interpreter; the message says where it was
-    /// looked for. When a new environment cannot be made: [`ErrorKind::IndexUnreachable`],
+    /// [`ErrorKind::NoInterpreter`] when there is no fit interpreter, and uv must not be used or
+    /// downloaded; the message says where it was looked for. When a new environment cannot be made: [`ErrorKind::IndexUnreachable`],
     /// [`ErrorKind::UnknownVersion`], [`ErrorKind::DiskFull`], [`ErrorKind::Directory`],
     /// [`ErrorKind::Provision`].
     ///
@@ -195,7 +218,10 @@ impl Provisioner {
         if let Cached::Sound(environment) = self.cached_in(&slot).await? {
             return Ok(environment);
         }
-        let _lock = self.lock(&slot.lock_path()).await?;
+        let lock_path = slot.lock_path();
+        let _lock = lock(&lock_path, || self.tell(Progress::Waiting))
+            .await
+            .map_err(|error| unusable(&lock_path, error))?;
         // Somebody else may have made it while we waited.
         match self.cached_in(&slot).await? {
             Cached::Sound(environment) => return Ok(environment),
@@ -203,7 +229,17 @@ impl Provisioner {
             Cached::Nothing => {}
         }
         sweep(&cache, &slot).await;
-        let tool = self.tool(named).await?;
+        let own = OwnUv {
+            root: home,
+            patience: self.network_timeout,
+            limit: self.check_timeout,
+            report: &|step| self.tell(step),
+        };
+        let tool = self.tool(named, &own).await?;
+        let settings = match &tool {
+            Tool::Uv { uv, .. } if *uv == own.path() => own.settings(),
+            _ => Vec::new(),
+        };
         let build = slot.build();
         self.tell(Progress::Creating(build.path().to_owned()));
         let report = |line: String| self.tell(Progress::Installing(line));
@@ -214,7 +250,7 @@ impl Provisioner {
             packages: &packages,
             constraints: self.constraints(),
             offline: self.offline,
-            settings: &[],
+            settings: &settings,
             report: &report,
         };
         installer.run(&tool).await?;
@@ -368,7 +404,7 @@ impl Provisioner {
         Err(Error::new(kind, message))
     }
 
-    async fn tool(&self, named: Option<(PathBuf, String)>) -> Result<Tool> {
+    async fn tool(&self, named: Option<(PathBuf, String)>, own: &OwnUv<'_>) -> Result<Tool> {
         let uv = self.uv.then(|| which::which("uv").ok()).flatten();
         let found = match &named {
             Some(_) => Vec::new(),
@@ -387,25 +423,42 @@ impl Provisioner {
                 .is_none()
                 .then(|| facts.executable.clone())
         });
+        // uv brings what this one lacks.
+        let without_venv = found.iter().find_map(|(_, facts)| {
+            let facts = facts.as_ref().ok().filter(|facts| !facts.is_old());
+            facts.map(|facts| facts.executable.clone())
+        });
         match (uv, named.map(|(path, _)| path).or(fit)) {
-            (Some(uv), python) => Ok(Tool::Uv { uv, python }),
+            (Some(uv), python) => {
+                let python = python.or(without_venv);
+                Ok(Tool::Uv { uv, python })
+            }
             (None, Some(python)) => Ok(Tool::Pip { python }),
-            (None, None) => Err(no_interpreter(&found)),
+            (None, None) => {
+                let uv = self.own_uv(own, &found).await?;
+                let python = without_venv;
+                Ok(Tool::Uv { uv, python })
+            }
         }
     }
 
-    async fn lock(&self, path: &Path) -> Result<fs::File> {
-        let mut told = false;
-        // Polled, not waited for: a blocked thread could not be cancelled.
-        loop {
-            if let Some(lock) = try_lock(path).map_err(|error| unusable(path, error))? {
-                return Ok(lock);
-            }
-            if !std::mem::replace(&mut told, true) {
-                self.tell(Progress::Waiting);
-            }
-            sleep(Duration::from_millis(100)).await;
+    /// uv in the cache, which is fetched when it is not there.
+    async fn own_uv(&self, own: &OwnUv<'_>, found: &[Found]) -> Result<PathBuf> {
+        let path = own.path();
+        if self.uv && path.exists() {
+            return Ok(path);
         }
+        let unknown = |(_, facts): &Found| matches!(facts, Err(Failure::Unknown(_)));
+        if !self.uv || self.offline || found.iter().any(unknown) {
+            return Err(no_interpreter(found, self.uv && self.offline));
+        }
+        let pips: Vec<_> = found
+            .iter()
+            .filter_map(|(_, facts)| facts.as_ref().ok())
+            .filter(|facts| facts.pip)
+            .map(|facts| facts.executable.clone())
+            .collect();
+        own.obtain(&pips).await
     }
 }
 
@@ -427,7 +480,7 @@ enum Cached {
     Nothing,
 }
 
-fn no_interpreter(found: &[Found]) -> Error {
+fn no_interpreter(found: &[Found], offline: bool) -> Error {
     let (major, minor) = interpreter::OLDEST;
     let unknown = |(_, facts): &Found| matches!(facts, Err(Failure::Unknown(_)));
     let (kind, mut message) = if found.iter().any(unknown) {
@@ -441,7 +494,11 @@ fn no_interpreter(found: &[Found]) -> Error {
             "no Python {major}.{minor} or newer with venv was found on PATH, in ~/.pyenv/versions \
              (or PYENV_ROOT) or among uv's interpreters, and no uv on PATH; install Python \
              {major}.{minor}+ (python.org, your package manager), or uv \
-             (https://docs.astral.sh/uv)"
+             (https://docs.astral.sh/uv){}",
+            match offline {
+                true => "; OPENHANDS_OFFLINE forbids to download uv",
+                false => "",
+            }
         );
         (ErrorKind::NoInterpreter, message)
     };
@@ -453,7 +510,10 @@ fn no_interpreter(found: &[Found]) -> Error {
 
 fn unusable(path: &Path, error: std::io::Error) -> Error {
     let path = path.display();
-    Error::directory(format!("cannot use {path} for the environment"), error)
+    Error::directory(
+        format!("cannot use {path} for the environment: {error}"),
+        error,
+    )
 }
 
 /// Removes what nobody can use any more, on a thread that may block.

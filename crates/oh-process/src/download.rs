@@ -1,0 +1,163 @@
+//! Fetches from a package index over HTTP: a page, or a file whose checksum is known.
+
+use std::{future::poll_fn, path::Path, pin::Pin, time::Duration};
+
+use futures_core::Stream as _;
+use http::{HeaderValue, Method, Response, StatusCode, header};
+use oh_protocol::Request;
+use oh_transport::{Body, Client};
+use secrecy::ExposeSecret as _;
+use sha2::{Digest as _, Sha256};
+use tokio::{fs::File, io::AsyncWriteExt as _};
+use url::Url;
+
+use crate::{
+    Error, ErrorKind, Result,
+    index::{Index, Listed},
+};
+
+/// A listing that is read whole. That of uv has 2 MB.
+const PAGE_LIMIT: usize = 64 << 20;
+/// A file that is stored. uv has 25 MB.
+const FILE_LIMIT: u64 = 512 << 20;
+const REDIRECTS: usize = 5;
+
+/// Fetches from one index.
+pub(crate) struct Downloader<'a> {
+    pub(crate) index: &'a Index,
+    /// How long the index may send nothing.
+    pub(crate) patience: Duration,
+}
+
+impl Downloader<'_> {
+    /// Reads a page: its body, whether it is JSON, and where it came from in the end.
+    pub(crate) async fn page(
+        &self,
+        url: Url,
+        accept: &'static str,
+    ) -> Result<(Vec<u8>, bool, Url)> {
+        let (url, answer) = self.get(url, accept).await?;
+        let json = answer
+            .headers()
+            .get(header::CONTENT_TYPE)
+            .and_then(|kind| kind.to_str().ok())
+            .is_some_and(|kind| kind.contains("json"));
+        let body = answer.into_body().collect(PAGE_LIMIT).await;
+        let body = body.map_err(|error| lost(&url, error))?;
+        Ok((body.to_vec(), json, url))
+    }
+
+    /// Stores a file and checks its length and checksum. `progress` gets the bytes received and
+    /// their expected number.
+    pub(crate) async fn file(
+        &self,
+        listed: &Listed,
+        path: &Path,
+        progress: &(dyn Fn(u64, Option<u64>) + Send + Sync),
+    ) -> Result<()> {
+        let Some(expected) = &listed.sha256 else {
+            let message = format!("the index has no checksum for {}", listed.name);
+            return Err(Error::new(ErrorKind::Provision, message));
+        };
+        let failed = |error: std::io::Error| {
+            Error::directory(format!("cannot write {}: {error}", path.display()), error)
+        };
+        let (url, answer) = self.get(listed.url.clone(), "*/*").await?;
+        let mut body = answer.into_body();
+        let total = listed.size.or_else(|| body.length());
+        let mut file = File::create(path).await.map_err(failed)?;
+        let (mut hash, mut received) = (Sha256::new(), 0_u64);
+        progress(0, total);
+        loop {
+            let Some(chunk) = poll_fn(|cx| Pin::new(&mut body).poll_next(cx)).await else {
+                break;
+            };
+            let chunk = chunk.map_err(|error| lost(&url, error))?;
+            received += chunk.len() as u64;
+            if received > total.unwrap_or(FILE_LIMIT).min(FILE_LIMIT) {
+                let message = format!("{} is longer than the index says", listed.name);
+                return Err(Error::new(ErrorKind::Provision, message));
+            }
+            hash.update(&chunk);
+            file.write_all(&chunk).await.map_err(failed)?;
+            progress(received, total);
+        }
+        file.flush().await.map_err(failed)?;
+        let found: String = hash
+            .finalize()
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
+        if found != *expected {
+            let message = format!(
+                "the checksum of {} is wrong: the index says {expected}, the file has {found}; \
+                 it was deleted",
+                listed.name
+            );
+            return Err(Error::new(ErrorKind::Provision, message));
+        }
+        Ok(())
+    }
+
+    /// Follows redirects. Credentials are sent to the index only.
+    async fn get(&self, mut url: Url, accept: &'static str) -> Result<(Url, Response<Body>)> {
+        for _ in 0..=REDIRECTS {
+            let answer = self.send(&url, accept).await?;
+            if answer.status() == StatusCode::OK {
+                return Ok((url, answer));
+            }
+            let next = answer
+                .headers()
+                .get(header::LOCATION)
+                .filter(|_| answer.status().is_redirection())
+                .and_then(|to| url.join(to.to_str().ok()?).ok());
+            match next {
+                Some(next) if next.scheme() == "https" || next.scheme() == url.scheme() => {
+                    url = next;
+                }
+                _ => {
+                    let message = format!("{} answered {}", shown(&url), answer.status());
+                    return Err(Error::new(ErrorKind::IndexUnreachable, message));
+                }
+            }
+        }
+        let message = format!("{} redirects too often", shown(&url));
+        Err(Error::new(ErrorKind::IndexUnreachable, message))
+    }
+
+    /// Sends one request. Whoever sends nothing for too long ends it, also later in the body.
+    async fn send(&self, url: &Url, accept: &'static str) -> Result<Response<Body>> {
+        let mut target = url.path().to_owned();
+        if let Some(query) = url.query() {
+            target = format!("{target}?{query}");
+        }
+        let mut request = Request::new(Method::GET, target);
+        let headers = &mut request.headers;
+        headers.insert(header::ACCEPT, HeaderValue::from_static(accept));
+        headers.insert(
+            header::USER_AGENT,
+            HeaderValue::from_static(concat!("openhands-rs/", env!("CARGO_PKG_VERSION"))),
+        );
+        let authorization = self.index.authorization(url);
+        if let Some(mut value) =
+            authorization.and_then(|value| HeaderValue::try_from(value.expose_secret()).ok())
+        {
+            value.set_sensitive(true);
+            headers.insert(header::AUTHORIZATION, value);
+        }
+        let client = Client::builder(url.origin().ascii_serialization()).build();
+        let client = client.map_err(|error| lost(url, error))?;
+        let answer = client.stream_within(request, Body::empty(), self.patience);
+        answer.await.map_err(|error| lost(url, error))
+    }
+}
+
+fn lost(url: &Url, error: oh_transport::Error) -> Error {
+    let message = format!("cannot download from {}: {error}", shown(url));
+    Error::new(ErrorKind::IndexUnreachable, message).with_source(error)
+}
+
+/// A URL without what may be a secret in it.
+fn shown(url: &Url) -> String {
+    format!("{}{}", url.origin().ascii_serialization(), url.path())
+}

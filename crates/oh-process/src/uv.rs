@@ -1,0 +1,316 @@
+//! uv of our own, for a machine without a fit Python: fetched into the cache, through any pip or
+//! from the package index.
+
+use std::{
+    ffi::OsString,
+    fs, io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use tokio::{process::Command, task::spawn_blocking};
+
+use crate::{
+    Error, ErrorKind, Progress, Result,
+    download::Downloader,
+    index::{self, Index},
+    install::{Watched, environment},
+    interpreter,
+    lock::lock,
+};
+
+/// The series of uv whose commands this crate was tested with.
+const SERIES: &str = "0.13";
+/// Begins the name of what is not finished.
+const UNFINISHED: &str = ".new-";
+
+/// uv in the cache.
+pub(crate) struct OwnUv<'a> {
+    /// The cache.
+    pub(crate) root: &'a Path,
+    /// How long the index may send nothing.
+    pub(crate) patience: Duration,
+    /// How long uv may take to show its version.
+    pub(crate) limit: Duration,
+    pub(crate) report: &'a (dyn Fn(Progress) + Send + Sync),
+}
+
+impl OwnUv<'_> {
+    fn directory(&self) -> PathBuf {
+        self.root.join("uv")
+    }
+
+    /// Where it is, or will be.
+    pub(crate) fn path(&self) -> PathBuf {
+        self.directory().join("uv")
+    }
+
+    /// Where it keeps what it downloads, unless its user says otherwise: beside it, so that the
+    /// home directory, which may not exist, stays as it is.
+    pub(crate) fn settings(&self) -> Vec<(OsString, OsString)> {
+        [
+            ("UV_PYTHON_INSTALL_DIR", "python"),
+            ("UV_CACHE_DIR", "uv-cache"),
+        ]
+        .into_iter()
+        .filter(|(name, _)| std::env::var_os(name).is_none())
+        .map(|(name, directory)| (name.into(), self.root.join(directory).into()))
+        .collect()
+    }
+
+    /// Returns uv, fetching it when it is not there: with one of these interpreters' pip, which
+    /// knows the user's settings, or else from the index. Makers in several processes take turns.
+    pub(crate) async fn obtain(&self, pips: &[PathBuf]) -> Result<PathBuf> {
+        let path = self.path();
+        if path.exists() {
+            return Ok(path);
+        }
+        let directory = self.directory();
+        let failed =
+            |error| Error::directory(format!("cannot use {} for uv", directory.display()), error);
+        fs::create_dir_all(&directory).map_err(failed)?;
+        let waiting = || (self.report)(Progress::Waiting);
+        let _lock = lock(&self.root.join("uv.lock"), waiting)
+            .await
+            .map_err(failed)?;
+        if path.exists() {
+            return Ok(path);
+        }
+        // What a killed process left: the lock says that nobody works on it.
+        for entry in fs::read_dir(&directory).map_err(failed)?.flatten() {
+            if entry.file_name().to_string_lossy().starts_with(UNFINISHED) {
+                let _left_for_the_next = fs::remove_dir_all(entry.path());
+            }
+        }
+        let place = tempfile::Builder::new()
+            .prefix(UNFINISHED)
+            .tempdir_in(&directory)
+            .map_err(failed)?;
+        let wheel = self.fetch(pips, place.path()).await?;
+        let fresh = place.path().join("uv");
+        let (from, to) = (wheel, fresh.clone());
+        let unpacked = spawn_blocking(move || unpack(&from, &to)).await;
+        unpacked
+            .unwrap_or_else(|error| Err(io::Error::other(error)))
+            .map_err(|error| match error.kind() {
+                io::ErrorKind::InvalidData => {
+                    Error::new(ErrorKind::Provision, "the wheel of uv cannot be unpacked")
+                        .with_source(error)
+                }
+                _ => failed(error),
+            })?;
+        self.check(&fresh).await?;
+        fs::rename(&fresh, &path).map_err(failed)?;
+        Ok(path)
+    }
+
+    /// Fetches the wheel into `place`.
+    async fn fetch(&self, pips: &[PathBuf], place: &Path) -> Result<PathBuf> {
+        let (major, minor) = interpreter::OLDEST;
+        let begin = |how: String| {
+            (self.report)(Progress::Fetching(format!(
+                "no Python {major}.{minor} or newer with venv was found: downloading uv {how}, \
+                 which finds or downloads one"
+            )));
+        };
+        let mut refused = None;
+        for python in pips {
+            begin(format!("with the pip of {}", python.display()));
+            match self.with_pip(python, place).await {
+                Ok(wheel) => return Ok(wheel),
+                Err(error) => refused = Some(error),
+            }
+        }
+        let index = Index::configured(&|name| std::env::var(name).ok())?;
+        begin(format!("from {}", index.host()));
+        let fetched = self.with_index(&index, place).await;
+        fetched.map_err(|error| {
+            let hint = match error.kind() {
+                ErrorKind::IndexUnreachable => "Check the network and PIP_INDEX_URL, or i",
+                ErrorKind::DiskFull => "Make room, or i",
+                _ => "I",
+            };
+            let context = format!(
+                "no Python {major}.{minor} or newer with venv was found, and uv could not be \
+                 downloaded to fetch one: {error}. {hint}nstall Python {major}.{minor}+ or uv"
+            );
+            let tail = refused.map_or_else(Vec::new, |error| error.log_tail().to_vec());
+            Error::new(error.kind(), context)
+                .with_log_tail(tail)
+                .with_source(error)
+        })
+    }
+
+    async fn with_pip(&self, python: &Path, place: &Path) -> Result<PathBuf> {
+        let mut command: Vec<OsString> = vec![python.into()];
+        let download = [
+            "-I",
+            "-m",
+            "pip",
+            "download",
+            "--no-deps",
+            "--no-input",
+            "--progress-bar",
+            "off",
+            "--disable-pip-version-check",
+            "--only-binary",
+            ":all:",
+            "--retries",
+            "2",
+        ];
+        command.extend(download.map(OsString::from));
+        command.extend([
+            "--dest".into(),
+            place.into(),
+            format!("uv=={SERIES}.*").into(),
+        ]);
+        let report = |line| (self.report)(Progress::Installing(line));
+        let watched = Watched {
+            command: &command,
+            environment: environment(),
+            directory: place,
+            report: &report,
+        };
+        watched.run().await?;
+        let entries = fs::read_dir(place).into_iter().flatten().flatten();
+        entries
+            .map(|entry| entry.path())
+            .find(|path| path.extension().is_some_and(|extension| extension == "whl"))
+            .ok_or_else(|| Error::new(ErrorKind::Provision, "pip downloaded no wheel of uv"))
+    }
+
+    async fn with_index(&self, index: &Index, place: &Path) -> Result<PathBuf> {
+        let downloader = Downloader {
+            index,
+            patience: self.patience,
+        };
+        let page = downloader.page(index.project("uv")?, index::ACCEPT).await?;
+        let (body, json, base) = page;
+        let files = index::listing(&body, json, &base).ok_or_else(|| {
+            let message = format!(
+                "{} does not list files as a package index does",
+                index.host()
+            );
+            Error::new(ErrorKind::Provision, message)
+        })?;
+        let wheel = index::choose(&files, "uv", SERIES, &index::fits).ok_or_else(|| {
+            let message = format!("{} has no uv for this machine", index.host());
+            Error::new(ErrorKind::Provision, message)
+        })?;
+        let path = place.join("uv.whl");
+        // Every twentieth part, so that a callback is not flooded.
+        let step = std::sync::atomic::AtomicU64::new(0);
+        let progress = |received: u64, total: Option<u64>| {
+            let size = total.unwrap_or(20 << 20).max(20) / 20;
+            let now = received / size + 1;
+            if step.swap(now, std::sync::atomic::Ordering::Relaxed) != now {
+                (self.report)(Progress::Downloading {
+                    what: wheel.name.clone(),
+                    received,
+                    total,
+                });
+            }
+        };
+        downloader.file(wheel, &path, &progress).await?;
+        Ok(path)
+    }
+
+    /// Proves that it runs here.
+    async fn check(&self, uv: &Path) -> Result<()> {
+        let mut command = Command::new(uv);
+        command.arg("--version");
+        let failed = |why: &str| {
+            let message = format!("the uv that was downloaded {why}");
+            Err(Error::new(ErrorKind::Provision, message))
+        };
+        match interpreter::run(command, self.limit).await {
+            Ok(output) if output.status.success() => Ok(()),
+            Ok(output) => failed(&format!("fails with {}", output.status)),
+            Err(failure) => failed(failure.reason()),
+        }
+    }
+}
+
+/// Takes the program out of the wheel.
+fn unpack(wheel: &Path, to: &Path) -> io::Result<()> {
+    let invalid = |error: zip::result::ZipError| match error {
+        zip::result::ZipError::Io(error) => error,
+        error => io::Error::new(io::ErrorKind::InvalidData, error),
+    };
+    let mut archive = zip::ZipArchive::new(fs::File::open(wheel)?).map_err(invalid)?;
+    let name = archive
+        .file_names()
+        .flatten()
+        .find(|name| name.ends_with(".data/scripts/uv"))
+        .map(std::borrow::Cow::into_owned)
+        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "it holds no program"))?;
+    let mut program = archive.by_name(&name).map_err(invalid)?;
+    let mut file = fs::File::create(to)?;
+    io::copy(&mut program, &mut file)?;
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        file.set_permissions(fs::Permissions::from_mode(0o755))?;
+    }
+    Ok(())
+}
+
+/// Settings of pip as variables of uv, where uv has none of its own.
+pub(crate) fn pip_settings(read: &dyn Fn(&str) -> Option<OsString>) -> Vec<(OsString, OsString)> {
+    let set = |names: &[&str]| names.iter().any(|name| read(name).is_some());
+    let mut settings: Vec<(OsString, OsString)> = Vec::new();
+    for (pip, uv, others) in [
+        ("PIP_INDEX_URL", "UV_DEFAULT_INDEX", &["UV_INDEX_URL"][..]),
+        ("PIP_EXTRA_INDEX_URL", "UV_INDEX", &["UV_EXTRA_INDEX_URL"]),
+        ("PIP_FIND_LINKS", "UV_FIND_LINKS", &[]),
+        ("PIP_CERT", "SSL_CERT_FILE", &[]),
+    ] {
+        let Some(value) = read(pip).filter(|value| !value.is_empty()) else {
+            continue;
+        };
+        if set(&[uv]) || set(others) {
+            continue;
+        }
+        // pip separates places by blanks, uv by commas.
+        let value = match (uv, value.to_str()) {
+            ("UV_FIND_LINKS", Some(text)) => {
+                text.split_whitespace().collect::<Vec<_>>().join(",").into()
+            }
+            _ => value,
+        };
+        settings.push((uv.into(), value));
+    }
+    settings
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_of_pip_apply_to_uv_unless_it_has_its_own() {
+        let settings = |set: &[(&str, &str)]| {
+            let read = |name: &str| {
+                let found = set.iter().find(|(known, _)| *known == name)?;
+                Some(OsString::from(found.1))
+            };
+            let settings = pip_settings(&read).into_iter();
+            settings
+                .map(|(name, value)| {
+                    format!("{}={}", name.to_string_lossy(), value.to_string_lossy())
+                })
+                .collect::<Vec<_>>()
+        };
+        let pip = [("PIP_INDEX_URL", "https://i"), ("PIP_FIND_LINKS", "/a /b")];
+        assert_eq!(
+            settings(&pip),
+            ["UV_DEFAULT_INDEX=https://i", "UV_FIND_LINKS=/a,/b"]
+        );
+        let both = [
+            ("PIP_INDEX_URL", "https://i"),
+            ("UV_INDEX_URL", "https://j"),
+        ];
+        assert!(settings(&both).is_empty());
+        assert!(settings(&[]).is_empty());
+    }
+}

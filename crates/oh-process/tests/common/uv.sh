@@ -1,0 +1,20 @@
+#!/bin/sh
+# Stands in for uv: "fetches" the stand-in interpreter into its directory of Pythons, makes
+# environments with it and "installs". Logs what it is asked to PLACE/uv-calls.
+PATH=/usr/bin:/bin
+echo "$*" >>PLACE/uv-calls
+managed=$UV_PYTHON_INSTALL_DIR/cpython-3.13/bin/python3
+case "$1 $2" in
+"--version ") echo "uv 0.13.0" ;;
+"python find") [ -x "$managed" ] && echo "$managed" ;;
+"python install")
+    [ "$(cat PLACE/mode)" != slow-python ] || sleep 600
+    mkdir -p "$(dirname "$managed")" && cp PLACE/python-of-uv "$managed" && chmod 755 "$managed"
+    ;;
+venv*)
+    # venv --no-project --python PYTHON ROOT
+    mkdir -p "$5/bin" && cp "$4" "$5/bin/python3"
+    ;;
+"pip install") touch "$(dirname "$5")/installed" ;;
+*) exit 2 ;;
+esac

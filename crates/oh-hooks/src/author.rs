@@ -6,7 +6,7 @@ use std::{
     env,
     fmt::Display,
     io::{Read, Write},
-    panic::{AssertUnwindSafe, catch_unwind},
+    panic::{self, AssertUnwindSafe, catch_unwind},
     path::PathBuf,
     process::ExitCode,
 };
@@ -122,9 +122,28 @@ pub fn run<E: Display>(decide: impl FnOnce(&HookInput) -> Result<Verdict, E>) ->
 }
 
 /// Runs a hook whose own failure denies: for policies that must hold, as the server lets anything
-/// happen when a hook breaks. A panic denies too. A timeout cannot: the server allows then.
+/// happen when a hook breaks.
+///
+/// A panic denies too, on any thread and also in a program built with `panic = "abort"`: the
+/// process ends with exit code 2 where it panics, even where the panic would be caught. What ends
+/// the process without a panic cannot deny: a timeout, a stack overflow, a signal, and being killed
+/// for want of memory. The server allows then.
 pub fn guard<E: Display>(decide: impl FnOnce(&HookInput) -> Result<Verdict, E>) -> ExitCode {
-    answer(decide, 2)
+    deny_on_panic();
+    answer(decide, DENY)
+}
+
+/// The exit code that denies.
+const DENY: u8 = 2;
+
+/// Lets a panic end the process with the exit code that denies, before it could unwind or abort.
+fn deny_on_panic() {
+    let before = panic::take_hook();
+    panic::set_hook(Box::new(move |panic| {
+        before(panic);
+        _ = writeln!(std::io::stderr().lock(), "the hook panicked");
+        std::process::exit(DENY.into());
+    }));
 }
 
 fn answer<E: Display>(
@@ -161,7 +180,7 @@ fn decided<E: Display>(
 fn outcome(verdict: Result<Verdict, String>, broken: u8) -> (String, String, u8) {
     match verdict {
         Ok(verdict) => {
-            let code = if verdict.denied.is_some() { 2 } else { 0 };
+            let code = if verdict.denied.is_some() { DENY } else { 0 };
             (verdict.stdout(), verdict.denied.unwrap_or_default(), code)
         }
         Err(error) => (String::new(), error, broken),
@@ -200,6 +219,26 @@ mod tests {
         }
     }
 
+    /// A child of this test: what a guard does when its program cannot unwind.
+    #[test]
+    fn a_panic_of_a_guard_ends_the_process_with_a_denial() {
+        const INSIDE: &str = "OH_HOOKS_TEST_PANICS";
+        if env::var_os(INSIDE).is_some() {
+            deny_on_panic();
+            // Not unwound to anybody: as it is with `panic = "abort"`.
+            _ = std::thread::spawn(|| panic::panic_any("x")).join();
+            return;
+        }
+        let name = "author::tests::a_panic_of_a_guard_ends_the_process_with_a_denial";
+        let child = std::process::Command::new(env::current_exe().unwrap())
+            .args(["--exact", name, "--nocapture"])
+            .env(INSIDE, "1")
+            .output()
+            .unwrap();
+        assert_eq!(child.status.code(), Some(2), "{child:?}");
+        assert!(String::from_utf8_lossy(&child.stderr).contains("the hook panicked"));
+    }
+
     #[test]
     fn the_environment_is_read_and_may_be_missing() {
         let told = Environment::of(|name| match name {
@@ -218,7 +257,7 @@ mod tests {
     fn a_broken_hook_lets_pass_and_a_broken_guard_denies() {
         let nonsense = decided(b"[]", |_| Ok::<_, String>(Verdict::allow()));
         let failed = decided(EVENT, |_| Err("disk full"));
-        let panicked = decided::<String>(EVENT, |_| std::panic::panic_any("x"));
+        let panicked = decided::<String>(EVENT, |_| panic::panic_any("x"));
         for (broken, word) in [
             (nonsense, "read"),
             (failed, "disk full"),

@@ -88,7 +88,7 @@ impl DryRun {
     pub async fn run(&self, hooks: &HookConfig, input: &HookInput) -> Result<Trial> {
         check(hooks)?;
         let mut outcomes = Vec::new();
-        for hook in hooks_for(hooks, input.event_type, input.tool_name.as_deref())? {
+        for hook in hooks_for(hooks, &input.event_type, input.tool_name.as_deref())? {
             let outcome = Box::pin(self.run_one(hook, input)).await;
             let denied = outcome.blocked && input.event_type.can_block();
             outcomes.push(outcome);
@@ -97,7 +97,7 @@ impl DryRun {
             }
         }
         Ok(Trial {
-            event: input.event_type,
+            event: input.event_type.clone(),
             outcomes,
         })
     }
@@ -127,9 +127,10 @@ impl DryRun {
             }
             Err(error) => return HookOutcome::failed(format!("Hook execution failed: {error}")),
         };
-        let _group = Group(child.id());
+        let mut group = Group(child.id());
         let limit = Duration::from_secs(hook.timeout_seconds());
-        let ended = tokio::time::timeout(limit, talk(&mut child, &event, self.cap)).await;
+        let talk = talk(&mut child, &mut group, &event, self.cap);
+        let ended = tokio::time::timeout(limit, talk).await;
         if hook.is_detached() {
             // The server does not wait for it, so nothing it does counts.
             return HookOutcome {
@@ -204,16 +205,49 @@ fn is_the_servers(name: &str) -> bool {
         )
 }
 
-/// Ends a process group when it goes out of scope, however that comes about.
+/// Ends a process group when it goes out of scope, however that comes about, or when its leader has
+/// ended.
 struct Group(Option<u32>);
 
-impl Drop for Group {
-    fn drop(&mut self) {
-        let id = self.0.and_then(|id| i32::try_from(id).ok());
-        if let Some(group) = id.and_then(rustix::process::Pid::from_raw) {
+impl Group {
+    /// Waits until the leader has ended, and ends the others before its id is given back: it may
+    /// be somebody else's from then on.
+    async fn leader_ended(&mut self) -> io::Result<()> {
+        let Some(leader) = self.id() else {
+            return Ok(());
+        };
+        let ended = tokio::task::spawn_blocking(move || {
+            use rustix::process::{WaitId, WaitIdOptions, waitid};
+            loop {
+                let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+                match waitid(WaitId::Pid(leader), options) {
+                    Err(rustix::io::Errno::INTR) => {}
+                    ended => return ended.map(drop),
+                }
+            }
+        });
+        ended.await.map_err(io::Error::other)??;
+        self.end();
+        Ok(())
+    }
+
+    fn end(&mut self) {
+        if let Some(group) = self.id() {
             // Nothing to end when the hook left nobody behind.
             _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
         }
+        self.0 = None;
+    }
+
+    fn id(&self) -> Option<rustix::process::Pid> {
+        let id = self.0.and_then(|id| i32::try_from(id).ok());
+        id.and_then(rustix::process::Pid::from_raw)
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        self.end();
     }
 }
 
@@ -223,7 +257,12 @@ struct Kept {
     cut: bool,
 }
 
-async fn talk(child: &mut Child, event: &[u8], cap: usize) -> io::Result<(i32, Kept, Kept)> {
+async fn talk(
+    child: &mut Child,
+    group: &mut Group,
+    event: &[u8],
+    cap: usize,
+) -> io::Result<(i32, Kept, Kept)> {
     let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
     let write = async {
         if let Some(mut stdin) = stdin {
@@ -233,6 +272,7 @@ async fn talk(child: &mut Child, event: &[u8], cap: usize) -> io::Result<(i32, K
     };
     let ((), stdout, stderr) = tokio::join!(write, kept(stdout, cap), kept(stderr, cap));
     let (stdout, stderr) = (stdout?, stderr?);
+    group.leader_ended().await?;
     let status = child.wait().await?;
     let code = status
         .code()

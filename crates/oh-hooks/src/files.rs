@@ -1,4 +1,4 @@
-//! `hooks.json`: read strictly, written whole, found where the server's tools look.
+//! `hooks.json`: read as the server reads it, written whole, found where the server's tools look.
 
 use std::{
     env, fs, io,
@@ -8,20 +8,21 @@ use std::{
 
 use oh_protocol::hooks::HookConfig;
 
-use crate::{Error, ErrorKind, Result, matching, strict};
+use crate::{Error, ErrorKind, Result, matching, text};
 
 /// Reads a configuration from the text of a `hooks.json`.
 ///
 /// Keys may be `PreToolUse` or `pre_tool_use`, and all may stand in a `{"hooks": …}`. What the
-/// server would drop without a word is refused: a misspelt key would be a guard that never runs.
-/// Everything else is as with the server, which takes `"60"` for a number and `"yes"` for true.
+/// server loads is loaded, what it refuses is refused. What it passes over, such as a
+/// `description` beside `hooks` or a misspelt key of a hook, is not sent; [`lint`](crate::lint)
+/// names each, as a misspelt guard does not guard.
 ///
 /// # Errors
 ///
-/// [`ErrorKind::File`] with line and column: for what is no JSON, for unknown and repeated keys,
-/// and for hooks against the server's rules.
+/// [`ErrorKind::File`], with line and column for what is not JSON, otherwise with the path: for
+/// unknown events, values of another type, and hooks against the server's rules.
 pub fn parse(text: &str) -> Result<HookConfig> {
-    strict::read(text).map_err(|error| Error::new(ErrorKind::File, error.to_string(), None))
+    text::read(text).map_err(|error| Error::new(ErrorKind::File, error, None))
 }
 
 /// Reads a configuration from a file.
@@ -142,10 +143,9 @@ mod tests {
         assert_eq!(error.kind(), ErrorKind::File);
         let message = error.to_string();
         assert!(
-            message.contains("hooks.json: a prompt hook needs"),
+            message.contains("hooks.json: stop[0].hooks[0]: a prompt hook needs"),
             "{message}"
         );
-        assert!(message.contains("line 2 column"), "{message}");
         let none = load(directory.path().join("none")).unwrap_err();
         assert_eq!(none.kind(), ErrorKind::Io);
     }

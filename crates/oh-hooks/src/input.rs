@@ -209,6 +209,17 @@ mod tests {
     }
 
     #[test]
+    fn an_event_of_a_newer_server_reads() {
+        let told = r#"{"event_type": "PreCompact", "session_id": "s", "new": 1}"#;
+        let input: HookInput = serde_json::from_str(told).unwrap();
+        assert_eq!(input.event_type.as_str(), "PreCompact");
+        assert_eq!(
+            serde_json::to_value(&input).unwrap()["event_type"],
+            "PreCompact"
+        );
+    }
+
+    #[test]
     fn a_tools_input_and_response_are_typed() {
         let input = HookInput::new(HookEventType::PostToolUse)
             .tool(

@@ -2,7 +2,7 @@
 //!
 //! | To | Use |
 //! |-|-|
-//! | configure | [`HookConfig`], [`HookMatcher`], [`Hook`]; [`check`], [`lint`], [`matches()`] |
+//! | configure | [`HookConfig`], [`HookMatcher`], [`Hook`]; [`check`], [`lint`], [`lint_with`], [`matches()`] |
 //! | keep in a file | [`load`], [`save`], [`discover`], [`parse`] |
 //! | write a hook in Rust | [`author`] |
 //! | try one without a server | [`DryRun`] |
@@ -22,7 +22,8 @@ mod matching;
 mod pattern;
 #[cfg(unix)]
 mod session;
-mod strict;
+mod text;
+mod tools;
 mod verdict;
 mod watch;
 
@@ -33,7 +34,7 @@ pub use dry_run::DryRun;
 pub use error::{Error, ErrorKind, Result};
 pub use files::{discover, load, parse, save};
 pub use input::HookInput;
-pub use matching::{Lint, LintKind, check, hooks_for, lint, matches};
+pub use matching::{Lint, LintKind, check, hooks_for, lint, lint_with, matches};
 #[cfg(unix)]
 pub use session::{SessionHooks, server_runs_session_hooks};
 pub use verdict::{HookOutcome, Trial};

@@ -1,13 +1,14 @@
 //! Which hooks an event concerns, by the server's rules, and what in a configuration can never do
 //! its work. Knows matchers; runs nothing.
 
-use std::fmt;
+use std::{borrow::Borrow, fmt};
 
 use oh_protocol::hooks::{Hook, HookConfig, HookEventType, HookKind, HookMatcher};
 
 use crate::{
     Error, ErrorKind, Result,
     pattern::{Pattern, Refusal},
+    tools,
 };
 
 /// Whether a matcher concerns an event about this tool, or about none.
@@ -48,11 +49,11 @@ pub fn matches(matcher: &HookMatcher, tool: Option<&str>) -> Result<bool> {
 /// As [`matches()`].
 pub fn hooks_for<'a>(
     config: &'a HookConfig,
-    event: HookEventType,
+    event: impl Borrow<HookEventType>,
     tool: Option<&str>,
 ) -> Result<Vec<&'a Hook>> {
     let mut hooks = Vec::new();
-    for matcher in config.matchers(event) {
+    for matcher in config.matchers(event.borrow()) {
         if matches(matcher, tool)? {
             hooks.extend(matcher.hooks());
         }
@@ -83,6 +84,11 @@ pub enum LintKind {
     ObscurePattern,
     /// The event is about no tool, and the pattern about some: its hooks never run.
     NoTool,
+    /// The pattern, or a part of it, matches none of the server's own tools and none of those that
+    /// were named: its hooks run for a tool of an MCP server or of a client only, if there is one.
+    UnknownTool,
+    /// A key of the file that the server passes over.
+    IgnoredKey,
     /// A matcher without hooks.
     NoHooks,
     /// A timeout of zero: the hook is ended before it begins, and counts as allowed.
@@ -99,7 +105,7 @@ pub enum LintKind {
 pub struct Lint {
     /// What is wrong.
     pub kind: LintKind,
-    /// Where: `pre_tool_use[0]`, `stop[1].hooks[0]`.
+    /// Where: `pre_tool_use[0]`, `stop[1].hooks[0]`; for a key of a file the path to it.
     pub place: String,
     /// What comes of it, and what to do.
     pub message: String,
@@ -127,18 +133,35 @@ impl fmt::Display for Lint {
 /// ```
 #[must_use]
 pub fn lint(config: &HookConfig) -> Vec<Lint> {
-    let mut found = Vec::new();
+    lint_with(config, std::iter::empty::<String>())
+}
+
+/// The same as [`lint`], where the agent also has these tools: those of its MCP servers and of its
+/// clients, by the names that its events show. A pattern for one of them is not reported as
+/// [`LintKind::UnknownTool`].
+#[must_use]
+pub fn lint_with(
+    config: &HookConfig,
+    tools: impl IntoIterator<Item = impl Into<String>>,
+) -> Vec<Lint> {
+    let tools: Vec<String> = tools.into_iter().map(Into::into).collect();
+    let ignored = config.ignored().iter().map(|place| Lint {
+        kind: LintKind::IgnoredKey,
+        place: place.clone(),
+        message: "the server ignores this key; check how it is spelt and where it stands".into(),
+    });
+    let mut found: Vec<Lint> = ignored.collect();
     for event in HookEventType::ALL {
-        for (m, matcher) in config.matchers(event).iter().enumerate() {
+        for (m, matcher) in config.matchers(&event).iter().enumerate() {
             let place = format!("{}[{m}]", event.field());
-            let about = of_matcher(event, matcher);
-            found.extend(about.map(|(kind, message)| Lint {
+            let about = of_matcher(&event, matcher, &tools);
+            found.extend(about.into_iter().map(|(kind, message)| Lint {
                 kind,
                 place: place.clone(),
                 message,
             }));
             for (h, hook) in matcher.hooks().iter().enumerate() {
-                found.extend(of_hook(event, hook).map(|(kind, message)| Lint {
+                found.extend(of_hook(&event, hook).map(|(kind, message)| Lint {
                     kind,
                     place: format!("{place}.hooks[{h}]"),
                     message: message.to_owned(),
@@ -149,37 +172,85 @@ pub fn lint(config: &HookConfig) -> Vec<Lint> {
     found
 }
 
-fn of_matcher(event: HookEventType, matcher: &HookMatcher) -> Option<(LintKind, String)> {
+fn of_matcher(
+    event: &HookEventType,
+    matcher: &HookMatcher,
+    tools: &[String],
+) -> Vec<(LintKind, String)> {
     if matcher.hooks().is_empty() {
-        return Some((LintKind::NoHooks, "it has no hooks".to_owned()));
+        return vec![(LintKind::NoHooks, "it has no hooks".to_owned())];
     }
     let pattern = matcher.pattern();
     if matches!(pattern, "*" | "") {
-        return None;
+        return Vec::new();
     }
     if !event.has_tool() {
         let message =
             format!("{event} is about no tool: these hooks never run; leave the matcher out");
-        return Some((LintKind::NoTool, message));
+        return vec![(LintKind::NoTool, message)];
     }
-    let (explicit, text) = expression(pattern)?;
-    match Pattern::new(text).err()? {
-        Refusal::Invalid(why) => {
+    let Some((explicit, text)) = expression(pattern) else {
+        return unknown(pattern, tools).into_iter().collect();
+    };
+    let read = match Pattern::new(text) {
+        Ok(read) => read,
+        Err(Refusal::Invalid(why)) => {
             let effect = match explicit {
                 true => "it matches nothing, and its hooks never run",
                 false => "it matches the tool of that very name only",
             };
-            let message = format!("`{text}` is no regular expression ({why}): {effect}");
-            Some((LintKind::BrokenPattern, message))
+            let message = format!("`{text}` is not a regular expression ({why}): {effect}");
+            return vec![(LintKind::BrokenPattern, message)];
         }
-        Refusal::Undecided(why) => {
-            let message = format!("what `{text}` matches only the server can tell: {why}");
-            Some((LintKind::ObscurePattern, message))
+        Err(Refusal::Undecided(why)) => return vec![obscure(text, &why)],
+    };
+    // Names in a row are looked at one by one: one of them may be misspelt.
+    let word = |name: &str| {
+        !name.is_empty()
+            && name
+                .chars()
+                .all(|c| c.is_alphanumeric() || c == '_' || c == '-')
+    };
+    if text.split('|').all(word) {
+        let names = text.split('|');
+        return names.filter_map(|name| unknown(name, tools)).collect();
+    }
+    let all = tools::TOOLS.iter().copied();
+    for tool in all.chain(tools.iter().map(String::as_str)) {
+        match read.full_match(tool) {
+            Ok(true) => return Vec::new(),
+            Ok(false) => {}
+            Err(Refusal::Undecided(why) | Refusal::Invalid(why)) => {
+                return vec![obscure(text, &why)];
+            }
         }
     }
+    vec![no_tool(text, tools)]
 }
 
-fn of_hook(event: HookEventType, hook: &Hook) -> Option<(LintKind, &'static str)> {
+fn obscure(text: &str, why: &str) -> (LintKind, String) {
+    let message = format!("what `{text}` matches only the server can tell: {why}");
+    (LintKind::ObscurePattern, message)
+}
+
+fn unknown(name: &str, tools: &[String]) -> Option<(LintKind, String)> {
+    let known = tools::TOOLS.contains(&name) || tools.iter().any(|tool| tool == name);
+    (!known).then(|| no_tool(name, tools))
+}
+
+fn no_tool(name: &str, tools: &[String]) -> (LintKind, String) {
+    let nearest = match tools::nearest(name, tools) {
+        Some(tool) => format!("did you mean `{tool}`? "),
+        None => String::new(),
+    };
+    let message = format!(
+        "`{name}` is not a tool of the server: {nearest}Its hooks run only if an MCP server or a \
+         client gives a tool that is called so"
+    );
+    (LintKind::UnknownTool, message)
+}
+
+fn of_hook(event: &HookEventType, hook: &Hook) -> Option<(LintKind, &'static str)> {
     let blank = match hook.kind() {
         HookKind::Command => Some(hook.command_line()),
         HookKind::Prompt => hook.policy(),
@@ -255,10 +326,112 @@ mod tests {
 
     #[test]
     fn what_works_is_not_doubted() {
-        for pattern in ["*", "", "/Edit|Write/", "terminal", "(?!x)y", r"(.)\1"] {
+        for pattern in [
+            "*",
+            "",
+            "/edit|write_file/",
+            "terminal",
+            "(?!x)term.*",
+            r"thi(.)\S",
+        ] {
             let matcher = HookMatcher::new(pattern).hook(Hook::command("x"));
             assert_eq!(lint(&HookConfig::new().pre_tool_use(matcher)), []);
         }
+    }
+
+    #[test]
+    fn a_matcher_without_a_tool_is_found_with_the_nearest_tool() {
+        for (pattern, names) in [
+            ("file-editor", &[("file-editor", "file_editor")][..]),
+            ("Bash", &[("Bash", "terminal")]),
+            (
+                "Edit|Write",
+                &[("Edit", "file_editor"), ("Write", "file_editor")],
+            ),
+            ("/terminal|Grep/", &[("Grep", "grep")]),
+            ("mcp__.*", &[("mcp__.*", "")]),
+            (r"/a\.b/", &[(r"a\.b", "")]),
+        ] {
+            let matcher = || HookMatcher::new(pattern).hook(Hook::command("x"));
+            let found = lint(
+                &HookConfig::new()
+                    .pre_tool_use(matcher())
+                    .post_tool_use(matcher()),
+            );
+            assert_eq!(found.len(), 2 * names.len(), "{pattern}: {found:?}");
+            for (lint, (name, nearest)) in found.iter().zip(names) {
+                assert_eq!(
+                    (lint.kind, &*lint.place),
+                    (LintKind::UnknownTool, "pre_tool_use[0]")
+                );
+                assert!(lint.message.contains(&format!("`{name}`")), "{lint}");
+                assert!(
+                    nearest.is_empty() || lint.message.contains(&format!("`{nearest}`")),
+                    "{lint}"
+                );
+            }
+        }
+        let own = HookMatcher::new("github_search").hook(Hook::command("x"));
+        let own = HookConfig::new().pre_tool_use(own);
+        assert_eq!(lint_with(&own, ["github_search"]), []);
+        assert_eq!(lint(&own).len(), 1);
+    }
+
+    #[test]
+    fn what_the_server_passes_over_in_a_file_is_found() {
+        let text = r#"{"description": "Guards", "hooks": {"Stop": [{"hooks": [
+            {"type": "command", "command": "./quince-check.sh", "timout": 3}]}]}}"#;
+        let config = crate::parse(text).unwrap();
+        assert_eq!(config.iter().count(), 1);
+        let found = lint(&config);
+        let places: Vec<_> = found.iter().map(|lint| &*lint.place).collect();
+        assert_eq!(
+            places,
+            [
+                "description (it stands beside `hooks`)",
+                "Stop[0].hooks[0].timout"
+            ]
+        );
+        assert!(found.iter().all(|lint| lint.kind == LintKind::IgnoredKey));
+        assert!(
+            !serde_json::to_string(&config)
+                .unwrap()
+                .contains("description")
+        );
+    }
+
+    #[test]
+    fn an_exact_matcher_matches_its_name_and_no_other() {
+        for name in [
+            "terminal", "a.b", "f(x)", "a+b", "/x/", r"a\b", "a{2}", "$", "a|b", "[x]", "^", "a-b",
+            "#",
+        ] {
+            let matcher = HookMatcher::exact(name);
+            assert!(matches(&matcher, Some(name)).unwrap(), "{name}");
+            for other in [
+                "terminal2",
+                "aXb",
+                "fx",
+                "aab",
+                "x",
+                "ab",
+                "aa",
+                "",
+                "a",
+                "b",
+                "c",
+            ] {
+                assert!(!matches(&matcher, Some(other)).unwrap(), "{name} {other}");
+            }
+        }
+        for nobody in ["", "*"] {
+            let config =
+                HookConfig::new().pre_tool_use(HookMatcher::exact(nobody).hook(Hook::command("x")));
+            assert!(!matches(&HookMatcher::exact(nobody), Some("terminal")).unwrap());
+            assert_eq!(lint(&config)[0].kind, LintKind::UnknownTool);
+            assert!(check(&config).is_err());
+        }
+        assert!(!matches(&HookMatcher::regex(""), Some("//")).unwrap());
     }
 
     #[test]

@@ -79,8 +79,8 @@ impl SessionHooks {
     pub fn of_conversation(mut self, hooks: &HookConfig, server: &ServerInfo) -> Self {
         if !server_runs_session_hooks(server) {
             for event in [HookEventType::SessionStart, HookEventType::SessionEnd] {
-                for matcher in hooks.matchers(event) {
-                    self.hooks = self.hooks.on(event, matcher.clone());
+                for matcher in hooks.matchers(&event) {
+                    self.hooks = self.hooks.on(event.clone(), matcher.clone());
                 }
             }
         }
@@ -123,7 +123,7 @@ impl SessionHooks {
     /// As [`DryRun::run`], and [`ErrorKind::Invalid`] for a hook that is about neither
     /// SessionStart nor SessionEnd; nothing was run then.
     pub async fn start(&mut self) -> Result<Vec<HookExecution>> {
-        let foreign = self.hooks.iter().find(|(event, _, _)| !of_session(*event));
+        let foreign = self.hooks.iter().find(|(event, _, _)| !of_session(event));
         if let Some((event, _, hook)) = foreign {
             let (field, label) = (event.field(), hook.label());
             return Err(Error::new(
@@ -153,13 +153,13 @@ impl SessionHooks {
 
     /// One after the other, so that each is told when it is through.
     async fn all(&self, event: HookEventType) -> Result<Vec<HookExecution>> {
-        let mut input = HookInput::new(event);
+        let mut input = HookInput::new(event.clone());
         input.session_id.clone_from(&self.id);
         let mut executions = Vec::new();
-        for hook in crate::hooks_for(&self.hooks, event, None)? {
-            let one = HookConfig::new().on(event, HookMatcher::all().hook(hook.clone()));
+        for hook in crate::hooks_for(&self.hooks, &event, None)? {
+            let one = HookConfig::new().on(event.clone(), HookMatcher::all().hook(hook.clone()));
             for outcome in self.run.run(&one, &input).await?.outcomes {
-                let Some(execution) = local(event, outcome) else {
+                let Some(execution) = local(&event, outcome) else {
                     continue;
                 };
                 for watcher in &self.watchers {
@@ -173,7 +173,7 @@ impl SessionHooks {
     }
 }
 
-fn of_session(event: HookEventType) -> bool {
+fn of_session(event: &HookEventType) -> bool {
     matches!(
         event,
         HookEventType::SessionStart | HookEventType::SessionEnd
@@ -195,7 +195,7 @@ fn as_logged(text: String) -> String {
 }
 
 /// In the server's own form, read by the same reader; it always reads.
-fn local(event: HookEventType, outcome: HookOutcome) -> Option<HookExecution> {
+fn local(event: &HookEventType, outcome: HookOutcome) -> Option<HookExecution> {
     let took = outcome.took;
     let wire = json!({
         "kind": "HookExecutionEvent",

@@ -159,7 +159,7 @@ impl Trial {
         if !self.denied() {
             return None;
         }
-        let context = Some(self.event).filter(|event| *event == HookEventType::Stop);
+        let context = Some(&self.event).filter(|event| **event == HookEventType::Stop);
         let said = || self.outcomes.iter().find_map(HookOutcome::feedback);
         context
             .and_then(|_| self.contexts())
@@ -239,7 +239,10 @@ mod tests {
             (HookEventType::Stop, context, true, Some("c"), None),
         ] {
             let outcomes = vec![HookOutcome::default(), judged(out, "e")];
-            let trial = Trial { event, outcomes };
+            let trial = Trial {
+                event: event.clone(),
+                outcomes,
+            };
             let got = (trial.denied(), trial.feedback(), trial.context());
             let texts = (feedback.map(str::to_owned), told.map(str::to_owned));
             assert_eq!(got, (denied, texts.0, texts.1), "{event} {out}");

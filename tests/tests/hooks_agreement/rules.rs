@@ -65,10 +65,7 @@ async fn rules_agree_with_the_server() {
         assert_eq!(ours.is_ok(), *taken, "{text}: {ours:?}");
         match ours {
             Ok(config) => pairs.push((text, serde_json::to_string(&config).unwrap())),
-            Err(error) => {
-                let message = error.to_string();
-                assert!(message.contains(" at line "), "{text}: {message}");
-            }
+            Err(error) => assert!(error.to_string().contains(": "), "{text}: {error}"),
         }
         // As it would be when built or received: read leniently, then held to the rules.
         if let Ok(config) = serde_json::from_str::<HookConfig>(text)
@@ -93,12 +90,13 @@ async fn rules_agree_with_the_server() {
         assert_eq!(*same, true, "{pair:?}");
     }
 
-    // What the server would drop without a word is refused.
+    // What the server drops without a word is loaded, and named.
     let dropped = answer["dropped"].as_array().unwrap();
     assert!(dropped.len() > 100);
     for text in dropped.iter().filter_map(Value::as_str) {
-        let error = parse(text).unwrap_err().to_string();
-        assert!(error.contains("hoks"), "{text}: {error}");
+        let config = parse(text).unwrap();
+        let named = |place: &String| place.contains("hoks");
+        assert!(config.ignored().iter().any(named), "{text}: {config:?}");
     }
 }
 
@@ -111,7 +109,7 @@ fn strict(text: &str) -> bool {
         .flat_map(|fields| fields.keys());
     keys.into_iter().all(|key| {
         openhands::hooks::HookEventType::ALL
-            .into_iter()
+            .iter()
             .any(|event| key == event.field() || key == event.as_str())
     })
 }

@@ -46,6 +46,15 @@ model! {
 }
 
 impl AcpAgent {
+    /// Adds servers of the Model Context Protocol by name, such as those of an
+    /// [`McpFile`](super::McpFile). One of the same name is replaced.
+    pub fn mcp_servers(mut self, servers: impl IntoIterator<Item = (String, McpServer)>) -> Self {
+        for (name, server) in servers {
+            self.fields.insert("mcp_config", name, server);
+        }
+        self
+    }
+
     /// Runs this program, such as `["npx", "-y", "@agentclientprotocol/claude-agent-acp"]`.
     pub fn new(command: impl IntoIterator<Item = impl Into<String>>) -> Self {
         let mut words = command.into_iter().map(Into::into).peekable();

@@ -54,6 +54,15 @@ model! {
 }
 
 impl Agent {
+    /// Adds servers of the Model Context Protocol by name, such as those of an
+    /// [`McpFile`](super::McpFile). One of the same name is replaced.
+    pub fn mcp_servers(mut self, servers: impl IntoIterator<Item = (String, McpServer)>) -> Self {
+        for (name, server) in servers {
+            self.fields.insert("mcp_config", name, server);
+        }
+        self
+    }
+
     /// An agent with nothing but the built-in `finish` and `think` tools.
     pub fn new(llm: Llm) -> Self {
         Self {

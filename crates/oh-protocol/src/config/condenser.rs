@@ -78,7 +78,7 @@ impl From<SummarizingCondenser> for Condenser {
         let given = |name, or| fields.get(name).map_or(Some(or), Field::number);
         // What stays at either end must leave something between to summarize.
         if let (Some(max), Some(first)) = (given("max_size", 240), given("keep_first", 2))
-            && max / 2 <= first + 1
+            && max / 2 <= first.saturating_add(1)
         {
             let why = "it is less than half of `max_size`, by more than one";
             fields.put("keep_first", Field::refused(why));
@@ -98,6 +98,8 @@ mod tests {
             Condenser::from(given.max_size(max_size)).check()
         };
         condenser(400, 198).unwrap();
+        let huge = SummarizingCondenser::new(Llm::new("m")).set("keep_first", u64::MAX);
+        assert!(Condenser::from(huge).check().is_err());
         let error = condenser(400, 199).unwrap_err().to_string();
         assert!(
             error.starts_with("keep_first: it is less than half"),

@@ -85,6 +85,11 @@ impl McpServer {
         self
     }
 
+    /// One whose fields have been checked.
+    pub(super) fn of(fields: Fields) -> Self {
+        Self { fields }
+    }
+
     fn remote(transport: &'static str, url: String) -> Self {
         let url = match url.as_str() {
             "" => Field::refused("it says where the server is"),

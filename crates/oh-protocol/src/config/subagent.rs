@@ -78,6 +78,15 @@ model! {
 }
 
 impl SubAgent {
+    /// Adds servers of the Model Context Protocol by name, such as those of an
+    /// [`McpFile`](super::McpFile). One of the same name is replaced.
+    pub fn mcp_servers(mut self, servers: impl IntoIterator<Item = (String, McpServer)>) -> Self {
+        for (name, server) in servers {
+            self.fields.insert("mcp_config", name, server);
+        }
+        self
+    }
+
     /// An agent by its name.
     pub fn new(name: impl Into<String>) -> Self {
         Self {

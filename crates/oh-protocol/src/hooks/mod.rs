@@ -6,13 +6,16 @@ mod hook;
 
 pub use hook::{Hook, HookKind};
 
+use std::borrow::Borrow;
+
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::{Error, Result};
 
 /// What a hook can be about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(from = "String", into = "String")]
 #[non_exhaustive]
 pub enum HookEventType {
     /// Before a tool runs; may deny it.
@@ -27,10 +30,12 @@ pub enum HookEventType {
     SessionEnd,
     /// When the agent wants to finish; may send it back to work.
     Stop,
+    /// An event of a newer server, by its name.
+    Other(Box<str>),
 }
 
 impl HookEventType {
-    /// All six, in the server's order.
+    /// The six that this version knows, in the server's order.
     pub const ALL: [Self; 6] = [
         Self::PreToolUse,
         Self::PostToolUse,
@@ -41,7 +46,7 @@ impl HookEventType {
     ];
 
     /// The name in events and in the environment of a hook: `PreToolUse`.
-    pub fn as_str(self) -> &'static str {
+    pub fn as_str(&self) -> &str {
         match self {
             Self::PreToolUse => "PreToolUse",
             Self::PostToolUse => "PostToolUse",
@@ -49,11 +54,12 @@ impl HookEventType {
             Self::SessionStart => "SessionStart",
             Self::SessionEnd => "SessionEnd",
             Self::Stop => "Stop",
+            Self::Other(name) => name,
         }
     }
 
-    /// The key in a configuration: `pre_tool_use`.
-    pub fn field(self) -> &'static str {
+    /// The key in a configuration: `pre_tool_use`. That of an event of a newer server is its name.
+    pub fn field(&self) -> &str {
         match self {
             Self::PreToolUse => "pre_tool_use",
             Self::PostToolUse => "post_tool_use",
@@ -61,6 +67,7 @@ impl HookEventType {
             Self::SessionStart => "session_start",
             Self::SessionEnd => "session_end",
             Self::Stop => "stop",
+            Self::Other(name) => name,
         }
     }
 
@@ -78,13 +85,27 @@ impl HookEventType {
     }
 
     /// Whether it is about a tool. Matchers of other events must match everything.
-    pub fn has_tool(self) -> bool {
+    pub fn has_tool(&self) -> bool {
         matches!(self, Self::PreToolUse | Self::PostToolUse)
     }
 
-    /// Whether a hook that denies stops what it is about.
-    pub fn can_block(self) -> bool {
+    /// Whether a hook that denies stops what it is about. Not known of an event of a newer server:
+    /// `false`.
+    pub fn can_block(&self) -> bool {
         matches!(self, Self::PreToolUse | Self::UserPromptSubmit | Self::Stop)
+    }
+}
+
+impl From<String> for HookEventType {
+    fn from(name: String) -> Self {
+        let known = Self::ALL.into_iter().find(|event| event.as_str() == name);
+        known.unwrap_or_else(|| Self::Other(name.into()))
+    }
+}
+
+impl From<HookEventType> for String {
+    fn from(event: HookEventType) -> Self {
+        event.as_str().to_owned()
     }
 }
 
@@ -126,6 +147,19 @@ pub struct HookConfig {
     /// Events of newer servers, kept so that what was read can be sent back.
     #[serde(flatten)]
     extra: Map<String, Value>,
+    #[serde(skip)]
+    ignored: Ignored,
+}
+
+/// What the server passes over in the file that a configuration is from. It changes nothing of
+/// what the configuration does, so all are equal.
+#[derive(Debug, Clone, Default)]
+struct Ignored(Vec<String>);
+
+impl PartialEq for Ignored {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
 }
 
 /// Hooks for the tools that a pattern names.
@@ -176,39 +210,71 @@ impl HookConfig {
         self.on(HookEventType::Stop, hooks)
     }
 
-    /// Adds hooks for an event that is known only at run time.
+    /// Adds hooks for an event that is known only at run time. Those for an event of a newer server
+    /// are sent as given.
     pub fn on(mut self, event: HookEventType, hooks: impl Into<HookMatcher>) -> Self {
-        self.matchers_mut(event).push(hooks.into());
+        let hooks = hooks.into();
+        match self.matchers_mut(&event) {
+            Some(matchers) => matchers.push(hooks),
+            None => {
+                let all = self
+                    .extra
+                    .entry(event.field())
+                    .or_insert(Value::Array(Vec::new()));
+                if let (Value::Array(all), Ok(hooks)) = (all, serde_json::to_value(hooks)) {
+                    all.push(hooks);
+                }
+            }
+        }
         self
+    }
+
+    /// Notes something that the server passes over in the file that these hooks are from, such as
+    /// `stop[0].timout`: it is not sent, and `lint` of the crate oh-hooks reports it.
+    pub fn with_ignored(mut self, place: impl Into<String>) -> Self {
+        self.ignored.0.push(place.into());
+        self
+    }
+
+    /// What the server passes over in the file that these hooks are from: the paths of the keys.
+    pub fn ignored(&self) -> &[String] {
+        &self.ignored.0
     }
 
     /// Appends the hooks of `other` to these, event by event; these run first.
     pub fn merge(mut self, mut other: Self) -> Self {
         for event in HookEventType::ALL {
-            let more = std::mem::take(other.matchers_mut(event));
-            self.matchers_mut(event).extend(more);
+            if let (Some(more), Some(own)) = (other.matchers_mut(&event), self.matchers_mut(&event))
+            {
+                own.append(more);
+            }
         }
         self.extra.extend(other.extra);
+        self.ignored.0.extend(other.ignored.0);
         self
     }
 
-    /// The matchers of one event, in the order they are asked.
-    pub fn matchers(&self, event: HookEventType) -> &[HookMatcher] {
-        match event {
+    /// The matchers of one event, in the order they are asked. Those of an event of a newer server
+    /// are kept, but not given here.
+    pub fn matchers(&self, event: impl Borrow<HookEventType>) -> &[HookMatcher] {
+        match event.borrow() {
             HookEventType::PreToolUse => &self.pre_tool_use,
             HookEventType::PostToolUse => &self.post_tool_use,
             HookEventType::UserPromptSubmit => &self.user_prompt_submit,
             HookEventType::SessionStart => &self.session_start,
             HookEventType::SessionEnd => &self.session_end,
             HookEventType::Stop => &self.stop,
+            HookEventType::Other(_) => &[],
         }
     }
 
     /// Every hook with its event and matcher.
     pub fn iter(&self) -> impl Iterator<Item = (HookEventType, &HookMatcher, &Hook)> {
         HookEventType::ALL.into_iter().flat_map(move |event| {
-            self.matchers(event).iter().flat_map(move |matcher| {
-                matcher.hooks.iter().map(move |hook| (event, matcher, hook))
+            self.matchers(&event).iter().flat_map(move |matcher| {
+                let event = event.clone();
+                let hooks = matcher.hooks.iter();
+                hooks.map(move |hook| (event.clone(), matcher, hook))
             })
         })
     }
@@ -226,7 +292,10 @@ impl HookConfig {
     /// The first hook that the server would refuse: its event, its place, and what to change.
     pub fn check(&self) -> Result<()> {
         for event in HookEventType::ALL {
-            for (m, matcher) in self.matchers(event).iter().enumerate() {
+            for (m, matcher) in self.matchers(&event).iter().enumerate() {
+                if let Some(why) = matcher.refusal() {
+                    return Err(Error::invalid(format!("{}[{m}]: {why}", event.field())));
+                }
                 for (h, hook) in matcher.hooks.iter().enumerate() {
                     hook.check().map_err(|error| {
                         let field = event.field();
@@ -238,17 +307,24 @@ impl HookConfig {
         Ok(())
     }
 
-    fn matchers_mut(&mut self, event: HookEventType) -> &mut Vec<HookMatcher> {
-        match event {
+    fn matchers_mut(&mut self, event: &HookEventType) -> Option<&mut Vec<HookMatcher>> {
+        Some(match event {
             HookEventType::PreToolUse => &mut self.pre_tool_use,
             HookEventType::PostToolUse => &mut self.post_tool_use,
             HookEventType::UserPromptSubmit => &mut self.user_prompt_submit,
             HookEventType::SessionStart => &mut self.session_start,
             HookEventType::SessionEnd => &mut self.session_end,
             HookEventType::Stop => &mut self.stop,
-        }
+            HookEventType::Other(_) => return None,
+        })
     }
 }
+
+/// Characters that make a pattern an expression on the server, and those that mean something
+/// within one.
+const SPECIAL: &str = "|.*+?[](){}^$\\";
+/// The expressions of `exact("")` and `exact("*")`, which no tool has as its name.
+const NO_TOOL: [&str; 2] = ["/()/", "/\\*/"];
 
 impl HookMatcher {
     /// Hooks for the tools that `pattern` names: `*` or nothing for all; `/…/`, or any text with
@@ -266,14 +342,40 @@ impl HookMatcher {
         Self::new("*")
     }
 
-    /// Hooks for one tool by its name.
+    /// Hooks for one tool by its name, whatever characters are in it.
+    ///
+    /// An empty name and `*` are no tool's: [`HookConfig::check`] refuses them.
     pub fn exact(tool: impl Into<String>) -> Self {
-        Self::new(tool)
+        let tool = tool.into();
+        // `/x/` is an expression on the server, too.
+        if !tool.is_empty() && !tool.contains(|c| SPECIAL.contains(c) || c == '/') {
+            return Self::new(tool);
+        }
+        let mut escaped = String::with_capacity(tool.len() + 8);
+        for letter in tool.chars() {
+            if SPECIAL.contains(letter) {
+                escaped.push('\\');
+            }
+            escaped.push(letter);
+        }
+        Self::regex(escaped)
     }
 
-    /// Hooks for the tools whose whole name a (Python) regular expression matches.
+    /// Hooks for the tools whose whole name a (Python) regular expression matches. An empty one
+    /// matches an empty name only.
     pub fn regex(pattern: impl AsRef<str>) -> Self {
-        Self::new(format!("/{}/", pattern.as_ref()))
+        match pattern.as_ref() {
+            // Two slashes alone are a name on the server.
+            "" => Self::new("/()/"),
+            pattern => Self::new(format!("/{pattern}/")),
+        }
+    }
+
+    fn refusal(&self) -> Option<&'static str> {
+        let nobody = NO_TOOL.contains(&&*self.matcher);
+        nobody.then_some(
+            "a tool's name must not be empty or `*`; for all tools leave the matcher out",
+        )
     }
 
     /// Adds a hook; they run in order.
@@ -353,6 +455,58 @@ mod tests {
         );
         let error = hooks.check().unwrap_err().to_string();
         assert!(error.contains("stop[1].hooks[1]"), "{error}");
+    }
+
+    #[test]
+    fn an_exact_name_is_that_name() {
+        for (tool, pattern) in [
+            ("terminal", "terminal"),
+            ("a.b", r"/a\.b/"),
+            ("f(x)", r"/f\(x\)/"),
+            ("a+b", r"/a\+b/"),
+            ("/x/", "//x//"),
+            (r"a\b", r"/a\\b/"),
+            ("a{2}", r"/a\{2\}/"),
+        ] {
+            let matcher = HookMatcher::exact(tool);
+            assert_eq!(matcher.pattern(), pattern);
+            HookConfig::new()
+                .stop(matcher.hook(Hook::command("x")))
+                .check()
+                .unwrap();
+        }
+        for nobody in ["", "*"] {
+            let matcher = HookMatcher::exact(nobody).hook(Hook::command("x"));
+            assert!(
+                !["", "*"].contains(&matcher.pattern()),
+                "{nobody} is not everything"
+            );
+            let error = HookConfig::new().pre_tool_use(matcher).check().unwrap_err();
+            assert!(
+                error
+                    .to_string()
+                    .starts_with("pre_tool_use[0]: a tool's name"),
+                "{error}"
+            );
+        }
+        assert_eq!(HookMatcher::regex("").pattern(), "/()/");
+    }
+
+    #[test]
+    fn an_event_of_a_newer_server_is_data() {
+        let event: HookEventType = serde_json::from_str("\"PreCompact\"").unwrap();
+        assert_eq!(event, HookEventType::Other("PreCompact".into()));
+        assert_eq!(serde_json::to_string(&event).unwrap(), "\"PreCompact\"");
+        assert!(!event.can_block() && !event.has_tool());
+        let stop: HookEventType = serde_json::from_str("\"Stop\"").unwrap();
+        assert_eq!(stop, HookEventType::Stop);
+        let hooks = HookConfig::new().on(
+            HookEventType::Other("pre_compact".into()),
+            Hook::command("x"),
+        );
+        assert!(hooks.matchers(&event).is_empty() && !hooks.is_empty());
+        let wire = serde_json::to_value(&hooks).unwrap();
+        assert_eq!(wire["pre_compact"][0]["hooks"][0]["command"], "x");
     }
 
     #[test]

@@ -1,0 +1,125 @@
+//! The tools that a server has by itself, by the names that hooks see, and which of them somebody
+//! may have meant. Knows no hooks.
+
+/// The names of the server's own tools (1.58).
+pub(crate) const TOOLS: &[&str] = &[
+    "apply_patch",
+    "ask_oracle",
+    "browser_click",
+    "browser_close_tab",
+    "browser_get_content",
+    "browser_get_state",
+    "browser_get_storage",
+    "browser_go_back",
+    "browser_list_tabs",
+    "browser_navigate",
+    "browser_scroll",
+    "browser_set_storage",
+    "browser_start_recording",
+    "browser_stop_recording",
+    "browser_switch_tab",
+    "browser_type",
+    "edit",
+    "file_editor",
+    "finish",
+    "glob",
+    "grep",
+    "invoke_skill",
+    "list_directory",
+    "planning_file_editor",
+    "read_file",
+    "route_task_to_model",
+    "sleeptime_compute",
+    "start_child_conversation",
+    "switch_llm",
+    "task",
+    "task_tracker",
+    "terminal",
+    "think",
+    "tom_consult",
+    "vision_inspect",
+    "workflow",
+    "write_file",
+];
+
+/// What other agents, and people, call a tool that does the same.
+const OTHERWISE: &[(&str, &str)] = &[
+    ("bash", "terminal"),
+    ("cmd", "terminal"),
+    ("command", "terminal"),
+    ("create", "file_editor"),
+    ("edit", "file_editor"),
+    ("execute", "terminal"),
+    ("execute_bash", "terminal"),
+    ("ls", "list_directory"),
+    ("multi_edit", "file_editor"),
+    ("notebook_edit", "file_editor"),
+    ("read", "file_editor"),
+    ("run", "terminal"),
+    ("shell", "terminal"),
+    ("str_replace_editor", "file_editor"),
+    ("todo_write", "task_tracker"),
+    ("view", "file_editor"),
+    ("web_fetch", "browser_navigate"),
+    ("web_search", "browser_navigate"),
+    ("write", "file_editor"),
+];
+
+/// The tool whose name is nearest to this one, among the server's own and these.
+pub(crate) fn nearest<'a>(name: &str, more: &'a [String]) -> Option<&'a str> {
+    let name = plain(name);
+    let otherwise = OTHERWISE.iter().find(|(other, _)| plain(other) == name);
+    if let Some((_, tool)) = otherwise {
+        return Some(tool);
+    }
+    let all = TOOLS.iter().copied().chain(more.iter().map(String::as_str));
+    all.map(|tool| (distance(&name, &plain(tool)), tool))
+        .min_by_key(|(distance, _)| *distance)
+        .filter(|(distance, tool)| *distance <= tool.len().max(name.len()) / 2)
+        .map(|(_, tool)| tool)
+}
+
+/// A name without what people write differently: case, dashes, underscores.
+fn plain(name: &str) -> String {
+    let letters = name.chars().filter(|letter| letter.is_alphanumeric());
+    letters.flat_map(char::to_lowercase).take(64).collect()
+}
+
+/// How many letters must change to make one name the other.
+fn distance(one: &str, other: &str) -> usize {
+    let other: Vec<char> = other.chars().collect();
+    let mut row: Vec<usize> = (0..=other.len()).collect();
+    for (line, letter) in one.chars().enumerate() {
+        let mut diagonal = std::mem::replace(&mut row[0], line + 1);
+        for (column, same) in other.iter().enumerate() {
+            let change = diagonal + usize::from(letter != *same);
+            diagonal = row[column + 1];
+            row[column + 1] = change.min(diagonal + 1).min(row[column] + 1);
+        }
+    }
+    row[other.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_tool_that_was_meant_is_found() {
+        for (name, tool) in [
+            ("file-editor", Some("file_editor")),
+            ("FileEditor", Some("file_editor")),
+            ("Bash", Some("terminal")),
+            ("Edit", Some("file_editor")),
+            ("TodoWrite", Some("task_tracker")),
+            ("terminl", Some("terminal")),
+            ("Grep", Some("grep")),
+            ("quux_frobnicate_everything", None),
+            ("", None),
+        ] {
+            assert_eq!(nearest(name, &[]), tool, "{name}");
+        }
+        let more = ["github_search".to_owned()];
+        assert_eq!(nearest("github-search", &more), Some("github_search"));
+    }
+}

@@ -1,0 +1,413 @@
+//! Files of MCP servers as people have them (`.mcp.json`), turned into what the server takes.
+//! Opens no file.
+
+use serde_json::{Map, Value};
+
+use super::{
+    fields::{Field, Fields},
+    mcp::{McpAuth, McpServer},
+};
+use crate::{Error, Result};
+
+/// The servers of a file such as `.mcp.json`, and what of the file has no meaning here.
+///
+/// Editors write these files for themselves. What they call otherwise is renamed (`type` is
+/// `transport`, `disabled` the opposite of `enabled`, `serverUrl` and `httpUrl` are `url`); what
+/// only an editor understands, such as `autoApprove`, is left out and named by
+/// [`ignored`](Self::ignored).
+///
+/// ```
+/// use oh_protocol::config::{Agent, Llm, McpFile};
+///
+/// let file = McpFile::parse(r#"{"mcpServers": {
+///     "search": {"type": "http", "url": "https://host/mcp"},
+///     "notes": {"command": "notes", "disabled": true, "autoApprove": ["read"]}
+/// }}"#)?;
+/// assert_eq!(file.ignored(), ["mcpServers.notes.autoApprove"]);
+/// let agent = Agent::new(Llm::new("m")).mcp_servers(file);
+/// agent.check()?;
+/// # Ok::<(), oh_protocol::Error>(())
+/// ```
+#[derive(Debug, Clone)]
+#[must_use]
+pub struct McpFile {
+    servers: Vec<(String, McpServer)>,
+    ignored: Vec<String>,
+}
+
+impl McpFile {
+    /// Reads the text of a file.
+    ///
+    /// # Errors
+    ///
+    /// When it is not JSON, or as [`from_json`](Self::from_json).
+    pub fn parse(text: &str) -> Result<Self> {
+        let text = text.trim_start_matches('\u{feff}');
+        let json = serde_json::from_str(text)
+            .map_err(|error| Error::decode("a file of MCP servers", error))?;
+        Self::from_json(json)
+    }
+
+    /// Reads a file's JSON: the servers by name, below `mcpServers`, below `servers`, or as the
+    /// whole file.
+    ///
+    /// # Errors
+    ///
+    /// When a server is not an object, has neither a command nor a URL, or has a field of another
+    /// type than it must be: the path to it. No value is shown.
+    pub fn from_json(json: Value) -> Result<Self> {
+        let Value::Object(mut file) = json else {
+            return Err(Error::invalid(
+                "a file of MCP servers must be a JSON object",
+            ));
+        };
+        let wrapper = ["mcpServers", "servers"].into_iter().find(|key| {
+            let servers = file.get(*key);
+            servers.is_some_and(|servers| servers.is_null() || only_objects(servers))
+        });
+        let mut ignored = Vec::new();
+        let (prefix, servers) = match wrapper {
+            Some(wrapper) => {
+                let servers = file.remove(wrapper).unwrap_or_default();
+                ignored.extend(file.into_iter().map(|(key, _)| key));
+                (format!("{wrapper}."), servers)
+            }
+            None => {
+                if let Some(servers) = file.get("mcpServers") {
+                    return Err(not_servers("mcpServers", servers));
+                }
+                // What a schema or a comment says is about the file.
+                let about = |key: &str, value: &Value| key.starts_with('$') && value.is_string();
+                let mut servers = Map::new();
+                for (key, value) in file {
+                    match about(&key, &value) {
+                        true => ignored.push(key),
+                        false => _ = servers.insert(key, value),
+                    }
+                }
+                (String::new(), Value::Object(servers))
+            }
+        };
+        let servers = match servers {
+            Value::Object(servers) => servers,
+            _ => Map::new(),
+        };
+        let read = servers.into_iter().map(|(name, server)| {
+            let path = format!("{prefix}{name}");
+            let server = read(&path, server, &mut ignored)?;
+            Ok((name, server))
+        });
+        let servers = read.collect::<Result<_>>()?;
+        Ok(Self { servers, ignored })
+    }
+
+    /// The servers by name, sorted by it.
+    pub fn servers(&self) -> impl Iterator<Item = (&str, &McpServer)> {
+        self.servers.iter().map(|(name, server)| (&**name, server))
+    }
+
+    /// The paths of the keys that were left out, such as `mcpServers.notes.autoApprove`: an agent
+    /// server has nothing of the kind.
+    pub fn ignored(&self) -> &[String] {
+        &self.ignored
+    }
+}
+
+impl IntoIterator for McpFile {
+    type Item = (String, McpServer);
+    type IntoIter = std::vec::IntoIter<(String, McpServer)>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.servers.into_iter()
+    }
+}
+
+fn only_objects(value: &Value) -> bool {
+    let objects = |servers: &Map<String, Value>| servers.values().all(Value::is_object);
+    value.as_object().is_some_and(objects)
+}
+
+fn not_servers(path: &str, value: &Value) -> Error {
+    let odd = value.as_object().and_then(|servers| {
+        let mut odd = servers.iter().filter(|(_, server)| !server.is_object());
+        odd.next().map(|(name, _)| format!("{path}.{name}"))
+    });
+    let path = odd.unwrap_or_else(|| path.to_owned());
+    Error::invalid(format!("{path}: must be an object"))
+}
+
+fn read(path: &str, server: Value, ignored: &mut Vec<String>) -> Result<McpServer> {
+    let Value::Object(server) = server else {
+        return Err(Error::invalid(format!("{path}: must be an object")));
+    };
+    let must = |key: &str, what: &str| Error::invalid(format!("{path}.{key}: must be {what}"));
+    let mut fields = Fields::of("McpServer");
+    let mut enabled = None;
+    let has_transport = server
+        .get("transport")
+        .is_some_and(|value| !value.is_null());
+    let has_url = server.get("url").is_some_and(|value| !value.is_null());
+    for (key, value) in server {
+        if value.is_null() {
+            continue;
+        }
+        match &*key {
+            "transport" | "type" => {
+                let text = value.as_str().ok_or_else(|| must(&key, "text"))?;
+                if key == "transport" || !has_transport {
+                    fields.put("transport", Field::plain(transport(text)));
+                }
+            }
+            "url" | "serverUrl" | "httpUrl" => {
+                let text = value.as_str().filter(|text| !text.is_empty());
+                let text = text.ok_or_else(|| must(&key, "a URL"))?;
+                if key == "url" || !has_url {
+                    fields.put("url", Field::endpoint(text));
+                }
+                if key == "httpUrl" && !has_transport && !has_url {
+                    fields.put("transport", Field::plain("http"));
+                }
+            }
+            "disabled" | "enabled" => {
+                let switch = value.as_bool().ok_or_else(|| must(&key, "true or false"))?;
+                let on = switch == (key == "enabled");
+                enabled = Some(enabled.unwrap_or(true) && on);
+            }
+            "command" | "cwd" | "description" | "icon" => {
+                let text = value.as_str().ok_or_else(|| must(&key, "text"))?;
+                if key == "command" && text.is_empty() {
+                    return Err(must(&key, "the program to run"));
+                }
+                fields.put(key, text.to_owned());
+            }
+            "args" => {
+                let Value::Array(items) = value else {
+                    return Err(must(&key, "a list of texts"));
+                };
+                let items = items.into_iter().map(scalar).collect::<Option<Vec<_>>>();
+                let items = items.ok_or_else(|| must(&key, "a list of texts"))?;
+                fields.put(key, Field::hidden(items.into()));
+            }
+            "env" | "headers" => {
+                let Value::Object(entries) = value else {
+                    return Err(must(&key, "an object of texts"));
+                };
+                let name = if key == "env" { "env" } else { "headers" };
+                for (entry, value) in entries {
+                    if value.is_null() {
+                        ignored.push(format!("{path}.{key}.{entry}"));
+                        continue;
+                    }
+                    let value = scalar(value);
+                    let value = value.ok_or_else(|| must(&format!("{key}.{entry}"), "text"))?;
+                    fields.insert(name, entry, Field::secret(value));
+                }
+            }
+            "timeout" | "sse_read_timeout" => {
+                let seconds = value
+                    .as_f64()
+                    .ok_or_else(|| must(&key, "a number of seconds"))?;
+                fields.put(key, Field::present(seconds));
+            }
+            "keep_alive" => {
+                let switch = value.as_bool().ok_or_else(|| must(&key, "true or false"))?;
+                fields.put(key, Field::plain(switch));
+            }
+            "auth" => {
+                let auth = match value {
+                    Value::String(text) if text == "oauth" => McpAuth::oauth().into(),
+                    Value::String(token) => McpAuth::bearer(token).into(),
+                    object @ Value::Object(_) => Field::hidden(object),
+                    _ => return Err(must(&key, "an object")),
+                };
+                fields.put(key, auth);
+            }
+            _ => ignored.push(format!("{path}.{key}")),
+        }
+    }
+    if fields.get("command").is_none() && fields.get("url").is_none() {
+        return Err(Error::invalid(format!(
+            "{path}: must have a `command` or a `url`"
+        )));
+    }
+    if enabled == Some(false) {
+        fields.put("enabled", Field::plain(false));
+    }
+    fields
+        .check()
+        .map_err(|error| Error::invalid(format!("{path}.{}", error.context())))?;
+    Ok(McpServer::of(fields))
+}
+
+/// What the server calls a transport.
+fn transport(name: &str) -> &str {
+    match name {
+        "shttp" | "streamableHttp" | "streamable_http" | "http-stream" | "remote" => "http",
+        "local" => "stdio",
+        name => name,
+    }
+}
+
+/// A text, a number or a truth value as text.
+fn scalar(value: Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text),
+        Value::Number(number) => Some(number.to_string()),
+        Value::Bool(yes) => Some(yes.to_string()),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::config::{Agent, Llm};
+
+    fn wire(file: Value) -> Value {
+        let agent = Agent::new(Llm::new("m")).mcp_servers(McpFile::from_json(file).unwrap());
+        agent.check().unwrap();
+        serde_json::to_value(agent).unwrap()["mcp_config"].take()
+    }
+
+    #[test]
+    fn a_file_as_people_have_it_becomes_what_the_server_takes() {
+        let file = json!({"mcpServers": {
+            "quince": {"type": "http", "url": "http://127.0.0.1:9/mcp"},
+            "plum": {"command": "true", "args": ["--stdio", 1], "disabled": true, "autoApprove": ["x"]},
+        }});
+        let read = McpFile::from_json(file.clone()).unwrap();
+        assert_eq!(read.ignored(), ["mcpServers.plum.autoApprove"]);
+        assert_eq!(read.servers().count(), 2);
+        assert_eq!(
+            wire(file),
+            json!({
+                "quince": {"transport": "http", "url": "http://127.0.0.1:9/mcp"},
+                "plum": {"command": "true", "args": ["--stdio", "1"], "enabled": false},
+            })
+        );
+    }
+
+    #[test]
+    fn what_editors_call_otherwise_is_renamed() {
+        for (server, wanted) in [
+            (
+                json!({"type": "shttp", "url": "u"}),
+                json!({"transport": "http", "url": "u"}),
+            ),
+            (
+                json!({"type": "streamable-http", "url": "u"}),
+                json!({"transport": "streamable-http", "url": "u"}),
+            ),
+            (
+                json!({"type": "sse", "transport": "http", "url": "u"}),
+                json!({"transport": "http", "url": "u"}),
+            ),
+            (json!({"serverUrl": "u"}), json!({"url": "u"})),
+            (
+                json!({"httpUrl": "u"}),
+                json!({"transport": "http", "url": "u"}),
+            ),
+            (
+                json!({"command": "c", "disabled": false}),
+                json!({"command": "c"}),
+            ),
+            (
+                json!({"command": "c", "enabled": true, "disabled": true}),
+                json!({"command": "c", "enabled": false}),
+            ),
+            (
+                json!({"command": "c", "env": {"A": 1, "B": true}}),
+                json!({"command": "c", "env": {"A": "1", "B": "true"}}),
+            ),
+            (
+                json!({"url": "u", "auth": "oauth"}),
+                json!({"url": "u", "auth": {"strategy": "oauth2"}}),
+            ),
+            (json!({"url": "u", "headers": null}), json!({"url": "u"})),
+        ] {
+            assert_eq!(
+                wire(json!({"mcpServers": {"s": server}})),
+                json!({"s": wanted})
+            );
+        }
+    }
+
+    #[test]
+    fn every_form_of_the_file_is_read_and_every_key_left_out_is_named() {
+        let server = json!({"command": "c", "alwaysAllow": [], "envFile": ".env"});
+        for (file, ignored) in [
+            (
+                json!({"mcpServers": {"s": server}, "$schema": "x", "inputs": []}),
+                "$schema inputs mcpServers.s.alwaysAllow mcpServers.s.envFile",
+            ),
+            (
+                json!({"servers": {"s": server}, "inputs": []}),
+                "inputs servers.s.alwaysAllow servers.s.envFile",
+            ),
+            (
+                json!({"s": server, "$schema": "x"}),
+                "$schema s.alwaysAllow s.envFile",
+            ),
+        ] {
+            let read = McpFile::from_json(file).unwrap();
+            assert_eq!(read.ignored().join(" "), ignored);
+            assert_eq!(read.servers().next().unwrap().0, "s");
+        }
+        assert_eq!(
+            McpFile::parse("\u{feff}{\"mcpServers\": null}")
+                .unwrap()
+                .servers()
+                .count(),
+            0
+        );
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_by_its_path_and_not_shown() {
+        for (file, says) in [
+            (json!([]), "must be a JSON object"),
+            (json!({"mcpServers": []}), "mcpServers: must be an object"),
+            (
+                json!({"mcpServers": {"s": "canary"}}),
+                "mcpServers.s: must be an object",
+            ),
+            (json!({"s": "canary"}), "s: must be an object"),
+            (
+                json!({"mcpServers": {"s": {"args": ["canary"]}}}),
+                "mcpServers.s: must have a `command` or a `url`",
+            ),
+            (
+                json!({"mcpServers": {"s": {"command": ["canary"]}}}),
+                "mcpServers.s.command: must be text",
+            ),
+            (
+                json!({"mcpServers": {"s": {"command": "c", "env": {"A": ["canary"]}}}}),
+                "mcpServers.s.env.A: must be text",
+            ),
+            (
+                json!({"mcpServers": {"s": {"command": "c", "disabled": "canary"}}}),
+                "mcpServers.s.disabled: must be true or false",
+            ),
+            (
+                json!({"mcpServers": {"s": {"command": "c", "env": {"A": "**********"}}}}),
+                "mcpServers.s.env.A: the server's mask",
+            ),
+        ] {
+            let error = McpFile::from_json(file).unwrap_err().to_string();
+            assert!(error.contains(says) && !error.contains("canary"), "{error}");
+        }
+        assert!(McpFile::parse("{").unwrap_err().to_string().contains("EOF"));
+    }
+
+    #[test]
+    fn no_secret_of_a_file_is_shown() {
+        let file = json!({"mcpServers": {
+            "a": {"command": "c", "args": ["canary"], "env": {"A": "canary"}},
+            "b": {"url": "https://u:canary@h/canary?canary", "headers": {"X": "canary"}, "auth": "canary"},
+        }});
+        let shown = format!("{:?}", McpFile::from_json(file).unwrap());
+        assert!(!shown.contains("canary"), "{shown}");
+    }
+}

@@ -9,7 +9,7 @@ use std::fmt;
 use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode};
 
-use crate::Result;
+use crate::{Result, config::REFUSED};
 
 /// A typed operation of the server's REST interface.
 pub trait Call: Send + Sync {
@@ -105,10 +105,17 @@ impl Request {
     ///
     /// # Errors
     ///
-    /// When `body` does not serialize.
+    /// When `body` does not serialize, or holds a value of a configuration that breaks a rule of
+    /// the server.
     pub fn json<T: serde::Serialize + ?Sized>(mut self, body: &T) -> Result<Self> {
         let bytes = serde_json::to_vec(body)
             .map_err(|error| crate::Error::encode(format!("body of {}", self.path()), error))?;
+        if memchr::memmem::find(&bytes, REFUSED.as_bytes()).is_some() {
+            let context = format!("body of {}", self.path());
+            let why =
+                "a value breaks a rule of the server: `check` of the configuration says which";
+            return Err(crate::Error::encode(context, why));
+        }
         self.body = Some(bytes.into());
         Ok(self)
     }

@@ -33,8 +33,12 @@ pub struct Text {
     whole: Option<Arc<Whole>>,
     /// One more than where it starts: so an optional text is no larger than a text.
     start: Start,
+    /// [`TO_THE_END`] for a whole that is too long to be counted in 32 bits.
     end: u32,
 }
+
+/// The end of a text that is all of a very long whole.
+const TO_THE_END: u32 = u32::MAX;
 
 /// The place after the one that is meant.
 #[derive(Clone, Copy)]
@@ -51,6 +55,7 @@ impl Text {
     #[inline]
     pub fn as_str(&self) -> &str {
         match &self.whole {
+            Some(whole) if self.end == TO_THE_END => whole.all(),
             Some(whole) => whole.piece(self.span()),
             None => "",
         }
@@ -78,7 +83,15 @@ impl Text {
     }
 
     fn all(whole: Whole, length: usize) -> Self {
-        Self::piece(&Arc::new(whole), Span::new(0, length))
+        let whole = Arc::new(whole);
+        match u32::try_from(length) {
+            Ok(length) if length < TO_THE_END => Self::piece(&whole, Span::new(0, length as usize)),
+            _ => Self {
+                whole: Some(whole),
+                start: Start::default(),
+                end: TO_THE_END,
+            },
+        }
     }
 
     fn span(&self) -> Span {
@@ -319,6 +332,13 @@ mod tests {
             (piece.as_str(), piece.as_ptr()),
             ("two", whole[4..].as_ptr())
         );
+    }
+
+    #[test]
+    fn a_text_that_is_too_long_to_count_is_all_there() {
+        // The length is what is too long: the text need not be.
+        let text = Text::all(Whole::Own("long".into()), 1 << 32);
+        assert_eq!((text.as_str(), text.len()), ("long", 4));
     }
 
     #[test]

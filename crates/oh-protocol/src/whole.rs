@@ -14,6 +14,14 @@ pub(crate) enum Whole {
 }
 
 impl Whole {
+    /// All of it.
+    pub(crate) fn all(&self) -> &str {
+        match self {
+            Self::Came(came) => came,
+            Self::Own(own) => own,
+        }
+    }
+
     /// A piece of it.
     #[inline]
     pub(crate) fn piece(&self, span: Span) -> &str {

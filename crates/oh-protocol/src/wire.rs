@@ -321,9 +321,10 @@ impl Wire for f64 {
         }
         let at = reader.scanner.at();
         let number = reader.scanner.number()?;
-        number
-            .parse()
-            .or_else(|_| reader.scanner.stop_at(EXPECTED, at))
+        match number.parse() {
+            Ok(number) if f64::is_finite(number) => Ok(number),
+            _ => reader.scanner.stop_at(EXPECTED, at),
+        }
     }
 }
 

@@ -7,6 +7,7 @@
     reason = "a test fails by panicking"
 )]
 
+use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use oh_protocol::{
     Answer, Call, ConversationId, ErrorKind, Repeat,
@@ -353,14 +354,61 @@ fn vscode_requests() {
         "/vscode/status",
         "/vscode/status"
     );
-    assert_eq!(
-        vscode::GetUrl::new()
-            .decode(answer(r#"{"url":null}"#))
-            .unwrap(),
-        None
-    );
+    let url = |body| vscode::GetUrl::new().decode(answer(body)).unwrap();
+    assert!(url(r#"{"url":null}"#).is_none());
+    let url = url(r#"{"url":"https://h/?tkn=canary"}"#);
+    assert!(url.is_some() && !format!("{url:?}").contains("canary"));
     assert_eq!(
         Scope::from(conversation()).conversation(),
         Some(conversation())
     );
+}
+
+#[test]
+fn a_download_tells_the_rest_of_a_file_from_all_of_it() {
+    let call = files::Download::new("/a").resume(3, "\"e\"");
+    let answer = |status| Answer::new(status, HeaderMap::new(), Bytes::from("canary"));
+    let rest = call.decode(answer(StatusCode::PARTIAL_CONTENT)).unwrap();
+    assert!(matches!(&rest, files::Downloaded::Rest(bytes) if bytes == "canary"));
+    let whole = call.decode(answer(StatusCode::OK)).unwrap();
+    assert!(matches!(&whole, files::Downloaded::Whole(bytes) if bytes == "canary"));
+    assert_eq!(
+        format!("{rest:?} {whole:?}"),
+        "Rest(6 bytes) Whole(6 bytes)"
+    );
+}
+
+#[test]
+fn neither_contents_nor_command_lines_are_in_debug_texts() {
+    let request = || ExecuteRequest::new("echo canary");
+    let command = r#"{"kind":"BashCommand","id":"1","command":"canary"}"#;
+    let output =
+        r#"{"kind":"BashOutput","id":"2","command_id":"1","stdout":"canary","stderr":"canary"}"#;
+    let unknown = r#"{"kind":"BashNew","line":"canary"}"#;
+    let events = [command, output, unknown].map(|json| BashEvent::from_json(json.as_bytes()));
+    let shown = format!(
+        "{:?} {:?} {:?} {:?} {events:?} {:?}",
+        files::Upload::new("/a", "API_KEY=canary"),
+        request(),
+        bash::Start::new(request()),
+        bash::Execute::new(request()),
+        oh_protocol::calls::skills::Install::new("https://u:canary@host/x"),
+    );
+    assert!(!shown.contains("canary"), "{shown}");
+}
+
+#[test]
+fn percent_signs_and_ampersands_in_names_are_kept() {
+    let mut headers = HeaderMap::new();
+    for (name, value) in [
+        ("x-archive-base-ref", "feature/a&b%41+c"),
+        ("x-archive-branch", "feature/a%26b+c%2541"),
+        ("x-archive-repo-remote", "100%"),
+    ] {
+        headers.insert(name, value.parse().unwrap());
+    }
+    let info = ArchiveInfo::from_headers(&headers);
+    assert_eq!(info.base_ref.as_deref(), Some("feature/a&b%41+c"));
+    assert_eq!(info.branch.as_deref(), Some("feature/a&b+c%41"));
+    assert_eq!(info.repo_remote.as_deref(), Some("100%"));
 }

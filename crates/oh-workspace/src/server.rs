@@ -49,7 +49,7 @@ impl Workspace {
         let url = asked
             .await
             .map_err(|error| Error::transport("there is no VSCode URL", error))?;
-        Ok(url.map(SecretString::from))
+        Ok(url)
     }
 
     /// Whether the server has a VSCode, and whether it runs.

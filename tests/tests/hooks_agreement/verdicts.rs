@@ -131,7 +131,7 @@ async fn verdicts_agree_with_the_server() {
     std::fs::set_permissions(&plain, PermissionsExt::from_mode(0o644)).unwrap();
     let events: Vec<_> = HookEventType::ALL
         .into_iter()
-        .flat_map(|event| CHAINS.iter().map(move |chain| (event, *chain)))
+        .flat_map(|event| CHAINS.iter().map(move |chain| (event.clone(), *chain)))
         .collect();
     let asked = json!({
         "dir": directory.path(), "commands": COMMANDS, "replies": REPLIES, "events": events,
@@ -161,9 +161,9 @@ async fn verdicts_agree_with_the_server() {
         let hooks = chain
             .iter()
             .map(hook)
-            .fold(HookConfig::new(), |all, hook| all.on(*event, hook));
+            .fold(HookConfig::new(), |all, hook| all.on(event.clone(), hook));
         let run = DryRun::new(directory.path());
-        let trial = run.run(&hooks, &input(*event)).await.unwrap();
+        let trial = run.run(&hooks, &input(event.clone())).await.unwrap();
         let about = format!("{event} {chain:?}");
         let outcomes: Vec<_> = trial.iter().map(shown).collect();
         assert_eq!(json!(outcomes), theirs[3], "{about}");

@@ -75,8 +75,8 @@ pub(crate) async fn detached_hooks_run_and_cannot_deny(server: &LocalServer) {
     let mut said = Vec::new();
     for event in [HookEventType::PreToolUse, HookEventType::Stop] {
         let input = match event.has_tool() {
-            true => HookInput::new(event).tool("finish", json!({})),
-            false => HookInput::new(event),
+            true => HookInput::new(event.clone()).tool("finish", json!({})),
+            false => HookInput::new(event.clone()),
         };
         let here = tempfile::tempdir().unwrap();
         let trial = DryRun::new(here.path()).run(&hooks, &input).await.unwrap();

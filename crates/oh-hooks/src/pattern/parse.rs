@@ -60,7 +60,6 @@ pub(super) enum At {
     LineEnd,
     Boundary {
         ascii: bool,
-        not: bool,
     },
 }
 

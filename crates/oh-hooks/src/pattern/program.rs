@@ -342,8 +342,7 @@ impl Run<'_> {
             At::End => place == end,
             At::LastLine => place == end || place + 1 == end && newline(place),
             At::LineEnd => place == end || newline(place),
-            // Python finds neither in an empty text.
-            At::Boundary { ascii, not } => end != 0 && boundary(ascii) != not,
+            At::Boundary { ascii } => boundary(ascii),
         }
     }
 

@@ -2,6 +2,8 @@
 
 mod history;
 
+use std::fmt;
+
 use serde::Serialize;
 
 use super::{Scope, scope::scoped_call, segment};
@@ -13,7 +15,7 @@ pub use history::{
 };
 
 /// The request to run a command line with `/bin/sh -c`.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Clone, Serialize)]
 #[must_use]
 pub struct ExecuteRequest {
     command: String,
@@ -52,6 +54,17 @@ impl ExecuteRequest {
             return Err(Error::invalid("a timeout of zero ends the command at once"));
         }
         Ok(())
+    }
+}
+
+// A command line may hold secrets: only its size is shown.
+impl fmt::Debug for ExecuteRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ExecuteRequest")
+            .field("command_bytes", &self.command.len())
+            .field("cwd", &self.cwd)
+            .field("timeout", &self.timeout)
+            .finish()
     }
 }
 

@@ -4,8 +4,11 @@
 //! transport takes the same request and streams: see [`Upload::parts`] and
 //! [`Call::request`](crate::Call::request) of the others.
 
+use std::fmt;
+
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, header};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use percent_encoding::percent_decode_str;
 use serde::{Deserialize, Serialize};
 
 use super::{Scope, call, query, scope::scoped_call, segment};
@@ -21,12 +24,23 @@ fn check_path(path: &str) -> Result<()> {
 }
 
 /// `POST …/file/upload`: writes a file, making its directories. An existing one is replaced.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Upload {
     scope: Scope,
     path: String,
     content: Bytes,
     boundary: String,
+}
+
+// A file may hold secrets, and much: only its size is shown.
+impl fmt::Debug for Upload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Upload")
+            .field("scope", &self.scope)
+            .field("path", &self.path)
+            .field("content_bytes", &self.content.len())
+            .finish_non_exhaustive()
+    }
 }
 
 /// An upload whose content is yet to come: the body is `before`, the content, `after`.
@@ -121,7 +135,8 @@ impl Download {
     }
 
     /// Only what follows the first `offset` bytes, provided that the file's `ETag` still is
-    /// `etag`: 206. If it is not, the answer is all of the new file: 200.
+    /// `etag`: [`Downloaded::Rest`]. If it is not, the answer is all of the new file:
+    /// [`Downloaded::Whole`].
     pub fn resume(mut self, offset: u64, etag: impl Into<String>) -> Self {
         self.from = offset;
         self.etag = Some(etag.into());
@@ -129,23 +144,56 @@ impl Download {
     }
 }
 
-scoped_call!(Download => Bytes, GET "/file/download", Idempotent;
-    |this, base| {
-        check_path(&this.path)?;
-        let mut target = base + "/file/download";
-        query(&mut target, "path", &this.path);
-        let mut request = Request::new(http::Method::GET, target);
-        if let Some(etag) = &this.etag {
-            let etag = HeaderValue::from_str(etag)
-                .map_err(|error| Error::encode("ETag of a download", error))?;
-            let range = HeaderValue::from_str(&format!("bytes={}-", this.from))
-                .map_err(|error| Error::encode("range of a download", error))?;
-            request.headers.insert(header::IF_RANGE, etag);
-            request.headers.insert(header::RANGE, range);
+/// What a [`Download`] brought.
+#[derive(Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Downloaded {
+    /// All of the file.
+    Whole(Bytes),
+    /// Only what follows the offset that was asked for: append it to what is there.
+    Rest(Bytes),
+}
+
+impl Downloaded {
+    /// The bytes, whichever they are.
+    pub fn bytes(&self) -> &Bytes {
+        match self {
+            Self::Whole(bytes) | Self::Rest(bytes) => bytes,
         }
-        Ok(request)
-    };
-    |answer| Ok(answer.body));
+    }
+}
+
+// A file may hold secrets, and much: only its size is shown.
+impl fmt::Debug for Downloaded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = match self {
+            Self::Whole(_) => "Whole",
+            Self::Rest(_) => "Rest",
+        };
+        write!(f, "{name}({} bytes)", self.bytes().len())
+    }
+}
+
+scoped_call!(Download => Downloaded, GET "/file/download", Idempotent;
+|this, base| {
+    check_path(&this.path)?;
+    let mut target = base + "/file/download";
+    query(&mut target, "path", &this.path);
+    let mut request = Request::new(http::Method::GET, target);
+    if let Some(etag) = &this.etag {
+        let etag = HeaderValue::from_str(etag)
+            .map_err(|error| Error::encode("ETag of a download", error))?;
+        let range = HeaderValue::from_str(&format!("bytes={}-", this.from))
+            .map_err(|error| Error::encode("range of a download", error))?;
+        request.headers.insert(header::IF_RANGE, etag);
+        request.headers.insert(header::RANGE, range);
+    }
+    Ok(request)
+};
+|answer| Ok(match answer.status {
+    StatusCode::PARTIAL_CONTENT => Downloaded::Rest(answer.body),
+    _ => Downloaded::Whole(answer.body),
+}));
 
 /// `POST …/file/create_directory`: makes a directory and those above it; one that is there is
 /// left as it is.
@@ -252,25 +300,23 @@ impl Archive {
 impl ArchiveInfo {
     /// Reads the headers of an answer.
     pub fn from_headers(headers: &HeaderMap) -> Self {
-        let read = |name: &str| headers.get(name)?.to_str().ok().map(unquote);
+        let written = |name: &str| headers.get(name)?.to_str().ok().map(str::to_owned);
+        let read = |name: &str| written(name).map(|text| unquote(&text));
         Self {
             repo_root: read("x-archive-repo-root"),
             repo_remote: read("x-archive-repo-remote"),
             branch: read("x-archive-branch"),
             head_commit: read("x-archive-head-commit"),
             base_commit: read("x-archive-base-commit"),
-            base_ref: read("x-archive-base-ref"),
+            // The server writes this one as it was given.
+            base_ref: written("x-archive-base-ref"),
         }
     }
 }
 
 /// Takes percent-encoding off; a stray percent sign stays.
 fn unquote(text: &str) -> String {
-    // Form decoding would take a plus sign for a space.
-    let pair = format!("x={}", text.replace('+', "%2B"));
-    url::form_urlencoded::parse(pair.as_bytes())
-        .next()
-        .map_or_else(|| text.to_owned(), |(_, value)| value.into_owned())
+    percent_decode_str(text).decode_utf8_lossy().into_owned()
 }
 
 scoped_call!(Archive => (ArchiveInfo, Bytes), GET "/file/archive", Idempotent;

@@ -1,5 +1,7 @@
 //! The server's operations as typed [`Call`](crate::Call)s, one module a router.
 
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+
 pub mod bash;
 pub mod conversations;
 pub mod events;
@@ -57,8 +59,10 @@ pub(crate) fn query(target: &mut String, name: &str, value: &str) {
 
 /// A value as one part of a path, percent-encoded.
 pub(crate) fn segment(value: &str) -> String {
-    // Form encoding writes a space as `+`, which means a plus sign in a path.
-    url::form_urlencoded::byte_serialize(value.as_bytes())
-        .collect::<String>()
-        .replace('+', "%20")
+    const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
+        .remove(b'-')
+        .remove(b'.')
+        .remove(b'_')
+        .remove(b'~');
+    utf8_percent_encode(value, ENCODED).to_string()
 }

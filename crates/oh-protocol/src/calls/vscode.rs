@@ -1,5 +1,6 @@
 //! The VSCode in the browser that a server may run.
 
+use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
 use super::{Scope, query, scope::scoped_call};
@@ -35,7 +36,7 @@ impl GetUrl {
     }
 }
 
-scoped_call!(GetUrl => Option<String>, GET "/vscode/url", Idempotent;
+scoped_call!(GetUrl => Option<SecretString>, GET "/vscode/url", Idempotent;
 |this, base| {
     let mut target = base + "/vscode/url";
     if let Some(url) = &this.base_url {
@@ -49,7 +50,7 @@ scoped_call!(GetUrl => Option<String>, GET "/vscode/url", Idempotent;
 |answer| {
     #[derive(Deserialize)]
     struct Wire {
-        url: Option<String>,
+        url: Option<SecretString>,
     }
     answer.json::<Wire>("VSCode URL").map(|wire| wire.url)
 });

@@ -3,7 +3,7 @@
 use std::{borrow::Cow, fmt};
 
 use secrecy::{ExposeSecret, SecretString};
-use serde::{Serialize, Serializer, ser::Error as _};
+use serde::{Serialize, Serializer, ser::SerializeMap};
 use serde_json::Value;
 
 use super::fields::Fields;
@@ -11,6 +11,9 @@ use crate::redact;
 
 /// What the server shows in place of a secret. Sending it back would destroy the real one.
 const MASK: &str = "**********";
+
+/// The key of the object that stands for a refused value where one is serialized.
+pub(crate) const REFUSED: &str = "oh-protocol: refused value";
 
 const MASKED: &str = "the server's mask `**********` stands here, not a secret: give the real \
                       one, or leave the field out";
@@ -28,7 +31,7 @@ pub(crate) enum Field {
     Endpoint(String),
     List(Vec<Field>),
     Object(Fields),
-    /// Stands for a value that breaks a rule, and says which. Nothing that holds one travels.
+    /// Stands for a value that breaks a rule, and says which. No request is made of one.
     Refused(Cow<'static, str>),
 }
 
@@ -162,7 +165,13 @@ impl Serialize for Field {
             Self::Address(text) | Self::Endpoint(text) => serializer.serialize_str(text),
             Self::List(items) => items.serialize(serializer),
             Self::Object(fields) => fields.serialize(serializer),
-            Self::Refused(why) => Err(S::Error::custom(why)),
+            // An error here would make `serde_json::json!` panic. No field of the server takes
+            // this, and no request is made of it.
+            Self::Refused(why) => {
+                let mut refused = serializer.serialize_map(Some(1))?;
+                refused.serialize_entry(REFUSED, why)?;
+                refused.end()
+            }
         }
     }
 }

@@ -3,10 +3,7 @@
 
 use std::{borrow::Cow, fmt};
 
-use serde::{
-    Serialize, Serializer,
-    ser::{Error as _, SerializeMap},
-};
+use serde::{Serialize, Serializer, ser::SerializeMap};
 use serde_json::Value;
 
 pub(crate) use super::field::Field;
@@ -153,9 +150,6 @@ impl Serialize for Fields {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(Some(self.entries.len()))?;
         for (name, field) in &self.entries {
-            if let Field::Refused(why) = field {
-                return Err(S::Error::custom(format_args!("{name}: {why}")));
-            }
             map.serialize_entry(name, field)?;
         }
         map.end()
@@ -183,7 +177,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_refused_value_is_found_by_its_path_and_never_written() {
+    fn a_refused_value_is_found_by_its_path_and_is_in_no_request() {
         let inner = Fields::of("I").with("key", Field::secret(" ********** "));
         let mut fields = Fields::of("F");
         fields.put("fine", Field::plain(1));
@@ -194,7 +188,11 @@ mod tests {
             error.starts_with("list[1].key: the server's mask"),
             "{error}"
         );
-        assert!(serde_json::to_string(&fields).is_err());
+        // `json!` would panic over an error.
+        let body = json!({"in": [fields]});
+        assert!(body["in"][0]["list"][1]["key"].is_object(), "{body}");
+        let request = crate::Request::new(http::Method::POST, "/x").json(&body);
+        assert_eq!(request.unwrap_err().kind(), crate::ErrorKind::Encode);
     }
 
     #[test]

@@ -11,9 +11,10 @@
 //!   known by a secret path (MCP, looked-up secrets) the path is not shown either. The rules are
 //!   those of [`redact`](crate::redact).
 //! - **Rules** of the server are kept here: `check` names the first value that breaks one, by
-//!   the path to it, and nothing that holds such a value serializes. So does the mask
+//!   the path to it, and no [`Request`](crate::Request) is made of such a value. In its serialized
+//!   form an object with the reason stands in its place, which no server takes. The mask
 //!   `**********`, which a server shows in place of a secret and which would replace the real
-//!   one.
+//!   one, is such a value too.
 
 mod acp;
 mod agent;
@@ -37,6 +38,8 @@ mod start;
 mod subagent;
 mod tools;
 mod workspace;
+
+pub(crate) use field::REFUSED;
 
 pub use acp::{AcpAgent, AcpFileSecret, PointsTo};
 pub use agent::Agent;

@@ -138,7 +138,7 @@ impl Event {
         self.0.header.timestamp(&self.0.raw)
     }
 
-    /// Who caused it.
+    /// Who caused it. [`Source::Other`] with an empty text where the event does not say.
     pub fn source(&self) -> &Source {
         self.0.header.source()
     }
@@ -206,7 +206,8 @@ pub(crate) fn text(raw: Bytes, what: &str) -> Result<ByteString> {
         .map_err(|error: std::str::Utf8Error| Error::decode(what, error))
 }
 
-/// Gives the bytes it came as, also as a part of something larger.
+/// Gives the bytes it came as, also as a part of something larger. Fails if they are not JSON: of an
+/// event only both ends are looked at when it is read.
 impl Serialize for Event {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serde_json::from_str::<&RawValue>(self.as_json())

@@ -60,10 +60,11 @@ impl Span {
     }
 }
 
-/// A place in a text that was scanned, in half the space: it is at most 2 GiB long.
+/// A place in a text that was scanned, in half the space: it is at most 2 GiB long. A place behind
+/// that is none within a text.
 #[inline]
 pub(crate) fn short(at: usize) -> u32 {
-    at as u32
+    u32::try_from(at).unwrap_or(u32::MAX)
 }
 
 /// A string between its quotes.

@@ -1,5 +1,7 @@
 //! The history of commands and their output, and reading it.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, value::RawValue};
 
@@ -9,7 +11,7 @@ use crate::{
 };
 
 /// A command the server has taken.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct BashCommand {
     /// Its id, hex without dashes.
@@ -28,8 +30,21 @@ pub struct BashCommand {
     pub timeout: i64,
 }
 
+// A command line may hold secrets: only its size is shown.
+impl fmt::Debug for BashCommand {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BashCommand")
+            .field("id", &self.id)
+            .field("timestamp", &self.timestamp)
+            .field("command_bytes", &self.command.len())
+            .field("cwd", &self.cwd)
+            .field("timeout", &self.timeout)
+            .finish()
+    }
+}
+
 /// A piece of a command's output; the one with an exit code is the last.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct BashOutput {
     /// Its own id, hex without dashes.
@@ -55,6 +70,22 @@ pub struct BashOutput {
     pub stderr: Option<String>,
 }
 
+// So may what a command wrote.
+impl fmt::Debug for BashOutput {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let bytes = |text: &Option<String>| text.as_ref().map(String::len);
+        f.debug_struct("BashOutput")
+            .field("id", &self.id)
+            .field("timestamp", &self.timestamp)
+            .field("command_id", &self.command_id)
+            .field("order", &self.order)
+            .field("exit_code", &self.exit_code)
+            .field("stdout_bytes", &bytes(&self.stdout))
+            .field("stderr_bytes", &bytes(&self.stderr))
+            .finish()
+    }
+}
+
 /// What the bash socket says of a request it could not take.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
@@ -67,7 +98,7 @@ pub struct BashError {
 }
 
 /// An event of the history, or a frame of the bash socket.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Clone, PartialEq)]
 #[non_exhaustive]
 pub enum BashEvent {
     /// A command was taken.
@@ -78,6 +109,20 @@ pub enum BashEvent {
     Error(BashError),
     /// Something a newer server says, as it came.
     Unknown(Value),
+}
+
+impl fmt::Debug for BashEvent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Command(command) => command.fmt(f),
+            Self::Output(output) => output.fmt(f),
+            Self::Error(error) => error.fmt(f),
+            Self::Unknown(value) => {
+                let kind = value.get("kind").and_then(Value::as_str);
+                write!(f, "Unknown({:?})", kind.unwrap_or_default())
+            }
+        }
+    }
 }
 
 impl BashEvent {

@@ -1,5 +1,7 @@
 //! Skills installed for the server's user, and where to find more.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -112,7 +114,7 @@ call!(Marketplace => Vec<Value>, GET "/api/skills/marketplace", Idempotent;
 });
 
 /// `POST /api/skills/install`: installs a skill. 409 when it is there and not to be replaced.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Clone, Serialize)]
 #[must_use]
 pub struct Install {
     source: String,
@@ -121,6 +123,18 @@ pub struct Install {
     #[serde(skip_serializing_if = "Option::is_none")]
     repo_path: Option<String>,
     force: bool,
+}
+
+// The address of a source may hold a token.
+impl fmt::Debug for Install {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Install")
+            .field("source", &crate::redact::url(&self.source))
+            .field("git_ref", &self.git_ref)
+            .field("repo_path", &self.repo_path)
+            .field("force", &self.force)
+            .finish()
+    }
 }
 
 impl Install {

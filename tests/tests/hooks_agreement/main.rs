@@ -135,7 +135,8 @@ async fn patterns_agree_with_the_server() {
             Err(error) => {
                 assert_eq!(error.kind(), ErrorKind::Unsupported, "{about}");
                 assert!(index >= table.len(), "{about}: {error}");
-                undecided += 1;
+                // What Pythons differ in is left open always.
+                undecided += usize::from(!pattern.contains(r"\B") && !pattern.contains(r"\z"));
             }
         }
         matched += usize::from(*theirs == true);

@@ -117,7 +117,7 @@ fn shown(one: &HookOutcome) -> Value {
 fn input(event: HookEventType) -> HookInput {
     let mut input = HookInput::new(event);
     input.session_id = Some("s".to_owned());
-    if event.has_tool() {
+    if input.event_type.has_tool() {
         input = input.tool("terminal", json!({}));
     }
     input

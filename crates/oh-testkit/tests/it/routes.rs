@@ -30,7 +30,8 @@ async fn keeps_files_in_memory() {
         client
             .call(&files::Download::new("/w/a/small"))
             .await
-            .unwrap(),
+            .unwrap()
+            .bytes(),
         "small"
     );
     client

@@ -179,7 +179,7 @@ async fn a_proxy_that_reads_changes_nothing() {
     client.call(&upload).await.unwrap();
     assert_eq!(server.read_file("/w/long").unwrap(), long);
     let download = files::Download::new("/w/long");
-    assert_eq!(client.call(&download).await.unwrap(), long);
+    assert_eq!(client.call(&download).await.unwrap().bytes(), &long);
     let conversation = server.create();
     conversation.fill(300, 2_000).await;
     let (seqs, end) = listen(client, &conversation).await;

@@ -3,6 +3,7 @@
 use std::{fmt, net::IpAddr, sync::Arc, time::Duration};
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
+use oh_protocol::redact::Redactor;
 use secrecy::SecretString;
 use url::Url;
 
@@ -17,6 +18,8 @@ use crate::{
 /// What a client calls itself, unless its caller sets another `User-Agent`.
 const USER_AGENT: &str = concat!("openhands-rust/", env!("CARGO_PKG_VERSION"));
 
+/// Shorter values of headers are not looked for in what a server says: they are flags, and common.
+const SECRET: usize = 8;
 /// Headers that frame a message or a handshake: a second one would make it ambiguous.
 const FRAMING: [HeaderName; 6] = [
     header::CONNECTION,
@@ -144,6 +147,13 @@ impl ClientBuilder {
         self
     }
 
+    /// Sets how long the answer to a WebSocket handshake may take; see
+    /// [`NetworkBuilder::handshake_timeout`]. Default 30 s.
+    pub fn handshake_timeout(mut self, limit: Duration) -> Self {
+        self.network = self.network.handshake_timeout(limit);
+        self
+    }
+
     /// Sets how long a socket may receive nothing; see [`NetworkBuilder::silence_timeout`].
     /// Default 100 s.
     pub fn silence_timeout(mut self, limit: Duration) -> Self {
@@ -215,9 +225,22 @@ impl ClientBuilder {
             true => environment::observability_headers(variables),
             false => HeaderMap::new(),
         };
-        for (name, value) in &self.headers {
-            let (name, value) = checked_header(name, value)?;
+        let mut secrets = Redactor::new();
+        for (name, text) in &self.headers {
+            let (name, value) = checked_header(name, text)?;
             headers.append(name, value);
+            // The whole value, and the credential behind a scheme such as `Bearer`.
+            let parts = [
+                Some(text.as_str()),
+                text.split_once(' ').map(|(_, rest)| rest),
+            ];
+            for part in parts
+                .into_iter()
+                .flatten()
+                .filter(|part| part.len() >= SECRET)
+            {
+                secrets.add(&part.into());
+            }
         }
         for (name, value) in [
             (header::USER_AGENT, USER_AGENT),
@@ -244,6 +267,7 @@ impl ClientBuilder {
         Ok(Client::from_parts(Parts {
             base,
             auth: self.auth,
+            secrets,
             headers,
             http_headers,
             timeout: self.timeout,

@@ -6,6 +6,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header, res
 use oh_protocol::{
     Answer, Call, Request,
     calls::server::{Alive, GetServerInfo, ServerInfo},
+    redact::Redactor,
 };
 use secrecy::{ExposeSecret, SecretString};
 use tokio::{
@@ -47,6 +48,8 @@ struct Inner {
 pub(crate) struct Parts {
     pub(crate) base: Url,
     pub(crate) auth: Auth,
+    /// Knows the values of the caller's headers, which a server may repeat in an error.
+    pub(crate) secrets: Redactor,
     /// For handshakes.
     pub(crate) headers: HeaderMap,
     /// The same and a fixed key, for requests.
@@ -145,7 +148,24 @@ impl Client {
         }
         let (head, body) = answer.into_parts();
         let key = self.0.parts.auth.known();
-        Err(refused(&head, body, key.as_ref()).await)
+        Err(self.refused(&head, body, key.as_ref()).await)
+    }
+
+    /// The error for an answer that the call does not accept. The status is what counts: a body
+    /// that does not arrive in time, or breaks, is left out.
+    async fn refused(
+        &self,
+        head: &response::Parts,
+        body: Body,
+        key: Option<&SecretString>,
+    ) -> Error {
+        let body = timeout(REFUSAL_TIME, body.collect(REFUSAL_LIMIT)).await;
+        let body = body.ok().and_then(Result::ok);
+        let mut redactor = self.0.parts.secrets.clone();
+        if let Some(key) = key {
+            redactor.add(key);
+        }
+        refusal(head, body.as_deref(), &redactor)
     }
 
     /// Sends a request and returns the answer, which fails when it makes no progress for `limit`.
@@ -301,7 +321,7 @@ impl Client {
         let answer = self.exchange(request, body, key.as_ref(), limit).await?;
         let (head, body) = answer.into_parts();
         if !call.accepts(head.status) {
-            return Err(refused(&head, body, key.as_ref()).await);
+            return Err(self.refused(&head, body, key.as_ref()).await);
         }
         let body = body.collect(ANSWER_LIMIT).await;
         let body = body.map_err(|error| error.with_status(head.status))?;
@@ -332,14 +352,6 @@ impl Client {
             observer(attempt);
         }
     }
-}
-
-/// The error for an answer that the call does not accept. The status is what counts: a body that
-/// does not arrive in time, or breaks, is left out.
-async fn refused(head: &response::Parts, body: Body, key: Option<&SecretString>) -> Error {
-    let body = timeout(REFUSAL_TIME, body.collect(REFUSAL_LIMIT)).await;
-    let body = body.ok().and_then(Result::ok);
-    refusal(head, body.as_deref(), key)
 }
 
 /// The encoding of a compressed body.

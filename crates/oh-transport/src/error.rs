@@ -17,7 +17,7 @@ pub enum ErrorKind {
     InvalidInput,
     /// No connection could be made; the server has seen nothing.
     Connect,
-    /// The proxy on the way refuses; the server has seen nothing.
+    /// The proxy rejects the request or the tunnel; the server has seen nothing.
     Proxy,
     /// The TLS handshake failed: certificate, name or protocol.
     Tls,
@@ -47,9 +47,9 @@ pub enum ErrorKind {
     Closed,
     /// The WebSocket handshake failed.
     Handshake,
-    /// Something answers there, but it is no agent server.
+    /// The URL is not that of an OpenHands agent server.
     NotAnAgentServer,
-    /// The server does not offer this.
+    /// The server, or this build, does not support the operation.
     Unsupported,
 }
 

@@ -2,7 +2,8 @@
 //!
 //! A [`Client`] is one server: cheap to clone, it carries typed [`Call`](oh_protocol::Call)s and
 //! opens [`Socket`]s. It decides what may be sent again (only what the call allows), keeps the
-//! session key out of URLs, logs and errors, and knows nothing of conversations.
+//! session key out of URLs, logs and errors, and knows nothing of conversations. Building one reads
+//! proxy and observability variables; see [`ClientBuilder`].
 //!
 //! ```no_run
 //! # async fn run() -> Result<(), oh_transport::Error> {
@@ -19,12 +20,16 @@
 //! # Errors worth knowing
 //!
 //! [`ErrorKind::Connect`] means that the server has seen nothing; [`ErrorKind::Interrupted`] and
-//! [`ErrorKind::Timeout`] mean that it may have acted. A [`Call`](oh_protocol::Call) says whether
+//! [`ErrorKind::Timeout`] mean that it may have acted. [`Error::never_sent`] answers that for every
+//! kind and over all attempts. A [`Call`](oh_protocol::Call) says whether
 //! it may be repeated, and the client does so by itself where that is safe. An [`Error`] holds
 //! what the server said about it ([`detail`](Error::detail), [`validation`](Error::validation),
 //! [`error_id`](Error::error_id)) with secrets hidden.
 //!
-//! # Without a network
+//! # Another network, or none
+//!
+//! [`Network`] carries requests and sockets; wrap it to sign or record them, or share one among
+//! clients. [`AuthProvider`] supplies keys that rotate.
 //!
 //! Both traits are small. This is a whole server in memory; `oh-testkit` has one that checks what
 //! it is asked (`Mock`), and one with a server's manners (`FakeServer`).

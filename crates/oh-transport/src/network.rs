@@ -155,6 +155,13 @@ impl NetworkBuilder {
         self
     }
 
+    /// Sets how long the server may take to answer a WebSocket handshake, once connected. Default
+    /// 30 s.
+    pub fn handshake_timeout(mut self, limit: Duration) -> Self {
+        self.limits = self.limits.with_handshake(limit);
+        self
+    }
+
     /// Sets how long a socket may receive nothing at all, answers to our pings included, before it
     /// counts as lost. Default 100 s: a blocking hook freezes the whole server, by default for up
     /// to a minute. A ping is sent every fifth of this time.

@@ -19,7 +19,8 @@ impl Workspace {
         asked.await.is_ok()
     }
 
-    /// What the server says of itself: version, tools, capabilities. Asked once, then remembered.
+    /// Returns the server's version, tools and capabilities, as
+    /// [`Client::server_info`](oh_transport::Client::server_info) does.
     ///
     /// # Errors
     ///

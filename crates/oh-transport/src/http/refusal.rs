@@ -4,21 +4,12 @@ use std::time::{Duration, SystemTime};
 
 use http::{HeaderMap, StatusCode, header, response};
 use oh_protocol::redact::{Redactor, is_secret_name};
-use secrecy::SecretString;
 use serde_json::Value;
 
 use crate::{Error, ValidationEntry};
 
 /// Makes an error of an answer. Its body is none where it did not arrive or was far too long.
-pub(crate) fn refusal(
-    head: &response::Parts,
-    body: Option<&[u8]>,
-    key: Option<&SecretString>,
-) -> Error {
-    let mut redactor = Redactor::new();
-    if let Some(key) = key {
-        redactor.add(key);
-    }
+pub(crate) fn refusal(head: &response::Parts, body: Option<&[u8]>, redactor: &Redactor) -> Error {
     let error = if head.status.is_redirection() {
         Error::from_status(head.status).with_context(format!(
             "the server answered {}, and redirects are not followed: name the URL it leads to",
@@ -38,7 +29,7 @@ pub(crate) fn refusal(
     {
         entries = told
             .iter_mut()
-            .filter_map(|entry| validation(entry, &redactor))
+            .filter_map(|entry| validation(entry, redactor))
             .collect();
     }
     redactor.json(&mut json);
@@ -171,7 +162,8 @@ mod tests {
             answer = answer.header(*name, *value);
         }
         let (head, ()) = answer.body(()).unwrap().into_parts();
-        refusal(&head, Some(body), Some(&"canary-key".into()))
+        let redactor = Redactor::new().with(&"canary-key".into());
+        refusal(&head, Some(body), &redactor)
     }
 
     fn refused_json(status: u16, body: &Value) -> Error {

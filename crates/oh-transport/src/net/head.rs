@@ -139,6 +139,20 @@ mod tests {
         }
     }
 
+    proptest::proptest! {
+        #[test]
+        fn any_bytes_are_a_head_or_an_error(
+            bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..400),
+            status in "HTTP/1.1 [0-9]{3} ",
+        ) {
+            for bytes in [bytes.clone(), [status.into_bytes(), bytes].concat()] {
+                if let Ok(Some((_, _, length))) = parse(&bytes) {
+                    proptest::prop_assert!(length <= bytes.len());
+                }
+            }
+        }
+    }
+
     #[tokio::test]
     async fn interim_answers_are_skipped() {
         let head =

@@ -38,7 +38,6 @@ use crate::{
     net::{Connector, Stream, Target},
 };
 
-const HANDSHAKE_LIMIT: Duration = Duration::from_secs(30);
 /// Messages that may wait between the connection and its reader.
 const WAITING: usize = 64;
 /// How long a close frame of ours may take to leave.
@@ -64,6 +63,8 @@ pub(crate) struct SocketLimits {
     ping_every: Duration,
     /// How long nothing at all may arrive, pongs included.
     silence: Duration,
+    /// How long the answer to the handshake may take.
+    handshake: Duration,
 }
 
 impl Default for SocketLimits {
@@ -72,6 +73,7 @@ impl Default for SocketLimits {
             message: 64 * 1024 * 1024,
             ping_every: Duration::from_secs(20),
             silence: Duration::from_secs(100),
+            handshake: Duration::from_secs(30),
         }
     }
 }
@@ -79,6 +81,11 @@ impl Default for SocketLimits {
 impl SocketLimits {
     pub(crate) fn with_message(mut self, bytes: usize) -> Self {
         self.message = bytes.min(MESSAGE_LIMIT);
+        self
+    }
+
+    pub(crate) fn with_handshake(mut self, limit: Duration) -> Self {
+        self.handshake = limit;
         self
     }
 
@@ -120,7 +127,7 @@ async fn open(
     headers: &HeaderMap,
     limits: SocketLimits,
 ) -> Result<Socket> {
-    let early = timeout(HANDSHAKE_LIMIT, handshake(&mut stream, url, headers))
+    let early = timeout(limits.handshake, handshake(&mut stream, url, headers))
         .await
         .unwrap_or_else(|_| {
             Err(Error::new(

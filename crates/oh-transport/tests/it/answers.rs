@@ -268,3 +268,24 @@ async fn a_server_that_is_too_old_or_none_says_so() {
         );
     }
 }
+
+#[tokio::test]
+async fn an_answer_that_repeats_a_header_of_the_caller_does_not_bring_it_into_the_error() {
+    let _watch = watch();
+    let body = json!({"detail": "no access with gateway-secret-1, canary-gateway-2; flag on"});
+    let body = body.to_string();
+    let server = Raw::start(move |_, _| Act::Say(answer("403 Forbidden", &body))).await;
+    let client = client(server.address)
+        .header("x-gateway", "gateway-secret-1")
+        .header("authorization", "Bearer canary-gateway-2")
+        .header("x-flag", "on")
+        .build()
+        .unwrap();
+    let error = client.call(&ONCE).await.unwrap_err();
+    let shown = shown(&error);
+    assert!(
+        shown.contains("no access with <redacted>, <redacted>; flag on"),
+        "{shown}"
+    );
+    assert!(!error.body().unwrap().to_string().contains("gateway-secret"));
+}

@@ -40,6 +40,8 @@ fn main() {
 /// Ours and the barest program that does it, in turns; what ours adds, and what it may.
 async fn supervision(rounds: usize) {
     let stand_in = StandIn::new().await;
+    let config = r#"{"session_api_keys": ["key"], "secret_key": "key"}"#;
+    fs::write(stand_in.directory.path().join("bare.json"), config).unwrap();
     for _ in 0..rounds {
         let begun = Instant::now();
         let server = stand_in.builder("").start().await.unwrap();
@@ -75,7 +77,10 @@ fn bare_round(stand_in: &StandIn) -> [Duration; 2] {
             "--port",
         ])
         .arg(address.port().to_string())
-        .env("OH_SESSION_API_KEYS_0", "key")
+        .env(
+            "OPENHANDS_AGENT_SERVER_CONFIG_PATH",
+            stand_in.directory.path().join("bare.json"),
+        )
         .env("PYTHONUNBUFFERED", "1")
         .stdin(Stdio::null())
         .stdout(Stdio::null())

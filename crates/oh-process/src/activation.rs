@@ -6,10 +6,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use oh_protocol::calls::init::Init;
 use secrecy::{ExposeSecret, SecretString};
-use serde_json::{Map, Value, json};
 
-use crate::{Error, ErrorKind, Result};
+use crate::{Error, ErrorKind, Result, variables::check_name};
 
 /// What is not given stays as the server was started with.
 #[derive(Default)]
@@ -26,14 +26,13 @@ impl Activation {
     /// Refuses what cannot be used, and makes the directories.
     pub(crate) fn prepare(&mut self) -> Result<()> {
         let invalid = |message: String| Err(Error::new(ErrorKind::InvalidInput, message));
-        let bad = |(name, value): &&(String, SecretString)| {
-            let name_bad = name.is_empty() || name.contains(['=', '\0']);
-            name_bad || name.starts_with("OH_") || value.expose_secret().contains('\0')
-        };
-        if let Some((name, _)) = self.environment.iter().find(bad) {
-            return invalid(format!(
-                "{name:?} cannot be set, or its value holds a NUL byte"
-            ));
+        for (name, value) in &self.environment {
+            check_name(name.as_ref())?;
+            if name.starts_with("OH_") || value.expose_secret().contains('\0') {
+                return invalid(format!(
+                    "environment variable {name} cannot be set here, or its value holds a NUL byte"
+                ));
+            }
         }
         for (what, key) in [("session key", &self.key), ("secret key", &self.secret_key)] {
             let text = key.as_ref().map(ExposeSecret::expose_secret);
@@ -61,29 +60,30 @@ impl Activation {
         all.cloned().collect::<Vec<_>>().into_iter()
     }
 
-    /// The body of the request; `keys` are taken where no other is given.
-    pub(crate) fn body(&self, keys: &[SecretString]) -> SecretString {
-        let keys = self.key.as_ref().map_or(keys, std::slice::from_ref);
-        let keys: Vec<_> = keys.iter().map(ExposeSecret::expose_secret).collect();
-        let variables: Map<_, _> = self
-            .environment
-            .iter()
-            .map(|(name, value)| (name.clone(), value.expose_secret().into()))
-            .collect();
-        let mut body = json!({ "session_api_keys": keys, "env": variables });
+    /// The request; `keys` are taken where no other is given. `init_key` is what the server was
+    /// started with.
+    pub(crate) fn call(&self, init_key: &SecretString, keys: &[SecretString]) -> Init {
+        let mut call = Init::new(init_key.clone());
+        for key in self.key.as_ref().map_or(keys, std::slice::from_ref) {
+            call = call.session_api_key(key.clone());
+        }
         if let Some(key) = &self.secret_key {
-            body["secret_key"] = Value::from(key.expose_secret());
+            call = call.secret_key(key.clone());
         }
-        for (field, path) in [
-            ("conversations_path", &self.conversations),
-            ("bash_events_dir", &self.bash_events),
-            ("conversation_worktree_root", &self.worktrees),
-        ] {
-            if let Some(path) = path {
-                body[field] = Value::from(path.to_string_lossy().into_owned());
-            }
+        for (name, value) in &self.environment {
+            call = call.env(name, value.clone());
         }
-        body.to_string().into()
+        let text = |path: &PathBuf| path.to_string_lossy().into_owned();
+        if let Some(path) = &self.conversations {
+            call = call.conversations_path(text(path));
+        }
+        if let Some(path) = &self.bash_events {
+            call = call.bash_events_dir(text(path));
+        }
+        if let Some(path) = &self.worktrees {
+            call = call.set("conversation_worktree_root", text(path));
+        }
+        call
     }
 }
 

@@ -1,21 +1,35 @@
-# Stands between the owner and one command; knows nothing of servers.
+# Runs one command at a time for its owner and lets nothing outlive the owner. Knows no servers.
 #
-# Started as: python -I -S -c THIS DOOMED COMMAND ARGUMENT...  with a socket as its stdin.
-# Orders from the owner, one byte each: t = SIGTERM to the command's group, k = kill everything.
-# Reports to the owner, one line each: "pid N", "fail ERRNO", "exit CODE OTHERS_KILLED".
+# The owner sends this script over a socket, which is this process's stdin, and then messages: one
+# letter, the payload's length as eight hexadecimal digits, the payload. Descriptors come with the
+# letter. Reports go back as lines:
 #
-# The end of the socket means that the owner is gone, however it went: everything is killed and
-# the directory DOOMED (when not empty) removed. Private C modules are used where the public ones
-# would cost milliseconds of every start.
+#   r  run a command (see `run`); stdout and stderr come along   -> "pid N" or "fail ERRNO",
+#                                                                   later "exit CODE OTHERS_KILLED"
+#   t  SIGTERM to the command's process group
+#   k  kill the command and everything it started
+#   w  wipe the command's configuration: it has been read
+#   l  hold these descriptors (locks) until this process ends
+#   d  remove this path if the owner dies        D  remove this path in any case
+#   b  remove the browser directories that this file lists, at the end of each command
+#   g  after the owner's death, give the command this many milliseconds to end by itself
+#   q  kill everything and quit
+#
+# The end of the socket means that the owner is gone, however it went. Private C modules are used
+# where the public ones would cost milliseconds of every start.
 import posix
 import select
 import sys
+import time
 
 import _signal as signal
+import _socket
 
 LINUX = sys.platform == "linux"
 IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
-INHERITED = (signal.SIGPIPE, signal.SIGXFSZ)  # Python itself ignores these
+CONFIG = 3  # the descriptor under which the command finds its configuration
+STATUS = 10  # the descriptor that reports a failure of exec
+BROWSER = b"/tmp/browser-use-downloads-"
 
 
 def prctl(option, value):
@@ -62,61 +76,225 @@ def descendants():
     return found
 
 
-def order(channel):
+def remove(path):
+    """Removes a file, or a directory of this user with all that is in it; follows no link."""
     try:
-        return posix.read(channel, 64)
-    except OSError:
-        return b""
-
-
-def main():
-    doomed, command = sys.argv[1], sys.argv[2:]
-    try:
-        posix.setsid()
-    except OSError:
+        status = posix.lstat(path)
+        if status.st_uid != posix.geteuid():
+            return
+        if status.st_mode & 0o170000 != 0o040000:
+            posix.unlink(path)
+            return
+        # A directory that cannot be written cannot be emptied, either.
+        posix.chmod(path, 0o700)
+        for name in posix.listdir(path):
+            remove(path + b"/" + name)
+        posix.rmdir(path)
+    except (OSError, RecursionError):
         pass
-    channel = posix.dup(0)
-    null = posix.open("/dev/null", posix.O_RDWR)
-    posix.dup2(null, 0)
-    for number in IGNORED:
-        signal.signal(number, signal.SIG_IGN)
-    woken, wake = posix.pipe()
-    posix.set_blocking(woken, False)
-    posix.set_blocking(wake, False)
-    signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
-    signal.signal(signal.SIGCHLD, lambda *_: None)
-    if LINUX:
-        prctl(36, 1)  # PR_SET_CHILD_SUBREAPER: who outlives its parent becomes ours
-    keeper = posix.getpid()
 
-    leader = posix.fork()
-    if leader == 0:
+
+def remove_all(paths):
+    for path in paths:
+        for _ in range(3):  # what is being killed may still have been writing
+            remove(path)
+            try:
+                posix.lstat(path)
+            except OSError:
+                break
+        else:
+            import shutil  # takes longer to load, and knows more of odd trees
+
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def remove_browser_directories(record):
+    try:
+        with open(record, "rb") as file:
+            paths = file.read().splitlines()
+        posix.unlink(record)
+    except OSError:
+        return
+    for path in paths:
+        # The agent can write the record, too: it is not to choose what is removed.
+        name = path[len(BROWSER):]
+        if path.startswith(BROWSER) and name.isalnum():
+            remove(path)
+
+
+def settle():
+    """In the child: what it inherits from the owner is set to what a service expects."""
+    for number in range(1, 65):
         try:
-            posix.setpgid(0, 0)
-            if LINUX:
-                prctl(1, 9)  # PR_SET_PDEATHSIG: SIGKILL when the keeper is killed
-                if posix.getppid() != keeper:
-                    posix._exit(127)
-            for number in IGNORED + INHERITED:
-                signal.signal(number, signal.SIG_DFL)
-            posix.execv(command[0], command)
-        except OSError as error:
-            posix.write(channel, b"fail %d\n" % error.errno)
-        finally:
-            posix._exit(127)
-    for output in (1, 2):
-        posix.dup2(null, output)
+            signal.signal(number, signal.SIG_DFL)
+        except (OSError, ValueError):
+            pass
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    # Never looser than the owner's, and never writable by everybody.
+    posix.umask(posix.umask(0o077) & 0o077 | 0o002)
     try:
-        posix.setpgid(leader, leader)
-    except OSError:
+        import resource
+
+        for name in ("NOFILE", "FSIZE", "CPU", "AS", "DATA"):
+            limit = getattr(resource, "RLIMIT_" + name)
+            hard = resource.getrlimit(limit)[1]
+            soft = hard
+            if name == "NOFILE" and (hard == resource.RLIM_INFINITY or hard > 65536):
+                soft = 65536
+            resource.setrlimit(limit, (soft, hard))
+        # A core would hold keys.
+        resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+    except (ImportError, OSError, ValueError, AttributeError):
         pass
+    try:
+        nice = posix.getpriority(posix.PRIO_PROCESS, 0)
+        if nice < 0:
+            posix.setpriority(posix.PRIO_PROCESS, 0, 0)
+    except (OSError, AttributeError):
+        pass
+    if LINUX:
+        try:
+            if posix.sched_getscheduler(0) in (posix.SCHED_FIFO, posix.SCHED_RR):
+                posix.sched_setscheduler(0, posix.SCHED_OTHER, posix.sched_param(0))
+        except (OSError, AttributeError):
+            pass
+        try:
+            with open("/proc/self/oom_score_adj", "r+") as file:
+                if int(file.read()) < 0:
+                    file.write("0")
+        except (OSError, ValueError):
+            pass
 
-    ended = None
-    others = set()
 
-    def reap():
+class Keeper:
+    def __init__(self):
+        self.locks, self.doomed, self.doomed_anyway = [], [], []
+        self.record, self.grace = b"", 0
+        self.leader, self.ended, self.config = 0, None, -1
+        self.others = set()
+        self.pid = posix.getpid()
+        self.channel = _socket.socket(fileno=posix.dup(0))
+        null = posix.open("/dev/null", posix.O_RDWR)
+        for standard in (0, 1):
+            posix.dup2(null, standard)
+        for number in IGNORED:
+            signal.signal(number, signal.SIG_IGN)
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        self.woken, wake = posix.pipe()
+        posix.set_blocking(self.woken, False)
+        posix.set_blocking(wake, False)
+        signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        if LINUX:
+            # PR_SET_CHILD_SUBREAPER: who outlives its parent becomes ours.
+            if prctl(36, 1) != 0:
+                raise OSError("prctl(PR_SET_CHILD_SUBREAPER) failed")
+        self.report(b"up\n")
+        posix.dup2(null, 2)
+
+    def report(self, line):
+        try:
+            self.channel.sendall(line)
+        except OSError:
+            pass
+
+    def receive(self):
+        """The next message, or None at the end of the socket."""
+        descriptors, parts, wanted = [], b"", 9
+        try:
+            while len(parts) < wanted:
+                data, extra, _, _ = self.channel.recvmsg(wanted - len(parts), 256)
+                for _, _, value in extra:
+                    for at in range(0, len(value) - 3, 4):
+                        descriptors.append(int.from_bytes(value[at : at + 4], sys.byteorder))
+                if not data:
+                    return None
+                parts += data
+                if wanted == 9 and len(parts) == 9:
+                    wanted += int(parts[1:], 16)
+        except (OSError, ValueError):
+            return None
+        return parts[:1], parts[9:], descriptors
+
+    def run(self, payload, output):
+        """Starts a command: directory, path and text of its configuration, number of variables,
+        variables, command and arguments, all ended by NUL."""
+        directory, path, config, count, *rest = payload.split(b"\0")[:-1]
+        variables = dict(entry.split(b"=", 1) for entry in rest[: int(count)])
+        command = rest[int(count) :]
+        self.wipe()
+        if config:
+            if LINUX:
+                # In memory, without a name: nothing to find, and nothing to leave behind.
+                self.config = posix.memfd_create("configuration", 0)
+            else:
+                self.config = posix.open(path, posix.O_RDWR | posix.O_CREAT | posix.O_TRUNC, 0o600)
+            posix.write(self.config, config)
+        failed, failing = posix.pipe()
+        self.ended, self.others = None, set()
+        self.leader = posix.fork()
+        if self.leader == 0:
+            error = 0
+            try:
+                posix.setpgid(0, 0)
+                if LINUX:
+                    prctl(1, 9)  # PR_SET_PDEATHSIG: SIGKILL when the keeper is killed
+                    if posix.getppid() != self.pid:
+                        posix._exit(127)
+                settle()
+                # In this order: none may take the place of one that is still needed.
+                for standard, descriptor in zip((1, 2), output):
+                    posix.dup2(descriptor, standard)
+                first = CONFIG
+                if config and LINUX:
+                    posix.dup2(self.config, CONFIG)
+                    first += 1
+                if failing != STATUS:
+                    posix.dup2(failing, STATUS, inheritable=False)
+                posix.closerange(first, STATUS)
+                posix.closerange(STATUS + 1, 1 << 20)
+                posix.chdir(directory)
+                posix.execve(command[0], command, variables)
+            except OSError as failure:
+                error = failure.errno or 5
+            finally:
+                try:
+                    posix.write(STATUS, b"%d" % error)
+                finally:
+                    posix._exit(127)
+        posix.close(failing)
+        for descriptor in output:
+            posix.close(descriptor)
+        try:
+            posix.setpgid(self.leader, self.leader)
+        except OSError:
+            pass
+        # Ends when the command has begun, for the other end closes by itself then.
+        error = posix.read(failed, 16)
+        posix.close(failed)
+        if error:
+            self.finish(quiet=True)
+            self.report(b"fail %s\n" % error)
+        else:
+            self.report(b"pid %d\n" % self.leader)
+
+    def wipe(self):
+        if self.config >= 0:
+            posix.ftruncate(self.config, 0)
+            posix.lseek(self.config, 0, 0)
+            posix.write(self.config, b"{}")
+            posix.close(self.config)
+            self.config = -1
+
+    def terminate(self):
+        if self.leader and self.ended is None:
+            try:
+                posix.killpg(self.leader, signal.SIGTERM)
+            except OSError:
+                pass
+
+    def reap(self):
         """Takes the dead in; False when no child is left."""
-        nonlocal ended
         while True:
             try:
                 pid, status = posix.waitpid(-1, posix.WNOHANG)
@@ -124,64 +302,106 @@ def main():
                 return False
             if pid == 0:
                 return True
-            if pid == leader:
-                ended = posix.waitstatus_to_exitcode(status)
+            if pid == self.leader:
+                self.ended = posix.waitstatus_to_exitcode(status)
 
-    def sweep():
+    def rest(self, seconds):
+        """Waits for a signal."""
+        select.select([self.woken], [], [], seconds)
+        try:
+            posix.read(self.woken, 4096)
+        except OSError:
+            pass
+
+    def sweep(self):
         for _ in range(5000):  # some 10 s; who does not die of SIGKILL by then hangs in the kernel
-            if not reap():
+            if not self.reap():
                 return
             for pid in descendants():
                 try:
                     posix.kill(pid, 9)
                 except OSError:
                     continue
-                if pid != leader:
-                    others.add(pid)
-            select.select([woken], [], [], 0.002)
-            try:
-                posix.read(woken, 4096)
-            except OSError:
-                pass
+                if pid != self.leader:
+                    self.others.add(pid)
+            self.rest(0.002)
 
-    def report(line):
-        try:
-            posix.write(channel, line)
-        except OSError:
-            pass
+    def finish(self, quiet=False):
+        """Ends what is left of the command and reports how it ended."""
+        self.sweep()
+        self.wipe()
+        if self.record:
+            remove_browser_directories(self.record)
+        if self.leader and not quiet:
+            code = -9 if self.ended is None else self.ended
+            self.report(b"exit %d %d\n" % (code, len(self.others)))
+        self.leader, self.ended = 0, None
 
-    report(b"pid %d\n" % leader)
-    orphaned = False
-    poll = select.poll()
-    poll.register(channel, select.POLLIN)
-    poll.register(woken, select.POLLIN)
-    while ended is None:
-        for descriptor, _ in poll.poll():
-            if descriptor == woken:
-                try:
-                    posix.read(woken, 4096)
-                except OSError:
-                    pass
-                continue
-            orders = order(channel)
-            orphaned = not orders
-            if orphaned or b"k" in orders:
-                sweep()
-            elif b"t" in orders:
-                try:
-                    posix.killpg(leader, signal.SIGTERM)
-                except OSError:
-                    pass
-        reap()
-        if orphaned:
-            break
-    sweep()
-    if doomed and orphaned:
-        import shutil
+    def orphaned(self):
+        """The owner is gone: the command may end by itself for a while."""
+        if self.leader and self.grace:
+            self.terminate()
+            deadline = time.monotonic() + self.grace / 1000
+            while self.reap() and self.ended is None:
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    break
+                self.rest(left)
+        self.finish()
+        remove_all(self.doomed)
 
-        shutil.rmtree(doomed, ignore_errors=True)
-    report(b"exit %d %d\n" % (-9 if ended is None else ended, len(others)))
+    def obey(self, order, payload, descriptors):
+        if order == b"r":
+            self.run(payload, descriptors)
+        elif order == b"t":
+            self.terminate()
+        elif order == b"k":
+            self.finish()
+        elif order == b"w":
+            self.wipe()
+        elif order == b"l":
+            self.locks += descriptors
+        elif order == b"d":
+            self.doomed.append(payload)
+        elif order == b"D":
+            self.doomed_anyway.append(payload)
+        elif order == b"b":
+            self.record = payload
+        elif order == b"g":
+            self.grace = int(payload)
+
+    def serve(self):
+        poll = select.poll()
+        poll.register(self.channel.fileno(), select.POLLIN)
+        poll.register(self.woken, select.POLLIN)
+        while True:
+            for descriptor, _ in poll.poll():
+                if descriptor == self.woken:
+                    self.rest(0)
+                    continue
+                message = self.receive()
+                if message is None:
+                    self.orphaned()
+                    return
+                if message[0] == b"q":
+                    self.finish()
+                    return
+                self.obey(*message)
+            if self.leader:
+                self.reap()
+                if self.ended is not None:
+                    self.finish()
+            else:
+                self.reap()
 
 
-main()
+# What the owner did not mean to pass on.
+posix.closerange(3, 1 << 20)
+try:
+    posix.setsid()
+except OSError:
+    pass
+keeper = Keeper()
+keeper.serve()
+remove_all(keeper.doomed_anyway)
 posix._exit(0)  # the interpreter's own tidying up would cost milliseconds of every end

@@ -1,37 +1,56 @@
-//! A command under a keeper: a small process that outlives neither the command nor its owner,
-//! and lets nothing that the command started outlive either. Knows nothing of servers.
+//! Runs commands under a keeper: a small process that outlives neither its owner nor anything
+//! that the commands started. Contains nothing about servers.
 //!
 //! Why a process between: the owner may die in ways that run no code (`kill -9`), and
 //! `PR_SET_PDEATHSIG` would follow the spawning *thread*, reach only one process, and need
-//! unsafe code. The keeper holds the other end of a socket whose end the kernel closes with the
-//! owner, and is a subreaper: whatever the command starts, even a daemon in a session of its
-//! own, is a descendant of the keeper, so that "nothing is left" can be checked, not hoped for.
+//! unsafe code. The keeper holds the other end of a socket that the kernel closes with the
+//! owner, and is a subreaper: whatever a command starts, even a daemon in a session of its own,
+//! is a descendant of the keeper, so that "nothing is left" can be checked.
+//!
+//! The keeper lives as long as its owner wants it, over many commands. It therefore also holds
+//! the owner's locks and removes the owner's directories: both stay until everything is gone.
 
 use std::{
-    ffi::OsString,
-    io::{self, Write},
-    os::{fd::OwnedFd, unix::net::UnixStream as StdUnixStream},
-    path::PathBuf,
-    process::{Child, Command, Stdio},
-    sync::{Arc, Mutex, PoisonError},
+    ffi::{OsStr, OsString},
+    fs::File,
+    io::{self, IoSlice, Read},
+    mem::MaybeUninit,
+    os::{
+        fd::{AsFd, BorrowedFd, OwnedFd},
+        unix::{ffi::OsStrExt, net::UnixStream as StdUnixStream},
+    },
+    path::{Path, PathBuf},
+    process::{Child, ChildStderr, Command, Stdio},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread,
     time::{Duration, Instant},
 };
 
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
     net::{UnixStream, unix::pipe},
+    task::spawn_blocking,
 };
 
 use crate::{Error, ErrorKind, Result, status::ExitReport, sweep};
 
+/// Reads the keeper's script from its stdin, so that it fills no command line.
+const LOADER: &str = "import posix\nn = int(posix.read(0, 8))\ns = b''\nwhile len(s) < n:\n    \
+                      s += posix.read(0, n - len(s))\nexec(compile(s, 'keeper.py', 'exec'))";
 const SCRIPT: &str = include_str!("keeper.py");
 
-/// Names, in the environment of everything a command starts, the command it belongs to: how
+/// Names, in the environment of everything a command starts, the keeper it belongs to: how
 /// survivors are found where the keeper itself was killed.
 pub(crate) const MARK: &str = "OPENHANDS_RS_OWNED";
 
-/// What to run.
+/// How long a keeper may take to kill everything before it is killed itself.
+const PATIENCE: Duration = Duration::from_secs(12);
+
+/// How long there may be no room in the socket to the keeper, which reads at once.
+const ROOM: Duration = Duration::from_millis(200);
+
+/// One command, with a keeper of its own.
 #[derive(Debug)]
 pub(crate) struct Spawn {
     /// Runs the keeper: any Python 3.9 or newer.
@@ -45,21 +64,54 @@ pub(crate) struct Spawn {
     pub(crate) doomed: Option<PathBuf>,
 }
 
-/// The means to end a command and everything it started. Does so when the last clone is dropped.
+/// What a keeper is to run.
+#[derive(Debug)]
+pub(crate) struct Job<'a> {
+    /// The command and its arguments; the command's path is absolute.
+    pub(crate) command: &'a [OsString],
+    /// The whole environment.
+    pub(crate) environment: &'a [(OsString, OsString)],
+    pub(crate) directory: &'a Path,
+    /// What the command reads from [`config_path`]; never on a disk where there is a choice.
+    pub(crate) config: &'a [u8],
+    /// Where the configuration is written where it cannot be kept in memory.
+    pub(crate) config_file: &'a Path,
+}
+
+/// Where a command finds its configuration, given the file that is used where the configuration
+/// cannot be kept in memory.
+pub(crate) fn config_path(file: &Path) -> PathBuf {
+    match cfg!(target_os = "linux") {
+        true => PathBuf::from("/proc/self/fd/3"),
+        false => file.to_owned(),
+    }
+}
+
+/// The means to run commands and to end everything they started. Does the latter when the last
+/// clone is dropped.
 #[derive(Debug, Clone)]
 pub(crate) struct Keeper(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
     child: Mutex<Child>,
+    pid: u32,
+    /// Written to from anywhere. Shares its end of the socket with `reports`.
     control: StdUnixStream,
+    reports: tokio::sync::Mutex<Reports>,
     mark: String,
+}
+
+#[derive(Debug)]
+struct Reports {
+    stream: BufReader<UnixStream>,
+    /// The part of a line that was read before a cancellation.
+    line: Vec<u8>,
 }
 
 /// A command that runs: its output, and its end.
 #[derive(Debug)]
 pub(crate) struct Running {
-    pub(crate) keeper: Keeper,
     pub(crate) pid: u32,
     pub(crate) stdout: pipe::Receiver,
     pub(crate) stderr: pipe::Receiver,
@@ -70,155 +122,293 @@ pub(crate) struct Running {
 #[derive(Debug)]
 pub(crate) struct End {
     keeper: Keeper,
-    reports: BufReader<UnixStream>,
-    line: Vec<u8>,
     exit: Option<ExitReport>,
 }
 
 impl Spawn {
     /// Starts the command. Cancel safe: dropping this ends what was started.
     pub(crate) async fn start(self) -> Result<Running> {
-        self.start_with(|_| true).await
+        self.start_holding(&[]).await
     }
 
-    /// The same; `enter` learns of the keeper as soon as there is one, and may refuse it.
-    pub(crate) async fn start_with(self, enter: impl FnOnce(&Keeper) -> bool) -> Result<Running> {
-        let what = self.command.first().cloned().unwrap_or_default();
-        let failed = |error: io::Error| {
-            let what = what.to_string_lossy();
-            Error::new(ErrorKind::Spawn, format!("cannot start {what}")).with_source(error)
-        };
-        let (ours, theirs) = StdUnixStream::pair().map_err(failed)?;
-        ours.set_nonblocking(true).map_err(failed)?;
-        let mark = uuid::Uuid::new_v4().simple().to_string();
-        let mut child = Command::new(&self.python)
-            .args(["-I", "-S", "-c", SCRIPT])
-            .arg(self.doomed.unwrap_or_default())
-            .args(&self.command)
-            .env_clear()
-            .envs(self.environment)
-            .env(MARK, &mark)
-            .current_dir(&self.directory)
-            .stdin(Stdio::from(OwnedFd::from(theirs)))
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .map_err(failed)?;
-        let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
-        let keeper = Keeper(Arc::new(Inner {
-            child: Mutex::new(child),
-            control: ours.try_clone().map_err(failed)?,
-            mark,
-        }));
-        if !enter(&keeper) {
-            return Err(Error::new(ErrorKind::Spawn, "it is not wanted any more"));
+    /// The same; these locks stay held until everything that was started is gone, also where
+    /// this process is killed first.
+    pub(crate) async fn start_holding(self, locks: &[&File]) -> Result<Running> {
+        let keeper = Keeper::start(&self.python, &self.environment).await?;
+        let failed = |error| cannot_start(self.python.as_os_str(), error);
+        for lock in locks {
+            keeper.hold(lock).map_err(failed)?;
         }
-        let pipe = |end: Option<OwnedFd>| {
-            let end = end.ok_or_else(|| io::Error::other("no pipe"))?;
-            pipe::Receiver::from_owned_fd(end)
+        if let Some(doomed) = &self.doomed {
+            keeper.remove_if_orphaned(doomed).map_err(failed)?;
+        }
+        let job = Job {
+            command: &self.command,
+            environment: &self.environment,
+            directory: &self.directory,
+            config: b"",
+            config_file: Path::new(""),
         };
-        let mut end = End {
-            keeper: keeper.clone(),
-            reports: BufReader::new(UnixStream::from_std(ours).map_err(failed)?),
-            line: Vec::new(),
-            exit: None,
-        };
-        let stdout = pipe(stdout.map(OwnedFd::from)).map_err(failed)?;
-        let stderr = pipe(stderr.map(OwnedFd::from)).map_err(failed)?;
-        let pid = match end.report().await {
-            Some(Report::Pid(pid)) => pid,
-            Some(Report::Failed(code)) => return Err(failed(io::Error::from_raw_os_error(code))),
-            _ => return Err(failed(io::Error::other("its keeper did not start"))),
-        };
-        Ok(Running {
-            keeper,
-            pid,
-            stdout,
-            stderr,
-            end,
-        })
+        keeper.run(job).await
     }
 }
 
 impl Keeper {
+    /// Starts a keeper with this interpreter. Cancel safe: dropping the future ends it.
+    pub(crate) async fn start(python: &Path, environment: &[(OsString, OsString)]) -> Result<Self> {
+        let failed = |error| cannot_start(python.as_os_str(), error);
+        let (ours, theirs) = StdUnixStream::pair().map_err(failed)?;
+        ours.set_nonblocking(true).map_err(failed)?;
+        let mark = uuid::Uuid::new_v4().simple().to_string();
+        let mut child = Command::new(python)
+            .args(["-I", "-S", "-c", LOADER])
+            .env_clear()
+            .envs(environment.iter().map(|(name, value)| (name, value)))
+            .env(MARK, &mark)
+            .current_dir("/")
+            .stdin(Stdio::from(OwnedFd::from(theirs)))
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .map_err(failed)?;
+        let complaints = child.stderr.take();
+        let control = ours.try_clone().map_err(failed)?;
+        let keeper = Self(Arc::new(Inner {
+            pid: child.id(),
+            child: Mutex::new(child),
+            control,
+            reports: tokio::sync::Mutex::new(Reports {
+                stream: BufReader::new(UnixStream::from_std(ours).map_err(failed)?),
+                line: Vec::new(),
+            }),
+            mark,
+        }));
+        let script = format!("{:08}{SCRIPT}", SCRIPT.len());
+        keeper.0.write(script.as_bytes()).map_err(failed)?;
+        match keeper.0.reports.lock().await.next().await {
+            Some(Report::Up) => Ok(keeper.clone()),
+            _ => Err(failed(io::Error::other(reason(complaints).await))),
+        }
+    }
+
+    /// The process that is the ancestor of everything that runs here.
+    pub(crate) fn pid(&self) -> u32 {
+        self.0.pid
+    }
+
+    /// Keeps a lock until everything is gone, also where this process is killed first.
+    pub(crate) fn hold(&self, lock: &File) -> io::Result<()> {
+        self.0.send(b'l', b"", &[lock.as_fd()])
+    }
+
+    /// Removes this path when the owner dies without a word.
+    pub(crate) fn remove_if_orphaned(&self, path: &Path) -> io::Result<()> {
+        self.0.send(b'd', path.as_os_str().as_bytes(), &[])
+    }
+
+    /// Removes this path at the end, however it comes.
+    pub(crate) fn remove_at_end(&self, path: &Path) -> io::Result<()> {
+        self.0.send(b'D', path.as_os_str().as_bytes(), &[])
+    }
+
+    /// Removes the directories that the browser's library made outside of every directory it was
+    /// given, which this file lists, when a command has ended.
+    pub(crate) fn remove_browser_directories(&self, record: &Path) -> io::Result<()> {
+        self.0.send(b'b', record.as_os_str().as_bytes(), &[])
+    }
+
+    /// How long a command may take to end by itself after the owner has died. Zero at first.
+    pub(crate) fn grace(&self, grace: Duration) -> io::Result<()> {
+        self.0
+            .send(b'g', grace.as_millis().to_string().as_bytes(), &[])
+    }
+
+    /// Starts a command, when none runs. Not cancel safe: where the future is dropped, the command
+    /// may run, and is ended by [`kill`](Self::kill) or with the keeper.
+    pub(crate) async fn run(&self, job: Job<'_>) -> Result<Running> {
+        let what = job.command.first().cloned().unwrap_or_default();
+        let failed = |error| cannot_start(&what, error);
+        let (stdout, out) = io::pipe().map_err(failed)?;
+        let (stderr, err) = io::pipe().map_err(failed)?;
+        let receiver = |end: OwnedFd| pipe::Receiver::from_owned_fd(end).map_err(failed);
+        let (stdout, stderr) = (receiver(stdout.into())?, receiver(stderr.into())?);
+        let payload = job.payload(&self.0.mark);
+        let mut reports = self.0.reports.lock().await;
+        self.0
+            .send(b'r', &payload, &[out.as_fd(), err.as_fd()])
+            .map_err(failed)?;
+        drop((out, err));
+        let pid = loop {
+            match reports.next().await {
+                Some(Report::Pid(pid)) => break pid,
+                Some(Report::Failed(code)) => {
+                    return Err(failed(io::Error::from_raw_os_error(code)));
+                }
+                // Of a command before, whose end nobody waited for.
+                Some(Report::Exit(..) | Report::Up) => {}
+                None => return Err(failed(io::Error::other("its keeper has ended"))),
+            }
+        };
+        drop(reports);
+        Ok(Running {
+            pid,
+            stdout,
+            stderr,
+            end: End {
+                keeper: self.clone(),
+                exit: None,
+            },
+        })
+    }
+
+    /// Wipes the configuration of the command that runs: it has been read.
+    pub(crate) fn wipe_config(&self) {
+        self.0.order(b'w');
+    }
+
     /// SIGTERM to the command's process group.
     pub(crate) fn terminate(&self) {
-        self.0.order(b"t");
+        self.0.order(b't');
     }
 
-    /// Kills everything, without waiting for it.
+    /// Kills the command and everything it started, without waiting for it.
     pub(crate) fn kill(&self) {
-        self.0.order(b"k");
+        self.0.order(b'k');
     }
 
-    /// Kills everything and waits until it is gone: some milliseconds. Needs no runtime.
-    pub(crate) fn kill_blocking(&self) {
-        self.0.kill_blocking();
+    /// Kills everything, ends the keeper and waits until all is gone: some milliseconds. Needs no
+    /// runtime.
+    pub(crate) fn close_blocking(&self) {
+        self.0.close_blocking();
+    }
+
+    /// Whether the keeper can still run commands.
+    pub(crate) fn is_alive(&self) -> bool {
+        matches!(self.0.child().try_wait(), Ok(None))
+    }
+}
+
+impl Job<'_> {
+    fn payload(&self, mark: &str) -> Vec<u8> {
+        let mut payload = Vec::new();
+        let mut field = |parts: &[&[u8]]| {
+            for part in parts {
+                payload.extend_from_slice(part);
+            }
+            payload.push(0);
+        };
+        field(&[self.directory.as_os_str().as_bytes()]);
+        field(&[self.config_file.as_os_str().as_bytes()]);
+        field(&[self.config]);
+        field(&[(self.environment.len() + 1).to_string().as_bytes()]);
+        for (name, value) in self.environment {
+            field(&[name.as_bytes(), b"=", value.as_bytes()]);
+        }
+        field(&[MARK.as_bytes(), b"=", mark.as_bytes()]);
+        for argument in self.command {
+            field(&[argument.as_bytes()]);
+        }
+        payload
     }
 }
 
 impl Inner {
-    fn order(&self, order: &[u8]) {
-        // When the keeper is gone there is nobody left to order about.
-        let _gone = (&self.control).write(order);
+    /// A single-letter order, to whoever is left to obey it.
+    fn order(&self, letter: u8) {
+        let _gone = self.send(letter, b"", &[]);
     }
 
-    fn kill_blocking(&self) {
-        let mut child = self.child.lock().unwrap_or_else(PoisonError::into_inner);
-        if matches!(child.try_wait(), Ok(Some(_))) {
-            return;
+    fn send(&self, letter: u8, payload: &[u8], descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
+        let head = format!("{}{:08x}", char::from(letter), payload.len());
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        if !descriptors.is_empty() && !control.push(SendAncillaryMessage::ScmRights(descriptors)) {
+            return Err(io::Error::other("too many descriptors"));
         }
-        self.order(b"k");
+        // The kernel takes so few bytes whole or not at all.
+        let head = [IoSlice::new(head.as_bytes())];
+        self.writable(|| {
+            rustix::net::sendmsg(&self.control, &head, &mut control, SendFlags::NOSIGNAL)
+        })?;
+        self.write(payload)
+    }
+
+    fn write(&self, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            let sent =
+                self.writable(|| rustix::net::send(&self.control, bytes, SendFlags::NOSIGNAL))?;
+            bytes = bytes.get(sent..).unwrap_or_default();
+        }
+        Ok(())
+    }
+
+    /// Sends once there is room, which is at once unless the keeper hangs.
+    fn writable(&self, mut send: impl FnMut() -> rustix::io::Result<usize>) -> io::Result<usize> {
         let begun = Instant::now();
-        while matches!(child.try_wait(), Ok(None)) {
-            if begun.elapsed() > Duration::from_secs(12) {
+        loop {
+            match send() {
+                Err(rustix::io::Errno::AGAIN) if begun.elapsed() < ROOM => {
+                    thread::sleep(Duration::from_micros(100));
+                }
+                Err(rustix::io::Errno::INTR) => {}
+                other => return other.map_err(io::Error::from),
+            }
+        }
+    }
+
+    fn child(&self) -> MutexGuard<'_, Child> {
+        self.child.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn close_blocking(&self) {
+        self.order(b'q');
+        let begun = Instant::now();
+        // Asked for its end, and not only whether it can be waited for: where this process
+        // ignores SIGCHLD, the kernel takes the dead in by itself.
+        while !self.ended() {
+            if begun.elapsed() > PATIENCE {
+                let mut child = self.child();
                 let _gone = child.kill();
                 let _gone = child.wait();
+                drop(child);
                 sweep::kill_marked(MARK, &self.mark);
                 return;
             }
             thread::sleep(Duration::from_millis(1));
         }
     }
+
+    /// Whether the keeper's process has ended; takes it in.
+    fn ended(&self) -> bool {
+        match self.child().try_wait() {
+            Ok(Some(_)) => true,
+            Ok(None) => false,
+            // Somebody else has taken it in.
+            Err(_) => {
+                !Path::new(&format!("/proc/{}", self.pid)).exists() || !cfg!(target_os = "linux")
+            }
+        }
+    }
 }
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        self.kill_blocking();
+        self.close_blocking();
     }
 }
 
 enum Report {
+    Up,
     Pid(u32),
     Failed(i32),
     Exit(i32, u32),
 }
 
-impl End {
-    /// Waits until the command and everything it started are gone. Cancel safe.
-    pub(crate) async fn wait(&mut self) -> ExitReport {
-        while let Some(report) = self.report().await {
-            if let Report::Exit(code, others) = report {
-                self.exit = Some(ExitReport::from_code(code, others));
-            }
-        }
-        let inner = &self.keeper.0;
-        let mut child = inner.child.lock().unwrap_or_else(PoisonError::into_inner);
-        // The socket closed, so this only takes the dead keeper in.
-        let _status = child.wait();
-        drop(child);
-        if let Some(exit) = &self.exit {
-            return exit.clone();
-        }
-        // The keeper itself was killed. The command went with it; others may not have.
-        let others = sweep::kill_marked(MARK, &inner.mark);
-        self.exit.insert(ExitReport::from_code(-9, others)).clone()
-    }
-
-    async fn report(&mut self) -> Option<Report> {
+impl Reports {
+    async fn next(&mut self) -> Option<Report> {
         loop {
             // `read_until` leaves in `line` what was read before a cancellation.
-            let read = self.reports.read_until(b'\n', &mut self.line).await;
+            let read = self.stream.read_until(b'\n', &mut self.line).await;
             if !matches!(read, Ok(1..)) || !self.line.ends_with(b"\n") {
                 return None;
             }
@@ -228,6 +418,7 @@ impl End {
             let word = words.next();
             let mut number = || words.next().and_then(|word| word.parse::<i32>().ok());
             let report = match (word, number(), number()) {
+                (Some("up"), ..) => Report::Up,
                 (Some("pid"), Some(pid), _) => Report::Pid(pid.unsigned_abs()),
                 (Some("fail"), Some(code), _) => Report::Failed(code),
                 (Some("exit"), Some(code), Some(others)) => {
@@ -237,5 +428,46 @@ impl End {
             };
             return Some(report);
         }
+    }
+}
+
+impl End {
+    /// Waits until the command and everything it started are gone. Cancel safe.
+    pub(crate) async fn wait(&mut self) -> ExitReport {
+        if let Some(exit) = &self.exit {
+            return exit.clone();
+        }
+        let report = self.keeper.0.reports.lock().await.next().await;
+        let exit = match report {
+            Some(Report::Exit(code, others)) => ExitReport::from_code(code, others),
+            // The keeper itself was killed. The command went with it; others may not have.
+            _ => {
+                let keeper = self.keeper.clone();
+                let swept = spawn_blocking(move || sweep::kill_marked(MARK, &keeper.0.mark));
+                ExitReport::from_code(-9, swept.await.unwrap_or_default())
+            }
+        };
+        self.exit.insert(exit).clone()
+    }
+}
+
+fn cannot_start(what: &OsStr, error: io::Error) -> Error {
+    let what = what.to_string_lossy();
+    Error::new(ErrorKind::Spawn, format!("cannot start {what}: {error}")).with_source(error)
+}
+
+/// Why a keeper did not start, in the last words of its interpreter.
+async fn reason(complaints: Option<ChildStderr>) -> String {
+    let read = spawn_blocking(move || {
+        let mut text = String::new();
+        if let Some(complaints) = complaints {
+            let _best_effort = complaints.take(64 * 1024).read_to_string(&mut text);
+        }
+        text
+    });
+    let text = read.await.unwrap_or_default();
+    match text.lines().rfind(|line| !line.trim().is_empty()) {
+        Some(last) => format!("its keeper did not start: {last}"),
+        None => "its keeper did not start".to_owned(),
     }
 }

@@ -29,6 +29,7 @@ mod keeper;
 #[cfg(not(unix))]
 #[path = "keeper_unsupported.rs"]
 mod keeper;
+mod listener;
 mod lock;
 mod logs;
 mod plan;
@@ -39,6 +40,9 @@ mod provision;
 mod requirements;
 mod search;
 mod server;
+mod settings;
+mod shared;
+mod shell;
 mod state;
 mod status;
 mod supervise;
@@ -48,7 +52,7 @@ mod uv;
 mod variables;
 
 pub use attach::{Attach, AttachedServer};
-pub use builder::{LocalServerBuilder, Webhook};
+pub use builder::LocalServerBuilder;
 pub use environment::{Environment, Origin};
 pub use error::{Error, ErrorKind, Result};
 pub use interpreter::Candidate;
@@ -57,4 +61,5 @@ pub use pool::{Acquire, WarmPool};
 pub use progress::Progress;
 pub use provision::{Provisioner, SERVER_VERSION};
 pub use server::LocalServer;
+pub use settings::Webhook;
 pub use status::{ExitReport, RestartPolicy, Status, StatusWatch};

@@ -6,37 +6,49 @@ use std::{
     ffi::OsString,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     path::{Path, PathBuf},
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     time::Duration,
 };
 
+use oh_protocol::calls::{init::Init, server::ServerInfo};
 use oh_transport::Client;
 use secrecy::{ExposeSecret, SecretString};
+use tempfile::TempDir;
 use tokio::{task::JoinHandle, time::timeout};
 
 use crate::{
     Environment, Error, ErrorKind, ExitReport, Progress, Result,
-    builder::{LocalServerBuilder, Source},
-    keeper::{End, Keeper, Running, Spawn},
+    keeper::{End, Job, Keeper, Running, config_path},
     logs::LogHub,
     probe::{self, Proof, Reservation},
-    state::{StateDir, random_key},
+    settings::{Settings, Source},
+    state::{Place, StateDir, random_key, start_directory},
+    variables::module_directories,
 };
 
 /// How long the last lines of a server that is gone may take to be read.
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
+/// Runs the server's module in its own interpreter. Notes the directories that the browser's
+/// library makes in /tmp when it is imported, so that the keeper can remove them, and keeps the
+/// server's libraries from reading variables out of `.env` files above their own directory.
+const LAUNCH: &str = include_str!("launch.py");
+
 /// How a server is started, each time.
 #[derive(Debug)]
 pub(crate) struct Plan {
-    pub(crate) settings: LocalServerBuilder,
+    pub(crate) settings: Settings,
     pub(crate) environment: Environment,
     pub(crate) keys: Vec<SecretString>,
     pub(crate) secret_key: SecretString,
     pub(crate) logs: LogHub,
+    root: PathBuf,
+    temporary: bool,
+    /// Of the server's process.
     variables: Vec<(OsString, OsString)>,
-    directory: PathBuf,
-    doomed: Option<PathBuf>,
+    workspace: PathBuf,
+    python_path: Vec<PathBuf>,
+    config: SecretString,
 }
 
 /// A process that has proven to be our server.
@@ -45,58 +57,18 @@ pub(crate) struct Live {
     pub(crate) pid: u32,
     pub(crate) end: End,
     drains: [JoinHandle<()>; 2],
+    /// Where the process was started.
+    _directory: TempDir,
 }
 
-/// Where the keeper of the running process is found by who must end it now. Once closed, no
-/// process can be entered any more.
-#[derive(Debug, Default)]
-pub(crate) struct Slot(Mutex<Entry>);
-
-#[derive(Debug, Default)]
-enum Entry {
-    #[default]
-    Empty,
-    Held(Keeper),
-    Closed,
-}
-
-impl Slot {
-    /// Enters a keeper; false when closed.
-    fn enter(&self, keeper: &Keeper) -> bool {
-        let mut entry = self.entry();
-        if matches!(*entry, Entry::Closed) {
-            return false;
-        }
-        *entry = Entry::Held(keeper.clone());
-        true
-    }
-
-    pub(crate) fn keeper(&self) -> Option<Keeper> {
-        match &*self.entry() {
-            Entry::Held(keeper) => Some(keeper.clone()),
-            _ => None,
-        }
-    }
-
-    /// Closes it and gives what was held.
-    pub(crate) fn close(&self) -> Option<Keeper> {
-        match std::mem::replace(&mut *self.entry(), Entry::Closed) {
-            Entry::Held(keeper) => Some(keeper),
-            _ => None,
-        }
-    }
-
-    fn entry(&self) -> MutexGuard<'_, Entry> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
+/// What a server that was dormant is made active with, and by which client.
+pub(crate) type Waking = (Client, Init);
 
 impl Plan {
-    pub(crate) async fn new(settings: LocalServerBuilder) -> Result<(Self, StateDir)> {
+    /// Prepares everything but the process. Drop the state after the keeper.
+    pub(crate) async fn new(settings: Settings) -> Result<(StateDir, Self, Keeper)> {
+        // Whatever can be refused is refused before minutes are spent on an environment.
         settings.check()?;
-        settings.ip()?;
-        // A bad variable is found before minutes are spent on an environment.
-        settings.variables.build(Vec::new())?;
         let environment = match &settings.source {
             Source::Environment(environment) => environment.clone(),
             Source::Provision(provisioner) => {
@@ -107,10 +79,22 @@ impl Plan {
         if let Some(report) = &settings.report {
             report.tell(Progress::Starting);
         }
-        let state = match &settings.state_dir {
-            Some(path) => StateDir::kept(path)?,
-            None => StateDir::temporary()?,
+        let place = match &settings.state_dir {
+            Some(path) => Place::kept(path)?,
+            None => Place::temporary()?,
         };
+        // Before anything is made that somebody would have to remove.
+        let keeper = start_keeper(&settings, &environment).await?;
+        let temporary = place.is_temporary();
+        let unkept = |error| Error::directory("cannot hand the state to its keeper", error);
+        if temporary {
+            keeper.remove_at_end(place.root()).map_err(unkept)?;
+        }
+        let state = place.make(|lock, outside| {
+            keeper.hold(lock)?;
+            outside.map_or(Ok(()), |path| keeper.remove_at_end(path))
+        })?;
+        keep(&settings, &keeper, state.root()).map_err(unkept)?;
         let secret_key = match &settings.secret_key {
             Some(key) => key.clone(),
             None => state.secret_key()?,
@@ -119,39 +103,66 @@ impl Plan {
             [] => vec![random_key().into()],
             keys => keys.to_vec(),
         };
-        let directory = match &settings.workspace_dir {
+        let workspace = match &settings.workspace_dir {
             Some(path) => workspace(path)?,
             None => state.workspace(),
         };
-        let variables =
-            settings
-                .variables
-                .build(ours(&settings, &state, &directory, &keys, &secret_key))?;
+        let ip = settings.ip()?;
+        let local = match ip.is_unspecified() {
+            true => Vec::new(),
+            false => vec![ip.to_string()],
+        };
+        let variables = settings
+            .variables
+            .build(ours(&settings, &state, &workspace), &local)?;
         let mut secrets = keys.clone();
         secrets.push(secret_key.clone());
+        secrets.extend(settings.previous_secret_keys.iter().cloned());
         secrets.extend(settings.variables.secrets());
-        secrets.extend(
-            settings
-                .webhooks
-                .iter()
-                .flat_map(|webhook| webhook.secrets()),
-        );
+        let webhooks = settings.webhooks.iter();
+        secrets.extend(webhooks.flat_map(|webhook| webhook.secrets()));
         let plan = Self {
             environment,
+            config: settings.config(&keys, &secret_key),
+            python_path: module_directories(&settings.python_path)?,
             keys,
             secret_key,
             logs: LogHub::new(secrets),
+            root: state.root().to_owned(),
+            temporary,
             variables,
-            directory,
-            doomed: state.doomed(),
+            workspace,
             settings,
         };
-        Ok((plan, state))
+        Ok((state, plan, keeper))
     }
 
-    /// Where the process runs.
-    pub(crate) fn directory(&self) -> &Path {
-        &self.directory
+    /// Another keeper for the same state, where the first was killed.
+    pub(crate) async fn keeper(&self, state: &StateDir) -> Result<Keeper> {
+        let keeper = start_keeper(&self.settings, &self.environment).await?;
+        let hand_over = || {
+            keeper.hold(state.lock())?;
+            if self.temporary {
+                keeper.remove_at_end(state.root())?;
+            }
+            if !state.tmux().starts_with(state.root()) {
+                keeper.remove_at_end(state.tmux())?;
+            }
+            keep(&self.settings, &keeper, state.root())
+        };
+        hand_over()
+            .map_err(|error| Error::directory("cannot hand the state to its keeper", error))?;
+        Ok(keeper)
+    }
+
+    /// Where conversations work that name no directory.
+    pub(crate) fn workspace(&self) -> &Path {
+        &self.workspace
+    }
+
+    /// The environment of the server's process.
+    pub(crate) fn variables(&self) -> &[(OsString, OsString)] {
+        &self.variables
     }
 
     /// The key that is used; others are only accepted.
@@ -165,42 +176,67 @@ impl Plan {
         format!("http://{}", reachable(address))
     }
 
-    pub(crate) fn client(&self, address: SocketAddr) -> Result<Client> {
-        Self::client_with(address, self.key())
-    }
-
     /// A client for the server at this address, with this key.
-    pub(crate) fn client_with(address: SocketAddr, key: &SecretString) -> Result<Client> {
+    pub(crate) fn client(address: SocketAddr, key: &SecretString) -> Result<Client> {
         let builder = Client::builder(Self::url(address)).session_api_key(key.clone());
         builder.build().map_err(|error| {
-            Error::new(ErrorKind::InvalidInput, "no such server").with_source(error)
+            Error::new(ErrorKind::InvalidInput, "invalid client settings").with_source(error)
         })
     }
 
-    /// Starts the process and waits until it is ready. On failure it is gone.
-    pub(crate) async fn launch(&self, port: &Reservation, slot: &Slot) -> Result<Live> {
-        let spawn = Spawn {
-            python: self.environment.python().to_owned(),
-            command: self.command(port.address),
-            environment: self.variables.clone(),
-            directory: self.directory.clone(),
-            doomed: self.doomed.clone(),
+    /// Starts the process and waits until it is ready, and active where `waking` says so. On
+    /// failure it is gone. `client` is the one to use; a new one is made where there is none.
+    pub(crate) async fn launch(
+        &self,
+        keeper: &Keeper,
+        port: &Reservation,
+        client: Option<&Client>,
+        waking: Option<&Waking>,
+    ) -> Result<(Live, Client, Arc<ServerInfo>)> {
+        let directory = start_directory(&self.root)?;
+        keeper
+            .remove_if_orphaned(directory.path())
+            .map_err(|error| {
+                Error::new(ErrorKind::Spawn, "the keeper is gone").with_source(error)
+            })?;
+        let job = Job {
+            command: &self.command(port.address),
+            environment: &self.variables,
+            directory: directory.path(),
+            config: self.config.expose_secret().as_bytes(),
+            config_file: &config_file(&self.root),
         };
-        let running = spawn.start_with(|keeper| slot.enter(keeper)).await?;
-        let keeper = running.keeper.clone();
-        let mut live = self.follow(running);
+        let running = keeper.run(job).await?;
+        let mut live = self.follow(running, directory);
         let proof = match self.settings.deferred_init {
             true => Proof::Dormant(&self.secret_key),
             false => Proof::Session(self.key()),
         };
-        let ready = probe::ready(reachable(port.address), proof);
+        let begin = async {
+            let address = reachable(port.address);
+            // Loading certificates takes its time, so the client is made while the server starts.
+            let (ready, client) = tokio::join!(probe::ready(address, keeper.pid(), proof), async {
+                match client {
+                    Some(client) => Ok(client.clone()),
+                    None => Self::client(port.address, self.key()),
+                }
+            });
+            ready?;
+            keeper.wipe_config();
+            let client = client?;
+            let info = probe::version(&client).await?;
+            if let Some((client, init)) = waking {
+                probe::activate(client, init).await?;
+            }
+            Ok::<_, Error>((client, info))
+        };
         let deadline = self.settings.deadline;
         let failed = tokio::select! {
             // An end is looked at first: a stranger may answer in the dead server's place.
             biased;
             exit = live.end.wait() => self.exited(exit, port.address),
-            ready = timeout(deadline, ready) => match ready {
-                Ok(Ok(())) => return Ok(live),
+            begun = timeout(deadline, begin) => match begun {
+                Ok(Ok((client, info))) => return Ok((live, client, info)),
                 Ok(Err(error)) if error.kind() == ErrorKind::Stranger => {
                     probe::port_taken(port.address).with_source(error)
                 }
@@ -212,8 +248,21 @@ impl Plan {
                 }
             },
         };
-        keeper.kill();
+        // A failed request may be the first sign of an end.
+        let exit = match failed.exit() {
+            Some(exit) => exit.clone(),
+            None => {
+                keeper.kill();
+                live.finish().await
+            }
+        };
         live.finish().await;
+        let failed = match failed.kind() {
+            ErrorKind::Request if exit.signal != Some(9) => {
+                self.exited(exit, port.address).with_source(failed)
+            }
+            _ => failed,
+        };
         Err(failed.with_log_tail(self.logs.tail()))
     }
 
@@ -225,7 +274,7 @@ impl Plan {
         Error::new(ErrorKind::Died, "the server ended before it was ready").with_exit(exit)
     }
 
-    fn follow(&self, running: Running) -> Live {
+    fn follow(&self, running: Running, directory: TempDir) -> Live {
         let (out, err) = (self.logs.clone(), self.logs.clone());
         let (stdout, stderr) = (running.stdout, running.stderr);
         Live {
@@ -235,13 +284,20 @@ impl Plan {
                 tokio::spawn(async move { out.drain(stdout).await }),
                 tokio::spawn(async move { err.drain(stderr).await }),
             ],
+            _directory: directory,
         }
     }
 
     fn command(&self, address: SocketAddr) -> Vec<OsString> {
         let settings = &self.settings;
         let mut command: Vec<OsString> = vec![self.environment.python().into()];
-        command.extend(["-m", "openhands.agent_server", "--host"].map(OsString::from));
+        // Isolated: neither the directory it starts in, nor variables, nor a user's own packages
+        // add to what it imports. Flags, unlike variables, are not passed on to the agent.
+        command.extend(["-I", "-u", "-X", "utf8", "-c", LAUNCH].map(OsString::from));
+        command.push(browser_record(&self.root).into());
+        command.extend(settings.arguments.iter().cloned());
+        // Last, for the last one counts.
+        command.push("--host".into());
         command.push(address.ip().to_string().into());
         command.push("--port".into());
         command.push(address.port().to_string().into());
@@ -249,13 +305,15 @@ impl Plan {
             command.push("--import-modules".into());
             command.push(settings.import_modules.join(",").into());
         }
-        if let Ok(paths) = std::env::join_paths(&settings.python_path)
-            && !paths.is_empty()
-        {
+        if !self.python_path.is_empty() {
+            let paths: Vec<_> = self
+                .python_path
+                .iter()
+                .map(|path| path.as_os_str())
+                .collect();
             command.push("--extra-python-path".into());
-            command.push(paths);
+            command.push(paths.join(":".as_ref()));
         }
-        command.extend(settings.arguments.iter().cloned());
         command
     }
 }
@@ -268,7 +326,9 @@ impl Live {
         // was killed and something escaped, whose output is not worth waiting for.
         let _nothing_more = timeout(LAST_WORDS, async {
             for drain in &mut self.drains {
-                let _ended = drain.await;
+                if !drain.is_finished() {
+                    let _ended = drain.await;
+                }
             }
         })
         .await;
@@ -282,6 +342,26 @@ impl Drop for Live {
             drain.abort();
         }
     }
+}
+
+async fn start_keeper(settings: &Settings, environment: &Environment) -> Result<Keeper> {
+    let variables = settings.variables.build(Vec::new(), &[])?;
+    Keeper::start(environment.python(), &variables).await
+}
+
+/// Tells a keeper what each server of a state needs.
+fn keep(settings: &Settings, keeper: &Keeper, root: &Path) -> std::io::Result<()> {
+    keeper.grace(settings.orphan_grace())?;
+    keeper.remove_browser_directories(&browser_record(root))
+}
+
+/// Where the server notes the directories its browser's library makes in /tmp.
+fn browser_record(root: &Path) -> PathBuf {
+    root.join("browser-directories")
+}
+
+fn config_file(root: &Path) -> PathBuf {
+    root.join("server.json")
 }
 
 fn workspace(path: &Path) -> Result<PathBuf> {
@@ -305,13 +385,11 @@ fn reachable(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(ip, address.port())
 }
 
-/// What this crate sets; callers may override most of it.
+/// What this crate sets; callers may override most of it. Nothing secret: the agent sees it.
 fn ours(
-    settings: &LocalServerBuilder,
+    settings: &Settings,
     state: &StateDir,
     workspace: &Path,
-    keys: &[SecretString],
-    secret_key: &SecretString,
 ) -> Vec<(Cow<'static, str>, OsString)> {
     let mut ours: Vec<(Cow<'static, str>, OsString)> = vec![
         ("OH_CONVERSATIONS_PATH".into(), state.conversations().into()),
@@ -322,42 +400,27 @@ fn ours(
             "OH_CONVERSATION_WORKTREE_ROOT".into(),
             state.worktrees().into(),
         ),
-        // A file in the working directory must not configure the server behind our back.
         (
             "OPENHANDS_AGENT_SERVER_CONFIG_PATH".into(),
-            state.root().join("server.json").into(),
+            config_path(&config_file(state.root())).into(),
         ),
         ("TMUX_TMPDIR".into(), state.tmux().into()),
         // Whatever is left in there goes with the state.
         ("TMPDIR".into(), state.scratch().into()),
         ("TZ".into(), "UTC".into()),
-        ("OH_SECRET_KEY".into(), secret_key.expose_secret().into()),
         ("LOG_JSON".into(), "true".into()),
         ("LOG_LEVEL".into(), settings.log_level.as_str().into()),
         ("OPENHANDS_SUPPRESS_BANNER".into(), "1".into()),
-        ("PYTHONUNBUFFERED".into(), "1".into()),
         // The price list comes with the package; fetching it would delay every start.
         ("LITELLM_LOCAL_MODEL_COST_MAP".into(), "True".into()),
         ("OH_ENABLE_VSCODE".into(), "false".into()),
         ("OH_PRELOAD_TOOLS".into(), "false".into()),
     ];
-    let keys: Vec<_> = keys.iter().map(|key| key.expose_secret()).collect();
-    let numbered = keys.into_iter().enumerate();
-    // Under these very names the server keeps the keys from the agent's shell.
-    ours.extend(numbered.map(|(n, key)| (format!("OH_SESSION_API_KEYS_{n}").into(), key.into())));
+    if settings.variables.home().is_none() {
+        ours.push(("HOME".into(), state.home().into()));
+    }
     if settings.deferred_init {
         ours.push(("OH_DEFERRED_INIT".into(), "true".into()));
-    }
-    if !settings.webhooks.is_empty() {
-        let webhooks: Vec<_> = settings
-            .webhooks
-            .iter()
-            .map(|webhook| webhook.wire())
-            .collect();
-        ours.push((
-            "OH_WEBHOOKS".into(),
-            serde_json::Value::from(webhooks).to_string().into(),
-        ));
     }
     ours
 }

@@ -2,18 +2,19 @@
 //! [`LocalServer`]'s matter.
 
 use std::{
+    collections::VecDeque,
     fmt,
     future::{Future, IntoFuture},
     path::PathBuf,
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use secrecy::SecretString;
 use tokio::{
-    sync::{Mutex, mpsc},
-    task::JoinHandle,
+    sync::{Notify, watch},
+    task::{JoinHandle, JoinSet},
     time::sleep,
 };
 use tracing::warn;
@@ -25,6 +26,8 @@ use crate::{
 /// Between attempts when servers cannot be started.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// How many spares that died just then are replaced by the next before an acquisition fails.
+const SPARES_TRIED: usize = 5;
 
 /// Keeps dormant servers ready, each with keys and directories of its own, so that
 /// [`acquire`](Self::acquire) takes milliseconds where a start takes 12 to 16 s.
@@ -44,39 +47,122 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// ```
 #[must_use = "the spares end when this is dropped"]
 pub struct WarmPool {
-    spares: Arc<Mutex<mpsc::Receiver<Result<LocalServer>>>>,
+    store: Arc<Store>,
     filler: JoinHandle<()>,
+}
+
+/// What the pool, its filler and whoever acquires share.
+struct Store {
+    size: usize,
+    spares: Mutex<VecDeque<LocalServer>>,
+    /// How the attempts to start a spare went.
+    attempts: watch::Sender<Attempts>,
+    /// A spare was taken or has died.
+    room: Notify,
+    /// Somebody waits: a pause after a failure ends.
+    wanted: Notify,
+}
+
+#[derive(Clone, Default)]
+struct Attempts {
+    made: u64,
+    /// Why the last one failed, if it did.
+    error: Option<Error>,
+    closed: bool,
+}
+
+impl Store {
+    fn spares(&self) -> MutexGuard<'_, VecDeque<LocalServer>> {
+        self.spares.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn ready(&self) -> usize {
+        let spares = self.spares();
+        spares.iter().filter(|spare| spare.is_ready()).count()
+    }
+
+    /// The oldest spare that is well.
+    fn take(&self) -> Option<LocalServer> {
+        let mut spares = self.spares();
+        let at = spares.iter().position(LocalServer::is_ready)?;
+        let taken = spares.remove(at);
+        drop(spares);
+        self.room.notify_one();
+        taken
+    }
+
+    /// Lets go of those that have ended for good; whether there is room for another.
+    fn tidy(&self) -> bool {
+        let (dead, left) = {
+            let mut spares = self.spares();
+            let ended = |spare: &LocalServer| matches!(spare.status().current(), Status::Exited(_));
+            let all = std::mem::take(&mut *spares);
+            let (dead, well): (Vec<_>, VecDeque<_>) = {
+                let mut dead = Vec::new();
+                let mut well = VecDeque::new();
+                for spare in all {
+                    match ended(&spare) {
+                        true => dead.push(spare),
+                        false => well.push_back(spare),
+                    }
+                }
+                (dead, well)
+            };
+            *spares = well;
+            (dead, spares.len())
+        };
+        drop(dead);
+        left < self.size
+    }
+
+    /// Ends all spares, and whoever waits for one.
+    fn close(&self) {
+        self.attempts.send_modify(|attempts| attempts.closed = true);
+        let spares = std::mem::take(&mut *self.spares());
+        drop(spares);
+    }
 }
 
 impl WarmPool {
     /// Begins to fill a pool with `spares` (at least 1) servers of this kind. A port, a state
     /// directory or a workspace of its own in `builder` would be every spare's, so only the
     /// first could start.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime.
     pub fn start(spares: usize, builder: LocalServerBuilder) -> Self {
-        let (sender, receiver) = mpsc::channel(spares.max(1));
+        let store = Arc::new(Store {
+            size: spares.max(1),
+            spares: Mutex::default(),
+            attempts: watch::Sender::default(),
+            room: Notify::new(),
+            wanted: Notify::new(),
+        });
         Self {
-            spares: Arc::new(Mutex::new(receiver)),
-            filler: tokio::spawn(fill(sender, builder.deferred_init(true))),
+            filler: tokio::spawn(fill(store.clone(), builder.deferred_init(true))),
+            store,
         }
     }
 
     /// Takes a spare and activates it; await it. Where none is ready it waits for one; the pool
-    /// is filled up behind. Cancel safe: a spare taken and not handed out ends.
+    /// is filled up behind. A spare that has died is replaced by the next. Cancel safe: a spare
+    /// taken and not handed out ends.
     ///
     /// # Errors
     ///
-    /// When the next spare could not be started (the pool goes on trying, with pauses up to
-    /// 30 s), or cannot be activated.
+    /// When no spare is ready and the next attempt to start one fails, or a spare refuses to be
+    /// activated. The pool goes on trying, with pauses of up to 30 s that an acquisition ends.
     pub fn acquire(&self) -> Acquire {
         Acquire {
-            spares: self.spares.clone(),
+            store: self.store.clone(),
             own: Activation::default(),
         }
     }
 
-    /// How many spares are ready. Approximate while others acquire.
+    /// How many spares are ready now.
     pub fn ready(&self) -> usize {
-        self.spares.try_lock().map_or(0, |spares| spares.len())
+        self.store.ready()
     }
 
     /// Ends the spares, which have nothing to save, and returns when they are gone.
@@ -84,25 +170,46 @@ impl WarmPool {
         self.filler.abort();
         // What it was starting ends with it.
         let _aborted = (&mut self.filler).await;
-        let mut spares = self.spares.lock().await;
-        spares.close();
-        while spares.recv().await.is_some() {}
+        self.store.close();
     }
 }
 
-async fn fill(spares: mpsc::Sender<Result<LocalServer>>, builder: LocalServerBuilder) {
+async fn fill(store: Arc<Store>, builder: LocalServerBuilder) {
     let mut pause = FIRST_PAUSE;
-    // A permit is a place that is free.
-    while let Ok(place) = spares.reserve().await {
-        let started = Box::pin(builder.clone().start()).await;
-        let failed = started.is_err();
-        place.send(started);
-        if failed {
-            warn!(?pause, "a spare server could not be started");
-            sleep(pause).await;
-            pause = (pause * 2).min(LONGEST_PAUSE);
-        } else {
-            pause = FIRST_PAUSE;
+    let mut ends = JoinSet::new();
+    loop {
+        while !store.tidy() {
+            tokio::select! {
+                () = store.room.notified() => {}
+                Some(_) = ends.join_next() => {}
+            }
+        }
+        match Box::pin(builder.clone().start()).await {
+            Ok(server) => {
+                let mut status = server.status();
+                ends.spawn(async move {
+                    let ended = |status: &Status| matches!(status, Status::Exited(_));
+                    let _ended_or_dropped = status.wait_for(ended).await;
+                });
+                store.spares().push_back(server);
+                store.attempts.send_modify(|attempts| {
+                    attempts.made += 1;
+                    attempts.error = None;
+                });
+                pause = FIRST_PAUSE;
+            }
+            Err(error) => {
+                warn!(%error, ?pause, "a spare server could not be started");
+                store.attempts.send_modify(|attempts| {
+                    attempts.made += 1;
+                    attempts.error = Some(error);
+                });
+                tokio::select! {
+                    () = sleep(pause) => {}
+                    () = store.wanted.notified() => {}
+                }
+                pause = (pause * 2).min(LONGEST_PAUSE);
+            }
         }
     }
 }
@@ -110,6 +217,7 @@ async fn fill(spares: mpsc::Sender<Result<LocalServer>>, builder: LocalServerBui
 impl Drop for WarmPool {
     fn drop(&mut self) {
         self.filler.abort();
+        self.store.close();
     }
 }
 
@@ -124,7 +232,7 @@ impl fmt::Debug for WarmPool {
 /// Takes a server from a [`WarmPool`]; await it.
 #[must_use = "no server is taken until this is awaited"]
 pub struct Acquire {
-    spares: Arc<Mutex<mpsc::Receiver<Result<LocalServer>>>>,
+    store: Arc<Store>,
     own: Activation,
 }
 
@@ -172,17 +280,49 @@ impl Acquire {
     async fn run(mut self) -> Result<LocalServer> {
         // No spare is wasted on what cannot be.
         self.own.prepare()?;
+        let mut tried = 0;
         loop {
-            let next = self.spares.lock().await.recv().await;
-            let closed = || Error::new(ErrorKind::InvalidInput, "the pool has been shut down");
-            let mut server = next.ok_or_else(closed)??;
-            // One that died while it waited is no spare.
-            if server.status().current() == Status::Ready {
-                server.activate_as(&self.own).await?;
-                return Ok(server);
+            let mut server = self.next().await?;
+            match server.activate_as(&self.own).await {
+                Ok(()) => return Ok(server),
+                // It died before its supervisor noticed: the next one may be well.
+                Err(error) if unanswered(&error) && tried < SPARES_TRIED => tried += 1,
+                Err(error) => return Err(error),
             }
         }
     }
+
+    /// A spare that is ready; where there is none, what the next attempt comes to.
+    async fn next(&self) -> Result<LocalServer> {
+        let mut attempts = self.store.attempts.subscribe();
+        loop {
+            let closed = attempts.borrow_and_update().closed;
+            if closed {
+                return Err(Error::new(
+                    ErrorKind::InvalidInput,
+                    "the pool has been shut down",
+                ));
+            }
+            if let Some(server) = self.store.take() {
+                return Ok(server);
+            }
+            self.store.wanted.notify_one();
+            // The store keeps the sender.
+            let _changed = attempts.changed().await;
+            let now = attempts.borrow().clone();
+            match now.error {
+                Some(error) if !now.closed => return Err(error),
+                _ => {}
+            }
+        }
+    }
+}
+
+/// Whether a server gave no answer at all.
+fn unanswered(error: &Error) -> bool {
+    let source = std::error::Error::source(error);
+    let transport = source.and_then(|source| source.downcast_ref::<oh_transport::Error>());
+    transport.is_some_and(|error| error.status().is_none())
 }
 
 impl IntoFuture for Acquire {

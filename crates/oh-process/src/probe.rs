@@ -2,15 +2,19 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use oh_protocol::{Request, calls::server::ServerInfo};
+use oh_protocol::{
+    Call, Request,
+    calls::{init::Init, server::ServerInfo},
+};
 use oh_transport::{Body, Client};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::{
     net::{TcpSocket, TcpStream},
+    task::spawn_blocking,
     time::{sleep, timeout},
 };
 
-use crate::{Error, ErrorKind, Result, state::random_key};
+use crate::{Error, ErrorKind, Result, listener, state::random_key};
 
 /// The port is refused until the very moment the server is ready, and a refusal on the loopback
 /// costs microseconds: asking this often is free, and late by half of it on average.
@@ -23,7 +27,6 @@ const ANSWER: Duration = Duration::from_secs(20);
 
 /// An authenticated route that costs nothing and that every version has.
 pub(crate) const GUARDED: &str = "/api/conversations/count";
-const INIT: &str = "/api/init";
 
 /// A port that nobody else is given while the server starts.
 ///
@@ -80,12 +83,14 @@ pub(crate) enum Proof<'a> {
     Dormant(&'a SecretString),
 }
 
-/// Waits until a server answers at `address`, then has it prove that it is ours.
+/// Waits until a server answers at `address`, then makes sure that it is ours: where the operating
+/// system tells, that whoever listens is `ancestor` or a descendant of it, before any key is
+/// shown; then that the server takes its key and no other.
 ///
 /// # Errors
 ///
 /// [`ErrorKind::Stranger`] when what answers is somebody else's.
-pub(crate) async fn ready(address: SocketAddr, proof: Proof<'_>) -> Result<()> {
+pub(crate) async fn ready(address: SocketAddr, ancestor: u32, proof: Proof<'_>) -> Result<()> {
     // Without a key of its own: it shows the one it is told to.
     let client = Client::builder(format!("http://{address}"))
         .build()
@@ -103,10 +108,26 @@ pub(crate) async fn ready(address: SocketAddr, proof: Proof<'_>) -> Result<()> {
         ) {
             continue;
         }
+        let listens = spawn_blocking(move || listener::is_within(address, ancestor));
+        match listens.await {
+            Ok(Ok(Some(true))) => {}
+            // It has gone again.
+            Ok(Ok(None)) => continue,
+            Ok(Ok(Some(false))) => return Err(stranger(address)),
+            Ok(Err(error)) => {
+                let message = format!(
+                    "cannot find out which process listens at {address}, so no key is shown to it"
+                );
+                return Err(Error::new(ErrorKind::Stranger, message).with_source(error));
+            }
+            Err(error) => {
+                let message = "the runtime is going down";
+                return Err(Error::new(ErrorKind::Request, message).with_source(error));
+            }
+        }
         match send(&client, get("/ready")).await {
             Some(200) => {}
-            // Still starting, or a stranger that the proof would not get past; our own process
-            // ends by itself where it finds its port taken.
+            // Still starting.
             Some(503) | None => continue,
             Some(_) => return Err(stranger(address)),
         }
@@ -147,7 +168,10 @@ pub(crate) async fn version(client: &Client) -> Result<Arc<ServerInfo>> {
 }
 
 fn stranger(address: SocketAddr) -> Error {
-    let message = format!("something else answers at {address}: it does not know our session key");
+    let message = format!(
+        "something else answers at {address}: it is not our process, or it does not know our \
+         session key"
+    );
     Error::new(ErrorKind::Stranger, message)
 }
 
@@ -181,20 +205,8 @@ async fn dormant(client: &Client, key: &SecretString) -> Result<Option<bool>> {
 }
 
 async fn post_init(client: &Client, key: &SecretString) -> Option<u16> {
-    let request = init_request(key, &serde_json::json!({ "no_such_field": true })).ok()?;
-    send(client, request).await
-}
-
-/// `POST /api/init` with its key, which is not the session's.
-pub(crate) fn init_request(key: &SecretString, body: &serde_json::Value) -> Result<Request> {
-    let mut request = Request::new(http::Method::POST, INIT)
-        .json(body)
-        .map_err(|error| Error::new(ErrorKind::InvalidInput, "no JSON").with_source(error))?;
-    let json = http::HeaderValue::from_static("application/json");
-    request.headers.insert(http::header::CONTENT_TYPE, json);
-    let header = http::HeaderName::from_static("x-init-api-key");
-    request.headers.insert(header, header_value(key)?);
-    Ok(request)
+    let init = Init::new(key.clone()).set("no_such_field", true);
+    send(client, init.request().ok()?).await
 }
 
 fn header_value(key: &SecretString) -> Result<http::HeaderValue> {
@@ -211,35 +223,17 @@ pub(crate) async fn get_status(client: &Client, path: &str) -> Option<u16> {
 }
 
 /// Makes a dormant server take work.
-pub(crate) async fn activate(
-    client: &Client,
-    key: &SecretString,
-    body: &SecretString,
-) -> Result<()> {
+pub(crate) async fn activate(client: &Client, init: &Init) -> Result<()> {
     let failed = || {
         Error::new(
             ErrorKind::Request,
             "the dormant server could not be activated",
         )
     };
-    let body =
-        serde_json::from_str(body.expose_secret()).map_err(|error| failed().with_source(error))?;
-    let request = init_request(key, &body)?;
-    let bytes = request.body.clone().unwrap_or_default();
-    let answer = client
-        .stream(request, bytes.into())
+    client
+        .call(init)
         .await
         .map_err(|error| failed().with_source(error))?;
-    let status = answer.status();
-    let text = answer
-        .into_body()
-        .collect(64 * 1024)
-        .await
-        .map_err(|error| failed().with_source(error))?;
-    if !status.is_success() {
-        let text = String::from_utf8_lossy(&text).into_owned();
-        return Err(failed().with_source(format!("{status}: {text}")));
-    }
     match get_status(client, GUARDED).await {
         Some(200) => Ok(()),
         other => Err(failed().with_source(format!("it then answered with {other:?}"))),

@@ -3,15 +3,13 @@
 use std::{
     fmt,
     net::SocketAddr,
-    sync::{
-        Arc, Mutex, OnceLock, PoisonError,
-        atomic::{AtomicU32, Ordering},
-    },
+    path::{Path, PathBuf},
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
 use oh_protocol::calls::server::ServerInfo;
-use oh_transport::Client;
+use oh_transport::{Client, Liveness};
 use secrecy::SecretString;
 use tokio::{
     sync::{oneshot, watch},
@@ -21,13 +19,14 @@ use tracing::debug;
 use url::Url;
 
 use crate::{
-    Environment, Error, ErrorKind, ExitReport, LocalServerBuilder, Logs, Result, Status,
-    StatusWatch,
+    Environment, Error, ErrorKind, ExitReport, Logs, Result, Status, StatusWatch,
     activation::Activation,
-    plan::{Live, Plan, Slot},
+    keeper::Keeper,
+    plan::{Live, Plan},
     probe::{self, Reservation},
-    state::StateDir,
-    supervise,
+    settings::Settings,
+    shared::Shared,
+    shell, supervise,
 };
 
 /// How often another port is tried when the one chosen is lost.
@@ -56,43 +55,24 @@ pub struct LocalServer {
     status: watch::Receiver<Status>,
     stop: Option<oneshot::Sender<Duration>>,
     supervisor: Option<JoinHandle<ExitReport>>,
-    // After the process is gone: it uses these until then.
-    state: Mutex<Option<StateDir>>,
-    state_path: std::path::PathBuf,
-}
-
-/// What the guard and its supervisor both hold.
-#[derive(Debug)]
-pub(crate) struct Shared {
-    pub(crate) plan: Plan,
-    pub(crate) slot: Slot,
-    pub(crate) pid: AtomicU32,
-    pub(crate) address: SocketAddr,
-    /// What a dormant server was activated with, and the client it takes since.
-    pub(crate) activation: OnceLock<(Client, SecretString)>,
+    state_path: PathBuf,
+    shell_start: Option<Duration>,
+    // The port stays ours over restarts, as far as the operating system lets us hold it.
+    _reservation: Reservation,
 }
 
 impl LocalServer {
-    /// Begins a server with everything at its default.
-    pub fn builder() -> LocalServerBuilder {
-        LocalServerBuilder::default()
-    }
-
-    pub(crate) async fn start(settings: LocalServerBuilder) -> Result<Self> {
+    pub(crate) async fn start(settings: Settings) -> Result<Self> {
         // Boxed: provisioning and starting make large futures.
-        let (plan, state) = Box::pin(Plan::new(settings)).await?;
-        let (client, slot, live, reservation) = Box::pin(first_launch(&plan)).await?;
-        let info = probe::version(&client).await?;
+        let (state, plan, keeper) = Box::pin(Plan::new(settings)).await?;
+        let launch = Box::pin(first_launch(&plan, &keeper));
+        let (launched, shell_start) = Box::pin(shell::measured_during(&plan, launch)).await;
+        let (live, client, info, reservation) = launched?;
         let address = reservation.address;
-        // The port is the server's now.
-        drop(reservation);
-        let shared = Arc::new(Shared {
-            plan,
-            slot,
-            pid: AtomicU32::new(live.pid),
-            address,
-            activation: OnceLock::new(),
-        });
+        let state_path = state.root().to_owned();
+        let held = (keeper, state);
+        let shared = Arc::new(Shared::new(plan, live.pid, address, client.clone(), held));
+        shared.adopt(&client);
         let (status_sender, status) = watch::channel(Status::Ready);
         let (stop, stopped) = oneshot::channel();
         let supervisor = supervise::run(shared.clone(), live, status_sender, stopped);
@@ -103,9 +83,10 @@ impl LocalServer {
             status,
             stop: Some(stop),
             supervisor: Some(tokio::spawn(supervisor)),
-            state_path: state.root().to_owned(),
-            state: Mutex::new(Some(state)),
+            state_path,
+            shell_start,
             shared,
+            _reservation: reservation,
         })
     }
 
@@ -139,9 +120,17 @@ impl LocalServer {
         &self.info
     }
 
-    /// Where it runs, and where what names no directory works.
-    pub fn workspace_dir(&self) -> &std::path::Path {
-        self.shared.plan.directory()
+    /// The directory that conversations work in unless they name another.
+    pub fn workspace_dir(&self) -> &Path {
+        self.shared.plan.workspace()
+    }
+
+    /// How long an interactive shell takes to start in the home that the server was given, at
+    /// least. `None` where the server has a home of its own, in which there is nothing to run. From
+    /// half a second on, the server may report the first command of a terminal as finished while
+    /// it still runs.
+    pub fn shell_start(&self) -> Option<Duration> {
+        self.shell_start
     }
 
     /// The environment it runs from.
@@ -150,7 +139,7 @@ impl LocalServer {
     }
 
     /// The root of its state: conversations, files, keys.
-    pub fn state_dir(&self) -> &std::path::Path {
+    pub fn state_dir(&self) -> &Path {
         &self.state_path
     }
 
@@ -206,9 +195,9 @@ impl LocalServer {
     /// When the server refuses, such as for being active already.
     pub async fn activate(&self) -> Result<()> {
         let plan = &self.shared.plan;
-        let body = Activation::default().body(&plan.keys);
-        probe::activate(&self.client, &plan.secret_key, &body).await?;
-        let _first = self.shared.activation.set((self.client.clone(), body));
+        let init = Activation::default().call(&plan.secret_key, &plan.keys);
+        probe::activate(&self.client, &init).await?;
+        let _first = self.shared.activation.set((self.client.clone(), init));
         Ok(())
     }
 
@@ -218,32 +207,36 @@ impl LocalServer {
         plan.logs.hide(own.secrets());
         let client = match &own.key {
             None => self.client.clone(),
-            Some(key) => Plan::client_with(self.shared.address, key)?,
+            Some(key) => Plan::client(self.shared.address, key)?,
         };
-        let body = own.body(&plan.keys);
-        probe::activate(&client, &plan.secret_key, &body).await?;
+        let init = own.call(&plan.secret_key, &plan.keys);
+        probe::activate(&client, &init).await?;
         // Kept for a restart; whoever comes second was refused by the server.
-        let _first = self.shared.activation.set((client.clone(), body));
+        let _first = self.shared.activation.set((client.clone(), init));
+        self.shared.adopt(&client);
         self.client = client;
         if let Some(key) = &own.key {
             self.key = key.clone();
         }
         Ok(())
     }
+
+    /// Whether the server's process runs and has not ended, as far as is known.
+    pub(crate) fn is_ready(&self) -> bool {
+        *self.status.borrow() == Status::Ready
+    }
 }
 
-async fn first_launch(plan: &Plan) -> Result<(Client, Slot, Live, Reservation)> {
+async fn first_launch(
+    plan: &Plan,
+    keeper: &Keeper,
+) -> Result<(Live, Client, Arc<ServerInfo>, Reservation)> {
     let wanted = SocketAddr::new(plan.settings.ip()?, plan.settings.port);
     let mut attempt = 1;
     loop {
         let reservation = probe::reserve(wanted)?;
-        let slot = Slot::default();
-        // Loading certificates takes its time, so the client is made while the server starts.
-        let (live, client) = tokio::join!(plan.launch(&reservation, &slot), async {
-            plan.client(reservation.address)
-        });
-        match live {
-            Ok(live) => return Ok((client?, slot, live, reservation)),
+        match plan.launch(keeper, &reservation, None, None).await {
+            Ok((live, client, info)) => return Ok((live, client, info, reservation)),
             Err(error)
                 if error.kind() == ErrorKind::PortTaken
                     && wanted.port() == 0
@@ -262,16 +255,16 @@ async fn first_launch(plan: &Plan) -> Result<(Client, Slot, Live, Reservation)> 
 
 impl Drop for LocalServer {
     fn drop(&mut self) {
-        // In this order: no new process, no old one, no task, no directory.
-        if let Some(keeper) = self.shared.slot.close() {
-            keeper.kill_blocking();
-        }
+        // In this order: the processes, the directories they use, the task that watched them.
+        self.shared.let_go();
         if let Some(supervisor) = &self.supervisor {
             supervisor.abort();
         }
         self.shared.plan.logs.close();
-        let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
-        drop(state.take());
+        if !matches!(*self.status.borrow(), Status::Exited(_)) {
+            let stopped = "stopped by its owner";
+            self.shared.tell(Liveness::Gone(stopped.into()));
+        }
     }
 }
 

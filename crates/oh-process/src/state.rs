@@ -1,8 +1,8 @@
 //! The directories a server keeps its state in: one root, private, kept or temporary, used by
-//! one owner at a time. Knows no process.
+//! one owner at a time. Contains nothing about processes.
 
 use std::{
-    fs::{self, File},
+    fs::{self, DirBuilder, File},
     io::{self, Read, Write},
     path::{Path, PathBuf},
 };
@@ -12,62 +12,124 @@ use tempfile::TempDir;
 
 use crate::{Error, ErrorKind, Result, lock::try_lock};
 
-/// A tmux socket's path must fit in some 100 bytes; tmux appends `/tmux-<uid>/<name>`.
-const TMUX_MAX: usize = 70;
+/// The longest path that tmux and the server both accept as a directory for sockets: they append
+/// `/tmux-<uid>/openhands-<32 digits>`, and the kernel takes 107 bytes (103 on macOS).
+const TMUX_MAX: usize = 48;
 
 /// The directories of one server.
 #[derive(Debug)]
 pub(crate) struct StateDir {
-    root: PathBuf,
-    tmux: PathBuf,
-    // Removed on drop. The lock goes with its file.
-    temporary: Option<TempDir>,
-    short_tmux: bool,
-    _lock: File,
+    place: Place,
+    lock: File,
 }
 
-impl StateDir {
-    /// A temporary one.
+/// Where the state of a server is to be.
+#[derive(Debug, Clone)]
+pub(crate) struct Place {
+    root: PathBuf,
+    temporary: bool,
+    tmux: PathBuf,
+}
+
+impl Place {
+    /// A temporary one. Nothing is made yet.
     pub(crate) fn temporary() -> Result<Self> {
-        let base = std::env::temp_dir();
-        let dir = tempfile::Builder::new()
-            .prefix("oh-")
-            .tempdir_in(&base)
-            .map_err(|error| {
-                let base = base.display();
-                Error::directory(format!("cannot make a state directory in {base}"), error)
-            })?;
-        Self::prepare(dir.path().to_owned(), Some(dir))
+        let base = std::path::absolute(std::env::temp_dir())
+            .map_err(|error| Error::directory("cannot find the temporary directory", error))?;
+        // Nobody can foresee the name, so nobody else has made it.
+        let name: String = random_key().chars().take(12).collect();
+        Ok(Self::new(base.join(format!("oh-{name}")), true))
     }
 
-    /// One that stays.
+    /// One that stays. Its root is made.
     pub(crate) fn kept(root: &Path) -> Result<Self> {
-        let failed = |error| {
+        let make = || {
+            match make_private(root) {
+                // Somebody's own directory keeps its permissions.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    fs::create_dir_all(root.parent().unwrap_or(root))?;
+                    make_private(root)?;
+                }
+                other => other?,
+            }
+            root.canonicalize()
+        };
+        let root = make().map_err(|error| {
             let root = root.display();
             Error::directory(format!("cannot use state directory {root}"), error)
-        };
-        let existed = root.exists();
-        fs::create_dir_all(root).map_err(failed)?;
-        if !existed {
-            make_private(root).map_err(failed)?;
-        }
-        Self::prepare(root.canonicalize().map_err(failed)?, None)
+        })?;
+        Ok(Self::new(root, false))
     }
 
-    fn prepare(root: PathBuf, temporary: Option<TempDir>) -> Result<Self> {
+    fn new(root: PathBuf, temporary: bool) -> Self {
+        let inside = root.join("tmux");
+        let tmux = match inside.as_os_str().len() > TMUX_MAX {
+            true => short_path(&root),
+            false => inside,
+        };
+        Self {
+            root,
+            temporary,
+            tmux,
+        }
+    }
+
+    /// The directory for sockets, where it lies outside of the root.
+    fn tmux_outside(&self) -> Option<&Path> {
+        (!self.tmux.starts_with(&self.root)).then_some(self.tmux.as_path())
+    }
+
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    pub(crate) fn is_temporary(&self) -> bool {
+        self.temporary
+    }
+
+    /// Makes the directories. `claimed` is called as soon as the state is locked, with the lock
+    /// and with a directory outside of the root that is about to be made, if there is one.
+    pub(crate) fn make(
+        self,
+        claimed: impl FnOnce(&File, Option<&Path>) -> io::Result<()>,
+    ) -> Result<StateDir> {
+        if self.temporary {
+            make_private(&self.root).map_err(|error| {
+                let root = self.root.display();
+                Error::directory(format!("cannot make state directory {root}"), error)
+            })?;
+        }
+        let root = self.root.clone();
+        let temporary = self.temporary;
+        self.prepare(claimed).inspect_err(|_| {
+            if temporary {
+                let _best_effort = fs::remove_dir_all(&root);
+            }
+        })
+    }
+
+    fn prepare(
+        self,
+        claimed: impl FnOnce(&File, Option<&Path>) -> io::Result<()>,
+    ) -> Result<StateDir> {
         let failed = |what: &Path, error| {
             let what = what.display();
             Error::directory(format!("cannot use {what} for the server's state"), error)
         };
-        let lock_path = root.join("lock");
+        let lock_path = self.root.join("lock");
         let lock = try_lock(&lock_path).map_err(|error| failed(&lock_path, error))?;
         let Some(lock) = lock else {
-            let root = root.display();
+            let root = self.root.display();
             return Err(Error::new(
                 ErrorKind::StateInUse,
-                format!("state directory {root} is used by another server; give each its own"),
+                format!(
+                    "state directory {root} is used by another server, or by one that is still \
+                     ending; give each server its own"
+                ),
             ));
         };
+        claimed(&lock, self.tmux_outside()).map_err(|error| failed(&self.root, error))?;
         for name in [
             "conversations",
             "workspace",
@@ -75,70 +137,80 @@ impl StateDir {
             "persistence",
             "worktrees",
             "tmp",
+            "home",
         ] {
-            let path = root.join(name);
-            fs::create_dir_all(&path).map_err(|error| failed(&path, error))?;
+            let path = self.root.join(name);
+            make_or_take(&path, Path::is_dir).map_err(|error| failed(&path, error))?;
         }
-        let inside = root.join("tmux");
-        let short_tmux = inside.as_os_str().len() > TMUX_MAX;
-        let tmux = if short_tmux {
-            short_path(&root)
-        } else {
-            inside
-        };
-        make_tmux(&tmux).map_err(|error| failed(&tmux, error))?;
-        Ok(Self {
-            root,
-            tmux,
-            temporary,
-            short_tmux,
-            _lock: lock,
-        })
+        // What a killed server's start left.
+        for entry in fs::read_dir(&self.root).into_iter().flatten().flatten() {
+            if entry.file_name().to_string_lossy().starts_with(START) {
+                let _best_effort = fs::remove_dir_all(entry.path());
+            }
+        }
+        // /tmp is everybody's, and a directory that somebody else made could hand them the
+        // agent's terminals.
+        make_or_take(&self.tmux, is_private).map_err(|error| failed(&self.tmux, error))?;
+        Ok(StateDir { place: self, lock })
     }
+}
 
+/// How the names of the directories begin that servers are started in.
+const START: &str = "start-";
+
+impl StateDir {
     pub(crate) fn root(&self) -> &Path {
-        &self.root
+        &self.place.root
     }
 
-    /// The root, when it is to be removed at the end.
-    pub(crate) fn doomed(&self) -> Option<PathBuf> {
-        self.temporary.is_some().then(|| self.root.clone())
+    /// Held by whoever uses the state.
+    pub(crate) fn lock(&self) -> &File {
+        &self.lock
     }
 
     pub(crate) fn conversations(&self) -> PathBuf {
-        self.root.join("conversations")
+        self.root().join("conversations")
     }
 
     pub(crate) fn workspace(&self) -> PathBuf {
-        self.root.join("workspace")
+        self.root().join("workspace")
     }
 
     pub(crate) fn bash_events(&self) -> PathBuf {
-        self.root.join("bash_events")
+        self.root().join("bash_events")
     }
 
     pub(crate) fn persistence(&self) -> PathBuf {
-        self.root.join("persistence")
+        self.root().join("persistence")
     }
 
     pub(crate) fn worktrees(&self) -> PathBuf {
-        self.root.join("worktrees")
+        self.root().join("worktrees")
+    }
+
+    /// The home of the server and of what the agent runs: configuration, caches, histories.
+    pub(crate) fn home(&self) -> PathBuf {
+        self.root().join("home")
     }
 
     /// For temporary files of the server and of what it runs; the file editor leaves its undo
     /// history there.
     pub(crate) fn scratch(&self) -> PathBuf {
-        self.root.join("tmp")
+        self.root().join("tmp")
     }
 
     pub(crate) fn tmux(&self) -> &Path {
-        &self.tmux
+        &self.place.tmux
     }
 
     /// The key that encrypts what the server stores, made on first use. It must live as long as
-    /// the state: without it a restarted server has lost every stored credential.
+    /// the state: without it a restarted server has lost every stored credential. That of a
+    /// temporary state is never written down.
     pub(crate) fn secret_key(&self) -> Result<SecretString> {
-        let path = self.root.join("secret_key");
+        if self.place.temporary {
+            return Ok(random_key().into());
+        }
+        let path = self.root().join("secret_key");
         let failed = |error| {
             let path = path.display();
             Error::directory(format!("cannot keep the secret key in {path}"), error)
@@ -156,7 +228,7 @@ impl StateDir {
         }
         let key = random_key();
         // Whole or not at all: a torn key would lock the state's secrets away.
-        let mut file = tempfile::NamedTempFile::new_in(&self.root).map_err(failed)?;
+        let mut file = tempfile::NamedTempFile::new_in(self.root()).map_err(failed)?;
         file.write_all(key.as_bytes()).map_err(failed)?;
         file.as_file().sync_all().map_err(failed)?;
         file.persist(&path).map_err(|error| failed(error.error))?;
@@ -164,10 +236,28 @@ impl StateDir {
     }
 }
 
+/// Makes an empty directory for a server to start in, which nobody can have prepared: what lies
+/// in the directory that a Python program starts in can change what it does.
+pub(crate) fn start_directory(root: &Path) -> Result<TempDir> {
+    let make = || {
+        let directory = tempfile::Builder::new().prefix(START).tempdir_in(root)?;
+        read_only(directory.path())?;
+        Ok(directory)
+    };
+    make().map_err(|error| {
+        let root = root.display();
+        Error::directory(format!("cannot make a directory in {root}"), error)
+    })
+}
+
 impl Drop for StateDir {
     fn drop(&mut self) {
-        if self.short_tmux {
-            let _already_gone = fs::remove_dir_all(&self.tmux);
+        // The keeper has removed them; where it was killed, this is left to do.
+        if self.place.temporary {
+            let _already_gone = fs::remove_dir_all(&self.place.root);
+        }
+        if let Some(tmux) = self.place.tmux_outside() {
+            let _already_gone = fs::remove_dir_all(tmux);
         }
     }
 }
@@ -178,8 +268,8 @@ pub(crate) fn random_key() -> String {
     format!("{}{}", half(), half())
 }
 
-/// A short directory that is the same for the same state directory, so that a restarted server
-/// finds the sessions its predecessor left.
+/// A short directory that is the same for the same state directory, so that what a server's
+/// killed predecessor left is used again and then removed.
 fn short_path(root: &Path) -> PathBuf {
     // FNV-1a; the standard hasher is not promised to stay the same.
     let hash = root
@@ -192,44 +282,54 @@ fn short_path(root: &Path) -> PathBuf {
     PathBuf::from(format!("/tmp/oh-tmux-{hash:016x}"))
 }
 
-/// Makes the directory for ourselves alone, or takes one that already is: /tmp is everybody's,
-/// and a directory somebody else made could hand them the agent's terminals.
-fn make_tmux(path: &Path) -> io::Result<()> {
-    match fs::create_dir(path) {
-        Ok(()) => make_private(path),
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => check_private(path),
-        Err(error) => Err(error),
+/// Makes a directory for ourselves alone, or takes one that exists and is fit.
+fn make_or_take(path: &Path, fit: impl Fn(&Path) -> bool) -> io::Result<()> {
+    match make_private(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => match fit(path) {
+            true => Ok(()),
+            false => Err(io::Error::new(
+                io::ErrorKind::PermissionDenied,
+                "it exists and is not a private directory of this user",
+            )),
+        },
+        other => other,
     }
 }
 
 #[cfg(unix)]
 fn make_private(path: &Path) -> io::Result<()> {
-    use std::os::unix::fs::PermissionsExt;
-    fs::set_permissions(path, fs::Permissions::from_mode(0o700))
+    use std::os::unix::fs::DirBuilderExt;
+    DirBuilder::new().mode(0o700).create(path)
 }
 
 #[cfg(unix)]
-fn check_private(path: &Path) -> io::Result<()> {
+fn read_only(path: &Path) -> io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o500))
+}
+
+#[cfg(unix)]
+fn is_private(path: &Path) -> bool {
     use std::os::unix::fs::MetadataExt;
-    let metadata = fs::symlink_metadata(path)?;
-    let ours = metadata.uid() == rustix::process::geteuid().as_raw();
-    if !metadata.is_dir() || !ours || metadata.mode() & 0o077 != 0 {
-        return Err(io::Error::new(
-            io::ErrorKind::PermissionDenied,
-            "it exists and is not a private directory of this user",
-        ));
-    }
+    fs::symlink_metadata(path).is_ok_and(|metadata| {
+        let ours = metadata.uid() == rustix::process::geteuid().as_raw();
+        metadata.is_dir() && ours && metadata.mode() & 0o077 == 0
+    })
+}
+
+#[cfg(not(unix))]
+fn make_private(path: &Path) -> io::Result<()> {
+    DirBuilder::new().create(path)
+}
+
+#[cfg(not(unix))]
+fn read_only(_path: &Path) -> io::Result<()> {
     Ok(())
 }
 
 #[cfg(not(unix))]
-fn make_private(_path: &Path) -> io::Result<()> {
-    Ok(())
-}
-
-#[cfg(not(unix))]
-fn check_private(_path: &Path) -> io::Result<()> {
-    Ok(())
+fn is_private(path: &Path) -> bool {
+    path.is_dir()
 }
 
 #[cfg(test)]
@@ -238,15 +338,16 @@ mod tests {
 
     use super::*;
 
+    fn kept(path: &Path) -> Result<StateDir> {
+        Place::kept(path)?.make(|_, _| Ok(()))
+    }
+
     #[test]
     fn the_secret_key_stays_with_the_directory_and_is_private() {
         let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join("state");
-        let first = StateDir::kept(&path)
-            .expect("state")
-            .secret_key()
-            .expect("a key");
-        let state = StateDir::kept(&path).expect("state again");
+        let first = kept(&path).expect("state").secret_key().expect("a key");
+        let state = kept(&path).expect("state again");
         let second = state.secret_key().expect("the key");
         assert_eq!(first.expose_secret(), second.expose_secret());
         #[cfg(unix)]
@@ -256,40 +357,74 @@ mod tests {
             assert_eq!(mode(&state.root().join("secret_key")), 0o600);
             assert_eq!(mode(state.root()), 0o700);
             assert_eq!(mode(state.tmux()), 0o700);
+            assert_eq!(mode(&state.home()), 0o700);
         }
+    }
+
+    #[test]
+    fn the_secret_key_of_a_temporary_state_is_in_no_file() {
+        let state = Place::temporary()
+            .and_then(|place| place.make(|_, _| Ok(())))
+            .expect("state");
+        state.secret_key().expect("a key");
+        assert!(!state.root().join("secret_key").exists());
     }
 
     #[test]
     fn one_owner_at_a_time() {
         let dir = tempfile::tempdir().expect("a directory");
-        let first = StateDir::kept(dir.path()).expect("state");
-        let error = StateDir::kept(dir.path()).expect_err("a second owner");
+        let first = kept(dir.path()).expect("state");
+        let error = kept(dir.path()).expect_err("a second owner");
         assert_eq!(error.kind(), ErrorKind::StateInUse);
         drop(first);
-        StateDir::kept(dir.path()).expect("free again");
+        kept(dir.path()).expect("free again");
     }
 
     #[test]
     fn a_temporary_one_is_removed_and_a_deep_one_still_has_a_short_socket_path() {
-        let state = StateDir::temporary().expect("state");
-        let root = state.root().to_owned();
-        assert_eq!(state.doomed().as_deref(), Some(root.as_path()));
-        drop(state);
+        let place = Place::temporary().expect("a place");
+        let root = place.root().to_owned();
+        assert!(!root.exists(), "made only once somebody can remove it");
+        drop(place.make(|_, _| Ok(())).expect("state"));
         assert!(!root.exists());
 
         let dir = tempfile::tempdir().expect("a directory");
-        let state = StateDir::kept(&dir.path().join("d".repeat(120))).expect("state");
+        let deep = dir.path().join("d".repeat(120));
+        let mut outside = None;
+        let place = Place::kept(&deep).expect("a place");
+        let state = place.make(|_, tmux| {
+            outside = tmux.map(Path::to_owned);
+            assert!(outside.as_ref().is_some_and(|tmux| !tmux.exists()));
+            Ok(())
+        });
+        let state = state.expect("state");
         let tmux = state.tmux().to_owned();
         assert!(tmux.as_os_str().len() <= TMUX_MAX);
         assert!(tmux.is_dir());
+        assert_eq!(outside, Some(tmux.clone()));
         drop(state);
         assert!(!tmux.exists());
     }
 
     #[test]
+    fn a_start_directory_is_empty_and_never_the_same() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let state = kept(dir.path()).expect("state");
+        let first = start_directory(state.root()).expect("a directory");
+        let second = start_directory(state.root()).expect("a directory");
+        assert_ne!(first.path(), second.path());
+        assert_eq!(fs::read_dir(second.path()).expect("it").count(), 0);
+        // Left by a server that was killed.
+        let left = first.keep();
+        drop(state);
+        kept(dir.path()).expect("state again");
+        assert!(!left.exists());
+    }
+
+    #[test]
     fn a_state_directory_that_is_a_file_is_refused() {
         let file = tempfile::NamedTempFile::new().expect("a file");
-        let error = StateDir::kept(file.path()).expect_err("no directory");
+        let error = kept(file.path()).expect_err("no directory");
         assert_eq!(error.kind(), ErrorKind::Directory);
     }
 }

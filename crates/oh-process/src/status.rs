@@ -61,14 +61,34 @@ impl fmt::Display for ExitReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (self.code, self.signal) {
             (Some(code), _) => write!(f, "exit status {code}")?,
-            (None, Some(signal)) => write!(f, "killed by signal {signal}")?,
+            (None, Some(15)) => write!(f, "stopped (SIGTERM)")?,
+            (None, Some(signal)) => match name(signal) {
+                Some(name) => write!(f, "killed by {name}")?,
+                None => write!(f, "killed by signal {signal}")?,
+            },
             (None, None) => write!(f, "ended unseen")?,
         }
         if self.killed {
-            f.write_str(", the grace had passed")?;
+            f.write_str(" after the grace period")?;
         }
         Ok(())
     }
+}
+
+/// The names of the signals by which a process usually ends.
+fn name(signal: i32) -> Option<&'static str> {
+    Some(match signal {
+        1 => "SIGHUP",
+        2 => "SIGINT",
+        3 => "SIGQUIT",
+        4 => "SIGILL",
+        6 => "SIGABRT",
+        8 => "SIGFPE",
+        9 => "SIGKILL",
+        11 => "SIGSEGV",
+        13 => "SIGPIPE",
+        _ => return None,
+    })
 }
 
 /// Follows the status of a server. Sees the newest only, never each in between.
@@ -109,8 +129,9 @@ impl RestartPolicy {
         Self::on_failure(0)
     }
 
-    /// At most `limit` times in a row, after 0.5 s, 1 s, 2 s … capped at 30 s. The count begins
-    /// anew once the server was ready for 60 s.
+    /// Restarts a server that failed: that ended by itself with another status than 0. At most
+    /// `limit` times in a row, after 0.5 s, 1 s, 2 s … up to 30 s. The count starts over once the
+    /// server was ready for 60 s.
     pub fn on_failure(limit: u32) -> Self {
         Self {
             limit,
@@ -135,9 +156,10 @@ impl RestartPolicy {
         self
     }
 
-    /// The delay before an attempt that counts from 1; `None` when the limit is passed.
-    pub(crate) fn delay(&self, attempt: u32) -> Option<Duration> {
-        if attempt > self.limit {
+    /// The delay before an attempt that counts from 1; `None` when the limit is passed, or the end
+    /// was no failure.
+    pub(crate) fn delay(&self, attempt: u32, exit: &ExitReport) -> Option<Duration> {
+        if attempt > self.limit || exit.code == Some(0) {
             return None;
         }
         let factor = 2u32.saturating_pow(attempt.saturating_sub(1).min(20));
@@ -159,13 +181,19 @@ mod tests {
     fn delays_double_up_to_their_cap_and_end_at_the_limit() {
         let policy =
             RestartPolicy::on_failure(4).delays(Duration::from_secs(1), Duration::from_secs(3));
-        let delays: Vec<_> = (1..=5).map(|attempt| policy.delay(attempt)).collect();
+        let failed = ExitReport::from_code(1, 0);
+        let delays: Vec<_> = (1..=5)
+            .map(|attempt| policy.delay(attempt, &failed))
+            .collect();
         let seconds = |n| Some(Duration::from_secs(n));
         assert_eq!(
             delays,
             [seconds(1), seconds(2), seconds(3), seconds(3), None]
         );
-        assert_eq!(RestartPolicy::never().delay(1), None);
+        assert_eq!(RestartPolicy::never().delay(1, &failed), None);
+        assert_eq!(policy.delay(1, &ExitReport::from_code(0, 0)), None);
+        let killed = ExitReport::from_code(-9, 0);
+        assert_eq!(policy.delay(1, &killed), seconds(1));
     }
 
     #[test]

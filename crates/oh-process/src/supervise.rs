@@ -1,18 +1,19 @@
 //! The task that watches one server: notices its end, starts it again where that is wanted, and
-//! ends it when told to.
+//! ends it when asked to.
 
 use std::{
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
+use oh_transport::Liveness;
 use tokio::{
     sync::{oneshot, watch},
     time::{Instant, sleep, timeout},
 };
 use tracing::warn;
 
-use crate::{ExitReport, Result, Status, plan::Live, probe, server::Shared};
+use crate::{ExitReport, Result, Status, plan::Live, probe, shared::Shared};
 
 /// Watches until the server has exited for good. `stop` carries the grace.
 pub(crate) async fn run(
@@ -37,14 +38,20 @@ pub(crate) async fn run(
         }
         let again = loop {
             attempt += 1;
-            let Some(delay) = policy.delay(attempt) else {
+            let Some(delay) = policy.delay(attempt, &exit) else {
                 break None;
             };
             warn!(%exit, attempt, ?delay, "the server ended by itself; starting it again");
             status.send_replace(Status::Restarting { attempt });
+            shared.tell(Liveness::Restarting);
             let launched = tokio::select! {
                 launched = Box::pin(relaunch(&shared, delay)) => launched,
-                Ok(_) = &mut stop => break None,
+                Ok(_) = &mut stop => {
+                    if let Some(keeper) = shared.keeper() {
+                        keeper.kill();
+                    }
+                    break None;
+                }
             };
             match launched {
                 Ok(live) => break Some(live),
@@ -60,26 +67,29 @@ pub(crate) async fn run(
         live = again;
         shared.pid.store(live.pid, Ordering::Release);
         status.send_replace(Status::Ready);
+        shared.tell(Liveness::Ready);
     };
     shared.plan.logs.close();
     status.send_replace(Status::Exited(report.clone()));
+    shared.tell(Liveness::Gone(report.to_string().into()));
     report
 }
 
 /// Starts the server where its predecessor listened.
 async fn relaunch(shared: &Shared, delay: Duration) -> Result<Live> {
     sleep(delay).await;
+    let keeper = shared.living_keeper().await?;
     let port = probe::reserve(shared.address)?;
-    let live = shared.plan.launch(&port, &shared.slot).await?;
-    if let Some((client, activation)) = shared.activation.get() {
-        probe::activate(client, &shared.plan.secret_key, activation).await?;
-    }
+    let plan = &shared.plan;
+    let known = Some(&shared.client);
+    let launch = plan.launch(&keeper, &port, known, shared.activation.get());
+    let (live, ..) = launch.await?;
     Ok(live)
 }
 
 async fn end(shared: &Shared, live: &mut Live, grace: Duration) -> ExitReport {
     let begun = Instant::now();
-    let keeper = shared.slot.keeper();
+    let keeper = shared.keeper();
     if let Some(keeper) = &keeper {
         keeper.terminate();
     }

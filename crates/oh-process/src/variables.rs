@@ -1,7 +1,13 @@
-//! The environment of the server's process: what of the parent's it may see, what it is told,
-//! and what callers may not set here. Reads the parent's variables; starts nothing.
+//! The environment of the server's process: which of the parent's variables pass, which this crate
+//! sets, and which callers may not set here. Reads the parent's variables; starts nothing.
 
-use std::{borrow::Cow, env, ffi::OsString, fmt};
+use std::{
+    borrow::Cow,
+    env,
+    ffi::{OsStr, OsString},
+    fmt,
+    path::PathBuf,
+};
 
 use secrecy::{ExposeSecret, SecretString};
 
@@ -11,12 +17,9 @@ use crate::{Error, ErrorKind, Result};
 /// out: the agent's commands see all that the server is given.
 const ALLOWED: &[&str] = &[
     "PATH",
-    "HOME",
     "USER",
     "LOGNAME",
     "SHELL",
-    "LANG",
-    "LANGUAGE",
     "TERM",
     "SSL_CERT_FILE",
     "SSL_CERT_DIR",
@@ -29,7 +32,6 @@ const ALLOWED: &[&str] = &[
     "SYSTEMDRIVE",
     "COMSPEC",
     "PATHEXT",
-    "USERPROFILE",
     "APPDATA",
     "LOCALAPPDATA",
 ];
@@ -44,14 +46,64 @@ const PROXIES: &[&str] = &[
     "all_proxy",
 ];
 
+/// Where programs keep what belongs to a user. They pass only with the home they belong to.
+const HOME: &[&str] = &[
+    "HOME",
+    "USERPROFILE",
+    "HISTFILE",
+    "XDG_CACHE_HOME",
+    "XDG_CONFIG_HOME",
+    "XDG_DATA_HOME",
+    "XDG_RUNTIME_DIR",
+    "XDG_STATE_HOME",
+    "BROWSER_USE_CONFIG_DIR",
+];
+
+/// Where programs installed in the parent's home find themselves. They are read there, also by an
+/// agent that has another home: without them its `cargo` or `python` would be found and not run.
+const INSTALLED: &[(&str, &str)] = &[
+    ("ASDF_DATA_DIR", ".asdf"),
+    ("PLAYWRIGHT_BROWSERS_PATH", ".cache/ms-playwright"),
+    ("PYENV_ROOT", ".pyenv"),
+    ("RBENV_ROOT", ".rbenv"),
+    ("RUSTUP_HOME", ".rustup"),
+    ("VOLTA_HOME", ".volta"),
+];
+
+/// What of the parent would make the agent's Python another one than it looks.
+const PYTHON: &[&str] = &["PYTHON", "PIP_", "VIRTUAL_ENV", "__PYVENV_LAUNCHER__"];
+
+/// What decides on the encoding of text.
+const LOCALE: &[&str] = &["LC_ALL", "LC_CTYPE", "LANG"];
+
+/// A UTF-8 locale that exists everywhere. Without one, tmux garbles what the server reads.
+#[cfg(target_os = "macos")]
+const UTF_8: &str = "en_US.UTF-8";
+#[cfg(not(target_os = "macos"))]
+const UTF_8: &str = "C.UTF-8";
+
 /// What a method of the builder sets, so that the guard knows it; and what must never be set.
 const REFUSED: &[(&str, &str)] = &[
     ("OH_SESSION_API_KEYS", "use session_api_key"),
     ("SESSION_API_KEY", "use session_api_key"),
     ("OH_SECRET_KEY", "use secret_key"),
+    (
+        "OH_PREVIOUS_SECRET_KEYS",
+        "the agent would see them; use previous_secret_key",
+    ),
+    (
+        "OH_WEBHOOKS",
+        "the agent would see its headers; use webhook",
+    ),
     ("OH_DEFERRED_INIT", "use deferred_init"),
     ("OH_CONVERSATIONS_PATH", "use state_dir"),
     ("OH_PERSISTENCE_DIR", "use state_dir"),
+    ("OH_EXTRA_PYTHON_PATH", "use python_path"),
+    (
+        "OPENHANDS_AGENT_SERVER_CONFIG_PATH",
+        "it is how the server gets its keys",
+    ),
+    ("OH_INTERNAL_SERVER_URL", "use host and port"),
     ("TMUX_TMPDIR", "use state_dir"),
     ("LOG_JSON", "the log is read as JSON"),
     ("LOG_TO_FILE", "the log is read from the server's pipes"),
@@ -65,6 +117,7 @@ const REFUSED: &[(&str, &str)] = &[
 #[derive(Clone, Default)]
 pub(crate) struct Variables {
     pub(crate) inherit_all: bool,
+    pub(crate) inherit_home: bool,
     pub(crate) inherit: Vec<OsString>,
     pub(crate) set: Vec<(OsString, Value)>,
 }
@@ -75,9 +128,20 @@ pub(crate) enum Value {
     Secret(SecretString),
 }
 
+impl Value {
+    fn text(&self) -> OsString {
+        match self {
+            Self::Plain(value) => value.clone(),
+            Self::Secret(value) => value.expose_secret().into(),
+        }
+    }
+}
+
+type Pairs = Vec<(OsString, OsString)>;
+
 impl Variables {
     /// The whole environment: the parent's allowed variables, then `ours`, then the caller's;
-    /// the later wins.
+    /// the later wins. `local` are addresses that no proxy leads to.
     ///
     /// # Errors
     ///
@@ -85,28 +149,71 @@ impl Variables {
     pub(crate) fn build(
         &self,
         ours: Vec<(Cow<'static, str>, OsString)>,
-    ) -> Result<Vec<(OsString, OsString)>> {
-        let parent = env::vars_os().filter(|(name, value)| self.passes(name, value));
-        let ours = ours
-            .into_iter()
-            .map(|(name, value)| (name.into_owned().into(), value));
-        let mut built: Vec<(OsString, OsString)> = parent.chain(ours).collect();
-        for (name, value) in &self.set {
-            check(name)?;
-            let value = match value {
-                Value::Plain(value) => value.clone(),
-                Value::Secret(value) => value.expose_secret().into(),
-            };
-            built.push((name.clone(), value));
+        local: &[String],
+    ) -> Result<Pairs> {
+        self.check()?;
+        let mut built = Pairs::new();
+        let mut set = |name: OsString, value: OsString| {
+            built.retain(|(other, _)| *other != name);
+            built.push((name, value));
+        };
+        for (name, value) in env::vars_os().filter(|(name, value)| self.passes(name, value)) {
+            set(name, value);
         }
-        for (name, value) in &built {
+        if !self.inherit_home {
+            for (name, value) in installed() {
+                set(name, value);
+            }
+        }
+        set("LANG".into(), UTF_8.into());
+        set("LC_ALL".into(), UTF_8.into());
+        for (name, value) in ours {
+            set(name.into_owned().into(), value);
+        }
+        for (name, value) in &self.set {
+            set(name.clone(), value.text());
+        }
+        Ok(without_surprises(built, local))
+    }
+
+    /// Refuses names and values that cannot be variables or are not set here.
+    pub(crate) fn check(&self) -> Result<()> {
+        for name in &self.inherit {
+            check_name(name)?;
+        }
+        for (name, value) in &self.set {
+            check_name(name)?;
+            let value = value.text();
+            let name = name.to_string_lossy();
             if value.as_encoded_bytes().contains(&0) {
-                let name = name.to_string_lossy();
                 let message = format!("the value of environment variable {name} holds a NUL byte");
                 return Err(Error::new(ErrorKind::InvalidInput, message));
             }
+            let value = value.to_string_lossy().to_ascii_uppercase();
+            if LOCALE.contains(&name.as_ref())
+                && !value.contains("UTF-8")
+                && !value.contains("UTF8")
+            {
+                let message = format!(
+                    "environment variable {name} must name a UTF-8 locale, such as {UTF_8}: the \
+                     server fails in any other"
+                );
+                return Err(Error::new(ErrorKind::InvalidInput, message));
+            }
         }
-        Ok(built)
+        Ok(())
+    }
+
+    /// The home that the caller has set, if so.
+    pub(crate) fn home(&self) -> Option<PathBuf> {
+        let set = self.set.iter().rfind(|(name, _)| name == "HOME");
+        match set {
+            Some((_, value)) => Some(value.text().into()),
+            None if self.inherit_home || self.inherit.iter().any(|name| name == "HOME") => {
+                env::home_dir()
+            }
+            None => None,
+        }
     }
 
     /// The values that must never be shown.
@@ -119,20 +226,78 @@ impl Variables {
 
     fn passes(&self, name: &OsString, value: &OsString) -> bool {
         let text = name.to_string_lossy();
-        // Even a caller who wants everything does not want what breaks the server's own set-up.
-        if text.starts_with("OH_") || REFUSED.iter().any(|(refused, _)| *refused == text) {
-            return self.inherit.contains(name);
-        }
-        if self.inherit_all || self.inherit.contains(name) {
+        if self.inherit.contains(name) {
             return true;
         }
-        let allowed = ALLOWED.contains(&text.as_ref()) || text.starts_with("LC_");
+        let begins = |known: &&str| text.starts_with(known);
+        // Even a caller who wants everything does not want what breaks the server's own set-up.
+        if begins(&"OH_") || refused(&text).is_some() || PYTHON.iter().any(begins) {
+            return false;
+        }
+        if HOME.contains(&text.as_ref()) {
+            return self.inherit_home;
+        }
         let proxy = PROXIES.contains(&text.as_ref());
-        allowed || (proxy && !value.as_encoded_bytes().contains(&b'@'))
+        let password = value.as_encoded_bytes().contains(&b'@');
+        let allowed = ALLOWED.contains(&text.as_ref()) || (proxy && !password);
+        let locale = text.starts_with("LC_") || text == "LANGUAGE" || text == "LANG";
+        allowed || (self.inherit_all && !locale)
     }
 }
 
-fn check(name: &OsString) -> Result<()> {
+/// Where tools of the parent's home are, as far as they are there.
+fn installed() -> Pairs {
+    let home = env::home_dir();
+    let tool = |&(name, inside): &(&str, &str)| {
+        let set = env::var_os(name).map(PathBuf::from);
+        let place = set.or_else(|| Some(home.as_ref()?.join(inside)))?;
+        (place.is_absolute() && place.is_dir()).then(|| (name.into(), place.into_os_string()))
+    };
+    INSTALLED.iter().filter_map(tool).collect()
+}
+
+/// Takes out of search paths what depends on where a program runs, and keeps what is on this
+/// machine from proxies.
+fn without_surprises(mut built: Pairs, local: &[String]) -> Pairs {
+    for (name, value) in &mut built {
+        if name == "PATH" {
+            let absolute = env::split_paths(value).filter(|path| path.is_absolute());
+            if let Ok(joined) = env::join_paths(absolute) {
+                *value = joined;
+            }
+        }
+    }
+    let mut no_proxy: Vec<String> = Vec::new();
+    for (name, value) in &built {
+        if name.eq_ignore_ascii_case("NO_PROXY") {
+            let value = value.to_string_lossy();
+            no_proxy.extend(value.split(',').map(|host| host.trim().to_owned()));
+        }
+    }
+    let loopback = ["localhost", "127.0.0.1", "::1"].map(str::to_owned);
+    no_proxy.extend(loopback.into_iter().chain(local.iter().cloned()));
+    let mut seen = std::collections::HashSet::new();
+    no_proxy.retain(|host| !host.is_empty() && seen.insert(host.clone()));
+    let no_proxy = no_proxy.join(",");
+    built.retain(|(name, _)| !name.eq_ignore_ascii_case("NO_PROXY"));
+    for name in ["NO_PROXY", "no_proxy"] {
+        built.push((name.into(), no_proxy.clone().into()));
+    }
+    built
+}
+
+/// Why a variable is not set here; `None` where it may be.
+pub(crate) fn refused(name: &str) -> Option<&'static str> {
+    let found = REFUSED.iter().find(|(refused, _)| {
+        // Lists are also given as `NAME_0`, `NAME_1`, …
+        name.strip_prefix(refused)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with('_'))
+    });
+    found.map(|(_, instead)| *instead)
+}
+
+/// Refuses what cannot be the name of a variable, or is not set here.
+pub(crate) fn check_name(name: &OsStr) -> Result<()> {
     let bytes = name.as_encoded_bytes();
     let invalid = |message: String| Err(Error::new(ErrorKind::InvalidInput, message));
     if bytes.is_empty() || bytes.contains(&0) || bytes.contains(&b'=') {
@@ -141,16 +306,39 @@ fn check(name: &OsString) -> Result<()> {
         ));
     }
     let text = name.to_string_lossy();
-    match REFUSED.iter().find(|(refused, _)| {
-        // Lists are also given as `NAME_0`, `NAME_1`, …
-        text.strip_prefix(refused)
-            .is_some_and(|rest| rest.is_empty() || rest.starts_with('_'))
-    }) {
-        Some((_, instead)) => invalid(format!(
+    match refused(&text) {
+        Some(instead) => invalid(format!(
             "environment variable {text} is not set here: {instead}"
         )),
         None => Ok(()),
     }
+}
+
+/// Refuses directories for modules that the server could not be told: it splits at colons, strips
+/// blanks and passes over what is missing.
+pub(crate) fn module_directories(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
+    let found = |path: &PathBuf| {
+        let why = |why: &str| {
+            let message = format!("python_path {} {why}", path.display());
+            Error::new(ErrorKind::InvalidInput, message)
+        };
+        let absolute = path
+            .canonicalize()
+            .map_err(|error| why("cannot be used").with_source(error))?;
+        let text = absolute
+            .to_str()
+            .ok_or_else(|| why("must be valid UTF-8"))?;
+        if !absolute.is_dir() {
+            return Err(why("must be a directory"));
+        }
+        if text.contains([':', '\0']) || text.trim() != text {
+            return Err(why(
+                "must hold no colon and not end in a blank: the server would take it apart",
+            ));
+        }
+        Ok(absolute)
+    };
+    paths.iter().map(found).collect()
 }
 
 // A plain value may be a secret that its caller did not mark.
@@ -159,6 +347,7 @@ impl fmt::Debug for Variables {
         let names: Vec<_> = self.set.iter().map(|(name, _)| name).collect();
         f.debug_struct("Variables")
             .field("inherit_all", &self.inherit_all)
+            .field("inherit_home", &self.inherit_home)
             .field("inherit", &self.inherit)
             .field("set", &names)
             .finish()
@@ -169,12 +358,27 @@ impl fmt::Debug for Variables {
 mod tests {
     use super::*;
 
+    fn built(variables: &Variables) -> Pairs {
+        variables.build(Vec::new(), &[]).expect("an environment")
+    }
+
     fn names(variables: &Variables) -> Vec<String> {
-        let built = variables.build(Vec::new()).expect("an environment");
-        built
-            .into_iter()
-            .map(|(name, _)| name.to_string_lossy().into_owned())
+        let names = built(variables).into_iter().map(|(name, _)| name);
+        names
+            .map(|name| name.to_string_lossy().into_owned())
             .collect()
+    }
+
+    fn value(pairs: &Pairs, name: &str) -> Option<String> {
+        let found = pairs.iter().find(|(other, _)| other == name)?;
+        Some(found.1.to_string_lossy().into_owned())
+    }
+
+    fn setting(name: &str, value: &str) -> Variables {
+        Variables {
+            set: vec![(name.into(), Value::Plain(value.into()))],
+            ..Variables::default()
+        }
     }
 
     #[test]
@@ -203,18 +407,35 @@ mod tests {
 
     #[test]
     fn the_callers_value_comes_last_and_identity_is_not_set_here() {
-        let set = |name: &str| Variables {
-            set: vec![(name.into(), Value::Plain("theirs".into()))],
-            ..Variables::default()
-        };
-        let built = set("TZ")
-            .build(vec![("TZ".into(), "UTC".into())])
+        let built = setting("TZ", "theirs")
+            .build(vec![("TZ".into(), "UTC".into())], &[])
             .expect("an environment");
-        let (_, last) = built.iter().rfind(|(name, _)| name == "TZ").expect("TZ");
-        assert_eq!(last, "theirs");
+        assert_eq!(value(&built, "TZ").as_deref(), Some("theirs"));
+        let once = built.iter().filter(|(name, _)| name == "TZ").count();
+        assert_eq!(once, 1);
         for name in ["OH_SESSION_API_KEYS_0", "OH_SECRET_KEY", "A=B", "", "N\0"] {
-            let error = set(name).build(Vec::new()).expect_err(name);
+            let error = setting(name, "x").check().expect_err(name);
             assert_eq!(error.kind(), ErrorKind::InvalidInput);
+        }
+    }
+
+    #[test]
+    fn a_refused_name_is_refused_whichever_way_it_is_asked_for() {
+        for (name, _) in REFUSED {
+            for name in [(*name).to_owned(), format!("{name}_0")] {
+                setting(&name, "x").check().expect_err(&name);
+                let inherit = Variables {
+                    inherit: vec![name.clone().into()],
+                    ..Variables::default()
+                };
+                let error = inherit.check().expect_err(&name);
+                assert_eq!(error.kind(), ErrorKind::InvalidInput);
+                let all = Variables {
+                    inherit_all: true,
+                    ..Variables::default()
+                };
+                assert!(!all.passes(&name.clone().into(), &"x".into()), "{name}");
+            }
         }
     }
 
@@ -224,8 +445,110 @@ mod tests {
             set: vec![("TOKEN".into(), Value::Secret("sesame\0".into()))],
             ..Variables::default()
         };
-        let error = variables.build(Vec::new()).expect_err("a NUL");
+        let error = variables.check().expect_err("a NUL");
         assert!(error.to_string().contains("TOKEN"));
         assert!(!format!("{error:?} {variables:?}").contains("sesame"));
+    }
+
+    #[test]
+    fn the_locale_is_utf_8_whatever_the_parent_has() {
+        for all in [false, true] {
+            let variables = Variables {
+                inherit_all: all,
+                ..Variables::default()
+            };
+            for name in ["LC_ALL", "LC_CTYPE", "LC_TIME", "LANG", "LANGUAGE"] {
+                assert!(!variables.passes(&name.into(), &"C".into()), "{name}");
+            }
+            let built = built(&variables);
+            assert_eq!(value(&built, "LC_ALL").as_deref(), Some(UTF_8));
+            assert_eq!(value(&built, "LANG").as_deref(), Some(UTF_8));
+        }
+        setting("LC_ALL", "C").check().expect_err("no UTF-8");
+        setting("LANG", "de_DE.ISO-8859-1")
+            .check()
+            .expect_err("no UTF-8");
+        let german = built(&setting("LC_ALL", "de_DE.utf8"));
+        assert_eq!(value(&german, "LC_ALL").as_deref(), Some("de_DE.utf8"));
+    }
+
+    #[test]
+    fn loopback_is_kept_from_every_proxy_and_what_was_excepted_stays() {
+        for name in ["NO_PROXY", "no_proxy"] {
+            let built = setting(name, "corp.example, 10.0.0.1")
+                .build(Vec::new(), &["192.0.2.7".to_owned()])
+                .expect("an environment");
+            for name in ["NO_PROXY", "no_proxy"] {
+                let value = value(&built, name).expect(name);
+                let hosts: Vec<_> = value.split(',').collect();
+                for host in [
+                    "corp.example",
+                    "10.0.0.1",
+                    "localhost",
+                    "127.0.0.1",
+                    "::1",
+                    "192.0.2.7",
+                ] {
+                    assert!(hosts.contains(&host), "{name} {value}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_search_path_holds_absolute_directories_only() {
+        let built = built(&setting("PATH", ":/usr/bin:.:bin:../up:/bin:"));
+        assert_eq!(value(&built, "PATH").as_deref(), Some("/usr/bin:/bin"));
+    }
+
+    #[test]
+    fn the_agents_python_is_not_the_parents() {
+        let all = Variables {
+            inherit_all: true,
+            ..Variables::default()
+        };
+        for name in [
+            "PYTHONPATH",
+            "PYTHONHOME",
+            "PYTHONSTARTUP",
+            "PIP_INDEX_URL",
+            "VIRTUAL_ENV",
+        ] {
+            assert!(!all.passes(&name.into(), &"x".into()), "{name}");
+            let named = Variables {
+                inherit: vec![name.into()],
+                ..Variables::default()
+            };
+            assert!(named.passes(&name.into(), &"x".into()), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_home_passes_with_all_that_belongs_to_it_or_not_at_all() {
+        let mut all = Variables {
+            inherit_all: true,
+            ..Variables::default()
+        };
+        for name in HOME {
+            assert!(!all.passes(&(*name).into(), &"/home/me".into()), "{name}");
+        }
+        all.inherit_home = true;
+        for name in HOME {
+            assert!(all.passes(&(*name).into(), &"/home/me".into()), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_directory_for_modules_is_one_that_the_server_can_be_told() {
+        let place = tempfile::tempdir().expect("a directory");
+        for name in ["with:colon", "blank "] {
+            let path = place.path().join(name);
+            std::fs::create_dir(&path).expect("a directory");
+            let error = module_directories(&[path]).expect_err(name);
+            assert_eq!(error.kind(), ErrorKind::InvalidInput);
+        }
+        module_directories(&[place.path().join("missing")]).expect_err("nothing there");
+        let fine = module_directories(&[place.path().to_owned()]).expect("a directory");
+        assert!(fine.iter().all(|path| path.is_absolute()));
     }
 }

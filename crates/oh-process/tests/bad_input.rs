@@ -130,6 +130,106 @@ async fn a_variable_with_a_nul_is_refused() {
 }
 
 #[tokio::test]
+async fn a_server_that_dies_between_ready_and_its_version_says_how() {
+    let stand_in = StandIn::new().await;
+    let error = stand_in
+        .builder("dies-at-version")
+        .start()
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Died, "{error:?}");
+    assert_eq!(error.exit().and_then(|exit| exit.code), Some(7));
+    assert_eq!(error.log_tail(), ["about to die"]);
+    assert_eq!(stand_in.processes(), Vec::<u32>::new());
+}
+
+#[tokio::test]
+async fn what_has_a_method_is_refused_whichever_way_it_is_given() {
+    let stand_in = StandIn::new().await;
+    let place = tempfile::tempdir().unwrap();
+    let colon = place.path().join("a:b");
+    fs::create_dir(&colon).unwrap();
+    let builder = || stand_in.builder("");
+    for builder in [
+        builder().arg("--host").arg("0.0.0.0"),
+        builder().arg("--hos=0.0.0.0"),
+        builder().arg("--port=1"),
+        builder().inherit_env("SESSION_API_KEY"),
+        builder().inherit_env("OH_SESSION_API_KEYS_3"),
+        builder().inherit_env("DEBUG_LLM"),
+        builder().secret_env("OH_WEBHOOKS", "[]"),
+        builder().env("OH_WEBHOOKS_0_BASE_URL", "http://127.0.0.1:1"),
+        builder().env("OPENHANDS_AGENT_SERVER_CONFIG_PATH", "/dev/null"),
+        builder().env("LC_ALL", "C"),
+        builder().python_path(colon),
+        builder().python_path(place.path().join("missing")),
+    ] {
+        let error = builder.start().await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}");
+    }
+}
+
+/// Takes a port that is reserved for a server, as another user of this machine could, and says
+/// yes to whatever key it is shown second.
+fn stranger(port: u16) -> std::thread::JoinHandle<String> {
+    std::thread::spawn(move || {
+        let socket = rustix::net::socket(
+            rustix::net::AddressFamily::INET,
+            rustix::net::SocketType::STREAM,
+            None,
+        )
+        .unwrap();
+        rustix::net::sockopt::set_socket_reuseaddr(&socket, true).unwrap();
+        let address = std::net::SocketAddrV4::new(std::net::Ipv4Addr::LOCALHOST, port);
+        rustix::net::bind(&socket, &address).unwrap();
+        rustix::net::listen(&socket, 16).unwrap();
+        let listener = TcpListener::from(socket);
+        let (mut seen, mut keys) = (String::new(), 0);
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut buffer = [0; 4096];
+            let length = stream.read(&mut buffer).unwrap_or_default();
+            let request = String::from_utf8_lossy(&buffer[..length]).into_owned();
+            if request.starts_with("END") {
+                break;
+            }
+            let asks = request.contains("x-session-api-key");
+            keys += usize::from(asks);
+            let status = if asks && keys == 1 { 401 } else { 200 };
+            seen.push_str(&request);
+            let answer =
+                format!("HTTP/1.1 {status} X\r\nconnection: close\r\ncontent-length: 1\r\n\r\n0");
+            let _sent = stream.write_all(answer.as_bytes());
+        }
+        seen
+    })
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_stranger_on_our_port_is_shown_no_key_even_if_it_answers_as_a_server_would() {
+    let stand_in = StandIn::new().await;
+    let free = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = free.local_addr().unwrap().port();
+    drop(free);
+    let stranger = stranger(port);
+    // Bound with the same permission as the stranger's, and listening nowhere.
+    let error = stand_in
+        .builder("silent")
+        .port(port)
+        .session_api_key("the-key-that-is-ours")
+        .start()
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::PortTaken, "{error:?}");
+    let mut end = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
+    end.write_all(b"END").unwrap();
+    let seen = stranger.join().unwrap();
+    assert!(!seen.contains("x-session-api-key"), "{seen}");
+    assert_eq!(stand_in.processes(), Vec::<u32>::new());
+}
+
+#[tokio::test]
 async fn a_server_that_never_gets_ready_is_ended_at_its_deadline() {
     let stand_in = StandIn::new().await;
     let builder = stand_in

@@ -14,6 +14,7 @@ use std::{fs, time::Duration};
 
 use common::{StandIn, children, descriptors, eventually};
 use oh_process::{ErrorKind, LogLevel, RestartPolicy, Status};
+use oh_transport::Liveness;
 
 const GRACE: Duration = Duration::from_secs(20);
 
@@ -109,6 +110,57 @@ async fn a_crash_is_seen_and_without_a_policy_it_is_the_end() {
 }
 
 #[tokio::test]
+async fn whoever_waits_for_a_server_is_told_of_its_end_and_of_its_return() {
+    let stand_in = StandIn::new().await;
+    let policy = RestartPolicy::on_failure(1).delays(Duration::from_millis(50), GRACE);
+    let server = stand_in.builder("").restart(policy).start().await.unwrap();
+    let client = server.client().clone();
+    let mut liveness = client.liveness();
+    assert_eq!(*liveness.borrow(), Liveness::Ready);
+    kill(server.pid());
+    let restarting = liveness
+        .wait_for(|known| *known == Liveness::Restarting)
+        .await;
+    drop(restarting.unwrap());
+    drop(
+        liveness
+            .wait_for(|known| *known == Liveness::Ready)
+            .await
+            .unwrap(),
+    );
+    kill(server.pid());
+    let gone = liveness
+        .wait_for(|known| matches!(known, Liveness::Gone(_)))
+        .await;
+    let gone = gone.unwrap().clone();
+    assert_eq!(gone, Liveness::Gone("killed by SIGKILL".into()));
+    drop(server);
+    assert_eq!(*client.liveness().borrow(), gone);
+
+    let server = stand_in.builder("").start().await.unwrap();
+    let client = server.client().clone();
+    drop(server);
+    assert!(matches!(*client.liveness().borrow(), Liveness::Gone(_)));
+}
+
+#[tokio::test]
+async fn an_orderly_end_by_itself_is_no_failure() {
+    let stand_in = StandIn::new().await;
+    let said = stand_in.directory.path().join("said");
+    let server = stand_in
+        .builder(&format!("graceful:{}", said.display()))
+        .restart(RestartPolicy::on_failure(3))
+        .start()
+        .await
+        .unwrap();
+    let pid = rustix::process::Pid::from_raw(i32::try_from(server.pid()).unwrap()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    let ended = |status: &Status| matches!(status, Status::Exited(_) | Status::Restarting { .. });
+    let seen = server.status().wait_for(ended).await;
+    assert!(matches!(seen, Some(Status::Exited(_))), "{seen:?}");
+}
+
+#[tokio::test]
 async fn a_crashed_server_comes_back_on_its_port_with_its_keys_until_the_limit() {
     let stand_in = StandIn::new().await;
     let policy =
@@ -135,7 +187,11 @@ async fn a_crashed_server_comes_back_on_its_port_with_its_keys_until_the_limit()
         .wait_for(|status| matches!(status, Status::Exited(_)))
         .await
         .unwrap();
+    // What keeps the temporary state, which nobody else would remove.
+    assert_eq!(stand_in.processes().len(), 1);
+    drop(server);
     assert_eq!(stand_in.processes(), Vec::<u32>::new());
+    assert!(!state.exists());
 }
 
 #[tokio::test]
@@ -207,7 +263,11 @@ async fn the_server_is_told_its_places_and_sees_nothing_else() {
         );
     }
     assert!(env("TMUX_TMPDIR").unwrap().len() <= 70);
-    assert_eq!(seen["cwd"].as_str(), server.workspace_dir().to_str());
+    // Never where an agent or a project can leave something: an empty directory made for it.
+    let cwd = std::path::Path::new(seen["cwd"].as_str().unwrap());
+    assert_eq!(cwd.parent(), Some(server.state_dir()));
+    assert_ne!(cwd, server.workspace_dir());
+    assert_eq!(fs::read_dir(cwd).unwrap().count(), 0);
     let arguments = seen["argv"].to_string();
     assert!(
         arguments.starts_with(r#"["--host","127.0.0.1","--port","#),

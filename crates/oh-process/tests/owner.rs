@@ -18,6 +18,7 @@ use std::{
 };
 
 use common::{StandIn, eventually, processes};
+use oh_process::{Environment, LocalServer, LocalServerBuilder, RestartPolicy, Status};
 
 const ROLE: &str = "OH_TEST_OWNER";
 
@@ -100,6 +101,214 @@ ways! {
     an_owner_that_panics: "panic",
 }
 
+/// Starts owners of servers that run from one stand-in, which is this process's.
+struct Owners {
+    stand_in: StandIn,
+    /// What the owners take for the temporary directory.
+    scratch: std::path::PathBuf,
+}
+
+const VENV: &str = "OH_TEST_VENV";
+const TAG: &str = "OH_TEST_TAG";
+const STATE: &str = "OH_TEST_STATE";
+
+impl Owners {
+    async fn new(scratch: &str) -> Self {
+        let stand_in = StandIn::new().await;
+        let scratch = stand_in.directory.path().join(scratch);
+        std::fs::create_dir(&scratch).unwrap();
+        Self { stand_in, scratch }
+    }
+
+    fn state(&self) -> std::path::PathBuf {
+        self.stand_in.directory.path().join("state")
+    }
+
+    /// This very test as an owner; the line it says when it is where its role wants it.
+    fn start(&self, test: &str, role: &str) -> (std::process::Child, String) {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "--nocapture", test])
+            .env(ROLE, role)
+            .env(VENV, self.stand_in.directory.path().join("venv"))
+            .env(TAG, &self.stand_in.tag)
+            .env(STATE, self.state())
+            .env("TMPDIR", &self.scratch)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let line = lines
+            .by_ref()
+            .map_while(Result::ok)
+            .find(|line| line.contains("HERE"))
+            .expect("an owner");
+        // Read on, or the owner would be ended by its own output.
+        std::thread::spawn(move || lines.count());
+        (child, line)
+    }
+
+    /// What is left of all owners, their servers and their directories. The owners themselves
+    /// carry the tag, too, and are gone.
+    fn left(&self) -> (Vec<u32>, Vec<std::ffi::OsString>) {
+        let entries = std::fs::read_dir(&self.scratch).unwrap().flatten();
+        (
+            self.stand_in.processes(),
+            entries.map(|entry| entry.file_name()).collect(),
+        )
+    }
+
+    async fn none_left(&self, what: &str) {
+        eventually(what, || {
+            let (processes, files) = self.left();
+            processes.is_empty() && files.is_empty()
+        })
+        .await;
+    }
+}
+
+/// Plays an owner where this process is one.
+async fn plays(mode: &str, change: impl FnOnce(LocalServerBuilder) -> LocalServerBuilder) -> bool {
+    let Ok(role) = std::env::var(ROLE) else {
+        return false;
+    };
+    let environment = Environment::at(std::env::var(VENV).unwrap()).await.unwrap();
+    let builder = LocalServer::builder()
+        .environment(environment)
+        .env("STAND_IN", mode)
+        .env("TAG", std::env::var(TAG).unwrap());
+    if role == "early" {
+        println!("HERE");
+    }
+    let server = change(builder).start().await.unwrap();
+    if role == "exited" || role == "restarting" {
+        common::kill(server.pid());
+        let ended = |status: &Status| !matches!(status, Status::Ready);
+        server.status().wait_for(ended).await.unwrap();
+    }
+    if role != "early" {
+        println!("HERE {}", server.pid());
+    }
+    std::future::pending::<()>().await;
+    true
+}
+
+fn end(mut child: std::process::Child) {
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+#[tokio::test]
+async fn an_owner_killed_in_the_first_milliseconds_leaves_nothing() {
+    if plays("daemon", |builder| builder).await {
+        return;
+    }
+    let owners = Owners::new("scratch").await;
+    let test = "an_owner_killed_in_the_first_milliseconds_leaves_nothing";
+    for after in (0..60).step_by(3) {
+        let (child, _) = owners.start(test, "early");
+        // Spread over the start; whatever moment this hits, nothing may be left.
+        std::thread::sleep(std::time::Duration::from_millis(after));
+        end(child);
+        owners.none_left(&format!("gone after {after} ms")).await;
+    }
+}
+
+#[tokio::test]
+async fn a_long_temporary_directory_leaves_nothing_elsewhere() {
+    if plays("daemon", |builder| builder).await {
+        return;
+    }
+    let owners = Owners::new(&"long".repeat(25)).await;
+    let test = "a_long_temporary_directory_leaves_nothing_elsewhere";
+    let (child, line) = owners.start(test, "kill");
+    let pid = line.rsplit(' ').next().unwrap();
+    let environ = std::fs::read_to_string(format!("/proc/{pid}/environ")).unwrap();
+    let mut variables = environ.split('\0');
+    let tmux = variables
+        .find_map(|one| one.strip_prefix("TMUX_TMPDIR="))
+        .unwrap();
+    let tmux = Path::new(tmux);
+    assert!(tmux.is_dir() && !tmux.starts_with(&owners.scratch));
+    end(child);
+    owners.none_left("the owner's").await;
+    eventually("the short directory gone", || !tmux.exists()).await;
+}
+
+#[tokio::test]
+async fn an_owner_killed_after_its_server_leaves_nothing() {
+    let again = RestartPolicy::on_failure(1).delays(
+        std::time::Duration::from_secs(600),
+        std::time::Duration::from_secs(600),
+    );
+    let policy = |builder: LocalServerBuilder| match std::env::var(ROLE).as_deref() {
+        Ok("restarting") => builder.restart(again),
+        _ => builder,
+    };
+    if plays("", policy).await {
+        return;
+    }
+    let owners = Owners::new("scratch").await;
+    let test = "an_owner_killed_after_its_server_leaves_nothing";
+    for role in ["exited", "restarting"] {
+        let (child, _) = owners.start(test, role);
+        assert_ne!(owners.left().1, Vec::<std::ffi::OsString>::new());
+        end(child);
+        owners.none_left(role).await;
+    }
+}
+
+#[tokio::test]
+async fn a_killed_owner_lets_a_server_whose_state_is_kept_end_in_order() {
+    let said = std::env::var_os(STATE).map(|state| Path::new(&state).with_file_name("said"));
+    let mode = format!("graceful:{}", said.unwrap_or_default().display());
+    if plays(&mode, |builder| {
+        builder.state_dir(std::env::var_os(STATE).unwrap())
+    })
+    .await
+    {
+        return;
+    }
+    let owners = Owners::new("scratch").await;
+    let test = "a_killed_owner_lets_a_server_whose_state_is_kept_end_in_order";
+    let (child, _) = owners.start(test, "kill");
+    end(child);
+    owners.none_left("the orderly end").await;
+    let said = owners.state().with_file_name("said");
+    assert_eq!(std::fs::read_to_string(said).unwrap(), "paused");
+    assert!(owners.state().join("conversations").is_dir());
+}
+
+#[tokio::test]
+async fn a_state_directory_stays_locked_until_the_last_process_is_gone() {
+    let grace = std::time::Duration::from_millis(700);
+    let change = |builder: LocalServerBuilder| {
+        let state = std::env::var_os(STATE).unwrap();
+        builder.state_dir(state).orphan_grace(grace)
+    };
+    if plays("stubborn", change).await {
+        return;
+    }
+    let owners = Owners::new("scratch").await;
+    let test = "a_state_directory_stays_locked_until_the_last_process_is_gone";
+    let (child, line) = owners.start(test, "kill");
+    let server = line.rsplit(' ').next().unwrap().parse::<u32>().unwrap();
+    let lock = std::fs::File::open(owners.state().join("lock")).unwrap();
+    assert!(lock.try_lock().is_err());
+    end(child);
+    let mut refused = 0;
+    eventually("free", || {
+        let free = lock.try_lock().is_ok();
+        // Looked at after the lock: what is free must be free of processes.
+        let alive = owners.stand_in.processes().contains(&server);
+        assert!(!(free && alive), "free while its server still runs");
+        refused += u32::from(!free && alive);
+        free
+    })
+    .await;
+    assert!(refused > 0, "the server outlived its owner for a while");
+}
+
 #[tokio::test]
 async fn a_killed_keeper_takes_the_server_along() {
     let stand_in = StandIn::new().await;
@@ -118,7 +327,7 @@ async fn a_killed_keeper_takes_the_server_along() {
     let keeper = rustix::process::Pid::from_raw(parent).unwrap();
     rustix::process::kill_process(keeper, rustix::process::Signal::KILL).unwrap();
     status
-        .wait_for(|status| matches!(status, oh_process::Status::Exited(_)))
+        .wait_for(|status| matches!(status, Status::Exited(_)))
         .await
         .unwrap();
     // What forgot its environment is beyond the last resort; everything else is gone.

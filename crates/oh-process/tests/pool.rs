@@ -51,8 +51,6 @@ async fn a_spare_that_died_is_not_handed_out() {
     let spare = stand_in.processes();
     spare.iter().for_each(|pid| kill(*pid));
     eventually("noticed", || stand_in.processes().is_empty()).await;
-    // Its owner learns of the end a moment later than the process table.
-    tokio::time::sleep(Duration::from_millis(200)).await;
     let server = pool.acquire().await.unwrap();
     assert!(!spare.contains(&server.pid()));
     AttachedServer::attach(server.client().clone())
@@ -162,6 +160,14 @@ async fn what_cannot_be_used_costs_no_spare() {
             ErrorKind::InvalidInput,
         ),
         (
+            pool.acquire().env("SESSION_API_KEY", "x"),
+            ErrorKind::InvalidInput,
+        ),
+        (
+            pool.acquire().env("TMUX_TMPDIR", "/tmp"),
+            ErrorKind::InvalidInput,
+        ),
+        (
             pool.acquire().conversations_dir(&inside),
             ErrorKind::Directory,
         ),
@@ -181,6 +187,35 @@ async fn a_pool_that_cannot_start_servers_says_so() {
     assert_eq!(error.kind(), ErrorKind::Died);
     let error = pool.acquire().env("A", "b\0c").await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidInput);
+    pool.shutdown().await;
+    assert!(stand_in.processes().is_empty());
+}
+
+#[tokio::test]
+async fn a_failure_that_is_over_is_not_handed_out() {
+    let stand_in = StandIn::new().await;
+    let failed = stand_in.directory.path().join("failed");
+    let mode = format!("fail-first:{}", failed.display());
+    let pool = WarmPool::start(1, stand_in.builder(&mode));
+    eventually("a first attempt that fails", || failed.exists()).await;
+    eventually("and is over", || stand_in.processes().is_empty()).await;
+    eventually("a spare all the same", || pool.ready() == 1).await;
+    drop(pool.acquire().await.unwrap());
+    pool.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_spare_that_died_is_replaced_before_anybody_asks() {
+    let stand_in = StandIn::new().await;
+    let pool = WarmPool::start(2, stand_in.builder(""));
+    eventually("two spares", || pool.ready() == 2).await;
+    let before = stand_in.processes();
+    before.iter().for_each(|pid| kill(*pid));
+    let replaced = || {
+        let now = stand_in.processes();
+        pool.ready() == 2 && now.iter().all(|pid| !before.contains(pid))
+    };
+    eventually("two others", replaced).await;
     pool.shutdown().await;
     assert!(stand_in.processes().is_empty());
 }

@@ -40,11 +40,7 @@ pub(crate) fn venv(python: &Path, root: &Path, packages: &[&str]) {
         .arg(root)
         .status();
     assert!(made.expect("python").success());
-    let lib = fs::read_dir(root.join("lib"))
-        .expect("lib")
-        .next()
-        .expect("a version");
-    let site = lib.expect("an entry").path().join("site-packages");
+    let site = site_packages(root);
     for package in packages {
         let module = site.join("openhands").join(package.replace('-', "_"));
         fs::create_dir_all(&module).expect("a package");
@@ -62,6 +58,22 @@ pub(crate) fn venv(python: &Path, root: &Path, packages: &[&str]) {
     if packages.contains(&"agent-server") {
         fs::write(main, include_str!("server.py")).expect("the stand-in");
     }
+}
+
+/// Where the packages of a virtual environment are.
+pub(crate) fn site_packages(root: &Path) -> PathBuf {
+    let lib = fs::read_dir(root.join("lib"))
+        .expect("lib")
+        .next()
+        .expect("a version");
+    lib.expect("an entry").path().join("site-packages")
+}
+
+/// SIGKILL, to a process that may just have ended.
+pub(crate) fn kill(pid: u32) {
+    let pid = rustix::process::Pid::from_raw(i32::try_from(pid).expect("a pid"));
+    let kill = |pid| rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+    let _may_be_gone = pid.map(kill);
 }
 
 impl StandIn {
@@ -82,7 +94,7 @@ impl StandIn {
             .environment(self.environment.clone())
             .env("STAND_IN", mode)
             .env("TAG", &self.tag)
-            .ready_within(Duration::from_secs(30))
+            .ready_within(Duration::from_secs(120))
     }
 
     /// Processes that carry this stand-in's tag in their environment or arguments.

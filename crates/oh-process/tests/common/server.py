@@ -2,6 +2,7 @@
 # STAND_IN says.
 import json
 import os
+import queue  # a project may have one of its own
 import signal
 import socket
 import subprocess
@@ -11,7 +12,11 @@ import time
 mode, _, detail = os.environ.get("STAND_IN", "").partition(":")
 host = sys.argv[sys.argv.index("--host") + 1]
 port = int(sys.argv[sys.argv.index("--port") + 1])
-key = os.environ["OH_SESSION_API_KEYS_0"]
+# As the real one: the file first, the environment over it.
+with open(os.environ["OPENHANDS_AGENT_SERVER_CONFIG_PATH"]) as file:
+    config = json.load(file)
+key = os.environ.get("OH_SESSION_API_KEYS_0") or config["session_api_keys"][0]
+secret_key = config["secret_key"]
 dormant = os.environ.get("OH_DEFERRED_INIT") == "true"
 
 if mode == "exit":
@@ -30,11 +35,64 @@ if mode == "invalid":
     os.write(2, b"caf\xe9 \xff\n")
 if mode == "tell":
     print(json.dumps({"levelname": "ERROR", "name": "telltale", "message": "key " + key}), file=sys.stderr)
-    print("plain " + os.environ["OH_SECRET_KEY"] + " " + os.environ["TOKEN"])
+    print("plain " + secret_key + " " + os.environ["TOKEN"])
     sys.stdout.flush()
+def facts():
+    with open("/proc/self/status") as file:
+        status = dict(line.rstrip("\n").split(":\t", 1) for line in file if ":\t" in line)
+    with open("/proc/self/oom_score_adj") as file:
+        oom = int(file.read())
+    with open("/proc/self/environ", "rb") as file:
+        environ = file.read().decode()
+    import resource
+
+    umask = os.umask(0)
+    os.umask(umask)
+    return {
+        "env": dict(os.environ),
+        "environ": environ,
+        "cwd": os.getcwd(),
+        "argv": sys.argv[1:],
+        "path": sys.path,
+        "blocked": int(status["SigBlk"], 16),
+        "ignored": int(status["SigIgn"], 16),
+        "umask": umask,
+        "nice": os.getpriority(os.PRIO_PROCESS, 0),
+        "oom": oom,
+        "files": resource.getrlimit(resource.RLIMIT_NOFILE)[0],
+        "core": resource.getrlimit(resource.RLIMIT_CORE)[0],
+        "descriptors": sorted(int(name) for name in os.listdir("/proc/self/fd")),
+        "encoding": sys.getfilesystemencoding(),
+    }
+
+
 if mode == "environment":
     with open(detail, "w") as file:
-        json.dump({"env": dict(os.environ), "cwd": os.getcwd(), "argv": sys.argv[1:]}, file)
+        json.dump(facts(), file)
+if mode == "graceful":
+
+    def goodbye(*_):
+        with open(detail, "w") as file:
+            file.write("paused")
+        os._exit(0)
+
+    signal.signal(signal.SIGTERM, goodbye)
+if mode == "browser":
+    # As the browser's library does when it is imported.
+    downloads = "/tmp/browser-use-downloads-" + os.environ["TAG"][:8]
+    os.mkdir(downloads)
+    with open(downloads + "/file", "w") as file:
+        file.write("downloaded")
+if mode == "dotenv":
+    import dotenv
+
+    dotenv.load_dotenv()
+    from dotenv.main import load_dotenv
+
+    load_dotenv()
+if mode == "fail-first" and not os.path.exists(detail):
+    open(detail, "w").close()
+    sys.exit(5)
 if mode == "closes":
     os.close(1)
     os.close(2)
@@ -63,9 +121,13 @@ def answer(line, headers, body):
     if line.startswith("GET /ready"):
         return 200, {}
     if line.startswith("GET /server_info"):
+        if mode == "dies-at-version":
+            print("about to die", file=sys.stderr)
+            sys.stderr.flush()
+            os._exit(7)
         return 200, {"version": os.environ.get("STAND_IN_VERSION", "1.58.0")}
     if line.startswith("POST /api/init"):
-        if headers.get("x-init-api-key") != os.environ["OH_SECRET_KEY"]:
+        if headers.get("x-init-api-key") != secret_key:
             return 401, {"detail": "Unauthorized"}
         request = json.loads(body)
         if "no_such_field" in request:

@@ -1,0 +1,315 @@
+//! What a local server is to be like, and whether it can be. Starts nothing.
+
+use std::{
+    ffi::OsString,
+    fmt,
+    net::{IpAddr, Ipv4Addr},
+    path::PathBuf,
+    time::Duration,
+};
+
+use secrecy::{ExposeSecret, SecretString};
+
+use crate::{
+    Environment, Error, ErrorKind, LogLevel, Provisioner, RestartPolicy, Result,
+    provision::Report,
+    variables::{Variables, module_directories},
+};
+
+/// How long a server with a state directory that is kept may take to save its conversations when
+/// its owner has died.
+const KEPT_GRACE: Duration = Duration::from_secs(10);
+
+/// Options of the server's command line that have a method of their own.
+const OPTIONS: &[(&str, &str)] = &[
+    ("--host", "host"),
+    ("--port", "port"),
+    ("--import-modules", "import_module"),
+    ("--extra-python-path", "python_path"),
+];
+
+/// What a [`LocalServerBuilder`](crate::LocalServerBuilder) collects.
+#[derive(Debug, Clone)]
+pub(crate) struct Settings {
+    pub(crate) source: Source,
+    pub(crate) host: String,
+    pub(crate) expose: bool,
+    pub(crate) port: u16,
+    pub(crate) state_dir: Option<PathBuf>,
+    pub(crate) workspace_dir: Option<PathBuf>,
+    pub(crate) keys: Vec<SecretString>,
+    pub(crate) secret_key: Option<SecretString>,
+    pub(crate) previous_secret_keys: Vec<SecretString>,
+    pub(crate) variables: Variables,
+    pub(crate) import_modules: Vec<String>,
+    pub(crate) python_path: Vec<PathBuf>,
+    pub(crate) log_level: LogLevel,
+    pub(crate) webhooks: Vec<Webhook>,
+    pub(crate) deferred_init: bool,
+    pub(crate) deadline: Duration,
+    pub(crate) orphan_grace: Option<Duration>,
+    pub(crate) arguments: Vec<OsString>,
+    pub(crate) restart: RestartPolicy,
+    pub(crate) report: Option<Report>,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) enum Source {
+    Provision(Provisioner),
+    Environment(Environment),
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            source: Source::Provision(Provisioner::new()),
+            host: Ipv4Addr::LOCALHOST.to_string(),
+            expose: false,
+            port: 0,
+            state_dir: None,
+            workspace_dir: None,
+            keys: Vec::new(),
+            secret_key: None,
+            previous_secret_keys: Vec::new(),
+            variables: Variables::default(),
+            import_modules: Vec::new(),
+            python_path: Vec::new(),
+            log_level: LogLevel::Info,
+            webhooks: Vec::new(),
+            deferred_init: false,
+            deadline: Duration::from_secs(180),
+            orphan_grace: None,
+            arguments: Vec::new(),
+            restart: RestartPolicy::never(),
+            report: None,
+        }
+    }
+}
+
+impl Settings {
+    /// The address to listen on.
+    pub(crate) fn ip(&self) -> Result<IpAddr> {
+        let invalid = |why: &str| {
+            let message = format!("host {:?} {why}", self.host);
+            Err(Error::new(ErrorKind::InvalidInput, message))
+        };
+        let host = match self.host.as_str() {
+            "localhost" => "127.0.0.1",
+            host => host.trim_start_matches('[').trim_end_matches(']'),
+        };
+        match host.parse::<IpAddr>() {
+            Err(_) => invalid("is not an IP address; name one of this machine, such as 127.0.0.1"),
+            Ok(ip) if !ip.is_loopback() && !self.expose => {
+                invalid("can be reached by other machines; allow that with `expose(true)`")
+            }
+            Ok(ip) => Ok(ip),
+        }
+    }
+
+    /// How long the server may take to end by itself when its owner has died.
+    pub(crate) fn orphan_grace(&self) -> Duration {
+        let default = match self.state_dir {
+            Some(_) => KEPT_GRACE,
+            // Nothing of it is kept.
+            None => Duration::ZERO,
+        };
+        self.orphan_grace.unwrap_or(default)
+    }
+
+    /// Checks what can be checked without starting anything.
+    pub(crate) fn check(&self) -> Result<()> {
+        let invalid = |message: String| Err(Error::new(ErrorKind::InvalidInput, message));
+        self.ip()?;
+        self.variables.check()?;
+        module_directories(&self.python_path)?;
+        let printable = |key: &str| key.bytes().all(|byte| byte.is_ascii_graphic());
+        let keys = self.keys.iter().chain(&self.secret_key);
+        for key in keys.chain(&self.previous_secret_keys) {
+            let key = key.expose_secret();
+            if key.chars().all(|c| c == '*') {
+                return invalid("a key is masked: give the real one".to_owned());
+            }
+            if key.len() < 16 || !printable(key) {
+                return invalid("a key must be at least 16 visible ASCII characters".to_owned());
+            }
+        }
+        for argument in &self.arguments {
+            let text = argument.to_string_lossy();
+            if text.contains('\0') {
+                return invalid("an argument holds a NUL byte".to_owned());
+            }
+            // The server takes an option's name abbreviated, too.
+            let name = text.split('=').next().unwrap_or_default();
+            let known = |option: &&(&str, &str)| name.len() > 2 && option.0.starts_with(name);
+            if let Some((option, method)) = OPTIONS.iter().find(known) {
+                return invalid(format!(
+                    "argument {text} cannot be given: {option} is set by `{method}`"
+                ));
+            }
+        }
+        let module = |name: &String| {
+            !name.is_empty()
+                && name
+                    .chars()
+                    .all(|c| c.is_alphanumeric() || "._".contains(c))
+        };
+        if let Some(name) = self.import_modules.iter().find(|name| !module(name)) {
+            return invalid(format!("{name:?} is not the name of a Python module"));
+        }
+        Ok(())
+    }
+
+    /// What the server reads once, at its start: all that its agents must not see. As JSON.
+    pub(crate) fn config(&self, keys: &[SecretString], secret_key: &SecretString) -> SecretString {
+        let shown = |keys: &[SecretString]| -> Vec<String> {
+            let keys = keys.iter().map(ExposeSecret::expose_secret);
+            keys.map(str::to_owned).collect()
+        };
+        let mut config = serde_json::json!({
+            "session_api_keys": shown(keys),
+            "secret_key": secret_key.expose_secret(),
+        });
+        if !self.previous_secret_keys.is_empty() {
+            config["previous_secret_keys"] = shown(&self.previous_secret_keys).into();
+        }
+        if !self.webhooks.is_empty() {
+            let webhooks: Vec<_> = self.webhooks.iter().map(Webhook::wire).collect();
+            config["webhooks"] = webhooks.into();
+        }
+        config.to_string().into()
+    }
+}
+
+/// A place the server posts events and conversations to.
+#[derive(Clone)]
+pub struct Webhook {
+    base_url: String,
+    headers: Vec<(String, SecretString)>,
+}
+
+impl Webhook {
+    /// Posts to `{base_url}/events/{id}` and `{base_url}/conversations`.
+    pub fn new(base_url: impl Into<String>) -> Self {
+        Self {
+            base_url: base_url.into(),
+            headers: Vec::new(),
+        }
+    }
+
+    /// A header of each post. The agent cannot read it.
+    #[must_use]
+    pub fn header(mut self, name: impl Into<String>, value: impl Into<SecretString>) -> Self {
+        self.headers.push((name.into(), value.into()));
+        self
+    }
+
+    pub(crate) fn secrets(&self) -> impl Iterator<Item = SecretString> {
+        self.headers.iter().map(|(_, value)| value.clone())
+    }
+
+    /// As the server's configuration wants it, with its secrets.
+    fn wire(&self) -> serde_json::Value {
+        let headers: serde_json::Map<_, _> = self
+            .headers
+            .iter()
+            .map(|(name, value)| (name.clone(), value.expose_secret().into()))
+            .collect();
+        serde_json::json!({ "base_url": self.base_url, "headers": headers })
+    }
+}
+
+impl fmt::Debug for Webhook {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Webhook").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_that_others_can_reach_needs_leave() {
+        let settings = |host: &str| Settings {
+            host: host.to_owned(),
+            ..Settings::default()
+        };
+        for host in ["0.0.0.0", "192.0.2.1", "::", "example.org", ""] {
+            let error = settings(host).ip().expect_err(host);
+            assert_eq!(error.kind(), ErrorKind::InvalidInput);
+        }
+        for host in ["127.0.0.1", "localhost", "::1", "[::1]", "127.3.2.1"] {
+            settings(host).ip().expect(host);
+        }
+        let mut exposed = settings("0.0.0.0");
+        exposed.expose = true;
+        exposed.ip().expect("allowed");
+    }
+
+    #[test]
+    fn an_argument_cannot_take_the_place_of_a_method() {
+        for argument in [
+            "--host",
+            "--host=0.0.0.0",
+            "--hos",
+            "--ho=0.0.0.0",
+            "--h",
+            "--port",
+            "--p=1",
+            "--import-modules=os",
+            "--extra",
+            "a\0b",
+        ] {
+            let settings = Settings {
+                arguments: vec![argument.into()],
+                ..Settings::default()
+            };
+            let error = settings.check().expect_err(argument);
+            assert_eq!(error.kind(), ErrorKind::InvalidInput);
+        }
+        let settings = Settings {
+            arguments: vec!["--no-such-option".into(), "--".into(), "-x".into()],
+            ..Settings::default()
+        };
+        settings.check().expect("for the server to judge");
+    }
+
+    #[test]
+    fn keys_that_are_short_or_masked_or_unprintable_are_refused() {
+        for key in [
+            "",
+            "short",
+            "****************",
+            "with a blank in it!",
+            "sesame-sesame-sesame\n",
+        ] {
+            let settings = Settings {
+                keys: vec![key.into()],
+                ..Settings::default()
+            };
+            let error = settings.check().expect_err(key);
+            assert_eq!(error.kind(), ErrorKind::InvalidInput);
+            assert!(!error.to_string().contains("sesame"));
+        }
+        let fair = Settings {
+            keys: vec!["0123456789abcdef".into()],
+            ..Settings::default()
+        };
+        fair.check().expect("a fair key");
+        let modules = Settings {
+            import_modules: vec!["a,b".to_owned()],
+            ..Settings::default()
+        };
+        modules.check().expect_err("two modules");
+    }
+
+    #[test]
+    fn an_orphan_gets_time_where_its_state_is_kept() {
+        let mut settings = Settings::default();
+        assert_eq!(settings.orphan_grace(), Duration::ZERO);
+        settings.state_dir = Some("/state".into());
+        assert_eq!(settings.orphan_grace(), KEPT_GRACE);
+        settings.orphan_grace = Some(Duration::from_secs(1));
+        assert_eq!(settings.orphan_grace(), Duration::from_secs(1));
+    }
+}

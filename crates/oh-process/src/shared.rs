@@ -1,0 +1,135 @@
+//! What a server's guard and its supervisor both hold.
+
+use std::{
+    net::SocketAddr,
+    sync::{Mutex, MutexGuard, OnceLock, PoisonError, atomic::AtomicU32},
+};
+
+use oh_transport::{Client, Liveness};
+
+use crate::{
+    Error, ErrorKind, Result,
+    keeper::Keeper,
+    plan::{Plan, Waking},
+    state::StateDir,
+};
+
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) plan: Plan,
+    pub(crate) pid: AtomicU32,
+    pub(crate) address: SocketAddr,
+    /// The client of the first start.
+    pub(crate) client: Client,
+    /// What a dormant server was activated with, and the client it takes since.
+    pub(crate) activation: OnceLock<Waking>,
+    held: Mutex<Held>,
+    known: Mutex<Known>,
+}
+
+/// What must be let go in order: the processes first, then the directories they use.
+#[derive(Debug, Default)]
+struct Held {
+    keeper: Option<Keeper>,
+    state: Option<StateDir>,
+}
+
+/// What everybody who waits for the server is told, and by which clients.
+#[derive(Debug)]
+struct Known {
+    liveness: Liveness,
+    clients: Vec<Client>,
+}
+
+impl Shared {
+    pub(crate) fn new(
+        plan: Plan,
+        pid: u32,
+        address: SocketAddr,
+        client: Client,
+        (keeper, state): (Keeper, StateDir),
+    ) -> Self {
+        Self {
+            plan,
+            pid: AtomicU32::new(pid),
+            address,
+            client,
+            activation: OnceLock::new(),
+            held: Mutex::new(Held {
+                keeper: Some(keeper),
+                state: Some(state),
+            }),
+            known: Mutex::new(Known {
+                liveness: Liveness::Ready,
+                clients: Vec::new(),
+            }),
+        }
+    }
+
+    /// The keeper, until it is let go.
+    pub(crate) fn keeper(&self) -> Option<Keeper> {
+        self.held().keeper.clone()
+    }
+
+    /// The keeper, or a new one where that was killed.
+    pub(crate) async fn living_keeper(&self) -> Result<Keeper> {
+        let gone = || Error::new(ErrorKind::Spawn, "the server was dropped while starting");
+        let keeper = self.keeper().ok_or_else(gone)?;
+        if keeper.is_alive() {
+            return Ok(keeper);
+        }
+        let state = self.held().state.take().ok_or_else(gone)?;
+        // Back in its place whatever comes of it, so that it is let go after the keeper.
+        let new = self.plan.keeper(&state).await;
+        let mut held = self.held();
+        if held.keeper.is_none() {
+            // Let go meanwhile: the processes end before the state does.
+            drop(held);
+            drop(new);
+            drop(state);
+            return Err(gone());
+        }
+        held.state = Some(state);
+        let new = new?;
+        held.keeper = Some(new.clone());
+        Ok(new)
+    }
+
+    /// Kills everything, then removes what is not kept. No process can be started any more.
+    pub(crate) fn let_go(&self) {
+        let (keeper, state) = {
+            let mut held = self.held();
+            (held.keeper.take(), held.state.take())
+        };
+        if let Some(keeper) = keeper {
+            keeper.close_blocking();
+        }
+        drop(state);
+    }
+
+    /// Tells everybody who waits for this server what has become of it.
+    pub(crate) fn tell(&self, liveness: Liveness) {
+        let mut known = self.known();
+        for client in &known.clients {
+            client.set_liveness(liveness.clone());
+        }
+        known.liveness = liveness;
+    }
+
+    /// From now on, whoever uses this client or a clone of it is told, too.
+    pub(crate) fn adopt(&self, client: &Client) {
+        let mut known = self.known();
+        client.set_liveness(known.liveness.clone());
+        if !known.clients.iter().any(|other| other.is_same(client)) {
+            known.clients.push(client.clone());
+        }
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn held(&self) -> MutexGuard<'_, Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,399 @@
+//! Hostile surroundings: planted modules, odd environments and inherited states of the process. A
+//! server starts as ever, and nothing that is secret or private leaves it.
+
+#![cfg(target_os = "linux")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "helpers of tests fail as tests do"
+)]
+
+mod common;
+
+use std::{
+    fs,
+    path::Path,
+    process::{Command, Stdio},
+    time::Duration,
+};
+
+use common::{StandIn, eventually};
+use oh_process::{RestartPolicy, Status, Webhook};
+
+const GRACE: Duration = Duration::from_secs(20);
+const ROLE: &str = "OH_TEST_HOSTILE";
+
+type Json = serde_json::Value;
+
+fn seen(file: &Path) -> Json {
+    serde_json::from_slice(&fs::read(file).unwrap()).unwrap()
+}
+
+/// Modules that tell when they are imported.
+fn plant(directory: &Path, marker: &Path) {
+    let code = format!(
+        "open({:?}, 'a').write(__file__ + '\\n')\n",
+        marker.display()
+    );
+    fs::create_dir_all(directory.join("openhands/agent_server")).unwrap();
+    for name in [
+        "queue.py",
+        "uvicorn.py",
+        "json.py",
+        "sitecustomize.py",
+        "usercustomize.py",
+        "openhands/__init__.py",
+        "openhands/agent_server/__init__.py",
+        "openhands/agent_server/__main__.py",
+    ] {
+        fs::write(directory.join(name), &code).unwrap();
+    }
+    fs::write(directory.join("evil.pth"), format!("import os; {code}")).unwrap();
+    fs::write(directory.join(".env"), "PLANTED=yes\n").unwrap();
+}
+
+#[tokio::test]
+async fn nothing_planted_is_imported_at_any_start() {
+    let stand_in = StandIn::new().await;
+    let place = stand_in.directory.path();
+    let marker = place.join("imported");
+    let (workspace, state) = (place.join("workspace"), place.join("state"));
+    let site = state.join("home/.local/lib/python3.13/site-packages");
+    for directory in [&workspace, &state, &state.join("workspace"), &site] {
+        fs::create_dir_all(directory).unwrap();
+        plant(directory, &marker);
+    }
+    let file = place.join("seen.json");
+    let start = || {
+        stand_in
+            .builder(&format!("environment:{}", file.display()))
+            .state_dir(&state)
+            .workspace_dir(&workspace)
+            .env("PYTHONPATH", &workspace)
+            .env("PYTHONSTARTUP", workspace.join("queue.py"))
+            .restart(RestartPolicy::on_failure(1).delays(Duration::from_millis(1), GRACE))
+            .start()
+    };
+    for _ in 0..2 {
+        let server = start().await.unwrap();
+        fs::remove_file(&file).unwrap();
+        let mut status = server.status();
+        common::kill(server.pid());
+        status.changed().await;
+        status
+            .wait_for(|status| *status == Status::Ready)
+            .await
+            .unwrap();
+        let seen = seen(&file);
+        let paths = seen["path"].to_string();
+        for planted in [&workspace, &state] {
+            assert!(
+                !paths.contains(&format!("{:?}", planted.display())),
+                "{paths}"
+            );
+        }
+        assert!(!paths.contains("\"\""), "{paths}");
+        assert_eq!(seen["env"]["PLANTED"], Json::Null);
+        // The caller's own variables reach the agent; ours add none of Python's.
+        assert_eq!(seen["env"]["PYTHONPATH"], workspace.to_str().unwrap());
+        let env = seen["env"].as_object().unwrap();
+        let python = env.keys().filter(|name| name.starts_with("PYTHON"));
+        assert_eq!(python.count(), 2);
+        server.shutdown(GRACE).await.unwrap();
+    }
+    assert!(!marker.exists(), "{}", fs::read_to_string(&marker).unwrap());
+}
+
+#[tokio::test]
+async fn variables_are_not_read_from_files_above_the_libraries() {
+    let stand_in = StandIn::new().await;
+    let marker = stand_in.directory.path().join("read");
+    let site = common::site_packages(&stand_in.directory.path().join("venv"));
+    fs::create_dir(site.join("dotenv")).unwrap();
+    let code = format!("def load_dotenv(*_, **__): open({marker:?}, 'w')\n");
+    fs::write(site.join("dotenv/main.py"), code).unwrap();
+    fs::write(
+        site.join("dotenv/__init__.py"),
+        "from .main import load_dotenv\n",
+    )
+    .unwrap();
+    let server = stand_in.builder("dotenv").start().await.unwrap();
+    assert!(!marker.exists());
+    server.shutdown(GRACE).await.unwrap();
+}
+
+#[tokio::test]
+async fn no_secret_of_the_server_is_in_its_environment_or_stays_in_its_configuration() {
+    let stand_in = StandIn::new().await;
+    let file = stand_in.directory.path().join("seen.json");
+    let server = stand_in
+        .builder(&format!("environment:{}", file.display()))
+        .session_api_key("canary-session-key-1")
+        .session_api_key("canary-session-key-2")
+        .secret_key("canary-secret-key-xx")
+        .previous_secret_key("canary-previous-key-x")
+        .webhook(Webhook::new("http://127.0.0.1:1").header("authorization", "canary-header"))
+        .start()
+        .await
+        .unwrap();
+    let seen = seen(&file);
+    assert!(!seen.to_string().contains("canary"), "{seen}");
+    let root = server.state_dir().to_owned();
+    for process in stand_in.processes() {
+        for name in ["environ", "cmdline"] {
+            let bytes = fs::read(format!("/proc/{process}/{name}")).unwrap();
+            assert!(
+                !String::from_utf8_lossy(&bytes).contains("canary"),
+                "{name}"
+            );
+        }
+        // What it reads its configuration from is empty by now.
+        for descriptor in fs::read_dir(format!("/proc/{process}/fd"))
+            .unwrap()
+            .flatten()
+        {
+            let target = fs::read_link(descriptor.path()).unwrap_or_default();
+            if target.to_string_lossy().contains("configuration") {
+                assert_eq!(fs::read_to_string(descriptor.path()).unwrap(), "{}");
+            }
+        }
+    }
+    let mut todo = vec![root];
+    while let Some(directory) = todo.pop() {
+        for entry in fs::read_dir(directory).unwrap().flatten() {
+            match entry.file_type().unwrap() {
+                kind if kind.is_dir() => todo.push(entry.path()),
+                kind if kind.is_file() => {
+                    let text = fs::read(entry.path()).unwrap();
+                    assert!(
+                        !String::from_utf8_lossy(&text).contains("canary"),
+                        "{entry:?}"
+                    );
+                }
+                _ => {}
+            }
+        }
+    }
+    server.shutdown(GRACE).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_server_has_a_home_of_its_own_and_one_only_when_asked_for() {
+    let stand_in = StandIn::new().await;
+    let file = stand_in.directory.path().join("seen.json");
+    let mode = format!("environment:{}", file.display());
+    let server = stand_in
+        .builder(&mode)
+        .inherit_all_env()
+        .start()
+        .await
+        .unwrap();
+    let own = seen(&file);
+    let state = server.state_dir().to_owned();
+    assert_eq!(own["env"]["HOME"], state.join("home").to_str().unwrap());
+    for name in ["HISTFILE", "XDG_CONFIG_HOME", "XDG_CACHE_HOME"] {
+        assert_eq!(own["env"][name], Json::Null, "{name}");
+    }
+    assert_eq!(server.shell_start(), None);
+    server.shutdown(GRACE).await.unwrap();
+    let server = stand_in
+        .builder(&mode)
+        .inherit_home()
+        .start()
+        .await
+        .unwrap();
+    let theirs = seen(&file);
+    assert_eq!(theirs["env"]["HOME"], std::env::var("HOME").unwrap());
+    assert!(server.shell_start().is_some());
+    server.shutdown(GRACE).await.unwrap();
+}
+
+#[tokio::test]
+async fn directories_that_the_browsers_library_makes_in_tmp_are_removed() {
+    let stand_in = StandIn::new().await;
+    let made = format!("/tmp/browser-use-downloads-{}", &stand_in.tag[..8]);
+    let made = Path::new(&made);
+    let server = stand_in.builder("browser").start().await.unwrap();
+    assert!(made.join("file").exists());
+    server.shutdown(GRACE).await.unwrap();
+    assert!(!made.exists());
+    // The list is no means to have anything else removed.
+    let server = stand_in.builder("browser").start().await.unwrap();
+    let innocent = stand_in.directory.path().join("innocent");
+    fs::create_dir(&innocent).unwrap();
+    let list = format!(
+        "{}\n/tmp/browser-use-downloads-/../../{}\n",
+        innocent.display(),
+        innocent.display()
+    );
+    let record = server.state_dir().join("browser-directories");
+    fs::write(record, format!("{}\n{list}", made.display())).unwrap();
+    drop(server);
+    assert!(!made.exists() && innocent.exists());
+}
+
+/// The states that a process inherits, and the script that makes them.
+const STATES: &[(&str, &str)] = &[
+    (
+        "blocked signals",
+        "signal.pthread_sigmask(signal.SIG_BLOCK, range(1, 32))",
+    ),
+    (
+        "ignored signals",
+        "[signal.signal(n, signal.SIG_IGN) for n in (1, 2, 3, 10, 12, 13, 15, 17)]",
+    ),
+    ("open umask", "os.umask(0)"),
+    ("closed umask", "os.umask(0o777)"),
+    (
+        "few files",
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (64, 4096))",
+    ),
+    (
+        "cores",
+        "resource.setrlimit(resource.RLIMIT_CORE, (resource.getrlimit(resource.RLIMIT_CORE)[1],) * 2)",
+    ),
+    (
+        "no descriptors to spare",
+        "os.dup2(0, 50, inheritable=True)",
+    ),
+    (
+        "proxies",
+        "os.environ.update(HTTP_PROXY='http://127.0.0.1:9', NO_PROXY='corp')",
+    ),
+    ("C locale", "os.environ.update(LC_ALL='C')"),
+    (
+        "POSIX locale",
+        "os.environ.update(LC_ALL='POSIX', LANG='C')",
+    ),
+    (
+        "latin locale",
+        "os.environ.update(LC_ALL='de_DE.ISO-8859-1')",
+    ),
+    (
+        "missing locale",
+        "os.environ.update(LC_ALL='xx_YY.UTF-8', LC_CTYPE='C')",
+    ),
+    (
+        "bare path",
+        "os.environ.update(PATH=':.:bin:' + os.environ['PATH'])",
+    ),
+    (
+        "Python",
+        "os.environ.update(PYTHONHOME='/nowhere', PYTHONPATH='.', VIRTUAL_ENV='/v')",
+    ),
+    ("directory", "os.chdir('/')"),
+];
+
+#[tokio::test]
+async fn a_server_starts_and_stops_as_ever_whatever_its_owner_inherited() {
+    if let Ok(file) = std::env::var(ROLE) {
+        let stand_in = StandIn::new().await;
+        let mode = format!("environment:{file}");
+        let server = stand_in
+            .builder(&mode)
+            .inherit_all_env()
+            .start()
+            .await
+            .unwrap();
+        let report = server.shutdown(GRACE).await.unwrap();
+        println!(
+            "REPORT {} {:?} {}",
+            report.success(),
+            report.signal,
+            report.killed
+        );
+        return;
+    }
+    let place = tempfile::tempdir().unwrap();
+    let python = common::python().await;
+    let test = "a_server_starts_and_stops_as_ever_whatever_its_owner_inherited";
+    for (what, script) in STATES {
+        let file = place.path().join("seen.json");
+        let _none = fs::remove_file(&file);
+        let script = format!(
+            "import os, resource, signal, sys\n{script}\nos.execv(sys.argv[1], sys.argv[1:])"
+        );
+        let output = Command::new(&python)
+            .args(["-c", &script])
+            .arg(std::env::current_exe().unwrap())
+            .args(["--exact", "--nocapture", test])
+            .env(ROLE, &file)
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stdout);
+        let complaint = String::from_utf8_lossy(&output.stderr);
+        assert!(
+            said.contains("REPORT true Some(15) false"),
+            "{what}: {said} {complaint}"
+        );
+        let seen = seen(&file);
+        let number = |name: &str| seen[name].as_u64().unwrap();
+        // The C library's own signals, 32 and 33, are nobody's to set.
+        assert_eq!(number("blocked") & !(3 << 31), 0, "{what}");
+        // Python itself ignores SIGPIPE and SIGXFSZ.
+        assert_eq!(number("ignored") & !(1 << 12 | 1 << 24), 0, "{what}");
+        assert_eq!(number("umask") & 0o702, 0o002, "{what}");
+        assert_eq!(number("core"), 0, "{what}");
+        assert!(number("files") >= 4096, "{what}");
+        assert!(seen["oom"].as_i64().unwrap() >= 0, "{what}");
+        assert!(seen["nice"].as_i64().unwrap() >= 0, "{what}");
+        assert_eq!(seen["encoding"], "utf-8", "{what}");
+        let env = |name: &str| seen["env"][name].as_str();
+        assert_eq!(env("LC_ALL"), Some("C.UTF-8"), "{what}");
+        assert!(
+            env("NO_PROXY")
+                .unwrap()
+                .ends_with("localhost,127.0.0.1,::1"),
+            "{what}"
+        );
+        assert_eq!(env("NO_PROXY"), env("no_proxy"), "{what}");
+        assert_eq!(env("PYTHONHOME"), None, "{what}");
+        assert_eq!(env("VIRTUAL_ENV"), None, "{what}");
+        let mut path = env("PATH").unwrap().split(':');
+        assert!(path.all(|entry| entry.starts_with('/')), "{what}");
+        // Standard streams, the configuration, and the listing's own.
+        let descriptors = seen["descriptors"].as_array().unwrap();
+        let highest = descriptors.last().unwrap().as_u64().unwrap();
+        assert!(highest < 10, "{what}: {descriptors:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_server_is_gone_when_its_owner_ignores_the_end_of_children() {
+    if std::env::var_os(ROLE).is_some() {
+        let stand_in = StandIn::new().await;
+        let server = stand_in.builder("daemon").start().await.unwrap();
+        let state = server.state_dir().to_owned();
+        drop(server);
+        println!("LEFT {:?} {}", stand_in.processes(), state.exists());
+        return;
+    }
+    let python = common::python().await;
+    let output = Command::new(python)
+        .args(["-c", "import os, signal, sys\nsignal.signal(17, signal.SIG_IGN)\nos.execv(sys.argv[1], sys.argv[1:])"])
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", "--nocapture", "a_server_is_gone_when_its_owner_ignores_the_end_of_children"])
+        .env(ROLE, "1")
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    // Python to find an interpreter with may not be waited for, either: then there is no start.
+    assert!(
+        said.contains("LEFT [] false"),
+        "{said} {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+#[tokio::test]
+async fn the_process_table_shows_commands_and_not_programs() {
+    let stand_in = StandIn::new().await;
+    let server = stand_in.builder("").start().await.unwrap();
+    for process in stand_in.processes() {
+        let line = fs::read(format!("/proc/{process}/cmdline")).unwrap();
+        assert!(line.len() < 1200, "{}", String::from_utf8_lossy(&line));
+    }
+    server.shutdown(GRACE).await.unwrap();
+    eventually("all gone", || stand_in.processes().is_empty()).await;
+}

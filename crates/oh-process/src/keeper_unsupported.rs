@@ -1,7 +1,13 @@
 //! Stands in for the keeper where processes cannot be kept as this crate promises: refuses to
 //! start anything. Windows would do it with a job object, which needs unsafe code.
 
-use std::{ffi::OsString, path::PathBuf};
+use std::{
+    ffi::OsString,
+    fs::File,
+    io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use tokio::io::Empty;
 
@@ -17,6 +23,16 @@ pub(crate) struct Spawn {
     pub(crate) doomed: Option<PathBuf>,
 }
 
+/// What to run, elsewhere.
+#[derive(Debug)]
+pub(crate) struct Job<'a> {
+    pub(crate) command: &'a [OsString],
+    pub(crate) environment: &'a [(OsString, OsString)],
+    pub(crate) directory: &'a Path,
+    pub(crate) config: &'a [u8],
+    pub(crate) config_file: &'a Path,
+}
+
 /// There is none.
 #[derive(Debug, Clone)]
 pub(crate) enum Keeper {}
@@ -24,7 +40,6 @@ pub(crate) enum Keeper {}
 /// There is none.
 #[derive(Debug)]
 pub(crate) struct Running {
-    pub(crate) keeper: Keeper,
     pub(crate) pid: u32,
     pub(crate) stdout: Empty,
     pub(crate) stderr: Empty,
@@ -35,14 +50,20 @@ pub(crate) struct Running {
 #[derive(Debug)]
 pub(crate) struct End(Keeper);
 
+/// Where the configuration would be.
+pub(crate) fn config_path(file: &Path) -> PathBuf {
+    file.to_owned()
+}
+
+fn refused() -> Error {
+    let message =
+        "local servers are run on Linux and macOS only; attach to one that runs elsewhere";
+    Error::new(ErrorKind::Unsupported, message)
+}
+
 impl Spawn {
     /// Refuses.
     pub(crate) async fn start(self) -> Result<Running> {
-        self.start_with(|_| true).await
-    }
-
-    /// Refuses.
-    pub(crate) async fn start_with(self, _enter: impl FnOnce(&Keeper) -> bool) -> Result<Running> {
         let _unused = (
             self.python,
             self.command,
@@ -50,13 +71,56 @@ impl Spawn {
             self.directory,
             self.doomed,
         );
-        let message =
-            "local servers are run on Linux and macOS only; attach to one that runs elsewhere";
-        Err(Error::new(ErrorKind::Unsupported, message))
+        Err(refused())
     }
 }
 
 impl Keeper {
+    /// Refuses.
+    pub(crate) async fn start(_: &Path, _: &[(OsString, OsString)]) -> Result<Self> {
+        Err(refused())
+    }
+
+    /// Cannot be called: there is no keeper.
+    pub(crate) fn pid(&self) -> u32 {
+        match *self {}
+    }
+
+    /// Cannot be called: there is no keeper.
+    pub(crate) fn hold(&self, _: &File) -> io::Result<()> {
+        match *self {}
+    }
+
+    /// Cannot be called: there is no keeper.
+    pub(crate) fn remove_if_orphaned(&self, _: &Path) -> io::Result<()> {
+        match *self {}
+    }
+
+    /// Cannot be called: there is no keeper.
+    pub(crate) fn remove_at_end(&self, _: &Path) -> io::Result<()> {
+        match *self {}
+    }
+
+    /// Cannot be called: there is no keeper.
+    pub(crate) fn remove_browser_directories(&self, _: &Path) -> io::Result<()> {
+        match *self {}
+    }
+
+    /// Cannot be called: there is no keeper.
+    pub(crate) fn grace(&self, _: Duration) -> io::Result<()> {
+        match *self {}
+    }
+
+    /// Cannot be called: there is no keeper.
+    pub(crate) async fn run(&self, _: Job<'_>) -> Result<Running> {
+        match *self {}
+    }
+
+    /// Cannot be called: there is no keeper.
+    pub(crate) fn wipe_config(&self) {
+        match *self {}
+    }
+
     /// Cannot be called: there is no keeper.
     pub(crate) fn terminate(&self) {
         match *self {}
@@ -68,7 +132,12 @@ impl Keeper {
     }
 
     /// Cannot be called: there is no keeper.
-    pub(crate) fn kill_blocking(&self) {
+    pub(crate) fn close_blocking(&self) {
+        match *self {}
+    }
+
+    /// Cannot be called: there is no keeper.
+    pub(crate) fn is_alive(&self) -> bool {
         match *self {}
     }
 }

@@ -8,11 +8,13 @@
 //! # How nothing is left behind
 //!
 //! The server runs under a *keeper*, a small Python process that holds one end of a socket whose
-//! other end is ours. When ours closes, be it by `kill -9`, the keeper kills the server and, being
-//! the subreaper of all that the server ever started, every terminal and daemon too; then it
-//! removes a temporary state directory. On Linux this is complete and tested. On macOS there are
-//! no subreapers: what left the server's process tree survives; this is unverified. On other
-//! systems starting fails with [`ErrorKind::Unsupported`].
+//! other end is ours, and that exists before the first directory is made. When ours closes, be it
+//! by `kill -9`, the keeper lets a server whose state is kept end by itself for a while, then kills
+//! it and, being the subreaper of all that the server ever started, every terminal and daemon too;
+//! then it removes a temporary state directory. The lock of a state directory is held until that is
+//! done. On Linux this is complete and tested. On macOS there are no subreapers: what left the
+//! server's process tree survives, and that our own process listens cannot be checked; this is
+//! unverified. On other systems starting fails with [`ErrorKind::Unsupported`].
 
 mod activation;
 mod attach;

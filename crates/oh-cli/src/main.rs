@@ -3,7 +3,7 @@
 use std::{io::Write, process::ExitCode};
 
 use clap::{Parser, Subcommand};
-use openhands::process::{LocalServer, Provisioner};
+use openhands::process::{Environment, LocalServer, Provisioner, SERVER_VERSION};
 
 type Outcome = Result<(), Box<dyn std::error::Error>>;
 
@@ -17,7 +17,7 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Verb {
-    /// Tell which Pythons there are, which fit, and which environments are made.
+    /// Show which Pythons and environments there are; fail and say what to do where none can be used.
     Doctor,
     /// Make the environment of the server, or check the one there is.
     Provision {
@@ -56,14 +56,46 @@ async fn doctor() -> Outcome {
     let mut out = std::io::stdout();
     writeln!(out, "packages: {}", provisioner.packages().join(", "))?;
     writeln!(out, "interpreters:")?;
-    for candidate in provisioner.candidates().await {
+    let candidates = provisioner.candidates().await;
+    for candidate in &candidates {
         writeln!(out, "  {candidate}")?;
     }
+    let uv = provisioner.uv()?;
+    let shown = uv.as_ref().map_or("none".into(), |uv| uv.to_string_lossy());
+    writeln!(out, "uv: {shown}")?;
     writeln!(out, "environments:")?;
-    for environment in provisioner.cached()? {
-        writeln!(out, "  {}", environment.display())?;
+    let (mut ready, mut problems) = (false, Vec::new());
+    for path in provisioner.cached()? {
+        match Environment::at(&path).await {
+            Ok(environment) => {
+                let (server, python) = (environment.server_version(), environment.python_version());
+                writeln!(
+                    out,
+                    "  {}: server {server}, Python {python}",
+                    path.display()
+                )?;
+                ready |= server == SERVER_VERSION;
+            }
+            Err(error) => {
+                writeln!(out, "  {}: {error}", path.display())?;
+                problems.push(format!("an environment cannot be used: {error}"));
+            }
+        }
     }
-    Ok(())
+    let fit = candidates
+        .iter()
+        .any(|candidate| candidate.refused.is_none());
+    if !(ready || fit || uv.is_some()) {
+        problems.push(
+            "no Python 3.12 or newer with venv, and no uv: run `oh provision`, which downloads uv \
+             and a Python into the cache (unless OPENHANDS_OFFLINE is set), or install one of them"
+                .to_owned(),
+        );
+    }
+    match problems.is_empty() {
+        true => Ok(()),
+        false => Err(problems.join("\n").into()),
+    }
 }
 
 async fn provision(version: Option<String>, unpinned: bool) -> Outcome {

@@ -5,7 +5,7 @@ use std::{future::poll_fn, path::Path, pin::Pin, time::Duration};
 use futures_core::Stream as _;
 use http::{HeaderValue, Method, Response, StatusCode, header};
 use oh_protocol::Request;
-use oh_transport::{Body, Client};
+use oh_transport::{Body, Client, Network};
 use secrecy::ExposeSecret as _;
 use sha2::{Digest as _, Sha256};
 use tokio::{fs::File, io::AsyncWriteExt as _};
@@ -145,8 +145,14 @@ impl Downloader<'_> {
             value.set_sensitive(true);
             headers.insert(header::AUTHORIZATION, value);
         }
-        let client = Client::builder(url.origin().ascii_serialization()).build();
-        let client = client.map_err(|error| lost(url, error))?;
+        // The environment's proxies are for an index, too; its headers for traces are not.
+        let network = Network::builder().build();
+        let network = network.map_err(|error| lost(url, error))?;
+        let client = Client::builder(url.origin().ascii_serialization())
+            .ignore_environment()
+            .http_transport(network)
+            .build()
+            .map_err(|error| lost(url, error))?;
         let answer = client.stream_within(request, Body::empty(), self.patience);
         answer.await.map_err(|error| lost(url, error))
     }

@@ -294,6 +294,18 @@ impl Provisioner {
         })
     }
 
+    /// Returns the uv that would be used: the one on the PATH, or else the one in the cache.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Directory`] when no cache directory is known.
+    pub fn uv(&self) -> Result<Option<PathBuf>> {
+        let own = self.home()?.join(crate::uv::PATH);
+        let on_path = which::which("uv").ok();
+        let found = on_path.or_else(|| own.exists().then_some(own));
+        Ok(found.filter(|_| self.uv))
+    }
+
     /// What the cache has, and whether it is sound.
     async fn cached_in(&self, slot: &Slot) -> Result<Cached> {
         let content = slot.content().map_err(|error| {

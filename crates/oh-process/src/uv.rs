@@ -24,6 +24,9 @@ const SERIES: &str = "0.13";
 /// Begins the name of what is not finished.
 const UNFINISHED: &str = ".new-";
 
+/// Where it is in the cache.
+pub(crate) const PATH: &str = "uv/uv";
+
 /// uv in the cache.
 pub(crate) struct OwnUv<'a> {
     /// The cache.
@@ -42,7 +45,7 @@ impl OwnUv<'_> {
 
     /// Where it is, or will be.
     pub(crate) fn path(&self) -> PathBuf {
-        self.directory().join("uv")
+        self.root.join(PATH)
     }
 
     /// Where it keeps what it downloads, unless its user says otherwise: beside it, so that the

@@ -130,7 +130,8 @@ async fn every_event_denies_what_it_can_and_allows() {
         }
     });
     assert_eq!(refused.await.unwrap()[0].1, "told by prompt");
-    timeout(LONG, conversation.run()).await.unwrap().unwrap();
+    let outcome = timeout(LONG, conversation.run()).await.unwrap().unwrap();
+    assert!(outcome.is_finished(), "{outcome}");
     conversation.send("Finish.").await.unwrap();
     let outcome = timeout(LONG, conversation.run()).await.unwrap().unwrap();
     assert!(outcome.is_finished(), "{outcome}");

@@ -19,7 +19,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             .start()
             .await?;
         conversation.send("Say hello.").await?;
-        println!("{}", conversation.run().await?);
+        let run = conversation.run().await?.ensure_finished()?;
+        println!("{} events, ${:?}", run.events(), run.cost());
         conversation.close().await?;
         server.shutdown(Duration::from_secs(5)).await?;
         Ok(())

@@ -10,10 +10,10 @@ use std::{
 use oh_protocol::{
     ConversationId, Event, Json,
     calls::conversations::{Fork, Navigate},
-    config::Llm,
+    config::{ConfirmationPolicy, Llm},
 };
 
-use crate::{Conversation, Origin, Result, attach::Following, mirror::Held};
+use crate::{Conversation, Error, Origin, Result, attach::Following, mirror::Held};
 
 /// The parent of an event that begins anew, in a log that had events before.
 const ROOT: &str = "__root__";
@@ -74,6 +74,13 @@ impl Conversation {
         Ok(())
     }
 
+    /// The policy that a fork must have, if it is another than the one it was made with: what this
+    /// program has set, or what the server says of the original.
+    fn policy_of_fork(&self) -> Option<ConfirmationPolicy> {
+        let set = self.mirror().restored.policy();
+        set.or_else(|| self.approvals().policy())
+    }
+
     fn navigated(&self, head: Option<String>) {
         let events = self.mirror().read().log.end();
         self.set_navigated(Navigated { events, head });
@@ -125,15 +132,15 @@ impl Conversation {
 
 /// The server moves its head with every event but changes of the state, and where it is told to.
 fn head(held: &Held, navigated: Option<Navigated>) -> Option<String> {
-    let told = held.snapshot.as_ref().map(|snapshot| {
-        // A snapshot leaves out what is null.
+    let told = held.snapshot.as_ref().and_then(|snapshot| {
         let empty = held.state.get("head_is_empty");
         let empty = empty.is_some_and(|empty| empty.as_str() == "true");
         let leaf = held.state.get("leaf_event_id").and_then(Json::as_text);
-        Navigated {
+        // Servers that know no branches name no leaf: the last event is the head.
+        (empty || leaf.is_some()).then(|| Navigated {
             events: snapshot.events,
             head: leaf.filter(|_| !empty).map(|leaf| leaf.to_string()),
-        }
+        })
     });
     let known = match (told, navigated) {
         (Some(told), Some(navigated)) if navigated.events >= told.events => Some(navigated),
@@ -151,13 +158,17 @@ fn head(held: &Held, navigated: Option<Navigated>) -> Option<String> {
 /// A copy of a conversation to be made; await it.
 ///
 /// The copy has the same events under the same ids, but neither secrets set at run time nor keys
-/// given with the agent: the server leaves them out. A confirmation policy and an analyzer that
-/// this handle has set are set again, and client tools are carried out for the copy, too.
+/// given with the agent: the server leaves them out. The confirmation policy in effect and an
+/// analyzer that this handle has set are set again, client tools are carried out for the copy, too,
+/// and the copy's link has the options of the original's. An action that waits for approval in the
+/// original waits in the copy.
 ///
 /// # Errors
 ///
 /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) when the log does not have the event to
-/// copy up to, [`ErrorKind::Conflict`](crate::ErrorKind::Conflict) when the id is taken.
+/// copy up to, [`ErrorKind::Conflict`](crate::ErrorKind::Conflict) when the id is taken. If the
+/// copy was made and a later step fails, the error's
+/// [`conversation_id`](crate::Error::conversation_id) is the copy's.
 #[derive(Debug)]
 #[must_use = "nothing is copied until it is awaited"]
 pub struct ForkConversation<'a> {
@@ -218,24 +229,37 @@ impl<'a> IntoFuture for ForkConversation<'a> {
         Box::pin(async move {
             let original = self.conversation;
             let info = original.call_naming("fork", &self.call).await?;
+            let copy_id = info.id();
             let following = Following {
                 tools: original
                     .client_tools()
                     .map(|dispatch| dispatch.tools().to_vec())
                     .unwrap_or_default(),
-                ..Following::default()
+                delete_on_close: original.deletes_on_close(),
+                ..original.following().clone()
             };
+            let policy = original.policy_of_fork();
             let client = original.client().clone();
-            let copy = Conversation::follow(client, info, following, Origin::Forked).await?;
-            if let Some(policy) = original.mirror().policy() {
-                copy.set_confirmation_policy(policy).await?;
-            }
-            if let Some(analyzer) = original.mirror().analyzer() {
-                copy.set_security_analyzer(analyzer).await?;
-            }
-            if let Some(llm) = self.llm {
-                copy.switch_llm(*llm).await?;
-            }
+            let copy = Conversation::follow(client, info, following, Origin::Forked).await;
+            let named = |error: Error| {
+                error.in_context(&format!("the fork {copy_id} was made, but not set up"))
+            };
+            let copy = copy.map_err(named)?;
+            let set_up = async {
+                if let Some(policy) = policy {
+                    copy.set_policy(policy).await?;
+                }
+                if let Some(analyzer) = original.mirror().restored.analyzer() {
+                    copy.set_security_analyzer(analyzer).await?;
+                }
+                if let Some(llm) = self.llm {
+                    copy.switch_llm(*llm).await?;
+                }
+                Ok(())
+            };
+            set_up
+                .await
+                .map_err(|error: Error| named(error).of_conversation(copy_id))?;
             Ok(copy)
         })
     }

@@ -19,7 +19,11 @@ use oh_protocol::{
 use oh_transport::{Client, WorkspaceHandle};
 
 pub use self::origin::{Difference, Origin};
-use crate::{Conversation, Cursor, Error, ErrorKind, Result, attach::Following, callback::Place};
+use crate::{
+    Conversation, Cursor, Error, ErrorKind, Result,
+    attach::{self, Following},
+    callback::Place,
+};
 
 /// What a tag's value holds.
 const TAG_LENGTH: usize = 256;
@@ -109,6 +113,8 @@ impl ConversationBuilder {
         self.following.keep_last(events);
         self
     }
+
+    attach::link_options!(following);
 
     /// Deletes the conversation on the server when it is [closed](Conversation::close). Dropping
     /// all handles does not. Default: it stays.

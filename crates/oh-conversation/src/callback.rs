@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use futures_util::{FutureExt, StreamExt, future::join_all};
+use futures_util::{FutureExt, future::join_all};
 use oh_protocol::{ConversationId, Event};
 use tokio::{runtime::Handle, sync::Notify, task, time::timeout};
 
@@ -352,13 +352,14 @@ mod tests {
     use tokio::task::yield_now;
 
     use super::*;
-    use crate::{Cursor, pager::Pager};
+    use crate::{Cursor, attach::Limits, mirror::View, pager::Pager};
 
     #[tokio::test]
     async fn a_callback_with_much_to_do_gives_way_to_other_tasks() {
         const EVENTS: i64 = 2_000;
         let id = ConversationId::random();
-        let (writer, mirror) = Mirror::new(id, ConversationState::default(), None);
+        let state = ConversationState::default();
+        let (writer, mirror) = Mirror::new(id, state, None, 0, Limits::default());
         writer.change(|held| {
             for n in 0..EVENTS {
                 let event = format!(r#"{{"kind":"PauseEvent","id":"{n}"}}"#);
@@ -366,7 +367,13 @@ mod tests {
             }
         });
         let client = Client::builder("http://127.0.0.1:1").build().unwrap();
-        let events = EventStream::new(mirror.clone(), Pager::new(client, id), Cursor::Start);
+        let view = Arc::new(View::new(mirror.clone()));
+        let events = EventStream::new(
+            view,
+            Pager::new(client, id),
+            Cursor::Start,
+            &Handle::current(),
+        );
         let called = Arc::new(AtomicUsize::new(0));
         let count = called.clone();
         let _subscription = Callbacks::default().start(

@@ -2,7 +2,10 @@
 
 use std::{
     fmt,
-    sync::{Arc, Mutex, OnceLock, PoisonError, Weak},
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -14,26 +17,29 @@ use oh_protocol::{
     state::{ConversationInfo, ConversationState},
 };
 use oh_transport::{Client, WorkspaceHandle};
-use tokio::{runtime::Handle, sync::watch, time::timeout};
+use tokio::{
+    runtime::Handle,
+    sync::watch,
+    time::{Instant, timeout},
+};
 
 use crate::{
     Attach, ConversationBuilder, Cursor, Error, ErrorKind, EventStream, Events, GenerateTitle,
     Latest, Link, Origin, Result, Run, SendMessage, Subscription, TokenStream,
-    attach::Following,
+    attach::{Following, Limits},
     branches::Navigated,
     callback::{self, Callbacks, Place},
     client_tools::{self, Dispatch},
-    mirror::Mirror,
+    mirror::{Mirror, View},
     pager::Pager,
-    tokens::{Readers, Tokens},
-    watcher::Watcher,
+    shared::Shared,
+    tokens::StreamEnd,
 };
 
-/// How long a new subscriber waits for its first snapshot. While a tool runs the server sends
-/// none, which is no failure.
-pub(crate) const FIRST_SNAPSHOT: Duration = Duration::from_secs(5);
-
-/// How long a close waits for callbacks, and for the watcher.
+/// How long a new socket has to bring the history before REST is asked. While a tool runs the
+/// server sends nothing, which is no failure.
+const BY_SOCKET: Duration = Duration::from_secs(1);
+/// How long a close takes at most.
 const CLOSING: Duration = Duration::from_millis(100);
 
 /// A conversation on a server. Cheap to clone; the link to the server ends with the last clone,
@@ -42,19 +48,26 @@ const CLOSING: Duration = Duration::from_millis(100);
 pub struct Conversation(Arc<Inner>);
 
 struct Inner {
-    client: Client,
+    shared: Arc<Shared>,
+    view: Arc<View>,
     working_dir: String,
-    mirror: Arc<Mirror>,
-    tokens: Readers,
-    /// Dropped with the last handle, which stops the watcher as asking it does.
-    stop: watch::Sender<bool>,
     /// Where callbacks run: the runtime of the watcher.
     runtime: Handle,
     callbacks: Callbacks,
+    /// Ends the token streams of this handle.
+    token_ends: Mutex<Vec<StreamEnd>>,
     origin: Origin,
-    navigated: Mutex<Option<Navigated>>,
     delete_on_close: bool,
+    deleted: AtomicBool,
     dispatch: OnceLock<Dispatch>,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        if self.view.close() {
+            self.shared.release();
+        }
+    }
 }
 
 /// A handle that does not keep the link to the server alive; made by
@@ -90,39 +103,30 @@ impl Conversation {
         following: Following,
         origin: Origin,
     ) -> Result<Self> {
-        let id = info.id();
-        let state = info.state().clone();
-        // Snapshots take its place; it must not be kept until then.
-        drop(info);
-        let working_dir = state
+        let working_dir = info
+            .state()
             .get("workspace")
             .and_then(|workspace| workspace.get("working_dir")?.as_text())
             .unwrap_or_default()
             .into();
-        let (writer, mirror) = Mirror::new(id, state, following.keep);
-        let (stop, stopped) = watch::channel(false);
-        let tokens = Tokens::default();
-        let readers = tokens.readers();
-        let backoff = following.backoff;
-        let watcher = Watcher::new(client.clone(), writer, tokens, stopped, backoff);
-        tokio::spawn(watcher.run());
+        let (shared, joined) = Shared::link(client, info, &following).await?;
         let conversation = Self(Arc::new(Inner {
-            client,
+            view: Arc::new(View::new(shared.mirror.clone())),
+            shared,
             working_dir,
-            mirror,
-            tokens: readers,
-            stop,
             runtime: Handle::current(),
             callbacks: Callbacks::default(),
+            token_ends: Mutex::default(),
             origin,
-            navigated: Mutex::default(),
             delete_on_close: following.delete_on_close,
+            deleted: AtomicBool::new(false),
             dispatch: OnceLock::new(),
         }));
-        conversation.caught_up().await;
-        let ended = conversation.0.mirror.read().ended.clone();
-        if let Some(error) = ended {
-            return Err(error);
+        if joined {
+            // The link may be a moment behind the server.
+            conversation.ready_by_rest().await?;
+        } else {
+            conversation.ready().await?;
         }
         if !following.tools.is_empty() {
             let new = matches!(conversation.origin(), Origin::Created);
@@ -138,14 +142,69 @@ impl Conversation {
         &self.0.origin
     }
 
-    /// Waits until everything the server has is here, for as long as is sensible.
-    pub(crate) async fn caught_up(&self) {
+    /// Waits until every event that the server has now is here. An attached or started
+    /// conversation is ready; after the connection was lost, this waits until it is ready again.
+    ///
+    /// While a tool runs, the server sends nothing over a new socket; the events are read by REST
+    /// then.
+    ///
+    /// # Errors
+    ///
+    /// When the link has ended, or the server cannot be reached for as long as
+    /// [`unreachable_after`](Attach::unreachable_after) allows.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel-safe: it only waits and reads.
+    pub async fn ready(&self) -> Result<()> {
         let mut changes = self.changes();
-        let ready = changes.wait_for(|_| {
-            let held = self.mirror().read();
-            held.link == Link::Live || held.ended.is_some()
-        });
-        let _ = timeout(FIRST_SNAPSHOT, ready).await;
+        let begun = Instant::now();
+        let mut until = begun + BY_SOCKET;
+        let mut seen = None;
+        loop {
+            changes.borrow_and_update();
+            if let Some(error) = self.ended() {
+                return Err(error);
+            }
+            let (link, end) = {
+                let held = self.mirror().read();
+                (held.link, held.log.end())
+            };
+            if link == Link::Live {
+                return Ok(());
+            }
+            // A long history takes as long as it takes.
+            if seen.is_some_and(|seen| seen != end) {
+                until = Instant::now() + BY_SOCKET;
+            }
+            seen = Some(end);
+            tokio::select! {
+                _ = changes.changed() => {}
+                () = tokio::time::sleep_until(until) => return self.ready_by_rest().await,
+            }
+        }
+    }
+
+    async fn ready_by_rest(&self) -> Result<()> {
+        let limit = self.limits().unreachable;
+        let begun = Instant::now();
+        let mut end = self.mirror().read().log.end();
+        loop {
+            if let Ok(ready) = timeout(limit, self.up_to_date()).await {
+                return ready;
+            }
+            // As long as events come, it goes on.
+            let now = self.mirror().read().log.end();
+            if now == end {
+                let what = format!("the server cannot be read for {:?}", begun.elapsed());
+                let error = Error::new(ErrorKind::Transport, self.id(), what);
+                return Err(match self.last_error() {
+                    Some(cause) => error.with_source(cause),
+                    None => error,
+                });
+            }
+            end = now;
+        }
     }
 
     /// Returns a handle that does not keep the link alive, as for a callback that is
@@ -154,55 +213,64 @@ impl Conversation {
         WeakConversation(Arc::downgrade(&self.0))
     }
 
-    /// Its id.
+    /// The conversation's id.
     pub fn id(&self) -> ConversationId {
-        self.0.mirror.id
+        self.mirror().id
     }
 
     /// The events held now, in log order.
     pub fn events(&self) -> Events {
-        Events::of(self.0.mirror.read().log.clone())
+        Events::of(self.mirror().read().log.clone())
     }
 
     /// The state as the server last told it.
     pub fn state(&self) -> Arc<ConversationState> {
-        self.0.mirror.read().state.clone()
+        self.mirror().read().state.clone()
     }
 
-    /// How the mirror stands to the server.
+    /// Connection state of the local mirror.
     pub fn link(&self) -> Link {
-        self.0.mirror.read().link
+        self.0.view.link()
     }
 
-    /// Why there is no connection at the moment: the end of the last one, or what stood in the way
-    /// of the next; none once it is live again. What ended the link for good stays.
+    /// The error that ended the last connection or prevents the next one; `None` once the link is
+    /// live again. While the link is [`Polling`](Link::Polling), it says why sockets are refused.
+    /// The error that ended the link for good stays.
     ///
-    /// Nothing of it needs to be acted on: the watcher tries again until only the program can
-    /// help. It is there to be shown.
-    pub fn trouble(&self) -> Option<Error> {
-        let held = self.0.mirror.read();
-        held.ended.clone().or_else(|| held.trouble.clone())
+    /// Informational only: the watcher keeps retrying. No action is needed until the link has
+    /// ended.
+    pub fn last_error(&self) -> Option<Error> {
+        let ended = self.ended();
+        ended.or_else(|| self.mirror().read().trouble.clone())
+    }
+
+    pub(crate) fn ended(&self) -> Option<Error> {
+        self.0.view.ended()
+    }
+
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.mirror().limits
     }
 
     /// How many connections were made so far: one, and another after each that was cut.
     pub fn connections(&self) -> u64 {
-        self.0.mirror.read().connection
+        self.mirror().read().connection
     }
 
     /// The state each time it has changed.
     pub fn states(&self) -> Latest<Arc<ConversationState>> {
-        Latest::states(self.0.mirror.clone())
+        Latest::states(self.0.view.clone())
     }
 
     /// How the mirror stands to the server, each time that has changed.
     pub fn links(&self) -> Latest<Link> {
-        Latest::links(self.0.mirror.clone())
+        Latest::links(self.0.view.clone())
     }
 
     /// Every event from a cursor on, across reconnects.
     pub fn subscribe(&self, cursor: Cursor) -> EventStream {
-        let pager = Pager::new(self.0.client.clone(), self.id());
-        EventStream::new(self.0.mirror.clone(), pager, cursor)
+        let pager = Pager::new(self.client().clone(), self.id());
+        EventStream::new(self.0.view.clone(), pager, cursor, &self.0.runtime)
     }
 
     /// Text as the model writes it, for models that stream it (`Llm::stream`). Nothing of it is
@@ -224,10 +292,29 @@ impl Conversation {
     /// # }
     /// ```
     pub fn tokens(&self) -> TokenStream {
-        self.0.tokens.subscribe(|| {
-            let held = self.0.mirror.read();
-            (held.link == Link::Live).then_some(held.cursor)
-        })
+        let tokens = self.0.shared.tokens.subscribe(|| {
+            let held = self.mirror().read();
+            held.link.is_up().then_some(held.cursor)
+        });
+        let mut ends = self.token_ends();
+        ends.retain(|end| !end.is_over());
+        ends.push(tokens.stream_end());
+        drop(ends);
+        if self.0.view.is_closed() {
+            self.end_tokens();
+        }
+        tokens
+    }
+
+    fn token_ends(&self) -> MutexGuard<'_, Vec<StreamEnd>> {
+        let ends = self.0.token_ends.lock();
+        ends.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn end_tokens(&self) {
+        for end in std::mem::take(&mut *self.token_ends()) {
+            end.end();
+        }
     }
 
     /// Calls a function for every event from now on, in order.
@@ -278,7 +365,7 @@ impl Conversation {
     ) -> Subscription {
         // The stream stands here: events that arrive before its task begins are "from now on" too.
         let events = self.subscribe(cursor);
-        let mirror = self.0.mirror.clone();
+        let mirror = self.shared_mirror();
         let callbacks = &self.0.callbacks;
         callbacks.start(&self.0.runtime, mirror, events, place, callback)
     }
@@ -288,32 +375,35 @@ impl Conversation {
     ///
     /// ```no_run
     /// # async fn ask(conversation: &oh_conversation::Conversation) -> oh_conversation::Result<()> {
-    /// use oh_conversation::RunOutcome;
+    /// use oh_conversation::RunStatus;
     ///
     /// conversation.send("What is this?").image("https://example.org/a.png").await?;
-    /// match conversation.run().await? {
-    ///     RunOutcome::Finished(run) => println!("{} events, ${}", run.events(), run.cost()),
-    ///     RunOutcome::WaitingForConfirmation(_) => println!("{:?}", conversation.pending_actions()),
-    ///     other => println!("{other}"),
+    /// let run = conversation.run().await?;
+    /// match run.status() {
+    ///     RunStatus::Finished => println!("{} events, ${:?}", run.events(), run.cost()),
+    ///     RunStatus::WaitingForConfirmation => println!("{:?}", conversation.approvals().pending()),
+    ///     _ => println!("{run}"),
     /// }
     /// # Ok(()) }
     /// ```
-    pub fn send(&self, content: impl Into<UserContent>) -> SendMessage<'_> {
+    pub fn send(&self, content: impl Into<UserContent>) -> SendMessage {
         self.send_parts(vec![content.into()])
     }
 
-    pub(crate) fn send_parts(&self, content: Vec<UserContent>) -> SendMessage<'_> {
+    pub(crate) fn send_parts(&self, content: Vec<UserContent>) -> SendMessage {
         SendMessage::new(self, content)
     }
 
-    /// Runs the agent until it is really done (`POST …/run`); await the outcome.
-    pub fn run(&self) -> Run<'_> {
+    /// Runs the agent until it is really done (`POST …/run`); await the outcome. A run that is
+    /// under way is joined. While an action waits for approval nothing is sent, and the outcome is
+    /// [`WaitingForConfirmation`](crate::RunStatus::WaitingForConfirmation).
+    pub fn run(&self) -> Run {
         Run::new(self)
     }
 
     /// Waits for the end of a run under way, as [`run`](Self::run) does, but starts none: where
     /// there is none, it says how the conversation stands.
-    pub fn join(&self) -> Run<'_> {
+    pub fn join(&self) -> Run {
         Run::joining(self)
     }
 
@@ -356,38 +446,55 @@ impl Conversation {
         .await
     }
 
-    /// Ends the link: streams, callbacks and client tools end, the conversation stays on the
+    /// Closes this handle and its clones: their streams, callbacks and client tools end within
+    /// 100 ms, and the link ends unless other handles share it. The conversation stays on the
     /// server, unless it was started with
-    /// [`delete_on_close`](ConversationBuilder::delete_on_close). A second close does nothing.
-    /// What is held can be read on: events, state and [`usage`](Self::usage) as they were then.
+    /// [`delete_on_close`](ConversationBuilder::delete_on_close); then the deletion is awaited,
+    /// too. The builder's callbacks are given what has arrived before, as far as they take it
+    /// within the 100 ms. Events, state and [`usage`](Self::usage) can still be read as they were.
     ///
-    /// Callbacks are given what has arrived before, for at most 100 ms in all. Those that are
-    /// not through by then stop after the call under way. May be called from inside a callback,
-    /// and does not wait for callbacks then; the same limit applies.
+    /// May be awaited from inside a callback. A second close does nothing, but for trying a failed
+    /// deletion again.
     ///
     /// # Errors
     ///
-    /// When it is to be deleted and cannot be. The link has ended all the same.
+    /// When the conversation is to be deleted and cannot be. The handle is closed all the same.
+    ///
+    /// # Cancel safety
+    ///
+    /// The handle is closed as soon as the future is polled first; only the waiting is cut short.
     pub async fn close(&self) -> Result<()> {
-        let first = !self.0.stop.send_replace(true);
-        let deleted = match first && self.0.delete_on_close {
-            true => self.delete_on_server().await,
-            false => Ok(()),
-        };
-        if let Some(dispatch) = self.0.dispatch.get() {
-            dispatch.stop();
+        let begun = Instant::now();
+        if self.0.view.is_closed() {
+            return self.delete_after_close().await;
         }
-        let arrived = self.0.mirror.read().log.end();
+        // They are given what has arrived, before the handle's streams end.
+        let arrived = self.mirror().read().log.end();
         let callbacks = &self.0.callbacks;
-        callbacks.drain(&self.0.runtime, arrived, CLOSING).await;
-        // Inside a callback the watcher may need the very thread that would wait here.
-        if !callback::is_inside() {
-            let mut changes = self.0.mirror.changes();
-            let ended = changes.wait_for(|_| self.0.mirror.read().ended.is_some());
-            // The watcher says goodbye to the server first, which may not answer.
-            let _ = timeout(CLOSING, ended).await;
+        let limit = CLOSING / 2;
+        callbacks.drain(&self.0.runtime, arrived, limit).await;
+        if self.0.view.close() {
+            self.end_tokens();
+            if let Some(dispatch) = self.0.dispatch.get() {
+                dispatch.stop();
+            }
+            // Inside a callback the watcher may need the very thread that would wait here.
+            if self.0.shared.release() && !callback::is_inside() {
+                let mut changes = self.mirror().changes();
+                let ended = changes.wait_for(|_| self.mirror().read().ended.is_some());
+                // The watcher says goodbye to the server first, which may not answer.
+                let left = CLOSING.saturating_sub(begun.elapsed());
+                let _ = timeout(left, ended).await;
+            }
         }
-        deleted
+        self.delete_after_close().await
+    }
+
+    async fn delete_after_close(&self) -> Result<()> {
+        if self.0.delete_on_close && !self.0.deleted.load(Ordering::Acquire) {
+            self.delete_on_server().await?;
+        }
+        Ok(())
     }
 
     /// Deletes the conversation on the server (`DELETE /api/conversations/{conversation_id}`) and
@@ -416,7 +523,10 @@ impl Conversation {
                 return Err(error);
             }
         }
+        self.0.deleted.store(true, Ordering::Release);
         client_tools::forget(self.id());
+        // Other handles learn it now, not when they next look.
+        self.mirror().nudge.notify_one();
         Ok(())
     }
 
@@ -426,19 +536,25 @@ impl Conversation {
     }
 
     pub(crate) async fn call<C: Call>(&self, what: &str, call: &C) -> Result<C::Output> {
-        let answer = self.0.client.call(call).await;
+        let answer = self.client().call(call).await;
+        answer.map_err(|error| Error::transport(self.id(), what, error))
+    }
+
+    /// As [`call`](Self::call), for a request whose conditions were just checked: it is sent once.
+    pub(crate) async fn call_once<C: Call>(&self, what: &str, call: &C) -> Result<C::Output> {
+        let answer = self.client().call(call).single_attempt().await;
         answer.map_err(|error| Error::transport(self.id(), what, error))
     }
 
     /// As [`call`](Self::call), for what names something besides the conversation.
     pub(crate) async fn call_naming<C: Call>(&self, what: &str, call: &C) -> Result<C::Output> {
-        let answer = self.0.client.call(call).await;
+        let answer = self.client().call(call).await;
         answer.map_err(|error| Error::naming(self.id(), what, error))
     }
 
     /// As [`call`](Self::call), for a route that older servers do not have.
     pub(crate) async fn call_newer<C: Call>(&self, what: &str, call: &C) -> Result<C::Output> {
-        let answer = self.0.client.call(call).await;
+        let answer = self.client().call(call).await;
         answer.map_err(|error| {
             // The server says which conversation it misses; one without the route does not.
             let bare = error.detail().is_none_or(|detail| detail == "Not Found");
@@ -452,7 +568,7 @@ impl Conversation {
 
     /// Whether the server's version is older than this one.
     pub(crate) async fn is_before(&self, version: (u32, u32, u32)) -> Result<bool> {
-        let info = self.0.client.server_info().await;
+        let info = self.client().server_info().await;
         let info = info.map_err(|error| Error::transport(self.id(), "ask the version", error))?;
         Ok(info.version_numbers().is_some_and(|its| its < version))
     }
@@ -463,12 +579,13 @@ impl Conversation {
 
     /// After what is held now.
     pub(crate) fn here(&self) -> Cursor {
-        after(self.0.mirror.read().cursor)
+        after(self.mirror().read().cursor)
     }
 
     pub(crate) fn set_navigated(&self, navigated: Navigated) {
         let mut last = self
             .0
+            .shared
             .navigated
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
@@ -476,7 +593,7 @@ impl Conversation {
     }
 
     pub(crate) fn last_navigated(&self) -> Option<Navigated> {
-        let last = self.0.navigated.lock();
+        let last = self.0.shared.navigated.lock();
         last.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
@@ -484,30 +601,49 @@ impl Conversation {
         self.0.dispatch.get()
     }
 
-    pub(crate) fn client(&self) -> &Client {
-        &self.0.client
+    /// The client of the server that the conversation is on.
+    pub fn client(&self) -> &Client {
+        &self.0.shared.client
     }
 
     pub(crate) fn working_dir(&self) -> &str {
         &self.0.working_dir
     }
 
+    pub(crate) fn deletes_on_close(&self) -> bool {
+        self.0.delete_on_close
+    }
+
+    pub(crate) fn following(&self) -> &Following {
+        self.0.shared.following()
+    }
+
     pub(crate) fn mirror(&self) -> &Mirror {
-        &self.0.mirror
+        &self.0.view
+    }
+
+    pub(crate) fn view(&self) -> Arc<View> {
+        self.0.view.clone()
     }
 
     pub(crate) fn shared_mirror(&self) -> Arc<Mirror> {
-        self.0.mirror.clone()
+        self.0.view.mirror.clone()
     }
 
     pub(crate) fn changes(&self) -> watch::Receiver<u64> {
-        self.0.mirror.changes()
+        self.mirror().changes()
     }
 }
 
 /// After the event with this `seq`; −1 stands before the first.
 pub(crate) fn after(seq: i64) -> Cursor {
     u64::try_from(seq).map_or(Cursor::Start, Cursor::After)
+}
+
+impl fmt::Debug for WeakConversation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("WeakConversation")
+    }
 }
 
 impl fmt::Debug for Conversation {
@@ -517,11 +653,5 @@ impl fmt::Debug for Conversation {
             .field("link", &self.link())
             .field("events", &self.events().len())
             .finish_non_exhaustive()
-    }
-}
-
-impl fmt::Debug for WeakConversation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("WeakConversation")
     }
 }

@@ -36,13 +36,24 @@ pub enum ErrorKind {
     Ambiguous,
     /// The conversation exists with another kind of agent than the one asked for.
     AgentMismatch,
-    /// An action awaits approval; a message now would approve it.
+    /// An action waits for approval, and a run would execute it. Approve or reject it first.
     PendingConfirmation,
+    /// Nothing waits for approval, so there is nothing to approve or reject; nothing was sent.
+    NothingPending,
+    /// The run ended without the agent being done: see
+    /// [`RunOutcome::ensure_finished`](crate::RunOutcome::ensure_finished).
+    NotFinished,
+    /// The conversation on the server is not the one that was read: it was deleted and made again
+    /// under the same id, or restored from a backup. Attach again.
+    Replaced,
+    /// The server has ended and will not come back, as its supervisor reports.
+    ServerGone,
     /// The conversation was closed by this program.
     Closed,
     /// The model gave nothing to use.
     NoAnswer,
-    /// The state of the conversation forbids it, such as a goal while a run is under way.
+    /// The state of the conversation forbids it, such as a goal while a run is under way, or an
+    /// approval of actions that do not wait any more.
     Conflict,
     /// The server takes no more runs at the moment.
     RateLimited,
@@ -70,6 +81,27 @@ impl Error {
             context: context.into(),
             conversation: Some(id),
             source: None,
+        }))
+    }
+
+    /// A failure that names no conversation.
+    pub(crate) fn without_conversation(kind: ErrorKind, context: impl Into<String>) -> Self {
+        Self(std::sync::Arc::new(Inner {
+            kind,
+            context: context.into(),
+            conversation: None,
+            source: None,
+        }))
+    }
+
+    /// The same failure, in words that say what it was part of.
+    pub(crate) fn in_context(self, context: &str) -> Self {
+        let cause = self.clone();
+        Self(std::sync::Arc::new(Inner {
+            kind: self.kind(),
+            context: format!("{context}: {}", self.0.context),
+            conversation: self.0.conversation,
+            source: Some(Box::new(cause)),
         }))
     }
 
@@ -135,6 +167,17 @@ impl Error {
             ErrorKind::Gone if named => ErrorKind::NotFound,
             kind => kind,
         })
+    }
+
+    /// The same failure, of another conversation.
+    pub(crate) fn of_conversation(self, id: ConversationId) -> Self {
+        match std::sync::Arc::try_unwrap(self.0) {
+            Ok(inner) => Self(std::sync::Arc::new(Inner {
+                conversation: Some(id),
+                ..inner
+            })),
+            Err(shared) => Self(shared),
+        }
     }
 
     /// The same failure by another kind.

@@ -17,7 +17,7 @@ use oh_protocol::{
     state::GoalStatus,
 };
 
-use crate::{Conversation, Cursor, Error, ErrorKind, EventStream, Result};
+use crate::{Conversation, Cursor, Error, ErrorKind, EventStream, Result, gate::Standing};
 
 /// A goal that is being worked on.
 ///
@@ -147,6 +147,7 @@ fn goal_of(event: &Event) -> Option<GoalStatus> {
 /// # Errors
 ///
 /// [`ErrorKind::Conflict`] while a run or another goal is under way,
+/// [`ErrorKind::PendingConfirmation`] while an action waits for approval,
 /// [`ErrorKind::InvalidInput`] for an empty objective or no rounds,
 /// [`ErrorKind::RateLimited`] when the server takes no more work.
 #[derive(Debug)]
@@ -170,9 +171,11 @@ impl<'a> IntoFuture for StartGoal<'a> {
 
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(async move {
-            let from = self.conversation.here();
-            self.conversation.call("start a goal", &self.call).await?;
-            Ok(self.conversation.goal_from(from))
+            let conversation = self.conversation;
+            let _turn = conversation.mirror().answered.turn.lock().await;
+            let from = conversation.before_goal().await?;
+            conversation.call_once("start a goal", &self.call).await?;
+            Ok(conversation.goal_from(from))
         })
     }
 }
@@ -210,12 +213,25 @@ impl Conversation {
     /// # Errors
     ///
     /// [`ErrorKind::Refused`] when there is none, or it was reached or ran out of rounds;
-    /// [`ErrorKind::Conflict`] while a run or a goal is under way.
+    /// [`ErrorKind::Conflict`] while a run or a goal is under way;
+    /// [`ErrorKind::PendingConfirmation`] while an action waits for approval.
     pub async fn resume_goal(&self) -> Result<Goal> {
-        let from = self.here();
         let call = calls::ResumeGoal::new(self.id());
-        self.call("resume the goal", &call).await?;
+        let _turn = self.mirror().answered.turn.lock().await;
+        let from = self.before_goal().await?;
+        self.call_once("resume the goal", &call).await?;
         Ok(self.goal_from(from))
+    }
+
+    /// A goal runs the agent at once, which would execute what waits for approval.
+    async fn before_goal(&self) -> Result<Cursor> {
+        if let Standing::Waiting(_) = self.standing_soon().await? {
+            let what = "an action waits for approval, and a goal would execute it: approve or \
+                        reject it first";
+            return Err(Error::new(ErrorKind::PendingConfirmation, self.id(), what));
+        }
+        self.restore().await?;
+        Ok(self.here())
     }
 
     fn goal_from(&self, from: Cursor) -> Goal {

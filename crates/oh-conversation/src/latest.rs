@@ -1,5 +1,4 @@
-//! What there is one of at a time, the state and the link, as streams of the latest. Knows no
-//! events.
+//! Streams of the latest value: of the state and of the link.
 
 use std::{
     fmt,
@@ -12,34 +11,34 @@ use futures_core::Stream;
 use futures_util::stream;
 use oh_protocol::state::ConversationState;
 
-use crate::{Link, mirror::Mirror};
+use crate::{Link, mirror::View};
 
-/// Something of a conversation each time it has changed, as it is by then: what was passed
-/// meanwhile is left out. Gives at once what is so now. Ends when the link has ended for good.
+/// A stream of the latest value. Yields the current value at once, then after each change;
+/// intermediate values may be skipped. Ends when the link has ended or the handle was closed.
 pub struct Latest<T>(Pin<Box<dyn Stream<Item = T> + Send>>);
 
 impl<T: Send + 'static> Latest<T> {
     fn new(
-        mirror: Arc<Mirror>,
-        look: impl Fn(&Mirror) -> T + Send + 'static,
+        view: Arc<View>,
+        look: impl Fn(&View) -> T + Send + 'static,
         same: impl Fn(&T, &T) -> bool + Send + 'static,
     ) -> Self
     where
         T: Clone,
     {
-        let changes = mirror.changes();
-        let watching = (mirror, changes, None::<T>, look, same);
+        let changes = view.changes();
+        let watching = (view, changes, None::<T>, look, same);
         Self(Box::pin(stream::unfold(
             watching,
-            |(mirror, mut changes, last, look, same)| async move {
+            |(view, mut changes, last, look, same)| async move {
                 loop {
                     changes.borrow_and_update();
-                    let now = look(&mirror);
+                    let now = look(&view);
                     if last.as_ref().is_none_or(|last| !same(last, &now)) {
                         let last = Some(now.clone());
-                        return Some((now, (mirror, changes, last, look, same)));
+                        return Some((now, (view, changes, last, look, same)));
                     }
-                    if mirror.read().ended.is_some() {
+                    if view.ended().is_some() {
                         return None;
                     }
                     changes.changed().await.ok()?;
@@ -50,15 +49,22 @@ impl<T: Send + 'static> Latest<T> {
 }
 
 impl Latest<Arc<ConversationState>> {
-    pub(crate) fn states(mirror: Arc<Mirror>) -> Self {
-        let look = |mirror: &Mirror| mirror.read().state.clone();
-        Self::new(mirror, look, Arc::ptr_eq)
+    pub(crate) fn states(view: Arc<View>) -> Self {
+        let look = |view: &View| view.read().state.clone();
+        Self::new(view, look, Arc::ptr_eq)
     }
 }
 
 impl Latest<Link> {
-    pub(crate) fn links(mirror: Arc<Mirror>) -> Self {
-        Self::new(mirror, |mirror| mirror.read().link, Link::eq)
+    pub(crate) fn links(view: Arc<View>) -> Self {
+        Self::new(view, |view| view.link(), Link::eq)
+    }
+}
+
+impl<T> Latest<T> {
+    /// Waits for the next value; `None` once the stream has ended. Cancel-safe.
+    pub async fn next(&mut self) -> Option<T> {
+        futures_util::StreamExt::next(&mut self.0).await
     }
 }
 

@@ -6,7 +6,7 @@
 //!
 //! ```no_run
 //! # async fn run(workspace: &impl oh_transport::WorkspaceHandle) -> Result<(), oh_conversation::Error> {
-//! use oh_conversation::{Conversation, RunOutcome};
+//! use oh_conversation::Conversation;
 //! use oh_protocol::config::{Agent, Llm};
 //!
 //! let agent = Agent::default_preset(Llm::new("openai/gpt-5").api_key("sk-…")).cli_mode(true);
@@ -15,9 +15,8 @@
 //!     .start()
 //!     .await?;
 //! conversation.send("Say hello.").await?;
-//! if let RunOutcome::Finished(run) = conversation.run().await? {
-//!     println!("cost ${}", run.cost());
-//! }
+//! let run = conversation.run().max_cost(0.5).await?.ensure_finished()?;
+//! println!("{} events, cost ${:?}", run.events(), run.cost());
 //! conversation.close().await?;
 //! # Ok(()) }
 //! ```
@@ -31,7 +30,7 @@
 //! | read its log, and go on reading | [`Conversation::events`], [`subscribe`](Conversation::subscribe), [`search_events`](Conversation::search_events) |
 //! | talk to the agent, and run it | [`send`](Conversation::send), [`run`](Conversation::run), [`join`](Conversation::join), [`pause`](Conversation::pause), [`interrupt`](Conversation::interrupt) |
 //! | see it write | [`tokens`](Conversation::tokens) |
-//! | approve what it does | [`pending`](Conversation::pending), [`set_confirmation_policy`](Conversation::set_confirmation_policy) |
+//! | approve what it does | [`approvals`](Conversation::approvals), [`Approvals`] |
 //! | give it tools of this program | [`ClientTool`] |
 //! | give it secrets, another model, a title | [`set_secrets`](Conversation::set_secrets), [`switch_llm`](Conversation::switch_llm), [`generate_title`](Conversation::generate_title) |
 //! | go back, or try twice | [`branch`](Conversation::branch), [`navigate`](Conversation::navigate), [`fork`](Conversation::fork) |
@@ -44,6 +43,7 @@
 //! security analyzer) is told to it again. What the server would take and choke on later is
 //! refused before anything is sent; what it refuses is an [`Error`] with a [`kind`](Error::kind).
 
+mod approvals;
 mod ask;
 mod attach;
 mod branches;
@@ -57,18 +57,20 @@ mod conversation;
 mod endings;
 mod error;
 mod events;
+mod gate;
 mod goals;
 mod latest;
+mod lineage;
 mod list;
 mod log;
 mod mirror;
 mod pager;
-mod pending;
 mod run;
 mod search;
 mod secrets;
 mod send;
 mod settings;
+mod shared;
 mod stream;
 mod title;
 mod tokens;
@@ -76,6 +78,7 @@ mod trajectory;
 mod usage;
 mod watcher;
 
+pub use approvals::{ApprovalEvent, ApprovalEvents, Approvals, PendingAction};
 pub use attach::Attach;
 pub use branches::ForkConversation;
 pub use builder::{ConversationBuilder, Difference, Origin};
@@ -91,8 +94,7 @@ pub use goals::{Goal, GoalProgress, StartGoal};
 pub use latest::Latest;
 pub use list::Conversations;
 pub use mirror::Link;
-pub use pending::{Pending, PendingAction, PendingStream};
-pub use run::{Run, RunOutcome, RunReport};
+pub use run::{Run, RunOutcome, RunReport, RunStatus};
 pub use search::EventSearch;
 pub use secrets::Secret;
 pub use send::SendMessage;

@@ -66,6 +66,14 @@ impl Piece {
 }
 
 impl Log {
+    /// An empty log whose first event will have this index.
+    pub(crate) fn starting_at(index: usize) -> Self {
+        Self {
+            end: index,
+            ..Self::default()
+        }
+    }
+
     /// Index of the first event held.
     pub(crate) fn start(&self) -> usize {
         self.pieces.first().map_or(self.end, |piece| piece.start)

@@ -1,21 +1,29 @@
-//! The local copy of a conversation: one writer, any number of readers. Knows no socket.
+//! The local copy of a conversation: one writer, any number of readers. Contains no I/O.
 
-use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+};
 
 use oh_protocol::{
     ConversationId, Event, ExecutionStatus, Payload, event::ConversationStateUpdateEvent,
-    state::ConversationState,
+    event::StateChange, state::ConversationState,
 };
-use tokio::sync::watch;
-
-use oh_protocol::config::{ConfirmationPolicy, SecurityAnalyzer};
+use tokio::{
+    sync::{Notify, watch},
+    time::Instant,
+};
 
 use crate::{
     Error, ErrorKind,
+    approvals::Answered,
+    attach::Limits,
+    lineage::Lineage,
     log::{Appender, Log},
+    settings::Restored,
 };
 
-/// How the mirror stands to the server.
+/// Connection state of the local mirror.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Link {
@@ -25,8 +33,18 @@ pub enum Link {
     Replaying,
     /// Connected, and everything the server has is here.
     Live,
+    /// Something on the way refuses sockets. Events are read by REST instead, each once and in
+    /// order; they arrive later than over a socket, and streamed tokens do not arrive at all.
+    Polling,
     /// Over: closed, or for a reason that no reconnect mends.
     Ended,
+}
+
+impl Link {
+    /// Whether the mirror follows the server: by socket or, where those are refused, by REST.
+    pub fn is_up(self) -> bool {
+        matches!(self, Self::Live | Self::Polling)
+    }
 }
 
 /// A full-state snapshot the server sent.
@@ -46,13 +64,21 @@ pub(crate) struct Snapshot {
 pub(crate) struct Held {
     pub(crate) log: Log,
     pub(crate) appender: Appender,
-    /// The `seq` of the last event held; −1 before the first.
+    /// The `seq` up to which the log is complete; −1 before the first event.
     pub(crate) cursor: i64,
+    /// Whether the last event has the `seq` that the server itself gave it.
+    pub(crate) exact: bool,
+    /// Events that came before those in front of them, by `seq`.
+    pub(crate) early: BTreeMap<i64, Event>,
+    /// The newest status in the log, and the index after its event.
+    pub(crate) logged: Option<(ExecutionStatus, usize)>,
     pub(crate) state: Arc<ConversationState>,
     pub(crate) link: Link,
     /// Why there is no connection.
     pub(crate) trouble: Option<Error>,
     pub(crate) connection: u64,
+    /// Since when nothing has followed the server.
+    pub(crate) down_since: Option<Instant>,
     pub(crate) snapshot: Option<Snapshot>,
     /// The last snapshot with a status other than `running`, kept when a later run begins.
     pub(crate) end: Option<Snapshot>,
@@ -63,9 +89,15 @@ pub(crate) struct Held {
 pub(crate) struct Mirror {
     pub(crate) id: ConversationId,
     held: RwLock<Held>,
-    /// What this program set and the server may forget.
-    policy: Mutex<Option<ConfirmationPolicy>>,
-    analyzer: Mutex<Option<Option<SecurityAnalyzer>>>,
+    /// What this program has set and the server forgets when it loads a conversation again.
+    pub(crate) restored: Restored,
+    /// What this process has answered, and the lock that makes checking and answering one step.
+    pub(crate) answered: Answered,
+    /// Which actions of the log have no answer.
+    pub(crate) lineage: Lineage,
+    /// Tells the watcher that the server has events that are not here.
+    pub(crate) nudge: Notify,
+    pub(crate) limits: Limits,
     changes: watch::Sender<u64>,
 }
 
@@ -73,20 +105,27 @@ pub(crate) struct Mirror {
 pub(crate) struct Writer(Arc<Mirror>);
 
 impl Mirror {
-    /// `keep`: how many events to hold at least; none: all.
+    /// `keep`: how many events to hold at least; `None` holds all. `base`: how many events stand in
+    /// the server's log before the first that is held.
     pub(crate) fn new(
         id: ConversationId,
         state: ConversationState,
         keep: Option<usize>,
+        base: usize,
+        limits: Limits,
     ) -> (Writer, Arc<Self>) {
         let held = Held {
-            log: Log::default(),
+            log: Log::starting_at(base),
             appender: Appender::keeping(keep),
-            cursor: -1,
+            cursor: i64::try_from(base).unwrap_or(i64::MAX) - 1,
+            exact: false,
+            early: BTreeMap::new(),
+            logged: None,
             state: Arc::new(state),
             link: Link::Connecting,
             trouble: None,
             connection: 0,
+            down_since: Some(Instant::now()),
             snapshot: None,
             end: None,
             ended: None,
@@ -94,8 +133,11 @@ impl Mirror {
         let mirror = Arc::new(Self {
             id,
             held: RwLock::new(held),
-            policy: Mutex::new(None),
-            analyzer: Mutex::new(None),
+            restored: Restored::default(),
+            answered: Answered::default(),
+            lineage: Lineage::default(),
+            nudge: Notify::new(),
+            limits,
             changes: watch::Sender::new(0),
         });
         (Writer(mirror.clone()), mirror)
@@ -107,30 +149,15 @@ impl Mirror {
         self.held.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The policy this program set, if it did.
-    pub(crate) fn policy(&self) -> Option<ConfirmationPolicy> {
-        let policy = self.policy.lock();
-        policy.unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    pub(crate) fn remember_policy(&self, policy: ConfirmationPolicy) {
-        *self.policy.lock().unwrap_or_else(PoisonError::into_inner) = Some(policy);
-    }
-
-    /// The analyzer this program set, or that there is to be none, if it did.
-    pub(crate) fn analyzer(&self) -> Option<Option<SecurityAnalyzer>> {
-        let analyzer = self.analyzer.lock();
-        analyzer.unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    pub(crate) fn remember_analyzer(&self, analyzer: Option<SecurityAnalyzer>) {
-        let mut last = self.analyzer.lock().unwrap_or_else(PoisonError::into_inner);
-        *last = Some(analyzer);
-    }
-
     /// Wakes on every change from now on.
     pub(crate) fn changes(&self) -> watch::Receiver<u64> {
         self.changes.subscribe()
+    }
+
+    /// Wakes everybody who waits for a change: something beside the mirror has changed.
+    pub(crate) fn wake(&self) {
+        self.changes
+            .send_modify(|version| *version = version.wrapping_add(1));
     }
 
     fn write(&self) -> RwLockWriteGuard<'_, Held> {
@@ -139,16 +166,14 @@ impl Mirror {
 }
 
 impl Writer {
-    pub(crate) fn mirror(&self) -> &Mirror {
+    pub(crate) fn mirror(&self) -> &Arc<Mirror> {
         &self.0
     }
 
     /// Changes it, and wakes readers once for all of it.
     pub(crate) fn change<T>(&self, change: impl FnOnce(&mut Held) -> T) -> T {
         let changed = change(&mut self.0.write());
-        self.0
-            .changes
-            .send_modify(|version| *version = version.wrapping_add(1));
+        self.0.wake();
         changed
     }
 
@@ -162,6 +187,7 @@ impl Writer {
             self.change(|held| {
                 held.link = Link::Connecting;
                 held.trouble = trouble.or(held.trouble.take());
+                held.down_since.get_or_insert_with(Instant::now);
             });
         }
     }
@@ -169,7 +195,16 @@ impl Writer {
     pub(crate) fn connected(&self) {
         self.change(|held| {
             held.link = Link::Replaying;
-            held.connection += 1;
+            held.reconnected();
+        });
+    }
+
+    /// No socket can be opened, but REST brings the events.
+    pub(crate) fn polling(&self, trouble: Error) {
+        self.change(|held| {
+            held.link = Link::Polling;
+            held.trouble = Some(trouble);
+            held.down_since = None;
         });
     }
 
@@ -188,41 +223,134 @@ impl Held {
         self.trouble = None;
     }
 
+    /// Another connection takes the place of the last one.
+    pub(crate) fn reconnected(&mut self) {
+        self.connection += 1;
+        self.down_since = None;
+        // The server sends them again, in order.
+        self.early.clear();
+    }
+
     /// Goes on after `seq` without an event: one that is held came again under another `seq`, or
     /// there is none to be read.
     pub(crate) fn skip(&mut self, seq: i64) {
         self.cursor = self.cursor.max(seq);
+        self.exact = false;
+        self.take_early(false);
     }
 
-    /// Takes a persisted event, once: one whose `seq` is held already is a repetition. What a
-    /// replayed one says of the state is past; the snapshot after the replay says what is now.
+    /// Takes a persisted event, once: one whose `seq` is held already is a repetition. One that
+    /// comes before those in front of it waits for them. The state that a replayed one reports is
+    /// past; the snapshot after the replay has the present one.
     pub(crate) fn durable(&mut self, seq: i64, event: Event, replayed: bool) {
         if seq <= self.cursor {
             return;
         }
-        if !replayed
-            && event.kind() == STATE_UPDATE
+        if seq > self.cursor.saturating_add(1) {
+            self.early.entry(seq).or_insert(event);
+            return;
+        }
+        self.append(seq, event, replayed);
+        self.take_early(replayed);
+    }
+
+    fn take_early(&mut self, replayed: bool) {
+        while let Some(entry) = self.early.first_entry() {
+            let seq = *entry.key();
+            if seq > self.cursor.saturating_add(1) {
+                return;
+            }
+            let event = entry.remove();
+            if seq > self.cursor {
+                self.append(seq, event, replayed);
+            }
+        }
+    }
+
+    fn append(&mut self, seq: i64, event: Event, replayed: bool) {
+        if event.kind() == STATE_UPDATE
             && let Payload::ConversationStateUpdate(update) = event.decode()
         {
-            self.apply(&update);
+            if !replayed {
+                self.apply(&update);
+            }
+            if let StateChange::ExecutionStatus(status) = &update.change {
+                self.logged = Some((status.clone(), self.log.end() + 1));
+            }
         }
         self.cursor = seq;
+        self.exact = true;
         self.appender.append(&mut self.log, seq, event);
     }
 
+    /// The last event, if the server's event at the cursor must be this one.
+    pub(crate) fn anchor(&self) -> Option<&Event> {
+        let last = self.log.end().checked_sub(1)?;
+        let exact = self.exact && self.log.seq(last) == self.cursor;
+        self.log.get(last).filter(|_| exact)
+    }
+
+    /// Takes events that REST has read in the order of the log, from the one after index `from` on.
+    /// Those that have come by the socket meanwhile are passed over. Returns those taken.
+    pub(crate) fn read(&mut self, from: usize, events: Vec<Event>, replayed: bool) -> Vec<Event> {
+        let (mut known, mut looked) = (HashSet::<String>::new(), from);
+        let mut taken = Vec::new();
+        for event in events {
+            // Those that had come early take their places as the gaps in front of them are filled.
+            let new = self.log.range(looked..self.log.end());
+            known.extend(new.map(|event| event.id().to_owned()));
+            looked = self.log.end();
+            // An event that cannot be decoded may have no id: it is told apart by its place only.
+            let named = !event.id().is_empty();
+            if named && known.contains(event.id()) {
+                continue;
+            }
+            let early = self.early.iter();
+            let early = early
+                .filter(|_| named)
+                .find(|(_, it)| it.id() == event.id());
+            if let Some(seq) = early.map(|(seq, _)| *seq) {
+                // The server has numbered it: what stands between cannot be read.
+                self.cursor = self.cursor.max(seq - 1);
+                self.durable(seq, event, replayed);
+                continue;
+            }
+            taken.push(event.clone());
+            self.durable(self.cursor + 1, event, replayed);
+            self.exact = false;
+        }
+        taken
+    }
+
+    /// The status now, by whatever is newer: the log or the last snapshot.
+    pub(crate) fn status(&self) -> ExecutionStatus {
+        let told = self.snapshot.as_ref().map_or(0, |snapshot| snapshot.events);
+        match &self.logged {
+            Some((status, after)) if *after > told => status.clone(),
+            _ => self.state.execution_status(),
+        }
+    }
+
+    /// Whether an event with this id is among the newest `look` events, or has come early.
+    pub(crate) fn holds(&self, id: &str) -> bool {
+        let newest = self.log.range(0..usize::MAX).rev();
+        newest.take(LOOK_BACK).any(|event| event.id() == id)
+    }
+
     /// Takes an event that is not in the log: a snapshot changes the state, nothing is kept.
-    pub(crate) fn transient(&mut self, event: &Event) {
+    /// Returns whether it was a snapshot.
+    pub(crate) fn transient(&mut self, event: &Event) -> bool {
         let Payload::ConversationStateUpdate(update) = event.decode() else {
-            return;
+            return false;
         };
         let applied = self.apply(&update);
         if !update.is_full_state() {
-            return;
+            return false;
         }
         if !applied {
             // It says nothing of a run, but that everything before it has been sent.
             self.live();
-            return;
+            return true;
         }
         let before = self.snapshot.as_ref();
         let first = before.is_none_or(|last| last.connection != self.connection);
@@ -238,6 +366,7 @@ impl Held {
         }
         self.snapshot = Some(snapshot);
         self.live();
+        true
     }
 
     /// Takes a change of the state; whether it reads. The bodies of such events are not kept
@@ -258,6 +387,57 @@ impl Held {
 }
 
 const STATE_UPDATE: &str = "ConversationStateUpdateEvent";
+/// How far from the end an event is looked for that was the newest a moment ago.
+const LOOK_BACK: usize = 5_000;
+
+/// One handle's view of a mirror, which other handles may share: it ends with the handle.
+pub(crate) struct View {
+    pub(crate) mirror: Arc<Mirror>,
+    closed: std::sync::OnceLock<Error>,
+}
+
+impl View {
+    pub(crate) fn new(mirror: Arc<Mirror>) -> Self {
+        Self {
+            mirror,
+            closed: std::sync::OnceLock::new(),
+        }
+    }
+
+    /// Ends this view; whether it had not ended before.
+    pub(crate) fn close(&self) -> bool {
+        let message = "this handle was closed";
+        let error = Error::new(ErrorKind::Closed, self.mirror.id, message);
+        let first = self.closed.set(error).is_ok();
+        self.mirror.wake();
+        first
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.get().is_some()
+    }
+
+    /// Why nothing more comes: this handle was closed, or the link has ended.
+    pub(crate) fn ended(&self) -> Option<Error> {
+        let closed = self.closed.get().cloned();
+        closed.or_else(|| self.mirror.read().ended.clone())
+    }
+
+    pub(crate) fn link(&self) -> Link {
+        match self.closed.get() {
+            Some(_) => Link::Ended,
+            None => self.mirror.read().link,
+        }
+    }
+}
+
+impl std::ops::Deref for View {
+    type Target = Mirror;
+
+    fn deref(&self) -> &Mirror {
+        &self.mirror
+    }
+}
 
 impl Drop for Writer {
     fn drop(&mut self) {
@@ -273,7 +453,13 @@ mod tests {
     use super::*;
 
     fn mirror() -> (Writer, Arc<Mirror>) {
-        Mirror::new(ConversationId::random(), ConversationState::default(), None)
+        Mirror::new(
+            ConversationId::random(),
+            ConversationState::default(),
+            None,
+            0,
+            Limits::default(),
+        )
     }
 
     fn event(n: i64) -> Event {
@@ -288,16 +474,62 @@ mod tests {
         .unwrap()
     }
 
+    fn ids(mirror: &Mirror) -> Vec<String> {
+        let held = mirror.read();
+        let all = held.log.range(0..usize::MAX);
+        all.map(|event| event.id().to_owned()).collect()
+    }
+
     #[test]
-    fn a_repeated_event_is_held_once_and_a_gap_is_tolerated() {
+    fn events_out_of_order_are_put_in_place_and_repeated_ones_are_held_once() {
         let (writer, mirror) = mirror();
-        for seq in [0, 1, 1, 0, 4, 4] {
+        for seq in [0, 2, 1, 1, 0, 3, 6, 5, 6, 4, 3] {
             writer.change(|held| held.durable(seq, event(seq), false));
         }
-        let held = mirror.read();
-        let ids: Vec<_> = held.log.range(0..9).map(Event::id).collect();
-        assert_eq!(ids, ["0", "1", "4"]);
-        assert_eq!(held.cursor, 4);
+        assert_eq!(ids(&mirror), ["0", "1", "2", "3", "4", "5", "6"]);
+        assert_eq!(mirror.read().cursor, 6);
+        assert!(mirror.read().early.is_empty());
+    }
+
+    #[test]
+    fn an_event_after_a_gap_waits_until_the_gap_is_filled_or_known_to_be_empty() {
+        let (writer, mirror) = mirror();
+        for seq in [0, 4, 5] {
+            writer.change(|held| held.durable(seq, event(seq), false));
+        }
+        assert_eq!((ids(&mirror), mirror.read().cursor), (vec!["0".into()], 0));
+        writer.change(|held| held.durable(1, event(1), false));
+        writer.change(|held| held.skip(3));
+        assert_eq!(ids(&mirror), ["0", "1", "4", "5"]);
+        assert_eq!(mirror.read().cursor, 5);
+    }
+
+    #[test]
+    fn the_newest_of_log_and_snapshot_says_the_status() {
+        let (writer, mirror) = mirror();
+        let status = |seq: i64, status: &str| {
+            let event = Event::from_json(format!(
+                r#"{{"kind":"ConversationStateUpdateEvent","id":"{seq}","key":"execution_status","value":"{status}"}}"#
+            ));
+            writer.change(|held| held.durable(seq, event.unwrap(), true));
+        };
+        writer.connected();
+        writer.change(|held| held.transient(&full_state("idle")));
+        status(0, "running");
+        // A replay does not change the state, but the log is newer than the snapshot.
+        assert_eq!(
+            mirror.read().state.execution_status(),
+            ExecutionStatus::Idle
+        );
+        assert_eq!(mirror.read().status(), ExecutionStatus::Running);
+        status(1, "waiting_for_confirmation");
+        assert_eq!(
+            mirror.read().status(),
+            ExecutionStatus::WaitingForConfirmation
+        );
+        // A killed server comes back with a status that it has not logged.
+        writer.change(|held| held.transient(&full_state("error")));
+        assert_eq!(mirror.read().status(), ExecutionStatus::Error);
     }
 
     #[test]

@@ -3,14 +3,16 @@
 use std::time::Duration;
 
 use oh_protocol::{ConversationId, Event, calls::events::Search};
-use oh_transport::{Backoff, Client};
+use oh_transport::{Backoff, Client, ErrorKind as Wire};
 use tokio::time::sleep;
 use tracing::debug;
 
-use crate::{Error, Result, log::Log, mirror::Mirror};
+use crate::{Error, Result, log::Log, mirror::View};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 const PAGE: u32 = 100;
+/// How often a page may fail to decode before its reader is told.
+const UNREADABLE: u32 = 3;
 
 #[derive(Debug, Clone)]
 pub(crate) struct Pager {
@@ -23,17 +25,39 @@ impl Pager {
         Self { client, id }
     }
 
+    /// The id of the newest event that the server has, if it has any.
+    pub(crate) async fn newest(&self, view: &View) -> Result<Option<String>> {
+        let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(10));
+        loop {
+            let search = Search::new(self.id).descending().limit(1);
+            match self.client.call(&search).timeout(PATIENCE).await {
+                Ok(page) => return Ok(page.items.first().map(|event| event.id().to_owned())),
+                Err(error) if error.kind() == Wire::Unauthorized => {
+                    return Err(Error::transport(self.id, "read the newest event", error));
+                }
+                Err(error) => {
+                    if let Some(ended) = view.ended() {
+                        return Err(ended);
+                    }
+                    debug!(conversation = %self.id, %error, "cannot read the newest event yet");
+                    sleep(backoff.next_delay()).await;
+                }
+            }
+        }
+    }
+
     /// The events from an index on, up to what is held: some of them, in order; none if the server
     /// has none there any more. `known` is the index and id of an event at or before it.
     pub(crate) async fn read(
         &self,
-        mirror: &Mirror,
+        view: &View,
         log: &Log,
         from: usize,
         known: Option<(usize, Box<str>)>,
     ) -> Result<Vec<Event>> {
         let held = log.get(log.start()).map(|event| event.id().to_owned());
         let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(10));
+        let mut unreadable = 0;
         let (mut at, mut page_id) = match known {
             Some((index, id)) => (index, Some(id)),
             None => (0, None),
@@ -46,10 +70,12 @@ impl Pager {
             let page = match self.client.call(&search).timeout(PATIENCE).await {
                 Ok(page) => page,
                 Err(error) => {
-                    if let Some(ended) = mirror.read().ended.clone() {
+                    if let Some(ended) = view.ended() {
                         return Err(ended);
                     }
-                    if error.kind() == oh_transport::ErrorKind::Unauthorized {
+                    // What an answer says does not change by asking again.
+                    unreadable += u32::from(error.kind() == Wire::Decode);
+                    if error.kind() == Wire::Unauthorized || unreadable == UNREADABLE {
                         return Err(Error::transport(self.id, "read older events", error));
                     }
                     debug!(conversation = %self.id, %error, "cannot read older events yet");

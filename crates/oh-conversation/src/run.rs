@@ -1,11 +1,9 @@
 //! Running the agent until it is really done.
-//!
-//! The status `finished` is only a hint: a Stop hook or a late message takes it back. What ends a
-//! run is the full-state snapshot that the server sends once the run's slot is free; where that
-//! was missed, a fresh snapshot after a reconnect, or a status that REST repeats while nothing
-//! happens any more.
 
+mod decide;
+mod outcome;
 mod signs;
+mod start;
 
 use std::{
     fmt,
@@ -15,176 +13,65 @@ use std::{
 };
 
 use oh_protocol::{ExecutionStatus, Payload, calls, event::ConversationErrorEvent};
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use oh_transport::Liveness;
+use tokio::time::{Instant, sleep_until, timeout};
 
-use self::signs::{Progress, has_stop_hooks, says_blind, snapshot_end, status_in};
-use crate::{Conversation, Error, ErrorKind, Link, Result, Usage, client_tools::until_settled};
+pub use self::outcome::{RunOutcome, RunReport, RunStatus};
+use self::{
+    decide::{Asked, Decision, Signals, decide},
+    signs::{Progress, has_stop_hooks, says_blind, snapshot_end, status_in},
+};
+pub(crate) use self::{
+    signs::{ran_since, status_since},
+    start::Started,
+};
+use crate::{
+    Conversation, Error, ErrorKind, Result, Usage, client_tools::until_settled, gate::Standing,
+};
 
-/// How long nothing must happen before REST is asked, and between its answers.
+/// How long nothing must happen before REST is asked for the end, and between its answers.
 const QUIET: Duration = Duration::from_millis(1500);
-/// The same where a snapshot has said already that it may be over.
+/// The same where a snapshot has said already that the run may be over.
 const SOON: Duration = Duration::from_millis(200);
-/// How often REST must repeat a status that ends a run.
-const REPEATED: u32 = 2;
-/// The same for `finished` while Stop hooks are configured: one may be at work and deny.
-const REPEATED_WITH_STOP_HOOK: u32 = 8;
-/// How long a run may not begin, or be refused without one under way, before it counts as wedged.
-const WEDGED: Duration = Duration::from_secs(120);
-/// How long a leased conversation may be hidden from `/run`.
-const HIDDEN: Duration = Duration::from_secs(90);
+/// How often, at most, REST is asked for a run that has not begun, or over a link that is down.
+const RARELY: Duration = Duration::from_secs(10);
+/// After how much silence on a healthy link the newest event is asked for, at first and at most.
+const PATROL: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(40));
+/// How long a request that looks for the end may take. A hook may be freezing the server.
+const LOOK: Duration = Duration::from_secs(10);
+/// How long an interrupted run has to stop.
+const STOPPING: Duration = Duration::from_secs(30);
 
 /// A run. Await it for its [`RunOutcome`].
 ///
-/// Dropping the future leaves the run at work. A run that somebody else started is joined.
+/// The request is sent only if nothing waits for approval, as of the newest event that the server
+/// has, and never again: a run that is under way is joined, and after a lost answer the log
+/// decides.
 ///
-/// Where the agent calls [client tools](crate::ClientTool), it is over when the agent has heard
-/// from each of them, too.
-#[derive(Clone, Copy)]
+/// Where the agent calls [client tools](crate::ClientTool), the run is over when the agent has
+/// heard from each of them, too.
+///
+/// # Errors
+///
+/// [`ErrorKind::RateLimited`] when the server takes no more runs; [`ErrorKind::Ambiguous`] when
+/// the connection failed and the log does not show whether the run was taken;
+/// [`ErrorKind::Replaced`] when the conversation is another one now; [`ErrorKind::Closed`] when
+/// the handle is closed meanwhile; others when the server refuses.
+///
+/// # Cancel safety
+///
+/// Dropping the future leaves the run at work; the next [`run`](Conversation::run) or
+/// [`join`](Conversation::join) joins it.
+#[derive(Clone)]
 #[must_use = "a run does not begin until it is awaited"]
-pub struct Run<'a> {
-    conversation: &'a Conversation,
+pub struct Run {
+    conversation: Conversation,
     timeout: Option<Duration>,
     idle_timeout: Option<Duration>,
+    max_cost: Option<f64>,
+    max_tokens: Option<u64>,
     /// Only waits.
     join: bool,
-}
-
-/// How a run ended, or that it did not within the time given.
-#[derive(Debug, Clone)]
-#[non_exhaustive]
-pub enum RunOutcome {
-    /// The agent is done.
-    Finished(RunReport),
-    /// Someone paused or interrupted it; a run continues it.
-    Paused(RunReport),
-    /// An action awaits approval.
-    WaitingForConfirmation(RunReport),
-    /// The stuck detector ended it.
-    Stuck(RunReport),
-    /// It failed, with the error event where there is one. Another run may succeed.
-    Error(RunReport, Option<ConversationErrorEvent>),
-    /// It ended without the agent being done, such as after a rejection.
-    Idle(RunReport),
-    /// The time given is over. The run goes on; run again to join it.
-    StillRunning(RunReport),
-    /// The server says a run is under way, yet none is, or takes the request and does nothing.
-    /// Only a restart of the server, or a fork, helps.
-    Wedged(RunReport),
-    /// Someone deleted the conversation meanwhile.
-    Gone(RunReport),
-}
-
-/// What a run used.
-#[derive(Debug, Clone)]
-#[non_exhaustive]
-pub struct RunReport {
-    usage: Usage,
-    events: usize,
-    took: Duration,
-    started: bool,
-    image_unseen: bool,
-}
-
-impl RunReport {
-    /// What it cost, in US dollars, as far as the server has told.
-    pub fn cost(&self) -> f64 {
-        self.usage.cost().unwrap_or_default()
-    }
-
-    /// What it used, in all and by usage id, as far as the server has told.
-    pub fn usage(&self) -> &Usage {
-        &self.usage
-    }
-
-    /// How many events it brought.
-    pub fn events(&self) -> usize {
-        self.events
-    }
-
-    /// How long it was waited for.
-    pub fn took(&self) -> Duration {
-        self.took
-    }
-
-    /// Whether this call started it; if not, it joined one under way.
-    pub fn started(&self) -> bool {
-        self.started
-    }
-
-    /// Whether the agent ended it without asking its model, which cannot see the image of the
-    /// last message. The server calls that finished.
-    pub fn image_unseen(&self) -> bool {
-        self.image_unseen
-    }
-}
-
-impl RunOutcome {
-    /// What the run used.
-    pub fn report(&self) -> &RunReport {
-        match self {
-            Self::Finished(report)
-            | Self::Paused(report)
-            | Self::WaitingForConfirmation(report)
-            | Self::Stuck(report)
-            | Self::Error(report, _)
-            | Self::Idle(report)
-            | Self::StillRunning(report)
-            | Self::Wedged(report)
-            | Self::Gone(report) => report,
-        }
-    }
-
-    fn report_mut(&mut self) -> &mut RunReport {
-        match self {
-            Self::Finished(report)
-            | Self::Paused(report)
-            | Self::WaitingForConfirmation(report)
-            | Self::Stuck(report)
-            | Self::Error(report, _)
-            | Self::Idle(report)
-            | Self::StillRunning(report)
-            | Self::Wedged(report)
-            | Self::Gone(report) => report,
-        }
-    }
-
-    /// Whether the agent is done.
-    pub fn is_finished(&self) -> bool {
-        matches!(self, Self::Finished(_))
-    }
-
-    /// The end of a run that went on after an earlier end.
-    pub(crate) fn after(mut self, earlier: &Self) -> Self {
-        let (report, earlier) = (self.report_mut(), earlier.report());
-        report.usage = report.usage.and(&earlier.usage);
-        report.events += earlier.events;
-        report.took += earlier.took;
-        report.started = earlier.started;
-        report.image_unseen |= earlier.image_unseen;
-        self
-    }
-
-    /// The same, but not at its end.
-    pub(crate) fn still_running(self) -> Self {
-        Self::StillRunning(self.report().clone())
-    }
-}
-
-impl fmt::Display for RunOutcome {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Finished(_) => f.write_str("finished"),
-            Self::Paused(_) => f.write_str("paused"),
-            Self::WaitingForConfirmation(_) => f.write_str("waiting for confirmation"),
-            Self::Stuck(_) => f.write_str("stuck"),
-            Self::Error(_, Some(error)) => write!(f, "error {}: {}", error.code, error.detail),
-            Self::Error(_, None) => f.write_str("error"),
-            Self::Idle(_) => f.write_str("idle"),
-            Self::StillRunning(_) => f.write_str("still running"),
-            Self::Wedged(_) => f.write_str("wedged: the server takes no run and has none"),
-            Self::Gone(_) => f.write_str("gone: the conversation was deleted"),
-        }
-    }
 }
 
 /// What was so when the run was asked for.
@@ -198,46 +85,93 @@ struct Before {
     started: bool,
 }
 
+impl Before {
+    fn new(conversation: &Conversation) -> Self {
+        let mut before = Self {
+            events: 0,
+            usage: Usage::default(),
+            snapshots: 0,
+            connection: 0,
+            begun: Instant::now(),
+            running: false,
+            started: false,
+        };
+        before.mark(conversation);
+        before
+    }
+
+    /// What happened until now is not this run's.
+    fn mark(&mut self, conversation: &Conversation) {
+        let held = conversation.mirror().read();
+        self.events = held.log.end();
+        self.usage = Usage::of(&held.state);
+        self.snapshots = held.snapshot.as_ref().map_or(0, |snapshot| snapshot.number);
+        self.connection = held.connection;
+        self.running = held.status().is_running();
+    }
+}
+
 /// How the wait ended.
 enum End {
     Status(ExecutionStatus),
     TimeOver,
+    Budget,
     Wedged,
     Gone,
+    ServerGone(Option<Error>),
 }
 
-impl<'a> Run<'a> {
-    pub(crate) fn new(conversation: &'a Conversation) -> Self {
+impl Run {
+    pub(crate) fn new(conversation: &Conversation) -> Self {
         Self {
-            conversation,
+            conversation: conversation.clone(),
             timeout: None,
             idle_timeout: None,
+            max_cost: None,
+            max_tokens: None,
             join: false,
         }
     }
 
     /// Waits for a run, and starts none.
-    pub(crate) fn joining(conversation: &'a Conversation) -> Self {
+    pub(crate) fn joining(conversation: &Conversation) -> Self {
         Self {
             join: true,
             ..Self::new(conversation)
         }
     }
 
-    /// Ends the wait after this long. The run goes on.
+    /// Ends the wait after this long, counted from the moment the future is polled first, with
+    /// [`RunStatus::StillRunning`]. The run goes on. Default: no limit.
     pub fn timeout(mut self, limit: Duration) -> Self {
         self.timeout = Some(limit);
         self
     }
 
-    /// Ends the wait when no event has come for this long. The run goes on.
+    /// Ends the wait with [`RunStatus::StillRunning`] when no event has come for this long, also
+    /// while the link is down. The run goes on. Default: no limit.
     pub fn idle_timeout(mut self, limit: Duration) -> Self {
         self.idle_timeout = Some(limit);
         self
     }
 
-    pub(crate) fn conversation(&self) -> &'a Conversation {
-        self.conversation
+    /// Interrupts the run when it has cost this much, in US dollars, with
+    /// [`RunStatus::BudgetReached`]. The server reports the cost of a model call when the call has
+    /// ended, so the run may cost more by that call. Default: no limit.
+    pub fn max_cost(mut self, dollars: f64) -> Self {
+        self.max_cost = Some(dollars);
+        self
+    }
+
+    /// Interrupts the run when models have read and written this many tokens, with
+    /// [`RunStatus::BudgetReached`]. Like [`max_cost`](Self::max_cost) otherwise.
+    pub fn max_tokens(mut self, tokens: u64) -> Self {
+        self.max_tokens = Some(tokens);
+        self
+    }
+
+    pub(crate) fn conversation(&self) -> &Conversation {
+        &self.conversation
     }
 
     /// How much of its time is left, where it has a limit.
@@ -253,306 +187,457 @@ impl<'a> Run<'a> {
 
     /// Until the server's run is over, whatever client tools have yet to say.
     pub(crate) async fn once(self) -> Result<RunOutcome> {
-        let conversation = self.conversation;
-        // What happened before must not be taken for this run's.
-        conversation.caught_up().await;
-        let mut before = {
-            let held = conversation.mirror().read();
-            let status = held.state.execution_status();
-            if status == ExecutionStatus::WaitingForConfirmation && !self.join {
-                return Err(Error::new(
-                    ErrorKind::PendingConfirmation,
-                    conversation.id(),
-                    "an action awaits approval, and a run would execute it: confirm or reject \
-                     it first",
-                ));
-            }
-            Before {
-                events: held.log.end(),
-                usage: Usage::of(&held.state),
-                snapshots: held.snapshot.as_ref().map_or(0, |snapshot| snapshot.number),
-                connection: held.connection,
-                begun: Instant::now(),
-                running: held.state.execution_status().is_running(),
-                started: true,
+        let mut before = Before::new(&self.conversation);
+        let deadline = self
+            .timeout
+            .and_then(|limit| before.begun.checked_add(limit));
+        let end = {
+            let work = Box::pin(self.work(&mut before));
+            tokio::select! {
+                biased;
+                end = work => end?,
+                () = reached(deadline) => End::TimeOver,
+                () = self.idle() => End::TimeOver,
+                end = self.budget() => end?,
+                error = self.unreachable() => End::ServerGone(error),
             }
         };
-        let work = async {
-            let begun = match self.join {
-                true => self.find(&mut before).await?,
-                false => self.start(&mut before).await?,
-            };
-            match begun {
-                Some(end) => Ok(end),
-                None => self.ending(&before).await,
-            }
-        };
-        let end = match self.timeout {
-            Some(limit) => timeout(limit, work).await.unwrap_or(Ok(End::TimeOver))?,
-            None => work.await?,
-        };
-        Ok(outcome(conversation, &before, end))
+        Ok(outcome(&self.conversation, &before, end))
     }
 
-    /// Asks the server to run, or finds that it does. An end when that is known already.
-    async fn start(&self, before: &mut Before) -> Result<Option<End>> {
-        use oh_transport::ErrorKind as Kind;
-        let conversation = self.conversation;
-        let id = conversation.id();
-        loop {
-            let call = calls::conversations::Run::new(id);
-            let Err(error) = conversation.client().call(&call).await else {
-                return Ok(None);
-            };
-            let (status, progress, ended) = {
-                let held = conversation.mirror().read();
-                let progress = Progress::since(&held.log, before.events);
-                (held.state.execution_status(), progress, held.ended.clone())
-            };
-            match error.kind() {
-                _ if ended.is_some() => return Ok(None),
-                Kind::Conflict if status.is_running() || progress.begun.is_some() => {
-                    before.started = false;
-                    return Ok(None);
-                }
-                // A run is wrapping up, or a paused step goes on: soon there is room.
-                Kind::Conflict if before.begun.elapsed() >= WEDGED => return Ok(Some(End::Wedged)),
-                Kind::Conflict => {}
-                // It may have been taken. If so, the log tells; asking again is harmless while
-                // it does not, for a run under way is answered with a conflict.
-                Kind::Interrupted | Kind::Timeout if progress.begun.is_some() => return Ok(None),
-                Kind::Interrupted | Kind::Timeout if before.begun.elapsed() < HIDDEN => {
-                    conversation.caught_up().await;
-                    sleep(QUIET).await;
-                    if conversation.ran_since(before.events) {
-                        return Ok(None);
-                    }
-                    continue;
-                }
-                // A lease of a dying server hides it; the watcher says when it is gone.
-                Kind::NotFound if before.begun.elapsed() < HIDDEN => {}
-                _ => return Err(Error::transport(id, "run", error)),
-            }
-            let mut changes = conversation.changes();
-            let _ = timeout(SOON, changes.changed()).await;
-            sleep(SOON / 4).await;
+    async fn work(&self, before: &mut Before) -> Result<End> {
+        let begun = match self.join {
+            true => self.find(before).await,
+            false => self.start(before).await,
+        };
+        match begun {
+            Ok(Some(end)) => Ok(end),
+            Ok(None) => self.ending(before).await,
+            Err(error) => end_of_link(error),
         }
+    }
+
+    /// Starts a run, or finds that there is one. An end when that is known already.
+    async fn start(&self, before: &mut Before) -> Result<Option<End>> {
+        let conversation = &self.conversation;
+        let started = conversation.start_run(|| before.mark(conversation)).await?;
+        before.started = started == Started::Begun;
+        if before.started {
+            // Whatever ran before has ended, or it would have been joined.
+            before.running = false;
+        }
+        Ok(match started {
+            Started::Begun => None,
+            Started::Joined => {
+                before.running = true;
+                None
+            }
+            Started::Waiting => Some(End::Status(ExecutionStatus::WaitingForConfirmation)),
+            Started::Wedged => Some(End::Wedged),
+        })
     }
 
     /// Finds a run under way. An end when there is none.
     async fn find(&self, before: &mut Before) -> Result<Option<End>> {
-        before.started = false;
-        let mut changes = self.conversation.changes();
+        let conversation = &self.conversation;
         let mut idle_until = None;
         loop {
-            changes.borrow_and_update();
-            let (link, status, ended) = {
-                let held = self.conversation.mirror().read();
-                let status = held.state.execution_status();
-                (held.link, status, held.ended.clone())
-            };
-            match (link, status) {
-                _ if ended.is_some() => return Ok(None),
-                (_, ExecutionStatus::Running) => return Ok(None),
-                // One that was asked for just now may not have begun.
-                (Link::Live, ExecutionStatus::Idle) => {
-                    let until = *idle_until.get_or_insert_with(|| Instant::now() + QUIET);
-                    if Instant::now() >= until {
-                        return Ok(Some(End::Status(ExecutionStatus::Idle)));
-                    }
-                    tokio::select! {
-                        _ = changes.changed() => {}
-                        () = sleep_until(until) => {}
-                    }
+            let mut changes = conversation.changes();
+            let standing = conversation.standing().await?;
+            before.mark(conversation);
+            let status = match standing {
+                Standing::Running => {
+                    before.running = true;
+                    return Ok(None);
                 }
-                (Link::Live, status) => return Ok(Some(End::Status(status))),
-                // The first snapshot is withheld while a tool runs.
-                _ => _ = changes.changed().await,
+                Standing::Waiting(_) => ExecutionStatus::WaitingForConfirmation,
+                Standing::Clear => conversation.mirror().read().status(),
+            };
+            if status != ExecutionStatus::Idle {
+                return Ok(Some(End::Status(status)));
+            }
+            // One that was asked for just now may not have begun.
+            let until = *idle_until.get_or_insert_with(|| Instant::now() + QUIET);
+            if Instant::now() >= until {
+                return Ok(Some(End::Status(status)));
+            }
+            tokio::select! {
+                _ = changes.changed() => {}
+                () = sleep_until(until) => {}
             }
         }
     }
 
     /// Waits for the end of a run that the server has taken or has under way.
     async fn ending(&self, before: &Before) -> Result<End> {
-        let conversation = self.conversation;
+        let conversation = &self.conversation;
         let mut changes = conversation.changes();
         let mut seen = before.events;
         let mut progress = Progress {
             begun: (!before.started).then_some(0),
             hint: before.running.then_some(ExecutionStatus::Running),
         };
-        let mut last_activity = Instant::now();
-        let mut answers: Option<(ExecutionStatus, u32)> = None;
-        let mut next_ask = Instant::now() + QUIET;
+        let mut asked = None::<Asked>;
+        let mut pace = Pace::new();
         loop {
             changes.borrow_and_update();
-            let candidate = {
+            if let Some(error) = conversation.ended() {
+                return end_of_link(error);
+            }
+            let (signals, up) = {
                 let held = conversation.mirror().read();
-                if let Some(error) = &held.ended {
-                    return match error.kind() {
-                        ErrorKind::Gone => Ok(End::Gone),
-                        _ => Err(error.clone()),
-                    };
-                }
                 if held.log.end() != seen {
                     progress.add(&held.log, seen);
                     seen = held.log.end();
-                    last_activity = Instant::now();
-                    answers = None;
-                    next_ask = last_activity + QUIET;
+                    asked = None;
+                    pace.reset();
                 }
-                snapshot_end(&held, before, &progress)
+                let signals = Signals {
+                    begun: progress.begun.is_some(),
+                    hint: progress.hint.clone(),
+                    snapshot: snapshot_end(&held, before, &progress),
+                    asked: asked.clone(),
+                    stop_hooks: has_stop_hooks(&held.state),
+                    unanswered: false,
+                    overdue: before.begun.elapsed() >= conversation.limits().wedged,
+                };
+                (signals, held.link.is_up())
             };
-            match &candidate {
-                // A pause is told at once, while its step goes on; REST tells when that is over.
-                Some((ExecutionStatus::Paused, _)) => {}
-                // Nor does one end as it began: on the legacy socket, what a snapshot says can be
-                // older than the log.
-                Some((ExecutionStatus::Idle, _))
-                    if !matches!(progress.hint, None | Some(ExecutionStatus::Idle)) => {}
-                Some((status, true)) if progress.begun.is_some() => {
-                    return Ok(End::Status(status.clone()));
-                }
-                // Nothing was left to do, or the snapshot is older than the run, or the server was
-                // killed and has forgotten that it ran.
-                _ => {}
+            let unanswered = !signals.begun && asked.is_some() && conversation.is_unanswered();
+            let signals = Signals {
+                unanswered,
+                ..signals
+            };
+            match decide(&signals) {
+                Decision::Wait => {}
+                Decision::End(status) => return Ok(End::Status(status)),
+                Decision::Wedged => return Ok(End::Wedged),
             }
-            if candidate.is_some() {
-                next_ask = next_ask.min(Instant::now() + SOON);
-            }
-            let candidate = candidate.map(|(status, _)| status);
-            let idle_end = self.idle_timeout.map(|limit| last_activity + limit);
-            if idle_end.is_some_and(|end| Instant::now() >= end) {
-                return Ok(End::TimeOver);
-            }
-            let wake = idle_end.map_or(next_ask, |end| end.min(next_ask));
+            let next = pace.next(&signals, up);
             tokio::select! {
                 changed = changes.changed() => {
                     if changed.is_err() {
-                        return Err(Error::new(ErrorKind::Closed, conversation.id(), "closed"));
+                        let what = "the link has ended";
+                        return Err(Error::new(ErrorKind::Closed, conversation.id(), what));
                     }
                     continue;
                 }
-                () = sleep_until(wake) => {}
+                () = sleep_until(next.0) => {}
             }
-            if Instant::now() < next_ask {
-                continue;
-            }
-            next_ask = Instant::now() + if candidate.is_some() { SOON } else { QUIET };
-            // A hook may be freezing the server, or a restart be under way: no answer decides
-            // nothing.
-            let get = calls::conversations::Get::new(conversation.id());
-            let asked = conversation
-                .client()
-                .call(&get)
-                .timeout(Duration::from_secs(10));
-            let Ok(info) = asked.await else { continue };
-            let status = info.execution_status();
-            let times = match answers.take() {
-                Some((same, times)) if same == status => times + 1,
-                _ => 1,
-            };
-            answers = Some((status.clone(), times));
-            if status.is_running() {
-                continue;
-            }
-            let paused = status == ExecutionStatus::Paused;
-            if progress.begun.is_some() && candidate.as_ref() == Some(&status) && paused {
-                return Ok(End::Status(status));
-            }
-            let finished = status == ExecutionStatus::Finished;
-            if progress.begun.is_none() && (!finished || conversation.is_unanswered()) {
-                // It has been taken and will begin, however long an agent's start lasts. A message
-                // that came while the run before was wrapping up may have been overlooked.
-                if before.begun.elapsed() >= WEDGED {
-                    return Ok(End::Wedged);
+            pace.asked();
+            match next.1 {
+                Ask::Newest => self.patrol().await,
+                Ask::End => {
+                    if let Some(answer) = self.ask().await {
+                        let times = match &asked {
+                            Some(last) if last.status == answer.status => last.times + 1,
+                            _ => 1,
+                        };
+                        asked = Some(Asked { times, ..answer });
+                    }
                 }
-                continue;
-            }
-            let told = progress.hint.as_ref().is_none_or(|hint| !hint.is_running());
-            let hooked = finished && candidate.is_none() && has_stop_hooks(info.state());
-            let needed = match hooked {
-                true => REPEATED_WITH_STOP_HOOK,
-                false => REPEATED,
-            };
-            if times <= needed {
-                continue;
-            }
-            // While the log says running, so it is: REST tells what was saved when the last step
-            // ended. Only what a new subscription tells, too, is newer than the log.
-            if told
-                || candidate.as_ref() == Some(&status)
-                || self.logged().await.as_ref() == Some(&status)
-            {
-                return Ok(End::Status(status));
             }
         }
     }
 
-    /// The last status in the server's log, which is written before anybody is told.
-    async fn logged(&self) -> Option<ExecutionStatus> {
-        // Not by kind: servers before 1.56 find none by its name.
-        let search = calls::events::Search::new(self.conversation.id()).descending();
-        let asked = self.conversation.client().call(&search);
-        let page = asked.timeout(Duration::from_secs(10)).await.ok()?;
-        // Over a link that is down, its last events are yet to come; over one that is up and brings
-        // nothing, they are not.
-        if self.conversation.link() != Link::Live {
-            let newest = page.items.first()?;
-            self.conversation.events().by_id(newest.id())?;
+    /// Sees to it that the newest event of the server is here: a socket may be deaf.
+    async fn patrol(&self) {
+        let search = calls::events::Search::new(self.conversation.id())
+            .descending()
+            .limit(1);
+        let asked = self.conversation.client().call(&search).timeout(LOOK).await;
+        let newest = asked.as_ref().ok().and_then(|page| page.items.first());
+        let here = match newest {
+            Some(newest) => {
+                let mirror = self.conversation.mirror();
+                let held = mirror.read().holds(newest.id());
+                held || self.conversation.comes_within(newest.id(), QUIET).await
+            }
+            None => !asked.is_err_and(|error| is_missing(&error)),
+        };
+        if !here {
+            self.conversation.mirror().nudge.notify_one();
         }
-        page.items.iter().find_map(status_in)
+    }
+
+    /// What REST says of the end. No answer decides nothing: a hook may be freezing the server, or
+    /// a restart be under way.
+    async fn ask(&self) -> Option<Asked> {
+        let conversation = &self.conversation;
+        let get = calls::conversations::Get::new(conversation.id());
+        let info = match conversation.client().call(&get).timeout(LOOK).await {
+            Ok(info) => info,
+            Err(error) => {
+                if is_missing(&error) {
+                    conversation.mirror().nudge.notify_one();
+                }
+                return None;
+            }
+        };
+        let status = info.execution_status();
+        let mut asked = Asked {
+            times: 1,
+            complete: true,
+            logged: None,
+            status,
+        };
+        if asked.status.is_running() {
+            return Some(asked);
+        }
+        // Not by kind: servers before 1.56 find none by its name.
+        let search = calls::events::Search::new(conversation.id()).descending();
+        let page = conversation.client().call(&search).timeout(LOOK).await;
+        let page = page.ok()?;
+        asked.logged = page.items.iter().find_map(status_in);
+        if let Some(newest) = page.items.first() {
+            asked.complete = conversation.mirror().read().holds(newest.id());
+            if !asked.complete {
+                conversation.mirror().nudge.notify_one();
+            }
+        }
+        Some(asked)
+    }
+
+    /// Done when no event has come for longer than allowed.
+    async fn idle(&self) {
+        let Some(limit) = self.idle_timeout else {
+            return std::future::pending().await;
+        };
+        let mut changes = self.conversation.changes();
+        let mut seen = None;
+        let mut last = Instant::now();
+        loop {
+            changes.borrow_and_update();
+            let end = self.conversation.mirror().read().log.end();
+            if seen.replace(end).is_some_and(|seen| seen != end) {
+                last = Instant::now();
+            }
+            tokio::select! {
+                biased;
+                () = reached(last.checked_add(limit)) => return,
+                changed = changes.changed() => {
+                    if changed.is_err() {
+                        return std::future::pending().await;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Done when the budget is reached and the run interrupted.
+    async fn budget(&self) -> Result<End> {
+        if self.max_cost.is_none() && self.max_tokens.is_none() {
+            return std::future::pending().await;
+        }
+        let conversation = &self.conversation;
+        let mut changes = conversation.changes();
+        let mut before = None;
+        loop {
+            changes.borrow_and_update();
+            let up = conversation.mirror().read().link.is_up();
+            if up || before.is_some() {
+                let now = conversation.usage();
+                let used = now.since(before.get_or_insert_with(|| now.clone()));
+                let tokens = used
+                    .prompt_tokens()
+                    .saturating_add(used.completion_tokens());
+                let cost = used.total().accumulated_cost;
+                if self
+                    .max_cost
+                    .is_some_and(|limit| cost >= limit && cost > 0.0)
+                    || self
+                        .max_tokens
+                        .is_some_and(|limit| tokens >= limit && tokens > 0)
+                {
+                    break;
+                }
+            }
+            if changes.changed().await.is_err() {
+                return std::future::pending().await;
+            }
+        }
+        conversation.interrupt().await?;
+        let stopped = async {
+            let mut changes = conversation.changes();
+            loop {
+                changes.borrow_and_update();
+                let running = conversation.mirror().read().status().is_running();
+                let ended = conversation.ended().is_some();
+                if !running || ended || changes.changed().await.is_err() {
+                    return;
+                }
+            }
+        };
+        let _ = timeout(STOPPING, stopped).await;
+        Ok(End::Budget)
+    }
+
+    /// Done when nothing has followed the server for longer than allowed; with the reason.
+    async fn unreachable(&self) -> Option<Error> {
+        let conversation = &self.conversation;
+        let limit = conversation.limits().unreachable;
+        let mut changes = conversation.changes();
+        let mut liveness = conversation.client().liveness();
+        let mut told = None;
+        loop {
+            changes.borrow_and_update();
+            // A supervisor that is restarting the server says when it gives up.
+            let restarting = *liveness.borrow_and_update() == Liveness::Restarting;
+            let down = conversation
+                .mirror()
+                .read()
+                .down_since
+                .filter(|_| !restarting);
+            let down = down.map(|since| told.map_or(since, |told| since.max(told)));
+            let over = down.and_then(|since| since.checked_add(limit));
+            tokio::select! {
+                biased;
+                () = reached(over) => return conversation.last_error(),
+                Ok(()) = liveness.changed() => told = Some(Instant::now()),
+                changed = changes.changed() => {
+                    if changed.is_err() {
+                        return std::future::pending().await;
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// When REST is asked next, and for what.
+struct Pace {
+    last: Instant,
+    /// How often it has been asked since something happened.
+    times: u32,
+}
+
+enum Ask {
+    /// For the newest event only.
+    Newest,
+    /// For the state, which may say that the run is over.
+    End,
+}
+
+impl Pace {
+    fn new() -> Self {
+        Self {
+            last: Instant::now(),
+            times: 0,
+        }
+    }
+
+    fn reset(&mut self) {
+        *self = Self::new();
+    }
+
+    fn asked(&mut self) {
+        self.last = Instant::now();
+        self.times += 1;
+    }
+
+    fn next(&self, signals: &Signals, up: bool) -> (Instant, Ask) {
+        let told = signals.hint.as_ref().is_some_and(|hint| !hint.is_running());
+        let growing =
+            |first: Duration, cap: Duration| first.saturating_mul(1 << self.times.min(10)).min(cap);
+        let (delay, ask) = match signals.snapshot {
+            Some(_) if self.times < 50 => (SOON, Ask::End),
+            _ if told => (QUIET, Ask::End),
+            Some(_) => (QUIET, Ask::End),
+            // It may have had nothing to do, or be slow to begin.
+            None if !signals.begun => (growing(QUIET, RARELY), Ask::End),
+            None if !up => (growing(QUIET, RARELY), Ask::End),
+            // A healthy link tells everything.
+            None => (growing(PATROL.0, PATROL.1), Ask::Newest),
+        };
+        (self.last + delay, ask)
+    }
+}
+
+fn is_missing(error: &oh_transport::Error) -> bool {
+    error.kind() == oh_transport::ErrorKind::NotFound
+}
+
+/// What the end of the link means for a run.
+fn end_of_link(error: Error) -> Result<End> {
+    match error.kind() {
+        ErrorKind::Gone => Ok(End::Gone),
+        ErrorKind::ServerGone => Ok(End::ServerGone(Some(error))),
+        _ => Err(error),
+    }
+}
+
+async fn reached(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => sleep_until(deadline).await,
+        None => std::future::pending().await,
     }
 }
 
 fn outcome(conversation: &Conversation, before: &Before, end: End) -> RunOutcome {
-    let held = conversation.mirror().read();
+    let (log, usage) = {
+        let held = conversation.mirror().read();
+        (held.log.clone(), Usage::of(&held.state))
+    };
+    let new = || log.range(before.events..log.end()).rev();
     let report = RunReport {
-        usage: Usage::of(&held.state).since(&before.usage),
-        events: held.log.end().saturating_sub(before.events),
-        took: before.begun.elapsed(),
+        usage: usage.since(&before.usage),
+        events: log.end().saturating_sub(before.events),
+        duration: before.begun.elapsed(),
         started: before.started,
-        image_unseen: held
-            .log
-            .range(before.events..held.log.end())
-            .rev()
-            .any(says_blind),
+        image_unseen: new().any(says_blind),
     };
+    let mut reason = None;
     let status = match end {
-        End::TimeOver => return RunOutcome::StillRunning(report),
-        End::Wedged => return RunOutcome::Wedged(report),
-        End::Gone => return RunOutcome::Gone(report),
-        End::Status(status) => status,
-    };
-    match status {
-        ExecutionStatus::Paused => RunOutcome::Paused(report),
-        ExecutionStatus::WaitingForConfirmation => RunOutcome::WaitingForConfirmation(report),
-        ExecutionStatus::Stuck => RunOutcome::Stuck(report),
-        ExecutionStatus::Error => {
-            let new = held.log.range(before.events..held.log.end());
-            let error = new.rev().find_map(|event| match event.payload() {
-                Payload::ConversationError(error) => Some((**error).clone()),
-                _ => None,
-            });
-            RunOutcome::Error(report, error)
+        End::TimeOver => RunStatus::StillRunning,
+        End::Budget => RunStatus::BudgetReached,
+        End::Wedged => RunStatus::Wedged,
+        End::Gone => RunStatus::Gone,
+        End::ServerGone(why) => {
+            reason = why;
+            RunStatus::ServerGone
         }
-        ExecutionStatus::Finished => RunOutcome::Finished(report),
-        _ => RunOutcome::Idle(report),
+        End::Status(status) => match status {
+            ExecutionStatus::Paused => RunStatus::Paused,
+            ExecutionStatus::WaitingForConfirmation => RunStatus::WaitingForConfirmation,
+            ExecutionStatus::Stuck => RunStatus::Stuck,
+            ExecutionStatus::Error => RunStatus::Error,
+            ExecutionStatus::Finished => RunStatus::Finished,
+            _ => RunStatus::Idle,
+        },
+    };
+    let failed = status == RunStatus::Error;
+    let error = failed.then(|| new().find_map(error_in)).flatten();
+    RunOutcome {
+        status,
+        report,
+        error,
+        reason,
     }
 }
 
-impl<'a> IntoFuture for Run<'a> {
+fn error_in(event: &oh_protocol::Event) -> Option<ConversationErrorEvent> {
+    if event.kind() != "ConversationErrorEvent" {
+        return None;
+    }
+    match event.decode() {
+        Payload::ConversationError(error) => Some(*error),
+        _ => None,
+    }
+}
+
+impl IntoFuture for Run {
     type Output = Result<RunOutcome>;
-    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send + 'a>>;
+    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
 
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(until_settled(self))
     }
 }
 
-impl fmt::Debug for Run<'_> {
+impl fmt::Debug for Run {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Run")
+            .field("conversation", &self.conversation.id())
             .field("timeout", &self.timeout)
             .finish_non_exhaustive()
     }

@@ -1,4 +1,4 @@
-//! Sending a message, without approving by accident what awaits approval.
+//! Sending a message, without approving by accident what waits for approval.
 
 use std::{
     fmt,
@@ -8,21 +8,34 @@ use std::{
 };
 
 use oh_protocol::{
-    ExecutionStatus, Payload,
+    Event, Payload,
     calls::{self, events::UserContent},
+    event::{Content, Message},
 };
 use oh_transport::ErrorKind as Wire;
 use tokio::time::timeout;
 
-use crate::{Conversation, Error, ErrorKind, Link, Result};
-
-/// How long the log may take to show a message whose answer was lost: a reconnection and more.
-const LOG_DELAY: Duration = Duration::from_secs(15);
+use crate::{Conversation, Error, ErrorKind, Result, gate::Standing, run::Started};
 
 /// A message on its way. Await it; it is saved on the server then.
+///
+/// A message is never sent twice. After a lost answer, the log is searched for a message of the
+/// user with the same parts that was not there before.
+///
+/// # Errors
+///
+/// [`ErrorKind::PendingConfirmation`] while an action waits for approval;
+/// [`ErrorKind::InvalidInput`] for an empty message and [`ErrorKind::NoVision`] for an image that
+/// the model cannot see: nothing was sent then. [`ErrorKind::Ambiguous`] when the connection
+/// failed and the log does not show the message. [`ErrorKind::RateLimited`] with
+/// [`and_run`](Self::and_run) when the server takes no more runs; the message is saved then.
+///
+/// # Cancel safety
+///
+/// Dropping the future before it completes leaves open whether the message was sent.
 #[must_use = "a message is not sent until it is awaited"]
-pub struct SendMessage<'a> {
-    conversation: &'a Conversation,
+pub struct SendMessage {
+    conversation: Conversation,
     content: Vec<UserContent>,
     run: bool,
     sender: Option<String>,
@@ -30,10 +43,10 @@ pub struct SendMessage<'a> {
     blind: bool,
 }
 
-impl<'a> SendMessage<'a> {
-    pub(crate) fn new(conversation: &'a Conversation, content: Vec<UserContent>) -> Self {
+impl SendMessage {
+    pub(crate) fn new(conversation: &Conversation, content: Vec<UserContent>) -> Self {
         Self {
-            conversation,
+            conversation: conversation.clone(),
             content,
             run: false,
             sender: None,
@@ -71,76 +84,98 @@ impl<'a> SendMessage<'a> {
         self
     }
 
-    /// Also starts a run, and does not wait for it.
+    /// Also starts a run, and does not wait for its end. A run that is under way reads the message
+    /// by itself.
+    ///
+    /// The message is saved first; the run is then started under the conditions of
+    /// [`Conversation::run`], so that it approves nothing.
     pub fn and_run(mut self) -> Self {
         self.run = true;
         self
     }
 
-    /// Sends it even while an action awaits approval. The next run executes that action then:
-    /// to the server, running means approving.
+    /// Saves the message even while an action waits for approval. The action goes on waiting. Has
+    /// no effect on [`and_run`](Self::and_run), which starts no run then and fails with
+    /// [`ErrorKind::PendingConfirmation`].
     pub fn even_if_pending(mut self) -> Self {
         self.anyway = true;
         self
     }
-}
 
-impl<'a> IntoFuture for SendMessage<'a> {
-    type Output = Result<()>;
-    type IntoFuture = Pin<Box<dyn Future<Output = Result<()>> + Send + 'a>>;
-
-    fn into_future(self) -> Self::IntoFuture {
-        Box::pin(async move {
-            let id = self.conversation.id();
-            let empty = self
-                .content
-                .iter()
-                .all(|part| matches!(part, UserContent::Text { text } if text.trim().is_empty()));
-            if empty {
-                return Err(Error::new(ErrorKind::InvalidInput, id, "an empty message"));
+    async fn deliver(self) -> Result<()> {
+        let conversation = &self.conversation;
+        let id = conversation.id();
+        let empty = self
+            .content
+            .iter()
+            .all(|part| matches!(part, UserContent::Text { text } if text.trim().is_empty()));
+        if empty {
+            let what = "the message must not be empty";
+            return Err(Error::new(ErrorKind::InvalidInput, id, what));
+        }
+        let pictured = |part: &UserContent| matches!(part, UserContent::Image { .. });
+        if !self.blind && self.content.iter().any(pictured) && is_blind(conversation) {
+            let what = "the agent's model sees no images: switch the model, or send with \
+                        `even_if_blind`";
+            return Err(Error::new(ErrorKind::NoVision, id, what));
+        }
+        let supersedes = {
+            // Messages of one process are sent one after another: a lost one is told apart by
+            // what was there before it.
+            let _turn = conversation.mirror().answered.turn.lock().await;
+            let standing = conversation.standing_soon().await?;
+            if matches!(standing, Standing::Waiting(_)) && !self.anyway {
+                let what = "an action waits for approval, and the next run would execute it: \
+                            approve or reject it first, or send with `even_if_pending`";
+                return Err(Error::new(ErrorKind::PendingConfirmation, id, what));
             }
-            if self.conversation.link() == Link::Connecting {
-                // What is known may be old.
-                self.conversation.caught_up().await;
-            }
-            let status = self.conversation.mirror().read().state.execution_status();
-            if status == ExecutionStatus::WaitingForConfirmation && !self.anyway {
-                return Err(Error::new(
-                    ErrorKind::PendingConfirmation,
-                    id,
-                    "an action awaits approval, and a message would approve it: confirm or \
-                     reject it first, or send with `even_if_pending`",
-                ));
-            }
-            let pictured = |part: &UserContent| matches!(part, UserContent::Image { .. });
-            if !self.blind && self.content.iter().any(pictured) && is_blind(self.conversation) {
-                let what = "an image, but the agent's model sees none: switch the model, or send \
-                            with `even_if_blind`";
-                return Err(Error::new(ErrorKind::NoVision, id, what));
-            }
-            let held = self.conversation.mirror().read().log.end();
-            let text = text_of(&self.content);
-            let mut call = calls::events::Send::new(id, self.content).run(self.run);
-            if let Some(sender) = self.sender {
+            // An agent that speaks ACP gives up what it is at for a message that runs.
+            let acp = conversation.state().agent_kind().as_deref() == Some("ACPAgent");
+            let supersedes = acp && self.run && matches!(standing, Standing::Running);
+            let held = conversation.mirror().read().log.end();
+            let mut call = calls::events::Send::new(id, self.content.clone()).run(supersedes);
+            if let Some(sender) = &self.sender {
                 call = call.sender(sender);
             }
-            match self.conversation.client().call(&call).await {
-                Ok(()) => Ok(()),
+            match conversation.client().call(&call).single_attempt().await {
+                Ok(()) => {}
                 Err(error) if matches!(error.kind(), Wire::Interrupted | Wire::Timeout) => {
                     // There is no key by which the server could tell a repetition: the log says
                     // whether the message was taken.
-                    if logged(self.conversation, held, &text).await {
-                        return Ok(());
+                    if !logged(conversation, held, &self.content).await {
+                        return Err(Error::ambiguous(id, "take the message", error));
                     }
-                    Err(Error::ambiguous(id, "take the message", error))
                 }
-                // The message is in the log; only its run was refused.
-                Err(error) if error.kind() == Wire::RateLimited && self.run => Err(
-                    Error::transport(id, "run: the message was saved, only run again", error),
-                ),
-                Err(error) => Err(Error::transport(id, "send a message", error)),
+                Err(error) => return Err(Error::transport(id, "send a message", error)),
             }
-        })
+            supersedes
+        };
+        if !self.run || supersedes {
+            return Ok(());
+        }
+        let limit = conversation.limits().wedged;
+        match timeout(limit, conversation.start_run(|| ())).await {
+            Ok(Ok(Started::Begun | Started::Joined)) => Ok(()),
+            Ok(Ok(Started::Waiting)) => {
+                let what = "the message was saved, but an action waits for approval, which a run \
+                            would execute: approve or reject it first";
+                Err(Error::new(ErrorKind::PendingConfirmation, id, what))
+            }
+            Ok(Err(error)) => Err(error.in_context("the message was saved, but not run")),
+            Ok(Ok(Started::Wedged)) | Err(_) => {
+                let what = "the message was saved, but the server starts no run; run again later";
+                Err(Error::new(ErrorKind::Conflict, id, what))
+            }
+        }
+    }
+}
+
+impl IntoFuture for SendMessage {
+    type Output = Result<()>;
+    type IntoFuture = Pin<Box<dyn Future<Output = Result<()>> + Send>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(self.deliver())
     }
 }
 
@@ -151,33 +186,58 @@ fn is_blind(conversation: &Conversation) -> bool {
     blind.is_some_and(|blind| blind.as_str() == "true")
 }
 
-fn text_of(content: &[UserContent]) -> String {
-    let texts = content.iter().filter_map(|part| match part {
-        UserContent::Text { text } => Some(text.as_str()),
-        _ => None,
-    });
-    texts.collect::<Vec<_>>().join("\n")
+/// Whether a user's message with these parts comes, or came, after the first `held` events.
+async fn logged(conversation: &Conversation, held: usize, content: &[UserContent]) -> bool {
+    let looking = async {
+        let mut changes = conversation.changes();
+        loop {
+            changes.borrow_and_update();
+            let log = conversation.mirror().read().log.clone();
+            if log
+                .range(held..log.end())
+                .any(|event| is_message(event, content))
+            {
+                return true;
+            }
+            if conversation.ended().is_some() {
+                return false;
+            }
+            let changed = timeout(Duration::from_secs(1), changes.changed()).await;
+            if changed.is_err() {
+                // Over a link that is down, REST reads on.
+                conversation.mirror().nudge.notify_one();
+            }
+        }
+    };
+    let limit = conversation.limits().answer;
+    timeout(limit, looking).await.unwrap_or(false)
 }
 
-/// Whether a user's message with this text comes, or came, after the first `held` events.
-async fn logged(conversation: &Conversation, held: usize, text: &str) -> bool {
-    let mut changes = conversation.changes();
-    let found = changes.wait_for(|_| {
-        let log = conversation.mirror().read().log.clone();
-        log.range(held..log.end())
-            .any(|event| match event.payload() {
-                Payload::Message(message) => {
-                    event.source().as_str() == "user" && message.llm_message.text() == text
-                }
-                _ => false,
-            })
-    });
-    timeout(LOG_DELAY, found)
-        .await
-        .is_ok_and(|found| found.is_ok())
+/// Whether an event is a user's message of these parts, in this order.
+fn is_message(event: &Event, content: &[UserContent]) -> bool {
+    if event.kind() != "MessageEvent" || event.source().as_str() != "user" {
+        return false;
+    }
+    match event.decode() {
+        Payload::Message(message) => same_parts(&message.llm_message, content),
+        _ => false,
+    }
 }
 
-impl fmt::Debug for SendMessage<'_> {
+fn same_parts(message: &Message, content: &[UserContent]) -> bool {
+    let same = |part: &Content, wanted: &UserContent| match wanted {
+        UserContent::Text { text } => part.text.as_deref() == Some(text.as_str()),
+        UserContent::Image { image_urls } => {
+            let urls = part.image_urls.iter().map(|url| &**url);
+            urls.eq(image_urls.iter().map(String::as_str))
+        }
+        _ => false,
+    };
+    let parts = &message.content;
+    parts.len() == content.len() && parts.iter().zip(content).all(|(part, it)| same(part, it))
+}
+
+impl fmt::Debug for SendMessage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SendMessage")
             .field("parts", &self.content.len())

@@ -1,60 +1,71 @@
 //! Changing what a conversation works with while it lives: policies, tags, models. Knows
 //! no events.
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
 use oh_protocol::{
     ConversationId, Json,
     calls::conversations as calls,
     config::{ConfirmationPolicy, Llm, SecurityAnalyzer},
 };
 use oh_transport::Client;
-use tracing::warn;
 
-use crate::{Conversation, Result, mirror::Mirror};
+use crate::{Conversation, Error, ErrorKind, Link, Result, mirror::Mirror};
 
 /// Older servers keep the model they know under a usage id.
 const MODELS_REPLACED: (u32, u32, u32) = (1, 56, 0);
 
 impl Conversation {
-    /// Sets when the agent must ask (`POST …/confirmation_policy`). The server forgets it when it
-    /// restarts or has evicted the conversation, and falls back on what the conversation was
-    /// started with: this handle tells it again after every reconnection, and to the forks made
-    /// with it. Another handle, attached later, does not know of it.
-    ///
-    /// Waits for a running tool to end, on the server.
-    ///
-    /// ```no_run
-    /// # async fn careful(conversation: &oh_conversation::Conversation) -> oh_conversation::Result<()> {
-    /// use oh_protocol::{
-    ///     config::{ConfirmationPolicy, SecurityAnalyzer},
-    ///     event::SecurityRisk,
-    /// };
-    ///
-    /// conversation.set_security_analyzer(Some(SecurityAnalyzer::llm())).await?;
-    /// conversation.set_confirmation_policy(ConfirmationPolicy::risky(SecurityRisk::Medium)).await?;
-    /// # Ok(()) }
-    /// ```
+    /// Sets what judges the risk of actions, or nothing (`POST …/security_analyzer`). Like a
+    /// [confirmation policy](crate::Approvals::set_policy), the server forgets it when it loads
+    /// the conversation again, and this handle sets it again after every reconnection.
     ///
     /// # Errors
     ///
-    /// When the server refuses or cannot be asked.
-    pub async fn set_confirmation_policy(&self, policy: ConfirmationPolicy) -> Result<()> {
-        let call = calls::SetConfirmationPolicy::new(self.id(), policy.clone());
-        self.call("set the confirmation policy", &call).await?;
-        self.mirror().remember_policy(policy);
-        Ok(())
+    /// When the server refuses or cannot be asked. After a refusal the analyzer that was set
+    /// before stays the one that is set again.
+    pub async fn set_security_analyzer(&self, analyzer: Option<SecurityAnalyzer>) -> Result<()> {
+        let restored = &self.mirror().restored;
+        let _turn = restored.turn.lock().await;
+        let settled = restored.is_settled(self.mirror());
+        let connection = self.mirror().read().connection;
+        let before = restored.lock().analyzer.replace(analyzer.clone());
+        let call = calls::SetSecurityAnalyzer::new(self.id(), analyzer);
+        let set = self.call("set the security analyzer", &call).await;
+        match &set {
+            Ok(()) if settled => restored.lock().connection = connection,
+            Err(error) if is_refusal(error) => restored.lock().analyzer = before,
+            _ => {}
+        }
+        set
     }
 
-    /// Sets what judges the risk of actions, or nothing (`POST …/security_analyzer`). The server
-    /// keeps it no longer than a confirmation policy, and this handle tells it again as often.
-    ///
-    /// # Errors
-    ///
-    /// When the server refuses or cannot be asked.
-    pub async fn set_security_analyzer(&self, analyzer: Option<SecurityAnalyzer>) -> Result<()> {
-        let call = calls::SetSecurityAnalyzer::new(self.id(), analyzer.clone());
-        self.call("set the security analyzer", &call).await?;
-        self.mirror().remember_analyzer(analyzer);
-        Ok(())
+    pub(crate) async fn set_policy(&self, policy: ConfirmationPolicy) -> Result<()> {
+        let restored = &self.mirror().restored;
+        // A policy that is being set again must not overtake this one.
+        let _turn = restored.turn.lock().await;
+        let settled = restored.is_settled(self.mirror());
+        let connection = self.mirror().read().connection;
+        let before = restored.lock().policy.replace(policy.clone());
+        let call = calls::SetConfirmationPolicy::new(self.id(), policy);
+        let set = self.call("set the confirmation policy", &call).await;
+        match &set {
+            Ok(()) if settled => restored.lock().connection = connection,
+            Err(error) if is_refusal(error) => restored.lock().policy = before,
+            _ => {}
+        }
+        set
+    }
+
+    /// Makes sure that the server has what this program set, before something that a policy may
+    /// have to stop.
+    pub(crate) async fn restore(&self) -> Result<()> {
+        let mirror = self.mirror();
+        if mirror.restored.is_settled(mirror) {
+            return Ok(());
+        }
+        let set = restore(self.client(), mirror).await;
+        set.map_err(|error| Error::transport(self.id(), "set the policy again", error))
     }
 
     /// Replaces all tags: keys of `a-z` and `0-9`, values of at most 256 characters
@@ -141,43 +152,105 @@ impl Conversation {
     }
 }
 
-/// Tells the server again what this program has set and the server forgets when it loads a
-/// conversation anew, if there is something. To be done after a subscription's first snapshot.
-pub(crate) fn restoring(
-    client: &Client,
-    mirror: &Mirror,
-) -> Option<impl Future<Output = ()> + use<>> {
-    let analyzer = mirror.analyzer();
-    let policy = mirror.policy().filter(|policy| {
-        let held = mirror.read();
-        differs(policy, held.state.get("confirmation_policy"))
-    });
-    if policy.is_none() && analyzer.is_none() {
-        return None;
+/// What a program has set, to be set again whenever the server may have forgotten it.
+#[derive(Default)]
+pub(crate) struct Restored {
+    /// Held while something is set or set again: the newest setting wins.
+    turn: tokio::sync::Mutex<()>,
+    set: Mutex<Set>,
+}
+
+#[derive(Default)]
+struct Set {
+    policy: Option<ConfirmationPolicy>,
+    analyzer: Option<Option<SecurityAnalyzer>>,
+    /// The connection for which the server has been asked to take both.
+    connection: u64,
+}
+
+impl Restored {
+    fn lock(&self) -> MutexGuard<'_, Set> {
+        self.set.lock().unwrap_or_else(PoisonError::into_inner)
     }
-    let (client, id) = (client.clone(), mirror.id);
-    Some(async move {
-        if let Some(policy) = policy
-            && let Err(error) = client
-                .call(&calls::SetConfirmationPolicy::new(id, policy))
-                .await
-        {
-            warn!(conversation = %id, %error, "cannot restore the confirmation policy");
+
+    /// The policy that this program has set, if it has set one.
+    pub(crate) fn policy(&self) -> Option<ConfirmationPolicy> {
+        self.lock().policy.clone()
+    }
+
+    /// The analyzer that this program has set, or that there is to be none, if it has set that.
+    pub(crate) fn analyzer(&self) -> Option<Option<SecurityAnalyzer>> {
+        self.lock().analyzer.clone()
+    }
+
+    /// Whether the server has it all, as far as this connection tells.
+    fn is_settled(&self, mirror: &Mirror) -> bool {
+        let set = self.lock();
+        if set.policy.is_none() && set.analyzer.is_none() {
+            return true;
         }
-        // A snapshot leaves out an analyzer that is none: it cannot tell.
-        if let Some(analyzer) = analyzer
-            && let Err(error) = client
-                .call(&calls::SetSecurityAnalyzer::new(id, analyzer))
-                .await
-        {
-            warn!(conversation = %id, %error, "cannot restore the security analyzer");
-        }
-    })
+        let held = mirror.read();
+        // Without a socket nothing tells of a restart.
+        held.link != Link::Polling && set.connection == held.connection && held.connection > 0
+    }
+
+    /// Whether there is something to set again on this connection.
+    pub(crate) fn is_due(&self, mirror: &Mirror) -> bool {
+        !self.is_settled(mirror)
+    }
+}
+
+/// Sets again what this program has set and the server forgets when it loads a conversation.
+pub(crate) async fn restore(client: &Client, mirror: &Mirror) -> oh_transport::Result<()> {
+    let restored = &mirror.restored;
+    let _turn = restored.turn.lock().await;
+    if restored.is_settled(mirror) {
+        return Ok(());
+    }
+    let (policy, analyzer) = {
+        let set = restored.lock();
+        (set.policy.clone(), set.analyzer.clone())
+    };
+    let (connection, known) = {
+        let held = mirror.read();
+        // Only a snapshot of this connection says what the server has now.
+        let snapshot = held.snapshot.as_ref();
+        let fresh = snapshot.is_some_and(|last| last.connection == held.connection);
+        let told = held.state.get("confirmation_policy").cloned();
+        let fresh = fresh && held.link == Link::Live;
+        (held.connection, told.filter(|_| fresh))
+    };
+    if let Some(policy) = policy
+        && known.is_none_or(|known| differs(&policy, Some(&known)))
+    {
+        let call = calls::SetConfirmationPolicy::new(mirror.id, policy);
+        client.call(&call).await?;
+    }
+    // A snapshot leaves out an analyzer that is none, so it cannot tell.
+    if let Some(analyzer) = analyzer {
+        let call = calls::SetSecurityAnalyzer::new(mirror.id, analyzer);
+        client.call(&call).await?;
+    }
+    restored.lock().connection = connection;
+    Ok(())
+}
+
+/// Whether the server has answered, and has not done it.
+fn is_refusal(error: &Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::InvalidInput
+            | ErrorKind::Refused
+            | ErrorKind::Unauthorized
+            | ErrorKind::Unsupported
+            | ErrorKind::NotFound
+            | ErrorKind::Conflict
+    )
 }
 
 /// Whether a state holds another policy than this one. What this one leaves to the server's
 /// defaults is not compared.
-fn differs(policy: &ConfirmationPolicy, told: Option<&Json>) -> bool {
+pub(crate) fn differs(policy: &ConfirmationPolicy, told: Option<&Json>) -> bool {
     let ours = serde_json::to_value(policy).unwrap_or_default();
     let Some(told) = told.map(Json::to_value) else {
         return false;

@@ -12,9 +12,9 @@ use std::{
 use futures_core::Stream;
 use futures_util::stream;
 use oh_protocol::Event;
-use tokio::sync::watch;
+use tokio::{runtime::Handle, sync::watch, task::JoinSet};
 
-use crate::{ErrorKind, Result, log::Log, mirror::Mirror, pager::Pager};
+use crate::{ErrorKind, Result, log::Log, mirror::View, pager::Pager};
 
 /// Where a reader begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -23,7 +23,8 @@ pub enum Cursor {
     /// At the first event of the conversation.
     #[default]
     Start,
-    /// After the last event held now.
+    /// After the newest event that the server has when the reader begins. Where the mirror does
+    /// not follow the server at that moment, the server is asked for it.
     Now,
     /// After the event with this `seq`: its place in the server's log, counted from 0. One that is
     /// yet to come is waited for. Events that the server cannot read have a place, too, but on
@@ -78,9 +79,12 @@ impl Batch {
 }
 
 impl EventStream {
-    pub(crate) fn new(mirror: Arc<Mirror>, pager: Pager, cursor: Cursor) -> Self {
-        let changes = mirror.changes();
-        let log = mirror.read().log.clone();
+    pub(crate) fn new(view: Arc<View>, pager: Pager, cursor: Cursor, runtime: &Handle) -> Self {
+        let changes = view.changes();
+        let (log, up) = {
+            let held = view.read();
+            (held.log.clone(), held.link.is_up())
+        };
         let seq = match cursor {
             Cursor::Start => -1,
             Cursor::Now => log.end().checked_sub(1).map_or(-1, |last| log.seq(last)),
@@ -91,8 +95,17 @@ impl EventStream {
             Cursor::Now => log.end(),
             Cursor::After(_) => log.after(seq),
         };
+        let mut now = None;
+        if cursor == Cursor::Now && !up {
+            // Asked for here and not when the stream is read first: events that are logged until
+            // then are later than now.
+            let (view, pager) = (view.clone(), pager.clone());
+            let asking = async move { pager.newest(&view).await };
+            now.insert(JoinSet::new()).spawn_on(asking, runtime);
+        }
         let reading = Reading {
-            mirror,
+            now,
+            view,
             pager,
             changes,
             position,
@@ -105,6 +118,11 @@ impl EventStream {
             seq,
             batches: Box::pin(stream::unfold(Some(reading), Reading::step)),
         }
+    }
+
+    /// Waits for the next event; `None` once the stream has ended. Cancel-safe.
+    pub async fn next(&mut self) -> Option<Result<Event>> {
+        futures_util::StreamExt::next(self).await
     }
 
     /// Where to begin to get what this one has not given yet, in another process, too.
@@ -165,7 +183,9 @@ impl fmt::Debug for EventStream {
 }
 
 struct Reading {
-    mirror: Arc<Mirror>,
+    view: Arc<View>,
+    /// The id of the newest event when the reader began, where the mirror did not know it.
+    now: Option<JoinSet<Result<Option<String>>>>,
     pager: Pager,
     changes: watch::Receiver<u64>,
     /// Index of the next event.
@@ -185,24 +205,66 @@ impl Reading {
         }
     }
 
+    /// Goes behind the newest event that the server has.
+    async fn resolve(&mut self, mut now: JoinSet<Result<Option<String>>>) -> Result<()> {
+        let Some(Ok(newest)) = now.join_next().await else {
+            return Ok(());
+        };
+        let Some(newest) = newest? else {
+            return Ok(());
+        };
+        loop {
+            self.changes.borrow_and_update();
+            let (log, link) = {
+                let held = self.view.read();
+                (held.log.clone(), held.link)
+            };
+            let place = (log.start()..log.end()).rev();
+            let mut places =
+                place.filter(|index| log.get(*index).is_some_and(|event| event.id() == newest));
+            if let Some(index) = places.next() {
+                self.position = self.position.max(index + 1);
+                self.after = self.after.max(log.seq(index));
+                return Ok(());
+            }
+            if link.is_up() {
+                // It cannot be read; all that was there by then is here.
+                self.position = self.position.max(log.end());
+                return Ok(());
+            }
+            if let Some(error) = self.view.ended() {
+                return Err(error);
+            }
+            if self.changes.changed().await.is_err() {
+                return Ok(());
+            }
+        }
+    }
+
     async fn batch(&mut self) -> Option<Result<Batch>> {
+        if let Some(now) = self.now.take()
+            && let Err(error) = self.resolve(now).await
+        {
+            return (error.kind() != ErrorKind::Closed).then_some(Err(error));
+        }
         loop {
             // Marked as seen before looking: a change in between wakes us again.
             self.changes.borrow_and_update();
-            let (log, mark, ended) = {
-                let held = self.mirror.read();
+            let ended = self.view.ended();
+            let (log, mark) = {
+                let held = self.view.read();
                 let log = held.log.clone();
                 self.position = self.position.max(log.after(self.after));
                 let mark = (self.position < log.start())
                     .then(|| held.appender.mark(self.position))
                     .flatten()
                     .map(|(index, id)| (index, Box::from(id)));
-                (log, mark, held.ended.clone())
+                (log, mark)
             };
             if self.position < log.start() {
                 let known = self.last.take().map(|id| (self.position - 1, id));
                 let known = known.or(mark);
-                let found = self.pager.read(&self.mirror, &log, self.position, known);
+                let found = self.pager.read(&self.view, &log, self.position, known);
                 // In a box: most streams never page, and each is as large as its largest step.
                 match Box::pin(found).await {
                     Err(error) if error.kind() == ErrorKind::Closed => return None,

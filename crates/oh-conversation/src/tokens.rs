@@ -104,6 +104,23 @@ struct Hub {
     ended: bool,
 }
 
+/// What ends a stream when the handle that gave it is closed.
+#[derive(Debug)]
+pub(crate) struct StreamEnd(Weak<Mutex<Queue>>);
+
+impl StreamEnd {
+    pub(crate) fn end(&self) {
+        if let Some(queue) = self.0.upgrade() {
+            wake(lock(&queue).end());
+        }
+    }
+
+    /// Whether there is no stream to end any more.
+    pub(crate) fn is_over(&self) -> bool {
+        self.0.strong_count() == 0
+    }
+}
+
 /// A stream that is being read, seen from the writer's end.
 #[derive(Debug)]
 struct Reader {
@@ -146,6 +163,12 @@ impl Readers {
 
     fn lock(&self) -> MutexGuard<'_, Hub> {
         lock(&self.0)
+    }
+}
+
+impl TokenStream {
+    pub(crate) fn stream_end(&self) -> StreamEnd {
+        StreamEnd(Arc::downgrade(&self.0))
     }
 }
 

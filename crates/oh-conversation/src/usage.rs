@@ -160,24 +160,22 @@ impl Conversation {
     /// Its usage now and whenever the server tells of more. A slow reader gets the newest, not
     /// each. Ends with the conversation's link.
     pub fn usage_changes(&self) -> UsageStream {
-        let mirror = self.shared_mirror();
-        let changes = mirror.changes();
-        let reading = Some((mirror, changes, None::<Json>));
+        let view = self.view();
+        let changes = view.changes();
+        let reading = Some((view, changes, None::<Json>));
         UsageStream(Box::pin(futures_util::stream::unfold(
             reading,
             |reading| async move {
-                let (mirror, mut changes, last) = reading?;
+                let (view, mut changes, last) = reading?;
                 loop {
                     changes.borrow_and_update();
-                    let (stats, ended) = {
-                        let held = mirror.read();
-                        (held.state.get("stats").cloned(), held.ended.is_some())
-                    };
+                    let stats = view.read().state.get("stats").cloned();
+                    let ended = view.ended().is_some();
                     if let Some(stats) = stats
                         && last.as_ref().map(Json::as_str) != Some(stats.as_str())
                     {
-                        let usage = Usage::of(&mirror.read().state);
-                        return Some((usage, Some((mirror, changes, Some(stats)))));
+                        let usage = Usage::of(&view.read().state);
+                        return Some((usage, Some((view, changes, Some(stats)))));
                     }
                     if ended {
                         return None;
@@ -191,6 +189,13 @@ impl Conversation {
 
 /// [`Usage`] as it grows: see [`Conversation::usage_changes`].
 pub struct UsageStream(Pin<Box<dyn Stream<Item = Usage> + Send>>);
+
+impl UsageStream {
+    /// Waits for the next usage; `None` once the link has ended. Cancel-safe.
+    pub async fn next(&mut self) -> Option<Usage> {
+        futures_util::StreamExt::next(&mut self.0).await
+    }
+}
 
 impl Stream for UsageStream {
     type Item = Usage;

@@ -1,45 +1,45 @@
-//! Keeps the mirror fed, whatever happens to connections: one task per conversation.
+//! Keeps the mirror fed, whatever happens to connections: one task per link.
 //!
-//! It runs no code of the user, waits for no reader, and decides nothing about runs. What an
-//! ending means is `endings`' business; what a frame means to the mirror is decided here.
+//! The task runs no code of the user, waits for no reader, and decides nothing about runs. While a
+//! socket is read, no request is awaited: requests are errands that run beside the reading. The
+//! meaning of an ending is decided in `endings`; the meaning of a frame in `frames`.
 
+mod errands;
+mod frames;
 mod legacy;
+mod polling;
 mod rest;
 
 use std::{collections::HashSet, time::Duration};
 
-use oh_protocol::{
-    ConversationId, SessionFrame, calls::conversations::Get, state::ConversationState,
-};
-use oh_transport::{Backoff, Client, Message, Socket};
+use oh_protocol::{ConversationId, ExecutionStatus, calls::server::GetServerInfo};
+use oh_transport::{Backoff, Client, Liveness, Socket};
 use tokio::{
     sync::watch,
     task::JoinSet,
     time::{Instant, sleep, sleep_until},
 };
-use tracing::{debug, warn};
+use tracing::debug;
 
+use self::{errands::Done, frames::Reading, rest::Rest};
 use crate::{
     Error, ErrorKind, Link,
+    attach::Limits,
     endings::{Ending, classify},
     mirror::Writer,
-    settings,
     tokens::Tokens,
 };
 
 /// A link that lived this long counts as healthy: the backoff begins again.
 const HEALTHY: Duration = Duration::from_secs(10);
-/// After so much silence REST is asked whether the conversation still exists: after a foreign
-/// DELETE the server leaves its sockets open and silent.
-const SILENCE: Duration = Duration::from_secs(45);
-/// Leases of a dying server run out after 45 s by default; twice that is another live server.
-const LEASE: Duration = Duration::from_secs(90);
-/// A conversation must be missing for so long, and still, before it is believed gone.
-const MISSING: Duration = Duration::from_secs(2);
-/// A frame that does not read so often in a row is fetched by REST.
+/// The longest time between two checks of an idle link.
+const RARELY: Duration = Duration::from_secs(30 * 60);
+/// A frame that does not decode so often in a row is fetched by REST.
 const UNREADABLE: u32 = 2;
-/// So many frames are taken at once, at most.
-const BATCH: usize = 128;
+/// So many connections in a row must bring no frame before events are read by REST instead.
+const FRUITLESS: u32 = 3;
+/// An event larger than this is not asked for again to recognise the log by it.
+const SMALL: usize = 1024 * 1024;
 
 /// Which endpoint the server offers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,13 +53,28 @@ enum Phase {
     /// No connection; make one.
     Dial,
     /// A connection; read it until it ends.
-    Read(Socket),
+    Read(Box<Connection>),
+    /// The connection has ended, or could not be made.
+    Broken(oh_transport::Error),
     /// Events that no socket can carry are next: fetch them by REST.
     Fetch,
+    /// Sockets are refused: read the log by REST, until it is time to try a socket again.
+    Poll(Instant),
+    /// The log does not look like the one that is held: find out by REST.
+    Verify,
     /// Nothing to do until then.
     Wait(Duration),
     /// Over for good.
     End(Error),
+}
+
+/// A socket, and what it has brought.
+struct Connection {
+    socket: Socket,
+    opened: Instant,
+    /// When the link is checked next if nothing arrives.
+    check: Instant,
+    reading: Reading,
 }
 
 pub(crate) struct Watcher {
@@ -68,7 +83,12 @@ pub(crate) struct Watcher {
     writer: Writer,
     tokens: Tokens,
     stop: watch::Receiver<bool>,
+    liveness: watch::Receiver<Liveness>,
+    limits: Limits,
     flavor: Flavor,
+    /// Whether the legacy socket is to be used: always, or for the next dial only.
+    legacy_for_good: bool,
+    legacy_next: bool,
     /// Events fetched by REST since the last connection: they may come again under another `seq`.
     fetched: HashSet<Box<str>>,
     /// The last `seq` there was when the session socket was last opened.
@@ -76,13 +96,28 @@ pub(crate) struct Watcher {
     /// How often in a row the session socket said that something is too large, and neither was it
     /// an event nor did the state come.
     too_large: u32,
+    /// How many events are read by REST at once, and how often in a row that went well.
+    few: u32,
+    steady: u32,
     backoff: Backoff,
     unreadable: u32,
+    /// How many connections in a row brought no frame.
+    fruitless: u32,
     /// Since when the server says it does not have the conversation, and how often it did.
     missing: Option<(Instant, u32)>,
-    /// Requests on the side, which end with the watcher.
-    errands: JoinSet<Option<ConversationState>>,
     leased: Option<Instant>,
+    /// How long until the next check of an idle link.
+    rest_until_check: Duration,
+    /// Whether events are read by REST because sockets are refused.
+    polls: bool,
+    /// How long until a socket is tried again then.
+    try_socket: Duration,
+    /// Requests on the side, which end with the watcher.
+    errands: JoinSet<Done>,
+    /// Whether a request for events is on its way, one for the newest event, and a dial.
+    fetching: bool,
+    checking: bool,
+    dialling: bool,
 }
 
 impl Watcher {
@@ -93,27 +128,42 @@ impl Watcher {
         stop: watch::Receiver<bool>,
         backoff: Backoff,
     ) -> Self {
+        let limits = writer.mirror().limits.clone();
         Self {
-            client,
+            liveness: client.liveness(),
             id: writer.mirror().id,
+            rest_until_check: limits.silence,
+            limits,
+            client,
             writer,
             tokens,
             stop,
             flavor: Flavor::Session,
+            legacy_for_good: false,
+            legacy_next: false,
+            try_socket: polling::FIRST,
             fetched: HashSet::new(),
             through: None,
             too_large: 0,
+            few: rest::MANY,
+            steady: 0,
             backoff,
             unreadable: 0,
+            fruitless: 0,
             missing: None,
-            errands: JoinSet::new(),
             leased: None,
+            polls: false,
+            errands: JoinSet::new(),
+            fetching: false,
+            checking: false,
+            dialling: false,
         }
     }
 
     /// Runs until it is cancelled or nothing more can come.
     pub(crate) async fn run(mut self) {
         let mut stop = self.stop.clone();
+        let mut liveness = self.liveness.clone();
         let mut phase = Phase::Dial;
         loop {
             phase = match phase {
@@ -123,9 +173,11 @@ impl Watcher {
                     return;
                 }
                 // Reading says goodbye to the server when it is cancelled.
-                Phase::Read(socket) => self.read(socket).await,
+                Phase::Read(connection) => self.read(connection).await,
                 other => tokio::select! {
+                    biased;
                     () = asked(&mut stop) => Phase::End(self.closed()),
+                    reason = gone(&mut liveness) => Phase::End(self.server_gone(&reason)),
                     next = self.step(other) => next,
                 },
             };
@@ -136,224 +188,169 @@ impl Watcher {
         match phase {
             // In boxes: a watcher spends its life reading, and is as large as its largest step.
             Phase::Dial => Box::pin(self.dial()).await,
+            Phase::Broken(error) => Box::pin(self.broken(error)).await,
             Phase::Fetch => Box::pin(self.fetch()).await,
+            Phase::Poll(until) => Box::pin(self.poll(until)).await,
+            Phase::Verify => Box::pin(self.verify()).await,
             Phase::Wait(delay) => {
-                sleep(delay).await;
-                Phase::Dial
+                let mirror = self.writer.mirror().clone();
+                let mut liveness = self.liveness.clone();
+                tokio::select! {
+                    () = sleep(delay) => Phase::Dial,
+                    () = ready(&mut liveness) => {
+                        self.backoff.reset();
+                        Phase::Dial
+                    }
+                    // Somebody waits for an event that the server has.
+                    () = mirror.nudge.notified() => Box::pin(self.catch_up_once(delay)).await,
+                }
             }
             unchanged => unchanged,
         }
     }
 
     async fn dial(&mut self) -> Phase {
-        self.writer.connecting(None);
-        match self.client.server_info().await {
-            Ok(info) if !info.has_session_socket() => self.flavor = Flavor::Legacy,
-            Ok(_) => {}
-            Err(error) => return self.ended(error).await,
+        if !self.polls {
+            self.writer.connecting(None);
         }
-        let target = match self.flavor {
-            Flavor::Session => {
-                format!("/sockets/session/{}?after_seq={}", self.id, self.cursor())
+        match self.client.server_info().await {
+            Ok(info) => {
+                let legacy = std::mem::take(&mut self.legacy_next) || self.legacy_for_good;
+                self.flavor = match legacy || !info.has_session_socket() {
+                    true => Flavor::Legacy,
+                    false => Flavor::Session,
+                };
             }
-            Flavor::Legacy => format!("/sockets/events/{}", self.id),
-        };
+            Err(error) => return Phase::Broken(error),
+        }
+        let (target, expected) = self.target();
         match self.client.socket(&target).await {
-            Ok(socket) => Phase::Read(socket),
-            Err(error) => self.ended(error).await,
+            Ok(socket) => {
+                let reading = Reading::expecting(self.flavor, expected);
+                Phase::Read(Box::new(self.connection(socket, reading)))
+            }
+            Err(error) => {
+                self.fruitless += 1;
+                Phase::Broken(error)
+            }
         }
     }
 
-    async fn read(&mut self, mut socket: Socket) -> Phase {
-        self.writer.connected();
-        let opened = Instant::now();
-        let mut heard = opened;
-        let mut stop = self.stop.clone();
-        let mut reading = Reading::default();
-        if self.flavor == Flavor::Legacy
-            && let Err(error) = Box::pin(self.catch_up()).await
-        {
-            return Box::pin(self.ended(error)).await;
+    fn connection(&self, socket: Socket, reading: Reading) -> Connection {
+        let now = Instant::now();
+        Connection {
+            socket,
+            opened: now,
+            check: now + self.limits.silence,
+            reading,
         }
-        let error = loop {
-            let received = tokio::select! {
-                received = socket.recv() => received,
-                Some(done) = self.errands.join_next(), if !self.errands.is_empty() => {
-                    if let Ok(Some(description)) = done {
-                        self.writer.change(|held| held.described(&description));
+    }
+
+    /// Where the next socket is to be opened, and by which event the log is recognised then: the
+    /// last one that is held is asked for again.
+    fn target(&self) -> (String, Option<(i64, String)>) {
+        if self.flavor == Flavor::Legacy {
+            return (format!("/sockets/events/{}", self.id), None);
+        }
+        let held = self.writer.mirror().read();
+        let anchor = held.anchor().filter(|event| event.raw().len() <= SMALL);
+        let expected = anchor.map(|event| (held.cursor, event.id().to_owned()));
+        let after = held.cursor - i64::from(expected.is_some());
+        let target = format!("/sockets/session/{}?after_seq={after}", self.id);
+        (target, expected)
+    }
+
+    async fn read(&mut self, mut connection: Box<Connection>) -> Phase {
+        self.polls = false;
+        self.writer.connected();
+        let mirror = self.writer.mirror().clone();
+        let mut stop = self.stop.clone();
+        let mut liveness = self.liveness.clone();
+        if connection.reading.flavor == Flavor::Legacy {
+            self.ring(&mut connection.reading);
+        }
+        let next = loop {
+            let gap = connection.reading.gap;
+            let check = connection.check;
+            tokio::select! {
+                received = connection.socket.recv() => {
+                    if let Some(next) = self.received(received, &mut connection) {
+                        break next;
                     }
-                    continue;
+                    // A new socket in the place of a silent one brings no news by itself.
+                    if self.rest_until_check == self.limits.silence {
+                        connection.check = Instant::now() + self.limits.silence;
+                    }
+                }
+                Some(done) = self.errands.join_next(), if !self.errands.is_empty() => {
+                    let Ok(done) = done else { continue };
+                    if let Some(next) = self.done(done, &mut connection) {
+                        break next;
+                    }
                 }
                 () = asked(&mut stop) => {
-                    Box::pin(socket.close(1000, "")).await;
+                    Box::pin(connection.socket.close(1000, "")).await;
                     return Phase::End(self.closed());
                 }
-                () = sleep_until(heard + SILENCE) => {
-                    heard = Instant::now();
-                    match Box::pin(self.still_there()).await {
-                        Ok(()) => continue,
-                        Err(error) => break error,
-                    }
+                reason = gone(&mut liveness) => return Phase::End(self.server_gone(&reason)),
+                () = mirror.nudge.notified() => self.nudged(&mut connection),
+                () = until(gap) => {
+                    connection.reading.gap = Some(Instant::now() + self.limits.gap * 10);
+                    self.fetch_beside();
                 }
-            };
-            heard = Instant::now();
-            let read = match self.flavor {
-                Flavor::Session => self.take(received, &mut socket, &mut reading),
-                Flavor::Legacy => {
-                    Box::pin(self.take_legacy(received, &mut socket, &mut reading)).await
-                }
-            };
-            if let Err(error) = read {
-                break error;
+                () = sleep_until(check) => self.check(&mut connection),
             }
         };
-        drop(socket);
+        let opened = connection.opened;
+        if !connection.reading.fruitful {
+            self.fruitless += 1;
+        }
+        drop(connection);
+        // What is on its way belongs to a connection that is no more.
+        self.errands.abort_all();
+        while self.errands.try_join_next().is_some() {}
+        (self.fetching, self.checking, self.dialling) = (false, false, false);
         if opened.elapsed() >= HEALTHY {
             self.backoff.reset();
         }
-        Box::pin(self.ended(error)).await
+        next
     }
 
-    /// Takes a frame of the session socket, and those that have come behind it: readers are woken
-    /// once for all of them.
-    fn take(
-        &mut self,
-        received: oh_transport::Result<Message>,
-        socket: &mut Socket,
-        reading: &mut Reading,
-    ) -> oh_transport::Result<()> {
-        let mut frames = Vec::new();
-        let mut next = Some(received);
-        let mut ended = Ok(());
-        while let Some(received) = next.take() {
-            match received.and_then(frame) {
-                Ok(frame) => frames.extend(frame),
-                Err(error) => ended = Err(error),
-            }
-            if ended.is_ok() && frames.len() < BATCH {
-                next = socket.try_recv();
-            }
-        }
-        self.apply(frames, reading);
-        ended
-    }
-
-    fn apply(&mut self, frames: Vec<SessionFrame>, reading: &mut Reading) {
-        let mut snapshot = false;
-        let Self {
-            writer,
-            fetched,
-            through,
-            ..
-        } = self;
-        let changes = |frame: &SessionFrame| {
-            use SessionFrame::{Durable, Sync, Transient};
-            matches!(frame, Sync { .. } | Durable { .. } | Transient { .. })
+    /// Looks whether a silent link is a dead one.
+    fn check(&mut self, connection: &mut Connection) {
+        let (link, status) = {
+            let held = self.writer.mirror().read();
+            (held.link, held.status())
         };
-        if frames.iter().any(changes) {
-            writer.change(|held| {
-                for frame in &frames {
-                    match frame {
-                        SessionFrame::Sync { through_seq, .. } => {
-                            *through = *through_seq;
-                            reading.through = *through_seq;
-                            self.missing = None;
-                            self.leased = None;
-                            if through_seq.is_none_or(|through| held.cursor >= through) {
-                                held.live();
-                            }
-                        }
-                        SessionFrame::Durable { seq, event } => {
-                            // No log is so long; a client that cannot count it must still not
-                            // panic.
-                            let seq = i64::try_from(*seq).unwrap_or(i64::MAX);
-                            self.unreadable = 0;
-                            let replayed = reading.through.is_some_and(|through| seq <= through);
-                            if fetched.remove(event.id()) {
-                                held.skip(seq);
-                            } else {
-                                fetched.clear();
-                                held.durable(seq, event.clone(), replayed);
-                            }
-                            if reading.through.is_some_and(|through| seq >= through) {
-                                held.live();
-                            }
-                        }
-                        SessionFrame::Transient { event } => {
-                            held.transient(event);
-                            snapshot = true;
-                        }
-                        _ => {}
-                    }
-                }
-            });
-        }
-        for frame in frames {
-            match frame {
-                SessionFrame::Sync { .. } | SessionFrame::Transient { .. } => {}
-                SessionFrame::Durable { seq, event } => {
-                    let seq = i64::try_from(seq).unwrap_or(i64::MAX);
-                    let replayed = reading.through.is_some_and(|through| seq <= through);
-                    self.tokens.durable(seq, &event, replayed);
-                }
-                SessionFrame::Error { code, detail } => {
-                    warn!(conversation = %self.id, %code, %detail, "the server refuses something");
-                }
-                progress => self.tokens.progress(progress),
-            }
-        }
-        self.tell_live();
-        if snapshot {
-            self.too_large = 0;
-            self.subscribed();
-        }
-    }
-
-    /// What a new subscription's snapshot calls for: tells the server again what it forgets when
-    /// it loads a conversation anew, and asks for what no snapshot has.
-    fn subscribed(&mut self) {
-        let mirror = self.writer.mirror();
-        let (first, again) = {
-            let held = mirror.read();
-            let first = held.snapshot.as_ref().is_some_and(|last| last.first);
-            (first, held.connection > 1)
-        };
-        if !first {
+        let idle = status != ExecutionStatus::Running && link == Link::Live;
+        let now = Instant::now();
+        if !idle {
+            connection.check = now + self.limits.silence;
+            self.ask_newest();
             return;
         }
-        // They may wait for a running tool on the server; frames must not.
-        if let Some(restoring) = settings::restoring(&self.client, mirror) {
-            self.errands.spawn(async move {
-                restoring.await;
-                None
-            });
-        }
-        if again && self.errands.is_empty() {
-            let (client, id) = (self.client.clone(), self.id);
-            self.errands.spawn(async move {
-                let described = client.call(&Get::new(id)).await.ok()?;
-                Some(described.state().clone())
-            });
+        // Nothing is to be expected of an idle conversation: look ever more rarely.
+        self.rest_until_check = (self.rest_until_check * 2).min(RARELY);
+        connection.check = now + self.rest_until_check;
+        match connection.reading.flavor {
+            Flavor::Session => self.dial_beside(),
+            Flavor::Legacy => self.ask_newest(),
         }
     }
 
-    /// Lets those who read tokens know once the history is here.
-    fn tell_live(&self) {
-        let held = self.writer.mirror().read();
-        let live = (held.link == Link::Live).then_some(held.cursor);
-        drop(held);
-        if let Some(cursor) = live {
-            self.tokens.live(cursor);
-        }
+    /// Somebody knows that the server has an event which is not here, or suspects that the
+    /// conversation is gone.
+    fn nudged(&mut self, connection: &mut Connection) {
+        connection.reading.nudged = true;
+        self.fetch_beside();
     }
 
-    /// The last `seq` held; resumes go on after it.
-    fn cursor(&self) -> i64 {
-        self.writer.mirror().read().cursor
+    fn rest(&self) -> Rest {
+        Rest::new(&self.client, self.writer.mirror())
     }
 
     /// What comes after the end of a connection.
-    async fn ended(&mut self, error: oh_transport::Error) -> Phase {
+    async fn broken(&mut self, error: oh_transport::Error) -> Phase {
         let ending = classify(&error);
         debug!(conversation = %self.id, %error, ?ending, "connection ended");
         match ending {
@@ -367,8 +364,11 @@ impl Watcher {
                 }
             }
             Ending::Unauthorized => {
-                let what = "the server refuses the session key";
-                return Phase::End(Error::new(ErrorKind::Unauthorized, self.id, what));
+                // A gateway may say so of the upgrade alone.
+                let own = error.close_code().is_some() || !self.look().await.is_ok();
+                if own {
+                    return Phase::End(self.unauthorized());
+                }
             }
             Ending::Ask => {
                 if let Some(error) = self.ask(&error).await {
@@ -376,60 +376,113 @@ impl Watcher {
                 }
             }
         }
-        let trouble = Error::transport(self.id, "keep the link to the server", error);
+        let mut trouble = Error::transport(self.id, "keep the link to the server", error);
+        let reachable = trouble
+            .transport_error()
+            .is_none_or(|error| error.kind() != oh_transport::ErrorKind::Connect);
+        let refused = self.fruitless >= FRUITLESS && reachable;
+        if refused && self.leased.is_none() && self.missing.is_none() {
+            // Perhaps it is only sockets that are refused.
+            match self.catch_up().await {
+                Ok(()) => {
+                    self.polls = true;
+                    self.writer.polling(trouble);
+                    self.tell_live();
+                    let until = Instant::now() + self.try_socket;
+                    self.try_socket = (self.try_socket * 2).min(polling::LONGEST);
+                    return Phase::Poll(until);
+                }
+                Err(rest::Fault::Other) => return Phase::Verify,
+                Err(rest::Fault::Wire(other)) => {
+                    trouble = Error::transport(self.id, "keep the link to the server", other);
+                }
+            }
+        }
+        self.polls = false;
         self.writer.connecting(Some(trouble));
         Phase::Wait(self.backoff.next_delay())
     }
 
-    /// Told apart by REST: gone, leased, or an endpoint the server lacks. An error is final.
+    /// Finds out by REST whether the conversation is gone, leased, or the endpoint refused. An
+    /// error is final.
     async fn ask(&mut self, refused: &oh_transport::Error) -> Option<Error> {
         use oh_transport::ErrorKind as Wire;
         match self.look().await {
             Ok(()) if refused.kind() == Wire::Forbidden && self.flavor == Flavor::Session => {
-                // Unknown socket paths are refused with 403.
-                self.flavor = Flavor::Legacy;
+                // A server of an unknown version may not have the session socket; one of a known
+                // version has it, and something on the way refuses the socket.
+                let info = self.client.server_info().await;
+                let known = info.is_ok_and(|info| info.version_numbers().is_some());
+                if !known {
+                    self.legacy_next = true;
+                    self.fruitless = 0;
+                }
+                self.missing = None;
+                None
+            }
+            // Not the server's own way to say that it does not have it.
+            Ok(()) if refused.close_code().is_none() => {
+                self.missing = None;
                 None
             }
             Ok(()) => {
                 self.missing = None;
                 let since = *self.leased.get_or_insert_with(Instant::now);
                 let what = "another live server holds its lease; use that server or stop it";
-                (since.elapsed() >= LEASE).then(|| Error::new(ErrorKind::Leased, self.id, what))
+                let over = since.elapsed() >= self.limits.lease;
+                over.then(|| Error::new(ErrorKind::Leased, self.id, what))
             }
-            Err(error) if error.kind() == Wire::Unauthorized => {
-                let what = "the server refuses the session key";
-                Some(Error::new(ErrorKind::Unauthorized, self.id, what))
-            }
-            Err(error) if error.kind() == Wire::NotFound => {
+            Err(error) if error.kind() == Wire::Unauthorized => Some(self.unauthorized()),
+            Err(error) if error.kind() == Wire::NotFound && self.is_own_word(&error).await => {
                 let (since, times) = self.missing.unwrap_or((Instant::now(), 0));
                 self.missing = Some((since, times + 1));
                 let what = "the server does not have it: it was deleted, or is on another server";
-                (times > 0 && since.elapsed() >= MISSING)
-                    .then(|| Error::new(ErrorKind::Gone, self.id, what))
+                let over = times > 0 && since.elapsed() >= self.limits.missing;
+                over.then(|| Error::new(ErrorKind::Gone, self.id, what))
             }
-            Err(_) => None,
+            Err(_) => {
+                self.missing = None;
+                None
+            }
         }
+    }
+
+    /// Whether a 404 is the agent server's, and not that of a gateway in front of it.
+    async fn is_own_word(&self, error: &oh_transport::Error) -> bool {
+        let own = error.body().is_some_and(|body| body["detail"].is_string());
+        own && self.client.call(&GetServerInfo::default()).await.is_ok()
+    }
+
+    async fn verify(&mut self) -> Phase {
+        match self.rest().is_other_log().await {
+            Ok(true) => Phase::End(self.replaced()),
+            Ok(false) => {
+                // The events are there under other numbers: the log has lost some.
+                self.writer.change(|held| held.exact = false);
+                Phase::Dial
+            }
+            Err(error) => Phase::Broken(error),
+        }
+    }
+
+    fn replaced(&self) -> Error {
+        let what = "the conversation was replaced: its log on the server is another or shorter \
+                    than the one that was read; attach again";
+        Error::new(ErrorKind::Replaced, self.id, what)
+    }
+
+    fn unauthorized(&self) -> Error {
+        let what = "the server refuses the session key";
+        Error::new(ErrorKind::Unauthorized, self.id, what)
+    }
+
+    fn server_gone(&self, reason: &str) -> Error {
+        let what = format!("the server has ended and will not come back: {reason}");
+        Error::new(ErrorKind::ServerGone, self.id, what)
     }
 
     fn closed(&self) -> Error {
         Error::new(ErrorKind::Closed, self.id, "this handle was closed")
-    }
-}
-
-/// What one connection has brought so far.
-#[derive(Debug, Default)]
-struct Reading {
-    /// Last `seq` of the replay.
-    through: Option<i64>,
-    /// Legacy: something was appended to the log.
-    bell: bool,
-}
-
-/// The frame in a message, if it is one.
-fn frame(message: Message) -> oh_transport::Result<Option<SessionFrame>> {
-    match message {
-        Message::Text(text) => Ok(Some(SessionFrame::from_json(text)?)),
-        _ => Ok(None),
     }
 }
 
@@ -438,15 +491,53 @@ async fn asked(stop: &mut watch::Receiver<bool>) {
     let _ = stop.wait_for(|asked| *asked).await;
 }
 
+/// Done once the server's supervisor says that it is gone, with the reason.
+async fn gone(liveness: &mut watch::Receiver<Liveness>) -> String {
+    let mut reason = None;
+    let gone = liveness.wait_for(|known| {
+        if let Liveness::Gone(why) = known {
+            reason = Some(why.to_string());
+        }
+        reason.is_some()
+    });
+    drop(gone.await);
+    match reason {
+        Some(reason) => reason,
+        None => std::future::pending().await,
+    }
+}
+
+/// Done once the supervisor says that the server is ready again.
+async fn ready(liveness: &mut watch::Receiver<Liveness>) {
+    loop {
+        if liveness.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+        if *liveness.borrow_and_update() == Liveness::Ready {
+            return;
+        }
+    }
+}
+
+async fn until(instant: Option<Instant>) {
+    match instant {
+        Some(instant) => sleep_until(instant).await,
+        None => std::future::pending().await,
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use oh_protocol::state::ConversationState;
+
     use super::*;
     use crate::mirror::Mirror;
 
     #[tokio::test]
-    async fn what_stays_in_memory_for_a_conversation_that_waits_is_small() {
+    async fn a_waiting_conversation_takes_little_memory() {
         let id = ConversationId::random();
-        let (writer, _mirror) = Mirror::new(id, ConversationState::default(), None);
+        let state = ConversationState::default();
+        let (writer, _mirror) = Mirror::new(id, state, None, 0, Limits::default());
         let (_stop, stopped) = watch::channel(false);
         let client = Client::builder("http://127.0.0.1:1").build().unwrap();
         let backoff = Backoff::new(Duration::from_millis(1), Duration::from_millis(1));

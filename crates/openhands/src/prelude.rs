@@ -8,7 +8,7 @@ pub use oh_protocol::{
 pub use oh_transport::{Client, WorkspaceHandle};
 
 #[cfg(feature = "conversation")]
-pub use oh_conversation::{Conversation, Cursor, RunOutcome};
+pub use oh_conversation::{Conversation, Cursor, RunOutcome, RunStatus};
 #[cfg(feature = "process")]
 pub use oh_process::LocalServer;
 #[cfg(feature = "workspace")]

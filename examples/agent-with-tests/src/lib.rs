@@ -5,7 +5,6 @@
 
 use std::fmt;
 
-use futures_util::StreamExt as _;
 use openhands::{prelude::*, protocol::event::Source};
 
 /// What the agent is asked to do, and what it may cost.
@@ -33,7 +32,8 @@ pub enum Verdict {
 #[derive(Debug)]
 pub struct Report {
     pub verdict: Verdict,
-    pub cost: f64,
+    /// In US dollars, where the server has reported it.
+    pub cost: Option<f64>,
     pub actions: usize,
 }
 
@@ -45,7 +45,10 @@ impl fmt::Display for Report {
             Verdict::TooExpensive => write!(f, "stopped: over budget")?,
             Verdict::Failed(reason) => write!(f, "failed: {reason}")?,
         }
-        write!(f, " (${:.2}, {} actions)", self.cost, self.actions)
+        match self.cost {
+            Some(cost) => write!(f, " (${cost:.2}, {} actions)", self.actions),
+            None => write!(f, " (cost unknown, {} actions)", self.actions),
+        }
     }
 }
 
@@ -63,36 +66,21 @@ pub async fn run(
         .await?;
     conversation.send(job.task.as_str()).await?;
 
-    let mut events = conversation.subscribe(Cursor::Start);
-    let running = conversation.run().into_future();
-    tokio::pin!(running);
-    let outcome = loop {
-        tokio::select! {
-            outcome = &mut running => break Some(outcome?),
-            Some(event) = events.next() => {
-                event?;
-                if conversation.state().stats().combined().accumulated_cost > job.budget {
-                    // The server answers once the agent has stopped.
-                    conversation.interrupt().await?;
-                    break None;
-                }
-            }
-        }
-    };
+    let outcome = conversation.run().max_cost(job.budget).await?;
 
     let log = conversation.events();
     let sent_back = log
         .of_kind("MessageEvent")
         .filter(|event| *event.source() == Source::Environment)
         .count();
-    let verdict = match &outcome {
-        None => Verdict::TooExpensive,
-        Some(RunOutcome::Finished(_)) => Verdict::Done { sent_back },
-        Some(other) => Verdict::Failed(other.to_string()),
+    let verdict = match outcome.status() {
+        RunStatus::Finished => Verdict::Done { sent_back },
+        RunStatus::BudgetReached => Verdict::TooExpensive,
+        _ => Verdict::Failed(outcome.to_string()),
     };
     let report = Report {
         verdict,
-        cost: conversation.state().stats().combined().accumulated_cost,
+        cost: outcome.cost(),
         actions: log.of_kind("ActionEvent").count(),
     };
     conversation.close().await?;

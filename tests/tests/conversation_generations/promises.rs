@@ -5,7 +5,7 @@ use std::{collections::HashSet, future::poll_fn, pin::pin, process::Command, tim
 
 use futures_core::Stream;
 use openhands::{
-    Agent, Client, Conversation, Cursor, RunOutcome, WorkspaceExt,
+    Agent, Client, Conversation, Cursor, RunStatus, WorkspaceExt,
     conversation::{ErrorKind, Token},
     process::{RestartPolicy, Status},
     protocol::{ConversationId, Event, calls, config::Llm},
@@ -99,6 +99,7 @@ async fn promises(version: &str) {
         .unwrap();
     let second = Conversation::attach(server.client(), conversation.id())
         .keep_last(1_000)
+        .unreachable_after(LONG)
         .await
         .unwrap();
     let mut tokens = second.tokens();
@@ -153,7 +154,7 @@ async fn promises(version: &str) {
     let back = status.wait_for(|status| *status == Status::Ready && server.pid() != pid);
     timeout(LONG, back).await.unwrap().unwrap();
     let outcome = timeout(LONG, sleeping).await.unwrap().unwrap().unwrap();
-    assert!(matches!(outcome, RunOutcome::Error(..)), "{outcome}");
+    assert_eq!(outcome.status(), RunStatus::Error, "{outcome}");
     let outcome = timeout(LONG, second.run()).await.unwrap().unwrap();
     assert!(outcome.is_finished(), "{outcome}");
     model.verify().unwrap();

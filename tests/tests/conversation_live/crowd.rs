@@ -53,7 +53,7 @@ async fn a_client_that_finds_no_place_waits_for_one_and_loses_nothing() {
         .await
         .unwrap();
     assert_ne!(second.link(), Link::Live);
-    let trouble = second.trouble().unwrap();
+    let trouble = second.last_error().unwrap();
     let why = trouble.source().and_then(|why| why.downcast_ref());
     assert_eq!(
         why.and_then(transport::Error::close_code),
@@ -80,7 +80,7 @@ async fn a_client_that_finds_no_place_waits_for_one_and_loses_nothing() {
     let expected = log(server.client(), first.id()).await;
     reads(&second, &expected).await;
     reads(&first, &expected).await;
-    assert!(second.trouble().is_none());
+    assert!(second.last_error().is_none());
     first.close().await.unwrap();
     second.close().await.unwrap();
     model.verify().unwrap();

@@ -5,7 +5,7 @@ use std::{collections::HashSet, future::poll_fn, pin::pin, process::Command, tim
 
 use futures_core::Stream as _;
 use openhands::{
-    Agent, Client, Conversation, Cursor, Payload, RunOutcome, WorkspaceExt,
+    Agent, Client, Conversation, Cursor, Payload, RunStatus, WorkspaceExt,
     conversation::ErrorKind,
     process::{RestartPolicy, Status},
     protocol::{ConversationId, Event, calls, config::Llm},
@@ -195,25 +195,35 @@ async fn approvals_and_a_kill_in_mid_run() {
     let workspace = server.workspace(directory.display().to_string());
     let conversation = Conversation::builder(&workspace, agent(&model))
         .always_confirm()
+        // A busy machine takes its time to start the server again.
+        .unreachable_after(LONG)
         .start()
         .await
         .unwrap();
 
     conversation.send("Touch two files.").await.unwrap();
     let outcome = timeout(LONG, conversation.run()).await.unwrap().unwrap();
-    assert!(
-        matches!(outcome, RunOutcome::WaitingForConfirmation(_)),
+    assert_eq!(
+        outcome.status(),
+        RunStatus::WaitingForConfirmation,
         "{outcome}"
     );
     let error = conversation.send("no, wait").await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::PendingConfirmation);
-    conversation.reject("not this one").await.unwrap();
+    let approvals = conversation.approvals();
+    let pending = approvals.pending();
+    assert_eq!(pending.len(), 1);
+    approvals.reject(&pending, "not this one").await.unwrap();
+    // What was answered cannot be answered again.
+    let error = approvals.approve(&pending).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Conflict);
     let outcome = timeout(LONG, conversation.run()).await.unwrap().unwrap();
-    assert!(
-        matches!(outcome, RunOutcome::WaitingForConfirmation(_)),
+    assert_eq!(
+        outcome.status(),
+        RunStatus::WaitingForConfirmation,
         "{outcome}"
     );
-    conversation.confirm().await.unwrap();
+    approvals.approve(&approvals.pending()).await.unwrap();
     let outcome = timeout(LONG, conversation.run()).await.unwrap().unwrap();
     // The finish itself needs no approval.
     assert!(outcome.is_finished(), "{outcome}");
@@ -222,13 +232,15 @@ async fn approvals_and_a_kill_in_mid_run() {
     // A tool is at work when the server is killed.
     conversation.send("Sleep.").await.unwrap();
     let outcome = timeout(LONG, conversation.run()).await.unwrap().unwrap();
-    assert!(
-        matches!(outcome, RunOutcome::WaitingForConfirmation(_)),
+    assert_eq!(
+        outcome.status(),
+        RunStatus::WaitingForConfirmation,
         "{outcome}"
     );
-    conversation.confirm().await.unwrap();
+    approvals.approve(&approvals.pending()).await.unwrap();
     let other = Agent::default_preset(llm(&model, "openai/other")).cli_mode(true);
     let other = Conversation::builder(&workspace, other)
+        .unreachable_after(LONG)
         .start()
         .await
         .unwrap();
@@ -254,17 +266,23 @@ async fn approvals_and_a_kill_in_mid_run() {
     timeout(LONG, back).await.unwrap().unwrap();
     let outcome = timeout(LONG, plain).await.unwrap().unwrap().unwrap();
     let shown: Vec<_> = other.events().iter().map(ToString::to_string).collect();
-    assert!(
-        matches!(outcome, RunOutcome::Error(..)),
-        "{outcome}: {shown:#?}"
-    );
+    assert_eq!(outcome.status(), RunStatus::Error, "{outcome}: {shown:#?}");
     let outcome = timeout(LONG, other.run()).await.unwrap().unwrap();
     assert!(outcome.is_finished(), "{outcome}");
     // The server saves its state when a step ends, so it comes back with an older status than its
     // log tells: mostly it asks for approval again. What counts is that the wait has an end.
     let outcome = timeout(LONG, approved).await.unwrap().unwrap().unwrap();
-    assert!(!matches!(outcome, RunOutcome::StillRunning(_)), "{outcome}");
-    conversation.reject("no more of this").await.unwrap();
+    assert_ne!(outcome.status(), RunStatus::StillRunning, "{outcome}");
+    let pending = approvals.pending();
+    assert_eq!(
+        outcome.status() == RunStatus::WaitingForConfirmation,
+        !pending.is_empty(),
+        "{outcome}"
+    );
+    if !pending.is_empty() {
+        let reason = "no more of this";
+        approvals.reject(&pending, reason).await.unwrap();
+    }
     let outcome = timeout(LONG, conversation.run()).await.unwrap().unwrap();
     assert!(outcome.is_finished(), "{outcome}");
     for conversation in [&conversation, &other] {

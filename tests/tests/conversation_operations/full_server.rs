@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use openhands::{
-    Conversation, RunOutcome,
+    Conversation, RunStatus,
     conversation::{Bulk, ErrorKind},
     testkit::{Script, Step},
 };
@@ -50,8 +50,8 @@ async fn a_full_server_is_waited_for_and_one_failure_ends_nothing() {
             assert_eq!(asked.count(), 1, "no message is said twice: {said:?}");
         }
         let outcome = match &done.outcome {
-            Ok(RunOutcome::Finished(_)) => "finished",
-            Ok(RunOutcome::Error(_, Some(_))) => "error",
+            Ok(run) if run.status() == RunStatus::Finished => "finished",
+            Ok(run) if run.status() == RunStatus::Error && run.error().is_some() => "error",
             Err(error) if error.kind() == ErrorKind::UnknownTool => "refused",
             other => panic!("{}: {other:?}", done.index),
         };

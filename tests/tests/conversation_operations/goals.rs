@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use openhands::{
-    LocalServer, RunOutcome,
+    LocalServer, RunStatus,
     conversation::ErrorKind,
     protocol::state::GoalState,
     testkit::{Script, Step},
@@ -150,7 +150,7 @@ pub(super) async fn a_goal_while_busy_is_refused(server: &LocalServer) {
     let idle = says("Hm.").await;
     let conversation = started(server, &idle).await;
     let ended = timeout(LONG, conversation.join()).await.unwrap().unwrap();
-    assert!(matches!(ended, RunOutcome::Idle(_)), "{ended}");
+    assert_eq!(ended.status(), RunStatus::Idle, "{ended}");
     assert!(idle.requests().is_empty());
     conversation.send("Hello.").await.unwrap();
     assert!(outcome(&conversation).await.is_finished());

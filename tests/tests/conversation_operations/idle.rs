@@ -35,7 +35,8 @@ pub(super) async fn one_is_left(server: &LocalServer) -> Left {
     conversation.send("Hello.").await.unwrap();
     finishes(&conversation).await;
     conversation
-        .set_confirmation_policy(ConfirmationPolicy::always())
+        .approvals()
+        .set_policy(ConfirmationPolicy::always())
         .await
         .unwrap();
     conversation.close().await.unwrap();

@@ -84,6 +84,14 @@ async fn finishes(conversation: &Conversation) {
     assert!(outcome.is_finished(), "{outcome}");
 }
 
+/// Approves the one action that waits.
+async fn approves(conversation: &Conversation) {
+    let approvals = conversation.approvals();
+    let pending = approvals.pending();
+    assert_eq!(pending.len(), 1, "{pending:?}");
+    approvals.approve(&pending).await.unwrap();
+}
+
 /// The next item of a stream, soon.
 async fn next<S: Stream + Unpin>(stream: &mut S) -> Option<S::Item> {
     let next = poll_fn(|cx| Pin::new(&mut *stream).poll_next(cx));

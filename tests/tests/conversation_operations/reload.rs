@@ -3,7 +3,7 @@
 use std::{process::Command, time::Duration};
 
 use openhands::{
-    Conversation, RunOutcome,
+    Conversation, RunStatus,
     process::{LocalServerBuilder, RestartPolicy, Status},
     protocol::config::{ConfirmationPolicy, SecurityAnalyzer},
     testkit::Script,
@@ -11,7 +11,7 @@ use openhands::{
 use serde_json::json;
 use tokio::time::{sleep, timeout};
 
-use super::{LONG, finishes, model, outcome, started};
+use super::{LONG, approves, finishes, model, outcome, started};
 
 #[tokio::test]
 async fn what_this_program_set_holds_over_a_restart_of_the_server() {
@@ -41,7 +41,8 @@ async fn holds_over_a_restart(server: LocalServerBuilder) {
     let model = model(script).await;
     let conversation = started(&server, &model).await;
     conversation
-        .set_confirmation_policy(ConfirmationPolicy::always())
+        .approvals()
+        .set_policy(ConfirmationPolicy::always())
         .await
         .unwrap();
     let analyzer = SecurityAnalyzer::llm();
@@ -55,11 +56,8 @@ async fn holds_over_a_restart(server: LocalServerBuilder) {
         .unwrap();
     conversation.send("Ask me.").await.unwrap();
     let ended = outcome(&conversation).await;
-    assert!(
-        matches!(ended, RunOutcome::WaitingForConfirmation(_)),
-        "{ended}"
-    );
-    conversation.confirm().await.unwrap();
+    assert_eq!(ended.status(), RunStatus::WaitingForConfirmation, "{ended}");
+    approves(&conversation).await;
     finishes(&conversation).await;
 
     let pid = server.pid();
@@ -95,11 +93,8 @@ async fn holds_over_a_restart(server: LocalServerBuilder) {
     timeout(LONG, told).await.unwrap();
     conversation.send("Ask me again.").await.unwrap();
     let ended = outcome(&conversation).await;
-    assert!(
-        matches!(ended, RunOutcome::WaitingForConfirmation(_)),
-        "{ended}"
-    );
-    conversation.confirm().await.unwrap();
+    assert_eq!(ended.status(), RunStatus::WaitingForConfirmation, "{ended}");
+    approves(&conversation).await;
     finishes(&conversation).await;
     server.shutdown(Duration::from_secs(20)).await.unwrap();
 }

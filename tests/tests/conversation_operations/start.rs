@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use openhands::{
-    Agent, Conversation, ConversationId, LocalServer, Payload, RunOutcome, WorkspaceExt,
+    Agent, Conversation, ConversationId, LocalServer, Payload, RunStatus, WorkspaceExt,
     conversation::{ClientTool, ErrorKind, Origin},
     protocol::config::{SubAgent, ToolSpec},
     testkit::{Script, ScriptedModel, Step},
@@ -298,10 +298,7 @@ pub(super) async fn sub_agents_reach_the_server_and_work(server: &LocalServer) {
         .iter()
         .map(ToString::to_string)
         .collect();
-    assert!(
-        matches!(ended, RunOutcome::Finished(_)),
-        "{ended} {shown:#?}"
-    );
+    assert_eq!(ended.status(), RunStatus::Finished, "{ended} {shown:#?}");
     let told = conversation
         .events()
         .iter()

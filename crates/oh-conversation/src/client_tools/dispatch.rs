@@ -19,7 +19,7 @@ use tracing::{debug, warn};
 
 use super::{ClientTool, ClientToolCall, ToolResult, answers, called, claims, heading};
 use crate::{
-    Conversation, Cursor, ErrorKind, EventStream, Link, Result, Run, RunOutcome,
+    Conversation, Cursor, ErrorKind, EventStream, Link, Result, Run, RunOutcome, RunStatus,
     conversation::{WeakConversation, after},
 };
 
@@ -238,7 +238,7 @@ async fn deliver(weak: &WeakConversation, action: &Event, text: String, work: &A
         let Some(conversation) = weak.upgrade() else {
             return;
         };
-        if conversation.mirror().read().ended.is_some() {
+        if conversation.ended().is_some() {
             return;
         }
         let logged = |event: &Event| answers(event).as_deref() == Some(action.id());
@@ -259,22 +259,13 @@ async fn deliver(weak: &WeakConversation, action: &Event, text: String, work: &A
                 continue;
             }
         }
-        let mut message = conversation.send(text.clone()).even_if_pending();
-        // Where it is done it must be set to work. It must not be where a person has stopped it,
-        // or is to approve something: running would do that.
-        let works = match conversation.state().execution_status() {
-            ExecutionStatus::Running | ExecutionStatus::Finished => true,
-            // For another result, which came when it had finished.
-            ExecutionStatus::Idle => unread(&conversation),
-            _ => false,
-        };
-        if works {
-            message = message.and_run();
-        }
+        // Only saved: a running agent reads it by itself, and what sets one to work looks first.
+        let message = conversation.send(text.clone()).even_if_pending();
         match message.await {
-            Ok(()) => return work.delivered(),
-            // It was saved; the next run reads it.
-            Err(error) if error.kind() == ErrorKind::RateLimited => return work.delivered(),
+            Ok(()) => {
+                work.delivered();
+                return set_to_work(&conversation).await;
+            }
             Err(error) if error.kind() == ErrorKind::Unauthorized => {
                 warn!(conversation = %conversation.id(), %error, "a client tool's result is lost");
                 return;
@@ -293,6 +284,29 @@ async fn deliver(weak: &WeakConversation, action: &Event, text: String, work: &A
     }
 }
 
+/// Lets the agent read a result that came when it was done. Not where a person has stopped it, nor
+/// where an action waits for approval: a run would execute it.
+async fn set_to_work(conversation: &Conversation) {
+    let status = conversation.mirror().read().status();
+    let done = match status {
+        ExecutionStatus::Finished | ExecutionStatus::Running => true,
+        // For this result or another one, which came when it had finished.
+        ExecutionStatus::Idle => true,
+        _ => false,
+    };
+    if !done {
+        return;
+    }
+    let limit = conversation.limits().wedged;
+    match timeout(limit, conversation.start_run(|| ())).await {
+        Ok(Ok(_)) | Err(_) => {}
+        // The next run reads it.
+        Ok(Err(error)) => {
+            debug!(conversation = %conversation.id(), %error, "a result waits for the next run");
+        }
+    }
+}
+
 /// Whether the server's log has the result of a call.
 async fn is_taken(conversation: &Conversation, action: &Event) -> Result<bool> {
     let mut found = conversation
@@ -308,21 +322,21 @@ async fn is_taken(conversation: &Conversation, action: &Event) -> Result<bool> {
 }
 
 /// Runs until the agent has heard from every client tool it called.
-pub(crate) async fn until_settled(run: Run<'_>) -> Result<RunOutcome> {
-    let conversation = run.conversation();
+pub(crate) async fn until_settled(run: Run) -> Result<RunOutcome> {
+    let conversation = &run.conversation().clone();
     let Some(mut progress) = conversation
         .client_tools()
         .map(|tools| tools.progress.clone())
     else {
-        return run.once().await;
+        return run.clone().once().await;
     };
     let begun = Instant::now();
-    let mut outcome = run.once().await?;
+    let mut outcome = run.clone().once().await?;
     loop {
-        match &outcome {
-            RunOutcome::Finished(_) => {}
+        match outcome.status() {
+            RunStatus::Finished => {}
             // A result came too late for the run, and no other was begun for it.
-            RunOutcome::Idle(_) if unread(conversation) => {}
+            RunStatus::Idle if unread(conversation) => {}
             _ => return Ok(outcome),
         }
         let last = conversation
@@ -352,7 +366,8 @@ pub(crate) async fn until_settled(run: Run<'_>) -> Result<RunOutcome> {
         }
         // A run of the server's own may be under way or over: this one joins or finds nothing to
         // do.
-        let next = run.within(run.time_left(begun)).once().await?;
+        let left = run.time_left(begun);
+        let next = run.clone().within(left).once().await?;
         outcome = next.after(&outcome);
     }
 }

@@ -1,4 +1,4 @@
-//! By what a run is known: what log and snapshots say of its beginning and its end. Asks nobody.
+//! What log and snapshots say of a run's beginning and its end. Contains no I/O.
 
 use oh_protocol::{
     Event, ExecutionStatus, Json, Payload, Source, event::StateChange, state::ConversationState,
@@ -12,13 +12,24 @@ pub(super) fn status_in(event: &Event) -> Option<ExecutionStatus> {
     if event.kind() != "ConversationStateUpdateEvent" {
         return None;
     }
-    match event.payload() {
-        Payload::ConversationStateUpdate(update) => match &update.change {
-            StateChange::ExecutionStatus(status) => Some(status.clone()),
+    match event.decode() {
+        Payload::ConversationStateUpdate(update) => match update.change {
+            StateChange::ExecutionStatus(status) => Some(status),
             _ => None,
         },
         _ => None,
     }
+}
+
+/// The last status that a log tells after so many events, if it tells one.
+pub(crate) fn status_since(log: &Log, from: usize) -> Option<ExecutionStatus> {
+    log.range(from..log.end()).rev().find_map(status_in)
+}
+
+/// Whether a log tells of a run after so many events.
+pub(crate) fn ran_since(log: &Log, from: usize) -> bool {
+    let mut new = log.range(from..log.end());
+    new.any(|event| status_in(event).is_some_and(|status| status.is_running()))
 }
 
 /// What the log says of a run.
@@ -31,12 +42,6 @@ pub(super) struct Progress {
 }
 
 impl Progress {
-    pub(super) fn since(log: &Log, from: usize) -> Self {
-        let mut progress = Self::default();
-        progress.add(log, from);
-        progress
-    }
-
     pub(super) fn add(&mut self, log: &Log, from: usize) {
         let from = from.max(log.start());
         for (index, event) in (from..).zip(log.range(from..log.end())) {
@@ -51,12 +56,6 @@ impl Progress {
 }
 
 impl Conversation {
-    /// Whether the log tells of a run after the first `events`.
-    pub(super) fn ran_since(&self, events: usize) -> bool {
-        let log = self.mirror().read().log.clone();
-        Progress::since(&log, events).begun.is_some()
-    }
-
     /// Whether a user's message is the last word.
     pub(super) fn is_unanswered(&self) -> bool {
         let log = self.mirror().read().log.clone();

@@ -7,64 +7,64 @@ use bytes::Bytes;
 use oh_protocol::{Event, event::Payload};
 use oh_transport::{Message, Result, Socket};
 
-use super::{Reading, Watcher};
+use super::{Phase, Watcher, frames::Reading};
 
 impl Watcher {
     /// Takes a message and those that have come behind it: the log is read once for all of them.
-    pub(super) async fn take_legacy(
+    pub(super) fn take_legacy(
         &mut self,
         received: Result<Message>,
         socket: &mut Socket,
         reading: &mut Reading,
-    ) -> Result<()> {
+    ) -> Option<Phase> {
         let mut next = Some(received);
-        let mut ended = Ok(());
+        let mut ended = None;
+        let mut rung = false;
         while let Some(received) = next.take() {
-            ended = match received {
-                Ok(Message::Text(text)) => self.hear(text, reading).await,
-                Ok(_) => Ok(()),
+            let heard = match received {
+                Ok(Message::Text(text)) => self.hear(text, reading),
+                Ok(_) => Ok(false),
                 Err(error) => Err(error),
             };
-            if ended.is_ok() {
+            match heard {
+                Ok(bell) => rung |= bell,
+                Err(error) => ended = Some(Phase::Broken(error)),
+            }
+            if ended.is_none() {
                 next = socket.try_recv();
             }
         }
-        if std::mem::take(&mut reading.bell) {
-            let caught_up = self.catch_up().await;
-            return ended.and(caught_up);
+        if rung && ended.is_none() {
+            self.ring(reading);
         }
         ended
     }
 
-    async fn hear(&mut self, text: Bytes, reading: &mut Reading) -> Result<()> {
+    /// Takes a message; whether the log has something new.
+    fn hear(&mut self, text: Bytes, reading: &mut Reading) -> Result<bool> {
         let event = Event::from_json(text)?;
         match event.kind() {
             "ConversationStateUpdateEvent" | "StreamingDeltaEvent" | "ServerErrorEvent" => {}
-            _ => {
-                reading.bell = true;
-                return Ok(());
-            }
+            _ => return Ok(true),
         }
         match event.payload() {
             Payload::ConversationStateUpdate(update) if update.is_full_state() => {
                 // It follows all events it speaks of; they must be held before it is shown.
-                reading.bell = false;
-                self.catch_up().await?;
-                self.missing = None;
-                self.leased = None;
-                self.writer.change(|held| held.transient(&event));
-                self.subscribed();
+                reading.snapshot = Some(event);
             }
-            Payload::StreamingDelta(delta) => self.tokens.legacy(delta),
+            Payload::StreamingDelta(delta) => {
+                self.tokens.legacy(delta);
+                return Ok(false);
+            }
             Payload::ServerError(error) => {
-                tracing::warn!(conversation = %self.id, code = %error.code, "the server refuses something");
+                tracing::warn!(conversation = %self.id, code = %error.code, "the server rejects something");
+                return Ok(false);
             }
             Payload::ConversationStateUpdate(_) => {
                 self.writer.change(|held| held.transient(&event));
-                reading.bell = true;
             }
-            _ => reading.bell = true,
+            _ => {}
         }
-        Ok(())
+        Ok(true)
     }
 }

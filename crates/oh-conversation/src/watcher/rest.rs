@@ -1,118 +1,129 @@
-//! What the watcher asks by REST: events no socket can carry, and whether there is anything left.
+//! What the watcher reads by REST: events that no socket brings, and whether there is anything
+//! left.
 
-use std::{collections::HashSet, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use oh_protocol::{
     Event,
     calls::{conversations, events},
 };
-use oh_transport::{Error, Result};
+use oh_transport::{Client, Error, ErrorKind, Result};
 use tracing::warn;
 
-use super::{Flavor, Phase, Watcher};
+use super::{Phase, Watcher};
+use crate::mirror::Mirror;
 
 /// A hook freezes the whole server for up to its timeout, 60 s by default: that is no failure.
 const PATIENCE: Duration = Duration::from_secs(90);
-/// Events fetched at once where one of them is known to be huge.
+/// How many events are read at once at most, and where one of them is known to be huge.
+pub(super) const MANY: u32 = 100;
 const FEW: u32 = 10;
-const MANY: u32 = 100;
+/// After so many pages that got through, longer ones are tried.
+const STEADY: u32 = 8;
 
-impl Watcher {
-    /// Fetches what the session socket cannot carry and goes on after it.
-    pub(super) async fn fetch(&mut self) -> Phase {
-        let (events, more) = match self.next_events(FEW).await {
-            Ok(found) => found,
-            Err(error) => return self.ended(error).await,
+/// Why events could not be read.
+#[derive(Debug)]
+pub(super) enum Fault {
+    /// The request failed.
+    Wire(Error),
+    /// The server's log has none of the events that are held.
+    Other,
+}
+
+impl From<Error> for Fault {
+    fn from(error: Error) -> Self {
+        Self::Wire(error)
+    }
+}
+
+/// Events read by REST.
+#[derive(Debug)]
+pub(super) struct Fetched {
+    /// Index after the last event that was held when they were asked for.
+    pub(super) from: usize,
+    pub(super) events: Vec<Event>,
+    /// Whether there are more after these.
+    pub(super) more: bool,
+}
+
+/// The log by REST. Cheap to make; needs no access to the watcher.
+pub(super) struct Rest {
+    client: Client,
+    mirror: Arc<Mirror>,
+}
+
+impl Rest {
+    pub(super) fn new(client: &Client, mirror: &Arc<Mirror>) -> Self {
+        Self {
+            client: client.clone(),
+            mirror: mirror.clone(),
+        }
+    }
+
+    /// The events after the last one held.
+    pub(super) async fn after_last(&self, limit: u32) -> std::result::Result<Fetched, Fault> {
+        let (from, last) = {
+            let held = self.mirror.read();
+            (held.log.end(), held.log.last().cloned())
         };
-        let found = events.len();
-        let through = self.through.take();
-        self.fetched
-            .extend(events.iter().map(|event| event.id().into()));
-        let first = self.cursor() + 1;
-        let moved = self.writer.change(|held| {
-            let before = held.cursor;
-            for event in &events {
-                held.durable(held.cursor + 1, event.clone(), false);
-            }
-            if !more && let Some(through) = through {
-                // Up to there the log was read: what is missing cannot be.
-                held.skip(through);
-            }
-            held.cursor > before
-        });
-        for (seq, event) in (first..).zip(&events) {
-            self.tokens.durable(seq, event, true);
-        }
-        if found > 0 || moved {
-            self.too_large = 0;
-            return Phase::Dial;
-        }
-        // Not an event then. Where it is the state, that comes in no frame, and the session socket
-        // cannot be used at all.
-        self.too_large += 1;
-        if self.too_large > 1 {
-            warn!(conversation = %self.id, "state too large for the session socket: using the legacy one");
-            self.flavor = Flavor::Legacy;
-        }
-        self.writer.connecting(None);
-        Phase::Wait(self.backoff.next_delay())
-    }
-
-    /// Brings the mirror to the end of the log, page by page.
-    pub(super) async fn catch_up(&mut self) -> Result<()> {
-        loop {
-            let (events, more) = self.next_events(MANY).await?;
-            let before = self.writer.mirror().read().cursor;
-            if !events.is_empty() {
-                self.writer.change(|held| {
-                    for event in &events {
-                        held.durable(held.cursor + 1, event.clone(), true);
+        let search = events::Search::new(self.mirror.id);
+        let page = match &last {
+            None => self.page(search.limit(limit), limit).await?,
+            // One event a page: the last one is asked for alone, for the name of the next.
+            Some(last) if limit == 1 => {
+                let named = self
+                    .page(search.clone().limit(1).page_id(last.id()), 1)
+                    .await?;
+                let same = named.items.first().is_some_and(|it| it.id() == last.id());
+                match named.next_page_id.clone() {
+                    Some(next) if same => {
+                        let mut page = self.page(search.limit(1).page_id(next), 1).await?;
+                        page.items.splice(0..0, named.items);
+                        page
                     }
-                });
+                    _ => named,
+                }
             }
-            let first = before + 1;
-            for (seq, event) in (first..).zip(&events) {
-                self.tokens.durable(seq, event, true);
-            }
-            if !more {
-                self.tokens.live(self.cursor());
-                return Ok(());
-            }
-        }
-    }
-
-    /// The events after the last one held, and whether there are more after these.
-    async fn next_events(&mut self, limit: u32) -> Result<(Vec<Event>, bool)> {
-        let mut search = events::Search::new(self.id);
-        let last = self.writer.mirror().read().log.last().cloned();
-        if let Some(last) = &last {
             // The page begins with the event it names: one more than wanted.
-            search = search.limit((limit + 1).min(100)).page_id(last.id());
-        } else {
-            search = search.limit(limit);
-        }
-        let page = self.client.call(&search).timeout(PATIENCE).await?;
-        let mut items = page.items;
+            Some(last) => {
+                let search = search.limit((limit + 1).min(MANY)).page_id(last.id());
+                self.page(search, limit).await?
+            }
+        };
+        let mut events = page.items;
         match &last {
             None => {}
-            Some(last) if items.first().is_some_and(|first| first.id() == last.id()) => {
-                items.remove(0);
+            Some(last) if events.first().is_some_and(|first| first.id() == last.id()) => {
+                events.remove(0);
             }
             // The server no longer reads that event and began again at the first page.
-            Some(_) => return self.all_unknown().await,
+            Some(_) => return self.all_unknown(from).await,
         }
-        Ok((items, page.next_page_id.is_some()))
+        Ok(Fetched {
+            from,
+            events,
+            more: page.next_page_id.is_some(),
+        })
+    }
+
+    /// A page. Where fewer events can be asked for, that is better than asking for as many again.
+    async fn page(&self, search: events::Search, limit: u32) -> Result<events::EventPage> {
+        let call = self.client.call(&search).timeout(PATIENCE);
+        match limit > 1 {
+            true => call.single_attempt().await,
+            false => call.await,
+        }
     }
 
     /// The events of the log after the last one that is held: slow, and only for a log that lost
     /// an event.
-    async fn all_unknown(&mut self) -> Result<(Vec<Event>, bool)> {
-        let log = self.writer.mirror().read().log.clone();
-        let held: HashSet<&str> = log.range(0..usize::MAX).map(Event::id).collect();
+    async fn all_unknown(&self, from: usize) -> std::result::Result<Fetched, Fault> {
+        let log = self.mirror.read().log.clone();
+        let held: HashSet<&str> = log.range(0..from).map(Event::id).collect();
         let (mut unknown, mut any) = (Vec::new(), false);
         let mut page_id = None::<String>;
         loop {
-            let mut search = events::Search::new(self.id);
+            let mut search = events::Search::new(self.mirror.id);
             if let Some(page_id) = &page_id {
                 search = search.page_id(page_id);
             }
@@ -130,11 +141,133 @@ impl Watcher {
                 _ => break,
             }
         }
-        if !any {
-            // None of those held is there: those before them are as many as they were, at most.
-            unknown.drain(..unknown.len().min(log.start()));
+        match any || held.is_empty() {
+            true => Ok(Fetched {
+                from,
+                events: unknown,
+                more: false,
+            }),
+            false => Err(Fault::Other),
         }
-        Ok((unknown, false))
+    }
+
+    /// The id of the newest event that the server has, if it has any.
+    pub(super) async fn newest(&self) -> Result<Option<String>> {
+        let search = events::Search::new(self.mirror.id).descending().limit(1);
+        let page = self.client.call(&search).timeout(PATIENCE).await?;
+        Ok(page.items.first().map(|event| event.id().to_owned()))
+    }
+
+    /// Whether the server's log has none of the newest events that are held.
+    pub(super) async fn is_other_log(&self) -> Result<bool> {
+        let log = self.mirror.read().log.clone();
+        let newest = log.range(0..usize::MAX).rev().take(3);
+        let ids: Vec<String> = newest.map(|event| event.id().to_owned()).collect();
+        if ids.is_empty() {
+            return Ok(false);
+        }
+        let call = events::BatchGet::new(self.mirror.id, ids);
+        match self.client.call(&call).timeout(PATIENCE).await {
+            Ok(found) => Ok(found.iter().all(Option::is_none)),
+            // Servers before 1.45 fail over all for one that is unknown.
+            Err(error) if error.kind() == ErrorKind::Server => match self.after_last(1).await {
+                Ok(_) => Ok(false),
+                Err(Fault::Other) => Ok(true),
+                Err(Fault::Wire(error)) => Err(error),
+            },
+            Err(error) => Err(error),
+        }
+    }
+}
+
+impl Watcher {
+    /// Fetches what the session socket cannot carry and goes on after it. Progress is kept event by
+    /// event: where a connection is cut before so many have come, fewer are asked for.
+    pub(super) async fn fetch(&mut self) -> Phase {
+        let fetched = match self.rest().after_last(self.few.min(FEW)).await {
+            Ok(fetched) => fetched,
+            Err(Fault::Other) => return Phase::Verify,
+            Err(Fault::Wire(error)) => {
+                self.few = self.few.min(FEW);
+                return match self.ask_for_fewer(&error) {
+                    true => Phase::Fetch,
+                    false => Phase::Broken(error),
+                };
+            }
+        };
+        self.went_well();
+        let (found, more) = (fetched.events.len(), fetched.more);
+        let through = self.through.take();
+        let before = self.writer.mirror().read().cursor;
+        self.take_fetched(fetched, false);
+        let moved = self.writer.change(|held| {
+            if !more && let Some(through) = through {
+                // Up to there the log was read: what is missing cannot be.
+                held.skip(through);
+            }
+            held.cursor > before
+        });
+        if found > 0 || moved {
+            self.too_large = 0;
+            return Phase::Dial;
+        }
+        // Not an event then. Where it is the state, that comes in no frame, and the session socket
+        // cannot be used at all.
+        self.too_large += 1;
+        if self.too_large > 1 {
+            warn!(conversation = %self.id, "state too large for the session socket: using the legacy one");
+            self.legacy_for_good = true;
+        }
+        self.writer.connecting(None);
+        Phase::Wait(self.backoff.next_delay())
+    }
+
+    /// Whether fewer events can be asked for after a page did not get through.
+    pub(super) fn ask_for_fewer(&mut self, error: &Error) -> bool {
+        let passing = matches!(
+            error.kind(),
+            ErrorKind::Interrupted | ErrorKind::Decode | ErrorKind::Connect | ErrorKind::Server
+        );
+        let fewer = passing && self.few > 1;
+        if fewer {
+            self.few = (self.few / 4).max(1);
+            self.steady = 0;
+        }
+        fewer
+    }
+
+    pub(super) fn went_well(&mut self) {
+        self.steady += 1;
+        if self.steady >= STEADY {
+            self.few = (self.few * 2).min(MANY);
+            self.steady = 0;
+        }
+    }
+
+    /// Brings the mirror to the end of the log, page by page.
+    pub(super) async fn catch_up(&mut self) -> std::result::Result<(), Fault> {
+        loop {
+            let fetched = match self.rest().after_last(self.few).await {
+                Err(Fault::Wire(error)) if self.ask_for_fewer(&error) => continue,
+                fetched => fetched?,
+            };
+            self.went_well();
+            let more = fetched.more;
+            self.take_fetched(fetched, false);
+            if !more {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Reads the log by REST while there is no connection, for somebody who waits for an event.
+    pub(super) async fn catch_up_once(&mut self, delay: Duration) -> Phase {
+        match self.catch_up().await {
+            Ok(()) => Phase::Wait(delay / 2),
+            Err(Fault::Other) => Phase::Verify,
+            Err(Fault::Wire(error)) if is_missing(&error) => Phase::Broken(error),
+            Err(Fault::Wire(_)) => Phase::Wait(delay),
+        }
     }
 
     /// Whether the server has the conversation.
@@ -147,27 +280,9 @@ impl Watcher {
             .await;
         answer.map(drop)
     }
-
-    /// After a long silence: an error when the conversation is not there any more.
-    pub(super) async fn still_there(&mut self) -> Result<()> {
-        let asked = match self.flavor {
-            Flavor::Legacy => self.catch_up().await,
-            Flavor::Session => {
-                let call = events::Count::new(self.id);
-                self.client.call(&call).timeout(PATIENCE).await.map(drop)
-            }
-        };
-        match asked {
-            Err(error) if is_missing(&error) => Err(error),
-            // A server busy with a tool or a hook answers late; pings decide about the link.
-            _ => Ok(()),
-        }
-    }
 }
 
-fn is_missing(error: &Error) -> bool {
-    matches!(
-        error.kind(),
-        oh_transport::ErrorKind::NotFound | oh_transport::ErrorKind::Unauthorized
-    )
+/// Whether an answer says that there is nothing to be read any more.
+pub(super) fn is_missing(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Unauthorized)
 }

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use futures_util::{FutureExt, StreamExt};
+use futures_util::FutureExt;
 use oh_conversation::{Conversation, Link, Subscription};
 use oh_protocol::{
     Event,

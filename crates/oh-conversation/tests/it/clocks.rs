@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use futures_util::StreamExt;
 use oh_conversation::{Attach, Conversation, Cursor};
 use serde_json::json;
 use tokio::time::timeout;

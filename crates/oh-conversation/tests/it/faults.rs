@@ -10,7 +10,6 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures_util::StreamExt;
 use oh_conversation::{Attach, Conversation, Cursor, EventStream};
 use oh_testkit::{Chance, FakeConversation, FakeServer, Fault, Link, Proxy};
 use oh_transport::Client;

@@ -8,7 +8,6 @@ use std::{
     time::Duration,
 };
 
-use futures_util::StreamExt;
 use oh_conversation::{Conversation, Cursor, Error, ErrorKind, Link, Secret};
 use oh_protocol::config::{Agent, Llm};
 use oh_testkit::{FakeServer, Fault, Script};
@@ -93,7 +92,11 @@ async fn pitfall_25_no_secret_is_in_a_log_an_error_or_a_debug_text() {
         .secret("FIRST", "canary-first-secret")
         .initial_message("hello");
     seen.show(&builder);
-    let conversation = builder.start().await.unwrap();
+    let conversation = builder
+        .ambiguous_after(Duration::from_secs(2))
+        .start()
+        .await
+        .unwrap();
     let mut events = conversation.subscribe(Cursor::Start);
     let secrets = [
         ("TEXT", Secret::text("canary-text")),
@@ -144,7 +147,7 @@ async fn pitfall_25_no_secret_is_in_a_log_an_error_or_a_debug_text() {
     conversation.send("after the cut").await.unwrap();
     while conversation.connections() < 2 {
         tokio::time::sleep(Duration::from_millis(5)).await;
-        if let Some(trouble) = conversation.trouble() {
+        if let Some(trouble) = conversation.last_error() {
             seen.fail(&trouble);
         }
     }
@@ -169,13 +172,13 @@ async fn pitfall_25_no_secret_is_in_a_log_an_error_or_a_debug_text() {
     server.close_sockets(4001, "");
     let ended = async { while links.next().await.is_some() {} };
     timeout(LONG, ended).await.unwrap();
-    seen.fail(&conversation.trouble().unwrap());
+    seen.fail(&conversation.last_error().unwrap());
     seen.fail(
         &conversation
             .send("too late")
             .await
             .err()
-            .unwrap_or_else(|| conversation.trouble().unwrap()),
+            .unwrap_or_else(|| conversation.last_error().unwrap()),
     );
     conversation.close().await.unwrap();
 

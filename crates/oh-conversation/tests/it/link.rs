@@ -394,7 +394,8 @@ async fn a_policy_the_server_forgot_is_told_again_after_a_reconnection() {
     });
     let conversation = mock.attach().await.unwrap();
     conversation
-        .set_confirmation_policy(ConfirmationPolicy::always())
+        .approvals()
+        .set_policy(ConfirmationPolicy::always())
         .await
         .unwrap();
     soon(server).await.unwrap();

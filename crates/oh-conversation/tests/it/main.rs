@@ -1,6 +1,8 @@
 //! A conversation against servers that misbehave on demand.
 
 #[cfg(test)]
+mod approvals;
+#[cfg(test)]
 mod builder;
 #[cfg(test)]
 mod callbacks;
@@ -16,6 +18,8 @@ mod faults;
 mod leaks;
 #[cfg(test)]
 mod link;
+#[cfg(test)]
+mod links;
 #[cfg(test)]
 mod listing;
 #[cfg(test)]

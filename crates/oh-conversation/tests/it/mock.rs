@@ -37,6 +37,10 @@ pub(crate) struct Dial {
 
 struct Inner {
     log: Vec<Bytes>,
+    /// Places of the log that cannot be read.
+    lost: Vec<u64>,
+    /// Pages of more events do not get through.
+    longest_page: usize,
     status: String,
     version: String,
     exists: bool,
@@ -61,6 +65,8 @@ impl Mock {
         let (dials, dialled) = mpsc::unbounded_channel();
         let inner = Inner {
             log: Vec::new(),
+            lost: Vec::new(),
+            longest_page: usize::MAX,
             status: "idle".into(),
             version: "1.58.0".into(),
             exists: true,
@@ -106,12 +112,50 @@ impl Mock {
         (seq as u64, event)
     }
 
+    /// Tells a status as the server does: in the log, and by REST.
+    pub(crate) async fn tell(&self, dial: &Dial, status: &str) {
+        let fields = json!({"key": "execution_status", "value": status});
+        let (seq, event) = self.append("ConversationStateUpdateEvent", &fields);
+        self.set_status(status);
+        dial.durable(seq, &event).await.unwrap();
+    }
+
+    /// Logs an action of the agent, without telling anybody.
+    pub(crate) fn act(&self) -> (u64, Bytes) {
+        let fields = json!({"tool_name": "terminal", "tool_call_id": format!("call-{}", self.len()),
+            "action": {"kind": "TerminalAction", "command": "touch executed"}});
+        self.append("ActionEvent", &fields)
+    }
+
+    /// The agent proposes an action that waits for approval.
+    pub(crate) async fn propose(&self, dial: &Dial) -> u64 {
+        let (seq, event) = self.act();
+        dial.durable(seq, &event).await.unwrap();
+        self.tell(dial, "waiting_for_confirmation").await;
+        seq
+    }
+
     pub(crate) fn len(&self) -> u64 {
         self.inner.lock().unwrap().log.len() as u64
     }
 
     pub(crate) fn event(&self, seq: u64) -> Bytes {
         self.inner.lock().unwrap().log[usize::try_from(seq).unwrap()].clone()
+    }
+
+    /// Makes events unreadable to the server.
+    pub(crate) fn lose(&self, seqs: impl IntoIterator<Item = u64>) {
+        self.inner.lock().unwrap().lost.extend(seqs);
+    }
+
+    /// Cuts the connection within pages of more events.
+    pub(crate) fn cut_pages_of_more_than(&self, events: usize) {
+        self.inner.lock().unwrap().longest_page = events;
+    }
+
+    /// Takes the log away, as a deletion and a new conversation under the same id do.
+    pub(crate) fn start_over(&self) {
+        self.inner.lock().unwrap().log.clear();
     }
 
     pub(crate) fn set_status(&self, status: &str) {
@@ -187,32 +231,49 @@ impl Mock {
                 json!({"id": self.id.to_string(), "execution_status": inner.status,
                 "workspace": {"working_dir": "/w"}}),
             ),
-            ("GET", "/events/count") => (200, json!(inner.log.len())),
-            ("GET", "/events/search") => (200, page(&inner.log, uri.query().unwrap_or_default())),
+            ("GET", "/events/count") => (200, json!(inner.log.len() - inner.lost.len())),
+            ("GET", "/events/search") => {
+                let page = page(&inner, uri.query().unwrap_or_default());
+                if page["items"].as_array().map_or(0, Vec::len) > inner.longest_page {
+                    return Err(Error::new(ErrorKind::Interrupted, "cut"));
+                }
+                (200, page)
+            }
             ("POST" | "PATCH" | "DELETE", _) => (200, json!({"success": true})),
             _ => (501, json!({"detail": path})),
         })
     }
 }
 
-fn page(log: &[Bytes], query: &str) -> Value {
+fn page(inner: &Inner, query: &str) -> Value {
     let param = |name: &str| {
         query
             .split('&')
             .find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))
-            .and_then(|value| value.parse::<usize>().ok())
     };
+    let is_lost = |at: usize| inner.lost.contains(&(at as u64));
     let read = |raw: &Bytes| serde_json::from_slice::<Value>(raw).unwrap();
-    let mut log: Vec<&Bytes> = log.iter().collect();
-    if let Some(kind) = query.split('&').find_map(|pair| pair.strip_prefix("kind=")) {
+    let whole = inner.log.iter().enumerate();
+    let mut log: Vec<&Bytes> = whole
+        .filter(|(at, _)| !is_lost(*at))
+        .map(|(_, raw)| raw)
+        .collect();
+    if let Some(kind) = param("kind") {
         log.retain(|raw| read(raw)["kind"] == kind);
     }
     if query.contains("TIMESTAMP_DESC") {
         log.reverse();
     }
-    let start = param("page_id").filter(|at| *at < log.len()).unwrap_or(0);
-    let end = (start + param("limit").unwrap_or(100)).min(log.len());
-    let next = (end < log.len()).then(|| end.to_string());
+    let place = |id: &str| {
+        // Large logs have ids that say their place.
+        let guess = id.parse::<usize>().ok().filter(|_| inner.lost.is_empty());
+        let guess = guess.filter(|at| log.get(*at).is_some_and(|raw| read(raw)["id"] == *id));
+        guess.or_else(|| log.iter().position(|raw| read(raw)["id"] == *id))
+    };
+    let start = param("page_id").and_then(place).unwrap_or(0);
+    let limit = param("limit").and_then(|limit| limit.parse().ok());
+    let end = (start + limit.unwrap_or(100)).min(log.len());
+    let next = log.get(end).map(|raw| read(raw)["id"].clone());
     let items: Vec<Value> = log[start..end].iter().map(|raw| read(raw)).collect();
     json!({"items": items, "next_page_id": next})
 }

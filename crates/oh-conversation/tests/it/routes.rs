@@ -1,10 +1,10 @@
 //! What each public method asks of the server, as it was really sent. `routes.txt` is the list:
 //! `cargo xtask api-coverage` reads it, and a line stands in it only if this test saw the request.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use futures_util::StreamExt;
-use oh_conversation::Conversation;
+use oh_conversation::{Approvals, Conversation, PendingAction};
 use oh_protocol::{
     ConversationId,
     config::{Agent, ConfirmationPolicy, Llm},
@@ -28,9 +28,24 @@ fn operation(mock: &Mock, request: &str) -> String {
     format!("{method} {}", path.replace(EVENT, "{event_id}"))
 }
 
+/// What waits for approval, once it is here.
+async fn shown(approvals: &Approvals, count: usize) -> Vec<PendingAction> {
+    soon(async {
+        loop {
+            let pending = approvals.pending();
+            if pending.len() == count {
+                return pending;
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    })
+    .await
+}
+
 #[tokio::test(start_paused = true)]
 async fn every_operation_is_asked_for_by_the_method_that_is_listed() {
-    let (mock, _dials, _dial, conversation) = attached("idle").await;
+    let (mock, _dials, dial, conversation) = attached("idle").await;
+    let approvals = conversation.approvals();
     let client = mock.client();
     let mut sent = BTreeSet::new();
     let mut seen = 0;
@@ -43,7 +58,9 @@ async fn every_operation_is_asked_for_by_the_method_that_is_listed() {
                 sent.insert(format!("{} by {}", operation(&mock, request), $name));
             }
             seen = requests.len();
-        )*};
+        )*
+            assert!(seen > 0);
+        };
     }
     for route in ["/run", "/goal", "/goal/resume"] {
         mock.plan(route, Ok((409, json!({"detail": "busy"}))));
@@ -65,10 +82,7 @@ async fn every_operation_is_asked_for_by_the_method_that_is_listed() {
         "Conversation::run": conversation.run();
         "Conversation::pause": conversation.pause();
         "Conversation::interrupt": conversation.interrupt();
-        "Conversation::confirm": conversation.confirm();
-        "Conversation::reject": conversation.reject("No.");
-        "Conversation::set_confirmation_policy":
-            conversation.set_confirmation_policy(ConfirmationPolicy::never());
+        "Approvals::set_policy": approvals.set_policy(ConfirmationPolicy::never());
         "Conversation::set_security_analyzer": conversation.set_security_analyzer(None);
         "Conversation::set_secrets": conversation.set_secrets([("A", "canary")]);
         "Conversation::set_tags": conversation.set_tags([("a", "b")]);
@@ -92,9 +106,17 @@ async fn every_operation_is_asked_for_by_the_method_that_is_listed() {
         "Conversation::fetch_event": conversation.fetch_event(EVENT);
         "Conversation::fetch_events": conversation.fetch_events([EVENT]);
         "Conversation::trajectory": conversation.trajectory();
-        "Conversation::delete": conversation.delete();
     }
     assert!(seen > 30);
+    mock.propose(&dial).await;
+    let pending = shown(&approvals, 1).await;
+    sends! { "Approvals::reject": approvals.reject(&pending, "No."); }
+    mock.tell(&dial, "idle").await;
+    mock.propose(&dial).await;
+    // The first was never answered in the log.
+    let pending = shown(&approvals, 2).await;
+    sends! { "Approvals::approve": approvals.approve(&pending); }
+    sends! { "Conversation::delete": conversation.delete(); }
     let listed: BTreeSet<_> = LISTED.lines().map(str::to_owned).collect();
     let unsent: Vec<_> = listed.difference(&sent).collect();
     assert!(

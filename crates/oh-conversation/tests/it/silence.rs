@@ -20,6 +20,7 @@ const FROZEN: Duration = Duration::from_secs(70);
 /// How long one looks on: longer than any check of the silence takes.
 const WATCHED: Duration = Duration::from_secs(600);
 
+/// A conversation that runs: tools and hooks are what makes a server silent.
 async fn attached(version: &str) -> (Mock, UnboundedReceiver<Dial>, Dial, Conversation) {
     let (mock, mut dials) = Mock::new();
     mock.set_version(version);
@@ -40,10 +41,10 @@ fn is_legacy(dial: &Dial) -> bool {
 
 async fn greet(dial: &Dial, mock: &Mock) {
     if is_legacy(dial) {
-        let state = full_state("idle").to_string();
+        let state = full_state("running").to_string();
         dial.peer.text(state).await.unwrap();
     } else {
-        dial.welcome(mock, "idle").await.unwrap();
+        dial.welcome(mock, "running").await.unwrap();
     }
 }
 
@@ -81,7 +82,7 @@ async fn a_server_that_a_hook_freezes_is_neither_dropped_nor_dialled_again() {
         reads(&conversation, 3).await;
         assert_eq!(conversation.connections(), 1, "{version}");
         assert_eq!(conversation.link(), Link::Live, "{version}");
-        assert!(conversation.trouble().is_none(), "{version}");
+        assert!(conversation.last_error().is_none(), "{version}");
     }
 }
 
@@ -111,7 +112,7 @@ async fn a_link_that_is_half_open_is_replaced_after_a_freeze_as_before_it() {
             dial.peer.end(dead).await.unwrap();
             mock.append("New", &json!({}));
             dial = soon(dials.recv()).await.unwrap();
-            let trouble = conversation.trouble().unwrap();
+            let trouble = conversation.last_error().unwrap();
             assert_eq!(trouble.transport_error().unwrap().kind(), Wire::Timeout);
             greet(&dial, &mock).await;
             reads(&conversation, links).await;

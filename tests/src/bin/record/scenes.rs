@@ -215,7 +215,9 @@ pub(crate) async fn play(server: &LocalServer, scene: &Scene) -> Outcome<Taken> 
         Then::Run | Then::Streaming => _ = conversation.run().await?,
         Then::Reject => {
             _ = conversation.run().await?;
-            conversation.reject("Not on my machine.").await?;
+            let approvals = conversation.approvals();
+            let pending = approvals.pending();
+            approvals.reject(&pending, "Not on my machine.").await?;
             _ = conversation.run().await?;
         }
         Then::Interrupt => {

@@ -1,0 +1,333 @@
+//! Whether something waits for approval, as of the newest event that the server has: what must be
+//! known before any request that could approve it.
+
+use std::time::Duration;
+
+use oh_protocol::{ExecutionStatus, calls::events::Search};
+use oh_transport::{Backoff, ErrorKind as Wire};
+use tokio::time::{sleep, timeout};
+
+use crate::{
+    Conversation, Error, ErrorKind, PendingAction, Result, lineage::Lineage, mirror::Held,
+};
+
+/// How long one look at the server's newest event may take.
+const LOOK: Duration = Duration::from_secs(30);
+/// How long the link has to bring an event that REST has shown, before it is asked to fetch it.
+const BEHIND: Duration = Duration::from_millis(500);
+
+/// How a conversation stands.
+#[derive(Debug)]
+pub(crate) enum Standing {
+    /// Nothing runs, and nothing waits for approval.
+    Clear,
+    /// A run is under way: there is nothing to start.
+    Running,
+    /// These actions wait for approval: a run would execute them.
+    Waiting(Vec<PendingAction>),
+}
+
+/// What a decision is made of.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Signs {
+    /// The status, by log or snapshot, whichever is newer.
+    pub(crate) status: Known,
+    /// Whether the newest status in the log is that an action waits.
+    pub(crate) logged_waiting: bool,
+    /// How many actions of the active branch have no answer, apart from those approved here.
+    pub(crate) open: usize,
+    /// Whether an action that this process has approved is yet to be executed.
+    pub(crate) approved: bool,
+    /// Whether a policy may ask for approval.
+    pub(crate) asks: bool,
+    /// Whether the actions may be those of a branch that was left, or stand before what is held.
+    /// If not, the one that waits is among those held.
+    pub(crate) moved: bool,
+    /// Whether all of the log is held.
+    pub(crate) whole: bool,
+    /// Whether the mirror follows the server.
+    pub(crate) up: bool,
+}
+
+/// The statuses that make a difference.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Known {
+    Running,
+    Waiting,
+    Other,
+}
+
+/// What [`judge`] finds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    Clear,
+    Running,
+    Waiting,
+    /// The link must come up first.
+    Unknown,
+}
+
+/// How a conversation stands whose log is held up to the server's newest event.
+pub(crate) fn judge(signs: Signs) -> Verdict {
+    let waits = signs.status == Known::Waiting || signs.logged_waiting;
+    match signs {
+        _ if waits && signs.open > 0 => Verdict::Waiting,
+        // Something waits that is not held, or that this version does not recognise. After a move
+        // to another branch, what waited is no part of it.
+        _ if waits && !signs.approved && !(signs.whole && signs.moved) => Verdict::Waiting,
+        _ if waits && signs.approved => Verdict::Running,
+        _ if signs.status == Known::Running => Verdict::Running,
+        // The log cannot tell what a restart has changed.
+        _ if !signs.up => Verdict::Unknown,
+        // The server executes them with the next run, whatever its status.
+        _ if signs.open > 0 && signs.asks => Verdict::Waiting,
+        _ => Verdict::Clear,
+    }
+}
+
+impl Conversation {
+    /// How the conversation stands as of the server's newest event. Waits for the link where it
+    /// must; the caller sets the time limit.
+    pub(crate) async fn standing(&self) -> Result<Standing> {
+        let mut changes = self.changes();
+        loop {
+            self.up_to_date().await?;
+            changes.borrow_and_update();
+            let (open, moved) = self.open_actions();
+            let signs = self.signs(&open, moved);
+            match judge(signs) {
+                Verdict::Clear => return Ok(Standing::Clear),
+                Verdict::Running => return Ok(Standing::Running),
+                Verdict::Waiting => return Ok(Standing::Waiting(self.unapproved(open))),
+                Verdict::Unknown => {
+                    if let Some(error) = self.ended() {
+                        return Err(error);
+                    }
+                    let closed = || Error::new(ErrorKind::Closed, self.id(), "closed");
+                    changes.changed().await.map_err(|_| closed())?;
+                }
+            }
+        }
+    }
+
+    /// As [`standing`](Self::standing), for at most as long as an answer may be looked for.
+    pub(crate) async fn standing_soon(&self) -> Result<Standing> {
+        let limit = self.limits().answer;
+        match timeout(limit, self.standing()).await {
+            Ok(standing) => standing,
+            Err(_) => {
+                let what = format!(
+                    "cannot read within {limit:?} whether an action waits for approval: nothing \
+                     was sent"
+                );
+                let error = Error::new(ErrorKind::Transport, self.id(), what);
+                Err(match self.last_error() {
+                    Some(cause) => error.with_source(cause),
+                    None => error,
+                })
+            }
+        }
+    }
+
+    /// Waits until the newest event that the server has is here.
+    pub(crate) async fn up_to_date(&self) -> Result<()> {
+        let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(2));
+        loop {
+            if let Some(error) = self.ended() {
+                return Err(error);
+            }
+            let search = Search::new(self.id()).descending().limit(1);
+            match self.client().call(&search).timeout(LOOK).await {
+                Ok(page) => match page.items.first() {
+                    None if page.next_page_id.is_none() => return Ok(()),
+                    None => {}
+                    Some(newest) => {
+                        if self.comes(newest.id()).await {
+                            return Ok(());
+                        }
+                        // The link brings what it is asked for, or finds out why it cannot.
+                        self.mirror().nudge.notify_one();
+                        let id = newest.id();
+                        let coming = self.comes_within(id, Duration::from_secs(2));
+                        if coming.await {
+                            return Ok(());
+                        }
+                        continue;
+                    }
+                },
+                Err(error) if is_final(&error) => {
+                    return Err(Error::transport(self.id(), "read the newest event", error));
+                }
+                Err(error) => {
+                    tracing::debug!(conversation = %self.id(), %error, "cannot read the newest event yet");
+                    if error.kind() == Wire::NotFound {
+                        // Gone, leased, or a gateway's word: the watcher finds out.
+                        self.mirror().nudge.notify_one();
+                    }
+                }
+            }
+            let ended = self.until_ended();
+            let _ = timeout(backoff.next_delay(), ended).await;
+        }
+    }
+
+    async fn comes(&self, id: &str) -> bool {
+        self.comes_within(id, BEHIND).await
+    }
+
+    /// Whether an event is here, or comes in time, with all in front of it.
+    pub(crate) async fn comes_within(&self, id: &str, limit: Duration) -> bool {
+        let mut changes = self.changes();
+        let coming = async {
+            loop {
+                changes.borrow_and_update();
+                if self.mirror().read().holds(id) {
+                    return true;
+                }
+                if self.ended().is_some() || changes.changed().await.is_err() {
+                    return false;
+                }
+            }
+        };
+        timeout(limit, coming).await.unwrap_or(false)
+    }
+
+    /// Waits until the link or this handle has ended.
+    pub(crate) async fn until_ended(&self) {
+        let mut changes = self.changes();
+        loop {
+            changes.borrow_and_update();
+            if self.ended().is_some() {
+                return;
+            }
+            if changes.changed().await.is_err() {
+                // Nobody writes any more; never busy.
+                sleep(Duration::from_millis(1)).await;
+            }
+        }
+    }
+
+    pub(crate) fn signs(&self, open: &[PendingAction], moved: bool) -> Signs {
+        let set = self.mirror().restored.policy();
+        let held = self.mirror().read();
+        let approved = self.mirror().answered.approved(&held);
+        let unapproved = open.iter().filter(|it| !approved.contains(it.id()));
+        let count = unapproved.count();
+        Signs {
+            status: match held.status() {
+                ExecutionStatus::Running => Known::Running,
+                ExecutionStatus::WaitingForConfirmation => Known::Waiting,
+                _ => Known::Other,
+            },
+            logged_waiting: held
+                .logged
+                .as_ref()
+                .is_some_and(|(status, _)| *status == ExecutionStatus::WaitingForConfirmation),
+            open: count,
+            approved: count < open.len(),
+            asks: asks(&held) || set.is_some_and(|policy| asks_by(&policy)),
+            moved,
+            whole: held.log.start() == 0,
+            up: held.link.is_up(),
+        }
+    }
+
+    fn unapproved(&self, open: Vec<PendingAction>) -> Vec<PendingAction> {
+        let approved = self.mirror().answered.approved(&self.mirror().read());
+        let waits = |action: &PendingAction| !approved.contains(action.id());
+        open.into_iter().filter(waits).collect()
+    }
+
+    /// The actions that wait for approval, as far as the mirror has been told.
+    pub(crate) fn waiting_actions(&self) -> Vec<PendingAction> {
+        let status = self.mirror().read().status();
+        // A look at the log is for when there may be something in it.
+        let idle = matches!(status, ExecutionStatus::Running | ExecutionStatus::Finished);
+        if idle {
+            return Vec::new();
+        }
+        let (open, moved) = self.open_actions();
+        let signs = Signs {
+            // Without a link, what is known is shown: an answer is checked anyway.
+            up: true,
+            ..self.signs(&open, moved)
+        };
+        match judge(signs) {
+            Verdict::Waiting => self.unapproved(open),
+            _ => Vec::new(),
+        }
+    }
+
+    /// The actions of the active branch that no observation, rejection or error has answered, in
+    /// order: what the server executes with the next run. And whether that branch is another one
+    /// than the log as a whole.
+    pub(crate) fn open_actions(&self) -> (Vec<PendingAction>, bool) {
+        let log = self.mirror().read().log.clone();
+        let linear = self.mirror().lineage.open(&log, self.head().as_deref());
+        let moved = linear.is_none();
+        let open = linear.unwrap_or_else(|| Lineage::open_in(&self.branch()));
+        (open.into_iter().map(PendingAction::new).collect(), moved)
+    }
+}
+
+/// Whether asking again cannot help.
+fn is_final(error: &oh_transport::Error) -> bool {
+    matches!(
+        error.kind(),
+        Wire::Unauthorized | Wire::Validation | Wire::Status | Wire::InvalidInput
+    )
+}
+
+/// Whether the policy that the server has told may ask for approval.
+fn asks(held: &Held) -> bool {
+    let policy = held.state.get("confirmation_policy");
+    let kind = policy.and_then(|policy| policy.get("kind")?.as_text());
+    kind.is_some_and(|kind| *kind != *"NeverConfirm")
+}
+
+fn asks_by(policy: &oh_protocol::config::ConfirmationPolicy) -> bool {
+    serde_json::to_value(policy).map_or(true, |policy| policy["kind"] != "NeverConfirm")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_is_started_only_where_nothing_can_wait() {
+        let statuses = [Known::Running, Known::Waiting, Known::Other];
+        let bools = [false, true];
+        for status in statuses {
+            for bits in 0..64_u8 {
+                let bit = |n: u8| bools[usize::from(bits >> n & 1)];
+                for open in [0, 2] {
+                    let signs = Signs {
+                        status,
+                        logged_waiting: bit(0),
+                        open,
+                        approved: bit(1),
+                        asks: bit(2),
+                        whole: bit(3),
+                        up: bit(4),
+                        moved: bit(5),
+                    };
+                    let verdict = judge(signs);
+                    let waits = status == Known::Waiting || signs.logged_waiting;
+                    let expected = match (waits, open > 0) {
+                        (true, true) => Verdict::Waiting,
+                        (true, false) if signs.approved => Verdict::Running,
+                        (true, false) if !(signs.whole && signs.moved) => Verdict::Waiting,
+                        _ if status == Known::Running => Verdict::Running,
+                        _ if !signs.up => Verdict::Unknown,
+                        (false, true) if signs.asks => Verdict::Waiting,
+                        _ => Verdict::Clear,
+                    };
+                    assert_eq!(verdict, expected, "{signs:?}");
+                    if verdict == Verdict::Clear {
+                        assert!(open == 0 || !signs.asks, "{signs:?} could approve");
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! Which actions of a log have no answer yet, kept up to date event by event. Contains no I/O.
+
+use std::sync::{Mutex, PoisonError};
+
+use oh_protocol::{Event, Payload};
+
+use crate::log::Log;
+
+/// Changes of the state stand in the log, but in no branch.
+const STATE_UPDATE: &str = "ConversationStateUpdateEvent";
+
+/// What is known of a log as far as it has been looked at.
+#[derive(Default)]
+pub(crate) struct Lineage(Mutex<Seen>);
+
+#[derive(Default)]
+struct Seen {
+    /// Index of the first event that was not looked at.
+    next: usize,
+    /// Id of the last event that has a place in a branch.
+    last: Option<Box<str>>,
+    /// Whether an event follows another one than the one before it.
+    branched: bool,
+    /// Actions without an answer, in order.
+    open: Vec<Event>,
+}
+
+impl Lineage {
+    /// The actions without an answer, in order, if the log has one branch only and `head` is its
+    /// last event.
+    pub(crate) fn open(&self, log: &Log, head: Option<&str>) -> Option<Vec<Event>> {
+        let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for event in log.range(seen.next..log.end()) {
+            seen.add(event);
+        }
+        seen.next = seen.next.max(log.end());
+        let single = !seen.branched && seen.last.as_deref() == head;
+        single.then(|| seen.open.clone())
+    }
+
+    /// The actions without an answer among the events of a branch, in order.
+    pub(crate) fn open_in(branch: &[Event]) -> Vec<Event> {
+        let mut seen = Seen::default();
+        branch.iter().for_each(|event| seen.add(event));
+        seen.open
+    }
+}
+
+impl Seen {
+    fn add(&mut self, event: &Event) {
+        if event.kind() == STATE_UPDATE {
+            return;
+        }
+        if let Some(parent) = event.parent_id() {
+            self.branched |= self.last.as_deref().is_some_and(|last| last != parent);
+        }
+        self.last = Some(event.id().into());
+        if !matches!(
+            event.kind(),
+            "ActionEvent" | "ObservationEvent" | "UserRejectObservation" | "AgentErrorEvent"
+        ) {
+            return;
+        }
+        // Decoded for this look only: most of these events are never looked at again.
+        match event.decode() {
+            Payload::Action(body) if body.action.is_some() => self.open.push(event.clone()),
+            Payload::Observation(body) => self.open.retain(|it| it.id() != &*body.action_id),
+            Payload::UserReject(body) => self.open.retain(|it| it.id() != &*body.action_id),
+            Payload::AgentError(body) => {
+                let call = &body.tool_call_id;
+                self.open.retain(|it| match it.payload() {
+                    Payload::Action(action) => action.tool_call_id != *call,
+                    _ => true,
+                });
+            }
+            // What this version cannot read may be an action that the server can.
+            Payload::Malformed(_) if event.kind() == "ActionEvent" => self.open.push(event.clone()),
+            _ => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::log::Appender;
+
+    fn event(id: &str, kind: &str, fields: &Value) -> Event {
+        let mut event = json!({"kind": kind, "id": id, "source": "agent"});
+        let fields = fields.as_object().unwrap().clone();
+        event.as_object_mut().unwrap().extend(fields);
+        Event::from_json(event.to_string()).unwrap()
+    }
+
+    fn action(id: &str, parent: &str) -> Event {
+        let fields = json!({"parent_id": parent, "tool_name": "terminal", "tool_call_id":
+            format!("call-{id}"), "action": {"kind": "TerminalAction", "command": "ls"}});
+        event(id, "ActionEvent", &fields)
+    }
+
+    fn ids(open: Option<Vec<Event>>) -> Option<Vec<String>> {
+        Some(open?.iter().map(|event| event.id().to_owned()).collect())
+    }
+
+    #[test]
+    fn actions_are_open_until_they_are_answered_by_id_or_call() {
+        let (mut log, mut appender) = (Log::default(), Appender::default());
+        let lineage = Lineage::default();
+        let mut seq = 0;
+        let mut add = |log: &mut Log, event: Event| {
+            appender.append(log, seq, event);
+            seq += 1;
+        };
+        assert_eq!(ids(lineage.open(&log, None)), Some(vec![]));
+        for (id, parent) in [("a", "__root__"), ("b", "a"), ("c", "b")] {
+            add(&mut log, action(id, parent));
+        }
+        assert_eq!(ids(lineage.open(&log, Some("c"))).unwrap(), ["a", "b", "c"]);
+        let answer = json!({"parent_id": "c", "tool_name": "t", "tool_call_id": "call-b",
+            "action_id": "b", "rejection_reason": "no"});
+        add(&mut log, event("d", "UserRejectObservation", &answer));
+        let error =
+            json!({"parent_id": "d", "tool_name": "t", "tool_call_id": "call-a", "error": "e"});
+        add(&mut log, event("e", "AgentErrorEvent", &error));
+        assert_eq!(ids(lineage.open(&log, Some("e"))).unwrap(), ["c"]);
+    }
+
+    #[test]
+    fn a_log_with_branches_or_another_head_is_left_to_the_branch() {
+        let (mut log, mut appender) = (Log::default(), Appender::default());
+        let lineage = Lineage::default();
+        appender.append(&mut log, 0, action("a", "__root__"));
+        appender.append(&mut log, 1, action("b", "a"));
+        assert_eq!(ids(lineage.open(&log, Some("a"))), None);
+        appender.append(&mut log, 2, action("c", "a"));
+        assert_eq!(ids(lineage.open(&log, Some("c"))), None);
+        let branch = [action("a", "__root__"), action("c", "a")];
+        assert_eq!(Lineage::open_in(&branch).len(), 2);
+    }
+}

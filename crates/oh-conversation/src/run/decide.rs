@@ -1,0 +1,261 @@
+//! When a run is over: one pure function of what log, snapshots and REST say.
+//!
+//! The status `finished` in the log is only a hint: a Stop hook or a late message takes it back.
+//! What ends a run is the full-state snapshot that the server sends once the run's slot is free.
+//! Where that is missed, it is a fresh snapshot after a reconnect, or a status that REST repeats
+//! while nothing happens, and only when every event that the server has is here.
+
+use oh_protocol::ExecutionStatus;
+
+/// What REST has answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Asked {
+    pub(super) status: ExecutionStatus,
+    /// How often in a row it has said so, while nothing happened.
+    pub(super) times: u32,
+    /// Whether the newest event that the server has is here.
+    pub(super) complete: bool,
+    /// The newest status in the server's log.
+    pub(super) logged: Option<ExecutionStatus>,
+}
+
+/// What is known of a run.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct Signals {
+    /// Whether the log shows the run, or it was under way from the start.
+    pub(super) begun: bool,
+    /// The last status that the log shows since then.
+    pub(super) hint: Option<ExecutionStatus>,
+    /// The status of the last snapshot that ends a run, and whether that is certain.
+    pub(super) snapshot: Option<(ExecutionStatus, bool)>,
+    /// What REST has answered last.
+    pub(super) asked: Option<Asked>,
+    /// Whether a Stop hook may be at work and deny the end.
+    pub(super) stop_hooks: bool,
+    /// Whether a message of the user has no answer yet.
+    pub(super) unanswered: bool,
+    /// Whether the run has had more than enough time to begin.
+    pub(super) overdue: bool,
+}
+
+/// What follows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Decision {
+    /// The run goes on.
+    Wait,
+    /// The run is over.
+    End(ExecutionStatus),
+    /// The server has taken the run and does nothing.
+    Wedged,
+}
+
+/// How often REST must repeat a status that ends a run.
+const REPEATED: u32 = 2;
+/// The same for `finished` while Stop hooks are configured: one may be at work and deny.
+const REPEATED_WITH_STOP_HOOK: u32 = 8;
+
+/// Whether a run is over.
+pub(super) fn decide(signals: &Signals) -> Decision {
+    use ExecutionStatus::{Finished, Idle, Paused};
+    match &signals.snapshot {
+        // A pause is told at once, while its step goes on; REST tells when that is over.
+        Some((Paused, _)) => {}
+        // Nor does a run end as it began: on the legacy socket, what a snapshot says can be older
+        // than the log.
+        Some((Idle, _)) if !matches!(signals.hint, None | Some(Idle)) => {}
+        Some((status, true)) if signals.begun => return Decision::End(status.clone()),
+        // Nothing was left to do, or the snapshot is older than the run, or the server was killed
+        // and has forgotten that it ran.
+        _ => {}
+    }
+    let Some(asked) = &signals.asked else {
+        return Decision::Wait;
+    };
+    let snapshot = signals.snapshot.as_ref().map(|(status, _)| status);
+    // What REST says of a run whose events are not here is not the end of it.
+    if asked.status.is_running() || !asked.complete {
+        return Decision::Wait;
+    }
+    let same = snapshot == Some(&asked.status);
+    if signals.begun && same && asked.status == Paused {
+        return Decision::End(asked.status.clone());
+    }
+    let finished = asked.status == Finished;
+    if !signals.begun && (!finished || signals.unanswered) {
+        // It has been taken and will begin, however long an agent's start lasts. A message that
+        // came while the run before was wrapping up may have been overlooked.
+        return match signals.overdue {
+            true => Decision::Wedged,
+            false => Decision::Wait,
+        };
+    }
+    let hooked = finished && snapshot.is_none() && signals.stop_hooks;
+    let needed = match hooked {
+        true => REPEATED_WITH_STOP_HOOK,
+        false => REPEATED,
+    };
+    if asked.times <= needed {
+        return Decision::Wait;
+    }
+    // While the log says running, so it is: REST tells what was saved when the last step ended.
+    // Only what a new subscription tells, too, is newer than the log.
+    let told = signals.hint.as_ref().is_none_or(|hint| !hint.is_running());
+    match told || same || asked.logged.as_ref() == Some(&asked.status) {
+        true => Decision::End(asked.status.clone()),
+        false => Decision::Wait,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ExecutionStatus::{Error, Finished, Idle, Paused, Running};
+
+    use super::*;
+
+    fn asked(status: ExecutionStatus, times: u32) -> Option<Asked> {
+        Some(Asked {
+            status,
+            times,
+            complete: true,
+            logged: None,
+        })
+    }
+
+    fn incomplete(status: ExecutionStatus) -> Option<Asked> {
+        asked(status, 9).map(|asked| Asked {
+            complete: false,
+            ..asked
+        })
+    }
+
+    /// begun, hint, snapshot, REST, what follows.
+    type Row = (
+        bool,
+        Option<ExecutionStatus>,
+        Option<(ExecutionStatus, bool)>,
+        Option<Asked>,
+        Decision,
+    );
+
+    #[test]
+    fn the_truth_table_of_the_end() {
+        let over = |status: ExecutionStatus| Decision::End(status);
+        let wait = || Decision::Wait;
+        let running = || Some(Running);
+        let table: Vec<Row> = vec![
+            // The snapshot after the run ends it at once.
+            (
+                true,
+                Some(Finished),
+                Some((Finished, true)),
+                None,
+                over(Finished),
+            ),
+            (true, running(), Some((Error, true)), None, over(Error)),
+            // One that may be older than the run does not.
+            (true, running(), Some((Error, false)), None, wait()),
+            (false, None, Some((Finished, true)), None, wait()),
+            // A hint is no end: a Stop hook may deny.
+            (true, Some(Finished), None, None, wait()),
+            (true, Some(Finished), None, asked(Finished, 2), wait()),
+            (
+                true,
+                Some(Finished),
+                None,
+                asked(Finished, 3),
+                over(Finished),
+            ),
+            // A pause is told before its step has ended.
+            (true, Some(Paused), Some((Paused, true)), None, wait()),
+            (
+                true,
+                Some(Paused),
+                Some((Paused, true)),
+                asked(Running, 9),
+                wait(),
+            ),
+            (
+                true,
+                Some(Paused),
+                Some((Paused, true)),
+                asked(Paused, 1),
+                over(Paused),
+            ),
+            // As it began, a run does not end.
+            (true, Some(Finished), Some((Idle, true)), None, wait()),
+            (true, Some(Idle), Some((Idle, true)), None, over(Idle)),
+            // REST never ends a run whose events are not here.
+            (true, Some(Finished), None, incomplete(Finished), wait()),
+            (
+                true,
+                Some(Paused),
+                Some((Paused, true)),
+                incomplete(Paused),
+                wait(),
+            ),
+            // Nor one that the log contradicts.
+            (true, running(), None, asked(Finished, 9), wait()),
+            (
+                true,
+                running(),
+                Some((Finished, false)),
+                asked(Finished, 9),
+                over(Finished),
+            ),
+            // A run that was taken begins, unless there was nothing to do.
+            (false, None, None, asked(Idle, 9), wait()),
+            (false, None, None, asked(Finished, 3), over(Finished)),
+        ];
+        for (n, (begun, hint, snapshot, asked, expected)) in table.into_iter().enumerate() {
+            let signals = Signals {
+                begun,
+                hint,
+                snapshot,
+                asked,
+                ..Signals::default()
+            };
+            assert_eq!(decide(&signals), expected, "row {n}: {signals:?}");
+        }
+    }
+
+    #[test]
+    fn what_hangs_on_more_than_the_status() {
+        let base = Signals {
+            begun: true,
+            hint: Some(Finished),
+            asked: asked(Finished, 3),
+            ..Signals::default()
+        };
+        let hooked = Signals {
+            stop_hooks: true,
+            ..base.clone()
+        };
+        assert_eq!(decide(&hooked), Decision::Wait, "a hook may be at work");
+        let hooked = Signals {
+            asked: asked(Finished, 9),
+            ..hooked
+        };
+        assert_eq!(decide(&hooked), Decision::End(Finished));
+        let unanswered = Signals {
+            begun: false,
+            hint: None,
+            unanswered: true,
+            ..base.clone()
+        };
+        assert_eq!(decide(&unanswered), Decision::Wait);
+        let overdue = Signals {
+            overdue: true,
+            ..unanswered
+        };
+        assert_eq!(decide(&overdue), Decision::Wedged);
+        let logged = Signals {
+            hint: Some(Running),
+            asked: base.asked.clone().map(|asked| Asked {
+                logged: Some(Finished),
+                ..asked
+            }),
+            ..base
+        };
+        assert_eq!(decide(&logged), Decision::End(Finished));
+    }
+}

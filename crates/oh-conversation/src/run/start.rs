@@ -1,0 +1,221 @@
+//! Starting a run: the one place that sends a request which could approve a pending action.
+
+use std::time::Duration;
+
+use oh_protocol::{ExecutionStatus, calls};
+use oh_transport::ErrorKind as Wire;
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+
+use super::signs::ran_since;
+use crate::{Conversation, Error, ErrorKind, Link, Result, gate::Standing, run::status_since};
+
+/// The request may wait for as long as a tool runs on the server.
+const TOOL: Duration = Duration::from_secs(24 * 3600);
+/// How long to wait after a refusal that says nothing of the conversation.
+const SOON: Duration = Duration::from_millis(250);
+/// How long the link has to tell that a run's slot is free before REST is asked.
+const SLOT: Duration = Duration::from_secs(30);
+
+/// What came of starting a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Started {
+    /// The server has taken the run.
+    Begun,
+    /// A run was under way already; nothing was sent.
+    Joined,
+    /// An action waits for approval; nothing was sent.
+    Waiting,
+    /// The server refuses the run, and has none under way.
+    Wedged,
+}
+
+/// What was so when the request was sent.
+#[derive(Clone, Copy)]
+struct Mark {
+    events: usize,
+    snapshots: u64,
+    connection: u64,
+}
+
+impl Conversation {
+    /// Starts a run, unless one is under way or something waits for approval, as of the newest
+    /// event that the server has. Each request is sent after a look of its own, and never after an
+    /// answer that leaves open what became of the last one.
+    ///
+    /// `mark` is called right before each request, and before the function returns without one.
+    pub(crate) async fn start_run(&self, mut mark: impl FnMut()) -> Result<Started> {
+        let begun = Instant::now();
+        let id = self.id();
+        let mut restored = false;
+        loop {
+            // Held until the answer is here: another handle's answer must not cross this request.
+            let turn = self.mirror().answered.turn.lock().await;
+            let standing = self.standing().await?;
+            mark();
+            match standing {
+                Standing::Waiting(_) => return Ok(Started::Waiting),
+                Standing::Running => return Ok(Started::Joined),
+                Standing::Clear => {}
+            }
+            if !restored && self.mirror().restored.is_due(self.mirror()) {
+                // A policy that the server has forgotten would not stop the run.
+                match self.restore().await {
+                    Ok(()) => restored = true,
+                    Err(error) if error.kind() == ErrorKind::Transport => sleep(SOON).await,
+                    Err(error) => return Err(error),
+                }
+                continue;
+            }
+            let sent = {
+                let held = self.mirror().read();
+                Mark {
+                    events: held.log.end(),
+                    snapshots: held.snapshot.as_ref().map_or(0, |snapshot| snapshot.number),
+                    connection: held.connection,
+                }
+            };
+            if self.pauses().await {
+                // The step that was paused goes on, and may propose an action: servers before 1.57
+                // would keep the request until then, and take it for an approval.
+                let wedged = begun + self.limits().wedged;
+                drop(turn);
+                match self.slot_is_free(sent, wedged).await {
+                    true => continue,
+                    false => return Ok(Started::Wedged),
+                }
+            }
+            let call = calls::conversations::Run::new(id);
+            let request = self.client().call(&call).timeout(TOOL).single_attempt();
+            let answer = tokio::select! {
+                biased;
+                answer = request => Some(answer),
+                // The answer may be late, or lost; the log shows the run.
+                () = self.runs(sent.events) => None,
+            };
+            drop(turn);
+            let Some(Err(error)) = answer else {
+                return Ok(Started::Begun);
+            };
+            match error.kind() {
+                // A run is wrapping up, or a paused step goes on.
+                Wire::Conflict => {
+                    let wedged = begun + self.limits().wedged;
+                    if !self.slot_is_free(sent, wedged).await {
+                        return Ok(Started::Wedged);
+                    }
+                }
+                Wire::Interrupted | Wire::Timeout => {
+                    if self.was_taken(sent.events).await {
+                        return Ok(Started::Begun);
+                    }
+                    return Err(Error::ambiguous(id, "take the run", error));
+                }
+                // Nothing was sent.
+                Wire::Connect => sleep(SOON).await,
+                // A lease of a dying server hides it; the watcher says when it is gone.
+                Wire::NotFound if begun.elapsed() < self.limits().lease => {
+                    self.mirror().nudge.notify_one();
+                    let _ = timeout(SOON * 4, self.until_ended()).await;
+                }
+                _ => return Err(Error::transport(id, "run", error)),
+            }
+            restored = false;
+        }
+    }
+
+    /// Whether a pause has been taken while its step goes on: the log says paused at once, and what
+    /// REST describes is saved when the step has ended.
+    async fn pauses(&self) -> bool {
+        if self.mirror().read().status() != ExecutionStatus::Paused {
+            return false;
+        }
+        let call = calls::conversations::Get::new(self.id());
+        let asked = self.client().call(&call).timeout(SLOT).await;
+        asked.is_ok_and(|info| info.execution_status().is_running())
+    }
+
+    /// Waits until the log shows a run after so many events.
+    async fn runs(&self, from: usize) {
+        let mut changes = self.changes();
+        loop {
+            changes.borrow_and_update();
+            let log = self.mirror().read().log.clone();
+            if ran_since(&log, from) {
+                return;
+            }
+            if changes.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
+    /// Whether the log comes to show a run after so many events.
+    async fn was_taken(&self, from: usize) -> bool {
+        let looking = async {
+            loop {
+                if timeout(Duration::from_secs(1), self.runs(from))
+                    .await
+                    .is_ok()
+                {
+                    return true;
+                }
+                if self.ended().is_some() {
+                    return false;
+                }
+                // Over a link that is down, REST reads on.
+                self.mirror().nudge.notify_one();
+            }
+        };
+        timeout(self.limits().answer, looking)
+            .await
+            .unwrap_or(false)
+    }
+
+    /// Waits until another request may fare better than one that was refused because a run is
+    /// under way: the link tells when the slot is free. Never by asking the server to run. Whether
+    /// that came before the time was over.
+    async fn slot_is_free(&self, sent: Mark, over: Instant) -> bool {
+        let mut changes = self.changes();
+        let mut ask_at = Instant::now() + SLOT;
+        loop {
+            changes.borrow_and_update();
+            if self.ended().is_some() {
+                return true;
+            }
+            let (log, link, snapshot) = {
+                let held = self.mirror().read();
+                (held.log.clone(), held.link, held.snapshot.clone())
+            };
+            let told = snapshot.is_some_and(|last| {
+                last.number > sent.snapshots && (!last.first || last.connection > sent.connection)
+            });
+            let moved = matches!(
+                status_since(&log, sent.events),
+                Some(ExecutionStatus::Running | ExecutionStatus::WaitingForConfirmation)
+            );
+            if told || moved {
+                return true;
+            }
+            if link != Link::Live {
+                // No snapshot comes.
+                ask_at = ask_at.min(Instant::now() + SOON * 8);
+            }
+            if Instant::now() >= over {
+                return false;
+            }
+            tokio::select! {
+                _ = changes.changed() => continue,
+                () = sleep_until(ask_at.min(over)) => {}
+            }
+            if Instant::now() < ask_at {
+                continue;
+            }
+            ask_at = Instant::now() + SLOT;
+            let call = calls::conversations::Get::new(self.id());
+            let asked = self.client().call(&call).timeout(SLOT).await;
+            if asked.is_ok_and(|info| !info.execution_status().is_running()) {
+                return true;
+            }
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! Links that handles of one process share: one socket and one mirror for a conversation, however
+//! many handles there are.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use oh_protocol::{
+    ConversationId, Event, ExecutionStatus,
+    calls::events::{Count, Search},
+    state::{ConversationInfo, ConversationState},
+};
+use oh_transport::{Backoff, Client};
+use tokio::{
+    runtime::{Handle, Id},
+    sync::watch,
+};
+
+use crate::{
+    Error, Result,
+    attach::{Begin, Following},
+    branches::Navigated,
+    mirror::Mirror,
+    tokens::{Readers, Tokens},
+    watcher::Watcher,
+};
+
+/// The most events that a page of the log holds.
+const PAGE: u32 = 100;
+
+/// A link and its mirror.
+pub(crate) struct Shared {
+    pub(crate) client: Client,
+    pub(crate) mirror: Arc<Mirror>,
+    pub(crate) tokens: Readers,
+    /// Where somebody of this process has gone in the log.
+    pub(crate) navigated: Mutex<Option<Navigated>>,
+    /// Dropped with the last handle, which stops the watcher as asking it does.
+    stop: watch::Sender<bool>,
+    /// How many handles are open.
+    open: AtomicUsize,
+    runtime: Id,
+    following: Following,
+}
+
+type Links = HashMap<ConversationId, Vec<Weak<Shared>>>;
+
+static LINKS: LazyLock<Mutex<Links>> = LazyLock::new(Mutex::default);
+
+fn links() -> MutexGuard<'static, Links> {
+    LINKS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Shared {
+    /// Joins the link that another handle of this process has, if it serves as well.
+    fn join(client: &Client, id: ConversationId, following: &Following) -> Option<Arc<Self>> {
+        let runtime = Handle::current().id();
+        let mut links = links();
+        let known = links.get_mut(&id)?;
+        known.retain(|link| link.strong_count() > 0);
+        let found = known.iter().filter_map(Weak::upgrade).find(|link| {
+            let whole = link.following.keep.is_none() && link.following.begin == Begin::Start;
+            let same = link.following.keep == following.keep
+                && link.following.begin == following.begin
+                && matches!(link.following.begin, Begin::Start);
+            link.runtime == runtime
+                && link.client.is_same(client)
+                && link.following.limits == following.limits
+                && (whole || same)
+                && !*link.stop.borrow()
+                && link.mirror.read().ended.is_none()
+        })?;
+        found.open.fetch_add(1, Ordering::AcqRel);
+        Some(found)
+    }
+
+    /// Joins a link, or makes one; and whether it was joined.
+    pub(crate) async fn link(
+        client: Client,
+        info: ConversationInfo,
+        following: &Following,
+    ) -> Result<(Arc<Self>, bool)> {
+        let id = info.id();
+        if let Some(link) = Self::join(&client, id, following) {
+            return Ok((link, true));
+        }
+        let state = info.state().clone();
+        // Snapshots take its place; it must not be kept until then.
+        drop(info);
+        let (base, events) = newest(&client, id, following.begin, &state).await?;
+        let limits = following.limits.clone();
+        let (writer, mirror) = Mirror::new(id, state, following.keep, base, limits.clone());
+        if !events.is_empty() {
+            writer.change(|held| {
+                for event in events {
+                    held.durable(held.cursor + 1, event, true);
+                }
+                // Counted, not numbered by the server.
+                held.exact = false;
+            });
+        }
+        let (stop, stopped) = watch::channel(false);
+        let tokens = Tokens::default();
+        let readers = tokens.readers();
+        let backoff = Backoff::new(limits.backoff.0, limits.backoff.1);
+        let watcher = Watcher::new(client.clone(), writer, tokens, stopped, backoff);
+        tokio::spawn(watcher.run());
+        let link = Arc::new(Self {
+            client,
+            mirror,
+            tokens: readers,
+            navigated: Mutex::default(),
+            stop,
+            open: AtomicUsize::new(1),
+            runtime: Handle::current().id(),
+            following: Following {
+                tools: Vec::new(),
+                ..following.clone()
+            },
+        });
+        let mut links = links();
+        links.retain(|_, known| known.iter().any(|link| link.strong_count() > 0));
+        links.entry(id).or_default().push(Arc::downgrade(&link));
+        Ok((link, false))
+    }
+
+    /// One handle less; the last one stops the link. Whether it was the last.
+    pub(crate) fn release(&self) -> bool {
+        // Under the lock: nobody joins a link that is being stopped.
+        let _links = links();
+        let last = self.open.fetch_sub(1, Ordering::AcqRel) == 1;
+        if last {
+            self.stop.send_replace(true);
+        }
+        last
+    }
+
+    pub(crate) fn following(&self) -> &Following {
+        &self.following
+    }
+}
+
+/// The newest events of a log, as many as are asked for, and how many stand before them.
+///
+/// Counted before they are read: events that are logged in between are told again by the socket,
+/// and recognised.
+async fn newest(
+    client: &Client,
+    id: ConversationId,
+    begin: Begin,
+    state: &ConversationState,
+) -> Result<(usize, Vec<Event>)> {
+    let failed = |error| Error::transport(id, "read the newest events", error);
+    let wanted = match begin {
+        Begin::Start => return Ok((0, Vec::new())),
+        Begin::Tail(events) => {
+            let waits = state.execution_status() == ExecutionStatus::WaitingForConfirmation;
+            let least = if waits { PAGE as usize } else { 1 };
+            events.max(least)
+        }
+        Begin::After(_) => usize::MAX,
+    };
+    let mut tries = 0;
+    loop {
+        let count = client.call(&Count::new(id)).await.map_err(failed)?;
+        let count = usize::try_from(count).unwrap_or(usize::MAX);
+        let wanted = match begin {
+            // The event itself, too: what comes next is found by it.
+            Begin::After(seq) => {
+                let seq = usize::try_from(seq).unwrap_or(usize::MAX);
+                count.saturating_sub(seq).max(1)
+            }
+            _ => wanted,
+        };
+        let mut events = Vec::new();
+        let mut page_id = None::<String>;
+        loop {
+            let left = wanted.saturating_sub(events.len());
+            let limit = u32::try_from(left).unwrap_or(PAGE).min(PAGE);
+            let mut search = Search::new(id).descending().limit(limit);
+            if let Some(page_id) = page_id.take() {
+                search = search.page_id(page_id);
+            }
+            let page = client.call(&search).await.map_err(failed)?;
+            events.extend(page.items);
+            match page.next_page_id {
+                Some(next) if events.len() < wanted => page_id = Some(next),
+                _ => break,
+            }
+        }
+        events.reverse();
+        let again = client.call(&Count::new(id)).await.map_err(failed)?;
+        tries += 1;
+        if again == count as u64 || tries == 3 {
+            return Ok((count.saturating_sub(events.len()), events));
+        }
+    }
+}

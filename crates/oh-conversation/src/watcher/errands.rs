@@ -1,0 +1,243 @@
+//! Requests that run beside the reading of a socket, and what their answers change.
+
+use oh_protocol::{calls::conversations::Get, state::ConversationState};
+use oh_transport::{ErrorKind as Wire, Result, Socket};
+use tracing::warn;
+
+use super::{
+    Connection, Flavor, Phase, Watcher,
+    frames::Reading,
+    rest::{Fault, Fetched, is_missing},
+};
+use crate::{Link, settings};
+
+/// So often a gap must be looked for in vain before the events are believed to be unreadable.
+const FILLS: u32 = 2;
+
+/// So many events at most are remembered as read by REST.
+const REMEMBERED: usize = 10_000;
+
+/// What an errand has brought.
+pub(super) enum Done {
+    /// What only the description by REST has, such as the title.
+    Described(Option<ConversationState>),
+    /// What a program has set was set again.
+    Restored,
+    /// Events after the last one held.
+    Fetched(std::result::Result<Fetched, Fault>),
+    /// The id of the newest event.
+    Newest(Result<Option<String>>),
+    /// Another socket in place of a silent one, and by which event its log is recognised.
+    Dialled(Result<Socket>, Option<(i64, String)>),
+}
+
+impl Watcher {
+    /// What a new subscription's snapshot calls for: sets again what the server forgets when it
+    /// loads a conversation, and asks for what no snapshot has.
+    pub(super) fn subscribed(&mut self) {
+        let mirror = self.writer.mirror().clone();
+        let (first, again) = {
+            let held = mirror.read();
+            let first = held.snapshot.as_ref().is_some_and(|last| last.first);
+            (first, held.connection > 1)
+        };
+        if !first {
+            return;
+        }
+        // They may wait for a running tool on the server; frames must not.
+        if mirror.restored.is_due(&mirror) {
+            let client = self.client.clone();
+            self.errands.spawn(async move {
+                if let Err(error) = settings::restore(&client, &mirror).await {
+                    // Whoever runs the conversation tries again first.
+                    warn!(conversation = %mirror.id, %error, "cannot set the policy again yet");
+                }
+                Done::Restored
+            });
+        }
+        // An idle link that is only checked has no news.
+        let news = self.rest_until_check == self.limits.silence;
+        if again && news {
+            let (client, id) = (self.client.clone(), self.id);
+            self.errands.spawn(async move {
+                let described = client.call(&Get::new(id)).await.ok();
+                Done::Described(described.map(|info| info.state().clone()))
+            });
+        }
+    }
+
+    /// The log has more than the socket brings: reads it, now or after what is being read.
+    pub(super) fn ring(&mut self, reading: &mut Reading) {
+        reading.bell = self.fetching;
+        self.fetch_beside();
+    }
+
+    /// Reads the events after the last one held.
+    pub(super) fn fetch_beside(&mut self) {
+        if std::mem::replace(&mut self.fetching, true) {
+            return;
+        }
+        let (rest, few) = (self.rest(), self.few);
+        self.errands
+            .spawn(async move { Done::Fetched(rest.after_last(few).await) });
+    }
+
+    /// Asks for the newest event, to see whether a silent link is deaf.
+    pub(super) fn ask_newest(&mut self) {
+        if std::mem::replace(&mut self.checking, true) {
+            return;
+        }
+        let rest = self.rest();
+        self.errands
+            .spawn(async move { Done::Newest(rest.newest().await) });
+    }
+
+    /// Opens a socket that takes the place of a silent one.
+    pub(super) fn dial_beside(&mut self) {
+        if std::mem::replace(&mut self.dialling, true) {
+            return;
+        }
+        let client = self.client.clone();
+        let (target, expected) = self.target();
+        self.errands
+            .spawn(async move { Done::Dialled(client.socket(&target).await, expected) });
+    }
+
+    /// Takes what an errand has brought; and what comes next if the connection is over.
+    pub(super) fn done(&mut self, done: Done, connection: &mut Connection) -> Option<Phase> {
+        match done {
+            Done::Restored | Done::Described(None) => None,
+            Done::Described(Some(description)) => {
+                self.writer.change(|held| held.described(&description));
+                None
+            }
+            Done::Fetched(fetched) => {
+                self.fetching = false;
+                self.fetched(fetched, connection)
+            }
+            Done::Newest(newest) => {
+                self.checking = false;
+                match newest {
+                    Err(error) if is_missing(&error) => Some(Phase::Broken(error)),
+                    // A server busy with a tool or a hook answers late; pings decide about the
+                    // link.
+                    Err(_) | Ok(None) => None,
+                    Ok(Some(id)) => {
+                        if !self.writer.mirror().read().holds(&id) {
+                            connection.reading.nudged = true;
+                            self.fetch_beside();
+                        }
+                        None
+                    }
+                }
+            }
+            Done::Dialled(dialled, expected) => {
+                self.dialling = false;
+                match dialled {
+                    Ok(socket) => {
+                        let reading = Reading::expecting(connection.reading.flavor, expected);
+                        let check = connection.check;
+                        *connection = self.connection(socket, reading);
+                        connection.check = check;
+                        self.writer.change(crate::mirror::Held::reconnected);
+                    }
+                    Err(error) if error.kind() == Wire::Unauthorized => {
+                        return Some(Phase::Broken(error));
+                    }
+                    // The old socket may serve still; REST knows more.
+                    Err(_) => self.ask_newest(),
+                }
+                None
+            }
+        }
+    }
+
+    fn fetched(
+        &mut self,
+        fetched: std::result::Result<Fetched, Fault>,
+        connection: &mut Connection,
+    ) -> Option<Phase> {
+        let reading = &mut connection.reading;
+        let legacy = reading.flavor == Flavor::Legacy;
+        let fetched = match fetched {
+            Ok(fetched) => {
+                self.went_well();
+                fetched
+            }
+            Err(Fault::Other) => return Some(Phase::Verify),
+            Err(Fault::Wire(error)) if self.ask_for_fewer(&error) => {
+                self.fetch_beside();
+                return None;
+            }
+            // The legacy socket only rings; without REST it brings nothing.
+            Err(Fault::Wire(error)) if legacy || is_missing(&error) => {
+                return Some(Phase::Broken(error));
+            }
+            // It is asked for again by whoever misses something.
+            Err(Fault::Wire(_)) => return None,
+        };
+        let more = fetched.more;
+        let taken = self.take_fetched(fetched, legacy);
+        let mut waits = false;
+        let mut live = false;
+        self.writer.change(|held| {
+            if let Some((&first, _)) = held.early.first_key_value()
+                && !more
+            {
+                reading.fills += 1;
+                if reading.fills >= FILLS {
+                    // Not in the log either: they cannot be read.
+                    held.skip(first - 1);
+                }
+            }
+            waits = !held.early.is_empty();
+            let replayed = reading.through.is_some_and(|end| held.cursor >= end);
+            if replayed && held.link == Link::Replaying {
+                held.live();
+            }
+            live = held.link == Link::Live;
+        });
+        if !waits {
+            (reading.gap, reading.fills) = (None, 0);
+        }
+        if more || std::mem::take(&mut reading.bell) {
+            self.fetch_beside();
+        } else if legacy {
+            if let Some(snapshot) = reading.snapshot.take() {
+                (self.missing, self.leased) = (None, None);
+                self.writer.change(|held| held.transient(&snapshot));
+                self.tell_live();
+                self.subscribed();
+            }
+        } else if std::mem::take(&mut reading.nudged) && taken > 0 && live {
+            // The socket should have brought these: it is deaf, or very slow.
+            self.dial_beside();
+        }
+        None
+    }
+
+    /// Puts fetched events into the mirror; how many were new.
+    pub(super) fn take_fetched(&mut self, fetched: Fetched, replayed: bool) -> usize {
+        let Fetched { from, events, .. } = fetched;
+        if events.is_empty() {
+            return 0;
+        }
+        let (first, taken) = self.writer.change(|held| {
+            let first = held.cursor + 1;
+            (first, held.read(from, events, replayed))
+        });
+        // They may come again by the session socket, under another `seq`.
+        if self.fetched.len() > REMEMBERED {
+            self.fetched.clear();
+        }
+        let ids = taken.iter().map(|event| event.id().into());
+        self.fetched.extend(ids);
+        if self.flavor == Flavor::Legacy {
+            self.fetched.clear();
+        }
+        for (seq, event) in (first..).zip(&taken) {
+            self.tokens.durable(seq, event, true);
+        }
+        taken.len()
+    }
+}

@@ -220,6 +220,22 @@ async fn output_that_is_no_text(workspace: &Workspace) {
     workspace.execute(line).await.unwrap();
     let umlauts = workspace.download("umlauts").text().await.unwrap();
     assert!(umlauts == "ä\n".repeat(100_000));
+    let exact = workspace.execute("yes ä | head -c 300000; printf '\\377'");
+    let exact = exact.bytes().await.unwrap();
+    assert!(
+        exact.stdout()[..] == [umlauts.as_bytes(), &[0xff]].concat(),
+        "{exact:?}"
+    );
+    // A log is downloaded as it is while it grows.
+    let line = "for n in $(seq 1 400); do seq 1 2000; sleep 0.01; done > log";
+    let writing = workspace.execute(line).start().await.unwrap();
+    let mut before = 0;
+    for _ in 0..10 {
+        let log = workspace.download("log").growing().bytes().await.unwrap();
+        assert!(log.len() >= before);
+        before = log.len();
+    }
+    writing.stop().await.unwrap();
     // Plain characters come as they are, however many.
     let output = workspace
         .execute("od -An -v -tx1 noise | tr -d ' \\n'")
@@ -346,6 +362,10 @@ async fn a_command_goes_with_its_server(server: &LocalServer, workspace: &Worksp
         next(&mut output).await,
         Some(Ok(OutputChunk::Stdout(_)))
     ));
+    drop(output);
+    // Its hour is not waited for.
+    let error = tokio::time::timeout(LONG, found.wait()).await.unwrap();
+    assert_eq!(error.unwrap_err().kind(), ErrorKind::ServerRestarted);
     assert_eq!(workspace.execute("echo on").await.unwrap().stdout(), "on\n");
     assert_eq!(
         workspace.working_dir(),

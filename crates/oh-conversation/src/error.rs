@@ -61,6 +61,8 @@ pub enum ErrorKind {
     NotAnAgentServer,
     /// The server could not be asked, or refused.
     Transport,
+    /// The program cancelled this: see [`BulkHandle::cancel`](crate::BulkHandle::cancel).
+    Cancelled,
 }
 
 /// Why an operation on a conversation failed. Cheap to clone: one failure can end many waits.

@@ -82,7 +82,9 @@ pub use approvals::{ApprovalEvent, ApprovalEvents, Approvals, PendingAction};
 pub use attach::Attach;
 pub use branches::ForkConversation;
 pub use builder::{ConversationBuilder, Difference, Origin};
-pub use bulk::{Bulk, BulkRun, Done};
+pub use bulk::{
+    Bulk, BulkCancel, BulkHandle, BulkProgress, BulkResult, BulkRun, BulkStage, InFlight,
+};
 pub use callback::Subscription;
 pub use children::{Child, StartChild};
 pub use client_tools::{ClientTool, ClientToolCall, ToolResult};

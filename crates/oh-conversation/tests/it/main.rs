@@ -5,6 +5,8 @@ mod approvals;
 #[cfg(test)]
 mod builder;
 #[cfg(test)]
+mod bulk;
+#[cfg(test)]
 mod callbacks;
 #[cfg(test)]
 mod client_tools;

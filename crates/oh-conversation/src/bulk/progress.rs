@@ -1,0 +1,214 @@
+//! What of a batch is in flight, and whether it was cancelled. Runs nothing.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use oh_protocol::ConversationId;
+use tokio::sync::watch;
+
+use crate::{Conversation, conversation::WeakConversation};
+
+/// How to cancel a [`Bulk`](crate::Bulk): what becomes of the conversations in flight. No other
+/// is started in any case. Ordered: a later cancel can only be stricter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum BulkCancel {
+    /// What is in flight continues to its end.
+    Finish,
+    /// Running conversations are interrupted, and their outcomes waited for. One that has not
+    /// begun to run is not run.
+    Interrupt,
+    /// Runs are left at work on the server, and not waited for. One that has not begun to run is
+    /// not run.
+    Leave,
+}
+
+/// How far a conversation of a [`Bulk`](crate::Bulk) is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum BulkStage {
+    /// Being created, connected to, or sent its first message.
+    Starting,
+    /// Refused by a server that takes no more runs at the moment; the request will be repeated.
+    WaitingForServer,
+    /// Running.
+    Running,
+}
+
+/// A conversation of a [`Bulk`](crate::Bulk) that has begun and has no result yet.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct InFlight {
+    /// Position among the conversations added, from 0.
+    pub index: usize,
+    /// Id of the conversation.
+    pub id: ConversationId,
+    /// How far it is.
+    pub stage: BulkStage,
+    /// The conversation, once it is connected.
+    pub conversation: Option<Conversation>,
+}
+
+/// A snapshot of a [`Bulk`](crate::Bulk): the three numbers add up to the number of conversations
+/// that were added, unless the stream was dropped.
+#[derive(Debug, Clone, Default)]
+#[non_exhaustive]
+pub struct BulkProgress {
+    /// How many have not begun.
+    pub waiting: usize,
+    /// Those that have begun, in the order in which they were added.
+    pub in_flight: Vec<InFlight>,
+    /// How many have a result.
+    pub done: usize,
+}
+
+/// Reports the progress of a [`BulkRun`](crate::BulkRun) and cancels it. Cheap to clone; does not
+/// keep conversations connected.
+#[derive(Clone)]
+pub struct BulkHandle(Arc<Board>);
+
+struct Board {
+    shared: Mutex<Shared>,
+    cancel: watch::Sender<Option<BulkCancel>>,
+    /// Counts the results: each frees a place at the server.
+    freed: watch::Sender<usize>,
+}
+
+struct Shared {
+    waiting: usize,
+    begun: BTreeMap<usize, Begun>,
+}
+
+struct Begun {
+    id: ConversationId,
+    stage: BulkStage,
+    conversation: Option<WeakConversation>,
+}
+
+impl BulkHandle {
+    pub(super) fn new(waiting: usize) -> Self {
+        Self(Arc::new(Board {
+            shared: Mutex::new(Shared {
+                waiting,
+                begun: BTreeMap::new(),
+            }),
+            cancel: watch::Sender::new(None),
+            freed: watch::Sender::new(0),
+        }))
+    }
+
+    /// Returns what is waiting, in flight and done now.
+    pub fn progress(&self) -> BulkProgress {
+        let shared = self.lock();
+        let in_flight = shared.begun.iter().map(|(index, begun)| InFlight {
+            index: *index,
+            id: begun.id,
+            stage: begun.stage,
+            conversation: begun.conversation.as_ref().and_then(|weak| weak.upgrade()),
+        });
+        BulkProgress {
+            waiting: shared.waiting,
+            in_flight: in_flight.collect(),
+            done: *self.0.freed.borrow(),
+        }
+    }
+
+    /// Cancels: no other conversation is started, and those in flight end as `how` says. Takes
+    /// effect while the stream is polled, and can be called again to be stricter.
+    ///
+    /// The stream then ends with a result for each conversation that has none yet. Its outcome is
+    /// an error of kind [`ErrorKind::Cancelled`](crate::ErrorKind::Cancelled) where it did not
+    /// run, or its run was left at work. Requests under way are completed, so that no
+    /// conversation is created unnoticed.
+    pub fn cancel(&self, how: BulkCancel) {
+        self.0.cancel.send_if_modified(|cancel| {
+            let stricter = *cancel < Some(how);
+            if stricter {
+                *cancel = Some(how);
+            }
+            stricter
+        });
+    }
+
+    pub(super) fn cancelled(&self) -> Option<BulkCancel> {
+        *self.0.cancel.borrow()
+    }
+
+    /// Waits for a cancel that is at least this strict.
+    pub(super) async fn cancels(&self, least: BulkCancel) {
+        let mut cancel = self.0.cancel.subscribe();
+        // The sender lives as long as this handle.
+        _ = cancel.wait_for(|cancel| *cancel >= Some(least)).await;
+    }
+
+    /// Wakes each time a result has freed a place at the server.
+    pub(super) fn freed(&self) -> watch::Receiver<usize> {
+        self.0.freed.subscribe()
+    }
+
+    pub(super) fn begin(&self, index: usize, id: ConversationId) -> InProgress {
+        let mut shared = self.lock();
+        shared.waiting -= 1;
+        let stage = BulkStage::Starting;
+        let conversation = None;
+        let begun = Begun {
+            id,
+            stage,
+            conversation,
+        };
+        shared.begun.insert(index, begun);
+        let handle = self.clone();
+        InProgress { handle, index }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Shared> {
+        self.0.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Shows a conversation as in flight until it is dropped.
+pub(super) struct InProgress {
+    pub(super) handle: BulkHandle,
+    index: usize,
+}
+
+impl InProgress {
+    pub(super) fn stage(&self, stage: BulkStage) {
+        self.change(|begun| begun.stage = stage);
+    }
+
+    pub(super) fn connected(&self, conversation: &Conversation) {
+        self.change(|begun| begun.conversation = Some(conversation.downgrade()));
+    }
+
+    /// There is a result.
+    pub(super) fn done(self) {
+        let freed = self.handle.0.clone();
+        drop(self);
+        freed.freed.send_modify(|done| *done += 1);
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Begun)) {
+        if let Some(begun) = self.handle.lock().begun.get_mut(&self.index) {
+            change(begun);
+        }
+    }
+}
+
+impl Drop for InProgress {
+    fn drop(&mut self) {
+        self.handle.lock().begun.remove(&self.index);
+    }
+}
+
+impl fmt::Debug for BulkHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BulkHandle")
+            .field("progress", &self.progress())
+            .field("cancelled", &self.cancelled())
+            .finish()
+    }
+}

@@ -1,7 +1,9 @@
 //! Running the agent until it is really done.
 
 mod decide;
+mod limits;
 mod outcome;
+mod pace;
 mod signs;
 mod start;
 
@@ -13,12 +15,12 @@ use std::{
 };
 
 use oh_protocol::{ExecutionStatus, Payload, calls, event::ConversationErrorEvent};
-use oh_transport::Liveness;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until};
 
 pub use self::outcome::{RunOutcome, RunReport, RunStatus};
 use self::{
     decide::{Asked, Decision, Signals, decide},
+    pace::{Ask, Pace},
     signs::{Progress, has_stop_hooks, says_blind, snapshot_end, status_in},
 };
 pub(crate) use self::{
@@ -31,16 +33,8 @@ use crate::{
 
 /// How long nothing must happen before REST is asked for the end, and between its answers.
 const QUIET: Duration = Duration::from_millis(1500);
-/// The same where a snapshot has said already that the run may be over.
-const SOON: Duration = Duration::from_millis(200);
-/// How often, at most, REST is asked for a run that has not begun, or over a link that is down.
-const RARELY: Duration = Duration::from_secs(10);
-/// After how much silence on a healthy link the newest event is asked for, at first and at most.
-const PATROL: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(40));
 /// How long a request that looks for the end may take. A hook may be freezing the server.
 const LOOK: Duration = Duration::from_secs(10);
-/// How long an interrupted run has to stop.
-const STOPPING: Duration = Duration::from_secs(30);
 
 /// A run. Await it for its [`RunOutcome`].
 ///
@@ -396,160 +390,6 @@ impl Run {
             }
         }
         Some(asked)
-    }
-
-    /// Done when no event has come for longer than allowed.
-    async fn idle(&self) {
-        let Some(limit) = self.idle_timeout else {
-            return std::future::pending().await;
-        };
-        let mut changes = self.conversation.changes();
-        let mut seen = None;
-        let mut last = Instant::now();
-        loop {
-            changes.borrow_and_update();
-            let end = self.conversation.mirror().read().log.end();
-            if seen.replace(end).is_some_and(|seen| seen != end) {
-                last = Instant::now();
-            }
-            tokio::select! {
-                biased;
-                () = reached(last.checked_add(limit)) => return,
-                changed = changes.changed() => {
-                    if changed.is_err() {
-                        return std::future::pending().await;
-                    }
-                }
-            }
-        }
-    }
-
-    /// Done when the budget is reached and the run interrupted.
-    async fn budget(&self) -> Result<End> {
-        if self.max_cost.is_none() && self.max_tokens.is_none() {
-            return std::future::pending().await;
-        }
-        let conversation = &self.conversation;
-        let mut changes = conversation.changes();
-        let mut before = None;
-        loop {
-            changes.borrow_and_update();
-            let up = conversation.mirror().read().link.is_up();
-            if up || before.is_some() {
-                let now = conversation.usage();
-                let used = now.since(before.get_or_insert_with(|| now.clone()));
-                let tokens = used
-                    .prompt_tokens()
-                    .saturating_add(used.completion_tokens());
-                let cost = used.total().accumulated_cost;
-                if self
-                    .max_cost
-                    .is_some_and(|limit| cost >= limit && cost > 0.0)
-                    || self
-                        .max_tokens
-                        .is_some_and(|limit| tokens >= limit && tokens > 0)
-                {
-                    break;
-                }
-            }
-            if changes.changed().await.is_err() {
-                return std::future::pending().await;
-            }
-        }
-        conversation.interrupt().await?;
-        let stopped = async {
-            let mut changes = conversation.changes();
-            loop {
-                changes.borrow_and_update();
-                let running = conversation.mirror().read().status().is_running();
-                let ended = conversation.ended().is_some();
-                if !running || ended || changes.changed().await.is_err() {
-                    return;
-                }
-            }
-        };
-        let _ = timeout(STOPPING, stopped).await;
-        Ok(End::Budget)
-    }
-
-    /// Done when nothing has followed the server for longer than allowed; with the reason.
-    async fn unreachable(&self) -> Option<Error> {
-        let conversation = &self.conversation;
-        let limit = conversation.limits().unreachable;
-        let mut changes = conversation.changes();
-        let mut liveness = conversation.client().liveness();
-        let mut told = None;
-        loop {
-            changes.borrow_and_update();
-            // A supervisor that is restarting the server says when it gives up.
-            let restarting = *liveness.borrow_and_update() == Liveness::Restarting;
-            let down = conversation
-                .mirror()
-                .read()
-                .down_since
-                .filter(|_| !restarting);
-            let down = down.map(|since| told.map_or(since, |told| since.max(told)));
-            let over = down.and_then(|since| since.checked_add(limit));
-            tokio::select! {
-                biased;
-                () = reached(over) => return conversation.last_error(),
-                Ok(()) = liveness.changed() => told = Some(Instant::now()),
-                changed = changes.changed() => {
-                    if changed.is_err() {
-                        return std::future::pending().await;
-                    }
-                }
-            }
-        }
-    }
-}
-
-/// When REST is asked next, and for what.
-struct Pace {
-    last: Instant,
-    /// How often it has been asked since something happened.
-    times: u32,
-}
-
-enum Ask {
-    /// For the newest event only.
-    Newest,
-    /// For the state, which may say that the run is over.
-    End,
-}
-
-impl Pace {
-    fn new() -> Self {
-        Self {
-            last: Instant::now(),
-            times: 0,
-        }
-    }
-
-    fn reset(&mut self) {
-        *self = Self::new();
-    }
-
-    fn asked(&mut self) {
-        self.last = Instant::now();
-        self.times += 1;
-    }
-
-    fn next(&self, signals: &Signals, up: bool) -> (Instant, Ask) {
-        let told = signals.hint.as_ref().is_some_and(|hint| !hint.is_running());
-        let growing =
-            |first: Duration, cap: Duration| first.saturating_mul(1 << self.times.min(10)).min(cap);
-        let (delay, ask) = match signals.snapshot {
-            Some(_) if self.times < 50 => (SOON, Ask::End),
-            _ if told => (QUIET, Ask::End),
-            Some(_) => (QUIET, Ask::End),
-            // It may have had nothing to do, or be slow to begin.
-            None if !signals.begun => (growing(QUIET, RARELY), Ask::End),
-            None if !up => (growing(QUIET, RARELY), Ask::End),
-            // A healthy link tells everything.
-            None => (growing(PATROL.0, PATROL.1), Ask::Newest),
-        };
-        (self.last + delay, ask)
     }
 }
 

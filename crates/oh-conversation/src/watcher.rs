@@ -365,7 +365,7 @@ impl Watcher {
             }
             Ending::Unauthorized => {
                 // A gateway may say so of the upgrade alone.
-                let own = error.close_code().is_some() || !self.look().await.is_ok();
+                let own = error.close_code().is_some() || self.look().await.is_err();
                 if own {
                     return Phase::End(self.unauthorized());
                 }

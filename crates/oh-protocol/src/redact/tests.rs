@@ -1,3 +1,5 @@
+//! Secrets in names, text, JSON and URLs, and what is none.
+
 use proptest::prelude::*;
 use serde_json::json;
 

@@ -1,0 +1,102 @@
+//! The end of a handle, and of the conversation on the server.
+
+use std::{sync::atomic::Ordering, time::Duration};
+
+use oh_protocol::calls;
+use tokio::time::{Instant, timeout};
+
+use crate::{Conversation, ErrorKind, Result, callback, client_tools};
+
+/// How long a close takes at most.
+const CLOSING: Duration = Duration::from_millis(100);
+
+impl Conversation {
+    /// Closes this handle and its clones: their streams, callbacks and client tools end within
+    /// 100 ms, and the link ends unless other handles share it. The conversation stays on the
+    /// server, unless it was started with
+    /// [`delete_on_close`](ConversationBuilder::delete_on_close); then the deletion is awaited,
+    /// too. The builder's callbacks are given what has arrived before, as far as they take it
+    /// within the 100 ms. Events, state and [`usage`](Self::usage) can still be read as they were.
+    ///
+    /// May be awaited from inside a callback. A second close does nothing, but for trying a failed
+    /// deletion again.
+    ///
+    /// # Errors
+    ///
+    /// When the conversation is to be deleted and cannot be. The handle is closed all the same.
+    ///
+    /// # Cancel safety
+    ///
+    /// The handle is closed as soon as the future is polled first; only the waiting is cut short.
+    pub async fn close(&self) -> Result<()> {
+        let begun = Instant::now();
+        if self.0.view.is_closed() {
+            return self.delete_after_close().await;
+        }
+        // They are given what has arrived, before the handle's streams end.
+        let arrived = self.mirror().read().log.end();
+        let callbacks = &self.0.callbacks;
+        let limit = CLOSING / 2;
+        callbacks.drain(&self.0.runtime, arrived, limit).await;
+        if self.0.view.close() {
+            self.end_tokens();
+            if let Some(dispatch) = self.0.dispatch.get() {
+                dispatch.stop();
+            }
+            // Inside a callback the watcher may need the very thread that would wait here.
+            if self.0.shared.release() && !callback::is_inside() {
+                let mut changes = self.mirror().changes();
+                let ended = changes.wait_for(|_| self.mirror().read().ended.is_some());
+                // The watcher says goodbye to the server first, which may not answer.
+                let left = CLOSING.saturating_sub(begun.elapsed());
+                let _ = timeout(left, ended).await;
+            }
+        }
+        self.delete_after_close().await
+    }
+
+    async fn delete_after_close(&self) -> Result<()> {
+        if self.0.delete_on_close && !self.0.deleted.load(Ordering::Acquire) {
+            self.delete_on_server().await?;
+        }
+        Ok(())
+    }
+
+    /// Deletes the conversation on the server (`DELETE /api/conversations/{conversation_id}`) and
+    /// closes the link. The workspace stays. Deleting what is gone is no error.
+    ///
+    /// # Errors
+    ///
+    /// When the server refuses or cannot be asked; the link stays then.
+    pub async fn delete(&self) -> Result<()> {
+        self.delete_on_server().await?;
+        // It is gone already.
+        _ = self.close().await;
+        Ok(())
+    }
+
+    async fn delete_on_server(&self) -> Result<()> {
+        let call = calls::conversations::Delete::new(self.id());
+        if let Err(error) = self.call("delete", &call).await {
+            let gone = match error.kind() {
+                ErrorKind::Gone => true,
+                // Older servers (1.43) answer 400 for what they do not have.
+                ErrorKind::Refused => self.is_gone().await,
+                _ => false,
+            };
+            if !gone {
+                return Err(error);
+            }
+        }
+        self.0.deleted.store(true, Ordering::Release);
+        client_tools::forget(self.id());
+        // Other handles learn it now, not when they next look.
+        self.mirror().nudge.notify_one();
+        Ok(())
+    }
+
+    async fn is_gone(&self) -> bool {
+        let found = self.info().await;
+        found.is_err_and(|error| error.kind() == ErrorKind::Gone)
+    }
+}

@@ -1,0 +1,119 @@
+//! What ends the wait for a run, besides its end: no events, the budget, a server that is away.
+
+use std::time::Duration;
+
+use oh_transport::Liveness;
+use tokio::time::{Instant, timeout};
+
+use super::{End, Run, reached};
+use crate::{Error, Result};
+
+/// How long an interrupted run has to stop.
+const STOPPING: Duration = Duration::from_secs(30);
+
+impl Run {
+    /// Done when no event has come for longer than allowed.
+    pub(super) async fn idle(&self) {
+        let Some(limit) = self.idle_timeout else {
+            return std::future::pending().await;
+        };
+        let mut changes = self.conversation.changes();
+        let mut seen = None;
+        let mut last = Instant::now();
+        loop {
+            changes.borrow_and_update();
+            let end = self.conversation.mirror().read().log.end();
+            if seen.replace(end).is_some_and(|seen| seen != end) {
+                last = Instant::now();
+            }
+            tokio::select! {
+                biased;
+                () = reached(last.checked_add(limit)) => return,
+                changed = changes.changed() => {
+                    if changed.is_err() {
+                        return std::future::pending().await;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Done when the budget is reached and the run interrupted.
+    pub(super) async fn budget(&self) -> Result<End> {
+        if self.max_cost.is_none() && self.max_tokens.is_none() {
+            return std::future::pending().await;
+        }
+        let conversation = &self.conversation;
+        let mut changes = conversation.changes();
+        let mut before = None;
+        loop {
+            changes.borrow_and_update();
+            let up = conversation.mirror().read().link.is_up();
+            if up || before.is_some() {
+                let now = conversation.usage();
+                let used = now.since(before.get_or_insert_with(|| now.clone()));
+                let tokens = used
+                    .prompt_tokens()
+                    .saturating_add(used.completion_tokens());
+                let cost = used.total().accumulated_cost;
+                if self
+                    .max_cost
+                    .is_some_and(|limit| cost >= limit && cost > 0.0)
+                    || self
+                        .max_tokens
+                        .is_some_and(|limit| tokens >= limit && tokens > 0)
+                {
+                    break;
+                }
+            }
+            if changes.changed().await.is_err() {
+                return std::future::pending().await;
+            }
+        }
+        conversation.interrupt().await?;
+        let stopped = async {
+            let mut changes = conversation.changes();
+            loop {
+                changes.borrow_and_update();
+                let running = conversation.mirror().read().status().is_running();
+                let ended = conversation.ended().is_some();
+                if !running || ended || changes.changed().await.is_err() {
+                    return;
+                }
+            }
+        };
+        let _ = timeout(STOPPING, stopped).await;
+        Ok(End::Budget)
+    }
+
+    /// Done when nothing has followed the server for longer than allowed; with the reason.
+    pub(super) async fn unreachable(&self) -> Option<Error> {
+        let conversation = &self.conversation;
+        let limit = conversation.limits().unreachable;
+        let mut changes = conversation.changes();
+        let mut liveness = conversation.client().liveness();
+        let mut told = None;
+        loop {
+            changes.borrow_and_update();
+            // A supervisor that is restarting the server says when it gives up.
+            let restarting = *liveness.borrow_and_update() == Liveness::Restarting;
+            let down = conversation
+                .mirror()
+                .read()
+                .down_since
+                .filter(|_| !restarting);
+            let down = down.map(|since| told.map_or(since, |told| since.max(told)));
+            let over = down.and_then(|since| since.checked_add(limit));
+            tokio::select! {
+                biased;
+                () = reached(over) => return conversation.last_error(),
+                Ok(()) = liveness.changed() => told = Some(Instant::now()),
+                changed = changes.changed() => {
+                    if changed.is_err() {
+                        return std::future::pending().await;
+                    }
+                }
+            }
+        }
+    }
+}

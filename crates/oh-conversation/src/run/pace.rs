@@ -1,0 +1,63 @@
+//! When REST is asked for the end of a run. Contains no I/O.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::{QUIET, decide::Signals};
+
+/// How long nothing must happen where a snapshot has said already that the run may be over.
+const SOON: Duration = Duration::from_millis(200);
+/// How often, at most, REST is asked for a run that has not begun, or over a link that is down.
+const RARELY: Duration = Duration::from_secs(10);
+/// After how much silence on a healthy link the newest event is asked for, at first and at most.
+const PATROL: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(40));
+
+/// When REST is asked next, and for what.
+pub(super) struct Pace {
+    last: Instant,
+    /// How often it has been asked since something happened.
+    times: u32,
+}
+
+pub(super) enum Ask {
+    /// For the newest event only.
+    Newest,
+    /// For the state, which may say that the run is over.
+    End,
+}
+
+impl Pace {
+    pub(super) fn new() -> Self {
+        Self {
+            last: Instant::now(),
+            times: 0,
+        }
+    }
+
+    pub(super) fn reset(&mut self) {
+        *self = Self::new();
+    }
+
+    pub(super) fn asked(&mut self) {
+        self.last = Instant::now();
+        self.times += 1;
+    }
+
+    pub(super) fn next(&self, signals: &Signals, up: bool) -> (Instant, Ask) {
+        let told = signals.hint.as_ref().is_some_and(|hint| !hint.is_running());
+        let growing =
+            |first: Duration, cap: Duration| first.saturating_mul(1 << self.times.min(10)).min(cap);
+        let (delay, ask) = match signals.snapshot {
+            Some(_) if self.times < 50 => (SOON, Ask::End),
+            _ if told => (QUIET, Ask::End),
+            Some(_) => (QUIET, Ask::End),
+            // It may have had nothing to do, or be slow to begin.
+            None if !signals.begun => (growing(QUIET, RARELY), Ask::End),
+            None if !up => (growing(QUIET, RARELY), Ask::End),
+            // A healthy link tells everything.
+            None => (growing(PATROL.0, PATROL.1), Ask::Newest),
+        };
+        (self.last + delay, ask)
+    }
+}

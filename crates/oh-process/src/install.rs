@@ -2,6 +2,7 @@
 
 use std::{
     ffi::{OsStr, OsString},
+    fs::File,
     path::{Path, PathBuf},
     process::Stdio,
     sync::{Arc, Mutex, PoisonError},
@@ -69,6 +70,9 @@ pub(crate) struct Installer<'a> {
     pub(crate) root: &'a Path,
     /// A directory that exists, to run in.
     pub(crate) scratch: &'a Path,
+    /// Held by the keeper of each step until everything that the step started is gone, also where
+    /// this process is killed first.
+    pub(crate) lock: &'a File,
     pub(crate) packages: &'a [String],
     pub(crate) constraints: Option<&'a str>,
     /// Forbids the network.
@@ -196,7 +200,7 @@ impl Installer<'_> {
             directory: self.scratch.to_owned(),
             doomed: Some(self.root.to_owned()),
         };
-        let mut running = spawn.start().await?;
+        let mut running = spawn.start_holding(&[self.lock]).await?;
         let said = Said::default();
         let (exit, (), ()) = tokio::join!(
             running.end.wait(),

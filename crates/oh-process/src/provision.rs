@@ -219,7 +219,7 @@ impl Provisioner {
             return Ok(environment);
         }
         let lock_path = slot.lock_path();
-        let _lock = lock(&lock_path, || self.tell(Progress::Waiting))
+        let lock = lock(&lock_path, || self.tell(Progress::Waiting))
             .await
             .map_err(|error| unusable(&lock_path, error))?;
         // Somebody else may have made it while we waited.
@@ -247,6 +247,7 @@ impl Provisioner {
         let installer = Installer {
             root: build.path(),
             scratch: home,
+            lock: &lock,
             packages: &packages,
             constraints: self.constraints(),
             offline: self.offline,

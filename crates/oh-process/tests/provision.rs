@@ -20,6 +20,7 @@ use std::{
 
 use common::{eventually, processes, python};
 use oh_process::{ErrorKind, Origin, Progress, Provisioner};
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 const ROLE: &str = "OH_TEST_MAKER";
@@ -364,6 +365,42 @@ async fn a_maker_that_is_killed_leaves_nothing_and_frees_its_lock() {
     let made = tokio::time::timeout(Duration::from_secs(60), provisioner.provision());
     assert_eq!(made.await.unwrap().unwrap().origin(), Origin::Made);
     maker.assert_only_one_environment_is_left();
+}
+
+#[tokio::test]
+async fn the_lock_of_a_killed_maker_is_held_until_its_installer_is_gone() {
+    if role().await {
+        return;
+    }
+    let maker = Maker::new().await;
+    maker.mode("slow");
+    let test = "the_lock_of_a_killed_maker_is_held_until_its_installer_is_gone";
+    let mut other = maker.process(test);
+    eventually("an install", || maker.installs() == 1).await;
+    // Stopped, the keeper can neither end the installer nor free the lock.
+    let keepers: Vec<_> = processes(maker.tag())
+        .into_iter()
+        .filter(|pid| *pid != other.id())
+        .collect();
+    for pid in &keepers {
+        signal(*pid, Signal::STOP);
+    }
+    other.kill().unwrap();
+    other.wait().unwrap();
+    let path = maker.cache().join(format!("{NAME}.lock"));
+    let lock = fs::File::open(&path).unwrap();
+    assert!(lock.try_lock().is_err(), "free while the installer lives");
+    for pid in &keepers {
+        signal(*pid, Signal::CONT);
+    }
+    eventually("a free lock", || lock.try_lock().is_ok()).await;
+    assert_eq!(maker.left(), Vec::<String>::new());
+}
+
+fn signal(pid: u32, signal: Signal) {
+    if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
+        let _gone = kill_process(pid, signal);
+    }
 }
 
 #[tokio::test]

@@ -8,7 +8,6 @@ use std::{
     collections::HashSet,
     fmt,
     pin::Pin,
-    sync::{Mutex, MutexGuard, PoisonError},
     task::{Context, Poll},
     time::Duration,
 };
@@ -24,9 +23,8 @@ use oh_transport::ErrorKind as Wire;
 use tokio::time::timeout;
 
 use crate::{
-    Conversation, Error, ErrorKind, Result,
+    Conversation, Error, ErrorKind, Result, answered,
     gate::Standing,
-    mirror::Held,
     run::{ran_since, status_since},
 };
 
@@ -96,41 +94,6 @@ impl fmt::Display for PendingAction {
         match self.summary() {
             Some(summary) => write!(f, "{} ({}): {summary}", self.tool_name(), self.risk()),
             None => write!(f, "{} ({}): {}", self.tool_name(), self.risk(), self.event),
-        }
-    }
-}
-
-/// What this process has answered, per link.
-#[derive(Default)]
-pub(crate) struct Answered {
-    /// Held from looking whether something waits until the request that depends on it has been
-    /// answered, so that two answers of one process do not cross.
-    pub(crate) turn: tokio::sync::Mutex<()>,
-    approved: Mutex<Approved>,
-}
-
-/// Actions that the server has taken an approval for, until the log shows it.
-#[derive(Default)]
-struct Approved {
-    ids: HashSet<Box<str>>,
-    /// The connection over which the server was heard at that time. A server that is killed
-    /// forgets what it was about to execute.
-    connection: u64,
-}
-
-impl Answered {
-    fn lock(&self) -> MutexGuard<'_, Approved> {
-        self.approved.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Those of some actions that this process has approved, as far as the server still knows it.
-    pub(crate) fn approved(&self, held: &Held) -> HashSet<Box<str>> {
-        let approved = self.lock();
-        let snapshot = held.snapshot.as_ref();
-        match snapshot.is_some_and(|last| last.connection > approved.connection) {
-            // What a later connection says of the actions counts.
-            true => HashSet::new(),
-            false => approved.ids.clone(),
         }
     }
 }
@@ -250,12 +213,15 @@ impl Approvals {
     pub async fn approve(&self, actions: &[PendingAction]) -> Result<()> {
         let conversation = &self.conversation;
         let answered = &conversation.mirror().answered;
-        let _turn = answered.turn.lock().await;
+        let turn = answered.turn().await;
         self.check(actions).await?;
         let from = conversation.mirror().read().log.end();
         let call = calls::events::Respond::accept(conversation.id());
-        let sent = conversation.client().call(&call).single_attempt();
-        match sent.await {
+        let ids: HashSet<Box<str>> = actions.iter().map(|action| action.id().into()).collect();
+        let (noted, approved) = (answered.clone(), ids.clone());
+        let note = move || noted.approve(approved);
+        let mut sent = turn.send_then(conversation.client(), call, note);
+        match answered::answer(&mut sent).await {
             Ok(()) => {}
             Err(error) if matches!(error.kind(), Wire::Interrupted | Wire::Timeout) => {
                 // Only a run takes these actions out of their wait.
@@ -263,16 +229,11 @@ impl Approvals {
                     let id = conversation.id();
                     return Err(Error::ambiguous(id, "take the approval", error));
                 }
+                answered.approve(ids);
             }
             Err(error) => {
                 return Err(Error::transport(conversation.id(), "approve", error));
             }
-        }
-        {
-            let connection = conversation.mirror().read().connection;
-            let mut approved = answered.lock();
-            approved.connection = connection;
-            approved.ids = actions.iter().map(|action| action.id().into()).collect();
         }
         // Wakes the streams: these actions wait no more.
         conversation.mirror().wake();
@@ -289,11 +250,12 @@ impl Approvals {
     /// As [`approve`](Self::approve).
     pub async fn reject(&self, actions: &[PendingAction], reason: impl Into<String>) -> Result<()> {
         let conversation = &self.conversation;
-        let _turn = conversation.mirror().answered.turn.lock().await;
+        let turn = conversation.mirror().answered.turn().await;
         self.check(actions).await?;
         let from = conversation.mirror().read().log.end();
         let call = calls::events::Respond::reject(conversation.id(), reason);
-        let sent = conversation.client().call(&call).single_attempt().await;
+        let mut sent = turn.send(conversation.client(), call);
+        let sent = answered::answer(&mut sent).await;
         let idle =
             |log: &crate::log::Log| status_since(log, from).is_some_and(|status| status != WAITING);
         match sent {

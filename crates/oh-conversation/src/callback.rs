@@ -359,7 +359,7 @@ mod tests {
         const EVENTS: i64 = 2_000;
         let id = ConversationId::random();
         let state = ConversationState::default();
-        let (writer, mirror) = Mirror::new(id, state, None, 0, Limits::default());
+        let (writer, mirror) = Mirror::new(id, state, None, 0, Limits::default(), Arc::default());
         writer.change(|held| {
             for n in 0..EVENTS {
                 let event = format!(r#"{{"kind":"PauseEvent","id":"{n}"}}"#);

@@ -448,12 +448,6 @@ impl Conversation {
         answer.map_err(|error| Error::transport(self.id(), what, error))
     }
 
-    /// As [`call`](Self::call), for a request whose conditions were just checked: it is sent once.
-    pub(crate) async fn call_once<C: Call>(&self, what: &str, call: &C) -> Result<C::Output> {
-        let answer = self.client().call(call).single_attempt().await;
-        answer.map_err(|error| Error::transport(self.id(), what, error))
-    }
-
     /// As [`call`](Self::call), for what names something besides the conversation.
     pub(crate) async fn call_naming<C: Call>(&self, what: &str, call: &C) -> Result<C::Output> {
         let answer = self.client().call(call).await;

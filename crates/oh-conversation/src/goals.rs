@@ -17,7 +17,9 @@ use oh_protocol::{
     state::GoalStatus,
 };
 
-use crate::{Conversation, Cursor, Error, ErrorKind, EventStream, Result, gate::Standing};
+use crate::{
+    Conversation, Cursor, Error, ErrorKind, EventStream, Result, answered, gate::Standing,
+};
 
 /// A goal that is being worked on.
 ///
@@ -172,9 +174,11 @@ impl<'a> IntoFuture for StartGoal<'a> {
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(async move {
             let conversation = self.conversation;
-            let _turn = conversation.mirror().answered.turn.lock().await;
+            let turn = conversation.mirror().answered.turn().await;
             let from = conversation.before_goal().await?;
-            conversation.call_once("start a goal", &self.call).await?;
+            let mut sent = turn.send(conversation.client(), self.call);
+            let sent = answered::answer(&mut sent).await;
+            sent.map_err(|error| Error::transport(conversation.id(), "start a goal", error))?;
             Ok(conversation.goal_from(from))
         })
     }
@@ -217,9 +221,11 @@ impl Conversation {
     /// [`ErrorKind::PendingConfirmation`] while an action waits for approval.
     pub async fn resume_goal(&self) -> Result<Goal> {
         let call = calls::ResumeGoal::new(self.id());
-        let _turn = self.mirror().answered.turn.lock().await;
+        let turn = self.mirror().answered.turn().await;
         let from = self.before_goal().await?;
-        self.call_once("resume the goal", &call).await?;
+        let mut sent = turn.send(self.client(), call);
+        let sent = answered::answer(&mut sent).await;
+        sent.map_err(|error| Error::transport(self.id(), "resume the goal", error))?;
         Ok(self.goal_from(from))
     }
 

@@ -43,6 +43,7 @@
 //! security analyzer) is told to it again. What the server would take and choke on later is
 //! refused before anything is sent; what it refuses is an [`Error`] with a [`kind`](Error::kind).
 
+mod answered;
 mod approvals;
 mod ask;
 mod attach;

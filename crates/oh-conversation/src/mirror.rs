@@ -16,7 +16,7 @@ use tokio::{
 
 use crate::{
     Error, ErrorKind,
-    approvals::Answered,
+    answered::Answered,
     attach::Limits,
     lineage::Lineage,
     log::{Appender, Log},
@@ -53,9 +53,10 @@ pub(crate) struct Snapshot {
     /// Counts all snapshots ever seen.
     pub(crate) number: u64,
     pub(crate) status: ExecutionStatus,
-    /// Which connection it came over, and whether it was that connection's first: the one that
-    /// every new subscriber gets.
+    /// Which connection it came over, since when that was there, and whether it was that
+    /// connection's first: the one that every new subscriber gets.
     pub(crate) connection: u64,
+    pub(crate) connected: Instant,
     pub(crate) first: bool,
     /// How many events were held when it came.
     pub(crate) events: usize,
@@ -77,6 +78,8 @@ pub(crate) struct Held {
     /// Why there is no connection.
     pub(crate) trouble: Option<Error>,
     pub(crate) connection: u64,
+    /// When the connection was made.
+    pub(crate) connected: Instant,
     /// Since when nothing has followed the server.
     pub(crate) down_since: Option<Instant>,
     pub(crate) snapshot: Option<Snapshot>,
@@ -92,7 +95,7 @@ pub(crate) struct Mirror {
     /// What this program has set and the server forgets when it loads a conversation again.
     pub(crate) restored: Restored,
     /// What this process has answered, and the lock that makes checking and answering one step.
-    pub(crate) answered: Answered,
+    pub(crate) answered: Arc<Answered>,
     /// Which actions of the log have no answer.
     pub(crate) lineage: Lineage,
     /// Tells the watcher that the server has events that are not here.
@@ -113,6 +116,7 @@ impl Mirror {
         keep: Option<usize>,
         base: usize,
         limits: Limits,
+        answered: Arc<Answered>,
     ) -> (Writer, Arc<Self>) {
         let held = Held {
             log: Log::starting_at(base),
@@ -125,6 +129,7 @@ impl Mirror {
             link: Link::Connecting,
             trouble: None,
             connection: 0,
+            connected: Instant::now(),
             down_since: Some(Instant::now()),
             snapshot: None,
             end: None,
@@ -134,7 +139,7 @@ impl Mirror {
             id,
             held: RwLock::new(held),
             restored: Restored::default(),
-            answered: Answered::default(),
+            answered,
             lineage: Lineage::default(),
             nudge: Notify::new(),
             limits,
@@ -226,6 +231,7 @@ impl Held {
     /// Another connection takes the place of the last one.
     pub(crate) fn reconnected(&mut self) {
         self.connection += 1;
+        self.connected = Instant::now();
         self.down_since = None;
         // The server sends them again, in order.
         self.early.clear();
@@ -358,6 +364,7 @@ impl Held {
             number: before.map_or(0, |last| last.number) + 1,
             status: self.state.execution_status(),
             connection: self.connection,
+            connected: self.connected,
             first,
             events: self.log.end(),
         };
@@ -459,6 +466,7 @@ mod tests {
             None,
             0,
             Limits::default(),
+            Arc::default(),
         )
     }
 

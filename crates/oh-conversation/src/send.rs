@@ -15,7 +15,7 @@ use oh_protocol::{
 use oh_transport::ErrorKind as Wire;
 use tokio::time::timeout;
 
-use crate::{Conversation, Error, ErrorKind, Result, gate::Standing, run::Started};
+use crate::{Conversation, Error, ErrorKind, Result, answered, gate::Standing, run::Started};
 
 /// A message on its way. Await it; it is saved on the server then.
 ///
@@ -122,7 +122,7 @@ impl SendMessage {
         let supersedes = {
             // Messages of one process are sent one after another: a lost one is told apart by
             // what was there before it.
-            let _turn = conversation.mirror().answered.turn.lock().await;
+            let turn = conversation.mirror().answered.turn().await;
             let standing = conversation.standing_soon().await?;
             if matches!(standing, Standing::Waiting(_)) && !self.anyway {
                 let what = "an action waits for approval, and the next run would execute it: \
@@ -137,7 +137,8 @@ impl SendMessage {
             if let Some(sender) = &self.sender {
                 call = call.sender(sender);
             }
-            match conversation.client().call(&call).single_attempt().await {
+            let mut sent = turn.send(conversation.client(), call);
+            match answered::answer(&mut sent).await {
                 Ok(()) => {}
                 Err(error) if matches!(error.kind(), Wire::Interrupted | Wire::Timeout) => {
                     // There is no key by which the server could tell a repetition: the log says

@@ -22,6 +22,7 @@ use tokio::{
 
 use crate::{
     Error, Result,
+    answered::Answered,
     attach::{Begin, Following},
     branches::Navigated,
     mirror::Mirror,
@@ -93,7 +94,9 @@ impl Shared {
         drop(info);
         let (base, events) = newest(&client, id, following.begin, &state).await?;
         let limits = following.limits.clone();
-        let (writer, mirror) = Mirror::new(id, state, following.keep, base, limits.clone());
+        let answered = Answered::of(client.base_url().as_str(), id);
+        let keep = following.keep;
+        let (writer, mirror) = Mirror::new(id, state, keep, base, limits.clone(), answered);
         if !events.is_empty() {
             writer.change(|held| {
                 for event in events {

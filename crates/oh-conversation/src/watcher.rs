@@ -528,6 +528,8 @@ async fn until(instant: Option<Instant>) {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use oh_protocol::state::ConversationState;
 
     use super::*;
@@ -537,7 +539,7 @@ mod tests {
     async fn a_waiting_conversation_takes_little_memory() {
         let id = ConversationId::random();
         let state = ConversationState::default();
-        let (writer, _mirror) = Mirror::new(id, state, None, 0, Limits::default());
+        let (writer, _mirror) = Mirror::new(id, state, None, 0, Limits::default(), Arc::default());
         let (_stop, stopped) = watch::channel(false);
         let client = Client::builder("http://127.0.0.1:1").build().unwrap();
         let backoff = Backoff::new(Duration::from_millis(1), Duration::from_millis(1));

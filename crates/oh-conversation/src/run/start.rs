@@ -7,10 +7,10 @@ use oh_transport::ErrorKind as Wire;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::signs::ran_since;
-use crate::{Conversation, Error, ErrorKind, Link, Result, gate::Standing, run::status_since};
+use crate::{
+    Conversation, Error, ErrorKind, Link, Result, answered, gate::Standing, run::status_since,
+};
 
-/// The request may wait for as long as a tool runs on the server.
-const TOOL: Duration = Duration::from_secs(24 * 3600);
 /// How long to wait after a refusal that says nothing of the conversation.
 const SOON: Duration = Duration::from_millis(250);
 /// How long the link has to tell that a run's slot is free before REST is asked.
@@ -49,7 +49,7 @@ impl Conversation {
         let mut restored = false;
         loop {
             // Held until the answer is here: another handle's answer must not cross this request.
-            let turn = self.mirror().answered.turn.lock().await;
+            let turn = self.mirror().answered.turn().await;
             let standing = self.standing().await?;
             mark();
             match standing {
@@ -85,14 +85,13 @@ impl Conversation {
                 }
             }
             let call = calls::conversations::Run::new(id);
-            let request = self.client().call(&call).timeout(TOOL).single_attempt();
+            let mut request = turn.send(self.client(), call);
             let answer = tokio::select! {
                 biased;
-                answer = request => Some(answer),
+                answer = answered::answer(&mut request) => Some(answer),
                 // The answer may be late, or lost; the log shows the run.
                 () = self.runs(sent.events) => None,
             };
-            drop(turn);
             let Some(Err(error)) = answer else {
                 return Ok(Started::Begun);
             };

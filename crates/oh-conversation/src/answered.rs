@@ -19,7 +19,21 @@ pub(crate) struct Answered {
     /// answered, so that two answers of one process do not cross.
     turn: Arc<tokio::sync::Mutex<()>>,
     approved: Mutex<Option<Approved>>,
+    /// The last run that the server has taken from this process.
+    started: Mutex<Option<Started>>,
 }
+
+/// A run that the server has taken.
+#[derive(Clone, Copy)]
+struct Started {
+    at: Instant,
+    /// How long the log was then.
+    events: usize,
+}
+
+/// How long the log may take to show a run that the server has taken. One that had nothing to do is
+/// never shown.
+const SHOWN: Duration = Duration::from_secs(2);
 
 /// The right to send what could approve a pending action.
 pub(crate) struct Turn {
@@ -104,6 +118,27 @@ impl Answered {
 
     fn lock(&self) -> MutexGuard<'_, Option<Approved>> {
         self.approved.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The server has taken a run while the log was so long.
+    pub(crate) fn start(&self, events: usize) {
+        let started = Started {
+            at: Instant::now(),
+            events,
+        };
+        *self.started.lock().unwrap_or_else(PoisonError::into_inner) = Some(started);
+    }
+
+    /// Whether a run that the server has taken from this process is yet to show in the log.
+    pub(crate) fn begins(&self, held: &Held) -> bool {
+        let started = *self.started.lock().unwrap_or_else(PoisonError::into_inner);
+        started.is_some_and(|started| {
+            let told = held
+                .snapshot
+                .as_ref()
+                .is_some_and(|last| last.at > started.at);
+            held.ran <= started.events && !told && started.at.elapsed() < SHOWN
+        })
     }
 
     /// The server has taken an approval of these actions.

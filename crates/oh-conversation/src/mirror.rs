@@ -57,6 +57,8 @@ pub(crate) struct Snapshot {
     /// connection's first: the one that every new subscriber gets.
     pub(crate) connection: u64,
     pub(crate) connected: Instant,
+    /// When it came.
+    pub(crate) at: Instant,
     pub(crate) first: bool,
     /// How many events were held when it came.
     pub(crate) events: usize,
@@ -73,6 +75,8 @@ pub(crate) struct Held {
     pub(crate) early: BTreeMap<i64, Event>,
     /// The newest status in the log, and the index after its event.
     pub(crate) logged: Option<(ExecutionStatus, usize)>,
+    /// The index after the newest event that tells of a run's beginning.
+    pub(crate) ran: usize,
     pub(crate) state: Arc<ConversationState>,
     pub(crate) link: Link,
     /// Why there is no connection.
@@ -125,6 +129,7 @@ impl Mirror {
             exact: false,
             early: BTreeMap::new(),
             logged: None,
+            ran: 0,
             state: Arc::new(state),
             link: Link::Connecting,
             trouble: None,
@@ -281,6 +286,9 @@ impl Held {
                 self.apply(&update);
             }
             if let StateChange::ExecutionStatus(status) = &update.change {
+                if status.is_running() {
+                    self.ran = self.log.end() + 1;
+                }
                 self.logged = Some((status.clone(), self.log.end() + 1));
             }
         }
@@ -328,6 +336,13 @@ impl Held {
         taken
     }
 
+    /// Whether a run may be wrapping up, whatever its status: the snapshot that the server sends
+    /// when the run's slot is free has not come.
+    pub(crate) fn wraps_up(&self) -> bool {
+        let told = self.snapshot.as_ref().map_or(0, |snapshot| snapshot.events);
+        self.ran > told
+    }
+
     /// The status now, by whatever is newer: the log or the last snapshot.
     pub(crate) fn status(&self) -> ExecutionStatus {
         let told = self.snapshot.as_ref().map_or(0, |snapshot| snapshot.events);
@@ -365,6 +380,7 @@ impl Held {
             status: self.state.execution_status(),
             connection: self.connection,
             connected: self.connected,
+            at: Instant::now(),
             first,
             events: self.log.end(),
         };

@@ -187,7 +187,7 @@ impl LocalServer {
         Ok(report)
     }
 
-    /// Activates a server started with [`deferred_init`](LocalServerBuilder::deferred_init), with
+    /// Activates a server started with [`deferred_init`](crate::LocalServerBuilder::deferred_init), with
     /// the keys and directories it was started with. A restarted one is activated again by itself.
     ///
     /// # Errors

@@ -14,7 +14,7 @@ impl Conversation {
     /// Closes this handle and its clones: their streams, callbacks and client tools end within
     /// 100 ms, and the link ends unless other handles share it. The conversation stays on the
     /// server, unless it was started with
-    /// [`delete_on_close`](ConversationBuilder::delete_on_close); then the deletion is awaited,
+    /// [`delete_on_close`](crate::ConversationBuilder::delete_on_close); then the deletion is awaited,
     /// too. The builder's callbacks are given what has arrived before, as far as they take it
     /// within the 100 ms. Events, state and [`usage`](Self::usage) can still be read as they were.
     ///

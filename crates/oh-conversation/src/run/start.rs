@@ -47,6 +47,8 @@ impl Conversation {
         let begun = Instant::now();
         let id = self.id();
         let mut restored = false;
+        // Up to here, runs are known to have given up their slot.
+        let mut free = 0;
         loop {
             // Held until the answer is here: another handle's answer must not cross this request.
             let turn = self.mirror().answered.turn().await;
@@ -74,9 +76,9 @@ impl Conversation {
                     connection: held.connection,
                 }
             };
-            if self.pauses().await {
-                // The step that was paused goes on, and may propose an action: servers before 1.57
-                // would keep the request until then, and take it for an approval.
+            if !self.pause_is_over().await {
+                // The step that was paused goes on, and may propose an action: the request could
+                // arrive when it waits for approval.
                 let wedged = begun + self.limits().wedged;
                 drop(turn);
                 match self.slot_is_free(sent, wedged).await {
@@ -84,8 +86,21 @@ impl Conversation {
                     false => return Ok(Started::Wedged),
                 }
             }
+            if self.is_taken(free) {
+                // A run is wrapping up, or is about to begin: the request could arrive when it
+                // waits for approval.
+                drop(turn);
+                let wedged = begun + self.limits().wedged;
+                if !self.slot_is_free(sent, wedged).await {
+                    return Ok(Started::Wedged);
+                }
+                free = self.mirror().read().ran;
+                continue;
+            }
             let call = calls::conversations::Run::new(id);
-            let mut request = turn.send(self.client(), call);
+            let noted = self.mirror().answered.clone();
+            let note = move || noted.start(sent.events);
+            let mut request = turn.send_then(self.client(), call, note);
             let answer = tokio::select! {
                 biased;
                 answer = answered::answer(&mut request) => Some(answer),
@@ -122,15 +137,22 @@ impl Conversation {
         }
     }
 
-    /// Whether a pause has been taken while its step goes on: the log says paused at once, and what
-    /// REST describes is saved when the step has ended.
-    async fn pauses(&self) -> bool {
+    /// Whether a run may have the conversation's slot although its status says nothing of it.
+    fn is_taken(&self, free: usize) -> bool {
+        let held = self.mirror().read();
+        (held.wraps_up() && held.ran > free) || self.mirror().answered.begins(&held)
+    }
+
+    /// Whether no step goes on that was paused: the log says paused at once, and what REST
+    /// describes is saved when the step has ended.
+    async fn pause_is_over(&self) -> bool {
         if self.mirror().read().status() != ExecutionStatus::Paused {
-            return false;
+            return true;
         }
         let call = calls::conversations::Get::new(self.id());
         let asked = self.client().call(&call).timeout(SLOT).await;
-        asked.is_ok_and(|info| info.execution_status().is_running())
+        // Any other status than this one is newer than what the look before was about.
+        asked.is_ok_and(|info| info.execution_status() == ExecutionStatus::Paused)
     }
 
     /// Waits until the log shows a run after so many events.

@@ -17,6 +17,8 @@ mod exactly_once;
 #[cfg(test)]
 mod faults;
 #[cfg(test)]
+mod invariant;
+#[cfg(test)]
 mod leaks;
 #[cfg(test)]
 mod link;

@@ -345,7 +345,13 @@ fn runtime() -> Value {
 }
 
 pub(super) fn info(conversation: &Conversation) -> Value {
-    let mut info = Value::Object(conversation.lock().info.clone());
+    let inner = conversation.lock();
+    let mut info = Value::Object(inner.info.clone());
+    // The state is saved when a step has ended: a pause that its step has yet to reach shows in
+    // the log, and not here.
+    if inner.running && info["execution_status"] == "paused" {
+        info["execution_status"] = "running".into();
+    }
     info["runtime_info"] = runtime();
     info
 }

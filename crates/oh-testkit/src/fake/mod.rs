@@ -1,10 +1,10 @@
 //! An agent server that is not one: its REST interface and sockets in this process, on the
-//! loopback, with an agent that plays a [`Script`] and faults on demand.
+//! loopback, with an agent that plays a [`Script`](crate::Script) and faults on demand.
 //!
 //! | Asked for | Played by |
 //! |-|-|
 //! | conversations: make, list, rename, fork, navigate, children, delete | itself |
-//! | messages, runs, approval, pause, interrupt, goals, questions, condensing | the [`Script`] |
+//! | messages, runs, approval, pause, interrupt, goals, questions, condensing | the [`Script`](crate::Script) |
 //! | tools and hooks | closures: [`tool`](FakeServerBuilder::tool), [`hooks`](FakeServerBuilder::hooks) |
 //! | the session socket, the legacy one, that of commands | itself |
 //! | commands | a closure: [`commands`](FakeServerBuilder::commands) |
@@ -93,7 +93,7 @@ pub use crate::{
 /// An agent server for tests: in this process, on a free port of 127.0.0.1, without Python.
 ///
 /// It speaks what the client crates use, with the real server's statuses, close codes, order
-/// and run lifecycle; what it does not do it answers with 501. Its agent plays a [`Script`],
+/// and run lifecycle; what it does not do it answers with 501. Its agent plays a [`Script`](crate::Script),
 /// the same that a [`ScriptedModel`](crate::ScriptedModel) plays behind a real server. Tools
 /// and hooks are closures, files are in memory: nothing runs, no disk is touched.
 ///

@@ -352,7 +352,7 @@ mod tests {
     use tokio::task::yield_now;
 
     use super::*;
-    use crate::{Cursor, attach::Limits, mirror::View, pager::Pager};
+    use crate::{Cursor, attach::Limits, pager::Pager, view::View};
 
     #[tokio::test]
     async fn a_callback_with_much_to_do_gives_way_to_other_tasks() {

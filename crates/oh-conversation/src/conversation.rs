@@ -29,10 +29,11 @@ use crate::{
     branches::Navigated,
     callback::{Callbacks, Place},
     client_tools::Dispatch,
-    mirror::{Mirror, View},
+    mirror::Mirror,
     pager::Pager,
     shared::Shared,
     tokens::StreamEnd,
+    view::View,
 };
 
 /// How long a new socket has to bring the history before REST is asked. While a tool runs the

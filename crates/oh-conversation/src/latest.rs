@@ -11,7 +11,7 @@ use futures_core::Stream;
 use futures_util::stream;
 use oh_protocol::state::ConversationState;
 
-use crate::{Link, mirror::View};
+use crate::{Link, view::View};
 
 /// A stream of the latest value. Yields the current value at once, then after each change;
 /// intermediate values may be skipped. Ends when the link has ended or the handle was closed.

@@ -77,6 +77,7 @@ mod title;
 mod tokens;
 mod trajectory;
 mod usage;
+mod view;
 mod watcher;
 
 pub use approvals::{ApprovalEvent, ApprovalEvents, Approvals, PendingAction};

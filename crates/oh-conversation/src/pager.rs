@@ -7,7 +7,7 @@ use oh_transport::{Backoff, Client, ErrorKind as Wire};
 use tokio::time::sleep;
 use tracing::debug;
 
-use crate::{Error, Result, log::Log, mirror::View};
+use crate::{Error, Result, log::Log, view::View};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 const PAGE: u32 = 100;

@@ -14,7 +14,7 @@ use futures_util::stream;
 use oh_protocol::Event;
 use tokio::{runtime::Handle, sync::watch, task::JoinSet};
 
-use crate::{ErrorKind, Result, log::Log, mirror::View, pager::Pager};
+use crate::{ErrorKind, Result, log::Log, pager::Pager, view::View};
 
 /// Where a reader begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -1,0 +1,54 @@
+//! What one handle sees of a mirror that other handles may share. Contains no I/O.
+
+use std::sync::{Arc, OnceLock};
+
+use crate::{Error, ErrorKind, Link, mirror::Mirror};
+
+/// One handle's view of a mirror, which other handles may share: it ends with the handle.
+pub(crate) struct View {
+    pub(crate) mirror: Arc<Mirror>,
+    closed: OnceLock<Error>,
+}
+
+impl View {
+    pub(crate) fn new(mirror: Arc<Mirror>) -> Self {
+        Self {
+            mirror,
+            closed: OnceLock::new(),
+        }
+    }
+
+    /// Ends this view; whether it had not ended before.
+    pub(crate) fn close(&self) -> bool {
+        let message = "this handle was closed";
+        let error = Error::new(ErrorKind::Closed, self.mirror.id, message);
+        let first = self.closed.set(error).is_ok();
+        self.mirror.wake();
+        first
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.get().is_some()
+    }
+
+    /// Why nothing more comes: this handle was closed, or the link has ended.
+    pub(crate) fn ended(&self) -> Option<Error> {
+        let closed = self.closed.get().cloned();
+        closed.or_else(|| self.mirror.read().ended.clone())
+    }
+
+    pub(crate) fn link(&self) -> Link {
+        match self.closed.get() {
+            Some(_) => Link::Ended,
+            None => self.mirror.read().link,
+        }
+    }
+}
+
+impl std::ops::Deref for View {
+    type Target = Mirror;
+
+    fn deref(&self) -> &Mirror {
+        &self.mirror
+    }
+}

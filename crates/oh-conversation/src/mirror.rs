@@ -257,10 +257,11 @@ impl Held {
         if seq <= self.cursor {
             return;
         }
-        if seq > self.cursor.saturating_add(1) {
+        if seq > self.cursor.saturating_add(1) && !replayed {
             self.early.entry(seq).or_insert(event);
             return;
         }
+        // A replay is read from the server's disk in order: what it leaves out cannot be read.
         self.append(seq, event, replayed);
         self.take_early(replayed);
     }

@@ -13,7 +13,7 @@ mod rest;
 use std::{collections::HashSet, time::Duration};
 
 use oh_protocol::{ConversationId, ExecutionStatus, calls::server::GetServerInfo};
-use oh_transport::{Backoff, Client, Liveness, Socket};
+use oh_transport::{Backoff, Client, ErrorKind as Wire, Liveness, Socket};
 use tokio::{
     sync::watch,
     task::JoinSet,
@@ -230,7 +230,9 @@ impl Watcher {
                 Phase::Read(Box::new(self.connection(socket, reading)))
             }
             Err(error) => {
-                self.fruitless += 1;
+                // Only an answer can refuse a socket; a server that is away refuses nothing.
+                let away = matches!(error.kind(), Wire::Connect | Wire::Timeout);
+                self.fruitless = if away { 0 } else { self.fruitless + 1 };
                 Phase::Broken(error)
             }
         }
@@ -406,7 +408,6 @@ impl Watcher {
     /// Finds out by REST whether the conversation is gone, leased, or the endpoint refused. An
     /// error is final.
     async fn ask(&mut self, refused: &oh_transport::Error) -> Option<Error> {
-        use oh_transport::ErrorKind as Wire;
         match self.look().await {
             Ok(()) if refused.kind() == Wire::Forbidden && self.flavor == Flavor::Session => {
                 // A server of an unknown version may not have the session socket; one of a known

@@ -362,7 +362,7 @@ async fn cuts_over_tcp(least: u64, limit: Duration) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn pitfall_01_a_thousand_cuts_over_tcp_lose_repeat_and_reorder_nothing() {
-    cuts_over_tcp(CUTS / 10, LIMIT).await;
+    cuts_over_tcp(CUTS / 10, LIMIT * 2).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -351,7 +351,7 @@ mod tests {
     fn a_failure_is_told_apart_from_a_check_that_could_not_be_done() {
         use std::os::unix::process::ExitStatusExt as _;
 
-        let python = Path::new("/root/.pyenv/shims/python3.12");
+        let python = Path::new("/home/user/.pyenv/shims/python3.12");
         let exit = ExitStatus::from_raw(1 << 8);
         let pyenv = "pyenv: python3.12: command not found\n\nThe `python3.12' command exists in \
                      these Python versions:\n  3.12.1\n\nNote: See 'pyenv help global' for tips \

@@ -38,6 +38,11 @@ const RARELY: Duration = Duration::from_secs(30 * 60);
 const UNREADABLE: u32 = 2;
 /// So many connections in a row must bring no frame before events are read by REST instead.
 const FRUITLESS: u32 = 3;
+/// And nothing must have come for so long: a connection that is cut is made again soon.
+const SILENT: Duration = Duration::from_millis(800);
+/// For so long somebody who waits for an event waits for the socket alone. Only the socket says
+/// which `seq` an event has where the server cannot read all of its log.
+const BY_SOCKET: Duration = Duration::from_secs(3);
 /// An event larger than this is not asked for again to recognise the log by it.
 const SMALL: usize = 1024 * 1024;
 
@@ -86,6 +91,8 @@ pub(crate) struct Watcher {
     liveness: watch::Receiver<Liveness>,
     limits: Limits,
     flavor: Flavor,
+    /// Whether the server has the session socket, as far as it was asked.
+    session: Option<bool>,
     /// Whether the legacy socket is to be used: always, or for the next dial only.
     legacy_for_good: bool,
     legacy_next: bool,
@@ -101,8 +108,9 @@ pub(crate) struct Watcher {
     steady: u32,
     backoff: Backoff,
     unreadable: u32,
-    /// How many connections in a row brought no frame.
+    /// How many connections in a row brought no frame, and when the last frame came.
     fruitless: u32,
+    heard: Instant,
     /// Since when the server says it does not have the conversation, and how often it did.
     missing: Option<(Instant, u32)>,
     leased: Option<Instant>,
@@ -139,6 +147,7 @@ impl Watcher {
             tokens,
             stop,
             flavor: Flavor::Session,
+            session: None,
             legacy_for_good: false,
             legacy_next: false,
             try_socket: polling::FIRST,
@@ -150,6 +159,7 @@ impl Watcher {
             backoff,
             unreadable: 0,
             fruitless: 0,
+            heard: Instant::now(),
             missing: None,
             leased: None,
             polls: false,
@@ -202,7 +212,10 @@ impl Watcher {
                         Phase::Dial
                     }
                     // Somebody waits for an event that the server has.
-                    () = mirror.nudge.notified() => Box::pin(self.catch_up_once(delay)).await,
+                    () = mirror.nudge.notified() => match self.heard.elapsed() >= BY_SOCKET {
+                        true => Box::pin(self.catch_up_once(delay)).await,
+                        false => Phase::Dial,
+                    },
                 }
             }
             unchanged => unchanged,
@@ -213,16 +226,19 @@ impl Watcher {
         if !self.polls {
             self.writer.connecting(None);
         }
-        match self.client.server_info().await {
-            Ok(info) => {
-                let legacy = std::mem::take(&mut self.legacy_next) || self.legacy_for_good;
-                self.flavor = match legacy || !info.has_session_socket() {
-                    true => Flavor::Legacy,
-                    false => Flavor::Session,
-                };
-            }
-            Err(error) => return Phase::Broken(error),
-        }
+        // Asked once, and again after a socket was refused: a cut says nothing of the server.
+        let session = match self.session {
+            Some(session) => session,
+            None => match self.client.server_info().await {
+                Ok(info) => *self.session.insert(info.has_session_socket()),
+                Err(error) => return Phase::Broken(error),
+            },
+        };
+        let legacy = std::mem::take(&mut self.legacy_next) || self.legacy_for_good;
+        self.flavor = match legacy || !session {
+            true => Flavor::Legacy,
+            false => Flavor::Session,
+        };
         let (target, expected) = self.target();
         match self.client.socket(&target).await {
             Ok(socket) => {
@@ -232,6 +248,8 @@ impl Watcher {
             Err(error) => {
                 // Only an answer can refuse a socket; a server that is away refuses nothing.
                 let away = matches!(error.kind(), Wire::Connect | Wire::Timeout);
+                // What answers there may be another server by now.
+                self.session = None;
                 self.fruitless = if away { 0 } else { self.fruitless + 1 };
                 Phase::Broken(error)
             }
@@ -343,6 +361,11 @@ impl Watcher {
     /// Somebody knows that the server has an event which is not here, or suspects that the
     /// conversation is gone.
     fn nudged(&mut self, connection: &mut Connection) {
+        let replays = self.writer.mirror().read().link == Link::Replaying;
+        if replays && connection.reading.fruitful && self.heard.elapsed() < SILENT {
+            // The history is on its way.
+            return;
+        }
         connection.reading.nudged = true;
         self.fetch_beside();
     }
@@ -382,7 +405,8 @@ impl Watcher {
         let reachable = trouble
             .transport_error()
             .is_none_or(|error| error.kind() != oh_transport::ErrorKind::Connect);
-        let refused = self.fruitless >= FRUITLESS && reachable;
+        let silent = self.heard.elapsed() >= SILENT;
+        let refused = self.fruitless >= FRUITLESS && silent && reachable;
         if refused && self.leased.is_none() && self.missing.is_none() {
             // Perhaps it is only sockets that are refused.
             match self.catch_up().await {

@@ -68,6 +68,7 @@ impl Watcher {
         if received.is_ok() {
             connection.reading.fruitful = true;
             self.fruitless = 0;
+            self.heard = Instant::now();
             self.try_socket = polling::FIRST;
         }
         match connection.reading.flavor {

@@ -19,7 +19,7 @@ const PATIENCE: Duration = Duration::from_secs(90);
 pub(super) const MANY: u32 = 100;
 const FEW: u32 = 10;
 /// After so many pages that got through, longer ones are tried.
-const STEADY: u32 = 8;
+const STEADY: u32 = 4;
 
 /// Why events could not be read.
 #[derive(Debug)]
@@ -68,16 +68,16 @@ impl Rest {
         };
         let search = events::Search::new(self.mirror.id);
         let page = match &last {
-            None => self.page(search.limit(limit), limit).await?,
+            None => self.page(search.limit(limit)).await?,
             // One event a page: the last one is asked for alone, for the name of the next.
             Some(last) if limit == 1 => {
                 let named = self
-                    .page(search.clone().limit(1).page_id(last.id()), 1)
+                    .page(search.clone().limit(1).page_id(last.id()))
                     .await?;
                 let same = named.items.first().is_some_and(|it| it.id() == last.id());
                 match named.next_page_id.clone() {
                     Some(next) if same => {
-                        let mut page = self.page(search.limit(1).page_id(next), 1).await?;
+                        let mut page = self.page(search.limit(1).page_id(next)).await?;
                         page.items.splice(0..0, named.items);
                         page
                     }
@@ -87,7 +87,7 @@ impl Rest {
             // The page begins with the event it names: one more than wanted.
             Some(last) => {
                 let search = search.limit((limit + 1).min(MANY)).page_id(last.id());
-                self.page(search, limit).await?
+                self.page(search).await?
             }
         };
         let mut events = page.items;
@@ -106,13 +106,8 @@ impl Rest {
         })
     }
 
-    /// A page. Where fewer events can be asked for, that is better than asking for as many again.
-    async fn page(&self, search: events::Search, limit: u32) -> Result<events::EventPage> {
-        let call = self.client.call(&search).timeout(PATIENCE);
-        match limit > 1 {
-            true => call.single_attempt().await,
-            false => call.await,
-        }
+    async fn page(&self, search: events::Search) -> Result<events::EventPage> {
+        self.client.call(&search).timeout(PATIENCE).await
     }
 
     /// The events of the log after the last one that is held: slow, and only for a log that lost

@@ -1,4 +1,4 @@
-//! What this process has answered, and the lock that makes looking and answering one step.
+//! The answers that this process has given, and the lock that makes looking and answering one step.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -74,7 +74,7 @@ impl Turn {
     }
 }
 
-/// What came of a request that was sent on a task of its own.
+/// Waits for the answer to a request that was sent on a task of its own.
 pub(crate) async fn answer<T>(task: &mut JoinHandle<Result<T>>) -> Result<T> {
     task.await.unwrap_or_else(|_| {
         let what = "the runtime that sends the request has ended";

@@ -132,9 +132,9 @@ pub struct Approvals {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ApprovalEvent {
-    /// These actions wait for one answer: the server approves or rejects all of them at once.
+    /// Actions that wait for one answer: the server approves or rejects all of them at once.
     Requested(Vec<PendingAction>),
-    /// These actions, requested before, have been answered: by this program, or by somebody else.
+    /// Actions, requested before, that have been answered: by this program, or by somebody else.
     Withdrawn(Vec<PendingAction>),
 }
 

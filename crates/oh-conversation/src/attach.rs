@@ -14,7 +14,7 @@ use crate::{ClientTool, Conversation, Cursor, Error, Origin, Result};
 /// Fewer events are not held: a run looks back a little.
 const FEWEST: usize = 1000;
 
-/// Where a mirror begins.
+/// The place in the log where a mirror begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) enum Begin {
     /// At the first event.

@@ -23,11 +23,11 @@ pub(crate) enum Standing {
     Clear,
     /// A run is under way: there is nothing to start.
     Running,
-    /// These actions wait for approval: a run would execute them.
+    /// Actions that wait for approval: a run would execute them.
     Waiting(Vec<PendingAction>),
 }
 
-/// What a decision is made of.
+/// The facts that decide how a conversation stands.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Signs {
     /// The status, by log or snapshot, whichever is newer.
@@ -57,7 +57,7 @@ pub(crate) enum Known {
     Other,
 }
 
-/// What [`judge`] finds.
+/// The verdict of [`judge`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Verdict {
     Clear,

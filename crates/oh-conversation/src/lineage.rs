@@ -1,4 +1,4 @@
-//! Which actions of a log have no answer yet, kept up to date event by event. Contains no I/O.
+//! The actions of a log that have no answer yet, kept up to date event by event. Contains no I/O.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -9,7 +9,7 @@ use crate::log::Log;
 /// Changes of the state stand in the log, but in no branch.
 const STATE_UPDATE: &str = "ConversationStateUpdateEvent";
 
-/// What is known of a log as far as it has been looked at.
+/// Facts about a log, as far as it has been looked at.
 #[derive(Default)]
 pub(crate) struct Lineage(Mutex<Seen>);
 

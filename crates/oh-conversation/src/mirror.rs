@@ -53,11 +53,11 @@ pub(crate) struct Snapshot {
     /// Counts all snapshots ever seen.
     pub(crate) number: u64,
     pub(crate) status: ExecutionStatus,
-    /// Which connection it came over, since when that was there, and whether it was that
-    /// connection's first: the one that every new subscriber gets.
+    /// The connection that brought the snapshot, when that was made, and whether this was its
+    /// first snapshot: the one that every new subscriber gets.
     pub(crate) connection: u64,
     pub(crate) connected: Instant,
-    /// When it came.
+    /// When the snapshot came.
     pub(crate) at: Instant,
     pub(crate) first: bool,
     /// How many events were held when it came.
@@ -96,11 +96,11 @@ pub(crate) struct Held {
 pub(crate) struct Mirror {
     pub(crate) id: ConversationId,
     held: RwLock<Held>,
-    /// What this program has set and the server forgets when it loads a conversation again.
+    /// Settings of this program that the server forgets when it loads a conversation again.
     pub(crate) restored: Restored,
-    /// What this process has answered, and the lock that makes checking and answering one step.
+    /// Answers of this process, and the lock that makes checking and answering one step.
     pub(crate) answered: Arc<Answered>,
-    /// Which actions of the log have no answer.
+    /// The actions of the log that have no answer.
     pub(crate) lineage: Lineage,
     /// Tells the watcher that the server has events that are not here.
     pub(crate) nudge: Notify,

@@ -68,7 +68,7 @@ pub struct Run {
     join: bool,
 }
 
-/// What was so when the run was asked for.
+/// The state when the run was requested.
 struct Before {
     events: usize,
     usage: Usage,
@@ -94,7 +94,7 @@ impl Before {
         before
     }
 
-    /// What happened until now is not this run's.
+    /// Marks everything until now as not part of this run.
     fn mark(&mut self, conversation: &Conversation) {
         let held = conversation.mirror().read();
         self.events = held.log.end();
@@ -354,8 +354,8 @@ impl Run {
         }
     }
 
-    /// What REST says of the end. No answer decides nothing: a hook may be freezing the server, or
-    /// a restart be under way.
+    /// Asks REST whether the run is over. No answer decides nothing: a hook may be freezing the
+    /// server, or a restart be under way.
     async fn ask(&self) -> Option<Asked> {
         let conversation = &self.conversation;
         let get = calls::conversations::Get::new(conversation.id());
@@ -397,7 +397,7 @@ fn is_missing(error: &oh_transport::Error) -> bool {
     error.kind() == oh_transport::ErrorKind::NotFound
 }
 
-/// What the end of the link means for a run.
+/// Translates the end of the link into the end of a run.
 fn end_of_link(error: Error) -> Result<End> {
     match error.kind() {
         ErrorKind::Gone => Ok(End::Gone),

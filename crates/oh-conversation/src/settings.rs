@@ -152,7 +152,7 @@ impl Conversation {
     }
 }
 
-/// What a program has set, to be set again whenever the server may have forgotten it.
+/// Settings of a program, to be set again whenever the server may have forgotten them.
 #[derive(Default)]
 pub(crate) struct Restored {
     /// Held while something is set or set again: the newest setting wins.

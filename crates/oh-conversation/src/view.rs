@@ -1,4 +1,4 @@
-//! What one handle sees of a mirror that other handles may share. Contains no I/O.
+//! The view of one handle on a mirror that other handles may share. Contains no I/O.
 
 use std::sync::{Arc, OnceLock};
 

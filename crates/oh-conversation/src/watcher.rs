@@ -374,7 +374,7 @@ impl Watcher {
         Rest::new(&self.client, self.writer.mirror())
     }
 
-    /// What comes after the end of a connection.
+    /// Decides what to do after the end of a connection.
     async fn broken(&mut self, error: oh_transport::Error) -> Phase {
         let ending = classify(&error);
         debug!(conversation = %self.id, %error, ?ending, "connection ended");

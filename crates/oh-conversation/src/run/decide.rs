@@ -7,7 +7,7 @@
 
 use oh_protocol::ExecutionStatus;
 
-/// What REST has answered.
+/// An answer of REST.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Asked {
     pub(super) status: ExecutionStatus,
@@ -19,7 +19,7 @@ pub(super) struct Asked {
     pub(super) logged: Option<ExecutionStatus>,
 }
 
-/// What is known of a run.
+/// Everything known about a run.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Signals {
     /// Whether the log shows the run, or it was under way from the start.
@@ -38,7 +38,7 @@ pub(super) struct Signals {
     pub(super) overdue: bool,
 }
 
-/// What follows.
+/// The decision about a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Decision {
     /// The run goes on.

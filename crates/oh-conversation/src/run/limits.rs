@@ -1,4 +1,4 @@
-//! What ends the wait for a run, besides its end: no events, the budget, a server that is away.
+//! Reasons to stop waiting for a run before its end: no events, the budget, a server that is away.
 
 use std::time::Duration;
 

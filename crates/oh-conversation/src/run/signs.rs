@@ -1,4 +1,4 @@
-//! What log and snapshots say of a run's beginning and its end. Contains no I/O.
+//! Signs of a run's beginning and end in log and snapshots. Contains no I/O.
 
 use oh_protocol::{
     Event, ExecutionStatus, Json, Payload, Source, event::StateChange, state::ConversationState,

@@ -16,7 +16,7 @@ const SOON: Duration = Duration::from_millis(250);
 /// How long the link has to tell that a run's slot is free before REST is asked.
 const SLOT: Duration = Duration::from_secs(30);
 
-/// What came of starting a run.
+/// The result of starting a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Started {
     /// The server has taken the run.
@@ -29,7 +29,7 @@ pub(crate) enum Started {
     Wedged,
 }
 
-/// What was so when the request was sent.
+/// The state when the request was sent.
 #[derive(Clone, Copy)]
 struct Mark {
     events: usize,

@@ -17,11 +17,11 @@ const FILLS: u32 = 2;
 /// So many events at most are remembered as read by REST.
 const REMEMBERED: usize = 10_000;
 
-/// What an errand has brought.
+/// The result of an errand.
 pub(super) enum Done {
-    /// What only the description by REST has, such as the title.
+    /// Fields that only the description by REST has, such as the title.
     Described(Option<ConversationState>),
-    /// What a program has set was set again.
+    /// The settings of this program were set again.
     Restored,
     /// Events after the last one held.
     Fetched(std::result::Result<Fetched, Fault>),
@@ -32,8 +32,8 @@ pub(super) enum Done {
 }
 
 impl Watcher {
-    /// What a new subscription's snapshot calls for: sets again what the server forgets when it
-    /// loads a conversation, and asks for what no snapshot has.
+    /// Follows up on the first snapshot of a subscription: sets again what the server forgets when
+    /// it loads a conversation, and asks for what no snapshot has.
     pub(super) fn subscribed(&mut self) {
         let mirror = self.writer.mirror().clone();
         let (first, again) = {

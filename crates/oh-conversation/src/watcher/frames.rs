@@ -1,4 +1,4 @@
-//! What a frame of the session socket means to the mirror and to readers of tokens.
+//! Frames of the session socket, applied to the mirror and to readers of tokens.
 
 use oh_protocol::SessionFrame;
 use oh_transport::{Message, Socket};
@@ -10,7 +10,7 @@ use super::{Connection, Flavor, Phase, Watcher, polling};
 /// So many frames are taken at once, at most.
 const BATCH: usize = 128;
 
-/// What one connection has brought so far.
+/// The progress of one connection.
 #[derive(Debug)]
 pub(super) struct Reading {
     pub(super) flavor: Flavor,

@@ -1,4 +1,4 @@
-//! What the watcher reads by REST: events that no socket brings, and whether there is anything
+//! Requests of the watcher by REST: events that no socket brings, and whether there is anything
 //! left.
 
 use std::{collections::HashSet, sync::Arc, time::Duration};

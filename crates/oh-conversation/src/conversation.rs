@@ -191,9 +191,13 @@ impl Conversation {
             if let Ok(ready) = timeout(limit, self.up_to_date()).await {
                 return ready;
             }
-            // As long as events come, it goes on.
-            let now = self.mirror().read().log.end();
-            if now == end {
+            // As long as events come, it goes on; and while the server says that it does not have
+            // the conversation, the watcher waits for what it waits for.
+            let (now, disowned) = {
+                let held = self.mirror().read();
+                (held.log.end(), held.disowned)
+            };
+            if now == end && !disowned {
                 let what = format!("the server cannot be read for {:?}", begun.elapsed());
                 let error = Error::new(ErrorKind::Transport, self.id(), what);
                 return Err(match self.last_error() {

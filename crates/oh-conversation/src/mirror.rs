@@ -86,6 +86,9 @@ pub(crate) struct Held {
     pub(crate) connected: Instant,
     /// Since when nothing has followed the server.
     pub(crate) down_since: Option<Instant>,
+    /// Whether the server answers and says that it does not have the conversation: how long that
+    /// may last, the watcher decides.
+    pub(crate) disowned: bool,
     pub(crate) snapshot: Option<Snapshot>,
     /// The last snapshot with a status other than `running`, kept when a later run begins.
     pub(crate) end: Option<Snapshot>,
@@ -136,6 +139,7 @@ impl Mirror {
             connection: 0,
             connected: Instant::now(),
             down_since: Some(Instant::now()),
+            disowned: false,
             snapshot: None,
             end: None,
             ended: None,
@@ -214,7 +218,7 @@ impl Writer {
         self.change(|held| {
             held.link = Link::Polling;
             held.trouble = Some(trouble);
-            held.down_since = None;
+            (held.down_since, held.disowned) = (None, false);
         });
     }
 
@@ -231,6 +235,7 @@ impl Held {
     pub(crate) fn live(&mut self) {
         self.link = Link::Live;
         self.trouble = None;
+        self.disowned = false;
     }
 
     /// Another connection takes the place of the last one.

@@ -426,6 +426,8 @@ impl Watcher {
         }
         self.polls = false;
         self.writer.connecting(Some(trouble));
+        let disowned = self.leased.is_some() || self.missing.is_some();
+        self.writer.change(|held| held.disowned = disowned);
         Phase::Wait(self.backoff.next_delay())
     }
 
@@ -445,13 +447,11 @@ impl Watcher {
                 self.missing = None;
                 None
             }
-            // Not the server's own way to say that it does not have it.
-            Ok(()) if refused.close_code().is_none() => {
-                self.missing = None;
-                None
-            }
             Ok(()) => {
                 self.missing = None;
+                if !self.is_disowned_by(refused).await {
+                    return None;
+                }
                 let since = *self.leased.get_or_insert_with(Instant::now);
                 let what = "another live server holds its lease; use that server or stop it";
                 let over = since.elapsed() >= self.limits.lease;
@@ -470,6 +470,17 @@ impl Watcher {
                 None
             }
         }
+    }
+
+    /// Whether a refusal is the agent server's own way to say that it does not have a conversation,
+    /// which it has when asked for it: by a socket's close, or by the answer to a request.
+    async fn is_disowned_by(&self, refused: &oh_transport::Error) -> bool {
+        let named = |detail: &str| detail.starts_with("Conversation not found");
+        let by_rest = refused
+            .body()
+            .and_then(|body| body["detail"].as_str())
+            .is_some_and(named);
+        refused.close_code().is_some() || by_rest && self.is_own_word(refused).await
     }
 
     /// Whether a 404 is the agent server's, and not that of a gateway in front of it.

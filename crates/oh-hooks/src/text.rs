@@ -13,13 +13,13 @@ pub(crate) fn read(text: &str) -> Result<HookConfig, String> {
     let file = json::read(text).map_err(|_| not_json(text))?;
     let mut ignored = Vec::new();
     let file = object(&file, "", &mut ignored)?;
-    let events = match get(&file, "hooks") {
+    let (events, root) = match get(&file, "hooks") {
         Some(events) => {
             let beside = file.iter().filter(|(key, _)| *key != "hooks");
             ignored.extend(beside.map(|(key, _)| format!("{key} (it stands beside `hooks`)")));
-            object(events, "hooks", &mut ignored)?
+            (object(events, "hooks", &mut ignored)?, "hooks")
         }
-        None => file,
+        None => (file, "hooks.json"),
     };
     let mut config = HookConfig::new();
     let mut seen = Vec::new();
@@ -27,7 +27,7 @@ pub(crate) fn read(text: &str) -> Result<HookConfig, String> {
         let event = HookEventType::from_key(key).ok_or_else(|| {
             let events = HookEventType::ALL.map(|event| event.as_str().to_owned());
             format!(
-                "`{key}` is not a hook event; must be one of {}",
+                "{root}: `{key}` is not a hook event; must be one of {}",
                 events.join(", ")
             )
         })?;

@@ -4,7 +4,7 @@ use std::{fs, time::Duration};
 
 use openhands::{
     Hook, HookConfig, HookMatcher, LocalServer, Payload,
-    hooks::{DryRun, HookEventType, HookInput, load, parse, save},
+    hooks::{DryRun, HookEventType, HookInput, load, save},
     protocol::calls,
     testkit::Script,
 };
@@ -100,37 +100,29 @@ pub(crate) async fn a_project_is_searched_as_here(server: &LocalServer) {
     fs::create_dir_all(file.parent().unwrap()).unwrap();
     let discover = calls::hooks::Discover::new(directory.display().to_string());
     let search = || server.client().call(&discover);
-    // The server says neither that a file is broken nor what it passes over; here both are refused.
+    // The server says neither that a file is broken nor what it passes over. Here a broken one is an
+    // error, and what is passed over is named.
     let of = |key: &str| format!(r#"{{"{key}": [{{"hooks": [{{"command": "x"}}]}}]}}"#);
-    for (text, there, here) in [
-        (of("stop"), true, true),
-        (of("Stop"), true, true),
-        (of("preToolUse"), true, true),
-        (format!(r#"{{"hooks": {}}}"#, of("PostToolUse")), true, true),
-        (of("Stpo"), false, false),
-        ("{\"stop\": [".to_owned(), false, false),
-        (
-            r#"{"stop": [{"hooks": [{"command": "x", "timout": 1}]}]}"#.to_owned(),
-            true,
-            false,
-        ),
-        (
-            r#"{"stop": [{"hooks": [{"command": "x"}]}], "stop": [{"hooks": [{"command": "y"}]}]}"#
-                .to_owned(),
-            true,
-            false,
-        ),
+    let misspelt = r#"{"stop": [{"hooks": [{"command": "x", "timout": 1}]}]}"#;
+    let twice =
+        r#"{"stop": [{"hooks": [{"command": "x"}]}], "stop": [{"hooks": [{"command": "y"}]}]}"#;
+    for (text, read, ignored) in [
+        (of("stop"), true, 0),
+        (of("Stop"), true, 0),
+        (of("preToolUse"), true, 0),
+        (format!(r#"{{"hooks": {}}}"#, of("PostToolUse")), true, 0),
+        (of("Stpo"), false, 0),
+        ("{\"stop\": [".to_owned(), false, 0),
+        (misspelt.to_owned(), true, 1),
+        (twice.to_owned(), true, 1),
     ] {
         fs::write(&file, &text).unwrap();
         let found = search().await.unwrap();
-        assert_eq!(
-            (found.is_some(), load(&file).is_ok()),
-            (there, here),
-            "{text}"
-        );
-        if here {
-            assert_eq!(found.unwrap(), parse(&text).unwrap(), "{text}");
-        }
+        let loaded = load(&file);
+        assert_eq!((found.is_some(), loaded.is_ok()), (read, read), "{text}");
+        let Ok(loaded) = loaded else { continue };
+        assert_eq!(loaded.ignored().len(), ignored, "{text}: {loaded:?}");
+        assert_eq!(found, Some(loaded), "{text}");
     }
     let hooks = HookConfig::new()
         .stop(

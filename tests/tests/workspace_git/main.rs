@@ -171,8 +171,9 @@ async fn where_there_is_no_repository(workspace: &Workspace, local: &TempDir) {
     run(&nowhere, &format!("{IDENTITY}{line}")).await;
     assert!(git.changes().await.unwrap().is_empty());
     assert_eq!(git.commits(5).await.unwrap().commits.len(), 0);
-    let none = workspace.directory("/").unwrap().git();
-    let error = none.patch().text().await.unwrap_err();
+    let empty = tempfile::tempdir().unwrap();
+    let none = workspace.directory(empty.path().to_str().unwrap()).unwrap();
+    let error = none.git().patch().text().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotARepository, "{error:?}");
 
     let missing = workspace.directory("missing").unwrap().git();

@@ -97,11 +97,10 @@ impl Run {
             changes.borrow_and_update();
             // A supervisor that is restarting the server says when it gives up.
             let restarting = *liveness.borrow_and_update() == Liveness::Restarting;
-            let down = conversation
-                .mirror()
-                .read()
-                .down_since
-                .filter(|_| !restarting);
+            let down = {
+                let held = conversation.mirror().read();
+                held.down_since.filter(|_| !restarting && !held.disowned)
+            };
             let down = down.map(|since| told.map_or(since, |told| since.max(told)));
             let over = down.and_then(|since| since.checked_add(limit));
             tokio::select! {

@@ -1,6 +1,6 @@
 //! Endings of connections: what is waited out, what is final, and how often one dials.
 
-use std::time::Duration;
+use std::{future::IntoFuture, time::Duration};
 
 use futures_util::StreamExt;
 use oh_conversation::{Conversation, Cursor, ErrorKind, Link, Token};
@@ -9,7 +9,7 @@ use oh_transport::Error;
 use serde_json::json;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::mock::{Mock, Place, full_state, soon};
+use crate::mock::{Mock, Place, attached, full_state, soon};
 
 #[tokio::test(start_paused = true)]
 async fn pitfall_06_clean_closes_are_not_redialled_in_a_storm() {
@@ -102,6 +102,35 @@ async fn a_lease_that_never_ends_is_a_typed_error() {
         .unwrap()
         .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Leased);
+}
+
+/// As the real server has it: it describes the conversation, and has nothing else of it.
+#[tokio::test(start_paused = true)]
+async fn a_lease_is_waited_out_by_attach_and_run_however_long_the_log_cannot_be_read() {
+    let (mock, mut dials) = Mock::new();
+    mock.lease_away();
+    let refusing = tokio::spawn(async move {
+        while let Some(dial) = dials.recv().await {
+            let _ = dial.peer.end(Error::closed(4004, "")).await;
+        }
+    });
+    let begin = Instant::now();
+    let error = soon(mock.attach()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Leased, "{error:?}");
+    let waited = begin.elapsed().as_secs();
+    assert!((85..110).contains(&waited), "{waited} s");
+    refusing.abort();
+
+    let (mock, mut dials, dial, conversation) = attached("running").await;
+    mock.lease_away();
+    let _ = dial.peer.end(Error::closed(1012, "")).await;
+    tokio::spawn(async move {
+        while let Some(dial) = dials.recv().await {
+            let _ = dial.peer.end(Error::closed(4004, "")).await;
+        }
+    });
+    let joined = soon(conversation.join().into_future()).await;
+    assert_eq!(joined.unwrap_err().kind(), ErrorKind::Leased);
 }
 
 #[tokio::test(start_paused = true)]

@@ -44,6 +44,8 @@ struct Inner {
     status: String,
     version: String,
     exists: bool,
+    /// Another server has it: only its description is served.
+    leased: bool,
     /// Answers to the next requests whose path ends so.
     planned: VecDeque<(&'static str, Answer)>,
     /// Errors of the next dials.
@@ -70,6 +72,7 @@ impl Mock {
             status: "idle".into(),
             version: "1.58.0".into(),
             exists: true,
+            leased: false,
             planned: VecDeque::new(),
             refusals: VecDeque::new(),
             seen: Vec::new(),
@@ -170,6 +173,10 @@ impl Mock {
         self.inner.lock().unwrap().exists = false;
     }
 
+    pub(crate) fn lease_away(&self) {
+        self.inner.lock().unwrap().leased = true;
+    }
+
     pub(crate) fn plan(&self, path_end: &'static str, answer: Answer) {
         self.inner
             .lock()
@@ -224,6 +231,10 @@ impl Mock {
         }
         if !inner.exists {
             return Ok((404, json!({"detail": "Not Found"})));
+        }
+        if inner.leased && !route.is_empty() {
+            let missing = format!("Conversation not found: {}", self.id);
+            return Ok((404, json!({"detail": missing})));
         }
         Ok(match (method.as_str(), &*route) {
             ("GET", "") => (

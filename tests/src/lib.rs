@@ -29,9 +29,5 @@ pub const BEFORE: &str = "1.43.1";
 
 /// The same, of the generation before the session socket.
 pub fn server_before(home: &TempDir) -> LocalServerBuilder {
-    // It does not start with the newest of this, and does not say so.
-    let provisioner = Provisioner::new()
-        .version(BEFORE)
-        .requirement("fastapi<0.122");
-    server(home).provisioner(provisioner)
+    server(home).provisioner(Provisioner::new().version(BEFORE))
 }

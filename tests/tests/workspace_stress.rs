@@ -323,9 +323,13 @@ async fn pitfall_25_a_secret_variable_leaves_no_trace(server: &LocalServer, work
     }
     assert_eq!(hidden().await, before, "a secret was left");
     let mut history = Box::pin(workspace.history().stream());
+    let mut commands = 0;
     while let Some(event) = next(&mut history).await {
-        assert!(!format!("{:?}", event.unwrap()).contains("canary-env"));
+        let event = serde_json::to_string(&event.unwrap()).unwrap();
+        assert!(!event.contains("canary-env"), "{event}");
+        commands += usize::from(event.contains(r#""kind":"BashCommand""#));
     }
+    assert!(commands > 2, "{commands}");
     let log = server.log_tail();
     assert!(!log.iter().any(|line| line.contains("canary-env")));
 }

@@ -9,9 +9,11 @@ use std::{
 
 use oh_protocol::{
     ConversationId, Event, Json,
-    calls::conversations::{Fork, Navigate},
+    calls::conversations::{Fork, Get, Navigate},
     config::{ConfirmationPolicy, Llm},
+    state::ConversationInfo,
 };
+use oh_transport::ErrorKind as Wire;
 
 use crate::{Conversation, Error, Origin, Result, attach::Following, mirror::Held};
 
@@ -44,6 +46,7 @@ impl Conversation {
         ForkConversation {
             conversation: self,
             call: Fork::new(self.id()),
+            fresh: true,
             llm: None,
         }
     }
@@ -166,14 +169,17 @@ fn head(held: &Held, navigated: Option<Navigated>) -> Option<String> {
 /// # Errors
 ///
 /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) when the log does not have the event to
-/// copy up to, [`ErrorKind::Conflict`](crate::ErrorKind::Conflict) when the id is taken. If the
-/// copy was made and a later step fails, the error's
-/// [`conversation_id`](crate::Error::conversation_id) is the copy's.
+/// copy up to, [`ErrorKind::Conflict`](crate::ErrorKind::Conflict) when the id is taken,
+/// [`ErrorKind::Ambiguous`](crate::ErrorKind::Ambiguous) when the answer was lost and the server
+/// does not show whether the copy was made. In this case, and if the copy was made and a later
+/// step fails, the error's [`conversation_id`](crate::Error::conversation_id) is the copy's.
 #[derive(Debug)]
 #[must_use = "nothing is copied until it is awaited"]
 pub struct ForkConversation<'a> {
     conversation: &'a Conversation,
     call: Fork,
+    /// Whether the copy's id was made for it.
+    fresh: bool,
     llm: Option<Box<Llm>>,
 }
 
@@ -181,6 +187,7 @@ impl ForkConversation<'_> {
     /// The id of the copy. Default: a random one.
     pub fn id(mut self, id: ConversationId) -> Self {
         self.call = self.call.id(id);
+        self.fresh = false;
         self
     }
 
@@ -221,6 +228,27 @@ impl ForkConversation<'_> {
     }
 }
 
+impl ForkConversation<'_> {
+    /// Has the copy made. Where the answer is lost, the server is asked for the id that the copy
+    /// would have.
+    async fn copy(&self) -> Result<ConversationInfo> {
+        let original = self.conversation;
+        let error = match original.client().call(&self.call).await {
+            Ok(info) => return Ok(info),
+            Err(error) => error,
+        };
+        if !matches!(error.kind(), Wire::Interrupted | Wire::Timeout) || error.never_sent() {
+            return Err(Error::naming(original.id(), "fork", error));
+        }
+        let id = self.call.copy_id();
+        match original.client().call(&Get::new(id)).await {
+            // Nobody else has an id that was made for this.
+            Ok(info) if self.fresh => Ok(info),
+            _ => Err(Error::ambiguous(id, "make this copy", error)),
+        }
+    }
+}
+
 impl<'a> IntoFuture for ForkConversation<'a> {
     type Output = Result<Conversation>;
     type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send + 'a>>;
@@ -228,7 +256,7 @@ impl<'a> IntoFuture for ForkConversation<'a> {
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(async move {
             let original = self.conversation;
-            let info = original.call_naming("fork", &self.call).await?;
+            let info = self.copy().await?;
             let copy_id = info.id();
             let following = Following {
                 tools: original

@@ -395,6 +395,14 @@ fn neither_contents_nor_command_lines_are_in_debug_texts() {
         oh_protocol::calls::skills::Install::new("https://u:canary@host/x"),
     );
     assert!(!shown.contains("canary"), "{shown}");
+    // Who wants to see them can: as they came.
+    for (event, json) in events.into_iter().zip([command, output, unknown]) {
+        let written: serde_json::Value = serde_json::to_value(event.unwrap()).unwrap();
+        let came: serde_json::Value = serde_json::from_str(json).unwrap();
+        for (key, value) in came.as_object().unwrap() {
+            assert_eq!(written[key], *value, "{json}");
+        }
+    }
 }
 
 #[test]

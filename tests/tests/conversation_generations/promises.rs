@@ -7,7 +7,7 @@ use futures_core::Stream;
 use openhands::{
     Agent, Client, Conversation, Cursor, RunStatus, WorkspaceExt,
     conversation::{ErrorKind, Token},
-    process::{RestartPolicy, Status},
+    process::{Provisioner, RestartPolicy, Status},
     protocol::{ConversationId, Event, calls, config::Llm},
     testkit::{Link, Proxy, Script, ScriptedModel, Step},
 };
@@ -57,10 +57,8 @@ async fn promises(version: &str) {
         .finish("Woken.");
     let model = ScriptedModel::start(script).await.unwrap();
     let home = openhands_tests::home();
-    let builder = match version {
-        BEFORE => openhands_tests::server_before(&home),
-        _ => openhands_tests::server(&home),
-    };
+    let provisioner = Provisioner::new().version(version);
+    let builder = openhands_tests::server(&home).provisioner(provisioner);
     let server = builder
         .restart(RestartPolicy::on_failure(3))
         .start()
@@ -183,4 +181,12 @@ async fn a_server_with_the_session_socket_keeps_the_promises() {
 #[tokio::test]
 async fn a_server_without_the_session_socket_keeps_the_same_promises() {
     promises(BEFORE).await;
+}
+
+/// These send the first events of a run as 0, 2, 1, 3.
+#[tokio::test]
+async fn soak_servers_that_number_events_out_of_order_keep_the_same_promises() {
+    for version in ["1.45.0", "1.50.0", "1.57.0"] {
+        promises(version).await;
+    }
 }

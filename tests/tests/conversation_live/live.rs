@@ -29,17 +29,23 @@ pub(crate) fn agent(model: &ScriptedModel) -> Agent {
 }
 
 /// The log as the server tells it by REST.
-pub(crate) async fn log(client: &Client, id: ConversationId) -> Vec<String> {
-    let mut ids = Vec::new();
+pub(crate) async fn events(client: &Client, id: ConversationId) -> Vec<Event> {
+    let mut events = Vec::new();
     let mut search = calls::events::Search::new(id);
     loop {
         let page = client.call(&search).await.unwrap();
-        ids.extend(page.items.iter().map(|event| event.id().to_owned()));
+        events.extend(page.items);
         match page.next_page_id {
             Some(next) => search = calls::events::Search::new(id).page_id(next),
-            None => return ids,
+            None => return events,
         }
     }
+}
+
+/// The ids of all events of a log.
+pub(crate) async fn log(client: &Client, id: ConversationId) -> Vec<String> {
+    let events = events(client, id).await;
+    events.iter().map(|event| event.id().to_owned()).collect()
 }
 
 /// Reads a stream until it holds these events, each once and in this order.

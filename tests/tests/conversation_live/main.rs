@@ -3,4 +3,8 @@
 #[cfg(test)]
 mod crowd;
 #[cfg(test)]
+mod invariant;
+#[cfg(test)]
 mod live;
+#[cfg(test)]
+mod requests;

@@ -14,6 +14,7 @@ mod goals;
 mod idle;
 mod lease;
 mod listing;
+mod mcp;
 mod options;
 mod pending;
 mod reload;
@@ -119,6 +120,7 @@ async fn operations(server: &LocalServer) {
     settings::condensing_needs_a_condenser(server).await;
     switches::the_model_of_a_stored_profile_is_used(server).await;
     switches::an_agent_of_others_takes_another_model(server).await;
+    mcp::what_becomes_of_mcp_servers_is_told(server).await;
     switches::a_plugin_comes_with_the_start_or_later(server).await;
     sending::model_calls_are_kept_where_asked_for(server).await;
     sending::an_automation_is_told_of_its_conversation_and_cost(server).await;

@@ -230,7 +230,7 @@ pub(super) async fn pitfall_25_a_token_is_nowhere_to_be_found(
     let mut history = Box::pin(workspace.history().stream());
     let mut clones = 0;
     while let Some(event) = crate::next(&mut history).await {
-        let event = format!("{:?}", event.unwrap());
+        let event = serde_json::to_string(&event.unwrap()).unwrap();
         assert!(!event.contains("canary"), "{event}");
         clones += usize::from(event.contains("git -c credential.helper= "));
     }

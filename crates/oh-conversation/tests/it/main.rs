@@ -17,6 +17,8 @@ mod exactly_once;
 #[cfg(test)]
 mod faults;
 #[cfg(test)]
+mod forks;
+#[cfg(test)]
 mod invariant;
 #[cfg(test)]
 mod leaks;
@@ -26,6 +28,8 @@ mod link;
 mod links;
 #[cfg(test)]
 mod listing;
+#[cfg(test)]
+mod mcp;
 #[cfg(test)]
 mod mock;
 #[cfg(test)]

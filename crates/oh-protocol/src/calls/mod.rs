@@ -9,6 +9,7 @@ pub mod files;
 pub mod git;
 pub mod hooks;
 pub mod init;
+pub mod mcp;
 mod page;
 mod scope;
 pub mod server;

@@ -98,16 +98,21 @@ pub struct BashError {
 }
 
 /// An event of the history, or a frame of the bash socket.
-#[derive(Clone, PartialEq)]
+#[derive(Clone, PartialEq, Serialize)]
+#[serde(tag = "kind")]
 #[non_exhaustive]
 pub enum BashEvent {
     /// A command was taken.
+    #[serde(rename = "BashCommand")]
     Command(BashCommand),
     /// A command wrote something, or ended.
+    #[serde(rename = "BashOutput")]
     Output(BashOutput),
     /// A request over the socket failed.
+    #[serde(rename = "BashError")]
     Error(BashError),
     /// Something a newer server says, as it came.
+    #[serde(untagged)]
     Unknown(Value),
 }
 

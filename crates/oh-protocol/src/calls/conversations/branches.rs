@@ -42,10 +42,16 @@ impl Fork {
         }
     }
 
-    /// The id of the copy.
+    /// Sets the id of the copy.
     pub fn id(mut self, id: ConversationId) -> Self {
         self.id = id;
         self
+    }
+
+    /// Returns the id that the copy is to have.
+    #[must_use]
+    pub fn copy_id(&self) -> ConversationId {
+        self.id
     }
 
     /// Its title, 1 to 200 characters.

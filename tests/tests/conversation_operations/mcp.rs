@@ -1,0 +1,79 @@
+//! MCP servers that work, and one that does not.
+
+use std::time::Duration;
+
+use openhands::{
+    Agent, Conversation, LocalServer,
+    conversation::McpStatus,
+    protocol::{
+        calls::mcp::{TestServer, TestedServer},
+        config::McpServer,
+    },
+    testkit::Script,
+};
+use serde_json::json;
+
+use super::{agent, finishes, model, outcome, workspace};
+
+/// A server with one tool, run by the agent server's own Python.
+fn echo(server: &LocalServer) -> McpServer {
+    let code = "from fastmcp import FastMCP\nm = FastMCP('echo')\n@m.tool\ndef echo(text: str) -> \
+                str:\n    return text\nm.run()";
+    let python = server.environment().python();
+    McpServer::stdio(python.display().to_string()).args(["-c", code])
+}
+
+async fn with(server: &LocalServer, agent: Agent) -> Conversation {
+    let builder = Conversation::builder(&workspace(server), agent);
+    builder.start().await.unwrap()
+}
+
+pub(super) async fn what_becomes_of_mcp_servers_is_told(server: &LocalServer) {
+    let broken = McpServer::stdio("/no/such/program").args(["--verbose"]);
+    let works = TestServer::new(echo(server)).timeout(Duration::from_secs(60));
+    let works = server
+        .client()
+        .call(&works)
+        .timeout(Duration::from_secs(90));
+    let tools = vec!["echo".to_owned()];
+    assert_eq!(works.await.unwrap(), TestedServer::Works { tools });
+    let fails = TestServer::new(broken.clone()).name("broken");
+    let fails = server.client().call(&fails).await.unwrap();
+    let TestedServer::Fails { error, error_kind } = fails else {
+        panic!("{fails:?}");
+    };
+    assert_eq!(error_kind, "connection", "{error}");
+    assert!(error.contains("/no/such/program"), "{error}");
+
+    let script = Script::new()
+        .call("echo", json!({"text": "through MCP"}))
+        .finish("Done.")
+        .finish("Done without.");
+    let model = model(script).await;
+    let conversation = with(server, agent(&model).mcp_server("echo", echo(server))).await;
+    assert_eq!(
+        conversation.mcp_status().await.unwrap(),
+        McpStatus::NotStarted
+    );
+    conversation.send("Say it.").await.unwrap();
+    finishes(&conversation).await;
+    let tools = vec!["echo".to_owned()];
+    let connected = McpStatus::Connected { tools };
+    assert_eq!(conversation.mcp_status().await.unwrap(), connected);
+    // Also where the beginning of the log is not held.
+    let late = Conversation::attach(server.client(), conversation.id()).live();
+    assert_eq!(late.await.unwrap().mcp_status().await.unwrap(), connected);
+
+    let off = agent(&model).mcp_server("off", broken.clone().enabled(false));
+    let off = with(server, off).await;
+    assert_eq!(off.mcp_status().await.unwrap(), McpStatus::NotConfigured);
+    let conversation = with(server, agent(&model).mcp_server("broken", broken)).await;
+    conversation.send("Go.").await.unwrap();
+    let outcome = outcome(&conversation).await;
+    assert!(outcome.is_finished(), "{outcome}");
+    let status = conversation.mcp_status().await.unwrap();
+    let servers = vec!["broken".to_owned()];
+    assert_eq!(status, McpStatus::Failed { servers });
+    assert!(status.is_failed());
+    model.verify().unwrap();
+}

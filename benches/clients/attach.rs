@@ -15,7 +15,7 @@ use openhands_benches::{Corpus, Outcome, Subject, python, row, skipped, typescri
 use secrecy::{ExposeSecret, SecretString};
 use tokio::process::Command;
 
-const GRACE: Duration = Duration::from_secs(30);
+pub(crate) const GRACE: Duration = Duration::from_secs(30);
 
 pub(crate) async fn bench(smoke: bool) -> Outcome {
     let (count, rounds) = if smoke { (300, 1) } else { (20_000, 4) };
@@ -63,11 +63,11 @@ pub(crate) async fn bench(smoke: bool) -> Outcome {
 
 /// What attaching took.
 pub(crate) struct Taken {
-    seconds: f64,
+    pub(crate) seconds: f64,
     /// Of the subject's processor time.
     pub(crate) cpu: f64,
     /// Bytes it held more in the end.
-    held: f64,
+    pub(crate) held: f64,
     /// How many bytes the events have, if it says so.
     bytes: Option<f64>,
 }
@@ -104,7 +104,7 @@ pub(crate) async fn take(
 
 /// A conversation of the real server with so many events, and how many those are exactly: one
 /// that was held, and then grown while the server was away.
-async fn grown(state: &Path, count: usize) -> Outcome<(ConversationId, usize)> {
+pub(crate) async fn grown(state: &Path, count: usize) -> Outcome<(ConversationId, usize)> {
     let model = ScriptedModel::start(Script::new().finish("Done.")).await?;
     let server = LocalServer::builder().state_dir(state).start().await?;
     let workspace = server.workspace(server.workspace_dir());

@@ -14,6 +14,7 @@ mod main_job;
 mod many;
 mod returns;
 mod subjects;
+mod tail;
 
 use openhands_benches::Outcome;
 
@@ -34,6 +35,7 @@ fn main() -> Outcome {
             ["live"] => live::bench(smoke).await,
             ["many"] => many::bench(smoke).await,
             ["attach"] => attach::bench(smoke).await,
+            ["tail"] => tail::bench(smoke).await,
             ["returns"] => returns::bench(smoke).await,
             ["main-job"] => main_job::bench(smoke).await,
             ["layers"] => layers::bench(smoke).await,

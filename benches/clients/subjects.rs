@@ -7,12 +7,12 @@ use std::{
 };
 
 use futures_util::{StreamExt, TryStreamExt, stream};
-use openhands::{Client, Conversation, ConversationId};
+use openhands::{Client, Conversation, ConversationId, Cursor, protocol::calls::events::Search};
 use openhands_benches::{Outcome, say, upgraded, wait_for};
 use serde_json::json;
 use tokio::{sync::mpsc, task::JoinSet, time::timeout};
 
-use crate::main_job;
+use crate::{main_job, tail::WANTED};
 
 /// How many connections are made at once.
 const AT_ONCE: usize = 32;
@@ -28,6 +28,9 @@ pub(crate) async fn play(role: &str, arguments: &[&str]) -> Outcome {
         }
         ("attach", [url, id, count]) => attach(url, id, count.parse()?).await,
         ("attach-floor", [url, id, count]) => attach_floor(url, id, count.parse()?).await,
+        ("tail", [url, id, _]) => tail(url, id).await,
+        ("older", [url, id, count]) => older(url, id, count.parse()?).await,
+        ("older-floor", [url, id, count]) => older_floor(url, id, count.parse()?).await,
         ("returns", [url, id]) => returns(url, id).await,
         ("main-job-floor", []) => main_job::floor().await,
         _ => Err(format!("no role `{role}` of so many arguments").into()),
@@ -169,6 +172,56 @@ async fn attach_floor(url: &str, id: &str, count: usize) -> Outcome {
     if seen != count {
         return Err(format!("{seen} frames for {count} events").into());
     }
+    wait_for("end")?;
+    Ok(())
+}
+
+/// From nothing to the newest events of a conversation, live.
+async fn tail(url: &str, id: &str) -> Outcome {
+    let (client, id): (_, ConversationId) = (client(url)?, id.parse()?);
+    say("up", &json!({}));
+    wait_for("go")?;
+    let conversation = Conversation::attach(&client, id).tail(WANTED).await?;
+    say("done", &json!({}));
+    wait_for("end")?;
+    let held = conversation.events().len();
+    if !(WANTED..WANTED * 3).contains(&held) {
+        return Err(format!("{held} events are held").into());
+    }
+    conversation.close().await?;
+    Ok(())
+}
+
+/// The first events of a conversation, through a handle that holds only the newest.
+async fn older(url: &str, id: &str, count: usize) -> Outcome {
+    let (client, id): (_, ConversationId) = (client(url)?, id.parse()?);
+    let conversation = Conversation::attach(&client, id).tail(WANTED).await?;
+    say("up", &json!({}));
+    wait_for("go")?;
+    let mut events = conversation.subscribe(Cursor::Start);
+    for _ in 0..count {
+        let event = timeout(PATIENCE, events.next()).await?;
+        black_box(event.ok_or("the events ended")??);
+    }
+    say("done", &json!({}));
+    wait_for("end")?;
+    conversation.close().await?;
+    Ok(())
+}
+
+/// The same events, page after page, as text.
+async fn older_floor(url: &str, id: &str, count: usize) -> Outcome {
+    let (client, id): (_, ConversationId) = (client(url)?, id.parse()?);
+    say("up", &json!({}));
+    wait_for("go")?;
+    let (mut seen, mut call) = (0, Search::new(id).limit(100));
+    while seen < count {
+        let page = client.call(&call).await?;
+        seen += page.items.len();
+        let next = page.next_page_id.ok_or("the events ended")?;
+        call = Search::new(id).limit(100).page_id(next);
+    }
+    say("done", &json!({}));
     wait_for("end")?;
     Ok(())
 }

@@ -103,6 +103,18 @@ pub(crate) const BENCHMARKS: &[Benchmark] = &[
         ..clients("attach")
     },
     Benchmark {
+        about: "attaching to the last 50 events of 100,000 on the real server, and reading older \
+                ones on demand",
+        server: true,
+        promises: &[
+            at_most("last 50 of 100,000", 1.0 / 40.0, "bare drain").headline(),
+            at_most("last 50 of 100,000", 1.3, "of 1,000"),
+            at_most("memory of the last 50", 1.0, "promised"),
+            at_least("older events", 0.8, "bare REST"),
+        ],
+        ..clients("tail")
+    },
+    Benchmark {
         about: "live conversations in one process: what each costs beyond the bytes of its own \
                 state and events",
         promises: &[

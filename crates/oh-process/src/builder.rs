@@ -5,7 +5,8 @@ use std::{ffi::OsString, path::PathBuf, time::Duration};
 use secrecy::SecretString;
 
 use crate::{
-    Environment, LocalServer, LogLevel, Progress, Provisioner, RestartPolicy, Result, Webhook,
+    Environment, LocalServer, LogLevel, Progress, Provisioner, RestartPolicy, Result,
+    TemplateServer, Webhook,
     provision::Report,
     settings::{Settings, Source},
     variables::Value,
@@ -216,6 +217,15 @@ impl LocalServerBuilder {
     /// What to do when the server ends by itself. Default: nothing.
     pub fn restart(mut self, policy: RestartPolicy) -> Self {
         self.settings.restart = policy;
+        self
+    }
+
+    /// Forks the server from this template where it can be, which takes some 1.5 s instead of 12 s,
+    /// and runs it from the template's environment. Where it cannot be forked it is started cold;
+    /// [`LocalServer::startup`] says which, and why. Does not keep the template alive.
+    pub fn template(mut self, template: &TemplateServer) -> Self {
+        self.settings.source = Source::Environment(template.environment().clone());
+        self.settings.template = Some(template.handle());
         self
     }
 

@@ -15,6 +15,8 @@
 #   g  after the owner's death, give the command this many milliseconds to end by itself
 #   q  kill everything and quit
 #
+# A template process (template.py) forks keepers that run their commands without exec.
+#
 # The end of the socket means that the owner is gone, however it went. Private C modules are used
 # where the public ones would cost milliseconds of every start.
 import posix
@@ -167,7 +169,9 @@ def settle():
 
 
 class Keeper:
-    def __init__(self):
+    def __init__(self, begin=None):
+        # Where this process is forked from one that has imported the command: what runs it.
+        self.begin = begin
         self.locks, self.doomed, self.doomed_anyway = [], [], []
         self.record, self.grace = b"", 0
         self.leader, self.ended, self.config = 0, None, -1
@@ -189,7 +193,7 @@ class Keeper:
             # PR_SET_CHILD_SUBREAPER: who outlives its parent becomes ours.
             if prctl(36, 1) != 0:
                 raise OSError("prctl(PR_SET_CHILD_SUBREAPER) failed")
-        self.report(b"up\n")
+        self.report(b"up %d\n" % self.pid)
         posix.dup2(null, 2)
 
     def report(self, line):
@@ -254,6 +258,9 @@ class Keeper:
                 posix.closerange(first, STATUS)
                 posix.closerange(STATUS + 1, 1 << 20)
                 posix.chdir(directory)
+                if self.begin:
+                    posix.close(STATUS)
+                    self.begin(command, variables)
                 posix.execve(command[0], command, variables)
             except OSError as failure:
                 error = failure.errno or 5
@@ -395,13 +402,18 @@ class Keeper:
                 self.reap()
 
 
-# What the owner did not mean to pass on.
-posix.closerange(3, 1 << 20)
-try:
-    posix.setsid()
-except OSError:
-    pass
-keeper = Keeper()
-keeper.serve()
-remove_all(keeper.doomed_anyway)
-posix._exit(0)  # the interpreter's own tidying up would cost milliseconds of every end
+def main(begin=None):
+    # What the owner did not mean to pass on.
+    posix.closerange(3, 1 << 20)
+    try:
+        posix.setsid()
+    except OSError:
+        pass
+    keeper = Keeper(begin)
+    keeper.serve()
+    remove_all(keeper.doomed_anyway)
+    posix._exit(0)  # the interpreter's own tidying up would cost milliseconds of every end
+
+
+if __name__ == "__main__":
+    main()

@@ -35,10 +35,10 @@ use tokio::{
 
 use crate::{Error, ErrorKind, Result, status::ExitReport, sweep};
 
-/// Reads the keeper's script from its stdin, so that it fills no command line.
-const LOADER: &str = "import posix\nn = int(posix.read(0, 8))\ns = b''\nwhile len(s) < n:\n    \
-                      s += posix.read(0, n - len(s))\nexec(compile(s, 'keeper.py', 'exec'))";
-const SCRIPT: &str = include_str!("keeper.py");
+/// Reads a script from stdin, so that it fills no command line.
+pub(crate) const LOADER: &str = "import posix\nn = int(posix.read(0, 8))\ns = b''\nwhile len(s) < n:\n    \
+                      s += posix.read(0, n - len(s))\nexec(compile(s, '<sent>', 'exec'))";
+pub(crate) const SCRIPT: &str = include_str!("keeper.py");
 
 /// Names, in the environment of everything a command starts, the keeper it belongs to: how
 /// survivors are found where the keeper itself was killed.
@@ -94,7 +94,7 @@ pub(crate) struct Keeper(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    child: Mutex<Child>,
+    process: Mutex<Process>,
     pid: u32,
     /// Written to from anywhere. Shares its end of the socket with `reports`.
     control: StdUnixStream,
@@ -153,7 +153,99 @@ impl Spawn {
     }
 }
 
+/// How a keeper's own process is waited for.
+#[derive(Debug)]
+enum Process {
+    /// A child of this process.
+    Child(Child),
+    /// A child of a template process, which takes it in.
+    #[cfg(target_os = "linux")]
+    Forked(OwnedFd),
+}
+
+impl Process {
+    /// Whether it has ended; takes it in.
+    fn ended(&mut self, pid: u32) -> bool {
+        match self {
+            Self::Child(child) => match child.try_wait() {
+                Ok(Some(_)) => true,
+                Ok(None) => false,
+                // Somebody else has taken it in.
+                Err(_) => {
+                    !Path::new(&format!("/proc/{pid}")).exists() || !cfg!(target_os = "linux")
+                }
+            },
+            #[cfg(target_os = "linux")]
+            Self::Forked(process) => {
+                let now = rustix::event::Timespec::default();
+                let mut polled = [rustix::event::PollFd::new(
+                    process,
+                    rustix::event::PollFlags::IN,
+                )];
+                // What cannot be waited for is as good as gone.
+                rustix::event::poll(&mut polled, Some(&now)) != Ok(0)
+            }
+        }
+    }
+
+    fn kill(&mut self) {
+        match self {
+            Self::Child(child) => {
+                let _gone = child.kill();
+                let _gone = child.wait();
+            }
+            #[cfg(target_os = "linux")]
+            Self::Forked(process) => {
+                use rustix::process::{Signal, pidfd_send_signal};
+                let _gone = pidfd_send_signal(&*process, Signal::KILL);
+            }
+        }
+    }
+}
+
 impl Keeper {
+    /// Waits for a keeper that a template process forks for this socket. Cancel safe: dropping the
+    /// future ends it.
+    ///
+    /// # Errors
+    ///
+    /// The template's reason, or the operating system's.
+    #[cfg(target_os = "linux")]
+    pub(crate) async fn forked(ours: StdUnixStream) -> std::result::Result<Self, String> {
+        use rustix::event::{PollFd, PollFlags, Timespec, poll};
+        use rustix::process::{Pid, PidfdFlags, pidfd_open};
+        let failed = |error: io::Error| error.to_string();
+        ours.set_nonblocking(true).map_err(failed)?;
+        let control = ours.try_clone().map_err(failed)?;
+        let stream = UnixStream::from_std(ours).map_err(failed)?;
+        let mut reports = Reports {
+            stream: BufReader::new(stream),
+            line: Vec::new(),
+        };
+        let pid = match reports.next().await {
+            Some(Report::Up(pid)) => pid,
+            Some(Report::Refused(why)) => return Err(why),
+            _ => return Err("the template ended while it forked".to_owned()),
+        };
+        let gone = || "the keeper ended at once".to_owned();
+        let known = i32::try_from(pid).ok().and_then(Pid::from_raw);
+        let known = known.ok_or_else(gone)?;
+        let process = pidfd_open(known, PidfdFlags::empty())
+            .map_err(|error| format!("its keeper cannot be watched: {error}"))?;
+        // The number is its own as long as it holds the other end.
+        let mut polled = [PollFd::new(&control, PollFlags::empty())];
+        if poll(&mut polled, Some(&Timespec::default())) != Ok(0) {
+            return Err(gone());
+        }
+        Ok(Self(Arc::new(Inner {
+            pid,
+            process: Mutex::new(Process::Forked(process)),
+            control,
+            reports: tokio::sync::Mutex::new(reports),
+            mark: uuid::Uuid::new_v4().simple().to_string(),
+        })))
+    }
+
     /// Starts a keeper with this interpreter. Cancel safe: dropping the future ends it.
     pub(crate) async fn start(python: &Path, environment: &[(OsString, OsString)]) -> Result<Self> {
         let failed = |error| cannot_start(python.as_os_str(), error);
@@ -175,7 +267,7 @@ impl Keeper {
         let control = ours.try_clone().map_err(failed)?;
         let keeper = Self(Arc::new(Inner {
             pid: child.id(),
-            child: Mutex::new(child),
+            process: Mutex::new(Process::Child(child)),
             control,
             reports: tokio::sync::Mutex::new(Reports {
                 stream: BufReader::new(UnixStream::from_std(ours).map_err(failed)?),
@@ -186,7 +278,7 @@ impl Keeper {
         let script = format!("{:08}{SCRIPT}", SCRIPT.len());
         keeper.0.write(script.as_bytes()).map_err(failed)?;
         match keeper.0.reports.lock().await.next().await {
-            Some(Report::Up) => Ok(keeper.clone()),
+            Some(Report::Up(_)) => Ok(keeper.clone()),
             _ => Err(failed(io::Error::other(reason(complaints).await))),
         }
     }
@@ -245,7 +337,7 @@ impl Keeper {
                     return Err(failed(io::Error::from_raw_os_error(code)));
                 }
                 // Of a command before, whose end nobody waited for.
-                Some(Report::Exit(..) | Report::Up) => {}
+                Some(Report::Exit(..) | Report::Up(_) | Report::Refused(_)) => {}
                 None => return Err(failed(io::Error::other("its keeper has ended"))),
             }
         };
@@ -284,7 +376,7 @@ impl Keeper {
 
     /// Whether the keeper can still run commands.
     pub(crate) fn is_alive(&self) -> bool {
-        matches!(self.0.child().try_wait(), Ok(None))
+        !self.0.ended()
     }
 }
 
@@ -319,45 +411,15 @@ impl Inner {
     }
 
     fn send(&self, letter: u8, payload: &[u8], descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
-        let head = format!("{}{:08x}", char::from(letter), payload.len());
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
-        let mut control = SendAncillaryBuffer::new(&mut space);
-        if !descriptors.is_empty() && !control.push(SendAncillaryMessage::ScmRights(descriptors)) {
-            return Err(io::Error::other("too many descriptors"));
-        }
-        // The kernel takes so few bytes whole or not at all.
-        let head = [IoSlice::new(head.as_bytes())];
-        self.writable(|| {
-            rustix::net::sendmsg(&self.control, &head, &mut control, SendFlags::NOSIGNAL)
-        })?;
-        self.write(payload)
+        send(&self.control, letter, payload, descriptors)
     }
 
-    fn write(&self, mut bytes: &[u8]) -> io::Result<()> {
-        while !bytes.is_empty() {
-            let sent =
-                self.writable(|| rustix::net::send(&self.control, bytes, SendFlags::NOSIGNAL))?;
-            bytes = bytes.get(sent..).unwrap_or_default();
-        }
-        Ok(())
+    fn write(&self, bytes: &[u8]) -> io::Result<()> {
+        write(&self.control, bytes)
     }
 
-    /// Sends once there is room, which is at once unless the keeper hangs.
-    fn writable(&self, mut send: impl FnMut() -> rustix::io::Result<usize>) -> io::Result<usize> {
-        let begun = Instant::now();
-        loop {
-            match send() {
-                Err(rustix::io::Errno::AGAIN) if begun.elapsed() < ROOM => {
-                    thread::sleep(Duration::from_micros(100));
-                }
-                Err(rustix::io::Errno::INTR) => {}
-                other => return other.map_err(io::Error::from),
-            }
-        }
-    }
-
-    fn child(&self) -> MutexGuard<'_, Child> {
-        self.child.lock().unwrap_or_else(PoisonError::into_inner)
+    fn process(&self) -> MutexGuard<'_, Process> {
+        self.process.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn close_blocking(&self) {
@@ -367,10 +429,7 @@ impl Inner {
         // ignores SIGCHLD, the kernel takes the dead in by itself.
         while !self.ended() {
             if begun.elapsed() > PATIENCE {
-                let mut child = self.child();
-                let _gone = child.kill();
-                let _gone = child.wait();
-                drop(child);
+                self.process().kill();
                 sweep::kill_marked(MARK, &self.mark);
                 return;
             }
@@ -380,14 +439,7 @@ impl Inner {
 
     /// Whether the keeper's process has ended; takes it in.
     fn ended(&self) -> bool {
-        match self.child().try_wait() {
-            Ok(Some(_)) => true,
-            Ok(None) => false,
-            // Somebody else has taken it in.
-            Err(_) => {
-                !Path::new(&format!("/proc/{}", self.pid)).exists() || !cfg!(target_os = "linux")
-            }
-        }
+        self.process().ended(self.pid)
     }
 }
 
@@ -397,8 +449,51 @@ impl Drop for Inner {
     }
 }
 
+/// Sends a message to a keeper or a template process, in the format of keeper.py.
+pub(crate) fn send(
+    control: &StdUnixStream,
+    letter: u8,
+    payload: &[u8],
+    descriptors: &[BorrowedFd<'_>],
+) -> io::Result<()> {
+    let head = format!("{}{:08x}", char::from(letter), payload.len());
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
+    let mut ancillary = SendAncillaryBuffer::new(&mut space);
+    if !descriptors.is_empty() && !ancillary.push(SendAncillaryMessage::ScmRights(descriptors)) {
+        return Err(io::Error::other("too many descriptors"));
+    }
+    // The kernel takes so few bytes whole or not at all.
+    let head = [IoSlice::new(head.as_bytes())];
+    writable(|| rustix::net::sendmsg(control, &head, &mut ancillary, SendFlags::NOSIGNAL))?;
+    write(control, payload)
+}
+
+pub(crate) fn write(control: &StdUnixStream, mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        let sent = writable(|| rustix::net::send(control, bytes, SendFlags::NOSIGNAL))?;
+        bytes = bytes.get(sent..).unwrap_or_default();
+    }
+    Ok(())
+}
+
+/// Sends once there is room, which is at once unless the reader hangs.
+fn writable(mut send: impl FnMut() -> rustix::io::Result<usize>) -> io::Result<usize> {
+    let begun = Instant::now();
+    loop {
+        match send() {
+            Err(rustix::io::Errno::AGAIN) if begun.elapsed() < ROOM => {
+                thread::sleep(Duration::from_micros(100));
+            }
+            Err(rustix::io::Errno::INTR) => {}
+            other => return other.map_err(io::Error::from),
+        }
+    }
+}
+
 enum Report {
-    Up,
+    Up(u32),
+    /// A template process does not fork; why.
+    Refused(String),
     Pid(u32),
     Failed(i32),
     Exit(i32, u32),
@@ -418,7 +513,11 @@ impl Reports {
             let word = words.next();
             let mut number = || words.next().and_then(|word| word.parse::<i32>().ok());
             let report = match (word, number(), number()) {
-                (Some("up"), ..) => Report::Up,
+                (Some("up"), pid, _) => Report::Up(pid.unwrap_or_default().unsigned_abs()),
+                (Some("no"), ..) => {
+                    let why = line.trim().strip_prefix("no").unwrap_or_default();
+                    Report::Refused(why.trim().to_owned())
+                }
                 (Some("pid"), Some(pid), _) => Report::Pid(pid.unsigned_abs()),
                 (Some("fail"), Some(code), _) => Report::Failed(code),
                 (Some("exit"), Some(code), Some(others)) => {

@@ -45,11 +45,13 @@ mod server;
 mod settings;
 mod shared;
 mod shell;
+mod startup;
 mod state;
 mod status;
 mod supervise;
 #[cfg(unix)]
 mod sweep;
+mod template;
 mod uv;
 mod variables;
 
@@ -64,4 +66,6 @@ pub use progress::Progress;
 pub use provision::{Provisioner, SERVER_VERSION};
 pub use server::LocalServer;
 pub use settings::Webhook;
+pub use startup::Startup;
 pub use status::{ExitReport, RestartPolicy, Status, StatusWatch};
+pub use template::{TemplateServer, TemplateServerBuilder, TemplateStatistics};

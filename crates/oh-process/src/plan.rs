@@ -6,7 +6,7 @@ use std::{
     ffi::OsString,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -15,6 +15,7 @@ use oh_transport::Client;
 use secrecy::{ExposeSecret, SecretString};
 use tempfile::TempDir;
 use tokio::{task::JoinHandle, time::timeout};
+use tracing::info;
 
 use crate::{
     Environment, Error, ErrorKind, ExitReport, Progress, Result,
@@ -22,6 +23,7 @@ use crate::{
     logs::LogHub,
     probe::{self, Proof, Reservation},
     settings::{Settings, Source},
+    startup::Startup,
     state::{Place, StateDir, random_key, start_directory},
     variables::module_directories,
 };
@@ -32,7 +34,7 @@ const LAST_WORDS: Duration = Duration::from_millis(500);
 /// Runs the server's module in its own interpreter. Notes the directories that the browser's
 /// library makes in /tmp when it is imported, so that the keeper can remove them, and keeps the
 /// server's libraries from reading variables out of `.env` files above their own directory.
-const LAUNCH: &str = include_str!("launch.py");
+pub(crate) const LAUNCH: &str = include_str!("launch.py");
 
 /// How a server is started, each time.
 #[derive(Debug)]
@@ -49,6 +51,7 @@ pub(crate) struct Plan {
     workspace: PathBuf,
     python_path: Vec<PathBuf>,
     config: SecretString,
+    startup: Mutex<Startup>,
 }
 
 /// A process that has proven to be our server.
@@ -84,7 +87,7 @@ impl Plan {
             None => Place::temporary()?,
         };
         // Before anything is made that somebody would have to remove.
-        let keeper = start_keeper(&settings, &environment).await?;
+        let (keeper, startup) = start_keeper(&settings, &environment, &place).await?;
         let temporary = place.is_temporary();
         let unkept = |error| Error::directory("cannot hand the state to its keeper", error);
         if temporary {
@@ -107,14 +110,9 @@ impl Plan {
             Some(path) => workspace(path)?,
             None => state.workspace(),
         };
-        let ip = settings.ip()?;
-        let local = match ip.is_unspecified() {
-            true => Vec::new(),
-            false => vec![ip.to_string()],
-        };
         let variables = settings
             .variables
-            .build(ours(&settings, &state, &workspace), &local)?;
+            .build(ours(&settings, &state, &workspace), &settings.local()?)?;
         let mut secrets = keys.clone();
         secrets.push(secret_key.clone());
         secrets.extend(settings.previous_secret_keys.iter().cloned());
@@ -132,6 +130,7 @@ impl Plan {
             temporary,
             variables,
             workspace,
+            startup: Mutex::new(startup),
             settings,
         };
         Ok((state, plan, keeper))
@@ -139,7 +138,8 @@ impl Plan {
 
     /// Another keeper for the same state, where the first was killed.
     pub(crate) async fn keeper(&self, state: &StateDir) -> Result<Keeper> {
-        let keeper = start_keeper(&self.settings, &self.environment).await?;
+        let (keeper, startup) = start_keeper(&self.settings, &self.environment, state).await?;
+        *self.startup() = startup;
         let hand_over = || {
             keeper.hold(state.lock())?;
             if self.temporary {
@@ -153,6 +153,11 @@ impl Plan {
         hand_over()
             .map_err(|error| Error::directory("cannot hand the state to its keeper", error))?;
         Ok(keeper)
+    }
+
+    /// How the present keeper starts the server.
+    pub(crate) fn startup(&self) -> MutexGuard<'_, Startup> {
+        self.startup.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Where conversations work that name no directory.
@@ -344,9 +349,29 @@ impl Drop for Live {
     }
 }
 
-async fn start_keeper(settings: &Settings, environment: &Environment) -> Result<Keeper> {
+/// Takes a keeper from the template, or starts one where that cannot be.
+async fn start_keeper(
+    settings: &Settings,
+    environment: &Environment,
+    place: &Place,
+) -> Result<(Keeper, Startup)> {
+    let mut startup = Startup::Cold;
+    if let Some(template) = &settings.template {
+        let workspace = settings.workspace_dir.clone();
+        let workspace = workspace.unwrap_or_else(|| place.workspace());
+        let ours = ours(settings, place, &workspace);
+        let variables = settings.variables.build(ours, &settings.local()?)?;
+        match template.keeper(environment, &variables).await {
+            Ok(keeper) => return Ok((keeper, Startup::Forked)),
+            Err(reason) => {
+                info!(%reason, "the server is not forked from its template but started cold");
+                startup = Startup::Fallback(reason);
+            }
+        }
+    }
     let variables = settings.variables.build(Vec::new(), &[])?;
-    Keeper::start(environment.python(), &variables).await
+    let keeper = Keeper::start(environment.python(), &variables).await?;
+    Ok((keeper, startup))
 }
 
 /// Tells a keeper what each server of a state needs.
@@ -386,9 +411,9 @@ fn reachable(address: SocketAddr) -> SocketAddr {
 }
 
 /// What this crate sets; callers may override most of it. Nothing secret: the agent sees it.
-fn ours(
+pub(crate) fn ours(
     settings: &Settings,
-    state: &StateDir,
+    state: &Place,
     workspace: &Path,
 ) -> Vec<(Cow<'static, str>, OsString)> {
     let mut ours: Vec<(Cow<'static, str>, OsString)> = vec![

@@ -19,7 +19,7 @@ use tracing::debug;
 use url::Url;
 
 use crate::{
-    Environment, Error, ErrorKind, ExitReport, Logs, Result, Status, StatusWatch,
+    Environment, Error, ErrorKind, ExitReport, Logs, Result, Startup, Status, StatusWatch,
     activation::Activation,
     keeper::Keeper,
     plan::{Live, Plan},
@@ -131,6 +131,12 @@ impl LocalServer {
     /// it still runs.
     pub fn shell_start(&self) -> Option<Duration> {
         self.shell_start
+    }
+
+    /// How the server was started: forked from a [`TemplateServer`](crate::TemplateServer), or cold
+    /// and why. Stays as it is over restarts, unless the server's keeper was killed.
+    pub fn startup(&self) -> Startup {
+        self.shared.plan.startup().clone()
     }
 
     /// The environment it runs from.

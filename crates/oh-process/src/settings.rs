@@ -13,6 +13,7 @@ use secrecy::{ExposeSecret, SecretString};
 use crate::{
     Environment, Error, ErrorKind, LogLevel, Provisioner, RestartPolicy, Result,
     provision::Report,
+    template::TemplateHandle,
     variables::{Variables, module_directories},
 };
 
@@ -51,6 +52,7 @@ pub(crate) struct Settings {
     pub(crate) arguments: Vec<OsString>,
     pub(crate) restart: RestartPolicy,
     pub(crate) report: Option<Report>,
+    pub(crate) template: Option<TemplateHandle>,
 }
 
 #[derive(Debug, Clone)]
@@ -82,6 +84,7 @@ impl Default for Settings {
             arguments: Vec::new(),
             restart: RestartPolicy::never(),
             report: None,
+            template: None,
         }
     }
 }
@@ -104,6 +107,15 @@ impl Settings {
             }
             Ok(ip) => Ok(ip),
         }
+    }
+
+    /// The addresses of the server to which no proxy leads.
+    pub(crate) fn local(&self) -> Result<Vec<String>> {
+        let ip = self.ip()?;
+        Ok(match ip.is_unspecified() {
+            true => Vec::new(),
+            false => vec![ip.to_string()],
+        })
     }
 
     /// How long the server may take to end by itself when its owner has died.

@@ -88,6 +88,41 @@ impl Place {
         self.temporary
     }
 
+    pub(crate) fn conversations(&self) -> PathBuf {
+        self.root.join("conversations")
+    }
+
+    pub(crate) fn workspace(&self) -> PathBuf {
+        self.root.join("workspace")
+    }
+
+    pub(crate) fn bash_events(&self) -> PathBuf {
+        self.root.join("bash_events")
+    }
+
+    pub(crate) fn persistence(&self) -> PathBuf {
+        self.root.join("persistence")
+    }
+
+    pub(crate) fn worktrees(&self) -> PathBuf {
+        self.root.join("worktrees")
+    }
+
+    /// The home of the server and of what the agent runs: configuration, caches, histories.
+    pub(crate) fn home(&self) -> PathBuf {
+        self.root.join("home")
+    }
+
+    /// For temporary files of the server and of what it runs; the file editor leaves its undo
+    /// history there.
+    pub(crate) fn scratch(&self) -> PathBuf {
+        self.root.join("tmp")
+    }
+
+    pub(crate) fn tmux(&self) -> &Path {
+        &self.tmux
+    }
+
     /// Makes the directories. `claimed` is called as soon as the state is locked, with the lock
     /// and with a directory outside of the root that is about to be made, if there is one.
     pub(crate) fn make(
@@ -158,49 +193,18 @@ impl Place {
 /// How the names of the directories begin that servers are started in.
 const START: &str = "start-";
 
-impl StateDir {
-    pub(crate) fn root(&self) -> &Path {
-        &self.place.root
-    }
+impl std::ops::Deref for StateDir {
+    type Target = Place;
 
+    fn deref(&self) -> &Place {
+        &self.place
+    }
+}
+
+impl StateDir {
     /// Held by whoever uses the state.
     pub(crate) fn lock(&self) -> &File {
         &self.lock
-    }
-
-    pub(crate) fn conversations(&self) -> PathBuf {
-        self.root().join("conversations")
-    }
-
-    pub(crate) fn workspace(&self) -> PathBuf {
-        self.root().join("workspace")
-    }
-
-    pub(crate) fn bash_events(&self) -> PathBuf {
-        self.root().join("bash_events")
-    }
-
-    pub(crate) fn persistence(&self) -> PathBuf {
-        self.root().join("persistence")
-    }
-
-    pub(crate) fn worktrees(&self) -> PathBuf {
-        self.root().join("worktrees")
-    }
-
-    /// The home of the server and of what the agent runs: configuration, caches, histories.
-    pub(crate) fn home(&self) -> PathBuf {
-        self.root().join("home")
-    }
-
-    /// For temporary files of the server and of what it runs; the file editor leaves its undo
-    /// history there.
-    pub(crate) fn scratch(&self) -> PathBuf {
-        self.root().join("tmp")
-    }
-
-    pub(crate) fn tmux(&self) -> &Path {
-        &self.place.tmux
     }
 
     /// The key that encrypts what the server stores, made on first use. It must live as long as

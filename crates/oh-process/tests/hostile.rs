@@ -29,29 +29,6 @@ fn seen(file: &Path) -> Json {
     serde_json::from_slice(&fs::read(file).unwrap()).unwrap()
 }
 
-/// Modules that tell when they are imported.
-fn plant(directory: &Path, marker: &Path) {
-    let code = format!(
-        "open({:?}, 'a').write(__file__ + '\\n')\n",
-        marker.display()
-    );
-    fs::create_dir_all(directory.join("openhands/agent_server")).unwrap();
-    for name in [
-        "queue.py",
-        "uvicorn.py",
-        "json.py",
-        "sitecustomize.py",
-        "usercustomize.py",
-        "openhands/__init__.py",
-        "openhands/agent_server/__init__.py",
-        "openhands/agent_server/__main__.py",
-    ] {
-        fs::write(directory.join(name), &code).unwrap();
-    }
-    fs::write(directory.join("evil.pth"), format!("import os; {code}")).unwrap();
-    fs::write(directory.join(".env"), "PLANTED=yes\n").unwrap();
-}
-
 #[tokio::test]
 async fn nothing_planted_is_imported_at_any_start() {
     let stand_in = StandIn::new().await;
@@ -61,7 +38,7 @@ async fn nothing_planted_is_imported_at_any_start() {
     let site = state.join("home/.local/lib/python3.13/site-packages");
     for directory in [&workspace, &state, &state.join("workspace"), &site] {
         fs::create_dir_all(directory).unwrap();
-        plant(directory, &marker);
+        common::plant(directory, &marker);
     }
     let file = place.join("seen.json");
     let start = || {

@@ -14,7 +14,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use oh_process::{Environment, LocalServer, LocalServerBuilder, Provisioner};
+use oh_process::{
+    AttachedServer, Environment, LocalServer, LocalServerBuilder, Provisioner, Startup,
+    TemplateServer,
+};
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 /// An environment whose `openhands.agent_server` is the stand-in.
@@ -71,8 +75,8 @@ pub(crate) fn site_packages(root: &Path) -> PathBuf {
 
 /// SIGKILL, to a process that may just have ended.
 pub(crate) fn kill(pid: u32) {
-    let pid = rustix::process::Pid::from_raw(i32::try_from(pid).expect("a pid"));
-    let kill = |pid| rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+    let pid = Pid::from_raw(i32::try_from(pid).expect("a pid"));
+    let kill = |pid| kill_process(pid, Signal::KILL);
     let _may_be_gone = pid.map(kill);
 }
 
@@ -149,4 +153,90 @@ pub(crate) async fn eventually_within(limit: Duration, what: &str, mut done: imp
         assert!(begun.elapsed() < limit, "never: {what}");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
+}
+
+/// Modules that tell when they are imported.
+pub(crate) fn plant(directory: &Path, marker: &Path) {
+    let code = format!(
+        "open({:?}, 'a').write(__file__ + '\\n')\n",
+        marker.display()
+    );
+    fs::create_dir_all(directory.join("openhands/agent_server")).expect("planted");
+    for name in [
+        "queue.py",
+        "uvicorn.py",
+        "json.py",
+        "sitecustomize.py",
+        "usercustomize.py",
+        "openhands/__init__.py",
+        "openhands/agent_server/__init__.py",
+        "openhands/agent_server/__main__.py",
+    ] {
+        fs::write(directory.join(name), &code).expect("planted");
+    }
+    fs::write(directory.join("evil.pth"), format!("import os; {code}")).expect("planted");
+    fs::write(directory.join(".env"), "PLANTED=yes\n").expect("planted");
+}
+
+/// A template of a stand-in.
+pub(crate) async fn template(stand_in: &StandIn) -> TemplateServer {
+    let template = TemplateServer::builder().environment(stand_in.environment.clone());
+    template.start().await.expect("what a test needs")
+}
+
+/// Adds a module that the server's `api` imports, and so the template.
+pub(crate) fn telltale(stand_in: &StandIn, code: &str) -> PathBuf {
+    let site = site_packages(&stand_in.directory.path().join("venv"));
+    let api = "import telltale\nraise SystemError('imported')\n";
+    fs::write(site.join("openhands/agent_server/api.py"), api).expect("what a test needs");
+    fs::write(site.join("telltale.py"), code).expect("what a test needs");
+    stand_in.directory.path().join("trigger")
+}
+
+pub(crate) fn reason(server: &LocalServer) -> String {
+    match server.startup() {
+        Startup::Fallback(reason) => reason,
+        other => format!("none: {other}"),
+    }
+}
+
+pub(crate) async fn answers(server: &LocalServer) {
+    let client = server.client().clone();
+    AttachedServer::attach(client)
+        .await
+        .expect("what a test needs");
+}
+
+pub(crate) fn parent(pid: u32) -> u32 {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("what a test needs");
+    let rest = stat.rsplit(')').next().expect("what a test needs");
+    rest.split_whitespace()
+        .nth(1)
+        .expect("what a test needs")
+        .parse()
+        .expect("what a test needs")
+}
+
+pub(crate) fn runs(pid: u32) -> bool {
+    // The dead that nobody has taken in yet do not run.
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    !matches!(
+        stat.rsplit(')')
+            .next()
+            .expect("what a test needs")
+            .trim()
+            .chars()
+            .next(),
+        None | Some('Z')
+    )
+}
+
+pub(crate) fn signal(pid: u32, signal: Signal) {
+    let pid =
+        Pid::from_raw(i32::try_from(pid).expect("what a test needs")).expect("what a test needs");
+    kill_process(pid, signal).expect("what a test needs");
+}
+
+pub(crate) fn seen(file: &Path) -> serde_json::Value {
+    serde_json::from_slice(&fs::read(file).expect("what a test needs")).expect("what a test needs")
 }

@@ -83,6 +83,11 @@ if mode == "browser":
     os.mkdir(downloads)
     with open(downloads + "/file", "w") as file:
         file.write("downloaded")
+if mode == "captured":
+    import telltale
+
+    with open(detail, "w") as file:
+        json.dump(telltale.facts(), file)
 if mode == "dotenv":
     import dotenv
 

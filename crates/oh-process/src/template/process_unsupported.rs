@@ -1,0 +1,45 @@
+//! Stands in for a template's process where a forked server could not be told from another: refuses
+//! to start.
+
+use crate::{
+    Environment, Error, ErrorKind, Result, keeper::Keeper, settings::Settings, template::fit::Fixed,
+};
+
+/// There is none.
+#[derive(Debug)]
+pub(crate) struct Process {
+    pub(crate) fixed: Fixed,
+}
+
+/// There is none.
+#[derive(Debug)]
+pub(crate) struct End;
+
+/// Why there is none.
+#[derive(Debug)]
+pub(crate) struct Failed {
+    pub(crate) error: Error,
+    pub(crate) is_final: bool,
+}
+
+impl Process {
+    pub(crate) async fn start(_: &Environment, _: &Settings) -> Result<(Self, End), Failed> {
+        let message = "servers are forked from a template on Linux only; start them without";
+        Err(Failed {
+            error: Error::new(ErrorKind::Unsupported, message),
+            is_final: true,
+        })
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        0
+    }
+
+    pub(crate) async fn fork(&self, _: std::time::Duration) -> Result<Keeper, String> {
+        Err("servers are forked from a template on Linux only".to_owned())
+    }
+}
+
+impl End {
+    pub(crate) async fn wait(&mut self) {}
+}

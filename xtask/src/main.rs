@@ -31,6 +31,8 @@ enum Verb {
     Demo,
     /// Run every test, end to end on the real server included: the README's second command.
     Test(test::Options),
+    /// Run the tests that take long: random runs, ten thousand cuts, older servers.
+    Soak,
     /// Record what a real server says, for the tests and benches of `oh-protocol`.
     Fixtures,
     /// Compare the calls of `oh-protocol` with what a running server offers, router by router.
@@ -49,6 +51,7 @@ fn main() -> ExitCode {
     let outcome = match Arguments::parse().verb {
         Verb::Demo => demo::run(),
         Verb::Test(options) => test::run(&options),
+        Verb::Soak => test::soak(),
         Verb::Fixtures => fixtures::run(),
         Verb::ApiCoverage => api_coverage::run(),
         Verb::Constraints(options) => constraints::run(&options),

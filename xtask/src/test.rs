@@ -74,3 +74,10 @@ pub(crate) fn run(options: &Options) -> Result {
     cargo::say(&format!("  total {:.0} s", begun.elapsed().as_secs_f64()));
     result
 }
+
+/// Runs what is too long for every run of the tests, one after the other.
+pub(crate) fn soak() -> Result {
+    cargo::ensure_nextest()?;
+    let arguments = ["nextest", "run", "--workspace", "--profile", "soak"];
+    cargo::run(cargo::cargo(&arguments)).map(drop)
+}

@@ -120,7 +120,7 @@ async fn every_command_that_ran_was_approved_by_the_id_of_its_action() {
     let directory = server.workspace_dir().join("asked");
     fs::create_dir(&directory).unwrap();
     let first = client();
-    let workspace = first.workspace(&directory.display().to_string());
+    let workspace = first.workspace(directory.display().to_string());
     let conversation = Conversation::builder(&workspace, agent(&model))
         .confirmation_policy(ConfirmationPolicy::always())
         .start()

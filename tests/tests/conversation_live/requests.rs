@@ -39,7 +39,7 @@ async fn soak_an_idle_conversation_asks_for_nothing_and_a_running_one_for_little
         .session_api_key(server.session_api_key().clone())
         .build()
         .unwrap();
-    let workspace = client.workspace(&server.workspace_dir().display().to_string());
+    let workspace = client.workspace(server.workspace_dir().display().to_string());
     let conversation = Conversation::builder(&workspace, agent(&model)).start();
     let conversation = conversation.await.unwrap();
     conversation.send("Be ready.").await.unwrap();

@@ -6,7 +6,7 @@ use secrecy::SecretString;
 
 use crate::{
     Environment, LocalServer, LogLevel, Progress, Provisioner, RestartPolicy, Result,
-    TemplateServer, Webhook,
+    TemplateServer, TemplateServerBuilder, Webhook,
     provision::Report,
     settings::{Settings, Source},
     variables::Value,
@@ -226,7 +226,21 @@ impl LocalServerBuilder {
     pub fn template(mut self, template: &TemplateServer) -> Self {
         self.settings.source = Source::Environment(template.environment().clone());
         self.settings.template = Some(template.handle());
+        self.settings.never_forked = false;
         self
+    }
+
+    /// Starts the server cold, also where a [`WarmPool`](crate::WarmPool) would fork it.
+    pub fn without_template(mut self) -> Self {
+        self.settings.template = None;
+        self.settings.never_forked = true;
+        self
+    }
+
+    /// The template that servers like this could be forked from, where they have none.
+    pub(crate) fn own_template(&self) -> Option<TemplateServerBuilder> {
+        let wanted = self.settings.template.is_none() && !self.settings.never_forked;
+        wanted.then(|| TemplateServerBuilder::like(&self.settings))
     }
 
     /// Starts the server and waits until it is ready and has proven to be ours.

@@ -53,6 +53,8 @@ pub(crate) struct Settings {
     pub(crate) restart: RestartPolicy,
     pub(crate) report: Option<Report>,
     pub(crate) template: Option<TemplateHandle>,
+    /// Whether a pool must not fork the server, either.
+    pub(crate) never_forked: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -85,6 +87,7 @@ impl Default for Settings {
             restart: RestartPolicy::never(),
             report: None,
             template: None,
+            never_forked: false,
         }
     }
 }

@@ -6,7 +6,7 @@ mod common;
 
 use std::time::Duration;
 
-use common::{StandIn, eventually};
+use common::{StandIn, children, eventually, parent, runs};
 use oh_process::{AttachedServer, ErrorKind, RestartPolicy, Status, WarmPool};
 use oh_transport::Client;
 
@@ -34,12 +34,40 @@ async fn a_spare_is_activated_with_its_own_keys_and_replaced() {
     assert_eq!(error.kind(), ErrorKind::Unauthorized);
 
     eventually("refilled", || pool.ready() == 2).await;
-    let before = stand_in.processes().len();
+    let before = stand_in.processes();
+    let keepers: Vec<_> = before.iter().map(|pid| parent(*pid)).collect();
+    let template = parent(parent(first.pid()));
     pool.shutdown().await;
-    assert_eq!(before, 8, "four servers, each with its keeper");
-    assert_eq!(stand_in.processes().len(), 4, "the acquired ones stay");
+    assert_eq!(before.len(), 4, "four servers");
+    assert_eq!(stand_in.processes().len(), 2, "the acquired ones stay");
     assert!(first.shutdown(GRACE).await.unwrap().success());
     drop(second);
+    assert!(stand_in.processes().is_empty());
+    let left = || keepers.iter().chain([&template]).any(|pid| runs(*pid));
+    eventually("keepers and template gone", || !left()).await;
+}
+
+#[tokio::test]
+async fn spares_that_cannot_be_forked_are_started_cold_and_no_template_stays() {
+    let stand_in = StandIn::new().await;
+    let me = std::process::id();
+    let reads = stand_in.builder("").env("LC_TIME", "de_DE.UTF-8");
+    for (builder, startup) in [
+        (reads, "read when the server's modules are imported"),
+        (stand_in.builder("").without_template(), "started cold"),
+    ] {
+        let pool = WarmPool::start(1, builder);
+        eventually("a spare", || pool.ready() == 1).await;
+        let server = pool.acquire().await.unwrap();
+        let shown = server.startup().to_string();
+        assert!(shown.contains(startup), "{shown}");
+        // Keepers are our own children, then; there is one for each server, and nothing else.
+        eventually("a spare again", || pool.ready() == 1).await;
+        assert_eq!(parent(parent(server.pid())), me);
+        assert_eq!(children(), 2);
+        drop(server);
+        pool.shutdown().await;
+    }
     assert!(stand_in.processes().is_empty());
 }
 

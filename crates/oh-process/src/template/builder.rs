@@ -40,6 +40,21 @@ impl TemplateServer {
 }
 
 impl TemplateServerBuilder {
+    /// A template for servers with these settings. Their variables are not the template's: one of
+    /// them may be a secret.
+    pub(crate) fn like(settings: &Settings) -> Self {
+        Self {
+            settings: Settings {
+                source: settings.source.clone(),
+                log_level: settings.log_level,
+                deadline: settings.deadline,
+                report: settings.report.clone(),
+                ..Settings::default()
+            },
+            ..Self::default()
+        }
+    }
+
     /// Finds or makes the environment with this. Default: [`Provisioner::new`].
     pub fn provisioner(mut self, provisioner: Provisioner) -> Self {
         self.settings.source = Source::Provision(provisioner);

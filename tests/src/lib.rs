@@ -2,7 +2,7 @@
 
 use openhands::{
     LocalServer,
-    process::{LocalServerBuilder, Provisioner},
+    process::{LocalServerBuilder, Provisioner, TemplateServer},
 };
 use tempfile::TempDir;
 
@@ -22,6 +22,18 @@ pub fn home() -> TempDir {
 /// leave locks of other tools behind.
 pub fn server(home: &TempDir) -> LocalServerBuilder {
     LocalServer::builder().env("HOME", home.path())
+}
+
+/// A template for a test that starts or restarts several servers: `server(&home).template(&it)`.
+/// One server alone is not ready sooner by it.
+///
+/// # Panics
+///
+/// When there is no environment, or its modules cannot be imported.
+#[allow(clippy::expect_used, reason = "a test fails by panicking")]
+pub async fn template() -> TemplateServer {
+    let template = TemplateServer::builder().start().await;
+    template.expect("a template of the server")
 }
 
 /// The last version without the session socket whose client's behaviour is known in detail.

@@ -1,0 +1,273 @@
+//! Real servers that are forked from a template: as those that are started cold, with less memory.
+
+#![cfg(target_os = "linux")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "helpers of tests fail as tests do"
+)]
+
+use std::{
+    fs,
+    io::{BufRead, BufReader},
+    path::Path,
+    process::{Command, Stdio},
+    time::Duration,
+};
+
+use openhands::{
+    Agent, Client, Conversation, LocalServer, WorkspaceExt,
+    process::{AttachedServer, ErrorKind, RestartPolicy, Startup, Status, TemplateServer},
+    protocol::config::Llm,
+    testkit::{Script, ScriptedModel, Step},
+};
+use serde_json::json;
+
+const GRACE: Duration = Duration::from_secs(30);
+const ROLE: &str = "OH_TEST_OWNER";
+
+/// Memory of a process in MiB: what it alone holds, and with its share of what it holds with others.
+fn memory(pid: u32) -> (u64, u64) {
+    let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap();
+    let sum = |names: &[&str]| -> u64 {
+        let lines = text.lines().filter_map(|line| line.split_once(':'));
+        let wanted = lines.filter(|(name, _)| names.contains(name));
+        let sizes = wanted.map(|(_, size)| size.trim().trim_end_matches(" kB").parse::<u64>());
+        sizes.map(Result::unwrap).sum::<u64>() / 1024
+    };
+    (sum(&["Private_Clean", "Private_Dirty"]), sum(&["Pss"]))
+}
+
+fn parent(pid: u32) -> u32 {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let rest = stat.rsplit(')').next().unwrap();
+    rest.split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
+fn runs(pid: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let state = stat.rsplit(')').next().unwrap().trim().chars().next();
+    !matches!(state, None | Some('Z'))
+}
+
+fn kill(pid: u32) {
+    let killed = Command::new("kill").args(["-9", &pid.to_string()]).status();
+    assert!(killed.unwrap().success());
+}
+
+async fn eventually(what: &str, mut done: impl FnMut() -> bool) {
+    let begun = std::time::Instant::now();
+    while !done() {
+        assert!(begun.elapsed() < Duration::from_secs(120), "never: {what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_forked_server_runs_an_agent_with_keys_and_places_of_its_own() {
+    let template = openhands_tests::template().await;
+    let homes = [openhands_tests::home(), openhands_tests::home()];
+    let builder = |home| {
+        let builder = openhands_tests::server(home).template(&template);
+        builder.restart(RestartPolicy::on_failure(1).delays(Duration::from_millis(10), GRACE))
+    };
+    let (one, two) = tokio::join!(builder(&homes[0]).start(), builder(&homes[1]).start());
+    let (one, two) = (one.unwrap(), two.unwrap());
+    for server in [&one, &two] {
+        assert_eq!(server.startup(), Startup::Forked);
+        // Its clock is its own, not the template's.
+        let uptime = server.info().uptime;
+        let age = template.statistics().imported_in.as_secs_f64();
+        assert!(uptime < age, "up for {uptime} s, template {age} s");
+    }
+    let crossed =
+        Client::builder(two.url().as_str()).session_api_key(one.session_api_key().clone());
+    let error = AttachedServer::attach(crossed.build().unwrap())
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unauthorized);
+
+    let command = "echo home=$HOME mark=$OPENHANDS_RS_OWNED; pwd; echo done > made.txt";
+    let script = Script::new()
+        .step(Step::call("terminal", json!({ "command": command })))
+        .finish("Done.");
+    let model = ScriptedModel::start(script).await.unwrap();
+    let llm = Llm::new(ScriptedModel::MODEL)
+        .base_url(model.base_url())
+        .api_key("scripted");
+    let agent = Agent::default_preset(llm).cli_mode(true);
+    let workspace = one.workspace(one.workspace_dir().display().to_string());
+    let conversation = Conversation::builder(&workspace, agent)
+        .start()
+        .await
+        .unwrap();
+    conversation.send("Make a file.").await.unwrap();
+    let outcome = conversation.run().await.unwrap();
+    assert!(outcome.is_finished(), "{outcome}");
+    model.verify().unwrap();
+    let log: String = conversation
+        .events()
+        .iter()
+        .map(|event| event.as_json().to_owned())
+        .collect();
+    let home = format!("home={} mark=", homes[0].path().display());
+    assert!(log.contains(&home), "{log}");
+    assert!(one.workspace_dir().join("made.txt").exists());
+    assert!(!two.workspace_dir().join("made.txt").exists());
+
+    // A crash is noticed and mended from the same image; the conversation is still there.
+    let mut status = one.status();
+    let keeper = parent(one.pid());
+    kill(one.pid());
+    let restarting = |status: &Status| matches!(status, Status::Restarting { .. });
+    status.wait_for(restarting).await.unwrap();
+    status.wait_for(|now| *now == Status::Ready).await.unwrap();
+    assert_eq!(parent(one.pid()), keeper);
+    let again = Conversation::attach(one.client(), conversation.id())
+        .await
+        .unwrap();
+    assert!(!again.events().is_empty());
+
+    let places = [one.state_dir().to_owned(), two.state_dir().to_owned()];
+    for server in [one, two] {
+        let report = server.shutdown(GRACE).await.unwrap();
+        assert!(report.success() && !report.killed, "{report}");
+        assert_eq!(report.signal, Some(15));
+    }
+    assert!(places.iter().all(|place| !place.exists()));
+}
+
+#[tokio::test]
+async fn ten_servers_of_a_template_hold_less_than_four_cold_ones() {
+    let template = openhands_tests::template().await;
+    let home = openhands_tests::home();
+    let mut servers = Vec::new();
+    for _ in 0..10 {
+        let builder = openhands_tests::server(&home).template(&template);
+        let server = builder.start().await.unwrap();
+        assert_eq!(server.startup(), Startup::Forked);
+        servers.push(server);
+    }
+    let mut all = memory(template.pid().unwrap()).1;
+    for server in &servers {
+        let (own, share) = memory(server.pid());
+        let (keepers, keepers_share) = memory(parent(server.pid()));
+        println!("server {own} MiB of its own, keeper {keepers} MiB");
+        assert!(
+            own + keepers <= 110,
+            "{own} MiB and {keepers} MiB for its keeper"
+        );
+        all += share + keepers_share;
+    }
+    println!("{all} MiB in all");
+    assert!(all <= 1331, "{all} MiB");
+}
+
+async fn owner() {
+    let template = openhands_tests::template().await;
+    let home = openhands_tests::home();
+    let server = openhands_tests::server(&home)
+        .template(&template)
+        .start()
+        .await
+        .unwrap();
+    let workspace = server.workspace(server.workspace_dir());
+    workspace
+        .execute("setsid sleep 6001 >/dev/null 2>&1 & tmux new-session -d 'sleep 6003'")
+        .await
+        .unwrap();
+    println!(
+        "OWNS {} {} {}",
+        template.pid().unwrap(),
+        server.pid(),
+        server.state_dir().display()
+    );
+    std::future::pending::<()>().await;
+}
+
+/// Processes whose environment names this keeper.
+fn marked(mark: &str) -> usize {
+    let entries = fs::read_dir("/proc").unwrap().flatten();
+    let holds = |path: &Path| {
+        fs::read(path.join("environ")).is_ok_and(|bytes| {
+            bytes
+                .split(|byte| *byte == 0)
+                .any(|part| part == mark.as_bytes())
+        })
+    };
+    entries.filter(|entry| holds(&entry.path())).count()
+}
+
+#[tokio::test]
+async fn a_killed_owner_leaves_neither_a_template_nor_what_agents_started() {
+    if std::env::var_os(ROLE).is_some() {
+        return owner().await;
+    }
+    let place = tempfile::tempdir().unwrap();
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args([
+            "--exact",
+            "--nocapture",
+            "a_killed_owner_leaves_neither_a_template_nor_what_agents_started",
+        ])
+        .env(ROLE, "1")
+        .env("TMPDIR", place.path())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let line = lines
+        .map_while(Result::ok)
+        .find(|line| line.contains("OWNS "))
+        .unwrap();
+    let words: Vec<_> = line.split_once("OWNS ").unwrap().1.split(' ').collect();
+    let (template, server): (u32, u32) = (words[0].parse().unwrap(), words[1].parse().unwrap());
+    let state = Path::new(words[2]);
+    let keeper = parent(server);
+    let environ = fs::read_to_string(format!("/proc/{server}/environ")).unwrap();
+    let mark = environ
+        .split('\0')
+        .find(|one| one.starts_with("OPENHANDS_RS_OWNED="))
+        .unwrap();
+    assert!(marked(mark) >= 3, "the server and two sleepers at least");
+    child.kill().unwrap();
+    child.wait().unwrap();
+    eventually("all gone", || {
+        [template, keeper, server].iter().all(|pid| !runs(*pid))
+            && marked(mark) == 0
+            && !state.exists()
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_killed_template_takes_no_server_along_and_is_replaced() {
+    let template: TemplateServer = openhands_tests::template().await;
+    let home = openhands_tests::home();
+    let server = openhands_tests::server(&home)
+        .template(&template)
+        .start()
+        .await
+        .unwrap();
+    let first = template.pid().unwrap();
+    kill(first);
+    eventually("another template", || {
+        template.pid().is_some_and(|pid| pid != first)
+    })
+    .await;
+    let output = server
+        .workspace(server.workspace_dir())
+        .execute("echo well")
+        .await
+        .unwrap();
+    assert_eq!(output.stdout(), "well\n");
+    let second: LocalServer = openhands_tests::server(&home)
+        .template(&template)
+        .start()
+        .await
+        .unwrap();
+    assert_eq!(second.startup(), Startup::Forked);
+    for server in [server, second] {
+        assert!(server.shutdown(GRACE).await.unwrap().success());
+    }
+}

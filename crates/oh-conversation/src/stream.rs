@@ -28,7 +28,7 @@ pub enum Cursor {
     Now,
     /// After the event with this `seq`: its place in the server's log, counted from 0. One that is
     /// yet to come is waited for. Events that the server cannot read have a place, too, but on
-    /// servers before 1.45, which tell no `seq`: there only what can be read is counted.
+    /// servers before 1.47, which tell no `seq`: there only what can be read is counted.
     After(u64),
 }
 

@@ -91,7 +91,7 @@ pub(crate) struct Watcher {
     liveness: watch::Receiver<Liveness>,
     limits: Limits,
     flavor: Flavor,
-    /// Whether the server has the session socket, as far as it was asked.
+    /// Whether the server's session socket is to be used, as far as it was asked.
     session: Option<bool>,
     /// Whether the legacy socket is to be used: always, or for the next dial only.
     legacy_for_good: bool,
@@ -230,7 +230,12 @@ impl Watcher {
         let session = match self.session {
             Some(session) => session,
             None => match self.client.server_info().await {
-                Ok(info) => *self.session.insert(info.has_session_socket()),
+                // The first session sockets say nothing of what a model writes; the legacy one of
+                // the same servers does.
+                Ok(info) => {
+                    let whole = info.has_session_socket() && info.has_session_tokens();
+                    *self.session.insert(whole)
+                }
                 Err(error) => return Phase::Broken(error),
             },
         };

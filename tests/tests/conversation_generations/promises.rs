@@ -183,7 +183,7 @@ async fn a_server_without_the_session_socket_keeps_the_same_promises() {
     promises(BEFORE).await;
 }
 
-/// These send the first events of a run as 0, 2, 1, 3.
+/// Some of these send the first events of a run as 0, 2, 1, 3.
 #[tokio::test]
 async fn soak_servers_that_number_events_out_of_order_keep_the_same_promises() {
     for version in ["1.45.0", "1.50.0", "1.57.0"] {

@@ -83,4 +83,11 @@ impl ServerInfo {
         self.version_numbers()
             .is_none_or(|version| version >= (1, 45, 0))
     }
+
+    /// Returns whether the session socket tells what a model is writing (from 1.47 on). Before,
+    /// only the legacy socket does.
+    pub fn has_session_tokens(&self) -> bool {
+        self.version_numbers()
+            .is_none_or(|version| version >= (1, 47, 0))
+    }
 }

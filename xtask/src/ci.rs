@@ -45,11 +45,10 @@ pub(crate) fn run(options: &Options) -> Result {
     }
 }
 
-/// Tests each published crate alone, and builds it bare and with each of its features by itself:
-/// in a workspace build one crate's features hide what another forgot to ask for. What is long is
-/// left to the run of all tests (`.config/nextest.toml`): features change nothing about it.
+/// Builds each published crate alone, its tests too, bare and with each of its features by itself:
+/// in a workspace build one crate's features hide what another forgot to ask for. The tests
+/// themselves are run once, by `cargo xtask test`.
 fn each_crate_alone() -> Result {
-    cargo::ensure_nextest()?;
     let metadata = MetadataCommand::new()
         .current_dir(cargo::root())
         .no_deps()
@@ -64,16 +63,7 @@ fn each_crate_alone() -> Result {
             command.args(extra);
             cargo::run(command).map(drop)
         };
-        cargo::run(cargo::cargo(&[
-            "nextest",
-            "run",
-            "--cargo-quiet",
-            "--profile=alone",
-            "--no-tests=pass",
-            "--status-level=fail",
-            "--package",
-            &package.name,
-        ]))?;
+        check(&["--tests"])?;
         check(&["--no-default-features"])?;
         for feature in package
             .features

@@ -3,7 +3,7 @@
 //!
 //! Ours is `examples/local_agent_server.rs`, the peer the same program on the Python SDK. The
 //! floor starts the server, sends the requests and reads the socket, and does nothing else: what
-//! is left is the server's own time.
+//! is left is the server's own time. With a template at hand the server is forked.
 
 use std::{
     env, fs,
@@ -11,7 +11,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use openhands::testkit::{Script, ScriptedModel, Step};
+use openhands::{
+    prelude::*,
+    process::{Environment, TemplateServer},
+    protocol::config::Llm,
+    testkit::{Script, ScriptedModel, Step},
+};
 use openhands_benches::{Http, Outcome, python, row, skipped, upgraded, us, wanted};
 use serde_json::json;
 use tokio::{process::Command, time::sleep};
@@ -45,6 +50,58 @@ pub(crate) async fn bench(smoke: bool) -> Outcome {
             row(WORK, name, take(command).await?, "s");
         }
     }
+    at_hand(rounds).await
+}
+
+/// The same job of a program that has a template at hand, from the server's start to its end.
+async fn at_hand(rounds: usize) -> Outcome {
+    const WORK: &str = "main job, template at hand";
+    if !wanted("ours") {
+        return Ok(());
+    }
+    let python = env::var_os("OPENHANDS_PYTHON").ok_or("no OPENHANDS_PYTHON")?;
+    let environment = Environment::at(python).await?;
+    let template = TemplateServer::builder().environment(environment);
+    let template = template.start().await?;
+    for _ in 0..rounds {
+        let model = model().await?;
+        let begun = Instant::now();
+        job(&template, &model).await?;
+        row(WORK, "ours", begun.elapsed().as_secs_f64(), "s");
+        row(WORK, "promised", 3.0, "s");
+        model.verify()?;
+    }
+    Ok(())
+}
+
+async fn job(template: &TemplateServer, model: &ScriptedModel) -> Outcome {
+    let server = LocalServer::builder().template(template).start().await?;
+    let workspace = server.workspace(server.workspace_dir());
+    workspace.execute("pwd").await?;
+    let llm = |name: &str| Llm::new(name).base_url(model.base_url()).api_key("none");
+    let agent = Agent::default_preset(llm(ScriptedModel::MODEL)).cli_mode(true);
+    let conversation = Conversation::builder(&workspace, agent)
+        .hooks(HookConfig::new().stop(Hook::command(HOOK).timeout(60)))
+        .on_event(|_| {})
+        .start()
+        .await?;
+    conversation.send(TASK).await?;
+    let outcome = conversation.run().await?;
+    if !outcome.is_finished() {
+        return Err(format!("the agent did not finish: {outcome}").into());
+    }
+    let title = conversation.generate_title();
+    let title = title.llm(llm("openai/scripted-title")).await?;
+    conversation.set_title(&title).await?;
+    let check = workspace
+        .execute("python3 -m py_compile test_broken.py")
+        .await?;
+    if !check.success() {
+        return Err(format!("it does not compile: {}", check.stderr()).into());
+    }
+    conversation.close().await?;
+    conversation.delete().await?;
+    server.shutdown(Duration::from_secs(10)).await?;
     Ok(())
 }
 

@@ -1,7 +1,8 @@
-//! What supervision adds to a server's own start and end, and what a warm spare saves.
+//! What supervision adds to a server's own start and end, and what a template and a warm spare save.
 //!
 //! Start and end are measured on a stand-in that is ready in some 30 ms: the real server's own
-//! 12 s vary by more than what is looked for. The cold start and the spare are the real server.
+//! 12 s vary by more than what is looked for. The cold start, the forked server and the spare are
+//! the real server.
 
 #![allow(
     clippy::unwrap_used,
@@ -21,8 +22,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use common::StandIn;
-use oh_process::{LocalServer, Provisioner, WarmPool};
+use common::{StandIn, parent};
+use oh_process::{LocalServer, Provisioner, Startup, TemplateServer, WarmPool};
 
 const GRACE: Duration = Duration::from_secs(30);
 
@@ -98,31 +99,73 @@ fn bare_round(stand_in: &StandIn) -> [Duration; 2] {
     [ready, begun.elapsed()]
 }
 
-/// The real server, started and taken from a pool.
+/// The real server: started, forked from a template, and taken from a pool.
 async fn warmth(rounds: usize) {
     let environment = Provisioner::new().provision().await.unwrap();
-    let builder = LocalServer::builder().environment(environment);
+    let builder = LocalServer::builder().environment(environment.clone());
     for _ in 0..rounds {
         let begun = Instant::now();
         let server = builder.clone().start().await.unwrap();
-        row("server at hand", "cold start", begun.elapsed());
+        let cold = begun.elapsed();
+        row("server at hand", "cold start", cold);
+        row("forked server", "cold start", cold);
+        write(
+            "memory of a server",
+            "cold start",
+            memory(server.pid()).0,
+            "MiB",
+        );
         drop(server);
 
-        let pool = WarmPool::start(1, builder.clone());
+        let template = TemplateServer::builder().environment(environment.clone());
+        let template = template.start().await.unwrap();
+        row("template", "ours", template.statistics().imported_in);
+        let (mut servers, mut times) = (Vec::new(), Vec::new());
+        for _ in 0..10 {
+            let begun = Instant::now();
+            let server = builder.clone().template(&template).start().await.unwrap();
+            times.push(begun.elapsed());
+            assert_eq!(server.startup(), Startup::Forked);
+            servers.push(server);
+        }
+        times.sort();
+        row("forked server", "ours", times[times.len() / 2]);
+        let mut all = memory(template.pid().unwrap()).1;
+        let mut largest = 0.0_f64;
+        for server in &servers {
+            let (own, share) = memory(server.pid());
+            let (keeper, keepers_share) = memory(parent(server.pid()));
+            largest = largest.max(own + keeper);
+            all += share + keepers_share;
+        }
+        write("memory of a server", "ours", largest, "MiB");
+        write("memory of a server", "promised", 110.0, "MiB");
+        write("memory of ten servers", "ours", all, "MiB");
+        write("memory of ten servers", "promised", 1.3 * 1024.0, "MiB");
+        drop(servers);
+
+        let pool = WarmPool::start(1, builder.clone().template(&template));
         common::eventually_within(Duration::from_secs(120), "a spare", || pool.ready() == 1).await;
         let begun = Instant::now();
         let server = pool.acquire().await.unwrap();
         row("server at hand", "ours", begun.elapsed());
+        write("server at hand", "promised", 50.0, "ms");
         pool.shutdown().await;
-        let status = fs::read_to_string(format!("/proc/{}/status", server.pid())).unwrap();
-        let resident = status
-            .lines()
-            .find_map(|line| line.strip_prefix("VmRSS:"))
-            .unwrap();
-        let resident = resident.trim().trim_end_matches(" kB");
-        let resident = resident.parse::<f64>().unwrap() / 1024.0;
-        write("memory of a spare", "ours", resident, "MiB");
+        drop(server);
     }
+}
+
+/// Memory of a process in MiB: what it alone holds, and with its share of what it holds with others.
+fn memory(pid: u32) -> (f64, f64) {
+    let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap();
+    let sum = |begin: &str| -> f64 {
+        let lines = text.lines().filter(|line| line.starts_with(begin));
+        let sizes = lines.filter_map(|line| line.split_whitespace().nth(1));
+        sizes
+            .map(|size| size.parse::<f64>().unwrap() / 1024.0)
+            .sum()
+    };
+    (sum("Private_Clean:") + sum("Private_Dirty:"), sum("Pss:"))
 }
 
 fn row(work: &str, subject: &str, time: Duration) {

@@ -152,10 +152,15 @@ pub(crate) const BENCHMARKS: &[Benchmark] = &[
         target: "process",
         part: None,
         server: false,
-        about: "what supervision adds to a server's start and end, and what a warm spare saves",
+        about: "what supervision adds to a server's start and end, and what a template and a warm \
+                spare save",
         promises: &[
             at_most("start, added", 1.0, "promised"),
+            at_most("forked server", 0.2, "cold start").headline(),
+            at_most("memory of a server", 1.0, "promised"),
+            at_most("memory of ten servers", 1.0, "promised"),
             at_most("server at hand", 1.0 / 80.0, "cold start").headline(),
+            at_most("server at hand", 1.0, "promised"),
             at_most("shutdown, added", 1.0, "promised"),
         ],
     },
@@ -167,7 +172,10 @@ pub(crate) const BENCHMARKS: &[Benchmark] = &[
     Benchmark {
         about: "the whole main job, from the start of the process to its end",
         server: true,
-        promises: &[at_most("main job", 0.5, "Python SDK").headline()],
+        promises: &[
+            at_most("main job", 0.5, "Python SDK").headline(),
+            at_most("main job, template at hand", 1.0, "promised"),
+        ],
         ..clients("main-job")
     },
     Benchmark {

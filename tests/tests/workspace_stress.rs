@@ -32,7 +32,9 @@ async fn next<S: Stream + Unpin>(stream: &mut S) -> Option<S::Item> {
 #[tokio::test]
 async fn commands_under_pressure_on_the_real_server() {
     let home = openhands_tests::home();
+    let template = openhands_tests::template().await;
     let server = openhands_tests::server(&home)
+        .template(&template)
         .restart(RestartPolicy::on_failure(3))
         .start()
         .await

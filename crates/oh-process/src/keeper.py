@@ -236,7 +236,12 @@ class Keeper:
             posix.write(self.config, config)
         failed, failing = posix.pipe()
         self.ended, self.others = None, set()
-        self.leader = posix.fork()
+        try:
+            self.leader = posix.fork()
+        except OSError:
+            for descriptor in (*output, failed, failing):
+                posix.close(descriptor)
+            raise
         if self.leader == 0:
             error = 0
             try:
@@ -359,7 +364,12 @@ class Keeper:
 
     def obey(self, order, payload, descriptors):
         if order == b"r":
-            self.run(payload, descriptors)
+            try:
+                self.run(payload, descriptors)
+            except OSError as failure:
+                # No process, no memory or no descriptor to be had: this one goes on.
+                self.finish(quiet=True)
+                self.report(b"fail %d\n" % (failure.errno or 5))
         elif order == b"t":
             self.terminate()
         elif order == b"k":

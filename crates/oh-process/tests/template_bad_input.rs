@@ -91,10 +91,11 @@ async fn a_template_that_cannot_fork_or_dies_over_it_leaves_a_cold_start_and_not
     let trigger = telltale(&stand_in, "");
     // A signal that arrives while it forks changes nothing.
     let code = format!(
-        "import errno, os, posix\nfork = posix.fork\n\
+        "import errno, os, posix\nfork, template = posix.fork, os.getpid()\n\
          def failing():\n    \
          way = open({trigger:?}).read() if os.path.exists({trigger:?}) else ''\n    \
          if way == 'kill': os.kill(os.getpid(), 9)\n    \
+         if way == 'keeper' and os.getpid() != template: raise OSError(errno.EAGAIN, 'no')\n    \
          if way == 'memory': raise MemoryError('no memory')\n    \
          if way in ('EAGAIN', 'ENOMEM'): raise OSError(getattr(errno, way), 'no ' + way)\n    \
          if way == 'signal': [os.kill(os.getpid(), n) for n in (1, 2, 3, 15, 17, 29)]\n    \
@@ -117,6 +118,12 @@ async fn a_template_that_cannot_fork_or_dies_over_it_leaves_a_cold_start_and_not
     let forked = builder.clone().start().await.unwrap();
     assert_eq!(forked.startup(), Startup::Forked);
     answers(&forked).await;
+    // The keeper that was forked cannot fork the server.
+    fs::write(&trigger, "keeper").unwrap();
+    let error = builder.clone().start().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Spawn);
+    let shown = error.to_string();
+    assert!(shown.contains("Resource temporarily unavailable"), "{shown}");
     assert_eq!(template.statistics().ended, 0);
     fs::write(&trigger, "kill").unwrap();
     let cold = builder.clone().start().await.unwrap();

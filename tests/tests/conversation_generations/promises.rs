@@ -7,7 +7,7 @@ use futures_core::Stream;
 use openhands::{
     Agent, Client, Conversation, Cursor, RunStatus, WorkspaceExt,
     conversation::{ErrorKind, Token},
-    process::{Provisioner, RestartPolicy, Status},
+    process::{Provisioner, RestartPolicy, Startup, Status, TemplateServer},
     protocol::{ConversationId, Event, calls, config::Llm},
     testkit::{Link, Proxy, Script, ScriptedModel, Step},
 };
@@ -58,12 +58,15 @@ async fn promises(version: &str) {
     let model = ScriptedModel::start(script).await.unwrap();
     let home = openhands_tests::home();
     let provisioner = Provisioner::new().version(version);
-    let builder = openhands_tests::server(&home).provisioner(provisioner);
-    let server = builder
+    let template = TemplateServer::builder().provisioner(provisioner);
+    let template = template.start().await.unwrap();
+    let server = openhands_tests::server(&home)
+        .template(&template)
         .restart(RestartPolicy::on_failure(3))
         .start()
         .await
         .unwrap();
+    assert_eq!(server.startup(), Startup::Forked);
     let info = server.client().server_info().await.unwrap();
     assert_eq!(info.version, version);
     assert_eq!(info.has_session_socket(), version != BEFORE);

@@ -192,7 +192,9 @@ async fn approvals_and_a_kill_in_mid_run() {
         .await
         .unwrap();
     let home = openhands_tests::home();
+    let template = openhands_tests::template().await;
     let server = openhands_tests::server(&home)
+        .template(&template)
         .restart(RestartPolicy::on_failure(3))
         .start()
         .await

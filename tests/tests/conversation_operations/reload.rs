@@ -16,7 +16,8 @@ use super::{LONG, approves, finishes, model, outcome, started};
 #[tokio::test]
 async fn what_this_program_set_holds_over_a_restart_of_the_server() {
     let home = openhands_tests::home();
-    holds_over_a_restart(openhands_tests::server(&home)).await;
+    let template = openhands_tests::template().await;
+    holds_over_a_restart(openhands_tests::server(&home).template(&template)).await;
 }
 
 #[tokio::test]

@@ -376,23 +376,39 @@ pub(crate) fn differences(fake: &str, real: &str) -> String {
 
 #[tokio::test]
 async fn the_fake_server_agrees_with_the_real_one_on_runs() {
-    agree(&RUNS).await;
+    agree(&RUNS, Start::Forked).await;
 }
 
 #[tokio::test]
 async fn the_fake_server_agrees_with_the_real_one_on_approvals() {
-    agree(&APPROVALS).await;
+    agree(&APPROVALS, Start::Forked).await;
 }
 
 #[tokio::test]
 async fn the_fake_server_agrees_with_the_real_one_on_the_rest() {
-    agree(&REST).await;
+    agree(&REST, Start::Cold).await;
+}
+
+/// How the real server is started: the scenes hold for both ways.
+#[derive(Clone, Copy)]
+enum Start {
+    Cold,
+    Forked,
 }
 
 /// Plays scenarios on both servers. `SCENARIO` in the environment picks one of them.
-async fn agree(scenarios: &[&str]) {
+async fn agree(scenarios: &[&str], start: Start) {
     let home = openhands_tests::home();
-    let server = openhands_tests::server(&home).start().await.unwrap();
+    let builder = openhands_tests::server(&home);
+    let server = match start {
+        Start::Cold => builder.start().await.unwrap(),
+        Start::Forked => {
+            let template = openhands_tests::template().await;
+            let server = builder.template(&template).start().await.unwrap();
+            assert_eq!(server.startup(), openhands::process::Startup::Forked);
+            server
+        }
+    };
     let url = server.url().to_string();
     let key = server.session_api_key().expose_secret().to_owned();
     let mut report = String::new();

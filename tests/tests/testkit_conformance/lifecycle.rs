@@ -223,10 +223,13 @@ async fn the_fake_server_sleeps_and_shares_as_real_ones_do() {
     let state = home.path().join("state");
     let work = home.path().join("work").to_str().unwrap().to_owned();
     let model = ScriptedModel::start(script()).await.unwrap();
+    let template = openhands_tests::template().await;
     let owner = openhands_tests::server(&home)
+        .template(&template)
         .secret_key(SECRET)
         .state_dir(&state);
     let second = openhands_tests::server(&home)
+        .template(&template)
         .secret_key(SECRET)
         .deferred_init(true);
     let (owner, second) = tokio::join!(owner.start(), second.start());
@@ -270,7 +273,9 @@ async fn the_fake_server_dies_and_comes_back_as_the_real_one_does() {
     let mut on_the_fake = fake_side(&fake);
     let home = openhands_tests::home();
     let policy = openhands::process::RestartPolicy::on_failure(3);
+    let template = openhands_tests::template().await;
     let server = openhands_tests::server(&home)
+        .template(&template)
         .restart(policy)
         .start()
         .await

@@ -123,7 +123,10 @@ async fn a_template_that_cannot_fork_or_dies_over_it_leaves_a_cold_start_and_not
     let error = builder.clone().start().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Spawn);
     let shown = error.to_string();
-    assert!(shown.contains("Resource temporarily unavailable"), "{shown}");
+    assert!(
+        shown.contains("Resource temporarily unavailable"),
+        "{shown}"
+    );
     assert_eq!(template.statistics().ended, 0);
     fs::write(&trigger, "kill").unwrap();
     let cold = builder.clone().start().await.unwrap();

@@ -36,6 +36,11 @@ const SCRIPT: &str = include_str!("template.py");
 /// builds the server from it.
 const MODULES: &str = "openhands.agent_server.api openhands.agent_server.__main__";
 
+/// Libraries that a server imports when it begins to serve, and that keep nothing of the process
+/// which imports them. (`browser_use` itself does: it makes a directory of its own in /tmp.)
+const LIBRARIES: &str = "uvicorn.protocols.http.auto uvicorn.protocols.websockets.wsproto_impl \
+     uvicorn.lifespan.on psutil cdp_use bubus posthog lmnr";
+
 /// Room in the process table for the arguments and variables of a server.
 const ARGUMENTS: usize = 1024;
 const VARIABLES: usize = 16 * 1024;
@@ -183,7 +188,7 @@ impl Process {
         let script = format!("{:08}{SCRIPT}", SCRIPT.len());
         keeper::write(&self.control, script.as_bytes())?;
         let mut payload = Vec::new();
-        let texts = [keeper::SCRIPT, LAUNCH, MODULES].map(str::as_bytes);
+        let texts = [keeper::SCRIPT, LAUNCH, MODULES, LIBRARIES].map(str::as_bytes);
         for text in texts.into_iter().chain([root.as_os_str().as_bytes()]) {
             payload.extend_from_slice(text);
             payload.push(0);

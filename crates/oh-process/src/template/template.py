@@ -4,8 +4,9 @@
 # The owner sends this script over a socket, which is this process's stdin, and then messages in
 # the format of keeper.py:
 #
-#   m  the keeper's script, how the server is launched, the modules whose imports are imported, and
-#      the directory that holds this process's places, separated by NUL
+#   m  the keeper's script, how the server is launched, the modules whose imports are imported,
+#      libraries to import where they are installed, and the directory that holds this process's
+#      places, separated by NUL
 #                          -> one line of JSON: what was read while importing, or why it failed
 #   f  fork a keeper whose socket is the descriptor that comes along. The keeper reports "up PID"
 #      there; a refusal is reported there as "no REASON"
@@ -71,10 +72,12 @@ class Imports:
         self.read, self.skipped, self.thread = set(), [], None
         self.begun = time.time(), time.monotonic()
 
-    def run(self, modules):
+    def run(self, modules, libraries):
         with self.watched():
             for module in modules:
                 self.import_all(module)
+            for library in libraries:
+                self.import_one(library, (), None)
         self.ended = time.time(), time.monotonic()
 
     def watched(self):
@@ -282,7 +285,7 @@ class Template:
             pass
 
     def prepare(self, payload):
-        keeper, launch, modules, root = payload.split(b"\0")[:4]
+        keeper, launch, modules, libraries, root = payload.split(b"\0")[:5]
         root = os.fsdecode(root) + "/"
         self.modules = modules.decode().split()
         self.keeper = types.ModuleType("keeper")
@@ -307,7 +310,7 @@ class Template:
             pass
         imports = Imports()
         imports.roots = tuple(self.modules)
-        imports.run(self.modules)
+        imports.run(self.modules, libraries.decode().split())
         self.single(imports.thread)
         places = {name: value for name, value in os.environ.items() if value.startswith(root)}
         places[""] = posix.getcwd()

@@ -34,7 +34,7 @@ const SPARES_TRIED: usize = 5;
 /// [`acquire`](Self::acquire) takes milliseconds where a start takes 12 to 16 s.
 ///
 /// On Linux the spares are forked from a [`TemplateServer`] that the pool starts first: the
-/// template holds some 270 MiB of memory, each spare 90 MiB more, and a spare that was taken is
+/// template holds some 290 MiB of memory, each spare 76 MiB more, and a spare that was taken is
 /// replaced within seconds. Where a spare cannot be forked, because it wants another value of a
 /// variable that is read at import for example, spares are started cold and hold 340 MiB each;
 /// [`LocalServer::startup`] says why. A template given to the builder is used instead of one of the

@@ -37,7 +37,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// A process that has imported the server's modules once and forks servers from there. Linux only.
 ///
 /// A server that is forked ([`LocalServerBuilder::template`](crate::LocalServerBuilder::template))
-/// is ready after some 1.5 s instead of 12 s and holds some 85 MiB of its own instead of 340 MiB.
+/// is ready after some 1.5 s instead of 12 s and holds some 76 MiB of its own instead of 340 MiB.
 /// In all else it is as one that was started cold: it has its own process, session, keeper, keys,
 /// directories, variables and logs.
 ///

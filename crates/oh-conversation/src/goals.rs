@@ -90,6 +90,13 @@ pub struct GoalProgress {
     conversation: Conversation,
 }
 
+impl GoalProgress {
+    /// Waits for the next status; `None` once the goal's loop or the link has ended. Cancel-safe.
+    pub async fn next(&mut self) -> Option<Result<GoalStatus>> {
+        StreamExt::next(self).await
+    }
+}
+
 impl Stream for GoalProgress {
     type Item = Result<GoalStatus>;
 

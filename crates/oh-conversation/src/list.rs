@@ -187,6 +187,13 @@ impl Reading {
     }
 }
 
+impl Conversations {
+    /// Waits for the next conversation; `None` at the end of the list. Cancel-safe.
+    pub async fn next(&mut self) -> Option<Result<ConversationInfo>> {
+        futures_util::StreamExt::next(self).await
+    }
+}
+
 impl Stream for Conversations {
     type Item = Result<ConversationInfo>;
 

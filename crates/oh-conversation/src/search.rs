@@ -259,6 +259,13 @@ impl Reading {
     }
 }
 
+impl EventSearch {
+    /// Waits for the next event; `None` when there are no more. Cancel-safe.
+    pub async fn next(&mut self) -> Option<Result<Event>> {
+        futures_util::StreamExt::next(self).await
+    }
+}
+
 impl Stream for EventSearch {
     type Item = Result<Event>;
 

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use futures_util::{FutureExt, StreamExt};
+use futures_util::FutureExt;
 use oh_protocol::{ConversationId, Event, ExecutionStatus};
 use oh_transport::Backoff;
 use tokio::{

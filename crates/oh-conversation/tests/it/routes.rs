@@ -3,7 +3,6 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use futures_util::StreamExt;
 use oh_conversation::{Approvals, Conversation, PendingAction};
 use oh_protocol::{
     ConversationId,

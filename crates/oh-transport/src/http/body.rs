@@ -82,6 +82,13 @@ impl From<Bytes> for Body {
     }
 }
 
+impl Body {
+    /// Waits for the next part; `None` at the end. Cancel-safe.
+    pub async fn next(&mut self) -> Option<Result<Bytes>> {
+        std::future::poll_fn(|cx| Pin::new(&mut *self).poll_next(cx)).await
+    }
+}
+
 impl Stream for Body {
     type Item = Result<Bytes>;
 

@@ -359,6 +359,13 @@ impl Output {
     }
 }
 
+impl Output {
+    /// Waits for the next piece; `None` once the command has ended and all that it wrote was given. Cancel-safe.
+    pub async fn next(&mut self) -> Option<Result<OutputChunk>> {
+        futures_util::StreamExt::next(self).await
+    }
+}
+
 impl Stream for Output {
     type Item = Result<OutputChunk>;
 

@@ -3,7 +3,6 @@
 use std::{fmt, io, path::PathBuf, time::Duration};
 
 use bytes::{Bytes, BytesMut};
-use futures_util::StreamExt as _;
 use http::HeaderMap;
 use oh_protocol::{
     ConversationId,

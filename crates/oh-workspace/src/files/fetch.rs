@@ -10,7 +10,6 @@ use std::{
 
 use bytes::Bytes;
 use futures_core::Stream;
-use futures_util::StreamExt as _;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use oh_protocol::{Call, Request, calls::files};
 use oh_transport::{Backoff, Body, Client, ErrorKind as Theirs};
@@ -146,6 +145,13 @@ impl ByteStream {
     /// [`ArchiveInfo`](files::ArchiveInfo).
     pub fn headers(&self) -> &HeaderMap {
         &self.headers
+    }
+}
+
+impl ByteStream {
+    /// Waits for the next part; `None` at the end of the file. Cancel-safe.
+    pub async fn next(&mut self) -> Option<Result<Bytes>> {
+        futures_util::StreamExt::next(self).await
     }
 }
 

@@ -5,7 +5,6 @@ use std::{fs, io::Write as _, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures_util::StreamExt as _;
 use http::{HeaderMap, Response};
 use oh_protocol::calls::files;
 use oh_testkit::Mock;

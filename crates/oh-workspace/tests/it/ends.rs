@@ -10,7 +10,6 @@ use std::{
     time::Duration,
 };
 
-use futures_util::StreamExt as _;
 use oh_testkit::Mock;
 use oh_transport::ErrorKind as Theirs;
 use oh_workspace::{ErrorKind, OutputChunk, Workspace};

@@ -6,7 +6,6 @@ use std::{
 };
 
 use async_trait::async_trait;
-use futures_util::StreamExt as _;
 use http::{HeaderMap, Response};
 use oh_testkit::Mock;
 use oh_transport::{
@@ -216,7 +215,7 @@ async fn a_reader_that_was_away_misses_nothing() {
         let workspace = server.workspace();
         let command = workspace.execute("x").timeout(limit);
         let mut output = command.stream().await.unwrap();
-        assert!(futures_util::poll!(output.next()).is_pending());
+        assert!(futures_util::poll!(std::pin::pin!(output.next())).is_pending());
         sleep(seconds(600 + 3600 * 2)).await;
         let first = output.next().await.unwrap().unwrap();
         assert_eq!(first, OutputChunk::Stdout("done".to_owned()));

@@ -492,3 +492,30 @@ async fn an_error_page_of_a_proxy_is_a_typed_error() {
         ErrorKind::Unauthorized
     );
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_session_socket_that_tells_no_tokens_is_not_used() {
+    for (version, socket) in [
+        ("1.44.0", "events"),
+        ("1.45.0", "events"),
+        ("1.46.3", "events"),
+        ("1.47.0", "session"),
+        ("1.58.0", "session"),
+        ("a development build", "session"),
+    ] {
+        let (mock, mut dials) = Mock::new();
+        mock.set_version(version);
+        let attaching = tokio::spawn({
+            let mock = mock.clone();
+            async move { mock.attach().await }
+        });
+        let dial = soon(dials.recv()).await.unwrap();
+        let target = format!("/sockets/{socket}/{}", mock.id);
+        assert!(
+            dial.target.starts_with(&target),
+            "{version}: {}",
+            dial.target
+        );
+        attaching.abort();
+    }
+}

@@ -575,30 +575,3 @@ async fn large_events_are_fetched_one_by_one_where_more_do_not_get_through() {
     let conversation = soon(mock.attach()).await.unwrap();
     assert_eq!(ids(&conversation, 12).await, places(12));
 }
-
-#[tokio::test(start_paused = true)]
-async fn a_session_socket_that_tells_no_tokens_is_not_used() {
-    for (version, socket) in [
-        ("1.44.0", "events"),
-        ("1.45.0", "events"),
-        ("1.46.3", "events"),
-        ("1.47.0", "session"),
-        ("1.58.0", "session"),
-        ("a development build", "session"),
-    ] {
-        let (mock, mut dials) = Mock::new();
-        mock.set_version(version);
-        let attaching = tokio::spawn({
-            let mock = mock.clone();
-            async move { mock.attach().await }
-        });
-        let dial = soon(dials.recv()).await.unwrap();
-        let target = format!("/sockets/{socket}/{}", mock.id);
-        assert!(
-            dial.target.starts_with(&target),
-            "{version}: {}",
-            dial.target
-        );
-        attaching.abort();
-    }
-}

@@ -47,6 +47,12 @@ pub(crate) const MARK: &str = "OPENHANDS_RS_OWNED";
 /// How long a keeper may take to kill everything before it is killed itself.
 const PATIENCE: Duration = Duration::from_secs(12);
 
+/// A reader that is gone is an error and no signal, also where this program minds SIGPIPE.
+#[cfg(not(target_vendor = "apple"))]
+const QUIETLY: SendFlags = SendFlags::NOSIGNAL;
+#[cfg(target_vendor = "apple")]
+const QUIETLY: SendFlags = SendFlags::empty();
+
 /// How long there may be no room in the socket to the keeper, which reads at once.
 const ROOM: Duration = Duration::from_millis(200);
 
@@ -464,13 +470,13 @@ pub(crate) fn send(
     }
     // The kernel takes so few bytes whole or not at all.
     let head = [IoSlice::new(head.as_bytes())];
-    writable(|| rustix::net::sendmsg(control, &head, &mut ancillary, SendFlags::NOSIGNAL))?;
+    writable(|| rustix::net::sendmsg(control, &head, &mut ancillary, QUIETLY))?;
     write(control, payload)
 }
 
 pub(crate) fn write(control: &StdUnixStream, mut bytes: &[u8]) -> io::Result<()> {
     while !bytes.is_empty() {
-        let sent = writable(|| rustix::net::send(control, bytes, SendFlags::NOSIGNAL))?;
+        let sent = writable(|| rustix::net::send(control, bytes, QUIETLY))?;
         bytes = bytes.get(sent..).unwrap_or_default();
     }
     Ok(())
@@ -490,6 +496,10 @@ fn writable(mut send: impl FnMut() -> rustix::io::Result<usize>) -> io::Result<u
     }
 }
 
+#[cfg_attr(
+    not(target_os = "linux"),
+    allow(dead_code, reason = "servers are forked on Linux only")
+)]
 enum Report {
     Up(u32),
     /// A template process does not fork; why.

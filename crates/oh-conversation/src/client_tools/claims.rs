@@ -3,89 +3,147 @@
 
 use std::{
     collections::HashMap,
-    sync::{LazyLock, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError},
 };
 
 use oh_protocol::ConversationId;
+use tokio::time::Instant;
 
-/// What has been dispatched in one conversation.
-struct Entry {
+/// So many conversations that nobody is attached to are remembered.
+const REMEMBERED: usize = 1_000;
+
+type Key = (Box<str>, ConversationId);
+
+/// What has been dispatched in one conversation of a server.
+#[derive(Debug)]
+pub(super) struct Claims {
     /// The last `seq` that was history when this process first looked: nothing up to it is
     /// dispatched unasked. −1 for a conversation whose whole log is new.
     history: i64,
     /// By the id of the action: whether its handler is still at work.
-    calls: HashMap<Box<str>, bool>,
+    calls: Mutex<HashMap<Box<str>, bool>>,
 }
 
-static DISPATCHED: LazyLock<Mutex<HashMap<ConversationId, Entry>>> = LazyLock::new(Mutex::default);
+/// The claims of all conversations, and when somebody last began to dispatch there.
+static DISPATCHED: LazyLock<Mutex<HashMap<Key, (Instant, Arc<Claims>)>>> =
+    LazyLock::new(Mutex::default);
 
-fn entries() -> MutexGuard<'static, HashMap<ConversationId, Entry>> {
-    DISPATCHED.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// What is history: as this process found it first, or now as given.
-pub(super) fn begin(id: ConversationId, history: impl FnOnce() -> i64) -> i64 {
-    let mut entries = entries();
-    let entry = entries.entry(id).or_insert_with(|| Entry {
-        history: history(),
-        calls: HashMap::new(),
-    });
-    entry.history
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A call that is this caller's to carry out, until it is dropped.
 #[derive(Debug)]
 pub(super) struct Claim {
-    id: ConversationId,
+    claims: Arc<Claims>,
     action: Box<str>,
 }
 
-/// Claims a call; none if it has been dispatched. `again`: also one whose handler was cut off.
-pub(super) fn claim(id: ConversationId, action: &str, again: bool) -> Option<Claim> {
-    let mut entries = entries();
-    let calls = &mut entries.get_mut(&id)?.calls;
-    match calls.get(action) {
-        Some(at_work) if *at_work || !again => return None,
-        _ => {}
+impl Claims {
+    /// The claims in a conversation of the server with this URL. What is history there: as this
+    /// process found it first, or now as given.
+    pub(super) fn of(server: &str, id: ConversationId, history: impl FnOnce() -> i64) -> Arc<Self> {
+        let now = Instant::now();
+        let mut all = lock(&DISPATCHED);
+        let (used, claims) = all.entry((server.into(), id)).or_insert_with(|| {
+            let claims = Self {
+                history: history(),
+                calls: Mutex::default(),
+            };
+            (now, Arc::new(claims))
+        });
+        *used = now;
+        let claims = claims.clone();
+        let unused = |claims: &Arc<Self>| Arc::strong_count(claims) == 1;
+        if all.values().filter(|(_, claims)| unused(claims)).count() > REMEMBERED {
+            let oldest = all.iter().filter(|(_, (_, claims))| unused(claims));
+            let oldest = oldest.min_by_key(|(_, (used, _))| *used);
+            if let Some(key) = oldest.map(|(key, _)| key.clone()) {
+                all.remove(&key);
+            }
+        }
+        claims
     }
-    calls.insert(action.into(), true);
-    let action = action.into();
-    Some(Claim { id, action })
+
+    pub(super) fn history(&self) -> i64 {
+        self.history
+    }
+
+    /// Claims a call; none if it has been dispatched. `again`: also one whose handler was cut off.
+    pub(super) fn claim(self: &Arc<Self>, action: &str, again: bool) -> Option<Claim> {
+        let mut calls = lock(&self.calls);
+        match calls.get(action) {
+            Some(at_work) if *at_work || !again => return None,
+            _ => {}
+        }
+        calls.insert(action.into(), true);
+        Some(Claim {
+            claims: self.clone(),
+            action: action.into(),
+        })
+    }
 }
 
 impl Drop for Claim {
     fn drop(&mut self) {
-        if let Some(entry) = entries().get_mut(&self.id)
-            && let Some(at_work) = entry.calls.get_mut(&self.action)
-        {
+        if let Some(at_work) = lock(&self.claims.calls).get_mut(&self.action) {
             *at_work = false;
         }
     }
 }
 
 /// Forgets a conversation that was deleted: its id may come to stand for another.
-pub(crate) fn forget(id: ConversationId) {
-    entries().remove(&id);
+pub(crate) fn forget(server: &str, id: ConversationId) {
+    lock(&DISPATCHED).remove(&(server.into(), id));
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const SERVER: &str = "http://a.test/";
+
     #[test]
     fn a_call_is_claimed_once_and_taken_up_only_when_asked_and_cut_off() {
         let id = ConversationId::random();
-        assert!(claim(id, "a", false).is_none(), "nobody has begun");
-        assert_eq!(begin(id, || 4), 4);
-        assert_eq!(begin(id, || 9), 4, "history is what was found first");
-        let first = claim(id, "a", false).unwrap();
-        assert!(claim(id, "a", false).is_none());
-        assert!(claim(id, "a", true).is_none(), "it is at work");
+        let claims = Claims::of(SERVER, id, || 4);
+        assert_eq!(claims.history(), 4);
+        let again = Claims::of(SERVER, id, || 9);
+        assert_eq!(again.history(), 4, "history is what was found first");
+        let first = claims.claim("a", false).unwrap();
+        assert!(again.claim("a", false).is_none());
+        assert!(again.claim("a", true).is_none(), "it is at work");
         drop(first);
-        assert!(claim(id, "a", false).is_none());
-        assert!(claim(id, "a", true).is_some());
-        forget(id);
-        assert_eq!(begin(id, || -1), -1);
-        assert!(claim(id, "a", false).is_some());
+        assert!(claims.claim("a", false).is_none());
+        assert!(claims.claim("a", true).is_some());
+        forget(SERVER, id);
+        let anew = Claims::of(SERVER, id, || -1);
+        assert_eq!(anew.history(), -1);
+        assert!(anew.claim("a", false).is_some());
+    }
+
+    #[test]
+    fn conversations_of_two_servers_are_two_whatever_their_ids() {
+        let id = ConversationId::random();
+        let one = Claims::of(SERVER, id, || 1);
+        let other = Claims::of("http://b.test/", id, || 2);
+        assert_eq!((one.history(), other.history()), (1, 2));
+        let _first = one.claim("a", false).unwrap();
+        assert!(other.claim("a", false).is_some());
+    }
+
+    #[test]
+    fn what_nobody_is_attached_to_is_forgotten_in_the_end_and_the_rest_is_not() {
+        let server = "http://many.test/";
+        let id = ConversationId::random();
+        let held = Claims::of(server, id, || 7);
+        for _ in 0..REMEMBERED * 2 {
+            Claims::of(server, ConversationId::random(), || 0);
+        }
+        let all = lock(&DISPATCHED);
+        let ours = all.keys().filter(|(its, _)| **its == *server).count();
+        drop(all);
+        assert!(ours <= REMEMBERED + 2, "{ours}");
+        assert_eq!(Claims::of(server, id, || 0).history(), held.history());
     }
 }

@@ -8,7 +8,7 @@ use std::{
 };
 
 use futures_util::FutureExt;
-use oh_protocol::{ConversationId, Event, ExecutionStatus};
+use oh_protocol::{Event, ExecutionStatus};
 use oh_transport::Backoff;
 use tokio::{
     sync::watch,
@@ -17,7 +17,7 @@ use tokio::{
 };
 use tracing::{debug, warn};
 
-use super::{ClientTool, ClientToolCall, ToolResult, answers, called, claims, heading};
+use super::{ClientTool, ClientToolCall, ToolResult, answers, called, claims::Claims, heading};
 use crate::{
     Conversation, Cursor, ErrorKind, EventStream, Link, Result, Run, RunOutcome, RunStatus,
     conversation::{WeakConversation, after},
@@ -96,7 +96,7 @@ struct Dispatcher {
 impl Dispatcher {
     async fn run(self) {
         let Some(Begun {
-            id,
+            claims,
             mut events,
             cut_off,
         }) = self.begin().await
@@ -121,7 +121,7 @@ impl Dispatcher {
             let (passed, again) = (has(|old| &old.passed), has(|old| &old.unanswered));
             if let Some(tool) = tool
                 && !passed
-                && let Some(claim) = claims::claim(id, event.id(), again)
+                && let Some(claim) = claims.claim(event.id(), again)
             {
                 self.progress.send_modify(|progress| progress.at_work += 1);
                 let work = AtWork(self.progress.clone());
@@ -147,15 +147,16 @@ impl Dispatcher {
                 (held.link, held.cursor)
             };
             if self.new || link == Link::Live {
-                let id = conversation.id();
-                let history = claims::begin(id, || if self.new { -1 } else { last });
+                let server = conversation.client().base_url().as_str();
+                let history = || if self.new { -1 } else { last };
+                let claims = Claims::of(server, conversation.id(), history);
                 let (cursor, cut_off) = match self.resume {
                     true => (Cursor::Start, Some(CutOff::among(&conversation))),
-                    false => (after(history), None),
+                    false => (after(claims.history()), None),
                 };
                 let events = conversation.subscribe(cursor);
                 return Some(Begun {
-                    id,
+                    claims,
                     events,
                     cut_off,
                 });
@@ -171,7 +172,7 @@ impl Dispatcher {
 
 /// What there is to dispatch.
 struct Begun {
-    id: ConversationId,
+    claims: Arc<Claims>,
     events: EventStream,
     /// Where those are asked for.
     cut_off: Option<CutOff>,

@@ -89,7 +89,7 @@ impl Conversation {
             }
         }
         self.0.deleted.store(true, Ordering::Release);
-        client_tools::forget(self.id());
+        client_tools::forget(self.client().base_url().as_str(), self.id());
         // Other handles learn it now, not when they next look.
         self.mirror().nudge.notify_one();
         Ok(())

@@ -43,6 +43,8 @@ mod routes;
 #[cfg(test)]
 mod run;
 #[cfg(test)]
+mod sharp;
+#[cfg(test)]
 mod silence;
 #[cfg(test)]
 mod tokens;

@@ -43,6 +43,21 @@ async fn a_module_that_starts_a_thread_is_named_and_no_template_is_made() {
 }
 
 #[tokio::test]
+async fn a_template_that_is_late_or_no_longer_wanted_leaves_nothing() {
+    let stand_in = StandIn::new().await;
+    telltale(&stand_in, "import time\ntime.sleep(600)\n");
+    let builder = TemplateServer::builder().environment(stand_in.environment.clone());
+    let place = stand_in.directory.path().display().to_string();
+    let late = builder.clone().ready_within(Duration::from_millis(300));
+    let error = late.start().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotReady);
+    eventually("gone", || common::processes(&place).is_empty()).await;
+    let unwanted = tokio::time::timeout(Duration::from_millis(300), builder.start());
+    unwanted.await.unwrap_err();
+    eventually("gone", || common::processes(&place).is_empty()).await;
+}
+
+#[tokio::test]
 async fn a_thread_that_comes_later_refuses_the_fork() {
     let stand_in = StandIn::new().await;
     let trigger = telltale(&stand_in, "");

@@ -48,6 +48,11 @@ struct Readme;
 #[doc = include_str!("../../../docs/workspace.md")]
 struct WorkspaceGuide;
 
+// Those of the guide to supervision.
+#[cfg(all(doctest, feature = "process"))]
+#[doc = include_str!("../../../docs/supervision.md")]
+struct SupervisionGuide;
+
 // And those of the guide to hooks.
 #[cfg(all(
     doctest,

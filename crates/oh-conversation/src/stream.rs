@@ -36,7 +36,9 @@ pub enum Cursor {
 ///
 /// Its position is its own: however slow its reader is, nobody else waits and nothing is lost.
 /// It ends after giving the error that ended the conversation's link, and after a close without
-/// one.
+/// one. It also ends after an error over older events that are not held: a page of the log that
+/// does not read in three tries, or a refused key. To go on, subscribe again with
+/// [`cursor`](Self::cursor).
 pub struct EventStream {
     batch: Batch,
     /// Index after the event given last.

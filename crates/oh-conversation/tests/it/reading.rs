@@ -66,6 +66,25 @@ async fn a_bounded_mirror_holds_the_newest_and_readers_miss_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_page_that_never_decodes_is_an_error_and_no_wait_for_ever() {
+    let (mock, _dial, conversation) = attached(2_000, |attach| attach.keep_last(1_000)).await;
+    let mut events = conversation.subscribe(Cursor::Start);
+    for _ in 0..3 {
+        mock.plan(
+            "/events/search",
+            Ok((200, json!("a page of something else"))),
+        );
+    }
+    let error = soon(events.next()).await.unwrap().unwrap_err();
+    let wire = error.transport_error().map(oh_transport::Error::kind);
+    assert_eq!(wire, Some(oh_transport::ErrorKind::Decode), "{error:?}");
+    assert!(soon(events.next()).await.is_none());
+    // Nothing is lost for whoever goes on.
+    let mut events = conversation.subscribe(events.cursor());
+    read(&mut events, 0..2_000).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_bounded_mirror_goes_on_after_what_the_server_reads_no_more() {
     let (mock, _dial, conversation) = attached(5_000, |attach| attach.keep_last(1_000)).await;
     let first = conversation.events().seq(0).unwrap();

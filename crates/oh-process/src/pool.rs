@@ -65,7 +65,7 @@ struct Store {
     spares: Mutex<VecDeque<LocalServer>>,
     /// How the attempts to start a spare went.
     attempts: watch::Sender<Attempts>,
-    /// A spare was taken or has died.
+    /// A spare was taken, or somebody waits for one.
     room: Notify,
     /// Somebody waits: a pause after a failure ends.
     wanted: Notify,
@@ -89,14 +89,11 @@ impl Store {
         spares.iter().filter(|spare| spare.is_ready()).count()
     }
 
-    /// The oldest spare that is well.
+    /// The oldest spare that is well. Whoever takes it says when there is [room](Refill).
     fn take(&self) -> Option<LocalServer> {
         let mut spares = self.spares();
         let at = spares.iter().position(LocalServer::is_ready)?;
-        let taken = spares.remove(at);
-        drop(spares);
-        self.room.notify_one();
-        taken
+        spares.remove(at)
     }
 
     /// Lets go of those that have ended for good; whether there is room for another.
@@ -319,6 +316,8 @@ impl Acquire {
     async fn run(mut self) -> Result<LocalServer> {
         // No spare is wasted on what cannot be.
         self.own.prepare()?;
+        // The next start would take the processor from the activation.
+        let _afterwards = Refill(self.store.clone());
         let mut tried = 0;
         loop {
             let mut server = self.next().await?;
@@ -346,6 +345,7 @@ impl Acquire {
                 return Ok(server);
             }
             self.store.wanted.notify_one();
+            self.store.room.notify_one();
             // The store keeps the sender.
             let _changed = attempts.changed().await;
             let now = attempts.borrow().clone();
@@ -354,6 +354,15 @@ impl Acquire {
                 _ => {}
             }
         }
+    }
+}
+
+/// Has the pool filled up when an acquisition is over, whichever way.
+struct Refill(Arc<Store>);
+
+impl Drop for Refill {
+    fn drop(&mut self) {
+        self.0.room.notify_one();
     }
 }
 

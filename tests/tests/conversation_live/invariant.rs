@@ -1,5 +1,5 @@
-//! Two clients, pauses, approvals, cuts and messages in a random order, against the real server:
-//! every command that ran was approved by the id of its action.
+//! Two clients, pauses, approvals, cuts, lost answers and messages in a random order, against the
+//! real server: every command that ran was approved by the id of its action.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -12,7 +12,7 @@ use openhands::{
     Client, Conversation, WorkspaceExt,
     conversation::{ErrorKind, PendingAction},
     protocol::{Event, config::ConfirmationPolicy},
-    testkit::{Chance, Proxy, Script, ScriptedModel},
+    testkit::{Chance, Fault, Proxy, Script, ScriptedModel},
 };
 use serde_json::{Value, json};
 use tokio::{task::JoinSet, time::timeout};
@@ -24,6 +24,9 @@ const STEPS: usize = 100;
 const STEP: Duration = Duration::from_millis(200);
 /// So many requests at once, at most.
 const CROWD: usize = 5;
+
+const RUN: &str = "/api/conversations/{id}/run";
+const RESPOND: &str = "/api/conversations/{id}/events/respond_to_confirmation";
 
 /// Ids of actions that the test may have approved.
 type Approved = Arc<Mutex<HashSet<String>>>;
@@ -113,6 +116,8 @@ async fn every_command_that_ran_was_approved_by_the_id_of_its_action() {
     let home = openhands_tests::home();
     let server = openhands_tests::server(&home).start().await.unwrap();
     let proxy = Proxy::start(server.address()).await.unwrap();
+    // From the first connection on, faults find the requests they are about.
+    proxy.record();
     let client = || {
         let client = Client::builder(proxy.url()).session_api_key(server.session_api_key().clone());
         client.build().unwrap()
@@ -153,6 +158,8 @@ async fn every_command_that_ran_was_approved_by_the_id_of_its_action() {
                 tokio::time::sleep(STEP).await;
                 proxy.release();
             }
+            2 => proxy.inject(Fault::lost_answer().on(RUN).times(1)),
+            3 => proxy.inject(Fault::lost_answer().on(RESPOND).times(1)),
             _ => {}
         }
         // The next step begins beside this one, or after it.

@@ -32,8 +32,10 @@ use crate::{
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
 /// Runs the server's module in its own interpreter. Notes the directories that the browser's
-/// library makes in /tmp when it is imported, so that the keeper can remove them, and keeps the
-/// server's libraries from reading variables out of `.env` files above their own directory.
+/// library makes in /tmp when it is imported, so that the keeper can remove them. Keeps session
+/// keys, which the server writes into its environment for its own use, from every process that the
+/// server starts. Keeps the server's libraries from reading variables out of `.env` files above
+/// their own directory.
 pub(crate) const LAUNCH: &str = include_str!("launch.py");
 
 /// How a server is started, each time.

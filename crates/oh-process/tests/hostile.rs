@@ -155,6 +155,23 @@ async fn no_secret_of_the_server_is_in_its_environment_or_stays_in_its_configura
 }
 
 #[tokio::test]
+async fn a_key_that_the_server_publishes_to_itself_reaches_no_process() {
+    let stand_in = StandIn::new().await;
+    let file = stand_in.directory.path().join("seen");
+    let server = stand_in
+        .builder(&format!("publishes:{}", file.display()))
+        .session_api_key("canary-session-key-1")
+        .start()
+        .await
+        .unwrap();
+    assert!(file.with_extension("done").exists());
+    let seen = fs::read_to_string(&file).unwrap();
+    assert_eq!(seen.matches("PLAIN").count(), 8, "{seen}");
+    assert!(!seen.contains("canary"), "{seen}");
+    server.shutdown(GRACE).await.unwrap();
+}
+
+#[tokio::test]
 async fn a_server_has_a_home_of_its_own_and_one_only_when_asked_for() {
     let stand_in = StandIn::new().await;
     let file = stand_in.directory.path().join("seen.json");

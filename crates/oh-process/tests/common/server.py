@@ -69,6 +69,25 @@ def facts():
 if mode == "environment":
     with open(detail, "w") as file:
         json.dump(facts(), file)
+if mode == "publishes":
+    # As the real one: for its own tools, which ask the environment.
+    os.environ["OH_SESSION_API_KEYS_0"] = key
+    os.environ["PLAIN"] = "plain"
+    os.environ.setdefault("SESSION_API_KEY", key)
+    found = os.getenv("OH_SESSION_API_KEYS_0"), os.path.expandvars("$SESSION_API_KEY")
+    assert found == (key, key) and "SESSION_API_KEY" in os.environ
+    assert os.environ.pop("SESSION_API_KEY") == key and "SESSION_API_KEY" not in os.environ
+    os.environ["SESSION_API_KEY"] = key
+    show = [sys.executable, "-c", "import os; print(dict(os.environ))"]
+    with open(detail, "a") as file:
+        for environ in (None, dict(os.environ), {**os.environ}, os.environ.copy(), os.environ):
+            subprocess.run(show, env=environ, stdout=file, check=True)
+        file.flush()
+        os.system("env >>" + detail)
+        os.waitpid(os.posix_spawn("/usr/bin/env", ["env"], os.environ, file_actions=[(os.POSIX_SPAWN_DUP2, file.fileno(), 1)]), 0)
+        os.waitpid(os.spawnv(os.P_NOWAIT, "/bin/sh", ["sh", "-c", "env >>" + detail]), 0)
+    with open(detail + ".done", "w"):
+        pass
 if mode == "graceful":
 
     def goodbye(*_):

@@ -1,0 +1,247 @@
+//! What is secret reaches the server, and nothing that an agent, another process, a log or a text
+//! shows.
+
+use std::{fmt::Display, path::Path, time::Duration};
+
+use openhands::{
+    Agent, Client, Conversation, Event, LocalServer, Workspace, WorkspaceExt,
+    conversation::Secret,
+    process::{AttachedServer, LogLevel, RestartPolicy, Status, WarmPool, Webhook},
+    protocol::config::{Llm, McpServer},
+    testkit::{Script, ScriptedModel},
+    workspace::Repository,
+};
+use serde_json::json;
+use tokio::time::timeout;
+use tracing_subscriber::fmt::format::FmtSpan;
+
+use crate::canaries::{Canaries, Seen, files, process_table};
+
+const LONG: Duration = Duration::from_secs(120);
+
+/// What an agent finds when it looks for keys.
+const LOOK: &str = "env >env; env -0 >>env; set >>env; \
+    cat /proc/[0-9]*/environ /proc/[0-9]*/cmdline >processes 2>/dev/null; \
+    (tmux show-environment -g; tmux show-environment; tmux show-options -g) >tmux 2>&1; \
+    echo looked";
+
+fn builder(canaries: &Canaries) -> openhands::process::LocalServerBuilder {
+    LocalServer::builder()
+        .session_api_key(canaries.of("session"))
+        .session_api_key(canaries.of("session-2"))
+        .secret_key(canaries.of("secret-key"))
+        .previous_secret_key(canaries.of("previous-key"))
+        .webhook(Webhook::new("http://127.0.0.1:9").header("x-hook", canaries.of("webhook")))
+        .log_level(LogLevel::Debug)
+}
+
+fn llm(model: &ScriptedModel, canaries: &Canaries) -> Llm {
+    Llm::new(ScriptedModel::MODEL)
+        .base_url(model.base_url())
+        .api_key(canaries.of("llm"))
+        .extra_header("x-llm", canaries.of("llm-header"))
+        .num_retries(1)
+}
+
+fn agent(model: &ScriptedModel, canaries: &Canaries) -> Agent {
+    let program = McpServer::stdio("true").env("TOKEN", canaries.of("mcp-env"));
+    let remote = McpServer::http("http://127.0.0.1:9/mcp").header("x-mcp", canaries.of("mcp"));
+    Agent::default_preset(llm(model, canaries))
+        .cli_mode(true)
+        .mcp_server("program", program)
+        .mcp_server("remote", remote)
+}
+
+/// An agent looks around; then the process table is searched while its terminal still runs.
+async fn an_agent_looks(server: &LocalServer, canaries: &Canaries, seen: &Seen) {
+    let script = Script::new()
+        .call("terminal", json!({ "command": LOOK }))
+        .finish("Looked.");
+    let model = ScriptedModel::start(script).await.unwrap();
+    let workspace = server.workspace(server.workspace_dir());
+    let builder = Conversation::builder(&workspace, agent(&model, canaries))
+        .secret("UNUSED", canaries.of("secret"));
+    seen.debug(&builder);
+    let conversation = builder.start().await.unwrap();
+    let secret = Secret::text(canaries.of("late-secret"));
+    seen.debug(&secret);
+    conversation.set_secrets([("LATE", secret)]).await.unwrap();
+    conversation.send("Look for keys.").await.unwrap();
+    let outcome = timeout(LONG, conversation.run()).await.unwrap().unwrap();
+    assert!(outcome.is_finished(), "{outcome}");
+    model.verify().unwrap();
+    no_process_tells(canaries);
+    the_agent_found_nothing(server.workspace_dir(), &["env", "processes", "tmux"], canaries);
+    for event in &conversation.events() {
+        seen.shown(event);
+        assert_eq!(canaries.within(event.as_json().as_bytes()), [""; 0]);
+    }
+    seen.debug(&conversation);
+    seen.debug(&conversation.state());
+    seen.debug(&conversation.events().iter().collect::<Vec<&Event>>());
+    seen.shown(&outcome);
+    fails_in_every_way(&conversation, canaries, seen).await;
+    conversation.close().await.unwrap();
+}
+
+async fn fails_in_every_way(conversation: &Conversation, canaries: &Canaries, seen: &Seen) {
+    let masked = conversation.set_secrets([("MASKED", "**********")]).await;
+    seen.failed(&masked.unwrap_err());
+    let llm = Llm::new("").api_key(canaries.of("llm"));
+    seen.debug(&llm);
+    seen.failed(&conversation.switch_llm(llm).await.unwrap_err());
+}
+
+fn no_process_tells(canaries: &Canaries) {
+    for (path, bytes) in process_table() {
+        let whose = std::fs::read(path.with_file_name("cmdline")).unwrap_or_default();
+        let whose = String::from_utf8_lossy(&whose).replace('\0', " ");
+        let found = canaries.within(&bytes);
+        assert_eq!(found, [""; 0], "{} {whose:.200}", path.display());
+    }
+}
+
+fn the_agent_found_nothing(place: &Path, names: &[&str], canaries: &Canaries) {
+    for name in names {
+        let bytes = std::fs::read(place.join(name)).unwrap();
+        assert!(!bytes.is_empty(), "{name}");
+        assert_eq!(canaries.within(&bytes), [""; 0], "{name}");
+    }
+}
+
+/// A command of the program itself sees no more than the agent does.
+async fn a_command_looks(server: &LocalServer, canaries: &Canaries, seen: &Seen) {
+    let workspace = server.workspace(server.workspace_dir());
+    let run = workspace.execute(LOOK);
+    seen.debug(&run);
+    let output = run.await.unwrap();
+    assert_eq!(output.exit_code(), Some(0), "{output:?}");
+    the_agent_found_nothing(server.workspace_dir(), &["env", "processes"], canaries);
+}
+
+/// A secret of one command reaches that command and is shown by nothing.
+async fn a_command_has_a_secret(workspace: &Workspace, canaries: &Canaries, seen: &Seen) {
+    let run = workspace
+        .execute("printf %s \"$TOKEN\" | wc -c")
+        .secret_env("TOKEN", canaries.of("command"));
+    seen.debug(&run);
+    let output = run.await.unwrap();
+    let length = canaries.of("command").len().to_string();
+    assert_eq!(output.stdout().trim(), length);
+    seen.debug(&output);
+    let repository = Repository::new("https://127.0.0.1:9/a/b").token(canaries.of("git"));
+    seen.debug(&repository);
+    let cloning = workspace.clone_repositories([repository]);
+    seen.debug(&cloning);
+    let cloned = cloning.await.unwrap();
+    seen.debug(&cloned);
+    seen.failed(&cloned.failed.first().unwrap().error);
+}
+
+/// A client with the wrong key, through a proxy that is not there.
+async fn a_stranger_fails(server: &LocalServer, canaries: &Canaries, seen: &Seen) {
+    let url = server.url().as_str();
+    let wrong = Client::builder(url).session_api_key(canaries.of("wrong"));
+    seen.debug(&wrong);
+    seen.failed(&AttachedServer::attach(wrong.build().unwrap()).await.unwrap_err());
+    for proxy in ["http://user:{}@127.0.0.1:9", "http://us^er:{}@127.0.0.1:9/ "] {
+        let proxy = proxy.replace("{}", &canaries.of("proxy"));
+        let builder = Client::builder("http://other.invalid")
+            .session_api_key(canaries.of("session"))
+            .header("x-other", canaries.of("header"))
+            .proxy(proxy);
+        seen.debug(&builder);
+        match builder.build() {
+            Ok(client) => {
+                seen.debug(&client);
+                seen.failed(&AttachedServer::attach(client).await.unwrap_err());
+            }
+            Err(error) => seen.failed(&error),
+        }
+    }
+}
+
+/// Secrets on a disk are encrypted by the secret key, but for one that the server takes for none.
+fn no_file_tells(directory: &Path, canaries: &Canaries) {
+    let files = files(directory);
+    assert!(files.len() > 10, "conversations and commands are kept");
+    for (path, bytes) in files {
+        let mut found = canaries.within(&bytes);
+        found.retain(|found| !found.starts_with(&canaries.of("llm-header")));
+        assert_eq!(found, [""; 0], "{}", path.display());
+    }
+}
+
+// On one thread, so that the subscriber of this thread hears every task.
+#[tokio::test]
+async fn no_secret_is_in_a_process_a_file_a_log_an_error_or_a_text() {
+    let seen = Seen::default();
+    let writer = seen.clone();
+    let logging = tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::TRACE)
+        .with_ansi(false)
+        .with_span_events(FmtSpan::FULL)
+        .with_writer(move || writer.clone())
+        .finish();
+    let _logging = tracing::subscriber::set_default(logging);
+    let canaries = Canaries::new();
+    let place = tempfile::tempdir().unwrap();
+    let policy = RestartPolicy::on_failure(1).delays(Duration::from_millis(1), LONG);
+    let builder = builder(&canaries)
+        .state_dir(place.path().join("state"))
+        .restart(policy);
+    seen.debug(&builder);
+    let server = builder.start().await.unwrap();
+    an_agent_looks(&server, &canaries, &seen).await;
+    let workspace = server.workspace(server.workspace_dir());
+    a_command_has_a_secret(&workspace, &canaries, &seen).await;
+    a_stranger_fails(&server, &canaries, &seen).await;
+    no_file_tells(place.path(), &canaries);
+
+    let mut status = server.status();
+    kill(server.pid());
+    status.changed().await;
+    let ready = status.wait_for(|status| *status == Status::Ready);
+    timeout(LONG, ready).await.unwrap().unwrap();
+    a_command_looks(&server, &canaries, &seen).await;
+    no_process_tells(&canaries);
+    seen.debug(&server);
+    seen.debug(&workspace);
+    for line in server.log_tail() {
+        seen.shown(&line);
+    }
+    let report = server.shutdown(Duration::from_secs(30)).await.unwrap();
+    seen.shown(&report as &dyn Display);
+    no_file_tells(place.path(), &canaries);
+
+    let seen = seen.bytes();
+    for told in ["TRACE", "hyper", "openhands::server", "Look for keys."] {
+        let told = told.as_bytes();
+        assert!(seen.windows(told.len()).any(|part| part == told));
+    }
+    assert_eq!(canaries.within(&seen), [""; 0]);
+}
+
+#[tokio::test]
+async fn an_agent_finds_no_key_that_a_dormant_server_was_activated_with() {
+    let (seen, canaries) = (Seen::default(), Canaries::new());
+    let pool = WarmPool::start(1, builder(&canaries));
+    let acquire = pool
+        .acquire()
+        .session_api_key(canaries.of("own-session"))
+        .secret_key(canaries.of("own-secret-key"));
+    seen.debug(&acquire);
+    let server = timeout(LONG, acquire.into_future()).await.unwrap().unwrap();
+    pool.shutdown().await;
+    an_agent_looks(&server, &canaries, &seen).await;
+    a_command_looks(&server, &canaries, &seen).await;
+    server.shutdown(Duration::from_secs(30)).await.unwrap();
+    assert_eq!(canaries.within(&seen.bytes()), [""; 0]);
+}
+
+fn kill(pid: u32) {
+    let status = std::process::Command::new("kill")
+        .args(["-9", &pid.to_string()])
+        .status();
+    assert!(status.unwrap().success());
+}

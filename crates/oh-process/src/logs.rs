@@ -1,5 +1,6 @@
 //! What a process writes: read for life, kept in a bounded tail, told to tracing and to whoever
-//! subscribed, without its secrets. Knows no process.
+//! subscribed, without its secrets. Knows no process. What is secret is `oh_protocol::redact`'s to
+//! say.
 
 use std::{
     collections::VecDeque,
@@ -10,7 +11,8 @@ use std::{
 };
 
 use futures_core::Stream;
-use secrecy::{ExposeSecret, SecretString};
+use oh_protocol::redact::{Redactor, StreamRedactor};
+use secrecy::SecretString;
 use tokio::{
     io::{AsyncRead, AsyncReadExt},
     sync::mpsc,
@@ -23,8 +25,6 @@ const TAIL_LINES: usize = 200;
 const TAIL_BYTES: usize = 256 * 1024;
 /// Lines a subscriber may fall behind before it misses some.
 const SUBSCRIBER_LINES: usize = 1024;
-/// What stands for a secret.
-const REDACTED: &str = "<redacted>";
 
 /// How grave a line is, in the server's words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -100,7 +100,7 @@ impl Stream for Logs {
 pub(crate) struct LogHub(Arc<Hub>);
 
 struct Hub {
-    secrets: Mutex<Vec<SecretString>>,
+    redactor: Mutex<Redactor>,
     state: Mutex<State>,
 }
 
@@ -112,11 +112,10 @@ struct State {
 }
 
 impl LogHub {
-    /// A hub that hides these secrets wherever they appear; those under 6 bytes are too common
-    /// as parts of words to be hidden.
+    /// Creates a hub that hides these secrets wherever they appear, and others by their shape.
     pub(crate) fn new(secrets: Vec<SecretString>) -> Self {
         let hub = Self(Arc::new(Hub {
-            secrets: Mutex::default(),
+            redactor: Mutex::default(),
             state: Mutex::default(),
         }));
         hub.hide(secrets);
@@ -125,18 +124,15 @@ impl LogHub {
 
     /// Hides more secrets from now on.
     pub(crate) fn hide(&self, secrets: impl IntoIterator<Item = SecretString>) {
-        let mut hidden = self.secrets();
-        hidden.extend(secrets);
-        hidden.retain(|secret| secret.expose_secret().len() >= 6);
-        // The longest first: one may hold another.
-        hidden.sort_by_key(|secret| std::cmp::Reverse(secret.expose_secret().len()));
+        let mut redactor = self.redactor();
+        for secret in secrets {
+            redactor.add(&secret);
+        }
     }
 
-    fn secrets(&self) -> MutexGuard<'_, Vec<SecretString>> {
-        self.0
-            .secrets
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+    fn redactor(&self) -> MutexGuard<'_, Redactor> {
+        let redactor = self.0.redactor.lock();
+        redactor.unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn subscribe(&self) -> Logs {
@@ -158,6 +154,7 @@ impl LogHub {
     /// Reads a pipe to its end.
     pub(crate) async fn drain(&self, mut pipe: impl AsyncRead + Unpin) {
         let mut pending = Vec::with_capacity(8 * 1024);
+        let mut long: Option<LongLine> = None;
         loop {
             match pipe.read_buf(&mut pending).await {
                 Ok(0) | Err(_) => break,
@@ -165,22 +162,29 @@ impl LogHub {
             }
             let mut begin = 0;
             while let Some(length) = pending[begin..].iter().position(|byte| *byte == b'\n') {
-                self.line(&pending[begin..begin + length]);
+                let line = &pending[begin..begin + length];
+                match long.take() {
+                    Some(long) => self.text(long.end(line).trim_end()),
+                    None => self.line(line),
+                }
                 begin += length + 1;
             }
             pending.drain(..begin);
             if pending.len() >= MAX_LINE {
-                self.line(&pending);
+                let long = long.get_or_insert_with(|| LongLine::new(&self.redactor()));
+                self.text(&long.next(&pending));
                 pending.clear();
             }
             // A server that writes without pause must not keep others from this thread.
             tokio::task::yield_now().await;
         }
-        if !pending.is_empty() {
-            self.line(&pending);
+        match long {
+            Some(long) => self.text(long.end(&pending).trim_end()),
+            None => self.line(&pending),
         }
     }
 
+    /// Takes a whole line.
     fn line(&self, bytes: &[u8]) {
         let text = String::from_utf8_lossy(bytes);
         let text = text.trim_end();
@@ -188,7 +192,20 @@ impl LogHub {
             return;
         }
         let mut line = parse(text);
-        line.message = self.redact(&line.message);
+        let redactor = self.redactor().clone();
+        line.message = redactor.text(&line.message);
+        line.logger = line.logger.map(|logger| redactor.text(&logger));
+        self.tell(line);
+    }
+
+    /// Takes a part of a line that is too long, without its secrets.
+    fn text(&self, shown: &str) {
+        if !shown.is_empty() {
+            self.tell(LogLine::plain(shown));
+        }
+    }
+
+    fn tell(&self, mut line: LogLine) {
         emit(&line);
         let shown = line.to_string();
         let mut state = self.state();
@@ -211,16 +228,6 @@ impl LogHub {
         });
     }
 
-    fn redact(&self, text: &str) -> String {
-        let mut text = text.to_owned();
-        for secret in self.secrets().iter() {
-            if text.contains(secret.expose_secret()) {
-                text = text.replace(secret.expose_secret(), REDACTED);
-            }
-        }
-        text
-    }
-
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -229,6 +236,63 @@ impl LogHub {
 impl fmt::Debug for LogHub {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("LogHub").finish_non_exhaustive()
+    }
+}
+
+/// A line that is longer than what is kept of one: it is told in parts, and a secret that a part
+/// ends in is hidden all the same.
+struct LongLine {
+    redactor: StreamRedactor,
+    /// The beginning of a character.
+    half: Vec<u8>,
+}
+
+impl LongLine {
+    fn new(redactor: &Redactor) -> Self {
+        Self {
+            redactor: redactor.stream(),
+            half: Vec::new(),
+        }
+    }
+
+    /// What may be shown of this part and of those before it.
+    fn next(&mut self, bytes: &[u8]) -> String {
+        self.half.extend_from_slice(bytes);
+        let mut whole = self.half.len();
+        // A character has four bytes at most; only the last one can be cut.
+        for at in (whole.saturating_sub(3)..whole).rev() {
+            let byte = self.half[at];
+            if byte & 0xc0 != 0x80 {
+                let length = usize::try_from(byte.leading_ones()).unwrap_or(1).max(1);
+                if at + length > whole {
+                    whole = at;
+                }
+                break;
+            }
+        }
+        let rest = self.half.split_off(whole);
+        let shown = self.redactor.push(&String::from_utf8_lossy(&self.half));
+        self.half = rest;
+        shown
+    }
+
+    /// What may be shown of the last part and of those before it.
+    fn end(mut self, bytes: &[u8]) -> String {
+        self.half.extend_from_slice(bytes);
+        let mut shown = self.redactor.push(&String::from_utf8_lossy(&self.half));
+        shown.push_str(&self.redactor.finish());
+        shown
+    }
+}
+
+impl LogLine {
+    fn plain(text: &str) -> Self {
+        Self {
+            level: LogLevel::Info,
+            logger: None,
+            message: text.to_owned(),
+            missed: 0,
+        }
     }
 }
 
@@ -246,12 +310,7 @@ fn parse(text: &str) -> LogLine {
         .then(|| serde_json::from_str::<Wire>(text).ok())
         .flatten();
     let Some(wire) = wire else {
-        return LogLine {
-            level: LogLevel::Info,
-            logger: None,
-            message: text.to_owned(),
-            missed: 0,
-        };
+        return LogLine::plain(text);
     };
     let level = match wire.levelname.as_deref() {
         Some("CRITICAL" | "ERROR") => LogLevel::Error,
@@ -295,6 +354,8 @@ fn emit(line: &LogLine) {
 
 #[cfg(test)]
 mod tests {
+    use oh_protocol::redact::HIDDEN;
+
     use super::*;
 
     async fn lines(hub: &LogHub, bytes: &[u8]) -> Vec<LogLine> {
@@ -336,6 +397,72 @@ mod tests {
         let seen = lines(&hub, b"a my-secret-1-long b secret-1 c\n").await;
         assert_eq!(seen[0].message, "a <redacted> b <redacted> c");
         assert_eq!(hub.tail(), ["a <redacted> b <redacted> c"]);
+    }
+
+    async fn text(hub: &LogHub, bytes: &[u8]) -> String {
+        let lines = lines(hub, bytes).await;
+        let lines: Vec<_> = lines.iter().map(LogLine::to_string).collect();
+        lines.concat() + &hub.tail().concat()
+    }
+
+    #[tokio::test]
+    async fn a_secret_across_the_cut_of_a_long_line_is_hidden_wherever_the_cut_is() {
+        let secret = "canary-äöü-0123456789";
+        for before in MAX_LINE - 2 * secret.len()..MAX_LINE + 2 {
+            let hub = LogHub::new(vec![secret.into()]);
+            let mut bytes = "y".repeat(before - 1).into_bytes();
+            bytes.push(b' ');
+            bytes.extend_from_slice(secret.as_bytes());
+            bytes.extend_from_slice(b" end\nnext\n");
+            let shown = text(&hub, &bytes).await;
+            assert_eq!(shown.matches(HIDDEN).count(), 2, "{before}");
+            assert!(
+                !shown.contains("canary") && !shown.contains("0123"),
+                "{before}"
+            );
+            assert!(
+                !shown.contains('\u{fffd}') && !shown.contains('ä'),
+                "{before}"
+            );
+            assert!(shown.contains(" end") && shown.contains("next"));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_secret_is_hidden_in_every_form_in_which_a_log_has_it() {
+        let hub = LogHub::new(vec!["canary \"ä\" of 1".into()]);
+        for line in [
+            r#"{"message": "canary \"\u00e4\" of 1"}"#,
+            r#"{"message": "{\"key\": \"canary \\\"\\u00e4\\\" of 1\"}"}"#,
+            r#"{"message": "x", "name": "canary \"ä\" of 1"}"#,
+            r#"{"message": "x", "exc_info": "canary \"ä\" of 1"}"#,
+            r#"{"message": 1, "other": "canary \"\u00e4\" of 1"}"#,
+            "GET /x/canary%20%22%C3%A4%22%20of%201/y",
+            "GET /x/canary+%22%c3%a4%22+of+1/y",
+            "Authorisation Y2FuYXJ5ICLDpCIgb2YgMQ==",
+            "Authorisation dTpjYW5hcnkgIsOkIiBvZiAx",
+        ] {
+            let shown = text(&hub, line.as_bytes()).await;
+            assert!(shown.contains(HIDDEN), "{line}: {shown}");
+            for part in ["canary", "of 1", "Y2FuYXJ5", "FuYXJ5", "%22"] {
+                assert!(!shown.contains(part), "{line}: {shown}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn what_nobody_named_is_hidden_by_the_rules_that_errors_follow() {
+        let hub = LogHub::new(Vec::new());
+        for line in [
+            "LLM(api_key='canary', model='m')",
+            r#"{"message": "POST https://u:canary@h/x?token=canary failed"}"#,
+            "Authorization: Bearer canary-123-canary",
+        ] {
+            let shown = text(&hub, line.as_bytes()).await;
+            assert!(!shown.contains("canary"), "{shown}");
+        }
+        let long = format!("{} api_key=canary\n", "y".repeat(MAX_LINE - 9));
+        assert!(!text(&hub, long.as_bytes()).await.contains("canary"));
     }
 
     #[tokio::test]

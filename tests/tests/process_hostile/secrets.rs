@@ -1,18 +1,29 @@
 //! What is secret reaches the server, and nothing that an agent, another process, a log or a text
 //! shows.
 
-use std::{fmt::Display, path::Path, time::Duration};
+use std::{
+    fmt::Display,
+    path::Path,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use openhands::{
     Agent, Client, Conversation, Event, LocalServer, Workspace, WorkspaceExt,
     conversation::Secret,
-    process::{AttachedServer, LogLevel, RestartPolicy, Status, WarmPool, Webhook},
+    process::{
+        AttachedServer, LocalServerBuilder, LogLevel, RestartPolicy, Status, WarmPool, Webhook,
+    },
     protocol::config::{Llm, McpServer},
     testkit::{Script, ScriptedModel},
     workspace::Repository,
 };
 use serde_json::json;
-use tokio::time::timeout;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpListener,
+    time::timeout,
+};
 use tracing_subscriber::fmt::format::FmtSpan;
 
 use crate::canaries::{Canaries, Seen, files, process_table};
@@ -25,13 +36,31 @@ const LOOK: &str = "env >env; env -0 >>env; set >>env; \
     (tmux show-environment -g; tmux show-environment; tmux show-options -g) >tmux 2>&1; \
     echo looked";
 
-fn builder(canaries: &Canaries) -> openhands::process::LocalServerBuilder {
+/// Where the server posts events to, and what it has sent there.
+async fn hook() -> (String, Arc<Mutex<Vec<u8>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let got = Arc::<Mutex<Vec<u8>>>::default();
+    let told = got.clone();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut buffer = vec![0; 64 * 1024];
+            let length = stream.read(&mut buffer).await.unwrap_or(0);
+            told.lock().unwrap().extend_from_slice(&buffer[..length]);
+            let answer = b"HTTP/1.1 204 No Content\r\nconnection: close\r\n\r\n";
+            let _gone = stream.write_all(answer).await;
+        }
+    });
+    (url, got)
+}
+
+fn builder(canaries: &Canaries, hook: &str) -> LocalServerBuilder {
     LocalServer::builder()
         .session_api_key(canaries.of("session"))
         .session_api_key(canaries.of("session-2"))
         .secret_key(canaries.of("secret-key"))
         .previous_secret_key(canaries.of("previous-key"))
-        .webhook(Webhook::new("http://127.0.0.1:9").header("x-hook", canaries.of("webhook")))
+        .webhook(Webhook::new(hook).header("x-hook", canaries.of("webhook")))
         .log_level(LogLevel::Debug)
 }
 
@@ -43,7 +72,8 @@ fn llm(model: &ScriptedModel, canaries: &Canaries) -> Llm {
         .num_retries(1)
 }
 
-fn agent(model: &ScriptedModel, canaries: &Canaries) -> Agent {
+/// An agent that never works: its MCP servers would have to be there.
+fn connected(model: &ScriptedModel, canaries: &Canaries) -> Agent {
     let program = McpServer::stdio("true").env("TOKEN", canaries.of("mcp-env"));
     let remote = McpServer::http("http://127.0.0.1:9/mcp").header("x-mcp", canaries.of("mcp"));
     Agent::default_preset(llm(model, canaries))
@@ -59,8 +89,13 @@ async fn an_agent_looks(server: &LocalServer, canaries: &Canaries, seen: &Seen) 
         .finish("Looked.");
     let model = ScriptedModel::start(script).await.unwrap();
     let workspace = server.workspace(server.workspace_dir());
-    let builder = Conversation::builder(&workspace, agent(&model, canaries))
-        .secret("UNUSED", canaries.of("secret"));
+    let idle = Conversation::builder(&workspace, connected(&model, canaries));
+    seen.debug(&idle);
+    let idle = idle.start().await.unwrap();
+    seen.debug(&idle.state());
+    idle.close().await.unwrap();
+    let agent = Agent::default_preset(llm(&model, canaries)).cli_mode(true);
+    let builder = Conversation::builder(&workspace, agent).secret("UNUSED", canaries.of("secret"));
     seen.debug(&builder);
     let conversation = builder.start().await.unwrap();
     let secret = Secret::text(canaries.of("late-secret"));
@@ -71,7 +106,11 @@ async fn an_agent_looks(server: &LocalServer, canaries: &Canaries, seen: &Seen) 
     assert!(outcome.is_finished(), "{outcome}");
     model.verify().unwrap();
     no_process_tells(canaries);
-    the_agent_found_nothing(server.workspace_dir(), &["env", "processes", "tmux"], canaries);
+    the_agent_found_nothing(
+        server.workspace_dir(),
+        &["env", "processes", "tmux"],
+        canaries,
+    );
     for event in &conversation.events() {
         seen.shown(event);
         assert_eq!(canaries.within(event.as_json().as_bytes()), [""; 0]);
@@ -143,12 +182,20 @@ async fn a_stranger_fails(server: &LocalServer, canaries: &Canaries, seen: &Seen
     let url = server.url().as_str();
     let wrong = Client::builder(url).session_api_key(canaries.of("wrong"));
     seen.debug(&wrong);
-    seen.failed(&AttachedServer::attach(wrong.build().unwrap()).await.unwrap_err());
-    for proxy in ["http://user:{}@127.0.0.1:9", "http://us^er:{}@127.0.0.1:9/ "] {
+    seen.failed(
+        &AttachedServer::attach(wrong.build().unwrap())
+            .await
+            .unwrap_err(),
+    );
+    for proxy in [
+        "http://user:{}@127.0.0.1:9",
+        "http://us^er:{}@127.0.0.1:9/ ",
+    ] {
         let proxy = proxy.replace("{}", &canaries.of("proxy"));
         let builder = Client::builder("http://other.invalid")
             .session_api_key(canaries.of("session"))
             .header("x-other", canaries.of("header"))
+            .timeout(Duration::from_millis(300))
             .proxy(proxy);
         seen.debug(&builder);
         match builder.build() {
@@ -187,7 +234,8 @@ async fn no_secret_is_in_a_process_a_file_a_log_an_error_or_a_text() {
     let canaries = Canaries::new();
     let place = tempfile::tempdir().unwrap();
     let policy = RestartPolicy::on_failure(1).delays(Duration::from_millis(1), LONG);
-    let builder = builder(&canaries)
+    let (hook, posted) = hook().await;
+    let builder = builder(&canaries, &hook)
         .state_dir(place.path().join("state"))
         .restart(policy);
     seen.debug(&builder);
@@ -213,6 +261,10 @@ async fn no_secret_is_in_a_process_a_file_a_log_an_error_or_a_text() {
     let report = server.shutdown(Duration::from_secs(30)).await.unwrap();
     seen.shown(&report as &dyn Display);
     no_file_tells(place.path(), &canaries);
+    assert!(
+        !canaries.within(&posted.lock().unwrap()).is_empty(),
+        "no post"
+    );
 
     let seen = seen.bytes();
     for told in ["TRACE", "hyper", "openhands::server", "Look for keys."] {
@@ -225,7 +277,8 @@ async fn no_secret_is_in_a_process_a_file_a_log_an_error_or_a_text() {
 #[tokio::test]
 async fn an_agent_finds_no_key_that_a_dormant_server_was_activated_with() {
     let (seen, canaries) = (Seen::default(), Canaries::new());
-    let pool = WarmPool::start(1, builder(&canaries));
+    let (hook, posted) = hook().await;
+    let pool = WarmPool::start(1, builder(&canaries, &hook));
     let acquire = pool
         .acquire()
         .session_api_key(canaries.of("own-session"))
@@ -237,6 +290,8 @@ async fn an_agent_finds_no_key_that_a_dormant_server_was_activated_with() {
     a_command_looks(&server, &canaries, &seen).await;
     server.shutdown(Duration::from_secs(30)).await.unwrap();
     assert_eq!(canaries.within(&seen.bytes()), [""; 0]);
+    // Also a server that was dormant posts, with the header that it was started with.
+    assert!(!canaries.within(&posted.lock().unwrap()).is_empty());
 }
 
 fn kill(pid: u32) {

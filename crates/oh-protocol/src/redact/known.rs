@@ -1,18 +1,26 @@
 //! Hides values that are known to be secret, wherever they stand. Looks at no names.
 
+use std::sync::Arc;
+
 use secrecy::{ExposeSecret, SecretString};
 
-use super::HIDDEN;
+use super::{HIDDEN, written};
 
 /// Shorter values are hidden only where they stand alone: as parts of words they are too common.
 const SHORT: usize = 6;
 /// A line of a secret that has several is hidden by itself from this length on.
 const LINE: usize = 12;
 
-/// Values to hide, the longest first.
+/// Values to hide. Clones share them.
 #[derive(Clone, Default)]
-pub(super) struct Known {
-    values: Vec<SecretString>,
+pub(super) struct Known(Arc<Values>);
+
+#[derive(Clone, Default)]
+struct Values {
+    /// The longest first.
+    all: Vec<SecretString>,
+    /// Their first bytes.
+    begins: [u64; 4],
 }
 
 /// What stands at a place of a text.
@@ -32,23 +40,16 @@ impl Known {
             .lines()
             .map(str::trim)
             .filter(|line| line.len() >= LINE);
+        let values = Arc::make_mut(&mut self.0);
         for value in [secret, trimmed].into_iter().chain(lines) {
-            self.add_value(value.to_owned());
-            // Also as it is written into JSON and into a URL.
-            if let Ok(json) = serde_json::to_string(value) {
-                self.add_value(json[1..json.len() - 1].to_owned());
+            for form in written::forms(value) {
+                values.add(form);
             }
-            self.add_value(percent_encoded(value));
         }
-        self.values
-            .sort_by_key(|value| std::cmp::Reverse(value.expose_secret().len()));
-    }
-
-    fn add_value(&mut self, value: String) {
-        let known = |other: &SecretString| other.expose_secret() == value;
-        if !value.is_empty() && !self.values.iter().any(known) {
-            self.values.push(value.into());
-        }
+        let length = |value: &SecretString| value.expose_secret().len();
+        values
+            .all
+            .sort_by_key(|value| std::cmp::Reverse(length(value)));
     }
 
     /// Moves `text` to `shown` without the known values; returns how much of `text` is done. All
@@ -62,12 +63,19 @@ impl Known {
         finished: bool,
         shown: &mut String,
     ) -> usize {
-        if self.values.is_empty() {
-            shown.push_str(text);
-            return text.len();
-        }
         let mut at = 0;
-        while let Some(next) = text[at..].chars().next() {
+        while at < text.len() {
+            // Values begin with whole characters, so what stands before one ends with one.
+            let plain = text[at..].bytes().position(|byte| self.0.begins(byte));
+            let plain = plain.unwrap_or(text.len() - at);
+            if plain > 0 {
+                shown.push_str(&text[at..at + plain]);
+                at += plain;
+                before = text[..at].chars().next_back();
+            }
+            let Some(next) = text[at..].chars().next() else {
+                break;
+            };
             match self.at(&text[at..], before, finished) {
                 Found::Open => return at,
                 Found::Value(length) => {
@@ -111,7 +119,7 @@ impl Known {
 
     fn one(&self, text: &str, before: Option<char>, finished: bool) -> Found {
         let mut found = Found::Nothing;
-        for value in &self.values {
+        for value in &self.0.all {
             let value = value.expose_secret();
             if !finished && text.len() <= value.len() && value.starts_with(text) {
                 // Exactly the value counts as open if it is short: what follows decides.
@@ -130,21 +138,25 @@ impl Known {
     }
 }
 
+impl Values {
+    fn add(&mut self, value: String) {
+        let known = |other: &SecretString| other.expose_secret() == value;
+        if let Some(first) = value.bytes().next()
+            && !self.all.iter().any(known)
+        {
+            self.begins[usize::from(first >> 6)] |= 1 << (first & 63);
+            self.all.push(value.into());
+        }
+    }
+
+    fn begins(&self, byte: u8) -> bool {
+        self.begins[usize::from(byte >> 6)] & (1 << (byte & 63)) != 0
+    }
+}
+
 fn stands_alone(before: Option<char>, after: &str) -> bool {
     let part = |letter: Option<char>| letter.is_some_and(char::is_alphanumeric);
     !part(before) && !part(after.chars().next())
-}
-
-fn percent_encoded(value: &str) -> String {
-    let mut encoded = String::new();
-    for byte in value.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            encoded.push(byte.into());
-        } else {
-            encoded.push_str(&format!("%{byte:02X}"));
-        }
-    }
-    encoded
 }
 
 #[cfg(test)]
@@ -182,6 +194,22 @@ mod tests {
     }
 
     #[test]
+    fn a_value_is_hidden_within_base64() {
+        let value = "canary-0123456789";
+        // `canary-…`, `u:canary-…`, `user:canary-…x`, `acanary-…xy`.
+        for encoded in [
+            "Y2FuYXJ5LTAxMjM0NTY3ODk=",
+            "dTpjYW5hcnktMDEyMzQ1Njc4OQ==",
+            "dXNlcjpjYW5hcnktMDEyMzQ1Njc4OXg=",
+            "YWNhbmFyeS0wMTIzNDU2Nzg5eHk=",
+        ] {
+            let shown = shown(&[value], &format!("Basic {encoded} end"));
+            assert!(shown.contains(HIDDEN) && shown.ends_with("end"), "{shown}");
+            assert!(shown.len() < 32, "{shown}");
+        }
+    }
+
+    #[test]
     fn a_short_value_is_hidden_where_it_stands_alone() {
         assert_eq!(
             shown(&["key"], "key monkey keys =key"),
@@ -198,6 +226,7 @@ mod tests {
             "first line of it",
             r#"second \"line\" of it"#,
             "second%20%22line%22%20of%20it",
+            "second+%22line%22+of+it",
         ] {
             assert_eq!(shown(&[key], text).trim(), HIDDEN, "{text}");
         }

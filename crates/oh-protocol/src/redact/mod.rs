@@ -21,6 +21,7 @@ mod address;
 mod known;
 mod names;
 mod shapes;
+mod written;
 
 use std::{borrow::Cow, fmt};
 
@@ -83,8 +84,8 @@ impl Redactor {
         Self::default()
     }
 
-    /// Also hides this value, as it is and as JSON and URLs write it. A value of several lines is
-    /// hidden line by line as well. One shorter than 6 bytes is hidden only where it is not a part
+    /// Also hides this value, as it is and as JSON, Python, URLs, forms and base64 write it. A value
+    /// of several lines is hidden line by line as well. One shorter than 6 bytes is hidden only where it is not a part
     /// of a longer word; an empty one is ignored.
     #[must_use]
     pub fn with(mut self, secret: &SecretString) -> Self {

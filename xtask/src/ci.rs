@@ -80,7 +80,8 @@ fn each_crate_alone() -> Result {
 /// that is never opened, so that libfuzzer itself need not be built.
 fn fuzz_targets() -> Result {
     let mut check = cargo::cargo(&["check", "--quiet", "--target-dir", "target/fuzz"]);
-    check.args(["--manifest-path", "crates/oh-protocol/fuzz/Cargo.toml"]);
+    check.args(["--manifest-path", "fuzz/Cargo.toml"]);
+    check.env("RUSTFLAGS", "--cfg fuzzing");
     check.env("CUSTOM_LIBFUZZER_PATH", "./libfuzzer.a");
     cargo::run(check).map(drop)
 }

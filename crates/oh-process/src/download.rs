@@ -60,7 +60,7 @@ impl Downloader<'_> {
             return Err(Error::new(ErrorKind::Provision, message));
         };
         let failed = |error: std::io::Error| {
-            Error::directory(format!("cannot write {}: {error}", path.display()), error)
+            Error::directory(format!("cannot write {}", path.display()), error)
         };
         let (url, answer) = self.get(listed.url.clone(), "*/*").await?;
         let mut body = answer.into_body();

@@ -98,7 +98,7 @@ impl Error {
         self
     }
 
-    /// An I/O error about a directory or file: a full disk is told apart.
+    /// An I/O error about a directory or file, with its reason: a full disk is told apart.
     pub(crate) fn directory(context: impl Into<String>, error: std::io::Error) -> Self {
         let kind = match error.kind() {
             std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
@@ -106,7 +106,8 @@ impl Error {
             }
             _ => ErrorKind::Directory,
         };
-        Self::new(kind, context).with_source(error)
+        let context = context.into();
+        Self::new(kind, format!("{context}: {error}")).with_source(error)
     }
 
     /// What failed.
@@ -173,6 +174,7 @@ mod tests {
         for code in [28, 122] {
             let error = Error::directory("cannot write", io::Error::from_raw_os_error(code));
             assert_eq!(error.kind(), ErrorKind::DiskFull);
+            assert!(error.to_string().starts_with("cannot write: "), "{error}");
         }
         let error = Error::directory("cannot write", io::Error::from_raw_os_error(13));
         assert_eq!(error.kind(), ErrorKind::Directory);

@@ -13,7 +13,7 @@ use tokio::{
     process::Command,
 };
 
-use crate::{Error, ErrorKind, Result, interpreter, keeper::Spawn, uv::pip_settings};
+use crate::{Error, ErrorKind, Result, children, interpreter, keeper::Spawn, uv::pip_settings};
 
 /// The version of Python that uv finds or fetches where no interpreter is known.
 const UV_PYTHON: &str = "3.13";
@@ -270,6 +270,7 @@ impl Watched<'_> {
             let context = format!("cannot run {}", name.to_string_lossy());
             Error::new(ErrorKind::Provision, context).with_source(error)
         };
+        children::can_be_waited_for();
         let mut child = Command::new("/bin/sh")
             .args(["-c", WATCH, "sh"])
             .args(self.command)

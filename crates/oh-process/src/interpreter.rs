@@ -186,6 +186,7 @@ pub(crate) async fn run(mut command: Command, limit: Duration) -> Result<Output,
         .kill_on_drop(true);
     #[cfg(unix)]
     command.process_group(0);
+    crate::children::can_be_waited_for();
     let mut tries = 0;
     let child = loop {
         match command.spawn() {

@@ -20,6 +20,7 @@ mod activation;
 mod attach;
 mod builder;
 mod cache;
+mod children;
 mod download;
 mod environment;
 mod error;

@@ -147,8 +147,8 @@ impl Plan {
             if self.temporary {
                 keeper.remove_at_end(state.root())?;
             }
-            if !state.tmux().starts_with(state.root()) {
-                keeper.remove_at_end(state.tmux())?;
+            if let Some(tmux) = state.tmux_apart() {
+                keeper.remove_at_end(tmux)?;
             }
             keep(&self.settings, &keeper, state.root())
         };

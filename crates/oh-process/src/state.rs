@@ -75,9 +75,10 @@ impl Place {
         }
     }
 
-    /// The directory for sockets, where it lies outside of the root.
-    fn tmux_outside(&self) -> Option<&Path> {
-        (!self.tmux.starts_with(&self.root)).then_some(self.tmux.as_path())
+    /// The directory for sockets, where it does not go with the root.
+    pub(crate) fn tmux_apart(&self) -> Option<&Path> {
+        let inside = self.temporary && self.tmux.starts_with(&self.root);
+        (!inside).then_some(self.tmux.as_path())
     }
 
     pub(crate) fn root(&self) -> &Path {
@@ -124,7 +125,7 @@ impl Place {
     }
 
     /// Makes the directories. `claimed` is called as soon as the state is locked, with the lock
-    /// and with a directory outside of the root that is about to be made, if there is one.
+    /// and with a directory that is about to be made and does not go with the root, if there is one.
     pub(crate) fn make(
         self,
         claimed: impl FnOnce(&File, Option<&Path>) -> io::Result<()>,
@@ -164,7 +165,7 @@ impl Place {
                 ),
             ));
         };
-        claimed(&lock, self.tmux_outside()).map_err(|error| failed(&self.root, error))?;
+        claimed(&lock, self.tmux_apart()).map_err(|error| failed(&self.root, error))?;
         for name in [
             "conversations",
             "workspace",
@@ -182,6 +183,10 @@ impl Place {
             if entry.file_name().to_string_lossy().starts_with(START) {
                 let _best_effort = fs::remove_dir_all(entry.path());
             }
+        }
+        // Sockets of a server that was killed; nobody listens there any more.
+        if is_private(&self.tmux) {
+            let _best_effort = fs::remove_dir_all(&self.tmux);
         }
         // /tmp is everybody's, and a directory that somebody else made could hand them the
         // agent's terminals.
@@ -260,7 +265,7 @@ impl Drop for StateDir {
         if self.place.temporary {
             let _already_gone = fs::remove_dir_all(&self.place.root);
         }
-        if let Some(tmux) = self.place.tmux_outside() {
+        if let Some(tmux) = self.tmux_apart() {
             let _already_gone = fs::remove_dir_all(tmux);
         }
     }
@@ -408,6 +413,23 @@ mod tests {
         assert_eq!(outside, Some(tmux.clone()));
         drop(state);
         assert!(!tmux.exists());
+    }
+
+    #[test]
+    fn no_socket_stays_in_a_state_that_is_kept() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let state = kept(dir.path()).expect("state");
+        let socket = state.tmux().join("socket");
+        std::os::unix::net::UnixListener::bind(&socket).expect("a socket");
+        drop(state);
+        assert!(!socket.exists());
+        // As where everything was killed.
+        fs::create_dir_all(socket.parent().expect("tmux")).expect("a directory");
+        let private = std::os::unix::fs::PermissionsExt::from_mode(0o700);
+        fs::set_permissions(socket.parent().expect("tmux"), private).expect("private");
+        std::os::unix::net::UnixListener::bind(&socket).expect("a socket");
+        let state = kept(dir.path()).expect("state again");
+        assert!(!socket.exists() && state.tmux().is_dir());
     }
 
     #[test]

@@ -71,7 +71,13 @@ const INSTALLED: &[(&str, &str)] = &[
 ];
 
 /// What of the parent would make the agent's Python another one than it looks.
-const PYTHON: &[&str] = &["PYTHON", "PIP_", "VIRTUAL_ENV", "__PYVENV_LAUNCHER__"];
+const PYTHON: &[&str] = &[
+    "PYTHON",
+    "PIP_",
+    "UV_",
+    "VIRTUAL_ENV",
+    "__PYVENV_LAUNCHER__",
+];
 
 /// What decides on the encoding of text.
 const LOCALE: &[&str] = &["LC_ALL", "LC_CTYPE", "LANG"];
@@ -324,7 +330,7 @@ pub(crate) fn module_directories(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
         };
         let absolute = path
             .canonicalize()
-            .map_err(|error| why("cannot be used").with_source(error))?;
+            .map_err(|error| why(&format!("cannot be used: {error}")).with_source(error))?;
         let text = absolute
             .to_str()
             .ok_or_else(|| why("must be valid UTF-8"))?;
@@ -512,6 +518,7 @@ mod tests {
             "PYTHONHOME",
             "PYTHONSTARTUP",
             "PIP_INDEX_URL",
+            "UV_INDEX_URL",
             "VIRTUAL_ENV",
         ] {
             assert!(!all.passes(&name.into(), &"x".into()), "{name}");

@@ -97,6 +97,9 @@ mod capability;
 mod client;
 mod environment;
 mod error;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 mod http;
 mod liveness;
 mod net;

@@ -11,3 +11,4 @@
 
 mod canaries;
 mod secrets;
+mod surroundings;

@@ -201,7 +201,7 @@ async fn a_stranger_fails(server: &LocalServer, canaries: &Canaries, seen: &Seen
         match builder.build() {
             Ok(client) => {
                 seen.debug(&client);
-                seen.failed(&AttachedServer::attach(client).await.unwrap_err());
+                seen.failed(&client.server_info().await.unwrap_err());
             }
             Err(error) => seen.failed(&error),
         }

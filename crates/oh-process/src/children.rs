@@ -1,0 +1,25 @@
+//! Makes the end of child processes known where this process was started with SIGCHLD ignored, as
+//! some supervisors and shells do: the kernel then discards how a child ended.
+
+/// Lets this process wait for the children that it starts from now on. Changes nothing unless
+/// SIGCHLD is ignored; then, other children of this process must be waited for as well.
+pub(crate) fn can_be_waited_for() {
+    #[cfg(target_os = "linux")]
+    if is_ignored() {
+        use tokio::signal::unix::{SignalKind, signal};
+        // A handler replaces the disposition, and stays.
+        if let Err(error) = signal(SignalKind::child()) {
+            tracing::warn!(%error, "SIGCHLD is ignored: the end of a process may not be known");
+        }
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn is_ignored() -> bool {
+    let bit = 1_u64 << (rustix::process::Signal::CHILD.as_raw() - 1);
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mut lines = status.lines();
+    let ignored = lines.find_map(|line| line.strip_prefix("SigIgn:"));
+    let ignored = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    ignored.is_some_and(|mask| mask & bit != 0)
+}

@@ -75,7 +75,7 @@ impl Spawn {
     }
 
     /// Refuses.
-    pub(crate) async fn start_holding(self, _locks: &[&std::fs::File]) -> Result<Running> {
+    pub(crate) async fn start_holding(self, _locks: &[&File]) -> Result<Running> {
         self.start().await
     }
 }

@@ -415,6 +415,7 @@ mod tests {
         assert!(!tmux.exists());
     }
 
+    #[cfg(unix)]
     #[test]
     fn no_socket_stays_in_a_state_that_is_kept() {
         let dir = tempfile::tempdir().expect("a directory");

@@ -157,6 +157,7 @@ pub(crate) const BENCHMARKS: &[Benchmark] = &[
         promises: &[
             at_most("start, added", 1.0, "promised"),
             at_most("forked server", 0.2, "cold start").headline(),
+            at_most("forked server, processor time", 0.2, "cold start"),
             at_most("memory of a server", 1.0, "promised"),
             at_most("memory of ten servers", 1.0, "promised"),
             at_most("server at hand", 1.0 / 80.0, "cold start").headline(),

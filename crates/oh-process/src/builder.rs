@@ -144,7 +144,7 @@ impl LocalServerBuilder {
     }
 
     /// Passes on all variables of this process but the server's own settings, the locale, those of
-    /// Python and pip, and those that belong to this user's home. The agent can read them all.
+    /// Python, pip and uv, and those that belong to this user's home. The agent can read them all.
     pub fn inherit_all_env(mut self) -> Self {
         self.settings.variables.inherit_all = true;
         self

@@ -21,6 +21,7 @@
 //! |-|-|-|
 //! | skills to install (`/api/skills/{catalog,marketplace,install,installed,sync}`) | a package manager: it fetches and unpacks what others publish | 501 |
 //! | repositories at a provider, once there is a token | the provider's to say, over a network; without a token it says so, as the agent server does | 501 |
+//! | whether an MCP server works (`/api/mcp/test`) | another program, which would be started | 501 |
 //! | an editor in the browser (`/vscode`) | switched off, as on a server without one | 503 |
 //! | plugins, an ACP agent's model | there is no marketplace and no such agent; the agent server says the same | 400 |
 //!

@@ -26,6 +26,7 @@ pub enum McpStatus {
     },
     /// The agent goes on without any of their tools: one of these servers did not start, or none
     /// offers a tool. [`calls::mcp::TestServer`](oh_protocol::calls::mcp::TestServer) tells why.
+    /// Older agent servers (1.43) refuse the first message instead.
     Failed {
         /// The names of the servers that are switched on.
         servers: Vec<String>,

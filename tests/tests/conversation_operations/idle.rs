@@ -57,10 +57,16 @@ pub(super) async fn it_is_put_away_and_comes_back(server: &LocalServer, left: Le
     let conversation = Conversation::attach(server.client(), left.id)
         .await
         .unwrap();
-    // All of it is there but the policy: that is as it was at the start again.
+    // All of it is there but the policy: that is as it was at the start again, once the hook has
+    // ended and the conversation is loaded anew.
     assert_eq!(messages(&conversation.events()), ["Hello.", "An answer."]);
-    let policy = conversation.state().confirmation_policy();
-    assert_eq!(policy.as_deref(), Some("NeverConfirm"));
+    let mut states = conversation.states();
+    let loaded_anew = async {
+        while conversation.state().confirmation_policy().as_deref() != Some("NeverConfirm") {
+            states.next().await.unwrap();
+        }
+    };
+    timeout(LONG, loaded_anew).await.unwrap();
     conversation.send("Again.").await.unwrap();
     finishes(&conversation).await;
     assert_eq!(messages(&conversation.events()).len(), 4);

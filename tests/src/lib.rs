@@ -43,3 +43,16 @@ pub const BEFORE: &str = "1.43.1";
 pub fn server_before(home: &TempDir) -> LocalServerBuilder {
     server(home).provisioner(Provisioner::new().version(BEFORE))
 }
+
+/// What a program of the server's Python begins with: one of the server's libraries makes a
+/// directory in /tmp when it is imported, and nobody removes it.
+pub const TIDY: &str = "\
+import atexit, os
+def _tidy(make=os.mkdir):
+    def mkdir(path, *rest, **named):
+        make(path, *rest, **named)
+        if os.fspath(path).startswith('/tmp/browser-use-downloads-'):
+            atexit.register(os.rmdir, path)
+    os.mkdir = mkdir
+_tidy()
+";

@@ -27,7 +27,7 @@ use serde_json::Value;
 async fn python(program: &str, input: &Value) -> Value {
     let environment = Provisioner::new().provision().await.unwrap();
     let mut child = Command::new(environment.python())
-        .args(["-c", program])
+        .args(["-c", &format!("{}\n{program}", openhands_tests::TIDY)])
         .env("OPENHANDS_SUPPRESS_BANNER", "1")
         .env("LITELLM_LOCAL_MODEL_COST_MAP", "True")
         .stdin(Stdio::piped())

@@ -12,7 +12,9 @@ use tokio::time::Instant;
 /// So many conversations that nobody is attached to are remembered.
 const REMEMBERED: usize = 1_000;
 
-type Key = (Box<str>, ConversationId);
+/// By a server's URL and a conversation's id: the claims, and when somebody last began to dispatch
+/// there.
+type Dispatched = HashMap<(Box<str>, ConversationId), (Instant, Arc<Claims>)>;
 
 /// What has been dispatched in one conversation of a server.
 #[derive(Debug)]
@@ -24,9 +26,7 @@ pub(super) struct Claims {
     calls: Mutex<HashMap<Box<str>, bool>>,
 }
 
-/// The claims of all conversations, and when somebody last began to dispatch there.
-static DISPATCHED: LazyLock<Mutex<HashMap<Key, (Instant, Arc<Claims>)>>> =
-    LazyLock::new(Mutex::default);
+static DISPATCHED: LazyLock<Mutex<Dispatched>> = LazyLock::new(Mutex::default);
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)

@@ -7,13 +7,12 @@ use oh_protocol::config::ConfirmationPolicy;
 use oh_transport::{Client, Error, ErrorKind as Wire};
 use serde_json::json;
 use tokio::{
+    sync::mpsc::UnboundedReceiver,
     task::JoinHandle,
     time::{Instant, sleep, timeout},
 };
 
 use crate::mock::{Dial, Mock, attached, full_state, soon};
-
-type Dials = tokio::sync::mpsc::UnboundedReceiver<Dial>;
 
 fn run(conversation: &Conversation) -> JoinHandle<Result<RunOutcome>> {
     tokio::spawn(conversation.run().into_future())
@@ -128,33 +127,50 @@ async fn whatever_hangs_delays_neither_events_nor_the_close() {
     hangs("").await;
 }
 
-/// A `POST /run` that gets no answer within the transport's limit.
-async fn run_without_an_answer() -> (
-    Mock,
-    Dials,
-    Dial,
-    Conversation,
-    JoinHandle<Result<RunOutcome>>,
-) {
-    let (mock, dials, dial, conversation) = attached("idle").await;
-    mock.slow_down("/run", Duration::from_secs(120));
-    mock.plan("/run", Err(Wire::Timeout));
-    let running = run(&conversation);
-    sleep(Duration::from_secs(118)).await;
-    (mock, dials, dial, conversation, running)
+/// A conversation, the server's end of its socket, and a `POST /run` that gets no answer within the
+/// transport's limit.
+struct Unanswered {
+    mock: Mock,
+    dials: UnboundedReceiver<Dial>,
+    dial: Dial,
+    _conversation: Conversation,
+    running: JoinHandle<Result<RunOutcome>>,
+}
+
+impl Unanswered {
+    async fn run() -> Self {
+        let (mock, dials, dial, conversation) = attached("idle").await;
+        mock.slow_down("/run", Duration::from_secs(120));
+        mock.plan("/run", Err(Wire::Timeout));
+        let running = run(&conversation);
+        sleep(Duration::from_secs(118)).await;
+        Self {
+            mock,
+            dials,
+            dial,
+            _conversation: conversation,
+            running,
+        }
+    }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_run_without_an_answer_is_unclear_where_the_log_shows_nothing() {
-    let (mock, _dials, _dial, _conversation, running) = run_without_an_answer().await;
-    let outcome = soon(running).await.unwrap();
-    assert_eq!(mock.seen("POST /run"), 1);
+    let mut asked = Unanswered::run().await;
+    let outcome = soon(&mut asked.running).await.unwrap();
+    assert_eq!(asked.mock.seen("POST /run"), 1);
     assert_eq!(outcome.unwrap_err().kind(), ErrorKind::Ambiguous);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_run_without_an_answer_is_followed_where_the_log_shows_it_late() {
-    let (mock, mut dials, dial, _conversation, running) = run_without_an_answer().await;
+    let Unanswered {
+        mock,
+        mut dials,
+        dial,
+        _conversation,
+        running,
+    } = Unanswered::run().await;
     for _ in 0..5 {
         mock.refuse(Error::new(Wire::Connect, "refused"));
     }

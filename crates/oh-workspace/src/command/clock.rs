@@ -10,8 +10,9 @@ use oh_transport::{Body, Client};
 const LIMIT: Duration = Duration::from_secs(10);
 /// An answer is a few kilobytes.
 const MOST: usize = 1024 * 1024;
-/// What rounding and a proxy's clock may be off. A server takes longer than that to start.
-const OFF: f64 = 3.0;
+/// What rounding may be off, a second, and what a proxy's clock may. A server that is forked takes
+/// hardly longer than that to start.
+const OFF: f64 = 1.5;
 
 /// The server's clock, as of one answer.
 #[derive(Debug, Clone, Copy)]

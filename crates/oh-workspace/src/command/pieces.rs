@@ -263,8 +263,7 @@ impl Pieces {
         let Some(age) = clock.age(there) else {
             return false;
         };
-        // From here on the command counts as one that was seen to begin.
-        (self.span.there, self.doubts) = (None, 0);
+        // Its time runs from there on.
         if let Some(begun) = Instant::now().checked_sub(age) {
             self.span.begun = begun;
         }

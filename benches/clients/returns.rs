@@ -1,10 +1,13 @@
 //! From the server's final snapshot until `run()` returns.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use openhands_benches::{Outcome, Subject, python, quantile, row, skipped, us, wanted};
 
 use crate::live::Stage;
+
+/// How long a client may take to follow a run.
+const FOLLOWS: Duration = Duration::from_millis(200);
 
 pub(crate) async fn bench(smoke: bool) -> Outcome {
     let (rounds, runs) = if smoke { (1, 5) } else { (5, 100) };
@@ -35,7 +38,9 @@ pub(crate) async fn bench(smoke: bool) -> Outcome {
                 log.wedge();
                 let asked = stage.runs();
                 subject.tell("go").await?;
-                while stage.runs() == asked {
+                // Whoever follows a run that is under way asks for none.
+                let told = Instant::now();
+                while stage.runs() == asked && told.elapsed() < FOLLOWS {
                     tokio::time::sleep(Duration::from_millis(1)).await;
                 }
                 tokio::time::sleep(Duration::from_millis(20)).await;

@@ -10,7 +10,7 @@ use oh_protocol::{Call, ConversationId};
 use oh_transport::{Client, ErrorKind, Result};
 use tokio::{sync::OwnedMutexGuard, task::JoinHandle, time::Instant};
 
-use crate::mirror::Held;
+use crate::mirror::{Held, Mirror};
 
 /// The answers of this process to one conversation, whatever handles and links gave them.
 #[derive(Default)]
@@ -19,6 +19,8 @@ pub(crate) struct Answered {
     /// answered, so that two answers of one process do not cross.
     turn: Arc<tokio::sync::Mutex<()>>,
     approved: Mutex<Option<Approved>>,
+    /// The actions that this process is rejecting.
+    rejecting: Mutex<HashSet<Box<str>>>,
     /// The last run that the server has taken from this process.
     started: Mutex<Option<Started>>,
 }
@@ -141,6 +143,17 @@ impl Answered {
         })
     }
 
+    fn lock_rejecting(&self) -> MutexGuard<'_, HashSet<Box<str>>> {
+        let rejecting = self.rejecting.lock();
+        rejecting.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether this process is rejecting an action. The server records the rejections one by one,
+    /// and what is left of them meanwhile waits for nobody.
+    pub(crate) fn rejects(&self, action: &str) -> bool {
+        self.lock_rejecting().contains(action)
+    }
+
     /// The server has taken an approval of these actions.
     pub(crate) fn approve(&self, ids: HashSet<Box<str>>) {
         let at = Instant::now();
@@ -163,6 +176,31 @@ impl Answered {
             true => HashSet::new(),
             false => approved.ids.clone(),
         }
+    }
+}
+
+/// Actions that are being rejected, until this is dropped.
+pub(crate) struct Rejecting {
+    mirror: Arc<Mirror>,
+    ids: Vec<Box<str>>,
+}
+
+impl Rejecting {
+    pub(crate) fn new(mirror: Arc<Mirror>, ids: Vec<Box<str>>) -> Self {
+        let mut rejecting = mirror.answered.lock_rejecting();
+        rejecting.extend(ids.iter().cloned());
+        drop(rejecting);
+        Self { mirror, ids }
+    }
+}
+
+impl Drop for Rejecting {
+    fn drop(&mut self) {
+        let mut rejecting = self.mirror.answered.lock_rejecting();
+        rejecting.retain(|id| !self.ids.contains(id));
+        drop(rejecting);
+        // Whoever left these actions out looks again.
+        self.mirror.wake();
     }
 }
 

@@ -8,6 +8,7 @@ use std::{
     collections::HashSet,
     fmt,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
@@ -23,9 +24,10 @@ use oh_transport::ErrorKind as Wire;
 use tokio::time::timeout;
 
 use crate::{
-    Conversation, Error, ErrorKind, Result, answered,
+    Conversation, Error, ErrorKind, Result,
+    answered::{self, Rejecting},
     gate::Standing,
-    run::{ran_since, status_since},
+    run::ran_since,
 };
 
 /// An action that waits for approval.
@@ -149,8 +151,9 @@ impl Conversation {
 
 impl Approvals {
     /// The actions that wait for approval now, in order, as far as the mirror has been told. Empty
-    /// while the agent runs, and when nothing waits. After a
-    /// [`navigate`](Conversation::navigate), only actions of the active branch wait.
+    /// while the agent runs, and when nothing waits. Actions that this process is rejecting are
+    /// left out. After a [`navigate`](Conversation::navigate), only actions of the active branch
+    /// wait.
     pub fn pending(&self) -> Vec<PendingAction> {
         self.conversation.waiting_actions()
     }
@@ -225,7 +228,8 @@ impl Approvals {
             Ok(()) => {}
             Err(error) if matches!(error.kind(), Wire::Interrupted | Wire::Timeout) => {
                 // Only a run takes these actions out of their wait.
-                if !self.shown(|log| ran_since(log, from)).await {
+                let ran = || ran_since(&conversation.mirror().read().log, from);
+                if !self.shown(ran).await {
                     let id = conversation.id();
                     return Err(Error::ambiguous(id, "take the approval", error));
                 }
@@ -243,7 +247,7 @@ impl Approvals {
     /// Rejects these actions (`POST …/events/respond_to_confirmation`). The agent learns the
     /// reason at the next run. The conditions are those of [`approve`](Self::approve).
     ///
-    /// Returns when the log shows the rejection, or after 5 s without it.
+    /// Returns when the log shows the rejection of every action, or after 5 s without it.
     ///
     /// # Errors
     ///
@@ -252,19 +256,21 @@ impl Approvals {
         let conversation = &self.conversation;
         let turn = conversation.mirror().answered.turn().await;
         self.check(actions).await?;
-        let from = conversation.mirror().read().log.end();
+        let ids = actions.iter().map(|action| action.id().into()).collect();
+        let rejecting = Arc::new(Rejecting::new(conversation.shared_mirror(), ids));
         let call = calls::events::Respond::reject(conversation.id(), reason);
-        let mut sent = turn.send(conversation.client(), call);
+        // The request itself keeps them rejected, too: the caller may not wait for its answer.
+        let held = rejecting.clone();
+        let mut sent = turn.send_then(conversation.client(), call, move || drop(held));
         let sent = answered::answer(&mut sent).await;
-        let idle =
-            |log: &crate::log::Log| status_since(log, from).is_some_and(|status| status != WAITING);
         match sent {
             Ok(()) => {
-                self.shown_within(DECIDED, idle).await;
+                self.shown_within(DECIDED, || self.are_answered(actions))
+                    .await;
                 Ok(())
             }
             Err(error) if matches!(error.kind(), Wire::Interrupted | Wire::Timeout) => {
-                match self.shown(idle).await {
+                match self.shown(|| self.are_answered(actions)).await {
                     true => Ok(()),
                     false => Err(Error::ambiguous(
                         conversation.id(),
@@ -346,24 +352,28 @@ impl Approvals {
         Ok(())
     }
 
-    async fn shown(&self, shows: impl Fn(&crate::log::Log) -> bool) -> bool {
+    /// Whether the log shows an answer to each of these actions, and that nothing waits for one.
+    fn are_answered(&self, actions: &[PendingAction]) -> bool {
+        let (open, _) = self.conversation.open_actions();
+        let held = self.conversation.mirror().read();
+        let waits = held.status() == WAITING
+            || (held.logged.as_ref()).is_some_and(|(status, _)| *status == WAITING);
+        !waits && !open.iter().any(|action| actions.contains(action))
+    }
+
+    async fn shown(&self, shows: impl Fn() -> bool) -> bool {
         let limit = self.conversation.limits().answer;
         self.shown_within(limit, shows).await
     }
 
     /// Whether the log comes to show something within a time limit.
-    async fn shown_within(
-        &self,
-        limit: Duration,
-        shows: impl Fn(&crate::log::Log) -> bool,
-    ) -> bool {
+    async fn shown_within(&self, limit: Duration, shows: impl Fn() -> bool) -> bool {
         let conversation = &self.conversation;
         let looking = async {
             let mut changes = conversation.changes();
             loop {
                 changes.borrow_and_update();
-                let log = conversation.mirror().read().log.clone();
-                if shows(&log) {
+                if shows() {
                     return true;
                 }
                 if conversation.ended().is_some() || changes.changed().await.is_err() {

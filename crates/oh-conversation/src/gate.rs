@@ -253,7 +253,11 @@ impl Conversation {
             ..self.signs(&open, moved)
         };
         match judge(signs) {
-            Verdict::Waiting => self.unapproved(open),
+            Verdict::Waiting => {
+                let mut waiting = self.unapproved(open);
+                waiting.retain(|action| !self.mirror().answered.rejects(action.id()));
+                waiting
+            }
             _ => Vec::new(),
         }
     }

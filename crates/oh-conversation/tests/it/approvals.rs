@@ -17,7 +17,7 @@ fn run(conversation: &Conversation) -> JoinHandle<Result<RunOutcome>> {
     tokio::spawn(conversation.run().into_future())
 }
 
-async fn until(happens: impl Fn() -> bool) {
+pub(crate) async fn until(happens: impl Fn() -> bool) {
     soon(async {
         while !happens() {
             sleep(Duration::from_millis(1)).await;

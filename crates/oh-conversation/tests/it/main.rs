@@ -38,6 +38,7 @@ mod pitfalls;
 mod reading;
 #[cfg(test)]
 mod refused;
+mod rejections;
 #[cfg(test)]
 mod routes;
 #[cfg(test)]

@@ -1,0 +1,103 @@
+//! When a rejection is over, and which actions wait meanwhile.
+
+use std::time::Duration;
+
+use oh_conversation::ApprovalEvent;
+use serde_json::json;
+use tokio::time::sleep;
+
+use crate::{
+    approvals::until,
+    mock::{attached, soon},
+};
+
+/// The server tells of a rejection in parts: its status first, then each action.
+#[tokio::test(start_paused = true)]
+async fn a_rejection_is_over_when_the_log_shows_it_for_every_action() {
+    // Also where nothing but the log says that they wait: the server was started again.
+    for status in ["waiting_for_confirmation", "idle"] {
+        let (mock, _dials, dial, conversation) = attached("idle").await;
+        let policy = json!({"key": "confirmation_policy", "value": {"kind": "AlwaysConfirm"}});
+        let (seq, event) = mock.append("ConversationStateUpdateEvent", &policy);
+        dial.durable(seq, &event).await.unwrap();
+        let approvals = conversation.approvals();
+        let mut events = approvals.events();
+        let (first, event) = mock.act();
+        dial.durable(first, &event).await.unwrap();
+        let second = match status {
+            "idle" => {
+                let (seq, event) = mock.act();
+                dial.durable(seq, &event).await.unwrap();
+                seq
+            }
+            _ => mock.propose(&dial).await,
+        };
+        until(|| approvals.pending().len() == 2).await;
+        let shown = approvals.pending();
+        let requested = loop {
+            match soon(events.next()).await {
+                Some(ApprovalEvent::Requested(actions)) if actions.len() == 2 => break actions,
+                Some(_) => {}
+                None => panic!("the stream ended"),
+            }
+        };
+        assert_eq!(requested, shown);
+        let rejecting = tokio::spawn({
+            let (approvals, shown) = (approvals.clone(), shown.clone());
+            async move { approvals.reject(&shown, "no").await }
+        });
+        let reject = |action: u64| {
+            let fields = json!({"tool_name": "terminal", "tool_call_id": format!("call-{action}"),
+                "action_id": action.to_string(), "rejection_reason": "no"});
+            mock.append("UserRejectObservation", &fields)
+        };
+        until(|| mock.seen("POST /events/respond_to_confirmation") == 1).await;
+        if status != "idle" {
+            mock.tell(&dial, "idle").await;
+        }
+        for action in [first, second] {
+            sleep(Duration::from_secs(1)).await;
+            assert!(!rejecting.is_finished(), "{status}: {action} is open");
+            let (seq, event) = reject(action);
+            dial.durable(seq, &event).await.unwrap();
+        }
+        soon(rejecting).await.unwrap().unwrap();
+        assert!(approvals.pending().is_empty(), "{status}");
+        // What is left of them in between was never requested again.
+        let withdrawn = soon(events.next()).await;
+        assert_eq!(withdrawn, Some(ApprovalEvent::Withdrawn(shown)), "{status}");
+        let next = mock.propose(&dial).await;
+        match soon(events.next()).await {
+            Some(ApprovalEvent::Requested(actions)) => {
+                assert_eq!(actions[0].id(), next.to_string(), "{status}");
+            }
+            other => panic!("{status}: {other:?}"),
+        }
+    }
+}
+
+/// A rejection that the server did not take, or of which the caller did not wait for the answer,
+/// hides nothing.
+#[tokio::test(start_paused = true)]
+async fn actions_whose_rejection_fails_wait_on() {
+    let (mock, _dials, dial, conversation) = attached("idle").await;
+    let approvals = conversation.approvals();
+    mock.propose(&dial).await;
+    until(|| !approvals.pending().is_empty()).await;
+    let shown = approvals.pending();
+    mock.plan(
+        "/respond_to_confirmation",
+        Ok((500, json!({"detail": "no"}))),
+    );
+    approvals.reject(&shown, "no").await.unwrap_err();
+    assert_eq!(approvals.pending(), shown);
+    mock.slow_down("/respond_to_confirmation", Duration::from_secs(1));
+    mock.plan(
+        "/respond_to_confirmation",
+        Ok((500, json!({"detail": "no"}))),
+    );
+    let dropped = tokio::time::timeout(Duration::from_millis(10), approvals.reject(&shown, "no"));
+    dropped.await.unwrap_err();
+    assert!(approvals.pending().is_empty(), "the request is on its way");
+    until(|| !approvals.pending().is_empty()).await;
+}

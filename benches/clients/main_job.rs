@@ -7,6 +7,7 @@
 
 use std::{
     env, fs,
+    path::Path,
     process::Stdio,
     time::{Duration, Instant},
 };
@@ -19,7 +20,10 @@ use openhands::{
 };
 use openhands_benches::{Http, Outcome, python, row, skipped, upgraded, us, wanted};
 use serde_json::json;
-use tokio::{process::Command, time::sleep};
+use tokio::{
+    process::{Child, Command},
+    time::{sleep, timeout},
+};
 
 const WORK: &str = "main job";
 const HOOK: &str = concat!(
@@ -143,6 +147,9 @@ async fn model() -> Outcome<ScriptedModel> {
     Ok(model.model("scripted-title", titles).start().await?)
 }
 
+/// How long the server may take for the whole job.
+const LIMIT: Duration = Duration::from_secs(180);
+
 /// The server's own time, and hardly more.
 pub(crate) async fn floor() -> Outcome {
     let directory = tempfile::tempdir()?;
@@ -158,7 +165,9 @@ pub(crate) async fn floor() -> Outcome {
         .args(["-m", "openhands.agent_server", "--host", "127.0.0.1"])
         .args(["--port", &port])
         .env_clear()
-        .envs(env::vars_os().filter(|(name, _)| name == "PATH" || name == "HOME"))
+        .envs(env::vars_os().filter(|(name, _)| name == "PATH"))
+        // Not the user's: a shell that starts slowly swallows the agent's first command.
+        .env("HOME", root)
         .env("OH_SESSION_API_KEYS_0", "key")
         .env("OH_SECRET_KEY", "a-key-of-more-than-sixteen-characters")
         .env("OH_CONVERSATIONS_PATH", root.join("conversations"))
@@ -172,16 +181,27 @@ pub(crate) async fn floor() -> Outcome {
         ])
         .env("LITELLM_LOCAL_MODEL_COST_MAP", "True")
         .env("TMUX_TMPDIR", root)
+        .env("TMPDIR", root)
         .current_dir(&work)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .kill_on_drop(true)
         .spawn()?;
-    let begun = Instant::now();
-    let http = Http::new(&address, Some("X-Session-API-Key: key"));
+    let done = timeout(LIMIT, requests(&mut server, &address, &work)).await;
+    // The server stops its agent's terminals, also after a failure.
+    let pid = server.id().ok_or("the server has ended")?;
+    let pid = rustix::process::Pid::from_raw(pid.try_into()?).ok_or("no pid")?;
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;
+    server.wait().await?;
+    done.unwrap_or_else(|_| Err(format!("the job is not done within {LIMIT:?}").into()))
+}
+
+/// The requests of the job, and the frames of its run.
+async fn requests(server: &mut Child, address: &str, work: &Path) -> Outcome {
+    let http = Http::new(address, Some("X-Session-API-Key: key"));
     while http.call("GET", "/ready", None).await.is_err() {
-        if server.try_wait()?.is_some() || begun.elapsed() > Duration::from_secs(180) {
+        if server.try_wait()?.is_some() {
             return Err("the server did not start".into());
         }
         sleep(Duration::from_millis(5)).await;
@@ -202,6 +222,8 @@ pub(crate) async fn floor() -> Outcome {
         "agent": {"kind": "Agent", "llm": llm("LLM_MODEL"), "tools": tools,
             "system_prompt_kwargs": {"cli_mode": true}},
         "hook_config": {"stop": [{"hooks": [hook]}]},
+        // A title by the server would take the first answer of the scripted model.
+        "autotitle": false,
     });
     let created = http
         .call("POST", "/api/conversations", Some(&start))
@@ -211,15 +233,22 @@ pub(crate) async fn floor() -> Outcome {
         .ok_or("a conversation without an id")?;
     let path = format!("/api/conversations/{id}");
     let target = format!("/sockets/session/{id}?after_seq=-1");
-    let mut socket = upgraded(&address, &target, Some("key")).await?;
+    let mut socket = upgraded(address, &target, Some("key")).await?;
     let message = json!({"content": [{"type": "text", "text": TASK}]});
     http.call("POST", &format!("{path}/events"), Some(&message))
         .await?;
     http.call("POST", &format!("{path}/run"), None).await?;
+    let status = |status: &str| format!("\"execution_status\":\"{status}\"");
+    let (finished, failed) = (status("finished"), status("error"));
     loop {
         let frame = std::str::from_utf8(socket.next().await?)?;
-        let ended = frame.contains("\"execution_status\":\"finished\"");
-        if frame.starts_with("{\"type\":\"transient\"") && ended {
+        if !frame.starts_with("{\"type\":\"transient\"") {
+            continue;
+        }
+        if frame.contains(&failed) {
+            return Err("the agent failed".into());
+        }
+        if frame.contains(&finished) {
             break;
         }
     }
@@ -246,9 +275,5 @@ pub(crate) async fn floor() -> Outcome {
     }
     drop(socket);
     http.call("DELETE", &path, None).await?;
-    let pid = server.id().ok_or("the server has ended")?;
-    let pid = rustix::process::Pid::from_raw(pid.try_into()?).ok_or("no pid")?;
-    rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;
-    server.wait().await?;
     Ok(())
 }

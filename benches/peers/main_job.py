@@ -54,7 +54,8 @@ class Server:
             "LITELLM_LOCAL_MODEL_COST_MAP": "True",
             "OPENHANDS_SUPPRESS_BANNER": "1",
         }
-        passed = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+        # The user's own shell may start so slowly that it swallows the agent's first command.
+        passed = {"PATH": os.environ["PATH"], "HOME": self.root}
         self.process = subprocess.Popen(
             [sys.executable, "-m", "openhands.agent_server"]
             + ["--host", "127.0.0.1", "--port", str(port)],

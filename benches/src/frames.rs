@@ -39,7 +39,7 @@ pub async fn upgraded(address: &str, target: &str, key: Option<&str>) -> Outcome
     Ok(Frames { stream, payload })
 }
 
-/// A socket that is open. Answers no ping: it does not live long enough.
+/// An open socket.
 #[derive(Debug)]
 pub struct Frames {
     stream: BufReader<TcpStream>,
@@ -47,7 +47,8 @@ pub struct Frames {
 }
 
 impl Frames {
-    /// Reads a frame; what it holds is overwritten by the next.
+    /// Reads the next frame with data, and answers the pings before it. The next call overwrites
+    /// the frame.
     ///
     /// # Errors
     ///
@@ -65,7 +66,14 @@ impl Frames {
             self.stream.read_exact(&mut self.payload).await?;
             match head[0] & 0x0F {
                 8 => return Err("the server closed the socket".into()),
-                9 | 10 => {}
+                9 => {
+                    // A pong: at most 125 bytes, masked with zeros.
+                    let length = u8::try_from(length)?;
+                    let head = [0x8A, 0x80 | length, 0, 0, 0, 0];
+                    let pong = [&head, &self.payload[..]].concat();
+                    self.stream.write_all(&pong).await?;
+                }
+                10 => {}
                 _ => return Ok(&self.payload),
             }
         }

@@ -78,11 +78,7 @@ fn write(report: &Report<'_>, order: &[&str]) -> Result {
     Ok(())
 }
 
-/// A benchmark whose floor fails: its agent leaves no file. It is not part of the smoke run until
-/// it is mended.
-const BROKEN: [&str; 1] = ["main-job"];
-
-/// Shows that every other benchmark still runs; without a server, those that need none.
+/// Shows that every benchmark still runs; without a server, those that need none.
 pub(crate) fn smoke(server: bool) -> Result {
     let peers = match server {
         true => Peers::provision(true)?,
@@ -90,10 +86,6 @@ pub(crate) fn smoke(server: bool) -> Result {
     };
     for bench in BENCHMARKS {
         if bench.server && !server {
-            continue;
-        }
-        if BROKEN.contains(&bench.name) {
-            cargo::say(&format!("bench {}: NOT run, it is broken", bench.name));
             continue;
         }
         let rows = measure(bench, true, &peers)?;

@@ -1,6 +1,8 @@
-//! Hook programs in Rust: read the event, decide, answer with the right exit code and JSON.
+//! Helpers for hook programs written in Rust: decode the event, decide, and respond with the right
+//! exit code and JSON.
 //!
-//! Synchronous and without a runtime: a hook is a short program that the server waits for.
+//! All functions are synchronous and need no async runtime: a hook is a short program that the
+//! server waits for.
 
 use std::{
     env,
@@ -15,24 +17,28 @@ use serde_json::{Map, Value};
 
 pub use crate::HookInput;
 
-/// What the server tells a hook in its environment. The event says the same and more; this is there
-/// for what runs before the event is read, and for programs that a hook starts.
+/// The environment variables that the server sets for a hook.
+///
+/// The event on stdin contains the same data and more. Use the variables in code that runs before
+/// the event is decoded, or in programs that the hook starts.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Environment {
-    /// The workspace (`OPENHANDS_PROJECT_DIR`). It is the current directory, too.
+    /// The workspace directory (`OPENHANDS_PROJECT_DIR`), which is also the current directory.
     pub project_dir: Option<PathBuf>,
-    /// The conversation's id (`OPENHANDS_SESSION_ID`).
+    /// The conversation id (`OPENHANDS_SESSION_ID`).
     pub session_id: Option<String>,
-    /// What happened (`OPENHANDS_EVENT_TYPE`): `PreToolUse`.
+    /// The event type (`OPENHANDS_EVENT_TYPE`), for example `PreToolUse`.
     pub event_type: Option<String>,
-    /// The tool it is about, for the two tool events (`OPENHANDS_TOOL_NAME`).
+    /// The name of the tool (`OPENHANDS_TOOL_NAME`). Set for the two tool events only.
     pub tool_name: Option<String>,
 }
 
 impl Environment {
-    /// Reads this process's environment. What is not set or empty is `None`: the program was not
-    /// started as a hook then.
+    /// Reads the variables from the environment of this process.
+    ///
+    /// A variable that is unset or empty becomes `None`. If all fields are `None`, the program was
+    /// not started as a hook.
     #[must_use]
     pub fn read() -> Self {
         Self::of(|name| env::var_os(name))
@@ -50,7 +56,7 @@ impl Environment {
     }
 }
 
-/// What a hook decides. Nothing decided is allowed.
+/// The decision of a hook. The default allows the event.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[must_use]
 pub struct Verdict {
@@ -59,13 +65,15 @@ pub struct Verdict {
 }
 
 impl Verdict {
-    /// Lets it happen.
+    /// Allows the event.
     pub fn allow() -> Self {
         Self::default()
     }
 
-    /// Does not let it happen; the agent is told why. A tool does not run, a message is not
-    /// answered, a Stop becomes more work. Other events happen all the same.
+    /// Denies the event and sends `feedback` to the agent.
+    ///
+    /// The server skips a denied tool call, does not answer a denied message, and lets the agent
+    /// continue after a denied Stop. All other events cannot be denied and happen anyway.
     pub fn deny(feedback: impl Into<String>) -> Self {
         Self {
             denied: Some(feedback.into()),
@@ -73,9 +81,11 @@ impl Verdict {
         }
     }
 
-    /// Lets it happen and tells the agent more: beside a user's message, or at the session's start.
+    /// Allows the event and sends additional context to the agent. The server uses the context for
+    /// user messages and at the start of a session.
     ///
-    /// There is no denying with context: the server lets a message through that has both.
+    /// A verdict cannot deny and add context at the same time: the server lets a message through if
+    /// a hook does both.
     pub fn context(text: impl Into<String>) -> Self {
         Self {
             denied: None,
@@ -101,8 +111,10 @@ impl Verdict {
     }
 }
 
-/// Runs a hook whose own failure lets things happen: an error or an unreadable event is reported
-/// on stderr with exit code 1, which the server notes and passes over.
+/// Runs a hook that allows the event if the hook itself fails.
+///
+/// An error or an event that cannot be decoded is reported on stderr with exit code 1. The server
+/// records the failure and allows the event.
 ///
 /// ```no_run
 /// use std::process::ExitCode;
@@ -121,22 +133,22 @@ pub fn run<E: Display>(decide: impl FnOnce(&HookInput) -> Result<Verdict, E>) ->
     answer(decide, 1)
 }
 
-/// Runs a hook whose own failure denies: for policies that must hold, as the server lets anything
-/// happen when a hook breaks.
+/// Runs a hook that denies the event if the hook itself fails. Use this function for policies that
+/// must hold: by default the server allows an event whose hook fails.
 ///
-/// A panic denies too, on any thread and also in a program built with `panic = "abort"`: the
-/// process ends with exit code 2 where it panics, even where the panic would be caught. What ends
-/// the process without a panic cannot deny: a timeout, a stack overflow, a signal, and being killed
-/// for want of memory. The server allows then.
+/// A panic also denies, on any thread and in programs built with `panic = "abort"`. The process
+/// exits with code 2 at the point of the panic, even if the panic would have been caught. A process
+/// that ends without a panic cannot deny: after a timeout, a stack overflow, a signal or an
+/// out-of-memory kill, the server allows the event.
 pub fn guard<E: Display>(decide: impl FnOnce(&HookInput) -> Result<Verdict, E>) -> ExitCode {
     deny_on_panic();
     answer(decide, DENY)
 }
 
-/// The exit code that denies.
+/// The exit code that denies an event.
 const DENY: u8 = 2;
 
-/// Lets a panic end the process with the exit code that denies, before it could unwind or abort.
+/// Installs a panic hook that exits with the denying exit code before the panic unwinds or aborts.
 fn deny_on_panic() {
     let before = panic::take_hook();
     panic::set_hook(Box::new(move |panic| {
@@ -157,7 +169,7 @@ fn answer<E: Display>(
         Ok(_) => decided(&text, decide),
     };
     let (out, err, code) = outcome(verdict, broken);
-    // Nobody to tell when these fail; the exit code still decides.
+    // Write errors are ignored: there is nowhere to report them, and the exit code still decides.
     _ = writeln!(std::io::stdout().lock(), "{out}");
     if !err.is_empty() {
         _ = writeln!(std::io::stderr().lock(), "{err}");
@@ -219,13 +231,13 @@ mod tests {
         }
     }
 
-    /// A child of this test: what a guard does when its program cannot unwind.
+    /// Runs itself as a child process to check a guard in a program that cannot unwind.
     #[test]
     fn a_panic_of_a_guard_ends_the_process_with_a_denial() {
         const INSIDE: &str = "OH_HOOKS_TEST_PANICS";
         if env::var_os(INSIDE).is_some() {
             deny_on_panic();
-            // Not unwound to anybody: as it is with `panic = "abort"`.
+            // Exits before the thread can unwind, as with `panic = "abort"`.
             _ = std::thread::spawn(|| panic::panic_any("x")).join();
             return;
         }

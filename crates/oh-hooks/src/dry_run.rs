@@ -1,4 +1,5 @@
-//! Runs hooks here, as the server would there: to test them in milliseconds, without a server.
+//! Runs hooks locally the way the server runs them, so that tests take milliseconds and need no
+//! server.
 
 use std::{
     collections::BTreeMap,
@@ -17,7 +18,7 @@ use tokio::{
 
 use crate::{HookInput, HookOutcome, Result, Trial, check, hooks_for};
 
-/// Runs a configuration against events, in a directory.
+/// Runs the hooks of a configuration for given events in a local directory.
 ///
 /// ```
 /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
@@ -40,10 +41,11 @@ pub struct DryRun {
 }
 
 impl DryRun {
-    /// Hooks run in `directory`, with this process's environment and the server's variables.
+    /// Creates a dry run whose hooks run in `directory`. Hooks get the environment of this process
+    /// and the variables that the server sets.
     ///
-    /// As on the server, they do not see the server's own secrets: `SESSION_API_KEY`,
-    /// `OH_SESSION_API_KEYS_…`, `OH_SECRET_KEY` and keys of telemetry.
+    /// As on the server, hooks do not see the server's own secrets: `SESSION_API_KEY`,
+    /// `OH_SESSION_API_KEYS_…`, `OH_SECRET_KEY` and the telemetry keys.
     pub fn new(directory: impl Into<PathBuf>) -> Self {
         let directory = directory.into();
         Self {
@@ -60,31 +62,36 @@ impl DryRun {
         self
     }
 
-    /// How many bytes of stdout and of stderr are kept (1 MiB each). The rest is read and dropped,
-    /// so that a hook never waits; JSON beyond the cap is not seen, and
-    /// [`truncated`](HookOutcome::truncated) says so.
+    /// Sets how many bytes of stdout and of stderr are kept. Default: 1 MiB each.
+    ///
+    /// Output beyond the cap is read and dropped, so that a hook never blocks on a full pipe. JSON
+    /// beyond the cap is not decoded; [`truncated`](HookOutcome::truncated) is set in that case.
     pub fn output_cap(mut self, bytes: usize) -> Self {
         self.cap = bytes;
         self
     }
 
-    /// What the model answers prompt and agent hooks. Without this they are what the server makes
-    /// of them without a model: allowed, and noted as failed.
+    /// Sets the model's answer to prompt and agent hooks.
+    ///
+    /// Without an answer, these hooks behave as on a server without a model: they allow the event
+    /// and are recorded as failed.
     pub fn reply(mut self, text: impl Into<String>) -> Self {
         self.reply = Some(text.into());
         self
     }
 
-    /// Runs the hooks that the event concerns, in order, until one denies what it can deny.
+    /// Runs the hooks that match the event, in order, until one denies an event that can be denied.
     ///
-    /// Every command is a process group of its own, which is gone when this returns or is dropped:
-    /// what a hook leaves behind ends with it, where on the server it would live on. A detached
-    /// hook is waited for, so that its doings can be looked at; none of them counts.
+    /// Every command runs in its own process group, which is killed when this function returns or
+    /// its future is dropped. Processes that a hook leaves behind are killed too; on the server
+    /// they would continue to run. A detached hook is also awaited, so that its effects can be
+    /// inspected, but its result is ignored.
     ///
     /// # Errors
     ///
-    /// When the configuration is against the server's [rules](check), or has a pattern that only
-    /// the server can read. What a hook does wrong is in its outcome.
+    /// Returns an error if the configuration breaks one of the server's [rules](check), or if it
+    /// has a pattern that only the server can evaluate. Failures of a hook itself are part of its
+    /// outcome.
     pub async fn run(&self, hooks: &HookConfig, input: &HookInput) -> Result<Trial> {
         check(hooks)?;
         let mut outcomes = Vec::new();
@@ -132,7 +139,7 @@ impl DryRun {
         let talk = talk(&mut child, &mut group, &event, self.cap);
         let ended = tokio::time::timeout(limit, talk).await;
         if hook.is_detached() {
-            // The server does not wait for it, so nothing it does counts.
+            // The server does not wait for a detached hook, so its result has no effect.
             return HookOutcome {
                 success: true,
                 ..HookOutcome::default()
@@ -191,7 +198,7 @@ impl DryRun {
     }
 }
 
-/// What the server keeps from the commands it runs.
+/// Returns whether the server removes the variable from the environment of its hooks.
 fn is_the_servers(name: &str) -> bool {
     name.starts_with("OH_SESSION_API_KEYS_")
         || matches!(
@@ -205,13 +212,12 @@ fn is_the_servers(name: &str) -> bool {
         )
 }
 
-/// Ends a process group when it goes out of scope, however that comes about, or when its leader has
-/// ended.
+/// Kills a process group when its leader has exited or when this guard is dropped.
 struct Group(Option<u32>);
 
 impl Group {
-    /// Waits until the leader has ended, and ends the others before its id is given back: it may
-    /// be somebody else's from then on.
+    /// Waits until the leader has exited, then kills the rest of the group before the leader is
+    /// reaped. After that, the process id could belong to another process.
     async fn leader_ended(&mut self) -> io::Result<()> {
         let Some(leader) = self.id() else {
             return Ok(());
@@ -233,7 +239,7 @@ impl Group {
 
     fn end(&mut self) {
         if let Some(group) = self.id() {
-            // Nothing to end when the hook left nobody behind.
+            // Fails if the hook left no processes behind.
             _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
         }
         self.0 = None;
@@ -251,7 +257,7 @@ impl Drop for Group {
     }
 }
 
-/// What came out of a pipe, and whether there was more.
+/// The output of a pipe, and whether it was truncated.
 struct Kept {
     text: String,
     cut: bool,
@@ -266,7 +272,7 @@ async fn talk(
     let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
     let write = async {
         if let Some(mut stdin) = stdin {
-            // A hook need not read its event.
+            // Fails if the hook exits without reading its event, which is allowed.
             _ = stdin.write_all(event).await;
         }
     };
@@ -295,13 +301,13 @@ async fn kept(pipe: Option<impl AsyncRead + Unpin>, cap: usize) -> io::Result<Ke
         }
     }
     let text = match cut {
-        // The cap may have cut a character in two.
+        // The cap may have cut a multi-byte character.
         true => String::from_utf8_lossy(&all).into_owned(),
-        // The server reads UTF-8 strictly, and a hook that writes anything else has failed.
+        // The server decodes output as strict UTF-8; a hook fails if it writes anything else.
         false => String::from_utf8(all)
             .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?,
     };
-    // As Python reads text.
+    // Python's text mode translates newlines in the same way.
     let text = match text.contains('\r') {
         true => text.replace("\r\n", "\n").replace('\r', "\n"),
         false => text,

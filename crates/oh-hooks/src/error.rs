@@ -1,4 +1,4 @@
-//! The one error of this crate: which file, pattern or hook, and what to do about it.
+//! The error type of this crate. Messages name the file, pattern or hook and what to change.
 
 use std::fmt;
 
@@ -7,17 +7,17 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 type Source = Box<dyn std::error::Error + Send + Sync>;
 
-/// What was wrong, in one word that a program can branch on.
+/// The category of an error, for programs that need to branch on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
     /// A file could not be read or written.
     Io,
-    /// A file is not a hook configuration; the message has line and column.
+    /// A file is not a valid hook configuration. The message contains line and column.
     File,
-    /// A hook breaks a rule of the server.
+    /// A hook breaks one of the server's rules.
     Invalid,
-    /// Only the server can tell what a pattern matches.
+    /// Only the server can evaluate a pattern.
     Unsupported,
 }
 
@@ -37,7 +37,7 @@ impl Error {
         }
     }
 
-    /// What kind of failure this is.
+    /// Returns the category of the error.
     pub fn kind(&self) -> ErrorKind {
         self.kind
     }

@@ -1,4 +1,4 @@
-//! `hooks.json`: read as the server reads it, written whole, found where the server's tools look.
+//! Loading, saving and discovery of `hooks.json` files.
 
 use std::{
     env, fs, io,
@@ -10,26 +10,28 @@ use oh_protocol::hooks::HookConfig;
 
 use crate::{Error, ErrorKind, Result, matching, text};
 
-/// Reads a configuration from the text of a `hooks.json`.
+/// Parses a configuration from the text of a `hooks.json` file.
 ///
-/// Keys may be `PreToolUse` or `pre_tool_use`, and all may stand in a `{"hooks": …}`. What the
-/// server loads is loaded, what it refuses is refused. What it passes over, such as a
-/// `description` beside `hooks` or a misspelt key of a hook, is not sent; [`lint`](crate::lint)
-/// names each, as a misspelt guard does not guard.
+/// Keys may be spelt `PreToolUse` or `pre_tool_use`, and all of them may be nested in `{"hooks":
+/// …}`. This function accepts and rejects the same files as the server. Keys that the server
+/// ignores, such as a `description` beside `hooks` or a misspelt key of a hook, are not sent.
+/// [`lint`](crate::lint) lists these keys, because a misspelt guard does not guard.
 ///
 /// # Errors
 ///
-/// [`ErrorKind::File`], with line and column for what is not JSON, otherwise with the path: for
-/// unknown events, values of another type, and hooks against the server's rules.
+/// Returns [`ErrorKind::File`] for invalid JSON, with line and column. Also returns it, with the
+/// path of the key, for unknown events, values of the wrong type and hooks that break the server's
+/// rules.
 pub fn parse(text: &str) -> Result<HookConfig> {
     text::read(text).map_err(|error| Error::new(ErrorKind::File, error, None))
 }
 
-/// Reads a configuration from a file.
+/// Loads a configuration from a file.
 ///
 /// # Errors
 ///
-/// [`ErrorKind::Io`] when it cannot be read; else as [`parse`], with the path in front.
+/// Returns [`ErrorKind::Io`] if the file cannot be read. Otherwise returns the errors of [`parse`],
+/// prefixed with the file's path.
 pub fn load(path: impl AsRef<Path>) -> Result<HookConfig> {
     let path = path.as_ref();
     let text = fs::read_to_string(path).map_err(|error| cannot("read", path, error))?;
@@ -39,17 +41,18 @@ pub fn load(path: impl AsRef<Path>) -> Result<HookConfig> {
     })
 }
 
-/// Writes a configuration to a file, making its directory where it is missing.
+/// Writes a configuration to a file and creates the parent directory if it does not exist.
 ///
-/// The file is replaced as a whole: a reader sees the old one or the new one, however many write,
-/// and so does a machine that loses power. It keeps its permissions; where it is a link, what that
-/// points to is replaced.
+/// The file is replaced atomically: a reader sees either the old or the new content, even with
+/// concurrent writers or after a power failure. The file keeps its permissions. If the path is a
+/// symbolic link, the file that the link points to is replaced.
 ///
 /// # Errors
 ///
-/// Before anything is written: as [`check`](crate::check), and [`ErrorKind::Invalid`] for what
-/// [`load`] would not read again, such as events of a newer server. [`ErrorKind::Io`] when it
-/// cannot be written; the file is as it was then.
+/// Before anything is written, returns the errors of [`check`](crate::check), and
+/// [`ErrorKind::Invalid`] for a configuration that [`load`] would reject, such as one with events
+/// of a newer server. Returns [`ErrorKind::Io`] if the file cannot be written; in that case the old
+/// content is left unchanged.
 pub fn save(config: &HookConfig, path: impl AsRef<Path>) -> Result<()> {
     let path = path.as_ref();
     matching::check(config)?;
@@ -63,7 +66,7 @@ pub fn save(config: &HookConfig, path: impl AsRef<Path>) -> Result<()> {
     if let Err(error) = parse(&text) {
         return Err(unreadable(error.into()));
     }
-    // A file that is not there yet has no path of its own.
+    // A file that does not exist cannot be canonicalized.
     let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     let directory = match target.parent() {
         Some(parent) if parent != Path::new("") => parent,
@@ -76,7 +79,7 @@ pub fn save(config: &HookConfig, path: impl AsRef<Path>) -> Result<()> {
 fn replace(target: &Path, directory: &Path, text: &str) -> io::Result<()> {
     let mut beside = tempfile::Builder::new();
     beside.prefix(".hooks").suffix(".json");
-    // By default nobody else could read it.
+    // Temporary files are readable only by their owner by default.
     #[cfg(unix)]
     beside.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
     let mut beside = beside.tempfile_in(directory)?;
@@ -89,12 +92,16 @@ fn replace(target: &Path, directory: &Path, text: &str) -> io::Result<()> {
     Ok(())
 }
 
-/// The file that the server's own tools would take for a project: `.openhands/hooks.json` below
-/// it, or else the user's, which is `hooks.json` in `$OH_PERSISTENCE_DIR` or in `~/.openhands`.
+/// Returns the configuration file that the server's own tools would use for a project.
 ///
-/// One of the two; they are not merged. The server loads neither by itself: give what you loaded
-/// to the conversation. Where the project is on the server, ask the server with
-/// [`calls::hooks::Discover`](oh_protocol::calls::hooks::Discover), which knows the project's only.
+/// The project's file is `.openhands/hooks.json` in its directory. If it does not exist, the user's
+/// file is used: `hooks.json` in `$OH_PERSISTENCE_DIR` or else in `~/.openhands`. The two files are
+/// not merged.
+///
+/// The server loads neither file by itself: pass the loaded configuration to the conversation. If
+/// the project is on the server, use
+/// [`calls::hooks::Discover`](oh_protocol::calls::hooks::Discover), which finds the project's file
+/// only.
 pub fn discover(project: impl AsRef<Path>) -> Option<PathBuf> {
     let persistence = env::var_os("OH_PERSISTENCE_DIR").map(PathBuf::from);
     discover_in(project.as_ref(), persistence, env::home_dir())

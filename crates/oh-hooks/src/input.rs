@@ -1,4 +1,4 @@
-//! What a hook is told: the JSON on its stdin. Knows its form, not who reads it.
+//! The input of a hook: the JSON event that a hook program gets on stdin.
 
 use oh_protocol::{
     Event, Payload,
@@ -12,36 +12,36 @@ use serde_json::{Map, Value, json};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct HookInput {
-    /// What happened.
+    /// The type of the event.
     pub event_type: HookEventType,
-    /// The tool it is about, for the two tool events.
+    /// The name of the tool, for the two tool events.
     #[serde(default)]
     pub tool_name: Option<String>,
-    /// What the tool is asked to do: the action, with its `kind`.
+    /// The tool's input: the action, including its `kind`.
     #[serde(default)]
     pub tool_input: Option<Value>,
-    /// What the tool answered, after it ran.
+    /// The tool's response, after it ran.
     #[serde(default)]
     pub tool_response: Option<Value>,
-    /// What the user wrote, for a prompt.
+    /// The user's message, for UserPromptSubmit.
     #[serde(default)]
     pub message: Option<String>,
-    /// The conversation's id.
+    /// The conversation id.
     #[serde(default)]
     pub session_id: Option<String>,
-    /// The workspace.
+    /// The workspace directory.
     #[serde(default)]
     pub working_dir: Option<String>,
-    /// More; `reason` for a Stop.
+    /// Additional data, such as `reason` for a Stop.
     #[serde(default)]
     pub metadata: Map<String, Value>,
-    /// What a newer server says besides.
+    /// Fields of a newer server that this version does not support.
     #[serde(flatten)]
     pub extra: Map<String, Value>,
 }
 
 impl HookInput {
-    /// An event about nothing in particular yet; for tests and dry runs.
+    /// Creates an event that has only a type. Intended for tests and dry runs.
     pub fn new(event_type: HookEventType) -> Self {
         Self {
             event_type,
@@ -56,11 +56,12 @@ impl HookInput {
         }
     }
 
-    /// What hooks were or would have been told of a recorded event, to run them on it again.
+    /// Creates the input that hooks got, or would have got, for a recorded event, so that hooks can
+    /// be run on it again.
     ///
-    /// An action is a PreToolUse, a user's message a UserPromptSubmit, and the event of a hook what
-    /// that hook was told. `None` for every other event. Fields that an action does not have are
-    /// absent, where the server writes `null`.
+    /// An action becomes a PreToolUse event and a user message becomes a UserPromptSubmit event. A
+    /// hook execution event becomes the input of that hook. Returns `None` for all other events.
+    /// Fields that an action does not have are absent; the server sends them as `null`.
     pub fn recorded(event: &Event) -> Option<Self> {
         match event.payload() {
             Payload::Action(_) => {
@@ -77,8 +78,10 @@ impl HookInput {
         }
     }
 
-    /// What PostToolUse hooks were or would have been told of an action and its observation.
-    /// `None` when they are not those.
+    /// Creates the input that PostToolUse hooks got, or would have got, for an action and its
+    /// observation.
+    ///
+    /// Returns `None` if `action` is not an action or `observation` does not belong to it.
     pub fn recorded_response(action: &Event, observation: &Event) -> Option<Self> {
         let input = Self::recorded(action)?;
         let about = matches!(observation.payload(), Payload::Observation(seen) if *seen.action_id == *action.id());
@@ -115,7 +118,7 @@ impl HookInput {
         Some(input)
     }
 
-    /// Makes it about a tool and what that is asked to do.
+    /// Sets the tool's name and its input.
     #[must_use]
     pub fn tool(mut self, name: impl Into<String>, input: Value) -> Self {
         self.tool_name = Some(name.into());
@@ -123,34 +126,34 @@ impl HookInput {
         self
     }
 
-    /// Adds what the tool answered.
+    /// Sets the tool's response.
     #[must_use]
     pub fn response(mut self, response: Value) -> Self {
         self.tool_response = Some(response);
         self
     }
 
-    /// Adds what the user wrote.
+    /// Sets the user's message.
     #[must_use]
     pub fn message(mut self, text: impl Into<String>) -> Self {
         self.message = Some(text.into());
         self
     }
 
-    /// The command line that a terminal action is asked to run.
+    /// Returns the command line of a terminal action.
     pub fn command(&self) -> Option<&str> {
         self.tool_input.as_ref()?.get("command")?.as_str()
     }
 
-    /// Why the agent wants to stop, for a Stop: `agent_finished`.
+    /// Returns why the agent wants to stop, for a Stop event. Example: `agent_finished`.
     pub fn reason(&self) -> Option<&str> {
         self.metadata.get("reason")?.as_str()
     }
 
-    /// What the tool is asked to do, as the action of a built-in tool.
+    /// Decodes the tool's input as the action of a built-in tool.
     ///
-    /// `None` when the event is about no tool. What does not fit is [`Action::Unknown`] or
-    /// [`Action::Malformed`], as in an event.
+    /// Returns `None` if the event has no tool input. An input of an unknown kind becomes
+    /// [`Action::Unknown`], and an invalid one becomes [`Action::Malformed`], as in an event.
     pub fn action(&self) -> Option<Action> {
         let wire = json!({
             "kind": "ActionEvent", "id": "", "timestamp": "", "source": "agent",
@@ -162,7 +165,8 @@ impl HookInput {
         }
     }
 
-    /// What the tool answered, as the observation of a built-in tool; see [`action`](Self::action).
+    /// Decodes the tool's response as the observation of a built-in tool. See
+    /// [`action`](Self::action).
     pub fn observation(&self) -> Option<Observation> {
         let wire = json!({
             "kind": "ObservationEvent", "id": "", "timestamp": "", "source": "environment",
@@ -175,26 +179,26 @@ impl HookInput {
         }
     }
 
-    /// What the tool is asked to do, as a type of the caller's.
+    /// Decodes the tool's input as a type of the caller.
     ///
     /// # Errors
     ///
-    /// When there is none, or it has another form.
+    /// Returns an error if the event has no tool input or the input does not match the type.
     pub fn input_as<T: DeserializeOwned>(&self) -> Result<T, serde_json::Error> {
         T::deserialize(self.tool_input.as_ref().unwrap_or(&Value::Null))
     }
 
-    /// What the tool answered, as a type of the caller's.
+    /// Decodes the tool's response as a type of the caller.
     ///
     /// # Errors
     ///
-    /// When there is none, or it has another form.
+    /// Returns an error if the event has no tool response or the response does not match the type.
     pub fn response_as<T: DeserializeOwned>(&self) -> Result<T, serde_json::Error> {
         T::deserialize(self.tool_response.as_ref().unwrap_or(&Value::Null))
     }
 }
 
-/// A part of an event's JSON.
+/// Returns one field of an event's JSON.
 fn part(event: &Event, key: &str) -> Option<Value> {
     let mut body: Map<String, Value> = serde_json::from_slice(event.raw()).ok()?;
     body.remove(key).filter(|value| !value.is_null())

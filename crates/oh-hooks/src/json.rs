@@ -1,32 +1,32 @@
-//! JSON as the server, written in Python, reads what hooks print: `NaN`, halves of surrogates and
-//! all, and its values as the text that Python makes of them. Knows no hooks.
+//! A JSON parser that matches Python's `json` module, as the server uses it for hook output.
+//! Accepts `NaN` and lone surrogates, and can format values like Python's `str`.
 
-/// How deep values may nest. Python's own limit, past which it fails, differs by version (1,497
-/// and more); between the two nothing sensible lies.
+/// The maximum nesting depth of values. Python's own limit differs by version and is at least
+/// 1,497. No real output is nested that deeply.
 const DEEPEST: usize = 1_000;
 
-/// A value, as far as a verdict needs it.
+/// A decoded JSON value.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Value {
     None,
     Bool(bool),
-    /// As Python writes it, and whether it is zero.
+    /// The number as Python formats it, and whether it is zero.
     Number(String, bool),
     Text(String),
     List(Vec<Value>),
     Dict(Vec<(String, Value)>),
 }
 
-/// Why a text is no value.
+/// Why a text could not be decoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum NoValue {
-    /// It is no JSON.
+    /// The text is not valid JSON.
     NotJson,
-    /// Python gives up on it.
+    /// The nesting is too deep for Python.
     TooDeep,
 }
 
-/// Reads a text that is one value.
+/// Decodes a text that contains exactly one value.
 pub(crate) fn read(text: &str) -> Result<Value, NoValue> {
     let mut reader = Reader {
         text,
@@ -41,7 +41,7 @@ pub(crate) fn read(text: &str) -> Result<Value, NoValue> {
     }
 }
 
-/// The first object in a text, whatever stands around it.
+/// Returns the first JSON object in a text, ignoring the text around it.
 pub(crate) fn first_object(text: &str) -> Option<Value> {
     text.match_indices('{').find_map(|(at, _)| {
         let mut reader = Reader { text, at, depth: 0 };
@@ -50,7 +50,7 @@ pub(crate) fn first_object(text: &str) -> Option<Value> {
 }
 
 impl Value {
-    /// The last value of a key, as in Python.
+    /// Returns the last value of a key, as in Python.
     pub(crate) fn get(&self, key: &str) -> Option<&Self> {
         match self {
             Self::Dict(fields) => fields
@@ -80,7 +80,7 @@ impl Value {
         }
     }
 
-    /// What Python's `str` makes of it.
+    /// Formats the value like Python's `str`.
     pub(crate) fn to_text(&self) -> String {
         match self {
             Self::Text(text) => text.clone(),
@@ -145,7 +145,7 @@ fn quoted(text: &str) -> String {
     shown
 }
 
-/// A number with a point or an exponent, as Python writes it.
+/// Formats a floating-point number as Python does.
 fn float(number: f64) -> Value {
     let text = if number.is_nan() {
         "nan".to_owned()
@@ -287,7 +287,7 @@ impl Reader<'_> {
             let c = rest.chars().next().ok_or(NoValue::NotJson)?;
             self.at += c.len_utf8();
             match c {
-                // Half a surrogate pair, which no text here can hold, becomes U+FFFD.
+                // A lone surrogate cannot be stored in a Rust string and becomes U+FFFD.
                 '"' => return Ok(String::from_utf16_lossy(&units)),
                 '\\' => units.push(self.escape()?),
                 '\0'..='\u{1f}' => return Err(NoValue::NotJson),

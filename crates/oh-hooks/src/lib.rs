@@ -1,15 +1,16 @@
-//! Configure, check, write, try and watch hooks.
+//! Hook support: configuration, linting, authoring, dry runs and monitoring.
 //!
-//! | To | Use |
+//! | Task | API |
 //! |-|-|
-//! | configure | [`HookConfig`], [`HookMatcher`], [`Hook`]; [`check`], [`lint`], [`lint_with`], [`matches()`] |
-//! | keep in a file | [`load`], [`save`], [`discover`], [`parse`] |
-//! | write a hook in Rust | [`author`] |
-//! | try one without a server | [`DryRun`] |
-//! | run those of a session here | [`SessionHooks`] |
-//! | see them run | [`execution`], [`executions`], [`blocked_actions`] |
+//! | Configure hooks | [`HookConfig`], [`HookMatcher`], [`Hook`] |
+//! | Check a configuration | [`check`], [`lint`], [`lint_with`], [`matches()`] |
+//! | Store hooks in a file | [`load`], [`save`], [`discover`], [`parse`] |
+//! | Write a hook in Rust | [`author`] |
+//! | Test a hook without a server | [`DryRun`] |
+//! | Run session hooks on the client | [`SessionHooks`] |
+//! | Monitor hook executions | [`execution`], [`executions`], [`blocked_actions`] |
 //!
-//! Knows no server and no conversation: it takes their events and their state as values.
+//! This crate does not connect to a server. Events and conversation state are passed in as values.
 
 pub mod author;
 #[cfg(unix)]

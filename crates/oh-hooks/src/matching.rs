@@ -1,5 +1,5 @@
-//! Which hooks an event concerns, by the server's rules, and what in a configuration can never do
-//! its work. Knows matchers; runs nothing.
+//! Selection of the hooks that run for an event, by the server's rules, and linting of a
+//! configuration. Does not run hooks.
 
 use std::{borrow::Borrow, fmt};
 
@@ -11,17 +11,19 @@ use crate::{
     tools,
 };
 
-/// Whether a matcher concerns an event about this tool, or about none.
+/// Returns whether a matcher matches an event for this tool, or an event without a tool.
 ///
-/// `*` and an empty pattern concern everything, and only they concern events about no tool. A
-/// pattern in slashes, or with one of `|.*+?[]()^$\`, must match the tool's whole name as Python's
-/// `re.fullmatch` would: look-around, back-references and all. The server takes an expression that
-/// is none for one that matches nothing (in slashes) or for a plain name; so does this.
+/// `*` and the empty pattern match everything, and only they match events without a tool. A pattern
+/// in slashes, or one that contains any of `|.*+?[]()^$\`, is a regular expression. It must match
+/// the tool's whole name like Python's `re.fullmatch`, including look-around and back-references.
+/// As on the server, an invalid expression in slashes matches nothing, and an invalid expression
+/// without slashes is compared as a plain name.
 ///
 /// # Errors
 ///
-/// [`ErrorKind::Unsupported`] when only the server can tell: a pattern that folds the case of
-/// letters beyond ASCII or names a character (`\N{…}`), is very long, or would try a million ways.
+/// Returns [`ErrorKind::Unsupported`] if only the server can evaluate the pattern: if it uses
+/// case-insensitive letters beyond ASCII or named characters (`\N{…}`), is very long, or would take
+/// a million steps.
 pub fn matches(matcher: &HookMatcher, tool: Option<&str>) -> Result<bool> {
     let pattern = matcher.pattern();
     if matches!(pattern, "*" | "") {
@@ -42,11 +44,11 @@ pub fn matches(matcher: &HookMatcher, tool: Option<&str>) -> Result<bool> {
     }
 }
 
-/// The hooks that run for an event about this tool, in order.
+/// Returns the hooks that run for an event with this tool, in order.
 ///
 /// # Errors
 ///
-/// As [`matches()`].
+/// Returns the same errors as [`matches()`].
 pub fn hooks_for<'a>(
     config: &'a HookConfig,
     event: impl Borrow<HookEventType>,
@@ -61,53 +63,58 @@ pub fn hooks_for<'a>(
     Ok(hooks)
 }
 
-/// Checks the server's rules: what passes here the server takes, and what does not it refuses.
+/// Checks a configuration against the server's rules. The server accepts a configuration if and
+/// only if this check succeeds.
 ///
-/// What it takes although it can never do its work is for [`lint`] to find.
+/// [`lint`] reports settings that the server accepts but that can never work.
 ///
 /// # Errors
 ///
-/// [`ErrorKind::Invalid`] for a hook against the rules: its event, its place, and what to change.
+/// Returns [`ErrorKind::Invalid`] for a hook that breaks a rule. The message contains its event,
+/// its position, and what to change.
 pub fn check(config: &HookConfig) -> Result<()> {
     config
         .check()
         .map_err(|error| Error::new(ErrorKind::Invalid, error.context().to_owned(), None))
 }
 
-/// Why a hook that the server takes without a word does not do what it seems to.
+/// Why a hook that the server accepts does not work as intended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum LintKind {
-    /// The pattern is no regular expression: it matches nothing, or one tool with that very name.
+    /// The pattern is not a valid regular expression. It matches nothing, or only a tool with
+    /// exactly that name.
     BrokenPattern,
-    /// Only the server can tell what the pattern matches.
+    /// Only the server can evaluate the pattern.
     ObscurePattern,
-    /// The event is about no tool, and the pattern about some: its hooks never run.
+    /// The pattern names a tool, but the event has no tool. The hooks never run.
     NoTool,
-    /// The pattern, or a part of it, matches none of the server's own tools and none of those that
-    /// were named: its hooks run for a tool of an MCP server or of a client only, if there is one.
+    /// The pattern, or a part of it, matches neither a built-in tool of the server nor one of the
+    /// additional tools passed to [`lint_with`]. The hooks run only if an MCP server or a client
+    /// provides a matching tool.
     UnknownTool,
-    /// A key of the file that the server passes over.
+    /// A key in the file that the server ignores.
     IgnoredKey,
     /// A matcher without hooks.
     NoHooks,
-    /// A timeout of zero: the hook is ended before it begins, and counts as allowed.
+    /// A timeout of zero. The hook is killed before it begins, and the event is allowed.
     NoTime,
-    /// A command or a policy of spaces only.
+    /// A command or policy that consists of white space only.
     Blank,
-    /// A detached hook of an event that hooks can stop: this one cannot.
+    /// A detached hook for an event that can be denied. A detached hook cannot deny.
     CannotDeny,
 }
 
-/// One finding of [`lint`]. Shows as its place and what to do.
+/// A finding of [`lint`]. Displayed as its location and what to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Lint {
-    /// What is wrong.
+    /// The kind of problem.
     pub kind: LintKind,
-    /// Where: `pre_tool_use[0]`, `stop[1].hooks[0]`; for a key of a file the path to it.
+    /// The location, such as `pre_tool_use[0]` or `stop[1].hooks[0]`; for a key in a file, its
+    /// path.
     pub place: String,
-    /// What comes of it, and what to do.
+    /// The effect of the problem and what to do.
     pub message: String,
 }
 
@@ -117,8 +124,8 @@ impl fmt::Display for Lint {
     }
 }
 
-/// Finds what the server takes without a word and what then never does its work: a guard that
-/// guards nothing is worse than none.
+/// Reports settings that the server accepts but that can never work. A guard that does not guard is
+/// worse than no guard.
 ///
 /// ```
 /// use oh_hooks::{Hook, HookConfig, HookMatcher, LintKind, lint};
@@ -136,9 +143,9 @@ pub fn lint(config: &HookConfig) -> Vec<Lint> {
     lint_with(config, std::iter::empty::<String>())
 }
 
-/// The same as [`lint`], where the agent also has these tools: those of its MCP servers and of its
-/// clients, by the names that its events show. A pattern for one of them is not reported as
-/// [`LintKind::UnknownTool`].
+/// Works like [`lint`] for an agent that has additional tools, such as those of MCP servers and
+/// clients. Pass the tool names as they appear in events. A pattern for one of these tools is not
+/// reported as [`LintKind::UnknownTool`].
 #[must_use]
 pub fn lint_with(
     config: &HookConfig,
@@ -204,7 +211,7 @@ fn of_matcher(
         }
         Err(Refusal::Undecided(why)) => return vec![obscure(text, &why)],
     };
-    // Names in a row are looked at one by one: one of them may be misspelt.
+    // Checks alternatives one by one, because a single name in the list may be misspelt.
     let word = |name: &str| {
         !name.is_empty()
             && name
@@ -271,7 +278,7 @@ fn of_hook(event: &HookEventType, hook: &Hook) -> Option<(LintKind, &'static str
     None
 }
 
-/// The expression in a pattern, and whether slashes make it one.
+/// Returns the regular expression in a pattern, and whether it is in slashes.
 fn expression(pattern: &str) -> Option<(bool, &str)> {
     let inner = pattern
         .strip_prefix('/')

@@ -1,5 +1,5 @@
-//! The hooks of a session that run here: those an old server leaves to its client, and a
-//! program's own. Knows no server: it is told which one it is.
+//! Session hooks that run on the client: those that an old server does not run, and the program's
+//! own.
 
 use std::path::PathBuf;
 
@@ -16,23 +16,23 @@ use crate::{
     DryRun, Error, ErrorKind, HookExecution, HookInput, HookOutcome, LocalExecutions, Result,
 };
 
-/// The first version of the server that takes a conversation's hooks, and runs them all.
+/// The first server version that accepts a conversation's hooks and runs all of them.
 const FIRST_TO_RUN_THEM: (u32, u32, u32) = (1, 10, 0);
 
-/// Whether a server runs the SessionStart and SessionEnd hooks of a conversation itself.
+/// Returns whether a server runs the SessionStart and SessionEnd hooks of a conversation itself.
 ///
-/// Seen on real ones: 1.9 passes over a conversation's hooks, all of them, and so leaves those of
-/// the session to the client; 1.10, 1.12 and 1.13 run them as every later one does. (The Python
-/// client up to 1.12 ran them for every server, but never told the server of them. This one does,
-/// and running them here, too, would be twice.) A version that does not read as one is taken for a
-/// newer server.
+/// Verified on real servers: version 1.9 ignores all hooks of a conversation, so the client has to
+/// run the session hooks. Versions 1.10, 1.12, 1.13 and all later ones run them. The Python client
+/// up to 1.12 ran session hooks for every server but never sent them to the server. This client
+/// sends them, so also running them locally would run them twice. A version that cannot be parsed
+/// is treated as a newer server.
 pub fn server_runs_session_hooks(server: &ServerInfo) -> bool {
     server
         .version_numbers()
         .is_none_or(|version| version >= FIRST_TO_RUN_THEM)
 }
 
-/// Runs SessionStart and SessionEnd hooks here, each once.
+/// Runs SessionStart and SessionEnd hooks on the client, each once.
 ///
 /// ```
 /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
@@ -63,7 +63,7 @@ pub struct SessionHooks {
 }
 
 impl SessionHooks {
-    /// A session without hooks yet; they will run in `directory`.
+    /// Creates a session without hooks. Hooks will run in `directory`.
     pub fn new(directory: impl Into<PathBuf>) -> Self {
         Self {
             run: DryRun::new(directory),
@@ -74,8 +74,8 @@ impl SessionHooks {
         }
     }
 
-    /// Adds the session hooks of a conversation if its server leaves them to the client, and
-    /// nothing if the server [runs them itself](server_runs_session_hooks).
+    /// Adds the session hooks of a conversation if its server does not run them. Adds nothing if
+    /// the server [runs them itself](server_runs_session_hooks).
     pub fn of_conversation(mut self, hooks: &HookConfig, server: &ServerInfo) -> Self {
         if !server_runs_session_hooks(server) {
             for event in [HookEventType::SessionStart, HookEventType::SessionEnd] {
@@ -87,41 +87,48 @@ impl SessionHooks {
         self
     }
 
-    /// Adds hooks that run here whatever the server: checks at the start, cleaning up at the end.
+    /// Adds hooks that run on the client with every server, such as checks at the start and cleanup
+    /// at the end.
     pub fn own(mut self, hooks: HookConfig) -> Self {
         self.hooks = self.hooks.merge(hooks);
         self
     }
 
-    /// The conversation's id, for `OPENHANDS_SESSION_ID`.
+    /// Sets the conversation id, which hooks get as `OPENHANDS_SESSION_ID`.
     pub fn session_id(mut self, id: impl ToString) -> Self {
         self.id = Some(id.to_string());
         self
     }
 
-    /// Adds an environment variable. The hooks have this process's own otherwise.
+    /// Adds an environment variable. Hooks also inherit the environment of this process.
     pub fn env(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.run = self.run.env(name, value);
         self
     }
 
-    /// The hooks that run from now on, for [`Executions::with_local`](crate::Executions::with_local).
+    /// Returns a stream of the hooks that run from now on, for
+    /// [`Executions::with_local`](crate::Executions::with_local).
     pub fn watch(&mut self) -> LocalExecutions {
         let (sender, watcher) = LocalExecutions::channel();
         self.watchers.push(sender);
         watcher
     }
 
-    /// Runs the SessionStart hooks, and gives what came of each; nothing the second time.
+    /// Runs the SessionStart hooks and returns their results. Returns an empty list if the session
+    /// has already been started.
     ///
-    /// A hook cannot keep a session from starting: a program that wants that looks at
-    /// [`blocked`](HookExecutionEvent::blocked). Context that a hook gives is the program's to
-    /// send. When cancelled, the hook that runs ends and the rest does not run any more.
+    /// A hook cannot prevent the start of a session; a program that wants this checks
+    /// [`blocked`](HookExecutionEvent::blocked). Context added by a hook is not sent to the agent
+    /// automatically.
     ///
     /// # Errors
     ///
-    /// As [`DryRun::run`], and [`ErrorKind::Invalid`] for a hook that is about neither
-    /// SessionStart nor SessionEnd; nothing was run then.
+    /// Returns the errors of [`DryRun::run`], and [`ErrorKind::Invalid`] for a hook of any event
+    /// other than SessionStart and SessionEnd. In the latter case no hook was run.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped, the running hook is killed and the remaining hooks do not run.
     pub async fn start(&mut self) -> Result<Vec<HookExecution>> {
         let foreign = self.hooks.iter().find(|(event, _, _)| !of_session(event));
         if let Some((event, _, hook)) = foreign {
@@ -139,11 +146,12 @@ impl SessionHooks {
         self.all(HookEventType::SessionStart).await
     }
 
-    /// Runs the SessionEnd hooks of a session that was started, and ends the watchers.
+    /// Runs the SessionEnd hooks and ends the watchers. Returns an empty list if the session was
+    /// not started.
     ///
     /// # Errors
     ///
-    /// As [`DryRun::run`].
+    /// Returns the errors of [`DryRun::run`].
     pub async fn end(self) -> Result<Vec<HookExecution>> {
         if !self.started {
             return Ok(Vec::new());
@@ -151,7 +159,7 @@ impl SessionHooks {
         self.all(HookEventType::SessionEnd).await
     }
 
-    /// One after the other, so that each is told when it is through.
+    /// Runs hooks one by one, so that watchers are notified as soon as each of them ends.
     async fn all(&self, event: HookEventType) -> Result<Vec<HookExecution>> {
         let mut input = HookInput::new(event.clone());
         input.session_id.clone_from(&self.id);
@@ -163,7 +171,7 @@ impl SessionHooks {
                     continue;
                 };
                 for watcher in &self.watchers {
-                    // Whoever does not watch any more is not told.
+                    // Fails if the watcher has been dropped.
                     _ = watcher.send(execution.clone());
                 }
                 executions.push(execution);
@@ -180,7 +188,7 @@ fn of_session(event: &HookEventType) -> bool {
     )
 }
 
-/// What the server keeps of a text in its log: 50,000 characters.
+/// Truncates a text to 50,000 characters, as the server does in its event log.
 fn as_logged(text: String) -> String {
     const MOST: usize = 50_000;
     const CUT: &str = "\n<TRUNCATED>";
@@ -194,7 +202,7 @@ fn as_logged(text: String) -> String {
     }
 }
 
-/// In the server's own form, read by the same reader; it always reads.
+/// Builds an execution by decoding the server's wire form. Decoding it never fails.
 fn local(event: &HookEventType, outcome: HookOutcome) -> Option<HookExecution> {
     let took = outcome.took;
     let wire = json!({

@@ -1,5 +1,5 @@
-//! The text of a `hooks.json`, read as the server reads it; what the server passes over is noted.
-//! Opens no file.
+//! Parser for the text of a `hooks.json` file that follows the server's rules and records ignored
+//! keys. Contains no I/O.
 
 use oh_protocol::hooks::{Hook, HookConfig, HookEventType, HookMatcher};
 use serde::de::IgnoredAny;
@@ -7,7 +7,7 @@ use serde_json::{Map, Value as Wire, json};
 
 use crate::json::{self, Value};
 
-/// Reads a configuration, or says what is wrong with it and where.
+/// Parses a configuration. An error contains the problem and its location.
 pub(crate) fn read(text: &str) -> Result<HookConfig, String> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let file = json::read(text).map_err(|_| not_json(text))?;
@@ -102,7 +102,7 @@ fn read_hook(value: &Value, place: &str, ignored: &mut Vec<String>) -> Result<Ho
             }
         };
         match *key {
-            // Of both spellings the server takes the one of the wire.
+            // If both spellings are present, the server uses `async`.
             "async_" if get(&fields, "async").is_some() => ignored.push(place),
             "async_" => _ = wire.insert("async".into(), value),
             key => _ = wire.insert(key.into(), value),
@@ -115,7 +115,7 @@ fn read_hook(value: &Value, place: &str, ignored: &mut Vec<String>) -> Result<Ho
     Ok(hook)
 }
 
-/// The fields of an object, each key once: of one that comes twice the last value counts.
+/// Returns the fields of an object, each key once. The last value of a repeated key wins.
 fn object<'a>(
     value: &'a Value,
     place: &str,
@@ -166,7 +166,7 @@ fn text<'a>(value: &'a Value, place: &str) -> Result<&'a str, String> {
     text.ok_or_else(|| format!("{place}: must be text"))
 }
 
-/// A whole number, or what the server takes for one: `60.0`, `"60"`, `true`.
+/// Parses a whole number, including values that the server converts: `60.0`, `"60"`, `true`.
 fn whole(value: &Value) -> Option<i64> {
     match value {
         Value::Bool(yes) => Some(i64::from(*yes)),
@@ -176,7 +176,7 @@ fn whole(value: &Value) -> Option<i64> {
     }
 }
 
-/// A truth value, or what the server takes for one: `1`, `"yes"`, `"off"`.
+/// Parses a boolean, including values that the server converts: `1`, `"yes"`, `"off"`.
 fn switch(value: &Value) -> Option<bool> {
     match value {
         Value::Bool(yes) => Some(*yes),
@@ -200,7 +200,7 @@ fn rounded(number: f64) -> Option<i64> {
     exact.then_some(number as i64)
 }
 
-/// Digits with single underscores between them, a sign, and zeros after a point.
+/// Parses digits with optional sign, single underscores between digits, and zeros after a point.
 fn digits(text: &str) -> Option<i64> {
     let (integer, zeros) = text.split_once('.').unwrap_or((text, "0"));
     if zeros.is_empty() || zeros.bytes().any(|b| b != b'0') {
@@ -214,7 +214,7 @@ fn digits(text: &str) -> Option<i64> {
     integer.replace('_', "").parse().ok()
 }
 
-/// What is wrong with a text that is not JSON, with line and column.
+/// Describes why a text is not valid JSON, with line and column.
 fn not_json(text: &str) -> String {
     match serde_json::from_str::<IgnoredAny>(text) {
         Err(error) => error.to_string(),

@@ -1,7 +1,6 @@
-//! The tools that a server has by itself, by the names that hooks see, and which of them somebody
-//! may have meant. Knows no hooks.
+//! The names of the server's built-in tools as hooks see them, and suggestions for misspelt names.
 
-/// The names of the server's own tools (1.58).
+/// The names of the built-in tools of server version 1.58.
 pub(crate) const TOOLS: &[&str] = &[
     "apply_patch",
     "ask_oracle",
@@ -42,7 +41,7 @@ pub(crate) const TOOLS: &[&str] = &[
     "write_file",
 ];
 
-/// What other agents, and people, call a tool that does the same.
+/// Names that other agents use for an equivalent tool.
 const OTHERWISE: &[(&str, &str)] = &[
     ("bash", "terminal"),
     ("cmd", "terminal"),
@@ -65,7 +64,7 @@ const OTHERWISE: &[(&str, &str)] = &[
     ("write", "file_editor"),
 ];
 
-/// The tool whose name is nearest to this one, among the server's own and these.
+/// Returns the tool with the most similar name, among the built-in tools and `more`.
 pub(crate) fn nearest<'a>(name: &str, more: &'a [String]) -> Option<&'a str> {
     let name = plain(name);
     let otherwise = OTHERWISE.iter().find(|(other, _)| plain(other) == name);
@@ -79,13 +78,13 @@ pub(crate) fn nearest<'a>(name: &str, more: &'a [String]) -> Option<&'a str> {
         .map(|(_, tool)| tool)
 }
 
-/// A name without what people write differently: case, dashes, underscores.
+/// Normalizes a name: removes case, dashes and underscores.
 fn plain(name: &str) -> String {
     let letters = name.chars().filter(|letter| letter.is_alphanumeric());
     letters.flat_map(char::to_lowercase).take(64).collect()
 }
 
-/// How many letters must change to make one name the other.
+/// Returns the edit distance between two names.
 fn distance(one: &str, other: &str) -> usize {
     let other: Vec<char> = other.chars().collect();
     let mut row: Vec<usize> = (0..=other.len()).collect();

@@ -1,5 +1,5 @@
-//! What an exit code, an output or a model's answer means: the server's reading of them, for one
-//! hook and for all that an event concerned.
+//! Evaluation of exit codes, output and model answers by the server's rules, for one hook and for
+//! all hooks of an event.
 
 use std::{ops::Deref, time::Duration};
 
@@ -7,38 +7,40 @@ use oh_protocol::hooks::HookEventType;
 
 use crate::json::{self, NoValue, Value};
 
-/// What one hook did when it was run here.
+/// The result of one hook that was run locally.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct HookOutcome {
-    /// The hook's label: its command, or kind and name.
+    /// The hook's label: its command, or its kind and name.
     pub hook: String,
-    /// Whether it ended with 0; of a prompt or agent hook, whether it came to a verdict.
+    /// Whether the command exited with 0. For a prompt or agent hook: whether the model returned a
+    /// valid decision.
     pub success: bool,
-    /// Whether it denied. Whether that stops anything depends on the event: [`Trial::denied`].
+    /// Whether the hook denied the event. Some events cannot be denied; see [`Trial::denied`].
     pub blocked: bool,
-    /// Its exit code; minus the signal that ended it; −1 when it did not come to an end.
+    /// The exit code. A negative signal number if a signal ended the command; −1 if the command did
+    /// not run to its end.
     pub exit_code: i32,
-    /// What it wrote to stdout, up to the cap, with newlines as `\n`.
+    /// The hook's stdout, up to the cap, with newlines as `\n`.
     pub stdout: String,
-    /// What it wrote to stderr, up to the cap, with newlines as `\n`.
+    /// The hook's stderr, up to the cap, with newlines as `\n`.
     pub stderr: String,
-    /// Whether it wrote more than the cap. JSON that was cut is not read: the verdict is that of
-    /// the exit code alone, where the server would have read it all.
+    /// Whether the hook wrote more than the cap. Truncated JSON is not decoded: the verdict depends
+    /// on the exit code alone, whereas the server would have decoded the full output.
     pub truncated: bool,
-    /// The reason it gave in its JSON.
+    /// The reason in the hook's JSON.
     pub reason: Option<String>,
-    /// What it adds to the conversation.
+    /// The context that the hook adds to the conversation.
     pub additional_context: Option<String>,
-    /// What went wrong with the hook itself. The server lets things happen then.
+    /// Why the hook itself failed. The server allows the event in this case.
     pub error: Option<String>,
-    /// How long it took.
+    /// How long the hook took.
     pub took: Duration,
 }
 
 impl HookOutcome {
-    /// Why it denied: its reason, else its stderr. What the agent reads in the end, for all hooks of
-    /// the event together, is [`Trial::feedback`].
+    /// Returns why the hook denied the event: its reason, or else its stderr. [`Trial::feedback`]
+    /// returns what the agent gets for all hooks of the event together.
     pub fn feedback(&self) -> Option<&str> {
         feedback(self.blocked, self.reason.as_deref(), &self.stderr)
     }
@@ -51,7 +53,7 @@ impl HookOutcome {
         }
     }
 
-    /// A command's verdict.
+    /// Evaluates the result of a command.
     pub(crate) fn judge(exit_code: i32, stdout: String, stderr: String) -> Self {
         let mut outcome = Self {
             success: exit_code == 0,
@@ -59,7 +61,7 @@ impl HookOutcome {
             exit_code,
             ..Self::default()
         };
-        // Whatever the exit code, an object on stdout counts; anything else is just text.
+        // A JSON object on stdout counts with any exit code; other output is plain text.
         match json::read(&stdout) {
             Err(NoValue::TooDeep) => {
                 return Self::failed("Hook execution failed: its JSON is too deep".to_owned());
@@ -77,7 +79,7 @@ impl HookOutcome {
         outcome
     }
 
-    /// A model's verdict. `kind` is `Prompt` or `Agent`.
+    /// Evaluates the answer of a model. `kind` is `Prompt` or `Agent`.
     pub(crate) fn judge_reply(kind: &str, reply: Option<&str>) -> Self {
         let open = |why: String| Self {
             error: Some(why.clone()),
@@ -131,30 +133,32 @@ pub(crate) fn feedback<'a>(
     stated.or(written).or(Some("Blocked by hook"))
 }
 
-/// What came of all the hooks that an event concerned, in the order they ran. Reads like a slice
-/// of their outcomes.
+/// The results of all hooks that ran for an event, in order. Dereferences to a slice of the
+/// outcomes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Trial {
-    /// The event they were run for.
+    /// The event that the hooks were run for.
     pub event: HookEventType,
-    /// What each that ran did. Those after a denial do not run, where one can deny.
+    /// The outcomes of the hooks that ran. If the event can be denied, hooks after a denial do not
+    /// run.
     pub outcomes: Vec<HookOutcome>,
 }
 
 impl Trial {
-    /// Whether what the event is about is stopped: the tool does not run, the message is not
-    /// answered, the agent goes on working.
+    /// Returns whether the hooks stop the event: the tool does not run, the message is not
+    /// answered, or the agent continues to work.
     ///
-    /// Never so for PostToolUse, SessionStart and SessionEnd; and not for a message that a hook
-    /// adds context to, for the server then forgets that it was denied.
+    /// Always `false` for PostToolUse, SessionStart and SessionEnd. Also `false` for a message if a
+    /// hook adds context, because the server then ignores the denial.
     pub fn denied(&self) -> bool {
         let lost = self.event == HookEventType::UserPromptSubmit && self.contexts().is_some();
         self.event.can_block() && !lost && self.outcomes.iter().any(|outcome| outcome.blocked)
     }
 
-    /// Why, if it is: what the first that denied said. Of a Stop it is the context that its hooks
-    /// add, where they add any.
+    /// Returns why the event was denied: the feedback of the first hook that denied it. For a Stop,
+    /// returns the context that the hooks add, if there is any. Returns `None` if the event was not
+    /// denied.
     pub fn feedback(&self) -> Option<String> {
         if !self.denied() {
             return None;
@@ -166,7 +170,8 @@ impl Trial {
             .or_else(|| said().map(str::to_owned))
     }
 
-    /// What the agent is told besides: beside a message, or at the session's start.
+    /// Returns the context that the agent gets in addition to a message or at the start of a
+    /// session.
     pub fn context(&self) -> Option<String> {
         match self.event {
             HookEventType::UserPromptSubmit | HookEventType::SessionStart => self.contexts(),

@@ -1,4 +1,4 @@
-//! Hook executions of a conversation, out of its events and its state. Asks nobody.
+//! Hook executions of a conversation, taken from its events and its state. Contains no I/O.
 
 use std::{
     collections::BTreeMap,
@@ -14,7 +14,7 @@ use oh_protocol::{
 };
 use tokio::sync::mpsc;
 
-/// The hook that an event reports, if it reports one.
+/// Returns the hook execution that an event reports, if any.
 pub fn execution(event: &Event) -> Option<&HookExecutionEvent> {
     match event.payload() {
         Payload::HookExecution(hook) => Some(hook),
@@ -22,15 +22,15 @@ pub fn execution(event: &Event) -> Option<&HookExecutionEvent> {
     }
 }
 
-/// A hook that was run, on the server or here. Reads like the [`HookExecutionEvent`] in it.
+/// A hook that was run on the server or on the client. Dereferences to its [`HookExecutionEvent`].
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct HookExecution {
-    /// What it was and what came of it.
+    /// The hook and its result.
     pub event: HookExecutionEvent,
-    /// Whether it ran here, as a hook of the session, and not on the server.
+    /// Whether the hook ran on the client as a session hook, not on the server.
     pub local: bool,
-    /// How long it took. The server does not say, so only local ones have it.
+    /// How long the hook took. Present only for local hooks, because the server does not report it.
     pub took: Option<Duration>,
 }
 
@@ -43,8 +43,8 @@ impl HookExecution {
         }
     }
 
-    /// What the agent is told when it denied: its reason, else its stderr; of a Stop the context
-    /// that it gave, if it gave any.
+    /// Returns the feedback that the agent gets for a denial: the hook's reason, or else its
+    /// stderr. For a Stop, the hook's context is used instead if there is any.
     pub fn feedback(&self) -> Option<&str> {
         let stop = *self.event.hook_event_type == *HookEventType::Stop.as_str();
         let context = self.event.additional_context.as_deref();
@@ -69,16 +69,16 @@ mod sealed {
     impl<E> Sealed for Result<oh_protocol::Event, E> {}
 }
 
-/// What a stream of events yields: an [`Event`], or a result of one. Not for implementing.
+/// An item of an event stream: an [`Event`] or a result of one. This trait is sealed.
 pub trait EventItem: sealed::Sealed {
-    /// What [`Executions`] yields for it: a [`HookExecution`], or a result of one.
+    /// The item type of [`Executions`]: a [`HookExecution`] or a result of one.
     type Execution;
 
-    /// The hook it reports; a failure passes.
+    /// Returns the reported hook. An error is passed through.
     #[doc(hidden)]
     fn into_execution(self) -> Option<Self::Execution>;
 
-    /// A local hook, as an item of the same stream.
+    /// Converts a local hook to an item of the same stream.
     #[doc(hidden)]
     fn from_local(execution: HookExecution) -> Self::Execution;
 }
@@ -110,10 +110,14 @@ impl<E> EventItem for Result<Event, E> {
     }
 }
 
-/// Keeps the events of a stream that report a hook, in their order.
+/// Filters a stream of events down to hook executions, in order.
 ///
-/// Takes a stream of events or of results, such as `Conversation::subscribe` gives; failures of
-/// that stream pass. Cancel safe as far as the inner stream is.
+/// Accepts a stream of events or of results, such as the one returned by `Conversation::subscribe`.
+/// Errors of that stream are passed through.
+///
+/// # Cancel safety
+///
+/// Cancel-safe if the inner stream is.
 pub fn executions<S>(events: S) -> Executions<S>
 where
     S: Stream + Unpin,
@@ -125,7 +129,7 @@ where
     }
 }
 
-/// The hooks that a stream of events reports; see [`executions`].
+/// The hook executions in a stream of events. Returned by [`executions`].
 #[derive(Debug)]
 #[must_use = "streams do nothing unless polled"]
 pub struct Executions<S> {
@@ -134,8 +138,8 @@ pub struct Executions<S> {
 }
 
 impl<S> Executions<S> {
-    /// Mixes in the hooks that run here, marked as [`local`](HookExecution::local). The stream
-    /// then ends when the session and the events have.
+    /// Merges in the hooks that run on the client, marked as [`local`](HookExecution::local). The
+    /// stream then ends when both the session and the event stream have ended.
     pub fn with_local(mut self, local: LocalExecutions) -> Self {
         self.local = Some(local);
         self
@@ -147,8 +151,11 @@ where
     S: Stream + Unpin,
     S::Item: EventItem,
 {
-    /// The next hook, without an extension trait for streams. Cancel safe as far as the inner
-    /// stream is.
+    /// Returns the next hook execution, without the need for a stream extension trait.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel-safe if the inner stream is.
     pub async fn next(&mut self) -> Option<<S::Item as EventItem>::Execution> {
         std::future::poll_fn(|cx| Pin::new(&mut *self).poll_next(cx)).await
     }
@@ -188,7 +195,7 @@ where
     }
 }
 
-/// The hooks that a session runs here; ends with the session.
+/// A stream of the hooks that a session runs on the client. Ends with the session.
 #[derive(Debug)]
 #[must_use = "streams do nothing unless polled"]
 pub struct LocalExecutions(mpsc::UnboundedReceiver<HookExecution>);
@@ -196,7 +203,7 @@ pub struct LocalExecutions(mpsc::UnboundedReceiver<HookExecution>);
 impl LocalExecutions {
     #[cfg(unix)]
     pub(crate) fn channel() -> (mpsc::UnboundedSender<HookExecution>, Self) {
-        // As many as a session has hooks: no bound is needed.
+        // An unbounded channel is safe: it holds at most one item per hook of the session.
         let (sender, receiver) = mpsc::unbounded_channel();
         (sender, Self(receiver))
     }
@@ -210,12 +217,13 @@ impl Stream for LocalExecutions {
     }
 }
 
-/// The actions that a hook denied and that have not been answered yet: id and reason.
+/// Returns the id and reason of each action that a hook denied and that has not been answered yet.
 pub fn blocked_actions(state: &ConversationState) -> Vec<(String, String)> {
     reasons(state, "blocked_actions")
 }
 
-/// The messages that a hook refused and that have not been passed over yet: id and reason.
+/// Returns the id and reason of each message that a hook rejected and that has not been skipped
+/// yet.
 pub fn blocked_messages(state: &ConversationState) -> Vec<(String, String)> {
     reasons(state, "blocked_messages")
 }

@@ -1,4 +1,4 @@
-//! Hooks run here: what they are told, what ends them, and that nothing outlives them.
+//! Tests of dry runs: what hooks get as input, what ends them, and that no process outlives them.
 
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use oh_hooks::{DryRun, ErrorKind, Hook, HookConfig, HookEventType, HookInput, HookMatcher};
 
-/// Whether a process is there and has not ended; a zombie has.
+/// Returns whether a process is running. A zombie has ended.
 fn alive(pid: &str) -> bool {
     std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| {
         !stat
@@ -122,7 +122,7 @@ async fn a_flood_is_read_to_its_end_and_kept_up_to_the_cap() {
     assert!(outcomes[0].truncated);
 }
 
-/// The most memory this process ever had, in KiB.
+/// Returns the peak memory of this process in KiB.
 fn peak() -> usize {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let line = status
@@ -145,7 +145,7 @@ async fn json_that_the_cap_cuts_is_said_to_be_cut() {
 
 #[test]
 fn hooks_do_not_see_what_the_server_keeps_to_itself() {
-    // A process of its own: the environment belongs to all tests of one.
+    // Uses a separate process, because all tests of one process share its environment.
     const INSIDE: &str = "OH_HOOKS_TEST_INSIDE";
     if std::env::var_os(INSIDE).is_none() {
         let name = "hooks_do_not_see_what_the_server_keeps_to_itself";

@@ -1,4 +1,5 @@
-//! Session hooks on the client: exactly when the server does not, never twice, and seen.
+//! Tests of session hooks on the client: they run only if the server does not run them, run once,
+//! and are reported.
 
 #![cfg(unix)]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
@@ -21,7 +22,7 @@ fn server(version: &str) -> ServerInfo {
     serde_json::from_value(serde_json::json!({ "version": version })).unwrap()
 }
 
-/// Leaves a line in `log` with the event's name.
+/// Creates a hook that appends the event's name to `log`.
 fn noting(log: &Path) -> Hook {
     Hook::command(format!("echo $OPENHANDS_EVENT_TYPE >> {}", log.display()))
 }
@@ -154,7 +155,7 @@ async fn local_ones_are_in_the_stream_of_the_servers_and_marked() {
     let local = session.watch();
     session.start().await.unwrap();
     session.end().await.unwrap();
-    // As a conversation's subscription yields them: results, with other events and a failure.
+    // Items as in a conversation's subscription: results, with other events and an error.
     let other = r#"{"kind": "PauseEvent", "id": "2", "timestamp": "t", "source": "user"}"#;
     let events = Items(VecDeque::from([
         Ok(Event::from_json(other).unwrap()),

@@ -1,4 +1,4 @@
-//! Which characters a place in a pattern takes. Knows Python's categories and its folding.
+//! Character classes with Python's categories and case folding.
 
 use std::sync::LazyLock;
 
@@ -11,27 +11,28 @@ use super::{Refusal, undecided};
 pub(super) struct Class {
     pub(super) negated: bool,
     pub(super) items: Vec<Item>,
-    /// Upper and lower case are one.
+    /// Whether matching ignores case.
     pub(super) fold: bool,
-    /// Categories know ASCII only.
+    /// Whether categories contain only ASCII characters.
     pub(super) ascii: bool,
 }
 
-/// One part of a set. A category holds whether it is meant the other way round.
+/// One element of a set. The `bool` of a category is true if the category is negated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Item {
-    /// Code points, both ends included; Python's may be surrogates, which no text here has.
+    /// An inclusive range of code points. Python allows surrogates here, which no Rust text
+    /// contains.
     Range(u32, u32),
     Digit(bool),
     Space(bool),
     Word(bool),
 }
 
-/// The letters beyond ASCII that fold to one of ASCII's.
+/// Non-ASCII letters that fold to an ASCII letter.
 const FOLD_TO_ASCII: [char; 4] = ['\u{130}', '\u{131}', '\u{17f}', '\u{212a}'];
 
 impl Class {
-    /// Whether the set's own characters can be folded: ASCII's can.
+    /// Returns whether case folding is supported for the set. Only ASCII characters are.
     pub(super) fn folds(&self) -> bool {
         let ascii = |item: &Item| !matches!(item, Item::Range(_, last) if *last > 0x7f);
         !self.fold || self.items.iter().all(ascii)
@@ -75,7 +76,7 @@ pub(super) fn word(c: char, ascii: bool) -> bool {
     c.is_ascii_alphanumeric() || c == '_' || !c.is_ascii() && !ascii && is(c, &LETTER)
 }
 
-// The standard library's `is_alphanumeric` has marks and circled letters, too.
+// `char::is_alphanumeric` also accepts marks and circled letters.
 static LETTER: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(r"^[\p{L}\p{N}]$").ok());
 static DIGIT: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(r"^\p{Nd}$").ok());
 

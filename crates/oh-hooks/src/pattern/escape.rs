@@ -1,4 +1,4 @@
-//! What one character of a pattern can stand for: escapes and sets. Knows no groups but by number.
+//! Parsing of escapes and sets.
 
 use super::{
     Refusal,
@@ -15,7 +15,7 @@ impl Parser {
             'A' => at(At::Start),
             'Z' => at(At::End),
             'b' => at(At::Boundary { ascii: flags.ascii }),
-            // Pythons differ: 3.14 has `\z`, and its `\B` matches where there is no text.
+            // Python 3.14 adds `\z` and lets `\B` match an empty text.
             'z' | 'B' => undecided("it differs between versions of Python"),
             '1'..='9' => {
                 let mut digits = String::from(c);
@@ -47,7 +47,7 @@ impl Parser {
         }
     }
 
-    /// An escape that means the same in a set and outside of one.
+    /// Parses an escape that has the same meaning inside and outside of a set.
     fn in_set(&mut self, c: char) -> Result<Item, Refusal> {
         let hex = |parser: &mut Self, count: usize| {
             let digits = parser.digits(16, count);

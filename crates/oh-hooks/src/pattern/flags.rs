@@ -1,4 +1,4 @@
-//! The flags of a pattern, `(?i)` and `(?i-s:…)`: reads them. Knows not what they do.
+//! Parsing of pattern flags such as `(?i)` and `(?i-s:…)`.
 
 use super::{
     Refusal,
@@ -16,7 +16,7 @@ pub(super) struct Flags {
 }
 
 impl Parser {
-    /// Whether the flags are those of the whole pattern.
+    /// Parses flags and returns whether they apply to the whole pattern.
     pub(super) fn flags(&mut self, first: char, flags: &mut Flags) -> Result<bool, Refusal> {
         let (mut on, mut off) = (String::new(), String::new());
         let mut sign = Some(Token::Plain(first));

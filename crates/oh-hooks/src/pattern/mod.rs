@@ -1,10 +1,11 @@
-//! Python's regular expressions, as far as a matcher needs them: does one match a whole name?
+//! An engine for Python regular expressions that tests whether a pattern matches a whole name.
 //!
-//! The server matches with Python's `re`, whose flavour no engine here shares: look-around and
-//! back-references, but no `\p{…}`, no `a**`, no set operations. Two readings of one pattern would
-//! be a guard that guards on one side only, so its grammar and its rules are kept here. Knows
-//! nothing of hooks or tools. What it cannot decide it refuses; it never guesses. (Letters are those
-//! of this build's Unicode; an older Python may not know the newest.)
+//! The server matches with Python's `re`, and no Rust engine supports its syntax: it has
+//! look-around and back-references, but not `\p{…}`, `a**` or set operations. If client and server
+//! interpreted a pattern differently, a guard would guard on one side only. This module therefore
+//! implements Python's grammar and rules. A pattern that it cannot evaluate with certainty is
+//! refused, never guessed. Letters are those of this build's Unicode version; an older Python may
+//! not support the newest ones.
 
 mod class;
 mod escape;
@@ -14,12 +15,12 @@ mod program;
 
 pub(crate) use program::Pattern;
 
-/// Why a pattern has no answer.
+/// Why a pattern cannot be evaluated.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Refusal {
-    /// Python refuses it, too.
+    /// Python rejects the pattern too.
     Invalid(String),
-    /// Python would take it, and only Python can tell what it matches.
+    /// Python accepts the pattern, but only Python can evaluate it.
     Undecided(String),
 }
 
@@ -101,7 +102,7 @@ mod tests {
     fn what_cannot_be_decided_is_not_guessed() {
         for (pattern, text) in [
             (r"\N{DIGIT ONE}", "1"),
-            // Python 3.14 has the one, and the other matches an empty text there.
+            // `\z` exists only since Python 3.14, where `\B` also matches an empty text.
             (r"a\z", "a"),
             (r"\B", ""),
             (r"a\Bb", "ab"),

@@ -1,5 +1,4 @@
-//! Reads a pattern by Python's grammar into a tree, and refuses what Python refuses. Matches
-//! nothing.
+//! Parser for Python's pattern grammar. Rejects the patterns that Python rejects.
 
 use super::{
     Refusal,
@@ -25,7 +24,7 @@ pub(super) enum Node {
         yes: Box<Node>,
         no: Box<Node>,
     },
-    /// Looks ahead, or from so many characters back.
+    /// A look-ahead, or a look-behind that starts `back` characters earlier.
     Look {
         back: Option<usize>,
         not: bool,
@@ -55,7 +54,7 @@ pub(super) enum At {
     Start,
     LineStart,
     End,
-    /// At the end, or before the newline that is the end.
+    /// The end of the text, or the position before a final newline.
     LastLine,
     LineEnd,
     Boundary {
@@ -63,7 +62,7 @@ pub(super) enum At {
     },
 }
 
-/// The tree, and how many groups it has.
+/// Parses a pattern and returns its tree and the number of groups.
 pub(super) fn parse(text: &str) -> Result<(Node, usize), Refusal> {
     let mut parser = Parser {
         text: text.chars().collect(),
@@ -85,14 +84,14 @@ pub(super) fn parse(text: &str) -> Result<(Node, usize), Refusal> {
     Ok((node, parser.groups.len()))
 }
 
-/// Deeper nesting than any pattern for names has; every level costs some of the thread's stack.
+/// The maximum nesting depth. No pattern for names needs more, and every level uses stack space.
 const DEEPEST: usize = 60;
-/// Python's own limit of a repetition, which it answers in a way of its own.
+/// Python's own limit for repetition counts. Python reports an overflow there in its own way.
 const TOO_OFTEN: u64 = u32::MAX as u64;
 
 pub(super) struct Group {
     name: Option<String>,
-    /// Its shortest and longest match, once it is closed.
+    /// The minimum and maximum match length, set when the group is closed.
     width: Option<(u64, u64)>,
 }
 
@@ -101,13 +100,13 @@ pub(super) struct Parser {
     pub(super) at: usize,
     depth: usize,
     pub(super) groups: Vec<Group>,
-    /// Inside of a look-behind: how many groups were there before it.
+    /// Inside a look-behind: the number of groups that were opened before it.
     visible: Option<usize>,
-    /// The greatest group that a condition asks about.
+    /// The highest group number used in a condition.
     referred: usize,
 }
 
-/// A character, or the one after a backslash.
+/// A character, or the character after a backslash.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Token {
     Plain(char),
@@ -230,7 +229,7 @@ impl Parser {
         Ok(Node::Sequence(nodes))
     }
 
-    /// How often, unless the brace is only a brace.
+    /// Parses a repetition count. Returns `None` if the brace is a literal character.
     fn times(&mut self, sign: char) -> Result<Option<(u64, Option<u64>)>, Refusal> {
         match sign {
             '?' => return Ok(Some((0, Some(1)))),
@@ -290,7 +289,8 @@ impl Parser {
         }))
     }
 
-    /// What stands in parentheses; nothing for a comment and for flags of the whole.
+    /// Parses the content of parentheses. Returns `None` for comments and for flags of the whole
+    /// pattern.
     fn group(&mut self, flags: &mut Flags, start: bool) -> Result<Option<Node>, Refusal> {
         let mut inner = *flags;
         let mut capture = None;
@@ -350,7 +350,7 @@ impl Parser {
         }
         Ok(Some(match atomic {
             true => Node::Atomic(Box::new(node)),
-            // Kept as a group of its own: its last part is not what a repetition repeats.
+            // Nested in its own sequence, so that a repetition applies to the whole group.
             false => Node::Sequence(vec![node]),
         }))
     }
@@ -484,7 +484,8 @@ impl Parser {
         })
     }
 
-    /// A look-behind sees the groups that were closed before it.
+    /// Rejects a reference from a look-behind to a group that was not closed before the
+    /// look-behind.
     fn behind(&self, group: usize) -> Result<(), Refusal> {
         match self.visible {
             Some(visible) if !self.closed(group) || group > visible => {
@@ -494,7 +495,7 @@ impl Parser {
         }
     }
 
-    /// The lengths that a part can match.
+    /// Returns the minimum and maximum length that a node can match.
     fn width(&self, node: &Node) -> (u64, u64) {
         let either = |(a, b): (u64, u64), (c, d): (u64, u64)| (a.min(c), b.max(d));
         match node {

@@ -1,5 +1,5 @@
-//! A pattern as a list of steps, and a matcher that walks it with a stack of its own: no input can
-//! exhaust the thread's, and none can run for ever.
+//! Compiled patterns and a backtracking matcher with its own stack. No input can overflow the
+//! thread's stack or run for an unlimited time.
 
 use super::{
     Refusal,
@@ -8,11 +8,11 @@ use super::{
     undecided,
 };
 
-/// As many steps as a pattern may have, and as a match may take.
+/// The maximum number of steps in a pattern, and of steps executed in a match.
 const MOST_STEPS: usize = 20_000;
 const MOST_WORK: usize = 1_000_000;
 
-/// A pattern that Python takes.
+/// A pattern that Python accepts.
 #[derive(Debug)]
 pub(crate) struct Pattern {
     steps: Vec<Step>,
@@ -22,33 +22,34 @@ pub(crate) struct Pattern {
 #[derive(Debug)]
 enum Step {
     Take(Class),
-    /// Goes on at the first, and at the second when that fails.
+    /// Continues at the first step, and at the second if the first fails.
     Split(usize, usize),
     Jump(usize),
-    /// Remembers the place in a slot.
+    /// Stores the position in a slot.
     Mark(usize),
     At(At),
     Again {
         group: usize,
         fold: bool,
     },
-    /// Goes on at `no` unless the group has matched.
+    /// Continues at `no` unless the group has matched.
     IfGroup {
         group: usize,
         no: usize,
     },
-    /// Leaves a loop that took nothing this time.
+    /// Leaves a loop whose last iteration consumed nothing.
     Moved {
         slot: usize,
         end: usize,
     },
-    /// The steps up to their `Done` must (not) match from so many characters back.
+    /// The steps up to `Done` must match (or, with `not`, must not match), starting `back`
+    /// characters earlier.
     Look {
         back: Option<usize>,
         not: bool,
         end: usize,
     },
-    /// The steps up to their `Done` match in one way or not at all.
+    /// The steps up to `Done` match in one way or not at all, without backtracking.
     Atomic {
         end: usize,
     },
@@ -68,7 +69,7 @@ impl Pattern {
         Ok(pattern)
     }
 
-    /// Whether it matches all of the text.
+    /// Returns whether the pattern matches the whole text.
     pub(crate) fn full_match(&self, text: &str) -> Result<bool, Refusal> {
         let mut run = Run {
             pattern: self,
@@ -88,7 +89,7 @@ impl Pattern {
         Ok(self.steps.len() - 1)
     }
 
-    /// The step of an earlier [`push`](Self::push), now that its target is known.
+    /// Replaces a step of an earlier [`push`](Self::push) when its target is known.
     fn patch(&mut self, index: usize, step: Step) {
         self.steps[index] = step;
     }
@@ -191,7 +192,7 @@ impl Pattern {
             let before = self.steps.len();
             self.emit(&repeat.node)?;
             if self.steps.len() == before {
-                break; // Nothing, however often.
+                break; // An empty node matches nothing in every repetition.
             }
         }
         let Some(most) = repeat.most else {
@@ -221,9 +222,9 @@ impl Pattern {
 }
 
 enum Undo {
-    /// Another way to go on: step and place.
+    /// An alternative to try: step and position.
     Way(usize, usize),
-    /// What a slot held before.
+    /// The previous value of a slot.
     Slot(usize, Option<usize>),
 }
 
@@ -236,8 +237,8 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    /// Where the steps from `step` on end, if they match at `place`. Calls itself once for each
-    /// nested look-around or atomic group, of which the parser allows few.
+    /// Runs the steps from `step` at `place` and returns the end of the match, if there is one.
+    /// Recurses once for each nested look-around or atomic group; the parser limits their depth.
     fn walk(&mut self, mut step: usize, mut place: usize) -> Result<Option<usize>, Refusal> {
         let base = self.undo.len();
         loop {
@@ -304,7 +305,7 @@ impl Run<'_> {
         }
     }
 
-    /// The next way to go on, with the slots as they were then.
+    /// Returns the next alternative and restores the slots to their earlier values.
     fn unwind(&mut self, base: usize) -> Option<(usize, usize)> {
         while self.undo.len() > base {
             match self.undo.pop() {
@@ -316,7 +317,7 @@ impl Run<'_> {
         None
     }
 
-    /// Forgets the other ways, but not how to put the slots back.
+    /// Discards the alternatives but keeps the slot values needed for restoring.
     fn settle(&mut self, base: usize) {
         let late = self.undo.split_off(base);
         let slots = late

@@ -1,18 +1,18 @@
-//! Chance that repeats: the same seed gives the same faults.
+//! Seeded random numbers, so that random faults are repeatable.
 
 use std::ops::RangeInclusive;
 
-/// A seeded source of numbers, for faults that are random and can be had again.
+/// A seeded source of random numbers for repeatable faults.
 #[derive(Debug, Clone)]
 pub struct Chance(fastrand::Rng);
 
 impl Chance {
-    /// The same seed gives the same numbers, on every platform.
+    /// Creates a source. The same seed gives the same numbers on every platform.
     pub fn new(seed: u64) -> Self {
         Self(fastrand::Rng::with_seed(seed))
     }
 
-    /// A number in `range`, ends included. An empty range gives its start.
+    /// Returns a number in `range`, including both ends. Returns the start of an empty range.
     pub fn pick(&mut self, range: RangeInclusive<u64>) -> u64 {
         if range.is_empty() {
             return *range.start();
@@ -20,7 +20,7 @@ impl Chance {
         self.0.u64(range)
     }
 
-    /// `true` in `times` of `of` cases.
+    /// Returns `true` in `times` of `of` cases on average.
     pub fn hit(&mut self, times: u64, of: u64) -> bool {
         self.pick(1..=of.max(1)) <= times
     }

@@ -1,25 +1,25 @@
-//! The one error of this crate: what a kit could not do, or what a test's script was denied.
+//! The error type of this crate, for kits that fail and expectations that are not met.
 
 use std::fmt;
 
 /// Shorthand for a result with this crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What went wrong, in one word that a test can branch on.
+/// The category of an error, for tests that need to branch on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
     /// A port on the loopback interface could not be opened.
     Bind,
-    /// What was expected of the program under test did not happen, or something else did.
+    /// The program under test did not do what was expected, or did something else.
     Unmet,
-    /// Something was asked of a kit that it does not have, such as an unknown conversation.
+    /// A requested item does not exist, such as an unknown conversation.
     Missing,
-    /// A value the test gave breaks a rule.
+    /// A value passed by the test is invalid.
     Invalid,
 }
 
-/// Why a kit could not start, or how the program under test left the script.
+/// Why a kit could not start, or how the program under test deviated from the script.
 pub struct Error {
     kind: ErrorKind,
     message: Box<str>,
@@ -47,7 +47,7 @@ impl Error {
         }
     }
 
-    /// What kind of failure this is.
+    /// Returns the category of the error.
     pub fn kind(&self) -> ErrorKind {
         self.kind
     }
@@ -59,7 +59,7 @@ impl fmt::Display for Error {
     }
 }
 
-// As `Display`: `unwrap` in a test prints this, and the message is made for people.
+// `unwrap` in a test prints the `Debug` form, so it has to be readable like `Display`.
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:?}: {}", self.kind, self.message)?;
@@ -76,7 +76,7 @@ impl std::error::Error for Error {
     }
 }
 
-/// Says something to a test's author that no return value can carry any more.
+/// Prints a report for the author of a test when it can no longer be returned.
 #[expect(
     clippy::print_stderr,
     reason = "test harnesses show it with the test that fails"

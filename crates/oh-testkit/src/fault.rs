@@ -1,4 +1,4 @@
-//! What goes wrong, when and how often. It decides; the fake server and the proxy carry it out.
+//! Faults and the rules for when they apply. The fake server and the proxy execute them.
 
 use std::{
     sync::{
@@ -13,13 +13,13 @@ use tokio::sync::watch;
 
 use crate::{Chance, seen::fits};
 
-/// Something that a [`FakeServer`](crate::FakeServer) does wrong, or a [`Proxy`](crate::Proxy) before
-/// a real one.
+/// A fault of a [`FakeServer`](crate::FakeServer), or of a [`Proxy`](crate::Proxy) in front of a
+/// real server.
 ///
-/// Give it with [`FakeServer::inject`](crate::FakeServer::inject) or
-/// [`Proxy::inject`](crate::Proxy::inject); several compose. A fault of HTTP answers applies to
-/// requests, a fault of sockets to events about to be sent. Faults of bytes rather than messages
-/// are a [`Link`](crate::Link)'s.
+/// Inject a fault with [`FakeServer::inject`](crate::FakeServer::inject) or
+/// [`Proxy::inject`](crate::Proxy::inject). Faults can be combined. HTTP faults apply to requests;
+/// socket faults apply to events before they are sent. For faults of bytes rather than messages,
+/// use a [`Link`](crate::Link).
 ///
 /// ```
 /// use oh_testkit::Fault;
@@ -56,27 +56,26 @@ pub(crate) enum AnswerFault {
         html: bool,
     },
     WrongLength,
-    /// The request is carried out, its answer is lost.
+    /// Executes the request but loses the response.
     Lost,
     Delay(Duration),
-    /// Nothing is done before the fault is lifted.
+    /// Does not execute the request before the fault is lifted.
     Hang,
-    /// The request is carried out, its answer waits until the fault is lifted.
+    /// Executes the request but holds the response until the fault is lifted.
     Hold,
     Upgrade(UpgradeRefusal),
 }
 
-/// How something between client and server refuses to open a WebSocket, for
-/// [`Fault::refuse_upgrade`].
+/// How an intermediary refuses to open a WebSocket. Used by [`Fault::refuse_upgrade`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum UpgradeRefusal {
-    /// An answer with this status: an HTML page with 200, nothing with another one.
+    /// A response with this status. The body is an HTML page for 200, and empty for other statuses.
     Status(u16),
-    /// A `101 Switching Protocols` without `Sec-WebSocket-Accept`, and then the end of the
+    /// A `101 Switching Protocols` without `Sec-WebSocket-Accept`, followed by the end of the
     /// connection.
     NoAcceptKey,
-    /// The end of the connection, without an answer.
+    /// Closes the connection without a response.
     Close,
 }
 
@@ -94,7 +93,7 @@ pub(crate) enum EventFault {
 }
 
 impl Fault {
-    /// Answers with this status, without doing anything. On a socket's path it refuses the
+    /// Responds with this status without executing the request. On a socket's path, rejects the
     /// handshake.
     pub fn status(status: u16) -> Self {
         Self::new(What::Answer(AnswerFault::Status {
@@ -104,7 +103,8 @@ impl Fault {
         }))
     }
 
-    /// Answers with this status and an HTML page, as a proxy in between would.
+    /// Responds with this status and an HTML page, like a proxy in between, without executing the
+    /// request.
     pub fn html(status: u16) -> Self {
         Self::new(What::Answer(AnswerFault::Status {
             status,
@@ -113,35 +113,35 @@ impl Fault {
         }))
     }
 
-    /// Does what was asked, and announces more body than it sends.
+    /// Executes the request but sends a body shorter than its content length.
     pub fn wrong_length() -> Self {
         Self::new(What::Answer(AnswerFault::WrongLength))
     }
 
-    /// Does what was asked, and breaks the connection before the answer.
+    /// Executes the request but closes the connection before the response.
     pub fn lost_answer() -> Self {
         Self::new(What::Answer(AnswerFault::Lost))
     }
 
-    /// Does what was asked, but late.
+    /// Delays the request.
     pub fn delay(by: Duration) -> Self {
         Self::new(What::Answer(AnswerFault::Delay(by)))
     }
 
-    /// Neither does what was asked nor answers until the fault is lifted ([`named`](Self::named))
-    /// or healed; then the request goes on as if it had just come.
+    /// Neither executes the request nor responds until the fault is lifted (see
+    /// [`named`](Self::named)) or healed. The request then continues normally.
     pub fn hang() -> Self {
         Self::new(What::Answer(AnswerFault::Hang))
     }
 
-    /// Does what was asked, and keeps the answer back until the fault is lifted
-    /// ([`named`](Self::named)) or healed.
+    /// Executes the request but holds the response until the fault is lifted (see
+    /// [`named`](Self::named)) or healed.
     pub fn hold_answer() -> Self {
         Self::new(What::Answer(AnswerFault::Hold))
     }
 
-    /// Refuses to open sockets, and ends the connection after the refusal; other requests work,
-    /// and so do sockets that are open.
+    /// Refuses to open sockets and closes the connection after the refusal. Other requests and open
+    /// sockets continue to work.
     ///
     /// ```
     /// use oh_testkit::{Fault, fake::UpgradeRefusal};
@@ -154,17 +154,17 @@ impl Fault {
         Self::new(What::Answer(AnswerFault::Upgrade(how)))
     }
 
-    /// Breaks a socket's connection before an event, without a goodbye.
+    /// Cuts a socket's connection before an event, without a close frame.
     pub fn cut() -> Self {
         Self::new(What::Event(EventFault::Cut))
     }
 
-    /// Sends half of an event's frame, then breaks the connection.
+    /// Sends half of an event's frame, then cuts the connection.
     pub fn tear() -> Self {
         Self::new(What::Event(EventFault::Tear))
     }
 
-    /// Sends nothing any more, not even pings, and closes nothing: half-open.
+    /// Stops sending anything, including pings, without closing the connection (half-open).
     pub fn stall() -> Self {
         Self::new(What::Event(EventFault::Stall))
     }
@@ -179,13 +179,13 @@ impl Fault {
         Self::new(What::Event(EventFault::Twice))
     }
 
-    /// Leaves an event out, as the agent server does with one it cannot read.
+    /// Omits an event, as the agent server does with an event that it cannot decode.
     pub fn gap() -> Self {
         Self::new(What::Event(EventFault::Leave))
     }
 
-    /// Sends an event after the one that follows it. It is lost with the connection if that ends
-    /// before.
+    /// Sends an event after the one that follows it. If the connection ends before then, the event
+    /// is lost.
     pub fn swap() -> Self {
         Self::new(What::Event(EventFault::Swap))
     }
@@ -212,7 +212,7 @@ impl Fault {
         }
     }
 
-    /// Tells the client when to come back, with a [`status`](Self::status).
+    /// Adds a `Retry-After` header to a [`status`](Self::status) fault.
     pub fn retry_after(mut self, seconds: u64) -> Self {
         if let What::Answer(AnswerFault::Status { retry_after, .. }) = &mut self.what {
             *retry_after = Some(seconds);
@@ -220,40 +220,44 @@ impl Fault {
         self
     }
 
-    /// Only where the path holds this text. With parts in braces it is a whole path in which they
-    /// stand for any one part: `/api/conversations/{id}/events` is not about
+    /// Limits the fault to paths that contain this text.
+    ///
+    /// If the text has parts in braces, it must match the whole path, and each part in braces
+    /// matches any one segment. For example, `/api/conversations/{id}/events` does not match
     /// `/api/conversations/…/events/search`.
     pub fn on(mut self, path: impl Into<String>) -> Self {
         self.on = Some(path.into());
         self
     }
 
-    /// Only for requests with this method, such as `POST`. Opening a socket is a `GET`.
+    /// Limits the fault to requests with this method, such as `POST`. Opening a socket is a `GET`.
     pub fn method(mut self, method: impl Into<String>) -> Self {
         self.method = Some(method.into());
         self
     }
 
-    /// Gives the fault a name, by which it can be lifted while others stay:
-    /// [`FakeServer::lift`](crate::FakeServer::lift), [`Proxy::lift`](crate::Proxy::lift).
+    /// Names the fault, so that it can be lifted without lifting others. See
+    /// [`FakeServer::lift`](crate::FakeServer::lift) and [`Proxy::lift`](crate::Proxy::lift).
     pub fn named(mut self, name: impl Into<String>) -> Self {
         self.name = Some(name.into());
         self
     }
 
-    /// At most so often. Default: until [`heal`](crate::FakeServer::heal).
+    /// Applies the fault at most this many times. Default: until [`heal`](crate::FakeServer::heal).
     pub fn times(mut self, times: u64) -> Self {
         self.times = Some(times);
         self
     }
 
-    /// Only once so many requests, or events of the connection, have passed.
+    /// Applies the fault only after this many requests, or this many events of the connection, have
+    /// passed.
     pub fn after(mut self, count: u64) -> Self {
         self.after = count;
         self
     }
 
-    /// By chance, once in so many cases. The chance follows the server's seed.
+    /// Applies the fault at random, once in this many cases on average. The random numbers depend
+    /// on the server's seed.
     pub fn one_in(mut self, cases: u64) -> Self {
         self.one_in = cases.max(1);
         self
@@ -283,34 +287,34 @@ impl Fault {
     }
 }
 
-/// What a fault may be about.
+/// The request or event that a fault may apply to.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Asked<'a> {
     /// `None` for an event.
     pub(crate) method: Option<&'a str>,
     pub(crate) path: &'a str,
-    /// A socket is to be opened.
+    /// Whether the request opens a socket.
     pub(crate) upgrade: bool,
 }
 
-/// A fault that hit a request.
+/// A fault that applies to a request.
 #[derive(Debug, Clone)]
 pub(crate) struct Hit {
     pub(crate) what: AnswerFault,
     number: u64,
 }
 
-/// The faults in force.
+/// The active faults.
 pub(crate) struct Faults {
     inner: Mutex<Inner>,
-    /// Tells who waits for a fault's end that faults have ended.
+    /// Notifies waiting requests when faults have been lifted.
     lifted: watch::Sender<()>,
-    /// Saves the lock where there are none, which is where speed matters.
+    /// The number of socket faults. Avoids locking for each event if there are none.
     of_events: AtomicUsize,
 }
 
 struct Inner {
-    /// By the number under which each was given.
+    /// Faults with their injection number.
     faults: Vec<(u64, Fault)>,
     given: u64,
     chance: Chance,
@@ -345,7 +349,7 @@ impl Faults {
         self.keep(|_| false);
     }
 
-    /// Ends the faults of a name.
+    /// Lifts the faults with this name.
     pub(crate) fn lift(&self, name: &str) {
         self.keep(|fault| fault.name.as_deref() != Some(name));
     }
@@ -360,18 +364,18 @@ impl Faults {
         self.lifted.send_replace(());
     }
 
-    /// Waits until a fault is no longer in force.
+    /// Waits until a fault is no longer active.
     pub(crate) async fn until_lifted(&self, hit: &Hit) {
         let mut lifted = self.lifted.subscribe();
         let over = |_: &()| {
             let inner = self.lock();
             !inner.faults.iter().any(|(number, _)| *number == hit.number)
         };
-        // The sender lives as long as this borrow.
+        // Cannot fail: `self` keeps the sender alive.
         let _ = lifted.wait_for(over).await;
     }
 
-    /// All faults for a request, in the order they were given.
+    /// Returns all faults that apply to a request, in the order of injection.
     pub(crate) fn of_request(&self, asked: Asked<'_>) -> Vec<Hit> {
         let mut inner = self.lock();
         let Inner {
@@ -394,12 +398,13 @@ impl Faults {
         hits
     }
 
-    /// Whether any fault may concern an event.
+    /// Returns whether there are any socket faults.
     pub(crate) fn concern_events(&self) -> bool {
         self.of_events.load(Ordering::SeqCst) > 0
     }
 
-    /// All faults for an event, of which its connection has sent `passed` before.
+    /// Returns all faults that apply to an event. `passed` is the number of events that the
+    /// connection has sent before.
     pub(crate) fn of_event(&self, path: &str, passed: u64) -> Vec<EventFault> {
         if !self.concern_events() {
             return Vec::new();
@@ -427,12 +432,12 @@ impl Faults {
     }
 }
 
-/// The status and body of a refusal to open a socket; `None` where there is no answer.
+/// Returns the status and body of a refused upgrade, or `None` if there is no response.
 pub(crate) fn refused_upgrade(how: UpgradeRefusal) -> Option<(StatusCode, &'static str)> {
     let status = match how {
         UpgradeRefusal::Close => return None,
         UpgradeRefusal::NoAcceptKey => 101,
-        // Only a proper handshake opens a socket.
+        // A correct 101 response would open the socket.
         UpgradeRefusal::Status(101) => 502,
         UpgradeRefusal::Status(status) => status,
     };
@@ -444,7 +449,7 @@ pub(crate) fn refused_upgrade(how: UpgradeRefusal) -> Option<(StatusCode, &'stat
     Some((status, page))
 }
 
-/// What a socket tells instead of an event: so many bytes that nobody can use.
+/// Returns the payload of an oversized frame, which clients ignore.
 pub(crate) fn oversized(bytes: usize) -> Vec<u8> {
     let (head, tail) = (br#"{"type":"oversized","padding":""#, br#""}"#);
     let mut payload = head.to_vec();

@@ -1,14 +1,14 @@
-//! Gates: places where a scripted model or a tool waits until a test lets it go on, so that a test
-//! needs no sleep to meet it there.
+//! Gates, at which a scripted model or a tool waits until the test opens them, so that tests need
+//! no sleep.
 
 use std::{fmt, sync::Arc};
 
 use tokio::sync::watch;
 
 /// Holds a [`Step`](crate::Step) or a tool's [`Observation`](crate::fake::Observation) until a test
-/// opens the gate. Cheap to clone; clones are the same gate.
+/// opens the gate. Cheap to clone; all clones share one gate.
 ///
-/// A gate starts closed. While it is open, everything passes without waiting.
+/// A gate starts closed. Nothing waits at an open gate.
 ///
 /// ```
 /// # tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
@@ -36,22 +36,22 @@ pub struct Gate(Arc<watch::Sender<State>>);
 struct State {
     open: bool,
     arrived: u64,
-    /// How many of those who arrived may pass although the gate is closed.
+    /// The number of the last arrival that may pass while the gate is closed.
     passes: u64,
 }
 
 impl Gate {
-    /// Returns a closed gate.
+    /// Creates a closed gate.
     pub fn new() -> Self {
         Self(Arc::new(watch::Sender::new(State::default())))
     }
 
-    /// Opens the gate: whoever waits goes on, and nobody waits from now on.
+    /// Opens the gate. Everything that waits continues, and later arrivals do not wait.
     pub fn open(&self) {
         self.0.send_modify(|state| state.open = true);
     }
 
-    /// Closes the gate for those who arrive from now on.
+    /// Closes the gate for later arrivals.
     pub fn close(&self) {
         self.0.send_modify(|state| {
             state.open = false;
@@ -59,28 +59,29 @@ impl Gate {
         });
     }
 
-    /// Lets the next one pass in order of arrival, and leaves the gate closed.
+    /// Lets the next waiting arrival pass, in order of arrival, and leaves the gate closed.
     pub fn let_one_pass(&self) {
         self.0.send_modify(|state| state.passes += 1);
     }
 
-    /// Returns how many have arrived at the gate so far, those that passed included.
+    /// Returns the number of arrivals so far, including those that have passed.
     pub fn arrivals(&self) -> u64 {
         self.0.borrow().arrived
     }
 
-    /// Waits until so many have arrived since the gate was made, those that passed included.
+    /// Waits until there have been `count` arrivals since the gate was created, including those
+    /// that have passed.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future changes nothing.
+    /// Cancel-safe. Dropping the future has no effect.
     pub async fn arrived(&self, count: u64) {
         let mut state = self.0.subscribe();
-        // The sender lives as long as this borrow.
+        // Cannot fail: `self` keeps the sender alive.
         let _ = state.wait_for(|state| state.arrived >= count).await;
     }
 
-    /// Arrives at the gate, and waits until it may pass.
+    /// Arrives at the gate and waits until it may pass.
     pub(crate) async fn pass(&self) {
         let mut state = self.0.subscribe();
         let mut number = 0;

@@ -1,18 +1,19 @@
-//! Test programs that drive coding agents: without Python, without a network, in milliseconds.
+//! Test kit for programs that drive coding agents. Tests need no Python and no network, and take
+//! milliseconds.
 //!
-//! | Kit | Stands for | Take it to test |
+//! | Kit | Replaces | Use it to test |
 //! |-|-|-|
-//! | [`Mock`] | a transport | which requests are made, and what becomes of the answers |
-//! | [`FakeServer`] | an agent server, its agent included | a whole program |
-//! | [`Fault`], [`Proxy`] | bad days of server and network | that nothing is lost on them |
-//! | [`ScriptedModel`] | a language model | against a real agent server, the same each time |
+//! | [`Mock`] | a transport | which requests are sent, and how responses are handled |
+//! | [`FakeServer`] | an agent server, including its agent | a whole program |
+//! | [`Fault`], [`Proxy`] | a faulty server or network | that faults do not lose data |
+//! | [`ScriptedModel`] | a language model | an agent on a real server, with repeatable answers |
 //!
-//! Take the weakest that can fail. What the fake server says is held against the real one by a
-//! suite that both must answer alike.
+//! Use the simplest kit in which the test can fail. A conformance suite runs against both the fake
+//! server and the real one, and both must pass it.
 //!
 //! # Recipe: mock
 //!
-//! Requests are expected in order; sockets are channels. Nothing opens a port.
+//! Requests are expected in order; sockets are channels. No port is opened.
 //!
 //! ```
 //! # tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
@@ -34,7 +35,8 @@
 //!
 //! # Recipe: fake
 //!
-//! An agent server on the loopback whose agent plays a [`Script`]. Tools and hooks are closures.
+//! An agent server on the loopback interface whose agent plays a [`Script`]. Tools and hooks are
+//! closures.
 //!
 //! ```
 //! # tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
@@ -68,34 +70,44 @@
 //!
 //! # Recipe: faults
 //!
-//! [`Fault`]s are about messages, a [`Link`] of a [`Proxy`] is about bytes. Both compose, and
-//! both repeat with their seed. A proxy does both before a real server, too.
+//! A [`Fault`] affects messages; a [`Link`] of a [`Proxy`] affects bytes. Both can be combined, and
+//! both are repeatable with the same seed. A proxy can apply both in front of a real server.
 //!
-//! | Fault | Of messages: [`FakeServer::inject`], [`Proxy::inject`] | Of bytes: [`Proxy::links`] | At once |
-//! |-|-|-|-|
-//! | cut | [`Fault::cut`] after n events | [`Link::cut_after`] n bytes | [`FakeServer::cut_sockets`], [`Proxy::cut`] |
-//! | torn, oversized frames | [`Fault::tear`], [`Fault::oversized`] | [`Link::cut_after`] | |
-//! | stall, half-open link | [`Fault::stall`] | [`Link::stall_after`] | [`FakeServer::silence_sockets`], [`Proxy::silence`], [`Proxy::hold`] |
-//! | requests that hang, before or after the deed | [`Fault::hang`], [`Fault::hold_answer`] | | |
-//! | refused sockets while requests work | [`Fault::refuse_upgrade`] | | |
-//! | a paused sandbox | | | [`FakeServer::freeze`], [`thaw`](FakeServer::thaw) |
-//! | a log that was cut, or made again | | | [`FakeConversation::rewind`], [`recreate`](FakeConversation::recreate), [`delete`](FakeConversation::delete) |
-//! | ways of older servers | | | [`updates_before_messages`](fake::FakeServerBuilder::updates_before_messages), [`runs_wait_for_tools`](fake::FakeServerBuilder::runs_wait_for_tools) |
-//! | slow drip, delay | [`Fault::drip`], [`Fault::delay`] | [`Link::drip`] | |
-//! | duplicates, gaps, wrong order | [`Fault::duplicate`], [`Fault::gap`], [`Fault::swap`] | | [`FakeConversation::lose`] |
-//! | close codes | [`Fault::close`] | | [`FakeServer::close_sockets`] |
-//! | bursts of statuses, with `Retry-After` and without | [`Fault::status`], [`Fault::retry_after`], [`Fault::times`] | | |
-//! | HTML pages of a gateway | [`Fault::html`] | | |
-//! | wrong content length, lost answers | [`Fault::wrong_length`], [`Fault::lost_answer`] | | |
-//! | restart with state and without | | | [`FakeServer::kill`], [`shut_down`](FakeServer::shut_down), [`come_back`](FakeServer::come_back), [`come_back_empty`](FakeServer::come_back_empty) |
-//! | clock skew | | | [`FakeServer::skew_ahead`], [`skew_back`](FakeServer::skew_back) |
-//! | refused connections | | | [`FakeServer::refuse`], [`Proxy::refuse`] |
-//! | leases, wedged runs | | | [`FakeConversation::lease_away`], [`wedge`](FakeConversation::wedge) |
+//! Faults of messages are set with [`FakeServer::inject`] or [`Proxy::inject`], and faults of bytes
+//! with [`Proxy::links`]. Other methods take effect immediately:
 //!
-//! A fault with a name ([`Fault::named`]) can be lifted while others stay; [`Fault::on`] and
-//! [`Fault::method`] say which requests it is about. [`Gate`]s hold the model or a tool until a test
-//! lets it go on; what was asked and what was carried out is in [`FakeServer::requests_to`] and
-//! [`FakeServer::executed`], and of a real server in [`Proxy::requests_to`].
+//! - Cut connections: [`Fault::cut`] after n events, [`Link::cut_after`] after n bytes,
+//!   [`FakeServer::cut_sockets`] and [`Proxy::cut`] immediately.
+//! - Torn or oversized frames: [`Fault::tear`], [`Fault::oversized`], [`Link::cut_after`].
+//! - Stalls and half-open links: [`Fault::stall`], [`Link::stall_after`],
+//!   [`FakeServer::silence_sockets`], [`Proxy::silence`], [`Proxy::hold`].
+//! - Requests that hang: [`Fault::hang`] before and [`Fault::hold_answer`] after the request is
+//!   executed.
+//! - Rejected sockets while requests work: [`Fault::refuse_upgrade`].
+//! - A paused sandbox: [`FakeServer::freeze`], [`thaw`](FakeServer::thaw).
+//! - A truncated or recreated log: [`FakeConversation::rewind`],
+//!   [`recreate`](FakeConversation::recreate), [`delete`](FakeConversation::delete).
+//! - Behaviour of older servers:
+//!   [`updates_before_messages`](fake::FakeServerBuilder::updates_before_messages),
+//!   [`runs_wait_for_tools`](fake::FakeServerBuilder::runs_wait_for_tools).
+//! - Slow or delayed data: [`Fault::drip`], [`Fault::delay`], [`Link::drip`].
+//! - Duplicates, gaps and wrong order: [`Fault::duplicate`], [`Fault::gap`], [`Fault::swap`],
+//!   [`FakeConversation::lose`].
+//! - Close codes: [`Fault::close`], [`FakeServer::close_sockets`].
+//! - Bursts of error statuses, with or without `Retry-After`: [`Fault::status`],
+//!   [`Fault::retry_after`], [`Fault::times`].
+//! - HTML pages of a gateway: [`Fault::html`].
+//! - Wrong content length and lost responses: [`Fault::wrong_length`], [`Fault::lost_answer`].
+//! - Restarts with or without state: [`FakeServer::kill`], [`shut_down`](FakeServer::shut_down),
+//!   [`come_back`](FakeServer::come_back), [`come_back_empty`](FakeServer::come_back_empty).
+//! - Clock skew: [`FakeServer::skew_ahead`], [`skew_back`](FakeServer::skew_back).
+//! - Refused connections: [`FakeServer::refuse`], [`Proxy::refuse`].
+//! - Leases and wedged runs: [`FakeConversation::lease_away`], [`wedge`](FakeConversation::wedge).
+//!
+//! A fault with a name ([`Fault::named`]) can be lifted without lifting others. [`Fault::on`] and
+//! [`Fault::method`] limit a fault to some requests. A [`Gate`] holds the model or a tool until the
+//! test opens it. [`FakeServer::requests_to`] and [`FakeServer::executed`] return the requests
+//! received and the actions executed; for a real server, use [`Proxy::requests_to`].
 //!
 //! ```
 //! # tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {

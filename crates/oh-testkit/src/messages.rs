@@ -1,6 +1,5 @@
-//! HTTP/1.1 and WebSockets as a proxy reads them on their way through: whole requests, whole
-//! answers, whole frames, so that a [`Fault`](crate::Fault) can be about one of them. What they
-//! say is nobody's business here.
+//! A parser for HTTP/1.1 and WebSockets in a proxy. Splits a connection into requests, responses
+//! and frames, so that a [`Fault`](crate::Fault) can apply to one of them.
 
 use std::{io, time::Duration};
 
@@ -14,13 +13,13 @@ use crate::{
     seen::{Requests, Seen},
 };
 
-/// Nobody needs a longer head; who sends one is not speaking HTTP.
+/// The maximum size of a message head. A larger one is not HTTP.
 const MAX_HEAD: usize = 256 * 1024;
 const CLOSE: u8 = 0x8;
-/// How long a client may take to answer a goodbye.
+/// How long to wait for the client's close frame.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// What concerns all connections of a proxy: faults, and the record of requests.
+/// State shared by all connections of a proxy: faults and the request log.
 pub(crate) struct Traffic {
     pub(crate) faults: Faults,
     pub(crate) seen: Requests,
@@ -42,7 +41,7 @@ enum Then {
     End,
 }
 
-/// One side of the conversation, with what was read of it and not used yet.
+/// One side of a connection, with its unprocessed input.
 struct End<S> {
     stream: S,
     read: BytesMut,
@@ -56,7 +55,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> End<S> {
         }
     }
 
-    /// Reads a little more.
+    /// Reads some more input.
     async fn more(&mut self) -> io::Result<()> {
         match self.stream.read_buf(&mut self.read).await? {
             0 => Err(io::ErrorKind::UnexpectedEof.into()),
@@ -71,7 +70,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> End<S> {
         Ok(self.read.split_to(length).freeze())
     }
 
-    /// Up to and with the line that ends a head, or a chunk's.
+    /// Reads up to and including a terminator of a head or a chunk line.
     async fn through(&mut self, end: &[u8]) -> io::Result<Bytes> {
         loop {
             if let Some(at) = memchr::memmem::find(&self.read, end) {
@@ -89,7 +88,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> End<S> {
     }
 }
 
-/// The first lines of a request or an answer.
+/// The head of a request or a response.
 struct Head {
     raw: Bytes,
 }
@@ -99,7 +98,7 @@ impl Head {
         String::from_utf8_lossy(&self.raw).into_owned()
     }
 
-    /// The words of the first line.
+    /// Returns the words of the first line.
     fn words(&self) -> Vec<String> {
         let text = self.text();
         let line = text.lines().next().unwrap_or_default();
@@ -114,7 +113,7 @@ impl Head {
         })
     }
 
-    /// The same without a field.
+    /// Returns the head without a field.
     fn without(&self, name: &str) -> Vec<u8> {
         let mut text = String::new();
         for line in self.text().split_inclusive("\r\n") {
@@ -127,12 +126,12 @@ impl Head {
     }
 }
 
-/// How a body tells where it ends.
+/// How the end of a body is determined.
 enum Body {
     None,
     Length(u64),
     Chunks,
-    /// With the connection.
+    /// The end of the connection ends the body.
     Open,
 }
 
@@ -151,7 +150,7 @@ impl Body {
     }
 }
 
-/// Passes a body on; into nothing where it is not to arrive.
+/// Forwards a body, or discards it if `to` is `None`.
 async fn pass<A, B>(body: Body, from: &mut End<A>, mut to: Option<&mut End<B>>) -> io::Result<()>
 where
     A: AsyncRead + AsyncWrite + Unpin,
@@ -172,7 +171,7 @@ where
                     to.write(&line).await?;
                 }
                 let rest = match size {
-                    // Trailers end as heads do; mostly there are none.
+                    // Trailers end like a head, and are usually empty.
                     0 => loop {
                         let line = from.through(b"\r\n").await?;
                         if line.len() == 2 {
@@ -209,18 +208,18 @@ where
     Ok(())
 }
 
-/// Passes requests and answers on until one side ends, with the faults in force.
+/// Forwards requests and responses, with the active faults, until one side ends.
 pub(crate) async fn converse<A, B>(client: A, server: B, traffic: &Traffic)
 where
     A: AsyncRead + AsyncWrite + Unpin,
     B: AsyncRead + AsyncWrite + Unpin,
 {
     let (mut client, mut server) = (End::new(client), End::new(server));
-    // Whoever breaks off ends both.
+    // An error on one side ends both.
     while let Ok(Then::Next) = exchange(&mut client, &mut server, traffic).await {}
 }
 
-/// One request and its answer.
+/// Forwards one request and its response.
 async fn exchange<A, B>(
     client: &mut End<A>,
     server: &mut End<B>,
@@ -231,7 +230,7 @@ where
     B: AsyncRead + AsyncWrite + Unpin,
 {
     let faults = &traffic.faults;
-    // A server may end an idle connection, and then it is to end here too.
+    // If the server closes an idle connection, it has to be closed here too.
     let head = tokio::select! {
         head = client.through(b"\r\n\r\n") => head?,
         ended = server.more() => {
@@ -283,7 +282,7 @@ where
             AnswerFault::Delay(by) => tokio::time::sleep(by).await,
         }
     }
-    // Packed frames depend on those before, which may not arrive.
+    // Compressed frames depend on earlier frames, which a fault may drop.
     server
         .write(&head.without("sec-websocket-extensions"))
         .await?;
@@ -291,7 +290,7 @@ where
     let answer = loop {
         let answer = tokio::select! {
             answer = server.through(b"\r\n\r\n") => Head { raw: answer? },
-            // A client that leaves is not to be waited for; one that sends is early.
+            // Do not wait for a client that has left. Input that arrives early is kept.
             gone = client.more() => {
                 gone?;
                 continue;
@@ -315,7 +314,7 @@ where
         match status.as_str() {
             "101" => return frames(client, server, &path, faults).await,
             "204" | "304" => return Ok(Then::Next),
-            // More than one may come before the answer.
+            // Several informational responses may precede the final one.
             status if status.starts_with('1') => {}
             _ => break answer,
         }
@@ -328,7 +327,8 @@ where
     Ok(Then::Next)
 }
 
-/// Passes a WebSocket on: what the client says as it comes, what the server says frame by frame.
+/// Forwards a WebSocket: bytes from the client as they arrive, and frames from the server one by
+/// one.
 async fn frames<A, B>(
     client: &mut End<A>,
     server: &mut End<B>,
@@ -376,7 +376,8 @@ where
                     goodbye.extend_from_slice(&code.to_be_bytes());
                     goodbye.extend_from_slice(reason.as_bytes());
                     client.write(&goodbye).await?;
-                    // Its own goodbye, lest the end of the connection overtakes this one.
+                    // Waits for the client's close frame, because the end of the connection could
+                    // overtake ours.
                     let left = async { while client.more().await.is_ok() {} };
                     let _ = tokio::time::timeout(GRACE, left).await;
                     return Ok(Then::End);
@@ -403,7 +404,7 @@ where
     }
 }
 
-/// The length of the first frame, once all of it is there.
+/// Returns the length of the first frame if it is complete.
 fn frame(read: &[u8]) -> Option<usize> {
     let short = usize::from(*read.get(1)? & 0x7f);
     let (head, length): (usize, _) = match short {
@@ -421,7 +422,8 @@ fn frame(read: &[u8]) -> Option<usize> {
     (read.len() >= whole).then_some(whole)
 }
 
-/// Whether a frame tells an event: a whole text that stands alone or says it is `durable`.
+/// Returns whether a frame contains an event: a complete text message without a `type` or with the
+/// `type` `durable`.
 fn is_event(frame: &[u8]) -> bool {
     #[derive(serde::Deserialize)]
     struct Envelope {
@@ -433,7 +435,7 @@ fn is_event(frame: &[u8]) -> bool {
         Some(127) => 10,
         _ => 2,
     };
-    // The last piece of a text, and the first one.
+    // A final text frame that is not a continuation.
     if frame.first() != Some(&0x81) {
         return false;
     }
@@ -442,7 +444,7 @@ fn is_event(frame: &[u8]) -> bool {
         .is_ok_and(|envelope| envelope.kind.is_none_or(|kind| kind == "durable"))
 }
 
-/// An answer to a request to open a socket that opens none.
+/// Formats the response of a refused upgrade.
 fn no_upgrade(status: StatusCode, page: &str) -> String {
     let rest = match status {
         StatusCode::SWITCHING_PROTOCOLS => {
@@ -458,7 +460,7 @@ fn no_upgrade(status: StatusCode, page: &str) -> String {
     format!("HTTP/1.1 {} {reason}\r\n{rest}", status.as_u16())
 }
 
-/// A refusal that the server behind knows nothing of.
+/// Formats an error response that does not come from the real server.
 fn refusal(status: u16, retry_after: Option<u64>, html: bool) -> String {
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY);
     let reason = status.canonical_reason().unwrap_or("Error");
@@ -486,15 +488,15 @@ mod tests {
 
     use super::*;
 
-    /// Plays a server that says `answers` to what it is asked, and gives what both sides got.
+    /// Plays a server that sends `answers`, and returns what both sides received.
     async fn through(asked: &[&str], answers: &[&str], traffic: &Traffic) -> (String, String) {
         let (client, near) = duplex(1 << 20);
         let (far, server) = duplex(1 << 20);
         let say = async |end: &mut DuplexStream, pieces: &[&str]| {
             for piece in pieces {
-                // Who has heard enough hangs up.
+                // Fails if the peer has closed its end.
                 let _ = end.write_all(piece.as_bytes()).await;
-                // Each is read by itself.
+                // Lets the peer read each piece separately.
                 tokio::task::yield_now().await;
             }
         };

@@ -1,5 +1,5 @@
-//! Transports that answer from a list: requests in order, sockets as channel pairs. No network,
-//! no sleep, no server; whoever needs a server's manners takes the fake one.
+//! A transport that answers from a list of expectations. Requests come in order and sockets are
+//! channel pairs. Contains no I/O. For realistic server behaviour, use the fake server.
 
 use std::{
     collections::{BTreeSet, VecDeque},
@@ -17,14 +17,14 @@ use url::Url;
 
 use crate::{Error, Result};
 
-/// Requests are small here; one that is not is a mistake of the test.
+/// The maximum size of a request body. A larger body is a mistake in the test.
 const BODY_LIMIT: usize = 16 * 1024 * 1024;
 
-/// A server that consists of expectations. Cheap to clone.
+/// A mock server that consists of expectations. Cheap to clone.
 ///
-/// Each request must be the next one expected; anything else fails at once, and
-/// [`verify`](Self::verify) shows expected and got, one under the other. Sockets have a list of
-/// their own, since tasks open them when they see fit.
+/// Each request must be the next expected one. Any other request fails immediately, and
+/// [`verify`](Self::verify) shows the expected and the received requests together. Sockets have
+/// their own list, because tasks open them at arbitrary times.
 ///
 /// ```
 /// # tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
@@ -51,18 +51,18 @@ pub struct Mock(Arc<Mutex<Inner>>);
 
 #[derive(Default)]
 struct Inner {
-    /// Every request expected, whether it came yet or not.
+    /// All expected requests, including those already received.
     requests: Vec<Expected>,
     next: usize,
-    /// What came instead of what was expected, by the position it was expected at.
+    /// Unexpected requests, with the position of the expectation they were compared to.
     surprises: Vec<(usize, Surprise)>,
     sockets: VecDeque<(String, oneshot::Sender<SocketPeer>)>,
-    /// Somebody asked already how it went.
+    /// Whether `verify` has been called.
     heard: bool,
 }
 
 impl Inner {
-    /// Expected and got in one list, where they differ.
+    /// Returns the differences between expected and received requests, or `None` if there are none.
     fn report(&self) -> Option<String> {
         let sockets = self.sockets.iter();
         let mut report = String::new();
@@ -123,13 +123,13 @@ struct Expected {
 }
 
 enum Surprise {
-    /// Something else, or something more.
+    /// A different or an additional request.
     Other(String),
-    /// The right request with another body.
+    /// The expected request with a different body.
     Body(Vec<Difference>),
 }
 
-/// Where two JSON values differ: a JSON pointer, what was expected, what came.
+/// A difference between two JSON values: a JSON pointer, the expected and the received value.
 struct Difference {
     at: String,
     expected: Option<Value>,
@@ -174,7 +174,7 @@ impl Difference {
         }
     }
 
-    /// Two lines, or one where there is nothing on one side.
+    /// Writes the expected and the received value, one per line, omitting a missing one.
     fn write(&self, report: &mut String) {
         for (sign, value) in [('-', &self.expected), ('+', &self.got)] {
             if let Some(value) = value {
@@ -203,12 +203,12 @@ fn line(method: &Method, target: &str, body: Option<&Value>) -> String {
 }
 
 impl Mock {
-    /// Expects nothing yet.
+    /// Creates a mock without expectations.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// A client that has no server but this.
+    /// Returns a client that is connected to this mock.
     pub fn client(&self) -> Client {
         let client = Client::builder("http://mock")
             .session_api_key("mock-session-key")
@@ -217,13 +217,13 @@ impl Mock {
             .build();
         match client {
             Ok(client) => client,
-            // Every part of it is a constant of this function.
+            // All inputs are constants.
             Err(error) => unreachable!("{error}"),
         }
     }
 
-    /// Expects a request next: method, and path with query. It is answered with an empty 200
-    /// unless the expectation says otherwise.
+    /// Expects a request with this method and target (path and query) next. Default response: 200
+    /// with an empty body.
     pub fn expect(&self, method: &str, target: impl Into<String>) -> Expectation<'_> {
         let mut inner = self.lock();
         inner.requests.push(Expected {
@@ -238,7 +238,7 @@ impl Mock {
         }
     }
 
-    /// Expects a socket to be opened at this path and query.
+    /// Expects a socket with this target (path and query).
     pub fn expect_socket(&self, target: impl Into<String>) -> ExpectedSocket {
         let target = target.into();
         let (accepting, accepted) = oneshot::channel();
@@ -246,12 +246,12 @@ impl Mock {
         ExpectedSocket { target, accepted }
     }
 
-    /// Whether everything expected came, and nothing else. Where a test forgets to ask, the
-    /// answer is written to stderr once the last clone is gone.
+    /// Checks that all expected requests and sockets were received, and no others. If a test does
+    /// not call this method, the report is printed to stderr when the last clone is dropped.
     ///
     /// # Errors
     ///
-    /// When it did not, with both lists in one.
+    /// Returns an error with a combined list of expected and received requests if they differ.
     pub fn verify(&self) -> Result<()> {
         let mut inner = self.lock();
         inner.heard = true;
@@ -276,7 +276,7 @@ impl fmt::Debug for Mock {
     }
 }
 
-/// A request expected; says what it must hold and how it is answered.
+/// An expected request. Methods set the expected body and the response.
 #[derive(Debug)]
 pub struct Expectation<'a> {
     mock: &'a Mock,
@@ -284,24 +284,24 @@ pub struct Expectation<'a> {
 }
 
 impl Expectation<'_> {
-    /// Demands this JSON body.
+    /// Requires this JSON body.
     pub fn with(self, body: Value) -> Self {
         self.mock.lock().requests[self.index].body = Some(body);
         self
     }
 
-    /// Answers with a status and a JSON body.
+    /// Responds with a status and a JSON body.
     pub fn answer(self, status: u16, body: Value) -> Self {
         self.answer_bytes(status, body.to_string())
     }
 
-    /// Answers with a status and any body.
+    /// Responds with a status and a body of arbitrary bytes.
     pub fn answer_bytes(self, status: u16, body: impl Into<Bytes>) -> Self {
         let status = StatusCode::from_u16(status).unwrap_or(StatusCode::OK);
         self.set(|answer| *answer = Answer::Status(status, HeaderMap::new(), body.into()))
     }
 
-    /// Adds a header to the answer, such as `retry-after`.
+    /// Adds a response header, such as `retry-after`.
     pub fn header(self, name: &str, value: &str) -> Self {
         self.set(|answer| {
             if let (Answer::Status(_, headers, _), Ok(name), Ok(value)) = (
@@ -314,7 +314,7 @@ impl Expectation<'_> {
         })
     }
 
-    /// Gives no answer: the transport fails in this way.
+    /// Fails with a transport error of this kind instead of responding.
     pub fn fail(self, kind: oh_transport::ErrorKind) -> Self {
         self.set(|answer| *answer = Answer::Failure(kind))
     }
@@ -334,12 +334,13 @@ pub struct ExpectedSocket {
 }
 
 impl ExpectedSocket {
-    /// Waits for the client, and gives the server's end of its socket. The client's first
-    /// message, its key, has been taken off already.
+    /// Waits for the client and returns the server's end of its socket. The client's first message,
+    /// which contains its key, has already been received.
     ///
     /// # Errors
     ///
-    /// When the [`Mock`] is gone, or the client left before it said its key.
+    /// Returns an error if the [`Mock`] was dropped, or if the client disconnected before it sent
+    /// its key.
     pub async fn accept(self) -> Result<SocketPeer> {
         self.accepted.await.map_err(|_| {
             let message = format!("nobody opened the socket {} properly", self.target);
@@ -375,7 +376,7 @@ impl HttpTransport for Mock {
         let body = match body.is_empty() {
             true => None,
             false => Some(serde_json::from_slice(&body).unwrap_or_else(|_| {
-                // Shown only where a JSON body was expected, and never equal to one.
+                // Used only in reports, and never equal to an expected JSON body.
                 Value::String(format!("{} bytes that are not JSON", body.len()))
             })),
         };
@@ -433,8 +434,8 @@ impl SocketTransport for Mock {
         match inner.sockets.pop_front() {
             Some((expected, accepting)) if expected == got => {
                 let (socket, mut peer) = Socket::pair(1024);
-                // Opening is over when the key was taken, which is not the test's to do. Ends
-                // with the client's end of the pair.
+                // The client is connected only when its key has been received. The task ends when
+                // the client drops its end of the pair.
                 tokio::spawn(async move {
                     if peer.recv().await.is_some() {
                         let _ = accepting.send(peer);

@@ -1,5 +1,5 @@
-//! A TCP proxy that misbehaves on demand, for use before a real or a fake server. It forwards
-//! bytes; what they mean is known where a fault is about a message, in `messages`.
+//! A TCP proxy with configurable faults, for use in front of a real or a fake server. Forwards
+//! bytes; faults of messages are implemented in `messages`.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -26,8 +26,9 @@ use crate::{
     seen::Seen,
 };
 
-/// How one connection through a [`Proxy`] behaves. Faults compose; the first whose time comes
-/// acts. Bytes are counted from the connection's start, in the direction named.
+/// The behaviour of one connection through a [`Proxy`]. Faults can be combined; the first one whose
+/// condition is met takes effect. Bytes are counted from the start of the connection, separately
+/// for each direction.
 #[derive(Debug, Clone, Default)]
 #[must_use]
 pub struct Link {
@@ -44,12 +45,12 @@ struct Way {
 }
 
 impl Link {
-    /// A link without faults.
+    /// Creates a link without faults.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Closes the connection after `bytes` from server to client. Mid-frame is fine.
+    /// Closes the connection after `bytes` from server to client, even in the middle of a frame.
     pub fn cut_after(mut self, bytes: u64) -> Self {
         self.down.cut_after = Some(bytes);
         self
@@ -61,49 +62,49 @@ impl Link {
         self
     }
 
-    /// Stops forwarding to the client after `bytes`, without closing: half-open.
+    /// Stops forwarding to the client after `bytes` without closing the connection (half-open).
     pub fn stall_after(mut self, bytes: u64) -> Self {
         self.down.stall_after = Some(bytes);
         self
     }
 
-    /// Stops forwarding to the server after `bytes`, without closing.
+    /// Stops forwarding to the server after `bytes` without closing the connection.
     pub fn stall_after_sent(mut self, bytes: u64) -> Self {
         self.up.stall_after = Some(bytes);
         self
     }
 
-    /// Forwards to the client at most `bytes` at a time, with a pause after each piece.
+    /// Forwards at most `bytes` at a time to the client, with a pause after each piece.
     pub fn drip(mut self, bytes: usize, pause: Duration) -> Self {
         self.down.drip = Some((bytes.max(1), pause));
         self
     }
 
-    /// Forwards to the server at most `bytes` at a time, with a pause after each piece.
+    /// Forwards at most `bytes` at a time to the server, with a pause after each piece.
     pub fn drip_sent(mut self, bytes: usize, pause: Duration) -> Self {
         self.up.drip = Some((bytes.max(1), pause));
         self
     }
 
-    /// Makes a cut a reset (RST) instead of an orderly end (FIN).
+    /// Cuts with a reset (RST) instead of an orderly end (FIN).
     pub fn reset(mut self) -> Self {
         self.reset = true;
         self
     }
 }
 
-/// How much is on its way at most.
+/// The maximum number of buffered bytes.
 const BUFFER: usize = 64 * 1024;
 
 type Links = Box<dyn FnMut(u64) -> Link + Send>;
 
-/// A TCP proxy on a free port of 127.0.0.1, in front of a server.
+/// A TCP proxy on a free port of 127.0.0.1 in front of a server.
 ///
-/// What goes wrong with the bytes of a connection says its [`Link`]; with
-/// [`inject`](Self::inject) the same [`Fault`]s as the fake server's befall the requests, answers
-/// and events of a real one.
+/// The [`Link`] of a connection sets the faults of its bytes. [`inject`](Self::inject) applies the
+/// same [`Fault`]s as for the fake server to the requests, responses and events of a real one.
 ///
-/// It runs on the runtime it was started on. Dropping it closes port and connections.
+/// The proxy runs on the runtime it was started on. Dropping it closes the port and all
+/// connections.
 ///
 /// ```
 /// # tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
@@ -135,15 +136,15 @@ struct Shared {
     accepted: AtomicU64,
     open: AtomicUsize,
     traffic: Traffic,
-    /// Connections are read as HTTP, because somebody wants to know what they say.
+    /// Whether new connections are parsed as HTTP, for faults or for the request log.
     reads: AtomicBool,
 }
 
-/// Which connections are not forwarded.
+/// The connections that are not forwarded.
 #[derive(Debug, Clone, Copy, Default)]
 struct Held {
     all: bool,
-    /// Those with a smaller number, for good.
+    /// Connections with a smaller number are never forwarded again.
     before: u64,
 }
 
@@ -173,16 +174,16 @@ impl Proxy {
     ///
     /// # Errors
     ///
-    /// When no port can be opened.
+    /// Returns an error if no port can be opened.
     pub async fn start(target: SocketAddr) -> Result<Self> {
         Self::seeded(target, 0).await
     }
 
-    /// The same; the chance of injected faults follows the seed.
+    /// Starts a proxy in front of `target`, with a seed for the random numbers of injected faults.
     ///
     /// # Errors
     ///
-    /// When no port can be opened.
+    /// Returns an error if no port can be opened.
     pub async fn seeded(target: SocketAddr, seed: u64) -> Result<Self> {
         let listener = TcpListener::bind(("127.0.0.1", 0))
             .await
@@ -210,114 +211,116 @@ impl Proxy {
         })
     }
 
-    /// Its own address.
+    /// Returns the address of the proxy.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Its own address as `http://127.0.0.1:PORT`.
+    /// Returns the URL of the proxy: `http://127.0.0.1:PORT`.
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// Sends later connections to another server, such as one that was started anew.
+    /// Forwards later connections to a different server, for example after a restart on another
+    /// port.
     pub fn retarget(&self, target: SocketAddr) {
         *lock(&self.shared.target) = target;
     }
 
-    /// How the next connection that has no link assigned yet behaves. Calls queue up.
+    /// Sets the link of the next connection. Repeated calls are queued, one link per connection.
     pub fn next(&self, link: Link) {
         lock(&self.shared.links).next.push_back(link);
     }
 
-    /// How each connection behaves that [`next`](Self::next) does not speak for, by its number
-    /// from 0.
+    /// Sets the links of all connections that have no link from [`next`](Self::next). The closure
+    /// gets the number of the connection, starting at 0.
     pub fn links(&self, links: impl FnMut(u64) -> Link + Send + 'static) {
         lock(&self.shared.links).rest = Box::new(links);
     }
 
-    /// Does something wrong with requests, answers or events from now on, on connections that are
-    /// opened from now on: they have to be HTTP/1.1 without TLS, or WebSockets. These are not
-    /// compressed then. An event is a text that says nothing of its `type`, or that it is
-    /// `durable`. The link's own faults act on what is left.
+    /// Injects a fault into requests, responses or events of new connections.
+    ///
+    /// New connections must be HTTP/1.1 without TLS, or WebSockets, which are then not compressed.
+    /// An event is a text message with the `type` `durable` or without a `type`. The faults of the
+    /// link are applied to the result.
     pub fn inject(&self, fault: Fault) {
         self.shared.traffic.faults.add(fault);
         self.shared.reads.store(true, Ordering::SeqCst);
     }
 
-    /// Ends all injected faults. What hangs on one goes on.
+    /// Removes all injected faults. Requests that hang because of a fault continue.
     pub fn heal(&self) {
         self.shared.traffic.faults.clear();
     }
 
-    /// Ends the faults of this [name](Fault::named). What hangs on one of them goes on.
+    /// Removes the faults with this [name](Fault::named). Requests that hang because of them
+    /// continue.
     pub fn lift(&self, name: &str) {
         self.shared.traffic.faults.lift(name);
     }
 
-    /// Records requests from now on, on connections that are opened from now on, as
-    /// [`inject`](Self::inject) does too. The connections have to be HTTP/1.1 without TLS, or
-    /// WebSockets, which are not compressed then.
+    /// Records the requests of new connections. [`inject`](Self::inject) also starts recording. New
+    /// connections must be HTTP/1.1 without TLS, or WebSockets, which are then not compressed.
     pub fn record(&self) {
         self.shared.reads.store(true, Ordering::SeqCst);
     }
 
-    /// The requests that were [recorded](Self::record), oldest first, without bodies: the same as
-    /// [`FakeServer::requests`](crate::FakeServer::requests), for a real server.
+    /// Returns the [recorded](Self::record) requests, oldest first, without bodies. Corresponds to
+    /// [`FakeServer::requests`](crate::FakeServer::requests) for a real server.
     pub fn requests(&self) -> Vec<Seen> {
         self.shared.traffic.seen.all()
     }
 
-    /// Such requests, oldest first. In `route` a part in braces stands for any one part of a path:
-    /// `/api/conversations/{id}/run`.
+    /// Returns the recorded requests with this method and route, oldest first. In `route`, a part
+    /// in braces matches any one segment of the path: `/api/conversations/{id}/run`.
     pub fn requests_to(&self, method: &str, route: &str) -> Vec<Seen> {
         self.shared.traffic.seen.such(method, route)
     }
 
-    /// How often each kind of request was recorded, by method and [route](Seen::route).
+    /// Returns the number of recorded requests by method and [route](Seen::route).
     pub fn request_counts(&self) -> BTreeMap<String, usize> {
         self.shared.traffic.seen.counts()
     }
 
-    /// Forgets the requests so far.
+    /// Clears the recorded requests.
     pub fn forget_requests(&self) {
         self.shared.traffic.seen.forget();
     }
 
-    /// Stops forwarding on all links, present and future, without closing any: half-open.
+    /// Stops forwarding on all current and future connections without closing any (half-open).
     pub fn hold(&self) {
         self.shared.held.send_modify(|held| held.all = true);
     }
 
-    /// Forwards again after [`hold`](Self::hold); what waited arrives late.
+    /// Continues to forward after [`hold`](Self::hold). Held data is delivered late.
     pub fn release(&self) {
         self.shared.held.send_modify(|held| held.all = false);
     }
 
-    /// Stops forwarding on the connections that are open now, for good and without closing any:
-    /// half-open. Connections that are opened from now on work.
+    /// Stops forwarding on all open connections permanently, without closing any (half-open). New
+    /// connections work.
     pub fn silence(&self) {
         let before = self.accepted();
         self.shared.held.send_modify(|held| held.before = before);
     }
 
-    /// Closes every open connection now.
+    /// Closes all open connections now.
     pub fn cut(&self) {
         let _ = self.orders.send(Order::Cut);
     }
 
-    /// Refuses connections from now on, and closes the open ones.
+    /// Refuses new connections and closes the open ones.
     pub async fn refuse(&self) {
         let (done, refused) = tokio::sync::oneshot::channel();
         let _ = self.orders.send(Order::Refuse(done));
         let _ = refused.await;
     }
 
-    /// Accepts connections again, on the same port.
+    /// Accepts connections again on the same port.
     ///
     /// # Errors
     ///
-    /// When another process took the port meanwhile.
+    /// Returns an error if another process uses the port.
     pub async fn accept(&self) -> Result<()> {
         let (done, accepted) = tokio::sync::oneshot::channel();
         let _ = self.orders.send(Order::Accept(done));
@@ -327,12 +330,12 @@ impl Proxy {
         }
     }
 
-    /// How many connections were accepted so far.
+    /// Returns the number of connections accepted so far.
     pub fn accepted(&self) -> u64 {
         self.shared.accepted.load(Ordering::SeqCst)
     }
 
-    /// How many connections are open.
+    /// Returns the number of open connections.
     pub fn open(&self) -> usize {
         self.shared.open.load(Ordering::SeqCst)
     }
@@ -404,7 +407,7 @@ async fn run(
     }
 }
 
-/// Counts a connection as open while it lives.
+/// Counts a connection as open until it is dropped.
 struct Open(Arc<Shared>);
 
 impl Drop for Open {
@@ -415,7 +418,7 @@ impl Drop for Open {
 
 async fn connection(mut client: TcpStream, number: u64, link: Link, open: Open) {
     let target = *lock(&open.0.target);
-    // A server that is away looks the same through the proxy: the connection ends.
+    // If the server is down, the connection ends, as it would without the proxy.
     let Ok(mut server) = TcpStream::connect(target).await else {
         return;
     };
@@ -428,18 +431,18 @@ async fn connection(mut client: TcpStream, number: u64, link: Link, open: Open) 
     if open.0.reads.load(Ordering::SeqCst) {
         return reading(client, server, number, link, &open.0).await;
     }
-    // Borrowed halves: owned ones would end the stream in order when dropped, before a reset.
+    // Owned halves would shut the stream down in order when dropped, before a reset can be sent.
     let (from_client, to_client) = client.split();
     let (from_server, to_server) = server.split();
     let held = || (open.0.held.subscribe(), number);
-    // A cut ends both ways; an orderly end of one leaves the other, as TCP does.
+    // A cut ends both directions; an orderly end of one direction leaves the other open, as in TCP.
     let _ = tokio::try_join!(
         pump(from_server, to_client, link.down, held()),
         pump(from_client, to_server, link.up, held()),
     );
 }
 
-/// The same with somebody in between who reads the messages. The link is the client's.
+/// Forwards a connection through the message parser. The link applies to the client's side.
 async fn reading(
     mut client: TcpStream,
     server: TcpStream,
@@ -455,7 +458,7 @@ async fn reading(
     let talk = async {
         messages::converse(far, server, &shared.traffic).await;
         talking.store(false, Ordering::SeqCst);
-        // What was said before is still on its way.
+        // Data sent before the end still has to be forwarded.
         std::future::pending::<()>().await;
     };
     let up = async {

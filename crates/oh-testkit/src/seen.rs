@@ -1,4 +1,4 @@
-//! The record of requests, as a fake server or a proxy saw them.
+//! The log of requests that a fake server or a proxy received.
 
 use std::{
     collections::BTreeMap,
@@ -13,10 +13,10 @@ use bytes::Bytes;
 use http::Method;
 use serde_json::Value;
 
-/// Bodies that are longer than this are not kept.
+/// Longer bodies are not stored.
 const LONGEST: usize = 1024 * 1024;
 
-/// A request as it reached a fake server or a proxy, for a test to look at.
+/// A request as received by a fake server or a proxy.
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct Seen {
@@ -24,13 +24,13 @@ pub struct Seen {
     pub method: Method,
     /// The path, without the query.
     pub path: String,
-    /// The query, as it was sent; empty without one.
+    /// The query as sent, or an empty string.
     pub query: String,
-    /// The body; empty where it is longer than 1 MiB, and always for a request that a
-    /// [`Proxy`](crate::Proxy) saw.
+    /// The body. Empty if it is longer than 1 MiB, and always empty for requests recorded by a
+    /// [`Proxy`](crate::Proxy).
     pub body: Bytes,
-    /// The status the request was answered with; 0 while it has no answer, and for ever where the
-    /// client left before.
+    /// The status of the response. 0 while there is no response; stays 0 if the client disconnects
+    /// first.
     pub status: u16,
 }
 
@@ -53,13 +53,13 @@ impl Seen {
         self
     }
 
-    /// Returns the body as JSON; `Null` where it is none.
+    /// Decodes the body as JSON. Returns `Null` if the body is not valid JSON.
     pub fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or_default()
     }
 
-    /// Returns the path with each id replaced by `{id}`, such as
-    /// `/api/conversations/{id}/events`: requests of one kind have one route.
+    /// Returns the path with each id replaced by `{id}`, such as `/api/conversations/{id}/events`.
+    /// Requests of the same kind have the same route.
     pub fn route(&self) -> String {
         let is_id = |part: &str| part.len() >= 32 && part.parse::<uuid::Uuid>().is_ok();
         let parts = self.path.split('/');
@@ -67,14 +67,14 @@ impl Seen {
         parts.collect::<Vec<_>>().join("/")
     }
 
-    /// Whether this is such a request. In `route` a part in braces stands for any one part of a
-    /// path: `/api/conversations/{id}/run`.
+    /// Returns whether the request has this method and route. In `route`, a part in braces matches
+    /// any one segment of the path: `/api/conversations/{id}/run`.
     pub fn is(&self, method: &str, route: &str) -> bool {
         self.method.as_str() == method && fits(route, &self.path)
     }
 }
 
-// A body can hold keys.
+// Omits the body, which can contain keys.
 impl fmt::Debug for Seen {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
@@ -88,7 +88,7 @@ impl fmt::Debug for Seen {
     }
 }
 
-/// Whether a path fits a route with parts in braces.
+/// Returns whether a path matches a route with parts in braces.
 pub(crate) fn fits(route: &str, path: &str) -> bool {
     let (mut route, mut path) = (route.split('/'), path.split('/'));
     loop {
@@ -101,11 +101,11 @@ pub(crate) fn fits(route: &str, path: &str) -> bool {
     }
 }
 
-/// What was seen so far.
+/// All requests received so far.
 #[derive(Default)]
 pub(crate) struct Requests(Mutex<Vec<(Seen, Arc<AtomicU16>)>>);
 
-/// A request that has no answer yet.
+/// A request that has no response yet.
 pub(crate) struct Unanswered(Arc<AtomicU16>);
 
 impl Unanswered {
@@ -115,7 +115,7 @@ impl Unanswered {
 }
 
 impl Requests {
-    /// Notes a request; its status follows.
+    /// Adds a request. Its status is set later.
     pub(crate) fn add(&self, seen: Seen) -> Unanswered {
         let status = Arc::new(AtomicU16::new(0));
         self.lock().push((seen, Arc::clone(&status)));

@@ -1,4 +1,4 @@
-//! Writes a step as OpenAI's chat completions do, whole and in chunks.
+//! Encodes a step in OpenAI's chat completions format, plain and streamed.
 
 use serde_json::{Value, json};
 
@@ -32,7 +32,7 @@ pub(super) fn plain(request: &ModelRequest, step: &Step) -> Value {
     })
 }
 
-/// The server-sent events of a streamed answer, `[DONE]` included.
+/// Returns the server-sent events of a streamed answer, including `[DONE]`.
 pub(super) fn chunks(request: &ModelRequest, step: &Step) -> Vec<String> {
     let mut deltas = vec![json!({"role": "assistant", "content": ""})];
     for piece in pieces(step.reasoning.as_deref().unwrap_or_default()) {

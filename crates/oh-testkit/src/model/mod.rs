@@ -1,5 +1,4 @@
-//! A language model that follows a script: OpenAI's interface on the loopback. It knows how
-//! models are asked and answer, not what an agent server is.
+//! A language model that plays a script, with OpenAI's API on the loopback interface.
 
 mod chat;
 pub(crate) mod player;
@@ -28,15 +27,17 @@ use crate::{
     http::{self as server, Answering, Handler, Listening, Request, Response},
 };
 
-/// A model that says what a [`Script`] says, over `/v1/chat/completions` and `/v1/responses`,
-/// plain and streaming, on a free port of 127.0.0.1.
+/// A model that plays a [`Script`] over `/v1/chat/completions` and `/v1/responses`, plain and
+/// streamed, on a free port of 127.0.0.1.
 ///
-/// Point an agent's LLM at [`base_url`](Self::base_url) with any key and a model name such as
-/// [`MODEL`](Self::MODEL). It runs on the runtime it was started on and stops when dropped.
+/// Set the base URL of an agent's LLM to [`base_url`](Self::base_url), with any key and a model
+/// name such as [`MODEL`](Self::MODEL). The model runs on the runtime it was started on and stops
+/// when it is dropped.
 ///
-/// A request that the script has no answer for, or that breaks a step's check, gets HTTP 400 with
-/// the reason: the agent server shows it in a `ConversationErrorEvent`. [`verify`](Self::verify)
-/// reports it; where a test forgets to ask, it is printed to stderr at the end.
+/// If the script has no step for a request, or a step's check fails, the model returns HTTP 400
+/// with the reason. The agent server shows the reason in a `ConversationErrorEvent`.
+/// [`verify`](Self::verify) reports all such failures. If a test does not call `verify`, they are
+/// printed to stderr when the model is dropped.
 ///
 /// ```
 /// # tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
@@ -61,60 +62,60 @@ pub struct ScriptedModel {
 }
 
 impl ScriptedModel {
-    /// A model name that LiteLLM, which the agent server uses, sends to a `base_url` as is.
+    /// A model name for which LiteLLM, which the agent server uses, sends requests unchanged to a
+    /// `base_url`.
     pub const MODEL: &'static str = "openai/scripted";
 
-    /// The title that requests for a title get unless a track says otherwise.
+    /// The answer to title requests, unless a track answers them.
     pub const TITLE: &'static str = "📝 Scripted title";
 
-    /// Starts a model with one script. Requests for a conversation's title, which the agent
-    /// server makes at a moment of its own, do not use up its steps.
+    /// Starts a model with one script. The agent server requests a conversation's title at
+    /// arbitrary times; these requests do not use up steps of the script.
     ///
     /// # Errors
     ///
-    /// When no port can be opened.
+    /// Returns an error if no port can be opened.
     pub async fn start(script: Script) -> Result<Self> {
         Self::builder().script(script).start().await
     }
 
-    /// A model with several scripts.
+    /// Returns a builder for a model with several scripts.
     pub fn builder() -> ScriptedModelBuilder {
         ScriptedModelBuilder::default()
     }
 
-    /// Where clients find it: `http://127.0.0.1:PORT/v1`.
+    /// Returns the base URL for clients: `http://127.0.0.1:PORT/v1`.
     pub fn base_url(&self) -> String {
         format!("http://{}/v1", self.listening.address())
     }
 
-    /// Its address.
+    /// Returns the address of the model.
     pub fn address(&self) -> SocketAddr {
         self.listening.address()
     }
 
-    /// What an agent's `llm` field should say to use this model.
+    /// Returns the value of an agent's `llm` field that selects this model.
     pub fn llm(&self) -> Value {
         json!({"model": Self::MODEL, "base_url": self.base_url(), "api_key": "scripted"})
     }
 
-    /// Everything it was asked, oldest first.
+    /// Returns all requests, oldest first.
     pub fn requests(&self) -> Vec<ModelRequest> {
         lock(&self.player).requests()
     }
 
-    /// Whether the client and the script agreed so far: no request without a step, no failed
-    /// check, no step left over before a `forever`.
+    /// Checks that the requests matched the script so far: there was a step for each request, no
+    /// check failed, and no step before a `forever` is left over.
     ///
     /// # Errors
     ///
-    /// When they did not, with all that went wrong.
+    /// Returns an error with all deviations.
     pub fn verify(&self) -> Result<()> {
         lock(&self.player).verify()
     }
 }
 
-/// What went wrong is told at the end, to stderr, if nobody asked: the test that fails for it
-/// should not leave its author guessing.
+/// Prints unreported failures to stderr, so that the author of a failing test can see the cause.
 impl Drop for ScriptedModel {
     fn drop(&mut self) {
         if let Some(report) = lock(&self.player).unheard() {
@@ -131,7 +132,7 @@ impl fmt::Debug for ScriptedModel {
     }
 }
 
-/// Builds a [`ScriptedModel`] with several scripts, each for some of the requests.
+/// Builds a [`ScriptedModel`] with several scripts, each of them for some of the requests.
 #[must_use]
 #[derive(Default)]
 pub struct ScriptedModelBuilder {
@@ -140,13 +141,14 @@ pub struct ScriptedModelBuilder {
 }
 
 impl ScriptedModelBuilder {
-    /// The script for requests that no track wants.
+    /// Sets the script for requests that no track accepts.
     pub fn script(mut self, script: Script) -> Self {
         self.script = script;
         self
     }
 
-    /// A script for requests that `wants` picks. Tracks are asked in the order they were added.
+    /// Adds a script for the requests that `wants` accepts. Tracks are tried in the order they were
+    /// added.
     pub fn track(
         mut self,
         name: impl Into<String>,
@@ -162,25 +164,25 @@ impl ScriptedModelBuilder {
         self
     }
 
-    /// A script for one model name, as the client writes it on the wire: behind LiteLLM
-    /// `openai/writer` arrives as `writer`.
+    /// Adds a script for one model name as it appears in the request. LiteLLM sends `openai/writer`
+    /// as `writer`.
     pub fn model(self, name: impl Into<String>, script: Script) -> Self {
         let name = name.into();
         let wanted = name.clone();
         self.track(name, move |request| request.model() == wanted, script)
     }
 
-    /// The script for requests that ask for a conversation's title. Default:
-    /// [`ScriptedModel::TITLE`], as often as asked.
+    /// Sets the script for requests for a conversation's title. Default: [`ScriptedModel::TITLE`]
+    /// for every such request.
     pub fn titles(self, script: Script) -> Self {
         self.track("titles", ModelRequest::asks_for_title, script)
     }
 
-    /// Opens the port and serves.
+    /// Opens the port and starts serving.
     ///
     /// # Errors
     ///
-    /// When no port can be opened.
+    /// Returns an error if no port can be opened.
     pub async fn start(self) -> Result<ScriptedModel> {
         let mut tracks = self.tracks;
         tracks.push(Track {
@@ -302,7 +304,7 @@ fn stream(dialect: Dialect, request: &ModelRequest, step: Step) -> Response {
         Dialect::Responses => responses::chunks(request, &step),
     };
     let (sender, body) = server::channel();
-    // Ends by itself when the client leaves: its body is dropped, and `send` says so.
+    // Ends when the client disconnects: the body is dropped, and `send` returns `false`.
     tokio::spawn(async move {
         for (index, chunk) in chunks.into_iter().enumerate() {
             if step.cut_after == Some(index) {
@@ -330,12 +332,12 @@ fn seconds_now() -> u64 {
         .map_or(0, |elapsed| elapsed.as_secs())
 }
 
-/// An id as providers make them: a prefix and something unique.
+/// Returns a unique id with a prefix, as providers generate them.
 fn id(prefix: &str) -> String {
     format!("{prefix}{}", uuid::Uuid::new_v4().simple())
 }
 
-/// Splits text as models stream it: in a few pieces, cut between characters.
+/// Splits text into a few pieces at character boundaries, as models stream it.
 pub(crate) fn pieces(text: &str) -> Vec<&str> {
     const PIECE: usize = 24;
     let mut rest = text;

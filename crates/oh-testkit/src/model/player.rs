@@ -1,4 +1,4 @@
-//! Plays scripts: which step answers a request, and what went against the script.
+//! Playback of scripts: selects the step for each request and records deviations.
 
 use std::{
     collections::HashMap,
@@ -12,34 +12,34 @@ use crate::{Error, Result};
 
 pub(crate) type Wants = Arc<dyn Fn(&ModelRequest) -> bool + Send + Sync>;
 
-/// One script and the requests it is for.
+/// A script and the requests it applies to.
 pub(crate) struct Track {
     pub(crate) name: String,
     pub(crate) wants: Option<Wants>,
     pub(crate) script: Script,
-    /// Steps left over are no failure: nobody knows how often such requests come.
+    /// Whether remaining steps are allowed. Set for requests whose number is not predictable.
     pub(crate) optional: bool,
 }
 
 pub(crate) struct Player {
     tracks: Vec<Track>,
-    /// Next step, by track and conversation.
+    /// The index of the next step, by track and conversation.
     places: HashMap<(usize, String), usize>,
     requests: Vec<ModelRequest>,
     failures: Vec<String>,
-    /// Nobody has asked yet how it went.
+    /// Whether `verify` has not been called yet.
     unheard: bool,
 }
 
-/// A step and how to speak of it.
+/// A step and how messages name it.
 struct Turn {
     step: Step,
     name: String,
     asked: String,
 }
 
-/// The step for this request. Objections become a step that fails with 400: clients take that
-/// for final, where they would retry a 500 for minutes.
+/// Returns the step for a request. Failures become a step that returns 400, which clients treat as
+/// final; they would retry a 500 for minutes.
 pub(crate) fn play(player: &Mutex<Player>, request: &ModelRequest) -> Step {
     let turn = lock(player).turn(request);
     match turn.and_then(|turn| decide(turn, request)) {
@@ -57,7 +57,7 @@ fn decide(turn: Turn, request: &ModelRequest) -> Result<Step, String> {
         name,
         asked,
     } = turn;
-    // A chosen step may itself choose; each level needs its own checks.
+    // A chosen step may itself choose, and each level has its own checks.
     for _ in 0..16 {
         for check in &step.checks {
             attempt(|| check(request))
@@ -73,8 +73,8 @@ fn decide(turn: Turn, request: &ModelRequest) -> Result<Step, String> {
     Err(format!("{name} never decides"))
 }
 
-/// Calls what a test wrote. A panic in it, such as a failed `assert_eq!`, becomes what it said:
-/// unwinding would take the connection along and leave the client to guess.
+/// Calls a closure of the test and converts a panic, such as a failed `assert_eq!`, to its message.
+/// Unwinding would close the connection, and the client would not see the reason.
 pub(crate) fn attempt<T>(closure: impl FnOnce() -> T) -> Result<T, String> {
     panic::catch_unwind(AssertUnwindSafe(closure)).map_err(|payload| {
         let said = payload.downcast_ref::<String>().map(String::as_str);
@@ -83,7 +83,7 @@ pub(crate) fn attempt<T>(closure: impl FnOnce() -> T) -> Result<T, String> {
     })
 }
 
-/// A panic in a test's own check must not hide the log of the requests.
+/// Ignores poisoning: a panic in a test's check must not hide the log of requests.
 pub(crate) fn lock(player: &Mutex<Player>) -> MutexGuard<'_, Player> {
     player.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -99,7 +99,7 @@ impl Player {
         }
     }
 
-    /// One script for everything.
+    /// Creates a player with one script for all requests.
     pub(crate) fn single(script: Script) -> Self {
         Self::new(vec![Track {
             name: "script".into(),
@@ -109,7 +109,7 @@ impl Player {
         }])
     }
 
-    /// The step whose turn it is. The closures in it are not called: nobody else waits for them.
+    /// Returns the next step without calling its closures, because the player is locked.
     fn turn(&mut self, request: &ModelRequest) -> Result<Turn, String> {
         self.requests.push(request.clone());
         let number = self.requests.len();
@@ -159,8 +159,8 @@ impl Player {
         self.requests.clone()
     }
 
-    /// What went against the script, unless [`verify`](Self::verify) was asked before: a test
-    /// that forgot to ask should still see it.
+    /// Returns the recorded failures, unless [`verify`](Self::verify) has been called. Used for
+    /// tests that do not call it.
     pub(crate) fn unheard(&self) -> Option<String> {
         let unheard = self.unheard && !self.failures.is_empty();
         unheard.then(|| {
@@ -214,7 +214,7 @@ impl Player {
     }
 }
 
-/// Names a conversation where there is more than one.
+/// Names a conversation, unless the script is shared by all.
 fn of_conversation(conversation: &str) -> String {
     match conversation {
         "" => String::new(),

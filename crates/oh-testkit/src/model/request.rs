@@ -1,14 +1,14 @@
-//! What the model was asked: one request, read leniently in either of OpenAI's shapes.
+//! A request to the model, decoded leniently from either of OpenAI's formats.
 
 use std::fmt;
 
 use http::HeaderMap;
 use serde_json::Value;
 
-/// Where an agent server says which conversation asks.
+/// The header in which the agent server sends the conversation id.
 pub(crate) const SESSION: &str = "x-litellm-session-id";
 
-/// A request that reached the [`ScriptedModel`](super::ScriptedModel).
+/// A request received by the [`ScriptedModel`](super::ScriptedModel).
 #[derive(Clone)]
 pub struct ModelRequest {
     pub(crate) path: String,
@@ -17,32 +17,32 @@ pub struct ModelRequest {
 }
 
 impl ModelRequest {
-    /// The path asked for, such as `/v1/chat/completions`.
+    /// Returns the path, such as `/v1/chat/completions`.
     pub fn path(&self) -> &str {
         &self.path
     }
 
-    /// A header's text.
+    /// Returns the text of a header.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name)?.to_str().ok()
     }
 
-    /// The whole body.
+    /// Returns the whole body.
     pub fn body(&self) -> &Value {
         &self.body
     }
 
-    /// The model's name as the client wrote it, without a provider prefix behind LiteLLM.
+    /// Returns the model name in the request. LiteLLM removes the provider prefix.
     pub fn model(&self) -> &str {
         self.body["model"].as_str().unwrap_or_default()
     }
 
-    /// Whether a stream was asked for.
+    /// Returns whether the client requested a stream.
     pub fn is_stream(&self) -> bool {
         self.body["stream"].as_bool().unwrap_or_default()
     }
 
-    /// The messages (chat completions) or input items (responses), oldest first.
+    /// Returns the messages (chat completions) or input items (responses), oldest first.
     pub fn messages(&self) -> &[Value] {
         for field in ["messages", "input"] {
             if let Some(list) = self.body[field].as_array() {
@@ -52,7 +52,7 @@ impl ModelRequest {
         &[]
     }
 
-    /// Names of the tools on offer.
+    /// Returns the names of the available tools.
     pub fn tools(&self) -> Vec<&str> {
         let Some(tools) = self.body["tools"].as_array() else {
             return Vec::new();
@@ -67,7 +67,7 @@ impl ModelRequest {
             .collect()
     }
 
-    /// Text of the newest message: the user's words, or a tool's result.
+    /// Returns the text of the newest message, which is a user message or a tool result.
     pub fn last_text(&self) -> String {
         match self.messages().last() {
             Some(message) => message_text(message),
@@ -75,7 +75,7 @@ impl ModelRequest {
         }
     }
 
-    /// Text of the first message with this role, such as `user` or `system`.
+    /// Returns the text of the first message with this role, such as `user` or `system`.
     pub fn first_text(&self, role: &str) -> Option<String> {
         self.messages()
             .iter()
@@ -83,7 +83,7 @@ impl ModelRequest {
             .map(message_text)
     }
 
-    /// Whether any message holds this text.
+    /// Returns whether any message or the instructions contain this text.
     pub fn contains(&self, text: &str) -> bool {
         self.messages()
             .iter()
@@ -93,8 +93,8 @@ impl ModelRequest {
                 .is_some_and(|instructions| instructions.contains(text))
     }
 
-    /// Whether this looks like the agent server asking for a conversation's title: no tools,
-    /// and instructions that speak of titles.
+    /// Returns whether the request looks like the agent server's request for a conversation's
+    /// title: it has no tools, and its instructions mention a title.
     pub fn asks_for_title(&self) -> bool {
         if !self.tools().is_empty() {
             return false;
@@ -107,13 +107,14 @@ impl ModelRequest {
         instructions.is_some_and(|text| text.to_lowercase().contains("title"))
     }
 
-    /// The agent server's id of the conversation that asks, with dashes. Servers from about 1.50
-    /// send it with each request of an agent (header `x-litellm-session-id`).
+    /// Returns the agent server's id of the conversation, with dashes. Since about version 1.50,
+    /// servers send it with each request of an agent (header `x-litellm-session-id`).
     pub fn conversation_id(&self) -> Option<&str> {
         self.header(SESSION).filter(|id| !id.is_empty())
     }
 
-    /// What stays the same while a conversation grows: its id, or else model and first words.
+    /// Returns a key that stays the same while a conversation grows: its id, or else the model and
+    /// the first user message.
     pub(crate) fn conversation(&self) -> String {
         if let Some(id) = self.conversation_id() {
             return id.to_owned();
@@ -123,7 +124,7 @@ impl ModelRequest {
     }
 }
 
-// Headers hold the key, bodies hold prompts: neither belongs in a log.
+// Omits headers and body, which contain keys and prompts.
 impl fmt::Debug for ModelRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ModelRequest")

@@ -1,4 +1,4 @@
-//! Writes a step as OpenAI's responses do, whole and as typed server-sent events.
+//! Encodes a step in OpenAI's responses format, plain and as typed server-sent events.
 
 use serde_json::{Value, json};
 
@@ -8,7 +8,7 @@ pub(super) fn plain(request: &ModelRequest, step: &Step) -> Value {
     response(request, step, &id("resp_"), "completed", items(step))
 }
 
-/// The server-sent events of a streamed answer.
+/// Returns the server-sent events of a streamed answer.
 pub(super) fn chunks(request: &ModelRequest, step: &Step) -> Vec<String> {
     let response_id = id("resp_");
     let started = response(request, step, &response_id, "in_progress", Vec::new());
@@ -33,7 +33,7 @@ pub(super) fn chunks(request: &ModelRequest, step: &Step) -> Vec<String> {
         .collect()
 }
 
-/// The events from an output item's opening to its end.
+/// Adds the events of one output item, from start to end.
 fn item_events(events: &mut Vec<Value>, index: usize, item: &Value) {
     let mut opened = item.clone();
     opened["status"] = json!("in_progress");

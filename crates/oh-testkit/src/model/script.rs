@@ -1,4 +1,4 @@
-//! What the scripted model says: steps, and scripts made of them. Knows no HTTP.
+//! Steps and scripts of the scripted model. Contains no HTTP.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -42,7 +42,7 @@ pub struct Step {
 #[derive(Debug, Clone)]
 pub(crate) struct ToolCall {
     pub(crate) name: String,
-    /// As the model would write them: a JSON text, which need not be valid.
+    /// The JSON text as the model would write it, which may be invalid.
     pub(crate) arguments: String,
 }
 
@@ -62,7 +62,7 @@ pub(crate) struct Usage {
 }
 
 impl Default for Usage {
-    // Not zero: clients that sum tokens or cost must have something to sum.
+    // Non-zero, so that clients have tokens and costs to add up.
     fn default() -> Self {
         Self {
             input: 100,
@@ -74,7 +74,7 @@ impl Default for Usage {
 }
 
 impl Step {
-    /// Answers with text. An agent takes an answer without tool calls for its last word.
+    /// Answers with text. An agent treats an answer without tool calls as its final answer.
     pub fn text(text: impl Into<String>) -> Self {
         Self::default().say(text)
     }
@@ -84,14 +84,16 @@ impl Step {
         Self::default().and_call(tool, arguments)
     }
 
-    /// Calls `finish` with a message: the agent has done its work.
+    /// Calls `finish` with a message, which ends the agent's work.
     pub fn finish(message: impl Into<String>) -> Self {
         Self::call("finish", serde_json::json!({ "message": message.into() }))
     }
 
-    /// Fails with an HTTP status of 400 or above, and OpenAI's error body.
+    /// Fails with an HTTP status of at least 400 and OpenAI's error body. Lower statuses are raised
+    /// to 400.
     ///
-    /// Clients behind LiteLLM retry 408, 409, 429 and 5xx after long waits; 400 fails at once.
+    /// Clients that use LiteLLM retry 408, 409, 429 and 5xx after long waits; 400 fails
+    /// immediately.
     pub fn fail(status: u16, message: impl Into<String>) -> Self {
         Self {
             fail: Some(Failure {
@@ -103,7 +105,7 @@ impl Step {
         }
     }
 
-    /// Decides what to answer when the request is there.
+    /// Chooses the answer when the request arrives.
     pub fn with(choose: impl Fn(&ModelRequest) -> Step + Send + Sync + 'static) -> Self {
         Self {
             choose: Some(Arc::new(choose)),
@@ -111,13 +113,13 @@ impl Step {
         }
     }
 
-    /// Adds a tool call to the same answer: the calls are parallel.
+    /// Adds a parallel tool call to the same answer.
     #[must_use]
     pub fn and_call(self, tool: impl Into<String>, arguments: Value) -> Self {
         self.and_call_raw(tool, arguments.to_string())
     }
 
-    /// Adds a tool call whose arguments are this very text, which need not be JSON.
+    /// Adds a tool call with these raw arguments, which may be invalid JSON.
     #[must_use]
     pub fn and_call_raw(mut self, tool: impl Into<String>, arguments: impl Into<String>) -> Self {
         self.calls.push(ToolCall {
@@ -134,34 +136,34 @@ impl Step {
         self
     }
 
-    /// Sets the reasoning shown before the answer (`reasoning_content`).
+    /// Sets the reasoning that precedes the answer (`reasoning_content`).
     #[must_use]
     pub fn think(mut self, reasoning: impl Into<String>) -> Self {
         self.reasoning = Some(reasoning.into());
         self
     }
 
-    /// Waits before anything is answered.
+    /// Waits before answering.
     #[must_use]
     pub fn delay(mut self, delay: Duration) -> Self {
         self.delay = delay;
         self
     }
 
-    /// Waits at a gate before anything is answered, after the [`delay`](Self::delay) if there is
-    /// one: until a test lets it go on, the model is being asked.
+    /// Waits at a gate before answering, and after the [`delay`](Self::delay) if there is one. The
+    /// request to the model stays open until the test opens the gate.
     #[must_use]
     pub fn hold(mut self, gate: &Gate) -> Self {
         self.gate = Some(gate.clone());
         self
     }
 
-    /// Whether nothing is waited for.
+    /// Returns whether the step answers without waiting.
     pub(crate) fn is_prompt(&self) -> bool {
         self.delay.is_zero() && self.gate.is_none()
     }
 
-    /// Takes the time it takes to answer.
+    /// Waits for the step's delay and gate.
     pub(crate) async fn ponder(&self) {
         if !self.delay.is_zero() {
             tokio::time::sleep(self.delay).await;
@@ -178,14 +180,15 @@ impl Step {
         self
     }
 
-    /// Breaks the connection: at once without streaming, after this many chunks with it.
+    /// Cuts the connection: immediately if the answer is not streamed, otherwise after this many
+    /// chunks.
     #[must_use]
     pub fn cut_after(mut self, chunks: usize) -> Self {
         self.cut_after = Some(chunks);
         self
     }
 
-    /// Tokens reported: of the prompt and of the answer. Default: 100 and 20.
+    /// Sets the reported number of tokens of the prompt and of the answer. Default: 100 and 20.
     #[must_use]
     pub fn usage(mut self, input: u64, output: u64) -> Self {
         self.usage.input = input;
@@ -193,23 +196,25 @@ impl Step {
         self
     }
 
-    /// Tokens of the prompt reported as read from a cache. Default: 0.
+    /// Sets the reported number of prompt tokens that were cached. Default: 0.
     #[must_use]
     pub fn cached_tokens(mut self, tokens: u64) -> Self {
         self.usage.cached = tokens;
         self
     }
 
-    /// Tokens of the answer reported as reasoning. Default: 0.
+    /// Sets the reported number of answer tokens used for reasoning. Default: 0.
     #[must_use]
     pub fn reasoning_tokens(mut self, tokens: u64) -> Self {
         self.usage.reasoning = tokens;
         self
     }
 
-    /// What the call cost in US dollars, told in the header `x-litellm-response-cost` that the
-    /// agent server believes. Default: no header; then cost comes from the prices in the
-    /// server's own LLM configuration, if any.
+    /// Sets the cost of the call in US dollars.
+    ///
+    /// The model sends it in the header `x-litellm-response-cost`, which the agent server uses.
+    /// Default: no header. In that case the server calculates the cost from the prices in its own
+    /// LLM configuration, if there are any.
     #[must_use]
     pub fn cost(mut self, dollars: f64) -> Self {
         self.cost = Some(dollars);
@@ -225,8 +230,8 @@ impl Step {
         self
     }
 
-    /// Demands something of the request. When `check` objects, the model answers 400 with the
-    /// objection and [`ScriptedModel::verify`](super::ScriptedModel::verify) reports it.
+    /// Checks the request. If `check` returns an error, the model answers 400 with the error, and
+    /// [`ScriptedModel::verify`](super::ScriptedModel::verify) reports it.
     #[must_use]
     pub fn check(
         mut self,
@@ -236,7 +241,7 @@ impl Step {
         self
     }
 
-    /// Demands that the newest message of the request holds `text`.
+    /// Checks that the newest message of the request contains `text`.
     #[must_use]
     pub fn expect(self, text: impl Into<String>) -> Self {
         let text = text.into();
@@ -287,13 +292,13 @@ impl fmt::Debug for Step {
 #[derive(Debug, Clone, Default)]
 pub struct Script {
     pub(crate) steps: Vec<Step>,
-    /// Where to go on after the last step; the end means: run dry.
+    /// Where to continue after the last step. `None` if the script ends there.
     pub(crate) again_from: Option<usize>,
     pub(crate) each_conversation: bool,
 }
 
 impl Script {
-    /// A script that is dry from the start.
+    /// Creates an empty script.
     pub fn new() -> Self {
         Self::default()
     }
@@ -305,7 +310,7 @@ impl Script {
         self
     }
 
-    /// Adds an answer of text.
+    /// Adds a text answer.
     #[must_use]
     pub fn text(self, text: impl Into<String>) -> Self {
         self.step(Step::text(text))
@@ -339,7 +344,7 @@ impl Script {
         self
     }
 
-    /// Ends the script with steps that go round for ever; it never runs dry.
+    /// Ends the script with steps that repeat forever.
     #[must_use]
     pub fn forever(mut self, part: impl FnOnce(Script) -> Script) -> Self {
         let from = self.steps.len();
@@ -350,13 +355,13 @@ impl Script {
         self
     }
 
-    /// Lets each conversation play the script from its start, however their requests
-    /// interleave. Without it all requests share one sequence.
+    /// Plays the script from the start for each conversation, even if their requests interleave.
+    /// Without this setting, all requests share one sequence.
     ///
-    /// A conversation is told by the id that the agent server sends along
-    /// ([`ModelRequest::conversation_id`]). Where there is none, two requests belong together
-    /// when model name and first user message are the same: these stay what they are while a
-    /// conversation grows, so give each conversation its own opening words.
+    /// Conversations are distinguished by the id that the agent server sends
+    /// ([`ModelRequest::conversation_id`]). Without an id, two requests belong to the same
+    /// conversation if their model name and first user message are equal. In that case, start each
+    /// conversation with a different message.
     #[must_use]
     pub fn each_conversation(mut self) -> Self {
         self.each_conversation = true;

@@ -1,11 +1,11 @@
-//! How much the fake server can give: 10,000 conversations, and 1,000,000 events to one reader.
-//! A client that is measured against it must be the slower of the two, by far.
+//! Measures the throughput of the fake server with 10,000 conversations, and with 1,000,000 events
+//! for one reader. The server must be much faster than any client measured against it.
 //!
-//! `ours` is the server, read by something that drops the bytes; beside it stands the client
-//! crate, which reads the same, and `bare TCP`: the same number of bytes, written by nothing but a
-//! loop to the same reader, which is what the loopback has to give. Rounds are interleaved. Time on
-//! the clock is also time that others had the processor; processor time is not.
-//! Prints one JSON object a line; `--smoke` does a thousandth.
+//! `ours` is the server with a reader that discards all bytes. For comparison, the client crate
+//! reads the same events, and `bare TCP` sends the same number of bytes from a plain loop to the
+//! discarding reader, which shows the speed of the loopback interface. Rounds are interleaved.
+//! Wall-clock time includes the time of other processes; processor time does not. Prints one JSON
+//! object per line. `--smoke` uses a thousandth of the load.
 
 #![allow(clippy::print_stdout, reason = "the rows are what a bench is for")]
 
@@ -45,7 +45,7 @@ fn row(work: &str, subject: &str, value: f64, unit: &str) {
     println!("{row}");
 }
 
-/// Holds many conversations, each with events and a socket's worth of history to give.
+/// Measures many conversations, each with events.
 async fn many(conversations: usize, events: usize) -> Outcome {
     let server = FakeServer::start().await?;
     let before = resident()?;
@@ -87,7 +87,7 @@ async fn many(conversations: usize, events: usize) -> Outcome {
     Ok(())
 }
 
-/// Gives one long log, to a reader that only counts bytes and to our client.
+/// Measures one long log, with a discarding reader and with our client.
 async fn one(events: usize) -> Outcome {
     let server = FakeServer::builder().open().start().await?;
     let conversation = server.create();
@@ -118,7 +118,7 @@ async fn one(events: usize) -> Outcome {
     read(&mut opened, events).await?;
     lap.end("replay", "oh-transport", events)?;
 
-    // Live: what is logged reaches a socket that was open before.
+    // Live events: logged while the socket is already open.
     let fresh = server.create();
     let target = format!("/sockets/session/{}", fresh.id());
     let mut stream = socket(&server, &target).await?;
@@ -143,7 +143,7 @@ async fn one(events: usize) -> Outcome {
     lap.end("live", "oh-transport", events)
 }
 
-/// A stretch of work: what it took on the clock, and of the processor.
+/// A measurement of wall-clock and processor time.
 struct Lap {
     begun: Instant,
     spent: f64,
@@ -168,10 +168,10 @@ impl Lap {
     }
 }
 
-/// Processor time this process has used, the kernel's on its behalf included, in seconds.
+/// Returns the processor time of this process in seconds, including kernel time.
 fn spent() -> Outcome<f64> {
     let stat = std::fs::read_to_string("/proc/self/stat")?;
-    // The name before may hold anything, a parenthesis too.
+    // The process name may contain any character, including a parenthesis.
     let (_, fields) = stat.rsplit_once(") ").ok_or("stat has no name")?;
     let ticks: f64 = fields
         .split(' ')
@@ -182,7 +182,7 @@ fn spent() -> Outcome<f64> {
     Ok(ticks / 100.0)
 }
 
-/// Reads so many events with our client.
+/// Reads this many events with our client.
 async fn read(socket: &mut Socket, events: usize) -> Outcome {
     let mut seen = 0;
     while seen < events {
@@ -195,14 +195,14 @@ async fn read(socket: &mut Socket, events: usize) -> Outcome {
     Ok(())
 }
 
-/// What the loopback gives: as many bytes, from a loop to the reader that drops them.
+/// Measures the loopback interface: sends this many bytes from a loop to the discarding reader.
 async fn bare(bytes: usize) -> Outcome {
     let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await?;
     let address = listener.local_addr()?;
     let writer = tokio::spawn(async move {
         let (mut stream, _) = listener.accept().await?;
         stream.set_nodelay(true)?;
-        // Not the same bytes over and over: those would be in the cache.
+        // A large buffer, so that the bytes are not all in the cache.
         let supply = vec![b' '; 64 * 1024 * 1024];
         let mut left = bytes;
         while left > 0 {
@@ -220,7 +220,7 @@ async fn bare(bytes: usize) -> Outcome {
     Ok(())
 }
 
-/// Opens a socket by hand, and reads nothing of it.
+/// Opens a socket manually without reading from it.
 async fn socket(server: &FakeServer, target: &str) -> Outcome<TcpStream> {
     let mut stream = TcpStream::connect(server.address()).await?;
     let handshake = format!(
@@ -231,21 +231,21 @@ async fn socket(server: &FakeServer, target: &str) -> Outcome<TcpStream> {
     Ok(stream)
 }
 
-/// Drops bytes up to a snapshot, or the end; answers how many came.
+/// Discards bytes up to a snapshot or the end. Returns their number.
 async fn drain(stream: &mut TcpStream) -> Outcome<usize> {
     let mut buffer = vec![0; 256 * 1024];
     let mut total = 0;
     loop {
         let count = stream.read(&mut buffer).await?;
         total += count;
-        // An event ends two levels deep, the snapshot four.
+        // Events end with two closing braces, and the snapshot with four.
         if count == 0 || buffer[..count].ends_with(b"}}}}") {
             return Ok(total);
         }
     }
 }
 
-/// Resident memory of this process, in bytes.
+/// Returns the resident memory of this process in bytes.
 fn resident() -> Outcome<f64> {
     let status = std::fs::read_to_string("/proc/self/statm")?;
     let pages = status

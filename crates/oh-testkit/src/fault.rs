@@ -123,7 +123,7 @@ impl Fault {
         Self::new(What::Answer(AnswerFault::Lost))
     }
 
-    /// Delays the request.
+    /// Executes the request after a delay.
     pub fn delay(by: Duration) -> Self {
         Self::new(What::Answer(AnswerFault::Delay(by)))
     }

@@ -1,5 +1,5 @@
-//! An HTTP/1.1 server on a free loopback port; the only module that names hyper. It knows
-//! connections and bodies, not what is said over them.
+//! An HTTP/1.1 server on a free loopback port. The only module that uses hyper. Handles connections
+//! and bodies, but does not interpret requests.
 
 use std::{
     future::poll_fn,
@@ -29,14 +29,14 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::{Error, Result};
 
-/// What a handler answers with.
+/// The body of a response.
 pub(crate) type Body = UnsyncBoxBody<Bytes, Broken>;
 pub(crate) type Response = http::Response<Body>;
-/// A request whose body has not been read yet.
+/// A request whose body has not been read.
 pub(crate) type Request = http::Request<Incoming>;
 pub(crate) type Answering = Pin<Box<dyn Future<Output = Response> + Send>>;
 
-/// Ends a body, and with it the connection, before its announced end.
+/// The error that ends a body, and its connection, before the announced length.
 #[derive(Debug)]
 pub(crate) struct Broken;
 
@@ -48,12 +48,12 @@ impl std::fmt::Display for Broken {
 
 impl std::error::Error for Broken {}
 
-/// Turns requests into answers. `Clone` per connection, so it is a handle.
+/// Handles requests. Cloned for each connection, so implementations are handles.
 pub(crate) trait Handler: Clone + Send + Sync + 'static {
     fn answer(&self, request: Request) -> Answering;
 }
 
-/// A running server. Dropping it closes the port and every connection.
+/// A running server. Dropping it closes the port and all connections.
 #[derive(Debug)]
 pub(crate) struct Listening {
     address: SocketAddr,
@@ -62,7 +62,7 @@ pub(crate) struct Listening {
     _accepting: AbortOnDropHandle<()>,
 }
 
-/// Where connections come in, while it is open.
+/// The listener, which can be closed and reopened.
 #[derive(Debug)]
 struct Door {
     state: Mutex<State>,
@@ -72,7 +72,7 @@ struct Door {
 #[derive(Debug)]
 enum State {
     Open(TcpListener),
-    /// Nobody listens, and nobody else can have the port.
+    /// Connections are refused, and the port stays reserved.
     Shut(Option<TcpSocket>),
 }
 
@@ -100,20 +100,20 @@ impl Listening {
         self.address
     }
 
-    /// Refuses connections from now on, and ends those there are.
+    /// Refuses new connections and closes the existing ones.
     pub(crate) fn refuse(&self) {
         let mut state = self.door.lock();
         if matches!(*state, State::Shut(_)) {
             return;
         }
-        // The listener goes first: two sockets cannot have the port while one of them listens.
+        // Drops the listener first: two sockets cannot share the port while one of them listens.
         *state = State::Shut(None);
         *state = State::Shut(self.keep_port().ok());
         drop(state);
         self.door.moved.notify_waiters();
     }
 
-    /// Accepts connections again, on the same port. `false` when it was lost meanwhile.
+    /// Accepts connections again on the same port. Returns `false` if the port was lost.
     pub(crate) fn accept(&self) -> bool {
         let _runtime = self.runtime.enter();
         let mut state = self.door.lock();
@@ -132,7 +132,7 @@ impl Listening {
         true
     }
 
-    /// A socket that has the port and does not listen on it.
+    /// Binds a socket to the port without listening.
     fn keep_port(&self) -> std::io::Result<TcpSocket> {
         let socket = TcpSocket::new_v4()?;
         socket.set_reuseaddr(true)?;
@@ -150,7 +150,7 @@ impl Door {
         matches!(*self.lock(), State::Open(_))
     }
 
-    /// The next connection; none come while the door is shut.
+    /// Polls for the next connection. Pending while the listener is closed.
     fn poll_accept(&self, context: &mut Context<'_>) -> Poll<std::io::Result<TcpStream>> {
         match &*self.lock() {
             State::Open(listener) => listener
@@ -162,7 +162,7 @@ impl Door {
 }
 
 async fn accept(door: Arc<Door>, handler: impl Handler) {
-    // Dropped with this task, which ends every connection.
+    // Dropped with this task, which ends all connections.
     let mut connections = JoinSet::new();
     loop {
         let moved = door.moved.notified();
@@ -171,7 +171,7 @@ async fn accept(door: Arc<Door>, handler: impl Handler) {
         }
         tokio::select! {
             accepted = poll_fn(|context| door.poll_accept(context)) => {
-                // A failed accept (too many files, a peer gone early) concerns that peer only.
+                // A failed accept (too many files, or a peer that left) affects only that peer.
                 let Ok(stream) = accepted else {
                     tokio::time::sleep(Duration::from_millis(5)).await;
                     continue;
@@ -193,7 +193,7 @@ async fn serve(stream: TcpStream, handler: impl Handler) {
         async move {
             let mut response = handler.answer(request).await;
             if response.extensions_mut().remove::<Unsaid>().is_some() {
-                // Which ends the connection before a byte of an answer is out.
+                // Ends the connection before any response is sent.
                 return Err(Broken);
             }
             if response.extensions_mut().remove::<ThenClose>().is_some() {
@@ -204,43 +204,44 @@ async fn serve(stream: TcpStream, handler: impl Handler) {
     });
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
-        // As the agent server's: a connection nobody uses is closed after five seconds.
+        // The agent server also closes idle connections after five seconds.
         .header_read_timeout(Duration::from_secs(5))
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
     tokio::pin!(connection);
-    // An error here is the peer's hanging up or a deliberate cut: neither is ours to report.
+    // An error means that the peer hung up or a fault cut the connection; neither has to be
+    // reported.
     tokio::select! {
         _ = &mut connection => return,
         () = closing.notified() => {}
     }
-    // The head is out by now, and says nothing of this.
+    // The head has already been sent without `connection: close`.
     connection.as_mut().graceful_shutdown();
     let _ = connection.await;
 }
 
-/// Marks an answer that is not given.
+/// Marks a response that is not sent.
 #[derive(Clone)]
 struct Unsaid;
 
-/// No answer at all: the connection breaks.
+/// Returns a marker that closes the connection without a response.
 pub(crate) fn unsaid() -> Response {
     let mut response = http::Response::new(full(Bytes::new()));
     response.extensions_mut().insert(Unsaid);
     response
 }
 
-/// Marks an answer that the connection does not outlive.
+/// Marks a response after which the connection is closed.
 #[derive(Clone)]
 struct ThenClose;
 
-/// Lets the connection end with this answer, without a word of it in the head.
+/// Closes the connection after this response, without announcing it in the head.
 pub(crate) fn and_close(mut response: Response) -> Response {
     response.extensions_mut().insert(ThenClose);
     response
 }
 
-/// A body that tells when it is being sent.
+/// A body that notifies when it is being sent.
 struct Last {
     body: Body,
     last: Arc<Notify>,
@@ -267,10 +268,10 @@ impl HttpBody for Last {
     }
 }
 
-/// What a taken-over connection reads from: first what came early, then the stream.
+/// The input of an upgraded connection: first the buffered bytes, then the stream.
 pub(crate) type SocketRead = Chain<std::io::Cursor<Bytes>, OwnedReadHalf>;
 
-/// Takes the connection over from HTTP, once the answer that agrees to it is out.
+/// Takes over the connection after the upgrade response has been sent.
 pub(crate) fn take_over(
     request: &mut Request,
 ) -> impl Future<Output = Option<(SocketRead, OwnedWriteHalf)>> + Send + use<> {
@@ -286,7 +287,7 @@ pub(crate) fn take_over(
     }
 }
 
-/// Reads a request body whole; a body cut short reads as what came.
+/// Reads a whole request body. Returns an empty body if it was cut short.
 pub(crate) async fn read_body(body: Incoming) -> Bytes {
     match body.collect().await {
         Ok(collected) => collected.to_bytes(),
@@ -294,14 +295,14 @@ pub(crate) async fn read_body(body: Incoming) -> Bytes {
     }
 }
 
-/// A whole body.
+/// Creates a body from bytes.
 pub(crate) fn full(bytes: impl Into<Bytes>) -> Body {
     Full::new(bytes.into())
         .map_err(|never| match never {})
         .boxed_unsync()
 }
 
-/// An answer with a JSON body.
+/// Creates a response with a JSON body.
 pub(crate) fn json(status: StatusCode, body: &impl serde::Serialize) -> Response {
     let mut response = http::Response::new(full(serde_json::to_vec(body).unwrap_or_default()));
     *response.status_mut() = status;
@@ -312,7 +313,8 @@ pub(crate) fn json(status: StatusCode, body: &impl serde::Serialize) -> Response
     response
 }
 
-/// A body fed piece by piece; dropping the sender ends it, [`BodySender::cut`] breaks it.
+/// Creates a body that is sent in pieces. Dropping the sender ends the body; [`BodySender::cut`]
+/// breaks it.
 pub(crate) fn channel() -> (BodySender, Body) {
     let (sender, receiver) = mpsc::channel(16);
     (BodySender(sender), Pieces(receiver).boxed_unsync())
@@ -322,12 +324,12 @@ pub(crate) fn channel() -> (BodySender, Body) {
 pub(crate) struct BodySender(mpsc::Sender<Result<Bytes, Broken>>);
 
 impl BodySender {
-    /// Hands one piece over; `false` once the peer has gone.
+    /// Sends one piece. Returns `false` if the peer has disconnected.
     pub(crate) async fn send(&self, piece: impl Into<Bytes>) -> bool {
         self.0.send(Ok(piece.into())).await.is_ok()
     }
 
-    /// Ends the body without its end, which closes the connection.
+    /// Breaks the body before its end, which closes the connection.
     pub(crate) async fn cut(self) {
         let _ = self.0.send(Err(Broken)).await;
     }

@@ -1,5 +1,5 @@
-//! The fake agent: plays a script through a run, as the agent server's loop would. It calls
-//! tools and hooks that a test wrote, and touches no shell and no file.
+//! The fake agent, which plays a script through a run like the agent server's loop. Tools and hooks
+//! are closures of the test; no shell or file is used.
 
 use std::sync::{Arc, atomic::Ordering};
 
@@ -21,7 +21,7 @@ use super::{
 };
 use crate::model::{ModelRequest, SESSION};
 
-/// Adds a user's message, with what precedes and follows it.
+/// Adds a user message, together with the events before and after it.
 pub(super) fn receive(world: &World, conversation: &Conversation, message: &Value) {
     prepare(world, conversation);
     let status = conversation.status();
@@ -41,7 +41,7 @@ pub(super) fn receive(world: &World, conversation: &Conversation, message: &Valu
     let mut fields = message_fields(message);
     let id = match &more {
         None => id,
-        // With more to read it is another message; what was blocked is not this one.
+        // Added context makes it a different message, so the block does not apply to it.
         Some(more) => {
             fields["extended_content"] = json!([content(more)]);
             conversation.clock.id()
@@ -66,7 +66,7 @@ fn denial(verdicts: Vec<Verdict>) -> Option<Verdict> {
     verdicts.into_iter().find(Verdict::is_denied)
 }
 
-/// What hooks add for the agent to read.
+/// Joins the context that hooks add for the agent.
 fn context(verdicts: &[Verdict]) -> Option<String> {
     let added = verdicts
         .iter()
@@ -75,16 +75,16 @@ fn context(verdicts: &[Verdict]) -> Option<String> {
     (!added.is_empty()).then(|| added.join("\n"))
 }
 
-/// Why no run begins.
+/// Why a run does not start.
 #[derive(Clone, Copy, PartialEq)]
 pub(super) enum Refused {
-    /// One is under way.
+    /// A run is already active.
     Running,
-    /// As many run as may.
+    /// The limit of concurrent runs is reached.
     Full,
 }
 
-/// Starts a run, where the server has a place for it. `cause` is what asks for it.
+/// Starts a run if the server has a free slot. `cause` is what started it.
 pub(super) fn start(
     world: &Arc<World>,
     conversation: &Arc<Conversation>,
@@ -93,8 +93,8 @@ pub(super) fn start(
     start_in(world, conversation, cause, || world.slots.take())
 }
 
-/// Starts a run for a message that was just logged. Where a run is under way that takes no more
-/// messages in, another follows it.
+/// Starts a run for a message that was just logged. If a run is already active, another one follows
+/// it unless the active one handles the message.
 pub(super) fn start_for_message(
     world: &Arc<World>,
     conversation: &Arc<Conversation>,
@@ -107,7 +107,7 @@ pub(super) fn start_for_message(
     started
 }
 
-/// Starts a run in a place that is given, unless one is under way.
+/// Starts a run in a given slot, unless one is active.
 pub(super) fn start_in(
     world: &Arc<World>,
     conversation: &Arc<Conversation>,
@@ -133,10 +133,10 @@ pub(super) fn start_in(
     Ok(())
 }
 
-/// Runs in a place that is given, and waits until no run is under way. Whoever stops waiting
-/// leaves the run alone.
+/// Runs in a given slot and waits until no run is active. Dropping the future does not stop the
+/// run.
 pub(super) async fn work(world: &Arc<World>, conversation: &Arc<Conversation>, slot: &Slot) {
-    // One that is under way already does as well.
+    // A run that is already active has the same effect.
     let _ = start_in(world, conversation, Permission::Goal, || Some(slot.clone()));
     conversation.until(|inner| !inner.running).await;
 }
@@ -154,16 +154,17 @@ async fn run(
         let inner = conversation.lock();
         let interrupted = inner.interrupted && !inner.deleted;
         drop(inner);
-        // A server that goes away writes down what it can, or nothing.
+        // A server that shuts down writes its own events, and a killed one writes none.
         if interrupted && !world.down.load(Ordering::SeqCst) {
             conversation.set_status("paused");
             conversation.append("user", "InterruptEvent", json!({}));
         }
-        // A message that came too late for this run has one of its own.
+        // A message that arrived too late for this run gets another one.
         let late = conversation.lock().again.take();
         let late = late.filter(|_| !interrupted && conversation.status() == "idle");
         if late.is_none() {
-            // Before the last word about it: who has heard that finds the place free.
+            // Frees the slot before the final state is sent, so that clients which receive it find
+            // the slot free.
             slot = None;
         }
         let mut inner = conversation.lock();
@@ -181,7 +182,7 @@ async fn run(
     drop(slot);
 }
 
-/// Step after step, until one is the last.
+/// Executes steps until the run ends.
 async fn steps(world: &World, conversation: &Conversation, cause: Permission) {
     let most = conversation.lock().info["max_iterations"].as_u64();
     let most = most.unwrap_or(500);
@@ -202,7 +203,7 @@ async fn steps(world: &World, conversation: &Conversation, cause: Permission) {
             _ if over => return,
             "paused" | "stuck" => return,
             "finished" => {
-                // Nothing new to do, but the hooks are asked.
+                // There is nothing to do, but Stop hooks still run.
                 if !denied_to_stop(world, conversation) {
                     return;
                 }
@@ -218,7 +219,7 @@ async fn steps(world: &World, conversation: &Conversation, cause: Permission) {
         done += 1;
         let status = conversation.status();
         let (finished, waits) = (status == "finished", status == "waiting_for_confirmation");
-        // A message that came during the step is news: it goes before what the step led to.
+        // A message that arrived during the step takes precedence over the step's result.
         if (finished || waits) && newest_message(conversation) != heard {
             if waits {
                 let pending = conversation.pending();
@@ -243,7 +244,7 @@ async fn steps(world: &World, conversation: &Conversation, cause: Permission) {
             return;
         }
         drop(mine);
-        // Others who wait for the state have it first.
+        // Lets waiting tasks change the state first.
         turn = conversation.turn().await;
     }
 }
@@ -252,7 +253,7 @@ fn newest_message(conversation: &Conversation) -> Value {
     conversation.lock().info["last_user_message_id"].clone()
 }
 
-/// Says of the first action without an observation that a restart came in between.
+/// Logs for the first action without an observation that a restart interrupted it.
 pub(super) fn restarted(conversation: &Conversation) {
     let log = conversation.lock().page(0, usize::MAX);
     let log: Vec<_> = log.into_iter().map(|(_, raw)| raw).collect();
@@ -262,7 +263,7 @@ pub(super) fn restarted(conversation: &Conversation) {
     }
 }
 
-/// Answers actions that await approval with a no. They are not run.
+/// Rejects actions that await approval without executing them.
 pub(super) fn reject_all(conversation: &Conversation, actions: &[Pending], reason: &str) {
     if conversation.status() == "waiting_for_confirmation" {
         conversation.set_status("idle");
@@ -273,7 +274,7 @@ pub(super) fn reject_all(conversation: &Conversation, actions: &[Pending], reaso
     }
 }
 
-/// `true` when a Stop hook sent the agent back to work.
+/// Returns `true` if a Stop hook denied and the agent has to continue.
 fn denied_to_stop(world: &World, conversation: &Conversation) -> bool {
     let verdicts = hooks(world, conversation, "Stop", About::Nothing);
     let more = context(&verdicts);
@@ -288,8 +289,8 @@ fn denied_to_stop(world: &World, conversation: &Conversation) -> bool {
     true
 }
 
-/// What comes before the first message or run of a server's life: hook configuration, and of the
-/// conversation's life: the system prompt.
+/// Sets up the conversation before the first message or run. The hook configuration is set up once
+/// after each server start, and the system prompt once per conversation.
 pub(super) fn prepare(world: &World, conversation: &Conversation) {
     let (hooks, prompted) = {
         let mut inner = conversation.lock();
@@ -315,7 +316,7 @@ pub(super) fn prepare(world: &World, conversation: &Conversation) {
     }
 }
 
-/// Ends what [`prepare`] began.
+/// Runs the SessionEnd hooks if [`prepare`] was called.
 pub(super) fn close(world: &World, conversation: &Conversation) {
     if std::mem::take(&mut conversation.lock().ready) {
         hooks(world, conversation, "SessionEnd", About::Nothing);
@@ -348,7 +349,7 @@ fn prompt(world: &World, conversation: &Conversation) {
     conversation.append("agent", "SystemPromptEvent", fields);
 }
 
-/// What the model is asked when somebody asks the agent beside its work.
+/// Builds the model request for a question outside of the agent's work.
 pub(super) fn question(world: &World, conversation: &Conversation, text: &str) -> ModelRequest {
     let mut request = request(world, conversation);
     if let Some(messages) = request.body["messages"].as_array_mut() {
@@ -357,7 +358,7 @@ pub(super) fn question(world: &World, conversation: &Conversation, text: &str) -
     request
 }
 
-/// What the model is asked for the next step.
+/// Builds the model request for the next step.
 pub(super) fn request(world: &World, conversation: &Conversation) -> ModelRequest {
     let tools: Vec<_> = world
         .tool_names(conversation)
@@ -368,7 +369,7 @@ pub(super) fn request(world: &World, conversation: &Conversation) -> ModelReques
     let model = inner.info["agent"]["llm"]["model"]
         .as_str()
         .unwrap_or_default();
-    // As LiteLLM would: the provider is the address, the rest is the name.
+    // LiteLLM also removes the provider prefix.
     let model = model.split_once('/').map_or(model, |(_, name)| name);
     let body = json!({"model": model, "messages": inner.messages, "tools": tools});
     let mut headers = HeaderMap::new();

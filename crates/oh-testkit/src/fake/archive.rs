@@ -1,9 +1,9 @@
-//! Packs files: tar in gzip, and zip. Nothing is compressed, which both formats allow; a test
-//! reads it with whatever it has.
+//! Encoders for gzipped tar and for zip archives. Content is stored uncompressed, which both
+//! formats allow.
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 
-/// A gzipped tar of files below a directory of this name. Directories have no content.
+/// Builds a gzipped tar of files below a root directory. Entries without content are directories.
 pub(super) fn tar_gz(root: &str, files: impl Iterator<Item = (String, Option<Bytes>)>) -> Bytes {
     let mut tar = BytesMut::new();
     entry(&mut tar, root, None);
@@ -14,7 +14,7 @@ pub(super) fn tar_gz(root: &str, files: impl Iterator<Item = (String, Option<Byt
     gzip(&tar)
 }
 
-/// One member of a tar, in the POSIX layout. A path that does not fit is cut from its front.
+/// Adds a tar entry in the POSIX layout. A path that is too long loses its first segments.
 fn entry(tar: &mut BytesMut, path: &str, content: Option<&[u8]>) {
     let mut head = [0_u8; 512];
     let mut put =
@@ -48,7 +48,7 @@ fn entry(tar: &mut BytesMut, path: &str, content: Option<&[u8]>) {
     tar.put_bytes(0, length.next_multiple_of(512) - length);
 }
 
-/// A gzip member whose blocks are stored as they are.
+/// Builds a gzip member of stored blocks.
 fn gzip(content: &[u8]) -> Bytes {
     let mut packed = BytesMut::new();
     packed.put_slice(&[0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255]);
@@ -65,7 +65,7 @@ fn gzip(content: &[u8]) -> Bytes {
     packed.freeze()
 }
 
-/// A zip of these files, stored as they are.
+/// Builds a zip of stored files.
 pub(super) fn zip(files: Vec<(String, Bytes)>) -> Bytes {
     let mut packed = BytesMut::new();
     let mut directory = BytesMut::new();
@@ -90,7 +90,7 @@ pub(super) fn zip(files: Vec<(String, Bytes)>) -> Bytes {
         directory.put_u32_le(0x0201_4b50);
         directory.put_u16_le(20);
         directory.put_slice(&common);
-        // Comment, disk, attributes of both kinds, place of the file.
+        // Comment, disk, internal and external attributes, offset of the file.
         directory.put_bytes(0, 10);
         directory.put_u32_le(at);
         directory.put_slice(name.as_bytes());
@@ -107,7 +107,7 @@ pub(super) fn zip(files: Vec<(String, Bytes)>) -> Bytes {
     packed.freeze()
 }
 
-/// CRC-32 as both formats have it.
+/// Calculates the CRC-32 that both formats use.
 fn crc(content: &[u8]) -> u32 {
     !content.iter().fold(!0, |crc, byte| {
         (0..8).fold(crc ^ u32::from(*byte), |crc, _| {

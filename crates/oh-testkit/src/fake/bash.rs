@@ -1,4 +1,4 @@
-//! Shell commands over REST and their socket, answered by a test instead of a shell.
+//! Shell commands over REST and their socket. A closure of the test returns the results.
 
 use std::{
     collections::HashSet,
@@ -21,10 +21,10 @@ use super::{
 };
 use crate::{http::Response, model::player::attempt};
 
-/// Output beyond so many characters comes in several events.
+/// Longer output is split into several events.
 const CHUNK: usize = 1024 * 1024;
 
-/// How a command ends.
+/// The result of a command.
 ///
 /// ```
 /// use oh_testkit::fake::CommandOutput;
@@ -43,7 +43,7 @@ pub struct CommandOutput {
 }
 
 impl CommandOutput {
-    /// Exit code 0, with this on stdout.
+    /// Returns a result with exit code 0 and this text on stdout.
     pub fn ok(stdout: impl Into<String>) -> Self {
         Self {
             stdout: stdout.into(),
@@ -51,7 +51,7 @@ impl CommandOutput {
         }
     }
 
-    /// This exit code; −1 stands for a timeout, −N for signal N.
+    /// Returns a result with this exit code. −1 means a timeout, and −N means signal N.
     pub fn exit(code: i32) -> Self {
         Self {
             exit_code: code,
@@ -59,32 +59,32 @@ impl CommandOutput {
         }
     }
 
-    /// What it wrote to stdout.
+    /// Sets the text on stdout.
     pub fn stdout(mut self, text: impl Into<String>) -> Self {
         self.stdout = text.into();
         self
     }
 
-    /// What it wrote to stderr.
+    /// Sets the text on stderr.
     pub fn stderr(mut self, text: impl Into<String>) -> Self {
         self.stderr = text.into();
         self
     }
 
-    /// How long it runs. Where its timeout (default 300 s) is shorter, it is killed then: its exit
-    /// code is -1, and what it wrote is kept.
+    /// Sets how long the command runs. If its timeout (default 300 s) is shorter, the command is
+    /// killed at the timeout: its exit code is −1, and its output is kept.
     pub fn after(mut self, time: Duration) -> Self {
         self.after = time;
         self
     }
 }
 
-/// More listeners than this are turned away, as the agent server does.
+/// The maximum number of listeners, as on the agent server.
 const MAX_SUBSCRIBERS: usize = 50;
 
 type Subscription = (Vec<Bytes>, Arc<Subscriber>, mpsc::UnboundedReceiver<Item>);
 
-/// Commands and what came of them.
+/// Commands and their output.
 #[derive(Default)]
 pub(super) struct Bash {
     inner: Mutex<Inner>,
@@ -99,8 +99,8 @@ struct Inner {
 }
 
 impl Bash {
-    /// All events so far, and a place among those who are told of more. `None` when too many
-    /// listen already.
+    /// Returns all events so far and adds a listener. Returns `None` if there are too many
+    /// listeners.
     pub(super) fn subscribe(&self) -> Option<Subscription> {
         let (subscriber, items) = Subscriber::new();
         let mut inner = lock(&self.inner);
@@ -113,14 +113,14 @@ impl Bash {
         Some((before.collect(), subscriber, items))
     }
 
-    /// Ends every socket that listens.
+    /// Ends all listening sockets.
     pub(super) fn end_sockets(&self, ending: &Ending) {
         for subscriber in &lock(&self.inner).subscribers {
             subscriber.end(ending.clone());
         }
     }
 
-    /// Forgets what was run.
+    /// Clears the history.
     pub(super) fn forget(&self) {
         lock(&self.inner).events.clear();
     }
@@ -140,7 +140,7 @@ impl Bash {
     }
 }
 
-/// The commands of the server, or those of one conversation's workspace.
+/// Handles the commands of the server, or those of a conversation's workspace.
 pub(super) async fn route(
     world: &Arc<World>,
     within: Option<&Arc<Conversation>>,
@@ -231,7 +231,8 @@ fn start(
     Ok((command, output))
 }
 
-/// A command that came by a socket. `Err` with the word and the explanation for the client.
+/// Handles a command received by a socket. An error contains a code and an explanation for the
+/// client.
 pub(super) fn receive(world: &Arc<World>, text: &[u8]) -> Result<(), (&'static str, String)> {
     let request: Value =
         serde_json::from_slice(text).map_err(|error| ("JSONDecodeError", error.to_string()))?;
@@ -256,7 +257,7 @@ fn go(world: &Arc<World>, bash: &Arc<Bash>, command: Value, output: CommandOutpu
     });
 }
 
-/// Lets a command end, and answers its output in one.
+/// Waits for a command to end. Returns its whole output in one event.
 async fn run(world: &World, bash: &Bash, command: &Value, mut output: CommandOutput) -> Value {
     let most = Duration::from_secs(command["timeout"].as_u64().unwrap_or(u64::MAX));
     let stopped = async {
@@ -306,7 +307,7 @@ async fn run(world: &World, bash: &Bash, command: &Value, mut output: CommandOut
     whole
 }
 
-/// A command's id as it is kept: without dashes.
+/// Parses a command id and returns it without dashes, as it is stored.
 fn id(text: &str, at: &Value) -> Answered<String> {
     match text.parse::<uuid::Uuid>() {
         Ok(id) => Ok(id.simple().to_string()),
@@ -314,7 +315,7 @@ fn id(text: &str, at: &Value) -> Answered<String> {
     }
 }
 
-/// Many events at once; the ids are the body of a `GET`.
+/// Returns several events by id. The ids are in the body of a `GET`.
 fn batch(bash: &Bash, call: &Call) -> Answered {
     let ids: Vec<String> = match call.body.is_empty() {
         true => return Err(invalid("missing", json!(["body"]), "Field required").into()),

@@ -1,4 +1,4 @@
-//! A log as the tree it is: the way from an event to the root, and what a model is shown of it.
+//! The log as a tree: paths from the root to an event, and the messages for a model.
 
 use std::collections::{HashMap, HashSet};
 
@@ -18,7 +18,8 @@ struct Node {
     parent_id: Option<String>,
 }
 
-/// The events from the root to this one, with their `seq`; the whole log where none is named.
+/// Returns the events from the root to an event, with their `seq`, or the whole log without an
+/// event.
 fn path(inner: &mut Inner, to: Option<&str>) -> Vec<(usize, Bytes)> {
     let all = inner.page(0, usize::MAX);
     let Some(to) = to else {
@@ -44,12 +45,12 @@ fn path(inner: &mut Inner, to: Option<&str>) -> Vec<(usize, Bytes)> {
     all.into_iter().filter(|(_, raw)| here(raw)).collect()
 }
 
-/// The events of the branch that the agent is on.
+/// Returns the events of the active branch.
 pub(super) fn active(conversation: &Conversation) -> Vec<Bytes> {
     active_in(&mut conversation.lock())
 }
 
-/// The same, for whoever holds the conversation.
+/// Returns the events of the active branch of a locked conversation.
 pub(super) fn active_in(inner: &mut Inner) -> Vec<Bytes> {
     if inner.leaf().is_none() && inner.len() > 0 && inner.head_is_empty {
         return Vec::new();
@@ -59,7 +60,7 @@ pub(super) fn active_in(inner: &mut Inner) -> Vec<Bytes> {
     events.into_iter().map(|(_, raw)| raw).collect()
 }
 
-/// Copies a log, or the branch up to an event, to a conversation without one.
+/// Copies a log, or the branch up to an event, to a conversation with an empty log.
 pub(super) fn copy(from: &Conversation, to: &Conversation, until: Option<&str>) {
     let (events, leaf, prompted, empty, asked) = {
         let mut inner = from.lock();
@@ -84,7 +85,7 @@ pub(super) fn copy(from: &Conversation, to: &Conversation, until: Option<&str>) 
     remember(to);
 }
 
-/// Moves to another event, or before the first.
+/// Moves the head to another event, or before the first one.
 pub(super) fn go(conversation: &Conversation, to: Option<&str>) {
     let mut inner = conversation.lock();
     inner.head_is_empty = to.is_none();
@@ -93,14 +94,14 @@ pub(super) fn go(conversation: &Conversation, to: Option<&str>) {
     remember(conversation);
 }
 
-/// Makes anew what a model is shown: what the branch holds, and nothing else.
+/// Rebuilds the messages for a model from the active branch.
 pub(super) fn remember(conversation: &Conversation) {
     let messages = active(conversation);
     let messages: Vec<_> = messages.iter().filter_map(message).collect();
     conversation.lock().messages = messages;
 }
 
-/// Whether a model is shown an event.
+/// Returns whether an event is part of the messages for a model.
 pub(super) fn is_shown(event: &Value) -> bool {
     const KINDS: [&str; 6] = [
         "SystemPromptEvent",

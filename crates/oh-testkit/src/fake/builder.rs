@@ -1,4 +1,4 @@
-//! How a fake server is set up before it starts.
+//! The configuration of a fake server.
 
 use std::{collections::HashMap, fmt, sync::Arc};
 
@@ -50,87 +50,97 @@ impl Default for FakeServerBuilder {
 }
 
 impl FakeServerBuilder {
-    /// The session key it asks for. Default: `fake-session-key`.
+    /// Sets the session key that clients need. Default: `fake-session-key`.
     pub fn session_api_key(mut self, key: impl Into<String>) -> Self {
         self.key = Some(key.into());
         self
     }
 
-    /// Asks for no key.
+    /// Disables the session key.
     pub fn open(mut self) -> Self {
         self.key = None;
         self
     }
 
-    /// Starts dormant, as with `OH_DEFERRED_INIT`: `/api` and `/v1` answer 503 and sockets 403
-    /// until somebody who knows this secret key posts to `/api/init`. Session keys and the number
-    /// of runs that come with it hold from then on, through restarts too; the rest of it is about
-    /// a machine, and ignored. Default: awake.
+    /// Starts the server dormant, as with `OH_DEFERRED_INIT`. Default: active.
+    ///
+    /// Until a client sends this secret key to `/api/init`, `/api` and `/v1` return 503 and sockets
+    /// return 403. The session keys and the run limit of the activation request stay in effect,
+    /// also after restarts. Its other fields configure a machine and are ignored.
     pub fn deferred_init(mut self, secret_key: impl Into<String>) -> Self {
         self.secret_key = Some(secret_key.into());
         self
     }
 
-    /// The version it says it is. Default: 1.58.0. It behaves as 1.58 all the same, but for
+    /// Sets the reported version. Default: 1.58.0.
+    ///
+    /// The behaviour is that of 1.58, unless it is changed by
     /// [`without_session_socket`](Self::without_session_socket),
-    /// [`updates_before_messages`](Self::updates_before_messages) and
+    /// [`updates_before_messages`](Self::updates_before_messages) or
     /// [`runs_wait_for_tools`](Self::runs_wait_for_tools).
     pub fn version(mut self, version: impl Into<String>) -> Self {
         self.version = version.into();
         self
     }
 
-    /// Has only the legacy event socket, as servers before 1.45.
+    /// Provides only the legacy event socket, like servers before 1.45.
     pub fn without_session_socket(mut self) -> Self {
         self.session_socket = false;
         self
     }
 
-    /// Sends a user's message to sockets after the `last_user_message_id` update that follows it
-    /// in the log, as servers 1.45 to 1.57 do: a session socket gets `seq` 0, 2, 1, 3. The log, a
-    /// replay and REST have the order of the log. Default: in order, as 1.58 does.
+    /// Sends a user's message to sockets after the `last_user_message_id` update that follows it in
+    /// the log, like servers 1.45 to 1.57. A session socket receives `seq` 0, 2, 1, 3. The log,
+    /// replays and REST use the order of the log. Default: in order, like 1.58.
     ///
-    /// [`Fault::swap`](crate::Fault::swap) is the same for any event, and
-    /// [`Fault::gap`](crate::Fault::gap) leaves one out.
+    /// [`Fault::swap`](crate::Fault::swap) has the same effect for any event, and
+    /// [`Fault::gap`](crate::Fault::gap) omits an event.
     pub fn updates_before_messages(mut self) -> Self {
         self.updates_first = true;
         self
     }
 
-    /// Answers `/run`, an approval and a message that runs only once the tool that is at work has
-    /// ended, as servers of 1.45 to 1.50 do: they look at the status behind the state's lock. What
-    /// they find then decides: 409 while the run goes on, and an approval where an action waits.
-    /// Default: while a run is under way `/run` is answered with 409 at once, as by 1.57 and later.
-    /// Messages, rejections, pauses and changed settings wait for the tool in each case.
+    /// Delays the responses to `/run`, to an approval and to a message that starts a run until the
+    /// running tool has ended, like servers 1.45 to 1.50, which check the status while holding the
+    /// state lock.
+    ///
+    /// The state after the tool then decides the response: 409 if the run continues, and an
+    /// approval if an action waits. Default: `/run` returns 409 immediately while a run is active,
+    /// like 1.57 and later. Messages, rejections, pauses and changed settings always wait for the
+    /// tool.
     pub fn runs_wait_for_tools(mut self) -> Self {
         self.runs_wait = true;
         self
     }
 
-    /// How many conversations may run at once (`OH_MAX_CONCURRENT_RUNS`). Default: 10, as the
-    /// agent server's. While all are taken, runs, goals, children and new conversations are
-    /// refused with 429; a message that was to run is saved all the same.
+    /// Sets how many conversations may run at once (`OH_MAX_CONCURRENT_RUNS`). Default: 10, as on
+    /// the agent server.
+    ///
+    /// At the limit, runs, goals, children and new conversations are rejected with 429. A message
+    /// that would start a run is saved anyway.
     pub fn max_concurrent_runs(mut self, most: usize) -> Self {
         self.max_concurrent_runs = most;
         self
     }
 
-    /// Fixes ids and chance. Default: 0.
+    /// Sets the seed of ids and random numbers. Default: 0.
     pub fn seed(mut self, seed: u64) -> Self {
         self.seed = seed;
         self
     }
 
-    /// What the agents say and do. Without [`Script::each_conversation`] all conversations
+    /// Sets the script of the agents. Without [`Script::each_conversation`], all conversations
     /// share one sequence.
     pub fn script(mut self, script: Script) -> Self {
         self.script = script;
         self
     }
 
-    /// What a tool answers to its arguments. Those of the server's default agent (`terminal`,
-    /// `file_editor`, `task_tracker`, the `browser_*` tools of `browser_tool_set`, `finish`, `think`)
-    /// have answers of their own, most of them empty.
+    /// Sets the observation that a tool returns for its arguments.
+    ///
+    /// The tools of the server's default agent (`terminal`, `file_editor`, `task_tracker`, the
+    /// `browser_*` tools of `browser_tool_set`, `finish`, `think`) have default observations, most
+    /// of them empty.
     pub fn tool(
         mut self,
         name: impl Into<String>,
@@ -140,23 +150,23 @@ impl FakeServerBuilder {
         self
     }
 
-    /// How configured hooks end. Default: they allow.
+    /// Sets the verdicts of configured hooks. Default: all hooks allow.
     pub fn hooks(mut self, judge: impl Fn(&HookCall) -> Verdict + Send + Sync + 'static) -> Self {
         self.judge = Arc::new(judge);
         self
     }
 
-    /// Sets how security analyzers other than `LLMSecurityAnalyzer` judge an action.
+    /// Sets how security analyzers other than `LLMSecurityAnalyzer` assess an action.
     ///
-    /// The agent proposes an action; where its conversation has a security analyzer, the analyzer
-    /// judges it, the verdict is logged as a `SecurityAnalysisEvent`, and the confirmation policy
-    /// `ConfirmRisky` decides by it whether the action waits for an approval. Without an analyzer
-    /// every risk is unknown. The `LLMSecurityAnalyzer` repeats what the model claims with the
-    /// argument `security_risk` of a call, and needs no closure.
+    /// If the conversation has a security analyzer, it assesses each action that the agent
+    /// proposes. The result is logged as a `SecurityAnalysisEvent`, and the confirmation policy
+    /// `ConfirmRisky` uses it to decide whether the action waits for an approval. Without an
+    /// analyzer, all risks are unknown. `LLMSecurityAnalyzer` uses the risk that the model claims
+    /// in the argument `security_risk` of a call, and needs no closure.
     ///
-    /// Default: each verdict is [`Unknown`](SecurityRisk::Unknown), and [`FakeServer::verify`]
-    /// reports that an analyzer was asked that the fake server cannot play. A panic in the closure
-    /// is a `HIGH` risk, as a failing analyzer is on the agent server, and is reported too.
+    /// Default: all risks are [`Unknown`](SecurityRisk::Unknown), and [`FakeServer::verify`]
+    /// reports the use of an analyzer that the fake server cannot play. A panic in the closure
+    /// results in a `HIGH` risk, like a failing analyzer on the agent server, and is also reported.
     ///
     /// ```
     /// use oh_protocol::event::SecurityRisk;
@@ -176,7 +186,7 @@ impl FakeServerBuilder {
         self
     }
 
-    /// What shell commands (`/api/bash`) answer. Default: 501.
+    /// Sets the results of shell commands (`/api/bash`). Default: 501.
     pub fn commands(
         mut self,
         shell: impl Fn(&str) -> CommandOutput + Send + Sync + 'static,
@@ -185,11 +195,11 @@ impl FakeServerBuilder {
         self
     }
 
-    /// Opens the port and serves.
+    /// Opens the port and starts serving.
     ///
     /// # Errors
     ///
-    /// When no port can be opened.
+    /// Returns an error if no port can be opened.
     pub async fn start(self) -> Result<FakeServer> {
         let world = Arc::new(World::new(self));
         let listening = Listening::start(Serving(Arc::clone(&world))).await?;

@@ -1,9 +1,9 @@
-//! The tools that each server has, as far as the fake server plays them: names, sets of tools, and
-//! the words of their events. What they answer is decided in `tools`.
+//! The built-in tools that the fake server supports: their names, tool sets and event fields. Their
+//! observations are in `tools`.
 
 use serde_json::{Value, json};
 
-/// A set of tools that an agent is given by one name.
+/// A tool set that has one name in an agent's configuration.
 const BROWSER: &str = "browser_tool_set";
 
 /// The tools of [`BROWSER`], in the server's order.
@@ -24,19 +24,19 @@ const BROWSER_TOOLS: [&str; 14] = [
     "browser_stop_recording",
 ];
 
-/// What an agent can be given by name: the tools of the server's default agent.
+/// The names that an agent's configuration may use: the tools of the server's default agent.
 pub(super) const GIVEN: [&str; 4] = ["terminal", "file_editor", "task_tracker", BROWSER];
 
-/// What each agent has.
+/// The tools of every agent.
 pub(super) const ALWAYS: [&str; 2] = ["finish", "think"];
 
-/// Whether an agent can call a tool of this name.
+/// Returns whether an agent can call a tool with this name.
 pub(super) fn has(name: &str) -> bool {
     let given = GIVEN.contains(&name) && name != BROWSER;
     given || ALWAYS.contains(&name) || BROWSER_TOOLS.contains(&name)
 }
 
-/// The tools that a name in an agent's configuration stands for.
+/// Returns the tools for a name in an agent's configuration.
 pub(super) fn members(name: &str) -> Vec<String> {
     match name {
         BROWSER => BROWSER_TOOLS.map(str::to_owned).into(),
@@ -44,7 +44,7 @@ pub(super) fn members(name: &str) -> Vec<String> {
     }
 }
 
-/// Whether a tool of the server says of itself that it only reads.
+/// Returns whether the server declares a tool as read-only.
 pub(super) fn only_reads(tool: &str) -> bool {
     const READERS: [&str; 13] = [
         "ask_oracle",
@@ -64,7 +64,7 @@ pub(super) fn only_reads(tool: &str) -> bool {
     READERS.contains(&tool)
 }
 
-/// The `kind` of a tool's observations.
+/// Returns the `kind` of a tool's observations.
 pub(super) fn observation_kind(tool: &str) -> String {
     match BROWSER_TOOLS.contains(&tool) {
         true => "BrowserObservation".to_owned(),
@@ -72,7 +72,7 @@ pub(super) fn observation_kind(tool: &str) -> String {
     }
 }
 
-/// Adds the fields of an action that a model may leave out.
+/// Adds the default values of fields that a model may omit.
 pub(super) fn complete(tool: &str, action: &mut Value) {
     let defaults = match tool {
         "terminal" => json!({"is_input": false, "reset": false}),
@@ -89,7 +89,7 @@ pub(super) fn complete(tool: &str, action: &mut Value) {
     }
 }
 
-/// `file_editor` as class names spell it: `FileEditor`.
+/// Converts a name to camel case, as in class names: `file_editor` becomes `FileEditor`.
 pub(super) fn camel(tool: &str) -> String {
     let mut name = String::new();
     for word in tool.split(['_', '-']) {

@@ -1,4 +1,4 @@
-//! Time and ids as the fake server tells them: with a skew, and from a seed.
+//! The clock and id source of a fake server, with a skew and a seed.
 
 use std::{
     sync::{Mutex, PoisonError},
@@ -9,7 +9,7 @@ pub(super) struct Clock(Mutex<Inner>);
 
 struct Inner {
     random: fastrand::Rng,
-    /// Microseconds added to the true time.
+    /// Microseconds added to the real time.
     skew: i128,
 }
 
@@ -21,13 +21,13 @@ impl Clock {
         }))
     }
 
-    /// Moves the clock, forwards or backwards.
+    /// Moves the clock forward or back.
     pub(super) fn skew(&self, by: Duration, back: bool) {
         let micros = by.as_micros() as i128;
         self.lock().skew += if back { -micros } else { micros };
     }
 
-    /// A random id, with dashes.
+    /// Returns a random id with dashes.
     pub(super) fn id(&self) -> String {
         self.uuid().hyphenated().to_string()
     }
@@ -37,7 +37,8 @@ impl Clock {
         uuid::Builder::from_random_bytes(random.to_le_bytes()).into_uuid()
     }
 
-    /// Local time without an offset, as events carry it. The fake server lives in UTC.
+    /// Returns the local time without an offset, as used in events. The fake server's time zone is
+    /// UTC.
     pub(super) fn local(&self) -> String {
         let micros = self.micros();
         let (days, rest) = (micros.div_euclid(DAY), micros.rem_euclid(DAY));
@@ -47,7 +48,7 @@ impl Clock {
         format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{micros:06}")
     }
 
-    /// The same in UTC with a `Z`, as conversations carry it.
+    /// Returns the time in UTC with a `Z`, as used in conversations.
     pub(super) fn utc(&self) -> String {
         format!("{}Z", self.local())
     }
@@ -64,7 +65,7 @@ impl Clock {
 
 const DAY: i128 = 86_400_000_000;
 
-/// Year, month and day of a day since 1970 (proleptic Gregorian, eras of 400 years).
+/// Converts days since 1970 to year, month and day (proleptic Gregorian, eras of 400 years).
 fn civil(days: i128) -> (i128, i128, i128) {
     let days = days + 719_468;
     let era = days.div_euclid(146_097);

@@ -1,4 +1,5 @@
-//! One conversation: its log, its state, and who listens. It decides order; it runs nothing.
+//! One conversation: its log, its state and its listeners. Keeps them in order; does not run
+//! anything.
 
 use std::{
     collections::HashSet,
@@ -23,75 +24,75 @@ use super::{
     pending::{Pending, Unanswered},
 };
 
-/// A client that falls this far behind is dropped, as the agent server does.
+/// A listener with more unsent bytes is dropped, as on the agent server.
 const MAX_PENDING: usize = 16 * 1024 * 1024;
-/// More listeners than this are turned away: the agent server allows 50 and is one itself.
+/// The maximum number of listeners. The agent server allows 50 and uses one of them itself.
 const MAX_SUBSCRIBERS: usize = 49;
 
 pub(super) struct Conversation {
     pub(super) id: uuid::Uuid,
-    /// Its place in the order of making.
+    /// The position in the order of creation.
     pub(super) number: u64,
     pub(super) clock: Arc<Clock>,
-    /// What it was made with; of a fork or a child nothing.
+    /// The request that created the conversation. `Null` for a fork or a child.
     pub(super) request: Value,
-    /// Wakes who waits for a run, or a run that waits in a step: it ended, was interrupted, or
-    /// the server ends.
+    /// Notified when a run ends or is interrupted, and when the conversation is deleted or the
+    /// server stops.
     pub(super) stir: Notify,
-    /// Commands of its own workspace, with a history of their own.
+    /// The commands and command history of the conversation's workspace.
     pub(super) bash: Arc<Bash>,
     inner: Mutex<Inner>,
-    /// Whose turn it is to change the state: a run's for as long as a step lasts, without the time
-    /// in which the model is asked. First come, first served, as with the agent server's lock.
+    /// Held while the state is changed. A run holds it during a step, except while the model is
+    /// queried. Fair, like the agent server's lock.
     turn: tokio::sync::Mutex<()>,
 }
 
-/// A turn at changing the state, until it is dropped.
+/// The right to change the state, until dropped.
 pub(super) type Turn<'a> = tokio::sync::MutexGuard<'a, ()>;
 
 pub(super) struct Inner {
     pub(super) log: Log,
     leaf: Option<String>,
-    /// Somebody went before the first event.
+    /// Whether the head was moved before the first event.
     pub(super) head_is_empty: bool,
-    /// The confirmation policy it was made with: what a reload and a fork go back to.
+    /// The confirmation policy at creation, which a reload and a fork restore.
     pub(super) policy: Value,
-    /// The security analyzer it was made with, likewise.
+    /// The security analyzer at creation, which a reload restores.
     pub(super) analyzer: Value,
     unanswered: Unanswered,
-    /// The actions for which a policy asked for an approval, by id.
+    /// The ids of the actions for which a policy required an approval.
     pub(super) asked: HashSet<String>,
     subscribers: Vec<Arc<Subscriber>>,
-    /// The fields of `ConversationInfo`, as `GET` answers them.
+    /// The fields of `ConversationInfo`, as returned by `GET`.
     pub(super) info: Map<String, Value>,
     pub(super) hooks: Value,
     pub(super) goal: Option<Goal>,
-    /// The system prompt is in the log.
+    /// Whether the system prompt is in the log.
     pub(super) prompted: bool,
-    /// Its agent and hooks were set up since the server started.
+    /// Whether agent and hooks were set up since the server started.
     pub(super) ready: bool,
-    /// Read from disk by nobody yet since the server came back.
+    /// Whether the conversation has not been loaded since the server restarted.
     pub(super) unloaded: bool,
     pub(super) running: bool,
-    /// A message came during a run and asks for another, should this one not take it in.
+    /// Set if a message arrived during a run and needs another run, unless this one handles it.
     pub(super) again: Option<Permission>,
-    /// A tool is at work: whoever begins to listen waits for its end.
+    /// Whether a tool is running. New listeners wait for its end.
     at_work: bool,
-    /// Who listens, and has not been told the state yet.
+    /// Listeners that have not received the state yet.
     waiting: Vec<Arc<Subscriber>>,
     pub(super) interrupted: bool,
     pub(super) deleted: bool,
-    /// Owned by another server for now: readable as a whole, its log is not.
+    /// Whether another server owns the lease. The conversation can be read, but its log cannot.
     pub(super) leased: bool,
-    /// What a model would be shown.
+    /// The messages that a model would get.
     pub(super) messages: Vec<Value>,
 }
 
-/// Someone who is told of every event.
+/// A listener that receives all events.
 pub(super) struct Subscriber {
     to: mpsc::UnboundedSender<Item>,
     pending: AtomicUsize,
-    /// Set when the connection has to end, and how.
+    /// How to end the connection. Set when it has to end.
     pub(super) ending: Mutex<Option<Ending>>,
     pub(super) end: CancellationToken,
 }
@@ -103,12 +104,13 @@ pub(super) enum Item {
         frame: Frame,
     },
     Transient(Bytes),
-    /// The state as a listener finds it, and the length of the log then.
+    /// The state when listening begins, and the length of the log at that time.
     Snapshot {
         raw: Bytes,
         length: usize,
     },
-    /// A frame of the session socket that is no event: progress of a streamed answer.
+    /// A frame of the session socket that is not an event, such as the progress of a streamed
+    /// answer.
     Progress(Bytes),
 }
 
@@ -158,7 +160,7 @@ impl Subscriber {
         let _ = self.to.send(item);
     }
 
-    /// Whether nobody reads any more.
+    /// Returns whether the receiving end was dropped.
     pub(super) fn is_gone(&self) -> bool {
         self.to.is_closed()
     }
@@ -217,7 +219,7 @@ impl Conversation {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Appends an event with these fields, and tells everyone. Returns its id.
+    /// Appends an event with these fields and sends it to all listeners. Returns the event's id.
     pub(super) fn append(&self, source: &str, kind: &str, fields: Value) -> String {
         let mut inner = self.lock();
         let (seq, id, told) = self.log(&mut inner, source, kind, fields);
@@ -225,7 +227,7 @@ impl Conversation {
         id
     }
 
-    /// Appends an event, tells nobody yet, and does something before everyone is told.
+    /// Appends an event and calls `then` before the event is sent to listeners.
     pub(super) fn append_then(
         &self,
         source: &str,
@@ -238,7 +240,8 @@ impl Conversation {
         self.lock().tell(seq, told.as_deref());
     }
 
-    /// Appends an event. Returns its position, its id, and what is told in its stead.
+    /// Appends an event. Returns its position, its id, and the text to send instead of the logged
+    /// one, if they differ.
     fn log(
         &self,
         inner: &mut Inner,
@@ -255,9 +258,9 @@ impl Conversation {
         if let (Value::Object(event), Value::Object(fields)) = (&mut event, fields) {
             event.extend(fields);
         }
-        // Which the fields may have said.
+        // The fields may contain an id.
         let id = event["id"].as_str().unwrap_or_default().to_owned();
-        // The first has no parent; what follows without one in the tree begins a new root.
+        // The first event has no parent. A later event without a parent starts a new root.
         let parent = match &inner.leaf {
             Some(leaf) => Some(leaf.clone()),
             None if inner.log.is_empty() => None,
@@ -272,12 +275,12 @@ impl Conversation {
         if let Some(parent) = parent {
             event["parent_id"] = json!(parent);
         }
-        // Hook events are told before they are given a parent, and kept with one.
+        // Hook events are sent without a parent but logged with one.
         let seq = inner.log.push(event.to_string().as_bytes());
         (seq, id, told)
     }
 
-    /// Appends an event as it is, and tells everyone. Returns its `seq`.
+    /// Appends an event unchanged and sends it to all listeners. Returns its `seq`.
     pub(super) fn push(&self, event: &[u8]) -> usize {
         let mut inner = self.lock();
         let seq = inner.log.push(event);
@@ -285,14 +288,14 @@ impl Conversation {
         seq
     }
 
-    /// Tells everyone of an event that is not kept.
+    /// Sends an event that is not logged to all listeners.
     pub(super) fn transient(&self, raw: Bytes) {
         for subscriber in &self.lock().subscribers {
             subscriber.tell(Item::Transient(raw.clone()));
         }
     }
 
-    /// Sends session sockets a frame that is no event.
+    /// Sends session sockets a frame that is not an event.
     pub(super) fn progress(&self, frame: &Value) {
         let raw = Bytes::from(frame.to_string());
         for subscriber in &self.lock().subscribers {
@@ -300,7 +303,7 @@ impl Conversation {
         }
     }
 
-    /// Sets a field of the state, and logs the change.
+    /// Sets a field of the state and logs the change.
     pub(super) fn set(&self, key: &str, value: Value) {
         self.lock().info.insert(key.to_owned(), value.clone());
         let mut fields = json!({"key": key, "value": value});
@@ -310,7 +313,7 @@ impl Conversation {
         self.append("environment", "ConversationStateUpdateEvent", fields);
     }
 
-    /// Sets a field, and logs the change if it is one.
+    /// Sets a field and logs the change if the value is different.
     pub(super) fn set_if_new(&self, key: &str, value: Value) {
         let known = self.lock().info.get(key) == Some(&value);
         if !known {
@@ -336,8 +339,8 @@ impl Conversation {
         }
     }
 
-    /// Takes it into use. After a restart that is when it forgets what was set while it ran;
-    /// looked at only, it still shows it.
+    /// Loads the conversation for use. After a restart, this resets settings that were changed at
+    /// run time; merely reading the conversation still shows them.
     pub(super) fn load(&self) {
         let mut inner = self.lock();
         if std::mem::take(&mut inner.unloaded) {
@@ -347,12 +350,12 @@ impl Conversation {
         }
     }
 
-    /// Waits for its turn at changing the state.
+    /// Waits for the right to change the state.
     pub(super) async fn turn(&self) -> Turn<'_> {
         self.turn.lock().await
     }
 
-    /// The actions on the active branch that have no result yet.
+    /// Returns the actions on the active branch that have no result.
     pub(super) fn pending(&self) -> Vec<Pending> {
         let mut inner = self.lock();
         let length = inner.len();
@@ -366,10 +369,10 @@ impl Conversation {
         inner.unanswered.go_on(&news, length).to_vec()
     }
 
-    /// Waits for a change that someone who makes it stirs about.
+    /// Waits until a condition is true. Whoever changes the state must notify `stir`.
     pub(super) async fn until(&self, reached: impl Fn(&Inner) -> bool) {
         loop {
-            // Listening begins before the look: what changes in between is not missed.
+            // Registers before the check, so that no change in between is missed.
             let stirred = self.stir.notified();
             if reached(&self.lock()) {
                 return;
@@ -378,14 +381,14 @@ impl Conversation {
         }
     }
 
-    /// Publishes the whole state, as at a run's end.
+    /// Sends the whole state, as at the end of a run.
     pub(super) fn publish_state(&self) {
         let raw = self.full_state(&self.lock());
         self.transient(raw);
     }
 
     fn full_state(&self, inner: &Inner) -> Bytes {
-        // Dates, title and kinship are told by `GET` only; what is null is left out.
+        // These fields are returned by `GET` only. Null values are omitted.
         const NOT_STATE: [&str; 15] = [
             "title",
             "metrics",
@@ -422,9 +425,11 @@ impl Conversation {
         event.to_string().into()
     }
 
-    /// Begins to listen: to a snapshot of the state, and to all that comes. While a tool is at
-    /// work the snapshot waits for its end, as the agent server's does, which needs the state's
-    /// lock for it. `None` when too many listen already.
+    /// Adds a listener, which receives a snapshot of the state and then all events. Returns `None`
+    /// if there are too many listeners.
+    ///
+    /// While a tool is running, the snapshot is delayed until its end, because the agent server
+    /// needs the state lock for it.
     pub(super) fn subscribe(&self) -> Option<(Arc<Subscriber>, mpsc::UnboundedReceiver<Item>)> {
         let (subscriber, from) = Subscriber::new();
         let mut inner = self.lock();
@@ -448,7 +453,7 @@ impl Conversation {
         }
     }
 
-    /// A tool is at work until what this returns is dropped.
+    /// Marks a tool as running until the returned guard is dropped.
     pub(super) fn work(&self) -> AtWork<'_> {
         self.lock().at_work = true;
         AtWork(self)
@@ -461,14 +466,14 @@ impl Conversation {
         inner.waiting.retain(other);
     }
 
-    /// Ends every socket that listens.
+    /// Ends all listening sockets.
     pub(super) fn end_sockets(&self, ending: &Ending) {
         for subscriber in &self.lock().subscribers {
             subscriber.end(ending.clone());
         }
     }
 
-    /// Bytes that the slowest listener has yet to take.
+    /// Returns the number of unsent bytes of the slowest listener.
     pub(super) fn backlog(&self) -> usize {
         let inner = self.lock();
         let pending = inner.subscribers.iter();
@@ -479,7 +484,7 @@ impl Conversation {
     }
 }
 
-/// A tool at work, which holds the state.
+/// A guard for a running tool, which holds the state.
 #[must_use]
 pub(super) struct AtWork<'a>(&'a Conversation);
 
@@ -492,9 +497,9 @@ impl Drop for AtWork<'_> {
 }
 
 impl Inner {
-    /// Tells everyone of a logged event, or of what is told in its stead.
+    /// Sends a logged event, or its replacement text, to all listeners.
     fn tell(&mut self, seq: usize, told: Option<&str>) {
-        // After a deletion sockets stay open, and silent.
+        // After a deletion, sockets stay open but silent.
         if self.subscribers.is_empty() || self.deleted {
             return;
         }
@@ -509,7 +514,7 @@ impl Inner {
         }
     }
 
-    /// Cuts the log back to its first events.
+    /// Truncates the log to its first events.
     pub(super) fn cut_log(&mut self, length: usize) {
         let kept: Vec<_> = (0..length).map_while(|seq| self.log.event(seq)).collect();
         self.log = Log::default();
@@ -532,7 +537,7 @@ impl Inner {
         self.leaf.as_deref()
     }
 
-    /// Moves the head: what is logged next comes after this event.
+    /// Moves the head. The next event is appended after this one.
     pub(super) fn set_leaf(&mut self, leaf: Option<String>) {
         self.info.insert("leaf_event_id".to_owned(), json!(leaf));
         self.leaf = leaf;
@@ -543,7 +548,7 @@ impl Inner {
         self.subscribers.len()
     }
 
-    /// Readable events from `start`, at most `limit`, with their `seq`.
+    /// Returns at most `limit` readable events from `start`, with their `seq`.
     pub(super) fn page(&mut self, start: usize, limit: usize) -> Vec<(usize, Bytes)> {
         let page = self.log.page(start, limit).into_iter();
         page.map(|(seq, frame)| (seq, frame.event())).collect()

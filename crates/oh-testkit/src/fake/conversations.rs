@@ -1,5 +1,5 @@
-//! The routes about conversations as such: made, found, listed, renamed, gone. What one does is
-//! decided in `operations`, what is in its log in `events`.
+//! The routes that create, find, list, rename and delete conversations. `operations` contains their
+//! operations and `events` their logs.
 
 use std::sync::Arc;
 
@@ -85,7 +85,7 @@ pub(super) async fn route(
     }
 }
 
-/// What takes a conversation into use.
+/// Handles the requests that load the conversation.
 async fn used(
     world: &Arc<World>,
     conversation: &Arc<Conversation>,
@@ -108,7 +108,7 @@ async fn used(
     }
 }
 
-/// What a conversation's own workspace is asked: commands, files, git.
+/// Handles the requests for a conversation's workspace: commands, files and git.
 async fn within(
     world: &Arc<World>,
     conversation: &Arc<Conversation>,
@@ -130,7 +130,7 @@ async fn within(
     match area {
         "bash" => Ok(bash::route(world, Some(conversation), call, method, rest).await),
         "file" => match rest {
-            // Browsing is about the server, not about a workspace.
+            // Browsing applies to the server, not to a workspace.
             ["home" | "search_subdirs"] => Err(undone(call).into()),
             ["download-trajectory", other] => match other.parse::<uuid::Uuid>() {
                 Ok(id) if id == conversation.id => files::route(world, call, method, rest),
@@ -175,14 +175,14 @@ fn create(world: &Arc<World>, call: &Call) -> Answered {
         let text = format!("Parent conversation not found: {parent}");
         return Err(detail(StatusCode::UNPROCESSABLE_ENTITY, &text).into());
     }
-    // One that is known takes no place, whatever it is asked for with.
+    // An existing conversation needs no slot.
     let slot = match world.conversation(id) {
         Some(_) => None,
         None => Some(world.slots.take().ok_or_else(slots::full)?),
     };
     let (conversation, is_new) = world.create(id, &request);
     if is_new {
-        // What is no directory already, a file for one, is the agent's to find out.
+        // If the path is a file, the agent fails later.
         let _ = world.disk.make_directory(directory);
         if let Some(root) = normal(directory) {
             lock(&world.repositories).entry(root).or_default();
@@ -190,7 +190,7 @@ fn create(world: &Arc<World>, call: &Call) -> Answered {
     }
     if is_new && request["initial_message"].is_object() {
         agent::receive(world, &conversation, &request["initial_message"]);
-        // Nothing runs in what has just been made.
+        // A new conversation has no active run, so this cannot fail.
         let _ = agent::start_in(world, &conversation, Permission::Message, || slot);
     }
     let status = if is_new {
@@ -203,7 +203,7 @@ fn create(world: &Arc<World>, call: &Call) -> Answered {
     Ok(server::json(status, &info))
 }
 
-/// Titles and tags have rules, wherever they are given.
+/// Checks titles and tags, which have the same rules in all requests.
 pub(super) fn check_names(request: &Value) -> Answered<()> {
     if let Some(title) = request["title"].as_str() {
         let at = json!(["body", "title"]);
@@ -249,7 +249,7 @@ fn update(conversation: &Conversation, request: &Value) {
             inner.info.insert("title".to_owned(), json!(title.trim()));
         }
     }
-    // A title goes unannounced; tags are state.
+    // A new title is not announced; tags are part of the state.
     if !request["tags"].is_null() {
         conversation.set("tags", request["tags"].clone());
     }
@@ -282,7 +282,7 @@ fn batch(world: &World, call: &Call) -> Answered {
     Ok(ok(&found))
 }
 
-/// The status a list is about, if it is about one.
+/// Parses the status filter of a list.
 fn status(call: &Call) -> Answered<Option<String>> {
     const STATUSES: [&str; 8] = [
         "idle",
@@ -347,8 +347,7 @@ fn runtime() -> Value {
 pub(super) fn info(conversation: &Conversation) -> Value {
     let inner = conversation.lock();
     let mut info = Value::Object(inner.info.clone());
-    // The state is saved when a step has ended: a pause that its step has yet to reach shows in
-    // the log, and not here.
+    // The real state is saved at the end of a step. Until then, a pause shows in the log only.
     if inner.running && info["execution_status"] == "paused" {
         info["execution_status"] = "running".into();
     }
@@ -356,7 +355,7 @@ pub(super) fn info(conversation: &Conversation) -> Value {
     info
 }
 
-/// A conversation made from another one.
+/// Returns the response for a conversation derived from another one.
 pub(super) fn made(conversation: &Conversation) -> Response {
     let mut info = info(conversation);
     info["runtime_info"] = Value::Null;

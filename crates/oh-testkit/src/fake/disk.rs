@@ -1,4 +1,4 @@
-//! Files and directories that exist in memory only. It knows paths and bytes, no requests.
+//! An in-memory file system. Contains no I/O.
 
 use std::{
     collections::BTreeMap,
@@ -9,13 +9,13 @@ use bytes::Bytes;
 
 use super::world::lock;
 
-/// What stands at a path.
+/// A directory or file.
 #[derive(Debug, Clone)]
 pub(super) enum Node {
     Directory,
     File {
         content: Bytes,
-        /// Counts writes to the disk: two contents of one path never share it.
+        /// The number of the write. Different contents of a path always have different versions.
         version: u64,
     },
 }
@@ -24,9 +24,9 @@ pub(super) enum Node {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Refusal {
     Relative,
-    /// A directory is where a file should go.
+    /// The path of the file is a directory.
     IsDirectory,
-    /// A file is where a directory has to be.
+    /// A parent in the path is a file.
     NotDirectory,
 }
 
@@ -35,7 +35,7 @@ pub(super) struct Disk(Mutex<Inner>);
 
 #[derive(Default)]
 struct Inner {
-    /// By absolute path without a trailing slash; the root is the empty text.
+    /// Nodes by absolute path without a trailing slash. The root is the empty string.
     nodes: BTreeMap<String, Node>,
     writes: u64,
 }
@@ -49,7 +49,7 @@ impl Disk {
         }
     }
 
-    /// The content of a file.
+    /// Returns the content of a file.
     pub(super) fn read(&self, path: &str) -> Option<Bytes> {
         match self.get(path)? {
             Node::File { content, .. } => Some(content),
@@ -57,7 +57,7 @@ impl Disk {
         }
     }
 
-    /// Writes a file, making its directories.
+    /// Writes a file and creates its parent directories.
     pub(super) fn write(&self, path: &str, content: Bytes) -> Result<(), Refusal> {
         let path = normal(path).ok_or(Refusal::Relative)?;
         let (parent, _) = path.rsplit_once('/').ok_or(Refusal::IsDirectory)?;
@@ -72,13 +72,13 @@ impl Disk {
         Ok(())
     }
 
-    /// Makes a directory and those above it.
+    /// Creates a directory and its parents.
     pub(super) fn make_directory(&self, path: &str) -> Result<(), Refusal> {
         let path = normal(path).ok_or(Refusal::Relative)?;
         self.lock().make_directory(&path)
     }
 
-    /// What stands right below a directory: names and nodes, by name.
+    /// Returns the direct children of a directory, ordered by name.
     pub(super) fn list(&self, path: &str) -> Vec<(String, Node)> {
         let Some(path) = normal(path) else {
             return Vec::new();
@@ -87,7 +87,7 @@ impl Disk {
         nodes.filter(|(name, _)| !name.contains('/')).collect()
     }
 
-    /// Everything below a directory, with its path from there, parents first.
+    /// Returns everything below a directory with relative paths, parents first.
     pub(super) fn walk(&self, path: &str) -> Vec<(String, Node)> {
         normal(path).map_or_else(Vec::new, |path| self.below(&path).collect())
     }
@@ -122,7 +122,8 @@ impl Inner {
     }
 }
 
-/// An absolute path without `.`, `..` and doubled or trailing slashes; the root is empty.
+/// Normalizes an absolute path: removes `.`, `..` and duplicate or trailing slashes. The root
+/// becomes empty. Returns `None` for a relative path.
 pub(super) fn normal(path: &str) -> Option<String> {
     if !path.starts_with('/') {
         return None;
@@ -140,7 +141,7 @@ pub(super) fn normal(path: &str) -> Option<String> {
     Some(parts.iter().map(|part| format!("/{part}")).collect())
 }
 
-/// Whether a path is a directory or lies in it.
+/// Returns whether a path is a directory or is inside it.
 pub(super) fn is_within(path: &str, directory: &str) -> bool {
     let (Some(path), Some(directory)) = (normal(path), normal(directory)) else {
         return false;

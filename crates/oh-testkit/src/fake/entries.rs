@@ -1,5 +1,4 @@
-//! What a run writes down: one function per kind of entry, and the hooks with their verdicts.
-//! It decides nothing about the course of a run.
+//! Functions that log the entries of a run, and the execution of hooks.
 
 use serde_json::{Value, json};
 
@@ -10,17 +9,17 @@ use super::{
 };
 use crate::model::Step;
 
-/// What hooks are asked about.
+/// The subject of a hook event.
 #[derive(Clone, Copy)]
 pub(super) enum About<'a> {
-    /// The action's id, and the tool.
+    /// The action's id and the tool.
     Tool(&'a str, &'a str),
-    /// The message's id, and its words.
+    /// The message's id and its text.
     Message(&'a str, &'a str),
     Nothing,
 }
 
-/// Whether a matcher is about a tool: all, one name, or a pattern for the whole name.
+/// Returns whether a matcher matches a tool: everything, one name, or a pattern for the whole name.
 fn fits(matcher: &str, tool: Option<&str>) -> bool {
     if matches!(matcher, "*" | "") {
         return true;
@@ -42,7 +41,8 @@ fn fits(matcher: &str, tool: Option<&str>) -> bool {
     }
 }
 
-/// Runs the hooks configured for an event: of those that can block, up to the first that does.
+/// Runs the hooks for an event. For events that hooks can block, stops after the first hook that
+/// denies.
 pub(super) fn hooks(
     world: &World,
     conversation: &Conversation,
@@ -252,8 +252,8 @@ pub(super) fn snake(event: &str) -> String {
     name
 }
 
-/// Shows an answer while it is made, where the LLM is configured to stream. Returns the id
-/// that its event will have.
+/// Sends the progress of an answer if the LLM is configured to stream. Returns the id of its future
+/// event.
 pub(super) fn stream(conversation: &Conversation, step: &Step) -> Option<String> {
     let streams = conversation.lock().info["agent"]["llm"]["stream"] == true;
     let text = step.text.as_deref().filter(|_| streams)?;

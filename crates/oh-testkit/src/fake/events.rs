@@ -1,4 +1,5 @@
-//! The log over REST, and what steers a conversation: messages, pause, interrupt, approval.
+//! The event log over REST, and the control of a conversation: messages, pause, interrupt,
+//! approval.
 
 use std::{sync::Arc, time::Duration};
 
@@ -72,8 +73,8 @@ pub(super) async fn route(
                 Some(false) => {
                     let reason = request["reason"].as_str();
                     let reason = reason.unwrap_or("User rejected the action.");
-                    // As the agent server does, looks before it is its turn: what a tool does
-                    // meanwhile is rejected afterwards.
+                    // Collects the actions before it waits, like the agent server. Actions that a
+                    // tool completes in the meantime are also rejected.
                     let pending = conversation.pending();
                     let _turn = conversation.turn().await;
                     agent::reject_all(conversation, &pending, reason);
@@ -111,8 +112,8 @@ async fn send(world: &Arc<World>, conversation: &Arc<Conversation>, message: &Va
     Ok(ok(&json!({"success": true})))
 }
 
-/// Takes a message in, and starts a run for it where it asks for one. `Err` with what the client
-/// is told when no place is free: the message is kept.
+/// Adds a message and starts a run if requested. If there is no free slot, the message is kept and
+/// the error contains the text for the client.
 pub(super) async fn take(
     world: &Arc<World>,
     conversation: &Arc<Conversation>,
@@ -133,16 +134,16 @@ pub(super) async fn take(
     }
 }
 
-/// Before a run begins: a server that looks at the status behind the state's lock waits for the
-/// tool that is at work.
+/// Waits for the running tool before a run starts, like servers that check the status while holding
+/// the state lock.
 pub(super) async fn look_first(world: &World, conversation: &Conversation) {
     if world.runs_wait {
         drop(conversation.turn().await);
     }
 }
 
-/// A message that came by a socket; `None` for a frame that says nothing. `Err` with the word and
-/// the explanation for the client.
+/// Decodes a message received by a socket. Returns `None` for an authentication frame. An error
+/// contains a code and an explanation for the client.
 pub(super) fn said(text: &[u8]) -> Result<Option<Value>, (&'static str, String)> {
     let mut message: Value =
         serde_json::from_slice(text).map_err(|error| ("JSONDecodeError", error.to_string()))?;
@@ -160,7 +161,7 @@ pub(super) fn said(text: &[u8]) -> Result<Option<Value>, (&'static str, String)>
     ))
 }
 
-/// What is said of a message that was to run while as many run as may: it is kept.
+/// Returns the text for a message that was kept although its run exceeded the limit.
 fn saved(conversation: &Conversation) -> String {
     format!(
         "Message saved, but the conversation run limit was reached. Retry POST \
@@ -169,7 +170,7 @@ fn saved(conversation: &Conversation) -> String {
     )
 }
 
-/// Asks a run to stop after its step; the step goes on.
+/// Pauses a run after its current step.
 pub(super) async fn pause(conversation: &Conversation) {
     conversation.lock().again = None;
     if conversation.status() != "paused" {
@@ -183,7 +184,7 @@ pub(super) async fn pause(conversation: &Conversation) {
     conversation.publish_state();
 }
 
-/// Stops a run now, and waits a little for its end.
+/// Interrupts a run and waits up to 5 seconds for its end.
 pub(super) async fn interrupt(conversation: &Conversation) {
     let running = {
         let mut inner = conversation.lock();
@@ -200,7 +201,7 @@ pub(super) async fn interrupt(conversation: &Conversation) {
     conversation.publish_state();
 }
 
-/// The agent's last word: of its newest `finish`, or its newest message.
+/// Returns the agent's final response: the message of its newest `finish`, or its newest message.
 pub(super) fn final_response(conversation: &Conversation) -> String {
     for raw in branches::active(conversation).iter().rev() {
         let Ok(event) = serde_json::from_slice::<Value>(raw) else {
@@ -262,7 +263,7 @@ struct Head<'a> {
     timestamp: &'a str,
 }
 
-/// Which events a search is about.
+/// The filter of a search.
 struct Filter {
     kind: Option<String>,
     source: Option<String>,
@@ -273,7 +274,7 @@ struct Filter {
 
 impl Filter {
     fn of(call: &Call) -> Self {
-        // The fake server lives in UTC: an offset of zero is all it understands.
+        // The fake server's time zone is UTC, so only an offset of zero is supported.
         let naive = |time: String| {
             time.trim_end_matches('Z')
                 .trim_end_matches("+00:00")
@@ -324,8 +325,8 @@ impl Filter {
             })
     }
 
-    /// A page from the event with this id on, and the event after the page. An id nobody knows
-    /// begins at the beginning.
+    /// Returns a page that starts at the event with this id, and the event after the page. An
+    /// unknown id starts at the beginning.
     fn page(
         &self,
         conversation: &Conversation,

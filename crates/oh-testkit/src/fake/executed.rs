@@ -1,13 +1,13 @@
-//! The record of the actions that a fake server carried out, and of what allowed each.
+//! The record of executed actions and their permissions.
 
 use oh_protocol::ConversationId;
 use serde_json::Value;
 
-/// An action that the fake server carried out.
+/// An action that the fake server executed.
 ///
-/// The record holds each call of a tool, `finish` and `think` included, from the moment the tool
-/// begins: an action that is interrupted afterwards is in it. Actions that were rejected, or that a
-/// hook blocked, are not.
+/// The record contains each tool call, including `finish` and `think`, from the moment the tool
+/// starts. Actions that are interrupted later are included. Actions that were rejected or blocked
+/// by a hook are not.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Execution {
@@ -17,14 +17,14 @@ pub struct Execution {
     pub action_id: String,
     /// The tool.
     pub tool: String,
-    /// The arguments, as the tool got them.
+    /// The arguments of the tool.
     pub arguments: Value,
     /// What allowed the action.
     pub permission: Permission,
 }
 
 impl Execution {
-    /// The command line, for the `terminal` tool.
+    /// Returns the command line, for the `terminal` tool.
     pub fn command(&self) -> Option<&str> {
         let command = self.arguments["command"].as_str();
         command.filter(|_| self.tool == "terminal")
@@ -35,7 +35,7 @@ impl Execution {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Permission {
-    /// No confirmation policy asked for an approval.
+    /// No confirmation policy required an approval.
     NotAsked,
     /// `POST …/run` while the action waited.
     Run,
@@ -45,7 +45,7 @@ pub enum Permission {
     Message,
     /// A message over a socket while the action waited.
     Socket,
-    /// A goal that was started, or went on, while the action waited.
+    /// A goal that was started or continued while the action waited.
     Goal,
     /// [`FakeConversation::say`](super::FakeConversation::say) while the action waited.
     Test,

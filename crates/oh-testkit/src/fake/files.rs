@@ -1,4 +1,4 @@
-//! The routes about files, on a disk in memory. Where they act, and who may, is decided elsewhere.
+//! The file routes, on an in-memory disk. Authorization is checked elsewhere.
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
@@ -14,7 +14,7 @@ use super::{
 };
 use crate::http::{self as server, Response};
 
-/// Where the fake server's user is at home.
+/// The home directory of the fake server's user.
 pub(super) const HOME: &str = "/home/fake";
 
 pub(super) fn route(world: &World, call: &Call, method: &str, rest: &[&str]) -> Answered {
@@ -38,7 +38,7 @@ pub(super) fn route(world: &World, call: &Call, method: &str, rest: &[&str]) -> 
     }
 }
 
-/// The query parameter that every route about a file needs.
+/// Returns the query parameter `path`, which all file routes need.
 pub(super) fn path(call: &Call) -> Answered<String> {
     call.query("path")
         .ok_or_else(|| invalid("missing", json!(["query", "path"]), "Field required").into())
@@ -74,7 +74,7 @@ fn upload(world: &World, call: &Call) -> Answered {
     Ok(ok(&json!({"success": true, "file_size": size})))
 }
 
-/// The part `file` of a multipart body. One that does not end as announced is none.
+/// Returns the part `file` of a multipart body. A part without the announced end is ignored.
 fn file_part(call: &Call) -> Option<Bytes> {
     let kind = call.head.headers.get(header::CONTENT_TYPE)?.to_str().ok()?;
     let (_, boundary) = kind.split_once("boundary=")?;
@@ -86,7 +86,7 @@ fn file_part(call: &Call) -> Option<Bytes> {
         let part = &call.body[at..];
         let head = memmem::find(part, b"\r\n\r\n")?;
         let from = at + head + 4;
-        // A part without content ends with the line that ends its head.
+        // An empty part ends with the newline that ends its head.
         let end = from - 2 + memmem::find(&call.body[from - 2..], close.as_bytes())?;
         let text = String::from_utf8_lossy(&part[..head]);
         if text.contains("name=\"file\"") && text.contains("filename=") {
@@ -112,7 +112,7 @@ fn download(world: &World, call: &Call) -> Answered {
     Ok(ranged(call, response, content, version))
 }
 
-/// A file of a conversation's workspace as a web server gives it; of a directory, its index.
+/// Returns a file of a conversation's workspace as a web page. For a directory, returns its index.
 pub(super) fn page(world: &World, workspace: &str, call: &Call, rest: &[&str]) -> Answered {
     let missing = |text: &str| Err(detail(StatusCode::NOT_FOUND, text).into());
     if !matches!(world.disk.get(workspace), Some(Node::Directory)) {
@@ -138,7 +138,7 @@ pub(super) fn page(world: &World, workspace: &str, call: &Call, rest: &[&str]) -
     Ok(ranged(call, response, content, version))
 }
 
-/// What a file is, by its name.
+/// Returns the content type for a file name.
 fn kind(path: &str) -> &'static str {
     let name = path.rsplit('/').next().unwrap_or_default();
     match name.rsplit_once('.').map(|(_, kind)| kind) {
@@ -160,7 +160,7 @@ fn kind(path: &str) -> &'static str {
     }
 }
 
-/// The part of a file that was asked for, if it was a part.
+/// Restricts a response to the requested range, if any.
 fn ranged(call: &Call, mut response: Response, content: Bytes, version: u64) -> Response {
     let etag = format!("\"{version:x}-{:x}\"", content.len());
     let headers = response.headers_mut();
@@ -194,12 +194,12 @@ fn ranged(call: &Call, mut response: Response, content: Bytes, version: u64) -> 
             text_header(refused.headers_mut(), header::CONTENT_RANGE, &told);
             refused
         }
-        // Several ranges at once, or none that can be read: all of it, as HTTP allows.
+        // Several ranges, or an invalid one: HTTP allows sending the whole file.
         None => response,
     }
 }
 
-/// The bytes a `Range` asks for, end excluded.
+/// Parses a `Range` header into a half-open range of bytes.
 fn part(range: &str, length: usize) -> Option<(usize, usize)> {
     let (from, to) = range.strip_prefix("bytes=")?.split_once('-')?;
     match (from.is_empty(), to.is_empty()) {
@@ -219,7 +219,7 @@ fn text_header(headers: &mut HeaderMap, name: header::HeaderName, text: &str) {
     }
 }
 
-/// A file as something to be saved.
+/// Returns a file as a download.
 fn attachment(content: impl Into<Bytes>, name: &str, kind: &'static str) -> Response {
     let mut response = http::Response::new(server::full(content));
     let headers = response.headers_mut();
@@ -238,7 +238,7 @@ fn attachment(content: impl Into<Bytes>, name: &str, kind: &'static str) -> Resp
     response
 }
 
-/// The directories in a directory, hidden ones only if asked for.
+/// Returns the subdirectories of a directory. Hidden ones are included on request.
 fn directories(world: &World, call: &Call, path: &str) -> Vec<String> {
     let hidden = call.query("include_hidden").as_deref() == Some("true");
     let below = world.disk.list(path).into_iter();
@@ -264,7 +264,7 @@ fn home(world: &World, call: &Call) -> Response {
     }))
 }
 
-/// A directory named in the query, or why it is none.
+/// Returns the directory in the query, or an error response.
 fn directory(world: &World, call: &Call) -> Answered<String> {
     let path = path(call)?;
     let path = normal(&path).ok_or_else(relative)?;
@@ -291,7 +291,7 @@ fn search(world: &World, call: &Call) -> Answered {
     ))
 }
 
-/// A directory as one file. Patches are for a test to give, with the repository.
+/// Returns a directory as one file. The patch of a `git-delta` is set with the repository.
 fn archive(world: &World, call: &Call) -> Answered {
     let format = call.query("format");
     let format = format.as_deref().unwrap_or("git-delta");
@@ -342,7 +342,7 @@ fn archive(world: &World, call: &Call) -> Answered {
     Ok(response)
 }
 
-/// All that is kept of a conversation, zipped as the agent server's own directory of it is.
+/// Returns all data of a conversation as a zip, in the layout of the agent server's directory.
 fn trajectory(world: &World, id: &str) -> Answered {
     let id = id.parse::<uuid::Uuid>().map_err(|_| {
         let at = json!(["path", "conversation_id"]);

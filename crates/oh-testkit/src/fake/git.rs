@@ -1,4 +1,4 @@
-//! Git as a test tells it: repositories that consist of their answers. No git runs.
+//! Git repositories defined by a test through their answers. Does not run git.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +14,7 @@ use super::{
     world::{World, lock},
 };
 
-/// A repository on the fake server: what git would answer about it.
+/// A repository on the fake server, defined by what git would report about it.
 ///
 /// ```
 /// use oh_testkit::fake::Repository;
@@ -43,12 +43,12 @@ struct Commit {
 }
 
 impl Repository {
-    /// A repository without commits or changes.
+    /// Creates a repository without commits or changes.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// A file changed since the newest commit.
+    /// Adds a file that was changed since the newest commit.
     pub fn updated(
         self,
         path: impl Into<String>,
@@ -63,12 +63,12 @@ impl Repository {
         )
     }
 
-    /// A new file.
+    /// Adds a new file.
     pub fn added(self, path: impl Into<String>, content: impl Into<String>) -> Self {
         self.change("ADDED", path.into(), None, Some(content.into()))
     }
 
-    /// A file that is gone.
+    /// Adds a file that was deleted.
     pub fn deleted(self, path: impl Into<String>, before: impl Into<String>) -> Self {
         self.change("DELETED", path.into(), Some(before.into()), None)
     }
@@ -85,8 +85,8 @@ impl Repository {
         self
     }
 
-    /// A commit on top of the others, with the files it changed: `MOVED`, `ADDED`, `DELETED` or
-    /// `UPDATED`, and the path.
+    /// Adds a commit on top of the others. `changes` contains the status (`MOVED`, `ADDED`,
+    /// `DELETED` or `UPDATED`) and path of each file.
     pub fn commit<'a>(
         mut self,
         sha: impl Into<String>,
@@ -106,7 +106,7 @@ impl Repository {
         self
     }
 
-    /// The patch that an archive of the kind `git-delta` consists of. Default: an empty one.
+    /// Sets the patch returned by a `git-delta` archive. Default: empty.
     pub fn patch(mut self, patch: impl Into<Bytes>) -> Self {
         self.patch = patch.into();
         self
@@ -151,7 +151,8 @@ pub(super) fn route(world: &World, call: &Call, method: &str, rest: &[&str]) -> 
     }
 }
 
-/// Repositories at a provider, which no fake server reaches: it can say who has no token.
+/// Handles a search for a provider's repositories. The fake server cannot reach a provider; it can
+/// only report that no token is stored.
 fn providers(world: &World, call: &Call) -> Answered {
     let at = json!(["query", "provider"]);
     let Some(provider) = call.query("provider") else {
@@ -183,7 +184,7 @@ fn change<S: AsRef<str>>((status, path): &(S, String)) -> Value {
     json!({"status": status.as_ref(), "path": path})
 }
 
-/// The innermost repository that a path lies in.
+/// Returns the innermost repository that contains a path.
 fn find<'a>(
     repositories: &'a BTreeMap<String, Repository>,
     path: &str,
@@ -191,7 +192,7 @@ fn find<'a>(
     let mut around = repositories
         .iter()
         .filter(|(root, _)| is_within(path, root));
-    // Sorted by name: what lies deeper comes later.
+    // Sorted by path, so the innermost one is last.
     around.next_back()
 }
 
@@ -222,7 +223,7 @@ fn diff(world: &World, call: &Call) -> Answered {
     Ok(ok(&texts(Some(&content), Some(&content))))
 }
 
-/// Contents as the agent server tells them: without the last line's end, and empty for none.
+/// Formats contents like the agent server: without the final newline, and empty if there is none.
 fn texts(before: Option<&str>, after: Option<&str>) -> Value {
     let lines = |text: &str| text.lines().collect::<Vec<_>>().join("\n");
     json!({

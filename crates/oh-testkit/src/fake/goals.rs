@@ -1,4 +1,4 @@
-//! Goals: run after run of one agent, with a judge between them that the script plays.
+//! Goals: repeated runs of one agent, with a judge between them that the script plays.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use super::{
     world::World,
 };
 
-/// A goal that is being worked on, or was.
+/// An active or ended goal.
 #[derive(Clone)]
 pub(super) struct Goal {
     objective: String,
@@ -117,7 +117,7 @@ fn begin(
     Ok(())
 }
 
-/// Ends the goal that is being worked on; it can be resumed.
+/// Interrupts the active goal, which can be resumed later.
 pub(super) fn stop(conversation: &Conversation) {
     let inner = conversation.lock();
     if let Some(goal) = inner.goal.as_ref().filter(|goal| goal.is_active()) {
@@ -178,7 +178,8 @@ fn judged(objective: &str) -> String {
     )
 }
 
-/// The judge's word: what it says between braces, or else that it cannot be read.
+/// Decodes the judge's verdict from the text between braces. Invalid text becomes a verdict that
+/// says so.
 fn verdict(text: &str) -> Value {
     let braces = text.find('{').zip(text.rfind('}'));
     let said = braces.and_then(|(from, to)| text.get(from..=to));
@@ -197,7 +198,7 @@ fn verdict(text: &str) -> Value {
     })
 }
 
-/// Logs how the goal stands.
+/// Logs the state of the goal.
 fn tell(conversation: &Conversation, goal: Option<Goal>, status: &'static str, verdict: Value) {
     let Some(mut goal) = goal else {
         return;
@@ -212,7 +213,7 @@ fn tell(conversation: &Conversation, goal: Option<Goal>, status: &'static str, v
         "verdict": verdict,
     });
     conversation.lock().goal = Some(goal);
-    // Told, not kept: it is no field of the state.
+    // Logged only: the goal is not a field of the state.
     let fields = json!({"key": "goal", "value": value});
     conversation.append("environment", "ConversationStateUpdateEvent", fields);
 }

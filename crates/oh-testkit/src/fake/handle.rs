@@ -1,5 +1,5 @@
-//! A test's hand on one conversation of the fake server: reads its log, writes to it, and
-//! makes it misbehave.
+//! The handle for one conversation of the fake server: reads its log, writes to it, and injects
+//! faults.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -14,10 +14,11 @@ use super::{
 };
 use crate::{Error, ErrorKind, Result};
 
-/// Where a bulk of events waits for its readers: below the limit that drops them.
+/// The number of unsent bytes at which `log_all` waits. Lower than the limit at which listeners are
+/// dropped.
 const HIGH_WATER: usize = 4 * 1024 * 1024;
 
-/// One conversation of a [`FakeServer`](super::FakeServer). Cheap to clone.
+/// A conversation of a [`FakeServer`](super::FakeServer). Cheap to clone.
 #[derive(Clone)]
 pub struct FakeConversation {
     world: Arc<World>,
@@ -32,33 +33,34 @@ impl FakeConversation {
         }
     }
 
-    /// Its id.
+    /// Returns the id.
     pub fn id(&self) -> ConversationId {
         self.conversation.id.into()
     }
 
-    /// Its `execution_status`.
+    /// Returns the `execution_status`.
     pub fn status(&self) -> String {
         self.conversation.status()
     }
 
-    /// Its title, once somebody set one.
+    /// Returns the title, if one has been set.
     pub fn title(&self) -> Option<String> {
         let inner = self.conversation.lock();
         inner.info["title"].as_str().map(str::to_owned)
     }
 
-    /// How many events its log holds.
+    /// Returns the number of events in the log.
     pub fn len(&self) -> usize {
         self.conversation.lock().len()
     }
 
-    /// Whether nothing was logged yet.
+    /// Returns whether the log is empty.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Its log; the position is the `seq`.
+    /// Returns the events in the log. The index of an event is its `seq`, unless the log contains
+    /// events that cannot be decoded.
     pub fn events(&self) -> Vec<Event> {
         let mut inner = self.conversation.lock();
         let log = inner.page(0, usize::MAX);
@@ -67,23 +69,24 @@ impl FakeConversation {
             .collect()
     }
 
-    /// How many sockets listen.
+    /// Returns the number of listening sockets.
     pub fn sockets(&self) -> usize {
         self.conversation.lock().listeners()
     }
 
-    /// Logs an event made of `kind` and these fields, and tells every socket. Returns its id.
+    /// Logs an event with this `kind` and these fields, and sends it to all sockets. Returns the
+    /// event's id.
     pub fn log(&self, source: &str, kind: &str, fields: Value) -> String {
         self.conversation.append(source, kind, fields)
     }
 
-    /// Logs bytes as an event, whatever they are, and tells every socket. Returns their `seq`.
+    /// Logs arbitrary bytes as an event and sends them to all sockets. Returns the event's `seq`.
     pub fn log_raw(&self, event: impl AsRef<[u8]>) -> usize {
         self.conversation.push(event.as_ref())
     }
 
-    /// Logs many events as fast as the sockets take them: a full socket makes this wait, where
-    /// [`log_raw`](Self::log_raw) would have its client dropped.
+    /// Logs many events as fast as the sockets accept them. If a socket's buffer is full, this
+    /// method waits, whereas [`log_raw`](Self::log_raw) would drop the client.
     pub async fn log_all<E: AsRef<[u8]>>(&self, events: impl IntoIterator<Item = E>) {
         for (count, event) in events.into_iter().enumerate() {
             self.conversation.push(event.as_ref());
@@ -96,7 +99,7 @@ impl FakeConversation {
         }
     }
 
-    /// Logs `count` agent messages of about `bytes` each.
+    /// Logs `count` agent messages of about `bytes` bytes each.
     pub async fn fill(&self, count: usize, bytes: usize) {
         let text = "x".repeat(bytes.saturating_sub(400));
         let clock = Arc::clone(&self.conversation.clock);
@@ -110,7 +113,7 @@ impl FakeConversation {
         self.log_all((0..count).map(event)).await;
     }
 
-    /// Tells every socket of an event that is not logged.
+    /// Sends an event to all sockets without logging it.
     pub fn tell(&self, kind: &str, fields: Value) {
         let mut event = json!({
             "id": self.conversation.clock.id(),
@@ -124,59 +127,60 @@ impl FakeConversation {
         self.conversation.transient(event.to_string().into());
     }
 
-    /// Sends session sockets a frame that is no event, such as a `delta`.
+    /// Sends session sockets a frame that is not an event, such as a `delta`.
     pub fn frame(&self, frame: &Value) {
         self.conversation.progress(frame);
     }
 
-    /// Sets a field of the state, and logs the change.
+    /// Sets a field of the state and logs the change.
     pub fn set(&self, key: &str, value: Value) {
         self.conversation.set(key, value);
     }
 
-    /// Sets the status, and logs the change if it is one.
+    /// Sets the status and logs the change if the status is different.
     pub fn set_status(&self, status: &str) {
         self.conversation.set_status(status);
     }
 
-    /// Tells every socket the whole state (`full_state`), as at the end of a run.
+    /// Sends the whole state (`full_state`) to all sockets, as at the end of a run.
     pub fn publish_state(&self) {
         self.conversation.publish_state();
     }
 
-    /// Says a user's message and runs, as a client would. It is not refused where as many
-    /// conversations run as may.
+    /// Adds a user message and starts a run, like a client. The limit of concurrent runs does not
+    /// apply.
     pub fn say(&self, text: &str) {
         let message = json!({"role": "user", "content": [{"type": "text", "text": text}]});
         agent::receive(&self.world, &self.conversation, &message);
         let slot = || Some(self.world.slots.insist());
-        // A run that is under way takes the message in, or is followed by another.
+        // A current run handles the message, or another run follows it.
         let started = agent::start_in(&self.world, &self.conversation, Permission::Test, slot);
         if started.is_err() {
             self.conversation.lock().again = Some(Permission::Test);
         }
     }
 
-    /// The actions that were carried out, oldest first, and what allowed each.
+    /// Returns the actions executed in this conversation, oldest first, with the permission of
+    /// each.
     pub fn executed(&self) -> Vec<Execution> {
         let all = self.world.executed().into_iter();
         all.filter(|executed| executed.conversation == self.id())
             .collect()
     }
 
-    /// The ids of the actions that have no result on the active branch, in the order in which the
-    /// agent proposed them: those that wait for an approval, or are being carried out.
+    /// Returns the ids of the actions on the active branch that have no result, in the order of
+    /// their proposal. These actions wait for an approval or are being executed.
     pub fn pending(&self) -> Vec<String> {
         let pending = self.conversation.pending().into_iter();
         pending.map(|action| action.action_id).collect()
     }
 
-    /// Waits until no run is under way.
+    /// Waits until no run is active.
     pub async fn idle(&self) {
         self.conversation.until(|inner| !inner.running).await;
     }
 
-    /// Makes `/run` answer 409 and nothing happen, as a wedged run does.
+    /// Wedges the conversation: `/run` returns 409 and nothing runs.
     pub fn wedge(&self) {
         self.conversation.lock().running = true;
     }
@@ -186,11 +190,11 @@ impl FakeConversation {
         self.conversation.lock().running = false;
     }
 
-    /// Makes the event at `seq` unreadable: sockets and searches leave it out.
+    /// Makes the event at `seq` unreadable. Sockets and searches omit it.
     ///
     /// # Errors
     ///
-    /// When the log is not that long.
+    /// Returns an error if there is no event with this `seq`.
     pub fn lose(&self, seq: usize) -> Result<()> {
         let mut inner = self.conversation.lock();
         if seq >= inner.len() {
@@ -201,10 +205,11 @@ impl FakeConversation {
         Ok(())
     }
 
-    /// Cuts the log back to its first `length` events, as on a server that was restored from a
-    /// backup: what is logged next has numbers (`seq`) that other events had before. Nobody is told;
-    /// sockets stay as they are, unless the test cuts them. The state is as it was, but for the
-    /// newest event, and lost events ([`lose`](Self::lose)) are back.
+    /// Truncates the log to its first `length` events, like a server restored from a backup.
+    ///
+    /// Later events get `seq` numbers that other events had before. Clients are not notified, and
+    /// sockets stay open unless the test cuts them. The state is unchanged except for the newest
+    /// event. Lost events (see [`lose`](Self::lose)) become readable again.
     ///
     /// ```
     /// # tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
@@ -223,16 +228,16 @@ impl FakeConversation {
         branches::remember(&self.conversation);
     }
 
-    /// Deletes the conversation, as another client would: its sockets stay open and silent, as
-    /// those of the agent server do. This handle shows what was deleted.
+    /// Deletes the conversation, as another client would. Its sockets stay open but silent, as on
+    /// the agent server. This handle still shows the deleted conversation.
     pub fn delete(&self) {
         if self.world.delete(self.conversation.id) {
             agent::close(&self.world, &self.conversation);
         }
     }
 
-    /// Deletes the conversation, and makes another one under its id, with an empty log and the
-    /// options it was made with. Sockets of the first stay open and silent.
+    /// Deletes the conversation and creates a new one with the same id and options and an empty
+    /// log. Sockets of the deleted conversation stay open but silent.
     #[must_use]
     pub fn recreate(&self) -> Self {
         self.delete();
@@ -248,26 +253,28 @@ impl FakeConversation {
         Self::new(Arc::clone(&self.world), made)
     }
 
-    /// Closes the conversation and loads it again, as the agent server does with one that was idle
-    /// for long: `SessionEnd` hooks run, and the confirmation policy and the security analyzer are
-    /// those it was made with. On the agent server this does not happen while a socket listens.
+    /// Closes the conversation and loads it again, as the agent server does after a long idle time.
+    ///
+    /// `SessionEnd` hooks run, and the confirmation policy and security analyzer are reset to those
+    /// that the conversation was created with. The agent server does not do this while a socket is
+    /// listening.
     pub fn reload(&self) {
         agent::close(&self.world, &self.conversation);
         self.conversation.lock().unloaded = true;
     }
 
-    /// Another server holds the lease: `GET` of the conversation works, everything else is
-    /// answered 404, and sockets with 4004.
+    /// Gives the lease to another server. `GET` of the conversation works; all other requests
+    /// return 404, and sockets are closed with 4004.
     pub fn lease_away(&self) {
         self.conversation.lock().leased = true;
     }
 
-    /// The lease is ours again.
+    /// Returns the lease to this server.
     pub fn lease_back(&self) {
         self.conversation.lock().leased = false;
     }
 
-    /// Breaks the connection of its sockets, without a goodbye.
+    /// Cuts the connections of its sockets without a close frame.
     pub fn cut_sockets(&self) {
         self.conversation.end_sockets(&Ending::Cut);
     }

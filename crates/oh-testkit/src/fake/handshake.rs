@@ -1,8 +1,8 @@
-//! Which of the three sockets a path and its query ask for. It opens none.
+//! Selection of a socket by path and query.
 
 use super::world::World;
 
-/// A socket asked for.
+/// A requested socket.
 pub(super) enum Kind {
     Session {
         id: uuid::Uuid,
@@ -18,7 +18,7 @@ pub(super) enum Kind {
     },
 }
 
-/// What a path asks for; `None` where no socket is.
+/// Returns the requested socket, or `None` if the path is not a socket.
 pub(super) fn kind(
     world: &World,
     path: &str,

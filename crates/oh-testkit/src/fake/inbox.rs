@@ -1,5 +1,5 @@
-//! Messages that a client sends over a socket: taken in one after the other, while the socket goes
-//! on telling what happens.
+//! Messages received by a socket, which are processed in order while the socket continues to send
+//! events.
 
 use std::sync::Arc;
 
@@ -14,12 +14,12 @@ use super::{
     world::World,
 };
 
-/// The messages of one socket. Nothing runs before the first.
+/// The messages of one socket. The task starts with the first message.
 #[derive(Default)]
 pub(super) struct Inbox(Option<mpsc::UnboundedSender<Value>>);
 
 impl Inbox {
-    /// Takes a message in, after those before it. A refusal is told to the socket.
+    /// Processes a message after the earlier ones. A rejection is sent to the socket.
     pub(super) fn take(
         &mut self,
         world: &Arc<World>,
@@ -47,12 +47,12 @@ impl Inbox {
             });
             to
         });
-        // The task ends with the server only.
+        // Cannot fail while the server runs: the task ends with the server.
         let _ = messages.send(message);
     }
 }
 
-/// What a client is told of a message that is not taken.
+/// Builds the error for a message that was rejected.
 pub(super) fn refusal(world: &World, envelopes: bool, code: &str, detail: &str) -> Value {
     if envelopes {
         return json!({"type": "error", "code": code, "detail": detail});

@@ -1,4 +1,4 @@
-//! Who may come in, and whether anybody may yet: session keys, and a server that starts dormant.
+//! Session keys, and the activation of a server that starts dormant.
 
 use std::sync::OnceLock;
 
@@ -14,11 +14,11 @@ use crate::http::Response;
 
 /// The keys of a server.
 pub(super) struct Door {
-    /// The session key it was started with.
+    /// The session key at the start.
     key: Option<String>,
-    /// The secret key that activates it, if it starts dormant.
+    /// The secret key that activates a dormant server.
     secret: Option<String>,
-    /// What it was activated with: session keys, or nothing about them.
+    /// The session keys of the activation request. `None` if the request had no session keys.
     activated: OnceLock<Option<Vec<String>>>,
 }
 
@@ -42,7 +42,7 @@ impl Door {
         }
     }
 
-    /// Whether it asks for no key.
+    /// Returns whether no key is needed.
     pub(super) fn is_open(&self) -> bool {
         self.keys().is_empty()
     }
@@ -51,12 +51,12 @@ impl Door {
         self.keys().iter().any(|known| known == key)
     }
 
-    /// The key a client is given; empty where none is asked for.
+    /// Returns the key for clients, or an empty string if none is needed.
     pub(super) fn key(&self) -> &str {
         self.keys().first().map_or("", String::as_str)
     }
 
-    /// Whether a request may see anything of `/api`.
+    /// Returns whether a request may access `/api`.
     pub(super) fn admits(&self, headers: &HeaderMap) -> bool {
         let given = headers.get("x-session-api-key");
         let given = given.and_then(|given| given.to_str().ok());
@@ -64,12 +64,12 @@ impl Door {
     }
 }
 
-/// The refusal of a server that nobody has activated yet.
+/// Returns the response of a server that has not been activated.
 pub(super) fn dormant() -> Response {
     unavailable("server is in deferred-init state 'dormant'; call POST /api/init first")
 }
 
-/// `/api/init`, which is open to everyone, and knows the secret key only.
+/// Handles `/api/init`, which needs no session key. An activation needs the secret key.
 pub(super) fn route(world: &World, call: &Call, method: &str) -> Answered {
     let door = &world.door;
     let state = |state: &str| Ok(ok(&json!({"state": state, "error": null})));
@@ -84,7 +84,7 @@ pub(super) fn route(world: &World, call: &Call, method: &str) -> Answered {
         "POST" => {
             let given = call.head.headers.get("x-init-api-key");
             let given = given.and_then(|given| given.to_str().ok());
-            // Nobody knows the secret key of one that was not started to be activated.
+            // Without a dormant start there is no valid secret key.
             if given.is_none() || given != door.secret.as_deref() {
                 return Err(detail(StatusCode::UNAUTHORIZED, "Unauthorized").into());
             }
@@ -108,8 +108,8 @@ pub(super) fn route(world: &World, call: &Call, method: &str) -> Answered {
 
 type Activation = (Option<Vec<String>>, Option<usize>);
 
-/// What of the request is played: session keys, and how many may run at once. The rest is about
-/// a machine, which is not here.
+/// Decodes the supported fields: session keys and the limit of concurrent runs. The other fields
+/// configure a machine and are ignored.
 fn request(call: &Call) -> Answered<Activation> {
     const FIELDS: [&str; 12] = [
         "session_api_keys",

@@ -1,20 +1,20 @@
-//! Which routes the agent server has, so that what the fake does not do is told from what nobody
-//! does. It answers nothing itself.
+//! The routes of the agent server, used to distinguish routes that the fake server does not support
+//! from routes that do not exist.
 
 use http::{HeaderValue, StatusCode, header};
 
 use super::routes::{Call, detail, not_found};
 use crate::http::Response;
 
-/// A route a line, from the server's own description (1.58.0). A test holds it against that.
+/// One route per line, from the API description of server 1.58.0. A test compares the two.
 const ROUTES: &str = include_str!("routes.txt");
 
-/// The methods that the agent server has at a path.
+/// Returns the methods that the agent server supports for a path.
 pub(super) fn methods(path: &str) -> Vec<&'static str> {
     let routes = ROUTES.lines().filter_map(|line| line.split_once(' '));
     let there = routes.filter(|(_, pattern)| matches(pattern, path));
     let mut methods: Vec<_> = there.map(|(method, _)| method).collect();
-    // A path may be spelled out and fit a pattern, too.
+    // A path may match both a literal route and a pattern.
     methods.sort_unstable();
     methods.dedup();
     methods
@@ -27,7 +27,7 @@ fn matches(pattern: &str, path: &str) -> bool {
             return false;
         };
         match wanted {
-            // All that follows, slashes included.
+            // Matches the rest of the path, including slashes.
             "{file_path}" => return true,
             wanted if wanted.starts_with('{') && !part.is_empty() => {}
             wanted if wanted == part => {}
@@ -37,8 +37,8 @@ fn matches(pattern: &str, path: &str) -> bool {
     parts.next().is_none()
 }
 
-/// For what no route of the fake answers: the agent server could and the fake cannot (501), the
-/// path has other methods (405), or there is no such path (404).
+/// Returns the response for an unsupported request: 501 if the agent server supports it, 405 if the
+/// path has other methods, or 404.
 pub(super) fn undone(call: &Call) -> Response {
     let (method, path) = (call.head.method.as_str(), call.path());
     let methods = methods(path);

@@ -1,4 +1,4 @@
-//! A place among a conversation's listeners. What is heard there is told elsewhere.
+//! The registration of a conversation's listener.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use tokio::sync::mpsc;
 
 use super::conversation::{Conversation, Item, Subscriber};
 
-/// Someone who listens, and what there is to hear. The place is given up when this is dropped.
+/// A listener and its items. Dropping it removes the listener.
 pub(super) struct Listening {
     pub(super) subscriber: Arc<Subscriber>,
     pub(super) items: mpsc::UnboundedReceiver<Item>,
@@ -14,7 +14,7 @@ pub(super) struct Listening {
 }
 
 impl Listening {
-    /// `None` when too many listen already.
+    /// Adds a listener. Returns `None` if there are too many.
     pub(super) fn new(conversation: &Arc<Conversation>) -> Option<Self> {
         let (subscriber, items) = conversation.subscribe()?;
         let place = Place {
@@ -40,7 +40,7 @@ impl Drop for Place {
     }
 }
 
-/// The length of the log as the client is told it first.
+/// Returns the length of the log in a snapshot, which is the first item about the state.
 pub(super) fn begins(item: &Item) -> Option<usize> {
     match item {
         Item::Snapshot { length, .. } => Some(*length),

@@ -1,5 +1,5 @@
-//! The log of one conversation, kept as the frames that tell it: what is told often is made once.
-//! It knows places and bytes; who listens is no affair of its own.
+//! The log of one conversation, stored as encoded socket frames, so that each event is encoded only
+//! once.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -8,26 +8,26 @@ use serde::Deserialize;
 
 use super::wire;
 
-/// No frame of the session socket may be larger.
+/// The maximum size of a frame on the session socket.
 pub(super) const MAX_FRAME: usize = 4 * 1024 * 1024;
 
-/// Frames share pieces of memory of these sizes: small ones for short logs.
+/// The sizes of the memory blocks that frames share. Short logs use small blocks.
 const PIECES: std::ops::RangeInclusive<usize> = 4 * 1024..=256 * 1024;
 
 const HEAD: &[u8] = br#"{"type":"durable","seq":"#;
 const EVENT: &[u8] = br#","event":"#;
 const TAIL: &[u8] = b"}";
 
-/// A frame of the session socket that tells a logged event, ready to be sent.
+/// An encoded session socket frame of a logged event.
 #[derive(Debug, Clone)]
 pub(super) struct Frame {
     bytes: Bytes,
-    /// Where the event begins.
+    /// The offset of the event.
     from: usize,
 }
 
 impl Frame {
-    /// A frame of its own, for an event that is told otherwise than it is kept.
+    /// Encodes a separate frame, for an event that is sent in a different form than it is logged.
     pub(super) fn new(seq: usize, event: &[u8]) -> Self {
         let mut bytes = BytesMut::with_capacity(event.len() + 64);
         let from = put(&mut bytes, seq, event);
@@ -35,12 +35,12 @@ impl Frame {
         Self { bytes, from }
     }
 
-    /// The whole frame, as it goes over the wire.
+    /// Returns the whole frame.
     pub(super) fn whole(&self) -> &Bytes {
         &self.bytes
     }
 
-    /// The event alone, as it was given.
+    /// Returns the event alone.
     pub(super) fn event(&self) -> Bytes {
         self.bytes.slice(self.from..self.bytes.len() - TAIL.len())
     }
@@ -54,7 +54,7 @@ fn fits(length: usize) -> bool {
     length <= MAX_FRAME
 }
 
-/// Adds the frame of an event; answers where, from the frame's start, the event begins.
+/// Appends the frame of an event. Returns the offset of the event in the frame.
 fn put(bytes: &mut BytesMut, seq: usize, event: &[u8]) -> usize {
     let mut digits = [0; 20];
     let seq = decimal(seq, &mut digits);
@@ -79,7 +79,7 @@ fn decimal(mut number: usize, digits: &mut [u8; 20]) -> &[u8] {
     }
 }
 
-/// Where a frame stands.
+/// The location of a frame.
 #[derive(Clone, Copy)]
 struct Entry {
     piece: u32,
@@ -90,16 +90,16 @@ struct Entry {
 
 #[derive(Default)]
 pub(super) struct Log {
-    /// Frames end to end, in pieces that change no more.
+    /// Completed blocks of frames.
     sealed: Vec<Bytes>,
-    /// The piece that is being written; it will be the next one sealed.
+    /// The block being written, which is the next one to be completed.
     open: BytesMut,
     entries: Vec<Entry>,
     bytes: usize,
     largest: usize,
-    /// Positions whose event cannot be read: sockets and searches leave them out.
+    /// Positions of unreadable events, which sockets and searches omit.
     unreadable: BTreeSet<usize>,
-    /// Positions by event id, filled as far as somebody asked.
+    /// Positions by event id, filled on demand.
     index: HashMap<Box<str>, usize>,
     indexed: usize,
 }
@@ -113,15 +113,15 @@ impl Log {
         self.entries.is_empty()
     }
 
-    /// How many events can be read.
+    /// Returns the number of readable events.
     pub(super) fn readable(&self) -> usize {
         self.len() - self.unreadable.len()
     }
 
-    /// Adds an event; answers its position.
+    /// Appends an event. Returns its position.
     pub(super) fn push(&mut self, event: &[u8]) -> usize {
         let seq = self.entries.len();
-        // Room for the longest head there is, too.
+        // Includes room for the longest frame head.
         let needed = event.len() + 80;
         if self.open.capacity() - self.open.len() < needed {
             self.seal();
@@ -148,7 +148,7 @@ impl Log {
         }
     }
 
-    /// The frame at a position, whether it can be read or not.
+    /// Returns the frame at a position, even if the event is unreadable.
     pub(super) fn frame(&mut self, seq: usize) -> Option<Frame> {
         let entry = *self.entries.get(seq)?;
         if entry.piece as usize == self.sealed.len() {
@@ -162,7 +162,7 @@ impl Log {
         })
     }
 
-    /// Readable frames from `start`, at most `limit`, with their positions.
+    /// Returns at most `limit` readable frames from `start`, with their positions.
     pub(super) fn page(&mut self, start: usize, limit: usize) -> Vec<(usize, Frame)> {
         let mut page = Vec::new();
         for seq in start..self.len() {
@@ -176,8 +176,8 @@ impl Log {
         page
     }
 
-    /// Frames from `start` on, end to end in few pieces, up to `end` or about so many bytes; and
-    /// where to go on. `None` where frames have to be looked at one by one.
+    /// Returns contiguous frames from `start` up to `end` or about this many bytes, and the next
+    /// position. Returns `None` if frames have to be checked one by one.
     pub(super) fn stretch(
         &mut self,
         start: usize,
@@ -215,7 +215,7 @@ impl Log {
         self.unreadable.insert(seq);
     }
 
-    /// Where the event with this id stands.
+    /// Returns the position of the event with this id.
     pub(super) fn find(&mut self, id: &str) -> Option<usize> {
         #[derive(Deserialize)]
         struct Header {
@@ -244,7 +244,7 @@ mod tests {
             .collect();
         for (seq, event) in events.iter().enumerate() {
             assert_eq!(log.push(event.as_bytes()), seq);
-            // Looked at while it is written, too.
+            // Also reads while the log is being written.
             if seq % 7 == 0 {
                 assert_eq!(log.event(seq).unwrap(), event.as_bytes());
             }

@@ -1,34 +1,39 @@
-//! An agent server that is not one: its REST interface and sockets in this process, on the
-//! loopback, with an agent that plays a [`Script`](crate::Script) and faults on demand.
+//! A fake agent server with REST API and sockets that runs in this process, on the loopback
+//! interface. Its agent plays a [`Script`](crate::Script), and faults can be injected.
 //!
-//! | Asked for | Played by |
-//! |-|-|
-//! | conversations: make, list, rename, fork, navigate, children, delete | itself |
-//! | messages, runs, approval, pause, interrupt, goals, questions, condensing | the [`Script`](crate::Script) |
-//! | tools and hooks | closures: [`tool`](FakeServerBuilder::tool), [`hooks`](FakeServerBuilder::hooks) |
-//! | the session socket, the legacy one, that of commands | itself |
-//! | commands | a closure: [`commands`](FakeServerBuilder::commands) |
-//! | files, archives, trajectories, a workspace's pages, hooks and skills | a disk in memory: [`write_file`](FakeServer::write_file) |
-//! | git | what it was told: [`set_repository`](FakeServer::set_repository) |
-//! | settings, secrets, profiles of models | itself, in memory |
-//! | as many runs and sockets at once as the agent server allows | itself: [`max_concurrent_runs`](FakeServerBuilder::max_concurrent_runs) |
-//! | a dormant start, and its activation | itself: [`deferred_init`](FakeServerBuilder::deferred_init) |
+//! Implementation of each part of the API:
 //!
-//! That is every call of the client crates, each compared with the real server by a scenario of
-//! the conformance suite, but for these:
+//! - Conversations (create, list, rename, fork, navigate, children, delete), settings, secrets,
+//!   model profiles, and the session, legacy and command sockets: built in, in memory.
+//! - Messages, runs, approval, pause, interrupt, goals, questions, condensing: a
+//!   [`Script`](crate::Script).
+//! - Tools and hooks: closures, see [`tool`](FakeServerBuilder::tool) and
+//!   [`hooks`](FakeServerBuilder::hooks).
+//! - Commands: a closure, see [`commands`](FakeServerBuilder::commands).
+//! - Files, archives, trajectories, workspace pages, and a project's hooks and skills: an in-memory
+//!   disk, see [`write_file`](FakeServer::write_file).
+//! - Git: answers set with [`set_repository`](FakeServer::set_repository).
+//! - Limits of concurrent runs and sockets: those of the agent server, see
+//!   [`max_concurrent_runs`](FakeServerBuilder::max_concurrent_runs).
+//! - Dormant start and activation: built in, see
+//!   [`deferred_init`](FakeServerBuilder::deferred_init).
 //!
-//! | Not played | Why | Answer |
-//! |-|-|-|
-//! | skills to install (`/api/skills/{catalog,marketplace,install,installed,sync}`) | a package manager: it fetches and unpacks what others publish | 501 |
-//! | repositories at a provider, once there is a token | the provider's to say, over a network; without a token it says so, as the agent server does | 501 |
-//! | whether an MCP server works (`/api/mcp/test`) | another program, which would be started | 501 |
-//! | an editor in the browser (`/vscode`) | switched off, as on a server without one | 503 |
-//! | plugins, an ACP agent's model | there is no marketplace and no such agent; the agent server says the same | 400 |
+//! These are all calls of the client crates. A scenario of the conformance suite compares each of
+//! them with the real server, except for the following:
 //!
-//! Routes that no client crate asks (`/v1`, plugins, MCP, agent profiles, …) are answered with 501
-//! and their name; what the real server does not have, with its 404 or 405. There is no detection
-//! of loops and no eviction of idle conversations, which take minutes of a real server's; public
-//! skills and those of organizations are never found.
+//! - Installable skills (`/api/skills/{catalog,marketplace,install,installed,sync}`): 501. They
+//!   need a package manager that downloads and unpacks published packages.
+//! - Repositories of a provider, if a token is stored: 501. They need network access to the
+//!   provider. Without a token, the fake server reports the missing token as the agent server does.
+//! - The test of an MCP server (`/api/mcp/test`): 501. It would start another program.
+//! - The browser editor (`/vscode`): 503. It is disabled, as on a server without an editor.
+//! - Plugins and the model of an ACP agent: 400. There is no marketplace and no ACP agent; the
+//!   agent server returns the same.
+//!
+//! Routes that no client crate uses (`/v1`, plugins, MCP, agent profiles, …) return 501 with their
+//! name. Routes that the real server does not have return its 404 or 405. The fake server does not
+//! detect loops and does not evict idle conversations, which takes minutes on a real server. Public
+//! skills and skills of organizations are never found.
 
 mod agent;
 mod archive;
@@ -91,18 +96,19 @@ pub use crate::{
     seen::Seen,
 };
 
-/// An agent server for tests: in this process, on a free port of 127.0.0.1, without Python.
+/// A fake agent server for tests, in this process on a free port of 127.0.0.1, without Python.
 ///
-/// It speaks what the client crates use, with the real server's statuses, close codes, order
-/// and run lifecycle; what it does not do it answers with 501. Its agent plays a [`Script`](crate::Script),
-/// the same that a [`ScriptedModel`](crate::ScriptedModel) plays behind a real server. Tools
-/// and hooks are closures, files are in memory: nothing runs, no disk is touched.
+/// The server implements the API that the client crates use, with the real server's statuses, close
+/// codes, ordering and run lifecycle. Unsupported requests return 501. The agent plays a
+/// [`Script`](crate::Script), which a [`ScriptedModel`](crate::ScriptedModel) can also play behind
+/// a real server. Tools and hooks are closures and files are kept in memory: the server starts no
+/// programs and does not access the disk.
 ///
-/// A panic in a closure, such as a failed assertion, becomes a failed tool or hook;
-/// [`verify`](Self::verify) tells of it.
+/// A panic in a closure, such as a failed assertion, becomes a failed tool or hook.
+/// [`verify`](Self::verify) reports it.
 ///
-/// It runs on the runtime it was started on. Dropping it closes the port, every connection and
-/// every run.
+/// The server runs on the runtime it was started on. Dropping it closes the port and ends all
+/// connections and runs.
 ///
 /// ```
 /// # tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
@@ -129,41 +135,42 @@ pub struct FakeServer {
 }
 
 impl FakeServer {
-    /// Starts a server whose agent has nothing to say: good for logs that a test writes itself.
+    /// Starts a server with an empty script, for tests that write the logs themselves.
     ///
     /// # Errors
     ///
-    /// When no port can be opened.
+    /// Returns an error if no port can be opened.
     pub async fn start() -> Result<Self> {
         Self::builder().start().await
     }
 
-    /// A server with a script, tools, hooks.
+    /// Returns a builder for a server with a script, tools and hooks.
     pub fn builder() -> FakeServerBuilder {
         FakeServerBuilder::default()
     }
 
-    /// Where clients find it: `http://127.0.0.1:PORT`.
+    /// Returns the URL of the server: `http://127.0.0.1:PORT`.
     pub fn url(&self) -> String {
         format!("http://{}", self.address())
     }
 
-    /// Its address.
+    /// Returns the address of the server.
     pub fn address(&self) -> SocketAddr {
         self.listening.address()
     }
 
-    /// The key it asks for; empty when it asks for none. Once it was activated, the first key it
-    /// was activated with.
+    /// Returns the session key that clients need, or an empty string if no key is needed. After an
+    /// activation with session keys, returns the first of them.
     pub fn session_api_key(&self) -> &str {
         self.world.door.key()
     }
 
-    /// A conversation that a client, or [`create`](Self::create), made.
+    /// Returns a conversation that was created by a client or by [`create`](Self::create).
     ///
     /// # Errors
     ///
-    /// When there is none with this id, which is a UUID with or without dashes.
+    /// Returns an error if there is no conversation with this id. The id must be a UUID, with or
+    /// without dashes.
     pub fn conversation(&self, id: impl fmt::Display) -> Result<FakeConversation> {
         let id = id.to_string();
         let found = id.parse().ok().and_then(|id| self.world.conversation(id));
@@ -175,25 +182,28 @@ impl FakeServer {
             })
     }
 
-    /// Every conversation, by id.
+    /// Returns all conversations, ordered by id.
     pub fn conversations(&self) -> Vec<FakeConversation> {
         let all = self.world.conversations().into_iter();
         all.map(|conversation| FakeConversation::new(Arc::clone(&self.world), conversation))
             .collect()
     }
 
-    /// Makes a conversation without a request: empty, idle, of an agent without tools.
+    /// Creates a conversation without a request. The conversation is empty and idle, and its agent
+    /// has no additional tools.
     pub fn create(&self) -> FakeConversation {
         let request = json!({"workspace": {"working_dir": "/fake"}, "agent": {"llm": {}}});
         let (conversation, _) = self.world.create(self.world.clock.uuid(), &request);
         FakeConversation::new(Arc::clone(&self.world), conversation)
     }
 
-    /// Puts a file on the server's disk, which is in memory, with the directories above it.
+    /// Writes a file to the server's disk, which is in memory, and creates missing parent
+    /// directories.
     ///
     /// # Errors
     ///
-    /// When the path is not absolute, or a directory or file stands in the way.
+    /// Returns an error if the path is not absolute, is a directory, or has a parent that is a
+    /// file.
     pub fn write_file(&self, path: &str, content: impl Into<Bytes>) -> Result<()> {
         self.world
             .disk
@@ -204,11 +214,11 @@ impl FakeServer {
             })
     }
 
-    /// A file on the server's disk, such as one a client uploaded.
+    /// Returns the content of a file on the server's disk, such as a file uploaded by a client.
     ///
     /// # Errors
     ///
-    /// When there is none.
+    /// Returns an error if the file does not exist.
     pub fn read_file(&self, path: &str) -> Result<Bytes> {
         self.world.disk.read(path).ok_or_else(|| {
             let message = format!("there is no file {path} on the fake server");
@@ -216,33 +226,37 @@ impl FakeServer {
         })
     }
 
-    /// Makes a directory a git repository, or another one than it was.
+    /// Makes a directory a git repository, or replaces the repository in it.
     pub fn set_repository(&self, root: &str, repository: Repository) {
         let root = disk::normal(root).unwrap_or_else(|| root.to_owned());
         let _ = self.world.disk.make_directory(&root);
         world::lock(&self.world.repositories).insert(root, repository);
     }
 
-    /// Does something wrong from now on.
+    /// Injects a fault.
     pub fn inject(&self, fault: Fault) {
         self.world.faults.add(fault);
     }
 
-    /// Ends all injected faults. What hangs on one goes on.
+    /// Removes all injected faults. Requests that hang because of a fault continue.
     pub fn heal(&self) {
         self.world.faults.clear();
     }
 
-    /// Ends the faults of this [name](Fault::named). What hangs on one of them goes on.
+    /// Removes the faults with this [name](Fault::named). Requests that hang because of them
+    /// continue.
     pub fn lift(&self, name: &str) {
         self.world.faults.lift(name);
     }
 
-    /// Stops the whole server, as the pause of a sandbox does: connections are accepted and
-    /// requests sent, but nothing is answered; sockets stay open and say nothing, not even pings;
-    /// the agent does no further step. Nothing is lost: [`thaw`](Self::thaw) lets all of it go on.
+    /// Freezes the whole server, like a paused sandbox.
     ///
-    /// A gateway that ends the connections of a paused sandbox is a [`Proxy`](crate::Proxy).
+    /// Connections are accepted and requests can be sent, but there are no responses. Sockets stay
+    /// open but send nothing, not even pings. The agent executes no further steps. No data is lost:
+    /// [`thaw`](Self::thaw) lets everything continue.
+    ///
+    /// To model a gateway that closes the connections of a paused sandbox, use a
+    /// [`Proxy`](crate::Proxy).
     pub fn freeze(&self) {
         self.world.freeze(true);
     }
@@ -252,15 +266,15 @@ impl FakeServer {
         self.world.freeze(false);
     }
 
-    /// Makes the sockets that are open now silent for good, without closing them: what they would
-    /// have been told is lost to them, and nobody reads what clients send. REST, and sockets that
-    /// are opened from now on, work. Such a half-open link is what a sandbox leaves that was paused
-    /// and moved.
+    /// Silences all open sockets permanently without closing them. Events for these sockets are
+    /// lost, and messages from their clients are not read. REST requests and new sockets work.
+    ///
+    /// A sandbox that was paused and moved leaves such half-open connections.
     pub fn silence_sockets(&self) {
         self.world.silenced.send_modify(|times| *times += 1);
     }
 
-    /// Moves the server's clock ahead.
+    /// Moves the server's clock forward.
     pub fn skew_ahead(&self, by: Duration) {
         self.world.clock.skew(by, false);
     }
@@ -270,57 +284,56 @@ impl FakeServer {
         self.world.clock.skew(by, true);
     }
 
-    /// Breaks every socket's connection, without a goodbye.
+    /// Cuts the connections of all sockets without a close frame.
     pub fn cut_sockets(&self) {
         self.world.end_sockets(&Ending::Cut);
     }
 
-    /// Closes every socket with a code and a reason.
+    /// Closes all sockets with a code and a reason.
     pub fn close_sockets(&self, code: u16, reason: &str) {
         let ending = Ending::Close(code, reason.to_owned());
         self.world.end_sockets(&ending);
     }
 
-    /// Goes away as a server that shuts down: sockets close with 1012, what runs is paused,
+    /// Shuts the server down: sockets are closed with 1012, running conversations are paused, and
     /// connections are refused until [`come_back`](Self::come_back).
     pub fn shut_down(&self) {
         self.world.go_down(Some(1012));
         self.listening.refuse();
     }
 
-    /// Goes away as a server that is killed: nobody gets a goodbye, connections are refused.
+    /// Kills the server: sockets are cut without a close frame, and connections are refused.
     pub fn kill(&self) {
         self.world.go_down(None);
         self.listening.refuse();
     }
 
-    /// Comes back on its port, with the conversations it had. What ran when it was killed is in
-    /// `error`, with an `AgentErrorEvent` for an action that was under way, and confirmation
-    /// policies are those that conversations were made with.
+    /// Restarts the server on its port with its conversations. Conversations that were running
+    /// during a kill get the status `error`, and an `AgentErrorEvent` for an action that was being
+    /// executed. Confirmation policies are reset to those that conversations were created with.
     pub fn come_back(&self) {
         self.world.come_up(true);
         self.listening.accept();
     }
 
-    /// Comes back as a server that kept no conversations, no history of commands, no settings.
-    /// The files on its disk are still there.
+    /// Restarts the server on its port without its conversations, command history and settings. The
+    /// files on its disk are kept.
     pub fn come_back_empty(&self) {
         self.world.come_up(false);
         self.listening.accept();
     }
 
-    /// Refuses connections from now on and ends those there are, without dying: what runs goes
-    /// on.
+    /// Refuses new connections and cuts all sockets without stopping the server. Runs continue.
     pub fn refuse(&self) {
         self.listening.refuse();
         self.cut_sockets();
     }
 
-    /// Accepts connections again, on the same port.
+    /// Accepts connections again on the same port.
     ///
     /// # Errors
     ///
-    /// When another process took the port meanwhile.
+    /// Returns an error if another process uses the port.
     pub fn accept(&self) -> Result<()> {
         match self.listening.accept() {
             true => Ok(()),
@@ -331,8 +344,8 @@ impl FakeServer {
         }
     }
 
-    /// The actions that were carried out, in all conversations, oldest first, and what allowed
-    /// each: a test of approvals holds them against what it approved.
+    /// Returns the actions executed in all conversations, oldest first, with the permission of
+    /// each. A test of approvals can compare them with the actions it approved.
     ///
     /// ```
     /// # tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
@@ -352,13 +365,14 @@ impl FakeServer {
         self.world.executed()
     }
 
-    /// What was asked of it, oldest first, from the moment the request was there: one that hangs
-    /// is in it, with status 0. Sockets count with the status of their handshake.
+    /// Returns all requests, oldest first. A request is recorded as soon as it arrives; a hanging
+    /// request has the status 0. Sockets are recorded with the status of their handshake.
     pub fn requests(&self) -> Vec<Seen> {
         self.world.seen.all()
     }
 
-    /// Such requests, oldest first. In `route` a part in braces stands for any one part of a path.
+    /// Returns the requests with this method and route, oldest first. In `route`, a part in braces
+    /// matches any one segment of the path.
     ///
     /// ```
     /// # tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
@@ -372,22 +386,22 @@ impl FakeServer {
         self.world.seen.such(method, route)
     }
 
-    /// How often each kind of request came, by method and [route](Seen::route), such as
-    /// `GET /api/conversations/{id}`.
+    /// Returns the number of requests by method and [route](Seen::route), such as `GET
+    /// /api/conversations/{id}`.
     pub fn request_counts(&self) -> BTreeMap<String, usize> {
         self.world.seen.counts()
     }
 
-    /// Forgets the requests so far, such as those of a test's preparations.
+    /// Clears the recorded requests, for example those of a test's setup.
     pub fn forget_requests(&self) {
         self.world.seen.forget();
     }
 
-    /// Whether the agent played its script to the end and no further.
+    /// Checks that the agent played its script to the end and no further.
     ///
     /// # Errors
     ///
-    /// When it did not, with what went wrong.
+    /// Returns an error with all deviations.
     pub fn verify(&self) -> Result<()> {
         self.world.verify()
     }

@@ -1,4 +1,4 @@
-//! What a conversation can be told beyond messages: to run, to stop, to change, to branch.
+//! The operations of a conversation other than messages: run, stop, change settings, branch.
 
 use std::sync::Arc;
 
@@ -108,8 +108,8 @@ pub(super) async fn route(
     Ok(ok(&json!({"success": true})))
 }
 
-/// Refuses a request that lacks what its operation needs: the agent server looks at that before
-/// it looks for the conversation.
+/// Rejects a request without the field that its operation needs. The agent server checks this
+/// before it looks up the conversation.
 pub(super) fn check(call: &Call, method: &str, rest: &[&str]) -> Answered<()> {
     let needed = match (method, rest) {
         ("POST", ["confirmation_policy"]) => "policy",
@@ -130,8 +130,7 @@ pub(super) fn check(call: &Call, method: &str, rest: &[&str]) -> Answered<()> {
     }
 }
 
-/// How the agent server says that there is no such conversation: each operation in words of its
-/// own.
+/// Returns the agent server's response for an unknown conversation, which depends on the operation.
 pub(super) fn unknown(rest: &[&str]) -> Response {
     match rest {
         ["ask_agent" | "condense" | "navigate"] => {
@@ -158,7 +157,7 @@ fn text<'a>(request: &'a Value, name: &str) -> Answered<&'a str> {
     })
 }
 
-/// Keeps secrets as the state shows them: their names and kinds, never a value.
+/// Stores secrets as shown in the state: names and kinds, but no values.
 fn secrets_of(conversation: &Conversation, secrets: serde_json::Map<String, Value>) {
     let mut registry = conversation.lock().info["secret_registry"].clone();
     for (name, source) in secrets {
@@ -186,7 +185,7 @@ fn switch(conversation: &Conversation, mut llm: Value) {
     conversation.set("agent", agent);
 }
 
-/// A question beside the work: the script answers, nothing is logged.
+/// Answers a question outside of the agent's work. The script answers, and nothing is logged.
 async fn ask(world: &Arc<World>, conversation: &Arc<Conversation>, call: &Call) -> Answered {
     let request = call.json()?;
     let question = text(&request, "question")?;
@@ -202,8 +201,7 @@ async fn ask(world: &Arc<World>, conversation: &Arc<Conversation>, call: &Call) 
     }
 }
 
-/// Puts a summary, which the script gives, in the place of what lies between the first events and
-/// the newer half.
+/// Replaces the events between the first ones and the newer half by a summary from the script.
 async fn condense(world: &Arc<World>, conversation: &Arc<Conversation>) -> Answered<()> {
     conversation.append("environment", "CondensationRequest", json!({}));
     let keep = conversation.lock().info["agent"]["condenser"]["keep_first"].as_u64();
@@ -273,7 +271,7 @@ fn fork(world: &Arc<World>, source: &Arc<Conversation>, call: &Call) -> Answered
             },
         ),
         ("execution_status", json!("idle")),
-        // What was set while it ran stays behind.
+        // A policy that was changed at run time is not copied.
         ("confirmation_policy", source.lock().policy.clone()),
         ("secret_registry", json!({"secret_sources": {}})),
         ("created_at", json!(now)),
@@ -355,7 +353,7 @@ fn child(world: &Arc<World>, parent: &Arc<Conversation>, call: &Call) -> Answere
     }
     let message = json!({"role": "user", "content": [{"type": "text", "text": task}]});
     agent::receive(world, &child, &message);
-    // Nothing runs in what has just been made.
+    // A new conversation has no active run, so this cannot fail.
     let _ = agent::start_in(world, &child, Permission::Message, || Some(slot));
     let body = json!({
         "conversation_id": own,
@@ -364,7 +362,7 @@ fn child(world: &Arc<World>, parent: &Arc<Conversation>, call: &Call) -> Answere
         "title": request["title"],
         "url": null,
         "workspace": child.working_dir(),
-        // Nothing here has branches to work on apart.
+        // The fake server has no separate branches for children.
         "isolation": "shared",
     });
     Ok(server::json(StatusCode::CREATED, &body))

@@ -1,5 +1,5 @@
-//! Which actions of a conversation have no result yet. Each event is decoded at most once, when
-//! somebody asks; this module does not decide what happens to the actions.
+//! The actions of a conversation that have no result. Each event is decoded at most once, on
+//! demand.
 
 use std::borrow::Cow;
 
@@ -16,7 +16,7 @@ pub(super) struct Pending {
     pub(super) call_id: String,
     /// The fields of the action.
     pub(super) arguments: Value,
-    /// The risk as the model claims it.
+    /// The risk that the model claims.
     pub(super) risk: SecurityRisk,
 }
 
@@ -24,29 +24,29 @@ pub(super) struct Pending {
 #[derive(Default)]
 pub(super) struct Unanswered {
     actions: Vec<Pending>,
-    /// How much of the log was looked at.
+    /// The number of processed events.
     looked_at: usize,
-    /// The head moved to another branch: what was collected belongs to the branch before.
+    /// Whether the head moved to another branch, so that the collected actions are outdated.
     moved: bool,
 }
 
 impl Unanswered {
-    /// The head moved to another event.
+    /// Records that the head moved to another event.
     pub(super) fn head_moved(&mut self) {
         self.moved = true;
     }
 
-    /// Whether the whole branch has to be looked at again.
+    /// Returns whether the whole branch has to be processed again.
     pub(super) fn has_moved(&self) -> bool {
         self.moved
     }
 
-    /// The first event that was not looked at.
+    /// Returns the position of the first unprocessed event.
     pub(super) fn looked_at(&self) -> usize {
         self.looked_at
     }
 
-    /// Starts anew with the events of a branch, in a log of this length.
+    /// Starts again with the events of a branch, in a log of this length.
     pub(super) fn restart(&mut self, branch: &[Bytes], length: usize) {
         *self = Self {
             actions: of(branch),
@@ -55,7 +55,7 @@ impl Unanswered {
         };
     }
 
-    /// Looks at the events that follow, up to a log of this length.
+    /// Processes the next events, up to a log of this length.
     pub(super) fn go_on(&mut self, events: &[Bytes], length: usize) -> &[Pending] {
         for event in events {
             look(&mut self.actions, event);
@@ -65,7 +65,7 @@ impl Unanswered {
     }
 }
 
-/// The actions among these events that none of them answers.
+/// Returns the actions among these events that have no result among them.
 pub(super) fn of(events: &[Bytes]) -> Vec<Pending> {
     let mut actions = Vec::new();
     for event in events {
@@ -97,7 +97,7 @@ fn look(actions: &mut Vec<Pending>, event: &[u8]) {
         return;
     };
     match &*head.kind {
-        // A call that is not valid has no action, and waits for nothing.
+        // An invalid call has no action and does not wait.
         "ActionEvent" => {
             let action = head.action.map(|raw| serde_json::from_str(raw.get()));
             let Some(Ok(Value::Object(mut arguments))) = action else {

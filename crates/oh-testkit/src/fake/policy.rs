@@ -1,5 +1,4 @@
-//! Confirmation policies and risks: which actions wait for an approval. This module decides; the
-//! agent carries out.
+//! Confirmation policies and risks, which decide whether an action waits for an approval.
 
 use oh_protocol::event::SecurityRisk;
 use serde_json::{Value, json};
@@ -9,7 +8,7 @@ use super::{
     routes::{Answered, invalid},
 };
 
-/// An action that a security analyzer is asked about.
+/// An action to be assessed by a security analyzer.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct ProposedAction {
@@ -19,12 +18,12 @@ pub struct ProposedAction {
     pub tool: String,
     /// The arguments, without the risk that the model claims.
     pub arguments: Value,
-    /// The risk that the model claims with the argument `security_risk`;
-    /// [`Unknown`](SecurityRisk::Unknown) when it claims none.
+    /// The risk that the model claims with the argument `security_risk`, or
+    /// [`Unknown`](SecurityRisk::Unknown) if it claims none.
     pub claimed: SecurityRisk,
 }
 
-/// A policy as the server keeps it, with its defaults.
+/// Validates a policy and adds the server's default values.
 pub(super) fn normal(policy: &Value, at: &str) -> Answered<Value> {
     let refuse = |kind: &str, at: Value, rule: &str| Err(invalid(kind, at, rule).into());
     let kind = policy["kind"].as_str().unwrap_or_default();
@@ -57,7 +56,7 @@ pub(super) fn normal(policy: &Value, at: &str) -> Answered<Value> {
     }
 }
 
-/// Whether an action of this risk waits for an approval.
+/// Returns whether an action with this risk waits for an approval.
 pub(super) fn asks(policy: &Value, risk: &SecurityRisk) -> bool {
     match policy["kind"].as_str() {
         Some("AlwaysConfirm") => true,
@@ -72,7 +71,7 @@ pub(super) fn asks(policy: &Value, risk: &SecurityRisk) -> bool {
     }
 }
 
-/// The order of risks; an unknown one has no place in it.
+/// Returns the level of a risk for comparisons, or `None` for an unknown risk.
 fn level(risk: &SecurityRisk) -> Option<u8> {
     match risk {
         SecurityRisk::Low => Some(1),
@@ -82,8 +81,8 @@ fn level(risk: &SecurityRisk) -> Option<u8> {
     }
 }
 
-/// The risk that a model claims for a call. The server heeds it only where a security analyzer is
-/// set and the tool changes something; a word that is none makes the call invalid.
+/// Returns the risk that a model claims for a call. The server uses it only if there is a security
+/// analyzer and the tool is not read-only. An invalid value makes the call invalid.
 pub(super) fn claimed(
     analyzer: &Value,
     tool: &str,

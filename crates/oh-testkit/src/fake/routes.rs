@@ -1,4 +1,4 @@
-//! The REST interface: which route does what, with the agent server's statuses and bodies.
+//! The routes of the REST API, with the agent server's statuses and bodies.
 
 use std::{
     ops::RangeInclusive,
@@ -21,10 +21,10 @@ use crate::{
     seen::Seen,
 };
 
-/// An answer, or the refusal that stands for it.
+/// A response or other result; the error is a response that rejects the request.
 pub(super) type Answered<T = Response> = Result<T, Box<Response>>;
 
-/// A parsed request: what the routes look at.
+/// A request with its body.
 pub(super) struct Call {
     pub(super) head: Parts,
     pub(super) body: Bytes,
@@ -35,7 +35,7 @@ impl Call {
         self.head.uri.path()
     }
 
-    /// A query parameter, decoded.
+    /// Returns a decoded query parameter.
     pub(super) fn query(&self, name: &str) -> Option<String> {
         query(self.head.uri.query().unwrap_or_default(), name)
     }
@@ -49,13 +49,13 @@ impl Call {
 }
 
 pub(super) fn query(text: &str, name: &str) -> Option<String> {
-    // Of several the last one counts.
+    // The last of several values wins.
     pairs(text)
         .filter_map(|(key, value)| (key == name).then_some(value))
         .last()
 }
 
-/// The parameters of a query, decoded.
+/// Returns the decoded parameters of a query.
 pub(super) fn pairs(text: &str) -> impl Iterator<Item = (String, String)> + '_ {
     text.split('&').filter(|pair| !pair.is_empty()).map(|pair| {
         let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
@@ -86,7 +86,7 @@ pub(super) fn decode(text: &str) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// Answers one request, with the faults in force.
+/// Responds to a request, with the active faults.
 pub(super) async fn answer(world: Arc<World>, request: Request) -> Response {
     if world.down.load(Ordering::SeqCst) {
         return server::unsaid();
@@ -95,7 +95,7 @@ pub(super) async fn answer(world: Arc<World>, request: Request) -> Response {
     let path = request.uri().path().to_owned();
     let upgrade = path.starts_with("/sockets/");
     let seen = Seen::new(request.method().clone(), &path, request.uri().query());
-    // The body comes first: a refusal, too, answers a whole request.
+    // Reads the body first, so that a rejection also follows a complete request.
     let (mut request, call) = match upgrade {
         true => (Some(request), None),
         false => {
@@ -166,7 +166,7 @@ pub(super) async fn answer(world: Arc<World>, request: Request) -> Response {
     response
 }
 
-/// An answer to a request to open a socket that opens none.
+/// Returns the response of a refused upgrade.
 fn no_upgrade(status: StatusCode, page: &'static str) -> Response {
     let mut response = http::Response::new(server::full(page));
     *response.status_mut() = status;
@@ -213,7 +213,7 @@ async fn route(world: &Arc<World>, call: &Call) -> Response {
         ("GET", ["ready"]) => Ok(ok(&json!({"status": "ready"}))),
         (_, ["api", "init"]) => init::route(world, call, method),
         (_, ["api" | "v1", ..]) if world.door.is_dormant() => Err(init::dormant().into()),
-        // Who has no key learns nothing of a route but that it is there.
+        // Without a key, a client can only see whether a route exists.
         (_, ["api" | "v1", ..]) if !world.door.admits(&call.head.headers) => {
             Err(detail(StatusCode::UNAUTHORIZED, "Unauthorized").into())
         }
@@ -235,7 +235,7 @@ async fn route(world: &Arc<World>, call: &Call) -> Response {
     answered.unwrap_or_else(|refusal| *refusal)
 }
 
-/// The hooks a project keeps in its own file; none where it cannot be read.
+/// Returns the hooks in a project's own file, or none if the file cannot be decoded.
 fn hooks(world: &World, call: &Call) -> Answered {
     let request = call.json()?;
     let project = request["project_dir"]
@@ -262,7 +262,7 @@ fn hooks(world: &World, call: &Call) -> Answered {
     Ok(ok(&json!({"hook_config": config})))
 }
 
-/// An editor in the browser, which is switched off here.
+/// Handles the routes of the browser editor, which is disabled.
 pub(super) fn vscode(call: &Call, method: &str, rest: &[&str]) -> Answered {
     match (method, rest) {
         ("GET", ["url"]) => {
@@ -294,21 +294,21 @@ pub(super) fn page_limit(call: &Call) -> Answered<usize> {
     }
 }
 
-/// Something that is not to be had now. As with whatever is its own fault, the agent server says
-/// why where it tells exceptions.
+/// Returns a 503 response. As for other server errors, the agent server reports the reason in the
+/// field `exception`.
 pub(super) fn unavailable(why: &str) -> Response {
     let exception = format!("503: {why}");
     let body = json!({"detail": "Internal Server Error", "exception": exception});
     server::json(StatusCode::SERVICE_UNAVAILABLE, &body)
 }
 
-/// A failure of the server's own. It closes the connection after that, and does not announce it.
+/// Returns an internal server error. The server then closes the connection without announcing it.
 pub(super) fn crash(exception: &str) -> Response {
     let body = json!({"detail": "Internal Server Error", "exception": exception});
     server::and_close(server::json(StatusCode::INTERNAL_SERVER_ERROR, &body))
 }
 
-/// A number in the query, within bounds.
+/// Returns a number in the query that is within bounds.
 pub(super) fn number(
     call: &Call,
     name: &str,
@@ -348,7 +348,7 @@ pub(super) fn not_found() -> Response {
     detail(StatusCode::NOT_FOUND, "Not Found")
 }
 
-/// Fields that a request has to have and has not.
+/// Returns the response for missing required fields.
 pub(super) fn missing(at: impl Iterator<Item = Value>) -> Response {
     let problems: Vec<_> = at
         .map(|at| json!({"type": "missing", "loc": at, "msg": "Field required"}))

@@ -1,5 +1,5 @@
-//! Skills, read from the disk in memory as the agent server reads them from its own. Public ones
-//! and those of organizations come over a network, which is not here: there are none.
+//! Skills, loaded from the in-memory disk as the agent server loads them from its own. There are no
+//! public skills and no skills of organizations, because they would need network access.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,13 +13,13 @@ use super::{
     world::World,
 };
 
-/// Where a project or a user keeps skills, the strongest first.
+/// The skill directories of a project or user, highest precedence first.
 const DIRECTORIES: [&str; 3] = [
     ".agents/skills",
     ".openhands/skills",
     ".openhands/microagents",
 ];
-/// Files at the root of a project that many agents read, and what their skill is called.
+/// Files in a project's root that many agents use, with the names of their skills.
 const FOR_ALL_AGENTS: [(&str, &str); 5] = [
     (".cursorrules", "cursorrules"),
     ("agents.md", "agents"),
@@ -57,7 +57,7 @@ fn load(world: &World, call: &Call) -> Answered {
         "org": 0,
         "project": project.len(),
     });
-    // A project's skill takes the place of the user's of the same name.
+    // A project's skill replaces the user's skill with the same name.
     let mut skills = user;
     for skill in project {
         match skills
@@ -71,7 +71,7 @@ fn load(world: &World, call: &Call) -> Answered {
     Ok(ok(&json!({"skills": skills, "sources": sources})))
 }
 
-/// Adds a skill, unless there is one of its name already.
+/// Adds a skill unless there is already one with the same name.
 fn add(skills: &mut Vec<Value>, skill: Value) {
     if !skills.iter().any(|known| known["name"] == skill["name"]) {
         skills.push(skill);
@@ -110,7 +110,7 @@ fn from_directories(disk: &Disk, root: &str, skills: &mut Vec<Value>) {
             if let (true, Some(text)) = (file.eq_ignore_ascii_case("skill.md"), text(node)) {
                 own.insert(name.to_owned());
                 let (front, content) = Front::of(&text);
-                // Where it has another name than its directory nobody could find it.
+                // A skill whose name differs from its directory cannot be found.
                 if front.text("name").is_none_or(|said| said == name) {
                     let source = format!("{directory}/{path}");
                     found.push(described(name, content, &source, &front, true));
@@ -162,12 +162,12 @@ fn described(name: &str, content: &str, source: &str, front: &Front, own: bool) 
     })
 }
 
-/// What stands before a skill's text: of YAML, plain values and lists.
+/// The front matter of a skill. Supports plain values and lists of YAML.
 #[derive(Default)]
 struct Front(BTreeMap<String, Vec<String>>);
 
 impl Front {
-    /// Parts a file into that and its text.
+    /// Splits a file into front matter and text.
     fn of(file: &str) -> (Self, &str) {
         let parted = file
             .strip_prefix("---\n")

@@ -1,5 +1,4 @@
-//! How many conversations run at once, as the agent server counts them. What runs, and who is
-//! told that nothing is free, is decided elsewhere.
+//! The limit of concurrent runs, counted as on the agent server.
 
 use std::sync::{
     Arc,
@@ -11,7 +10,7 @@ use http::StatusCode;
 use super::routes::detail;
 use crate::http::Response;
 
-/// The places for runs of one server.
+/// The run slots of a server.
 pub(super) struct Slots {
     most: AtomicUsize,
     taken: Arc<AtomicUsize>,
@@ -25,12 +24,12 @@ impl Slots {
         }
     }
 
-    /// From now on so many may run at once.
+    /// Changes the limit.
     pub(super) fn allow(&self, most: usize) {
         self.most.store(most, Ordering::SeqCst);
     }
 
-    /// A place, if one is free.
+    /// Returns a slot if one is free.
     pub(super) fn take(&self) -> Option<Slot> {
         let most = self.most.load(Ordering::SeqCst);
         let one_more = |taken| (taken < most).then_some(taken + 1);
@@ -39,15 +38,14 @@ impl Slots {
         taken.ok().map(|_| Slot::new(&self.taken))
     }
 
-    /// A place, free or not: a test that starts a run itself is not to be refused.
+    /// Returns a slot regardless of the limit, for runs that the test itself starts.
     pub(super) fn insist(&self) -> Slot {
         self.taken.fetch_add(1, Ordering::SeqCst);
         Slot::new(&self.taken)
     }
 }
 
-/// A place among the runs. A goal and its runs share one; it is free again when the last of them
-/// is dropped.
+/// A run slot. A goal and its runs share one slot, which is freed when the last clone is dropped.
 #[derive(Clone)]
 pub(super) struct Slot {
     _held: Arc<Held>,
@@ -69,7 +67,7 @@ impl Drop for Held {
     }
 }
 
-/// The refusal while every place is taken.
+/// Returns the response when no slot is free.
 pub(super) fn full() -> Response {
     let text = "Conversation run limit reached. Retry the request later.";
     detail(StatusCode::TOO_MANY_REQUESTS, text)

@@ -1,4 +1,4 @@
-//! The three sockets: who may open one, what is replayed, what follows, how it ends.
+//! The three sockets: authentication, replay, live events and closing.
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
@@ -27,28 +27,28 @@ use crate::{
     http::{self as server, Request, Response},
 };
 
-/// How much of a replay goes out between looks at what else there is to do.
+/// The size of a replay part, after which other work is checked.
 const STRETCH: usize = 1024 * 1024;
 const PING_EVERY: Duration = Duration::from_secs(20);
 const AUTH_WITHIN: Duration = Duration::from_secs(10);
-/// How long a client that does not read may hold up its own goodbye.
+/// How long to wait for a client that does not read before the connection is ended.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// Why a socket's story is over.
+/// Why a socket has ended.
 enum Over {
     Close(u16, String),
-    /// Nothing more to say: the client left, or is to be cut off.
+    /// The client left, or has to be cut off.
     Gone,
     Tear(Bytes),
-    /// Open, and silent for ever once what was added is out.
+    /// Flush, then keep the connection open but silent.
     Stall,
-    /// Open, and silent for ever at once.
+    /// Keep the connection open but silent, without a flush.
     Silent,
 }
 
 type Told = Result<(), Over>;
 
-/// Answers an upgrade request; the conversation on the socket runs by itself.
+/// Responds to an upgrade request. A spawned task serves the socket.
 pub(super) fn open(world: &Arc<World>, request: &mut Request) -> Response {
     let path = request.uri().path().to_owned();
     let given = request.uri().query().unwrap_or_default().to_owned();
@@ -94,7 +94,7 @@ pub(super) fn open(world: &Arc<World>, request: &mut Request) -> Response {
         };
         tokio::select! {
             () = line.serve(kind, known) => {}
-            // The end of reading reaches the line as a message; it decides.
+            // The line receives the end of reading as a message and decides what to do.
             () = read(reader, to) => {}
         }
     });
@@ -126,14 +126,14 @@ struct Line {
     inbound: mpsc::Receiver<Inbound>,
     ping: Interval,
     awaiting_pong: bool,
-    /// Messages are kept for later: the client has not been told the state yet.
+    /// Whether messages are queued, because the client has not received the state yet.
     deaf: bool,
     unheard: VecDeque<Vec<u8>>,
-    /// Where messages wait for their turn.
+    /// Messages that wait to be processed.
     inbox: Inbox,
-    /// Events sent so far, which faults count.
+    /// The number of events sent so far, which faults use.
     passed: u64,
-    /// An event that follows the next one.
+    /// An event that is sent after the next one.
     late: Option<Bytes>,
     silenced: watch::Receiver<u64>,
 }
@@ -147,7 +147,7 @@ impl Line {
         match over {
             Over::Close(code, reason) => {
                 let _ = tokio::time::timeout(GRACE, self.writer.close(code, &reason)).await;
-                // Wait for the client's goodbye, so that nothing sent is lost in a reset.
+                // Waits for the client's close frame, so that a reset does not lose sent data.
                 let _ = tokio::time::timeout(GRACE, self.inbound_end()).await;
             }
             Over::Gone => {
@@ -187,7 +187,7 @@ impl Line {
         }
     }
 
-    /// The first message has to be the key.
+    /// Waits for the first message, which must contain the key.
     async fn authenticate(&mut self) -> Told {
         let refused = || Over::Close(4001, "Authentication failed".to_owned());
         let first = tokio::time::timeout(AUTH_WITHIN, self.inbound.recv()).await;
@@ -276,7 +276,7 @@ impl Line {
         }
     }
 
-    /// Tells a part of the log, up to `end`; answers where to go on.
+    /// Sends a part of the log, up to `end`. Returns the next position.
     async fn replay(
         &mut self,
         conversation: &Conversation,
@@ -305,7 +305,7 @@ impl Line {
         Ok(after)
     }
 
-    /// Adds a `durable` frame, with the faults in force.
+    /// Queues a `durable` frame, with the active faults.
     async fn durable(&mut self, frame: &Frame, subscriber: &Subscriber) -> Told {
         if !frame.fits() {
             return Err(too_large());
@@ -313,7 +313,7 @@ impl Line {
         self.event(frame.whole(), subscriber).await
     }
 
-    /// Adds an event as the legacy socket and that of commands tell it: alone.
+    /// Queues an event without an envelope, for the legacy socket and the command socket.
     async fn bare(&mut self, event: &[u8], subscriber: &Subscriber) -> Told {
         self.event(&wire::text(event), subscriber).await
     }
@@ -372,8 +372,8 @@ impl Line {
         let mut replaying = all || since.is_some();
         self.deaf = true;
         loop {
-            // Replay and what is new take turns, as they do on the agent server: an event may
-            // come twice, and out of order.
+            // Replayed and new events alternate, as on the agent server. An event may be sent twice
+            // and out of order.
             match items.try_recv() {
                 Ok(item) => batch.push(item),
                 Err(_) if replaying && !self.deaf => {}
@@ -389,7 +389,7 @@ impl Line {
                 }
             }
             for item in batch.drain(..) {
-                // What comes while a tool is at work precedes the state.
+                // Events during a running tool precede the state.
                 self.deaf &= begins(&item).is_none();
                 match &item {
                     Item::Durable { frame, .. } => self.bare(&frame.event(), &subscriber).await?,
@@ -419,7 +419,7 @@ impl Line {
         }
     }
 
-    /// A piece of a streamed answer as the legacy socket tells it.
+    /// Converts a piece of a streamed answer to an event for the legacy socket.
     fn delta(&self, progress: &Bytes) -> Option<Value> {
         let frame: Value = serde_json::from_slice(progress).ok()?;
         (frame["type"] == "delta").then(|| {
@@ -458,7 +458,7 @@ impl Line {
         }
     }
 
-    /// Waits until there is something to tell, and looks after the rest meanwhile.
+    /// Waits for items to send. Handles pings, messages and closing in the meantime.
     async fn wait(
         &mut self,
         conversation: Option<&Arc<Conversation>>,
@@ -480,7 +480,7 @@ impl Line {
                 () = subscriber.end.cancelled() => return Err(ending(subscriber)),
                 _ = self.silenced.changed() => return Err(Over::Silent),
                 inbound = self.inbound.recv() => {
-                    // A server that stands still hears it later.
+                    // A frozen server handles the message after the thaw.
                     self.world.thawed().await;
                     match inbound {
                     None | Some(Inbound::End) => return Err(Over::Gone),
@@ -508,7 +508,7 @@ impl Line {
                 }
                 count = items.recv_many(batch, 256) => {
                     if count == 0 {
-                        // Whoever told is gone: deleted. The socket stays, silent.
+                        // The conversation was deleted. The socket stays open but silent.
                         std::future::pending::<()>().await;
                     }
                     return Ok(());
@@ -550,7 +550,8 @@ impl Line {
         }
     }
 
-    /// Sends what was added. A client that must go while it does not read gets a moment only.
+    /// Sends the queued frames. If the connection has to end, a client that does not read gets a
+    /// grace period only.
     async fn flush(&mut self, subscriber: &Subscriber) -> Told {
         self.world.thawed().await;
         if self.silenced.has_changed().unwrap_or(false) {

@@ -1,5 +1,5 @@
-//! One step of the fake agent: actions that wait are carried out, or else the model is asked and
-//! what it calls is. When a step is due, and what follows it, is decided in `agent`.
+//! One step of the fake agent: executes waiting actions, or else queries the model and executes its
+//! calls. The module `agent` decides when a step runs and what follows it.
 
 use std::{collections::BTreeMap, sync::atomic::Ordering};
 
@@ -20,7 +20,7 @@ use super::{
 };
 use crate::model::{Step, ToolCall};
 
-/// Does one step, and gives the turn back if the run goes on after it. `cause` is what started the
+/// Executes one step. Returns the turn if the run continues afterwards. `cause` is what started the
 /// run.
 pub(super) async fn step<'a>(
     world: &World,
@@ -28,7 +28,7 @@ pub(super) async fn step<'a>(
     turn: Turn<'a>,
     cause: Permission,
 ) -> Option<Turn<'a>> {
-    // A run carries out what waits, whatever it was started for.
+    // A run executes all waiting actions, whatever it was started for.
     let pending = conversation.pending();
     if !pending.is_empty() {
         let done = execute(world, conversation, pending, cause).await;
@@ -38,7 +38,7 @@ pub(super) async fn step<'a>(
         conversation.set_status("finished");
         return Some(turn);
     }
-    // Others may change the state while the model is asked.
+    // Lets others change the state while the model is queried.
     drop(turn);
     let step = ask(world, conversation).await?;
     let turn = conversation.turn().await;
@@ -71,11 +71,11 @@ pub(super) async fn step<'a>(
     done.then_some(turn)
 }
 
-/// What the model says; `None` when the run was interrupted meanwhile.
+/// Returns the model's answer, or `None` if the run was interrupted.
 async fn ask(world: &World, conversation: &Conversation) -> Option<Step> {
     let step = world.play(&agent::request(world, conversation));
     if step.is_prompt() {
-        // Runs share two cores with whoever watches them.
+        // Lets listeners run between prompt steps.
         tokio::task::yield_now().await;
         world.thawed().await;
         return Some(step);
@@ -92,7 +92,7 @@ async fn ask(world: &World, conversation: &Conversation) -> Option<Step> {
     answered.then_some(step)
 }
 
-/// Whether a hook blocked the newest message, which is forgotten with the answer.
+/// Returns whether a hook blocked the newest message, and removes the block.
 fn unblock(conversation: &Conversation) -> bool {
     let (mut blocked, newest) = {
         let inner = conversation.lock();
@@ -112,7 +112,7 @@ fn unblock(conversation: &Conversation) -> bool {
     true
 }
 
-/// Logs what the model calls. Returns the valid calls.
+/// Logs the model's calls and returns the valid ones.
 fn propose(world: &World, conversation: &Conversation, step: &Step) -> Vec<Pending> {
     let response_id = format!("chatcmpl-{}", conversation.clock.uuid().simple());
     let mut proposed = Vec::new();
@@ -176,7 +176,7 @@ fn propose(world: &World, conversation: &Conversation, step: &Step) -> Vec<Pendi
     proposed
 }
 
-/// The arguments of a call and the risk claimed with them, or why the call is not valid.
+/// Returns the arguments of a call and the claimed risk, or why the call is invalid.
 fn arguments(
     world: &World,
     conversation: &Conversation,
@@ -196,10 +196,10 @@ fn arguments(
     Ok((arguments, risk))
 }
 
-/// Whether actions have to wait for an approval. A security analyzer's verdict is logged.
+/// Returns whether actions wait for an approval, and logs the result of a security analyzer.
 fn waits(world: &World, conversation: &Conversation, actions: &[Pending]) -> bool {
     let harmless = |action: &Pending| matches!(action.tool.as_str(), "finish" | "think");
-    // Only alone is one of them harmless.
+    // These tools need no approval only if they are called alone.
     if actions.is_empty() || matches!(actions, [action] if harmless(action)) {
         return false;
     }
@@ -248,7 +248,7 @@ fn waits(world: &World, conversation: &Conversation, actions: &[Pending]) -> boo
     asked
 }
 
-/// Runs the tools, and then logs what came of them. `false` when the run was interrupted.
+/// Runs the tools, then logs their results. Returns `false` if the run was interrupted.
 async fn execute(
     world: &World,
     conversation: &Conversation,
@@ -257,7 +257,7 @@ async fn execute(
 ) -> bool {
     let finish = actions.iter().position(|action| action.tool == "finish");
     if let Some(finish) = finish {
-        // What is called after it is not done, and waits.
+        // Calls after `finish` are not executed and keep waiting.
         actions.truncate(finish + 1);
     }
     let _working = conversation.work();
@@ -301,7 +301,7 @@ async fn execute(
     true
 }
 
-/// Why a hook blocked an action, which is forgotten with the answer.
+/// Returns why a hook blocked an action, and removes the block.
 fn pop_blocked(conversation: &Conversation, action: &str) -> Option<String> {
     let mut blocked = conversation.lock().info["blocked_actions"].clone();
     let reason = blocked.as_object_mut()?.remove(action)?;
@@ -309,7 +309,7 @@ fn pop_blocked(conversation: &Conversation, action: &str) -> Option<String> {
     Some(reason.as_str().unwrap_or_default().to_owned())
 }
 
-/// Logs what a tool gave.
+/// Logs the observation of a tool.
 fn observed(
     world: &World,
     conversation: &Conversation,
@@ -343,9 +343,9 @@ fn observed(
     remember(conversation, json!({"role": "tool", "content": text}));
 }
 
-/// Says of each action without a result that it was interrupted.
+/// Logs that each action without a result was interrupted.
 fn orphans(world: &World, conversation: &Conversation) {
-    // A killed server writes nothing; it says so when it is back.
+    // A killed server cannot log this; it does so after its restart.
     if world.down.load(Ordering::SeqCst) || conversation.lock().deleted {
         return;
     }

@@ -1,4 +1,4 @@
-//! What a server stores for agents: settings, secrets, profiles of models. All of it in memory.
+//! The settings, secrets and model profiles of a server, stored in memory.
 
 use std::collections::BTreeMap;
 
@@ -67,7 +67,7 @@ enum Expose {
     Plain,
 }
 
-/// A value with what is secret in it as the asker may see it.
+/// Returns a value with its secrets masked, encrypted or in plain text.
 fn shown(value: &Value, expose: Expose) -> Value {
     let mut value = value.clone();
     if expose != Expose::Plain {
@@ -85,7 +85,7 @@ fn mask(value: &mut Value, expose: Expose) {
         match value {
             Value::String(text) if secret => {
                 *text = match expose {
-                    // Nobody can decrypt it, which is all that a client may assume.
+                    // Cannot be decrypted, which is all that clients may rely on.
                     Expose::Encrypted => "gAAAA-encrypted-by-the-fake-server".to_owned(),
                     _ => MASK.to_owned(),
                 };
@@ -214,7 +214,7 @@ fn update(stored: &mut Stored, change: &Value) -> Answered {
     Ok(ok(&stored.settings(Expose::Masked)))
 }
 
-/// Merges objects; what is null within a map goes.
+/// Merges objects recursively. A null value removes its field.
 fn merge(into: &mut Value, change: &Value) {
     let Value::Object(change) = change else {
         return;

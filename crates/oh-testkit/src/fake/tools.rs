@@ -1,4 +1,4 @@
-//! What the world answers to a fake agent: tools' observations and hooks' verdicts.
+//! Observations of tools and verdicts of hooks, as returned by a test's closures.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use crate::Gate;
 
-/// What a tool gives back.
+/// The result of a tool.
 ///
 /// ```
 /// use oh_testkit::fake::Observation;
@@ -25,7 +25,7 @@ pub struct Observation {
 }
 
 impl Observation {
-    /// What the agent reads.
+    /// Creates an observation with this text for the agent.
     pub fn text(text: impl Into<String>) -> Self {
         Self {
             text: text.into(),
@@ -36,20 +36,20 @@ impl Observation {
         }
     }
 
-    /// Marks it as a failure (`is_error`).
+    /// Marks the observation as a failure (`is_error`).
     pub fn error(mut self) -> Self {
         self.is_error = true;
         self
     }
 
-    /// How long the tool works. An interrupt ends it, a pause waits for it.
+    /// Sets how long the tool runs. An interrupt ends the tool; a pause waits for it.
     pub fn after(mut self, time: Duration) -> Self {
         self.after = time;
         self
     }
 
-    /// Lets the tool work until a test lets it end at the gate, after the time it takes anyway. An
-    /// interrupt ends it, a pause waits for it.
+    /// Keeps the tool running, after its duration, until the test opens the gate. An interrupt ends
+    /// the tool; a pause waits for it.
     ///
     /// ```
     /// use oh_testkit::{FakeServer, Gate, fake::Observation};
@@ -66,7 +66,7 @@ impl Observation {
         self
     }
 
-    /// Takes the time that the tool takes.
+    /// Waits for the duration of the tool and at its gate.
     pub(super) async fn work(&self) {
         tokio::time::sleep(self.after).await;
         if let Some(gate) = &self.gate {
@@ -80,7 +80,7 @@ impl Observation {
         self
     }
 
-    /// What a built-in tool says when a test does not.
+    /// Returns the default observation of a built-in tool.
     pub(super) fn of(tool: &str, arguments: &Value) -> Self {
         let argument = |name: &str| arguments[name].as_str().unwrap_or_default().to_owned();
         match tool {
@@ -104,21 +104,21 @@ impl Observation {
     }
 }
 
-/// A hook about to run.
+/// A hook that is about to run.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct HookCall {
-    /// The event's name, such as `Stop`.
+    /// The name of the event, such as `Stop`.
     pub event: String,
-    /// The command configured.
+    /// The configured command.
     pub command: String,
-    /// The tool, for hooks about tools.
+    /// The tool, for tool events.
     pub tool: Option<String>,
-    /// The user's words, for `UserPromptSubmit`; empty otherwise.
+    /// The user's text, for `UserPromptSubmit`; otherwise empty.
     pub message: String,
 }
 
-/// How a hook ends.
+/// The result of a hook.
 #[derive(Debug, Clone)]
 #[must_use]
 pub struct Verdict {
@@ -128,17 +128,17 @@ pub struct Verdict {
 }
 
 impl Verdict {
-    /// Exit code 0: nothing against it.
+    /// Allows the event (exit code 0).
     pub fn allow() -> Self {
         Self::exit(0, String::new())
     }
 
-    /// Exit code 2: blocked, for this reason.
+    /// Blocks the event for this reason (exit code 2).
     pub fn deny(reason: impl Into<String>) -> Self {
         Self::exit(2, reason.into())
     }
 
-    /// Any other exit code: the hook itself failed, which blocks nothing.
+    /// Fails with any other exit code, which does not block the event.
     pub fn fail(exit_code: i32, stderr: impl Into<String>) -> Self {
         Self::exit(exit_code, stderr.into())
     }
@@ -151,18 +151,20 @@ impl Verdict {
         }
     }
 
-    /// Prints `additionalContext` for the agent to read. The agent server adds that of
-    /// `UserPromptSubmit` to the message, makes one of its own of that of `SessionStart`, and
-    /// takes that of a `Stop` hook that denies for the feedback; of other hooks it is logged.
+    /// Adds `additionalContext` for the agent to the hook's output.
     ///
-    /// A message with context is another message to the server than the one a hook denied: to
-    /// deny and to add context is not to deny.
+    /// The agent server adds the context of `UserPromptSubmit` to the message, and sends that of
+    /// `SessionStart` as a separate message. The context of a `Stop` hook that denies becomes the
+    /// feedback. The context of other hooks is only logged.
+    ///
+    /// To the server, a message with context is not the message that the hook denied. A hook that
+    /// denies a message and adds context therefore does not block it.
     pub fn context(mut self, text: impl Into<String>) -> Self {
         self.context = Some(text.into());
         self
     }
 
-    /// What it prints.
+    /// Returns the hook's stdout.
     pub(super) fn stdout(&self) -> String {
         match &self.context {
             Some(context) => json!({"additionalContext": context}).to_string(),
@@ -170,7 +172,8 @@ impl Verdict {
         }
     }
 
-    /// What a refusal says; the agent server has words of its own where the hook has none.
+    /// Returns the reason of a denial, or the agent server's default text if the hook gives no
+    /// reason.
     pub(super) fn blocking_reason(&self) -> String {
         match self.reason.trim() {
             "" => "Blocked by hook".to_owned(),

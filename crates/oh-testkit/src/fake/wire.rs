@@ -1,8 +1,8 @@
-//! The server's end of a WebSocket; the only module that names fastwebsockets. It frames and
-//! unframes messages and knows nothing of their meaning.
+//! The server's end of a WebSocket. The only module that uses fastwebsockets. Encodes and decodes
+//! frames, but does not interpret messages.
 //!
-//! Reading is fastwebsockets' affair. Writing is done here: many small frames go out in one
-//! write, and a test may want frames torn, which a proper writer does not do.
+//! fastwebsockets reads. This module writes, because it combines many small frames in one write,
+//! and because tests need torn frames, which a correct writer does not produce.
 
 use std::{io::IoSlice, pin::Pin};
 
@@ -13,31 +13,32 @@ use tokio::{io::AsyncWriteExt as _, net::tcp::OwnedWriteHalf, sync::mpsc};
 
 use crate::http::{Request, SocketRead, take_over};
 
-/// The most that a client may send in one message.
+/// The maximum size of a message from a client.
 const MAX_MESSAGE: usize = 16 * 1024 * 1024;
 
-/// What a client sent.
+/// A message from a client.
 #[derive(Debug)]
 pub(super) enum Inbound {
     Text(Vec<u8>),
     Binary,
-    /// More than a server takes in one message.
+    /// A message that exceeds the maximum size.
     TooLarge,
     Ping(Vec<u8>),
     Pong,
-    /// The client said goodbye, or broke off.
+    /// The client closed or cut the connection.
     End,
 }
 
-/// A socket that opens once the answer to its handshake is out; `None` if that fails.
+/// A socket that opens after the handshake response has been sent. Resolves to `None` on failure.
 pub(super) type Opening = Pin<Box<dyn Future<Output = Option<(Reader, Writer)>> + Send>>;
 
-/// Answers an upgrade request; the socket follows once that answer is out.
+/// Returns the response to an upgrade request, and a future for the socket.
 pub(super) fn upgrade(request: &mut Request) -> Option<(Response<()>, Opening)> {
     if !fastwebsockets::upgrade::is_upgrade_request(request) {
         return None;
     }
-    // The connection can be asked for once: before fastwebsockets, which only makes the answer.
+    // The connection can be taken only once, and before fastwebsockets, which only builds the
+    // response.
     let taken = take_over(request);
     let (answer, _) = fastwebsockets::upgrade::upgrade(&mut *request).ok()?;
     let (head, _) = answer.into_parts();
@@ -46,7 +47,7 @@ pub(super) fn upgrade(request: &mut Request) -> Option<(Response<()>, Opening)> 
         let (mut read, _) = after_handshake_split(read, tokio::io::sink(), Role::Server);
         read.set_auto_pong(false);
         read.set_auto_close(false);
-        // Beyond what is refused, so that it can be refused politely.
+        // Larger than the limit, so that an oversized message can be rejected with a close code.
         read.set_max_message_size(4 * MAX_MESSAGE);
         Some((Reader(read), Writer::new(write)))
     };
@@ -56,12 +57,13 @@ pub(super) fn upgrade(request: &mut Request) -> Option<(Response<()>, Opening)> 
 pub(super) struct Reader(WebSocketRead<SocketRead>);
 
 impl Reader {
-    /// The next message. Not cancel-safe: one task reads, and hands on by channel.
+    /// Returns the next message. Not cancel-safe: one task reads and forwards messages over a
+    /// channel.
     async fn next(&mut self) -> Inbound {
         let mut message = Vec::new();
         let mut text = true;
         loop {
-            // Nothing is sent from here: answers are the writer's.
+            // Responses are sent by the writer only.
             let mut no_answer = |_| async { Ok::<_, std::io::Error>(()) };
             let Ok(frame) = self.0.read_frame(&mut no_answer).await else {
                 return Inbound::End;
@@ -87,7 +89,7 @@ impl Reader {
         }
     }
 
-    /// Reads until the end, into a channel.
+    /// Forwards messages to a channel until the end.
     pub(super) async fn pump(mut self, to: mpsc::Sender<Inbound>) {
         loop {
             let inbound = self.next().await;
@@ -99,7 +101,7 @@ impl Reader {
     }
 }
 
-/// Adds the head of a frame.
+/// Appends the head of a frame.
 pub(crate) fn head(bytes: &mut BytesMut, opcode: u8, length: usize) {
     bytes.put_u8(0x80 | opcode);
     match length {
@@ -115,7 +117,7 @@ pub(crate) fn head(bytes: &mut BytesMut, opcode: u8, length: usize) {
     }
 }
 
-/// A whole text frame.
+/// Encodes a whole text frame.
 pub(crate) fn text(payload: &[u8]) -> Bytes {
     let mut bytes = BytesMut::with_capacity(payload.len() + 10);
     head(&mut bytes, TEXT, payload.len());
@@ -126,16 +128,16 @@ pub(crate) fn text(payload: &[u8]) -> Bytes {
 /// The opcode of a text frame.
 pub(super) const TEXT: u8 = 0x1;
 
-/// Collects frames and writes many at once, from where they are.
+/// Queues frames and writes many of them at once without copying.
 pub(super) struct Writer {
     stream: OwnedWriteHalf,
     queue: Vec<Bytes>,
     queued: usize,
 }
 
-/// Enough to make a system call cheap by the byte.
+/// Large enough to keep the cost of system calls low.
 const FULL: usize = 256 * 1024;
-/// As many pieces as one system call takes at most, and less.
+/// Less than the maximum number of slices of one system call.
 const MANY: usize = 512;
 
 impl Writer {
@@ -147,7 +149,7 @@ impl Writer {
         }
     }
 
-    /// Adds a text frame made of parts.
+    /// Queues a text frame made of parts.
     pub(super) fn text(&mut self, parts: &[&[u8]]) {
         self.frame(TEXT, parts);
     }
@@ -170,7 +172,7 @@ impl Writer {
         self.frames(bytes.freeze());
     }
 
-    /// Adds frames that are made already.
+    /// Queues encoded frames.
     pub(super) fn frames(&mut self, frames: Bytes) {
         self.queued += frames.len();
         self.queue.push(frames);
@@ -180,7 +182,7 @@ impl Writer {
         self.queued >= FULL || self.queue.len() >= MANY
     }
 
-    /// Sends what was added. `Err` once the client has gone.
+    /// Sends the queued frames. Returns an error if the client has disconnected.
     pub(super) async fn flush(&mut self) -> Result<(), ()> {
         let mut slices: Vec<_> = self.queue.iter().map(|bytes| IoSlice::new(bytes)).collect();
         let mut rest = &mut slices[..];
@@ -195,15 +197,15 @@ impl Writer {
         Ok(())
     }
 
-    /// Says goodbye with a code, and sends nothing more.
+    /// Sends a close frame with a code, and then nothing more.
     pub(super) async fn close(&mut self, code: u16, reason: &str) {
-        // What is still in the buffer was said before the goodbye.
+        // Queued frames are sent before the close frame.
         self.frame(0x8, &[&code.to_be_bytes(), reason.as_bytes()]);
         let _ = self.flush().await;
         let _ = self.stream.shutdown().await;
     }
 
-    /// Sends half of a frame and breaks off.
+    /// Sends half of a frame. The connection ends when the writer is dropped.
     pub(super) async fn tear(&mut self, frame: &Bytes) {
         self.frames(frame.slice(..frame.len() / 2));
         let _ = self.flush().await;

@@ -1,5 +1,5 @@
-//! Everything a fake server holds: conversations, the script, tools, hooks, faults, requests.
-//! It has no manners of its own; routes, sockets and the agent act on it.
+//! The state of a fake server: conversations, script, tools, hooks, faults and requests. Routes,
+//! sockets and the agent act on it.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -50,7 +50,7 @@ pub(super) struct World {
     pub(super) faults: Faults,
     pub(super) bash: Arc<super::bash::Bash>,
     pub(super) disk: Disk,
-    /// By the absolute path of their root.
+    /// Repositories by the absolute path of their root.
     pub(super) repositories: Mutex<BTreeMap<String, Repository>>,
     pub(super) stored: Mutex<Stored>,
     pub(super) shell: Option<Shell>,
@@ -61,15 +61,15 @@ pub(super) struct World {
     analyze: Option<Analyze>,
     executed: Mutex<Vec<Execution>>,
     conversations: RwLock<BTreeMap<uuid::Uuid, Arc<Conversation>>>,
-    /// How many conversations were made: those of one moment keep their order.
+    /// The number of conversations created, which orders those with the same timestamp.
     made: AtomicU64,
     pub(super) seen: Requests,
     frozen: watch::Sender<bool>,
-    /// Counts up when the sockets that are open then fall silent for good.
+    /// Incremented to silence all open sockets permanently.
     pub(super) silenced: watch::Sender<u64>,
     tasks: Mutex<JoinSet<()>>,
     started: Instant,
-    /// No server to be reached for now.
+    /// Whether the server is down.
     pub(super) down: AtomicBool,
 }
 
@@ -109,7 +109,7 @@ impl World {
         player::play(&self.player, request)
     }
 
-    /// What went against the script and was not asked for.
+    /// Returns deviations from the script that have not been reported.
     pub(super) fn unheard(&self) -> Option<String> {
         lock(&self.player).unheard()
     }
@@ -122,7 +122,7 @@ impl World {
         builtin::has(name) || self.tools.contains_key(name)
     }
 
-    /// The tools of a conversation's agent, with those every agent has.
+    /// Returns the tools of a conversation's agent, including those of every agent.
     pub(super) fn tool_names(&self, conversation: &Conversation) -> Vec<String> {
         let inner = conversation.lock();
         let listed = inner.info["agent"]["tools"].as_array().cloned();
@@ -144,7 +144,7 @@ impl World {
         })
     }
 
-    /// Notes that what a test wrote was contradicted.
+    /// Records a deviation from the test's expectations.
     pub(super) fn object(&self, objection: String) {
         lock(&self.player).object(objection);
     }
@@ -160,7 +160,8 @@ impl World {
         })
     }
 
-    /// How risky a security analyzer finds an action; `Err` when the test's closure panics.
+    /// Returns the risk that a security analyzer assigns to an action, or an error if the test's
+    /// closure panics.
     pub(super) fn analyze(&self, action: &ProposedAction) -> Result<SecurityRisk, String> {
         let Some(analyze) = &self.analyze else {
             self.object(format!(
@@ -178,7 +179,7 @@ impl World {
         })
     }
 
-    /// Notes that an action begins, and what allowed it.
+    /// Records the start of an action and its permission.
     pub(super) fn record(&self, conversation: &Conversation, action: &Pending, cause: Permission) {
         let asked = conversation.lock().asked.contains(&action.action_id);
         lock(&self.executed).push(Execution {
@@ -197,10 +198,10 @@ impl World {
         lock(&self.executed).clone()
     }
 
-    /// Runs something that ends with the server.
+    /// Spawns a task that ends with the server.
     pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         let mut tasks = lock(&self.tasks);
-        // Lest ended tasks pile up.
+        // Removes ended tasks, which would otherwise accumulate.
         while tasks.try_join_next().is_some() {}
         tasks.spawn(task);
     }
@@ -209,15 +210,15 @@ impl World {
         lock(&self.tasks).abort_all();
     }
 
-    /// Stops everything, or lets it go on.
+    /// Freezes or thaws the server.
     pub(super) fn freeze(&self, frozen: bool) {
         self.frozen.send_replace(frozen);
     }
 
-    /// Waits while everything is stopped.
+    /// Waits while the server is frozen.
     pub(super) async fn thawed(&self) {
         if *self.frozen.borrow() {
-            // The sender lives as long as this borrow.
+            // Cannot fail: `self` keeps the sender alive.
             let _ = self.frozen.subscribe().wait_for(|frozen| !frozen).await;
         }
     }
@@ -234,7 +235,7 @@ impl World {
         conversations.values().cloned().collect()
     }
 
-    /// Finds the conversation with the id of the request, or makes it. `true` when it is new.
+    /// Returns the conversation with this id, or creates it. The flag is `true` if it is new.
     pub(super) fn create(&self, id: uuid::Uuid, request: &Value) -> (Arc<Conversation>, bool) {
         let conversations = self.conversations.write();
         let mut conversations = conversations.unwrap_or_else(PoisonError::into_inner);
@@ -250,7 +251,7 @@ impl World {
         (conversation, true)
     }
 
-    /// Takes in a conversation made from another one, with that one's hooks.
+    /// Adds a conversation derived from another one, with the hooks of the latter.
     pub(super) fn adopt(
         &self,
         id: uuid::Uuid,
@@ -267,7 +268,7 @@ impl World {
         made
     }
 
-    /// Forgets a conversation. Its sockets stay open and silent, as the agent server's do.
+    /// Deletes a conversation. Its sockets stay open but silent, as on the agent server.
     pub(super) fn delete(&self, id: uuid::Uuid) -> bool {
         let conversations = self.conversations.write();
         let mut conversations = conversations.unwrap_or_else(PoisonError::into_inner);
@@ -280,7 +281,7 @@ impl World {
         true
     }
 
-    /// Ends every socket there is.
+    /// Ends all sockets.
     pub(super) fn end_sockets(&self, ending: &Ending) {
         self.bash.end_sockets(ending);
         for conversation in self.conversations() {
@@ -288,7 +289,8 @@ impl World {
         }
     }
 
-    /// Goes away: with a close code after having paused what ran, or at once.
+    /// Stops the server: with a code, pauses running conversations and closes sockets; without one,
+    /// cuts everything.
     pub(super) fn go_down(&self, code: Option<u16>) {
         self.down.store(true, Ordering::SeqCst);
         let ending = match code {
@@ -312,8 +314,8 @@ impl World {
         }
     }
 
-    /// Comes back, as a server that reads what it kept: what ran is in error, what was set while
-    /// it ran is what it was set to at the start.
+    /// Restarts the server. Running conversations get an error, and settings that were changed at
+    /// run time are reset when a conversation is loaded.
     pub(super) fn come_up(&self, keep: bool) {
         if !keep {
             let conversations = self.conversations.write();
@@ -362,13 +364,14 @@ impl World {
         })
     }
 
-    /// The tools an agent can be given: those of every server, and the test's own.
+    /// Returns the tools that an agent can be configured with: the built-in ones and the test's
+    /// own.
     fn usable_tools(&self) -> BTreeSet<&str> {
         let own = self.tools.keys().map(String::as_str);
         builtin::GIVEN.into_iter().chain(own).collect()
     }
 
-    /// The tools for whoever configures an agent.
+    /// Returns the tools for the configuration of an agent.
     pub(super) fn catalog(&self) -> Value {
         let tools = self.usable_tools().into_iter().map(|name| {
             json!({
@@ -412,7 +415,7 @@ impl World {
         ] {
             agent[field] = or_default(&agent[field], default);
         }
-        // A key comes back as null, never as itself.
+        // The server returns keys as null.
         if agent["llm"].is_object() {
             agent["llm"]["api_key"] = Value::Null;
             agent["llm"]["usage_id"] = or_default(&agent["llm"]["usage_id"], json!("default"));
@@ -467,7 +470,7 @@ impl World {
     }
 }
 
-/// Hook configuration with every event in the server's own spelling, as it answers.
+/// Normalizes the event names of a hook configuration to the server's spelling.
 pub(super) fn normal_hooks(config: &Value) -> Value {
     let config = match &config["hooks"] {
         Value::Object(_) => &config["hooks"],

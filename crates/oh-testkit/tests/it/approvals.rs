@@ -1,4 +1,5 @@
-//! Approvals on the fake server: what is asked about, what was carried out, and what allowed it.
+//! Tests of approvals on the fake server: which actions need one, which are executed, and with what
+//! permission.
 
 use std::time::Duration;
 
@@ -20,7 +21,7 @@ async fn waits(conversation: &FakeConversation) {
     assert_eq!(conversation.status(), "waiting_for_confirmation");
 }
 
-/// What was carried out: the command line, and what allowed it.
+/// Returns the executed command lines with their permissions.
 fn commands(server: &FakeServer) -> Vec<(String, Permission)> {
     let executed = server.executed().into_iter();
     let commands = executed.filter_map(|action| {
@@ -63,7 +64,7 @@ async fn the_claim_of_the_model_counts_with_an_analyzer_only() {
             .call("terminal", risk("HIGH"))
             .finish("Done.")
     };
-    // Without an analyzer the claim is not heeded.
+    // Without an analyzer, the claimed risk is ignored.
     let (server, conversation) =
         risky(script(), json!({"confirmation_policy": policy.clone()})).await;
     conversation.idle().await;
@@ -132,7 +133,7 @@ async fn another_analyzer_is_a_closure_or_is_reported() {
     );
 }
 
-/// Each way of letting a waiting action run is told from the others.
+/// Checks that each way to allow a waiting action is recorded differently.
 #[tokio::test]
 async fn what_was_carried_out_says_what_allowed_it() {
     let script = Script::new()
@@ -186,7 +187,7 @@ async fn what_was_carried_out_says_what_allowed_it() {
     server.verify().unwrap();
 }
 
-/// What changes the state waits while a tool is at work, as it does on the agent server.
+/// Checks that state changes wait for a running tool, as on the agent server.
 #[tokio::test(start_paused = true)]
 async fn a_message_waits_for_the_tool_and_precedes_the_next_step() {
     let tool = |_: &Value| Observation::text("").after(Duration::from_secs(60));
@@ -219,7 +220,8 @@ async fn a_message_waits_for_the_tool_and_precedes_the_next_step() {
     server.verify().unwrap();
 }
 
-/// Navigating to an action makes it wait again; the branch that was left does not count.
+/// Checks that navigating to an action makes it wait again, and that the branch left does not
+/// count.
 #[tokio::test]
 async fn only_the_active_branch_waits() {
     let policy = json!({"confirmation_policy": {"kind": "AlwaysConfirm"}});

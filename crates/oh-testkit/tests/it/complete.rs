@@ -1,5 +1,5 @@
-//! What the fake server leaves out, held against what the client crates can ask: a call that is
-//! added to them and not to it fails here.
+//! Tests that the fake server supports every call of the client crates. A call that is added only
+//! to the client crates fails here.
 
 use std::{collections::BTreeSet, fs, path::Path};
 
@@ -8,8 +8,8 @@ use serde_json::json;
 
 use crate::fake::{client, create, rest};
 
-/// The calls that are answered with 501: a package manager's, which fetches from the network and
-/// unpacks on a disk, and one that starts another server. The fake's documentation says so.
+/// The calls that return 501, as documented by the fake server. They belong to a package manager,
+/// which downloads and unpacks packages, or start another server.
 const UNDONE: [&str; 10] = [
     "DELETE /api/skills/installed/{skill_name}",
     "GET /api/skills/catalog",
@@ -23,7 +23,7 @@ const UNDONE: [&str; 10] = [
     "POST /api/skills/sync",
 ];
 
-/// The crates that talk to a server on a user's behalf.
+/// The crates that communicate with a server.
 const CORE: [&str; 5] = [
     "oh-conversation",
     "oh-hooks",
@@ -32,7 +32,7 @@ const CORE: [&str; 5] = [
     "oh-workspace",
 ];
 
-/// The code below a directory, without comments and without what is made for tests.
+/// Collects the code below a directory, without comments and test code.
 fn sources(directory: &Path, into: &mut Vec<String>) {
     for entry in fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();
@@ -52,7 +52,7 @@ fn sources(directory: &Path, into: &mut Vec<String>) {
     }
 }
 
-/// The sources of a crate beside this one.
+/// Returns the sources of a sibling crate.
 fn of_crate(name: &str) -> Vec<String> {
     let crates = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
     let mut found = Vec::new();
@@ -60,8 +60,8 @@ fn of_crate(name: &str) -> Vec<String> {
     found
 }
 
-/// Every call that `oh-protocol` declares, as its macros spell it: the type's name, the method,
-/// the route. Those about a workspace have a route of the server's and one of a conversation's.
+/// Returns every call that `oh-protocol` declares in its macros: type name, method and route. A
+/// workspace call has both a server route and a conversation route.
 fn declared() -> Vec<(String, String, String)> {
     let mut calls = Vec::new();
     for text in of_crate("oh-protocol") {
@@ -102,7 +102,7 @@ fn declared() -> Vec<(String, String, String)> {
 #[tokio::test]
 async fn every_call_has_an_answer_or_is_known_to_have_none() {
     let calls = declared();
-    // As many as there are today: fewer are read where the declarations are spelled anew.
+    // The current number of calls. A lower number means that the declarations have a new form.
     assert!(
         calls.len() >= 80,
         "{} calls were read: {calls:?}",
@@ -115,7 +115,7 @@ async fn every_call_has_an_answer_or_is_known_to_have_none() {
         .unwrap();
     let mut undone = BTreeSet::new();
     for (_, method, route) in &calls {
-        // Of its own, since some of the calls end it.
+        // A separate conversation for each call, because some calls end it.
         let id = create(&server, json!({})).await;
         let path = route
             .replace("{conversation_id}", &id)
@@ -162,7 +162,8 @@ fn no_core_crate_asks_what_has_no_answer() {
     }
 }
 
-/// What is asked without a call: paths that stand in the core crates as text.
+/// Checks the requests made without a call type, whose paths are string literals in the core
+/// crates.
 #[tokio::test]
 async fn every_path_spelled_out_has_an_answer() {
     let server = FakeServer::start().await.unwrap();

@@ -1,4 +1,4 @@
-//! The fake server, driven by the client it was made for.
+//! Tests of the fake server with the real client.
 
 use std::time::Duration;
 
@@ -58,7 +58,7 @@ pub(super) async fn next(socket: &mut Socket) -> Result<Value, oh_transport::Err
     }
 }
 
-/// Reads session frames up to the full state that ends a run.
+/// Reads session frames up to the full state at the end of a run.
 async fn until_run_ends(socket: &mut Socket) -> Vec<Value> {
     let mut frames = Vec::new();
     let mut ran = false;
@@ -331,7 +331,7 @@ async fn faults_hit_sockets() {
     conversation.fill(20, 500).await;
     let client = client(&server);
     let path = format!("/sockets/session/{}?after_seq=-1", conversation.id());
-    // Sequence numbers seen, and how it ended.
+    // Returns the sequence numbers received and how the socket ended.
     let listen = async |count: usize| {
         let mut socket = client.socket(&path).await.unwrap();
         let mut seqs = Vec::new();

@@ -1,4 +1,4 @@
-//! The faults that only time, another server or a half-dead one can show.
+//! Tests of faults that need time, another server or a half-open connection.
 
 use std::time::{Duration, Instant};
 
@@ -27,7 +27,7 @@ async fn a_skewed_clock_shows_in_timestamps_and_nowhere_else() {
         .map(|event| event.timestamp().to_owned())
         .collect();
     assert!(times[1] > times[0] && times[2] < times[1], "{times:?}");
-    // The order of the log is that of its writing, whatever the clock says.
+    // The log keeps the order of writing, whatever the clock reports.
     let client = client(&server);
     let path = format!("/sockets/session/{}?after_seq=-1", conversation.id());
     let mut socket = client.socket(&path).await.unwrap();
@@ -100,7 +100,7 @@ async fn a_stalled_socket_is_open_and_says_nothing_more() {
         durable += usize::from(frame.expect("it does not close")["type"] == "durable");
     }
     assert_eq!(durable, 2);
-    // Only that one: the next connection gets everything.
+    // The fault applies only once: the next connection gets everything.
     let mut socket = client.socket(&path).await.unwrap();
     let mut durable = 0;
     while durable < 5 {

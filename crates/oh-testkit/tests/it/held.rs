@@ -1,5 +1,5 @@
-//! Places for runs, hooks that add context, a server that waits to be activated, and what it
-//! reads from its disk.
+//! Tests of run slots, hooks that add context, dormant servers, and data loaded from the server's
+//! disk.
 
 use std::{
     sync::atomic::{AtomicBool, Ordering},
@@ -44,7 +44,7 @@ async fn as_many_run_as_may_and_no_more() {
     let run = conversations::Run::new(ids[2]);
     let full = client.call(&run).await.unwrap_err();
     assert_eq!(full.kind(), ErrorKind::RateLimited);
-    // A message is kept all the same.
+    // The message is kept although the run is rejected.
     let said = json!({"content": [{"type": "text", "text": "hello"}], "run": true});
     let path = format!("/api/conversations/{}/events", ids[2]);
     let answer = rest(&server, "POST", &path, said).await;
@@ -60,7 +60,7 @@ async fn as_many_run_as_may_and_no_more() {
             .any(|event| event.kind() == "MessageEvent")
     );
     assert_eq!(spare.status(), "idle");
-    // A test's own hand is not refused, and its run counts.
+    // A run started by the test itself is not rejected, but it is counted.
     spare.say("go");
     let interrupt = conversations::Interrupt::new(ids[0]);
     client.call(&interrupt).await.unwrap();
@@ -188,7 +188,7 @@ async fn a_dormant_server_takes_nothing_before_it_is_activated() {
     let awake = Client::builder(server.url()).session_api_key("mine");
     let awake = awake.build().unwrap();
     assert_eq!(awake.call(&count).await.unwrap(), 0);
-    // Its sockets take the new key too.
+    // Sockets accept the new key too.
     let conversation = server.create();
     let path = format!("/sockets/session/{}", conversation.id());
     assert_eq!(

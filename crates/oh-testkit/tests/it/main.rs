@@ -1,4 +1,4 @@
-//! The kits over real sockets, one binary: it links once and shares its client.
+//! Tests of the kits over real sockets. One binary, so that it links once and shares its client.
 
 #[cfg(test)]
 mod approvals;

@@ -1,4 +1,4 @@
-//! The mock transports under the real client.
+//! Tests of the mock transports with the real client.
 
 use expect_test::expect;
 use oh_protocol::{
@@ -98,7 +98,7 @@ async fn a_socket_is_a_channel_with_two_ends() {
     mock.verify().unwrap();
 }
 
-/// What a test's author reads when requests are not those that were expected.
+/// Checks the report for unexpected requests.
 #[tokio::test]
 async fn the_report_reads_as_a_difference() {
     let id = "00000000-0000-4000-8000-000000000001"

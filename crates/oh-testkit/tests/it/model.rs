@@ -1,4 +1,4 @@
-//! The scripted model over a real socket.
+//! Tests of the scripted model over a real socket.
 
 use std::time::Duration;
 
@@ -292,7 +292,7 @@ async fn conversations_play_apart_while_their_requests_interleave() {
     let conversation = async |name: usize| {
         for n in 0..5 {
             let mut body = chat(&format!("conversation {name}"));
-            // The conversation grows, its opening stays.
+            // The conversation grows, but its first message stays the same.
             let messages = body["messages"].as_array_mut().unwrap();
             messages.extend((0..n).map(|_| json!({"role": "assistant", "content": "…"})));
             let answer = ask(&model, body).await.json();

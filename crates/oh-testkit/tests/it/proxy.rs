@@ -1,4 +1,4 @@
-//! The proxy between two plain TCP ends.
+//! Tests of the proxy between two plain TCP ends.
 
 use std::{io::ErrorKind, net::SocketAddr, time::Duration};
 
@@ -10,7 +10,7 @@ use tokio::{
 
 const LIMIT: Duration = Duration::from_secs(10);
 
-/// Sends back what it is sent.
+/// Starts a server that echoes its input.
 async fn echo() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -66,7 +66,7 @@ async fn cuts_to_the_byte_and_then_behaves() {
         let mut stream = TcpStream::connect(proxy.address()).await.unwrap();
         stream.write_all(b"0123456789").await.unwrap();
         let (got, end) = ends_after(&mut stream).await;
-        // Whether bytes still on their way outlive a reset is the kernel's choice.
+        // The kernel decides whether bytes in transit survive a reset.
         if expected == "01" {
             assert_eq!(end, Some(ErrorKind::ConnectionReset));
         } else if expected == "012" {

@@ -1,4 +1,4 @@
-//! What the fake server does beside conversations' runs, asked by the calls of the client crates.
+//! Tests of the fake server's other routes, using the calls of the client crates.
 
 use bytes::Bytes;
 use oh_protocol::{
@@ -76,7 +76,7 @@ async fn keeps_files_in_memory() {
     );
 }
 
-/// The archives are read by the programs that are made for them, where the machine has any.
+/// Unpacks the archives with real programs if the machine has them.
 #[tokio::test]
 async fn packs_what_others_can_unpack() {
     let server = FakeServer::start().await.unwrap();
@@ -91,7 +91,7 @@ async fn packs_what_others_can_unpack() {
     }
     let archive = files::Archive::new("/w", files::ArchiveFormat::TarGz);
     let (_, packed) = client.call(&archive).await.unwrap();
-    // Stored blocks: what is in it can be seen without unpacking.
+    // Stored blocks are visible in the archive without unpacking.
     for part in ["w/a.txt", "alpha", "w/deep/b", "beta", "gamma"] {
         let found = packed
             .windows(part.len())

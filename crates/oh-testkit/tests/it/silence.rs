@@ -1,4 +1,4 @@
-//! When a socket is told what: while a tool is at work.
+//! Tests of what sockets receive while a tool is running.
 
 use std::time::Duration;
 
@@ -39,7 +39,8 @@ async fn a_socket_opened_while_a_tool_works_is_told_the_state_at_its_end() {
     }
     let path = format!("/api/conversations/{id}/interrupt");
     assert_eq!(rest(&server, "POST", &path, Value::Null).await.status, 200);
-    // The history of the one begins when the tool is done; the other hears of its end first.
+    // The session socket's history begins when the tool ends; the legacy socket receives the end
+    // first.
     let sync = next(&mut session).await.unwrap();
     let through = usize::try_from(sync["through_seq"].as_u64().unwrap()).unwrap();
     let log = conversation.events();

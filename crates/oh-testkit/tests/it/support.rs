@@ -1,4 +1,4 @@
-//! A client that hides nothing: one request per connection, the answer as it came.
+//! A minimal HTTP client: one request per connection, and the unmodified response.
 
 use std::net::SocketAddr;
 
@@ -13,7 +13,7 @@ pub(crate) struct Raw {
     pub(crate) status: u16,
     pub(crate) head: String,
     pub(crate) body: String,
-    /// Whether the body ended as announced.
+    /// Whether the body had its announced length.
     pub(crate) whole: bool,
 }
 

@@ -1,5 +1,5 @@
-//! A test that forgets to ask whether all went as it said is told on stderr. It takes a process
-//! to read that: each test here runs itself once more, as the one that forgets.
+//! Tests that deviations are printed to stderr if a test does not call `verify`. Each test runs
+//! itself again as a child process that does not call it.
 
 use std::process::{Command, Stdio};
 
@@ -8,10 +8,10 @@ use serde_json::json;
 
 use crate::{fake::create, support};
 
-/// Set in the process that forgets.
+/// Set in the child process.
 const FORGETS: &str = "OH_TESTKIT_FORGETS";
 
-/// What this test writes to stderr when it forgets; `None` in the process that is to forget.
+/// Runs the test again and returns its stderr. Returns `None` in the child process.
 fn stderr_of(test: &str) -> Option<String> {
     if std::env::var_os(FORGETS).is_some() {
         return None;
@@ -22,7 +22,7 @@ fn stderr_of(test: &str) -> Option<String> {
         .stdin(Stdio::null())
         .output()
         .unwrap();
-    // It is only told: to fail there would hide what fails already.
+    // Deviations are only printed: a failure could hide the original failure.
     assert!(again.status.success(), "{again:?}");
     Some(String::from_utf8(again.stderr).unwrap())
 }
@@ -54,7 +54,7 @@ async fn of_a_scripted_model() {
     let unread = ScriptedModel::start(Script::new()).await.unwrap();
     assert_eq!(ask(&unread).await, 400);
     drop(unread);
-    // One that was asked is silent.
+    // Nothing is printed after a call of `verify`.
     let read = ScriptedModel::start(Script::new().text("read already"))
         .await
         .unwrap();
@@ -98,7 +98,7 @@ async fn of_a_mock() {
     forgotten.expect("GET", "/api/forgotten");
     let client = forgotten.client();
     drop(forgotten);
-    // Its client holds it as well.
+    // The client holds a clone of the mock.
     drop(client);
     let asked = Mock::new();
     asked.expect("GET", "/api/asked");

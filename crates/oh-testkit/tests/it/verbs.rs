@@ -1,4 +1,4 @@
-//! Every verb of a script in both of OpenAI's dialects, plain and streaming: four ways to say it.
+//! Tests of every script verb in both of OpenAI's formats, plain and streamed.
 
 use std::time::{Duration, Instant};
 
@@ -32,13 +32,13 @@ const WAYS: [Way; 4] = [
     },
 ];
 
-/// What a client makes of an answer, whichever way it came.
+/// A decoded answer, in any format.
 #[derive(Debug, Default, PartialEq)]
 struct Said {
     text: String,
     reasoning: String,
     calls: Vec<(String, String)>,
-    /// Prompt, answer, cached, reasoning.
+    /// Prompt, answer, cached and reasoning tokens.
     usage: [u64; 4],
 }
 
@@ -109,7 +109,7 @@ fn chat(message: &Value, usage: &Value) -> Said {
     }
 }
 
-/// Adds a stream up, as a client does.
+/// Combines the pieces of a stream, like a client.
 fn deltas(chunks: &[Value]) -> Said {
     let mut message = json!({"content": "", "reasoning_content": "", "tool_calls": []});
     for chunk in chunks {
@@ -158,7 +158,7 @@ fn response(response: &Value) -> Said {
     said
 }
 
-/// A step, and what a client is told by it.
+/// Returns steps and the answers that a client decodes from them.
 fn verbs() -> Vec<(Step, Said)> {
     let usage = [100, 20, 0, 0];
     let calls = |calls: &[(&str, &str)]| {
@@ -292,7 +292,7 @@ async fn loops_in_every_way() {
     }
 }
 
-/// The test's author reads which request, whose, met which step, and what the matter is.
+/// Checks that a report names the request, its conversation, the step and the problem.
 #[tokio::test]
 async fn contradictions_name_the_step_in_every_way() {
     for way in WAYS {
@@ -339,7 +339,7 @@ async fn contradictions_name_the_step_in_every_way() {
     }
 }
 
-/// Lines that a panic's own message adds.
+/// Returns the number of extra lines from a panic message.
 fn message_lines(raw: &Raw) -> usize {
     text(&raw.json()["error"]["message"]).lines().count() - 1
 }
@@ -357,7 +357,7 @@ async fn conversations_with_the_same_words_play_apart_all_at_once() {
     let conversation = async |name: usize| {
         let name = format!("conversation-{name}");
         for n in 0..STEPS {
-            // Each request another way: neither dialect nor words tell them apart.
+            // Each request uses a different format, so neither format nor text distinguishes them.
             let way = WAYS[n % WAYS.len()];
             let said = way.read(&way.ask(&model, "the same words", &name).await);
             assert_eq!(said.text, format!("{n} for {name}"));

@@ -1,5 +1,5 @@
-//! Ways of other servers and of what stands before them, each switched on and off: order of
-//! events, logs that are not what they were, refused sockets, silence, requests that hang.
+//! Tests of the behaviour of other servers and of intermediaries: event order, changed logs,
+//! rejected sockets, silence, and hanging requests.
 
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ use crate::{
     support::request_with,
 };
 
-/// Long enough to notice what should not come.
+/// Long enough to notice events that should not arrive.
 const NEVER: Duration = Duration::from_millis(300);
 
 async fn open(client: &Client, id: ConversationId, after: i64) -> Socket {
@@ -32,7 +32,7 @@ async fn open(client: &Client, id: ConversationId, after: i64) -> Socket {
     client.socket(&path).await.unwrap()
 }
 
-/// The numbers of the next events of a socket.
+/// Returns the sequence numbers of a socket's next events.
 async fn seqs(socket: &mut Socket, count: usize) -> Vec<u64> {
     let mut seqs = Vec::new();
     while seqs.len() < count {
@@ -48,7 +48,7 @@ fn spawn<T: Send + 'static>(
     AbortOnDropHandle::new(tokio::spawn(future))
 }
 
-/// A server by itself, and one behind a proxy; who can do something wrong, and a client.
+/// A server, alone or behind a proxy that injects the faults, with a client.
 struct Way {
     server: FakeServer,
     proxy: Option<Proxy>,
@@ -125,13 +125,13 @@ async fn a_message_comes_after_its_update_on_servers_before_1_58() {
     let id: ConversationId = create(&server, Value::Null).await.parse().unwrap();
     let conversation = server.conversation(id).unwrap();
     let mut live = open(&client, id, -1).await;
-    // It listens once it has told the state.
+    // The socket is listening once it has received the state.
     for _ in 0..2 {
         next(&mut live).await.unwrap();
     }
     conversation.say("one");
     conversation.idle().await;
-    // The prompt, the update before its message, and then what the agent does.
+    // The prompt, the update before its message, and then the agent's events.
     assert_eq!(seqs(&mut live, 4).await, [0, 2, 1, 3]);
     // The log itself is in order.
     let all = conversation.len() as u64;
@@ -165,7 +165,7 @@ async fn a_log_is_cut_deleted_and_made_again() {
     assert_eq!(conversation.len(), 5);
     conversation.say("go on");
     conversation.idle().await;
-    // Other events have the numbers now, also for who comes with a cursor from before.
+    // Other events have these numbers now, even for a client with an older cursor.
     let mut socket = open(&client, id, 4).await;
     let frame = loop {
         let frame = next(&mut socket).await.unwrap();
@@ -194,7 +194,7 @@ async fn a_log_is_cut_deleted_and_made_again() {
     again.fill(2, 500).await;
     let mut fresh = open(&client, id, -1).await;
     assert_eq!(seqs(&mut fresh, 2).await, [0, 1]);
-    // The socket of the first hears nothing of the second.
+    // The socket of the deleted conversation receives nothing from the new one.
     while let Ok(frame) = timeout(NEVER, next(&mut socket)).await {
         let frame = frame.unwrap();
         assert!(frame["seq"].as_u64().is_none_or(|seq| seq > 4), "{frame}");
@@ -202,7 +202,7 @@ async fn a_log_is_cut_deleted_and_made_again() {
     again.delete();
     let gone = client.call(&conversations::Get::new(id)).await.unwrap_err();
     assert_eq!(gone.kind(), ErrorKind::NotFound);
-    // What a test made by hand can be made again, too.
+    // A conversation created by the test can also be recreated.
     assert!(server.create().recreate().is_empty());
 }
 
@@ -288,7 +288,7 @@ async fn a_request_hangs_until_its_fault_is_lifted() {
         while way.statuses("GET", &count).is_empty() {
             tokio::task::yield_now().await;
         }
-        // Others are not concerned, and no other fault is ended.
+        // Other requests are not affected, and no other fault is lifted.
         way.client.call(&conversations::Get::new(id)).await.unwrap();
         way.lift("other");
         assert!(!hanging.is_finished());
@@ -304,7 +304,7 @@ async fn what_was_asked_is_done_although_the_answer_is_kept_back() {
     for way in Way::both().await {
         let conversation = way.server.create();
         let id = conversation.id();
-        // Of the two that send something this is about one.
+        // The fault applies to only one of the two requests that send something.
         let sending = "/api/conversations/{id}/events";
         way.inject(
             Fault::hold_answer()
@@ -336,7 +336,7 @@ async fn a_link_falls_silent_for_good_and_a_new_one_works() {
     for way in Way::both().await {
         let conversation = way.server.create();
         let mut old = open(&way.client, conversation.id(), -1).await;
-        // What it is told first.
+        // The first messages of the socket.
         next(&mut old).await.unwrap();
         next(&mut old).await.unwrap();
         way.silence();
@@ -346,7 +346,7 @@ async fn a_link_falls_silent_for_good_and_a_new_one_works() {
         assert_eq!(seqs(&mut fresh, 2).await, [0, 1]);
         conversation.fill(1, 500).await;
         assert_eq!(seqs(&mut fresh, 1).await, [2]);
-        // Nobody reads what it sends, either.
+        // Its messages are not read either.
         let said = r#"{"role":"user","content":"hello"}"#;
         let _ = old.send(Message::Text(said.into())).await;
         assert!(timeout(NEVER, old.recv()).await.is_err());
@@ -391,7 +391,7 @@ async fn a_frozen_server_goes_on_where_it_stopped() {
     assert_eq!(seqs(&mut socket, after).await[0], before as u64);
 }
 
-/// A server of before 1.57 looks behind the lock, and finds what there is by then.
+/// A server before 1.57 checks the status under the lock, after the tool has ended.
 #[tokio::test]
 async fn a_run_waits_for_the_tool_and_then_counts_for_what_waits() {
     let building = Gate::new();
@@ -434,7 +434,7 @@ async fn a_run_waits_for_the_tool_and_then_counts_for_what_waits() {
     }
     assert!(!run.is_finished());
     building.open();
-    // The run goes on: the model is asked, and the state is free.
+    // The run continues: the model is queried, and the state is not locked.
     asked.arrived(1).await;
     let busy = run.await.unwrap().unwrap_err();
     assert_eq!(busy.kind(), ErrorKind::Conflict);

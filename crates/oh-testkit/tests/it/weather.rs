@@ -1,5 +1,5 @@
-//! Faults as a client meets them: each by itself, several at once, again with the same seed, and
-//! those of bytes before those of messages.
+//! Tests of faults as a client sees them: alone, combined, repeated with the same seed, and faults
+//! of bytes after faults of messages.
 
 use std::time::Duration;
 
@@ -11,7 +11,8 @@ use tokio::{io::AsyncReadExt as _, net::TcpStream, time::timeout};
 
 use crate::fake::{client, next};
 
-/// What a socket tells until it ends, or falls silent: sequence numbers, and how it ended.
+/// Returns what a socket receives until it ends or falls silent: sequence numbers, and how it
+/// ended.
 async fn listen(client: &Client, conversation: &FakeConversation) -> (Vec<u64>, String) {
     let path = format!("/sockets/session/{}?after_seq=-1", conversation.id());
     let mut socket = client.socket(&path).await.unwrap();
@@ -28,7 +29,7 @@ async fn listen(client: &Client, conversation: &FakeConversation) -> (Vec<u64>, 
                 if frame["type"] == "durable" {
                     seqs.push(frame["seq"].as_u64().unwrap());
                 }
-                // The snapshot follows the replay: all was told.
+                // The snapshot follows the replay, so the replay is complete.
                 if frame["type"] == "transient" {
                     return (seqs, "whole".to_owned());
                 }
@@ -38,7 +39,7 @@ async fn listen(client: &Client, conversation: &FakeConversation) -> (Vec<u64>, 
     }
 }
 
-/// Where faults come from: the server itself, or a proxy before one that is well.
+/// The source of faults: the server itself, or a proxy in front of a server without faults.
 struct Weather {
     server: FakeServer,
     proxy: Option<Proxy>,
@@ -50,7 +51,7 @@ impl Weather {
         let own = FakeServer::start().await.unwrap();
         let well = FakeServer::start().await.unwrap();
         let proxy = Proxy::start(well.address()).await.unwrap();
-        // What is opened from now on is read.
+        // New connections are parsed from here on.
         proxy.inject(Fault::gap().times(0));
         let through = Client::builder(proxy.url()).session_api_key(well.session_api_key());
         let own = Self {
@@ -113,7 +114,7 @@ async fn answers_fail(weather: &Weather) {
         weather.inject(fault.times(1));
         let before = server.requests().len();
         let error = client.call(&run).await.unwrap_err();
-        // A refusal does nothing; an answer that is torn or lost comes after the deed.
+        // A rejected request is not executed; one with a torn or lost response is.
         let deeds = server.requests().split_off(before);
         let done = deeds.iter().filter(|seen| seen.status == 200).count();
         assert_eq!(done, usize::from(kind == ErrorKind::Interrupted), "{name}");
@@ -123,7 +124,7 @@ async fn answers_fail(weather: &Weather) {
         assert!(!error.to_string().contains("<html"), "{name}: {error}");
         weather.heal();
     }
-    // And then it is well again.
+    // The fault is over.
     client.call(&run).await.unwrap();
     conversation.idle().await;
 }
@@ -169,7 +170,7 @@ async fn sockets_fail(weather: &Weather) {
     }
 }
 
-/// What a proxy reads it passes on as it was: bodies of each kind, in both directions.
+/// Checks that a parsing proxy does not change bodies of any kind, in both directions.
 #[tokio::test]
 async fn a_proxy_that_reads_changes_nothing() {
     let [_, weather] = Weather::both().await;
@@ -185,7 +186,7 @@ async fn a_proxy_that_reads_changes_nothing() {
     let (seqs, end) = listen(client, &conversation).await;
     assert!(seqs.into_iter().eq(0..300));
     assert_eq!(end, "whole");
-    // What the client says on a socket arrives.
+    // The client's messages on a socket arrive.
     let path = format!("/sockets/session/{}", conversation.id());
     let mut socket = client.socket(&path).await.unwrap();
     let said = r#"{"role":"user","content":"hello"}"#;
@@ -194,7 +195,7 @@ async fn a_proxy_that_reads_changes_nothing() {
     conversation.idle().await;
 }
 
-/// Faults of both kinds on one link: a message twice, and then the bytes end.
+/// Checks both kinds of faults on one link: a duplicate event, and then a cut.
 #[tokio::test]
 async fn a_link_acts_on_what_faults_left() {
     let [_, weather] = Weather::both().await;
@@ -245,7 +246,7 @@ async fn two_faults_at_once_act_both() {
     let (seqs, end) = listen(&client, &conversation).await;
     assert_eq!(seqs, [0, 1, 1, 2, 4, 5]);
     assert!(end.starts_with("Interrupted"), "{end}");
-    // On one and the same event, too: told twice, after a frame that nobody can use.
+    // Two faults of the same event: sent twice, after an oversized frame.
     server.inject(Fault::duplicate().after(2).times(1));
     server.inject(Fault::oversized(10_000).after(2).times(1));
     let (seqs, end) = listen(&client, &conversation).await;
@@ -253,7 +254,7 @@ async fn two_faults_at_once_act_both() {
         (seqs.as_slice(), end.as_str()),
         (&[0, 1, 2, 2, 3, 4, 5, 6, 7][..], "whole")
     );
-    // And answers: late, and then refused.
+    // Two faults of the same response: delayed, and then rejected.
     server.inject(Fault::delay(Duration::from_millis(50)).times(1));
     server.inject(Fault::status(503).retry_after(0).times(1));
     let begun = std::time::Instant::now();
@@ -295,7 +296,7 @@ async fn bytes_and_messages_fail_together() {
         .session_api_key(server.session_api_key())
         .build()
         .unwrap();
-    // Cut to the byte in the midst of a frame, of which one before came twice.
+    // Cut at an exact byte in the middle of a frame, after a duplicate event.
     proxy.next(
         Link::new()
             .cut_after(12_345)
@@ -308,7 +309,7 @@ async fn bytes_and_messages_fail_together() {
         (8..14).contains(&seqs.len()) && end.starts_with("Interrupted"),
         "{seqs:?} {end}"
     );
-    // Half-open: nothing comes, nothing ends, and what was held arrives late.
+    // Half-open: nothing arrives and nothing ends. Held data is delivered late.
     let mut socket = client
         .socket(&format!("/sockets/session/{}", conversation.id()))
         .await
@@ -353,7 +354,7 @@ async fn a_server_that_refuses_connections_lives_on() {
     conversation.log("agent", "PauseEvent", serde_json::json!({}));
     server.accept().unwrap();
     assert_eq!(listen(&client, &conversation).await.0, [0]);
-    // Again and again, on the same port.
+    // Restarts repeatedly on the same port.
     for _ in 0..20 {
         server.kill();
         TcpStream::connect(server.address()).await.unwrap_err();
@@ -378,7 +379,7 @@ async fn what_a_restart_keeps_and_forgets() {
     let before = conversation.len();
     server.kill();
     server.come_back();
-    // Looked at only, a conversation shows what was set while it ran; used, it has forgotten it.
+    // Reading a conversation still shows the changed setting; using it resets the setting.
     let call = conversations::Get::new(conversation.id());
     for policy in ["AlwaysConfirm", "NeverConfirm"] {
         let info = client(&server).call(&call).await.unwrap();
@@ -393,6 +394,6 @@ async fn what_a_restart_keeps_and_forgets() {
     server.come_back_empty();
     let gone = client(&server).call(&call).await.unwrap_err();
     assert_eq!(gone.kind(), ErrorKind::NotFound);
-    // A disk outlives a server that lost its conversations.
+    // The disk outlives the conversations.
     assert_eq!(server.read_file("/w/a").unwrap(), "kept");
 }

@@ -96,7 +96,7 @@ fn replace(target: &Path, directory: &Path, text: &str) -> io::Result<()> {
 ///
 /// The project's file is `.openhands/hooks.json` in its directory. If it does not exist, the user's
 /// file is used: `hooks.json` in `$OH_PERSISTENCE_DIR` or else in `~/.openhands`. The two files are
-/// not merged.
+/// not merged. Returns `None` if neither exists.
 ///
 /// The server loads neither file by itself: pass the loaded configuration to the conversation. If
 /// the project is on the server, use

@@ -59,7 +59,7 @@ impl Gate {
         });
     }
 
-    /// Lets the next waiting arrival pass, in order of arrival, and leaves the gate closed.
+    /// Lets one more arrival pass, in order of arrival, and leaves the gate closed.
     pub fn let_one_pass(&self) {
         self.0.send_modify(|state| state.passes += 1);
     }

@@ -41,7 +41,7 @@ enum Then {
     End,
 }
 
-/// One side of a connection, with its unprocessed input.
+/// A side of a connection, with its unprocessed input.
 struct End<S> {
     stream: S,
     read: BytesMut,

@@ -17,7 +17,7 @@ pub(super) struct Class {
     pub(super) ascii: bool,
 }
 
-/// One element of a set. The `bool` of a category is true if the category is negated.
+/// An element of a set. The `bool` of a category is true if the category is negated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Item {
     /// An inclusive range of code points. Python allows surrogates here, which no Rust text

@@ -1,4 +1,4 @@
-//! One conversation: its log, its state and its listeners. Keeps them in order; does not run
+//! A conversation with its log, state and listeners. Decides their order, but does not run
 //! anything.
 
 use std::{
@@ -369,7 +369,7 @@ impl Conversation {
         inner.unanswered.go_on(&news, length).to_vec()
     }
 
-    /// Waits until a condition is true. Whoever changes the state must notify `stir`.
+    /// Waits until a condition is true. Code that changes the state must notify `stir`.
     pub(super) async fn until(&self, reached: impl Fn(&Inner) -> bool) {
         loop {
             // Registers before the check, so that no change in between is missed.

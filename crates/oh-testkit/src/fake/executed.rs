@@ -19,7 +19,7 @@ pub struct Execution {
     pub tool: String,
     /// The arguments of the tool.
     pub arguments: Value,
-    /// What allowed the action.
+    /// The permission for the action.
     pub permission: Permission,
 }
 
@@ -31,7 +31,7 @@ impl Execution {
     }
 }
 
-/// What allowed an action to run.
+/// The reason why an action was allowed to run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Permission {

@@ -274,12 +274,12 @@ impl FakeConversation {
         self.conversation.lock().leased = false;
     }
 
-    /// Cuts the connections of its sockets without a close frame.
+    /// Cuts the connections of the conversation's sockets without a close frame.
     pub fn cut_sockets(&self) {
         self.conversation.end_sockets(&Ending::Cut);
     }
 
-    /// Closes its sockets with a code and a reason.
+    /// Closes the conversation's sockets with a code and a reason.
     pub fn close_sockets(&self, code: u16, reason: &str) {
         let ending = Ending::Close(code, reason.to_owned());
         self.conversation.end_sockets(&ending);

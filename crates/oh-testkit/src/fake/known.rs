@@ -6,7 +6,8 @@ use http::{HeaderValue, StatusCode, header};
 use super::routes::{Call, detail, not_found};
 use crate::http::Response;
 
-/// One route per line, from the API description of server 1.58.0. A test compares the two.
+/// The server's routes, one per line, from its API description (1.58.0). A test compares them with
+/// it.
 const ROUTES: &str = include_str!("routes.txt");
 
 /// Returns the methods that the agent server supports for a path.

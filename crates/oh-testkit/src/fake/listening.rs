@@ -40,7 +40,7 @@ impl Drop for Place {
     }
 }
 
-/// Returns the length of the log in a snapshot, which is the first item about the state.
+/// Returns the length of the log if the item is a snapshot.
 pub(super) fn begins(item: &Item) -> Option<usize> {
     match item {
         Item::Snapshot { length, .. } => Some(*length),

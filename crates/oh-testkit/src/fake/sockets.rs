@@ -118,7 +118,7 @@ fn forbidden() -> Response {
     response
 }
 
-/// One open socket.
+/// An open socket.
 struct Line {
     world: Arc<World>,
     path: String,

@@ -1,4 +1,4 @@
-//! One step of the fake agent: executes waiting actions, or else queries the model and executes its
+//! A step of the fake agent: executes waiting actions, or else queries the model and executes its
 //! calls. The module `agent` decides when a step runs and what follows it.
 
 use std::{collections::BTreeMap, sync::atomic::Ordering};

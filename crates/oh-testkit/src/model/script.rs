@@ -10,7 +10,7 @@ use crate::Gate;
 type Check = Arc<dyn Fn(&ModelRequest) -> Result<(), String> + Send + Sync>;
 type Choose = Arc<dyn Fn(&ModelRequest) -> Step + Send + Sync>;
 
-/// One answer of the model.
+/// An answer of the model.
 ///
 /// ```
 /// use oh_testkit::model::Step;

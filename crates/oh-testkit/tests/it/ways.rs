@@ -346,7 +346,7 @@ async fn a_link_falls_silent_for_good_and_a_new_one_works() {
         assert_eq!(seqs(&mut fresh, 2).await, [0, 1]);
         conversation.fill(1, 500).await;
         assert_eq!(seqs(&mut fresh, 1).await, [2]);
-        // Its messages are not read either.
+        // The server does not read its messages either.
         let said = r#"{"role":"user","content":"hello"}"#;
         let _ = old.send(Message::Text(said.into())).await;
         assert!(timeout(NEVER, old.recv()).await.is_err());

@@ -13,7 +13,8 @@ type Source = Box<dyn std::error::Error + Send + Sync>;
 pub enum ErrorKind {
     /// A file could not be read or written.
     Io,
-    /// A file is not a valid hook configuration. The message contains line and column.
+    /// A file is not a valid hook configuration. The message contains line and column for invalid
+    /// JSON, and otherwise the path of the invalid value.
     File,
     /// A hook breaks one of the server's rules.
     Invalid,

@@ -12,10 +12,10 @@ use crate::{Error, ErrorKind, Result, matching, text};
 
 /// Parses a configuration from the text of a `hooks.json` file.
 ///
-/// Keys may be spelt `PreToolUse` or `pre_tool_use`, and all of them may be nested in `{"hooks":
-/// …}`. This function accepts and rejects the same files as the server. Keys that the server
-/// ignores, such as a `description` beside `hooks` or a misspelt key of a hook, are not sent.
-/// [`lint`](crate::lint) lists these keys, because a misspelt guard does not guard.
+/// Keys may be spelt `PreToolUse` or `pre_tool_use`, and all of them may be nested in
+/// `{"hooks": …}`. This function accepts and rejects the same files as the server. Keys that the
+/// server ignores, such as a `description` beside `hooks` or a misspelt key of a hook, are not
+/// sent. [`lint`](crate::lint) lists these keys, because a misspelt guard does not guard.
 ///
 /// # Errors
 ///

@@ -87,7 +87,7 @@ pub enum LintKind {
     BrokenPattern,
     /// Only the server can evaluate the pattern.
     ObscurePattern,
-    /// The pattern names a tool, but the event has no tool. The hooks never run.
+    /// The pattern selects tools, but the event has no tool. The hooks never run.
     NoTool,
     /// The pattern, or a part of it, matches neither a built-in tool of the server nor one of the
     /// additional tools passed to [`lint_with`]. The hooks run only if an MCP server or a client

@@ -74,7 +74,7 @@
 //! both are repeatable with the same seed. A proxy can apply both in front of a real server.
 //!
 //! Faults of messages are set with [`FakeServer::inject`] or [`Proxy::inject`], and faults of bytes
-//! with [`Proxy::links`]. Other methods take effect immediately:
+//! with [`Proxy::links`]. All other methods take effect immediately. Faults and how to cause them:
 //!
 //! - Cut connections: [`Fault::cut`] after n events, [`Link::cut_after`] after n bytes,
 //!   [`FakeServer::cut_sockets`] and [`Proxy::cut`] immediately.

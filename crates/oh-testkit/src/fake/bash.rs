@@ -257,7 +257,7 @@ fn go(world: &Arc<World>, bash: &Arc<Bash>, command: Value, output: CommandOutpu
     });
 }
 
-/// Waits for a command to end. Returns its whole output in one event.
+/// Waits for a command to end and logs its output in pieces. Returns the whole output in one event.
 async fn run(world: &World, bash: &Bash, command: &Value, mut output: CommandOutput) -> Value {
     let most = Duration::from_secs(command["timeout"].as_u64().unwrap_or(u64::MAX));
     let stopped = async {

@@ -104,10 +104,10 @@ impl FakeServerBuilder {
     /// running tool has ended, like servers 1.45 to 1.50, which check the status while holding the
     /// state lock.
     ///
-    /// The state after the tool then decides the response: 409 if the run continues, and an
-    /// approval if an action waits. Default: `/run` returns 409 immediately while a run is active,
-    /// like 1.57 and later. Messages, rejections, pauses and changed settings always wait for the
-    /// tool.
+    /// The state after the tool decides the outcome: a 409 response if the run continues, or the
+    /// approval of an action that waits. Default: `/run` returns 409 immediately while a run is
+    /// active, like 1.57 and later. Messages, rejections, pauses and changed settings always wait
+    /// for the tool.
     pub fn runs_wait_for_tools(mut self) -> Self {
         self.runs_wait = true;
         self

@@ -386,8 +386,8 @@ impl FakeServer {
         self.world.seen.such(method, route)
     }
 
-    /// Returns the number of requests by method and [route](Seen::route), such as `GET
-    /// /api/conversations/{id}`.
+    /// Returns the number of requests by method and [route](Seen::route), such as
+    /// `GET /api/conversations/{id}`.
     pub fn request_counts(&self) -> BTreeMap<String, usize> {
         self.world.seen.counts()
     }

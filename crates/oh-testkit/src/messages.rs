@@ -10,7 +10,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use crate::{
     fake::{frame_head, text_frame},
     fault::{AnswerFault, Asked, EventFault, Faults, oversized, refused_upgrade},
-    seen::{Requests, Seen},
+    seen::{LONGEST, Requests, Seen},
 };
 
 /// The maximum size of a message head. A larger one is not HTTP.
@@ -151,7 +151,21 @@ impl Body {
 }
 
 /// Forwards a body, or discards it if `to` is `None`.
-async fn pass<A, B>(body: Body, from: &mut End<A>, mut to: Option<&mut End<B>>) -> io::Result<()>
+async fn pass<A, B>(body: Body, from: &mut End<A>, to: Option<&mut End<B>>) -> io::Result<()>
+where
+    A: AsyncRead + AsyncWrite + Unpin,
+    B: AsyncRead + AsyncWrite + Unpin,
+{
+    pass_and_keep(body, from, to, None).await
+}
+
+/// Forwards a body as [`pass`] does, and appends the bytes of a body of known length to `kept`.
+async fn pass_and_keep<A, B>(
+    body: Body,
+    from: &mut End<A>,
+    mut to: Option<&mut End<B>>,
+    mut kept: Option<&mut Vec<u8>>,
+) -> io::Result<()>
 where
     A: AsyncRead + AsyncWrite + Unpin,
     B: AsyncRead + AsyncWrite + Unpin,
@@ -201,6 +215,9 @@ where
             .min(from.read.len());
         if let Some(to) = &mut to {
             to.write(&from.read[..count]).await?;
+        }
+        if let Some(kept) = &mut kept {
+            kept.extend_from_slice(&from.read[..count]);
         }
         from.read.advance(count);
         left -= count as u64;
@@ -286,7 +303,11 @@ where
     server
         .write(&head.without("sec-websocket-extensions"))
         .await?;
-    pass(Body::of(&head, Body::None), client, Some(server)).await?;
+    let body = Body::of(&head, Body::None);
+    let mut kept = Vec::new();
+    let keep = matches!(body, Body::Length(length) if length <= LONGEST as u64);
+    pass_and_keep(body, client, Some(server), keep.then_some(&mut kept)).await?;
+    unanswered.body(kept.into());
     let answer = loop {
         let answer = tokio::select! {
             answer = server.through(b"\r\n\r\n") => Head { raw: answer? },
@@ -554,6 +575,8 @@ mod tests {
             assert_eq!(to_client, answers.concat());
             assert_eq!(to_server, asked.concat());
         }
+        let bodies: Vec<_> = traffic.seen.all().into_iter().map(|it| it.body).collect();
+        assert_eq!(bodies, ["", "abc", "", "", ""]);
     }
 
     #[tokio::test]

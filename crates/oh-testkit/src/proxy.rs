@@ -265,7 +265,7 @@ impl Proxy {
         self.shared.reads.store(true, Ordering::SeqCst);
     }
 
-    /// Returns the [recorded](Self::record) requests, oldest first, without bodies. Corresponds to
+    /// Returns the [recorded](Self::record) requests, oldest first. Corresponds to
     /// [`FakeServer::requests`](crate::FakeServer::requests) for a real server.
     pub fn requests(&self) -> Vec<Seen> {
         self.shared.traffic.seen.all()

@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     fmt,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicU16, Ordering},
     },
 };
@@ -14,7 +14,7 @@ use http::Method;
 use serde_json::Value;
 
 /// Longer bodies are not stored.
-const LONGEST: usize = 1024 * 1024;
+pub(crate) const LONGEST: usize = 1024 * 1024;
 
 /// A request as received by a fake server or a proxy.
 #[derive(Clone)]
@@ -26,8 +26,8 @@ pub struct Seen {
     pub path: String,
     /// The query as sent, or an empty string.
     pub query: String,
-    /// The body. Empty if it is longer than 1 MiB, and always empty for requests recorded by a
-    /// [`Proxy`](crate::Proxy).
+    /// The body. Empty if it is longer than 1 MiB. A [`Proxy`](crate::Proxy) stores only bodies
+    /// with a `Content-Length`, once it has forwarded them.
     pub body: Bytes,
     /// The status of the response. 0 while there is no response; stays 0 if the client disconnects
     /// first.
@@ -103,29 +103,41 @@ pub(crate) fn fits(route: &str, path: &str) -> bool {
 
 /// All requests received so far.
 #[derive(Default)]
-pub(crate) struct Requests(Mutex<Vec<(Seen, Arc<AtomicU16>)>>);
+pub(crate) struct Requests(Mutex<Vec<(Seen, Arc<Later>)>>);
+
+/// The parts of a request that arrive after its head.
+#[derive(Default)]
+struct Later {
+    status: AtomicU16,
+    body: OnceLock<Bytes>,
+}
 
 /// A request that has no response yet.
-pub(crate) struct Unanswered(Arc<AtomicU16>);
+pub(crate) struct Unanswered(Arc<Later>);
 
 impl Unanswered {
     pub(crate) fn answered(&self, status: u16) {
-        self.0.store(status, Ordering::SeqCst);
+        self.0.status.store(status, Ordering::SeqCst);
+    }
+
+    pub(crate) fn body(&self, body: Bytes) {
+        let _ = self.0.body.set(body);
     }
 }
 
 impl Requests {
     /// Adds a request. Its status is set later.
     pub(crate) fn add(&self, seen: Seen) -> Unanswered {
-        let status = Arc::new(AtomicU16::new(0));
-        self.lock().push((seen, Arc::clone(&status)));
-        Unanswered(status)
+        let later = Arc::new(Later::default());
+        self.lock().push((seen, Arc::clone(&later)));
+        Unanswered(later)
     }
 
     pub(crate) fn all(&self) -> Vec<Seen> {
         let all = self.lock();
-        let all = all.iter().map(|(seen, status)| Seen {
-            status: status.load(Ordering::SeqCst),
+        let all = all.iter().map(|(seen, later)| Seen {
+            status: later.status.load(Ordering::SeqCst),
+            body: later.body.get().unwrap_or(&seen.body).clone(),
             ..seen.clone()
         });
         all.collect()
@@ -150,7 +162,7 @@ impl Requests {
         self.lock().clear();
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<(Seen, Arc<AtomicU16>)>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<(Seen, Arc<Later>)>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

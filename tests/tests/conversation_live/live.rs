@@ -17,7 +17,7 @@ use tokio::time::timeout;
 /// Longer than anything takes on a busy machine.
 pub(crate) const LONG: Duration = Duration::from_secs(120);
 
-fn llm(model: &ScriptedModel, name: &str) -> Llm {
+pub(crate) fn llm(model: &ScriptedModel, name: &str) -> Llm {
     Llm::new(name)
         .base_url(model.base_url())
         .api_key("scripted")

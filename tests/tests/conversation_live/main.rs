@@ -1,6 +1,8 @@
 //! Conversations on the real server.
 
 #[cfg(test)]
+mod approvals;
+#[cfg(test)]
 mod crowd;
 #[cfg(test)]
 mod invariant;
@@ -8,3 +10,5 @@ mod invariant;
 mod live;
 #[cfg(test)]
 mod requests;
+#[cfg(test)]
+mod scenes;

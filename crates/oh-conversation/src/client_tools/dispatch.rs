@@ -8,7 +8,7 @@ use std::{
 };
 
 use futures_util::FutureExt;
-use oh_protocol::{Event, ExecutionStatus};
+use oh_protocol::{Event, ExecutionStatus, Payload};
 use oh_transport::Backoff;
 use tokio::{
     sync::watch,
@@ -104,6 +104,8 @@ impl Dispatcher {
             return;
         };
         let mut at_work = JoinSet::new();
+        // Calls that the server has not executed yet: they may wait for approval.
+        let mut open = HashMap::new();
         loop {
             let event = tokio::select! {
                 event = events.next() => event,
@@ -112,28 +114,57 @@ impl Dispatcher {
             let Some(Ok(event)) = event else {
                 return;
             };
-            let tool = called(&event).and_then(|name| self.tools.get(name));
-            let has = |set: fn(&CutOff) -> &HashSet<String>| {
-                cut_off
-                    .as_ref()
-                    .is_some_and(|old| set(old).contains(event.id()))
-            };
-            let (passed, again) = (has(|old| &old.passed), has(|old| &old.unanswered));
-            if let Some(tool) = tool
-                && !passed
-                && let Some(claim) = claims.claim(event.id(), again)
+            if called(&event).is_some_and(|name| self.tools.contains_key(name)) {
+                open.insert(event.id().to_owned(), event.clone());
+            }
+            if let Some(action) = self.answered(&event, &mut open)
+                && let Some(tool) = called(&action).and_then(|name| self.tools.get(name))
             {
-                self.progress.send_modify(|progress| progress.at_work += 1);
-                let work = AtWork(self.progress.clone());
-                let (tool, weak, event) = (tool.clone(), self.weak.clone(), event.clone());
-                at_work.spawn(async move {
-                    carry_out(weak, tool, event, &work).await;
-                    drop(claim);
-                });
+                let has = |set: fn(&CutOff) -> &HashSet<String>| {
+                    cut_off
+                        .as_ref()
+                        .is_some_and(|old| set(old).contains(action.id()))
+                };
+                let (passed, again) = (has(|old| &old.passed), has(|old| &old.unanswered));
+                if executed(&event)
+                    && !passed
+                    && let Some(claim) = claims.claim(action.id(), again)
+                {
+                    self.progress.send_modify(|progress| progress.at_work += 1);
+                    let work = AtWork(self.progress.clone());
+                    let (tool, weak) = (tool.clone(), self.weak.clone());
+                    at_work.spawn(async move {
+                        carry_out(weak, tool, action, &work).await;
+                        drop(claim);
+                    });
+                }
             }
             let seen = Some(event.id().into());
             self.progress.send_modify(|progress| progress.seen = seen);
         }
+    }
+
+    /// The call of a client tool that an event answers: the server has executed it, or somebody
+    /// has rejected it.
+    fn answered(&self, event: &Event, open: &mut HashMap<String, Event>) -> Option<Event> {
+        if !matches!(event.kind(), "ObservationEvent" | "UserRejectObservation") {
+            return None;
+        }
+        let (tool, id) = match event.payload() {
+            Payload::Observation(body) => (&body.tool_name, &body.action_id),
+            Payload::UserReject(body) => (&body.tool_name, &body.action_id),
+            _ => return None,
+        };
+        if !self.tools.contains_key(&**tool) {
+            return None;
+        }
+        if let Some(action) = open.remove(&**id) {
+            return Some(action);
+        }
+        // It is history, and has waited for approval until now.
+        let events = self.weak.upgrade()?.events();
+        let mut held = events.iter().rev();
+        held.find(|event| event.id() == &**id).cloned()
     }
 
     /// Waits for the log to be here, so that history can be told from what is new.
@@ -194,6 +225,12 @@ impl CutOff {
         let unanswered = unanswered.filter(|id| !passed.contains(id)).collect();
         Self { passed, unanswered }
     }
+}
+
+/// Whether the server has executed the action that an event answers. Of a client tool's call it
+/// says so as soon as nothing stands in its way.
+fn executed(event: &Event) -> bool {
+    event.kind() == "ObservationEvent"
 }
 
 /// Counts a handler for as long as it is at work, however it ends.

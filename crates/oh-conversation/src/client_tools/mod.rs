@@ -50,10 +50,11 @@ type Handler = Arc<dyn Fn(ClientToolCall) -> Handling + Send + Sync>;
 /// ```
 ///
 /// The handler is called **once for each call of the agent**, on a task of its own; calls that
-/// the agent makes at once run at once. That holds across reconnections, and for one conversation
+/// the agent makes at once run at once. A call that a confirmation policy asks about is carried out
+/// when it was approved, and never when it was rejected. That holds across reconnections, and for one conversation
 /// attached again, or twice, in one process: what a program has dispatched it does not dispatch
-/// again. Calls that were logged before this process first attached are history, and are not
-/// carried out unless [`Attach::resume_client_tools`](crate::Attach::resume_client_tools) asks
+/// again. Calls that the server had executed before this process first attached are history, and
+/// are not carried out unless [`Attach::resume_client_tools`](crate::Attach::resume_client_tools) asks
 /// for those that have no result.
 ///
 /// Handlers end, unfinished ones too, when the conversation is closed or its last handle dropped.

@@ -500,10 +500,10 @@ async fn the_result_of_a_client_tool_sets_nothing_to_work_that_waits_for_approva
     let conversation = soon(attaching).await.unwrap().unwrap();
     mock.tell(&dial, "running").await;
     until(|| conversation.state().execution_status().is_running()).await;
-    let call = json!({"tool_name": "ask", "tool_call_id": "call-ask",
-        "action": {"kind": "ClientAction_ask"}});
-    let (seq, event) = mock.append("ActionEvent", &call);
-    dial.durable(seq, &event).await.unwrap();
+    let call = mock.call_client_tool("ask");
+    for seq in [call, mock.answer_client_tool(call)] {
+        dial.durable(seq, &mock.event(seq)).await.unwrap();
+    }
     until(|| mock.seen("POST /events") == 1).await;
     mock.propose(&dial).await;
     sleep(Duration::from_secs(60)).await;

@@ -22,10 +22,18 @@ fn tool(calls: &Calls) -> ClientTool {
     })
 }
 
+/// The agent calls the tool, and the server answers the call itself. Returns the place of the call.
 fn called(mock: &Mock) -> u64 {
-    let action = json!({"tool_name": "ask", "tool_call_id": "c",
-        "action": {"kind": "ClientAction_ask"}});
-    mock.append("ActionEvent", &action).0
+    let seq = mock.call_client_tool("ask");
+    mock.answer_client_tool(seq);
+    seq
+}
+
+/// Brings a call and the server's answer to it.
+async fn brings(mock: &Mock, dial: &Dial, seq: u64) {
+    for seq in [seq, seq + 1] {
+        dial.durable(seq, &mock.event(seq)).await.unwrap();
+    }
 }
 
 async fn attach(
@@ -54,14 +62,14 @@ async fn each_call_is_carried_out_once_across_cuts_and_attaches_and_history_is_l
     called(&mock);
     let (first, dial) = attach(&mock, &mut dials, &calls).await;
     let seq = called(&mock);
-    dial.durable(seq, &mock.event(seq)).await.unwrap();
+    brings(&mock, &dial, seq).await;
     answered(&mock, 1).await;
     // The same again after a cut, and another that came meanwhile.
     let seq = called(&mock);
     dial.peer.end(Error::closed(1012, "")).await.unwrap();
     let dial = soon(dials.recv()).await.unwrap();
-    dial.sync(Some(seq)).await.unwrap();
-    for seq in 0..=seq {
+    dial.sync(Some(seq + 1)).await.unwrap();
+    for seq in 0..=seq + 1 {
         dial.durable(seq, &mock.event(seq)).await.unwrap();
     }
     answered(&mock, 2).await;
@@ -70,8 +78,42 @@ async fn each_call_is_carried_out_once_across_cuts_and_attaches_and_history_is_l
     called(&mock);
     let (second, _dial) = attach(&mock, &mut dials, &calls).await;
     answered(&mock, 3).await;
-    assert_eq!(*calls.lock().unwrap(), ["1", "2", "3"]);
+    assert_eq!(*calls.lock().unwrap(), ["2", "4", "6"]);
     second.delete().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_waits_for_approval_is_carried_out_only_once_it_was_approved() {
+    // Called before this program attached, or after.
+    for before in [true, false] {
+        for approved in [true, false] {
+            let (mock, mut dials) = Mock::new();
+            let calls = Calls::default();
+            let mut call = before.then(|| mock.call_client_tool("ask"));
+            let (conversation, dial) = attach(&mock, &mut dials, &calls).await;
+            if call.is_none() {
+                let seq = mock.call_client_tool("ask");
+                dial.durable(seq, &mock.event(seq)).await.unwrap();
+                call = Some(seq);
+            }
+            let call = call.unwrap();
+            mock.tell(&dial, "waiting_for_confirmation").await;
+            tokio::time::sleep(Duration::from_secs(5)).await;
+            assert!(calls.lock().unwrap().is_empty(), "nobody approved it");
+            assert_eq!(mock.seen("POST /events"), 0);
+            let seq = match approved {
+                true => mock.answer_client_tool(call),
+                false => mock.reject(call),
+            };
+            dial.durable(seq, &mock.event(seq)).await.unwrap();
+            mock.tell(&dial, "idle").await;
+            tokio::time::sleep(Duration::from_secs(5)).await;
+            let times = usize::from(approved);
+            assert_eq!(calls.lock().unwrap().len(), times, "{before} {approved}");
+            assert_eq!(mock.seen("POST /events"), times);
+            conversation.delete().await.unwrap();
+        }
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -83,7 +125,7 @@ async fn a_result_is_sent_until_it_is_taken_and_never_runs_what_awaits_approval(
     mock.plan("/events", Err(oh_transport::ErrorKind::Connect));
     dial.full_state("waiting_for_confirmation").await.unwrap();
     let seq = called(&mock);
-    dial.durable(seq, &mock.event(seq)).await.unwrap();
+    brings(&mock, &dial, seq).await;
     answered(&mock, 3).await;
     assert_eq!(
         calls.lock().unwrap().len(),
@@ -118,12 +160,11 @@ async fn a_tool_that_panics_tells_the_agent_and_harms_no_other() {
     let dial = soon(dials.recv()).await.unwrap();
     dial.welcome(&mock, "idle").await.unwrap();
     let conversation = soon(attaching).await.unwrap().unwrap();
-    let action = json!({"tool_name": "broken", "tool_call_id": "b",
-        "action": {"kind": "ClientAction_broken"}});
-    let (seq, event) = mock.append("ActionEvent", &action);
-    dial.durable(seq, &event).await.unwrap();
+    let seq = mock.call_client_tool("broken");
+    mock.answer_client_tool(seq);
+    brings(&mock, &dial, seq).await;
     let seq = called(&mock);
-    dial.durable(seq, &mock.event(seq)).await.unwrap();
+    brings(&mock, &dial, seq).await;
     answered(&mock, 2).await;
     let bodies = mock.bodies().join("\n");
     assert!(bodies.contains("It failed: the tool panicked."), "{bodies}");
@@ -141,7 +182,7 @@ async fn a_result_that_may_have_been_taken_is_not_sent_again_before_the_server_s
         // The connection fails when the server has it: it takes it when the step has ended.
         mock.plan("/events", Err(oh_transport::ErrorKind::Interrupted));
         let seq = called(&mock);
-        dial.durable(seq, &mock.event(seq)).await.unwrap();
+        brings(&mock, &dial, seq).await;
         answered(&mock, 1).await;
         tokio::time::sleep(Duration::from_secs(120)).await;
         assert_eq!(mock.seen("POST /events"), 1, "the step is under way");

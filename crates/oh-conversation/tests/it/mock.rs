@@ -138,6 +138,30 @@ impl Mock {
         seq
     }
 
+    /// Logs a call of a client tool, without telling anybody.
+    pub(crate) fn call_client_tool(&self, tool: &str) -> u64 {
+        let fields = json!({"tool_name": tool, "tool_call_id": format!("call-{}", self.len()),
+            "action": {"kind": format!("ClientAction_{tool}")}});
+        self.append("ActionEvent", &fields).0
+    }
+
+    /// Logs what the server itself answers to a call of a client tool that it executes.
+    pub(crate) fn answer_client_tool(&self, call: u64) -> u64 {
+        let called: Value = serde_json::from_slice(&self.event(call)).unwrap();
+        let fields = json!({"source": "environment", "action_id": call.to_string(),
+            "tool_name": called["tool_name"], "tool_call_id": format!("call-{call}"),
+            "observation": {"kind": "ClientToolObservation", "is_error": false, "content": []}});
+        self.append("ObservationEvent", &fields).0
+    }
+
+    /// Logs that somebody has rejected an action.
+    pub(crate) fn reject(&self, action: u64) -> u64 {
+        let fields = json!({"source": "environment", "action_id": action.to_string(),
+            "tool_name": "ask", "tool_call_id": format!("call-{action}"),
+            "rejection_reason": "No.", "rejection_source": "user"});
+        self.append("UserRejectObservation", &fields).0
+    }
+
     pub(crate) fn len(&self) -> u64 {
         self.inner.lock().unwrap().log.len() as u64
     }

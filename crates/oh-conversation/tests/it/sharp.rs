@@ -226,10 +226,10 @@ async fn client_tools_of_two_servers_are_two_whatever_the_conversations_ids() {
         let dial = soon(dials.recv()).await.unwrap();
         dial.welcome(mock, "idle").await.unwrap();
         let conversation = soon(attaching).await.unwrap().unwrap();
-        let call = json!({"tool_name": "ask", "tool_call_id": "call-ask",
-            "action": {"kind": "ClientAction_ask"}});
-        let (seq, event) = mock.append("ActionEvent", &call);
-        dial.durable(seq, &event).await.unwrap();
+        let call = mock.call_client_tool("ask");
+        for seq in [call, mock.answer_client_tool(call)] {
+            dial.durable(seq, &mock.event(seq)).await.unwrap();
+        }
         sleep(Duration::from_secs(60)).await;
         assert_eq!(mock.seen("POST /events"), 1, "{url}");
         kept.push((dial, conversation));

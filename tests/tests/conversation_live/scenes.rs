@@ -1,0 +1,510 @@
+//! The scenes: each a conversation of its own on the shared server, with all that it takes to
+//! execute an action that nobody approved.
+
+use std::{
+    fs,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use openhands::{
+    Conversation, WorkspaceExt,
+    conversation::{Bulk, ClientTool, ErrorKind, Link, PendingAction},
+    protocol::config::ConfirmationPolicy,
+    testkit::{Fault, Gate, Script, fake::UpgradeRefusal},
+};
+use serde_json::json;
+use tokio::{sync::Notify, time::timeout};
+
+use super::{
+    approvals::{
+        RESPOND, RUN, SEARCH, SOCKETS, Scene, Stage, act, asks, ends, fails, running, runs, until,
+        waits,
+    },
+    live::{LONG, agent, llm},
+};
+
+const NOTHING: [PendingAction; 0] = [];
+
+fn always() -> ConfirmationPolicy {
+    ConfirmationPolicy::always()
+}
+
+fn never() -> ConfirmationPolicy {
+    ConfirmationPolicy::never()
+}
+
+/// Keeps the near client's sockets from opening, until it is lifted. REST works.
+fn sockets_are_down(scene: &Scene) {
+    let refuses = Fault::refuse_upgrade(UpgradeRefusal::Status(502));
+    scene.proxy.inject(refuses.named("down"));
+}
+
+/// No event reaches the near client any more, over sockets that open and stay open.
+fn events_stop(scene: &Scene) {
+    scene.proxy.inject(Fault::stall().on(SOCKETS).named("stop"));
+}
+
+/// C1.
+pub(crate) async fn a_run_after_a_pause(stage: &Stage) {
+    let gate = Gate::new();
+    let script = Script::new().step(act("a").hold(&gate)).finish("Done.");
+    let scene = Scene::start(stage, "pause", always(), script).await;
+    scene.near.send("Go.").and_run().await.unwrap();
+    gate.arrived(1).await;
+    scene.near.pause().await.unwrap();
+    // The model is still being asked. The next run learns this before the model answers.
+    let looks = || scene.answered("GET", "/api/conversations/{id}");
+    let before = looks();
+    let second = running(&scene.near);
+    until(|| looks() > before || scene.answered("POST", RUN) > 1 || second.is_finished()).await;
+    gate.open();
+    let outcome = ends(second).await;
+    let pending = waits(&scene.near, &outcome);
+    assert!(!outcome.report().started(), "{outcome}");
+    scene.shows(&["run"], &[]).await;
+    scene.near.approvals().approve(&pending).await.unwrap();
+    assert!(runs(&scene.near).await.is_finished());
+    scene.shows(&["run", "approve"], &["a"]).await;
+}
+
+/// C2.
+pub(crate) async fn lost_answers_to_a_message_and_a_run(stage: &Stage) {
+    let gate = Gate::new();
+    let script = Script::new().step(act("a").hold(&gate)).finish("Done.");
+    let scene = Scene::start(stage, "lost", always(), script).await;
+    let lost = |route: &str| Fault::lost_answer().on(route).method("POST").times(1);
+    scene.proxy.inject(lost("/api/conversations/{id}/events"));
+    scene.near.send("Go.").await.unwrap();
+    scene.proxy.inject(lost(RUN));
+    let run = running(&scene.near);
+    until(|| scene.answered("POST", RUN) > 0).await;
+    // The link comes back later than REST.
+    sockets_are_down(&scene);
+    scene.proxy.cut();
+    gate.open();
+    // The other client sees the action wait.
+    asks(&scene.other).await;
+    scene.proxy.lift("down");
+    let outcome = ends(run).await;
+    waits(&scene.near, &outcome);
+    assert!(outcome.report().started(), "{outcome}");
+    // Another one changes nothing either.
+    asks(&scene.near).await;
+    scene.shows(&["run"], &[]).await;
+}
+
+/// C3.
+pub(crate) async fn a_run_after_an_approval(stage: &Stage) {
+    run_after_approval(stage, "approval", None).await;
+}
+
+/// C3 over a link on which each event comes late.
+pub(crate) async fn a_run_after_an_approval_over_a_slow_link(stage: &Stage) {
+    let late = Fault::drip(Duration::from_millis(250)).on(SOCKETS);
+    run_after_approval(stage, "approval-slow", Some(late)).await;
+}
+
+async fn run_after_approval(stage: &Stage, name: &str, fault: Option<Fault>) {
+    let gate = Gate::new();
+    let script = Script::new().step(act("a")).step(act("b").hold(&gate));
+    let scene = Scene::start(stage, name, always(), script.finish("Done.")).await;
+    if let Some(fault) = fault {
+        scene.proxy.inject(fault);
+    }
+    scene.near.send("Go.").await.unwrap();
+    let first = asks(&scene.near).await;
+    scene.near.approvals().approve(&first).await.unwrap();
+    // The run looks before the agent proposes its next action.
+    let before = scene.answered("GET", SEARCH);
+    let run = running(&scene.near);
+    until(|| scene.answered("GET", SEARCH) > before || run.is_finished()).await;
+    gate.open();
+    let outcome = ends(run).await;
+    let second = waits(&scene.near, &outcome);
+    assert_ne!(second, first);
+    scene.shows(&["run", "approve"], &["a"]).await;
+}
+
+/// C4.
+pub(crate) async fn the_result_of_a_client_tool(stage: &Stage) {
+    let (called, answer) = (Arc::new(AtomicUsize::new(0)), Arc::new(Notify::new()));
+    let tool = {
+        let (called, answer) = (called.clone(), answer.clone());
+        ClientTool::new("ask_me", "Asks the user.", move |_| {
+            let (called, answer) = (called.clone(), answer.clone());
+            async move {
+                called.fetch_add(1, Ordering::SeqCst);
+                answer.notified().await;
+                "An answer."
+            }
+        })
+    };
+    let long = "touch begun; while [ ! -e go ]; do sleep 0.05; done; echo a >> ran";
+    let script = Script::new()
+        .call("ask_me", json!({}))
+        .call("terminal", json!({ "command": long }))
+        .step(act("b"))
+        .finish("Done.");
+    let scene = Scene::start_with(stage, "tool", always(), script, |builder| {
+        builder.client_tool(tool)
+    });
+    let scene = scene.await;
+    let approvals = scene.near.approvals();
+    scene.near.send("Go.").await.unwrap();
+    let asked = asks(&scene.near).await;
+    assert_eq!(asked[0].tool_name(), "ask_me");
+    assert_eq!(called.load(Ordering::SeqCst), 0, "nobody approved the call");
+    approvals.approve(&asked).await.unwrap();
+    let first = asks(&scene.near).await;
+    until(|| called.load(Ordering::SeqCst) == 1).await;
+    approvals.approve(&first).await.unwrap();
+    let run = running(&scene.near);
+    until(|| scene.directory.join("begun").exists()).await;
+    // The result is sent while a tool holds the server's lock, and is taken when another action is
+    // about to wait.
+    answer.notify_one();
+    let requests = || scene.proxy.requests();
+    let is_result = |seen: &openhands::testkit::fake::Seen| {
+        seen.is("POST", "/api/conversations/{id}/events")
+            && seen.json().to_string().contains("An answer.")
+    };
+    until(|| requests().iter().any(is_result)).await;
+    fs::write(scene.directory.join("go"), "").unwrap();
+    let second = waits(&scene.near, &ends(run).await);
+    // Whoever has sent the result has looked what it may do next.
+    until(|| {
+        let all = requests();
+        let sent = all.iter().position(is_result).unwrap();
+        let mut later = all[sent..].iter();
+        all[sent].status != 0 && later.any(|seen| seen.is("GET", SEARCH) && seen.status != 0)
+    })
+    .await;
+    let again = asks(&scene.near).await;
+    assert_eq!(again, second);
+    scene.shows(&["run", "approve", "approve"], &["a"]).await;
+}
+
+/// C5.
+pub(crate) async fn a_message_during_a_replay(stage: &Stage) {
+    let gate = Gate::new();
+    let script = Script::new().step(act("a").hold(&gate)).finish("Done.");
+    let scene = Scene::start(stage, "replay", always(), script).await;
+    scene.other.send("Go.").await.unwrap();
+    let run = running(&scene.other);
+    gate.arrived(1).await;
+    until(|| scene.near.state().execution_status().is_running()).await;
+    // From now on the near client is connected, and is told nothing.
+    events_stop(&scene);
+    scene.proxy.cut();
+    gate.open();
+    let pending = waits(&scene.other, &ends(run).await);
+    assert!(scene.near.approvals().pending().is_empty());
+    fails(
+        scene.near.send("And?").and_run().await,
+        ErrorKind::PendingConfirmation,
+    );
+    fails(
+        scene.near.send("And?").await,
+        ErrorKind::PendingConfirmation,
+    );
+    assert_eq!(asks(&scene.near).await, pending);
+    // So it is for whoever attaches now.
+    let attached = Conversation::attach(&scene.client(), scene.near.id());
+    let attached = timeout(LONG, attached).await.unwrap().unwrap();
+    fails(
+        attached.send("And?").and_run().await,
+        ErrorKind::PendingConfirmation,
+    );
+    assert_eq!(asks(&attached).await, pending);
+    assert_eq!(scene.answered("POST", "/api/conversations/{id}/events"), 0);
+    scene.shows(&[], &[]).await;
+}
+
+/// C6, N1.
+pub(crate) async fn stale_answers(stage: &Stage) {
+    let script = Script::new().step(act("a")).step(act("b"));
+    let scene = Scene::start(stage, "stale", always(), script.finish("Done.")).await;
+    let (near, other) = (scene.near.approvals(), scene.other.approvals());
+    scene.near.send("Go.").await.unwrap();
+    let shown = asks(&scene.near).await;
+    // Another client approves it, and another action waits, which the near client is not told.
+    events_stop(&scene);
+    assert_eq!(asks(&scene.other).await, shown);
+    other.approve(&shown).await.unwrap();
+    let next = asks(&scene.other).await;
+    assert_eq!(near.pending(), shown, "it has not heard of it");
+    fails(near.approve(&shown).await, ErrorKind::Conflict);
+    fails(near.reject(&shown, "No.").await, ErrorKind::Conflict);
+    // The same where it knows what waits.
+    scene.proxy.heal();
+    scene.proxy.cut();
+    until(|| near.pending() == next).await;
+    fails(near.approve(&shown).await, ErrorKind::Conflict);
+    fails(near.reject(&shown, "No.").await, ErrorKind::Conflict);
+    fails(near.approve(&NOTHING).await, ErrorKind::Conflict);
+    let both = [&shown[..], &next[..]].concat();
+    fails(near.approve(&both).await, ErrorKind::Conflict);
+    scene.shows(&["run"], &["a"]).await;
+    // And where nothing waits any more: to the server, an approval of nothing is a run.
+    other.reject(&next, "No.").await.unwrap();
+    for stale in [&shown, &next] {
+        fails(near.approve(stale).await, ErrorKind::Conflict);
+        fails(near.reject(stale, "No.").await, ErrorKind::Conflict);
+    }
+    fails(near.approve(&NOTHING).await, ErrorKind::NothingPending);
+    fails(
+        near.reject(&NOTHING, "No.").await,
+        ErrorKind::NothingPending,
+    );
+    scene.shows(&["run"], &["a"]).await;
+}
+
+/// C6 with an answer that is lost.
+pub(crate) async fn a_lost_answer_to_an_approval(stage: &Stage) {
+    let script = Script::new().step(act("a")).step(act("b"));
+    let scene = Scene::start(stage, "lost-approval", always(), script.finish("Done.")).await;
+    let approvals = scene.near.approvals();
+    scene.near.send("Go.").await.unwrap();
+    let first = asks(&scene.near).await;
+    scene
+        .proxy
+        .inject(Fault::lost_answer().on(RESPOND).times(1));
+    // The log shows that it was taken.
+    approvals.approve(&first).await.unwrap();
+    let second = asks(&scene.near).await;
+    fails(approvals.approve(&first).await, ErrorKind::Conflict);
+    scene.shows(&["run", "approve"], &["a"]).await;
+    approvals.approve(&second).await.unwrap();
+    assert!(runs(&scene.near).await.is_finished());
+    scene
+        .shows(&["run", "approve", "approve"], &["a", "b"])
+        .await;
+}
+
+const POLICY: &str = "/api/conversations/{id}/confirmation_policy";
+
+/// How often a policy was sent, whether it was answered or not.
+fn policies(scene: &Scene) -> usize {
+    scene.proxy.requests_to("POST", POLICY).len()
+}
+
+fn set(scene: &Scene, policy: ConfirmationPolicy) -> tokio::task::JoinHandle<()> {
+    let approvals = scene.near.approvals();
+    tokio::spawn(async move { approvals.set_policy(policy).await.unwrap() })
+}
+
+/// C7: an old policy is being set again when the new one is set.
+pub(crate) async fn an_old_policy_on_its_way(stage: &Stage) {
+    let script = Script::new().step(act("a")).finish("Done.");
+    let scene = Scene::start(stage, "old-policy", never(), script).await;
+    scene.near.approvals().set_policy(never()).await.unwrap();
+    // A server that was started again has another policy than the one set last.
+    scene.other.approvals().set_policy(always()).await.unwrap();
+    scene.proxy.inject(Fault::hang().on(POLICY).named("slow"));
+    scene.proxy.cut();
+    until(|| policies(&scene) == 2).await;
+    let newest = set(&scene, always());
+    tokio::task::yield_now().await;
+    scene.proxy.lift("slow");
+    timeout(LONG, newest).await.unwrap().unwrap();
+    scene.near.send("Go.").await.unwrap();
+    asks(&scene.near).await;
+    scene.shows(&["run"], &[]).await;
+}
+
+/// C7: the link comes back while the new policy is being set.
+pub(crate) async fn a_policy_on_its_way(stage: &Stage) {
+    let script = Script::new().step(act("a")).finish("Done.");
+    let scene = Scene::start(stage, "policy", never(), script).await;
+    scene.near.approvals().set_policy(never()).await.unwrap();
+    // The server takes the new one, and its answer is late.
+    scene
+        .proxy
+        .inject(Fault::hold_answer().on(POLICY).named("slow"));
+    let newest = set(&scene, always());
+    let has = || scene.other.state().confirmation_policy();
+    until(|| has().as_deref() == Some("AlwaysConfirm")).await;
+    let connections = scene.near.connections();
+    scene.proxy.inject(Fault::cut().on(SOCKETS).times(1));
+    scene.other.send("Hello.").await.unwrap();
+    let back = || scene.near.connections() > connections && scene.near.link() == Link::Live;
+    until(back).await;
+    scene.proxy.lift("slow");
+    timeout(LONG, newest).await.unwrap().unwrap();
+    scene.near.send("Go.").await.unwrap();
+    asks(&scene.near).await;
+    scene.shows(&["run"], &[]).await;
+}
+
+/// C7, K2: the server has forgotten the policy, and the link is not back.
+pub(crate) async fn a_policy_that_was_forgotten(stage: &Stage) {
+    let script = Script::new().step(act("a")).finish("Done.");
+    let scene = Scene::start(stage, "forgotten", never(), script).await;
+    scene.near.approvals().set_policy(always()).await.unwrap();
+    sockets_are_down(&scene);
+    scene.proxy.cut();
+    until(|| scene.near.link() != Link::Live).await;
+    // As after a start that fell back on the policy the conversation was made with.
+    scene.other.approvals().set_policy(never()).await.unwrap();
+    scene.near.send("Go.").await.unwrap();
+    let run = running(&scene.near);
+    until(|| policies(&scene) > 1 || run.is_finished() || scene.answered("POST", RUN) > 0).await;
+    scene.proxy.lift("down");
+    let outcome = ends(run).await;
+    waits(&scene.near, &outcome);
+    let requests = scene.proxy.requests();
+    let policy = requests.iter().rposition(|seen| seen.is("POST", POLICY));
+    let run = requests.iter().position(|seen| seen.is("POST", RUN));
+    assert!(policy < run, "{requests:#?}");
+    scene.shows(&["run"], &[]).await;
+}
+
+/// K2.
+pub(crate) async fn a_run_over_a_link_that_is_down(stage: &Stage) {
+    let script = Script::new().step(act("a")).step(act("b"));
+    let scene = Scene::start(stage, "down", never(), script.finish("Done.")).await;
+    sockets_are_down(&scene);
+    scene.proxy.cut();
+    until(|| scene.near.link() != Link::Live).await;
+    // What another client brings about meanwhile, policy and all.
+    scene.other.approvals().set_policy(always()).await.unwrap();
+    scene.other.send("Go.").await.unwrap();
+    let first = asks(&scene.other).await;
+    assert_eq!(asks(&scene.near).await, first);
+    scene.proxy.lift("down");
+    scene.shows(&[], &[]).await;
+    // The same where REST is gone, too.
+    scene.proxy.refuse().await;
+    let run = running(&scene.near);
+    tokio::task::yield_now().await;
+    let approvals = scene.other.approvals();
+    approvals.approve(&first).await.unwrap();
+    let second = asks(&scene.other).await;
+    scene.proxy.accept().await.unwrap();
+    assert_eq!(waits(&scene.near, &ends(run).await), second);
+    scene.shows(&[], &["a"]).await;
+}
+
+/// L1.
+pub(crate) async fn a_branch_that_was_left(stage: &Stage) {
+    let script = Script::new().step(act("a")).step(act("b"));
+    let scene = Scene::start(stage, "branch", always(), script.finish("Done.")).await;
+    let approvals = scene.near.approvals();
+    scene.near.send("Go.").await.unwrap();
+    let left = asks(&scene.near).await;
+    let events = scene.near.events();
+    let message = events
+        .of_kind("MessageEvent")
+        .next()
+        .unwrap()
+        .id()
+        .to_owned();
+    scene.near.navigate(message).await.unwrap();
+    assert!(approvals.pending().is_empty());
+    fails(approvals.approve(&left).await, ErrorKind::Conflict);
+    fails(approvals.reject(&left, "No.").await, ErrorKind::Conflict);
+    fails(approvals.approve(&NOTHING).await, ErrorKind::NothingPending);
+    fails(
+        approvals.reject(&NOTHING, "No.").await,
+        ErrorKind::NothingPending,
+    );
+    scene.shows(&["run"], &[]).await;
+    let next = asks(&scene.near).await;
+    assert_ne!(next, left);
+    scene.shows(&["run", "run"], &[]).await;
+    // Another client, which has not navigated, knows the same.
+    assert_eq!(asks(&scene.other).await, next);
+    approvals.approve(&next).await.unwrap();
+    assert!(runs(&scene.near).await.is_finished());
+    scene.shows(&["run", "run", "approve"], &["b"]).await;
+}
+
+/// A second client's action begins to wait, and the first one hears of it much later.
+pub(crate) async fn a_slow_link(stage: &Stage) {
+    let script = Script::new().step(act("a")).finish("Done.");
+    let scene = Scene::start(stage, "slow", never(), script).await;
+    let late = Fault::drip(Duration::from_secs(20)).on(SOCKETS);
+    scene.proxy.inject(late);
+    scene.other.approvals().set_policy(always()).await.unwrap();
+    scene.other.send("Go.").await.unwrap();
+    let pending = asks(&scene.other).await;
+    let approvals = scene.near.approvals();
+    assert!(approvals.pending().is_empty() && scene.near.events().is_empty());
+    fails(
+        scene.near.send("And?").and_run().await,
+        ErrorKind::PendingConfirmation,
+    );
+    fails(
+        scene.near.start_goal("Reach it.").await,
+        ErrorKind::PendingConfirmation,
+    );
+    fails(approvals.approve(&NOTHING).await, ErrorKind::Conflict);
+    assert_eq!(asks(&scene.near).await, pending);
+    scene.shows(&[], &[]).await;
+}
+
+/// Whatever else a program can do with a conversation while an action waits.
+pub(crate) async fn every_other_way(stage: &Stage) {
+    let script = Script::new()
+        .step(act("a"))
+        .forever(|s| s.text("Some words."));
+    let scene = Scene::start(stage, "other", always(), script).await;
+    let near = &scene.near;
+    near.send("Go.").await.unwrap();
+    let pending = asks(near).await;
+    let waiting = ErrorKind::PendingConfirmation;
+    fails(near.send("And?").await, waiting);
+    fails(near.send("And?").and_run().await, waiting);
+    fails(near.send("And?").even_if_pending().and_run().await, waiting);
+    near.send("And?").even_if_pending().await.unwrap();
+    fails(near.start_goal("Reach it.").await, waiting);
+    fails(near.resume_goal().await, waiting);
+    let joined = timeout(LONG, near.join()).await.unwrap().unwrap();
+    assert_eq!(waits(near, &joined), pending);
+    near.generate_title().await.unwrap();
+    let other = near
+        .generate_title()
+        .llm(llm(&scene.model, "openai/scripted"));
+    other.await.unwrap();
+    near.ask_agent("What is this?").await.unwrap();
+    near.set_title("A title").await.unwrap();
+    near.set_tags([("kind", "test")]).await.unwrap();
+    near.approvals().set_policy(always()).await.unwrap();
+    near.switch_llm(llm(&scene.model, "openai/scripted"))
+        .await
+        .unwrap();
+    // A batch: one that resumes it, and one that starts a conversation of its id.
+    let workspace = scene
+        .client()
+        .workspace(scene.directory.display().to_string());
+    let same = Conversation::builder(&workspace, agent(&scene.model)).id(near.id());
+    let batch = Bulk::new().resume(near.clone()).start(same, "Go on.");
+    let mut results = batch.run();
+    let (mut waited, mut refused) = (0, 0);
+    while let Some(result) = timeout(LONG, results.next()).await.unwrap() {
+        match result.outcome {
+            Ok(outcome) => {
+                waits(near, &outcome);
+                waited += 1;
+            }
+            Err(error) => {
+                assert_eq!(error.kind(), waiting, "{error}");
+                refused += 1;
+            }
+        }
+    }
+    assert_eq!((waited, refused), (1, 1));
+    // A copy: what waits in the original waits in it, and is executed by neither.
+    let copy = near.fork().llm(llm(&scene.model, "openai/scripted"));
+    let copy = copy.await.unwrap();
+    fails(copy.send("And?").and_run().await, waiting);
+    fails(copy.start_goal("Reach it.").await, waiting);
+    assert_eq!(asks(&copy).await, pending);
+    assert!(scene.sent(copy.id()).is_empty());
+    scene.shows(&["run"], &[]).await;
+    copy.delete().await.unwrap();
+}

@@ -204,10 +204,10 @@ impl Watcher {
             Phase::Verify => Box::pin(self.verify()).await,
             Phase::Wait(delay) => {
                 let mirror = self.writer.mirror().clone();
-                let mut liveness = self.liveness.clone();
                 tokio::select! {
                     () = sleep(delay) => Phase::Dial,
-                    () = ready(&mut liveness) => {
+                    // Not a copy of it: what was noticed once is no news to the next wait.
+                    () = ready(&mut self.liveness) => {
                         self.backoff.reset();
                         Phase::Dial
                     }

@@ -1,291 +1,510 @@
 //! Nothing is executed that nobody approved: each way in which that once happened, on the real
-//! server. What the program sends is counted on the wire, what was executed in a file that the
-//! commands write.
+//! server. Each scene has a conversation of its own.
 
-use std::{fs, future::Future, path::PathBuf, pin::Pin, sync::Arc, time::Duration};
+use std::{
+    fs,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use openhands::{
-    Client, Conversation, LocalServer, RunOutcome, RunStatus, WorkspaceExt,
-    conversation::{ConversationBuilder, ErrorKind, PendingAction},
-    protocol::{ConversationId, calls, config::ConfirmationPolicy},
-    testkit::{Proxy, Script, ScriptedModel, Step, fake::Seen},
+    Conversation, WorkspaceExt,
+    conversation::{Bulk, ClientTool, ErrorKind, Link, PendingAction},
+    protocol::config::ConfirmationPolicy,
+    testkit::{Fault, Gate, Script, fake::UpgradeRefusal},
 };
-use serde_json::{Value, json};
-use tokio::{
-    sync::Semaphore,
-    task::{JoinHandle, JoinSet},
-    time::{sleep, timeout},
-};
+use serde_json::json;
+use tokio::{sync::Notify, time::timeout};
 
 use super::{
-    live::{LONG, agent, events},
-    scenes,
+    live::{LONG, agent, llm},
+    stage::{
+        RESPOND, RUN, SEARCH, SOCKETS, Scene, Stage, act, asks, ends, fails, running, runs, until,
+        waits,
+    },
 };
 
-/// So many scenes at once: each has a run, and a server takes ten.
-const AT_ONCE: usize = 6;
+const NOTHING: [PendingAction; 0] = [];
 
-pub(crate) const RUN: &str = "/api/conversations/{id}/run";
-pub(crate) const RESPOND: &str = "/api/conversations/{id}/events/respond_to_confirmation";
-pub(crate) const SEARCH: &str = "/api/conversations/{id}/events/search";
-pub(crate) const SOCKETS: &str = "/sockets/";
-
-/// What all scenes share.
-pub(crate) struct Stage {
-    server: LocalServer,
-    places: Semaphore,
+fn always() -> ConfirmationPolicy {
+    ConfirmationPolicy::always()
 }
 
-/// A conversation, with a client behind a recording proxy and one that goes straight to the server.
-pub(crate) struct Scene {
-    pub(crate) model: ScriptedModel,
-    pub(crate) proxy: Proxy,
-    /// Everything that this client sends is counted.
-    pub(crate) near: Conversation,
-    /// Another client. Its link and its answers are its own, as those of another process are.
-    pub(crate) other: Conversation,
-    pub(crate) directory: PathBuf,
-    direct: Client,
-    key: secrecy::SecretString,
+fn never() -> ConfirmationPolicy {
+    ConfirmationPolicy::never()
 }
 
-/// A command that leaves a line of its own in the file `ran`.
-pub(crate) fn act(name: &str) -> Step {
-    let command = format!("echo {name} >> ran");
-    Step::call("terminal", json!({ "command": command }))
+/// Keeps the near client's sockets from opening, until it is lifted. REST works.
+fn sockets_are_down(scene: &Scene) {
+    let refuses = Fault::refuse_upgrade(UpgradeRefusal::Status(502));
+    scene.proxy.inject(refuses.named("down"));
 }
 
-impl Scene {
-    pub(crate) async fn start(
-        stage: &Stage,
-        name: &str,
-        policy: ConfirmationPolicy,
-        script: Script,
-    ) -> Self {
-        Self::start_with(stage, name, policy, script, |builder| builder).await
-    }
+/// No event reaches the near client any more, over sockets that open and stay open.
+fn events_stop(scene: &Scene) {
+    scene.proxy.inject(Fault::stall().on(SOCKETS).named("stop"));
+}
 
-    pub(crate) async fn start_with(
-        stage: &Stage,
-        name: &str,
-        policy: ConfirmationPolicy,
-        script: Script,
-        with: impl FnOnce(ConversationBuilder) -> ConversationBuilder,
-    ) -> Self {
-        let model = ScriptedModel::start(script).await.unwrap();
-        let proxy = Proxy::start(stage.server.address()).await.unwrap();
-        proxy.record();
-        let key = stage.server.session_api_key().clone();
-        let client = |url: &str| {
-            let client = Client::builder(url).session_api_key(key.clone());
-            client.build().unwrap()
-        };
-        let direct = client(&format!("http://{}", stage.server.address()));
-        let directory = stage.server.workspace_dir().join(name);
-        fs::create_dir(&directory).unwrap();
-        let workspace = client(&proxy.url()).workspace(directory.display().to_string());
-        let builder = Conversation::builder(&workspace, agent(&model)).confirmation_policy(policy);
-        let near = with(builder).start().await.unwrap();
-        let other = Conversation::attach(&direct, near.id()).await.unwrap();
-        Self {
-            model,
-            proxy,
-            near,
-            other,
-            directory,
-            direct,
-            key,
-        }
-    }
+/// C1.
+pub(crate) async fn a_run_after_a_pause(stage: &Stage) {
+    let gate = Gate::new();
+    let script = Script::new().step(act("a").hold(&gate)).finish("Done.");
+    let scene = Scene::start(stage, "pause", always(), script).await;
+    scene.near.send("Go.").and_run().await.unwrap();
+    gate.arrived(1).await;
+    scene.near.pause().await.unwrap();
+    // The model is still being asked. The next run learns this before the model answers.
+    let looks = || scene.answered("GET", "/api/conversations/{id}");
+    let before = looks();
+    let second = running(&scene.near);
+    until(|| looks() > before || scene.answered("POST", RUN) > 1 || second.is_finished()).await;
+    gate.open();
+    let outcome = ends(second).await;
+    let pending = waits(&scene.near, &outcome);
+    assert!(!outcome.report().started(), "{outcome}");
+    scene.shows(&["run"], &[]).await;
+    scene.near.approvals().approve(&pending).await.unwrap();
+    assert!(runs(&scene.near).await.is_finished());
+    scene.shows(&["run", "approve"], &["a"]).await;
+}
 
-    /// Another client behind the proxy, which knows nothing of the conversation yet.
-    pub(crate) fn client(&self) -> Client {
-        let client = Client::builder(self.proxy.url()).session_api_key(self.key.clone());
-        client.build().unwrap()
-    }
+/// C2.
+pub(crate) async fn lost_answers_to_a_message_and_a_run(stage: &Stage) {
+    let gate = Gate::new();
+    let script = Script::new().step(act("a").hold(&gate)).finish("Done.");
+    let scene = Scene::start(stage, "lost", always(), script).await;
+    let lost = |route: &str| Fault::lost_answer().on(route).method("POST").times(1);
+    scene.proxy.inject(lost("/api/conversations/{id}/events"));
+    scene.near.send("Go.").await.unwrap();
+    scene.proxy.inject(lost(RUN));
+    let run = running(&scene.near);
+    until(|| scene.answered("POST", RUN) > 0).await;
+    // The link comes back later than REST.
+    sockets_are_down(&scene);
+    scene.proxy.cut();
+    gate.open();
+    // The other client sees the action wait.
+    asks(&scene.other).await;
+    scene.proxy.lift("down");
+    let outcome = ends(run).await;
+    waits(&scene.near, &outcome);
+    assert!(outcome.report().started(), "{outcome}");
+    // Another one changes nothing either.
+    asks(&scene.near).await;
+    scene.shows(&["run"], &[]).await;
+}
 
-    /// How often the near client has asked for something, and has been answered.
-    pub(crate) fn answered(&self, method: &str, route: &str) -> usize {
-        let seen = self.proxy.requests_to(method, route);
-        seen.iter().filter(|seen| seen.status != 0).count()
-    }
+/// C3.
+pub(crate) async fn a_run_after_an_approval(stage: &Stage) {
+    run_after_approval(stage, "approval", None).await;
+}
 
-    /// What the near client has sent to a conversation that can start a run, or answers one that
-    /// waits, in order.
-    pub(crate) fn sent(&self, id: ConversationId) -> Vec<&'static str> {
-        let path = format!("/api/conversations/{id}/");
-        let all = self.proxy.requests();
-        let of_it = all
-            .iter()
-            .filter_map(|seen| Some((seen, seen.path.strip_prefix(&path)?)));
-        of_it
-            .filter_map(|(seen, rest)| approving(seen, rest))
-            .collect()
-    }
+/// C3 over a link on which each event comes late.
+pub(crate) async fn a_run_after_an_approval_over_a_slow_link(stage: &Stage) {
+    let late = Fault::drip(Duration::from_millis(250)).on(SOCKETS);
+    run_after_approval(stage, "approval-slow", Some(late)).await;
+}
 
-    /// The commands that were executed.
-    pub(crate) fn ran(&self) -> Vec<String> {
-        let ran = fs::read_to_string(self.directory.join("ran")).unwrap_or_default();
-        ran.lines().map(str::to_owned).collect()
+async fn run_after_approval(stage: &Stage, name: &str, fault: Option<Fault>) {
+    let gate = Gate::new();
+    let script = Script::new().step(act("a")).step(act("b").hold(&gate));
+    let scene = Scene::start(stage, name, always(), script.finish("Done.")).await;
+    if let Some(fault) = fault {
+        scene.proxy.inject(fault);
     }
+    scene.near.send("Go.").await.unwrap();
+    let first = asks(&scene.near).await;
+    scene.near.approvals().approve(&first).await.unwrap();
+    // The run looks before the agent proposes its next action.
+    let before = scene.answered("GET", SEARCH);
+    let run = running(&scene.near);
+    until(|| scene.answered("GET", SEARCH) > before || run.is_finished()).await;
+    gate.open();
+    let outcome = ends(run).await;
+    let second = waits(&scene.near, &outcome);
+    assert_ne!(second, first);
+    scene.shows(&["run", "approve"], &["a"]).await;
+}
 
-    /// Checks what was sent and what was executed, when the server has nothing more to do.
-    pub(crate) async fn shows(&self, sent: &[&str], ran: &[&str]) {
-        let id = self.near.id();
-        let still = async {
-            loop {
-                let get = calls::conversations::Get::new(id);
-                let info = self.direct.call(&get).await.unwrap();
-                let paths = ["run", "events", "events/respond_to_confirmation"];
-                let paths = paths.map(|path| format!("/api/conversations/{id}/{path}"));
-                let waits = |path| {
-                    let sent = self.proxy.requests_to("POST", path);
-                    sent.iter().any(|seen| seen.status == 0)
-                };
-                let waits = paths.iter().any(|path| waits(path));
-                if !waits && !info.execution_status().is_running() {
-                    return;
-                }
-                sleep(Duration::from_millis(50)).await;
+/// C4.
+pub(crate) async fn the_result_of_a_client_tool(stage: &Stage) {
+    let (called, answer) = (Arc::new(AtomicUsize::new(0)), Arc::new(Notify::new()));
+    let tool = {
+        let (called, answer) = (called.clone(), answer.clone());
+        ClientTool::new("ask_me", "Asks the user.", move |_| {
+            let (called, answer) = (called.clone(), answer.clone());
+            async move {
+                called.fetch_add(1, Ordering::SeqCst);
+                answer.notified().await;
+                "An answer."
             }
-        };
-        timeout(LONG, still).await.unwrap();
-        assert_eq!(self.sent(id), sent, "what was sent");
-        assert_eq!(self.ran(), ran, "what was executed");
-        // The log says the same.
-        let log = events(&self.direct, id).await;
-        let bodies = log.iter().map(|event| {
-            let body: Value = serde_json::from_slice(event.raw()).unwrap();
-            body
-        });
-        let executed = bodies
-            .filter(|body| body["kind"] == "ObservationEvent" && body["tool_name"] == "terminal");
-        assert_eq!(executed.count(), ran.len(), "what the log says");
-        println!("{}: sent {sent:?}, executed {ran:?}", self.name());
-    }
-
-    pub(crate) fn name(&self) -> String {
-        let name = self.directory.file_name().unwrap_or_default();
-        name.display().to_string()
-    }
-}
-
-/// What a request can do to an action that waits, by the rest of its path.
-fn approving(seen: &Seen, rest: &str) -> Option<&'static str> {
-    if seen.method != "POST" {
-        return None;
-    }
-    let body = seen.json();
-    match rest {
-        "run" => Some("run"),
-        "events" if body["run"] == true => Some("message that runs"),
-        "events/respond_to_confirmation" if body["accept"] == true => Some("approve"),
-        "events/respond_to_confirmation" => Some("reject"),
-        "goal" => Some("goal"),
-        "goal/resume" => Some("goal taken up"),
-        _ => None,
-    }
-}
-
-pub(crate) async fn until(mut happens: impl FnMut() -> bool) {
-    let happens = async {
-        while !happens() {
-            sleep(Duration::from_millis(5)).await;
-        }
+        })
     };
-    timeout(LONG, happens).await.unwrap();
-}
-
-pub(crate) fn running(
-    conversation: &Conversation,
-) -> JoinHandle<openhands::conversation::Result<RunOutcome>> {
-    tokio::spawn(conversation.run().into_future())
-}
-
-pub(crate) async fn ends(
-    running: JoinHandle<openhands::conversation::Result<RunOutcome>>,
-) -> RunOutcome {
-    timeout(LONG, running).await.unwrap().unwrap().unwrap()
-}
-
-pub(crate) async fn runs(conversation: &Conversation) -> RunOutcome {
-    ends(running(conversation)).await
-}
-
-/// Runs until actions wait, and returns them.
-pub(crate) async fn asks(conversation: &Conversation) -> Vec<PendingAction> {
-    let outcome = runs(conversation).await;
-    waits(conversation, &outcome)
-}
-
-/// What waits after a run that ended for it.
-pub(crate) fn waits(conversation: &Conversation, outcome: &RunOutcome) -> Vec<PendingAction> {
-    let status = outcome.status();
-    assert_eq!(status, RunStatus::WaitingForConfirmation, "{outcome}");
-    let pending = conversation.approvals().pending();
-    assert_eq!(pending.len(), 1, "{pending:?}");
-    pending
-}
-
-pub(crate) fn fails<T: std::fmt::Debug>(
-    result: openhands::conversation::Result<T>,
-    kind: ErrorKind,
-) {
-    let error = result.unwrap_err();
-    assert_eq!(error.kind(), kind, "{error}");
-}
-
-type Play = Pin<Box<dyn Future<Output = ()> + Send>>;
-
-// A server takes its time to start: one for all scenes.
-#[tokio::test]
-async fn nothing_is_executed_that_nobody_approved() {
-    let home = openhands_tests::home();
-    let server = openhands_tests::server(&home).start().await.unwrap();
-    let stage = Arc::new(Stage {
-        server,
-        places: Semaphore::new(AT_ONCE),
+    let long = "touch begun; while [ ! -e go ]; do sleep 0.05; done; echo a >> ran";
+    let script = Script::new()
+        .call("ask_me", json!({}))
+        .call("terminal", json!({ "command": long }))
+        .step(act("b"))
+        .finish("Done.");
+    let scene = Scene::start_with(stage, "tool", always(), script, |builder| {
+        builder.client_tool(tool)
     });
-    let mut plays = JoinSet::new();
-    let mut names = std::collections::HashMap::new();
-    macro_rules! play {
-        ($($scene:ident),+ $(,)?) => {$(
-            let stage_of_it = stage.clone();
-            let play: Play = Box::pin(async move {
-                let _place = stage_of_it.places.acquire().await.unwrap();
-                scenes::$scene(&stage_of_it).await;
-            });
-            names.insert(plays.spawn(play).id(), stringify!($scene));
-        )+};
-    }
-    play!(
-        a_run_after_a_pause,
-        lost_answers_to_a_message_and_a_run,
-        a_run_after_an_approval,
-        a_run_after_an_approval_over_a_slow_link,
-        the_result_of_a_client_tool,
-        a_message_during_a_replay,
-        stale_answers,
-        a_lost_answer_to_an_approval,
-        an_old_policy_on_its_way,
-        a_policy_on_its_way,
-        a_policy_that_was_forgotten,
-        a_run_over_a_link_that_is_down,
-        a_branch_that_was_left,
-        a_slow_link,
-        every_other_way,
+    let scene = scene.await;
+    let approvals = scene.near.approvals();
+    scene.near.send("Go.").await.unwrap();
+    let asked = asks(&scene.near).await;
+    assert_eq!(asked[0].tool_name(), "ask_me");
+    assert_eq!(called.load(Ordering::SeqCst), 0, "nobody approved the call");
+    approvals.approve(&asked).await.unwrap();
+    let first = asks(&scene.near).await;
+    until(|| called.load(Ordering::SeqCst) == 1).await;
+    approvals.approve(&first).await.unwrap();
+    let run = running(&scene.near);
+    until(|| scene.directory.join("begun").exists()).await;
+    // The result is sent while a tool holds the server's lock, and is taken when another action is
+    // about to wait.
+    answer.notify_one();
+    let requests = || scene.proxy.requests();
+    let is_result = |seen: &openhands::testkit::fake::Seen| {
+        seen.is("POST", "/api/conversations/{id}/events")
+            && seen.json().to_string().contains("An answer.")
+    };
+    until(|| requests().iter().any(is_result)).await;
+    fs::write(scene.directory.join("go"), "").unwrap();
+    let second = waits(&scene.near, &ends(run).await);
+    // Whoever has sent the result has looked what it may do next.
+    until(|| {
+        let all = requests();
+        let sent = all.iter().position(is_result).unwrap();
+        let mut later = all[sent..].iter();
+        all[sent].status != 0 && later.any(|seen| seen.is("GET", SEARCH) && seen.status != 0)
+    })
+    .await;
+    let again = asks(&scene.near).await;
+    assert_eq!(again, second);
+    scene.shows(&["run", "approve", "approve"], &["a"]).await;
+}
+
+/// C5.
+pub(crate) async fn a_message_during_a_replay(stage: &Stage) {
+    let gate = Gate::new();
+    let script = Script::new().step(act("a").hold(&gate)).finish("Done.");
+    let scene = Scene::start(stage, "replay", always(), script).await;
+    scene.other.send("Go.").await.unwrap();
+    let run = running(&scene.other);
+    gate.arrived(1).await;
+    until(|| scene.near.state().execution_status().is_running()).await;
+    // From now on the near client is connected, and is told nothing.
+    events_stop(&scene);
+    scene.proxy.cut();
+    gate.open();
+    let pending = waits(&scene.other, &ends(run).await);
+    assert!(scene.near.approvals().pending().is_empty());
+    fails(
+        scene.near.send("And?").and_run().await,
+        ErrorKind::PendingConfirmation,
     );
-    let mut failed = Vec::new();
-    while let Some(played) = plays.join_next_with_id().await {
-        if let Err(error) = played {
-            failed.push(names[&error.id()]);
-        }
+    fails(
+        scene.near.send("And?").await,
+        ErrorKind::PendingConfirmation,
+    );
+    assert_eq!(asks(&scene.near).await, pending);
+    // So it is for whoever attaches now.
+    let attached = Conversation::attach(&scene.client(), scene.near.id());
+    let attached = timeout(LONG, attached).await.unwrap().unwrap();
+    fails(
+        attached.send("And?").and_run().await,
+        ErrorKind::PendingConfirmation,
+    );
+    assert_eq!(asks(&attached).await, pending);
+    assert_eq!(scene.answered("POST", "/api/conversations/{id}/events"), 0);
+    scene.shows(&[], &[]).await;
+}
+
+/// C6, N1.
+pub(crate) async fn stale_answers(stage: &Stage) {
+    let script = Script::new().step(act("a")).step(act("b"));
+    let scene = Scene::start(stage, "stale", always(), script.finish("Done.")).await;
+    let (near, other) = (scene.near.approvals(), scene.other.approvals());
+    scene.near.send("Go.").await.unwrap();
+    let shown = asks(&scene.near).await;
+    // Another client approves it, and another action waits, which the near client is not told.
+    events_stop(&scene);
+    assert_eq!(asks(&scene.other).await, shown);
+    other.approve(&shown).await.unwrap();
+    let next = asks(&scene.other).await;
+    assert_eq!(near.pending(), shown, "it has not heard of it");
+    fails(near.approve(&shown).await, ErrorKind::Conflict);
+    fails(near.reject(&shown, "No.").await, ErrorKind::Conflict);
+    // The same where it knows what waits.
+    scene.proxy.heal();
+    scene.proxy.cut();
+    until(|| near.pending() == next).await;
+    fails(near.approve(&shown).await, ErrorKind::Conflict);
+    fails(near.reject(&shown, "No.").await, ErrorKind::Conflict);
+    fails(near.approve(&NOTHING).await, ErrorKind::Conflict);
+    let both = [&shown[..], &next[..]].concat();
+    fails(near.approve(&both).await, ErrorKind::Conflict);
+    scene.shows(&["run"], &["a"]).await;
+    // And where nothing waits any more: to the server, an approval of nothing is a run.
+    other.reject(&next, "No.").await.unwrap();
+    for stale in [&shown, &next] {
+        fails(near.approve(stale).await, ErrorKind::Conflict);
+        fails(near.reject(stale, "No.").await, ErrorKind::Conflict);
     }
-    assert!(failed.is_empty(), "failed: {failed:#?}");
-    let stage = Arc::into_inner(stage).unwrap();
-    stage
-        .server
-        .shutdown(Duration::from_secs(20))
+    fails(near.approve(&NOTHING).await, ErrorKind::NothingPending);
+    fails(
+        near.reject(&NOTHING, "No.").await,
+        ErrorKind::NothingPending,
+    );
+    scene.shows(&["run"], &["a"]).await;
+}
+
+/// C6 with an answer that is lost.
+pub(crate) async fn a_lost_answer_to_an_approval(stage: &Stage) {
+    let script = Script::new().step(act("a")).step(act("b"));
+    let scene = Scene::start(stage, "lost-approval", always(), script.finish("Done.")).await;
+    let approvals = scene.near.approvals();
+    scene.near.send("Go.").await.unwrap();
+    let first = asks(&scene.near).await;
+    scene
+        .proxy
+        .inject(Fault::lost_answer().on(RESPOND).times(1));
+    // The log shows that it was taken.
+    approvals.approve(&first).await.unwrap();
+    let second = asks(&scene.near).await;
+    fails(approvals.approve(&first).await, ErrorKind::Conflict);
+    scene.shows(&["run", "approve"], &["a"]).await;
+    approvals.approve(&second).await.unwrap();
+    assert!(runs(&scene.near).await.is_finished());
+    scene
+        .shows(&["run", "approve", "approve"], &["a", "b"])
+        .await;
+}
+
+const POLICY: &str = "/api/conversations/{id}/confirmation_policy";
+
+/// How often a policy was sent, whether it was answered or not.
+fn policies(scene: &Scene) -> usize {
+    scene.proxy.requests_to("POST", POLICY).len()
+}
+
+fn set(scene: &Scene, policy: ConfirmationPolicy) -> tokio::task::JoinHandle<()> {
+    let approvals = scene.near.approvals();
+    tokio::spawn(async move { approvals.set_policy(policy).await.unwrap() })
+}
+
+/// C7: an old policy is being set again when the new one is set.
+pub(crate) async fn an_old_policy_on_its_way(stage: &Stage) {
+    let script = Script::new().step(act("a")).finish("Done.");
+    let scene = Scene::start(stage, "old-policy", never(), script).await;
+    scene.near.approvals().set_policy(never()).await.unwrap();
+    // A server that was started again has another policy than the one set last.
+    scene.other.approvals().set_policy(always()).await.unwrap();
+    scene.proxy.inject(Fault::hang().on(POLICY).named("slow"));
+    scene.proxy.cut();
+    until(|| policies(&scene) == 2).await;
+    let newest = set(&scene, always());
+    tokio::task::yield_now().await;
+    scene.proxy.lift("slow");
+    timeout(LONG, newest).await.unwrap().unwrap();
+    scene.near.send("Go.").await.unwrap();
+    asks(&scene.near).await;
+    scene.shows(&["run"], &[]).await;
+}
+
+/// C7: the link comes back while the new policy is being set.
+pub(crate) async fn a_policy_on_its_way(stage: &Stage) {
+    let script = Script::new().step(act("a")).finish("Done.");
+    let scene = Scene::start(stage, "policy", never(), script).await;
+    scene.near.approvals().set_policy(never()).await.unwrap();
+    // The server takes the new one, and its answer is late.
+    scene
+        .proxy
+        .inject(Fault::hold_answer().on(POLICY).named("slow"));
+    let newest = set(&scene, always());
+    let has = || scene.other.state().confirmation_policy();
+    until(|| has().as_deref() == Some("AlwaysConfirm")).await;
+    let connections = scene.near.connections();
+    scene.proxy.inject(Fault::cut().on(SOCKETS).times(1));
+    scene.other.send("Hello.").await.unwrap();
+    let back = || scene.near.connections() > connections && scene.near.link() == Link::Live;
+    until(back).await;
+    scene.proxy.lift("slow");
+    timeout(LONG, newest).await.unwrap().unwrap();
+    scene.near.send("Go.").await.unwrap();
+    asks(&scene.near).await;
+    scene.shows(&["run"], &[]).await;
+}
+
+/// C7, K2: the server has forgotten the policy, and the link is not back.
+pub(crate) async fn a_policy_that_was_forgotten(stage: &Stage) {
+    let script = Script::new().step(act("a")).finish("Done.");
+    let scene = Scene::start(stage, "forgotten", never(), script).await;
+    scene.near.approvals().set_policy(always()).await.unwrap();
+    sockets_are_down(&scene);
+    scene.proxy.cut();
+    until(|| scene.near.link() != Link::Live).await;
+    // As after a start that fell back on the policy the conversation was made with.
+    scene.other.approvals().set_policy(never()).await.unwrap();
+    scene.near.send("Go.").await.unwrap();
+    let run = running(&scene.near);
+    until(|| policies(&scene) > 1 || run.is_finished() || scene.answered("POST", RUN) > 0).await;
+    scene.proxy.lift("down");
+    let outcome = ends(run).await;
+    waits(&scene.near, &outcome);
+    let requests = scene.proxy.requests();
+    let policy = requests.iter().rposition(|seen| seen.is("POST", POLICY));
+    let run = requests.iter().position(|seen| seen.is("POST", RUN));
+    assert!(policy < run, "{requests:#?}");
+    scene.shows(&["run"], &[]).await;
+}
+
+/// K2.
+pub(crate) async fn a_run_over_a_link_that_is_down(stage: &Stage) {
+    let script = Script::new().step(act("a")).step(act("b"));
+    let scene = Scene::start(stage, "down", never(), script.finish("Done.")).await;
+    sockets_are_down(&scene);
+    scene.proxy.cut();
+    until(|| scene.near.link() != Link::Live).await;
+    // What another client brings about meanwhile, policy and all.
+    scene.other.approvals().set_policy(always()).await.unwrap();
+    scene.other.send("Go.").await.unwrap();
+    let first = asks(&scene.other).await;
+    assert_eq!(asks(&scene.near).await, first);
+    scene.proxy.lift("down");
+    scene.shows(&[], &[]).await;
+    // The same where REST is gone, too.
+    scene.proxy.refuse().await;
+    let run = running(&scene.near);
+    tokio::task::yield_now().await;
+    let approvals = scene.other.approvals();
+    approvals.approve(&first).await.unwrap();
+    let second = asks(&scene.other).await;
+    scene.proxy.accept().await.unwrap();
+    assert_eq!(waits(&scene.near, &ends(run).await), second);
+    scene.shows(&[], &["a"]).await;
+}
+
+/// L1.
+pub(crate) async fn a_branch_that_was_left(stage: &Stage) {
+    let script = Script::new().step(act("a")).step(act("b"));
+    let scene = Scene::start(stage, "branch", always(), script.finish("Done.")).await;
+    let approvals = scene.near.approvals();
+    scene.near.send("Go.").await.unwrap();
+    let left = asks(&scene.near).await;
+    let events = scene.near.events();
+    let message = events
+        .of_kind("MessageEvent")
+        .next()
+        .unwrap()
+        .id()
+        .to_owned();
+    scene.near.navigate(message).await.unwrap();
+    assert!(approvals.pending().is_empty());
+    fails(approvals.approve(&left).await, ErrorKind::Conflict);
+    fails(approvals.reject(&left, "No.").await, ErrorKind::Conflict);
+    fails(approvals.approve(&NOTHING).await, ErrorKind::NothingPending);
+    fails(
+        approvals.reject(&NOTHING, "No.").await,
+        ErrorKind::NothingPending,
+    );
+    scene.shows(&["run"], &[]).await;
+    let next = asks(&scene.near).await;
+    assert_ne!(next, left);
+    scene.shows(&["run", "run"], &[]).await;
+    // Another client, which has not navigated, knows the same.
+    assert_eq!(asks(&scene.other).await, next);
+    approvals.approve(&next).await.unwrap();
+    assert!(runs(&scene.near).await.is_finished());
+    scene.shows(&["run", "run", "approve"], &["b"]).await;
+}
+
+/// A second client's action begins to wait, and the first one hears of it much later.
+pub(crate) async fn a_slow_link(stage: &Stage) {
+    let script = Script::new().step(act("a")).finish("Done.");
+    let scene = Scene::start(stage, "slow", never(), script).await;
+    let late = Fault::drip(Duration::from_secs(20)).on(SOCKETS);
+    scene.proxy.inject(late);
+    scene.other.approvals().set_policy(always()).await.unwrap();
+    scene.other.send("Go.").await.unwrap();
+    let pending = asks(&scene.other).await;
+    let approvals = scene.near.approvals();
+    assert!(approvals.pending().is_empty() && scene.near.events().is_empty());
+    fails(
+        scene.near.send("And?").and_run().await,
+        ErrorKind::PendingConfirmation,
+    );
+    fails(
+        scene.near.start_goal("Reach it.").await,
+        ErrorKind::PendingConfirmation,
+    );
+    fails(approvals.approve(&NOTHING).await, ErrorKind::Conflict);
+    assert_eq!(asks(&scene.near).await, pending);
+    scene.shows(&[], &[]).await;
+}
+
+/// Whatever else a program can do with a conversation while an action waits.
+pub(crate) async fn every_other_way(stage: &Stage) {
+    let script = Script::new()
+        .step(act("a"))
+        .forever(|s| s.text("Some words."));
+    let scene = Scene::start(stage, "other", always(), script).await;
+    let near = &scene.near;
+    near.send("Go.").await.unwrap();
+    let pending = asks(near).await;
+    let waiting = ErrorKind::PendingConfirmation;
+    fails(near.send("And?").await, waiting);
+    fails(near.send("And?").and_run().await, waiting);
+    fails(near.send("And?").even_if_pending().and_run().await, waiting);
+    near.send("And?").even_if_pending().await.unwrap();
+    fails(near.start_goal("Reach it.").await, waiting);
+    fails(near.resume_goal().await, waiting);
+    let joined = timeout(LONG, near.join()).await.unwrap().unwrap();
+    assert_eq!(waits(near, &joined), pending);
+    near.generate_title().await.unwrap();
+    let other = near
+        .generate_title()
+        .llm(llm(&scene.model, "openai/scripted"));
+    other.await.unwrap();
+    near.ask_agent("What is this?").await.unwrap();
+    near.set_title("A title").await.unwrap();
+    near.set_tags([("kind", "test")]).await.unwrap();
+    near.approvals().set_policy(always()).await.unwrap();
+    near.switch_llm(llm(&scene.model, "openai/scripted"))
         .await
         .unwrap();
+    // A batch: one that resumes it, and one that starts a conversation of its id.
+    let workspace = scene
+        .client()
+        .workspace(scene.directory.display().to_string());
+    let same = Conversation::builder(&workspace, agent(&scene.model)).id(near.id());
+    let batch = Bulk::new().resume(near.clone()).start(same, "Go on.");
+    let mut results = batch.run();
+    let (mut waited, mut refused) = (0, 0);
+    while let Some(result) = timeout(LONG, results.next()).await.unwrap() {
+        match result.outcome {
+            Ok(outcome) => {
+                waits(near, &outcome);
+                waited += 1;
+            }
+            Err(error) => {
+                assert_eq!(error.kind(), waiting, "{error}");
+                refused += 1;
+            }
+        }
+    }
+    assert_eq!((waited, refused), (1, 1));
+    // A copy: what waits in the original waits in it, and is executed by neither.
+    let copy = near.fork().llm(llm(&scene.model, "openai/scripted"));
+    let copy = copy.await.unwrap();
+    fails(copy.send("And?").and_run().await, waiting);
+    fails(copy.start_goal("Reach it.").await, waiting);
+    assert_eq!(asks(&copy).await, pending);
+    assert!(scene.sent(copy.id()).is_empty());
+    scene.shows(&["run"], &[]).await;
+    copy.delete().await.unwrap();
 }

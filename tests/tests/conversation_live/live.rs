@@ -247,8 +247,11 @@ async fn approvals_and_a_kill_in_mid_run() {
     );
     approvals.approve(&approvals.pending()).await.unwrap();
     let other = Agent::default_preset(llm(&model, "openai/other")).cli_mode(true);
+    // K11: it is back as soon as the server is, however long it would wait by itself.
+    let hour = Duration::from_secs(3600);
     let other = Conversation::builder(&workspace, other)
         .unreachable_after(LONG)
+        .reconnect_after(hour, hour)
         .start()
         .await
         .unwrap();

@@ -7,8 +7,10 @@ mod crowd;
 #[cfg(test)]
 mod invariant;
 #[cfg(test)]
+mod links;
+#[cfg(test)]
 mod live;
 #[cfg(test)]
 mod requests;
 #[cfg(test)]
-mod scenes;
+mod stage;

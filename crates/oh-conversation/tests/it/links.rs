@@ -424,6 +424,24 @@ async fn a_server_that_is_ready_again_is_dialled_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn after_a_restart_a_link_that_fails_is_tried_no_more_often_than_before_it() {
+    let (mock, mut dials, dial, conversation) = attached("idle").await;
+    let client = conversation.client().clone();
+    client.set_liveness(Liveness::Restarting);
+    client.set_liveness(Liveness::Ready);
+    for _ in 0..1_000 {
+        mock.refuse(Error::new(Wire::Connect, "refused"));
+    }
+    drop(dial);
+    // A minute of it is some ten dials, not all that are refused.
+    assert!(
+        timeout(Duration::from_secs(60), dials.recv())
+            .await
+            .is_err()
+    );
+}
+
+#[tokio::test(start_paused = true)]
 async fn handles_of_one_process_share_a_link_and_close_by_themselves() {
     let (mock, mut dials, dial, first) = attached("idle").await;
     let second = Conversation::attach(first.client(), mock.id).await.unwrap();

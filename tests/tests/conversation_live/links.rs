@@ -1,0 +1,137 @@
+//! What a link promises, on the real server, behind a proxy that stands for what may lie in
+//! between.
+
+use std::fs;
+
+use openhands::{
+    Conversation, RunOutcome, WorkspaceExt,
+    conversation::Link,
+    protocol::config::ConfirmationPolicy,
+    testkit::{self, Fault, Script, fake::UpgradeRefusal},
+    workspace::ErrorKind,
+};
+use serde_json::json;
+use tokio::{task::JoinSet, time::timeout};
+
+use super::{
+    live::{LONG, log, reads},
+    stage::{Scene, Stage, act, asks, runs, until},
+};
+
+const SESSION: &str = "/sockets/session/{id}";
+
+fn never() -> ConfirmationPolicy {
+    ConfirmationPolicy::never()
+}
+
+/// F4: refusals by a status.
+pub(crate) async fn sockets_that_a_gateway_refuses(stage: &Stage) {
+    for status in [403, 404, 426, 502] {
+        refused(stage, UpgradeRefusal::Status(status)).await;
+    }
+}
+
+/// F4: answers that are no refusals, and open no sockets.
+pub(crate) async fn sockets_that_a_gateway_answers_oddly(stage: &Stage) {
+    refused(stage, UpgradeRefusal::Status(200)).await;
+    refused(stage, UpgradeRefusal::Status(400)).await;
+    refused(stage, UpgradeRefusal::NoAcceptKey).await;
+    refused(stage, UpgradeRefusal::Close).await;
+}
+
+/// Without sockets, a conversation keeps its promises by REST, and says why it has none.
+async fn refused(stage: &Stage, how: UpgradeRefusal) {
+    let script = Script::new().step(act("a")).finish("Done.");
+    let always = ConfirmationPolicy::always();
+    let scene = Scene::start(stage, &format!("{how:?}"), always, script).await;
+    let gateway = Fault::refuse_upgrade(how).named("gateway");
+    scene.proxy.inject(gateway);
+    let attached = Conversation::attach(&scene.client(), scene.near.id());
+    let attached = timeout(LONG, attached).await.unwrap().unwrap();
+    until(|| attached.link() == Link::Polling).await;
+    assert!(attached.last_error().is_some());
+    attached.send("Go.").await.unwrap();
+    let pending = asks(&attached).await;
+    attached.approvals().approve(&pending).await.unwrap();
+    let outcome = runs(&attached).await;
+    assert!(outcome.is_finished(), "{outcome}");
+    scene.shows(&["run", "approve"], &["a"]).await;
+    let expected = log(scene.other.client(), scene.near.id()).await;
+    assert_eq!(attached.events().len(), expected.len(), "{how:?}");
+    reads(&attached, &expected).await;
+    assert_eq!(attached.link(), Link::Polling);
+    // Where sockets open again, one is used again, and the one for old servers never is.
+    scene.proxy.lift("gateway");
+    until(|| attached.link() == Link::Live).await;
+    scene.other.send("More.").await.unwrap();
+    let expected = log(scene.other.client(), scene.near.id()).await;
+    reads(&attached, &expected).await;
+    let legacy = scene.proxy.requests_to("GET", "/sockets/events/{id}");
+    assert!(legacy.is_empty(), "{legacy:?}");
+}
+
+/// K10: events that no frame can carry, through connections that carry one of them each.
+pub(crate) async fn large_events_through_cuts(stage: &Stage) {
+    const LARGE: usize = 4_500_000;
+    let scene = Scene::start(stage, "large", never(), Script::new()).await;
+    let texts = ["a", "b", "c"].map(|letter| letter.repeat(LARGE));
+    for text in texts {
+        scene.other.send(text).await.unwrap();
+        scene.other.send("A small one.").await.unwrap();
+    }
+    scene
+        .proxy
+        .links(|_| testkit::Link::new().cut_after(6_000_000));
+    scene.proxy.cut();
+    let expected = log(scene.other.client(), scene.near.id()).await;
+    reads(&scene.near, &expected).await;
+    let attached = Conversation::attach(&scene.client(), scene.near.id());
+    let attached = timeout(LONG, attached).await.unwrap().unwrap();
+    reads(&attached, &expected).await;
+}
+
+/// K11: handles of one process share a link, also while a tool holds the server's lock.
+pub(crate) async fn handles_of_one_process(stage: &Stage) {
+    let command = "touch begun; while [ ! -e go ]; do sleep 0.05; done; echo a >> ran";
+    let script = Script::new()
+        .call("terminal", json!({ "command": command }))
+        .finish("Done.");
+    let scene = Scene::start(stage, "handles", never(), script).await;
+    scene.near.send("Go.").and_run().await.unwrap();
+    until(|| scene.directory.join("begun").exists()).await;
+    let mut joins = JoinSet::new();
+    let mut handles = Vec::new();
+    for _ in 0..6 {
+        let handle = Conversation::attach(scene.near.client(), scene.near.id());
+        let handle = timeout(LONG, handle).await.unwrap().unwrap();
+        joins.spawn(handle.join().into_future());
+        handles.push(handle);
+    }
+    fs::write(scene.directory.join("go"), "").unwrap();
+    while let Some(outcome) = timeout(LONG, joins.join_next()).await.unwrap() {
+        let outcome: RunOutcome = outcome.unwrap().unwrap();
+        assert!(outcome.is_finished(), "{outcome}");
+    }
+    let expected = log(scene.other.client(), scene.near.id()).await;
+    for handle in &handles {
+        reads(handle, &expected).await;
+    }
+    assert_eq!(scene.proxy.requests_to("GET", SESSION).len(), 1);
+    scene.shows(&["run"], &["a"]).await;
+}
+
+/// K11: where no connection was made, nothing may have happened.
+pub(crate) async fn a_command_over_a_refused_connection(stage: &Stage) {
+    let scene = Scene::start(stage, "refused", never(), Script::new()).await;
+    let directory = scene.directory.display().to_string();
+    let workspace = scene.client().workspace(directory);
+    scene.proxy.refuse().await;
+    let refused = timeout(LONG, workspace.execute("echo a >> ran"));
+    let error = refused.await.unwrap().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Connect, "{error}");
+    assert_eq!(error.command_id(), None);
+    scene.proxy.accept().await.unwrap();
+    let output = timeout(LONG, workspace.execute("echo b >> ran"));
+    assert_eq!(output.await.unwrap().unwrap().exit_code(), Some(0));
+    assert_eq!(scene.ran(), ["b"]);
+}

@@ -1,0 +1,296 @@
+//! The stage of the scenes in `approvals` and `links`: one real server for all of them. What a
+//! program sends is counted on the wire, what was executed in a file that the commands write.
+
+use std::{collections::HashMap, fs, path::PathBuf, sync::Arc, time::Duration};
+
+use openhands::{
+    Client, Conversation, LocalServer, RunOutcome, RunStatus, WorkspaceExt,
+    conversation::{ConversationBuilder, ErrorKind, PendingAction},
+    protocol::{ConversationId, calls, config::ConfirmationPolicy},
+    testkit::{Proxy, Script, ScriptedModel, Step, fake::Seen},
+};
+use serde_json::{Value, json};
+use tokio::{
+    sync::Semaphore,
+    task::{JoinHandle, JoinSet},
+    time::{sleep, timeout},
+};
+
+use super::{
+    approvals, links,
+    live::{LONG, agent, events},
+};
+
+/// So many scenes at once: each has a run, and a server takes ten.
+const AT_ONCE: usize = 6;
+
+pub(crate) const RUN: &str = "/api/conversations/{id}/run";
+pub(crate) const RESPOND: &str = "/api/conversations/{id}/events/respond_to_confirmation";
+pub(crate) const SEARCH: &str = "/api/conversations/{id}/events/search";
+pub(crate) const SOCKETS: &str = "/sockets/";
+
+/// What all scenes share.
+pub(crate) struct Stage {
+    server: LocalServer,
+    places: Semaphore,
+}
+
+/// A conversation, with a client behind a recording proxy and one that goes straight to the server.
+pub(crate) struct Scene {
+    pub(crate) model: ScriptedModel,
+    pub(crate) proxy: Proxy,
+    /// Everything that this client sends is counted.
+    pub(crate) near: Conversation,
+    /// Another client. Its link and its answers are its own, as those of another process are.
+    pub(crate) other: Conversation,
+    pub(crate) directory: PathBuf,
+    direct: Client,
+    key: secrecy::SecretString,
+}
+
+/// A command that leaves a line of its own in the file `ran`.
+pub(crate) fn act(name: &str) -> Step {
+    let command = format!("echo {name} >> ran");
+    Step::call("terminal", json!({ "command": command }))
+}
+
+impl Scene {
+    pub(crate) async fn start(
+        stage: &Stage,
+        name: &str,
+        policy: ConfirmationPolicy,
+        script: Script,
+    ) -> Self {
+        Self::start_with(stage, name, policy, script, |builder| builder).await
+    }
+
+    pub(crate) async fn start_with(
+        stage: &Stage,
+        name: &str,
+        policy: ConfirmationPolicy,
+        script: Script,
+        with: impl FnOnce(ConversationBuilder) -> ConversationBuilder,
+    ) -> Self {
+        let model = ScriptedModel::start(script).await.unwrap();
+        let proxy = Proxy::start(stage.server.address()).await.unwrap();
+        proxy.record();
+        let key = stage.server.session_api_key().clone();
+        let client = |url: &str| {
+            let client = Client::builder(url).session_api_key(key.clone());
+            client.build().unwrap()
+        };
+        let direct = client(&format!("http://{}", stage.server.address()));
+        let directory = stage.server.workspace_dir().join(name);
+        fs::create_dir(&directory).unwrap();
+        let workspace = client(&proxy.url()).workspace(directory.display().to_string());
+        let builder = Conversation::builder(&workspace, agent(&model)).confirmation_policy(policy);
+        let near = with(builder).start().await.unwrap();
+        let other = Conversation::attach(&direct, near.id()).await.unwrap();
+        Self {
+            model,
+            proxy,
+            near,
+            other,
+            directory,
+            direct,
+            key,
+        }
+    }
+
+    /// Another client behind the proxy, which knows nothing of the conversation yet.
+    pub(crate) fn client(&self) -> Client {
+        let client = Client::builder(self.proxy.url()).session_api_key(self.key.clone());
+        client.build().unwrap()
+    }
+
+    /// How often the near client has asked for something, and has been answered.
+    pub(crate) fn answered(&self, method: &str, route: &str) -> usize {
+        let seen = self.proxy.requests_to(method, route);
+        seen.iter().filter(|seen| seen.status != 0).count()
+    }
+
+    /// What the near client has sent to a conversation that can start a run, or answers one that
+    /// waits, in order.
+    pub(crate) fn sent(&self, id: ConversationId) -> Vec<&'static str> {
+        let path = format!("/api/conversations/{id}/");
+        let all = self.proxy.requests();
+        let of_it = all
+            .iter()
+            .filter_map(|seen| Some((seen, seen.path.strip_prefix(&path)?)));
+        of_it
+            .filter_map(|(seen, rest)| approving(seen, rest))
+            .collect()
+    }
+
+    /// The commands that were executed.
+    pub(crate) fn ran(&self) -> Vec<String> {
+        let ran = fs::read_to_string(self.directory.join("ran")).unwrap_or_default();
+        ran.lines().map(str::to_owned).collect()
+    }
+
+    /// Checks what was sent and what was executed, when the server has nothing more to do.
+    pub(crate) async fn shows(&self, sent: &[&str], ran: &[&str]) {
+        let id = self.near.id();
+        let still = async {
+            loop {
+                let get = calls::conversations::Get::new(id);
+                let info = self.direct.call(&get).await.unwrap();
+                let paths = ["run", "events", "events/respond_to_confirmation"];
+                let paths = paths.map(|path| format!("/api/conversations/{id}/{path}"));
+                let waits = |path| {
+                    let sent = self.proxy.requests_to("POST", path);
+                    sent.iter().any(|seen| seen.status == 0)
+                };
+                let waits = paths.iter().any(|path| waits(path));
+                if !waits && !info.execution_status().is_running() {
+                    return;
+                }
+                sleep(Duration::from_millis(50)).await;
+            }
+        };
+        timeout(LONG, still).await.unwrap();
+        assert_eq!(self.sent(id), sent, "what was sent");
+        assert_eq!(self.ran(), ran, "what was executed");
+        // The log says the same.
+        let log = events(&self.direct, id).await;
+        let bodies = log.iter().map(|event| {
+            let body: Value = serde_json::from_slice(event.raw()).unwrap();
+            body
+        });
+        let executed = bodies
+            .filter(|body| body["kind"] == "ObservationEvent" && body["tool_name"] == "terminal");
+        assert_eq!(executed.count(), ran.len(), "what the log says");
+        println!("{}: sent {sent:?}, executed {ran:?}", self.name());
+    }
+
+    pub(crate) fn name(&self) -> String {
+        let name = self.directory.file_name().unwrap_or_default();
+        name.display().to_string()
+    }
+}
+
+/// What a request can do to an action that waits, by the rest of its path.
+fn approving(seen: &Seen, rest: &str) -> Option<&'static str> {
+    if seen.method != "POST" {
+        return None;
+    }
+    let body = seen.json();
+    match rest {
+        "run" => Some("run"),
+        "events" if body["run"] == true => Some("message that runs"),
+        "events/respond_to_confirmation" if body["accept"] == true => Some("approve"),
+        "events/respond_to_confirmation" => Some("reject"),
+        "goal" => Some("goal"),
+        "goal/resume" => Some("goal taken up"),
+        _ => None,
+    }
+}
+
+pub(crate) async fn until(mut happens: impl FnMut() -> bool) {
+    let happens = async {
+        while !happens() {
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(LONG, happens).await.unwrap();
+}
+
+pub(crate) fn running(
+    conversation: &Conversation,
+) -> JoinHandle<openhands::conversation::Result<RunOutcome>> {
+    tokio::spawn(conversation.run().into_future())
+}
+
+pub(crate) async fn ends(
+    running: JoinHandle<openhands::conversation::Result<RunOutcome>>,
+) -> RunOutcome {
+    timeout(LONG, running).await.unwrap().unwrap().unwrap()
+}
+
+pub(crate) async fn runs(conversation: &Conversation) -> RunOutcome {
+    ends(running(conversation)).await
+}
+
+/// Runs until actions wait, and returns them.
+pub(crate) async fn asks(conversation: &Conversation) -> Vec<PendingAction> {
+    let outcome = runs(conversation).await;
+    waits(conversation, &outcome)
+}
+
+/// What waits after a run that ended for it.
+pub(crate) fn waits(conversation: &Conversation, outcome: &RunOutcome) -> Vec<PendingAction> {
+    let status = outcome.status();
+    assert_eq!(status, RunStatus::WaitingForConfirmation, "{outcome}");
+    let pending = conversation.approvals().pending();
+    assert_eq!(pending.len(), 1, "{pending:?}");
+    pending
+}
+
+pub(crate) fn fails<T: std::fmt::Debug>(
+    result: openhands::conversation::Result<T>,
+    kind: ErrorKind,
+) {
+    let error = result.unwrap_err();
+    assert_eq!(error.kind(), kind, "{error}");
+}
+
+// A server takes its time to start: one for all scenes.
+#[tokio::test]
+async fn nothing_is_executed_that_nobody_approved_and_links_keep_their_promises() {
+    let home = openhands_tests::home();
+    let server = openhands_tests::server(&home).start().await.unwrap();
+    let stage = Arc::new(Stage {
+        server,
+        places: Semaphore::new(AT_ONCE),
+    });
+    let mut plays = JoinSet::new();
+    let mut names = HashMap::new();
+    macro_rules! play {
+        ($($of:ident: $($scene:ident),+;)+) => {$($({
+            let stage = stage.clone();
+            let play = async move {
+                let _place = stage.places.acquire().await.unwrap();
+                $of::$scene(&stage).await;
+            };
+            names.insert(plays.spawn(play).id(), stringify!($scene));
+        })+)+};
+    }
+    play! {
+        approvals:
+            a_run_after_a_pause,
+            lost_answers_to_a_message_and_a_run,
+            a_run_after_an_approval,
+            a_run_after_an_approval_over_a_slow_link,
+            the_result_of_a_client_tool,
+            a_message_during_a_replay,
+            stale_answers,
+            a_lost_answer_to_an_approval,
+            an_old_policy_on_its_way,
+            a_policy_on_its_way,
+            a_policy_that_was_forgotten,
+            a_run_over_a_link_that_is_down,
+            a_branch_that_was_left,
+            a_slow_link,
+            every_other_way;
+        links:
+            sockets_that_a_gateway_refuses,
+            sockets_that_a_gateway_answers_oddly,
+            large_events_through_cuts,
+            handles_of_one_process,
+            a_command_over_a_refused_connection;
+    }
+    let mut failed = Vec::new();
+    while let Some(played) = plays.join_next_with_id().await {
+        let id = match &played {
+            Ok((id, ())) => *id,
+            Err(error) => error.id(),
+        };
+        if played.is_err() {
+            failed.push(names[&id]);
+        }
+    }
+    assert!(failed.is_empty(), "failed: {failed:#?}");
+    let stage = Arc::into_inner(stage).unwrap();
+    let shutdown = stage.server.shutdown(Duration::from_secs(20));
+    shutdown.await.unwrap();
+}

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use tokio::{
     sync::Semaphore,
     task::{JoinHandle, JoinSet},
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
 
 use super::{
@@ -250,12 +250,20 @@ async fn nothing_is_executed_that_nobody_approved_and_links_keep_their_promises(
             let stage = stage.clone();
             let play = async move {
                 let _place = stage.places.acquire().await.unwrap();
+                let begun = Instant::now();
                 $of::$scene(&stage).await;
+                println!("{}: {:?}", stringify!($scene), begun.elapsed());
             };
             names.insert(plays.spawn(play).id(), stringify!($scene));
         })+)+};
     }
     play! {
+        links:
+            sockets_that_a_gateway_refuses,
+            sockets_that_a_gateway_answers_oddly,
+            large_events_through_cuts,
+            handles_of_one_process,
+            a_command_over_a_refused_connection;
         approvals:
             a_run_after_a_pause,
             lost_answers_to_a_message_and_a_run,
@@ -272,12 +280,6 @@ async fn nothing_is_executed_that_nobody_approved_and_links_keep_their_promises(
             a_branch_that_was_left,
             a_slow_link,
             every_other_way;
-        links:
-            sockets_that_a_gateway_refuses,
-            sockets_that_a_gateway_answers_oddly,
-            large_events_through_cuts,
-            handles_of_one_process,
-            a_command_over_a_refused_connection;
     }
     let mut failed = Vec::new();
     while let Some(played) = plays.join_next_with_id().await {

@@ -13,11 +13,12 @@ fuzz_target!(|bytes: &[u8]| {
     let whole = read_head(bytes, usize::MAX);
     let pieces = read_head(bytes, usize::from(*piece) + 1);
     match (whole, pieces) {
-        (Ok((status, headers, rest)), Ok((same_status, same_headers, _))) => {
+        (Ok((status, headers, rest)), Ok((same_status, same_headers, same_rest))) => {
             assert_eq!(status, same_status);
             // Of a refusal that is malformed, only the status is kept.
             if status.as_u16() < 300 {
                 assert_eq!(headers, same_headers);
+                assert_eq!(rest, same_rest);
             }
             assert!(bytes.ends_with(&rest));
         }

@@ -11,21 +11,26 @@ use tokio::io::{AsyncRead, ReadBuf};
 
 use crate::{Error, ErrorKind, Result, net};
 
-/// Reads the head of an HTTP answer from bytes that arrive in pieces of this length.
+/// Reads the head of an HTTP response from bytes that arrive in pieces of this length. Returns the
+/// status, the headers and all bytes after the head.
 ///
 /// # Errors
 ///
-/// When there is no head.
+/// When the bytes do not begin with a head.
 pub fn read_head(bytes: &[u8], piece: usize) -> Result<(StatusCode, HeaderMap, Vec<u8>)> {
     let mut stream = Pieces { bytes, piece };
-    let read = pin!(net::read_head(&mut stream, "answer"));
-    match read.poll(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(head) => head.map(|head| (head.status, head.headers, head.rest.to_vec())),
-        Poll::Pending => Err(Error::new(
-            ErrorKind::Interrupted,
-            "the stream is never pending",
-        )),
-    }
+    let head = {
+        let read = pin!(net::read_head(&mut stream, "answer"));
+        match read.poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(head) => head?,
+            Poll::Pending => {
+                let what = "the stream is never pending";
+                return Err(Error::new(ErrorKind::Interrupted, what));
+            }
+        }
+    };
+    let rest = [&head.rest[..], stream.bytes].concat();
+    Ok((head.status, head.headers, rest))
 }
 
 /// A stream that is always ready.

@@ -23,6 +23,7 @@ use crate::{
     Conversation, Cursor, Error, ErrorKind, Result,
     attach::{self, Following},
     callback::Place,
+    secrets::own_key,
 };
 
 /// What a tag's value holds.
@@ -203,13 +204,18 @@ impl Plan {
     /// Creates it on the server, or finds it.
     pub(crate) async fn create(&self) -> Result<Created> {
         let id = self.start.id();
-        let call = Create::new(self.tagged());
         let check = self.start.check();
         check.map_err(|error| Error::transport(id, "start", error.into()))?;
         if !self.unchecked {
             tools::check(&self.client, &self.start).await?;
         }
-        let created = self.client.call(&call).await;
+        let failed = |error| Error::transport(id, "start", error);
+        let key = own_key(&self.client, self.start.wants_session_key()).await;
+        let start = match key.map_err(failed)? {
+            Some(key) => self.tagged().with_session_key(&key),
+            None => self.tagged(),
+        };
+        let created = self.client.call(&Create::new(start)).await;
         let created = created.map_err(|error| Error::transport(id, "start", error))?;
         let kind = created.info.state().get("agent");
         let kind = kind.and_then(|agent| agent.get("kind")?.as_text());

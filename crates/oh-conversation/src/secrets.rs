@@ -4,6 +4,7 @@
 use std::{fmt, future::Future, pin::Pin, sync::Arc};
 
 use oh_protocol::{calls::conversations::SetSecrets, config::SecretSource};
+use oh_transport::{Client, Error as Wire};
 use secrecy::SecretString;
 
 use crate::{Conversation, Error, ErrorKind, Result};
@@ -99,7 +100,8 @@ impl fmt::Debug for Secret {
 impl Conversation {
     /// Gives the agent secrets, as environment variables of its commands (`POST …/secrets`), on
     /// top of those it has. The server masks their values in what it logs; the names are visible.
-    /// Forks do not inherit them.
+    /// Forks do not inherit them. A lookup of the server's own secrets carries the session key to
+    /// servers before 1.50, which need it.
     ///
     /// ```no_run
     /// # async fn give(conversation: &oh_conversation::Conversation) -> oh_conversation::Result<()> {
@@ -128,16 +130,36 @@ impl Conversation {
             .into_iter()
             .map(|(name, secret)| (name.into(), secret.into()))
             .collect();
-        let mut call = SetSecrets::new(self.id());
+        let mut sources = Vec::new();
         for (name, secret) in secrets {
             let source = secret.source().await.map_err(|failure| {
                 let what = format!("the value of the secret `{name}` could not be computed");
                 Error::new(ErrorKind::InvalidInput, self.id(), what).with_source(failure)
             })?;
+            sources.push((name, source));
+        }
+        let wanted = sources.iter().any(|(_, source)| source.wants_session_key());
+        let key = own_key(self.client(), wanted).await;
+        let key = key.map_err(|error| Error::transport(self.id(), "set secrets", error))?;
+        let mut call = SetSecrets::new(self.id());
+        for (name, source) in sources {
+            let source = match &key {
+                Some(key) => source.with_session_key(key),
+                None => source,
+            };
             call = call.secret(name, source);
         }
         self.call("set secrets", &call).await
     }
+}
+
+/// The session key, where a secret wants it and the server needs it to look up its own. It goes to
+/// no other server: only requests to this one carry it.
+pub(crate) async fn own_key(client: &Client, wanted: bool) -> Result<Option<SecretString>, Wire> {
+    if !wanted || client.server_info().await?.reads_own_secrets() {
+        return Ok(None);
+    }
+    client.session_api_key().await
 }
 
 #[cfg(test)]

@@ -44,6 +44,10 @@ pub(crate) const SCRIPT: &str = include_str!("keeper.py");
 /// survivors are found where the keeper itself was killed.
 pub(crate) const MARK: &str = "OPENHANDS_RS_OWNED";
 
+/// Beginnings of the names of the variables that a keeper gets: where its interpreter finds
+/// programs and libraries, and in which encoding it works.
+const NEEDED: &[&str] = &["PATH", "LD_", "DYLD_", "LANG", "LC_"];
+
 /// How long a keeper may take to kill everything before it is killed itself.
 const PATIENCE: Duration = Duration::from_secs(12);
 
@@ -252,8 +256,14 @@ impl Keeper {
         })))
     }
 
-    /// Starts a keeper with this interpreter. Cancel safe: dropping the future ends it.
+    /// Starts a keeper with this interpreter. It gets the few variables of this environment that
+    /// an interpreter needs to run: the rest is for what the keeper runs. Cancel safe: dropping
+    /// the future ends it.
     pub(crate) async fn start(python: &Path, environment: &[(OsString, OsString)]) -> Result<Self> {
+        let needed = environment.iter().filter(|(name, _)| {
+            let name = name.to_string_lossy();
+            NEEDED.iter().any(|needed| name.starts_with(needed))
+        });
         let failed = |error| cannot_start(python.as_os_str(), error);
         let (ours, theirs) = StdUnixStream::pair().map_err(failed)?;
         ours.set_nonblocking(true).map_err(failed)?;
@@ -261,7 +271,7 @@ impl Keeper {
         let mut child = Command::new(python)
             .args(["-I", "-S", "-c", LOADER])
             .env_clear()
-            .envs(environment.iter().map(|(name, value)| (name, value)))
+            .envs(needed.map(|(name, value)| (name, value)))
             .env(MARK, &mark)
             .current_dir("/")
             .stdin(Stdio::from(OwnedFd::from(theirs)))

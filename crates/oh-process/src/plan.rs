@@ -167,9 +167,10 @@ impl Plan {
         &self.workspace
     }
 
-    /// The environment of the server's process.
-    pub(crate) fn variables(&self) -> &[(OsString, OsString)] {
-        &self.variables
+    /// The environment of the server's process, without its secrets.
+    pub(crate) fn public_variables(&self) -> Vec<(OsString, OsString)> {
+        let variables = self.variables.clone();
+        self.settings.variables.without_secrets(variables)
     }
 
     /// The key that is used; others are only accepted.
@@ -372,6 +373,7 @@ async fn start_keeper(
         }
     }
     let variables = settings.variables.build(Vec::new(), &[])?;
+    let variables = settings.variables.without_secrets(variables);
     let keeper = Keeper::start(environment.python(), &variables).await?;
     Ok((keeper, startup))
 }

@@ -51,7 +51,7 @@ async fn run(plan: &Plan, home: &Path) -> Option<Duration> {
     let spawn = Spawn {
         python: plan.environment.python().to_owned(),
         command: [SHELL, "-ic", "exit"].map(Into::into).into(),
-        environment: plan.variables().to_vec(),
+        environment: plan.public_variables(),
         directory: home.to_owned(),
         doomed: None,
     };

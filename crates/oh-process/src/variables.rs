@@ -230,6 +230,16 @@ impl Variables {
         })
     }
 
+    /// Takes out of a built environment what was given as a secret, for processes other than the
+    /// server's.
+    pub(crate) fn without_secrets(&self, mut built: Pairs) -> Pairs {
+        built.retain(|(name, _)| {
+            let set = self.set.iter().rfind(|(other, _)| other == name);
+            !matches!(set, Some((_, Value::Secret(_))))
+        });
+        built
+    }
+
     fn passes(&self, name: &OsString, value: &OsString) -> bool {
         let text = name.to_string_lossy();
         if self.inherit.contains(name) {

@@ -189,6 +189,16 @@ impl Client {
         Ok(answer.map(|body| limited(body, limit)))
     }
 
+    /// Returns the session key for the next request; `None` where requests carry none. For what
+    /// the server itself must show to itself: give it to nobody else.
+    ///
+    /// # Errors
+    ///
+    /// When the [`AuthProvider`](crate::AuthProvider) has no key.
+    pub async fn session_api_key(&self) -> Result<Option<SecretString>> {
+        self.0.parts.auth.key().await
+    }
+
     /// Opens a socket at `target` (path and query below the base URL) and authenticates in its
     /// first frame. A frame is sent even without a key: the server ignores it where it is open.
     ///

@@ -70,8 +70,9 @@ impl Workspace {
     /// each value itself when it is needed, and none passes through this program. `names` picks
     /// some; empty means all.
     ///
-    /// Servers of version 1.43 ask themselves as a stranger would: for them use
-    /// [`secrets_with_key`](Self::secrets_with_key).
+    /// A conversation that is given them adds the session key for servers before 1.50, which need
+    /// it. Who sends a request without a conversation's builder uses
+    /// [`secrets_with_key`](Self::secrets_with_key) for those.
     ///
     /// # Errors
     ///
@@ -81,7 +82,7 @@ impl Workspace {
     }
 
     /// The same as [`secrets`](Self::secrets), where each lookup carries the session key, as servers
-    /// of version 1.43 need it. The server stores the key with the conversation, as it stores its
+    /// before 1.50 need it. The server stores the key with the conversation, as it stores its
     /// secrets.
     ///
     /// # Errors

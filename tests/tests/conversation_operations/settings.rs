@@ -1,6 +1,7 @@
 //! What is changed while a conversation lives.
 
 use std::{
+    path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicU32, Ordering},
@@ -14,6 +15,7 @@ use openhands::{
     protocol::config::SecretSource,
     testkit::{Script, ScriptedModel},
 };
+use secrecy::ExposeSecret as _;
 use serde_json::json;
 use tokio::time::{sleep, timeout};
 
@@ -44,10 +46,8 @@ pub(super) async fn secrets_are_given_as_text_looked_up_and_computed(server: &Lo
         .set_secrets([("TEXT", "canary-text")])
         .await
         .unwrap();
-    let mut kept = SecretSource::lookup("/api/settings/secrets/KEPT");
-    if is_old(server).await {
-        kept = kept.header("X-Session-API-Key", server.session_api_key().clone());
-    }
+    let kept = workspace(server).secrets(&["KEPT"]).await.unwrap();
+    let kept = kept["KEPT"].clone();
     conversation
         .set_secrets([("COMPUTED", secret), ("LOOKED_UP", kept.into())])
         .await
@@ -75,6 +75,14 @@ pub(super) async fn secrets_are_given_as_text_looked_up_and_computed(server: &Lo
         .iter()
         .any(|event| event.as_json().contains("canary-"));
     assert!(!seen, "the values of secrets are masked in what is logged");
+    // An older server has it to look up what it keeps.
+    let key = server.session_api_key().expose_secret();
+    assert!(events.iter().all(|event| !event.as_json().contains(key)));
+    for path in files(server.state_dir()) {
+        let bytes = std::fs::read(&path).unwrap_or_default();
+        let held = bytes.windows(key.len()).any(|part| part == key.as_bytes());
+        assert!(!held, "the session key is in {}", path.display());
+    }
     let hidden = "[<secret-hidden>][<secret-hidden>][<secret-hidden>][<secret-hidden>]";
     let ran = events.iter().any(|event| match event.payload() {
         Payload::Observation(body) => body.tool_name == "terminal" && body.text().contains(hidden),
@@ -83,6 +91,20 @@ pub(super) async fn secrets_are_given_as_text_looked_up_and_computed(server: &Lo
     let shown: Vec<_> = events.iter().map(ToString::to_string).collect();
     assert!(ran, "the command had all of them: {shown:#?}");
     conversation.close().await.unwrap();
+}
+
+fn files(directory: &Path) -> Vec<PathBuf> {
+    let (mut found, mut todo) = (Vec::new(), vec![directory.to_owned()]);
+    while let Some(directory) = todo.pop() {
+        for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
+            match entry.file_type() {
+                Ok(kind) if kind.is_dir() => todo.push(entry.path()),
+                Ok(kind) if kind.is_file() => found.push(entry.path()),
+                _ => {}
+            }
+        }
+    }
+    found
 }
 
 pub(super) async fn tags_titles_and_models_change(server: &LocalServer) {

@@ -51,6 +51,14 @@ pub(crate) fn process_table() -> Vec<(PathBuf, Vec<u8>)> {
     told
 }
 
+/// The parent of a process; `None` where that has ended.
+pub(crate) fn parent(pid: u32) -> Option<u32> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name in parentheses may itself hold parentheses and blanks.
+    let rest = stat.rsplit(')').next()?;
+    rest.split_whitespace().nth(1)?.parse().ok()
+}
+
 /// All files below a directory.
 pub(crate) fn files(directory: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     let (mut found, mut todo) = (Vec::new(), vec![directory.to_owned()]);

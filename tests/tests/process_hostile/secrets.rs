@@ -12,7 +12,8 @@ use openhands::{
     Agent, Client, Conversation, Event, LocalServer, Workspace, WorkspaceExt,
     conversation::Secret,
     process::{
-        AttachedServer, LocalServerBuilder, LogLevel, RestartPolicy, Status, WarmPool, Webhook,
+        AttachedServer, LocalServerBuilder, LogLevel, RestartPolicy, Startup, Status, WarmPool,
+        Webhook,
     },
     protocol::config::{Llm, McpServer},
     testkit::{Script, ScriptedModel},
@@ -26,7 +27,7 @@ use tokio::{
 };
 use tracing_subscriber::fmt::format::FmtSpan;
 
-use crate::canaries::{Canaries, Seen, files, process_table};
+use crate::canaries::{Canaries, Seen, files, parent, process_table};
 
 const LONG: Duration = Duration::from_secs(120);
 
@@ -140,6 +141,29 @@ fn no_process_tells(canaries: &Canaries) {
     }
 }
 
+/// What the agent is given is in the server and in what it has started, and not in its keeper, a
+/// template or this process.
+fn only_the_server_tells(server: &LocalServer, given: &Canaries) {
+    let keeper = parent(server.pid()).unwrap();
+    let mut holders = Vec::new();
+    for (path, bytes) in process_table() {
+        if given.within(&bytes).is_empty() {
+            continue;
+        }
+        let holder = path.parent().unwrap().file_name().unwrap();
+        let holder: u32 = holder.to_string_lossy().parse().unwrap();
+        holders.push(holder);
+        let mut above = parent(holder);
+        // One that has ended meanwhile was somebody's.
+        while let Some(pid) = above.filter(|pid| *pid != keeper) {
+            assert!(pid > 1, "process {holder} is not the server's");
+            above = parent(pid);
+        }
+    }
+    assert!(holders.contains(&server.pid()), "{holders:?}");
+    assert!(!holders.contains(&keeper), "the keeper");
+}
+
 fn the_agent_found_nothing(place: &Path, names: &[&str], canaries: &Canaries) {
     for name in names {
         let bytes = std::fs::read(place.join(name)).unwrap();
@@ -231,16 +255,18 @@ async fn no_secret_is_in_a_process_a_file_a_log_an_error_or_a_text() {
         .with_writer(move || writer.clone())
         .finish();
     let _logging = tracing::subscriber::set_default(logging);
-    let canaries = Canaries::new();
+    let (canaries, given) = (Canaries::new(), Canaries::new());
     let place = tempfile::tempdir().unwrap();
     let policy = RestartPolicy::on_failure(1).delays(Duration::from_millis(1), LONG);
     let (hook, posted) = hook().await;
     let builder = builder(&canaries, &hook)
         .state_dir(place.path().join("state"))
+        .secret_env("GIVEN", given.of("variable"))
         .restart(policy);
     seen.debug(&builder);
     let server = builder.start().await.unwrap();
     an_agent_looks(&server, &canaries, &seen).await;
+    only_the_server_tells(&server, &given);
     let workspace = server.workspace(server.workspace_dir());
     a_command_has_a_secret(&workspace, &canaries, &seen).await;
     a_stranger_fails(&server, &canaries, &seen).await;
@@ -253,6 +279,7 @@ async fn no_secret_is_in_a_process_a_file_a_log_an_error_or_a_text() {
     timeout(LONG, ready).await.unwrap().unwrap();
     a_command_looks(&server, &canaries, &seen).await;
     no_process_tells(&canaries);
+    only_the_server_tells(&server, &given);
     seen.debug(&server);
     seen.debug(&workspace);
     for line in server.log_tail() {
@@ -272,19 +299,24 @@ async fn no_secret_is_in_a_process_a_file_a_log_an_error_or_a_text() {
         assert!(seen.windows(told.len()).any(|part| part == told));
     }
     assert_eq!(canaries.within(&seen), [""; 0]);
+    assert_eq!(given.within(&seen), [""; 0]);
 }
 
 #[tokio::test]
 async fn an_agent_finds_no_key_that_a_dormant_server_was_activated_with() {
-    let (seen, canaries) = (Seen::default(), Canaries::new());
+    let (seen, canaries, given) = (Seen::default(), Canaries::new(), Canaries::new());
     let (hook, posted) = hook().await;
-    let pool = WarmPool::start(1, builder(&canaries, &hook));
+    let builder = builder(&canaries, &hook).secret_env("GIVEN", given.of("variable"));
+    let pool = WarmPool::start(1, builder);
     let acquire = pool
         .acquire()
         .session_api_key(canaries.of("own-session"))
         .secret_key(canaries.of("own-secret-key"));
     seen.debug(&acquire);
     let server = timeout(LONG, acquire.into_future()).await.unwrap().unwrap();
+    // While the template of the pool still runs.
+    assert_eq!(server.startup(), Startup::Forked);
+    only_the_server_tells(&server, &given);
     pool.shutdown().await;
     an_agent_looks(&server, &canaries, &seen).await;
     a_command_looks(&server, &canaries, &seen).await;

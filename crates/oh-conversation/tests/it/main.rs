@@ -29,6 +29,8 @@ mod links;
 #[cfg(test)]
 mod listing;
 #[cfg(test)]
+mod lookups;
+#[cfg(test)]
 mod mcp;
 #[cfg(test)]
 mod mock;
@@ -38,6 +40,7 @@ mod pitfalls;
 mod reading;
 #[cfg(test)]
 mod refused;
+#[cfg(test)]
 mod rejections;
 #[cfg(test)]
 mod routes;

@@ -101,9 +101,20 @@ impl StandIn {
             .ready_within(Duration::from_secs(120))
     }
 
-    /// Processes that carry this stand-in's tag in their environment or arguments.
+    /// Processes that carry this stand-in's tag, and keepers that its interpreter runs: those get
+    /// no variables that could carry the tag.
     pub(crate) fn processes(&self) -> Vec<u32> {
-        processes(&self.tag)
+        let mut found = processes(&self.tag);
+        let root = self.directory.path().display().to_string();
+        for pid in processes(&root) {
+            let arguments = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            let arguments = String::from_utf8_lossy(&arguments);
+            let keeper = arguments.contains("\0-I\0-S\0-c\0") || arguments.contains("(keeper of");
+            if keeper && arguments.starts_with(&root) && !found.contains(&pid) {
+                found.push(pid);
+            }
+        }
+        found
     }
 }
 

@@ -27,6 +27,9 @@ if mode == "fail-once" and not os.path.exists(detail):
     sys.exit(3)
 if mode == "silent":
     time.sleep(600)
+if mode == "after":
+    while not os.path.exists(detail):
+        time.sleep(0.01)
 if mode == "flood":
     line = b"x" * 1023 + b"\n"
     for _ in range(20 * 1024):

@@ -84,6 +84,14 @@ impl ServerInfo {
             .is_none_or(|version| version >= (1, 45, 0))
     }
 
+    /// Returns whether the server reads its own secrets without a request (from 1.50 on). An older
+    /// one asks itself, and needs a session key for it:
+    /// [`SecretSource::with_session_key`](crate::config::SecretSource::with_session_key).
+    pub fn reads_own_secrets(&self) -> bool {
+        self.version_numbers()
+            .is_none_or(|version| version >= (1, 50, 0))
+    }
+
     /// Returns whether the session socket tells what a model is writing (from 1.47 on). Before,
     /// only the legacy socket does.
     pub fn has_session_tokens(&self) -> bool {

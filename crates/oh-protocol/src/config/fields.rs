@@ -52,6 +52,10 @@ impl Fields {
         found.map(|(_, field)| field)
     }
 
+    pub(crate) fn fields_mut(&mut self) -> impl Iterator<Item = &mut Field> {
+        self.entries.iter_mut().map(|(_, field)| field)
+    }
+
     pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
         self.entries.iter().map(|(name, _)| &**name)
     }

@@ -1,11 +1,18 @@
 //! Secrets that commands of the agent find in their environment.
 
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
+use serde_json::Value;
 
 use super::{
     fields::{Field, Fields},
     model::model,
 };
+
+/// Where a server has its secrets, each under its name.
+const OWN: &str = "/api/settings/secrets/";
+
+/// The header that a server takes its session key from.
+const SESSION_KEY: &str = "X-Session-API-Key";
 
 model! {
     /// Where the value of a named secret comes from (`SecretSource` on the server).
@@ -41,8 +48,9 @@ impl SecretSource {
 
     /// What the server finds with a `GET` of a URL, each time it needs the value
     /// (`LookupSecret`). A path alone is one of the server itself, such as
-    /// `/api/settings/secrets/NAME`. Older servers (1.43) ask themselves as a stranger would: there
-    /// a header has to give the session key.
+    /// `/api/settings/secrets/NAME`. Servers before 1.50 ask themselves as a stranger would: there
+    /// a header has to give the session key. A conversation's builder and `set_secrets` see to
+    /// that; others call [`with_session_key`](Self::with_session_key).
     pub fn lookup(url: impl Into<String>) -> Self {
         Self {
             fields: Fields::of("SecretSource")
@@ -50,6 +58,85 @@ impl SecretSource {
                 .with("url", Field::endpoint(url)),
         }
     }
+
+    /// Gives a lookup of a server's own secret the session key that servers before 1.50 need
+    /// ([`ServerInfo::reads_own_secrets`](crate::calls::server::ServerInfo::reads_own_secrets)).
+    /// Changes nothing else: a lookup that leads elsewhere, or that has such a header, stays as it
+    /// is.
+    ///
+    /// The server stores the key with the conversation, as it stores secrets. Send the result to
+    /// no other server than the key's own.
+    pub fn with_session_key(mut self, key: &SecretString) -> Self {
+        give_key(&mut self.fields, Some(key));
+        self
+    }
+
+    /// Returns whether [`with_session_key`](Self::with_session_key) would change it.
+    pub fn wants_session_key(&self) -> bool {
+        give_key(&mut self.fields.clone(), None)
+    }
+}
+
+/// Gives the key, if there is one, to each lookup of a server's own secret in these fields,
+/// however deep. Returns whether any needs one.
+pub(super) fn give_key(fields: &mut Fields, key: Option<&SecretString>) -> bool {
+    if fields.text("kind") == Some("LookupSecret") && fields.text("url").is_some_and(is_own) {
+        let headers = fields.get("headers");
+        let needed = !headers.is_some_and(|headers| headers.has(SESSION_KEY));
+        if let (true, Some(key)) = (needed, key) {
+            fields.insert("headers", SESSION_KEY, Field::secret(key.clone()));
+        }
+        return needed;
+    }
+    any(fields.fields_mut(), |field| match field {
+        Field::Object(fields) => give_key(fields, key),
+        Field::List(items) => any(items, |item| match item {
+            Field::Object(fields) => give_key(fields, key),
+            Field::Hidden(json) => give_key_to_json(json, key),
+            _ => false,
+        }),
+        Field::Hidden(json) => give_key_to_json(json, key),
+        _ => false,
+    })
+}
+
+/// The same in JSON that the caller wrote.
+fn give_key_to_json(json: &mut Value, key: Option<&SecretString>) -> bool {
+    let object = match json {
+        Value::Array(items) => return any(items, |item| give_key_to_json(item, key)),
+        Value::Object(object) => object,
+        _ => return false,
+    };
+    let text = |name| object.get(name).and_then(Value::as_str);
+    if text("kind") != Some("LookupSecret") || !text("url").is_some_and(is_own) {
+        return any(object.values_mut(), |value| give_key_to_json(value, key));
+    }
+    let empty = || Value::Object(serde_json::Map::new());
+    let headers = object.entry("headers").or_insert_with(empty);
+    if headers.is_null() {
+        *headers = empty();
+    }
+    let Value::Object(headers) = headers else {
+        return false;
+    };
+    let same = |name: &String| name.eq_ignore_ascii_case(SESSION_KEY);
+    let needed = !headers.keys().any(same);
+    if let (true, Some(key)) = (needed, key) {
+        headers.insert(SESSION_KEY.to_owned(), key.expose_secret().into());
+    }
+    needed
+}
+
+/// Does it to all, and returns whether it was so for any.
+fn any<T>(all: impl IntoIterator<Item = T>, mut each: impl FnMut(T) -> bool) -> bool {
+    all.into_iter().fold(false, |found, one| each(one) | found)
+}
+
+/// Whether the server finds this path on itself, however it reads the URL.
+fn is_own(url: &str) -> bool {
+    let name = url.strip_prefix(OWN).unwrap_or_default();
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-%~".contains(&byte);
+    !name.is_empty() && !name.starts_with('.') && name.bytes().all(plain)
 }
 
 impl From<&str> for SecretSource {
@@ -75,6 +162,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::config::{Agent, AgentContext, Llm, StartConversation};
 
     #[test]
     fn both_kinds_have_the_servers_form_and_show_nothing() {
@@ -90,6 +178,84 @@ mod tests {
                  "headers": {"X-Key": "canary"}},
             ])
         );
+    }
+
+    #[test]
+    fn the_session_key_goes_to_the_servers_own_secrets_only() {
+        let key = SecretString::from("canary");
+        let given = |source: SecretSource| {
+            let wanted = source.wants_session_key();
+            let before = serde_json::to_value(&source).unwrap();
+            let source = source.with_session_key(&key);
+            assert!(!source.wants_session_key());
+            assert_eq!(serde_json::to_value(&source).unwrap() != before, wanted);
+            assert!(!format!("{source:?}").contains("canary"));
+            serde_json::to_value(source).unwrap()
+        };
+        let own = "/api/settings/secrets/A_b-1.%C3%A4";
+        let expected = json!({"kind": "LookupSecret", "url": own,
+            "headers": {"X-Session-API-Key": "canary"}});
+        assert_eq!(given(SecretSource::lookup(own)), expected);
+        for json in [
+            json!({"kind": "LookupSecret", "url": own}),
+            json!({"kind": "LookupSecret", "url": own, "headers": null}),
+        ] {
+            assert_eq!(given(SecretSource::from_json(json).unwrap()), expected);
+        }
+        for url in [
+            "https://vault/api/settings/secrets/A",
+            "http:/api/settings/secrets/A",
+            "//evil/api/settings/secrets/A",
+            "/\t/evil/api/settings/secrets/A",
+            "\\\\evil\\api",
+            "api/settings/secrets/A",
+            " /api/settings/secrets/A",
+            "/api/settings/secrets/",
+            "/api/settings/secrets/..",
+            "/api/settings/secrets/A/../../../x",
+            "/api/settings/secrets/A?to=x",
+            "/api/settings/secrets/A\n",
+            "/api/settings/secrets/A@evil",
+            "/api/profiles",
+        ] {
+            let source = SecretSource::lookup(url);
+            let before = serde_json::to_value(&source).unwrap();
+            assert_eq!(given(source), before, "{url}");
+        }
+        let fixed = SecretSource::fixed(own);
+        assert_eq!(given(fixed)["headers"], Value::Null);
+        let other = SecretSource::lookup(own).header("x-session-api-key", "mine");
+        assert_eq!(
+            given(other)["headers"],
+            json!({"x-session-api-key": "mine"})
+        );
+    }
+
+    #[test]
+    fn the_session_key_reaches_every_lookup_of_a_request() {
+        let own = || SecretSource::lookup("/api/settings/secrets/A");
+        let elsewhere = SecretSource::lookup("https://vault/A");
+        let written = json!({"A": {"kind": "LookupSecret", "url": "/api/settings/secrets/A"}});
+        let context = AgentContext::new().secret("A", own());
+        let agent = Agent::new(Llm::new("m")).agent_context(context);
+        let start = StartConversation::new(agent, "/w")
+            .secret("A", own())
+            .secret("OTHER", elsewhere);
+        let key = SecretString::from("canary");
+        let sent = serde_json::to_value(start.clone().with_session_key(&key)).unwrap();
+        let expected = json!("canary");
+        let header = "/headers/X-Session-API-Key";
+        let at = |sent: &Value, place: &str| sent.pointer(&format!("{place}{header}")).cloned();
+        assert_eq!(at(&sent, "/secrets/A"), Some(expected.clone()));
+        assert_eq!(
+            at(&sent, "/agent/agent_context/secrets/A"),
+            Some(expected.clone())
+        );
+        assert_eq!(at(&sent, "/secrets/OTHER"), None);
+        let free = start.set("secrets", written).with_session_key(&key);
+        assert!(!format!("{free:?}").contains("canary"));
+        let sent = serde_json::to_value(free).unwrap();
+        assert_eq!(at(&sent, "/secrets/A"), Some(expected));
     }
 
     #[test]

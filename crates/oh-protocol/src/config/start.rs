@@ -1,5 +1,6 @@
 //! The request that starts a conversation.
 
+use secrecy::SecretString;
 use serde_json::Value;
 use uuid::Uuid;
 
@@ -8,6 +9,7 @@ use super::{
     Plugin, SecretSource, SecurityAnalyzer, SubAgent, Worktree,
     fields::{Field, Fields},
     model::model,
+    secret::give_key,
     subagent::hooked,
 };
 use crate::{ConversationId, hooks::HookConfig, open_enum::open_enum};
@@ -112,6 +114,18 @@ impl StartConversation {
                 .with("workspace", Field::Object(workspace))
                 .with("autotitle", Field::plain(false)),
         }
+    }
+
+    /// Does the same as [`SecretSource::with_session_key`] for every secret in the request, also
+    /// those of the agent's context.
+    pub fn with_session_key(mut self, key: &SecretString) -> Self {
+        give_key(&mut self.fields, Some(key));
+        self
+    }
+
+    /// Returns whether [`with_session_key`](Self::with_session_key) would change it.
+    pub fn wants_session_key(&self) -> bool {
+        give_key(&mut self.fields.clone(), None)
     }
 
     /// Uses this id. If the server has it already, everything else here is ignored.

@@ -34,17 +34,15 @@ async fn a_spare_is_activated_with_its_own_keys_and_replaced() {
     assert_eq!(error.kind(), ErrorKind::Unauthorized);
 
     eventually("refilled", || pool.ready() == 2).await;
-    // Servers alone carry the tag.
-    let before = common::processes(&stand_in.tag);
+    let before = stand_in.servers();
     let keepers: Vec<_> = before.iter().map(|pid| parent(*pid)).collect();
     let template = parent(parent(first.pid()));
     pool.shutdown().await;
     assert_eq!(before.len(), 4, "four servers");
-    let left = stand_in.processes().len();
-    assert_eq!(left, 4, "the acquired ones stay, with their keepers");
+    assert_eq!(stand_in.servers().len(), 2, "the acquired ones stay");
     assert!(first.shutdown(GRACE).await.unwrap().success());
     drop(second);
-    assert!(stand_in.processes().is_empty());
+    assert!(stand_in.servers().is_empty());
     let left = || keepers.iter().chain([&template]).any(|pid| runs(*pid));
     eventually("keepers and template gone", || !left()).await;
 }
@@ -70,7 +68,7 @@ async fn spares_that_cannot_be_forked_are_started_cold_and_no_template_stays() {
         drop(server);
         pool.shutdown().await;
     }
-    assert!(stand_in.processes().is_empty());
+    assert!(stand_in.servers().is_empty());
 }
 
 #[tokio::test]
@@ -78,10 +76,10 @@ async fn a_spare_that_died_is_not_handed_out() {
     let stand_in = StandIn::new().await;
     let pool = WarmPool::start(1, stand_in.builder(""));
     eventually("a spare", || pool.ready() == 1).await;
-    let spare = stand_in.processes();
+    let spare = stand_in.servers();
     spare.iter().for_each(|pid| kill(*pid));
     // Another may be there already.
-    let is_gone = |pid: &u32| !stand_in.processes().contains(pid);
+    let is_gone = |pid: &u32| !stand_in.servers().contains(pid);
     eventually("gone", || spare.iter().all(is_gone)).await;
     let server = pool.acquire().await.unwrap();
     assert!(!spare.contains(&server.pid()));
@@ -220,7 +218,7 @@ async fn a_pool_that_cannot_start_servers_says_so() {
     let error = pool.acquire().env("A", "b\0c").await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidInput);
     pool.shutdown().await;
-    assert!(stand_in.processes().is_empty());
+    assert!(stand_in.servers().is_empty());
 }
 
 #[tokio::test]
@@ -230,7 +228,7 @@ async fn a_failure_that_is_over_is_not_handed_out() {
     let mode = format!("fail-first:{}", failed.display());
     let pool = WarmPool::start(1, stand_in.builder(&mode));
     eventually("a first attempt that fails", || failed.exists()).await;
-    eventually("and is over", || stand_in.processes().is_empty()).await;
+    eventually("and is over", || stand_in.servers().is_empty()).await;
     eventually("a spare all the same", || pool.ready() == 1).await;
     drop(pool.acquire().await.unwrap());
     pool.shutdown().await;
@@ -241,15 +239,15 @@ async fn a_spare_that_died_is_replaced_before_anybody_asks() {
     let stand_in = StandIn::new().await;
     let pool = WarmPool::start(2, stand_in.builder(""));
     eventually("two spares", || pool.ready() == 2).await;
-    let before = stand_in.processes();
+    let before = stand_in.servers();
     before.iter().for_each(|pid| kill(*pid));
     let replaced = || {
-        let now = stand_in.processes();
+        let now = stand_in.servers();
         pool.ready() == 2 && now.iter().all(|pid| !before.contains(pid))
     };
     eventually("two others", replaced).await;
     pool.shutdown().await;
-    assert!(stand_in.processes().is_empty());
+    assert!(stand_in.servers().is_empty());
 }
 
 #[tokio::test]

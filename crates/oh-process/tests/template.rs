@@ -268,7 +268,7 @@ async fn a_killed_keeper_takes_a_forked_server_along() {
     status.wait_for(exited).await.unwrap();
     eventually("gone", || !runs(pid)).await;
     drop(server);
-    assert!(stand_in.processes().is_empty());
+    assert!(stand_in.servers().is_empty());
 }
 
 #[tokio::test]

@@ -101,10 +101,15 @@ impl StandIn {
             .ready_within(Duration::from_secs(120))
     }
 
+    /// Processes that carry this stand-in's tag: servers, and what they have started.
+    pub(crate) fn servers(&self) -> Vec<u32> {
+        processes(&self.tag)
+    }
+
     /// Processes that carry this stand-in's tag, and keepers that its interpreter runs: those get
     /// no variables that could carry the tag.
     pub(crate) fn processes(&self) -> Vec<u32> {
-        let mut found = processes(&self.tag);
+        let mut found = self.servers();
         let root = self.directory.path().display().to_string();
         for pid in processes(&root) {
             let arguments = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();

@@ -1,8 +1,8 @@
-//! The main job: a local agent server, a command, a conversation with live events, and a Stop
+//! The main example: a local agent server, a command, a conversation with live events, and a Stop
 //! hook that sends the agent back to work until its Python file compiles.
 //!
-//! Run it with `cargo xtask demo`. It uses the model of `LLM_API_KEY` (with `LLM_MODEL` and
-//! `LLM_BASE_URL`), or else a scripted one on loopback. The server is a real one either way.
+//! Run it with `cargo xtask demo`. It uses the model with the key in `LLM_API_KEY` (and `LLM_MODEL`
+//! and `LLM_BASE_URL`), or else a scripted one on loopback. The server is a real one in both cases.
 
 use std::{collections::BTreeSet, error::Error, time::Duration};
 
@@ -15,7 +15,7 @@ const TASK: &str = "Create test_broken.py with a function that has a syntax erro
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     openhands_examples::init_tracing();
-    // Dropping the job drops its server: Ctrl-C leaves nothing behind either.
+    // Dropping the job drops its server, so Ctrl-C leaves nothing behind either.
     tokio::select! {
         outcome = job() => outcome,
         _ = tokio::signal::ctrl_c() => Err("interrupted".into()),
@@ -26,19 +26,19 @@ async fn job() -> Result<(), Box<dyn Error>> {
     let model = Model::from_env().await?;
     println!("model: {model}");
 
-    // A server of our own: provisioned on first use, private state, a fresh session key.
+    // Start a private server: provisioned on first use, with its own state and a new session key.
     let bar = ProvisionBar::new();
     let builder = LocalServer::builder().on_progress(move |step| bar.show(&step));
     let server = builder.start().await?;
     println!("server: {} at {}", server.info().version, server.url());
 
-    // A command in the workspace.
+    // Run a command in the workspace.
     let workspace = server.workspace(server.workspace_dir());
     let output = workspace.execute("pwd").await?;
     let (command, exit) = (output.command(), output.exit_code());
     println!("$ {command} (exit {exit:?}): {}", output.stdout().trim());
 
-    // A conversation. On the server, the Stop hook runs each time the agent wants to finish.
+    // Start a conversation. On the server, the Stop hook runs each time the agent wants to finish.
     let hook = concat!(env!("CARGO_MANIFEST_DIR"), "/hooks/pycompile_check.sh");
     let agent = Agent::default_preset(model.agent()).cli_mode(true);
     let conversation = Conversation::builder(&workspace, agent)
@@ -47,7 +47,7 @@ async fn job() -> Result<(), Box<dyn Error>> {
         .start()
         .await?;
 
-    // Callbacks can be added at any time. This one sees hook executions only.
+    // Callbacks can be added at any time. This one receives hook executions only.
     let (seen, executions) = std::sync::mpsc::channel();
     let watching = conversation.on_hook(move |hook| _ = seen.send(hook.clone()));
 
@@ -59,7 +59,7 @@ async fn job() -> Result<(), Box<dyn Error>> {
         return Err(format!("the agent did not finish: {outcome}").into());
     }
 
-    // Another model configuration than the agent's makes the title.
+    // The title uses another model configuration than the agent.
     let title = conversation.generate_title().llm(model.title());
     let title = title.max_length(60).await?;
     conversation.set_title(&title).await?;

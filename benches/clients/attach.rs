@@ -1,5 +1,5 @@
-//! Attaching to a long conversation on the real server: a recorded one, grown on its disk. The
-//! floor drains the session socket.
+//! Measures attaching to a long conversation on the real server: a recorded one, extended on its
+//! disk. The floor drains the session socket.
 
 use std::{
     fs, io,
@@ -25,7 +25,7 @@ pub(crate) async fn bench(smoke: bool) -> Outcome {
         .state_dir(directory.path())
         .start()
         .await?;
-    // The first reader finds the server's own caches cold.
+    // The first reader only warms the server's own caches.
     let mut bytes = None;
     let url = server.url().as_str();
     let key = Some(server.session_api_key());
@@ -61,14 +61,14 @@ pub(crate) async fn bench(smoke: bool) -> Outcome {
     Ok(())
 }
 
-/// What attaching took.
+/// Measured values of an attachment.
 pub(crate) struct Taken {
     pub(crate) seconds: f64,
-    /// Of the subject's processor time.
+    /// CPU time of the subject.
     pub(crate) cpu: f64,
-    /// Bytes it held more in the end.
+    /// Memory growth in bytes.
     pub(crate) held: f64,
-    /// How many bytes the events have, if it says so.
+    /// Size of the events in bytes, if the subject reports it.
     bytes: Option<f64>,
 }
 
@@ -102,8 +102,8 @@ pub(crate) async fn take(
     })
 }
 
-/// A conversation of the real server with so many events, and how many those are exactly: one
-/// that was held, and then grown while the server was away.
+/// Creates a conversation of about `count` events on the real server, and returns its exact length.
+/// The conversation is recorded first, and then extended on disk while the server is stopped.
 pub(crate) async fn grown(state: &Path, count: usize) -> Outcome<(ConversationId, usize)> {
     let model = ScriptedModel::start(Script::new().finish("Done.")).await?;
     let server = LocalServer::builder().state_dir(state).start().await?;
@@ -125,7 +125,7 @@ pub(crate) async fn grown(state: &Path, count: usize) -> Outcome<(ConversationId
     let events = find(state, "events")?;
     let held = fs::read_dir(&events)?.filter(is_event);
     let mut last = held.count();
-    // What changes the state changes nothing here: the state is a file of its own.
+    // Status events do not change the state here, because the state is in a separate file.
     let corpus = Corpus::recorded()?.of_default_tools()?;
     for event in corpus.events(count.saturating_sub(last)) {
         let id = std::str::from_utf8(&event[7..43])?;
@@ -135,7 +135,7 @@ pub(crate) async fn grown(state: &Path, count: usize) -> Outcome<(ConversationId
     Ok((id, last))
 }
 
-/// The events' directory of the only conversation there is.
+/// Returns the events directory of the only conversation.
 fn find(state: &Path, name: &str) -> Outcome<PathBuf> {
     let mut directories = vec![state.to_owned()];
     while let Some(directory) = directories.pop() {

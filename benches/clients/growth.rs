@@ -1,5 +1,4 @@
-//! Ten times the work: what a unit of it costs then, in processor time, against what it cost
-//! before.
+//! Measures the CPU time per unit of work at ten times the work, relative to the original work.
 
 use std::{hint::black_box, time::Instant};
 
@@ -19,7 +18,7 @@ pub(crate) async fn bench(smoke: bool) -> Outcome {
         for (events, name) in [(count, BEFORE), (10 * count, "ours")] {
             row("decode", name, decode(events)?, UNIT);
         }
-        // conversations, events each, readers each
+        // Columns: conversations, events per conversation, readers per conversation.
         let works = [
             ("live events", (1, count, 1), (1, 10 * count, 1)),
             (
@@ -50,7 +49,7 @@ pub(crate) async fn bench(smoke: bool) -> Outcome {
     Ok(())
 }
 
-/// Reads and holds so many events.
+/// Decodes and holds `count` events.
 fn decode(count: usize) -> Outcome<f64> {
     let lines: Vec<_> = Corpus::recorded()?.events(count).collect();
     let begun = Instant::now();

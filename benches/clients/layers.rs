@@ -1,5 +1,6 @@
-//! A clean build of each layer: how long it takes, how many crates it compiles, how large a small
-//! stripped program of it is. The layers are the protocol alone, the facade as it comes, and `oh`.
+//! Measures a clean build of each layer: its time, the number of compiled crates, and the size of a
+//! small stripped program. The layers are the protocol alone, the facade with default features, and
+//! `oh`.
 
 use std::{
     collections::BTreeSet,
@@ -14,7 +15,7 @@ use tokio::process::Command;
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 const MIB: f64 = 1024.0 * 1024.0;
 
-/// A layer, the crate that has it, and a program of it.
+/// A layer, its crate, and a program that uses it.
 const LAYERS: &[(&str, &str, &str)] = &[
     (
         "oh-protocol",
@@ -34,7 +35,7 @@ pub(crate) async fn bench(smoke: bool) -> Outcome {
         let manifest = write(directory.path(), path, program)?;
         let crates = crates(&manifest, "layer").await?;
         row("crates", layer, crates, "crates");
-        // A smoke run shows that the smallest still builds.
+        // A smoke run only checks that the smallest layer still builds.
         if !smoke || *layer == "oh-protocol" {
             build(layer, &manifest, "layer", "layer", smoke).await?;
         }
@@ -47,7 +48,7 @@ pub(crate) async fn bench(smoke: bool) -> Outcome {
     python()
 }
 
-/// A package of its own, with the workspace's versions.
+/// Creates a separate package with the workspace's versions.
 fn write(directory: &Path, path: &str, program: &str) -> Outcome<PathBuf> {
     let root = fs::canonicalize(ROOT)?;
     let name = path.trim_start_matches("crates/");
@@ -112,7 +113,7 @@ async fn build(layer: &str, manifest: &Path, package: &str, program: &str, smoke
     Ok(())
 }
 
-/// What the Python SDK's users install instead; it brings the server with it.
+/// Measures what users of the Python SDK install instead, which includes the server.
 fn python() -> Outcome {
     let name = "Python SDK with server";
     let Some(python) = env::var_os("OPENHANDS_PYTHON") else {

@@ -1,5 +1,5 @@
-//! Live events over one socket into a mirror and one callback. The floor reads frames and drops
-//! them.
+//! Measures live events over one socket into a mirror and one callback. The floor reads frames and
+//! drops them.
 
 use std::{io::Write, time::Instant};
 
@@ -16,18 +16,18 @@ use openhands_benches::{Corpus, Outcome, Subject, python, row, skipped, typescri
 use tempfile::NamedTempFile;
 use tokio::process::Command;
 
-/// What a subject took.
+/// Measured values of a subject.
 pub(crate) struct Taken {
-    /// From the first event logged to the last one seen by every callback.
+    /// Time from the first logged event until every callback has received the last one.
     pub(crate) seconds: f64,
-    /// Of the subject's processor time meanwhile.
+    /// CPU time of the subject during that time.
     pub(crate) cpu: f64,
-    /// Bytes that it held more once it had all connections and events.
+    /// Memory growth in bytes, with all connections open and all events received.
     pub(crate) held: f64,
     pub(crate) threads: f64,
 }
 
-/// A server, and what is sent through it.
+/// A server and the events that are sent through it.
 pub(crate) struct Stage {
     server: FakeServer,
     client: Client,
@@ -54,7 +54,7 @@ impl Stage {
         self.events[..count].iter().cloned()
     }
 
-    /// How often a run was asked for.
+    /// Returns how many runs were requested.
     pub(crate) fn runs(&self) -> usize {
         let requests = self.server.requests();
         let runs = requests.iter().filter(|seen| seen.path.ends_with("/run"));
@@ -65,7 +65,7 @@ impl Stage {
         self.events[..events].iter().map(Bytes::len).sum()
     }
 
-    /// A conversation with an agent that every client can read.
+    /// Creates a conversation with an agent that every client can decode.
     pub(crate) async fn conversation(&self) -> Outcome<FakeConversation> {
         let agent = Agent::default_preset(Llm::new("openai/scripted")).cli_mode(true);
         let start = StartConversation::new(agent, "/fake");
@@ -73,8 +73,8 @@ impl Stage {
         Ok(self.server.conversation(created.info.id())?)
     }
 
-    /// Lets a subject follow so many conversations with so many callbacks each, and sends each so
-    /// many events.
+    /// Lets a subject follow `conversations` conversations with `readers` callbacks each, and sends
+    /// `events` events to each conversation.
     pub(crate) async fn follow(
         &self,
         subject: Command,
@@ -116,7 +116,7 @@ impl Stage {
         Ok(taken)
     }
 
-    /// Deletes it, so that the next subject finds as little as this one did.
+    /// Deletes the conversation, so that every subject starts with an empty server.
     pub(crate) async fn forget(&self, log: &FakeConversation) -> Outcome {
         self.client.call(&Delete::new(log.id())).await?;
         Ok(())

@@ -1,8 +1,9 @@
-//! Whole clients on the same work: ours, the Python SDK, the TypeScript client, and the floor.
+//! Compares whole clients on the same work: ours, the Python SDK, the TypeScript client, and the
+//! floor.
 //!
-//! `clients NAME [--smoke]` measures one benchmark in interleaved rounds and prints one JSON
-//! object a line. Every subject is a process of its own, this program again for ours and the
-//! floor, and is measured from outside.
+//! `clients NAME [--smoke]` measures one benchmark in interleaved rounds and prints one JSON object
+//! per line. Every subject is a separate process that is measured from outside. Ours and the floor
+//! are this program again.
 
 #![allow(missing_docs, reason = "a program, not an interface")]
 

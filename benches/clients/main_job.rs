@@ -1,9 +1,9 @@
-//! The main job, from the start of the process to its end: the server's start, a command, a
-//! conversation whose Stop hook sends the agent back to work once, a title, the end.
+//! Measures the main job, from the start of the process to its end: starting the server, a command,
+//! a conversation whose Stop hook sends the agent back to work once, a title, stopping the server.
 //!
-//! Ours is `examples/local_agent_server.rs`, the peer the same program on the Python SDK. The
-//! floor starts the server, sends the requests and reads the socket, and does nothing else: what
-//! is left is the server's own time. With a template at hand the server is forked.
+//! Ours is `examples/local_agent_server.rs`. The peer is the same program on the Python SDK. The
+//! floor only starts the server, sends the requests and reads the socket, so its time is the
+//! server's own. With a template, the server is forked.
 
 use std::{
     env, fs,
@@ -57,7 +57,7 @@ pub(crate) async fn bench(smoke: bool) -> Outcome {
     at_hand(rounds).await
 }
 
-/// The same job of a program that has a template at hand, from the server's start to its end.
+/// Measures the same job with an existing template, from the server's start to its end.
 async fn at_hand(rounds: usize) -> Outcome {
     const WORK: &str = "main job, template at hand";
     if !wanted("ours") {
@@ -147,10 +147,10 @@ async fn model() -> Outcome<ScriptedModel> {
     Ok(model.model("scripted-title", titles).start().await?)
 }
 
-/// How long the server may take for the whole job.
+/// Timeout of the server for the whole job.
 const LIMIT: Duration = Duration::from_secs(180);
 
-/// The server's own time, and hardly more.
+/// Runs the floor, which takes little more than the server's own time.
 pub(crate) async fn floor() -> Outcome {
     let directory = tempfile::tempdir()?;
     let root = directory.path();
@@ -166,7 +166,7 @@ pub(crate) async fn floor() -> Outcome {
         .args(["--port", &port])
         .env_clear()
         .envs(env::vars_os().filter(|(name, _)| name == "PATH"))
-        // Not the user's: a shell that starts slowly swallows the agent's first command.
+        // Not the user's home: a shell that starts slowly loses the agent's first command.
         .env("HOME", root)
         .env("OH_SESSION_API_KEYS_0", "key")
         .env("OH_SECRET_KEY", "a-key-of-more-than-sixteen-characters")
@@ -189,7 +189,7 @@ pub(crate) async fn floor() -> Outcome {
         .kill_on_drop(true)
         .spawn()?;
     let done = timeout(LIMIT, requests(&mut server, &address, &work)).await;
-    // The server stops its agent's terminals, also after a failure.
+    // The server stops its agent's terminals, even after a failure.
     let pid = server.id().ok_or("the server has ended")?;
     let pid = rustix::process::Pid::from_raw(pid.try_into()?).ok_or("no pid")?;
     rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;
@@ -197,7 +197,7 @@ pub(crate) async fn floor() -> Outcome {
     done.unwrap_or_else(|_| Err(format!("the job is not done within {LIMIT:?}").into()))
 }
 
-/// The requests of the job, and the frames of its run.
+/// Sends the requests of the job and reads the frames of its run.
 async fn requests(server: &mut Child, address: &str, work: &Path) -> Outcome {
     let http = Http::new(address, Some("X-Session-API-Key: key"));
     while http.call("GET", "/ready", None).await.is_err() {
@@ -222,7 +222,7 @@ async fn requests(server: &mut Child, address: &str, work: &Path) -> Outcome {
         "agent": {"kind": "Agent", "llm": llm("LLM_MODEL"), "tools": tools,
             "system_prompt_kwargs": {"cli_mode": true}},
         "hook_config": {"stop": [{"hooks": [hook]}]},
-        // A title by the server would take the first answer of the scripted model.
+        // An automatic title would consume the scripted model's first answer.
         "autotitle": false,
     });
     let created = http
@@ -252,7 +252,7 @@ async fn requests(server: &mut Child, address: &str, work: &Path) -> Outcome {
             break;
         }
     }
-    // The model itself makes the title: no server has a part in that.
+    // The model is asked for the title directly, without the server.
     let base = env::var("LLM_BASE_URL")?;
     let (host, prefix) = base
         .trim_start_matches("http://")

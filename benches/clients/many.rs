@@ -1,5 +1,5 @@
-//! Many live conversations in one process: what each costs beyond the bytes of its own state and
-//! events. The floor is a bare socket each.
+//! Measures many live conversations in one process: the cost of each beyond the bytes of its own
+//! state and events. The floor is one bare socket per conversation.
 
 use openhands_benches::{Outcome, python, row, skipped, typescript, upgraded, us, wanted};
 
@@ -26,7 +26,8 @@ pub(crate) async fn bench(smoke: bool) -> Outcome {
                 ("bare socket each", Some(us("live-floor")?), true),
                 ("ours", Some(us("live")?), true),
                 ("TypeScript client", typescript("live"), round == 0),
-                // A thread and an event loop each: more than a thousand is no work for it.
+                // The SDK uses a thread and an event loop per conversation, so more than a thousand
+                // is too many.
                 ("Python SDK", python("live"), round == 0 && *count <= 1_000),
             ];
             for (name, command, takes_part) in subjects {
@@ -57,7 +58,7 @@ pub(crate) async fn bench(smoke: bool) -> Outcome {
     Ok(())
 }
 
-/// What the server says of a conversation's state, as its first snapshot.
+/// Returns the size of a conversation's state in the server's first snapshot.
 async fn state_bytes(stage: &Stage) -> Outcome<usize> {
     let log = stage.conversation().await?;
     let address = stage.server().address().to_string();

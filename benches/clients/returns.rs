@@ -1,4 +1,4 @@
-//! From the server's final snapshot until `run()` returns.
+//! Measures the time from the server's final snapshot until `run()` returns.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -6,7 +6,7 @@ use openhands_benches::{Outcome, Subject, python, quantile, row, skipped, us, wa
 
 use crate::live::Stage;
 
-/// How long a client may take to follow a run.
+/// How long a client may take to request a run.
 const FOLLOWS: Duration = Duration::from_millis(200);
 
 pub(crate) async fn bench(smoke: bool) -> Outcome {
@@ -38,7 +38,7 @@ pub(crate) async fn bench(smoke: bool) -> Outcome {
                 log.wedge();
                 let asked = stage.runs();
                 subject.tell("go").await?;
-                // Whoever follows a run that is under way asks for none.
+                // A client that joins a run in progress does not request one.
                 let told = Instant::now();
                 while stage.runs() == asked && told.elapsed() < FOLLOWS {
                     tokio::time::sleep(Duration::from_millis(1)).await;
@@ -50,7 +50,7 @@ pub(crate) async fn bench(smoke: bool) -> Outcome {
                 let ended = SystemTime::now().duration_since(UNIX_EPOCH)?;
                 log.publish_state();
                 let returned: f64 = subject.heard("returned").await?.parse()?;
-                // The first warms what the others find warm.
+                // The first run warms the caches and is not measured.
                 if number > 0 {
                     late.push((returned - ended.as_secs_f64()) * 1e3);
                 }

@@ -1,4 +1,5 @@
-//! What ours and the floor do when they are measured: each role is a process. It measures nothing.
+//! Contains the roles of ours and of the floor under measurement. Each role is a process. Measures
+//! nothing.
 
 use std::{
     fs,
@@ -14,7 +15,7 @@ use tokio::{sync::mpsc, task::JoinSet, time::timeout};
 
 use crate::{main_job, tail::WANTED};
 
-/// How many connections are made at once.
+/// Number of connections opened at the same time.
 const AT_ONCE: usize = 32;
 const PATIENCE: std::time::Duration = std::time::Duration::from_secs(600);
 
@@ -54,7 +55,8 @@ fn ids_of(path: &str) -> Outcome<Vec<String>> {
     Ok(text.lines().map(str::to_owned).collect())
 }
 
-/// Follows conversations, each with so many callbacks, until every callback has had `count` events.
+/// Follows conversations, each with `readers` callbacks, until every callback has received `count`
+/// events.
 async fn live(url: &str, ids: &[String], count: usize, readers: usize) -> Outcome {
     let client = client(url)?;
     say("up", &json!({}));
@@ -92,7 +94,7 @@ async fn live(url: &str, ids: &[String], count: usize, readers: usize) -> Outcom
     Ok(())
 }
 
-/// Reads frames of a socket each and drops them.
+/// Reads frames from one socket per conversation and drops them.
 async fn live_floor(url: &str, ids: &[String], count: usize) -> Outcome {
     let address = url.trim_start_matches("http://").to_owned();
     say("up", &json!({}));
@@ -135,7 +137,7 @@ fn is_snapshot(frame: &[u8]) -> bool {
     frame.starts_with(br#"{"type":"transient""#)
 }
 
-/// From nothing to a mirror of the whole conversation.
+/// Attaches to a conversation and loads all of it.
 async fn attach(url: &str, id: &str, count: usize) -> Outcome {
     let (client, id): (_, ConversationId) = (client(url)?, id.parse()?);
     say("up", &json!({}));
@@ -176,7 +178,7 @@ async fn attach_floor(url: &str, id: &str, count: usize) -> Outcome {
     Ok(())
 }
 
-/// From nothing to the newest events of a conversation, live.
+/// Attaches to the newest events of a conversation.
 async fn tail(url: &str, id: &str) -> Outcome {
     let (client, id): (_, ConversationId) = (client(url)?, id.parse()?);
     say("up", &json!({}));
@@ -192,7 +194,7 @@ async fn tail(url: &str, id: &str) -> Outcome {
     Ok(())
 }
 
-/// The first events of a conversation, through a handle that holds only the newest.
+/// Loads the first events of a conversation through a handle that holds only the newest.
 async fn older(url: &str, id: &str, count: usize) -> Outcome {
     let (client, id): (_, ConversationId) = (client(url)?, id.parse()?);
     let conversation = Conversation::attach(&client, id).tail(WANTED).await?;
@@ -209,7 +211,7 @@ async fn older(url: &str, id: &str, count: usize) -> Outcome {
     Ok(())
 }
 
-/// The same events, page after page, as text.
+/// Loads the same events page by page, as text.
 async fn older_floor(url: &str, id: &str, count: usize) -> Outcome {
     let (client, id): (_, ConversationId) = (client(url)?, id.parse()?);
     say("up", &json!({}));
@@ -226,7 +228,7 @@ async fn older_floor(url: &str, id: &str, count: usize) -> Outcome {
     Ok(())
 }
 
-/// Runs as often as it is told to and says when each run returned.
+/// Runs whenever the driver requests it, and prints when each run returned.
 async fn returns(url: &str, id: &str) -> Outcome {
     let conversation = Conversation::attach(&client(url)?, id.parse()?).await?;
     say("up", &json!({}));

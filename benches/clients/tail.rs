@@ -1,5 +1,5 @@
-//! Attaching to the end of a long conversation on the real server: what its length costs, and at
-//! what pace the older events come when somebody asks for them.
+//! Measures attaching to the end of a long conversation on the real server: the cost of its length,
+//! and the speed of loading older events on demand.
 
 use openhands::{ConversationId, LocalServer};
 use openhands_benches::{Outcome, row, us, wanted};
@@ -7,7 +7,7 @@ use tempfile::TempDir;
 
 use crate::attach::{GRACE, Taken, grown, take};
 
-/// How many of the newest events are wanted.
+/// Number of newest events to load.
 pub(crate) const WANTED: usize = 50;
 
 /// A server with one conversation.
@@ -29,7 +29,7 @@ impl Place {
             count,
             _state: state,
         };
-        // The first reader finds the server's own caches cold.
+        // The first reader only warms the server's own caches.
         place.take("tail", place.count).await?;
         Ok(place)
     }
@@ -47,7 +47,7 @@ pub(crate) async fn bench(smoke: bool) -> Outcome {
         (100_000, 20_000, 5)
     };
     let long = Place::of(long).await?;
-    // A smoke run starts one server.
+    // A smoke run starts only one server.
     let short = if smoke {
         None
     } else {

@@ -1,5 +1,5 @@
-//! Events as a real server sent them, as many as wanted: a recorded conversation over and over,
-//! each time with ids and timestamps of its own.
+//! Provides any number of events of a real server: a recorded conversation, repeated with new ids
+//! and timestamps.
 
 use std::fs;
 
@@ -12,21 +12,21 @@ const RECORDED: &str = concat!(
     "/../crates/oh-protocol/fixtures/1.58.0/conversation.jsonl"
 );
 
-/// Recorded events, cut where ids and a timestamp go.
+/// Recorded events, split at their ids and timestamps.
 #[derive(Debug)]
 pub struct Corpus {
-    /// What follows the timestamp: up to the parent's id, and after it.
+    /// The text after the timestamp: up to the parent's id, and after it.
     tails: Vec<[String; 2]>,
 }
 
 impl Corpus {
-    /// Reads the recording. Left out are the system prompt, which would outweigh the rest, what
-    /// tools of clients did, which the Python SDK cannot read without them, and changes of the
-    /// status, which would begin and end runs.
+    /// Loads the recording. Omits three kinds of events: the system prompt, which would outweigh
+    /// the rest; client tool calls, which the Python SDK cannot decode without the tools; and
+    /// status changes, which would start and end runs.
     ///
     /// # Errors
     ///
-    /// When the recording is not what it was.
+    /// Returns an error if the recording has an unexpected format.
     pub fn recorded() -> Outcome<Self> {
         let mut tails = Vec::new();
         for line in fs::read_to_string(RECORDED)?.lines() {
@@ -52,12 +52,12 @@ impl Corpus {
         Self { tails }.long_enough()
     }
 
-    /// Leaves out what tools did that an agent has only when it is given them: a server that has
-    /// not loaded a tool passes over its events.
+    /// Omits events of tools that an agent does not have by default, because a server that has not
+    /// loaded a tool ignores its events.
     ///
     /// # Errors
     ///
-    /// When too little is left.
+    /// Returns an error if too few events are left.
     pub fn of_default_tools(mut self) -> Outcome<Self> {
         const TOOLS: [&str; 5] = ["terminal", "file_editor", "task_tracker", "finish", "think"];
         self.tails.retain(|[_, tail]| {
@@ -75,7 +75,7 @@ impl Corpus {
         }
     }
 
-    /// The first so many events of a long conversation, a millisecond apart.
+    /// Returns the first `count` events of a long conversation, a millisecond apart.
     pub fn events(&self, count: usize) -> impl Iterator<Item = Bytes> + Send + 'static {
         let tails = self.tails.clone();
         (0..count).map(move |number| {
@@ -96,7 +96,7 @@ impl Corpus {
         })
     }
 
-    /// How many bytes those are.
+    /// Returns the total size of the first `count` events in bytes.
     pub fn bytes(&self, count: usize) -> usize {
         self.events(count).map(|event| event.len()).sum()
     }

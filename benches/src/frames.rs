@@ -1,5 +1,4 @@
-//! The floor: a socket whose frames are read and dropped. It knows what a frame is, and nothing
-//! of what stands in it.
+//! The floor: a socket whose frames are read and dropped. Parses frames, but not their content.
 
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
@@ -8,11 +7,11 @@ use tokio::{
 
 use crate::Outcome;
 
-/// Opens a socket at a path of `address` (`127.0.0.1:PORT`), with `key` if there is one.
+/// Opens a socket at the path `target` of `address` (`127.0.0.1:PORT`), with `key` if it is set.
 ///
 /// # Errors
 ///
-/// When the server does not upgrade the connection.
+/// Returns an error if the server does not upgrade the connection.
 pub async fn upgraded(address: &str, target: &str, key: Option<&str>) -> Outcome<Frames> {
     let stream = TcpStream::connect(address).await?;
     stream.set_nodelay(true)?;
@@ -47,12 +46,12 @@ pub struct Frames {
 }
 
 impl Frames {
-    /// Reads the next frame with data, and answers the pings before it. The next call overwrites
-    /// the frame.
+    /// Reads the next data frame, and answers the pings before it. The next call overwrites the
+    /// frame.
     ///
     /// # Errors
     ///
-    /// When the connection ends.
+    /// Returns an error if the connection ends.
     pub async fn next(&mut self) -> Outcome<&[u8]> {
         loop {
             let mut head = [0; 2];

@@ -1,4 +1,4 @@
-//! The floor of requests: a connection, a request, an answer. It knows no route.
+//! The floor of requests: a connection, a request, a response. Contains no routes.
 
 use serde_json::Value;
 use tokio::{
@@ -8,7 +8,7 @@ use tokio::{
 
 use crate::Outcome;
 
-/// A server to ask, at `127.0.0.1:PORT`.
+/// A server at `127.0.0.1:PORT`.
 #[derive(Debug, Clone)]
 pub struct Http {
     address: String,
@@ -16,7 +16,7 @@ pub struct Http {
 }
 
 impl Http {
-    /// One that wants this header line, if any (`X-Session-API-Key: …`).
+    /// Creates a client that sends this header line, if any (`X-Session-API-Key: …`).
     pub fn new(address: &str, header: Option<&str>) -> Self {
         Self {
             address: address.to_owned(),
@@ -24,11 +24,11 @@ impl Http {
         }
     }
 
-    /// Sends a request and reads the answer's JSON; `null` where there is none.
+    /// Sends a request and decodes the response's JSON; `null` if the body is empty.
     ///
     /// # Errors
     ///
-    /// When nothing answers, or something with another status than 2xx.
+    /// Returns an error if there is no response, or its status is not 2xx.
     pub async fn call(&self, method: &str, path: &str, body: Option<&Value>) -> Outcome<Value> {
         let mut stream = TcpStream::connect(&self.address).await?;
         let body = body.map_or_else(String::new, Value::to_string);

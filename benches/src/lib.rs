@@ -1,5 +1,5 @@
-//! What the benches of whole clients share: rows, the corpus, the floor's frame reader, and
-//! processes that are measured from outside. It knows no client.
+//! Shared parts of the benches of whole clients: rows, the corpus, the floor's frame reader, and
+//! processes that are measured from outside. Contains no client.
 
 mod corpus;
 mod frames;

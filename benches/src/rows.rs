@@ -1,10 +1,10 @@
-//! Measurements as lines of JSON for `cargo xtask bench`. Knows no promise.
+//! Prints measurements as lines of JSON for `cargo xtask bench`. Contains no limits.
 
 use std::{error::Error, io::Write};
 
 use serde_json::{Value, json};
 
-/// What a bench returns: one that cannot measure has nothing better to do than to stop.
+/// Result of a bench. A bench that cannot measure stops with an error.
 pub type Outcome<T = ()> = Result<T, Box<dyn Error + Send + Sync>>;
 
 /// Prints one measurement.
@@ -12,17 +12,17 @@ pub fn row(work: &str, subject: &str, value: f64, unit: &str) {
     print(&json!({"work": work, "subject": subject, "value": value, "unit": unit}));
 }
 
-/// Says that a subject takes no part, and why.
+/// Prints that a subject was not measured, and why.
 pub fn skipped(work: &str, subject: &str, why: &str) {
     print(&json!({"work": work, "subject": subject, "skipped": why}));
 }
 
 fn print(row: &Value) {
-    // Whoever reads the rows has gone: so has the reason to measure.
+    // A failure means that the reader of the rows is gone, so measuring has no purpose.
     let _ = writeln!(std::io::stdout().lock(), "{row}");
 }
 
-/// The value that so large a part of the others does not exceed.
+/// Returns the quantile `at` of the values.
 pub fn quantile(values: &mut [f64], at: f64) -> f64 {
     values.sort_by(f64::total_cmp);
     let last = values.len().saturating_sub(1);

@@ -1,5 +1,5 @@
-//! A process under measurement: told what to do by lines, looked at from outside, so that every
-//! subject is measured in the same way. It knows nothing of the work.
+//! A process under measurement. It is controlled by lines of text and measured from outside, so
+//! that every subject is measured in the same way. Contains nothing about the work.
 
 use std::{
     env, fs,
@@ -20,10 +20,10 @@ use crate::Outcome;
 
 const PEERS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/peers");
 
-/// The slowest peer is given so long for the largest work.
+/// Timeout of a subject, long enough for the slowest peer on the largest work.
 const PATIENCE: Duration = Duration::from_secs(600);
 
-/// A running subject. Dropping it kills it.
+/// A running subject. Dropping this value kills the process.
 #[derive(Debug)]
 pub struct Subject {
     child: Child,
@@ -32,24 +32,25 @@ pub struct Subject {
     pid: u32,
 }
 
-/// This program again, in a role.
+/// Returns a command that runs this program again in a role.
 ///
 /// # Errors
 ///
-/// When the program cannot be found.
+/// Returns an error if the program cannot be found.
 pub fn us(role: &str) -> Outcome<Command> {
     let mut command = Command::new(env::current_exe()?);
     command.args(["--subject", role]);
     Ok(command)
 }
 
-/// Whether a subject is to be measured: all are, unless `OPENHANDS_BENCH_ONLY` names some.
+/// Returns whether to measure a subject. All are measured unless `OPENHANDS_BENCH_ONLY` names some.
 pub fn wanted(subject: &str) -> bool {
     env::var("OPENHANDS_BENCH_ONLY")
         .map_or(true, |only| only.split(',').any(|name| name == subject))
 }
 
-/// A Python peer, by the interpreter of `OPENHANDS_PYTHON`; none without it.
+/// Returns a Python peer that runs with the interpreter in `OPENHANDS_PYTHON`, or `None` if it is
+/// not set.
 pub fn python(script: &str) -> Option<Command> {
     let mut command = Command::new(env::var_os("OPENHANDS_PYTHON")?);
     command
@@ -60,7 +61,8 @@ pub fn python(script: &str) -> Option<Command> {
     Some(command)
 }
 
-/// A TypeScript peer, with the client package of `OPENHANDS_TYPESCRIPT`; none without it.
+/// Returns a TypeScript peer that uses the client package in `OPENHANDS_TYPESCRIPT`, or `None` if
+/// it is not set.
 pub fn typescript(script: &str) -> Option<Command> {
     let package = PathBuf::from(env::var_os("OPENHANDS_TYPESCRIPT")?);
     let mut command = Command::new("node");
@@ -72,11 +74,11 @@ pub fn typescript(script: &str) -> Option<Command> {
 }
 
 impl Subject {
-    /// Starts one with these arguments.
+    /// Starts a subject with these arguments.
     ///
     /// # Errors
     ///
-    /// When the program cannot be run.
+    /// Returns an error if the program cannot be run.
     pub fn start(mut command: Command, arguments: &[&str]) -> Outcome<Self> {
         let mut child = command
             .args(arguments)
@@ -95,11 +97,11 @@ impl Subject {
         })
     }
 
-    /// Waits until it says a word; what follows the word on the line is the answer.
+    /// Waits until the subject prints a line that begins with `word`. Returns the rest of the line.
     ///
     /// # Errors
     ///
-    /// When it ends without saying it, or is silent for too long.
+    /// Returns an error if the subject ends first, or prints no such line for too long.
     pub async fn heard(&mut self, word: &str) -> Outcome<String> {
         let said = timeout(PATIENCE, self.listen(word)).await;
         said.map_err(|_| format!("a subject does not say `{word}`"))?
@@ -115,21 +117,21 @@ impl Subject {
         Err(format!("a subject ended without `{word}`: {status}").into())
     }
 
-    /// Tells it a line.
+    /// Sends a line to the subject.
     ///
     /// # Errors
     ///
-    /// When it has ended.
+    /// Returns an error if the subject has ended.
     pub async fn tell(&mut self, line: &str) -> Outcome {
         self.stdin.write_all(format!("{line}\n").as_bytes()).await?;
         Ok(self.stdin.flush().await?)
     }
 
-    /// Waits for its end; gives the last line it said meanwhile.
+    /// Waits until the subject ends. Returns the last line that it printed in the meantime.
     ///
     /// # Errors
     ///
-    /// When it did not end well.
+    /// Returns an error if the subject exits with a failure.
     pub async fn ended(mut self) -> Outcome<Option<String>> {
         let mut last = None;
         while let Some(line) = self.lines.next_line().await? {
@@ -142,11 +144,11 @@ impl Subject {
         Ok(last)
     }
 
-    /// Seconds of processor time its threads have used.
+    /// Returns the CPU time of the subject's threads in seconds.
     ///
     /// # Errors
     ///
-    /// When it has ended.
+    /// Returns an error if the subject has ended.
     pub fn cpu(&self) -> Outcome<f64> {
         let mut nanoseconds = 0.0;
         for task in fs::read_dir(format!("/proc/{}/task", self.pid))? {
@@ -159,20 +161,20 @@ impl Subject {
         Ok(nanoseconds / 1e9)
     }
 
-    /// Bytes of memory of its own that it holds.
+    /// Returns the subject's private memory in bytes.
     ///
     /// # Errors
     ///
-    /// When it has ended.
+    /// Returns an error if the subject has ended.
     pub fn memory(&self) -> Outcome<f64> {
         Ok(self.status("RssAnon:")? * 1024.0)
     }
 
-    /// How many threads it has.
+    /// Returns the number of the subject's threads.
     ///
     /// # Errors
     ///
-    /// When it has ended.
+    /// Returns an error if the subject has ended.
     pub fn threads(&self) -> Outcome<f64> {
         self.status("Threads:")
     }
@@ -185,19 +187,19 @@ impl Subject {
     }
 }
 
-/// In a subject: says a word.
+/// Prints a word and an answer; called in a subject.
 pub fn say(word: &str, answer: &Value) {
     let mut out = std::io::stdout().lock();
-    // A driver that has gone kills what it has started.
+    // A failure means that the driver is gone, which also kills its subjects.
     let _ = writeln!(out, "{word} {answer}");
     let _ = out.flush();
 }
 
-/// In a subject: waits for the driver's next line.
+/// Waits for the driver's next line; called in a subject.
 ///
 /// # Errors
 ///
-/// When the driver has gone.
+/// Returns an error if the driver is gone.
 pub fn wait_for(what: &str) -> Outcome<String> {
     let mut line = String::new();
     if std::io::stdin().lock().read_line(&mut line)? == 0 {

@@ -1,4 +1,4 @@
-//! A PreToolUse hook in Rust: the agent may not remove whole trees.
+//! A PreToolUse hook in Rust: denies the recursive removal of directories.
 
 use std::process::ExitCode;
 

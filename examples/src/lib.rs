@@ -1,5 +1,5 @@
-//! What the examples share and a reader of an example need not see: which model to use, a bar
-//! while the server is provisioned, and logs on stderr.
+//! Code shared by the examples: the model to use, a progress bar for the server's start, and logs
+//! on stderr.
 
 mod model;
 
@@ -11,8 +11,8 @@ use tracing_subscriber::EnvFilter;
 
 pub use model::Model;
 
-/// Logs of this program and of the server on stderr, as `RUST_LOG` says. By default
-/// warnings of this program; `RUST_LOG=openhands::server=info` shows the server's own log.
+/// Initializes logging to stderr, with the filter in `RUST_LOG`. By default, warnings of this
+/// program are shown; `RUST_LOG=openhands::server=info` shows the server's own log.
 pub fn init_tracing() {
     let filter = EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| EnvFilter::new("warn,openhands::server=off"));
@@ -22,11 +22,11 @@ pub fn init_tracing() {
         .init();
 }
 
-/// Shows what a server's start is doing: a line for each step, a spinner in a terminal.
+/// Shows the progress of a server's start: a line for each step, with a spinner in a terminal.
 pub struct ProvisionBar(ProgressBar);
 
 impl ProvisionBar {
-    /// A bar that shows nothing yet.
+    /// Creates an empty bar.
     pub fn new() -> Self {
         let bar = ProgressBar::new_spinner();
         if let Ok(style) = ProgressStyle::with_template("{spinner} [{elapsed}] {wide_msg}") {
@@ -41,7 +41,7 @@ impl ProvisionBar {
         if let Progress::Installing(line) = step {
             self.0.set_message(line.clone());
         } else {
-            // Hidden bars swallow lines where there is no terminal.
+            // Without a terminal the bar is hidden, and would swallow lines.
             self.0.suspend(|| println!("· {step}"));
             self.0.set_message(step.to_string());
         }

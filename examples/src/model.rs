@@ -1,4 +1,5 @@
-//! The model an example uses: the one of `LLM_API_KEY`, or a scripted one on loopback.
+//! The model that an example uses: one with the key in `LLM_API_KEY`, or a scripted one on
+//! loopback.
 
 use std::{env, error::Error, fmt};
 
@@ -8,7 +9,7 @@ use openhands::{
 };
 use serde_json::json;
 
-/// Configurations for the agent and for titles, from one source.
+/// The model configurations for the agent and for titles.
 pub struct Model {
     agent: Llm,
     title: Llm,
@@ -16,13 +17,13 @@ pub struct Model {
 }
 
 impl Model {
-    /// Reads `LLM_API_KEY`, `LLM_MODEL` and `LLM_BASE_URL`, and `LLM_TITLE_MODEL` where another
-    /// model than the agent's makes titles. Without a key a script plays the
-    /// model: it writes `test_broken.py`, and mends it once told that it does not compile.
+    /// Creates the configurations from `LLM_API_KEY`, `LLM_MODEL` and `LLM_BASE_URL`.
+    /// `LLM_TITLE_MODEL` sets another model for titles. Without a key, a scripted model is used: it
+    /// writes `test_broken.py`, and fixes it when it is informed that the file does not compile.
     ///
     /// # Errors
     ///
-    /// When the scripted model finds no port.
+    /// When the scripted model finds no free port.
     pub async fn from_env() -> Result<Self, Box<dyn Error>> {
         let set = |name: &str| env::var(name).ok().filter(|value| !value.is_empty());
         let (name, title, key, url, script) = match set("LLM_API_KEY") {
@@ -52,21 +53,21 @@ impl Model {
         })
     }
 
-    /// The agent's configuration.
+    /// Returns the agent's configuration.
     pub fn agent(&self) -> Llm {
         self.agent.clone()
     }
 
-    /// Another configuration, for titles.
+    /// Returns the configuration for titles.
     pub fn title(&self) -> Llm {
         self.title.clone()
     }
 
-    /// Whether the script, if there is one, was played as written.
+    /// Checks that the script, if any, was played completely.
     ///
     /// # Errors
     ///
-    /// What was asked that the script did not expect, or not asked that it did.
+    /// When there were requests that the script did not expect, or expected requests are missing.
     pub fn verify(&self) -> Result<(), Box<dyn Error>> {
         Ok(self.script.as_ref().map_or(Ok(()), ScriptedModel::verify)?)
     }

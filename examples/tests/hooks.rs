@@ -1,4 +1,4 @@
-//! The example hooks where they belong: in a project's file, found and run by the real server.
+//! The example hooks in a project's hooks file, found and run by the real server.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -12,7 +12,7 @@ use openhands::{
 };
 use serde_json::json;
 
-/// The hook in Rust, as Cargo built it.
+/// Returns the path of the Rust hook, as Cargo built it.
 fn guard() -> String {
     env!("CARGO_BIN_EXE_hook_guard").to_owned()
 }

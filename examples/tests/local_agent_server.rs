@@ -1,4 +1,4 @@
-//! The main job as a user runs it: a process of its own, ended in every way there is.
+//! The main example as a separate process, as a user runs it, ended in every possible way.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -14,7 +14,7 @@ use openhands::testkit::{Script, ScriptedModel};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-/// Cargo builds examples beside the test binaries.
+/// Returns the path of the example, which Cargo builds beside the test binaries.
 fn program() -> PathBuf {
     let mut path = std::env::current_exe().unwrap();
     path.pop();
@@ -22,8 +22,8 @@ fn program() -> PathBuf {
     path.join("examples/local_agent_server")
 }
 
-/// The example with a temporary directory of its own, by which its processes are known too, and
-/// an empty home: the agent's shell must not run, and be killed within, this user's start-up files.
+/// Returns the example with its own temporary directory, which also identifies its processes, and
+/// an empty home: the agent's shell must not run the user's start-up files.
 fn demo(place: &TempDir) -> Command {
     let cache = |name| std::env::var_os(name).map(PathBuf::from);
     let cache = cache("OPENHANDS_CACHE_DIR")
@@ -47,7 +47,8 @@ fn demo(place: &TempDir) -> Command {
     command
 }
 
-/// Living processes that have the directory in their environment: the server's state is in it.
+/// Returns the living processes that have the directory in their environment: the server's state is
+/// in it.
 fn processes_of(temporary: &TempDir) -> Vec<String> {
     let needle = temporary.path().to_str().unwrap().as_bytes().to_vec();
     fs::read_dir("/proc")
@@ -114,7 +115,7 @@ fn the_main_job_shows_a_denied_stop_and_leaves_nothing() {
     nothing_is_left(&temporary);
 }
 
-/// Starts the example and gives it back once its output shows `line`.
+/// Starts the example, and returns it once its output shows `line`.
 fn started(temporary: &TempDir, line: &str) -> Child {
     let mut child = demo(temporary).stderr(Stdio::null()).spawn().unwrap();
     let output = BufReader::new(child.stdout.take().unwrap());
@@ -139,7 +140,7 @@ fn signal(child: &Child, signal: Signal) {
 #[test]
 fn pitfall_24_kill_9_of_the_owner_leaves_no_server() {
     let temporary = tempfile::tempdir().unwrap();
-    // By then the agent has a terminal: tmux, in a session of its own.
+    // The agent now has a terminal: tmux, in its own session.
     let mut child = started(&temporary, "ObservationEvent: terminal");
     signal(&child, Signal::KILL);
     child.wait().unwrap();

@@ -1,4 +1,4 @@
-//! Whatever arrives as an event: no panic, and the bytes are kept.
+//! Decodes arbitrary bytes as an event: no panic, and the bytes are kept.
 
 #![no_main]
 

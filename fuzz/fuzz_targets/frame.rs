@@ -1,4 +1,4 @@
-//! Whatever arrives as a frame: no panic, and an event in it is the piece that stood there.
+//! Decodes arbitrary bytes as a frame: no panic, and its event has exactly the bytes of the frame.
 
 #![no_main]
 

@@ -1,5 +1,5 @@
-//! Whatever a proxy or a server answers to CONNECT or to a WebSocket's handshake: no panic, and
-//! the same status and headers however the bytes arrive.
+//! Parses arbitrary bytes as the response to CONNECT or to a WebSocket handshake: no panic, and the
+//! same status and headers however the bytes are split.
 
 #![no_main]
 
@@ -15,7 +15,7 @@ fuzz_target!(|bytes: &[u8]| {
     match (whole, pieces) {
         (Ok((status, headers, rest)), Ok((same_status, same_headers, same_rest))) => {
             assert_eq!(status, same_status);
-            // Of a refusal that is malformed, only the status is kept.
+            // Only the status of a malformed rejection is kept.
             if status.as_u16() < 300 {
                 assert_eq!(headers, same_headers);
                 assert_eq!(rest, same_rest);

@@ -1,5 +1,5 @@
-//! Whatever stands in a hooks.json: no panic, and a configuration that is taken is read back as
-//! it is written.
+//! Parses arbitrary bytes as a hooks.json: no panic, and an accepted configuration survives a round
+//! trip.
 
 #![no_main]
 

@@ -1,5 +1,5 @@
-//! Whatever stands in a file of MCP servers: no panic, no value in an error, and what is taken can
-//! be sent.
+//! Parses arbitrary bytes as a file of MCP servers: no panic, no value in an error, and an accepted
+//! file can be sent.
 
 #![no_main]
 

@@ -1,4 +1,5 @@
-//! Whatever arrives as a page or a list: no panic, and an item costs no other its place.
+//! Decodes arbitrary bytes as a page or a list: no panic, and an invalid item does not affect the
+//! others.
 
 #![no_main]
 
@@ -16,7 +17,7 @@ fn answer(body: &[u8]) -> Answer {
     Answer::new(StatusCode::OK, HeaderMap::new(), body)
 }
 
-/// What the answer decodes to, and its error, can be shown.
+/// Formats the decoded value or its error.
 fn takes<C: Call>(call: C, body: &[u8])
 where
     C::Output: std::fmt::Debug,
@@ -31,7 +32,7 @@ where
     }
 }
 
-/// Every item has its place: decoded, or what stands for one that cannot be.
+/// Asserts that every item keeps its position, either decoded or as a placeholder.
 fn events_keep_their_places(body: &[u8]) {
     let search = events::Search::new(ConversationId::random());
     let Ok(page) = search.decode(answer(body)) else {

@@ -1,4 +1,5 @@
-//! What the end-to-end tests share: a server whose agents work in a quiet home.
+//! Shared parts of the end-to-end tests: a server whose agents work in a home without start-up
+//! files.
 
 use openhands::{
     LocalServer,
@@ -6,46 +7,47 @@ use openhands::{
 };
 use tempfile::TempDir;
 
-/// A home for [`server`], removed at the end of the test.
+/// Returns a home for [`server`], removed at the end of the test.
 ///
 /// # Panics
 ///
-/// When there is no room for a temporary directory.
+/// Panics if a temporary directory cannot be created.
 #[must_use]
 #[allow(clippy::expect_used, reason = "a test fails by panicking")]
 pub fn home() -> TempDir {
     tempfile::tempdir().expect("a temporary directory")
 }
 
-/// A server whose shells find no start-up files. Those of this user may take seconds, and the
-/// server's terminal takes a command typed meanwhile for done; a shell killed within them can
-/// leave locks of other tools behind.
+/// Returns a builder for a server whose shells run no start-up files.
+///
+/// The user's start-up files may take seconds, and the server reports a command typed meanwhile as
+/// done. A shell that is killed while it runs them can leave the locks of other tools behind.
 pub fn server(home: &TempDir) -> LocalServerBuilder {
     LocalServer::builder().env("HOME", home.path())
 }
 
-/// A template for a test that starts or restarts several servers: `server(&home).template(&it)`.
-/// One server alone is not ready sooner by it.
+/// Returns a template for a test that starts or restarts several servers:
+/// `server(&home).template(&it)`. A test with a single server does not become faster.
 ///
 /// # Panics
 ///
-/// When there is no environment, or its modules cannot be imported.
+/// Panics if there is no environment, or its modules cannot be imported.
 #[allow(clippy::expect_used, reason = "a test fails by panicking")]
 pub async fn template() -> TemplateServer {
     let template = TemplateServer::builder().start().await;
     template.expect("a template of the server")
 }
 
-/// The last version without the session socket whose client's behaviour is known in detail.
+/// The last version before the session socket whose behaviour with clients is known in detail.
 pub const BEFORE: &str = "1.43.1";
 
-/// The same, of the generation before the session socket.
+/// Returns a builder like [`server`], for a server of the generation before the session socket.
 pub fn server_before(home: &TempDir) -> LocalServerBuilder {
     server(home).provisioner(Provisioner::new().version(BEFORE))
 }
 
-/// What a program of the server's Python begins with: one of the server's libraries makes a
-/// directory in /tmp when it is imported, and nobody removes it.
+/// Start of every program for the server's Python. One of the server's libraries creates a
+/// directory in /tmp when it is imported, and nothing else removes it.
 pub const TIDY: &str = "\
 import atexit, os
 def _tidy(make=os.mkdir):

@@ -1,5 +1,5 @@
-//! Hooks on the real server: every event denies what it can and allows, and is seen doing so;
-//! what is wrong with a hook means there what it means in a dry run.
+//! Hooks on the real server. Every event that can be denied is denied and allowed once, and the
+//! executions are observed. A failing hook has the same effect as in a dry run.
 
 #![allow(
     clippy::unwrap_used,
@@ -40,7 +40,7 @@ fn agent(model: &ScriptedModel) -> Agent {
     Agent::default_preset(llm).cli_mode(true)
 }
 
-/// What each hook did, in order: event, whether it denied, exit code.
+/// Returns the event, denial and exit code of each hook, in order.
 fn seen(conversation: &Conversation) -> Vec<(String, bool, Option<i32>)> {
     let events = conversation.events();
     let hooks = events.iter().filter_map(execution);
@@ -55,7 +55,7 @@ fn seen(conversation: &Conversation) -> Vec<(String, bool, Option<i32>)> {
         .collect()
 }
 
-/// Denies once, and allows from then on.
+/// Returns a hook that denies once and allows from then on.
 fn once(directory: &Path, name: &str) -> Hook {
     let mark = directory.join(name);
     let mark = mark.display();
@@ -69,7 +69,7 @@ fn lines(path: &Path) -> usize {
     std::fs::read_to_string(path).map_or(0, |text| text.lines().count())
 }
 
-/// The first `count` items.
+/// Returns the first `count` items.
 async fn first<S: Stream>(mut stream: Pin<&mut S>, count: usize) -> Vec<S::Item> {
     let mut items = Vec::new();
     while items.len() < count {
@@ -110,7 +110,7 @@ async fn every_event_denies_what_it_can_and_allows() {
         .start()
         .await
         .unwrap();
-    // This server runs the session's hooks; only the program's own run here.
+    // This server runs the session's hooks, so only the program's own hooks run locally.
     let mut session = SessionHooks::new(marks.path())
         .of_conversation(&hooks, server.info())
         .own(HookConfig::new().session_start(hook("echo own")));
@@ -118,8 +118,8 @@ async fn every_event_denies_what_it_can_and_allows() {
         pin!(executions(conversation.subscribe(Cursor::Start)).with_local(session.watch()));
     session.start().await.unwrap();
 
-    // The first message is refused. But the refusal ends in a Stop, and the Stop hook that denies
-    // that sends the agent to work on it all the same.
+    // The first message is denied. The denial still ends in a Stop event, and a Stop hook that
+    // denies it makes the agent work on the message all the same.
     conversation.send("Refuse this.").await.unwrap();
     let refused = timeout(LONG, async {
         loop {
@@ -172,7 +172,7 @@ async fn every_event_denies_what_it_can_and_allows() {
         assert!(texts.any(|text| text.contains(told)), "{told}");
     }
 
-    // The same by the stream: what ran here is among it, once, and marked.
+    // The stream contains the same hooks. The local one appears once and is marked as local.
     let all = timeout(LONG, first(watched.as_mut(), expected.len() + 1)).await;
     let all: Vec<HookExecution> = all.unwrap().into_iter().map(Result::unwrap).collect();
     let local: Vec<_> = all.iter().filter(|hook| hook.local).collect();
@@ -190,7 +190,7 @@ async fn every_event_denies_what_it_can_and_allows() {
     assert_eq!(lines(&ends), 2, "SessionEnd of {id}");
 }
 
-/// What can be wrong with a command, and what is none of it.
+/// Failing and valid commands.
 const COMMANDS: [&str; 11] = [
     "exit 0",
     "exit 1",
@@ -227,7 +227,8 @@ async fn a_broken_hook_lets_things_happen_there_as_in_a_dry_run() {
     for command in COMMANDS {
         hooks = hooks.stop(Hook::command(command).timeout(1));
     }
-    // The flood may need more than a second on a busy machine, and then nothing is compared.
+    // On a busy machine the large output may need more than a second, and would not be compared
+    // then.
     let long = |hook: &Hook| hook.command_line().starts_with("head");
     let timeouts: HookConfig = hooks
         .iter()

@@ -1,4 +1,4 @@
-//! The real server from start to end: ready, proven, private, and gone.
+//! The lifecycle of the real server: ready, verified, private and cleaned up.
 
 #![allow(
     clippy::unwrap_used,

@@ -1,4 +1,5 @@
-//! The real server and what its agents start: gone with their owner, and warm when wanted.
+//! The real server and the processes that its agents start: they end with their owner, and can be
+//! kept ready in a pool.
 
 #![allow(
     clippy::unwrap_used,
@@ -22,12 +23,12 @@ use openhands::{
 
 const ROLE: &str = "OH_TEST_OWNER";
 
-/// Sleepers in a session of their own, as a detached daemon, and under tmux.
+/// Starts sleepers in a new session, as a detached daemon, and under tmux.
 const SLEEPERS: &str = "setsid sleep 6001 >/dev/null 2>&1 & \
     (setsid sh -c 'env -i sleep 6002 &' >/dev/null 2>&1 &) ; \
     tmux new-session -d 'sleep 6003' ; echo started";
 
-/// Processes below `root` in the tree, whoever adopted them, by what they were given to run.
+/// Returns the processes whose arguments contain the tag, whatever their parent.
 fn running(tag: &str) -> Vec<u32> {
     let entries = fs::read_dir("/proc").unwrap().flatten();
     let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
@@ -66,9 +67,9 @@ fn pitfall_24_a_killed_owner_leaves_neither_server_nor_terminals() {
     if let Ok(tag) = std::env::var(ROLE) {
         return owner(&tag);
     }
-    // A number, for it is what sleepers sleep too.
+    // A number, because the sleepers also use it as their duration.
     let tag = format!("77{}", std::process::id());
-    // The home is the test's, not the server's: its owner cannot take it along.
+    // The home belongs to the test, so it stays when the owner ends.
     let place = tempfile::tempdir().unwrap();
     let mut child = Command::new(std::env::current_exe().unwrap())
         .args([
@@ -169,7 +170,7 @@ async fn pitfall_23_two_servers_share_neither_terminals_nor_state() {
     two.shutdown(Duration::from_secs(30)).await.unwrap();
 }
 
-/// Direct children of this process, zombies included.
+/// Returns the number of direct children of this process, including zombies.
 fn children() -> usize {
     let me = std::process::id().to_string();
     let entries = fs::read_dir("/proc").unwrap().flatten();
@@ -200,7 +201,7 @@ async fn several_cycles_leave_no_process_no_descriptor_and_no_directory() {
         let line = SLEEPERS.replace("sleep 600", &format!("sleep {tag}"));
         workspace.execute(line).await.unwrap();
         drop(workspace);
-        // The server and three sleepers: the keeper has forgotten its variables.
+        // The server and three sleepers. The keeper has cleared its variables.
         assert!(running(&tag).len() >= 4, "{:?}", running(&tag));
         if cycle % 2 == 0 {
             let report = server.shutdown(Duration::from_secs(30)).await.unwrap();
@@ -210,8 +211,8 @@ async fn several_cycles_leave_no_process_no_descriptor_and_no_directory() {
         }
         assert_eq!(running(&tag), Vec::<u32>::new(), "cycle {cycle}");
         assert!(!state.exists());
-        // What is made once stays: the runtime's own descriptors. Sockets are closed by tasks
-        // that were told to end a moment ago.
+        // The first start creates the runtime's own descriptors, which stay open. Sockets are
+        // closed by tasks that are still ending.
         let before = *after_first.get_or_insert((children(), descriptors()));
         let begun = Instant::now();
         while (children(), descriptors()) > before {

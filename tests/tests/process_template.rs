@@ -1,4 +1,5 @@
-//! Real servers that are forked from a template: as those that are started cold, with less memory.
+//! Real servers that are forked from a template: they behave like servers that are started cold,
+//! and use less memory.
 
 #![cfg(target_os = "linux")]
 #![allow(
@@ -26,7 +27,8 @@ use serde_json::json;
 const GRACE: Duration = Duration::from_secs(30);
 const ROLE: &str = "OH_TEST_OWNER";
 
-/// Memory of a process in MiB: what it alone holds, and with its share of what it holds with others.
+/// Returns the memory of a process in MiB: private memory, and the total including its share of
+/// shared memory.
 fn memory(pid: u32) -> (u64, u64) {
     let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap();
     let sum = |names: &[&str]| -> u64 {
@@ -76,7 +78,7 @@ async fn a_forked_server_runs_an_agent_with_keys_and_places_of_its_own() {
     let (one, two) = (one.unwrap(), two.unwrap());
     for server in [&one, &two] {
         assert_eq!(server.startup(), Startup::Forked);
-        // Its clock is its own, not the template's.
+        // The uptime is that of the server, not of the template.
         let uptime = Duration::from_secs_f64(server.info().uptime);
         assert!(uptime <= begun.elapsed(), "up for {uptime:?}");
     }
@@ -115,7 +117,7 @@ async fn a_forked_server_runs_an_agent_with_keys_and_places_of_its_own() {
     assert!(one.workspace_dir().join("made.txt").exists());
     assert!(!two.workspace_dir().join("made.txt").exists());
 
-    // A crash is noticed and mended from the same image; the conversation is still there.
+    // A crashed server is restarted from the same template, and the conversation still exists.
     let mut status = one.status();
     let keeper = parent(one.pid());
     kill(one.pid());
@@ -185,7 +187,7 @@ async fn owner() {
     std::future::pending::<()>().await;
 }
 
-/// Processes whose environment names this keeper.
+/// Returns the number of processes whose environment names this keeper.
 fn marked(mark: &str) -> usize {
     let entries = fs::read_dir("/proc").unwrap().flatten();
     let holds = |path: &Path| {

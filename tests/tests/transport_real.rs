@@ -1,4 +1,4 @@
-//! The client against the real server's manners: closed connections, refusals, its own 500s.
+//! The client with the real server's behaviour: closed connections, rejections, internal errors.
 
 #![allow(
     clippy::unwrap_used,
@@ -15,7 +15,7 @@ use openhands::{
 };
 use serde_json::Value;
 
-/// Any `GET`, as a call that must not be repeated: a connection that dies under it shows.
+/// A `GET` declared as not repeatable, so that a broken connection becomes visible.
 struct Once(&'static str);
 
 impl Call for Once {
@@ -35,7 +35,7 @@ impl Call for Once {
 }
 
 const COUNT: Once = Once("/api/conversations/count");
-/// A path with a NUL: the server does not expect it and raises.
+/// A path with a NUL byte, which causes an internal error in the server.
 const RAISES: Once = Once("/api/git/diff?path=/a%00b");
 
 async fn ending(client: &Client, target: &str) -> Error {
@@ -56,8 +56,8 @@ async fn the_server_refuses_as_we_read_it() {
     let client: &Client = server.as_ref();
     let url = client.base_url().as_str();
 
-    // Its own failures have an id, and cost the next request nothing: the server closes such a
-    // connection without saying so.
+    // An internal error has an id and does not affect the next request, although the server closes
+    // the connection unannounced.
     for _ in 0..20 {
         let error = client.call(&RAISES).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Server);
@@ -66,7 +66,7 @@ async fn the_server_refuses_as_we_read_it() {
         client.call(&COUNT).await.unwrap();
     }
 
-    // It closes what is idle for five seconds.
+    // The server closes connections that are idle for five seconds.
     for idle in [3_500, 4_900, 5_000, 5_100, 6_500] {
         tokio::time::sleep(Duration::from_millis(idle)).await;
         client.call(&COUNT).await.unwrap();

@@ -1,4 +1,4 @@
-//! Commands on the real server. One server serves all scenarios: starting it is what takes long.
+//! Commands on the real server. All scenarios share one server, because starting it takes long.
 
 #![allow(
     clippy::unwrap_used,
@@ -77,7 +77,7 @@ async fn results_are_exact(workspace: &Workspace) {
 }
 
 async fn time_limits_are_kept(workspace: &Workspace) {
-    // The server counts whole seconds: half a second must be neither zero nor one.
+    // The server counts whole seconds: half a second must become neither zero nor one.
     let late = workspace
         .execute("echo early; sleep 30")
         .timeout(Duration::from_millis(500))
@@ -90,10 +90,10 @@ async fn time_limits_are_kept(workspace: &Workspace) {
         "{:?}",
         late.duration()
     );
-    // That it is not rounded up is for a clock that stands still to show.
+    // A mock clock is needed to check that the timeout is not rounded up.
     assert!(late.duration() < Duration::from_secs(25));
 
-    // Whatever it exits with, once it was told to.
+    // The exit code after the timeout does not matter.
     let handled = workspace
         .execute("trap 'echo bye; exit 0' TERM; sleep 30 & wait")
         .timeout(Duration::from_millis(700))
@@ -117,7 +117,7 @@ async fn time_limits_are_kept(workspace: &Workspace) {
     assert!(late.timed_out() && late.duration() < Duration::from_secs(10));
     assert_eq!(late.stdout(), "early\n");
 
-    // A child in the background holds the pipe: the command is out of time, not done.
+    // A background child holds the pipe, so the command times out instead of ending.
     let held = workspace
         .execute("sleep 30 & echo started")
         .timeout(Duration::from_millis(1500))
@@ -137,7 +137,7 @@ async fn what_cannot_run_is_an_error(workspace: &Workspace) {
     assert!(error.to_string().contains("/no/such/place"), "{error}");
     assert!(error.command_id().is_some());
 
-    // Longer than the system lets a command line be.
+    // Longer than the system's limit for a command line.
     let line = format!("echo {}", "x".repeat(10 * 1024 * 1024));
     let error = workspace.execute(line).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotStarted);
@@ -159,7 +159,7 @@ async fn what_cannot_run_is_an_error(workspace: &Workspace) {
 }
 
 async fn much_output_comes_whole_and_in_order(workspace: &Workspace) {
-    // Both streams over a million characters several times, at once.
+    // Several million characters on both streams, at the same time.
     let line = "seq 1 900000 & seq 1000001 1700000 >&2; wait";
     let output = workspace.execute(line).await.unwrap();
     let numbers = |from: u32, to: u32| (from..=to).map(|n| format!("{n}\n")).collect::<String>();
@@ -174,7 +174,7 @@ async fn much_output_comes_whole_and_in_order(workspace: &Workspace) {
         output.stderr().len()
     );
 
-    // Streamed, slowly, as it comes.
+    // Streamed while it runs, to a slow reader.
     let command = workspace.execute("seq 1 1500000").start().await.unwrap();
     let mut stream = command.output();
     let (mut text, mut pieces) = (String::new(), 0);
@@ -192,19 +192,20 @@ async fn much_output_comes_whole_and_in_order(workspace: &Workspace) {
     assert!(end.success() && next(&mut stream).await.is_none());
     assert!(pieces > 5, "{pieces}");
     assert!(text == numbers(1, 1_500_000), "{} bytes", text.len());
-    // Again, from the start.
+    // Read again from the start.
     assert_eq!(command.wait().await.unwrap().stdout().len(), text.len());
 }
 
-/// The server keeps what a command writes until there is a million characters of it, or its end.
-/// A server that hands it out sooner makes this fail, and the documentation better.
+/// The server holds back a command's output until it has a million characters, or the command ends.
+/// If a server starts to send output earlier, this test fails and the documentation must be
+/// updated.
 async fn pitfall_19_output_comes_when_the_server_has_it(workspace: &Workspace) {
     let line = "echo first; sleep 1; echo last";
     let command = workspace.execute(line).start().await.unwrap();
     let mut output = command.output();
     let first = next(&mut output).await.unwrap().unwrap();
     assert_eq!(first, OutputChunk::Stdout("first\nlast\n".to_owned()));
-    // A million characters come at once.
+    // A million characters are sent at once.
     let line = "head -c 1500000 /dev/zero | tr '\\0' x; sleep 30";
     let command = workspace.execute(line).start().await.unwrap();
     let mut output = command.output();
@@ -236,7 +237,7 @@ async fn concurrent_commands_never_mix(workspace: &Workspace) {
     }
 }
 
-/// Whether a process that sleeps so many seconds is there.
+/// Returns whether a process that sleeps `seconds` seconds exists.
 async fn sleeps(workspace: &Workspace, seconds: u32) -> bool {
     let line = format!("pgrep -x -f 'sleep {seconds}' >/dev/null");
     workspace.execute(line).await.unwrap().success()
@@ -246,11 +247,11 @@ async fn a_dropped_command_is_stopped(workspace: &Workspace) {
     let waiting = workspace.execute("exec sleep 7771");
     let waiting = tokio::time::timeout(Duration::from_millis(400), waiting.into_future());
     assert!(waiting.await.is_err());
-    // Dropped while its start is still on the way.
+    // Dropped while the start request is in progress.
     let at_once = workspace.execute("exec sleep 7772");
     let at_once = tokio::time::timeout(Duration::from_millis(2), at_once.into_future());
     assert!(at_once.await.is_err());
-    // A stream, too.
+    // A dropped stream also stops the command.
     let mut output = workspace.execute("exec sleep 7774").stream().await.unwrap();
     let waiting = tokio::time::timeout(Duration::from_millis(400), next(&mut output));
     assert!(waiting.await.is_err());
@@ -284,7 +285,7 @@ async fn a_command_is_found_again(workspace: &Workspace) {
     let id = command.id().to_owned();
     drop(command);
     let found = workspace.command(&id).await.unwrap();
-    // However its id is written.
+    // The id can be written with or without dashes.
     let dashed = format!("{}-{}", &id[..8], &id[8..]);
     assert_eq!(workspace.command(dashed).await.unwrap().id(), id);
     assert_eq!(found.line(), "echo before; sleep 30; echo after");
@@ -305,7 +306,7 @@ async fn a_command_is_found_again(workspace: &Workspace) {
 
     let unknown = workspace.command("0".repeat(32)).await.unwrap_err();
     assert_eq!(unknown.kind(), ErrorKind::NotFound);
-    // What is no command's id is told as such.
+    // An id that belongs to no command is reported as such.
     let events = workspace.history().of_command(&id).page().await.unwrap();
     let Some(BashEvent::Output(output)) = events.items.first() else {
         panic!("{events:?}")
@@ -346,7 +347,7 @@ async fn the_history_is_searched_and_cleared(workspace: &Workspace) {
     let before = until.newest_first().page().await.unwrap();
     assert!(!matches!(&before.items[0], BashEvent::Command(command) if command.id == mark.id()));
 
-    // Page by page by hand, and only what was not read yet.
+    // Read page by page, continuing after the last page.
     let page = workspace.history().commands().page_size(2);
     let first = page.clone().page().await.unwrap();
     let second = page
@@ -379,7 +380,8 @@ async fn the_history_is_searched_and_cleared(workspace: &Workspace) {
         "{events:?}"
     );
 
-    // Forgetting takes what a running command wrote with it: told, not passed over.
+    // Clearing the history also removes the output of a running command, which is reported as an
+    // error.
     let running = workspace
         .execute("seq 1 400000; sleep 1; echo end")
         .start()

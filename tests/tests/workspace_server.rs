@@ -1,4 +1,4 @@
-//! What the real server has around a workspace: itself, settings, secrets, profiles, skills.
+//! Server functions around a workspace: server information, settings, secrets, profiles, skills.
 
 #![allow(
     clippy::unwrap_used,

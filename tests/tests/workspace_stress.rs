@@ -1,5 +1,5 @@
-//! Commands under pressure on the real server: many at once through a bad line, much output, a
-//! crowded socket, a server that dies. One server serves all scenarios.
+//! Commands under load on the real server: many at once over a bad connection, large output, a
+//! crowded socket, a server that dies. All scenarios share one server.
 
 #![allow(
     clippy::unwrap_used,
@@ -50,7 +50,7 @@ async fn commands_under_pressure_on_the_real_server() {
     server.shutdown(Duration::from_secs(30)).await.unwrap();
 }
 
-/// The same workspace through a proxy.
+/// Opens the same workspace through a proxy.
 async fn proxied(server: &LocalServer) -> (Proxy, Workspace) {
     let proxy = Proxy::start(server.address()).await.unwrap();
     let key = server.session_api_key().clone();
@@ -59,7 +59,8 @@ async fn proxied(server: &LocalServer) -> (Proxy, Workspace) {
     (proxy, Workspace::new(&client.unwrap(), directory))
 }
 
-/// Fifty at once, each on both streams, while every connection breaks sooner or later.
+/// Runs fifty commands at once, each with both streams, while every connection breaks sooner or
+/// later.
 async fn pitfall_18_fifty_at_once_on_a_bad_line_never_mix(
     server: &LocalServer,
     direct: &Workspace,
@@ -78,7 +79,8 @@ async fn pitfall_18_fifty_at_once_on_a_bad_line_never_mix(
             let run = workspace.execute(&line).into_future();
             let (output, at_once) = match tokio::time::timeout(LONG, run).await.unwrap() {
                 Ok(output) => (output, 1),
-                // An error is an error, and leads back to the command where it is known.
+                // An error must be returned as one, and must identify the command if its id is
+                // known.
                 Err(error) => {
                     assert_eq!(error.kind(), ErrorKind::Interrupted, "{n}: {error:?}");
                     let Some(id) = error.command_id() else {
@@ -107,7 +109,8 @@ async fn pitfall_18_fifty_at_once_on_a_bad_line_never_mix(
     assert!(proxy.accepted() > 10, "{} connections", proxy.accepted());
 }
 
-/// Mebibytes that this process held at most since `f` began, above what it held before.
+/// Runs `f`. Returns the peak memory growth of this process in MiB during that time, and the
+/// result.
 async fn growth<T>(f: impl Future<Output = T>) -> (u64, T) {
     let status = |field: &str| {
         let status = std::fs::read_to_string("/proc/self/status").unwrap();
@@ -115,14 +118,14 @@ async fn growth<T>(f: impl Future<Output = T>) -> (u64, T) {
         let line = lines.find_map(|line| line.strip_prefix(field)).unwrap();
         line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() / 1024
     };
-    // Makes the high-water mark begin anew.
+    // Resets the high-water mark.
     std::fs::write("/proc/self/clear_refs", "5").unwrap();
     let before = status("VmRSS:");
     let done = f.await;
     (status("VmHWM:").saturating_sub(before), done)
 }
 
-/// The pattern is as long as a prime, so a piece in the wrong place does not fit.
+/// The length of the pattern is a prime, so a misplaced piece is detected.
 async fn two_hundred_megabytes_stream_whole_in_bounded_memory(workspace: &Workspace) {
     let pattern: Vec<u8> = (0..4_098_u32).map(|n| b'0' + (n * 31 % 75) as u8).collect();
     let pattern = [&pattern[..], b"\n"].concat();
@@ -141,7 +144,7 @@ async fn two_hundred_megabytes_stream_whole_in_bounded_memory(workspace: &Worksp
                     let at = done % pattern.len();
                     assert!(text.as_bytes() == &long[at..at + text.len()], "at {done}");
                     (done, pieces) = (done + text.len(), pieces + 1);
-                    // Now and then too slow for the socket: the rest is fetched.
+                    // Sometimes too slow for the socket, so that the rest must be fetched.
                     if pieces % 40 == 0 {
                         tokio::time::sleep(Duration::from_millis(1500)).await;
                     }
@@ -157,7 +160,7 @@ async fn two_hundred_megabytes_stream_whole_in_bounded_memory(workspace: &Worksp
     assert!(grown <= 48, "{grown} MiB for 200 MiB of output");
 }
 
-/// The server has room for fifty: one more is told to go, and asks instead.
+/// The server allows fifty sockets: one more is rejected, and the client polls instead.
 async fn a_crowded_bash_socket_costs_only_time(server: &LocalServer) {
     let mut crowd = Vec::new();
     for _ in 0..50 {
@@ -168,7 +171,7 @@ async fn a_crowded_bash_socket_costs_only_time(server: &LocalServer) {
             .unwrap();
         crowd.push(socket);
     }
-    // Not a clone of the others: its socket is yet to be opened.
+    // Not a clone of the others, so that its socket is opened now.
     let client = Client::builder(server.url().as_str())
         .session_api_key(server.session_api_key().clone())
         .build()
@@ -186,7 +189,7 @@ async fn a_crowded_bash_socket_costs_only_time(server: &LocalServer) {
     assert_eq!(output.stdout(), "room\n");
 }
 
-/// The socket breaks again and again under a running command.
+/// Breaks the socket repeatedly while a command is running.
 async fn a_socket_lost_in_the_middle_costs_nothing(server: &LocalServer) {
     let (proxy, workspace) = proxied(server).await;
     let command = workspace
@@ -210,12 +213,12 @@ async fn a_socket_lost_in_the_middle_costs_nothing(server: &LocalServer) {
     assert!(output.success());
 }
 
-/// What is given as text and what as a file: see `CommandOutput::stdout`.
+/// Checks which output is returned as text and which as a file: see `CommandOutput::stdout`.
 async fn output_that_is_no_text(workspace: &Workspace) {
     let output = workspace.execute("printf '\\377\\376ok'").await.unwrap();
     assert_eq!(output.stdout(), "\u{fffd}\u{fffd}ok");
-    // The server reads 8192 bytes at a time, and what it cuts in two there is lost. One that
-    // does better makes this fail, and the documentation better.
+    // The server reads 8192 bytes at a time and loses characters that are split there. If a server
+    // fixes this, the test fails and the documentation must be updated.
     let output = workspace.execute("yes ä | head -c 300000").await.unwrap();
     assert!(output.stdout().contains('\u{fffd}'));
     let line = "head -c 3000000 /dev/urandom > noise; yes ä | head -c 300000 > umlauts";
@@ -228,7 +231,7 @@ async fn output_that_is_no_text(workspace: &Workspace) {
         exact.stdout()[..] == [umlauts.as_bytes(), &[0xff]].concat(),
         "{exact:?}"
     );
-    // A log is downloaded as it is while it grows.
+    // A log is downloaded in its current state while it grows.
     let line = "for n in $(seq 1 400); do seq 1 2000; sleep 0.01; done > log";
     let writing = workspace.execute(line).start().await.unwrap();
     let mut before = 0;
@@ -238,7 +241,7 @@ async fn output_that_is_no_text(workspace: &Workspace) {
         before = log.len();
     }
     writing.stop().await.unwrap();
-    // Plain characters come as they are, however many.
+    // Any number of ASCII characters arrives unchanged.
     let output = workspace
         .execute("od -An -v -tx1 noise | tr -d ' \\n'")
         .await
@@ -252,7 +255,7 @@ async fn output_that_is_no_text(workspace: &Workspace) {
     );
 }
 
-/// A secret reaches the command, and nothing else.
+/// Checks that a secret reaches the command and nothing else.
 async fn pitfall_25_a_secret_variable_leaves_no_trace(server: &LocalServer, workspace: &Workspace) {
     let hidden = || async {
         let line = "ls -d ${TMPDIR:-/tmp}/oh-hiding.* 2>/dev/null | wc -l";
@@ -284,7 +287,7 @@ async fn pitfall_25_a_secret_variable_leaves_no_trace(server: &LocalServer, work
     assert_eq!((output.stdout(), output.command()), (hex.as_str(), line));
     assert!(seen.load(Ordering::Relaxed) > 0);
 
-    // One that never runs, one that is killed at once, one that is dropped.
+    // A command that never runs, one that is killed at once, one that is dropped.
     let nowhere = workspace.execute("true").cwd("/no/such/place");
     let error = nowhere.secret_env("TOKEN", "canary-env").await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotStarted);
@@ -303,7 +306,7 @@ async fn pitfall_25_a_secret_variable_leaves_no_trace(server: &LocalServer, work
                 .is_err()
         );
     }
-    // As long as the system takes; a line that does not parse; one longer than the system takes.
+    // As long as the system allows, a line with a syntax error, and one that is too long.
     let long = "canary-env".repeat(13_000);
     let run = workspace.execute("printf %s \"$TOKEN\" | wc -c");
     let output = run.secret_env("TOKEN", &*long).await.unwrap();
@@ -336,7 +339,7 @@ async fn pitfall_25_a_secret_variable_leaves_no_trace(server: &LocalServer, work
     assert!(!log.iter().any(|line| line.contains("canary-env")));
 }
 
-/// Its limit is an hour: nobody waits that long for a server that cannot tell any more.
+/// Checks that a command with a timeout of an hour fails as soon as its server is gone.
 async fn a_command_goes_with_its_server(server: &LocalServer, workspace: &Workspace) {
     let run = workspace.execute("seq 1 300000; sleep 3600");
     let mut output = run
@@ -358,7 +361,7 @@ async fn a_command_goes_with_its_server(server: &LocalServer, workspace: &Worksp
     let error = tokio::time::timeout(LONG, next(&mut output)).await.unwrap();
     let error = error.unwrap().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::ServerRestarted, "{error:?}");
-    // What it wrote is there, and the workspace goes on.
+    // The output so far is available, and the workspace can still be used.
     let found = workspace
         .command(error.command_id().unwrap())
         .await
@@ -369,7 +372,7 @@ async fn a_command_goes_with_its_server(server: &LocalServer, workspace: &Worksp
         Some(Ok(OutputChunk::Stdout(_)))
     ));
     drop(output);
-    // Its hour is not waited for.
+    // Must not wait for the timeout of an hour.
     let error = tokio::time::timeout(LONG, found.wait()).await.unwrap();
     assert_eq!(error.unwrap_err().kind(), ErrorKind::ServerRestarted);
     assert_eq!(workspace.execute("echo on").await.unwrap().stdout(), "on\n");

@@ -1,7 +1,9 @@
-//! `cargo xtask api-coverage`: which of a running server's operations `oh-protocol` has a call
-//! for, and which a program reaches through `oh-conversation`'s public methods. Reads the calls
-//! from their declarations, the operations from the server's own OpenAPI document, and the methods
-//! from the list that a test of the crate holds against what they send; knows nothing's meaning.
+//! `cargo xtask api-coverage`: reports which operations of a running server have a call in
+//! `oh-protocol`, and which can be reached through public methods of `oh-conversation`.
+//!
+//! Reads the calls from their declarations and the operations from the server's OpenAPI document.
+//! Reads the methods from a list that a test of the crate compares with the requests they send.
+//! Does not interpret any operation.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -16,7 +18,7 @@ use serde_json::Value;
 
 use crate::{Result, cargo};
 
-/// The routers that must be complete, by the server's own tags; of a few it has none.
+/// The routers that must be complete, by the server's own tags. A few operations have no tag.
 const COMPLETE: [&str; 9] = [
     "Server Details",
     "Conversations",
@@ -29,18 +31,18 @@ const COMPLETE: [&str; 9] = [
     "Init",
 ];
 
-/// The routers whose every operation a public method of `oh-conversation` reaches.
+/// The routers whose every operation must be reached by a public method of `oh-conversation`.
 const REACHED: [&str; 2] = ["Conversations", "Events"];
 
-/// Which method sends which operation: what `every_operation_is_asked_for_by_the_method_that_is_listed`
-/// has seen sent.
+/// List of the operations that each method sends, verified by
+/// `every_operation_is_asked_for_by_the_method_that_is_listed`.
 const METHODS: &str = "crates/oh-conversation/tests/it/routes.txt";
 
-/// Operations that are the same as another one, and which.
+/// Operations that are aliases, and the operation that each is the same as.
 const ALIASES: [(&str, &str); 1] = [("GET /", "GET /server_info")];
 
-/// Prints covered and uncovered operations per router; fails where a router that must be complete
-/// is not, by calls or by public methods.
+/// Prints covered and uncovered operations per router. Fails if a router that must be complete has
+/// operations without a call or a public method.
 pub(crate) fn run() -> Result {
     let calls = calls(&cargo::root().join("crates/oh-protocol/src/calls"))?;
     let methods = methods(&cargo::root().join(METHODS))?;
@@ -91,7 +93,7 @@ pub(crate) fn run() -> Result {
     }
 }
 
-/// `METHOD route` of every declared call: `…call!(Name => Output, METHOD "route", Repeat;`.
+/// Returns `METHOD route` of every declared call: `…call!(Name => Output, METHOD "route", Repeat;`.
 fn calls(directory: &Path) -> Result<BTreeSet<String>> {
     let unreadable = |error| format!("cannot read {}: {error}", directory.display());
     let mut found = BTreeSet::new();
@@ -122,7 +124,7 @@ fn calls(directory: &Path) -> Result<BTreeSet<String>> {
     Ok(found)
 }
 
-/// The methods by operation, from lines such as `POST /api/things by Thing::make`.
+/// Returns the methods by operation, from lines such as `POST /api/things by Thing::make`.
 fn methods(list: &Path) -> Result<BTreeMap<String, String>> {
     let unreadable = |error| format!("cannot read {}: {error}", list.display());
     let text = fs::read_to_string(list).map_err(unreadable)?;
@@ -148,7 +150,7 @@ fn declared(line: &str) -> Option<(&str, &str)> {
     (ends && method.chars().all(|c| c.is_ascii_uppercase())).then_some((method, route))
 }
 
-/// The operations by router.
+/// Returns the operations by router.
 fn operations(openapi: &Value) -> Result<BTreeMap<String, BTreeSet<String>>> {
     let paths = openapi["paths"].as_object().ok_or("no OpenAPI document")?;
     let mut routers: BTreeMap<_, BTreeSet<_>> = BTreeMap::new();
@@ -165,7 +167,7 @@ fn operations(openapi: &Value) -> Result<BTreeMap<String, BTreeSet<String>>> {
     Ok(routers)
 }
 
-/// A server of our own. Killing `oh` takes it along.
+/// A running server. Killing `oh` also stops it.
 struct Server {
     process: Child,
     address: String,
@@ -197,7 +199,7 @@ impl Server {
         let failed = |error| format!("cannot ask {}: {error}", self.address);
         let mut stream = TcpStream::connect(&self.address).map_err(failed)?;
         let (host, key) = (&self.address, &self.key);
-        // HTTP/1.0: the body is what comes until the end.
+        // HTTP/1.0: the body ends with the connection.
         write!(
             stream,
             "GET {path} HTTP/1.0\r\nHost: {host}\r\nX-Session-API-Key: {key}\r\n\r\n"

@@ -1,4 +1,4 @@
-//! Runs cargo and other programs of the toolchain, saying what is run.
+//! Runs cargo and other programs of the toolchain, and prints each command.
 
 use std::{
     env,
@@ -10,14 +10,14 @@ use std::{
 
 use crate::Result;
 
-/// The workspace's root directory.
+/// Returns the workspace's root directory.
 pub(crate) fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .parent()
         .unwrap_or(Path::new("."))
 }
 
-/// A cargo command in the workspace's root, with the cargo that runs this task.
+/// Returns a cargo command in the workspace's root, with the cargo that runs this task.
 pub(crate) fn cargo(arguments: &[&str]) -> Command {
     let program = env::var_os("CARGO").map_or_else(|| PathBuf::from("cargo"), PathBuf::from);
     let mut command = Command::new(program);
@@ -25,7 +25,7 @@ pub(crate) fn cargo(arguments: &[&str]) -> Command {
     command
 }
 
-/// Runs a command to its end, showing it first.
+/// Prints a command and runs it to its end.
 pub(crate) fn run(mut command: Command) -> Result<Duration> {
     let line = show(&command);
     say(&format!("$ {line}"));
@@ -40,14 +40,14 @@ pub(crate) fn run(mut command: Command) -> Result<Duration> {
     }
 }
 
-/// Whether cargo knows a subcommand (`nextest`, `deny`).
+/// Returns whether a cargo subcommand (`nextest`, `deny`) is installed.
 pub(crate) fn has_subcommand(name: &str) -> bool {
     cargo(&[name, "--version"])
         .output()
         .is_ok_and(|output| output.status.success())
 }
 
-/// Installs a cargo subcommand where it is missing.
+/// Installs a cargo subcommand if it is missing.
 pub(crate) fn ensure_subcommand(name: &str, package: &str, version: &str) -> Result {
     if has_subcommand(name) {
         return Ok(());
@@ -62,23 +62,23 @@ pub(crate) fn ensure_subcommand(name: &str, package: &str, version: &str) -> Res
     .map(drop)
 }
 
-/// Installs the test runner where it is missing.
+/// Installs the test runner if it is missing.
 pub(crate) fn ensure_nextest() -> Result {
     ensure_subcommand("nextest", "cargo-nextest", "0.9.143")
 }
 
-/// One line to the terminal. Progress goes to stderr, so that output can be piped.
+/// Prints a progress line to stderr, so that stdout can be piped.
 pub(crate) fn say(line: &str) {
-    // A closed terminal is no reason to fail a task.
+    // A closed terminal must not fail a task.
     let _ = writeln!(io::stderr().lock(), "{line}");
 }
 
-/// Output that can be piped.
+/// Prints output to stdout, so that it can be piped.
 pub(crate) fn print(text: &str) {
     let _ = io::stdout().lock().write_all(text.as_bytes());
 }
 
-/// The machine and the toolchain, for a table of measurements.
+/// Returns the machine and the toolchain, for a table of measurements.
 pub(crate) fn machine() -> String {
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
     let rustc = Command::new("rustc")

@@ -1,4 +1,4 @@
-//! `cargo xtask ci`: every gate, in the order in which they fail fastest.
+//! `cargo xtask ci`: runs every check, fastest failure first.
 
 use std::process::Command;
 
@@ -11,12 +11,12 @@ const DENY: &str = "0.20.2";
 
 #[derive(Args)]
 pub(crate) struct Options {
-    /// Run the checks only; the tests are run by `cargo xtask test`.
+    /// Run the checks only; `cargo xtask test` runs the tests.
     #[arg(long)]
     checks_only: bool,
 }
 
-/// Runs all gates and stops at the first that fails.
+/// Runs all checks and stops at the first that fails.
 pub(crate) fn run(options: &Options) -> Result {
     cargo::run(cargo::cargo(&["fmt", "--all", "--check"]))?;
     tidy::run()?;
@@ -45,9 +45,9 @@ pub(crate) fn run(options: &Options) -> Result {
     }
 }
 
-/// Builds each published crate alone, its tests too, bare and with each of its features by itself:
-/// in a workspace build one crate's features hide what another forgot to ask for. The tests
-/// themselves are run once, by `cargo xtask test`.
+/// Builds each published crate and its tests alone, without features and with each feature by
+/// itself. A workspace build would hide missing dependencies, because it merges the features of all
+/// crates. The tests themselves are run once, by `cargo xtask test`.
 fn each_crate_alone() -> Result {
     let metadata = MetadataCommand::new()
         .current_dir(cargo::root())
@@ -76,8 +76,8 @@ fn each_crate_alone() -> Result {
     Ok(())
 }
 
-/// The fuzz targets are a workspace of their own, and must build all the same. A library is named
-/// that is never opened, so that libfuzzer itself need not be built.
+/// Builds the fuzz targets, which form their own workspace. Names a library that is never opened,
+/// so that libfuzzer itself need not be built.
 fn fuzz_targets() -> Result {
     let mut check = cargo::cargo(&["check", "--quiet", "--target-dir", "target/fuzz"]);
     check.args(["--manifest-path", "fuzz/Cargo.toml"]);
@@ -86,7 +86,7 @@ fn fuzz_targets() -> Result {
     cargo::run(check).map(drop)
 }
 
-/// Licences, sources and bans always; advisories where their database can be had.
+/// Checks licences, sources and bans, and also advisories if their database is available.
 fn deny() -> Result {
     cargo::ensure_subcommand("deny", "cargo-deny", DENY)?;
     let deny = |check: &[&str]| -> Command {

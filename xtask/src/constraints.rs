@@ -1,8 +1,8 @@
-//! `cargo xtask constraints`: renews or checks the versions that environments are made with.
+//! `cargo xtask constraints`: updates or checks the package versions of new environments.
 //!
-//! Makes an environment with the newest packages that fit and writes down what is in it. With
-//! `--check` it makes one with the written versions and fails when that has anything else in it.
-//! Needs the package index and some minutes for each version.
+//! Creates an environment with the newest compatible packages and writes their versions to a file.
+//! With `--check`, creates one with the versions in the file and fails if it contains any other
+//! package. Needs the package index and some minutes for each version.
 
 use std::{
     fs,
@@ -14,7 +14,7 @@ use crate::{Result, cargo};
 
 const DIRECTORY: &str = "crates/oh-process/constraints";
 
-/// Prints the packages of an environment, one a line, except the server's own and pip.
+/// Prints the packages of an environment, one per line, except the server's own and pip.
 const LIST: &str = r#"
 import re
 from importlib.metadata import distributions
@@ -24,13 +24,13 @@ for name, version in sorted(found.items()):
         print(f"{name}=={version}")
 "#;
 
-/// Options of the verb.
+/// Options of `constraints`.
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// A version of the server (default: each that has a file).
+    /// Server version (default: every version that has a file).
     #[arg(long = "server-version", value_name = "VERSION")]
     versions: Vec<String>,
-    /// Compare an environment made from the file with the file, and change nothing.
+    /// Compare an environment created from the file with the file, without changes.
     #[arg(long)]
     check: bool,
 }
@@ -43,7 +43,7 @@ pub(crate) fn run(options: &Options) -> Result {
     for version in &versions {
         let place = cargo::root().join("target").join("xtask-constraints");
         let listed = list(version, &place, !options.check);
-        // Some 700 MB; what cannot be removed now is removed before the next use.
+        // About 700 MB. If removal fails now, it is repeated before the next use.
         let _ = fs::remove_dir_all(&place);
         let wanted = format!(
             "# The packages that openhands-agent-server {version} was tested with.\n\
@@ -61,7 +61,7 @@ pub(crate) fn run(options: &Options) -> Result {
     Ok(())
 }
 
-/// The versions that have a file.
+/// Returns the versions that have a file.
 fn known() -> Result<Vec<String>> {
     let directory = cargo::root().join(DIRECTORY);
     let entries = fs::read_dir(&directory).map_err(|error| failed("read", &directory, &error))?;
@@ -76,7 +76,7 @@ fn known() -> Result<Vec<String>> {
     Ok(versions)
 }
 
-/// Makes an environment in `place` and returns its packages.
+/// Creates an environment in `place` and returns its packages.
 fn list(version: &str, place: &Path, newest: bool) -> Result<String> {
     let _ = fs::remove_dir_all(place);
     let mut command = cargo::cargo(&["run", "--quiet", "--package", "oh-cli", "--"]);
@@ -89,7 +89,7 @@ fn list(version: &str, place: &Path, newest: bool) -> Result<String> {
     output(Command::new(PathBuf::from(python.trim())).args(["-I", "-c", LIST]))
 }
 
-/// Runs a command and returns what it prints.
+/// Runs a command and returns its output.
 fn output(command: &mut Command) -> Result<String> {
     let name = command.get_program().to_string_lossy().into_owned();
     let output = command
@@ -112,7 +112,7 @@ fn compare(file: &Path, wanted: &str) -> Result {
             .collect::<Vec<_>>()
             .join(", ")
     };
-    // A package that only another system needs may stand in the file and not be installed here.
+    // A package that only another system needs may be in the file without being installed here.
     let unpinned = missing(&written, wanted);
     if unpinned.is_empty() {
         let unused = missing(wanted, &written);

@@ -1,8 +1,8 @@
-//! `cargo xtask demo`: the main job, by running the example that shows it.
+//! `cargo xtask demo`: runs the example of the main job.
 
 use crate::{Result, cargo};
 
-/// Builds and runs `examples/local_agent_server.rs` on a real server.
+/// Builds `examples/local_agent_server.rs` and runs it on a real server.
 pub(crate) fn run() -> Result {
     cargo::run(cargo::cargo(&[
         "run",

@@ -1,4 +1,5 @@
-//! The promise of the testkit, kept: a program's own tests run without Python, in under a second.
+//! Verifies the promise of the testkit: a program's own tests run without Python, in under a
+//! second.
 
 use std::{
     path::PathBuf,
@@ -11,16 +12,16 @@ use crate::{Result, cargo};
 
 const PACKAGE: &str = "agent-with-tests";
 const LIMIT: Duration = Duration::from_secs(1);
-/// On a machine that others load, the best of so many tries is what the tests take.
+/// Number of runs. The fastest one counts, because other programs may load the machine.
 const TRIES: usize = 5;
 
-/// Builds the example's tests, then runs them with nothing else on the path.
+/// Builds the example's tests, then runs them in an empty environment.
 pub(crate) fn run() -> Result {
     let program = build()?;
     let mut best = Duration::MAX;
     for _ in 0..TRIES {
         let begun = Instant::now();
-        // No PATH, no HOME, no cache: whatever the tests start or look for, it is not there.
+        // Without PATH, HOME and cache, the tests cannot start or find anything.
         let output = std::process::Command::new(&program)
             .env_clear()
             .env("PATH", "/nonexistent")

@@ -1,9 +1,9 @@
-//! `cargo xtask fixtures`: record what a real server says. The recorder lives with the end-to-end
-//! tests, which know how to drive a server; this only runs it.
+//! `cargo xtask fixtures`: records responses of a real server. The recorder is part of the
+//! end-to-end tests, which can drive a server; this module only runs it.
 
 use crate::{Result, cargo};
 
-/// Runs the recorder; it writes to `crates/oh-protocol/fixtures/<server version>/`.
+/// Runs the recorder, which writes to `crates/oh-protocol/fixtures/<server version>/`.
 pub(crate) fn run() -> Result {
     cargo::run(cargo::cargo(&[
         "run",

@@ -1,4 +1,4 @@
-//! Project tasks, run as `cargo xtask <verb>`. Each verb is one module; none holds product logic.
+//! Project tasks, run as `cargo xtask <verb>`. Each verb is one module; none contains product code.
 
 mod api_coverage;
 mod bench;
@@ -15,7 +15,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-/// What every verb returns: nothing, or a message for the person at the terminal.
+/// Result of a verb; the error is a message for the terminal.
 type Result<T = ()> = std::result::Result<T, String>;
 
 #[derive(Parser)]
@@ -27,23 +27,23 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Verb {
-    /// Run the main job on a real agent server: the README's first command.
+    /// Run the example of the main job on a real agent server (first command of the README).
     Demo,
-    /// Run every test, end to end on the real server included: the README's second command.
+    /// Run every test, including end to end on a real server (second command of the README).
     Test(test::Options),
-    /// Run the tests that take long: random runs, ten thousand cuts, older servers.
+    /// Run the long tests: random runs, ten thousand connection cuts, older servers.
     Soak,
-    /// Record what a real server says, for the tests and benches of `oh-protocol`.
+    /// Record responses of a real server for the tests and benches of `oh-protocol`.
     Fixtures,
-    /// Compare the calls of `oh-protocol` with what a running server offers, router by router.
+    /// Compare the calls of `oh-protocol` with the routes of a running server, router by router.
     ApiCoverage,
-    /// Renew or check the versions of the packages that environments are made with.
+    /// Update or check the pinned package versions of new environments.
     Constraints(constraints::Options),
     /// Check the rules that compilers do not: layers, file sizes, module docs.
     Tidy,
-    /// Measure ours, the peers and the floor on the same work.
+    /// Benchmark this library, other clients and the floor on the same work.
     Bench(bench::Options),
-    /// Everything the gate runs: fmt, clippy, rustdoc, tidy, deny, each crate and feature, tests.
+    /// Run every check: fmt, clippy, rustdoc, tidy, deny, each crate and feature, tests.
     Ci(ci::Options),
 }
 

@@ -1,4 +1,4 @@
-//! `cargo xtask test`: every test there is, the real server included.
+//! `cargo xtask test`: runs every test, including those on a real server.
 
 use std::time::Instant;
 
@@ -8,7 +8,7 @@ use crate::{Result, bench, cargo, example};
 
 #[derive(Args, Default)]
 pub(crate) struct Options {
-    /// Leave the end-to-end tests out: nothing is provisioned, no server is started.
+    /// Skip the end-to-end tests: nothing is provisioned and no server is started.
     #[arg(long)]
     no_e2e: bool,
 }
@@ -75,7 +75,7 @@ pub(crate) fn run(options: &Options) -> Result {
     result
 }
 
-/// Runs what is too long for every run of the tests, one after the other.
+/// Runs the tests that are too long for every test run, one after the other.
 pub(crate) fn soak() -> Result {
     cargo::ensure_nextest()?;
     let arguments = ["nextest", "run", "--workspace", "--profile", "soak"];

@@ -1,4 +1,4 @@
-//! `cargo xtask tidy`: the rules of the workspace that no compiler checks.
+//! `cargo xtask tidy`: checks the workspace's rules that no compiler checks.
 
 use std::{
     collections::BTreeMap,
@@ -10,10 +10,11 @@ use cargo_metadata::{DependencyKind, MetadataCommand, Package};
 
 use crate::{Result, cargo};
 
-/// No file may be longer; most should be far shorter.
+/// Maximum length of a file. Most should be far shorter.
 const MAX_LINES: usize = 600;
 
-/// Which of our crates each of our crates may depend on outside its tests.
+/// For each crate of the workspace, the workspace crates that it may depend on outside of its
+/// tests.
 const LAYERS: &[(&str, &[&str])] = &[
     ("oh-protocol", &[]),
     ("oh-transport", &["oh-protocol"]),
@@ -41,7 +42,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("openhands-tests", &["openhands"]),
 ];
 
-/// Crates that may be named in one module of one crate only, so that they can be replaced.
+/// Crates that only one module of one crate may name, so that they can be replaced.
 const CONFINED: &[(&str, &[(&str, &str)])] = &[
     (
         "hyper",
@@ -56,7 +57,7 @@ const CONFINED: &[(&str, &[(&str, &str)])] = &[
     ),
 ];
 
-/// Checks layers, file sizes, module docs and confined names; reports all breaches at once.
+/// Checks layers, file sizes, module docs and confined names. Reports all violations at once.
 pub(crate) fn run() -> Result {
     let metadata = MetadataCommand::new()
         .current_dir(cargo::root())
@@ -94,7 +95,7 @@ fn layers(packages: &[&Package], breaches: &mut Vec<String>) {
         .collect();
     let rules: BTreeMap<&str, &[&str]> = LAYERS.iter().copied().collect();
     for package in packages {
-        // Complete programs under examples/ are users of the facade, whatever their names.
+        // Complete programs under examples/ use the facade, whatever their names.
         let allowed = match rules.get(package.name.as_str()) {
             Some(allowed) => *allowed,
             None if package.manifest_path.as_str().contains("/examples/") => &["openhands"],
@@ -136,7 +137,7 @@ fn source_file(path: &Path, breaches: &mut Vec<String>) {
 fn confined(package: &Package, files: &[PathBuf], breaches: &mut Vec<String>) {
     for (name, places) in CONFINED {
         let rust_name = format!("{}::", name.replace('-', "_"));
-        // Below the root only: a checkout may lie in a directory called `src`.
+        // Below the root only, because a checkout may itself be in a directory called `src`.
         let users: Vec<String> = files
             .iter()
             .filter_map(|file| Some((file, file.strip_prefix(cargo::root()).ok()?)))
@@ -166,7 +167,8 @@ fn confined(package: &Package, files: &[PathBuf], breaches: &mut Vec<String>) {
     }
 }
 
-/// Whether code (not comments) names the crate. `hyper_util::` is not `spam::`.
+/// Returns whether code (not comments) names the crate. A match must begin an identifier:
+/// `my_http::` does not name `http::`.
 fn mentions(text: &str, name: &str) -> bool {
     text.lines()
         .map(str::trim_start)
@@ -187,7 +189,7 @@ fn rust_files(directory: &Path) -> Vec<PathBuf> {
         let path = entry.path();
         let name = entry.file_name();
         if path.is_dir() {
-            // A nested package is checked as itself.
+            // A nested package is checked separately.
             if name != "target" && !path.join("Cargo.toml").exists() {
                 files.extend(rust_files(&path));
             }

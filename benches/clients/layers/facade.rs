@@ -1,4 +1,4 @@
-//! Starts a server, runs a command and an agent: what a program of the facade comes to.
+//! Starts a server, runs a command and an agent: a program that uses the facade.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Reads events of a file: what a program of the protocol alone comes to.
+//! Decodes events from a file: a program that uses the protocol alone.
 
 use oh_protocol::{Event, Payload};
 

@@ -1,4 +1,4 @@
-//! The `oh` command: what a person at a terminal asks of an agent server's surroundings.
+//! The `oh` command: diagnoses, provisions and runs a local OpenHands agent server.
 
 use std::{io::Write, process::ExitCode};
 
@@ -7,7 +7,7 @@ use openhands::process::{Environment, LocalServer, Provisioner, SERVER_VERSION};
 
 type Outcome = Result<(), Box<dyn std::error::Error>>;
 
-/// Programs for an OpenHands agent server.
+/// Tools for an OpenHands agent server.
 #[derive(Parser)]
 #[command(name = "oh", version)]
 struct Arguments {
@@ -17,18 +17,18 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Verb {
-    /// Show which Pythons and environments there are; fail and say what to do where none can be used.
+    /// List the Pythons and environments found; fail with advice if none can be used.
     Doctor,
-    /// Make the environment of the server, or check the one there is.
+    /// Create the server's environment, or check the existing one.
     Provision {
-        /// The server's version, such as 1.57.0 (default: the one this program is made for).
+        /// The server's version, such as 1.57.0 (default: the version this program was built for).
         #[arg(long, value_name = "VERSION")]
         server_version: Option<String>,
-        /// Install the newest packages that fit instead of those the server was tested with.
+        /// Install the newest compatible packages instead of the versions tested with the server.
         #[arg(long)]
         unpinned: bool,
     },
-    /// Run a server of your own until Ctrl-C; its URL and session key go to stdout.
+    /// Run a private server until Ctrl-C; prints its URL and session key to stdout.
     Serve,
 }
 
@@ -100,7 +100,7 @@ async fn doctor() -> Outcome {
 
 async fn provision(version: Option<String>, unpinned: bool) -> Outcome {
     let mut provisioner = Provisioner::new().pinned(!unpinned).on_progress(|step| {
-        // A closed terminal is no reason to stop.
+        // A closed terminal must not stop the installation.
         let _ = writeln!(std::io::stderr(), "{step}");
     });
     if let Some(version) = version {
@@ -118,7 +118,7 @@ async fn serve() -> Outcome {
         .on_progress(|step| _ = writeln!(std::io::stderr(), "{step}"))
         .start()
         .await?;
-    // Whoever runs this command is who the key is for.
+    // The key is meant for the user of this command, so it is printed.
     let key = server.session_api_key().expose_secret();
     writeln!(std::io::stdout(), "{}\n{key}", server.url())?;
     tokio::signal::ctrl_c().await?;

@@ -1,4 +1,4 @@
-//! `oh doctor` on machines that lack something.
+//! `oh doctor` on machines without some of the programs.
 
 #![cfg(unix)]
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
@@ -7,7 +7,7 @@ use std::{fs, os::unix::fs::PermissionsExt, path::Path, process::Command};
 
 use tempfile::TempDir;
 
-/// A machine with these programs and nothing else.
+/// Creates a machine with these programs and nothing else.
 fn machine(programs: &[(&str, &str)]) -> TempDir {
     let place = tempfile::tempdir().unwrap();
     fs::create_dir(place.path().join("bin")).unwrap();

@@ -1,4 +1,5 @@
-//! The answers that this process has given, and the lock that makes looking and answering one step.
+//! The answers that this process has given, and the lock that makes checking and answering one
+//! step.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -12,39 +13,39 @@ use tokio::{sync::OwnedMutexGuard, task::JoinHandle, time::Instant};
 
 use crate::mirror::{Held, Mirror};
 
-/// The answers of this process to one conversation, whatever handles and links gave them.
+/// The answers of this process to one conversation, through any handle or link.
 #[derive(Default)]
 pub(crate) struct Answered {
-    /// Held from looking whether something waits until the request that depends on it has been
-    /// answered, so that two answers of one process do not cross.
+    /// Held from the check for waiting actions until the dependent request has been answered, so
+    /// that two answers of one process cannot cross.
     turn: Arc<tokio::sync::Mutex<()>>,
     approved: Mutex<Option<Approved>>,
     /// The actions that this process is rejecting.
     rejecting: Mutex<HashSet<Box<str>>>,
-    /// The last run that the server has taken from this process.
+    /// The last run that the server has accepted from this process.
     started: Mutex<Option<Started>>,
 }
 
-/// A run that the server has taken.
+/// A run that the server has accepted.
 #[derive(Clone, Copy)]
 struct Started {
     at: Instant,
-    /// How long the log was then.
+    /// The length of the log at that time.
     events: usize,
 }
 
-/// How long the log may take to show a run that the server has taken. One that had nothing to do is
-/// never shown.
+/// How long the log may take to show a run that the server has accepted. A run with nothing to do
+/// is never shown.
 const SHOWN: Duration = Duration::from_secs(2);
 
-/// The right to send what could approve a pending action.
+/// The right to send a request that could approve a pending action.
 pub(crate) struct Turn {
     _guard: OwnedMutexGuard<()>,
 }
 
 impl Turn {
-    /// Sends a request, once. The turn ends with its answer, also when the caller does not wait
-    /// for it any more: a request that is on its way can still approve.
+    /// Sends a request once. The turn ends with its response, even if the caller no longer waits
+    /// for it: a request in flight can still approve.
     pub(crate) fn send<C>(self, client: &Client, call: C) -> JoinHandle<Result<C::Output>>
     where
         C: Call + 'static,
@@ -53,7 +54,8 @@ impl Turn {
         self.send_then(client, call, || ())
     }
 
-    /// As [`send`](Self::send), and notes that the server has done it before the turn ends.
+    /// Same as [`send`](Self::send), and calls `done` after a successful response, before the turn
+    /// ends.
     pub(crate) fn send_then<C>(
         self,
         client: &Client,
@@ -76,7 +78,7 @@ impl Turn {
     }
 }
 
-/// Waits for the answer to a request that was sent on a task of its own.
+/// Waits for the response to a request that was sent on a separate task.
 pub(crate) async fn answer<T>(task: &mut JoinHandle<Result<T>>) -> Result<T> {
     task.await.unwrap_or_else(|_| {
         let what = "the runtime that sends the request has ended";
@@ -84,13 +86,13 @@ pub(crate) async fn answer<T>(task: &mut JoinHandle<Result<T>>) -> Result<T> {
     })
 }
 
-/// Actions that the server has taken an approval for, until the log shows it.
+/// Actions whose approval the server has accepted, until the log shows it.
 struct Approved {
     ids: HashSet<Box<str>>,
     at: Instant,
 }
 
-/// How long a request may be on its way: on older servers for as long as a tool runs.
+/// Timeout of a request: on older servers it takes as long as a running tool.
 const LONGEST: Duration = Duration::from_secs(600);
 
 type Conversations = HashMap<(String, ConversationId), Weak<Answered>>;
@@ -98,7 +100,7 @@ type Conversations = HashMap<(String, ConversationId), Weak<Answered>>;
 static ANSWERED: LazyLock<Mutex<Conversations>> = LazyLock::new(Mutex::default);
 
 impl Answered {
-    /// The answers to a conversation of the server with this URL.
+    /// Returns the answers to a conversation of the server with this URL.
     pub(crate) fn of(server: &str, id: ConversationId) -> Arc<Self> {
         let mut all = ANSWERED.lock().unwrap_or_else(PoisonError::into_inner);
         let key = (server.to_owned(), id);
@@ -111,7 +113,7 @@ impl Answered {
         answered
     }
 
-    /// Waits for the turn to look and to send. It ends when the turn is dropped.
+    /// Waits for the turn to check and send. The turn ends when it is dropped.
     pub(crate) async fn turn(&self) -> Turn {
         Turn {
             _guard: self.turn.clone().lock_owned().await,
@@ -122,7 +124,7 @@ impl Answered {
         self.approved.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The server has taken a run while the log was so long.
+    /// Reports that the server has accepted a run when the log had this many events.
     pub(crate) fn start(&self, events: usize) {
         let started = Started {
             at: Instant::now(),
@@ -131,7 +133,8 @@ impl Answered {
         *self.started.lock().unwrap_or_else(PoisonError::into_inner) = Some(started);
     }
 
-    /// Whether a run that the server has taken from this process is yet to show in the log.
+    /// Returns whether the log does not yet show a run that the server has accepted from this
+    /// process.
     pub(crate) fn begins(&self, held: &Held) -> bool {
         let started = *self.started.lock().unwrap_or_else(PoisonError::into_inner);
         started.is_some_and(|started| {
@@ -148,26 +151,27 @@ impl Answered {
         rejecting.unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether this process is rejecting an action. The server records the rejections one by one,
-    /// and what is left of them meanwhile waits for nobody.
+    /// Returns whether this process is rejecting an action. The server records rejections one by
+    /// one; the remaining actions are no longer waiting for an answer.
     pub(crate) fn rejects(&self, action: &str) -> bool {
         self.lock_rejecting().contains(action)
     }
 
-    /// The server has taken an approval of these actions.
+    /// Reports that the server has accepted an approval of these actions.
     pub(crate) fn approve(&self, ids: HashSet<Box<str>>) {
         let at = Instant::now();
         *self.lock() = Some(Approved { ids, at });
     }
 
-    /// The actions that this process has approved, as far as the server still knows it.
+    /// Returns the actions that this process has approved, unless the server may have lost the
+    /// approval.
     pub(crate) fn approved(&self, held: &Held) -> HashSet<Box<str>> {
         let approved = self.lock();
         let Some(approved) = &*approved else {
             return HashSet::new();
         };
-        // A server that is killed forgets what it was about to execute: what a later connection
-        // says of the actions counts.
+        // A killed server loses the actions it was about to execute, so the state from a later
+        // connection takes precedence.
         let later = held
             .snapshot
             .as_ref()
@@ -179,7 +183,7 @@ impl Answered {
     }
 }
 
-/// Actions that are being rejected, until this is dropped.
+/// Actions that are being rejected, until this value is dropped.
 pub(crate) struct Rejecting {
     mirror: Arc<Mirror>,
     ids: Vec<Box<str>>,
@@ -199,7 +203,7 @@ impl Drop for Rejecting {
         let mut rejecting = self.mirror.answered.lock_rejecting();
         rejecting.retain(|id| !self.ids.contains(id));
         drop(rejecting);
-        // Whoever left these actions out looks again.
+        // Wakes readers that have omitted these actions.
         self.mirror.wake();
     }
 }

@@ -1,8 +1,8 @@
-//! Actions that wait for approval: which there are, and the answer to them.
+//! Actions that wait for approval, and the answers to them.
 //!
-//! To the server, a run *is* an approval: whatever waits then is executed. So an answer names the
-//! actions that were shown, and is sent only while exactly those are waiting, as of the newest
-//! event that the server has.
+//! On the server, starting a run *is* an approval: it executes whatever waits. Therefore an answer
+//! names the actions that were shown, and is sent only while exactly those are waiting, as of the
+//! server's newest event.
 
 use std::{
     collections::HashSet,
@@ -41,34 +41,34 @@ impl PendingAction {
         Self { event }
     }
 
-    /// The action's event, an `ActionEvent`.
+    /// Returns the action's event, an `ActionEvent`.
     pub fn event(&self) -> &Event {
         &self.event
     }
 
-    /// The event's id, which names the action.
+    /// Returns the event's id, which identifies the action.
     pub fn id(&self) -> &str {
         self.event.id()
     }
 
-    /// The name of the tool that would act.
+    /// Returns the name of the tool that would run.
     pub fn tool_name(&self) -> &str {
         self.body().map_or("", |body| body.tool_name.as_str())
     }
 
-    /// The action itself, typed by its tool. `None` if this version has no type for it.
+    /// Returns the action itself, typed by its tool. `None` if this version has no type for it.
     pub fn action(&self) -> Option<&Action> {
         self.body()?.action.as_ref()
     }
 
-    /// The risk of the action, as the agent's model or the conversation's security analyzer judged
-    /// it.
+    /// Returns the risk of the action, as assessed by the agent's model or the conversation's
+    /// security analyzer.
     pub fn risk(&self) -> SecurityRisk {
         self.body()
             .map_or(SecurityRisk::Unknown, |body| body.security_risk.clone())
     }
 
-    /// A short summary of the action by the model, if it gave one.
+    /// Returns the model's short summary of the action, if there is one.
     pub fn summary(&self) -> Option<&str> {
         self.body()?.summary.as_deref()
     }
@@ -81,7 +81,7 @@ impl PendingAction {
     }
 }
 
-/// Two are equal if they name the same action.
+/// Two pending actions are equal if they have the same id.
 impl PartialEq for PendingAction {
     fn eq(&self, other: &Self) -> bool {
         self.id() == other.id()
@@ -90,7 +90,7 @@ impl PartialEq for PendingAction {
 
 impl Eq for PendingAction {}
 
-/// Tool, risk and the model's summary or the action's first line.
+/// Shows the tool, the risk, and the model's summary or else the first line of the action.
 impl fmt::Display for PendingAction {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.summary() {
@@ -100,7 +100,7 @@ impl fmt::Display for PendingAction {
     }
 }
 
-/// The approvals of a conversation: [`Conversation::approvals`].
+/// The approvals of a conversation: see [`Conversation::approvals`].
 ///
 /// ```no_run
 /// # async fn watch(conversation: oh_conversation::Conversation) -> oh_conversation::Result<()> {
@@ -130,18 +130,18 @@ pub struct Approvals {
     conversation: Conversation,
 }
 
-/// A change of what waits for approval.
+/// A change in the set of actions that wait for approval.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ApprovalEvent {
-    /// Actions that wait for one answer: the server approves or rejects all of them at once.
+    /// Actions that wait for one answer: the server approves or rejects all of them together.
     Requested(Vec<PendingAction>),
-    /// Actions, requested before, that have been answered: by this program, or by somebody else.
+    /// Actions, requested earlier, that have been answered by this program or another one.
     Withdrawn(Vec<PendingAction>),
 }
 
 impl Conversation {
-    /// Approvals: the actions that wait for one, the answers, and the policy that asks.
+    /// Returns the approvals: the waiting actions, their answers, and the confirmation policy.
     pub fn approvals(&self) -> Approvals {
         Approvals {
             conversation: self.clone(),
@@ -150,18 +150,18 @@ impl Conversation {
 }
 
 impl Approvals {
-    /// The actions that wait for approval now, in order, as far as the mirror has been told. Empty
-    /// while the agent runs, and when nothing waits. Actions that this process is rejecting are
-    /// left out. After a [`navigate`](Conversation::navigate), only actions of the active branch
-    /// wait.
+    /// Returns the actions that wait for approval now, in order, as far as the mirror has received
+    /// them. Empty while the agent runs, and when nothing waits. Actions that this process is
+    /// rejecting are omitted. After a [`navigate`](Conversation::navigate), only actions of the
+    /// active branch are included.
     pub fn pending(&self) -> Vec<PendingAction> {
         self.conversation.waiting_actions()
     }
 
-    /// A stream of what waits for approval: first what waits now, then every change. Ends with the
-    /// conversation's link.
+    /// Returns a stream of the waiting actions: first the actions that wait now, then every change.
+    /// The stream ends with the conversation's link.
     ///
-    /// The stream does not keep the link alive.
+    /// The stream does not keep the link open.
     pub fn events(&self) -> ApprovalEvents {
         let weak = self.conversation.downgrade();
         let changes = self.conversation.changes();
@@ -179,7 +179,7 @@ impl Approvals {
                     let waiting = conversation.waiting_actions();
                     drop(conversation);
                     if waiting != shown {
-                        // What was shown and waits no more is withdrawn first.
+                        // Actions that were shown and no longer wait are withdrawn first.
                         if !shown.is_empty() {
                             let next = Some((weak, changes, Vec::new()));
                             return Some((ApprovalEvent::Withdrawn(shown), next));
@@ -196,23 +196,23 @@ impl Approvals {
     /// Approves these actions, and lets the agent execute them
     /// (`POST …/events/respond_to_confirmation`). Use [`Conversation::join`] to wait for the run.
     ///
-    /// The actions must be exactly those that wait, in any order, as of the newest event that the
-    /// server has. The answer is sent once and never repeated. The server itself approves whatever
-    /// waits when the answer arrives: if another program answers in the milliseconds between the
-    /// look and the answer, and the agent proposes its next action within that time, the answer
-    /// counts for that one. Handles of one process wait for each other and are safe from this.
+    /// The actions must be exactly the waiting ones, in any order, as of the server's newest event.
+    /// The answer is sent once and never repeated. The server approves whatever waits when the
+    /// answer arrives. If another program answers in the milliseconds between the check and the
+    /// answer, and the agent proposes its next action within that time, the answer applies to that
+    /// action. Handles in one process wait for each other, so they are safe from this.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Conflict`] when other actions wait than these, or these were answered already;
+    /// [`ErrorKind::Conflict`] when other actions are waiting, or these were answered already;
     /// [`ErrorKind::NothingPending`] when the list is empty and nothing waits;
     /// [`ErrorKind::Ambiguous`] when the connection failed and the log does not show whether the
-    /// server took the answer; [`ErrorKind::RateLimited`] when the server takes no more runs. In
-    /// every case but `Ambiguous`, nothing was approved.
+    /// server accepted the answer; [`ErrorKind::RateLimited`] when the server accepts no more runs.
+    /// In every case but `Ambiguous`, nothing was approved.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future before it completes leaves open whether the answer was sent.
+    /// If the future is dropped before it completes, the answer may or may not have been sent.
     pub async fn approve(&self, actions: &[PendingAction]) -> Result<()> {
         let conversation = &self.conversation;
         let answered = &conversation.mirror().answered;
@@ -227,7 +227,7 @@ impl Approvals {
         match answered::answer(&mut sent).await {
             Ok(()) => {}
             Err(error) if matches!(error.kind(), Wire::Interrupted | Wire::Timeout) => {
-                // Only a run takes these actions out of their wait.
+                // Only a run can end the wait of these actions.
                 let ran = || ran_since(&conversation.mirror().read().log, from);
                 if !self.shown(ran).await {
                     let id = conversation.id();
@@ -239,19 +239,19 @@ impl Approvals {
                 return Err(Error::transport(conversation.id(), "approve", error));
             }
         }
-        // Wakes the streams: these actions wait no more.
+        // Wakes the streams: these actions no longer wait.
         conversation.mirror().wake();
         Ok(())
     }
 
-    /// Rejects these actions (`POST …/events/respond_to_confirmation`). The agent learns the
-    /// reason at the next run. The conditions are those of [`approve`](Self::approve).
+    /// Rejects these actions (`POST …/events/respond_to_confirmation`). The agent receives the
+    /// reason in its next run. The conditions are those of [`approve`](Self::approve).
     ///
     /// Returns when the log shows the rejection of every action, or after 5 s without it.
     ///
     /// # Errors
     ///
-    /// As [`approve`](Self::approve).
+    /// Same as [`approve`](Self::approve).
     pub async fn reject(&self, actions: &[PendingAction], reason: impl Into<String>) -> Result<()> {
         let conversation = &self.conversation;
         let turn = conversation.mirror().answered.turn().await;
@@ -259,7 +259,7 @@ impl Approvals {
         let ids = actions.iter().map(|action| action.id().into()).collect();
         let rejecting = Arc::new(Rejecting::new(conversation.shared_mirror(), ids));
         let call = calls::events::Respond::reject(conversation.id(), reason);
-        // The request itself keeps them rejected, too: the caller may not wait for its answer.
+        // The request keeps them rejected too, in case the caller drops this future.
         let held = rejecting.clone();
         let mut sent = turn.send_then(conversation.client(), call, move || drop(held));
         let sent = answered::answer(&mut sent).await;
@@ -283,7 +283,8 @@ impl Approvals {
         }
     }
 
-    /// The policy in effect, as the server last told; `None` while it has told of none.
+    /// Returns the policy in effect, as last reported by the server; `None` before the first
+    /// report.
     pub fn policy(&self) -> Option<ConfirmationPolicy> {
         let state = self.conversation.state();
         let policy = state.get("confirmation_policy")?;
@@ -299,14 +300,16 @@ impl Approvals {
         Some(read)
     }
 
-    /// Sets when the agent must ask (`POST …/confirmation_policy`). The server forgets it when it
-    /// restarts or has evicted the conversation, and falls back on the policy that the
-    /// conversation was created with. This handle, and those of this process that share its link,
-    /// set it again after every reconnection and before every run that it could have to stop, and
-    /// in forks made with this handle. Of several settings the newest wins, also while one is
-    /// being set again. A handle of another process does not know of it.
+    /// Sets when the agent must ask for approval (`POST …/confirmation_policy`).
     ///
-    /// Waits on the server until a running tool has ended.
+    /// The server loses the policy when it restarts or has evicted the conversation, and reverts to
+    /// the policy that the conversation was created with. This handle therefore sets the policy
+    /// again after every reconnect, before every run that the policy could have to stop, and in
+    /// forks made with this handle. Other handles in this process that share the link do the same.
+    /// The newest setting wins, even while an older one is being set again. Handles in other
+    /// processes do not have this setting.
+    ///
+    /// The server responds only after a running tool has ended.
     ///
     /// ```no_run
     /// # async fn careful(conversation: &oh_conversation::Conversation) -> oh_conversation::Result<()> {
@@ -322,7 +325,7 @@ impl Approvals {
     ///
     /// # Errors
     ///
-    /// When the server refuses or cannot be asked. After a refusal, the policy set before stays.
+    /// When the request fails. If the server rejects the policy, the previous policy stays.
     pub async fn set_policy(&self, policy: ConfirmationPolicy) -> Result<()> {
         self.conversation.set_policy(policy).await
     }
@@ -352,7 +355,7 @@ impl Approvals {
         Ok(())
     }
 
-    /// Whether the log shows an answer to each of these actions, and that nothing waits for one.
+    /// Returns whether the log shows an answer to each of these actions, and no action waits.
     fn are_answered(&self, actions: &[PendingAction]) -> bool {
         let (open, _) = self.conversation.open_actions();
         let held = self.conversation.mirror().read();
@@ -366,7 +369,7 @@ impl Approvals {
         self.shown_within(limit, shows).await
     }
 
-    /// Whether the log comes to show something within a time limit.
+    /// Returns whether the condition becomes true within a time limit.
     async fn shown_within(&self, limit: Duration, shows: impl Fn() -> bool) -> bool {
         let conversation = &self.conversation;
         let looking = async {
@@ -386,15 +389,16 @@ impl Approvals {
 }
 
 const WAITING: ExecutionStatus = ExecutionStatus::WaitingForConfirmation;
-/// How long to wait until the log shows a rejection that the server has taken.
+/// How long to wait for the log to show a rejection that the server has accepted.
 const DECIDED: Duration = Duration::from_secs(5);
 
-/// [`ApprovalEvent`]s as they come: see [`Approvals::events`].
+/// A stream of [`ApprovalEvent`]s: see [`Approvals::events`].
 #[must_use = "a stream does nothing until it is read"]
 pub struct ApprovalEvents(Pin<Box<dyn Stream<Item = ApprovalEvent> + Send>>);
 
 impl ApprovalEvents {
-    /// Waits for the next change; `None` once the conversation's link has ended. Cancel-safe.
+    /// Waits for the next change. Returns `None` once the conversation's link has ended.
+    /// Cancel-safe.
     pub async fn next(&mut self) -> Option<ApprovalEvent> {
         self.0.next().await
     }

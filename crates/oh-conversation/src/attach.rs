@@ -1,4 +1,4 @@
-//! Connecting to a conversation that exists, and how its link behaves.
+//! Attaching to an existing conversation, and the options of its link.
 
 use std::{
     future::{Future, IntoFuture},
@@ -11,16 +11,16 @@ use oh_transport::Client;
 
 use crate::{ClientTool, Conversation, Cursor, Error, Origin, Result};
 
-/// Fewer events are not held: a run looks back a little.
+/// At least this many events are kept, because a run looks back a little.
 const FEWEST: usize = 1000;
 
-/// The place in the log where a mirror begins.
+/// The position in the log at which a mirror starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) enum Begin {
     /// At the first event.
     #[default]
     Start,
-    /// With so many of the newest events.
+    /// With this many of the newest events.
     Tail(usize),
     /// After the event with this `seq`.
     After(u64),
@@ -29,21 +29,21 @@ pub(crate) enum Begin {
 /// The time limits of a link. Each has a setter on [`Attach`] and on the builder.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Limits {
-    /// The delay before the first reconnect, and the longest.
+    /// The first and the longest delay before a reconnect.
     pub(crate) backoff: (Duration, Duration),
     /// How long a socket may be silent before the link is checked.
     pub(crate) silence: Duration,
     /// How long another server may hold the conversation's lease.
     pub(crate) lease: Duration,
-    /// For how long the server must say that it does not have the conversation.
+    /// For how long the server must report that it does not have the conversation.
     pub(crate) missing: Duration,
     /// How long the server may be unreachable before waits end.
     pub(crate) unreachable: Duration,
-    /// How long an event in front of others may be late before it is fetched.
+    /// How long to wait for a missing event before it is fetched, when later events have arrived.
     pub(crate) gap: Duration,
-    /// How long the log may take to show what a request with a lost answer has done.
+    /// How long the log may take to show the effect of a request whose response was lost.
     pub(crate) answer: Duration,
-    /// How long a run may be refused without one under way, or be taken and not begin.
+    /// How long a run may be rejected although none is in progress, or be accepted and not start.
     pub(crate) wedged: Duration,
 }
 
@@ -62,11 +62,11 @@ impl Default for Limits {
     }
 }
 
-/// How a link behaves.
+/// The options of a link.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Following {
     pub(crate) begin: Begin,
-    /// How many events to hold at least; `None` holds all.
+    /// The minimum number of events to keep; `None` keeps all.
     pub(crate) keep: Option<usize>,
     pub(crate) limits: Limits,
     pub(crate) tools: Vec<ClientTool>,
@@ -83,8 +83,8 @@ impl Following {
 /// Setters that [`Attach`] and the builder share.
 macro_rules! link_options {
     ($following:ident) => {
-        /// Sets how long to wait before the connection is made again: about `first`, then twice as
-        /// long each time, up to `cap`. Default: 100 ms to 10 s.
+        /// Sets the delay before a reconnect: about `first`, then doubled each time, up to `cap`.
+        /// Default: 100 ms to 10 s.
         pub fn reconnect_after(
             mut self,
             first: std::time::Duration,
@@ -94,25 +94,25 @@ macro_rules! link_options {
             self
         }
 
-        /// Sets how long the socket may be silent before the link is checked: a server leaves
-        /// sockets open and silent when the conversation is deleted or its sandbox was paused.
-        /// While the conversation is idle, the check opens a new socket and takes twice as long
-        /// each time, up to 30 minutes; while it runs, REST is asked for the newest event.
-        /// Default: 45 s.
+        /// Sets how long the socket may be silent before the link is checked. Servers leave sockets
+        /// open and silent when the conversation is deleted or its sandbox was paused. While the
+        /// conversation is idle, the check opens a new socket, and the interval doubles each time,
+        /// up to 30 minutes. While the conversation runs, the check requests the newest event with
+        /// REST. Default: 45 s.
         pub fn silence_after(mut self, limit: std::time::Duration) -> Self {
             self.$following.limits.silence = limit;
             self
         }
 
-        /// Sets how long another server may hold the conversation's lease before the link ends
-        /// with [`ErrorKind::Leased`](crate::ErrorKind::Leased). The lease of a server that was
-        /// killed runs out after 45 s by default. Default: 90 s.
+        /// Sets how long another server may hold the conversation's lease before the link ends with
+        /// [`ErrorKind::Leased`](crate::ErrorKind::Leased). The lease of a killed server expires
+        /// after 45 s by default. Default: 90 s.
         pub fn lease_limit(mut self, limit: std::time::Duration) -> Self {
             self.$following.limits.lease = limit;
             self
         }
 
-        /// Sets for how long the server must say that it does not have the conversation before
+        /// Sets for how long the server must report that it does not have the conversation before
         /// the link ends with [`ErrorKind::Gone`](crate::ErrorKind::Gone). Default: 2 s.
         pub fn missing_limit(mut self, limit: std::time::Duration) -> Self {
             self.$following.limits.missing = limit;
@@ -120,25 +120,26 @@ macro_rules! link_options {
         }
 
         /// Sets how long the server may be unreachable before a run ends with
-        /// [`RunStatus::ServerGone`](crate::RunStatus::ServerGone). The link goes on trying. A server whose supervisor reports its end is gone at
-        /// once. Default: 60 s.
+        /// [`RunStatus::ServerGone`](crate::RunStatus::ServerGone). The link keeps retrying. If the
+        /// server's supervisor reports that the server has ended, the run ends at once. Default:
+        /// 60 s.
         pub fn unreachable_after(mut self, limit: std::time::Duration) -> Self {
             self.$following.limits.unreachable = limit;
             self
         }
 
-        /// Sets how long the log may take to show what became of a message, a run or an approval
-        /// whose answer was lost, before the operation fails with
-        /// [`ErrorKind::Ambiguous`](crate::ErrorKind::Ambiguous); and how long a message or an
-        /// approval may take to find out whether an action waits. Default: 15 s.
+        /// Sets how long the log may take to show the effect of a message, a run or an approval
+        /// whose response was lost, before the operation fails with
+        /// [`ErrorKind::Ambiguous`](crate::ErrorKind::Ambiguous). Also limits how long a message or
+        /// an approval may take to find out whether an action waits. Default: 15 s.
         pub fn ambiguous_after(mut self, limit: std::time::Duration) -> Self {
             self.$following.limits.answer = limit;
             self
         }
 
-        /// Sets how long a run may be refused without one under way, or be accepted and not
-        /// begin, before it ends with [`RunStatus::Wedged`](crate::RunStatus::Wedged).
-        /// Default: 120 s.
+        /// Sets how long a run may be rejected although none is in progress, or be accepted and not
+        /// start, before it ends with [`RunStatus::Wedged`](crate::RunStatus::Wedged). Default:
+        /// 120 s.
         pub fn wedged_after(mut self, limit: std::time::Duration) -> Self {
             self.$following.limits.wedged = limit;
             self
@@ -147,19 +148,19 @@ macro_rules! link_options {
 }
 pub(crate) use link_options;
 
-/// A connection to a conversation that exists, to be awaited.
+/// A connection to an existing conversation. Await it.
 ///
-/// When it returns `Ok`, the conversation is *ready*: every event that the server had when it was
-/// asked is here (of those that the options ask for), and [`Cursor::Now`] stands after them. That
-/// also holds while a tool runs, when the server withholds its first snapshot: events are read by
-/// REST then.
+/// When the future returns `Ok`, the conversation is *ready*: the mirror has every event that the
+/// server had at the time of the request (of those that the options select), and [`Cursor::Now`] is
+/// after them. This also holds while a tool runs, when the server withholds its first snapshot: the
+/// events are then fetched with REST.
 ///
 /// Handles of one process, made with clones of one [`Client`], share one link to a conversation if
-/// their options allow it. Each is closed by itself; the link ends with the last.
+/// their options allow it. Each handle is closed separately; the link ends with the last.
 ///
 /// # Errors
 ///
-/// When the server does not have the conversation, refuses the key, or cannot be asked.
+/// When the server does not have the conversation, rejects the key, or cannot be reached.
 #[derive(Debug)]
 #[must_use = "nothing is connected until it is awaited"]
 pub struct Attach {
@@ -177,35 +178,37 @@ impl Attach {
         }
     }
 
-    /// Holds only the newest events in memory: at least these many, at least 1000, and up to a
-    /// quarter more. Readers that begin earlier or fall further behind get the rest from the
-    /// server, page by page; [`events`](Conversation::events) lists what is held. Default: all.
+    /// Keeps only the newest events in memory: at least `events` and at least 1000, and up to a
+    /// quarter more. Readers that start earlier or fall further behind fetch older events from the
+    /// server, page by page. [`events`](Conversation::events) lists the events held. Default: all.
     pub fn keep_last(mut self, events: usize) -> Self {
         self.following.keep_last(events);
         self
     }
 
-    /// Begins with the newest `events` events instead of the first: attaching costs the time and
-    /// memory of these, however long the log is. Where an action waits for approval, at least 100
-    /// are read, so that it is among them. Older events are read from the server when a reader
-    /// asks for them: [`subscribe`](Conversation::subscribe) with [`Cursor::Start`], or
-    /// [`search_events`](Conversation::search_events) with `newest_first`.
+    /// Starts with the newest `events` events instead of the first: attaching takes time and memory
+    /// for these only, however long the log is. If an action waits for approval, at least 100
+    /// events are fetched, so that the action is among them. Older events are fetched from the
+    /// server when a reader needs them: use [`subscribe`](Conversation::subscribe) with
+    /// [`Cursor::Start`], or [`search_events`](Conversation::search_events) with `newest_first`.
     ///
-    /// Later events are held up to [`keep_last`](Self::keep_last), here 1000 or `events` by
-    /// default.
+    /// Later events are kept up to [`keep_last`](Self::keep_last), which defaults here to `events`,
+    /// but at least 1000.
     pub fn tail(mut self, events: usize) -> Self {
         self.following.begin = Begin::Tail(events);
         self.following.keep.get_or_insert(events.max(FEWEST));
         self
     }
 
-    /// Begins now: no earlier event is read, but for the last one. As [`tail(1)`](Self::tail).
+    /// Starts now: no earlier event is fetched, except the last one. Same as
+    /// [`tail(1)`](Self::tail).
     pub fn live(self) -> Self {
         self.tail(1)
     }
 
-    /// Begins after a cursor of an earlier reader, such as
-    /// [`EventStream::cursor`](crate::EventStream::cursor): attaching costs the events since then.
+    /// Starts after the cursor of an earlier reader, such as
+    /// [`EventStream::cursor`](crate::EventStream::cursor): attaching costs only the events since
+    /// then.
     pub fn from(mut self, cursor: Cursor) -> Self {
         match cursor {
             Cursor::Start => self.following.begin = Begin::Start,
@@ -217,16 +220,16 @@ impl Attach {
 
     link_options!(following);
 
-    /// Carries out this tool when the agent calls it: one that the conversation was started with.
-    /// Its handler, at least, must be of the program that is attached.
+    /// Executes this tool when the agent calls it. The conversation must have been started with a
+    /// tool of this name; only its handler comes from this program.
     pub fn client_tool(mut self, tool: ClientTool) -> Self {
         self.following.tools.push(tool);
         self
     }
 
-    /// Also carries out calls of client tools that the log has no result for: those made while no
-    /// program was attached, and those whose handler was cut off. A tool that gives no result
-    /// looks as if it were cut off, each time. Default: no.
+    /// Also executes calls of client tools that have no result in the log: calls made while no
+    /// program was attached, and calls whose handler was interrupted. A tool that returns no result
+    /// is executed again each time, because it looks interrupted. Default: no.
     pub fn resume_client_tools(mut self) -> Self {
         self.following.resume_tools = true;
         self
@@ -253,7 +256,8 @@ impl IntoFuture for Attach {
     }
 }
 
-/// Why a conversation was not found: because what answers there is no agent server, if so.
+/// Returns the reason why a conversation was not found, which may be that the address is not an
+/// agent server.
 async fn not_found_reason(
     client: &Client,
     id: ConversationId,

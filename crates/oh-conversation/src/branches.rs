@@ -1,5 +1,4 @@
-//! Other histories: places in the log to go on from, the branch that is visible, copies. Knows no
-//! runs.
+//! Branches of the history: navigation in the log, the visible branch, and forks.
 
 use std::{
     collections::HashMap,
@@ -17,21 +16,21 @@ use oh_transport::ErrorKind as Wire;
 
 use crate::{Conversation, Error, Origin, Result, attach::Following, mirror::Held};
 
-/// The parent of an event that begins anew, in a log that had events before.
+/// The parent of an event at the root of a branch, in a log that already had events.
 const ROOT: &str = "__root__";
-/// Changes of the state stand in the log, but in no branch.
+/// State changes are in the log, but in no branch.
 const STATE_UPDATE: &str = "ConversationStateUpdateEvent";
 
-/// Where this handle has gone in the log.
+/// The position in the log to which this handle has navigated.
 #[derive(Debug, Clone)]
 pub(crate) struct Navigated {
-    /// How many events there were then.
+    /// The number of events at that time.
     events: usize,
     head: Option<String>,
 }
 
 impl Conversation {
-    /// A copy of it under another id (`POST …/fork`); await it.
+    /// Copies the conversation to another id (`POST …/fork`). Await the result.
     ///
     /// ```no_run
     /// # async fn retry(conversation: &oh_conversation::Conversation, llm: oh_protocol::config::Llm) -> oh_conversation::Result<()> {
@@ -51,7 +50,7 @@ impl Conversation {
         }
     }
 
-    /// Goes on from another event: the next one follows it, and what came after stays in the log
+    /// Continues from another event: the next event follows it, and later events stay in the log
     /// but not in the visible [`branch`](Self::branch) (`POST …/navigate`).
     ///
     /// # Errors
@@ -65,11 +64,11 @@ impl Conversation {
         Ok(())
     }
 
-    /// Goes on from before the first event (`POST …/navigate`).
+    /// Continues from before the first event (`POST …/navigate`).
     ///
     /// # Errors
     ///
-    /// When the server refuses or cannot be asked.
+    /// When the request fails.
     pub async fn navigate_to_start(&self) -> Result<()> {
         let call = Navigate::to_start(self.id());
         self.call("navigate", &call).await?;
@@ -77,8 +76,8 @@ impl Conversation {
         Ok(())
     }
 
-    /// The policy that a fork must have, if it is another than the one it was made with: what this
-    /// program has set, or what the server says of the original.
+    /// Returns the policy to set on a fork: the one that this program has set or, by default, the
+    /// one that the server reports for the original.
     fn policy_of_fork(&self) -> Option<ConfirmationPolicy> {
         let set = self.mirror().restored.policy();
         set.or_else(|| self.approvals().policy())
@@ -89,19 +88,19 @@ impl Conversation {
         self.set_navigated(Navigated { events, head });
     }
 
-    /// The id of the event that the next one follows; none before the first.
+    /// Returns the id of the event that the next event follows; `None` before the first.
     ///
-    /// Where somebody else navigates it is known when the server tells all of the state again,
-    /// at the end of the next run at the latest.
+    /// Navigation by another program becomes visible when the server sends the full state again, at
+    /// the latest at the end of the next run.
     pub fn head(&self) -> Option<String> {
         let navigated = self.last_navigated();
         head(&self.mirror().read(), navigated)
     }
 
-    /// The visible branch: the events from the first to the [`head`](Self::head), by their
-    /// parents. What was left by [`navigate`](Self::navigate) is not among them;
-    /// [`events`](Self::events) has it. State changes, which have no place in a branch, are left
-    /// out, too. Goes as far back as events are held.
+    /// Returns the visible branch: the events from the first to the [`head`](Self::head), following
+    /// their parents. Events that [`navigate`](Self::navigate) left behind are omitted;
+    /// [`events`](Self::events) has them. State changes, which belong to no branch, are omitted
+    /// too. The branch goes back as far as events are held.
     pub fn branch(&self) -> Vec<Event> {
         let events = self.events();
         let places: HashMap<&str, usize> = (0..)
@@ -111,7 +110,7 @@ impl Conversation {
         let head = self.head();
         let mut branch = Vec::new();
         let mut next = head.as_deref().and_then(|id| places.get(id).copied());
-        // A log whose parents go in a circle must end, too.
+        // Limits the walk, in case the parents form a cycle.
         let mut left = events.len();
         while let Some(place) = next
             && let Some(event) = events.get(place)
@@ -133,13 +132,14 @@ impl Conversation {
     }
 }
 
-/// The server moves its head with every event but changes of the state, and where it is told to.
+/// Returns the head. On the server every event except state changes moves the head, as does
+/// navigation.
 fn head(held: &Held, navigated: Option<Navigated>) -> Option<String> {
     let told = held.snapshot.as_ref().and_then(|snapshot| {
         let empty = held.state.get("head_is_empty");
         let empty = empty.is_some_and(|empty| empty.as_str() == "true");
         let leaf = held.state.get("leaf_event_id").and_then(Json::as_text);
-        // Servers that know no branches name no leaf: the last event is the head.
+        // Servers without branches report no leaf: the last event is the head.
         (empty || leaf.is_some()).then(|| Navigated {
             events: snapshot.events,
             head: leaf.filter(|_| !empty).map(|leaf| leaf.to_string()),
@@ -158,46 +158,46 @@ fn head(held: &Held, navigated: Option<Navigated>) -> Option<String> {
     }
 }
 
-/// A copy of a conversation to be made; await it.
+/// A fork of a conversation that has not been made. Await it for the copy.
 ///
-/// The copy has the same events under the same ids, but neither secrets set at run time nor keys
-/// given with the agent: the server leaves them out. The confirmation policy in effect and an
-/// analyzer that this handle has set are set again, client tools are carried out for the copy, too,
-/// and the copy's link has the options of the original's. An action that waits for approval in the
-/// original waits in the copy.
+/// The copy has the same events with the same ids, but neither secrets set at run time nor keys
+/// given with the agent: the server omits them. The confirmation policy in effect, and an analyzer
+/// set with this handle, are set again. Client tools are executed for the copy too, and the copy's
+/// link has the options of the original's. An action that waits for approval in the original also
+/// waits in the copy.
 ///
 /// # Errors
 ///
-/// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) when the log does not have the event to
-/// copy up to, [`ErrorKind::Conflict`](crate::ErrorKind::Conflict) when the id is taken,
-/// [`ErrorKind::Ambiguous`](crate::ErrorKind::Ambiguous) when the answer was lost and the server
-/// does not show whether the copy was made. In this case, and if the copy was made and a later
-/// step fails, the error's [`conversation_id`](crate::Error::conversation_id) is the copy's.
+/// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) when the log does not have the event to copy
+/// up to, [`ErrorKind::Conflict`](crate::ErrorKind::Conflict) when the id is taken,
+/// [`ErrorKind::Ambiguous`](crate::ErrorKind::Ambiguous) when the response was lost and the server
+/// does not show whether the copy was made. In this case, and if the copy was made and a later step
+/// fails, the error's [`conversation_id`](crate::Error::conversation_id) is the copy's.
 #[derive(Debug)]
 #[must_use = "nothing is copied until it is awaited"]
 pub struct ForkConversation<'a> {
     conversation: &'a Conversation,
     call: Fork,
-    /// Whether the copy's id was made for it.
+    /// Whether the copy's id was generated for it.
     fresh: bool,
     llm: Option<Box<Llm>>,
 }
 
 impl ForkConversation<'_> {
-    /// The id of the copy. Default: a random one.
+    /// Sets the id of the copy. Default: a random one.
     pub fn id(mut self, id: ConversationId) -> Self {
         self.call = self.call.id(id);
         self.fresh = false;
         self
     }
 
-    /// Its title, 1 to 200 characters.
+    /// Sets the title of the copy, 1 to 200 characters.
     pub fn title(mut self, title: impl Into<String>) -> Self {
         self.call = self.call.title(title);
         self
     }
 
-    /// Its tags, instead of the original's.
+    /// Sets the tags of the copy, instead of the original's.
     pub fn tags<K: Into<String>, V: Into<String>>(
         mut self,
         tags: impl IntoIterator<Item = (K, V)>,
@@ -208,20 +208,20 @@ impl ForkConversation<'_> {
         self
     }
 
-    /// Whether its cost begins at zero. Default: yes.
+    /// Sets whether the copy's cost starts at zero. Default: yes.
     pub fn reset_metrics(mut self, reset: bool) -> Self {
         self.call = self.call.reset_metrics(reset);
         self
     }
 
-    /// The model it uses, with its key. Without it the copy can only run where the original's key
-    /// is one that the server has by itself.
+    /// Sets the model of the copy, with its key. Without this, the copy can run only if the server
+    /// itself has the key of the original's model.
     pub fn llm(mut self, llm: Llm) -> Self {
         self.llm = Some(Box::new(llm));
         self
     }
 
-    /// Copies up to this event only.
+    /// Copies events up to and including this one.
     pub fn from_event(mut self, event_id: impl Into<String>) -> Self {
         self.call = self.call.from_event(event_id);
         self
@@ -229,8 +229,7 @@ impl ForkConversation<'_> {
 }
 
 impl ForkConversation<'_> {
-    /// Has the copy made. Where the answer is lost, the server is asked for the id that the copy
-    /// would have.
+    /// Makes the copy. If the response is lost, the server is asked for the copy's id.
     async fn copy(&self) -> Result<ConversationInfo> {
         let original = self.conversation;
         let error = match original.client().call(&self.call).await {
@@ -242,7 +241,7 @@ impl ForkConversation<'_> {
         }
         let id = self.call.copy_id();
         match original.client().call(&Get::new(id)).await {
-            // Nobody else has an id that was made for this.
+            // No other conversation can have a generated id.
             Ok(info) if self.fresh => Ok(info),
             _ => Err(Error::ambiguous(id, "make this copy", error)),
         }

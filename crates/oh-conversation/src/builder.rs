@@ -1,4 +1,4 @@
-//! What a conversation is started with, and starting it.
+//! The builder for conversations.
 
 mod options;
 mod origin;
@@ -26,12 +26,12 @@ use crate::{
     secrets::own_key,
 };
 
-/// What a tag's value holds.
+/// The maximum length of a tag's value.
 const TAG_LENGTH: usize = 256;
 
 type Callback = Box<dyn FnMut(&Event) + Send>;
 
-/// Starts a [`Conversation`]; await it, or [`start`](Self::start) it.
+/// Starts a [`Conversation`]. Await the builder, or call [`start`](Self::start).
 ///
 /// ```no_run
 /// # async fn begin(workspace: &impl oh_transport::WorkspaceHandle, agent: oh_protocol::config::Agent) -> oh_conversation::Result<()> {
@@ -59,12 +59,12 @@ pub struct ConversationBuilder {
     following: Following,
 }
 
-/// What is asked of the server.
+/// The request to the server.
 #[derive(Debug)]
 pub(crate) struct Plan {
     client: Client,
     start: StartConversation,
-    /// Where its plugins come from.
+    /// The source URLs of the plugins.
     sources: Vec<String>,
     unchecked: bool,
 }
@@ -84,7 +84,8 @@ impl ConversationBuilder {
     }
 
     /// Calls a function for every event, in order, until the conversation is closed or its link
-    /// ends. Of a conversation that exists already, only for events from now on.
+    /// ends. If the conversation exists already, the function is called only for events from now
+    /// on.
     ///
     /// The callback runs on a task and must not block: see [`Conversation::on_event`].
     pub fn on_event(mut self, callback: impl FnMut(&Event) + Send + 'static) -> Self {
@@ -92,15 +93,15 @@ impl ConversationBuilder {
         self
     }
 
-    /// As [`on_event`](Self::on_event), for a function that may block: see
+    /// Calls a function that may block for every event, as [`on_event`](Self::on_event) does: see
     /// [`Conversation::on_event_blocking`].
     pub fn on_event_blocking(mut self, callback: impl FnMut(&Event) + Send + 'static) -> Self {
         self.callbacks.push((Place::Thread, Box::new(callback)));
         self
     }
 
-    /// Calls a function for every hook execution, as [`on_event`](Self::on_event) does: it must
-    /// not block.
+    /// Calls a function for every hook execution, in order. The callback must not block, as in
+    /// [`on_event`](Self::on_event).
     pub fn on_hook(self, mut callback: impl FnMut(&HookExecutionEvent) + Send + 'static) -> Self {
         self.on_event(move |event| {
             if let Payload::HookExecution(hook) = event.payload() {
@@ -109,7 +110,7 @@ impl ConversationBuilder {
         })
     }
 
-    /// Holds only the newest events in memory: see [`Attach::keep_last`](crate::Attach::keep_last).
+    /// Keeps only the newest events in memory: see [`Attach::keep_last`](crate::Attach::keep_last).
     pub fn keep_last(mut self, events: usize) -> Self {
         self.following.keep_last(events);
         self
@@ -117,21 +118,21 @@ impl ConversationBuilder {
 
     attach::link_options!(following);
 
-    /// Deletes the conversation on the server when it is [closed](Conversation::close). Dropping
-    /// all handles does not. Default: it stays.
+    /// Deletes the conversation on the server when it is [closed](Conversation::close), but not
+    /// when all handles are dropped. Default: the conversation is kept.
     pub fn delete_on_close(mut self) -> Self {
         self.following.delete_on_close = true;
         self
     }
 
-    /// Takes the names of the agent's tools as they are. Default: one that the server does not
-    /// know is refused; the server itself would fail at the first message.
+    /// Skips the check of the agent's tool names. Default: a tool that is unknown to the server is
+    /// rejected, because the server itself would only fail at the first message.
     pub fn unchecked_tools(mut self) -> Self {
         self.plan.unchecked = true;
         self
     }
 
-    /// Changes the start request in any way its own builder offers.
+    /// Changes the start request with the methods of its own builder.
     pub fn configure(
         mut self,
         change: impl FnOnce(StartConversation) -> StartConversation,
@@ -141,19 +142,20 @@ impl ConversationBuilder {
     }
 
     /// Creates the conversation, or finds the one with its id, and connects to it
-    /// (`POST /api/conversations`). [`Conversation::origin`] says which of the two.
+    /// (`POST /api/conversations`). [`Conversation::origin`] returns which of the two happened.
     ///
-    /// Safe to be called again with the same id after any failure: there will be one
-    /// conversation, and one first message.
+    /// After any failure this can be called again with the same id: there will be one conversation,
+    /// and one first message.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidInput`] when a value breaks a rule of the server, or a client tool has
-    /// the name of another tool, and [`ErrorKind::UnknownTool`]: nothing was sent then;
-    /// [`ErrorKind::Refused`] when the server refuses, such as another schema under the name of a
-    /// client tool it knows, or a parent it does not have; [`ErrorKind::RateLimited`] while it
-    /// takes no more runs; [`ErrorKind::AgentMismatch`] when it has a conversation with this id
-    /// and another kind of agent.
+    /// [`ErrorKind::InvalidInput`] when a value is invalid, or a client tool has the name of
+    /// another tool, and [`ErrorKind::UnknownTool`]; in these cases nothing was sent.
+    /// [`ErrorKind::Refused`] when the server rejects the request, for example because of another
+    /// schema for an existing client tool, or a parent that it does not have;
+    /// [`ErrorKind::RateLimited`] while the server accepts no more runs;
+    /// [`ErrorKind::AgentMismatch`] when the server has a conversation with this id and another
+    /// kind of agent.
     pub async fn start(self) -> Result<Conversation> {
         let created = self.plan.create().await?;
         self.connect(created).await
@@ -163,7 +165,7 @@ impl ConversationBuilder {
         &self.plan
     }
 
-    /// Connects to what was created or found.
+    /// Connects to the created or found conversation.
     pub(crate) async fn connect(self, created: Created) -> Result<Conversation> {
         let (origin, cursor) = match created.is_new {
             true => (Origin::Created, Cursor::Start),
@@ -186,7 +188,7 @@ impl Plan {
         self.start.id()
     }
 
-    /// With where its plugins come from among its tags, as far as that fits.
+    /// Returns the start request with a tag of the plugins' source URLs, as many as fit.
     fn tagged(&self) -> StartConversation {
         let mut named = String::new();
         for source in &self.sources {
@@ -201,7 +203,7 @@ impl Plan {
         }
     }
 
-    /// Creates it on the server, or finds it.
+    /// Creates the conversation on the server, or finds it.
     pub(crate) async fn create(&self) -> Result<Created> {
         let id = self.start.id();
         let check = self.start.check();

@@ -1,5 +1,4 @@
-//! Many conversations from one client: a limited number of runs at a time, what is in flight, and
-//! how to cancel the rest. Knows no mirrors; each conversation is started and run as any other.
+//! Batches of conversations: a limited number of runs at a time, with progress and cancellation.
 
 mod progress;
 mod work;
@@ -23,15 +22,15 @@ pub use self::{
 };
 use crate::{Conversation, ConversationBuilder};
 
-/// How many conversations run at once by default: as many as a server takes by default.
+/// The default number of conversations at once: the server's default limit.
 const AT_ONCE: usize = 10;
 
-/// Conversations to run, a limited number at a time.
+/// A batch of conversations, of which a limited number runs at a time.
 ///
-/// A server takes 10 runs at once by default (`max_concurrent_runs`) and answers 429 beyond
-/// that. Such a refusal is not a failure here: the request is repeated when one of these runs
-/// ends, or after a while. Any other failure is reported in the [`BulkResult`] of its
-/// conversation and ends no other.
+/// By default a server accepts 10 runs at once (`max_concurrent_runs`) and returns 429 beyond that.
+/// In a batch, this response is not a failure: the request is repeated when one of the batch's runs
+/// ends, or after a delay. Any other failure is reported in the [`BulkResult`] of its conversation
+/// and does not affect the others.
 ///
 /// ```no_run
 /// # async fn fix(workspace: &impl oh_transport::WorkspaceHandle, agent: oh_protocol::config::Agent) {
@@ -79,21 +78,21 @@ impl Bulk {
         }
     }
 
-    /// Sets how many conversations are in flight at once; 0 counts as 1. Default: 10. More than
-    /// the server takes wait until it does.
+    /// Sets how many conversations are in flight at once; 0 counts as 1. Default: 10. If the server
+    /// accepts fewer, the rest wait.
     pub fn at_once(mut self, conversations: usize) -> Self {
         self.at_once = conversations.max(1);
         self
     }
 
-    /// Ends the wait for each run after this time, as [`Run::timeout`](crate::Run::timeout) does.
-    /// The time until the server takes the run does not count. Default: no limit.
+    /// Sets the timeout of the wait for each run, as [`Run::timeout`](crate::Run::timeout) does.
+    /// The time until the server accepts the run does not count. Default: no limit.
     pub fn timeout(mut self, limit: Duration) -> Self {
         self.timeout = Some(limit);
         self
     }
 
-    /// Adds a conversation that is yet to be started, with its first message.
+    /// Adds a conversation to start, with its first message.
     pub fn start(
         mut self,
         conversation: ConversationBuilder,
@@ -105,33 +104,33 @@ impl Bulk {
         self
     }
 
-    /// Adds a run of a conversation that exists.
+    /// Adds a run of an existing conversation.
     pub fn resume(mut self, conversation: Conversation) -> Self {
         self.jobs.push_back(Job::Run(conversation));
         self
     }
 
-    /// The number of conversations added.
+    /// Returns the number of conversations added.
     pub fn len(&self) -> usize {
         self.jobs.len()
     }
 
-    /// Whether none was added.
+    /// Returns whether no conversation was added.
     pub fn is_empty(&self) -> bool {
         self.jobs.is_empty()
     }
 
-    /// Returns the results as a stream, in the order in which they come. There is one for each
-    /// conversation that was added.
+    /// Returns the results as a stream, in the order of completion: one for each conversation that
+    /// was added.
     ///
-    /// All work is done while the stream is polled. While it is not, runs that have begun go on
-    /// at the server, and no other begins. Dropping the stream leaves them there.
+    /// All work happens while the stream is polled. While it is not polled, runs that have started
+    /// continue on the server, and no others start. Dropping the stream does not stop them.
     pub fn run(self) -> BulkRun {
         let handle = BulkHandle::new(self.jobs.len());
         let (timeout, work) = (self.timeout, handle.clone());
         let results = stream::iter(self.jobs.into_iter().enumerate())
             .map(move |(index, job)| {
-                // Named as a whole, so that the stream can be sent to another thread.
+                // The type is written out so that the stream is `Send`.
                 Box::pin(job.result(index, timeout, work.clone()))
                     as Pin<Box<dyn Future<Output = BulkResult> + Send>>
             })
@@ -143,7 +142,7 @@ impl Bulk {
     }
 }
 
-/// The results of a [`Bulk`], as they come.
+/// A stream of the results of a [`Bulk`].
 #[must_use = "a stream does nothing until it is polled"]
 pub struct BulkRun {
     results: Pin<Box<dyn Stream<Item = BulkResult> + Send>>,
@@ -151,16 +150,16 @@ pub struct BulkRun {
 }
 
 impl BulkRun {
-    /// Returns the next result, or `None` after the last.
+    /// Waits for the next result. Returns `None` after the last.
     ///
     /// # Cancel safety
     ///
-    /// If the future is dropped, no result is lost; work goes on with the next call.
+    /// If the future is dropped, no result is lost; work continues with the next call.
     pub async fn next(&mut self) -> Option<BulkResult> {
         self.results.next().await
     }
 
-    /// Returns a handle that reports progress and cancels, also from another task.
+    /// Returns a handle that reports progress and cancels the batch, also from another task.
     pub fn handle(&self) -> BulkHandle {
         self.handle.clone()
     }

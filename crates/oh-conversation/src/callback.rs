@@ -1,4 +1,4 @@
-//! Callbacks: event streams that are drained on tasks or blocking threads of their own.
+//! Callbacks: event streams that are drained on separate tasks or blocking threads.
 
 use std::{
     cell::Cell,
@@ -29,10 +29,10 @@ pub(crate) enum Place {
     Thread,
 }
 
-/// A running callback. Dropping this stops the callback as [`stop`](Self::stop) does.
+/// A running callback. Dropping this value stops the callback, as [`stop`](Self::stop) does.
 ///
-/// A callback that owns a clone of its conversation keeps that conversation and its connection
-/// alive for as long as the callback runs. Dropping the subscription ends both.
+/// A callback that owns a clone of its conversation keeps that conversation and its connection open
+/// for as long as the callback runs. Dropping the subscription ends both.
 #[must_use = "dropping a subscription stops its callback: keep it, or call `detach`"]
 pub struct Subscription {
     mirror: Arc<Mirror>,
@@ -40,13 +40,13 @@ pub struct Subscription {
     detached: bool,
 }
 
-/// The callbacks of one conversation that have not ended, detached ones included.
+/// The callbacks of one conversation that have not ended, including detached ones.
 #[derive(Default)]
 pub(crate) struct Callbacks(Mutex<Vec<Weak<Shared>>>);
 
-/// What a callback and those who may end it share.
+/// State shared between a callback and its handles.
 struct Shared {
-    /// Index after the last event that the callback is to be given.
+    /// Index after the last event to pass to the callback.
     until: AtomicUsize,
     wake: Notify,
     ended: AtomicBool,
@@ -54,10 +54,10 @@ struct Shared {
 }
 
 impl Subscription {
-    /// Ends the callback after the events that have arrived by now. Completes when the callback
-    /// has ended and is dropped.
+    /// Ends the callback after the events that have arrived by now. Completes when the callback has
+    /// ended and has been dropped.
     ///
-    /// Called from inside the same callback, this does not wait. Nor does it wait when called
+    /// Called from inside the same callback, this does not wait. It also does not wait when called
     /// from inside any callback of [`on_event`](crate::Conversation::on_event), which must not
     /// block.
     ///
@@ -76,15 +76,15 @@ impl Subscription {
         }
     }
 
-    /// Ends the callback without waiting, also from within itself. A call that has begun
-    /// completes; no other begins.
+    /// Ends the callback without waiting; can be used inside the callback. A call in progress
+    /// completes; no further call starts.
     pub fn stop(self) {}
 
     /// Leaves the callback running until the conversation is [closed](crate::Conversation::close)
     /// or its link ends.
     ///
-    /// A detached callback that owns a clone of its conversation keeps the link alive until
-    /// somebody calls `close`, even after all other handles are dropped. Capture
+    /// A detached callback that owns a clone of its conversation keeps the link open until `close`
+    /// is called, even after all other handles are dropped. Capture
     /// [`Conversation::downgrade`](crate::Conversation::downgrade) instead:
     ///
     /// ```no_run
@@ -120,7 +120,7 @@ impl fmt::Debug for Subscription {
 }
 
 impl Callbacks {
-    /// Starts a callback that is given the events of a stream.
+    /// Starts a callback that receives the events of a stream.
     pub(crate) fn start(
         &self,
         runtime: &Handle,
@@ -157,10 +157,10 @@ impl Callbacks {
         all.push(Arc::downgrade(callback));
     }
 
-    /// Ends all callbacks after the events before the index `arrived`. Those that have not ended
-    /// within the limit stop after the call under way.
+    /// Ends all callbacks after the events before the index `arrived`. Callbacks that have not
+    /// ended within the limit stop after the call in progress.
     ///
-    /// Waits until all have ended or the limit has passed, but not when called from inside a
+    /// Waits until all have ended or the limit has passed, except when called from inside a
     /// callback: the limit is then enforced in the background.
     pub(crate) async fn drain(&self, runtime: &Handle, arrived: usize, limit: Duration) {
         let all = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
@@ -172,7 +172,7 @@ impl Callbacks {
                 all.iter().for_each(|callback| callback.end_at(0));
             }
         };
-        // On a task: the limit holds although the caller stops waiting.
+        // On a task, so that the limit is enforced even if the caller stops waiting.
         let drained = runtime.spawn(draining);
         if !is_inside() {
             _ = drained.await;
@@ -180,8 +180,8 @@ impl Callbacks {
     }
 }
 
-/// Whether the current thread is inside a call of a callback. What waits there may wait for
-/// itself: for the callback to return, or for the runtime whose only thread this is.
+/// Returns whether the current thread is inside a call of a callback. Waiting there may deadlock:
+/// the wait may be for this callback to return, or for the runtime whose only thread this is.
 pub(crate) fn is_inside() -> bool {
     Inside::get().is_some()
 }
@@ -196,7 +196,7 @@ impl Shared {
         }
     }
 
-    /// Ends the callback before the event with this index, or earlier if so asked before.
+    /// Ends the callback before the event with this index, or earlier if that was requested before.
     fn end_at(&self, index: usize) {
         self.until.fetch_min(index, Ordering::Release);
         self.wake.notify_one();
@@ -207,7 +207,7 @@ impl Shared {
     }
 
     async fn ended(&self) {
-        // Created before the check: an end in between is not missed.
+        // Created before the check, so that an end in between is not missed.
         let end = self.end.notified();
         if !self.has_ended() {
             end.await;
@@ -219,7 +219,7 @@ impl Shared {
     }
 }
 
-/// Marks the callback as ended when it is dropped, whichever way.
+/// Marks the callback as ended when dropped.
 struct Running(Arc<Shared>);
 
 impl Drop for Running {
@@ -229,7 +229,7 @@ impl Drop for Running {
     }
 }
 
-/// A callback and the events it is yet to be given. Dropped in this order.
+/// A callback and its remaining events. The fields are dropped in this order.
 struct Drain<F> {
     conversation: ConversationId,
     events: EventStream,
@@ -252,7 +252,7 @@ impl<F: FnMut(&Event) + Send + 'static> Drain<F> {
         }
     }
 
-    /// Borrows a thread only while there are events: a callback that waits occupies none.
+    /// Uses a thread only while there are events: a waiting callback occupies none.
     async fn on_threads(mut self) {
         while let Some(event) = self.next().await {
             let batch = task::spawn_blocking(move || {
@@ -264,7 +264,7 @@ impl<F: FnMut(&Event) + Send + 'static> Drain<F> {
             });
             match batch.await {
                 Ok(drain) => self = drain,
-                // The runtime shuts down.
+                // The runtime is shutting down.
                 Err(_) => return,
             }
         }
@@ -282,7 +282,7 @@ impl<F: FnMut(&Event) + Send + 'static> Drain<F> {
         None
     }
 
-    /// The next event, if it has arrived.
+    /// Returns the next event, if it has arrived.
     fn ready(&mut self) -> Option<Event> {
         if self.is_over() {
             return None;
@@ -315,14 +315,14 @@ impl<F: FnMut(&Event) + Send + 'static> Drain<F> {
     }
 }
 
-/// Which callback the current thread is in a call of.
+/// The callback that the current thread is calling.
 #[derive(Debug, Clone, Copy)]
 struct Inside {
     place: Place,
     callback: usize,
 }
 
-/// Restores what was so before the call.
+/// Restores the previous value when dropped.
 struct Entered(Option<Inside>);
 
 thread_local! {
@@ -383,7 +383,7 @@ mod tests {
             Place::Task,
             move |_| _ = count.fetch_add(1, Ordering::Relaxed),
         );
-        // On one thread, tasks that yield take turns, in whichever order in each round.
+        // On one thread, yielding tasks take turns, in any order within each round.
         let turns = tokio::spawn(async move {
             let mut turns = vec![0];
             while turns.last().is_none_or(|last| *last < 2_000) {

@@ -1,5 +1,4 @@
-//! Conversations under a conversation: started with its agent on a task of their own. Knows no
-//! goals and no tools of the agent that do the same.
+//! Child conversations: started from a conversation, with the same agent and a separate task.
 
 use std::{
     fmt,
@@ -16,10 +15,10 @@ use oh_protocol::{
 
 use crate::{Conversation, Result, list};
 
-/// A conversation that was started under another, and is at work.
+/// A child conversation that has been started.
 ///
-/// It is a [`Conversation`] like any other: its events tell of its progress, and
-/// [`join`](Conversation::join) awaits its end.
+/// A child is a [`Conversation`] like any other: its events show its progress, and
+/// [`join`](Conversation::join) waits for its end.
 #[derive(Debug, Clone)]
 pub struct Child {
     conversation: Conversation,
@@ -27,17 +26,18 @@ pub struct Child {
 }
 
 impl Child {
-    /// The conversation.
+    /// Returns the conversation.
     pub fn conversation(&self) -> &Conversation {
         &self.conversation
     }
 
-    /// The conversation alone.
+    /// Returns the conversation, and drops the rest.
     pub fn into_conversation(self) -> Conversation {
         self.conversation
     }
 
-    /// What the server said when it was started: title, directory, whether that is its own.
+    /// Returns the server's response at the start: title, directory, and whether the directory is
+    /// the child's own.
     pub fn started(&self) -> &calls::Child {
         &self.told
     }
@@ -51,16 +51,17 @@ impl Deref for Child {
     }
 }
 
-/// A conversation to be started under another; await it for the [`Child`].
+/// A child conversation that has not been started. Await it for the [`Child`].
 ///
-/// Not repeated when its answer is lost: look among the
-/// [children](Conversation::children), then.
+/// The request is not repeated when its response is lost: check the
+/// [children](Conversation::children) in that case.
 ///
 /// # Errors
 ///
-/// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) on servers that know no children,
-/// [`ErrorKind::RateLimited`](crate::ErrorKind::RateLimited) when the server takes no more work, and whatever the server
-/// refuses: a worktree needs a repository with a commit, or it fails with a 500.
+/// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) on servers without child
+/// conversations, [`ErrorKind::RateLimited`](crate::ErrorKind::RateLimited) when the server accepts
+/// no more runs, and other kinds when it rejects the request: a worktree needs a repository with a
+/// commit, or the server returns a 500.
 #[must_use = "nothing is started until it is awaited"]
 pub struct StartChild<'a> {
     conversation: &'a Conversation,
@@ -68,14 +69,14 @@ pub struct StartChild<'a> {
 }
 
 impl StartChild<'_> {
-    /// Its title.
+    /// Sets the child's title.
     pub fn title(mut self, title: impl Into<String>) -> Self {
         self.call = self.call.title(title);
         self
     }
 
-    /// Where it works. Server's default: in a git worktree of its own, where the directory is a
-    /// repository.
+    /// Sets where the child works. Server's default: in a separate git worktree, if the directory
+    /// is a repository.
     pub fn isolation(mut self, isolation: Isolation) -> Self {
         self.call = self.call.isolation(isolation);
         self
@@ -108,7 +109,7 @@ impl fmt::Debug for StartChild<'_> {
 }
 
 impl Conversation {
-    /// Starts a conversation under this one, with the same agent, on a task
+    /// Starts a child conversation of this one, with the same agent and a separate task
     /// (`POST …/children`).
     ///
     /// ```no_run
@@ -127,11 +128,12 @@ impl Conversation {
         }
     }
 
-    /// The conversations under this one, whoever started them, as the server describes them.
+    /// Returns the server's descriptions of all child conversations, including those started by
+    /// other programs.
     ///
     /// # Errors
     ///
-    /// When the server cannot be asked.
+    /// When the request fails.
     pub async fn children(&self) -> Result<Vec<ConversationInfo>> {
         let info = self.info().await?;
         let ids = info.state().get("sub_conversation_ids");

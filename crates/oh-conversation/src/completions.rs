@@ -1,5 +1,4 @@
-//! Keeping the model calls that the server tells of: each in a file, as the server itself would
-//! write it. Knows no conversation; it is a callback.
+//! Saving the model calls that the server reports: each in a file, in the server's own format.
 
 use std::{
     fs, io,
@@ -8,8 +7,8 @@ use std::{
 
 use oh_protocol::{Event, Payload};
 
-/// A callback that writes every `LLMCompletionLogEvent` into a file of a directory, which it
-/// makes. Servers send them for models with `log_completions`.
+/// Returns a callback that writes every `LLMCompletionLogEvent` to a file in a directory, which is
+/// created. Servers send these events for models with `log_completions`.
 ///
 /// ```no_run
 /// # async fn keep(workspace: &impl oh_transport::WorkspaceHandle) -> Result<(), Box<dyn std::error::Error>> {
@@ -24,12 +23,12 @@ use oh_protocol::{Event, Payload};
 /// # Ok(()) }
 /// ```
 ///
-/// They hold all that the model was told, and may hold secrets. A file that cannot be written is
-/// logged as a warning; the conversation goes on.
+/// The files contain the complete input of the model, and may contain secrets. A file that cannot
+/// be written is logged as a warning, and the conversation continues.
 ///
 /// # Errors
 ///
-/// When the directory cannot be made.
+/// When the directory cannot be created.
 pub fn completion_log(
     directory: impl Into<PathBuf>,
 ) -> io::Result<impl FnMut(&Event) + Send + 'static> {
@@ -49,7 +48,7 @@ pub fn completion_log(
     })
 }
 
-/// The name alone: what a server says must not lead out of the directory.
+/// Returns only the file name, so that a name from the server cannot lead out of the directory.
 fn file_name(told: &str, event_id: &str) -> String {
     let name = Path::new(told).file_name().and_then(|name| name.to_str());
     let plain = |c: char| if c == '\\' || c.is_control() { '_' } else { c };

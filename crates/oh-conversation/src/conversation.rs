@@ -1,4 +1,4 @@
-//! The handle: what a program holds of a conversation.
+//! The `Conversation` handle.
 
 mod closing;
 
@@ -36,12 +36,12 @@ use crate::{
     view::View,
 };
 
-/// How long a new socket has to bring the history before REST is asked. While a tool runs the
-/// server sends nothing, which is no failure.
+/// How long a new socket may take to deliver the history before REST is used. While a tool runs the
+/// server sends nothing, so silence is not a failure.
 const BY_SOCKET: Duration = Duration::from_secs(1);
 
-/// A conversation on a server. Cheap to clone; the link to the server ends with the last clone,
-/// the conversation itself does not.
+/// A handle to a conversation on a server. Cheap to clone. Dropping the last clone closes the link
+/// to the server; the conversation continues there.
 #[derive(Clone)]
 pub struct Conversation(Arc<Inner>);
 
@@ -68,21 +68,20 @@ impl Drop for Inner {
     }
 }
 
-/// A handle that does not keep the link to the server alive; made by
-/// [`Conversation::downgrade`].
+/// A handle that does not keep the link to the server open. Created by [`Conversation::downgrade`].
 #[derive(Clone)]
 pub struct WeakConversation(Weak<Inner>);
 
 impl WeakConversation {
-    /// Returns a handle, unless the last [`Conversation`] handle is gone.
+    /// Returns a handle, or `None` if the last [`Conversation`] handle has been dropped.
     pub fn upgrade(&self) -> Option<Conversation> {
         self.0.upgrade().map(Conversation)
     }
 }
 
 impl Conversation {
-    /// Begins a conversation of an agent in a workspace: an `Agent`, an `AcpAgent`, or one that
-    /// the server finds.
+    /// Creates a builder for a conversation with an agent in a workspace. The agent is an `Agent`,
+    /// an `AcpAgent`, or a reference to an agent on the server.
     pub fn builder(
         workspace: &impl WorkspaceHandle,
         agent: impl Into<AgentSource>,
@@ -90,7 +89,7 @@ impl Conversation {
         ConversationBuilder::new(workspace, agent.into())
     }
 
-    /// Connects to a conversation that exists; await it.
+    /// Connects to an existing conversation. Await the result.
     pub fn attach(client: &Client, id: ConversationId) -> Attach {
         Attach::new(client, id)
     }
@@ -121,7 +120,7 @@ impl Conversation {
             dispatch: OnceLock::new(),
         }));
         if joined {
-            // The link may be a moment behind the server.
+            // An existing link may lag slightly behind the server.
             conversation.ready_by_rest().await?;
         } else {
             conversation.ready().await?;
@@ -135,25 +134,27 @@ impl Conversation {
         Ok(conversation)
     }
 
-    /// How this handle came to be: whether the conversation was made for it, or found.
+    /// Returns where the conversation came from: created for this handle, found, attached or
+    /// forked.
     pub fn origin(&self) -> &Origin {
         &self.0.origin
     }
 
-    /// Waits until every event that the server has now is here. An attached or started
-    /// conversation is ready; after the connection was lost, this waits until it is ready again.
+    /// Waits until the mirror has every event that the server has now. A conversation is ready when
+    /// it has been started or attached. After the connection was lost, this waits until the
+    /// conversation is ready again.
     ///
-    /// While a tool runs, the server sends nothing over a new socket; the events are read by REST
-    /// then.
+    /// While a tool runs, the server sends nothing over a new socket, so the events are fetched
+    /// with REST.
     ///
     /// # Errors
     ///
-    /// When the link has ended, or the server cannot be reached for as long as
-    /// [`unreachable_after`](Attach::unreachable_after) allows.
+    /// When the link has ended, or the server is unreachable for longer than
+    /// [`unreachable_after`](Attach::unreachable_after).
     ///
     /// # Cancel safety
     ///
-    /// Cancel-safe: it only waits and reads.
+    /// Cancel-safe: the future only waits and reads.
     pub async fn ready(&self) -> Result<()> {
         let mut changes = self.changes();
         let begun = Instant::now();
@@ -171,7 +172,7 @@ impl Conversation {
             if link == Link::Live {
                 return Ok(());
             }
-            // A long history takes as long as it takes.
+            // A long history may take any time, as long as events arrive.
             if seen.is_some_and(|seen| seen != end) {
                 until = Instant::now() + BY_SOCKET;
             }
@@ -191,8 +192,8 @@ impl Conversation {
             if let Ok(ready) = timeout(limit, self.up_to_date()).await {
                 return ready;
             }
-            // As long as events come, it goes on; and while the server says that it does not have
-            // the conversation, the watcher waits for what it waits for.
+            // Keep waiting while events arrive. While the server reports that it does not have the
+            // conversation, the watcher decides when to give up.
             let (now, disowned) = {
                 let held = self.mirror().read();
                 (held.log.end(), held.disowned)
@@ -209,35 +210,35 @@ impl Conversation {
         }
     }
 
-    /// Returns a handle that does not keep the link alive, as for a callback that is
+    /// Returns a handle that does not keep the link open, for example for a callback that is
     /// [detached](Subscription::detach).
     pub fn downgrade(&self) -> WeakConversation {
         WeakConversation(Arc::downgrade(&self.0))
     }
 
-    /// The conversation's id.
+    /// Returns the conversation's id.
     pub fn id(&self) -> ConversationId {
         self.mirror().id
     }
 
-    /// The events held now, in log order.
+    /// Returns the events held now, in log order.
     pub fn events(&self) -> Events {
         Events::of(self.mirror().read().log.clone())
     }
 
-    /// The state as the server last told it.
+    /// Returns the state that the server last reported.
     pub fn state(&self) -> Arc<ConversationState> {
         self.mirror().read().state.clone()
     }
 
-    /// Connection state of the local mirror.
+    /// Returns the connection state of the local mirror.
     pub fn link(&self) -> Link {
         self.0.view.link()
     }
 
-    /// The error that ended the last connection or prevents the next one; `None` once the link is
-    /// live again. While the link is [`Polling`](Link::Polling), it says why sockets are refused.
-    /// The error that ended the link for good stays.
+    /// Returns the error that ended the last connection or prevents the next one; `None` once the
+    /// link is live again. While the link is [`Polling`](Link::Polling), this is the reason why
+    /// sockets are refused. The error that ended the link permanently is kept.
     ///
     /// Informational only: the watcher keeps retrying. No action is needed until the link has
     /// ended.
@@ -254,30 +255,31 @@ impl Conversation {
         &self.mirror().limits
     }
 
-    /// How many connections were made so far: one, and another after each that was cut.
+    /// Returns how many connections have been made so far: the first, and one after each
+    /// disconnect.
     pub fn connections(&self) -> u64 {
         self.mirror().read().connection
     }
 
-    /// The state each time it has changed.
+    /// Returns the state as a stream of the latest value.
     pub fn states(&self) -> Latest<Arc<ConversationState>> {
         Latest::states(self.0.view.clone())
     }
 
-    /// How the mirror stands to the server, each time that has changed.
+    /// Returns the connection state of the local mirror as a stream of the latest value.
     pub fn links(&self) -> Latest<Link> {
         Latest::links(self.0.view.clone())
     }
 
-    /// Every event from a cursor on, across reconnects.
+    /// Returns a stream of every event from a cursor on, across reconnects.
     pub fn subscribe(&self, cursor: Cursor) -> EventStream {
         let pager = Pager::new(self.client().clone(), self.id());
         EventStream::new(self.0.view.clone(), pager, cursor, &self.0.runtime)
     }
 
-    /// Text as the model writes it, for models that stream it (`Llm::stream`). Nothing of it is
-    /// stored; the events have it all in the end. Nothing of the past is given: the stream begins
-    /// here, and ends when the link ends.
+    /// Returns a stream of text as the model writes it, for models with streaming enabled
+    /// (`Llm::stream`). Tokens are not stored; the complete text arrives in the events. The stream
+    /// starts now, without past tokens, and ends when the link ends.
     ///
     /// ```no_run
     /// # async fn show(conversation: &oh_conversation::Conversation) {
@@ -321,16 +323,16 @@ impl Conversation {
 
     /// Calls a function for every event from now on, in order.
     ///
-    /// The callback runs on a task of its own on the runtime in which the conversation was
-    /// started, so it must not block: use [`on_event_blocking`](Self::on_event_blocking) for what
-    /// does. The task yields to others every 32 events. A panic in the callback is logged, and
-    /// the callback goes on with the next event.
+    /// The callback runs on a separate task on the runtime in which the conversation was started,
+    /// so it must not block: use [`on_event_blocking`](Self::on_event_blocking) for a blocking
+    /// callback. The task yields to others every 32 events. A panic in the callback is logged, and
+    /// the callback continues with the next event.
     ///
     /// May be called outside a runtime. Dropping the [`Subscription`] stops the callback.
     ///
     /// [`close`](Self::close), [`Subscription::cancel`] and [`Subscription::stop`] may be called
-    /// from inside a callback. What sends a request, such as [`delete`](Self::delete), needs the
-    /// runtime, whose thread the callback occupies: spawn it instead of blocking on it.
+    /// from inside a callback. Calls that send a request, such as [`delete`](Self::delete), need
+    /// the runtime, whose thread the callback occupies: spawn them instead of blocking on them.
     pub fn on_event(&self, callback: impl FnMut(&Event) + Send + 'static) -> Subscription {
         self.callback(Cursor::Now, Place::Task, callback)
     }
@@ -338,16 +340,16 @@ impl Conversation {
     /// Calls a function that may block for every event from now on, in order.
     ///
     /// The callback runs on the runtime's threads for blocking work, and occupies one of them
-    /// while it is called. Otherwise as [`on_event`](Self::on_event). The callback may block on
-    /// any future of the conversation with [`Handle::block_on`].
+    /// during each call. Everything else is as in [`on_event`](Self::on_event). The callback may
+    /// block on any future of the conversation with [`Handle::block_on`].
     ///
-    /// A runtime that shuts down waits for a call under way.
+    /// A runtime that shuts down waits for a call in progress.
     pub fn on_event_blocking(&self, callback: impl FnMut(&Event) + Send + 'static) -> Subscription {
         self.callback(Cursor::Now, Place::Thread, callback)
     }
 
-    /// Calls a function for every hook execution from now on, as [`on_event`](Self::on_event)
-    /// does: it must not block.
+    /// Calls a function for every hook execution from now on. The callback must not block, as in
+    /// [`on_event`](Self::on_event).
     pub fn on_hook(
         &self,
         mut callback: impl FnMut(&HookExecutionEvent) + Send + 'static,
@@ -365,15 +367,15 @@ impl Conversation {
         place: Place,
         callback: impl FnMut(&Event) + Send + 'static,
     ) -> Subscription {
-        // The stream stands here: events that arrive before its task begins are "from now on" too.
+        // Subscribes here, so that events that arrive before the task starts are included.
         let events = self.subscribe(cursor);
         let mirror = self.shared_mirror();
         let callbacks = &self.0.callbacks;
         callbacks.start(&self.0.runtime, mirror, events, place, callback)
     }
 
-    /// Sends a message of the user (`POST …/events`); await it. It is answered by the next
-    /// [`run`](Self::run).
+    /// Sends a user message (`POST …/events`). Await the result. The next [`run`](Self::run)
+    /// answers the message.
     ///
     /// ```no_run
     /// # async fn ask(conversation: &oh_conversation::Conversation) -> oh_conversation::Result<()> {
@@ -396,21 +398,21 @@ impl Conversation {
         SendMessage::new(self, content)
     }
 
-    /// Runs the agent until it is really done (`POST …/run`); await the outcome. A run that is
-    /// under way is joined. While an action waits for approval nothing is sent, and the outcome is
+    /// Runs the agent until the run is really over (`POST …/run`). Await the outcome. A run in
+    /// progress is joined. While an action waits for approval nothing is sent, and the outcome is
     /// [`WaitingForConfirmation`](crate::RunStatus::WaitingForConfirmation).
     pub fn run(&self) -> Run {
         Run::new(self)
     }
 
-    /// Waits for the end of a run under way, as [`run`](Self::run) does, but starts none: where
-    /// there is none, it says how the conversation stands.
+    /// Waits for the end of a run in progress, as [`run`](Self::run) does, but starts none. Without
+    /// a run, the outcome is the conversation's current status.
     pub fn join(&self) -> Run {
         Run::joining(self)
     }
 
-    /// Makes a title from the first message; await it. Nothing is set: that is
-    /// [`set_title`](Self::set_title)'s.
+    /// Generates a title from the first message. Await the result. The title is not applied: use
+    /// [`set_title`](Self::set_title).
     ///
     /// ```no_run
     /// # async fn name(conversation: &oh_conversation::Conversation) -> oh_conversation::Result<()> {
@@ -425,21 +427,21 @@ impl Conversation {
         GenerateTitle::new(self)
     }
 
-    /// Asks for a pause after the current step (`POST …/pause`).
+    /// Requests a pause after the current step (`POST …/pause`).
     ///
     /// # Errors
     ///
-    /// When the server refuses or cannot be asked.
+    /// When the request fails.
     pub async fn pause(&self) -> Result<()> {
         self.call("pause", &calls::conversations::Pause::new(self.id()))
             .await
     }
 
-    /// Cancels the model or tool call under way (`POST …/interrupt`).
+    /// Cancels the model or tool call in progress (`POST …/interrupt`).
     ///
     /// # Errors
     ///
-    /// When the server refuses or cannot be asked.
+    /// When the request fails.
     pub async fn interrupt(&self) -> Result<()> {
         self.call(
             "interrupt",
@@ -453,17 +455,18 @@ impl Conversation {
         answer.map_err(|error| Error::transport(self.id(), what, error))
     }
 
-    /// As [`call`](Self::call), for what names something besides the conversation.
+    /// Same as [`call`](Self::call), for a request that names another resource besides the
+    /// conversation.
     pub(crate) async fn call_naming<C: Call>(&self, what: &str, call: &C) -> Result<C::Output> {
         let answer = self.client().call(call).await;
         answer.map_err(|error| Error::naming(self.id(), what, error))
     }
 
-    /// As [`call`](Self::call), for a route that older servers do not have.
+    /// Same as [`call`](Self::call), for an endpoint that older servers do not have.
     pub(crate) async fn call_newer<C: Call>(&self, what: &str, call: &C) -> Result<C::Output> {
         let answer = self.client().call(call).await;
         answer.map_err(|error| {
-            // The server says which conversation it misses; one without the route does not.
+            // A server with the endpoint names the missing conversation; one without it does not.
             let bare = error.detail().is_none_or(|detail| detail == "Not Found");
             let bare = bare && error.kind() == oh_transport::ErrorKind::NotFound;
             Error::transport(self.id(), what, error).of_kind(|kind| match bare {
@@ -473,7 +476,7 @@ impl Conversation {
         })
     }
 
-    /// Whether the server's version is older than this one.
+    /// Returns whether the server's version is older than this one.
     pub(crate) async fn is_before(&self, version: (u32, u32, u32)) -> Result<bool> {
         let info = self.client().server_info().await;
         let info = info.map_err(|error| Error::transport(self.id(), "ask the version", error))?;
@@ -484,7 +487,7 @@ impl Conversation {
         Error::new(ErrorKind::InvalidInput, self.id(), what)
     }
 
-    /// After what is held now.
+    /// Returns a cursor after the events held now.
     pub(crate) fn here(&self) -> Cursor {
         after(self.mirror().read().cursor)
     }
@@ -508,7 +511,7 @@ impl Conversation {
         self.0.dispatch.get()
     }
 
-    /// The client of the server that the conversation is on.
+    /// Returns the client for the conversation's server.
     pub fn client(&self) -> &Client {
         &self.0.shared.client
     }
@@ -542,7 +545,7 @@ impl Conversation {
     }
 }
 
-/// After the event with this `seq`; −1 stands before the first.
+/// Returns a cursor after the event with this `seq`; −1 means before the first event.
 pub(crate) fn after(seq: i64) -> Cursor {
     u64::try_from(seq).map_or(Cursor::Start, Cursor::After)
 }

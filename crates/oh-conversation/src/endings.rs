@@ -1,19 +1,19 @@
-//! What the end of a connection means: the one place that decides what is fatal.
-//!
-//! Pure: it sees an error and says what to do next; it asks nobody and waits for nothing.
+//! Classifies the end of a connection: the only code that decides which errors are fatal. Contains
+//! no I/O.
 
 use oh_transport::{Error, ErrorKind};
 
-/// What to do after a connection has ended or could not be made.
+/// The action to take after a connection has ended or could not be made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Ending {
-    /// Connect again after a delay.
+    /// Reconnect after a delay.
     Retry,
-    /// An event is larger than the server's frames may be: fetch it by REST, then connect again.
+    /// An event is larger than the server's frame limit: fetch it with REST, then reconnect.
     TooLarge,
-    /// What came does not read. Connect again; if it comes again, fetch by REST.
+    /// A frame could not be decoded. Reconnect; if that happens again, use REST.
     Unreadable,
-    /// It may be gone, leased by a dying server, or the endpoint may not exist: ask by REST.
+    /// The conversation may be gone or leased by a dying server, or the endpoint may not exist: ask
+    /// with REST.
     Ask,
     /// The key is wrong.
     Unauthorized,
@@ -23,7 +23,7 @@ pub(crate) fn classify(error: &Error) -> Ending {
     match error.kind() {
         ErrorKind::Unauthorized => Ending::Unauthorized,
         ErrorKind::NotFound | ErrorKind::Forbidden => Ending::Ask,
-        // The message limit of our own reader: the event is in the log, so REST has it.
+        // The client's own message limit: the event is in the log, so REST has it.
         ErrorKind::Closed if error.close_code() == Some(1009) => Ending::TooLarge,
         ErrorKind::Closed if error.close_reason() == Some("frame_too_large") => Ending::TooLarge,
         ErrorKind::Decode => Ending::Unreadable,

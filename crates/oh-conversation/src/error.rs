@@ -1,4 +1,4 @@
-//! The one error of this crate: what failed, in which conversation.
+//! The crate's error type: what failed, in which conversation.
 
 use std::fmt;
 
@@ -8,64 +8,65 @@ use oh_protocol::ConversationId;
 /// Shorthand for a result with this crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What failed, in one word that a program can branch on.
+/// The kind of a failure, for programs to branch on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// A value the caller gave cannot be used; nothing was sent.
+    /// The caller passed an invalid value; nothing was sent.
     InvalidInput,
     /// The session key is missing or wrong.
     Unauthorized,
-    /// The conversation is not there (any more).
+    /// The server does not have the conversation, or no longer has it.
     Gone,
-    /// The conversation is there, but not the event, profile, plugin or parent that was named.
+    /// The conversation exists, but not the event, profile, plugin or parent that was named.
     NotFound,
-    /// The agent has a tool that the server does not know; nothing was sent. The server would
-    /// take it, and fail at the first message.
+    /// The agent has a tool that the server does not have; nothing was sent. The server would
+    /// accept the agent, and fail at the first message.
     UnknownTool,
-    /// An image for an agent whose model sees none; nothing was sent.
+    /// The message has an image, but the agent's model does not support images; nothing was sent.
     NoVision,
-    /// The server refuses a value: 400 or 422, and what it says is in the source.
+    /// The server rejected a value with 400 or 422. The source has its message.
     Refused,
-    /// The server's version does not have this.
+    /// The server's version does not support this.
     Unsupported,
     /// Another live server holds the conversation's lease.
     Leased,
-    /// The connection failed after the server may have acted. Not repeated: look at the log
-    /// before doing so.
+    /// The connection failed after the server may have acted. The request was not repeated: check
+    /// the log before repeating it.
     Ambiguous,
-    /// The conversation exists with another kind of agent than the one asked for.
+    /// The conversation exists with another kind of agent than requested.
     AgentMismatch,
     /// An action waits for approval, and a run would execute it. Approve or reject it first.
     PendingConfirmation,
-    /// Nothing waits for approval, so there is nothing to approve or reject; nothing was sent.
+    /// No action waits for approval; nothing was sent.
     NothingPending,
-    /// The run ended without the agent being done: see
+    /// The run ended although the agent has not finished: see
     /// [`RunOutcome::ensure_finished`](crate::RunOutcome::ensure_finished).
     NotFinished,
-    /// The conversation on the server is not the one that was read: it was deleted and made again
-    /// under the same id, or restored from a backup. Attach again.
+    /// The server now has another conversation under this id: the original was deleted and created
+    /// again, or restored from a backup. Attach again.
     Replaced,
-    /// The server has ended and will not come back, as its supervisor reports.
+    /// The server has ended for good, as reported by its supervisor.
     ServerGone,
-    /// The conversation was closed by this program.
+    /// This program closed the conversation.
     Closed,
-    /// The model gave nothing to use.
+    /// The model returned no usable answer.
     NoAnswer,
-    /// The state of the conversation forbids it, such as a goal while a run is under way, or an
-    /// approval of actions that do not wait any more.
+    /// The state of the conversation does not allow the operation, such as a goal while a run is in
+    /// progress, or an approval of actions that no longer wait.
     Conflict,
-    /// The server takes no more runs at the moment.
+    /// The server accepts no more runs at the moment.
     RateLimited,
-    /// Something answers there, but it is no agent server.
+    /// The address responds, but is not an agent server.
     NotAnAgentServer,
-    /// The server could not be asked, or refused.
+    /// The server could not be reached, or rejected the request for another reason.
     Transport,
-    /// The program cancelled this: see [`BulkHandle::cancel`](crate::BulkHandle::cancel).
+    /// The program cancelled the operation: see [`BulkHandle::cancel`](crate::BulkHandle::cancel).
     Cancelled,
 }
 
-/// Why an operation on a conversation failed. Cheap to clone: one failure can end many waits.
+/// The error of an operation on a conversation. Cheap to clone, because one failure can end many
+/// waits.
 #[derive(Clone)]
 pub struct Error(std::sync::Arc<Inner>);
 
@@ -86,7 +87,7 @@ impl Error {
         }))
     }
 
-    /// A failure that names no conversation.
+    /// Creates an error that names no conversation.
     pub(crate) fn without_conversation(kind: ErrorKind, context: impl Into<String>) -> Self {
         Self(std::sync::Arc::new(Inner {
             kind,
@@ -96,7 +97,7 @@ impl Error {
         }))
     }
 
-    /// The same failure, in words that say what it was part of.
+    /// Prefixes the error's message with a context.
     pub(crate) fn in_context(self, context: &str) -> Self {
         let cause = self.clone();
         Self(std::sync::Arc::new(Inner {
@@ -107,12 +108,13 @@ impl Error {
         }))
     }
 
-    /// A failed request of a conversation: `what` says which, such as "start a run".
+    /// Creates the error of a failed request for a conversation. `what` names the request, such as
+    /// "start a run".
     pub(crate) fn transport(id: ConversationId, what: &str, source: oh_transport::Error) -> Self {
         Self::failed(Some(id), what, source)
     }
 
-    /// The same failure with what caused it.
+    /// Adds the cause.
     pub(crate) fn with_source(
         self,
         source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -126,7 +128,7 @@ impl Error {
         }
     }
 
-    /// A failed request that belongs to no conversation.
+    /// Creates the error of a failed request that belongs to no conversation.
     pub(crate) fn server(what: &str, source: oh_transport::Error) -> Self {
         Self::failed(None, what, source)
     }
@@ -157,8 +159,8 @@ impl Error {
         }))
     }
 
-    /// A failed request that names something besides the conversation: a 404 says which of the
-    /// two is not there.
+    /// Creates the error of a failed request that names another resource besides the conversation.
+    /// The detail of a 404 shows which of the two is missing.
     pub(crate) fn naming(id: ConversationId, what: &str, source: oh_transport::Error) -> Self {
         let bare = |detail: &str| {
             detail == "Not Found" || detail.to_lowercase().contains("conversation not found")
@@ -171,7 +173,7 @@ impl Error {
         })
     }
 
-    /// The same failure, of another conversation.
+    /// Replaces the conversation.
     pub(crate) fn of_conversation(self, id: ConversationId) -> Self {
         match std::sync::Arc::try_unwrap(self.0) {
             Ok(inner) => Self(std::sync::Arc::new(Inner {
@@ -182,7 +184,7 @@ impl Error {
         }
     }
 
-    /// The same failure by another kind.
+    /// Replaces the kind.
     pub(crate) fn of_kind(self, kind: impl FnOnce(ErrorKind) -> ErrorKind) -> Self {
         match std::sync::Arc::try_unwrap(self.0) {
             Ok(inner) => Self(std::sync::Arc::new(Inner {
@@ -193,7 +195,7 @@ impl Error {
         }
     }
 
-    /// A request that must not be repeated and whose end is unclear.
+    /// Creates the error of a request that must not be repeated and whose result is unclear.
     pub(crate) fn ambiguous(id: ConversationId, what: &str, source: oh_transport::Error) -> Self {
         Self(std::sync::Arc::new(Inner {
             kind: ErrorKind::Ambiguous,
@@ -203,23 +205,23 @@ impl Error {
         }))
     }
 
-    /// What kind of failure this is.
+    /// Returns the kind of the failure.
     pub fn kind(&self) -> ErrorKind {
         self.0.kind
     }
 
-    /// What the transport saw, if it came from there: status, path, the server's detail.
+    /// Returns the transport error, if that is the cause: status, path, and the server's detail.
     pub fn transport_error(&self) -> Option<&oh_transport::Error> {
         self.0.source.as_deref()?.downcast_ref()
     }
 
-    /// Whether the server's answer says this.
+    /// Returns whether the server's detail contains this text.
     pub(crate) fn says(&self, words: &str) -> bool {
         let detail = self.transport_error().and_then(|error| error.detail());
         detail.is_some_and(|detail| detail.contains(words))
     }
 
-    /// The conversation it belongs to.
+    /// Returns the id of the conversation that the error is about.
     pub fn conversation_id(&self) -> Option<ConversationId> {
         self.0.conversation
     }

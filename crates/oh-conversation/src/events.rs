@@ -1,4 +1,4 @@
-//! The events held, as a list: what stood there when it was asked for. Knows no waiting.
+//! Snapshots of the events held in memory.
 
 use std::{
     fmt,
@@ -9,16 +9,17 @@ use oh_protocol::Event;
 
 use crate::log::Log;
 
-/// The events held, at the moment they were asked for. Later ones do not change it.
+/// A snapshot of the events held in memory. Later events do not change it.
 ///
-/// Costs a few pointers, however many events there are. Slices are lists, too.
+/// A snapshot and its slices cost a few pointers, however many events there are.
 ///
-/// A tool call of an ACP agent is told again as it goes on; here it is one entry, at the place
-/// where it began, with what was told last. A [stream](crate::EventStream) gives each telling.
+/// An ACP agent reports a tool call repeatedly while it progresses. In this list such a call is one
+/// entry, at the position of its first report, with the content of its latest one. A
+/// [stream](crate::EventStream) yields every report.
 #[derive(Clone, Default)]
 pub struct Events {
     log: Log,
-    /// Places in the list, counted from the conversation's first event.
+    /// Positions in the list, counted from the conversation's first event.
     from: usize,
     to: usize,
 }
@@ -29,22 +30,22 @@ impl Events {
         Self { log, from, to }
     }
 
-    /// How many there are.
+    /// Returns the number of events.
     pub fn len(&self) -> usize {
         self.to - self.from
     }
 
-    /// Whether there are none.
+    /// Returns whether the list is empty.
     pub fn is_empty(&self) -> bool {
         self.from == self.to
     }
 
-    /// The event at a place, counted from 0.
+    /// Returns the event at an index, counted from 0.
     pub fn get(&self, index: usize) -> Option<&Event> {
         self.numbered_at(index).map(|(_, event)| event)
     }
 
-    /// The event at a place; negative ones count from the end: −1 is the last.
+    /// Returns the event at an index; negative indexes count from the end: −1 is the last.
     pub fn at(&self, index: isize) -> Option<&Event> {
         let index = match usize::try_from(index) {
             Ok(index) => index,
@@ -53,17 +54,17 @@ impl Events {
         self.get(index)
     }
 
-    /// The first of them.
+    /// Returns the first event.
     pub fn first(&self) -> Option<&Event> {
         self.get(0)
     }
 
-    /// The last `n`, or as many as there are.
+    /// Returns the last `n` events, or all if there are fewer.
     pub fn last(&self, n: usize) -> Self {
         self.slice(self.len().saturating_sub(n)..)
     }
 
-    /// Those in a range of places, as far as there are any.
+    /// Returns the events in a range of indexes, clamped to the list.
     pub fn slice(&self, range: impl RangeBounds<usize>) -> Self {
         let start = match range.start_bound() {
             Bound::Included(start) => *start,
@@ -84,31 +85,32 @@ impl Events {
         }
     }
 
-    /// The event with an id, also one whose tool call was told again. Looks from the end.
+    /// Returns the event with an id, including earlier reports of a tool call. Searches from the
+    /// end.
     pub fn by_id(&self, id: &str) -> Option<&Event> {
         let range = self.log.at_place(self.from)..self.log.at_place(self.to);
         let held = self.log.range(range).rev().find(|event| event.id() == id);
-        // The newest telling of a tool call may stand behind this list's end.
+        // The latest report of a tool call may be beyond the end of this list.
         held.or_else(|| self.iter().find(|event| event.id() == id))
     }
 
-    /// Those of a kind, such as `ActionEvent`.
+    /// Returns the events of a kind, such as `ActionEvent`.
     pub fn of_kind<'a>(&'a self, kind: &'a str) -> impl DoubleEndedIterator<Item = &'a Event> {
         self.iter().filter(move |event| event.kind() == kind)
     }
 
-    /// All, in log order.
+    /// Returns all events, in log order.
     pub fn iter(&self) -> Iter<'_> {
         Iter(self.numbered_iter())
     }
 
-    /// All, each with its `seq`: its place in the server's log, which
-    /// [`Cursor::After`](crate::Cursor::After) takes.
+    /// Returns all events with their `seq`: the position in the server's log, as used by
+    /// [`Cursor::After`](crate::Cursor::After).
     pub fn numbered(&self) -> impl DoubleEndedIterator<Item = (u64, &Event)> + ExactSizeIterator {
         self.numbered_iter()
     }
 
-    /// The `seq` of the event at a place.
+    /// Returns the `seq` of the event at an index.
     pub fn seq(&self, index: usize) -> Option<u64> {
         self.numbered_at(index).map(|(seq, _)| seq)
     }
@@ -135,7 +137,7 @@ impl Events {
     }
 }
 
-/// Panics where there is no such place, as slices do; see [`Events::get`] and [`Events::at`].
+/// Panics if the index is out of bounds, as for slices; see [`Events::get`] and [`Events::at`].
 impl Index<usize> for Events {
     type Output = Event;
 
@@ -195,7 +197,7 @@ impl DoubleEndedIterator for Numbered<'_> {
 
 impl ExactSizeIterator for Numbered<'_> {}
 
-/// The events of a list, in log order.
+/// An iterator over the events of a list, in log order.
 pub struct Iter<'a>(Numbered<'a>);
 
 impl<'a> Iterator for Iter<'a> {
@@ -246,7 +248,7 @@ impl IntoIterator for Events {
     }
 }
 
-/// The events of a list, in log order, to keep.
+/// An owning iterator over the events of a list, in log order.
 #[derive(Debug)]
 pub struct IntoIter(Events);
 
@@ -304,7 +306,7 @@ mod tests {
             .collect()
     }
 
-    /// What a list of so many events should show.
+    /// Returns the indexes that a list of `n` events should show.
     fn expected(n: usize) -> Vec<usize> {
         let shown = |n: usize| if n % 10 == 3 { n + 3 } else { n };
         let all = (0..n).filter(|n| n % 10 != 6).map(shown);

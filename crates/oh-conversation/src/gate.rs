@@ -1,5 +1,5 @@
-//! Whether something waits for approval, as of the newest event that the server has: what must be
-//! known before any request that could approve it.
+//! Checks whether an action waits for approval, as of the server's newest event, before any request
+//! that could approve it.
 
 use std::time::Duration;
 
@@ -11,45 +11,47 @@ use crate::{
     Conversation, Error, ErrorKind, PendingAction, Result, lineage::Lineage, mirror::Held,
 };
 
-/// How long one look at the server's newest event may take.
+/// Timeout of one request for the server's newest event.
 const LOOK: Duration = Duration::from_secs(30);
-/// How long the link has to bring an event that REST has shown, before it is asked to fetch it.
+/// How long the link may take to deliver an event that REST has shown, before it is asked to fetch
+/// it.
 const BEHIND: Duration = Duration::from_millis(500);
 
-/// How a conversation stands.
+/// Whether a run is in progress, or actions wait for approval.
 #[derive(Debug)]
 pub(crate) enum Standing {
     /// Nothing runs, and nothing waits for approval.
     Clear,
-    /// A run is under way: there is nothing to start.
+    /// A run is in progress, so there is nothing to start.
     Running,
-    /// Actions that wait for approval: a run would execute them.
+    /// Actions wait for approval, and a run would execute them.
     Waiting(Vec<PendingAction>),
 }
 
-/// The facts that decide how a conversation stands.
+/// The facts that determine a conversation's [`Standing`].
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Signs {
-    /// The status, by log or snapshot, whichever is newer.
+    /// The status from the log or the snapshot, whichever is newer.
     pub(crate) status: Known,
-    /// Whether the newest status in the log is that an action waits.
+    /// Whether the newest status in the log is `waiting_for_confirmation`.
     pub(crate) logged_waiting: bool,
-    /// How many actions of the active branch have no answer, apart from those approved here.
+    /// How many actions of the active branch have no answer, apart from those approved by this
+    /// process.
     pub(crate) open: usize,
-    /// Whether an action that this process has approved is yet to be executed.
+    /// Whether an action approved by this process has not been executed yet.
     pub(crate) approved: bool,
     /// Whether a policy may ask for approval.
     pub(crate) asks: bool,
-    /// Whether the actions may be those of a branch that was left, or stand before what is held.
-    /// If not, the one that waits is among those held.
+    /// Whether the actions may belong to an abandoned branch, or precede the events held. If not,
+    /// the waiting action is among those held.
     pub(crate) moved: bool,
-    /// Whether all of the log is held.
+    /// Whether the whole log is held.
     pub(crate) whole: bool,
     /// Whether the mirror follows the server.
     pub(crate) up: bool,
 }
 
-/// The statuses that make a difference.
+/// The statuses that are distinguished here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Known {
     Running,
@@ -57,37 +59,37 @@ pub(crate) enum Known {
     Other,
 }
 
-/// The verdict of [`judge`].
+/// The result of [`judge`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Verdict {
     Clear,
     Running,
     Waiting,
-    /// The link must come up first.
+    /// The link must be up first.
     Unknown,
 }
 
-/// How a conversation stands whose log is held up to the server's newest event.
+/// Determines the standing of a conversation whose log is held up to the server's newest event.
 pub(crate) fn judge(signs: Signs) -> Verdict {
     let waits = signs.status == Known::Waiting || signs.logged_waiting;
     match signs {
         _ if waits && signs.open > 0 => Verdict::Waiting,
-        // Something waits that is not held, or that this version does not recognise. After a move
-        // to another branch, what waited is no part of it.
+        // The waiting action is not held, or this version does not recognize it. After navigation
+        // to another branch, an action that waited is not part of it.
         _ if waits && !signs.approved && !(signs.whole && signs.moved) => Verdict::Waiting,
         _ if waits && signs.approved => Verdict::Running,
         _ if signs.status == Known::Running => Verdict::Running,
-        // The log cannot tell what a restart has changed.
+        // The log does not show what a restart has changed.
         _ if !signs.up => Verdict::Unknown,
-        // The server executes them with the next run, whatever its status.
+        // The server executes these actions with the next run, whatever its status.
         _ if signs.open > 0 && signs.asks => Verdict::Waiting,
         _ => Verdict::Clear,
     }
 }
 
 impl Conversation {
-    /// How the conversation stands as of the server's newest event. Waits for the link where it
-    /// must; the caller sets the time limit.
+    /// Returns the conversation's standing as of the server's newest event. Waits for the link if
+    /// necessary; the caller sets the time limit.
     pub(crate) async fn standing(&self) -> Result<Standing> {
         let mut changes = self.changes();
         loop {
@@ -110,7 +112,7 @@ impl Conversation {
         }
     }
 
-    /// As [`standing`](Self::standing), for at most as long as an answer may be looked for.
+    /// Same as [`standing`](Self::standing), with the time limit for unclear answers.
     pub(crate) async fn standing_soon(&self) -> Result<Standing> {
         let limit = self.limits().answer;
         match timeout(limit, self.standing()).await {
@@ -129,7 +131,7 @@ impl Conversation {
         }
     }
 
-    /// Waits until the newest event that the server has is here.
+    /// Waits until the mirror has the server's newest event.
     pub(crate) async fn up_to_date(&self) -> Result<()> {
         let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(2));
         loop {
@@ -145,7 +147,7 @@ impl Conversation {
                         if self.comes(newest.id()).await {
                             return Ok(());
                         }
-                        // The link brings what it is asked for, or finds out why it cannot.
+                        // The link fetches the event, or finds out why it cannot.
                         self.mirror().nudge.notify_one();
                         let id = newest.id();
                         let coming = self.comes_within(id, Duration::from_secs(2));
@@ -161,7 +163,8 @@ impl Conversation {
                 Err(error) => {
                     tracing::debug!(conversation = %self.id(), %error, "cannot read the newest event yet");
                     if error.kind() == Wire::NotFound {
-                        // Gone, leased, or a gateway's word: the watcher finds out.
+                        // The conversation is gone or leased, or a gateway responded: the watcher
+                        // finds out.
                         self.mirror().nudge.notify_one();
                     }
                 }
@@ -175,7 +178,7 @@ impl Conversation {
         self.comes_within(id, BEHIND).await
     }
 
-    /// Whether an event is here, or comes in time, with all in front of it.
+    /// Returns whether the mirror has an event and all before it, or receives them in time.
     pub(crate) async fn comes_within(&self, id: &str, limit: Duration) -> bool {
         let mut changes = self.changes();
         let coming = async {
@@ -201,7 +204,7 @@ impl Conversation {
                 return;
             }
             if changes.changed().await.is_err() {
-                // Nobody writes any more; never busy.
+                // There is no writer any more; avoids a busy loop.
                 sleep(Duration::from_millis(1)).await;
             }
         }
@@ -238,17 +241,17 @@ impl Conversation {
         open.into_iter().filter(waits).collect()
     }
 
-    /// The actions that wait for approval, as far as the mirror has been told.
+    /// Returns the actions that wait for approval, as far as the mirror has received them.
     pub(crate) fn waiting_actions(&self) -> Vec<PendingAction> {
         let status = self.mirror().read().status();
-        // A look at the log is for when there may be something in it.
+        // Other statuses require a search of the log.
         let idle = matches!(status, ExecutionStatus::Running | ExecutionStatus::Finished);
         if idle {
             return Vec::new();
         }
         let (open, moved) = self.open_actions();
         let signs = Signs {
-            // Without a link, what is known is shown: an answer is checked anyway.
+            // Without a link, the known actions are returned: an answer is checked anyway.
             up: true,
             ..self.signs(&open, moved)
         };
@@ -262,9 +265,9 @@ impl Conversation {
         }
     }
 
-    /// The actions of the active branch that no observation, rejection or error has answered, in
-    /// order: what the server executes with the next run. And whether that branch is another one
-    /// than the log as a whole.
+    /// Returns the actions of the active branch without an observation, rejection or error, in
+    /// order: the server executes these with the next run. Also returns whether that branch differs
+    /// from the log as a whole.
     pub(crate) fn open_actions(&self) -> (Vec<PendingAction>, bool) {
         let log = self.mirror().read().log.clone();
         let linear = self.mirror().lineage.open(&log, self.head().as_deref());
@@ -274,7 +277,7 @@ impl Conversation {
     }
 }
 
-/// Whether asking again cannot help.
+/// Returns whether a retry cannot succeed.
 fn is_final(error: &oh_transport::Error) -> bool {
     matches!(
         error.kind(),
@@ -282,7 +285,7 @@ fn is_final(error: &oh_transport::Error) -> bool {
     )
 }
 
-/// Whether the policy that the server has told may ask for approval.
+/// Returns whether the policy reported by the server may ask for approval.
 fn asks(held: &Held) -> bool {
     let policy = held.state.get("confirmation_policy");
     let kind = policy.and_then(|policy| policy.get("kind")?.as_text());

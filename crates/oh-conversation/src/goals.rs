@@ -1,5 +1,5 @@
-//! Goals: the server runs the agent until a judge says that an objective is reached. How far it
-//! is comes as typed events, and its end can be awaited. Knows no single runs.
+//! Goals: the server runs the agent until a judge decides that an objective has been reached.
+//! Progress arrives as typed events, and the end can be awaited.
 
 use std::{
     fmt,
@@ -21,21 +21,20 @@ use crate::{
     Conversation, Cursor, Error, ErrorKind, EventStream, Result, answered, gate::Standing,
 };
 
-/// A goal that is being worked on.
+/// A goal in progress.
 ///
-/// Dropping it leaves the server at work. A message of the user ends it, as does
-/// [`stop`](Self::stop); the server keeps how far it was, and
-/// [`Conversation::resume_goal`] takes it up again.
+/// Dropping this value does not stop the goal. A user message or [`stop`](Self::stop) interrupts
+/// the goal. The server stores its progress, and [`Conversation::resume_goal`] resumes it.
 #[must_use = "await `ended` or read `progress`; or let it be, and the server goes on"]
 pub struct Goal {
     conversation: Conversation,
-    /// Where the log stood before it began.
+    /// The end of the log before the goal started.
     from: Cursor,
 }
 
 impl Goal {
-    /// How far it is: when it begins, after each round with the judge's verdict, and at the end.
-    /// The stream ends after that.
+    /// Returns a stream of the goal's status: at its start, after each round with the judge's
+    /// verdict, and at its end. The stream ends after that.
     pub fn progress(&self) -> GoalProgress {
         GoalProgress {
             events: Some(self.conversation.subscribe(self.from)),
@@ -44,12 +43,12 @@ impl Goal {
         }
     }
 
-    /// Waits for its end: reached, out of rounds, or interrupted. Cancel-safe; asking again gives
-    /// the same.
+    /// Waits until the goal ends: reached, out of rounds, or interrupted. Cancel-safe. Can be
+    /// called again with the same result.
     ///
     /// # Errors
     ///
-    /// When the conversation's link ends before it does.
+    /// When the conversation's link ends before the goal.
     pub async fn ended(&self) -> Result<GoalStatus> {
         let mut progress = self.progress();
         while let Some(status) = progress.next().await {
@@ -62,11 +61,11 @@ impl Goal {
         Err(Error::new(ErrorKind::Closed, self.conversation.id(), what))
     }
 
-    /// Ends it after the current step: see [`Conversation::stop_goal`].
+    /// Stops the goal after the current step: see [`Conversation::stop_goal`].
     ///
     /// # Errors
     ///
-    /// When the server refuses or cannot be asked.
+    /// When the request fails.
     pub async fn stop(&self) -> Result<()> {
         self.conversation.stop_goal().await
     }
@@ -80,18 +79,18 @@ impl fmt::Debug for Goal {
     }
 }
 
-/// How far a [`Goal`] is, as the server tells.
+/// A stream of the status of a [`Goal`], as reported by the server.
 pub struct GoalProgress {
-    /// None once it has ended.
+    /// `None` once the goal has ended.
     events: Option<EventStream>,
-    /// The end of an earlier goal may arrive late; this one says first that it is active.
+    /// The end of an earlier goal may arrive late; this goal first reports that it is active.
     begun: bool,
-    /// Keeps the link: without it nothing more would come.
+    /// Keeps the link open: without it no more events would arrive.
     conversation: Conversation,
 }
 
 impl GoalProgress {
-    /// Waits for the next status; `None` once the goal's loop or the link has ended. Cancel-safe.
+    /// Waits for the next status. Returns `None` once the goal or the link has ended. Cancel-safe.
     pub async fn next(&mut self) -> Option<Result<GoalStatus>> {
         StreamExt::next(self).await
     }
@@ -137,7 +136,7 @@ impl fmt::Debug for GoalProgress {
     }
 }
 
-/// What an event says of a goal.
+/// Returns the goal status in an event, if there is one.
 fn goal_of(event: &Event) -> Option<GoalStatus> {
     if event.kind() != "ConversationStateUpdateEvent" {
         return None;
@@ -151,14 +150,14 @@ fn goal_of(event: &Event) -> Option<GoalStatus> {
     }
 }
 
-/// A goal to be started; await it for the [`Goal`].
+/// A goal that has not started. Await it for the [`Goal`].
 ///
 /// # Errors
 ///
-/// [`ErrorKind::Conflict`] while a run or another goal is under way,
+/// [`ErrorKind::Conflict`] while a run or another goal is in progress,
 /// [`ErrorKind::PendingConfirmation`] while an action waits for approval,
-/// [`ErrorKind::InvalidInput`] for an empty objective or no rounds,
-/// [`ErrorKind::RateLimited`] when the server takes no more work.
+/// [`ErrorKind::InvalidInput`] for an empty objective or zero rounds, [`ErrorKind::RateLimited`]
+/// when the server accepts no more runs.
 #[derive(Debug)]
 #[must_use = "nothing is started until it is awaited"]
 pub struct StartGoal<'a> {
@@ -167,7 +166,7 @@ pub struct StartGoal<'a> {
 }
 
 impl StartGoal<'_> {
-    /// After how many rounds it ends in any case, at least 1. Server's default: 10.
+    /// Sets the maximum number of rounds, at least 1. Server's default: 10.
     pub fn max_iterations(mut self, rounds: u32) -> Self {
         self.call = self.call.max_iterations(rounds);
         self
@@ -192,8 +191,8 @@ impl<'a> IntoFuture for StartGoal<'a> {
 }
 
 impl Conversation {
-    /// Runs the agent again and again until a judge on the server, which asks the agent's model,
-    /// says that the objective is reached (`POST …/goal`). Any message of a user ends it.
+    /// Runs the agent repeatedly until a judge on the server, which uses the agent's model, decides
+    /// that the objective has been reached (`POST …/goal`). Any user message ends the goal.
     ///
     /// ```no_run
     /// # async fn reach(conversation: &oh_conversation::Conversation) -> oh_conversation::Result<()> {
@@ -209,22 +208,22 @@ impl Conversation {
         }
     }
 
-    /// Ends the goal after the current step (`POST …/goal/stop`). Nothing to stop is no error.
+    /// Stops the goal after the current step (`POST …/goal/stop`). Succeeds if there is no goal.
     ///
     /// # Errors
     ///
-    /// When the server refuses or cannot be asked.
+    /// When the request fails.
     pub async fn stop_goal(&self) -> Result<()> {
         let call = calls::StopGoal::new(self.id());
         self.call("stop the goal", &call).await
     }
 
-    /// Takes the last goal up again where it was interrupted (`POST …/goal/resume`).
+    /// Resumes the last goal where it was interrupted (`POST …/goal/resume`).
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Refused`] when there is none, or it was reached or ran out of rounds;
-    /// [`ErrorKind::Conflict`] while a run or a goal is under way;
+    /// [`ErrorKind::Refused`] when there is no goal, or when it was reached or ran out of rounds;
+    /// [`ErrorKind::Conflict`] while a run or a goal is in progress;
     /// [`ErrorKind::PendingConfirmation`] while an action waits for approval.
     pub async fn resume_goal(&self) -> Result<Goal> {
         let call = calls::ResumeGoal::new(self.id());
@@ -236,7 +235,7 @@ impl Conversation {
         Ok(self.goal_from(from))
     }
 
-    /// A goal runs the agent at once, which would execute what waits for approval.
+    /// Checks that nothing waits for approval, because a goal runs the agent at once.
     async fn before_goal(&self) -> Result<Cursor> {
         if let Standing::Waiting(_) = self.standing_soon().await? {
             let what = "an action waits for approval, and a goal would execute it: approve or \

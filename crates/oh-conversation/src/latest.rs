@@ -1,4 +1,4 @@
-//! Streams of the latest value: of the state and of the link.
+//! Streams of the latest state and of the latest link status.
 
 use std::{
     fmt,
@@ -62,7 +62,7 @@ impl Latest<Link> {
 }
 
 impl<T> Latest<T> {
-    /// Waits for the next value; `None` once the stream has ended. Cancel-safe.
+    /// Waits for the next value. Returns `None` once the stream has ended. Cancel-safe.
     pub async fn next(&mut self) -> Option<T> {
         futures_util::StreamExt::next(&mut self.0).await
     }

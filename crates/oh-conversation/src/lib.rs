@@ -1,8 +1,9 @@
-//! A conversation with an agent: live events, mirrored state, and a run that ends when it ends.
+//! A conversation with an agent: live events, mirrored state, and runs that return only when they
+//! are really over.
 //!
-//! The server's log is the truth. A [`Conversation`] keeps a mirror of it, fed by one task over
-//! one socket; whatever fails in between costs a reconnect from the last event held, never an
-//! event. Readers have positions of their own, so a slow one delays nobody.
+//! The server's log is authoritative. A [`Conversation`] keeps a mirror of the log, which one task
+//! updates over one socket. A failure costs a reconnect from the last event held, never an event.
+//! Each reader has its own position, so a slow reader delays no other.
 //!
 //! ```no_run
 //! # async fn run(workspace: &impl oh_transport::WorkspaceHandle) -> Result<(), oh_conversation::Error> {
@@ -21,27 +22,28 @@
 //! # Ok(()) }
 //! ```
 //!
-//! # What there is
+//! # Overview
 //!
 //! | To | see |
 //! |-|-|
-//! | start one, or find it by its id | [`Conversation::builder`], [`ConversationBuilder`], [`Origin`] |
-//! | attach to one by its id | [`Conversation::attach`], [`Attach`] |
-//! | read its log, and go on reading | [`Conversation::events`], [`subscribe`](Conversation::subscribe), [`search_events`](Conversation::search_events) |
-//! | talk to the agent, and run it | [`send`](Conversation::send), [`run`](Conversation::run), [`join`](Conversation::join), [`pause`](Conversation::pause), [`interrupt`](Conversation::interrupt) |
-//! | see it write | [`tokens`](Conversation::tokens) |
-//! | approve what it does | [`approvals`](Conversation::approvals), [`Approvals`] |
-//! | give it tools of this program | [`ClientTool`] |
-//! | give it secrets, another model, a title | [`set_secrets`](Conversation::set_secrets), [`switch_llm`](Conversation::switch_llm), [`generate_title`](Conversation::generate_title) |
-//! | go back, or try twice | [`branch`](Conversation::branch), [`navigate`](Conversation::navigate), [`fork`](Conversation::fork) |
-//! | let it reach a goal, or split work | [`start_goal`](Conversation::start_goal), [`start_child`](Conversation::start_child) |
-//! | know what it costs | [`usage`](Conversation::usage), [`RunReport::usage`] |
-//! | run many | [`Bulk`], [`Conversation::list`] |
-//! | take it away | [`trajectory`](Conversation::trajectory), [`completion_log`] |
+//! | start a conversation, or find it by its id | [`Conversation::builder`], [`ConversationBuilder`], [`Origin`] |
+//! | attach to a conversation by its id | [`Conversation::attach`], [`Attach`] |
+//! | read and follow the log | [`Conversation::events`], [`subscribe`](Conversation::subscribe), [`search_events`](Conversation::search_events) |
+//! | send messages and run the agent | [`send`](Conversation::send), [`run`](Conversation::run), [`join`](Conversation::join), [`pause`](Conversation::pause), [`interrupt`](Conversation::interrupt) |
+//! | stream the model's output | [`tokens`](Conversation::tokens) |
+//! | approve actions | [`approvals`](Conversation::approvals), [`Approvals`] |
+//! | provide tools that this program implements | [`ClientTool`] |
+//! | set secrets, switch the model, generate a title | [`set_secrets`](Conversation::set_secrets), [`switch_llm`](Conversation::switch_llm), [`generate_title`](Conversation::generate_title) |
+//! | go back in the history, or fork | [`branch`](Conversation::branch), [`navigate`](Conversation::navigate), [`fork`](Conversation::fork) |
+//! | pursue a goal, or delegate work | [`start_goal`](Conversation::start_goal), [`start_child`](Conversation::start_child) |
+//! | track cost and tokens | [`usage`](Conversation::usage), [`RunReport::usage`] |
+//! | run many conversations | [`Bulk`], [`Conversation::list`] |
+//! | export a conversation | [`trajectory`](Conversation::trajectory), [`completion_log`] |
 //!
-//! What a program sets and the server forgets when it restarts (the confirmation policy, the
-//! security analyzer) is told to it again. What the server would take and choke on later is
-//! refused before anything is sent; what it refuses is an [`Error`] with a [`kind`](Error::kind).
+//! Settings that the server loses when it restarts (the confirmation policy, the security analyzer)
+//! are set again automatically. Values that the server would accept but fail on later are rejected
+//! before anything is sent. Requests that the server rejects return an [`Error`] with a
+//! [`kind`](Error::kind).
 
 mod answered;
 mod approvals;

@@ -1,4 +1,4 @@
-//! The actions of a log that have no answer yet, kept up to date event by event. Contains no I/O.
+//! The actions in a log that have no answer yet, updated event by event. Contains no I/O.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -6,28 +6,28 @@ use oh_protocol::{Event, Payload};
 
 use crate::log::Log;
 
-/// Changes of the state stand in the log, but in no branch.
+/// State changes are in the log, but in no branch.
 const STATE_UPDATE: &str = "ConversationStateUpdateEvent";
 
-/// Facts about a log, as far as it has been looked at.
+/// Facts about the part of a log that has been processed.
 #[derive(Default)]
 pub(crate) struct Lineage(Mutex<Seen>);
 
 #[derive(Default)]
 struct Seen {
-    /// Index of the first event that was not looked at.
+    /// Index of the first event that was not processed.
     next: usize,
-    /// Id of the last event that has a place in a branch.
+    /// Id of the last event that belongs to a branch.
     last: Option<Box<str>>,
-    /// Whether an event follows another one than the one before it.
+    /// Whether the parent of any event is not the event before it.
     branched: bool,
     /// Actions without an answer, in order.
     open: Vec<Event>,
 }
 
 impl Lineage {
-    /// The actions without an answer, in order, if the log has one branch only and `head` is its
-    /// last event.
+    /// Returns the actions without an answer, in order, if the log has only one branch and `head`
+    /// is its last event.
     pub(crate) fn open(&self, log: &Log, head: Option<&str>) -> Option<Vec<Event>> {
         let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         for event in log.range(seen.next..log.end()) {
@@ -38,7 +38,7 @@ impl Lineage {
         single.then(|| seen.open.clone())
     }
 
-    /// The actions without an answer among the events of a branch, in order.
+    /// Returns the actions without an answer in a branch, in order.
     pub(crate) fn open_in(branch: &[Event]) -> Vec<Event> {
         let mut seen = Seen::default();
         branch.iter().for_each(|event| seen.add(event));
@@ -61,7 +61,7 @@ impl Seen {
         ) {
             return;
         }
-        // Decoded for this look only: most of these events are never looked at again.
+        // Decoded without caching: most of these events are never used again.
         match event.decode() {
             Payload::Action(body) if body.action.is_some() => self.open.push(event.clone()),
             Payload::Observation(body) => self.open.retain(|it| it.id() != &*body.action_id),
@@ -73,7 +73,7 @@ impl Seen {
                     _ => true,
                 });
             }
-            // What this version cannot read may be an action that the server can.
+            // An action that this version cannot decode may be valid for the server.
             Payload::Malformed(_) if event.kind() == "ActionEvent" => self.open.push(event.clone()),
             _ => {}
         }

@@ -1,5 +1,4 @@
-//! The conversations of a server: page by page, counted, by their ids. Knows no single one of
-//! them.
+//! The conversations of a server: listed page by page, counted, or by id.
 
 use std::{
     collections::{HashSet, VecDeque},
@@ -18,12 +17,12 @@ use oh_transport::Client;
 
 use crate::{Conversation, Error, Result};
 
-/// How many conversations the server gives by their ids at once.
+/// The maximum number of ids in one request.
 const BATCH: usize = 99;
 
-/// Conversations of a server: a stream, asked for page by page as it is read. Each is given
-/// once, also when the list changes meanwhile; one that is created while it is read may be
-/// missed.
+/// A stream of a server's conversations, which fetches each page when it is needed. Each
+/// conversation is yielded once, even if the list changes during the iteration. A conversation that
+/// is created during the iteration may be missing.
 #[must_use = "a stream does nothing until it is read"]
 pub struct Conversations {
     client: Client,
@@ -35,7 +34,7 @@ pub struct Conversations {
 type Pages = Pin<Box<dyn Stream<Item = Result<ConversationInfo>> + Send>>;
 
 impl Conversation {
-    /// The conversations of a server, newest first (`GET /api/conversations/search`).
+    /// Lists the conversations of a server, newest first (`GET /api/conversations/search`).
     ///
     /// ```no_run
     /// # use futures_util::TryStreamExt;
@@ -58,12 +57,12 @@ impl Conversation {
         }
     }
 
-    /// How many conversations the server has, all or those that are doing this
+    /// Returns the number of conversations on the server, in total or with a status
     /// (`GET /api/conversations/count`).
     ///
     /// # Errors
     ///
-    /// When the server cannot be asked.
+    /// When the request fails.
     pub async fn count(client: &Client, status: Option<ExecutionStatus>) -> Result<u64> {
         let mut call = calls::Count::default();
         call.status = status;
@@ -71,12 +70,13 @@ impl Conversation {
         counted.map_err(|error| Error::server("count conversations", error))
     }
 
-    /// Conversations by their ids, in the same order; nothing for one that the server does not
-    /// have (`GET /api/conversations`). Any number: it asks for 99 at a time.
+    /// Returns conversations by their ids, in the same order; `None` for a conversation that the
+    /// server does not have (`GET /api/conversations`). Any number of ids is possible; they are
+    /// requested 99 at a time.
     ///
     /// # Errors
     ///
-    /// When the server cannot be asked.
+    /// When the request fails.
     pub async fn batch(
         client: &Client,
         ids: impl IntoIterator<Item = ConversationId>,
@@ -101,39 +101,40 @@ pub(crate) async fn batch(
 }
 
 impl Conversations {
-    /// Only those that are doing this.
+    /// Returns only conversations with this status.
     pub fn status(mut self, status: ExecutionStatus) -> Self {
         self.search = self.search.status(status);
         self
     }
 
-    /// Only those with this tag. The server cannot filter by it: the others are read, too, and
-    /// left out here.
+    /// Returns only conversations with this tag. The server cannot filter by tags, so the client
+    /// fetches all conversations and filters them.
     pub fn tag(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
         self.tags.push((key.into(), value.into()));
         self
     }
 
-    /// In this order. Default: newest first.
+    /// Sets the order. Default: newest first.
     pub fn order(mut self, order: Order) -> Self {
         self.search = self.search.order(order);
         self
     }
 
-    /// How many are asked for at once, 1 to 100. Default: 100.
+    /// Sets how many conversations are fetched per request, 1 to 100. Default: 100.
     pub fn page_size(mut self, conversations: u32) -> Self {
         self.search = self.search.limit(conversations);
         self
     }
 
-    /// Whether the skills of agents are told at length, some 260 KB each. Default: no.
+    /// Sets whether the agents' skills are included in full, some 260 KB per conversation. Default:
+    /// no.
     pub fn include_skills(mut self, include: bool) -> Self {
         self.search = self.search.include_skills(include);
         self
     }
 }
 
-/// What is left to be given.
+/// The state of the iteration.
 struct Reading {
     client: Client,
     search: Search,
@@ -165,8 +166,8 @@ impl Reading {
             };
             match self.client.call(&search).await {
                 Ok(page) => {
-                    // One that begins with a conversation deleted meanwhile is the first page
-                    // again: what was given already is passed over.
+                    // If the first conversation of a page has been deleted, the server returns the
+                    // first page again; conversations already yielded are skipped.
                     self.items = page.items.into();
                     self.next = page.next_page_id.map_or(Next::End, Next::Page);
                 }
@@ -188,7 +189,7 @@ impl Reading {
 }
 
 impl Conversations {
-    /// Waits for the next conversation; `None` at the end of the list. Cancel-safe.
+    /// Waits for the next conversation. Returns `None` at the end of the list. Cancel-safe.
     pub async fn next(&mut self) -> Option<Result<ConversationInfo>> {
         futures_util::StreamExt::next(self).await
     }

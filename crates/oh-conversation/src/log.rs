@@ -1,56 +1,57 @@
-//! Where events are kept: append-only pieces that snapshots share. Knows no sockets and no locks.
+//! Storage of events: append-only pieces that snapshots share. Contains no I/O and no locks.
 //!
-//! An event's *index* counts what the server's log lets read, from 0; its `seq` is its place in
-//! that log. They differ after a gap only.
+//! An event's *index* counts the events that the server can decode, from 0; its `seq` is its
+//! position in the server's log. The two differ only after a gap.
 
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::{collections::HashMap, ops::Range};
 
 use oh_protocol::{Event, Payload};
 
-/// A piece has room for a quarter of what is held: few pieces, little unused room.
+/// The smallest piece. A piece has room for a quarter of the events held, which limits both the
+/// number of pieces and the unused room.
 const SMALLEST: usize = 16;
 
-/// A run of events. Its places are filled one by one, also while snapshots share it.
+/// Consecutive events. The places are filled one by one, even while snapshots share the piece.
 struct Piece {
-    /// Index of its first event.
+    /// Index of the first event.
     start: usize,
     places: Box<[OnceLock<Entry>]>,
 }
 
 struct Entry {
     event: Event,
-    /// How many events before it stand in the list at the place of another.
+    /// How many earlier events are merged into another one in the list.
     merged: u32,
-    /// Whether it does itself.
+    /// Whether this event is merged.
     is_merged: bool,
 }
 
-/// Which ACP tool calls were told again, and where: index of the first, indices of the others.
+/// Repeated reports of ACP tool calls: index of the first report, indexes of the others.
 #[derive(Default)]
 struct Calls(RwLock<HashMap<usize, Vec<usize>>>);
 
-/// The events held. A clone is a snapshot: cheap, and later events do not change it.
+/// The events held. A clone is a cheap snapshot, which later events do not change.
 #[derive(Clone, Default)]
 pub(crate) struct Log {
     pieces: Arc<Vec<Arc<Piece>>>,
     /// Index after the last event.
     end: usize,
-    /// Gaps before the end: from this index on, so many `seq`s are missing.
+    /// Gaps before the end: from this index on, this many `seq`s are missing.
     gaps: Arc<Vec<(usize, i64)>>,
     calls: Arc<Calls>,
-    /// How many of all events are merged into another.
+    /// How many of all events are merged into another one.
     merged: u32,
 }
 
-/// What only the one who appends needs.
+/// State that only the writer needs.
 #[derive(Default)]
 pub(crate) struct Appender {
-    /// How many events to keep at least; none: all.
+    /// The minimum number of events to keep; `None` keeps all.
     keep: Option<usize>,
-    /// ACP tool calls under way.
+    /// ACP tool calls in progress.
     open: HashMap<String, usize>,
-    /// First events of the pieces given up, for readers that come to them late.
+    /// First events of the pieces removed, for readers that need them later.
     marks: Vec<(usize, Box<str>)>,
 }
 
@@ -66,7 +67,7 @@ impl Piece {
 }
 
 impl Log {
-    /// An empty log whose first event will have this index.
+    /// Creates an empty log whose first event will have this index.
     pub(crate) fn starting_at(index: usize) -> Self {
         Self {
             end: index,
@@ -74,24 +75,24 @@ impl Log {
         }
     }
 
-    /// Index of the first event held.
+    /// Returns the index of the first event held.
     pub(crate) fn start(&self) -> usize {
         self.pieces.first().map_or(self.end, |piece| piece.start)
     }
 
-    /// Index after the last event held.
+    /// Returns the index after the last event held.
     pub(crate) fn end(&self) -> usize {
         self.end
     }
 
-    /// The `seq` of the event at an index, held or not.
+    /// Returns the `seq` of the event at an index, held or not.
     pub(crate) fn seq(&self, index: usize) -> i64 {
         let before = self.gaps.partition_point(|(from, _)| *from <= index);
         let missing = before.checked_sub(1).map_or(0, |at| self.gaps[at].1);
         as_seq(index).saturating_add(missing)
     }
 
-    /// Index of the first event with a higher `seq`; the end where there is none yet.
+    /// Returns the index of the first event with a higher `seq`, or the end if there is none yet.
     pub(crate) fn after(&self, seq: i64) -> usize {
         let (mut low, mut high) = (0, self.end);
         while low < high {
@@ -113,7 +114,7 @@ impl Log {
         self.get(self.end.checked_sub(1)?)
     }
 
-    /// The events of a range, as far as they are held.
+    /// Returns the events of a range, as far as they are held.
     pub(crate) fn range(&self, range: Range<usize>) -> impl DoubleEndedIterator<Item = &Event> {
         self.entries(range).map(|(_, entry)| &entry.event)
     }
@@ -151,25 +152,26 @@ impl Log {
     }
 }
 
-/// The list that readers see: events merged into another do not stand in it.
+/// The list that readers see, which omits events merged into another one.
 impl Log {
-    /// Place in the list of the first event held, counted from the conversation's first.
+    /// Returns the position in the list of the first event held, counted from the conversation's
+    /// first.
     pub(crate) fn first_place(&self) -> usize {
         self.place(self.start())
     }
 
-    /// Place in the list after the last.
+    /// Returns the position in the list after the last event.
     pub(crate) fn end_place(&self) -> usize {
         self.end - self.merged as usize
     }
 
-    /// How many events before an index stand in the list.
+    /// Returns how many events before an index are in the list.
     fn place(&self, index: usize) -> usize {
         self.entry(index)
             .map_or(self.end_place(), |entry| index - entry.merged as usize)
     }
 
-    /// Index of what stands at a place of the list.
+    /// Returns the index of the event at a position in the list.
     pub(crate) fn at_place(&self, place: usize) -> usize {
         if self.merged == 0 {
             return place;
@@ -189,7 +191,7 @@ impl Log {
         low
     }
 
-    /// An event, or what told its tool call again: index and event.
+    /// Returns the index and event of the latest report of a tool call, or those given.
     pub(crate) fn newest<'a>(&'a self, index: usize, event: &'a Event) -> (usize, &'a Event) {
         if self.merged == 0 || event.kind() != ACP {
             return (index, event);
@@ -256,14 +258,14 @@ impl Appender {
         if let Some(piece) = log.pieces.last()
             && let Some(place) = piece.places.get(index - piece.start)
         {
-            // Nobody else appends, so the place is free.
+            // There is only one writer, so the place is free.
             let _ = place.set(entry);
         }
         log.end += 1;
         self.forget(log);
     }
 
-    /// The event that began the ACP tool call which this one tells again.
+    /// Returns the index of the first report of the ACP tool call that this event reports again.
     fn first_of_call(&mut self, event: &Event, index: usize) -> Option<usize> {
         if event.kind() != ACP {
             return None;
@@ -283,7 +285,7 @@ impl Appender {
 
     fn forget(&mut self, log: &mut Log) {
         let Some(keep) = self.keep else { return };
-        // A piece is given up as a whole, once as many as are to be kept stand after it.
+        // A piece is removed as a whole, once enough events follow it.
         while let [first, second, ..] = log.pieces.as_slice()
             && log.end - second.start >= keep
         {
@@ -298,7 +300,8 @@ impl Appender {
         }
     }
 
-    /// The nearest known event at or before an index that is not held any more: index and id.
+    /// Returns the index and id of the nearest known event at or before an index that is no longer
+    /// held.
     pub(crate) fn mark(&self, index: usize) -> Option<(usize, &str)> {
         let after = self.marks.partition_point(|(start, _)| *start <= index);
         let (index, id) = self.marks.get(after.checked_sub(1)?)?;

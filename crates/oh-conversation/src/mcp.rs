@@ -1,5 +1,5 @@
-//! What became of the agent's MCP servers. Where one does not start, the agent server goes on
-//! without the tools of all, and says so in its own log only.
+//! The status of the agent's MCP servers. If one of them does not start, the agent server continues
+//! without the tools of all of them, and reports this only in its own log.
 
 use std::collections::BTreeMap;
 
@@ -11,45 +11,45 @@ use crate::{Conversation, Result};
 /// The kind of the event that lists an agent's tools.
 const PROMPT: &str = "SystemPromptEvent";
 
-/// What became of an agent's MCP servers.
+/// The status of an agent's MCP servers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum McpStatus {
-    /// The agent has no MCP servers that are switched on.
+    /// The agent has no enabled MCP servers.
     NotConfigured,
-    /// The agent has not begun: it starts its MCP servers with the first message.
+    /// The agent has not started: its MCP servers start with the first message.
     NotStarted,
-    /// The agent has their tools.
+    /// The agent has the tools of its MCP servers.
     Connected {
         /// The names of the tools.
         tools: Vec<String>,
     },
-    /// The agent goes on without any of their tools: one of these servers did not start, or none
-    /// offers a tool. [`calls::mcp::TestServer`](oh_protocol::calls::mcp::TestServer) tells why.
-    /// Older agent servers (1.43) refuse the first message instead.
+    /// The agent continues without any of the tools: one of these servers did not start, or none
+    /// offers a tool. [`calls::mcp::TestServer`](oh_protocol::calls::mcp::TestServer) returns the
+    /// reason. Older agent servers (1.43) reject the first message instead.
     Failed {
-        /// The names of the servers that are switched on.
+        /// The names of the enabled servers.
         servers: Vec<String>,
     },
-    /// The agent server does not tell: an agent that speaks ACP starts them by itself.
+    /// The status is not available: an ACP agent starts its MCP servers itself.
     Unknown,
 }
 
 impl McpStatus {
-    /// Returns whether the agent does without tools that it was meant to have.
+    /// Returns whether the agent is missing the tools that were configured.
     #[must_use]
     pub fn is_failed(&self) -> bool {
         matches!(self, Self::Failed { .. })
     }
 }
 
-/// The names of the MCP servers in an agent's description that are switched on.
+/// Returns the names of the enabled MCP servers in an agent's description.
 fn switched_on(state: &ConversationState) -> Vec<String> {
     let agent = state.get("agent");
     let Some(config) = agent.and_then(|agent| agent.get("mcp_config")) else {
         return Vec::new();
     };
-    // Older servers have them one level deeper.
+    // Older servers nest them one level deeper.
     let config = config.get("mcpServers").unwrap_or(config);
     let servers = config.decode::<BTreeMap<String, Json>>();
     let is_on = |server: &Json| {
@@ -64,7 +64,7 @@ fn switched_on(state: &ConversationState) -> Vec<String> {
         .collect()
 }
 
-/// The status that an agent's list of tools tells.
+/// Returns the status that follows from an agent's list of tools.
 fn status(servers: Vec<String>, prompt: &SystemPromptEvent) -> McpStatus {
     let tools = prompt.tools.iter();
     let theirs = tools.filter(|tool| &*tool.kind == "MCPToolDefinition");
@@ -78,15 +78,15 @@ fn status(servers: Vec<String>, prompt: &SystemPromptEvent) -> McpStatus {
 }
 
 impl Conversation {
-    /// Tells whether the agent has the tools of its MCP servers.
+    /// Returns whether the agent has the tools of its MCP servers.
     ///
-    /// It is read from the agent's configuration and from the list of tools that the agent begins
-    /// with. Where that list is not among the events held, it is read from the server
-    /// (`GET …/events/search`). Tools that an MCP server takes back or adds later do not count.
+    /// The status is derived from the agent's configuration and from the list of tools with which
+    /// the agent starts. If that list is not among the events held, it is fetched from the server
+    /// (`GET …/events/search`). Tools that an MCP server adds or removes later are not considered.
     ///
     /// # Errors
     ///
-    /// When the list is not here and the server cannot be asked.
+    /// When the list is not held and the request fails.
     pub async fn mcp_status(&self) -> Result<McpStatus> {
         let state = self.state();
         if state.agent_kind().as_deref() == Some("ACPAgent") {

@@ -27,40 +27,42 @@ use crate::{
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Link {
-    /// Dialling, or waiting to dial again.
+    /// Connecting, or waiting before the next attempt.
     Connecting,
     /// Connected; the history is still arriving.
     Replaying,
-    /// Connected, and everything the server has is here.
+    /// Connected, and the mirror has all events of the server.
     Live,
-    /// Something on the way refuses sockets. Events are read by REST instead, each once and in
-    /// order; they arrive later than over a socket, and streamed tokens do not arrive at all.
+    /// Sockets are refused, for example by a proxy. Events are fetched with REST instead, each once
+    /// and in order. They arrive later than over a socket, and streamed tokens do not arrive at
+    /// all.
     Polling,
-    /// Over: closed, or for a reason that no reconnect mends.
+    /// The link was closed, or ended for a reason that a reconnect cannot fix.
     Ended,
 }
 
 impl Link {
-    /// Whether the mirror follows the server: by socket or, where those are refused, by REST.
+    /// Returns whether the mirror follows the server: by socket or, where sockets are refused, by
+    /// REST.
     pub fn is_up(self) -> bool {
         matches!(self, Self::Live | Self::Polling)
     }
 }
 
-/// A full-state snapshot the server sent.
+/// A full-state snapshot from the server.
 #[derive(Debug, Clone)]
 pub(crate) struct Snapshot {
-    /// Counts all snapshots ever seen.
+    /// The number of this snapshot among all received.
     pub(crate) number: u64,
     pub(crate) status: ExecutionStatus,
-    /// The connection that brought the snapshot, when that was made, and whether this was its
-    /// first snapshot: the one that every new subscriber gets.
+    /// The connection that delivered the snapshot, when the connection was made, and whether this
+    /// was its first snapshot, which every new subscriber receives.
     pub(crate) connection: u64,
     pub(crate) connected: Instant,
-    /// When the snapshot came.
+    /// When the snapshot arrived.
     pub(crate) at: Instant,
     pub(crate) first: bool,
-    /// How many events were held when it came.
+    /// How many events were held when the snapshot arrived.
     pub(crate) events: usize,
 }
 
@@ -69,13 +71,13 @@ pub(crate) struct Held {
     pub(crate) appender: Appender,
     /// The `seq` up to which the log is complete; −1 before the first event.
     pub(crate) cursor: i64,
-    /// Whether the last event has the `seq` that the server itself gave it.
+    /// Whether the `seq` of the last event was assigned by the server.
     pub(crate) exact: bool,
-    /// Events that came before those in front of them, by `seq`.
+    /// Events that arrived before their predecessors, by `seq`.
     pub(crate) early: BTreeMap<i64, Event>,
     /// The newest status in the log, and the index after its event.
     pub(crate) logged: Option<(ExecutionStatus, usize)>,
-    /// The index after the newest event that tells of a run's beginning.
+    /// The index after the newest event that reports the start of a run.
     pub(crate) ran: usize,
     pub(crate) state: Arc<ConversationState>,
     pub(crate) link: Link,
@@ -84,39 +86,39 @@ pub(crate) struct Held {
     pub(crate) connection: u64,
     /// When the connection was made.
     pub(crate) connected: Instant,
-    /// Since when nothing has followed the server.
+    /// Since when the mirror has not followed the server.
     pub(crate) down_since: Option<Instant>,
-    /// Whether the server answers and says that it does not have the conversation: how long that
-    /// may last, the watcher decides.
+    /// Whether the server responds and reports that it does not have the conversation. The watcher
+    /// decides how long to wait.
     pub(crate) disowned: bool,
     pub(crate) snapshot: Option<Snapshot>,
-    /// The last snapshot with a status other than `running`, kept when a later run begins.
+    /// The last snapshot with a status other than `running`, kept when a later run starts.
     pub(crate) end: Option<Snapshot>,
     pub(crate) ended: Option<Error>,
 }
 
-/// What readers share.
+/// The state shared by readers.
 pub(crate) struct Mirror {
     pub(crate) id: ConversationId,
     held: RwLock<Held>,
-    /// Settings of this program that the server forgets when it loads a conversation again.
+    /// This program's settings, which the server loses when it loads a conversation again.
     pub(crate) restored: Restored,
     /// Answers of this process, and the lock that makes checking and answering one step.
     pub(crate) answered: Arc<Answered>,
     /// The actions of the log that have no answer.
     pub(crate) lineage: Lineage,
-    /// Tells the watcher that the server has events that are not here.
+    /// Notifies the watcher that the server has events that the mirror lacks.
     pub(crate) nudge: Notify,
     pub(crate) limits: Limits,
     changes: watch::Sender<u64>,
 }
 
-/// The exclusive right to write; given up, the mirror has ended.
+/// The exclusive right to write. Dropping it ends the mirror.
 pub(crate) struct Writer(Arc<Mirror>);
 
 impl Mirror {
-    /// `keep`: how many events to hold at least; `None` holds all. `base`: how many events stand in
-    /// the server's log before the first that is held.
+    /// Creates a mirror. `keep`: the minimum number of events to keep; `None` keeps all. `base`:
+    /// the number of events in the server's log before the first one held.
     pub(crate) fn new(
         id: ConversationId,
         state: ConversationState,
@@ -157,18 +159,19 @@ impl Mirror {
         (Writer(mirror.clone()), mirror)
     }
 
-    /// Reads; never hold it across an await.
+    /// Locks the mirror for reading. Never hold the guard across an await.
     pub(crate) fn read(&self) -> RwLockReadGuard<'_, Held> {
-        // A writer's panic cannot tear it: every change is complete before the next begins.
+        // A panic of the writer cannot leave a partial change that matters: each change is complete
+        // before the next one starts.
         self.held.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Wakes on every change from now on.
+    /// Returns a receiver that is notified of every change from now on.
     pub(crate) fn changes(&self) -> watch::Receiver<u64> {
         self.changes.subscribe()
     }
 
-    /// Wakes everybody who waits for a change: something beside the mirror has changed.
+    /// Wakes all waiters, because something besides the mirror has changed.
     pub(crate) fn wake(&self) {
         self.changes
             .send_modify(|version| *version = version.wrapping_add(1));
@@ -184,14 +187,14 @@ impl Writer {
         &self.0
     }
 
-    /// Changes it, and wakes readers once for all of it.
+    /// Changes the mirror, and wakes readers once for the whole change.
     pub(crate) fn change<T>(&self, change: impl FnOnce(&mut Held) -> T) -> T {
         let changed = change(&mut self.0.write());
         self.0.wake();
         changed
     }
 
-    /// No connection, and why not, if it was tried.
+    /// Reports that there is no connection and, after a failed attempt, why.
     pub(crate) fn connecting(&self, trouble: Option<Error>) {
         let known = {
             let held = self.0.read();
@@ -213,7 +216,7 @@ impl Writer {
         });
     }
 
-    /// No socket can be opened, but REST brings the events.
+    /// Reports that no socket can be opened, and events arrive by REST.
     pub(crate) fn polling(&self, trouble: Error) {
         self.change(|held| {
             held.link = Link::Polling;
@@ -231,33 +234,33 @@ impl Writer {
 }
 
 impl Held {
-    /// Everything the server had when the connection was made is here.
+    /// Reports that all events that existed when the connection was made have arrived.
     pub(crate) fn live(&mut self) {
         self.link = Link::Live;
         self.trouble = None;
         self.disowned = false;
     }
 
-    /// Another connection takes the place of the last one.
+    /// Reports that another connection replaces the last one.
     pub(crate) fn reconnected(&mut self) {
         self.connection += 1;
         self.connected = Instant::now();
         self.down_since = None;
-        // The server sends them again, in order.
+        // The server sends these events again, in order.
         self.early.clear();
     }
 
-    /// Goes on after `seq` without an event: one that is held came again under another `seq`, or
-    /// there is none to be read.
+    /// Advances to `seq` without an event: either a held event arrived again under another `seq`,
+    /// or no event can be read there.
     pub(crate) fn skip(&mut self, seq: i64) {
         self.cursor = self.cursor.max(seq);
         self.exact = false;
         self.take_early(false);
     }
 
-    /// Takes a persisted event, once: one whose `seq` is held already is a repetition. One that
-    /// comes before those in front of it waits for them. The state that a replayed one reports is
-    /// past; the snapshot after the replay has the present one.
+    /// Adds a persisted event once; an event whose `seq` is held already is ignored. An event that
+    /// arrives before its predecessors waits for them. The state in a replayed event is outdated;
+    /// the snapshot after the replay has the current one.
     pub(crate) fn durable(&mut self, seq: i64, event: Event, replayed: bool) {
         if seq <= self.cursor {
             return;
@@ -266,7 +269,7 @@ impl Held {
             self.early.entry(seq).or_insert(event);
             return;
         }
-        // A replay is read from the server's disk in order: what it leaves out cannot be read.
+        // A replay comes from the server's disk in order: an omitted event cannot be read.
         self.append(seq, event, replayed);
         self.take_early(replayed);
     }
@@ -303,24 +306,24 @@ impl Held {
         self.appender.append(&mut self.log, seq, event);
     }
 
-    /// The last event, if the server's event at the cursor must be this one.
+    /// Returns the last event, if the server's event at the cursor must be this one.
     pub(crate) fn anchor(&self) -> Option<&Event> {
         let last = self.log.end().checked_sub(1)?;
         let exact = self.exact && self.log.seq(last) == self.cursor;
         self.log.get(last).filter(|_| exact)
     }
 
-    /// Takes events that REST has read in the order of the log, from the one after index `from` on.
-    /// Those that have come by the socket meanwhile are passed over. Returns those taken.
+    /// Adds events that REST has returned in log order, starting after index `from`. Events that
+    /// have arrived by socket in the meantime are skipped. Returns the events added.
     pub(crate) fn read(&mut self, from: usize, events: Vec<Event>, replayed: bool) -> Vec<Event> {
         let (mut known, mut looked) = (HashSet::<String>::new(), from);
         let mut taken = Vec::new();
         for event in events {
-            // Those that had come early take their places as the gaps in front of them are filled.
+            // Early events join the log as the gaps before them are filled.
             let new = self.log.range(looked..self.log.end());
             known.extend(new.map(|event| event.id().to_owned()));
             looked = self.log.end();
-            // An event that cannot be decoded may have no id: it is told apart by its place only.
+            // An event that cannot be decoded may have no id: only its position identifies it.
             let named = !event.id().is_empty();
             if named && known.contains(event.id()) {
                 continue;
@@ -330,7 +333,7 @@ impl Held {
                 .filter(|_| named)
                 .find(|(_, it)| it.id() == event.id());
             if let Some(seq) = early.map(|(seq, _)| *seq) {
-                // The server has numbered it: what stands between cannot be read.
+                // The server has numbered this event: events missing before it cannot be read.
                 self.cursor = self.cursor.max(seq - 1);
                 self.durable(seq, event, replayed);
                 continue;
@@ -342,14 +345,14 @@ impl Held {
         taken
     }
 
-    /// Whether a run may be wrapping up, whatever its status: the snapshot that the server sends
-    /// when the run's slot is free has not come.
+    /// Returns whether a run may still be finishing, whatever its status: the snapshot that the
+    /// server sends when the run's slot is free has not arrived.
     pub(crate) fn wraps_up(&self) -> bool {
         let told = self.snapshot.as_ref().map_or(0, |snapshot| snapshot.events);
         self.ran > told
     }
 
-    /// The status now, by whatever is newer: the log or the last snapshot.
+    /// Returns the current status from the log or the last snapshot, whichever is newer.
     pub(crate) fn status(&self) -> ExecutionStatus {
         let told = self.snapshot.as_ref().map_or(0, |snapshot| snapshot.events);
         match &self.logged {
@@ -358,14 +361,14 @@ impl Held {
         }
     }
 
-    /// Whether an event with this id is among the newest `look` events, or has come early.
+    /// Returns whether an event with this id is among the newest `LOOK_BACK` events.
     pub(crate) fn holds(&self, id: &str) -> bool {
         let newest = self.log.range(0..usize::MAX).rev();
         newest.take(LOOK_BACK).any(|event| event.id() == id)
     }
 
-    /// Takes an event that is not in the log: a snapshot changes the state, nothing is kept.
-    /// Returns whether it was a snapshot.
+    /// Applies an event that is not in the log: a snapshot changes the state, and nothing is
+    /// stored. Returns whether the event was a snapshot.
     pub(crate) fn transient(&mut self, event: &Event) -> bool {
         let Payload::ConversationStateUpdate(update) = event.decode() else {
             return false;
@@ -375,7 +378,8 @@ impl Held {
             return false;
         }
         if !applied {
-            // It says nothing of a run, but that everything before it has been sent.
+            // This snapshot gives no information about a run, but all earlier events have been
+            // sent.
             self.live();
             return true;
         }
@@ -398,8 +402,8 @@ impl Held {
         true
     }
 
-    /// Takes a change of the state; whether it reads. The bodies of such events are not kept
-    /// beside their bytes: hardly anybody asks for them again.
+    /// Applies a state change. Returns whether it could be decoded. The decoded bodies of such
+    /// events are not cached, because they are rarely used again.
     fn apply(&mut self, update: &ConversationStateUpdateEvent) -> bool {
         let applied = Arc::make_mut(&mut self.state).apply(update);
         if let Err(error) = &applied {
@@ -409,14 +413,14 @@ impl Held {
         applied.is_ok()
     }
 
-    /// Takes what only the server's description by REST has, such as the title.
+    /// Adds fields that are only in the server's REST description, such as the title.
     pub(crate) fn described(&mut self, description: &ConversationState) {
         Arc::make_mut(&mut self.state).complete(description);
     }
 }
 
 const STATE_UPDATE: &str = "ConversationStateUpdateEvent";
-/// How far from the end an event is looked for that was the newest a moment ago.
+/// How far from the end to look for an event that was the newest a moment ago.
 const LOOK_BACK: usize = 5_000;
 
 impl Drop for Writer {
@@ -508,7 +512,7 @@ mod tests {
             mirror.read().status(),
             ExecutionStatus::WaitingForConfirmation
         );
-        // A killed server comes back with a status that it has not logged.
+        // A killed server restarts with a status that it has not logged.
         writer.change(|held| held.transient(&full_state("error")));
         assert_eq!(mirror.read().status(), ExecutionStatus::Error);
     }

@@ -1,4 +1,4 @@
-//! Pages of the log by REST, for readers of what is not held any more. Knows no mirror's writer.
+//! Pages of the log by REST, for readers of events that are no longer held.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::{Error, Result, log::Log, view::View};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 const PAGE: u32 = 100;
-/// How often a page may fail to decode before its reader is told.
+/// How often a page may fail to decode before its reader gets the error.
 const UNREADABLE: u32 = 3;
 
 #[derive(Debug, Clone)]
@@ -25,7 +25,7 @@ impl Pager {
         Self { client, id }
     }
 
-    /// The id of the newest event that the server has, if it has any.
+    /// Returns the id of the server's newest event, if there is one.
     pub(crate) async fn newest(&self, view: &View) -> Result<Option<String>> {
         let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(10));
         loop {
@@ -46,8 +46,8 @@ impl Pager {
         }
     }
 
-    /// The events from an index on, up to what is held: some of them, in order; none if the server
-    /// has none there any more. `known` is the index and id of an event at or before it.
+    /// Returns some of the events from an index up to those held, in order; empty if the server no
+    /// longer has any there. `known` is the index and id of an event at or before that index.
     pub(crate) async fn read(
         &self,
         view: &View,
@@ -73,7 +73,7 @@ impl Pager {
                     if let Some(ended) = view.ended() {
                         return Err(ended);
                     }
-                    // What an answer says does not change by asking again.
+                    // A response that cannot be decoded rarely changes with another request.
                     unreadable += u32::from(error.kind() == Wire::Decode);
                     if error.kind() == Wire::Unauthorized || unreadable == UNREADABLE {
                         return Err(Error::transport(self.id, "read older events", error));
@@ -85,7 +85,7 @@ impl Pager {
             };
             let first = page.items.first().map(Event::id);
             if page_id.is_some() && first != page_id.as_deref() {
-                // The server does not read that event any more, and began again at the first.
+                // The server can no longer read that event, and returned the first page.
                 (at, page_id) = (0, None);
                 continue;
             }

@@ -1,4 +1,4 @@
-//! Running the agent until it is really done.
+//! Running the agent until the run is really over.
 
 mod decide;
 mod limits;
@@ -31,30 +31,31 @@ use crate::{
     Conversation, Error, ErrorKind, Result, Usage, client_tools::until_settled, gate::Standing,
 };
 
-/// How long nothing must happen before REST is asked for the end, and between its answers.
+/// How long there must be no events before REST is asked for the end, and between its responses.
 const QUIET: Duration = Duration::from_millis(1500);
-/// How long a request that looks for the end may take. A hook may be freezing the server.
+/// Timeout of a request that checks for the end. A hook may be blocking the server.
 const LOOK: Duration = Duration::from_secs(10);
 
 /// A run. Await it for its [`RunOutcome`].
 ///
-/// The request is sent only if nothing waits for approval, as of the newest event that the server
-/// has, and never again: a run that is under way is joined, and after a lost answer the log
-/// decides.
+/// The request is sent only if no action waits for approval, as of the server's newest event. It is
+/// never repeated: a run in progress is joined, and after a lost response the log shows whether the
+/// run was accepted.
 ///
-/// Where the agent calls [client tools](crate::ClientTool), the run is over when the agent has
-/// heard from each of them, too.
+/// When the agent calls [client tools](crate::ClientTool), the run is over only after the agent has
+/// received every result.
 ///
 /// # Errors
 ///
-/// [`ErrorKind::RateLimited`] when the server takes no more runs; [`ErrorKind::Ambiguous`] when
-/// the connection failed and the log does not show whether the run was taken;
-/// [`ErrorKind::Replaced`] when the conversation is another one now; [`ErrorKind::Closed`] when
-/// the handle is closed meanwhile; others when the server refuses.
+/// [`ErrorKind::RateLimited`] when the server accepts no more runs; [`ErrorKind::Ambiguous`] when
+/// the connection failed and the log does not show whether the run was accepted;
+/// [`ErrorKind::Replaced`] when the server now has another conversation with this id;
+/// [`ErrorKind::Closed`] when the handle is closed during the run; other kinds when the server
+/// rejects the request.
 ///
 /// # Cancel safety
 ///
-/// Dropping the future leaves the run at work; the next [`run`](Conversation::run) or
+/// Dropping the future does not stop the run. The next [`run`](Conversation::run) or
 /// [`join`](Conversation::join) joins it.
 #[derive(Clone)]
 #[must_use = "a run does not begin until it is awaited"]
@@ -64,7 +65,7 @@ pub struct Run {
     idle_timeout: Option<Duration>,
     max_cost: Option<f64>,
     max_tokens: Option<u64>,
-    /// Only waits.
+    /// Only waits, and starts no run.
     join: bool,
 }
 
@@ -94,7 +95,7 @@ impl Before {
         before
     }
 
-    /// Marks everything until now as not part of this run.
+    /// Excludes everything until now from this run.
     fn mark(&mut self, conversation: &Conversation) {
         let held = conversation.mirror().read();
         self.events = held.log.end();
@@ -135,30 +136,30 @@ impl Run {
         }
     }
 
-    /// Ends the wait after this long, counted from the moment the future is polled first, with
-    /// [`RunStatus::StillRunning`]. The run goes on. Default: no limit.
+    /// Ends the wait with [`RunStatus::StillRunning`] after this time, counted from the first poll
+    /// of the future. The run continues. Default: no limit.
     pub fn timeout(mut self, limit: Duration) -> Self {
         self.timeout = Some(limit);
         self
     }
 
-    /// Ends the wait with [`RunStatus::StillRunning`] when no event has come for this long, also
-    /// while the link is down. The run goes on. Default: no limit.
+    /// Ends the wait with [`RunStatus::StillRunning`] when no event has arrived for this long,
+    /// including while the link is down. The run continues. Default: no limit.
     pub fn idle_timeout(mut self, limit: Duration) -> Self {
         self.idle_timeout = Some(limit);
         self
     }
 
-    /// Interrupts the run when it has cost this much, in US dollars, with
-    /// [`RunStatus::BudgetReached`]. The server reports the cost of a model call when the call has
-    /// ended, so the run may cost more by that call. Default: no limit.
+    /// Interrupts the run with [`RunStatus::BudgetReached`] when it has cost this much, in US
+    /// dollars. The server reports the cost of a model call only when the call has ended, so the
+    /// cost may exceed the limit by that call. Default: no limit.
     pub fn max_cost(mut self, dollars: f64) -> Self {
         self.max_cost = Some(dollars);
         self
     }
 
-    /// Interrupts the run when models have read and written this many tokens, with
-    /// [`RunStatus::BudgetReached`]. Like [`max_cost`](Self::max_cost) otherwise.
+    /// Interrupts the run with [`RunStatus::BudgetReached`] when its models have used this many
+    /// prompt and completion tokens. Otherwise the same as [`max_cost`](Self::max_cost).
     pub fn max_tokens(mut self, tokens: u64) -> Self {
         self.max_tokens = Some(tokens);
         self
@@ -168,7 +169,7 @@ impl Run {
         &self.conversation
     }
 
-    /// How much of its time is left, where it has a limit.
+    /// Returns the time left until the timeout, if there is one.
     pub(crate) fn time_left(&self, begun: Instant) -> Option<Duration> {
         let limit = self.timeout?;
         Some(limit.saturating_sub(begun.elapsed()))
@@ -179,7 +180,7 @@ impl Run {
         self
     }
 
-    /// Until the server's run is over, whatever client tools have yet to say.
+    /// Waits until the server's run is over, without waiting for client tools.
     pub(crate) async fn once(self) -> Result<RunOutcome> {
         let mut before = Before::new(&self.conversation);
         let deadline = self
@@ -211,13 +212,13 @@ impl Run {
         }
     }
 
-    /// Starts a run, or finds that there is one. An end when that is known already.
+    /// Starts a run or joins one. Returns an end if it is known already.
     async fn start(&self, before: &mut Before) -> Result<Option<End>> {
         let conversation = &self.conversation;
         let started = conversation.start_run(|| before.mark(conversation)).await?;
         before.started = started == Started::Begun;
         if before.started {
-            // Whatever ran before has ended, or it would have been joined.
+            // Any earlier run has ended, or it would have been joined.
             before.running = false;
         }
         Ok(match started {
@@ -231,7 +232,7 @@ impl Run {
         })
     }
 
-    /// Finds a run under way. An end when there is none.
+    /// Finds a run in progress. Returns an end if there is none.
     async fn find(&self, before: &mut Before) -> Result<Option<End>> {
         let conversation = &self.conversation;
         let mut idle_until = None;
@@ -250,7 +251,7 @@ impl Run {
             if status != ExecutionStatus::Idle {
                 return Ok(Some(End::Status(status)));
             }
-            // One that was asked for just now may not have begun.
+            // A run that was requested just now may not have started.
             let until = *idle_until.get_or_insert_with(|| Instant::now() + QUIET);
             if Instant::now() >= until {
                 return Ok(Some(End::Status(status)));
@@ -262,7 +263,7 @@ impl Run {
         }
     }
 
-    /// Waits for the end of a run that the server has taken or has under way.
+    /// Waits for the end of a run that the server has accepted or is executing.
     async fn ending(&self, before: &Before) -> Result<End> {
         let conversation = &self.conversation;
         let mut changes = conversation.changes();
@@ -334,7 +335,8 @@ impl Run {
         }
     }
 
-    /// Sees to it that the newest event of the server is here: a socket may be deaf.
+    /// Checks that the mirror has the server's newest event, because a socket may stop delivering
+    /// without an error.
     async fn patrol(&self) {
         let search = calls::events::Search::new(self.conversation.id())
             .descending()
@@ -354,8 +356,8 @@ impl Run {
         }
     }
 
-    /// Asks REST whether the run is over. No answer decides nothing: a hook may be freezing the
-    /// server, or a restart be under way.
+    /// Asks REST whether the run is over. Returns `None` when there is no response: a hook may be
+    /// blocking the server, or the server may be restarting.
     async fn ask(&self) -> Option<Asked> {
         let conversation = &self.conversation;
         let get = calls::conversations::Get::new(conversation.id());
@@ -378,7 +380,7 @@ impl Run {
         if asked.status.is_running() {
             return Some(asked);
         }
-        // Not by kind: servers before 1.56 find none by its name.
+        // Not filtered by kind: servers before 1.56 do not find these events by the kind's name.
         let search = calls::events::Search::new(conversation.id()).descending();
         let page = conversation.client().call(&search).timeout(LOOK).await;
         let page = page.ok()?;
@@ -397,7 +399,7 @@ fn is_missing(error: &oh_transport::Error) -> bool {
     error.kind() == oh_transport::ErrorKind::NotFound
 }
 
-/// Translates the end of the link into the end of a run.
+/// Converts the end of the link to the end of a run.
 fn end_of_link(error: Error) -> Result<End> {
     match error.kind() {
         ErrorKind::Gone => Ok(End::Gone),

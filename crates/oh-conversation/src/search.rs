@@ -1,5 +1,5 @@
-//! Asking the server's log itself: filtered, counted, by ids. The mirror needs none of it; it
-//! finds what a program does not want to hold, or to look for itself.
+//! Queries of the server's log: filtered, counted, or by id. They find events that a program does
+//! not keep or search itself.
 
 use std::{
     collections::VecDeque,
@@ -17,11 +17,11 @@ use oh_protocol::{
 
 use crate::{Conversation, ErrorKind, Result};
 
-/// Older servers know kinds by the paths of their Python classes, and find nothing by a name.
+/// Servers before this version match kinds by Python class path, and find nothing by name.
 const KINDS_BY_NAME: (u32, u32, u32) = (1, 56, 0);
 
-/// A question to the server's log: a stream of the events that fit, asked for page by page as
-/// it is read, or their [`count`](Self::count). Dropping it ends it.
+/// A query of the server's log: a stream of the matching events, which fetches each page when it is
+/// needed, or their [`count`](Self::count). Dropping the stream ends the query.
 #[must_use = "a stream does nothing until it is read"]
 pub struct EventSearch {
     conversation: Conversation,
@@ -35,8 +35,8 @@ pub struct EventSearch {
 type Pages = Pin<Box<dyn Stream<Item = Result<Event>> + Send>>;
 
 impl Conversation {
-    /// The events of the server's log that fit what is said, oldest first
-    /// (`GET …/events/search`, `GET …/events/count`).
+    /// Searches the server's log, oldest events first (`GET …/events/search`,
+    /// `GET …/events/count`).
     ///
     /// ```no_run
     /// # use futures_util::TryStreamExt;
@@ -59,25 +59,26 @@ impl Conversation {
         }
     }
 
-    /// An event of the server's log by its id (`GET …/events/{event_id}`). What is held is found
-    /// without asking by [`Events::by_id`](crate::Events::by_id).
+    /// Fetches an event from the server's log by its id (`GET …/events/{event_id}`). For an event
+    /// that is held, [`Events::by_id`](crate::Events::by_id) needs no request.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::NotFound`] when the log does not have it.
+    /// [`ErrorKind::NotFound`] when the log does not have the event.
     pub async fn fetch_event(&self, event_id: impl Into<String>) -> Result<Event> {
         let event_id = event_id.into();
-        // An empty name would be another operation.
+        // An empty id would address another endpoint.
         if event_id.is_empty() {
             return Err(self.invalid("an event's id is not empty"));
         }
         let call = calls::Get::new(self.id(), event_id);
         match self.call("read an event", &call).await {
-            // The answer does not say what was missing; that the conversation is there does.
+            // The response does not say what is missing; it is the event if the conversation
+            // exists.
             Err(error) if error.kind() == ErrorKind::Gone && self.info().await.is_ok() => {
                 Err(error.of_kind(|_| ErrorKind::NotFound))
             }
-            // Older servers (1.43) fail over it, and say why.
+            // Older servers (1.43) return another error, with this text.
             Err(error) if error.says("Unknown event_id") => {
                 Err(error.of_kind(|_| ErrorKind::NotFound))
             }
@@ -85,12 +86,12 @@ impl Conversation {
         }
     }
 
-    /// Events of the server's log by their ids, in the same order; nothing for one that the log
-    /// does not have (`GET …/events`).
+    /// Fetches events from the server's log by their ids, in the same order; `None` for an event
+    /// that the log does not have (`GET …/events`).
     ///
     /// # Errors
     ///
-    /// When the server cannot be asked.
+    /// When the request fails.
     pub async fn fetch_events<I: Into<String>>(
         &self,
         event_ids: impl IntoIterator<Item = I>,
@@ -98,7 +99,7 @@ impl Conversation {
         let event_ids: Vec<String> = event_ids.into_iter().map(Into::into).collect();
         let call = calls::BatchGet::new(self.id(), event_ids.clone());
         match self.call("read events", &call).await {
-            // Older servers (1.43) fail over all for one.
+            // Older servers (1.43) reject the whole request because of one missing event.
             Err(error) if error.says("Unknown event_id") => {}
             events => return events,
         }
@@ -114,61 +115,61 @@ impl Conversation {
 }
 
 impl EventSearch {
-    /// Only those of a kind, such as `ActionEvent`. Servers before 1.56 find none by its name:
-    /// there all are read, and sorted out here.
+    /// Returns only events of this kind, such as `ActionEvent`. Servers before 1.56 cannot filter
+    /// by the kind's name; for those, the client fetches all events and filters them.
     pub fn kind(mut self, kind: impl Into<String>) -> Self {
         self.filter.kind = Some(kind.into());
         self
     }
 
-    /// Only those from `agent`, `user`, `environment` or `hook`.
+    /// Returns only events from this source: `agent`, `user`, `environment` or `hook`.
     pub fn source(mut self, source: impl Into<String>) -> Self {
         self.filter.source = Some(source.into());
         self
     }
 
-    /// Only messages that hold this text, in whatever case.
+    /// Returns only messages that contain this text, ignoring case.
     pub fn body(mut self, text: impl Into<String>) -> Self {
         self.filter.body = Some(text.into());
         self
     }
 
-    /// Not before this time, in ISO 8601. Without an offset it is the server's local time, as
-    /// the events' own.
+    /// Returns only events at or after this time, in ISO 8601. Without an offset the time is in the
+    /// server's local time, like the events' timestamps.
     pub fn since(mut self, time: impl Into<String>) -> Self {
         self.filter.since = Some(time.into());
         self
     }
 
-    /// Only before this time, in the same form.
+    /// Returns only events before this time, in the same format.
     pub fn before(mut self, time: impl Into<String>) -> Self {
         self.filter.before = Some(time.into());
         self
     }
 
-    /// The last of the log first.
+    /// Returns the newest events first.
     pub fn newest_first(mut self) -> Self {
         self.newest_first = true;
         self
     }
 
-    /// Ends after so many. Default: at the end of the log.
+    /// Sets the maximum number of events. Default: no limit.
     pub fn limit(mut self, events: usize) -> Self {
         self.left = events;
         self
     }
 
-    /// How many are asked for at once, 1 to 100. Default: 100.
+    /// Sets how many events are fetched per request, 1 to 100. Default: 100.
     pub fn page_size(mut self, events: u32) -> Self {
         self.page = events;
         self
     }
 
-    /// How many there are, whatever the limit.
+    /// Returns the number of matching events, regardless of the limit.
     ///
     /// # Errors
     ///
-    /// When the server cannot be asked.
+    /// When the request fails.
     pub async fn count(mut self) -> Result<u64> {
         if self.filter.kind.is_none() || !self.conversation.is_before(KINDS_BY_NAME).await? {
             let call = calls::Count::new(self.conversation.id()).filter(self.filter);
@@ -199,7 +200,7 @@ impl EventSearch {
 struct Reading {
     conversation: Conversation,
     filter: EventFilter,
-    /// What is sorted out here, where the server cannot.
+    /// The kind to filter by here, if the server cannot.
     kind: Option<String>,
     newest_first: bool,
     page: u32,
@@ -260,7 +261,7 @@ impl Reading {
 }
 
 impl EventSearch {
-    /// Waits for the next event; `None` when there are no more. Cancel-safe.
+    /// Waits for the next event. Returns `None` when there are no more. Cancel-safe.
     pub async fn next(&mut self) -> Option<Result<Event>> {
         futures_util::StreamExt::next(self).await
     }

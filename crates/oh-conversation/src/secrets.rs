@@ -1,5 +1,5 @@
-//! Secrets for the agent's commands: given as text, looked up by the server, or computed when
-//! they are sent. Knows no models' keys.
+//! Secrets for the agent's commands: given as text, looked up by the server, or computed when they
+//! are sent.
 
 use std::{fmt, future::Future, pin::Pin, sync::Arc};
 
@@ -13,7 +13,7 @@ type Failure = Box<dyn std::error::Error + Send + Sync>;
 type Computing = Pin<Box<dyn Future<Output = Result<SecretString, Failure>> + Send>>;
 type Compute = Arc<dyn Fn() -> Computing + Send + Sync>;
 
-/// Where a secret's value comes from. A text is one.
+/// A secret's value or its source. A text converts to a secret with that value.
 #[derive(Clone)]
 pub struct Secret(Origin);
 
@@ -24,18 +24,18 @@ enum Origin {
 }
 
 impl Secret {
-    /// This value.
+    /// Creates a secret with this value.
     pub fn text(value: impl Into<SecretString>) -> Self {
         Self(Origin::Source(SecretSource::fixed(value)))
     }
 
-    /// What the server finds with a `GET` of a URL each time it needs the value: see
-    /// [`SecretSource::lookup`]. The value never passes through this program.
+    /// Creates a secret that the server looks up with a `GET` of a URL each time it needs the
+    /// value: see [`SecretSource::lookup`]. The value never passes through this program.
     pub fn lookup(url: impl Into<String>) -> Self {
         Self(Origin::Source(SecretSource::lookup(url)))
     }
 
-    /// What a closure gives whenever this is sent; the server keeps the value it got then.
+    /// Creates a secret that a closure computes each time it is sent. The server keeps that value.
     ///
     /// ```
     /// use oh_conversation::Secret;
@@ -98,10 +98,10 @@ impl fmt::Debug for Secret {
 }
 
 impl Conversation {
-    /// Gives the agent secrets, as environment variables of its commands (`POST …/secrets`), on
-    /// top of those it has. The server masks their values in what it logs; the names are visible.
-    /// Forks do not inherit them. A lookup of the server's own secrets carries the session key to
-    /// servers before 1.50, which need it.
+    /// Adds secrets for the agent, as environment variables of its commands (`POST …/secrets`).
+    /// Existing secrets are kept. The server masks the values in its logs; the names are visible.
+    /// Forks do not inherit secrets. For servers before 1.50, lookups of the server's own secrets
+    /// get the session key, which those servers need.
     ///
     /// ```no_run
     /// # async fn give(conversation: &oh_conversation::Conversation) -> oh_conversation::Result<()> {
@@ -119,8 +119,8 @@ impl Conversation {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidInput`] when a name is no environment variable's, a value is a mask, or
-    /// a closure fails (its error is the source); nothing was sent then.
+    /// [`ErrorKind::InvalidInput`] when a name is not a valid environment variable name, a value is
+    /// a mask, or a closure fails (its error is the source). In these cases nothing was sent.
     pub async fn set_secrets<N, S>(&self, secrets: impl IntoIterator<Item = (N, S)>) -> Result<()>
     where
         N: Into<String>,
@@ -153,8 +153,8 @@ impl Conversation {
     }
 }
 
-/// The session key, where a secret wants it and the server needs it to look up its own. It goes to
-/// no other server: only requests to this one carry it.
+/// Returns the session key if a secret needs it and the server is too old to look up its own
+/// secrets without it. Only requests to this server carry the key.
 pub(crate) async fn own_key(client: &Client, wanted: bool) -> Result<Option<SecretString>, Wire> {
     if !wanted || client.server_info().await?.reads_own_secrets() {
         return Ok(None);

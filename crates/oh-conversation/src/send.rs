@@ -1,4 +1,4 @@
-//! Sending a message, without approving by accident what waits for approval.
+//! Sending messages, without accidentally approving actions that wait for approval.
 
 use std::{
     fmt,
@@ -17,22 +17,23 @@ use tokio::time::timeout;
 
 use crate::{Conversation, Error, ErrorKind, Result, answered, gate::Standing, run::Started};
 
-/// A message on its way. Await it; it is saved on the server then.
+/// A message that has not been sent. Await it; the server has then saved the message.
 ///
-/// A message is never sent twice. After a lost answer, the log is searched for a message of the
-/// user with the same parts that was not there before.
+/// A message is never sent twice. After a lost response, the log is searched for a new user message
+/// with the same parts.
 ///
 /// # Errors
 ///
 /// [`ErrorKind::PendingConfirmation`] while an action waits for approval;
-/// [`ErrorKind::InvalidInput`] for an empty message and [`ErrorKind::NoVision`] for an image that
-/// the model cannot see: nothing was sent then. [`ErrorKind::Ambiguous`] when the connection
-/// failed and the log does not show the message. [`ErrorKind::RateLimited`] with
-/// [`and_run`](Self::and_run) when the server takes no more runs; the message is saved then.
+/// [`ErrorKind::InvalidInput`] for an empty message, and [`ErrorKind::NoVision`] for an image that
+/// the model does not support. In these cases nothing was sent. [`ErrorKind::Ambiguous`] when the
+/// connection failed and the log does not show the message. [`ErrorKind::RateLimited`] with
+/// [`and_run`](Self::and_run) when the server accepts no more runs; the message is saved in that
+/// case.
 ///
 /// # Cancel safety
 ///
-/// Dropping the future before it completes leaves open whether the message was sent.
+/// If the future is dropped before it completes, the message may or may not have been sent.
 #[must_use = "a message is not sent until it is awaited"]
 pub struct SendMessage {
     conversation: Conversation,
@@ -61,41 +62,42 @@ impl SendMessage {
         self
     }
 
-    /// Adds an image: its URL, or itself as a `data:` URL such as `data:image/png;base64,…`.
+    /// Adds an image, by its URL or as a `data:` URL such as `data:image/png;base64,…`.
     ///
-    /// Where the agent's model is said to see no images (`disable_vision`), it is refused. What
-    /// else a model can see only the server knows: for one that it takes to be blind, the agent
-    /// answers with a text that says so, and is done; see
+    /// If the agent's model is configured without vision (`disable_vision`), the message is
+    /// rejected. Otherwise only the server can determine what a model supports. If the server
+    /// considers the model blind, the agent replies with a text that says so, and finishes; see
     /// [`RunReport::image_unseen`](crate::RunReport::image_unseen).
     pub fn image(self, url: impl Into<String>) -> Self {
         self.and(UserContent::image(url))
     }
 
-    /// Sends images even to a model that is said to see none: for agents whose tools look at
-    /// them.
+    /// Sends images even to a model that is configured without vision: for agents whose tools
+    /// process images.
     pub fn even_if_blind(mut self) -> Self {
         self.blind = true;
         self
     }
 
-    /// Who says it, where several people talk to an agent. Servers up to 1.58 drop it.
+    /// Sets the name of the sender, when several people talk to an agent. Servers up to 1.58 ignore
+    /// it.
     pub fn sender(mut self, sender: impl Into<String>) -> Self {
         self.sender = Some(sender.into());
         self
     }
 
-    /// Also starts a run, and does not wait for its end. A run that is under way reads the message
-    /// by itself.
+    /// Also starts a run, without waiting for its end. A run in progress picks up the message
+    /// itself.
     ///
-    /// The message is saved first; the run is then started under the conditions of
-    /// [`Conversation::run`], so that it approves nothing.
+    /// The message is saved first. The run is then started under the conditions of
+    /// [`Conversation::run`], so it approves nothing.
     pub fn and_run(mut self) -> Self {
         self.run = true;
         self
     }
 
-    /// Saves the message even while an action waits for approval. The action goes on waiting. Has
-    /// no effect on [`and_run`](Self::and_run), which starts no run then and fails with
+    /// Saves the message even while an action waits for approval. The action keeps waiting. This
+    /// does not affect [`and_run`](Self::and_run), which starts no run in that case and fails with
     /// [`ErrorKind::PendingConfirmation`].
     pub fn even_if_pending(mut self) -> Self {
         self.anyway = true;
@@ -120,8 +122,8 @@ impl SendMessage {
             return Err(Error::new(ErrorKind::NoVision, id, what));
         }
         let supersedes = {
-            // Messages of one process are sent one after another: a lost one is told apart by
-            // what was there before it.
+            // Messages of one process are sent one after another, so that a lost one can be
+            // distinguished from those before it.
             let turn = conversation.mirror().answered.turn().await;
             let standing = conversation.standing_soon().await?;
             if matches!(standing, Standing::Waiting(_)) && !self.anyway {
@@ -129,7 +131,7 @@ impl SendMessage {
                             approve or reject it first, or send with `even_if_pending`";
                 return Err(Error::new(ErrorKind::PendingConfirmation, id, what));
             }
-            // An agent that speaks ACP gives up what it is at for a message that runs.
+            // An ACP agent aborts its current work for a message with `run`.
             let acp = conversation.state().agent_kind().as_deref() == Some("ACPAgent");
             let supersedes = acp && self.run && matches!(standing, Standing::Running);
             let held = conversation.mirror().read().log.end();
@@ -141,8 +143,8 @@ impl SendMessage {
             match answered::answer(&mut sent).await {
                 Ok(()) => {}
                 Err(error) if matches!(error.kind(), Wire::Interrupted | Wire::Timeout) => {
-                    // There is no key by which the server could tell a repetition: the log says
-                    // whether the message was taken.
+                    // The server has no idempotency key for messages, so the log shows whether it
+                    // accepted this one.
                     if !logged(conversation, held, &self.content).await {
                         return Err(Error::ambiguous(id, "take the message", error));
                     }
@@ -180,14 +182,15 @@ impl IntoFuture for SendMessage {
     }
 }
 
-/// Whether the agent's model is said to see no images.
+/// Returns whether the agent's model is configured without vision.
 fn is_blind(conversation: &Conversation) -> bool {
     let agent = conversation.state().get("agent").cloned();
     let blind = agent.and_then(|agent| agent.get("llm")?.get("disable_vision"));
     blind.is_some_and(|blind| blind.as_str() == "true")
 }
 
-/// Whether a user's message with these parts comes, or came, after the first `held` events.
+/// Returns whether a user message with these parts follows the first `held` events, within the
+/// limit.
 async fn logged(conversation: &Conversation, held: usize, content: &[UserContent]) -> bool {
     let looking = async {
         let mut changes = conversation.changes();
@@ -205,7 +208,7 @@ async fn logged(conversation: &Conversation, held: usize, content: &[UserContent
             }
             let changed = timeout(Duration::from_secs(1), changes.changed()).await;
             if changed.is_err() {
-                // Over a link that is down, REST reads on.
+                // Over a link that is down, events are fetched with REST.
                 conversation.mirror().nudge.notify_one();
             }
         }
@@ -214,7 +217,7 @@ async fn logged(conversation: &Conversation, held: usize, content: &[UserContent
     timeout(limit, looking).await.unwrap_or(false)
 }
 
-/// Whether an event is a user's message of these parts, in this order.
+/// Returns whether an event is a user message with these parts, in this order.
 fn is_message(event: &Event, content: &[UserContent]) -> bool {
     if event.kind() != "MessageEvent" || event.source().as_str() != "user" {
         return false;

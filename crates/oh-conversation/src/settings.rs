@@ -1,5 +1,4 @@
-//! Changing what a conversation works with while it lives: policies, tags, models. Knows
-//! no events.
+//! Changing the settings of an existing conversation: policies, tags, title, models, plugins.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -12,18 +11,18 @@ use oh_transport::Client;
 
 use crate::{Conversation, Error, ErrorKind, Link, Result, mirror::Mirror};
 
-/// Older servers keep the model they know under a usage id.
+/// Servers before this version keep the first model under each usage id.
 const MODELS_REPLACED: (u32, u32, u32) = (1, 56, 0);
 
 impl Conversation {
-    /// Sets what judges the risk of actions, or nothing (`POST …/security_analyzer`). Like a
-    /// [confirmation policy](crate::Approvals::set_policy), the server forgets it when it loads
-    /// the conversation again, and this handle sets it again after every reconnection.
+    /// Sets or removes the analyzer that assesses the risk of actions (`POST …/security_analyzer`).
+    /// As with a [confirmation policy](crate::Approvals::set_policy), the server loses the analyzer
+    /// when it loads the conversation again, and this handle sets it again after every reconnect.
     ///
     /// # Errors
     ///
-    /// When the server refuses or cannot be asked. After a refusal the analyzer that was set
-    /// before stays the one that is set again.
+    /// When the request fails. If the server rejects the analyzer, the previous setting is the one
+    /// that is set again.
     pub async fn set_security_analyzer(&self, analyzer: Option<SecurityAnalyzer>) -> Result<()> {
         let restored = &self.mirror().restored;
         let _turn = restored.turn.lock().await;
@@ -42,7 +41,7 @@ impl Conversation {
 
     pub(crate) async fn set_policy(&self, policy: ConfirmationPolicy) -> Result<()> {
         let restored = &self.mirror().restored;
-        // A policy that is being set again must not overtake this one.
+        // A policy that is being set again must not override this one.
         let _turn = restored.turn.lock().await;
         let settled = restored.is_settled(self.mirror());
         let connection = self.mirror().read().connection;
@@ -57,7 +56,7 @@ impl Conversation {
         set
     }
 
-    /// Makes sure that the server has what this program set, before something that a policy may
+    /// Ensures that the server has this program's settings, before an operation that a policy may
     /// have to stop.
     pub(crate) async fn restore(&self) -> Result<()> {
         let mirror = self.mirror();
@@ -68,12 +67,12 @@ impl Conversation {
         set.map_err(|error| Error::transport(self.id(), "set the policy again", error))
     }
 
-    /// Replaces all tags: keys of `a-z` and `0-9`, values of at most 256 characters
+    /// Replaces all tags: keys consist of `a-z` and `0-9`, values of at most 256 characters
     /// (`PATCH /api/conversations/{conversation_id}`).
     ///
     /// # Errors
     ///
-    /// When a tag breaks these rules, or the server refuses or cannot be asked.
+    /// When a tag violates these rules, or the request fails.
     pub async fn set_tags<K: Into<String>, V: Into<String>>(
         &self,
         tags: impl IntoIterator<Item = (K, V)>,
@@ -87,26 +86,27 @@ impl Conversation {
     }
 
     /// Sets the title, 1 to 200 characters and not blank
-    /// (`PATCH /api/conversations/{conversation_id}`). No event tells of it: read it by
-    /// [`info`](Self::info).
+    /// (`PATCH /api/conversations/{conversation_id}`). No event reports the change: use
+    /// [`info`](Self::info) to see it.
     ///
     /// # Errors
     ///
-    /// When it is too long, or the server refuses or cannot be asked.
+    /// When the title is invalid, or the request fails.
     pub async fn set_title(&self, title: &str) -> Result<()> {
         let call = calls::Update::title(self.id(), title);
         self.call("set the title", &call).await
     }
 
-    /// Uses another model from now on, even within a run (`POST …/switch_llm`).
+    /// Switches to another model, even during a run (`POST …/switch_llm`).
     ///
-    /// Its usage is counted under its [`usage_id`](Llm::usage_id). Servers before 1.56 go on with
-    /// the model that they know under that id already, and do not say so: there one without an id
-    /// gets a new one, and one with an id needs one that the conversation has not had.
+    /// The model's usage is counted under its [`usage_id`](Llm::usage_id). Servers before 1.56
+    /// silently keep the model that they already have under that id. For those servers, a model
+    /// without an id gets a new one; a model with an id needs one that the conversation has not
+    /// used.
     ///
     /// # Errors
     ///
-    /// When the server refuses or cannot be asked.
+    /// When the request fails.
     pub async fn switch_llm(&self, mut llm: Llm) -> Result<()> {
         if self.is_before(MODELS_REPLACED).await? {
             let random = ConversationId::random().to_string();
@@ -116,8 +116,8 @@ impl Conversation {
         self.call("switch the model", &call).await
     }
 
-    /// Uses the model of a profile that the server keeps (`POST …/switch_profile`). Older servers
-    /// (1.43) look in `~/.openhands` alone, wherever they keep profiles otherwise.
+    /// Switches to the model of a profile that is stored on the server (`POST …/switch_profile`).
+    /// Older servers (1.43) look only in `~/.openhands`, even if they store profiles elsewhere.
     ///
     /// # Errors
     ///
@@ -127,35 +127,35 @@ impl Conversation {
         self.call_naming("switch the profile", &call).await
     }
 
-    /// Uses another model of an agent that speaks ACP (`POST …/switch_acp_model`).
+    /// Switches to another model of an ACP agent (`POST …/switch_acp_model`).
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Refused`](crate::ErrorKind::Refused) when the agent is of another kind or
+    /// [`ErrorKind::Refused`](crate::ErrorKind::Refused) when the agent is not an ACP agent, or
     /// does not have the model.
     pub async fn switch_acp_model(&self, model: impl Into<String>) -> Result<()> {
         let call = calls::SwitchAcpModel::new(self.id(), model);
         self.call("switch the agent's model", &call).await
     }
 
-    /// Loads a plugin of the marketplaces that the agent knows, named as `name@marketplace` or
-    /// `name` (`POST …/load_plugin`).
+    /// Loads a plugin from the agent's marketplaces, named as `name@marketplace` or `name`
+    /// (`POST …/load_plugin`).
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) when there is none of that name,
-    /// [`ErrorKind::Refused`](crate::ErrorKind::Refused) when it cannot be fetched or is named
-    /// ambiguously.
+    /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) when there is no plugin with this name,
+    /// [`ErrorKind::Refused`](crate::ErrorKind::Refused) when the plugin cannot be fetched or the
+    /// name is ambiguous.
     pub async fn load_plugin(&self, plugin: impl Into<String>) -> Result<()> {
         let call = calls::LoadPlugin::new(self.id(), plugin);
         self.call_naming("load a plugin", &call).await
     }
 }
 
-/// Settings of a program, to be set again whenever the server may have forgotten them.
+/// Settings of a program, which are set again whenever the server may have lost them.
 #[derive(Default)]
 pub(crate) struct Restored {
-    /// Held while something is set or set again: the newest setting wins.
+    /// Held while a setting is sent: the newest setting wins.
     turn: tokio::sync::Mutex<()>,
     set: Mutex<Set>,
 }
@@ -164,7 +164,7 @@ pub(crate) struct Restored {
 struct Set {
     policy: Option<ConfirmationPolicy>,
     analyzer: Option<Option<SecurityAnalyzer>>,
-    /// The connection for which the server has been asked to take both.
+    /// The connection for which both settings have been sent.
     connection: u64,
 }
 
@@ -173,34 +173,34 @@ impl Restored {
         self.set.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The policy that this program has set, if it has set one.
+    /// Returns the policy that this program has set, if any.
     pub(crate) fn policy(&self) -> Option<ConfirmationPolicy> {
         self.lock().policy.clone()
     }
 
-    /// The analyzer that this program has set, or that there is to be none, if it has set that.
+    /// Returns the analyzer that this program has set or removed, if it has done so.
     pub(crate) fn analyzer(&self) -> Option<Option<SecurityAnalyzer>> {
         self.lock().analyzer.clone()
     }
 
-    /// Whether the server has it all, as far as this connection tells.
+    /// Returns whether the server has all settings, as far as this connection shows.
     fn is_settled(&self, mirror: &Mirror) -> bool {
         let set = self.lock();
         if set.policy.is_none() && set.analyzer.is_none() {
             return true;
         }
         let held = mirror.read();
-        // Without a socket nothing tells of a restart.
+        // Without a socket a restart goes unnoticed.
         held.link != Link::Polling && set.connection == held.connection && held.connection > 0
     }
 
-    /// Whether there is something to set again on this connection.
+    /// Returns whether settings must be sent again on this connection.
     pub(crate) fn is_due(&self, mirror: &Mirror) -> bool {
         !self.is_settled(mirror)
     }
 }
 
-/// Sets again what this program has set and the server forgets when it loads a conversation.
+/// Sends this program's settings again, which the server loses when it loads a conversation.
 pub(crate) async fn restore(client: &Client, mirror: &Mirror) -> oh_transport::Result<()> {
     let restored = &mirror.restored;
     let _turn = restored.turn.lock().await;
@@ -213,7 +213,7 @@ pub(crate) async fn restore(client: &Client, mirror: &Mirror) -> oh_transport::R
     };
     let (connection, known) = {
         let held = mirror.read();
-        // Only a snapshot of this connection says what the server has now.
+        // Only a snapshot of this connection shows the server's current policy.
         let snapshot = held.snapshot.as_ref();
         let fresh = snapshot.is_some_and(|last| last.connection == held.connection);
         let told = held.state.get("confirmation_policy").cloned();
@@ -226,7 +226,7 @@ pub(crate) async fn restore(client: &Client, mirror: &Mirror) -> oh_transport::R
         let call = calls::SetConfirmationPolicy::new(mirror.id, policy);
         client.call(&call).await?;
     }
-    // A snapshot leaves out an analyzer that is none, so it cannot tell.
+    // A snapshot omits a missing analyzer, so the two cannot be compared.
     if let Some(analyzer) = analyzer {
         let call = calls::SetSecurityAnalyzer::new(mirror.id, analyzer);
         client.call(&call).await?;
@@ -235,7 +235,7 @@ pub(crate) async fn restore(client: &Client, mirror: &Mirror) -> oh_transport::R
     Ok(())
 }
 
-/// Whether the server has answered, and has not done it.
+/// Returns whether the server responded and rejected the request.
 fn is_refusal(error: &Error) -> bool {
     matches!(
         error.kind(),
@@ -248,8 +248,8 @@ fn is_refusal(error: &Error) -> bool {
     )
 }
 
-/// Whether a state holds another policy than this one. What this one leaves to the server's
-/// defaults is not compared.
+/// Returns whether a state has another policy than this one. Fields that this policy leaves to the
+/// server's defaults are not compared.
 pub(crate) fn differs(policy: &ConfirmationPolicy, told: Option<&Json>) -> bool {
     let ours = serde_json::to_value(policy).unwrap_or_default();
     let Some(told) = told.map(Json::to_value) else {

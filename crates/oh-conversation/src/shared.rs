@@ -1,5 +1,5 @@
-//! Links that handles of one process share: one socket and one mirror for a conversation, however
-//! many handles there are.
+//! Links shared by the handles of one process: one socket and one mirror for a conversation,
+//! however many handles there are.
 
 use std::{
     collections::HashMap,
@@ -30,7 +30,7 @@ use crate::{
     watcher::Watcher,
 };
 
-/// The most events that a page of the log holds.
+/// The maximum number of events in a page of the log.
 const PAGE: u32 = 100;
 
 /// A link and its mirror.
@@ -38,9 +38,9 @@ pub(crate) struct Shared {
     pub(crate) client: Client,
     pub(crate) mirror: Arc<Mirror>,
     pub(crate) tokens: Readers,
-    /// Where somebody of this process has gone in the log.
+    /// The position in the log to which a handle of this process has navigated.
     pub(crate) navigated: Mutex<Option<Navigated>>,
-    /// Dropped with the last handle, which stops the watcher as asking it does.
+    /// Dropped with the last handle, which also stops the watcher.
     stop: watch::Sender<bool>,
     /// How many handles are open.
     open: AtomicUsize,
@@ -57,7 +57,7 @@ fn links() -> MutexGuard<'static, Links> {
 }
 
 impl Shared {
-    /// Joins the link that another handle of this process has, if it serves as well.
+    /// Joins the link of another handle in this process, if its options are compatible.
     fn join(client: &Client, id: ConversationId, following: &Following) -> Option<Arc<Self>> {
         let runtime = Handle::current().id();
         let mut links = links();
@@ -79,7 +79,7 @@ impl Shared {
         Some(found)
     }
 
-    /// Joins a link, or makes one; and whether it was joined.
+    /// Joins a link or creates one. Returns whether it was joined.
     pub(crate) async fn link(
         client: Client,
         info: ConversationInfo,
@@ -90,7 +90,7 @@ impl Shared {
             return Ok((link, true));
         }
         let state = info.state().clone();
-        // Snapshots take its place; it must not be kept until then.
+        // Dropped now, because snapshots will replace it.
         drop(info);
         let (base, events) = newest(&client, id, following.begin, &state).await?;
         let limits = following.limits.clone();
@@ -102,7 +102,7 @@ impl Shared {
                 for event in events {
                     held.durable(held.cursor + 1, event, true);
                 }
-                // Counted, not numbered by the server.
+                // These positions are counted, not reported by the server.
                 held.exact = false;
             });
         }
@@ -131,9 +131,9 @@ impl Shared {
         Ok((link, false))
     }
 
-    /// One handle less; the last one stops the link. Whether it was the last.
+    /// Releases one handle; the last one stops the link. Returns whether it was the last.
     pub(crate) fn release(&self) -> bool {
-        // Under the lock: nobody joins a link that is being stopped.
+        // Under the lock, so that no handle joins a link that is being stopped.
         let _links = links();
         let last = self.open.fetch_sub(1, Ordering::AcqRel) == 1;
         if last {
@@ -147,10 +147,10 @@ impl Shared {
     }
 }
 
-/// The newest events of a log, as many as are asked for, and how many stand before them.
+/// Returns the newest events of a log, as many as requested, and the number of events before them.
 ///
-/// Counted before they are read: events that are logged in between are told again by the socket,
-/// and recognised.
+/// The events are counted before they are fetched. Events logged in between are sent again by the
+/// socket, and recognized.
 async fn newest(
     client: &Client,
     id: ConversationId,
@@ -172,7 +172,7 @@ async fn newest(
         let count = client.call(&Count::new(id)).await.map_err(failed)?;
         let count = usize::try_from(count).unwrap_or(usize::MAX);
         let wanted = match begin {
-            // The event itself, too: what comes next is found by it.
+            // Includes the event itself, because the next page is found by it.
             Begin::After(seq) => {
                 let seq = usize::try_from(seq).unwrap_or(usize::MAX);
                 count.saturating_sub(seq).max(1)

@@ -1,5 +1,5 @@
-//! Reading the log as a stream: a position of its own in what is held and what is yet to come.
-//! Knows no socket; what is not held any more it asks a pager for.
+//! The log as a stream, with its own position in the events that are held and still to come. Events
+//! no longer held are fetched by a pager.
 
 use std::{
     collections::VecDeque,
@@ -16,47 +16,48 @@ use tokio::{runtime::Handle, sync::watch, task::JoinSet};
 
 use crate::{ErrorKind, Result, log::Log, pager::Pager, view::View};
 
-/// Where a reader begins.
+/// The position at which a reader starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Cursor {
     /// At the first event of the conversation.
     #[default]
     Start,
-    /// After the newest event that the server has when the reader begins. Where the mirror does
-    /// not follow the server at that moment, the server is asked for it.
+    /// After the newest event that the server has when the reader starts. If the mirror is not
+    /// connected at that moment, the server is asked for its newest event.
     Now,
-    /// After the event with this `seq`: its place in the server's log, counted from 0. One that is
-    /// yet to come is waited for. Events that the server cannot read have a place, too, but on
-    /// servers before 1.47, which tell no `seq`: there only what can be read is counted.
+    /// After the event with this `seq`: its position in the server's log, counted from 0. The event
+    /// may still be in the future. Events that the server cannot decode have a position too, except
+    /// on servers before 1.47, which do not report `seq`: on those, only decodable events are
+    /// counted.
     After(u64),
 }
 
 /// Every persisted event from a cursor on, once and in log order, across reconnects.
 ///
-/// Its position is its own: however slow its reader is, nobody else waits and nothing is lost.
-/// It ends after giving the error that ended the conversation's link, and after a close without
-/// one. It also ends after an error over older events that are not held: a page of the log that
-/// does not read in three tries, or a refused key. To go on, subscribe again with
-/// [`cursor`](Self::cursor).
+/// The stream has its own position: however slow its reader is, no other reader waits and no event
+/// is lost. The stream ends after it has yielded the error that ended the conversation's link;
+/// after a close it ends without an error. It also ends after an error while fetching older events
+/// that are not held: a page of the log that cannot be read in three attempts, or a rejected key.
+/// To continue, subscribe again with [`cursor`](Self::cursor).
 pub struct EventStream {
     batch: Batch,
-    /// Index after the event given last.
+    /// Index after the last event yielded.
     position: usize,
-    /// The `seq` of the event given last, or after which it began.
+    /// The `seq` of the last event yielded, or the one after which the stream started.
     seq: i64,
     batches: Pin<Box<dyn Stream<Item = Result<Batch>> + Send>>,
 }
 
-/// Events that can be given without waiting.
+/// Events that can be yielded without waiting.
 enum Batch {
-    /// None.
+    /// No events.
     Empty,
     Held {
         log: Log,
         next: usize,
     },
-    /// Read from the server: index and event.
+    /// Fetched from the server: index and event.
     Read {
         log: Log,
         events: VecDeque<(usize, Event)>,
@@ -99,8 +100,8 @@ impl EventStream {
         };
         let mut now = None;
         if cursor == Cursor::Now && !up {
-            // Asked for here and not when the stream is read first: events that are logged until
-            // then are later than now.
+            // Requested here and not on the first poll: events logged in between are later than
+            // now.
             let (view, pager) = (view.clone(), pager.clone());
             let asking = async move { pager.newest(&view).await };
             now.insert(JoinSet::new()).spawn_on(asking, runtime);
@@ -122,22 +123,23 @@ impl EventStream {
         }
     }
 
-    /// Waits for the next event; `None` once the stream has ended. Cancel-safe.
+    /// Waits for the next event. Returns `None` once the stream has ended. Cancel-safe.
     pub async fn next(&mut self) -> Option<Result<Event>> {
         futures_util::StreamExt::next(self).await
     }
 
-    /// Where to begin to get what this one has not given yet, in another process, too.
+    /// Returns the cursor from which another stream continues, also in another process.
     pub fn cursor(&self) -> Cursor {
         u64::try_from(self.seq).map_or(Cursor::Start, Cursor::After)
     }
 
-    /// The `seq` of the event given last, or after which it began; none before the first.
+    /// Returns the `seq` of the last event yielded, or the one after which the stream started;
+    /// `None` before the first.
     pub fn seq(&self) -> Option<u64> {
         u64::try_from(self.seq).ok()
     }
 
-    /// The same with each event's `seq`.
+    /// Converts the stream to one that also yields each event's `seq`.
     pub fn numbered(self) -> impl Stream<Item = Result<(u64, Event)>> + Send {
         stream::unfold(self, |mut events| async move {
             let event = futures_util::StreamExt::next(&mut events).await?;
@@ -146,7 +148,7 @@ impl EventStream {
         })
     }
 
-    /// Index after the event given last.
+    /// Returns the index after the last event yielded.
     pub(crate) fn position(&self) -> usize {
         self.position
     }
@@ -167,7 +169,7 @@ impl Stream for EventStream {
                 Poll::Ready(Some(Err(error))) => return Poll::Ready(Some(Err(error))),
                 Poll::Ready(None) => return Poll::Ready(None),
                 Poll::Pending => {
-                    // Held on to, it would make the next append copy.
+                    // Keeping the log here would make the next append copy it.
                     self.batch = Batch::Empty;
                     return Poll::Pending;
                 }
@@ -186,13 +188,13 @@ impl fmt::Debug for EventStream {
 
 struct Reading {
     view: Arc<View>,
-    /// The id of the newest event when the reader began, where the mirror did not know it.
+    /// The id of the newest event when the reader started, if the mirror did not have it.
     now: Option<JoinSet<Result<Option<String>>>>,
     pager: Pager,
     changes: watch::Receiver<u64>,
     /// Index of the next event.
     position: usize,
-    /// No event up to this `seq` is wanted.
+    /// Events up to this `seq` are skipped.
     after: i64,
     /// Id of the event before the position.
     last: Option<Box<str>>,
@@ -207,7 +209,7 @@ impl Reading {
         }
     }
 
-    /// Goes behind the newest event that the server has.
+    /// Moves the position after the server's newest event.
     async fn resolve(&mut self, mut now: JoinSet<Result<Option<String>>>) -> Result<()> {
         let Some(Ok(newest)) = now.join_next().await else {
             return Ok(());
@@ -230,7 +232,7 @@ impl Reading {
                 return Ok(());
             }
             if link.is_up() {
-                // It cannot be read; all that was there by then is here.
+                // The event cannot be decoded; all events until then are in the mirror.
                 self.position = self.position.max(log.end());
                 return Ok(());
             }
@@ -250,7 +252,8 @@ impl Reading {
             return (error.kind() != ErrorKind::Closed).then_some(Err(error));
         }
         loop {
-            // Marked as seen before looking: a change in between wakes us again.
+            // Marked as seen before the check, so that a change in between causes another
+            // iteration.
             self.changes.borrow_and_update();
             let ended = self.view.ended();
             let (log, mark) = {
@@ -267,7 +270,7 @@ impl Reading {
                 let known = self.last.take().map(|id| (self.position - 1, id));
                 let known = known.or(mark);
                 let found = self.pager.read(&self.view, &log, self.position, known);
-                // In a box: most streams never page, and each is as large as its largest step.
+                // Boxed, because most streams never page, and each is as large as its largest step.
                 match Box::pin(found).await {
                     Err(error) if error.kind() == ErrorKind::Closed => return None,
                     Err(error) => return Some(Err(error)),
@@ -276,7 +279,7 @@ impl Reading {
                         let start = self.position;
                         self.position += events.len();
                         if events.is_empty() {
-                            // The server reads them no more: go on with what is held.
+                            // The server no longer returns these events: continue with those held.
                             self.position = log.start();
                             continue;
                         }

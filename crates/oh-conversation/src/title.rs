@@ -1,4 +1,4 @@
-//! Making a title, with the agent's model or another one.
+//! Generating a title, with the agent's model or another one.
 
 use std::{
     fmt,
@@ -14,13 +14,13 @@ use oh_transport::Client;
 
 use crate::{Conversation, Error, ErrorKind, Result};
 
-/// A title in the making. Await it for the text.
+/// A title that has not been generated. Await it for the text.
 ///
-/// With a model of its own ([`llm`](Self::llm)) the question goes to a second conversation that
-/// is made for it and deleted again; its model is used by the server exactly as an agent's is,
-/// and its key lies encrypted in that conversation's state until then. It costs one short model
-/// call, which does not count towards this conversation. Without one, the agent's model is asked,
-/// and this conversation pays.
+/// With a separate model ([`llm`](Self::llm)), the question goes to a temporary conversation, which
+/// is deleted afterwards. The server uses that model exactly like an agent's, and stores its key
+/// encrypted in the temporary conversation's state until the deletion. This costs one short model
+/// call, which does not count towards this conversation. Without a separate model, the agent's
+/// model is asked, and the call counts towards this conversation.
 #[must_use = "no title is made until it is awaited"]
 pub struct GenerateTitle<'a> {
     conversation: &'a Conversation,
@@ -37,13 +37,13 @@ impl<'a> GenerateTitle<'a> {
         }
     }
 
-    /// Asks this model instead of the agent's.
+    /// Uses this model instead of the agent's.
     pub fn llm(mut self, llm: Llm) -> Self {
         self.llm = Some(llm);
         self
     }
 
-    /// The longest title, in characters. Default 50.
+    /// Sets the maximum length in characters. Default 50.
     pub fn max_length(mut self, characters: usize) -> Self {
         self.max_length = characters;
         self
@@ -96,9 +96,9 @@ impl<'a> GenerateTitle<'a> {
     }
 }
 
-/// Asks a model through a conversation that exists for nothing else.
+/// Asks a model through a temporary conversation.
 async fn ask_other(conversation: &Conversation, llm: Llm, question: String) -> Result<String> {
-    // No tools: a model that has some may call one instead of answering.
+    // Without tools, because a model with tools may call one instead of answering.
     let agent = Agent::new(llm)
         .set("system_prompt", "You write short titles.")
         .set("include_default_tools", Vec::<String>::new());
@@ -121,7 +121,7 @@ async fn ask_other(conversation: &Conversation, llm: Llm, question: String) -> R
     answer
 }
 
-/// Deletes the conversation it names, whatever happens.
+/// Deletes its conversation, at the latest when it is dropped.
 struct Helper {
     client: Client,
     id: ConversationId,
@@ -149,7 +149,7 @@ impl Drop for Helper {
     }
 }
 
-/// The first line that says something, without quotes and no longer than asked.
+/// Returns the first line that is not empty, without quotes and shortened to the maximum length.
 fn tidy(answer: &str, max_length: usize) -> String {
     let line = answer
         .lines()

@@ -1,8 +1,8 @@
-//! Text as the model writes it: pieces that no log holds, for those who want to see typing.
+//! Text as the model writes it, in pieces that are not in the log.
 //!
-//! Pieces are hints. The event that ends an item holds the whole text; nothing here is stored.
-//! A reader has a queue of its own. One that falls behind loses the pieces of whole items, and is
-//! told so by [`Token::Lagged`]; what begins and ends an item is never lost.
+//! Pieces are hints: the event that completes an item has the whole text, and nothing here is
+//! stored. Each reader has its own queue. A reader that falls behind loses the pieces of whole
+//! items, and receives [`Token::Lagged`] instead; the start and the end of an item are never lost.
 
 use std::{
     collections::{HashSet, VecDeque},
@@ -16,57 +16,60 @@ use futures_core::Stream;
 use oh_protocol::{Event, SessionFrame, Text, event::StreamingDeltaEvent};
 use tokio::task::coop;
 
-/// How many pieces wait for a slow reader at most.
+/// The maximum number of pieces that wait for a slow reader.
 const PIECES: usize = 1024;
-/// How many bytes of text wait for a slow reader at most, unless a single piece is larger.
+/// The maximum number of bytes of text that wait for a slow reader, unless a single piece is
+/// larger.
 const BYTES: usize = 1 << 20;
-/// So many items that were finished last are remembered, to tell of none twice.
+/// How many finished items are remembered, so that none is reported twice.
 const FINISHED: usize = 64;
 
-/// A step of an item that is being written.
+/// A step in the output of an item.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Token {
-    /// An item begins, or begins again: what came of it with a lower attempt is void.
+    /// An item starts, or starts again: its pieces from a lower attempt are void.
     Started {
-        /// Id of the event that will end it.
+        /// Id of the event that will complete the item.
         item_id: Box<str>,
-        /// Grows with each retry.
+        /// Increases with each retry.
         attempt: u64,
     },
     /// A piece of the answer.
     Text {
-        /// Id of the event that will end it; empty on servers without the session socket.
+        /// Id of the event that will complete the item; empty on servers without the session
+        /// socket.
         item_id: Box<str>,
-        /// The attempt it belongs to.
+        /// The attempt that the piece belongs to.
         attempt: u64,
-        /// The piece.
+        /// The text of the piece.
         content: Box<str>,
     },
     /// A piece of the reasoning before the answer.
     Reasoning {
-        /// Id of the event that will end it; empty on servers without the session socket.
+        /// Id of the event that will complete the item; empty on servers without the session
+        /// socket.
         item_id: Box<str>,
-        /// The attempt it belongs to.
+        /// The attempt that the piece belongs to.
         attempt: u64,
-        /// The piece.
+        /// The text of the piece.
         content: Box<str>,
     },
-    /// An attempt was given up; its pieces are void.
+    /// An attempt was aborted; its pieces are void.
     Aborted {
         /// Id of the item.
         item_id: Box<str>,
-        /// The attempt that ended.
+        /// The aborted attempt.
         attempt: u64,
     },
-    /// The reader was too slow: pieces of an item were dropped, and the rest of the item's
-    /// attempt is left out, too. What came of it so far is incomplete. [`Finished`](Self::Finished)
-    /// names the event that holds the whole text.
+    /// The reader was too slow: pieces of an item were dropped, and the rest of the item's attempt
+    /// is omitted too. The pieces so far are incomplete. [`Finished`](Self::Finished) names the
+    /// event that has the whole text.
     Lagged {
         /// Id of the item; empty on servers without the session socket.
         item_id: Box<str>,
     },
-    /// The event with this id is in the log and holds the whole text.
+    /// The event with this id is in the log and has the whole text.
     Finished {
         /// Id of the event.
         item_id: Box<str>,
@@ -74,7 +77,7 @@ pub enum Token {
 }
 
 impl Token {
-    /// The item and the text, where it is a piece.
+    /// Returns the item and the text, if the token is a piece.
     fn piece(&self) -> Option<(&str, &str)> {
         match self {
             Self::Text {
@@ -88,23 +91,23 @@ impl Token {
     }
 }
 
-/// The writer's end: hands out what the server sends. Dropped, all streams end.
+/// The sending side: distributes tokens to the streams. Dropping it ends all streams.
 #[derive(Debug, Default)]
 pub(crate) struct Tokens(Readers);
 
-/// Where readers subscribe. Does not keep streams open.
+/// The subscription side. Does not keep streams open.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Readers(Arc<Mutex<Hub>>);
 
 #[derive(Debug, Default)]
 struct Hub {
     readers: Vec<Reader>,
-    /// Items finished last.
+    /// The most recently finished items.
     finished: VecDeque<Box<str>>,
     ended: bool,
 }
 
-/// What ends a stream when the handle that gave it is closed.
+/// Ends a stream when its handle is closed.
 #[derive(Debug)]
 pub(crate) struct StreamEnd(Weak<Mutex<Queue>>);
 
@@ -115,17 +118,17 @@ impl StreamEnd {
         }
     }
 
-    /// Whether there is no stream to end any more.
+    /// Returns whether the stream has been dropped.
     pub(crate) fn is_over(&self) -> bool {
         self.0.strong_count() == 0
     }
 }
 
-/// A stream that is being read, seen from the writer's end.
+/// A stream, seen from the sending side.
 #[derive(Debug)]
 struct Reader {
     queue: Weak<Mutex<Queue>>,
-    /// No event up to this `seq` is told of; unknown until the history before the subscription
+    /// Events up to this `seq` are not reported; `None` until the history before the subscription
     /// has arrived.
     after: Option<i64>,
 }
@@ -143,8 +146,8 @@ impl Drop for Tokens {
 }
 
 impl Readers {
-    /// Subscribes. `after` says which `seq` was the last one when the conversation is live; none
-    /// while its history is still arriving.
+    /// Subscribes. `after` returns the last `seq` if the conversation is live, and `None` while its
+    /// history is still arriving.
     pub(crate) fn subscribe(&self, after: impl FnOnce() -> Option<i64>) -> TokenStream {
         let mut hub = self.lock();
         let queue = Arc::new(Mutex::new(Queue {
@@ -152,7 +155,7 @@ impl Readers {
             ..Queue::default()
         }));
         if !hub.ended {
-            // Asked for under the lock: the writer cannot become live in between.
+            // Called under the lock, so that the sender cannot become live in between.
             hub.readers.push(Reader {
                 queue: Arc::downgrade(&queue),
                 after: after(),
@@ -177,8 +180,8 @@ impl Tokens {
         self.0.clone()
     }
 
-    /// The history has arrived, up to this `seq`: whatever follows is new to all who have
-    /// subscribed by now.
+    /// Reports that the history has arrived up to this `seq`: later events are new to all current
+    /// subscribers.
     pub(crate) fn live(&self, cursor: i64) {
         for reader in &mut self.0.lock().readers {
             reader.after.get_or_insert(cursor);
@@ -238,9 +241,10 @@ impl Tokens {
         }
     }
 
-    /// An event was appended at this `seq`: an item with its id is complete. `replayed`: it was
-    /// in the log when the connection was made, so it is history to those who have subscribed
-    /// since, and news to those who were there before the connection was cut.
+    /// Reports that an event was appended at this `seq`, which completes the item with its id.
+    /// `replayed` means that the event was in the log when the connection was made. It is then
+    /// history to streams that subscribed since, and new to those that subscribed before the
+    /// disconnect.
     pub(crate) fn durable(&self, seq: i64, event: &Event, replayed: bool) {
         if !matches!(event.kind(), "ActionEvent" | "MessageEvent")
             || event.source().as_str() != "agent"
@@ -284,14 +288,14 @@ impl Hub {
     }
 }
 
-/// What waits for one reader.
+/// The tokens that wait for one reader.
 #[derive(Debug, Default)]
 struct Queue {
     tokens: VecDeque<Token>,
-    /// How many of them are pieces, and how much text those have.
+    /// The number of waiting pieces, and the bytes of their text.
     pieces: usize,
     bytes: usize,
-    /// Items whose pieces are left out until they begin again or are complete.
+    /// Items whose pieces are omitted until the item starts again or is complete.
     lagging: HashSet<Box<str>>,
     waker: Option<Waker>,
     ended: bool,
@@ -305,7 +309,7 @@ impl Queue {
             }
             Token::Finished { item_id } => {
                 self.lagging.remove(item_id);
-                // Pieces without an item are followed by the event that has them.
+                // Pieces without an item id are followed by the event that has their text.
                 self.lagging.remove("");
             }
             _ => {}
@@ -329,7 +333,7 @@ impl Queue {
         self.pieces == 0 || (self.pieces < PIECES && self.bytes.saturating_add(length) <= BYTES)
     }
 
-    /// Puts a mark in the place of all pieces of the item whose pieces have waited longest.
+    /// Replaces all pieces of the item with the oldest waiting piece by one mark.
     fn drop_oldest(&mut self) {
         let oldest = self.tokens.iter().find_map(Token::piece);
         let Some(item) = oldest.map(|(item, _)| Box::<str>::from(item)) else {
@@ -378,20 +382,20 @@ fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
     of.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// [`Token`]s as they come, from the subscription on: none of what the log held before.
+/// A stream of [`Token`]s from the subscription on, without those of earlier events.
 ///
-/// Ends when the conversation's link ends: it is closed, gone, or the server refuses the session
-/// key. What has come before is given first.
+/// The stream ends when the conversation's link ends: when the conversation is closed or gone, or
+/// when the server rejects the session key. Tokens that have already arrived are yielded first.
 ///
-/// A reader for whom 1024 pieces or 1 MiB of text wait loses the pieces of the item that has
-/// waited longest: a [`Token::Lagged`] stands in their place, and the rest of the item is left
-/// out. All other kinds of tokens are kept for the reader, however slow it is: some tens of bytes
-/// for each message of the agent.
+/// If 1024 pieces or 1 MiB of text wait for a reader, the pieces of the item that has waited
+/// longest are replaced by one [`Token::Lagged`], and the rest of that item is omitted. Tokens of
+/// other kinds are always kept, however slow the reader is: some tens of bytes for each message of
+/// the agent.
 #[derive(Debug)]
 pub struct TokenStream(Arc<Mutex<Queue>>);
 
 impl TokenStream {
-    /// Returns the next token, or `None` when the link has ended.
+    /// Waits for the next token. Returns `None` when the link has ended.
     ///
     /// # Cancel safety
     ///

@@ -1,5 +1,4 @@
-//! Taking a conversation away: all the server has on disk of it, as a zip file. Knows no
-//! workspace.
+//! Exporting a conversation: everything that the server has on disk for it, as a zip file.
 
 use std::time::Duration;
 
@@ -12,28 +11,29 @@ use oh_transport::Body;
 
 use crate::{Conversation, Error, Result};
 
-/// How much of it [`Conversation::trajectory`] holds.
+/// The maximum size for [`Conversation::trajectory`].
 const LIMIT: usize = 1 << 30;
-/// What the server says of a file that went while it was to be sent.
+/// The status that the server returns if its file was removed before it could be sent.
 const REMOVED: StatusCode = StatusCode::INTERNAL_SERVER_ERROR;
-/// How often more it is asked then, and how long after.
+/// How often the request is repeated in that case, and the delay.
 const TRIES: u32 = 3;
 const PAUSE: Duration = Duration::from_millis(100);
 
 impl Conversation {
-    /// All the server has on disk of it, as a zip file: events, state, settings; secrets are
-    /// masked in it (`GET /api/file/download-trajectory/{conversation_id}`).
+    /// Downloads everything that the server has on disk for the conversation, as a zip file:
+    /// events, state and settings, with secrets masked
+    /// (`GET /api/file/download-trajectory/{conversation_id}`).
     ///
     /// # Errors
     ///
-    /// When the server does not have it any more, cannot be asked, or it is larger than 1 GiB:
-    /// [`trajectory_stream`](Self::trajectory_stream) has no limit.
+    /// When the server no longer has the conversation, when the request fails, or when the file is
+    /// larger than 1 GiB: [`trajectory_stream`](Self::trajectory_stream) has no limit.
     pub async fn trajectory(&self) -> Result<Bytes> {
         let body = self.open_trajectory().await?.collect(LIMIT).await;
         body.map_err(|error| Error::transport(self.id(), "download the trajectory", error))
     }
 
-    /// The same, piece by piece as it comes, however large.
+    /// Downloads the same zip file as a stream, without a size limit.
     ///
     /// ```no_run
     /// # use futures_util::TryStreamExt;
@@ -50,8 +50,8 @@ impl Conversation {
     ///
     /// # Errors
     ///
-    /// When the server does not have it any more or cannot be asked; the stream, when the
-    /// connection breaks or stands still.
+    /// When the server no longer has the conversation, or the request fails. The stream yields an
+    /// error when the connection breaks or stalls.
     pub async fn trajectory_stream(
         &self,
     ) -> Result<impl Stream<Item = Result<Bytes>> + Send + Unpin + use<>> {
@@ -63,8 +63,8 @@ impl Conversation {
             .map(move |piece| piece.map_err(failed)))
     }
 
-    /// The server writes one file for all who ask, and removes it after each: who asks while it
-    /// is removed gets a 500, and has it a moment later.
+    /// Opens the download, with retries. The server uses one file for all requests and removes it
+    /// after each, so a concurrent request may get a 500; it succeeds a moment later.
     async fn open_trajectory(&self) -> Result<Body> {
         let failed = |error| Error::transport(self.id(), "download the trajectory", error);
         let call = files::Trajectory::new(self.id());

@@ -1,4 +1,4 @@
-//! What a conversation uses: cost and tokens, all together and by usage id. Knows no runs.
+//! The usage of a conversation: cost and tokens, in total and by usage id.
 
 use std::{
     collections::BTreeMap,
@@ -15,10 +15,10 @@ use oh_protocol::{
 
 use crate::Conversation;
 
-/// What a conversation, or a part of it, has used, as far as the server has told.
+/// The usage of a conversation, or of a part of it, as far as the server has reported it.
 ///
-/// Every model configuration of an agent counts under an id of its own: `default` for the agent's
-/// model, `condenser` for what shortens its history, and so on.
+/// Every model configuration of an agent has its own usage id: `default` for the agent's model,
+/// `condenser` for the model that shortens its history, and so on.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Usage {
     stats: Stats,
@@ -33,40 +33,41 @@ impl Usage {
         }
     }
 
-    /// What it cost, in US dollars. `None` while the server has not told of any usage: unknown
-    /// is not free.
+    /// Returns the cost in US dollars. `None` while the server has reported no usage: unknown is
+    /// not free.
     pub fn cost(&self) -> Option<f64> {
         self.known.then(|| self.total().accumulated_cost)
     }
 
-    /// How many tokens models read, those from a cache among them.
+    /// Returns the number of prompt tokens, including cached ones.
     pub fn prompt_tokens(&self) -> u64 {
         self.total().prompt_tokens()
     }
 
-    /// How many tokens models wrote, those for reasoning among them.
+    /// Returns the number of completion tokens, including reasoning tokens.
     pub fn completion_tokens(&self) -> u64 {
         self.total().completion_tokens()
     }
 
-    /// All ids together. The lists of single calls are empty where only sockets told.
+    /// Returns the sum over all ids. The lists of single calls are empty if the usage arrived only
+    /// by socket.
     pub fn total(&self) -> Metrics {
         self.stats.combined()
     }
 
-    /// What was used under one id.
+    /// Returns the usage under one id.
     pub fn by_id(&self, usage_id: &str) -> Option<&Metrics> {
         self.stats.usage_to_metrics.get(usage_id).map(Box::as_ref)
     }
 
-    /// Every id and what was used under it.
+    /// Returns every id with its usage.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Metrics)> {
         let all = self.stats.usage_to_metrics.iter();
         all.map(|(id, metrics)| (id.as_str(), metrics.as_ref()))
     }
 
-    /// What came on top of an earlier usage of the same conversation. Ids under which nothing
-    /// came are left out.
+    /// Returns the difference from an earlier usage of the same conversation. Ids without a
+    /// difference are omitted.
     #[must_use]
     pub fn since(&self, earlier: &Self) -> Self {
         let none = Box::new(Metrics::default());
@@ -86,7 +87,7 @@ impl Usage {
         }
     }
 
-    /// This and another part of the same conversation together.
+    /// Returns the sum of this usage and another part of the same conversation.
     pub(crate) fn and(&self, other: &Self) -> Self {
         let mut sum = self.clone();
         sum.known |= other.known;
@@ -139,8 +140,8 @@ fn difference(now: &Metrics, before: &Metrics) -> Metrics {
 }
 
 impl Conversation {
-    /// What it has used so far, as the server last told: while a model call is under way, what
-    /// it will cost is not in it. After a [`close`](Self::close) it stays what it was then.
+    /// Returns the usage so far, as last reported by the server. The cost of a model call in
+    /// progress is not included. After a [`close`](Self::close) the usage no longer changes.
     ///
     /// ```no_run
     /// # fn report(conversation: &oh_conversation::Conversation) {
@@ -157,8 +158,8 @@ impl Conversation {
         Usage::of(&self.mirror().read().state)
     }
 
-    /// Its usage now and whenever the server tells of more. A slow reader gets the newest, not
-    /// each. Ends with the conversation's link.
+    /// Returns a stream of the usage: now, and after each report of the server. A slow reader
+    /// receives only the newest usage. The stream ends with the conversation's link.
     pub fn usage_changes(&self) -> UsageStream {
         let view = self.view();
         let changes = view.changes();
@@ -187,11 +188,11 @@ impl Conversation {
     }
 }
 
-/// [`Usage`] as it grows: see [`Conversation::usage_changes`].
+/// A stream of [`Usage`]: see [`Conversation::usage_changes`].
 pub struct UsageStream(Pin<Box<dyn Stream<Item = Usage> + Send>>);
 
 impl UsageStream {
-    /// Waits for the next usage; `None` once the link has ended. Cancel-safe.
+    /// Waits for the next usage. Returns `None` once the link has ended. Cancel-safe.
     pub async fn next(&mut self) -> Option<Usage> {
         futures_util::StreamExt::next(&mut self.0).await
     }

@@ -4,7 +4,7 @@ use std::sync::{Arc, OnceLock};
 
 use crate::{Error, ErrorKind, Link, mirror::Mirror};
 
-/// One handle's view of a mirror, which other handles may share: it ends with the handle.
+/// A handle's view of a mirror, which other handles may share. The view ends with the handle.
 pub(crate) struct View {
     pub(crate) mirror: Arc<Mirror>,
     closed: OnceLock<Error>,
@@ -18,7 +18,7 @@ impl View {
         }
     }
 
-    /// Ends this view; whether it had not ended before.
+    /// Ends this view. Returns whether it was still open.
     pub(crate) fn close(&self) -> bool {
         let message = "this handle was closed";
         let error = Error::new(ErrorKind::Closed, self.mirror.id, message);
@@ -31,7 +31,7 @@ impl View {
         self.closed.get().is_some()
     }
 
-    /// Why nothing more comes: this handle was closed, or the link has ended.
+    /// Returns why no more events will arrive: this handle was closed, or the link has ended.
     pub(crate) fn ended(&self) -> Option<Error> {
         let closed = self.closed.get().cloned();
         closed.or_else(|| self.mirror.read().ended.clone())

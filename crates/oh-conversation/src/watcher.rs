@@ -1,8 +1,8 @@
-//! Keeps the mirror fed, whatever happens to connections: one task per link.
+//! Keeps the mirror updated across connections: one task per link.
 //!
-//! The task runs no code of the user, waits for no reader, and decides nothing about runs. While a
-//! socket is read, no request is awaited: requests are errands that run beside the reading. The
-//! meaning of an ending is decided in `endings`; the meaning of a frame in `frames`.
+//! The task runs no user code, waits for no reader, and decides nothing about runs. It awaits no
+//! request while it reads a socket: requests run concurrently as errands. `endings` classifies the
+//! end of a connection, and `frames` applies frames.
 
 mod errands;
 mod frames;
@@ -30,50 +30,50 @@ use crate::{
     tokens::Tokens,
 };
 
-/// A link that lived this long counts as healthy: the backoff begins again.
+/// A link that lasted this long counts as healthy: the backoff is reset.
 const HEALTHY: Duration = Duration::from_secs(10);
 /// The longest time between two checks of an idle link.
 const RARELY: Duration = Duration::from_secs(30 * 60);
-/// A frame that does not decode so often in a row is fetched by REST.
+/// A frame that fails to decode this often in a row is fetched with REST.
 const UNREADABLE: u32 = 2;
-/// So many connections in a row must bring no frame before events are read by REST instead.
+/// After this many connections in a row without a frame, events are fetched with REST instead.
 const FRUITLESS: u32 = 3;
-/// And nothing must have come for so long: a connection that is cut is made again soon.
+/// And no frame must have arrived for this long: a cut connection is soon made again.
 const SILENT: Duration = Duration::from_millis(800);
-/// For so long somebody who waits for an event waits for the socket alone. Only the socket says
-/// which `seq` an event has where the server cannot read all of its log.
+/// While a caller waits for an event, only the socket is used for this long. Only the socket
+/// reports an event's `seq` when the server cannot read all of its log.
 const BY_SOCKET: Duration = Duration::from_secs(3);
-/// An event larger than this is not asked for again to recognise the log by it.
+/// An event larger than this is not requested again to identify the log.
 const SMALL: usize = 1024 * 1024;
 
-/// Which endpoint the server offers.
+/// The socket endpoint in use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Flavor {
     Session,
     Legacy,
 }
 
-/// Where the watcher is.
+/// The phase of the watcher.
 enum Phase {
-    /// No connection; make one.
+    /// There is no connection; make one.
     Dial,
-    /// A connection; read it until it ends.
+    /// There is a connection; read it until it ends.
     Read(Box<Connection>),
     /// The connection has ended, or could not be made.
     Broken(oh_transport::Error),
-    /// Events that no socket can carry are next: fetch them by REST.
+    /// The next events fit into no socket frame: fetch them with REST.
     Fetch,
-    /// Sockets are refused: read the log by REST, until it is time to try a socket again.
+    /// Sockets are refused: fetch the log with REST, until it is time to try a socket again.
     Poll(Instant),
-    /// The log does not look like the one that is held: find out by REST.
+    /// The log seems to differ from the one held: check with REST.
     Verify,
-    /// Nothing to do until then.
+    /// Wait for this long.
     Wait(Duration),
-    /// Over for good.
+    /// The link has ended.
     End(Error),
 }
 
-/// A socket, and what it has brought.
+/// A socket, and what has been received from it.
 struct Connection {
     socket: Socket,
     opened: Instant,
@@ -91,38 +91,39 @@ pub(crate) struct Watcher {
     liveness: watch::Receiver<Liveness>,
     limits: Limits,
     flavor: Flavor,
-    /// Whether the server's session socket is to be used, as far as it was asked.
+    /// Whether to use the server's session socket; `None` until the server has been asked.
     session: Option<bool>,
-    /// Whether the legacy socket is to be used: always, or for the next dial only.
+    /// Whether to use the legacy socket: always, or for the next dial only.
     legacy_for_good: bool,
     legacy_next: bool,
-    /// Events fetched by REST since the last connection: they may come again under another `seq`.
+    /// Events fetched with REST since the last connection: they may arrive again under another
+    /// `seq`.
     fetched: HashSet<Box<str>>,
-    /// The last `seq` there was when the session socket was last opened.
+    /// The last `seq` at the time when the session socket was last opened.
     through: Option<i64>,
-    /// How often in a row the session socket said that something is too large, and neither was it
-    /// an event nor did the state come.
+    /// How often in a row the session socket reported a frame that is too large, when it was not an
+    /// event and no state arrived.
     too_large: u32,
-    /// How many events are read by REST at once, and how often in a row that went well.
+    /// How many events REST requests ask for, and how often in a row that succeeded.
     few: u32,
     steady: u32,
     backoff: Backoff,
     unreadable: u32,
-    /// How many connections in a row brought no frame, and when the last frame came.
+    /// How many connections in a row delivered no frame, and when the last frame arrived.
     fruitless: u32,
     heard: Instant,
-    /// Since when the server says it does not have the conversation, and how often it did.
+    /// Since when the server has reported that it does not have the conversation, and how often.
     missing: Option<(Instant, u32)>,
     leased: Option<Instant>,
-    /// How long until the next check of an idle link.
+    /// The time until the next check of an idle link.
     rest_until_check: Duration,
-    /// Whether events are read by REST because sockets are refused.
+    /// Whether events are fetched with REST because sockets are refused.
     polls: bool,
-    /// How long until a socket is tried again then.
+    /// The time until a socket is tried again in that case.
     try_socket: Duration,
-    /// Requests on the side, which end with the watcher.
+    /// Concurrent requests, which end with the watcher.
     errands: JoinSet<Done>,
-    /// Whether a request for events is on its way, one for the newest event, and a dial.
+    /// Whether a request for events, a request for the newest event, or a dial is in progress.
     fetching: bool,
     checking: bool,
     dialling: bool,
@@ -170,7 +171,7 @@ impl Watcher {
         }
     }
 
-    /// Runs until it is cancelled or nothing more can come.
+    /// Runs until it is stopped or no more events can arrive.
     pub(crate) async fn run(mut self) {
         let mut stop = self.stop.clone();
         let mut liveness = self.liveness.clone();
@@ -182,7 +183,7 @@ impl Watcher {
                     self.writer.end(error);
                     return;
                 }
-                // Reading says goodbye to the server when it is cancelled.
+                // The `read` phase handles the stop itself, to close the socket.
                 Phase::Read(connection) => self.read(connection).await,
                 other => tokio::select! {
                     biased;
@@ -196,7 +197,8 @@ impl Watcher {
 
     async fn step(&mut self, phase: Phase) -> Phase {
         match phase {
-            // In boxes: a watcher spends its life reading, and is as large as its largest step.
+            // Boxed, because a watcher spends its life reading, and is as large as its largest
+            // step.
             Phase::Dial => Box::pin(self.dial()).await,
             Phase::Broken(error) => Box::pin(self.broken(error)).await,
             Phase::Fetch => Box::pin(self.fetch()).await,
@@ -211,7 +213,7 @@ impl Watcher {
                         self.backoff.reset();
                         Phase::Dial
                     }
-                    // Somebody waits for an event that the server has.
+                    // A caller waits for an event that the server has.
                     () = mirror.nudge.notified() => match self.heard.elapsed() >= BY_SOCKET {
                         true => Box::pin(self.catch_up_once(delay)).await,
                         false => Phase::Dial,
@@ -226,12 +228,13 @@ impl Watcher {
         if !self.polls {
             self.writer.connecting(None);
         }
-        // Asked once, and again after a socket was refused: a cut says nothing of the server.
+        // Requested once, and again after a socket was refused: a disconnect says nothing about the
+        // server.
         let session = match self.session {
             Some(session) => session,
             None => match self.client.server_info().await {
-                // The first session sockets say nothing of what a model writes; the legacy one of
-                // the same servers does.
+                // The first version of the session socket does not stream tokens; the legacy socket
+                // of the same servers does.
                 Ok(info) => {
                     let whole = info.has_session_socket() && info.has_session_tokens();
                     *self.session.insert(whole)
@@ -251,9 +254,9 @@ impl Watcher {
                 Phase::Read(Box::new(self.connection(socket, reading)))
             }
             Err(error) => {
-                // Only an answer can refuse a socket; a server that is away refuses nothing.
+                // Only a response can refuse a socket, not an unreachable server.
                 let away = matches!(error.kind(), Wire::Connect | Wire::Timeout);
-                // What answers there may be another server by now.
+                // The server at this address may have been replaced.
                 self.session = None;
                 self.fruitless = if away { 0 } else { self.fruitless + 1 };
                 Phase::Broken(error)
@@ -271,8 +274,8 @@ impl Watcher {
         }
     }
 
-    /// Where the next socket is to be opened, and by which event the log is recognised then: the
-    /// last one that is held is asked for again.
+    /// Returns the target of the next socket, and the event that identifies the log: the last event
+    /// held is requested again.
     fn target(&self) -> (String, Option<(i64, String)>) {
         if self.flavor == Flavor::Legacy {
             return (format!("/sockets/events/{}", self.id), None);
@@ -302,7 +305,7 @@ impl Watcher {
                     if let Some(next) = self.received(received, &mut connection) {
                         break next;
                     }
-                    // A new socket in the place of a silent one brings no news by itself.
+                    // A socket that replaces a silent one delivers no news by itself.
                     if self.rest_until_check == self.limits.silence {
                         connection.check = Instant::now() + self.limits.silence;
                     }
@@ -331,7 +334,7 @@ impl Watcher {
             self.fruitless += 1;
         }
         drop(connection);
-        // What is on its way belongs to a connection that is no more.
+        // Requests in progress belong to the ended connection.
         self.errands.abort_all();
         while self.errands.try_join_next().is_some() {}
         (self.fetching, self.checking, self.dialling) = (false, false, false);
@@ -341,7 +344,7 @@ impl Watcher {
         next
     }
 
-    /// Looks whether a silent link is a dead one.
+    /// Checks whether a silent link is dead.
     fn check(&mut self, connection: &mut Connection) {
         let (link, status) = {
             let held = self.writer.mirror().read();
@@ -354,7 +357,7 @@ impl Watcher {
             self.ask_newest();
             return;
         }
-        // Nothing is to be expected of an idle conversation: look ever more rarely.
+        // No events are expected for an idle conversation, so check at growing intervals.
         self.rest_until_check = (self.rest_until_check * 2).min(RARELY);
         connection.check = now + self.rest_until_check;
         match connection.reading.flavor {
@@ -363,12 +366,12 @@ impl Watcher {
         }
     }
 
-    /// Somebody knows that the server has an event which is not here, or suspects that the
-    /// conversation is gone.
+    /// Handles a notification that the server has an event that the mirror lacks, or that the
+    /// conversation may be gone.
     fn nudged(&mut self, connection: &mut Connection) {
         let replays = self.writer.mirror().read().link == Link::Replaying;
         if replays && connection.reading.fruitful && self.heard.elapsed() < SILENT {
-            // The history is on its way.
+            // The history is still arriving.
             return;
         }
         connection.reading.nudged = true;
@@ -394,7 +397,7 @@ impl Watcher {
                 }
             }
             Ending::Unauthorized => {
-                // A gateway may say so of the upgrade alone.
+                // A gateway may reject only the upgrade.
                 let own = error.close_code().is_some() || self.look().await.is_err();
                 if own {
                     return Phase::End(self.unauthorized());
@@ -413,7 +416,7 @@ impl Watcher {
         let silent = self.heard.elapsed() >= SILENT;
         let refused = self.fruitless >= FRUITLESS && silent && reachable;
         if refused && self.leased.is_none() && self.missing.is_none() {
-            // Perhaps it is only sockets that are refused.
+            // Perhaps only sockets are refused.
             match self.catch_up().await {
                 Ok(()) => {
                     self.polls = true;
@@ -436,13 +439,13 @@ impl Watcher {
         Phase::Wait(self.backoff.next_delay())
     }
 
-    /// Finds out by REST whether the conversation is gone, leased, or the endpoint refused. An
-    /// error is final.
+    /// Finds out with REST whether the conversation is gone or leased, or the endpoint is refused.
+    /// A returned error is final.
     async fn ask(&mut self, refused: &oh_transport::Error) -> Option<Error> {
         match self.look().await {
             Ok(()) if refused.kind() == Wire::Forbidden && self.flavor == Flavor::Session => {
-                // A server of an unknown version may not have the session socket; one of a known
-                // version has it, and something on the way refuses the socket.
+                // A server of an unknown version may lack the session socket. A known version has
+                // it, so a proxy may be refusing the socket.
                 let info = self.client.server_info().await;
                 let known = info.is_ok_and(|info| info.version_numbers().is_some());
                 if !known {
@@ -477,8 +480,9 @@ impl Watcher {
         }
     }
 
-    /// Whether a refusal is the agent server's own way to say that it does not have a conversation,
-    /// which it has when asked for it: by a socket's close, or by the answer to a request.
+    /// Returns whether a refusal is the agent server's own report that it does not have a
+    /// conversation, although a request finds it: by a socket's close, or by the response to a
+    /// request.
     async fn is_disowned_by(&self, refused: &oh_transport::Error) -> bool {
         let named = |detail: &str| detail.starts_with("Conversation not found");
         let by_rest = refused
@@ -488,7 +492,7 @@ impl Watcher {
         refused.close_code().is_some() || by_rest && self.is_own_word(refused).await
     }
 
-    /// Whether a 404 is the agent server's, and not that of a gateway in front of it.
+    /// Returns whether a 404 is from the agent server, and not from a gateway in front of it.
     async fn is_own_word(&self, error: &oh_transport::Error) -> bool {
         let own = error.body().is_some_and(|body| body["detail"].is_string());
         own && self.client.call(&GetServerInfo::default()).await.is_ok()
@@ -498,7 +502,7 @@ impl Watcher {
         match self.rest().is_other_log().await {
             Ok(true) => Phase::End(self.replaced()),
             Ok(false) => {
-                // The events are there under other numbers: the log has lost some.
+                // The events exist under other numbers: the server's log has lost some.
                 self.writer.change(|held| held.exact = false);
                 Phase::Dial
             }
@@ -527,12 +531,12 @@ impl Watcher {
     }
 }
 
-/// Done once a stop is asked for, or nobody is left who could ask.
+/// Completes once a stop is requested, or the sender is gone.
 async fn asked(stop: &mut watch::Receiver<bool>) {
     let _ = stop.wait_for(|asked| *asked).await;
 }
 
-/// Done once the server's supervisor says that it is gone, with the reason.
+/// Completes with the reason once the server's supervisor reports that the server is gone.
 async fn gone(liveness: &mut watch::Receiver<Liveness>) -> String {
     let mut reason = None;
     let gone = liveness.wait_for(|known| {
@@ -548,7 +552,7 @@ async fn gone(liveness: &mut watch::Receiver<Liveness>) -> String {
     }
 }
 
-/// Done once the supervisor says that the server is ready again.
+/// Completes once the supervisor reports that the server is ready again.
 async fn ready(liveness: &mut watch::Receiver<Liveness>) {
     loop {
         if liveness.changed().await.is_err() {

@@ -1,8 +1,9 @@
-//! What supervision adds to a server's own start and end, and what a template and a warm spare save.
+//! Measures the overhead of supervision on a server's start and end, and the savings of a template
+//! and a warm spare.
 //!
-//! Start and end are measured on a stand-in that is ready in some 30 ms: the real server's own
-//! 12 s vary by more than what is looked for. The cold start, the forked server and the spare are
-//! the real server.
+//! Start and end are measured on a stand-in that is ready in about 30 ms: the real server's start
+//! takes 12 s and varies by more than the overhead. The cold start, the forked server and the spare
+//! use the real server.
 
 #![allow(
     clippy::unwrap_used,
@@ -39,7 +40,8 @@ fn main() {
     });
 }
 
-/// Ours and the barest program that does it, in turns; what ours adds, and what it may.
+/// Measures this crate and the smallest equivalent program in turns; prints the overhead and its
+/// limit.
 async fn supervision(rounds: usize) {
     let stand_in = StandIn::new().await;
     let config = r#"{"session_api_keys": ["key"], "secret_key": "key"}"#;
@@ -63,7 +65,7 @@ async fn supervision(rounds: usize) {
     write("shutdown, added", "promised", 20.0, "ms");
 }
 
-/// Spawn, poll, SIGTERM, wait: without proof, logs, privacy or cleaning up.
+/// Runs one round of spawn, poll, SIGTERM and wait, without verification, logs, privacy or cleanup.
 fn bare_round(stand_in: &StandIn) -> [Duration; 2] {
     let address = TcpListener::bind("127.0.0.1:0")
         .unwrap()
@@ -100,7 +102,7 @@ fn bare_round(stand_in: &StandIn) -> [Duration; 2] {
     [ready, begun.elapsed()]
 }
 
-/// The real server: started, forked from a template, and taken from a pool.
+/// Measures the real server: cold start, fork from a template, and acquisition from a pool.
 async fn warmth(rounds: usize) {
     let environment = Provisioner::new().provision().await.unwrap();
     let builder = LocalServer::builder().environment(environment.clone());
@@ -159,7 +161,8 @@ async fn warmth(rounds: usize) {
     }
 }
 
-/// What a process has used of the processor so far; the kernel counts in hundredths of a second.
+/// Returns the CPU time that a process has used so far. The kernel counts in hundredths of a
+/// second.
 fn processor(pid: u32) -> Duration {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
     let fields = stat.rsplit(')').next().unwrap().split_whitespace();
@@ -167,7 +170,8 @@ fn processor(pid: u32) -> Duration {
     Duration::from_millis(10 * ticks.map(Result::unwrap).sum::<u64>())
 }
 
-/// Memory of a process in MiB: what it alone holds, and with its share of what it holds with others.
+/// Returns the memory of a process in MiB: private memory, and the total including its share of
+/// shared memory.
 fn memory(pid: u32) -> (f64, f64) {
     let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap();
     let sum = |begin: &str| -> f64 {

@@ -1,5 +1,5 @@
-//! What a dormant server is activated with: keys, variables and directories of whoever takes it.
-//! Sends nothing.
+//! Contains the activation of a dormant server: the keys, variables and directories for its new
+//! user. Sends nothing.
 
 use std::{
     fmt,
@@ -11,7 +11,7 @@ use secrecy::{ExposeSecret, SecretString};
 
 use crate::{Error, ErrorKind, Result, variables::check_name};
 
-/// What is not given stays as the server was started with.
+/// Values that the activation changes. Values that are not set stay as they were at the start.
 #[derive(Default)]
 pub(crate) struct Activation {
     pub(crate) environment: Vec<(String, SecretString)>,
@@ -23,7 +23,7 @@ pub(crate) struct Activation {
 }
 
 impl Activation {
-    /// Refuses what cannot be used, and makes the directories.
+    /// Rejects invalid values, and creates the directories.
     pub(crate) fn prepare(&mut self) -> Result<()> {
         let invalid = |message: String| Err(Error::new(ErrorKind::InvalidInput, message));
         for (name, value) in &self.environment {
@@ -53,15 +53,15 @@ impl Activation {
         Ok(())
     }
 
-    /// What must not be seen in logs.
+    /// Returns the values that must not appear in logs.
     pub(crate) fn secrets(&self) -> impl Iterator<Item = SecretString> {
         let variables = self.environment.iter().map(|(_, value)| value);
         let all = variables.chain(&self.key).chain(&self.secret_key);
         all.cloned().collect::<Vec<_>>().into_iter()
     }
 
-    /// The request; `keys` are taken where no other is given. `init_key` is what the server was
-    /// started with.
+    /// Returns the activation request. `keys` are used if no other key is set. `init_key` is the
+    /// secret key that the server was started with.
     pub(crate) fn call(&self, init_key: &SecretString, keys: &[SecretString]) -> Init {
         let mut call = Init::new(init_key.clone());
         for key in self.key.as_ref().map_or(keys, std::slice::from_ref) {

@@ -1,4 +1,4 @@
-//! A server that somebody else runs: waited for, checked, and left alone. Owns nothing of it.
+//! Contains attaching to a server that another program runs. Checks the server and never stops it.
 
 use std::{
     future::{Future, IntoFuture},
@@ -13,17 +13,17 @@ use tokio::time::{sleep, timeout};
 
 use crate::{Error, ErrorKind, Result, probe};
 
-/// Between two looks at a server that does not answer yet.
+/// Delay between two attempts to reach a server that does not respond yet.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// A server that somebody else runs. Dropping this leaves it running.
+/// A server that another program runs. Dropping this value leaves the server running.
 #[derive(Debug, Clone)]
 pub struct AttachedServer {
     client: Client,
     info: Arc<ServerInfo>,
 }
 
-/// Attaches to a server; await it.
+/// A pending attachment to a server. Await it to attach.
 #[derive(Debug)]
 #[must_use = "nothing is attached until this is awaited"]
 pub struct Attach {
@@ -32,8 +32,9 @@ pub struct Attach {
 }
 
 impl AttachedServer {
-    /// Waits for the server behind `client` to be ready, checks its version and that it accepts
-    /// the client's key. The deadline is 30 s unless [`Attach::ready_within`] sets another.
+    /// Waits for the server behind `client` to be ready. Checks the server's version and that the
+    /// server accepts the client's key. The deadline is 30 s unless [`Attach::ready_within`] sets
+    /// another.
     ///
     /// ```no_run
     /// # async fn run() -> Result<(), Box<dyn std::error::Error>> {
@@ -52,12 +53,12 @@ impl AttachedServer {
         }
     }
 
-    /// The client it was attached with.
+    /// Returns the client that was passed to `attach`.
     pub fn client(&self) -> &Client {
         &self.client
     }
 
-    /// What the server said of itself.
+    /// Returns the information that the server sent about itself.
     pub fn info(&self) -> &ServerInfo {
         &self.info
     }
@@ -70,7 +71,7 @@ impl AsRef<Client> for AttachedServer {
 }
 
 impl Attach {
-    /// How long the server may take to be ready.
+    /// Sets how long the server may take to become ready. Default 30 s.
     pub fn ready_within(mut self, deadline: Duration) -> Self {
         self.deadline = deadline;
         self

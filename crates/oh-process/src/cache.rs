@@ -1,12 +1,12 @@
-//! Where environments are kept, and how one is replaced while others use it. Makes none.
+//! Stores environments, and replaces one while other processes use it. Creates no environments.
 //!
-//! An environment is a directory of its own, `NAME.env-SUFFIX`, that is built where it stays and
-//! never changes afterwards. `NAME` is a symbolic link to the present one, replaced atomically.
+//! An environment is a directory `NAME.env-SUFFIX` that is built in its final place and never
+//! changes afterwards. `NAME` is a symbolic link to the current one, replaced atomically.
 //!
-//! Three files make this safe between processes. `NAME.lock` is held by the one that makes an
+//! Three files make this safe between processes. `NAME.lock` is held by the process that creates an
 //! environment of this name, and by its keeper. The marker is written last, so a directory without
-//! it is half-made. The lease in a finished directory is held, shared, by everyone who uses it;
-//! only who gets it alone may remove the directory.
+//! it is incomplete. The lease in a finished directory is held, shared, by every process that uses
+//! it. Only a process that holds the lease exclusively may remove the directory.
 
 use std::{
     fs::{self, File, OpenOptions, TryLockError},
@@ -17,14 +17,14 @@ use std::{
 
 use crate::lock::try_lock;
 
-/// Written last: an environment without it is half-made.
+/// Marker file, written last: an environment without it is incomplete.
 const MARKER: &str = "openhands-rs.complete";
-/// Locked by everyone who uses the environment.
+/// Lease file, locked by every process that uses the environment.
 const LEASE: &str = "openhands-rs.lease";
-/// Between the name of an environment and the suffix of one of its directories.
+/// Separates the name of an environment from the suffix of one of its directories.
 const BUILD: &str = ".env-";
 
-/// Ends the name of a link that is about to become that of an environment.
+/// Suffix of a new link that is about to replace an environment's link.
 const LINK: &str = ".link";
 
 /// A directory of environments.
@@ -40,10 +40,10 @@ pub(crate) struct Slot {
     name: String,
 }
 
-/// Keeps an environment's directory from being removed.
+/// A lock that prevents the removal of an environment's directory.
 pub(crate) type Lease = Option<Arc<File>>;
 
-/// What a slot holds.
+/// Content of a slot.
 #[derive(Debug)]
 pub(crate) enum Content {
     Nothing,
@@ -65,7 +65,7 @@ impl Cache {
         Slot { cache, name }
     }
 
-    /// The finished environments, by name.
+    /// Returns the finished environments, sorted by name.
     pub(crate) fn finished(&self) -> io::Result<Vec<PathBuf>> {
         let entries = match fs::read_dir(&self.root) {
             Ok(entries) => entries,
@@ -84,9 +84,9 @@ impl Cache {
         Ok(paths)
     }
 
-    /// Removes what nobody can use any more: directories that were left half-made by a maker that
-    /// is gone, and replaced environments whose last user is gone. `held` names the slot whose
-    /// lock the caller holds. What cannot be removed now is left for the next maker.
+    /// Removes unused directories: incomplete ones whose creator is gone, and replaced environments
+    /// without users. `held` names the slot whose lock the caller holds. A directory that cannot be
+    /// removed now is left for the next sweep.
     pub(crate) fn sweep(&self, held: &str) {
         let entries = fs::read_dir(&self.root).into_iter().flatten().flatten();
         for entry in entries {
@@ -99,7 +99,8 @@ impl Cache {
                 continue;
             };
             let slot = self.slot(name.to_owned());
-            // A lock that cannot be taken has a holder: a maker, or the keeper of a dead one.
+            // A lock that is taken has a holder: a running provisioner, or the keeper of a dead
+            // one.
             let free = match name == held {
                 true => Ok(Some(None)),
                 false => try_lock(&slot.lock_path()).map(|lock| lock.map(Some)),
@@ -121,7 +122,7 @@ impl Slot {
         &self.name
     }
 
-    /// The link to the environment.
+    /// Returns the path of the link to the environment.
     pub(crate) fn path(&self) -> PathBuf {
         self.cache.root.join(&self.name)
     }
@@ -130,23 +131,23 @@ impl Slot {
         self.cache.root.join(format!("{}.lock", self.name))
     }
 
-    /// The directory of the present environment, if there is one.
+    /// Returns the directory of the current environment, if there is one.
     fn target(&self) -> io::Result<Option<PathBuf>> {
         let path = self.path();
         match path.read_link() {
             Ok(target) => Ok(Some(self.cache.root.join(target))),
-            // A directory, as the environments of earlier versions are.
+            // Earlier versions stored the environment in a directory instead of a link.
             Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(Some(path)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
         }
     }
 
-    /// What is there now.
+    /// Returns the current content of the slot.
     ///
     /// # Errors
     ///
-    /// When this cannot be found out.
+    /// Returns an error if the content cannot be determined.
     pub(crate) fn content(&self) -> io::Result<Content> {
         let Some(root) = self.target()? else {
             return Ok(Content::Nothing);
@@ -159,18 +160,19 @@ impl Slot {
         }
         let lease = match lease(&root, true) {
             Ok(lease) => lease,
-            // Somebody removes it, so a new one is the present one by now.
+            // Another process is removing the directory, so it is no longer the current
+            // environment.
             Err(TryLockError::WouldBlock) => return Ok(Content::Nothing),
             Err(TryLockError::Error(error)) => return Err(error),
         };
-        // It may have been removed just before the lease was taken.
+        // The directory may have been removed just before the lease was taken.
         match exists(&root.join(MARKER))? {
             true => Ok(Content::Finished { root, lease }),
             false => Ok(Content::Nothing),
         }
     }
 
-    /// A place for a new environment. The caller holds the lock.
+    /// Returns a place for a new environment. The caller must hold the lock.
     pub(crate) fn build(&self) -> Build {
         let suffix = uuid::Uuid::new_v4().simple().to_string();
         let name = format!("{}{BUILD}{}", self.name, &suffix[..8]);
@@ -183,7 +185,7 @@ impl Slot {
     }
 }
 
-/// An environment that is being made. Removed when dropped before it is finished.
+/// An environment under construction. Removed if dropped before it is finished.
 #[derive(Debug)]
 pub(crate) struct Build {
     slot: Slot,
@@ -197,7 +199,8 @@ impl Build {
         &self.path
     }
 
-    /// Makes this the present environment of its slot, atomically; `contents` says what is in it.
+    /// Makes this the current environment of its slot, atomically. `contents` describes what is
+    /// installed.
     pub(crate) fn finish(mut self, contents: &str) -> io::Result<Lease> {
         let lease = lease(&self.path, true).map_err(io::Error::from)?;
         fs::write(self.path.join(MARKER), contents)?;
@@ -206,8 +209,8 @@ impl Build {
         remove(&fresh)?;
         symlink(&self.name, &fresh)?;
         if fs::symlink_metadata(&link).is_ok_and(|found| found.is_dir()) {
-            // No link can replace a directory. What runs from it is not disturbed by a rename as
-            // much as by its removal.
+            // A link cannot replace a directory. Renaming the directory disturbs its users less
+            // than removing it.
             let aside = self.slot.build();
             fs::rename(&link, aside.path())?;
             aside.keep();
@@ -230,7 +233,8 @@ impl Drop for Build {
     }
 }
 
-/// Takes the lease of an environment; none where it cannot have one, as on a read-only disk.
+/// Takes the lease of an environment. Returns `None` where no lease is possible, such as on a
+/// read-only disk.
 pub(crate) fn lease(root: &Path, create: bool) -> Result<Lease, TryLockError> {
     let path = root.join(LEASE);
     let mut options = OpenOptions::new();
@@ -245,12 +249,12 @@ pub(crate) fn lease(root: &Path, create: bool) -> Result<Lease, TryLockError> {
     match file.try_lock_shared() {
         Ok(()) => Ok(Some(Arc::new(file))),
         Err(TryLockError::WouldBlock) => Err(TryLockError::WouldBlock),
-        // Not every file system has locks.
+        // Not every file system supports locks.
         Err(TryLockError::Error(_)) => Ok(None),
     }
 }
 
-/// Removes the directory of an environment that is not the present one, unless it is in use.
+/// Removes the directory of an environment that is not the current one, unless it is in use.
 fn remove_unused(path: &Path) -> io::Result<()> {
     let marker = path.join(MARKER);
     let mut _lease = None;
@@ -267,7 +271,7 @@ fn remove_unused(path: &Path) -> io::Result<()> {
     remove(path)
 }
 
-/// Whether something is there; an error when this cannot be found out.
+/// Returns whether the path exists, or an error if this cannot be determined.
 fn exists(path: &Path) -> io::Result<bool> {
     match path.symlink_metadata() {
         Ok(_) => Ok(true),

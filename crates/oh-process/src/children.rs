@@ -1,13 +1,13 @@
-//! Makes the end of child processes known where this process was started with SIGCHLD ignored, as
-//! some supervisors and shells do: the kernel then discards how a child ended.
+//! Makes it possible to wait for child processes if this process was started with SIGCHLD ignored,
+//! as some supervisors and shells do. The kernel then discards the exit status of children.
 
-/// Lets this process wait for the children that it starts from now on. Changes nothing unless
-/// SIGCHLD is ignored; then, other children of this process must be waited for as well.
+/// Makes it possible to wait for children started from now on. Changes nothing unless SIGCHLD is
+/// ignored. If it was, this process must also wait for its other children.
 pub(crate) fn can_be_waited_for() {
     #[cfg(target_os = "linux")]
     if is_ignored() {
         use tokio::signal::unix::{SignalKind, signal};
-        // A handler replaces the disposition, and stays.
+        // A handler replaces the ignored signal, and is never removed.
         if let Err(error) = signal(SignalKind::child()) {
             tracing::warn!(%error, "SIGCHLD is ignored: the end of a process may not be known");
         }

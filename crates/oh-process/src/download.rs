@@ -1,4 +1,4 @@
-//! Fetches from a package index over HTTP: a page, or a file whose checksum is known.
+//! Downloads pages, and files with a known checksum, from a package index over HTTP.
 
 use std::{future::poll_fn, path::Path, pin::Pin, time::Duration};
 
@@ -16,21 +16,21 @@ use crate::{
     index::{Index, Listed},
 };
 
-/// A listing that is read whole. That of uv has 2 MB.
+/// Maximum size of a listing. The listing of uv has 2 MB.
 const PAGE_LIMIT: usize = 64 << 20;
-/// A file that is stored. uv has 25 MB.
+/// Maximum size of a file. uv has 25 MB.
 const FILE_LIMIT: u64 = 512 << 20;
 const REDIRECTS: usize = 5;
 
-/// Fetches from one index.
+/// Downloads from one index.
 pub(crate) struct Downloader<'a> {
     pub(crate) index: &'a Index,
-    /// How long the index may send nothing.
+    /// How long the index may send no data.
     pub(crate) patience: Duration,
 }
 
 impl Downloader<'_> {
-    /// Reads a page: its body, whether it is JSON, and where it came from in the end.
+    /// Downloads a page. Returns its body, whether it is JSON, and its final URL.
     pub(crate) async fn page(
         &self,
         url: Url,
@@ -47,8 +47,8 @@ impl Downloader<'_> {
         Ok((body.to_vec(), json, url))
     }
 
-    /// Stores a file and checks its length and checksum. `progress` gets the bytes received and
-    /// their expected number.
+    /// Downloads a file and verifies its length and checksum. `progress` receives the number of
+    /// bytes received and their expected number.
     pub(crate) async fn file(
         &self,
         listed: &Listed,
@@ -99,7 +99,7 @@ impl Downloader<'_> {
         Ok(())
     }
 
-    /// Follows redirects. Credentials are sent to the index only.
+    /// Sends a `GET` and follows redirects. Credentials are sent to the index only.
     async fn get(&self, mut url: Url, accept: &'static str) -> Result<(Url, Response<Body>)> {
         for _ in 0..=REDIRECTS {
             let answer = self.send(&url, accept).await?;
@@ -125,7 +125,7 @@ impl Downloader<'_> {
         Err(Error::new(ErrorKind::IndexUnreachable, message))
     }
 
-    /// Sends one request. Whoever sends nothing for too long ends it, also later in the body.
+    /// Sends one request. Fails if the server sends no data for too long, in the body as well.
     async fn send(&self, url: &Url, accept: &'static str) -> Result<Response<Body>> {
         let mut target = url.path().to_owned();
         if let Some(query) = url.query() {
@@ -145,7 +145,7 @@ impl Downloader<'_> {
             value.set_sensitive(true);
             headers.insert(header::AUTHORIZATION, value);
         }
-        // The environment's proxies are for an index, too; its headers for traces are not.
+        // The proxies of the environment also apply to an index; its trace headers do not.
         let network = Network::builder().build();
         let network = network.map_err(|error| lost(url, error))?;
         let client = Client::builder(url.origin().ascii_serialization())
@@ -163,7 +163,7 @@ fn lost(url: &Url, error: oh_transport::Error) -> Error {
     Error::new(ErrorKind::IndexUnreachable, message).with_source(error)
 }
 
-/// A URL without what may be a secret in it.
+/// Formats a URL without the parts that may be secret.
 fn shown(url: &Url) -> String {
     format!("{}{}", url.origin().ascii_serialization(), url.path())
 }

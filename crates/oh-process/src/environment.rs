@@ -1,4 +1,4 @@
-//! A Python environment that holds the server. Checks one; makes none.
+//! Contains a Python environment that holds the server. Checks environments, creates none.
 
 use std::{
     path::{Path, PathBuf},
@@ -13,8 +13,8 @@ use crate::{
 
 /// A Python environment that can run the agent server.
 ///
-/// One from a [`Provisioner`](crate::Provisioner)'s cache stays usable as long as this value or a
-/// clone of it lives, also when the cache replaces it.
+/// An environment from a [`Provisioner`](crate::Provisioner)'s cache stays usable as long as this
+/// value or a clone of it lives, even if the cache replaces it.
 #[derive(Debug, Clone)]
 pub struct Environment {
     python: PathBuf,
@@ -39,24 +39,24 @@ impl Eq for Environment {}
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Origin {
-    /// The caller named it.
+    /// The caller chose the environment.
     Named,
-    /// It was in the cache.
+    /// The environment was in the cache.
     Cached,
-    /// It was made just now.
+    /// The environment was just created.
     Made,
 }
 
 impl Environment {
-    /// Takes an environment that exists: `path` is its interpreter, or its directory. The
-    /// interpreter has 60 s to answer.
+    /// Opens an existing environment. `path` is its interpreter or its directory. The timeout for
+    /// the interpreter is 60 s.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::BadEnvironment`] when there is no interpreter, or it ends with an error, is
-    /// older than 3.12, or lacks one of the server's packages. [`ErrorKind::CheckFailed`] when
-    /// this could not be found out just now: the interpreter was killed, is too slow, or may not
-    /// be run.
+    /// - [`ErrorKind::BadEnvironment`] if there is no interpreter, or it fails with an error, is
+    ///   older than 3.12, or lacks one of the server's packages.
+    /// - [`ErrorKind::CheckFailed`] if the environment could not be checked this time: the
+    ///   interpreter was killed, is too slow, or may not be run.
     pub async fn at(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let python = if path.is_dir() {
@@ -77,8 +77,8 @@ impl Environment {
         })
     }
 
-    /// Asks the interpreter about itself. Only [`Failure::Absent`] proves that the environment is
-    /// damaged.
+    /// Runs the interpreter to check the environment. Only [`Failure::Absent`] proves that the
+    /// environment is damaged.
     pub(crate) async fn examine(
         python: &Path,
         origin: Origin,
@@ -125,22 +125,22 @@ impl Environment {
         self
     }
 
-    /// The interpreter, absolute.
+    /// Returns the absolute path of the interpreter.
     pub fn python(&self) -> &Path {
         &self.python
     }
 
-    /// The interpreter's version, such as `3.13.0`.
+    /// Returns the interpreter's version, such as `3.13.0`.
     pub fn python_version(&self) -> &str {
         &self.python_version
     }
 
-    /// The version of `openhands-agent-server` in it.
+    /// Returns the version of the installed `openhands-agent-server`.
     pub fn server_version(&self) -> &str {
         &self.server_version
     }
 
-    /// Where it came from.
+    /// Returns where the environment came from.
     pub fn origin(&self) -> Origin {
         self.origin
     }

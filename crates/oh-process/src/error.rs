@@ -1,62 +1,62 @@
-//! The one error of this crate: what failed, and what the process said last.
+//! Contains the error type of this crate: what failed, and the last output of the process.
 
 use std::{fmt, sync::Arc};
 
 use crate::status::ExitReport;
 
-/// Shorthand for a result with this crate's [`Error`].
+/// A result with this crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 type Source = Arc<dyn std::error::Error + Send + Sync>;
 
-/// What failed, in one word that a program can branch on.
+/// The kind of an [`Error`], for programs to match on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// A value the caller gave cannot be used; nothing was started.
+    /// A value from the caller is invalid. Nothing was started.
     InvalidInput,
-    /// No interpreter is fit to run the server, and there is no uv to fetch one.
+    /// No interpreter can run the server, and there is no uv to download one.
     NoInterpreter,
-    /// The named environment lacks the server, or cannot run it.
+    /// The chosen environment lacks the server, or cannot run it.
     BadEnvironment,
-    /// An environment or interpreter could not be checked just now: it was killed, is too slow or
-    /// may not be run. Nothing was changed; the message has the reason. Another try may succeed.
+    /// An environment or interpreter could not be checked this time: it was killed, is too slow or
+    /// may not be run. Nothing was changed. The message contains the reason. A retry may succeed.
     CheckFailed,
-    /// The package index cannot be reached. Nothing half-made was kept.
+    /// The package index cannot be reached. No partial installation was kept.
     IndexUnreachable,
-    /// The package index does not hold this version.
+    /// The package index does not have this version.
     UnknownVersion,
-    /// No space is left on the device.
+    /// The device has no space left.
     DiskFull,
-    /// A directory cannot be made, read or written.
+    /// A directory cannot be created, read or written.
     Directory,
-    /// The environment could not be made, for another reason.
+    /// The environment could not be created, for another reason.
     Provision,
-    /// Another process uses this state directory now.
+    /// Another process is using this state directory.
     StateInUse,
-    /// The port asked for is taken.
+    /// The requested port is taken.
     PortTaken,
-    /// Something else answers where the server should.
+    /// Another process answers at the server's address.
     Stranger,
-    /// The process could not be started at all.
+    /// The process could not be started.
     Spawn,
-    /// The server ended before it was ready, or while work was under way.
+    /// The server ended before it was ready, or while it was working.
     Died,
-    /// The server was not ready by its deadline, and has been stopped.
+    /// The server was not ready by its deadline and was stopped.
     NotReady,
-    /// The server refuses the session key.
+    /// The server rejects the session key.
     Unauthorized,
-    /// The server's version is not one that this crate speaks with.
+    /// The server's version is not supported by this crate.
     UnsupportedVersion,
     /// A request to the server failed; see the source.
     Request,
-    /// Not offered on this operating system.
+    /// Not supported on this operating system.
     Unsupported,
 }
 
-/// Why something about a local server failed.
+/// An error about a local server.
 ///
-/// Never holds a key or the value of an environment variable.
+/// Never contains a key or the value of an environment variable.
 #[derive(Clone)]
 pub struct Error(Box<Inner>);
 
@@ -98,7 +98,8 @@ impl Error {
         self
     }
 
-    /// An I/O error about a directory or file, with its reason: a full disk is told apart.
+    /// Creates an error from an I/O error about a directory or file. A full disk becomes
+    /// [`ErrorKind::DiskFull`].
     pub(crate) fn directory(context: impl Into<String>, error: std::io::Error) -> Self {
         let kind = match error.kind() {
             std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
@@ -110,17 +111,17 @@ impl Error {
         Self::new(kind, format!("{context}: {error}")).with_source(error)
     }
 
-    /// What failed.
+    /// Returns what failed.
     pub fn kind(&self) -> ErrorKind {
         self.0.kind
     }
 
-    /// How the process ended, where it did.
+    /// Returns how the process ended, if it did.
     pub fn exit(&self) -> Option<&ExitReport> {
         self.0.exit.as_ref()
     }
 
-    /// The last lines the process wrote, oldest first, without its secrets.
+    /// Returns the last lines that the process wrote, oldest first, without its secrets.
     pub fn log_tail(&self) -> &[String] {
         &self.0.log_tail
     }
@@ -134,7 +135,7 @@ impl fmt::Display for Error {
         }
         if !self.0.log_tail.is_empty() {
             f.write_str("; last it said:")?;
-            // The whole tail is there by `log_tail`; a message stays readable.
+            // Keeps the message readable; `log_tail` returns all lines.
             let skipped = self.0.log_tail.len().saturating_sub(12);
             for line in &self.0.log_tail[skipped..] {
                 write!(f, "\n  {line}")?;
@@ -170,7 +171,7 @@ mod tests {
 
     #[test]
     fn a_full_disk_is_told_apart_from_other_trouble_with_directories() {
-        // ENOSPC and EDQUOT, as the operating system gives them.
+        // ENOSPC and EDQUOT, as the operating system formats them.
         for code in [28, 122] {
             let error = Error::directory("cannot write", io::Error::from_raw_os_error(code));
             assert_eq!(error.kind(), ErrorKind::DiskFull);

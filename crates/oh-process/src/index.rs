@@ -1,5 +1,5 @@
-//! The simple API of a Python package index: where it is, what it lists, and which wheel fits this
-//! machine. Connects to nothing.
+//! Contains the simple API of a Python package index: its address, its listings, and the choice of
+//! a wheel for this machine. Opens no connections.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use percent_encoding::percent_decode_str;
@@ -8,19 +8,19 @@ use url::Url;
 
 use crate::{Error, ErrorKind, Result};
 
-/// The index that pip and uv use when none is configured.
+/// The default index of pip and uv.
 const DEFAULT: &str = "https://pypi.org/simple";
-/// The media types of a listing that can be read here.
+/// The media types of listings that this module can parse.
 pub(crate) const ACCEPT: &str = "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html;q=0.2, text/html;q=0.1";
 
-/// A package index, with the credentials that its URL had.
+/// A package index, with the credentials from its URL.
 #[derive(Debug)]
 pub(crate) struct Index {
     url: Url,
     authorization: Option<SecretString>,
 }
 
-/// A file that an index lists.
+/// A file in an index.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Listed {
     pub(crate) name: String,
@@ -31,7 +31,7 @@ pub(crate) struct Listed {
 }
 
 impl Index {
-    /// The index that the variables of uv or pip name.
+    /// Returns the index that the variables of uv or pip name.
     pub(crate) fn configured(read: &dyn Fn(&str) -> Option<String>) -> Result<Self> {
         let named = ["UV_DEFAULT_INDEX", "UV_INDEX_URL", "PIP_INDEX_URL"]
             .into_iter()
@@ -50,7 +50,7 @@ impl Index {
         };
         let parsed = Url::parse(text.trim()).ok();
         let Some(mut url) = parsed.filter(|url| matches!(url.scheme(), "http" | "https")) else {
-            // The value may hold a password.
+            // The value may contain a password.
             let message = format!("{name} is not a URL of a package index (the value is hidden)");
             return Err(Error::new(ErrorKind::InvalidInput, message));
         };
@@ -70,7 +70,7 @@ impl Index {
         Ok(Self { url, authorization })
     }
 
-    /// The address of a project's listing.
+    /// Returns the URL of a project's listing.
     pub(crate) fn project(&self, name: &str) -> Result<Url> {
         let joined = self.url.join(&format!("{name}/"));
         joined.map_err(|error| {
@@ -78,19 +78,19 @@ impl Index {
         })
     }
 
-    /// The host, for messages.
+    /// Returns the host, for messages.
     pub(crate) fn host(&self) -> &str {
         self.url.host_str().unwrap_or_default()
     }
 
-    /// The credentials, for this index alone.
+    /// Returns the credentials if the URL belongs to this index.
     pub(crate) fn authorization(&self, url: &Url) -> Option<&SecretString> {
         let authorization = self.authorization.as_ref();
         authorization.filter(|_| url.origin() == self.url.origin())
     }
 }
 
-/// Reads a listing in JSON or HTML. `base` is where it came from.
+/// Parses a listing in JSON or HTML. `base` is the URL of the listing.
 pub(crate) fn listing(body: &[u8], json: bool, base: &Url) -> Option<Vec<Listed>> {
     if json {
         return from_json(body, base);
@@ -139,7 +139,7 @@ fn from_json(body: &[u8], base: &Url) -> Option<Vec<Listed>> {
                 .pointer("/hashes/sha256")
                 .and_then(|hash| Some(hash.as_str()?.to_lowercase())),
             size: file.get("size").and_then(serde_json::Value::as_u64),
-            // Absent, false, true, or the reason.
+            // The field is absent, false, true, or the reason.
             yanked: !matches!(
                 file.get("yanked"),
                 None | Some(serde_json::Value::Null | serde_json::Value::Bool(false))
@@ -155,7 +155,8 @@ fn from_json(body: &[u8], base: &Url) -> Option<Vec<Listed>> {
     )
 }
 
-/// The wheel to take: the newest of the series `preferred` (such as `0.13`), else the newest.
+/// Returns the wheel to install: the newest of the series `preferred` (such as `0.13`), else the
+/// newest.
 pub(crate) fn choose<'a>(
     files: &'a [Listed],
     project: &str,
@@ -177,7 +178,7 @@ pub(crate) fn choose<'a>(
     newest.map(|(_, file)| file)
 }
 
-/// Whether a wheel for this platform runs here.
+/// Returns whether a wheel for this platform runs on this machine.
 pub(crate) fn fits(platform: &str) -> bool {
     let machine = match std::env::consts::ARCH {
         "x86" => "i686",

@@ -1,4 +1,4 @@
-//! Runs uv, or venv and pip, and reads the reason of their failure. Contains nothing of the cache.
+//! Runs uv, or venv and pip, and determines why they failed. Contains nothing about the cache.
 
 use std::{
     ffi::{OsStr, OsString},
@@ -15,14 +15,14 @@ use tokio::{
 
 use crate::{Error, ErrorKind, Result, children, interpreter, keeper::Spawn, uv::pip_settings};
 
-/// The version of Python that uv finds or fetches where no interpreter is known.
+/// The Python version that uv finds or downloads if no interpreter is known.
 const UV_PYTHON: &str = "3.13";
 
-/// The constraints that an environment was made with, in its directory.
+/// File in an environment's directory with the constraints that it was created with.
 const CONSTRAINTS: &str = "openhands-rs.constraints.txt";
 
-/// Runs a command and kills it when stdin, a pipe from this process, is closed: for steps that
-/// come before there is a Python to run a keeper with.
+/// Runs a command and kills it when stdin, a pipe from this process, is closed. Used for steps
+/// before there is a Python that could run a keeper.
 const WATCH: &str = r#"
 exec 3<&0 </dev/null
 "$@" 3<&- & job=$!
@@ -34,7 +34,7 @@ kill "$watch" 2>/dev/null
 exit "$status"
 "#;
 
-/// Imports the server once. Removes the directories that the browser's library makes in /tmp when
+/// Imports the server once. Removes the directories that the browser's library creates in /tmp when
 /// it is imported.
 const VERIFY: &str = "\
 import os, sys
@@ -53,7 +53,7 @@ finally:
             pass
 ";
 
-/// What makes the environment.
+/// The program that creates the environment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Tool {
     Uv {
@@ -65,19 +65,19 @@ pub(crate) enum Tool {
     },
 }
 
-/// What to make, and where.
+/// What to install, and where.
 pub(crate) struct Installer<'a> {
     pub(crate) root: &'a Path,
-    /// A directory that exists, to run in.
+    /// An existing directory to run in.
     pub(crate) scratch: &'a Path,
-    /// Held by the keeper of each step until everything that the step started is gone, also where
-    /// this process is killed first.
+    /// Held by the keeper of each step until everything that the step started is gone, even if this
+    /// process is killed first.
     pub(crate) lock: &'a File,
     pub(crate) packages: &'a [String],
     pub(crate) constraints: Option<&'a str>,
-    /// Forbids the network.
+    /// Whether network access is forbidden.
     pub(crate) offline: bool,
-    /// More variables for uv.
+    /// Additional variables for uv.
     pub(crate) settings: &'a [(OsString, OsString)],
     pub(crate) report: &'a (dyn Fn(String) + Send + Sync),
 }
@@ -141,7 +141,7 @@ impl Installer<'_> {
         let own = ["HOME", "XDG_CONFIG_HOME", "XDG_CACHE_HOME", "XDG_DATA_HOME"]
             .map(|name| (name.into(), home.clone().into()));
         let verified = self.step(&inside, &inside, &arguments, &own).await;
-        // What libraries write into a home directory when they are imported.
+        // Files that libraries write into the home directory when they are imported.
         let _left_over = std::fs::remove_dir_all(&home);
         verified.map_err(|error| match error.kind() {
             ErrorKind::Provision => {
@@ -183,7 +183,8 @@ impl Installer<'_> {
         })
     }
 
-    /// Runs one step under a keeper, so that it dies with us and takes what it made with it.
+    /// Runs one step under a keeper, so that the step ends with this process and its files are
+    /// removed.
     async fn step(
         &self,
         python: &Path,
@@ -213,7 +214,7 @@ impl Installer<'_> {
         Err(failure(&said.lines()).with_exit(exit))
     }
 
-    /// The interpreter that uv finds, or else fetches.
+    /// Returns the interpreter that uv finds or downloads.
     async fn uv_python(&self, uv: &Path) -> Result<PathBuf> {
         let find = ["python", "find", "--no-project", UV_PYTHON];
         if let Ok(python) = self.uv(uv, &find).await {
@@ -245,7 +246,7 @@ impl Installer<'_> {
         watched.run().await
     }
 
-    /// The environment of a step.
+    /// Returns the environment of a step.
     fn environment(&self) -> Vec<(OsString, OsString)> {
         let mut environment = environment();
         environment.extend(self.settings.iter().cloned());
@@ -253,8 +254,8 @@ impl Installer<'_> {
     }
 }
 
-/// A command that runs where there may be no Python to run a keeper with. It ends with us; what it
-/// makes, it makes in directories of its own.
+/// A command that runs without a keeper, because there may be no Python yet. The command ends with
+/// this process. It writes only to its own directories.
 pub(crate) struct Watched<'a> {
     pub(crate) command: &'a [OsString],
     pub(crate) environment: Vec<(OsString, OsString)>,
@@ -263,7 +264,7 @@ pub(crate) struct Watched<'a> {
 }
 
 impl Watched<'_> {
-    /// Runs it to its end and returns the last line of its output.
+    /// Runs the command to its end and returns the last line of its output.
     pub(crate) async fn run(self) -> Result<String> {
         let failed = |error| {
             let name = self.command.first().cloned().unwrap_or_default();
@@ -284,7 +285,7 @@ impl Watched<'_> {
             .spawn()
             .map_err(failed)?;
         let (said, answer) = (Said::default(), Said::default());
-        // Closed when this future is dropped, and when this process dies.
+        // Closed when this future is dropped, and when this process ends.
         let ours = child.stdin.take();
         let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
         tokio::join!(
@@ -319,9 +320,9 @@ async fn follow(
     }
 }
 
-/// The caller's environment, where the installers' own settings live, without what would make
-/// Python look elsewhere for modules, or keep it from writing the bytecode that every start needs;
-/// with pip's settings for uv.
+/// Returns this process's environment, which contains the installers' own settings, plus pip's
+/// settings translated for uv. Removes variables that make Python search other places for modules
+/// or stop it from writing the bytecode that every start needs.
 pub(crate) fn environment() -> Vec<(OsString, OsString)> {
     std::env::vars_os()
         .filter(|(name, _)| {
@@ -336,7 +337,7 @@ pub(crate) fn environment() -> Vec<(OsString, OsString)> {
         .collect()
 }
 
-/// The last lines of an installer.
+/// The last lines of an installer's output.
 #[derive(Clone, Default)]
 struct Said(Arc<Mutex<Vec<String>>>);
 
@@ -357,7 +358,7 @@ impl Said {
     }
 }
 
-/// Reads from what an installer said why it failed.
+/// Determines from an installer's output why it failed.
 fn failure(said: &[String]) -> Error {
     let any = |patterns: &[&str]| {
         said.iter()

@@ -1,7 +1,7 @@
-//! One Python interpreter: what it reports about itself, and why it cannot be used.
+//! Checks one Python interpreter: what it reports about itself, and why it cannot be used.
 //!
-//! The difference between "it cannot be used" and "it could not be asked just now" is kept
-//! everywhere: only the first may have consequences.
+//! "Cannot be used" and "could not be checked this time" are distinguished everywhere: only the
+//! first may have consequences.
 
 use std::{
     fmt, io,
@@ -15,14 +15,14 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-/// The oldest minor version of Python 3 the server runs on.
+/// The oldest supported Python version.
 pub(crate) const OLDEST: (u32, u32) = (3, 12);
 
-/// How long an interpreter may take to answer. It usually takes 30 ms.
+/// Default timeout for checking an interpreter. The usual time is 30 ms.
 pub(crate) const ANSWER_LIMIT: Duration = Duration::from_secs(60);
 
-/// Prints facts about the interpreter as JSON. Finding a module does not run it, so this is cheap.
-/// `unreadable` is why the absence of a package is not believed.
+/// Prints facts about the interpreter as JSON. Locating a module does not run it, so this is cheap.
+/// `unreadable` is set if packages seem to be missing but their files could not be read.
 const ASK: &str = r#"
 import json, os, sys, sysconfig
 from importlib.util import find_spec
@@ -64,7 +64,7 @@ print(json.dumps({
 }))
 "#;
 
-/// What an interpreter reports about itself.
+/// Facts that an interpreter reports about itself.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Deserialize)]
 pub(crate) struct Facts {
     pub(crate) version: (u32, u32, u32),
@@ -92,11 +92,11 @@ impl Facts {
 /// Why an interpreter, or an environment around it, cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Failure {
-    /// It is proven that what is needed is not there.
+    /// A required part is proven to be missing.
     Absent(String),
-    /// It ran and ended with an error.
+    /// The interpreter ran and ended with an error.
     Failed(String),
-    /// It could not be run to its end just now. This says nothing about the interpreter.
+    /// The interpreter could not be run to its end this time. This proves nothing about it.
     Unknown(String),
 }
 
@@ -108,17 +108,17 @@ impl Failure {
     }
 }
 
-/// An interpreter that was looked at.
+/// An interpreter that was checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Candidate {
-    /// Where it was found.
+    /// Path of the interpreter.
     pub path: PathBuf,
-    /// What led there, such as `PATH` or `pyenv`.
+    /// How the interpreter was found, such as `PATH` or `pyenv`.
     pub source: &'static str,
-    /// Its version, where it reported one.
+    /// Version, if the interpreter reported one.
     pub version: Option<String>,
-    /// Why it is not used; `None` when it is fit.
+    /// Why the interpreter is not used; `None` if it is suitable.
     pub refused: Option<String>,
 }
 
@@ -133,7 +133,7 @@ impl fmt::Display for Candidate {
     }
 }
 
-/// Looks at one interpreter.
+/// Checks one interpreter.
 pub(crate) async fn look(
     path: PathBuf,
     source: &'static str,
@@ -160,12 +160,12 @@ fn unfit(facts: &Facts) -> Option<String> {
     (!facts.venv).then(|| "has no venv module (python3-venv is not installed)".to_owned())
 }
 
-/// Asks an interpreter about itself. Cancel safe: the interpreter is killed.
+/// Runs an interpreter to get its facts. Cancel safe: the interpreter is killed.
 pub(crate) async fn ask(python: &Path, limit: Duration) -> Result<Facts, Failure> {
     let mut command = Command::new(python);
     command.args(["-I", "-c", ASK]);
     let output = run(command, limit).await.map_err(|failure| match failure {
-        // What is at the path decides, not what a failed start is called.
+        // The file at the path decides, not the error of the failed start.
         Failure::Unknown(why) => missing(python).unwrap_or(Failure::Unknown(why)),
         failure => failure,
     })?;
@@ -176,8 +176,8 @@ pub(crate) async fn ask(python: &Path, limit: Duration) -> Result<Facts, Failure
     Err(read_failure(python, output.status, &stderr))
 }
 
-/// Runs a command to its end with nothing on its stdin. Kills its process group at the limit, and
-/// when the future is dropped.
+/// Runs a command to its end with an empty stdin. Kills its process group at the limit, and when
+/// the future is dropped.
 pub(crate) async fn run(mut command: Command, limit: Duration) -> Result<Output, Failure> {
     command
         .stdin(Stdio::null())
@@ -191,7 +191,7 @@ pub(crate) async fn run(mut command: Command, limit: Duration) -> Result<Output,
     let child = loop {
         match command.spawn() {
             Ok(child) => break child,
-            // Somebody else forked while the file was written and holds it open until the exec.
+            // Another thread forked while the file was written, and holds it open until its exec.
             Err(error) if error.kind() == io::ErrorKind::ExecutableFileBusy && tries < 40 => {
                 tries += 1;
                 sleep(Duration::from_millis(25)).await;
@@ -210,7 +210,7 @@ pub(crate) async fn run(mut command: Command, limit: Duration) -> Result<Output,
     }
 }
 
-/// A process group that ends with this value.
+/// A process group that is killed when this value is dropped.
 struct Group(Option<u32>);
 
 impl Drop for Group {
@@ -226,7 +226,7 @@ impl Drop for Group {
     }
 }
 
-/// Whether it is proven that no interpreter is at this path.
+/// Returns a failure if it is proven that no interpreter is at this path.
 fn missing(python: &Path) -> Option<Failure> {
     let absent = |error: &io::Error| {
         matches!(
@@ -252,7 +252,7 @@ fn missing(python: &Path) -> Option<Failure> {
     }
 }
 
-/// Why an interpreter ended without an answer.
+/// Returns why an interpreter ended without facts.
 fn read_failure(python: &Path, status: ExitStatus, stderr: &str) -> Failure {
     #[cfg(unix)]
     if let Some(signal) = std::os::unix::process::ExitStatusExt::signal(&status) {
@@ -266,7 +266,7 @@ fn read_failure(python: &Path, status: ExitStatus, stderr: &str) -> Failure {
         .lines()
         .map(str::trim)
         .filter(|line| !line.is_empty());
-    // A traceback ends with its reason; everything else begins with it.
+    // A traceback ends with its reason; all other messages begin with it.
     let reason = match stderr.contains("Traceback (most recent call last)") {
         true => lines.next_back(),
         false => lines.next(),
@@ -274,7 +274,7 @@ fn read_failure(python: &Path, status: ExitStatus, stderr: &str) -> Failure {
     let Some(reason) = reason else {
         return Failure::Failed(format!("fails with {status}"));
     };
-    // The question is too new for it: Python 2 and 3.7 fail like this.
+    // Python 2 and 3.7 are too old for the script and fail like this.
     if reason.contains("No module named importlib")
         || reason.contains("No module named 'importlib.")
         || stderr.contains("SyntaxError")
@@ -304,7 +304,7 @@ fn read_failure(python: &Path, status: ExitStatus, stderr: &str) -> Failure {
     Failure::Failed(format!("fails: {reason}"))
 }
 
-/// The interpreter in an environment or installation.
+/// Returns the interpreter's path in an environment or installation.
 pub(crate) fn in_environment(root: &Path) -> PathBuf {
     if cfg!(windows) {
         root.join("Scripts").join("python.exe")

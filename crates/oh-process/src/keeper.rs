@@ -1,14 +1,14 @@
-//! Runs commands under a keeper: a small process that outlives neither its owner nor anything
-//! that the commands started. Contains nothing about servers.
+//! Runs commands under a keeper: a small process that ends after its owner, and first kills every
+//! process that the commands started. Contains nothing about servers.
 //!
-//! Why a process between: the owner may die in ways that run no code (`kill -9`), and
-//! `PR_SET_PDEATHSIG` would follow the spawning *thread*, reach only one process, and need
-//! unsafe code. The keeper holds the other end of a socket that the kernel closes with the
-//! owner, and is a subreaper: whatever a command starts, even a daemon in a session of its own,
-//! is a descendant of the keeper, so that "nothing is left" can be checked.
+//! The owner may die in ways that run no code (`kill -9`), so a separate process is necessary.
+//! `PR_SET_PDEATHSIG` would follow the spawning *thread*, reach only one process, and need unsafe
+//! code. The keeper holds the other end of a socket that the kernel closes when the owner ends. The
+//! keeper is also a subreaper: every process that a command starts, even a daemon in its own
+//! session, is a descendant of the keeper, so the keeper can verify that nothing is left.
 //!
-//! The keeper lives as long as its owner wants it, over many commands. It therefore also holds
-//! the owner's locks and removes the owner's directories: both stay until everything is gone.
+//! The keeper lives as long as its owner wants, over many commands. It therefore also holds the
+//! owner's locks and removes the owner's directories: both stay until all processes are gone.
 
 use std::{
     ffi::{OsStr, OsString},
@@ -35,61 +35,62 @@ use tokio::{
 
 use crate::{Error, ErrorKind, Result, status::ExitReport, sweep};
 
-/// Reads a script from stdin, so that it fills no command line.
+/// Reads a script from stdin, which keeps the script out of the command line.
 pub(crate) const LOADER: &str = "import posix\nn = int(posix.read(0, 8))\ns = b''\nwhile len(s) < n:\n    \
                       s += posix.read(0, n - len(s))\nexec(compile(s, '<sent>', 'exec'))";
 pub(crate) const SCRIPT: &str = include_str!("keeper.py");
 
-/// Names, in the environment of everything a command starts, the keeper it belongs to: how
-/// survivors are found where the keeper itself was killed.
+/// Variable in the environment of every process that a command starts. Its value identifies the
+/// keeper, so that surviving processes can be found if the keeper itself was killed.
 pub(crate) const MARK: &str = "OPENHANDS_RS_OWNED";
 
-/// Beginnings of the names of the variables that a keeper gets: where its interpreter finds
-/// programs and libraries, and in which encoding it works.
+/// Prefixes of the names of the variables that a keeper gets: its interpreter needs them to find
+/// programs and libraries, and to choose an encoding.
 const NEEDED: &[&str] = &["PATH", "LD_", "DYLD_", "LANG", "LC_"];
 
 /// How long a keeper may take to kill everything before it is killed itself.
 const PATIENCE: Duration = Duration::from_secs(12);
 
-/// A reader that is gone is an error and no signal, also where this program minds SIGPIPE.
+/// Returns an error instead of raising SIGPIPE if the reader is gone.
 #[cfg(not(target_vendor = "apple"))]
 const QUIETLY: SendFlags = SendFlags::NOSIGNAL;
 #[cfg(target_vendor = "apple")]
 const QUIETLY: SendFlags = SendFlags::empty();
 
-/// How long there may be no room in the socket to the keeper, which reads at once.
+/// How long the socket to the keeper may be full. The keeper normally reads at once.
 const ROOM: Duration = Duration::from_millis(200);
 
-/// One command, with a keeper of its own.
+/// One command with its own keeper.
 #[derive(Debug)]
 pub(crate) struct Spawn {
-    /// Runs the keeper: any Python 3.9 or newer.
+    /// Interpreter for the keeper: any Python 3.9 or newer.
     pub(crate) python: PathBuf,
     /// The command and its arguments; the command's path is absolute.
     pub(crate) command: Vec<OsString>,
-    /// The whole environment.
+    /// The complete environment.
     pub(crate) environment: Vec<(OsString, OsString)>,
     pub(crate) directory: PathBuf,
-    /// Removed by the keeper when the owner dies without a word.
+    /// Directory that the keeper removes if the owner dies without cleaning up.
     pub(crate) doomed: Option<PathBuf>,
 }
 
-/// What a keeper is to run.
+/// A command for a keeper to run.
 #[derive(Debug)]
 pub(crate) struct Job<'a> {
     /// The command and its arguments; the command's path is absolute.
     pub(crate) command: &'a [OsString],
-    /// The whole environment.
+    /// The complete environment.
     pub(crate) environment: &'a [(OsString, OsString)],
     pub(crate) directory: &'a Path,
-    /// What the command reads from [`config_path`]; never on a disk where there is a choice.
+    /// Configuration that the command reads from [`config_path`]. Never written to disk unless
+    /// there is no alternative.
     pub(crate) config: &'a [u8],
-    /// Where the configuration is written where it cannot be kept in memory.
+    /// File for the configuration on systems where it cannot be kept in memory.
     pub(crate) config_file: &'a Path,
 }
 
-/// Where a command finds its configuration, given the file that is used where the configuration
-/// cannot be kept in memory.
+/// Returns the path from which a command reads its configuration. `file` is used where the
+/// configuration cannot be kept in memory.
 pub(crate) fn config_path(file: &Path) -> PathBuf {
     match cfg!(target_os = "linux") {
         true => PathBuf::from("/proc/self/fd/3"),
@@ -97,8 +98,8 @@ pub(crate) fn config_path(file: &Path) -> PathBuf {
     }
 }
 
-/// The means to run commands and to end everything they started. Does the latter when the last
-/// clone is dropped.
+/// A handle that runs commands and ends everything they started. Dropping the last clone ends
+/// everything.
 #[derive(Debug, Clone)]
 pub(crate) struct Keeper(Arc<Inner>);
 
@@ -106,7 +107,7 @@ pub(crate) struct Keeper(Arc<Inner>);
 struct Inner {
     process: Mutex<Process>,
     pid: u32,
-    /// Written to from anywhere. Shares its end of the socket with `reports`.
+    /// Written to from any thread. Shares its end of the socket with `reports`.
     control: StdUnixStream,
     reports: tokio::sync::Mutex<Reports>,
     mark: String,
@@ -115,11 +116,11 @@ struct Inner {
 #[derive(Debug)]
 struct Reports {
     stream: BufReader<UnixStream>,
-    /// The part of a line that was read before a cancellation.
+    /// Bytes of an incomplete line that was read before a cancellation.
     line: Vec<u8>,
 }
 
-/// A command that runs: its output, and its end.
+/// A running command, with its output and its end.
 #[derive(Debug)]
 pub(crate) struct Running {
     pub(crate) pid: u32,
@@ -136,12 +137,12 @@ pub(crate) struct End {
 }
 
 impl Spawn {
-    /// Starts the command. Cancel safe: dropping this ends what was started.
+    /// Starts the command. Cancel safe: dropping the future ends what was started.
     pub(crate) async fn start(self) -> Result<Running> {
         self.start_holding(&[]).await
     }
 
-    /// The same; these locks stay held until everything that was started is gone, also where
+    /// Starts the command and holds these locks until everything that was started is gone, even if
     /// this process is killed first.
     pub(crate) async fn start_holding(self, locks: &[&File]) -> Result<Running> {
         let keeper = Keeper::start(&self.python, &self.environment).await?;
@@ -163,24 +164,24 @@ impl Spawn {
     }
 }
 
-/// How a keeper's own process is waited for.
+/// How to wait for a keeper's process.
 #[derive(Debug)]
 enum Process {
     /// A child of this process.
     Child(Child),
-    /// A child of a template process, which takes it in.
+    /// A child of a template process, which reaps it.
     #[cfg(target_os = "linux")]
     Forked(OwnedFd),
 }
 
 impl Process {
-    /// Whether it has ended; takes it in.
+    /// Returns whether the process has ended, and reaps it.
     fn ended(&mut self, pid: u32) -> bool {
         match self {
             Self::Child(child) => match child.try_wait() {
                 Ok(Some(_)) => true,
                 Ok(None) => false,
-                // Somebody else has taken it in.
+                // Another part of this program has reaped it.
                 Err(_) => {
                     !Path::new(&format!("/proc/{pid}")).exists() || !cfg!(target_os = "linux")
                 }
@@ -192,7 +193,7 @@ impl Process {
                     process,
                     rustix::event::PollFlags::IN,
                 )];
-                // What cannot be waited for is as good as gone.
+                // A process that cannot be polled counts as ended.
                 rustix::event::poll(&mut polled, Some(&now)) != Ok(0)
             }
         }
@@ -215,11 +216,11 @@ impl Process {
 
 impl Keeper {
     /// Waits for a keeper that a template process forks for this socket. Cancel safe: dropping the
-    /// future ends it.
+    /// future ends the keeper.
     ///
     /// # Errors
     ///
-    /// The template's reason, or the operating system's.
+    /// Returns the reason from the template or the operating system.
     #[cfg(target_os = "linux")]
     pub(crate) async fn forked(ours: StdUnixStream) -> std::result::Result<Self, String> {
         use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -242,7 +243,7 @@ impl Keeper {
         let known = known.ok_or_else(gone)?;
         let process = pidfd_open(known, PidfdFlags::empty())
             .map_err(|error| format!("its keeper cannot be watched: {error}"))?;
-        // The number is its own as long as it holds the other end.
+        // The process id cannot be reused as long as the keeper holds the other end.
         let mut polled = [PollFd::new(&control, PollFlags::empty())];
         if poll(&mut polled, Some(&Timespec::default())) != Ok(0) {
             return Err(gone());
@@ -256,9 +257,9 @@ impl Keeper {
         })))
     }
 
-    /// Starts a keeper with this interpreter. It gets the few variables of this environment that
-    /// an interpreter needs to run: the rest is for what the keeper runs. Cancel safe: dropping
-    /// the future ends it.
+    /// Starts a keeper with this interpreter. The keeper gets only those variables of `environment`
+    /// that an interpreter needs to run; the others are for the keeper's commands. Cancel safe:
+    /// dropping the future ends the keeper.
     pub(crate) async fn start(python: &Path, environment: &[(OsString, OsString)]) -> Result<Self> {
         let needed = environment.iter().filter(|(name, _)| {
             let name = name.to_string_lossy();
@@ -299,40 +300,40 @@ impl Keeper {
         }
     }
 
-    /// The process that is the ancestor of everything that runs here.
+    /// Returns the id of the keeper's process, the ancestor of every process that runs here.
     pub(crate) fn pid(&self) -> u32 {
         self.0.pid
     }
 
-    /// Keeps a lock until everything is gone, also where this process is killed first.
+    /// Holds a lock until everything is gone, even if this process is killed first.
     pub(crate) fn hold(&self, lock: &File) -> io::Result<()> {
         self.0.send(b'l', b"", &[lock.as_fd()])
     }
 
-    /// Removes this path when the owner dies without a word.
+    /// Removes this path if the owner dies without cleaning up.
     pub(crate) fn remove_if_orphaned(&self, path: &Path) -> io::Result<()> {
         self.0.send(b'd', path.as_os_str().as_bytes(), &[])
     }
 
-    /// Removes this path at the end, however it comes.
+    /// Removes this path when the keeper ends, for whatever reason.
     pub(crate) fn remove_at_end(&self, path: &Path) -> io::Result<()> {
         self.0.send(b'D', path.as_os_str().as_bytes(), &[])
     }
 
-    /// Removes the directories that the browser's library made outside of every directory it was
-    /// given, which this file lists, when a command has ended.
+    /// Removes the directories in the file `record` each time a command has ended. The browser's
+    /// library creates them outside of all directories that it was given.
     pub(crate) fn remove_browser_directories(&self, record: &Path) -> io::Result<()> {
         self.0.send(b'b', record.as_os_str().as_bytes(), &[])
     }
 
-    /// How long a command may take to end by itself after the owner has died. Zero at first.
+    /// Sets how long a command may take to end by itself after the owner has died. Default: zero.
     pub(crate) fn grace(&self, grace: Duration) -> io::Result<()> {
         self.0
             .send(b'g', grace.as_millis().to_string().as_bytes(), &[])
     }
 
-    /// Starts a command, when none runs. Not cancel safe: where the future is dropped, the command
-    /// may run, and is ended by [`kill`](Self::kill) or with the keeper.
+    /// Starts a command while no other command runs. Not cancel safe: if the future is dropped, the
+    /// command may run until [`kill`](Self::kill) or the end of the keeper.
     pub(crate) async fn run(&self, job: Job<'_>) -> Result<Running> {
         let what = job.command.first().cloned().unwrap_or_default();
         let failed = |error| cannot_start(&what, error);
@@ -352,7 +353,7 @@ impl Keeper {
                 Some(Report::Failed(code)) => {
                     return Err(failed(io::Error::from_raw_os_error(code)));
                 }
-                // Of a command before, whose end nobody waited for.
+                // Report of an earlier command for whose end nobody waited.
                 Some(Report::Exit(..) | Report::Up(_) | Report::Refused(_)) => {}
                 None => return Err(failed(io::Error::other("its keeper has ended"))),
             }
@@ -369,28 +370,28 @@ impl Keeper {
         })
     }
 
-    /// Wipes the configuration of the command that runs: it has been read.
+    /// Wipes the configuration of the running command, which has read it.
     pub(crate) fn wipe_config(&self) {
         self.0.order(b'w');
     }
 
-    /// SIGTERM to the command's process group.
+    /// Sends SIGTERM to the command's process group.
     pub(crate) fn terminate(&self) {
         self.0.order(b't');
     }
 
-    /// Kills the command and everything it started, without waiting for it.
+    /// Kills the command and everything it started, without waiting for the end.
     pub(crate) fn kill(&self) {
         self.0.order(b'k');
     }
 
-    /// Kills everything, ends the keeper and waits until all is gone: some milliseconds. Needs no
-    /// runtime.
+    /// Kills everything, ends the keeper and waits a few milliseconds until all processes are gone.
+    /// Requires no runtime.
     pub(crate) fn close_blocking(&self) {
         self.0.close_blocking();
     }
 
-    /// Whether the keeper can still run commands.
+    /// Returns whether the keeper can still run commands.
     pub(crate) fn is_alive(&self) -> bool {
         !self.0.ended()
     }
@@ -421,7 +422,7 @@ impl Job<'_> {
 }
 
 impl Inner {
-    /// A single-letter order, to whoever is left to obey it.
+    /// Sends a single-letter command. Ignored if the keeper is gone.
     fn order(&self, letter: u8) {
         let _gone = self.send(letter, b"", &[]);
     }
@@ -441,8 +442,8 @@ impl Inner {
     fn close_blocking(&self) {
         self.order(b'q');
         let begun = Instant::now();
-        // Asked for its end, and not only whether it can be waited for: where this process
-        // ignores SIGCHLD, the kernel takes the dead in by itself.
+        // Checks whether the process has ended, not only whether it can be reaped: if this process
+        // ignores SIGCHLD, the kernel reaps children by itself.
         while !self.ended() {
             if begun.elapsed() > PATIENCE {
                 self.process().kill();
@@ -453,7 +454,7 @@ impl Inner {
         }
     }
 
-    /// Whether the keeper's process has ended; takes it in.
+    /// Returns whether the keeper's process has ended, and reaps it.
     fn ended(&self) -> bool {
         self.process().ended(self.pid)
     }
@@ -478,7 +479,7 @@ pub(crate) fn send(
     if !descriptors.is_empty() && !ancillary.push(SendAncillaryMessage::ScmRights(descriptors)) {
         return Err(io::Error::other("too many descriptors"));
     }
-    // The kernel takes so few bytes whole or not at all.
+    // The kernel sends so few bytes completely or not at all.
     let head = [IoSlice::new(head.as_bytes())];
     writable(|| rustix::net::sendmsg(control, &head, &mut ancillary, QUIETLY))?;
     write(control, payload)
@@ -492,7 +493,7 @@ pub(crate) fn write(control: &StdUnixStream, mut bytes: &[u8]) -> io::Result<()>
     Ok(())
 }
 
-/// Sends once there is room, which is at once unless the reader hangs.
+/// Retries until the socket has room, which is at once unless the reader hangs.
 fn writable(mut send: impl FnMut() -> rustix::io::Result<usize>) -> io::Result<usize> {
     let begun = Instant::now();
     loop {
@@ -512,7 +513,7 @@ fn writable(mut send: impl FnMut() -> rustix::io::Result<usize>) -> io::Result<u
 )]
 enum Report {
     Up(u32),
-    /// A template process does not fork; why.
+    /// A template process does not fork, for this reason.
     Refused(String),
     Pid(u32),
     Failed(i32),
@@ -522,7 +523,7 @@ enum Report {
 impl Reports {
     async fn next(&mut self) -> Option<Report> {
         loop {
-            // `read_until` leaves in `line` what was read before a cancellation.
+            // After a cancellation `line` still contains the bytes that `read_until` had read.
             let read = self.stream.read_until(b'\n', &mut self.line).await;
             if !matches!(read, Ok(1..)) || !self.line.ends_with(b"\n") {
                 return None;
@@ -559,7 +560,8 @@ impl End {
         let report = self.keeper.0.reports.lock().await.next().await;
         let exit = match report {
             Some(Report::Exit(code, others)) => ExitReport::from_code(code, others),
-            // The keeper itself was killed. The command went with it; others may not have.
+            // The keeper itself was killed. The command ended with it, but other processes may not
+            // have.
             _ => {
                 let keeper = self.keeper.clone();
                 let swept = spawn_blocking(move || sweep::kill_marked(MARK, &keeper.0.mark));
@@ -575,7 +577,7 @@ fn cannot_start(what: &OsStr, error: io::Error) -> Error {
     Error::new(ErrorKind::Spawn, format!("cannot start {what}: {error}")).with_source(error)
 }
 
-/// Why a keeper did not start, in the last words of its interpreter.
+/// Returns why a keeper did not start: the last line that its interpreter wrote.
 async fn reason(complaints: Option<ChildStderr>) -> String {
     let read = spawn_blocking(move || {
         let mut text = String::new();

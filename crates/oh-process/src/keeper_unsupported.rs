@@ -1,5 +1,5 @@
-//! Stands in for the keeper where processes cannot be kept as this crate promises: refuses to
-//! start anything. Windows would do it with a job object, which needs unsafe code.
+//! Replaces the keeper on systems where cleanup cannot be guaranteed. Always fails to start.
+//! Windows would need a job object, which requires unsafe code.
 
 use std::{
     ffi::OsString,
@@ -13,7 +13,7 @@ use tokio::io::Empty;
 
 use crate::{Error, ErrorKind, Result, status::ExitReport};
 
-/// What to run, elsewhere.
+/// A command; never run on this system.
 #[derive(Debug)]
 pub(crate) struct Spawn {
     pub(crate) python: PathBuf,
@@ -23,7 +23,7 @@ pub(crate) struct Spawn {
     pub(crate) doomed: Option<PathBuf>,
 }
 
-/// What to run, elsewhere.
+/// A command; never run on this system.
 #[derive(Debug)]
 pub(crate) struct Job<'a> {
     pub(crate) command: &'a [OsString],
@@ -33,11 +33,11 @@ pub(crate) struct Job<'a> {
     pub(crate) config_file: &'a Path,
 }
 
-/// There is none.
+/// Placeholder; never created.
 #[derive(Debug, Clone)]
 pub(crate) enum Keeper {}
 
-/// There is none.
+/// Placeholder; never created.
 #[derive(Debug)]
 pub(crate) struct Running {
     pub(crate) pid: u32,
@@ -46,11 +46,11 @@ pub(crate) struct Running {
     pub(crate) end: End,
 }
 
-/// There is none.
+/// Placeholder; never created.
 #[derive(Debug)]
 pub(crate) struct End(Keeper);
 
-/// Where the configuration would be.
+/// Returns the path that the configuration would have.
 pub(crate) fn config_path(file: &Path) -> PathBuf {
     file.to_owned()
 }
@@ -62,7 +62,7 @@ fn refused() -> Error {
 }
 
 impl Spawn {
-    /// Refuses.
+    /// Fails with [`ErrorKind::Unsupported`].
     pub(crate) async fn start(self) -> Result<Running> {
         let _unused = (
             self.python,
@@ -74,81 +74,81 @@ impl Spawn {
         Err(refused())
     }
 
-    /// Refuses.
+    /// Fails with [`ErrorKind::Unsupported`].
     pub(crate) async fn start_holding(self, _locks: &[&File]) -> Result<Running> {
         self.start().await
     }
 }
 
 impl Keeper {
-    /// Refuses.
+    /// Fails with [`ErrorKind::Unsupported`].
     pub(crate) async fn start(_: &Path, _: &[(OsString, OsString)]) -> Result<Self> {
         Err(refused())
     }
 
-    /// Cannot be called: there is no keeper.
+    /// Unreachable: no keeper can exist on this system.
     pub(crate) fn pid(&self) -> u32 {
         match *self {}
     }
 
-    /// Cannot be called: there is no keeper.
+    /// Unreachable: no keeper can exist on this system.
     pub(crate) fn hold(&self, _: &File) -> io::Result<()> {
         match *self {}
     }
 
-    /// Cannot be called: there is no keeper.
+    /// Unreachable: no keeper can exist on this system.
     pub(crate) fn remove_if_orphaned(&self, _: &Path) -> io::Result<()> {
         match *self {}
     }
 
-    /// Cannot be called: there is no keeper.
+    /// Unreachable: no keeper can exist on this system.
     pub(crate) fn remove_at_end(&self, _: &Path) -> io::Result<()> {
         match *self {}
     }
 
-    /// Cannot be called: there is no keeper.
+    /// Unreachable: no keeper can exist on this system.
     pub(crate) fn remove_browser_directories(&self, _: &Path) -> io::Result<()> {
         match *self {}
     }
 
-    /// Cannot be called: there is no keeper.
+    /// Unreachable: no keeper can exist on this system.
     pub(crate) fn grace(&self, _: Duration) -> io::Result<()> {
         match *self {}
     }
 
-    /// Cannot be called: there is no keeper.
+    /// Unreachable: no keeper can exist on this system.
     pub(crate) async fn run(&self, _: Job<'_>) -> Result<Running> {
         match *self {}
     }
 
-    /// Cannot be called: there is no keeper.
+    /// Unreachable: no keeper can exist on this system.
     pub(crate) fn wipe_config(&self) {
         match *self {}
     }
 
-    /// Cannot be called: there is no keeper.
+    /// Unreachable: no keeper can exist on this system.
     pub(crate) fn terminate(&self) {
         match *self {}
     }
 
-    /// Cannot be called: there is no keeper.
+    /// Unreachable: no keeper can exist on this system.
     pub(crate) fn kill(&self) {
         match *self {}
     }
 
-    /// Cannot be called: there is no keeper.
+    /// Unreachable: no keeper can exist on this system.
     pub(crate) fn close_blocking(&self) {
         match *self {}
     }
 
-    /// Cannot be called: there is no keeper.
+    /// Unreachable: no keeper can exist on this system.
     pub(crate) fn is_alive(&self) -> bool {
         match *self {}
     }
 }
 
 impl End {
-    /// Cannot be called: nothing runs.
+    /// Unreachable: no keeper can exist on this system.
     pub(crate) async fn wait(&mut self) -> ExitReport {
         match self.0 {}
     }

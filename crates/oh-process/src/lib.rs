@@ -1,20 +1,23 @@
-//! Provision, start, watch and stop a local OpenHands agent server.
+//! Provisions, starts, supervises and stops a local OpenHands agent server.
 //!
-//! A [`LocalServer`] is a guard and an endpoint: as long as it lives the server does, and nothing
-//! of the server outlives it, however this process ends. A [`Provisioner`] finds or makes the
-//! Python environment the server runs in.
-//! This crate knows how a server is run, and nothing of what is done with it.
+//! A [`LocalServer`] owns a running server: dropping it stops the server, and no process or
+//! temporary file of the server outlives it, however this process ends. A [`Provisioner`] finds or
+//! creates the Python environment that the server runs in. This crate only runs the server. It
+//! contains nothing about conversations or other uses of it.
 //!
-//! # How nothing is left behind
+//! # How cleanup works
 //!
-//! The server runs under a *keeper*, a small Python process that holds one end of a socket whose
-//! other end is ours, and that exists before the first directory is made. When ours closes, be it
-//! by `kill -9`, the keeper lets a server whose state is kept end by itself for a while, then kills
-//! it and, being the subreaper of all that the server ever started, every terminal and daemon too;
-//! then it removes a temporary state directory. The lock of a state directory is held until that is
-//! done. On Linux this is complete and tested. On macOS there are no subreapers: what left the
-//! server's process tree survives, and that our own process listens cannot be checked; this is
-//! unverified. On other systems starting fails with [`ErrorKind::Unsupported`].
+//! The server runs under a *keeper*, a small Python process that starts before any directory is
+//! created. The keeper and this process are connected by a socket. The socket closes when this
+//! process ends, even by `kill -9`. The keeper then gives a server with a persistent state
+//! directory some time to shut down, and kills it. The keeper is the subreaper of every process
+//! that the server ever started, so it also kills every terminal and daemon. Last, it removes a
+//! temporary state directory. The lock of a state directory is held until all of this is done.
+//!
+//! On Linux this is complete and tested. macOS has no subreapers: processes that left the server's
+//! process tree survive, and this crate cannot check that the listening process is the server it
+//! started. Behaviour on macOS is unverified. On other systems starting fails with
+//! [`ErrorKind::Unsupported`].
 
 mod activation;
 mod attach;

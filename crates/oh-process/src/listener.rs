@@ -1,13 +1,14 @@
-//! Which process listens at an address of this machine. Asks the kernel, sends nothing.
+//! Finds the process that listens at an address of this machine. Reads from the kernel, sends
+//! nothing.
 
 use std::{io, net::SocketAddr};
 
-/// Whether whoever a connection to `address` reaches is `ancestor` or a descendant of it; `None`
-/// when nobody listens there.
+/// Returns whether the process that a connection to `address` reaches is `ancestor` or a descendant
+/// of it. Returns `None` if nothing listens there.
 ///
 /// # Errors
 ///
-/// When the kernel does not tell.
+/// Returns an error if the kernel does not provide this information.
 #[cfg(target_os = "linux")]
 pub(crate) fn is_within(address: SocketAddr, ancestor: u32) -> io::Result<Option<bool>> {
     let listening = linux::listening(address)?;
@@ -18,8 +19,8 @@ pub(crate) fn is_within(address: SocketAddr, ancestor: u32) -> io::Result<Option
     Ok(Some(listening.iter().all(|inode| held.contains(inode))))
 }
 
-/// Elsewhere there is no way to ask without unsafe code: everything counts as ours, and a server
-/// proves itself by its key alone.
+/// Always returns true: on other systems this cannot be checked without unsafe code. A server then
+/// proves its identity by its key alone.
 #[cfg(not(target_os = "linux"))]
 pub(crate) fn is_within(_address: SocketAddr, _ancestor: u32) -> io::Result<Option<bool>> {
     Ok(Some(true))
@@ -33,18 +34,18 @@ mod linux {
         net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     };
 
-    /// The state of a socket that listens, as the kernel writes it.
+    /// State of a listening socket in the kernel's tables.
     const LISTEN: &str = "0A";
 
-    /// The inodes of the sockets that a connection to `address` can reach: those bound to just
-    /// that address, or, where there is none, those bound to every address.
+    /// Returns the inodes of the sockets that a connection to `address` can reach: those bound to
+    /// exactly that address, or else those bound to every address.
     pub(super) fn listening(address: SocketAddr) -> io::Result<Vec<u64>> {
         let mut exact = Vec::new();
         let mut every = Vec::new();
         let wanted = canonical(address.ip());
         for table in ["/proc/net/tcp", "/proc/net/tcp6"] {
             let text = match fs::read_to_string(table) {
-                // A kernel without IPv6.
+                // The kernel has no IPv6.
                 Err(error) if error.kind() == io::ErrorKind::NotFound && table.ends_with('6') => {
                     continue;
                 }
@@ -62,7 +63,7 @@ mod linux {
         Ok(if exact.is_empty() { every } else { exact })
     }
 
-    /// The local address and the inode of a row that is about a listening socket.
+    /// Returns the local address and the inode of a row, if its socket is listening.
     fn row(line: &str) -> Option<(SocketAddr, u64)> {
         let mut words = line.split_whitespace().skip(1);
         let local = words.next()?;
@@ -72,7 +73,7 @@ mod linux {
         let inode = words.nth(5)?.parse().ok()?;
         let (ip, port) = local.split_once(':')?;
         let port = u16::from_str_radix(port, 16).ok()?;
-        // Words of four bytes, each as this machine keeps it in memory.
+        // Words of four bytes, each in the byte order of this machine.
         let bytes: Vec<u8> = (0..ip.len() / 8)
             .filter_map(|at| u32::from_str_radix(ip.get(at * 8..at * 8 + 8)?, 16).ok())
             .flat_map(u32::to_ne_bytes)
@@ -92,7 +93,7 @@ mod linux {
         }
     }
 
-    /// The inodes of all sockets that `ancestor` and its descendants hold.
+    /// Returns the inodes of all sockets that `ancestor` and its descendants hold.
     pub(super) fn sockets_within(ancestor: u32) -> io::Result<HashSet<u64>> {
         let mut children: HashMap<u32, Vec<u32>> = HashMap::new();
         for entry in fs::read_dir("/proc")?.flatten() {
@@ -100,11 +101,11 @@ mod linux {
             let Some(pid) = name.to_str().and_then(|name| name.parse().ok()) else {
                 continue;
             };
-            // Who has ended meanwhile holds nothing.
+            // A process that has just ended holds no sockets.
             let Ok(stat) = fs::read_to_string(entry.path().join("stat")) else {
                 continue;
             };
-            // The name in parentheses may itself hold parentheses and blanks.
+            // The process name in parentheses may itself contain parentheses and blanks.
             let after = stat.rsplit(')').next().unwrap_or_default();
             let parent = after.split_whitespace().nth(1);
             if let Some(parent) = parent.and_then(|parent| parent.parse().ok()) {
@@ -180,7 +181,7 @@ mod tests {
             };
             let address = loopback.parse().expect("an address");
             assert_eq!(is_within(address, me).expect("an answer"), Some(true));
-            // Of whom no socket of this process is.
+            // A process id that does not exist, so it owns no socket of this process.
             assert_eq!(is_within(address, u32::MAX).expect("none"), Some(false));
             drop(listener);
             assert_eq!(is_within(address, me).expect("an answer"), None);

@@ -1,4 +1,4 @@
-//! A file as a lock between processes. The kernel frees it when its holder dies.
+//! Uses a file as a lock between processes. The kernel releases the lock when its holder dies.
 
 use std::{
     fs::{File, OpenOptions, TryLockError},
@@ -9,7 +9,7 @@ use std::{
 
 use tokio::time::sleep;
 
-/// Takes the lock, or gives `None` when another holds it.
+/// Takes the lock, or returns `None` if another process holds it.
 pub(crate) fn try_lock(path: &Path) -> io::Result<Option<File>> {
     let file = OpenOptions::new()
         .create(true)
@@ -23,10 +23,11 @@ pub(crate) fn try_lock(path: &Path) -> io::Result<Option<File>> {
     }
 }
 
-/// Waits until it has the lock; calls `waiting` when another holds it. Cancel safe.
+/// Waits until the lock is free and takes it. Calls `waiting` if another process holds it. Cancel
+/// safe.
 pub(crate) async fn lock(path: &Path, waiting: impl FnOnce()) -> io::Result<File> {
     let mut waiting = Some(waiting);
-    // Polled, not waited for: a blocked thread could not be cancelled.
+    // Polls instead of blocking, because a blocked thread cannot be cancelled.
     loop {
         if let Some(lock) = try_lock(path)? {
             return Ok(lock);

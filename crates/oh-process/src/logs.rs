@@ -1,6 +1,5 @@
-//! What a process writes: read for life, kept in a bounded tail, told to tracing and to whoever
-//! subscribed, without its secrets. Knows no process. What is secret is `oh_protocol::redact`'s to
-//! say.
+//! Reads the output of a process for as long as it runs. Keeps a bounded tail and sends each line,
+//! without secrets, to tracing and to subscribers. `oh_protocol::redact` decides what is secret.
 
 use std::{
     collections::VecDeque,
@@ -18,30 +17,30 @@ use tokio::{
     sync::mpsc,
 };
 
-/// A longer line is cut into several.
+/// Maximum bytes of a line. A longer line is split.
 const MAX_LINE: usize = 64 * 1024;
-/// What the tail keeps.
+/// Limits of the tail, in lines and bytes.
 const TAIL_LINES: usize = 200;
 const TAIL_BYTES: usize = 256 * 1024;
-/// Lines a subscriber may fall behind before it misses some.
+/// Buffer of a subscriber, in lines. A subscriber that falls further behind misses lines.
 const SUBSCRIBER_LINES: usize = 1024;
 
-/// How grave a line is, in the server's words.
+/// Severity of a log line, as the server defines it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum LogLevel {
-    /// For those who look into the server.
+    /// Details for debugging the server.
     Debug,
-    /// The ordinary course of things.
+    /// Normal operation.
     Info,
-    /// Something is not as it should be.
+    /// A problem that did not stop the operation.
     Warning,
-    /// Something failed.
+    /// A failure.
     Error,
 }
 
 impl LogLevel {
-    /// As the server's settings spell it.
+    /// Returns the level as the server's settings spell it.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Debug => "DEBUG",
@@ -56,13 +55,13 @@ impl LogLevel {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LogLine {
-    /// How grave it is; `Info` where the line does not say.
+    /// Severity; `Info` if the line has none.
     pub level: LogLevel,
-    /// Which of the server's loggers wrote it; `None` for plain text.
+    /// Name of the server's logger that wrote the line; `None` for plain text.
     pub logger: Option<String>,
-    /// The text.
+    /// The message text.
     pub message: String,
-    /// How many lines this subscriber missed before this one, for being slow.
+    /// Number of lines before this one that the subscriber missed because it was too slow.
     pub missed: u64,
 }
 
@@ -75,13 +74,14 @@ impl fmt::Display for LogLine {
     }
 }
 
-/// The lines written from now on, over restarts too; ends when the server is dropped or has
-/// exited for good. A slow reader misses lines ([`LogLine::missed`]) and never holds the server up.
+/// A stream of the lines written from now on, including those after restarts. Ends when the server
+/// is dropped or has exited for good. A slow reader misses lines ([`LogLine::missed`]) and never
+/// blocks the server.
 #[derive(Debug)]
 pub struct Logs(mpsc::Receiver<LogLine>);
 
 impl Logs {
-    /// The next line; `None` at the end. Cancel safe.
+    /// Waits for the next line. Returns `None` at the end. Cancel safe.
     pub async fn next(&mut self) -> Option<LogLine> {
         self.0.recv().await
     }
@@ -95,7 +95,7 @@ impl Stream for Logs {
     }
 }
 
-/// Where the lines of one server go.
+/// Distributes the lines of one server.
 #[derive(Clone)]
 pub(crate) struct LogHub(Arc<Hub>);
 
@@ -112,7 +112,8 @@ struct State {
 }
 
 impl LogHub {
-    /// Creates a hub that hides these secrets wherever they appear, and others by their shape.
+    /// Creates a hub that hides these secrets wherever they appear, and other secrets by their
+    /// form.
     pub(crate) fn new(secrets: Vec<SecretString>) -> Self {
         let hub = Self(Arc::new(Hub {
             redactor: Mutex::default(),
@@ -122,7 +123,7 @@ impl LogHub {
         hub
     }
 
-    /// Hides more secrets from now on.
+    /// Adds secrets to hide from now on.
     pub(crate) fn hide(&self, secrets: impl IntoIterator<Item = SecretString>) {
         let mut redactor = self.redactor();
         for secret in secrets {
@@ -141,7 +142,7 @@ impl LogHub {
         Logs(receiver)
     }
 
-    /// The last lines, oldest first.
+    /// Returns the last lines, oldest first.
     pub(crate) fn tail(&self) -> Vec<String> {
         self.state().tail.iter().cloned().collect()
     }
@@ -175,7 +176,7 @@ impl LogHub {
                 self.text(&long.next(&pending));
                 pending.clear();
             }
-            // A server that writes without pause must not keep others from this thread.
+            // A server that writes without pause must not block other tasks of this thread.
             tokio::task::yield_now().await;
         }
         match long {
@@ -184,7 +185,7 @@ impl LogHub {
         }
     }
 
-    /// Takes a whole line.
+    /// Processes a complete line.
     fn line(&self, bytes: &[u8]) {
         let text = String::from_utf8_lossy(bytes);
         let text = text.trim_end();
@@ -198,7 +199,7 @@ impl LogHub {
         self.tell(line);
     }
 
-    /// Takes a part of a line that is too long, without its secrets.
+    /// Processes a part of a line that is too long, without its secrets.
     fn text(&self, shown: &str) {
         if !shown.is_empty() {
             self.tell(LogLine::plain(shown));
@@ -239,11 +240,11 @@ impl fmt::Debug for LogHub {
     }
 }
 
-/// A line that is longer than what is kept of one: it is told in parts, and a secret that a part
-/// ends in is hidden all the same.
+/// A line that exceeds [`MAX_LINE`]. The line is published in parts. A secret that crosses the end
+/// of a part is hidden all the same.
 struct LongLine {
     redactor: StreamRedactor,
-    /// The beginning of a character.
+    /// First bytes of an incomplete character.
     half: Vec<u8>,
 }
 
@@ -255,11 +256,11 @@ impl LongLine {
         }
     }
 
-    /// What may be shown of this part and of those before it.
+    /// Returns the text of this part and of those before it that can be shown.
     fn next(&mut self, bytes: &[u8]) -> String {
         self.half.extend_from_slice(bytes);
         let mut whole = self.half.len();
-        // A character has four bytes at most; only the last one can be cut.
+        // A character has at most four bytes, and only the last character can be incomplete.
         for at in (whole.saturating_sub(3)..whole).rev() {
             let byte = self.half[at];
             if byte & 0xc0 != 0x80 {
@@ -276,7 +277,7 @@ impl LongLine {
         shown
     }
 
-    /// What may be shown of the last part and of those before it.
+    /// Returns the text of the last part and of those before it that can be shown.
     fn end(mut self, bytes: &[u8]) -> String {
         self.half.extend_from_slice(bytes);
         let mut shown = self.redactor.push(&String::from_utf8_lossy(&self.half));
@@ -296,7 +297,7 @@ impl LogLine {
     }
 }
 
-/// Reads the JSON that the server's logger writes; everything else is a message at INFO.
+/// Parses the JSON that the server's logger writes. Anything else becomes a message at INFO.
 fn parse(text: &str) -> LogLine {
     #[derive(serde::Deserialize)]
     struct Wire {
@@ -330,8 +331,8 @@ fn parse(text: &str) -> LogLine {
     }
 }
 
-/// A tracing event's target and level are fixed where it stands, hence the repetition; the
-/// server's own logger is a field.
+/// Sends a line to tracing. The target and level of an event are static, so each level has its own
+/// event. The server's logger is a field.
 fn emit(line: &LogLine) {
     macro_rules! event {
         ($level:ident) => {

@@ -1,5 +1,5 @@
-//! All that stays the same over the restarts of one server: how to start its process and how to
-//! know it again. Watches nothing.
+//! Contains everything that stays the same over the restarts of one server: how to start its
+//! process and how to identify it. Does not supervise.
 
 use std::{
     borrow::Cow,
@@ -28,17 +28,20 @@ use crate::{
     variables::module_directories,
 };
 
-/// How long the last lines of a server that is gone may take to be read.
+/// How long reading the last output of an ended server may take.
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
-/// Runs the server's module in its own interpreter. Notes the directories that the browser's
-/// library makes in /tmp when it is imported, so that the keeper can remove them. Keeps session
-/// keys, which the server writes into its environment for its own use, from every process that the
-/// server starts. Keeps the server's libraries from reading variables out of `.env` files above
-/// their own directory.
+/// Python code that runs the server's module in its own interpreter and
+///
+/// - records the directories that the browser's library creates in /tmp when it is imported, so
+///   that the keeper can remove them;
+/// - hides the session keys, which the server writes into its environment for its own use, from
+///   every process that the server starts;
+/// - stops the server's libraries from reading variables from `.env` files above their own
+///   directory.
 pub(crate) const LAUNCH: &str = include_str!("launch.py");
 
-/// How a server is started, each time.
+/// How to start a server, at first and after each end.
 #[derive(Debug)]
 pub(crate) struct Plan {
     pub(crate) settings: Settings,
@@ -48,7 +51,7 @@ pub(crate) struct Plan {
     pub(crate) logs: LogHub,
     root: PathBuf,
     temporary: bool,
-    /// Of the server's process.
+    /// Environment of the server's process.
     variables: Vec<(OsString, OsString)>,
     workspace: PathBuf,
     python_path: Vec<PathBuf>,
@@ -56,23 +59,23 @@ pub(crate) struct Plan {
     startup: Mutex<Startup>,
 }
 
-/// A process that has proven to be our server.
+/// A running process whose identity is verified.
 #[derive(Debug)]
 pub(crate) struct Live {
     pub(crate) pid: u32,
     pub(crate) end: End,
     drains: [JoinHandle<()>; 2],
-    /// Where the process was started.
+    /// Working directory of the process.
     _directory: TempDir,
 }
 
-/// What a server that was dormant is made active with, and by which client.
+/// Client and request that activate a dormant server after a restart.
 pub(crate) type Waking = (Client, Init);
 
 impl Plan {
-    /// Prepares everything but the process. Drop the state after the keeper.
+    /// Prepares everything except the process. The returned state must be dropped after the keeper.
     pub(crate) async fn new(settings: Settings) -> Result<(StateDir, Self, Keeper)> {
-        // Whatever can be refused is refused before minutes are spent on an environment.
+        // Reject invalid settings before spending minutes on an environment.
         settings.check()?;
         let environment = match &settings.source {
             Source::Environment(environment) => environment.clone(),
@@ -88,7 +91,7 @@ impl Plan {
             Some(path) => Place::kept(path)?,
             None => Place::temporary()?,
         };
-        // Before anything is made that somebody would have to remove.
+        // The keeper must exist before anything is created that needs cleaning up.
         let (keeper, startup) = start_keeper(&settings, &environment, &place).await?;
         let temporary = place.is_temporary();
         let unkept = |error| Error::directory("cannot hand the state to its keeper", error);
@@ -138,7 +141,7 @@ impl Plan {
         Ok((state, plan, keeper))
     }
 
-    /// Another keeper for the same state, where the first was killed.
+    /// Returns a new keeper for the same state, after the first one was killed.
     pub(crate) async fn keeper(&self, state: &StateDir) -> Result<Keeper> {
         let (keeper, startup) = start_keeper(&self.settings, &self.environment, state).await?;
         *self.startup() = startup;
@@ -157,34 +160,34 @@ impl Plan {
         Ok(keeper)
     }
 
-    /// How the present keeper starts the server.
+    /// Returns how the current keeper starts the server.
     pub(crate) fn startup(&self) -> MutexGuard<'_, Startup> {
         self.startup.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Where conversations work that name no directory.
+    /// Returns the working directory of conversations that do not name one.
     pub(crate) fn workspace(&self) -> &Path {
         &self.workspace
     }
 
-    /// The environment of the server's process, without its secrets.
+    /// Returns the environment of the server's process without its secrets.
     pub(crate) fn public_variables(&self) -> Vec<(OsString, OsString)> {
         let variables = self.variables.clone();
         self.settings.variables.without_secrets(variables)
     }
 
-    /// The key that is used; others are only accepted.
+    /// Returns the session key that clients use. The server accepts the other keys as well.
     pub(crate) fn key(&self) -> &SecretString {
-        // There is always one: where none was given, one was made.
+        // `keys` is never empty: `new` generates a key if none was set.
         self.keys.first().unwrap_or(&self.secret_key)
     }
 
-    /// The URL of a server at this address, for this machine.
+    /// Returns the URL at which this machine reaches a server at this address.
     pub(crate) fn url(address: SocketAddr) -> String {
         format!("http://{}", reachable(address))
     }
 
-    /// A client for the server at this address, with this key.
+    /// Returns a client for the server at this address, with this key.
     pub(crate) fn client(address: SocketAddr, key: &SecretString) -> Result<Client> {
         let builder = Client::builder(Self::url(address)).session_api_key(key.clone());
         builder.build().map_err(|error| {
@@ -192,8 +195,8 @@ impl Plan {
         })
     }
 
-    /// Starts the process and waits until it is ready, and active where `waking` says so. On
-    /// failure it is gone. `client` is the one to use; a new one is made where there is none.
+    /// Starts the process, waits until it is ready, and activates it if `waking` is set. On failure
+    /// the process is gone. Uses `client` if it is set, otherwise a new client.
     pub(crate) async fn launch(
         &self,
         keeper: &Keeper,
@@ -222,7 +225,7 @@ impl Plan {
         };
         let begin = async {
             let address = reachable(port.address);
-            // Loading certificates takes its time, so the client is made while the server starts.
+            // Loading certificates takes time, so the client is created while the server starts.
             let (ready, client) = tokio::join!(probe::ready(address, keeper.pid(), proof), async {
                 match client {
                     Some(client) => Ok(client.clone()),
@@ -240,7 +243,7 @@ impl Plan {
         };
         let deadline = self.settings.deadline;
         let failed = tokio::select! {
-            // An end is looked at first: a stranger may answer in the dead server's place.
+            // Check for an end first: another process may answer on the port of the dead server.
             biased;
             exit = live.end.wait() => self.exited(exit, port.address),
             begun = timeout(deadline, begin) => match begun {
@@ -256,7 +259,7 @@ impl Plan {
                 }
             },
         };
-        // A failed request may be the first sign of an end.
+        // A failed request may be the first sign that the server has ended.
         let exit = match failed.exit() {
             Some(exit) => exit.clone(),
             None => {
@@ -275,7 +278,7 @@ impl Plan {
     }
 
     fn exited(&self, exit: ExitReport, address: SocketAddr) -> Error {
-        // The server exits with 3 when, having started up, it finds its port taken.
+        // After start-up the server exits with 3 if its port is taken.
         if exit.code == Some(3) {
             return probe::port_taken(address).with_exit(exit);
         }
@@ -299,12 +302,12 @@ impl Plan {
     fn command(&self, address: SocketAddr) -> Vec<OsString> {
         let settings = &self.settings;
         let mut command: Vec<OsString> = vec![self.environment.python().into()];
-        // Isolated: neither the directory it starts in, nor variables, nor a user's own packages
-        // add to what it imports. Flags, unlike variables, are not passed on to the agent.
+        // Isolated mode: the working directory, variables and a user's own packages add nothing to
+        // what the server imports. Flags, unlike variables, are not passed on to the agent.
         command.extend(["-I", "-u", "-X", "utf8", "-c", LAUNCH].map(OsString::from));
         command.push(browser_record(&self.root).into());
         command.extend(settings.arguments.iter().cloned());
-        // Last, for the last one counts.
+        // Last, because the last occurrence of an option takes effect.
         command.push("--host".into());
         command.push(address.ip().to_string().into());
         command.push("--port".into());
@@ -327,11 +330,11 @@ impl Plan {
 }
 
 impl Live {
-    /// Waits for the end and for the last lines.
+    /// Waits for the end of the process and for its last output.
     pub(crate) async fn finish(&mut self) -> ExitReport {
         let exit = self.end.wait().await;
-        // Nothing holds the pipes any more, so this is what was still in them; unless the keeper
-        // was killed and something escaped, whose output is not worth waiting for.
+        // Everything that held the pipes is gone, so only buffered output is left. The exception is
+        // a process that escaped a killed keeper; its output is not worth waiting for.
         let _nothing_more = timeout(LAST_WORDS, async {
             for drain in &mut self.drains {
                 if !drain.is_finished() {
@@ -352,7 +355,7 @@ impl Drop for Live {
     }
 }
 
-/// Takes a keeper from the template, or starts one where that cannot be.
+/// Forks a keeper from the template, or starts one if that is not possible.
 async fn start_keeper(
     settings: &Settings,
     environment: &Environment,
@@ -378,13 +381,14 @@ async fn start_keeper(
     Ok((keeper, startup))
 }
 
-/// Tells a keeper what each server of a state needs.
+/// Configures a keeper for the servers of one state directory.
 fn keep(settings: &Settings, keeper: &Keeper, root: &Path) -> std::io::Result<()> {
     keeper.grace(settings.orphan_grace())?;
     keeper.remove_browser_directories(&browser_record(root))
 }
 
-/// Where the server notes the directories its browser's library makes in /tmp.
+/// Returns the file in which the server records the directories that its browser's library creates
+/// in /tmp.
 fn browser_record(root: &Path) -> PathBuf {
     root.join("browser-directories")
 }
@@ -404,7 +408,7 @@ fn workspace(path: &Path) -> Result<PathBuf> {
     })
 }
 
-/// The address under which this machine reaches a server that listens at `address`.
+/// Returns the address at which this machine reaches a server that listens at `address`.
 fn reachable(address: SocketAddr) -> SocketAddr {
     let ip = match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
@@ -414,7 +418,8 @@ fn reachable(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(ip, address.port())
 }
 
-/// What this crate sets; callers may override most of it. Nothing secret: the agent sees it.
+/// Returns the variables that this crate sets. Callers may override most of them. None is secret,
+/// because the agent can read them.
 pub(crate) fn ours(
     settings: &Settings,
     state: &Place,
@@ -434,13 +439,13 @@ pub(crate) fn ours(
             config_path(&config_file(state.root())).into(),
         ),
         ("TMUX_TMPDIR".into(), state.tmux().into()),
-        // Whatever is left in there goes with the state.
+        // Files left in this directory are removed with the state.
         ("TMPDIR".into(), state.scratch().into()),
         ("TZ".into(), "UTC".into()),
         ("LOG_JSON".into(), "true".into()),
         ("LOG_LEVEL".into(), settings.log_level.as_str().into()),
         ("OPENHANDS_SUPPRESS_BANNER".into(), "1".into()),
-        // The price list comes with the package; fetching it would delay every start.
+        // The price list is part of the package; fetching it would delay every start.
         ("LITELLM_LOCAL_MODEL_COST_MAP".into(), "True".into()),
         ("OH_ENABLE_VSCODE".into(), "false".into()),
         ("OH_PRELOAD_TOOLS".into(), "false".into()),

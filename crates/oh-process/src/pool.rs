@@ -1,5 +1,5 @@
-//! Servers started before they are wanted. Knows how to keep them; how each is run is a
-//! [`LocalServer`]'s matter.
+//! Contains a pool of servers that are started in advance. The servers themselves are run by
+//! [`LocalServer`].
 
 use std::{
     collections::VecDeque,
@@ -24,24 +24,26 @@ use crate::{
     activation::Activation,
 };
 
-/// Between attempts when servers cannot be started.
+/// First delay after a server could not be started. Doubles up to [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
-/// How many spares that died just then are replaced by the next before an acquisition fails.
+/// How many spares that have just died are replaced by the next one before an acquisition fails.
 const SPARES_TRIED: usize = 5;
 
-/// Keeps dormant servers ready, each with keys and directories of its own, so that
-/// [`acquire`](Self::acquire) takes milliseconds where a start takes 12 to 16 s.
+/// A pool of dormant servers, each with its own keys and directories. [`acquire`](Self::acquire)
+/// takes milliseconds, where a start takes 12 to 16 s.
 ///
-/// On Linux the spares are forked from a [`TemplateServer`] that the pool starts first: the
-/// template holds some 290 MiB of memory, each spare 76 MiB more, and a spare that was taken is
-/// replaced within seconds. Where a spare cannot be forked, because it wants another value of a
-/// variable that is read at import for example, spares are started cold and hold 340 MiB each;
-/// [`LocalServer::startup`] says why. A template given to the builder is used instead of one of the
-/// pool's own; [`LocalServerBuilder::without_template`] starts all spares cold.
+/// On Linux the spares are forked from a [`TemplateServer`] that the pool starts first. The
+/// template uses about 290 MiB of memory, and each spare 76 MiB more. A spare that was taken is
+/// replaced within seconds.
 ///
-/// A spare uses no processor time. Spares are started one after the other, for a start keeps a
-/// processor busy. Dropping the pool ends the spares and its template, not the servers that were
+/// Some spares cannot be forked, for example because they need another value of a variable that is
+/// read at import. These are started cold and use 340 MiB each; [`LocalServer::startup`] returns
+/// the reason. A template that is set on the builder is used instead of the pool's own.
+/// [`LocalServerBuilder::without_template`] starts all spares cold.
+///
+/// A spare uses no CPU time. Spares are started one after the other, because each start keeps a CPU
+/// busy. Dropping the pool stops the spares and the pool's template, but not the servers that were
 /// acquired.
 ///
 /// ```no_run
@@ -59,22 +61,22 @@ pub struct WarmPool {
     filler: JoinHandle<()>,
 }
 
-/// What the pool, its filler and whoever acquires share.
+/// State shared by the pool, the task that fills it and pending acquisitions.
 struct Store {
     size: usize,
     spares: Mutex<VecDeque<LocalServer>>,
-    /// How the attempts to start a spare went.
+    /// Results of the attempts to start a spare.
     attempts: watch::Sender<Attempts>,
-    /// A spare was taken, or somebody waits for one.
+    /// Notified when a spare was taken, or an acquisition waits for one.
     room: Notify,
-    /// Somebody waits: a pause after a failure ends.
+    /// Notified when an acquisition waits, to end the delay after a failure.
     wanted: Notify,
 }
 
 #[derive(Clone, Default)]
 struct Attempts {
     made: u64,
-    /// Why the last one failed, if it did.
+    /// The error of the last attempt, if it failed.
     error: Option<Error>,
     closed: bool,
 }
@@ -89,14 +91,15 @@ impl Store {
         spares.iter().filter(|spare| spare.is_ready()).count()
     }
 
-    /// The oldest spare that is well. Whoever takes it says when there is [room](Refill).
+    /// Removes and returns the oldest spare that is ready. The caller must announce the free place
+    /// (see [`Refill`]).
     fn take(&self) -> Option<LocalServer> {
         let mut spares = self.spares();
         let at = spares.iter().position(LocalServer::is_ready)?;
         spares.remove(at)
     }
 
-    /// Lets go of those that have ended for good; whether there is room for another.
+    /// Drops the spares that have exited for good. Returns whether there is room for another.
     fn tidy(&self) -> bool {
         let (dead, left) = {
             let mut spares = self.spares();
@@ -120,7 +123,7 @@ impl Store {
         left < self.size
     }
 
-    /// Ends all spares, and whoever waits for one.
+    /// Drops all spares and ends all pending acquisitions.
     fn close(&self) {
         self.attempts.send_modify(|attempts| attempts.closed = true);
         let spares = std::mem::take(&mut *self.spares());
@@ -129,13 +132,13 @@ impl Store {
 }
 
 impl WarmPool {
-    /// Begins to fill a pool with `spares` (at least 1) servers of this kind. A port, a state
-    /// directory or a workspace of its own in `builder` would be every spare's, so only the
-    /// first could start.
+    /// Starts to fill a pool with `spares` (at least 1) servers of this kind. The builder should
+    /// not set a port, state directory or workspace: all spares would share it, so only the first
+    /// could start.
     ///
     /// # Panics
     ///
-    /// Outside of a tokio runtime.
+    /// Panics if called outside of a tokio runtime.
     pub fn start(spares: usize, builder: LocalServerBuilder) -> Self {
         let store = Arc::new(Store {
             size: spares.max(1),
@@ -150,14 +153,16 @@ impl WarmPool {
         }
     }
 
-    /// Takes a spare and activates it; await it. Where none is ready it waits for one; the pool
-    /// is filled up behind. A spare that has died is replaced by the next. Cancel safe: a spare
-    /// taken and not handed out ends.
+    /// Takes a spare and activates it; await the result. If no spare is ready, waits for one. The
+    /// pool is refilled in the background. A spare that has died is replaced by the next one.
+    ///
+    /// Cancel safe: a spare that was taken but not returned is stopped.
     ///
     /// # Errors
     ///
-    /// When no spare is ready and the next attempt to start one fails, or a spare refuses to be
-    /// activated. The pool goes on trying, with pauses of up to 30 s that an acquisition ends.
+    /// Returns an error if no spare is ready and the next attempt to start one fails, or if a spare
+    /// rejects the activation. The pool keeps retrying, with delays of up to 30 s. An acquisition
+    /// cuts the delay short.
     pub fn acquire(&self) -> Acquire {
         Acquire {
             store: self.store.clone(),
@@ -165,15 +170,15 @@ impl WarmPool {
         }
     }
 
-    /// How many spares are ready now.
+    /// Returns how many spares are ready now.
     pub fn ready(&self) -> usize {
         self.store.ready()
     }
 
-    /// Ends the spares, which have nothing to save, and returns when they are gone.
+    /// Stops the spares, which have nothing to save, and returns when they are gone.
     pub async fn shutdown(mut self) {
         self.filler.abort();
-        // What it was starting ends with it.
+        // Aborting the task also stops a spare that it was starting.
         let _aborted = (&mut self.filler).await;
         self.store.close();
     }
@@ -231,7 +236,7 @@ async fn fill(store: Arc<Store>, builder: LocalServerBuilder) {
     }
 }
 
-/// Starts a template for these servers, unless they have one or are not to have one.
+/// Starts a template for these servers, unless the builder has one or disables forking.
 async fn own_template(builder: &LocalServerBuilder) -> Option<TemplateServer> {
     let template = builder.own_template()?;
     match template.start().await {
@@ -244,7 +249,7 @@ async fn own_template(builder: &LocalServerBuilder) -> Option<TemplateServer> {
     }
 }
 
-/// Whether a template works, and yet servers like this one are not forked from it.
+/// Returns whether the template works, but servers like this one cannot be forked from it.
 fn is_useless(template: &TemplateServer, server: &LocalServer) -> bool {
     let refused = matches!(server.startup(), Startup::Fallback(_));
     refused && template.statistics().forked == 0 && template.pid().is_some()
@@ -265,7 +270,7 @@ impl fmt::Debug for WarmPool {
     }
 }
 
-/// Takes a server from a [`WarmPool`]; await it.
+/// A pending acquisition from a [`WarmPool`]. Await it to take a server.
 #[must_use = "no server is taken until this is awaited"]
 pub struct Acquire {
     store: Arc<Store>,
@@ -273,64 +278,67 @@ pub struct Acquire {
 }
 
 impl Acquire {
-    /// A variable for the commands of this server's agents. Hidden in `Debug`; the agent can read
-    /// it.
+    /// Sets a variable for the commands of this server's agents. `Debug` hides the value; the agent
+    /// can read it.
     pub fn env(mut self, name: impl Into<String>, value: impl Into<SecretString>) -> Self {
         self.own.environment.push((name.into(), value.into()));
         self
     }
 
-    /// The session key that this server is to take from now on, and no other. Without it, it
-    /// keeps the one made for the spare.
+    /// Sets the only session key that this server accepts from now on. Default: the key that was
+    /// created for the spare.
     pub fn session_api_key(mut self, key: impl Into<SecretString>) -> Self {
         self.own.key = Some(key.into());
         self
     }
 
-    /// The key that secrets in the state are encrypted with: needed where
-    /// [`conversations_dir`](Self::conversations_dir) has conversations of another server.
+    /// Sets the key that encrypts secrets in the state. Required if
+    /// [`conversations_dir`](Self::conversations_dir) contains conversations of another server.
     pub fn secret_key(mut self, key: impl Into<SecretString>) -> Self {
         self.own.secret_key = Some(key.into());
         self
     }
 
-    /// Where its conversations are kept, instead of in the spare's temporary state; made where it
-    /// is missing, and not removed. One server at a time.
+    /// Sets the directory for the server's conversations, instead of the spare's temporary state. A
+    /// missing directory is created, and the directory is not removed afterwards. Only one server
+    /// at a time may use it.
     pub fn conversations_dir(mut self, path: impl Into<PathBuf>) -> Self {
         self.own.conversations = Some(path.into());
         self
     }
 
-    /// Where the history of its commands is kept, as above.
+    /// Sets the directory for the command history, under the same conditions as
+    /// [`conversations_dir`](Self::conversations_dir).
     pub fn bash_events_dir(mut self, path: impl Into<PathBuf>) -> Self {
         self.own.bash_events = Some(path.into());
         self
     }
 
-    /// Where it puts the worktrees of conversations, as above.
+    /// Sets the directory for the worktrees of conversations, under the same conditions as
+    /// [`conversations_dir`](Self::conversations_dir).
     pub fn worktree_root(mut self, path: impl Into<PathBuf>) -> Self {
         self.own.worktrees = Some(path.into());
         self
     }
 
     async fn run(mut self) -> Result<LocalServer> {
-        // No spare is wasted on what cannot be.
+        // Invalid input must not cost a spare.
         self.own.prepare()?;
-        // The next start would take the processor from the activation.
+        // Refill only after the activation: starting the next spare would take its CPU time.
         let _afterwards = Refill(self.store.clone());
         let mut tried = 0;
         loop {
             let mut server = self.next().await?;
             match server.activate_as(&self.own).await {
                 Ok(()) => return Ok(server),
-                // It died before its supervisor noticed: the next one may be well.
+                // The spare died before its supervisor noticed. The next one may work.
                 Err(error) if unanswered(&error) && tried < SPARES_TRIED => tried += 1,
                 Err(error) => return Err(error),
             }
         }
     }
 
-    /// A spare that is ready; where there is none, what the next attempt comes to.
+    /// Returns a spare that is ready. Without one, waits for the next attempt to start one.
     async fn next(&self) -> Result<LocalServer> {
         let mut attempts = self.store.attempts.subscribe();
         loop {
@@ -346,7 +354,7 @@ impl Acquire {
             }
             self.store.wanted.notify_one();
             self.store.room.notify_one();
-            // The store keeps the sender.
+            // Cannot fail: the store keeps the sender.
             let _changed = attempts.changed().await;
             let now = attempts.borrow().clone();
             match now.error {
@@ -357,7 +365,7 @@ impl Acquire {
     }
 }
 
-/// Has the pool filled up when an acquisition is over, whichever way.
+/// Lets the pool refill when an acquisition ends, whether it succeeded or not.
 struct Refill(Arc<Store>);
 
 impl Drop for Refill {
@@ -366,7 +374,7 @@ impl Drop for Refill {
     }
 }
 
-/// Whether a server gave no answer at all.
+/// Returns whether the server sent no response at all.
 fn unanswered(error: &Error) -> bool {
     let source = std::error::Error::source(error);
     let transport = source.and_then(|source| source.downcast_ref::<oh_transport::Error>());

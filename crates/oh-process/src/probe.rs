@@ -1,4 +1,5 @@
-//! Whether a server answers, and whether it is ours. Starts nothing, waits for no process.
+//! Checks whether a server answers, and whether it is the one that this process started. Starts
+//! nothing and waits for no process.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -16,29 +17,30 @@ use tokio::{
 
 use crate::{Error, ErrorKind, Result, listener, state::random_key};
 
-/// The port is refused until the very moment the server is ready, and a refusal on the loopback
-/// costs microseconds: asking this often is free, and late by half of it on average.
+/// Delay between attempts to connect. The port refuses connections until the server is ready, and a
+/// refused loopback connection costs microseconds. So polling this often is cheap, and the average
+/// delay is half of this value.
 const PAUSE: Duration = Duration::from_millis(4);
-/// After this long the start is a slow one, where a moment more is nothing.
+/// After this time the start is a slow one, and the longer [`SLOW_PAUSE`] does not matter.
 const PATIENCE: Duration = Duration::from_secs(60);
 const SLOW_PAUSE: Duration = Duration::from_millis(50);
-/// A busy machine may take long for the first answers.
+/// Timeout for one answer. The first answers may be slow on a busy machine.
 const ANSWER: Duration = Duration::from_secs(20);
 
-/// An authenticated route that costs nothing and that every version has.
+/// An authenticated route that is cheap and exists in every version.
 pub(crate) const GUARDED: &str = "/api/conversations/count";
 
-/// A port that nobody else is given while the server starts.
+/// A port that the operating system gives to no other process while the server starts.
 ///
-/// A bound socket that does not listen keeps the port from everybody who asks for any free one,
-/// and on Linux yet lets a server listen there that, like ours, sets `SO_REUSEADDR`.
+/// A bound socket that does not listen keeps the port from processes that ask for any free port. On
+/// Linux a server that sets `SO_REUSEADDR`, like this one, can still listen on it.
 #[derive(Debug)]
 pub(crate) struct Reservation {
     pub(crate) address: SocketAddr,
     _socket: Option<TcpSocket>,
 }
 
-/// Reserves a port; any free one for port 0.
+/// Reserves a port. Port 0 reserves any free one.
 pub(crate) fn reserve(wanted: SocketAddr) -> Result<Reservation> {
     let reserve = || {
         let socket = match wanted {
@@ -74,24 +76,24 @@ pub(crate) fn port_taken(address: SocketAddr) -> Error {
     )
 }
 
-/// What stands for the proof of identity.
+/// Key that proves the server's identity.
 #[derive(Debug)]
 pub(crate) enum Proof<'a> {
-    /// A server that takes work accepts its session key and no other.
+    /// An active server accepts its session key and no other.
     Session(&'a SecretString),
-    /// A dormant one accepts its secret key for activation, and no other.
+    /// A dormant server accepts its secret key for activation and no other.
     Dormant(&'a SecretString),
 }
 
-/// Waits until a server answers at `address`, then makes sure that it is ours: where the operating
-/// system tells, that whoever listens is `ancestor` or a descendant of it, before any key is
-/// shown; then that the server takes its key and no other.
+/// Waits until a server answers at `address`, and verifies its identity. On Linux, first checks
+/// that the listening process is `ancestor` or a descendant of it, before sending any key. Then
+/// checks that the server accepts its key and no other.
 ///
 /// # Errors
 ///
-/// [`ErrorKind::Stranger`] when what answers is somebody else's.
+/// [`ErrorKind::Stranger`] if another program answers.
 pub(crate) async fn ready(address: SocketAddr, ancestor: u32, proof: Proof<'_>) -> Result<()> {
-    // Without a key of its own: it shows the one it is told to.
+    // Without a key: each request sets the key to test.
     let client = Client::builder(format!("http://{address}"))
         .build()
         .map_err(|error| Error::new(ErrorKind::Request, "no client").with_source(error))?;
@@ -111,7 +113,7 @@ pub(crate) async fn ready(address: SocketAddr, ancestor: u32, proof: Proof<'_>) 
         let listens = spawn_blocking(move || listener::is_within(address, ancestor));
         match listens.await {
             Ok(Ok(Some(true))) => {}
-            // It has gone again.
+            // The listener is gone.
             Ok(Ok(None)) => continue,
             Ok(Ok(Some(false))) => return Err(stranger(address)),
             Ok(Err(error)) => {
@@ -143,17 +145,17 @@ pub(crate) async fn ready(address: SocketAddr, ancestor: u32, proof: Proof<'_>) 
     }
 }
 
-/// The oldest version whose wire this project speaks.
+/// The oldest supported version of the server.
 const OLDEST: (u32, u32, u32) = (1, 40, 0);
 
-/// What the server says of itself; an older one than we can speak with is refused.
+/// Returns the server's information about itself. Rejects a server whose version is too old.
 pub(crate) async fn version(client: &Client) -> Result<Arc<ServerInfo>> {
     let failed = "the server does not tell its version";
     let info = client
         .server_info()
         .await
         .map_err(|error| Error::new(ErrorKind::Request, failed).with_source(error))?;
-    // One that does not read as a version is taken for a newer one.
+    // A version that cannot be parsed counts as a newer one.
     if info
         .version_numbers()
         .is_some_and(|version| version < OLDEST)
@@ -175,7 +177,8 @@ fn stranger(address: SocketAddr) -> Error {
     Error::new(ErrorKind::Stranger, message)
 }
 
-/// A wrong key first: a server that takes any key is not ours, and should not be shown ours.
+/// Checks an active server by its session key. The wrong key is sent first: a server that accepts
+/// any key is another program's and must not receive the real key.
 async fn session(client: &Client, key: &SecretString) -> Result<Option<bool>> {
     let asked = |key: &SecretString| -> Result<Request> {
         let mut request = get(GUARDED);
@@ -192,8 +195,8 @@ async fn session(client: &Client, key: &SecretString) -> Result<Option<bool>> {
     Ok(answer.map(|status| status == 200))
 }
 
-/// The same for a dormant server. With the right key an unknown field is what it minds (422), so
-/// that it proves itself and stays dormant.
+/// Checks a dormant server by its secret key. With the right key the server rejects the request for
+/// its unknown field (422), so it proves its identity and stays dormant.
 async fn dormant(client: &Client, key: &SecretString) -> Result<Option<bool>> {
     let wrong = random_key().into();
     match post_init(client, &wrong).await {
@@ -217,12 +220,12 @@ fn header_value(key: &SecretString) -> Result<http::HeaderValue> {
     Ok(value)
 }
 
-/// The status of an answer to `GET`; `None` when none came.
+/// Returns the status of the response to a `GET`, or `None` if there was no response.
 pub(crate) async fn get_status(client: &Client, path: &str) -> Option<u16> {
     send(client, get(path)).await
 }
 
-/// Makes a dormant server take work.
+/// Activates a dormant server.
 pub(crate) async fn activate(client: &Client, init: &Init) -> Result<()> {
     let failed = || {
         Error::new(
@@ -249,7 +252,7 @@ async fn send(client: &Client, request: Request) -> Option<u16> {
     let exchange = async {
         let answer = client.stream(request, body).await.ok()?;
         let status = answer.status().as_u16();
-        // Read to its end, so that the connection can be used again.
+        // Read the whole body so that the connection can be reused.
         let _body = answer.into_body().collect(1024 * 1024).await;
         Some(status)
     };
@@ -270,7 +273,7 @@ mod tests {
 
         let held = reserve("127.0.0.1:0".parse().expect("an address")).expect("a free port");
         assert_ne!(held.address.port(), 0);
-        // Who does not reuse addresses cannot have it; the server can.
+        // A socket without `SO_REUSEADDR` cannot take the port; the server can.
         let strict = TcpSocket::new_v4().expect("a socket");
         assert!(strict.bind(held.address).is_err());
         let server = TcpSocket::new_v4().expect("a socket");

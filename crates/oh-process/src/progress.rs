@@ -1,43 +1,43 @@
-//! The steps of provisioning and starting, and whom to report them to.
+//! Contains the steps of provisioning and starting, and the callback that receives them.
 
 use std::{fmt, path::PathBuf, sync::Arc};
 
 use crate::Candidate;
 
-/// A step of provisioning or starting. More steps may come.
+/// A step of provisioning or starting. Later versions may add steps.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Progress {
-    /// A finished environment was found in the cache and is used again.
+    /// A finished environment was found in the cache and is reused.
     Reused(PathBuf),
-    /// Another process is making the same environment; waiting for it.
+    /// Another process is creating the same environment. This process waits for it.
     Waiting,
-    /// The environment in the cache is proven to be damaged and will be replaced; the reason.
+    /// The cached environment is proven to be damaged and will be replaced, for this reason.
     Rebuilding(String),
-    /// Looking for an interpreter.
+    /// The search for an interpreter has started.
     Searching,
-    /// An interpreter was looked at.
+    /// An interpreter was checked.
     Looked(Candidate),
-    /// Something that is needed first is about to be downloaded: what, and from where.
+    /// A prerequisite is about to be downloaded: what, and from where.
     Fetching(String),
-    /// A download is under way.
+    /// A download is in progress.
     Downloading {
         /// The file's name.
         what: String,
-        /// How many bytes have arrived.
+        /// Number of bytes received.
         received: u64,
-        /// How many there will be, where this is known.
+        /// Total number of bytes, if known.
         total: Option<u64>,
     },
-    /// The environment is being made there.
+    /// The environment is being created in this directory.
     Creating(PathBuf),
     /// A line of the installer's output, such as `Collecting fastapi`.
     Installing(String),
-    /// The installed server is being imported once, to prove that it can run.
+    /// The installed server is being imported once, to verify that it can run.
     Verifying,
-    /// The environment is made.
+    /// The environment was created.
     Created(PathBuf),
-    /// The server's process is started; its imports take some ten seconds.
+    /// The server's process is being started. Its imports take about ten seconds.
     Starting,
 }
 

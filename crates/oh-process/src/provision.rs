@@ -1,4 +1,4 @@
-//! Makes and caches the Python environment of a server. Starts no server, prints nothing.
+//! Creates and caches the Python environment of a server. Starts no server, prints nothing.
 
 use std::{
     fmt, fs,
@@ -21,28 +21,29 @@ use crate::{
     uv::OwnUv,
 };
 
-/// Names the cache directory, in the place of `$XDG_CACHE_HOME/openhands-rs`.
+/// Environment variable that overrides the cache directory `$XDG_CACHE_HOME/openhands-rs`.
 const CACHE_VARIABLE: &str = "OPENHANDS_CACHE_DIR";
-/// Forbids every download.
+/// Environment variable that forbids every download.
 const OFFLINE_VARIABLE: &str = "OPENHANDS_OFFLINE";
 
-/// Finds or makes an environment with the server's packages, pinned.
+/// Finds or creates a Python environment with the server's packages at pinned versions.
 ///
-/// Made environments are cached in `$OPENHANDS_CACHE_DIR`, else `$XDG_CACHE_HOME/openhands-rs`,
-/// else `~/.cache/openhands-rs`; one that is there is used without the network.
+/// New environments are cached in `$OPENHANDS_CACHE_DIR`, else `$XDG_CACHE_HOME/openhands-rs`, else
+/// `~/.cache/openhands-rs`. A cached environment is used without network access.
 ///
-/// # Where things come from
+/// # Installers and downloads
 ///
-/// uv makes an environment if it is on the PATH, otherwise venv and pip of the best Python do.
-/// Their own configuration and variables apply (index, proxy, certificates); uv also gets
-/// `PIP_INDEX_URL`, `PIP_EXTRA_INDEX_URL`, `PIP_FIND_LINKS` and `PIP_CERT` where its own variables
-/// are not set.
+/// If uv is on the PATH, it creates the environment. Otherwise venv and pip of the best Python do.
+/// The installers' own configuration and variables apply (index, proxy, certificates). uv also
+/// receives `PIP_INDEX_URL`, `PIP_EXTRA_INDEX_URL`, `PIP_FIND_LINKS` and `PIP_CERT` where its own
+/// variables are not set.
 ///
-/// On a machine without Python 3.12 or newer and without uv, uv is downloaded into the cache: with
-/// any pip that is there, otherwise from the index that `UV_DEFAULT_INDEX`, `UV_INDEX_URL` or
-/// `PIP_INDEX_URL` names, or PyPI. The checksum that the index lists is verified. uv then uses a
-/// Python that it finds, or downloads one into the cache. [`Progress::Fetching`] announces this;
-/// [`use_uv`](Self::use_uv) and [`offline`](Self::offline) forbid it.
+/// On a machine without Python 3.12 or newer and without uv, uv is downloaded into the cache. Any
+/// installed pip downloads it; without pip, it comes from the index that `UV_DEFAULT_INDEX`,
+/// `UV_INDEX_URL` or `PIP_INDEX_URL` names, or from PyPI, and is verified against the checksum in
+/// the index. uv then uses a Python that it finds, or downloads one into the cache.
+/// [`Progress::Fetching`] announces this download; [`use_uv`](Self::use_uv) and
+/// [`offline`](Self::offline) forbid it.
 ///
 /// ```no_run
 /// # async fn run() -> Result<(), oh_process::Error> {
@@ -97,72 +98,76 @@ impl Provisioner {
         self
     }
 
-    /// Adds a requirement, such as `my-tools==1.2`, for custom tools. Where it needs other
-    /// versions than the [pinned](Self::pinned) ones, the installation fails and says so.
+    /// Adds a requirement, such as `my-tools==1.2`, for custom tools. If the requirement conflicts
+    /// with the [pinned](Self::pinned) versions, the installation fails with the installer's
+    /// explanation.
     pub fn requirement(mut self, requirement: impl Into<String>) -> Self {
         self.extra.push(requirement.into());
         self
     }
 
-    /// Sets the interpreter to make the environment with. Default: the best one found.
+    /// Sets the interpreter to create the environment with. Default: the best one found.
     pub fn python(mut self, python: impl Into<PathBuf>) -> Self {
         self.interpreter = Some(python.into());
         self
     }
 
-    /// Sets the directory that keeps environments. Default: see [`Provisioner`].
+    /// Sets the cache directory for environments. Default: see [`Provisioner`].
     pub fn cache_dir(mut self, path: impl Into<PathBuf>) -> Self {
         self.cache = Some(path.into());
         self
     }
 
-    /// Sets whether uv may be used. Default true: uv makes the environment when it is on the PATH,
-    /// and is downloaded into the cache when there is no fit Python. With false, only venv and pip
-    /// are used.
+    /// Sets whether uv may be used. Default true: uv creates the environment when it is on the
+    /// PATH, and is downloaded into the cache when no suitable Python exists. With false, only venv
+    /// and pip are used.
     pub fn use_uv(mut self, yes: bool) -> Self {
         self.uv = yes;
         self
     }
 
-    /// Sets whether the packages that the server depends on are installed at the versions it was
-    /// tested with. Default true. Applies to the versions of the server for which this crate has
-    /// a constraints file, [`SERVER_VERSION`] among them; others always get the newest packages
-    /// that fit. A package that only another operating system or version of Python needs is not
-    /// pinned. An environment that is in the cache is used as it is.
+    /// Sets whether the server's dependencies are installed at the versions that the server was
+    /// tested with. Default true.
+    ///
+    /// Pinning applies to the server versions for which this crate has a constraints file,
+    /// including [`SERVER_VERSION`]. Other versions always get the newest compatible packages. A
+    /// package that only another operating system or Python version needs is not pinned. A cached
+    /// environment is used as it is.
     pub fn pinned(mut self, yes: bool) -> Self {
         self.pinned = yes;
         self
     }
 
-    /// Sets whether every download is forbidden. Default: whether `OPENHANDS_OFFLINE` is set to
-    /// something other than `0` or `false`. A new environment can then only be made from what
-    /// the installer has on disk: uv's cache, or a directory named by `PIP_FIND_LINKS`.
+    /// Sets whether all downloads are forbidden. Default: true if `OPENHANDS_OFFLINE` is set to a
+    /// value other than `0`, `false` or `no`. When offline, a new environment can only be created
+    /// from the installer's local files: uv's cache, or a directory named by `PIP_FIND_LINKS`.
     pub fn offline(mut self, yes: bool) -> Self {
         self.offline = yes;
         self
     }
 
-    /// Sets how long an interpreter may take to answer when it is checked. Default 60 s. They are
-    /// asked beside each other, up to 16 at a time.
+    /// Sets the timeout for checking one interpreter. Default 60 s. Up to 16 interpreters are
+    /// checked in parallel.
     pub fn check_timeout(mut self, limit: Duration) -> Self {
         self.check_timeout = limit;
         self
     }
 
-    /// Sets how long the package index may send nothing while uv is downloaded from it. Default
-    /// 30 s. pip and uv have settings of their own (`PIP_DEFAULT_TIMEOUT`, `UV_HTTP_TIMEOUT`).
+    /// Sets how long the package index may send no data during the download of uv. Default 30 s.
+    /// pip and uv have their own settings (`PIP_DEFAULT_TIMEOUT`, `UV_HTTP_TIMEOUT`).
     pub fn network_timeout(mut self, limit: Duration) -> Self {
         self.network_timeout = limit;
         self
     }
 
-    /// Sets a callback for progress. It is called from the task that provisions and must be quick.
+    /// Sets a callback for progress. The task that provisions calls it, so the callback must return
+    /// quickly.
     pub fn on_progress(mut self, report: impl Fn(Progress) + Send + Sync + 'static) -> Self {
         self.report = Some(Report::new(report));
         self
     }
 
-    /// Tells somebody else, unless its owner wanted to know.
+    /// Sets the progress callback, unless one is set already.
     pub(crate) fn reporting(mut self, report: Option<&Report>) -> Self {
         self.report = self.report.or_else(|| report.cloned());
         self
@@ -174,37 +179,40 @@ impl Provisioner {
         }
     }
 
-    /// Returns what will be installed: the server's packages, pinned, the bounds that an old
-    /// version needs, and the extra requirements.
+    /// Returns the requirements to install: the server's packages at the chosen version, the upper
+    /// bounds that an old version needs, and the extra requirements.
     pub fn packages(&self) -> Vec<String> {
         let packages = requirements::packages(&self.version);
         packages.into_iter().chain(self.extra.clone()).collect()
     }
 
-    /// Returns all interpreters of this machine, fit ones first, each with why it was refused.
+    /// Returns all interpreters of this machine, suitable ones first. Each rejected interpreter
+    /// carries the reason.
     pub async fn candidates(&self) -> Vec<Candidate> {
         let found = search::find(self.check_timeout).await;
         found.into_iter().map(|(candidate, _)| candidate).collect()
     }
 
-    /// Returns an environment: from the cache when a sound one is there, otherwise a new one.
+    /// Returns an environment: the cached one if it works, otherwise a new one.
     ///
-    /// An environment in the cache is replaced only when it is proven to be damaged, and only by
-    /// a complete new one. Programs that use the old one keep it until the last of them is gone.
+    /// A cached environment is replaced only if it is proven to be damaged, and only by a complete
+    /// new one. Programs that use the old environment keep it until the last of them has ended.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::CheckFailed`] when it could not be found out whether the cached environment,
-    /// or the only interpreter, is sound; nothing was changed then.
-    /// [`ErrorKind::NoInterpreter`] when there is no fit interpreter, and uv must not be used or
-    /// downloaded; the message says where it was looked for. When a new environment cannot be made: [`ErrorKind::IndexUnreachable`],
-    /// [`ErrorKind::UnknownVersion`], [`ErrorKind::DiskFull`], [`ErrorKind::Directory`],
-    /// [`ErrorKind::Provision`].
+    /// - [`ErrorKind::CheckFailed`] if the cached environment, or the only interpreter, could not
+    ///   be checked. Nothing was changed.
+    /// - [`ErrorKind::NoInterpreter`] if there is no suitable interpreter, and uv must not be used
+    ///   or downloaded. The message lists the places that were searched.
+    /// - [`ErrorKind::IndexUnreachable`], [`ErrorKind::UnknownVersion`], [`ErrorKind::DiskFull`],
+    ///   [`ErrorKind::Directory`] or [`ErrorKind::Provision`] if a new environment cannot be
+    ///   created.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future ends the installer and removes what was half-made, as does killing
-    /// this process. Makers in several processes take turns.
+    /// Dropping the future stops the installer and removes the unfinished environment. So does
+    /// killing this process. Concurrent provisioners, in this and other processes, wait for each
+    /// other.
     pub async fn provision(&self) -> Result<Environment> {
         self.check_input()?;
         let cache = Cache::at(self.home()?);
@@ -222,7 +230,7 @@ impl Provisioner {
         let lock = lock(&lock_path, || self.tell(Progress::Waiting))
             .await
             .map_err(|error| unusable(&lock_path, error))?;
-        // Somebody else may have made it while we waited.
+        // Another process may have created the environment while this one waited for the lock.
         match self.cached_in(&slot).await? {
             Cached::Sound(environment) => return Ok(environment),
             Cached::Damaged(why) => self.tell(Progress::Rebuilding(why)),
@@ -276,17 +284,17 @@ impl Provisioner {
         let lease = build
             .finish(&packages.join("\n"))
             .map_err(|error| unusable(&path, error))?;
-        // The environment that was just replaced may have no user.
+        // The replaced environment may have no users left.
         sweep(&cache, &slot).await;
         self.tell(Progress::Created(path));
         Ok(environment.leased(lease))
     }
 
-    /// Returns the finished environments in the cache: their directories, by name.
+    /// Returns the directories of the finished environments in the cache, sorted by name.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Directory`] when no cache directory is known, or it cannot be read.
+    /// [`ErrorKind::Directory`] if no cache directory is known, or it cannot be read.
     pub fn cached(&self) -> Result<Vec<PathBuf>> {
         let cache = Cache::at(self.home()?);
         cache.finished().map_err(|error| {
@@ -299,7 +307,7 @@ impl Provisioner {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Directory`] when no cache directory is known.
+    /// [`ErrorKind::Directory`] if no cache directory is known.
     pub fn uv(&self) -> Result<Option<PathBuf>> {
         let own = self.home()?.join(crate::uv::PATH);
         let on_path = which::which("uv").ok();
@@ -307,7 +315,7 @@ impl Provisioner {
         Ok(found.filter(|_| self.uv))
     }
 
-    /// What the cache has, and whether it is sound.
+    /// Returns the cached environment, and whether it works.
     async fn cached_in(&self, slot: &Slot) -> Result<Cached> {
         let content = slot.content().map_err(|error| {
             let path = slot.path();
@@ -363,7 +371,8 @@ impl Provisioner {
             );
             return Err(Error::new(ErrorKind::Directory, message));
         };
-        // An environment holds its own path, so that path must mean the same from anywhere.
+        // An environment contains its own absolute path, so the path must not depend on the current
+        // directory.
         let cache = std::path::absolute(&cache).unwrap_or(cache);
         Ok(cache)
     }
@@ -391,7 +400,7 @@ impl Provisioner {
             name.push_str("-unpinned");
         }
         if !self.extra.is_empty() {
-            // FNV-1a of what else is in it.
+            // FNV-1a hash of the extra requirements.
             let text = self.extra.join("\n");
             let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
                 (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
@@ -436,7 +445,7 @@ impl Provisioner {
                 .is_none()
                 .then(|| facts.executable.clone())
         });
-        // uv brings what this one lacks.
+        // uv can use an interpreter that lacks venv.
         let without_venv = found.iter().find_map(|(_, facts)| {
             let facts = facts.as_ref().ok().filter(|facts| !facts.is_old());
             facts.map(|facts| facts.executable.clone())
@@ -455,7 +464,7 @@ impl Provisioner {
         }
     }
 
-    /// uv in the cache, which is fetched when it is not there.
+    /// Returns the uv in the cache, downloading it if it is missing.
     async fn own_uv(&self, own: &OwnUv<'_>, found: &[Found]) -> Result<PathBuf> {
         let path = own.path();
         if self.uv && path.exists() {
@@ -485,10 +494,10 @@ impl fmt::Debug for Provisioner {
     }
 }
 
-/// What the cache has.
+/// State of the cached environment.
 enum Cached {
     Sound(Environment),
-    /// It is proven that it cannot be used; why.
+    /// The environment is proven to be unusable, for this reason.
     Damaged(String),
     Nothing,
 }
@@ -529,7 +538,7 @@ fn unusable(path: &Path, error: std::io::Error) -> Error {
     )
 }
 
-/// Removes what nobody can use any more, on a thread that may block.
+/// Removes unused directories from the cache, on a thread that may block.
 async fn sweep(cache: &Cache, held: &Slot) {
     let (cache, name) = (cache.clone(), held.name().to_owned());
     let _only_a_panic = spawn_blocking(move || cache.sweep(&name)).await;

@@ -1,10 +1,10 @@
-//! Which packages an environment gets, and at which versions. Installs nothing.
+//! Contains the packages of an environment and their versions. Installs nothing.
 
-/// The version of the server that this crate is made for and provisions by default.
+/// The server version that this crate is written for and provisions by default.
 pub const SERVER_VERSION: &str = "1.58.0";
 
-/// The versions of the server whose other packages are pinned too, each with its constraints file.
-/// `cargo xtask constraints` renews them.
+/// Server versions whose dependencies are pinned, each with its constraints file.
+/// `cargo xtask constraints` updates them.
 const PINNED: &[(&str, &str)] = &[
     ("1.45.0", include_str!("../constraints/1.45.0.txt")),
     ("1.50.0", include_str!("../constraints/1.50.0.txt")),
@@ -12,7 +12,8 @@ const PINNED: &[(&str, &str)] = &[
     (SERVER_VERSION, include_str!("../constraints/1.58.0.txt")),
 ];
 
-/// The server's own packages at one version, and the bounds that an old version needs.
+/// Returns the server's own packages at one version, and the upper bounds that an old version
+/// needs.
 pub(crate) fn packages(version: &str) -> Vec<String> {
     ["agent-server", "sdk", "tools"]
         .iter()
@@ -21,18 +22,18 @@ pub(crate) fn packages(version: &str) -> Vec<String> {
         .collect()
 }
 
-/// The versions of all other packages that this version of the server was tested with.
+/// Returns the versions of all other packages that this version of the server was tested with.
 pub(crate) fn constraints(version: &str) -> Option<&'static str> {
     let found = PINNED.iter().find(|(pinned, _)| *pinned == version);
     found.map(|(_, constraints)| *constraints)
 }
 
-/// Upper bounds that an old version of the server needs and does not state itself.
+/// Returns upper bounds that an old version of the server needs but does not declare.
 fn bounds(version: &str) -> &'static [&'static str] {
     let mut numbers = version.split('.').map(|part| part.parse::<u32>().ok());
     let release = (numbers.next().flatten(), numbers.next().flatten());
     match release {
-        // Until 1.47 its routes pass `lte` to `Query`, which newer versions of fastapi reject.
+        // Up to 1.47, routes pass `lte` to `Query`, which newer versions of fastapi reject.
         (Some(major), Some(minor)) if (major, minor) <= (1, 47) => &["fastapi<0.122"],
         _ => &[],
     }

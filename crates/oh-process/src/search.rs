@@ -1,4 +1,4 @@
-//! Finds the Python interpreters of this machine and asks them all, beside each other.
+//! Finds the Python interpreters of this machine and checks them in parallel.
 
 use std::{
     collections::HashSet,
@@ -15,20 +15,20 @@ use crate::{
     interpreter::{self, Facts, Failure},
 };
 
-/// How many interpreters are asked at the same time.
+/// Maximum number of interpreters checked at the same time.
 const BESIDE: usize = 16;
 
-/// An interpreter and its answer.
+/// An interpreter and the result of its check.
 pub(crate) type Found = (Candidate, Result<Facts, Failure>);
 
-/// Returns all interpreters found, each asked for at most `limit`; the fit ones come first, and
-/// the first of them is the one to take.
+/// Returns all interpreters found, each checked with the timeout `limit`. Suitable ones come first,
+/// and the first of them is the preferred one.
 pub(crate) async fn find(limit: Duration) -> Vec<Found> {
     let permits = Arc::new(Semaphore::new(BESIDE));
     let mut asking = JoinSet::new();
     let mut known = HashSet::new();
     for (place, (path, source)) in places().into_iter().enumerate() {
-        // By name: one program behind many names may answer to each of them differently.
+        // Deduplicate by name: a program with many names may behave differently for each.
         if !known.insert(path.clone()) {
             continue;
         }
@@ -59,8 +59,8 @@ pub(crate) async fn find(limit: Duration) -> Vec<Found> {
     found
 }
 
-/// The version the server is tested on first, then the older, then the newer ones, which may
-/// lack ready-made packages.
+/// Returns the rank of a minor version: the one that the server is tested on comes first, then
+/// older ones, then newer ones, which may lack prebuilt packages.
 fn preference(minor: u32) -> u32 {
     match minor {
         13 => 0,
@@ -108,7 +108,7 @@ pub(crate) fn home() -> Option<PathBuf> {
     var("HOME")
 }
 
-/// A directory named by the environment; an empty one counts as unset.
+/// Returns the directory in an environment variable. An empty value counts as unset.
 pub(crate) fn var(name: &str) -> Option<PathBuf> {
     env::var_os(name)
         .filter(|value| !value.is_empty())

@@ -1,4 +1,4 @@
-//! A local server: the guard that ends it, and the endpoint that work goes to.
+//! Contains [`LocalServer`], which owns a running server and gives access to it.
 
 use std::{
     fmt,
@@ -29,11 +29,12 @@ use crate::{
     shell, supervise,
 };
 
-/// How often another port is tried when the one chosen is lost.
+/// Number of attempts to start the server on a free port.
 const PORTS: usize = 5;
 
-/// A server of our own on this machine. It is gone, with everything it started, when this is
-/// dropped, when [`shutdown`](Self::shutdown) returns, and when this process ends in whatever way.
+/// A running server on this machine, owned by this value. The server and everything it started are
+/// gone when this value is dropped, when [`shutdown`](Self::shutdown) returns, and when this
+/// process ends for any reason.
 ///
 /// ```no_run
 /// # async fn run() -> Result<(), oh_process::Error> {
@@ -57,13 +58,13 @@ pub struct LocalServer {
     supervisor: Option<JoinHandle<ExitReport>>,
     state_path: PathBuf,
     shell_start: Option<Duration>,
-    // The port stays ours over restarts, as far as the operating system lets us hold it.
+    // Keeps the port for restarts, as far as the operating system allows.
     _reservation: Reservation,
 }
 
 impl LocalServer {
     pub(crate) async fn start(settings: Settings) -> Result<Self> {
-        // Boxed: provisioning and starting make large futures.
+        // Boxed because the futures of provisioning and starting are large.
         let (state, plan, keeper) = Box::pin(Plan::new(settings)).await?;
         let launch = Box::pin(first_launch(&plan, &keeper));
         let (launched, shell_start) = Box::pin(shell::measured_during(&plan, launch)).await;
@@ -90,98 +91,102 @@ impl LocalServer {
         })
     }
 
-    /// The base URL, such as `http://127.0.0.1:43117`.
+    /// Returns the base URL, such as `http://127.0.0.1:43117`.
     pub fn url(&self) -> &Url {
         self.client.base_url()
     }
 
-    /// A client with this server's key. Good over restarts.
+    /// Returns a client with this server's key. The client stays valid over restarts.
     pub fn client(&self) -> &Client {
         &self.client
     }
 
-    /// The key that [`client`](Self::client) uses.
+    /// Returns the key that [`client`](Self::client) uses.
     pub fn session_api_key(&self) -> &SecretString {
         &self.key
     }
 
-    /// Where it listens.
+    /// Returns the address that the server listens on.
     pub fn address(&self) -> SocketAddr {
         self.shared.address
     }
 
-    /// The port it listens on.
+    /// Returns the port that the server listens on.
     pub fn port(&self) -> u16 {
         self.shared.address.port()
     }
 
-    /// What the server said of itself when it became ready.
+    /// Returns the information that the server sent when it became ready.
     pub fn info(&self) -> &ServerInfo {
         &self.info
     }
 
-    /// The directory that conversations work in unless they name another.
+    /// Returns the working directory of conversations that do not name one.
     pub fn workspace_dir(&self) -> &Path {
         self.shared.plan.workspace()
     }
 
-    /// How long an interactive shell takes to start in the home that the server was given, at
-    /// least. `None` where the server has a home of its own, in which there is nothing to run. From
-    /// half a second on, the server may report the first command of a terminal as finished while
-    /// it still runs.
+    /// Returns the measured start-up time of an interactive shell in the server's home directory,
+    /// as a lower bound. Returns `None` if the server has its own home, which contains no start-up
+    /// files, or if the shell could not be measured.
+    ///
+    /// From half a second on, the server may report the first command of a terminal as finished
+    /// while it is still running.
     pub fn shell_start(&self) -> Option<Duration> {
         self.shell_start
     }
 
-    /// How the server was started: forked from a [`TemplateServer`](crate::TemplateServer), or cold
-    /// and why. Stays as it is over restarts, unless the server's keeper was killed.
+    /// Returns how the server was started: forked from a [`TemplateServer`](crate::TemplateServer),
+    /// or cold and why. Restarts do not change the value, unless the server's keeper was killed.
     pub fn startup(&self) -> Startup {
         self.shared.plan.startup().clone()
     }
 
-    /// The environment it runs from.
+    /// Returns the environment that the server runs from.
     pub fn environment(&self) -> &Environment {
         &self.shared.plan.environment
     }
 
-    /// The root of its state: conversations, files, keys.
+    /// Returns the root of the server's state: conversations, files, keys.
     pub fn state_dir(&self) -> &Path {
         &self.state_path
     }
 
-    /// Follows what the server is doing.
+    /// Returns a watch on the server's status.
     pub fn status(&self) -> StatusWatch {
         StatusWatch(self.status.clone())
     }
 
-    /// What the server writes from now on, without its secrets. The same goes to `tracing`, with
-    /// target `openhands::server`.
+    /// Returns a stream of the lines that the server writes from now on, without its secrets. The
+    /// same lines are sent to `tracing`, with target `openhands::server`.
     pub fn logs(&self) -> Logs {
         self.shared.plan.logs.subscribe()
     }
 
-    /// The last lines it wrote, oldest first; at most 200.
+    /// Returns the last lines that the server wrote, oldest first; at most 200.
     pub fn log_tail(&self) -> Vec<String> {
         self.shared.plan.logs.tail()
     }
 
-    /// Its process; the last one, while there is none.
+    /// Returns the server's process id. While no process runs, returns the last one.
     pub fn pid(&self) -> u32 {
         self.shared.pid.load(Ordering::Acquire)
     }
 
-    /// Ends the server in order: SIGTERM to its process group, after `grace` SIGKILL to all that
-    /// it started. A server pauses its conversations first, which can take as long as a running
-    /// tool does. Returns once all is gone, a temporary state directory too.
+    /// Shuts the server down: sends SIGTERM to its process group, and after `grace` kills
+    /// everything that it started (SIGKILL). The server first pauses its conversations, which can
+    /// take as long as a running tool does. Returns when all processes are gone and a temporary
+    /// state directory is removed.
     ///
     /// Cancel safe: dropping the future kills the server at once.
     ///
     /// # Errors
     ///
-    /// When the runtime is going down and the end could not be watched; everything is killed then.
+    /// Returns an error if the runtime is shutting down and the end could not be observed.
+    /// Everything is killed in that case.
     pub async fn shutdown(mut self, grace: Duration) -> Result<ExitReport> {
         if let Some(stop) = self.stop.take() {
-            // Nobody listens any more when the server has exited for good.
+            // Fails when the server has exited for good and the supervisor is gone.
             let _ = stop.send(grace);
         }
         let unseen = || Error::new(ErrorKind::Died, "the server's end could not be watched");
@@ -193,12 +198,14 @@ impl LocalServer {
         Ok(report)
     }
 
-    /// Activates a server started with [`deferred_init`](crate::LocalServerBuilder::deferred_init), with
-    /// the keys and directories it was started with. A restarted one is activated again by itself.
+    /// Activates a server started with [`deferred_init`](crate::LocalServerBuilder::deferred_init),
+    /// with the keys and directories it was started with. After a restart the server is activated
+    /// again automatically.
     ///
     /// # Errors
     ///
-    /// When the server refuses, such as for being active already.
+    /// Returns an error if the server rejects the activation, for example because it is already
+    /// active.
     pub async fn activate(&self) -> Result<()> {
         let plan = &self.shared.plan;
         let init = Activation::default().call(&plan.secret_key, &plan.keys);
@@ -207,7 +214,7 @@ impl LocalServer {
         Ok(())
     }
 
-    /// The same, with what whoever takes the server wants to be its own.
+    /// Activates the server with the keys, variables and directories in `own`.
     pub(crate) async fn activate_as(&mut self, own: &Activation) -> Result<()> {
         let plan = &self.shared.plan;
         plan.logs.hide(own.secrets());
@@ -217,7 +224,7 @@ impl LocalServer {
         };
         let init = own.call(&plan.secret_key, &plan.keys);
         probe::activate(&client, &init).await?;
-        // Kept for a restart; whoever comes second was refused by the server.
+        // Kept for a restart. Cannot be set yet: the server rejects a second activation.
         let _first = self.shared.activation.set((client.clone(), init));
         self.shared.adopt(&client);
         self.client = client;
@@ -227,7 +234,7 @@ impl LocalServer {
         Ok(())
     }
 
-    /// Whether the server's process runs and has not ended, as far as is known.
+    /// Returns whether the last known status is ready.
     pub(crate) fn is_ready(&self) -> bool {
         *self.status.borrow() == Status::Ready
     }
@@ -261,7 +268,8 @@ async fn first_launch(
 
 impl Drop for LocalServer {
     fn drop(&mut self) {
-        // In this order: the processes, the directories they use, the task that watched them.
+        // The order matters: first the processes, then the directories they use, then the
+        // supervisor task.
         self.shared.let_go();
         if let Some(supervisor) = &self.supervisor {
             supervisor.abort();

@@ -1,4 +1,4 @@
-//! What a local server is to be like, and whether it can be. Starts nothing.
+//! Contains the settings of a local server and their validation. Starts nothing.
 
 use std::{
     ffi::OsString,
@@ -17,11 +17,11 @@ use crate::{
     variables::{Variables, module_directories},
 };
 
-/// How long a server with a state directory that is kept may take to save its conversations when
-/// its owner has died.
+/// Default time for a server with a persistent state directory to save its conversations after its
+/// owner has died.
 const KEPT_GRACE: Duration = Duration::from_secs(10);
 
-/// Options of the server's command line that have a method of their own.
+/// Command-line options of the server that a builder method sets, and that method.
 const OPTIONS: &[(&str, &str)] = &[
     ("--host", "host"),
     ("--port", "port"),
@@ -29,7 +29,7 @@ const OPTIONS: &[(&str, &str)] = &[
     ("--extra-python-path", "python_path"),
 ];
 
-/// What a [`LocalServerBuilder`](crate::LocalServerBuilder) collects.
+/// Settings that a [`LocalServerBuilder`](crate::LocalServerBuilder) collects.
 #[derive(Debug, Clone)]
 pub(crate) struct Settings {
     pub(crate) source: Source,
@@ -53,7 +53,7 @@ pub(crate) struct Settings {
     pub(crate) restart: RestartPolicy,
     pub(crate) report: Option<Report>,
     pub(crate) template: Option<TemplateHandle>,
-    /// Whether a pool must not fork the server, either.
+    /// Whether forking is disabled, for a pool as well.
     pub(crate) never_forked: bool,
 }
 
@@ -93,7 +93,7 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// The address to listen on.
+    /// Returns the address to listen on.
     pub(crate) fn ip(&self) -> Result<IpAddr> {
         let invalid = |why: &str| {
             let message = format!("host {:?} {why}", self.host);
@@ -112,7 +112,7 @@ impl Settings {
         }
     }
 
-    /// The addresses of the server to which no proxy leads.
+    /// Returns the server's addresses that must bypass proxies.
     pub(crate) fn local(&self) -> Result<Vec<String>> {
         let ip = self.ip()?;
         Ok(match ip.is_unspecified() {
@@ -121,17 +121,17 @@ impl Settings {
         })
     }
 
-    /// How long the server may take to end by itself when its owner has died.
+    /// Returns how long the server may take to shut down after its owner has died.
     pub(crate) fn orphan_grace(&self) -> Duration {
         let default = match self.state_dir {
             Some(_) => KEPT_GRACE,
-            // Nothing of it is kept.
+            // Temporary state is removed anyway.
             None => Duration::ZERO,
         };
         self.orphan_grace.unwrap_or(default)
     }
 
-    /// Checks what can be checked without starting anything.
+    /// Validates the settings as far as possible without starting anything.
     pub(crate) fn check(&self) -> Result<()> {
         let invalid = |message: String| Err(Error::new(ErrorKind::InvalidInput, message));
         self.ip()?;
@@ -153,7 +153,7 @@ impl Settings {
             if text.contains('\0') {
                 return invalid("an argument holds a NUL byte".to_owned());
             }
-            // The server takes an option's name abbreviated, too.
+            // The server also accepts abbreviated option names.
             let name = text.split('=').next().unwrap_or_default();
             let known = |option: &&(&str, &str)| name.len() > 2 && option.0.starts_with(name);
             if let Some((option, method)) = OPTIONS.iter().find(known) {
@@ -174,7 +174,8 @@ impl Settings {
         Ok(())
     }
 
-    /// What the server reads once, at its start: all that its agents must not see. As JSON.
+    /// Returns the configuration that the server reads once at its start, as JSON: the settings
+    /// that its agents must not see.
     pub(crate) fn config(&self, keys: &[SecretString], secret_key: &SecretString) -> SecretString {
         let shown = |keys: &[SecretString]| -> Vec<String> {
             let keys = keys.iter().map(ExposeSecret::expose_secret);
@@ -195,7 +196,7 @@ impl Settings {
     }
 }
 
-/// A place the server posts events and conversations to.
+/// An endpoint that the server posts events and conversations to.
 #[derive(Clone)]
 pub struct Webhook {
     base_url: String,
@@ -203,7 +204,8 @@ pub struct Webhook {
 }
 
 impl Webhook {
-    /// Posts to `{base_url}/events/{id}` and `{base_url}/conversations`.
+    /// Creates a webhook that receives posts at `{base_url}/events/{id}` and
+    /// `{base_url}/conversations`.
     pub fn new(base_url: impl Into<String>) -> Self {
         Self {
             base_url: base_url.into(),
@@ -211,7 +213,7 @@ impl Webhook {
         }
     }
 
-    /// A header of each post. The agent cannot read it.
+    /// Adds a header to each post. The agent cannot read it.
     #[must_use]
     pub fn header(mut self, name: impl Into<String>, value: impl Into<SecretString>) -> Self {
         self.headers.push((name.into(), value.into()));
@@ -222,7 +224,7 @@ impl Webhook {
         self.headers.iter().map(|(_, value)| value.clone())
     }
 
-    /// As the server's configuration wants it, with its secrets.
+    /// Returns the webhook in the format of the server's configuration, including its secrets.
     fn wire(&self) -> serde_json::Value {
         let headers: serde_json::Map<_, _> = self
             .headers

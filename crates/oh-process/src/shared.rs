@@ -1,4 +1,4 @@
-//! What a server's guard and its supervisor both hold.
+//! Contains the state that a server's handle and its supervisor share.
 
 use std::{
     net::SocketAddr,
@@ -21,20 +21,20 @@ pub(crate) struct Shared {
     pub(crate) address: SocketAddr,
     /// The client of the first start.
     pub(crate) client: Client,
-    /// What a dormant server was activated with, and the client it takes since.
+    /// The request that activated a dormant server, and the client to use since then.
     pub(crate) activation: OnceLock<Waking>,
     held: Mutex<Held>,
     known: Mutex<Known>,
 }
 
-/// What must be let go in order: the processes first, then the directories they use.
+/// Resources that must be released in order: first the processes, then the directories they use.
 #[derive(Debug, Default)]
 struct Held {
     keeper: Option<Keeper>,
     state: Option<StateDir>,
 }
 
-/// What everybody who waits for the server is told, and by which clients.
+/// Current liveness of the server, and the clients that are notified of it.
 #[derive(Debug)]
 struct Known {
     liveness: Liveness,
@@ -66,12 +66,12 @@ impl Shared {
         }
     }
 
-    /// The keeper, until it is let go.
+    /// Returns the keeper, until it is released.
     pub(crate) fn keeper(&self) -> Option<Keeper> {
         self.held().keeper.clone()
     }
 
-    /// The keeper, or a new one where that was killed.
+    /// Returns the keeper, or a new one if it was killed.
     pub(crate) async fn living_keeper(&self) -> Result<Keeper> {
         let gone = || Error::new(ErrorKind::Spawn, "the server was dropped while starting");
         let keeper = self.keeper().ok_or_else(gone)?;
@@ -79,11 +79,11 @@ impl Shared {
             return Ok(keeper);
         }
         let state = self.held().state.take().ok_or_else(gone)?;
-        // Back in its place whatever comes of it, so that it is let go after the keeper.
+        // Put back even on failure, so that the state is released after the keeper.
         let new = self.plan.keeper(&state).await;
         let mut held = self.held();
         if held.keeper.is_none() {
-            // Let go meanwhile: the processes end before the state does.
+            // Released in the meantime: end the processes before dropping the state.
             drop(held);
             drop(new);
             drop(state);
@@ -95,7 +95,7 @@ impl Shared {
         Ok(new)
     }
 
-    /// Kills everything, then removes what is not kept. No process can be started any more.
+    /// Kills everything, then removes temporary files. No process can be started afterwards.
     pub(crate) fn let_go(&self) {
         let (keeper, state) = {
             let mut held = self.held();
@@ -107,7 +107,7 @@ impl Shared {
         drop(state);
     }
 
-    /// Tells everybody who waits for this server what has become of it.
+    /// Notifies all clients of this server's new liveness.
     pub(crate) fn tell(&self, liveness: Liveness) {
         let mut known = self.known();
         for client in &known.clients {
@@ -116,7 +116,7 @@ impl Shared {
         known.liveness = liveness;
     }
 
-    /// From now on, whoever uses this client or a clone of it is told, too.
+    /// Registers a client: it and its clones are notified from now on.
     pub(crate) fn adopt(&self, client: &Client) {
         let mut known = self.known();
         client.set_liveness(known.liveness.clone());

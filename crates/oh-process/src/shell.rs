@@ -1,4 +1,4 @@
-//! How long an interactive shell takes to start in the home that a server is given.
+//! Measures how long an interactive shell takes to start in the server's home directory.
 
 use std::{
     future::Future,
@@ -10,13 +10,15 @@ use tracing::warn;
 
 use crate::{keeper::Spawn, plan::Plan};
 
-/// What the server's terminals run.
+/// The shell of the server's terminals.
 const SHELL: &str = "/bin/bash";
-/// The server waits for a terminal's prompt about this long before it believes the terminal.
+/// Approximate time that the server waits for a terminal's prompt before it assumes the prompt is
+/// there.
 const SLOW: Duration = Duration::from_millis(500);
 
-/// Measures while `start` is under way; where that is done first, the shell has taken at least
-/// that long. `None` where the server has a home of its own: there is nothing to run in it.
+/// Measures the shell while `start` is running. If `start` finishes first, returns the time so far
+/// as a lower bound. Returns `None` if the server has its own home, which contains no start-up
+/// files, or if the shell could not be run.
 pub(crate) async fn measured_during<T>(
     plan: &Plan,
     start: impl Future<Output = T>,

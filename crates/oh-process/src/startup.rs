@@ -1,4 +1,4 @@
-//! How a server was started. A value only.
+//! Contains how a server was started. A value only.
 
 use std::fmt;
 
@@ -6,11 +6,12 @@ use std::fmt;
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Startup {
-    /// In a process of its own that imported the server's modules. No template was given.
+    /// In its own process, which imported the server's modules. No template was set.
     Cold,
     /// Forked from a [`TemplateServer`](crate::TemplateServer).
     Forked,
-    /// Cold, although a template was given: the reason, such as a variable that the template fixes.
+    /// Cold, although a template was set. Contains the reason, such as a variable that the template
+    /// fixes.
     Fallback(String),
 }
 

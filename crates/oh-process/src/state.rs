@@ -1,4 +1,4 @@
-//! The directories a server keeps its state in: one root, private, kept or temporary, used by
+//! Contains the state directories of a server: one private root, persistent or temporary, used by
 //! one owner at a time. Contains nothing about processes.
 
 use std::{
@@ -12,8 +12,8 @@ use tempfile::TempDir;
 
 use crate::{Error, ErrorKind, Result, lock::try_lock};
 
-/// The longest path that tmux and the server both accept as a directory for sockets: they append
-/// `/tmux-<uid>/openhands-<32 digits>`, and the kernel takes 107 bytes (103 on macOS).
+/// The longest socket directory that both tmux and the server accept. They append
+/// `/tmux-<uid>/openhands-<32 digits>`, and the kernel's limit is 107 bytes (103 on macOS).
 const TMUX_MAX: usize = 48;
 
 /// The directories of one server.
@@ -23,7 +23,7 @@ pub(crate) struct StateDir {
     lock: File,
 }
 
-/// Where the state of a server is to be.
+/// Location of a server's state.
 #[derive(Debug, Clone)]
 pub(crate) struct Place {
     root: PathBuf,
@@ -32,20 +32,20 @@ pub(crate) struct Place {
 }
 
 impl Place {
-    /// A temporary one. Nothing is made yet.
+    /// Returns a temporary location. Creates nothing yet.
     pub(crate) fn temporary() -> Result<Self> {
         let base = std::path::absolute(std::env::temp_dir())
             .map_err(|error| Error::directory("cannot find the temporary directory", error))?;
-        // Nobody can foresee the name, so nobody else has made it.
+        // The name is unpredictable, so nobody else can have created the directory.
         let name: String = random_key().chars().take(12).collect();
         Ok(Self::new(base.join(format!("oh-{name}")), true))
     }
 
-    /// One that stays. Its root is made.
+    /// Returns a persistent location and creates its root.
     pub(crate) fn kept(root: &Path) -> Result<Self> {
         let make = || {
             match make_private(root) {
-                // Somebody's own directory keeps its permissions.
+                // A directory that the user created keeps its permissions.
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
                     fs::create_dir_all(root.parent().unwrap_or(root))?;
@@ -75,7 +75,7 @@ impl Place {
         }
     }
 
-    /// The directory for sockets, where it does not go with the root.
+    /// Returns the directory for sockets if it is outside of the root.
     pub(crate) fn tmux_apart(&self) -> Option<&Path> {
         let inside = self.temporary && self.tmux.starts_with(&self.root);
         (!inside).then_some(self.tmux.as_path())
@@ -109,13 +109,14 @@ impl Place {
         self.root.join("worktrees")
     }
 
-    /// The home of the server and of what the agent runs: configuration, caches, histories.
+    /// Returns the home directory of the server and of the agent's commands: configuration, caches,
+    /// histories.
     pub(crate) fn home(&self) -> PathBuf {
         self.root.join("home")
     }
 
-    /// For temporary files of the server and of what it runs; the file editor leaves its undo
-    /// history there.
+    /// Returns the directory for temporary files of the server and the agent's commands. The file
+    /// editor keeps its undo history there.
     pub(crate) fn scratch(&self) -> PathBuf {
         self.root.join("tmp")
     }
@@ -124,8 +125,9 @@ impl Place {
         &self.tmux
     }
 
-    /// Makes the directories. `claimed` is called as soon as the state is locked, with the lock
-    /// and with a directory that is about to be made and does not go with the root, if there is one.
+    /// Creates the directories. `claimed` is called as soon as the state is locked. Its arguments
+    /// are the lock and, if there is one, a directory outside of the root that is about to be
+    /// created.
     pub(crate) fn make(
         self,
         claimed: impl FnOnce(&File, Option<&Path>) -> io::Result<()>,
@@ -178,24 +180,24 @@ impl Place {
             let path = self.root.join(name);
             make_or_take(&path, Path::is_dir).map_err(|error| failed(&path, error))?;
         }
-        // What a killed server's start left.
+        // Start directories of a server that was killed.
         for entry in fs::read_dir(&self.root).into_iter().flatten().flatten() {
             if entry.file_name().to_string_lossy().starts_with(START) {
                 let _best_effort = fs::remove_dir_all(entry.path());
             }
         }
-        // Sockets of a server that was killed; nobody listens there any more.
+        // Sockets of a server that was killed. Nothing listens on them any more.
         if is_private(&self.tmux) {
             let _best_effort = fs::remove_dir_all(&self.tmux);
         }
-        // /tmp is everybody's, and a directory that somebody else made could hand them the
-        // agent's terminals.
+        // Everyone can write to /tmp. A directory created by another user could give that user
+        // access to the agent's terminals.
         make_or_take(&self.tmux, is_private).map_err(|error| failed(&self.tmux, error))?;
         Ok(StateDir { place: self, lock })
     }
 }
 
-/// How the names of the directories begin that servers are started in.
+/// Name prefix of the directories that servers are started in.
 const START: &str = "start-";
 
 impl std::ops::Deref for StateDir {
@@ -207,14 +209,14 @@ impl std::ops::Deref for StateDir {
 }
 
 impl StateDir {
-    /// Held by whoever uses the state.
+    /// Returns the lock that the user of the state holds.
     pub(crate) fn lock(&self) -> &File {
         &self.lock
     }
 
-    /// The key that encrypts what the server stores, made on first use. It must live as long as
-    /// the state: without it a restarted server has lost every stored credential. That of a
-    /// temporary state is never written down.
+    /// Returns the key that encrypts the data that the server stores, creating it on first use. The
+    /// key must live as long as the state: without it, a restarted server loses every stored
+    /// credential. The key of a temporary state is never written to disk.
     pub(crate) fn secret_key(&self) -> Result<SecretString> {
         if self.place.temporary {
             return Ok(random_key().into());
@@ -236,7 +238,7 @@ impl StateDir {
             return Ok(key.trim().into());
         }
         let key = random_key();
-        // Whole or not at all: a torn key would lock the state's secrets away.
+        // Written atomically: a partial key would make the state's secrets unreadable.
         let mut file = tempfile::NamedTempFile::new_in(self.root()).map_err(failed)?;
         file.write_all(key.as_bytes()).map_err(failed)?;
         file.as_file().sync_all().map_err(failed)?;
@@ -245,8 +247,8 @@ impl StateDir {
     }
 }
 
-/// Makes an empty directory for a server to start in, which nobody can have prepared: what lies
-/// in the directory that a Python program starts in can change what it does.
+/// Creates an empty directory for a server to start in. The directory must be new, because files in
+/// the directory that a Python program starts in can change what the program does.
 pub(crate) fn start_directory(root: &Path) -> Result<TempDir> {
     let make = || {
         let directory = tempfile::Builder::new().prefix(START).tempdir_in(root)?;
@@ -261,7 +263,7 @@ pub(crate) fn start_directory(root: &Path) -> Result<TempDir> {
 
 impl Drop for StateDir {
     fn drop(&mut self) {
-        // The keeper has removed them; where it was killed, this is left to do.
+        // The keeper normally removes the directories, unless it was killed.
         if self.place.temporary {
             let _already_gone = fs::remove_dir_all(&self.place.root);
         }
@@ -271,16 +273,16 @@ impl Drop for StateDir {
     }
 }
 
-/// 244 random bits from the operating system, in hex.
+/// Returns 244 random bits from the operating system, in hex.
 pub(crate) fn random_key() -> String {
     let half = || uuid::Uuid::new_v4().simple();
     format!("{}{}", half(), half())
 }
 
-/// A short directory that is the same for the same state directory, so that what a server's
-/// killed predecessor left is used again and then removed.
+/// Returns a short directory path that is always the same for the same state directory. Files of a
+/// killed predecessor are thus reused and later removed.
 fn short_path(root: &Path) -> PathBuf {
-    // FNV-1a; the standard hasher is not promised to stay the same.
+    // FNV-1a, because the standard hasher may change between Rust versions.
     let hash = root
         .as_os_str()
         .as_encoded_bytes()
@@ -291,7 +293,7 @@ fn short_path(root: &Path) -> PathBuf {
     PathBuf::from(format!("/tmp/oh-tmux-{hash:016x}"))
 }
 
-/// Makes a directory for ourselves alone, or takes one that exists and is fit.
+/// Creates a private directory, or accepts an existing one if `fit` returns true.
 fn make_or_take(path: &Path, fit: impl Fn(&Path) -> bool) -> io::Result<()> {
     match make_private(path) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => match fit(path) {
@@ -424,7 +426,7 @@ mod tests {
         std::os::unix::net::UnixListener::bind(&socket).expect("a socket");
         drop(state);
         assert!(!socket.exists());
-        // As where everything was killed.
+        // Simulates a server that was killed together with its keeper.
         fs::create_dir_all(socket.parent().expect("tmux")).expect("a directory");
         let private = std::os::unix::fs::PermissionsExt::from_mode(0o700);
         fs::set_permissions(socket.parent().expect("tmux"), private).expect("private");
@@ -441,7 +443,7 @@ mod tests {
         let second = start_directory(state.root()).expect("a directory");
         assert_ne!(first.path(), second.path());
         assert_eq!(fs::read_dir(second.path()).expect("it").count(), 0);
-        // Left by a server that was killed.
+        // The state of a server that was killed.
         let left = first.keep();
         drop(state);
         kept(dir.path()).expect("state again");

@@ -1,25 +1,26 @@
-//! What a supervised server is doing, and how it ended. Values only; decides nothing.
+//! Contains the status of a supervised server, how it ended, and when it is restarted. Values only;
+//! makes no decisions.
 
 use std::{fmt, time::Duration};
 
 use tokio::sync::watch;
 
-/// What a server is doing.
+/// The current status of a server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Status {
-    /// Its process runs; it does not answer yet.
+    /// The process is running but does not answer yet.
     Starting,
-    /// It answers, and has proven to be ours.
+    /// The server answers, and its identity is verified.
     Ready,
-    /// It ended by itself and is started again.
+    /// The server ended unexpectedly and is being restarted.
     Restarting {
-        /// Counts from 1; begins anew after the server was well for a while.
+        /// Number of the attempt, from 1. Starts over after the server was stable for a while.
         attempt: u32,
     },
-    /// It was asked to end and has not yet.
+    /// The server was asked to end and is still running.
     Stopping,
-    /// It is gone, and stays so.
+    /// The server has ended and will not be restarted.
     Exited(ExitReport),
 }
 
@@ -27,20 +28,20 @@ pub enum Status {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ExitReport {
-    /// The exit code, where it exited. 3: the port was taken when it came to listen.
+    /// The exit code, if the server exited. 3: the port was taken when it tried to listen.
     pub code: Option<i32>,
-    /// The signal, where it was killed by one. A server ends by SIGTERM (15) when asked to.
+    /// The signal, if the server was killed by one. An orderly shutdown ends with SIGTERM (15).
     pub signal: Option<i32>,
-    /// Whether the grace passed and it had to be killed.
+    /// Whether the server was killed because the grace period had passed.
     pub killed: bool,
-    /// How many other processes (terminals, commands) outlived it and were killed.
+    /// Number of other processes (terminals, commands) that outlived the server and were killed.
     pub left_behind: u32,
-    /// From the request to end until all was gone; zero when nobody asked.
+    /// Time from the shutdown request until everything was gone. Zero if there was no request.
     pub took: Duration,
 }
 
 impl ExitReport {
-    /// From a code as the keeper writes it: negative is a signal.
+    /// Creates a report from a code of the keeper, in which a negative number is a signal.
     pub(crate) fn from_code(code: i32, left_behind: u32) -> Self {
         Self {
             code: (code >= 0).then_some(code),
@@ -51,7 +52,8 @@ impl ExitReport {
         }
     }
 
-    /// Whether it ended in order: by itself with 0, or by the SIGTERM it was sent.
+    /// Returns whether the server ended in an orderly way: it exited with 0, or by the SIGTERM that
+    /// it was sent.
     pub fn success(&self) -> bool {
         self.code == Some(0) || (self.signal == Some(15) && !self.killed)
     }
@@ -75,7 +77,7 @@ impl fmt::Display for ExitReport {
     }
 }
 
-/// The names of the signals by which a process usually ends.
+/// Returns the name of a signal that commonly ends a process.
 fn name(signal: i32) -> Option<&'static str> {
     Some(match signal {
         1 => "SIGHUP",
@@ -91,30 +93,31 @@ fn name(signal: i32) -> Option<&'static str> {
     })
 }
 
-/// Follows the status of a server. Sees the newest only, never each in between.
+/// A watch on the status of a server. Yields the latest status; intermediate ones may be skipped.
 #[derive(Debug, Clone)]
 pub struct StatusWatch(pub(crate) watch::Receiver<Status>);
 
 impl StatusWatch {
-    /// The status now.
+    /// Returns the current status.
     pub fn current(&self) -> Status {
         self.0.borrow().clone()
     }
 
-    /// Waits for a status not seen yet; `None` when there will be no other. Cancel safe.
+    /// Waits until the status changes. Returns `None` if there will be no other status. Cancel
+    /// safe.
     pub async fn changed(&mut self) -> Option<Status> {
         self.0.changed().await.ok()?;
         Some(self.0.borrow_and_update().clone())
     }
 
-    /// Waits until `wanted` holds; `None` when it never will. Cancel safe.
+    /// Waits until `wanted` returns true. Returns `None` if it never will. Cancel safe.
     pub async fn wait_for(&mut self, wanted: impl FnMut(&Status) -> bool) -> Option<Status> {
         self.0.wait_for(wanted).await.ok().map(|seen| seen.clone())
     }
 }
 
-/// Whether a server that ends by itself is started again: on the same port, with the same keys
-/// and state directory, so that conversations go on.
+/// When to restart a server that ended unexpectedly. A restarted server has the same port, keys and
+/// state directory, so conversations continue.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RestartPolicy {
     pub(crate) limit: u32,
@@ -124,14 +127,14 @@ pub struct RestartPolicy {
 }
 
 impl RestartPolicy {
-    /// Never; the default.
+    /// Never restarts the server. The default.
     pub fn never() -> Self {
         Self::on_failure(0)
     }
 
-    /// Restarts a server that failed: that ended by itself with another status than 0. At most
-    /// `limit` times in a row, after 0.5 s, 1 s, 2 s … up to 30 s. The count starts over once the
-    /// server was ready for 60 s.
+    /// Restarts a server that failed: one that ended by itself with a status other than 0. Restarts
+    /// at most `limit` times in a row, after 0.5 s, 1 s, 2 s … up to 30 s. The count starts over
+    /// when the server has been ready for 60 s.
     pub fn on_failure(limit: u32) -> Self {
         Self {
             limit,
@@ -141,7 +144,7 @@ impl RestartPolicy {
         }
     }
 
-    /// The first delay, doubled each time up to `max`.
+    /// Sets the first delay. It is doubled for each attempt, up to `max`.
     #[must_use]
     pub fn delays(mut self, first: Duration, max: Duration) -> Self {
         self.first_delay = first;
@@ -149,15 +152,15 @@ impl RestartPolicy {
         self
     }
 
-    /// How long it must be ready for the count to begin anew.
+    /// Sets how long the server must be ready for the count to start over.
     #[must_use]
     pub fn well_after(mut self, time: Duration) -> Self {
         self.well_after = time;
         self
     }
 
-    /// The delay before an attempt that counts from 1; `None` when the limit is passed, or the end
-    /// was no failure.
+    /// Returns the delay before an attempt, counted from 1. Returns `None` if the limit is
+    /// exceeded, or the server did not fail.
     pub(crate) fn delay(&self, attempt: u32, exit: &ExitReport) -> Option<Duration> {
         if attempt > self.limit || exit.code == Some(0) {
             return None;

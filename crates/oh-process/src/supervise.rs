@@ -1,5 +1,5 @@
-//! The task that watches one server: notices its end, starts it again where that is wanted, and
-//! ends it when asked to.
+//! Contains the task that supervises one server: detects its end, restarts it according to the
+//! policy, and stops it on request.
 
 use std::{
     sync::{Arc, atomic::Ordering},
@@ -15,7 +15,7 @@ use tracing::warn;
 
 use crate::{ExitReport, Result, Status, plan::Live, probe, shared::Shared};
 
-/// Watches until the server has exited for good. `stop` carries the grace.
+/// Supervises the server until it has exited for good. `stop` carries the grace period.
 pub(crate) async fn run(
     shared: Arc<Shared>,
     mut live: Live,
@@ -75,7 +75,7 @@ pub(crate) async fn run(
     report
 }
 
-/// Starts the server where its predecessor listened.
+/// Starts the server on the address of its predecessor.
 async fn relaunch(shared: &Shared, delay: Duration) -> Result<Live> {
     sleep(delay).await;
     let keeper = shared.living_keeper().await?;

@@ -1,7 +1,8 @@
-//! The last resort: finds processes by a mark in their environment and kills them. Used only
-//! where the keeper that would have done it was itself killed.
+//! Finds processes by a mark in their environment and kills them. A last resort, used only if the
+//! keeper that normally does this was itself killed.
 
-/// Kills every process whose environment holds `name=value`, until none is found; how many.
+/// Kills every process whose environment contains `name=value`, until none is left. Returns how
+/// many were killed.
 #[cfg(target_os = "linux")]
 pub(crate) fn kill_marked(name: &str, value: &str) -> u32 {
     use std::{collections::HashSet, fs, thread, time::Duration};
@@ -13,7 +14,7 @@ pub(crate) fn kill_marked(name: &str, value: &str) -> u32 {
         let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
         let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
         pids.filter(|pid| {
-            // A zombie's environment is empty, so the dead are not counted.
+            // The environment of a zombie is empty, so zombies are not counted.
             fs::read(format!("/proc/{pid}/environ")).is_ok_and(|bytes| {
                 bytes
                     .split(|byte| *byte == 0)
@@ -38,7 +39,7 @@ pub(crate) fn kill_marked(name: &str, value: &str) -> u32 {
     u32::try_from(killed.len()).unwrap_or(u32::MAX)
 }
 
-/// Elsewhere the environment of other processes is not to be had.
+/// Does nothing: on other systems the environment of other processes is not accessible.
 #[cfg(not(target_os = "linux"))]
 pub(crate) fn kill_marked(_name: &str, _value: &str) -> u32 {
     0

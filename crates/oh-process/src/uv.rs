@@ -1,5 +1,5 @@
-//! uv of our own, for a machine without a fit Python: fetched into the cache, through any pip or
-//! from the package index.
+//! Contains this crate's own uv, for a machine without a suitable Python. It is downloaded into the
+//! cache, by any pip or from the package index.
 
 use std::{
     ffi::OsString,
@@ -19,21 +19,21 @@ use crate::{
     lock::lock,
 };
 
-/// The series of uv whose commands this crate was tested with.
+/// The uv release series that this crate was tested with.
 const SERIES: &str = "0.13";
-/// Begins the name of what is not finished.
+/// Name prefix of unfinished directories.
 const UNFINISHED: &str = ".new-";
 
-/// Where it is in the cache.
+/// Path of uv in the cache.
 pub(crate) const PATH: &str = "uv/uv";
 
-/// uv in the cache.
+/// The uv in the cache.
 pub(crate) struct OwnUv<'a> {
-    /// The cache.
+    /// The cache directory.
     pub(crate) root: &'a Path,
-    /// How long the index may send nothing.
+    /// How long the index may send no data.
     pub(crate) patience: Duration,
-    /// How long uv may take to show its version.
+    /// Timeout for uv to print its version.
     pub(crate) limit: Duration,
     pub(crate) report: &'a (dyn Fn(Progress) + Send + Sync),
 }
@@ -43,13 +43,13 @@ impl OwnUv<'_> {
         self.root.join("uv")
     }
 
-    /// Where it is, or will be.
+    /// Returns the path of uv, whether or not it exists.
     pub(crate) fn path(&self) -> PathBuf {
         self.root.join(PATH)
     }
 
-    /// Where it keeps what it downloads, unless its user says otherwise: beside it, so that the
-    /// home directory, which may not exist, stays as it is.
+    /// Returns variables that make uv store its downloads in the cache, unless the user has set
+    /// them. The home directory, which may not exist, stays unchanged.
     pub(crate) fn settings(&self) -> Vec<(OsString, OsString)> {
         [
             ("UV_PYTHON_INSTALL_DIR", "python"),
@@ -61,8 +61,9 @@ impl OwnUv<'_> {
         .collect()
     }
 
-    /// Returns uv, fetching it when it is not there: with one of these interpreters' pip, which
-    /// knows the user's settings, or else from the index. Makers in several processes take turns.
+    /// Returns uv, downloading it if it is missing. Uses the pip of one of these interpreters,
+    /// which knows the user's settings, or else the index. Concurrent downloads in several
+    /// processes wait for each other.
     pub(crate) async fn obtain(&self, pips: &[PathBuf]) -> Result<PathBuf> {
         let path = self.path();
         if path.exists() {
@@ -79,7 +80,7 @@ impl OwnUv<'_> {
         if path.exists() {
             return Ok(path);
         }
-        // What a killed process left: the lock says that nobody works on it.
+        // Files of a killed process: holding the lock proves that nobody else uses them.
         for entry in fs::read_dir(&directory).map_err(failed)?.flatten() {
             if entry.file_name().to_string_lossy().starts_with(UNFINISHED) {
                 let _left_for_the_next = fs::remove_dir_all(entry.path());
@@ -107,7 +108,7 @@ impl OwnUv<'_> {
         Ok(path)
     }
 
-    /// Fetches the wheel into `place`.
+    /// Downloads the wheel into `place`.
     async fn fetch(&self, pips: &[PathBuf], place: &Path) -> Result<PathBuf> {
         let (major, minor) = interpreter::OLDEST;
         let begin = |how: String| {
@@ -201,7 +202,7 @@ impl OwnUv<'_> {
             Error::new(ErrorKind::Provision, message)
         })?;
         let path = place.join("uv.whl");
-        // Every twentieth part, so that a callback is not flooded.
+        // Report every 5 %, so that the callback is not flooded.
         let step = std::sync::atomic::AtomicU64::new(0);
         let progress = |received: u64, total: Option<u64>| {
             let size = total.unwrap_or(20 << 20).max(20) / 20;
@@ -218,7 +219,7 @@ impl OwnUv<'_> {
         Ok(path)
     }
 
-    /// Proves that it runs here.
+    /// Checks that uv runs on this machine.
     async fn check(&self, uv: &Path) -> Result<()> {
         let mut command = Command::new(uv);
         command.arg("--version");
@@ -234,7 +235,7 @@ impl OwnUv<'_> {
     }
 }
 
-/// Takes the program out of the wheel.
+/// Extracts the program from the wheel.
 fn unpack(wheel: &Path, to: &Path) -> io::Result<()> {
     let invalid = |error: zip::result::ZipError| match error {
         zip::result::ZipError::Io(error) => error,
@@ -258,7 +259,7 @@ fn unpack(wheel: &Path, to: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Settings of pip as variables of uv, where uv has none of its own.
+/// Returns pip's settings as variables of uv, where uv's own are not set.
 pub(crate) fn pip_settings(read: &dyn Fn(&str) -> Option<OsString>) -> Vec<(OsString, OsString)> {
     let set = |names: &[&str]| names.iter().any(|name| read(name).is_some());
     let mut settings: Vec<(OsString, OsString)> = Vec::new();
@@ -274,7 +275,7 @@ pub(crate) fn pip_settings(read: &dyn Fn(&str) -> Option<OsString>) -> Vec<(OsSt
         if set(&[uv]) || set(others) {
             continue;
         }
-        // pip separates places by blanks, uv by commas.
+        // pip separates locations by blanks, uv by commas.
         let value = match (uv, value.to_str()) {
             ("UV_FIND_LINKS", Some(text)) => {
                 text.split_whitespace().collect::<Vec<_>>().join(",").into()

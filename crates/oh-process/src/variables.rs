@@ -1,5 +1,6 @@
-//! The environment of the server's process: which of the parent's variables pass, which this crate
-//! sets, and which callers may not set here. Reads the parent's variables; starts nothing.
+//! Builds the environment of the server's process: which of the parent's variables are passed on,
+//! which this crate sets, and which callers may not set. Reads the parent's variables; starts
+//! nothing.
 
 use std::{
     borrow::Cow,
@@ -13,8 +14,8 @@ use secrecy::{ExposeSecret, SecretString};
 
 use crate::{Error, ErrorKind, Result};
 
-/// What a server and the agent's shell need of the parent's environment. Everything else stays
-/// out: the agent's commands see all that the server is given.
+/// The variables of the parent that a server and the agent's shell need. Others are not passed on,
+/// because the agent's commands can read the whole environment of the server.
 const ALLOWED: &[&str] = &[
     "PATH",
     "USER",
@@ -36,7 +37,7 @@ const ALLOWED: &[&str] = &[
     "LOCALAPPDATA",
 ];
 
-/// Passed on unless they hold a password.
+/// Passed on unless they contain a password.
 const PROXIES: &[&str] = &[
     "HTTP_PROXY",
     "HTTPS_PROXY",
@@ -46,7 +47,7 @@ const PROXIES: &[&str] = &[
     "all_proxy",
 ];
 
-/// Where programs keep what belongs to a user. They pass only with the home they belong to.
+/// Variables for directories of a user's data. Passed on only together with the user's home.
 const HOME: &[&str] = &[
     "HOME",
     "USERPROFILE",
@@ -59,8 +60,9 @@ const HOME: &[&str] = &[
     "BROWSER_USE_CONFIG_DIR",
 ];
 
-/// Where programs installed in the parent's home find themselves. They are read there, also by an
-/// agent that has another home: without them its `cargo` or `python` would be found and not run.
+/// Variables by which programs in the parent's home find their installation, and the default
+/// directories. The directories are only read. Without these variables, an agent with another home
+/// would find the user's `cargo` or `python`, but could not run them.
 const INSTALLED: &[(&str, &str)] = &[
     ("ASDF_DATA_DIR", ".asdf"),
     ("PLAYWRIGHT_BROWSERS_PATH", ".cache/ms-playwright"),
@@ -70,7 +72,7 @@ const INSTALLED: &[(&str, &str)] = &[
     ("VOLTA_HOME", ".volta"),
 ];
 
-/// What of the parent would make the agent's Python another one than it looks.
+/// Prefixes of the parent's variables that would change the agent's Python.
 const PYTHON: &[&str] = &[
     "PYTHON",
     "PIP_",
@@ -79,16 +81,18 @@ const PYTHON: &[&str] = &[
     "__PYVENV_LAUNCHER__",
 ];
 
-/// What decides on the encoding of text.
+/// Variables that set the text encoding.
 const LOCALE: &[&str] = &["LC_ALL", "LC_CTYPE", "LANG"];
 
-/// A UTF-8 locale that exists everywhere. Without one, tmux garbles what the server reads.
+/// A UTF-8 locale that exists everywhere. Without one, tmux corrupts the text that the server
+/// reads.
 #[cfg(target_os = "macos")]
 const UTF_8: &str = "en_US.UTF-8";
 #[cfg(not(target_os = "macos"))]
 const UTF_8: &str = "C.UTF-8";
 
-/// What a method of the builder sets, so that the guard knows it; and what must never be set.
+/// Variables that callers must not set, and why: a builder method sets them, or they break the
+/// server.
 const REFUSED: &[(&str, &str)] = &[
     ("OH_SESSION_API_KEYS", "use session_api_key"),
     ("SESSION_API_KEY", "use session_api_key"),
@@ -119,7 +123,7 @@ const REFUSED: &[(&str, &str)] = &[
     ),
 ];
 
-/// What the caller wants of the environment.
+/// Variables that the caller chose.
 #[derive(Clone, Default)]
 pub(crate) struct Variables {
     pub(crate) inherit_all: bool,
@@ -146,12 +150,13 @@ impl Value {
 type Pairs = Vec<(OsString, OsString)>;
 
 impl Variables {
-    /// The whole environment: the parent's allowed variables, then `ours`, then the caller's;
-    /// the later wins. `local` are addresses that no proxy leads to.
+    /// Returns the whole environment: the parent's allowed variables, then `ours`, then the
+    /// caller's. Later values override earlier ones. `local` are addresses that bypass proxies.
     ///
     /// # Errors
     ///
-    /// When a name or value cannot be a variable, or is set by a method of its own.
+    /// Returns an error if a name or value is not valid for a variable, or if a builder method sets
+    /// the variable.
     pub(crate) fn build(
         &self,
         ours: Vec<(Cow<'static, str>, OsString)>,
@@ -182,7 +187,7 @@ impl Variables {
         Ok(without_surprises(built, local))
     }
 
-    /// Refuses names and values that cannot be variables or are not set here.
+    /// Rejects names and values that are not valid, and variables that callers must not set.
     pub(crate) fn check(&self) -> Result<()> {
         for name in &self.inherit {
             check_name(name)?;
@@ -210,7 +215,7 @@ impl Variables {
         Ok(())
     }
 
-    /// The home that the caller has set, if so.
+    /// Returns the home directory that the caller set, if any.
     pub(crate) fn home(&self) -> Option<PathBuf> {
         let set = self.set.iter().rfind(|(name, _)| name == "HOME");
         match set {
@@ -222,7 +227,7 @@ impl Variables {
         }
     }
 
-    /// The values that must never be shown.
+    /// Returns the values that must never be shown.
     pub(crate) fn secrets(&self) -> impl Iterator<Item = SecretString> {
         self.set.iter().filter_map(|(_, value)| match value {
             Value::Secret(value) => Some(value.clone()),
@@ -246,7 +251,7 @@ impl Variables {
             return true;
         }
         let begins = |known: &&str| text.starts_with(known);
-        // Even a caller who wants everything does not want what breaks the server's own set-up.
+        // Even `inherit_all_env` omits variables that break the server's own settings.
         if begins(&"OH_") || refused(&text).is_some() || PYTHON.iter().any(begins) {
             return false;
         }
@@ -261,7 +266,7 @@ impl Variables {
     }
 }
 
-/// Where tools of the parent's home are, as far as they are there.
+/// Returns the variables for tools in the parent's home that are installed.
 fn installed() -> Pairs {
     let home = env::home_dir();
     let tool = |&(name, inside): &(&str, &str)| {
@@ -272,8 +277,8 @@ fn installed() -> Pairs {
     INSTALLED.iter().filter_map(tool).collect()
 }
 
-/// Takes out of search paths what depends on where a program runs, and keeps what is on this
-/// machine from proxies.
+/// Removes relative entries from search paths, and makes the addresses of this machine bypass
+/// proxies.
 fn without_surprises(mut built: Pairs, local: &[String]) -> Pairs {
     for (name, value) in &mut built {
         if name == "PATH" {
@@ -302,17 +307,17 @@ fn without_surprises(mut built: Pairs, local: &[String]) -> Pairs {
     built
 }
 
-/// Why a variable is not set here; `None` where it may be.
+/// Returns why a variable must not be set, or `None` if it may be.
 pub(crate) fn refused(name: &str) -> Option<&'static str> {
     let found = REFUSED.iter().find(|(refused, _)| {
-        // Lists are also given as `NAME_0`, `NAME_1`, …
+        // Lists can also be set as `NAME_0`, `NAME_1`, …
         name.strip_prefix(refused)
             .is_some_and(|rest| rest.is_empty() || rest.starts_with('_'))
     });
     found.map(|(_, instead)| *instead)
 }
 
-/// Refuses what cannot be the name of a variable, or is not set here.
+/// Rejects names that are not valid, and variables that callers must not set.
 pub(crate) fn check_name(name: &OsStr) -> Result<()> {
     let bytes = name.as_encoded_bytes();
     let invalid = |message: String| Err(Error::new(ErrorKind::InvalidInput, message));
@@ -330,8 +335,8 @@ pub(crate) fn check_name(name: &OsStr) -> Result<()> {
     }
 }
 
-/// Refuses directories for modules that the server could not be told: it splits at colons, strips
-/// blanks and passes over what is missing.
+/// Rejects module directories that cannot be passed to the server. The server splits the list at
+/// colons, strips blanks and ignores missing directories.
 pub(crate) fn module_directories(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
     let found = |path: &PathBuf| {
         let why = |why: &str| {
@@ -357,7 +362,7 @@ pub(crate) fn module_directories(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
     paths.iter().map(found).collect()
 }
 
-// A plain value may be a secret that its caller did not mark.
+// Hides plain values, too: a value may be a secret that the caller did not mark.
 impl fmt::Debug for Variables {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let names: Vec<_> = self.set.iter().map(|(name, _)| name).collect();

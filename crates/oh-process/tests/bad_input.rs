@@ -1,5 +1,5 @@
-//! Everything that can be wrong with what a server is given, and with the server: a clear error,
-//! nothing left.
+//! Invalid settings and misbehaving servers: each case returns a clear error and leaves nothing
+//! behind.
 
 #![allow(
     clippy::unwrap_used,
@@ -169,8 +169,8 @@ async fn what_has_a_method_is_refused_whichever_way_it_is_given() {
     }
 }
 
-/// Takes a port that is reserved for a server, as another user of this machine could, and says
-/// yes to whatever key it is shown second.
+/// Takes a port that is reserved for a server, as another user of this machine could. Accepts
+/// whatever key is sent second.
 fn stranger(port: u16) -> std::thread::JoinHandle<String> {
     std::thread::spawn(move || {
         let socket = rustix::net::socket(
@@ -213,7 +213,7 @@ async fn a_stranger_on_our_port_is_shown_no_key_even_if_it_answers_as_a_server_w
     let port = free.local_addr().unwrap().port();
     drop(free);
     let stranger = stranger(port);
-    // Bound with the same permission as the stranger's, and listening nowhere.
+    // Bound with the same option as the stranger's socket, but not listening.
     let error = stand_in
         .builder("silent")
         .port(port)
@@ -253,7 +253,7 @@ async fn a_server_that_ends_at_start_says_how_and_what_it_said() {
 #[tokio::test]
 async fn a_server_that_forks_and_exits_has_ended_and_its_child_with_it() {
     let stand_in = StandIn::new().await;
-    // The child may answer before the exit is seen; then the end is seen right after.
+    // The child may answer before the exit is observed; the exit is observed right afterwards.
     match stand_in.builder("forks").start().await {
         Err(error) => assert_eq!(error.kind(), ErrorKind::Died),
         Ok(server) => {
@@ -296,7 +296,7 @@ async fn a_version_too_old_to_speak_with_is_refused() {
     assert_eq!(stand_in.processes(), Vec::<u32>::new());
 }
 
-/// A package index that holds nothing.
+/// Starts a package index without packages.
 fn empty_index() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/simple", listener.local_addr().unwrap());
@@ -313,7 +313,7 @@ fn empty_index() -> String {
     url
 }
 
-/// An interpreter that runs pip with another index, as a configuration of pip would.
+/// Creates an interpreter that runs pip with another index, as pip's configuration could.
 async fn with_index(directory: &std::path::Path, url: &str) -> std::path::PathBuf {
     let config = directory.join("pip.conf");
     fs::write(
@@ -326,7 +326,7 @@ async fn with_index(directory: &std::path::Path, url: &str) -> std::path::PathBu
 
 #[test]
 fn an_unknown_version_and_an_unreachable_index_are_told_apart_and_leave_nothing() {
-    // pip's settings come from its own variables: this test runs itself with others.
+    // pip reads its own variables, so this test runs itself again with other variables.
     const ROLE: &str = "OH_TEST_INDEX";
     let runtime = tokio::runtime::Runtime::new().unwrap();
     if std::env::var_os(ROLE).is_some() {

@@ -1,4 +1,5 @@
-//! A machine without a fit Python: uv is fetched into the cache, from a package index on loopback.
+//! A machine without a suitable Python: uv is downloaded into the cache from a package index on
+//! loopback.
 
 #![cfg(target_os = "linux")]
 #![allow(
@@ -30,10 +31,10 @@ use tokio::{
 const PLACE: &str = "OH_TEST_BOOTSTRAP";
 const WHEEL: &str = "uv-0.13.7-py3-none-manylinux_2_17_x86_64.manylinux2014_x86_64.manylinux_2_17_aarch64.musllinux_1_1_x86_64.whl";
 
-/// An answer of the stand-in index: status line, headers, body.
+/// Response of the stand-in index: status line, headers, body.
 type Answer = (&'static str, String, Vec<u8>);
 
-/// A package index that answers what it is told to and notes what it is asked.
+/// A package index with scripted responses that records the requests.
 struct StandInIndex {
     port: u16,
     asked: Arc<Mutex<Vec<String>>>,
@@ -75,7 +76,7 @@ impl StandInIndex {
     }
 }
 
-/// A machine: a directory that is HOME, PATH and cache of a process.
+/// A simulated machine: a directory that serves as HOME, PATH and cache of a process.
 struct Machine {
     place: TempDir,
 }
@@ -104,7 +105,7 @@ impl Machine {
         self.path().join("cache")
     }
 
-    /// A wheel with the stand-in for uv, and its checksum.
+    /// Returns a wheel with the stand-in for uv, and its checksum.
     fn wheel(&self) -> (Vec<u8>, String) {
         let script = include_str!("common/uv.sh").replace("PLACE", self.path().to_str().unwrap());
         let mut wheel = zip::ZipWriter::new(Cursor::new(Vec::new()));
@@ -122,7 +123,7 @@ impl Machine {
         (wheel, hash)
     }
 
-    /// An index in JSON with the wheel and this checksum.
+    /// Starts an index that serves JSON with the wheel and this checksum.
     async fn index(&self, checksum: Option<String>) -> StandInIndex {
         let (wheel, hash) = self.wheel();
         let hash = checksum.unwrap_or(hash);
@@ -142,7 +143,7 @@ impl Machine {
         .await
     }
 
-    /// Provisions in a process that has nothing but this machine.
+    /// Returns a command that provisions in a process restricted to this machine.
     fn command(&self, test: &str, variables: &[(&str, String)]) -> Command {
         let mut command = Command::new(std::env::current_exe().unwrap());
         command
@@ -166,7 +167,7 @@ impl Machine {
         command.stdout(Stdio::null()).spawn().unwrap()
     }
 
-    /// What is in the directory for uv.
+    /// Returns the entries of the directory for uv.
     fn uv(&self) -> Vec<String> {
         let entries = fs::read_dir(self.cache().join("uv")).into_iter().flatten();
         let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
@@ -178,7 +179,7 @@ impl Machine {
     }
 }
 
-/// Provisions and prints what happens, when this is the process that is to do so.
+/// Provisions and prints the result, if this is the child process.
 async fn role() -> bool {
     let Ok(place) = std::env::var(PLACE) else {
         return false;
@@ -206,7 +207,7 @@ async fn uv_and_a_python_are_fetched_into_the_cache_and_nothing_else_is_written(
         .provision(test, &[("PIP_INDEX_URL", url.clone())])
         .await;
     assert!(said.contains("MADE "), "{said}");
-    // It is said before it happens.
+    // The download must be announced before it starts.
     let announced = said.find("downloading uv from 127.0.0.1").expect(&said);
     let progress = said.find("downloading uv-0.13.7").expect(&said);
     assert!(announced < progress, "{said}");
@@ -235,7 +236,7 @@ async fn uv_and_a_python_are_fetched_into_the_cache_and_nothing_else_is_written(
         0
     );
 
-    // Another environment needs no second download, and no uv on the PATH.
+    // A second environment needs no second download, and no uv on the PATH.
     fs::remove_file(machine.cache().join("server-1.58.0")).unwrap();
     let said = machine.provision(test, &[("PIP_INDEX_URL", url)]).await;
     assert!(said.contains("MADE "), "{said}");
@@ -340,7 +341,7 @@ async fn an_index_that_cannot_be_reached_or_ends_early_is_reported() {
             let json = "Content-Type: application/json\r\n".to_owned();
             Some(("200 OK", json, page.to_string().into()))
         }
-        // The first part of a longer file.
+        // Only the first bytes of a longer file.
         _ => Some(("200 OK", String::new(), b"PK\x03\x04".to_vec())),
     })
     .await;
@@ -402,7 +403,7 @@ async fn a_maker_that_is_killed_while_uv_fetches_python_ends_uv() {
     let uv = machine.cache().join("uv/uv");
     let uv = uv.to_str().unwrap().to_owned();
     eventually("uv's end", || processes(&uv).is_empty()).await;
-    // Its own child, which the real one does not have.
+    // The stand-in has a child process; the real uv has none.
     for pid in processes(machine.path().to_str().unwrap()) {
         let pid = rustix::process::Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
         let _gone = rustix::process::kill_process(pid, rustix::process::Signal::KILL);

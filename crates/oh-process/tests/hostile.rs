@@ -1,5 +1,5 @@
-//! Hostile surroundings: planted modules, odd environments and inherited states of the process. A
-//! server starts as ever, and nothing that is secret or private leaves it.
+//! Hostile surroundings: planted modules, unusual environments and inherited process states. The
+//! server starts normally, and no secret or private data leaves it.
 
 #![cfg(target_os = "linux")]
 #![allow(
@@ -71,7 +71,7 @@ async fn nothing_planted_is_imported_at_any_start() {
         }
         assert!(!paths.contains("\"\""), "{paths}");
         assert_eq!(seen["env"]["PLANTED"], Json::Null);
-        // The caller's own variables reach the agent; ours add none of Python's.
+        // The caller's own variables reach the agent; this crate adds no Python variables.
         assert_eq!(seen["env"]["PYTHONPATH"], workspace.to_str().unwrap());
         let env = seen["env"].as_object().unwrap();
         let python = env.keys().filter(|name| name.starts_with("PYTHON"));
@@ -124,7 +124,7 @@ async fn no_secret_of_the_server_is_in_its_environment_or_stays_in_its_configura
                 "{name}"
             );
         }
-        // What it reads its configuration from is empty by now.
+        // The descriptor with the server's configuration is empty by now.
         for descriptor in fs::read_dir(format!("/proc/{process}/fd"))
             .unwrap()
             .flatten()
@@ -211,7 +211,7 @@ async fn directories_that_the_browsers_library_makes_in_tmp_are_removed() {
     assert!(made.join("file").exists());
     server.shutdown(GRACE).await.unwrap();
     assert!(!made.exists());
-    // The list is no means to have anything else removed.
+    // The record must not be usable to remove other directories.
     let server = stand_in.builder("browser").start().await.unwrap();
     let innocent = stand_in.directory.path().join("innocent");
     fs::create_dir(&innocent).unwrap();
@@ -226,7 +226,7 @@ async fn directories_that_the_browsers_library_makes_in_tmp_are_removed() {
     assert!(!made.exists() && innocent.exists());
 }
 
-/// The states that a process inherits, and the script that makes them.
+/// Inherited process states, and the scripts that create them.
 const STATES: &[(&str, &str)] = &[
     (
         "blocked signals",
@@ -323,7 +323,7 @@ async fn a_server_starts_and_stops_as_ever_whatever_its_owner_inherited() {
         );
         let seen = seen(&file);
         let number = |name: &str| seen[name].as_u64().unwrap();
-        // The C library's own signals, 32 and 33, are nobody's to set.
+        // Signals 32 and 33 belong to the C library and cannot be blocked.
         assert_eq!(number("blocked") & !(3 << 31), 0, "{what}");
         // Python itself ignores SIGPIPE and SIGXFSZ.
         let known = 3 << 31 | 1 << 12 | 1 << 24;
@@ -347,7 +347,7 @@ async fn a_server_starts_and_stops_as_ever_whatever_its_owner_inherited() {
         assert_eq!(env("VIRTUAL_ENV"), None, "{what}");
         let mut path = env("PATH").unwrap().split(':');
         assert!(path.all(|entry| entry.starts_with('/')), "{what}");
-        // Standard streams, the configuration, and the listing's own.
+        // Standard streams, the configuration, and the descriptor of the listing itself.
         let descriptors = seen["descriptors"].as_array().unwrap();
         let highest = descriptors.last().unwrap().as_u64().unwrap();
         assert!(highest < 10, "{what}: {descriptors:?}");
@@ -373,7 +373,7 @@ async fn a_server_is_gone_when_its_owner_ignores_the_end_of_children() {
         .output()
         .unwrap();
     let said = String::from_utf8_lossy(&output.stdout);
-    // Python to find an interpreter with may not be waited for, either: then there is no start.
+    // If the search for an interpreter cannot wait for children either, the start fails.
     assert!(
         said.contains("LEFT [] false"),
         "{said} {}",

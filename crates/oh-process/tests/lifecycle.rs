@@ -1,4 +1,4 @@
-//! A stand-in server from start to end, many times over: what is told, what restarts, what is left.
+//! The lifecycle of a stand-in server, repeated many times: status, restarts and cleanup.
 
 #![allow(
     clippy::unwrap_used,
@@ -21,7 +21,7 @@ const GRACE: Duration = Duration::from_secs(20);
 #[tokio::test]
 async fn fifty_cycles_leave_no_process_no_descriptor_and_no_directory() {
     let stand_in = StandIn::new().await;
-    // What is made once stays: the runtime's own descriptors.
+    // The first start creates the runtime's own descriptors, which stay open.
     stand_in
         .builder("")
         .start()
@@ -38,7 +38,8 @@ async fn fifty_cycles_leave_no_process_no_descriptor_and_no_directory() {
         if cycle % 2 == 0 {
             let report = server.shutdown(GRACE).await.unwrap();
             assert_eq!(report.signal, Some(15));
-            // The daemon and the sleeper, and at times what forked them and is about to end.
+            // The daemon and the sleeper, and sometimes the process that forked them and is about
+            // to end.
             assert!((2..=3).contains(&report.left_behind), "{report:?}");
         } else {
             drop(server);
@@ -46,7 +47,7 @@ async fn fifty_cycles_leave_no_process_no_descriptor_and_no_directory() {
         assert_eq!(stand_in.processes(), Vec::<u32>::new(), "cycle {cycle}");
     }
     assert!(directories.iter().all(|directory| !directory.exists()));
-    // Sockets are closed by tasks that were told to end a moment ago.
+    // Sockets are closed by tasks that are still ending.
     eventually("as before", || (children(), descriptors()) == before).await;
 }
 
@@ -105,7 +106,7 @@ async fn a_crash_is_seen_and_without_a_policy_it_is_the_end() {
         panic!("{seen:?}")
     };
     assert_eq!(report.signal, Some(9));
-    // Asking it to end all the same tells how it ended.
+    // A shutdown after the end still returns how the server ended.
     assert_eq!(server.shutdown(GRACE).await.unwrap().signal, Some(9));
 }
 
@@ -187,7 +188,7 @@ async fn a_crashed_server_comes_back_on_its_port_with_its_keys_until_the_limit()
         .wait_for(|status| matches!(status, Status::Exited(_)))
         .await
         .unwrap();
-    // What keeps the temporary state, which nobody else would remove.
+    // The keeper holds the temporary state, which nothing else would remove.
     assert_eq!(stand_in.processes().len(), 1);
     drop(server);
     assert_eq!(stand_in.processes(), Vec::<u32>::new());
@@ -263,7 +264,7 @@ async fn the_server_is_told_its_places_and_sees_nothing_else() {
         );
     }
     assert!(env("TMUX_TMPDIR").unwrap().len() <= 70);
-    // Never where an agent or a project can leave something: an empty directory made for it.
+    // An empty directory created for the start, in which no agent or project can place files.
     let cwd = std::path::Path::new(seen["cwd"].as_str().unwrap());
     assert_eq!(cwd.parent(), Some(server.state_dir()));
     assert_ne!(cwd, server.workspace_dir());

@@ -1,4 +1,4 @@
-//! What a server writes arrives in tracing, with its level, and without secrets at any level.
+//! A server's output arrives in tracing with its level, and without secrets at any level.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
@@ -20,7 +20,7 @@ use tracing_subscriber::{
     layer::{Context, SubscriberExt as _},
 };
 
-/// An event: target, level, and its fields as text.
+/// A tracing event: target, level, and its fields as text.
 type Line = (String, Level, String);
 
 #[derive(Clone, Default)]
@@ -48,7 +48,7 @@ impl<S: Subscriber> Layer<S> for Seen {
 #[tokio::test]
 async fn pitfall_25_lines_are_tracing_events_and_no_secret_is_in_any() {
     let seen = Seen::default();
-    // For this thread, which is the runtime's only one.
+    // Applies to this thread, which is the runtime's only one.
     let _guard =
         tracing::subscriber::set_default(tracing_subscriber::registry().with(seen.clone()));
     let stand_in = StandIn::new().await;

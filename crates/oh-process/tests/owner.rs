@@ -1,4 +1,4 @@
-//! The owner ends in ways that run no code: nothing of its server is left.
+//! The owner ends in ways that run no code. Nothing of its server is left.
 
 #![allow(
     clippy::unwrap_used,
@@ -22,7 +22,7 @@ use oh_process::{Environment, LocalServer, LocalServerBuilder, RestartPolicy, St
 
 const ROLE: &str = "OH_TEST_OWNER";
 
-/// In the child: starts a server, tells of it, and ends as told.
+/// Child process: starts a server, prints its ids, and ends in the given way.
 fn owner(way: &str) {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {
@@ -34,7 +34,7 @@ fn owner(way: &str) {
             server.pid(),
             server.state_dir().display()
         );
-        // Its destructors would clean up; these ways run none.
+        // Destructors would clean up, but none of these ways runs them.
         match way {
             "exit" => std::process::exit(3),
             "abort" => std::process::abort(),
@@ -44,9 +44,9 @@ fn owner(way: &str) {
     });
 }
 
-/// Runs this very test as an owner, waits for its server, and ends it in one way.
+/// Runs this test again as an owner, waits for its server, and ends it in one way.
 async fn leaves_nothing(test: &str, way: &str) {
-    // The stand-in is the test's, not the server's: its owner cannot take it along.
+    // The stand-in belongs to the test, so it stays when the owner ends.
     let place = tempfile::tempdir().unwrap();
     let mut child = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "--nocapture", test])
@@ -101,10 +101,10 @@ ways! {
     an_owner_that_panics: "panic",
 }
 
-/// Starts owners of servers that run from one stand-in, which is this process's.
+/// Starts owners of servers that all run from this process's stand-in.
 struct Owners {
     stand_in: StandIn,
-    /// What the owners take for the temporary directory.
+    /// The owners' temporary directory.
     scratch: std::path::PathBuf,
 }
 
@@ -124,7 +124,8 @@ impl Owners {
         self.stand_in.directory.path().join("state")
     }
 
-    /// This very test as an owner; the line it says when it is where its role wants it.
+    /// Runs this test again as an owner. Returns its process and the line that it prints when it
+    /// has reached the state of its role.
     fn start(&self, test: &str, role: &str) -> (std::process::Child, String) {
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "--nocapture", test])
@@ -143,13 +144,13 @@ impl Owners {
             .map_while(Result::ok)
             .find(|line| line.contains("HERE"))
             .expect("an owner");
-        // Read on, or the owner would be ended by its own output.
+        // Keep reading: a closed pipe would end the owner.
         std::thread::spawn(move || lines.count());
         (child, line)
     }
 
-    /// What is left of all owners, their servers and their directories. The owners themselves
-    /// carry the tag, too, and are gone.
+    /// Returns the processes and directories left by all owners and their servers. The owners
+    /// themselves have the tag as well, and must be gone.
     fn left(&self) -> (Vec<u32>, Vec<std::ffi::OsString>) {
         let entries = std::fs::read_dir(&self.scratch).unwrap().flatten();
         (
@@ -167,7 +168,7 @@ impl Owners {
     }
 }
 
-/// Plays an owner where this process is one.
+/// Acts as an owner if this process is the child.
 async fn plays(mode: &str, change: impl FnOnce(LocalServerBuilder) -> LocalServerBuilder) -> bool {
     let Ok(role) = std::env::var(ROLE) else {
         return false;
@@ -207,7 +208,7 @@ async fn an_owner_killed_in_the_first_milliseconds_leaves_nothing() {
     let test = "an_owner_killed_in_the_first_milliseconds_leaves_nothing";
     for after in (0..60).step_by(3) {
         let (child, _) = owners.start(test, "early");
-        // Spread over the start; whatever moment this hits, nothing may be left.
+        // Spread over the start: nothing may be left at any moment.
         std::thread::sleep(std::time::Duration::from_millis(after));
         end(child);
         owners.none_left(&format!("gone after {after} ms")).await;
@@ -299,7 +300,7 @@ async fn a_state_directory_stays_locked_until_the_last_process_is_gone() {
     let mut refused = 0;
     eventually("free", || {
         let free = lock.try_lock().is_ok();
-        // Looked at after the lock: what is free must be free of processes.
+        // Checked after the lock: a free lock means that no process is left.
         let alive = owners.stand_in.processes().contains(&server);
         assert!(!(free && alive), "free while its server still runs");
         refused += u32::from(!free && alive);
@@ -330,7 +331,7 @@ async fn a_killed_keeper_takes_the_server_along() {
         .wait_for(|status| matches!(status, Status::Exited(_)))
         .await
         .unwrap();
-    // What forgot its environment is beyond the last resort; everything else is gone.
+    // A process that cleared its environment cannot be found by the sweep; everything else is gone.
     let left: Vec<_> = stand_in.processes();
     let forgetful = |pid: &u32| {
         std::fs::read(format!("/proc/{pid}/environ")).is_ok_and(|environ| environ.is_empty())

@@ -1,4 +1,4 @@
-//! Spares that wait, are activated and replaced; and servers that somebody else runs.
+//! Spares that wait, are activated and replaced, and servers that another program runs.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
@@ -21,7 +21,7 @@ async fn a_spare_is_activated_with_its_own_keys_and_replaced() {
     let second = pool.acquire().await.unwrap();
     assert_ne!(first.port(), second.port());
     assert_ne!(first.state_dir(), second.state_dir());
-    // Each takes its own key and no other.
+    // Each server accepts its own key and no other.
     AttachedServer::attach(first.client().clone())
         .await
         .unwrap();
@@ -61,7 +61,8 @@ async fn spares_that_cannot_be_forked_are_started_cold_and_no_template_stays() {
         let server = pool.acquire().await.unwrap();
         let shown = server.startup().to_string();
         assert!(shown.contains(startup), "{shown}");
-        // Keepers are our own children, then; there is one for each server, and nothing else.
+        // Keepers are then direct children of this process: one for each server, and no other
+        // child.
         eventually("a spare again", || pool.ready() == 1).await;
         assert_eq!(parent(parent(server.pid())), me);
         assert_eq!(children(), 2);
@@ -78,7 +79,7 @@ async fn a_spare_that_died_is_not_handed_out() {
     eventually("a spare", || pool.ready() == 1).await;
     let spare = stand_in.servers();
     spare.iter().for_each(|pid| kill(*pid));
-    // Another may be there already.
+    // Its replacement may already be ready.
     let is_gone = |pid: &u32| !stand_in.servers().contains(pid);
     eventually("gone", || spare.iter().all(is_gone)).await;
     let server = pool.acquire().await.unwrap();
@@ -159,7 +160,7 @@ async fn a_server_is_acquired_with_keys_and_directories_of_the_callers_own() {
         .await
         .unwrap();
 
-    // A restart takes nothing of it away.
+    // A restart keeps the activation.
     std::fs::remove_file(&init).unwrap();
     let mut status = server.status();
     kill(server.pid());

@@ -1,4 +1,5 @@
-//! Environments made once, by whoever comes first; never half; used again without a network.
+//! Environments are created once by the first process, never left incomplete, and reused without
+//! network access.
 
 #![cfg(target_os = "linux")]
 #![allow(
@@ -26,7 +27,7 @@ use tempfile::TempDir;
 const ROLE: &str = "OH_TEST_MAKER";
 const NAME: &str = "server-1.58.0-py3.13.1";
 
-/// A cache, and an interpreter that "installs" as told.
+/// A cache, and an interpreter with a scripted "installation".
 struct Maker {
     place: TempDir,
 }
@@ -58,12 +59,12 @@ impl Maker {
         self.place.path().join("cache")
     }
 
-    /// The link to the environment.
+    /// Returns the link to the environment.
     fn environment(&self) -> PathBuf {
         self.cache().join(NAME)
     }
 
-    /// The directory of the present environment.
+    /// Returns the directory of the current environment.
     fn directory(&self) -> PathBuf {
         self.environment().canonicalize().unwrap()
     }
@@ -77,7 +78,7 @@ impl Maker {
         provisioner(self.place.path())
     }
 
-    /// What is left in the cache, locks aside.
+    /// Returns the entries of the cache, except locks.
     fn left(&self) -> Vec<String> {
         let entries = fs::read_dir(self.cache()).into_iter().flatten().flatten();
         let names = entries.map(|entry| entry.file_name().into_string().unwrap());
@@ -86,13 +87,13 @@ impl Maker {
         names
     }
 
-    /// Asserts that the cache has one environment and nothing else.
+    /// Asserts that the cache contains one environment and nothing else.
     fn assert_only_one_environment_is_left(&self) {
         let directory = self.directory().file_name().unwrap().to_owned();
         assert_eq!(self.left(), [NAME, directory.to_str().unwrap()]);
     }
 
-    /// The test of this name in a process of its own, which then makes the environment.
+    /// Runs the test of this name in a child process, which creates the environment.
     fn process(&self, test: &str) -> Child {
         Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "--nocapture", test])
@@ -123,7 +124,7 @@ fn listening(provisioner: Provisioner) -> (Provisioner, Told) {
     (provisioner, told)
 }
 
-/// Plays the other process, when this is it.
+/// Acts as the child process, if this is one.
 async fn role() -> bool {
     let Ok(place) = std::env::var(ROLE) else {
         return false;
@@ -158,7 +159,7 @@ async fn a_warm_cache_is_used_without_installing() {
     let maker = Maker::new().await;
     let made = maker.provisioner().provision().await.unwrap();
     assert_eq!(made.origin(), Origin::Made);
-    // Whoever installs now fails.
+    // Another installation would fail from now on.
     maker.mode("full");
     let (again, told) = listening(maker.provisioner());
     let environment = again.provision().await.unwrap();
@@ -173,7 +174,7 @@ async fn a_warm_cache_is_used_without_installing() {
 #[tokio::test]
 async fn an_environment_that_is_proven_to_be_damaged_is_replaced() {
     let maker = Maker::new().await;
-    // As an earlier version left it.
+    // An environment of an earlier version.
     let junk = maker.environment().join("lib/junk");
     fs::create_dir_all(&junk).unwrap();
     for (installs, breaks) in [
@@ -221,7 +222,7 @@ async fn an_environment_that_cannot_be_checked_now_is_kept_and_the_reason_is_rep
     ];
     let before = maker.left();
     for (content, mode, reason) in cases {
-        // Replaced, not written to: somebody may be running it.
+        // Replaced rather than written to: another process may be running it.
         fs::remove_file(&python).unwrap();
         fs::write(&python, content).unwrap();
         fs::set_permissions(&python, PermissionsExt::from_mode(mode)).unwrap();
@@ -253,14 +254,14 @@ async fn users_of_an_environment_keep_it_when_it_is_replaced() {
     assert_ne!(used.python(), new.python());
     assert!(used.python().exists());
     assert_eq!(maker.left().len(), 3);
-    // A copy is a user, too; so is somebody who names the environment.
+    // A clone counts as a user, and so does an environment opened by its path.
     let copy = used.clone();
     drop(used);
     fs::remove_file(maker.directory().join("bin/installed")).unwrap();
     let newest = maker.provisioner().provision().await.unwrap();
     assert!(copy.python().exists() && new.python().exists());
     drop((copy, new));
-    // The next maker removes what nobody uses any more.
+    // The next provisioner removes unused environments.
     fs::remove_file(maker.directory().join("bin/installed")).unwrap();
     drop(newest);
     maker.provisioner().provision().await.unwrap();
@@ -281,7 +282,7 @@ async fn the_next_maker_removes_what_dead_makers_left_and_nothing_else() {
         fs::create_dir_all(left(name).join("lib")).unwrap();
     }
     std::os::unix::fs::symlink("server-1.2.3.env-0000dead", left("server-1.2.3.link")).unwrap();
-    // Somebody is making this one.
+    // An environment that another process is creating.
     let lock = fs::File::create(left("server-1.2.4.lock")).unwrap();
     lock.lock().unwrap();
     maker.provisioner().provision().await.unwrap();
@@ -321,7 +322,7 @@ async fn a_full_disk_is_said_and_nothing_half_made_is_kept() {
             .any(|line| line.contains("Errno 28"))
     );
     assert_eq!(maker.left(), Vec::<String>::new());
-    // With room again, it is made.
+    // With free space, the environment is created.
     maker.mode("fine");
     maker.provisioner().provision().await.unwrap();
 }
@@ -377,7 +378,7 @@ async fn the_lock_of_a_killed_maker_is_held_until_its_installer_is_gone() {
     let test = "the_lock_of_a_killed_maker_is_held_until_its_installer_is_gone";
     let mut other = maker.process(test);
     eventually("an install", || maker.installs() == 1).await;
-    // Stopped, the keeper can neither end the installer nor free the lock.
+    // A stopped keeper can neither end the installer nor release the lock.
     let keepers: Vec<_> = processes(maker.tag())
         .into_iter()
         .filter(|pid| *pid != other.id())
@@ -412,7 +413,7 @@ async fn a_maker_that_is_killed_at_any_moment_leaves_nothing_that_is_believed() 
     let test = "a_maker_that_is_killed_at_any_moment_leaves_nothing_that_is_believed";
     for step in 0..12 {
         let mut other = maker.process(test);
-        // Where it is by then does not matter, as long as it differs.
+        // Each step interrupts at a different point; which point does not matter.
         tokio::time::sleep(Duration::from_millis(step * 40)).await;
         other.kill().unwrap();
         other.wait().unwrap();
@@ -424,7 +425,7 @@ async fn a_maker_that_is_killed_at_any_moment_leaves_nothing_that_is_believed() 
     let environment = maker.provisioner().provision().await.unwrap();
     assert_eq!(environment.server_version(), "1.58.0");
     if environment.origin() == Origin::Cached {
-        // A maker came to its end; what others left is for the next one that makes something.
+        // One provisioner may have finished. The next one that creates an environment cleans up.
         fs::remove_file(maker.environment()).unwrap();
         drop(environment);
         maker.provisioner().provision().await.unwrap();
@@ -432,8 +433,7 @@ async fn a_maker_that_is_killed_at_any_moment_leaves_nothing_that_is_believed() 
     maker.assert_only_one_environment_is_left();
 }
 
-/// Runs this test again, alone, with nothing but `place` on its PATH and as its HOME; returns what
-/// it prints.
+/// Runs this test again, alone, with only `place` on its PATH and as its HOME. Returns its output.
 fn bare(test: &str, place: &Path) -> String {
     let output = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "--nocapture", test])
@@ -474,7 +474,7 @@ async fn interpreters_are_asked_beside_each_other() {
         return;
     }
     let place = tempfile::tempdir().unwrap();
-    // Each answers only when all have been asked.
+    // Each interpreter answers only after all have been started.
     let names = [
         "python3.13",
         "python3.12",

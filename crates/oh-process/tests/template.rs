@@ -1,5 +1,5 @@
-//! Servers forked from a template keep what a cold start promises, and where they cannot be forked
-//! they are started cold.
+//! Servers forked from a template keep the guarantees of a cold start. Servers that cannot be
+//! forked are started cold.
 
 #![cfg(target_os = "linux")]
 #![allow(
@@ -41,7 +41,7 @@ async fn a_forked_server_is_as_one_that_was_started_cold() {
         let server = builder.start().await.unwrap();
         let state = server.state_dir().display().to_string();
         let mut seen = seen(&file);
-        // What differs between any two servers.
+        // Remove what differs between any two servers.
         let text = seen.to_string().replace(&state, "STATE");
         seen = serde_json::from_str(&text).unwrap();
         seen["environ"] = Json::Null;
@@ -60,7 +60,7 @@ async fn a_forked_server_is_as_one_that_was_started_cold() {
             .unwrap()
             .split_whitespace()
             .collect();
-        // Its group is its own, its session the keeper's.
+        // The server has its own process group, in the session of the keeper.
         assert_eq!(fields[2], server.pid().to_string());
         assert_eq!(fields[3], fields[1]);
         both.push((server.startup(), seen));
@@ -103,7 +103,7 @@ async fn neither_a_template_nor_the_process_table_shows_a_key() {
             }
         }
     }
-    // What tells processes apart is shown.
+    // Process listings must still distinguish the processes.
     let line = |pid| {
         let line = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap();
         line.replace('\0', " ").trim().to_owned()
@@ -223,7 +223,7 @@ async fn a_killed_template_is_replaced_and_its_servers_go_on() {
     eventually("replaced", || template.pid().is_some()).await;
     assert_eq!(template.statistics().ended, 1);
     assert_eq!(builder.start().await.unwrap().startup(), Startup::Forked);
-    // The first is supervised as before.
+    // The first server is still supervised.
     let mut status = server.status();
     let pid = server.pid();
     common::kill(pid);

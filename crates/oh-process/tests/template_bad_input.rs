@@ -1,4 +1,4 @@
-//! What can go wrong with a template: it is a clear error or a cold start, and nothing is left.
+//! Failures of a template: each leads to a clear error or a cold start, and leaves nothing behind.
 
 #![cfg(target_os = "linux")]
 #![allow(
@@ -104,7 +104,7 @@ async fn an_environment_that_changes_ends_the_template() {
 async fn a_template_that_cannot_fork_or_dies_over_it_leaves_a_cold_start_and_nothing_else() {
     let stand_in = StandIn::new().await;
     let trigger = telltale(&stand_in, "");
-    // A signal that arrives while it forks changes nothing.
+    // A signal that arrives during the fork changes nothing.
     let code = format!(
         "import errno, os, posix\nfork, template = posix.fork, os.getpid()\n\
          def failing():\n    \
@@ -133,7 +133,7 @@ async fn a_template_that_cannot_fork_or_dies_over_it_leaves_a_cold_start_and_not
     let forked = builder.clone().start().await.unwrap();
     assert_eq!(forked.startup(), Startup::Forked);
     answers(&forked).await;
-    // The keeper that was forked cannot fork the server.
+    // The forked keeper cannot fork the server.
     fs::write(&trigger, "keeper").unwrap();
     let error = builder.clone().start().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Spawn);
@@ -254,7 +254,7 @@ const ROLE: &str = "OH_TEST_OWNER";
 const VENV: &str = "OH_TEST_VENV";
 const TAG: &str = "OH_TEST_TAG";
 
-/// Plays an owner of a template and two servers where this process is one.
+/// Acts as the owner of a template and two servers, if this process is the child.
 async fn plays() -> bool {
     let Ok(role) = std::env::var(ROLE) else {
         return false;
@@ -280,7 +280,8 @@ async fn plays() -> bool {
     true
 }
 
-/// Runs this very test as an owner; the process that it names when it is where its role wants it.
+/// Runs this test again as an owner. Returns it and the process that it names when it has reached
+/// the state of its role.
 fn owner(test: &str, role: &str, stand_in: &StandIn, scratch: &Path) -> (std::process::Child, u32) {
     let mut child = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "--nocapture", test])
@@ -309,7 +310,7 @@ async fn a_killed_owner_leaves_neither_template_nor_servers() {
     fs::create_dir(&scratch).unwrap();
     let test = "a_killed_owner_leaves_neither_template_nor_servers";
     let left = || fs::read_dir(&scratch).unwrap().count() + stand_in.processes().len();
-    // At any moment while the template imports, and when all is up.
+    // Interrupt at several moments during the imports, and after everything is running.
     for after in (0..400).step_by(40) {
         let (mut child, _) = owner(test, "early", &stand_in, &scratch);
         std::thread::sleep(Duration::from_millis(after));
@@ -322,7 +323,7 @@ async fn a_killed_owner_leaves_neither_template_nor_servers() {
     child.kill().unwrap();
     child.wait().unwrap();
     eventually("all gone", || left() == 0 && !runs(template)).await;
-    // Both killed at once.
+    // Both are killed at the same time.
     let (mut child, template) = owner(test, "late", &stand_in, &scratch);
     signal(template, Signal::KILL);
     child.kill().unwrap();

@@ -1,8 +1,9 @@
-//! Decoding a recorded conversation, one core: ours, the peers' decoders, and the floor, in turns.
+//! Benchmark for decoding a recorded conversation on one core: this crate, other decoders, and a
+//! lower bound, in turns.
 //!
-//! `typed` reads every event and its body down to action, observation and state; `header` what
-//! `Event::from_json` reads; both drop what they read. The floor is one look at every byte. The
-//! Python is the one of `OPENHANDS_PYTHON`, with the SDK installed; Node is `node`.
+//! `typed` decodes every event with its action, observation and state; `header` decodes only what
+//! `Event::from_json` does. Both drop the result. The lower bound reads every byte once. Python is
+//! set by `OPENHANDS_PYTHON` and needs the SDK; Node is `node`.
 
 #![allow(
     clippy::unwrap_used,
@@ -75,9 +76,9 @@ fn main() {
     held(&lines, if smoke { 1_000 } else { 100_000 });
 }
 
-/// What an event costs while it is held and its body has not been asked for.
+/// Measures the memory of events whose bodies have not been decoded.
 fn held(lines: &[Bytes], count: usize) {
-    // The system prompt would outweigh the rest.
+    // The system prompt would dominate the result.
     let lines: Vec<&Bytes> = lines.iter().filter(|line| line.len() < 8192).collect();
     let bytes: usize = lines.iter().map(|line| line.len()).sum();
     let mean = bytes as f64 / lines.len() as f64;
@@ -99,7 +100,7 @@ fn held(lines: &[Bytes], count: usize) {
     }
 }
 
-/// Bytes of this process in memory.
+/// Returns the resident memory of this process in bytes.
 fn resident() -> f64 {
     let status = fs::read_to_string("/proc/self/status").unwrap();
     let line = status
@@ -110,7 +111,7 @@ fn resident() -> f64 {
     kilobytes * 1024.0
 }
 
-/// Events a second.
+/// Returns the number of events per second.
 fn rate(lines: &[Bytes], passes: u32, mut work: impl FnMut(&Bytes)) -> f64 {
     let begun = Instant::now();
     for _ in 0..passes {
@@ -124,11 +125,12 @@ fn row(work: &str, subject: &str, value: f64) {
     println!("{row}");
 }
 
-/// A program that decodes the corpus as often as a line on its stdin says, and tells events/s.
+/// A program that decodes the corpus as often as requested on its stdin, and reports events per
+/// second.
 struct Peer(Child, ChildStdin, BufReader<ChildStdout>);
 
 impl Peer {
-    /// Nothing where the program is not there: it is not measured, then.
+    /// Starts the program. Returns `None` if it does not exist, so that it is not measured.
     fn start(command: &mut Command) -> Option<Self> {
         let mut child = command
             .arg(CORPUS)
@@ -138,7 +140,7 @@ impl Peer {
             .ok()?;
         let (stdin, stdout) = (child.stdin.take()?, child.stdout.take()?);
         let mut peer = Self(child, stdin, BufReader::new(stdout));
-        // The first answer comes when it has started: its imports must not count.
+        // The first response arrives after start-up, so that imports are not measured.
         peer.rate(1);
         Some(peer)
     }

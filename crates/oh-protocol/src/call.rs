@@ -1,8 +1,8 @@
-//! What a request to the server is, without doing it.
+//! Typed operations, requests and responses. Contains no I/O.
 //!
-//! A [`Call`] is a typed operation: it knows its route, whether it may be repeated, how its
-//! request looks and how its answer reads. A transport carries the [`Request`] and hands the
-//! [`Answer`] back; this module knows nothing of connections.
+//! A [`Call`] is a typed operation. It defines the route, whether the operation may be repeated,
+//! how the request is built and how the response is decoded. A transport sends the [`Request`] and
+//! returns the [`Answer`].
 
 use std::fmt;
 
@@ -11,50 +11,51 @@ use http::{HeaderMap, Method, StatusCode};
 
 use crate::{Result, config::REFUSED};
 
-/// A typed operation of the server's REST interface.
+/// A typed operation of the server's REST API.
 pub trait Call: Send + Sync {
-    /// What a successful answer holds.
+    /// The decoded content of a successful response.
     type Output: Send;
 
-    /// Which operation this is, and how safe it is to send it twice.
+    /// Returns the operation, including whether it may be repeated.
     fn operation(&self) -> Operation;
 
-    /// The request to send.
+    /// Creates the request to send.
     ///
     /// # Errors
     ///
-    /// When a value breaks a rule of the server or does not encode; nothing was sent then.
+    /// Returns an error if a value breaks a rule of the server or cannot be encoded. Nothing is
+    /// sent in that case.
     fn request(&self) -> Result<Request>;
 
-    /// Whether [`decode`](Self::decode) understands an answer with this status. Anything else
-    /// becomes the transport's error. Default: every 2xx.
+    /// Returns whether [`decode`](Self::decode) supports a response with this status. The transport
+    /// converts all other responses to errors. Default: all 2xx statuses.
     fn accepts(&self, status: StatusCode) -> bool {
         status.is_success()
     }
 
-    /// Reads an accepted answer.
+    /// Decodes an accepted response.
     ///
     /// # Errors
     ///
-    /// When the body is not what the operation promises.
+    /// Returns an error if the body does not have the expected form.
     fn decode(&self, answer: Answer) -> Result<Self::Output>;
 }
 
-/// Which operation a [`Call`] is.
+/// The operation of a [`Call`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Operation {
     /// The HTTP method.
     pub method: Method,
-    /// The route as the server's OpenAPI document names it, such as
-    /// `/api/conversations/{conversation_id}/run`. Never holds values, so it can be logged.
+    /// The route as in the server's OpenAPI document, such as
+    /// `/api/conversations/{conversation_id}/run`. Never contains values, so it is safe to log.
     pub route: &'static str,
-    /// Whether sending it again is safe.
+    /// Whether the operation may be sent again.
     pub repeat: Repeat,
 }
 
 impl Operation {
-    /// Names an operation.
+    /// Creates an operation.
     pub const fn new(method: Method, route: &'static str, repeat: Repeat) -> Self {
         Self {
             method,
@@ -64,34 +65,34 @@ impl Operation {
     }
 }
 
-/// What happens when a request reaches the server twice.
+/// The effect of sending a request twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Repeat {
-    /// It changes nothing, or the second changes nothing more: may be sent again after any
-    /// failure.
+    /// The operation changes nothing, or a repetition has no further effect. The request may be
+    /// sent again after any failure.
     Idempotent,
-    /// It must not be sent again once the server may have seen it. It may be sent again only
-    /// when the connection was never made.
+    /// The request must not be sent again once the server may have seen it. It may be sent again
+    /// only if no connection was made.
     Never,
 }
 
-/// A request, ready for a transport to add host and credentials.
+/// A request without host and credentials, which the transport adds.
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct Request {
     /// The HTTP method.
     pub method: Method,
-    /// Path and query below the server's base URL, percent-encoded, starting with `/`.
+    /// The path and query below the server's base URL, percent-encoded, starting with `/`.
     pub target: String,
-    /// Extra headers, without credentials of the session.
+    /// Additional headers, without the session's credentials.
     pub headers: HeaderMap,
-    /// A JSON body, if there is one.
+    /// The JSON body, if there is one.
     pub body: Option<Bytes>,
 }
 
 impl Request {
-    /// A request without a body.
+    /// Creates a request without a body.
     pub fn new(method: Method, target: impl Into<String>) -> Self {
         Self {
             method,
@@ -101,12 +102,12 @@ impl Request {
         }
     }
 
-    /// Gives the request a JSON body.
+    /// Sets a JSON body.
     ///
     /// # Errors
     ///
-    /// When `body` does not serialize, or holds a value of a configuration that breaks a rule of
-    /// the server.
+    /// Returns an error if `body` cannot be serialized or contains a configuration value that
+    /// breaks a rule of the server.
     pub fn json<T: serde::Serialize + ?Sized>(mut self, body: &T) -> Result<Self> {
         let bytes = serde_json::to_vec(body)
             .map_err(|error| crate::Error::encode(format!("body of {}", self.path()), error))?;
@@ -120,13 +121,13 @@ impl Request {
         Ok(self)
     }
 
-    /// The target without its query, which may hold values that do not belong in a log.
+    /// Returns the target without its query, which may contain values that must not be logged.
     pub fn path(&self) -> &str {
         self.target.split('?').next().unwrap_or_default()
     }
 }
 
-// The body may hold secrets in their wire form: only its size is shown.
+// The body may contain secrets in plain text, so only its size is shown.
 impl fmt::Debug for Request {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Request")
@@ -137,11 +138,11 @@ impl fmt::Debug for Request {
     }
 }
 
-/// An answer whose body has been read whole.
+/// A response with its whole body.
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct Answer {
-    /// The status.
+    /// The status code.
     pub status: StatusCode,
     /// The headers.
     pub headers: HeaderMap,
@@ -150,7 +151,7 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// Puts an answer together.
+    /// Creates a response.
     pub fn new(status: StatusCode, headers: HeaderMap, body: Bytes) -> Self {
         Self {
             status,
@@ -159,17 +160,17 @@ impl Answer {
         }
     }
 
-    /// Reads the body as JSON; `what` names it in the error.
+    /// Decodes the body as JSON. `what` names the body in errors.
     ///
     /// # Errors
     ///
-    /// When the body is not that JSON.
+    /// Returns an error if the body is not valid JSON for `T`.
     pub fn json<T: serde::de::DeserializeOwned>(&self, what: &str) -> Result<T> {
         serde_json::from_slice(&self.body).map_err(|error| crate::Error::decode(what, error))
     }
 }
 
-// A body may hold secrets (settings, stored secrets): only its size is shown.
+// A body may contain secrets (settings, stored secrets), so only its size is shown.
 impl fmt::Debug for Answer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Answer")

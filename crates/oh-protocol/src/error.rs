@@ -1,25 +1,26 @@
-//! The one error of this crate: what could not be read, built or accepted, and where.
+//! The error type of this crate.
 
 use std::fmt;
 
-/// Shorthand for a result with this crate's [`Error`].
+/// A result with this crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What was wrong, in one word that a program can branch on.
+/// The kind of an [`Error`], for programs to branch on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// The bytes are not the JSON that was expected.
+    /// The bytes are not JSON of the expected form.
     Decode,
-    /// A value could not be turned into the JSON of the wire.
+    /// A value could not be encoded as JSON.
     Encode,
-    /// A value the caller gave breaks a rule of the server; nothing was sent.
+    /// A value from the caller breaks a rule of the server. Nothing was sent.
     Invalid,
 }
 
-/// Why something could not be decoded, encoded or accepted.
+/// The reason why data could not be decoded, encoded or accepted.
 ///
-/// Carries no payload text: a body may hold secrets, so messages name fields and positions only.
+/// Contains no payload text, because a body may contain secrets. Messages contain only field names
+/// and positions.
 pub struct Error {
     kind: ErrorKind,
     context: Box<str>,
@@ -27,7 +28,7 @@ pub struct Error {
 }
 
 impl Error {
-    /// A body that does not decode: `context` says what was being read.
+    /// Creates an error for a body that could not be decoded. `context` names the body.
     pub fn decode(
         context: impl Into<String>,
         source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -39,7 +40,7 @@ impl Error {
         Self::new(ErrorKind::Decode, context, Some(source))
     }
 
-    /// A value that does not encode: `context` says which.
+    /// Creates an error for a value that could not be encoded. `context` names the value.
     pub fn encode(
         context: impl Into<String>,
         source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -47,7 +48,7 @@ impl Error {
         Self::new(ErrorKind::Encode, context, Some(source.into()))
     }
 
-    /// Input that breaks a rule: `context` says which rule and what to do.
+    /// Creates an error for input that breaks a rule. `context` states the rule and what to do.
     pub fn invalid(context: impl Into<String>) -> Self {
         Self::new(ErrorKind::Invalid, context, None)
     }
@@ -64,19 +65,18 @@ impl Error {
         }
     }
 
-    /// What kind of failure this is.
+    /// Returns the kind of the error.
     pub fn kind(&self) -> ErrorKind {
         self.kind
     }
 
-    /// What was being done, without the values involved.
+    /// Returns what failed, without the values involved.
     pub fn context(&self) -> &str {
         &self.context
     }
 }
 
-/// What failed, and why: the same text as that of the [source](std::error::Error::source) is a
-/// part of it.
+/// Shows what failed and why, including the text of the [source](std::error::Error::source).
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let what = match self.kind {
@@ -108,8 +108,8 @@ impl std::error::Error for Error {
     }
 }
 
-/// What serde_json complains about, without the text it found: that may be a secret in the wrong
-/// place. Texts stand in `"` or, where a name was expected, in backticks before `, expected`.
+/// Returns a message of serde_json without the values in it, which may be misplaced secrets. Values
+/// are quoted with `"` or, where a name was expected, with backticks before `, expected`.
 fn without_values(message: &str) -> String {
     for (open, close) in [
         ("string \"", "\", expected"),

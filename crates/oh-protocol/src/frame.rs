@@ -1,4 +1,4 @@
-//! Frames of the session socket (`/sockets/session/{conversation_id}`).
+//! The frames of the session socket (`/sockets/session/{conversation_id}`).
 
 use std::collections::BTreeMap;
 
@@ -12,89 +12,91 @@ use crate::{
     wire::{self, Wire},
 };
 
-/// One message of the session socket.
+/// A message of the session socket.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum SessionFrame {
-    /// First frame: the range that a replay covers.
+    /// The first frame, with the range of the replay.
     Sync {
-        /// The `seq` after which the replay begins, as asked for; −1 for all.
+        /// The `seq` after which the replay starts, as requested; −1 for the whole log.
         from_seq: Option<i64>,
-        /// Last `seq` of the replay; absent while the log is empty.
+        /// The last `seq` of the replay. `None` if the log is empty.
         through_seq: Option<i64>,
-        /// The whole frame, with what this version does not know of it.
+        /// The whole frame, including fields that this version does not support.
         raw: Bytes,
     },
-    /// A persisted event with its place in the log.
+    /// An event in the log, with its position.
     Durable {
-        /// Its index in the log.
+        /// The index of the event in the log.
         seq: u64,
         /// The event.
         event: Event,
     },
-    /// An event that is not in the log, such as a full state.
+    /// An event that is not stored in the log, such as a full state.
     Transient {
         /// The event.
         event: Event,
     },
-    /// A streamed item begins.
+    /// The start of a streamed item.
     ItemStarted {
-        /// Id of the event that will end it.
+        /// The id of the event that will end the item.
         item_id: Box<str>,
-        /// Grows with each retry; a higher one discards what came before.
+        /// The number of the attempt. A higher number means a retry, which discards all earlier
+        /// data.
         attempt: u64,
-        /// Last `seq` before the item; −1 before the first.
+        /// The last `seq` before the item; −1 if there is none.
         anchor_seq: Option<i64>,
-        /// The whole frame, with what this version does not know of it.
+        /// The whole frame, including fields that this version does not support.
         raw: Bytes,
     },
-    /// A piece of a streamed item.
+    /// A part of a streamed item.
     Delta {
-        /// Id of the event that will end it.
+        /// The id of the event that will end the item.
         item_id: Box<str>,
-        /// The attempt it belongs to.
+        /// The number of the attempt.
         attempt: u64,
-        /// Its place within the attempt.
+        /// The position of this part within the attempt.
         order: u64,
-        /// `text` or `reasoning`.
+        /// The type of content: `text` or `reasoning`.
         kind: Box<str>,
-        /// The piece.
+        /// The content of this part.
         content: Box<str>,
-        /// The provider's id of the answer that the piece is from. Servers from 1.58 on.
+        /// The provider's id for the response that contains this part. Sent by servers from 1.58
+        /// on.
         chunk_id: Option<Box<str>>,
-        /// Which of several answers the piece is from. Servers from 1.58 on.
+        /// The index of the choice, if there are several. Sent by servers from 1.58 on.
         choice_index: Option<i64>,
-        /// The whole frame, with what this version does not know of it.
+        /// The whole frame, including fields that this version does not support.
         raw: Bytes,
     },
-    /// A streamed item was given up.
+    /// The end of a streamed item without an event.
     ItemAborted {
-        /// Id of the item.
+        /// The id of the item.
         item_id: Box<str>,
-        /// The attempt that ended.
+        /// The attempt that was aborted.
         attempt: u64,
-        /// Why.
+        /// The reason.
         reason: Box<str>,
-        /// The whole frame, with what this version does not know of it.
+        /// The whole frame, including fields that this version does not support.
         raw: Bytes,
     },
-    /// The server refuses something the client sent or did.
+    /// A rejection of data or an action of the client.
     Error {
-        /// A word for it.
+        /// The error code.
         code: Box<str>,
         /// The explanation.
         detail: Box<str>,
     },
-    /// A frame type this version does not know.
+    /// A frame type that this version does not support.
     Unknown {
-        /// Its `type`.
+        /// The value of `type`.
         frame_type: Box<str>,
         /// The whole frame.
         raw: Bytes,
     },
 }
 
-/// What one pass over a frame finds.
+/// The result of one pass over a frame.
 #[derive(Default)]
 struct Found {
     frame_type: Option<Quoted>,
@@ -105,16 +107,17 @@ struct Found {
 const WHAT: &str = "a session frame";
 
 impl SessionFrame {
-    /// Reads a text message of the session socket.
+    /// Decodes a text message of the session socket.
     ///
-    /// Each type reads its own fields only, and one of another shape counts as absent: a newer
-    /// server may use a name of another type for something else.
+    /// Each type decodes its own fields only. A field of an unexpected type is treated as absent,
+    /// because a newer server may use the name for a different purpose in another type.
     ///
     /// # Errors
     ///
-    /// When it is not a JSON object with a `type`, when a `durable` or `transient` frame has no
-    /// event, a `durable` one no `seq`, or the frame of an item no `item_id`. What is no event
-    /// stands in its place as [`Event::from_json_lossy`] makes it.
+    /// Returns an error if `raw` is not a JSON object with a `type`. Also returns an error if a
+    /// `durable` or `transient` frame has no event, a `durable` frame has no `seq`, or a frame of
+    /// an item has no `item_id`. An invalid event is kept as [`Event::from_json_lossy`] would
+    /// return it.
     pub fn from_json(raw: impl Into<Bytes>) -> Result<Self> {
         let raw = text(raw.into(), WHAT)?;
         let found = Found::read(&raw).map_err(|flaw| Error::decode(WHAT, flaw))?;
@@ -187,7 +190,7 @@ impl SessionFrame {
     }
 }
 
-/// The fields of a frame without an event, as they came.
+/// The fields of a frame without an event, as JSON.
 struct Small(BTreeMap<Text, Json>);
 
 impl Small {
@@ -208,7 +211,7 @@ impl Small {
         self.typed(name).unwrap_or_default()
     }
 
-    /// A text; anything else as it is written, and nothing for null.
+    /// Returns a string as text, any other value as JSON, and an empty text for null.
     fn words(&self, name: &str) -> Box<str> {
         match (self.typed::<Text>(name), self.0.get(name)) {
             (Some(text), _) => text.as_str().into(),
@@ -219,7 +222,7 @@ impl Small {
 }
 
 impl Found {
-    /// One pass over the frame and the header of the event in it.
+    /// Scans the frame and the header of its event in one pass.
     fn read(text: &str) -> Result<Self, Flaw> {
         let mut scanner = Scanner::new(text)?;
         Self::scan(&mut scanner).map_err(|Stop| scanner.flaw())
@@ -255,7 +258,7 @@ impl Found {
         let raw = frame.slice_ref(span.of(frame));
         Ok(match seen.header(frame, span.start()) {
             Ok(header) => Event::new(raw, header),
-            // It has its place in the log all the same.
+            // An invalid event still has its position in the log.
             Err(flaw) => Event::unreadable(raw, flaw),
         })
     }

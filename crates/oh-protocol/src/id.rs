@@ -1,4 +1,4 @@
-//! Names of things on the server.
+//! Identifiers of server objects.
 
 use std::{fmt, str::FromStr};
 
@@ -7,26 +7,26 @@ use uuid::Uuid;
 
 use crate::{Error, Result};
 
-/// A conversation's id: a UUID, chosen by the client or by the server.
+/// The id of a conversation: a UUID, chosen by the client or by the server.
 ///
-/// The server writes it with dashes in most answers and as bare hex in some (page ids, webhook
-/// paths, directory names); both forms parse.
+/// Most responses contain the id with dashes; some (page ids, webhook paths, directory names)
+/// contain it as plain hex. Both forms are accepted.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct ConversationId(Uuid);
 
 impl ConversationId {
-    /// A fresh random id.
+    /// Creates a new random id.
     pub fn random() -> Self {
         Self(Uuid::new_v4())
     }
 
-    /// The UUID itself.
+    /// Returns the UUID.
     pub fn as_uuid(&self) -> Uuid {
         self.0
     }
 
-    /// The form without dashes that some endpoints use.
+    /// Returns the id without dashes, as required by some endpoints.
     pub fn to_hex(&self) -> String {
         self.0.simple().to_string()
     }

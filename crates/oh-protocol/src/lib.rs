@@ -1,15 +1,15 @@
-//! The vocabulary of an OpenHands agent server: events, state, configuration and calls.
+//! The data types of the OpenHands agent server protocol: events, state, configuration and calls.
 //!
-//! This crate does no I/O and knows no runtime. It turns bytes into [`Event`]s and
-//! [`SessionFrame`]s without losing a byte of what came, and typed
-//! [`Call`]s into [`Request`]s that some transport can carry.
+//! This crate contains no I/O and needs no runtime. It decodes bytes into [`Event`]s and
+//! [`SessionFrame`]s without losing data, and encodes typed [`Call`]s as [`Request`]s that a
+//! transport can send.
 //!
-//! # Kept as it came, typed on top
+//! # Raw JSON with typed access
 //!
-//! An [`Event`] holds the exact JSON it was made from. Its header (kind, id, timestamp, source,
-//! parent) is read at once, its typed [`Payload`] when it is first asked for. Serializing an event
-//! gives the bytes it came as. So a server newer than this crate can send kinds, fields and values
-//! nobody knew: nothing breaks and nothing is lost.
+//! An [`Event`] keeps the exact JSON that it was decoded from. The header (kind, id, timestamp,
+//! source, parent) is decoded at once, and the typed [`Payload`] on first access. Serializing an
+//! event returns the original bytes. A server that is newer than this crate can therefore send
+//! unknown kinds, fields and values without breaking the client or losing data.
 //!
 //! ```
 //! use oh_protocol::{Event, Payload, event::Action};
@@ -28,32 +28,38 @@
 //! # Ok::<(), oh_protocol::Error>(())
 //! ```
 //!
-//! What does not fit a type has a place of its own, on each level:
+//! Data that does not fit a type is represented on each level:
 //!
-//! | what came | what it is here |
+//! | Data from the server | Representation |
 //! |-|-|
-//! | a kind nobody knew | [`Payload::Unknown`], [`Action::Unknown`](event::Action::Unknown), [`Observation::Unknown`](event::Observation::Unknown) |
-//! | a known kind whose body does not read | `Malformed`, with what was expected and where; see [`Event::malformed`] |
-//! | a value an enum does not have | its `Other`, with the text |
-//! | a field nobody knew | in the event's JSON only |
-//! | JSON of any shape (tool arguments, schemas) | [`Json`], decoded when asked |
-//! | something that is not an event | an [`Error`]; in a page, a batch or a frame an event that keeps its place: [`Event::from_json_lossy`] |
+//! | an unknown kind | [`Payload::Unknown`], [`Action::Unknown`], [`Observation::Unknown`] |
+//! | a known kind with an invalid body | `Malformed`, with the reason; see [`Event::malformed`] |
+//! | an unknown value of an enum | the `Other` variant, with the text |
+//! | an unknown field | available in the event's JSON only |
+//! | JSON of any shape (tool arguments, schemas) | [`Json`], decoded on demand |
+//! | data that is not an event | an [`Error`]; see also [`Event::from_json_lossy`] |
 //!
-//! Texts are [`Text`]: a `&str` to read, which shares the event's bytes. A held event costs little
-//! more than its JSON, before its body is asked for and after.
+//! [`Action::Unknown`]: event::Action::Unknown
+//! [`Observation::Unknown`]: event::Observation::Unknown
 //!
-//! # The stream
+//! An entry of a page, a batch or a frame that is not an event keeps its position as a placeholder.
 //!
-//! [`SessionFrame`] reads the messages of the session socket; the legacy socket's messages are
-//! bare events. [`ConversationState`] is the state of a conversation as snapshots and single
-//! changes build it up, [`Stats`] its cost and tokens.
+//! Strings are of type [`Text`], which dereferences to `&str` and shares the event's bytes. An
+//! event needs little more memory than its JSON, even after its payload has been decoded.
 //!
-//! # Asking the server
+//! # The event stream
 //!
-//! [`calls`] has a type for each operation, which knows its route, its body, how its answer reads,
-//! and whether it may be [repeated](Repeat). [`config`] and [`hooks`] say what a conversation is
-//! started with. Rules of the server are checked before anything travels, secrets are
-//! [`secrecy`] types, and what the server shows in their place is refused where one is expected.
+//! [`SessionFrame`] decodes the messages of the session socket. The messages of the legacy socket
+//! are plain events. [`ConversationState`] is the state of a conversation, built from snapshots and
+//! single changes; [`Stats`] contains the cost and token usage.
+//!
+//! # Calls
+//!
+//! [`calls`] has a type for each operation of the server. The type defines the route, the body, how
+//! the response is decoded, and whether the operation may be [repeated](Repeat). [`config`] and
+//! [`hooks`] contain the options for starting a conversation. The server's rules are checked before
+//! anything is sent. Secrets use the [`secrecy`] types, and the server's mask for a secret is
+//! rejected where a real secret is expected.
 
 pub mod call;
 pub mod calls;

@@ -1,9 +1,9 @@
-//! Enumerations of the wire that keep values nobody knew when this was written.
+//! Enums that preserve unknown values.
 
-/// Declares an enum whose unknown wire values survive as [`String`]s.
+/// Declares an enum that keeps unknown values as strings.
 ///
-/// Every variant maps to one word of the wire; `Other` keeps any other word untouched, so that
-/// decoding and encoding again gives the same text.
+/// Every variant maps to one string in JSON. `Other` keeps any other string unchanged, so that
+/// decoding and encoding returns the same text.
 macro_rules! open_enum {
     (
         $(#[$meta:meta])*
@@ -14,12 +14,12 @@ macro_rules! open_enum {
         #[non_exhaustive]
         pub enum $name {
             $( $(#[$vmeta])* $variant, )+
-            /// A value this version does not know, kept as the server wrote it.
+            /// A value that this version does not support, as sent by the server.
             Other(Box<str>),
         }
 
         impl $name {
-            /// The word of the wire.
+            /// Returns the value's string in JSON.
             pub fn as_str(&self) -> &str {
                 match self { $( Self::$variant => $wire, )+ Self::Other(other) => other }
             }

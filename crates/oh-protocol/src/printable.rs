@@ -1,13 +1,14 @@
-//! Text that a terminal can be sent. Knows no secrets and no events.
+//! Text that is safe to print to a terminal.
 
 use std::borrow::Cow;
 
-/// Returns a text in which nothing acts on a terminal or changes the order of what is read.
+/// Returns a text that can neither control a terminal nor change the order of displayed text.
 ///
-/// Shown as visible symbols instead: control characters (`␛` for the escape that begins window
-/// titles and cursor movements, `␇` for the bell, `␍` for a carriage return), those of the C1 set,
-/// marks that change the direction of text, and invisible format characters. Colours and styles
-/// and the carriage return of a line's end are left out. Line feeds and tabs stay.
+/// Control characters are replaced with visible symbols (`␛` for the escape that starts window
+/// titles and cursor movements, `␇` for the bell, `␍` for a carriage return). The same applies to
+/// C1 control characters, marks that change the text direction, and invisible format characters.
+/// Colours, styles and the carriage return of a line ending are removed. Line feeds and tabs are
+/// kept.
 ///
 /// ```
 /// assert_eq!(oh_protocol::printable("\x1b[2J\x1b[31mall\x1b[m\r\nfine\x07"), "␛[2Jall\nfine␇");
@@ -40,7 +41,7 @@ pub fn printable(text: &str) -> Cow<'_, str> {
     Cow::Owned(shown)
 }
 
-/// What follows the colour or style that begins here, if one does.
+/// Returns the text after the colour or style sequence that starts here, if there is one.
 fn style(begin: char, after: &str) -> Option<&str> {
     let after = match begin {
         '\u{9b}' => after,
@@ -51,16 +52,16 @@ fn style(begin: char, after: &str) -> Option<&str> {
     after.trim_start_matches(digits).strip_prefix('m')
 }
 
-/// Whether a character does anything else than to show itself.
+/// Returns whether a character has any effect other than being displayed.
 fn acts(letter: char) -> bool {
     match letter {
         '\n' | '\t' => false,
         _ if letter.is_control() => true,
-        // Direction: marks, embeddings, overrides, isolates.
+        // Text direction: marks, embeddings, overrides, isolates.
         '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' => true,
         '\u{2066}'..='\u{206f}' => true,
-        // Line and paragraph separators, and what is invisible but for the joiners that scripts
-        // and emoji need.
+        // Line and paragraph separators and invisible characters, except for the joiners that
+        // scripts and emoji need.
         '\u{2028}' | '\u{2029}' | '\u{200b}' | '\u{2060}'..='\u{2065}' => true,
         '\u{ad}' | '\u{180e}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' => true,
         '\u{e0000}'..='\u{e007f}' => true,

@@ -1,4 +1,4 @@
-//! Text and JSON that share the bytes they came in. Knows nothing of what they mean.
+//! Strings and JSON values that share the bytes of a larger text.
 
 use std::{
     borrow::Borrow,
@@ -22,25 +22,25 @@ use crate::{
     wire,
 };
 
-/// A piece of text out of an event: a `&str` to read, cheap to clone.
+/// A string that shares the bytes of an event. Cheap to clone; dereferences to `&str`.
 ///
-/// It shares the event's bytes where it can, so an event that has been decoded holds its text
-/// once. Keeping a small text of a large event keeps the event's bytes: turn it into a
-/// [`String`] where that matters.
+/// A decoded event stores its text only once, because its strings share the event's bytes where
+/// possible. A small `Text` keeps all bytes of a large event in memory: convert it to a [`String`]
+/// if that matters.
 #[derive(Clone, Default)]
 pub struct Text {
-    /// Nothing where it is empty.
+    /// `None` if the text is empty.
     whole: Option<Arc<Whole>>,
-    /// One more than where it starts: so an optional text is no larger than a text.
+    /// The start position plus one, so that an `Option<Text>` is no larger than a `Text`.
     start: Start,
-    /// [`TO_THE_END`] for a whole that is too long to be counted in 32 bits.
+    /// The end position, or [`TO_THE_END`] if the whole is too long for a 32-bit position.
     end: u32,
 }
 
-/// The end of a text that is all of a very long whole.
+/// The end position of a text that covers a whole that is too long.
 const TO_THE_END: u32 = u32::MAX;
 
-/// The place after the one that is meant.
+/// A position plus one.
 #[derive(Clone, Copy)]
 struct Start(NonZeroU32);
 
@@ -51,7 +51,7 @@ impl Default for Start {
 }
 
 impl Text {
-    /// The text.
+    /// Returns the text.
     #[inline]
     pub fn as_str(&self) -> &str {
         match &self.whole {
@@ -61,7 +61,7 @@ impl Text {
         }
     }
 
-    /// A piece of `whole`, sharing its bytes.
+    /// Returns a part of `whole` that shares its bytes.
     #[inline]
     pub(crate) fn piece(whole: &Arc<Whole>, span: Span) -> Self {
         if span.start() == span.end() {
@@ -74,7 +74,7 @@ impl Text {
         }
     }
 
-    /// What it is a piece of, and where in that it stands.
+    /// Returns the whole and the position of this text in it.
     pub(crate) fn located(&self) -> (Arc<Whole>, Span) {
         match &self.whole {
             Some(whole) => (Arc::clone(whole), self.span()),
@@ -207,7 +207,7 @@ impl<'de> Deserialize<'de> for Text {
     }
 }
 
-/// A JSON value kept as it was written, decoded when asked: for what has no shape of its own.
+/// A JSON value in its original form, decoded on demand. Used for values without a fixed type.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Json(Text);
 
@@ -216,28 +216,29 @@ impl Json {
         Self(json)
     }
 
-    /// Where it stands.
+    /// Returns the text of the value.
     pub(crate) fn text(&self) -> &Text {
         &self.0
     }
 
-    /// The JSON, as it was written.
+    /// Returns the original JSON.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// What it says, if it is text.
+    /// Returns the decoded string if the value is a JSON string.
     pub fn as_text(&self) -> Option<Text> {
         wire::decode(&self.0).ok()
     }
 
-    /// A member of it, if it is an object that has it.
+    /// Returns a member of a JSON object. Returns `None` if the value is not an object or has no
+    /// such member.
     pub fn get(&self, key: &str) -> Option<Self> {
         let members: BTreeMap<Text, Self> = wire::decode(&self.0).ok()?;
         members.get(key).cloned()
     }
 
-    /// It with bytes of its own, so that keeping it does not keep what it came in.
+    /// Returns a copy with its own bytes, so that it does not keep the original bytes in memory.
     pub(crate) fn detached(&self) -> Self {
         match self.0.whole.as_deref() {
             Some(Whole::Came(_)) => Self(self.as_str().into()),
@@ -245,21 +246,21 @@ impl Json {
         }
     }
 
-    /// Whether it is `null`.
+    /// Returns whether the value is `null`.
     pub fn is_null(&self) -> bool {
         self.as_str() == "null"
     }
 
-    /// Decodes it.
+    /// Decodes the value.
     ///
     /// # Errors
     ///
-    /// When it is not a `T`.
+    /// Returns an error if the value is not a valid `T`.
     pub fn decode<'a, T: Deserialize<'a>>(&'a self) -> Result<T> {
         serde_json::from_str(&self.0).map_err(|error| Error::decode("a value", error))
     }
 
-    /// It as a tree of values; `null` if it nests more deeply than can be read.
+    /// Returns the value as a tree. Returns `null` if it is nested too deeply to be decoded.
     pub fn to_value(&self) -> Value {
         self.decode().unwrap_or_default()
     }
@@ -289,8 +290,8 @@ impl fmt::Display for Json {
     }
 }
 
-/// Shows the JSON as it is, without what is secret by its name or shape: the server tells a model's
-/// headers as they were given. Of what does not parse only the size is shown.
+/// Shows the JSON without values that are secret by name or shape, because the server returns the
+/// headers of a model in plain text. If the JSON cannot be parsed, shows only its size.
 impl fmt::Debug for Json {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Ok(value) = self.decode::<Value>() else {
@@ -336,7 +337,7 @@ mod tests {
 
     #[test]
     fn a_text_that_is_too_long_to_count_is_all_there() {
-        // The length is what is too long: the text need not be.
+        // Only the stated length exceeds 32 bits; the text itself can be short.
         let text = Text::all(Whole::Own("long".into()), 1 << 32);
         assert_eq!((text.as_str(), text.len()), ("long", 4));
     }

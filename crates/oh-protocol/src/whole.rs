@@ -1,20 +1,20 @@
-//! What texts are pieces of. Knows no JSON.
+//! The shared bytes of texts.
 
 use bytestring::ByteString;
 
 use crate::scan::Span;
 
-/// Something that texts share.
+/// A text that other texts share.
 #[derive(Debug)]
 pub(crate) enum Whole {
-    /// The bytes of an event.
+    /// The original bytes of an event.
     Came(ByteString),
-    /// What escapes say, or what the program made.
+    /// Decoded escapes, or a text created by the program.
     Own(Box<str>),
 }
 
 impl Whole {
-    /// All of it.
+    /// Returns the whole text.
     pub(crate) fn all(&self) -> &str {
         match self {
             Self::Came(came) => came,
@@ -22,7 +22,7 @@ impl Whole {
         }
     }
 
-    /// A piece of it.
+    /// Returns a part of the text.
     #[inline]
     pub(crate) fn piece(&self, span: Span) -> &str {
         match self {

@@ -1,8 +1,7 @@
-//! Reads the typed bodies of what the server sends: one pass, text shared with its bytes.
+//! Decodes typed bodies from the server in one pass, with strings that share the input's bytes.
 //!
-//! A type says what it needs by [`wire!`] and, where a `kind` tells several apart, by
-//! [`tagged!`]. What it does not know is skipped; how it is kept is [`Event`](crate::Event)'s
-//! business.
+//! [`wire!`] declares a type, and [`tagged!`] declares an enum of types that are distinguished by
+//! their `kind`. Unknown data is skipped; [`Event`](crate::Event) keeps the original bytes.
 
 use std::{
     borrow::Cow,
@@ -21,27 +20,27 @@ use crate::{
     whole::Whole,
 };
 
-/// What can be read from the wire.
+/// A type that can be decoded.
 pub(crate) trait Wire: Sized {
-    /// Reads it.
+    /// Decodes a value.
     fn read(reader: &mut Reader<'_>) -> Result<Self, Stop>;
 }
 
-/// An object of the wire whose members can be read from any of them on.
+/// An object that can be decoded starting at any of its members.
 pub(crate) trait Members: Sized {
-    /// Reads the members that are left; whether there are any is known.
+    /// Decodes the remaining members. `more` is whether there are any.
     fn members(reader: &mut Reader<'_>, more: bool) -> Result<Self, Stop>;
 }
 
-/// A place in a text, some of which is to be shared.
+/// A position in a text whose bytes can be shared.
 pub(crate) struct Reader<'a> {
     pub(crate) scanner: Scanner<'a>,
     whole: Arc<Whole>,
-    /// What the string that was written with escapes last says.
+    /// The decoded text of the last string that contained escapes.
     says: String,
-    /// Where the key `kind` of the object that was read last stands; 0 if it has none.
+    /// The position of the key `kind` in the last decoded object; 0 if the object has none.
     pub(crate) kind: usize,
-    /// Optional fields that were left out because their values could not be decoded.
+    /// The optional fields that were skipped because their values could not be decoded.
     flaws: Vec<FieldFlaw>,
 }
 
@@ -52,13 +51,13 @@ struct FieldFlaw {
     value: Span,
 }
 
-/// Reads a whole text as one value.
+/// Decodes a whole text as one value.
 pub(crate) fn decode<T: Wire>(json: &Text) -> Result<T, Flaw> {
     decode_with_flaws("", json).map(|(value, _)| value)
 }
 
-/// The same, and what of it was left out: optional fields that could not be decoded. `kind` names
-/// what is read.
+/// Decodes a whole text as one value, and returns the optional fields that were skipped because
+/// they could not be decoded. `kind` is the kind of the value, for errors.
 pub(crate) fn decode_with_flaws<T: Wire>(
     kind: &str,
     json: &Text,
@@ -67,7 +66,7 @@ pub(crate) fn decode_with_flaws<T: Wire>(
     read(kind, whole, span, T::read)
 }
 
-/// Reads an object of which everything before `from` has been read: the end of a member.
+/// Decodes the rest of an object, starting at the end of a member at `from`.
 pub(crate) fn decode_rest<T: Members>(
     kind: &str,
     whole: &ByteString,
@@ -106,7 +105,7 @@ fn read<T>(
     }
 }
 
-/// Whether a name is among these.
+/// Returns whether a name is in a list.
 pub(crate) const fn holds(names: &[&str], name: &str) -> bool {
     let (mut at, name) = (0, name.as_bytes());
     while at < names.len() {
@@ -124,7 +123,7 @@ pub(crate) const fn holds(names: &[&str], name: &str) -> bool {
 }
 
 impl<'a> Reader<'a> {
-    /// Reads the value of an optional field. One that cannot be decoded costs only itself.
+    /// Decodes the value of an optional field. An invalid value is skipped and recorded.
     #[inline]
     pub(crate) fn optional<T: Wire>(&mut self, name: &'static str) -> Result<Option<T>, Stop> {
         let (at, flaws) = (self.scanner.at(), self.flaws.len());
@@ -138,19 +137,19 @@ impl<'a> Reader<'a> {
     fn leave_out(&mut self, name: &'static str, at: usize, flaws: usize) -> Result<(), Stop> {
         let flaw = self.scanner.flaw();
         self.scanner.go(at);
-        // What is not JSON is not passed over.
+        // A value that is not valid JSON cannot be skipped and is an error.
         let value = self.scanner.value()?;
         self.flaws.truncate(flaws);
         self.flaws.push(FieldFlaw { name, flaw, value });
         Ok(())
     }
 
-    /// How many fields have been left out, to go back to with [`forget`](Self::forget).
+    /// Returns the number of skipped fields, for a later [`forget`](Self::forget).
     pub(crate) fn flaws(&self) -> usize {
         self.flaws.len()
     }
 
-    /// Forgets fields that were left out in what is read again.
+    /// Removes all but the first `flaws` skipped fields, before a value is decoded again.
     pub(crate) fn forget(&mut self, flaws: usize) {
         self.flaws.truncate(flaws);
     }
@@ -165,25 +164,25 @@ impl<'a> Reader<'a> {
         flaws.collect()
     }
 
-    /// The text that stands somewhere.
+    /// Returns the text at a position.
     #[inline]
     pub(crate) fn piece(&self, span: Span) -> Text {
         Text::piece(&self.whole, span)
     }
 
-    /// Reads a text that is not kept.
+    /// Decodes a string that is not kept.
     pub(crate) fn word(&mut self) -> Result<Cow<'a, str>, Stop> {
         let word = self.scanner.string()?;
         Ok(self.plain(word))
     }
 
-    /// Reads a key and the colon after it.
+    /// Decodes a key and the colon after it.
     pub(crate) fn key(&mut self) -> Result<Cow<'a, str>, Stop> {
         let key = self.scanner.key()?;
         Ok(self.plain(key))
     }
 
-    /// Reads a key that is kept, and the colon after it.
+    /// Decodes a key that is kept, and the colon after it.
     pub(crate) fn name(&mut self) -> Result<Text, Stop> {
         let key = self.scanner.key()?;
         Ok(match key.escaped {
@@ -192,7 +191,7 @@ impl<'a> Reader<'a> {
         })
     }
 
-    /// Reads something at another place.
+    /// Decodes a value at another position and returns to the current one.
     pub(crate) fn elsewhere<T>(
         &mut self,
         at: usize,
@@ -209,7 +208,7 @@ impl<'a> Reader<'a> {
         quoted.says(self.scanner.text())
     }
 
-    /// The next `kind` that is written somewhere ahead, and where its key stands.
+    /// Returns the next `kind` in the rest of the text, and the position of its key.
     pub(crate) fn kind_ahead(&self) -> Option<(&'a str, usize)> {
         static KEY: LazyLock<Finder<'_>> = LazyLock::new(|| Finder::new(r#""kind":""#));
         let at = self.scanner.at();
@@ -221,7 +220,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// An object of which nothing is kept.
+/// An object whose members are all skipped.
 pub(crate) struct Ignored;
 
 impl Wire for Ignored {
@@ -378,9 +377,9 @@ impl<T: Wire> Wire for BTreeMap<Text, T> {
     }
 }
 
-/// Declares structs of the wire: public, non-exhaustive, documented. A field with `= default` may
-/// be missing, null, or of another shape; any other must be there. `as "name"` gives the name on the wire where it
-/// is another.
+/// Declares public, non-exhaustive structs that can be decoded. A field with `= default` may be
+/// missing, null or of the wrong type; all other fields are required. `as "name"` sets the JSON
+/// name if it differs.
 macro_rules! wire {
     ($(
         $(#[$meta:meta])*
@@ -413,7 +412,7 @@ macro_rules! wire {
                 let mut kind = 0;
                 $( let mut $field: Option<$type> = None; )*
                 while more {
-                    // First what comes in the order that is declared, which is the server's.
+                    // Fast path: fields in the declared order, which is the server's.
                     let before = reader.scanner.at();
                     $( if more && reader.scanner.takes(
                         concat!("\"", $crate::wire::name!($field $($other)?), "\":")
@@ -423,7 +422,7 @@ macro_rules! wire {
                         );
                         more = reader.scanner.more_members()?;
                     } )*
-                    // The kind comes last, and has been looked at where it matters.
+                    // The kind comes last. It has already been checked if it matters.
                     let at = reader.scanner.at();
                     if TAGGED && more && reader.scanner.takes(r#""kind":"#) {
                         kind = at;
@@ -455,7 +454,7 @@ macro_rules! wire {
     )+ };
 }
 
-/// The name of a field on the wire.
+/// Returns the JSON name of a field.
 macro_rules! name {
     ($field:ident) => {
         stringify!($field)
@@ -465,8 +464,7 @@ macro_rules! name {
     };
 }
 
-/// Reads a field's value; nothing for the null of one that may be missing, nor for a value of it
-/// that cannot be decoded.
+/// Decodes the value of a field. Returns `None` for an optional field that is null or invalid.
 macro_rules! field {
     ($reader:ident, $name:expr) => {
         Some($crate::wire::Wire::read($reader)?)
@@ -476,7 +474,7 @@ macro_rules! field {
     };
 }
 
-/// What a field is once the whole object has been read.
+/// Returns the value of a field after the whole object was decoded.
 macro_rules! found {
     ($reader:ident, $field:ident, $start:ident) => {
         match $field {
@@ -492,7 +490,8 @@ macro_rules! found {
     };
 }
 
-/// Declares an enum of bodies told apart by their `kind`, open for kinds nobody knew.
+/// Declares an enum of bodies that are distinguished by their `kind`, with variants for unknown
+/// kinds.
 macro_rules! tagged {
     (
         $(#[$meta:meta])*
@@ -507,17 +506,17 @@ macro_rules! tagged {
         pub enum $name {
             $( $(#[$vmeta])* $variant($type), )+
             $( $(#[$ometa])* $other($crate::event::Untyped), )*
-            /// A kind this version has no type for, kept as it came.
+            /// A kind that this version does not support, with its JSON.
             Unknown($crate::event::Untyped),
-            /// A known kind whose body does not read, kept as it came.
+            /// A known kind whose body could not be decoded, with its JSON.
             Malformed($crate::event::Malformed),
         }
 
         impl $name {
-            /// Every kind that has a type of its own here.
+            /// All kinds that have a type in this version.
             pub const KINDS: &[&str] = &[$($kind),+];
 
-            /// The kind: the name of the server's class.
+            /// Returns the kind, which is the name of the server's class.
             pub fn kind(&self) -> &str {
                 match self {
                     $( Self::$variant(_) => $kind, )+
@@ -527,7 +526,7 @@ macro_rules! tagged {
                 }
             }
 
-            /// Why the body does not read, if it does not.
+            /// Returns the reason why the body could not be decoded, if so.
             pub fn malformed(&self) -> Option<&$crate::event::Malformed> {
                 match self {
                     Self::Malformed(body) => Some(body),
@@ -539,8 +538,8 @@ macro_rules! tagged {
         impl $crate::wire::Wire for $name {
             fn read(reader: &mut $crate::wire::Reader<'_>) -> Result<Self, $crate::scan::Stop> {
                 let (begin, flaws) = (reader.scanner.at(), reader.flaws());
-                // The kind is written last. The first one ahead is most often that of this body,
-                // which shows when the body has been read.
+                // The kind comes last. The next `kind` in the text usually belongs to this body;
+                // decoding the body shows whether that is true.
                 if let Some((kind, key)) = reader.kind_ahead() {
                     if let Some(Ok(body)) = Self::body(reader, kind)
                         && reader.kind == key
@@ -574,7 +573,7 @@ macro_rules! tagged {
         }
 
         impl $name {
-            /// Reads a body of this kind; nothing where the kind has no type.
+            /// Decodes a body of this kind. Returns `None` if the kind has no type.
             fn body(
                 reader: &mut $crate::wire::Reader<'_>,
                 kind: &str,

@@ -1,5 +1,4 @@
-//! What arrives broken or strange: an error value or a kept event, never a panic.
-//! Knows nothing of sockets.
+//! Tests that invalid or unusual input results in an error value or a kept event, never in a panic.
 
 #![allow(
     clippy::unwrap_used,
@@ -102,7 +101,7 @@ fn an_event_is_kept_whatever_it_is() {
 
 #[test]
 fn the_header_is_the_same_wherever_it_stands() {
-    // Laid out as the server does; then with the kind first, which takes the slow way.
+    // First in the server's layout, then with the kind first, which needs the slow path.
     for (members, kind) in [
         (r#""kind":"Message\u0045vent""#, "MessageEvent"),
         (r#""k\u0069nd":"MessageEvent""#, "MessageEvent"),
@@ -197,7 +196,7 @@ fn a_body_that_does_not_fit_is_malformed_and_keeps_its_bytes() {
     assert_eq!(&event.raw()[..], raw.as_bytes());
 }
 
-/// What the server writes around a body.
+/// Returns an event with this body in the server's layout.
 fn laid_out(body: &str, kind: &str) -> String {
     format!(
         r#"{{"id":"e","timestamp":"2026-01-02T03:04:05","source":"agent"{body},"kind":"{kind}"}}"#
@@ -207,7 +206,7 @@ fn laid_out(body: &str, kind: &str) -> String {
 #[test]
 fn what_is_wrong_between_the_ends_of_a_header_is_told_with_its_place() {
     let update = "ConversationStateUpdateEvent";
-    // The caret stands where the flaw is.
+    // The caret marks the position of the error.
     for (body, kind, what) in [
         (
             r#","key":"k","value":{"a":[1,^]}"#,
@@ -238,7 +237,7 @@ fn what_is_wrong_between_the_ends_of_a_header_is_told_with_its_place() {
         ),
         (r#","tool_name":^7"#, "AgentErrorEvent", "expected text"),
         (r#","new":^tru"#, "BrandNewEvent", "expected a value"),
-        // One brace too few: the last kind is that of something inside.
+        // A closing brace is missing, so the last kind belongs to a nested value.
         (
             r#","action":{"a":1,"kind":"X"},"b":{"c":1"#,
             "TerminalAction",
@@ -308,7 +307,7 @@ fn names_and_texts_written_with_escapes_are_what_they_say() {
 
 #[test]
 fn each_text_written_with_escapes_says_its_own_also_after_a_wrong_guess_of_its_kind() {
-    // The first kind ahead is another one's: what was read by it is read again.
+    // The next kind in the text belongs to a nested value, so the body is decoded twice.
     let body = r#","thought":[{"type":"text","text":"one\n"}],"tool_name":"t\t","tool_call_id":"c",
         "action":{"message":"two\n","data":{"kind":"FinishAction"},"command":"\"three\"",
         "kind":"TerminalAction"},"summary":"fo\u0075r","llm_response_id":"\u00e9\u20ac""#;
@@ -324,7 +323,7 @@ fn each_text_written_with_escapes_says_its_own_also_after_a_wrong_guess_of_its_k
     assert_eq!(action.command, "\"three\"");
     assert_eq!(call.summary.as_deref(), Some("four"));
     assert_eq!(call.llm_response_id.as_deref(), Some("\u{e9}\u{20ac}"));
-    // A text outlives its event.
+    // A text can outlive its event.
     let (command, summary) = (action.command.clone(), call.summary.clone());
     drop(event);
     assert_eq!((&*command, summary.as_deref()), ("\"three\"", Some("four")));
@@ -439,7 +438,7 @@ fn an_optional_field_that_cannot_be_decoded_costs_only_itself() {
     }
     assert_eq!(event.flaws()[2].json.as_str(), r#"{"score":null}"#);
     assert_eq!(event.malformed(), event.flaws().first());
-    // What is not JSON is no value that could be left out.
+    // A value that is not valid JSON cannot be skipped.
     let event = Event::from_json(laid_out(
         r#","tool_name":"t","tool_call_id":"c","summary":[1,]"#,
         "ActionEvent",
@@ -449,7 +448,7 @@ fn an_optional_field_that_cannot_be_decoded_costs_only_itself() {
 
 #[test]
 fn a_wrong_guess_of_a_kind_lists_no_flaw() {
-    // The first kind ahead is that of what is in it, with fields of the same names.
+    // The next kind in the text belongs to a nested value that has fields with the same names.
     let body = r#","tool_name":"t","tool_call_id":"c","action":{"message":["x"],
         "data":{"kind":"FinishAction"},"kind":"MCPToolAction"}"#;
     let event = Event::from_json(laid_out(body, "ActionEvent")).unwrap();

@@ -1,4 +1,4 @@
-//! What each call puts on the wire, and what it refuses before. Knows no transport.
+//! Tests for the request of each call, and for values that are rejected before sending.
 
 #![allow(
     clippy::unwrap_used,
@@ -25,7 +25,7 @@ fn id() -> ConversationId {
     "0123456789abcdef0123456789abcdef".parse().unwrap()
 }
 
-/// Method, target and body of a request.
+/// Returns the method, target and body of a request.
 fn sent(call: &impl Call) -> (String, Value) {
     let request = call.request().unwrap();
     assert_eq!(call.operation().method, request.method);
@@ -35,7 +35,7 @@ fn sent(call: &impl Call) -> (String, Value) {
         .map_or(Value::Null, |body| serde_json::from_slice(body).unwrap());
     let id = id().to_string();
     let target = request.target.replace(&id, "ID");
-    // The route is the target with its values left out.
+    // The route is the target with placeholders instead of values.
     let route = call.operation().route.replace("{conversation_id}", "ID");
     assert_eq!(
         target.split('?').next().unwrap(),
@@ -301,7 +301,7 @@ fn a_broken_conversation_costs_a_page_not_the_others() {
     let places: Vec<_> = page.unreadable.iter().map(|item| item.index).collect();
     assert_eq!(places, [0, 2]);
 
-    // In a batch each has the id that was asked for.
+    // In a batch, each conversation has the requested id.
     let other: ConversationId = "1123456789abcdef0123456789abcdef".parse().unwrap();
     let body = format!(r#"[7,{fine},null,{{"title":"x"}}]"#);
     let batch = conversations::BatchGet::new([other, id(), other, other]);

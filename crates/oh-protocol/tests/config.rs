@@ -1,4 +1,4 @@
-//! Configuration on its way into requests: what is refused there, and what is never shown.
+//! Tests for configurations in requests: values that are rejected, and values that are never shown.
 
 use std::error::Error as _;
 
@@ -26,7 +26,7 @@ fn server(key: &str) -> McpServer {
         .auth(McpAuth::bearer(key))
 }
 
-/// A request with this key wherever there is room for one.
+/// Returns a request that contains this key in all fields for secrets.
 fn start(key: &str) -> StartConversation {
     let context = AgentContext::new()
         .secret("KEY", key)

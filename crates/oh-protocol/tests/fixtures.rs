@@ -1,5 +1,5 @@
-//! What a real server said, as recorded: read without a loss, and broken on purpose without a
-//! panic. Knows no sockets.
+//! Tests with recorded server data: it is decoded without loss, and deliberate damage does not
+//! cause a panic.
 
 #![allow(
     clippy::unwrap_used,
@@ -31,7 +31,7 @@ fn lines(name: &str) -> Vec<String> {
     all
 }
 
-/// Every recorded event, whatever it came by, with the bytes it must be.
+/// Returns all recorded events, from all sources, with their original bytes.
 fn events() -> Vec<String> {
     let mut all = lines("modelled.jsonl");
     all.extend(lines("conversation.jsonl"));
@@ -137,7 +137,7 @@ fn every_kind_of_the_server_has_a_type_and_reads() {
     assert!(missing.is_empty(), "no fixture for {missing:?}");
 }
 
-/// Each value inside an event, by the path to it.
+/// Collects the paths of all values inside an event.
 fn paths(value: &Value, path: &str, found: &mut Vec<String>) {
     match value {
         Value::Object(members) => {
@@ -156,7 +156,7 @@ fn paths(value: &Value, path: &str, found: &mut Vec<String>) {
     }
 }
 
-/// Reads what was broken: whatever comes of it, the bytes are kept and nothing panics.
+/// Decodes damaged data, and checks that the bytes are kept and nothing panics.
 fn survives(tree: &Value) -> Option<Event> {
     let line = tree.to_string();
     let event = Event::from_json(line.clone()).ok()?;
@@ -166,7 +166,7 @@ fn survives(tree: &Value) -> Option<Event> {
     Some(event)
 }
 
-/// One of each shape is enough to break.
+/// Returns one event of each shape, which is enough for these tests.
 fn shapes() -> Vec<Value> {
     let mut seen = BTreeMap::new();
     for line in events() {
@@ -189,7 +189,7 @@ fn pitfall_17_a_new_field_anywhere_changes_nothing() {
         paths(&tree, "", &mut places);
         for place in places {
             let mut broken = tree.clone();
-            // The members of this one are no fields but entries: ids of events.
+            // The members of this object are not fields but entries with event ids.
             if place == "/risks" {
                 continue;
             }
@@ -305,7 +305,7 @@ fn no_value_of_a_malformed_body_is_told() {
     }
 }
 
-/// The change of the state that an event tells.
+/// Returns the state change in an event.
 fn change(event: &Event) -> Option<StateChange> {
     match event.payload() {
         Payload::ConversationStateUpdate(update) => Some(update.change.clone()),

@@ -1,5 +1,5 @@
-//! Any JSON, and any damage to what was recorded: what a full parser takes is taken, what is taken
-//! a full parser takes, what is taken is kept, and nothing panics.
+//! Property tests with arbitrary JSON and damaged recordings. The decoder accepts the same JSON as
+//! a full parser, keeps everything that it accepts, and never panics.
 
 #![allow(
     clippy::unwrap_used,
@@ -22,7 +22,7 @@ static RECORDED: LazyLock<Vec<String>> = LazyLock::new(|| {
         "session_frames.jsonl",
         "legacy_frames.jsonl",
     ] {
-        // The longest ones would take all of the time.
+        // Skip the longest lines, which would take most of the time.
         lines.extend(
             read(name)
                 .lines()
@@ -50,7 +50,7 @@ fn value() -> impl Strategy<Value = Value> {
     })
 }
 
-/// Everything that reading it can reach.
+/// Accesses everything that can be decoded from an event.
 fn read_all(event: &Event) {
     _ = event.malformed();
     _ = event.to_string();
@@ -106,7 +106,8 @@ proptest! {
                 _ => bytes.insert(at, byte),
             }
         }
-        // What is taken is JSON: a frame whole, an event once its body has been decoded.
+        // Everything that is accepted is valid JSON: a frame at once, an event once its body was
+        // decoded.
         let is_json = || serde_json::from_slice::<serde::de::IgnoredAny>(&bytes).is_ok();
         if SessionFrame::from_json(bytes.clone()).is_ok() {
             prop_assert!(is_json());
@@ -119,12 +120,12 @@ proptest! {
                 prop_assert!(is_json(), "{:?}", event.payload());
             }
         }
-        // And nothing at all is lost where it stands in a log.
+        // In a log, no input is lost, not even invalid data.
         let kept = Event::from_json_lossy(bytes.clone());
         prop_assert!(!kept.id().is_empty() || read.is_ok());
         read_all(&kept);
-        // A full parser is the judge of what must not be lost. It does not look into the text that
-        // it passes over, so that must be text.
+        // A full parser decides what must be accepted. It does not check that skipped strings are
+        // valid UTF-8, so this is checked separately.
         #[derive(serde::Deserialize)]
         struct Least {
             #[serde(rename = "kind")]

@@ -1,4 +1,4 @@
-//! The requests of commands, files, git and VSCode, as the server wants them.
+//! Tests for the requests of commands, files, git and VSCode.
 
 #![allow(
     clippy::unwrap_used,
@@ -25,7 +25,7 @@ fn conversation() -> ConversationId {
     ID.parse().unwrap()
 }
 
-/// Method, route and target of a call.
+/// Returns the method, route and target of a call.
 fn shape(call: &impl Call) -> (String, String) {
     let (operation, request) = (call.operation(), call.request().unwrap());
     assert_eq!(operation.method, request.method);
@@ -43,7 +43,7 @@ fn answer(body: &str) -> Answer {
     Answer::new(StatusCode::OK, HeaderMap::new(), body.to_owned().into())
 }
 
-/// Asserts both forms of a scoped call: of the server and of a conversation.
+/// Asserts both forms of a scoped call: for the server and for a conversation.
 macro_rules! both {
     ($call:expr, $method:literal, $route:literal, $target:expr) => {{
         let (route, target) = shape(&$call);
@@ -395,7 +395,7 @@ fn neither_contents_nor_command_lines_are_in_debug_texts() {
         oh_protocol::calls::skills::Install::new("https://u:canary@host/x"),
     );
     assert!(!shown.contains("canary"), "{shown}");
-    // Who wants to see them can: as they came.
+    // The original JSON is available when serialized.
     for (event, json) in events.into_iter().zip([command, output, unknown]) {
         let written: serde_json::Value = serde_json::to_value(event.unwrap()).unwrap();
         let came: serde_json::Value = serde_json::from_str(json).unwrap();

@@ -1,7 +1,8 @@
-//! Requests and frames: this crate against bare hyper and bare fastwebsockets on the same bytes.
+//! Benchmarks of requests and frames: this crate against plain hyper and plain fastwebsockets on
+//! the same bytes.
 //!
-//! A server of fixed bytes runs on a thread of its own; subjects take turns, each in several
-//! rounds. Prints one JSON object a line; `--smoke` does a hundredth.
+//! A server with fixed responses runs on its own thread. The subjects take turns in several rounds.
+//! Prints one JSON object per line. `--smoke` runs a hundredth of the work.
 
 #![allow(
     clippy::print_stdout,
@@ -29,7 +30,7 @@ type Outcome<T = ()> = Result<T, Box<dyn Error + Send + Sync>>;
 
 const ROUNDS: usize = 5;
 const INFO: &str = r#"{"version":"1.58.0","uptime":12.5,"idle_time":0.1,"sdk_version":"1.58.0","usable_tools":["terminal","file_editor"],"capabilities":["idempotent_conversation_create_v1"]}"#;
-/// An event of usual length.
+/// The usual length of an event.
 const FRAME: usize = 600;
 const LONG_FRAME: usize = 256 * 1024;
 
@@ -68,7 +69,7 @@ fn row(work: &str, subject: &str, count: usize, start: Instant, unit: &str) {
     );
 }
 
-/// The same small request, over and over, on so many connections at once.
+/// Sends the same small request repeatedly, on `at_once` connections at once.
 async fn requests(client: &Client, address: SocketAddr, count: usize, at_once: usize) -> Outcome {
     let work = if at_once == 1 {
         "requests"
@@ -103,8 +104,8 @@ async fn requests(client: &Client, address: SocketAddr, count: usize, at_once: u
     Ok(())
 }
 
-/// What hyper does on one connection without a pool, retries, time limits or typed answers; the
-/// answer is read as JSON, or nothing would have been asked.
+/// Sends the requests with hyper on one connection, without a pool, retries, time limits or typed
+/// responses. The responses are decoded as JSON to make the work comparable.
 async fn bare_requests(address: SocketAddr, count: usize) -> Outcome {
     let stream = TcpStream::connect(address).await?;
     stream.set_nodelay(true)?;
@@ -129,7 +130,7 @@ async fn bare_requests(address: SocketAddr, count: usize) -> Outcome {
     Ok(())
 }
 
-/// Frames as fast as they come.
+/// Receives frames as fast as possible.
 async fn frames(
     client: &Client,
     address: SocketAddr,
@@ -180,7 +181,8 @@ async fn upgraded(address: SocketAddr, target: &str) -> Outcome<TcpStream> {
     Ok(stream)
 }
 
-/// The server: one answer to every request, so many frames after every upgrade.
+/// Runs the server: the same response to every request, and a fixed number of frames after every
+/// upgrade.
 fn serve(tell: &std::sync::mpsc::Sender<SocketAddr>) -> Outcome {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -191,7 +193,7 @@ fn serve(tell: &std::sync::mpsc::Sender<SocketAddr>) -> Outcome {
         loop {
             let (stream, _) = listener.accept().await?;
             stream.set_nodelay(true)?;
-            // A client that has seen enough hangs up.
+            // A client hangs up when it has received enough.
             tokio::spawn(async move { answer(stream).await.is_ok() });
         }
     })
@@ -229,12 +231,12 @@ async fn answer(mut stream: TcpStream) -> Outcome {
             }
             batch.resize(batch.len() + bytes, b'x');
         }
-        // The client's first message: from here on it reads.
+        // Wait for the client's first message; from then on the client reads.
         stream.read_buf(&mut buffer).await?;
         for _ in 0..count.div_ceil(in_batch) {
             stream.write_all(&batch).await?;
         }
-        // Whatever the client says now is of no interest.
+        // Ignore all further messages of the client.
         while stream.read_buf(&mut buffer).await? > 0 {
             buffer.clear();
         }
@@ -260,7 +262,7 @@ async fn upgrade(stream: &mut TcpStream, head: &str) -> Outcome {
     Ok(())
 }
 
-/// Reads one head; nobody sends ahead here, so that nothing follows it.
+/// Reads one head. Clients do not send ahead here, so nothing follows the head.
 async fn read_head(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Outcome<String> {
     buffer.clear();
     while !buffer.ends_with(b"\r\n\r\n") {

@@ -1,4 +1,4 @@
-//! Where the session key comes from: a value that stays, or a provider that is asked each time.
+//! The session key of a client: a fixed value, or a provider that is called for each request.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -8,10 +8,11 @@ use secrecy::{ExposeSecret, SecretString};
 
 use crate::{Error, ErrorKind, Result};
 
-/// Supplies the session key, for keys that rotate.
+/// A source of session keys, for keys that rotate.
 ///
-/// A client asks before each attempt of a call, each stream and each socket, so a provider should
-/// cache the key and renew it before it expires. A 401 is not repeated with a new key.
+/// A client calls the provider before each attempt of a call, each stream and each socket. The
+/// provider should therefore cache the key and renew it before it expires. A 401 response is not
+/// retried with a new key.
 ///
 /// ```
 /// use oh_transport::{AuthProvider, Client, Result, async_trait};
@@ -36,8 +37,8 @@ pub trait AuthProvider: Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// When there is no key. The request is not sent then, and the caller gets this error as the
-    /// source of one with the same kind.
+    /// Return an error if no key is available. The request is not sent in that case, and the caller
+    /// gets an error of the same kind with this error as its source.
     async fn session_api_key(&self) -> Result<SecretString>;
 }
 
@@ -47,7 +48,7 @@ pub(crate) enum Auth {
     Fixed(SecretString),
     Provider {
         provider: Arc<dyn AuthProvider>,
-        /// The key that was given last, to hide it in what the server answers.
+        /// The most recent key, which is redacted in the server's responses.
         last: Mutex<Option<SecretString>>,
     },
 }
@@ -60,7 +61,7 @@ impl Auth {
         }
     }
 
-    /// The key for the next request.
+    /// Returns the key for the next request.
     pub(crate) async fn key(&self) -> Result<Option<SecretString>> {
         match self {
             Self::None => Ok(None),
@@ -76,7 +77,7 @@ impl Auth {
         }
     }
 
-    /// The key that was used last, as far as it is known.
+    /// Returns the most recently used key, if known.
     pub(crate) fn known(&self) -> Option<SecretString> {
         match self {
             Self::None => None,
@@ -87,17 +88,18 @@ impl Auth {
         }
     }
 
-    /// Whether requests carry a key.
+    /// Returns whether requests carry a key.
     pub(crate) fn is_set(&self) -> bool {
         !matches!(self, Self::None)
     }
 }
 
-/// A key as a header's value.
+/// Converts a key to a header value.
 ///
 /// # Errors
 ///
-/// `InvalidInput` when it is empty or cannot stand in a header; the key is not repeated.
+/// Returns `InvalidInput` if the key is empty or not valid in a header. The error does not contain
+/// the key.
 pub(crate) fn key_header(key: &SecretString) -> Result<HeaderValue> {
     let key = key.expose_secret();
     let value = HeaderValue::from_str(key).ok();

@@ -1,10 +1,11 @@
-//! How long to wait before trying again. Knows nothing of what is tried.
+//! Delays between retries.
 
 use std::time::Duration;
 
-/// Exponential delays with jitter: capped, never zero, never overflowing.
+/// Exponential delays with jitter. Delays are never zero, never exceed the cap and never overflow.
 ///
-/// The delay for attempt *n* is drawn from the upper half of `first * 2^n`, at most `cap`.
+/// The delay for attempt *n* is a random value in the upper half of `first * 2^n`, limited to
+/// `cap`.
 #[derive(Debug, Clone)]
 pub struct Backoff {
     first: Duration,
@@ -13,7 +14,7 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// Delays that begin around `first` and never exceed `cap`.
+    /// Creates a backoff whose delays start around `first` and never exceed `cap`.
     pub fn new(first: Duration, cap: Duration) -> Self {
         let first = first.max(Duration::from_millis(1));
         Self {
@@ -23,12 +24,13 @@ impl Backoff {
         }
     }
 
-    /// The delay before the next attempt.
+    /// Returns the delay before the next attempt.
     pub fn next_delay(&mut self) -> Duration {
         let factor = 2u32.saturating_pow(self.attempt);
         self.attempt = self.attempt.saturating_add(1);
         let full = self.first.saturating_mul(factor).min(self.cap);
-        // Whole numbers: a fraction of the longest duration may round to more than that.
+        // Uses integers: a float fraction of the maximum duration could round to more than the
+        // maximum.
         let half = full / 2;
         let spread = u64::try_from(half.as_nanos()).unwrap_or(u64::MAX);
         (full - half + Duration::from_nanos(fastrand::u64(..=spread)))
@@ -36,13 +38,13 @@ impl Backoff {
             .min(self.cap)
     }
 
-    /// How many delays were drawn since the last reset.
+    /// Returns the number of delays since the last reset.
     pub fn attempts(&self) -> u32 {
         self.attempt
     }
 
-    /// Begins again from the first delay. Call it once things have gone well for a while, not
-    /// at the first sign of success.
+    /// Restarts with the first delay. Call this after a period without failures, not after the
+    /// first success.
     pub fn reset(&mut self) {
         self.attempt = 0;
     }

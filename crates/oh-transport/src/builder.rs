@@ -1,4 +1,4 @@
-//! Options for a client, from its caller and the environment, and their validation.
+//! Options for a client, set by the caller or by environment variables, and their validation.
 
 use std::{fmt, net::IpAddr, sync::Arc, time::Duration};
 
@@ -15,12 +15,13 @@ use crate::{
     environment::{self, Variables},
 };
 
-/// What a client calls itself, unless its caller sets another `User-Agent`.
+/// The default `User-Agent` header of a client.
 const USER_AGENT: &str = concat!("openhands-rust/", env!("CARGO_PKG_VERSION"));
 
-/// Shorter values of headers are not looked for in what a server says: they are flags, and common.
+/// Header values shorter than this are not redacted in the server's responses: they are common
+/// flags, not secrets.
 const SECRET: usize = 8;
-/// Headers that frame a message or a handshake: a second one would make it ambiguous.
+/// Headers that frame a message or a handshake. A duplicate would make the framing ambiguous.
 const FRAMING: [HeaderName; 6] = [
     header::CONNECTION,
     header::CONTENT_LENGTH,
@@ -33,10 +34,10 @@ const FRAMING: [HeaderName; 6] = [
 /// Options for a [`Client`].
 ///
 /// Unless [`ignore_environment`](Self::ignore_environment) is called, [`build`](Self::build) reads
-/// the proxy variables ([`NetworkBuilder::ignore_environment`] lists them) and the observability
-/// variables `OPENHANDS_OBSERVABILITY_METADATA`, `_TAGS`, `_SPAN_NAME` and `_PARENT_SPAN_CONTEXT`
-/// (or `LMNR_SPAN_CONTEXT`). The latter are sent with every request, whatever the host, as the
-/// headers that the server hands to its traces.
+/// two groups of variables: the proxy variables, which [`NetworkBuilder::ignore_environment`]
+/// lists, and the observability variables `OPENHANDS_OBSERVABILITY_METADATA`, `_TAGS`, `_SPAN_NAME`
+/// and `_PARENT_SPAN_CONTEXT` (or `LMNR_SPAN_CONTEXT`). The observability variables are sent with
+/// every request, to any host, as the headers that the server adds to its traces.
 #[must_use = "a builder does nothing until it is built"]
 pub struct ClientBuilder {
     url: String,
@@ -69,113 +70,119 @@ impl ClientBuilder {
         }
     }
 
-    /// Sets the session key. It travels in a header (HTTP) and in the first frame (sockets).
+    /// Sets the session key. HTTP requests send it in a header, sockets in the first frame.
     pub fn session_api_key(mut self, key: impl Into<SecretString>) -> Self {
         self.auth = Auth::Fixed(key.into());
         self
     }
 
-    /// Asks a provider for the session key of each request, for keys that rotate. Replaces
-    /// [`session_api_key`](Self::session_api_key).
+    /// Sets a provider that returns the session key for each request, for keys that rotate.
+    /// Replaces [`session_api_key`](Self::session_api_key).
     pub fn auth_provider(mut self, provider: impl AuthProvider) -> Self {
         self.auth = Auth::provided(Arc::new(provider));
         self
     }
 
-    /// Adds a header to every request and handshake, such as one a gateway wants. Its value is
-    /// treated as a secret. By default a client sends `User-Agent: openhands-rust/<version>` and
-    /// `Accept-Encoding: identity`, since it decompresses nothing; a header set here replaces them.
+    /// Adds a header to every request and handshake, for example one that a gateway requires.
+    ///
+    /// The value is treated as a secret. By default a client sends `User-Agent:
+    /// openhands-rust/<version>` and `Accept-Encoding: identity`, because it does not decompress
+    /// responses. A header set here replaces the default.
     pub fn header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.headers.push((name.into(), value.into()));
         self
     }
 
-    /// Sets the HTTP proxy; see [`NetworkBuilder::proxy`].
+    /// Sets the HTTP proxy. See [`NetworkBuilder::proxy`].
     pub fn proxy(mut self, url: impl Into<String>) -> Self {
         self.network = self.network.proxy(url);
         self
     }
 
-    /// Ignores the environment: no variable chooses a proxy or adds a header.
+    /// Ignores the environment: variables neither choose a proxy nor add headers.
     pub fn ignore_environment(mut self) -> Self {
         self.environment = false;
         self.network = self.network.ignore_environment();
         self
     }
 
-    /// Sets the addresses of a host; see [`NetworkBuilder::resolve`].
+    /// Sets the addresses of a host. See [`NetworkBuilder::resolve`].
     pub fn resolve(mut self, host: &str, addresses: impl IntoIterator<Item = IpAddr>) -> Self {
         self.network = self.network.resolve(host, addresses);
         self
     }
 
-    /// Sets how long making a connection may take; see [`NetworkBuilder::connect_timeout`].
-    /// Default 10 s.
+    /// Sets the timeout for opening a connection. Default: 10 s. See
+    /// [`NetworkBuilder::connect_timeout`].
     pub fn connect_timeout(mut self, limit: Duration) -> Self {
         self.network = self.network.connect_timeout(limit);
         self
     }
 
-    /// Sets how long a call may take, its repetitions included. Default 120 s: the server makes
-    /// some calls wait until a running tool ends. [`CallFuture::timeout`](crate::CallFuture::timeout)
-    /// sets it for one call.
+    /// Sets the timeout of a call, including retries. Default: 120 s, because the server delays
+    /// some calls until a running tool has finished. Use
+    /// [`CallFuture::timeout`](crate::CallFuture::timeout) to set it for a single call.
     pub fn timeout(mut self, limit: Duration) -> Self {
         self.timeout = limit;
         self
     }
 
-    /// Sets how long one attempt of a call may go without progress (nothing of the request leaves,
-    /// nothing of the answer arrives) before the call is repeated on another connection. Applies
-    /// only to calls that may be repeated. Default: half of the call's
-    /// [`timeout`](Self::timeout), and at least 90 s: a blocking hook freezes the whole server, by
-    /// default for up to a minute.
+    /// Sets how long one attempt of a call may go without progress before the call is retried on
+    /// another connection.
+    ///
+    /// Progress means that part of the request is sent or part of the response arrives. Applies
+    /// only to calls that may be repeated. Default: half of the call's [`timeout`](Self::timeout),
+    /// but at least 90 s, because a blocking hook freezes the whole server, by default for up to a
+    /// minute.
     pub fn attempt_timeout(mut self, limit: Duration) -> Self {
         self.attempt_timeout = Some(limit);
         self
     }
 
-    /// Sets how long a [`stream`](Client::stream) may go without progress, in either direction,
-    /// or wait for its answer's head. Default 120 s. There is no limit to how long it may take.
+    /// Sets how long a [`stream`](Client::stream) may go without progress in either direction, and
+    /// how long it may wait for the response head. Default: 120 s. The total duration is not
+    /// limited.
     pub fn read_timeout(mut self, limit: Duration) -> Self {
         self.read_timeout = limit;
         self
     }
 
-    /// Sets how long an idle connection is kept; see [`NetworkBuilder::idle_timeout`]. Default 4 s.
+    /// Sets how long an idle connection is kept. Default: 4 s. See
+    /// [`NetworkBuilder::idle_timeout`].
     pub fn idle_timeout(mut self, limit: Duration) -> Self {
         self.network = self.network.idle_timeout(limit);
         self
     }
 
-    /// Sets how long the answer to a WebSocket handshake may take; see
-    /// [`NetworkBuilder::handshake_timeout`]. Default 30 s.
+    /// Sets the timeout for the response to a WebSocket handshake. Default: 30 s. See
+    /// [`NetworkBuilder::handshake_timeout`].
     pub fn handshake_timeout(mut self, limit: Duration) -> Self {
         self.network = self.network.handshake_timeout(limit);
         self
     }
 
-    /// Sets how long a socket may receive nothing; see [`NetworkBuilder::silence_timeout`].
-    /// Default 100 s.
+    /// Sets how long a socket may receive nothing before it counts as lost. Default: 100 s. See
+    /// [`NetworkBuilder::silence_timeout`].
     pub fn silence_timeout(mut self, limit: Duration) -> Self {
         self.network = self.network.silence_timeout(limit);
         self
     }
 
-    /// Sets the size of the largest message a socket accepts, in bytes; see
-    /// [`NetworkBuilder::max_message`]. Default 64 MiB.
+    /// Sets the maximum size of a message that a socket accepts, in bytes. Default: 64 MiB. See
+    /// [`NetworkBuilder::max_message`].
     pub fn max_message(mut self, bytes: usize) -> Self {
         self.network = self.network.max_message(bytes);
         self
     }
 
-    /// Trusts these certificates too, PEM (one or several) or DER, besides the platform's.
+    /// Adds trusted root certificates, in PEM (one or several) or DER, to those of the platform.
     #[cfg(feature = "tls")]
     pub fn root_certificate(mut self, certificate: impl AsRef<[u8]>) -> Self {
         self.network = self.network.root_certificate(certificate);
         self
     }
 
-    /// Presents a client certificate (mTLS); see [`NetworkBuilder::client_certificate`].
+    /// Sets the client certificate for mTLS. See [`NetworkBuilder::client_certificate`].
     #[cfg(feature = "tls")]
     pub fn client_certificate(
         mut self,
@@ -186,35 +193,36 @@ impl ClientBuilder {
         self
     }
 
-    /// Replaces the network for HTTP, or wraps it: see [`Network`]. The settings of connections
-    /// made here (proxy, certificates, their time limits) do not apply to it.
+    /// Replaces or wraps the HTTP transport; see [`Network`]. Connection settings of this builder
+    /// (proxy, certificates, connection timeouts) do not apply to a custom transport.
     pub fn http_transport(mut self, transport: impl HttpTransport) -> Self {
         self.http = Some(Arc::new(transport));
         self
     }
 
-    /// Replaces the network for sockets, or wraps it, as
-    /// [`http_transport`](Self::http_transport) does for HTTP.
+    /// Replaces or wraps the socket transport, as [`http_transport`](Self::http_transport) does for
+    /// HTTP.
     pub fn socket_transport(mut self, transport: impl SocketTransport) -> Self {
         self.sockets = Some(Arc::new(transport));
         self
     }
 
-    /// Sets a callback for every attempt of every call, for metrics. Runs within the call and must
-    /// not block.
+    /// Sets a callback that runs after every attempt of every call, for metrics. The callback runs
+    /// inside the call and must not block.
     pub fn on_attempt(mut self, observer: impl Fn(&Attempt<'_>) + Send + Sync + 'static) -> Self {
         self.observer = Some(Arc::new(observer));
         self
     }
 
-    /// Creates the client. Connects to nothing. Reads the environment; see [`ClientBuilder`].
+    /// Creates the client. Reads environment variables (see [`ClientBuilder`]), but opens no
+    /// connection.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidInput`] when the URL has no scheme `http` or `https`, has a user part, a
-    /// query or a fragment; when the key, a header, the proxy (given here or by the environment) or
-    /// a certificate cannot be used. [`ErrorKind::Tls`] when TLS is needed and the platform has no
-    /// usable root certificates.
+    /// Returns [`ErrorKind::InvalidInput`] if the URL's scheme is not `http` or `https`, if the URL
+    /// has a user part, a query or a fragment, or if the key, a header, the proxy (set here or by
+    /// the environment) or a certificate is invalid. Returns [`ErrorKind::Tls`] if TLS is needed
+    /// and the platform has no usable root certificates.
     pub fn build(self) -> Result<Client> {
         self.build_in(&|name| std::env::var_os(name))
     }
@@ -229,7 +237,7 @@ impl ClientBuilder {
         for (name, text) in &self.headers {
             let (name, value) = checked_header(name, text)?;
             headers.append(name, value);
-            // The whole value, and the credential behind a scheme such as `Bearer`.
+            // Redact the whole value, and the credential after a scheme such as `Bearer`.
             let parts = [
                 Some(text.as_str()),
                 text.split_once(' ').map(|(_, rest)| rest),
@@ -312,7 +320,7 @@ fn checked_header(name: &str, value: &str) -> Result<(HeaderName, HeaderValue)> 
 }
 
 fn base_url(text: &str) -> Result<Url> {
-    // The text may hold credentials, so it is not repeated.
+    // The text may contain credentials, so the error does not include it.
     let invalid = |why: &str| invalid(&format!("the server URL {why}"));
     let mut url = Url::parse(text.trim()).map_err(|error| {
         invalid("is not a valid URL such as http://127.0.0.1:8000").with_source(error)

@@ -1,4 +1,4 @@
-//! A call on its way: attempts, the one decision what is sent again, and one limit for them all.
+//! Runs a call: attempts, the retry decision, and one time limit for all attempts.
 
 use std::{
     fmt,
@@ -15,27 +15,30 @@ use tracing::{Instrument, Span, debug, debug_span, field::Empty};
 
 use crate::{Backoff, Client, Error, ErrorKind, Result};
 
-/// How often a call that may be repeated is tried.
+/// The maximum number of attempts for a call that may be repeated.
 const ATTEMPTS: u32 = 5;
-/// The least that an attempt may go without progress by default: a blocking hook freezes the whole
-/// server, by default for up to a minute.
+/// The minimum of the default attempt timeout. A blocking hook freezes the whole server, by default
+/// for up to a minute.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(90);
 
-/// A call to be awaited.
+/// A future that sends a call and returns its response.
 ///
 /// # Errors
 ///
-/// What the server refuses, as [`ErrorKind`] says; what failed on the way. A call whose
-/// [`Repeat`] allows it is tried up to five times within its time limit when the server has seen
-/// nothing, the connection broke, an attempt made no progress for the
-/// [attempt timeout](Self::attempt_timeout), or the server answered 429 or 5xx; one that does not
-/// is tried again only when no connection was made. Between attempts a call waits as long as
-/// `Retry-After` asks, and at least 50 to 100 ms, twice as long each time. A
-/// [`Timeout`](ErrorKind::Timeout) has the failure that was being retried as its source.
+/// Returns an error if the server rejects the call or the transport fails; see [`ErrorKind`].
+///
+/// A call whose [`Repeat`] allows it is attempted up to five times within its time limit. It is
+/// retried if the server has not seen the request, the connection broke, an attempt made no
+/// progress for the [attempt timeout](Self::attempt_timeout), or the server returned 429 or 5xx.
+/// Any other call is retried only if no connection was made.
+///
+/// The delay between attempts follows `Retry-After`. It is at least 50 to 100 ms and doubles with
+/// each attempt. A [`Timeout`](ErrorKind::Timeout) during retries has the last failure as its
+/// source.
 ///
 /// # Cancel safety
 ///
-/// Dropping it abandons the answer. What the server does with the request goes on.
+/// Dropping the future discards the response. The server continues to process the request.
 #[must_use = "a call does nothing until it is awaited"]
 pub struct CallFuture<'a, C> {
     client: &'a Client,
@@ -45,21 +48,21 @@ pub struct CallFuture<'a, C> {
     attempt_timeout: Option<Duration>,
 }
 
-/// One attempt of a call, as [`on_attempt`](crate::ClientBuilder::on_attempt) is told of it.
+/// One attempt of a call, as passed to [`on_attempt`](crate::ClientBuilder::on_attempt).
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Attempt<'a> {
-    /// Which operation it is: method and route, without values.
+    /// The operation: method and route, without values.
     pub operation: &'a Operation,
-    /// 1 for the first attempt.
+    /// The number of the attempt, starting at 1.
     pub number: u32,
-    /// How long it took, from sending to the whole answer.
+    /// The time from sending the request to receiving the whole response.
     pub elapsed: Duration,
-    /// The answer's status, if there was an answer.
+    /// The response status. `None` if there was no response.
     pub status: Option<StatusCode>,
-    /// What failed, if it failed.
+    /// The kind of error. `None` if the attempt succeeded.
     pub failure: Option<ErrorKind>,
-    /// How long until the next attempt, if there will be one.
+    /// The delay before the next attempt. `None` if there is no further attempt.
     pub retry_in: Option<Duration>,
 }
 
@@ -79,22 +82,23 @@ impl<'a, C> CallFuture<'a, C> {
         }
     }
 
-    /// Sends the request once and never again, not even when no connection was made. For requests
-    /// whose conditions must be checked before each attempt.
+    /// Disables all retries, even if no connection was made. For requests whose preconditions must
+    /// be checked before each attempt.
     pub fn single_attempt(mut self) -> Self {
         self.single = true;
         self
     }
 
-    /// Sets how long the call may take, its repetitions included. Default: the client's
+    /// Sets the timeout of the call, including retries. Default: the client's
     /// [`timeout`](crate::ClientBuilder::timeout).
     pub fn timeout(mut self, limit: Duration) -> Self {
         self.timeout = limit;
         self
     }
 
-    /// Sets how long one attempt may go without progress before the call is repeated, if it may
-    /// be. Default: the client's [`attempt_timeout`](crate::ClientBuilder::attempt_timeout).
+    /// Sets how long one attempt may go without progress before the call is retried. Applies only
+    /// to calls that may be repeated. Default: the client's
+    /// [`attempt_timeout`](crate::ClientBuilder::attempt_timeout).
     pub fn attempt_timeout(mut self, limit: Duration) -> Self {
         self.attempt_timeout = Some(limit);
         self
@@ -134,7 +138,7 @@ impl<C: Call> CallFuture<'_, C> {
             self.attempt_timeout
                 .unwrap_or_else(|| (self.timeout / 2).max(ATTEMPT_TIMEOUT))
         });
-        // The failure of the attempt before, and whether any attempt may have arrived.
+        // The failure of the previous attempt, and whether any attempt may have reached the server.
         let mut before: Option<Error> = None;
         let mut arrived = false;
         loop {
@@ -205,7 +209,7 @@ impl<C: Call> CallFuture<'_, C> {
         }
     }
 
-    /// The call's time is up; `before` is the failure that was being retried.
+    /// Returns the error for an expired time limit. `before` is the failure that was being retried.
     fn out_of_time(&self, before: Option<Error>) -> Error {
         let limit = self.timeout;
         match before {
@@ -218,7 +222,7 @@ impl<C: Call> CallFuture<'_, C> {
         }
     }
 
-    /// What a deletion that succeeded would have given.
+    /// Returns the response of a deletion that an earlier attempt has completed.
     fn removed(&self, error: &Error) -> Result<(StatusCode, C::Output)> {
         let status = error.status().unwrap_or(StatusCode::NOT_FOUND);
         let answer = Answer::new(StatusCode::NO_CONTENT, HeaderMap::new(), Bytes::new());
@@ -226,18 +230,19 @@ impl<C: Call> CallFuture<'_, C> {
     }
 }
 
-/// Whether a 404 says that an earlier attempt, whose answer was lost, did what was asked.
+/// Returns whether a 404 means that an earlier attempt, whose response was lost, already deleted
+/// the resource.
 fn removed(operation: &Operation, error: &Error) -> bool {
     operation.method == Method::DELETE
         && error.status() == Some(StatusCode::NOT_FOUND)
-        // In the server's own words, not a gateway's.
+        // Only agent servers send a JSON body; a gateway's 404 does not count.
         && error.body().is_some()
 }
 
-/// The one place that decides what is sent again.
+/// Returns whether a call may be sent again. All retry decisions are made here.
 fn may_repeat(error: &Error, repeat: Repeat) -> bool {
     match error.kind() {
-        // The server has seen nothing.
+        // The server has not seen the request.
         ErrorKind::Connect => true,
         ErrorKind::Interrupted
         | ErrorKind::Timeout
@@ -247,7 +252,7 @@ fn may_repeat(error: &Error, repeat: Repeat) -> bool {
     }
 }
 
-/// An instant that far away, or as far as instants go.
+/// Returns the instant `limit` after `start`, capped at 30 years.
 fn after(start: Instant, limit: Duration) -> Instant {
     const DECADES: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
     start.checked_add(limit.min(DECADES)).unwrap_or(start)

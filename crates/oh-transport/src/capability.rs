@@ -1,4 +1,4 @@
-//! What not every server has, how it is recognised, and for how long it is remembered.
+//! Optional capabilities of a server: detection and caching.
 
 use std::{
     future::Future,
@@ -14,25 +14,25 @@ use tokio::{sync::Mutex, time::Instant};
 
 use crate::{Error, ErrorKind, Result};
 
-/// How long what the server says of itself is believed.
+/// The time for which the cached server information is valid.
 const AGE: Duration = Duration::from_secs(30);
 
-/// The oldest server whose wire we know.
+/// The oldest supported server version.
 const OLDEST: (u32, u32, u32) = (1, 40, 0);
 
-/// Something that not every server has; ask with [`Client::has`](crate::Client::has).
+/// An optional capability of a server. Check it with [`Client::has`](crate::Client::has).
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Capability {
     /// `/sockets/session/{conversation_id}`: history and live events on one socket (1.45).
     SessionSocket,
-    /// A conversation's creation may be sent again under the same id.
+    /// Safe retries of conversation creation with the same id.
     IdempotentCreate,
-    /// The routes of a conversation's own runtime, `/api/conversations/{id}/bash` and others.
+    /// The routes of a conversation's own runtime, such as `/api/conversations/{id}/bash`.
     ConversationRoutes,
-    /// A tool that agents can use there, by name.
+    /// A tool that agents can use on this server, by name.
     Tool(String),
-    /// Another entry of the server's own list, by name.
+    /// Any other entry in the server's list of capabilities, by name.
     Other(String),
 }
 
@@ -49,7 +49,7 @@ impl Capability {
     }
 }
 
-/// What the server said of itself, and when.
+/// The cached information about a server, with the time of the request.
 #[derive(Default)]
 pub(crate) struct Info {
     known: Mutex<Option<(Instant, Arc<ServerInfo>)>>,
@@ -57,7 +57,8 @@ pub(crate) struct Info {
 }
 
 impl Info {
-    /// What is known, or else what `ask` gives. Of several callers only one asks.
+    /// Returns the cached information, or runs `ask` to get it. Only one of several concurrent
+    /// callers runs `ask`.
     pub(crate) async fn get(
         &self,
         ask: impl Future<Output = Result<Arc<ServerInfo>>>,
@@ -69,7 +70,8 @@ impl Info {
         {
             return Ok(info.clone());
         }
-        // A failure while the question is under way counts for its answer, too.
+        // Clear the flag before the request: a failure during the request must also invalidate the
+        // response.
         self.doubtful.store(false, Ordering::Release);
         *known = None;
         let info = ask.await?;
@@ -77,13 +79,13 @@ impl Info {
         Ok(info)
     }
 
-    /// Notes that another server may be there now.
+    /// Invalidates the cache, because the server may have been replaced.
     pub(crate) fn doubt(&self) {
         self.doubtful.store(true, Ordering::Release);
     }
 }
 
-/// Refuses a server that is too old. A version that does not read as one counts as newer.
+/// Returns an error if the server is too old. An invalid version counts as newer.
 pub(crate) fn check_age(info: &ServerInfo) -> Result<()> {
     match info.version_numbers() {
         Some(version) if version < OLDEST => Err(Error::new(

@@ -1,4 +1,4 @@
-//! One server: typed calls in, typed answers or errors out.
+//! The client of one server: sends typed calls and returns typed responses or errors.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -26,15 +26,17 @@ use crate::{
 
 /// The header that carries the session key over HTTP.
 pub(crate) const SESSION_KEY: HeaderName = HeaderName::from_static("x-session-api-key");
-/// An answer that is read whole; files go through [`Client::stream`].
+/// The maximum size of a buffered response. Use [`Client::stream`] for files.
 const ANSWER_LIMIT: usize = 512 * 1024 * 1024;
 const ALIVE_LIMIT: Duration = Duration::from_secs(5);
-/// A refusal is read for what it says: one this long says nothing to us.
+/// The maximum size of an error response. The body only serves to explain the error, and no useful
+/// explanation is longer.
 const REFUSAL_LIMIT: usize = 1024 * 1024;
-/// How long the body of a refusal may take: its status is known, and is what counts.
+/// The time limit for the body of an error response. The status is already known and decides the
+/// error kind.
 const REFUSAL_TIME: Duration = Duration::from_secs(2);
 
-/// A server, with its credentials and connections. Cheap to clone.
+/// A client of one agent server, with its credentials and connections. Cheap to clone.
 #[derive(Clone)]
 pub struct Client(Arc<Inner>);
 
@@ -44,15 +46,15 @@ struct Inner {
     liveness: watch::Sender<Liveness>,
 }
 
-/// What a builder puts together.
+/// The settings that a builder passes to a client.
 pub(crate) struct Parts {
     pub(crate) base: Url,
     pub(crate) auth: Auth,
-    /// Knows the values of the caller's headers, which a server may repeat in an error.
+    /// Redacts the values of the caller's headers, which a server may repeat in an error.
     pub(crate) secrets: Redactor,
-    /// For handshakes.
+    /// Headers for WebSocket handshakes.
     pub(crate) headers: HeaderMap,
-    /// The same and a fixed key, for requests.
+    /// The same headers and a fixed key, for requests.
     pub(crate) http_headers: HeaderMap,
     pub(crate) timeout: Duration,
     pub(crate) attempt_timeout: Option<Duration>,
@@ -65,9 +67,10 @@ pub(crate) struct Parts {
 pub(crate) type Observer = dyn Fn(&Attempt<'_>) + Send + Sync;
 
 impl Client {
-    /// Creates a builder for a client of the server at `url`, such as `http://127.0.0.1:8000`. A
-    /// path prefix is kept, a trailing slash is not. Building reads proxy and observability
-    /// variables of the environment; see [`ClientBuilder`].
+    /// Creates a builder for a client of the server at `url`, such as `http://127.0.0.1:8000`.
+    ///
+    /// A path prefix is kept, but a trailing slash is removed. Building the client reads proxy and
+    /// observability variables from the environment; see [`ClientBuilder`].
     pub fn builder(url: impl Into<String>) -> ClientBuilder {
         ClientBuilder::new(url.into())
     }
@@ -80,12 +83,13 @@ impl Client {
         }))
     }
 
-    /// The server's base URL, without a trailing slash.
+    /// Returns the server's base URL, without a trailing slash.
     pub fn base_url(&self) -> &Url {
         &self.0.parts.base
     }
 
-    /// Sends a call; await the result. Dropping it abandons the answer, not what the server does.
+    /// Creates a future that sends a call and returns its result. Dropping the future discards the
+    /// response, but does not cancel work that the server has started.
     ///
     /// # Errors
     ///
@@ -95,24 +99,27 @@ impl Client {
         CallFuture::new(self, call, parts.timeout, parts.attempt_timeout)
     }
 
-    /// Sends a request whose body or answer is streamed, and gives the answer whatever its
-    /// status. Never repeated. Nothing is read ahead of whoever takes the answer's body, and the
-    /// request's is produced as it leaves.
+    /// Sends a request with a streamed body and returns the streamed response, whatever its status.
+    ///
+    /// The request is never retried. The response body is read only as the caller consumes it, and
+    /// the request body is produced as it is sent.
     ///
     /// # Errors
     ///
-    /// When no answer's head arrives; [`ErrorKind::Timeout`] when the transfer stands still for
-    /// the [read timeout](ClientBuilder::read_timeout), here or later in the answer's body.
+    /// Returns an error if no response head arrives. Returns [`ErrorKind::Timeout`] if the transfer
+    /// makes no progress for the [read timeout](ClientBuilder::read_timeout); this error can also
+    /// occur later, while the response body is read.
     pub async fn stream(&self, request: Request, body: Body) -> Result<Response<Body>> {
         let limit = self.0.parts.read_timeout;
         self.stream_within(request, body, limit).await
     }
 
-    /// As [`stream`](Self::stream), with another limit to standing still.
+    /// Sends a request like [`stream`](Self::stream), with a different limit for a transfer without
+    /// progress.
     ///
     /// # Errors
     ///
-    /// As [`stream`](Self::stream).
+    /// Returns the errors of [`stream`](Self::stream).
     pub async fn stream_within(
         &self,
         request: Request,
@@ -136,12 +143,12 @@ impl Client {
         }
     }
 
-    /// Passes on an answer with a 2xx status, and makes an error of any other, as
-    /// [`call`](Self::call) does.
+    /// Returns a response with a 2xx status unchanged, and converts any other response to the error
+    /// that [`call`](Self::call) would return.
     ///
     /// # Errors
     ///
-    /// The refusal, with what the server says about it.
+    /// Returns the error for the status, with the server's explanation.
     pub async fn accepted(&self, answer: Response<Body>) -> Result<Response<Body>> {
         if answer.status().is_success() {
             return Ok(answer);
@@ -151,8 +158,8 @@ impl Client {
         Err(self.refused(&head, body, key.as_ref()).await)
     }
 
-    /// The error for an answer that the call does not accept. The status is what counts: a body
-    /// that does not arrive in time, or breaks, is left out.
+    /// Returns the error for a response that the call does not accept. A body that breaks or does
+    /// not arrive in time is left out, because the status alone decides the kind of the error.
     async fn refused(
         &self,
         head: &response::Parts,
@@ -168,7 +175,7 @@ impl Client {
         refusal(head, body.as_deref(), &redactor)
     }
 
-    /// Sends a request and returns the answer, which fails when it makes no progress for `limit`.
+    /// Sends a request and returns the response. Fails if there is no progress for `limit`.
     async fn exchange(
         &self,
         request: &Request,
@@ -189,8 +196,8 @@ impl Client {
         Ok(answer.map(|body| limited(body, limit)))
     }
 
-    /// Returns the session key for the next request; `None` where requests carry none. For what
-    /// the server itself must show to itself: give it to nobody else.
+    /// Returns the session key of the next request, or `None` if requests carry no key. Some
+    /// requests must contain the key in their body; never send it to another server.
     ///
     /// # Errors
     ///
@@ -199,13 +206,14 @@ impl Client {
         self.0.parts.auth.key().await
     }
 
-    /// Opens a socket at `target` (path and query below the base URL) and authenticates in its
-    /// first frame. A frame is sent even without a key: the server ignores it where it is open.
+    /// Opens a socket at `target` (path and query below the base URL) and sends the session key in
+    /// its first frame. Without a key, the client still sends an authentication frame, which a
+    /// server without authentication ignores.
     ///
     /// # Errors
     ///
-    /// When no connection can be made or the handshake fails. A wrong key shows later, as the
-    /// first thing that [`Socket::recv`] gives.
+    /// Returns an error if the connection or the handshake fails. A wrong key is reported later, by
+    /// the first call to [`Socket::recv`].
     pub async fn socket(&self, target: &str) -> Result<Socket> {
         let parts = &self.0.parts;
         let mut url =
@@ -234,18 +242,20 @@ impl Client {
         Ok(socket)
     }
 
-    /// Returns the server's version, tools and capabilities. An answer is remembered for 30 s, and
-    /// no longer than until a request or a socket fails to reach the server, so that a server that
-    /// was replaced by another version is noticed.
+    /// Returns the server's version, tools and capabilities.
+    ///
+    /// The response is cached for at most 30 s. A request or a socket that fails to reach the
+    /// server invalidates the cache, so that a change of the server's version is detected.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::NotAnAgentServer`] when something else answers there. As
-    /// [`call`](Self::call) otherwise.
+    /// Returns [`ErrorKind::NotAnAgentServer`] if another kind of server responds. Otherwise
+    /// returns the errors of [`call`](Self::call).
     ///
     /// # Cancel safety
     ///
-    /// Cancel-safe: of several callers that wait, the next one asks.
+    /// This method is cancel-safe: if the caller that sends the request is dropped, the next
+    /// waiting caller sends it.
     pub async fn server_info(&self) -> Result<Arc<ServerInfo>> {
         let ask = async {
             let info = self.call(&GetServerInfo::default()).await;
@@ -261,19 +271,20 @@ impl Client {
         self.0.info.get(ask).await
     }
 
-    /// Whether a server answers `GET /alive` with success. Asks once, for at most 5 s.
+    /// Returns whether the server responds to `GET /alive` with success. Sends one request and
+    /// waits for at most 5 s.
     pub async fn is_alive(&self) -> bool {
         let call = Alive::default();
         let asked = async { self.attempt(&call, &call.request()?, None).await };
         matches!(timeout(ALIVE_LIMIT, asked).await, Ok(Ok(_)))
     }
 
-    /// Whether the server has something that not every server has.
+    /// Returns whether the server supports an optional capability.
     ///
     /// # Errors
     ///
-    /// As [`server_info`](Self::server_info); [`ErrorKind::Unsupported`] when the server is older
-    /// than 1.40, whose wire this crate does not know.
+    /// Returns the errors of [`server_info`](Self::server_info). Returns [`ErrorKind::Unsupported`]
+    /// if the server is older than 1.40, whose protocol this crate does not support.
     pub async fn has(&self, capability: Capability) -> Result<bool> {
         let info = self.server_info().await?;
         capability::check_age(&info)?;
@@ -281,7 +292,8 @@ impl Client {
     }
 
     fn url(&self, target: &str) -> Result<String> {
-        // A path that another reader would understand otherwise is a mistake or an attack.
+        // Reject dot segments: other parsers would resolve such a path differently, so it is a
+        // mistake or an attack.
         let path = target.split('?').next().unwrap_or_default();
         let dots =
             |part: &str| matches!(&*part.replace("%2e", ".").replace("%2E", "."), "." | "..");
@@ -319,7 +331,7 @@ impl Client {
         Ok(built)
     }
 
-    /// Sends a call once. `limit` is how long it may go without progress.
+    /// Sends a call once. `limit` is the maximum time without progress.
     pub(crate) async fn attempt<C: Call>(
         &self,
         call: &C,
@@ -352,7 +364,7 @@ impl Client {
         &self.0.liveness
     }
 
-    /// Notes that the server may no longer be the one that was asked for its capabilities.
+    /// Invalidates the cached capabilities, because the server may have been replaced.
     pub(crate) fn doubt(&self) {
         self.0.info.doubt();
     }
@@ -364,7 +376,7 @@ impl Client {
     }
 }
 
-/// The encoding of a compressed body.
+/// Returns the encoding of a compressed body.
 fn compressed(headers: &HeaderMap) -> Option<&str> {
     let encoding = headers.get(header::CONTENT_ENCODING)?;
     let encoding = encoding.to_str().unwrap_or("unknown").trim();

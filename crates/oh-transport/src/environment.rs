@@ -1,15 +1,16 @@
-//! Headers that the environment asks for. Knows the variables' names, not where they are from.
+//! Headers that are configured by environment variables.
 
 use std::ffi::OsString;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::{Map, Value};
 
-/// How a variable is read.
+/// A function that looks up an environment variable.
 pub(crate) type Variables<'a> = dyn Fn(&str) -> Option<OsString> + 'a;
 
-/// What `OPENHANDS_OBSERVABILITY_*` says, as the headers the server hands to its traces. What
-/// cannot be a header is left out: it must not stop the work.
+/// Returns the `OPENHANDS_OBSERVABILITY_*` variables as the headers that the server adds to its
+/// traces. Values that are not valid in a header are skipped, because observability must not break
+/// requests.
 pub(crate) fn observability_headers(variables: &Variables<'_>) -> HeaderMap {
     let read = |name: &str| {
         let value = variables(name)?.into_string().ok()?.trim().to_owned();
@@ -43,12 +44,12 @@ pub(crate) fn observability_headers(variables: &Variables<'_>) -> HeaderMap {
     headers
 }
 
-/// The metadata that traces can hold: texts, numbers, truth values, and lists of one of them.
+/// Returns the metadata that traces support: strings, numbers, booleans and homogeneous lists.
 fn metadata(text: &str) -> Option<String> {
     let Value::Object(object) = serde_json::from_str(text).ok()? else {
         return None;
     };
-    // As for a conversation's own metadata: never numbers with and without a fraction in one list.
+    // The same rule applies to a conversation's metadata: a list must not mix integers and floats.
     let fits = |value: &Value| match value {
         Value::Null | Value::Object(_) => false,
         Value::Array(items) => {
@@ -75,7 +76,7 @@ fn tags(text: &str) -> Option<String> {
     (!tags.is_empty()).then(|| tags.join(","))
 }
 
-/// JSON with everything beyond ASCII escaped, since a header is read as Latin-1 at best.
+/// Escapes all non-ASCII characters in JSON, because headers are at best decoded as Latin-1.
 fn ascii(json: &str) -> String {
     let mut out = String::with_capacity(json.len());
     for character in json.chars() {

@@ -1,75 +1,78 @@
-//! The one error of this crate: what failed, towards which path, and what the server said.
+//! The error type of this crate: what failed, for which path, and the server's explanation.
 
 use std::{fmt, time::Duration};
 
 use http::StatusCode;
 
-/// Shorthand for a result with this crate's [`Error`].
+/// A result with this crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 type Source = Box<dyn std::error::Error + Send + Sync>;
 
-/// What failed, in one word that a program can branch on.
+/// The kind of an [`Error`], for programs to branch on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// A value the caller gave cannot be used; nothing was sent.
+    /// A value from the caller is invalid. Nothing was sent.
     InvalidInput,
-    /// No connection could be made; the server has seen nothing.
+    /// The connection could not be opened. The server has not seen the request.
     Connect,
-    /// The proxy rejects the request or the tunnel; the server has seen nothing.
+    /// The proxy rejected the request or the tunnel. The server has not seen the request.
     Proxy,
-    /// The TLS handshake failed: certificate, name or protocol.
+    /// The TLS handshake failed because of the certificate, the host name or the protocol.
     Tls,
-    /// A time limit passed. The server may have acted.
+    /// A time limit expired. The server may have acted.
     Timeout,
-    /// The connection ended before the answer was complete. The server may have acted.
+    /// The connection ended before the response was complete. The server may have acted.
     Interrupted,
-    /// 401, or close code 4001: the session key is missing or wrong.
+    /// Status 401 or close code 4001: the session key is missing or wrong.
     Unauthorized,
-    /// 403. On a socket also: unknown path, dormant server.
+    /// Status 403. For sockets also: the path is unknown or the server is dormant.
     Forbidden,
-    /// 404, or close code 4004. May be a conversation leased elsewhere for the moment.
+    /// Status 404 or close code 4004. The conversation may also be temporarily leased to another
+    /// server.
     NotFound,
-    /// 409: the state of the conversation forbids it, such as a run while one is under way.
+    /// Status 409: the state of the conversation does not allow the operation, such as a second run
+    /// while one is active.
     Conflict,
-    /// 422: the server refuses the request's shape; see [`Error::detail`].
+    /// Status 422: the server rejected the content of the request; see [`Error::detail`].
     Validation,
-    /// 429: too many runs at once.
+    /// Status 429: too many concurrent runs.
     RateLimited,
-    /// Another 3xx or 4xx.
+    /// Any other 3xx or 4xx status.
     Status,
-    /// 5xx.
+    /// Status 5xx.
     Server,
-    /// An answer that is not what the operation promises.
+    /// The response or the received data could not be decoded.
     Decode,
     /// The socket was closed; see [`Error::close_code`].
     Closed,
     /// The WebSocket handshake failed.
     Handshake,
-    /// The URL is not that of an OpenHands agent server.
+    /// The server at the URL is not an OpenHands agent server.
     NotAnAgentServer,
-    /// The server, or this build, does not support the operation.
+    /// The server or this build does not support the operation.
     Unsupported,
 }
 
-/// Why a request or a socket failed.
+/// The reason why a request or a socket failed.
 ///
-/// `Display` gives the reason, without control characters. An error never holds a session key or a
-/// query. Of the server's answer it holds what is JSON, with secrets hidden by the rules of
-/// [`oh_protocol::redact`]: fields with a secret's name, environment maps and headers, user,
-/// password and query of URLs, our own key.
+/// `Display` shows the reason, without control characters. An error never contains a session key or
+/// a query. It contains the server's response body only if that is JSON, with secrets hidden by the
+/// rules of [`oh_protocol::redact`]: secret-named fields, environment maps and headers, the user,
+/// password and query of URLs, and the client's own key.
 pub struct Error(Box<Inner>);
 
-/// One entry of a 422: which field the server refuses, and why. The value is not kept.
+/// One entry of a 422 response: the rejected field and the reason. The value is not included.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ValidationEntry {
-    /// Where the field is, from the outside in: `body`, a field's name, an index as text.
+    /// The path of the field, from the outside in: `body`, field names, indices as text.
     pub location: Vec<String>,
-    /// The kind of breach in the server's words, such as `missing`.
+    /// The server's name for the type of error, such as `missing`.
     pub kind: String,
-    /// The explanation; hidden for a field with a secret's name where it could repeat the value.
+    /// The explanation. Hidden if the field has a secret's name and the text could repeat the
+    /// value.
     pub message: String,
 }
 
@@ -90,14 +93,14 @@ struct Inner {
     body: Option<serde_json::Value>,
     close: Option<(u16, String)>,
     retry_after: Option<Duration>,
-    /// Whether a request may have reached the server, where that does not follow from the kind.
+    /// Whether a request may have reached the server. `None` if the kind decides.
     sent: Option<bool>,
     timed_out: bool,
     source: Option<Source>,
 }
 
 impl Error {
-    /// Creates an error of a kind; `context` says what failed.
+    /// Creates an error of the given kind. `context` states what failed.
     pub fn new(kind: ErrorKind, context: impl Into<String>) -> Self {
         Self(Box::new(Inner {
             kind,
@@ -116,7 +119,8 @@ impl Error {
         }))
     }
 
-    /// The error that a close frame is. 4001 and 4004 are told apart by [`kind`](Self::kind).
+    /// Creates the error for a close frame. The [`kind`](Self::kind) distinguishes codes 4001 and
+    /// 4004.
     pub fn closed(code: u16, reason: impl Into<String>) -> Self {
         let reason = reason.into();
         let kind = match code {
@@ -133,7 +137,7 @@ impl Error {
         error
     }
 
-    /// The error that an answer with this status is.
+    /// Creates the error for a response with this status.
     pub fn from_status(status: StatusCode) -> Self {
         let kind = match status.as_u16() {
             401 => ErrorKind::Unauthorized,
@@ -151,14 +155,14 @@ impl Error {
         error
     }
 
-    /// Adds the cause.
+    /// Sets the cause of the error.
     #[must_use]
     pub fn with_source(mut self, source: impl Into<Source>) -> Self {
         self.0.source = Some(source.into());
         self
     }
 
-    /// Adds the request it belongs to; a query is cut off.
+    /// Sets the path of the request, without its query.
     #[must_use]
     pub fn with_target(mut self, target: &str) -> Self {
         let path = target.split('?').next().unwrap_or_default();
@@ -166,19 +170,19 @@ impl Error {
         self
     }
 
-    /// Notes that a request may have reached the server.
+    /// Marks the request as possibly received by the server.
     pub(crate) fn sent(mut self) -> Self {
         self.0.sent = Some(true);
         self
     }
 
-    /// Notes that no request has left.
+    /// Marks the request as not sent.
     pub(crate) fn unsent(mut self) -> Self {
         self.0.sent = Some(false);
         self
     }
 
-    /// Notes that a time limit is the cause.
+    /// Marks a time limit as the cause.
     pub(crate) fn timed_out(mut self) -> Self {
         self.0.timed_out = true;
         self
@@ -219,62 +223,64 @@ impl Error {
         self
     }
 
-    /// What kind of failure this is.
+    /// Returns the kind of the error.
     pub fn kind(&self) -> ErrorKind {
         self.0.kind
     }
 
-    /// The path that was asked for, without its query.
+    /// Returns the path of the request, without its query.
     pub fn target(&self) -> Option<&str> {
         self.0.target.as_deref()
     }
 
-    /// The HTTP status, if there was an answer.
+    /// Returns the HTTP status, if there was a response.
     pub fn status(&self) -> Option<StatusCode> {
         self.0.status
     }
 
-    /// What the server said about it: its `detail`, or a close frame's reason. Of a body that is
-    /// not JSON, only type and length.
+    /// Returns the server's explanation: the `detail` of a response or the reason of a close frame.
+    /// For a body that is not JSON, returns only its type and length.
     pub fn detail(&self) -> Option<&str> {
         self.0.detail.as_deref()
     }
 
-    /// The id under which the server logged a 500.
+    /// Returns the id under which the server logged a 500 error.
     pub fn error_id(&self) -> Option<&str> {
         self.0.error_id.as_deref()
     }
 
-    /// The fields that a 422 refuses.
+    /// Returns the fields that the server rejected with a 422.
     pub fn validation(&self) -> &[ValidationEntry] {
         &self.0.entries
     }
 
-    /// The answer's JSON body, with secrets hidden.
+    /// Returns the JSON body of the response, with secrets hidden.
     pub fn body(&self) -> Option<&serde_json::Value> {
         self.0.body.as_ref()
     }
 
-    /// The close frame's code, if the server closed the socket.
+    /// Returns the code of the close frame, if the server closed the socket.
     pub fn close_code(&self) -> Option<u16> {
         self.0.close.as_ref().map(|(code, _)| *code)
     }
 
-    /// The close frame's reason, if the server closed the socket.
+    /// Returns the reason of the close frame, if the server closed the socket.
     pub fn close_reason(&self) -> Option<&str> {
         self.0.close.as_ref().map(|(_, reason)| reason.as_str())
     }
 
-    /// How long the server asked to wait before the next attempt (`Retry-After`).
+    /// Returns how long the server asks to wait before the next attempt (`Retry-After`).
     pub fn retry_after(&self) -> Option<Duration> {
         self.0.retry_after
     }
 
-    /// Whether the server has certainly not seen the request, in any attempt: it is safe to send
-    /// even what must not be sent twice. True for [`InvalidInput`](ErrorKind::InvalidInput),
-    /// [`Connect`](ErrorKind::Connect), [`Proxy`](ErrorKind::Proxy), [`Tls`](ErrorKind::Tls) and
+    /// Returns whether the server has certainly not seen the request in any attempt. If true, even
+    /// a request that must not be sent twice can be sent again.
+    ///
+    /// True for [`InvalidInput`](ErrorKind::InvalidInput), [`Connect`](ErrorKind::Connect),
+    /// [`Proxy`](ErrorKind::Proxy), [`Tls`](ErrorKind::Tls) and
     /// [`Unsupported`](ErrorKind::Unsupported), unless an earlier attempt or the beginning of the
-    /// body may have arrived; also when no session key could be obtained.
+    /// body may have reached the server. Also true if no session key could be obtained.
     pub fn never_sent(&self) -> bool {
         let unsent = matches!(
             self.0.kind,
@@ -287,15 +293,16 @@ impl Error {
         self.0.sent.map_or(unsent, |sent| !sent)
     }
 
-    /// Whether a time limit passed: for the call, for connecting, or for progress.
+    /// Returns whether a time limit expired: for the call, for connecting, or for progress.
     pub fn is_timeout(&self) -> bool {
         self.0.kind == ErrorKind::Timeout || self.0.timed_out
     }
 
-    /// Whether the same request may succeed later without a change: no connection, a broken one,
-    /// a time limit, 429, 5xx, or a socket that the server closed because it restarts or is
-    /// overloaded. Says nothing about whether repeating is safe; see
-    /// [`never_sent`](Self::never_sent).
+    /// Returns whether the same request may succeed later without a change.
+    ///
+    /// True for a failed or broken connection, an expired time limit, 429, 5xx, and a socket that
+    /// the server closed because it restarts or is overloaded. Does not mean that repeating the
+    /// request is safe; see [`never_sent`](Self::never_sent).
     pub fn is_transient(&self) -> bool {
         match self.0.kind {
             ErrorKind::Connect
@@ -310,12 +317,13 @@ impl Error {
         }
     }
 
-    /// Whether the server rejected the session key: 401, or close code 4001.
+    /// Returns whether the server rejected the session key: 401 or close code 4001.
     pub fn is_auth(&self) -> bool {
         self.0.kind == ErrorKind::Unauthorized
     }
 
-    /// The reason beyond this error's own words: our own errors in full, of others the innermost.
+    /// Returns the reason to append to `Display`: errors of this crate in full, otherwise the
+    /// innermost cause.
     fn reason(&self) -> Option<String> {
         let mut cause: &(dyn std::error::Error + 'static) = self.0.source.as_deref()?;
         while !cause.is::<Self>()

@@ -1,4 +1,4 @@
-//! Entrances for fuzz targets: readers that no public function leads to. Not part of the API.
+//! Entry points for fuzz targets: parsers that no public function exposes. Not part of the API.
 
 use std::{
     io,
@@ -11,12 +11,12 @@ use tokio::io::{AsyncRead, ReadBuf};
 
 use crate::{Error, ErrorKind, Result, net};
 
-/// Reads the head of an HTTP response from bytes that arrive in pieces of this length. Returns the
-/// status, the headers and all bytes after the head.
+/// Parses the head of an HTTP response from bytes that arrive in pieces of the given length.
+/// Returns the status, the headers and all bytes after the head.
 ///
 /// # Errors
 ///
-/// When the bytes do not begin with a head.
+/// Returns an error if the bytes do not contain a valid head.
 pub fn read_head(bytes: &[u8], piece: usize) -> Result<(StatusCode, HeaderMap, Vec<u8>)> {
     let mut stream = Pieces { bytes, piece };
     let head = {

@@ -1,9 +1,9 @@
-//! HTTP and WebSocket to an OpenHands agent server, behind traits that tests can replace.
+//! HTTP and WebSocket client for an OpenHands agent server, behind traits that tests can replace.
 //!
-//! A [`Client`] is one server: cheap to clone, it carries typed [`Call`](oh_protocol::Call)s and
-//! opens [`Socket`]s. It decides what may be sent again (only what the call allows), keeps the
-//! session key out of URLs, logs and errors, and knows nothing of conversations. Building one reads
-//! proxy and observability variables; see [`ClientBuilder`].
+//! A [`Client`] represents one server and is cheap to clone. It sends typed
+//! [`Call`](oh_protocol::Call)s and opens [`Socket`]s. The client retries only what a call allows,
+//! and keeps the session key out of URLs, logs and errors. Conversations are not part of this
+//! crate. Building a client reads proxy and observability variables; see [`ClientBuilder`].
 //!
 //! ```no_run
 //! # async fn run() -> Result<(), oh_transport::Error> {
@@ -15,24 +15,26 @@
 //! # Ok(()) }
 //! ```
 //!
-//! `https` needs the feature `tls` (default): rustls, and the platform's certificates.
+//! `https` requires the `tls` feature (enabled by default), which uses rustls and the platform's
+//! certificates.
 //!
-//! # Errors worth knowing
+//! # Error handling
 //!
-//! [`ErrorKind::Connect`] means that the server has seen nothing; [`ErrorKind::Interrupted`] and
-//! [`ErrorKind::Timeout`] mean that it may have acted. [`Error::never_sent`] answers that for every
-//! kind and over all attempts. A [`Call`](oh_protocol::Call) says whether
-//! it may be repeated, and the client does so by itself where that is safe. An [`Error`] holds
-//! what the server said about it ([`detail`](Error::detail), [`validation`](Error::validation),
-//! [`error_id`](Error::error_id)) with secrets hidden.
+//! [`ErrorKind::Connect`] means that the server has not seen the request.
+//! [`ErrorKind::Interrupted`] and [`ErrorKind::Timeout`] mean that the server may have acted on it.
+//! [`Error::never_sent`] answers this question for every kind and covers all attempts. Each
+//! [`Call`](oh_protocol::Call) declares whether it may be repeated, and the client retries where
+//! that is safe. An [`Error`] contains the server's explanation ([`detail`](Error::detail),
+//! [`validation`](Error::validation), [`error_id`](Error::error_id)) with secrets hidden.
 //!
-//! # Another network, or none
+//! # Custom transports
 //!
-//! [`Network`] carries requests and sockets; wrap it to sign or record them, or share one among
-//! clients. [`AuthProvider`] supplies keys that rotate.
+//! [`Network`] sends requests and opens sockets. Wrap it to sign or record requests, or share one
+//! network among several clients. [`AuthProvider`] supplies session keys that rotate.
 //!
-//! Both traits are small. This is a whole server in memory; `oh-testkit` has one that checks what
-//! it is asked (`Mock`), and one with a server's manners (`FakeServer`).
+//! Both transport traits are small. The following example is a complete in-memory server.
+//! `oh-testkit` provides one that verifies the requests it gets (`Mock`), and one that behaves like
+//! a real server (`FakeServer`).
 //!
 //! ```
 //! use bytes::Bytes;
@@ -108,7 +110,8 @@ mod workspace;
 mod ws;
 
 pub use self::http::{Body, HttpTransport};
-/// The attribute that implementations of the two traits need.
+/// The attribute macro that implementations of [`HttpTransport`], [`SocketTransport`] and
+/// [`AuthProvider`] need.
 pub use async_trait::async_trait;
 pub use auth::AuthProvider;
 pub use backoff::Backoff;

@@ -1,8 +1,8 @@
-//! What the owner of a server knows of it, for everybody who waits for that server.
+//! The state of a server as reported by its supervisor.
 //!
-//! A socket or a request only shows that a server does not answer. A supervisor knows why: the
-//! process has ended for good, or is being restarted. It says so here, and waits end at once
-//! instead of after a time limit.
+//! A failed socket or request only shows that a server does not respond. A supervisor can report
+//! the cause: the process has exited permanently or is being restarted. Operations that wait for
+//! the server then end at once instead of after a timeout.
 
 use std::sync::Arc;
 
@@ -10,34 +10,35 @@ use tokio::sync::watch;
 
 use crate::Client;
 
-/// What is known of the server behind a [`Client`].
+/// The supervisor's view of the server behind a [`Client`].
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Liveness {
-    /// Nobody supervises the server, as far as this client knows. The default.
+    /// The server is not supervised, as far as this client can tell. The default.
     #[default]
     Unknown,
-    /// The supervisor has seen the server answer.
+    /// The supervisor has received a response from the server.
     Ready,
-    /// The server has ended, and is being started again.
+    /// The server has exited and is being restarted.
     Restarting,
-    /// The server has ended and will not come back. Holds the reason, such as the exit status.
+    /// The server has exited and will not be restarted. Contains the reason, such as the exit
+    /// status.
     Gone(Arc<str>),
 }
 
 impl Client {
-    /// Watches what the server's supervisor says about it. All clones of a client share it.
+    /// Returns a watch channel for the state that the server's supervisor reports. All clones of a
+    /// client share this state.
     ///
-    /// [`Liveness::Unknown`] unless somebody calls [`set_liveness`](Self::set_liveness), as
-    /// `LocalServer` does.
+    /// The state is [`Liveness::Unknown`] until [`set_liveness`](Self::set_liveness) is called, for
+    /// example by `LocalServer`.
     pub fn liveness(&self) -> watch::Receiver<Liveness> {
         self.liveness_sender().subscribe()
     }
 
-    /// Tells everybody who uses this client, or a clone of it, what is known of the server. For
-    /// supervisors.
+    /// Sets the state of the server for this client and all its clones. For use by supervisors.
     pub fn set_liveness(&self, liveness: Liveness) {
-        // What runs after a restart may be another version.
+        // The server may run another version after a restart.
         self.doubt();
         self.liveness_sender().send_if_modified(|known| {
             let changed = *known != liveness;
@@ -46,7 +47,8 @@ impl Client {
         });
     }
 
-    /// Whether both are clones of one client, and so share connections and credentials.
+    /// Returns whether both values are clones of one client and so share connections and
+    /// credentials.
     pub fn is_same(&self, other: &Self) -> bool {
         std::ptr::eq(self.liveness_sender(), other.liveness_sender())
     }

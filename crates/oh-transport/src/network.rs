@@ -1,4 +1,4 @@
-//! The network as a transport: what a client uses by default, to share, configure or wrap.
+//! The default transport of a client, which programs can share, configure or wrap.
 
 use std::{fmt, net::IpAddr, time::Duration};
 
@@ -14,11 +14,11 @@ use crate::{
     ws::{FastTransport, SocketLimits},
 };
 
-/// HTTP and WebSocket over the network: the transport that a [`Client`](crate::Client) uses unless
-/// it is given another. Cheap to clone; clones share their connections.
+/// The default HTTP and WebSocket transport of a [`Client`](crate::Client). Cheap to clone; clones
+/// share their connections.
 ///
-/// Wrap it to add headers to each request, to record, or to route. A wrapper that is used for
-/// sockets too implements [`SocketTransport`] in the same way.
+/// Wrap a network to add headers to each request, to record requests or to route them. A wrapper
+/// that is also used for sockets implements [`SocketTransport`] in the same way.
 ///
 /// ```
 /// use http::{Request, Response};
@@ -65,7 +65,7 @@ impl Network {
         }
     }
 
-    /// Checks proxy and TLS for a URL without connecting.
+    /// Validates the proxy and TLS settings for a URL without connecting.
     pub(crate) fn check(&self, url: &Url) -> Result<()> {
         self.connector.check(url)
     }
@@ -104,89 +104,94 @@ pub struct NetworkBuilder {
 }
 
 impl NetworkBuilder {
-    /// Uses this HTTP proxy for every host, loopback included, instead of the one the environment
-    /// names: `http://proxy:3128`, or `https://`, with percent-encoded user and password where the
-    /// proxy wants them. Blanks and line ends around the URL are ignored.
+    /// Sets the HTTP proxy for every host, including loopback. Overrides the proxy from the
+    /// environment.
     ///
-    /// Plain `http` requests are forwarded by the proxy, which sees them whole, session key
-    /// included. `https` requests and all sockets go through a tunnel (`CONNECT`), which the proxy
-    /// must permit to the server's port.
+    /// The URL is `http://proxy:3128` or `https://…`, with a percent-encoded user and password if
+    /// the proxy requires them. Whitespace and line breaks around the URL are ignored.
+    ///
+    /// The proxy forwards plain `http` requests and sees their full content, including the session
+    /// key. `https` requests and all sockets use a tunnel (`CONNECT`), which the proxy must permit
+    /// to the server's port.
     pub fn proxy(mut self, url: impl Into<String>) -> Self {
         self.proxy = Some(url.into());
         self
     }
 
-    /// Ignores the environment. Otherwise these variables choose a proxy, for every host but this
-    /// machine's own addresses:
+    /// Ignores the environment. By default, these variables choose a proxy for all hosts except
+    /// this machine's own addresses:
     ///
     /// * `http_proxy` or `HTTP_PROXY` for `http` and `ws`, `https_proxy` or `HTTPS_PROXY` for
-    ///   `https` and `wss`, `all_proxy` or `ALL_PROXY` for what has none of its own. Lower case
-    ///   takes precedence and an empty value counts as unset. curl ignores upper-case
-    ///   `HTTP_PROXY`; here it counts, except in a CGI program (`REQUEST_METHOD` is set), where a
-    ///   request could set it.
-    /// * `no_proxy` or `NO_PROXY`: hosts that are reached directly, separated by commas or blanks:
-    ///   `*`, a domain with its subdomains, an address or a network such as `10.0.0.0/8`, each
-    ///   with an optional `:port`.
+    ///   `https` and `wss`, and `all_proxy` or `ALL_PROXY` for schemes without their own variable.
+    ///   Lower case takes precedence, and an empty value counts as unset. curl ignores upper-case
+    ///   `HTTP_PROXY`. This crate uses it, except in a CGI program (`REQUEST_METHOD` is set), where
+    ///   a request could set it.
+    /// * `no_proxy` or `NO_PROXY`: hosts that are reached directly, separated by commas or spaces.
+    ///   An entry is `*`, a domain (including its subdomains), an address or a network such as
+    ///   `10.0.0.0/8`. Each entry can end with an optional `:port`.
     ///
-    /// A value that cannot be used is an error for every URL it would apply to.
+    /// An invalid value is an error for every URL that it would apply to.
     pub fn ignore_environment(mut self) -> Self {
         self.environment = false;
         self
     }
 
-    /// Sets the addresses of a host, instead of looking it up. The port is the URL's.
+    /// Sets the addresses of a host, which replaces the name lookup. The port is taken from the
+    /// URL.
     pub fn resolve(mut self, host: &str, addresses: impl IntoIterator<Item = IpAddr>) -> Self {
         self.resolver.set(host, addresses);
         self
     }
 
-    /// Sets how long making a connection may take, name lookup, proxy and TLS included. Default
-    /// 10 s. Where a host has IPv6 and IPv4 addresses, the second family is tried too after 300 ms;
-    /// addresses of one family share the time.
+    /// Sets the timeout for opening a connection, including name lookup, proxy and TLS. Default: 10
+    /// s.
+    ///
+    /// If a host has both IPv6 and IPv4 addresses, the second family is tried in parallel after 300
+    /// ms. The addresses of one family share the time.
     pub fn connect_timeout(mut self, limit: Duration) -> Self {
         self.connect_timeout = limit;
         self
     }
 
-    /// Sets how long an idle connection is kept for the next request. Default 4 s: the server
-    /// closes its end after 5.
+    /// Sets how long an idle connection is kept for the next request. Default: 4 s, because the
+    /// server closes idle connections after 5 s.
     pub fn idle_timeout(mut self, limit: Duration) -> Self {
         self.idle_timeout = limit;
         self
     }
 
-    /// Sets how long the server may take to answer a WebSocket handshake, once connected. Default
-    /// 30 s.
+    /// Sets the timeout for the response to a WebSocket handshake, measured from the established
+    /// connection. Default: 30 s.
     pub fn handshake_timeout(mut self, limit: Duration) -> Self {
         self.limits = self.limits.with_handshake(limit);
         self
     }
 
-    /// Sets how long a socket may receive nothing at all, answers to our pings included, before it
-    /// counts as lost. Default 100 s: a blocking hook freezes the whole server, by default for up
-    /// to a minute. A ping is sent every fifth of this time.
+    /// Sets how long a socket may receive nothing, not even a pong, before it counts as lost.
+    /// Default: 100 s, because a blocking hook freezes the whole server, by default for up to a
+    /// minute. A ping is sent every fifth of this time.
     pub fn silence_timeout(mut self, limit: Duration) -> Self {
         self.limits = self.limits.with_silence(limit);
         self
     }
 
-    /// Sets the size of the largest message a socket accepts, in bytes. Default 64 MiB, at most
-    /// 1 GiB; the server sends frames of up to 4 MiB on session sockets, and of any size on legacy
-    /// ones.
+    /// Sets the maximum size of a message that a socket accepts, in bytes. Default: 64 MiB.
+    /// Maximum: 1 GiB. The server sends frames of up to 4 MiB on session sockets, and of any size
+    /// on legacy sockets.
     pub fn max_message(mut self, bytes: usize) -> Self {
         self.limits = self.limits.with_message(bytes);
         self
     }
 
-    /// Trusts these certificates too, PEM (one or several) or DER, besides the platform's.
+    /// Adds trusted root certificates, in PEM (one or several) or DER, to those of the platform.
     #[cfg(feature = "tls")]
     pub fn root_certificate(mut self, certificate: impl AsRef<[u8]>) -> Self {
         self.tls.add_root(certificate.as_ref());
         self
     }
 
-    /// Presents this certificate to servers that ask for one (mTLS): the certificate and its chain
-    /// as PEM, and its private key as PEM without a passphrase.
+    /// Sets the client certificate for servers that request one (mTLS). `chain` is the certificate
+    /// and its chain in PEM, and the private key is PEM without a passphrase.
     #[cfg(feature = "tls")]
     pub fn client_certificate(
         mut self,
@@ -197,13 +202,13 @@ impl NetworkBuilder {
         self
     }
 
-    /// Creates the network. Connects to nothing.
+    /// Creates the network. Opens no connection.
     ///
     /// # Errors
     ///
-    /// `InvalidInput` when the proxy, a root certificate or the client certificate cannot be used.
-    /// A variable of the environment that cannot be used is an error of the requests it applies
-    /// to.
+    /// Returns `InvalidInput` if the proxy, a root certificate or the client certificate is
+    /// invalid. An invalid environment variable does not fail here, but in each request that it
+    /// applies to.
     pub fn build(self) -> Result<Network> {
         self.build_in(&|name| std::env::var_os(name))
     }
@@ -224,7 +229,7 @@ impl NetworkBuilder {
     }
 }
 
-// A proxy's URL may hold credentials.
+// The proxy URL may contain credentials.
 impl fmt::Debug for NetworkBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("NetworkBuilder")

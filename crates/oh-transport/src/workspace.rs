@@ -1,12 +1,12 @@
-//! The seam between workspaces and conversations: all that one needs to know of the other.
+//! The interface between workspaces and conversations.
 
 use crate::Client;
 
-/// A directory on a server: what a conversation needs to know of a workspace.
+/// A directory on a server, as seen by a conversation.
 pub trait WorkspaceHandle {
-    /// The server that holds it.
+    /// Returns the client of the server that contains the directory.
     fn client(&self) -> &Client;
 
-    /// The directory's path, in the server's own notation.
+    /// Returns the path of the directory, in the server's notation.
     fn working_dir(&self) -> &str;
 }

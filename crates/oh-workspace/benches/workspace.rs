@@ -1,5 +1,5 @@
-//! What the client adds to the server's own speed: short commands against the raw endpoint, the
-//! news of a command's end, and files against curl. All on the real server, in turns.
+//! Overhead of the client: short commands against the raw endpoint, the latency of a command's end,
+//! and files against curl. All rounds run on the real server, interleaved.
 
 #![allow(
     clippy::unwrap_used,
@@ -42,7 +42,7 @@ fn main() {
     });
 }
 
-/// `pwd`, by us and by the endpoint that answers when it is done.
+/// Measures `pwd`, through the client and through the server's synchronous endpoint.
 async fn short_commands(server: &LocalServer, workspace: &Workspace, rounds: usize) {
     let (mut ours, mut raw) = (Vec::new(), Vec::new());
     let directory = server.workspace_dir().display().to_string();
@@ -56,7 +56,7 @@ async fn short_commands(server: &LocalServer, workspace: &Workspace, rounds: usi
         let answer = server.client().call(&call).await.unwrap();
         let other = begun.elapsed();
         assert_eq!(answer.exit_code, Some(0));
-        // The first are about connections.
+        // The first rounds include connecting.
         if round >= 3 {
             ours.push(milliseconds(one));
             raw.push(milliseconds(other));
@@ -68,7 +68,7 @@ async fn short_commands(server: &LocalServer, workspace: &Workspace, rounds: usi
     }
 }
 
-/// From the end of a command that takes a quarter of a second until we tell of it.
+/// Measures the time from the end of a command of 250 ms until the client reports it.
 async fn ends(workspace: &Workspace, rounds: usize) {
     let mut late = Vec::new();
     for _ in 0..rounds {
@@ -85,11 +85,11 @@ async fn files(server: &LocalServer, workspace: &Workspace, size: u64, rounds: u
     let source = local.path().join("source");
     write_file(&source, size);
     let curl = Curl::new(server, local.path());
-    // The server's first upload loads what the others find loaded.
+    // The server's first upload loads modules that later ones reuse.
     workspace.write("warm", vec![0; 4096]).await.unwrap();
     let target = local.path().join("target");
     for round in 0..rounds {
-        // Who goes first finds the disk busy with what was before.
+        // The first one in a round finds the disk busy with earlier writes.
         for turn in 0..2 {
             if (round + turn) % 2 == 0 {
                 let (begun, memory) = (Instant::now(), Memory::now());
@@ -140,7 +140,7 @@ struct Curl {
 }
 
 impl Curl {
-    /// None where it is not installed.
+    /// Returns `None` if curl is not installed.
     fn new(server: &LocalServer, local: &Path) -> Option<Self> {
         Command::new("curl").arg("--version").output().ok()?;
         let config = local.join("curl");
@@ -183,12 +183,12 @@ impl Curl {
     }
 }
 
-/// What this process held when a transfer began.
+/// The memory of this process when a transfer started, in MiB.
 struct Memory(f64);
 
 impl Memory {
     fn now() -> Self {
-        // Makes the high-water mark begin anew.
+        // Resets the high-water mark.
         fs::write("/proc/self/clear_refs", "5").unwrap();
         Self(status("VmRSS:"))
     }

@@ -1,5 +1,5 @@
-//! What environments that run agents by themselves expect of a program: tags on what it makes, and
-//! a call when it is done. They say so in variables named `AUTOMATION_…`.
+//! Support for automation environments: tags for conversations, and a callback at the end of the
+//! work. The environment passes its requirements in variables named `AUTOMATION_…`.
 
 use std::{collections::BTreeMap, env, fmt, time::Duration};
 
@@ -13,13 +13,14 @@ use url::Url;
 
 use crate::{Error, ErrorKind, Result};
 
-/// How long the call may take. The work is done: nobody should wait for it long.
+/// Timeout of the callback. Short, because the work is already done.
 const LIMIT: Duration = Duration::from_secs(10);
 
-/// The tags that `AUTOMATION_EVENT_PAYLOAD` and `AUTOMATION_RUN_ID` ask for on every conversation:
-/// `automationtrigger`, `automationid`, `automationname`, `automationrunid`. Empty elsewhere.
+/// Returns the tags that `AUTOMATION_EVENT_PAYLOAD` and `AUTOMATION_RUN_ID` request for every
+/// conversation: `automationtrigger`, `automationid`, `automationname`, `automationrunid`. Returns
+/// an empty map when neither variable is set.
 ///
-/// The payload is JSON; one that is not, or holds something else, asks for nothing.
+/// The payload is JSON. An invalid payload, or one without these fields, adds no tags.
 pub fn automation_tags() -> BTreeMap<String, String> {
     let read = |name: &str| env::var(name).ok();
     tags(read("AUTOMATION_EVENT_PAYLOAD"), read("AUTOMATION_RUN_ID"))
@@ -46,8 +47,7 @@ fn tags(payload: Option<String>, run_id: Option<String>) -> BTreeMap<String, Str
     asked.collect()
 }
 
-/// The call that says that the work is done, for those who asked for one with
-/// `AUTOMATION_CALLBACK_URL`.
+/// The callback that reports the end of the work to the URL in `AUTOMATION_CALLBACK_URL`.
 ///
 /// ```no_run
 /// # async fn run(work: impl Future<Output = Result<(), std::io::Error>>) -> oh_workspace::Result<()> {
@@ -71,12 +71,13 @@ pub struct CompletionCallback {
 }
 
 impl CompletionCallback {
-    /// The call that the environment asks for, if it does: to `AUTOMATION_CALLBACK_URL`, with
-    /// `AUTOMATION_CALLBACK_API_KEY` as bearer token and `AUTOMATION_RUN_ID`, where they are set.
+    /// Creates the callback that the environment requests, or returns `None` when it requests none.
+    /// The callback goes to `AUTOMATION_CALLBACK_URL`, with `AUTOMATION_CALLBACK_API_KEY` as bearer
+    /// token and `AUTOMATION_RUN_ID` as run id, where they are set.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidInput`] when the URL is none.
+    /// [`ErrorKind::InvalidInput`] when the URL is invalid.
     pub fn from_env() -> Result<Option<Self>> {
         let read = |name: &str| env::var(name).ok().filter(|value| !value.is_empty());
         let Some(url) = read("AUTOMATION_CALLBACK_URL") else {
@@ -88,13 +89,13 @@ impl CompletionCallback {
         Ok(Some(callback))
     }
 
-    /// A call to this URL.
+    /// Creates a callback to this URL.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidInput`] when it is no `http://` or `https://` URL.
+    /// [`ErrorKind::InvalidInput`] when this is not a valid `http://` or `https://` URL.
     pub fn new(url: &str) -> Result<Self> {
-        // It may hold credentials, so it is not repeated.
+        // The URL may contain credentials, so the error does not repeat it.
         let bad = || Error::invalid("the callback's URL is no http:// or https:// URL");
         let url = Url::parse(url).map_err(|_| bad())?;
         if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
@@ -109,34 +110,34 @@ impl CompletionCallback {
         })
     }
 
-    /// A bearer token.
+    /// Sets the bearer token.
     pub fn api_key(mut self, key: impl Into<SecretString>) -> Self {
         self.api_key = Some(key.into());
         self
     }
 
-    /// Which run of the automation this was.
+    /// Sets the id of the automation run.
     pub fn run_id(mut self, id: impl Into<String>) -> Self {
         self.run_id = Some(id.into());
         self
     }
 
-    /// The conversation in which the work was done.
+    /// Sets the conversation in which the work was done.
     pub fn conversation(mut self, id: ConversationId) -> Self {
         self.conversation = Some(id);
         self
     }
 
-    /// What it cost, in US dollars. Left out where it is not known.
+    /// Sets the cost in US dollars. Omitted from the report by default.
     pub fn cost(mut self, dollars: f64) -> Self {
         self.cost = Some(dollars);
         self
     }
 
-    /// Reports how a run ended. It is reported as done only when `finished` says so of its outcome;
-    /// every other outcome (an error, a stuck or paused agent, a pending approval) is a failure with
-    /// the code `RunNotFinished` and the outcome's text as detail. A run that could not be made is
-    /// reported as [`report`](Self::report) does.
+    /// Reports how a run ended. The run is reported as completed only when `finished` returns true
+    /// for its outcome. Every other outcome (an error, a stuck or paused agent, a pending approval)
+    /// is reported as a failure with the code `RunNotFinished` and the outcome's text as detail. An
+    /// `Err` is reported as in [`report`](Self::report).
     ///
     /// ```no_run
     /// # use oh_workspace::{CompletionCallback, Result};
@@ -153,7 +154,7 @@ impl CompletionCallback {
     ///
     /// # Errors
     ///
-    /// When the other end cannot be reached or refuses.
+    /// When the callback's receiver cannot be reached or rejects the request.
     pub async fn report_run<T: fmt::Display, E: std::error::Error>(
         self,
         result: &Result<T, E>,
@@ -166,15 +167,15 @@ impl CompletionCallback {
         }
     }
 
-    /// Reports how the work ended: done, or failed with the error's type as code and the texts of
-    /// the error and its sources as detail.
+    /// Reports how the work ended: completed, or failed with the error's type as code and the
+    /// messages of the error and its sources as detail.
     ///
-    /// For the result of a run use [`report_run`](Self::report_run): a run that returns has not
+    /// For the result of a run use [`report_run`](Self::report_run). A run that returns has not
     /// necessarily finished, so its result is not accepted here.
     ///
     /// # Errors
     ///
-    /// When the other end cannot be reached or refuses.
+    /// When the callback's receiver cannot be reached or rejects the request.
     pub async fn report<E: std::error::Error>(self, result: &Result<(), E>) -> Result<()> {
         let Err(error) = result else {
             return self.completed().await;
@@ -191,22 +192,22 @@ impl CompletionCallback {
         self.failed(code, detail).await
     }
 
-    /// Says that the work is done.
+    /// Reports that the work is completed.
     ///
     /// # Errors
     ///
-    /// When the other end cannot be reached or refuses.
+    /// When the callback's receiver cannot be reached or rejects the request.
     pub async fn completed(self) -> Result<()> {
         let body = self.body("COMPLETED", None);
         self.send(body).await
     }
 
-    /// Says that the work failed: a short code and what happened. The key of the call is masked
-    /// in it.
+    /// Reports that the work failed, with a short code and a description. The callback's API key is
+    /// masked in the description.
     ///
     /// # Errors
     ///
-    /// When the other end cannot be reached or refuses.
+    /// When the callback's receiver cannot be reached or rejects the request.
     pub async fn failed(self, code: impl Into<String>, detail: impl Into<String>) -> Result<()> {
         let mut detail = detail.into();
         if let Some(key) = &self.api_key
@@ -225,11 +226,11 @@ impl CompletionCallback {
         self.send(body).await
     }
 
-    /// Says that the work failed with this event of the conversation.
+    /// Reports that the work failed, with an event of the conversation as the error.
     ///
     /// # Errors
     ///
-    /// When the other end cannot be reached or refuses.
+    /// When the callback's receiver cannot be reached or rejects the request.
     pub async fn failed_with(self, event: &Event) -> Result<()> {
         let event = serde_json::from_slice(event.raw())
             .map_err(|error| Error::invalid("the event does not read").with_source(error))?;
@@ -289,7 +290,7 @@ impl CompletionCallback {
     }
 }
 
-// The URL may hold a token in its query.
+// The URL may contain a token in its query.
 impl fmt::Debug for CompletionCallback {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("CompletionCallback")

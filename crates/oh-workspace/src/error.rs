@@ -1,67 +1,68 @@
-//! The one error of this crate: which operation failed, on what, and how to go on.
+//! The crate's error type: which operation failed, on which path or command, and why.
 
 use std::fmt;
 
 /// Shorthand for a result with this crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What failed, in one word that a program can branch on.
+/// The kind of a failure, for programs to branch on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// A value the caller gave cannot be used; nothing was done.
+    /// The caller passed an invalid value. Nothing was done.
     InvalidInput,
-    /// The server knows no such file, directory, command, conversation or profile.
+    /// The server has no such file, directory, command, conversation or profile.
     NotFound,
-    /// The path names the wrong kind of thing, such as a directory where a file is meant.
+    /// The path has the wrong type, such as a directory where a file is expected.
     InvalidPath,
-    /// The server's user may not do that there.
+    /// The server's user lacks the permission.
     PermissionDenied,
-    /// The path lies outside the conversation's workspace.
+    /// The path is outside the conversation's workspace.
     OutsideWorkspace,
-    /// There is no space left, on the server or, with an [`std::io::Error`] as source, here.
+    /// No space is left on the server or, when the source is an [`std::io::Error`], on this
+    /// machine.
     NoSpace,
-    /// The command could not be started on the server, for example in a directory that is not
-    /// there, or because its line is longer than the system allows.
+    /// The command could not be started on the server, for example because its directory does not
+    /// exist or its line is longer than the system allows.
     NotStarted,
-    /// Output of the command is gone from the server's history, so it cannot be told whole.
+    /// Output of the command was removed from the server's history, so the output is incomplete.
     OutputLost,
-    /// The server ended and was started anew while the command ran, so how it ended is not
-    /// known. What it wrote until then is in the history.
+    /// The server was restarted while the command ran, so how the command ended is unknown. The
+    /// output until then is in the history.
     ServerRestarted,
-    /// The file changed while it was read, so its copy would be neither the old nor the new one.
+    /// The file changed while it was being transferred, so the copy would match neither version.
     Changed,
-    /// The file is no text in UTF-8.
+    /// The file is not valid UTF-8.
     NotText,
-    /// A file on this side could not be read or written; the source says why.
+    /// A local file could not be read or written; the source has the cause.
     Local,
-    /// No connection could be made, so nothing was sent: the server refused it, or the proxy or TLS
-    /// on the way failed.
+    /// No connection could be made, so nothing was sent: the server refused the connection, or the
+    /// proxy or TLS failed.
     Connect,
-    /// A directory on the server that held secrets, or a command's output, could not be removed.
-    /// [`Error::path`] names it. One with secrets removes itself within five minutes, unless the
-    /// server's machine stops it.
+    /// A directory on the server that held secrets or a command's output could not be removed.
+    /// [`Error::path`] returns its path. A directory with secrets is removed by the server within
+    /// five minutes, unless the server's machine goes down in that time.
     NotRemoved,
-    /// The connection was cut, or no answer came. What was asked may have happened all the same:
-    /// see [`Error::command_id`] of a command.
+    /// The connection was lost, or no response arrived. The operation may still have happened: see
+    /// [`Error::command_id`] when it was a command.
     Interrupted,
-    /// Nothing moved for too long.
+    /// There was no progress for too long.
     Timeout,
-    /// The directory lies in no git repository.
+    /// The directory is not in a git repository.
     NotARepository,
     /// The repository has no such branch, tag or commit.
     UnknownRef,
-    /// Git on the server refused otherwise; the source says why.
+    /// Git on the server failed for another reason; the source has the cause.
     Git,
-    /// The server does not offer this, or has it switched off.
+    /// The server does not support this, or has it disabled.
     Unsupported,
-    /// The server refused otherwise; the source says how.
+    /// The server rejected the request for another reason; the source has the cause.
     Transport,
 }
 
-/// Why an operation failed.
+/// The error of a workspace operation.
 ///
-/// Holds paths, never command lines, content, secrets or URLs with credentials.
+/// Contains paths, but never command lines, content, secrets or URLs with credentials.
 pub struct Error(Box<Inner>);
 
 struct Inner {
@@ -91,7 +92,7 @@ impl Error {
         Self::new(kind_of(&source), context).with_source(source)
     }
 
-    /// A failure of the local file system.
+    /// Creates the error of a failed local file operation.
     pub(crate) fn local(context: impl Into<String>, source: std::io::Error) -> Self {
         let kind = match source.kind() {
             std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
@@ -120,14 +121,14 @@ impl Error {
         self
     }
 
-    /// Adds what else went wrong to the description.
+    /// Appends another error's description to this one.
     pub(crate) fn and(mut self, other: &Self) -> Self {
         self.0.context = format!("{}; {}", self.0.context, other.0.context);
         self
     }
 
-    /// The error of something that goes on: that no connection could be made is an interruption
-    /// then.
+    /// Marks the error of an operation that is in progress: failing to connect is then an
+    /// interruption.
     pub(crate) fn midway(self) -> Self {
         match self.kind() {
             ErrorKind::Connect => self.of_kind(ErrorKind::Interrupted),
@@ -140,29 +141,29 @@ impl Error {
         self
     }
 
-    /// What kind of failure this is.
+    /// Returns the kind of the failure.
     pub fn kind(&self) -> ErrorKind {
         self.0.kind
     }
 
-    /// The command that was started before the failure; it may still run. Find it with
-    /// [`Workspace::command`](crate::Workspace::command).
+    /// Returns the id of the command that was started before the failure. The command may still be
+    /// running: find it with [`Workspace::command`](crate::Workspace::command).
     pub fn command_id(&self) -> Option<&str> {
         self.0.command_id.as_deref()
     }
 
-    /// The path on the server that it was about.
+    /// Returns the path on the server that the operation was about.
     pub fn path(&self) -> Option<&str> {
         self.0.path.as_deref()
     }
 
-    /// What the server, or the connection to it, said, where that is the cause.
+    /// Returns the error from the server or the connection, when that is the cause.
     pub fn transport_error(&self) -> Option<&oh_transport::Error> {
         self.0.source.as_ref()?.downcast_ref()
     }
 }
 
-/// What a refusal means here. The server tells some apart only in words.
+/// Maps a transport error to a kind. The server distinguishes some causes only by their text.
 fn kind_of(error: &oh_transport::Error) -> ErrorKind {
     use oh_transport::ErrorKind as Theirs;
     let detail = error.detail().unwrap_or_default();
@@ -190,7 +191,7 @@ fn kind_of(error: &oh_transport::Error) -> ErrorKind {
     }
 }
 
-/// What the number means with which the server's system refused.
+/// Maps the errno in the server's error text to a kind.
 fn errno(detail: &str) -> Option<ErrorKind> {
     let (_, rest) = detail.split_once("[Errno ")?;
     Some(match rest.split_once(']')?.0 {

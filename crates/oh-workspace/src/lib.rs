@@ -1,4 +1,4 @@
-//! Commands, files and git in a directory of an agent server.
+//! Commands, files and git in a directory on an agent server.
 //!
 //! ```no_run
 //! # async fn run(client: &oh_transport::Client) -> Result<(), oh_workspace::Error> {
@@ -19,19 +19,19 @@
 //! # Ok(()) }
 //! ```
 //!
-//! - **Commands** are followed over one socket, and by polling where it fails. A failure of the
-//!   connection is an error that names the command, never an exit code; a timeout is reported as
-//!   one. [`Workspace::execute`] waits and stops what nobody waits for any more, and so does
-//!   [`Execute::stream`]; [`Execute::start`] gives a handle, [`Workspace::command`] finds one
-//!   again.
-//! - **Files** stream both ways in bounded memory, whole or not at all. There is no limit to how
-//!   long that takes, only to how long nothing moves.
-//! - **Paths** are the server's. A relative one is below the workspace's directory.
-//! - [`Workspace::in_conversation`] is the same in the scope of one conversation.
+//! - **Commands** are followed over one socket, or by polling when the socket fails. A connection
+//!   failure is an error that names the command, never an exit code. A timeout is reported as a
+//!   timeout. [`Workspace::execute`] waits for the command, and stops it when the future is
+//!   dropped; [`Execute::stream`] does the same. [`Execute::start`] returns a handle, and
+//!   [`Workspace::command`] finds a command by its id.
+//! - **Files** are streamed in both directions with bounded memory, and arrive completely or not at
+//!   all. The total duration is unlimited; only the time without progress is limited.
+//! - **Paths** are paths on the server. A relative path is relative to the workspace's directory.
+//! - [`Workspace::in_conversation`] provides the same operations in the scope of one conversation.
 //!
-//! Two modules serve programs that run agents on the server: `settings` reads stored models, MCP
-//! servers, secrets and skills as configuration for an agent, and `automation` reports to whoever
-//! started the program. The crate does not run conversations.
+//! Two modules serve programs that run agents on the server: `settings` returns stored models, MCP
+//! servers, secrets and skills as agent configuration, and `automation` reports the result to the
+//! system that started the program. The crate does not run conversations.
 
 mod automation;
 mod command;

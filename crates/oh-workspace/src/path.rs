@@ -1,9 +1,9 @@
-//! Paths of the server, which may run on another system than this: joined and told apart by their
-//! own look, never by rules of the local one.
+//! Paths on the server, which may run another operating system. They are classified and joined by
+//! their own form, never by the rules of the local system.
 
 use crate::{Error, Result};
 
-/// Whether a path is absolute on some system: `/a`, `C:\a`, `C:/a`, `\\host\a`.
+/// Returns whether a path is absolute on any system: `/a`, `C:\a`, `C:/a`, `\\host\a`.
 pub(crate) fn is_absolute(path: &str) -> bool {
     let bytes = path.as_bytes();
     let drive = bytes.len() >= 3
@@ -13,7 +13,8 @@ pub(crate) fn is_absolute(path: &str) -> bool {
     drive || path.starts_with('/') || path.starts_with(r"\\")
 }
 
-/// A path as it is, or below `directory`. Windows takes forward slashes too.
+/// Returns an absolute path unchanged, and joins a relative one to `directory`. Windows accepts
+/// forward slashes too.
 pub(crate) fn join(directory: &str, path: &str) -> Result<String> {
     if path.is_empty() {
         return Err(Error::invalid("an empty path"));
@@ -62,7 +63,7 @@ mod tests {
             (r"C:\w\", "a", r"C:\w\a"),
             (r"\\host\share", "a", r"\\host\share/a"),
             ("D:/w", "a b", "D:/w/a b"),
-            // A name with a colon is a name.
+            // A file name may contain a colon.
             ("/w", "c:a", "/w/c:a"),
             ("", "/a", "/a"),
         ] {

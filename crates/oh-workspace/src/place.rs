@@ -1,5 +1,5 @@
-//! A private directory on the server, for what must not stand in a command line: the server keeps
-//! command lines, and everyone on its machine can read them.
+//! A private directory on the server for data that must not appear in a command line: the server
+//! stores command lines, and every user of its machine can read them.
 
 use std::{
     fmt,
@@ -18,8 +18,8 @@ use tracing::warn;
 
 use crate::{Error, ErrorKind, Result, shell::quoted};
 
-/// Creates the directory. A background process removes it when nobody else has done so: a client
-/// that is killed, or cut off for good, cannot.
+/// Creates the directory. A background process removes it in case the client cannot, because the
+/// client was killed or lost its connection for good.
 const MAKE: &str = "umask 077; d=$(mktemp -d \"${TMPDIR:-/tmp}/oh-hiding.XXXXXXXXXX\") || exit 1; \
                     (trap 'rm -rf \"$d\"; exit' HUP INT TERM; n=0; \
                     while [ -d \"$d\" ] && [ $n -lt 300 ]; do sleep 1; n=$((n+1)); done; \
@@ -27,13 +27,13 @@ const MAKE: &str = "umask 077; d=$(mktemp -d \"${TMPDIR:-/tmp}/oh-hiding.XXXXXXX
 /// Creates a directory that stays until it is removed.
 const MAKE_LASTING: &str =
     "umask 077; mktemp -d \"${TMPDIR:-/tmp}/oh-output.XXXXXXXXXX\" | tr -d '\\n'";
-/// How often removing is tried while the connection breaks.
+/// How often removal is attempted while the connection fails.
 const TRIES: u32 = 3;
-/// Limit of each helper command.
+/// Timeout of each helper command.
 const LIMIT: Duration = Duration::from_secs(10);
 
-/// A directory that only the server's user can enter. Dropping it removes it, unless it has been
-/// removed, or [left](Self::leave) to the command that it is for.
+/// A directory that only the server's user can enter. Dropping this value removes the directory,
+/// unless it has been removed already or [left](Self::leave) to its command.
 pub(crate) struct Place {
     client: Client,
     path: String,
@@ -42,10 +42,10 @@ pub(crate) struct Place {
 }
 
 impl Place {
-    /// Creates a directory that holds `secret` in a file named `name`.
+    /// Creates a directory that contains `secret` in a file named `name`.
     ///
-    /// A caller that is dropped meanwhile does not interrupt this: the server might write the file
-    /// after the directory was removed.
+    /// Dropping the future does not interrupt this. Otherwise the server might write the file after
+    /// the directory was removed.
     pub(crate) async fn with_secret(
         client: &Client,
         name: &'static str,
@@ -86,7 +86,7 @@ impl Place {
         let made = client.call(&make).await;
         let made = made.map_err(|error| Error::transport(what, error))?;
         let path = made.stdout.unwrap_or_default();
-        // What is not UTF-8 arrives as U+FFFD.
+        // The server replaces invalid UTF-8 with U+FFFD.
         let odd = |c: char| c.is_control() || c == char::REPLACEMENT_CHARACTER;
         if made.exit_code != Some(0) || !path.starts_with('/') || path.contains(odd) {
             let why = made.stderr.unwrap_or_default();
@@ -105,40 +105,40 @@ impl Place {
         &self.path
     }
 
-    /// The path of a file in it.
+    /// Returns the path of a file in the directory.
     pub(crate) fn file(&self, name: &str) -> String {
         format!("{}/{name}", self.path)
     }
 
-    /// Leaves the directory to the command that it is for, which removes it.
+    /// Leaves the removal of the directory to its command.
     pub(crate) fn leave(&self) {
         self.removed.store(true, Ordering::Relaxed);
     }
 
-    /// Removes the directory with what is in it; no harm when it is gone.
+    /// Removes the directory and its content. Does nothing if the directory is gone.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::NotRemoved`] when it may be there still.
+    /// [`ErrorKind::NotRemoved`] when the directory may still exist.
     pub(crate) async fn remove(&self) -> Result<()> {
         remove(&self.client, &self.path).await?;
         self.leave();
         Ok(())
     }
 
-    /// Removes the directory because of an error. If that fails too, the error says so.
+    /// Removes the directory after an error. If that fails too, the returned error says so.
     pub(crate) async fn removed_after(&self, error: Error) -> Error {
         match self.remove().await {
             Ok(()) => error,
             Err(left) => {
-                // It was tried: dropping it need not try again.
+                // Removal has been attempted, so `drop` need not repeat it.
                 self.leave();
                 error.and(&left).at(&self.path)
             }
         }
     }
 
-    /// Removes the directory without anyone waiting for it.
+    /// Removes the directory in the background.
     pub(crate) fn remove_soon(&self) {
         self.leave();
         let (client, path) = (self.client.clone(), self.path.clone());
@@ -167,7 +167,7 @@ async fn remove(client: &Client, path: &str) -> Result<()> {
             }
             Err(error) => error,
         };
-        // It may be gone, or not: removing it again tells.
+        // The directory may or may not be gone: a repeated removal settles it.
         if error.kind() != Theirs::Interrupted || tries == TRIES {
             let error = Error::transport(what, error).of_kind(ErrorKind::NotRemoved);
             return Err(error.at(path));

@@ -1,4 +1,4 @@
-//! The server around the workspace: whether it lives, what it is, its VSCode.
+//! Questions about the server itself: whether it is alive, its version, and its VSCode.
 
 use std::{sync::Arc, time::Duration};
 
@@ -12,7 +12,7 @@ use secrecy::SecretString;
 use crate::{Error, Result, Workspace};
 
 impl Workspace {
-    /// Whether the server answers within 5 s. Nothing is an error: no answer is a no.
+    /// Returns whether the server responds within 5 s. Any failure means `false`.
     pub async fn alive(&self) -> bool {
         let alive = Alive::default();
         let asked = self.client().call(&alive).timeout(Duration::from_secs(5));
@@ -24,20 +24,21 @@ impl Workspace {
     ///
     /// # Errors
     ///
-    /// When it cannot be asked, or is no agent server.
+    /// When the server cannot be reached, or is not an agent server.
     pub async fn server_info(&self) -> Result<Arc<ServerInfo>> {
         let info = self.client().server_info().await;
         info.map_err(|error| Error::transport("the server could not be asked what it is", error))
     }
 
-    /// Where the directory is open in the server's VSCode; none where it does not run.
-    /// `base_url` is the address under which the user reaches it, where the server's own name for
-    /// itself does not do. Whoever has the URL is let in, so it is a secret.
+    /// Returns the URL that opens the directory in the server's VSCode, or `None` when VSCode is
+    /// not running. `base_url` is the address under which the user reaches VSCode, for when the
+    /// server's own address is not reachable. The URL grants access to anyone who has it, so it is
+    /// a secret.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) where it is switched off, or when
-    /// the server cannot be asked.
+    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) when VSCode is disabled on the
+    /// server, or when the request fails.
     pub async fn vscode_url(&self, base_url: Option<&str>) -> Result<Option<SecretString>> {
         let mut call = GetUrl::new()
             .scope(self.scope())
@@ -45,7 +46,7 @@ impl Workspace {
         if let Some(url) = base_url {
             call = call.base_url(url);
         }
-        // A server that has it switched off says 503, which looks like one that recovers.
+        // With VSCode disabled the server returns 503, which would otherwise be retried.
         let asked = self.client().call(&call).timeout(Duration::from_secs(10));
         let url = asked
             .await
@@ -53,11 +54,11 @@ impl Workspace {
         Ok(url)
     }
 
-    /// Whether the server has a VSCode, and whether it runs.
+    /// Returns whether the server has a VSCode, and whether it is running.
     ///
     /// # Errors
     ///
-    /// When the server cannot be asked.
+    /// When the request fails.
     pub async fn vscode_status(&self) -> Result<VscodeStatus> {
         let status = self
             .client()

@@ -1,5 +1,5 @@
-//! What is stored on the server for agents: models, MCP servers, secrets, skills. Values that are
-//! secret are asked for only where a model or an MCP server cannot be made without them.
+//! Models, MCP servers, secrets and skills that the server stores for agents. Secret values are
+//! requested only when a model or an MCP server cannot be built without them.
 
 use std::collections::BTreeMap;
 
@@ -17,14 +17,15 @@ use serde_json::{Map, Value};
 use crate::{Error, ErrorKind, Result, Workspace};
 
 impl Workspace {
-    /// The model of the server's active profile; where none is active, that of its settings. Its
-    /// key passes through this program; change other fields as you like.
+    /// Returns the model of the server's active profile or, when no profile is active, of its
+    /// settings. The model's API key passes through this program. Other fields of the result can be
+    /// changed freely.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::NotFound`] where no model is stored, or when the server cannot be asked.
+    /// [`ErrorKind::NotFound`] when no model is stored, or when the request fails.
     pub async fn llm(&self) -> Result<Llm> {
-        // What is secret is asked for only when it is known to be needed.
+        // Masked first: the plain value is requested only when it is needed.
         let settings = self.settings(Expose::Masked).await?;
         if let Some(name) = settings.active_profile.filter(|name| !name.is_empty()) {
             return self.llm_profile(name).await;
@@ -33,11 +34,11 @@ impl Workspace {
         llm(settings.agent_settings["llm"].take(), None)
     }
 
-    /// The model of a stored profile. Its `usage_id` is `profile:NAME`.
+    /// Returns the model of a stored profile. Its `usage_id` is `profile:NAME`.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::NotFound`] where there is no such profile, or when the server cannot be asked.
+    /// [`ErrorKind::NotFound`] when there is no such profile, or when the request fails.
     pub async fn llm_profile(&self, name: impl Into<String>) -> Result<Llm> {
         let name = name.into();
         let profile = self
@@ -50,11 +51,12 @@ impl Workspace {
         llm(profile.config, Some(format!("profile:{name}")))
     }
 
-    /// The MCP servers of the server's settings, by name. Their keys pass through this program.
+    /// Returns the MCP servers in the server's settings, by name. Their keys pass through this
+    /// program.
     ///
     /// # Errors
     ///
-    /// When the server cannot be asked, or has one that is neither a program nor a URL.
+    /// When the request fails, or when a stored MCP server has neither a command nor a URL.
     pub async fn mcp_config(&self) -> Result<BTreeMap<String, McpServer>> {
         let mut settings = self.settings(Expose::Plain).await?;
         let Value::Object(servers) = settings.agent_settings["mcp_config"].take() else {
@@ -66,28 +68,28 @@ impl Workspace {
             .collect()
     }
 
-    /// Returns the secrets stored on the server, as lookups for a conversation: the server finds
-    /// each value itself when it is needed, and none passes through this program. `names` picks
-    /// some; empty means all.
+    /// Returns the secrets stored on the server, as lookups for a conversation. The server resolves
+    /// each value itself when it is needed, so no value passes through this program. `names`
+    /// selects secrets; empty means all.
     ///
-    /// A conversation that is given them adds the session key for servers before 1.50, which need
-    /// it. Who sends a request without a conversation's builder uses
-    /// [`secrets_with_key`](Self::secrets_with_key) for those.
+    /// Servers before 1.50 need the session key for these lookups. A conversation that gets the
+    /// lookups adds the key. For requests that no conversation sends, use
+    /// [`secrets_with_key`](Self::secrets_with_key).
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::NotFound`] for a name that is not stored, or when the server cannot be asked.
+    /// [`ErrorKind::NotFound`] for a name that is not stored, or when the request fails.
     pub async fn secrets(&self, names: &[&str]) -> Result<BTreeMap<String, SecretSource>> {
         self.lookups(names, None).await
     }
 
-    /// The same as [`secrets`](Self::secrets), where each lookup carries the session key, as servers
-    /// before 1.50 need it. The server stores the key with the conversation, as it stores its
-    /// secrets.
+    /// Returns the same lookups as [`secrets`](Self::secrets), each with the session key in its
+    /// headers, as servers before 1.50 require. The server stores the key with the conversation, as
+    /// it stores the conversation's secrets.
     ///
     /// # Errors
     ///
-    /// As [`secrets`](Self::secrets).
+    /// Same as [`secrets`](Self::secrets).
     pub async fn secrets_with_key(
         &self,
         names: &[&str],
@@ -127,13 +129,13 @@ impl Workspace {
         }
     }
 
-    /// The value of a secret stored on the server, which passes through this program: for what
-    /// it does itself, such as
-    /// [cloning with a token](crate::Repository::token). None where there is no such secret.
+    /// Returns the value of a secret stored on the server, or `None` when there is no such secret.
+    /// The value passes through this program, so use this for secrets that the program itself
+    /// needs, for example when [cloning with a token](crate::Repository::token).
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidInput`] for a name that is none, or when the server cannot be asked.
+    /// [`ErrorKind::InvalidInput`] for an invalid name, or when the request fails.
     pub async fn secret_value(&self, name: &str) -> Result<Option<SecretString>> {
         match self.client().call(&GetSecret::new(name)).await {
             Ok(value) => Ok(Some(value)),
@@ -145,23 +147,23 @@ impl Workspace {
         }
     }
 
-    /// The skills that the server finds. Those of the workspace's directory are
+    /// Loads skills on the server. For the skills of the workspace's directory, pass
     /// `LoadSkills::new().project(workspace.working_dir())`.
     ///
     /// # Errors
     ///
-    /// When the server cannot be asked.
+    /// When the request fails.
     pub async fn load_skills(&self, which: LoadSkills) -> Result<LoadedSkills> {
         let loaded = self.client().call(&which).await;
         loaded.map_err(|error| Error::transport("no skills could be loaded", error))
     }
 
-    /// What an agent should know of the workspace: the skills of its directory and of the
-    /// server's user, read now. The server is told not to load them again.
+    /// Returns an agent context with the current skills of the workspace's directory and of the
+    /// server's user. The context disables loading the same skills again on the server.
     ///
     /// # Errors
     ///
-    /// When the server cannot be asked.
+    /// When the request fails.
     pub async fn agent_context(&self) -> Result<AgentContext> {
         let which = LoadSkills::new().user(true).project(self.path(".")?);
         let loaded = self.load_skills(which).await?;
@@ -177,7 +179,7 @@ impl Workspace {
     }
 }
 
-/// A model from the server's own form of it.
+/// Converts a model from the server's wire format.
 fn llm(wire: Value, usage_id: Option<String>) -> Result<Llm> {
     let missing = || Error::new(ErrorKind::NotFound, "no model is stored on the server");
     let mut fields = object(wire).ok_or_else(missing)?;
@@ -192,7 +194,7 @@ fn llm(wire: Value, usage_id: Option<String>) -> Result<Llm> {
         fields.remove("usage_id");
         llm = llm.usage_id(usage_id);
     }
-    // Read-only, or the server's note on where it came from.
+    // These are read-only, or metadata about the stored profile.
     for name in ["kind", "profile_id", "api_key_set"] {
         fields.remove(name);
     }
@@ -201,7 +203,7 @@ fn llm(wire: Value, usage_id: Option<String>) -> Result<Llm> {
         .fold(llm, |llm, (name, value)| llm.set(name, value)))
 }
 
-/// An MCP server from the server's own form of it.
+/// Converts an MCP server from the server's wire format.
 fn mcp_server(name: &str, wire: Value) -> Result<McpServer> {
     let mut fields = object(wire).unwrap_or_default();
     let transport = fields.remove("transport");
@@ -221,7 +223,7 @@ fn mcp_server(name: &str, wire: Value) -> Result<McpServer> {
         .fold(server, |server, (name, value)| server.set(name, value)))
 }
 
-/// Fields that are set.
+/// Returns the fields that are not null.
 fn object(wire: Value) -> Option<Map<String, Value>> {
     match wire {
         Value::Object(fields) => Some(

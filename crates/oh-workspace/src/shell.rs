@@ -1,22 +1,22 @@
-//! Text for the server's shell: quoted words, variables, and the lines that commands begin with.
+//! Text for the server's shell: quoting, variables, and the lines put in front of commands.
 
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::{Error, Result, place::Place};
 
-/// The longest `NAME=value` that Linux gives to a program, with its end.
+/// The longest `NAME=value`, with its terminating NUL, that Linux passes to a program.
 const LONGEST: usize = 128 * 1024;
-/// What all variables of a command may take together. Systems allow one to six mebibytes.
+/// The limit for all variables of a command together. Systems allow one to six MiB.
 const MOST: usize = 1024 * 1024;
-/// The exit code of a command that could not take its secrets.
+/// The exit code of a command that could not read its secrets.
 const NOT_TAKEN: i32 = 96;
 
-/// Quotes text as one word.
+/// Quotes text as one shell word.
 pub(crate) fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', r"'\''"))
 }
 
-/// Checks what no program can be given: single values, and all of them together.
+/// Checks the limits of environment variables, one by one and in total.
 pub(crate) fn check_variables<'a>(all: impl Iterator<Item = (&'a str, &'a str)>) -> Result<()> {
     let mut total = 0;
     for (name, value) in all {
@@ -46,12 +46,12 @@ pub(crate) fn check_variables<'a>(all: impl Iterator<Item = (&'a str, &'a str)>)
     Ok(())
 }
 
-/// Exports a variable whose name has been checked.
+/// Returns the line that exports a variable. The name must have been checked.
 pub(crate) fn export(name: &str, value: &str) -> String {
     format!("export {name}={}", quoted(value))
 }
 
-/// What a shell reads to export secrets.
+/// Returns the shell lines that export secrets.
 pub(crate) fn exports(secrets: &[(String, SecretString)]) -> SecretString {
     let mut text = String::new();
     for (name, value) in secrets {
@@ -61,9 +61,9 @@ pub(crate) fn exports(secrets: &[(String, SecretString)]) -> SecretString {
     text.into()
 }
 
-/// The line that takes secrets from a file in `place`. The file is opened and removed before the
-/// first value is read; where that fails, nothing is exported and nothing else runs. The line ends,
-/// so the shell runs it also when it cannot parse what follows.
+/// Returns the line that reads secrets from a file in `place`. The shell opens and removes the file
+/// before it reads the first value. If that fails, nothing is exported and nothing else runs. The
+/// line ends with a line break, so the shell executes it even when it cannot parse the rest.
 pub(crate) fn take(place: &Place, file: &str) -> String {
     let (directory, file) = (quoted(place.path()), quoted(&place.file(file)));
     let failure = quoted(&not_taken(place));
@@ -74,7 +74,7 @@ pub(crate) fn take(place: &Place, file: &str) -> String {
     )
 }
 
-/// Whether a command ended because it could not take its secrets.
+/// Returns whether a command ended because it could not read its secrets.
 pub(crate) fn failed_to_take(place: &Place, code: Option<i32>, stderr: &str) -> bool {
     code == Some(NOT_TAKEN) && stderr.contains(&not_taken(place))
 }
@@ -83,7 +83,7 @@ fn not_taken(place: &Place) -> String {
     format!("oh-workspace: cannot take the secrets in {}", place.path())
 }
 
-/// The line that sends what follows writes into files in `place`.
+/// Returns the line that redirects the output of the rest of the script into files in `place`.
 pub(crate) fn redirect(place: &Place, stdout: &str, stderr: &str) -> String {
     let (stdout, stderr) = (quoted(&place.file(stdout)), quoted(&place.file(stderr)));
     format!("exec >{stdout} 2>{stderr}\n")

@@ -7,10 +7,10 @@ use oh_transport::{Client, WorkspaceHandle};
 
 use crate::{Execute, Result, command::Hub, path};
 
-/// A directory on a server. Cheap to clone; making one asks nothing of the server.
+/// A directory on a server. Cheap to clone; creating one sends no request to the server.
 ///
-/// Paths are the server's: no rule of the local system is applied to them. A relative one is
-/// below the directory.
+/// Paths are paths on the server, so no path rule of the local system applies. A relative path is
+/// relative to the directory.
 #[derive(Debug, Clone)]
 pub struct Workspace {
     client: Client,
@@ -20,10 +20,11 @@ pub struct Workspace {
 }
 
 impl Workspace {
-    /// The directory `directory`, an absolute path, on the server of `client`.
+    /// Creates a workspace for `directory`, an absolute path on the server of `client`.
     ///
-    /// Its commands share a socket with those of its clones and of all workspaces made from it,
-    /// so clone one rather than make many: the server has room for fifty sockets.
+    /// The workspace's commands share a socket with those of its clones and of all workspaces made
+    /// from it. Clone one workspace rather than creating many: the server accepts only fifty
+    /// sockets.
     pub fn new(client: &Client, directory: impl Into<String>) -> Self {
         Self {
             client: client.clone(),
@@ -33,10 +34,11 @@ impl Workspace {
         }
     }
 
-    /// The same directory as the workspace of a conversation: its commands have a history of
-    /// their own, and paths outside the conversation's workspace are refused. The server has no
-    /// socket for such commands, so their end is found by polling: at most a fifth of their
-    /// duration late, and at most 2 s.
+    /// Returns the same directory as the workspace of a conversation.
+    ///
+    /// Its commands have a separate history, and the server rejects paths outside the
+    /// conversation's workspace. The server has no socket for such commands, so their end is
+    /// detected by polling: at most a fifth of their duration late, and at most 2 s late.
     #[must_use]
     pub fn in_conversation(&self, id: ConversationId) -> Self {
         self.in_scope(id.into())
@@ -49,11 +51,13 @@ impl Workspace {
         }
     }
 
-    /// Another directory of the same server and scope; a relative path is below this one.
+    /// Returns another directory on the same server, in the same scope. A relative path is relative
+    /// to this directory.
     ///
     /// # Errors
     ///
-    /// When the path is empty, or relative to a directory that is.
+    /// When the path is empty or contains a NUL character, or when the path and this workspace's
+    /// directory are both relative.
     pub fn directory(&self, path: impl AsRef<str>) -> Result<Self> {
         Ok(Self {
             directory: self.path(path.as_ref())?,
@@ -61,14 +65,14 @@ impl Workspace {
         })
     }
 
-    /// Runs a command line with `/bin/sh -c` in the directory and waits for its end.
+    /// Runs a command line with `/bin/sh -c` in the directory and waits until it ends.
     ///
-    /// Dropping the future before that stops the command.
+    /// Dropping the future before then stops the command.
     pub fn execute(&self, line: impl Into<String>) -> Execute<'_> {
         Execute::new(self, line.into())
     }
 
-    /// The conversation in whose scope it acts, if it does.
+    /// Returns the conversation whose scope this workspace acts in, if any.
     pub fn conversation(&self) -> Option<ConversationId> {
         self.scope.conversation()
     }
@@ -77,7 +81,7 @@ impl Workspace {
         self.scope
     }
 
-    /// The socket for its commands. Only those of the whole server have one.
+    /// Returns the socket for commands. Only workspaces in the server's scope have one.
     pub(crate) fn hub(&self) -> Option<&Arc<Hub>> {
         match self.scope {
             Scope::Server => Some(&self.hub),
@@ -85,7 +89,7 @@ impl Workspace {
         }
     }
 
-    /// An absolute path of the server.
+    /// Returns the absolute path on the server.
     pub(crate) fn path(&self, path: &str) -> Result<String> {
         path::join(&self.directory, path)
     }
@@ -101,9 +105,9 @@ impl WorkspaceHandle for Workspace {
     }
 }
 
-/// Workspaces of whatever has a client, such as a local server.
+/// Creates workspaces from any type that has a client, such as a local server.
 pub trait WorkspaceExt: AsRef<Client> {
-    /// The directory `directory` on this server.
+    /// Returns the workspace for `directory` on this server.
     fn workspace(&self, directory: impl AsRef<std::path::Path>) -> Workspace {
         Workspace::new(self.as_ref(), directory.as_ref().to_string_lossy())
     }

@@ -1,7 +1,7 @@
 //! Run coding agents on an OpenHands agent server, from Rust.
 //!
-//! This crate is the facade: it re-exports the layers below it and holds no logic of its own.
-//! Each layer is a crate that can be taken alone.
+//! This crate is the facade: it re-exports the crates below and contains no logic. Each of them can
+//! also be used alone.
 //!
 //! | Module | Feature | What it does |
 //! |-|-|-|
@@ -11,9 +11,9 @@
 //! | [`workspace`] | `workspace` | commands, files and git on the server |
 //! | [`conversation`] | `conversation` | live events exactly once, mirrored state, run |
 //! | [`hooks`] | `hooks` | configure, check, write and watch hooks |
-//! | [`testkit`] | `testkit` | scripted model, fake server, faults: for tests |
+//! | [`testkit`] | `testkit` | for tests: scripted model, fake server, fault injection |
 //!
-//! `tls` (https and wss) is on by default with everything but `testkit`.
+//! `tls` (https and wss) and all other features except `testkit` are enabled by default.
 
 pub use oh_protocol as protocol;
 pub use oh_transport as transport;
@@ -33,12 +33,12 @@ pub mod prelude;
 
 pub use prelude::*;
 
-// The README's example compiles, or this crate's doctests fail.
+// Compiles the examples of the README with this crate's doctests.
 #[cfg(all(doctest, feature = "process"))]
 #[doc = include_str!("../../../README.md")]
 struct Readme;
 
-// So do those of the guide to workspaces.
+// Compiles the examples of the workspace guide.
 #[cfg(all(
     doctest,
     feature = "process",
@@ -48,12 +48,12 @@ struct Readme;
 #[doc = include_str!("../../../docs/workspace.md")]
 struct WorkspaceGuide;
 
-// Those of the guide to supervision.
+// Compiles the examples of the supervision guide.
 #[cfg(all(doctest, feature = "process"))]
 #[doc = include_str!("../../../docs/supervision.md")]
 struct SupervisionGuide;
 
-// And those of the guide to hooks.
+// Compiles the examples of the hooks guide.
 #[cfg(all(
     doctest,
     feature = "process",

@@ -1,4 +1,4 @@
-//! What most programs name: `use openhands::prelude::*;`.
+//! The types that most programs need: `use openhands::prelude::*;`.
 
 pub use oh_protocol::{
     ConversationId, Event, ExecutionStatus, Payload,

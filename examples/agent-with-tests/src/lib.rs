@@ -1,38 +1,38 @@
-//! A small agent program: it gives an agent a task and a budget, and reports what came of it.
+//! A small agent program: gives an agent a task and a budget, and reports the result.
 //!
-//! The program is what a user of the client would write. Its tests are the point: they run it
+//! This is a program as a user of the client would write it. Its tests are the point: they run it
 //! against the testkit's fake server, in milliseconds, with no Python and no model.
 
 use std::fmt;
 
 use openhands::{prelude::*, protocol::event::Source};
 
-/// What the agent is asked to do, and what it may cost.
+/// A task for the agent, and its budget.
 pub struct Job {
-    /// The words for the agent.
+    /// The task, as a message to the agent.
     pub task: String,
-    /// The command that has to succeed before the agent may stop.
+    /// The command that must succeed before the agent may stop.
     pub check: String,
-    /// US dollars after which the agent is interrupted.
+    /// The limit in US dollars at which the agent is interrupted.
     pub budget: f64,
 }
 
-/// What came of a job.
+/// The result of a job.
 #[derive(Debug, PartialEq)]
 pub enum Verdict {
-    /// Done, after being sent back so many times.
+    /// The agent finished, after the check sent it back this many times.
     Done { sent_back: usize },
-    /// Interrupted, because it cost too much.
+    /// The agent was interrupted, because it exceeded the budget.
     TooExpensive,
-    /// Not done, for this reason.
+    /// The agent did not finish, for this reason.
     Failed(String),
 }
 
-/// A verdict and its price.
+/// A verdict with its cost.
 #[derive(Debug)]
 pub struct Report {
     pub verdict: Verdict,
-    /// In US dollars, where the server has reported it.
+    /// The cost in US dollars, if the server has reported it.
     pub cost: Option<f64>,
     pub actions: usize,
 }
@@ -52,7 +52,7 @@ impl fmt::Display for Report {
     }
 }
 
-/// Lets an agent work on a job, and watches what it spends.
+/// Runs a job with an agent, and enforces its budget.
 pub async fn run(
     workspace: &impl WorkspaceHandle,
     llm: Llm,

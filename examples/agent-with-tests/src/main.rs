@@ -1,4 +1,4 @@
-//! Runs one job on an agent server of yours: `AGENT_SERVER`, `SESSION_API_KEY`, `LLM_API_KEY`.
+//! Runs one job on your own agent server: `AGENT_SERVER`, `SESSION_API_KEY`, `LLM_API_KEY`.
 
 use std::env;
 

@@ -1,4 +1,4 @@
-//! The program against a server that is not one: every ending it knows, in milliseconds.
+//! The program against a fake server: every possible ending, in milliseconds.
 
 use std::{
     sync::atomic::{AtomicUsize, Ordering},
@@ -15,7 +15,7 @@ use openhands::{
 };
 use serde_json::json;
 
-/// Whatever goes wrong, no test may hang.
+/// No test may hang, whatever fails.
 const LIMIT: Duration = Duration::from_secs(20);
 
 async fn report(server: &FakeServer) -> Report {
@@ -35,7 +35,7 @@ async fn report(server: &FakeServer) -> Report {
     report.expect("an end in time").expect("a report")
 }
 
-/// An agent that edits, is sent back by the check `denials` times, and edits again.
+/// Scripts an agent that edits, is sent back by the check `denials` times, and edits again.
 fn diligent(denials: usize) -> FakeServerBuilder {
     let asked = AtomicUsize::new(0);
     let edit = json!({"command": "str_replace", "path": "/project/lib.rs", "old_str": "a"});
@@ -102,7 +102,7 @@ async fn says_why_the_model_gave_up() {
 #[tokio::test]
 async fn misses_nothing_on_a_link_that_keeps_breaking() {
     let server = diligent(1).start().await.unwrap();
-    // Half-way through the first run the connection goes, twice.
+    // The connection breaks twice during the first run.
     server.inject(Fault::cut().after(3).times(1));
     server.inject(Fault::tear().after(5).times(1));
     let report = report(&server).await;

@@ -1,6 +1,6 @@
-//! A tiny agent that speaks the Agent Client Protocol on its standard streams: it answers each
-//! prompt with the model it was told to use, and breaks off once when asked to stumble. It knows
-//! no other model than `small` and `large`.
+//! A tiny agent that speaks the Agent Client Protocol on its standard streams. It answers each
+//! prompt with the name of its model, and fails once in the middle of an answer when the prompt
+//! asks it to stumble. The only models are `small` and `large`.
 
 use std::io::{Write as _, stdin, stdout};
 
@@ -45,21 +45,21 @@ fn main() {
                     answer["error"] = json!({"code": -32603, "message": "stumbled"});
                 } else {
                     update(text(&format!("{model}.")));
-                    // The server waits for this after each answer, for a while.
+                    // The server waits for this after each answer, for a limited time.
                     update(json!({"sessionUpdate": "usage_update", "used": 10, "size": 1000}));
                     answer["result"] = json!({"stopReason": "end_turn"});
                 }
             }
             _ => answer["result"] = json!({}),
         }
-        // What has no id wants no answer.
+        // A message without an id is a notification and gets no response.
         if !request["id"].is_null() {
             tell(&answer);
         }
     }
 }
 
-/// What can be chosen in a session: the model.
+/// Returns the options of a session: the model.
 fn options(model: &str) -> Value {
     json!([{
         "id": "model",
@@ -75,7 +75,7 @@ fn text(text: &str) -> Value {
     json!({"sessionUpdate": "agent_message_chunk", "content": {"type": "text", "text": text}})
 }
 
-/// Tells what happens in the one session.
+/// Sends an update of the only session.
 fn update(update: Value) {
     let params = json!({"sessionId": "only", "update": update});
     tell(&json!({"jsonrpc": "2.0", "method": "session/update", "params": params}));
@@ -83,6 +83,6 @@ fn update(update: Value) {
 
 fn tell(message: &Value) {
     let mut out = stdout().lock();
-    // Nobody listens any more: the next read says so.
+    // If the reader is gone, the next read returns the end of the input.
     let _ = writeln!(out, "{message}").and_then(|()| out.flush());
 }

@@ -1,4 +1,4 @@
-//! A hook that notes what it was told, and lets everything happen.
+//! A hook that records its input and allows everything.
 
 use std::{fs::OpenOptions, io::Write as _, process::ExitCode};
 

@@ -1,4 +1,4 @@
-//! The same promises on two generations of servers.
+//! Checks the same guarantees on two generations of servers.
 
 #[cfg(test)]
 mod promises;

@@ -1,5 +1,5 @@
-//! The same promises on two generations of servers: one with the session socket, and one before
-//! it, whose socket rings while REST tells.
+//! Checks the same guarantees on two generations of servers: one with the session socket, and an
+//! older one whose socket only notifies, so that events are read by REST.
 
 use std::{collections::HashSet, future::poll_fn, pin::pin, process::Command, time::Duration};
 
@@ -22,7 +22,7 @@ async fn next<S: Stream + Unpin>(stream: &mut S) -> Option<S::Item> {
     timeout(LONG, next).await.unwrap()
 }
 
-/// The log as the server tells it by REST.
+/// Returns the event ids of the log, read by REST.
 async fn log(client: &Client, id: ConversationId) -> Vec<String> {
     let mut ids = Vec::new();
     let mut search = calls::events::Search::new(id);
@@ -36,7 +36,7 @@ async fn log(client: &Client, id: ConversationId) -> Vec<String> {
     }
 }
 
-/// Reads a stream until it holds these events, each once and in this order.
+/// Reads a stream until it has returned these events, each once and in this order.
 async fn reads(conversation: &Conversation, expected: &[String]) {
     let mut events = conversation.subscribe(Cursor::Start);
     for id in expected {
@@ -71,7 +71,7 @@ async fn promises(version: &str) {
     assert_eq!(info.version, version);
     assert_eq!(info.has_session_socket(), version != BEFORE);
 
-    // One client whose connections are cut, and one beside it.
+    // One client whose connections are cut, and one without disturbance.
     let proxy = Proxy::start(server.address()).await.unwrap();
     let mut dice: u64 = std::process::id().into();
     println!("dice {dice}");
@@ -121,7 +121,7 @@ async fn promises(version: &str) {
     assert_eq!(ids.iter().collect::<HashSet<_>>().len(), ids.len());
     reads(&conversation, &ids).await;
     reads(&second, &ids).await;
-    // What was typed last is what was said last.
+    // The last streamed text must be the last message.
     let mut typed = String::new();
     while !typed.ends_with("word by word.") {
         match next(&mut tokens).await.unwrap() {
@@ -139,7 +139,7 @@ async fn promises(version: &str) {
     assert_eq!(state.confirmation_policy().as_deref(), Some("NeverConfirm"));
     assert!(state.secret_names().is_empty());
 
-    // A tool is at work when the server is killed.
+    // The server is killed while a tool is running.
     second.send("Sleep.").await.unwrap();
     let sleeping = tokio::spawn({
         let second = second.clone();
@@ -186,7 +186,7 @@ async fn a_server_without_the_session_socket_keeps_the_same_promises() {
     promises(BEFORE).await;
 }
 
-/// Some of these send the first events of a run as 0, 2, 1, 3.
+/// Some of these servers send the first events of a run as 0, 2, 1, 3.
 #[tokio::test]
 async fn soak_servers_that_number_events_out_of_order_keep_the_same_promises() {
     for version in ["1.45.0", "1.50.0", "1.57.0"] {

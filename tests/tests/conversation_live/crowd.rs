@@ -1,5 +1,5 @@
-//! A conversation with as many sockets as its server allows: one more client waits, and loses
-//! nothing.
+//! A conversation with as many sockets as its server allows. One more client waits and loses no
+//! events.
 
 use std::{error::Error as _, time::Duration};
 
@@ -13,7 +13,7 @@ use tokio::time::{sleep, timeout};
 
 use super::live::{LONG, agent, log, reads};
 
-/// More than any server allows.
+/// More sockets than any server allows.
 const MANY: usize = 80;
 
 #[tokio::test]
@@ -60,7 +60,7 @@ async fn a_client_that_finds_no_place_waits_for_one_and_loses_nothing() {
         Some(1013),
         "{trouble:?}"
     );
-    // It can say something, and whoever has a place hears the answer.
+    // The waiting client can send, and the connected clients receive the answer.
     second.send("Go on.").await.unwrap();
     assert!(
         timeout(LONG, first.run())

@@ -1,5 +1,5 @@
-//! Two clients, pauses, approvals, cuts, lost answers and messages in a random order, against the
-//! real server: every command that ran was approved by the id of its action.
+//! Two clients, pauses, approvals, cuts, lost responses and messages in a random order, against the
+//! real server. Every command that ran was approved by the id of its action.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -20,9 +20,9 @@ use tokio::{task::JoinSet, time::timeout};
 use super::live::{LONG, agent, events};
 
 const STEPS: usize = 100;
-/// How long after one step the next one begins.
+/// Delay between the starts of two steps.
 const STEP: Duration = Duration::from_millis(200);
-/// So many requests at once, at most.
+/// Maximum number of concurrent requests.
 const CROWD: usize = 5;
 
 const RUN: &str = "/api/conversations/{id}/run";
@@ -39,7 +39,7 @@ fn seed() -> u64 {
     seed
 }
 
-/// More actions than the steps can use, each with a line of its own in the file `ran`.
+/// Returns more actions than the steps can use, each with its own line in the file `ran`.
 fn script() -> Script {
     let act = |n: usize| json!({ "command": format!("echo {n} >> ran") });
     let mut script = Script::new();
@@ -52,7 +52,7 @@ fn script() -> Script {
     script
 }
 
-/// Answers what was shown, and writes down what this may have approved.
+/// Answers the shown actions and records the ids that this may have approved.
 async fn answer(
     conversation: Conversation,
     shown: Vec<PendingAction>,
@@ -77,7 +77,7 @@ async fn answer(
     }
 }
 
-/// What a step of a user does.
+/// Performs one random step of a user.
 async fn step(
     conversation: Conversation,
     (what, number): (u64, usize),
@@ -101,7 +101,7 @@ async fn step(
     }
 }
 
-/// The number that an action's command writes, if it is one.
+/// Returns the number that an action's command writes, if the event is such an action.
 fn number(event: &Event) -> Option<String> {
     let raw: Value = serde_json::from_slice(event.raw()).unwrap();
     let command = raw["action"]["command"].as_str()?;
@@ -116,7 +116,7 @@ async fn every_command_that_ran_was_approved_by_the_id_of_its_action() {
     let home = openhands_tests::home();
     let server = openhands_tests::server(&home).start().await.unwrap();
     let proxy = Proxy::start(server.address()).await.unwrap();
-    // From the first connection on, faults find the requests they are about.
+    // Record from the first connection on, so that faults can be matched with their requests.
     proxy.record();
     let client = || {
         let client = Client::builder(proxy.url()).session_api_key(server.session_api_key().clone());
@@ -146,7 +146,7 @@ async fn every_command_that_ran_was_approved_by_the_id_of_its_action() {
         let conversation = clients[usize::try_from(chance.pick(0..=1)).unwrap()].clone();
         let what = chance.pick(0..=99);
         let pending = conversation.approvals().pending();
-        // What is answered may be what waits now, or what waited a while ago.
+        // The answer may refer to the current actions or to earlier ones.
         let old = std::mem::take(&mut shown);
         shown.clone_from(if pending.is_empty() { &old } else { &pending });
         let stepping = step(conversation, (what, number), pending, old, approved.clone());
@@ -162,7 +162,7 @@ async fn every_command_that_ran_was_approved_by_the_id_of_its_action() {
             3 => proxy.inject(Fault::lost_answer().on(RESPOND).times(1)),
             _ => {}
         }
-        // The next step begins beside this one, or after it.
+        // The next step starts concurrently with this one, or after it.
         tokio::time::sleep(STEP).await;
         while work.try_join_next().is_some() {}
         while work.len() > CROWD {

@@ -1,5 +1,5 @@
-//! Conversations on the real server: through a proxy that cuts, with a second client, with
-//! approvals, with an event no frame can carry, and across a kill -9.
+//! Conversations on the real server: through a proxy that cuts connections, with a second client,
+//! with approvals, with an event too large for a frame, and across a kill -9.
 
 use std::{collections::HashSet, future::poll_fn, pin::pin, process::Command, time::Duration};
 
@@ -28,7 +28,7 @@ pub(crate) fn agent(model: &ScriptedModel) -> Agent {
     Agent::default_preset(llm(model, ScriptedModel::MODEL)).cli_mode(true)
 }
 
-/// The log as the server tells it by REST.
+/// Returns the events of the log, read by REST.
 pub(crate) async fn events(client: &Client, id: ConversationId) -> Vec<Event> {
     let mut events = Vec::new();
     let mut search = calls::events::Search::new(id);
@@ -42,13 +42,13 @@ pub(crate) async fn events(client: &Client, id: ConversationId) -> Vec<Event> {
     }
 }
 
-/// The ids of all events of a log.
+/// Returns the ids of all events of a log.
 pub(crate) async fn log(client: &Client, id: ConversationId) -> Vec<String> {
     let events = events(client, id).await;
     events.iter().map(|event| event.id().to_owned()).collect()
 }
 
-/// Reads a stream until it holds these events, each once and in this order.
+/// Reads a stream until it has returned these events, each once and in this order.
 pub(crate) async fn reads(conversation: &Conversation, expected: &[String]) {
     let mut events = pin!(conversation.subscribe(Cursor::Start));
     for id in expected {
@@ -94,7 +94,7 @@ async fn through_a_cutting_proxy_with_a_second_client_and_a_stalled_reader() {
         .start()
         .await
         .unwrap();
-    // A reader that never reads, a callback that is slow, and a client of its own.
+    // A reader that never reads, a slow callback, and a separate client.
     let stalled = conversation.subscribe(Cursor::Start);
     let slow = conversation.on_event_blocking(|_| std::thread::sleep(Duration::from_millis(2)));
     let second = Conversation::attach(server.client(), conversation.id())
@@ -130,7 +130,7 @@ async fn through_a_cutting_proxy_with_a_second_client_and_a_stalled_reader() {
     slow.cancel().await;
     drop(stalled);
 
-    // Another model makes the title, and nothing is left of how.
+    // Another model generates the title, and leaves no trace in the conversation.
     let title = conversation
         .generate_title()
         .llm(llm(&model, "openai/title-model"))
@@ -142,7 +142,7 @@ async fn through_a_cutting_proxy_with_a_second_client_and_a_stalled_reader() {
         "a helper was left behind"
     );
 
-    // An event above the frame budget, sent by the other client.
+    // An event above the frame limit, sent by the other client.
     second.send("x".repeat(5 * 1024 * 1024)).await.unwrap();
     second.send("small").await.unwrap();
     let ids = log(server.client(), conversation.id()).await;
@@ -153,7 +153,7 @@ async fn through_a_cutting_proxy_with_a_second_client_and_a_stalled_reader() {
         .unwrap();
     reads(&fresh, &ids).await;
 
-    // Secrets reach the agent's commands; the list has this conversation and no other.
+    // Secrets reach the agent's commands. The list contains only this conversation.
     conversation
         .set_secrets([("TOKEN", "canary")])
         .await
@@ -203,7 +203,7 @@ async fn approvals_and_a_kill_in_mid_run() {
     let workspace = server.workspace(directory.display().to_string());
     let conversation = Conversation::builder(&workspace, agent(&model))
         .always_confirm()
-        // A busy machine takes its time to start the server again.
+        // Restarting the server takes a while on a busy machine.
         .unreachable_after(LONG)
         .start()
         .await
@@ -222,7 +222,7 @@ async fn approvals_and_a_kill_in_mid_run() {
     let pending = approvals.pending();
     assert_eq!(pending.len(), 1);
     approvals.reject(&pending, "not this one").await.unwrap();
-    // What was answered cannot be answered again.
+    // An answered action cannot be answered again.
     let error = approvals.approve(&pending).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Conflict);
     let outcome = timeout(LONG, conversation.run()).await.unwrap().unwrap();
@@ -233,11 +233,11 @@ async fn approvals_and_a_kill_in_mid_run() {
     );
     approvals.approve(&approvals.pending()).await.unwrap();
     let outcome = timeout(LONG, conversation.run()).await.unwrap().unwrap();
-    // The finish itself needs no approval.
+    // The finish action itself needs no approval.
     assert!(outcome.is_finished(), "{outcome}");
     assert!(directory.join("approved").exists() && !directory.join("rejected").exists());
 
-    // A tool is at work when the server is killed.
+    // The server is killed while a tool is running.
     conversation.send("Sleep.").await.unwrap();
     let outcome = timeout(LONG, conversation.run()).await.unwrap().unwrap();
     assert_eq!(
@@ -280,8 +280,8 @@ async fn approvals_and_a_kill_in_mid_run() {
     assert_eq!(outcome.status(), RunStatus::Error, "{outcome}: {shown:#?}");
     let outcome = timeout(LONG, other.run()).await.unwrap().unwrap();
     assert!(outcome.is_finished(), "{outcome}");
-    // The server saves its state when a step ends, so it comes back with an older status than its
-    // log tells: mostly it asks for approval again. What counts is that the wait has an end.
+    // The server saves its state when a step ends, so after the kill its status is older than its
+    // log. Usually it requests the approval again. The wait must end in any case.
     let outcome = timeout(LONG, approved).await.unwrap().unwrap().unwrap();
     assert_ne!(outcome.status(), RunStatus::StillRunning, "{outcome}");
     let pending = approvals.pending();

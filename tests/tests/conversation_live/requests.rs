@@ -1,4 +1,5 @@
-//! What a conversation costs the real server: nothing while it is idle, little while it runs.
+//! Counts the requests of a conversation to the real server: none while it is idle, few while it
+//! runs.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -11,11 +12,11 @@ use tokio::time::timeout;
 
 use super::live::{LONG, agent};
 
-/// How long an idle conversation is watched, and how long its command runs.
+/// How long an idle conversation is observed, and how long its command runs.
 const IDLE: Duration = Duration::from_secs(40);
 const RUNS: Duration = Duration::from_secs(60);
 
-/// How many requests were made since the last look, by route.
+/// Returns how many requests were sent since the last call, by route.
 fn asked(proxy: &Proxy) -> BTreeMap<String, usize> {
     let counts = proxy.request_counts();
     proxy.forget_requests();
@@ -61,7 +62,8 @@ async fn soak_an_idle_conversation_asks_for_nothing_and_a_running_one_for_little
     assert!(outcome.is_finished(), "{outcome}");
     let running = asked(&proxy);
     let all: usize = running.values().sum();
-    // The message, the run, looks before both, and the newest event while nothing is heard.
+    // The message, the run, a check before each, and polling for the newest event while no frame
+    // arrives.
     assert!(all <= 14, "{running:?}");
     drop(other);
     server.shutdown(Duration::from_secs(20)).await.unwrap();

@@ -1,4 +1,4 @@
-//! Places in the log, branches, copies.
+//! Positions in the log, branches and copies.
 
 use openhands::{Conversation, LocalServer, conversation::ErrorKind};
 
@@ -27,9 +27,9 @@ pub(super) async fn branches_and_forks(server: &LocalServer) {
         messages(&conversation.branch()),
         ["First.", "An answer.", "Third.", "An answer."]
     );
-    // What was left is still in the log.
+    // The events of the other branch are still in the log.
     assert!(messages(&conversation.events()).contains(&"Second.".to_owned()));
-    // So it is for whoever attaches later.
+    // A client that attaches later sees the same branch.
     let other = Conversation::attach(server.client(), conversation.id())
         .await
         .unwrap();
@@ -48,13 +48,13 @@ pub(super) async fn branches_and_forks(server: &LocalServer) {
     assert_eq!(messages(&fork.branch()), ["First.", "An answer."]);
     let info = fork.info().await.unwrap();
     assert_eq!(info.title().unwrap(), "A copy");
-    // Older servers keep the title among the tags, too.
+    // Older servers also keep the title in the tags.
     let mut tags = info.state().tags();
     assert_eq!(tags.remove("title").is_some(), is_old(server).await);
     assert_eq!(tags, [("copy".to_owned(), "1".to_owned())].into());
     let error = conversation.fork().id(fork.id()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Conflict, "{error}");
-    // The server leaves the key out of a copy: with the model it can go on.
+    // The server does not copy the key. With a model, the copy can continue.
     let fork = conversation.fork().llm(llm(&model)).await.unwrap();
     fork.send("Fourth.").await.unwrap();
     finishes(&fork).await;
@@ -88,7 +88,7 @@ pub(super) async fn an_unknown_event_is_told_and_nothing_moves(server: &LocalSer
     let error = conversation.fetch_event("no-such-event").await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotFound, "{error:?}");
     assert_eq!(before, (conversation.head(), conversation.events().len()));
-    // The same, where the conversation is gone, is another thing.
+    // A deleted conversation is a different error.
     conversation.delete().await.unwrap();
     let error = conversation.navigate("no-such-event").await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Gone, "{error:?}");

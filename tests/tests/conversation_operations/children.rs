@@ -1,4 +1,4 @@
-//! Conversations under a conversation.
+//! Child conversations.
 
 use openhands::{
     Conversation, LocalServer, WorkspaceExt, conversation::ErrorKind,
@@ -36,7 +36,7 @@ pub(super) async fn children_are_started_awaited_and_listed(server: &LocalServer
     child.close().await.unwrap();
     conversation.close().await.unwrap();
 
-    // A worktree needs a commit; a repository without one is an error of the server's.
+    // A worktree needs a commit. For a repository without one, the server returns an error.
     let place = tempfile::tempdir().unwrap();
     git(place.path(), false);
     let workspace = server.workspace(place.path().to_str().unwrap());

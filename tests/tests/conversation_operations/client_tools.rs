@@ -1,4 +1,4 @@
-//! Tools that the agent calls and this program carries out.
+//! Tools that the agent calls and this program runs.
 
 use std::{
     collections::BTreeMap,
@@ -20,7 +20,7 @@ fn schema() -> Value {
     json!({"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]})
 }
 
-/// A tool that notes each call, takes a while, and answers.
+/// Returns a tool that records each call, takes a while, and answers.
 fn weather(calls: &Arc<Mutex<Vec<String>>>, takes: Duration) -> ClientTool {
     let calls = calls.clone();
     ClientTool::new(
@@ -53,9 +53,10 @@ pub(super) async fn results_reach_the_agent_and_the_run_waits_for_them(server: &
                 .and_call("weather", json!({"city": "Kiel"}))
                 .and_call("wave", json!({})),
         )
-        // The server has answered the calls itself.
+        // The server has already answered the calls with a placeholder.
         .step(Step::text("I have asked.").expect("dispatched to client"))
-        // One run more for what came after; the other answer is in the same request or the next.
+        // One more run handles the results. The second result is in the same request or the next
+        // one.
         .forever(|s| s.text("Rain, then."));
     let model = model(script).await;
     let conversation = Conversation::builder(&workspace(server), agent(&model))
@@ -93,7 +94,7 @@ pub(super) async fn results_reach_the_agent_and_the_run_waits_for_them(server: &
 
 pub(super) async fn a_call_is_carried_out_once_whoever_attaches(server: &LocalServer) {
     let calls = Arc::new(Mutex::new(Vec::new()));
-    // A result may be read by the run that asked or take another: the answers are as many.
+    // A result may be read by the current run or start another, so the number of answers varies.
     let asks = |city: &str| Script::new().step(ask(city)).forever(|s| s.text("Known."));
     let (model, other) = (model(asks("Bonn")).await, model(asks("Kiel")).await);
     let conversation = Conversation::builder(&workspace(server), agent(&model))
@@ -111,7 +112,7 @@ pub(super) async fn a_call_is_carried_out_once_whoever_attaches(server: &LocalSe
     conversation.close().await.unwrap();
     second.close().await.unwrap();
 
-    // Called while nobody with tools is attached, it is carried out by whoever attaches next.
+    // A call while no handle with tools is attached is run by the next handle that attaches.
     let bare = Conversation::attach(server.client(), id).await.unwrap();
     bare.switch_llm(llm(&other)).await.unwrap();
     bare.send("Kiel?").await.unwrap();
@@ -247,7 +248,7 @@ pub(super) async fn a_name_has_one_schema_on_a_server(server: &LocalServer) {
         .unwrap()
         .to_owned();
     assert!(detail.contains("weather"), "{detail}");
-    // The name of a tool of the server's that the agent does not have.
+    // The name of a server tool that the agent does not have.
     let taken = ClientTool::new("glob", "Another.", |_| async {});
     let error = Conversation::builder(&workspace(server), agent(&model))
         .client_tool(taken)

@@ -1,4 +1,4 @@
-//! A server that takes two runs at a time.
+//! A server that allows two concurrent runs.
 
 use std::time::Duration;
 
@@ -31,7 +31,7 @@ async fn a_full_server_is_waited_for_and_one_failure_ends_nothing() {
             Conversation::builder(&workspace(&server), agent(model)).tag("n", n.to_string());
         bulk = bulk.start(builder, format!("Task {n}."));
     }
-    // One that cannot be started at all.
+    // A conversation that cannot be started at all.
     let unknown = agent(&busy).tool("no_such_tool");
     bulk = bulk.start(
         Conversation::builder(&workspace(&server), unknown),
@@ -67,7 +67,7 @@ async fn a_full_server_is_waited_for_and_one_failure_ends_nothing() {
         .collect();
     assert_eq!(outcomes, expected);
 
-    // Alone, each refusal is an error that says what to do.
+    // Without `Bulk`, each rejection is an error that explains what to do.
     let long =
         model(Script::new().forever(|s| s.step(Step::text("Long.").delay(Duration::from_secs(6)))))
             .await;
@@ -93,7 +93,7 @@ async fn a_full_server_is_waited_for_and_one_failure_ends_nothing() {
         let ended = timeout(LONG, conversation.join()).await.unwrap().unwrap();
         assert!(ended.is_finished(), "{ended}");
     }
-    // The message is there, once: only the run is asked for again.
+    // The message was stored once; only the run is requested again.
     finishes(&third).await;
     assert_eq!(messages(&third.events()), ["Me too.", "Quick."]);
     server.shutdown(Duration::from_secs(20)).await.unwrap();

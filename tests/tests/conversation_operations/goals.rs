@@ -1,4 +1,4 @@
-//! Goals: started, followed, ended, taken up again.
+//! Goals: started, followed, ended and resumed.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ const REACHED: &str = r#"{"score": 1.0, "complete": true, "missing": ""}"#;
 const MISSED: &str = r#"{"score": 0.25, "complete": false, "missing": "the end"}"#;
 
 pub(super) async fn a_goal_tells_its_progress_and_its_end(server: &LocalServer) {
-    // The agent and the judge ask the same model, in turns.
+    // The agent and the judge use the same model in turns.
     let script = Script::new()
         .text("I have begun.")
         .text(MISSED)
@@ -68,7 +68,7 @@ pub(super) async fn a_goal_tells_its_progress_and_its_end(server: &LocalServer) 
         ErrorKind::Refused,
         "it was reached: {error:?}"
     );
-    // The second goal's progress is its own.
+    // The progress of the second goal contains no events of the first.
     let goal = conversation.start_goal("Once more.").await.unwrap();
     let end = timeout(LONG, goal.ended()).await.unwrap().unwrap();
     assert_eq!(end.objective, "Once more.");
@@ -95,7 +95,7 @@ pub(super) async fn a_goal_out_of_rounds_or_interrupted_says_so(server: &LocalSe
     assert_eq!(end.status, GoalState::Capped);
     assert_eq!(end.verdict.unwrap().missing, "the end");
 
-    // The server ends it for a person who has something to say, and keeps what it was for.
+    // The server ends a goal when a user interrupts, and keeps its objective.
     let goal = conversation.start_goal("Wait for me.").await.unwrap();
     let mut progress = goal.progress();
     assert!(next(&mut progress).await.unwrap().unwrap().active);
@@ -109,7 +109,7 @@ pub(super) async fn a_goal_out_of_rounds_or_interrupted_says_so(server: &LocalSe
     let end = timeout(LONG, goal.ended()).await.unwrap().unwrap();
     assert!(end.is_complete());
     assert_eq!(end.objective, "Wait for me.");
-    // So it does for the program that no longer wants it.
+    // The same happens when the program stops the goal.
     let goal = conversation.start_goal("Never mind.").await.unwrap();
     while model.requests().len() < 6 {
         tokio::time::sleep(Duration::from_millis(20)).await;
@@ -131,17 +131,17 @@ pub(super) async fn a_goal_while_busy_is_refused(server: &LocalServer) {
     conversation.send("Work.").and_run().await.unwrap();
     let error = conversation.start_goal("And this.").await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Conflict, "{error:?}");
-    // The run goes on, and nothing of the goal is in the log.
+    // The run continues, and the log contains nothing about the goal.
     let ended = timeout(LONG, conversation.join()).await.unwrap().unwrap();
     assert!(ended.is_finished() && !ended.report().started(), "{ended}");
     assert!(conversation.state().goal().is_none());
-    // While a goal is under way, a run of its own closes each round: who runs joins one.
+    // While a goal is active, each round ends with its own run. `run` joins the current one.
     let goal = conversation.start_goal("Then this.").await.unwrap();
     let error = conversation.start_goal("And that.").await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Conflict, "{error:?}");
     timeout(LONG, goal.ended()).await.unwrap().unwrap();
     finishes(&conversation).await;
-    // Joining where nothing is under way says how it stands, and starts nothing.
+    // Without an active run, `join` returns the current status and starts nothing.
     let events = conversation.events().len();
     let ended = timeout(LONG, conversation.join()).await.unwrap().unwrap();
     assert!(ended.is_finished(), "{ended}");

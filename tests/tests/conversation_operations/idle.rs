@@ -1,4 +1,4 @@
-//! A conversation that the server puts away because nobody has looked at it for a while.
+//! A conversation that the server unloads because no client has used it for a while.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -12,14 +12,14 @@ use tokio::time::{sleep, timeout};
 
 use super::{LONG, agent, finishes, messages, says, workspace};
 
-/// How long a conversation is left alone before it is put away; the server looks once a minute.
+/// Idle time after which a conversation is unloaded. The server checks once a minute.
 pub(super) const TTL: (&str, &str) = ("OH_CONVERSATION_IDLE_TTL_SECONDS", "5");
 
-/// One that nobody is connected to.
+/// A conversation without connected clients.
 pub(super) struct Left {
     id: ConversationId,
     model: ScriptedModel,
-    /// What its last hook leaves behind.
+    /// File that its SessionEnd hook creates.
     sign: PathBuf,
 }
 
@@ -57,8 +57,8 @@ pub(super) async fn it_is_put_away_and_comes_back(server: &LocalServer, left: Le
     let conversation = Conversation::attach(server.client(), left.id)
         .await
         .unwrap();
-    // All of it is there but the policy: that is as it was at the start again, once the hook has
-    // ended and the conversation is loaded anew.
+    // Everything is restored except the policy. The policy has its initial value again after the
+    // hook has ended and the conversation is reloaded.
     assert_eq!(messages(&conversation.events()), ["Hello.", "An answer."]);
     let mut states = conversation.states();
     let loaded_anew = async {

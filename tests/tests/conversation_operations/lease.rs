@@ -1,4 +1,4 @@
-//! Two servers on the conversations of one.
+//! Two servers that share the conversations of one.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use tokio::time::timeout;
 
 use super::{LONG, finishes, messages, next, says, started};
 
-/// A server of either generation.
+/// Starts a server of either generation.
 type Serve = fn(&TempDir) -> LocalServerBuilder;
 
 #[tokio::test]
@@ -27,7 +27,7 @@ async fn so_is_a_second_server_before_the_session_socket() {
 
 async fn told_apart(server: Serve) {
     let (home, other_home) = (openhands_tests::home(), openhands_tests::home());
-    // One key, or the second could not even read what lies there.
+    // With different keys the second server could not decrypt the data.
     let key = "a-key-that-both-servers-have";
     let first = server(&home).secret_key(key).start().await.unwrap();
     let model = says("An answer.").await;
@@ -37,7 +37,7 @@ async fn told_apart(server: Serve) {
     let events = conversation.events().len();
     let shared = first.state_dir().join("conversations");
     assert!(shared.is_dir(), "{}", shared.display());
-    // A second server of ours on the same state directory does not even start.
+    // A second server started by this library on the same state directory fails to start.
     let refused = server(&other_home)
         .state_dir(first.state_dir())
         .start()
@@ -55,8 +55,8 @@ async fn told_apart(server: Serve) {
         .start()
         .await
         .unwrap();
-    // It is there, and another live server holds it: after as long as the lease of a dying one
-    // may last, that is what the error says.
+    // The conversation exists, but another live server holds it. The error says so after the
+    // maximum lease time of a dead server.
     let error = match Conversation::attach(second.client(), conversation.id()).await {
         Err(error) => error,
         Ok(stranger) => {
@@ -70,7 +70,7 @@ async fn told_apart(server: Serve) {
         }
     };
     assert_eq!(error.kind(), ErrorKind::Leased, "{error:?}");
-    // Whoever has it is not disturbed, and nothing is lost.
+    // The owner of the lease is not disturbed, and no event is lost.
     conversation.send("Second.").await.unwrap();
     finishes(&conversation).await;
     assert!(conversation.events().len() > events);

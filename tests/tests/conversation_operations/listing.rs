@@ -1,4 +1,4 @@
-//! The conversations of a server, and the log of one, asked for page by page.
+//! The conversations of a server, and the log of a conversation, read page by page.
 
 use std::collections::HashSet;
 
@@ -67,7 +67,7 @@ pub(super) async fn conversations_are_listed_counted_and_found_by_id(server: &Lo
         .collect();
     assert_eq!(found, ids);
     assert!(Conversation::batch(client, []).await.unwrap().is_empty());
-    // Who is deleted while others are listed is left out; none is told twice or not at all.
+    // A conversation deleted during the listing is omitted. No other one is repeated or missing.
     let mut list = Conversation::list(client).page_size(2);
     let mut kept = listed;
     kept.reverse();

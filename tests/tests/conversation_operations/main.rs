@@ -1,4 +1,4 @@
-//! What a conversation can be asked for besides running, each on the real server.
+//! The operations of a conversation besides running, each on the real server.
 
 #![allow(
     clippy::unwrap_used,
@@ -56,12 +56,12 @@ async fn model(script: Script) -> ScriptedModel {
         .unwrap()
 }
 
-/// A model that always says the same.
+/// Starts a model that always returns the same text.
 async fn says(text: &str) -> ScriptedModel {
     model(Script::new().forever(|s| s.text(text))).await
 }
 
-/// Whether a server is of the generation before the session socket.
+/// Returns whether the server is of the generation before the session socket.
 async fn is_old(server: &LocalServer) -> bool {
     let info = server.client().server_info().await.unwrap();
     !info.has_session_socket()
@@ -85,7 +85,7 @@ async fn finishes(conversation: &Conversation) {
     assert!(outcome.is_finished(), "{outcome}");
 }
 
-/// Approves the one action that waits.
+/// Approves the only pending action.
 async fn approves(conversation: &Conversation) {
     let approvals = conversation.approvals();
     let pending = approvals.pending();
@@ -93,7 +93,7 @@ async fn approves(conversation: &Conversation) {
     approvals.approve(&pending).await.unwrap();
 }
 
-/// The next item of a stream, soon.
+/// Returns the next item of a stream. Panics if it takes too long.
 async fn next<S: Stream + Unpin>(stream: &mut S) -> Option<S::Item> {
     let next = poll_fn(|cx| Pin::new(&mut *stream).poll_next(cx));
     timeout(LONG, next).await.unwrap()
@@ -160,7 +160,7 @@ async fn goals_children_and_client_tools(server: &LocalServer) {
     client_tools::a_name_has_one_schema_on_a_server(server).await;
 }
 
-// A server takes its time to start: one for many scenes.
+// Starting a server takes long, so many scenes share one.
 #[tokio::test]
 async fn every_operation_does_what_it_says() {
     let home = openhands_tests::home();
@@ -191,7 +191,7 @@ async fn goals_children_and_client_tools_do_what_they_say() {
     server.shutdown(Duration::from_secs(20)).await.unwrap();
 }
 
-// Where it cannot do the same, the scenes say by which error it says so.
+// Scenes that an older server does not support check the error.
 #[tokio::test]
 async fn a_server_before_the_session_socket_does_the_same_or_says_why_not() {
     let home = openhands_tests::home();

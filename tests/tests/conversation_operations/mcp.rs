@@ -1,4 +1,4 @@
-//! MCP servers that work, and one that does not.
+//! MCP servers that work, and one that fails.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use serde_json::json;
 
 use super::{agent, finishes, is_old, model, outcome, workspace};
 
-/// A server with one tool, run by the agent server's own Python.
+/// Returns a server with one tool, run by the agent server's own Python.
 fn echo(server: &LocalServer) -> McpServer {
     let code = "from fastmcp import FastMCP\nm = FastMCP('echo')\n@m.tool\ndef echo(text: str) -> \
                 str:\n    return text\nm.run()";
@@ -64,7 +64,7 @@ pub(super) async fn what_becomes_of_mcp_servers_is_told(server: &LocalServer) {
     let tools = vec!["echo".to_owned()];
     let connected = McpStatus::Connected { tools };
     assert_eq!(conversation.mcp_status().await.unwrap(), connected);
-    // Also where the beginning of the log is not held.
+    // Also works for a handle that does not hold the start of the log.
     let late = Conversation::attach(server.client(), conversation.id()).live();
     assert_eq!(late.await.unwrap().mcp_status().await.unwrap(), connected);
 
@@ -73,7 +73,7 @@ pub(super) async fn what_becomes_of_mcp_servers_is_told(server: &LocalServer) {
     assert_eq!(off.mcp_status().await.unwrap(), McpStatus::NotConfigured);
     let conversation = with(server, agent(&model).mcp_server("broken", broken)).await;
     if is_old {
-        // It refuses the message, and says why.
+        // The server rejects the message and returns the reason.
         let error = conversation.send("Go.").await.unwrap_err();
         let detail = error.transport_error().and_then(|error| error.detail());
         let detail = detail.unwrap_or_default().to_owned();

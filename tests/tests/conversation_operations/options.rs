@@ -1,4 +1,4 @@
-//! What a conversation can be started with besides its agent, and what becomes of it.
+//! Options of a new conversation besides its agent, and their effects.
 
 use std::{fs, path::Path, process::Command, time::Duration};
 
@@ -15,7 +15,7 @@ use super::{
     LONG, agent, finishes, is_old, llm, says, start::with_titles, switches::tell, workspace,
 };
 
-/// A repository, with a commit or without.
+/// Creates a repository, with a commit or without.
 pub(super) fn git(place: &Path, commits: bool) {
     let name = ["-c", "user.name=t", "-c", "user.email=t@localhost"];
     let commit = ["commit", "--allow-empty", "--quiet", "-m", "first"];
@@ -35,7 +35,7 @@ pub(super) async fn a_worktree_is_a_place_of_its_own(server: &LocalServer) {
         let worktree = Worktree::of_head().branch_prefix("ours/");
         Conversation::builder(&server.workspace(directory), agent(&model)).worktree(worktree)
     };
-    // Without a commit there is nothing that it could be a copy of.
+    // Without a commit no worktree can be created.
     git(place.path(), false);
     let error = start().start().await.unwrap_err();
     let status = error.transport_error().and_then(|error| error.status());
@@ -59,13 +59,13 @@ pub(super) async fn a_worktree_is_a_place_of_its_own(server: &LocalServer) {
         .output()
         .unwrap();
     let branches = String::from_utf8(branches.stdout).unwrap();
-    // Older servers name the branch themselves.
+    // Older servers choose the branch name themselves.
     assert_eq!(
         branches.contains("ours/"),
         !is_old(server).await,
         "{branches}"
     );
-    // The same id is the same place.
+    // The same id leads to the same directory.
     let id = conversation.id();
     let again = start().id(id).start().await.unwrap();
     assert_eq!(again.state().working_dir().as_deref(), Some(&*at));
@@ -102,7 +102,7 @@ pub(super) async fn what_is_for_traces_and_containers_is_kept(server: &LocalServ
         conversation.state().get("max_iterations").unwrap().as_str(),
         "5"
     );
-    // What the server shows to nobody it has on its disk.
+    // This value is not in any response, but on the server's disk.
     let id = conversation.id().to_string().replace('-', "");
     let meta = server
         .state_dir()
@@ -123,7 +123,7 @@ pub(super) async fn what_is_for_traces_and_containers_is_kept(server: &LocalServ
     if !is_old(server).await {
         assert_eq!(meta["observability_parent_span_context"], "of a trace");
         assert!(asked.contains("Mind the gap."), "{asked}");
-        // Another runtime than the server's: older ones do not know of any.
+        // A runtime other than the server's. Older servers do not support runtimes.
         let error = Conversation::builder(&workspace(server), agent(&model))
             .runtime(ConversationRuntime::Docker)
             .start()
@@ -165,7 +165,7 @@ pub(super) async fn a_title_is_made_by_the_profile_and_in_the_words_asked_for(
         }
     };
     let title = timeout(LONG, title).await.unwrap();
-    // An older server looks for profiles in the home directory alone, and falls back on the
+    // An older server searches for profiles only in the home directory, and falls back to the
     // agent's model.
     if !is_old(server).await {
         assert_eq!(title, "A name");

@@ -1,4 +1,4 @@
-//! Policies, and the actions that wait for approval because of them.
+//! Confirmation policies, and the actions that wait for approval because of them.
 
 use openhands::{
     Conversation, LocalServer, RunStatus,
@@ -27,7 +27,7 @@ pub(super) async fn pending_actions_come_as_a_stream_and_are_answered(server: &L
         .set_policy(ConfirmationPolicy::always())
         .await
         .unwrap();
-    // Where nothing waits there is nothing to answer, and nothing is sent.
+    // With no pending action there is nothing to answer, and no request is sent.
     let nothing: [PendingAction; 0] = [];
     let error = approvals.approve(&nothing).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NothingPending, "{error:?}");
@@ -46,14 +46,14 @@ pub(super) async fn pending_actions_come_as_a_stream_and_are_answered(server: &L
     assert_eq!(first[0].risk(), SecurityRisk::Unknown);
     assert!(first[0].action().is_some());
     assert_eq!(approvals.pending(), first);
-    // Neither a message nor a run approves it by the way.
+    // Neither a message nor a run approves the action implicitly.
     let error = conversation.send("And?").await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::PendingConfirmation);
     let joined = outcome(&conversation).await;
     assert_eq!(joined.status(), RunStatus::WaitingForConfirmation);
     assert!(!joined.report().started() && joined.events() == 0);
     assert_eq!(approvals.pending(), first, "all of them still wait");
-    // Neither does an answer to other actions than those that wait.
+    // An answer for actions other than the pending ones has no effect.
     let error = approvals.approve(&first[..1]).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Conflict, "{error:?}");
     assert_eq!(approvals.pending(), first);
@@ -61,7 +61,7 @@ pub(super) async fn pending_actions_come_as_a_stream_and_are_answered(server: &L
     assert!(approvals.pending().is_empty());
     let withdrawn = next(&mut changes).await;
     assert_eq!(withdrawn, Some(ApprovalEvent::Withdrawn(first.clone())));
-    // An answer to what was answered is refused.
+    // A second answer is rejected.
     for again in [
         approvals.approve(&first).await,
         approvals.reject(&first, "No.").await,
@@ -77,7 +77,7 @@ pub(super) async fn pending_actions_come_as_a_stream_and_are_answered(server: &L
             .is_some()
     };
     assert!(!ran(&conversation), "nothing was executed");
-    // A fork does not inherit the policy on the server: this handle sets it again.
+    // On the server a fork does not inherit the policy, so the handle sets it again.
     let fork = conversation.fork().llm(llm(&model)).await.unwrap();
     fork.send("Go.").await.unwrap();
     let ended = outcome(&fork).await;

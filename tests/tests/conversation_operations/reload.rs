@@ -1,4 +1,4 @@
-//! What the server forgets when it loads a conversation anew.
+//! Settings that the server loses when it reloads a conversation.
 
 use std::{process::Command, time::Duration};
 
@@ -72,7 +72,7 @@ async fn holds_over_a_restart(server: LocalServerBuilder) {
     let mut status = server.status();
     let back = status.wait_for(|status| *status == Status::Ready && server.pid() != pid);
     timeout(LONG, back).await.unwrap().unwrap();
-    // Another handle, which has set nothing, shows what the server has now.
+    // Another handle, which has set nothing, shows the server's current settings.
     let told = async {
         loop {
             if let Ok(other) = Conversation::attach(server.client(), conversation.id()).await {

@@ -1,4 +1,4 @@
-//! Messages with images, what it all costs, what is kept of it, and stopping it.
+//! Messages with images, usage and cost, completion logs, and stopping a run.
 
 use std::time::Duration;
 
@@ -17,11 +17,11 @@ use tokio::{
 
 use super::{LONG, agent, llm, messages, model, next, outcome, says, started, workspace};
 
-/// One pixel.
+/// A single pixel.
 const IMAGE: &str = "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR4nGP4z8DwHwAFAAH/iZk9HQAAAABJRU5ErkJggg==";
 
 pub(super) async fn a_picture_reaches_a_model_that_sees_and_no_other(server: &LocalServer) {
-    // One that is said to see nothing.
+    // A model declared as having no vision.
     let blind = says("I see nothing.").await;
     let agent_of = |llm| Agent::default_preset(llm).cli_mode(true);
     let said = agent_of(llm(&blind).disable_vision(true));
@@ -39,7 +39,7 @@ pub(super) async fn a_picture_reaches_a_model_that_sees_and_no_other(server: &Lo
             .is_none()
     );
     conversation.close().await.unwrap();
-    // One that the server takes to see nothing: it answers itself, and says finished.
+    // The server assumes that the model has no vision. It answers itself and reports finished.
     let conversation = started(server, &blind).await;
     conversation
         .send("Look.")
@@ -60,7 +60,7 @@ pub(super) async fn a_picture_reaches_a_model_that_sees_and_no_other(server: &Lo
         "{ended}"
     );
     conversation.close().await.unwrap();
-    // And one that sees, by its name.
+    // A model with vision, recognized by its name.
     let seeing = model(Script::new().forever(|s| s.text("A pixel."))).await;
     let named = llm(&seeing).set("model", "openai/gpt-4o");
     let conversation = Conversation::builder(&workspace(server), agent_of(named))
@@ -124,7 +124,7 @@ pub(super) async fn usage_is_told_by_id_live_per_run_and_at_the_end(server: &Loc
         .map(|(id, _)| id.to_owned())
         .collect();
     assert_eq!(ids, ["default"], "the condenser had nothing to do");
-    // It grew step by step.
+    // The cost grows with each step.
     let mut seen = 0.0;
     while seen < 1.74 {
         let usage = next(&mut changes).await.unwrap();
@@ -137,7 +137,7 @@ pub(super) async fn usage_is_told_by_id_live_per_run_and_at_the_end(server: &Loc
     let by_id = conversation.usage();
     assert_eq!(by_id.by_id("default").unwrap().prompt_tokens(), 600);
     while next(&mut changes).await.is_some() {}
-    // A closed handle says so.
+    // A closed handle returns an error.
     let error = conversation.run().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Closed, "{error:?}");
 }
@@ -153,7 +153,7 @@ pub(super) async fn model_calls_are_kept_where_asked_for(server: &LocalServer) {
         .unwrap();
     conversation.send("Hello.").await.unwrap();
     assert!(outcome(&conversation).await.is_finished());
-    // A close lets callbacks finish; the event may come after the run's end.
+    // Closing waits for callbacks, but the event may arrive after the end of the run.
     let came = async {
         while conversation
             .events()
@@ -185,7 +185,7 @@ pub(super) async fn an_automation_is_told_of_its_conversation_and_cost(server: &
     conversation.send("Work.").await.unwrap();
     assert!(outcome(&conversation).await.is_finished());
     conversation.close().await.unwrap();
-    // Neither crate knows the other: a program hands over what one has and the other takes.
+    // The two crates are independent: the program passes values from one to the other.
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/done", listener.local_addr().unwrap());
     let mut callback = CompletionCallback::new(&url)
@@ -237,7 +237,7 @@ pub(super) async fn an_interrupt_ends_one_run_and_not_the_next(server: &LocalSer
     conversation.interrupt().await.unwrap();
     let ended = timeout(LONG, running).await.unwrap().unwrap().unwrap();
     assert_eq!(ended.status(), RunStatus::Paused, "{ended}");
-    // The server tells the paused state twice; the second is not the end of what follows.
+    // The server sends the paused state twice. The second one must not end the next run.
     let ended = outcome(&conversation).await;
     assert!(ended.is_finished(), "{ended}");
     assert_eq!(messages(&conversation.events()), ["Think long.", "Said."]);
@@ -258,8 +258,8 @@ pub(super) async fn a_pause_lets_the_step_end_and_a_run_goes_on(server: &LocalSe
     });
     while next(&mut events).await.unwrap().unwrap().kind() != "ActionEvent" {}
     conversation.pause().await.unwrap();
-    // The server says at once that it is paused, while the tool is still at work; the run ends
-    // with the second time it says so.
+    // The server sends the paused state at once, while the tool is still running. The run ends when
+    // it sends the state again.
     let ended = timeout(LONG, running).await.unwrap().unwrap().unwrap();
     assert_eq!(ended.status(), RunStatus::Paused, "{ended}");
     let held = conversation.events();
@@ -270,7 +270,7 @@ pub(super) async fn a_pause_lets_the_step_end_and_a_run_goes_on(server: &LocalSe
     let ended = outcome(&conversation).await;
     assert!(ended.is_finished(), "{ended}");
     assert_eq!(messages(&conversation.events()), ["Sleep.", "Awake."]);
-    // Where nothing runs, it is a mark that a run takes away.
+    // With no active run, a pause only sets a flag that the next run clears.
     conversation.pause().await.unwrap();
     conversation.delete().await.unwrap();
 }

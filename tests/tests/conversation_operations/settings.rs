@@ -1,4 +1,4 @@
-//! What is changed while a conversation lives.
+//! Settings that are changed during a conversation.
 
 use std::{
     path::{Path, PathBuf},
@@ -146,7 +146,7 @@ pub(super) async fn tags_titles_and_models_change(server: &LocalServer) {
         conversation.final_response().await.unwrap(),
         "The other model."
     );
-    // As often as one likes, and to one that it had before.
+    // Models can be switched any number of times, and back to an earlier one.
     conversation.switch_llm(llm(&first)).await.unwrap();
     conversation.send("And now?").await.unwrap();
     finishes(&conversation).await;

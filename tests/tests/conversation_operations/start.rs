@@ -1,4 +1,4 @@
-//! What a conversation is started with, and what cannot be.
+//! Options of a new conversation, and invalid ones.
 
 use std::time::Duration;
 
@@ -56,7 +56,7 @@ pub(super) async fn a_start_says_whether_it_made_or_found_and_what_differs(serve
         third.events().is_empty(),
         "the message of one that is found is not sent"
     );
-    // By its id alone, without a word on agents.
+    // Attaches by id alone, without an agent.
     let attached = Conversation::attach(server.client(), id).await.unwrap();
     assert_eq!(attached.origin(), &Origin::Attached);
     for conversation in [first, second, third] {
@@ -120,7 +120,7 @@ pub(super) async fn what_the_server_would_choke_on_is_refused_before_it(server: 
         assert_eq!(error.kind(), ErrorKind::InvalidInput, "{shown}: {error:?}");
     }
     assert_eq!(count().await, before, "nothing was made");
-    // What the server itself makes of an unknown name: a 500 for the first message.
+    // Without the client's check, an unknown name would cause a 500 for the first message.
     let conversation = with("no_such_tool")
         .unchecked_tools()
         .start()
@@ -130,7 +130,7 @@ pub(super) async fn what_the_server_would_choke_on_is_refused_before_it(server: 
     let status = error.transport_error().and_then(|error| error.status());
     assert_eq!(status.map(|status| status.as_u16()), Some(500), "{error:?}");
     conversation.delete().await.unwrap();
-    // Tools that agents can have without their being registered, and others it knows.
+    // Tools that agents can have without registration, and other tools of the server.
     let conversation = with("glob").start().await.unwrap();
     conversation.send("Hello.").await.unwrap();
     finishes(&conversation).await;
@@ -167,7 +167,7 @@ pub(super) async fn a_parent_must_be_there_and_share_the_directory(server: &Loca
     parent.close().await.unwrap();
 }
 
-/// A model with an answer for requests of titles.
+/// Starts a model with an answer for title requests.
 pub(super) async fn with_titles(title: Step) -> ScriptedModel {
     ScriptedModel::builder()
         .script(Script::new().forever(|s| s.text("An answer.")))
@@ -195,7 +195,7 @@ pub(super) async fn the_server_makes_titles_only_when_asked(server: &LocalServer
         .unwrap();
     titled.send("Hello.").await.unwrap();
     finishes(&titled).await;
-    // No event tells of it.
+    // No event reports the title.
     let title = async {
         loop {
             match titled.info().await.unwrap().title() {
@@ -249,7 +249,7 @@ pub(super) async fn a_conversation_is_deleted_when_closed_if_asked_for(server: &
     conversation.delete().await.unwrap();
     let error = Conversation::attach(server.client(), id).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Gone, "{error:?}");
-    // What is held can be read on.
+    // The events that the handle holds can still be read.
     assert_eq!(messages(&conversation.events()), ["Hello.", "Hello."]);
     assert!(conversation.usage().prompt_tokens() > 0);
     let kept = Conversation::builder(&workspace(server), agent(&model))
@@ -278,7 +278,7 @@ pub(super) async fn sub_agents_reach_the_server_and_work(server: &LocalServer) {
                 }
             }),
         )
-        // The sub-agent's own model is the agent's.
+        // The sub-agent uses the agent's model.
         .text("Three.")
         .forever(|s| s.text("It counted."));
     let model = model(script).await;

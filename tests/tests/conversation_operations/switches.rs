@@ -1,5 +1,5 @@
-//! What a conversation goes on with: the model of a stored profile, the model of an agent of
-//! others, a plugin.
+//! Switching a running conversation: to the model of a stored profile, to another model of an ACP
+//! agent, and to a new plugin.
 
 use std::{fs, path::Path};
 
@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 
 use super::{finishes, is_old, llm, says, started, workspace};
 
-/// Tells the server something that this library has no call for.
+/// Sends a request for which this library has no call.
 pub(super) async fn tell(server: &LocalServer, method: http::Method, path: &str, what: &Value) {
     let mut request = Request::new(method, path).json(what).unwrap();
     let json = http::HeaderValue::from_static("application/json");
@@ -44,7 +44,7 @@ pub(super) async fn the_model_of_a_stored_profile_is_used(server: &LocalServer) 
     finishes(&conversation).await;
     let switched = conversation.switch_profile("other").await;
     if is_old(server).await {
-        // It looks for profiles in the home directory alone.
+        // An older server searches for profiles only in the home directory.
         assert_eq!(switched.unwrap_err().kind(), ErrorKind::NotFound);
         return conversation.delete().await.unwrap();
     }
@@ -72,14 +72,14 @@ pub(super) async fn an_agent_of_others_takes_another_model(server: &LocalServer)
     conversation.send("And now?").await.unwrap();
     finishes(&conversation).await;
     assert_eq!(conversation.final_response().await.unwrap(), "I am large.");
-    // One that the agent does not have: it goes on with what it has.
+    // A model that the agent does not have: the agent keeps its current one.
     let error = conversation.switch_acp_model("huge").await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Refused, "{error:?}");
     conversation.send("And now?").await.unwrap();
     finishes(&conversation).await;
     assert_eq!(conversation.final_response().await.unwrap(), "I am large.");
     conversation.delete().await.unwrap();
-    // Before it has begun, the choice is kept for its beginning.
+    // Before the agent has started, the choice is stored for its start.
     let conversation = Conversation::builder(&workspace(server), agent())
         .start()
         .await
@@ -96,7 +96,7 @@ fn write(path: &Path, text: &str) {
     fs::write(path, text).unwrap();
 }
 
-/// A directory with a marketplace of one plugin, `greeter`, whose skill comes with the word
+/// Creates a marketplace with one plugin, `greeter`, whose skill is triggered by the word
 /// "captain".
 fn marketplace() -> tempfile::TempDir {
     let place = tempfile::tempdir().unwrap();
@@ -124,7 +124,7 @@ pub(super) async fn a_plugin_comes_with_the_start_or_later(server: &LocalServer)
         let asked = model.requests().last().unwrap().body().to_string();
         asked.contains("Here one says ahoy.")
     };
-    // With the start, loaded by the first message. What is on this machine is no tag.
+    // Set at the start and loaded by the first message. A local plugin does not appear in the tags.
     let plugin = Plugin::new(place.path().join("greeter").to_str().unwrap());
     let agent = || Agent::default_preset(llm(&model)).cli_mode(true);
     let conversation = Conversation::builder(&workspace(server), agent())
@@ -135,7 +135,7 @@ pub(super) async fn a_plugin_comes_with_the_start_or_later(server: &LocalServer)
     assert!(greeted(&conversation).await);
     assert!(conversation.state().tags().is_empty());
     conversation.delete().await.unwrap();
-    // Later, by its name in a marketplace that the agent knows.
+    // Loaded later, by its name in a marketplace that the agent knows.
     let ours = Marketplace::new("ours", place.path().to_str().unwrap());
     let agent = agent().agent_context(AgentContext::new().marketplace(ours));
     let conversation = Conversation::builder(&workspace(server), agent)

@@ -1,4 +1,4 @@
-//! Text as the model writes it, on either socket and through one type.
+//! Streams text while the model writes it, on either socket and with the same type.
 
 use std::{collections::BTreeMap, fmt::Debug, time::Duration};
 
@@ -18,8 +18,8 @@ use super::{LONG, finishes, is_old, llm, model, next, workspace};
 const WORDS: &str = "One two three four five six seven eight nine ten eleven twelve.";
 const DRIP: Duration = Duration::from_millis(60);
 
-/// What was typed until an item was complete: text and reasoning by attempt, whether an attempt
-/// was given up, and the item.
+/// Text and reasoning by attempt that arrived before an item was complete, whether an attempt was
+/// discarded, and the item.
 #[derive(Debug, Default)]
 struct Typed {
     text: BTreeMap<u64, String>,
@@ -28,7 +28,7 @@ struct Typed {
     item: String,
 }
 
-/// Reads on until the item of this event is complete.
+/// Reads until the item of this event is complete.
 async fn typed(tokens: &mut TokenStream, event: &str) -> Typed {
     let mut typed = Typed::default();
     let is_of = |item: &str| item.is_empty() || item == event;
@@ -58,14 +58,14 @@ async fn typed(tokens: &mut TokenStream, event: &str) -> Typed {
     }
 }
 
-/// The agent's last message.
+/// Returns the id of the agent's last message.
 fn said(conversation: &Conversation) -> String {
     let events = conversation.events();
     let last = events.of_kind("MessageEvent").next_back().unwrap();
     last.id().to_owned()
 }
 
-/// Waits until the model has been asked so often by what runs.
+/// Waits until the model has received `times` requests from the running task.
 async fn asked<T: Debug>(model: &ScriptedModel, times: usize, running: &JoinHandle<T>) {
     while model.requests().len() < times {
         assert!(!running.is_finished(), "{:?}", model.requests());
@@ -94,8 +94,7 @@ pub(super) async fn text_is_seen_as_it_is_written(server: &LocalServer) {
     let first = typed(&mut tokens, &said(&conversation)).await;
     assert_eq!(first.text.values().next().unwrap(), "First.");
     assert_eq!(first.reasoning.values().next().unwrap(), "Hm, hm.");
-    // One that comes while it is written, and is told of the past: what is written from then on,
-    // it sees, too.
+    // A client that attaches while the text is being written sees everything written from then on.
     conversation.send("Count.").await.unwrap();
     let running = runs(&conversation);
     asked(&model, 2, &running).await;
@@ -111,7 +110,7 @@ pub(super) async fn text_is_seen_as_it_is_written(server: &LocalServer) {
     assert_eq!(second.reasoning.values().next().unwrap(), "Let me see.");
     let later = typed(&mut late_tokens, &event).await;
     let rest = later.text.values().next();
-    // An older server lets nobody in before the answer is written.
+    // On an older server, a client can only attach after the answer is complete.
     assert!(rest.is_some() || is_old(server).await, "{later:?}");
     assert!(rest.is_none_or(|rest| WORDS.ends_with(rest)), "{rest:?}");
     assert_eq!(second.item, later.item);
@@ -120,7 +119,7 @@ pub(super) async fn text_is_seen_as_it_is_written(server: &LocalServer) {
 }
 
 pub(super) async fn a_retry_replaces_what_was_written(server: &LocalServer) {
-    // An agent whose answer breaks off: the server asks it again.
+    // An agent whose answer breaks off: the server sends the prompt again.
     let agent = AcpAgent::new([env!("CARGO_BIN_EXE_acp_agent")]);
     let conversation = Conversation::builder(&workspace(server), agent)
         .start()
@@ -132,12 +131,13 @@ pub(super) async fn a_retry_replaces_what_was_written(server: &LocalServer) {
         .await
         .unwrap();
     finishes(&conversation).await;
-    // It ends with a finish of the server's own.
+    // The run ends with a finish action that the server itself creates.
     let events = conversation.events();
     let end = events.of_kind("ActionEvent").next_back().unwrap();
     let typed = typed(&mut tokens, end.id()).await;
     if is_old(server).await {
-        // It tells neither the item nor the attempt: what was cut off stands before the rest.
+        // An older server reports neither the item nor the attempt, so the discarded text precedes
+        // the rest.
         assert_eq!(typed.text[&0], "I am I am small.");
     } else {
         assert_eq!(typed.started, [1, 2]);

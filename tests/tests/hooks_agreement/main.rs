@@ -1,5 +1,5 @@
-//! Patterns, rules and verdicts here and in the server's own Python, on tables and on what is made
-//! at random: they must agree.
+//! Compares patterns, rules and verdicts with the server's own Python, on tables and on random
+//! input. Both sides must agree.
 
 #![allow(
     clippy::unwrap_used,
@@ -24,7 +24,7 @@ use openhands::{
 };
 use serde_json::{Value, json};
 
-/// What a program of the server's Python prints last.
+/// Returns the last line that a program prints in the server's Python.
 async fn python(program: &str, input: &Value) -> Value {
     let environment = Provisioner::new().provision().await.unwrap();
     let mut child = Command::new(environment.python())
@@ -135,7 +135,8 @@ async fn patterns_agree_with_the_server() {
             Err(error) => {
                 assert_eq!(error.kind(), ErrorKind::Unsupported, "{about}");
                 assert!(index >= table.len(), "{about}: {error}");
-                // What Pythons differ in is left open always.
+                // `\B` and `\z` differ between Python versions. Patterns with them are always
+                // undecided and do not count.
                 undecided += usize::from(!pattern.contains(r"\B") && !pattern.contains(r"\z"));
             }
         }

@@ -1,4 +1,4 @@
-//! What a configuration may be.
+//! Valid and invalid configurations.
 
 use openhands::{
     HookConfig,
@@ -67,7 +67,8 @@ async fn rules_agree_with_the_server() {
             Ok(config) => pairs.push((text, serde_json::to_string(&config).unwrap())),
             Err(error) => assert!(error.to_string().contains(": "), "{text}: {error}"),
         }
-        // As it would be when built or received: read leniently, then held to the rules.
+        // Equivalent to a built or received configuration: decoded leniently, then checked by the
+        // rules.
         if let Ok(config) = serde_json::from_str::<HookConfig>(text)
             && !config
                 .iter()
@@ -84,13 +85,13 @@ async fn rules_agree_with_the_server() {
         pairs.len()
     );
 
-    // What is taken means the same, and what is written back does, too.
+    // An accepted configuration has the same meaning on both sides, and so does the written one.
     let same = python(PROGRAM, &json!({ "pairs": pairs })).await;
     for (pair, same) in pairs.iter().zip(same.as_array().unwrap()) {
         assert_eq!(*same, true, "{pair:?}");
     }
 
-    // What the server drops without a word is loaded, and named.
+    // Fields that the server drops silently are loaded here and reported by name.
     let dropped = answer["dropped"].as_array().unwrap();
     assert!(dropped.len() > 100);
     for text in dropped.iter().filter_map(Value::as_str) {
@@ -100,7 +101,7 @@ async fn rules_agree_with_the_server() {
     }
 }
 
-/// Whether all keys are the wire's own: anything else is kept there, as a newer server's.
+/// Returns whether all keys are known. Unknown keys are preserved, as those of a newer server.
 fn strict(text: &str) -> bool {
     let value: Value = serde_json::from_str(text).unwrap();
     let keys = value

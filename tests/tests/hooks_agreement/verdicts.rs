@@ -1,4 +1,4 @@
-//! What hooks come to: exit codes and outputs, replies of a model, and all hooks of an event.
+//! Results of hooks: exit codes and outputs, a model's replies, and all hooks of an event.
 
 use std::{os::unix::fs::PermissionsExt, path::Path};
 
@@ -170,7 +170,7 @@ async fn verdicts_agree_with_the_server() {
         let stopped = theirs[0] == false;
         if *event == HookEventType::UserPromptSubmit {
             assert_eq!(json!(trial.context()), theirs[1], "{about}");
-            // The message gets a new id with the context, and what was denied is the old one.
+            // With added context the message gets a new id, and the denied one is the old message.
             assert_eq!(trial.denied(), stopped && theirs[1].is_null(), "{about}");
         } else {
             assert_eq!(trial.denied(), stopped, "{about}");

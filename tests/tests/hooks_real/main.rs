@@ -1,6 +1,6 @@
-//! Hooks on one real server: what a dry run says is what it does, of each event; programs written
-//! with the kit are told what they should be; models judge; and what is refused here is refused
-//! there.
+//! Hooks on one real server. A dry run predicts the server's behaviour for each event. Programs
+//! written with the kit receive the documented input. Models act as judges. Configurations that are
+//! rejected here are rejected by the server.
 
 #![allow(
     clippy::unwrap_used,
@@ -39,7 +39,7 @@ async fn hooks_do_what_is_said_of_them() {
     trials::the_end_of_a_session_is_in_its_log(server).await;
 }
 
-/// A conversation in a directory of its own.
+/// Starts a conversation in its own directory.
 async fn start(
     server: &LocalServer,
     directory: &Path,
@@ -62,7 +62,7 @@ async fn model(script: Script) -> ScriptedModel {
     ScriptedModel::start(script).await.unwrap()
 }
 
-/// Sends a message and lets the agent work on it until it is done.
+/// Sends a message and runs the agent until it is done.
 async fn say(conversation: &Conversation, text: &str) -> RunOutcome {
     conversation.send(text).await.unwrap();
     timeout(LONG, conversation.run()).await.unwrap().unwrap()
@@ -77,7 +77,7 @@ fn cut(text: &str) -> String {
     text.chars().take(200).collect()
 }
 
-/// What the server says of a hook.
+/// Returns the server's report of a hook, for comparison.
 fn theirs(hook: &HookExecutionEvent) -> Value {
     json!({
         "event": &*hook.hook_event_type,
@@ -93,7 +93,7 @@ fn theirs(hook: &HookExecutionEvent) -> Value {
     })
 }
 
-/// What a dry run says of it.
+/// Returns the dry run's report of a hook, for comparison.
 fn ours(event: &str, hook: &HookOutcome) -> Value {
     json!({
         "event": event,

@@ -1,4 +1,4 @@
-//! Configurations that the server refuses, sent past our own check.
+//! Configurations that the server rejects, sent without this library's own check.
 
 use openhands::{
     HookConfig, LocalServer,
@@ -7,7 +7,7 @@ use openhands::{
 };
 use serde_json::{Value, json};
 
-/// A start request with these hooks, as it stands.
+/// A start request with these hooks, sent unchanged.
 struct Start(Value);
 
 impl Call for Start {

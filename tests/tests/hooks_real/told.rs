@@ -1,4 +1,4 @@
-//! Hooks of the other kinds, detached ones, and those that a project keeps.
+//! Hooks of the other kinds, detached hooks, and hooks stored in a project.
 
 use std::{fs, time::Duration};
 
@@ -100,8 +100,8 @@ pub(crate) async fn a_project_is_searched_as_here(server: &LocalServer) {
     fs::create_dir_all(file.parent().unwrap()).unwrap();
     let discover = calls::hooks::Discover::new(directory.display().to_string());
     let search = || server.client().call(&discover);
-    // The server says neither that a file is broken nor what it passes over. Here a broken one is an
-    // error, and what is passed over is named.
+    // The server reports neither a broken file nor the keys that it ignores. This library returns
+    // an error for a broken file, and names the ignored keys.
     let of = |key: &str| format!(r#"{{"{key}": [{{"hooks": [{{"command": "x"}}]}}]}}"#);
     let misspelt = r#"{"stop": [{"hooks": [{"command": "x", "timout": 1}]}]}"#;
     let twice =

@@ -1,4 +1,4 @@
-//! Dry runs beside the real thing, on the events that the server recorded.
+//! Compares dry runs with the real server, on the events that the server recorded.
 
 use std::{
     fs,
@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 
 use crate::{hook_events, model, ours, say, start, theirs};
 
-/// What can be wrong with a command, and what is none of it. None stops another after a tool.
+/// Failing and valid commands. After a tool, no hook stops the next one.
 const TABLE: &[&str] = &[
     "exit 0",
     "exit 1",
@@ -42,7 +42,7 @@ const TABLE: &[&str] = &[
 
 const PROBE: &str = env!("CARGO_BIN_EXE_hook_probe");
 
-/// Does it once in a directory.
+/// Runs the command only once per directory.
 fn once(name: &str, line: &str) -> Hook {
     let mark = format!("\"$OPENHANDS_PROJECT_DIR/.{name}\"");
     Hook::command(format!("test -e {mark} || {{ touch {mark}; {line}; }}")).timeout(20)
@@ -72,7 +72,7 @@ fn hooks() -> HookConfig {
         .session_end(quick("echo last"))
         .post_tool_use(HookMatcher::regex("term.*").hook(probe()));
     for line in TABLE {
-        // The flood may need more than a second on a busy machine.
+        // The command with the large output may need more than a second on a busy machine.
         let seconds = if line.starts_with("head") { 60 } else { 2 };
         let hook = Hook::command(*line).timeout(seconds);
         hooks = hooks.post_tool_use(HookMatcher::exact("terminal").hook(hook));
@@ -129,7 +129,7 @@ pub(crate) async fn what_a_trial_says_is_what_the_server_does(server: &LocalServ
     probed(&there, &conversation);
 }
 
-/// The events that concern hooks, in the order in which the server asked them.
+/// Returns the events that concern hooks, in the order in which the server ran the hooks.
 fn recorded(conversation: &Conversation) -> Vec<HookInput> {
     let events = conversation.events();
     let actions: Vec<_> = events.of_kind("ActionEvent").collect();
@@ -154,7 +154,7 @@ fn recorded(conversation: &Conversation) -> Vec<HookInput> {
     inputs
 }
 
-/// What each verdict did there is what the trial says of it.
+/// Asserts that each verdict had the effect on the server that the trial predicts.
 fn effects(conversation: &Conversation, trials: &[Trial]) {
     let [start, prompt, denied, allowed, after, again, done] = trials else {
         panic!("{}", trials.len());
@@ -208,7 +208,7 @@ fn effects(conversation: &Conversation, trials: &[Trial]) {
     assert!(from_environment(format!("[Stop hook feedback] {feedback}")));
 }
 
-/// What a program written with the kit was told of each event.
+/// Asserts the input that a program written with the kit received for each event.
 fn probed(directory: &Path, conversation: &Conversation) {
     let text = fs::read_to_string(directory.join("probe.jsonl")).unwrap();
     let lines: Vec<Value> = text
@@ -272,14 +272,14 @@ pub(crate) async fn a_refused_message_is_refused_unless_it_gets_context(server: 
         assert_eq!(worked, !denied, "{line}");
         if denied {
             assert_eq!(trial.feedback().as_deref(), Some("never"));
-            // It was told while it lasted.
+            // The message was reported while it was blocked.
             let events = conversation.events();
             let told = events.of_kind("ConversationStateUpdateEvent");
             let mut told = told.filter(|event| event.as_json().contains("blocked_messages"));
             let first = told.next().unwrap();
             assert!(first.as_json().contains("never"), "{}", first.as_json());
         }
-        // By now it is passed over, or is another message's.
+        // If the message got context, an entry is ignored or belongs to another message.
         assert!(
             blocked_messages(&conversation.state())
                 .iter()
@@ -291,14 +291,14 @@ pub(crate) async fn a_refused_message_is_refused_unless_it_gets_context(server: 
 pub(crate) async fn the_end_of_a_session_is_in_its_log(server: LocalServer) {
     let there = place(&server);
     let log = tempfile::tempdir().unwrap();
-    // A copy, for the directory goes with the server.
+    // Copied, because the directory is removed with the server.
     let state = server.state_dir().to_owned();
     let keep = log.path().to_owned();
     let before = ends(&state);
     assert!(before.is_empty(), "{before:?}");
     fs::remove_file(there.join("probe.jsonl")).unwrap();
     let pid = server.pid();
-    // Ended by a signal of our own, so that what it leaves can be looked at.
+    // Ended by a direct signal, so that its state directory can be inspected.
     let ended = Command::new("kill")
         .args(["-TERM", &pid.to_string()])
         .status();
@@ -321,7 +321,7 @@ pub(crate) async fn the_end_of_a_session_is_in_its_log(server: LocalServer) {
     server.shutdown(Duration::from_secs(20)).await.unwrap();
 }
 
-/// The SessionEnd hooks in the logs of a server, which no socket tells of.
+/// Returns the SessionEnd hooks in a server's stored logs, because no socket sends them.
 fn ends(state: &Path) -> Vec<Value> {
     let mut found = Vec::new();
     let mut places = vec![state.to_owned()];

@@ -1,4 +1,4 @@
-//! Values that are secret, and the places where they must not be.
+//! Secret test values, and the places in which they must not appear.
 
 use std::{
     error::Error,
@@ -8,7 +8,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-/// Makes values that only this test has.
+/// Generates values that are unique to this test.
 #[derive(Clone)]
 pub(crate) struct Canaries(String);
 
@@ -18,12 +18,12 @@ impl Canaries {
         Self(format!("canary-{}", &tag[..12]))
     }
 
-    /// The secret of this slot.
+    /// Returns the secret of this slot.
     pub(crate) fn of(&self, slot: &str) -> String {
         format!("{}-{slot}-0123456789", self.0)
     }
 
-    /// Which of them are in these bytes, also where they are written as base64.
+    /// Returns the secrets that these bytes contain, also in base64.
     pub(crate) fn within(&self, bytes: &[u8]) -> Vec<String> {
         let text = String::from_utf8_lossy(bytes);
         let found = text.match_indices(&self.0);
@@ -32,7 +32,7 @@ impl Canaries {
     }
 }
 
-/// Every place a process tells of itself to others of its user: environment and command line.
+/// Returns the environment and command line of every process that this user can read.
 pub(crate) fn process_table() -> Vec<(PathBuf, Vec<u8>)> {
     let mut told = Vec::new();
     for process in fs::read_dir("/proc").unwrap().flatten() {
@@ -42,7 +42,7 @@ pub(crate) fn process_table() -> Vec<(PathBuf, Vec<u8>)> {
         }
         for name in ["environ", "cmdline"] {
             let path = process.path().join(name);
-            // It may have ended just now.
+            // The process may have just ended.
             if let Ok(bytes) = fs::read(&path) {
                 told.push((path, bytes));
             }
@@ -51,7 +51,7 @@ pub(crate) fn process_table() -> Vec<(PathBuf, Vec<u8>)> {
     told
 }
 
-/// The parent of a process; `None` where that has ended.
+/// Returns the parent of a process, or `None` if the process has ended.
 pub(crate) fn parent(pid: u32) -> Option<u32> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The name in parentheses may itself hold parentheses and blanks.
@@ -59,7 +59,7 @@ pub(crate) fn parent(pid: u32) -> Option<u32> {
     rest.split_whitespace().nth(1)?.parse().ok()
 }
 
-/// All files below a directory.
+/// Returns all files below a directory.
 pub(crate) fn files(directory: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     let (mut found, mut todo) = (Vec::new(), vec![directory.to_owned()]);
     while let Some(directory) = todo.pop() {
@@ -76,7 +76,7 @@ pub(crate) fn files(directory: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     found
 }
 
-/// All that is logged, and all that a program may show.
+/// Everything that is logged or may be displayed.
 #[derive(Clone, Default)]
 pub(crate) struct Seen(Arc<Mutex<Vec<u8>>>);
 
@@ -105,7 +105,7 @@ impl Seen {
         self.add(format!("{what:?}\n{what:#?}\n").as_bytes());
     }
 
-    /// An error with all its sources.
+    /// Records an error with all its sources.
     pub(crate) fn failed(&self, error: &(dyn Error + 'static)) {
         let mut text = String::new();
         let mut next = Some(error);

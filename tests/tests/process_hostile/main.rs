@@ -1,5 +1,5 @@
-//! The real server where somebody or something is against it: an agent that looks for keys, files
-//! planted for it to import, odd environments, full disks.
+//! The real server in hostile surroundings: an agent that searches for keys, planted modules,
+//! unusual environments, full disks.
 
 #![cfg(target_os = "linux")]
 #![allow(

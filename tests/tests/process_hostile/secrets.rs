@@ -1,5 +1,4 @@
-//! What is secret reaches the server, and nothing that an agent, another process, a log or a text
-//! shows.
+//! Secrets reach the server, but never an agent, another process, a log or a displayed text.
 
 use std::{
     fmt::Display,
@@ -31,13 +30,13 @@ use crate::canaries::{Canaries, Seen, files, parent, process_table};
 
 const LONG: Duration = Duration::from_secs(120);
 
-/// What an agent finds when it looks for keys.
+/// Commands with which an agent searches for keys.
 const LOOK: &str = "env >env; env -0 >>env; set >>env; \
     cat /proc/[0-9]*/environ /proc/[0-9]*/cmdline >processes 2>/dev/null; \
     (tmux show-environment -g; tmux show-environment; tmux show-options -g) >tmux 2>&1; \
     echo looked";
 
-/// Where the server posts events to, and what it has sent there.
+/// Starts an endpoint for webhooks. Returns its URL and the received bytes.
 async fn hook() -> (String, Arc<Mutex<Vec<u8>>>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
@@ -73,7 +72,7 @@ fn llm(model: &ScriptedModel, canaries: &Canaries) -> Llm {
         .num_retries(1)
 }
 
-/// An agent that never works: its MCP servers would have to be there.
+/// Returns an agent that never works, because its MCP servers do not exist.
 fn connected(model: &ScriptedModel, canaries: &Canaries) -> Agent {
     let program = McpServer::stdio("true").env("TOKEN", canaries.of("mcp-env"));
     let remote = McpServer::http("http://127.0.0.1:9/mcp").header("x-mcp", canaries.of("mcp"));
@@ -83,7 +82,7 @@ fn connected(model: &ScriptedModel, canaries: &Canaries) -> Agent {
         .mcp_server("remote", remote)
 }
 
-/// An agent looks around; then the process table is searched while its terminal still runs.
+/// Lets an agent search for keys, then searches the process table while its terminal is running.
 async fn an_agent_looks(server: &LocalServer, canaries: &Canaries, seen: &Seen) {
     let script = Script::new()
         .call("terminal", json!({ "command": LOOK }))
@@ -172,7 +171,7 @@ fn the_agent_found_nothing(place: &Path, names: &[&str], canaries: &Canaries) {
     }
 }
 
-/// A command of the program itself sees no more than the agent does.
+/// Checks that a command of the program sees no more than the agent.
 async fn a_command_looks(server: &LocalServer, canaries: &Canaries, seen: &Seen) {
     let workspace = server.workspace(server.workspace_dir());
     let run = workspace.execute(LOOK);
@@ -182,7 +181,7 @@ async fn a_command_looks(server: &LocalServer, canaries: &Canaries, seen: &Seen)
     the_agent_found_nothing(server.workspace_dir(), &["env", "processes"], canaries);
 }
 
-/// A secret of one command reaches that command and is shown by nothing.
+/// Checks that a secret of one command reaches that command and is not displayed anywhere.
 async fn a_command_has_a_secret(workspace: &Workspace, canaries: &Canaries, seen: &Seen) {
     let run = workspace
         .execute("printf %s \"$TOKEN\" | wc -c")
@@ -201,7 +200,7 @@ async fn a_command_has_a_secret(workspace: &Workspace, canaries: &Canaries, seen
     seen.failed(&cloned.failed.first().unwrap().error);
 }
 
-/// A client with the wrong key, through a proxy that is not there.
+/// Checks a client with the wrong key, through a proxy that does not exist.
 async fn a_stranger_fails(server: &LocalServer, canaries: &Canaries, seen: &Seen) {
     let url = server.url().as_str();
     let wrong = Client::builder(url).session_api_key(canaries.of("wrong"));
@@ -232,7 +231,8 @@ async fn a_stranger_fails(server: &LocalServer, canaries: &Canaries, seen: &Seen
     }
 }
 
-/// Secrets on a disk are encrypted by the secret key, but for one that the server takes for none.
+/// Checks that secrets on disk are encrypted with the secret key, except one that the server does
+/// not treat as a secret.
 fn no_file_tells(directory: &Path, canaries: &Canaries) {
     let files = files(directory);
     assert!(files.len() > 10, "conversations and commands are kept");
@@ -243,7 +243,7 @@ fn no_file_tells(directory: &Path, canaries: &Canaries) {
     }
 }
 
-// On one thread, so that the subscriber of this thread hears every task.
+// Single-threaded, so that the subscriber of this thread receives the output of every task.
 #[tokio::test]
 async fn no_secret_is_in_a_process_a_file_a_log_an_error_or_a_text() {
     let seen = Seen::default();
@@ -322,7 +322,7 @@ async fn an_agent_finds_no_key_that_a_dormant_server_was_activated_with() {
     a_command_looks(&server, &canaries, &seen).await;
     server.shutdown(Duration::from_secs(30)).await.unwrap();
     assert_eq!(canaries.within(&seen.bytes()), [""; 0]);
-    // Also a server that was dormant posts, with the header that it was started with.
+    // A server that was dormant also posts, with the header from its start.
     assert!(!canaries.within(&posted.lock().unwrap()).is_empty());
 }
 

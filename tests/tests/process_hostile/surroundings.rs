@@ -1,9 +1,9 @@
-//! Everything around a server that may be odd, at once: planted modules, locales, signals, limits,
-//! proxies, a slow shell, disks that are full or cannot be written. The server works, imports
-//! nothing of it, and leaves nothing.
+//! All unusual surroundings of a server at the same time: planted modules, locales, signals,
+//! limits, proxies, a slow shell, full or read-only disks. The server works, imports none of the
+//! planted modules, and leaves nothing behind.
 //!
-//! The test runs itself again in namespaces of its own: /tmp is its own there, and every process
-//! that is left can be seen.
+//! The test runs itself again in new namespaces, with a private /tmp, where every leftover process
+//! is visible.
 
 use std::{
     collections::BTreeSet,
@@ -29,10 +29,10 @@ const ROLE: &str = "OH_TEST_SURROUNDINGS";
 const TEST: &str = "surroundings::a_server_works_in_hostile_surroundings_and_leaves_nothing";
 const LONG: Duration = Duration::from_secs(120);
 const GRACE: Duration = Duration::from_secs(30);
-/// The whole of /tmp for the test alone.
+/// Private directory in /tmp for the test.
 const PLACE: &str = "/tmp/place";
 
-/// What the owner's environment says of language, one of each kind that is found in the wild.
+/// Locale variables of the owner, one of each kind that occurs in practice.
 const LOCALES: [(&str, &str); 12] = [
     ("LC_ALL", "tr_TR.UTF-8"),
     ("LANG", "C"),
@@ -48,7 +48,7 @@ const LOCALES: [(&str, &str); 12] = [
     ("LANGUAGE", "ru:xx:"),
 ];
 
-/// What Python, pip and uv would take from the owner's environment.
+/// Variables of the owner that Python, pip and uv would use.
 const VARIABLES: [(&str, &str); 12] = [
     ("PYTHONPATH", "/tmp/place/planted"),
     ("PYTHONHOME", "/nowhere"),
@@ -64,7 +64,7 @@ const VARIABLES: [(&str, &str); 12] = [
     ("UV_PYTHON", "/nowhere"),
 ];
 
-/// What the owner's process hands down besides its environment.
+/// Process state that the owner passes on besides its environment.
 const STATE: &str = "
 import os, resource, signal, sys
 signal.pthread_sigmask(signal.SIG_BLOCK, range(1, 32))
@@ -78,7 +78,7 @@ os.chdir('/tmp/place/planted')
 os.execv(sys.argv[1], sys.argv[1:])
 ";
 
-/// Makes the disks, then runs what comes with it and stays its parent.
+/// Creates the disks, runs the command in its arguments and stays its parent.
 const DISKS: &str = "set -e
 mount -t tmpfs -o size=512m,mode=1777 tmpfs /tmp
 mkdir -p /tmp/place/full /tmp/place/fixed /tmp/place/planted
@@ -105,7 +105,7 @@ fn a_server_works_in_hostile_surroundings_and_leaves_nothing() {
     recorder.set_nonblocking(true).unwrap();
     let recording = format!("http://{}", recorder.local_addr().unwrap());
     let mut command = Command::new("unshare");
-    // Whoever is root needs no other user's rights for it.
+    // Root does not need a user namespace for this.
     if fs::metadata("/proc/self").unwrap().uid() != 0 {
         command.args(["--user", "--map-root-user"]);
     }
@@ -136,12 +136,12 @@ fn a_server_works_in_hostile_surroundings_and_leaves_nothing() {
          namespaces to users: sysctl kernel.unprivileged_userns_clone=1 \
          kernel.apparmor_restrict_unprivileged_userns=0"
     );
-    // Nothing went to a proxy: neither the model nor the server is behind one.
+    // No request went to a proxy: neither the model nor the server is behind one.
     let asked = recorder.accept();
     assert!(asked.is_err(), "the recording proxy was asked: {asked:?}");
 }
 
-/// A TMPDIR in which no socket's path fits.
+/// Returns a TMPDIR that is too long for the path of a socket.
 fn temporary() -> PathBuf {
     Path::new(PLACE).join("t".repeat(60)).join("m".repeat(60))
 }
@@ -178,7 +178,7 @@ async fn inside(python: &Path) {
     let activated = builder
         .env("HOME", &slow_home)
         .workspace_dir(place.join("fixed"));
-    // One after the other, each of the two would wait for a processor that is idle.
+    // In sequence, each of the two would leave a CPU idle.
     tokio::join!(
         a_server_is_started_twice(kept, &workspace),
         a_server_is_activated(activated)
@@ -193,12 +193,12 @@ async fn inside(python: &Path) {
     let numbers = fs::read_dir("/proc").unwrap().flatten();
     let numbers = numbers.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
     let mut left: Vec<u32> = numbers.collect();
-    // The shell that has made the disks waits for this process.
+    // The shell that created the disks waits for this process.
     left.retain(|pid| ![1, std::process::id()].contains(pid));
     assert_eq!(left, [0; 0], "processes are left");
 }
 
-/// Modules and settings that tell when they are read.
+/// Creates modules and settings that leave a marker when they are read.
 fn plant(directory: &Path, marker: &Path) {
     let code = format!("open({marker:?}, 'a').write(__file__ + '\\n')\n");
     fs::create_dir_all(directory.join("openhands/agent_server")).unwrap();
@@ -233,14 +233,14 @@ fn everything() -> BTreeSet<PathBuf> {
     found
 }
 
-/// What is there now and was not, but for what a server was told to keep.
+/// Returns the new paths since `before`, except those that a server was asked to keep.
 fn new_since(before: &BTreeSet<PathBuf>, kept: &[&Path]) -> Vec<PathBuf> {
     let mut new: Vec<_> = everything().difference(before).cloned().collect();
     new.retain(|path| !kept.iter().any(|kept| path.starts_with(kept)));
     new
 }
 
-/// Fails at once, and says why.
+/// Asserts that the start fails at once with a reason.
 async fn disks_refuse_the_state(builder: &LocalServerBuilder) {
     for (disk, kind, reason) in [
         ("full", ErrorKind::DiskFull, "No space left on device"),
@@ -251,12 +251,12 @@ async fn disks_refuse_the_state(builder: &LocalServerBuilder) {
         assert_eq!(error.kind(), kind, "{error}");
         let text = error.to_string();
         assert!(text.contains(reason) && text.contains(disk), "{text}");
-        // It is kept as far as it was made.
+        // The state is kept as far as it was created.
         let _never_made = fs::remove_dir_all(state);
     }
 }
 
-/// A kept state, a first start and a restart, with an agent at work.
+/// Checks a persistent state, a first start and a restart, with a working agent.
 async fn a_server_is_started_twice(builder: LocalServerBuilder, directory: &Path) {
     let policy = RestartPolicy::on_failure(1).delays(Duration::from_millis(1), LONG);
     let server = builder.restart(policy).start().await.unwrap();
@@ -299,7 +299,7 @@ async fn a_server_is_started_twice(builder: LocalServerBuilder, directory: &Path
     ends(server).await;
 }
 
-/// What the agent's shell is told of the owner's surroundings.
+/// Asserts that the agent's shell sees nothing of the owner's surroundings.
 fn nothing_of_the_owner_is_seen(seen: &str) {
     let value = |name: &str| {
         let mut lines = seen.lines();
@@ -322,7 +322,7 @@ fn nothing_of_the_owner_is_seen(seen: &str) {
     assert!(seen.contains("SigBlk:\t0000000000000000"), "{seen}");
 }
 
-/// A server that was dormant, whose home has a slow shell, and whose workspace nobody can write.
+/// Checks a server that was dormant, with a slow shell in its home and a read-only workspace.
 async fn a_server_is_activated(builder: LocalServerBuilder) {
     let server = builder.deferred_init(true).start().await.unwrap();
     assert!(server.shell_start().unwrap() >= Duration::from_secs(1));
@@ -331,7 +331,7 @@ async fn a_server_is_activated(builder: LocalServerBuilder) {
     let output = workspace.execute("touch here").await.unwrap();
     assert_eq!(output.exit_code(), Some(1));
     assert!(output.stderr().contains("Read-only"), "{output:?}");
-    // Git takes the repository for another user's: it says so, and not that there is none.
+    // Git reports that the repository belongs to another user, not that there is none.
     let error = workspace.git().changes().await.unwrap_err();
     assert_eq!(error.kind(), workspace::ErrorKind::Git, "{error}");
     assert!(error.to_string().contains("dubious ownership"), "{error}");
@@ -341,14 +341,14 @@ async fn a_server_is_activated(builder: LocalServerBuilder) {
         let error = workspace.write(path.to_str().unwrap(), content).await;
         error.expect_err(disk);
     }
-    // The server writes an upload where it is to be: what found room stays.
+    // The server writes an upload directly to its destination, so a partial file remains.
     fs::remove_file(Path::new(PLACE).join("full/b")).unwrap();
     let output = workspace.execute("echo still here").await.unwrap();
     assert_eq!(output.stdout().trim(), "still here");
     ends(server).await;
 }
 
-/// In order, though the owner has the signals blocked and ignored.
+/// Asserts an orderly shutdown, although the owner has the signals blocked and ignored.
 async fn ends(server: LocalServer) {
     let report = server.shutdown(GRACE).await.unwrap();
     assert!(report.success() && !report.killed, "{report}");

@@ -1,4 +1,4 @@
-//! Start requests with every field set, in every kind of every choice.
+//! Start requests with every field set, in every variant.
 
 use openhands::{
     Hook, HookConfig, HookMatcher,
@@ -6,7 +6,7 @@ use openhands::{
 };
 use serde_json::json;
 
-/// Several, since one has one agent, one policy, one analyzer.
+/// Returns several requests, because one has only one agent, one policy and one analyzer.
 pub(crate) fn starts() -> Vec<StartConversation> {
     let profile = uuid::Uuid::new_v4();
     let additions = LaunchAdditions::new()

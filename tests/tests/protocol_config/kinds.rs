@@ -1,4 +1,4 @@
-//! Kinds: each that the server's package defines has a type here, and none is invented.
+//! Kinds: each kind in the server's package has a type here, and no other kind exists here.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,8 +10,8 @@ use serde_json::Value;
 
 use crate::python;
 
-/// The classes that a server of this version can put on the wire: every one of its package, so
-/// every module is loaded first.
+/// Prints the classes that a server of this version can send. Loads every module of the package
+/// first.
 const WALK: &str = "
 import importlib, inspect, json, pkgutil
 import openhands.agent_server, openhands.sdk, openhands.tools

@@ -1,4 +1,4 @@
-//! What a start request says, seen at work: on the real server, with the scripted model.
+//! Effects of a start request's settings on the real server, with the scripted model.
 
 use openhands::{
     Conversation, Payload, WorkspaceExt,
@@ -68,7 +68,7 @@ async fn the_server_does_what_a_start_request_says() {
         .await
         .unwrap();
 
-    // The server has it all, and tells no secret.
+    // The server has stored all settings, and returns no secret.
     let state = conversation.info().await.unwrap().state().clone();
     let at = |path: &str| {
         let (field, rest) = path.split_once('/').unwrap_or((path, ""));
@@ -89,7 +89,7 @@ async fn the_server_does_what_a_start_request_says() {
     assert_eq!(at("agent/condenser/max_size"), Some(json!(80)));
     assert_eq!(at("agent/critic/kind"), Some(json!("AgentFinishedCritic")));
 
-    // It works by it.
+    // The agent uses the settings.
     conversation.send("When is high tide?").await.unwrap();
     let outcome = conversation.run().await.unwrap();
     assert!(outcome.is_finished(), "{outcome}");
@@ -118,7 +118,7 @@ async fn the_server_does_what_a_start_request_says() {
             _ => {}
         }
     }
-    // The command had the secret's 13 characters; its output shows none of them.
+    // The command received the secret's 13 characters; its output contains none of them.
     assert!(
         printed.contains("13") && !printed.contains("<>"),
         "{printed}"

@@ -1,4 +1,4 @@
-//! Configuration here and in the server's own Python: the same fields, the same values.
+//! Compares the configuration with the server's own Python: the same fields, the same values.
 
 #![allow(
     clippy::unwrap_used,
@@ -23,7 +23,7 @@ use std::{
 use openhands::process::Provisioner;
 use serde_json::Value;
 
-/// What a program prints last, run by the interpreter that runs the server.
+/// Runs a program with the server's interpreter and returns its last line.
 async fn python(program: &str, input: &Value) -> Value {
     let environment = Provisioner::new().provision().await.unwrap();
     let mut child = Command::new(environment.python())
@@ -43,7 +43,7 @@ async fn python(program: &str, input: &Value) -> Value {
     serde_json::from_str(text.lines().last().unwrap()).unwrap()
 }
 
-/// Where `ours` says anything else than `theirs`; what only `theirs` has is no difference.
+/// Records where `ours` differs from `theirs`. Fields that only `theirs` has do not count.
 fn differences(path: &str, ours: &Value, theirs: &Value, found: &mut Vec<String>) {
     match (ours, theirs) {
         (Value::Object(ours), Value::Object(theirs)) => {

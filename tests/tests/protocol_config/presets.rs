@@ -1,4 +1,4 @@
-//! The presets: what Python's own would send.
+//! Compares the presets with those of Python.
 
 use openhands::protocol::config::{Agent, Llm};
 use serde_json::{Value, json};
@@ -75,12 +75,12 @@ async fn a_preset_is_what_the_servers_own_python_makes() {
     assert_eq!(answers.len(), table.len());
     for (((preset, _, options), ours), answer) in table.iter().zip(&ours).zip(answers) {
         let (theirs, read) = (&answer[0], &answer[1]);
-        // The server understands ours as the very agent that Python makes…
+        // The server decodes our preset as exactly the agent that Python creates …
         assert_eq!(read, theirs, "{preset} {options}");
-        // …and what we send is part of what Python sends.
+        // … and our JSON is a subset of the JSON that Python sends.
         let mut found = Vec::new();
         differences("agent", ours, theirs, &mut found);
-        // Either side's server turns off what a condenser has no use for, where it can.
+        // The server on each side disables options that a condenser does not use, where possible.
         found.retain(|difference| !difference.starts_with("agent.condenser.llm.stream:"));
         assert!(found.is_empty(), "{preset} {options}: {found:#?}");
     }

@@ -1,4 +1,4 @@
-//! Rules: what is refused here is what the server refuses, up to the very bound.
+//! Rules: this library rejects exactly what the server rejects, up to the same bounds.
 
 use openhands::protocol::{config::*, event::SecurityRisk};
 use serde_json::{Value, json};
@@ -20,7 +20,7 @@ for wire in json.load(sys.stdin):
 print(json.dumps(out))
 ";
 
-/// A request by our builders, and the same JSON for the server, refused or not.
+/// A request from the builders, and the same JSON for the server, rejected or not.
 struct Row(StartConversation, Value);
 
 fn llm() -> Llm {

@@ -1,4 +1,4 @@
-//! Fields: each that the server's models have is typed here, and none is invented.
+//! Fields: each field of the server's models has a type here, and no other field exists here.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 
 use crate::{differences, full, python};
 
-/// The fields of the server's models. Then reads what we send as the server does; says which
-/// fields of which models were there, and what the server would make of them.
+/// Prints the fields of the server's models. Then decodes our requests as the server does, and
+/// prints the fields that were set in each model, and the decoded requests.
 const READ: &str = "
 import json, sys
 import openhands.tools
@@ -57,7 +57,7 @@ print(json.dumps({'models': models, 'words': all_words, 'seen': seen, 'secrets':
                   'dumps': dumps}))
 ";
 
-/// Models of the server that are typed otherwise, and how.
+/// Models of the server that have a different type here, and which.
 const ELSEWHERE: &[(&str, &str)] = &[
     ("HookConfig", "in `hooks`"),
     ("HookMatcher", "in `hooks`"),
@@ -71,7 +71,7 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("ImageContent", "by `InitialMessage::images`"),
 ];
 
-/// Fields of the server that are left out on purpose, and why.
+/// Fields of the server that are omitted on purpose, and why.
 const LEFT_OUT: &[(&str, &[&str], &str)] = &[
     (
         "ACPAgent",
@@ -101,7 +101,7 @@ const LEFT_OUT: &[(&str, &[&str], &str)] = &[
     ),
 ];
 
-/// What a server tells otherwise than it was told, and why.
+/// Values that the server returns differently than they were sent, and why.
 const TOLD_OTHERWISE: &[(&str, &str)] = &[
     (".memory_context", "never dumped: the server reads its own"),
     (".fallback_strategy", "never dumped"),
@@ -116,7 +116,7 @@ const TOLD_OTHERWISE: &[(&str, &str)] = &[
     ),
 ];
 
-/// Our types, each with the server's models it stands for.
+/// Our types, each with the server's models that it covers.
 const TYPES: &[(&[&str], &[&str])] = &[
     (&["StartConversationRequest"], StartConversation::FIELDS),
     (&["AgentLaunchAdditions"], LaunchAdditions::FIELDS),
@@ -185,7 +185,8 @@ const TYPES: &[(&[&str], &[&str])] = &[
 
 type Models = BTreeMap<String, BTreeSet<String>>;
 
-/// The server's models without what is left out on purpose, which must be there to be left out.
+/// Returns the server's models without the fields that are omitted on purpose. Panics if such a
+/// field does not exist.
 fn models(answer: &Value) -> Models {
     let mut models: Models = serde_json::from_value(answer["models"].clone()).unwrap();
     for (model, fields, _) in LEFT_OUT {
@@ -228,7 +229,7 @@ async fn every_field_of_the_server_is_typed_and_none_is_invented() {
     assert!(found.is_empty(), "{found:#?}");
 }
 
-/// Choices of the server that are typed otherwise, and how.
+/// Choices of the server that have a different type here, and which.
 const CHOICES_ELSEWHERE: &[(&str, &str)] = &[
     ("ConversationWorktreeOptions.base", "by constructors"),
     ("MCPServer.transport", "by constructors"),
@@ -305,7 +306,8 @@ async fn what_is_set_here_is_what_the_server_reads() {
     }
     assert!(found.is_empty(), "{found:#?}");
 
-    // What the server holds for secret is secret here: full.rs gives canaries alone to it.
+    // Values that are secret on the server must be secret here: all secrets in full.rs are
+    // canaries.
     let secrets = answer["secrets"].as_array().unwrap();
     assert!(secrets.len() > 20, "{}", secrets.len());
     for secret in secrets {

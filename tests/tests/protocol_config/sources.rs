@@ -1,4 +1,4 @@
-//! Where things come from: agents, secrets, working directories. On the real server.
+//! Sources of agents, secrets and working directories. On the real server.
 
 use std::{path::Path, process::Command, time::Duration};
 
@@ -72,7 +72,7 @@ async fn an_agent_may_be_anothers_or_made_of_settings() {
         .unwrap();
     assert_eq!(field(&others, "agent/kind").await, "ACPAgent");
     assert_eq!(field(&others, "agent/acp_model").await, "sonnet");
-    // Under its id there is no agent of the server's own.
+    // The server has no stored agent with this id.
     let error = Conversation::builder(&workspace, Agent::new(llm(&model)))
         .id(others.id())
         .start()

@@ -1,4 +1,4 @@
-//! Plays every scenario on both servers and compares what was written down.
+//! Plays every scenario on both servers and compares the records.
 
 use std::{
     fmt::Write as _,
@@ -21,7 +21,7 @@ use crate::{
     side::Side,
 };
 
-/// The script of each scenario, for a directory the agent works in.
+/// Returns the script of each scenario, for a directory that the agent works in.
 fn script(name: &str, work: &str, asked: &Gate) -> Script {
     let file = format!("{work}/test_broken.py");
     match name {
@@ -115,7 +115,7 @@ fn script(name: &str, work: &str, asked: &Gate) -> Script {
     }
 }
 
-/// What agents do, in the order in which it is played.
+/// Scenarios about the agent's work, in the order in which they are played.
 pub(crate) const RUNS: [&str; 20] = [
     "refusals",
     "sockets refused",
@@ -139,7 +139,7 @@ pub(crate) const RUNS: [&str; 20] = [
     "runs at once",
 ];
 
-/// What agents do that have to ask first.
+/// Scenarios about actions that need approval.
 pub(crate) const APPROVALS: [&str; 4] = [
     "approval",
     "approval by risk",
@@ -147,7 +147,7 @@ pub(crate) const APPROVALS: [&str; 4] = [
     "approved by a message",
 ];
 
-/// What else a server is asked. The last two hold many sockets and idle connections.
+/// Other scenarios. The last two hold many sockets and idle connections.
 pub(crate) const REST: [&str; 16] = [
     "proxied",
     "listing",
@@ -213,7 +213,8 @@ async fn play(name: &str, side: &mut Side) {
     }
 }
 
-/// What a scenario wrote down on the fake server, and what that server was asked.
+/// Plays a scenario on the fake server. Returns its record and the requests that the server
+/// received.
 pub(crate) async fn on_the_fake(name: &str) -> (String, Vec<Seen>) {
     let denied = AtomicBool::new(false);
     let asked = Gate::new();
@@ -285,7 +286,7 @@ pub(crate) async fn on_the_fake(name: &str) -> (String, Vec<Seen>) {
     (side.seen, server.requests())
 }
 
-/// What [`make_repository`] makes, told to the fake server.
+/// Describes the repository of [`make_repository`] for the fake server.
 fn repository() -> Repository {
     let first = [
         ("ADDED", "changed.txt"),
@@ -358,7 +359,7 @@ async fn on_the_real(name: &str, client: &Client, url: &str, key: &str) -> Strin
     side.seen
 }
 
-/// Both texts, line by line, where they differ.
+/// Returns the lines that differ between the two texts.
 pub(crate) fn differences(fake: &str, real: &str) -> String {
     let mut report = String::new();
     let (fake, real): (Vec<_>, Vec<_>) = (fake.lines().collect(), real.lines().collect());
@@ -389,14 +390,14 @@ async fn the_fake_server_agrees_with_the_real_one_on_the_rest() {
     agree(&REST, Start::Cold).await;
 }
 
-/// How the real server is started: the scenes hold for both ways.
+/// How to start the real server. The scenarios must hold in both cases.
 #[derive(Clone, Copy)]
 enum Start {
     Cold,
     Forked,
 }
 
-/// Plays scenarios on both servers. `SCENARIO` in the environment picks one of them.
+/// Plays scenarios on both servers. The environment variable `SCENARIO` selects one of them.
 async fn agree(scenarios: &[&str], start: Start) {
     let home = openhands_tests::home();
     let builder = openhands_tests::server(&home);

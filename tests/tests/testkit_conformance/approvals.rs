@@ -1,4 +1,5 @@
-//! Approvals: what a policy asks about, and what counts as an answer. Played on both servers.
+//! Approvals: which actions a policy asks about, and which requests count as an answer. Played on
+//! both servers.
 
 use openhands::testkit::{Gate, Script, Step};
 use serde_json::{Value, json};
@@ -13,7 +14,7 @@ fn thought() -> Value {
     json!({"thought": "hm"})
 }
 
-/// The model's part in [`by_risk`].
+/// Returns the model's script for [`by_risk`].
 pub(crate) fn risky_calls() -> Script {
     let risk = |risk: &str| json!({"command": "true", "security_risk": risk});
     Script::new()
@@ -34,9 +35,10 @@ pub(crate) fn risky_calls() -> Script {
         .finish("Always.")
 }
 
-/// What `ConfirmRisky` and `AlwaysConfirm` ask about, with a security analyzer and without.
+/// Checks what `ConfirmRisky` and `AlwaysConfirm` ask about, with and without a security analyzer.
 pub(crate) async fn by_risk(side: &mut Side) {
-    // Without an analyzer every risk is unknown, and the policy asks about that by default.
+    // Without an analyzer every risk is unknown, and by default the policy asks about unknown
+    // risks.
     let policy = json!({"kind": "ConfirmRisky"});
     let id = side.create(json!({"confirmation_policy": policy})).await;
     side.say(&id, "do it", true).await;
@@ -64,7 +66,7 @@ pub(crate) async fn by_risk(side: &mut Side) {
     side.until(&id, "finished").await;
     told(side, &id).await;
 
-    // Thoughts ask for nothing alone, and do together.
+    // A single thought needs no approval, but two together do.
     let policy = json!({"kind": "AlwaysConfirm"});
     let id = side.create(json!({"confirmation_policy": policy})).await;
     side.say(&id, "do it", true).await;
@@ -95,7 +97,8 @@ pub(crate) async fn by_risk(side: &mut Side) {
     side.note(format!("created {status}"));
 }
 
-/// The model's part in [`races`]: at the gate something happens while it is asked.
+/// Returns the model's script for [`races`]. Its requests wait at the gate while other things
+/// happen.
 pub(crate) fn raced_calls(asked: &Gate) -> Script {
     let call = || terminal(json!({"command": "true"}));
     Script::new()
@@ -110,7 +113,7 @@ pub(crate) fn raced_calls(asked: &Gate) -> Script {
         .finish("Approved by a run after a pause.")
 }
 
-/// Two who answer, messages in between, and what else counts as an approval.
+/// Checks two clients that answer, messages in between, and other requests that count as approvals.
 pub(crate) async fn races(side: &mut Side) {
     let policy = json!({"confirmation_policy": {"kind": "AlwaysConfirm"}});
     let (yes, no) = (
@@ -118,7 +121,7 @@ pub(crate) async fn races(side: &mut Side) {
         json!({"accept": false, "reason": "no"}),
     );
 
-    // Both answer, while the tool is at work: the second is late in each way.
+    // Both clients answer while the tool is running: the second is late in each way.
     let id = side.create(policy.clone()).await;
     let path = format!("/api/conversations/{id}");
     let answer = format!("{path}/events/respond_to_confirmation");
@@ -129,10 +132,11 @@ pub(crate) async fn races(side: &mut Side) {
     side.check("POST", &answer, yes.clone()).await;
     side.check("POST", &format!("{path}/run"), Value::Null)
         .await;
-    // This one waits for the tool's end, and then rejects what was done.
+    // This answer waits for the end of the tool, and then rejects an action that was already
+    // executed.
     side.check("POST", &answer, no.clone()).await;
     side.until(&id, "waiting_for_confirmation").await;
-    // A message alone approves nothing; one that runs does.
+    // A message without a run approves nothing; a message with a run does.
     side.say(&id, "wait", false).await;
     let (_, info) = side.ask("GET", &path, Value::Null).await;
     side.note(info["execution_status"].to_string());
@@ -140,7 +144,7 @@ pub(crate) async fn races(side: &mut Side) {
     side.until(&id, "finished").await;
     told(side, &id).await;
 
-    // One rejects, the other approves what is gone: that is a run.
+    // One client rejects. The other approves the action that is gone, which starts a run.
     let id = side.create(policy.clone()).await;
     let path = format!("/api/conversations/{id}");
     let answer = format!("{path}/events/respond_to_confirmation");
@@ -154,7 +158,7 @@ pub(crate) async fn races(side: &mut Side) {
     side.settled(&id).await;
     told(side, &id).await;
 
-    // A message that comes while the model is asked goes before what the model wants.
+    // A message that arrives during a model request takes precedence over the requested action.
     let id = side.create(policy.clone()).await;
     side.say(&id, "do it", true).await;
     side.asked.arrived(1).await;
@@ -163,7 +167,7 @@ pub(crate) async fn races(side: &mut Side) {
     side.until(&id, "finished").await;
     told(side, &id).await;
 
-    // Paused while the model is asked, a run waits for approval all the same; a run approves.
+    // A run that is paused during a model request still waits for approval. Another run approves.
     let id = side.create(policy).await;
     let path = format!("/api/conversations/{id}");
     side.say(&id, "do it", true).await;
@@ -181,7 +185,7 @@ pub(crate) async fn races(side: &mut Side) {
     told(side, &id).await;
 }
 
-/// Writes down what was logged, with each verdict of an analyzer.
+/// Records the log, including each verdict of an analyzer.
 async fn told(side: &mut Side, id: &str) {
     side.settled(id).await;
     let log = side.log(id).await;

@@ -1,4 +1,4 @@
-//! Lists of conversations, forks, places in the log, children: asked of both servers.
+//! Lists of conversations, forks, positions in the log and children. Played on both servers.
 
 use serde_json::{Value, json};
 
@@ -7,7 +7,7 @@ use crate::side::{Side, story};
 const GHOST: &str = "00000000-0000-4000-8000-000000000000";
 
 impl Side {
-    /// The order of these conversations in a list, walked page by page.
+    /// Records the order of these conversations in a list, read page by page.
     async fn listed(&mut self, query: &str, ids: &[String]) {
         let mut order = Vec::new();
         let mut page_id = String::new();
@@ -32,7 +32,7 @@ pub(crate) async fn listing(side: &mut Side) {
     for _ in 0..5 {
         ids.push(side.create(Value::Null).await);
     }
-    // Touched last, it leads the list of what was updated.
+    // The conversation updated last leads the list sorted by update time.
     let touch = json!({"title": "  Touched  "});
     side.check("PATCH", &format!("/api/conversations/{}", ids[1]), touch)
         .await;
@@ -126,7 +126,7 @@ pub(crate) async fn forks(side: &mut Side) {
         .find(|event| event["source"] == "user" && event["kind"] == "MessageEvent");
     let message = message.unwrap()["id"].as_str().unwrap().to_owned();
 
-    // Whole, and up to the user's message.
+    // The whole log, and the log up to the user's message.
     for body in [
         json!({}),
         json!({"title": "Half", "tags": {"c": "d"}, "from_event_id": message}),
@@ -163,7 +163,7 @@ pub(crate) async fn forks(side: &mut Side) {
             .await;
     }
 
-    // Back to the message, and on from there.
+    // Navigates back to the message and continues from there.
     let (status, info) = side
         .ask(
             "POST",
@@ -219,7 +219,7 @@ pub(crate) async fn forks(side: &mut Side) {
     )
     .await;
 
-    // A conversation under it.
+    // A child conversation.
     let body = json!({"task": "help", "title": "Helper", "isolation": "shared"});
     let (status, child) = side.ask("POST", &format!("{path}/children"), body).await;
     side.note(format!(

@@ -1,5 +1,5 @@
-//! The browser tools of the fake server against those of the real one's own Python: a machine
-//! without a browser cannot play them.
+//! Compares the browser tools of the fake server with those of the real one's own Python, because
+//! they cannot be played on a machine without a browser.
 
 use std::{collections::BTreeMap, process::Command};
 
@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::side::Side;
 
-/// Prints each tool of the set: its name, whether it only reads, its action and observation.
+/// Prints the tools of the set: name, whether the tool is read-only, action and observation.
 const DESCRIBE: &str = r#"
 import json
 from openhands.tools.browser_use import definition as d
@@ -47,7 +47,7 @@ async fn the_browser_tools_of_the_fake_server_are_those_of_the_real_one() {
     let described = String::from_utf8(described.stdout).unwrap();
     let described: Vec<Value> = serde_json::from_str(described.lines().last().unwrap()).unwrap();
 
-    // Each tool is called once, and the model claims of each that it is risky.
+    // Each tool is called once, and the model declares each call to be risky.
     let calls = described.iter().fold(Step::default(), |step, tool| {
         let mut arguments = tool["asked"].clone();
         arguments["security_risk"] = json!("HIGH");

@@ -1,4 +1,4 @@
-//! What a conversation works with, and what a server stores: changed and read on both servers.
+//! Settings of a conversation and stored data of a server: changed and read on both servers.
 
 use serde_json::{Value, json};
 

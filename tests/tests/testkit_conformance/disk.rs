@@ -1,4 +1,4 @@
-//! Files, archives, git and hooks of a project, asked of both servers.
+//! Files, archives, git and hooks of a project. Played on both servers.
 
 use serde_json::{Value, json};
 
@@ -13,7 +13,7 @@ impl Side {
         raw::ask(&self.url, method, target, &head, body).await
     }
 
-    /// Uploads, and writes down what came of it.
+    /// Uploads a file and records the result.
     async fn upload(&mut self, base: &str, path: &str, content: &[u8]) {
         let mut body =
             b"--xyz\r\nContent-Disposition: form-data; name=\"file\"; filename=\"f\"\r\n\
@@ -24,7 +24,7 @@ impl Side {
         let head = "Content-Type: multipart/form-data; boundary=xyz\r\n";
         let target = format!("{base}/file/upload?path={path}");
         let answer = self.raw("POST", &target, head, &body).await;
-        // Read, so that the order of the fields is nobody's business.
+        // Decoded, so that the order of the fields does not matter.
         let body: Value = serde_json::from_slice(&answer.body).unwrap();
         let shown = format!("upload {path} -> {} {body}", answer.status);
         self.note(shown);
@@ -179,7 +179,7 @@ pub(crate) async fn files(side: &mut Side) {
         side.check("GET", &target, Value::Null).await;
     }
 
-    // The same, within the workspace of a conversation.
+    // The same within the workspace of a conversation.
     let own = format!("/api/conversations/{id}");
     side.upload(&own, &format!("{work}/own"), b"mine").await;
     side.upload(&own, "/elsewhere", b"x").await;
@@ -202,7 +202,7 @@ pub(crate) async fn files(side: &mut Side) {
         side.check("GET", &target, Value::Null).await;
     }
 
-    // Hooks that a project keeps.
+    // Hooks stored in a project.
     let hooks = json!({"hooks": {"Stop": [{"hooks": [{"command": "true"}]}]}});
     side.upload(
         "/api",
@@ -221,7 +221,7 @@ pub(crate) async fn files(side: &mut Side) {
     }
 }
 
-/// A repository that stands in `work`, with two commits and changes since.
+/// Checks a repository in `work` with two commits and later changes.
 pub(crate) async fn git(side: &mut Side) {
     let work = side.work.clone();
     let changes = |rest: &str| format!("/api/git/changes?path={work}{rest}");
@@ -235,7 +235,7 @@ pub(crate) async fn git(side: &mut Side) {
     for file in ["kept.txt", "changed.txt", "new.txt", "gone.txt"] {
         let target = format!("/api/git/diff?path={work}/{file}&ref=HEAD");
         let (status, diff) = side.ask("GET", &target, Value::Null).await;
-        // A file that is gone is refused by the real server; what else it says differs.
+        // The real server rejects a missing file; other details differ.
         side.note(format!(
             "diff {file} {status} {} {}",
             diff["original"], diff["modified"]
@@ -269,7 +269,7 @@ pub(crate) async fn git(side: &mut Side) {
     let nowhere = format!("/api/git/commits/{sha}/changes?path={work}/../nowhere");
     let (status, changes) = side.ask("GET", &nowhere, Value::Null).await;
     side.note(format!("of nowhere {status} {changes}"));
-    // The same, asked of a conversation's workspace.
+    // The same for a conversation's workspace.
     let id = side.create(Value::Null).await;
     let own = format!("/api/conversations/{id}");
     for rest in [

@@ -1,5 +1,5 @@
-//! Whether each route that the fake server answers is compared with the real one's: the
-//! scenarios are played on the fake alone, and what they asked is held against its routes.
+//! Checks that a scenario covers each route of the fake server. Plays the scenarios on the fake
+//! server alone and compares their requests with its routes.
 
 use std::collections::BTreeSet;
 
@@ -10,7 +10,7 @@ use crate::{
     raw,
 };
 
-/// A route a line: the method, and the path with names in braces.
+/// One route per line: the method, and the path with names in braces.
 const ROUTES: &str = include_str!("../../../crates/oh-testkit/src/fake/routes.txt");
 
 fn fits(pattern: &str, seen: &Seen) -> bool {
@@ -24,7 +24,7 @@ fn fits(pattern: &str, seen: &Seen) -> bool {
     loop {
         match (wanted.next(), parts.next()) {
             (None, None) => return true,
-            // All that follows.
+            // This parameter matches the whole rest of the path.
             (Some("{file_path}"), Some(_)) => return true,
             (Some(name), Some(_)) if name.starts_with('{') => {}
             (Some(wanted), Some(part)) if wanted == part => {}
@@ -35,7 +35,7 @@ fn fits(pattern: &str, seen: &Seen) -> bool {
 
 #[tokio::test]
 async fn every_route_of_the_fake_is_compared() {
-    // At once, since most of them wait most of their time.
+    // Concurrently, because most scenarios spend most of their time waiting.
     let mut playing = tokio::task::JoinSet::new();
     for name in RUNS.into_iter().chain(APPROVALS).chain(REST) {
         playing.spawn(on_the_fake(name));
@@ -48,7 +48,7 @@ async fn every_route_of_the_fake_is_compared() {
     let mut missing = BTreeSet::new();
     for route in ROUTES.lines() {
         let asked = seen.iter().any(|seen| {
-            // `count` is not an id: a path that is spelled out is its own route's.
+            // `count` is not an id: a literal path belongs to its own route.
             let own = format!("{} {}", seen.method, seen.path);
             fits(route, seen) && (own == route || !ROUTES.lines().any(|other| other == own))
         });

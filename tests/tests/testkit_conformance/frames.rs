@@ -1,4 +1,4 @@
-//! Sockets below the manners of a client: keys in odd places, odd first frames, floods, limits.
+//! Sockets at frame level: keys in unusual places, invalid first frames, floods, limits.
 
 use std::time::Duration;
 
@@ -26,7 +26,7 @@ impl Side {
     }
 }
 
-/// The next text frame, as JSON.
+/// Returns the next text frame, decoded from JSON.
 async fn text(frames: &mut Frames) -> Value {
     loop {
         match frames.next().await {
@@ -39,7 +39,7 @@ async fn text(frames: &mut Frames) -> Value {
     }
 }
 
-/// A frame without what differs by nature.
+/// Formats a frame without the values that always differ.
 fn outline(frame: &Value) -> String {
     format!(
         "{} {} {} {}",
@@ -63,7 +63,7 @@ pub(crate) async fn first_frames(side: &mut Side) {
             let end = frames.end().await;
             side.note(format!("{kind} first {name}: {end}"));
         }
-        // Old ways to say the key, and what wins where both are said.
+        // Old ways to send the key, and which takes precedence.
         let key = side.key.clone();
         let header = format!("X-Session-API-Key: {key}\r\n");
         for (name, target, head) in [
@@ -85,7 +85,7 @@ pub(crate) async fn first_frames(side: &mut Side) {
                 Ok(mut frames) => {
                     let first = text(&mut frames).await;
                     side.note(format!("{kind} {name}: {}", outline(&first)));
-                    // A second key changes nothing.
+                    // A second key has no effect.
                     frames.send(TEXT, side.auth().as_bytes()).await;
                     frames.send(PING, b"there?").await;
                     let pong = loop {
@@ -106,13 +106,13 @@ pub(crate) async fn first_frames(side: &mut Side) {
     side.note(format!("bash nonsense: {}", told["kind"]));
 }
 
-/// Messages said by socket, good and bad.
+/// Sends valid and invalid messages by socket.
 pub(crate) async fn said_by_socket(side: &mut Side) {
     let id = side.create(Value::Null).await;
     side.say(&id, "first", false).await;
     for (count, kind) in (1..).zip(["session", "events"]) {
         let mut frames = side.frames(&format!("/sockets/{kind}/{id}")).await;
-        // The subscription's own frames.
+        // Skip the frames of the subscription itself.
         while text(&mut frames).await.pointer("/event/key").is_none() && kind == "session" {}
         for bad in ["nonsense", "{}", r#"{"role":"user","content":7}"#] {
             frames.send(TEXT, bad.as_bytes()).await;
@@ -136,7 +136,7 @@ pub(crate) async fn said_by_socket(side: &mut Side) {
     side.note(format!("messages {count}"));
 }
 
-/// Too many, too large, and what is said after the end.
+/// Checks too many messages, too large ones, and messages after the end.
 pub(crate) async fn limits(side: &mut Side) {
     let id = side.create(Value::Null).await;
     let target = format!("/sockets/session/{id}?after_seq=-1");
@@ -151,7 +151,7 @@ pub(crate) async fn limits(side: &mut Side) {
     side.note(format!("{} sockets, then {end}", open.len()));
     drop(open);
 
-    // More than a frame may hold: the log keeps it, the session socket cannot tell it.
+    // Larger than a frame: the log keeps the event, but the session socket cannot send it.
     let body = json!({"content": [{"type": "text", "text": "x".repeat(5_000_000)}]});
     let (status, _) = side
         .ask("POST", &format!("/api/conversations/{id}/events"), body)
@@ -185,14 +185,14 @@ pub(crate) async fn limits(side: &mut Side) {
     };
     side.note(format!("legacy tells it: {told}"));
 
-    // More than a server takes in one message.
+    // Larger than any message that a server accepts.
     let mut frames = side.frames(&format!("/sockets/session/{id}")).await;
     text(&mut frames).await;
     frames.send(TEXT, &vec![b'x'; 17 * 1024 * 1024]).await;
     let end = frames.end().await;
     side.note(format!("inbound {}", end.split(' ').next().unwrap()));
 
-    // Deleted under a socket's eyes: open, and silent.
+    // Deleted while a socket is open: the socket stays open and silent.
     let other = side.create(Value::Null).await;
     let mut frames = side
         .frames(&format!("/sockets/session/{other}?after_seq=-1"))
@@ -212,7 +212,7 @@ pub(crate) async fn limits(side: &mut Side) {
     side.note(format!("silent after its end: {silent}"));
 }
 
-/// Connections: what is kept, and what a failure of the server's own does to it.
+/// Checks which connections are kept, and the effect of an internal server error.
 pub(crate) async fn connections(side: &mut Side) {
     let id = side.create(Value::Null).await;
     let head = format!(

@@ -1,4 +1,4 @@
-//! What a server has only so much of: places for runs, places for sockets. Played on both servers.
+//! Limited resources of a server: places for runs and for sockets. Played on both servers.
 
 use openhands::transport::Message;
 use serde_json::{Value, json};
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::side::{Side, next, story};
 
 impl Side {
-    /// A conversation whose agent has no tools; with a message it runs at once.
+    /// Creates a conversation whose agent has no tools. With a message it runs at once.
     async fn plain(&self, more: Value) -> (u16, Value) {
         let mut body = json!({
             "workspace": {"working_dir": self.work},
@@ -24,8 +24,8 @@ fn message() -> Value {
     json!({"role": "user", "content": [{"type": "text", "text": "take your time"}]})
 }
 
-/// As many run as may: what is refused then, what is kept, and what goes on all the same. So
-/// many more than begin here may run.
+/// Fills all places for runs: what is then rejected, what is kept, and what still works. `most` is
+/// the number of runs that may start.
 pub(crate) async fn runs(side: &mut Side, most: usize) {
     let (_, spare) = side.plain(Value::Null).await;
     let spare = spare["id"].as_str().unwrap().to_owned();
@@ -86,7 +86,7 @@ pub(crate) async fn runs(side: &mut Side, most: usize) {
     let (_, info) = side.ask("GET", &path, Value::Null).await;
     side.note(info["execution_status"].to_string());
 
-    // One ends, and the place is free.
+    // One run ends, and its place is free.
     let interrupt = format!("/api/conversations/{}/interrupt", busy[0]);
     side.check("POST", &interrupt, Value::Null).await;
     side.until(&busy[0], "paused").await;
@@ -105,7 +105,7 @@ pub(crate) async fn runs(side: &mut Side, most: usize) {
     }
 }
 
-/// How many may listen: to a conversation, on both kinds of socket together, and to commands.
+/// Fills all places for sockets: of a conversation, with both kinds together, and of commands.
 pub(crate) async fn sockets(side: &mut Side) {
     let id = side.create(Value::Null).await;
     let of_conversation = |n: usize| match n % 2 {
@@ -122,7 +122,7 @@ pub(crate) async fn sockets(side: &mut Side) {
         let end = loop {
             assert!(open.len() < 200, "no end of sockets");
             let mut socket = side.socket(&path(open.len())).await;
-            // Who listens to commands hears of one; the others are told the state.
+            // The sockets for commands receive a command; the others receive the state.
             if what == "commands" {
                 let run = "/api/bash/execute_bash_command";
                 side.ask("POST", run, json!({"command": "true", "timeout": 20}))

@@ -1,5 +1,5 @@
-//! Servers that begin and end: killed and back again, dormant and activated, two on one
-//! directory. The fake server goes through the same as real ones.
+//! The lifecycle of servers: killed and restarted, dormant and activated, two on one directory.
+//! Played on the fake server and on real ones.
 
 use std::time::Duration;
 
@@ -18,9 +18,9 @@ use crate::{
     side::{Side, next, story},
 };
 
-/// The key that activates, and that secrets on the disk are encrypted with.
+/// The key for the activation, which also encrypts secrets on the disk.
 const SECRET: &str = "the-key-of-the-warm-pool";
-/// The session key that comes with the activation.
+/// The session key that the activation sets.
 const FRESH: &str = "the-key-of-whoever-takes-it";
 
 fn side(url: &str, key: &str, work: String, llm: Value) -> Side {
@@ -51,8 +51,8 @@ fn real_side(server: &LocalServer, work: String, llm: Value) -> Side {
     side(server.url().as_str(), key, work, llm)
 }
 
-/// What a server answers before anybody activated it, and to who tries. `own` is told to it
-/// with the rest.
+/// Checks the responses of a server before its activation, and to invalid activations. `own` is
+/// part of the activation.
 async fn dormant(side: &mut Side, own: Value) {
     let key = format!("X-Session-API-Key: {}\r\n", side.key);
     for path in ["/ready", "/alive", "/health", "/server_info", "/api/init"] {
@@ -99,7 +99,7 @@ async fn dormant(side: &mut Side, own: Value) {
         let body = body.to_string();
         let answer = raw::ask(&side.url, "POST", "/api/init", &head, body.as_bytes()).await;
         let answered: Value = serde_json::from_slice(&answer.body).unwrap();
-        // Of what is wrong with a request, kind and place.
+        // Only the kind and location of a validation error are compared.
         let shown = match answered["detail"].as_array() {
             Some(problems) => format!("{} {}", problems[0]["type"], problems[0]["loc"]),
             None => answered.to_string(),
@@ -116,7 +116,7 @@ async fn dormant(side: &mut Side, own: Value) {
     side.check("GET", "/api/init", Value::Null).await;
 }
 
-/// What is answered about a conversation that another server has.
+/// Checks the responses about a conversation that another server holds.
 async fn leased(side: &mut Side, id: &str) {
     let path = format!("/api/conversations/{id}");
     let info = side.check("GET", &path, Value::Null).await;
@@ -171,7 +171,7 @@ async fn leased(side: &mut Side, id: &str) {
     }
 }
 
-/// The lease is free: what was kept is there, and it can be used.
+/// Checks that after the lease is free, the kept data is there and can be used.
 async fn free(side: &mut Side, id: &str) {
     let path = format!("/api/conversations/{id}");
     let said = json!({"content": [{"type": "text", "text": "hello again"}]});
@@ -186,7 +186,7 @@ async fn free(side: &mut Side, id: &str) {
     side.note(story(&log).join("\n"));
 }
 
-/// Hooks of a session's begin and end, which is that of a conversation in a server.
+/// Returns hooks for the start and end of a session, which is that of a conversation on a server.
 fn hooked() -> Value {
     let hook = json!([{"hooks": [{"command": "true"}]}]);
     json!({"hook_config": {"SessionStart": hook, "SessionEnd": hook}})
@@ -212,7 +212,7 @@ async fn the_fake_server_sleeps_and_shares_as_real_ones_do() {
     let conversation = fake.conversation(&id).unwrap();
     conversation.lease_away();
     leased(&mut on_the_fake, &id).await;
-    // Its owner shuts down, and so gives it back.
+    // A shutdown of the owner releases the lease.
     fake.shut_down();
     fake.come_back();
     conversation.lease_back();
@@ -253,7 +253,7 @@ async fn the_fake_server_sleeps_and_shares_as_real_ones_do() {
     second.shutdown(Duration::from_secs(10)).await.unwrap();
 }
 
-/// Both servers are killed while a tool is at work, and come back with what they had.
+/// Kills both servers while a tool is running, and checks what they restore.
 #[tokio::test]
 async fn the_fake_server_dies_and_comes_back_as_the_real_one_does() {
     let script = |_: &str| {

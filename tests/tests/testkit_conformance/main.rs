@@ -1,7 +1,8 @@
-//! The fake server against the real one: the same requests, the same script, the same answers.
+//! Compares the fake server with the real one: the same requests and the same script must produce
+//! the same responses.
 //!
-//! Each scenario writes down what it saw, without what differs by nature (ids, times, texts of
-//! explanations). Both sides must have written the same.
+//! Each scenario records its observations, without values that always differ (ids, times, texts of
+//! explanations). The records of both sides must be equal.
 
 #[cfg(test)]
 mod agree;

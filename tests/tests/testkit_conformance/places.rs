@@ -1,12 +1,12 @@
-//! The kit in its other places: behind the real server as its model, before it as a proxy, and
-//! across a kill.
+//! The kit in other roles: as the model of the real server, as a proxy in front of it, and across a
+//! kill.
 
 use openhands::testkit::{Fault, Link, Proxy};
 use serde_json::{Value, json};
 
 use crate::side::{Side, next, story};
 
-/// What happened, kind by kind.
+/// Returns the kinds of the events in a log.
 fn kinds(log: &[Value]) -> String {
     let lines = log.iter().filter(|event| event["key"] != "stats");
     let kinds: Vec<_> = lines
@@ -18,7 +18,7 @@ fn kinds(log: &[Value]) -> String {
     kinds.join(" ")
 }
 
-/// A model that LiteLLM asks by `/responses`, plain and streaming.
+/// Checks a model that LiteLLM calls by `/responses`, plain and streaming.
 pub(crate) async fn responses(side: &mut Side) {
     for stream in [false, true] {
         let mut llm = side.llm.clone();
@@ -46,7 +46,8 @@ pub(crate) async fn responses(side: &mut Side) {
         let (_, info) = side.ask("GET", &path, Value::Null).await;
         let metrics = &info["stats"]["usage_to_metrics"]["default"];
         let tokens = &metrics["accumulated_token_usage"];
-        // Not the cost: this model has a price of its own, and a streamed answer loses the header.
+        // The cost is not compared: this model has its own price, and a streamed response loses the
+        // header.
         side.note(format!(
             "stream={stream} in={} out={} cached={}",
             tokens["prompt_tokens"], tokens["completion_tokens"], tokens["cache_read_tokens"]
@@ -56,7 +57,7 @@ pub(crate) async fn responses(side: &mut Side) {
     }
 }
 
-/// Conversations with the same words at the same time, each with the script to itself.
+/// Checks concurrent conversations with the same text, each with its own copy of the script.
 pub(crate) async fn side_by_side(side: &mut Side) {
     let mut ids = Vec::new();
     for _ in 0..5 {
@@ -73,7 +74,7 @@ pub(crate) async fn side_by_side(side: &mut Side) {
     }
 }
 
-/// A proxy before the server cuts the connection, to the byte; the cursor mends it.
+/// Checks a proxy that cuts the connection at an exact byte, and the recovery by cursor.
 pub(crate) async fn proxied(side: &mut Side) {
     let id = side.create(Value::Null).await;
     for n in 0..30 {
@@ -88,7 +89,7 @@ pub(crate) async fn proxied(side: &mut Side) {
         .parse()
         .unwrap();
     let proxy = Proxy::start(address).await.unwrap();
-    // Each link carries a little more than the one before, and breaks within a frame.
+    // Each link carries more bytes than the previous one, and breaks within a frame.
     proxy.links(|number| Link::new().cut_after(20_000 + 7_777 * number));
     let client = openhands::transport::Client::builder(proxy.url())
         .session_api_key(side.key.as_str())
@@ -114,7 +115,7 @@ pub(crate) async fn proxied(side: &mut Side) {
         seen.into_iter().eq(0..total)
     ));
 
-    // And with faults of messages: what the server said arrives, or what the proxy says instead.
+    // With faults for messages: the server's response arrives, or the one from the proxy.
     let faulty = Proxy::start(address).await.unwrap();
     faulty.inject(Fault::status(503).retry_after(7).on("/count").times(1));
     faulty.inject(Fault::html(502).on("/count").after(1).times(1));
@@ -149,7 +150,7 @@ pub(crate) async fn proxied(side: &mut Side) {
     side.note(format!("{seen:?} {end}"));
 }
 
-/// Before the server is killed: a tool at work, and a policy set since.
+/// Prepares for a kill: a tool is running and a policy has been changed.
 pub(crate) async fn before_a_kill(side: &mut Side) -> String {
     let id = side.create(Value::Null).await;
     side.say(&id, "sleep", true).await;
@@ -158,7 +159,7 @@ pub(crate) async fn before_a_kill(side: &mut Side) -> String {
     id
 }
 
-/// After it: what was kept, what was said of the tool, and on it goes.
+/// Checks the state after a kill: the kept data, the report about the tool, and a new run.
 pub(crate) async fn after_a_kill(side: &mut Side, id: &str) {
     let path = format!("/api/conversations/{id}");
     side.until(id, "error").await;
@@ -172,7 +173,7 @@ pub(crate) async fn after_a_kill(side: &mut Side, id: &str) {
     side.until(id, "finished").await;
 }
 
-/// A policy or analyzer set while a conversation lives is forgotten with the process.
+/// Checks that a policy or analyzer set during a conversation is lost with the process.
 pub(crate) async fn policies(side: &mut Side, id: &str) {
     let (_, info) = side
         .ask("GET", &format!("/api/conversations/{id}"), Value::Null)
@@ -181,7 +182,7 @@ pub(crate) async fn policies(side: &mut Side, id: &str) {
         "{} {} {}",
         info["execution_status"], info["confirmation_policy"], info["security_analyzer"]
     ));
-    // Looked at only, it is as it was left; used, it is as it was made.
+    // Until it is used, the conversation shows its last settings; then its initial ones.
     side.say(id, "hello", false).await;
     side.settled(id).await;
     let (_, info) = side
@@ -193,7 +194,7 @@ pub(crate) async fn policies(side: &mut Side, id: &str) {
     ));
 }
 
-/// The fake knows each path of the real server, and the methods it has there.
+/// Checks that the fake server has each path of the real one, with the same methods.
 pub(crate) async fn routes(fake: &Side, id: &str, description: &Value) -> String {
     let mut report = String::new();
     for (path, methods) in description["paths"].as_object().unwrap() {
@@ -207,7 +208,7 @@ pub(crate) async fn routes(fake: &Side, id: &str, description: &Value) -> String
             .collect();
         let head = format!("X-Session-API-Key: {}\r\n", fake.key);
         let answer = crate::raw::ask(&fake.url, "TRACE", &target.join("/"), &head, b"").await;
-        // More is allowed where the path fits a pattern, too: `count` could be an id.
+        // The header also lists methods of patterns that match: `count` could be an id.
         let allowed = answer.header("allow").unwrap_or_default();
         let wanted = methods
             .as_object()

@@ -1,4 +1,5 @@
-//! Bytes on a connection, for what a proper client hides: headers, bad first frames, endings.
+//! Raw bytes on a connection, to test what a regular client hides: headers, invalid first frames,
+//! ends of connections.
 
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use tokio::{
 
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// An answer as it came.
+/// A response as received.
 pub(crate) struct Raw {
     pub(crate) status: u16,
     headers: Vec<(String, String)>,
@@ -28,7 +29,7 @@ impl Raw {
     }
 }
 
-/// A connection that is kept.
+/// A connection that is kept open.
 pub(crate) struct Line(TcpStream);
 
 impl Line {
@@ -78,23 +79,23 @@ impl Line {
         raw
     }
 
-    /// Whether the server ends the connection by itself within this time.
+    /// Returns whether the server closes the connection within this time.
     pub(crate) async fn ends_within(&mut self, limit: Duration) -> bool {
         let mut byte = [0];
         timeout(limit, self.0.read(&mut byte)).await.is_ok()
     }
 }
 
-/// One request on a connection of its own.
+/// Sends one request on a new connection.
 pub(crate) async fn ask(url: &str, method: &str, target: &str, head: &str, body: &[u8]) -> Raw {
     Line::open(url).await.ask(method, target, head, body).await
 }
 
-/// A WebSocket without manners.
+/// A WebSocket without the rules of a regular client.
 pub(crate) struct Frames(TcpStream);
 
 impl Frames {
-    /// Opens one, or gives the status of the refusal.
+    /// Opens a socket, or returns the status of the rejection.
     pub(crate) async fn open(url: &str, target: &str, head: &str) -> Result<Self, u16> {
         let mut line = Line::open(url).await;
         let head = format!(
@@ -107,7 +108,7 @@ impl Frames {
         }
     }
 
-    /// Sends a frame whose mask is zero, so that it reads as it is.
+    /// Sends a frame with a zero mask, so that its payload is unchanged.
     pub(crate) async fn send(&mut self, opcode: u8, payload: &[u8]) {
         let mut frame = vec![0x80 | opcode];
         match payload.len() {
@@ -123,11 +124,12 @@ impl Frames {
         }
         frame.extend([0; 4]);
         frame.extend(payload);
-        // A server that has seen enough closes before all of it is out.
+        // A server may close before the whole frame is sent.
         let _ = self.0.write_all(&frame).await;
     }
 
-    /// The next frame: its opcode and payload. `None` when the connection ends without one.
+    /// Returns the opcode and payload of the next frame, or `None` if the connection ends without
+    /// one.
     pub(crate) async fn next(&mut self) -> Option<(u8, Vec<u8>)> {
         timeout(LIMIT, self.read())
             .await
@@ -147,7 +149,7 @@ impl Frames {
         Ok((opcode, payload))
     }
 
-    /// How it ends: the close code and reason, or that there was none.
+    /// Returns how the connection ends: the close code and reason, or that there was none.
     pub(crate) async fn end(&mut self) -> String {
         loop {
             match self.next().await {

@@ -1,12 +1,12 @@
-//! Runs that go another way than the main job: hooks of each kind, limits, approval by a message,
-//! answers that stream. Played on both servers.
+//! Runs that differ from the main job: hooks of each kind, limits, approval by a message, streamed
+//! answers. Played on both servers.
 
 use serde_json::{Value, json};
 
 use crate::side::{Side, keys, next, run_frames, story};
 
-/// A hook of each event that may precede or follow something. Commands say to the fake's judge
-/// what they do on the real server.
+/// Checks a hook for each event that can come before or after another. The commands also instruct
+/// the fake server's judge, which does what they do on the real server.
 pub(crate) async fn hooked(side: &mut Side) {
     let hook = |command: &str| json!([{"matcher": "*", "hooks": [{"command": command}]}]);
     let denied = json!([
@@ -20,7 +20,7 @@ pub(crate) async fn hooked(side: &mut Side) {
     let id = side.create(json!({"hook_config": hooks})).await;
     side.say(&id, "work", true).await;
     side.until(&id, "finished").await;
-    // Whether a hook has been run yet when the message is answered is for the server to choose.
+    // Whether a hook has run when the message is answered depends on the server's timing.
     side.answers(&id, 0).await;
     side.say(&id, "this is forbidden", true).await;
     side.until(&id, "finished").await;
@@ -29,7 +29,8 @@ pub(crate) async fn hooked(side: &mut Side) {
     side.note(story(&log).join("\n"));
 }
 
-/// What hooks add for the agent to read, and where it goes. To deny and to add does not deny.
+/// Checks the text that hooks add for the agent, and where it is stored. A hook that denies and
+/// adds text does not deny.
 pub(crate) async fn context(side: &mut Side) {
     let add = |text: &str| format!(r#"echo '{{"additionalContext":"{text}"}}'"#);
     let hooks = |commands: &[String]| {
@@ -73,7 +74,7 @@ pub(crate) async fn context(side: &mut Side) {
             ));
         }
     }
-    // The hook was asked about another message than the one that was kept.
+    // The hook received another message id than the one that was kept.
     let asked = |event: &&Value| event["hook_event_type"] == "UserPromptSubmit";
     let asked = log.iter().rfind(asked).unwrap()["message_id"].clone();
     side.note(format!(
@@ -96,7 +97,8 @@ pub(crate) async fn too_many_iterations(side: &mut Side) {
     side.note(story(&log).join("\n"));
 }
 
-/// A message that runs carries out what waits for approval: a trap, and the server's way.
+/// Checks that a message with a run executes the action that waits for approval, as on the real
+/// server.
 pub(crate) async fn approved_by_a_message(side: &mut Side) {
     let policy = json!({"kind": "AlwaysConfirm"});
     let id = side.create(json!({"confirmation_policy": policy})).await;
@@ -109,7 +111,7 @@ pub(crate) async fn approved_by_a_message(side: &mut Side) {
     side.note(story(&log).join("\n"));
 }
 
-/// A pause while the model thinks: the step goes on, `/run` is refused until it is done.
+/// Checks a pause during a model request: the step continues, and `/run` is rejected until its end.
 pub(crate) async fn paused(side: &mut Side) {
     let id = side.create(Value::Null).await;
     let path = format!("/api/conversations/{id}");
@@ -118,7 +120,7 @@ pub(crate) async fn paused(side: &mut Side) {
         next(&mut socket).await.unwrap();
     }
     side.say(&id, "slowly", true).await;
-    // The model is being asked now.
+    // The model request is in progress now.
     tokio::time::sleep(std::time::Duration::from_millis(800)).await;
     side.check("POST", &format!("{path}/pause"), Value::Null)
         .await;
@@ -143,7 +145,7 @@ pub(crate) async fn paused(side: &mut Side) {
     side.note(story(&log).join("\n"));
 }
 
-/// An answer shown while it is made, on both sockets.
+/// Checks a streamed answer on both sockets.
 pub(crate) async fn streamed(side: &mut Side) {
     let mut llm = side.llm.clone();
     llm["stream"] = json!(true);
@@ -202,7 +204,7 @@ pub(crate) async fn streamed(side: &mut Side) {
     side.note(format!("legacy: {said}"));
 }
 
-/// A tool that is interrupted while it works.
+/// Checks a tool that is interrupted while it is running.
 pub(crate) async fn interrupted_tool(side: &mut Side) {
     let id = side.create(Value::Null).await;
     let path = format!("/api/conversations/{id}");
@@ -220,8 +222,8 @@ pub(crate) async fn interrupted_tool(side: &mut Side) {
     side.until(&id, "finished").await;
 }
 
-/// A socket opened while a tool works is told nothing before the tool's end; its history begins
-/// after that.
+/// Checks that a socket opened while a tool is running receives nothing before the tool's end. Its
+/// history starts after that.
 pub(crate) async fn silent_tool(side: &mut Side) {
     let id = side.create(Value::Null).await;
     side.say(&id, "sleep", true).await;
@@ -229,7 +231,7 @@ pub(crate) async fn silent_tool(side: &mut Side) {
     let path = format!("/sockets/session/{id}");
     let mut plain = side.socket(&path).await;
     let mut resumed = side.socket(&format!("{path}?after_seq=-1")).await;
-    // Without the silence both would begin at the action.
+    // Otherwise both histories would start at the action.
     for socket in [&mut plain, &mut resumed] {
         let sync = next(socket).await.unwrap();
         let through = usize::try_from(sync["through_seq"].as_u64().unwrap()).unwrap();
@@ -243,7 +245,7 @@ pub(crate) async fn silent_tool(side: &mut Side) {
     side.settled(&id).await;
 }
 
-/// A goal that takes two rounds, and one that is stopped and resumed.
+/// Checks a goal that takes two rounds, and one that is stopped and resumed.
 pub(crate) async fn goal(side: &mut Side) {
     let id = side.create(Value::Null).await;
     let path = format!("/api/conversations/{id}/goal");
@@ -262,7 +264,7 @@ pub(crate) async fn goal(side: &mut Side) {
         json!({"objective": "Build it", "max_iterations": 5}),
     )
     .await;
-    // The model is asked until the gate is open: the goal is not reached before.
+    // The model request waits for the gate, so the goal cannot be reached earlier.
     side.check("POST", &path, json!({"objective": "Another"}))
         .await;
     side.asked.open();
@@ -277,7 +279,7 @@ pub(crate) async fn goal(side: &mut Side) {
         .await;
 }
 
-/// A history made shorter, with a summary by the model.
+/// Checks a condensed history with a summary by the model.
 pub(crate) async fn condensed(side: &mut Side) {
     let mut llm = side.llm.clone();
     llm["usage_id"] = json!("condenser");

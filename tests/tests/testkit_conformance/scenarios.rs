@@ -1,4 +1,4 @@
-//! What is asked of both servers. A scenario knows neither which one it talks to.
+//! The scenarios, which are the same for both servers.
 
 use std::time::Duration;
 
@@ -163,7 +163,7 @@ pub(crate) async fn the_main_job(side: &mut Side) {
         .socket(&format!("/sockets/session/{id}?after_seq=-1"))
         .await;
     let mut legacy = side.socket(&format!("/sockets/events/{id}")).await;
-    // The first snapshot is a subscription's; the log begins after it.
+    // The first snapshot belongs to the subscription; the log starts after it.
     let sync = next(&mut socket).await.unwrap();
     side.note(sync.to_string());
     let first = next(&mut socket).await.unwrap();
@@ -192,7 +192,7 @@ pub(crate) async fn the_main_job(side: &mut Side) {
     side.note(info["stats"]["usage_to_metrics"]["default"]["accumulated_cost"].to_string());
     side.check("GET", &format!("{path}/agent_final_response"), Value::Null)
         .await;
-    // Nothing new was said: a run is nothing but a snapshot.
+    // Without a new message, a run only produces a snapshot.
     side.check("POST", &format!("{path}/run"), Value::Null)
         .await;
     let after = next(&mut socket).await.unwrap();
@@ -319,7 +319,7 @@ pub(crate) async fn interrupting(side: &mut Side) {
         .await;
     let running = next(&mut socket).await.unwrap();
     side.note(story(&[running]).join("\n"));
-    // The model is being asked now.
+    // The model request is in progress now.
     tokio::time::sleep(Duration::from_millis(500)).await;
     side.check("POST", &format!("{path}/run"), Value::Null)
         .await;
@@ -368,10 +368,11 @@ pub(crate) async fn failures(side: &mut Side) {
     side.note(story(&log).join("\n"));
 }
 
-/// Commands of which a test on the fake says what `sh` says on the real one.
+/// Checks commands. On the fake server the test provides the output that `sh` produces on the real
+/// one.
 pub(crate) async fn commands(side: &mut Side) {
     let mut socket = side.socket("/sockets/bash-events").await;
-    // Nothing tells that the socket listens: a command told twice would.
+    // Nothing reports when the socket is subscribed, and a test command would change the record.
     tokio::time::sleep(Duration::from_millis(300)).await;
     for line in [
         "echo out; echo err >&2; exit 3",

@@ -1,5 +1,5 @@
-//! What a server finds on its disk and says of itself: pages of a workspace, skills, tools,
-//! whether it waits to be activated. Asked of both servers.
+//! Data that a server reads from its disk and reports about itself: pages of a workspace, skills,
+//! tools, whether it waits for activation. Played on both servers.
 
 use serde_json::{Value, json};
 
@@ -10,7 +10,7 @@ use crate::{
 
 const GHOST: &str = "00000000-0000-4000-8000-000000000000";
 
-/// The files of a project, by their path in it.
+/// Files of a project, by their relative path.
 pub(crate) const PROJECT: [(&str, &str); 14] = [
     ("index.html", "<p>Hello.</p>"),
     ("notes.txt", "0123456789"),
@@ -37,7 +37,7 @@ pub(crate) const PROJECT: [(&str, &str); 14] = [
     (".openhands/microagents/style.md", "Tabs.\n"),
 ];
 
-/// Files of a workspace as a web server gives them.
+/// Checks the files of a workspace as served by HTTP.
 pub(crate) async fn pages(side: &mut Side) {
     let id = side.create(Value::Null).await;
     let base = format!("/api/conversations/{id}/workspace");
@@ -101,7 +101,7 @@ impl Side {
         self.note(format!("{status} {} {}", keys(&loaded), loaded["sources"]));
         let skills = loaded["skills"].as_array().unwrap();
         let mut lines: Vec<_> = skills.iter().map(Value::to_string).collect();
-        // The order is not said to be one.
+        // The order is unspecified.
         lines.sort();
         for line in lines {
             self.note(line);
@@ -109,7 +109,7 @@ impl Side {
     }
 }
 
-/// What a server says of itself and of what it can reach.
+/// Checks the information of a server about itself and its connections.
 pub(crate) async fn itself(side: &mut Side) {
     for path in ["/", "/server_info"] {
         let (status, info) = side.ask("GET", path, Value::Null).await;
@@ -139,7 +139,7 @@ pub(crate) async fn itself(side: &mut Side) {
             .await;
     }
 
-    // An editor in the browser is switched off on both.
+    // The browser-based editor is disabled on both.
     let id = side.create(Value::Null).await;
     for base in ["/api".to_owned(), format!("/api/conversations/{id}")] {
         for what in ["url", "status"] {
@@ -148,15 +148,15 @@ pub(crate) async fn itself(side: &mut Side) {
         }
     }
 
-    // It was not started to be activated.
+    // The server was not started dormant.
     side.check("GET", "/api/init", Value::Null).await;
     for body in [Value::Null, json!({}), json!({"nothing": 1})] {
         side.check("POST", "/api/init", body).await;
     }
 }
 
-/// The history of commands, of the server and of a conversation's own workspace: neither knows
-/// what the other ran.
+/// Checks the histories of commands, of the server and of a conversation's own workspace. Neither
+/// contains commands of the other.
 pub(crate) async fn own_commands(side: &mut Side) {
     let id = side.create(Value::Null).await;
     let own = format!("/api/conversations/{id}/bash");

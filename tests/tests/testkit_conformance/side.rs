@@ -1,4 +1,4 @@
-//! A server under comparison: asks it, and writes down what must agree.
+//! A server under comparison: sends requests and records everything that must agree.
 
 use std::{fmt::Write as _, time::Duration};
 
@@ -9,10 +9,10 @@ use openhands::{
 };
 use serde_json::{Value, json};
 
-/// The slowest thing awaited is the first message, which builds the agent.
+/// Timeout. The slowest operation is the first message, which builds the agent.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// Any request, with any answer.
+/// Any request, with any response.
 struct Raw {
     method: http::Method,
     target: String,
@@ -44,15 +44,15 @@ impl Call for Raw {
     }
 }
 
-/// A server and what scenarios need to talk to it.
+/// A server and the values that scenarios need to use it.
 pub(crate) struct Side {
     pub(crate) client: Client,
     pub(crate) url: String,
     pub(crate) key: String,
-    /// A directory the agent may write to; on the fake nothing is written.
+    /// A directory that the agent may write to. On the fake server nothing is written.
     pub(crate) work: String,
     pub(crate) llm: Value,
-    /// Where the model waits in scenarios about what happens while it is asked.
+    /// Holds the model's requests, in scenarios about events during a request.
     pub(crate) asked: Gate,
     pub(crate) seen: String,
 }
@@ -64,8 +64,8 @@ impl Side {
             target: target.to_owned(),
             body,
         };
-        // After a failure of its own the server closes a connection without a word; the next
-        // request on it finds out.
+        // After an internal error the server closes a connection unannounced, which only the next
+        // request on it detects.
         for _ in 0..2 {
             match self.client.call(&raw).await {
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
@@ -80,7 +80,7 @@ impl Side {
         writeln!(self.seen, "{line}").unwrap();
     }
 
-    /// Asks, and writes down status and shape of the answer.
+    /// Sends a request, and records the status and shape of the response.
     pub(crate) async fn check(&mut self, method: &str, target: &str, body: Value) -> Value {
         let (status, answer) = self.ask(method, target, body).await;
         let shown = nameless(&target.replace(&self.work, "WORK"));
@@ -117,7 +117,7 @@ impl Side {
         assert_eq!(self.ask("POST", &path, body).await.0, 200);
     }
 
-    /// Waits for a status, as `GET` tells it.
+    /// Waits until `GET` returns the status.
     pub(crate) async fn until(&self, id: &str, status: &str) {
         let reached = async {
             loop {
@@ -135,7 +135,7 @@ impl Side {
             .unwrap_or_else(|_| panic!("never {status}"));
     }
 
-    /// Waits until the agent has said so many messages, and is done.
+    /// Waits until the agent has sent `count` messages and is done.
     pub(crate) async fn answers(&self, id: &str, count: u64) {
         let target = format!("/api/conversations/{id}/events/count?kind=MessageEvent&source=agent");
         let reached = async {
@@ -149,12 +149,12 @@ impl Side {
         self.settled(id).await;
     }
 
-    /// Waits until so many events of a kind are logged.
+    /// Waits until `count` events of a kind are in the log.
     pub(crate) async fn logged(&self, id: &str, kind: &str, count: usize) {
         self.holds(id, count, |event| event["kind"] == *kind).await;
     }
 
-    /// Waits until so many changes of a key are logged.
+    /// Waits until `count` changes of a key are in the log.
     pub(crate) async fn logged_key(&self, id: &str, key: &str, count: usize) {
         self.holds(id, count, |event| event["key"] == *key).await;
     }
@@ -176,7 +176,7 @@ impl Side {
         reached.unwrap_or_else(|_| panic!("never {count} such events"));
     }
 
-    /// Waits until nothing is logged any more.
+    /// Waits until no more events are added to the log.
     pub(crate) async fn settled(&self, id: &str) {
         let target = format!("/api/conversations/{id}/events/count");
         let mut before = Value::Null;
@@ -205,7 +205,7 @@ impl Side {
     }
 }
 
-/// A path without ids.
+/// Replaces the ids in a path.
 fn nameless(path: &str) -> String {
     let parts = path
         .split('/')
@@ -216,7 +216,8 @@ fn nameless(path: &str) -> String {
     parts.collect::<Vec<_>>().join("/")
 }
 
-/// What of an answer must agree: all of a success, the place and kind of a refusal.
+/// Returns the part of a response that must agree: all of a success, the location and kind of an
+/// error.
 fn gist(answer: &Value) -> String {
     match &answer["detail"] {
         Value::Array(problems) => {
@@ -265,7 +266,7 @@ pub(crate) async fn next(socket: &mut Socket) -> Result<Value, String> {
     }
 }
 
-/// Frames up to the full state that ends a run.
+/// Reads frames up to the full state that ends a run.
 pub(crate) async fn run_frames(socket: &mut Socket) -> Vec<Value> {
     let mut frames = Vec::new();
     let mut ran = false;
@@ -286,8 +287,8 @@ pub(crate) async fn run_frames(socket: &mut Socket) -> Vec<Value> {
     }
 }
 
-/// A line per event: its kind, where it comes from, which fields it has. Statistics come when
-/// they come, so they are left out.
+/// Formats a line per event: its kind, source and fields. Statistics are omitted, because their
+/// timing varies.
 pub(crate) fn story(events: &[Value]) -> Vec<String> {
     let mut lines = Vec::new();
     for event in events {

@@ -1,4 +1,4 @@
-//! Files on the real server. One server serves all scenarios: starting it is what takes long.
+//! Files on the real server. All scenarios share one server, because starting it takes long.
 
 #![allow(
     clippy::unwrap_used,
@@ -29,7 +29,7 @@ async fn next<S: Stream + Unpin>(stream: &mut S) -> Option<S::Item> {
     poll_fn(|cx| Pin::new(&mut *stream).poll_next(cx)).await
 }
 
-/// Bytes that say where they belong.
+/// Returns bytes that depend on their position.
 fn content(size: usize) -> Vec<u8> {
     let mut content = Vec::with_capacity(size + 8);
     while content.len() < size {
@@ -126,7 +126,7 @@ async fn every_way_there_and_back_keeps_every_byte(workspace: &Workspace, local:
         assert!(got == content, "{size}");
     }
 
-    // Replaced, and shorter; as text; made up as it is read.
+    // Replaced by a shorter file, by text, and by generated content.
     workspace.write("text", "long ago: äöü").await.unwrap();
     workspace.write("text", "now: ✓").await.unwrap();
     assert_eq!(workspace.download("text").text().await.unwrap(), "now: ✓");
@@ -141,7 +141,7 @@ async fn every_way_there_and_back_keeps_every_byte(workspace: &Workspace, local:
         .unwrap();
     assert_eq!(workspace.download("made up").text().await.unwrap(), version);
 
-    // Progress grows to the whole, in both directions.
+    // The progress grows up to the full size, in both directions.
     let told = Arc::new(Mutex::new(Vec::new()));
     let (up, down) = (Arc::clone(&told), Arc::clone(&told));
     let size = 2 * MIB as u64;
@@ -197,7 +197,7 @@ async fn bad_paths_are_told_apart(workspace: &Workspace, local: &TempDir) {
     let long = "x".repeat(300);
     let error = workspace.write(&long, "x").await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidPath, "{error:?}");
-    // Only a server can tell what may not be read or written there.
+    // Only the server can report missing permissions.
     let denied = workspace
         .write("/sys/kernel/denied", "x")
         .await
@@ -209,7 +209,7 @@ async fn bad_paths_are_told_apart(workspace: &Workspace, local: &TempDir) {
         .await;
     assert_eq!(error.unwrap_err().kind(), ErrorKind::InvalidInput);
 
-    // On this side.
+    // Errors on the local side.
     let missing = workspace
         .upload("x")
         .from_path(local.path().join("missing"))

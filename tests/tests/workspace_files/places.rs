@@ -9,7 +9,7 @@ use openhands::{
 };
 use tempfile::TempDir;
 
-/// Names that mean something to URLs, shells or another system.
+/// Checks names with a special meaning in URLs, shells or other systems.
 pub(super) async fn unusual_names_there_and_back(workspace: &Workspace, local: &TempDir) {
     let names = [
         "a b",
@@ -72,7 +72,7 @@ pub(super) async fn unusual_names_there_and_back(workspace: &Workspace, local: &
     let mut expected = names.map(|name| format!("{name}.d"));
     expected.sort();
     assert_eq!(found, expected);
-    // A path of Windows is passed on as it is; only the server knows that it is none here.
+    // A Windows path is passed on unchanged. Only the server can detect that it is invalid there.
     for path in ["C:\\x", r"\\host\share\x"] {
         let error = below.write(path, "x").await.unwrap_err();
         assert_eq!(
@@ -210,7 +210,7 @@ pub(super) async fn a_conversation_has_files_of_its_own(workspace: &Workspace, l
     );
     assert_eq!(own.download("site/a b.txt").text().await.unwrap(), "text");
     own.create_directory("site/more").await.unwrap();
-    // The server's web server has no names with a line break.
+    // The server's web server does not support names with a line break.
     for name in ["100%", "%41", "a+b", "x#y?z", "größe", "it's", "C:\\x"] {
         own.write(format!("site/{name}"), name).await.unwrap();
         let text = own
@@ -220,7 +220,7 @@ pub(super) async fn a_conversation_has_files_of_its_own(workspace: &Workspace, l
             .unwrap();
         assert_eq!(text, name);
     }
-    // In its scope, git and VSCode are those of its workspace.
+    // In the conversation's scope, git and VSCode use its workspace.
     assert!(own.git().commits(1).await.is_ok() || !own.git().is_repository().await.unwrap());
     let outside = own
         .directory("/tmp")

@@ -1,4 +1,5 @@
-//! Transfers that meet trouble: nothing is lost, nothing half-written, and memory stays small.
+//! Failing transfers: no data is lost, no file is left partially written, and memory use stays
+//! small.
 
 use std::{
     fs,
@@ -63,7 +64,7 @@ pub(super) async fn a_file_that_changes_meanwhile_is_not_copied(
     assert_eq!(workspace.download("copy").text().await.unwrap(), "before");
 }
 
-/// Whoever panics in the middle has not come to the end.
+/// Checks that a panic of the source is not treated as its end.
 pub(super) async fn a_source_that_panics_is_not_taken_for_its_end(workspace: &Workspace) {
     struct Panics(u32);
     impl std::io::Read for Panics {
@@ -85,11 +86,12 @@ pub(super) async fn a_source_that_panics_is_not_taken_for_its_end(workspace: &Wo
     let error = upload.from_bytes(content(3 * MIB)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Interrupted, "{error:?}");
     assert_eq!(workspace.download("copy").text().await.unwrap(), "before");
-    // What was begun with goes on.
+    // The workspace can still be used.
     workspace.write("copy", "after").await.unwrap();
 }
 
-/// A file of the server that is written over while it is read, without being longer or shorter.
+/// Checks a file on the server that is overwritten during the download without a change of its
+/// size.
 pub(super) async fn a_file_that_changes_on_the_server_meanwhile_is_told(
     server: &LocalServer,
     local: &TempDir,
@@ -120,7 +122,7 @@ pub(super) async fn a_file_that_changes_on_the_server_meanwhile_is_told(
     fs::remove_file(&here).unwrap();
 }
 
-/// Mebibytes that this process held at most since `f` began, above what it held before.
+/// Returns the peak memory growth of this process in MiB since `f` started.
 async fn growth(f: impl Future<Output = ()>) -> u64 {
     let status = |field: &str| {
         let status = fs::read_to_string("/proc/self/status").unwrap();
@@ -130,7 +132,7 @@ async fn growth(f: impl Future<Output = ()>) -> u64 {
             .unwrap();
         line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() / 1024
     };
-    // Makes the high-water mark begin anew.
+    // Resets the high-water mark.
     fs::write("/proc/self/clear_refs", "5").unwrap();
     let before = status("VmRSS:");
     f.await;
@@ -165,7 +167,7 @@ pub(super) async fn pitfall_20_memory_is_bounded_whatever_the_size(
     assert!(grown <= 16, "{grown} MiB for an upload of 48 MiB");
 }
 
-/// The same workspace through a proxy.
+/// Opens the same workspace through a proxy.
 async fn proxied(server: &LocalServer) -> (Proxy, Workspace) {
     let url = server.client().base_url().clone();
     let address = format!("127.0.0.1:{}", url.port().unwrap())
@@ -200,7 +202,7 @@ pub(super) async fn pitfall_20_transfers_survive_their_connection(
     assert!(fs::read(&target).unwrap() == whole);
     assert!(links.load(Ordering::SeqCst) >= 6, "{links:?}");
 
-    // Another file by then: neither the old nor the new, so an error.
+    // The file was replaced, so neither version is complete: an error.
     proxy.links(|_| Link::new().cut_after(1_000_000));
     let mut stream = workspace.download("big").stream().await.unwrap();
     assert!(next(&mut stream).await.unwrap().is_ok());
@@ -224,7 +226,7 @@ pub(super) async fn pitfall_20_nothing_half_written_is_left(server: &LocalServer
     fs::write(&there, "old there").unwrap();
     fs::write(&here, "old here").unwrap();
 
-    // Cut on the way up: the old one stays.
+    // Cut during an upload: the old file stays.
     for bytes in [0, 100, 3_000, 2_000_000] {
         proxy.links(move |_| Link::new().cut_after_sent(bytes));
         let error = workspace
@@ -235,7 +237,7 @@ pub(super) async fn pitfall_20_nothing_half_written_is_left(server: &LocalServer
         assert_eq!(error.kind(), ErrorKind::Interrupted, "{bytes}: {error:?}");
         assert_eq!(fs::read_to_string(&there).unwrap(), "old there");
     }
-    // Cut on the way down, and never better again.
+    // Cut during a download, without recovery.
     fs::write(&there, content(4 * MIB)).unwrap();
     for bytes in [0, 100, 200_000] {
         proxy.links(move |n| match n {
@@ -249,7 +251,7 @@ pub(super) async fn pitfall_20_nothing_half_written_is_left(server: &LocalServer
         assert_eq!(fs::read_to_string(&here).unwrap(), "old here");
         assert_eq!(names(here.parent().unwrap()), ["here"], "{bytes}");
     }
-    // Dropped on the way, in both directions.
+    // Dropped during a transfer, in both directions.
     proxy.links(|_| {
         Link::new()
             .drip(1000, Duration::from_millis(20))
@@ -284,14 +286,14 @@ pub(super) async fn a_transfer_that_stands_still_ends(server: &LocalServer) {
     let up = workspace.upload("slow").idle_timeout(idle);
     let error = up.from_bytes(content(30 * MIB)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Timeout, "{error:?}");
-    // Slow is not still: this takes longer than the limit, and passes.
+    // A slow transfer is not a stalled one: this takes longer than the timeout and succeeds.
     proxy.links(|_| Link::new().drip_sent(100_000, Duration::from_millis(50)));
     let up = workspace.upload("slow").idle_timeout(idle);
     assert_eq!(
         up.from_bytes(content(2 * MIB)).await.unwrap(),
         2 * MIB as u64
     );
-    // Nor is a source that thinks, once.
+    // A source that pauses once is not stalled either.
     proxy.links(|_| Link::new());
     struct Thinks(u32);
     impl std::io::Read for Thinks {

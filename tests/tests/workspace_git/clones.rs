@@ -1,4 +1,4 @@
-//! Repositories cloned on the server, and what their tokens leave behind: nothing.
+//! Repositories cloned on the server, whose tokens leave no traces.
 
 use std::{
     fs,
@@ -23,7 +23,7 @@ use crate::{IDENTITY, run};
 
 const TOKEN: &str = "canary/of+the-token";
 
-/// Makes a repository with two commits on `main`, a tag and a branch; gives the first commit.
+/// Creates a repository with two commits on `main`, a tag and a branch. Returns the first commit.
 async fn origin(workspace: &Workspace, path: &Path) -> String {
     let path = path.display().to_string().replace('\'', r"'\''");
     let line = format!(
@@ -80,7 +80,7 @@ pub(super) async fn repositories_are_cloned(workspace: &Workspace, local: &TempD
     );
     assert!(done.context().contains(&done.cloned[1].path) && done.context().contains("`v1`"));
 
-    // What failed left nothing behind, and what is there is left alone.
+    // A failed clone leaves nothing behind, and existing directories are unchanged.
     let there = run(workspace, "ls clones/deep | wc -l").await;
     assert_eq!(there, "4");
     let again = workspace
@@ -96,7 +96,8 @@ pub(super) async fn repositories_are_cloned(workspace: &Workspace, local: &TempD
     assert!(none.context().is_empty());
 }
 
-/// Serves files to whoever says the password, as a plain web server; tells what it was asked.
+/// Serves files to clients with the password, as a plain web server. Returns the address and the
+/// received requests.
 async fn web(root: PathBuf, password: &'static str) -> (SocketAddr, Arc<Mutex<Vec<String>>>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -164,7 +165,7 @@ pub(super) async fn pitfall_25_a_token_is_nowhere_to_be_found(
     .await;
     // base64 of `x-access-token:TOKEN`, as git sends it.
     let basic = "Basic eC1hY2Nlc3MtdG9rZW46Y2FuYXJ5L29mK3RoZS10b2tlbg==";
-    // Slow enough to be watched.
+    // Slow enough to be observed.
     let (address, asked) = web(root.path().to_owned(), basic).await;
     let url = format!("http://{address}/private.git/.git");
     let hidden = || {
@@ -175,14 +176,14 @@ pub(super) async fn pitfall_25_a_token_is_nowhere_to_be_found(
     };
     let before = hidden().await;
 
-    // Plain web servers give whole histories only, as a commit wants.
+    // Plain web servers only serve whole histories, which a commit id requires.
     let repository = Repository::new(&url).git_ref(&sha);
     let denied = workspace
         .clone_repositories([repository.clone()])
         .await
         .unwrap();
     assert_eq!(denied.failed[0].error.kind(), ErrorKind::Git);
-    // All command lines of the machine are looked at while git works.
+    // Checks all command lines of the machine while git works.
     let cloning = workspace.clone_repositories([repository.clone().token(TOKEN)]);
     let (mut looked, mut fetching) = (0, 0);
     let watching = async {
@@ -235,7 +236,7 @@ pub(super) async fn pitfall_25_a_token_is_nowhere_to_be_found(
         clones += usize::from(event.contains("git -c credential.helper= "));
     }
     assert!(clones >= 2, "{clones}");
-    // Dropped while it waits for a server that does not answer.
+    // Dropped while waiting for a server that does not answer.
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let silent = format!("http://{}/x", silent.local_addr().unwrap());
     let dropped = workspace.clone_repositories([Repository::new(silent).token(TOKEN)]);
@@ -271,7 +272,7 @@ pub(super) async fn pitfall_25_a_token_is_nowhere_to_be_found(
     assert!(!told.contains("canary"));
 }
 
-/// Neither half a repository nor a process.
+/// Checks that neither a partial repository nor a process is left.
 pub(super) async fn a_clone_that_is_dropped_or_late_leaves_nothing(workspace: &Workspace) {
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/silent.git", silent.local_addr().unwrap());
@@ -293,7 +294,7 @@ pub(super) async fn a_clone_that_is_dropped_or_late_leaves_nothing(workspace: &W
     nothing_is_left(workspace).await;
 }
 
-/// Git needs a moment to clean up.
+/// Waits until git has cleaned up.
 async fn nothing_is_left(workspace: &Workspace) {
     let left = "ls -A late 2>/dev/null; pgrep -f '[s]ilent.git'; true";
     for _ in 0..100 {

@@ -1,4 +1,4 @@
-//! Git on the real server. One server serves all scenarios: starting it is what takes long.
+//! Git on the real server. All scenarios share one server, because starting it takes long.
 
 #![allow(
     clippy::unwrap_used,
@@ -103,7 +103,7 @@ async fn changes_are_read(workspace: &Workspace) {
         changes.iter().any(|one| one.path == "renamed"),
         "{changes:?}"
     );
-    // The file is gone; the commit still knows it.
+    // The file was deleted, but the commit still contains it.
     let diff = git.diff_of_commit("gone.txt", second).await.unwrap();
     assert_eq!(
         (
@@ -139,7 +139,7 @@ async fn changes_are_read(workspace: &Workspace) {
     assert_eq!(unknown.kind(), ErrorKind::UnknownRef, "{unknown:?}");
     let missing = git.diff_against("no-such-file", "HEAD").await.unwrap_err();
     assert_eq!(missing.kind(), ErrorKind::Git, "{missing:?}");
-    // Nothing changed is no error.
+    // No changes are not an error.
     let clean = "cd $(mktemp -d) && git init -q . && git commit -q --allow-empty -m x && pwd";
     let clean = run(&workspace, &format!("{IDENTITY}{clean}")).await;
     let clean = workspace.directory(clean).unwrap().git();
@@ -166,7 +166,7 @@ async fn where_there_is_no_repository(workspace: &Workspace, local: &TempDir) {
         assert_eq!(error.kind(), ErrorKind::NotARepository, "{error:?}");
         assert_eq!(error.path(), local.path().to_str());
     }
-    // One below counts, as it does for the server.
+    // A nested repository counts, as it does for the server.
     let line = "mkdir sub && cd sub && git init -q . && git commit -q --allow-empty -m x";
     run(&nowhere, &format!("{IDENTITY}{line}")).await;
     assert!(git.changes().await.unwrap().is_empty());
@@ -217,7 +217,8 @@ async fn names_are_read_whatever_they_hold(workspace: &Workspace) {
         assert_eq!(diff.modified.as_deref(), Some("one"), "{name}");
     }
     assert_eq!(listed(git.changes_against("HEAD").await.unwrap()), expected);
-    // These the server refuses, and all others with them: listed by another way.
+    // The server rejects these names and all others with them, so the client lists them another
+    // way.
     let more = [
         "two words",
         "dü/zwei wörter.txt",
@@ -239,7 +240,7 @@ async fn names_are_read_whatever_they_hold(workspace: &Workspace) {
     assert_eq!(listed(git.changes().await.unwrap()), ["two words"]);
 }
 
-/// Takes a repository's uncommitted work to another clone.
+/// Transfers a repository's uncommitted work to another clone.
 async fn a_patch_holds_all_that_changed(workspace: &Workspace) {
     let line = "mkdir patched && cd patched && git init -q -b main && mkdir target && \
                 echo one >'a b' && echo gone >gone && printf '\\0\\1' >binary && echo t >target/t && \
@@ -259,7 +260,7 @@ async fn a_patch_holds_all_that_changed(workspace: &Workspace) {
     let done = git.patch().to_path(&file).await.unwrap();
     assert_eq!(fs::read(file).unwrap(), patch);
     assert!(done.archive().base_commit.is_some());
-    // Nothing changed; against another ref; no such ref; no repository.
+    // No changes, another ref, a missing ref, no repository.
     let clean = "cd patched && git add -A && git commit -qm two";
     run(workspace, &format!("{IDENTITY}{clean}")).await;
     assert_eq!(git.patch().text().await.unwrap(), "");

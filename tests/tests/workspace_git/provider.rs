@@ -1,5 +1,5 @@
-//! What a provider of repositories knows: GitHub, played on loopback behind the proxy that the
-//! server is told of.
+//! Repositories of a provider: a GitHub stand-in on loopback, behind the proxy that the server is
+//! configured with.
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 
@@ -31,21 +31,21 @@ use tokio_rustls::{
 const HOST: &str = "api.github.com";
 const TOKEN: &str = "canary-of-the-provider";
 
-/// GitHub, as far as the server goes there.
+/// The part of GitHub that the server uses.
 pub(super) struct Provider {
     proxy: SocketAddr,
     authority: PathBuf,
 }
 
 impl Provider {
-    /// Plays it, and writes whom to trust into `home`.
+    /// Starts the stand-in and writes its certificate authority into `home`.
     pub(super) async fn start(home: &TempDir) -> Self {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params
             .distinguished_name
             .push(DnType::CommonName, "authority");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        // Python asks for this, and for who signed, from 3.13 on.
+        // Python 3.13 and newer require this and the authority key identifier.
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
         let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
         let authority = home.path().join("authority.pem");
@@ -73,7 +73,7 @@ impl Provider {
         Self { proxy, authority }
     }
 
-    /// Has the server go there.
+    /// Configures the server to use the stand-in.
     pub(super) fn told(&self, server: LocalServerBuilder) -> LocalServerBuilder {
         server
             .env("HTTPS_PROXY", format!("http://{}", self.proxy))
@@ -107,7 +107,7 @@ async fn tunnel(mut stream: TcpStream, acceptor: TlsAcceptor) {
     }
 }
 
-/// Three repositories on two pages, for who has the token.
+/// Returns three repositories on two pages, if the request has the token.
 fn answer(head: &str) -> (&'static str, &'static str, Value) {
     let authorized = head.lines().any(|line| {
         line.split_once(": ").is_some_and(|(name, value)| {
@@ -178,14 +178,14 @@ pub(super) async fn repositories_are_searched(server: &LocalServer, workspace: &
     let last = workspace.search_repositories(last).await.unwrap();
     assert_eq!(last.items[0].full_name, "ada/engine");
     assert_eq!((last.items.len(), last.next_page_id), (1, None));
-    // A page of its own size ends within one of the provider's.
+    // A page with a different size ends within one of the provider's pages.
     let one = workspace.search_repositories(search().limit(1)).await;
     let second = search()
         .limit(1)
         .page_id(one.unwrap().next_page_id.unwrap());
     let second = workspace.search_repositories(second).await.unwrap();
     assert_eq!(second.items[0].full_name, "ada/letters");
-    // What is looked for may lie on any of them.
+    // The searched repository may be on any page.
     let named = workspace
         .search_repositories(search().query("ENGINE"))
         .await;

@@ -1,9 +1,10 @@
-//! `cargo xtask bench`: ours, the peers and the floor on the same work in one run.
+//! `cargo xtask bench`: measures this library, its peers and the floor on the same work in one run.
 //!
 //! A benchmark is a `harness = false` bench target that measures its subjects in interleaved
-//! rounds and prints one JSON object a line: `{"work", "subject", "value", "unit"}`, or
-//! `{"work", "subject", "skipped"}` with the reason. This module runs the targets; [`promises`]
-//! has what they are held to, [`peers`] gets the peers, [`report`] makes tables and charts.
+//! rounds. It prints one JSON object per line: `{"work", "subject", "value", "unit"}`, or
+//! `{"work", "subject", "skipped"}` with the reason. This module runs the targets, [`promises`]
+//! contains the limits they must meet, [`peers`] provides the peers, [`report`] creates tables and
+//! charts.
 
 mod peers;
 mod promises;
@@ -21,15 +22,15 @@ use report::{Report, Row};
 
 #[derive(Args, Default)]
 pub(crate) struct Options {
-    /// Benchmarks to run; all when none is named.
+    /// Benchmarks to run (default: all).
     names: Vec<String>,
     /// Print the rows as JSON instead of tables.
     #[arg(long)]
     json: bool,
-    /// One short round of each, unoptimized: shows that they run, measures nothing.
+    /// Run one short, unoptimized round of each: checks that they run, measures nothing.
     #[arg(long)]
     smoke: bool,
-    /// Write what was measured into `docs/benchmarks.md`, its charts and the README.
+    /// Write the results to `docs/benchmarks.md`, its charts and the README.
     #[arg(long, conflicts_with = "smoke")]
     write: bool,
 }
@@ -61,7 +62,7 @@ pub(crate) fn run(options: &Options) -> Result {
             report.table()
         };
         cargo::print(&shown);
-        // At once: a later benchmark that fails takes nothing away.
+        // Written at once, so that a later failure does not lose these results.
         if options.write {
             write(&report, &known)?;
         }
@@ -78,7 +79,7 @@ fn write(report: &Report<'_>, order: &[&str]) -> Result {
     Ok(())
 }
 
-/// Shows that every benchmark still runs; without a server, those that need none.
+/// Checks that every benchmark still runs. Without a server, runs only those that need none.
 pub(crate) fn smoke(server: bool) -> Result {
     let peers = match server {
         true => Peers::provision(true)?,
@@ -100,7 +101,7 @@ fn measure(bench: &Benchmark, smoke: bool, peers: &Peers) -> Result<Vec<Row>> {
     let mut arguments = vec!["bench", "--quiet", "--package", bench.package];
     arguments.extend(["--bench", bench.target]);
     if smoke {
-        // What the tests have built already.
+        // Reuses the build of the tests.
         arguments.extend(["--profile", "dev"]);
     }
     arguments.push("--");

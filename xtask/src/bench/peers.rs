@@ -1,5 +1,5 @@
-//! Gets what the benches compare with: the Python SDK of the provisioned environment, the
-//! TypeScript client, and our own example as a program. Measures nothing.
+//! Provides the peers of the benches: the Python SDK of the provisioned environment, the TypeScript
+//! client, and this project's example as a program. Measures nothing.
 
 use std::{
     path::PathBuf,
@@ -13,7 +13,7 @@ use crate::{Result, cargo};
 const TYPESCRIPT: &str = "@openhands/typescript-client";
 const TYPESCRIPT_VERSION: &str = "1.39.0";
 
-/// The peers there are. One that is missing is not measured.
+/// The available peers. A missing peer is not measured.
 #[derive(Debug, Default)]
 pub(crate) struct Peers {
     python: Option<String>,
@@ -21,7 +21,7 @@ pub(crate) struct Peers {
 }
 
 impl Peers {
-    /// Makes what is missing, where that can be done; in a smoke run only the environment that
+    /// Creates missing peers where possible. In a smoke run, creates only the environment that the
     /// end-to-end tests need anyway.
     pub(crate) fn provision(smoke: bool) -> Result<Self> {
         let typescript = typescript(smoke);
@@ -34,7 +34,7 @@ impl Peers {
         })
     }
 
-    /// Tells a bench where they are.
+    /// Passes the locations of the peers to a bench.
     pub(crate) fn tell<'a>(&self, command: &'a mut Command) -> &'a mut Command {
         let places = [
             ("OPENHANDS_PYTHON", self.python.as_ref().map(PathBuf::from)),
@@ -49,7 +49,7 @@ impl Peers {
         command
     }
 
-    /// What was compared with, for people.
+    /// Formats the versions of the peers.
     pub(crate) fn versions(&self) -> String {
         let mut versions = Vec::new();
         if let Some(python) = &self.python {
@@ -73,7 +73,7 @@ fn first_line(program: &str, arguments: &[&str]) -> Option<String> {
     text.lines().next().map(str::to_owned)
 }
 
-/// The Python that has the peers' SDK: the one of the provisioned environment.
+/// Returns the Python with the peers' SDK, from the provisioned environment.
 fn python() -> Result<String> {
     let output = cargo::cargo(&["run", "--quiet", "--package", "oh-cli", "--", "provision"])
         .stderr(Stdio::inherit())
@@ -87,7 +87,7 @@ fn python() -> Result<String> {
     }
 }
 
-/// The TypeScript client's package, installed below `target/` where it is missing.
+/// Returns the TypeScript client's package, installing it below `target/` if it is missing.
 fn typescript(smoke: bool) -> Option<PathBuf> {
     first_line("node", &["--version"])?;
     let prefix = cargo::root().join("target/peers");
@@ -116,7 +116,7 @@ fn typescript(smoke: bool) -> Option<PathBuf> {
         .then_some(package)
 }
 
-/// Builds the example that is the main job; gives its program.
+/// Builds the example of the main job and returns its program.
 pub(crate) fn main_job(smoke: bool) -> Result<PathBuf> {
     let profile = if smoke { "dev" } else { "bench" };
     let output = cargo::cargo(&["build", "--quiet", "--message-format", "json"])

@@ -1,24 +1,25 @@
-//! The benchmarks there are, and what each is held to. Measures nothing.
+//! Contains all benchmarks and the limits that each must meet. Measures nothing.
 
-/// A bench target and the promises it is held to.
+/// A bench target and its promises.
 pub(crate) struct Benchmark {
     pub(crate) name: &'static str,
     pub(crate) package: &'static str,
     pub(crate) target: &'static str,
-    /// Its name within a target of several.
+    /// Name of the benchmark within a target that contains several.
     pub(crate) part: Option<&'static str>,
-    /// Whether it needs a real server, even in a smoke run.
+    /// Whether the benchmark needs a real server, even in a smoke run.
     pub(crate) server: bool,
     pub(crate) about: &'static str,
     pub(crate) promises: &'static [Promise],
 }
 
-/// "On this work, ours is at least (or at most) so many times that subject."
+/// A limit such as "on this work, the value of ours is at least (or at most) N times the
+/// subject's".
 pub(crate) struct Promise {
     pub(crate) work: &'static str,
     pub(crate) against: &'static str,
     pub(crate) bound: Bound,
-    /// Whether it stands in the README.
+    /// Whether the promise is shown in the README.
     pub(crate) headline: bool,
 }
 
@@ -67,7 +68,7 @@ const fn clients(name: &'static str) -> Benchmark {
     }
 }
 
-/// Every benchmark there is.
+/// All benchmarks.
 pub(crate) const BENCHMARKS: &[Benchmark] = &[
     Benchmark {
         name: "decode",
@@ -215,8 +216,8 @@ pub(crate) const BENCHMARKS: &[Benchmark] = &[
         part: None,
         server: false,
         about: "what the fake server gives, so that clients can be measured against it",
-        // Below this it would be the server that is measured. More than bare TCP cannot be had,
-        // and that is three times what the transport reads.
+        // Below this, the server would be the bottleneck. Bare TCP is the upper limit, at three
+        // times what the transport reads.
         promises: &[
             at_least("replay", 2.0, "oh-transport"),
             at_most("replay, processor time", 0.5, "oh-transport"),

@@ -17,7 +17,7 @@ pub(crate) struct Row {
 #[derive(Debug, Clone)]
 enum Found {
     Value(f64, String),
-    /// Why nothing was measured.
+    /// The subject was not measured, for this reason.
     Skipped(String),
 }
 
@@ -38,18 +38,18 @@ impl Row {
         })
     }
 
-    /// Whether it is a value of ours, or of one of our layers.
+    /// Returns whether the row is a value of ours or of one of our layers.
     pub(crate) fn is_ours(&self) -> bool {
         let ours = self.subject == "ours" || self.subject.starts_with("oh");
         ours && matches!(self.found, Found::Value(value, _) if value > 0.0)
     }
 }
 
-/// What one benchmark measured.
+/// Results of one benchmark.
 pub(crate) struct Report<'a> {
     bench: &'a Benchmark,
     rows: Vec<Row>,
-    /// Where it was measured, with which versions.
+    /// The machine and the versions of the measurement.
     machine: String,
 }
 
@@ -68,9 +68,12 @@ impl Rounds {
         quantile(&self.sorted(), 0.5)
     }
 
-    /// How many times the other each round was, sorted. Rounds are interleaved, so what loads the
-    /// machine for a while loads both. A subject that took part in every second round is held
-    /// against those, and a constant, or one round, against all; else there is only the medians.
+    /// Returns the ratio of each round to the other subject's, sorted. Rounds are interleaved, so a
+    /// temporary load affects both.
+    ///
+    /// If the other subject took part in every n-th round only, just those rounds are compared. A
+    /// single value of the other is compared with all rounds. Otherwise returns only the ratio of
+    /// the medians.
     fn times(&self, other: &Self) -> Vec<f64> {
         let (ours, theirs) = (self.values.len(), other.values.len());
         let ratios = match (ours, theirs) {
@@ -94,12 +97,12 @@ fn sorted(mut values: Vec<f64>) -> Vec<f64> {
 }
 
 fn quantile(sorted: &[f64], at: f64) -> f64 {
-    // The middle of an even number lies between two.
+    // With an even number of values the median is the mean of the two in the middle.
     if at == 0.5 && !sorted.is_empty() && sorted.len().is_multiple_of(2) {
         return f64::midpoint(sorted[sorted.len() / 2 - 1], sorted[sorted.len() / 2]);
     }
     let last = sorted.len().saturating_sub(1);
-    // Rounds are few: an index beyond f64's exact integers cannot occur.
+    // There are few rounds, so the index always fits into f64's exact integers.
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
@@ -138,7 +141,7 @@ impl<'a> Report<'a> {
         works
     }
 
-    /// A Markdown table: a line per work and subject, then the promises.
+    /// Formats a Markdown table: a line per work and subject, then the promises.
     pub(crate) fn table(&self) -> String {
         let works = self.works();
         let mut text = format!(
@@ -184,7 +187,7 @@ impl<'a> Report<'a> {
         text
     }
 
-    /// The lines of the README's table that this benchmark has: a promise each.
+    /// Formats this benchmark's lines of the README's table, one per promise.
     fn headlines(&self) -> String {
         let works = self.works();
         let mut text = String::new();
@@ -216,7 +219,7 @@ impl<'a> Report<'a> {
         text
     }
 
-    /// One JSON object a line, as the benchmark printed them, with its name.
+    /// Formats the rows as one JSON object per line, with the benchmark's name.
     pub(crate) fn json(&self) -> String {
         let mut text = String::new();
         for row in &self.rows {
@@ -235,7 +238,7 @@ impl<'a> Report<'a> {
         text
     }
 
-    /// A bar per subject for each work, scaled to the largest.
+    /// Draws a bar per subject for each work, scaled to the largest.
     fn chart(&self) -> String {
         const BAR: f64 = 420.0;
         let mut body = String::new();
@@ -279,7 +282,7 @@ impl<'a> Report<'a> {
     }
 }
 
-/// How a promise was kept.
+/// Result of a promise.
 struct Kept {
     bound: String,
     measured: String,
@@ -313,14 +316,15 @@ const PREFACE: &str = "# Benchmarks\n\nMade by `cargo xtask bench --write`; run 
      benchmark by benchmark. Values are medians over interleaved rounds of one run, with the \
      lowest and highest; ratios are taken round by round. A peer that could not be had is not \
      measured, never guessed.\n";
-/// What follows this line of `docs/benchmarks.md` is written by hand, and kept.
+/// The part of `docs/benchmarks.md` from this heading on is written by hand and preserved.
 const BY_HAND: &str = "## Where the time goes";
-/// Where the README's table stands.
+/// Markers around the README's table.
 const TABLE: [&str; 2] = ["<!-- benchmarks -->\n", "<!-- end of benchmarks -->\n"];
 
-/// What one benchmark changes: its section of `docs/benchmarks.md`, its chart, its lines of the
-/// README's table, by path. `order` names all benchmarks; what the others said stays, with the
-/// machine they said it of. `read` gives what a file holds now.
+/// Returns the files that one benchmark changes, with their paths: its section of
+/// `docs/benchmarks.md`, its chart, its lines of the README's table. `order` names all benchmarks.
+/// Results of other benchmarks are kept, with the machine of their measurement. `read` returns the
+/// current content of a file.
 pub(crate) fn documents(
     report: &Report<'_>,
     order: &[&str],
@@ -354,7 +358,7 @@ pub(crate) fn documents(
     documents
 }
 
-/// What the page says of one benchmark, from the empty line before its heading on.
+/// Returns the section of a benchmark on the page, including the empty line before its heading.
 fn section<'a>(page: &'a str, name: &str) -> Option<&'a str> {
     let heading = format!("\n## {name}\n");
     let rest = &page[page.find(&heading)?..];
@@ -362,7 +366,7 @@ fn section<'a>(page: &'a str, name: &str) -> Option<&'a str> {
     Some(rest[..end].trim_end_matches('\n')).filter(|text| !text.is_empty())
 }
 
-/// Puts a benchmark's lines into the README's table, in their order.
+/// Inserts a benchmark's lines into the README's table, in the given order.
 fn with_lines(readme: &str, name: &str, lines: &str, order: &[&str]) -> Option<String> {
     let (before, rest) = readme.split_once(TABLE[0])?;
     let (old, after) = rest.split_once(TABLE[1])?;
@@ -380,14 +384,14 @@ fn with_lines(readme: &str, name: &str, lines: &str, order: &[&str]) -> Option<S
     Some([before, TABLE[0], &table, TABLE[1], after].concat())
 }
 
-/// A bound as people write it.
+/// Formats a bound.
 fn tidy(bound: f64) -> String {
     let text = format!("{bound:.4}");
     let text = text.trim_end_matches('0').trim_end_matches('.');
     text.to_owned()
 }
 
-/// A ratio, and between which it lay in the rounds.
+/// Formats a median ratio and its range over the rounds.
 fn spread(ratios: &[f64]) -> String {
     let at = |at| quantile(ratios, at);
     match ratios {
@@ -461,12 +465,12 @@ mod tests {
             unit: String::new(),
             values: values.to_vec(),
         };
-        // The machine was slow in the second round: for both.
+        // The machine was slow in the second round, for both subjects.
         let ours = rounds(&[10.0, 1.0, 20.0, 4.0]);
         assert_eq!(ours.times(&rounds(&[5.0, 0.5, 10.0, 2.0])), [2.0; 4]);
-        // It took part in the first and the third.
+        // The other subject took part in the first and the third round.
         assert_eq!(ours.times(&rounds(&[5.0, 5.0])), [2.0, 4.0]);
-        // Three rounds against four tell medians only.
+        // With three rounds against four, only the medians are compared.
         assert_eq!(ours.times(&rounds(&[5.0, 5.0, 5.0])), [1.4]);
         assert!(rounds(&[]).times(&ours)[0].is_nan());
         assert_eq!(rounds(&[4.0, 1.0, 2.0, 3.0]).median(), 2.5);

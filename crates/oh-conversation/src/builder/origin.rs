@@ -1,33 +1,33 @@
-//! Whether a conversation was made or found, and how what was found differs from what was asked
-//! for. Knows no server; it compares two descriptions.
+//! Whether a conversation was created or found, and how a found one differs from the request.
+//! Contains no I/O.
 
 use std::fmt;
 
 use oh_protocol::{config::StartConversation, state::ConversationInfo};
 use serde_json::Value;
 
-/// How a handle came to be.
+/// Where the conversation of a handle came from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Origin {
-    /// The conversation was made as it was asked for.
+    /// The conversation was created as requested.
     Created,
-    /// The server had a conversation of this id: it ignored what was asked for, the first message
-    /// included. Where it can be told, here is what differs.
+    /// The server already had a conversation with this id, and ignored the request, including the
+    /// first message. Contains the differences that can be detected.
     Found(Vec<Difference>),
-    /// It was there, and nothing else was asked for.
+    /// The conversation existed and was attached to, without a start request.
     Attached,
-    /// It is a copy of another.
+    /// The conversation is a copy of another one.
     Forked,
 }
 
 impl Origin {
-    /// Whether the conversation was made for this handle.
+    /// Returns whether the conversation was created for this handle.
     pub fn is_new(&self) -> bool {
         matches!(self, Self::Created | Self::Forked)
     }
 
-    /// What differs in a conversation that was found; nothing for any other.
+    /// Returns the differences of a found conversation; empty for any other.
     pub fn differences(&self) -> &[Difference] {
         match self {
             Self::Found(differences) => differences,
@@ -36,15 +36,15 @@ impl Origin {
     }
 }
 
-/// A field of a conversation that was found with another value than was asked for.
+/// A field whose value in a found conversation differs from the request.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Difference {
     path: String,
 }
 
 impl Difference {
-    /// The path to the field in the start request, such as `agent.llm.model`. Values are not
-    /// told: there may be secrets among them.
+    /// Returns the path of the field in the start request, such as `agent.llm.model`. Values are
+    /// not included, because they may be secrets.
     pub fn path(&self) -> &str {
         &self.path
     }
@@ -56,7 +56,7 @@ impl fmt::Display for Difference {
     }
 }
 
-/// What the server does not tell of a conversation, or not as it was given.
+/// Fields that the server does not return, or not as they were sent.
 const UNTOLD: [&str; 12] = [
     "agent_settings",
     "agent_profile_id",
@@ -72,8 +72,8 @@ const UNTOLD: [&str; 12] = [
     "conversation_runtime",
 ];
 
-/// How a conversation differs from what was asked for. Only what the server tells is compared: not
-/// secrets, nor what it fills in where nothing was asked for.
+/// Compares a conversation with the request. Only fields that the server returns are compared,
+/// without secrets and without fields that the request leaves to the server.
 pub(super) fn differences(start: &StartConversation, found: &ConversationInfo) -> Vec<Difference> {
     let Ok(Value::Object(wanted)) = serde_json::to_value(start) else {
         return Vec::new();
@@ -89,7 +89,7 @@ pub(super) fn differences(start: &StartConversation, found: &ConversationInfo) -
     }
     let directory = |value: &Value| value["working_dir"].as_str().map(str::to_owned);
     let told = found.state().get("workspace").map(|told| told.to_value());
-    // A worktree has a directory of its own.
+    // A worktree has its own directory.
     if wanted
         .get("worktree")
         .is_none_or(|worktree| worktree != true)
@@ -111,7 +111,7 @@ fn compare(path: &str, wanted: &Value, found: &Value, paths: &mut Vec<String>) {
             for (field, wanted) in wanted {
                 match found.get(field) {
                     Some(found) => compare(&format!("{path}.{field}"), wanted, found, paths),
-                    // The server leaves out what is null or empty.
+                    // The server omits null and empty values.
                     None if wanted.is_null() => {}
                     None => paths.push(format!("{path}.{field}")),
                 }
@@ -128,7 +128,8 @@ fn compare(path: &str, wanted: &Value, found: &Value, paths: &mut Vec<String>) {
     }
 }
 
-/// Whether a null may stand for a value: of a secret, or of hooks before the first message.
+/// Returns whether the server may return null for a value: for a secret, or for hooks before the
+/// first message.
 fn untold(path: &str) -> bool {
     let mut parts = path.rsplit('.');
     let name = parts.next().unwrap_or_default().to_ascii_lowercase();

@@ -1,5 +1,5 @@
-//! Whether the server knows an agent's tools: it takes any name, and fails at the first message.
-//! Knows no single tool's meaning.
+//! Checks whether the server has an agent's tools: the server accepts any name, and fails at the
+//! first message.
 
 use oh_protocol::{calls::tools::ListTools, config::StartConversation};
 use oh_transport::{Client, ErrorKind as Wire};
@@ -7,7 +7,7 @@ use tracing::debug;
 
 use crate::{Error, ErrorKind, Result};
 
-/// Tools that every agent can have without their being registered, by both of their names.
+/// Tools that need no registration, by their class names and their tool names.
 const BUILT_IN: [&str; 12] = [
     "FinishTool",
     "finish",
@@ -23,8 +23,8 @@ const BUILT_IN: [&str; 12] = [
     "route_task_to_model",
 ];
 
-/// Refuses an agent with a tool that the server does not know, and a client tool with the name of
-/// one of the agent's.
+/// Rejects an agent with a tool that the server does not have, and a client tool with the name of
+/// one of the agent's tools.
 pub(super) async fn check(client: &Client, start: &StartConversation) -> Result<()> {
     let id = start.id();
     let ours = start.client_tools();
@@ -43,7 +43,7 @@ pub(super) async fn check(client: &Client, start: &StartConversation) -> Result<
         return Ok(());
     }
     let failed = |error| Error::transport(id, "ask for the server's tools", error);
-    // Remembered by the client, so usually at no cost; what is registered since is asked for.
+    // The client caches this, so it is usually free; tools registered since then are requested.
     let info = client.server_info().await.map_err(failed)?;
     unknown.retain(|name| !info.usable_tools.iter().any(|known| known == name));
     if unknown.is_empty() {

@@ -1,4 +1,4 @@
-//! What of a batch is in flight, and whether it was cancelled. Runs nothing.
+//! Progress and cancellation of a batch. Contains no I/O.
 
 use std::{
     collections::BTreeMap,
@@ -11,34 +11,34 @@ use tokio::sync::watch;
 
 use crate::{Conversation, conversation::WeakConversation};
 
-/// How to cancel a [`Bulk`](crate::Bulk): what becomes of the conversations in flight. No other
-/// is started in any case. Ordered: a later cancel can only be stricter.
+/// How to cancel a [`Bulk`](crate::Bulk), with regard to the conversations in flight. In every case
+/// no other conversation is started. Ordered: a later cancel can only be stricter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum BulkCancel {
-    /// What is in flight continues to its end.
+    /// Conversations in flight continue to their end.
     Finish,
-    /// Running conversations are interrupted, and their outcomes waited for. One that has not
-    /// begun to run is not run.
+    /// Running conversations are interrupted, and the stream waits for their outcomes. A
+    /// conversation that has not started to run is not run.
     Interrupt,
-    /// Runs are left at work on the server, and not waited for. One that has not begun to run is
-    /// not run.
+    /// Runs continue on the server, and the stream does not wait for them. A conversation that has
+    /// not started to run is not run.
     Leave,
 }
 
-/// How far a conversation of a [`Bulk`](crate::Bulk) is.
+/// The stage of a conversation in a [`Bulk`](crate::Bulk).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum BulkStage {
-    /// Being created, connected to, or sent its first message.
+    /// The conversation is being created or connected, or its first message is being sent.
     Starting,
-    /// Refused by a server that takes no more runs at the moment; the request will be repeated.
+    /// The server accepts no more runs at the moment; the request will be repeated.
     WaitingForServer,
-    /// Running.
+    /// The conversation is running.
     Running,
 }
 
-/// A conversation of a [`Bulk`](crate::Bulk) that has begun and has no result yet.
+/// A conversation of a [`Bulk`](crate::Bulk) that has started and has no result yet.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct InFlight {
@@ -46,22 +46,22 @@ pub struct InFlight {
     pub index: usize,
     /// Id of the conversation.
     pub id: ConversationId,
-    /// How far it is.
+    /// The stage of the conversation.
     pub stage: BulkStage,
     /// The conversation, once it is connected.
     pub conversation: Option<Conversation>,
 }
 
-/// A snapshot of a [`Bulk`](crate::Bulk): the three numbers add up to the number of conversations
-/// that were added, unless the stream was dropped.
+/// A snapshot of a [`Bulk`](crate::Bulk)'s progress. The three numbers add up to the number of
+/// conversations that were added, unless the stream was dropped.
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]
 pub struct BulkProgress {
-    /// How many have not begun.
+    /// The number of conversations that have not started.
     pub waiting: usize,
-    /// Those that have begun, in the order in which they were added.
+    /// The conversations that have started, in the order in which they were added.
     pub in_flight: Vec<InFlight>,
-    /// How many have a result.
+    /// The number of conversations with a result.
     pub done: usize,
 }
 
@@ -73,7 +73,7 @@ pub struct BulkHandle(Arc<Board>);
 struct Board {
     shared: Mutex<Shared>,
     cancel: watch::Sender<Option<BulkCancel>>,
-    /// Counts the results: each frees a place at the server.
+    /// Counts the results: each one frees a run slot on the server.
     freed: watch::Sender<usize>,
 }
 
@@ -100,7 +100,7 @@ impl BulkHandle {
         }))
     }
 
-    /// Returns what is waiting, in flight and done now.
+    /// Returns the numbers of waiting and finished conversations, and those in flight.
     pub fn progress(&self) -> BulkProgress {
         let shared = self.lock();
         let in_flight = shared.begun.iter().map(|(index, begun)| InFlight {
@@ -116,13 +116,13 @@ impl BulkHandle {
         }
     }
 
-    /// Cancels: no other conversation is started, and those in flight end as `how` says. Takes
-    /// effect while the stream is polled, and can be called again to be stricter.
+    /// Cancels the batch: no other conversation is started, and those in flight end as specified by
+    /// `how`. Takes effect while the stream is polled. Can be called again with a stricter value.
     ///
-    /// The stream then ends with a result for each conversation that has none yet. Its outcome is
-    /// an error of kind [`ErrorKind::Cancelled`](crate::ErrorKind::Cancelled) where it did not
-    /// run, or its run was left at work. Requests under way are completed, so that no
-    /// conversation is created unnoticed.
+    /// The stream then ends with a result for each conversation that has none yet. The outcome is
+    /// an error of kind [`ErrorKind::Cancelled`](crate::ErrorKind::Cancelled) if the conversation
+    /// did not run, or if its run continues on the server. Requests in progress are completed, so
+    /// that no conversation is created without a result.
     pub fn cancel(&self, how: BulkCancel) {
         self.0.cancel.send_if_modified(|cancel| {
             let stricter = *cancel < Some(how);
@@ -144,7 +144,7 @@ impl BulkHandle {
         _ = cancel.wait_for(|cancel| *cancel >= Some(least)).await;
     }
 
-    /// Wakes each time a result has freed a place at the server.
+    /// Returns a receiver that changes each time a result has freed a run slot on the server.
     pub(super) fn freed(&self) -> watch::Receiver<usize> {
         self.0.freed.subscribe()
     }
@@ -169,7 +169,7 @@ impl BulkHandle {
     }
 }
 
-/// Shows a conversation as in flight until it is dropped.
+/// Shows a conversation as in flight until this value is dropped.
 pub(super) struct InProgress {
     pub(super) handle: BulkHandle,
     index: usize,
@@ -184,7 +184,7 @@ impl InProgress {
         self.change(|begun| begun.conversation = Some(conversation.downgrade()));
     }
 
-    /// There is a result.
+    /// Reports that there is a result.
     pub(super) fn done(self) {
         let freed = self.handle.0.clone();
         drop(self);

@@ -1,4 +1,4 @@
-//! One conversation of a batch, from its start to its result.
+//! Carries out one conversation of a batch, from its start to its result.
 
 use std::{convert::Infallible, time::Duration};
 
@@ -13,8 +13,8 @@ use tokio::{
 use super::progress::{BulkCancel, BulkHandle, BulkStage, InProgress};
 use crate::{Conversation, ConversationBuilder, Error, ErrorKind, Result, RunOutcome};
 
-/// How soon a refused request is repeated where none of our own runs has ended meanwhile, and a
-/// run that goes on after an interrupt is interrupted again.
+/// The first delay before a rejected request is repeated without a finished run of the batch, and
+/// before a run that continues after an interrupt is interrupted again.
 const FIRST: Duration = Duration::from_millis(250);
 const LONGEST: Duration = Duration::from_secs(10);
 
@@ -30,12 +30,12 @@ pub(super) enum Job {
 pub struct BulkResult {
     /// Position among the conversations added, from 0.
     pub index: usize,
-    /// Id of the conversation. The server may have it even where it could not be started.
+    /// Id of the conversation. The server may have the conversation even if starting it failed.
     pub id: ConversationId,
-    /// The conversation, still connected, unless it could not be created or connected to. It is
-    /// here also where its first message or its run failed.
+    /// The conversation, still connected, unless it could not be created or connected. Also set if
+    /// its first message or its run failed.
     pub conversation: Option<Conversation>,
-    /// How the run ended, or what kept the conversation from running.
+    /// The outcome of the run, or the error that prevented it.
     pub outcome: Result<RunOutcome>,
 }
 
@@ -86,7 +86,7 @@ impl Work {
         Error::new(ErrorKind::Cancelled, self.id, what)
     }
 
-    /// An error once what has not begun to run is not to be run.
+    /// Returns an error if conversations that have not started to run must not run any more.
     fn proceed(&self, what: &str) -> Result<()> {
         match self.handle().cancelled() {
             None | Some(BulkCancel::Finish) => Ok(()),
@@ -103,7 +103,7 @@ impl Work {
             Job::Run(conversation) => conversation,
             Job::Start(builder, message) => {
                 let mut queue = Queue::new(self);
-                // A create is refused, too, while the server is full; nothing is made then.
+                // A full server rejects the creation too; nothing is created then.
                 let created = loop {
                     self.proceed("it was not created")?;
                     match builder.plan().create().await {
@@ -151,8 +151,8 @@ impl Work {
         }
     }
 
-    /// Interrupts, and again as long as the run goes on: the first may come before the run has
-    /// begun, or be lost.
+    /// Interrupts repeatedly while the run continues: the first interrupt may arrive before the run
+    /// has started, or be lost.
     async fn interrupt(&self, conversation: &Conversation) -> Infallible {
         let mut backoff = Backoff::new(FIRST, LONGEST);
         loop {
@@ -167,7 +167,7 @@ impl Work {
     }
 }
 
-/// The wait of a refused request for room on the server.
+/// Waits with a rejected request for room on the server.
 struct Queue<'a> {
     work: &'a Work,
     backoff: Backoff,
@@ -183,11 +183,12 @@ impl<'a> Queue<'a> {
         }
     }
 
-    /// Waits until a run of our own has ended since the last wait, for a while, or until nothing
-    /// is to be begun.
+    /// Waits until a run of this batch has ended since the last wait, until a delay has passed, or
+    /// until no more runs may start.
     async fn wait(&mut self) {
         self.work.progress.stage(BulkStage::WaitingForServer);
-        // Others may use the server, too: it may have room although none of ours has ended.
+        // Other programs may use the server too: it may have room although no run of this batch
+        // ended.
         let room = timeout(self.backoff.next_delay(), self.freed.changed());
         let cancels = self.work.handle().cancels(BulkCancel::Interrupt);
         tokio::select! {

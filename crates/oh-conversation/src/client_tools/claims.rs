@@ -1,5 +1,5 @@
-//! Which calls this process has dispatched: what makes "once" hold for a conversation that is
-//! attached again, or twice. Knows no handlers.
+//! The calls that this process has dispatched. They ensure that each call is executed once, even if
+//! a conversation is attached again, or twice.
 
 use std::{
     collections::HashMap,
@@ -9,20 +9,19 @@ use std::{
 use oh_protocol::ConversationId;
 use tokio::time::Instant;
 
-/// So many conversations that nobody is attached to are remembered.
+/// How many conversations without attached handles are remembered.
 const REMEMBERED: usize = 1_000;
 
-/// By a server's URL and a conversation's id: the claims, and when somebody last began to dispatch
-/// there.
+/// The claims and the time of their last use, by a server's URL and a conversation's id.
 type Dispatched = HashMap<(Box<str>, ConversationId), (Instant, Arc<Claims>)>;
 
-/// What has been dispatched in one conversation of a server.
+/// The calls dispatched in one conversation of a server.
 #[derive(Debug)]
 pub(super) struct Claims {
-    /// The last `seq` that was history when this process first looked: nothing up to it is
-    /// dispatched unasked. −1 for a conversation whose whole log is new.
+    /// The last `seq` that was history when this process first attached: calls up to it are
+    /// executed only on request. −1 for a conversation whose whole log is new.
     history: i64,
-    /// By the id of the action: whether its handler is still at work.
+    /// Whether the call's handler is still running, by the id of the action.
     calls: Mutex<HashMap<Box<str>, bool>>,
 }
 
@@ -32,7 +31,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A call that is this caller's to carry out, until it is dropped.
+/// The exclusive right to execute a call, until dropped.
 #[derive(Debug)]
 pub(super) struct Claim {
     claims: Arc<Claims>,
@@ -40,8 +39,8 @@ pub(super) struct Claim {
 }
 
 impl Claims {
-    /// The claims in a conversation of the server with this URL. What is history there: as this
-    /// process found it first, or now as given.
+    /// Returns the claims in a conversation of the server with this URL. `history` is called only
+    /// when this process has no claims there yet.
     pub(super) fn of(server: &str, id: ConversationId, history: impl FnOnce() -> i64) -> Arc<Self> {
         let now = Instant::now();
         let mut all = lock(&DISPATCHED);
@@ -69,7 +68,8 @@ impl Claims {
         self.history
     }
 
-    /// Claims a call; none if it has been dispatched. `again`: also one whose handler was cut off.
+    /// Claims a call. Returns `None` if it has been dispatched. With `again`, a call whose handler
+    /// was interrupted can be claimed again.
     pub(super) fn claim(self: &Arc<Self>, action: &str, again: bool) -> Option<Claim> {
         let mut calls = lock(&self.calls);
         match calls.get(action) {
@@ -92,7 +92,7 @@ impl Drop for Claim {
     }
 }
 
-/// Forgets a conversation that was deleted: its id may come to stand for another.
+/// Removes the claims of a deleted conversation, because its id may be used again.
 pub(crate) fn forget(server: &str, id: ConversationId) {
     lock(&DISPATCHED).remove(&(server.into(), id));
 }

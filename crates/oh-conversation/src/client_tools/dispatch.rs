@@ -1,4 +1,4 @@
-//! Calling handlers and delivering what they say: one task per handle that has tools.
+//! Calling handlers and delivering their results: one task per handle with tools.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -23,17 +23,17 @@ use crate::{
     conversation::{WeakConversation, after},
 };
 
-/// How far dispatching is.
+/// The progress of dispatching.
 #[derive(Debug, Clone, Default)]
 struct Progress {
-    /// The event that was looked at last.
+    /// The last event that was checked.
     seen: Option<Box<str>>,
     at_work: usize,
     /// How many results have been delivered.
     delivered: u64,
 }
 
-/// The task that dispatches. Dropping it ends the handlers.
+/// The dispatching task. Dropping this ends the handlers.
 #[derive(Debug)]
 pub(crate) struct Dispatch {
     tools: Vec<ClientTool>,
@@ -48,8 +48,8 @@ impl Drop for Dispatch {
 }
 
 impl Dispatch {
-    /// `new`: the whole log is yet to be dispatched. `resume`: what history has no result for,
-    /// too.
+    /// Starts dispatching. `new`: the whole log is new. `resume`: also execute calls in the history
+    /// that have no result.
     pub(crate) fn start(
         conversation: &Conversation,
         tools: Vec<ClientTool>,
@@ -75,7 +75,7 @@ impl Dispatch {
         }
     }
 
-    /// The tools, for a copy of the conversation.
+    /// Returns the tools, for a copy of the conversation.
     pub(crate) fn tools(&self) -> &[ClientTool] {
         &self.tools
     }
@@ -104,7 +104,7 @@ impl Dispatcher {
             return;
         };
         let mut at_work = JoinSet::new();
-        // Calls that the server has not executed yet: they may wait for approval.
+        // Calls that the server has not executed yet; they may wait for approval.
         let mut open = HashMap::new();
         loop {
             let event = tokio::select! {
@@ -144,8 +144,8 @@ impl Dispatcher {
         }
     }
 
-    /// The call of a client tool that an event answers: the server has executed it, or somebody
-    /// has rejected it.
+    /// Returns the call of a client tool that an event answers: the server has executed the call,
+    /// or it was rejected.
     fn answered(&self, event: &Event, open: &mut HashMap<String, Event>) -> Option<Event> {
         if !matches!(event.kind(), "ObservationEvent" | "UserRejectObservation") {
             return None;
@@ -161,13 +161,13 @@ impl Dispatcher {
         if let Some(action) = open.remove(&**id) {
             return Some(action);
         }
-        // It is history, and has waited for approval until now.
+        // The call is older than the first event of this stream, and waited for approval.
         let events = self.weak.upgrade()?.events();
         let mut held = events.iter().rev();
         held.find(|event| event.id() == &**id).cloned()
     }
 
-    /// Waits for the log to be here, so that history can be told from what is new.
+    /// Waits until the log has arrived, so that history can be distinguished from new events.
     async fn begin(&self) -> Option<Begun> {
         let mut changes = self.weak.upgrade()?.changes();
         loop {
@@ -201,15 +201,15 @@ impl Dispatcher {
     }
 }
 
-/// What there is to dispatch.
+/// The input of the dispatcher.
 struct Begun {
     claims: Arc<Claims>,
     events: EventStream,
-    /// Where those are asked for.
+    /// Interrupted calls, if they are to be resumed.
     cut_off: Option<CutOff>,
 }
 
-/// Calls of history: those with a result, and those without.
+/// The calls in the history, with and without a result.
 #[derive(Default)]
 struct CutOff {
     passed: HashSet<String>,
@@ -227,13 +227,13 @@ impl CutOff {
     }
 }
 
-/// Whether the server has executed the action that an event answers. Of a client tool's call it
-/// says so as soon as nothing stands in its way.
+/// Returns whether the event shows that the server has executed an action. The server logs an
+/// observation for a client tool's call as soon as the call is approved or needs no approval.
 fn executed(event: &Event) -> bool {
     event.kind() == "ObservationEvent"
 }
 
-/// Counts a handler for as long as it is at work, however it ends.
+/// Counts a handler while it is running, however it ends.
 struct AtWork(Arc<watch::Sender<Progress>>);
 
 impl AtWork {
@@ -258,7 +258,7 @@ async fn carry_out(weak: WeakConversation, tool: ClientTool, event: Event, work:
         conversation,
         event: event.clone(),
     };
-    // Made within, too: a handler may panic before it gives its future.
+    // The handler is called inside, because it may panic before it returns its future.
     let handling = async { (tool.handler)(call).await };
     let result = AssertUnwindSafe(handling).catch_unwind().await;
     let result = result.unwrap_or_else(|_| ToolResult::text("It failed: the tool panicked."));
@@ -267,10 +267,10 @@ async fn carry_out(weak: WeakConversation, tool: ClientTool, event: Event, work:
     }
 }
 
-/// Sends a result until it is in the log, or nobody is left to send it.
+/// Sends a result until it is in the log, or the conversation is closed.
 async fn deliver(weak: &WeakConversation, action: &Event, text: String, work: &AtWork) {
     let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(10));
-    // How often the server must say that it has not taken what it may have taken.
+    // How often the server must confirm that it does not have a result that may have been accepted.
     let mut doubts = 0;
     loop {
         let Some(conversation) = weak.upgrade() else {
@@ -286,7 +286,7 @@ async fn deliver(weak: &WeakConversation, action: &Event, text: String, work: &A
         if doubts > 0 {
             match is_taken(&conversation, action).await {
                 Ok(true) => return work.delivered(),
-                // What comes during a step is taken when the step has ended.
+                // A message that arrives during a step is logged when the step has ended.
                 Ok(false) if !conversation.state().execution_status().is_running() => doubts -= 1,
                 Ok(false) => {}
                 Err(error) => debug!(conversation = %conversation.id(), %error, "in doubt"),
@@ -297,7 +297,8 @@ async fn deliver(weak: &WeakConversation, action: &Event, text: String, work: &A
                 continue;
             }
         }
-        // Only saved: a running agent reads it by itself, and what sets one to work looks first.
+        // Only saved: a running agent picks up the message itself, and a new run needs further
+        // checks.
         let message = conversation.send(text.clone()).even_if_pending();
         match message.await {
             Ok(()) => {
@@ -322,13 +323,13 @@ async fn deliver(weak: &WeakConversation, action: &Event, text: String, work: &A
     }
 }
 
-/// Lets the agent read a result that came when it was done. Not where a person has stopped it, nor
-/// where an action waits for approval: a run would execute it.
+/// Starts a run for a result that arrived when the agent had finished. Does not run if a user has
+/// stopped the agent, or while an action waits for approval, because the run would execute it.
 async fn set_to_work(conversation: &Conversation) {
     let status = conversation.mirror().read().status();
     let done = match status {
         ExecutionStatus::Finished | ExecutionStatus::Running => true,
-        // For this result or another one, which came when it had finished.
+        // Caused by this result or another one that arrived after the end.
         ExecutionStatus::Idle => true,
         _ => false,
     };
@@ -338,14 +339,14 @@ async fn set_to_work(conversation: &Conversation) {
     let limit = conversation.limits().wedged;
     match timeout(limit, conversation.start_run(|| ())).await {
         Ok(Ok(_)) | Err(_) => {}
-        // The next run reads it.
+        // The result is read in the next run.
         Ok(Err(error)) => {
             debug!(conversation = %conversation.id(), %error, "a result waits for the next run");
         }
     }
 }
 
-/// Whether the server's log has the result of a call.
+/// Returns whether the server's log has the result of a call.
 async fn is_taken(conversation: &Conversation, action: &Event) -> Result<bool> {
     let mut found = conversation
         .search_events()
@@ -359,7 +360,7 @@ async fn is_taken(conversation: &Conversation, action: &Event) -> Result<bool> {
     Ok(false)
 }
 
-/// Runs until the agent has heard from every client tool it called.
+/// Runs until the agent has received the results of all its client tool calls.
 pub(crate) async fn until_settled(run: Run) -> Result<RunOutcome> {
     let conversation = &run.conversation().clone();
     let Some(mut progress) = conversation
@@ -373,7 +374,7 @@ pub(crate) async fn until_settled(run: Run) -> Result<RunOutcome> {
     loop {
         match outcome.status() {
             RunStatus::Finished => {}
-            // A result came too late for the run, and no other was begun for it.
+            // A result arrived too late for the run, and no other run was started for it.
             RunStatus::Idle if unread(conversation) => {}
             _ => return Ok(outcome),
         }
@@ -395,14 +396,14 @@ pub(crate) async fn until_settled(run: Run) -> Result<RunOutcome> {
         };
         let delivered = match settled {
             Err(_) => return Ok(outcome.still_running()),
-            // The dispatcher has ended, and the link with it.
+            // The dispatcher has ended, together with the link.
             Ok(Err(_)) => return Ok(outcome),
             Ok(Ok(delivered)) => delivered,
         };
         if delivered == before && !unread(conversation) {
             return Ok(outcome);
         }
-        // A run of the server's own may be under way or over: this one joins or finds nothing to
+        // The server may have a run in progress or finished; this run joins it or finds nothing to
         // do.
         let left = run.time_left(begun);
         let next = run.clone().within(left).once().await?;
@@ -410,7 +411,7 @@ pub(crate) async fn until_settled(run: Run) -> Result<RunOutcome> {
     }
 }
 
-/// Whether what was looked at last is this event or a later one.
+/// Returns whether the last checked event is this event or a later one.
 fn has_seen(conversation: &Conversation, seen: Option<&str>, event: Option<&str>) -> bool {
     for held in conversation.events().iter().rev() {
         if Some(held.id()) == seen {
@@ -423,7 +424,7 @@ fn has_seen(conversation: &Conversation, seen: Option<&str>, event: Option<&str>
     true
 }
 
-/// Whether a result came after all that the agent did.
+/// Returns whether a result follows all of the agent's actions and messages.
 fn unread(conversation: &Conversation) -> bool {
     for event in conversation.events().iter().rev() {
         let acts = matches!(event.kind(), "ActionEvent" | "MessageEvent");

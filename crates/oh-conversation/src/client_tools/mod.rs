@@ -1,11 +1,10 @@
-//! Client tools: what the agent calls and this program carries out. Knows no sockets; what comes
-//! by them it reads from the mirror.
+//! Client tools: tools that the agent calls and this program executes. Contains no I/O; events come
+//! from the mirror.
 //!
-//! The server has no way back for a result: it answers the call itself, at once, and the agent
-//! goes on. So a result is delivered as a message of the user that names the call. While the
-//! agent is at work it reads it with its next step; if it was done already, the message sets it
-//! to work again. A tool that has nothing to say gives [`ToolResult::none`], and the agent is
-//! left alone.
+//! The server has no channel for a tool's result: it answers the call itself at once, and the agent
+//! continues. Therefore a result is delivered as a user message that names the call. A running
+//! agent reads the message in its next step; if the agent has finished, the message starts another
+//! run. A tool without a result returns [`ToolResult::none`], and no message is sent.
 
 mod claims;
 mod dispatch;
@@ -27,7 +26,7 @@ use crate::{Error, ErrorKind, Result};
 type Handling = Pin<Box<dyn Future<Output = ToolResult> + Send>>;
 type Handler = Arc<dyn Fn(ClientToolCall) -> Handling + Send + Sync>;
 
-/// A tool that the agent calls and this program carries out.
+/// A tool that the agent calls and this program executes.
 ///
 /// ```
 /// use oh_conversation::{ClientTool, ClientToolCall};
@@ -49,17 +48,18 @@ type Handler = Arc<dyn Fn(ClientToolCall) -> Handling + Send + Sync>;
 /// # let _ = deploy;
 /// ```
 ///
-/// The handler is called **once for each call of the agent**, on a task of its own; calls that
-/// the agent makes at once run at once. A call that a confirmation policy asks about is carried out
-/// when it was approved, and never when it was rejected. That holds across reconnections, and for one conversation
-/// attached again, or twice, in one process: what a program has dispatched it does not dispatch
-/// again. Calls that the server had executed before this process first attached are history, and
-/// are not carried out unless [`Attach::resume_client_tools`](crate::Attach::resume_client_tools) asks
-/// for those that have no result.
+/// The handler is called **once for each call of the agent**, on a separate task; parallel calls
+/// run in parallel. A call that needs approval is executed when it is approved, and never after a
+/// rejection. This also holds across reconnects, and when one process attaches to a conversation
+/// again, or twice: a call that has been dispatched is not dispatched again. Calls that the server
+/// had executed before this process first attached are history. They are not executed unless
+/// [`Attach::resume_client_tools`](crate::Attach::resume_client_tools) is set, and then only those
+/// without a result.
 ///
-/// Handlers end, unfinished ones too, when the conversation is closed or its last handle dropped.
+/// Handlers are stopped, even unfinished ones, when the conversation is closed or its last handle
+/// is dropped.
 ///
-/// A [goal](crate::Conversation::start_goal) is ended by any message, so also by a result.
+/// Any message ends a [goal](crate::Conversation::start_goal), and therefore a result does too.
 #[derive(Clone)]
 #[must_use = "a tool does nothing until a conversation has it"]
 pub struct ClientTool {
@@ -69,10 +69,10 @@ pub struct ClientTool {
 }
 
 impl ClientTool {
-    /// A tool by its name, what the model is told of it, and what carries it out. It has no
-    /// parameters until [`parameters`](Self::parameters) gives some.
+    /// Creates a tool from its name, its description for the model, and its handler. The tool has
+    /// no parameters unless [`parameters`](Self::parameters) sets some.
     ///
-    /// The handler's `Err` is told to the agent as the result, too, as is a panic.
+    /// An `Err` from the handler, or a panic, is also sent to the agent as the result.
     pub fn new<F, Fut, R>(
         name: impl Into<String>,
         description: impl Into<String>,
@@ -94,20 +94,22 @@ impl ClientTool {
         }
     }
 
-    /// Its parameters, as a JSON Schema of type `object`; checked before anything is sent. A
-    /// server holds on to a name's first schema until it ends, in whatever conversation.
+    /// Sets the parameters, as a JSON Schema of type `object`, which is validated before anything
+    /// is sent. A server keeps the first schema of a tool name until the server ends, for all
+    /// conversations.
     pub fn parameters(mut self, schema: impl Into<Value>) -> Self {
         self.spec = self.spec.parameters(schema);
         self
     }
 
-    /// What calling it does, so that its risk can be judged. Server's default: anything.
+    /// Sets hints about the tool's effects, for the assessment of its risk. Server's default: any
+    /// effect.
     pub fn annotations(mut self, annotations: ToolAnnotations) -> Self {
         self.spec = self.spec.annotations(annotations);
         self
     }
 
-    /// Its name.
+    /// Returns the tool's name.
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -133,23 +135,23 @@ pub struct ClientToolCall {
 }
 
 impl ClientToolCall {
-    /// The conversation it is made in.
+    /// Returns the id of the conversation.
     pub fn conversation_id(&self) -> ConversationId {
         self.conversation
     }
 
-    /// Its event, an `ActionEvent`, with the model's thoughts, risk and summary.
+    /// Returns the call's event, an `ActionEvent`, with the model's thoughts, risk and summary.
     pub fn event(&self) -> &Event {
         &self.event
     }
 
-    /// The event's id: unique in the conversation, so work that must not be done twice, even
-    /// over a crash of this program, can be kept under it.
+    /// Returns the event's id. It is unique in the conversation, so a program can use it as a key
+    /// for work that must not be done twice, even after a crash.
     pub fn id(&self) -> &str {
         self.event.id()
     }
 
-    /// The arguments as they came: an object.
+    /// Returns the arguments as a JSON object.
     pub fn json(&self) -> Value {
         let mut arguments: Value = serde_json::from_slice(self.event.raw())
             .map(|event: Value| event["action"].clone())
@@ -160,12 +162,12 @@ impl ClientToolCall {
         arguments
     }
 
-    /// The arguments, decoded.
+    /// Decodes the arguments.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidInput`] when the model gave others. Returned from a handler, it tells
-    /// the model what was wrong.
+    /// [`ErrorKind::InvalidInput`] when the model's arguments do not match the type. If a handler
+    /// returns this error, the model receives the reason.
     pub fn arguments<T: DeserializeOwned>(&self) -> Result<T> {
         T::deserialize(self.json()).map_err(|error| {
             let what = format!("the arguments do not fit: {error}");
@@ -174,17 +176,18 @@ impl ClientToolCall {
     }
 }
 
-/// What a client tool says in the end.
+/// The result of a client tool.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ToolResult(Option<String>);
 
 impl ToolResult {
-    /// This, for the agent to read.
+    /// Creates a result with this text for the agent.
     pub fn text(text: impl Into<String>) -> Self {
         Self(Some(text.into()))
     }
 
-    /// Nothing: no message is sent, and the agent is content with the server's "dispatched".
+    /// Creates an empty result: no message is sent, and the agent only has the server's
+    /// "dispatched" response.
     pub fn none() -> Self {
         Self(None)
     }
@@ -223,7 +226,7 @@ impl<T: Into<ToolResult>, E: fmt::Display> From<Result<T, E>> for ToolResult {
     }
 }
 
-/// The tool that an event calls, if it is a call that the client carries out.
+/// Returns the name of the tool that an event calls, if it is a call of a client tool.
 fn called(event: &Event) -> Option<&str> {
     if event.kind() != "ActionEvent" {
         return None;
@@ -234,7 +237,8 @@ fn called(event: &Event) -> Option<&str> {
     }
 }
 
-/// How the message with a result begins. It names the action: results are found by it.
+/// Returns the first line of the message with a result. The line contains the action's id, by which
+/// results are found.
 fn heading(tool: &str, event: &Event) -> String {
     let call = match event.payload() {
         Payload::Action(body) => body.tool_call_id.as_str(),
@@ -246,7 +250,7 @@ fn heading(tool: &str, event: &Event) -> String {
     )
 }
 
-/// The action whose result a message holds.
+/// Returns the id of the action whose result a message contains.
 fn answers(event: &Event) -> Option<String> {
     if event.kind() != "MessageEvent" || event.source().as_str() != "user" {
         return None;

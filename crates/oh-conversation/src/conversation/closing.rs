@@ -1,4 +1,4 @@
-//! The end of a handle, and of the conversation on the server.
+//! Closing handles, and deleting the conversation on the server.
 
 use std::{sync::atomic::Ordering, time::Duration};
 
@@ -7,33 +7,37 @@ use tokio::time::{Instant, timeout};
 
 use crate::{Conversation, ErrorKind, Result, callback, client_tools};
 
-/// How long a close takes at most.
+/// The maximum duration of a close.
 const CLOSING: Duration = Duration::from_millis(100);
 
 impl Conversation {
-    /// Closes this handle and its clones: their streams, callbacks and client tools end within
-    /// 100 ms, and the link ends unless other handles share it. The conversation stays on the
-    /// server, unless it was started with
-    /// [`delete_on_close`](crate::ConversationBuilder::delete_on_close); then the deletion is awaited,
-    /// too. The builder's callbacks are given what has arrived before, as far as they take it
-    /// within the 100 ms. Events, state and [`usage`](Self::usage) can still be read as they were.
+    /// Closes this handle and its clones. Their streams, callbacks and client tools end within
+    /// 100 ms, and the link ends unless other handles share it.
     ///
-    /// May be awaited from inside a callback. A second close does nothing, but for trying a failed
-    /// deletion again.
+    /// The conversation stays on the server, unless it was started with
+    /// [`delete_on_close`](crate::ConversationBuilder::delete_on_close); in that case this also
+    /// waits for the deletion. Events that arrived before the close are still passed to the
+    /// builder's callbacks, as far as the callbacks handle them within the 100 ms. Events, state
+    /// and [`usage`](Self::usage) remain readable.
+    ///
+    /// May be awaited from inside a callback. A second close does nothing, except that it retries a
+    /// failed deletion.
     ///
     /// # Errors
     ///
-    /// When the conversation is to be deleted and cannot be. The handle is closed all the same.
+    /// When the conversation should be deleted and the deletion fails. The handle is closed all the
+    /// same.
     ///
     /// # Cancel safety
     ///
-    /// The handle is closed as soon as the future is polled first; only the waiting is cut short.
+    /// The handle is closed as soon as the future is first polled. Dropping the future only ends
+    /// the wait.
     pub async fn close(&self) -> Result<()> {
         let begun = Instant::now();
         if self.0.view.is_closed() {
             return self.delete_after_close().await;
         }
-        // They are given what has arrived, before the handle's streams end.
+        // Callbacks receive the events that have arrived, before the handle's streams end.
         let arrived = self.mirror().read().log.end();
         let callbacks = &self.0.callbacks;
         let limit = CLOSING / 2;
@@ -43,11 +47,11 @@ impl Conversation {
             if let Some(dispatch) = self.0.dispatch.get() {
                 dispatch.stop();
             }
-            // Inside a callback the watcher may need the very thread that would wait here.
+            // Inside a callback the watcher may need the thread that would wait here.
             if self.0.shared.release() && !callback::is_inside() {
                 let mut changes = self.mirror().changes();
                 let ended = changes.wait_for(|_| self.mirror().read().ended.is_some());
-                // The watcher says goodbye to the server first, which may not answer.
+                // The watcher closes its socket first, and the server may not respond.
                 let left = CLOSING.saturating_sub(begun.elapsed());
                 let _ = timeout(left, ended).await;
             }
@@ -63,14 +67,14 @@ impl Conversation {
     }
 
     /// Deletes the conversation on the server (`DELETE /api/conversations/{conversation_id}`) and
-    /// closes the link. The workspace stays. Deleting what is gone is no error.
+    /// closes the link. The workspace is kept. Deleting a conversation that is gone succeeds.
     ///
     /// # Errors
     ///
-    /// When the server refuses or cannot be asked; the link stays then.
+    /// When the request fails; the link stays open.
     pub async fn delete(&self) -> Result<()> {
         self.delete_on_server().await?;
-        // It is gone already.
+        // The conversation is deleted already, so the close has nothing left that can fail.
         _ = self.close().await;
         Ok(())
     }
@@ -80,7 +84,7 @@ impl Conversation {
         if let Err(error) = self.call("delete", &call).await {
             let gone = match error.kind() {
                 ErrorKind::Gone => true,
-                // Older servers (1.43) answer 400 for what they do not have.
+                // Older servers (1.43) return 400 for a missing conversation.
                 ErrorKind::Refused => self.is_gone().await,
                 _ => false,
             };
@@ -90,7 +94,7 @@ impl Conversation {
         }
         self.0.deleted.store(true, Ordering::Release);
         client_tools::forget(self.client().base_url().as_str(), self.id());
-        // Other handles learn it now, not when they next look.
+        // Wakes the watcher, so that other handles notice the deletion immediately.
         self.mirror().nudge.notify_one();
         Ok(())
     }

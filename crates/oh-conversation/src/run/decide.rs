@@ -1,78 +1,80 @@
-//! When a run is over: one pure function of what log, snapshots and REST say.
+//! Decides when a run is over: a pure function of the log, the snapshots and the REST responses.
 //!
-//! The status `finished` in the log is only a hint: a Stop hook or a late message takes it back.
-//! What ends a run is the full-state snapshot that the server sends once the run's slot is free.
-//! Where that is missed, it is a fresh snapshot after a reconnect, or a status that REST repeats
-//! while nothing happens, and only when every event that the server has is here.
+//! The status `finished` in the log is only a hint, because a Stop hook or a late message can
+//! revert it. A run ends with the full-state snapshot that the server sends once the run's slot is
+//! free. If that snapshot is missed, the run ends with a new snapshot after a reconnect, or with a
+//! status that REST repeats while there are no events, and only when the mirror has every event of
+//! the server.
 
 use oh_protocol::ExecutionStatus;
 
-/// An answer of REST.
+/// A REST response.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Asked {
     pub(super) status: ExecutionStatus,
-    /// How often in a row it has said so, while nothing happened.
+    /// How often in a row REST has reported this status, without events in between.
     pub(super) times: u32,
-    /// Whether the newest event that the server has is here.
+    /// Whether the mirror has the server's newest event.
     pub(super) complete: bool,
     /// The newest status in the server's log.
     pub(super) logged: Option<ExecutionStatus>,
 }
 
-/// Everything known about a run.
+/// Everything that is known about a run.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Signals {
-    /// Whether the log shows the run, or it was under way from the start.
+    /// Whether the log shows the run, or it was in progress from the start.
     pub(super) begun: bool,
-    /// The last status that the log shows since then.
+    /// The last status in the log since then.
     pub(super) hint: Option<ExecutionStatus>,
-    /// The status of the last snapshot that ends a run, and whether that is certain.
+    /// The status of the last snapshot that ends a run, and whether that status is certain.
     pub(super) snapshot: Option<(ExecutionStatus, bool)>,
-    /// What REST has answered last.
+    /// The last REST response.
     pub(super) asked: Option<Asked>,
-    /// Whether a Stop hook may be at work and deny the end.
+    /// Whether a Stop hook may be running and may deny the end.
     pub(super) stop_hooks: bool,
-    /// Whether a message of the user has no answer yet.
+    /// Whether a user message has no answer yet.
     pub(super) unanswered: bool,
-    /// Whether the run has had more than enough time to begin.
+    /// Whether the run has had more than enough time to start.
     pub(super) overdue: bool,
 }
 
 /// The decision about a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Decision {
-    /// The run goes on.
+    /// The run continues.
     Wait,
     /// The run is over.
     End(ExecutionStatus),
-    /// The server has taken the run and does nothing.
+    /// The server has accepted the run and does nothing.
     Wedged,
 }
 
 /// How often REST must repeat a status that ends a run.
 const REPEATED: u32 = 2;
-/// The same for `finished` while Stop hooks are configured: one may be at work and deny.
+/// The same for `finished` while Stop hooks are configured: one may be running and may deny the
+/// end.
 const REPEATED_WITH_STOP_HOOK: u32 = 8;
 
-/// Whether a run is over.
+/// Decides whether a run is over.
 pub(super) fn decide(signals: &Signals) -> Decision {
     use ExecutionStatus::{Finished, Idle, Paused};
     match &signals.snapshot {
-        // A pause is told at once, while its step goes on; REST tells when that is over.
+        // A pause is reported at once, while its step continues; REST shows when the step is over.
         Some((Paused, _)) => {}
-        // Nor does a run end as it began: on the legacy socket, what a snapshot says can be older
-        // than the log.
+        // A run does not end with the status it started with: on the legacy socket, a snapshot can
+        // be older than the log.
         Some((Idle, _)) if !matches!(signals.hint, None | Some(Idle)) => {}
         Some((status, true)) if signals.begun => return Decision::End(status.clone()),
-        // Nothing was left to do, or the snapshot is older than the run, or the server was killed
-        // and has forgotten that it ran.
+        // There was nothing to do, or the snapshot is older than the run, or the server was killed
+        // and lost the run.
         _ => {}
     }
     let Some(asked) = &signals.asked else {
         return Decision::Wait;
     };
     let snapshot = signals.snapshot.as_ref().map(|(status, _)| status);
-    // What REST says of a run whose events are not here is not the end of it.
+    // A REST status does not end a run whose events are not all in the mirror.
     if asked.status.is_running() || !asked.complete {
         return Decision::Wait;
     }
@@ -82,8 +84,8 @@ pub(super) fn decide(signals: &Signals) -> Decision {
     }
     let finished = asked.status == Finished;
     if !signals.begun && (!finished || signals.unanswered) {
-        // It has been taken and will begin, however long an agent's start lasts. A message that
-        // came while the run before was wrapping up may have been overlooked.
+        // The run was accepted and will start, however long the agent takes to start. A message
+        // that arrived while the previous run was finishing may have been missed.
         return match signals.overdue {
             true => Decision::Wedged,
             false => Decision::Wait,
@@ -97,8 +99,8 @@ pub(super) fn decide(signals: &Signals) -> Decision {
     if asked.times <= needed {
         return Decision::Wait;
     }
-    // While the log says running, so it is: REST tells what was saved when the last step ended.
-    // Only what a new subscription tells, too, is newer than the log.
+    // While the log says running, the run continues: REST returns the status saved at the end of
+    // the last step. Only a status that a new subscription confirms is newer than the log.
     let told = signals.hint.as_ref().is_none_or(|hint| !hint.is_running());
     match told || same || asked.logged.as_ref() == Some(&asked.status) {
         true => Decision::End(asked.status.clone()),
@@ -128,7 +130,7 @@ mod tests {
         })
     }
 
-    /// begun, hint, snapshot, REST, what follows.
+    /// begun, hint, snapshot, REST response, expected decision.
     type Row = (
         bool,
         Option<ExecutionStatus>,
@@ -152,10 +154,10 @@ mod tests {
                 over(Finished),
             ),
             (true, running(), Some((Error, true)), None, over(Error)),
-            // One that may be older than the run does not.
+            // A snapshot that may be older than the run does not.
             (true, running(), Some((Error, false)), None, wait()),
             (false, None, Some((Finished, true)), None, wait()),
-            // A hint is no end: a Stop hook may deny.
+            // A hint is not an end: a Stop hook may deny it.
             (true, Some(Finished), None, None, wait()),
             (true, Some(Finished), None, asked(Finished, 2), wait()),
             (
@@ -165,7 +167,7 @@ mod tests {
                 asked(Finished, 3),
                 over(Finished),
             ),
-            // A pause is told before its step has ended.
+            // A pause is reported before its step has ended.
             (true, Some(Paused), Some((Paused, true)), None, wait()),
             (
                 true,
@@ -181,10 +183,10 @@ mod tests {
                 asked(Paused, 1),
                 over(Paused),
             ),
-            // As it began, a run does not end.
+            // A run does not end with the status it started with.
             (true, Some(Finished), Some((Idle, true)), None, wait()),
             (true, Some(Idle), Some((Idle, true)), None, over(Idle)),
-            // REST never ends a run whose events are not here.
+            // REST never ends a run whose events are not all in the mirror.
             (true, Some(Finished), None, incomplete(Finished), wait()),
             (
                 true,
@@ -193,7 +195,7 @@ mod tests {
                 incomplete(Paused),
                 wait(),
             ),
-            // Nor one that the log contradicts.
+            // Nor does REST end a run when the log contradicts it.
             (true, running(), None, asked(Finished, 9), wait()),
             (
                 true,
@@ -202,7 +204,7 @@ mod tests {
                 asked(Finished, 9),
                 over(Finished),
             ),
-            // A run that was taken begins, unless there was nothing to do.
+            // An accepted run starts, unless there was nothing to do.
             (false, None, None, asked(Idle, 9), wait()),
             (false, None, None, asked(Finished, 3), over(Finished)),
         ];

@@ -1,4 +1,4 @@
-//! Reasons to stop waiting for a run before its end: no events, the budget, a server that is away.
+//! Reasons to stop waiting for a run before its end: idle timeout, budget, unreachable server.
 
 use std::time::Duration;
 
@@ -8,11 +8,11 @@ use tokio::time::{Instant, timeout};
 use super::{End, Run, reached};
 use crate::{Error, Result};
 
-/// How long an interrupted run has to stop.
+/// How long an interrupted run may take to stop.
 const STOPPING: Duration = Duration::from_secs(30);
 
 impl Run {
-    /// Done when no event has come for longer than allowed.
+    /// Completes when no event has arrived for longer than the idle timeout.
     pub(super) async fn idle(&self) {
         let Some(limit) = self.idle_timeout else {
             return std::future::pending().await;
@@ -38,7 +38,7 @@ impl Run {
         }
     }
 
-    /// Done when the budget is reached and the run interrupted.
+    /// Completes when the budget is reached and the run has been interrupted.
     pub(super) async fn budget(&self) -> Result<End> {
         if self.max_cost.is_none() && self.max_tokens.is_none() {
             return std::future::pending().await;
@@ -86,7 +86,7 @@ impl Run {
         Ok(End::Budget)
     }
 
-    /// Done when nothing has followed the server for longer than allowed; with the reason.
+    /// Completes with the reason when the link has been down for longer than the limit.
     pub(super) async fn unreachable(&self) -> Option<Error> {
         let conversation = &self.conversation;
         let limit = conversation.limits().unreachable;
@@ -95,7 +95,7 @@ impl Run {
         let mut told = None;
         loop {
             changes.borrow_and_update();
-            // A supervisor that is restarting the server says when it gives up.
+            // A supervisor that is restarting the server reports when it gives up.
             let restarting = *liveness.borrow_and_update() == Liveness::Restarting;
             let down = {
                 let held = conversation.mirror().read();

@@ -1,4 +1,4 @@
-//! How a run ended, and what it used.
+//! The outcome of a run, and its usage.
 
 use std::{fmt, time::Duration};
 
@@ -6,33 +6,34 @@ use oh_protocol::event::ConversationErrorEvent;
 
 use crate::{Error, ErrorKind, Result, Usage};
 
-/// How a run ended, or that it did not within the time given.
+/// How a run ended, or that it did not end in time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum RunStatus {
-    /// The agent is done.
+    /// The agent has finished.
     Finished,
-    /// Someone paused or interrupted the run; another run continues it.
+    /// The run was paused or interrupted; another run continues it.
     Paused,
-    /// An action waits for approval: see [`Conversation::approvals`](crate::Conversation::approvals).
+    /// An action waits for approval: see
+    /// [`Conversation::approvals`](crate::Conversation::approvals).
     WaitingForConfirmation,
     /// The stuck detector ended the run.
     Stuck,
     /// The run failed: see [`RunOutcome::error`]. Another run may succeed.
     Error,
-    /// The run ended without the agent being done, such as after a rejection.
+    /// The run ended although the agent has not finished, for example after a rejection.
     Idle,
-    /// The time limit of the wait is over. The run goes on; run again to join it.
+    /// The timeout of the wait has passed. The run continues; run again to join it.
     StillRunning,
     /// The run was interrupted because it reached `max_cost` or `max_tokens`.
     BudgetReached,
-    /// The server says that a run is under way, yet none is, or accepts the request and does
+    /// The server reports a run in progress although there is none, or accepts the request and does
     /// nothing. Only a restart of the server, or a fork, helps.
     Wedged,
-    /// Someone deleted the conversation meanwhile.
+    /// The conversation was deleted in the meantime.
     Gone,
-    /// The server has ended for good, as its supervisor reports, or could not be reached for as
-    /// long as [`unreachable_after`](crate::Attach::unreachable_after) allows.
+    /// The server has ended for good, as reported by its supervisor, or was unreachable for longer
+    /// than [`unreachable_after`](crate::Attach::unreachable_after).
     ServerGone,
 }
 
@@ -54,7 +55,7 @@ impl fmt::Display for RunStatus {
     }
 }
 
-/// The outcome of a run: how it ended, what it used, and what failed.
+/// The outcome of a run: how it ended, its usage, and its error.
 #[derive(Debug, Clone)]
 #[must_use = "a run that ended may not have finished: see `status` or `ensure_finished`"]
 pub struct RunOutcome {
@@ -64,7 +65,7 @@ pub struct RunOutcome {
     pub(crate) reason: Option<Error>,
 }
 
-/// What a run used.
+/// The usage of a run.
 #[derive(Debug, Clone)]
 pub struct RunReport {
     pub(crate) usage: Usage,
@@ -75,87 +76,89 @@ pub struct RunReport {
 }
 
 impl RunReport {
-    /// The cost in US dollars. `None` if the server has reported no usage: unknown is not free.
+    /// Returns the cost in US dollars. `None` if the server has reported no usage: unknown is not
+    /// free.
     pub fn cost(&self) -> Option<f64> {
         self.usage.cost()
     }
 
-    /// The number of tokens that models read and wrote.
+    /// Returns the number of prompt and completion tokens.
     pub fn tokens(&self) -> u64 {
         let (read, written) = (self.usage.prompt_tokens(), self.usage.completion_tokens());
         read.saturating_add(written)
     }
 
-    /// The usage, in all and by usage id, as far as the server has reported it.
+    /// Returns the usage, in total and by usage id, as far as the server has reported it.
     pub fn usage(&self) -> &Usage {
         &self.usage
     }
 
-    /// The number of events that the run brought.
+    /// Returns the number of events during the run.
     pub fn events(&self) -> usize {
         self.events
     }
 
-    /// How long the run was waited for.
+    /// Returns how long this call waited for the run.
     pub fn duration(&self) -> Duration {
         self.duration
     }
 
-    /// Whether this call started the run; if not, it joined one that was under way, or sent
+    /// Returns whether this call started the run. If not, it joined a run in progress, or sent
     /// nothing.
     pub fn started(&self) -> bool {
         self.started
     }
 
-    /// Whether the agent ended the run without asking its model, which cannot see the image of the
-    /// last message. The server calls that finished.
+    /// Returns whether the agent ended the run without calling its model, because the model cannot
+    /// see the image in the last message. The server reports such a run as finished.
     pub fn image_unseen(&self) -> bool {
         self.image_unseen
     }
 }
 
 impl RunOutcome {
-    /// How the run ended.
+    /// Returns how the run ended.
     pub fn status(&self) -> RunStatus {
         self.status
     }
 
-    /// What the run used.
+    /// Returns the usage of the run.
     pub fn report(&self) -> &RunReport {
         &self.report
     }
 
-    /// The event that describes the failure, where the status is [`RunStatus::Error`] and the log
-    /// has such an event.
+    /// Returns the event that describes the failure, if the status is [`RunStatus::Error`] and the
+    /// log has such an event.
     pub fn error(&self) -> Option<&ConversationErrorEvent> {
         self.error.as_ref()
     }
 
-    /// Why the server cannot be reached, where the status is [`RunStatus::ServerGone`].
+    /// Returns why the server is unreachable, if the status is [`RunStatus::ServerGone`] and the
+    /// reason is known.
     pub fn reason(&self) -> Option<&Error> {
         self.reason.as_ref()
     }
 
-    /// The number of events that the run brought: [`RunReport::events`].
+    /// Returns the number of events during the run: [`RunReport::events`].
     pub fn events(&self) -> usize {
         self.report.events
     }
 
-    /// The cost in US dollars: [`RunReport::cost`].
+    /// Returns the cost in US dollars: [`RunReport::cost`].
     pub fn cost(&self) -> Option<f64> {
         self.report.cost()
     }
 
-    /// Whether the agent is done.
+    /// Returns whether the agent has finished.
     pub fn is_finished(&self) -> bool {
         self.status == RunStatus::Finished
     }
 
-    /// Returns the outcome if the agent is done.
+    /// Returns the outcome if the agent has finished.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::NotFinished`] with the outcome in words, if the run ended in any other way.
+    /// [`ErrorKind::NotFinished`] with the outcome as text, if the run ended in any other way.
     pub fn ensure_finished(self) -> Result<Self> {
         if self.is_finished() {
             return Ok(self);
@@ -168,7 +171,7 @@ impl RunOutcome {
         })
     }
 
-    /// The end of a run that went on after an earlier end.
+    /// Merges the outcome of a continued run with the outcome before it.
     pub(crate) fn after(mut self, earlier: &Self) -> Self {
         let (report, earlier) = (&mut self.report, &earlier.report);
         report.usage = report.usage.and(&earlier.usage);
@@ -179,7 +182,7 @@ impl RunOutcome {
         self
     }
 
-    /// The same, but not at its end.
+    /// Changes the status to `StillRunning`.
     pub(crate) fn still_running(mut self) -> Self {
         self.status = RunStatus::StillRunning;
         self

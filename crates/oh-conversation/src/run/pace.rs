@@ -6,24 +6,24 @@ use tokio::time::Instant;
 
 use super::{QUIET, decide::Signals};
 
-/// How long nothing must happen where a snapshot has said already that the run may be over.
+/// How long there must be no events when a snapshot has already reported a possible end.
 const SOON: Duration = Duration::from_millis(200);
-/// How often, at most, REST is asked for a run that has not begun, or over a link that is down.
+/// The longest delay for a run that has not started, or while the link is down.
 const RARELY: Duration = Duration::from_secs(10);
-/// After how much silence on a healthy link the newest event is asked for, at first and at most.
+/// The first and the longest silence on a healthy link before the newest event is requested.
 const PATROL: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(40));
 
 /// When REST is asked next, and for what.
 pub(super) struct Pace {
     last: Instant,
-    /// How often it has been asked since something happened.
+    /// How often REST has been asked since the last event.
     times: u32,
 }
 
 pub(super) enum Ask {
-    /// For the newest event only.
+    /// Requests the newest event only.
     Newest,
-    /// For the state, which may say that the run is over.
+    /// Requests the state, which may show that the run is over.
     End,
 }
 
@@ -52,10 +52,10 @@ impl Pace {
             Some(_) if self.times < 50 => (SOON, Ask::End),
             _ if told => (QUIET, Ask::End),
             Some(_) => (QUIET, Ask::End),
-            // It may have had nothing to do, or be slow to begin.
+            // The run may have had nothing to do, or may start slowly.
             None if !signals.begun => (growing(QUIET, RARELY), Ask::End),
             None if !up => (growing(QUIET, RARELY), Ask::End),
-            // A healthy link tells everything.
+            // A healthy link delivers everything.
             None => (growing(PATROL.0, PATROL.1), Ask::Newest),
         };
         (self.last + delay, ask)

@@ -1,4 +1,4 @@
-//! Signs of a run's beginning and end in log and snapshots. Contains no I/O.
+//! Signs of a run's start and end in the log and in snapshots. Contains no I/O.
 
 use oh_protocol::{
     Event, ExecutionStatus, Json, Payload, Source, event::StateChange, state::ConversationState,
@@ -7,7 +7,7 @@ use oh_protocol::{
 use super::Before;
 use crate::{Conversation, log::Log, mirror::Held};
 
-/// The status that an event tells, if it tells one.
+/// Returns the status in an event, if it has one.
 pub(super) fn status_in(event: &Event) -> Option<ExecutionStatus> {
     if event.kind() != "ConversationStateUpdateEvent" {
         return None;
@@ -21,23 +21,23 @@ pub(super) fn status_in(event: &Event) -> Option<ExecutionStatus> {
     }
 }
 
-/// The last status that a log tells after so many events, if it tells one.
+/// Returns the last status in the log after the first `from` events, if there is one.
 pub(crate) fn status_since(log: &Log, from: usize) -> Option<ExecutionStatus> {
     log.range(from..log.end()).rev().find_map(status_in)
 }
 
-/// Whether a log tells of a run after so many events.
+/// Returns whether the log shows a run after the first `from` events.
 pub(crate) fn ran_since(log: &Log, from: usize) -> bool {
     let mut new = log.range(from..log.end());
     new.any(|event| status_in(event).is_some_and(|status| status.is_running()))
 }
 
-/// What the log says of a run.
+/// The progress of a run according to the log.
 #[derive(Debug, Default)]
 pub(super) struct Progress {
-    /// After how many events it had begun, if it was seen to.
+    /// The number of events in the log when the run had started, if its start was seen.
     pub(super) begun: Option<usize>,
-    /// The last status the log tells. A Stop hook may still take `finished` back.
+    /// The last status in the log. A Stop hook may still revert `finished`.
     pub(super) hint: Option<ExecutionStatus>,
 }
 
@@ -56,7 +56,7 @@ impl Progress {
 }
 
 impl Conversation {
-    /// Whether a user's message is the last word.
+    /// Returns whether the last message is a user's, without an answer.
     pub(super) fn is_unanswered(&self) -> bool {
         let log = self.mirror().read().log.clone();
         let said = |event: &Event| match (event.kind(), event.source()) {
@@ -76,16 +76,17 @@ pub(super) fn has_stop_hooks(state: &ConversationState) -> bool {
     lists.iter().flatten().any(holds)
 }
 
-/// The status in a snapshot since the run was asked for, if one ends it, and whether that is
-/// certain.
+/// Returns the status of a snapshot since the run was requested, if the snapshot ends the run, and
+/// whether that status is certain.
 pub(super) fn snapshot_end(
     held: &Held,
     before: &Before,
     progress: &Progress,
 ) -> Option<(ExecutionStatus, bool)> {
     let end = held.end.as_ref()?;
-    // The snapshot every new subscriber gets may be older than the run, unless the subscription
-    // itself is younger. Then, too, it may have been made before a run that came before it.
+    // The snapshot that every new subscriber receives may be older than the run, unless the
+    // subscription itself is newer. Even then the snapshot may have been taken before an earlier
+    // run.
     let fresh = !end.first || end.connection > before.connection;
     let older = progress.begun.is_some_and(|begun| end.events < begun);
     let running = progress
@@ -96,7 +97,7 @@ pub(super) fn snapshot_end(
     (end.number > before.snapshots && fresh && !older).then(|| (end.status.clone(), certain))
 }
 
-/// The server's own answer to an image that the model cannot see: no model has given it.
+/// Recognizes the server's own reply to an image that the model cannot see. No model produced it.
 pub(super) fn says_blind(event: &Event) -> bool {
     if event.kind() != "MessageEvent" || event.source().as_str() != "agent" {
         return false;

@@ -1,4 +1,4 @@
-//! Starting a run: the one place that sends a request which could approve a pending action.
+//! Starting a run: the only code that sends a request which could approve a pending action.
 
 use std::time::Duration;
 
@@ -11,21 +11,21 @@ use crate::{
     Conversation, Error, ErrorKind, Link, Result, answered, gate::Standing, run::status_since,
 };
 
-/// How long to wait after a refusal that says nothing of the conversation.
+/// How long to wait after an error that gives no information about the conversation.
 const SOON: Duration = Duration::from_millis(250);
-/// How long the link has to tell that a run's slot is free before REST is asked.
+/// How long to wait for the link to report a free run slot before REST is asked.
 const SLOT: Duration = Duration::from_secs(30);
 
 /// The result of starting a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Started {
-    /// The server has taken the run.
+    /// The server has accepted the run.
     Begun,
-    /// A run was under way already; nothing was sent.
+    /// A run was already in progress; nothing was sent.
     Joined,
     /// An action waits for approval; nothing was sent.
     Waiting,
-    /// The server refuses the run, and has none under way.
+    /// The server rejects the run, although none is in progress.
     Wedged,
 }
 
@@ -38,19 +38,20 @@ struct Mark {
 }
 
 impl Conversation {
-    /// Starts a run, unless one is under way or something waits for approval, as of the newest
-    /// event that the server has. Each request is sent after a look of its own, and never after an
-    /// answer that leaves open what became of the last one.
+    /// Starts a run, unless one is in progress or an action waits for approval, as of the server's
+    /// newest event. Each request follows its own check, and no request follows an unclear result
+    /// of the previous one.
     ///
     /// `mark` is called right before each request, and before the function returns without one.
     pub(crate) async fn start_run(&self, mut mark: impl FnMut()) -> Result<Started> {
         let begun = Instant::now();
         let id = self.id();
         let mut restored = false;
-        // Up to here, runs are known to have given up their slot.
+        // Runs up to this count are known to have released their slot.
         let mut free = 0;
         loop {
-            // Held until the answer is here: another handle's answer must not cross this request.
+            // Held until the response arrives, so that another handle's answer cannot cross this
+            // request.
             let turn = self.mirror().answered.turn().await;
             let standing = self.standing().await?;
             mark();
@@ -60,7 +61,7 @@ impl Conversation {
                 Standing::Clear => {}
             }
             if !restored && self.mirror().restored.is_due(self.mirror()) {
-                // A policy that the server has forgotten would not stop the run.
+                // A policy that the server has lost would not stop the run.
                 match self.restore().await {
                     Ok(()) => restored = true,
                     Err(error) if error.kind() == ErrorKind::Transport => sleep(SOON).await,
@@ -77,8 +78,8 @@ impl Conversation {
                 }
             };
             if !self.pause_is_over().await {
-                // The step that was paused goes on, and may propose an action: the request could
-                // arrive when it waits for approval.
+                // The paused step continues and may propose an action: the request could arrive
+                // when that action waits for approval.
                 let wedged = begun + self.limits().wedged;
                 drop(turn);
                 match self.slot_is_free(sent, wedged).await {
@@ -87,7 +88,7 @@ impl Conversation {
                 }
             }
             if self.is_taken(free) {
-                // A run is wrapping up, or is about to begin: the request could arrive when it
+                // A run is finishing, or is about to start: the request could arrive when that run
                 // waits for approval.
                 drop(turn);
                 let wedged = begun + self.limits().wedged;
@@ -104,14 +105,14 @@ impl Conversation {
             let answer = tokio::select! {
                 biased;
                 answer = answered::answer(&mut request) => Some(answer),
-                // The answer may be late, or lost; the log shows the run.
+                // The response may be late or lost, but the log shows the run.
                 () = self.runs(sent.events) => None,
             };
             let Some(Err(error)) = answer else {
                 return Ok(Started::Begun);
             };
             match error.kind() {
-                // A run is wrapping up, or a paused step goes on.
+                // A run is finishing, or a paused step continues.
                 Wire::Conflict => {
                     let wedged = begun + self.limits().wedged;
                     if !self.slot_is_free(sent, wedged).await {
@@ -126,7 +127,8 @@ impl Conversation {
                 }
                 // Nothing was sent.
                 Wire::Connect => sleep(SOON).await,
-                // A lease of a dying server hides it; the watcher says when it is gone.
+                // The lease of a dying server hides the conversation; the watcher detects a real
+                // deletion.
                 Wire::NotFound if begun.elapsed() < self.limits().lease => {
                     self.mirror().nudge.notify_one();
                     let _ = timeout(SOON * 4, self.until_ended()).await;
@@ -137,25 +139,26 @@ impl Conversation {
         }
     }
 
-    /// Whether a run may have the conversation's slot although its status says nothing of it.
+    /// Returns whether a run may occupy the conversation's slot although the status does not show
+    /// it.
     fn is_taken(&self, free: usize) -> bool {
         let held = self.mirror().read();
         (held.wraps_up() && held.ran > free) || self.mirror().answered.begins(&held)
     }
 
-    /// Whether no step goes on that was paused: the log says paused at once, and what REST
-    /// describes is saved when the step has ended.
+    /// Returns whether no paused step is still running. The log reports a pause at once, while REST
+    /// returns the state saved at the end of the step.
     async fn pause_is_over(&self) -> bool {
         if self.mirror().read().status() != ExecutionStatus::Paused {
             return true;
         }
         let call = calls::conversations::Get::new(self.id());
         let asked = self.client().call(&call).timeout(SLOT).await;
-        // Any other status than this one is newer than what the look before was about.
+        // Any other status is newer than the preceding check.
         asked.is_ok_and(|info| info.execution_status() == ExecutionStatus::Paused)
     }
 
-    /// Waits until the log shows a run after so many events.
+    /// Waits until the log shows a run after the first `from` events.
     async fn runs(&self, from: usize) {
         let mut changes = self.changes();
         loop {
@@ -170,7 +173,7 @@ impl Conversation {
         }
     }
 
-    /// Whether the log comes to show a run after so many events.
+    /// Returns whether the log shows a run after the first `from` events, within the limit.
     async fn was_taken(&self, from: usize) -> bool {
         let looking = async {
             loop {
@@ -183,7 +186,7 @@ impl Conversation {
                 if self.ended().is_some() {
                     return false;
                 }
-                // Over a link that is down, REST reads on.
+                // Over a link that is down, events are fetched with REST.
                 self.mirror().nudge.notify_one();
             }
         };
@@ -192,9 +195,9 @@ impl Conversation {
             .unwrap_or(false)
     }
 
-    /// Waits until another request may fare better than one that was refused because a run is
-    /// under way: the link tells when the slot is free. Never by asking the server to run. Whether
-    /// that came before the time was over.
+    /// Waits until a run request that was rejected because of a run in progress may succeed: the
+    /// link reports when the slot is free. Sends no run requests. Returns whether that happened
+    /// before the deadline `over`.
     async fn slot_is_free(&self, sent: Mark, over: Instant) -> bool {
         let mut changes = self.changes();
         let mut ask_at = Instant::now() + SLOT;
@@ -218,7 +221,7 @@ impl Conversation {
                 return true;
             }
             if link != Link::Live {
-                // No snapshot comes.
+                // Without a live link no snapshot arrives.
                 ask_at = ask_at.min(Instant::now() + SOON * 8);
             }
             if Instant::now() >= over {

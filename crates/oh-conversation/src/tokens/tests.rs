@@ -1,4 +1,4 @@
-//! Slow readers, ends, and which events are news to whom.
+//! Slow readers, ends of streams, and which events are new to which stream.
 
 use std::task::Waker;
 
@@ -35,7 +35,7 @@ fn message(item: &str) -> Event {
     .unwrap()
 }
 
-/// One letter for each token that waits, and its item: pieces that follow each other are counted.
+/// Describes the waiting tokens with their items; consecutive pieces are counted.
 fn waiting(stream: &mut TokenStream) -> Vec<String> {
     let mut all: Vec<(String, usize)> = Vec::new();
     while let Some(Some(token)) = stream.next().now_or_never() {
@@ -102,7 +102,7 @@ fn the_rest_of_a_lagging_attempt_is_left_out_and_the_next_attempt_is_whole() {
         tokens.progress(piece("a", "x"));
     }
     assert_eq!(waiting(&mut slow), ["lagged a"]);
-    // Although there is room again, a text with a hole is never given.
+    // Although there is room again, a text with a gap is never yielded.
     tokens.progress(piece("a", "x"));
     assert_eq!(waiting(&mut slow), Vec::<String>::new());
     tokens.progress(aborted("a", 1));
@@ -175,7 +175,7 @@ fn streams_end_with_the_writer_after_what_has_come() {
 fn only_what_is_newer_than_the_subscription_is_told_to_be_finished() {
     let tokens = Tokens::default();
     let readers = tokens.readers();
-    // While the history arrives, once it is here, and after some of what is new.
+    // While the history arrives, after it has arrived, and after some new events.
     let mut before = readers.subscribe(|| None);
     tokens.durable(0, &message("0"), true);
     let mut live = readers.subscribe(|| Some(1));
@@ -183,7 +183,7 @@ fn only_what_is_newer_than_the_subscription_is_told_to_be_finished() {
     tokens.live(1);
     tokens.durable(2, &message("2"), false);
     let mut after = readers.subscribe(|| Some(2));
-    // The connection was cut: what it missed is replayed, and news to all of them.
+    // After a disconnect, missed events are replayed, and are new to all of them.
     tokens.durable(3, &message("3"), true);
     tokens.durable(3, &message("3"), true);
     assert_eq!(waiting(&mut before), ["finished 2", "finished 3"]);

@@ -1,4 +1,4 @@
-//! Requests that run beside the reading of a socket, and what their answers change.
+//! Requests that run while a socket is read, and the effects of their responses.
 
 use oh_protocol::{calls::conversations::Get, state::ConversationState};
 use oh_transport::{ErrorKind as Wire, Result, Socket};
@@ -11,29 +11,29 @@ use super::{
 };
 use crate::{Link, settings};
 
-/// So often a gap must be looked for in vain before the events are believed to be unreadable.
+/// How often a gap must be fetched without success before its events are considered unreadable.
 const FILLS: u32 = 2;
 
-/// So many events at most are remembered as read by REST.
+/// The maximum number of events remembered as fetched with REST.
 const REMEMBERED: usize = 10_000;
 
 /// The result of an errand.
 pub(super) enum Done {
-    /// Fields that only the description by REST has, such as the title.
+    /// Fields that only the REST description has, such as the title.
     Described(Option<ConversationState>),
-    /// The settings of this program were set again.
+    /// This program's settings were set again.
     Restored,
     /// Events after the last one held.
     Fetched(std::result::Result<Fetched, Fault>),
     /// The id of the newest event.
     Newest(Result<Option<String>>),
-    /// Another socket in place of a silent one, and by which event its log is recognised.
+    /// A socket to replace a silent one, and the event that identifies its log.
     Dialled(Result<Socket>, Option<(i64, String)>),
 }
 
 impl Watcher {
-    /// Follows up on the first snapshot of a subscription: sets again what the server forgets when
-    /// it loads a conversation, and asks for what no snapshot has.
+    /// Follows up on the first snapshot of a subscription: sets again what the server loses when it
+    /// loads a conversation, and requests fields that no snapshot has.
     pub(super) fn subscribed(&mut self) {
         let mirror = self.writer.mirror().clone();
         let (first, again) = {
@@ -44,12 +44,12 @@ impl Watcher {
         if !first {
             return;
         }
-        // They may wait for a running tool on the server; frames must not.
+        // On the server these may wait for a running tool; frames must not wait.
         if mirror.restored.is_due(&mirror) {
             let client = self.client.clone();
             self.errands.spawn(async move {
                 if let Err(error) = settings::restore(&client, &mirror).await {
-                    // Whoever runs the conversation tries again first.
+                    // Any run first tries this again.
                     warn!(conversation = %mirror.id, %error, "cannot set the policy again yet");
                 }
                 Done::Restored
@@ -66,13 +66,13 @@ impl Watcher {
         }
     }
 
-    /// The log has more than the socket brings: reads it, now or after what is being read.
+    /// Fetches events that the socket does not deliver, now or after the fetch in progress.
     pub(super) fn ring(&mut self, reading: &mut Reading) {
         reading.bell = self.fetching;
         self.fetch_beside();
     }
 
-    /// Reads the events after the last one held.
+    /// Fetches the events after the last one held.
     pub(super) fn fetch_beside(&mut self) {
         if std::mem::replace(&mut self.fetching, true) {
             return;
@@ -82,7 +82,7 @@ impl Watcher {
             .spawn(async move { Done::Fetched(rest.after_last(few).await) });
     }
 
-    /// Asks for the newest event, to see whether a silent link is deaf.
+    /// Requests the newest event, to check whether a silent link still delivers.
     pub(super) fn ask_newest(&mut self) {
         if std::mem::replace(&mut self.checking, true) {
             return;
@@ -92,7 +92,7 @@ impl Watcher {
             .spawn(async move { Done::Newest(rest.newest().await) });
     }
 
-    /// Opens a socket that takes the place of a silent one.
+    /// Opens a socket to replace a silent one.
     pub(super) fn dial_beside(&mut self) {
         if std::mem::replace(&mut self.dialling, true) {
             return;
@@ -103,7 +103,7 @@ impl Watcher {
             .spawn(async move { Done::Dialled(client.socket(&target).await, expected) });
     }
 
-    /// Takes what an errand has brought; and what comes next if the connection is over.
+    /// Applies the result of an errand. Returns the next phase if the connection is over.
     pub(super) fn done(&mut self, done: Done, connection: &mut Connection) -> Option<Phase> {
         match done {
             Done::Restored | Done::Described(None) => None,
@@ -119,8 +119,8 @@ impl Watcher {
                 self.checking = false;
                 match newest {
                     Err(error) if is_missing(&error) => Some(Phase::Broken(error)),
-                    // A server busy with a tool or a hook answers late; pings decide about the
-                    // link.
+                    // A server that is busy with a tool or a hook responds late; pings decide about
+                    // the link.
                     Err(_) | Ok(None) => None,
                     Ok(Some(id)) => {
                         if !self.writer.mirror().read().holds(&id) {
@@ -144,7 +144,7 @@ impl Watcher {
                     Err(error) if error.kind() == Wire::Unauthorized => {
                         return Some(Phase::Broken(error));
                     }
-                    // The old socket may serve still; REST knows more.
+                    // The old socket may still work; REST shows more.
                     Err(_) => self.ask_newest(),
                 }
                 None
@@ -169,11 +169,11 @@ impl Watcher {
                 self.fetch_beside();
                 return None;
             }
-            // The legacy socket only rings; without REST it brings nothing.
+            // The legacy socket only signals changes; without REST no events arrive.
             Err(Fault::Wire(error)) if legacy || is_missing(&error) => {
                 return Some(Phase::Broken(error));
             }
-            // It is asked for again by whoever misses something.
+            // Any caller that misses an event requests it again.
             Err(Fault::Wire(_)) => return None,
         };
         let more = fetched.more;
@@ -186,7 +186,7 @@ impl Watcher {
             {
                 reading.fills += 1;
                 if reading.fills >= FILLS {
-                    // Not in the log either: they cannot be read.
+                    // Not in the log either: these events cannot be read.
                     held.skip(first - 1);
                 }
             }
@@ -210,13 +210,13 @@ impl Watcher {
                 self.subscribed();
             }
         } else if std::mem::take(&mut reading.nudged) && taken > 0 && live {
-            // The socket should have brought these: it is deaf, or very slow.
+            // The socket should have delivered these events: it is stuck, or very slow.
             self.dial_beside();
         }
         None
     }
 
-    /// Puts fetched events into the mirror; how many were new.
+    /// Adds fetched events to the mirror. Returns how many were new.
     pub(super) fn take_fetched(&mut self, fetched: Fetched, replayed: bool) -> usize {
         let Fetched { from, events, .. } = fetched;
         if events.is_empty() {
@@ -226,7 +226,7 @@ impl Watcher {
             let first = held.cursor + 1;
             (first, held.read(from, events, replayed))
         });
-        // They may come again by the session socket, under another `seq`.
+        // These events may arrive again by the session socket, under another `seq`.
         if self.fetched.len() > REMEMBERED {
             self.fetched.clear();
         }

@@ -1,4 +1,4 @@
-//! Frames of the session socket, applied to the mirror and to readers of tokens.
+//! Applies frames of the session socket to the mirror and to the token streams.
 
 use oh_protocol::SessionFrame;
 use oh_transport::{Message, Socket};
@@ -7,7 +7,7 @@ use tracing::warn;
 
 use super::{Connection, Flavor, Phase, Watcher, polling};
 
-/// So many frames are taken at once, at most.
+/// The maximum number of frames applied at once.
 const BATCH: usize = 128;
 
 /// The progress of one connection.
@@ -16,17 +16,17 @@ pub(super) struct Reading {
     pub(super) flavor: Flavor,
     /// Last `seq` of the replay.
     pub(super) through: Option<i64>,
-    /// The event by which the log is recognised, by its `seq`.
+    /// The event that identifies the log, with its `seq`.
     expected: Option<(i64, String)>,
     /// Whether a frame has arrived.
     pub(super) fruitful: bool,
-    /// When the events in front of those that came early are fetched.
+    /// When to fetch the events missing before early ones.
     pub(super) gap: Option<Instant>,
-    /// Whether the socket may be deaf: an event that it should have brought is missing.
+    /// Whether the socket may be stuck: an event that it should have delivered is missing.
     pub(super) nudged: bool,
-    /// How often a gap was looked for and not found in the server's log.
+    /// How often a gap was fetched and not found in the server's log.
     pub(super) fills: u32,
-    /// Something was appended to the log that the socket does not bring.
+    /// Whether an event was appended to the log that the socket does not deliver.
     pub(super) bell: bool,
     /// Legacy: a snapshot that waits for the events before it.
     pub(super) snapshot: Option<oh_protocol::Event>,
@@ -52,14 +52,14 @@ impl Reading {
 #[derive(Debug, PartialEq, Eq)]
 enum Log {
     Same,
-    /// Shorter than what is held.
+    /// The log is shorter than the one held.
     Shorter,
-    /// Another event at a known place.
+    /// There is another event at a known position.
     Other,
 }
 
 impl Watcher {
-    /// Takes what has arrived; and what comes next if the connection is over.
+    /// Applies what has arrived. Returns the next phase if the connection is over.
     pub(super) fn received(
         &mut self,
         received: oh_transport::Result<Message>,
@@ -79,8 +79,8 @@ impl Watcher {
         }
     }
 
-    /// Takes a frame of the session socket, and those that have come behind it: readers are woken
-    /// once for all of them.
+    /// Applies a frame of the session socket, and those already received after it, so that readers
+    /// are woken only once.
     fn take(
         &mut self,
         received: oh_transport::Result<Message>,
@@ -142,8 +142,7 @@ impl Watcher {
                             }
                         }
                         SessionFrame::Durable { seq, event } => {
-                            // No log is so long; a client that cannot count it must still not
-                            // panic.
+                            // No log is this long; but a large number must not cause a panic.
                             let seq = i64::try_from(*seq).unwrap_or(i64::MAX);
                             *unreadable = 0;
                             if let Some((at, id)) = &reading.expected
@@ -173,8 +172,8 @@ impl Watcher {
                             }
                         }
                         SessionFrame::Transient { event } => {
-                            // Until the log is here up to where the replay began, a snapshot says
-                            // nothing of the link.
+                            // A snapshot says nothing about the link until the log has arrived up
+                            // to the start of the replay.
                             let behind = reading.through.is_some_and(|end| held.cursor < end);
                             let link = held.link;
                             snapshot |= held.transient(event);
@@ -182,8 +181,8 @@ impl Watcher {
                                 held.link = link;
                             } else if held.link == crate::Link::Live {
                             }
-                            // A persisted event that the server could not number in time is
-                            // in the log.
+                            // A persisted event that the server could not number in time is in the
+                            // log.
                             reading.bell |= !is_state(event.kind());
                         }
                         _ => {}
@@ -228,7 +227,7 @@ impl Watcher {
 }
 
 impl Watcher {
-    /// Lets those who read tokens know once the history is here.
+    /// Informs token streams once the history has arrived.
     pub(super) fn tell_live(&self) {
         let live = {
             let held = self.writer.mirror().read();
@@ -240,7 +239,7 @@ impl Watcher {
     }
 }
 
-/// Whether events of this kind are transient by nature.
+/// Returns whether events of this kind are always transient.
 fn is_state(kind: &str) -> bool {
     matches!(
         kind,
@@ -248,7 +247,7 @@ fn is_state(kind: &str) -> bool {
     )
 }
 
-/// The frame in a message, if it is one.
+/// Decodes the frame in a message, if there is one.
 fn frame(message: Message) -> oh_transport::Result<Option<SessionFrame>> {
     match message {
         Message::Text(text) => Ok(Some(SessionFrame::from_json(text)?)),

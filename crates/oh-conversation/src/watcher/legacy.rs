@@ -1,7 +1,8 @@
-//! The legacy socket: a bell that says "look at the log", and the bearer of what no log holds.
+//! The legacy socket: signals changes of the log, and delivers transient events.
 //!
-//! Its replay and its live events interleave, repeat and have no `seq`. So events are never taken
-//! from it: they are on disk before they are published, and REST reads them in log order.
+//! Its replay and its live events interleave, repeat and have no `seq`. Therefore persisted events
+//! are never taken from it: they are on disk before they are published, and REST returns them in
+//! log order.
 
 use bytes::Bytes;
 use oh_protocol::{Event, event::Payload};
@@ -10,7 +11,8 @@ use oh_transport::{Message, Result, Socket};
 use super::{Phase, Watcher, frames::Reading};
 
 impl Watcher {
-    /// Takes a message and those that have come behind it: the log is read once for all of them.
+    /// Applies a message and those already received after it, and fetches the log once for all of
+    /// them.
     pub(super) fn take_legacy(
         &mut self,
         received: Result<Message>,
@@ -40,7 +42,7 @@ impl Watcher {
         ended
     }
 
-    /// Takes a message; whether the log has something new.
+    /// Applies a message. Returns whether the log has a new event.
     fn hear(&mut self, text: Bytes, reading: &mut Reading) -> Result<bool> {
         let event = Event::from_json(text)?;
         match event.kind() {
@@ -49,7 +51,8 @@ impl Watcher {
         }
         match event.payload() {
             Payload::ConversationStateUpdate(update) if update.is_full_state() => {
-                // It follows all events it speaks of; they must be held before it is shown.
+                // A snapshot follows all events that it reflects; they must be held before it is
+                // applied.
                 reading.snapshot = Some(event);
             }
             Payload::StreamingDelta(delta) => {

@@ -1,4 +1,4 @@
-//! The log by REST alone: for servers behind something that refuses sockets.
+//! Following the log with REST alone, for servers behind a proxy that refuses sockets.
 
 use std::time::Duration;
 
@@ -10,18 +10,18 @@ use super::{
     rest::{Fault, is_missing},
 };
 
-/// How long until a socket is tried again, at first and at most.
+/// The time until a socket is tried again, at first and at most.
 pub(super) const FIRST: Duration = Duration::from_secs(1);
 pub(super) const LONGEST: Duration = Duration::from_secs(30);
-/// How often the log is read while a run is under way.
+/// How often the log is fetched during a run.
 const OFTEN: Duration = Duration::from_millis(400);
-/// How rarely it is read while nothing happens.
+/// How often the log is fetched while nothing happens.
 const RARELY: Duration = Duration::from_secs(5);
 
 impl Watcher {
-    /// Reads the log until it is time to try a socket again.
+    /// Fetches the log until it is time to try a socket again.
     pub(super) async fn poll(&mut self, until: Instant) -> Phase {
-        // What no event tells, such as a status after a restart.
+        // State that no event reports, such as the status after a restart.
         if let Ok(info) = self.client.call(&Get::new(self.id)).await {
             self.writer.change(|held| held.described(info.state()));
         }
@@ -44,7 +44,7 @@ impl Watcher {
                     return Phase::Broken(error);
                 }
                 Err(Fault::Wire(error)) => {
-                    // REST does not answer either.
+                    // REST does not work either.
                     self.polls = false;
                     self.fruitless = 0;
                     return Phase::Broken(error);

@@ -1,5 +1,5 @@
-//! Requests of the watcher by REST: events that no socket brings, and whether there is anything
-//! left.
+//! The watcher's REST requests: events that no socket delivers, and whether the conversation still
+//! exists.
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
@@ -13,20 +13,21 @@ use tracing::warn;
 use super::{Phase, Watcher};
 use crate::mirror::Mirror;
 
-/// A hook freezes the whole server for up to its timeout, 60 s by default: that is no failure.
+/// Timeout of a request. A hook blocks the whole server for up to its timeout, 60 s by default,
+/// which is not a failure.
 const PATIENCE: Duration = Duration::from_secs(90);
-/// How many events are read at once at most, and where one of them is known to be huge.
+/// The maximum number of events per request, and the number when one of them is known to be huge.
 pub(super) const MANY: u32 = 100;
 const FEW: u32 = 10;
-/// After so many pages that got through, longer ones are tried.
+/// After this many successful pages, larger ones are tried.
 const STEADY: u32 = 4;
 
-/// Why events could not be read.
+/// Why events could not be fetched.
 #[derive(Debug)]
 pub(super) enum Fault {
     /// The request failed.
     Wire(Error),
-    /// The server's log has none of the events that are held.
+    /// The server's log has none of the events held.
     Other,
 }
 
@@ -36,17 +37,17 @@ impl From<Error> for Fault {
     }
 }
 
-/// Events read by REST.
+/// Events fetched with REST.
 #[derive(Debug)]
 pub(super) struct Fetched {
-    /// Index after the last event that was held when they were asked for.
+    /// Index after the last event that was held at the time of the request.
     pub(super) from: usize,
     pub(super) events: Vec<Event>,
-    /// Whether there are more after these.
+    /// Whether more events follow.
     pub(super) more: bool,
 }
 
-/// The log by REST. Cheap to make; needs no access to the watcher.
+/// The log by REST. Cheap to create; does not borrow the watcher.
 pub(super) struct Rest {
     client: Client,
     mirror: Arc<Mirror>,
@@ -60,7 +61,7 @@ impl Rest {
         }
     }
 
-    /// The events after the last one held.
+    /// Fetches the events after the last one held.
     pub(super) async fn after_last(&self, limit: u32) -> std::result::Result<Fetched, Fault> {
         let (from, last) = {
             let held = self.mirror.read();
@@ -69,7 +70,8 @@ impl Rest {
         let search = events::Search::new(self.mirror.id);
         let page = match &last {
             None => self.page(search.limit(limit)).await?,
-            // One event a page: the last one is asked for alone, for the name of the next.
+            // One event per page: the last one held is requested alone, to get the id of the next
+            // page.
             Some(last) if limit == 1 => {
                 let named = self
                     .page(search.clone().limit(1).page_id(last.id()))
@@ -84,7 +86,7 @@ impl Rest {
                     _ => named,
                 }
             }
-            // The page begins with the event it names: one more than wanted.
+            // The page starts with the event that it names, so request one more.
             Some(last) => {
                 let search = search.limit((limit + 1).min(MANY)).page_id(last.id());
                 self.page(search).await?
@@ -96,7 +98,7 @@ impl Rest {
             Some(last) if events.first().is_some_and(|first| first.id() == last.id()) => {
                 events.remove(0);
             }
-            // The server no longer reads that event and began again at the first page.
+            // The server can no longer read that event, and returned the first page.
             Some(_) => return self.all_unknown(from).await,
         }
         Ok(Fetched {
@@ -110,8 +112,8 @@ impl Rest {
         self.client.call(&search).timeout(PATIENCE).await
     }
 
-    /// The events of the log after the last one that is held: slow, and only for a log that lost
-    /// an event.
+    /// Fetches the events after the last one held from the whole log: slow, and only for a log that
+    /// lost an event.
     async fn all_unknown(&self, from: usize) -> std::result::Result<Fetched, Fault> {
         let log = self.mirror.read().log.clone();
         let held: HashSet<&str> = log.range(0..from).map(Event::id).collect();
@@ -146,14 +148,14 @@ impl Rest {
         }
     }
 
-    /// The id of the newest event that the server has, if it has any.
+    /// Returns the id of the server's newest event, if there is one.
     pub(super) async fn newest(&self) -> Result<Option<String>> {
         let search = events::Search::new(self.mirror.id).descending().limit(1);
         let page = self.client.call(&search).timeout(PATIENCE).await?;
         Ok(page.items.first().map(|event| event.id().to_owned()))
     }
 
-    /// Whether the server's log has none of the newest events that are held.
+    /// Returns whether the server's log has none of the newest events held.
     pub(super) async fn is_other_log(&self) -> Result<bool> {
         let log = self.mirror.read().log.clone();
         let newest = log.range(0..usize::MAX).rev().take(3);
@@ -164,7 +166,7 @@ impl Rest {
         let call = events::BatchGet::new(self.mirror.id, ids);
         match self.client.call(&call).timeout(PATIENCE).await {
             Ok(found) => Ok(found.iter().all(Option::is_none)),
-            // Servers before 1.45 fail over all for one that is unknown.
+            // Servers before 1.45 reject the whole request because of one unknown event.
             Err(error) if error.kind() == ErrorKind::Server => match self.after_last(1).await {
                 Ok(_) => Ok(false),
                 Err(Fault::Other) => Ok(true),
@@ -176,8 +178,8 @@ impl Rest {
 }
 
 impl Watcher {
-    /// Fetches what the session socket cannot carry and goes on after it. Progress is kept event by
-    /// event: where a connection is cut before so many have come, fewer are asked for.
+    /// Fetches events that the session socket cannot carry, and continues after them. Each event is
+    /// progress: if the connection breaks before a page is complete, smaller pages are requested.
     pub(super) async fn fetch(&mut self) -> Phase {
         let fetched = match self.rest().after_last(self.few.min(FEW)).await {
             Ok(fetched) => fetched,
@@ -197,7 +199,7 @@ impl Watcher {
         self.take_fetched(fetched, false);
         let moved = self.writer.change(|held| {
             if !more && let Some(through) = through {
-                // Up to there the log was read: what is missing cannot be.
+                // The log was fetched up to there: missing events cannot be read.
                 held.skip(through);
             }
             held.cursor > before
@@ -206,8 +208,8 @@ impl Watcher {
             self.too_large = 0;
             return Phase::Dial;
         }
-        // Not an event then. Where it is the state, that comes in no frame, and the session socket
-        // cannot be used at all.
+        // The frame was not an event. If it is the state, no frame can carry it, and the session
+        // socket cannot be used at all.
         self.too_large += 1;
         if self.too_large > 1 {
             warn!(conversation = %self.id, "state too large for the session socket: using the legacy one");
@@ -217,7 +219,7 @@ impl Watcher {
         Phase::Wait(self.backoff.next_delay())
     }
 
-    /// Whether fewer events can be asked for after a page did not get through.
+    /// Reduces the page size after a failed page. Returns whether a smaller page can be requested.
     pub(super) fn ask_for_fewer(&mut self, error: &Error) -> bool {
         let passing = matches!(
             error.kind(),
@@ -239,7 +241,7 @@ impl Watcher {
         }
     }
 
-    /// Brings the mirror to the end of the log, page by page.
+    /// Fetches page by page until the mirror has the end of the log.
     pub(super) async fn catch_up(&mut self) -> std::result::Result<(), Fault> {
         loop {
             let fetched = match self.rest().after_last(self.few).await {
@@ -255,7 +257,8 @@ impl Watcher {
         }
     }
 
-    /// Reads the log by REST while there is no connection, for somebody who waits for an event.
+    /// Fetches the log with REST while there is no connection, for a caller that waits for an
+    /// event.
     pub(super) async fn catch_up_once(&mut self, delay: Duration) -> Phase {
         match self.catch_up().await {
             Ok(()) => Phase::Wait(delay / 2),
@@ -265,7 +268,7 @@ impl Watcher {
         }
     }
 
-    /// Whether the server has the conversation.
+    /// Checks that the server has the conversation.
     pub(super) async fn look(&self) -> Result<()> {
         let call = conversations::Get::new(self.id);
         let answer = self
@@ -277,7 +280,7 @@ impl Watcher {
     }
 }
 
-/// Whether an answer says that there is nothing to be read any more.
+/// Returns whether a response means that there is nothing left to fetch.
 pub(super) fn is_missing(error: &Error) -> bool {
     matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Unauthorized)
 }

@@ -1,4 +1,4 @@
-//! Collects what a template is to be like.
+//! Contains the builder for a template.
 
 use std::{ffi::OsString, time::Duration};
 
@@ -9,10 +9,10 @@ use crate::{
     variables::Value,
 };
 
-/// Makes a [`TemplateServer`].
+/// Configures and starts a [`TemplateServer`].
 ///
 /// Sets what all servers forked from the template share: the environment, and the variables that
-/// are read when the server's modules are imported. There is no way to give a template a secret.
+/// are read when the server's modules are imported. A template cannot be given a secret.
 #[derive(Debug, Clone)]
 #[must_use = "a builder does nothing until it is started"]
 pub struct TemplateServerBuilder {
@@ -20,7 +20,7 @@ pub struct TemplateServerBuilder {
     fork_within: Duration,
 }
 
-/// The default of [`TemplateServerBuilder::fork_within`].
+/// Default of [`TemplateServerBuilder::fork_within`].
 const FORK_WITHIN: Duration = Duration::from_secs(20);
 
 impl Default for TemplateServerBuilder {
@@ -33,15 +33,15 @@ impl Default for TemplateServerBuilder {
 }
 
 impl TemplateServer {
-    /// Begins a template with everything at its default.
+    /// Creates a builder with default settings.
     pub fn builder() -> TemplateServerBuilder {
         TemplateServerBuilder::default()
     }
 }
 
 impl TemplateServerBuilder {
-    /// A template for servers with these settings. Their variables are not the template's: one of
-    /// them may be a secret.
+    /// Creates a builder for a template for servers with these settings. Their variables are not
+    /// copied, because any of them may be a secret.
     pub(crate) fn like(settings: &Settings) -> Self {
         Self {
             settings: Settings {
@@ -55,33 +55,34 @@ impl TemplateServerBuilder {
         }
     }
 
-    /// Finds or makes the environment with this. Default: [`Provisioner::new`].
+    /// Sets the provisioner that finds or creates the environment. Default: [`Provisioner::new`].
     pub fn provisioner(mut self, provisioner: Provisioner) -> Self {
         self.settings.source = Source::Provision(provisioner);
         self
     }
 
-    /// Imports the modules of this environment.
+    /// Sets the environment whose modules are imported.
     pub fn environment(mut self, environment: Environment) -> Self {
         self.settings.source = Source::Environment(environment);
         self
     }
 
-    /// Sets a callback for progress: [`Provisioner::on_progress`], and [`Progress::Starting`].
+    /// Sets a callback for progress: the steps of [`Provisioner::on_progress`], and
+    /// [`Progress::Starting`].
     pub fn on_progress(mut self, report: impl Fn(Progress) + Send + Sync + 'static) -> Self {
         self.settings.report = Some(Report::new(report));
         self
     }
 
-    /// What the servers log. Default [`LogLevel::Info`]. A server that wants another level is
-    /// started cold.
+    /// Sets the log level of the servers. Default [`LogLevel::Info`]. A server with another level
+    /// is started cold.
     pub fn log_level(mut self, level: LogLevel) -> Self {
         self.settings.log_level = level;
         self
     }
 
-    /// Sets a variable that is read when modules are imported, such as `LITELLM_DROP_PARAMS`. A
-    /// server that is to be forked needs the same value. Must not be a secret: it is in the
+    /// Sets a variable that is read when modules are imported, such as `LITELLM_DROP_PARAMS`. Only
+    /// a server with the same value can be forked. Must not be a secret, because it is part of the
     /// template's environment.
     pub fn env(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Self {
         let value = Value::Plain(value.into());
@@ -89,14 +90,14 @@ impl TemplateServerBuilder {
         self
     }
 
-    /// How long the imports may take. Default 180 s; 8 to 14 s are usual.
+    /// Sets how long the imports may take. Default 180 s; 8 to 14 s are usual.
     pub fn ready_within(mut self, deadline: Duration) -> Self {
         self.settings.deadline = deadline;
         self
     }
 
-    /// How long the template may take to fork a keeper before it is replaced, and the server started
-    /// cold. Default 20 s; some 20 ms are usual.
+    /// Sets how long the template may take to fork a keeper. After this time the template is
+    /// replaced and the server started cold. Default 20 s; about 20 ms are usual.
     pub fn fork_within(mut self, deadline: Duration) -> Self {
         self.fork_within = deadline;
         self
@@ -106,14 +107,16 @@ impl TemplateServerBuilder {
     ///
     /// A task of the runtime that this is called on replaces the template when its process ends.
     ///
-    /// Cancel safe: dropping the future ends what was started.
+    /// Cancel safe: dropping the future stops everything that was started.
     ///
     /// # Errors
     ///
-    /// When the environment cannot be had (see [`Provisioner::provision`]); when the modules cannot
-    /// be imported, or one of them starts a thread
-    /// ([`ErrorKind::BadEnvironment`](crate::ErrorKind::BadEnvironment)); on other systems than
-    /// Linux ([`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported)). Nothing is left behind.
+    /// - The error of [`Provisioner::provision`] if the environment is not available.
+    /// - [`ErrorKind::BadEnvironment`](crate::ErrorKind::BadEnvironment) if the modules cannot be
+    ///   imported, or one of them starts a thread.
+    /// - [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) on systems other than Linux.
+    ///
+    /// Everything that was started is cleaned up.
     pub async fn start(self) -> Result<TemplateServer> {
         TemplateServer::start(self.settings, self.fork_within).await
     }

@@ -1,5 +1,4 @@
-//! Whether a server can be forked from a template, by the variables that each was given. Starts
-//! nothing.
+//! Decides from their variables whether a server can be forked from a template. Starts nothing.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -7,19 +6,19 @@ use std::{
     path::Path,
 };
 
-/// What a template has made of its variables.
+/// Variables whose values a template has fixed.
 #[derive(Debug, Default)]
 pub(crate) struct Fixed {
     pub(crate) variables: BTreeMap<OsString, OsString>,
     /// Names of the variables that were read while the modules were imported.
     pub(crate) read: BTreeSet<String>,
-    /// Names of variables that hold directories: each server gets its own, also where a module has
-    /// kept the template's.
+    /// Names of variables that hold directories. Each server gets its own directories, even where a
+    /// module has kept the template's.
     pub(crate) places: BTreeSet<String>,
 }
 
-/// Beginnings of the names of variables that are read at import, by the interpreter, by C
-/// libraries or by walking over all variables, which the template does not notice.
+/// Prefixes of variables that are read at import without the template noticing: by the interpreter,
+/// by C libraries or by iterating over all variables.
 const READ_UNSEEN: &[&str] = &[
     "LC_",
     "LANG",
@@ -108,7 +107,7 @@ mod tests {
             let reason = reason.expect(name);
             assert!(reason.contains(name), "{reason}");
         }
-        // Left out is another value, too.
+        // A missing variable is a different value, too.
         let reason = refusal(&[("HOME", "/s")]).expect("no level");
         assert!(reason.contains("LOG_LEVEL"), "{reason}");
     }

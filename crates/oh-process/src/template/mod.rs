@@ -1,5 +1,6 @@
-//! A process that has imported the server's modules, from which servers are forked in a fraction of
-//! the time and memory of a cold start. How a forked server is run is a [`LocalServer`]'s matter.
+//! Contains the template: a process that has imported the server's modules. Forking a server from
+//! it takes a fraction of the time and memory of a cold start. Forked servers are run by
+//! [`LocalServer`].
 //!
 //! [`LocalServer`]: crate::LocalServer
 
@@ -30,27 +31,28 @@ use crate::{
 };
 use process::{End, Failed, Process};
 
-/// Between attempts to replace a template that has ended.
+/// First delay before another attempt to replace a template that has ended.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
 /// A process that has imported the server's modules once and forks servers from there. Linux only.
 ///
-/// A server that is forked ([`LocalServerBuilder::template`](crate::LocalServerBuilder::template))
-/// is ready after some 1.5 s instead of 12 s and holds some 76 MiB of its own instead of 340 MiB.
-/// In all else it is as one that was started cold: it has its own process, session, keeper, keys,
-/// directories, variables and logs.
+/// A forked server ([`LocalServerBuilder::template`](crate::LocalServerBuilder::template)) is ready
+/// after about 1.5 s instead of 12 s and uses about 76 MiB of its own memory instead of 340 MiB.
+/// Otherwise it does not differ from a server that was started cold: it has its own process,
+/// session, keeper, keys, directories, variables and logs.
 ///
-/// The servers share what the modules are made of when they have been imported, and so the values
-/// of the variables that are read then, the seed of Python's hashes and the layout of memory. The
-/// template knows no key and no secret, opens no port and runs no agent.
+/// Forked servers share the state of the imported modules. This includes the values of the
+/// variables that are read at import, the seed of Python's hashes and the memory layout. The
+/// template has no key and no secret, opens no port and runs no agent.
 ///
-/// A server whose variables, log level or environment are not the template's is started cold, and
-/// [`LocalServer::startup`](crate::LocalServer::startup) says why. So is one while the template is
-/// being replaced.
+/// A server is started cold if its variables, log level or environment differ from the template's,
+/// or while the template is being replaced. [`LocalServer::startup`](crate::LocalServer::startup)
+/// returns the reason.
 ///
-/// Clones share one template. It ends with the last clone, and when this process ends in whatever
-/// way; servers that were forked from it go on. A template whose process ends is replaced.
+/// Clones share one template. The template ends with the last clone, and when this process ends for
+/// any reason. Servers that were forked from it keep running. A template whose process ends is
+/// replaced.
 ///
 /// ```no_run
 /// # async fn run() -> Result<(), oh_process::Error> {
@@ -66,7 +68,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 #[must_use = "the template ends when this is dropped"]
 pub struct TemplateServer(Arc<Inner>);
 
-/// A template's handle that does not keep it alive.
+/// A handle that does not keep the template alive.
 #[derive(Clone)]
 pub(crate) struct TemplateHandle(Weak<Inner>);
 
@@ -79,22 +81,22 @@ struct Inner {
 
 struct Present {
     process: Option<Arc<Process>>,
-    /// Why there is none.
+    /// Why there is no process.
     missing: String,
     statistics: TemplateStatistics,
 }
 
-/// What a template has done so far.
+/// Counters of a template.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct TemplateStatistics {
-    /// How many keepers were forked, each for a server and its restarts.
+    /// Number of keepers forked, each for one server and its restarts.
     pub forked: u64,
-    /// How many servers were started cold instead.
+    /// Number of servers started cold instead.
     pub refused: u64,
-    /// How often the template's process ended by itself.
+    /// Number of times the template's process ended unexpectedly.
     pub ended: u64,
-    /// How long the last process took to import the server's modules.
+    /// Time that the last process took to import the server's modules.
     pub imported_in: Duration,
 }
 
@@ -132,17 +134,17 @@ impl TemplateServer {
         Ok(Self(inner))
     }
 
-    /// The environment whose modules are imported.
+    /// Returns the environment whose modules are imported.
     pub fn environment(&self) -> &Environment {
         &self.0.environment
     }
 
-    /// The template's process; `None` while it is being replaced.
+    /// Returns the id of the template's process, or `None` while it is being replaced.
     pub fn pid(&self) -> Option<u32> {
         self.0.present().process.as_ref().map(|now| now.pid())
     }
 
-    /// What it has done so far.
+    /// Returns the template's counters.
     pub fn statistics(&self) -> TemplateStatistics {
         self.0.present().statistics.clone()
     }
@@ -157,7 +159,7 @@ impl TemplateHandle {
     ///
     /// # Errors
     ///
-    /// Why the server must be started cold, in words.
+    /// Returns the reason why the server must be started cold.
     pub(crate) async fn keeper(
         &self,
         environment: &Environment,
@@ -218,7 +220,7 @@ impl Drop for Inner {
     }
 }
 
-/// Starts another process each time the present one has ended.
+/// Replaces the process each time it ends.
 async fn replace(inner: Weak<Inner>, settings: Settings, mut end: End) {
     let mut pause = FIRST_PAUSE;
     loop {
@@ -264,7 +266,7 @@ async fn replace(inner: Weak<Inner>, settings: Settings, mut end: End) {
     }
 }
 
-/// Notes that the process has ended.
+/// Records that the process has ended, and returns the environment for its successor.
 fn ended(inner: &Weak<Inner>) -> Option<Environment> {
     let inner = inner.upgrade()?;
     let mut present = inner.present();
@@ -276,7 +278,7 @@ fn ended(inner: &Weak<Inner>) -> Option<Environment> {
     Some(inner.environment.clone())
 }
 
-/// Without the last lines of its log.
+/// Formats an error without the last lines of its log.
 fn error_in_short(error: &Error) -> String {
     let text = error.to_string();
     let first = text.lines().next().unwrap_or_default();

@@ -1,5 +1,5 @@
-//! A template's process: started once, asked to fork a keeper for each server, ended with its
-//! owner. Decides nothing about servers.
+//! Runs a template's process: starts it once, requests a keeper for each server, and ends it with
+//! its owner. Makes no decisions about servers.
 
 use std::{
     io,
@@ -32,16 +32,16 @@ use crate::{
 
 const SCRIPT: &str = include_str!("template.py");
 
-/// The modules whose imports the template imports. Not they: the first reads the configuration and
-/// builds the server from it.
+/// The modules whose imports the template imports. The modules themselves are not imported: the
+/// first reads the configuration and builds the server from it.
 const MODULES: &str = "openhands.agent_server.api openhands.agent_server.__main__";
 
-/// Libraries that a server imports when it begins to serve, and that keep nothing of the process
-/// which imports them. (`browser_use` itself does: it makes a directory of its own in /tmp.)
+/// Libraries that a server imports when it begins to serve, and that keep no state of the process
+/// which imports them. `browser_use` itself is not included: it creates its own directory in /tmp.
 const LIBRARIES: &str = "uvicorn.protocols.http.auto uvicorn.protocols.websockets.wsproto_impl \
      uvicorn.lifespan.on psutil cdp_use bubus posthog lmnr";
 
-/// Room in the process table for the arguments and variables of a server.
+/// Reserved space in the process table for a server's arguments and variables.
 const ARGUMENTS: usize = 1024;
 const VARIABLES: usize = 16 * 1024;
 
@@ -62,11 +62,11 @@ pub(crate) struct End(BufReader<UnixStream>);
 #[derive(Debug)]
 pub(crate) struct Failed {
     pub(crate) error: Error,
-    /// Whether another try would end the same.
+    /// Whether a retry would fail in the same way.
     pub(crate) is_final: bool,
 }
 
-/// What the process says when it has imported.
+/// Report of the process after its imports.
 #[derive(Deserialize)]
 struct Answer {
     #[serde(default)]
@@ -89,7 +89,7 @@ impl From<Error> for Failed {
 
 impl Process {
     /// Starts the process and waits until the modules are imported. Cancel safe: dropping the
-    /// future ends what was started.
+    /// future stops everything that was started.
     pub(crate) async fn start(
         environment: &Environment,
         settings: &Settings,
@@ -100,7 +100,7 @@ impl Process {
         };
         let place = Place::temporary()?;
         let root = place.root().to_owned();
-        // Removes the directories, whatever ends this process while modules are imported.
+        // This keeper removes the directories if this process ends while modules are imported.
         let variables = settings.variables.build(Vec::new(), &[])?;
         let keeper = Keeper::start(environment.python(), &variables).await?;
         keeper.remove_at_end(&root).map_err(failed)?;
@@ -137,7 +137,7 @@ impl Process {
         for output in [stdout, stderr] {
             let output = pipe::Receiver::from_owned_fd(output.into()).map_err(failed)?;
             let logs = logs.clone();
-            // Ends with the process.
+            // The task ends with the process.
             tokio::spawn(async move { logs.drain(output).await });
         }
         let mut stream = BufReader::new(UnixStream::from_std(ours).map_err(failed)?);
@@ -155,7 +155,7 @@ impl Process {
                     .into());
             }
         };
-        // Its places are nobody's from now on.
+        // The directories are unused from now on.
         let tidied = spawn_blocking(move || {
             drop(directory);
             drop(keeper);
@@ -183,7 +183,7 @@ impl Process {
         Ok((process, End(stream)))
     }
 
-    /// Sends the script and what it needs.
+    /// Sends the script and its parameters.
     fn brief(&self, root: &std::path::Path) -> io::Result<()> {
         let script = format!("{:08}{SCRIPT}", SCRIPT.len());
         keeper::write(&self.control, script.as_bytes())?;
@@ -196,17 +196,17 @@ impl Process {
         keeper::send(&self.control, b'm', &payload, &[])
     }
 
-    /// The process.
+    /// Returns the process id.
     pub(crate) fn pid(&self) -> u32 {
         self.pid
     }
 
-    /// Forks a keeper whose commands run in what this process has imported. Cancel safe: dropping
-    /// the future ends the keeper.
+    /// Forks a keeper whose commands run in the modules that this process has imported. Cancel
+    /// safe: dropping the future ends the keeper.
     ///
     /// # Errors
     ///
-    /// The reason, in words.
+    /// Returns the reason as text.
     pub(crate) async fn fork(&self, limit: Duration) -> Result<Keeper, String> {
         let failed = |error: io::Error| format!("the template cannot be asked to fork: {error}");
         let (ours, theirs) = StdUnixStream::pair().map_err(failed)?;
@@ -215,7 +215,7 @@ impl Process {
         match timeout(limit, Keeper::forked(ours)).await {
             Ok(forked) => forked,
             Err(_) => {
-                // One that hangs is replaced.
+                // A process that hangs is replaced.
                 self.kill();
                 Err(format!("the template did not fork within {limit:?}"))
             }
@@ -231,7 +231,7 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // Its keepers go on.
+        // The forked keepers keep running.
         self.kill();
     }
 }

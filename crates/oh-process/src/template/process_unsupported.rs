@@ -1,21 +1,21 @@
-//! Stands in for a template's process where a forked server could not be told from another: refuses
-//! to start.
+//! Replaces the template's process on systems where a forked server could not be distinguished from
+//! another. Always fails to start.
 
 use crate::{
     Environment, Error, ErrorKind, Result, keeper::Keeper, settings::Settings, template::fit::Fixed,
 };
 
-/// There is none.
+/// Placeholder; never created.
 #[derive(Debug)]
 pub(crate) struct Process {
     pub(crate) fixed: Fixed,
 }
 
-/// There is none.
+/// Placeholder; never created.
 #[derive(Debug)]
 pub(crate) struct End;
 
-/// Why there is none.
+/// Why there is no template.
 #[derive(Debug)]
 pub(crate) struct Failed {
     pub(crate) error: Error,

@@ -1,5 +1,5 @@
-//! A stand-in for the server in an environment that looks like a real one, and ways to count what
-//! is left.
+//! A stand-in for the server in an environment that looks like a real one, and helpers that count
+//! leftover processes.
 
 #![allow(
     dead_code,
@@ -28,7 +28,7 @@ pub(crate) struct StandIn {
     pub(crate) tag: String,
 }
 
-/// A fit interpreter of this machine.
+/// Returns a suitable interpreter of this machine.
 pub(crate) async fn python() -> PathBuf {
     let candidates = Provisioner::new().candidates().await;
     let fit = candidates
@@ -37,7 +37,7 @@ pub(crate) async fn python() -> PathBuf {
     fit.expect("Python 3.12 or newer").path
 }
 
-/// Makes a bare virtual environment; `packages` have their metadata and are importable.
+/// Creates a minimal virtual environment. `packages` have metadata and can be imported.
 pub(crate) fn venv(python: &Path, root: &Path, packages: &[&str]) {
     let made = Command::new(python)
         .args(["-I", "-m", "venv", "--without-pip"])
@@ -64,7 +64,7 @@ pub(crate) fn venv(python: &Path, root: &Path, packages: &[&str]) {
     }
 }
 
-/// Where the packages of a virtual environment are.
+/// Returns the package directory of a virtual environment.
 pub(crate) fn site_packages(root: &Path) -> PathBuf {
     let lib = fs::read_dir(root.join("lib"))
         .expect("lib")
@@ -73,7 +73,7 @@ pub(crate) fn site_packages(root: &Path) -> PathBuf {
     lib.expect("an entry").path().join("site-packages")
 }
 
-/// SIGKILL, to a process that may just have ended.
+/// Sends SIGKILL to a process that may have just ended.
 pub(crate) fn kill(pid: u32) {
     let pid = Pid::from_raw(i32::try_from(pid).expect("a pid"));
     let kill = |pid| kill_process(pid, Signal::KILL);
@@ -92,7 +92,7 @@ impl StandIn {
         }
     }
 
-    /// A builder for a stand-in that behaves as `mode` says.
+    /// Returns a builder for a stand-in with the behaviour `mode`.
     pub(crate) fn builder(&self, mode: &str) -> LocalServerBuilder {
         LocalServer::builder()
             .environment(self.environment.clone())
@@ -101,13 +101,14 @@ impl StandIn {
             .ready_within(Duration::from_secs(120))
     }
 
-    /// Processes that carry this stand-in's tag: servers, and what they have started.
+    /// Returns the servers and the processes that they have started: those with this stand-in's
+    /// tag in their environment or arguments.
     pub(crate) fn servers(&self) -> Vec<u32> {
         processes(&self.tag)
     }
 
-    /// Processes that carry this stand-in's tag, and keepers that its interpreter runs: those get
-    /// no variables that could carry the tag.
+    /// Returns [`servers`](Self::servers) and the keepers that this stand-in's interpreter runs. A
+    /// keeper gets no variable that could hold the tag.
     pub(crate) fn processes(&self) -> Vec<u32> {
         let mut found = self.servers();
         let root = self.directory.path().display().to_string();
@@ -123,7 +124,7 @@ impl StandIn {
     }
 }
 
-/// Processes, zombies aside, that show `tag` in their environment or arguments.
+/// Returns the processes, except zombies, with `tag` in their environment or arguments.
 pub(crate) fn processes(tag: &str) -> Vec<u32> {
     let holds = |path: PathBuf| {
         fs::read(path)
@@ -139,7 +140,7 @@ pub(crate) fn processes(tag: &str) -> Vec<u32> {
         .collect()
 }
 
-/// Direct children of this process, zombies included.
+/// Returns the number of direct children of this process, including zombies.
 pub(crate) fn children() -> usize {
     let me = std::process::id().to_string();
     let entries = fs::read_dir("/proc").expect("/proc").flatten();
@@ -152,17 +153,17 @@ pub(crate) fn children() -> usize {
         .count()
 }
 
-/// Open descriptors of this process.
+/// Returns the number of open descriptors of this process.
 pub(crate) fn descriptors() -> usize {
     fs::read_dir("/proc/self/fd").expect("/proc").count()
 }
 
-/// Waits until `done`; the test fails when that takes unreasonably long.
+/// Waits until `done` returns true. Panics if this takes unreasonably long.
 pub(crate) async fn eventually(what: &str, done: impl FnMut() -> bool) {
     eventually_within(Duration::from_secs(20), what, done).await;
 }
 
-/// The same with a limit of its own.
+/// Waits until `done` returns true. Panics after `limit`.
 pub(crate) async fn eventually_within(limit: Duration, what: &str, mut done: impl FnMut() -> bool) {
     let begun = Instant::now();
     while !done() {
@@ -171,7 +172,7 @@ pub(crate) async fn eventually_within(limit: Duration, what: &str, mut done: imp
     }
 }
 
-/// Modules that tell when they are imported.
+/// Creates modules that leave a marker when they are imported.
 pub(crate) fn plant(directory: &Path, marker: &Path) {
     let code = format!(
         "open({:?}, 'a').write(__file__ + '\\n')\n",
@@ -194,13 +195,13 @@ pub(crate) fn plant(directory: &Path, marker: &Path) {
     fs::write(directory.join(".env"), "PLANTED=yes\n").expect("planted");
 }
 
-/// A template of a stand-in.
+/// Starts a template of a stand-in.
 pub(crate) async fn template(stand_in: &StandIn) -> TemplateServer {
     let template = TemplateServer::builder().environment(stand_in.environment.clone());
     template.start().await.expect("what a test needs")
 }
 
-/// Adds a module that the server's `api` imports, and so the template.
+/// Adds a module that the server's `api` imports, and therefore also the template.
 pub(crate) fn telltale(stand_in: &StandIn, code: &str) -> PathBuf {
     let site = site_packages(&stand_in.directory.path().join("venv"));
     let api = "import telltale\nraise SystemError('imported')\n";
@@ -234,7 +235,7 @@ pub(crate) fn parent(pid: u32) -> u32 {
 }
 
 pub(crate) fn runs(pid: u32) -> bool {
-    // The dead that nobody has taken in yet do not run.
+    // Zombies that have not been reaped do not count as running.
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     !matches!(
         stat.rsplit(')')

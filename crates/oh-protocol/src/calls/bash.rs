@@ -1,4 +1,4 @@
-//! Shell commands on the server, apart from any agent.
+//! Shell commands on the server, independent of an agent.
 
 mod history;
 
@@ -25,7 +25,8 @@ pub struct ExecuteRequest {
 }
 
 impl ExecuteRequest {
-    /// A command line, in the server's directory, for at most 300 s.
+    /// Creates a request for a command line in the server's current directory, with a timeout of
+    /// 300 s.
     pub fn new(command: impl Into<String>) -> Self {
         Self {
             command: command.into(),
@@ -34,13 +35,14 @@ impl ExecuteRequest {
         }
     }
 
-    /// The directory to run it in, in the server's notation.
+    /// Sets the working directory, in the server's notation.
     pub fn cwd(mut self, cwd: impl Into<String>) -> Self {
         self.cwd = Some(cwd.into());
         self
     }
 
-    /// After how many whole seconds the server ends it. At least 1: zero ends it at once.
+    /// Sets the timeout in whole seconds, after which the server ends the command. At least 1: with
+    /// zero, the command is ended at once.
     pub fn timeout(mut self, seconds: u64) -> Self {
         self.timeout = seconds;
         self
@@ -57,7 +59,7 @@ impl ExecuteRequest {
     }
 }
 
-// A command line may hold secrets: only its size is shown.
+// A command line may contain secrets, so only its size is shown.
 impl fmt::Debug for ExecuteRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ExecuteRequest")
@@ -68,7 +70,7 @@ impl fmt::Debug for ExecuteRequest {
     }
 }
 
-/// `POST …/bash/start_bash_command`: starts a command and answers at once.
+/// `POST …/bash/start_bash_command`: starts a command and returns immediately.
 #[derive(Debug, Clone)]
 pub struct Start {
     request: ExecuteRequest,
@@ -76,7 +78,7 @@ pub struct Start {
 }
 
 impl Start {
-    /// Starts this.
+    /// Creates a call for this request.
     pub fn new(request: ExecuteRequest) -> Self {
         Self {
             request,
@@ -92,7 +94,7 @@ scoped_call!(Start => BashCommand, POST "/bash/start_bash_command", Never;
     };
     |answer| answer.json("started command"));
 
-/// `POST …/bash/execute_bash_command`: runs a command and answers when it has ended.
+/// `POST …/bash/execute_bash_command`: runs a command and returns when it has ended.
 #[derive(Debug, Clone)]
 pub struct Execute {
     request: ExecuteRequest,
@@ -100,7 +102,7 @@ pub struct Execute {
 }
 
 impl Execute {
-    /// Runs this.
+    /// Creates a call for this request.
     pub fn new(request: ExecuteRequest) -> Self {
         Self {
             request,
@@ -116,7 +118,8 @@ scoped_call!(Execute => BashOutput, POST "/bash/execute_bash_command", Never;
     };
     |answer| answer.json("output of a command"));
 
-/// `POST …/bash/bash_commands/{id}/stop`: ends a command; no harm when it has ended.
+/// `POST …/bash/bash_commands/{id}/stop`: ends a command. Has no effect if the command has already
+/// ended.
 #[derive(Debug, Clone)]
 pub struct Stop {
     command_id: String,
@@ -124,7 +127,7 @@ pub struct Stop {
 }
 
 impl Stop {
-    /// Ends the command with this id.
+    /// Creates a call for the command with this id.
     pub fn new(command_id: impl Into<String>) -> Self {
         Self {
             command_id: command_id.into(),

@@ -1,4 +1,4 @@
-//! Conversations as a whole: create, read, run, pause, change, delete.
+//! Operations on a whole conversation: create, get, run, pause, update, delete.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use crate::{
     state::ConversationInfo,
 };
 
-/// Declares a call that says no more than which conversation it is for.
+/// Declares a call whose only parameter is a conversation id.
 macro_rules! conversation_call {
     (
         $(#[$meta:meta])* $name:ident => $output:ty, $method:ident $route:literal, $repeat:ident;
@@ -22,7 +22,7 @@ macro_rules! conversation_call {
         pub struct $name(ConversationId);
 
         impl $name {
-            /// For this conversation.
+            /// Creates a call for this conversation.
             pub fn new(conversation: ConversationId) -> Self {
                 Self(conversation)
             }
@@ -50,24 +50,26 @@ pub use settings::{
     SwitchProfile,
 };
 
-/// `POST /api/conversations`: creates a conversation, or finds the one with its id.
+/// `POST /api/conversations`: creates a conversation, or returns the existing one with the same id.
 ///
-/// The request always carries an id, so sending it again finds what the first one made.
+/// The request always contains an id, so a repeated request returns the conversation that the first
+/// one created.
 #[derive(Debug, Clone)]
 pub struct Create(StartConversation);
 
-/// What a create did.
+/// The result of a create request.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Created {
-    /// The conversation as the server has it.
+    /// The conversation on the server.
     pub info: ConversationInfo,
-    /// Whether it is new. If not, everything in the request but the id was ignored.
+    /// Whether the conversation was created by this request. If false, the server ignored all
+    /// options except the id.
     pub is_new: bool,
 }
 
 impl Create {
-    /// Creates this.
+    /// Creates a call with these options.
     pub fn new(start: StartConversation) -> Self {
         Self(start)
     }
@@ -77,7 +79,7 @@ call!(Create => Created, POST "/api/conversations", Idempotent;
 |this| {
     this.0.check()?;
     if this.0.id().as_uuid().is_nil() {
-        // Without one, a repeated create would make a second conversation.
+        // Without an id, a repeated create would create a second conversation.
         return Err(Error::invalid("conversation_id: a create needs a UUID"));
     }
     Request::new(http::Method::POST, "/api/conversations").json(&this.0)
@@ -88,12 +90,13 @@ call!(Create => Created, POST "/api/conversations", Idempotent;
 }));
 
 conversation_call! {
-    /// `GET /api/conversations/{conversation_id}`. Lags up to a step behind the sockets.
+    /// `GET /api/conversations/{conversation_id}`: returns a conversation. The response may be one
+    /// step behind the sockets.
     Get => ConversationInfo, GET "/api/conversations/{conversation_id}", Idempotent;
     |answer| ConversationInfo::from_json(&answer.body)
 }
 conversation_call! {
-    /// `POST …/run`: starts a run. 409 while one is under way.
+    /// `POST …/run`: starts a run. Returns 409 if a run is in progress.
     Run => (), POST "/api/conversations/{conversation_id}/run", Never;
     |_answer| Ok(())
 }
@@ -103,18 +106,18 @@ conversation_call! {
     |_answer| Ok(())
 }
 conversation_call! {
-    /// `POST …/interrupt`: cancels the model or tool call under way.
+    /// `POST …/interrupt`: cancels the current model or tool call.
     Interrupt => (), POST "/api/conversations/{conversation_id}/interrupt", Idempotent;
     |_answer| Ok(())
 }
 conversation_call! {
-    /// `DELETE /api/conversations/{conversation_id}`: removes the history, keeps the workspace.
-    /// A second one is answered 404.
+    /// `DELETE /api/conversations/{conversation_id}`: deletes the history but not the workspace. A
+    /// repeated request returns 404.
     Delete => (), DELETE "/api/conversations/{conversation_id}", Idempotent;
     |_answer| Ok(())
 }
 
-/// `PATCH /api/conversations/{conversation_id}`: sets the title or the tags.
+/// `PATCH /api/conversations/{conversation_id}`: updates the title or the tags.
 #[derive(Debug, Clone, Serialize)]
 #[must_use]
 pub struct Update {
@@ -127,7 +130,7 @@ pub struct Update {
 }
 
 impl Update {
-    /// Sets the title, 1 to 200 characters.
+    /// Creates a call that sets the title, 1 to 200 characters.
     pub fn title(conversation: ConversationId, title: impl Into<String>) -> Self {
         Self {
             conversation: Some(conversation),
@@ -136,7 +139,8 @@ impl Update {
         }
     }
 
-    /// Replaces all tags: keys of `a-z` and `0-9`, values of at most 256 characters.
+    /// Creates a call that replaces all tags. Keys consist of `a-z` and `0-9`, and values have at
+    /// most 256 characters.
     pub fn tags(conversation: ConversationId, tags: BTreeMap<String, String>) -> Self {
         Self {
             conversation: Some(conversation),
@@ -159,12 +163,12 @@ call!(Update => (), PATCH "/api/conversations/{conversation_id}", Idempotent;
     };
     |_answer| Ok(()));
 
-/// `POST …/ask_agent`: a question to the agent's model about the conversation, without an event.
+/// `POST …/ask_agent`: asks the agent's model a question about the conversation. No event is added.
 #[derive(Debug, Clone)]
 pub struct Ask(ConversationId, String);
 
 impl Ask {
-    /// Asks this.
+    /// Creates a call with this question.
     pub fn new(conversation: ConversationId, question: impl Into<String>) -> Self {
         Self(conversation, question.into())
     }
@@ -180,8 +184,8 @@ call!(Ask => String, POST "/api/conversations/{conversation_id}/ask_agent", Neve
 });
 
 conversation_call! {
-    /// `GET …/agent_final_response`: what the agent said last: of `finish`, or as text. Empty
-    /// while it has said nothing.
+    /// `GET …/agent_final_response`: returns the agent's last message, from the finish action or as
+    /// text. Empty if there is none.
     FinalResponse => String, GET "/api/conversations/{conversation_id}/agent_final_response", Idempotent;
     |answer| {
         #[derive(serde::Deserialize)]
@@ -191,65 +195,65 @@ conversation_call! {
 }
 
 conversation_call! {
-    /// `POST …/condense`: lets the agent's condenser shorten the history, with a model call. 409
-    /// where the agent has none. Not repeated: it costs.
+    /// `POST …/condense`: shortens the history with the agent's condenser, which needs a model
+    /// call. Returns 409 if the agent has no condenser. Not retried because of the cost.
     Condense => (), POST "/api/conversations/{conversation_id}/condense", Never;
     |_answer| Ok(())
 }
 
 conversation_call! {
-    /// `GET …/runtime`: whether what the conversation runs in is there.
+    /// `GET …/runtime`: returns the state of the conversation's runtime.
     GetRuntime => RuntimeInfo, GET "/api/conversations/{conversation_id}/runtime", Idempotent;
     |answer| answer.json("runtime of a conversation")
 }
 
 conversation_call! {
-    /// `POST …/runtime/reprovision`: makes again what the conversation runs in, where that is a
-    /// container which is gone.
+    /// `POST …/runtime/reprovision`: creates the conversation's runtime again, if it is a container
+    /// that no longer exists.
     Reprovision => RuntimeInfo, POST "/api/conversations/{conversation_id}/runtime/reprovision", Never;
     |answer| answer.json("runtime of a conversation")
 }
 
 open_enum! {
-    /// Whether what a conversation runs in is there.
+    /// The state of a conversation's runtime.
     RuntimeStatus {
-        /// It is.
+        /// The runtime is available.
         Available = "available",
-        /// It is being started.
+        /// The runtime is starting.
         Starting = "starting",
-        /// It is gone.
+        /// The runtime no longer exists.
         Missing = "missing",
-        /// Another server has it.
+        /// Another server owns the runtime.
         OwnershipLost = "ownership_lost",
-        /// It failed.
+        /// The runtime failed.
         Error = "error",
     }
 }
 
-/// What a conversation runs in.
+/// The runtime of a conversation.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Deserialize)]
 #[non_exhaustive]
 pub struct RuntimeInfo {
-    /// Whether it is there.
+    /// The state of the runtime.
     pub runtime_status: RuntimeStatus,
-    /// Whether the conversation can go on.
+    /// Whether the conversation can be resumed.
     pub can_resume: bool,
-    /// Why not.
+    /// The reason why the runtime is not available.
     #[serde(default)]
     pub runtime_error: Option<RuntimeError>,
 }
 
-/// Why what a conversation runs in is not there.
+/// The reason why a runtime is not available.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Deserialize)]
 #[non_exhaustive]
 pub struct RuntimeError {
-    /// A word for it.
+    /// The error code.
     pub code: String,
     /// The explanation.
     pub message: String,
 }
 
-/// The server's rule for titles.
+/// Checks the server's rule for titles.
 pub(super) fn check_title(title: &str) -> Result<()> {
     match title.chars().count() {
         _ if title.trim().is_empty() => Err(Error::invalid(
@@ -260,7 +264,7 @@ pub(super) fn check_title(title: &str) -> Result<()> {
     }
 }
 
-/// The server's rules for tags.
+/// Checks the server's rules for tags.
 pub(super) fn check_tags(tags: &BTreeMap<String, String>) -> Result<()> {
     for (key, value) in tags {
         let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();

@@ -1,4 +1,4 @@
-//! The log of a conversation over REST.
+//! The log of a conversation over the REST API.
 
 use serde::Serialize;
 use serde_json::{json, value::RawValue};
@@ -6,20 +6,21 @@ use serde_json::{json, value::RawValue};
 use super::{call, page, page::Unreadable, query, segment};
 use crate::{ConversationId, Error, Event, Request};
 
-/// Which events of a log are meant: those that fit all that is said. Default: all.
+/// A filter for events. An event must match all fields that are set. The default matches all
+/// events.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct EventFilter {
-    /// Of this kind, such as `ActionEvent`.
+    /// The kind of the event, such as `ActionEvent`.
     pub kind: Option<String>,
-    /// From `agent`, `user`, `environment` or `hook`.
+    /// The source: `agent`, `user`, `environment` or `hook`.
     pub source: Option<String>,
-    /// Messages that hold this text, in whatever case.
+    /// A text that a message must contain, ignoring case.
     pub body: Option<String>,
-    /// Not before this time, in ISO 8601. Without an offset it is the server's local time, as
-    /// the events' own.
+    /// The earliest time, in ISO 8601. A time without an offset is the server's local time, like
+    /// the timestamps of events.
     pub since: Option<String>,
-    /// Before this time, in the same form.
+    /// The time before which the event must have occurred, in the same format.
     pub before: Option<String>,
 }
 
@@ -39,7 +40,7 @@ impl EventFilter {
     }
 }
 
-/// `GET …/events/search`: a page of the log, in log order.
+/// `GET …/events/search`: returns a page of the log, in log order.
 #[derive(Debug, Clone)]
 #[must_use]
 pub struct Search {
@@ -54,19 +55,18 @@ pub struct Search {
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct EventPage {
-    /// All events of the page, in its order: the n-th item the server sent is the n-th here. One
-    /// that could not be decoded is what [`Event::from_json_lossy`] makes of it, so that it does
-    /// not move the others.
+    /// All events of the page, in the server's order and without gaps. An item that could not be
+    /// decoded is converted with [`Event::from_json_lossy`], so that all others keep their index.
     pub items: Vec<Event>,
-    /// Which of the items could not be decoded, and why. Most often none.
+    /// The items that could not be decoded, with the reason. Usually empty.
     pub unreadable: Vec<Unreadable>,
-    /// Where the next page begins; absent on the last. An id the server does not know begins
-    /// again at the first page.
+    /// The id of the next page. `None` for the last page. For an unknown id, the server returns the
+    /// first page.
     pub next_page_id: Option<String>,
 }
 
 impl Search {
-    /// The first page of a conversation's events, 100 at most.
+    /// Creates a call for the first page of a conversation's events, at most 100.
     pub fn new(conversation: ConversationId) -> Self {
         Self {
             conversation,
@@ -77,31 +77,31 @@ impl Search {
         }
     }
 
-    /// Begins at the page an earlier answer named.
+    /// Sets the id of the page, from an earlier response.
     pub fn page_id(mut self, page_id: impl Into<String>) -> Self {
         self.page_id = Some(page_id.into());
         self
     }
 
-    /// How many events a page holds, 1 to 100.
+    /// Sets the number of events per page, from 1 to 100.
     pub fn limit(mut self, limit: u32) -> Self {
         self.limit = limit;
         self
     }
 
-    /// Only events of this kind, such as `ActionEvent`.
+    /// Limits the page to events of this kind, such as `ActionEvent`.
     pub fn kind(mut self, kind: impl Into<String>) -> Self {
         self.filter.kind = Some(kind.into());
         self
     }
 
-    /// Only these, instead of what was said before.
+    /// Replaces the filter.
     pub fn filter(mut self, filter: EventFilter) -> Self {
         self.filter = filter;
         self
     }
 
-    /// Newest first.
+    /// Returns the newest events first.
     pub fn descending(mut self) -> Self {
         self.descending = true;
         self
@@ -128,7 +128,7 @@ call!(Search => EventPage, GET "/api/conversations/{conversation_id}/events/sear
     let page: page::Page = page::items(&answer, "page of events")?;
     let mut unreadable = Vec::new();
     let items = page.items.into_iter().enumerate().map(|(index, raw)| {
-        // Each event owns its bytes: keeping one must not keep its page.
+        // Each event owns its bytes, so that keeping one event does not keep its page in memory.
         let (event, flaw) = Event::kept(Box::<str>::from(raw).into_string().into());
         if let Some(flaw) = flaw {
             unreadable.push(Unreadable::new(index, flaw, event.as_json()));
@@ -138,17 +138,17 @@ call!(Search => EventPage, GET "/api/conversations/{conversation_id}/events/sear
     Ok(EventPage { items: items.collect(), unreadable, next_page_id: page.next_page_id })
 });
 
-/// `GET …/events/count`: how many events the log holds.
+/// `GET …/events/count`: returns the number of events in the log.
 #[derive(Debug, Clone)]
 pub struct Count(ConversationId, EventFilter);
 
 impl Count {
-    /// Counts the events of a conversation.
+    /// Creates a call that counts the events of a conversation.
     pub fn new(conversation: ConversationId) -> Self {
         Self(conversation, EventFilter::default())
     }
 
-    /// Only these.
+    /// Limits the count to matching events.
     #[must_use]
     pub fn filter(mut self, filter: EventFilter) -> Self {
         self.1 = filter;
@@ -164,12 +164,12 @@ call!(Count => u64, GET "/api/conversations/{conversation_id}/events/count", Ide
     };
     |answer| answer.json("count of events"));
 
-/// `GET …/events/{event_id}`.
+/// `GET …/events/{event_id}`: returns one event.
 #[derive(Debug, Clone)]
 pub struct Get(ConversationId, String);
 
 impl Get {
-    /// One event by its id.
+    /// Creates a call for the event with this id.
     pub fn new(conversation: ConversationId, event_id: impl Into<String>) -> Self {
         Self(conversation, event_id.into())
     }
@@ -182,14 +182,14 @@ call!(Get => Event, GET "/api/conversations/{conversation_id}/events/{event_id}"
     ));
     |answer| Event::from_json(answer.body));
 
-/// `GET …/events` with ids in its body: several events by id, in the same order; `None` for an id
-/// that the log does not have. An event that could not be decoded is what
-/// [`Event::from_json_lossy`] makes of it.
+/// `GET …/events` with ids in the body: returns several events, in the order of the ids, with
+/// `None` for an id that is not in the log. An event that could not be decoded is converted with
+/// [`Event::from_json_lossy`].
 #[derive(Debug, Clone)]
 pub struct BatchGet(ConversationId, Vec<String>);
 
 impl BatchGet {
-    /// These.
+    /// Creates a call for the events with these ids.
     pub fn new<I: Into<String>>(
         conversation: ConversationId,
         event_ids: impl IntoIterator<Item = I>,
@@ -210,8 +210,8 @@ call!(BatchGet => Vec<Option<Event>>, GET "/api/conversations/{conversation_id}/
     Ok(items.into_iter().map(|raw| raw.map(event)).collect())
 });
 
-/// `POST …/events`: adds a user's message to the log. There is no way for the server to tell a
-/// repeated one, so it is never sent twice.
+/// `POST …/events`: adds a user message to the log. Never retried, because the server cannot detect
+/// a duplicate.
 #[derive(Debug, Clone)]
 #[must_use]
 pub struct Send {
@@ -221,30 +221,30 @@ pub struct Send {
     sender: Option<String>,
 }
 
-/// A piece of a user's message.
+/// A part of a user message.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum UserContent {
-    /// Text.
+    /// A text.
     Text {
         /// The text.
         text: String,
     },
     /// Images, as URLs or `data:` URLs.
     Image {
-        /// Where they are.
+        /// The URLs.
         image_urls: Vec<String>,
     },
 }
 
 impl UserContent {
-    /// Text.
+    /// Creates a text part.
     pub fn text(text: impl Into<String>) -> Self {
         Self::Text { text: text.into() }
     }
 
-    /// One image, as a URL or a `data:` URL.
+    /// Creates a part with one image, as a URL or a `data:` URL.
     pub fn image(url: impl Into<String>) -> Self {
         Self::Image {
             image_urls: vec![url.into()],
@@ -265,7 +265,7 @@ impl From<String> for UserContent {
 }
 
 impl Send {
-    /// A message, without starting a run.
+    /// Creates a call that adds a message without starting a run.
     pub fn new(conversation: ConversationId, content: Vec<UserContent>) -> Self {
         Self {
             conversation,
@@ -275,13 +275,14 @@ impl Send {
         }
     }
 
-    /// Who says it. Servers up to 1.58 drop it.
+    /// Sets the sender. Servers up to 1.58 ignore it.
     pub fn sender(mut self, sender: impl Into<String>) -> Self {
         self.sender = Some(sender.into());
         self
     }
 
-    /// Also starts a run. After a 429 the message has been saved all the same.
+    /// Sets whether the message starts a run. If the server returns 429, the message has still been
+    /// saved.
     pub fn run(mut self, run: bool) -> Self {
         self.run = run;
         self
@@ -309,7 +310,7 @@ pub struct Respond {
 }
 
 impl Respond {
-    /// Approves: the run goes on.
+    /// Creates a call that approves the actions. The run continues.
     pub fn accept(conversation: ConversationId) -> Self {
         Self {
             conversation,
@@ -318,7 +319,7 @@ impl Respond {
         }
     }
 
-    /// Rejects: the agent is told why, and nothing runs.
+    /// Creates a call that rejects the actions with a reason for the agent. No action is executed.
     pub fn reject(conversation: ConversationId, reason: impl Into<String>) -> Self {
         Self {
             conversation,

@@ -1,8 +1,8 @@
-//! Files of the server.
+//! Files on the server.
 //!
-//! The calls that carry a file's content hold it whole, for small files. For large ones a
-//! transport takes the same request and streams: see [`Upload::parts`] and
-//! [`Call::request`](crate::Call::request) of the others.
+//! Calls with file content keep the whole content in memory and are intended for small files. For
+//! large files, a transport can stream the same requests: see [`Upload::parts`], and
+//! [`Call::request`](crate::Call::request) of the other calls.
 
 use std::fmt;
 
@@ -23,7 +23,8 @@ fn check_path(path: &str) -> Result<()> {
     Ok(())
 }
 
-/// `POST …/file/upload`: writes a file, making its directories. An existing one is replaced.
+/// `POST …/file/upload`: writes a file and creates its parent directories. Replaces an existing
+/// file.
 #[derive(Clone)]
 pub struct Upload {
     scope: Scope,
@@ -32,7 +33,7 @@ pub struct Upload {
     boundary: String,
 }
 
-// A file may hold secrets, and much: only its size is shown.
+// A file may be large and contain secrets, so only its size is shown.
 impl fmt::Debug for Upload {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Upload")
@@ -43,44 +44,45 @@ impl fmt::Debug for Upload {
     }
 }
 
-/// An upload whose content is yet to come: the body is `before`, the content, `after`.
+/// An upload without its content. The body is `before`, the content, `after`.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct UploadParts {
     /// The request, without a body.
     pub request: Request,
-    /// What the body begins with.
+    /// The first bytes of the body, before the content.
     pub before: Bytes,
-    /// What the body ends with. Without it the server writes nothing.
+    /// The last bytes of the body, after the content. Without them, the server writes nothing.
     pub after: Bytes,
 }
 
-/// What an upload did.
+/// The result of an upload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct UploadResult {
-    /// How many bytes the server wrote; older servers do not say.
+    /// The number of bytes that the server wrote. `None` for older servers.
     #[serde(default)]
     pub file_size: Option<u64>,
 }
 
 impl Upload {
-    /// Writes `content` to the absolute `path`.
+    /// Creates a call that writes `content` to the absolute `path`.
     pub fn new(path: impl Into<String>, content: impl Into<Bytes>) -> Self {
         Self {
             scope: Scope::Server,
             path: path.into(),
             content: content.into(),
-            // Random, so that no content holds it.
+            // The boundary is random, so that the content cannot contain it.
             boundary: uuid::Uuid::new_v4().simple().to_string(),
         }
     }
 
-    /// The request for a transport that streams the content itself; that of `self` is left out.
+    /// Returns the request for a transport that streams the content. The content of `self` is not
+    /// used.
     ///
     /// # Errors
     ///
-    /// When the path cannot be one.
+    /// Returns an error if the path is invalid.
     pub fn parts(&self) -> Result<UploadParts> {
         check_path(&self.path)?;
         let mut target = self.scope.base() + "/file/upload";
@@ -91,7 +93,7 @@ impl Upload {
             HeaderValue::from_str(&format!("multipart/form-data; boundary={boundary}"))
                 .map_err(|error| Error::encode("content type of an upload", error))?;
         request.headers.insert(header::CONTENT_TYPE, content_type);
-        // The server goes by `path`; the file name only marks the part as a file.
+        // The server uses `path`; the file name only marks the part as a file.
         let before = format!(
             "--{boundary}\r\nContent-Disposition: form-data; name=\"file\"; filename=\"file\"\r\n\
              Content-Type: application/octet-stream\r\n\r\n"
@@ -113,7 +115,7 @@ scoped_call!(Upload => UploadResult, POST "/file/upload", Idempotent;
     };
     |answer| answer.json("result of an upload"));
 
-/// `GET …/file/download`: the content of a file.
+/// `GET …/file/download`: returns the content of a file.
 #[derive(Debug, Clone)]
 #[must_use]
 pub struct Download {
@@ -124,7 +126,7 @@ pub struct Download {
 }
 
 impl Download {
-    /// All of the file at the absolute `path`.
+    /// Creates a call for the whole file at the absolute `path`.
     pub fn new(path: impl Into<String>) -> Self {
         Self {
             scope: Scope::Server,
@@ -134,9 +136,9 @@ impl Download {
         }
     }
 
-    /// Only what follows the first `offset` bytes, provided that the file's `ETag` still is
-    /// `etag`: [`Downloaded::Rest`]. If it is not, the answer is all of the new file:
-    /// [`Downloaded::Whole`].
+    /// Requests only the content after the first `offset` bytes, provided that the file's `ETag` is
+    /// still `etag`. The result is [`Downloaded::Rest`] in that case. If the file has changed, the
+    /// result is the whole new file: [`Downloaded::Whole`].
     pub fn resume(mut self, offset: u64, etag: impl Into<String>) -> Self {
         self.from = offset;
         self.etag = Some(etag.into());
@@ -144,18 +146,18 @@ impl Download {
     }
 }
 
-/// What a [`Download`] brought.
+/// The result of a [`Download`].
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Downloaded {
-    /// All of the file.
+    /// The whole file.
     Whole(Bytes),
-    /// Only what follows the offset that was asked for: append it to what is there.
+    /// The content after the requested offset, which the caller appends to its existing data.
     Rest(Bytes),
 }
 
 impl Downloaded {
-    /// The bytes, whichever they are.
+    /// Returns the bytes of either variant.
     pub fn bytes(&self) -> &Bytes {
         match self {
             Self::Whole(bytes) | Self::Rest(bytes) => bytes,
@@ -163,7 +165,7 @@ impl Downloaded {
     }
 }
 
-// A file may hold secrets, and much: only its size is shown.
+// A file may be large and contain secrets, so only its size is shown.
 impl fmt::Debug for Downloaded {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let name = match self {
@@ -195,8 +197,8 @@ scoped_call!(Download => Downloaded, GET "/file/download", Idempotent;
     _ => Downloaded::Whole(answer.body),
 }));
 
-/// `POST …/file/create_directory`: makes a directory and those above it; one that is there is
-/// left as it is.
+/// `POST …/file/create_directory`: creates a directory and its parents. An existing directory is
+/// left unchanged.
 #[derive(Debug, Clone)]
 pub struct CreateDirectory {
     scope: Scope,
@@ -204,7 +206,7 @@ pub struct CreateDirectory {
 }
 
 impl CreateDirectory {
-    /// The directory at the absolute `path`.
+    /// Creates a call for the directory at the absolute `path`.
     pub fn new(path: impl Into<String>) -> Self {
         Self {
             scope: Scope::Server,
@@ -223,19 +225,20 @@ scoped_call!(CreateDirectory => (), POST "/file/create_directory", Idempotent;
     |_answer| Ok(()));
 
 open_enum! {
-    /// What an archive is.
+    /// The format of an archive.
     ArchiveFormat {
-        /// A patch: how the working tree differs from a ref.
+        /// A patch with the differences between the working tree and a ref.
         GitDelta = "git-delta",
-        /// A compressed tar file of everything.
+        /// A compressed tar file of the whole directory.
         TarGz = "tar.gz",
     }
 }
 
-/// `GET …/file/archive`: a directory as one file, without credentials git keeps in it.
+/// `GET …/file/archive`: returns a directory as one file, without the credentials that git stores
+/// in it.
 ///
-/// A directory that is no repository but holds exactly one, up to three levels down, is archived
-/// as that repository.
+/// If a directory is not a repository but contains exactly one, up to three levels down, that
+/// repository is archived.
 #[derive(Debug, Clone)]
 #[must_use]
 pub struct Archive {
@@ -247,26 +250,26 @@ pub struct Archive {
     default_excludes: bool,
 }
 
-/// What the server says about an archive, in the answer's headers.
+/// The metadata of an archive, from the response headers.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ArchiveInfo {
-    /// The repository that was archived.
+    /// The root of the archived repository.
     pub repo_root: Option<String>,
-    /// Where it came from.
+    /// The URL of the repository's remote.
     pub repo_remote: Option<String>,
-    /// The branch it is on.
+    /// The current branch.
     pub branch: Option<String>,
-    /// The commit it is on.
+    /// The current commit.
     pub head_commit: Option<String>,
-    /// The commit a patch is against.
+    /// The base commit of a patch.
     pub base_commit: Option<String>,
-    /// The ref a patch is against, `auto` where none was named.
+    /// The base ref of a patch, or `auto` if none was specified.
     pub base_ref: Option<String>,
 }
 
 impl Archive {
-    /// The directory at the absolute `path`.
+    /// Creates a call for the directory at the absolute `path`.
     pub fn new(path: impl Into<String>, format: ArchiveFormat) -> Self {
         Self {
             scope: Scope::Server,
@@ -278,19 +281,19 @@ impl Archive {
         }
     }
 
-    /// The ref a patch is against, where it is not for the server to find one.
+    /// Sets the base ref of a patch. By default, the server chooses it.
     pub fn base_ref(mut self, git_ref: impl Into<String>) -> Self {
         self.base_ref = Some(git_ref.into());
         self
     }
 
-    /// Leaves out what matches this pattern. May be said again.
+    /// Excludes files that match this pattern. Can be called several times.
     pub fn exclude(mut self, pattern: impl Into<String>) -> Self {
         self.excludes.push(pattern.into());
         self
     }
 
-    /// Whether to leave out caches, dependencies and build output. Default: yes.
+    /// Sets whether caches, dependencies and build output are excluded. Default: true.
     pub fn default_excludes(mut self, yes: bool) -> Self {
         self.default_excludes = yes;
         self
@@ -298,7 +301,7 @@ impl Archive {
 }
 
 impl ArchiveInfo {
-    /// Reads the headers of an answer.
+    /// Decodes the headers of a response.
     pub fn from_headers(headers: &HeaderMap) -> Self {
         let written = |name: &str| headers.get(name)?.to_str().ok().map(str::to_owned);
         let read = |name: &str| written(name).map(|text| unquote(&text));
@@ -308,13 +311,13 @@ impl ArchiveInfo {
             branch: read("x-archive-branch"),
             head_commit: read("x-archive-head-commit"),
             base_commit: read("x-archive-base-commit"),
-            // The server writes this one as it was given.
+            // The server sends this header without percent-encoding.
             base_ref: written("x-archive-base-ref"),
         }
     }
 }
 
-/// Takes percent-encoding off; a stray percent sign stays.
+/// Decodes percent-encoding. An invalid percent sign is kept.
 fn unquote(text: &str) -> String {
     percent_decode_str(text).decode_utf8_lossy().into_owned()
 }
@@ -341,8 +344,8 @@ scoped_call!(Archive => (ArchiveInfo, Bytes), GET "/file/archive", Idempotent;
     };
     |answer| Ok((ArchiveInfo::from_headers(&answer.headers), answer.body)));
 
-/// `GET …/file/download-trajectory/{conversation_id}`: all the server has on disk of a
-/// conversation, as a zip file. Secrets are masked in it.
+/// `GET …/file/download-trajectory/{conversation_id}`: returns all of a conversation's files on the
+/// server as a zip file. Secrets are masked.
 #[derive(Debug, Clone, Copy)]
 pub struct Trajectory {
     scope: Scope,
@@ -350,7 +353,7 @@ pub struct Trajectory {
 }
 
 impl Trajectory {
-    /// Of this conversation.
+    /// Creates a call for this conversation.
     pub fn new(conversation: ConversationId) -> Self {
         Self {
             scope: Scope::Server,
@@ -366,7 +369,7 @@ scoped_call!(Trajectory => Bytes, GET "/file/download-trajectory/{conversation_i
     ));
     |answer| Ok(answer.body));
 
-/// `GET /api/file/home`: the home directory, and where to begin browsing.
+/// `GET /api/file/home`: returns the home directory and the places to start browsing.
 #[derive(Debug, Clone, Copy, Default)]
 #[must_use]
 pub struct GetHome {
@@ -374,39 +377,39 @@ pub struct GetHome {
 }
 
 impl GetHome {
-    /// Without directories whose name begins with a dot.
+    /// Creates a call that omits hidden directories, whose names start with a dot.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Also those whose name begins with a dot.
+    /// Sets whether hidden directories are included.
     pub fn include_hidden(mut self, yes: bool) -> Self {
         self.include_hidden = yes;
         self
     }
 }
 
-/// Where to begin browsing.
+/// The places to start browsing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Home {
     /// The home directory of the server's user.
     pub home: String,
-    /// The directories in it.
+    /// The directories in the home directory.
     #[serde(default)]
     pub favorites: Vec<Place>,
-    /// The roots: `/`, or the drives.
+    /// The file system roots: `/` or the drives.
     #[serde(default)]
     pub locations: Vec<Place>,
 }
 
-/// A directory to begin browsing at.
+/// A directory to start browsing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Place {
-    /// What to call it.
+    /// The display name.
     pub label: String,
-    /// Its absolute path.
+    /// The absolute path.
     pub path: String,
 }
 
@@ -420,7 +423,8 @@ call!(GetHome => Home, GET "/api/file/home", Idempotent;
     };
     |answer| answer.json("home directory"));
 
-/// `GET /api/file/search_subdirs`: the directories in a directory, by name. Not symbolic links.
+/// `GET /api/file/search_subdirs`: returns the subdirectories of a directory, sorted by name,
+/// without symbolic links.
 #[derive(Debug, Clone)]
 #[must_use]
 pub struct SearchSubdirs {
@@ -436,23 +440,23 @@ pub struct SearchSubdirs {
 pub struct SubdirectoryPage {
     /// The directories.
     pub items: Vec<Subdirectory>,
-    /// Where the next page begins; absent on the last.
+    /// The id of the next page. `None` for the last page.
     #[serde(default)]
     pub next_page_id: Option<String>,
 }
 
-/// A directory in a directory.
+/// A subdirectory.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Subdirectory {
-    /// Its name.
+    /// The name of the directory.
     pub name: String,
-    /// Its absolute path.
+    /// The absolute path.
     pub path: String,
 }
 
 impl SearchSubdirs {
-    /// The first 100 in the directory at the absolute `path`.
+    /// Creates a call for the first 100 subdirectories of the absolute `path`.
     pub fn new(path: impl Into<String>) -> Self {
         Self {
             path: path.into(),
@@ -462,19 +466,19 @@ impl SearchSubdirs {
         }
     }
 
-    /// Begins at the page an earlier answer named.
+    /// Sets the id of the page, from an earlier response.
     pub fn page_id(mut self, page_id: impl Into<String>) -> Self {
         self.page_id = Some(page_id.into());
         self
     }
 
-    /// How many a page holds, 1 to 100.
+    /// Sets the number of directories per page, from 1 to 100.
     pub fn limit(mut self, limit: u32) -> Self {
         self.limit = limit;
         self
     }
 
-    /// Also those whose name begins with a dot.
+    /// Sets whether hidden directories are included, whose names start with a dot.
     pub fn include_hidden(mut self, yes: bool) -> Self {
         self.include_hidden = yes;
         self
@@ -500,8 +504,8 @@ call!(SearchSubdirs => SubdirectoryPage, GET "/api/file/search_subdirs", Idempot
     };
     |answer| answer.json("directories"));
 
-/// `GET /api/conversations/{conversation_id}/workspace/{file_path}`: a file of a conversation's
-/// workspace as a web server gives it; of a directory, its `index.html`.
+/// `GET /api/conversations/{conversation_id}/workspace/{file_path}`: returns a file in a
+/// conversation's workspace, like a web server. For a directory, returns its `index.html`.
 #[derive(Debug, Clone)]
 pub struct StaticFile {
     conversation: ConversationId,
@@ -509,7 +513,8 @@ pub struct StaticFile {
 }
 
 impl StaticFile {
-    /// The file at `path` below the workspace; empty for the workspace itself.
+    /// Creates a call for the file at `path`, relative to the workspace. An empty path is the
+    /// workspace itself.
     pub fn new(conversation: ConversationId, path: impl Into<String>) -> Self {
         Self {
             conversation,

@@ -1,6 +1,6 @@
-//! Git in a directory of the server: what changed, and the repositories a provider has.
+//! Git operations in a directory on the server: changes, commits, and repositories of a provider.
 //!
-//! Where there is no repository the server answers with emptiness, not with an error.
+//! If a directory is not a repository, the server returns an empty result instead of an error.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,37 +8,37 @@ use super::{Scope, call, query, scope::scoped_call};
 use crate::{Error, Request, Result, open_enum::open_enum};
 
 open_enum! {
-    /// How a file changed.
+    /// The kind of change to a file.
     ChangeStatus {
-        /// It has another name now.
+        /// The file was renamed.
         Moved = "MOVED",
-        /// It is new.
+        /// The file was created.
         Added = "ADDED",
-        /// It is gone.
+        /// The file was deleted.
         Deleted = "DELETED",
-        /// Its content changed.
+        /// The content was changed.
         Updated = "UPDATED",
     }
 }
 
-/// A file that changed.
+/// A changed file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct GitChange {
-    /// How.
+    /// The kind of change.
     pub status: ChangeStatus,
-    /// Which, with forward slashes, below the repository.
+    /// The path relative to the repository, with forward slashes.
     pub path: String,
 }
 
-/// A file before and after.
+/// The content of a file before and after a change.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct GitDiff {
-    /// Its content now; none when it is gone.
+    /// The new content. `None` if the file was deleted.
     #[serde(default)]
     pub modified: Option<String>,
-    /// Its content before; none when it is new.
+    /// The old content. `None` if the file was created.
     #[serde(default)]
     pub original: Option<String>,
 }
@@ -47,18 +47,18 @@ pub struct GitDiff {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct GitCommit {
-    /// Its whole hash.
+    /// The full hash.
     pub sha: String,
-    /// Its hash, shortened.
+    /// The abbreviated hash.
     #[serde(default)]
     pub short_sha: String,
-    /// The first line of its message.
+    /// The first line of the commit message.
     #[serde(default)]
     pub subject: String,
-    /// Who wrote it.
+    /// The author.
     #[serde(default)]
     pub author: String,
-    /// When it was written: ISO 8601 with an offset.
+    /// The author date, in ISO 8601 with an offset.
     #[serde(default)]
     pub timestamp: String,
 }
@@ -67,9 +67,9 @@ pub struct GitCommit {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[non_exhaustive]
 pub struct GitCommitsPage {
-    /// Newest first.
+    /// The commits, newest first.
     pub commits: Vec<GitCommit>,
-    /// Whether there are older ones.
+    /// Whether there are older commits.
     #[serde(default)]
     pub has_more: bool,
 }
@@ -78,23 +78,23 @@ pub struct GitCommitsPage {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct GitProviderRepository {
-    /// The provider's id.
+    /// The id at the provider.
     pub id: String,
-    /// `owner/name`.
+    /// The full name, as `owner/name`.
     pub full_name: String,
     /// The provider, such as `github`.
     #[serde(default)]
     pub git_provider: String,
-    /// Whether everyone can read it.
+    /// Whether the repository is public.
     #[serde(default)]
     pub is_public: bool,
-    /// How many stars it has.
+    /// The number of stars.
     #[serde(default)]
     pub stargazers_count: Option<i64>,
-    /// When something was last pushed to it.
+    /// The time of the last push.
     #[serde(default)]
     pub pushed_at: Option<String>,
-    /// Its main branch.
+    /// The main branch.
     #[serde(default)]
     pub main_branch: Option<String>,
 }
@@ -105,15 +105,15 @@ pub struct GitProviderRepository {
 pub struct GitRepositoryPage {
     /// The repositories.
     pub items: Vec<GitProviderRepository>,
-    /// Where the next page begins; absent on the last.
+    /// The id of the next page. `None` for the last page.
     #[serde(default)]
     pub next_page_id: Option<String>,
-    /// The server has no token for the provider, so it found nothing.
+    /// Whether the server has no token for the provider, so that the page is empty.
     #[serde(default)]
     pub missing_token: bool,
 }
 
-/// A ref must not read as an option of git.
+/// Checks that git cannot parse a ref as an option.
 fn check_ref(git_ref: Option<&String>) -> Result<()> {
     match git_ref {
         Some(text) if text.is_empty() || text.starts_with('-') || text.contains('\0') => Err(
@@ -132,7 +132,7 @@ fn check_sha(sha: &str) -> Result<()> {
     ))
 }
 
-/// `GET …/git/changes`: the files that differ from a ref.
+/// `GET …/git/changes`: returns the files that differ from a ref.
 #[derive(Debug, Clone)]
 #[must_use]
 pub struct Changes {
@@ -142,7 +142,8 @@ pub struct Changes {
 }
 
 impl Changes {
-    /// Changes of the repository at `path`, against the branch upstream as git knows it.
+    /// Creates a call for the repository at `path`, compared with the local copy of the upstream
+    /// branch.
     pub fn new(path: impl Into<String>) -> Self {
         Self {
             scope: Scope::Server,
@@ -151,7 +152,7 @@ impl Changes {
         }
     }
 
-    /// Against this ref instead, such as `HEAD`.
+    /// Compares with this ref instead, such as `HEAD`.
     pub fn against(mut self, git_ref: impl Into<String>) -> Self {
         self.git_ref = Some(git_ref.into());
         self
@@ -170,7 +171,7 @@ scoped_call!(Changes => Vec<GitChange>, GET "/git/changes", Idempotent;
     };
     |answer| answer.json("changed files"));
 
-/// `GET …/git/diff`: one file before and after.
+/// `GET …/git/diff`: returns the old and new content of a file.
 #[derive(Debug, Clone)]
 #[must_use]
 pub struct Diff {
@@ -181,7 +182,7 @@ pub struct Diff {
 }
 
 impl Diff {
-    /// Of the file at `path`, against the branch upstream as git knows it.
+    /// Creates a call for the file at `path`, compared with the local copy of the upstream branch.
     pub fn new(path: impl Into<String>) -> Self {
         Self {
             scope: Scope::Server,
@@ -191,13 +192,13 @@ impl Diff {
         }
     }
 
-    /// Against this ref instead.
+    /// Compares with this ref instead.
     pub fn against(mut self, git_ref: impl Into<String>) -> Self {
         self.git_ref = Some(git_ref.into());
         self
     }
 
-    /// As this commit changed it. Not together with a ref.
+    /// Returns the change that this commit made. Cannot be combined with a ref.
     pub fn commit(mut self, sha: impl Into<String>) -> Self {
         self.commit = Some(sha.into());
         self
@@ -224,7 +225,7 @@ scoped_call!(Diff => GitDiff, GET "/git/diff", Idempotent;
     };
     |answer| answer.json("diff"));
 
-/// `GET …/git/commits`: the newest commits.
+/// `GET …/git/commits`: returns the newest commits.
 #[derive(Debug, Clone)]
 #[must_use]
 pub struct Commits {
@@ -234,7 +235,7 @@ pub struct Commits {
 }
 
 impl Commits {
-    /// The newest 50 of the repository at `path`.
+    /// Creates a call for the newest 50 commits of the repository at `path`.
     pub fn new(path: impl Into<String>) -> Self {
         Self {
             scope: Scope::Server,
@@ -243,7 +244,7 @@ impl Commits {
         }
     }
 
-    /// How many, 1 to 200.
+    /// Sets the number of commits, from 1 to 200.
     pub fn limit(mut self, limit: u32) -> Self {
         self.limit = limit;
         self
@@ -262,7 +263,8 @@ scoped_call!(Commits => GitCommitsPage, GET "/git/commits", Idempotent;
     };
     |answer| answer.json("commits"));
 
-/// `GET …/git/commits/{sha}/changes`: the files a commit changed, against its first parent.
+/// `GET …/git/commits/{sha}/changes`: returns the files that a commit changed, compared with its
+/// first parent.
 #[derive(Debug, Clone)]
 pub struct CommitChanges {
     scope: Scope,
@@ -271,7 +273,7 @@ pub struct CommitChanges {
 }
 
 impl CommitChanges {
-    /// Of the commit `sha` in the repository at `path`.
+    /// Creates a call for the commit `sha` in the repository at `path`.
     pub fn new(path: impl Into<String>, sha: impl Into<String>) -> Self {
         Self {
             scope: Scope::Server,
@@ -290,8 +292,8 @@ scoped_call!(CommitChanges => Vec<GitChange>, GET "/git/commits/{sha}/changes", 
     };
     |answer| answer.json("files of a commit"));
 
-/// `GET /api/git/repositories/search`: the repositories that a token stored on the server can
-/// reach. It uses the network.
+/// `GET /api/git/repositories/search`: returns the repositories that are accessible with a token
+/// stored on the server. Requires network access.
 #[derive(Debug, Clone)]
 #[must_use]
 pub struct SearchRepositories {
@@ -302,7 +304,7 @@ pub struct SearchRepositories {
 }
 
 impl SearchRepositories {
-    /// All repositories of a provider, such as `github`, 100 at most.
+    /// Creates a call for all repositories of a provider, such as `github`, at most 100.
     pub fn new(provider: impl Into<String>) -> Self {
         Self {
             provider: provider.into(),
@@ -312,19 +314,19 @@ impl SearchRepositories {
         }
     }
 
-    /// Only those whose name holds this.
+    /// Limits the result to repositories whose name contains this text.
     pub fn query(mut self, text: impl Into<String>) -> Self {
         self.text = Some(text.into());
         self
     }
 
-    /// How many a page holds, 1 to 100.
+    /// Sets the number of repositories per page, from 1 to 100.
     pub fn limit(mut self, limit: u32) -> Self {
         self.limit = limit;
         self
     }
 
-    /// Begins at the page an earlier answer named.
+    /// Sets the id of the page, from an earlier response.
     pub fn page_id(mut self, page_id: impl Into<String>) -> Self {
         self.page_id = Some(page_id.into());
         self

@@ -1,4 +1,4 @@
-//! Hooks that a project keeps in its own files, found by the server.
+//! Discovery of a project's hook files on the server.
 
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -6,17 +6,18 @@ use serde_json::value::RawValue;
 use super::call;
 use crate::{Answer, Request, Result, hooks::HookConfig};
 
-/// `POST /api/hooks`: reads `.openhands/hooks.json` of a project on the server. It changes
-/// nothing; conversations get hooks only with their start request.
+/// `POST /api/hooks`: returns the hooks in `.openhands/hooks.json` of a project on the server. Has
+/// no effect on conversations, which get hooks only with their start request.
 ///
-/// Gives nothing where there is no such file or it is not valid: the server does not say which.
+/// Returns `None` if the file does not exist or is invalid; the server does not distinguish these
+/// cases.
 #[derive(Debug, Clone, Serialize)]
 pub struct Discover {
     project_dir: Option<String>,
 }
 
 impl Discover {
-    /// Of the project in this directory of the server.
+    /// Creates a call for the project in this directory on the server.
     pub fn new(project_dir: impl Into<String>) -> Self {
         Self {
             project_dir: Some(project_dir.into()),

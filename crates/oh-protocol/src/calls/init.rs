@@ -1,7 +1,8 @@
-//! Deferred start: a dormant server is told whose it is.
+//! Deferred initialization of a dormant server.
 //!
-//! Servers started with `OH_DEFERRED_INIT` answer 503 until then. They know this call's key, the
-//! secret key they were started with; session keys come with the call.
+//! Servers that are started with `OH_DEFERRED_INIT` return 503 until they are initialized. The call
+//! is authenticated with the secret key that the server was started with. Session keys are set by
+//! the call.
 
 use std::collections::BTreeMap;
 
@@ -16,29 +17,30 @@ use crate::{Answer, Error, Request, open_enum::open_enum};
 const ROUTE: &str = "/api/init";
 
 open_enum! {
-    /// How far a server with a deferred start is.
+    /// The state of a server with deferred initialization.
     InitState {
-        /// It waits to be told.
+        /// Waiting for initialization.
         Dormant = "dormant",
-        /// It has been told and starts.
+        /// Initialization is in progress.
         Initializing = "initializing",
-        /// It takes work. A server without a deferred start is always here.
+        /// The server accepts work. Servers without deferred initialization are always in this
+        /// state.
         Ready = "ready",
     }
 }
 
-/// What a server says of its deferred start.
+/// The status of a deferred initialization.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[non_exhaustive]
 pub struct InitStatus {
-    /// How far it is.
+    /// The state.
     pub state: InitState,
-    /// Why the last attempt failed; another can be made.
+    /// The reason why the last attempt failed. The call can be repeated.
     #[serde(default)]
     pub error: Option<String>,
 }
 
-/// `GET /api/init`: how far a deferred start is. Open to everyone.
+/// `GET /api/init`: returns the status of a deferred initialization. Works without authentication.
 #[derive(Debug, Clone, Copy, Default)]
 #[non_exhaustive]
 pub struct GetInitStatus;
@@ -47,9 +49,10 @@ call!(GetInitStatus => InitStatus, GET "/api/init", Idempotent;
     |_this| Ok(Request::new(http::Method::GET, ROUTE));
     |answer| Answer::json(&answer, "state of a deferred start"));
 
-/// `POST /api/init`: wakes a dormant server. 401 for a wrong key, 400 if it is awake.
+/// `POST /api/init`: initializes a dormant server. Returns 401 for a wrong key, and 400 if the
+/// server is already initialized.
 ///
-/// What is not given stays as the server was started with.
+/// Options that are not set keep the values that the server was started with.
 #[derive(Clone)]
 #[must_use]
 pub struct Init {
@@ -61,7 +64,7 @@ pub struct Init {
 }
 
 impl Init {
-    /// With the secret key that the server was started with.
+    /// Creates a call with the secret key that the server was started with.
     pub fn new(key: impl Into<SecretString>) -> Self {
         Self {
             key: key.into(),
@@ -72,42 +75,42 @@ impl Init {
         }
     }
 
-    /// Adds a session key that it is to take.
+    /// Adds a session key that the server accepts.
     pub fn session_api_key(mut self, key: impl Into<SecretString>) -> Self {
         self.session_api_keys.push(key.into());
         self
     }
 
-    /// The key it is to encrypt secrets with. Server's default: the first session key.
+    /// Sets the key for the encryption of secrets. Server default: the first session key.
     pub fn secret_key(mut self, key: impl Into<SecretString>) -> Self {
         self.secret_key = Some(key.into());
         self
     }
 
-    /// Adds a variable to its environment.
+    /// Adds an environment variable.
     pub fn env(mut self, name: impl Into<String>, value: impl Into<SecretString>) -> Self {
         self.env.insert(name.into(), value.into());
         self
     }
 
-    /// Where conversations are kept, a path of the server.
+    /// Sets the directory for conversations, as a path on the server.
     pub fn conversations_path(self, path: impl Into<String>) -> Self {
         self.set("conversations_path", path.into())
     }
 
-    /// Where the history of commands is kept, a path of the server.
+    /// Sets the directory for the command history, as a path on the server.
     pub fn bash_events_dir(self, path: impl Into<String>) -> Self {
         self.set("bash_events_dir", path.into())
     }
 
-    /// Any other field of the server's request, by its own name; it refuses those it does not
-    /// know.
+    /// Sets any other field of the server's request, by its JSON name. The server rejects unknown
+    /// fields.
     pub fn set(mut self, field: impl Into<String>, value: impl Into<Value>) -> Self {
         self.fields.insert(field.into(), value.into());
         self
     }
 
-    // The only place where these secrets are exposed.
+    // This is the only place where these secrets are exposed.
     fn body(&self) -> Map<String, Value> {
         let shown = |key: &SecretString| Value::from(key.expose_secret());
         let mut body = self.fields.clone();

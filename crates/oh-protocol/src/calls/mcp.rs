@@ -1,4 +1,4 @@
-//! MCP servers: whether one works, as the agent server sees it.
+//! Tests of MCP servers from the agent server's machine.
 
 use std::time::Duration;
 
@@ -8,13 +8,14 @@ use serde_json::json;
 use super::call;
 use crate::{Answer, Error, Request, config::McpServer};
 
-/// The longest that the server waits.
+/// The maximum time that the server waits.
 const LONGEST: Duration = Duration::from_secs(120);
 
 /// `POST /api/mcp/test`: connects to an MCP server from the agent server's machine and lists its
-/// tools. Nothing is stored, and the connection ends with the answer.
+/// tools. Nothing is stored, and the connection is closed after the test.
 ///
-/// An agent whose MCP servers do not start goes on without their tools; this call says why.
+/// An agent whose MCP servers do not start continues without their tools; this call returns the
+/// reason.
 ///
 /// ```
 /// use oh_protocol::{Call, calls::mcp::TestServer, config::McpServer};
@@ -33,7 +34,7 @@ pub struct TestServer {
 }
 
 impl TestServer {
-    /// Tests this server.
+    /// Creates a call that tests this server.
     pub fn new(server: McpServer) -> Self {
         Self {
             name: "server".to_owned(),
@@ -42,32 +43,32 @@ impl TestServer {
         }
     }
 
-    /// Sets the name that errors call the server by, 1 to 128 characters. Default: `server`.
+    /// Sets the server's name in error messages, 1 to 128 characters. Default: `server`.
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = name.into();
         self
     }
 
-    /// Sets how long the MCP server may take to list its tools, up to two minutes. Default: 15 s.
-    /// The answer comes when the test is over: allow the request itself as long, and more.
+    /// Sets how long the MCP server may take to list its tools, at most two minutes. Default: 15 s.
+    /// The response arrives after the test, so the timeout of the request must be longer.
     pub fn timeout(mut self, limit: Duration) -> Self {
         self.timeout = limit;
         self
     }
 }
 
-/// What came of the [test](TestServer) of an MCP server.
+/// The result of the [test](TestServer) of an MCP server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum TestedServer {
-    /// It works.
+    /// The test succeeded.
     Works {
-        /// The names of its tools.
+        /// The names of the MCP server's tools.
         tools: Vec<String>,
     },
-    /// It does not.
+    /// The test failed.
     Fails {
-        /// Why, in the server's words.
+        /// The error message.
         error: String,
         /// The kind of failure: `timeout`, `connection` or `unknown`.
         error_kind: String,

@@ -1,4 +1,4 @@
-//! The server's operations as typed [`Call`](crate::Call)s, one module a router.
+//! The server's operations as typed [`Call`](crate::Call)s, one module per router.
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
@@ -21,8 +21,8 @@ pub mod vscode;
 pub use page::Unreadable;
 pub use scope::Scope;
 
-/// Declares that a type is a call: its route, its repeat-safety, its request, its answer, which may
-/// need what was asked for.
+/// Declares that a type is a call, with its route, repeat policy, request and response. Decoding
+/// the response may use the values of the request.
 macro_rules! call {
     (
         $name:ty => $output:ty, $method:ident $route:literal, $repeat:ident;
@@ -50,7 +50,7 @@ macro_rules! call {
 }
 pub(crate) use call;
 
-/// Appends a query parameter, percent-encoded.
+/// Appends a percent-encoded query parameter.
 pub(crate) fn query(target: &mut String, name: &str, value: &str) {
     target.push(if target.contains('?') { '&' } else { '?' });
     target.push_str(name);
@@ -58,7 +58,7 @@ pub(crate) fn query(target: &mut String, name: &str, value: &str) {
     target.extend(url::form_urlencoded::byte_serialize(value.as_bytes()));
 }
 
-/// A value as one part of a path, percent-encoded.
+/// Returns a value as a percent-encoded path segment.
 pub(crate) fn segment(value: &str) -> String {
     const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
         .remove(b'-')

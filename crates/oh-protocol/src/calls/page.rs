@@ -1,4 +1,4 @@
-//! Items of pages and batches: one that cannot be decoded does not cost the others.
+//! Items of pages and batches. An item that cannot be decoded does not affect the others.
 
 use bytestring::ByteString;
 use serde::{Deserialize, de::DeserializeOwned};
@@ -10,11 +10,11 @@ use crate::{Answer, Error, Json, Result};
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Unreadable {
-    /// Its place among all items that the server sent in this page, from 0.
+    /// The index in all items of the server's page, starting at 0.
     pub index: usize,
-    /// What was expected and where; never what stood there, which may be secret.
+    /// The expected type and the position. Never contains the actual value, which may be secret.
     pub reason: Box<str>,
-    /// The item, as it came.
+    /// The original JSON of the item.
     pub json: Json,
 }
 
@@ -28,15 +28,15 @@ impl Unreadable {
     }
 }
 
-/// A page as the server writes it.
+/// A page in the server's form.
 #[derive(Deserialize)]
 pub(super) struct Page {
     pub(super) items: Vec<Box<RawValue>>,
     pub(super) next_page_id: Option<String>,
 }
 
-/// The body of an answer whose items are decoded one by one. Bytes that are not UTF-8 cost only
-/// themselves.
+/// Decodes a response body into items that are decoded individually. Invalid UTF-8 affects only the
+/// item that contains it.
 pub(super) fn items<T: DeserializeOwned>(answer: &Answer, what: &str) -> Result<T> {
     serde_json::from_str(&String::from_utf8_lossy(&answer.body))
         .map_err(|error| Error::decode(what, error))

@@ -1,21 +1,22 @@
-//! Where an operation acts: on the server as a whole, or in the workspace of one conversation.
+//! The scope of an operation: the whole server or the workspace of one conversation.
 
 use crate::ConversationId;
 
-/// Where an operation on commands, files or git acts.
+/// The scope of an operation on commands, files or git.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Scope {
     /// The whole server (`/api/…`).
     #[default]
     Server,
-    /// The workspace of a conversation (`/api/conversations/{id}/…`): commands begin there and
-    /// have a history of their own; a path outside is refused with 422.
+    /// The workspace of a conversation (`/api/conversations/{id}/…`). Commands start in the
+    /// workspace and have a separate history. The server rejects paths outside the workspace with
+    /// 422.
     Conversation(ConversationId),
 }
 
 impl Scope {
-    /// The conversation, if the scope is one.
+    /// Returns the conversation id, if the scope is a conversation.
     pub fn conversation(&self) -> Option<ConversationId> {
         match self {
             Self::Server => None,
@@ -23,7 +24,7 @@ impl Scope {
         }
     }
 
-    /// What the targets of its operations begin with.
+    /// Returns the prefix of the request targets in this scope.
     pub(crate) fn base(&self) -> String {
         match self {
             Self::Server => "/api".to_owned(),
@@ -38,8 +39,8 @@ impl From<ConversationId> for Scope {
     }
 }
 
-/// Declares a call that acts in a [`Scope`]: like `call!`, with the route below the scope. The
-/// type has a field `scope`; `$base` is what the target begins with.
+/// Declares a call with a [`Scope`], like `call!`, with the route relative to the scope. The type
+/// has a field `scope`, and `$base` is the prefix of the target.
 macro_rules! scoped_call {
     (
         $name:ty => $output:ty, $method:ident $route:literal, $repeat:ident;
@@ -47,7 +48,7 @@ macro_rules! scoped_call {
         |$answer:ident| $decode:expr
     ) => {
         impl $name {
-            /// Where it acts. Default: the whole server.
+            /// Sets the scope. Default: the whole server.
             pub fn scope(mut self, scope: impl Into<$crate::calls::Scope>) -> Self {
                 self.scope = scope.into();
                 self

@@ -1,11 +1,13 @@
-//! Server details: readiness and what the server says of itself. Open to everyone.
+//! Server details: readiness, version and capabilities. All of these calls work without
+//! authentication.
 
 use serde::{Deserialize, Serialize};
 
 use super::call;
 use crate::{Answer, Request};
 
-/// `GET /ready`: whether the server takes work. A dormant one says so too.
+/// `GET /ready`: checks whether the server accepts work. A dormant server also reports that it is
+/// ready.
 #[derive(Debug, Clone, Copy, Default)]
 #[non_exhaustive]
 pub struct Ready;
@@ -14,7 +16,7 @@ call!(Ready => (), GET "/ready", Idempotent;
     |_this| Ok(Request::new(http::Method::GET, "/ready"));
     |_answer| Ok(()));
 
-/// `GET /alive`: whether a server answers there.
+/// `GET /alive`: checks whether a server responds.
 #[derive(Debug, Clone, Copy, Default)]
 #[non_exhaustive]
 pub struct Alive;
@@ -23,7 +25,7 @@ call!(Alive => (), GET "/alive", Idempotent;
     |_this| Ok(Request::new(http::Method::GET, "/alive"));
     |_answer| Ok(()));
 
-/// `GET /health`: the same as [`Alive`], under the name that load balancers ask for.
+/// `GET /health`: the same as [`Alive`], with the path that load balancers use.
 #[derive(Debug, Clone, Copy, Default)]
 #[non_exhaustive]
 pub struct Health;
@@ -32,7 +34,7 @@ call!(Health => (), GET "/health", Idempotent;
     |_this| Ok(Request::new(http::Method::GET, "/health"));
     |_answer| Ok(()));
 
-/// `GET /server_info`: versions and capabilities.
+/// `GET /server_info`: returns versions and capabilities.
 #[derive(Debug, Clone, Copy, Default)]
 #[non_exhaustive]
 pub struct GetServerInfo;
@@ -41,34 +43,35 @@ call!(GetServerInfo => ServerInfo, GET "/server_info", Idempotent;
     |_this| Ok(Request::new(http::Method::GET, "/server_info"));
     |answer| Answer::json(&answer, "server info"));
 
-/// What a server says of itself.
+/// The version and capabilities of a server.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct ServerInfo {
-    /// Version of the server package, such as `1.58.0`.
+    /// The version of the server package, such as `1.58.0`.
     pub version: String,
-    /// Seconds since it started.
+    /// The number of seconds since the server started.
     #[serde(default)]
     pub uptime: f64,
-    /// Seconds since it was last asked for something.
+    /// The number of seconds since the last request.
     #[serde(default)]
     pub idle_time: f64,
-    /// Version of the SDK it runs.
+    /// The version of the SDK.
     #[serde(default)]
     pub sdk_version: Option<String>,
-    /// Version of the tools it has.
+    /// The version of the tools package.
     #[serde(default)]
     pub tools_version: Option<String>,
-    /// Names of the tools an agent can use there.
+    /// The names of the tools that agents can use.
     #[serde(default)]
     pub usable_tools: Vec<String>,
-    /// What it promises, by name.
+    /// The names of the server's capabilities.
     #[serde(default)]
     pub capabilities: Vec<String>,
 }
 
 impl ServerInfo {
-    /// The version as numbers, where it is three of them.
+    /// Returns the version as numbers. Returns `None` if the version does not consist of three
+    /// numbers.
     pub fn version_numbers(&self) -> Option<(u32, u32, u32)> {
         let mut parts = self.version.split(['.', '-', '+']).map(str::parse);
         match (parts.next()?, parts.next()?, parts.next()?) {
@@ -77,23 +80,23 @@ impl ServerInfo {
         }
     }
 
-    /// Whether the server has the session socket (from 1.45 on). A version that does not read as
-    /// one is taken for a newer server.
+    /// Returns whether the server has the session socket (from 1.45 on). A version that cannot be
+    /// parsed counts as newer.
     pub fn has_session_socket(&self) -> bool {
         self.version_numbers()
             .is_none_or(|version| version >= (1, 45, 0))
     }
 
-    /// Returns whether the server reads its own secrets without a request (from 1.50 on). An older
-    /// one asks itself, and needs a session key for it:
+    /// Returns whether the server reads its own secrets without an HTTP request (from 1.50 on). An
+    /// older server sends the request to itself and needs a session key for it:
     /// [`SecretSource::with_session_key`](crate::config::SecretSource::with_session_key).
     pub fn reads_own_secrets(&self) -> bool {
         self.version_numbers()
             .is_none_or(|version| version >= (1, 50, 0))
     }
 
-    /// Returns whether the session socket tells what a model is writing (from 1.47 on). Before,
-    /// only the legacy socket does.
+    /// Returns whether the session socket sends model output while it is generated (from 1.47 on).
+    /// On older servers, only the legacy socket does.
     pub fn has_session_tokens(&self) -> bool {
         self.version_numbers()
             .is_none_or(|version| version >= (1, 47, 0))

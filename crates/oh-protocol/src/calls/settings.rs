@@ -1,4 +1,4 @@
-//! Settings and secrets stored on the server, and its profiles of models.
+//! Settings, secrets and model profiles that are stored on the server.
 
 use std::fmt;
 
@@ -12,16 +12,16 @@ use crate::{Error, Request};
 
 const EXPOSE: HeaderName = HeaderName::from_static("x-expose-secrets");
 
-/// How the server shows secrets it has stored.
+/// The form in which the server returns stored secrets.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Expose {
-    /// As a mask, or not at all.
+    /// Masked or omitted.
     #[default]
     Masked,
-    /// As only the server can read them.
+    /// Encrypted, so that only the server can decrypt the secrets.
     Encrypted,
-    /// As they are. The server notes in its log that somebody asked.
+    /// In plain text. The server logs the request.
     Plain,
 }
 
@@ -36,12 +36,12 @@ impl Expose {
     }
 }
 
-/// `GET /api/settings`.
+/// `GET /api/settings`: returns the settings of the server.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct GetSettings(Expose);
 
 impl GetSettings {
-    /// With secrets shown in this way.
+    /// Creates a call that returns secrets in this form.
     pub fn new(expose: Expose) -> Self {
         Self(expose)
     }
@@ -55,25 +55,26 @@ call!(GetSettings => Settings, GET "/api/settings", Idempotent;
     };
     |answer| answer.json("settings"));
 
-/// What is set on the server. Parts are kept as they came: newer servers set more.
+/// The settings of a server. Parts without a fixed type are JSON values, because newer servers have
+/// more settings.
 #[derive(Clone, PartialEq, Deserialize)]
 #[non_exhaustive]
 pub struct Settings {
-    /// How agents are made, model and MCP servers included. May hold secrets.
+    /// The settings for agents, including the model and MCP servers. May contain secrets.
     #[serde(default)]
     pub agent_settings: Value,
-    /// How conversations are made.
+    /// The settings for conversations.
     #[serde(default)]
     pub conversation_settings: Value,
-    /// Whether there is a key for the model.
+    /// Whether an API key for the model is set.
     #[serde(default)]
     pub llm_api_key_is_set: bool,
-    /// The profile of a model that is used where none is named.
+    /// The name of the default model profile.
     #[serde(default)]
     pub active_profile: Option<String>,
 }
 
-// Settings may hold secrets: only what cannot is shown.
+// Settings may contain secrets, so only safe fields are shown.
 impl fmt::Debug for Settings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Settings")
@@ -83,7 +84,7 @@ impl fmt::Debug for Settings {
     }
 }
 
-/// `GET /api/settings/secrets`: the names of the stored secrets, without their values.
+/// `GET /api/settings/secrets`: returns the names of the stored secrets, without their values.
 #[derive(Debug, Clone, Default)]
 #[must_use]
 pub struct ListSecrets {
@@ -94,15 +95,15 @@ pub struct ListSecrets {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct SecretInfo {
-    /// Its name.
+    /// The name.
     pub name: String,
-    /// What it is for.
+    /// The description.
     #[serde(default)]
     pub description: Option<String>,
 }
 
 impl SecretInfo {
-    /// Where the server itself finds the value: a path for a
+    /// Returns the path of the secret on the server, for a
     /// [lookup](crate::config::SecretSource::lookup).
     pub fn path(&self) -> String {
         format!("/api/settings/secrets/{}", segment(&self.name))
@@ -110,12 +111,12 @@ impl SecretInfo {
 }
 
 impl ListSecrets {
-    /// All of them.
+    /// Creates a call for all secrets.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Only those an agent profile refers to.
+    /// Limits the result to the secrets that an agent profile refers to.
     pub fn agent_profile(mut self, id: impl Into<String>) -> Self {
         self.agent_profile_id = Some(id.into());
         self
@@ -138,12 +139,12 @@ call!(ListSecrets => Vec<SecretInfo>, GET "/api/settings/secrets", Idempotent;
     answer.json::<Wire>("names of secrets").map(|wire| wire.secrets)
 });
 
-/// `GET /api/settings/secrets/{name}`: the value of a stored secret, in the clear.
+/// `GET /api/settings/secrets/{name}`: returns the value of a stored secret in plain text.
 #[derive(Debug, Clone)]
 pub struct GetSecret(String);
 
 impl GetSecret {
-    /// The secret of this name.
+    /// Creates a call for the secret with this name.
     pub fn new(name: impl Into<String>) -> Self {
         Self(name.into())
     }
@@ -162,7 +163,7 @@ call!(GetSecret => SecretString, GET "/api/settings/secrets/{name}", Idempotent;
     Err(error) => Err(Error::decode("value of a secret", error)),
 });
 
-/// `GET /api/profiles/{name}`: a stored configuration of a model.
+/// `GET /api/profiles/{name}`: returns a stored model profile.
 #[derive(Debug, Clone)]
 pub struct GetProfile {
     name: String,
@@ -170,7 +171,7 @@ pub struct GetProfile {
 }
 
 impl GetProfile {
-    /// The profile of this name, with secrets shown in this way.
+    /// Creates a call for the profile with this name, which returns secrets in this form.
     pub fn new(name: impl Into<String>, expose: Expose) -> Self {
         Self {
             name: name.into(),
@@ -179,20 +180,20 @@ impl GetProfile {
     }
 }
 
-/// A stored configuration of a model.
+/// A stored model profile.
 #[derive(Clone, PartialEq, Deserialize)]
 #[non_exhaustive]
 pub struct Profile {
-    /// Its name.
+    /// The name.
     pub name: String,
-    /// The configuration as it came. May hold secrets.
+    /// The configuration as JSON. May contain secrets.
     pub config: Value,
-    /// Whether it has a key.
+    /// Whether an API key is set.
     #[serde(default)]
     pub api_key_set: bool,
 }
 
-// A configuration may hold secrets.
+// The configuration may contain secrets.
 impl fmt::Debug for Profile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Profile")

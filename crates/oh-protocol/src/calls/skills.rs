@@ -1,4 +1,4 @@
-//! Skills that the server finds for an agent.
+//! The skills that the server loads for an agent.
 
 mod installed;
 
@@ -17,7 +17,7 @@ pub use installed::{
     Refresh, SetEnabled, Sync, SyncResult, Uninstall,
 };
 
-/// `POST /api/skills`: the skills of a workspace, of the user and of others, merged.
+/// `POST /api/skills`: returns the skills of a workspace, the user and other sources, merged.
 #[derive(Debug, Clone, Default, Serialize)]
 #[must_use]
 pub struct LoadSkills {
@@ -30,73 +30,73 @@ pub struct LoadSkills {
 }
 
 impl LoadSkills {
-    /// From nowhere yet.
+    /// Creates a call without any sources.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Those of the project in this directory.
+    /// Adds the skills of the project in this directory.
     pub fn project(mut self, directory: impl Into<String>) -> Self {
         self.load_project = true;
         self.project_dir = Some(directory.into());
         self
     }
 
-    /// Those below `~/.openhands` on the server.
+    /// Sets whether skills in `~/.openhands` on the server are included.
     pub fn user(mut self, yes: bool) -> Self {
         self.load_user = yes;
         self
     }
 
-    /// Public ones. The server fetches them over the network.
+    /// Sets whether public skills are included. The server downloads them.
     pub fn public(mut self, yes: bool) -> Self {
         self.load_public = yes;
         self
     }
 
-    /// Those of the organization.
+    /// Sets whether the organization's skills are included.
     pub fn org(mut self, yes: bool) -> Self {
         self.load_org = yes;
         self
     }
 }
 
-/// Skills, and where they are from.
+/// The loaded skills and their sources.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[non_exhaustive]
 pub struct LoadedSkills {
-    /// The skills; each name once.
+    /// The skills, with unique names.
     pub skills: Vec<SkillInfo>,
-    /// How many came from each source.
+    /// The number of skills from each source.
     #[serde(default)]
     pub sources: BTreeMap<String, i64>,
 }
 
-/// A skill as the server found it.
+/// A loaded skill.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct SkillInfo {
-    /// Its name.
+    /// The name.
     pub name: String,
-    /// What it is: `repo`, `knowledge` or `agentskills`.
+    /// The type: `repo`, `knowledge` or `agentskills`.
     #[serde(default, rename = "type")]
     pub kind: String,
-    /// Its text.
+    /// The content.
     #[serde(default)]
     pub content: String,
-    /// The words that bring it up.
+    /// The words that trigger the skill.
     #[serde(default)]
     pub triggers: Vec<String>,
-    /// Where it is from.
+    /// The source.
     #[serde(default)]
     pub source: Option<String>,
-    /// What it does and when to use it.
+    /// The description: what the skill does and when to use it.
     #[serde(default)]
     pub description: Option<String>,
-    /// Whether it is in the Agent Skills format.
+    /// Whether the skill has the Agent Skills format.
     #[serde(default)]
     pub is_agentskills_format: bool,
-    /// Whether only its trigger can bring it up.
+    /// Whether only the trigger can load the skill.
     #[serde(default)]
     pub disable_model_invocation: bool,
 }

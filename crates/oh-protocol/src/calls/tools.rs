@@ -1,11 +1,11 @@
-//! Tools: which an agent can be given on this server.
+//! The tools that are available to agents on the server.
 
 use serde::Deserialize;
 
 use super::call;
 use crate::{Answer, Request};
 
-/// `GET /api/tools/`: the names of the registered tools.
+/// `GET /api/tools/`: returns the names of the registered tools.
 #[derive(Debug, Clone, Copy, Default)]
 #[non_exhaustive]
 pub struct ListTools;
@@ -14,7 +14,8 @@ call!(ListTools => Vec<String>, GET "/api/tools/", Idempotent;
     |_this| Ok(Request::new(http::Method::GET, "/api/tools/"));
     |answer| Answer::json(&answer, "names of tools"));
 
-/// `GET /api/tools/catalog`: the tools for whoever configures an agent. Servers from about 1.50.
+/// `GET /api/tools/catalog`: returns the tools for configuring an agent. Servers from about 1.50
+/// on.
 #[derive(Debug, Clone, Copy, Default)]
 #[non_exhaustive]
 pub struct GetCatalog;
@@ -27,22 +28,22 @@ call!(GetCatalog => Vec<CatalogEntry>, GET "/api/tools/catalog", Idempotent;
     answer.json::<Wire>("catalog of tools").map(|wire| wire.tools)
 });
 
-/// A tool of the catalog.
+/// A tool in the catalog.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[non_exhaustive]
 pub struct CatalogEntry {
-    /// Its name, as [`ToolSpec`](crate::config::ToolSpec) takes it.
+    /// The name, for [`ToolSpec`](crate::config::ToolSpec).
     pub name: String,
-    /// What it is for.
+    /// The description.
     #[serde(default)]
     pub description: String,
-    /// Whether users are to be offered it. The server leaves out `true`.
+    /// Whether users can select the tool. The server omits `true`.
     #[serde(default = "yes")]
     pub user_selectable: bool,
-    /// Whether the server can run it where conversations run.
+    /// Whether the server can run the tool where conversations run.
     #[serde(default = "yes")]
     pub usable: bool,
-    /// Whether the server's default agent has it.
+    /// Whether the tool belongs to the server's default agent.
     #[serde(default)]
     pub in_default_set: bool,
 }

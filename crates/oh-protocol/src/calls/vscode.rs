@@ -1,4 +1,4 @@
-//! The VSCode in the browser that a server may run.
+//! The browser-based VSCode that a server may provide.
 
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
@@ -6,9 +6,10 @@ use serde::{Deserialize, Serialize};
 use super::{Scope, query, scope::scoped_call};
 use crate::Request;
 
-/// `GET …/vscode/url`: where it is; none when it does not run. 503 where it is switched off.
+/// `GET …/vscode/url`: returns the URL, or `None` if VSCode is not running. Returns 503 if VSCode
+/// is disabled.
 ///
-/// The URL holds a token: whoever has it is let in.
+/// The URL contains an access token and must be kept secret.
 #[derive(Debug, Clone, Default)]
 #[must_use]
 pub struct GetUrl {
@@ -18,18 +19,18 @@ pub struct GetUrl {
 }
 
 impl GetUrl {
-    /// As the server knows itself.
+    /// Creates a call for a URL with the server's own address.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// The base URL under which the user reaches it.
+    /// Sets the base URL at which the user can reach VSCode.
     pub fn base_url(mut self, url: impl Into<String>) -> Self {
         self.base_url = Some(url.into());
         self
     }
 
-    /// The folder to open.
+    /// Sets the folder to open.
     pub fn workspace_dir(mut self, path: impl Into<String>) -> Self {
         self.workspace_dir = Some(path.into());
         self
@@ -55,30 +56,30 @@ scoped_call!(GetUrl => Option<SecretString>, GET "/vscode/url", Idempotent;
     answer.json::<Wire>("VSCode URL").map(|wire| wire.url)
 });
 
-/// `GET …/vscode/status`.
+/// `GET …/vscode/status`: returns the status of VSCode.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct GetStatus {
     scope: Scope,
 }
 
 impl GetStatus {
-    /// Asks.
+    /// Creates the call.
     pub fn new() -> Self {
         Self::default()
     }
 }
 
-/// Whether the server has a VSCode.
+/// The status of VSCode on a server.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct VscodeStatus {
-    /// It runs.
+    /// Whether VSCode is running.
     #[serde(default)]
     pub running: bool,
-    /// The server's configuration allows it.
+    /// Whether VSCode is enabled in the server's configuration.
     #[serde(default)]
     pub enabled: bool,
-    /// What the server adds.
+    /// An additional message from the server.
     #[serde(default)]
     pub message: Option<String>,
 }

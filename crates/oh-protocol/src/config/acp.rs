@@ -1,4 +1,4 @@
-//! Agents of others, spoken to in the Agent Client Protocol.
+//! Third-party agents that use the Agent Client Protocol (ACP).
 
 use super::{
     AgentContext, Llm, McpServer,
@@ -8,46 +8,48 @@ use super::{
 use crate::open_enum::open_enum;
 
 model! {
-    /// An agent that is a program of its own on the server's machine: Claude Code, Codex, Gemini
-    /// CLI or any other that speaks the Agent Client Protocol (`ACPAgent` on the server).
+    /// An agent that is a separate program on the server's machine: Claude Code, Codex, Gemini CLI
+    /// or any other agent with support for the Agent Client Protocol (`ACPAgent` on the server).
     ///
-    /// Such an agent brings its own model, tools and prompt.
+    /// Such an agent has its own model, tools and prompt.
     pub struct AcpAgent;
     by_hand: ["kind"];
 
-    /// The program and its first arguments. Not shown: arguments may hold secrets.
+    /// Sets the program and its first arguments. Not shown, because arguments may contain secrets.
     hidden acp_command;
-    /// More arguments. Not shown.
+    /// Sets additional arguments. Not shown.
     hidden acp_args;
-    /// Which provider of the server's registry the program is, or `custom`.
+    /// Sets the provider in the server's registry that the program belongs to, or `custom`.
     text acp_server;
-    /// The mode its session is put in. Server's default: the one that asks least, by program.
+    /// Sets the mode of the session. Server default: the program's mode with the fewest approval
+    /// prompts.
     text acp_session_mode;
-    /// How long it may be silent within an answer, in seconds. Server's default: 1800.
+    /// Sets the maximum time without output during a response, in seconds. Server default: 1800.
     value acp_prompt_timeout: f64;
-    /// How long its start may take, in seconds. Server's default: 90.
+    /// Sets the start-up timeout of the program, in seconds. Server default: 90.
     value acp_startup_timeout: f64;
-    /// The model it is asked to use, such as `sonnet`. Server's default: its own choice.
+    /// Sets the model that the program is asked to use, such as `sonnet`. Server default: the
+    /// program's choice.
     text acp_model;
-    /// A session of its own to resume.
+    /// Sets the id of a session to resume, as assigned by the program.
     secret acp_resume_session_id;
-    /// Adds a credential that it finds as a file.
+    /// Adds a credential that is provided to the program as a file.
     each acp_file_secrets/acp_file_secret: AcpFileSecret;
-    /// Whether it keeps its data apart per conversation, not in the server's home directory.
-    /// Server's default: no.
+    /// Sets whether the program's data is stored per conversation instead of in the server's home
+    /// directory. Server default: false.
     value acp_isolate_data_dir: bool;
 
-    /// Adds a server of the Model Context Protocol, which is handed to the program.
+    /// Adds an MCP server (Model Context Protocol), which is passed to the program.
     entry mcp_config/mcp_server: McpServer;
-    /// What is added to the messages it gets.
+    /// Sets the context that is added to messages for the program.
     model agent_context: AgentContext;
-    /// How the server counts its cost. The program's model is its own.
+    /// Sets how the server computes the cost. The model itself is chosen by the program.
     model llm: Llm;
 }
 
 impl AcpAgent {
-    /// Adds servers of the Model Context Protocol by name, such as those of an
-    /// [`McpFile`](super::McpFile). One of the same name is replaced.
+    /// Adds MCP servers by name, for example from an [`McpFile`](super::McpFile). Replaces servers
+    /// with the same name.
     pub fn mcp_servers(mut self, servers: impl IntoIterator<Item = (String, McpServer)>) -> Self {
         for (name, server) in servers {
             self.fields.insert("mcp_config", name, server);
@@ -55,7 +57,8 @@ impl AcpAgent {
         self
     }
 
-    /// Runs this program, such as `["npx", "-y", "@agentclientprotocol/claude-agent-acp"]`.
+    /// Creates an agent that runs a program, such as `["npx", "-y",
+    /// "@agentclientprotocol/claude-agent-acp"]`.
     pub fn new(command: impl IntoIterator<Item = impl Into<String>>) -> Self {
         let mut words = command.into_iter().map(Into::into).peekable();
         let agent = Self {
@@ -72,29 +75,30 @@ impl AcpAgent {
 }
 
 open_enum! {
-    /// What a variable names that tells a program of its credential.
+    /// The path that an environment variable for a credential contains.
     PointsTo {
-        /// The file.
+        /// The path of the file.
         File = "file",
-        /// The directory it is in.
+        /// The path of the directory that contains the file.
         Directory = "dir",
     }
 }
 
 model! {
-    /// A secret of the conversation that an agent's program finds as a file.
+    /// A secret of the conversation that is provided to an agent's program as a file.
     pub struct AcpFileSecret;
     by_hand: ["secret_name", "filename", "env_var", "subdir"];
 
-    /// What the variable names. Server's default: the file.
+    /// Sets which path the environment variable contains. Server default: the file.
     value env_points_to: PointsTo;
-    /// Variables without which the credential is likely of no use; the server warns then.
+    /// Sets the environment variables without which the credential is probably useless. The server
+    /// logs a warning if they are unset.
     list warn_if_unset: String;
 }
 
 impl AcpFileSecret {
-    /// The secret `secret_name` as the file `subdir/filename`, which the variable `env_var`
-    /// names.
+    /// Creates a file secret: writes the secret `secret_name` to `subdir/filename` and sets the
+    /// variable `env_var` to the path.
     pub fn new(
         secret_name: impl Into<String>,
         subdir: impl Into<String>,

@@ -1,4 +1,4 @@
-//! An agent: a model, its tools, its prompt.
+//! Agents: a model with tools and a prompt.
 
 use serde_json::{Map, Value};
 
@@ -11,7 +11,7 @@ use super::{
 const BROWSER: &str = "browser_tool_set";
 
 model! {
-    /// An agent that the server itself runs (`Agent` on the server).
+    /// An agent that runs inside the server (`Agent` on the server).
     ///
     /// ```
     /// use oh_protocol::config::{Agent, Llm, McpServer};
@@ -28,34 +28,34 @@ model! {
         "kind", "llm", "system_prompt", "system_prompt_filename", "system_prompt_kwargs",
     ];
 
-    /// Adds a tool; each name once.
+    /// Adds a tool. Names must be unique.
     named tools/tool: ToolSpec;
-    /// Adds a server of the Model Context Protocol, whose tools the agent gets.
+    /// Adds an MCP server (Model Context Protocol), whose tools the agent can use.
     entry mcp_config/mcp_server: McpServer;
-    /// Which tools the agent gets of all it was given, the built-in ones aside: those whose names
-    /// match this (Python) regular expression. Server's default: all.
+    /// Sets a filter for the agent's tools, except the built-in ones: a (Python) regular expression
+    /// that must match a tool's name. Server default: all tools.
     text filter_tools_regex;
-    /// The built-in tools, by the names of their classes. Server's default: `FinishTool` and
-    /// `ThinkTool`.
+    /// Sets the built-in tools, by class name. Server default: `FinishTool` and `ThinkTool`.
     list include_default_tools: String;
-    /// What the agent knows besides its prompt: skills, memory, suffixes.
+    /// Sets the context of the agent in addition to its prompt: skills, memory, suffixes.
     model agent_context: AgentContext;
-    /// A file on the server whose text is the security policy in the prompt; empty for none.
-    /// Server's default: its own policy.
+    /// Sets the file on the server that contains the security policy for the prompt. An empty name
+    /// means no policy. Server default: a built-in policy.
     text security_policy_filename;
-    /// How a long history is shortened. Server's default: it is not.
+    /// Sets how a long history is shortened. Server default: not shortened.
     model condenser: Condenser;
-    /// What judges the agent's work as it goes. Server's default: nothing.
+    /// Sets the critic that evaluates the agent's work as it runs. Server default: none.
     model critic: Critic;
-    /// How many tools may run at once. Server's default: 1.
+    /// Sets how many tools may run at the same time. Server default: 1.
     value tool_concurrency_limit: u32 where tool_concurrency_limit > 0 => "it is at least 1";
-    /// Who the agent is, in place of the server's persona and coding workflow; policies stay.
+    /// Sets the agent's identity. Replaces the server's persona and coding workflow, but not its
+    /// policies.
     text persona;
 }
 
 impl Agent {
-    /// Adds servers of the Model Context Protocol by name, such as those of an
-    /// [`McpFile`](super::McpFile). One of the same name is replaced.
+    /// Adds MCP servers by name, for example from an [`McpFile`](super::McpFile). Replaces servers
+    /// with the same name.
     pub fn mcp_servers(mut self, servers: impl IntoIterator<Item = (String, McpServer)>) -> Self {
         for (name, server) in servers {
             self.fields.insert("mcp_config", name, server);
@@ -63,7 +63,7 @@ impl Agent {
         self
     }
 
-    /// An agent with nothing but the built-in `finish` and `think` tools.
+    /// Creates an agent that has only the built-in tools `finish` and `think`.
     pub fn new(llm: Llm) -> Self {
         Self {
             fields: Fields::of("Agent")
@@ -72,18 +72,19 @@ impl Agent {
         }
     }
 
-    /// The server's own default agent: terminal, file editor, task tracker, browser, and a
+    /// Creates the server's default agent: terminal, file editor, task tracker, browser, and a
     /// condenser that summarizes long histories with the same model.
     pub fn default_preset(llm: Llm) -> Self {
         Self::preset(llm, &["terminal", "file_editor", "task_tracker"])
     }
 
-    /// The server's agent for GPT-5 models, who edit files by patches.
+    /// Creates the server's agent for GPT-5 models, which edits files with patches.
     pub fn gpt5_preset(llm: Llm) -> Self {
         Self::preset(llm, &["terminal", "apply_patch", "task_tracker"])
     }
 
-    /// The server's agent for Gemini models, with the file tools they were trained on.
+    /// Creates the server's agent for Gemini models, with the file tools that these models were
+    /// trained on.
     pub fn gemini_preset(llm: Llm) -> Self {
         let files = ["read_file", "write_file", "edit", "list_directory"];
         let tools = [&["terminal"], files.as_slice(), &["task_tracker"]].concat();
@@ -101,8 +102,8 @@ impl Agent {
         agent.tool(BROWSER).cli_mode(false).condenser(condenser)
     }
 
-    /// Whether the agent works for a terminal: it is prompted so, and a preset has no browser
-    /// tools then.
+    /// Sets whether the agent runs for a terminal. The prompt changes accordingly, and presets have
+    /// no browser tools in this mode.
     pub fn cli_mode(self, cli_mode: bool) -> Self {
         let mut agent = self
             .system_prompt_arg("cli_mode", cli_mode)
@@ -115,13 +116,13 @@ impl Agent {
         agent
     }
 
-    /// The whole system prompt, as it stands. Excludes `system_prompt_filename`.
+    /// Sets the whole system prompt. Cannot be combined with `system_prompt_filename`.
     pub fn system_prompt(self, prompt: impl Into<String>) -> Self {
         self.prompt("system_prompt", prompt.into(), "system_prompt_filename")
     }
 
-    /// A template for the system prompt on the server: a name among its own, or an absolute
-    /// path. Server's default: `system_prompt.j2`.
+    /// Sets the template for the system prompt: the name of a template on the server, or an
+    /// absolute path there. Server default: `system_prompt.j2`.
     pub fn system_prompt_filename(self, filename: impl Into<String>) -> Self {
         self.prompt("system_prompt_filename", filename.into(), "system_prompt")
     }
@@ -135,14 +136,14 @@ impl Agent {
         self
     }
 
-    /// Sets an argument of the template of the system prompt, such as `cli_mode`.
+    /// Sets an argument for the system prompt template, such as `cli_mode`.
     pub fn system_prompt_arg(mut self, name: impl Into<String>, value: impl Into<Value>) -> Self {
         let value = Field::plain(value.into());
         self.fields.insert("system_prompt_kwargs", name, value);
         self
     }
 
-    /// Makes the agent finish with data of this JSON Schema, not with a text.
+    /// Requires the agent to finish with data that matches this JSON Schema instead of text.
     pub fn finish_schema(self, schema: Map<String, Value>) -> Self {
         self.tool(ToolSpec::new("FinishTool").param("response_schema", schema))
             .include_default_tools(["ThinkTool"])

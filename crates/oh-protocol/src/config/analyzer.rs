@@ -1,4 +1,4 @@
-//! Security analyzers: what judges how risky an action is.
+//! Security analyzers, which rate the risk of actions.
 
 use super::{
     Llm,
@@ -7,29 +7,32 @@ use super::{
 };
 
 model! {
-    /// What judges how risky an action is (`security_analyzer`).
+    /// A security analyzer, which rates the risk of actions (`security_analyzer`).
     ///
-    /// Made from a type with options, such as [`PatternAnalyzer`], or by a constructor.
+    /// Created by a constructor or from a type with options, such as [`PatternAnalyzer`].
     pub struct SecurityAnalyzer;
     by_hand: ["kind", "analyzers"];
 
-    /// Whether one of several that does not know makes all of them not know. Server's default:
-    /// no.
+    /// Sets whether an ensemble reports an unknown risk if one of its analyzers does. Server
+    /// default: false.
     value propagate_unknown: bool;
 }
 
 impl SecurityAnalyzer {
-    /// The agent's own model judges each action as it chooses it (`LLMSecurityAnalyzer`).
+    /// Creates an analyzer that uses the risk stated by the agent's own model for each action
+    /// (`LLMSecurityAnalyzer`).
     pub fn llm() -> Self {
         Self::custom("LLMSecurityAnalyzer")
     }
 
-    /// Rules the server has for what no agent should do (`PolicyRailSecurityAnalyzer`).
+    /// Creates an analyzer with the server's built-in rules for dangerous actions
+    /// (`PolicyRailSecurityAnalyzer`).
     pub fn policy_rail() -> Self {
         Self::custom("PolicyRailSecurityAnalyzer")
     }
 
-    /// The worst of what several say (`EnsembleSecurityAnalyzer`); at least one.
+    /// Creates an analyzer that returns the highest risk of several analyzers, at least one
+    /// (`EnsembleSecurityAnalyzer`).
     pub fn ensemble(analyzers: impl IntoIterator<Item = impl Into<Self>>) -> Self {
         let analyzers = match analyzers.into_iter().map(Into::into).collect::<Vec<Self>>() {
             none if none.is_empty() => Field::refused("it names at least one analyzer"),
@@ -40,7 +43,8 @@ impl SecurityAnalyzer {
         ensemble
     }
 
-    /// A kind that this version does not know; [`set`](Self::set) gives its fields.
+    /// Creates an analyzer of a kind that this version does not support. Use [`set`](Self::set) for
+    /// its fields.
     pub fn custom(kind: impl Into<String>) -> Self {
         Self {
             fields: Fields::of("SecurityAnalyzer").with("kind", kind.into()),
@@ -49,25 +53,25 @@ impl SecurityAnalyzer {
 }
 
 model! {
-    /// Judges by patterns in what an action would do (`PatternSecurityAnalyzer`).
+    /// An analyzer that searches actions for patterns (`PatternSecurityAnalyzer`).
     ///
-    /// The server has patterns of its own for each of the four lists; giving one list replaces
-    /// its patterns there.
+    /// The server has default patterns for each of the four lists. Setting a list replaces the
+    /// default patterns of that list.
     pub struct PatternAnalyzer;
     by_hand: ["kind"];
 
-    /// What makes what is executed risky.
+    /// Sets the patterns for high risk in executed content.
     list high_patterns: RiskPattern;
-    /// What makes what is executed somewhat risky.
+    /// Sets the patterns for medium risk in executed content.
     list medium_patterns: RiskPattern;
-    /// What makes any part of an action risky.
+    /// Sets the patterns for high risk in any part of an action.
     list injection_high_patterns: RiskPattern;
-    /// What makes any part of an action somewhat risky.
+    /// Sets the patterns for medium risk in any part of an action.
     list injection_medium_patterns: RiskPattern;
 }
 
 impl PatternAnalyzer {
-    /// The server's own patterns.
+    /// Creates an analyzer with the server's default patterns.
     pub fn new() -> Self {
         Self {
             fields: Fields::of("PatternAnalyzer")
@@ -88,8 +92,8 @@ impl Default for PatternAnalyzer {
 pub struct RiskPattern([String; 3]);
 
 impl RiskPattern {
-    /// What this (Python) regular expression finds; a description; and a name for what was
-    /// found, such as `DET_EXEC_DESTRUCT`.
+    /// Creates a pattern from a (Python) regular expression, a description, and the name of the
+    /// detected risk, such as `DET_EXEC_DESTRUCT`.
     pub fn new(
         pattern: impl Into<String>,
         description: impl Into<String>,
@@ -106,30 +110,32 @@ impl From<RiskPattern> for Field {
 }
 
 model! {
-    /// Asks the Gray Swan Cygnal service (`GraySwanAnalyzer`).
+    /// An analyzer that uses the Gray Swan Cygnal service (`GraySwanAnalyzer`).
     pub struct GraySwanAnalyzer;
     by_hand: ["kind"];
 
-    /// The service's key. Server's default: its variable `GRAYSWAN_API_KEY`.
+    /// Sets the API key. Server default: the server's variable `GRAYSWAN_API_KEY`.
     secret api_key;
-    /// The service's policy. Server's default: its variable `GRAYSWAN_POLICY_ID`.
+    /// Sets the policy id. Server default: the server's variable `GRAYSWAN_POLICY_ID`.
     text policy_id;
-    /// Where the service is.
+    /// Sets the URL of the service.
     address api_url;
-    /// How many recent events it is shown. Server's default: 20.
+    /// Sets how many recent events are sent to the service. Server default: 20.
     value history_limit: u32;
-    /// How many characters of the conversation it is shown. Server's default: 30 000.
+    /// Sets how many characters of the conversation are sent to the service. Server default: 30
+    /// 000.
     value max_message_chars: u32;
-    /// How long it may take, in seconds. Server's default: 30.
+    /// Sets the timeout in seconds. Server default: 30.
     value timeout: f64;
-    /// Up to which score a risk is low. Server's default: 0.3.
+    /// Sets the maximum score for a low risk. Server default: 0.3.
     value low_threshold: f64;
-    /// Up to which score a risk is medium; above it is high. Server's default: 0.7.
+    /// Sets the maximum score for a medium risk; higher scores mean a high risk. Server default:
+    /// 0.7.
     value medium_threshold: f64;
 }
 
 impl GraySwanAnalyzer {
-    /// With the server's own key and policy.
+    /// Creates an analyzer with the server's own key and policy.
     pub fn new() -> Self {
         Self {
             fields: Fields::of("GraySwanAnalyzer").with("kind", Field::plain("GraySwanAnalyzer")),
@@ -144,18 +150,18 @@ impl Default for GraySwanAnalyzer {
 }
 
 model! {
-    /// Lets a model of its own judge, apart from the agent's (`ToolShieldLLMSecurityAnalyzer`).
+    /// An analyzer that uses a separate model (`ToolShieldLLMSecurityAnalyzer`).
     pub struct ToolShieldAnalyzer;
     by_hand: ["kind", "llm"];
 
-    /// How many earlier actions it is shown. Server's default: 20.
+    /// Sets how many earlier actions the model gets. Server default: 20.
     value history_window: u32 where history_window > 0 => "it is at least 1";
-    /// Guidelines for its judgement. Server's default: none.
+    /// Sets guidelines for the model. Server default: none.
     text safety_experiences;
 }
 
 impl ToolShieldAnalyzer {
-    /// Judgement by this model.
+    /// Creates an analyzer that uses this model.
     pub fn new(llm: Llm) -> Self {
         Self {
             fields: Fields::of("ToolShieldAnalyzer")

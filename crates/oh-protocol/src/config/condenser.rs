@@ -1,4 +1,4 @@
-//! Condensers: how a long history is made short enough for the model.
+//! Condensers, which shorten a long history to fit the model's context.
 
 use super::{
     Llm,
@@ -7,28 +7,29 @@ use super::{
 };
 
 model! {
-    /// How a history that grows too long is shortened (`condenser` of an agent).
+    /// A condenser, which shortens a long history (`condenser` of an agent).
     ///
-    /// Made from a [`SummarizingCondenser`], or by a constructor.
+    /// Created by a constructor or from a [`SummarizingCondenser`].
     pub struct Condenser;
     by_hand: ["kind"];
 
-    /// The condensers of a pipeline, in the order they work.
+    /// Sets the condensers of a pipeline, in the order in which they run.
     list condensers: Condenser;
 }
 
 impl Condenser {
-    /// Keeps everything (`NoOpCondenser`).
+    /// Creates a condenser that keeps the whole history (`NoOpCondenser`).
     pub fn none() -> Self {
         Self::custom("NoOpCondenser")
     }
 
-    /// Several, one after the other (`PipelineCondenser`).
+    /// Creates a condenser that runs several condensers in sequence (`PipelineCondenser`).
     pub fn pipeline(condensers: impl IntoIterator<Item = impl Into<Self>>) -> Self {
         Self::custom("PipelineCondenser").condensers(condensers)
     }
 
-    /// A kind that this version does not know; [`set`](Self::set) gives its fields.
+    /// Creates a condenser of a kind that this version does not support. Use [`set`](Self::set) for
+    /// its fields.
     pub fn custom(kind: impl Into<String>) -> Self {
         Self {
             fields: Fields::of("Condenser").with("kind", kind.into()),
@@ -37,32 +38,34 @@ impl Condenser {
 }
 
 model! {
-    /// Replaces the middle of a long history by a summary (`LLMSummarizingCondenser`).
+    /// A condenser that replaces the middle of a long history with a summary
+    /// (`LLMSummarizingCondenser`).
     pub struct SummarizingCondenser;
     by_hand: ["kind", "llm"];
 
-    /// How many events the history may have, at least twice those that stay and four more.
-    /// Server's default: 240.
+    /// Sets the maximum number of events. Must be at least twice `keep_first` plus four. Server
+    /// default: 240.
     value max_size: u32 where max_size > 0 => "it is at least 1";
-    /// How many tokens the history may have. Server's default: no bound.
+    /// Sets the maximum number of tokens. Server default: no limit.
     value max_tokens: u32;
-    /// How many of the first events stay. Server's default: 2.
+    /// Sets how many events at the start are always kept. Server default: 2.
     value keep_first: u32;
-    /// Which share of the events must go for a condensation to be worth it. Server's default:
-    /// 0.1.
+    /// Sets the minimum share of events that a condensation must remove. Server default: 0.1.
     value minimum_progress: f64 where 0.0 < minimum_progress && minimum_progress < 1.0
         => "it is above 0 and below 1";
-    /// How often a summary of everything is tried when nothing else helps. Server's default: 5.
+    /// Sets how often a summary of the whole history is attempted if nothing else helps. Server
+    /// default: 5.
     value hard_context_reset_max_retries: u32
         where hard_context_reset_max_retries > 0 => "it is at least 1";
-    /// By what events are cut shorter at each of those tries. Server's default: 0.8.
+    /// Sets the factor by which events are shortened for each of these attempts. Server default:
+    /// 0.8.
     value hard_context_reset_context_scaling: f64
         where 0.0 < hard_context_reset_context_scaling && hard_context_reset_context_scaling < 1.0
         => "it is above 0 and below 1";
 }
 
 impl SummarizingCondenser {
-    /// Summaries by this model.
+    /// Creates a condenser that summarizes with this model.
     pub fn new(llm: Llm) -> Self {
         Self {
             fields: Fields::of("SummarizingCondenser")
@@ -76,7 +79,7 @@ impl From<SummarizingCondenser> for Condenser {
     fn from(condenser: SummarizingCondenser) -> Self {
         let mut fields = condenser.fields;
         let given = |name, or| fields.get(name).map_or(Some(or), Field::number);
-        // What stays at either end must leave something between to summarize.
+        // There must be events left to summarize between the events that are kept at both ends.
         if let (Some(max), Some(first)) = (given("max_size", 240), given("keep_first", 2))
             && max / 2 <= first.saturating_add(1)
         {

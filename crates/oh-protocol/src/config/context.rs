@@ -1,43 +1,45 @@
-//! What an agent knows besides its prompt.
+//! The context of an agent in addition to its prompt.
 
 use super::{Marketplace, SecretSource, Skill, fields::Fields, model::model};
 
 model! {
-    /// What an agent knows besides its prompt (`AgentContext` on the server).
+    /// The context of an agent in addition to its prompt (`AgentContext` on the server).
     pub struct AgentContext;
     by_hand: [];
 
-    /// Adds a skill; each name once.
+    /// Adds a skill. Names must be unique.
     named skills/skill: Skill;
-    /// A text for the end of the system prompt.
+    /// Sets a text that is appended to the system prompt.
     text system_message_suffix;
-    /// A text for the end of every message of the user.
+    /// Sets a text that is appended to every user message.
     text user_message_suffix;
-    /// Whether skills below `~/.openhands` on the server are loaded. Server's default: no.
+    /// Sets whether skills from `~/.openhands` on the server are loaded. Server default: false.
     value load_user_skills: bool;
-    /// Whether public skills are loaded, over the network. Server's default: no.
+    /// Sets whether public skills are downloaded and loaded. Server default: false.
     value load_public_skills: bool;
-    /// Which marketplace file of the public skills is used; `None` for all of them. Server's
-    /// default: `marketplaces/default.json`.
+    /// Sets the marketplace file for public skills. `None` means all public skills. Server default:
+    /// `marketplaces/default.json`.
     nullable marketplace_path: String;
     /// Adds a marketplace for plugins and skills.
     each registered_marketplaces/marketplace: Marketplace;
-    /// Whether skills of the workspace are loaded, `AGENTS.md` among them. Server's default: no.
+    /// Sets whether skills of the workspace are loaded, including `AGENTS.md`. Server default:
+    /// false.
     value load_project_skills: bool;
-    /// Whether the memory that agents keep in files is loaded. Server's default: no.
+    /// Sets whether the agents' memory files are loaded. Server default: false.
     value load_memory: bool;
-    /// The text of that memory. The server fills it in itself.
+    /// Sets the text of the memory. Usually set by the server.
     text memory_context;
-    /// The names of skills that are left out, wherever they come from.
+    /// Sets the names of skills that are excluded, whatever their source.
     list disabled_skills: String;
-    /// Adds a secret that the agent is told of by name.
+    /// Adds a secret whose name is included in the prompt.
     entry secrets/secret: SecretSource;
-    /// The date and time the agent is told, in any form. Server's default: its own clock's.
+    /// Sets the current date and time for the prompt, in any format. Server default: the server's
+    /// clock.
     nullable current_datetime: String;
 }
 
 impl AgentContext {
-    /// Nothing yet.
+    /// Creates an empty context.
     pub fn new() -> Self {
         Self {
             fields: Fields::of("AgentContext"),

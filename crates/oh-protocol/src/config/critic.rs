@@ -1,4 +1,4 @@
-//! Critics: what judges an agent's work as it goes. Experimental on the server.
+//! Critics, which evaluate an agent's work as it runs. Experimental on the server.
 
 use secrecy::SecretString;
 
@@ -9,49 +9,51 @@ use super::{
 use crate::open_enum::open_enum;
 
 open_enum! {
-    /// What a critic judges.
+    /// The events that a critic evaluates.
     CriticMode {
-        /// What ends a run: the finish action, or a message of the agent.
+        /// Events that end a run: the finish action or a message of the agent.
         FinishAndMessage = "finish_and_message",
-        /// Every action, which is slower.
+        /// Every action. Slower.
         AllActions = "all_actions",
     }
 }
 
 model! {
-    /// What judges an agent's work as it goes (`critic` of an agent).
+    /// A critic, which evaluates an agent's work as it runs (`critic` of an agent).
     pub struct Critic;
     by_hand: ["kind", "iterative_refinement"];
 
-    /// What it judges. Server's default: [`CriticMode::FinishAndMessage`].
+    /// Sets the events that are evaluated. Server default: [`CriticMode::FinishAndMessage`].
     value mode: CriticMode;
 }
 
 impl Critic {
-    /// Content with everything (`PassCritic`).
+    /// Creates a critic that accepts everything (`PassCritic`).
     pub fn pass() -> Self {
         Self::custom("PassCritic")
     }
 
-    /// Content when the agent finished by its finish action (`AgentFinishedCritic`).
+    /// Creates a critic that accepts work that ended with the finish action
+    /// (`AgentFinishedCritic`).
     pub fn agent_finished() -> Self {
         Self::custom("AgentFinishedCritic")
     }
 
-    /// Content when something was changed (`EmptyPatchCritic`).
+    /// Creates a critic that accepts work that changed something (`EmptyPatchCritic`).
     pub fn empty_patch() -> Self {
         Self::custom("EmptyPatchCritic")
     }
 
-    /// A kind that this version does not know; [`set`](Self::set) gives its fields.
+    /// Creates a critic of a kind that this version does not support. Use [`set`](Self::set) for
+    /// its fields.
     pub fn custom(kind: impl Into<String>) -> Self {
         Self {
             fields: Fields::of("Critic").with("kind", kind.into()),
         }
     }
 
-    /// Sends the agent back to work while the critic's score is below `success_threshold` (0 to
-    /// 1; servers suggest 0.6), up to `max_iterations` times (they suggest 3).
+    /// Makes the agent continue while the critic's score is below `success_threshold` (0 to 1;
+    /// servers suggest 0.6), up to `max_iterations` times (servers suggest 3).
     pub fn iterative_refinement(mut self, success_threshold: f64, max_iterations: u32) -> Self {
         put_refinement(&mut self.fields, success_threshold, max_iterations);
         self
@@ -59,42 +61,42 @@ impl Critic {
 }
 
 model! {
-    /// A critic that is a model of its own, on a classification service (`APIBasedCritic`).
+    /// A critic that uses a separate model on a classification service (`APIBasedCritic`).
     pub struct ApiCritic;
     by_hand: ["kind", "api_key", "iterative_refinement"];
 
-    /// Where the service is.
+    /// Sets the URL of the service.
     address server_url;
-    /// The model's name there. Server's default: `critic`.
+    /// Sets the name of the model on the service. Server default: `critic`.
     text model_name;
-    /// The tokenizer of that model, by its name on Hugging Face.
+    /// Sets the model's tokenizer, by its name on Hugging Face.
     text tokenizer_name;
-    /// Whether the model is shown the agent's tools. Server's default: yes.
+    /// Sets whether the agent's tools are included in the request. Server default: true.
     value pass_tools_definitions: bool;
-    /// How long it may take, in seconds. Server's default: 300.
+    /// Sets the timeout in seconds. Server default: 300.
     value timeout_seconds: f64;
-    /// Whether the first label of an answer is that of success. Server's default: yes.
+    /// Sets whether the first label of a response is the success label. Server default: true.
     value has_success_label: bool;
-    /// The labels of the user's mood.
+    /// Sets the labels for the user's sentiment.
     list sentiment_labels: String;
-    /// The labels of what the agent did wrong.
+    /// Sets the labels for mistakes of the agent.
     list agent_issue_labels: String;
-    /// The labels of what went wrong around it.
+    /// Sets the labels for infrastructure problems.
     list infra_labels: String;
-    /// The labels of what the user does next.
+    /// Sets the labels for the user's follow-up.
     list user_followup_labels: String;
-    /// Adds the label of a mood.
+    /// Adds the label of a sentiment.
     entry sentiment_map/sentiment: String;
-    /// From which probability on something the agent did wrong sends it back to work, 0 to 1.
-    /// Server's default: 0.75.
+    /// Sets the probability, from 0 to 1, from which a mistake makes the agent continue its work.
+    /// Server default: 0.75.
     value issue_threshold: f64
         where (0.0..=1.0).contains(&issue_threshold) => "it is between 0 and 1";
-    /// What it judges. Server's default: [`CriticMode::FinishAndMessage`].
+    /// Sets the events that are evaluated. Server default: [`CriticMode::FinishAndMessage`].
     value mode: CriticMode;
 }
 
 impl ApiCritic {
-    /// With this key for the service.
+    /// Creates a critic with an API key for the service.
     pub fn new(api_key: impl Into<SecretString>) -> Self {
         Self {
             fields: Fields::of("ApiCritic")
@@ -103,8 +105,8 @@ impl ApiCritic {
         }
     }
 
-    /// Sends the agent back to work while the critic's score is below `success_threshold` (0 to
-    /// 1; servers suggest 0.6), up to `max_iterations` times (they suggest 3).
+    /// Makes the agent continue while the critic's score is below `success_threshold` (0 to 1;
+    /// servers suggest 0.6), up to `max_iterations` times (servers suggest 3).
     pub fn iterative_refinement(mut self, success_threshold: f64, max_iterations: u32) -> Self {
         put_refinement(&mut self.fields, success_threshold, max_iterations);
         self

@@ -1,4 +1,4 @@
-//! One value of a configuration: how it is written, how it is shown, and whether it may travel.
+//! A single configuration value: how it is serialized and displayed, and whether it is valid.
 
 use std::{borrow::Cow, fmt};
 
@@ -9,34 +9,34 @@ use serde_json::Value;
 use super::fields::Fields;
 use crate::redact;
 
-/// What the server shows in place of a secret. Sending it back would destroy the real one.
+/// The server's mask for a secret. Sending the mask back would overwrite the real secret.
 const MASK: &str = "**********";
 
-/// The key of the object that stands for a refused value where one is serialized.
+/// The key of the object that replaces a refused value in the serialized form.
 pub(crate) const REFUSED: &str = "oh-protocol: refused value";
 
 const MASKED: &str = "the server's mask `**********` stands here, not a secret: give the real \
                       one, or leave the field out";
 
-/// One value, and how much of it may be shown.
+/// A value, and how much of it may be shown.
 #[derive(Clone)]
 pub(crate) enum Field {
     Plain(Value),
-    /// Free-form values that may hold secrets: written, not shown.
+    /// Free-form values that may contain secrets: serialized, but never shown.
     Hidden(Value),
     Secret(SecretString),
-    /// A URL or source, shown without what may identify anybody in it.
+    /// A URL or source, shown without its identifying parts.
     Address(String),
-    /// A URL whose path may be a secret too: only its origin is shown.
+    /// A URL whose path may be secret: only the origin is shown.
     Endpoint(String),
     List(Vec<Field>),
     Object(Fields),
-    /// Stands for a value that breaks a rule, and says which. No request is made of one.
+    /// A placeholder for a value that breaks a rule, with the rule. Never part of a request.
     Refused(Cow<'static, str>),
 }
 
 impl Field {
-    /// Any value without secrets.
+    /// Creates a field from a value without secrets.
     pub(crate) fn plain(value: impl Serialize) -> Self {
         match serde_json::to_value(value) {
             Ok(value) if is_masked(&value) => Self::Refused(MASKED.into()),
@@ -45,7 +45,8 @@ impl Field {
         }
     }
 
-    /// A value that is there. A float that is not finite would arrive as none.
+    /// Creates a field from a value that must be present. A float that is not finite would be sent
+    /// as `null`.
     pub(crate) fn present(value: impl Serialize) -> Self {
         match Self::plain(value) {
             Self::Plain(Value::Null) => Self::Refused("it is not a finite number".into()),
@@ -53,7 +54,7 @@ impl Field {
         }
     }
 
-    /// Free-form JSON.
+    /// Creates a field from free-form JSON, which is never shown.
     pub(crate) fn hidden(value: Value) -> Self {
         if is_masked(&value) {
             return Self::Refused(MASKED.into());
@@ -61,7 +62,7 @@ impl Field {
         Self::Hidden(value)
     }
 
-    /// A secret.
+    /// Creates a field from a secret.
     pub(crate) fn secret(value: impl Into<SecretString>) -> Self {
         let value = value.into();
         if value.expose_secret().trim() == MASK {
@@ -70,12 +71,12 @@ impl Field {
         Self::Secret(value)
     }
 
-    /// A URL or a source of files.
+    /// Creates a field from a URL or a source of files.
     pub(crate) fn address(value: impl Into<String>) -> Self {
         Self::Address(value.into())
     }
 
-    /// The URL of a service that may be known by a secret path.
+    /// Creates a field from the URL of a service, whose path may be secret.
     pub(crate) fn endpoint(value: impl Into<String>) -> Self {
         Self::Endpoint(value.into())
     }
@@ -99,7 +100,7 @@ impl Field {
         }
     }
 
-    /// The `name` of an object.
+    /// Returns the `name` of an object.
     pub(crate) fn name(&self) -> Option<&str> {
         match self {
             Self::Object(fields) => fields.text("name"),
@@ -108,7 +109,7 @@ impl Field {
         }
     }
 
-    /// Whether an object has a field of this name, in whatever case.
+    /// Returns whether an object has a field with this name, ignoring case.
     pub(crate) fn has(&self, name: &str) -> bool {
         let same = |other: &str| other.eq_ignore_ascii_case(name);
         match self {
@@ -121,7 +122,7 @@ impl Field {
         }
     }
 
-    /// Where the first refused value is below this, and why.
+    /// Returns the path of the first refused value below this one, and the reason.
     pub(super) fn refusal(&self) -> Option<(String, &str)> {
         match self {
             Self::Refused(why) => Some((String::new(), why)),
@@ -135,7 +136,7 @@ impl Field {
     }
 }
 
-/// Whether the server's mask is anywhere in it.
+/// Returns whether a value contains the server's mask.
 fn is_masked(value: &Value) -> bool {
     match value {
         Value::String(text) => text == MASK,
@@ -165,8 +166,8 @@ impl Serialize for Field {
             Self::Address(text) | Self::Endpoint(text) => serializer.serialize_str(text),
             Self::List(items) => items.serialize(serializer),
             Self::Object(fields) => fields.serialize(serializer),
-            // An error here would make `serde_json::json!` panic. No field of the server takes
-            // this, and no request is made of it.
+            // An error here would make `serde_json::json!` panic. The server has no field that
+            // accepts this object, and no request is created from it.
             Self::Refused(why) => {
                 let mut refused = serializer.serialize_map(Some(1))?;
                 refused.serialize_entry(REFUSED, why)?;

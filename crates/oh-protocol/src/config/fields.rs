@@ -1,5 +1,5 @@
-//! What every configuration type is inside: named fields on their way to the wire, and the path
-//! to what keeps them from travelling. Knows no single configuration type.
+//! The common representation of all configuration types: named fields, and the path to an invalid
+//! value. Contains no specific configuration type.
 
 use std::{borrow::Cow, fmt};
 
@@ -9,7 +9,7 @@ use serde_json::Value;
 pub(crate) use super::field::Field;
 use crate::{Error, Result};
 
-/// Named fields in the order they were first given; a later value replaces an earlier one.
+/// Named fields in the order in which they were first set. A later value replaces an earlier one.
 #[derive(Clone)]
 pub(crate) struct Fields {
     of: &'static str,
@@ -17,7 +17,7 @@ pub(crate) struct Fields {
 }
 
 impl Fields {
-    /// No fields yet, of a type shown under this name; of a map if the name is empty.
+    /// Creates an empty set of fields for a type with this name. An empty name means a map.
     pub(crate) fn of(name: &'static str) -> Self {
         Self {
             of: name,
@@ -25,7 +25,7 @@ impl Fields {
         }
     }
 
-    /// The fields of an object, with nothing known of what may be shown.
+    /// Creates fields from a JSON object. None of the values may be shown.
     pub(crate) fn from_json(name: &'static str, json: Value) -> Result<Self> {
         let Value::Object(entries) = json else {
             return Err(Error::invalid(format!("{name}: it is no JSON object")));
@@ -41,7 +41,7 @@ impl Fields {
         *self.slot(name.into()) = field.into();
     }
 
-    /// The same, for a builder's first field.
+    /// Sets the first field and returns `self`, for builders.
     pub(crate) fn with(mut self, name: &'static str, field: impl Into<Field>) -> Self {
         self.put(name, field);
         self
@@ -64,7 +64,7 @@ impl Fields {
         self.get(name).and_then(Field::text)
     }
 
-    /// The list under this name, if one is there.
+    /// Returns the list with this name, if it exists.
     pub(crate) fn list(&mut self, name: &str) -> Option<&mut Vec<Field>> {
         match self.entries.iter_mut().find(|(known, _)| known == name) {
             Some((_, Field::List(items))) => Some(items),
@@ -72,7 +72,7 @@ impl Fields {
         }
     }
 
-    /// Appends to the list under this name.
+    /// Appends an item to the list with this name.
     pub(crate) fn push(&mut self, name: &'static str, item: impl Into<Field>) {
         let slot = self.slot(name.into());
         let mut items = match std::mem::replace(slot, Field::Plain(Value::Null)) {
@@ -85,7 +85,8 @@ impl Fields {
         *slot = Field::List(items);
     }
 
-    /// Appends an object whose `name` must be new to the list under this name.
+    /// Appends an object to the list with this name. The `name` of the object must be unique in the
+    /// list.
     pub(crate) fn push_named(&mut self, list: &'static str, item: impl Into<Field>) {
         let item = item.into();
         let double = item.name().filter(|name| match self.get(list) {
@@ -102,7 +103,7 @@ impl Fields {
         self.push(list, item);
     }
 
-    /// Puts into the map under this name.
+    /// Adds an entry to the map with this name.
     pub(crate) fn insert(
         &mut self,
         name: &'static str,
@@ -130,7 +131,7 @@ impl Fields {
         &mut self.entries[index].1
     }
 
-    /// Refuses what breaks a rule, by the path to it.
+    /// Returns an error for the first value that breaks a rule, with its path.
     pub(crate) fn check(&self) -> Result<()> {
         match self.refusal() {
             Some((path, why)) => Err(Error::invalid(format!(
@@ -192,7 +193,7 @@ mod tests {
             error.starts_with("list[1].key: the server's mask"),
             "{error}"
         );
-        // `json!` would panic over an error.
+        // `json!` would panic if serialization returned an error.
         let body = json!({"in": [fields]});
         assert!(body["in"][0]["list"][1]["key"].is_object(), "{body}");
         let request = crate::Request::new(http::Method::POST, "/x").json(&body);

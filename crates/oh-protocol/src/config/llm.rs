@@ -1,4 +1,4 @@
-//! A language model as the server reaches it, through LiteLLM.
+//! Language models, which the server calls through LiteLLM.
 
 use super::{
     fields::{Field, Fields},
@@ -7,54 +7,54 @@ use super::{
 use crate::open_enum::open_enum;
 
 open_enum! {
-    /// Which endpoint of a provider is used.
+    /// The API endpoint of a provider.
     ApiMode {
-        /// Whichever the model's metadata suggests.
+        /// Chosen by the model's metadata.
         Auto = "auto",
-        /// Chat completions.
+        /// The chat completions API.
         Chat = "chat",
-        /// OpenAI's Responses.
+        /// OpenAI's Responses API.
         Responses = "responses",
     }
 }
 
 open_enum! {
-    /// How much a model thinks before it answers; each provider maps it to its own scale.
+    /// The reasoning effort of a model. Each provider maps the value to its own scale.
     ReasoningEffort {
-        /// Not at all.
+        /// No reasoning.
         None = "none",
-        /// As little as the provider offers.
+        /// The least effort that the provider offers.
         Minimal = "minimal",
-        /// Little.
+        /// Low reasoning effort.
         Low = "low",
-        /// Some.
+        /// Medium reasoning effort.
         Medium = "medium",
-        /// Much.
+        /// High reasoning effort.
         High = "high",
-        /// Very much.
+        /// Very high reasoning effort.
         Xhigh = "xhigh",
-        /// As much as the provider offers.
+        /// The most effort that the provider offers.
         Max = "max",
     }
 }
 
 open_enum! {
-    /// How detailed summaries of a model's reasoning are.
+    /// The level of detail in summaries of a model's reasoning.
     ReasoningSummary {
-        /// As the provider thinks fit.
+        /// Chosen by the provider.
         Auto = "auto",
-        /// Short.
+        /// Short summaries.
         Concise = "concise",
-        /// Long.
+        /// Long summaries.
         Detailed = "detailed",
     }
 }
 
 model! {
-    /// Which model to use and how (`LLM` on the server).
+    /// A model and its options (`LLM` on the server).
     ///
-    /// Google's Vertex AI has no fields of its own: name a `vertex_ai/…` model, and give the
-    /// server process its credentials. Amazon Bedrock (`bedrock/…`) has the `aws_…` fields.
+    /// Google Vertex AI has no separate fields: use a `vertex_ai/…` model and set the credentials
+    /// for the server process. Amazon Bedrock (`bedrock/…`) uses the `aws_…` fields.
     ///
     /// ```
     /// use oh_protocol::config::Llm;
@@ -67,136 +67,140 @@ model! {
     pub struct Llm;
     by_hand: ["model", "auth_type", "subscription_vendor", "fallback_strategy"];
 
-    /// The key for the model's provider.
+    /// Sets the API key for the provider.
     secret api_key;
-    /// A provider connection stored on the server, whose key and address are used instead of
-    /// ones given here.
+    /// Sets a provider connection that is stored on the server. Its key and URL replace those in
+    /// this configuration.
     text provider_connection_id;
-    /// Where the model is, if not at its provider's own address.
+    /// Sets the base URL of the model, if it differs from the provider's default.
     address base_url;
-    /// The version of the provider's interface, as Azure asks for it. Server's default: none,
-    /// for Azure `2024-12-01-preview`.
+    /// Sets the API version, as required by Azure. Server default: none, or `2024-12-01-preview`
+    /// for Azure.
     text api_version;
 
-    /// The access key of an AWS account.
+    /// Sets the access key id of an AWS account.
     secret aws_access_key_id;
-    /// Its secret half.
+    /// Sets the secret access key of an AWS account.
     secret aws_secret_access_key;
-    /// The token of a temporary AWS session.
+    /// Sets the token of a temporary AWS session.
     secret aws_session_token;
-    /// The AWS region, such as `eu-central-1`.
+    /// Sets the AWS region, such as `eu-central-1`.
     text aws_region_name;
-    /// A profile of the AWS configuration on the server's machine.
+    /// Sets the AWS configuration profile on the server's machine.
     text aws_profile_name;
-    /// An AWS role to assume, by its ARN.
+    /// Sets the ARN of the AWS role to assume.
     text aws_role_name;
-    /// The name of the session under that role.
+    /// Sets the session name for the assumed role.
     text aws_session_name;
-    /// Another endpoint of the Bedrock runtime.
+    /// Sets a custom endpoint for the Bedrock runtime.
     address aws_bedrock_runtime_endpoint;
 
-    /// The site that OpenRouter is told. Server's default: its own documentation.
+    /// Sets the site URL that is sent to OpenRouter. Server default: the URL of the OpenHands
+    /// documentation.
     text openrouter_site_url;
-    /// The application that OpenRouter is told. Server's default: `OpenHands`.
+    /// Sets the application name that is sent to OpenRouter. Server default: `OpenHands`.
     text openrouter_app_name;
 
-    /// How often the server tries again when the model fails. Server's default: 5.
+    /// Sets how often the server retries a failed model call. Server default: 5.
     value num_retries: u32;
-    /// By what the wait between tries grows. Server's default: 8.
+    /// Sets the factor by which the delay between retries grows. Server default: 8.
     value retry_multiplier: f64 where retry_multiplier >= 0.0 => "it is at least 0";
-    /// The shortest wait between tries, in seconds. Server's default: 8.
+    /// Sets the minimum delay between retries, in seconds. Server default: 8.
     value retry_min_wait: u32;
-    /// The longest wait between tries, in seconds. Server's default: 64.
+    /// Sets the maximum delay between retries, in seconds. Server default: 64.
     value retry_max_wait: u32;
-    /// How long one try may take, in seconds; `None` for as long as it likes. Server's default:
+    /// Sets the timeout of one attempt, in seconds. `None` disables the timeout. Server default:
     /// 300.
     nullable timeout: u32;
-    /// The longest silence within a streamed answer, in seconds; `None` for any. Server's
-    /// default: as `timeout`.
+    /// Sets the maximum time without data in a streamed response, in seconds. `None` disables the
+    /// limit. Server default: the value of `timeout`.
     nullable stream_idle_timeout: f64;
 
-    /// About how many characters of each event the model is shown. Server's default: 30 000.
+    /// Sets the approximate number of characters of each event that are sent to the model. Server
+    /// default: 30 000.
     value max_message_chars: u32 where max_message_chars > 0 => "it is at least 1";
-    /// How random answers are, from 0. Server's default: the provider's.
+    /// Sets the sampling temperature, at least 0. Server default: the provider's default.
     value temperature: f64 where temperature >= 0.0 => "it is at least 0";
-    /// From which share of the likeliest tokens is drawn, 0 to 1. Server's default: the
-    /// provider's.
+    /// Sets the nucleus sampling threshold, from 0 to 1. Server default: the provider's default.
     value top_p: f64 where (0.0..=1.0).contains(&top_p) => "it is between 0 and 1";
-    /// From how many of the likeliest tokens is drawn. Server's default: the provider's.
+    /// Sets the number of most likely tokens to sample from. Server default: the provider's
+    /// default.
     value top_k: f64 where top_k >= 0.0 => "it is at least 0";
-    /// How many tokens the model takes. Below 16 384 the server fails, unless its variable
-    /// `ALLOW_SHORT_CONTEXT_WINDOWS` is `true`. Server's default: what is known of the model.
+    /// Sets the size of the model's input context, in tokens. The server fails below 16 384 unless
+    /// its variable `ALLOW_SHORT_CONTEXT_WINDOWS` is `true`. Server default: the model's metadata.
     value max_input_tokens: u32 where max_input_tokens > 0 => "it is at least 1";
-    /// How many tokens an answer may have. Server's default: what is known of the model.
+    /// Sets the maximum number of tokens in a response. Server default: the model's metadata.
     value max_output_tokens: u32 where max_output_tokens > 0 => "it is at least 1";
-    /// By which name the model's abilities are looked up, when `model` is an alias of a proxy.
+    /// Sets the name that is used to look up the model's capabilities, if `model` is an alias of a
+    /// proxy.
     text model_canonical_name;
-    /// Which endpoint is used. Server's default: [`ApiMode::Auto`].
+    /// Sets the API endpoint. Server default: [`ApiMode::Auto`].
     value api_mode: ApiMode;
-    /// Overrides what the server believes of the model, such as `supports_vision` or
-    /// `thinking_mode`: a boolean or a text. Values are not shown.
+    /// Overrides one of the model's capabilities, such as `supports_vision` or `thinking_mode`,
+    /// with a boolean or a string. Values are not shown.
     json capability_overrides/capability_override;
-    /// An HTTP header for every request to the provider. Not shown here, but the server tells it
-    /// to everybody who may read the conversation.
+    /// Adds an HTTP header for every request to the provider. This crate does not show the value,
+    /// but the server returns it to everyone who may read the conversation.
     secrets extra_headers/extra_header;
-    /// What a token costs on the way in, in US dollars. Server's default: what is known of the
-    /// model.
+    /// Sets the price of an input token, in US dollars. Server default: the model's metadata.
     value input_cost_per_token: f64 where input_cost_per_token >= 0.0 => "it is at least 0";
-    /// What a token costs on the way out, in US dollars. Server's default: what is known of the
-    /// model.
+    /// Sets the price of an output token, in US dollars. Server default: the model's metadata.
     value output_cost_per_token: f64 where output_cost_per_token >= 0.0 => "it is at least 0";
-    /// Where Ollama is.
+    /// Sets the URL of Ollama.
     address ollama_base_url;
 
-    /// Whether answers arrive piece by piece. Server's default: no.
+    /// Sets whether responses are streamed. Server default: false.
     value stream: bool;
-    /// Whether parameters that the provider does not know are left out. Server's default: yes.
+    /// Sets whether parameters that the provider does not support are omitted. Server default:
+    /// true.
     value drop_params: bool;
-    /// Whether images are kept from a model that could see. Server's default: no.
+    /// Sets whether images are withheld from a model that supports vision. Server default: false.
     value disable_vision: bool;
-    /// Whether stop words are not used. Server's default: no.
+    /// Sets whether stop words are disabled. Server default: false.
     value disable_stop_word: bool;
-    /// Whether prompts are cached where the provider can. Server's default: yes.
+    /// Sets whether prompts are cached, if the provider supports it. Server default: true.
     value caching_prompt: bool;
-    /// Whether the server writes every completion to a file. Server's default: no.
+    /// Sets whether the server writes every completion to a file. Server default: false.
     value log_completions: bool;
-    /// The directory for them on the server.
+    /// Sets the directory on the server for these files.
     text log_completions_folder;
-    /// A tokenizer for counting tokens, by its name on Hugging Face.
+    /// Sets the tokenizer for counting tokens, by its name on Hugging Face.
     text custom_tokenizer;
-    /// Whether tools are called the provider's way, not by text in the prompt. Server's default:
-    /// yes.
+    /// Sets whether the provider's native tool calling is used instead of text in the prompt.
+    /// Server default: true.
     value native_tool_calling: bool;
-    /// Whether contents are sent as one text. Server's default: where the model needs it.
+    /// Sets whether message content is sent as a single string. Server default: if the model needs
+    /// it.
     value force_string_serializer: bool;
-    /// Whether the server fetches images and sends them within the request. Server's default:
-    /// where the model needs it.
+    /// Sets whether the server downloads images and embeds them in the request. Server default: if
+    /// the model needs it.
     value inline_image_urls: bool;
 
-    /// How much the model thinks; `None` leaves it to the provider. Server's default:
+    /// Sets the reasoning effort. `None` leaves the choice to the provider. Server default:
     /// [`ReasoningEffort::High`].
     nullable reasoning_effort: ReasoningEffort;
-    /// How detailed summaries of its reasoning are. Server's default: none are asked for.
+    /// Sets the level of detail in summaries of the model's reasoning. Server default: no
+    /// summaries.
     value reasoning_summary: ReasoningSummary;
-    /// Whether encrypted reasoning is asked for, so that it lasts between requests. Server's
-    /// default: yes.
+    /// Sets whether encrypted reasoning is requested, which preserves it between requests. Server
+    /// default: true.
     value enable_encrypted_reasoning: bool;
-    /// How long the provider keeps prompts cached, such as `24h`; `None` for its own default.
-    /// Server's default: `24h`.
+    /// Sets how long the provider keeps prompts in its cache, such as `24h`. `None` uses the
+    /// provider's default. Server default: `24h`.
     nullable prompt_cache_retention: String;
-    /// How many tokens Claude models of the older kind may think; `None` for none. Server's
-    /// default: 200 000.
+    /// Sets the maximum number of thinking tokens for older Claude models. `None` disables
+    /// thinking. Server default: 200 000.
     nullable extended_thinking_budget: u32;
-    /// A seed for answers that can be repeated, where the provider can.
+    /// Sets a seed for reproducible responses, if the provider supports it.
     value seed: i64;
-    /// Under which name its cost and tokens are counted. Server's default: `default`.
+    /// Sets the name under which cost and tokens are counted. Server default: `default`.
     text usage_id;
-    /// A field for the body of every request to the provider. Values are not shown.
+    /// Adds a field to the body of every request to the provider. Values are not shown.
     json litellm_extra_body/extra_body;
 }
 
 impl Llm {
-    /// A model by its LiteLLM name, such as `openai/gpt-5` or
+    /// Creates a configuration for a model by its LiteLLM name, such as `openai/gpt-5` or
     /// `anthropic/claude-sonnet-4-5-20250929`.
     pub fn new(model: impl Into<String>) -> Self {
         let model = model.into();
@@ -209,22 +213,22 @@ impl Llm {
         }
     }
 
-    /// Uses a subscription that the server is logged in to, instead of a key. The only vendor
-    /// that servers know is `openai`.
+    /// Uses a subscription that the server is logged in to, instead of an API key. Servers support
+    /// only the vendor `openai`.
     pub fn subscription(mut self, vendor: impl Into<String>) -> Self {
         self.fields.put("auth_type", Field::plain("subscription"));
         self.fields.put("subscription_vendor", vendor.into());
         self
     }
 
-    /// Uses a key: what a server does unless told otherwise.
+    /// Uses an API key, which is the server default.
     pub fn api_key_auth(mut self) -> Self {
         self.fields.put("auth_type", Field::plain("api_key"));
         self
     }
 
-    /// Which models, by the names of their profiles on the server, take over when this one fails
-    /// for a passing reason.
+    /// Sets the fallback models for transient failures, by the names of their profiles on the
+    /// server.
     pub fn fallbacks(mut self, profiles: impl IntoIterator<Item = impl Into<String>>) -> Self {
         let profiles: Field = profiles.into_iter().map(Into::<String>::into).collect();
         self.fields
@@ -232,8 +236,7 @@ impl Llm {
         self
     }
 
-    /// In which directory of the server those profiles are. Server's default:
-    /// `.openhands/profiles`.
+    /// Sets the directory of these profiles on the server. Server default: `.openhands/profiles`.
     pub fn fallback_profile_dir(mut self, directory: impl Into<String>) -> Self {
         let directory = directory.into();
         self.fields
@@ -241,7 +244,7 @@ impl Llm {
         self
     }
 
-    /// Counts its cost and tokens under this name, unless it has one.
+    /// Sets the usage id if none is set.
     pub fn usage_id_if_unset(self, id: impl Into<String>) -> Self {
         match self.fields.get("usage_id") {
             Some(_) => self,
@@ -249,12 +252,13 @@ impl Llm {
         }
     }
 
-    /// The model's name.
+    /// Returns the name of the model.
     pub fn model(&self) -> &str {
         self.fields.text("model").unwrap_or_default()
     }
 
-    /// A key that can be shown to nobody, for tests of what holds one.
+    /// Returns a configuration with a key that must not be displayed, for tests of types that
+    /// contain one.
     #[cfg(test)]
     pub(crate) fn with_canary() -> Self {
         Self::new("m").api_key("canary")

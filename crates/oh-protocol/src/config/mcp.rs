@@ -1,4 +1,4 @@
-//! Servers of the Model Context Protocol, and how they are signed in to.
+//! MCP servers (Model Context Protocol) and their authentication.
 
 use secrecy::SecretString;
 
@@ -12,32 +12,32 @@ const AUTHORIZATION: &str = "authorization";
 const TWICE: &str = "there is `auth` and a header `Authorization`: one is enough";
 
 model! {
-    /// A server of the Model Context Protocol, whose tools an agent gets.
+    /// An MCP server (Model Context Protocol), whose tools an agent can use.
     pub struct McpServer;
     by_hand: ["transport", "command", "url", "headers", "auth"];
 
-    /// The program's arguments. Not shown: they may hold secrets.
+    /// Sets the arguments of the program. Not shown, because arguments may contain secrets.
     hidden args;
     /// Sets a variable in the program's environment.
     secrets env/env;
-    /// The program's directory.
+    /// Sets the program's working directory.
     text cwd;
-    /// What it is for.
+    /// Sets the description of the server.
     text description;
-    /// A picture of it, by its address.
+    /// Sets the URL of an icon.
     text icon;
-    /// How long a request may take, in seconds.
+    /// Sets the timeout of a request, in seconds.
     value timeout: f64;
-    /// How long an event stream may be silent, in seconds.
+    /// Sets the maximum time without data in an event stream, in seconds.
     value sse_read_timeout: f64;
-    /// Whether the connection is kept between calls.
+    /// Sets whether the connection is kept open between calls.
     value keep_alive: bool;
-    /// Whether the agent gets its tools. Server's default: yes.
+    /// Sets whether the agent can use the server's tools. Server default: true.
     value enabled: bool;
 }
 
 impl McpServer {
-    /// A program, by its command.
+    /// Creates a server that is started by a command.
     pub fn stdio(command: impl Into<String>) -> Self {
         let command = command.into();
         let command = match command.as_str() {
@@ -51,17 +51,17 @@ impl McpServer {
         }
     }
 
-    /// A remote server, over streamable HTTP.
+    /// Creates a remote server that uses streamable HTTP.
     pub fn http(url: impl Into<String>) -> Self {
         Self::remote("http", url.into())
     }
 
-    /// A remote server, over server-sent events.
+    /// Creates a remote server that uses server-sent events.
     pub fn sse(url: impl Into<String>) -> Self {
         Self::remote("sse", url.into())
     }
 
-    /// A header of every request.
+    /// Adds a header to every request.
     pub fn header(mut self, name: impl Into<String>, value: impl Into<SecretString>) -> Self {
         let name = name.into();
         let value = if name.eq_ignore_ascii_case(AUTHORIZATION) && self.fields.get("auth").is_some()
@@ -74,7 +74,7 @@ impl McpServer {
         self
     }
 
-    /// How the server is signed in to; not along with a header `Authorization`.
+    /// Sets the authentication method. Cannot be combined with an `Authorization` header.
     pub fn auth(mut self, auth: McpAuth) -> Self {
         let headers = self.fields.get("headers");
         let auth = match headers.is_some_and(|headers| headers.has(AUTHORIZATION)) {
@@ -85,7 +85,7 @@ impl McpServer {
         self
     }
 
-    /// One whose fields have been checked.
+    /// Creates a server from fields that were already checked.
     pub(super) fn of(fields: Fields) -> Self {
         Self { fields }
     }
@@ -104,25 +104,25 @@ impl McpServer {
 }
 
 model! {
-    /// How a server of the Model Context Protocol is signed in to.
+    /// The authentication method of an MCP server (Model Context Protocol).
     pub struct McpAuth;
     by_hand: ["strategy", "value", "header_name", "username", "password"];
 
     /// Adds a header, for [`headers`](Self::headers).
     secrets headers/header;
-    /// How the client identifies itself, for [`oauth`](Self::oauth).
+    /// Sets the client identification, for [`oauth`](Self::oauth).
     model authentication: McpOAuth;
-    /// What an earlier authorization gave, for [`oauth`](Self::oauth).
+    /// Sets the result of an earlier authorization, for [`oauth`](Self::oauth).
     model state: McpOAuthState;
 }
 
 impl McpAuth {
-    /// Not at all.
+    /// Uses no authentication.
     pub fn none() -> Self {
         Self::of("none")
     }
 
-    /// By a key in a header, or as a bearer token if no header is named.
+    /// Uses an API key in a header, or as a bearer token if `header` is `None`.
     pub fn api_key(key: impl Into<SecretString>, header: Option<&str>) -> Self {
         let mut auth = Self::of("api_key");
         auth.fields.put("value", Field::secret(key));
@@ -132,14 +132,14 @@ impl McpAuth {
         auth
     }
 
-    /// By a bearer token.
+    /// Uses a bearer token.
     pub fn bearer(token: impl Into<SecretString>) -> Self {
         let mut auth = Self::of("bearer");
         auth.fields.put("value", Field::secret(token));
         auth
     }
 
-    /// By name and password.
+    /// Uses a user name and a password.
     pub fn basic(username: impl Into<String>, password: impl Into<SecretString>) -> Self {
         let mut auth = Self::of("basic");
         auth.fields.put("username", username.into());
@@ -147,12 +147,12 @@ impl McpAuth {
         auth
     }
 
-    /// By headers that [`header`](Self::header) gives.
+    /// Uses headers, which are added with [`header`](Self::header).
     pub fn headers() -> Self {
         Self::of("header")
     }
 
-    /// By OAuth.
+    /// Uses OAuth.
     pub fn oauth() -> Self {
         Self::of("oauth2")
     }
@@ -165,29 +165,29 @@ impl McpAuth {
 }
 
 model! {
-    /// How a client of OAuth identifies itself.
+    /// The identification of an OAuth client.
     pub struct McpOAuth;
     by_hand: ["type"];
 
-    /// How it proves who it is: `none`, `client_secret_post`, `client_secret_basic` or
-    /// `private_key_jwt`.
+    /// Sets the client authentication method: `none`, `client_secret_post`, `client_secret_basic`
+    /// or `private_key_jwt`.
     text client_auth_method;
-    /// What it asks for.
+    /// Sets the requested scopes.
     list scopes: String;
-    /// Its name for people.
+    /// Sets the client's display name.
     text client_name;
-    /// Where its description is.
+    /// Sets the URL of the client's metadata document.
     text client_metadata_url;
-    /// Its id, if it is registered.
+    /// Sets the client id, if the client is registered.
     text client_id;
-    /// Its secret, if it is registered.
+    /// Sets the client secret, if the client is registered.
     secret client_secret;
-    /// Adds anything else for its registration. Not shown.
+    /// Adds any other metadata for the client's registration. Not shown.
     json additional_client_metadata/client_metadata;
 }
 
 impl McpOAuth {
-    /// A client that registers itself.
+    /// Creates a client that registers itself.
     pub fn new() -> Self {
         Self {
             fields: Fields::of("McpOAuth").with("type", Field::plain("oauth")),
@@ -202,37 +202,37 @@ impl Default for McpOAuth {
 }
 
 model! {
-    /// What an earlier OAuth authorization gave.
+    /// The result of an earlier OAuth authorization.
     pub struct McpOAuthState;
     by_hand: ["tokens", "client_info"];
 
-    /// When the access token ends, in seconds since 1970.
+    /// Sets when the access token expires, in seconds since 1970.
     value token_expires_at: f64;
 }
 
 impl McpOAuthState {
-    /// Nothing yet.
+    /// Creates an empty state.
     pub fn new() -> Self {
         Self {
             fields: Fields::of("McpOAuthState"),
         }
     }
 
-    /// The token for requests.
+    /// Sets the access token.
     pub fn access_token(mut self, token: impl Into<SecretString>) -> Self {
         self.fields
             .insert("tokens", "access_token", Field::secret(token));
         self
     }
 
-    /// The token for new tokens.
+    /// Sets the refresh token.
     pub fn refresh_token(mut self, token: impl Into<SecretString>) -> Self {
         self.fields
             .insert("tokens", "refresh_token", Field::secret(token));
         self
     }
 
-    /// The secret that the client was given at its registration.
+    /// Sets the client secret from the client's registration.
     pub fn client_secret(mut self, secret: impl Into<SecretString>) -> Self {
         let secret = Field::secret(secret);
         self.fields.insert("client_info", "client_secret", secret);

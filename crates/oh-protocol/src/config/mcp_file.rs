@@ -1,5 +1,5 @@
-//! Files of MCP servers as people have them (`.mcp.json`), turned into what the server takes.
-//! Opens no file.
+//! Parses MCP server files such as `.mcp.json` and converts them to the server's form. Contains no
+//! file I/O.
 
 use serde_json::{Map, Value};
 
@@ -9,11 +9,12 @@ use super::{
 };
 use crate::{Error, Result};
 
-/// The servers of a file such as `.mcp.json`, and what of the file has no meaning here.
+/// The servers of a file such as `.mcp.json`, and the keys that have no meaning for an agent
+/// server.
 ///
-/// Editors write these files for themselves. What they call otherwise is renamed (`type` is
-/// `transport`, `disabled` the opposite of `enabled`, `serverUrl` and `httpUrl` are `url`); what
-/// only an editor understands, such as `autoApprove`, is left out and named by
+/// Editors use their own variants of the format, so some keys are renamed: `type` becomes
+/// `transport`, `disabled` the opposite of `enabled`, and `serverUrl` and `httpUrl` become `url`.
+/// Keys that only an editor supports, such as `autoApprove`, are skipped and listed by
 /// [`ignored`](Self::ignored).
 ///
 /// ```
@@ -36,11 +37,12 @@ pub struct McpFile {
 }
 
 impl McpFile {
-    /// Reads the text of a file.
+    /// Parses the text of a file.
     ///
     /// # Errors
     ///
-    /// When it is not JSON, or as [`from_json`](Self::from_json).
+    /// Returns an error if the text is not valid JSON. Otherwise returns the errors of
+    /// [`from_json`](Self::from_json).
     pub fn parse(text: &str) -> Result<Self> {
         let text = text.trim_start_matches('\u{feff}');
         let json = serde_json::from_str(text)
@@ -48,13 +50,13 @@ impl McpFile {
         Self::from_json(json)
     }
 
-    /// Reads a file's JSON: the servers by name, below `mcpServers`, below `servers`, or as the
-    /// whole file.
+    /// Parses the JSON of a file: the servers by name, under `mcpServers`, under `servers`, or at
+    /// the top level.
     ///
     /// # Errors
     ///
-    /// When a server is not an object, has neither a command nor a URL, or has a field of another
-    /// type than it must be: the path to it. No value is shown.
+    /// Returns an error with the path of a server that is not an object or has neither a command
+    /// nor a URL, or of a field that has the wrong type. The error does not contain values.
     pub fn from_json(json: Value) -> Result<Self> {
         let Value::Object(mut file) = json else {
             return Err(Error::invalid(
@@ -76,7 +78,7 @@ impl McpFile {
                 if let Some(servers) = file.get("mcpServers") {
                     return Err(not_servers("mcpServers", servers));
                 }
-                // What a schema or a comment says is about the file.
+                // A schema URL or a comment describes the file and is not a server.
                 let about = |key: &str, value: &Value| key.starts_with('$') && value.is_string();
                 let mut servers = Map::new();
                 for (key, value) in file {
@@ -101,13 +103,13 @@ impl McpFile {
         Ok(Self { servers, ignored })
     }
 
-    /// The servers by name, sorted by it.
+    /// Returns the servers, sorted by name.
     pub fn servers(&self) -> impl Iterator<Item = (&str, &McpServer)> {
         self.servers.iter().map(|(name, server)| (&**name, server))
     }
 
-    /// The paths of the keys that were left out, such as `mcpServers.notes.autoApprove`: an agent
-    /// server has nothing of the kind.
+    /// Returns the paths of the keys that were skipped, such as `mcpServers.notes.autoApprove`,
+    /// because an agent server has no equivalent.
     pub fn ignored(&self) -> &[String] {
         &self.ignored
     }
@@ -239,7 +241,7 @@ fn read(path: &str, server: Value, ignored: &mut Vec<String>) -> Result<McpServe
     Ok(McpServer::of(fields))
 }
 
-/// What the server calls a transport.
+/// Returns the server's name for a transport.
 fn transport(name: &str) -> &str {
     match name {
         "shttp" | "streamableHttp" | "streamable_http" | "http-stream" | "remote" => "http",
@@ -248,7 +250,7 @@ fn transport(name: &str) -> &str {
     }
 }
 
-/// A text, a number or a truth value as text.
+/// Converts a string, a number or a boolean to a string.
 fn scalar(value: Value) -> Option<String> {
     match value {
         Value::String(text) => Some(text),

@@ -1,4 +1,4 @@
-//! The message that a conversation begins with.
+//! The first message of a conversation.
 
 use super::{
     fields::{Field, Fields},
@@ -6,24 +6,24 @@ use super::{
 };
 
 model! {
-    /// A message for the agent (`SendMessageRequest` on the server).
+    /// A message to the agent (`SendMessageRequest` on the server).
     pub struct InitialMessage;
     by_hand: ["content"];
 
-    /// Who says it: `user` (the server's default), `system`, `assistant` or `tool`.
+    /// Sets the role of the sender: `user` (the server default), `system`, `assistant` or `tool`.
     text role;
-    /// Whether the agent sets to work at once. Server's default: no.
+    /// Sets whether the agent starts to work at once. Server default: false.
     value run: bool;
 }
 
 impl InitialMessage {
-    /// A text.
+    /// Creates a message with a text.
     pub fn new(text: impl Into<String>) -> Self {
         let fields = Fields::of("InitialMessage");
         Self { fields }.text(text)
     }
 
-    /// Adds a text.
+    /// Adds a text part.
     pub fn text(mut self, text: impl Into<String>) -> Self {
         let content = Fields::of("Text")
             .with("type", Field::plain("text"))
@@ -32,7 +32,7 @@ impl InitialMessage {
         self
     }
 
-    /// Adds images by their addresses, `data:` URLs among them.
+    /// Adds images by URL, including `data:` URLs.
     pub fn images(mut self, urls: impl IntoIterator<Item = impl Into<String>>) -> Self {
         let urls: Field = urls.into_iter().map(Into::<String>::into).collect();
         let content = Fields::of("Images")

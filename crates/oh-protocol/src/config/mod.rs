@@ -1,20 +1,20 @@
-//! What a conversation is started with: model, agent, tools, secrets, policies.
+//! The configuration of a new conversation: model, agent, tools, secrets, policies.
 //!
-//! Every type here is a builder whose setters carry the names the server has on the wire; only
-//! what was set travels, so the server's own defaults hold for the rest. `set` reaches fields
-//! that this version does not know.
+//! Every type in this module is a builder whose setters have the same names as the server's fields.
+//! Only fields that were set are sent; the server's defaults apply to all others. `set` sets fields
+//! that this version does not support.
 //!
-//! - **Secrets** go in as [`SecretString`](secrecy::SecretString) or as texts that become one.
-//!   They are seen in the serialized form alone, which belongs in the body of a request, and
-//!   never in `Debug` or in errors. Free-form values are not shown either: they may hold some.
-//!   Of an address user, password, query and fragment are not shown; of a service that may be
-//!   known by a secret path (MCP, looked-up secrets) the path is not shown either. The rules are
+//! - **Secrets** are passed as [`SecretString`](secrecy::SecretString) or as strings that are
+//!   converted. They appear only in the serialized form, which belongs in the body of a request,
+//!   and never in `Debug` or in errors. Free-form values are not shown either, because they may
+//!   contain secrets. The user, password, query and fragment of a URL are not shown. For services
+//!   whose path may be secret (MCP, looked-up secrets), the path is not shown either. The rules are
 //!   those of [`redact`](crate::redact).
-//! - **Rules** of the server are kept here: `check` names the first value that breaks one, by
-//!   the path to it, and no [`Request`](crate::Request) is made of such a value. In its serialized
-//!   form an object with the reason stands in its place, which no server takes. The mask
-//!   `**********`, which a server shows in place of a secret and which would replace the real
-//!   one, is such a value too.
+//! - **Rules** of the server are checked by `check`, which returns the first invalid value, with
+//!   its path. A [`Request`](crate::Request) cannot be created from a configuration with an invalid
+//!   value. In the serialized form, an invalid value is replaced by an object with the reason,
+//!   which every server rejects. The mask `**********` is also invalid: a server shows it in place
+//!   of a secret, and sending it back would overwrite the real one.
 
 mod acp;
 mod agent;

@@ -1,15 +1,16 @@
-//! Declares configuration types: a builder over [`Fields`](super::fields::Fields) each.
+//! Macros that declare configuration types, each a builder over [`Fields`](super::fields::Fields).
 
 /// Declares a configuration type by its fields.
 ///
-/// Each line is a setter: its documentation, its flavour, the name on the wire, `/method` where
-/// the method is called otherwise, the type, and the rule the value must keep.
-/// `by_hand` names the wire fields whose setters are written below the declaration.
+/// Each line declares a setter: its documentation, its flavour, the name of the field in JSON,
+/// `/method` if the method has a different name, the type, and the rule for the value. `by_hand`
+/// lists the JSON fields whose setters are written below the declaration.
 ///
-/// Flavours: `value` by value; `text`; `secret`; `address` (URLs and sources); `nullable` takes
-/// an `Option`, and `None` is sent as `null`; `model` another configuration type; `list` replaces
-/// the whole list, `hidden` too, without ever showing it; `each` appends an item, `named` one
-/// with a new name; `entry`, `json` and `secrets` put into a map.
+/// Flavours: `value` takes a value; `text` a string; `secret` a secret; `address` a URL or source.
+/// `nullable` takes an `Option` and sends `None` as `null`. `model` takes another configuration
+/// type. `list` replaces the whole list; `hidden` does the same and never shows the list. `each`
+/// appends an item; `named` appends an item with a unique name; `entry`, `json` and `secrets` add
+/// an entry to a map.
 macro_rules! model {
     (
         $(#[$meta:meta])*
@@ -29,7 +30,7 @@ macro_rules! model {
         }
 
         impl $name {
-            /// The names of its fields on the wire, all that this version knows.
+            /// The JSON names of all fields that this version supports.
             pub const FIELDS: &'static [&'static str] = &[$($hand,)* $(stringify!($field),)*];
 
             $(
@@ -38,20 +39,19 @@ macro_rules! model {
                 }
             )*
 
-            /// Takes one as the server writes it, such as in an answer or in a file of settings.
-            /// Its values are neither checked, but for masks, nor shown.
+            /// Creates the configuration from JSON in the server's form, such as a response or a
+            /// settings file. Values are never shown, and only checked for masked secrets.
             ///
             /// # Errors
             ///
-            /// When it is no JSON object.
+            /// Returns an error if `json` is not an object.
             pub fn from_json(json: serde_json::Value) -> $crate::Result<Self> {
                 let fields = $crate::config::fields::Fields::from_json(stringify!($name), json)?;
                 Ok(Self { fields })
             }
 
-            /// Sets any field by its name on the wire, as a server newer than this crate may
-            /// need. It replaces what a typed method gave, and is not checked. Its value is
-            /// never shown.
+            /// Sets any field by its JSON name, for fields of a newer server. Replaces a value from
+            /// a typed method. The value is not checked and never shown.
             pub fn set(
                 mut self,
                 field: impl Into<String>,
@@ -62,11 +62,11 @@ macro_rules! model {
                 self
             }
 
-            /// Checks the server's rules before anything travels.
+            /// Checks the configuration against the server's rules, before anything is sent.
             ///
             /// # Errors
             ///
-            /// The first value that breaks one: the path to it, and what to change.
+            /// Returns an error for the first invalid value, with its path and the rule.
             pub fn check(&self) -> $crate::Result<()> {
                 self.fields.check()
             }
@@ -78,7 +78,8 @@ macro_rules! model {
             }
         }
 
-        /// The wire form, secrets in the clear: for the body of a request and nothing else.
+        /// Serializes to the server's form, with secrets in plain text. Intended for request bodies
+        /// only.
         impl serde::Serialize for $name {
             fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
                 self.fields.serialize(to)
@@ -93,7 +94,7 @@ macro_rules! model {
     };
 }
 
-/// One setter of [`model!`].
+/// Declares one setter of [`model!`].
 macro_rules! setter {
     ([$($doc:tt)*] value $field:ident [] [$ty:ty] [$($ok:expr => $rule:literal)?]) => {
         $($doc)*
@@ -214,7 +215,7 @@ macro_rules! setter {
     };
 }
 
-/// The field if its rule is kept, else what the rule says.
+/// Returns the field if its rule is kept, or else a refused field with the rule.
 pub(super) fn ruled(
     field: super::fields::Field,
     kept: bool,

@@ -1,4 +1,4 @@
-//! Plugins and the marketplaces they are found in.
+//! Plugins and marketplaces.
 
 use super::{
     fields::{Field, Fields},
@@ -7,33 +7,35 @@ use super::{
 use crate::redact;
 
 model! {
-    /// A plugin to load (`PluginSource` on the server): skills, servers of the Model Context
-    /// Protocol and hooks in one.
+    /// A plugin to load (`PluginSource` on the server): a bundle of skills, MCP servers (Model
+    /// Context Protocol) and hooks.
     pub struct Plugin;
     by_hand: ["source", "ref", "repo_path"];
 }
 
 impl Plugin {
-    /// From `github:owner/repo`, the URL of a git repository, or a path on the server.
+    /// Creates a plugin from `github:owner/repo`, the URL of a git repository, or a path on the
+    /// server.
     pub fn new(source: impl Into<String>) -> Self {
         Self {
             fields: Fields::of("Plugin").with("source", Field::address(source)),
         }
     }
 
-    /// A branch, tag or commit of a git repository (`ref`).
+    /// Sets the branch, tag or commit of the git repository (`ref`).
     pub fn reference(mut self, reference: impl Into<String>) -> Self {
         self.fields.put("ref", reference.into());
         self
     }
 
-    /// A directory within the repository, by its relative path.
+    /// Sets the plugin's directory in the repository, as a relative path.
     pub fn repo_path(mut self, path: impl Into<String>) -> Self {
         self.fields.put("repo_path", below(path.into()));
         self
     }
 
-    /// Where others find it: a URL without credentials. None for a path on the server.
+    /// Returns a public URL for the plugin, without credentials. Returns `None` for a path on the
+    /// server.
     pub fn source_url(&self) -> Option<String> {
         let source = self.fields.text("source")?;
         let Some(repository) = source.strip_prefix("github:") else {
@@ -53,8 +55,8 @@ impl Plugin {
     }
 }
 
-/// A URL without user, password, query and fragment, any of which may be a secret. The user of
-/// `git@host:owner/repo` is none.
+/// Returns a URL without user, password, query and fragment, each of which may be secret. The user
+/// in `git@host:owner/repo` is not secret and is kept.
 fn public_url(source: &str) -> Option<String> {
     if source.starts_with("git@") {
         return source.split(['?', '#']).next().map(str::to_owned);
@@ -66,14 +68,14 @@ fn public_url(source: &str) -> Option<String> {
 }
 
 model! {
-    /// A marketplace whose plugins and skills a conversation may use.
+    /// A marketplace whose plugins and skills a conversation can use.
     pub struct Marketplace;
     by_hand: ["name", "source", "ref", "repo_path", "auto_load"];
 }
 
 impl Marketplace {
-    /// Under this name, from `github:owner/repo`, the URL of a git repository, or a path on the
-    /// server.
+    /// Creates a marketplace with this name from `github:owner/repo`, the URL of a git repository,
+    /// or a path on the server.
     pub fn new(name: impl Into<String>, source: impl Into<String>) -> Self {
         Self {
             fields: Fields::of("Marketplace")
@@ -82,25 +84,25 @@ impl Marketplace {
         }
     }
 
-    /// A branch, tag or commit of a git repository (`ref`).
+    /// Sets the branch, tag or commit of the git repository (`ref`).
     pub fn reference(mut self, reference: impl Into<String>) -> Self {
         self.fields.put("ref", reference.into());
         self
     }
 
-    /// A directory within the repository, by its relative path.
+    /// Sets the marketplace's directory in the repository, as a relative path.
     pub fn repo_path(mut self, path: impl Into<String>) -> Self {
         self.fields.put("repo_path", below(path.into()));
         self
     }
 
-    /// Loads all it has at the start. Server's default: nothing.
+    /// Loads all plugins and skills at the start. Server default: none are loaded.
     pub fn load_all(mut self) -> Self {
         self.fields.put("auto_load", Field::plain(true));
         self
     }
 
-    /// Loads the plugins and skills of these names at the start.
+    /// Loads the plugins and skills with these names at the start.
     pub fn load(mut self, names: impl IntoIterator<Item = impl Into<String>>) -> Self {
         let names: Field = names.into_iter().map(Into::<String>::into).collect();
         self.fields.put("auto_load", names);
@@ -108,7 +110,7 @@ impl Marketplace {
     }
 }
 
-/// A path that stays within its repository, as the server demands.
+/// Checks that a path stays within its repository, as the server requires.
 fn below(path: String) -> Field {
     if path.is_empty() || path.starts_with('/') || path.contains('\\') {
         return Field::refused("it is a relative path with `/` in it");

@@ -1,4 +1,4 @@
-//! Confirmation policies: when an action waits for approval.
+//! Confirmation policies, which determine when an action waits for approval.
 
 use super::{
     fields::{Field, Fields},
@@ -7,27 +7,29 @@ use super::{
 use crate::event::SecurityRisk;
 
 model! {
-    /// When an action waits for approval before it runs (`confirmation_policy`).
+    /// A policy that determines when an action waits for approval before it runs
+    /// (`confirmation_policy`).
     pub struct ConfirmationPolicy;
     by_hand: ["kind", "threshold"];
 
-    /// Whether an action of unknown risk waits, too, under [`risky`](Self::risky). Server's
-    /// default: yes.
+    /// Sets whether an action of unknown risk also waits, under [`risky`](Self::risky). Server
+    /// default: true.
     value confirm_unknown: bool;
 }
 
 impl ConfirmationPolicy {
-    /// Never: what a server does unless told otherwise (`NeverConfirm`).
+    /// Creates a policy that never asks, which is the server default (`NeverConfirm`).
     pub fn never() -> Self {
         Self::custom("NeverConfirm")
     }
 
-    /// Always (`AlwaysConfirm`).
+    /// Creates a policy that always asks (`AlwaysConfirm`).
     pub fn always() -> Self {
         Self::custom("AlwaysConfirm")
     }
 
-    /// When its risk is at least this (`ConfirmRisky`). It takes a security analyzer to know it.
+    /// Creates a policy that asks if the risk is at least `threshold` (`ConfirmRisky`). Requires a
+    /// security analyzer, which rates the risk.
     pub fn risky(threshold: SecurityRisk) -> Self {
         let threshold = match threshold {
             SecurityRisk::Unknown => {
@@ -40,20 +42,20 @@ impl ConfirmationPolicy {
         policy
     }
 
-    /// Approves actions up to and including this risk, and asks above it and for every action
-    /// whose risk is unknown (`ConfirmRisky`).
+    /// Creates a policy that approves actions up to and including `risk` without asking. The server
+    /// asks for higher risks and for every action whose risk is unknown (`ConfirmRisky`).
     ///
     /// | Argument | Runs without asking | Asks |
     /// |-|-|-|
     /// | `Low` | `LOW` | `MEDIUM`, `HIGH`, unknown |
     /// | `Medium` | `LOW`, `MEDIUM` | `HIGH`, unknown |
     ///
-    /// A server without a security analyzer judges every action as unknown, and so asks for
-    /// each. If one action of a step needs approval, the whole step waits.
+    /// A server without a security analyzer rates every action as unknown, so it asks for each
+    /// action. If one action of a step needs approval, the whole step waits.
     ///
-    /// No other risk can be given, because no policy of the server runs `HIGH` and asks for what
-    /// is unknown: [`check`](Self::check) returns an error then, and nothing is sent. Use
-    /// [`always`](Self::always) and approve by [`SecurityRisk`] in the program, or
+    /// All other risks are rejected, because no policy of the server runs `HIGH` and asks for
+    /// unknown risks. [`check`](Self::check) returns an error in that case, and nothing is sent.
+    /// Instead, use [`always`](Self::always) and approve by [`SecurityRisk`] in the program, or
     /// [`never`](Self::never) to run everything.
     ///
     /// ```
@@ -64,7 +66,7 @@ impl ConfirmationPolicy {
     /// # Ok::<(), oh_protocol::Error>(())
     /// ```
     pub fn approve_up_to(risk: SecurityRisk) -> Self {
-        // The server asks from its threshold on: that is the next risk above.
+        // The server asks from the threshold on, so the threshold is the next higher risk.
         let threshold = match risk {
             SecurityRisk::Low => Field::plain(SecurityRisk::Medium),
             SecurityRisk::Medium => Field::plain(SecurityRisk::High),
@@ -78,7 +80,8 @@ impl ConfirmationPolicy {
         policy.confirm_unknown(true)
     }
 
-    /// A kind that this version does not know; [`set`](Self::set) gives its fields.
+    /// Creates a policy of a kind that this version does not support. Use [`set`](Self::set) for
+    /// its fields.
     pub fn custom(kind: impl Into<String>) -> Self {
         Self {
             fields: Fields::of("ConfirmationPolicy").with("kind", kind.into()),
@@ -100,7 +103,8 @@ mod tests {
             .unwrap();
     }
 
-    /// Whether the server asks for an action of this risk under a policy (`should_confirm`).
+    /// Returns whether the server asks for an action of this risk under a policy
+    /// (`should_confirm`).
     fn asks(policy: &serde_json::Value, risk: &str) -> bool {
         let rank = |risk: &str| ["LOW", "MEDIUM", "HIGH"].iter().position(|of| *of == risk);
         assert_eq!(policy["kind"], "ConfirmRisky");

@@ -1,4 +1,4 @@
-//! Secrets that commands of the agent find in their environment.
+//! Secrets that the agent's commands can read from their environment.
 
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
@@ -8,16 +8,16 @@ use super::{
     model::model,
 };
 
-/// Where a server has its secrets, each under its name.
+/// Path prefix of a server's own secrets; the name follows.
 const OWN: &str = "/api/settings/secrets/";
 
-/// The header that a server takes its session key from.
+/// The header that holds the session key.
 const SESSION_KEY: &str = "X-Session-API-Key";
 
 model! {
-    /// Where the value of a named secret comes from (`SecretSource` on the server).
+    /// The source of a named secret's value (`SecretSource` on the server).
     ///
-    /// A text is a static secret:
+    /// A string is converted to a static secret:
     ///
     /// ```
     /// use oh_protocol::config::{Agent, Llm, SecretSource, StartConversation};
@@ -30,14 +30,14 @@ model! {
     pub struct SecretSource;
     by_hand: ["kind", "value", "url"];
 
-    /// What it is for; the agent is told.
+    /// Sets the description of the secret, which is included in the prompt.
     text description;
-    /// A header for the request that looks the value up.
+    /// Adds a header to the request that looks up the value.
     secrets headers/header;
 }
 
 impl SecretSource {
-    /// This value (`StaticSecret`).
+    /// Creates a source with a fixed value (`StaticSecret`).
     pub fn fixed(value: impl Into<SecretString>) -> Self {
         Self {
             fields: Fields::of("SecretSource")
@@ -46,11 +46,13 @@ impl SecretSource {
         }
     }
 
-    /// What the server finds with a `GET` of a URL, each time it needs the value
-    /// (`LookupSecret`). A path alone is one of the server itself, such as
-    /// `/api/settings/secrets/NAME`. Servers before 1.50 ask themselves as a stranger would: there
-    /// a header has to give the session key. A conversation's builder and `set_secrets` see to
-    /// that; others call [`with_session_key`](Self::with_session_key).
+    /// Creates a source that the server queries with a `GET` request each time it needs the value
+    /// (`LookupSecret`).
+    ///
+    /// A URL without a host is a path on the server itself, such as `/api/settings/secrets/NAME`.
+    /// Servers before 1.50 send such a request to themselves without credentials, so a header must
+    /// contain the session key. A conversation's builder and `set_secrets` add it; in other
+    /// requests call [`with_session_key`](Self::with_session_key).
     pub fn lookup(url: impl Into<String>) -> Self {
         Self {
             fields: Fields::of("SecretSource")
@@ -59,26 +61,25 @@ impl SecretSource {
         }
     }
 
-    /// Gives a lookup of a server's own secret the session key that servers before 1.50 need
+    /// Adds the session key to a lookup of the server's own secret, as servers before 1.50 need it
     /// ([`ServerInfo::reads_own_secrets`](crate::calls::server::ServerInfo::reads_own_secrets)).
-    /// Changes nothing else: a lookup that leads elsewhere, or that has such a header, stays as it
-    /// is.
+    /// A lookup of any other URL, or one that has this header already, stays unchanged.
     ///
-    /// The server stores the key with the conversation, as it stores secrets. Send the result to
-    /// no other server than the key's own.
+    /// The server stores the key with the conversation, like other secrets. Send the result only
+    /// to the server that the key belongs to.
     pub fn with_session_key(mut self, key: &SecretString) -> Self {
         give_key(&mut self.fields, Some(key));
         self
     }
 
-    /// Returns whether [`with_session_key`](Self::with_session_key) would change it.
+    /// Returns whether [`with_session_key`](Self::with_session_key) would change this source.
     pub fn wants_session_key(&self) -> bool {
         give_key(&mut self.fields.clone(), None)
     }
 }
 
-/// Gives the key, if there is one, to each lookup of a server's own secret in these fields,
-/// however deep. Returns whether any needs one.
+/// Adds `key`, if there is one, to each lookup of a server's own secret in these fields, at any
+/// depth. Returns whether any lookup needs a key.
 pub(super) fn give_key(fields: &mut Fields, key: Option<&SecretString>) -> bool {
     if fields.text("kind") == Some("LookupSecret") && fields.text("url").is_some_and(is_own) {
         let headers = fields.get("headers");
@@ -100,7 +101,7 @@ pub(super) fn give_key(fields: &mut Fields, key: Option<&SecretString>) -> bool 
     })
 }
 
-/// The same in JSON that the caller wrote.
+/// Does the same as [`give_key`] in JSON that the caller wrote.
 fn give_key_to_json(json: &mut Value, key: Option<&SecretString>) -> bool {
     let object = match json {
         Value::Array(items) => return any(items, |item| give_key_to_json(item, key)),
@@ -127,12 +128,12 @@ fn give_key_to_json(json: &mut Value, key: Option<&SecretString>) -> bool {
     needed
 }
 
-/// Does it to all, and returns whether it was so for any.
+/// Calls `each` for every item, and returns whether any call returned `true`.
 fn any<T>(all: impl IntoIterator<Item = T>, mut each: impl FnMut(T) -> bool) -> bool {
     all.into_iter().fold(false, |found, one| each(one) | found)
 }
 
-/// Whether the server finds this path on itself, however it reads the URL.
+/// Returns whether this URL names a secret of the server itself, by any rules for URLs.
 fn is_own(url: &str) -> bool {
     let name = url.strip_prefix(OWN).unwrap_or_default();
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-%~".contains(&byte);

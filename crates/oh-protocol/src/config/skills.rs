@@ -1,4 +1,4 @@
-//! Skills: texts that the agent is given when they are of use.
+//! Skills: texts that the agent gets when they are relevant.
 
 use super::{
     McpServer,
@@ -7,23 +7,25 @@ use super::{
 };
 
 model! {
-    /// What brings a skill into a conversation by itself.
+    /// The condition under which a skill is loaded automatically.
     pub struct Trigger;
     by_hand: ["type", "keywords", "triggers", "paths"];
 }
 
 impl Trigger {
-    /// Any of these words in a message.
+    /// Creates a trigger that fires if a message contains any of these words.
     pub fn keywords(words: impl IntoIterator<Item = impl Into<String>>) -> Self {
         Self::of("keyword", "keywords", words)
     }
 
-    /// Any of these words in a message, for a skill that is a task with inputs.
+    /// Creates a trigger that fires if a message contains any of these words, for a skill that is a
+    /// task with inputs.
     pub fn task(words: impl IntoIterator<Item = impl Into<String>>) -> Self {
         Self::of("task", "triggers", words)
     }
 
-    /// Work on a file whose path in the workspace matches any of these globs.
+    /// Creates a trigger that fires if the agent works on a file whose path in the workspace
+    /// matches any of these globs.
     pub fn paths(globs: impl IntoIterator<Item = impl Into<String>>) -> Self {
         Self::of("path", "paths", globs)
     }
@@ -43,45 +45,46 @@ impl Trigger {
 }
 
 model! {
-    /// A text that the agent is given when it is of use (`Skill` on the server).
+    /// A text that the agent gets when it is relevant (`Skill` on the server).
     ///
-    /// Without a trigger, its content is always in the prompt; in the Agent Skills format, its
-    /// description is, and the agent reads the content when it wants to.
+    /// The content of a skill without a trigger is always in the prompt. In the Agent Skills
+    /// format, only the description is in the prompt, and the agent loads the content on demand.
     pub struct Skill;
     by_hand: ["name", "content"];
 
-    /// What brings it into the conversation by itself.
+    /// Sets the condition under which the skill is loaded automatically.
     model trigger: Trigger;
-    /// Where it is from: a path, or any name.
+    /// Sets the source of the skill: a path or any name.
     text source;
-    /// Adds a server of the Model Context Protocol that it needs.
+    /// Adds an MCP server (Model Context Protocol) that the skill needs.
     entry mcp_tools/mcp_tool: McpServer;
-    /// Adds an input that it asks for, if it is a task.
+    /// Adds an input that the skill asks for, if the skill is a task.
     each inputs/input: SkillInput;
-    /// Whether it is in the Agent Skills format: listed by its description, read on demand.
-    /// Server's default: no.
+    /// Sets whether the skill has the Agent Skills format: listed by its description and loaded on
+    /// demand. Server default: false.
     value is_agentskills_format: bool;
-    /// Its version. Server's default: `1.0.0`.
+    /// Sets the version. Server default: `1.0.0`.
     text version;
-    /// What it does and when to use it. The server cuts what is above 1024 characters.
+    /// Sets the description: what the skill does and when to use it. The server truncates it to
+    /// 1024 characters.
     text description;
-    /// The licence it is given under.
+    /// Sets the licence of the skill.
     text license;
-    /// What it needs from where it runs.
+    /// Sets the requirements on the environment.
     text compatibility;
-    /// Adds anything else that is to be known of it.
+    /// Adds any other metadata.
     entry metadata/metadata: String;
-    /// The tools it may use without asking.
+    /// Sets the tools that the skill may use without approval.
     list allowed_tools: String;
-    /// Whether only its trigger can bring it up, never the model. Server's default: no; with a
-    /// trigger by path, always.
+    /// Sets whether only the trigger can load the skill, not the model. Server default: false, but
+    /// always true with a path trigger.
     value disable_model_invocation: bool;
-    /// The files that come with it.
+    /// Sets the files that belong to the skill.
     model resources: SkillResources;
 }
 
 impl Skill {
-    /// A skill by its name, one of its kind in an agent, with this content.
+    /// Creates a skill with a name, which must be unique in an agent, and its content.
     pub fn new(name: impl Into<String>, content: impl Into<String>) -> Self {
         Self {
             fields: Fields::of("Skill")
@@ -98,7 +101,7 @@ model! {
 }
 
 impl SkillInput {
-    /// An input by its name, and what to enter.
+    /// Creates an input with a name and a description of the expected value.
     pub fn new(name: impl Into<String>, description: impl Into<String>) -> Self {
         Self {
             fields: Fields::of("SkillInput")
@@ -109,20 +112,21 @@ impl SkillInput {
 }
 
 model! {
-    /// The files that come with a skill, by their paths below its directory.
+    /// The files that belong to a skill, as paths relative to its directory.
     pub struct SkillResources;
     by_hand: ["skill_root"];
 
-    /// Those below `scripts/`.
+    /// Sets the files in `scripts/`.
     list scripts: String;
-    /// Those below `references/`.
+    /// Sets the files in `references/`.
     list references: String;
-    /// Those below `assets/`.
+    /// Sets the files in `assets/`.
     list assets: String;
 }
 
 impl SkillResources {
-    /// None yet, in this directory of the server, by its absolute path.
+    /// Creates an empty list of files for a skill directory, given by its absolute path on the
+    /// server.
     pub fn new(skill_root: impl Into<String>) -> Self {
         Self {
             fields: Fields::of("SkillResources").with("skill_root", skill_root.into()),

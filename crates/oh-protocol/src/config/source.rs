@@ -1,4 +1,4 @@
-//! Where a conversation's agent comes from, and what is added to it there.
+//! The source of a conversation's agent, and additions that the server makes to the agent.
 
 use serde_json::Value;
 use uuid::Uuid;
@@ -9,7 +9,7 @@ use super::{
     model::model,
 };
 
-/// Where a conversation's agent comes from.
+/// The source of a conversation's agent.
 #[derive(Debug, Clone)]
 #[must_use]
 pub struct AgentSource {
@@ -18,7 +18,7 @@ pub struct AgentSource {
 }
 
 impl AgentSource {
-    /// An agent profile stored on the server.
+    /// Uses an agent profile that is stored on the server.
     pub fn profile(id: Uuid) -> Self {
         Self {
             field: "agent_profile_id",
@@ -26,7 +26,7 @@ impl AgentSource {
         }
     }
 
-    /// Settings as `GET /api/settings` gives them, which the server makes an agent of.
+    /// Uses settings as returned by `GET /api/settings`, from which the server creates an agent.
     pub fn settings(settings: impl Into<Value>) -> Self {
         Self {
             field: "agent_settings",
@@ -55,22 +55,22 @@ impl From<AcpAgent> for AgentSource {
 }
 
 model! {
-    /// What is added to an agent once the server has it (`agent_launch_additions`).
+    /// Additions to an agent that the server creates (`agent_launch_additions`).
     pub struct LaunchAdditions;
     by_hand: [];
 
-    /// A text for the end of the system prompt, of at most 32 768 characters.
+    /// Sets a text that is appended to the system prompt, at most 32 768 characters.
     text system_message_suffix_append
         where system_message_suffix_append.chars().count() <= 32_768
         => "it has at most 32768 characters";
-    /// Adds a skill, unless the agent has one of its name.
+    /// Adds a skill, unless the agent already has a skill with the same name.
     named skills/skill: Skill;
-    /// The profile of the model to use, in place of the one that an agent profile names.
+    /// Sets the model profile, which replaces that of the agent profile.
     text llm_profile_ref;
 }
 
 impl LaunchAdditions {
-    /// Nothing yet.
+    /// Creates an empty set of additions.
     pub fn new() -> Self {
         Self {
             fields: Fields::of("LaunchAdditions"),

@@ -1,4 +1,4 @@
-//! The request that starts a conversation.
+//! The request that creates a conversation.
 
 use secrecy::SecretString;
 use serde_json::Value;
@@ -15,17 +15,17 @@ use super::{
 use crate::{ConversationId, hooks::HookConfig, open_enum::open_enum};
 
 open_enum! {
-    /// Where a conversation runs.
+    /// The environment in which a conversation runs.
     ConversationRuntime {
-        /// In the server's own process.
+        /// The server's own process.
         Local = "local",
-        /// In a container of its own.
+        /// A separate container.
         Docker = "docker",
     }
 }
 
 model! {
-    /// Everything a conversation is started with (`StartConversationRequest` on the server).
+    /// The options for a new conversation (`StartConversationRequest` on the server).
     ///
     /// ```
     /// use oh_protocol::config::{Agent, ConfirmationPolicy, Llm, StartConversation};
@@ -45,60 +45,62 @@ model! {
         "agent_launch_additions", "observability_metadata", "observability_tags",
     ];
 
-    /// When an action waits for approval. Server's default: never.
+    /// Sets when an action waits for approval. Server default: never.
     ///
-    /// The server goes back to this one when it reloads the conversation, whatever was set in
-    /// between.
+    /// The server returns to this policy when it reloads the conversation, even if the policy was
+    /// changed in between.
     model confirmation_policy: ConfirmationPolicy;
-    /// What judges how risky an action is. Server's default: nothing.
+    /// Sets the analyzer that rates the risk of an action. Server default: none.
     model security_analyzer: SecurityAnalyzer;
-    /// The first message, sent as the conversation starts.
+    /// Sets the first message, which is sent when the conversation starts.
     model initial_message: InitialMessage;
-    /// After how many steps a run ends in error. Server's default: 500.
+    /// Sets the maximum number of steps in a run, after which the run fails. Server default: 500.
     value max_iterations: u32 where max_iterations > 0 => "it is at least 1";
-    /// Whether an agent that goes in circles is stopped. Server's default: yes.
+    /// Sets whether an agent that repeats itself is stopped. Server default: true.
     value stuck_detection: bool;
-    /// Adds a secret that the agent's commands find in their environment; it is masked in what
-    /// they print.
+    /// Adds a secret that the agent's commands can read from their environment. The server masks
+    /// the value in the output of commands.
     entry secrets/secret: SecretSource;
-    /// Whether secrets given here are as the server encrypted them itself, under
-    /// `X-Expose-Secrets: encrypted`. Server's default: no.
+    /// Sets whether the secrets in this request were encrypted by the server itself, with
+    /// `X-Expose-Secrets: encrypted`. Server default: false.
     value secrets_encrypted: bool;
-    /// Adds a Python module that the server imports to know the tool of a name.
+    /// Adds a Python module that the server imports to register the tool with the given name.
     entry tool_module_qualnames/tool_module: String;
-    /// Adds a tool that the agent calls and the client carries out; each name once.
+    /// Adds a tool that the agent calls and the client executes. Names must be unique.
     named client_tools/client_tool: ClientToolSpec;
-    /// Adds an agent that the agent may give work to; each name once.
+    /// Adds an agent to which the main agent can delegate work. Names must be unique.
     named agent_definitions/sub_agent: SubAgent;
     /// Adds a plugin.
     each plugins/plugin: Plugin;
-    /// Who the user is, for traces of the server's deployment.
+    /// Sets the id of the user, for the traces of the server's deployment.
     text user_id;
-    /// What the conversation's span is called: letters, digits and `._:/-`, at most 128. Server's
+    /// Sets the name of the conversation's trace span: 1 to 128 letters, digits and `._:/-`. Server
     /// default: `conversation`.
     text observability_span_name where is_span_name(&observability_span_name)
         => "it has 1 to 128 letters, digits and `._:/-`";
-    /// The span of another trace that this one is part of, in its serialized form.
+    /// Sets the parent span of another trace, in its serialized form.
     text observability_parent_span_context;
-    /// Whether the server makes a title of the first message, with a model call of its own. Off
-    /// unless asked for; server's default: yes.
+    /// Sets whether the server generates a title from the first message, which needs an additional
+    /// model call. This builder sends false by default; the server default is true.
     value autotitle: bool;
-    /// The profile of the model for titles, on the server. Server's default: the agent's model.
+    /// Sets the name of the model profile for titles, on the server. Server default: the agent's
+    /// model.
     text title_llm_profile;
-    /// What that model is asked, with `{conversation_content}` and `{max_length}`; at most 2000
-    /// characters. Server's default: its own words.
+    /// Sets the prompt for the title, with the placeholders `{conversation_content}` and
+    /// `{max_length}`. At most 2000 characters. Server default: a built-in prompt.
     text prompt where prompt.chars().count() <= 2000 => "it has at most 2000 characters";
-    /// Where the conversation runs. Server's default: as it is configured.
+    /// Sets where the conversation runs. Server default: depends on the server's configuration.
     value conversation_runtime: ConversationRuntime;
-    /// What its container may use.
+    /// Sets the resources of the conversation's container.
     model container: Container;
 }
 
 impl StartConversation {
-    /// An agent in a directory of the server, under a fresh random id.
+    /// Creates a request for an agent that works in a directory on the server, with a new random
+    /// id.
     ///
-    /// The server makes the directory if need be, and a git repository in it if there is none.
-    /// Its own titles are off: they cost a model call.
+    /// The server creates the directory if needed, and a git repository in it if there is none.
+    /// Automatic titles are disabled because they need a model call.
     pub fn new(agent: impl Into<AgentSource>, working_dir: impl Into<String>) -> Self {
         let agent = agent.into();
         let working_dir = match working_dir.into() {
@@ -116,50 +118,51 @@ impl StartConversation {
         }
     }
 
-    /// Does the same as [`SecretSource::with_session_key`] for every secret in the request, also
-    /// those of the agent's context.
+    /// Adds the session key to every secret in the request that needs it, those in the agent's
+    /// context included: see [`SecretSource::with_session_key`].
     pub fn with_session_key(mut self, key: &SecretString) -> Self {
         give_key(&mut self.fields, Some(key));
         self
     }
 
-    /// Returns whether [`with_session_key`](Self::with_session_key) would change it.
+    /// Returns whether [`with_session_key`](Self::with_session_key) would change this request.
     pub fn wants_session_key(&self) -> bool {
         give_key(&mut self.fields.clone(), None)
     }
 
-    /// Uses this id. If the server has it already, everything else here is ignored.
+    /// Sets the conversation id. If a conversation with this id exists, the server ignores all
+    /// other options.
     pub fn conversation_id(mut self, id: ConversationId) -> Self {
         self.fields.put("conversation_id", id.to_string());
         self
     }
 
-    /// Makes it a part of another conversation, which exists and works in the same directory.
+    /// Sets the parent conversation, which must exist and use the same directory.
     pub fn parent_conversation_id(mut self, id: ConversationId) -> Self {
         self.fields.put("parent_conversation_id", id.to_string());
         self
     }
 
-    /// Works in a git worktree of its own, if the directory is in a repository with a commit.
-    /// Server's default: in the directory itself.
+    /// Sets a separate git worktree for the conversation. Used if the directory is in a repository
+    /// that has a commit. Server default: the conversation works in the directory itself.
     pub fn worktree(mut self, worktree: Worktree) -> Self {
         self.fields.put("worktree", Field::plain(true));
         self.fields.put("worktree_options", worktree);
         self
     }
 
-    /// Hooks to run on the server.
+    /// Sets the hooks that the server runs.
     pub fn hook_config(mut self, hooks: HookConfig) -> Self {
         self.fields.put("hook_config", hooked(&hooks));
         self
     }
 
-    /// Asks for approval of every action before it runs.
+    /// Requires approval for every action before it runs.
     pub fn always_confirm(self) -> Self {
         self.confirmation_policy(ConfirmationPolicy::always())
     }
 
-    /// A tag: key of `a-z` and `0-9`, value of at most 256 characters.
+    /// Adds a tag. The key consists of `a-z` and `0-9`, and the value has at most 256 characters.
     pub fn tag(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
         let (key, value) = (key.into(), value.into());
         let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
@@ -174,8 +177,8 @@ impl StartConversation {
         self
     }
 
-    /// Adds a value to the conversation's trace: a boolean, number or text, or a list of one of
-    /// them. Not shown.
+    /// Adds a value to the conversation's trace: a boolean, a number or a string, or a list with
+    /// items of one of these types. The value is not shown.
     pub fn observability_metadata(
         mut self,
         name: impl Into<String>,
@@ -192,7 +195,7 @@ impl StartConversation {
         self
     }
 
-    /// Adds a tag, which is not empty, to the conversation's trace.
+    /// Adds a non-empty tag to the conversation's trace.
     pub fn observability_tag(mut self, tag: impl Into<String>) -> Self {
         let tag = match tag.into() {
             empty if empty.is_empty() => Field::refused("it is not empty"),
@@ -202,8 +205,7 @@ impl StartConversation {
         self
     }
 
-    /// Adds to an agent that the server knows better than the caller: one of a profile or of
-    /// settings.
+    /// Sets additions to an agent that the server creates from a profile or from settings.
     pub fn agent_launch_additions(mut self, additions: LaunchAdditions) -> Self {
         let with_profile = self.fields.get("agent_profile_id").is_some();
         let field = match Field::from(additions) {
@@ -216,14 +218,14 @@ impl StartConversation {
         self
     }
 
-    /// The id it will have. The nil id, with which nothing is created, if
-    /// [`from_json`](Self::from_json) or [`set`](Self::set) left it without a UUID.
+    /// Returns the conversation id. Returns the nil id, which is invalid for a new conversation, if
+    /// [`from_json`](Self::from_json) or [`set`](Self::set) removed the id or set an invalid UUID.
     pub fn id(&self) -> ConversationId {
         let text = self.fields.text("conversation_id").unwrap_or_default();
         text.parse().unwrap_or_else(|_| Uuid::nil().into())
     }
 
-    /// Whether there is a tag of this key.
+    /// Returns whether there is a tag with this key.
     pub fn has_tag(&self, key: &str) -> bool {
         match self.fields.get("tags") {
             Some(Field::Object(tags)) => tags.get(key).is_some(),
@@ -232,8 +234,8 @@ impl StartConversation {
         }
     }
 
-    /// The tools that the agent names itself, as the server registers them. Empty if the server
-    /// is to find the agent.
+    /// Returns the names of the tools in the agent's own configuration, as registered on the
+    /// server. Empty if the server creates the agent from a profile or from settings.
     pub fn agent_tools(&self) -> Vec<&str> {
         match self.fields.get("agent") {
             Some(Field::Object(agent)) => agent.get("tools").map(names).unwrap_or_default(),
@@ -244,7 +246,7 @@ impl StartConversation {
         }
     }
 
-    /// The tools that are the client's own.
+    /// Returns the names of the client tools.
     pub fn client_tools(&self) -> Vec<&str> {
         self.fields
             .get("client_tools")
@@ -252,7 +254,7 @@ impl StartConversation {
             .unwrap_or_default()
     }
 
-    /// The tools for which modules are named.
+    /// Returns the names of the tools that have a Python module.
     pub fn module_tools(&self) -> Vec<&str> {
         match self.fields.get("tool_module_qualnames") {
             Some(Field::Object(modules)) => modules.names().collect(),
@@ -263,8 +265,8 @@ impl StartConversation {
         }
     }
 
-    /// The kind of agent it names itself, such as `Agent` or `ACPAgent`. `None` if the server is
-    /// to find the agent.
+    /// Returns the kind of the agent, such as `Agent` or `ACPAgent`. Returns `None` if the server
+    /// creates the agent from a profile or from settings.
     pub fn agent_kind(&self) -> Option<&str> {
         match self.fields.get("agent")? {
             Field::Object(agent) => agent.text("kind"),
@@ -274,7 +276,7 @@ impl StartConversation {
     }
 }
 
-/// The `name` of each item of a list.
+/// Returns the `name` of each item in a list.
 fn names(list: &Field) -> Vec<&str> {
     match list {
         Field::List(items) => items.iter().filter_map(Field::name).collect(),
@@ -290,7 +292,7 @@ fn json_names(list: &Value) -> Vec<&str> {
         .collect()
 }
 
-/// What traces can hold: never numbers with and without a fraction in one list.
+/// Returns whether traces support a value. Lists must not mix integers and floats.
 fn is_trace_value(value: &Value) -> bool {
     match value {
         Value::Null | Value::Object(_) => false,

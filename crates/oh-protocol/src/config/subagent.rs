@@ -1,4 +1,4 @@
-//! Agents that another agent may give work to.
+//! Agents to which another agent can delegate work.
 
 use super::{
     Condenser, McpServer,
@@ -8,78 +8,78 @@ use super::{
 use crate::{hooks::HookConfig, open_enum::open_enum};
 
 open_enum! {
-    /// When the actions of an agent that works for another wait for approval.
+    /// The policy by which the actions of a sub-agent wait for approval.
     PermissionMode {
         /// Always.
         AlwaysConfirm = "always_confirm",
         /// Never.
         NeverConfirm = "never_confirm",
-        /// When they are risky.
+        /// If the action is risky.
         ConfirmRisky = "confirm_risky",
     }
 }
 
 open_enum! {
-    /// Where an agent's definition was found.
+    /// The place where an agent's definition was found.
     DefinitionLevel {
-        /// In the workspace.
+        /// The workspace.
         Project = "project",
-        /// In the user's home.
+        /// The user's home directory.
         User = "user",
-        /// In the server itself.
+        /// The server itself.
         Builtin = "builtin",
-        /// In a plugin.
+        /// A plugin.
         Plugin = "plugin",
-        /// Nowhere: a program made it.
+        /// A program, which created the definition.
         Programmatic = "programmatic",
     }
 }
 
 model! {
-    /// An agent that another may give work to, through the tool `task_tool_set`
+    /// An agent to which another agent can delegate work, with the tool `task_tool_set`
     /// (`AgentDefinition` on the server).
     pub struct SubAgent;
     by_hand: ["name", "hooks"];
 
-    /// What it is good for; the other agent chooses by it.
+    /// Sets the description, by which the other agent chooses a sub-agent.
     text description;
-    /// The profile of its model on the server, or `inherit` for the other's. Server's default:
-    /// `inherit`.
+    /// Sets the name of the model profile on the server, or `inherit` for the other agent's model.
+    /// Server default: `inherit`.
     text model;
-    /// The colour it is shown in.
+    /// Sets the display colour.
     text color;
-    /// The tools it has, by name.
+    /// Sets the agent's tools, by name.
     list tools: String;
-    /// The skills it has, by name, of the workspace or the user.
+    /// Sets the agent's skills, by name. The skills belong to the workspace or the user.
     list skills: String;
-    /// What it is told to be.
+    /// Sets the system prompt.
     text system_prompt;
-    /// The file it is from.
+    /// Sets the file that the definition was loaded from.
     text source;
-    /// Where it was found.
+    /// Sets the place where the definition was found.
     value level: DefinitionLevel;
-    /// Examples of when to use it.
+    /// Sets examples of when to use the agent.
     list when_to_use_examples: String;
-    /// When its actions wait for approval. Server's default: as the other's.
+    /// Sets when the agent's actions wait for approval. Server default: the other agent's policy.
     value permission_mode: PermissionMode;
-    /// How many steps it may take. Server's default: as conversations.
+    /// Sets the maximum number of steps. Server default: the default for conversations.
     value max_iteration_per_run: u32 where max_iteration_per_run > 0 => "it is at least 1";
-    /// What it may cost, in US dollars. Server's default: anything.
+    /// Sets the maximum cost, in US dollars. Server default: no limit.
     value max_budget_per_run: f64 where max_budget_per_run > 0.0 => "it is above 0";
-    /// Adds a server of the Model Context Protocol. Not used while it works for another agent,
-    /// whose servers it has then.
+    /// Adds an MCP server (Model Context Protocol). Not used while the agent works for another
+    /// agent; in that case the other agent's servers are used.
     entry mcp_config/mcp_server: McpServer;
-    /// The directory of the server with the profiles of models.
+    /// Sets the directory of model profiles on the server.
     text profile_store_dir;
-    /// How its long history is shortened. Server's default: by summaries.
+    /// Sets how a long history is shortened. Server default: by summaries.
     model condenser: Condenser;
-    /// Adds anything else that is to be known of it. Not shown.
+    /// Adds any other metadata. Not shown.
     json metadata/metadata;
 }
 
 impl SubAgent {
-    /// Adds servers of the Model Context Protocol by name, such as those of an
-    /// [`McpFile`](super::McpFile). One of the same name is replaced.
+    /// Adds MCP servers by name, for example from an [`McpFile`](super::McpFile). Replaces servers
+    /// with the same name.
     pub fn mcp_servers(mut self, servers: impl IntoIterator<Item = (String, McpServer)>) -> Self {
         for (name, server) in servers {
             self.fields.insert("mcp_config", name, server);
@@ -87,21 +87,21 @@ impl SubAgent {
         self
     }
 
-    /// An agent by its name.
+    /// Creates an agent with this name.
     pub fn new(name: impl Into<String>) -> Self {
         Self {
             fields: Fields::of("SubAgent").with("name", name.into()),
         }
     }
 
-    /// Its hooks.
+    /// Sets the agent's hooks.
     pub fn hooks(mut self, hooks: HookConfig) -> Self {
         self.fields.put("hooks", hooked(&hooks));
         self
     }
 }
 
-/// Hooks that keep their own rules.
+/// Converts hooks to a field and checks the rules of hooks.
 pub(super) fn hooked(hooks: &HookConfig) -> Field {
     match hooks.check() {
         Ok(()) => Field::plain(hooks),

@@ -1,4 +1,4 @@
-//! Tools: those the server runs, and those it leaves to its client.
+//! Tools: those that the server runs, and those that the client executes.
 
 use serde_json::{Value, json};
 
@@ -8,20 +8,20 @@ use super::{
 };
 
 model! {
-    /// A tool by its registered name, with its parameters (`Tool` on the server).
+    /// A tool, identified by its registered name, with parameters (`Tool` on the server).
     ///
-    /// Names of the server's own: `terminal`, `file_editor`, `task_tracker`,
-    /// `browser_tool_set`, `apply_patch`, `glob`, `grep`, `task_tool_set` and others;
-    /// `GET /api/tools/` lists them.
+    /// The server's own tools include `terminal`, `file_editor`, `task_tracker`,
+    /// `browser_tool_set`, `apply_patch`, `glob`, `grep` and `task_tool_set`. `GET /api/tools/`
+    /// returns all names.
     pub struct ToolSpec;
     by_hand: ["name"];
 
-    /// Sets a parameter. Its value is not shown.
+    /// Sets a parameter. The value is not shown.
     json params/param;
 }
 
 impl ToolSpec {
-    /// A tool with its default parameters.
+    /// Creates a tool with its default parameters.
     pub fn new(name: impl Into<String>) -> Self {
         Self {
             fields: Fields::of("ToolSpec").with("name", named(name.into())),
@@ -42,24 +42,24 @@ impl From<String> for ToolSpec {
 }
 
 model! {
-    /// A tool that the agent calls and the client carries out.
+    /// A tool that the agent calls and the client executes.
     ///
-    /// The server answers the call itself, at once, and goes on; the call is seen as an
-    /// `ActionEvent`. There is no way back for a result but another message.
+    /// The server acknowledges the call immediately, and the agent continues. The client sees the
+    /// call as an `ActionEvent`. A result can only be sent as a new message.
     ///
-    /// A server holds on to a name's first schema until it ends: another schema under the same
-    /// name is refused, in whatever conversation.
+    /// A server keeps the first schema of a tool name until the server exits. Another schema with
+    /// the same name is rejected in all conversations.
     pub struct ClientToolSpec;
     by_hand: ["name", "parameters"];
 
-    /// What the model is told of it: when to use it, and how.
+    /// Sets the description for the model: when to use the tool, and how.
     text description;
-    /// What calling it does, so that its risk can be judged.
+    /// Sets the effects of the tool, so that its risk can be rated.
     model annotations: ToolAnnotations;
 }
 
 impl ClientToolSpec {
-    /// A tool by its name, with no parameters. The model is told this of it.
+    /// Creates a tool without parameters. The description is sent to the model.
     pub fn new(name: impl Into<String>, description: impl Into<String>) -> Self {
         let fields = Fields::of("ClientToolSpec").with("name", named(name.into()));
         Self { fields }
@@ -67,7 +67,7 @@ impl ClientToolSpec {
             .parameters(json!({"type": "object", "properties": {}}))
     }
 
-    /// Its parameters, as a JSON Schema of type `object`.
+    /// Sets the parameters, as a JSON Schema of type `object`.
     pub fn parameters(mut self, schema: impl Into<Value>) -> Self {
         let schema = schema.into();
         let field = match schema.get("type").and_then(Value::as_str) {
@@ -89,38 +89,41 @@ fn named(name: String) -> Field {
 }
 
 model! {
-    /// What a tool says of its effects (`ToolAnnotations` of the Model Context Protocol).
+    /// The declared effects of a tool (`ToolAnnotations` of the Model Context Protocol).
     pub struct ToolAnnotations;
     by_hand: ["readOnlyHint", "destructiveHint", "idempotentHint", "openWorldHint"];
 
-    /// A title for people.
+    /// Sets the display title.
     text title;
 }
 
 impl ToolAnnotations {
-    /// Nothing said: may do anything.
+    /// Creates empty annotations: the tool may do anything.
     pub fn new() -> Self {
         Self {
             fields: Fields::of("ToolAnnotations"),
         }
     }
 
-    /// Whether it changes nothing (`readOnlyHint`). Server's default: no.
+    /// Sets whether the tool changes nothing (`readOnlyHint`). Server default: false.
     pub fn read_only(self, is: bool) -> Self {
         self.hint("readOnlyHint", is)
     }
 
-    /// Whether its changes may destroy something (`destructiveHint`). Server's default: yes.
+    /// Sets whether the tool's changes may be destructive (`destructiveHint`). Server default:
+    /// true.
     pub fn destructive(self, is: bool) -> Self {
         self.hint("destructiveHint", is)
     }
 
-    /// Whether calling it again changes nothing more (`idempotentHint`). Server's default: no.
+    /// Sets whether repeated calls have no further effect (`idempotentHint`). Server default:
+    /// false.
     pub fn idempotent(self, is: bool) -> Self {
         self.hint("idempotentHint", is)
     }
 
-    /// Whether it deals with the world outside (`openWorldHint`). Server's default: yes.
+    /// Sets whether the tool interacts with external systems (`openWorldHint`). Server default:
+    /// true.
     pub fn open_world(self, is: bool) -> Self {
         self.hint("openWorldHint", is)
     }

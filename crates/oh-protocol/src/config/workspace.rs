@@ -1,4 +1,4 @@
-//! Where a conversation works, and in what it runs.
+//! The worktree and the container of a conversation.
 
 use super::{
     fields::{Field, Fields},
@@ -6,23 +6,23 @@ use super::{
 };
 
 model! {
-    /// A git worktree of its own for a conversation (`worktree_options`).
+    /// A separate git worktree for a conversation (`worktree_options`).
     pub struct Worktree;
     by_hand: ["base", "ref", "branch_prefix"];
 }
 
 impl Worktree {
-    /// From the repository's default branch.
+    /// Starts from the repository's default branch.
     pub fn of_default_branch() -> Self {
         Self::of("default_branch")
     }
 
-    /// From what is checked out in the workspace.
+    /// Starts from the commit that is checked out in the workspace.
     pub fn of_head() -> Self {
         Self::of("head")
     }
 
-    /// From this branch, tag or commit.
+    /// Starts from this branch, tag or commit.
     pub fn of_ref(reference: impl Into<String>) -> Self {
         let reference = reference.into();
         let mut worktree = Self::of("ref");
@@ -34,8 +34,8 @@ impl Worktree {
         worktree
     }
 
-    /// How the name of its branch begins; the conversation's id ends it. Server's default:
-    /// `openhands/`.
+    /// Sets the prefix of the branch name, which is followed by the conversation id. Server
+    /// default: `openhands/`.
     pub fn branch_prefix(mut self, prefix: impl Into<String>) -> Self {
         let prefix = prefix.into();
         let prefix = match prefix.is_empty() || is_git_name(&prefix) {
@@ -53,33 +53,35 @@ impl Worktree {
     }
 }
 
-/// What the server takes for a name in git: never one that git could read as an option.
+/// Returns whether the server accepts a git name. Names that git could parse as an option are
+/// rejected.
 fn is_git_name(name: &str) -> bool {
     let rest = |c: char| c.is_ascii_alphanumeric() || "._/-".contains(c);
     name.starts_with(|c: char| c.is_ascii_alphanumeric()) && name.chars().all(rest)
 }
 
 model! {
-    /// What a conversation's container may use, on servers that run conversations in containers.
+    /// The resources of a conversation's container, on servers that run conversations in
+    /// containers.
     pub struct Container;
     by_hand: ["memory"];
 
-    /// How many CPUs it may use, at least 0.01. Server's default: its own limit.
+    /// Sets the number of CPUs, at least 0.01. Server default: the server's own limit.
     value cpus: f64 where cpus >= 0.01 => "it is at least 0.01";
-    /// Whether it has a browser, if its image has. Server's default: yes.
+    /// Sets whether the container has a browser, if its image has one. Server default: true.
     value browser: bool;
 }
 
 impl Container {
-    /// The server's own limits.
+    /// Uses the server's default limits.
     pub fn new() -> Self {
         Self {
             fields: Fields::of("Container"),
         }
     }
 
-    /// How much memory it may use, as Docker takes it: `512m`, `4g`. Server's default: its own
-    /// limit.
+    /// Sets the amount of memory, in Docker's notation: `512m`, `4g`. Server default: the server's
+    /// own limit.
     pub fn memory(mut self, memory: impl Into<String>) -> Self {
         let memory = memory.into();
         let memory = match is_memory(&memory) {
@@ -97,7 +99,8 @@ impl Default for Container {
     }
 }
 
-/// Digits, perhaps a fraction, a blank, one of `kmgtp`, an `i` and a `b`, in either case.
+/// Returns whether a text is an amount of memory: digits with an optional fraction, an optional
+/// space, and an optional unit (one of `kmgtp`, `i`, `b`), in either case.
 fn is_memory(memory: &str) -> bool {
     let unit = memory.trim_start_matches(|c: char| c.is_ascii_digit() || c == '.');
     let number = &memory[..memory.len() - unit.len()];

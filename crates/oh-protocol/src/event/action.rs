@@ -1,4 +1,4 @@
-//! What an agent asks its tools to do: the action of each built-in tool.
+//! Actions: the input of each built-in tool.
 
 use crate::{
     Json, Text,
@@ -7,91 +7,91 @@ use crate::{
 };
 
 tagged! {
-    /// What a tool is asked to do.
+    /// The input of a tool call.
     Action {
-        /// Edits files by a patch.
+        /// Edits files with a patch.
         ApplyPatch(ApplyPatchAction) = "ApplyPatchAction",
         /// Asks a stronger model.
         AskOracle(AskOracleAction) = "AskOracleAction",
-        /// What the actions of the browser have in common.
+        /// The base class of the browser actions.
         Browser(NoArguments) = "BrowserAction",
         /// Clicks in the browser.
         BrowserClick(BrowserClickAction) = "BrowserClickAction",
         /// Closes a tab.
         BrowserCloseTab(BrowserTabAction) = "BrowserCloseTabAction",
-        /// Reads the page.
+        /// Gets the content of the page.
         BrowserGetContent(BrowserGetContentAction) = "BrowserGetContentAction",
-        /// Looks at the browser.
+        /// Gets the state of the browser.
         BrowserGetState(BrowserGetStateAction) = "BrowserGetStateAction",
-        /// Reads cookies and storage.
+        /// Gets cookies and storage.
         BrowserGetStorage(NoArguments) = "BrowserGetStorageAction",
-        /// Goes back a page.
+        /// Navigates back.
         BrowserGoBack(NoArguments) = "BrowserGoBackAction",
         /// Lists the tabs.
         BrowserListTabs(NoArguments) = "BrowserListTabsAction",
-        /// Goes to a page.
+        /// Navigates to a page.
         BrowserNavigate(BrowserNavigateAction) = "BrowserNavigateAction",
-        /// Scrolls.
+        /// Scrolls the page.
         BrowserScroll(BrowserScrollAction) = "BrowserScrollAction",
         /// Sets cookies and storage.
         BrowserSetStorage(BrowserSetStorageAction) = "BrowserSetStorageAction",
-        /// Begins to record.
+        /// Starts a recording.
         BrowserStartRecording(NoArguments) = "BrowserStartRecordingAction",
-        /// Ends a recording.
+        /// Stops a recording.
         BrowserStopRecording(NoArguments) = "BrowserStopRecordingAction",
-        /// Changes to a tab.
+        /// Switches to a tab.
         BrowserSwitchTab(BrowserTabAction) = "BrowserSwitchTabAction",
         /// Types into the page.
         BrowserType(BrowserTypeAction) = "BrowserTypeAction",
         /// Lets the server choose a model for the task.
         ClassifyAndSwitchLlm(NoArguments) = "ClassifyAndSwitchLLMAction",
-        /// Asks what is known of the user.
+        /// Queries the user model.
         ConsultTom(ConsultTomAction) = "ConsultTomAction",
-        /// Hands tasks to sub-agents.
+        /// Delegates tasks to sub-agents.
         Delegate(DelegateAction) = "DelegateAction",
         /// Replaces text in a file (Gemini's tool).
         Edit(EditAction) = "EditAction",
         /// Views or edits a file.
         FileEditor(FileEditorAction) = "FileEditorAction",
-        /// Declares the work done.
+        /// Finishes the work.
         Finish(FinishAction) = "FinishAction",
         /// Finds files by name.
         Glob(GlobAction) = "GlobAction",
         /// Finds files by content.
         Grep(GrepAction) = "GrepAction",
-        /// Reads a skill.
+        /// Loads a skill.
         InvokeSkill(InvokeSkillAction) = "InvokeSkillAction",
         /// Lists a directory (Gemini's tool).
         ListDirectory(ListDirectoryAction) = "ListDirectoryAction",
         /// Calls a tool of an MCP server.
         McpTool(McpToolAction) = "MCPToolAction",
-        /// Views files, or edits the plan.
+        /// Views files or edits the plan.
         PlanningFileEditor(FileEditorAction) = "PlanningFileEditorAction",
         /// Reads a file (Gemini's tool).
         ReadFile(ReadFileAction) = "ReadFileAction",
-        /// Digests what is known of the user.
+        /// Updates the user model.
         SleeptimeCompute(NoArguments) = "SleeptimeComputeAction",
-        /// Starts a conversation under this one.
+        /// Starts a child conversation.
         StartChildConversation(StartChildConversationAction) = "StartChildConversationAction",
-        /// Changes to another model.
+        /// Switches to another model.
         SwitchLlm(SwitchLlmAction) = "SwitchLLMAction",
-        /// Hands a task to a sub-agent and waits.
+        /// Runs a task in a sub-agent and waits for it.
         Task(TaskAction) = "TaskAction",
-        /// Keeps a list of tasks.
+        /// Views or updates the task list.
         TaskTracker(TaskTrackerAction) = "TaskTrackerAction",
         /// Runs a command in the terminal.
         Terminal(TerminalAction) = "TerminalAction",
-        /// Writes a thought down.
+        /// Records a thought.
         Think(ThinkAction) = "ThinkAction",
         /// Asks a model about an image.
         VisionInspect(VisionInspectAction) = "VisionInspectAction",
-        /// Runs a script of agents.
+        /// Runs a workflow script with several agents.
         Workflow(WorkflowAction) = "WorkflowAction",
         /// Writes a file (Gemini's tool).
         WriteFile(WriteFileAction) = "WriteFileAction",
     }
     other {
-        /// A tool of the client: its arguments stand beside `kind`. See
+        /// A client tool. Its arguments are stored beside `kind`. See
         /// [`client_tool`](Action::client_tool).
         Client if is_client,
     }
@@ -104,7 +104,7 @@ fn is_client(kind: &str) -> bool {
 }
 
 impl Action {
-    /// The name of the client tool that is called, if it is one.
+    /// Returns the name of the client tool, if this is a client tool call.
     pub fn client_tool(&self) -> Option<&str> {
         match self {
             Self::Client(body) => body.kind.strip_prefix(CLIENT),
@@ -114,39 +114,39 @@ impl Action {
 }
 
 open_enum! {
-    /// What an editor is asked to do.
+    /// The command of a file editor.
     EditorCommand {
-        /// Show it.
+        /// Views a file or directory.
         View = "view",
-        /// Create it.
+        /// Creates a file.
         Create = "create",
-        /// Replace text.
+        /// Replaces text.
         StrReplace = "str_replace",
-        /// Insert text.
+        /// Inserts text.
         Insert = "insert",
-        /// Take the last edit back.
+        /// Reverts the last edit.
         UndoEdit = "undo_edit",
     }
 }
 
 open_enum! {
-    /// What to do with a list of tasks.
+    /// The command of the task tracker.
     TrackerCommand {
-        /// Show it.
+        /// Views the list.
         View = "view",
-        /// Replace it.
+        /// Replaces the list.
         Plan = "plan",
     }
 }
 
 open_enum! {
-    /// How far a task is.
+    /// The status of a task.
     #[derive(Default)]
     TaskStatus {
-        /// Not begun.
+        /// Not started.
         #[default]
         Todo = "todo",
-        /// Begun.
+        /// In progress.
         InProgress = "in_progress",
         /// Done.
         Done = "done",
@@ -157,7 +157,7 @@ wire! {
     /// An action that has no arguments.
     NoArguments {}
 
-    /// Edits files by a patch.
+    /// Edits files with a patch.
     ApplyPatchAction {
         /// The patch, between `*** Begin Patch` and `*** End Patch`.
         patch: Text,
@@ -167,47 +167,47 @@ wire! {
     AskOracleAction {
         /// The question.
         question: Text,
-        /// What it should know.
+        /// The context of the question.
         context: Option<Text> = default,
     }
 
     /// Clicks in the browser.
     BrowserClickAction {
-        /// The element's number in the last state.
+        /// The element's index in the last browser state.
         index: i64,
-        /// Whether to open a new tab.
+        /// Whether to open the link in a new tab.
         new_tab: bool = default,
     }
 
-    /// Names a tab.
+    /// Selects a tab.
     BrowserTabAction {
-        /// The tab.
+        /// The tab id.
         tab_id: Text,
     }
 
-    /// Reads the page.
+    /// Gets the content of the page.
     BrowserGetContentAction {
-        /// Whether to list links.
+        /// Whether to include links.
         extract_links: bool = default,
-        /// Where in the content to begin.
+        /// The character offset at which to start.
         start_from_char: u64 = default,
     }
 
-    /// Looks at the browser.
+    /// Gets the state of the browser.
     BrowserGetStateAction {
-        /// Whether to take a picture.
+        /// Whether to include a screenshot.
         include_screenshot: bool = default,
     }
 
-    /// Goes to a page.
+    /// Navigates to a page.
     BrowserNavigateAction {
-        /// The page.
+        /// The URL of the page.
         url: Text,
-        /// Whether to open a new tab.
+        /// Whether to open the page in a new tab.
         new_tab: bool = default,
     }
 
-    /// Scrolls.
+    /// Scrolls the page.
     BrowserScrollAction {
         /// `up` or `down`.
         direction: Text,
@@ -215,81 +215,81 @@ wire! {
 
     /// Sets cookies and storage.
     BrowserSetStorageAction {
-        /// What to set.
+        /// The cookies and storage to set.
         storage_state: Json,
     }
 
     /// Types into the page.
     BrowserTypeAction {
-        /// The element's number in the last state.
+        /// The element's index in the last browser state.
         index: i64,
-        /// The text.
+        /// The text to type.
         text: Text,
     }
 
-    /// Asks what is known of the user.
+    /// Queries the user model.
     ConsultTomAction {
-        /// Why.
+        /// The reason for the query.
         reason: Text,
-        /// Whether to ask about the user's message.
+        /// Whether to query with the user's message.
         use_user_message: Option<bool> = default,
-        /// What to ask instead.
+        /// A query to use instead of the user's message.
         custom_query: Option<Text> = default,
     }
 
-    /// Hands tasks to sub-agents.
+    /// Delegates tasks to sub-agents.
     DelegateAction {
         /// `spawn` or `delegate`.
         command: Text,
-        /// Names of the sub-agents to spawn.
+        /// The names of the sub-agents to spawn.
         ids: Option<Vec<Text>> = default,
-        /// Their types, in the same order.
+        /// The types of the sub-agents, in the same order.
         agent_types: Option<Vec<Text>> = default,
-        /// Tasks by name of the sub-agent.
+        /// The tasks, by name of the sub-agent.
         tasks: Option<Json> = default,
     }
 
     /// Replaces text in a file.
     EditAction {
-        /// The file.
+        /// The path of the file.
         file_path: Text,
-        /// What to replace; empty to create the file.
+        /// The text to replace. Empty to create the file.
         old_string: Text,
-        /// What to put there.
+        /// The replacement.
         new_string: Text,
-        /// How often it must occur.
+        /// The expected number of occurrences.
         expected_replacements: Option<u64> = default,
     }
 
     /// Views or edits a file.
     FileEditorAction {
-        /// What to do.
+        /// The command.
         command: EditorCommand,
-        /// The file or directory.
+        /// The path of the file or directory.
         path: Text,
-        /// What `create` writes.
+        /// The content for `create`.
         file_text: Option<Text> = default,
-        /// What `str_replace` replaces.
+        /// The text that `str_replace` replaces.
         old_str: Option<Text> = default,
-        /// What `str_replace` and `insert` put there.
+        /// The new text for `str_replace` and `insert`.
         new_str: Option<Text> = default,
-        /// After which line `insert` inserts; 0 for the top.
+        /// The line after which `insert` inserts the text; 0 for the beginning of the file.
         insert_line: Option<i64> = default,
-        /// First and last line of a `view`; −1 for the end.
+        /// The first and last line for `view`; −1 as the last line means the end of the file.
         view_range: Option<Vec<i64>> = default,
     }
 
-    /// Declares the work done.
+    /// Finishes the work.
     FinishAction {
-        /// What the agent says of it.
+        /// The agent's final message.
         message: Text,
     }
 
     /// Finds files by name.
     GlobAction {
-        /// The pattern.
+        /// The glob pattern.
         pattern: Text,
-        /// Where to look.
+        /// The directory to search.
         path: Option<Text> = default,
     }
 
@@ -297,23 +297,23 @@ wire! {
     GrepAction {
         /// The regular expression.
         pattern: Text,
-        /// Where to look.
+        /// The directory to search.
         path: Option<Text> = default,
-        /// Which files, by name.
+        /// A glob pattern that limits the search to files with matching names.
         include: Option<Text> = default,
     }
 
-    /// Reads a skill.
+    /// Loads a skill.
     InvokeSkillAction {
-        /// Its name.
+        /// The name of the skill.
         name: Text,
     }
 
     /// Lists a directory.
     ListDirectoryAction {
-        /// The directory.
+        /// The path of the directory.
         dir_path: Text,
-        /// Whether to go two levels down.
+        /// Whether to list two levels.
         recursive: bool = default,
     }
 
@@ -325,77 +325,78 @@ wire! {
 
     /// Reads a file.
     ReadFileAction {
-        /// The file.
+        /// The path of the file.
         file_path: Text,
-        /// From which line.
+        /// The first line to read.
         offset: Option<u64> = default,
-        /// How many lines.
+        /// The maximum number of lines.
         limit: Option<u64> = default,
     }
 
-    /// Starts a conversation under this one.
+    /// Starts a child conversation.
     StartChildConversationAction {
-        /// The task.
+        /// The task of the child conversation.
         task: Text,
-        /// Its title.
+        /// The title of the child conversation.
         title: Option<Text> = default,
         /// `worktree` or `shared`.
         isolation: Option<Text> = default,
     }
 
-    /// Changes to another model.
+    /// Switches to another model.
     SwitchLlmAction {
-        /// The profile that describes it.
+        /// The name of the model profile.
         profile_name: Text,
-        /// Why.
+        /// The reason for the switch.
         reason: Text,
     }
 
-    /// Hands a task to a sub-agent and waits.
+    /// Runs a task in a sub-agent and waits for it.
     TaskAction {
-        /// It in a few words.
+        /// A short description of the task.
         description: Option<Text> = default,
-        /// It at length.
+        /// The full task prompt.
         prompt: Text,
-        /// Which sub-agent.
+        /// The type of the sub-agent.
         subagent_type: Option<Text> = default,
-        /// A task to go on with.
+        /// The id of an earlier task to resume.
         resume: Option<Text> = default,
-        /// After how many steps it ends.
+        /// The maximum number of steps.
         max_turns: Option<u64> = default,
     }
 
-    /// Keeps a list of tasks.
+    /// Views or updates the task list.
     TaskTrackerAction {
-        /// What to do.
+        /// The command.
         command: TrackerCommand,
-        /// The list that `plan` writes.
+        /// The new list for `plan`.
         task_list: Vec<TaskItem> = default,
     }
 
-    /// A task of a list.
+    /// A task in a task list.
     TaskItem {
-        /// What to do.
+        /// The title of the task.
         title: Text,
-        /// What to mind.
+        /// Notes about the task.
         notes: Text = default,
-        /// How far it is.
+        /// The status of the task.
         status: TaskStatus = default,
     }
 
     /// Runs a command in the terminal.
     TerminalAction {
-        /// The command, or what to type into the one that runs.
+        /// The command, or the input for the running command.
         command: Text,
-        /// Whether it is typed into the one that runs.
+        /// Whether the text is input for the running command.
         is_input: bool = default,
-        /// After how many seconds to look at the output, the command running on.
+        /// The number of seconds after which the output is returned while the command continues to
+        /// run.
         timeout: Option<f64> = default,
-        /// Whether to begin with a fresh terminal.
+        /// Whether to restart the terminal first.
         reset: bool = default,
     }
 
-    /// Writes a thought down.
+    /// Records a thought.
     ThinkAction {
         /// The thought.
         thought: Text,
@@ -403,29 +404,29 @@ wire! {
 
     /// Asks a model about an image.
     VisionInspectAction {
-        /// Which image of the conversation.
+        /// The index of the image in the conversation.
         image_index: i64,
         /// The question.
         question: Text,
-        /// The profile of the model to ask.
+        /// The name of the model profile.
         profile_name: Option<Text> = default,
     }
 
-    /// Runs a script of agents.
+    /// Runs a workflow script with several agents.
     WorkflowAction {
-        /// Its name.
+        /// The name of the workflow.
         name: Text,
         /// The script.
         script: Text,
-        /// How many agents at once.
+        /// The maximum number of concurrent agents.
         max_concurrency: Option<u64> = default,
     }
 
     /// Writes a file.
     WriteFileAction {
-        /// The file.
+        /// The path of the file.
         file_path: Text,
-        /// What to write.
+        /// The content to write.
         content: Text,
     }
 }

@@ -1,15 +1,16 @@
-//! An event in one line, for people at a terminal.
+//! One-line display of events, for terminals.
 
 use std::fmt;
 
 use super::{Event, Payload, text_of};
 use crate::{printable, redact::Redactor};
 
-/// So many characters of a summary are shown.
+/// The maximum number of characters in a summary.
 const WIDTH: usize = 120;
-/// So much of a text is looked at to fill them.
+/// The maximum number of bytes of a text that are processed for a summary.
 const LOOKED_AT: usize = 16 * 1024;
-/// State of which the value is shown: a word or a number. Anything else may be secret or long.
+/// The state keys whose value is shown, which are words or numbers. Other values may be secret or
+/// long.
 const SHOWN_STATE: &[&str] = &[
     "execution_status",
     "max_iterations",
@@ -17,12 +18,12 @@ const SHOWN_STATE: &[&str] = &[
     "title",
 ];
 
-/// One line: time, source, kind and [`summary`](Event::summary), such as
+/// Formats an event as one line: time, source, kind and [`summary`](Event::summary), such as
 /// `12:34:56 agent  ActionEvent: terminal: ls -l`.
 ///
-/// Secrets that [`redact`](crate::redact) finds by name or shape are hidden, and nothing in the
-/// line acts on a terminal. A secret without a telling name is not found: hide the values you know
-/// with a [`Redactor`].
+/// Secrets that [`redact`](crate::redact) detects by name or shape are hidden, and terminal control
+/// sequences are made harmless. A secret without a typical name or shape is not detected: use a
+/// [`Redactor`] to hide known values.
 impl fmt::Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let time = self.timestamp().get(11..19).unwrap_or("--:--:--");
@@ -41,9 +42,9 @@ impl fmt::Display for Event {
 }
 
 impl Event {
-    /// What the event says, in at most 120 characters of one line; empty if its kind says nothing
-    /// more. Of an action the tool's name and what it is for. Secrets are hidden and control
-    /// characters made visible, as in `Display`. Decodes the event.
+    /// Returns a summary of the event, at most 120 characters in one line. Empty if the kind has no
+    /// further content. For an action, contains the tool's name and purpose. Secrets are hidden and
+    /// control characters are made visible, as in `Display`. Decodes the event.
     pub fn summary(&self) -> String {
         let summary = one_line(&summary(self.payload()));
         match self.payload() {
@@ -70,7 +71,7 @@ fn summary(payload: &Payload) -> String {
                 .summary
                 .as_deref()
                 .map_or_else(|| text_of(&action.thought), str::to_owned);
-            // The server's own summary begins with the tool's name.
+            // The server's own summary already begins with the tool's name.
             let said = said
                 .strip_prefix(&*action.tool_name)
                 .map_or(&*said, |rest| {
@@ -98,7 +99,7 @@ fn summary(payload: &Payload) -> String {
         Payload::ConversationStateUpdate(update) if SHOWN_STATE.contains(&&*update.key) => {
             format!("{} = {}", update.key, update.value)
         }
-        // Only what it is and how long: a configuration holds headers and addresses.
+        // Show only the key and the length: a configuration contains headers and addresses.
         Payload::ConversationStateUpdate(update) => {
             format!("{}, {} bytes", update.key, update.value.as_str().len())
         }
@@ -120,8 +121,8 @@ fn summary(payload: &Payload) -> String {
     }
 }
 
-/// A text without secrets and without what acts on a terminal, white space folded, cut to a
-/// terminal's width.
+/// Returns a text without secrets and terminal control sequences, with whitespace folded, truncated
+/// to the width of a summary.
 fn one_line(text: &str) -> String {
     let all = text.len() <= LOOKED_AT;
     let text = match all {
@@ -133,7 +134,8 @@ fn one_line(text: &str) -> String {
                 .unwrap_or(0)]
         }
     };
-    // In this order: a colour within a name must not hide it.
+    // Remove styles before redaction: a colour sequence inside a name must not prevent its
+    // detection.
     let text = printable(text);
     let mut stream = Redactor::new().stream();
     let mut shown = stream.push(&text);

@@ -1,4 +1,4 @@
-//! The header of an event: kind, id, timestamp, source, parent. Knows no bodies.
+//! The header of an event: kind, id, timestamp, source and parent. Does not decode bodies.
 
 use std::{
     hash::{DefaultHasher, Hash, Hasher},
@@ -10,22 +10,22 @@ use memchr::memmem::Finder;
 use super::Source;
 use crate::scan::{Flaw, Quoted, Scanner, Span, Stop, short, unescape, written_last};
 
-/// Where the header's values stand in the event's bytes.
+/// The positions of the header's values in the event's bytes.
 pub(crate) struct Header {
     kind: Span,
     id: Span,
     timestamp: Span,
     parent_id: Span,
     source: Source,
-    /// Where the header ends, if it stands before everything else; 0 if it does not.
+    /// The end of the header if the header precedes all other fields, or else 0.
     body: u32,
-    /// Values written with escapes, decoded, for the spans to stand in instead. The server never
-    /// writes them so.
+    /// The decoded values if any value contains escapes; the spans then refer to this string. The
+    /// server never sends such values.
     decoded: Option<Box<str>>,
 }
 
-/// What has been seen of a header. Of a name that comes twice the first value counts, but of
-/// `kind` the last one.
+/// The header fields found so far. For a duplicate name the first value is used, except for `kind`,
+/// where the last value is used.
 #[derive(Default, Clone, Copy)]
 pub(crate) struct Seen {
     kind: Option<Quoted>,
@@ -36,7 +36,7 @@ pub(crate) struct Seen {
 }
 
 impl Seen {
-    /// Reads an event.
+    /// Scans the fields of an event.
     pub(crate) fn members(&mut self, scanner: &mut Scanner<'_>) -> Result<(), Stop> {
         let mut more = scanner.object()?;
         while more {
@@ -61,7 +61,8 @@ impl Seen {
             "source" => &mut self.source,
             _ => return scanner.value().map(drop),
         };
-        // Only `kind` and `id` make an event: a null in the rest must not lose it.
+        // Only `kind` and `id` are required: a null in another field must not make the event
+        // invalid.
         let value = scanner.string_or_other()?;
         if slot.is_none() || key == "kind" {
             *slot = value;
@@ -69,8 +70,8 @@ impl Seen {
         Ok(())
     }
 
-    /// The header, if what was seen makes one. `text` is what was scanned, `start` where in it
-    /// the event begins.
+    /// Returns the header if all required fields were found. `text` is the scanned text and `start`
+    /// the position of the event in it.
     pub(crate) fn header(self, text: &str, start: usize) -> Result<Header, Flaw> {
         let missing = |what| Flaw::new(what, start);
         let kind = self.kind.ok_or(missing("an event without a `kind`"))?;
@@ -106,8 +107,8 @@ impl Seen {
 }
 
 impl Header {
-    /// Reads a whole text that is one event. Where it is written in the server's way, what stands
-    /// between the header's two ends is not looked at.
+    /// Decodes the header of a text that is one event. If the text has the server's usual layout,
+    /// only the two ends that contain the header are scanned.
     pub(crate) fn read(text: &str) -> Result<Self, Flaw> {
         let mut scanner = Scanner::new(text)?;
         if let Some(header) = Self::at_both_ends(&mut scanner) {
@@ -120,12 +121,12 @@ impl Header {
         seen.header(text, 0)
     }
 
-    /// The header of what is no event: as much of it as can be found. An id that is missing is
-    /// made of the bytes, so that the same bytes have the same id.
+    /// Returns the header of data that is not a valid event, with all fields that can be found. A
+    /// missing id is derived from the bytes, so that the same bytes always have the same id.
     pub(crate) fn of_unreadable(text: &str) -> Self {
         let mut seen = Seen::default();
         if let Ok(mut scanner) = Scanner::new(text) {
-            // What was seen before the flaw is all there is.
+            // Use the fields before the flaw.
             let _ = seen.members(&mut scanner);
         }
         let says = |value: Option<Quoted>| {
@@ -154,7 +155,8 @@ impl Header {
         }
     }
 
-    /// The server writes id, timestamp, source and parent first, and the kind last.
+    /// Decodes the server's usual layout: id, timestamp, source and parent first, and the kind
+    /// last.
     fn at_both_ends(scanner: &mut Scanner<'_>) -> Option<Self> {
         static PARENT: LazyLock<Finder<'_>> = LazyLock::new(|| Finder::new(r#""parent_id":"#));
         let id = written(scanner, r#"{"id":"#)?;
@@ -172,7 +174,7 @@ impl Header {
             Span::default()
         };
         let kind = written_last(rest)?;
-        // Before the last quote and brace.
+        // Skip the last quote and brace.
         let end = text.len() - 2;
         Some(Self {
             kind: Span::new(end - kind.len(), end),
@@ -202,7 +204,7 @@ impl Header {
         (!id.is_empty()).then_some(id)
     }
 
-    /// Where the body's members begin, if nothing of the body stands before.
+    /// Returns the position of the body's fields, if all of them follow the header.
     pub(super) fn body(&self) -> Option<usize> {
         (self.body > 0).then_some(self.body as usize)
     }
@@ -236,7 +238,7 @@ impl Header {
     }
 }
 
-/// A text without escapes, if this stands before it.
+/// Scans a string without escapes, if it is preceded by `before`.
 #[inline(always)]
 fn written(scanner: &mut Scanner<'_>, before: &str) -> Option<Span> {
     if !scanner.takes(before) {

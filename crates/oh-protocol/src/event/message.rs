@@ -1,17 +1,17 @@
-//! Messages and their contents, as the model sees them.
+//! Messages and their contents, in the form that the model gets.
 
 use crate::{Text, open_enum::open_enum, wire::wire};
 
 open_enum! {
-    /// Whose part a message is.
+    /// The role of a message.
     Role {
-        /// The user's, or that of hooks and tests in the user's name.
+        /// The user, or hooks and tests on behalf of the user.
         User = "user",
-        /// The model's.
+        /// The model.
         Assistant = "assistant",
         /// Instructions.
         System = "system",
-        /// A tool's result.
+        /// The result of a tool.
         Tool = "tool",
     }
 }
@@ -19,87 +19,87 @@ open_enum! {
 wire! {
     /// A message.
     Message {
-        /// Whose part it is.
+        /// The role of the message.
         role: Role,
-        /// Its parts.
+        /// The parts of the message.
         content: Vec<Content> = default,
-        /// The calls in it, where it is the model's.
+        /// The tool calls, if the message is from the model.
         tool_calls: Option<Vec<ToolCall>> = default,
-        /// Which call it answers, where it is a tool's.
+        /// The id of the tool call, if the message is a tool's result.
         tool_call_id: Option<Text> = default,
-        /// Which tool it is of.
+        /// The name of the tool.
         name: Option<Text> = default,
-        /// What the model thought before it.
+        /// The model's reasoning before the message.
         reasoning_content: Option<Text> = default,
-        /// Thinking as Anthropic's models give it.
+        /// Thinking blocks of Anthropic models.
         thinking_blocks: Vec<ThinkingBlock> = default,
-        /// Reasoning as OpenAI's responses give it.
+        /// Reasoning from OpenAI's Responses API.
         responses_reasoning_item: Option<ReasoningItem> = default,
     }
 
-    /// A tool call as the model wrote it.
+    /// A tool call in the model's own form.
     ToolCall {
-        /// Ties it to its result.
+        /// The id that links the call to its result.
         id: Text,
-        /// The tool.
+        /// The name of the tool.
         name: Text,
-        /// The arguments: JSON as the model wrote it, which need not be valid.
+        /// The arguments as JSON from the model, which may be invalid.
         arguments: Text,
-        /// `completion` or `responses`: which of OpenAI's interfaces it came through.
+        /// The OpenAI API of the call: `completion` or `responses`.
         origin: Option<Text> = default,
-        /// Its id in OpenAI's responses.
+        /// The id in OpenAI's Responses API.
         responses_item_id: Option<Text> = default,
     }
 
-    /// Reasoning as OpenAI's responses give it.
+    /// Reasoning from OpenAI's Responses API.
     ReasoningItem {
-        /// Its id.
+        /// The id of the item.
         id: Option<Text> = default,
-        /// It in short.
+        /// The summary of the reasoning.
         summary: Vec<Text> = default,
-        /// It at length.
+        /// The full reasoning text.
         content: Option<Vec<Text>> = default,
-        /// It, for the model's eyes only.
+        /// The encrypted reasoning, which only the provider can decrypt.
         encrypted_content: Option<Text> = default,
-        /// How far it got.
+        /// The status of the item.
         status: Option<Text> = default,
     }
 }
 
 wire! {
-    /// One part of a message.
+    /// A part of a message.
     Content {
-        /// `text`, `image`, or something newer.
+        /// The type: `text`, `image`, or a newer type.
         content_type: Text = default as "type",
         /// The text of a `text` part.
         text: Option<Text> = default,
         /// The images of an `image` part, as URLs or `data:` URLs.
         image_urls: Vec<Text> = default,
-        /// Whether the provider was asked to cache up to here.
+        /// Whether the provider is asked to cache the prompt up to this part.
         cache_prompt: bool = default,
     }
 
-    /// A block of thinking: open with its signature, or redacted.
+    /// A thinking block, either with a signature or redacted.
     ThinkingBlock {
         /// `thinking` or `redacted_thinking`.
         block_type: Text = default as "type",
         /// The thinking.
         thinking: Option<Text> = default,
-        /// What proves to the provider that it is its own.
+        /// The provider's signature of the thinking.
         signature: Option<Text> = default,
-        /// Redacted thinking, for the model's eyes only.
+        /// The redacted thinking, which only the provider can decrypt.
         data: Option<Text> = default,
     }
 }
 
 impl Message {
-    /// The text of all text parts.
+    /// Returns the text of all text parts.
     pub fn text(&self) -> String {
         text_of(&self.content)
     }
 }
 
-/// The text of all text parts, a line each.
+/// Returns the text of all text parts, one per line.
 pub fn text_of(parts: &[Content]) -> String {
     let texts: Vec<&str> = parts
         .iter()

@@ -1,4 +1,4 @@
-//! Events: kept as they came, typed on top.
+//! Events: the original JSON with typed access.
 
 mod action;
 mod display;
@@ -32,20 +32,20 @@ pub use untyped::{Malformed, Untyped};
 pub use update::{ConversationStateUpdateEvent, StateChange};
 
 open_enum! {
-    /// Who caused an event.
+    /// The originator of an event.
     Source {
         /// The agent.
         Agent = "agent",
         /// The user.
         User = "user",
-        /// The surroundings: tools, state, the server.
+        /// The environment: tools, state, the server.
         Environment = "environment",
         /// A hook.
         Hook = "hook",
     }
 }
 
-/// One entry of a conversation's log, with the exact JSON it came as. Cheap to clone.
+/// An entry of a conversation's log, with its original JSON. Cheap to clone.
 #[derive(Clone)]
 pub struct Event(Arc<Inner>);
 
@@ -55,33 +55,33 @@ struct Inner {
     payload: OnceLock<Decoded>,
 }
 
-/// What an event says, and which optional fields of it could not be decoded. Most often none.
+/// The decoded payload of an event, and the optional fields that could not be decoded (usually
+/// none).
 struct Decoded {
     payload: Payload,
     flaws: Option<Box<[Malformed]>>,
 }
 
 impl Event {
-    /// Reads the header of an event and keeps its bytes.
+    /// Decodes the header of an event and keeps its bytes.
     ///
     /// # Errors
     ///
-    /// When the bytes are not one JSON object in UTF-8 with a `kind` and an `id`, or nest more
-    /// than 512 deep. Of an event that is laid out as the server does, only both ends are looked
-    /// at: what is wrong in between makes its [`payload`](Self::payload)
-    /// [`Malformed`](Payload::Malformed).
+    /// Returns an error if the bytes are not a single JSON object in UTF-8 with a `kind` and an
+    /// `id`, or are nested more than 512 levels deep. If an event has the server's usual layout,
+    /// only its beginning and end are parsed. Invalid JSON in between makes the
+    /// [`payload`](Self::payload) [`Malformed`](Payload::Malformed).
     pub fn from_json(raw: impl Into<Bytes>) -> Result<Self> {
         let raw = text(raw.into(), "an event")?;
         let header = Header::read(&raw).map_err(|flaw| Error::decode("an event", flaw))?;
         Ok(Self::new(raw, header))
     }
 
-    /// Keeps any bytes as an event, so that it does not cost its place in a log when they are not
-    /// one.
+    /// Keeps any bytes as an event, so that invalid data keeps its position in a log.
     ///
-    /// Where [`from_json`](Self::from_json) fails, the event has as much of the header as could be
-    /// found, an [`id`](Self::id) made of its bytes if it has none, and
-    /// [`Payload::Malformed`] with the reason. Bytes that are not UTF-8 are replaced by U+FFFD.
+    /// If [`from_json`](Self::from_json) would fail, the event has the parts of the header that
+    /// could be found, an [`id`](Self::id) derived from its bytes if it has none, and
+    /// [`Payload::Malformed`] with the reason. Invalid UTF-8 is replaced with U+FFFD.
     pub fn from_json_lossy(raw: impl Into<Bytes>) -> Self {
         let raw = raw.into();
         let raw = ByteString::try_from(raw.clone())
@@ -89,7 +89,7 @@ impl Event {
         Self::kept(raw).0
     }
 
-    /// The event, and what makes it unreadable, if anything does.
+    /// Returns the event, and the reason why it is invalid, if it is.
     pub(crate) fn kept(raw: ByteString) -> (Self, Option<Flaw>) {
         match Header::read(&raw) {
             Ok(header) => (Self::new(raw, header), None),
@@ -123,38 +123,39 @@ impl Event {
         }))
     }
 
-    /// The kind, such as `ActionEvent`: the name of the server's class.
+    /// Returns the kind, such as `ActionEvent`, which is the name of the server's class.
     pub fn kind(&self) -> &str {
         self.0.header.kind(&self.0.raw)
     }
 
-    /// The id, unique within its conversation only (a fork copies ids).
+    /// Returns the id, which is unique within a conversation only (a fork copies ids).
     pub fn id(&self) -> &str {
         self.0.header.id(&self.0.raw)
     }
 
-    /// The server's local time as it wrote it, without an offset. Not monotonic.
+    /// Returns the time of the event as sent: the server's local time, without an offset. Not
+    /// monotonic.
     pub fn timestamp(&self) -> &str {
         self.0.header.timestamp(&self.0.raw)
     }
 
-    /// Who caused it. [`Source::Other`] with an empty text where the event does not say.
+    /// Returns the originator of the event, or an empty [`Source::Other`] if the field is missing.
     pub fn source(&self) -> &Source {
         self.0.header.source()
     }
 
-    /// The event before it in its branch; absent on the first.
+    /// Returns the id of the previous event in the branch. `None` for the first event.
     pub fn parent_id(&self) -> Option<&str> {
         self.0.header.parent_id(&self.0.raw)
     }
 
-    /// What it says, typed by its kind. Decoded when first asked for, then kept.
+    /// Returns the payload, typed by the kind. Decoded on first access, then cached.
     pub fn payload(&self) -> &Payload {
         &self.decoded().payload
     }
 
-    /// What it says, decoded for the caller alone: for an event that is held for long and looked
-    /// at once. Where [`payload`](Self::payload) has been asked for, a copy of it.
+    /// Decodes the payload without caching it, for events that are kept for long but inspected
+    /// once. If [`payload`](Self::payload) was called before, returns a copy of its result.
     pub fn decode(&self) -> Payload {
         match self.0.payload.get() {
             Some(decoded) => decoded.payload.clone(),
@@ -162,16 +163,16 @@ impl Event {
         }
     }
 
-    /// What could not be decoded in it, though its kind is known: the body, the action, the
-    /// observation or the change of the state in it, or else the first of its
-    /// [`flaws`](Self::flaws). Decodes the event.
+    /// Returns what could not be decoded although its kind is known: the body, or the action,
+    /// observation or state change in it. Otherwise returns the first of the
+    /// [`flaws`](Self::flaws), if any. Decodes the event.
     pub fn malformed(&self) -> Option<&Malformed> {
         self.payload().malformed().or_else(|| self.flaws().first())
     }
 
-    /// The optional fields that were left out because their values could not be decoded, in the
-    /// order of the event; each with its name in the reason and its value as it came. The rest of
-    /// the [`payload`](Self::payload) is typed all the same. Decodes the event.
+    /// Returns the optional fields that were skipped because their values could not be decoded, in
+    /// the order of the event. Each entry has the field's name in the reason and the original
+    /// value. The rest of the [`payload`](Self::payload) is typed as usual. Decodes the event.
     pub fn flaws(&self) -> &[Malformed] {
         self.decoded().flaws.as_deref().unwrap_or_default()
     }
@@ -186,18 +187,18 @@ impl Event {
         })
     }
 
-    /// The bytes it came as.
+    /// Returns the original bytes.
     pub fn raw(&self) -> &Bytes {
         self.0.raw.as_bytes()
     }
 
-    /// The JSON it came as.
+    /// Returns the original JSON.
     pub fn as_json(&self) -> &str {
         &self.0.raw
     }
 }
 
-/// Bytes as the text they must be.
+/// Converts bytes to text, or returns an error if they are empty or not valid UTF-8.
 pub(crate) fn text(raw: Bytes, what: &str) -> Result<ByteString> {
     if raw.is_empty() {
         return Err(Error::decode(what, "it is empty"));
@@ -206,8 +207,8 @@ pub(crate) fn text(raw: Bytes, what: &str) -> Result<ByteString> {
         .map_err(|error: std::str::Utf8Error| Error::decode(what, error))
 }
 
-/// Gives the bytes it came as, also as a part of something larger. Fails if they are not JSON: of an
-/// event only both ends are looked at when it is read.
+/// Serializes the original bytes, also as part of a larger value. Fails if the bytes are not valid
+/// JSON, because decoding checks only the beginning and end of an event.
 impl Serialize for Event {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serde_json::from_str::<&RawValue>(self.as_json())
@@ -216,7 +217,7 @@ impl Serialize for Event {
     }
 }
 
-/// Keeps the bytes it is read from, which must be text (`serde_json::from_str` and its like).
+/// Keeps the original bytes. Requires a text deserializer, such as `serde_json::from_str`.
 impl<'de> Deserialize<'de> for Event {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let raw = Box::<RawValue>::deserialize(deserializer)?;

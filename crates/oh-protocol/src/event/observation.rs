@@ -1,4 +1,4 @@
-//! What tools answer: the observation of each built-in tool.
+//! Observations: the output of each built-in tool.
 
 use super::{
     TaskItem,
@@ -10,7 +10,7 @@ use crate::{
     wire::{self, tagged, wire},
 };
 
-/// Declares observations: what all of them have, and what is their own.
+/// Declares the observations with their common and specific fields.
 macro_rules! observations {
     ($(
         $(#[$meta:meta])*
@@ -19,7 +19,7 @@ macro_rules! observations {
         }
     )+) => {
         tagged! {
-            /// What a tool answers.
+            /// The output of a tool call.
             Observation { $( $(#[$meta])* $variant($name) = $kind ),+ }
             other {}
         }
@@ -27,7 +27,7 @@ macro_rules! observations {
         wire! { $(
             $(#[$meta])*
             $name {
-                /// What the model sees of it.
+                /// The content for the model.
                 content: Vec<Content> = default,
                 /// Whether the tool reports a failure.
                 is_error: bool = default,
@@ -36,7 +36,7 @@ macro_rules! observations {
         )+ }
 
         impl Observation {
-            /// What the model sees of it. Nothing where the kind is unknown: see
+            /// Returns the content for the model. Empty if the kind is unknown; see
             /// [`text`](Self::text).
             pub fn content(&self) -> &[Content] {
                 match self {
@@ -45,7 +45,7 @@ macro_rules! observations {
                 }
             }
 
-            /// Whether the tool reports a failure.
+            /// Returns whether the tool reports a failure.
             pub fn is_error(&self) -> bool {
                 match self {
                     $( Self::$variant(body) => body.is_error, )+
@@ -57,285 +57,285 @@ macro_rules! observations {
 }
 
 observations! {
-    /// Files were edited by a patch.
+    /// The result of a patch.
     ApplyPatch = "ApplyPatchObservation" as ApplyPatchObservation {
-        /// What happened.
+        /// The message of the tool.
         message: Text = default,
-        /// How inexactly the patch fitted; 0 for exactly.
+        /// The amount of fuzz with which the patch was applied; 0 for an exact match.
         fuzz: i64 = default,
-        /// What changed, by file.
+        /// The changes, by file.
         commit: Option<Json> = default,
     }
-    /// The stronger model answered.
+    /// The stronger model's answer.
     AskOracle = "AskOracleObservation" as AskOracleObservation {}
-    /// The browser did it.
+    /// The result of a browser action.
     Browser = "BrowserObservation" as BrowserObservation {
-        /// A picture, in base64.
+        /// A screenshot in base64.
         screenshot_data: Option<Text> = default,
-        /// Where the whole output is, when it was too long.
+        /// The directory with the whole output, if it was truncated.
         full_output_save_dir: Option<Text> = default,
     }
-    /// The server chose a model.
+    /// The model that the server chose.
     ClassifyAndSwitchLlm = "ClassifyAndSwitchLLMObservation" as ClassifyAndSwitchLlmObservation {
-        /// For which class of tasks.
+        /// The class of tasks that was chosen.
         chosen_class: Option<Text> = default,
-        /// The model asked for.
+        /// The requested model.
         model: Option<Text> = default,
-        /// The model in use.
+        /// The active model.
         active_model: Option<Text> = default,
     }
-    /// The call went to the client; what it gives comes as a message, if at all.
+    /// The acknowledgement of a client tool call. A result, if any, is sent as a message.
     ClientTool = "ClientToolObservation" as ClientToolObservation {}
-    /// What is known of the user.
+    /// The result of a query to the user model.
     ConsultTom = "ConsultTomObservation" as ConsultTomObservation {
-        /// What to do.
+        /// The suggestions.
         suggestions: Text = default,
-        /// How sure it is, from 0 to 1.
+        /// The confidence, from 0 to 1.
         confidence: Option<f64> = default,
-        /// Why.
+        /// The reasoning behind the suggestions.
         reasoning: Option<Text> = default,
     }
-    /// Tasks were handed to sub-agents.
+    /// The result of delegating tasks to sub-agents.
     Delegate = "DelegateObservation" as DelegateObservation {
         /// `spawn` or `delegate`.
         command: Text,
     }
-    /// Text of a file was replaced.
+    /// The result of replacing text in a file.
     Edit = "EditObservation" as EditObservation {
-        /// The file.
+        /// The path of the file.
         file_path: Option<Text> = default,
-        /// Whether it is new.
+        /// Whether the file was created.
         is_new_file: bool = default,
-        /// How often.
+        /// The number of replacements.
         replacements_made: u64 = default,
-        /// What it held.
+        /// The old content of the file.
         old_content: Option<Text> = default,
-        /// What it holds.
+        /// The new content of the file.
         new_content: Option<Text> = default,
     }
-    /// A file was viewed or edited.
+    /// The result of viewing or editing a file.
     FileEditor = "FileEditorObservation" as FileEditorObservation {
-        /// What was done.
+        /// The command.
         command: EditorCommand,
-        /// The file.
+        /// The path of the file.
         path: Option<Text> = default,
-        /// Whether it was there before.
+        /// Whether the file existed before.
         prev_exist: Option<bool> = default,
-        /// What it held.
+        /// The old content of the file.
         old_content: Option<Text> = default,
-        /// What it holds.
+        /// The new content of the file.
         new_content: Option<Text> = default,
     }
-    /// The work is declared done.
+    /// The acknowledgement of the finish action.
     Finish = "FinishObservation" as FinishObservation {}
-    /// Files found by name.
+    /// The files that match a name pattern.
     Glob = "GlobObservation" as GlobObservation {
-        /// Them, newest first.
+        /// Matching paths, newest first.
         files: Vec<Text>,
-        /// The pattern.
+        /// The glob pattern.
         pattern: Text,
-        /// Where they were looked for.
+        /// The directory that was searched.
         search_path: Text,
-        /// Whether there were more.
+        /// Whether the list is truncated.
         truncated: bool = default,
     }
-    /// Files found by content.
+    /// The files whose content matches a pattern.
     Grep = "GrepObservation" as GrepObservation {
-        /// Them, newest first.
+        /// Matching paths, newest first.
         matches: Vec<Text>,
         /// The regular expression.
         pattern: Text,
-        /// Where they were looked for.
+        /// The directory that was searched.
         search_path: Text,
-        /// Which files, by name.
+        /// The glob pattern for file names.
         include_pattern: Option<Text> = default,
-        /// Whether there were more.
+        /// Whether the list is truncated.
         truncated: bool = default,
     }
-    /// A skill was read.
+    /// The result of loading a skill.
     InvokeSkill = "InvokeSkillObservation" as InvokeSkillObservation {
-        /// Its name.
+        /// The name of the skill.
         skill_name: Text,
     }
-    /// A directory was listed.
+    /// The content of a directory.
     ListDirectory = "ListDirectoryObservation" as ListDirectoryObservation {
-        /// The directory.
+        /// The path of the directory.
         dir_path: Option<Text> = default,
-        /// What is in it.
+        /// The entries of the directory.
         entries: Vec<FileEntry> = default,
-        /// How much is in it.
+        /// The total number of entries.
         total_count: u64 = default,
-        /// Whether there was more.
+        /// Whether the list is truncated.
         is_truncated: bool = default,
     }
-    /// A tool of an MCP server answered.
+    /// The output of an MCP tool.
     McpTool = "MCPToolObservation" as McpToolObservation {
-        /// The tool.
+        /// The name of the tool.
         tool_name: Text,
     }
-    /// A file was viewed, or the plan edited.
+    /// The result of viewing a file or editing the plan.
     PlanningFileEditor = "PlanningFileEditorObservation" as PlanningFileEditorObservation {
-        /// What was done.
+        /// The command.
         command: EditorCommand,
-        /// The file.
+        /// The path of the file.
         path: Option<Text> = default,
-        /// Whether it was there before.
+        /// Whether the file existed before.
         prev_exist: Option<bool> = default,
-        /// What it held.
+        /// The old content of the file.
         old_content: Option<Text> = default,
-        /// What it holds.
+        /// The new content of the file.
         new_content: Option<Text> = default,
     }
-    /// A file was read.
+    /// The content of a file.
     ReadFile = "ReadFileObservation" as ReadFileObservation {
-        /// The file.
+        /// The path of the file.
         file_path: Text,
-        /// What it holds.
+        /// The content of the file.
         file_content: Text = default,
-        /// Whether there was more.
+        /// Whether the content is truncated.
         is_truncated: bool = default,
-        /// First and last line shown.
+        /// The first and last line in the content.
         lines_shown: Option<(u64, u64)> = default,
-        /// How many lines there are.
+        /// The number of lines in the file.
         total_lines: Option<u64> = default,
     }
-    /// What is known of the user was digested.
+    /// The result of updating the user model.
     SleeptimeCompute = "SleeptimeComputeObservation" as SleeptimeComputeObservation {
-        /// What happened.
+        /// The message of the tool.
         message: Text = default,
-        /// Of how many sessions.
+        /// The number of processed sessions.
         sessions_processed: u64 = default,
     }
-    /// A conversation was started under this one.
+    /// The child conversation that was started.
     StartChildConversation = "StartChildConversationObservation" as StartChildConversationObservation {
-        /// Its id.
+        /// The id of the child conversation.
         conversation_id: Option<Text> = default,
-        /// This one's id.
+        /// The id of the parent conversation.
         parent_conversation_id: Option<Text> = default,
-        /// What it is doing.
+        /// The status of the child conversation.
         status: Option<Text> = default,
-        /// Its title.
+        /// The title of the child conversation.
         title: Option<Text> = default,
-        /// Where to look at it.
+        /// The URL of the child conversation.
         url: Option<Text> = default,
-        /// Where it works.
+        /// The workspace of the child conversation.
         workspace: Option<Text> = default,
         /// `worktree` or `shared`.
         isolation: Option<Text> = default,
     }
-    /// The model was changed.
+    /// The result of switching the model.
     SwitchLlm = "SwitchLLMObservation" as SwitchLlmObservation {
-        /// The profile that describes it.
+        /// The name of the model profile.
         profile_name: Text,
-        /// Why.
+        /// The reason for the switch.
         reason: Option<Text> = default,
-        /// The model in use.
+        /// The active model.
         active_model: Option<Text> = default,
     }
-    /// A sub-agent did a task.
+    /// The result of a task in a sub-agent.
     Task = "TaskObservation" as TaskObservation {
-        /// The task, to go on with.
+        /// The id of the task, with which it can be resumed.
         task_id: Text,
-        /// Which sub-agent.
+        /// The sub-agent.
         subagent: Text,
-        /// How it ended.
+        /// The final status of the task.
         status: Text,
     }
-    /// A list of tasks.
+    /// The task list.
     TaskTracker = "TaskTrackerObservation" as TaskTrackerObservation {
-        /// What was done.
+        /// The command.
         command: TrackerCommand,
-        /// It.
+        /// The task list.
         task_list: Vec<TaskItem> = default,
     }
-    /// A command's output.
+    /// The output of a command.
     Terminal = "TerminalObservation" as TerminalObservation {
         /// The command.
         command: Option<Text> = default,
-        /// Its exit code; −1 while it runs.
+        /// The exit code; −1 while the command is running.
         exit_code: Option<i64> = default,
-        /// Whether it runs on.
+        /// Whether the command is still running.
         timeout: bool = default,
-        /// What the terminal knows.
+        /// The terminal's metadata.
         metadata: Option<CommandMetadata> = default,
-        /// Where the whole output is, when it was too long.
+        /// The directory with the whole output, if it was truncated.
         full_output_save_dir: Option<Text> = default,
     }
-    /// A thought was written down.
+    /// The acknowledgement of a thought.
     Think = "ThinkObservation" as ThinkObservation {}
-    /// A model looked at an image.
+    /// The answer of a model to a question about an image.
     VisionInspect = "VisionInspectObservation" as VisionInspectObservation {
-        /// Which image of the conversation.
+        /// The index of the image in the conversation.
         image_index: i64,
         /// The question.
         question: Text,
-        /// The profile of the model asked.
+        /// The name of the model profile.
         profile_name: Option<Text> = default,
-        /// The model.
+        /// The name of the model.
         model: Option<Text> = default,
-        /// Where it is.
+        /// The base URL of the model.
         base_url: Option<Text> = default,
-        /// What it said.
+        /// The answer.
         answer: Option<Text> = default,
     }
-    /// A script of agents ran.
+    /// The result of a workflow script.
     Workflow = "WorkflowObservation" as WorkflowObservation {
-        /// Its name.
+        /// The name of the workflow.
         name: Text,
-        /// `completed` or `error`.
+        /// The status: `completed` or `error`.
         status: Text,
     }
-    /// A file was written.
+    /// The result of writing a file.
     WriteFile = "WriteFileObservation" as WriteFileObservation {
-        /// The file.
+        /// The path of the file.
         file_path: Option<Text> = default,
-        /// Whether it is new.
+        /// Whether the file was created.
         is_new_file: bool = default,
-        /// What it held.
+        /// The old content of the file.
         old_content: Option<Text> = default,
-        /// What it holds.
+        /// The new content of the file.
         new_content: Option<Text> = default,
     }
 }
 
 wire! {
-    /// An entry of a directory.
+    /// An entry in a directory.
     FileEntry {
-        /// Its name.
+        /// The name of the entry.
         name: Text,
-        /// Its path.
+        /// The path of the entry.
         path: Text,
-        /// Whether it is a directory.
+        /// Whether the entry is a directory.
         is_directory: bool,
-        /// Its size in bytes.
+        /// The size in bytes.
         size: u64 = default,
-        /// When it was changed.
+        /// The time of the last change.
         modified_time: Option<Text> = default,
     }
 
-    /// What the terminal knows of a command.
+    /// The terminal's metadata for a command.
     CommandMetadata {
-        /// Its exit code; −1 while it runs.
+        /// The exit code; −1 while the command is running.
         exit_code: i64,
-        /// The shell's process.
+        /// The process id of the shell.
         pid: i64 = default,
-        /// The user.
+        /// The name of the user.
         username: Option<Text> = default,
-        /// The machine.
+        /// The name of the host.
         hostname: Option<Text> = default,
-        /// Where the shell is now.
+        /// The current directory of the shell.
         working_dir: Option<Text> = default,
-        /// The Python that `python` means.
+        /// The path of the Python interpreter.
         py_interpreter_path: Option<Text> = default,
-        /// What the model is told before the output.
+        /// A text for the model before the output.
         prefix: Text = default,
-        /// What the model is told after the output.
+        /// A text for the model after the output.
         suffix: Text = default,
     }
 
-    /// What every observation has, known or not.
+    /// The common fields of all observations, including unknown kinds.
     PlainObservation {
-        /// What the model sees of it.
+        /// The content for the model.
         content: Vec<Content> = default,
         /// Whether the tool reports a failure.
         is_error: bool = default,
@@ -343,7 +343,7 @@ wire! {
 }
 
 impl Observation {
-    /// The text the model sees, also of an unknown kind.
+    /// Returns the text for the model, also for an unknown kind.
     pub fn text(&self) -> String {
         match self.plain() {
             Some(body) => text_of(&body.content),
@@ -351,7 +351,7 @@ impl Observation {
         }
     }
 
-    /// What can be read of a kind that is not known.
+    /// Decodes the common fields of an unknown kind.
     fn plain(&self) -> Option<PlainObservation> {
         match self {
             Self::Unknown(body) => wire::decode(body.json.text()).ok(),

@@ -1,4 +1,4 @@
-//! The typed body of each kind of event.
+//! The typed payload of each kind of event.
 
 use bytestring::ByteString;
 
@@ -16,26 +16,27 @@ use crate::{
     wire::{Ignored, Members, Wire, decode_rest, decode_with_flaws, wire},
 };
 
-/// Declares the payload and how each kind is read.
+/// Declares the payload enum and how each kind is decoded.
 macro_rules! payloads {
     ($( $(#[$meta:meta])* $variant:ident($type:ty) = $kind:literal ),+ $(,)?) => {
-        /// What an event says, by kind.
+        /// The typed content of an event, by kind.
         #[derive(Debug, Clone, PartialEq)]
         #[non_exhaustive]
         pub enum Payload {
             $( $(#[$meta])* $variant(Box<$type>), )+
-            /// A kind this version has no type for; the event keeps its bytes.
+            /// A kind that this version does not support. The event keeps its bytes.
             Unknown,
-            /// A known kind whose body does not read, and why; the event keeps its bytes.
+            /// A known kind whose body could not be decoded, with the reason. The event keeps its
+            /// bytes.
             Malformed(Box<Malformed>),
         }
 
         impl Payload {
-            /// Every kind that has a type of its own here.
+            /// All kinds that have a type in this version.
             pub const KINDS: &[&str] = &[$($kind),+];
 
-            /// Reads the body, from after the header on where that is known; and which optional
-            /// fields were left out.
+            /// Decodes the body, starting after the header if the position is known. Also returns
+            /// the optional fields that were skipped.
             pub(super) fn read(
                 kind: &str,
                 raw: &ByteString,
@@ -55,7 +56,7 @@ macro_rules! payloads {
                 let read = match kind {
                     $( $kind => decoded(kind, raw, body)
                         .map(|(body, flaws)| (Self::$variant(body), flaws)), )+
-                    // It must be JSON all the same.
+                    // The body must still be valid JSON.
                     _ => decoded::<Ignored>(kind, raw, body).map(|(_, flaws)| (Self::Unknown, flaws)),
                 };
                 read.unwrap_or_else(|flaw| {
@@ -74,48 +75,49 @@ macro_rules! payloads {
 payloads! {
     /// The agent's instructions and tools, before the first message.
     SystemPrompt(SystemPromptEvent) = "SystemPromptEvent",
-    /// Text from the user, the agent, or the surroundings.
+    /// A text from the user, the agent or the environment.
     Message(MessageEvent) = "MessageEvent",
     /// A tool call of the agent.
     Action(ActionEvent) = "ActionEvent",
-    /// A tool's result.
+    /// The result of a tool.
     Observation(ObservationEvent) = "ObservationEvent",
-    /// An action that the user or a hook refused.
+    /// An action that the user or a hook rejected.
     UserReject(UserRejectObservation) = "UserRejectObservation",
     /// A tool call that was invalid or interrupted.
     AgentError(AgentErrorEvent) = "AgentErrorEvent",
-    /// A tool call of an agent that speaks ACP.
+    /// A tool call of an ACP agent.
     AcpToolCall(AcpToolCallEvent) = "ACPToolCallEvent",
-    /// A run that failed, or a title that could not be made.
+    /// A failed run, or a title that could not be generated.
     ConversationError(ConversationErrorEvent) = "ConversationErrorEvent",
     /// A change of the conversation's state.
     ConversationStateUpdate(ConversationStateUpdateEvent) = "ConversationStateUpdateEvent",
-    /// A hook that was run.
+    /// The execution of a hook.
     HookExecution(HookExecutionEvent) = "HookExecutionEvent",
-    /// A pause was asked for.
+    /// A request to pause.
     Pause(PauseEvent) = "PauseEvent",
-    /// An interrupt was asked for.
+    /// A request to interrupt.
     Interrupt(InterruptEvent) = "InterruptEvent",
-    /// Part of the history was replaced by a summary.
+    /// The replacement of a part of the history by a summary.
     Condensation(CondensationEvent) = "Condensation",
-    /// The history is to be condensed.
+    /// A request to condense the history.
     CondensationRequest(CondensationRequestEvent) = "CondensationRequest",
-    /// The summary as the model sees it.
+    /// The summary in the form that the model gets.
     CondensationSummary(CondensationSummaryEvent) = "CondensationSummaryEvent",
-    /// What security analyzers made of actions.
+    /// The risks that a security analyzer assigned to actions.
     SecurityAnalysis(SecurityAnalysisEvent) = "SecurityAnalysisEvent",
-    /// A log of what was said to the model and what it answered.
+    /// A log of the messages to the model and of the model's response.
     LlmCompletionLog(LlmCompletionLogEvent) = "LLMCompletionLogEvent",
-    /// The tokens of an answer, by number.
+    /// The token ids of a response.
     Token(TokenEvent) = "TokenEvent",
-    /// A piece of an answer (legacy socket only, never stored).
+    /// A part of a streamed response (legacy socket only, never stored).
     StreamingDelta(StreamingDeltaEvent) = "StreamingDeltaEvent",
-    /// The server refuses something that was sent over the socket.
+    /// A rejection of data that was sent over the socket.
     ServerError(ServerErrorEvent) = "ServerErrorEvent",
 }
 
 impl Payload {
-    /// What does not read: the body, or the action, observation or change of the state in it.
+    /// Returns the part that could not be decoded: the body, or the action, observation or state
+    /// change in it.
     pub fn malformed(&self) -> Option<&Malformed> {
         match self {
             Self::Malformed(malformed) => Some(malformed),
@@ -128,44 +130,44 @@ impl Payload {
 }
 
 open_enum! {
-    /// The risk of an action, as a security analyzer judged it.
+    /// The risk of an action, as rated by a security analyzer.
     ///
-    /// Risks are ordered: `Low < Medium < High < Unknown < Other(_)`. A risk that nobody has
-    /// judged, or that this version does not know, counts as the highest, so that
-    /// `risk <= SecurityRisk::Medium` never lets such an action through. The server itself does
-    /// not order `UNKNOWN`.
+    /// Risks are ordered: `Low < Medium < High < Unknown < Other(_)`. An unrated risk or a value
+    /// that this version does not support counts as the highest, so that `risk <=
+    /// SecurityRisk::Medium` never allows such an action. The server itself does not order
+    /// `UNKNOWN`.
     #[derive(Default)]
     SecurityRisk {
-        /// Not judged.
+        /// Not rated.
         #[default]
         Unknown = "UNKNOWN",
-        /// Reads only.
+        /// Read-only.
         Low = "LOW",
-        /// Changes things in its own place.
+        /// Changes inside the sandbox.
         Medium = "MEDIUM",
-        /// Changes things elsewhere.
+        /// Changes outside the sandbox.
         High = "HIGH",
     }
 }
 
 open_enum! {
-    /// What kind of failure it was.
+    /// The kind of a failure.
     FailureKind {
-        /// The provider refuses the key.
+        /// The provider rejected the API key.
         Auth = "auth",
-        /// The account has nothing left.
+        /// The provider reports that the account's quota is exhausted.
         Quota = "quota",
-        /// Too much at once.
+        /// Too many requests at once.
         RateLimit = "rate_limit",
-        /// The configuration does not fit.
+        /// The configuration is invalid.
         Config = "config",
-        /// It may pass.
+        /// A temporary failure.
         Transient = "transient",
-        /// The agent did something wrong and can do better.
+        /// A mistake of the agent, which the agent can correct.
         AgentAction = "agent_action",
-        /// The server's own.
+        /// An internal failure of the server.
         Internal = "internal",
-        /// Not known.
+        /// An unknown failure.
         Unknown = "unknown",
     }
 }
@@ -173,275 +175,277 @@ open_enum! {
 wire! {
     /// The agent's instructions.
     SystemPromptEvent {
-        /// The prompt.
+        /// The system prompt.
         system_prompt: Content,
-        /// The tools offered.
+        /// The tools that the agent can use.
         tools: Vec<ToolDefinition> = default,
-        /// What changes from conversation to conversation.
+        /// The part of the prompt that differs between conversations.
         dynamic_context: Option<Content> = default,
     }
 
-    /// A tool as it is offered to the model.
+    /// A tool in the form that the model gets.
     ToolDefinition {
-        /// The server's class.
+        /// The name of the server's class.
         kind: Text = default,
-        /// Its name.
+        /// The name of the tool.
         title: Option<Text> = default,
-        /// What the model is told of it.
+        /// The description for the model.
         description: Text = default,
-        /// The kind of its actions.
+        /// The kind of the tool's actions.
         action_type: Option<Text> = default,
-        /// The kind of its observations.
+        /// The kind of the tool's observations.
         observation_type: Option<Text> = default,
-        /// Hints: read-only, destructive, and so on.
+        /// Hints about the tool's effects, such as read-only or destructive.
         annotations: Option<Json> = default,
-        /// The JSON schema of its arguments, where it is a client's.
+        /// The JSON schema of the arguments, if this is a client tool.
         input_schema: Option<Json> = default,
-        /// What the MCP server says of it, where it is one's.
+        /// The definition from the MCP server, if this is an MCP tool.
         mcp_tool: Option<Json> = default,
-        /// Anything else.
+        /// Additional data.
         meta: Option<Json> = default,
     }
 
-    /// Text from the user, the agent, or the surroundings (then with role `user`, too).
+    /// A text from the user, the agent or the environment. Messages of the environment also have
+    /// the role `user`.
     MessageEvent {
-        /// The message as the model sees it.
+        /// The message in the form that the model gets.
         llm_message: Message,
-        /// Ties it to an answer of the model, where it is one.
+        /// The id of the model's response, if the message is part of one.
         llm_response_id: Option<Text> = default,
-        /// The skills it woke.
+        /// The skills that the message activated.
         activated_skills: Vec<Text> = default,
-        /// What hooks and skills added.
+        /// The content that hooks and skills added.
         extended_content: Vec<Content> = default,
-        /// Who sent it, where several can.
+        /// The sender, if there can be several.
         sender: Option<Text> = default,
-        /// What a critic made of it.
+        /// The critic's evaluation.
         critic_result: Option<CriticResult> = default,
     }
 
     /// A tool call of the agent.
     ActionEvent {
-        /// What the agent said along with it.
+        /// The agent's text that accompanies the call.
         thought: Vec<Content> = default,
-        /// What the agent thought before it, where the model tells.
+        /// The model's reasoning before the call, if available.
         reasoning_content: Option<Text> = default,
-        /// Thinking as Anthropic's models give it.
+        /// Thinking blocks of Anthropic models.
         thinking_blocks: Vec<ThinkingBlock> = default,
-        /// Reasoning as OpenAI's responses give it.
+        /// Reasoning from OpenAI's Responses API.
         responses_reasoning_item: Option<ReasoningItem> = default,
-        /// What the tool is to do; absent when the call was invalid.
+        /// The input of the tool. `None` if the call was invalid.
         action: Option<Action> = default,
-        /// The tool's name.
+        /// The name of the tool.
         tool_name: Text,
-        /// Ties the call to its result.
+        /// The id that links the call to its result.
         tool_call_id: Text,
-        /// The call as the model wrote it.
+        /// The call in the model's own form.
         tool_call: Option<ToolCall> = default,
-        /// Ties calls of one answer together.
+        /// The id of the model's response, which is shared by all calls in it.
         llm_response_id: Option<Text> = default,
-        /// How risky it was judged.
+        /// The rated risk.
         security_risk: SecurityRisk = default,
-        /// What a critic made of it.
+        /// The critic's evaluation.
         critic_result: Option<CriticResult> = default,
-        /// What it is for, in a few words.
+        /// A short summary of the action's purpose.
         summary: Option<Text> = default,
     }
 
-    /// What a critic made of something.
+    /// A critic's evaluation.
     CriticResult {
-        /// From 0 to 1: how good.
+        /// The score, from 0 (bad) to 1 (good).
         score: f64,
-        /// Why.
+        /// The explanation.
         message: Option<Text> = default,
-        /// More.
+        /// Additional data.
         metadata: Option<Json> = default,
     }
 
-    /// A tool's result.
+    /// The result of a tool.
     ObservationEvent {
-        /// What the tool answers.
+        /// The output of the tool.
         observation: Observation,
-        /// The id of the action's event.
+        /// The id of the action event.
         action_id: Text,
-        /// The tool's name.
+        /// The name of the tool.
         tool_name: Text,
-        /// Ties the result to its call.
+        /// The id that links the result to its call.
         tool_call_id: Text,
-        /// What hooks added.
+        /// The content that hooks added.
         extended_content: Vec<Content> = default,
     }
 
-    /// An action that the user or a hook refused.
+    /// An action that the user or a hook rejected.
     UserRejectObservation {
-        /// The id of the action's event.
+        /// The id of the action event.
         action_id: Text,
-        /// The tool's name.
+        /// The name of the tool.
         tool_name: Text,
-        /// Ties it to its call.
+        /// The id of the tool call.
         tool_call_id: Text = default,
-        /// Why.
+        /// The reason for the rejection.
         rejection_reason: Text = default,
-        /// `user` or `hook`.
+        /// The origin of the rejection: `user` or `hook`.
         rejection_source: Option<Text> = default,
     }
 
     /// A tool call that was invalid or interrupted.
     AgentErrorEvent {
-        /// The tool's name.
+        /// The name of the tool.
         tool_name: Text,
-        /// Ties it to its call.
+        /// The id of the tool call.
         tool_call_id: Text,
-        /// What went wrong.
+        /// The error message.
         error: Text,
-        /// What kind of failure it is.
+        /// The kind of failure.
         classification: Option<ErrorClassification> = default,
     }
 
-    /// What kind of failure something is, and whether trying again can help.
+    /// The kind of a failure, and whether a retry can help.
     ErrorClassification {
-        /// What kind.
+        /// The kind of failure.
         kind: FailureKind,
-        /// Whether trying again can help.
+        /// Whether a retry can help.
         retryable: bool = default,
-        /// `none`, `retry` or `settings`: what the user can do.
+        /// The action that the user can take: `none`, `retry` or `settings`.
         user_action: Option<Text> = default,
-        /// Names the failure in the server's log.
+        /// The id of the failure in the server's log.
         error_id: Option<Text> = default,
     }
 
-    /// A tool call of an agent that speaks ACP. It is sent again as it goes on.
+    /// A tool call of an ACP agent. The server sends it again with each update.
     AcpToolCallEvent {
-        /// Ties what is sent of one call together.
+        /// The id of the tool call, which is the same for all updates.
         tool_call_id: Text,
-        /// It in a few words.
+        /// A short description of the call.
         title: Text,
         /// `pending`, `in_progress`, `completed` or `failed`.
         status: Option<Text> = default,
-        /// What kind of tool: `read`, `edit`, `execute`, …
+        /// The kind of tool: `read`, `edit`, `execute`, …
         tool_kind: Option<Text> = default,
-        /// What the tool got.
+        /// The input of the tool.
         raw_input: Option<Json> = default,
-        /// What the tool gave.
+        /// The output of the tool.
         raw_output: Option<Json> = default,
-        /// What the user may see of it.
+        /// The content to display to the user.
         content: Option<Vec<Json>> = default,
-        /// Whether it failed.
+        /// Whether the call failed.
         is_error: bool = default,
     }
 
-    /// A run that failed, or a title that could not be made (the run goes on then).
+    /// A failed run, or a title that could not be generated (in that case the run continues).
     ConversationErrorEvent {
-        /// A word for it, such as `LLMAuthenticationError`.
+        /// The error code, such as `LLMAuthenticationError`.
         code: Text,
         /// The explanation.
         detail: Text = default,
-        /// What kind of failure it is.
+        /// The kind of failure.
         classification: Option<ErrorClassification> = default,
     }
 
-    /// A hook that was run.
+    /// The execution of a hook.
     HookExecutionEvent {
-        /// `PreToolUse`, `PostToolUse`, `UserPromptSubmit`, `SessionStart`, `SessionEnd` or `Stop`.
+        /// The event type: `PreToolUse`, `PostToolUse`, `UserPromptSubmit`, `SessionStart`,
+        /// `SessionEnd` or `Stop`.
         hook_event_type: Text,
-        /// What was run.
+        /// The command of the hook.
         hook_command: Text,
-        /// The tool it was about, if any.
+        /// The name of the tool, for tool events.
         tool_name: Option<Text> = default,
-        /// Whether it ran as it should.
+        /// Whether the hook ran without failure.
         success: bool = default,
-        /// Whether it denied.
+        /// Whether the hook denied the event.
         blocked: bool = default,
-        /// Its exit code; −1 after a timeout.
+        /// The exit code; −1 after a timeout.
         exit_code: Option<i32> = default,
-        /// What it wrote to stdout, at most 50,000 characters.
+        /// The hook's stdout, at most 50,000 characters.
         stdout: Text = default,
-        /// What it wrote to stderr, at most 50,000 characters.
+        /// The hook's stderr, at most 50,000 characters.
         stderr: Text = default,
-        /// Why it denied: what the agent is told.
+        /// The reason for the denial, which is sent to the agent.
         reason: Option<Text> = default,
-        /// What it adds to what the agent is told.
+        /// The context that the hook adds for the agent.
         additional_context: Option<Text> = default,
-        /// What went wrong with the hook itself.
+        /// The failure of the hook itself.
         error: Option<Text> = default,
-        /// The id of the action's event it was about.
+        /// The id of the action event that the hook ran for.
         action_id: Option<Text> = default,
-        /// The id of the message's event it was about. It dangles where the hook gave context: the
-        /// server then gives the message a new id.
+        /// The id of the message event that the hook ran for. If the hook added context, no event
+        /// has this id, because the server then gives the message a new id.
         message_id: Option<Text> = default,
-        /// What the hook got on stdin.
+        /// The hook's stdin.
         hook_input: Option<Json> = default,
     }
 
-    /// A pause was asked for.
+    /// A request to pause.
     PauseEvent {}
 
-    /// An interrupt was asked for.
+    /// A request to interrupt.
     InterruptEvent {}
 
-    /// Part of the history was replaced by a summary.
+    /// The replacement of a part of the history by a summary.
     CondensationEvent {
-        /// What the model no longer sees, in no order.
+        /// The ids of the events that the model no longer gets, in no particular order.
         forgotten_event_ids: Vec<Text> = default,
-        /// What it sees instead.
+        /// The summary that replaces these events.
         summary: Option<Text> = default,
-        /// Where in the history the summary stands.
+        /// The position of the summary in the history.
         summary_offset: Option<u64> = default,
-        /// Ties it to the answer of the model that wrote the summary.
+        /// The id of the model's response that contained the summary.
         llm_response_id: Option<Text> = default,
     }
 
-    /// The history is to be condensed.
+    /// A request to condense the history.
     CondensationRequestEvent {}
 
-    /// The summary as the model sees it.
+    /// The summary in the form that the model gets.
     CondensationSummaryEvent {
-        /// It.
+        /// The summary.
         summary: Text,
     }
 
-    /// What security analyzers made of actions.
+    /// The risks that a security analyzer assigned to actions.
     SecurityAnalysisEvent {
-        /// Which analyzer.
+        /// The analyzer.
         analyzer: Text,
-        /// Under which policy.
+        /// The confirmation policy.
         policy: Text,
-        /// The risk of each action, by the id of its event.
+        /// The risk of each action, by the id of the action event.
         risks: std::collections::BTreeMap<Text, SecurityRisk> = default,
-        /// More, by the id of the action's event.
+        /// Additional data, by the id of the action event.
         details: Option<Json> = default,
     }
 
-    /// A log of what was said to the model and what it answered.
+    /// A log of the messages to the model and of the model's response.
     LlmCompletionLogEvent {
-        /// What the server would call the file.
+        /// The file name that the server uses for the log.
         filename: Text,
-        /// What is in it, JSON.
+        /// The content of the log, as JSON.
         log_data: Text,
-        /// The model.
+        /// The name of the model.
         model_name: Option<Text> = default,
-        /// Under which name its cost is counted.
+        /// The name under which the cost is counted.
         usage_id: Option<Text> = default,
     }
 
-    /// The tokens of an answer, by number.
+    /// The token ids of a response.
     TokenEvent {
-        /// Of the prompt.
+        /// The token ids of the prompt.
         prompt_token_ids: Vec<u64> = default,
-        /// Of the answer.
+        /// The token ids of the response.
         response_token_ids: Vec<u64> = default,
     }
 
-    /// A piece of an answer.
+    /// A part of a streamed response.
     StreamingDeltaEvent {
-        /// Text.
+        /// The text.
         content: Option<Text> = default,
-        /// Reasoning.
+        /// The reasoning.
         reasoning_content: Option<Text> = default,
     }
 
-    /// The server refuses something that was sent over the socket.
+    /// A rejection of data that was sent over the socket.
     ServerErrorEvent {
-        /// A word for it.
+        /// The error code.
         code: Text,
         /// The explanation.
         detail: Text = default,
@@ -449,12 +453,12 @@ wire! {
 }
 
 impl ObservationEvent {
-    /// The text of the result.
+    /// Returns the text of the result.
     pub fn text(&self) -> String {
         self.observation.text()
     }
 
-    /// Whether the tool reports a failure.
+    /// Returns whether the tool reports a failure.
     pub fn is_error(&self) -> bool {
         self.observation.is_error()
     }

@@ -1,11 +1,12 @@
-//! The order of risks.
+//! The order of security risks.
 
 use std::cmp::Ordering;
 
 use super::SecurityRisk;
 
 impl SecurityRisk {
-    /// The place in the order, and the word of a value that this version does not know.
+    /// Returns the position in the order, and the text of a value that this version does not
+    /// support.
     fn rank(&self) -> (u8, &str) {
         match self {
             Self::Low => (0, ""),

@@ -1,4 +1,4 @@
-//! What has no typed body, kept as it came. Knows no kinds.
+//! Bodies without a type, with their original JSON.
 
 use std::fmt;
 
@@ -8,13 +8,13 @@ use crate::{
     wire::Reader,
 };
 
-/// A body of a kind that has no type here.
+/// A body of a kind that this version does not support.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Untyped {
-    /// Its kind; empty if it has none.
+    /// The kind. Empty if the body has none.
     pub kind: Text,
-    /// It, as it came.
+    /// The original JSON.
     pub json: Json,
 }
 
@@ -27,15 +27,15 @@ impl Untyped {
     }
 }
 
-/// A body of a known kind, or a field of it, that could not be decoded.
+/// A body of a known kind, or a field in it, that could not be decoded.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Malformed {
-    /// Its kind.
+    /// The kind.
     pub kind: Text,
-    /// What was expected and where; never what stood there, which may be secret.
+    /// The expected type and the position. Never contains the actual value, which may be secret.
     pub reason: Box<str>,
-    /// It, as it came.
+    /// The original JSON.
     pub json: Json,
 }
 

@@ -1,4 +1,4 @@
-//! A change of a conversation's state, typed by its key while it is read.
+//! Changes of a conversation's state, typed by their key during decoding.
 
 use super::untyped::Malformed;
 use crate::{
@@ -8,38 +8,39 @@ use crate::{
     wire::{Members, Reader, Wire},
 };
 
-/// A change of the conversation's state: one key, or all of it under the key `full_state`.
+/// A change of the conversation's state: a single key, or the whole state with the key
+/// `full_state`.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct ConversationStateUpdateEvent {
-    /// Which part.
+    /// The key that changed.
     pub key: Text,
-    /// Its new value, as it came.
+    /// The new value, as JSON.
     pub value: Json,
-    /// Its new value, typed by the key.
+    /// The new value, typed by the key.
     pub change: StateChange,
 }
 
-/// What a change of the state is, where it has a type.
+/// A typed change of the state.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum StateChange {
-    /// All of the state.
+    /// The whole state.
     FullState(ConversationState),
-    /// What the conversation is doing.
+    /// The execution status.
     ExecutionStatus(ExecutionStatus),
     /// Cost, tokens and latencies.
     Stats(Stats),
-    /// How far the goal is.
+    /// The status of the goal.
     Goal(Box<GoalStatus>),
-    /// A key this version has no type for: see the event's `value`.
+    /// A key without a type in this version; see the event's `value`.
     Other,
-    /// One of these keys with a value that does not read, and why.
+    /// A key with a type whose value could not be decoded, with the reason.
     Malformed(Box<Malformed>),
 }
 
 impl StateChange {
-    /// What of the value does not read, if anything.
+    /// Returns the value that could not be decoded, if any.
     pub fn malformed(&self) -> Option<&Malformed> {
         match self {
             Self::Malformed(malformed) => Some(malformed),
@@ -47,7 +48,7 @@ impl StateChange {
         }
     }
 
-    /// Reads the value that stands under `key`; and it, as it came.
+    /// Decodes the value of `key`, and returns it with its original JSON.
     fn read(reader: &mut Reader<'_>, key: &str) -> Result<(Json, Self), Stop> {
         let (start, flaws) = (reader.scanner.at(), reader.flaws());
         let typed = match key {
@@ -79,7 +80,7 @@ impl StateChange {
 }
 
 impl ConversationStateUpdateEvent {
-    /// Whether this is a snapshot of the whole state.
+    /// Returns whether this change is a snapshot of the whole state.
     pub fn is_full_state(&self) -> bool {
         &*self.key == "full_state"
     }
@@ -100,7 +101,8 @@ impl Members for ConversationStateUpdateEvent {
             match &*reader.key()? {
                 "key" => {
                     key = Some(Text::read(reader)?);
-                    // The server writes it first: a value that is read already was another's.
+                    // The server sends the key first. If a value came earlier, it was decoded for a
+                    // different, duplicate key and must be decoded again.
                     read = None;
                     reader.forget(flaws);
                 }

@@ -1,4 +1,4 @@
-//! One hook: its three kinds, their fields, and the rules the server holds them to.
+//! A single hook: its kinds, fields and rules.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -6,18 +6,18 @@ use serde_json::{Map, Value};
 use crate::{Error, Result, open_enum::open_enum};
 
 open_enum! {
-    /// How a hook comes to its verdict (`type`).
+    /// The kind of a hook, which determines how it decides (`type`).
     HookKind {
-        /// A command line, by its exit code and output.
+        /// A command line, which decides by its exit code and output.
         Command = "command",
-        /// One completion of the agent's model.
+        /// A single completion of the agent's model.
         Prompt = "prompt",
-        /// An agent of its own, with tools.
+        /// A separate agent with tools.
         Agent = "agent",
     }
 }
 
-/// One hook. Which fields it may have depends on its kind; [`check`](Hook::check) says.
+/// A single hook. The allowed fields depend on the kind; see [`check`](Hook::check).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[must_use]
 pub struct Hook {
@@ -25,7 +25,7 @@ pub struct Hook {
     kind: HookKind,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     name: Option<String>,
-    // Always on the wire, empty where the kind has none: so the server's own answers are.
+    // Always serialized, even if empty, as in the server's own responses.
     #[serde(default)]
     command: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -34,7 +34,7 @@ pub struct Hook {
     system_prompt: Option<String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     tools: Vec<String>,
-    // Signed, for the server takes anything; what it does not take must not break reading.
+    // Signed, because the server accepts any value, and decoding must not fail on an invalid one.
     #[serde(default = "Hook::default_timeout")]
     timeout: i64,
     #[serde(
@@ -49,9 +49,10 @@ pub struct Hook {
 }
 
 impl Hook {
-    /// Runs a command line with `sh -c` on the server, in the workspace, for at most 60 s.
+    /// Creates a hook that runs a command line with `sh -c` on the server, in the workspace.
+    /// Default timeout: 60 s.
     ///
-    /// While it runs, the whole server waits: keep it short.
+    /// The whole server is blocked while the hook runs, so it should be fast.
     pub fn command(command: impl Into<String>) -> Self {
         Self {
             command: command.into(),
@@ -59,7 +60,7 @@ impl Hook {
         }
     }
 
-    /// Lets the agent's model judge the event once, by this policy.
+    /// Creates a hook in which the agent's model judges the event once, based on this policy.
     pub fn prompt(policy: impl Into<String>) -> Self {
         Self {
             prompt: Some(policy.into()),
@@ -67,7 +68,7 @@ impl Hook {
         }
     }
 
-    /// Lets an agent of its own judge the event, by this system prompt.
+    /// Creates a hook in which a separate agent judges the event, based on this system prompt.
     pub fn agent(system_prompt: impl Into<String>) -> Self {
         Self {
             system_prompt: Some(system_prompt.into()),
@@ -75,82 +76,83 @@ impl Hook {
         }
     }
 
-    /// What it is called in events and logs.
+    /// Sets the name for events and logs.
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = Some(name.into());
         self
     }
 
-    /// After how many seconds it is ended (60). It counts as allowed then.
+    /// Sets the timeout in seconds. Default: 60. A hook that times out allows the event.
     pub fn timeout(mut self, seconds: u64) -> Self {
         self.timeout = i64::try_from(seconds).unwrap_or(i64::MAX);
         self
     }
 
-    /// Runs beside everything else; cannot deny then. For commands only.
+    /// Runs the hook in the background. A detached hook cannot deny. For command hooks only.
     pub fn detached(mut self) -> Self {
         self.detached = true;
         self
     }
 
-    /// Gives an agent hook a tool, by its name on the server.
+    /// Adds a tool to an agent hook, by its name on the server.
     pub fn tool(mut self, name: impl Into<String>) -> Self {
         self.tools.push(name.into());
         self
     }
 
-    /// How many steps an agent hook may take (3).
+    /// Sets the maximum number of steps of an agent hook. Default: 3.
     pub fn max_iterations(mut self, steps: u64) -> Self {
         self.max_iterations = i64::try_from(steps).unwrap_or(i64::MAX);
         self
     }
 
-    /// How it comes to its verdict.
+    /// Returns the kind of the hook.
     pub fn kind(&self) -> &HookKind {
         &self.kind
     }
 
-    /// The command line; empty for the other kinds.
+    /// Returns the command line. Empty for the other kinds.
     pub fn command_line(&self) -> &str {
         &self.command
     }
 
-    /// After how many seconds it is ended. Less than none is none.
+    /// Returns the timeout in seconds. A negative value counts as zero.
     pub fn timeout_seconds(&self) -> u64 {
         u64::try_from(self.timeout).unwrap_or(0)
     }
 
-    /// What it was named.
+    /// Returns the name that was set.
     pub fn given_name(&self) -> Option<&str> {
         self.name.as_deref()
     }
 
-    /// The policy that a prompt hook judges by (`prompt`).
+    /// Returns the policy of a prompt hook (`prompt`).
     pub fn policy(&self) -> Option<&str> {
         self.prompt.as_deref()
     }
 
-    /// What an agent hook is told to be (`system_prompt`).
+    /// Returns the system prompt of an agent hook (`system_prompt`).
     pub fn system_prompt(&self) -> Option<&str> {
         self.system_prompt.as_deref()
     }
 
-    /// The tools of an agent hook.
+    /// Returns the tools of an agent hook.
     pub fn tools(&self) -> &[String] {
         &self.tools
     }
 
-    /// How many steps an agent hook may take.
+    /// Returns the maximum number of steps of an agent hook.
     pub fn iterations(&self) -> u64 {
         u64::try_from(self.max_iterations).unwrap_or(0)
     }
 
-    /// Whether it runs beside everything else (`async`).
+    /// Returns whether the hook runs in the background (`async`).
     pub fn is_detached(&self) -> bool {
         self.detached
     }
 
-    /// How the server names it in its events (`hook_command`): the command, or kind and name.
+    /// Returns the server's label for the hook in events (`hook_command`): the command, or the kind
+    /// and name.
     pub fn label(&self) -> String {
         if !self.command.is_empty() {
             return self.command.clone();
@@ -172,7 +174,8 @@ impl Hook {
     ///
     /// # Errors
     ///
-    /// When a field is missing that its kind needs, or set that its kind cannot have.
+    /// Returns an error if a required field of the hook's kind is missing, or if a field is set
+    /// that the kind does not allow.
     pub fn check(&self) -> Result<()> {
         let refuse = |why: &str| Err(Error::invalid(why));
         let none = |text: &Option<String>| text.as_deref().is_none_or(str::is_empty);

@@ -1,6 +1,6 @@
-//! Hook configuration: what runs on the server when something happens in a conversation.
+//! The configuration of hooks, which run on the server when an event occurs in a conversation.
 //!
-//! Knows the wire's form and the server's rules; neither runs a hook nor reads a file.
+//! Contains the JSON format and the server's rules. Neither runs hooks nor reads files.
 
 mod hook;
 
@@ -13,29 +13,29 @@ use serde_json::{Map, Value};
 
 use crate::{Error, Result};
 
-/// What a hook can be about.
+/// The event that a hook runs for.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(from = "String", into = "String")]
 #[non_exhaustive]
 pub enum HookEventType {
-    /// Before a tool runs; may deny it.
+    /// Before a tool runs. The hook can deny the tool call.
     PreToolUse,
-    /// After a tool ran; cannot deny.
+    /// After a tool ran. The hook cannot deny.
     PostToolUse,
-    /// When the user sends a message; may refuse it or add to it.
+    /// When the user sends a message. The hook can reject the message or add context.
     UserPromptSubmit,
-    /// Before the first message; may add to the conversation.
+    /// Before the first message. The hook can add context.
     SessionStart,
-    /// When the conversation is closed on the server; cannot deny.
+    /// When the conversation is closed on the server. The hook cannot deny.
     SessionEnd,
-    /// When the agent wants to finish; may send it back to work.
+    /// When the agent wants to finish. The hook can make the agent continue.
     Stop,
-    /// An event of a newer server, by its name.
+    /// An event of a newer server, by name.
     Other(Box<str>),
 }
 
 impl HookEventType {
-    /// The six that this version knows, in the server's order.
+    /// The six events that this version supports, in the server's order.
     pub const ALL: [Self; 6] = [
         Self::PreToolUse,
         Self::PostToolUse,
@@ -45,7 +45,7 @@ impl HookEventType {
         Self::Stop,
     ];
 
-    /// The name in events and in the environment of a hook: `PreToolUse`.
+    /// Returns the name in events and in the environment of a hook, such as `PreToolUse`.
     pub fn as_str(&self) -> &str {
         match self {
             Self::PreToolUse => "PreToolUse",
@@ -58,7 +58,8 @@ impl HookEventType {
         }
     }
 
-    /// The key in a configuration: `pre_tool_use`. That of an event of a newer server is its name.
+    /// Returns the key in a configuration, such as `pre_tool_use`. For an event of a newer server,
+    /// returns its name.
     pub fn field(&self) -> &str {
         match self {
             Self::PreToolUse => "pre_tool_use",
@@ -71,8 +72,8 @@ impl HookEventType {
         }
     }
 
-    /// The event that a key of a file names: `PreToolUse` and `pre_tool_use`, and what else the
-    /// server turns into the latter, such as `preToolUse`.
+    /// Returns the event for a key in a file: `PreToolUse`, `pre_tool_use`, and other spellings
+    /// that the server converts to the latter, such as `preToolUse`.
     pub fn from_key(key: &str) -> Option<Self> {
         let mut field = String::with_capacity(key.len() + 3);
         for (at, c) in key.char_indices() {
@@ -84,13 +85,12 @@ impl HookEventType {
         Self::ALL.into_iter().find(|event| field == event.field())
     }
 
-    /// Whether it is about a tool. Matchers of other events must match everything.
+    /// Returns whether the event concerns a tool. Matchers of other events must match everything.
     pub fn has_tool(&self) -> bool {
         matches!(self, Self::PreToolUse | Self::PostToolUse)
     }
 
-    /// Whether a hook that denies stops what it is about. Not known of an event of a newer server:
-    /// `false`.
+    /// Returns whether a hook can deny the event. `false` for events of newer servers.
     pub fn can_block(&self) -> bool {
         matches!(self, Self::PreToolUse | Self::UserPromptSubmit | Self::Stop)
     }
@@ -115,7 +115,7 @@ impl std::fmt::Display for HookEventType {
     }
 }
 
-/// Hooks by event, in the server's own form (`hook_config`).
+/// Hooks by event, in the server's format (`hook_config`).
 ///
 /// ```
 /// use oh_protocol::hooks::{Hook, HookConfig, HookMatcher};
@@ -144,15 +144,15 @@ pub struct HookConfig {
     session_end: Vec<HookMatcher>,
     #[serde(default, alias = "Stop", skip_serializing_if = "Vec::is_empty")]
     stop: Vec<HookMatcher>,
-    /// Events of newer servers, kept so that what was read can be sent back.
+    /// Events of newer servers, which are kept so that they can be sent back.
     #[serde(flatten)]
     extra: Map<String, Value>,
     #[serde(skip)]
     ignored: Ignored,
 }
 
-/// What the server passes over in the file that a configuration is from. It changes nothing of
-/// what the configuration does, so all are equal.
+/// Keys that the server ignores in the source file of a configuration. They do not affect the
+/// behaviour, so all values are equal.
 #[derive(Debug, Clone, Default)]
 struct Ignored(Vec<String>);
 
@@ -162,7 +162,7 @@ impl PartialEq for Ignored {
     }
 }
 
-/// Hooks for the tools that a pattern names.
+/// Hooks for the tools that match a pattern.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[must_use]
 pub struct HookMatcher {
@@ -175,43 +175,44 @@ pub struct HookMatcher {
 }
 
 impl HookConfig {
-    /// No hooks.
+    /// Creates a configuration without hooks.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Before a tool runs; may deny it.
+    /// Adds hooks that run before a tool and can deny the tool call.
     pub fn pre_tool_use(self, hooks: impl Into<HookMatcher>) -> Self {
         self.on(HookEventType::PreToolUse, hooks)
     }
 
-    /// After a tool ran.
+    /// Adds hooks that run after a tool.
     pub fn post_tool_use(self, hooks: impl Into<HookMatcher>) -> Self {
         self.on(HookEventType::PostToolUse, hooks)
     }
 
-    /// When the user sends a message; may refuse it or add to it.
+    /// Adds hooks that run when the user sends a message. The hooks can reject the message or add
+    /// context.
     pub fn user_prompt_submit(self, hooks: impl Into<HookMatcher>) -> Self {
         self.on(HookEventType::UserPromptSubmit, hooks)
     }
 
-    /// Before the first message.
+    /// Adds hooks that run before the first message.
     pub fn session_start(self, hooks: impl Into<HookMatcher>) -> Self {
         self.on(HookEventType::SessionStart, hooks)
     }
 
-    /// When the conversation is closed on the server.
+    /// Adds hooks that run when the conversation is closed on the server.
     pub fn session_end(self, hooks: impl Into<HookMatcher>) -> Self {
         self.on(HookEventType::SessionEnd, hooks)
     }
 
-    /// When the agent wants to finish; may send it back to work.
+    /// Adds hooks that run when the agent wants to finish. The hooks can make the agent continue.
     pub fn stop(self, hooks: impl Into<HookMatcher>) -> Self {
         self.on(HookEventType::Stop, hooks)
     }
 
-    /// Adds hooks for an event that is known only at run time. Those for an event of a newer server
-    /// are sent as given.
+    /// Adds hooks for an event that is known only at run time. Hooks for an event of a newer server
+    /// are sent unchanged.
     pub fn on(mut self, event: HookEventType, hooks: impl Into<HookMatcher>) -> Self {
         let hooks = hooks.into();
         match self.matchers_mut(&event) {
@@ -229,19 +230,19 @@ impl HookConfig {
         self
     }
 
-    /// Notes something that the server passes over in the file that these hooks are from, such as
-    /// `stop[0].timout`: it is not sent, and `lint` of the crate oh-hooks reports it.
+    /// Records a key that the server ignores in the source file of these hooks, such as
+    /// `stop[0].timout`. The key is not sent, and `lint` of the oh-hooks crate reports it.
     pub fn with_ignored(mut self, place: impl Into<String>) -> Self {
         self.ignored.0.push(place.into());
         self
     }
 
-    /// What the server passes over in the file that these hooks are from: the paths of the keys.
+    /// Returns the paths of the keys that the server ignores in the source file of these hooks.
     pub fn ignored(&self) -> &[String] {
         &self.ignored.0
     }
 
-    /// Appends the hooks of `other` to these, event by event; these run first.
+    /// Appends the hooks of `other`, event by event. The hooks of `self` run first.
     pub fn merge(mut self, mut other: Self) -> Self {
         for event in HookEventType::ALL {
             if let (Some(more), Some(own)) = (other.matchers_mut(&event), self.matchers_mut(&event))
@@ -254,8 +255,8 @@ impl HookConfig {
         self
     }
 
-    /// The matchers of one event, in the order they are asked. Those of an event of a newer server
-    /// are kept, but not given here.
+    /// Returns the matchers of an event, in the order in which they are evaluated. The matchers of
+    /// events of newer servers are kept, but not returned.
     pub fn matchers(&self, event: impl Borrow<HookEventType>) -> &[HookMatcher] {
         match event.borrow() {
             HookEventType::PreToolUse => &self.pre_tool_use,
@@ -268,7 +269,7 @@ impl HookConfig {
         }
     }
 
-    /// Every hook with its event and matcher.
+    /// Returns every hook with its event and matcher.
     pub fn iter(&self) -> impl Iterator<Item = (HookEventType, &HookMatcher, &Hook)> {
         HookEventType::ALL.into_iter().flat_map(move |event| {
             self.matchers(&event).iter().flat_map(move |matcher| {
@@ -279,17 +280,19 @@ impl HookConfig {
         })
     }
 
-    /// Whether nothing is configured. A matcher without hooks is something, as on the server.
+    /// Returns whether nothing is configured. As on the server, a matcher without hooks counts as
+    /// configured.
     pub fn is_empty(&self) -> bool {
         let none = |event: HookEventType| self.matchers(event).is_empty();
         HookEventType::ALL.into_iter().all(none) && self.extra.is_empty()
     }
 
-    /// Checks the server's rules before anything travels.
+    /// Checks the server's rules before anything is sent.
     ///
     /// # Errors
     ///
-    /// The first hook that the server would refuse: its event, its place, and what to change.
+    /// Returns an error for the first hook that the server would reject, with its event, its
+    /// position and what to change.
     pub fn check(&self) -> Result<()> {
         for event in HookEventType::ALL {
             for (m, matcher) in self.matchers(&event).iter().enumerate() {
@@ -320,15 +323,16 @@ impl HookConfig {
     }
 }
 
-/// Characters that make a pattern an expression on the server, and those that mean something
-/// within one.
+/// Characters that make a pattern a regular expression on the server, or that have a special
+/// meaning in one.
 const SPECIAL: &str = "|.*+?[](){}^$\\";
-/// The expressions of `exact("")` and `exact("*")`, which no tool has as its name.
+/// The patterns of `exact("")` and `exact("*")`, which do not match any tool name.
 const NO_TOOL: [&str; 2] = ["/()/", "/\\*/"];
 
 impl HookMatcher {
-    /// Hooks for the tools that `pattern` names: `*` or nothing for all; `/…/`, or any text with
-    /// one of `|.*+?[]()^$\`, for a regular expression over the whole name; else for one name.
+    /// Creates a matcher without hooks for the tools that match `pattern`. `*` or an empty pattern
+    /// matches all tools. `/…/`, or any text that contains one of `|.*+?[]()^$\`, is a regular
+    /// expression for the whole name. Any other text matches one name.
     pub fn new(pattern: impl Into<String>) -> Self {
         Self {
             matcher: pattern.into(),
@@ -337,17 +341,17 @@ impl HookMatcher {
         }
     }
 
-    /// Hooks for every tool, and for events that are about no tool.
+    /// Creates a matcher for every tool, and for events that do not concern a tool.
     pub fn all() -> Self {
         Self::new("*")
     }
 
-    /// Hooks for one tool by its name, whatever characters are in it.
+    /// Creates a matcher for one tool name, which may contain any characters.
     ///
-    /// An empty name and `*` are no tool's: [`HookConfig::check`] refuses them.
+    /// An empty name and `*` are not valid tool names, and [`HookConfig::check`] rejects them.
     pub fn exact(tool: impl Into<String>) -> Self {
         let tool = tool.into();
-        // `/x/` is an expression on the server, too.
+        // `/x/` is a regular expression on the server too.
         if !tool.is_empty() && !tool.contains(|c| SPECIAL.contains(c) || c == '/') {
             return Self::new(tool);
         }
@@ -361,11 +365,11 @@ impl HookMatcher {
         Self::regex(escaped)
     }
 
-    /// Hooks for the tools whose whole name a (Python) regular expression matches. An empty one
-    /// matches an empty name only.
+    /// Creates a matcher for the tools whose whole name matches a (Python) regular expression. An
+    /// empty expression matches only an empty name.
     pub fn regex(pattern: impl AsRef<str>) -> Self {
         match pattern.as_ref() {
-            // Two slashes alone are a name on the server.
+            // On the server, `//` is a plain name.
             "" => Self::new("/()/"),
             pattern => Self::new(format!("/{pattern}/")),
         }
@@ -378,18 +382,18 @@ impl HookMatcher {
         )
     }
 
-    /// Adds a hook; they run in order.
+    /// Adds a hook. Hooks run in order.
     pub fn hook(mut self, hook: Hook) -> Self {
         self.hooks.push(hook);
         self
     }
 
-    /// The pattern as it travels.
+    /// Returns the pattern in the server's notation.
     pub fn pattern(&self) -> &str {
         &self.matcher
     }
 
-    /// The hooks, in the order they run.
+    /// Returns the hooks, in the order in which they run.
     pub fn hooks(&self) -> &[Hook] {
         &self.hooks
     }

@@ -1,14 +1,14 @@
-//! What may be shown of a URL: scheme, host, port and path.
+//! Redaction of URLs: shows scheme, host, port and path.
 
 use std::borrow::Cow;
 
 use super::HIDDEN;
 
-/// Returns an address without user and password, query and fragment: any of them may be a secret.
+/// Returns an address without its user, password, query and fragment, each of which may be secret.
 ///
-/// Takes URLs, sources such as `git@host:owner/repo`, and paths. The user name `git` is shown, as
-/// every host of git repositories has it. A password with `@`, `?`, `#` or `/` makes an invalid
-/// URL; everything up to the last `@` is hidden then.
+/// Accepts URLs, sources such as `git@host:owner/repo`, and paths. The user name `git` is shown,
+/// because all git hosts use it. A password that contains `@`, `?`, `#` or `/` makes the URL
+/// invalid; in that case everything up to the last `@` is hidden.
 ///
 /// ```
 /// use oh_protocol::redact::url;
@@ -31,8 +31,9 @@ pub fn url(address: &str) -> Cow<'_, str> {
     }
 }
 
-/// Returns scheme, host and port of a URL, for one whose path may be a secret too, as those of
-/// hosted MCP servers often are. A path is replaced by a mark. Anything else than a URL is hidden.
+/// Returns the scheme, host and port of a URL whose path may also be secret, as is common for
+/// hosted MCP servers. The path is replaced by [`HIDDEN`]. A text that is not a URL is hidden
+/// completely.
 pub fn origin(address: &str) -> Cow<'_, str> {
     let Some(at) = address.find("://") else {
         return Cow::Borrowed(HIDDEN);
@@ -56,9 +57,9 @@ pub fn origin(address: &str) -> Cow<'_, str> {
     Cow::Owned(shown)
 }
 
-/// Returns a URL without user, password, query and fragment, and without a mark in their place:
-/// one that works for others if the resource is public. `None` if the address is not a URL, or if
-/// it was cut within a password.
+/// Returns a URL without its user, password, query and fragment, and without a mark in their place,
+/// so that the URL works if the resource is public. Returns `None` if the address is not a URL or
+/// was truncated within a password.
 ///
 /// ```
 /// use oh_protocol::redact::public_url;
@@ -72,7 +73,7 @@ pub fn public_url(address: &str) -> Option<String> {
     is_host(authority(rest)).then(|| format!("{scheme}{}", &rest[..end]))
 }
 
-/// Everything after `://`.
+/// Returns the redacted text after `://`.
 pub(super) fn below_scheme(rest: &str) -> Cow<'_, str> {
     let (user, after) = split_user(rest);
     if user {
@@ -81,7 +82,7 @@ pub(super) fn below_scheme(rest: &str) -> Cow<'_, str> {
         return Cow::Owned(format!("{user}@{}", without_query(after)));
     }
     if !is_host(authority(rest)) {
-        // No `@` at all, and no port either: a URL that was cut within its password.
+        // There is no `@` and no valid port: the URL was truncated within its password.
         return Cow::Borrowed(HIDDEN);
     }
     without_query(rest)
@@ -98,14 +99,14 @@ fn without_scheme(rest: &str) -> Cow<'_, str> {
     }
 }
 
-/// Whether user and password stand at the beginning, and what comes after them.
+/// Returns whether the text starts with a user and password, and the text after them.
 fn split_user(rest: &str) -> (bool, &str) {
     let Some((user, after)) = rest.rsplit_once('@') else {
         return (false, rest);
     };
     let authority = authority(rest);
-    // A later `@` is in the path (`/@scope/package`) or in the query after one, if what stands
-    // before the path may be a host. Otherwise all that stands before it may be a password.
+    // If the text before the path can be a host, a later `@` is part of the path
+    // (`/@scope/package`) or of the query. Otherwise everything before that `@` may be a password.
     let host = authority
         .rsplit_once('@')
         .map_or(authority, |(_, host)| host);
@@ -120,7 +121,8 @@ fn authority(rest: &str) -> &str {
     &rest[..rest.find(['/', '?', '#']).unwrap_or(rest.len())]
 }
 
-/// Whether this may be a host with or without a port. A port may be a placeholder of a program.
+/// Returns whether a text can be a host with an optional port. The port can be a placeholder of a
+/// program.
 fn is_host(authority: &str) -> bool {
     let after_address = authority.rfind(']').map_or(0, |end| end + 1);
     match authority[after_address..].split_once(':') {
@@ -134,7 +136,7 @@ fn is_host(authority: &str) -> bool {
 
 fn without_query(rest: &str) -> Cow<'_, str> {
     match rest.find(['?', '#']) {
-        // Nothing after it: nothing to hide.
+        // If nothing follows the separator, there is nothing to hide.
         Some(at) if at + 1 < rest.len() => Cow::Owned(format!("{}{HIDDEN}", &rest[..=at])),
         _ => Cow::Borrowed(rest),
     }

@@ -1,4 +1,4 @@
-//! Hides values that are known to be secret, wherever they stand. Looks at no names.
+//! Redaction of known secret values, wherever they occur. Does not consider names.
 
 use std::sync::Arc;
 
@@ -6,29 +6,30 @@ use secrecy::{ExposeSecret, SecretString};
 
 use super::{HIDDEN, written};
 
-/// Shorter values are hidden only where they stand alone: as parts of words they are too common.
+/// Values shorter than this are hidden only as separate words, because they often occur as parts of
+/// words.
 const SHORT: usize = 6;
-/// A line of a secret that has several is hidden by itself from this length on.
+/// The minimum length of a line in a multi-line secret that is also hidden by itself.
 const LINE: usize = 12;
 
-/// Values to hide. Clones share them.
+/// Values to hide. Clones share the values.
 #[derive(Clone, Default)]
 pub(super) struct Known(Arc<Values>);
 
 #[derive(Clone, Default)]
 struct Values {
-    /// The longest first.
+    /// The values, longest first.
     all: Vec<SecretString>,
-    /// Their first bytes.
+    /// A bit set of the first bytes of all values.
     begins: [u64; 4],
 }
 
-/// What stands at a place of a text.
+/// The result of matching at one position of a text.
 enum Found {
     Nothing,
-    /// A value of this length.
+    /// A value of this length in bytes.
     Value(usize),
-    /// Perhaps a value: the text ends too early to decide.
+    /// Undecided: the text may end within a value.
     Open,
 }
 
@@ -52,10 +53,11 @@ impl Known {
             .sort_by_key(|value| std::cmp::Reverse(length(value)));
     }
 
-    /// Moves `text` to `shown` without the known values; returns how much of `text` is done. All
-    /// of it is if it is `finished`; otherwise the rest may be the beginning of a value.
+    /// Appends `text` without the known values to `shown` and returns the number of processed
+    /// bytes. All of the text is processed if it is `finished`; otherwise the rest may be the
+    /// beginning of a value.
     ///
-    /// `before` is the character that stands before `text`.
+    /// `before` is the character that precedes `text`.
     pub(super) fn hide(
         &self,
         text: &str,
@@ -65,7 +67,7 @@ impl Known {
     ) -> usize {
         let mut at = 0;
         while at < text.len() {
-            // Values begin with whole characters, so what stands before one ends with one.
+            // Values start at character boundaries, so the text before a value is valid UTF-8.
             let plain = text[at..].bytes().position(|byte| self.0.begins(byte));
             let plain = plain.unwrap_or(text.len() - at);
             if plain > 0 {
@@ -93,7 +95,8 @@ impl Known {
         at
     }
 
-    /// The value at the beginning of `text`, together with those that overlap with its end.
+    /// Matches a value at the beginning of `text`, including further values that overlap with its
+    /// end.
     fn at(&self, text: &str, before: Option<char>, finished: bool) -> Found {
         let mut end = 0;
         let mut from = 0;
@@ -103,7 +106,7 @@ impl Known {
                 _ => text[..from].chars().next_back(),
             };
             match self.one(&text[from..], before, finished) {
-                // A value that overlaps may follow when the text goes on.
+                // An overlapping value may follow when more text arrives.
                 Found::Open => return Found::Open,
                 Found::Value(length) => end = end.max(from + length),
                 Found::Nothing if end == 0 => return Found::Nothing,
@@ -122,7 +125,8 @@ impl Known {
         for value in &self.0.all {
             let value = value.expose_secret();
             if !finished && text.len() <= value.len() && value.starts_with(text) {
-                // Exactly the value counts as open if it is short: what follows decides.
+                // A short value at the end of the text is undecided: the next character determines
+                // whether it is a separate word.
                 if text.len() < value.len() || value.len() < SHORT {
                     return Found::Open;
                 }

@@ -1,21 +1,21 @@
-//! What may be shown of names, text, URLs and JSON that may hold secrets.
+//! Redaction of names, text, URLs and JSON that may contain secrets.
 //!
-//! Errors, logs, `Debug`, `Display`, the view and the command line use these rules and no others.
-//! They work without a list of secrets, by names and shapes; a [`Redactor`] also hides values that
-//! are known to be secret.
+//! Errors, logs, `Debug`, `Display`, the view and the command line use only these rules. The rules
+//! detect secrets by names and shapes, without a list of values. A [`Redactor`] also hides known
+//! secret values.
 //!
-//! | what | rule |
+//! | Input | Rule |
 //! |-|-|
-//! | a field, variable, header or flag | hidden if a word of its name says so: [`is_secret_name`] |
-//! | headers and environments | every value is hidden, names are shown: [`is_private_map`] |
-//! | a URL | user, password, query and fragment are hidden: [`url()`]; of some the path too: [`origin`] |
+//! | a field, variable, header or flag | hidden if its name is secret: [`is_secret_name`] |
+//! | headers and environments | all values are hidden, names are shown: [`is_private_map`] |
+//! | a URL | hides user, password, query, fragment: [`url()`]; or also the path: [`origin`] |
 //! | text | URLs, `name=value`, `"name": "value"`, headers, flags, `Bearer` credentials: [`text`] |
-//! | text in pieces | the same, across the borders of the pieces: [`StreamRedactor`] |
-//! | JSON | names at any depth, and each text as text: [`json`] |
+//! | text in chunks | the same rules, across chunk boundaries: [`StreamRedactor`] |
+//! | JSON | names at any depth, and each string as text: [`json`] |
 //!
-//! [`HIDDEN`] stands for what was hidden. The rules hide too much rather than too little, but a
-//! secret that has neither a telling name nor a known value is not found. For what a terminal
-//! must not be sent see [`printable`](crate::printable).
+//! [`HIDDEN`] replaces hidden text. The rules hide too much rather than too little. However, a
+//! secret that has neither a typical name nor a known value is not detected. For terminal control
+//! characters, see [`printable`](crate::printable).
 
 mod address;
 mod known;
@@ -34,10 +34,10 @@ use shapes::Shapes;
 pub use address::{origin, public_url, url};
 pub use names::{is_private_map, is_secret_name};
 
-/// Stands where something was hidden.
+/// The mark that replaces hidden text.
 pub const HIDDEN: &str = "<redacted>";
 
-/// Returns a text without what is secret by its shape. See [`Redactor::text`].
+/// Returns a text without parts that look secret. See [`Redactor::text`].
 ///
 /// ```
 /// use oh_protocol::redact::text;
@@ -49,13 +49,12 @@ pub fn text(text: &str) -> String {
     Redactor::new().text(text)
 }
 
-/// Hides in place what is secret in a JSON value. See [`Redactor::json`].
+/// Hides secrets in a JSON value, in place. See [`Redactor::json`].
 pub fn json(value: &mut Value) {
     Redactor::new().json(value);
 }
 
-/// Returns what may be shown of a header's value: a mark if its name is that of a secret,
-/// otherwise its text without secrets.
+/// Returns a header's value without secrets. If the header has a secret name, returns [`HIDDEN`].
 pub fn header<'a>(name: &str, value: &'a str) -> Cow<'a, str> {
     if is_secret_name(name) {
         return Cow::Borrowed(HIDDEN);
@@ -63,9 +62,9 @@ pub fn header<'a>(name: &str, value: &'a str) -> Cow<'a, str> {
     Cow::Owned(text(value))
 }
 
-/// Hides secrets by name, by shape, and by value where the value is known.
+/// A redactor that hides secrets by name, by shape, and by known values.
 ///
-/// Cheap to make. `Debug` shows nothing of the values.
+/// Cheap to create. `Debug` does not show the values.
 ///
 /// ```
 /// use oh_protocol::redact::Redactor;
@@ -79,29 +78,29 @@ pub struct Redactor {
 }
 
 impl Redactor {
-    /// Creates a redactor that knows no values.
+    /// Creates a redactor without known values.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Also hides this value, as it is and as JSON, Python, URLs, forms and base64 write it. A value
-    /// of several lines is hidden line by line as well. One shorter than 6 bytes is hidden only where it is not a part
-    /// of a longer word; an empty one is ignored.
+    /// Also hides this value: in plain form, and as encoded in JSON, Python, URLs, forms and
+    /// base64. A multi-line value is also hidden line by line. A value shorter than 6 bytes is
+    /// hidden only if it is not part of a longer word. An empty value is ignored.
     #[must_use]
     pub fn with(mut self, secret: &SecretString) -> Self {
         self.add(secret);
         self
     }
 
-    /// Also hides this value from now on, as [`with`](Self::with) does.
+    /// Adds a value to hide, like [`with`](Self::with).
     pub fn add(&mut self, secret: &SecretString) {
         self.known.add(secret);
     }
 
-    /// Returns a text without secrets: known values, user, password, query and fragment of URLs,
-    /// and values beside the name of a secret.
+    /// Returns a text without secrets: known values, the user, password, query and fragment of
+    /// URLs, and values next to secret names.
     ///
-    /// Names in a hint stay, as in `api_key: must not be empty`.
+    /// Names in a message such as `api_key: must not be empty` are kept.
     pub fn text(&self, text: &str) -> String {
         let mut stream = self.stream();
         let mut shown = stream.push(text);
@@ -109,9 +108,9 @@ impl Redactor {
         shown
     }
 
-    /// Hides in place what is secret in a JSON value, at any depth: whole values under secret
-    /// names, every value in [private maps](is_private_map), and secrets within texts and keys.
-    /// Numbers that are counts, `null` and booleans stay.
+    /// Hides secrets in a JSON value at any depth, in place: whole values with secret names, all
+    /// values in [private maps](is_private_map), and secrets within strings and keys. Counts,
+    /// `null` and booleans are kept.
     pub fn json(&self, value: &mut Value) {
         match value {
             Value::Object(fields) => {
@@ -136,7 +135,7 @@ impl Redactor {
         }
     }
 
-    /// Creates a redactor for one text that arrives in pieces.
+    /// Creates a redactor for one text that arrives in chunks.
     pub fn stream(&self) -> StreamRedactor {
         StreamRedactor {
             known: self.known.clone(),
@@ -147,7 +146,7 @@ impl Redactor {
         }
     }
 
-    /// Hides every value and keeps the names.
+    /// Hides all values and keeps the names.
     fn hide_below(&self, value: &mut Value) {
         match value {
             Value::Object(fields) => {
@@ -163,7 +162,7 @@ impl Redactor {
     }
 }
 
-/// Whether there is a value is no secret.
+/// Hides a value unless it is null or a boolean: whether a secret is set is not secret.
 fn hide(value: &mut Value) {
     if !matches!(value, Value::Null | Value::Bool(_)) {
         *value = HIDDEN.into();
@@ -176,11 +175,11 @@ impl fmt::Debug for Redactor {
     }
 }
 
-/// Hides secrets in one text that arrives in pieces, such as the output of a command.
+/// A redactor for one text that arrives in chunks, such as the output of a command.
 ///
-/// What is pushed comes out at once, except for the last word as long as it may be the beginning
-/// of a secret or of its name: at most 8 KiB and the length of the longest known value. However
-/// the text is cut, the same is shown.
+/// Text is returned immediately, except for the last word while it may be the beginning of a secret
+/// or of a secret's name. At most 8 KiB plus the length of the longest known value are buffered.
+/// The result does not depend on how the text is split.
 ///
 /// ```
 /// use oh_protocol::redact::Redactor;
@@ -194,23 +193,23 @@ impl fmt::Debug for Redactor {
 /// ```
 pub struct StreamRedactor {
     known: Known,
-    /// The character before `raw`.
+    /// The character that precedes `raw`.
     before: Option<char>,
-    /// Perhaps the beginning of a known value.
+    /// Text that may be the beginning of a known value.
     raw: String,
     shapes: Shapes,
-    /// Without known values; perhaps the beginning of a name, a URL or a credential.
+    /// Text without known values that may be the beginning of a name, a URL or a credential.
     half: String,
 }
 
 impl StreamRedactor {
-    /// Takes the next piece and returns what may be shown by now.
+    /// Adds a chunk and returns the redacted text that is ready.
     pub fn push(&mut self, piece: &str) -> String {
         self.raw.push_str(piece);
         self.step(false)
     }
 
-    /// Returns the rest at the end of the text. The redactor is then as new.
+    /// Ends the text, returns the rest, and resets the redactor for a new text.
     pub fn finish(&mut self) -> String {
         let shown = self.step(true);
         self.before = None;

@@ -1,6 +1,6 @@
-//! Which names belong to a secret. Decides by the words of a name, never by a value.
+//! Detection of secret names. Only the words of a name are considered, never a value.
 
-/// Words that make a name secret wherever they stand in it.
+/// Words that make a name secret at any position.
 const SECRET: &[&str] = &[
     "authorization",
     "bearer",
@@ -22,7 +22,7 @@ const SECRET: &[&str] = &[
     "totp",
 ];
 
-/// Ends of words that are written without a border: `apikey`, `PGPASSWORD`, `githubtoken`.
+/// Endings of compound words that make a name secret: `apikey`, `PGPASSWORD`, `githubtoken`.
 const SECRET_ENDS: &[&str] = &[
     "accesskey",
     "apikey",
@@ -39,7 +39,8 @@ const SECRET_ENDS: &[&str] = &[
     "token",
 ];
 
-/// A last word of this kind describes a secret and is not one: `token_count`, `secret_name`.
+/// Words that describe a secret when they come last, so that the name is not secret: `token_count`,
+/// `secret_name`.
 const DESCRIPTIONS: &[&str] = &[
     "algorithm",
     "at",
@@ -85,7 +86,8 @@ const DESCRIPTIONS: &[&str] = &[
     "usage",
 ];
 
-/// Before `key`, `keys`, `token` and `tokens`: a credential whatever follows.
+/// Words that make `key`, `keys`, `token` and `tokens` secret when they come before it, whatever
+/// follows.
 const CREDENTIALS: &[&str] = &[
     "access",
     "account",
@@ -125,7 +127,7 @@ const CREDENTIALS: &[&str] = &[
     "xsrf",
 ];
 
-/// Before `key`: a name among other names.
+/// Words before `key` that make it an ordinary key, for example of a map.
 const PLAIN_KEYS: &[&str] = &[
     "cache",
     "composite",
@@ -149,7 +151,7 @@ const PLAIN_KEYS: &[&str] = &[
     "unique",
 ];
 
-/// Before `token`: a piece of text that a model reads or writes.
+/// Words before `token` that make it a unit of text for a model.
 const PLAIN_TOKENS: &[&str] = &[
     "bos",
     "cached",
@@ -177,25 +179,26 @@ const PLAIN_TOKENS: &[&str] = &[
     "unk",
 ];
 
-/// After `key` or `token`: still the credential itself.
+/// Words after `key` or `token` with which the name is still secret.
 const CONTENTS: &[&str] = &["base64", "data", "hash", "id", "pem", "secret", "value"];
 
-/// Before `auth`: whether there is any.
+/// Words before `auth` that make the name a yes/no option.
 const QUESTIONS: &[&str] = &[
     "disable", "enable", "has", "is", "no", "require", "requires", "use",
 ];
 
-/// Before `pass`: a password.
+/// Words before `pass` that make the name a password.
 const ACCOUNTS: &[&str] = &[
     "admin", "basic", "database", "db", "ftp", "ldap", "login", "mail", "my", "mysql", "pg",
     "proxy", "redis", "root", "smtp", "user",
 ];
 
-/// Returns whether a field, variable, header or flag of this name holds a secret.
+/// Returns whether a field, variable, header or flag with this name contains a secret.
 ///
-/// The name is split into words at everything that is neither letter nor digit, at `camelCase`
-/// borders and around digits. So `api_key`, `X-API-Key`, `apiKey` and `APIKEY` are secret;
-/// `keywords`, `tokenizer`, `max_input_tokens`, `input_cost_per_token` and `secret_name` are not.
+/// The name is split into words at all characters that are neither letters nor digits, at
+/// `camelCase` boundaries, and around digits. For example, `api_key`, `X-API-Key`, `apiKey` and
+/// `APIKEY` are secret; `keywords`, `tokenizer`, `max_input_tokens`, `input_cost_per_token` and
+/// `secret_name` are not.
 ///
 /// ```
 /// use oh_protocol::redact::is_secret_name;
@@ -212,9 +215,9 @@ pub fn is_secret_name(name: &str) -> bool {
     (0..words.len()).any(|at| is_secret_word(&words[..at], words[at], &words[at + 1..]))
 }
 
-/// Returns whether every value in a map of this name must be hidden, while its keys may be shown:
-/// headers, environment variables, cookies, and the `input` and `ctx` that a validation error
-/// repeats.
+/// Returns whether all values in a map with this name must be hidden, while its keys may be shown.
+/// This applies to headers, environment variables, cookies, and the `input` and `ctx` fields of
+/// validation errors, which repeat the input.
 pub fn is_private_map(name: &str) -> bool {
     let words = words(name);
     match words.as_slice() {
@@ -232,8 +235,8 @@ pub fn is_private_map(name: &str) -> bool {
     }
 }
 
-/// Names that programs also give to things that are no secret at all. In program text they count
-/// only where the value is written beside them.
+/// Returns whether a name is also common for values that are not secret. In program code, an
+/// unquoted value of such a name is hidden only if it looks like a credential.
 pub(super) fn is_common_word(name: &str) -> bool {
     let words = words(name);
     let [word] = words.as_slice() else {
@@ -267,7 +270,7 @@ fn is_secret_word(before: &[&str], word: &str, after: &[&str]) -> bool {
     }
 }
 
-/// The words of a name, in lower case.
+/// Returns the words of a name, in lower case.
 fn words(name: &str) -> Vec<String> {
     #[derive(PartialEq, Clone, Copy)]
     enum Class {
@@ -290,7 +293,7 @@ fn words(name: &str) -> Vec<String> {
             let border = match before {
                 None => false,
                 Some(Class::Upper) if now == Class::Lower => false,
-                // The last capital before a small letter begins a word: `APIKey`.
+                // The last capital letter before a lower-case letter starts a word: `APIKey`.
                 Some(Class::Upper) if now == Class::Upper => letters
                     .peek()
                     .is_some_and(|next| class(*next) == Class::Lower),

@@ -1,55 +1,56 @@
-//! Hides what is secret by its shape: URLs, values beside the name of a secret, header values,
-//! flags and credentials of an `Authorization` header. Knows no value.
+//! Redaction by shape: URLs, values next to secret names, header values, flags, and credentials of
+//! an `Authorization` header. Does not use known values.
 
 use super::{HIDDEN, address, names};
 
-/// A name is no longer than this.
+/// The maximum length of a name.
 const NAME: usize = 128;
-/// So much is kept back at most while it is open what it is.
+/// The maximum amount of undecided text that is held back.
 const OPEN: usize = 8 * 1024;
 
-/// Hides secrets by their shape in a text that may arrive in pieces.
+/// A redactor by shape, for a text that may arrive in chunks.
 #[derive(Default)]
 pub(super) struct Shapes {
-    /// What is left out right now, and whether a mark stands for it already.
+    /// The value that is currently being hidden, and whether its mark has been written.
     within: Option<(Value, bool)>,
     before: Before,
 }
 
-/// What stands before the place that is looked at.
+/// The text before the current position.
 #[derive(Default, Clone, Copy)]
 struct Before {
     last: Option<char>,
     backslashes: usize,
 }
 
-/// A value that is hidden, by where it ends.
+/// The kind of a hidden value, which determines its end.
 #[derive(Clone, Copy, PartialEq)]
 enum Value {
-    /// Ends at white space or a quote.
+    /// Ends at whitespace or a quote.
     Word,
-    /// Ends at the line's end or a quote.
+    /// Ends at a line break or a quote.
     Line,
-    /// Ends at white space: the rest of a URL that is hidden whole.
+    /// Ends at whitespace. Used for the rest of a URL that is hidden completely.
     Url,
-    /// Ends at this quote after so many backslashes, or at the line's end.
+    /// Ends at this quote after the given number of backslashes, or at a line break.
     Quoted { quote: char, backslashes: usize },
 }
 
 enum Step {
-    /// So many bytes are shown as they are.
+    /// Shows the given number of bytes.
     Show(usize),
-    /// So many bytes are shown, then a value is hidden.
+    /// Shows the given number of bytes, then hides a value.
     Hide(usize, Value),
-    /// So many bytes are replaced; with `true`, so is what follows up to the next white space.
+    /// Replaces the given number of bytes. If `true`, the following text up to the next whitespace
+    /// is hidden too.
     Replace(usize, String, bool),
-    /// The text ends too early to decide.
+    /// Undecided: the text ends too early.
     Open,
 }
 
 impl Shapes {
-    /// Moves `text` to `shown` without secrets; returns how much of it is done. All of it is if
-    /// it is `finished`.
+    /// Appends `text` without secrets to `shown` and returns the number of processed bytes. All of
+    /// the text is processed if it is `finished`.
     pub(super) fn hide(&mut self, text: &str, finished: bool, shown: &mut String) -> usize {
         let mut at = 0;
         while at < text.len() {
@@ -75,7 +76,7 @@ impl Shapes {
                     if whole {
                         self.within = Some((Value::Url, true));
                     } else if !finished && length == rest.len() {
-                        // Too long to wait for its end: no more of it is shown.
+                        // The undecided text is too long, so the rest of the word is hidden.
                         self.within = Some((Value::Word, true));
                     }
                 }
@@ -90,7 +91,7 @@ impl Shapes {
         *at += text.len();
     }
 
-    /// Leaves out a value up to its end; the end itself is shown with what follows.
+    /// Skips a value up to its end. The end itself is shown with the following text.
     fn skip(&mut self, text: &str, value: Value, marked: bool, shown: &mut String) -> usize {
         let mut backslashes = if marked { self.before.backslashes } else { 0 };
         let end = text.char_indices().find(|(_, letter)| {
@@ -126,7 +127,7 @@ impl Shapes {
             },
         ) = (end, value)
         {
-            // They belong to the quote that follows.
+            // These backslashes belong to the closing quote.
             shown.extend(std::iter::repeat_n('\\', own.min(before_end)));
         }
         self.before.pass(&text[..length]);
@@ -141,7 +142,7 @@ impl Shapes {
         let end = text.find(|letter: char| !is_part_of_name(letter));
         let length = end.unwrap_or(text.len());
         if length > NAME {
-            // Only the end of so long a word can be a name.
+            // In such a long word, only the last part can be a name.
             let end = length - NAME;
             let border = (end..length).find(|at| text.is_char_boundary(*at));
             return Step::Show(border.unwrap_or(length));
@@ -171,10 +172,11 @@ impl Shapes {
         self.beside(name, after, finished)
     }
 
-    /// What stands after the name of a secret.
+    /// Decides what to do with the text after a secret name.
     fn beside(&self, name: &str, after: &str, finished: bool) -> Step {
         let length = name.len();
-        // Quoted as in JSON, with backslashes before the quote where JSON stands in a text.
+        // The name is quoted as in JSON, with backslashes before the quote for JSON within a
+        // string.
         let mut quoted = self.before.last.filter(|last| is_quote(*last));
         let mut rest = after;
         if let Some(quote) = quoted {
@@ -184,7 +186,7 @@ impl Shapes {
             }
             match own.strip_prefix(quote) {
                 Some(own) => rest = own,
-                // The quote stands before more than a name: `"token=abc"`.
+                // The quote encloses more than the name: `"token=abc"`.
                 None => quoted = None,
             }
         }
@@ -237,7 +239,7 @@ impl Shapes {
                 false => looks_secret(begin, length, start, finished),
             };
         }
-        // `key=len` and `token = next()` are a program's.
+        // `key=len` and `token = next()` are program code.
         if !parameter && ((common && spaced) || name == "key") {
             return looks_secret(begin, length, start, finished);
         }
@@ -257,7 +259,8 @@ impl Before {
     }
 }
 
-/// Hides what begins after `length` bytes; `start` is its text. A quote ends it as it began it.
+/// Hides the value that starts after `length` bytes with the text `start`. A quoted value ends at a
+/// matching quote.
 fn hide(length: usize, start: &str, value: Value) -> Step {
     let bare = start.trim_start_matches('\\');
     let backslashes = start.len() - bare.len();
@@ -270,8 +273,8 @@ fn hide(length: usize, start: &str, value: Value) -> Step {
     }
 }
 
-/// A value without quotes beside a quoted name, as JSON writes it: words that say that there is
-/// none are shown.
+/// Decides about an unquoted value next to a quoted name, as in JSON. Words such as `null` or
+/// `true`, which are not secret, are shown.
 fn unquoted(begin: usize, length: usize, start: &str, finished: bool) -> Step {
     let end = start.find(|letter: char| !letter.is_alphanumeric());
     match &start[..end.unwrap_or(start.len())] {
@@ -281,7 +284,7 @@ fn unquoted(begin: usize, length: usize, start: &str, finished: bool) -> Step {
     }
 }
 
-/// A value is hidden if it looks like a credential: long enough, with a digit.
+/// Hides a value if it looks like a credential: at least 8 bytes long, with a digit.
 fn looks_secret(begin: usize, length: usize, start: &str, finished: bool) -> Step {
     let end = start.find(|letter: char| letter.is_whitespace() || is_quote(letter));
     let word = &start[..end.unwrap_or(start.len())];
@@ -297,7 +300,7 @@ fn looks_secret(begin: usize, length: usize, start: &str, finished: bool) -> Ste
     }
 }
 
-/// A flag's value, unless a sentence goes on: `give --token or set it`.
+/// Hides the value of a flag, unless the text is a sentence: `give --token or set it`.
 fn flag(begin: usize, length: usize, start: &str, finished: bool) -> Step {
     const SENTENCE: &[&str] = &[
         "and", "argument", "are", "as", "at", "by", "flag", "for", "from", "has", "if", "in",
@@ -314,7 +317,7 @@ fn flag(begin: usize, length: usize, start: &str, finished: bool) -> Step {
     hide(begin, start, Value::Word)
 }
 
-/// What stands after `Bearer` and `Basic`.
+/// Hides the credential after `Bearer` or `Basic`.
 fn credential(length: usize, after: &str, finished: bool) -> Step {
     let start = after.trim_start_matches(' ');
     let spaces = after.len() - start.len();
@@ -333,12 +336,12 @@ fn credential(length: usize, after: &str, finished: bool) -> Step {
     }
 }
 
-/// A URL by its scheme and by what stands after `://`.
+/// Redacts a URL, given its scheme and the text after `://`.
 fn url(scheme: &str, body: &str, finished: bool) -> Step {
     let mut end = 0;
     loop {
         let rest = &body[end..];
-        // A mark within a URL is a part of it.
+        // A mark within a URL belongs to the URL.
         if rest.starts_with(HIDDEN) {
             end += HIDDEN.len();
             continue;
@@ -374,7 +377,7 @@ fn is_quote(letter: char) -> bool {
     matches!(letter, '"' | '\'' | '`')
 }
 
-/// Whether a name before a colon is that of a header, whose value is the rest of the line.
+/// Returns whether a name before a colon is a header, whose value is the rest of the line.
 fn is_header(name: &str) -> bool {
     name.contains('-')
         || ["authorization", "cookie"]

@@ -1,4 +1,4 @@
-//! Secrets in names, text, JSON and URLs, and what is none.
+//! Tests for secrets in names, text, JSON and URLs, and for text that is not secret.
 
 use proptest::prelude::*;
 use serde_json::json;
@@ -32,7 +32,7 @@ fn secrets_in_text_are_hidden_by_their_shape() {
             "GET /api/x?key=canary&b=1 failed",
             "GET /api/x?key=<redacted> failed",
         ),
-        // Beside a name.
+        // Values next to a name.
         ("API_KEY=canary ls", "API_KEY=<redacted> ls"),
         (
             "export password='can ary' x",

@@ -1,20 +1,20 @@
-//! How programs write a value into other text: as JSON, Python, URLs, forms and base64.
+//! The encodings of a value in other text: JSON, Python, URLs, forms and base64.
 
 use std::fmt::Write as _;
 
-/// A shorter piece of base64 is too common to be hidden.
+/// The minimum length of a base64 fragment that is hidden. Shorter fragments are too common.
 const BASE64: usize = 8;
 const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
-/// Returns a value in every form that it may have in a text, the value itself first.
+/// Returns all forms in which a value can occur in a text, the value itself first.
 pub(super) fn forms(value: &str) -> Vec<String> {
     let mut forms = vec![value.to_owned()];
     for once in [json(value), ascii(&json(value))] {
-        // JSON within JSON as well: so a log line quotes a request.
+        // Also JSON within JSON, for example a log line that quotes a request.
         forms.push(json(&once));
         forms.push(once);
     }
-    // Python's own quotes, where the value holds both kinds.
+    // The quotes of Python, for a value that contains both kinds.
     forms.push(json(value).replace("\\\"", "\"").replace('\'', "\\'"));
     for unescaped in ["-._~", "-._~/"] {
         for lower in [false, true] {
@@ -33,13 +33,13 @@ pub(super) fn forms(value: &str) -> Vec<String> {
     forms
 }
 
-/// As it stands between quotes.
+/// Returns the value as the content of a JSON string.
 fn json(value: &str) -> String {
     let quoted = serde_json::Value::from(value).to_string();
     quoted[1..quoted.len() - 1].to_owned()
 }
 
-/// Escapes what is not ASCII as JSON does where it writes ASCII only.
+/// Escapes non-ASCII characters as in ASCII-only JSON.
 fn ascii(json: &str) -> String {
     let mut text = String::new();
     for letter in json.chars() {
@@ -68,12 +68,12 @@ fn percent_encoded(value: &str, unescaped: &str, lower: bool) -> String {
     encoded
 }
 
-/// The part of a text's base64 that depends on this value alone, which stands behind so many other
-/// bytes (of three, as base64 counts them) in the text.
+/// Returns the part of a text's base64 that depends only on this value. `before` is the number of
+/// preceding bytes, modulo 3.
 fn base64(value: &[u8], before: usize) -> String {
     let mut bytes = vec![0; before];
     bytes.extend_from_slice(value);
-    // A character is six bits; the first ones are also of what stands before.
+    // Each character encodes six bits; the first characters also depend on the preceding bytes.
     let (first, whole) = ((before * 8).div_ceil(6), bytes.len() * 8 / 6);
     let bit = |at: usize| bytes[at / 8] >> (7 - at % 8) & 1;
     let letter = |at: usize| (at * 6..at * 6 + 6).fold(0, |bits, at| bits << 1 | bit(at));

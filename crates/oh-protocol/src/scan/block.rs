@@ -1,14 +1,14 @@
-//! Finds the bytes a string cannot pass over, sixteen at a time. Knows nothing of what they mean.
+//! Searches for the special bytes of a JSON string, sixteen bytes at a time.
 
 use wide::u8x16;
 
 const BLOCK: usize = 16;
 
-/// Where the next quote, backslash or control character is, from `at` on; the end if there is
-/// none.
+/// Returns the position of the next quote, backslash or control character from `at` on, or the end
+/// of the text if there is none.
 #[inline]
 pub(super) fn next_special(text: &[u8], at: usize) -> usize {
-    // Most strings are short.
+    // Check the first block separately, because most strings are short.
     if let Some(block) = text.get(at..).and_then(<[u8]>::first_chunk) {
         let found = specials(block);
         if found != 0 {
@@ -39,7 +39,7 @@ fn next_special_beyond(text: &[u8], mut at: usize) -> usize {
         }
         at += BLOCK;
     }
-    // Less than a block is left: it is the end of the last one.
+    // Less than a block is left, so use the end of the last whole block.
     let left = text.len().saturating_sub(at);
     let found = match text.last_chunk() {
         Some(block) => specials(block) >> (BLOCK - left),
@@ -56,7 +56,7 @@ fn next_special_beyond(text: &[u8], mut at: usize) -> usize {
     at + left.min(found.trailing_zeros() as usize)
 }
 
-/// The special bytes of a block, a bit for each; the lowest bit is the first byte's.
+/// Returns the special bytes of a block as a bit mask. The lowest bit is the first byte.
 #[inline]
 fn specials(block: &[u8; BLOCK]) -> u32 {
     let bytes = u8x16::new(*block);
@@ -82,7 +82,7 @@ mod tests {
                     assert_eq!(next_special(&text, 0), found);
                     assert_eq!(next_special(&text, at), found);
                     assert_eq!(next_special(&text, at + 1), length);
-                    // What stands behind the first changes nothing.
+                    // Bytes after the first special byte do not change the result.
                     if special {
                         text[at..].fill(b'"');
                         assert_eq!(next_special(&text, 0), at);

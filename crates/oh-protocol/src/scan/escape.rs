@@ -1,8 +1,8 @@
-//! What a JSON string says that is written with escapes.
+//! Decoding of escapes in JSON strings.
 
-/// What the escape says that `rest` begins with, after its backslash, and how long it is there.
-/// Nothing where it is broken. Half of a pair without its other half is valid JSON, as Python
-/// writes it, but no character: it says U+FFFD.
+/// Decodes the escape at the beginning of `rest`, after its backslash, and returns its length.
+/// Returns `None` for an invalid escape. A lone surrogate is valid JSON, which Python can produce,
+/// but not a valid character; it is decoded as U+FFFD.
 pub(super) fn escape(rest: &[u8]) -> Option<(char, usize)> {
     Some(match rest.first()? {
         b'n' => ('\n', 1),
@@ -25,7 +25,7 @@ pub(super) fn escape(rest: &[u8]) -> Option<(char, usize)> {
     })
 }
 
-/// The character that the first half of a pair and the escape after it make.
+/// Combines a high surrogate with the escape after it, if that is a low surrogate.
 fn pair(first: u32, rest: &[u8]) -> Option<char> {
     let high = first.checked_sub(0xD800).filter(|high| *high < 0x400)?;
     let second = unit(rest.get(5..)?.strip_prefix(b"\\")?)?;
@@ -33,7 +33,7 @@ fn pair(first: u32, rest: &[u8]) -> Option<char> {
     char::from_u32(0x1_0000 + (high << 10) + low)
 }
 
-/// The number of four digits after a `u`.
+/// Returns the value of four hexadecimal digits after a `u`.
 pub(super) fn unit(rest: &[u8]) -> Option<u32> {
     let digits = rest.strip_prefix(b"u")?.first_chunk::<4>()?;
     digits.iter().try_fold(0, |unit, digit| {
@@ -41,8 +41,8 @@ pub(super) fn unit(rest: &[u8]) -> Option<u32> {
     })
 }
 
-/// What a string says, of which this is written between its quotes. A broken escape, which no
-/// scanned string has, stays as it is.
+/// Decodes the content of a string. An invalid escape, which a scanned string cannot contain, is
+/// kept unchanged.
 pub(crate) fn unescape(written: &str) -> String {
     let mut plain = String::with_capacity(written.len());
     let mut rest = written;

@@ -1,17 +1,17 @@
-//! The kind of a tagged object, found without reading what stands around it. Knows no kinds.
+//! Finds the kind of a tagged object without decoding its other members.
 
 use std::borrow::Cow;
 
 use super::Scanner;
 
-/// The `kind` of a tagged object, which the server writes last.
+/// Returns the `kind` of a tagged object, which the server sends last.
 pub(crate) fn kind(json: &str) -> Option<Cow<'_, str>> {
     let written = written_last(json).map(Cow::Borrowed);
     written.or_else(|| kind_anywhere(json))
 }
 
-// In valid JSON an unescaped `,"kind":"` is always a key, and a value right before the last
-// brace belongs to the outermost object.
+// In valid JSON, an unescaped `,"kind":"` is always a key, and a value right before the last brace
+// belongs to the outermost object.
 pub(crate) fn written_last(json: &str) -> Option<&str> {
     let body = json.strip_suffix("\"}")?;
     let quote = memchr::memrchr(b'"', body.as_bytes())?;

@@ -1,7 +1,7 @@
-//! Finds values in JSON without building anything: one pass, no allocation.
+//! A JSON scanner that locates values in one pass, without allocation.
 //!
-//! What it has passed over is well-formed, to the last byte, and of bounded depth. An escape may be
-//! half of a surrogate pair: Python writes such text, and it must not cost an event.
+//! All scanned text is guaranteed to be well-formed and of limited depth. An escape may be a lone
+//! surrogate, because Python produces such strings and they must not make an event invalid.
 
 mod block;
 mod escape;
@@ -15,10 +15,10 @@ use escape::{escape, unit};
 pub(crate) use escape::unescape;
 pub(crate) use kind::{kind, written_last};
 
-/// How deeply arrays and objects may nest. The server's own parser gives up far earlier.
+/// The maximum nesting depth of arrays and objects. The server's own parser has a far lower limit.
 const DEPTH: usize = 512;
 
-/// Where something stands in the scanned text.
+/// A range in the scanned text.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Span {
     start: u32,
@@ -26,7 +26,7 @@ pub(crate) struct Span {
 }
 
 impl Span {
-    /// From one byte to before another.
+    /// Creates a range from `start` to `end`, exclusive.
     #[inline]
     pub(crate) fn new(start: usize, end: usize) -> Self {
         Self {
@@ -35,17 +35,17 @@ impl Span {
         }
     }
 
-    /// Where it begins.
+    /// Returns the start of the range.
     pub(crate) fn start(self) -> usize {
         self.start as usize
     }
 
-    /// Before which byte it ends.
+    /// Returns the end of the range, exclusive.
     pub(crate) fn end(self) -> usize {
         self.end as usize
     }
 
-    /// The same place, counted from `start` of the text on.
+    /// Returns the same range relative to `start`.
     pub(crate) fn from(self, start: usize) -> Self {
         Self::new(
             (self.start as usize).saturating_sub(start),
@@ -53,30 +53,30 @@ impl Span {
         )
     }
 
-    /// The piece of `text` that this span was found in.
+    /// Returns the part of `text` in this range.
     pub(crate) fn of(self, text: &str) -> &str {
         text.get(self.start as usize..self.end as usize)
             .unwrap_or_default()
     }
 }
 
-/// A place in a text that was scanned, in half the space: it is at most 2 GiB long. A place behind
-/// that is none within a text.
+/// Converts a position to 32 bits. A scanned text has at most 2 GiB; a larger position saturates,
+/// and is then outside of any text.
 #[inline]
 pub(crate) fn short(at: usize) -> u32 {
     u32::try_from(at).unwrap_or(u32::MAX)
 }
 
-/// A string between its quotes.
+/// The content of a string, between its quotes.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Quoted {
     pub(crate) span: Span,
-    /// Whether it is written with escapes.
+    /// Whether the content contains escapes.
     pub(crate) escaped: bool,
 }
 
 impl Quoted {
-    /// What it says; `text` is what it was found in.
+    /// Returns the decoded string. `text` is the scanned text.
     pub(crate) fn says(self, text: &str) -> Cow<'_, str> {
         let written = self.span.of(text);
         match self.escaped {
@@ -86,7 +86,7 @@ impl Quoted {
     }
 }
 
-/// What is wrong, and at which byte.
+/// An error and its byte position.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Flaw {
     pub(crate) what: &'static str,
@@ -107,16 +107,16 @@ impl std::fmt::Display for Flaw {
 
 impl std::error::Error for Flaw {}
 
-/// That a flaw was found; which one, the scanner knows. Results stay small enough for registers.
+/// Marker error; details are in `Scanner::flaw`. Keeps results small enough for registers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Stop;
 
 type Result<T = (), E = Stop> = std::result::Result<T, E>;
 
-/// How long a text may be: places in it take 32 bits, one of which says more.
+/// The maximum length of a text: positions have 32 bits, one of which is reserved.
 const LONGEST: usize = 1 << 31;
 
-/// A place in a JSON text.
+/// A position in a JSON text.
 pub(crate) struct Scanner<'a> {
     text: &'a str,
     at: usize,
@@ -124,7 +124,7 @@ pub(crate) struct Scanner<'a> {
 }
 
 impl<'a> Scanner<'a> {
-    /// Starts at the beginning of `text`, which must be at most 2 GiB long.
+    /// Creates a scanner at the beginning of `text`, which must not exceed 2 GiB.
     pub(crate) fn new(text: &'a str) -> Result<Self, Flaw> {
         if text.len() > LONGEST {
             return Err(Flaw::new("longer than 2 GiB", 0));
@@ -136,8 +136,8 @@ impl<'a> Scanner<'a> {
         })
     }
 
-    /// Enters an object; whether it has members. Then, for each: [`key`](Self::key), the value,
-    /// [`more_members`](Self::more_members).
+    /// Enters an object and returns whether it has members. For each member, call
+    /// [`key`](Self::key), scan the value, and call [`more_members`](Self::more_members).
     #[inline]
     pub(crate) fn object(&mut self) -> Result<bool> {
         self.white();
@@ -146,7 +146,7 @@ impl<'a> Scanner<'a> {
         Ok(!self.closes(b'}'))
     }
 
-    /// Reads a key and the colon after it.
+    /// Scans a key and the colon after it.
     #[inline]
     pub(crate) fn key(&mut self) -> Result<Quoted> {
         let key = self.string()?;
@@ -171,8 +171,8 @@ impl<'a> Scanner<'a> {
         Ok(())
     }
 
-    /// Reads just this, if it is what comes: a key written without spaces, as the server does,
-    /// with its quotes and its colon.
+    /// Consumes exactly `written` if it comes next: usually a key with quotes and colon, without
+    /// spaces, as sent by the server.
     #[inline(always)]
     pub(crate) fn takes(&mut self, written: &str) -> bool {
         let takes = self.rest().starts_with(written.as_bytes());
@@ -183,13 +183,13 @@ impl<'a> Scanner<'a> {
         takes
     }
 
-    /// After a value: whether another member follows.
+    /// Returns whether another member follows. Called after a value.
     #[inline]
     pub(crate) fn more_members(&mut self) -> Result<bool> {
         self.more(b'}')
     }
 
-    /// Enters an array; whether it has items. Then, for each: the item,
+    /// Enters an array and returns whether it has items. For each item, scan the item and call
     /// [`more_items`](Self::more_items).
     #[inline]
     pub(crate) fn array(&mut self) -> Result<bool> {
@@ -198,7 +198,7 @@ impl<'a> Scanner<'a> {
         Ok(!self.closes(b']'))
     }
 
-    /// After an item: whether another follows.
+    /// Returns whether another item follows. Called after an item.
     #[inline]
     pub(crate) fn more_items(&mut self) -> Result<bool> {
         self.more(b']')
@@ -223,7 +223,7 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// Reads this one byte, if it is what comes.
+    /// Consumes this byte if it comes next.
     #[inline]
     fn closes(&mut self, byte: u8) -> bool {
         if self.peek() == Some(byte) {
@@ -233,7 +233,7 @@ impl<'a> Scanner<'a> {
         false
     }
 
-    /// After the outermost value: that nothing follows.
+    /// Checks that nothing follows the outermost value.
     pub(crate) fn end(&mut self) -> Result {
         self.white();
         if self.at == self.text.len() {
@@ -243,23 +243,23 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// The text that is scanned.
+    /// Returns the scanned text.
     pub(crate) fn text(&self) -> &'a str {
         self.text
     }
 
-    /// How many bytes have been read.
+    /// Returns the current position in bytes.
     #[inline]
     pub(crate) fn at(&self) -> usize {
         self.at
     }
 
-    /// Goes to a place that has been read, or back again from there.
+    /// Moves to a position that was already scanned, or back again.
     pub(crate) fn go(&mut self, at: usize) {
         self.at = at;
     }
 
-    /// The next byte, left where it is.
+    /// Returns the next byte without consuming it.
     #[inline]
     pub(crate) fn peek(&self) -> Option<u8> {
         self.text.as_bytes().get(self.at).copied()
@@ -270,7 +270,7 @@ impl<'a> Scanner<'a> {
         self.text.as_bytes().get(self.at..).unwrap_or_default()
     }
 
-    /// Reads any value and tells where it stands.
+    /// Scans any value and returns its range.
     #[inline]
     pub(crate) fn value(&mut self) -> Result<Span> {
         let start = self.at;
@@ -278,7 +278,7 @@ impl<'a> Scanner<'a> {
         Ok(Span::new(start, self.at))
     }
 
-    /// Reads a string and tells where its inside stands, escapes and all.
+    /// Scans a string and returns its content, including escapes.
     #[inline]
     pub(crate) fn string(&mut self) -> Result<Quoted> {
         self.byte(b'"', "expected text")?;
@@ -288,8 +288,8 @@ impl<'a> Scanner<'a> {
         Ok(Quoted { span, escaped })
     }
 
-    /// Reads a string. Where it has escapes, writes what it says (and nothing else) and tells
-    /// nothing; otherwise tells where its inside stands.
+    /// Scans a string. Returns the range of the content if it has no escapes. Otherwise replaces
+    /// `says` with the decoded string and returns `None`.
     #[inline]
     pub(crate) fn plain_string(&mut self, says: &mut String) -> Result<Option<Span>> {
         self.byte(b'"', "expected text")?;
@@ -301,7 +301,7 @@ impl<'a> Scanner<'a> {
         self.unescape(start, says).map(|()| None)
     }
 
-    /// Whether a value is a string, and its inside. Anything else is read and gives nothing.
+    /// Scans any value. Returns the content if it is a string, otherwise `None`.
     pub(crate) fn string_or_other(&mut self) -> Result<Option<Quoted>> {
         if self.peek() == Some(b'"') {
             self.string().map(Some)
@@ -310,7 +310,7 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// Reads a word, if it is what comes.
+    /// Consumes a literal if it comes next.
     #[inline]
     pub(crate) fn word(&mut self, word: &str) -> bool {
         let comes = self.rest().starts_with(word.as_bytes());
@@ -318,7 +318,7 @@ impl<'a> Scanner<'a> {
         comes
     }
 
-    /// Reads a number; as it is written.
+    /// Scans a number and returns its text.
     #[inline]
     pub(crate) fn number(&mut self) -> Result<&'a str> {
         let start = self.at;
@@ -361,8 +361,8 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// Reads a number without sign, fraction and exponent, if that is what comes and it is not
-    /// too large.
+    /// Scans an integer without sign, fraction and exponent, if that comes next and is not too
+    /// large.
     #[inline]
     pub(crate) fn whole(&mut self) -> Option<u64> {
         let mut digits = self.rest().iter().map_while(|digit| match digit {
@@ -371,7 +371,7 @@ impl<'a> Scanner<'a> {
         });
         let first = digits.next()?;
         let (number, length) = digits.try_fold((first, 1), |(number, length), digit| {
-            // No number begins with a zero but zero.
+            // A JSON number does not start with a zero, except for zero itself.
             let number = if number == 0 {
                 None
             } else {
@@ -384,7 +384,7 @@ impl<'a> Scanner<'a> {
         ends.then_some(number)
     }
 
-    /// Reads any value.
+    /// Skips any value.
     #[inline]
     fn skip(&mut self) -> Result {
         match self.peek() {
@@ -406,10 +406,11 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// Reads an object or array. Not recursive: hostile depth must not reach the stack.
+    /// Skips an object or array. Not recursive, so that hostile nesting cannot overflow the stack.
     #[inline(never)]
     fn nested(&mut self) -> Result {
-        // One bit a level: whether it is an object; and whether the innermost one is.
+        // One bit per level: whether the level is an object. `object` is the bit of the innermost
+        // level.
         let mut levels = [0_u64; DEPTH / 64];
         let (mut depth, mut object) = (0, false);
         loop {
@@ -435,7 +436,7 @@ impl<'a> Scanner<'a> {
                     continue;
                 }
             }
-            // A level has ended: so may have what it stands in.
+            // A level has ended, and possibly also the levels that contain it.
             loop {
                 depth -= 1;
                 if depth == 0 {
@@ -450,7 +451,8 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// Goes on to just after the quote that ends a string; whether it has escapes.
+    /// Skips to the position after the closing quote of a string. Returns whether the string has
+    /// escapes.
     #[inline]
     fn rest_of_string(&mut self) -> Result<bool> {
         self.go_to_special();
@@ -460,7 +462,7 @@ impl<'a> Scanner<'a> {
         self.rest_of_escaped().map(|()| true)
     }
 
-    /// The same from its first special byte on, which is no quote.
+    /// Skips the rest of a string, starting at its first special byte, which is not a quote.
     #[inline(never)]
     fn rest_of_escaped(&mut self) -> Result {
         loop {
@@ -477,13 +479,13 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// The same, and writes what the string says that began at `start`.
+    /// Skips the rest of a string that began at `start`, and stores the decoded string in `says`.
     #[inline(never)]
     fn unescape(&mut self, start: usize, says: &mut String) -> Result {
         let text = self.text.as_bytes();
         let (mut from, mut at) = (start, self.at);
         says.clear();
-        // What is said is shorter than what is written: there is no second growth.
+        // The decoded string is shorter than its encoding, so no further allocation is needed.
         says.reserve(self.text.len() - from);
         loop {
             says.push_str(self.text.get(from..at).unwrap_or_default());
@@ -492,7 +494,7 @@ impl<'a> Scanner<'a> {
                     self.at = at + 1;
                     return Ok(());
                 }
-                // Says itself: goes with what follows it.
+                // The escaped character is copied with the text that follows.
                 [b'\\', b'"' | b'\\' | b'/', ..] => {
                     from = at + 1;
                     at = next_special(text, at + 2);
@@ -520,7 +522,7 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// Goes to the next quote, backslash or control character, or to the end of the text.
+    /// Moves to the next quote, backslash or control character, or to the end of the text.
     #[inline]
     fn go_to_special(&mut self) {
         self.at = next_special(self.text.as_bytes(), self.at);
@@ -528,13 +530,13 @@ impl<'a> Scanner<'a> {
 
     #[inline]
     fn white(&mut self) {
-        // The server writes none.
+        // The server does not send whitespace.
         if self.peek().is_some_and(|byte| byte <= b' ') {
             self.rest_of_white();
         }
     }
 
-    /// Whether there was some.
+    /// Skips whitespace and returns whether there was any.
     #[inline(never)]
     fn rest_of_white(&mut self) -> bool {
         let start = self.at;
@@ -552,12 +554,12 @@ impl<'a> Scanner<'a> {
         self.stop(what)
     }
 
-    /// The flaw that stopped it.
+    /// Returns the error that stopped the scanner.
     pub(crate) fn flaw(&self) -> Flaw {
         self.flaw
     }
 
-    /// Stops because of what is here, or because nothing is.
+    /// Stops with an error about the next byte or the end of the text.
     #[cold]
     pub(crate) fn stop<T>(&mut self, what: &'static str) -> Result<T> {
         let ends = self.at >= self.text.len();
@@ -571,7 +573,7 @@ impl<'a> Scanner<'a> {
         )
     }
 
-    /// Stops because of what was found there.
+    /// Stops with an error at a given position.
     #[cold]
     pub(crate) fn stop_at<T>(&mut self, what: &'static str, at: usize) -> Result<T> {
         self.flaw = Flaw::new(what, at);

@@ -1,4 +1,4 @@
-//! What is found in a text, and where it goes wrong.
+//! Tests for scanned values and for the positions of errors.
 
 use super::*;
 

@@ -1,5 +1,5 @@
-//! The fields of a state that every server has, typed. A field of another shape reads as absent;
-//! [`ConversationState::get`] has it as it came.
+//! Typed accessors for the state fields that every server sends. A field of an unexpected type is
+//! treated as absent; [`ConversationState::get`] returns its JSON.
 
 use std::collections::BTreeMap;
 
@@ -9,54 +9,56 @@ use super::ConversationState;
 use crate::{Json, Text, hooks::HookConfig};
 
 impl ConversationState {
-    /// The agent's configuration; keys in it are masked.
+    /// Returns the agent's configuration, with masked keys.
     pub fn agent(&self) -> Option<&Json> {
         self.get("agent")
     }
 
-    /// The agent's kind: `Agent` or `ACPAgent`.
+    /// Returns the kind of the agent: `Agent` or `ACPAgent`.
     pub fn agent_kind(&self) -> Option<Text> {
         self.agent()?.get("kind")?.as_text()
     }
 
-    /// The model that the agent uses, as its configuration names it.
+    /// Returns the name of the agent's model, as in its configuration.
     pub fn model(&self) -> Option<Text> {
         self.agent()?.get("llm")?.get("model")?.as_text()
     }
 
-    /// The directory in which the agent works, on the server.
+    /// Returns the agent's working directory on the server.
     pub fn working_dir(&self) -> Option<Text> {
         self.get("workspace")?.get("working_dir")?.as_text()
     }
 
-    /// The title, once it has one. Only the description by REST has it: snapshots and changes
-    /// leave it out.
+    /// Returns the title, once there is one. Only the description from the REST API contains the
+    /// title; snapshots and changes omit it.
     pub fn title(&self) -> Option<Text> {
         self.get("title")?.as_text()
     }
 
-    /// The tags.
+    /// Returns the tags.
     pub fn tags(&self) -> BTreeMap<String, String> {
         self.typed("tags").unwrap_or_default()
     }
 
-    /// The hooks that run on the server. Not known by REST before the first message.
+    /// Returns the hooks that the server runs. The REST API omits the hooks before the first
+    /// message.
     pub fn hook_config(&self) -> Option<HookConfig> {
         self.typed("hook_config")
     }
 
-    /// Which actions await approval: `NeverConfirm`, `AlwaysConfirm`, `ConfirmRisky` or a newer
-    /// kind.
+    /// Returns the kind of the confirmation policy: `NeverConfirm`, `AlwaysConfirm`, `ConfirmRisky`
+    /// or a newer kind.
     pub fn confirmation_policy(&self) -> Option<Text> {
         self.get("confirmation_policy")?.get("kind")?.as_text()
     }
 
-    /// What judges the risk of actions: the analyzer's kind, if there is one.
+    /// Returns the kind of the security analyzer, if there is one.
     pub fn security_analyzer(&self) -> Option<Text> {
         self.get("security_analyzer")?.get("kind")?.as_text()
     }
 
-    /// The names of the secrets that the agent may use; nobody is told their values.
+    /// Returns the names of the secrets that the agent may use. The server never returns their
+    /// values.
     pub fn secret_names(&self) -> Vec<String> {
         let sources = self
             .get("secret_registry")
@@ -66,43 +68,44 @@ impl ConversationState {
         sources.unwrap_or_default().into_keys().collect()
     }
 
-    /// After how many steps a run ends in error.
+    /// Returns the maximum number of steps, after which a run fails.
     pub fn max_iterations(&self) -> Option<u64> {
         self.typed("max_iterations")
     }
 
-    /// Whether a run that goes in circles ends as `stuck`.
+    /// Returns whether a run that repeats itself ends with the status `stuck`.
     pub fn stuck_detection(&self) -> Option<bool> {
         self.typed("stuck_detection")
     }
 
-    /// The skills that the conversation has made active by a word in it.
+    /// Returns the skills that were activated by a keyword in the conversation.
     pub fn activated_skills(&self) -> Vec<String> {
         self.typed("activated_knowledge_skills").unwrap_or_default()
     }
 
-    /// The actions that hooks have blocked: id and reason.
+    /// Returns the actions that hooks blocked, as reasons by id.
     pub fn blocked_actions(&self) -> BTreeMap<String, String> {
         self.typed("blocked_actions").unwrap_or_default()
     }
 
-    /// The messages that hooks have blocked: id and reason.
+    /// Returns the messages that hooks blocked, as reasons by id.
     pub fn blocked_messages(&self) -> BTreeMap<String, String> {
         self.typed("blocked_messages").unwrap_or_default()
     }
 
-    /// Id of the newest message of a user.
+    /// Returns the id of the newest user message.
     pub fn last_user_message_id(&self) -> Option<Text> {
         self.get("last_user_message_id")?.as_text()
     }
 
-    /// Id of the event after which the next one comes. Only snapshots tell it.
+    /// Returns the id of the last event in the current branch, which the next event follows. Only
+    /// snapshots contain it.
     pub fn leaf_event_id(&self) -> Option<Text> {
         self.get("leaf_event_id")?.as_text()
     }
 
-    /// Takes from another description what this one has no field for, such as the title, which
-    /// snapshots leave out.
+    /// Copies the fields from `other` that are missing here, such as the title, which snapshots
+    /// omit. Fields that only the REST API returns are always replaced.
     pub fn complete(&mut self, other: &Self) {
         for (field, value) in &other.fields.0 {
             let missing = self.fields.get(field).is_none_or(Json::is_null);
@@ -117,7 +120,7 @@ impl ConversationState {
     }
 }
 
-/// What no snapshot and no change tells: the description by REST alone.
+/// The fields that only the REST API returns; snapshots and changes omit them.
 const ONLY_DESCRIBED: [&str; 6] = [
     "title",
     "created_at",

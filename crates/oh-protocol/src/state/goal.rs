@@ -1,54 +1,54 @@
-//! How far a goal is: what the server tells of a loop of runs towards an objective.
+//! The status of a goal: a loop of runs towards an objective.
 
 use crate::{Text, open_enum::open_enum, wire::wire};
 
 open_enum! {
-    /// Where a goal stands.
+    /// The state of a goal.
     #[derive(Default)]
     GoalState {
-        /// It is being worked on.
+        /// The agent is working on the goal.
         #[default]
         Running = "running",
-        /// The judge says that it is reached.
+        /// The judge considers the goal reached.
         Complete = "complete",
-        /// The rounds are used up without it.
+        /// The maximum number of rounds was reached without success.
         Capped = "capped",
-        /// Someone stopped it, a run failed, or the server ended; it can be resumed.
+        /// The goal was stopped, a run failed, or the server ended. The goal can be resumed.
         Interrupted = "interrupted",
     }
 }
 
 wire! {
-    /// A goal as the server tells of it: the value of a state change under the key `goal`, at
-    /// the start, after each round that did not reach it, and at the end.
+    /// The status of a goal: the value of a state change with the key `goal`. The server sends it
+    /// at the start, after each round that did not reach the goal, and at the end.
     GoalStatus {
-        /// Whether the loop goes on.
+        /// Whether the loop continues.
         active: bool = default,
-        /// Where it stands.
+        /// The state of the goal.
         status: GoalState = default,
-        /// How many rounds have been judged.
+        /// The number of judged rounds.
         iteration: u64 = default,
-        /// How many there will be at most.
+        /// The maximum number of rounds.
         max_iterations: u64 = default,
-        /// What is to be reached.
+        /// The objective.
         objective: Text = default,
-        /// What the judge said last.
+        /// The judge's last verdict.
         verdict: Option<GoalVerdict> = default,
     }
 
-    /// What the judge says of a round.
+    /// The judge's verdict on a round.
     GoalVerdict {
-        /// How likely the objective is reached, 0 to 1.
+        /// The estimated probability that the objective is reached, from 0 to 1.
         score: f64 = default,
-        /// Whether it is.
+        /// Whether the objective is reached.
         complete: bool = default,
-        /// What is missing; empty when it is reached.
+        /// The missing parts. Empty if the objective is reached.
         missing: Text = default,
     }
 }
 
 impl GoalStatus {
-    /// Whether it was reached.
+    /// Returns whether the goal was reached.
     pub fn is_complete(&self) -> bool {
         self.status == GoalState::Complete
     }

@@ -1,4 +1,4 @@
-//! What the server says of a conversation as a whole.
+//! The state of a conversation.
 
 mod fields;
 mod goal;
@@ -20,19 +20,19 @@ use crate::{
 };
 
 open_enum! {
-    /// What a conversation is doing, in the server's own words (`execution_status`).
+    /// The activity of a conversation (`execution_status` on the server).
     ExecutionStatus {
         /// Ready for a message or a run.
         Idle = "idle",
-        /// A run is under way.
+        /// A run is in progress.
         Running = "running",
-        /// Paused by someone; a run continues it.
+        /// Paused; a new run continues.
         Paused = "paused",
-        /// An action awaits approval.
+        /// An action waits for approval.
         WaitingForConfirmation = "waiting_for_confirmation",
-        /// The agent declared itself done. A Stop hook may still turn this into `running`.
+        /// The agent finished its work. A Stop hook may still change this to `running`.
         Finished = "finished",
-        /// A run failed; it can be run again.
+        /// A run failed. The conversation can be run again.
         Error = "error",
         /// The stuck detector ended the run.
         Stuck = "stuck",
@@ -42,22 +42,22 @@ open_enum! {
 }
 
 impl ExecutionStatus {
-    /// Whether a run is under way.
+    /// Returns whether a run is in progress.
     pub fn is_running(&self) -> bool {
         matches!(self, Self::Running)
     }
 }
 
-/// The state of a conversation: every field as the server last said it, typed where it is read.
+/// The state of a conversation: the latest value of every field, decoded on access.
 ///
-/// Fields nobody knew when this was written are kept under [`get`](Self::get).
+/// Fields that this version does not support are available with [`get`](Self::get).
 #[derive(Clone, Default, PartialEq)]
 pub struct ConversationState {
     fields: Fields,
 }
 
-/// Names and values, sorted by name. Those of a snapshot share its bytes: kept in one piece, it
-/// costs little more than them.
+/// Names and values, sorted by name. The values of a snapshot share its bytes, so a state from one
+/// snapshot needs little more memory than the snapshot's JSON.
 #[derive(Clone, Default, PartialEq)]
 struct Fields(Vec<(Text, Json)>);
 
@@ -69,7 +69,7 @@ impl Wire for Fields {
             fields.push((reader.name()?, Json::read(reader)?));
             more = reader.scanner.more_members()?;
         }
-        // Of a name that comes twice the last counts, as everywhere in JSON.
+        // For a duplicate name, the last value is used, as usual in JSON.
         fields.reverse();
         fields.sort_by(by_name);
         fields.dedup_by(|one, other| one.0 == other.0);
@@ -100,19 +100,19 @@ impl Fields {
         }
     }
 
-    /// Takes all of a snapshot, and keeps what it does not name.
+    /// Replaces the fields with those of a snapshot, and keeps the fields that the snapshot omits.
     fn take(&mut self, snapshot: Self) {
         let before = std::mem::replace(self, snapshot);
         for (name, value) in before.0 {
             if self.place(&name).is_err() {
-                // What is left of an older snapshot must not keep all of it.
+                // Detach old values, which would otherwise keep the whole older snapshot in memory.
                 self.set(&name, value.detached());
             }
         }
     }
 }
 
-/// Shows the status and which fields there are. A snapshot is large, and not for logs.
+/// Shows the status and the field names only: a snapshot is too large for logs.
 impl fmt::Debug for ConversationState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ConversationState")
@@ -132,18 +132,19 @@ impl fmt::Debug for Names<'_> {
 }
 
 impl ConversationState {
-    /// Reads an object of fields. They share its bytes.
+    /// Decodes an object of fields, which share its bytes.
     pub(crate) fn from_json(json: &Json) -> Result<Self, Flaw> {
         wire::decode(json.text())
     }
 
-    /// Applies an update: a snapshot overwrites the fields it has, a single key just that one.
+    /// Applies an update: a snapshot replaces all fields that it contains, and a single key
+    /// replaces its field.
     ///
     /// # Errors
     ///
-    /// When a snapshot is no object: nothing is changed then. A single key takes any value; one
-    /// that does not read as its type reads as absent. [`Event::malformed`](crate::Event::malformed)
-    /// tells both.
+    /// Returns an error if a snapshot is not an object; the state is then unchanged. A single key
+    /// accepts any value, but a value of an unexpected type is treated as absent.
+    /// [`Event::malformed`](crate::Event::malformed) reports both cases.
     pub fn apply(&mut self, update: &ConversationStateUpdateEvent) -> Result<()> {
         match &update.change {
             StateChange::FullState(state) => self.fields.take(state.fields.clone()),
@@ -155,7 +156,7 @@ impl ConversationState {
         Ok(())
     }
 
-    /// What the conversation is doing; `idle` before anything is known.
+    /// Returns the execution status. `Idle` if the field is missing.
     pub fn execution_status(&self) -> ExecutionStatus {
         self.fields
             .get("execution_status")
@@ -163,7 +164,7 @@ impl ConversationState {
             .map_or(ExecutionStatus::Idle, |status| status.as_str().into())
     }
 
-    /// Cost, tokens and latencies.
+    /// Returns the cost, tokens and latencies.
     pub fn stats(&self) -> Stats {
         self.fields
             .get("stats")
@@ -171,13 +172,12 @@ impl ConversationState {
             .unwrap_or_default()
     }
 
-    /// The last goal, where there was one since this program has been told of the state: a
-    /// snapshot does not hold it.
+    /// Returns the last goal that was received in a state change. Snapshots do not contain goals.
     pub fn goal(&self) -> Option<GoalStatus> {
         wire::decode(self.fields.get("goal")?.text()).ok()
     }
 
-    /// Any field, as the server wrote it.
+    /// Returns the JSON of any field.
     pub fn get(&self, field: &str) -> Option<&Json> {
         self.fields.get(field)
     }
@@ -191,7 +191,7 @@ impl Wire for ConversationState {
 
 const NO_ID: &str = "no `id` that is a UUID";
 
-/// A conversation as `GET /api/conversations/{conversation_id}` describes it.
+/// A conversation as returned by `GET /api/conversations/{conversation_id}`.
 #[derive(Debug, Clone)]
 pub struct ConversationInfo {
     id: ConversationId,
@@ -200,16 +200,17 @@ pub struct ConversationInfo {
 }
 
 impl ConversationInfo {
-    /// Reads the server's description.
+    /// Decodes the server's description.
     ///
     /// # Errors
     ///
-    /// When it is not a JSON object with an `id`.
+    /// Returns an error if `json` is not an object with a valid `id`.
     pub fn from_json(json: &[u8]) -> Result<Self> {
         Self::of(None, json)
     }
 
-    /// Reads the description of the conversation that was asked for by this id, if any was.
+    /// Decodes the description of a conversation. `asked` is the id in the request, if there was
+    /// one.
     pub(crate) fn of(asked: Option<ConversationId>, json: &[u8]) -> Result<Self> {
         let read = || {
             let json = Bytes::copy_from_slice(json);
@@ -234,25 +235,25 @@ impl ConversationInfo {
         }
     }
 
-    /// What could not be decoded in the server's description, if anything: some or all of the
-    /// [`state`](Self::state) is missing then. Only a batch, which is asked for by ids, has such
-    /// descriptions.
+    /// Returns the error if the server's description could not be decoded. Some or all of the
+    /// [`state`](Self::state) is missing in that case. Only batch requests, which are made with
+    /// ids, return such descriptions.
     pub fn flaw(&self) -> Option<&str> {
         self.flaw.as_deref()
     }
 
-    /// Its id.
+    /// Returns the id.
     pub fn id(&self) -> ConversationId {
         self.id
     }
 
-    /// Its title, once it has one.
+    /// Returns the title, once there is one.
     pub fn title(&self) -> Option<Text> {
         self.state.get("title").and_then(Json::as_text)
     }
 
-    /// What it is doing. Lags up to a step behind the sockets. `unknown` where the description
-    /// could not be decoded.
+    /// Returns the execution status, which may be one step behind the sockets. `unknown` if the
+    /// description could not be decoded.
     pub fn execution_status(&self) -> ExecutionStatus {
         match self.flaw {
             Some(_) if self.state.get("execution_status").is_none() => "unknown".into(),
@@ -260,7 +261,7 @@ impl ConversationInfo {
         }
     }
 
-    /// All of its fields.
+    /// Returns all fields of the conversation.
     pub fn state(&self) -> &ConversationState {
         &self.state
     }

@@ -6,77 +6,77 @@ use crate::{Text, wire::wire};
 
 wire! {
     #[derive(Default)]
-    /// What a conversation has used, by usage id (`default`, `condenser`, …).
+    /// The usage of a conversation, by usage id (`default`, `condenser`, …).
     Stats {
-        /// Metrics of each model configuration.
+        /// The metrics of each model configuration.
         usage_to_metrics: BTreeMap<Text, Box<Metrics>> = default,
     }
 
     #[derive(Default)]
-    /// What one model configuration has used.
+    /// The usage of one model configuration.
     Metrics {
-        /// The model's name.
+        /// The name of the model.
         model_name: Text = default,
-        /// Cost so far, in US dollars.
+        /// The total cost, in US dollars.
         accumulated_cost: f64 = default,
-        /// At which cost the server stops, in US dollars.
+        /// The cost at which the server stops, in US dollars.
         max_budget_per_task: Option<f64> = default,
-        /// Tokens so far.
+        /// The total token usage.
         accumulated_token_usage: Option<TokenUsage> = default,
-        /// Each call's cost. The sockets leave it out.
+        /// The cost of each call. The sockets omit it.
         costs: Vec<Cost> = default,
-        /// How long each call took. The sockets leave it out.
+        /// The latency of each call. The sockets omit it.
         response_latencies: Vec<ResponseLatency> = default,
-        /// Each call's tokens. The sockets leave it out.
+        /// The token usage of each call. The sockets omit it.
         token_usages: Vec<TokenUsage> = default,
     }
 
     #[derive(Default)]
-    /// Tokens.
+    /// The token usage of one or more calls.
     TokenUsage {
-        /// The model's name.
+        /// The name of the model.
         model: Text = default,
-        /// Tokens the model read.
+        /// The number of input tokens.
         prompt_tokens: u64 = default,
-        /// Tokens the model wrote.
+        /// The number of output tokens.
         completion_tokens: u64 = default,
-        /// Of those read, from a cache.
+        /// The number of input tokens that were read from a cache.
         cache_read_tokens: u64 = default,
-        /// Of those read, put into a cache.
+        /// The number of input tokens that were written to a cache.
         cache_write_tokens: u64 = default,
-        /// Of those written, for reasoning.
+        /// The number of output tokens for reasoning.
         reasoning_tokens: u64 = default,
-        /// How much the model can read at once.
+        /// The size of the model's context window, in tokens.
         context_window: u64 = default,
-        /// How much it read and wrote in the last call.
+        /// The number of input and output tokens of the last call.
         per_turn_token: u64 = default,
-        /// Ties it to an answer of the model.
+        /// The id of the model's response.
         response_id: Text = default,
     }
 
-    /// What one call cost.
+    /// The cost of one call.
     Cost {
-        /// The model's name.
+        /// The name of the model.
         model: Text = default,
-        /// In US dollars.
+        /// The cost in US dollars.
         cost: f64 = default,
-        /// When, in seconds since 1970.
+        /// The time of the call, in seconds since 1970.
         timestamp: f64 = default,
     }
 
-    /// How long one call took.
+    /// The latency of one call.
     ResponseLatency {
-        /// The model's name.
+        /// The name of the model.
         model: Text = default,
-        /// In seconds.
+        /// The latency in seconds.
         latency: f64 = default,
-        /// Ties it to an answer of the model.
+        /// The id of the model's response.
         response_id: Text = default,
     }
 }
 
 impl Stats {
-    /// All usages together. A count that does not fit stays at its largest value.
+    /// Returns the sum of all usages. Counts saturate at their maximum.
     pub fn combined(&self) -> Metrics {
         let mut sum = Metrics::default();
         for metrics in self.usage_to_metrics.values() {
@@ -101,20 +101,20 @@ impl Stats {
     }
 }
 
-/// What a server sends must not overflow.
+/// Adds with saturation, because values from a server must not cause an overflow.
 fn add(total: &mut u64, more: u64) {
     *total = total.saturating_add(more);
 }
 
 impl Metrics {
-    /// Tokens the model read.
+    /// Returns the total number of input tokens.
     pub fn prompt_tokens(&self) -> u64 {
         self.accumulated_token_usage
             .as_ref()
             .map_or(0, |usage| usage.prompt_tokens)
     }
 
-    /// Tokens the model wrote.
+    /// Returns the total number of output tokens.
     pub fn completion_tokens(&self) -> u64 {
         self.accumulated_token_usage
             .as_ref()

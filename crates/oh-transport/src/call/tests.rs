@@ -1,5 +1,5 @@
-//! Attempts under virtual time: what is sent again, how often, after how long, and what it ends
-//! with. The transport answers from a list.
+//! Tests for attempts under virtual time: which calls are retried, how often, after which delay,
+//! and with which result. The transport responds from a list.
 
 use std::{
     collections::VecDeque,
@@ -16,7 +16,8 @@ use crate::{Body, HttpTransport};
 
 type Reply = Box<dyn Fn() -> Result<Response<Body>> + Send + Sync>;
 
-/// Answers in order and notes when it was asked; the last answer is for all that follows.
+/// A transport that returns its responses in order and records the times of the requests. The last
+/// response is repeated.
 #[derive(Clone, Default)]
 struct Script(Arc<Mutex<Lines>>);
 
@@ -84,7 +85,7 @@ impl Script {
         builder.ignore_environment().build().unwrap()
     }
 
-    /// How long after the one before each request was sent.
+    /// Returns the time between each request and the one before it.
     fn gaps(&self) -> Vec<Duration> {
         let asked = &self.0.lock().unwrap().asked;
         asked.windows(2).map(|pair| pair[1] - pair[0]).collect()
@@ -118,7 +119,7 @@ const ONCE: Probe = Probe(Repeat::Never);
 
 #[tokio::test(start_paused = true)]
 async fn what_may_be_sent_again_is_decided_by_the_failure_and_the_call() {
-    // How often a call is sent that may be repeated, and one that may not.
+    // The number of attempts for a call that may be repeated, and for one that may not.
     for (status, again, once) in [
         (200, 1, 1),
         (400, 1, 1),
@@ -180,7 +181,7 @@ async fn delays_grow_with_jitter_up_to_their_cap() {
     assert_eq!(gaps.len(), 4);
     for (number, gap) in gaps.iter().enumerate() {
         let full = Duration::from_millis(100 << number);
-        // The clock's grain is a millisecond.
+        // The clock has a resolution of a millisecond.
         let grain = Duration::from_millis(2);
         assert!(
             *gap + grain >= full / 2 && *gap <= full + grain,
@@ -217,7 +218,7 @@ async fn one_limit_is_for_all_attempts() {
     let limit = Duration::from_millis(400);
     let client = script.client();
     let error = client.call(&ONCE).timeout(limit).await.unwrap_err();
-    // What went wrong is said, not that time ran out.
+    // The error is the original failure, not the time limit.
     assert_eq!(error.kind(), ErrorKind::Connect);
     assert!(begun.elapsed() < limit);
     assert!((2..=4).contains(&script.asked()));
@@ -225,8 +226,8 @@ async fn one_limit_is_for_all_attempts() {
 
 #[tokio::test(start_paused = true)]
 async fn a_call_without_an_answer_ends_at_its_limit() {
-    // How often a call is sent that may be repeated: an attempt without progress is given up
-    // after half of the limit, and not before 90 s.
+    // The number of attempts for a call that may be repeated. An attempt without progress is
+    // abandoned after half of the limit, but not before 90 s.
     for (set, expected, times) in [(None, 120, 2), (Some(3), 3, 1), (Some(600), 600, 2)] {
         for (call, times) in [(AGAIN, times), (ONCE, 1)] {
             let script = Script::hang();
@@ -353,7 +354,7 @@ async fn an_attempt_without_progress_is_repeated_within_the_limit() {
     call.await.unwrap();
     assert_eq!((begun.elapsed().as_secs(), script.asked()), (5, 2));
 
-    // What must not be repeated is waited for.
+    // A call that must not be repeated waits for the whole limit.
     let script = Script::default()
         .then(|| Ok(Response::new(Body::from_stream(Silent, Some(2)))))
         .answer(200, &[]);
@@ -428,7 +429,7 @@ async fn a_timeout_keeps_the_failure_that_was_being_retried() {
 async fn only_what_left_in_no_attempt_was_never_sent() {
     let script = Script::default().fail(ErrorKind::Connect);
     assert!(script.client().call(&ONCE).await.unwrap_err().never_sent());
-    // The first attempt may have arrived, whatever became of the others.
+    // The first attempt may have reached the server, whatever happened to the others.
     let script = Script::default()
         .fail(ErrorKind::Interrupted)
         .fail(ErrorKind::Connect);
@@ -472,7 +473,7 @@ async fn a_deletion_whose_answer_was_lost_has_succeeded_when_nothing_is_left() {
     for script in [
         gone(Script::default()),
         gone(Script::default().fail(ErrorKind::Connect)),
-        // Not in the server's own words.
+        // The 404 does not have the server's JSON body.
         Script::default()
             .fail(ErrorKind::Interrupted)
             .answer(404, &[]),
@@ -500,7 +501,8 @@ async fn a_server_that_was_replaced_is_noticed() {
     sleep(Duration::from_secs(31)).await;
     assert_eq!(known().await, "1.58.0");
 
-    // Sooner when a request did not get there, or a supervisor says so.
+    // The cache expires sooner if a request fails to reach the server or a supervisor reports a
+    // change.
     let script = version(
         version(Script::default(), "1.44.0").fail(ErrorKind::Interrupted),
         "1.58.0",

@@ -1,4 +1,4 @@
-//! A request's or an answer's body: nothing, bytes, or a stream with backpressure.
+//! The body of a request or a response: empty, bytes, or a stream with backpressure.
 
 use std::{
     fmt,
@@ -11,7 +11,7 @@ use futures_core::Stream;
 
 use crate::{Error, ErrorKind, Result};
 
-/// A body, read as a stream of chunks. Nothing is read ahead of its reader.
+/// A body as a stream of chunks. Chunks are read only on demand.
 #[derive(Default)]
 pub struct Body {
     source: Source,
@@ -27,7 +27,7 @@ enum Source {
 }
 
 impl Body {
-    /// No body.
+    /// Creates an empty body.
     pub fn empty() -> Self {
         Self {
             source: Source::Empty,
@@ -35,7 +35,8 @@ impl Body {
         }
     }
 
-    /// A body that is produced as it is sent. `length` in bytes, where it is known beforehand.
+    /// Creates a body from a stream that is polled as the body is sent. `length` is the size in
+    /// bytes, if known in advance.
     pub fn from_stream(
         stream: impl Stream<Item = Result<Bytes>> + Send + 'static,
         length: Option<u64>,
@@ -46,16 +47,16 @@ impl Body {
         }
     }
 
-    /// The length in bytes, where it is known.
+    /// Returns the length in bytes, if known.
     pub fn length(&self) -> Option<u64> {
         self.length
     }
 
-    /// Reads all of it, at most `limit` bytes.
+    /// Reads the whole body, at most `limit` bytes.
     ///
     /// # Errors
     ///
-    /// When the connection breaks, or the body is longer than `limit`.
+    /// Returns an error if the connection breaks or the body is longer than `limit`.
     pub async fn collect(mut self, limit: usize) -> Result<Bytes> {
         let mut whole = BytesMut::new();
         while let Some(chunk) = std::future::poll_fn(|cx| Pin::new(&mut self).poll_next(cx)).await {
@@ -83,7 +84,7 @@ impl From<Bytes> for Body {
 }
 
 impl Body {
-    /// Waits for the next part; `None` at the end. Cancel-safe.
+    /// Waits for the next chunk. Returns `None` at the end. Cancel-safe.
     pub async fn next(&mut self) -> Option<Result<Bytes>> {
         std::future::poll_fn(|cx| Pin::new(&mut *self).poll_next(cx)).await
     }

@@ -1,4 +1,4 @@
-//! HTTP over hyper.
+//! The HTTP transport, built on hyper.
 
 use std::{
     error::Error as _,
@@ -26,7 +26,7 @@ use crate::{
     net::{self, Connector, Stream, Target},
 };
 
-/// HTTP/1.1 with a small pool of connections. Cheap to clone; clones share the pool.
+/// An HTTP/1.1 transport with a small connection pool. Cheap to clone; clones share the pool.
 #[derive(Clone)]
 pub(crate) struct HyperTransport {
     client: Client<Dial, Outgoing>,
@@ -34,8 +34,8 @@ pub(crate) struct HyperTransport {
 }
 
 impl HyperTransport {
-    /// Connections wait for work no longer than `idle`: the server closes its end, and a request
-    /// that meets that may have been seen or not.
+    /// Creates a transport that keeps idle connections for at most `idle`. The server closes idle
+    /// connections too, and a request sent at that moment may or may not have been seen.
     pub(crate) fn new(connector: Connector, idle: Duration) -> Self {
         let client = Client::builder(TokioExecutor::new())
             .pool_idle_timeout(idle)
@@ -63,8 +63,8 @@ impl HttpTransport for HyperTransport {
         {
             return Err(net::refused(hop, answer.status(), "a request"));
         }
-        // After an unhandled exception the server closes the connection without saying so; a
-        // request that must not be repeated would be lost on it.
+        // After an unhandled exception, the server closes the connection without a `Connection:
+        // close` header. A request that must not be repeated would be lost on it.
         if answer.status() == StatusCode::INTERNAL_SERVER_ERROR
             && let Some(connection) = &*connection.connection_metadata()
         {
@@ -83,14 +83,15 @@ impl fmt::Debug for HyperTransport {
     }
 }
 
-/// Whether the server can have seen the request decides everything above this layer.
+/// Converts an error of hyper. All higher layers depend on whether the server can have seen the
+/// request.
 fn classify(error: hyper_util::client::legacy::Error) -> Error {
     let mut cause = error.source();
     while let Some(inner) = cause {
         if let Some(ours) = inner.downcast_ref().and_then(DialError::take) {
             return ours;
         }
-        // The request's own body failed; what was sent of it cannot be taken back.
+        // The request body failed after part of it may have been sent.
         if let Some(ours) = inner.downcast_ref::<Error>() {
             let failed = Error::new(ours.kind(), "the request's body failed");
             return failed.sent().with_source(error);
@@ -118,7 +119,7 @@ fn classify(error: hyper_util::client::legacy::Error) -> Error {
     Error::new(kind, context).with_source(error)
 }
 
-/// An answer's body as a stream of chunks.
+/// A response body as a stream of chunks.
 struct Chunks(Incoming);
 
 impl futures_core::Stream for Chunks {
@@ -143,7 +144,7 @@ impl futures_core::Stream for Chunks {
     }
 }
 
-/// A request's body, as hyper wants it.
+/// A request body, in the form that hyper expects.
 struct Outgoing(Body);
 
 impl http_body::Body for Outgoing {
@@ -164,11 +165,11 @@ impl http_body::Body for Outgoing {
     }
 }
 
-/// Opens connections for hyper's pool.
+/// A connector for hyper's pool.
 #[derive(Clone)]
 struct Dial(Connector);
 
-/// Carries our own error through hyper's, to be taken out whole on the other side.
+/// A wrapper that passes an error of this crate through hyper, to be recovered on the other side.
 #[derive(Debug)]
 struct DialError(Mutex<Option<Error>>);
 
@@ -220,7 +221,7 @@ struct Connection {
 
 impl connect::Connection for Connection {
     fn connected(&self) -> connect::Connected {
-        // A proxy that forwards wants the whole URL in the request.
+        // Requests through a forwarding proxy must contain the absolute URL.
         connect::Connected::new().proxy(self.forwarded)
     }
 }

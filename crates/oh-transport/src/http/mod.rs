@@ -1,4 +1,4 @@
-//! HTTP: requests and answers as streams, over hyper.
+//! HTTP requests and responses as streams, built on hyper.
 
 mod body;
 mod client;

@@ -1,4 +1,4 @@
-//! The error that an answer is: what the server says about it, without the secrets it may repeat.
+//! Converts error responses to errors, with the server's explanation and without secrets.
 
 use std::time::{Duration, SystemTime};
 
@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::{Error, ValidationEntry};
 
-/// Makes an error of an answer. Its body is none where it did not arrive or was far too long.
+/// Converts a response to an error. `body` is `None` if it did not arrive or was too long.
 pub(crate) fn refusal(head: &response::Parts, body: Option<&[u8]>, redactor: &Redactor) -> Error {
     let error = if head.status.is_redirection() {
         Error::from_status(head.status).with_context(format!(
@@ -50,7 +50,7 @@ pub(crate) fn refusal(head: &response::Parts, body: Option<&[u8]>, redactor: &Re
         .with_body(json)
 }
 
-/// A body as its length and type, which is all that is told of one that is not JSON.
+/// Returns the type and length of a body. Errors include only these for a body that is not JSON.
 pub(crate) fn content(head: &response::Parts, body: Option<&[u8]>) -> Option<String> {
     let length = match body {
         Some([]) => return None,
@@ -79,7 +79,7 @@ fn validation(entry: &mut Value, redactor: &Redactor) -> Option<ValidationEntry>
     })
 }
 
-/// Whether the server's message for this kind of breach never repeats the value.
+/// Returns whether the server's message for this type of error never repeats the value.
 fn keeps_value_out(kind: &str) -> bool {
     matches!(
         kind,
@@ -93,7 +93,7 @@ fn join(entries: &[ValidationEntry]) -> String {
     entries.join("; ")
 }
 
-/// `Retry-After`: seconds (digits only), or a date. A date that has passed asks for no delay.
+/// Parses `Retry-After`, either seconds (digits only) or a date. A date in the past means no delay.
 pub(crate) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let value = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
     if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -111,7 +111,7 @@ mod tests {
     use super::*;
     use crate::ErrorKind;
 
-    /// JSON of the shapes that refusals have, with surprises in every place.
+    /// Generates JSON similar to error responses, with unexpected values in every place.
     fn surprising() -> impl Strategy<Value = Value> {
         let leaf = prop_oneof![
             Just(Value::Null),

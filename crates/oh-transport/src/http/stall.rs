@@ -1,4 +1,4 @@
-//! Transfers that stand still: a limit on waiting, none on how long the whole takes.
+//! Detection of stalled transfers: limits the time without progress, not the total time.
 
 use std::{
     future::Future,
@@ -14,13 +14,13 @@ use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
 use crate::{Body, Error, ErrorKind, Result};
 
-/// Most of a body that is handed on at once, so that each piece that leaves is seen as progress.
+/// The maximum size of a chunk that is passed on, so that each chunk counts as progress.
 const PIECE: usize = 16 * 1024;
 
-/// When a request's body last gave something.
+/// The time at which a request body last produced data.
 pub(crate) struct Progress(Arc<Mutex<Instant>>);
 
-/// A body whose reader leaves a trace of its progress, piece by piece.
+/// Wraps a body so that its progress can be observed, chunk by chunk.
 pub(crate) fn watched(body: Body) -> (Body, Progress) {
     let last = Arc::new(Mutex::new(Instant::now()));
     let progress = Progress(last.clone());
@@ -37,7 +37,7 @@ pub(crate) fn watched(body: Body) -> (Body, Progress) {
 }
 
 impl Progress {
-    /// Ends once nothing has moved for so long.
+    /// Waits until there has been no progress for `limit`.
     pub(crate) async fn stalled(&self, limit: Duration) -> Error {
         loop {
             let last = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -52,7 +52,7 @@ impl Progress {
     }
 }
 
-/// An answer's body that fails when it keeps its reader waiting for so long.
+/// Wraps a response body so that it fails if its reader waits longer than `limit`.
 pub(crate) fn limited(body: Body, limit: Duration) -> Body {
     let length = body.length();
     let waiting = None;
@@ -72,7 +72,7 @@ fn stood_still(limit: Duration) -> Error {
 
 struct Watched {
     body: Body,
-    /// What the body gave last and has not been handed on.
+    /// Data from the body that has not been passed on.
     rest: Bytes,
     last: Arc<Mutex<Instant>>,
 }
@@ -101,7 +101,7 @@ impl Stream for Watched {
 struct Limited {
     body: Body,
     limit: Duration,
-    /// Runs only while somebody waits: a slow reader is not a slow server.
+    /// Set only while the reader waits, so that a slow reader does not count as a slow server.
     waiting: Option<Pin<Box<Sleep>>>,
 }
 
@@ -138,7 +138,7 @@ mod tests {
         let mut left = Vec::new();
         while let Some(piece) = poll_fn(|cx| Pin::new(&mut body).poll_next(cx)).await {
             left.extend_from_slice(&piece.unwrap());
-            // A slow link: each piece takes a while to leave.
+            // Simulate a slow link: each chunk takes a while to send.
             tokio::select! {
                 biased;
                 error = &mut stalled => panic!("{error} after {} bytes", left.len()),

@@ -1,4 +1,4 @@
-//! The seam between a client and whatever carries its HTTP requests.
+//! The trait for HTTP transports.
 
 use std::fmt;
 
@@ -7,19 +7,20 @@ use http::{Request, Response};
 
 use crate::{Body, Result};
 
-/// Carries HTTP requests. [`Network`](crate::Network) is the usual one; a test or a program may
-/// replace it, or wrap it.
+/// A transport for HTTP requests. The default is [`Network`](crate::Network); tests and programs
+/// can replace or wrap it.
 #[async_trait]
 pub trait HttpTransport: fmt::Debug + Send + Sync + 'static {
-    /// Sends a request with an absolute URL and returns the answer as soon as its head is there,
+    /// Sends a request with an absolute URL and returns the response once its head has arrived,
     /// whatever its status.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Connect`](crate::ErrorKind::Connect) only when the server cannot have seen the
-    /// request, and a new attempt may succeed: every call is repeated then.
-    /// [`ErrorKind::Interrupted`](crate::ErrorKind::Interrupted) or
-    /// [`ErrorKind::Timeout`](crate::ErrorKind::Timeout) when it may have acted, and a new attempt
-    /// may succeed: calls that may be repeated are. Any other error is final.
+    /// Return [`ErrorKind::Connect`](crate::ErrorKind::Connect) only if the server cannot have seen
+    /// the request and a new attempt may succeed: the client retries every call after this error.
+    /// Return [`ErrorKind::Interrupted`](crate::ErrorKind::Interrupted) or
+    /// [`ErrorKind::Timeout`](crate::ErrorKind::Timeout) if the server may have acted and a new
+    /// attempt may succeed: the client retries only calls that may be repeated. Any other error is
+    /// final.
     async fn send(&self, request: Request<Body>) -> Result<Response<Body>>;
 }

@@ -1,5 +1,5 @@
-//! Opens a byte stream to a host: TCP, through a proxy where one is configured, with TLS where the
-//! scheme asks for it.
+//! Opens a byte stream to a host: TCP, through a proxy if one is configured, with TLS if the scheme
+//! requires it.
 
 use std::{fmt, io, sync::Arc, time::Duration};
 
@@ -12,11 +12,11 @@ use url::Url;
 use super::{Head, Proxies, Resolver, Stream, Tls, lost, proxy::Hop, read_head};
 use crate::{Error, ErrorKind, Result};
 
-/// Where a connection leads.
+/// The destination of a connection.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Target<'a> {
     pub(crate) scheme: &'a str,
-    /// Without the brackets of an IPv6 address.
+    /// The host, without the brackets of an IPv6 address.
     pub(crate) host: &'a str,
     pub(crate) port: u16,
 }
@@ -44,7 +44,8 @@ impl<'a> Target<'a> {
         matches!(self.scheme, "https" | "wss")
     }
 
-    /// A proxy carries plain requests without a tunnel: many permit tunnels to port 443 only.
+    /// Returns whether a proxy forwards requests to this target without a tunnel. Plain requests do
+    /// not use a tunnel, because many proxies permit tunnels to port 443 only.
     fn is_forwarded(&self) -> bool {
         self.scheme == "http"
     }
@@ -59,7 +60,7 @@ impl fmt::Display for Target<'_> {
     }
 }
 
-/// Opens connections. Cheap to clone.
+/// A connector for byte streams. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Connector(Arc<Inner>);
 
@@ -73,17 +74,18 @@ struct Inner {
 /// An open connection.
 pub(crate) struct Connected {
     pub(crate) stream: Stream,
-    /// Whether it ends at a proxy that forwards plain requests.
+    /// Whether the stream ends at a proxy that forwards plain requests.
     pub(crate) forwarded: bool,
 }
 
 impl Connector {
     pub(crate) fn new(limit: Duration, proxies: Proxies, tls: Tls, resolver: Resolver) -> Self {
-        // Tries the other address family after 300 ms, and shares the limit among the addresses
-        // of one family: an address that answers nothing does not use up the time of the others.
+        // `HttpConnector` tries the other address family after 300 ms. The addresses of one family
+        // share the limit, so that an unresponsive address does not use up the time of the others.
         let mut tcp = HttpConnector::new_with_resolver(resolver);
         tcp.set_connect_timeout(Some(limit));
-        // Frames and requests are small and wait for answers: Nagle only delays them.
+        // Nagle's algorithm would delay frames and requests, which are small and wait for a
+        // response.
         tcp.set_nodelay(true);
         Self(Arc::new(Inner {
             limit,
@@ -97,7 +99,8 @@ impl Connector {
     ///
     /// # Errors
     ///
-    /// When the proxy for it cannot be used, or TLS is needed and cannot be set up.
+    /// Returns an error if the proxy for the URL is invalid, or if TLS is needed and cannot be set
+    /// up.
     pub(crate) fn check(&self, url: &Url) -> Result<()> {
         let target = Target::of_url(url);
         let hop = self.0.proxies.to(&target)?;
@@ -107,15 +110,15 @@ impl Connector {
         Ok(())
     }
 
-    /// The proxy that forwards plain requests to a target, if one does.
+    /// Returns the proxy that forwards plain requests to a target, if any.
     pub(crate) fn forwarder(&self, target: &Target<'_>) -> Result<Option<&Hop>> {
         let hop = self.0.proxies.to(target)?;
         Ok(hop.filter(|_| target.is_forwarded()))
     }
 
-    /// Connects to a target, within the limit for connecting.
+    /// Connects to a target, within the connect timeout.
     ///
-    /// Whatever fails here, the server has not seen a request.
+    /// If this method fails, the server has not seen a request.
     pub(crate) async fn connect(&self, target: &Target<'_>) -> Result<Connected> {
         let connecting = async {
             let Some(hop) = self.0.proxies.to(target)? else {
@@ -194,7 +197,7 @@ fn has_timed_out(error: &(dyn std::error::Error + 'static)) -> bool {
     false
 }
 
-/// Asks a proxy for a tunnel to a target.
+/// Opens a tunnel to a target through a proxy.
 async fn tunnel(mut stream: Stream, hop: &Hop, target: &Target<'_>) -> Result<Stream> {
     let proxy = hop.target();
     let mut ask = format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n").into_bytes();
@@ -212,13 +215,13 @@ async fn tunnel(mut stream: Stream, hop: &Hop, target: &Target<'_>) -> Result<St
         flushed.map_err(|error| lost(&what, error))?;
         read_head(&mut stream, &what).await
     };
-    // A tunnel that never opened: the server has seen nothing.
+    // The tunnel was not opened, so the server has not seen anything.
     let Head { status, rest, .. } = asked.await.map_err(|error| {
         let message = format!("no answer from proxy {proxy}");
         Error::new(ErrorKind::Connect, message).with_source(error)
     })?;
     if status.is_success() {
-        // Nothing on the other side speaks first, neither TLS nor HTTP.
+        // TLS and HTTP servers do not send anything first, so more data is an error.
         return match rest.is_empty() {
             true => Ok(stream),
             false => Err(Error::new(
@@ -230,7 +233,7 @@ async fn tunnel(mut stream: Stream, hop: &Hop, target: &Target<'_>) -> Result<St
     Err(refused(hop, status, &format!("a tunnel to {target}")))
 }
 
-/// The error for a status of the proxy itself.
+/// Returns the error for a status of the proxy itself.
 pub(crate) fn refused(hop: &Hop, status: StatusCode, what: &str) -> Error {
     let kind = match status.is_server_error() {
         true => ErrorKind::Connect,
@@ -245,7 +248,7 @@ pub(crate) fn refused(hop: &Hop, status: StatusCode, what: &str) -> Error {
     Error::new(kind, message).with_status(status)
 }
 
-/// A host without the brackets of an IPv6 address.
+/// Returns a host without the brackets of an IPv6 address.
 fn bare(host: &str) -> &str {
     host.trim_matches(['[', ']'])
 }

@@ -1,5 +1,4 @@
-//! The head of an HTTP answer, read from a stream that becomes something else after it: a tunnel
-//! or a WebSocket.
+//! The head of an HTTP response, read from a stream that is a tunnel or a WebSocket afterwards.
 
 use bytes::{Buf, BufMut, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
@@ -8,25 +7,25 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 
 use crate::{Error, ErrorKind, Result};
 
-/// Longest head that is read, in bytes.
+/// The maximum length of a head, in bytes.
 const LIMIT: usize = 16 * 1024;
-/// Most headers that are read.
+/// The maximum number of headers.
 const HEADERS: usize = 128;
 
-/// An answer's status and headers, and what was read behind them.
+/// The status and headers of a response, and the bytes that were read after the head.
 #[derive(Debug)]
 pub(crate) struct Head {
     pub(crate) status: StatusCode,
     pub(crate) headers: HeaderMap,
-    /// Bytes that arrived together with the head and belong to what follows it.
+    /// Bytes that arrived together with the head and belong to the data after it.
     pub(crate) rest: BytesMut,
 }
 
-/// Reads a head; `what` names the exchange in errors. Interim answers (1xx other than 101) are
-/// skipped.
+/// Reads a head and skips interim responses (1xx other than 101). `what` names the exchange in
+/// errors.
 ///
-/// The status of a refusal is returned even where its headers are malformed: the status says what
-/// to do about it.
+/// An error status is returned even if the headers are malformed, because the caller needs the
+/// status to decide how to react.
 pub(crate) async fn read_head(stream: &mut (impl AsyncRead + Unpin), what: &str) -> Result<Head> {
     let mut bytes = BytesMut::with_capacity(1024);
     loop {
@@ -58,7 +57,7 @@ fn is_interim(status: StatusCode) -> bool {
     status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS
 }
 
-/// The error for a connection that ended in the exchange `what`.
+/// Returns the error for a connection that ended during the exchange `what`.
 pub(crate) fn lost(what: &str, error: std::io::Error) -> Error {
     let refused = super::is_handshake_alert(&error);
     let (kind, context) = if refused {
@@ -78,7 +77,8 @@ fn malformed(what: &str, why: &str) -> Error {
 
 type Parsed = Option<(StatusCode, HeaderMap, usize)>;
 
-/// Status, headers and length of a whole head; `None` while it is incomplete.
+/// Parses the status, headers and length of a complete head. Returns `None` if the head is
+/// incomplete.
 fn parse(bytes: &[u8]) -> Result<Parsed, &'static str> {
     let mut storage = [EMPTY_HEADER; HEADERS];
     let mut response = Response::new(&mut storage);

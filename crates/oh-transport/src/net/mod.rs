@@ -1,4 +1,4 @@
-//! Connections: proxies, name lookup, TCP, TLS. Contains no HTTP beyond opening a tunnel.
+//! Connections: proxies, name lookup, TCP and TLS. Contains no HTTP except for opening a tunnel.
 
 mod connect;
 mod head;

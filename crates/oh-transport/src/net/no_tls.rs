@@ -1,15 +1,15 @@
-//! Stands in for TLS in a build without the feature `tls`: every use is an error that says so.
+//! A replacement for TLS in builds without the `tls` feature: every use returns an error.
 
 use std::io;
 
 use super::Stream;
 use crate::{Error, ErrorKind, Result};
 
-/// The caller's settings: none.
+/// The caller's TLS settings, which are always empty in this build.
 #[derive(Default)]
 pub(crate) struct TlsOptions {}
 
-/// No TLS.
+/// A placeholder for the TLS connector.
 pub(crate) struct Tls;
 
 impl Tls {

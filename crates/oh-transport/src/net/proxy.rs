@@ -1,7 +1,7 @@
-//! Chooses the proxy for a target. Opens no connection.
+//! Selection of the proxy for a target. Contains no I/O.
 //!
-//! A proxy is parsed once, here; what cannot be parsed is an error when it would be used, never a
-//! direct connection.
+//! Proxy settings are parsed once. An invalid setting is an error when it would be used; it never
+//! results in a direct connection.
 
 use std::{ffi::OsStr, net::IpAddr, sync::Arc};
 
@@ -22,12 +22,12 @@ struct Inner {
     http: Choice,
     https: Choice,
     direct: Choice<NoProxy>,
-    /// Whether the caller named the proxy. One from the environment is not used for loopback: it
-    /// cannot reach this machine, and a local server's key would be shown to a stranger.
+    /// Whether the caller set the proxy. A proxy from the environment is not used for loopback: it
+    /// cannot reach this machine, and the key of a local server would be exposed to it.
     fixed: bool,
 }
 
-/// A setting: absent, parsed, or why it cannot be used. Holds no value that was not parsed.
+/// A setting: absent, parsed, or the reason why it is invalid. Never contains an unparsed value.
 #[derive(Clone)]
 enum Choice<T = Hop> {
     Unset,
@@ -35,22 +35,22 @@ enum Choice<T = Hop> {
     Invalid(&'static str, &'static str),
 }
 
-/// A proxy, and the credentials it wants.
+/// A proxy and its credentials.
 #[derive(Clone)]
 pub(crate) struct Hop {
     pub(crate) encrypted: bool,
-    /// Without the brackets of an IPv6 address.
+    /// The host, without the brackets of an IPv6 address.
     pub(crate) host: String,
     pub(crate) port: u16,
     pub(crate) authorization: Option<HeaderValue>,
 }
 
 impl Proxies {
-    /// One proxy for every target.
+    /// Creates a setting with one proxy for every target.
     ///
     /// # Errors
     ///
-    /// `InvalidInput` when it is not the URL of an HTTP proxy.
+    /// Returns `InvalidInput` if `url` is not the URL of an HTTP proxy.
     pub(crate) fn fixed(url: &str) -> Result<Self> {
         let hop = Hop::parse(url, false).map_err(|why| invalid("proxy", why, ""))?;
         Ok(Self(Arc::new(Inner {
@@ -61,8 +61,8 @@ impl Proxies {
         })))
     }
 
-    /// The proxies that the usual variables name. A lower-case name takes precedence, an empty
-    /// value counts as unset. Unlike curl, upper-case `HTTP_PROXY` counts too, except in a CGI
+    /// Reads the proxies from the usual variables. A lower-case name takes precedence, and an empty
+    /// value counts as unset. Unlike curl, upper-case `HTTP_PROXY` is used too, except in a CGI
     /// program (`REQUEST_METHOD` is set), where a request could set it.
     pub(crate) fn ambient(variables: &Variables<'_>) -> Self {
         let cgi = variables("REQUEST_METHOD").is_some();
@@ -87,11 +87,11 @@ impl Proxies {
         }))
     }
 
-    /// The proxy that leads to a target, if one does (`ws` counts as `http`).
+    /// Returns the proxy for a target, if any. `ws` counts as `http`.
     ///
     /// # Errors
     ///
-    /// `InvalidInput` when the setting that decides cannot be used.
+    /// Returns `InvalidInput` if the setting for the target is invalid.
     pub(crate) fn to(&self, target: &Target<'_>) -> Result<Option<&Hop>> {
         let Inner {
             http,
@@ -130,7 +130,7 @@ fn invalid(setting: &str, why: &str, hint: &str) -> Error {
     )
 }
 
-/// The first of these variables that is not empty.
+/// Parses the first of these variables that is not empty.
 fn read<T>(
     variables: &Variables<'_>,
     names: &[&'static str],
@@ -151,8 +151,8 @@ fn read<T>(
 }
 
 impl Hop {
-    /// Parses a proxy's URL. `lenient` takes `proxy:3128` for `http://proxy:3128`, as the
-    /// variables are usually written.
+    /// Parses the URL of a proxy. If `lenient` is set, `proxy:3128` means `http://proxy:3128`, the
+    /// usual notation in variables.
     fn parse(text: &str, lenient: bool) -> Result<Self, &'static str> {
         let text = text.trim();
         if text.is_empty() || text.chars().any(char::is_control) {
@@ -193,7 +193,7 @@ impl Hop {
     }
 }
 
-/// User and password of a URL as the value of `Proxy-Authorization`.
+/// Converts the user and password of a URL to the value of `Proxy-Authorization`.
 fn authorization(url: &Url) -> Result<Option<HeaderValue>, &'static str> {
     if url.username().is_empty() && url.password().is_none() {
         return Ok(None);
@@ -210,11 +210,11 @@ fn authorization(url: &Url) -> Result<Option<HeaderValue>, &'static str> {
     Ok(Some(value))
 }
 
-/// Targets that are reached directly: `NO_PROXY`.
+/// The targets that are reached directly, from `NO_PROXY`.
 ///
-/// Entries are separated by commas or blanks: `*`, a domain (its subdomains are covered too, with
-/// or without a leading `.` or `*.`), an address, a network such as `10.0.0.0/8`; each may end in
-/// `:port`, and then covers that port only.
+/// Entries are separated by commas or spaces. An entry is `*`, a domain (which includes its
+/// subdomains, with or without a leading `.` or `*.`), an address, or a network such as
+/// `10.0.0.0/8`. An entry that ends in `:port` applies to that port only.
 #[derive(Clone)]
 struct NoProxy(Vec<(Option<u16>, Arc<Matcher>)>);
 
@@ -234,7 +234,7 @@ impl NoProxy {
             }
         }
         let matcher = |hosts: String| {
-            // The proxy's name stands for "a proxy": only whether one is chosen is asked.
+            // The proxy URL is a placeholder: only whether the matcher selects a proxy is used.
             let matcher = Matcher::builder().all("http://proxy.invalid").no(hosts);
             Arc::new(matcher.build())
         };
@@ -258,7 +258,7 @@ impl NoProxy {
     }
 }
 
-/// An entry without brackets, and its port.
+/// Splits an entry into the host, without brackets, and its port.
 fn split_port(entry: &str) -> (&str, Option<u16>) {
     if let Some((host, rest)) = entry
         .strip_prefix('[')
@@ -278,7 +278,7 @@ fn split_port(entry: &str) -> (&str, Option<u16>) {
     }
 }
 
-/// Whether a host is this machine.
+/// Returns whether a host is this machine.
 fn is_local(host: &str) -> bool {
     if let Ok(ip) = host.parse::<IpAddr>() {
         let ip = ip.to_canonical();

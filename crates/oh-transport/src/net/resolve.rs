@@ -1,4 +1,4 @@
-//! Name lookup: the system's, with addresses that the caller set in front of it.
+//! Name lookup by the system, with addresses that the caller can override.
 
 use std::{
     collections::HashMap,
@@ -13,12 +13,12 @@ use std::{
 
 use hyper_util::client::legacy::connect::dns::Name;
 
-/// Looks names up. Cheap to clone.
+/// A resolver for host names. Cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Resolver(Arc<HashMap<String, Vec<SocketAddr>>>);
 
 impl Resolver {
-    /// Sets the addresses of a host; the connector fills in the port.
+    /// Sets the addresses of a host. The connector fills in the port.
     pub(crate) fn set(&mut self, host: &str, addresses: impl IntoIterator<Item = IpAddr>) {
         let addresses = addresses.into_iter().map(|ip| SocketAddr::new(ip, 0));
         Arc::make_mut(&mut self.0).insert(host.to_ascii_lowercase(), addresses.collect());

@@ -1,4 +1,4 @@
-//! A connected byte stream, plain or encrypted, behind one type.
+//! A connected byte stream, plain or encrypted, as one type.
 
 use std::{
     io::{self, IoSlice},
@@ -39,7 +39,8 @@ impl AsyncWrite for Stream {
         Pin::new(&mut self.0).poll_write(cx, bytes)
     }
 
-    // Without this, a frame leaves as two packets (head, payload) and hyper copies bodies.
+    // Without vectored writes, a frame is sent as two packets (head and payload), and hyper copies
+    // bodies.
     fn poll_write_vectored(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -67,7 +68,7 @@ mod tests {
 
     use super::*;
 
-    /// Takes all that it is given at once.
+    /// A writer that accepts all data at once.
     struct Whole;
 
     impl AsyncRead for Whole {

@@ -1,4 +1,4 @@
-//! TLS by rustls with ring: the platform's certificate verifier, the caller's roots, and a client
+//! TLS with rustls and ring: the platform's certificate verifier, the caller's roots, and a client
 //! certificate.
 
 use std::{
@@ -17,7 +17,7 @@ use tokio_rustls::TlsConnector;
 use super::Stream;
 use crate::{Error, ErrorKind, Result};
 
-/// The caller's settings.
+/// The caller's TLS settings.
 #[derive(Default)]
 pub(crate) struct TlsOptions {
     roots: Vec<CertificateDer<'static>>,
@@ -25,7 +25,7 @@ pub(crate) struct TlsOptions {
     fault: Option<&'static str>,
 }
 
-/// A client certificate with its chain, and its key.
+/// A client certificate with its chain and private key.
 struct Identity {
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
@@ -55,7 +55,8 @@ impl TlsOptions {
     }
 }
 
-/// One certificate in DER, or all of a PEM text; `None` if there is none, or a broken one.
+/// Parses one DER certificate or all certificates of a PEM text. Returns `None` if there is none or
+/// if one is invalid.
 fn certificates(bytes: &[u8]) -> Option<Vec<CertificateDer<'static>>> {
     if bytes.windows(11).any(|part| part == b"-----BEGIN ") {
         let found = CertificateDer::pem_slice_iter(bytes).collect::<Result<Vec<_>, _>>();
@@ -64,16 +65,18 @@ fn certificates(bytes: &[u8]) -> Option<Vec<CertificateDer<'static>>> {
     (!bytes.is_empty()).then(|| vec![bytes.to_vec().into()])
 }
 
-/// Encrypts streams. Set up on first use: the platform's certificates are many files.
+/// A TLS connector. Initialized on first use, because the platform's certificates are many files.
 pub(crate) struct Tls {
     options: TlsOptions,
     ready: OnceLock<Result<TlsConnector, rustls::Error>>,
 }
 
 impl Tls {
+    /// Creates the connector.
+    ///
     /// # Errors
     ///
-    /// `InvalidInput` when a certificate or a key cannot be used.
+    /// Returns `InvalidInput` if a certificate or a key is invalid.
     pub(crate) fn new(options: TlsOptions) -> Result<Self> {
         if let Some(fault) = options.fault {
             return Err(Error::new(ErrorKind::InvalidInput, fault));
@@ -82,7 +85,7 @@ impl Tls {
             options,
             ready: OnceLock::new(),
         };
-        // Whether key and certificate belong together is known at once.
+        // Check at once whether the key belongs to the certificate.
         if let Some(identity) = &tls.options.identity {
             let provider = rustls::crypto::ring::default_provider();
             let chain = identity.chain.clone();
@@ -95,11 +98,12 @@ impl Tls {
         Ok(tls)
     }
 
-    /// Sets TLS up if that has not happened yet.
+    /// Initializes TLS on the first call.
     ///
     /// # Errors
     ///
-    /// `Tls` when the platform has no usable root certificates, or a given root is none.
+    /// Returns `Tls` if the platform has no usable root certificates, or if a given root is
+    /// invalid.
     pub(crate) fn prepare(&self) -> Result<&TlsConnector> {
         let ready = self.ready.get_or_init(|| self.options.connector());
         ready.as_ref().map_err(|error| {
@@ -115,7 +119,7 @@ impl Tls {
             Error::new(ErrorKind::Tls, message).with_source(error)
         })?;
         let stream = connector.connect(name, stream).await.map_err(|error| {
-            // Only what TLS itself objects to will fail again.
+            // Errors of TLS itself are permanent; I/O errors are not.
             let objection = error
                 .get_ref()
                 .is_some_and(|inner| inner.is::<rustls::Error>());
@@ -152,8 +156,9 @@ impl TlsOptions {
     }
 }
 
-/// Whether the peer rejected the handshake after our part of it was done, as it does with a client
-/// certificate in TLS 1.3: the error shows at the first read, and no request was handled.
+/// Returns whether the peer rejected the handshake after the client had completed its part, as with
+/// a client certificate in TLS 1.3. The error occurs at the first read, and no request was
+/// processed.
 pub(crate) fn is_handshake_alert(error: &io::Error) -> bool {
     let inner = error.get_ref().and_then(|inner| inner.downcast_ref());
     let Some(rustls::Error::AlertReceived(alert)) = inner else {

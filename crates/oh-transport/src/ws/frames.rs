@@ -1,12 +1,12 @@
-//! A server's frames, read into whole messages: the client's side of RFC 6455. Knows nothing of
-//! handshakes, of writing, and of what stands in a message.
+//! Decodes the frames of a server into whole messages: the client side of RFC 6455. Contains
+//! neither handshakes nor writing, and does not decode the content of messages.
 //!
-//! Stricter than needed in nothing: lengths that are not minimal (5.2) and a close frame with a
-//! payload of one byte (5.5.1) are accepted.
+//! The decoder is lenient in two places: it accepts non-minimal lengths (5.2) and a close frame
+//! with a payload of one byte (5.5.1).
 //!
-//! Nothing is held between messages. What arrives is read into a buffer that all sockets of a
-//! thread share; what is incomplete is kept in the allocation that will be the message, and of a
-//! long payload the rest is read straight into it.
+//! No memory is held between messages. Data is read into a buffer that all sockets of a thread
+//! share. Incomplete data is kept in the allocation of the future message, and the rest of a long
+//! payload is read directly into that allocation.
 
 use std::{
     cell::Cell,
@@ -23,33 +23,34 @@ use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
 
 use crate::{Error, ErrorKind, Message, net::is_handshake_alert};
 
-/// How reading ended, and the code of the close frame that answers it.
+/// The error that ended reading, and the code of the close frame to send in response.
 #[derive(Debug)]
 pub(crate) struct Ending {
     pub(crate) error: Error,
-    /// `None` when nobody is there to read an answer.
+    /// `None` if the peer can no longer receive a close frame.
     pub(crate) answer: Option<u16>,
 }
 
 type Result<T, E = Ending> = std::result::Result<T, E>;
 
-/// So much is read at once; a payload that lacks as much or more is read where it stays.
+/// The number of bytes per read. A payload that misses at least this much is read directly into its
+/// message.
 const CHUNK: usize = 64 * 1024;
-/// No control frame may carry more.
+/// The maximum payload of a control frame.
 const CONTROL_LIMIT: u8 = 125;
-/// The longest head of a frame without a mask.
+/// The maximum length of the head of an unmasked frame.
 const HEAD: usize = 10;
 
 thread_local! {
     static SCRATCH: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
-/// What has arrived and waits to be handed on.
+/// Data that was received but not yet passed on.
 #[derive(Debug, Default)]
 pub(crate) struct Arrived {
-    /// Whole messages, each in an allocation of its own length.
+    /// Whole messages, each in its own allocation of exact length.
     pub(crate) messages: VecDeque<crate::Result<Message>>,
-    /// The newest ping: its pong answers all before it.
+    /// The newest ping. A pong for it also answers all earlier pings.
     pub(crate) ping: Option<Bytes>,
 }
 
@@ -62,7 +63,8 @@ pub(crate) struct Frames<S> {
 }
 
 impl<S: AsyncRead + Unpin> Frames<S> {
-    /// `early` was read from the stream already; `limit` is for whole messages, in bytes.
+    /// Creates a reader. `early` contains bytes that were already read from the stream; `limit` is
+    /// the maximum size of a message, in bytes.
     pub(crate) fn new(stream: S, early: Vec<u8>, limit: usize) -> Self {
         Self {
             stream,
@@ -71,19 +73,20 @@ impl<S: AsyncRead + Unpin> Frames<S> {
         }
     }
 
-    /// Reads from the stream once. What arrived before the ending that an error is has arrived all
-    /// the same. Cancel-safe: a dropped call has read nothing.
+    /// Reads from the stream once. If an error is returned, `arrived` still contains the data that
+    /// was received before it. Cancel-safe: a dropped call has read nothing.
     ///
     /// # Errors
     ///
-    /// How the connection ended: [`Error::closed`] for a close frame, `Interrupted` without one,
-    /// `Decode` after what no server may send. After it, only [`drain`](Self::drain) may be called.
+    /// Returns the reason why the connection ended: [`Error::closed`] for a close frame,
+    /// `Interrupted` without one, `Decode` for a protocol violation. After an error, only
+    /// [`drain`](Self::drain) may be called.
     pub(crate) async fn read(&mut self, arrived: &mut Arrived) -> Result<()> {
         poll_fn(|cx| self.poll_read(cx, arrived)).await
     }
 
-    /// Reads and discards what arrives until the server ends the connection. A connection that is
-    /// closed with data unread is reset, and a reset may discard the close frame that was sent.
+    /// Reads and discards data until the server ends the connection. Closing a connection with
+    /// unread data resets it, and a reset may discard the close frame that was sent.
     pub(crate) async fn drain(&mut self) {
         poll_fn(|cx| {
             let mut scratch = SCRATCH.take();
@@ -149,7 +152,7 @@ impl Opcode {
     }
 }
 
-/// What stands before a frame's payload.
+/// The head of a frame, before its payload.
 #[derive(Debug, Clone, Copy)]
 struct Head {
     last: bool,
@@ -158,7 +161,8 @@ struct Head {
 }
 
 impl Head {
-    /// Reads a head that may not be complete; what is wrong is said as soon as it is there.
+    /// Decodes a head, which may be incomplete. Reports an error as soon as the invalid bytes have
+    /// arrived.
     fn read(bytes: &[u8]) -> Result<Option<Self>> {
         let [first, rest @ ..] = bytes else {
             return Ok(None);
@@ -202,20 +206,20 @@ impl Head {
     }
 }
 
-/// Bytes to messages, wherever they were torn.
+/// A decoder from bytes to messages. The bytes may be split at any point.
 #[derive(Debug)]
 struct Decoder {
     limit: usize,
     /// The beginning of a head.
     head: [u8; HEAD],
     head_bytes: usize,
-    /// The frame whose payload comes, and how much of it is to come.
+    /// The current frame, and the number of missing payload bytes.
     frame: Option<Head>,
     left: usize,
-    /// The kind of the message that comes, in one frame or more, and what of it is there.
+    /// The type of the current message, which may have several frames, and its data so far.
     kind: Option<Opcode>,
     message: Vec<u8>,
-    /// Payload of a control frame, which may come between the frames of a message.
+    /// The payload of a control frame, which may occur between the frames of a message.
     control: Vec<u8>,
 }
 
@@ -264,12 +268,13 @@ impl Decoder {
         }
     }
 
-    /// Where the rest of a payload goes that is too long for the shared buffer.
+    /// Returns the destination for the rest of a payload that is too long for the shared buffer.
     fn long_payload(&mut self) -> Option<Limit<&mut Vec<u8>>> {
         (self.left >= CHUNK).then(|| (&mut self.message).limit(self.left))
     }
 
-    /// So many bytes were written there.
+    /// Records that `bytes` bytes were written to the destination of
+    /// [`long_payload`](Self::long_payload).
     fn took(&mut self, bytes: usize, arrived: &mut Arrived) -> Result<()> {
         self.left -= bytes;
         self.take(&[], arrived)
@@ -289,7 +294,7 @@ impl Decoder {
             }
             match self.message.is_empty() {
                 true => self.message.reserve_exact(length),
-                // Parts may be many: the room must not grow by as little each time.
+                // A message may have many fragments, so the capacity must grow exponentially.
                 false => self.message.reserve(length),
             }
         }
@@ -304,7 +309,7 @@ impl Decoder {
             Opcode::Pong => self.control = Vec::new(),
             Opcode::Close => return Err(closed(&self.control)),
             Opcode::Continuation | Opcode::Text | Opcode::Binary if frame.last => {
-                // Whoever keeps a message keeps no more than it.
+                // Trim the allocation: a caller that keeps a message should keep only its bytes.
                 let payload = mem::take(&mut self.message).into_boxed_slice();
                 let message = match self.kind.take() {
                     Some(Opcode::Binary) => Message::Binary(payload.into()),
@@ -319,7 +324,7 @@ impl Decoder {
     }
 }
 
-/// What a close frame says; 1005 stands for no code.
+/// Decodes a close frame. Code 1005 means that the frame has no code.
 fn closed(payload: &[u8]) -> Ending {
     let error = match payload {
         [high, low, reason @ ..] => Error::closed(
@@ -336,7 +341,8 @@ fn closed(payload: &[u8]) -> Ending {
     Ending { error, answer }
 }
 
-/// Whether a close frame may carry this code (7.4): others are reserved, or unassigned.
+/// Returns whether a close frame may contain this code (7.4). Other codes are reserved or
+/// unassigned.
 pub(crate) fn may_be_sent(code: u16) -> bool {
     matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999)
 }
@@ -367,7 +373,7 @@ pub(crate) fn broken_connection(error: io::Error) -> Error {
     Error::new(ErrorKind::Interrupted, "the connection broke").with_source(error)
 }
 
-/// A breach of the protocol, with the close code that names it.
+/// Returns the ending for a protocol violation, with its close code.
 fn breach(code: u16, message: String) -> Ending {
     Ending {
         error: Error::new(ErrorKind::Decode, message),

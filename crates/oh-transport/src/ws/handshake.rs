@@ -1,4 +1,4 @@
-//! The upgrade of a connection to WebSocket, and the proof that it answers this very request.
+//! The upgrade of a connection to WebSocket, and the validation of the response.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use http::{
@@ -21,8 +21,8 @@ use crate::{
 const GUID: &str = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 const WHAT: &str = "WebSocket handshake";
 
-/// Asks for the upgrade and checks that the answer is one, made for this very request. Returns
-/// what was read behind the answer.
+/// Sends the upgrade request and validates that the response belongs to it. Returns the bytes that
+/// were read after the response.
 pub(crate) async fn handshake(
     stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
     url: &Url,
@@ -82,7 +82,7 @@ pub(crate) async fn handshake(
             "the server chose an extension that was not offered",
         ));
     }
-    // Only the transport's caller can have offered one, by a header of its own.
+    // Only the caller of the transport can offer a subprotocol, with its own header.
     let offered = |chosen: &str| words(asked, &SEC_WEBSOCKET_PROTOCOL).any(|word| word == chosen);
     if let Some(chosen) = headers.get(SEC_WEBSOCKET_PROTOCOL)
         && !chosen.to_str().is_ok_and(|chosen| offered(chosen.trim()))
@@ -94,7 +94,7 @@ pub(crate) async fn handshake(
     Ok(rest.into())
 }
 
-/// The comma-separated words of a header.
+/// Returns the comma-separated values of a header.
 fn words<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {
     let values = headers.get_all(name).into_iter();
     values
@@ -107,7 +107,7 @@ fn refused(why: &str) -> Error {
     Error::new(ErrorKind::Handshake, format!("no WebSocket: {why}"))
 }
 
-/// What a server makes of our key.
+/// Returns the accept key that a server computes from the client's key.
 pub(crate) fn accept_key(key: &str) -> String {
     STANDARD.encode(Sha1::digest(format!("{key}{GUID}")))
 }

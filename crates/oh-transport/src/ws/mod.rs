@@ -1,4 +1,4 @@
-//! WebSockets: handshake, frames, and sockets as channels of whole messages.
+//! WebSockets: handshakes, frames, and sockets as channels of whole messages.
 
 mod frames;
 mod handshake;

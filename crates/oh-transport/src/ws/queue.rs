@@ -1,7 +1,6 @@
-//! A bounded queue from one task to another: takes batches, and holds no memory while it is empty.
-//! Knows nothing of what it carries.
+//! A bounded queue between two tasks that accepts batches and holds no memory while it is empty.
 //!
-//! Tokio's channel takes room for 32 items at once and keeps it, for every socket twice.
+//! Tokio's channel allocates room for 32 items at once and keeps it, twice for every socket.
 
 use std::{
     collections::VecDeque,
@@ -11,7 +10,7 @@ use std::{
 
 use tokio::sync::Notify;
 
-/// Makes a queue for so many items, at least one.
+/// Creates a queue with room for `capacity` items, at least one.
 pub(crate) fn queue<T>(capacity: usize) -> (Sender<T>, Receiver<T>) {
     let shared = Arc::new(Shared {
         capacity: capacity.max(1),
@@ -25,13 +24,13 @@ pub(crate) fn queue<T>(capacity: usize) -> (Sender<T>, Receiver<T>) {
     (Sender(Arc::clone(&shared)), Receiver(shared))
 }
 
-/// Dropping it ends the queue, after what is in it.
+/// The sending half. Dropping it ends the queue after the remaining items.
 pub(crate) struct Sender<T>(Arc<Shared<T>>);
 
-/// Dropping it drops what is in the queue.
+/// The receiving half. Dropping it drops the items in the queue.
 pub(crate) struct Receiver<T>(Arc<Shared<T>>);
 
-/// The receiver is gone, and with it what was to be sent.
+/// Marker error: the receiver was dropped, and the items to send were dropped with it.
 #[derive(Debug)]
 pub(crate) struct Gone;
 
@@ -59,11 +58,12 @@ impl<T> Sender<T> {
         self.send_all(&mut VecDeque::from([item])).await
     }
 
-    /// Moves items over once there is room for one: a batch is not taken apart. Cancel-safe: a
-    /// dropped call has sent nothing.
+    /// Moves all items into the queue once there is room for one; a batch is not split.
+    /// Cancel-safe: a dropped call has sent nothing.
     pub(crate) async fn send_all(&self, items: &mut VecDeque<T>) -> Result<(), Gone> {
         loop {
-            // Made before the look at the queue: it hears of room that is made right after it.
+            // Created before the check, so that room which is made right after the check is
+            // noticed.
             let room = self.0.room.notified();
             {
                 let mut state = self.0.lock();
@@ -83,11 +83,11 @@ impl<T> Sender<T> {
 }
 
 impl<T> Receiver<T> {
-    /// The next item; none when the sender is gone and nothing is left. Cancel-safe: a dropped
-    /// call takes nothing.
+    /// Waits for the next item. Returns `None` when the sender was dropped and the queue is empty.
+    /// Cancel-safe: a dropped call takes nothing.
     pub(crate) async fn recv(&mut self) -> Option<T> {
         loop {
-            // In this order: what is sent last is in the queue before it ends.
+            // Check `closed` first: the last item is in the queue before the queue is closed.
             let closed = self.0.lock().closed;
             let item = self.try_recv();
             if item.is_some() || closed {
@@ -97,7 +97,7 @@ impl<T> Receiver<T> {
         }
     }
 
-    /// The next item, if it is there.
+    /// Returns the next item, if there is one.
     pub(crate) fn try_recv(&mut self) -> Option<T> {
         let mut state = self.0.lock();
         let item = state.items.pop_front()?;
@@ -105,7 +105,7 @@ impl<T> Receiver<T> {
         let emptied = (left == 0).then(|| mem::take(&mut state.items));
         drop(state);
         drop(emptied);
-        // Nobody waits for room but while it is full, and it is left item by item.
+        // Senders wait only while the queue is full, and items are removed one by one.
         if left + 1 == self.0.capacity {
             self.0.room.notify_waiters();
         }
@@ -121,13 +121,13 @@ impl<T> Drop for Sender<T> {
 }
 
 impl<T> Receiver<T> {
-    /// Ends the queue and drops what is in it, as dropping the receiver does.
+    /// Ends the queue and drops its items, like dropping the receiver.
     pub(crate) fn close(&self) {
         let mut state = self.0.lock();
         state.closed = true;
         let unread = mem::take(&mut state.items);
         drop(state);
-        // An item may tell its sender that it is dropped.
+        // Dropping an item may notify its sender, so the lock must not be held here.
         drop(unread);
         self.0.room.notify_waiters();
     }

@@ -1,4 +1,5 @@
-//! A WebSocket as a channel of whole messages. Knows no wire: a network or a test feeds it.
+//! A WebSocket as a channel of whole messages. Contains no I/O: a network or a test supplies the
+//! messages.
 
 use std::{fmt, future::Future, time::Duration};
 
@@ -13,29 +14,30 @@ use super::{
 };
 use crate::{Error, ErrorKind, Result};
 
-/// How long [`Socket::close`] waits for its close frame to leave.
+/// The time that [`Socket::close`] waits until its close frame has been sent.
 const GOODBYE: Duration = Duration::from_millis(80);
-/// The longest reason that fits into a close frame, in bytes.
+/// The maximum length of the reason in a close frame, in bytes.
 const REASON: usize = 123;
 
-/// Opens sockets. The network is one; [`Socket::pair`] makes others.
+/// A transport that opens sockets. The default is the network; [`Socket::pair`] creates sockets for
+/// other implementations.
 #[async_trait]
 pub trait SocketTransport: fmt::Debug + Send + Sync + 'static {
-    /// Opens a socket at `url` (scheme `ws` or `wss`), sending `headers` with the handshake.
+    /// Opens a socket at `url` (scheme `ws` or `wss`) and sends `headers` with the handshake.
     ///
     /// # Errors
     ///
-    /// When no connection can be made or the handshake fails.
+    /// Returns an error if the connection or the handshake fails.
     async fn connect(&self, url: &Url, headers: &http::HeaderMap) -> Result<Socket>;
 }
 
-/// One whole message.
+/// A whole WebSocket message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Message {
-    /// Text, checked to be UTF-8, in an allocation of its own.
+    /// A text message: valid UTF-8, in its own allocation.
     Text(Bytes),
-    /// Binary.
+    /// A binary message.
     Binary(Bytes),
 }
 
@@ -44,7 +46,7 @@ pub(crate) enum Command {
     Close(u16, String, oneshot::Sender<Result<()>>),
 }
 
-/// An open socket. Dropping it cuts the connection.
+/// An open socket. Dropping it closes the connection without a close frame.
 pub struct Socket {
     incoming: Receiver<Result<Message>>,
     outgoing: Sender<Command>,
@@ -60,7 +62,8 @@ pub struct SocketPeer {
 }
 
 impl Socket {
-    /// A socket without a network, and its other end: `capacity` messages fit in between.
+    /// Creates a socket without a network and its other end. Each direction buffers up to
+    /// `capacity` messages.
     pub fn pair(capacity: usize) -> (Self, SocketPeer) {
         let (to_client, incoming) = queue(capacity);
         let (outgoing, from_client) = queue(capacity);
@@ -88,13 +91,14 @@ impl Socket {
         socket
     }
 
-    /// The next message. Cancel-safe: a dropped call loses nothing.
+    /// Waits for the next message. Cancel-safe: a dropped call loses nothing.
     ///
     /// # Errors
     ///
-    /// Once, when the socket has ended: a close frame as [`ErrorKind::Closed`] (4001 and 4004 as
-    /// `Unauthorized` and `NotFound`) with its code, anything else as `Interrupted`, `Timeout`
-    /// or `Decode`. After that, `Interrupted` again.
+    /// Returns the reason once when the socket has ended. A close frame is reported as
+    /// [`ErrorKind::Closed`] with its code (codes 4001 and 4004 as `Unauthorized` and `NotFound`),
+    /// any other reason as `Interrupted`, `Timeout` or `Decode`. All later calls return
+    /// `Interrupted`.
     pub async fn recv(&mut self) -> Result<Message> {
         if self.ended {
             return Err(Error::new(ErrorKind::Interrupted, "the socket has ended"));
@@ -109,20 +113,20 @@ impl Socket {
         received
     }
 
-    /// Returns a message that has arrived already, without waiting.
+    /// Returns a message that has already arrived, without waiting.
     pub fn try_recv(&mut self) -> Option<Result<Message>> {
         let received = self.incoming.try_recv()?;
         self.ended = received.is_err();
         Some(received)
     }
 
-    /// Sends a message; done once it is handed to the connection.
+    /// Sends a message and waits until it has been passed to the connection.
     ///
     /// # Errors
     ///
-    /// When the socket has ended, also while its reader is behind; when a text is not UTF-8; when
-    /// the server takes nothing for the
-    /// [silence timeout](crate::NetworkBuilder::silence_timeout).
+    /// Returns an error if the socket has ended, even if the reader has not yet reached the end.
+    /// Also returns an error if a text message is not valid UTF-8, or if the server accepts no data
+    /// for the [silence timeout](crate::NetworkBuilder::silence_timeout).
     ///
     /// # Cancel safety
     ///
@@ -145,11 +149,11 @@ impl Socket {
         sent.await.unwrap_or_else(|_| Err(gone()))
     }
 
-    /// Closes the socket: sends a close frame and waits until it has left, at most 80 ms.
+    /// Closes the socket: sends a close frame and waits at most 80 ms until it has been sent.
     ///
-    /// A code that a close frame must not carry (such as 1005 or 1006) is sent as 1000, and a
-    /// reason is cut to 123 bytes. The connection itself ends in the background once the server
-    /// has closed its side, at the latest after 2 s.
+    /// A code that is not allowed in a close frame (such as 1005 or 1006) is replaced by 1000, and
+    /// the reason is truncated to 123 bytes. The connection is closed in the background when the
+    /// server has closed its side, after at most 2 s.
     pub async fn close(self, code: u16, reason: &str) {
         let (done, closed) = oneshot::channel();
         let code = if may_be_sent(code) { code } else { 1000 };
@@ -188,32 +192,33 @@ impl SocketPeer {
     ///
     /// # Errors
     ///
-    /// When the socket was dropped.
+    /// Returns an error if the socket was dropped.
     pub async fn text(&self, text: impl Into<Bytes>) -> Result<()> {
         self.send(Message::Text(text.into())).await
     }
 
-    /// Delivers any message to the socket; waits while its reader is behind.
+    /// Delivers any message to the socket. Waits while the queue of the socket is full.
     ///
     /// # Errors
     ///
-    /// When the socket was dropped.
+    /// Returns an error if the socket was dropped.
     pub async fn send(&self, message: Message) -> Result<()> {
         self.deliver(Ok(message)).await
     }
 
-    /// Ends the socket: with [`Error::closed`] as a close frame would, or with any other error.
+    /// Ends the socket with an error, such as [`Error::closed`] for a close frame.
     ///
     /// # Errors
     ///
-    /// When the socket was dropped.
+    /// Returns an error if the socket was dropped.
     pub async fn end(&self, error: Error) -> Result<()> {
-        // Whoever sends must not wait for what nobody takes any more.
+        // Senders must not wait for a queue that is no longer read.
         self.from_client.close();
         self.deliver(Err(error)).await
     }
 
-    /// The next message the socket sent; none once it was closed or dropped.
+    /// Waits for the next message from the socket. Returns `None` when the socket was closed or
+    /// dropped.
     pub async fn recv(&mut self) -> Option<Message> {
         match self.command().await? {
             Command::Send(message, done) => {

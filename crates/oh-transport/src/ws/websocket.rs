@@ -1,8 +1,8 @@
-//! WebSocket over fastwebsockets: the only module that names that crate.
+//! WebSocket over fastwebsockets. No other module uses that crate.
 //!
-//! That crate writes frames; ours reads them ([`frames`](super::frames)), because its reader keeps
-//! a buffer of 16 KiB for every socket. What neither does is here: pings, pongs and goodbyes, and
-//! the ending that both halves have in common.
+//! fastwebsockets writes frames, but [`frames`](super::frames) reads them, because the reader of
+//! fastwebsockets keeps a buffer of 16 KiB for every socket. This module adds pings, pongs and
+//! close frames, and the shared end of both halves.
 
 use std::{
     fmt, io,
@@ -38,32 +38,33 @@ use crate::{
     net::{Connector, Stream, Target},
 };
 
-/// Messages that may wait between the connection and its reader.
+/// The number of messages that are buffered between the connection and its reader.
 const WAITING: usize = 64;
-/// How long a close frame of ours may take to leave.
+/// The time limit for sending a close frame.
 const GOODBYE: Duration = Duration::from_millis(50);
-/// How long the server may take to end the connection after a close frame of ours.
+/// The time limit for the server to close the connection after a close frame of the client.
 const LINGER: Duration = Duration::from_secs(2);
-/// Room is made for a frame as soon as its length is known.
+/// The upper bound for the message limit, because memory for a frame is allocated once its length
+/// is known.
 const MESSAGE_LIMIT: usize = 1 << 30;
 
-/// The network's sockets.
+/// The default socket transport, over the network.
 #[derive(Clone)]
 pub(crate) struct FastTransport {
     connector: Connector,
     limits: SocketLimits,
 }
 
-/// When a socket is given up.
+/// The limits after which a socket counts as lost.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct SocketLimits {
-    /// Largest whole message, in bytes.
+    /// The maximum size of a whole message, in bytes.
     message: usize,
-    /// How often we ping.
+    /// The interval between pings.
     ping_every: Duration,
-    /// How long nothing at all may arrive, pongs included.
+    /// The maximum time without any received data, pongs included.
     silence: Duration,
-    /// How long the answer to the handshake may take.
+    /// The timeout for the response to the handshake.
     handshake: Duration,
 }
 
@@ -90,7 +91,7 @@ impl SocketLimits {
     }
 
     pub(crate) fn with_silence(mut self, limit: Duration) -> Self {
-        // Longer than a year is never; a timer must still be able to count it.
+        // Longer than a year means no limit, but a timer must still be able to represent it.
         const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
         self.silence = limit.clamp(Duration::from_millis(5), YEAR);
         self.ping_every = self.silence / 5;
@@ -120,7 +121,7 @@ impl SocketTransport for FastTransport {
     }
 }
 
-/// Makes a socket of a connected stream.
+/// Creates a socket from a connected stream.
 async fn open(
     mut stream: Stream,
     url: &Url,
@@ -147,7 +148,7 @@ async fn open(
 type Reader = Frames<ReadHalf<Stream>>;
 type Writer = WebSocketWrite<WriteHalf<Stream>>;
 
-/// Reads and writes until either ends, and reports how.
+/// Reads and writes until one of the halves ends, and reports the reason.
 #[expect(
     clippy::manual_async_fn,
     reason = "an `async fn` keeps its arguments twice, and this is in memory for every socket"
@@ -176,7 +177,7 @@ fn tend(
             }
             ended
         };
-        // From here on nobody takes what is sent: whoever tries must not wait for it.
+        // Nothing is sent from here on. Drop the queue so that senders do not wait.
         drop(commands);
         let (error, goodbye) = match ended {
             Ended::Reading(None) | Ended::Writing(None) => (None, true),
@@ -184,8 +185,8 @@ fn tend(
             Ended::Writing(error) => (error, false),
         };
         if goodbye {
-            // On a task of its own: dropping the socket must not reset the connection while our
-            // close frame is under way.
+            // Runs in its own task: dropping the socket must not reset the connection while the
+            // close frame is being sent.
             tokio::spawn(async move {
                 let _ = timeout(LINGER, reader.drain()).await;
                 drop(writer);
@@ -199,28 +200,30 @@ fn tend(
     }
 }
 
-/// Which half of a socket ended it. `None` is a close of ours, or nobody who listens.
+/// The half that ended a socket. `None` means that the client closed the socket or that its reader
+/// was dropped.
 enum Ended {
     Reading(Option<Ending>),
     Writing(Option<Error>),
 }
 
-/// What the writer owes the peer.
+/// A control frame that the writer has to send.
 #[derive(Debug)]
 enum Due {
     Pong(Bytes),
-    /// Answer to the peer's close.
+    /// The response to the peer's close frame.
     Close(u16),
 }
 
-/// What the reading half lets the writing half know.
+/// State that the reading half shares with the writing half.
 #[derive(Debug, Default)]
 struct Signs {
-    /// Something arrived since the last look.
+    /// Whether something arrived since the last check.
     heard: AtomicBool,
-    /// Our own reader is behind: what does not arrive now is not the server's silence.
+    /// Whether the local reader is behind. Data that does not arrive then is not the server's
+    /// silence.
     behind: AtomicBool,
-    /// The newest debt settles the older ones.
+    /// The pending control frame. A newer one replaces an older one.
     owed: Mutex<Option<Due>>,
     owing: Notify,
 }
@@ -235,7 +238,7 @@ impl Signs {
         self.owing.notify_one();
     }
 
-    /// Cancel-safe: a dropped call takes nothing.
+    /// Waits for the next control frame to send. Cancel-safe: a dropped call takes nothing.
     async fn due(&self) -> Due {
         loop {
             let owed = self
@@ -251,7 +254,7 @@ impl Signs {
     }
 }
 
-/// Reads to the end. Gives the error to report, or none when nobody listens any more.
+/// Reads until the end. Returns the error to report, or `None` if the receiver was dropped.
 async fn read_loop(
     reader: &mut Reader,
     messages: &Sender<Result<Message>>,
@@ -275,8 +278,8 @@ async fn read_loop(
     }
 }
 
-/// Writes what is asked for and owed, and pings while nothing arrives. Gives the error to report,
-/// or none after a close of either side.
+/// Writes commands and control frames, and sends pings while nothing arrives. Returns the error to
+/// report, or `None` after either side has closed the socket.
 async fn write_loop(
     writer: &mut Writer,
     commands: &mut Receiver<Command>,
@@ -312,7 +315,7 @@ async fn write_loop(
                 (Frame::new(true, OpCode::Ping, None, ping), None, false)
             }
         };
-        // In a box: a socket spends its life waiting, and is as large as its largest step.
+        // Boxed: a socket is almost always idle, and its future is as large as its largest step.
         let written = Box::pin(write(writer, frame, limits.silence)).await;
         let failed = written.err();
         if let Some(done) = done {
@@ -336,7 +339,7 @@ async fn write(writer: &mut Writer, frame: Frame<'_>, limit: Duration) -> Result
     };
     match timeout(limit, writing).await {
         Ok(written) => written.map_err(unsent),
-        // Nobody at the other end takes anything: pings could not leave either.
+        // The peer accepts no data, so pings could not be sent either.
         Err(_) => Err(Error::new(
             ErrorKind::Timeout,
             format!("nothing could be sent for {limit:.0?}"),

@@ -1,4 +1,4 @@
-//! Answers that are wrong in every way, and servers that are none.
+//! Tests for invalid responses of all kinds, and for servers that are not agent servers.
 
 use oh_protocol::calls::server::GetServerInfo;
 use oh_transport::{Capability, ErrorKind};

@@ -1,4 +1,5 @@
-//! A server of raw bytes, calls of both kinds of repeat-safety, and the watch on the logs.
+//! Shared test code: a server that sends raw bytes, calls with and without retries, and a log
+//! check.
 
 use std::{
     error::Error as _,
@@ -22,10 +23,10 @@ use tokio::{
 };
 use tracing_subscriber::fmt::MakeWriter;
 
-/// A session key that must be seen on the wire only.
+/// A session key that must appear only on the wire.
 pub(crate) const CANARY: &str = "canary-3f9c-session-key";
 
-/// Notes everything logged at TRACE, our crates' and foreign ones'.
+/// A logger that records all TRACE messages, of this workspace's crates and of dependencies.
 #[derive(Clone, Copy)]
 struct Log;
 
@@ -50,7 +51,7 @@ impl MakeWriter<'_> for Log {
     }
 }
 
-/// Fails its test if the session key was logged, or if nothing was.
+/// A guard that fails its test if the session key was logged, or if nothing was logged.
 pub(crate) struct Watch;
 
 pub(crate) fn watch() -> Watch {
@@ -67,7 +68,7 @@ pub(crate) fn watch() -> Watch {
 }
 
 impl Watch {
-    /// The first logged line that holds all of these.
+    /// Returns the first logged line that contains all of these parts.
     pub(crate) fn line(&self, parts: &[&str]) -> Option<String> {
         let logged = LOGGED.lock().unwrap();
         let logged = String::from_utf8_lossy(&logged);
@@ -98,7 +99,7 @@ impl Drop for Watch {
     }
 }
 
-/// All that an error shows, which must not be the key.
+/// Returns everything that an error displays, which must not contain the key.
 pub(crate) fn shown(error: &Error) -> String {
     let mut shown = format!("{error} | {error:?}");
     let mut cause = error.source();
@@ -110,14 +111,14 @@ pub(crate) fn shown(error: &Error) -> String {
     shown
 }
 
-/// A client of the server at this address, with the key.
+/// Creates a builder for a client of the server at this address, with the key.
 pub(crate) fn client(address: SocketAddr) -> ClientBuilder {
     Client::builder(format!("http://{address}"))
         .session_api_key(CANARY)
         .ignore_environment()
 }
 
-/// A call of either kind.
+/// A call with the given repeat policy.
 pub(crate) struct Probe(pub(crate) Repeat);
 
 pub(crate) const AGAIN: Probe = Probe(Repeat::Idempotent);
@@ -139,28 +140,28 @@ impl Call for Probe {
     }
 }
 
-/// A request as it arrived.
+/// A request as received by the server.
 #[derive(Debug, Clone)]
 pub(crate) struct Seen {
-    /// Which connection it came on, from 0.
+    /// The number of its connection, starting at 0.
     pub(crate) connection: usize,
     pub(crate) head: String,
     pub(crate) body: Vec<u8>,
 }
 
-/// What a raw server does with a request.
+/// The reaction of a raw server to a request.
 pub(crate) enum Act {
-    /// Says these bytes and waits for the next request.
+    /// Sends these bytes and waits for the next request.
     Say(Vec<u8>),
-    /// Says these bytes and closes.
+    /// Sends these bytes and closes the connection.
     Last(Vec<u8>),
     /// Resets the connection.
     Reset,
-    /// Says nothing more and stays.
+    /// Sends nothing and keeps the connection open.
     Hang,
 }
 
-/// A server that answers with bytes.
+/// A server that responds with raw bytes.
 pub(crate) struct Raw {
     pub(crate) address: SocketAddr,
     pub(crate) connections: Arc<AtomicUsize>,
@@ -169,7 +170,7 @@ pub(crate) struct Raw {
 }
 
 impl Raw {
-    /// Asks `act` what to do with each request; it is told how many came before.
+    /// Starts a server that calls `act` for each request, with the number of earlier requests.
     pub(crate) async fn start(act: impl Fn(usize, &Seen) -> Act + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -234,7 +235,7 @@ async fn converse(
     }
 }
 
-/// Head and body of the next request.
+/// Reads the head and body of the next request.
 pub(crate) async fn request(stream: &mut (impl AsyncRead + Unpin)) -> Option<(String, Vec<u8>)> {
     let head = head(stream).await?;
     let length = head.lines().find_map(|line| {
@@ -255,7 +256,7 @@ pub(crate) async fn head(stream: &mut (impl AsyncRead + Unpin)) -> Option<String
     Some(String::from_utf8(head).unwrap())
 }
 
-/// A whole answer with a JSON body.
+/// Returns a complete response with a JSON body.
 pub(crate) fn json(status: &str, body: &str) -> Vec<u8> {
     let length = body.len();
     format!("HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}")

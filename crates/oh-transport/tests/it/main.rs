@@ -1,5 +1,5 @@
-//! The client against peers on loopback: real connections, hostile answers, certificates,
-//! proxies. Every test watches what is logged at TRACE for the session key.
+//! Tests of the client against loopback peers: real connections, hostile responses, certificates
+//! and proxies. Every test checks the TRACE log for the session key.
 
 #[cfg(test)]
 mod answers;

@@ -1,4 +1,4 @@
-//! The network as a part that programs wrap and share, and keys that rotate.
+//! Tests for networks that programs wrap and share, and for keys that rotate.
 
 use std::sync::{
     Arc,
@@ -16,7 +16,7 @@ use url::Url;
 
 use crate::common::{AGAIN, Act, CANARY, ONCE, Raw, client, json, ok, request_to, shown, watch};
 
-/// Adds a header of its own to all that passes.
+/// A transport that adds its own header to all requests.
 #[derive(Debug, Clone)]
 struct Signed(Network);
 
@@ -125,7 +125,7 @@ async fn a_compressed_answer_says_what_it_is() {
     assert!(error.to_string().contains("compressed (gzip)"), "{error}");
 }
 
-/// Gives another key each time; the third time there is none.
+/// A provider that returns a different key each time, and an error the third time.
 struct Rotating(Arc<AtomicUsize>);
 
 #[async_trait]

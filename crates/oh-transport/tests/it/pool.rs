@@ -1,4 +1,4 @@
-//! Connections that are kept: when they are used again, and what a dead one may cost.
+//! Tests for pooled connections: when they are reused, and the effect of a dead connection.
 
 use std::{
     future::IntoFuture as _,
@@ -30,7 +30,7 @@ async fn one_connection_serves_calls_one_after_another() {
     assert_eq!(server.connections.load(Ordering::SeqCst), 1);
 }
 
-/// The server reads a request on a connection it used before, and closes without an answer.
+/// Starts a server that reads a request on a reused connection and closes it without a response.
 async fn dies_on_second(way: fn() -> Act) -> Raw {
     Raw::start(move |number, seen| match (number, seen.connection) {
         (0, _) => Act::Say(ok()),
@@ -73,7 +73,7 @@ async fn a_connection_the_server_closed_meanwhile_costs_nobody_anything() {
     let client = client(server.address).build().unwrap();
     for call in [ONCE, AGAIN, ONCE] {
         client.call(&call).await.unwrap();
-        // The close arrives while nothing is under way.
+        // The close arrives while no request is in progress.
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     assert_eq!(server.seen().len(), 3);
@@ -82,7 +82,7 @@ async fn a_connection_the_server_closed_meanwhile_costs_nobody_anything() {
 #[tokio::test]
 async fn after_a_500_the_connection_is_not_used_again() {
     let _watch = watch();
-    // As the server does: it announces nothing, and resets what comes next.
+    // The real server behaves the same: it does not announce the close and resets the next request.
     let server = Raw::start(|_, seen| match seen.connection {
         0 if seen.head.starts_with("GET") => {
             Act::Say(json("500 Internal Server Error", "{\"error_id\":\"e1\"}"))
@@ -133,8 +133,8 @@ async fn an_answer_left_unread_does_not_get_in_the_way() {
     assert_eq!(client.call(&ONCE).await.unwrap(), serde_json::json!({}));
 }
 
-/// A server for one connection, which answers one request if it answers at all; done when the
-/// client has closed it.
+/// Starts a server for one connection, which responds to one request if `answers` is set. The
+/// returned task ends when the client has closed the connection.
 async fn until_closed(answers: bool) -> (SocketAddr, Arc<Notify>, JoinHandle<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -178,7 +178,7 @@ async fn a_dropped_call_closes_its_connection() {
     server.await.unwrap();
 }
 
-/// A call that can be told from all others.
+/// A call with a unique number.
 struct Marked(Repeat, usize);
 
 impl Call for Marked {
@@ -197,7 +197,7 @@ impl Call for Marked {
     }
 }
 
-/// Sends a call; gives how it ended and how often the server saw it.
+/// Sends a call. Returns its result and how often the server received it.
 async fn sent(client: &Client, server: &Raw, call: Marked) -> (Result<(), ErrorKind>, usize) {
     let outcome = client.call(&call).await.map_err(|error| error.kind());
     let mark = format!("/marked/{}/", call.1);
@@ -214,7 +214,7 @@ async fn whatever_dies_when_nothing_is_sent_twice_that_must_not_be() {
             0 => Act::Last(Vec::new()),
             1 => Act::Reset,
             2 => Act::Last(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{".to_vec()),
-            // Closed while the next request may be on its way.
+            // Closes while the next request may already have been sent.
             3 | 4 => Act::Last(ok()),
             _ => Act::Say(ok()),
         })
@@ -240,7 +240,7 @@ async fn whatever_dies_when_nothing_is_sent_twice_that_must_not_be() {
                 .await
                 {
                     (Ok(()), 1..=5) => {}
-                    // Five in a row died: nothing more is tried.
+                    // Five attempts in a row failed, which is the maximum.
                     (Err(ErrorKind::Interrupted), 0..=5) => {}
                     other => panic!("a call that may be repeated: {other:?}"),
                 }

@@ -1,4 +1,4 @@
-//! Requests and sockets through a proxy that forwards or tunnels.
+//! Tests for requests and sockets through a proxy that forwards or tunnels.
 
 use std::{
     net::SocketAddr,
@@ -14,7 +14,7 @@ use tokio::{
 
 use crate::common::{AGAIN, Act, CANARY, ONCE, Raw, head, ok, shown, watch};
 
-/// A proxy on loopback: whatever host is asked for, the tunnel leads to `target`.
+/// A loopback proxy whose tunnels all lead to `target`, whatever host is requested.
 pub(crate) struct Tunnels {
     pub(crate) address: SocketAddr,
     pub(crate) heads: Arc<Mutex<Vec<String>>>,
@@ -52,7 +52,7 @@ impl Tunnels {
 pub(crate) const OPEN: &[u8] = b"HTTP/1.1 200 Connection established\r\n\r\n";
 
 fn through(proxy: SocketAddr) -> ClientBuilder {
-    // Nobody here can resolve this name: only the proxy knows where it is.
+    // Only the proxy can resolve this name.
     Client::builder("http://agent.test:8123")
         .session_api_key(CANARY)
         .proxy(format!("http://user:pass@{proxy}"))
@@ -197,7 +197,7 @@ async fn a_proxy_that_refuses_is_named_and_what_to_do() {
     }
 }
 
-/// Variables can be set for another process only, so this test runs itself as one.
+/// Runs itself as a child process, because environment variables can only be set safely there.
 #[tokio::test]
 async fn the_environment_chooses_proxy_and_headers() {
     const CHILD: &str = "OH_TRANSPORT_TEST_CHILD";

@@ -1,4 +1,4 @@
-//! What leaves: key, headers, paths.
+//! Tests for the content of requests: key, headers, paths.
 
 use oh_protocol::Request;
 use oh_transport::{Body, Client, ErrorKind};
@@ -84,7 +84,7 @@ async fn a_target_that_could_mean_another_place_is_refused_before_anything_is_se
         shown(&error);
     }
     assert_eq!(server.seen().len(), 0);
-    // Dots and odd signs that mean themselves are fine.
+    // Dots and special characters that are not dot segments are allowed.
     for target in ["/a/..b/...?x=../y", "/%2Fetc%2fx?q=%23"] {
         client
             .stream(request_to(target), Body::empty())

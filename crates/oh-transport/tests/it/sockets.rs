@@ -1,4 +1,4 @@
-//! Sockets over a network: where the key goes, and what refuses.
+//! Tests for sockets over a network: how the key is sent, and which handshakes are rejected.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use oh_transport::{ErrorKind, Message};
@@ -10,7 +10,7 @@ use tokio::{
 
 use crate::common::{Act, CANARY, Raw, client, head, shown, watch};
 
-/// Accepts an upgrade; gives the request's head and the client's first frame.
+/// Accepts an upgrade. Returns the head of the request and the client's first frame.
 pub(crate) async fn accept(stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) -> (String, String) {
     let head = head(stream).await.unwrap();
     let key = head
@@ -101,7 +101,7 @@ async fn a_close_arrives_although_messages_are_left_unread() {
         let (mut stream, _) = listener.accept().await.unwrap();
         accept(&mut stream).await;
         let (mut read, mut write) = stream.split();
-        // More than anybody buffers: the client never reads it.
+        // The frame is larger than all buffers, and the client never reads it.
         let writing = async {
             let frame = [&b"\x82\x7f\0\0\0\0\0\x01\0\0"[..], &[0; 1 << 16]].concat();
             while write.write_all(&frame).await.is_ok() {}

@@ -1,4 +1,4 @@
-//! Bodies that are longer than memory, in both directions, and transfers that stand still.
+//! Tests for bodies larger than memory, in both directions, and for stalled transfers.
 
 use std::{
     pin::Pin,
@@ -27,7 +27,7 @@ const CHUNK: usize = 64 * 1024;
 /// Far more than the buffers of two sockets, far less than an endless stream.
 const BOUND: usize = 64 * 1024 * 1024;
 
-/// An upload without end that counts what was taken of it.
+/// An endless upload that counts the bytes taken from it.
 struct Endless(Arc<AtomicUsize>);
 
 impl Stream for Endless {
@@ -39,7 +39,7 @@ impl Stream for Endless {
     }
 }
 
-/// A few pieces, then perhaps an error.
+/// A few chunks, followed by an optional error.
 struct Pieces(Vec<Result<Bytes>>);
 
 impl Stream for Pieces {
@@ -59,7 +59,7 @@ async fn an_upload_waits_for_the_server_and_ends_when_it_stands_still() {
     let _watch = watch();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    // Reads the head and not a byte more.
+    // Reads only the head.
     let server = tokio::spawn(async move {
         let (mut stream, _) = listener.accept().await.unwrap();
         head(&mut stream).await.unwrap();
@@ -101,7 +101,7 @@ async fn a_long_upload_that_moves_is_not_ended_by_its_length() {
         .map(|_| Ok(Bytes::from(vec![b'x'; CHUNK])))
         .collect();
     let body = Body::from_stream(Pieces(chunks), Some(size as u64));
-    // The whole takes longer than this, no step of it does.
+    // The whole transfer takes longer than this limit, but no single step does.
     let limit = Duration::from_secs(1);
     let client = client(address).read_timeout(limit).build().unwrap();
     let answer = client.stream(put(), body).await.unwrap();
@@ -138,7 +138,7 @@ async fn a_download_is_not_read_ahead_of_its_reader() {
         .unwrap();
     let written = server.await.unwrap();
     assert!(written > 0);
-    // The server is gone after what it wrote, and all of that is still to be had.
+    // The server has closed the connection, but everything that it wrote can still be read.
     let body = answer.into_body().collect(BOUND).await.unwrap();
     assert!(
         body.len() <= written && body.len() > written / 2,

@@ -1,4 +1,4 @@
-//! TLS: a private authority, and certificates that must not pass.
+//! Tests for TLS with a private certificate authority, including invalid certificates.
 
 use std::{
     net::SocketAddr,
@@ -26,7 +26,7 @@ use tokio_rustls::TlsAcceptor;
 use crate::common::{AGAIN, Act, CANARY, ONCE, Raw, ok, request, shown, watch};
 use crate::proxy::{OPEN, Tunnels};
 
-/// Length of a message that is read where it stays.
+/// The length of a message that is read directly into its allocation.
 const LONG: u64 = 200_000;
 
 type Authority = CertifiedIssuer<'static, KeyPair>;
@@ -47,7 +47,8 @@ struct Server {
     connections: Arc<AtomicUsize>,
 }
 
-/// A server that answers every request, and greets every socket, with a certificate for `name`.
+/// Starts a server with a certificate for `name` that responds to every request and sends a message
+/// on every socket.
 async fn start(authority: &Authority, name: &str, expired: bool) -> Server {
     let mut params = CertificateParams::new([name.to_owned()]).unwrap();
     if expired {
@@ -139,7 +140,7 @@ async fn sockets_are_encrypted_too() {
             .await
             .unwrap();
         let (_, first) = crate::sockets::accept(&mut stream).await;
-        // Records are of 16 KiB at most: the long one comes in many.
+        // A TLS record holds at most 16 KiB, so the long message arrives in several records.
         let frames = [
             &b"\x81\x02hi\x81\x7f"[..],
             &LONG.to_be_bytes(),
@@ -195,7 +196,7 @@ async fn a_certificate_that_does_not_prove_the_server_is_final() {
             assert_eq!(error.kind(), ErrorKind::Tls, "{name}: {shown}");
             assert!(shown.contains(says), "{name}: {shown}");
         }
-        // One for the call, one for the socket: nothing was tried again.
+        // One connection for the call, one for the socket: nothing was retried.
         assert_eq!(server.connections.load(Ordering::SeqCst), 2, "{name}");
     }
 }
@@ -204,7 +205,7 @@ async fn a_certificate_that_does_not_prove_the_server_is_final() {
 async fn without_its_authority_a_private_server_is_not_trusted() {
     let _watch = watch();
     let server = start(&authority(), "127.0.0.1", false).await;
-    // A platform without any certificates refuses already when the client is made.
+    // On a platform without certificates, creating the client already fails.
     let error = match client(server.address).build() {
         Ok(client) => client.call(&ONCE).await.unwrap_err(),
         Err(error) => error,
@@ -247,7 +248,7 @@ async fn a_server_without_tls_and_one_that_hangs_up_are_told_apart() {
 #[tokio::test]
 async fn the_limit_for_connecting_is_for_the_handshake_too() {
     let _watch = watch();
-    // Connections are accepted by the system, and nobody ever answers them.
+    // The operating system accepts the connections, but nothing responds.
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let client = client(silent.local_addr().unwrap())
         .root_certificate(authority().pem())
@@ -295,7 +296,7 @@ async fn a_root_that_is_none_is_refused_at_once() {
         assert_eq!(error.kind(), ErrorKind::InvalidInput, "{}", shown(&error));
     }
     assert_eq!(client(b"garbage").unwrap_err().kind(), ErrorKind::Tls);
-    // Plain http needs no certificates at all.
+    // Plain HTTP needs no certificates.
     let server = Raw::start(|_, _| Act::Say(ok())).await;
     crate::common::client(server.address)
         .build()
@@ -305,7 +306,7 @@ async fn a_root_that_is_none_is_refused_at_once() {
         .unwrap();
 }
 
-/// A server that wants a certificate of its clients, from `authority`.
+/// Starts a server that requires a client certificate from `authority`.
 async fn start_mutual(authority: &Authority) -> SocketAddr {
     let key = KeyPair::generate().unwrap();
     let params = CertificateParams::new(["127.0.0.1".to_owned()]).unwrap();
@@ -335,7 +336,7 @@ async fn start_mutual(authority: &Authority) -> SocketAddr {
                 let mut stream = match acceptor.accept(stream).into_fallible().await {
                     Ok(stream) => stream,
                     Err((_, mut stream)) => {
-                        // The alert must not be lost to a reset.
+                        // Drain the connection, so that a reset does not discard the alert.
                         while stream.read(&mut [0; 1024]).await.is_ok_and(|read| read > 0) {}
                         return;
                     }

@@ -1,4 +1,4 @@
-//! What the server's own clock says: how old it is, and when it is.
+//! The server's clock: its uptime and its current time.
 
 use std::time::Duration;
 
@@ -6,25 +6,26 @@ use jiff::{Timestamp, fmt::rfc2822};
 use oh_protocol::{Answer, Call as _, calls::server::GetServerInfo};
 use oh_transport::{Body, Client};
 
-/// How long an answer may take.
+/// Timeout of the request.
 const LIMIT: Duration = Duration::from_secs(10);
-/// An answer is a few kilobytes.
+/// Maximum response size. A response is a few kilobytes.
 const MOST: usize = 1024 * 1024;
-/// What rounding may be off, a second, and what a proxy's clock may. A server that is forked takes
+/// Tolerance for rounding (one second) and for a proxy's clock, in seconds. A forked server takes
 /// hardly longer than that to start.
 const OFF: f64 = 1.5;
 
-/// The server's clock, as of one answer.
+/// The server's clock at the time of one response.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ServerClock {
     /// Seconds since the server started, rounded down.
     uptime: f64,
-    /// The time of the answer; none where a proxy took it away.
+    /// The time of the response; `None` when a proxy removed the header.
     now: Option<Timestamp>,
 }
 
 impl ServerClock {
-    /// Asks the server. None when it does not answer, or does not say how old it is.
+    /// Requests the clock. Returns `None` when the server does not respond, or does not report its
+    /// uptime.
     pub(super) async fn ask(client: &Client) -> Option<Self> {
         let call = GetServerInfo::default();
         let asked = client.stream_within(call.request().ok()?, Body::empty(), LIMIT);
@@ -41,18 +42,18 @@ impl ServerClock {
         })
     }
 
-    /// How long ago this was.
+    /// Returns how long ago the moment was.
     pub(super) fn age(&self, moment: Timestamp) -> Option<Duration> {
         let age = self.now?.duration_since(moment);
         Some(Duration::try_from(age).unwrap_or_default())
     }
 
-    /// Whether the server started after something this old.
+    /// Returns whether the server started after something of this age.
     pub(super) fn is_younger_than(&self, age: Duration) -> bool {
         self.uptime + 1.0 < age.as_secs_f64()
     }
 
-    /// The same, where the age comes from comparing clocks.
+    /// Same as `is_younger_than`, for an age that was computed from two clocks.
     pub(super) fn is_clearly_younger_than(&self, age: Duration) -> bool {
         self.uptime + OFF < age.as_secs_f64()
     }

@@ -1,4 +1,4 @@
-//! How commands end: what the server's last piece of output means.
+//! Results of commands: decodes the end of a command from the server's last piece of output.
 
 use std::{borrow::Cow, fmt, time::Duration};
 
@@ -9,7 +9,7 @@ use oh_protocol::calls::bash::{BashCommand, BashOutput};
 use super::order::unmarked;
 use crate::{Error, ErrorKind};
 
-/// What the server writes into stderr of a command it could not run.
+/// The prefix that the server writes to stderr for a command it could not run.
 const FAILED: &str = "Error executing command:";
 
 /// How a command ended.
@@ -20,7 +20,7 @@ pub struct CommandEnd {
     duration: Duration,
 }
 
-/// How a command ended, and all it wrote.
+/// The end of a command and its whole output.
 #[derive(Clone, PartialEq, Eq)]
 pub struct CommandOutput {
     line: String,
@@ -30,7 +30,7 @@ pub struct CommandOutput {
     stderr: String,
 }
 
-/// How a command ended, and the exact bytes it wrote: see
+/// The end of a command and the exact bytes of its output: see
 /// [`Execute::bytes`](crate::Execute::bytes).
 #[derive(Clone, PartialEq, Eq)]
 pub struct CommandBytes {
@@ -40,8 +40,9 @@ pub struct CommandBytes {
 }
 
 impl CommandEnd {
-    /// Reads the last piece. `limit` is the time the command had, and `expired` says that we
-    /// ended it then; `waited` stands in for a clock of the server's that does not read.
+    /// Decodes the last piece. `limit` is the command's timeout; `expired` means that the client
+    /// stopped the command at that timeout. `waited` is the duration to use when the server's
+    /// timestamps are invalid.
     pub(super) fn read(
         command: &BashCommand,
         last: &BashOutput,
@@ -61,17 +62,17 @@ impl CommandEnd {
             && last.order == 0
             && last.stdout.is_none()
             && let Some(why) = why.strip_prefix(FAILED)
-            // What a command writes itself mostly ends its line.
+            // Output of a command usually ends with a line break.
             && !why.ends_with('\n')
         {
-            // The line is not repeated: it may hold what nobody should read.
+            // The line may contain secrets, so the error does not repeat it.
             let cwd = command.cwd.as_deref().unwrap_or_default();
             let why = why.trim().replace(cwd, unmarked(cwd));
             let context = format!("the command could not be run: {why}");
             return Err(Error::new(ErrorKind::NotStarted, context).of_command(&command.id));
         }
-        // A command killed with SIGHUP ends with −1 too: only the time tells it from a timeout.
-        // One that we ended may have handled the signal and given any code.
+        // A command killed by SIGHUP also ends with −1, so only the time distinguishes a timeout. A
+        // command that the client stopped may have handled the signal and exited with any code.
         let timed_out = (code < 0 || expired) && duration >= limit;
         Ok(Self {
             exit_code: (!timed_out).then_some(code),
@@ -80,22 +81,22 @@ impl CommandEnd {
         })
     }
 
-    /// The exit code; −N after signal N. None when the command ran out of time.
+    /// Returns the exit code; −N after signal N. `None` when the command timed out.
     pub fn exit_code(&self) -> Option<i32> {
         self.exit_code
     }
 
-    /// Whether it exited with 0.
+    /// Returns whether the command exited with 0.
     pub fn success(&self) -> bool {
         self.exit_code == Some(0)
     }
 
-    /// Whether it was ended because its time was over.
+    /// Returns whether the command was stopped because of its timeout.
     pub fn timed_out(&self) -> bool {
         self.timed_out
     }
 
-    /// How long it ran, by the server's clock.
+    /// Returns how long the command ran, by the server's clock.
     pub fn duration(&self) -> Duration {
         self.duration
     }
@@ -118,49 +119,49 @@ impl CommandOutput {
         }
     }
 
-    /// The command line that was run, without the variables it was given.
+    /// Returns the command line that was run, without its environment variables.
     pub fn command(&self) -> &str {
         &self.line
     }
 
-    /// The server's id of the command.
+    /// Returns the command's id on the server.
     pub fn id(&self) -> &str {
         &self.id
     }
 
-    /// How it ended, without what it wrote.
+    /// Returns how the command ended, without its output.
     pub fn end(&self) -> CommandEnd {
         self.end
     }
 
-    /// The exit code; −N after signal N. None when the command ran out of time.
+    /// Returns the exit code; −N after signal N. `None` when the command timed out.
     pub fn exit_code(&self) -> Option<i32> {
         self.end.exit_code
     }
 
-    /// Whether it exited with 0.
+    /// Returns whether the command exited with 0.
     pub fn success(&self) -> bool {
         self.end.success()
     }
 
-    /// Whether it was ended because its time was over.
+    /// Returns whether the command was stopped because of its timeout.
     pub fn timed_out(&self) -> bool {
         self.end.timed_out
     }
 
-    /// What the command wrote to stdout. The server decodes it as UTF-8, 8192 bytes at a time: what
-    /// is not UTF-8, and a character that lies across such a border, becomes U+FFFD. For exact
-    /// bytes use [`Execute::bytes`](crate::Execute::bytes).
+    /// Returns the output on stdout. The server decodes it as UTF-8, 8192 bytes at a time. Invalid
+    /// UTF-8, and a character that crosses such a boundary, become U+FFFD. For exact bytes use
+    /// [`Execute::bytes`](crate::Execute::bytes).
     pub fn stdout(&self) -> &str {
         &self.stdout
     }
 
-    /// What it wrote to stderr, made text in the same way.
+    /// Returns the output on stderr, decoded in the same way.
     pub fn stderr(&self) -> &str {
         &self.stderr
     }
 
-    /// How long it ran, by the server's clock.
+    /// Returns how long the command ran, by the server's clock.
     pub fn duration(&self) -> Duration {
         self.end.duration
     }
@@ -175,37 +176,37 @@ impl CommandBytes {
         }
     }
 
-    /// The command line that was run, without the variables it was given.
+    /// Returns the command line that was run, without its environment variables.
     pub fn command(&self) -> &str {
         self.output.command()
     }
 
-    /// The server's id of the command. Its history has no output of this command.
+    /// Returns the command's id on the server. The history does not contain this command's output.
     pub fn id(&self) -> &str {
         self.output.id()
     }
 
-    /// How the command ended.
+    /// Returns how the command ended.
     pub fn end(&self) -> CommandEnd {
         self.output.end()
     }
 
-    /// The exit code; −N after signal N. None when the command ran out of time.
+    /// Returns the exit code; −N after signal N. `None` when the command timed out.
     pub fn exit_code(&self) -> Option<i32> {
         self.output.exit_code()
     }
 
-    /// Whether the command exited with 0.
+    /// Returns whether the command exited with 0.
     pub fn success(&self) -> bool {
         self.output.success()
     }
 
-    /// What the command wrote to stdout.
+    /// Returns the output on stdout.
     pub fn stdout(&self) -> &Bytes {
         &self.stdout
     }
 
-    /// What the command wrote to stderr.
+    /// Returns the output on stderr.
     pub fn stderr(&self) -> &Bytes {
         &self.stderr
     }
@@ -222,8 +223,7 @@ impl fmt::Debug for CommandBytes {
     }
 }
 
-// What a command wrote may be megabytes: only its beginning is shown. Its line may hold what
-// nobody should read.
+// Output may be megabytes, so only its beginning is shown. The command line may contain secrets.
 impl fmt::Debug for CommandOutput {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("CommandOutput")
@@ -235,7 +235,7 @@ impl fmt::Debug for CommandOutput {
     }
 }
 
-/// What goes into an error is cut: it may be megabytes.
+/// Shortens text for an error message, because output may be megabytes.
 pub(crate) fn excerpt(line: &str, characters: usize) -> String {
     cut(line, characters).into_owned()
 }
@@ -269,10 +269,10 @@ mod tests {
         assert_eq!((hangup.exit_code(), hangup.timed_out()), (Some(-1), false));
         let late = read(-1, None, "2026-01-01T00:00:02.001Z").unwrap();
         assert_eq!((late.exit_code(), late.timed_out()), (None, true));
-        // Ended by us at its limit.
+        // The client stopped the command at its timeout.
         let stopped = read(-15, None, "2026-01-01T00:00:02Z").unwrap();
         assert_eq!((stopped.exit_code(), stopped.timed_out()), (None, true));
-        // It ended by itself, if late: its code is worth more.
+        // The command ended by itself, if late: its exit code matters more.
         let slow = read(0, None, "2026-01-01T00:00:03Z").unwrap();
         assert_eq!((slow.exit_code(), slow.timed_out()), (Some(0), false));
         assert_eq!(slow.duration(), Duration::from_secs(3));
@@ -284,14 +284,14 @@ mod tests {
         let error = read(-1, Some("Error executing command: [Errno 2] no"), ended).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::NotStarted);
         assert_eq!(error.command_id(), Some("c"));
-        // However late: the limit of a command that never ran is no matter.
+        // The timeout of a command that never ran does not matter.
         let late = read(
             -1,
             Some("Error executing command: no"),
             "2026-01-01T00:00:09Z",
         );
         assert_eq!(late.unwrap_err().kind(), ErrorKind::NotStarted);
-        // The words alone mean nothing.
+        // The text alone is not enough.
         let code = read(3, Some("Error executing command: hm"), ended).unwrap();
         assert_eq!(code.exit_code(), Some(3));
         let written = read(-1, Some("Error executing command: hm\n"), ended).unwrap();
@@ -302,7 +302,7 @@ mod tests {
     fn clocks_that_do_not_read_are_replaced() {
         let end = read(0, None, "yesterday").unwrap();
         assert_eq!(end.duration(), Duration::from_millis(7));
-        // Set back by an hour meanwhile.
+        // The clock was set back by an hour in between.
         let end = read(0, None, "2025-12-31T23:00:00Z").unwrap();
         assert_eq!(end.duration(), Duration::from_millis(7));
     }

@@ -1,4 +1,5 @@
-//! Running a command line: checked, started, followed to its end, and stopped when nobody waits.
+//! Running a command line: validates it, starts it, follows it to its end, and stops it when its
+//! future is dropped.
 
 use std::{
     fmt,
@@ -20,21 +21,23 @@ use super::{
 };
 use crate::{Error, Result, Workspace, place::Place, shell};
 
-/// The files that exact output goes to.
+/// File names for exact output.
 const STDOUT: &str = "stdout";
 const STDERR: &str = "stderr";
 
-/// A command about to run. Await it for the [`CommandOutput`], or [`start`](Self::start) it.
+/// A command that has not started. Await it for its [`CommandOutput`], or [`start`](Self::start)
+/// it.
 ///
-/// Output is pushed over the server's bash socket, so the result is there as soon as the command
-/// ends; where there is no socket, the server is polled. A failure of the connection is an error
-/// with the command's id, never an exit code: the command goes on, and [`Workspace::command`] finds
-/// it again.
+/// Output is pushed over the server's bash socket, so the result arrives as soon as the command
+/// ends. When there is no socket, the server is polled. A connection failure is an error with the
+/// command's id, never an exit code: the command continues, and [`Workspace::command`] finds it
+/// again.
 ///
 /// Output is text: see [`CommandOutput::stdout`]. For exact bytes use [`bytes`](Self::bytes).
 ///
-/// Dropping the future stops the command, unless it is [`detached`](Self::detached). That needs
-/// the runtime it ran on; where that ends too, the command goes on until its time is over.
+/// Dropping the future stops the command, unless it is [`detached`](Self::detached). Stopping needs
+/// the runtime that the future ran on. If that runtime ends too, the command continues until its
+/// timeout.
 #[must_use = "a command does nothing until it is awaited or started"]
 pub struct Execute<'a> {
     workspace: &'a Workspace,
@@ -61,15 +64,18 @@ impl<'a> Execute<'a> {
         }
     }
 
-    /// Runs it in this directory of the server; a relative one is below the workspace's.
+    /// Sets the working directory on the server. A relative path is relative to the workspace's
+    /// directory.
     pub fn cwd(mut self, directory: impl Into<String>) -> Self {
         self.cwd = Some(directory.into());
         self
     }
 
-    /// How long it may take. Default 300 s, at most 136 years. The server counts whole seconds,
-    /// so it is told the next one up; a fraction is kept by whoever awaits, who stops the command
-    /// in time. Zero is refused, and less than that has no words:
+    /// Sets the timeout. Default 300 s, at most 136 years. Zero is rejected.
+    ///
+    /// The server supports whole seconds only, so the client sends the next whole second, and
+    /// enforces a sub-second timeout itself while it waits for the command. A negative timeout does
+    /// not compile:
     ///
     /// ```compile_fail
     /// # fn run(workspace: &oh_workspace::Workspace) {
@@ -81,73 +87,75 @@ impl<'a> Execute<'a> {
         self
     }
 
-    /// Sets an environment variable. It becomes part of the command line, which the server keeps in
-    /// its history. For secrets use [`secret_env`](Self::secret_env), which also tells the limits.
+    /// Sets an environment variable. The variable becomes part of the command line, which the
+    /// server stores in its history. For secrets use [`secret_env`](Self::secret_env), which also
+    /// documents the size limits.
     pub fn env(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.env.push((name.into(), value.into()));
         self
     }
 
-    /// Sets an environment variable that appears in no command line, history or log. Name and
-    /// value must be shorter than 128 KiB, and all variables of a command shorter than 1 MiB, or
-    /// the command is refused before anything is sent.
+    /// Sets an environment variable that appears in no command line, history or log. Name and value
+    /// together must be shorter than 128 KiB, and all variables of a command together shorter than
+    /// 1 MiB. Otherwise the command is rejected before anything is sent.
     ///
     /// The value reaches the command through a file that only the server's user can read, which
     /// takes two more requests. The command's shell removes the file before it exports the first
-    /// value; where that fails, the command does not run. Whatever fails before that, this client
-    /// removes the file, and a failure to do so is an error. Where no client is left to remove it,
-    /// the file is removed on the server within five minutes; only a server machine that goes down
-    /// in that time keeps it. Only on servers with a POSIX shell.
+    /// value; if that fails, the command does not run. If anything fails earlier, this client
+    /// removes the file, and reports a failure to do so as an error. If the client is gone, the
+    /// server removes the file within five minutes; the file remains only if the server's machine
+    /// goes down in that time. Requires a POSIX shell on the server.
     ///
-    /// While the command runs, its variables can be read by other processes of the server's user,
-    /// as those of any process.
+    /// While the command runs, other processes of the server's user can read its variables, as with
+    /// any process.
     pub fn secret_env(mut self, name: impl Into<String>, value: impl Into<SecretString>) -> Self {
         self.secrets.push((name.into(), value.into()));
         self
     }
 
-    /// Lets the command go on when the future is dropped.
+    /// Lets the command continue when the future is dropped.
     pub fn detached(mut self) -> Self {
         self.detached = true;
         self
     }
 
-    /// Starts it, and gives the handle. Nobody stops it then but its time limit and
-    /// [`Command::stop`]. A future dropped before it is done stops the command.
+    /// Starts the command and returns a handle to it. After this, only its timeout or
+    /// [`Command::stop`] ends the command. Dropping this future before it completes stops the
+    /// command.
     ///
-    /// A fraction of a second of the limit is kept by whoever reads the command; where nobody
-    /// does, the server ends it at the next whole second.
+    /// Sub-second timeouts are enforced by the client while it reads the command's output;
+    /// otherwise the server ends the command at the next whole second.
     ///
     /// # Errors
     ///
-    /// When a value cannot be used, or the server cannot be asked.
+    /// When a value is invalid, or the request fails.
     pub async fn start(self) -> Result<Command> {
         let (command, guard) = self.begin().await?;
         guard.keep();
         Ok(command)
     }
 
-    /// Starts it, and gives what it writes. Dropping the stream before its end stops the command,
-    /// unless it is [`detached`](Self::detached).
+    /// Starts the command and returns its output as a stream. Dropping the stream before its end
+    /// stops the command, unless it is [`detached`](Self::detached).
     ///
     /// # Errors
     ///
-    /// As [`start`](Self::start); the stream's are those of [`Command::wait`].
+    /// Same as [`start`](Self::start). The stream yields the errors of [`Command::wait`].
     pub async fn stream(self) -> Result<Output> {
         let (command, guard) = self.begin().await?;
         Ok(Output::of(command, Some(guard)))
     }
 
-    /// Runs the command and returns the exact bytes it wrote, which
-    /// [`CommandOutput`](CommandOutput::stdout) cannot: the server decodes output piecewise as
-    /// UTF-8.
+    /// Runs the command and returns the exact bytes of its output.
+    /// [`CommandOutput`](CommandOutput::stdout) cannot provide them, because the server decodes
+    /// output in pieces as UTF-8.
     ///
     /// The output goes through two files in a private directory on the server, which takes four
-    /// more requests; the directory is removed before this returns. All output is then in memory;
-    /// for a lot of it let the command write a file, and [download](Workspace::download) that.
-    /// The command's own shell writes into the files, so a process that it leaves in the background
-    /// does not keep it running, and what that process writes later is lost. Only on servers with a
-    /// POSIX shell.
+    /// more requests. The directory is removed before this method returns. The whole output is kept
+    /// in memory; for large output let the command write a file, and
+    /// [download](Workspace::download) that file. The files are written by the command's shell, so
+    /// a background process does not keep the command running, and the later output of that process
+    /// is lost. Requires a POSIX shell on the server.
     ///
     /// ```no_run
     /// # async fn run(workspace: &oh_workspace::Workspace) -> oh_workspace::Result<()> {
@@ -158,15 +166,16 @@ impl<'a> Execute<'a> {
     ///
     /// # Errors
     ///
-    /// As awaiting the command, and the errors of [`Download::bytes`](crate::Download::bytes);
-    /// [`ErrorKind::NotRemoved`](crate::ErrorKind::NotRemoved) when the directory cannot be removed.
+    /// Same as awaiting the command, and those of [`Download::bytes`](crate::Download::bytes);
+    /// [`ErrorKind::NotRemoved`](crate::ErrorKind::NotRemoved) when the directory cannot be
+    /// removed.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future stops the command, unless it is [`detached`](Self::detached), and removes
-    /// the directory.
+    /// Dropping the future stops the command, unless it is [`detached`](Self::detached), and
+    /// removes the directory.
     pub async fn bytes(mut self) -> Result<CommandBytes> {
-        // Checked before anything is sent.
+        // Validates before anything is sent.
         self.order()?;
         let workspace = self.workspace.in_scope(Scope::Server);
         let place = Arc::new(Place::for_output(workspace.client()).await?);
@@ -190,12 +199,12 @@ impl<'a> Execute<'a> {
     async fn run(self) -> Result<CommandOutput> {
         let (command, guard) = self.begin().await?;
         let output = command.wait().await;
-        // Also after an error: the command is found again by the id it carries.
+        // After an error too: the error contains the command's id.
         guard.keep();
         output
     }
 
-    /// Starts the command. The guard stops it, if it is dropped.
+    /// Starts the command. Dropping the guard stops it.
     async fn begin(self) -> Result<(Command, StopOnDrop)> {
         let mut order = self.order()?;
         let (client, scope) = (self.workspace.client(), self.workspace.scope());
@@ -213,7 +222,7 @@ impl<'a> Execute<'a> {
                 Some(Arc::new(place))
             }
         };
-        // Listening before the start, so that nothing of it can be missed.
+        // Listens before the start, so that no event is missed.
         let listening = match self.workspace.hub() {
             Some(hub) => Some(hub.begin().await),
             None => None,
@@ -230,13 +239,13 @@ impl<'a> Execute<'a> {
                 Ok((command, guard))
             }
             Err(Failed { error, id }) => {
-                // Found again by its id, where there is one.
+                // The caller can find the command by the id in the error, if there is one.
                 guard.keep();
                 let mut error = Error::transport("the command could not be started", error);
                 if let Some(id) = id {
                     error = error.of_command(&id);
                 }
-                // If the command runs all the same, it has its secrets by now, or ends.
+                // If the command runs all the same, it has read its secrets by now, or it ends.
                 match secrets {
                     Some(secrets) => Err(secrets.removed_after(error).await),
                     None => Err(error),
@@ -294,7 +303,7 @@ impl<'a> IntoFuture for Execute<'a> {
     }
 }
 
-// The line and the variables may hold what nobody should read.
+// The line and the variables may contain secrets.
 impl fmt::Debug for Execute<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Execute")

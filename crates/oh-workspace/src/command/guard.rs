@@ -1,4 +1,4 @@
-//! A command on its way to the server, and its end when nobody waits for it any more.
+//! Sending the request to start a command, and stopping the command when its future is dropped.
 
 use std::{sync::Arc, time::Duration};
 
@@ -16,10 +16,10 @@ use super::{
 };
 use crate::place::Place;
 
-/// How long the socket may take to tell of a command whose start got no answer.
+/// How long to wait for the socket to report a command whose start response was lost.
 const SIGHTING: Duration = Duration::from_millis(200);
 
-/// A command the server has, and what the socket says of it.
+/// A command that the server has, with its subscription.
 pub(super) type Launched = (BashCommand, Option<Feed>);
 
 /// A start that failed. The command may run all the same, with this id.
@@ -28,22 +28,22 @@ pub(super) struct Failed {
     pub(super) id: Option<String>,
 }
 
-/// Stops a command nobody waits for any more, also one whose start is still under way.
+/// Stops an abandoned command, including one whose start request is still in flight.
 pub(super) struct StopOnDrop {
     client: Client,
     scope: Scope,
-    /// Dropped elsewhere, it stops the command all the same.
+    /// Kept because the guard may be dropped outside the runtime.
     runtime: Handle,
     start: Option<JoinHandle<Result<Launched, Failed>>>,
     id: Option<String>,
-    /// The secrets, which a command that is stopped may not have taken.
+    /// The secrets, which a stopped command may not have read.
     pub(super) secrets: Option<Arc<Place>>,
     armed: bool,
 }
 
 impl StopOnDrop {
-    /// Sends the start from a task of its own: a request that is dropped half-way may have
-    /// started the command, and nobody would know its id.
+    /// Sends the start request from a separate task. A request dropped half-way may have started
+    /// the command, and its id would be lost.
     pub(super) fn starting(
         client: &Client,
         scope: Scope,
@@ -80,7 +80,7 @@ impl StopOnDrop {
         started
     }
 
-    /// Lets the command go on.
+    /// Lets the command continue.
     pub(super) fn keep(mut self) {
         self.armed = false;
     }
@@ -100,7 +100,7 @@ async fn launch(
             Ok((command, feed))
         }
         Err(error) => {
-            // The answer was lost, but the socket tells what the request did.
+            // The response was lost, but the socket may have reported the command.
             let lost = matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::Timeout);
             let id = match listening.filter(|_| lost) {
                 Some(listening) => {
@@ -119,7 +119,7 @@ impl Drop for StopOnDrop {
         let (start, id, secrets) = (self.start.take(), self.id.take(), self.secrets.take());
         if !self.armed {
             if let (Some(start), Some(secrets)) = (start, secrets) {
-                // The command is on its way to them.
+                // The command is about to read the secrets.
                 self.runtime.spawn(async move {
                     if matches!(start.await, Ok(Ok(_))) {
                         secrets.leave();

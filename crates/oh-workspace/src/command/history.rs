@@ -1,4 +1,4 @@
-//! The server's history of commands and what they wrote.
+//! The server's history of commands and their output.
 
 use futures_core::Stream;
 use jiff::Timestamp;
@@ -12,8 +12,8 @@ use crate::{Error, ErrorKind, Result, Workspace};
 
 /// A search in the history of commands, with filters.
 ///
-/// It holds the commands of everyone on the server, or of the conversation in whose scope the
-/// [`Workspace`] is.
+/// The history contains the commands of all clients of the server or, if the [`Workspace`] is in
+/// the scope of a conversation, those of that conversation.
 #[derive(Debug, Clone)]
 #[must_use = "a search does nothing until it is read"]
 pub struct History {
@@ -22,66 +22,67 @@ pub struct History {
 }
 
 impl History {
-    /// Only the commands, not what they wrote.
+    /// Returns only commands, without output.
     pub fn commands(mut self) -> Self {
         self.search = self.search.kind("BashCommand");
         self
     }
 
-    /// Only what commands wrote.
+    /// Returns only output.
     pub fn outputs(mut self) -> Self {
         self.search = self.search.kind("BashOutput");
         self
     }
 
-    /// Only what this command wrote.
+    /// Returns only the output of this command.
     pub fn of_command(mut self, id: impl Into<String>) -> Self {
         self.search = self.search.command(id);
         self
     }
 
-    /// Only what happened from this moment on.
+    /// Returns only events at or after this moment.
     pub fn since(mut self, moment: Timestamp) -> Self {
         self.search = self.search.since(moment.to_string());
         self
     }
 
-    /// Only what happened before this moment.
+    /// Returns only events before this moment.
     pub fn until(mut self, moment: Timestamp) -> Self {
         self.search = self.search.until(moment.to_string());
         self
     }
 
-    /// The newest first. Default: the oldest first.
+    /// Returns the newest events first. Default: oldest first.
     pub fn newest_first(mut self) -> Self {
         self.search = self.search.descending();
         self
     }
 
-    /// How many events are fetched at a time, 1 to 100. Default 100.
+    /// Sets how many events are fetched per request, 1 to 100. Default 100.
     pub fn page_size(mut self, events: u32) -> Self {
         self.search = self.search.limit(events);
         self
     }
 
-    /// Only output after this place in the order of its command; events that have no place are
-    /// not affected. With [`of_command`](Self::of_command), what one program has not read yet.
+    /// Returns only output after this order number of its command. Events without an order number
+    /// are not affected. Together with [`of_command`](Self::of_command), this returns output that a
+    /// program has not read yet.
     pub fn after(mut self, order: i64) -> Self {
         self.search = self.search.after(order);
         self
     }
 
-    /// Begins at the page that an earlier one named as next, with the same filters.
+    /// Starts at the page that an earlier page named as next. The filters must be the same.
     pub fn from_page(mut self, next_page_id: impl Into<String>) -> Self {
         self.search = self.search.page_id(next_page_id);
         self
     }
 
-    /// One page: the first, or that of [`from_page`](Self::from_page).
+    /// Returns one page: the first, or the one set with [`from_page`](Self::from_page).
     ///
     /// # Errors
     ///
-    /// When the server cannot be asked or refuses.
+    /// When the request fails.
     pub async fn page(self) -> Result<BashPage> {
         let found = self.workspace.client().call(&self.search).await;
         let mut page = found.map_err(|error| {
@@ -91,7 +92,7 @@ impl History {
         Ok(page)
     }
 
-    /// All of it, fetched page by page as it is read.
+    /// Returns all events as a stream, which fetches each page when it is needed.
     pub fn stream(self) -> impl Stream<Item = Result<BashEvent>> + Send {
         let state = (Some(self), Vec::new().into_iter());
         futures_util::stream::try_unfold(state, |(mut next, mut items)| async move {
@@ -113,7 +114,7 @@ impl History {
     }
 }
 
-/// Shows a command's directory as it was given.
+/// Replaces a command's marked directory by the one the caller gave.
 fn unmark(event: &mut BashEvent) {
     if let BashEvent::Command(command) = event
         && let Some(cwd) = &mut command.cwd
@@ -131,13 +132,13 @@ impl Workspace {
         }
     }
 
-    /// Finds a command again by its id, whether it runs or has ended.
+    /// Finds a command by its id, whether it is running or has ended.
     ///
     /// # Errors
     ///
     /// [`ErrorKind::NotFound`] when the server's history has no such command.
     pub async fn command(&self, id: impl Into<String>) -> Result<Command> {
-        // Its event is found by hex digits only.
+        // The server finds events by hex digits only.
         let id = id.into().replace('-', "");
         let get = GetEvent::new(&id).scope(self.scope());
         let found = self.client().call(&get).await.map_err(|error| {
@@ -152,11 +153,12 @@ impl Workspace {
         }
     }
 
-    /// Events of the history by their ids, in this order; none for those the server has not.
+    /// Returns events of the history by their ids, in this order; `None` for events that the server
+    /// does not have.
     ///
     /// # Errors
     ///
-    /// When the server cannot be asked or refuses.
+    /// When the request fails.
     pub async fn history_events<I: Into<String>>(
         &self,
         ids: impl IntoIterator<Item = I>,
@@ -170,12 +172,12 @@ impl Workspace {
         Ok(found)
     }
 
-    /// Forgets the history, and tells how many events it held. What a running command wrote so
-    /// far is forgotten too: whoever reads it gets [`ErrorKind::OutputLost`].
+    /// Clears the history, and returns how many events it contained. The output of running commands
+    /// so far is removed too: their readers get [`ErrorKind::OutputLost`].
     ///
     /// # Errors
     ///
-    /// When the server cannot be asked or refuses.
+    /// When the request fails.
     pub async fn clear_history(&self) -> Result<u64> {
         let clear = ClearEvents::new().scope(self.scope());
         let cleared = self.client().call(&clear).await;

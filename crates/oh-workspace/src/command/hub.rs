@@ -1,6 +1,6 @@
-//! One bash socket for all commands of a workspace and its clones. It hands each frame to the
-//! command it belongs to, never waits for a reader, and knows nothing of REST: where it cannot
-//! be sure, it says so and the reader asks.
+//! The bash socket for all commands of a workspace and its clones. The hub dispatches each frame to
+//! the command it belongs to, and never waits for a reader. It sends no REST requests: when frames
+//! may be missing, it notifies the reader, and the reader sends the request.
 
 use std::{
     collections::VecDeque,
@@ -21,13 +21,13 @@ use tracing::debug;
 use super::order::Order;
 
 const TARGET: &str = "/sockets/bash-events";
-/// How long the first command waits for the socket. Without one its end is polled.
+/// How long the first command waits for the socket. Without a socket its end is polled.
 const PATIENCE: Duration = Duration::from_millis(500);
-/// A socket without commands is one of the server's fifty places held for nothing.
+/// How long a socket without commands stays open. It occupies one of the server's fifty sockets.
 const IDLE: Duration = Duration::from_secs(10);
-/// Pieces a reader may lie behind before it has to fetch them. A piece is a million characters.
+/// Pieces buffered for a slow reader before it has to fetch them. A piece is a million characters.
 const FEED: usize = 4;
-/// What may arrive for commands whose id is not known yet.
+/// Frames buffered for commands whose id is not known yet.
 const EARLY: usize = 32;
 
 /// The socket, opened when the first command needs it. Dropping the last handle closes it.
@@ -44,7 +44,7 @@ struct Shared {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Link {
-    /// The first dial is not over, and commands wait for it.
+    /// The first dial is in progress, and commands wait for it.
     Dialling,
     Up,
     Down,
@@ -53,14 +53,14 @@ enum Link {
 #[derive(Default)]
 struct State {
     listeners: Vec<Listener>,
-    /// Names listeners apart.
+    /// Identifies listeners.
     next: u64,
-    /// Commands being started: the socket may speak of them before their id is known.
+    /// Number of commands being started. The socket may report them before their id is known.
     starting: usize,
-    /// Whether the task runs, and will not end without looking again.
+    /// Whether the task is running and will check for work before it ends.
     running: bool,
     early: VecDeque<Early>,
-    /// Something early was dropped.
+    /// Whether a frame was dropped from `early`.
     overflowed: bool,
 }
 
@@ -75,20 +75,20 @@ enum Early {
     Output(BashOutput),
 }
 
-/// What the socket tells a command's reader.
+/// A notification for a command's reader.
 #[derive(Debug)]
 pub(crate) enum Hint {
-    /// The server has begun to tell of this command: nothing of it can be missed from here on.
+    /// The server has started to report this command: no later frame can be missed.
     Trusted,
-    /// Output.
+    /// A piece of output.
     Piece(Box<BashOutput>),
-    /// Something was left out: only REST knows.
+    /// Frames may be missing: only REST is complete.
     Doubtful,
-    /// The socket is gone, and the server may be, too.
+    /// The socket is closed, and the server may be gone too.
     Gone,
 }
 
-/// What the hub has to say of one command.
+/// The notifications about one command.
 #[derive(Debug)]
 pub(crate) struct Feed {
     id: String,
@@ -110,8 +110,8 @@ impl Hub {
         })
     }
 
-    /// Announces a command that is about to be started, and waits a moment for the socket. It goes
-    /// on without one: the reader polls then.
+    /// Announces a command that is about to be started, and waits briefly for the socket. Without
+    /// one the reader polls.
     pub(crate) async fn begin(self: &Arc<Self>) -> Starting {
         self.shared.lock().starting += 1;
         let starting = Starting {
@@ -122,7 +122,7 @@ impl Hub {
         let patience = Instant::now() + PATIENCE;
         let dialled = timeout_at(patience, link.wait_for(|link| *link != Link::Dialling));
         if dialled.await.is_err() {
-            // Something on the way stalls it: no other command waits for this dial.
+            // The dial is stalled: no other command should wait for it.
             self.shared.link.send_if_modified(|link| {
                 let waited_for = *link == Link::Dialling;
                 if waited_for {
@@ -134,7 +134,7 @@ impl Hub {
         starting
     }
 
-    /// Listens to a command that was started before.
+    /// Subscribes to a command that was started earlier.
     pub(crate) fn listen(self: &Arc<Self>, id: &str) -> Feed {
         let (sender, hints) = mpsc::channel(FEED);
         let mut state = self.shared.lock();
@@ -155,7 +155,7 @@ impl Hub {
         }
     }
 
-    /// Starts the task, unless it runs.
+    /// Starts the task, unless it is running.
     fn wake(&self) {
         let mut state = self.shared.lock();
         if !std::mem::replace(&mut state.running, true) {
@@ -191,7 +191,8 @@ pub(crate) struct Starting {
 }
 
 impl Starting {
-    /// Takes what the socket said of the command already, and all it will say.
+    /// Returns the notifications about the command, including those that arrived before its id was
+    /// known.
     pub(crate) fn claim(self, id: &str) -> Feed {
         let feed = self.hub.listen(id);
         let mut state = self.hub.shared.lock();
@@ -205,7 +206,7 @@ impl Starting {
                 other => state.early.push_back(other),
             }
         }
-        // After the rest: it outweighs a `Trusted`.
+        // Sent last, because it overrides `Trusted`.
         if state.overflowed {
             state.tell(id, || Hint::Doubtful);
         }
@@ -213,8 +214,8 @@ impl Starting {
         feed
     }
 
-    /// The id of the command that this order started, if the socket has told of it. The order's
-    /// directory is marked, so no other command is alike.
+    /// Returns the id of the command that this order started, if the socket has reported it. The
+    /// order's directory is marked, so no other command matches.
     pub(super) fn sighted(&self, order: &Order) -> Option<String> {
         let ours = |command: &BashCommand| {
             command.command == order.line
@@ -241,12 +242,13 @@ impl Drop for Starting {
 }
 
 impl Feed {
-    /// The next hint. Cancel-safe.
+    /// Waits for the next notification. Cancel-safe.
     pub(crate) async fn next(&mut self) -> Hint {
         match self.hints.recv().await {
             Some(hint) => hint,
             None => {
-                // Told too much at once, so it was cut off. Listen anew, and ask.
+                // The buffer overflowed, so the hub cut this reader off. Subscribe again, and use
+                // REST.
                 *self = self.hub.listen(&self.id);
                 Hint::Gone
             }
@@ -262,7 +264,8 @@ impl Drop for Feed {
 }
 
 impl Shared {
-    /// Whether the task may end. If so it counts as ended, and the next command starts another.
+    /// Returns whether the task may end. If so, the task counts as ended, and the next command
+    /// starts another.
     fn leave(&self) -> bool {
         let mut state = self.lock();
         state.running = !state.idle();
@@ -273,7 +276,7 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Passes a frame on; whether it was one of ours does not matter.
+    /// Dispatches a frame. Frames of unknown commands are ignored.
     fn frame(&self, text: &[u8]) {
         let Ok(event) = BashEvent::from_json(text) else {
             return;
@@ -292,7 +295,7 @@ impl Shared {
         }
     }
 
-    /// Tells everyone that the socket's word is not enough from here on.
+    /// Notifies all listeners that the socket is no longer reliable.
     fn doubt(&self) {
         let mut state = self.lock();
         state.overflowed = state.starting > 0;
@@ -307,13 +310,14 @@ impl State {
         self.starting == 0 && self.listeners.is_empty()
     }
 
-    /// Tells the listeners of a command. One that is too far behind is cut off, and asks.
+    /// Notifies the listeners of a command. A listener whose buffer is full is cut off, and uses
+    /// REST.
     fn tell(&mut self, id: &str, hint: impl Fn() -> Hint) {
         self.listeners
             .retain(|one| one.id != id || one.hints.try_send(hint()).is_ok());
     }
 
-    /// Keeps what may belong to a command whose id is on its way.
+    /// Buffers a frame that may belong to a command whose id is not known yet.
     fn keep(&mut self, early: Early) {
         if self.starting == 0 {
             return;
@@ -326,7 +330,7 @@ impl State {
     }
 }
 
-/// Leaves nobody in the belief that the socket still tells.
+/// Marks the link as down, and notifies the listeners, when dropped.
 struct Up<'a>(&'a Shared);
 
 impl Drop for Up<'_> {
@@ -357,7 +361,8 @@ async fn run(client: Client, shared: Arc<Shared>) {
             Ok(socket) => {
                 let begun = Instant::now();
                 serve(socket, &shared).await;
-                // A server that takes a socket and closes it at once must not be stormed.
+                // Keep the backoff when the server closes each socket at once, so as not to flood
+                // it.
                 if begun.elapsed() > Duration::from_secs(5) {
                     backoff = fresh();
                 }
@@ -375,7 +380,7 @@ async fn run(client: Client, shared: Arc<Shared>) {
     }
 }
 
-/// Passes frames on until the socket ends, or nobody has needed it for a while.
+/// Dispatches frames until the socket ends, or has been idle for a while.
 async fn serve(mut socket: Socket, shared: &Shared) {
     shared.link.send_replace(Link::Up);
     let _up = Up(shared);

@@ -1,4 +1,4 @@
-//! Commands: start, follow, stop, find again. What the server knows of files is elsewhere.
+//! Commands: starting, following, stopping and finding them. Contains no file operations.
 
 mod clock;
 mod end;

@@ -1,24 +1,24 @@
-//! What the server is asked to run, marked so that the bash socket's news of it can be told from
-//! the news of every other command.
+//! The request to start a command, marked so that the bash socket's events for the command can be
+//! distinguished from those of all other commands.
 
 use std::{
     collections::hash_map::RandomState,
     hash::{BuildHasher as _, Hasher as _},
 };
 
-/// A command line with its directory and its time limit.
+/// A command line with its directory and its timeout.
 pub(super) struct Order {
     pub(super) line: String,
     pub(super) cwd: String,
     pub(super) seconds: u32,
 }
 
-/// Digits of a mark: 32 random bits.
+/// Number of digits in a mark; together they encode 32 random bits.
 const DIGITS: u32 = 16;
 
-/// The same directory by a name that no other command has: `/w` becomes `/w//./.` and so on. The
-/// start of a command takes no id from the client, and its answer, which has the id, can be lost.
-/// The line stays as the caller wrote it.
+/// Returns the same directory in a spelling that no other command uses: `/w` becomes `/w//./.` and
+/// so on. The request to start a command has no client-chosen id, and its response, which contains
+/// the id, can be lost. The command line stays as the caller wrote it.
 pub(super) fn marked(directory: &str) -> String {
     let mut bits = RandomState::new().build_hasher().finish();
     let mut marked = directory.to_owned();
@@ -35,7 +35,7 @@ pub(super) fn marked(directory: &str) -> String {
     marked
 }
 
-/// The directory without its mark, if it has one.
+/// Returns the directory without its mark, if any.
 pub(super) fn unmarked(directory: &str) -> &str {
     let mut rest = directory;
     for _ in 0..DIGITS {

@@ -1,5 +1,5 @@
-//! The output of one command: every piece once, in order, whatever the socket does. The socket
-//! is quick and REST is certain; this is where they become one.
+//! The output of one command: every piece once, in order, whatever the socket does. This module
+//! combines the socket, which is fast, with REST, which is reliable.
 
 use std::{
     collections::{HashSet, VecDeque},
@@ -20,49 +20,50 @@ use super::{
 };
 use crate::{Error, ErrorKind, Result};
 
-/// Pieces fetched at a time: they can be a million characters each.
-/// More than can share the places looked back at, so that every page holds something new.
+/// Pieces fetched at a time; one can be a million characters. More than can share the order numbers
+/// within `LOOK_BACK`, so that every page contains something new.
 const PAGE: u32 = 5;
-/// How long the server may be out of reach before waiting for it becomes an error. One that is
-/// started anew takes half a minute on a busy machine.
+/// How long the server may be unreachable before the wait becomes an error. A restart takes half a
+/// minute on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 const RETRY: Duration = Duration::from_millis(250);
-/// Two pieces can share a place in the order (see [`BashOutput::order`]), so look back this far.
+/// Two pieces can have the same order number (see [`BashOutput::order`]), so searches look back
+/// this far.
 const LOOK_BACK: i64 = 2;
-/// How often, after contact was lost, the server is asked whether it is still the same. It says
-/// its age in whole seconds, so one question may not tell.
+/// How often, after a lost connection, the server is asked whether it was restarted. The server
+/// reports its uptime in whole seconds, so one request may not be conclusive.
 const DOUBTS: u8 = 8;
 
-/// When a command begins and must have ended.
+/// When a command starts, and when it must have ended.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Span {
-    /// The command ran by then.
+    /// A local time at which the command was running.
     pub(crate) begun: Instant,
-    /// When it began by the server's clock, where this program did not see it begin.
+    /// The start by the server's clock, when this program did not see the command start.
     pub(crate) there: Option<Timestamp>,
-    /// How long the server may take until it tells the end.
+    /// How long the server may take to report the end.
     pub(crate) limit: Duration,
 }
 
-/// Reads a command's output.
+/// Fetches a command's output.
 #[derive(Debug)]
 pub(crate) struct Pieces {
     client: Client,
     scope: Scope,
     id: String,
-    /// None where there is no socket: conversations have none.
+    /// `None` when there is no socket, as in conversations.
     feed: Option<Feed>,
     ready: VecDeque<BashOutput>,
     seen: HashSet<String>,
     highest: i64,
-    /// Where the page begins that follows the last one.
+    /// The id of the page after the last one.
     page: Option<String>,
-    /// The id of a piece that must not be given before those missing in front of it.
+    /// The id of a piece that must not be returned before the missing ones in front of it.
     held: Option<String>,
     ended: bool,
     trusted: bool,
     span: Span,
-    /// How long it has been tried to reach the server, in vain.
+    /// Time spent so far in failed attempts to reach the server.
     unreached: Duration,
     doubts: u8,
     restarted: bool,
@@ -70,7 +71,7 @@ pub(crate) struct Pieces {
 }
 
 impl Pieces {
-    /// Of a command that runs at most as long as `span` says.
+    /// Creates the reader for a command that runs at most as long as `span` allows.
     pub(crate) fn new(
         client: &Client,
         scope: Scope,
@@ -92,25 +93,26 @@ impl Pieces {
             trusted: false,
             span,
             unreached: Duration::ZERO,
-            // A server may have taken the place of the one that ran it.
+            // The server that ran the command may have been replaced by another one.
             doubts: if span.there.is_some() { DOUBTS } else { 0 },
             restarted: false,
             check: Instant::now(),
         }
     }
 
-    /// For a command just started: its first frame is awaited a moment before REST is asked.
+    /// Marks the command as just started: its first frame is awaited briefly before the first REST
+    /// request.
     pub(crate) fn fresh(mut self) -> Self {
         self.schedule();
         self
     }
 
-    /// The next piece; none after the last. Cancel-safe.
+    /// Returns the next piece, or `None` after the last. Cancel-safe.
     ///
     /// # Errors
     ///
-    /// When the server refuses, or has been out of reach for a while; when output is gone from
-    /// its history.
+    /// When the server rejects the request or has been unreachable for a while, or when output was
+    /// removed from its history.
     pub(crate) async fn next(&mut self) -> Result<Option<BashOutput>> {
         loop {
             if self.ended {
@@ -142,7 +144,7 @@ impl Pieces {
         }
     }
 
-    /// What the socket says; none when it is time to ask.
+    /// Waits for the socket. Returns `None` when it is time for a REST request.
     async fn hint(&mut self) -> Option<Hint> {
         match &mut self.feed {
             Some(feed) => timeout_at(self.check, feed.next()).await.ok(),
@@ -153,12 +155,12 @@ impl Pieces {
         }
     }
 
-    /// Takes a piece from the socket, unless something before it is missing.
+    /// Takes a piece from the socket, unless an earlier piece is missing.
     fn offer(&mut self, piece: BashOutput) {
         if self.seen.contains(&piece.id) {
             return;
         }
-        // The end of a command out of time may not count a piece in flight.
+        // The order number of a timed-out command's end may omit a piece in flight.
         if piece.order > self.before() || piece.exit_code == Some(-1) {
             self.held = Some(piece.id);
             self.check = Instant::now();
@@ -167,12 +169,13 @@ impl Pieces {
         }
     }
 
-    /// How many pieces came before the next one. Its order is at most that, or some are missing.
+    /// Returns the number of pieces before the next one. If its order number is higher, some are
+    /// missing.
     fn before(&self) -> i64 {
         i64::try_from(self.seen.len() + self.ready.len()).unwrap_or(i64::MAX)
     }
 
-    /// Asks REST for what is next.
+    /// Fetches the next pieces with REST.
     async fn ask(&mut self) -> Result<()> {
         let mut search = SearchOutput::new(&self.id).scope(self.scope).limit(PAGE);
         if self.highest >= LOOK_BACK {
@@ -189,7 +192,7 @@ impl Pieces {
         self.unreached = Duration::ZERO;
         let began = std::mem::replace(&mut self.page, found.next_page_id);
         if began.is_none() && self.page.is_none() {
-            // All there is: put right what a clock that was set back has mixed up.
+            // This is the whole output: sort it, in case the clock was set back.
             found.items.sort_by_key(|piece| piece.order);
         }
         for piece in found.items {
@@ -197,8 +200,8 @@ impl Pieces {
                 continue;
             }
             if piece.order > self.before() {
-                // The page may have begun behind it: a clock that was set back, or a history
-                // that was cleared.
+                // The page may have started after the missing piece, because the clock was set back
+                // or the history was cleared.
                 self.page = None;
                 self.check = Instant::now();
                 return match began {
@@ -209,7 +212,7 @@ impl Pieces {
             self.ready.push_back(piece);
         }
         if let Some(next) = &self.page {
-            // A page that is followed by itself would be asked for again and again.
+            // A page that names itself as next would be requested forever.
             if self.ready.is_empty() && began.as_ref() == Some(next) {
                 return Err(self.lost());
             }
@@ -217,7 +220,7 @@ impl Pieces {
             return Ok(());
         }
         if let Some(held) = self.held.take() {
-            // It may have come with a page before this one.
+            // The piece may have come with an earlier page.
             let came = |one: &BashOutput| one.id == held;
             if !self.seen.contains(&held) && !self.ready.iter().any(came) {
                 return Err(self.lost());
@@ -230,7 +233,7 @@ impl Pieces {
         Ok(())
     }
 
-    /// Whether what the server does not have may yet come.
+    /// Checks whether more output can still arrive.
     async fn is_to_come(&mut self) -> Result<()> {
         if self.restarted {
             let context = "the server was started anew while the command ran, so how it ended is \
@@ -245,7 +248,7 @@ impl Pieces {
         if self.doubts > 0 {
             self.doubts -= 1;
             let clock = ServerClock::ask(&self.client).await;
-            // What the command may have written before is asked for once more.
+            // The next request still fetches what the command wrote before the restart.
             self.restarted = clock.is_some_and(|clock| self.is_restarted(clock));
         }
         Ok(())
@@ -255,7 +258,7 @@ impl Pieces {
         self.span.begun.checked_add(self.span.limit)
     }
 
-    /// Whether the server is younger than the command.
+    /// Returns whether the server started after the command.
     fn is_restarted(&mut self, clock: ServerClock) -> bool {
         let Some(there) = self.span.there else {
             return clock.is_younger_than(self.span.begun.elapsed());
@@ -263,14 +266,14 @@ impl Pieces {
         let Some(age) = clock.age(there) else {
             return false;
         };
-        // Its time runs from there on.
+        // The timeout counts from the start by the server's clock.
         if let Some(begun) = Instant::now().checked_sub(age) {
             self.span.begun = begun;
         }
         clock.is_clearly_younger_than(age)
     }
 
-    /// Waits a little for a server that cannot be reached, but not for ever.
+    /// Waits briefly for an unreachable server, up to a limit.
     async fn unreachable(&mut self, error: oh_transport::Error, asked: Instant) -> Result<()> {
         let passing = matches!(
             error.kind(),
@@ -280,7 +283,7 @@ impl Pieces {
                 | Theirs::Server
                 | Theirs::RateLimited
         );
-        // A reader that was away meanwhile is no reason to give up.
+        // Counts only the time of attempts: a reader that pauses must not use up the limit.
         self.unreached += asked.elapsed() + RETRY;
         self.doubts = DOUBTS;
         if passing && self.unreached < PATIENCE {
@@ -298,9 +301,9 @@ impl Pieces {
         Error::new(ErrorKind::OutputLost, context).of_command(&self.id)
     }
 
-    /// When to ask next. Without a socket that reports the command, the wait grows with the
-    /// command's age: each search makes the server list a directory. A socket that reports it may
-    /// have gone deaf, so the server is asked now and then all the same.
+    /// Sets when to ask next. Without a socket that reports the command, the delay grows with the
+    /// command's age, because each search makes the server list a directory. A socket may stop
+    /// delivering without an error, so the server is asked occasionally even with a socket.
     fn schedule(&mut self) {
         let age = match self.restarted {
             true => Duration::ZERO,

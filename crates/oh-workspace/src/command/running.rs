@@ -1,4 +1,4 @@
-//! A command that has been started: follow it, wait for it, stop it.
+//! A started command: follow it, wait for it, stop it.
 
 use std::{
     fmt,
@@ -23,13 +23,13 @@ use super::{
 };
 use crate::{Error, ErrorKind, Result, Workspace, place::Place, shell};
 
-/// What the server may be late with the end of a command that is out of time: it gives the
-/// command a second to leave, then a second to die.
+/// How late the server may report the end of a command after its timeout. The server allows one
+/// second for SIGTERM, then one for SIGKILL.
 const GRACE: Duration = Duration::from_secs(15);
 
-/// A command on the server. Cheap to clone; dropping it changes nothing there.
+/// A command on the server. Cheap to clone; dropping the handle does not affect the command.
 ///
-/// From [`Execute::start`](crate::Execute::start), or found again by its id with
+/// Returned by [`Execute::start`](crate::Execute::start), or found by its id with
 /// [`Workspace::command`].
 #[derive(Clone)]
 pub struct Command(Arc<Inner>);
@@ -37,44 +37,43 @@ pub struct Command(Arc<Inner>);
 struct Inner {
     workspace: Workspace,
     command: BashCommand,
-    /// The line without what was put before it.
+    /// The command line without the lines put in front of it.
     line: String,
-    /// The time it has. The server counts whole seconds, so it may grant more.
+    /// The requested timeout. The server rounds up to whole seconds.
     limit: Duration,
-    /// The server had it by then.
+    /// A local time at which the server had the command.
     begun: Instant,
-    /// When it began by the server's clock, where this program did not start it.
+    /// The start by the server's clock, when this program did not start the command.
     there: Option<Timestamp>,
-    /// The secrets it takes when it begins, unless something prevents that.
+    /// The secrets, which the command reads and removes when it starts.
     secrets: Option<Arc<Place>>,
-    /// Listens since the start; the first who reads takes it.
+    /// The subscription that began before the start. The first reader takes it.
     feed: Mutex<Option<Feed>>,
 }
 
-/// A piece of what a command wrote, or its end.
+/// A piece of a command's output, or its end.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum OutputChunk {
-    /// Written to stdout.
+    /// Output on stdout.
     Stdout(String),
-    /// Written to stderr.
+    /// Output on stderr.
     Stderr(String),
-    /// It has ended; nothing follows.
+    /// The command has ended; nothing follows.
     Ended(CommandEnd),
 }
 
-/// What a command writes, as the server hands it out: a [`Stream`] of [`OutputChunk`]s from the
-/// command's start to its end.
+/// The output of a command: a [`Stream`] of [`OutputChunk`]s from the command's start to its end.
 ///
-/// The server hands out a piece per 1 048 576 characters of stdout or of stderr, and the rest at
-/// the end: a command that writes little shows nothing before it ends. Within stdout, and within
-/// stderr, nothing is lost, doubled or out of order; between them the order is the server's.
-/// Memory is bounded by a few pieces, however slowly it is read.
+/// The server sends a piece for every 1 048 576 characters of stdout or of stderr, and the rest at
+/// the end. A command with little output therefore yields nothing before it ends. Within stdout and
+/// within stderr nothing is lost, duplicated or reordered; the order between the two is the
+/// server's. Memory is limited to a few pieces, however slowly the stream is read.
 #[must_use = "streams do nothing unless polled"]
 pub struct Output(Pin<Box<dyn Stream<Item = Result<OutputChunk>> + Send>>);
 
 impl Command {
-    /// A command that this client has just started.
+    /// Creates the handle of a command that this client has just started.
     pub(super) fn started(
         workspace: &Workspace,
         command: BashCommand,
@@ -95,7 +94,7 @@ impl Command {
         }))
     }
 
-    /// A command that any program started at any time.
+    /// Creates the handle of a command that any program started at any time.
     pub(super) fn found(workspace: &Workspace, command: BashCommand) -> Self {
         Self(Arc::new(Inner {
             workspace: workspace.clone(),
@@ -109,29 +108,30 @@ impl Command {
         }))
     }
 
-    /// The server's id of it.
+    /// Returns the command's id on the server.
     pub fn id(&self) -> &str {
         &self.0.command.id
     }
 
-    /// The command line. Of a command [found again](Workspace::command) it begins with the
-    /// variables it was given.
+    /// Returns the command line. For a command [found again](Workspace::command), the line begins
+    /// with its environment variables.
     pub fn line(&self) -> &str {
         &self.0.line
     }
 
-    /// All it writes, from its start to its end. May be called again: each stream is complete.
-    /// Dropping the stream changes nothing on the server.
+    /// Returns the output from the command's start to its end. Every call returns a complete
+    /// stream. Dropping the stream does not affect the command.
     pub fn output(&self) -> Output {
         Output::of(self.clone(), None)
     }
 
-    /// Waits for its end, and gives all it wrote. Dropping the future changes nothing on the
-    /// server.
+    /// Waits until the command ends, and returns its whole output. Dropping the future does not
+    /// affect the command.
     ///
     /// # Errors
     ///
-    /// When the server refuses or cannot be reached for a while: the command may go on.
+    /// When the server rejects the request, or stays unreachable for a while. The command may still
+    /// be running.
     pub async fn wait(&self) -> Result<CommandOutput> {
         let mut tail = self.tail();
         let (mut stdout, mut stderr) = (String::new(), String::new());
@@ -149,18 +149,18 @@ impl Command {
         }
     }
 
-    /// Ends the command: SIGTERM to its processes, SIGKILL a second later. No harm when it has
-    /// ended.
+    /// Stops the command: sends SIGTERM to its processes, and SIGKILL a second later. Does nothing
+    /// if the command has ended.
     ///
     /// # Errors
     ///
-    /// When the server cannot be asked; [`ErrorKind::NotRemoved`] when the command may not have
-    /// taken its secrets, and they cannot be removed.
+    /// When the request fails; [`ErrorKind::NotRemoved`] when the command may not have read its
+    /// secrets, and they cannot be removed.
     pub async fn stop(&self) -> Result<()> {
         let workspace = &self.0.workspace;
         let stop = bash::Stop::new(self.id()).scope(workspace.scope());
         let stopped = match workspace.client().call(&stop).await {
-            // What the server does not know any more has ended.
+            // A command that the server no longer has in its table has ended.
             Err(error) if error.kind() != oh_transport::ErrorKind::NotFound => {
                 let context = "the command could not be stopped";
                 Err(Error::transport(context, error).of_command(self.id()))
@@ -220,7 +220,7 @@ fn append(text: &mut String, piece: Option<String>) {
     }
 }
 
-/// The time it has on the server.
+/// Returns the timeout on the server.
 fn granted(command: &BashCommand) -> Duration {
     Duration::from_secs(u64::try_from(command.timeout).unwrap_or(0))
 }
@@ -233,21 +233,21 @@ impl fmt::Debug for Command {
     }
 }
 
-/// The pieces of a command together with the meaning of the last. Keeps a limit that the server
-/// cannot count.
+/// The pieces of a command's output, with the end decoded from the last one. Enforces sub-second
+/// timeouts, which the server does not support.
 #[derive(Debug)]
 struct Tail {
     pieces: Pieces,
     command: Command,
     stop_at: Option<Instant>,
-    /// It was stopped because its time was over.
+    /// Whether the client stopped the command at its timeout.
     expired: bool,
-    /// The last piece, while the rest of the end is awaited.
+    /// The last piece, until the end has been settled.
     last: Option<BashOutput>,
 }
 
 impl Tail {
-    /// The next piece, and the end if it is the last. Cancel-safe.
+    /// Returns the next piece, with the command's end if the piece is the last. Cancel-safe.
     async fn next(&mut self) -> Result<Option<(BashOutput, Option<CommandEnd>)>> {
         if self.last.is_none() {
             match self.piece().await {
@@ -256,7 +256,8 @@ impl Tail {
                 Err(error) => return Err(self.without_secrets(error).await),
             }
         }
-        // Stays here until it is settled, so that a reader that leaves meanwhile loses nothing.
+        // The piece stays in `last` until the end is settled, so that a dropped future loses
+        // nothing.
         let Some(last) = &self.last else {
             return Ok(None);
         };
@@ -279,7 +280,7 @@ impl Tail {
                         .without_secrets(error.of_command(self.command.id()))
                         .await);
                 }
-                // One that was killed may not have come so far.
+                // A killed command may not have got as far as reading its secrets.
                 if end.exit_code().is_none_or(|code| code < 0) {
                     self.command.of_it(secrets.remove().await)?;
                 }
@@ -290,7 +291,7 @@ impl Tail {
         Ok(self.last.take().map(|last| (last, Some(end))))
     }
 
-    /// The error, once the secrets of a command that may not have taken them are removed.
+    /// Returns the error, after removing secrets that the command may not have read.
     async fn without_secrets(&self, error: Error) -> Error {
         match &self.command.0.secrets {
             Some(secrets) if error.kind() != ErrorKind::Interrupted => {
@@ -300,7 +301,7 @@ impl Tail {
         }
     }
 
-    /// The next piece. Stops the command when its time is over.
+    /// Returns the next piece. Stops the command at its timeout.
     async fn piece(&mut self) -> Result<Option<BashOutput>> {
         loop {
             match self.stop_at {
@@ -308,7 +309,7 @@ impl Tail {
                     Ok(piece) => return piece,
                     Err(_) => {
                         (self.stop_at, self.expired) = (None, true);
-                        // If that fails, the server ends it within the second.
+                        // If the stop fails, the server ends the command within a second.
                         let Inner { workspace, .. } = &*self.command.0;
                         let stop =
                             stop_soon(workspace.client(), workspace.scope(), self.command.id());
@@ -322,9 +323,9 @@ impl Tail {
 }
 
 impl Output {
-    /// With a guard, the command is stopped when the stream is dropped before its end.
+    /// Creates the stream. With a guard, dropping the stream before its end stops the command.
     pub(super) fn of(command: Command, guard: Option<StopOnDrop>) -> Self {
-        // Begun when it is first polled: only then is there a runtime for sure.
+        // The tail starts on the first poll, because a runtime is guaranteed only then.
         let begin = (Err(command), Vec::new(), guard);
         let chunks =
             futures_util::stream::try_unfold(begin, |(tail, mut chunks, mut guard)| async {
@@ -340,13 +341,13 @@ impl Output {
                     if !matches!(next, Ok(Some((_, None))))
                         && let Some(guard) = guard.take()
                     {
-                        // It has ended, or is found again by the id in the error.
+                        // The command has ended, or can be found by the id in the error.
                         guard.keep();
                     }
                     let Some((piece, end)) = next? else {
                         return Ok(None);
                     };
-                    // The last first: they are popped.
+                    // In reverse order, because chunks are popped from the end.
                     let end = end.map(OutputChunk::Ended);
                     let written = [
                         piece.stderr.map(OutputChunk::Stderr),
@@ -360,7 +361,8 @@ impl Output {
 }
 
 impl Output {
-    /// Waits for the next piece; `None` once the command has ended and all that it wrote was given. Cancel-safe.
+    /// Waits for the next piece. Returns `None` after the command has ended and all its output was
+    /// returned. Cancel-safe.
     pub async fn next(&mut self) -> Option<Result<OutputChunk>> {
         futures_util::StreamExt::next(self).await
     }

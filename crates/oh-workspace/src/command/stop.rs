@@ -1,11 +1,11 @@
-//! Stopping a command that nobody waits for.
+//! Stopping a command in the background.
 
 use std::time::Duration;
 
 use oh_protocol::calls::{Scope, bash::Stop};
 use oh_transport::Client;
 
-/// Stops a command if the server can be reached. One that has ended is fine.
+/// Stops a command if the server can be reached. A command that has ended is not an error.
 pub(super) fn stop_soon(
     client: &Client,
     scope: Scope,

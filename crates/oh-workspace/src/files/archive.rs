@@ -1,4 +1,4 @@
-//! A directory of the server as one file.
+//! A directory on the server as one file.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::Workspace;
 /// How long the server may be silent while it packs.
 const PACKING: Duration = Duration::from_secs(600);
 
-/// An archive about to be packed: see [`Workspace::archive`].
+/// An archive that has not been packed: see [`Workspace::archive`].
 #[derive(Debug)]
 #[must_use = "an archive is packed when it is downloaded"]
 pub struct Archive<'a> {
@@ -23,26 +23,27 @@ pub struct Archive<'a> {
 }
 
 impl Archive<'_> {
-    /// The ref a patch is against, where it is not for the server to find one.
+    /// Sets the ref that a patch is against. By default the server chooses one.
     pub fn base_ref(mut self, git_ref: impl Into<String>) -> Self {
         self.base_ref = Some(git_ref.into());
         self
     }
 
-    /// Leaves out what matches this pattern. May be said again.
+    /// Excludes paths that match this pattern. Can be called repeatedly.
     pub fn exclude(mut self, pattern: impl Into<String>) -> Self {
         self.excludes.push(pattern.into());
         self
     }
 
-    /// Takes in caches, dependencies and build output too.
+    /// Includes caches, dependencies and build output, which are excluded by default.
     pub fn with_everything(mut self) -> Self {
         self.default_excludes = false;
         self
     }
 
-    /// Where to download it to. The server packs it before it sends the first byte, so it may be
-    /// silent for ten minutes, unless the download says otherwise.
+    /// Creates the download of the archive. The server packs the whole archive before it sends the
+    /// first byte, so the idle timeout is ten minutes unless [`Download::idle_timeout`] sets
+    /// another.
     pub fn download(self) -> Download {
         let source = self.workspace.path(&self.path).map(|path| {
             let mut call = files::Archive::new(&path, self.format)
@@ -61,10 +62,12 @@ impl Archive<'_> {
 }
 
 impl Workspace {
-    /// Packs a directory: as a compressed tar file of its content, or as a patch of how its
-    /// working tree differs from a ref. A directory that is no repository but holds exactly one,
-    /// up to three levels down, is packed as that repository. Credentials that git keeps are left
-    /// out, and so are, unless asked for, caches, dependencies and build output.
+    /// Packs a directory: as a compressed tar file of its content, or as a patch from a ref to its
+    /// working tree.
+    ///
+    /// A directory that is not a repository but contains exactly one, up to three levels down, is
+    /// packed as that repository. Credentials that git stores are always excluded. Caches,
+    /// dependencies and build output are excluded unless [`Archive::with_everything`] is set.
     pub fn archive(&self, path: impl Into<String>, format: ArchiveFormat) -> Archive<'_> {
         Archive {
             workspace: self,

@@ -1,4 +1,4 @@
-//! Directories: make them, look around.
+//! Directories: creating and listing them.
 
 use futures_core::Stream;
 use oh_protocol::calls::files::{
@@ -9,7 +9,7 @@ use oh_transport::WorkspaceHandle;
 use super::refused;
 use crate::{Result, Workspace};
 
-/// The directories in a directory, by name: see [`Workspace::subdirectories`].
+/// A listing of the directories in a directory, by name: see [`Workspace::subdirectories`].
 #[derive(Debug, Clone)]
 #[must_use = "a search does nothing until it is read"]
 pub struct Subdirectories {
@@ -20,21 +20,21 @@ pub struct Subdirectories {
 }
 
 impl Subdirectories {
-    /// Also those whose name begins with a dot.
+    /// Includes directories whose names begin with a dot.
     pub fn with_hidden(mut self) -> Self {
         self.hidden = true;
         self
     }
 
-    /// How many are fetched at a time, 1 to 100. Default 100.
+    /// Sets how many directories are fetched per request, 1 to 100. Default 100.
     pub fn page_size(mut self, directories: u32) -> Self {
         self.page_size = directories;
         self
     }
 
-    /// All of them, fetched page by page as they are read.
+    /// Returns all directories as a stream, which fetches each page when it is needed.
     pub fn stream(self) -> impl Stream<Item = Result<Subdirectory>> + Send {
-        // A page to fetch, if there is one, and what is left of the page before.
+        // The next page to fetch, if any, and the rest of the current page.
         let state = (Some(None), Vec::new().into_iter(), self);
         futures_util::stream::try_unfold(state, |(mut next, mut items, search)| async move {
             loop {
@@ -51,11 +51,11 @@ impl Subdirectories {
         })
     }
 
-    /// All of them.
+    /// Returns all directories.
     ///
     /// # Errors
     ///
-    /// When there is no such directory, or the server cannot be asked.
+    /// When there is no such directory, or the request fails.
     pub async fn all(self) -> Result<Vec<Subdirectory>> {
         let mut all = Vec::new();
         let mut stream = std::pin::pin!(self.stream());
@@ -79,13 +79,13 @@ impl Subdirectories {
 }
 
 impl Workspace {
-    /// Makes a directory and those above it. One that is there is left as it is.
+    /// Creates a directory and its missing parents. An existing directory is left unchanged.
     ///
     /// # Errors
     ///
     /// [`ErrorKind::InvalidPath`](crate::ErrorKind::InvalidPath) when a file is in the way,
-    /// [`ErrorKind::PermissionDenied`](crate::ErrorKind::PermissionDenied), or when the server
-    /// cannot be asked.
+    /// [`ErrorKind::PermissionDenied`](crate::ErrorKind::PermissionDenied), or when the request
+    /// fails.
     pub async fn create_directory(&self, path: impl AsRef<str>) -> Result<()> {
         let path = self.path(path.as_ref())?;
         let create = CreateDirectory::new(&path).scope(self.scope());
@@ -93,17 +93,17 @@ impl Workspace {
         created.map_err(|error| refused("the directory could not be made", &path, error))
     }
 
-    /// The home directory of the server's user, and where to begin browsing.
+    /// Returns the home directory of the server's user, and suggested directories to browse.
     ///
     /// # Errors
     ///
-    /// When the server cannot be asked.
+    /// When the request fails.
     pub async fn home(&self) -> Result<Home> {
         let home = self.client().call(&GetHome::new()).await;
         home.map_err(|error| refused("the home directory could not be asked for", "~", error))
     }
 
-    /// The directories in a directory, by name; not files, and not symbolic links.
+    /// Lists the directories in a directory, by name. Files and symbolic links are omitted.
     pub fn subdirectories(&self, path: impl Into<String>) -> Subdirectories {
         Subdirectories {
             workspace: self.clone(),

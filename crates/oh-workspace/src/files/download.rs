@@ -1,4 +1,4 @@
-//! Downloads: where the bytes go.
+//! Downloads and their destinations.
 
 use std::{fmt, io, path::PathBuf, time::Duration};
 
@@ -17,10 +17,10 @@ use super::{
 };
 use crate::{Error, ErrorKind, Result, Workspace};
 
-/// A download about to begin. Say where to, and it does.
+/// A download that has not started. Choose a destination to start it.
 ///
-/// Memory is bounded unless the whole is asked for as bytes or text. Dropping the future ends it,
-/// and leaves no file behind.
+/// Memory is bounded unless the whole file is requested as bytes or text. Dropping the future
+/// cancels the download and leaves no file behind.
 #[must_use = "a download does nothing until it is told where to"]
 pub struct Download {
     workspace: Workspace,
@@ -30,7 +30,7 @@ pub struct Download {
     growing: bool,
 }
 
-/// What a download gave.
+/// The result of a download to a file.
 #[derive(Debug, Clone)]
 pub struct Downloaded {
     size: u64,
@@ -48,37 +48,37 @@ impl Download {
         }
     }
 
-    /// Downloads a file that others append to meanwhile, such as a log: the bytes are those that
-    /// it had when the download began, and growing is no error. Without this, a file that changes
-    /// in any way is [`ErrorKind::Changed`].
+    /// Allows the file to grow during the download, as a log does. The result contains the bytes
+    /// that the file had when the download started. Without this, any change to the file is
+    /// [`ErrorKind::Changed`].
     ///
-    /// What is appended cannot be told from what is rewritten, so use it only for files that are
-    /// appended to. A file that becomes shorter is still [`ErrorKind::Changed`]. Archives,
-    /// trajectories and static files are not affected.
+    /// An append cannot be distinguished from a rewrite, so use this only for files that are
+    /// appended to. A file that shrinks is still [`ErrorKind::Changed`]. Archives, trajectories and
+    /// static files are not affected.
     pub fn growing(mut self) -> Self {
         self.growing = true;
         self
     }
 
-    /// How long nothing may arrive while something is waited for. Default 60 s. There is no limit
-    /// to the whole.
+    /// Sets how long the download may wait without receiving data. Default 60 s. The total duration
+    /// is unlimited.
     pub fn idle_timeout(mut self, limit: Duration) -> Self {
         self.idle = limit;
         self
     }
 
-    /// Is told of each piece that arrives.
+    /// Sets a callback for progress, called for each chunk that arrives.
     pub fn progress(mut self, observe: impl FnMut(Progress) + Send + 'static) -> Self {
         self.observer = Observer::new(observe);
         self
     }
 
-    /// Begins, and gives the bytes as they arrive.
+    /// Starts the download and returns the bytes as they arrive.
     ///
     /// # Errors
     ///
-    /// When the server refuses: [`ErrorKind::NotFound`], [`ErrorKind::InvalidPath`] for a
-    /// directory and the like; when it cannot be reached.
+    /// When the server rejects the request, for example [`ErrorKind::NotFound`], or
+    /// [`ErrorKind::InvalidPath`] for a directory; or when the server cannot be reached.
     pub async fn stream(self) -> Result<ByteStream> {
         let (source, path) = self.source?;
         let client = self.workspace.client();
@@ -86,13 +86,14 @@ impl Download {
         ByteStream::open(client, source, path, idle, self.observer, growing).await
     }
 
-    /// Writes it to a local file. Missing directories are made. The file is there when it is
-    /// whole, and then at once: until then, and if it fails, what was there stays.
+    /// Downloads to a local file. Missing directories are created. The file is renamed into place
+    /// once it is complete; until then, and on failure, an existing file stays unchanged.
     ///
     /// # Errors
     ///
-    /// As [`stream`](Self::stream); [`ErrorKind::Local`] and [`ErrorKind::NoSpace`] when it cannot
-    /// be written; [`ErrorKind::Changed`] when the file on the server does meanwhile.
+    /// Same as [`stream`](Self::stream); [`ErrorKind::Local`] and [`ErrorKind::NoSpace`] when the
+    /// file cannot be written; [`ErrorKind::Changed`] when the file on the server changes during
+    /// the download.
     pub async fn to_path(self, local: impl Into<PathBuf>) -> Result<Downloaded> {
         let stream = self.stream().await?;
         let headers = stream.headers().clone();
@@ -100,21 +101,21 @@ impl Download {
         Ok(Downloaded { size, headers })
     }
 
-    /// Writes it to a writer, on a thread of its own, and gives the writer back, flushed.
+    /// Writes the content to a writer, on a separate thread. Returns the flushed writer.
     ///
     /// # Errors
     ///
-    /// As [`to_path`](Self::to_path). What was written before is written then.
+    /// Same as [`to_path`](Self::to_path). Data already written to the writer stays written.
     pub async fn to_writer<W: io::Write + Send + 'static>(self, writer: W) -> Result<W> {
         let stream = self.stream().await?;
         Ok(write_to(stream, writer).await?.0)
     }
 
-    /// All of it in memory.
+    /// Returns the whole content in memory.
     ///
     /// # Errors
     ///
-    /// As [`stream`](Self::stream).
+    /// Same as [`stream`](Self::stream).
     pub async fn bytes(self) -> Result<Bytes> {
         let mut stream = self.stream().await?;
         let mut whole = BytesMut::new();
@@ -124,11 +125,11 @@ impl Download {
         Ok(whole.freeze())
     }
 
-    /// All of it in memory, as text.
+    /// Returns the whole content in memory, as text.
     ///
     /// # Errors
     ///
-    /// As [`stream`](Self::stream); [`ErrorKind::NotText`] when it is not UTF-8.
+    /// Same as [`stream`](Self::stream); [`ErrorKind::NotText`] when the content is not UTF-8.
     pub async fn text(self) -> Result<String> {
         let path = self.source.as_ref().map(|(_, path)| path.clone());
         let path = path.unwrap_or_default();
@@ -151,19 +152,19 @@ impl fmt::Debug for Download {
 }
 
 impl Downloaded {
-    /// How many bytes it is.
+    /// Returns the size in bytes.
     pub fn size(&self) -> u64 {
         self.size
     }
 
-    /// What the server says of an archive.
+    /// Returns the server's information about an archive.
     pub fn archive(&self) -> ArchiveInfo {
         ArchiveInfo::from_headers(&self.headers)
     }
 }
 
 impl Workspace {
-    /// Begins the download of a file of the server.
+    /// Creates the download of a file on the server.
     ///
     /// ```no_run
     /// # async fn run(workspace: &oh_workspace::Workspace) -> oh_workspace::Result<()> {
@@ -179,10 +180,10 @@ impl Workspace {
         Download::new(self, source)
     }
 
-    /// Begins the download of a file as the conversation's web server gives it: `path` is below
-    /// the conversation's workspace, and a directory is its `index.html`.
+    /// Creates the download of a file from the conversation's web server. `path` is relative to the
+    /// conversation's workspace, and a directory means its `index.html`.
     ///
-    /// Only [in the scope of a conversation](Self::in_conversation).
+    /// Available only [in the scope of a conversation](Self::in_conversation).
     pub fn static_file(&self, path: impl Into<String>) -> Download {
         let path = path.into();
         let source = self.conversation().ok_or_else(|| {
@@ -193,8 +194,8 @@ impl Workspace {
         Download::new(self, call.map(|call| (Source::Static(call), path)))
     }
 
-    /// Begins the download of all the server has on disk of a conversation, as a zip file.
-    /// Secrets are masked in it.
+    /// Creates the download of everything that the server has on disk for a conversation, as a zip
+    /// file. Secrets in it are masked.
     pub fn trajectory(&self, conversation: ConversationId) -> Download {
         let call = files::Trajectory::new(conversation).scope(self.scope());
         let name = format!("trajectory of {conversation}");

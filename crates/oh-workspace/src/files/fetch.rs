@@ -1,5 +1,5 @@
-//! An answer's bytes as a stream that survives its connection: where the server can go on from the
-//! middle, and the file is still the same, it does.
+//! A response body as a stream that survives its connection: it resumes from the middle if the
+//! server supports that and the file is unchanged.
 
 use std::{
     fmt,
@@ -17,12 +17,12 @@ use oh_transport::{Backoff, Body, Client, ErrorKind as Theirs};
 use super::{Observer, refused};
 use crate::{Error, ErrorKind, Result};
 
-/// How often it is tried to go on without getting a single byte further.
+/// How often resuming is attempted without receiving a single byte.
 const TRIES: u32 = 5;
-/// What the server reads of a file at once, and so gives as it is at one moment.
+/// The block size in which the server reads a file. One block is read at one moment.
 const AT_ONCE: u64 = 64 * 1024;
 
-/// What is fetched.
+/// The source of a download.
 #[derive(Debug, Clone)]
 pub(super) enum Source {
     File(files::Download),
@@ -31,14 +31,14 @@ pub(super) enum Source {
     Trajectory(files::Trajectory),
 }
 
-/// Which part of a source is asked for.
+/// The requested part of a source.
 #[derive(Debug, Clone, Copy)]
 enum Part<'a> {
-    /// All of it.
+    /// The whole source.
     Whole,
-    /// What follows an offset of the version with this ETag.
+    /// The part from an offset, of the version with this ETag.
     Rest(u64, &'a str),
-    /// From an offset to the end, or to before another, of whatever is there.
+    /// The part from an offset to the end, or to another offset, of any version.
     Range(u64, Option<u64>),
 }
 
@@ -64,17 +64,18 @@ impl Source {
         }
     }
 
-    /// Archives are made anew for each request.
+    /// Returns whether a download can resume. Archives are packed again for each request.
     fn resumes(&self) -> bool {
         matches!(self, Self::File(_))
     }
 }
 
-/// A file's bytes as they arrive. Reading slowly is fine: the server waits.
+/// The bytes of a file as they arrive. Reading slowly is fine: the server waits.
 ///
-/// A connection that breaks in the middle is made again, and the file goes on where it was; if it
-/// is another file by then, that is [`ErrorKind::Changed`]. Of a file that may
-/// [grow](crate::Download::growing) the bytes are those that it had when the download began.
+/// When the connection breaks, the stream reconnects and resumes the file at the same position. If
+/// the file has changed in between, the error is [`ErrorKind::Changed`]. For a file that may
+/// [grow](crate::Download::growing), the stream yields the bytes that the file had when the
+/// download started.
 #[must_use = "streams do nothing unless polled"]
 pub struct ByteStream {
     chunks: Pin<Box<dyn Stream<Item = Result<Bytes>> + Send>>,
@@ -83,7 +84,7 @@ pub struct ByteStream {
 }
 
 impl ByteStream {
-    /// Asks for the source, and gives its bytes.
+    /// Requests the source and returns its bytes.
     pub(super) async fn open(
         client: &Client,
         source: Source,
@@ -95,13 +96,14 @@ impl ByteStream {
         let failed = |error: oh_transport::Error| refused("the download failed", &path, error);
         let growing = growing && source.resumes();
         let part = match growing {
-            // The server ends a range where the file ended when it was asked.
+            // For a range, the server sends only up to the end of the file at the time of the
+            // request.
             true => Part::Range(0, None),
             false => Part::Whole,
         };
         let opened = ask(client, &source, part, idle).await;
         let (head, body) = match opened {
-            // Nothing has no range.
+            // An empty file has no range.
             Err(error) if growing && error.status() == Some(StatusCode::RANGE_NOT_SATISFIABLE) => {
                 http::Response::new(Body::empty()).into_parts()
             }
@@ -136,12 +138,12 @@ impl ByteStream {
         })
     }
 
-    /// How many bytes there are in all, where the server says.
+    /// Returns the total number of bytes, when the server reports it.
     pub fn length(&self) -> Option<u64> {
         self.length
     }
 
-    /// The headers of the answer. Those of an archive tell of its repository: see
+    /// Returns the response headers. Those of an archive describe its repository: see
     /// [`ArchiveInfo`](files::ArchiveInfo).
     pub fn headers(&self) -> &HeaderMap {
         &self.headers
@@ -149,7 +151,7 @@ impl ByteStream {
 }
 
 impl ByteStream {
-    /// Waits for the next part; `None` at the end of the file. Cancel-safe.
+    /// Waits for the next chunk. Returns `None` at the end of the file. Cancel-safe.
     pub async fn next(&mut self) -> Option<Result<Bytes>> {
         futures_util::StreamExt::next(self).await
     }
@@ -190,7 +192,7 @@ async fn ask(
             Err(error) => Err(error),
         };
         match answer {
-            // Asking again is harmless: nothing has been given to anyone yet.
+            // A retry is safe: no bytes have been returned yet.
             Err(error) if passing(&error) && backoff.attempts() < TRIES => {
                 tokio::time::sleep(backoff.next_delay()).await;
             }
@@ -207,11 +209,11 @@ fn passing(error: &oh_transport::Error) -> bool {
     gateway || matches!(error.kind(), Theirs::Connect | Theirs::Interrupted)
 }
 
-/// What must be true for a download to go on after its connection broke.
+/// The condition for a download to resume after its connection broke.
 enum Resume {
     /// The file still has this ETag.
     Version(String),
-    /// The file still has this many bytes, or more.
+    /// The file still has at least this many bytes.
     Same(u64),
 }
 
@@ -220,7 +222,7 @@ struct Fetching {
     source: Source,
     path: String,
     idle: Duration,
-    /// None where nothing can be asked for from the middle.
+    /// `None` when the source cannot be resumed.
     resume: Option<Resume>,
     body: Body,
     done: u64,
@@ -248,8 +250,8 @@ impl Fetching {
         }
     }
 
-    /// Whether what was read over a while is one file: one rewritten meanwhile can be as long as
-    /// before.
+    /// Checks that the downloaded bytes come from one version of the file. A file that was
+    /// rewritten during the download may have the same length as before.
     async fn unchanged(&mut self) -> Result<()> {
         let Some(Resume::Version(etag)) = &self.resume else {
             return Ok(());
@@ -263,7 +265,7 @@ impl Fetching {
             Theirs::NotFound => changed(&self.path),
             _ => refused("the download could not be confirmed", &self.path, error).midway(),
         })?;
-        // Who cannot give a part gives all of the same.
+        // A server without range support returns the whole file, with the same ETag.
         let same = answer
             .headers()
             .get(header::ETAG)
@@ -274,7 +276,7 @@ impl Fetching {
         }
     }
 
-    /// Makes the connection again behind what has arrived, or fails with what broke it.
+    /// Reconnects and resumes after the bytes that have arrived, or returns the connection's error.
     async fn go_on(&mut self, broken: oh_transport::Error) -> Result<()> {
         let failed = |error| refused("the download broke off", &self.path, error).midway();
         let Some(resume) = &self.resume else {
@@ -290,7 +292,7 @@ impl Fetching {
         };
         let answer = ask(&self.client, &self.source, part, self.idle).await;
         let answer = answer.map_err(|error| match error.status() {
-            // It is shorter than what was read of it.
+            // The file is now shorter than the part that was downloaded.
             Some(StatusCode::RANGE_NOT_SATISFIABLE) => changed(&self.path),
             _ => failed(error),
         })?;

@@ -1,4 +1,4 @@
-//! Files of the server: transfers in both directions, and the few questions around them.
+//! Files on the server: transfers in both directions, archives and directories.
 
 mod archive;
 mod browse;
@@ -17,17 +17,17 @@ pub use upload::Upload;
 
 use crate::{Error, ErrorKind};
 
-/// How far a transfer is.
+/// Progress of a transfer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Progress {
-    /// Bytes so far.
+    /// Bytes transferred so far.
     pub done: u64,
-    /// Bytes in all, where that is known.
+    /// Total bytes, when known.
     pub total: Option<u64>,
 }
 
-/// Told how far a transfer is.
+/// An optional progress callback.
 pub(crate) struct Observer(Option<Box<dyn FnMut(Progress) + Send>>);
 
 impl Observer {
@@ -52,10 +52,10 @@ impl fmt::Debug for Observer {
     }
 }
 
-/// The error of an operation on a path of the server.
+/// Creates the error of an operation on a path on the server.
 pub(crate) fn refused(what: &str, path: &str, error: oh_transport::Error) -> Error {
     let bad_request = error.status() == Some(http::StatusCode::BAD_REQUEST);
-    // Archives are packed by git, and what it says comes with the same status.
+    // Archives are packed by git, whose errors have the same status.
     let by_git = error
         .detail()
         .is_some_and(|detail| detail.contains("base_ref") || detail.contains("git repository"));

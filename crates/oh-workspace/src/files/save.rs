@@ -1,5 +1,5 @@
-//! Writing a stream on a thread of its own: to a writer, or to a file that is there whole or not at
-//! all.
+//! Writing a stream on a separate thread: to a writer, or to a file that appears only when it is
+//! complete.
 
 use std::{
     io::{self, Write},
@@ -15,7 +15,7 @@ use crate::{Error, Result};
 /// Chunks that may wait for the writer.
 const BEHIND: usize = 8;
 
-/// Writes all of the stream, and gives the writer back with the number of bytes.
+/// Writes the whole stream. Returns the writer and the number of bytes.
 pub(super) async fn write_to<W: Write + Send + 'static>(
     mut stream: ByteStream,
     mut writer: W,
@@ -34,7 +34,7 @@ pub(super) async fn write_to<W: Write + Send + 'static>(
         match chunk {
             Ok(chunk) => {
                 done += chunk.len() as u64;
-                // The writer failed: its result says how.
+                // The writer failed: its result has the cause.
                 if sender.send(chunk).await.is_err() {
                     break;
                 }
@@ -47,7 +47,7 @@ pub(super) async fn write_to<W: Write + Send + 'static>(
     }
     drop(sender);
     let failed = |error| Error::local("what was downloaded could not be written", error);
-    // Awaited in any case: nothing writes any more when this returns.
+    // Always awaited, so that nothing is still writing when this function returns.
     let writer = match writing.await {
         Ok(writer) => writer.map_err(failed),
         Err(error) => Err(failed(io::Error::other(error))),
@@ -58,7 +58,7 @@ pub(super) async fn write_to<W: Write + Send + 'static>(
     }
 }
 
-/// Writes all of the stream beside `target`, then renames it into place.
+/// Writes the whole stream to a file beside `target`, then renames it into place.
 pub(super) async fn write_file(stream: ByteStream, target: PathBuf) -> Result<u64> {
     let place = target.clone();
     let (partial, place) = blocking(&target, move || partial(&place)).await?;
@@ -82,15 +82,15 @@ pub(super) async fn write_file(stream: ByteStream, target: PathBuf) -> Result<u6
     Ok(done)
 }
 
-/// A file beside the target that removes itself unless it is persisted, and where to. A link is
-/// followed, so that it stays one.
+/// Creates a file beside the target that is removed unless it is persisted. Returns it with its
+/// final path. A symbolic link is followed, so that the link itself stays.
 fn partial(target: &Path) -> io::Result<(tempfile::NamedTempFile, PathBuf)> {
     let target = match std::fs::canonicalize(target) {
         Ok(target) => target,
         Err(error) if error.kind() == io::ErrorKind::NotFound => target.to_owned(),
         Err(error) => return Err(error),
     };
-    // A rename would take the place of a device or a pipe.
+    // A rename would replace a device or a pipe.
     if target.exists() && !target.is_file() {
         return Err(match target.is_dir() {
             true => io::ErrorKind::IsADirectory.into(),
@@ -107,7 +107,7 @@ fn partial(target: &Path) -> io::Result<(tempfile::NamedTempFile, PathBuf)> {
     std::fs::create_dir_all(directory)?;
     let mut builder = tempfile::Builder::new();
     builder.prefix(".").suffix(".part");
-    // As any new file, and not as a secret, which is what temporary files are by default.
+    // Temporary files are private by default; this one gets the mode of any new file.
     #[cfg(unix)]
     let builder = {
         use std::os::unix::fs::PermissionsExt as _;

@@ -1,4 +1,5 @@
-//! Uploads: the content is produced as it leaves, and the server sees it whole or not at all.
+//! Uploads: content is streamed as it is produced, and the server writes the complete file or
+//! nothing.
 
 use std::{
     fmt,
@@ -24,25 +25,25 @@ use tokio::{
 use super::{Observer, Progress, refused};
 use crate::{Error, ErrorKind, Result, Workspace};
 
-/// What a source is read in.
+/// Size of the chunks in which a source is read.
 const CHUNK: usize = 256 * 1024;
 /// Chunks read ahead of the connection.
 const AHEAD: usize = 4;
-/// The server copies a file again once it has arrived. It is given this many bytes a second.
+/// The server copies a file once more after it has arrived. Allow for this many bytes per second.
 const COPIED_PER_SECOND: u64 = 4 * 1024 * 1024;
-/// What may lie in buffers on the way when the last byte has left us.
+/// Bytes that may still be in network buffers when the last byte has been sent.
 const ON_THE_WAY: u64 = 8 * 1024 * 1024;
-/// The slowest connection whose full buffers are waited for, in bytes a second.
+/// The slowest connection, in bytes per second, whose full buffers are waited for.
 const SLOWEST: u64 = 64 * 1024;
-/// An answer to an upload is a few bytes.
+/// Maximum response size. A response to an upload is a few bytes.
 const ANSWER: usize = 1024 * 1024;
 
-/// An upload about to begin. Name the source to send it.
+/// An upload that has not started. Choose a source to start it.
 ///
-/// The server writes the file once all of it has arrived: an upload that is cut, dropped or whose
-/// source fails leaves what was there before. It writes in place, though: where its own disk is
-/// full by then ([`ErrorKind::NoSpace`]), or it dies, the file is cut off. Memory is bounded,
-/// whatever the size.
+/// The server writes the file after the whole content has arrived. An upload that is interrupted or
+/// dropped, or whose source fails, leaves the existing file unchanged. However, the server writes
+/// in place: if its disk becomes full while it writes ([`ErrorKind::NoSpace`]), or if it crashes,
+/// the file is truncated. Memory is bounded, whatever the size.
 #[must_use = "an upload does nothing until its source is named"]
 pub struct Upload<'a> {
     workspace: &'a Workspace,
@@ -63,30 +64,31 @@ impl<'a> Upload<'a> {
         }
     }
 
-    /// How long nothing may move before it fails. Default 60 s. There is no limit to the whole.
-    /// Waiting for the source does not count. Once the last byte has left, the answer is given
-    /// more time: for what is still on the way, and for the server to copy what arrived.
+    /// Sets how long the upload may make no progress before it fails. Default 60 s. The total
+    /// duration is unlimited, and waiting for the source does not count. After the last byte has
+    /// been sent, the response is given more time: for data still in transit, and for the server to
+    /// copy the file.
     pub fn idle_timeout(mut self, limit: Duration) -> Self {
         self.idle = limit;
         self
     }
 
-    /// Is told of each piece that goes out. It is called where the connection is served, so it
-    /// must not block.
+    /// Sets a callback for progress, called for each chunk that is sent. The callback runs on the
+    /// connection's task, so it must not block.
     pub fn progress(mut self, observe: impl FnMut(Progress) + Send + 'static) -> Self {
         self.observer = Observer::new(observe);
         self
     }
 
-    /// Sends these bytes.
+    /// Uploads these bytes. Returns the number of bytes.
     ///
     /// # Errors
     ///
-    /// As [`from_path`](Self::from_path), without those about the local file.
+    /// Same as [`from_path`](Self::from_path), without those about the local file.
     pub async fn from_bytes(self, content: impl Into<Bytes>) -> Result<u64> {
         let content = content.into();
         let length = content.len() as u64;
-        // In slices of the same memory, so that progress can be told.
+        // Slices of the same memory, so that progress can be reported.
         let chunks = futures_util::stream::unfold(content, |mut rest| async move {
             let size = rest.len().min(CHUNK);
             (size > 0).then(|| (Ok(rest.split_to(size)), rest))
@@ -94,35 +96,39 @@ impl<'a> Upload<'a> {
         self.send(Box::pin(chunks), Some(length)).await
     }
 
-    /// Sends a local file, read as it leaves.
+    /// Uploads a local file, which is read while it is sent. Returns the number of bytes.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Local`] when it cannot be read or is a directory; [`ErrorKind::Changed`] when
-    /// it changes meanwhile; the kinds of refusals and broken connections.
+    /// [`ErrorKind::Local`] when the file cannot be read or is a directory; [`ErrorKind::Changed`]
+    /// when the file changes during the upload; the error of a rejected request or a broken
+    /// connection.
     pub async fn from_path(self, local: impl Into<PathBuf>) -> Result<u64> {
         let local = local.into();
         let (chunks, opened) = open(local).await?;
         self.send(chunks, opened).await
     }
 
-    /// Sends what a reader gives until its end. It is read on a thread of its own, which a reader
-    /// that never returns keeps, and with it the runtime's end.
+    /// Uploads the content of a reader. Returns the number of bytes. The reader runs on a separate
+    /// thread. A reader that never returns blocks that thread, and with it the shutdown of the
+    /// runtime.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Local`] when the reader fails; the kinds of refusals and broken connections.
+    /// [`ErrorKind::Local`] when the reader fails; the error of a rejected request or a broken
+    /// connection.
     pub async fn from_reader(self, reader: impl io::Read + Send + 'static) -> Result<u64> {
         let chunks = read(reader, |_| Ok(()));
         self.send(chunks, None).await
     }
 
-    /// Sends what a stream gives until its end. `tokio_util::io::ReaderStream` makes one of an
-    /// asynchronous reader.
+    /// Uploads the content of a stream. Returns the number of bytes. `tokio_util::io::ReaderStream`
+    /// converts an asynchronous reader to a stream.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Local`] when the stream fails; the kinds of refusals and broken connections.
+    /// [`ErrorKind::Local`] when the stream fails; the error of a rejected request or a broken
+    /// connection.
     pub async fn from_stream(
         self,
         stream: impl Stream<Item = io::Result<Bytes>> + Send + 'static,
@@ -149,7 +155,8 @@ impl<'a> Upload<'a> {
             &watch,
         );
         let body = Body::from_stream(body, length.map(|length| length + framing));
-        // It is watched here, where waiting for the source can be told from waiting for the wire.
+        // Stalls are detected here, where waiting for the source can be distinguished from waiting
+        // for the network.
         let sending = client.stream_within(parts.request, body, Duration::MAX);
         let answer = tokio::select! {
             answer = sending => answer,
@@ -194,7 +201,7 @@ impl fmt::Debug for Upload<'_> {
     }
 }
 
-/// What moves, and since when it does not.
+/// Progress of an upload, and the time of its last step.
 struct Watch {
     last: Instant,
     waits_for: WaitsFor,
@@ -242,7 +249,7 @@ async fn stalled(watch: &Mutex<Watch>, idle: Duration) {
                     idle.checked_add(Duration::from_secs(on_the_way + copied))
                 }
             };
-            // Waiting for the source ends in another state: look again later.
+            // Waiting for the source ends in another state, so check again later.
             let now = Instant::now();
             match limit {
                 Some(limit) => watch.last.checked_add(limit),
@@ -257,7 +264,8 @@ async fn stalled(watch: &Mutex<Watch>, idle: Duration) {
     }
 }
 
-/// The body: what comes before, the content, and, only if the content was whole, what comes after.
+/// Builds the body: the multipart prefix, the content and, only if the content was complete, the
+/// multipart suffix.
 fn outgoing(
     before: Bytes,
     chunks: Chunks,
@@ -275,7 +283,7 @@ fn outgoing(
         watch: Arc<Mutex<Watch>>,
     }
     impl State {
-        /// Cuts the connection, so that the server writes nothing.
+        /// Breaks the connection, so that the server writes nothing.
         fn fail(&mut self, error: Error) -> oh_transport::Result<Bytes> {
             lock(&self.watch).failure = Some(error);
             self.after = None;
@@ -311,7 +319,7 @@ fn outgoing(
                     watch.done += chunk.len() as u64;
                     watch.done
                 };
-                // More than was announced would be cut off in silence.
+                // Bytes beyond the announced length would be cut off silently.
                 if state.length.is_some_and(|length| done > length) {
                     return Some((state.fail(changed()), state));
                 }
@@ -334,7 +342,7 @@ fn outgoing(
     })
 }
 
-/// Opens a local file: its content, and its length where it has a fixed one.
+/// Opens a local file. Returns its content and, if its size is fixed, its length.
 async fn open(local: PathBuf) -> Result<(Chunks, Option<u64>)> {
     let shown = local.display().to_string();
     let failed = move |error| Error::local(format!("cannot read {shown}"), error);
@@ -344,7 +352,7 @@ async fn open(local: PathBuf) -> Result<(Chunks, Option<u64>)> {
         if meta.is_dir() {
             return Err(io::ErrorKind::IsADirectory.into());
         }
-        // Files that are made up as they are read, as in /proc, say they are empty.
+        // Generated files, such as those in /proc, report a length of zero.
         let fixed = meta.is_file() && meta.len() > 0;
         Ok((file, fixed.then(|| (meta.len(), meta.modified().ok()))))
     });
@@ -359,7 +367,7 @@ async fn open(local: PathBuf) -> Result<(Chunks, Option<u64>)> {
     Ok((chunks, fixed.map(|(length, _)| length)))
 }
 
-/// Whether a file that was read to its end is still the one that was opened.
+/// Checks that a file has not changed since it was opened.
 fn unchanged(file: &std::fs::File, before: (u64, Option<SystemTime>)) -> Result<()> {
     let meta = file
         .metadata()
@@ -375,8 +383,8 @@ fn changed() -> Error {
     Error::new(ErrorKind::Changed, context)
 }
 
-/// Reads on a thread of its own, a few chunks ahead, until the end or until nobody wants more.
-/// The last chunk is given only once `check` has passed.
+/// Reads on a separate thread, a few chunks ahead, until the end or until the receiver is dropped.
+/// The last chunk is sent only after `check` has passed.
 fn read<R: io::Read + Send + 'static>(
     mut reader: R,
     check: impl FnOnce(&R) -> Result<()> + Send + 'static,
@@ -414,7 +422,7 @@ fn read<R: io::Read + Send + 'static>(
         if let Some(chunk) = ready!(receiver.poll_recv(cx)) {
             return Poll::Ready(Some(chunk));
         }
-        // No more chunks is the end only if the reader did not break down.
+        // The channel also closes when the reader panics.
         let read = ready!(Pin::new(&mut reading).poll(cx));
         ended = true;
         let broken = |error| {
@@ -427,7 +435,7 @@ fn read<R: io::Read + Send + 'static>(
     }))
 }
 
-/// A full chunk, or what is left; empty at the end.
+/// Reads a full chunk, or the rest; returns an empty chunk at the end.
 fn chunk(reader: &mut impl io::Read) -> io::Result<Bytes> {
     let mut chunk = vec![0; CHUNK];
     let mut filled = 0;
@@ -444,8 +452,8 @@ fn chunk(reader: &mut impl io::Read) -> io::Result<Bytes> {
 }
 
 impl Workspace {
-    /// Begins an upload to `path` on the server; its directories are made, an existing file is
-    /// replaced.
+    /// Creates an upload to `path` on the server. Missing directories are created, and an existing
+    /// file is replaced.
     ///
     /// ```no_run
     /// # async fn run(workspace: &oh_workspace::Workspace) -> oh_workspace::Result<()> {
@@ -456,11 +464,11 @@ impl Workspace {
         Upload::new(self, path.into())
     }
 
-    /// Writes a small file. The same as [`upload`](Self::upload) from bytes.
+    /// Writes a small file. Same as [`upload`](Self::upload) from bytes.
     ///
     /// # Errors
     ///
-    /// As [`Upload::from_bytes`].
+    /// Same as [`Upload::from_bytes`].
     pub async fn write(&self, path: impl Into<String>, content: impl Into<Bytes>) -> Result<()> {
         self.upload(path).from_bytes(content).await.map(drop)
     }

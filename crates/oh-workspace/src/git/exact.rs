@@ -1,6 +1,6 @@
-//! Lists of changes by a command: exact where the server's own are not. The server splits git's
-//! output at every space, so it refuses the whole list for one such name, and it turns backslashes
-//! into slashes.
+//! Lists of changes made with a command, for cases where the server's list is not exact. The server
+//! splits git's output at every space, so one name with a space makes it reject the whole list. It
+//! also replaces backslashes by slashes.
 
 use oh_protocol::calls::git::GitChange;
 use oh_transport::WorkspaceHandle;
@@ -12,24 +12,25 @@ use super::{
 };
 use crate::{Error, ErrorKind, Result, Workspace, command::excerpt, shell::quoted};
 
-/// Which changes are listed.
+/// The changes to list.
 pub(super) enum Which<'a> {
-    /// Since the ref that the server compares with by default.
+    /// The changes since the ref that the server compares with by default.
     Default,
-    /// Since this ref.
+    /// The changes since this ref.
     Since(&'a str),
-    /// Those of this commit.
+    /// The changes of this commit.
     Commit(&'a str),
 }
 
-/// Git escapes what is not plain ASCII then, so the output is exact.
+/// Shell helpers. `core.quotePath` makes git escape everything but plain ASCII, so the output is
+/// exact.
 const TOOLS: &str = r#"
 g() { git --no-pager -c core.quotePath=true "$@"; }
 sha() { git rev-parse -q --verify "$1^{commit}" 2>/dev/null; }
 empty() { git hash-object -t tree /dev/null; }
 "#;
 
-/// The ref that the server compares with by default, so that committed work stays visible.
+/// Finds the ref that the server compares with by default, so that committed work stays visible.
 const DEFAULT: &str = r#"
 base() {
   head=$(sha HEAD)
@@ -59,7 +60,7 @@ base() {
 }
 "#;
 
-/// Lists a repository: its directory in hexadecimal, what differs, and what is untracked.
+/// Lists a repository: its directory in hexadecimal, its changed files, and its untracked files.
 const LIST: &str = r#"
 list() {
   from=$(base) || return 6
@@ -89,7 +90,7 @@ why=$none
 [ -n "$found" ] || { printf '%s\n' "$why" >&2; exit 4; }
 "#;
 
-/// Lists the changes of a directory, or of a commit of its repository.
+/// Lists the changes in a directory, or those of a commit of its repository.
 pub(super) async fn list(workspace: &Workspace, which: Which<'_>) -> Result<Vec<GitChange>> {
     let script = match which {
         Which::Default => format!("{LOOK}{TOOLS}{DEFAULT}{LIST}"),
@@ -129,7 +130,7 @@ pub(super) async fn list(workspace: &Workspace, which: Which<'_>) -> Result<Vec<
     }
 }
 
-/// Reads what the scripts print. None where it is something else.
+/// Parses the scripts' output. Returns `None` for any other text.
 fn read(text: &str) -> Option<Vec<GitChange>> {
     let (mut found, mut nested) = (Vec::new(), Vec::new());
     let mut directory = String::new();
@@ -149,7 +150,7 @@ fn read(text: &str) -> Option<Vec<GitChange>> {
             found.push((directory.is_empty(), status.to_owned(), path(field)));
         };
         match (code.chars().next()?, second) {
-            // As the server does: a rename is a deletion and an addition.
+            // A rename is a deletion and an addition, as in the server's list.
             ('R', Some(second)) => {
                 add("DELETED", first);
                 add("ADDED", second);
@@ -161,7 +162,7 @@ fn read(text: &str) -> Option<Vec<GitChange>> {
             _ => return None,
         }
     }
-    // What lies in a repository of its own is that one's.
+    // Files in a nested repository are listed by that repository.
     found.retain(|(outer, _, path)| {
         let bare = format!("{path}/");
         !(*outer

@@ -1,4 +1,4 @@
-//! Git in a directory of the server: what changed, commit by commit.
+//! Git in a directory on the server: changes, diffs, commits and patches.
 
 mod exact;
 mod patch;
@@ -19,63 +19,65 @@ use probe::Look;
 
 /// Git in the directory of a workspace: see [`Workspace::git`].
 ///
-/// Where there is no repository, and where git refuses one (such as "dubious ownership"), the
-/// server answers with emptiness, as if nothing had changed. So an empty answer is looked into with
-/// a command, and becomes [`ErrorKind::NotARepository`], or [`ErrorKind::Git`] with git's words.
+/// The server returns an empty result when there is no repository, and also when git refuses a
+/// repository (for example with "dubious ownership"). The client therefore checks each empty result
+/// with a command, and returns [`ErrorKind::NotARepository`], or [`ErrorKind::Git`] with git's
+/// message.
 ///
-/// Paths are below the directory, with forward slashes. Up to 1.58 the server refuses a whole list
-/// of changes because of one changed file with a space in its name, and garbles names with quotes,
-/// backslashes and control characters. Such a list is made with a command instead, in which names
-/// are exact; one that is not UTF-8 stays in git's quotes. A limit remains: where the server's own
-/// list is used, a name that begins or ends with a space is without it.
+/// Paths are relative to the directory, with forward slashes. Servers up to 1.58 reject the whole
+/// list of changes if one changed file has a space in its name. They also garble names with quotes,
+/// backslashes or control characters. In these cases the client makes the list with a command, and
+/// the names in it are exact. Names that are not UTF-8 stay in git's quotes. One limit remains:
+/// when the server's own list is used, spaces at the start or end of a name are missing.
 ///
-/// The commands that this needs run outside a conversation's history.
+/// These commands run outside a conversation's history.
 #[derive(Debug, Clone)]
 pub struct Git {
     workspace: Workspace,
 }
 
 impl Git {
-    /// Returns the files that differ from the branch upstream; where there is none, from what the
-    /// server finds to compare with.
+    /// Returns the files that differ from the upstream branch or, when there is none, from a base
+    /// that the server chooses.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::NotARepository`], [`ErrorKind::NotFound`] when the directory is not there,
-    /// [`ErrorKind::Git`] when git refuses, or when the server cannot be asked.
+    /// [`ErrorKind::NotARepository`], [`ErrorKind::NotFound`] when the directory does not exist,
+    /// [`ErrorKind::Git`] when git fails, or when the request fails.
     pub async fn changes(&self) -> Result<Vec<GitChange>> {
         self.changed(Changes::new(self.root()?), Which::Default)
             .await
     }
 
-    /// The files that differ from a ref, such as `HEAD`.
+    /// Returns the files that differ from a ref, such as `HEAD`.
     ///
     /// # Errors
     ///
-    /// As [`changes`](Self::changes); [`ErrorKind::UnknownRef`].
+    /// Same as [`changes`](Self::changes); [`ErrorKind::UnknownRef`].
     pub async fn changes_against(&self, git_ref: impl Into<String>) -> Result<Vec<GitChange>> {
         let git_ref = git_ref.into();
         let changes = Changes::new(self.root()?).against(&git_ref);
         self.changed(changes, Which::Since(&git_ref)).await
     }
 
-    /// A file before and after, compared as [`changes`](Self::changes) does. Of a file that is
-    /// not UTF-8 the content now is empty; one over 1 MiB is refused.
+    /// Returns a file before and after, compared with the same base as in
+    /// [`changes`](Self::changes). The current content of a file that is not UTF-8 is empty. Files
+    /// over 1 MiB are rejected.
     ///
     /// # Errors
     ///
-    /// As [`changes`](Self::changes); [`ErrorKind::Git`] for a file that is not there, neither
-    /// now nor before.
+    /// Same as [`changes`](Self::changes); [`ErrorKind::Git`] for a file that exists neither now
+    /// nor before.
     pub async fn diff(&self, file: impl AsRef<str>) -> Result<GitDiff> {
         let path = self.workspace.path(file.as_ref())?;
         self.differs(Diff::new(&path), &path).await
     }
 
-    /// A file at a ref and now.
+    /// Returns a file at a ref and now.
     ///
     /// # Errors
     ///
-    /// As [`diff`](Self::diff); [`ErrorKind::UnknownRef`].
+    /// Same as [`diff`](Self::diff); [`ErrorKind::UnknownRef`].
     pub async fn diff_against(
         &self,
         file: impl AsRef<str>,
@@ -85,11 +87,11 @@ impl Git {
         self.differs(Diff::new(&path).against(git_ref), &path).await
     }
 
-    /// A file before and after a commit. It need not be there any more.
+    /// Returns a file before and after a commit. The file need not exist any more.
     ///
     /// # Errors
     ///
-    /// As [`diff`](Self::diff); [`ErrorKind::UnknownRef`].
+    /// Same as [`diff`](Self::diff); [`ErrorKind::UnknownRef`].
     pub async fn diff_of_commit(
         &self,
         file: impl AsRef<str>,
@@ -99,11 +101,11 @@ impl Git {
         self.differs(Diff::new(&path).commit(sha), &path).await
     }
 
-    /// The newest commits, at most `limit`, which is 1 to 200.
+    /// Returns the newest commits, at most `limit`, which must be 1 to 200.
     ///
     /// # Errors
     ///
-    /// As [`changes`](Self::changes).
+    /// Same as [`changes`](Self::changes).
     pub async fn commits(&self, limit: u32) -> Result<GitCommitsPage> {
         let commits = Commits::new(self.root()?)
             .limit(limit)
@@ -117,12 +119,12 @@ impl Git {
         Ok(found)
     }
 
-    /// The files a commit changed, against its first parent; their paths are below the
-    /// repository. `sha` is 4 to 64 hexadecimal digits.
+    /// Returns the files that a commit changed, compared with its first parent. Paths are relative
+    /// to the repository. `sha` has 4 to 64 hexadecimal digits.
     ///
     /// # Errors
     ///
-    /// As [`changes`](Self::changes); [`ErrorKind::UnknownRef`].
+    /// Same as [`changes`](Self::changes); [`ErrorKind::UnknownRef`].
     pub async fn commit_changes(&self, sha: impl Into<String>) -> Result<Vec<GitChange>> {
         let sha = sha.into();
         let changes = CommitChanges::new(self.root()?, &sha).scope(self.workspace.scope());
@@ -131,15 +133,14 @@ impl Git {
         self.listed(found, Which::Commit(&sha)).await
     }
 
-    /// Returns whether the directory lies in a repository, a bare one included. Asked with a
-    /// command.
+    /// Returns whether the directory is in a repository, including a bare one. Runs a command on
+    /// the server.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Git`] with git's words when there is a repository that git refuses, or that the
-    /// server's user may not read; [`ErrorKind::Unsupported`] when the server has no git;
-    /// [`ErrorKind::NotFound`] when the directory does not exist; or when the server cannot be
-    /// asked.
+    /// [`ErrorKind::Git`] with git's message when there is a repository that git refuses, or that
+    /// the server's user cannot read; [`ErrorKind::Unsupported`] when the server has no git;
+    /// [`ErrorKind::NotFound`] when the directory does not exist; or when the request fails.
     pub async fn is_repository(&self) -> Result<bool> {
         let look = self.look(&self.root()?, false).await?;
         Ok(matches!(look, Look::Repository))
@@ -152,7 +153,7 @@ impl Git {
         self.listed(found, which).await
     }
 
-    /// The server's list, or an exact one where that is not exact.
+    /// Returns the server's list, or an exact one when the server's list is not exact.
     async fn listed(
         &self,
         found: Result<Vec<GitChange>>,
@@ -162,7 +163,7 @@ impl Git {
             Ok(changes) => changes,
             Err(error) if error.kind() == ErrorKind::Git => {
                 return match exact::list(&self.workspace, which).await {
-                    // Where commands cannot run, the server's word is all there is.
+                    // Commands cannot run, so the server's error is all there is.
                     Err(other) if other.kind() == ErrorKind::Transport => Err(error),
                     list => list,
                 };
@@ -172,7 +173,7 @@ impl Git {
         if changes.is_empty() {
             self.probe().await?;
         }
-        // Quoted, with slashes where git's backslashes were.
+        // A quoted name in which the server has replaced git's backslashes by slashes.
         let garbled =
             |change: &GitChange| change.path.starts_with('"') && !change.path.contains('\\');
         if changes.iter().any(garbled)
@@ -193,7 +194,8 @@ impl Git {
         let diff = diff.scope(self.workspace.scope());
         let found = self.workspace.client().call(&diff).await;
         let found = found.map_err(|error| self.refused("the file could not be compared", error))?;
-        // A repository gives texts, if empty ones. The file may lie in one below the directory.
+        // In a repository the server returns texts, even if empty. The file may be in a repository
+        // below the directory.
         if found.original.is_none() && found.modified.is_none() {
             self.look(path, false).await?;
             let context = "the file lies in no git repository";
@@ -202,7 +204,7 @@ impl Git {
         Ok(found)
     }
 
-    /// Finds out why there is nothing.
+    /// Checks why the server's result is empty.
     async fn probe(&self) -> Result<()> {
         match self.look(&self.root()?, true).await? {
             Look::Repository => Ok(()),
@@ -245,7 +247,7 @@ impl Git {
 }
 
 impl Workspace {
-    /// Git in the directory.
+    /// Returns git operations in the directory.
     ///
     /// ```no_run
     /// # async fn run(workspace: &oh_workspace::Workspace) -> oh_workspace::Result<()> {
@@ -260,10 +262,12 @@ impl Workspace {
         }
     }
 
-    /// The repositories at a provider, such as `github`, that a token stored on the server can
-    /// reach: the page that `search` asks for. The server asks the provider over its own network,
-    /// with the secret it keeps as `github_token`, `GITHUB_TOKEN`, `GH_TOKEN` or `github`; where it
-    /// has none, [`missing_token`](GitRepositoryPage::missing_token) is set and nothing is found.
+    /// Searches the repositories at a provider, such as `github`, that a token stored on the server
+    /// can access. Returns the page that `search` asks for.
+    ///
+    /// The server sends the request to the provider, with the stored secret named `github_token`,
+    /// `GITHUB_TOKEN`, `GH_TOKEN` or `github`. If there is none,
+    /// [`missing_token`](GitRepositoryPage::missing_token) is set and the page is empty.
     ///
     /// ```no_run
     /// # async fn run(workspace: oh_workspace::Workspace) -> oh_workspace::Result<()> {
@@ -279,10 +283,10 @@ impl Workspace {
     ///
     /// # Errors
     ///
-    /// [`PermissionDenied`](crate::ErrorKind::PermissionDenied) when the provider refuses the
-    /// token, [`InvalidInput`](crate::ErrorKind::InvalidInput) for a provider that the server
-    /// cannot search or a page it does not know,
-    /// [`Transport`](crate::ErrorKind::Transport) when the provider cannot be reached.
+    /// [`PermissionDenied`](crate::ErrorKind::PermissionDenied) when the provider rejects the
+    /// token, [`InvalidInput`](crate::ErrorKind::InvalidInput) for a provider that the server does
+    /// not support or an invalid page, [`Transport`](crate::ErrorKind::Transport) when the provider
+    /// cannot be reached.
     pub async fn search_repositories(
         &self,
         search: SearchRepositories,
@@ -291,7 +295,8 @@ impl Workspace {
         found.map_err(|error| {
             let theirs = (error.detail()).is_some_and(|detail| detail.contains("search failed"));
             let (kind, context) = match error.status().map(|status| status.as_u16()) {
-                // The provider's refusal is handed on, and must not read as this client's key's.
+                // The server forwards the provider's status, which must not look like a rejected
+                // session key.
                 Some(401 | 403) if theirs => (
                     ErrorKind::PermissionDenied,
                     "the provider refused the token that the server keeps for it",

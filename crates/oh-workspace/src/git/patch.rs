@@ -1,4 +1,4 @@
-//! What changed, as one patch.
+//! All changes as one patch.
 
 use std::path::PathBuf;
 
@@ -17,7 +17,7 @@ pub struct Patch {
 }
 
 impl Patch {
-    /// Compares with this ref instead of `HEAD`, such as `origin/main` or a commit.
+    /// Sets the ref to compare with, such as `origin/main` or a commit. Default `HEAD`.
     pub fn against(mut self, git_ref: impl Into<String>) -> Self {
         self.base = git_ref.into();
         self
@@ -27,8 +27,7 @@ impl Patch {
     ///
     /// # Errors
     ///
-    /// As [`bytes`](Self::bytes); [`ErrorKind::NotText`] when a changed file is in another encoding
-    /// than UTF-8.
+    /// Same as [`bytes`](Self::bytes); [`ErrorKind::NotText`] when a changed file is not UTF-8.
     pub async fn text(self) -> Result<String> {
         match self.download().text().await {
             Ok(text) => Ok(text),
@@ -40,10 +39,10 @@ impl Patch {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::NotARepository`]; [`ErrorKind::UnknownRef`]; [`ErrorKind::Git`] with git's words
-    /// when git refuses; [`ErrorKind::NotFound`] when the directory does not exist;
-    /// [`ErrorKind::InvalidInput`] for a ref that is empty or begins with a dash; or when the server
-    /// cannot be asked.
+    /// [`ErrorKind::NotARepository`]; [`ErrorKind::UnknownRef`]; [`ErrorKind::Git`] with git's
+    /// message when git fails; [`ErrorKind::NotFound`] when the directory does not exist;
+    /// [`ErrorKind::InvalidInput`] for a ref that is empty or begins with a dash; or when the
+    /// request fails.
     pub async fn bytes(self) -> Result<Bytes> {
         match self.download().bytes().await {
             Ok(bytes) => Ok(bytes),
@@ -51,12 +50,12 @@ impl Patch {
         }
     }
 
-    /// Writes the patch to a local file, as [`Download::to_path`] does. What the download returns
-    /// names the commit that the patch is against.
+    /// Writes the patch to a local file, as [`Download::to_path`] does. The result contains the
+    /// commit that the patch is against.
     ///
     /// # Errors
     ///
-    /// As [`bytes`](Self::bytes) and [`Download::to_path`].
+    /// Same as [`bytes`](Self::bytes) and [`Download::to_path`].
     pub async fn to_path(self, local: impl Into<PathBuf>) -> Result<Downloaded> {
         match self.download().to_path(local).await {
             Ok(done) => Ok(done),
@@ -69,7 +68,7 @@ impl Patch {
         archive.base_ref(&self.base).with_everything().download()
     }
 
-    /// The server says of a repository that git refuses that it is none.
+    /// Finds the cause of a git error: the server reports a repository that git refuses as missing.
     async fn failed(&self, error: Error) -> Error {
         if error.kind() != ErrorKind::Git {
             return error;
@@ -86,9 +85,10 @@ impl Patch {
 }
 
 impl Git {
-    /// Makes a patch of everything that differs from `HEAD`: staged, unstaged, deleted and untracked
-    /// files. In a repository without commits everything is new. `git apply` takes it; files that
-    /// are not text are in it as binary patches. Nothing changed gives an empty patch.
+    /// Creates a patch of everything that differs from `HEAD`: staged, unstaged, deleted and
+    /// untracked files. In a repository without commits all files are new. The patch can be applied
+    /// with `git apply`, and contains binary patches for files that are not text. Without changes
+    /// the patch is empty.
     ///
     /// ```no_run
     /// # async fn run(workspace: &oh_workspace::Workspace) -> oh_workspace::Result<()> {
@@ -97,12 +97,18 @@ impl Git {
     /// # Ok(()) }
     /// ```
     ///
-    /// Limits: files that git ignores are left out. In a directory of a larger repository only that
-    /// directory is compared, and paths are below the repository. A directory that is no repository
-    /// but holds exactly one, up to three levels down, stands for that one. Submodules are in it as
-    /// commit ids. Git on the server uses its own configuration, such as `diff.noprefix`. It has
-    /// 300 s for each of its two steps, and makes the whole patch before the first byte is sent.
-    /// With [`text`](Patch::text) and [`bytes`](Patch::bytes) all of it is in memory.
+    /// Limits:
+    ///
+    /// - Files that git ignores are excluded.
+    /// - In a subdirectory of a repository only that directory is compared; paths are relative to
+    ///   the repository.
+    /// - A directory that is not a repository but contains exactly one, up to three levels down, is
+    ///   treated as that repository.
+    /// - Submodules appear as commit ids.
+    /// - Git on the server uses its own configuration, such as `diff.noprefix`.
+    /// - Git has 300 s for each of its two steps, and the server sends the first byte only when the
+    ///   whole patch is ready.
+    /// - [`text`](Patch::text) and [`bytes`](Patch::bytes) keep the whole patch in memory.
     pub fn patch(&self) -> Patch {
         Patch {
             git: self.clone(),

@@ -1,4 +1,4 @@
-//! Why there is nothing: no repository, no git, or a repository that may not be looked at.
+//! Finds the reason for an empty result: no repository, no git, or a repository that git refuses.
 
 use oh_protocol::{Call as _, calls::server::GetServerInfo};
 use oh_transport::{Body, WorkspaceHandle};
@@ -6,10 +6,10 @@ use serde_json::Value;
 
 use crate::{Error, ErrorKind, Result, Workspace, command::excerpt, shell::quoted};
 
-/// What `look` and `blocked` do is used by the scripts below: `look` asks git about a directory
-/// and gives 0 for a repository, 1 for none, 2 for a refusal, which is in `$why`. Git's words are
-/// told apart, so they must be English. `blocked` finds a repository that only root or its owner
-/// can see: to git it looks like none.
+/// Shell functions for the scripts below. `look` asks git about a directory, and returns 0 for a
+/// repository, 1 for none, and 2 for a refusal, with the reason in `$why`. Git's messages are
+/// matched, so they must be English. `blocked` detects a repository that only root or its owner can
+/// see: git reports it as missing.
 pub(super) const LOOK: &str = r#"
 command -v git >/dev/null || exit 3
 export LC_ALL=C GIT_OPTIONAL_LOCKS=0 GIT_TERMINAL_PROMPT=0
@@ -33,7 +33,7 @@ blocked() {
 refuse() { printf '%s\n' "$why" >&2; exit 5; }
 "#;
 
-/// Looks at the directory `$at`, or at the nearest one above that exists.
+/// Looks at the directory `$at`, or at its nearest existing parent.
 const BASE: &str = r#"
 while [ ! -d "$at" ] && [ "$at" != "${at%/*}" ]; do at=${at%/*}; done
 [ -d "$at" ] || at=/
@@ -41,7 +41,7 @@ look "$at"
 case $? in 0) exit 0 ;; 2) refuse ;; esac
 "#;
 
-/// A directory that is no repository counts as one if it holds some, as it does for the server.
+/// A directory that is not a repository but contains some counts as one, as on the server.
 const NESTED: &str = r#"
 found=
 none=$why
@@ -56,19 +56,19 @@ why=$none
 
 const END: &str = "printf '%s\\n' \"$why\" >&2; exit 4";
 
-/// What a look at a directory gives.
+/// The result of a look at a directory.
 pub(super) enum Look {
     Repository,
-    /// No repository, in git's words.
+    /// No repository; contains git's message.
     Nothing(String),
 }
 
-/// Looks at `at`, an absolute path; where `nested` says so, at the repositories in the workspace's
+/// Looks at `at`, an absolute path and, with `nested`, at the repositories in the workspace's
 /// directory too.
 ///
 /// # Errors
 ///
-/// [`ErrorKind::Git`] with git's words when git refuses to look, [`ErrorKind::Unsupported`] when the
+/// [`ErrorKind::Git`] with git's message when git refuses, [`ErrorKind::Unsupported`] when the
 /// server has no git.
 pub(super) async fn look(workspace: &Workspace, at: &str, nested: bool) -> Result<Look> {
     let nested = if nested { NESTED } else { "" };
@@ -83,7 +83,7 @@ pub(super) async fn look(workspace: &Workspace, at: &str, nested: bool) -> Resul
     }
 }
 
-/// The error of a script that ended with this code.
+/// Creates the error of a script that ended with this code.
 pub(super) fn refused(code: Option<i32>, why: &str) -> Error {
     match code {
         Some(3) => Error::new(ErrorKind::Unsupported, "git is not installed on the server"),
@@ -92,8 +92,8 @@ pub(super) fn refused(code: Option<i32>, why: &str) -> Error {
     }
 }
 
-/// The workspace that helper commands run in. They are not a conversation's own, so they are kept
-/// out of its history, unless its commands run on another machine than the server's.
+/// Returns the workspace in which helper commands run. They stay out of a conversation's history,
+/// unless the conversation's commands run on another machine than the server.
 pub(super) async fn helper(workspace: &Workspace) -> Workspace {
     match workspace.conversation().is_some() && runs_elsewhere(workspace).await {
         true => workspace.clone(),
@@ -101,7 +101,7 @@ pub(super) async fn helper(workspace: &Workspace) -> Workspace {
     }
 }
 
-/// Whether conversations of the server may run in containers.
+/// Returns whether conversations on the server may run in containers.
 async fn runs_elsewhere(workspace: &Workspace) -> bool {
     const LIMIT: std::time::Duration = std::time::Duration::from_secs(10);
     const MOST: usize = 1024 * 1024;

@@ -1,11 +1,11 @@
-//! Paths that git has put into quotes, and the server passes on so: with escapes, and up to 1.58
-//! with slashes in place of their backslashes.
+//! Paths in git's quotes. The server passes them on with their escapes; up to 1.58 it replaces
+//! their backslashes by slashes.
 
-/// A path as it is; none where git has not quoted it. A name that begins with a quote is quoted
-/// itself, so what does not read as quoted is a name.
+/// Unquotes a path. Returns `None` if git has not quoted it. Git quotes any name that begins with a
+/// quote, so text that is not validly quoted is a plain name.
 ///
-/// Where the backslashes are gone, an escape looks like a directory: one that spells a character
-/// or a quote is taken for it, one that spells a tab or a line break is not.
+/// When the backslashes were replaced, an escape looks like a directory. An escape of a non-ASCII
+/// character or of a quote is decoded; one of a tab or a line break is not.
 pub(super) fn read(path: &str) -> Option<String> {
     let inner = path.strip_prefix('"')?.strip_suffix('"')?.as_bytes();
     let mut name = Vec::with_capacity(inner.len());
@@ -25,7 +25,7 @@ pub(super) fn read(path: &str) -> Option<String> {
             at += 4 * length;
             continue;
         }
-        // A slash, and then an escaped quote.
+        // A slash, followed by an escaped quote.
         let then_quote = rest.starts_with(b"/\"");
         let (plain, length) = match (byte, rest.first()) {
             (_, Some(b'"')) => (b'"', 2),
@@ -39,12 +39,12 @@ pub(super) fn read(path: &str) -> Option<String> {
         name.push(plain);
         at += length;
     }
-    // A name that is no UTF-8 stays quoted: so it can be told from others.
+    // A name that is not UTF-8 stays quoted, so that it remains unique.
     String::from_utf8(name).ok()
 }
 
-/// A path as git prints it, without its quotes and escapes. One that is not UTF-8 stays quoted, so
-/// that it can be told from others.
+/// Removes the quotes and escapes from a path as git prints it. A name that is not UTF-8 stays
+/// quoted, so that it remains unique.
 pub(super) fn unquoted(path: &str) -> String {
     let inner = |path: &str| {
         let inner = path.strip_prefix('"')?.strip_suffix('"')?.as_bytes();
@@ -76,7 +76,7 @@ pub(super) fn unquoted(path: &str) -> String {
     inner(path).unwrap_or_else(|| path.to_owned())
 }
 
-/// The character beyond ASCII whose bytes are escaped here, and how many they are.
+/// Decodes an escaped non-ASCII character. Returns its bytes and their number.
 fn character(text: &[u8]) -> Option<([u8; 4], usize)> {
     let octal = |digit: u8| (b'0'..=b'7').contains(&digit).then(|| digit - b'0');
     let byte = |place: usize| {
@@ -126,17 +126,17 @@ mod tests {
             (r#""a\tb\nc""#, Some("a\tb\nc")),
             (r#""say \"x\" \\ y""#, Some(r#"say "x" \ y"#)),
             (r#""""#, Some("")),
-            // Without their backslashes.
+            // With the backslashes replaced.
             (r#""gr/303/266/303/237e.txt""#, Some("größe.txt")),
             (r#""/346/227/245/346/234/254""#, Some("日本")),
             (r#""/360/237/230/200/x""#, Some("😀/x")),
             (r#""say/"it/"""#, Some(r#"say"it""#)),
             (r#""d//"x/"""#, Some(r#"d/"x""#)),
             (r#""back//slash/303/266""#, Some(r"back\slashö")),
-            // Directories whose names only look like bytes.
+            // Directories whose names only look like escaped bytes.
             (r#""/303/266/303/x""#, Some("ö/303/x")),
             (r#""/303/266/test/new/377""#, Some("ö/test/new/377")),
-            // As they are: no quotes, no end, no escape, no UTF-8.
+            // Unchanged: not quoted, no closing quote, an invalid escape, invalid UTF-8.
             ("plain", None),
             ("a/303/266", None),
             (r#"""#, None),

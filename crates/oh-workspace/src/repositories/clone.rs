@@ -1,4 +1,4 @@
-//! Cloning: one command for each repository. Its token is in that command's environment only.
+//! Cloning: one command for each repository, with the token in that command's environment only.
 
 use std::{
     collections::HashSet,
@@ -13,18 +13,18 @@ use crate::{Error, ErrorKind, Result, Workspace, command::excerpt, shell::quoted
 use futures_util::StreamExt as _;
 use oh_protocol::calls::Scope;
 
-/// How many are cloned at the same time.
+/// How many repositories are cloned at the same time.
 const AT_ONCE: usize = 3;
-/// Tells a directory that was there before from other failures.
+/// Exit code for a directory that already exists.
 const EXISTS: i32 = 97;
-/// Where git's credential helper finds the user that a token belongs to, and the token.
+/// The variables from which git's credential helper reads the user and the token.
 const USER: &str = "OH_GIT_USER";
 const TOKEN: &str = "OH_GIT_TOKEN";
 
-/// Repositories about to be cloned. Await it.
+/// Repositories that have not been cloned. Await this to clone them.
 ///
-/// Dropping the future stops what is under way, and leaves neither a token nor half a repository
-/// on the server.
+/// Dropping the future stops the clones in progress, and leaves neither a token nor a partial
+/// repository on the server.
 #[must_use = "nothing is cloned until it is awaited"]
 pub struct CloneRepositories<'a> {
     workspace: &'a Workspace,
@@ -33,13 +33,13 @@ pub struct CloneRepositories<'a> {
     limit: Duration,
 }
 
-/// What became of repositories.
+/// The results of cloning repositories.
 #[derive(Debug, Default)]
 #[non_exhaustive]
 pub struct ClonedRepositories {
-    /// Those that are there, in the order they were named.
+    /// The cloned repositories, in the order of the request.
     pub cloned: Vec<ClonedRepository>,
-    /// Those that are not.
+    /// The repositories that could not be cloned.
     pub failed: Vec<FailedClone>,
 }
 
@@ -47,11 +47,11 @@ pub struct ClonedRepositories {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ClonedRepository {
-    /// Where it came from, without credentials.
+    /// The URL of the repository, without credentials.
     pub url: String,
-    /// Where it is: an absolute path of the server.
+    /// The absolute path of the clone on the server.
     pub path: String,
-    /// The ref that was asked for.
+    /// The ref that was requested.
     pub git_ref: Option<String>,
 }
 
@@ -59,20 +59,21 @@ pub struct ClonedRepository {
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct FailedClone {
-    /// Where it should have come from, without credentials.
+    /// The URL of the repository, without credentials.
     pub url: String,
-    /// Why it did not.
+    /// The reason.
     pub error: Error,
 }
 
 impl CloneRepositories<'_> {
-    /// The directory they go into, each into one of its own. Default: the workspace's.
+    /// Sets the directory in which each repository gets its own subdirectory. Default: the
+    /// workspace's directory.
     pub fn into_directory(mut self, path: impl Into<String>) -> Self {
         self.directory = path.into();
         self
     }
 
-    /// How long each may take. Default 300 s.
+    /// Sets the timeout of each clone. Default 300 s.
     pub fn timeout(mut self, limit: Duration) -> Self {
         self.limit = limit;
         self
@@ -80,14 +81,14 @@ impl CloneRepositories<'_> {
 
     async fn run(self) -> Result<ClonedRepositories> {
         let directory = self.workspace.path(&self.directory)?;
-        // A conversation's history would show the user what this does for its own sake.
+        // In the conversation's scope the user would see these commands in the history.
         let workspace = self.workspace.in_scope(Scope::Server);
         let mut done = ClonedRepositories::default();
         let (mut seen, mut taken) = (HashSet::new(), HashSet::new());
         let mut jobs = Vec::new();
         for repository in self.repositories {
             match repository.check() {
-                // Named twice, it is cloned once.
+                // Duplicates are cloned once.
                 Ok(checked) if seen.insert((checked.url.clone(), checked.git_ref.clone())) => {
                     let name = unique(&checked.name, &mut taken);
                     let place = format!("{}/{name}", directory.trim_end_matches('/'));
@@ -141,7 +142,7 @@ impl fmt::Debug for CloneRepositories<'_> {
 }
 
 impl ClonedRepositories {
-    /// What an agent should be told of them, in Markdown; empty where there are none.
+    /// Returns a Markdown description of the repositories for an agent; empty when there are none.
     pub fn context(&self) -> String {
         if self.cloned.is_empty() {
             return String::new();
@@ -163,7 +164,7 @@ impl ClonedRepositories {
 fn unique(name: &str, taken: &mut HashSet<String>) -> String {
     let mut unique = name.to_owned();
     let mut count = 1;
-    // Some file systems do not tell cases apart.
+    // Some file systems are not case-sensitive.
     while !taken.insert(unique.to_lowercase()) {
         unique = format!("{name}_{count}");
         count += 1;
@@ -186,7 +187,7 @@ async fn clone(workspace: &Workspace, what: &Checked, path: &str, limit: Duratio
             Err(failed(ErrorKind::InvalidPath, "its directory is there already").at(path))
         }
         Some(_) => {
-            // The end says what went wrong; git's progress comes before.
+            // The last lines have the cause; git's progress comes before them.
             let why: Vec<_> = output.stderr().trim().lines().rev().take(3).collect();
             let why: Vec<_> = why.into_iter().rev().collect();
             Err(failed(ErrorKind::Git, &excerpt(&why.join("; "), 400)))
@@ -198,17 +199,17 @@ async fn clone(workspace: &Workspace, what: &Checked, path: &str, limit: Duratio
     }
 }
 
-/// The command line of a clone. It holds no secret.
+/// Returns the command line of a clone. The line contains no secret.
 fn script(what: &Checked, path: &str) -> String {
     let (url, place) = (quoted(&what.url), quoted(path));
     let mut git = "git".to_owned();
-    // Nobody is there to answer a question.
+    // Prompts would hang, because nobody can answer them.
     let mut script = "export GIT_TERMINAL_PROMPT=0 GIT_ASKPASS= SSH_ASKPASS= \
                       GIT_SSH_COMMAND=\"${GIT_SSH_COMMAND:-ssh -oBatchMode=yes}\"; "
         .to_owned();
     if let Some(credential) = &what.credential {
-        // Other helpers would be asked first, and given what was used. This one is asked for the
-        // repository's own host only, also after a redirect.
+        // Disables other credential helpers, which would be asked first and would store the token.
+        // This helper is used for the repository's own host only, also after a redirect.
         let answer = format!(
             "!f() {{ test \"$1\" = get && printf 'username=%s\\npassword=%s\\n' \
              \"${USER}\" \"${TOKEN}\"; }}; f"
@@ -235,7 +236,7 @@ fn script(what: &Checked, path: &str) -> String {
 }
 
 impl Workspace {
-    /// Clones repositories, with git on the server. One that fails does not keep the others.
+    /// Clones repositories with git on the server. If one fails, the others are still cloned.
     ///
     /// ```no_run
     /// # async fn run(workspace: &oh_workspace::Workspace) -> oh_workspace::Result<()> {

@@ -1,8 +1,8 @@
-//! Repositories cloned into the workspace, by git on the server.
+//! Repositories that git on the server clones into the workspace.
 //!
-//! A token is in the environment of the one command that clones, as with
-//! [`secret_env`](crate::Execute::secret_env). It is in no command line, URL, file, configuration of
-//! the repository or log.
+//! A token is passed only in the environment of the command that clones, as with
+//! [`secret_env`](crate::Execute::secret_env). The token appears in no command line, URL, file,
+//! repository configuration or log.
 
 mod clone;
 mod source;

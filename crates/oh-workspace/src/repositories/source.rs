@@ -1,4 +1,4 @@
-//! Which repository: a URL, or an owner and a name at a provider. It knows no server.
+//! The repository to clone: a URL, or an owner and a name at a provider. Contains no I/O.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use url::Url;
 
 use crate::{Error, Result};
 
-/// A host of repositories, and how it takes tokens.
+/// A hosting provider of repositories, with its convention for tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum GitProvider {
@@ -42,7 +42,7 @@ impl GitProvider {
         }
     }
 
-    /// The user a token goes with.
+    /// Returns the user name for a token.
     fn user(self) -> &'static str {
         match self {
             Self::Github => "x-access-token",
@@ -75,32 +75,32 @@ enum Place {
     Short(GitProvider, String),
 }
 
-/// A repository that has been looked over: every part can stand in a command line.
+/// A validated repository: every part is safe in a command line.
 #[derive(Debug)]
 pub(super) struct Checked {
-    /// Without credentials.
+    /// The URL without credentials.
     pub(super) url: String,
     pub(super) git_ref: Option<String>,
     pub(super) credential: Option<Credential>,
     pub(super) name: String,
 }
 
-/// What git answers when it is asked for a password.
+/// The answer to git's credential request.
 #[derive(Debug)]
 pub(super) struct Credential {
-    /// Scheme, host and port that may ask.
+    /// The scheme, host and port that the credential is for.
     pub(super) origin: String,
     pub(super) user: String,
     pub(super) token: SecretString,
 }
 
 impl Repository {
-    /// The repository at a URL: `https://`, `ssh://`, `user@host:path` or `file://`.
+    /// Creates a repository from a URL: `https://`, `ssh://`, `user@host:path` or `file://`.
     pub fn new(url: impl Into<String>) -> Self {
         Self::with(Place::Url(url.into(), None))
     }
 
-    /// The repository `owner/name` at a provider.
+    /// Creates a repository from a provider and a name in the form `owner/name`.
     pub fn at(provider: GitProvider, name: impl Into<String>) -> Self {
         Self::with(Place::Short(provider, name.into()))
     }
@@ -113,20 +113,20 @@ impl Repository {
         }
     }
 
-    /// The branch, tag or commit to check out. Default: what the repository says. All but commits
-    /// are cloned without their history.
+    /// Sets the branch, tag or commit to check out. Default: the repository's default branch.
+    /// Clones are shallow, except for commits.
     pub fn git_ref(mut self, git_ref: impl Into<String>) -> Self {
         self.git_ref = Some(git_ref.into());
         self
     }
 
-    /// A token to read it with, for `https://`. It is given to the URL's own host only.
+    /// Sets the access token, for `https://` URLs. The token is sent to the URL's own host only.
     pub fn token(mut self, token: impl Into<SecretString>) -> Self {
         self.token = Some(token.into());
         self
     }
 
-    /// What software runs on the host of the URL, where its name does not say so.
+    /// Sets the provider software of the URL's host, when the host name does not imply it.
     pub fn provider(mut self, provider: GitProvider) -> Self {
         if let Place::Url(_, hosted) = &mut self.place {
             *hosted = Some(provider);
@@ -134,7 +134,7 @@ impl Repository {
         self
     }
 
-    /// How it is called in results. Credentials that a URL must not hold are left out.
+    /// Returns the name of the repository for results. Credentials in the URL are removed.
     pub(super) fn shown(&self) -> String {
         match &self.place {
             Place::Short(_, name) => name.clone(),
@@ -145,7 +145,7 @@ impl Repository {
                     url.set_query(None);
                     url.into()
                 }
-                // No URL: what comes before the host may be anything but a user's name.
+                // Not a URL: text before the `@` may be a secret, unless it is `git`.
                 _ => match text.rsplit_once('@') {
                     Some((user, rest)) if user != "git" => format!("…@{rest}"),
                     _ => text.clone(),
@@ -223,10 +223,10 @@ fn short(provider: GitProvider, name: &str) -> Result<Url> {
 }
 
 fn web_or_other(text: &str) -> Result<Address> {
-    // The text may hold credentials, so it is not repeated.
+    // The text may contain credentials, so the error does not repeat it.
     let junk =
         || Error::invalid("a repository is named by https://, ssh://, user@host:path or file://");
-    // Git takes the path of a local repository as it is.
+    // Git takes the path of a local repository literally.
     let local = text.starts_with("file://");
     if text.contains(|c: char| c.is_control() || (c.is_whitespace() && !local)) {
         return Err(junk());
@@ -250,7 +250,7 @@ fn web_or_other(text: &str) -> Result<Address> {
         "ssh" if url.password().is_none() => Ok(Address::Other(url.into())),
         _ if local => Ok(Address::Other(text.to_owned())),
         "https" | "http" => {
-            // Azure DevOps shows URLs whose user is the organization: that is no credential.
+            // Azure DevOps shows URLs whose user is the organization, which is not a credential.
             let named = GitProvider::of_host(url.host_str().unwrap_or_default())
                 == Some(GitProvider::AzureDevops);
             if url.password().is_some() || !(url.username().is_empty() || named) {
@@ -304,9 +304,9 @@ fn credential(
     })
 }
 
-/// What a directory for the repository is called.
+/// Returns the name of the directory for a repository.
 fn directory_name(url: &str) -> String {
-    // Also of a repository's own `.git` directory.
+    // The URL may also point to a `.git` directory.
     let url = url.trim_end_matches('/');
     let url = url.strip_suffix("/.git").unwrap_or(url);
     let url = url.strip_suffix(".git").unwrap_or(url);

@@ -1,5 +1,4 @@
-//! Environments that run agents by themselves: what they ask for, and who is told when work is
-//! done.
+//! Automation environments: the tags they request, and the callback at the end of the work.
 
 use std::process::Command;
 
@@ -11,7 +10,7 @@ use tokio::{
     net::TcpListener,
 };
 
-/// Answers one request with a status, and gives what it was.
+/// Answers one request with a status, and returns the request.
 async fn once(status: &'static str) -> (String, tokio::task::JoinHandle<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!(
@@ -67,7 +66,7 @@ async fn those_who_asked_are_told_that_the_work_is_done() {
     let request = asked.await.unwrap();
     assert!(!request.contains("authorization"), "{request}");
     let body = body(&request);
-    // What is not known is left out, not zero.
+    // Unknown values are omitted, not zero.
     assert_eq!(body.as_object().unwrap().len(), 2, "{body}");
     assert_eq!(
         (&body["status"], &body["error"]["code"]),
@@ -134,7 +133,7 @@ fn child(url: &str, variables: &[(&str, &str)]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// What an environment does to this process, told by a process in it.
+/// Checks the effects of the environment in a child process, which reports them.
 #[tokio::test]
 async fn child_of_an_automation() {
     if std::env::var_os("OH_TEST_CHILD").is_none() {
@@ -189,7 +188,7 @@ async fn the_environment_says_what_is_asked_for() {
         (&body["status"], &body["run_id"]),
         (&json!("FAILED"), &json!("run-7"))
     );
-    // The error's type and words, without the key they held.
+    // The error's type and message, without the key they contained.
     assert_eq!(body["error"]["code"], "Error");
     assert_eq!(body["error"]["detail"], "no: **********");
 }

@@ -1,5 +1,5 @@
-//! What callers and machines get wrong, one by one: each is an error of its own kind, and
-//! nothing is lost or half-written. The server's words are those it was seen to use.
+//! Invalid input and failures of machines, one by one: each is an error of its own kind, and
+//! nothing is lost or half-written. The server's texts are those of real servers.
 
 use std::{fs, io::Write as _, time::Duration};
 
@@ -19,7 +19,7 @@ fn workspace(mock: &Mock) -> Workspace {
     Workspace::new(&mock.client(), "/w")
 }
 
-/// What a command ends with on a server without a socket.
+/// Returns the kind of error with which a command ends on a server without a socket.
 async fn ended(line: &str, cwd: &str, last: Value) -> ErrorKind {
     let mock = Mock::new();
     mock.expect("POST", "/api/bash/start_bash_command").answer(
@@ -174,7 +174,7 @@ async fn no_space_on_the_client() {
     assert_eq!(source.kind(), std::io::ErrorKind::StorageFull);
 }
 
-/// Reads uploads to their end, and says how much it got, with this added.
+/// Reads uploads to their end, and reports the number of bytes plus this offset.
 #[derive(Debug)]
 struct Taker(u64);
 
@@ -184,7 +184,7 @@ impl HttpTransport for Taker {
         let mut body = request.into_body();
         let mut taken = 0;
         while let Some(chunk) = body.next().await {
-            // What was promised does not come: a server writes nothing then.
+            // The announced length does not arrive: a server writes nothing in that case.
             let cut = |_| Error::new(Theirs::Interrupted, "the body broke off");
             taken += chunk.map_err(cut)?.len() as u64;
         }
@@ -358,7 +358,7 @@ async fn a_command_line_of_ten_megabytes() {
     assert_eq!(ended(&line, ".", last).await, ErrorKind::NotStarted);
 }
 
-/// A negative one has no words in Rust: see `Execute::timeout`.
+/// A negative timeout does not compile: see `Execute::timeout`.
 #[tokio::test]
 async fn a_timeout_of_nothing() {
     let mock = Mock::new();
@@ -374,7 +374,7 @@ async fn a_directory_to_run_in_that_is_not_there() {
     assert_eq!(ended("x", "/none", last).await, ErrorKind::NotStarted);
 }
 
-/// One that has ended is no matter, and the server may have forgotten it.
+/// Stopping a command that has ended is not an error, even if the server no longer has it.
 #[tokio::test]
 async fn a_stop_of_what_is_no_more() {
     let mock = Mock::new();

@@ -1,5 +1,5 @@
-//! A command with much output over a socket that loses, repeats and breaks at random, and REST that
-//! fails now and then: the output is whole, in order, and once.
+//! A command with much output over a socket that loses, repeats and breaks at random, with REST
+//! that fails now and then: the output is complete, in order, and not duplicated.
 
 use std::{
     future::IntoFuture,
@@ -18,13 +18,13 @@ use serde_json::{Value, json};
 use tokio::time::timeout;
 use url::Url;
 
-/// A server whose command writes both streams, a piece each millisecond.
+/// A server whose command writes both streams, one piece per millisecond.
 #[derive(Clone)]
 struct Server(Arc<Mutex<Inner>>);
 
 struct Inner {
     chance: Chance,
-    /// What is to be written, the end first.
+    /// The pieces still to be written, in reverse order.
     plan: Vec<Value>,
     log: Vec<Value>,
     started: bool,
@@ -40,7 +40,7 @@ const COMMAND: &str = r#"{"kind":"BashCommand","id":"c","timestamp":"2026-01-01T
     "command":"x","cwd":"/w","timeout":300}"#;
 
 impl Server {
-    /// The server, and what its command writes to stdout and stderr.
+    /// Creates the server. Also returns the command's output on stdout and stderr.
     fn new(seed: u64) -> (Self, String, String) {
         let mut chance = Chance::new(seed);
         let (mut plan, mut out, mut err) = (Vec::new(), String::new(), String::new());
@@ -50,7 +50,8 @@ impl Server {
                 true => ("stdout", &mut out),
                 false => ("stderr", &mut err),
             };
-            // A piece of the other stream, written at the same time, gets the same place.
+            // A piece of the other stream that is written at the same time gets the same order
+            // number.
             let order = match before {
                 Some((other, place))
                     if other != name && place + 1 == plan.len() && chance.hit(1, 2) =>
@@ -99,7 +100,7 @@ impl Server {
             .collect();
         let mut pairs = url::form_urlencoded::parse(query.as_bytes());
         let page = pairs.find_map(|(key, value)| (key == "page_id").then_some(value));
-        // One that is not found is the first, as it is for the server.
+        // An unknown page starts at the first piece, as on the server.
         let from = page.and_then(|id| found.iter().position(|piece| piece["id"] == *id));
         let found = &found[from.unwrap_or(0)..];
         let next = found.get(limit).map(|piece| &piece["id"]);
@@ -134,7 +135,7 @@ impl SocketTransport for Server {
         let (server, mut told) = (self.clone(), 0);
         tokio::spawn(async move {
             peer.recv().await;
-            // Only what is written from here on is told, as the server does.
+            // Only pieces written from here on are sent, as on the server.
             told += server.0.lock().unwrap().log.len();
             let mut begun = server.0.lock().unwrap().started;
             loop {

@@ -1,4 +1,4 @@
-//! What a command's reader does when socket and REST disagree: every frame and answer scripted.
+//! Following a command when socket and REST disagree: every frame and response is scripted.
 
 use std::{future::IntoFuture, time::Duration};
 
@@ -39,7 +39,7 @@ fn page(items: &[Value]) -> Value {
     json!({"items": items, "next_page_id": null})
 }
 
-/// Runs a command whose socket tells these frames as soon as it is open.
+/// Runs a command whose socket sends these frames as soon as it is open.
 async fn told(mock: &Mock, frames: &[Value]) -> (Result<CommandOutput>, SocketPeer) {
     let workspace = workspace(mock);
     let expected = mock.expect_socket(SOCKET);
@@ -90,7 +90,7 @@ async fn a_piece_told_twice_counts_once() {
     mock.verify().unwrap();
 }
 
-/// Written at the same time, stdout and stderr can get the same place.
+/// Output written to stdout and stderr at the same time can get the same order number.
 #[tokio::test(start_paused = true)]
 async fn pieces_that_share_a_place_are_all_kept() {
     let mock = Mock::new();
@@ -144,7 +144,7 @@ async fn a_socket_that_has_not_told_of_the_command_is_not_believed() {
     mock.verify().unwrap();
 }
 
-/// A timeout may overtake a piece in flight, so its word on what came before is not taken.
+/// A timeout may overtake a piece in flight, so its end does not prove that the output is complete.
 #[tokio::test(start_paused = true)]
 async fn a_timeout_is_confirmed_before_it_is_told() {
     let mock = Mock::new();
@@ -237,7 +237,8 @@ async fn a_dropped_future_stops_the_command() {
                     .is_err()
             );
         } else {
-            // Dropped as soon as the socket is there: the start is sent, its answer not read.
+            // Dropped as soon as the socket is open: the start is sent, and its response is not
+            // read.
             tokio::select! { biased; _ = &mut running => {}, _ = expected.accept() => {} }
             for _ in 0..3 {
                 let _ = futures_util::poll!(&mut running);
@@ -258,12 +259,12 @@ async fn a_detached_command_is_left_alone() {
     let running = workspace.execute("x").detached().into_future();
     assert!(timeout(Duration::from_millis(4), running).await.is_err());
     tokio::time::sleep(Duration::from_millis(10)).await;
-    // A stop would not have been expected.
+    // A request to stop the command would have been unexpected.
     let unmet = mock.verify();
     assert!(unmet.is_ok(), "{unmet:?}");
 }
 
-/// Where the server never tells the end, waiting for it ends all the same.
+/// If the server never reports the end, the wait ends all the same.
 #[tokio::test(start_paused = true)]
 async fn a_server_that_forgets_a_command_is_not_awaited_for_ever() {
     let mock = Mock::new();

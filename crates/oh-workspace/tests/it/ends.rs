@@ -1,5 +1,4 @@
-//! How commands end: limits that servers cannot count, readers that leave, words that must not
-//! be repeated.
+//! Ends of commands: sub-second timeouts, dropped readers, and text that must not appear in logs.
 
 use std::{
     future::{Future as _, IntoFuture},
@@ -52,14 +51,14 @@ async fn a_limit_beyond_every_clock_is_as_long_as_there_is() {
     mock.verify().unwrap();
 }
 
-/// Whoever handles SIGTERM may exit with anything: 0, 143, 5.
+/// A command that handles SIGTERM may exit with any code: 0, 143, 5.
 #[tokio::test(start_paused = true)]
 async fn a_command_out_of_time_is_no_success_whatever_it_exits_with() {
     for (code, at, timed_out) in [
         (0, "00.502", true),
         (143, "00.600", true),
         (-15, "00.501", true),
-        // It ended by itself in time, though the news was late.
+        // The command ended by itself in time, although its end was reported late.
         (0, "00.499", false),
         (3, "00.2", false),
     ] {
@@ -87,7 +86,7 @@ async fn a_fraction_is_kept_by_readers_of_a_started_command_too() {
     for streamed in [false, true] {
         let mock = Mock::new();
         mock.expect("POST", START).answer(200, command("x", 2));
-        // After a second, in case the socket has gone deaf.
+        // After a second, in case the socket has stopped delivering.
         mock.expect("GET", SEARCH).answer(200, json!({"items": []}));
         mock.expect("POST", STOP);
         let expected = mock.expect_socket(SOCKET);
@@ -153,7 +152,7 @@ async fn a_stream_read_to_its_end_stops_nothing() {
     mock.verify().unwrap();
 }
 
-/// The program may be done with its runtime when it drops what ran there.
+/// A program may have left its runtime when it drops a future that ran there.
 #[test]
 fn a_future_dropped_outside_the_runtime_stops_the_command() {
     let mock = Mock::new();
@@ -197,7 +196,7 @@ async fn what_lies_behind_is_fetched_page_by_page() {
             "exit_code": (order == 11).then_some(0)})
     };
     let pieces: Vec<_> = (0..12).map(piece).collect();
-    // By page, or the server would read all of it again and again.
+    // Page by page, or the server would read the whole history repeatedly.
     for (query, from, next) in [
         ("", 0, Some("name5")),
         ("&order__gt=2&page_id=name5", 5, Some("name10")),
@@ -247,7 +246,7 @@ async fn what_a_command_was_given_is_not_repeated() {
         "{error:?}"
     );
 
-    // What ran says what was asked for, without its surroundings.
+    // The result contains the requested line, without the lines put in front of it.
     mock.expect("POST", START).answer(200, command(line, 300));
     let run = workspace.execute("echo canary").env("A", "canary");
     let mut run = pin!(run.into_future());
@@ -265,7 +264,7 @@ async fn what_a_command_was_given_is_not_repeated() {
     );
 }
 
-/// All that any layer logs.
+/// Collects the log output of all layers.
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<u8>>>);
 
@@ -290,7 +289,7 @@ async fn pitfall_25_what_is_run_is_in_no_log() {
     let _logging = tracing::subscriber::set_default(logging);
     let mock = Mock::new();
     let line = "export A='canary'; canary";
-    // It runs out of time, and is stopped; another cannot be started.
+    // The command times out and is stopped; another one cannot be started.
     mock.expect("POST", START).answer(200, command(line, 1));
     mock.expect("POST", STOP);
     mock.expect("POST", START).fail(Theirs::Interrupted);
@@ -355,7 +354,7 @@ async fn the_history_is_asked_with_every_filter() {
     let history = history.since(moment).until(moment).newest_first();
     let page = history.page_size(7).after(3).from_page("p 1").page().await;
     assert!(page.unwrap().items.is_empty());
-    // What the server refuses as nonsense is the caller's.
+    // A request that the server rejects as invalid is the caller's error.
     mock.expect(
         "GET",
         "/api/bash/bash_events/search?limit=100&command_id__eq=no&sort_order=TIMESTAMP",

@@ -1,4 +1,4 @@
-//! Bytes as they are: of commands, and of files that grow.
+//! Exact bytes: of commands, and of files that grow.
 
 use std::{
     io::Write as _,
@@ -28,7 +28,7 @@ async fn a_command_s_output_is_exact_and_leaves_nothing() {
         assert_eq!(output.command(), line);
         assert!(!format!("{output:?}").contains("canary"));
         assert!(server.left().is_empty(), "{:?}", server.left());
-        // Nothing written is nothing, and what does not parse is told on stderr.
+        // No output gives empty bytes, and a syntax error is reported on stderr.
         let output = workspace.execute("true").bytes().await.unwrap();
         assert!(output.success() && output.stdout().is_empty() && output.stderr().is_empty());
         let output = workspace.execute("echo 'open").bytes().await.unwrap();
@@ -36,7 +36,7 @@ async fn a_command_s_output_is_exact_and_leaves_nothing() {
             !output.success() && !output.stderr().is_empty(),
             "{output:?}"
         );
-        // What runs on in the background keeps nobody waiting.
+        // A background process does not delay the result.
         let run = workspace.execute("sleep 20 & echo begun").bytes();
         let output = timeout(Duration::from_secs(15), run)
             .await
@@ -73,7 +73,7 @@ async fn exact_output_that_fails_or_is_dropped_leaves_nothing() {
         }
     };
     timeout(Duration::from_secs(60), emptied).await.unwrap();
-    // Refused before anything is sent.
+    // Rejected before anything is sent.
     let sent = server.log().len();
     let error = workspace.execute("").bytes().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidInput);
@@ -87,7 +87,7 @@ async fn a_growing_file_comes_as_it_was_also_when_its_connection_breaks() {
     let path = server.work().join("log");
     let before: Vec<u8> = (0..300_000_u32).flat_map(u32::to_be_bytes).collect();
     std::fs::write(&path, &before).unwrap();
-    // It grows each time that it is asked for again, and two answers break.
+    // The file grows with each request, and two responses break.
     let grow = |cuts: u32| {
         let (asked, grows) = (AtomicU32::new(0), path.clone());
         move |at: &str, _: &str| {
@@ -109,7 +109,7 @@ async fn a_growing_file_comes_as_it_was_also_when_its_connection_breaks() {
     server.plan(grow(2));
     let download = workspace.download("log").growing();
     assert!(download.bytes().await.unwrap() == before);
-    // Without the option that is a file that changed, with a broken connection and without.
+    // Without the option this is a changed file, with and without a broken connection.
     for cuts in [0, 1] {
         server.plan(grow(cuts));
         let error = workspace.download("log").bytes().await.unwrap_err();

@@ -1,4 +1,4 @@
-//! Commands on a server whose answers and sockets fail.
+//! Commands on a server whose responses and sockets fail.
 
 use std::{future::IntoFuture, time::Duration};
 
@@ -35,7 +35,7 @@ fn workspace(server: &FakeServer) -> Workspace {
 async fn pitfall_18_failing_answers_are_never_an_exit_code() {
     let server = server().await;
     let workspace = workspace(&server);
-    // The socket is refused, so the end is asked for, and half of the answers fail.
+    // The socket is refused, so the end is polled, and half of the responses fail.
     server.inject(Fault::status(403).on("/sockets/bash-events"));
     server.inject(Fault::html(502).on("/bash_events/search").one_in(2));
     for n in 0..10 {
@@ -46,7 +46,7 @@ async fn pitfall_18_failing_answers_are_never_an_exit_code() {
             (&*format!("w{n}"), Some(0))
         );
     }
-    // Refused for good: an error, with the command it is about.
+    // Rejected permanently: an error with the command's id.
     server.heal();
     server.inject(Fault::status(403).on("/sockets/bash-events"));
     server.inject(Fault::status(401).on("/bash_events/search"));
@@ -55,7 +55,7 @@ async fn pitfall_18_failing_answers_are_never_an_exit_code() {
     assert_eq!(error.kind(), ErrorKind::Transport);
     let theirs = error.transport_error().unwrap().kind();
     assert_eq!(theirs, oh_transport::ErrorKind::Unauthorized);
-    // Found again, whole.
+    // The command is found again, with its whole output.
     server.heal();
     let found = workspace
         .command(error.command_id().unwrap())
@@ -131,7 +131,7 @@ async fn a_connection_cut_anywhere_ends_in_a_result_or_a_typed_error() {
     );
 }
 
-/// Gateways cut what is silent for a while; a long command is silent.
+/// Gateways cut connections that are silent for a while, and a long command is silent.
 #[tokio::test]
 async fn pitfall_26_a_long_command_holds_no_request_open() {
     let server = server().await;
@@ -178,7 +178,7 @@ async fn an_exit_code_is_what_the_server_says() {
             (Some(code), false)
         );
     }
-    // What the server answers after the fact has no meaning: it does not run commands at all.
+    // Later responses do not matter: this server runs no commands at all.
     let none = FakeServer::start().await.unwrap();
     let none = Workspace::new(&client(&none, none.url()), "/w");
     let error = none.execute("pwd").await.unwrap_err();

@@ -1,4 +1,4 @@
-//! Downloads whose target, or whose file on the server, is not what it seems.
+//! Downloads with an unusual target, or with a file that changes on the server.
 
 use std::{fs, io, os::unix::fs::symlink, process::Command};
 
@@ -16,7 +16,7 @@ fn answers(mock: &Mock, body: impl Into<bytes::Bytes>) {
     mock.expect("GET", DOWNLOAD).answer_bytes(200, body);
 }
 
-/// A file is put in place by renaming, which would take the place of anything.
+/// A file is put in place by renaming, which would replace a device or a pipe.
 #[tokio::test]
 async fn a_device_or_a_pipe_is_not_replaced_by_a_file() {
     let local = tempfile::tempdir().unwrap();
@@ -67,7 +67,7 @@ async fn a_link_stays_one_and_its_file_is_replaced() {
     assert_eq!(fs::read_dir(local.path().join("deep")).unwrap().count(), 1);
 }
 
-/// A process that may not write more than a mebibyte into a file, in which this runs again.
+/// This test runs itself again in a process that may not write more than one MiB to a file.
 #[tokio::test]
 async fn a_target_that_takes_no_more_keeps_what_was_there() {
     if let Some(target) = std::env::var_os("OH_TEST_TARGET") {
@@ -140,12 +140,12 @@ async fn a_writer_that_panics_is_an_error() {
     assert_eq!(written.err().unwrap().kind(), ErrorKind::Local);
 }
 
-/// Rewritten in place, a file can be as long as before: only its tag tells.
+/// A file rewritten in place can have the same length as before: only its ETag differs.
 #[tokio::test]
 async fn a_file_rewritten_while_it_was_read_is_told() {
     for (status, tag, kind) in [
         (206, "\"a\"", None),
-        // Who cannot give a part gives the same again.
+        // A server without range support returns the whole file again.
         (200, "\"a\"", None),
         (200, "\"b\"", Some(ErrorKind::Changed)),
         (404, "", Some(ErrorKind::Changed)),
@@ -165,7 +165,7 @@ async fn a_file_rewritten_while_it_was_read_is_told() {
         assert_eq!(got.err().map(|error| error.kind()), kind, "{status} {tag}");
         mock.verify().unwrap();
     }
-    // One that the server reads at once is asked for once.
+    // A file that the server reads in one block is requested only once.
     let mock = Mock::new();
     mock.expect("GET", DOWNLOAD)
         .answer_bytes(200, vec![1; 65_536])

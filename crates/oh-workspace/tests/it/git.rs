@@ -1,4 +1,5 @@
-//! Git where the server's own answers do not do: this machine's git, asked by commands.
+//! Cases in which the server's git endpoints are not exact: commands ask this machine's git
+//! instead.
 
 use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, process::Command};
 
@@ -22,7 +23,7 @@ fn git(at: &Path, line: &str) -> String {
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
 
-/// A server whose own list fails as the real one's does.
+/// Creates a server whose own list fails as the real one's does.
 fn refusing() -> (Shell, Git) {
     let server = Shell::new("dash");
     let refusal = json!({"detail": "Unexpected git diff output format: M\tto do.txt"});
@@ -97,7 +98,7 @@ async fn changes_are_listed_whatever_the_names_hold() {
         expected
     );
     assert_eq!(shown(&asked.changes().await.unwrap()), expected);
-    // Names that the server has garbled are asked for again, too.
+    // A list with garbled names is replaced too.
     let garbled = json!([{"status": "UPDATED", "path": "\"tab/tname\""}]);
     server.answer(CHANGES, 200, &garbled);
     assert_eq!(
@@ -126,7 +127,7 @@ async fn changes_are_listed_whatever_the_names_hold() {
         asked.commit_changes(&first).await.unwrap().len(),
         ODD.len() + 3
     );
-    // A subdirectory lists what is below it, by paths below it.
+    // In a subdirectory, files below it are listed, with relative paths.
     fs::write(work.join("dü/zwei wörter.txt"), "three\n").unwrap();
     fs::write(work.join("plain.rs"), "three\n").unwrap();
     server.answer(CHANGES, 400, &json!({"detail": "Unexpected"}));
@@ -165,13 +166,13 @@ async fn repositories_below_are_listed_and_what_is_theirs_is_theirs() {
 async fn committed_work_is_listed_against_where_it_began() {
     let (server, asked) = refusing();
     let work = server.work();
-    // No remote: the branch began at main.
+    // Without a remote: the branch started at main.
     git(
         &work,
         "git init -q -b main && echo 1 >'a b' && git add -A && git commit -qm 1 && git checkout -qb side && echo 2 >'c d' && git add -A && git commit -qm 2",
     );
     assert_eq!(shown(&asked.changes().await.unwrap()), ["ADDED c d"]);
-    // A remote: what is not in its branch of the same name; where all is, what is not in main.
+    // With a remote: changes since its branch of the same name or, if there are none, since main.
     git(
         &work,
         "git clone -q --bare . ../tmp/origin.git && git remote add origin ../tmp/origin.git && git fetch -q && git remote set-head origin main && echo 3 >'e f' && git add -A && git commit -qm 3",
@@ -182,7 +183,7 @@ async fn committed_work_is_listed_against_where_it_began() {
         shown(&asked.changes().await.unwrap()),
         ["ADDED c d", "ADDED e f"]
     );
-    // No commit at all.
+    // Without any commit.
     let (server, asked) = refusing();
     git(
         &server.work(),
@@ -209,7 +210,7 @@ fn program(server: &Shell, name: &str, text: &str) {
     server.programs(&programs);
 }
 
-/// Another user's repository, as git sees it.
+/// Makes the repository look to git like another user's.
 fn of_another_user(server: &Shell) {
     let git = String::from_utf8(
         Command::new("sh")
@@ -242,7 +243,7 @@ async fn a_repository_that_git_refuses_is_not_an_absent_one() {
             "git init -q && echo x >x && git add -A && git commit -qm x",
         );
         of_another_user(&server);
-        // The server tells emptiness.
+        // The server returns an empty list.
         let nothing = json!([]);
         server.answer(CHANGES, 200, &nothing);
         server.answer("/api/git/commits/abcdef/changes", 200, &nothing);
@@ -279,7 +280,7 @@ async fn a_repository_that_git_refuses_is_not_an_absent_one() {
         let error = look.git().is_repository().await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Git, "{error:?}");
         assert!(error.to_string().contains("dubious ownership"), "{error}");
-        // Also where the server's list fails for another reason.
+        // The same if the server's list fails for another reason.
         server.answer(CHANGES, 400, &json!({"detail": "Unexpected"}));
         let error = asked.changes().await.unwrap_err();
         assert!(error.to_string().contains("dubious ownership"), "{error}");
@@ -292,7 +293,7 @@ async fn whether_there_is_a_repository_is_yes_no_or_an_error() {
     let work = server.work();
     let asked = server.workspace().git();
     assert!(!asked.is_repository().await.unwrap());
-    // A repository below does not make one here.
+    // A repository in a subdirectory does not make this directory one.
     git(
         &work,
         "mkdir sub bare empty && git init -q sub && git init -q --bare bare && mkdir empty/.git",
@@ -305,14 +306,14 @@ async fn whether_there_is_a_repository_is_yes_no_or_an_error() {
     assert!(!at("empty").is_repository().await.unwrap());
     let missing = at("missing").is_repository().await.unwrap_err();
     assert_eq!(missing.kind(), ErrorKind::NotFound);
-    // Broken is not absent.
+    // A broken repository is not a missing one.
     fs::create_dir(work.join("broken")).unwrap();
     for text in ["gitdir: /no/such/place\n", "nonsense\n"] {
         fs::write(work.join("broken/.git"), text).unwrap();
         let broken = at("broken").is_repository().await.unwrap_err();
         assert_eq!(broken.kind(), ErrorKind::Git, "{broken:?}");
     }
-    // No git at all; git in another language.
+    // Without git, and with git in another language.
     program(
         &server,
         "git",

@@ -1,4 +1,4 @@
-//! Starts whose answer is lost: which command of the many on the server is theirs.
+//! Starts whose response is lost: which of the server's many commands is the caller's.
 
 use std::{future::IntoFuture, time::Duration};
 
@@ -20,7 +20,7 @@ fn sent(server: &Shell, path: &str) -> Vec<Value> {
         .collect()
 }
 
-/// The command as another client would have started it.
+/// Returns the command as another client would have started it.
 fn alike(workspace: &Workspace, line: &str) -> Value {
     json!({"kind": "BashCommand", "id": "another", "timestamp": "2026-01-01T00:00:00Z",
         "command": line, "cwd": workspace.working_dir(), "timeout": 300})
@@ -41,7 +41,7 @@ async fn a_command_is_sent_as_it_was_given_but_for_its_directory_s_spelling() {
     assert_ne!(started["cwd"], json!(work));
     let cwd = std::fs::canonicalize(started["cwd"].as_str().unwrap()).unwrap();
     assert_eq!(cwd, std::fs::canonicalize(work).unwrap());
-    // The server keeps it so; whoever reads the history need not know.
+    // The server stores the marked directory; readers of the history do not see the mark.
     let error = workspace.execute("pwd").cwd("gone").await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotStarted);
     assert!(!error.to_string().contains("/."), "{error}");
@@ -55,7 +55,7 @@ async fn pitfall_18_a_lost_start_is_found_by_its_mark() {
         false => Plan::Serve,
     });
     let workspace = server.workspace();
-    // Another client's, just like it.
+    // Another client's command, identical except for the mark.
     let other = alike(&workspace, "sleep 0.1; echo ours");
     let telling = async {
         while sent(&server, START).is_empty() {
@@ -79,7 +79,7 @@ async fn pitfall_18_a_lost_start_is_found_by_its_mark() {
 async fn the_command_of_another_client_is_neither_taken_for_ours_nor_stopped() {
     for dropped in [false, true] {
         let server = Shell::new("dash").with_socket();
-        // Ours never arrives.
+        // The caller's request never arrives.
         server.plan(|path, _| match path == START {
             true => Plan::Vanish,
             false => Plan::Serve,

@@ -1,4 +1,4 @@
-//! Workspaces of servers that misbehave on demand.
+//! Workspaces on servers with injected faults.
 
 #[cfg(test)]
 mod automation;

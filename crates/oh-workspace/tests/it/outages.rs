@@ -1,4 +1,4 @@
-//! Servers that go away while a command runs, and come back the same or another.
+//! Servers that go away while a command runs, and come back, possibly restarted.
 
 use std::{
     sync::{Arc, Mutex},
@@ -16,16 +16,16 @@ use serde_json::json;
 use tokio::time::{Instant, sleep};
 use url::Url;
 
-/// A server without a socket, whose command runs for `run` and writes its end then.
+/// A server without a socket, whose command runs for `run` and then reports its end.
 #[derive(Debug, Clone)]
 struct Server {
     begun: Instant,
     run: Duration,
-    /// Out of reach from the first to the second.
+    /// Unreachable from the first time to the second.
     away: (Duration, Duration),
-    /// When another process took its place.
+    /// When another process replaced the server.
     restarted: Option<Duration>,
-    /// Whether its answers hold a date. Its clock is at the beginning of 2026 when it begins.
+    /// Whether responses have a `Date` header. The server's clock starts at the beginning of 2026.
     dated: bool,
     asked: Arc<Mutex<Vec<String>>>,
 }
@@ -82,7 +82,7 @@ impl HttpTransport for Server {
             "c" => json!({"kind": "BashCommand", "id": "c", "command": "x", "cwd": "/w",
                 "timestamp": "2026-01-01T00:00:00Z", "timeout": 3600}),
             _ => {
-                // A server that ended took the command's end with it.
+                // A restarted server has lost the command's end.
                 let survived = self.restarted.is_none_or(|at| self.run < at);
                 let end = json!({"kind": "BashOutput", "id": "o", "command_id": "c", "order": 0,
                     "timestamp": "2026-01-01T00:00:30Z", "stdout": "done", "exit_code": 0});
@@ -137,7 +137,7 @@ async fn a_server_that_stays_away_is_an_error_in_the_end() {
     assert!((60..=100).contains(&waited), "{waited}");
 }
 
-/// The hour it had is not waited for.
+/// The client does not wait for the command's timeout of an hour.
 #[tokio::test(start_paused = true)]
 async fn a_command_that_went_with_its_server_is_told_as_such() {
     for (at, back) in [(5, 17), (20, 32), (1000, 1012)] {
@@ -150,7 +150,7 @@ async fn a_command_that_went_with_its_server_is_told_as_such() {
     }
 }
 
-/// Neither its hour nor a wait of five minutes is waited for.
+/// The client waits neither for the timeout of an hour nor for five minutes.
 #[tokio::test(start_paused = true)]
 async fn a_command_found_after_a_restart_ends_at_once() {
     for (restarted, found) in [(3, 5), (5, 17), (600, 612), (600, 3000), (5, 3000)] {
@@ -176,7 +176,8 @@ async fn a_command_found_on_the_server_that_runs_it_is_awaited() {
         assert_eq!(output.stdout(), "done");
         assert_eq!(server.begun.elapsed().as_secs() / 10, 100);
     }
-    // Its time is over by the server's clock, not by that of who finds it.
+    // The timeout is over by the server's clock, not by the clock of the client that finds the
+    // command.
     let server = Server::new(1_000_000, (0, 0));
     sleep(seconds(3500)).await;
     let error = server.workspace().command("c").await.unwrap();
@@ -209,7 +210,7 @@ async fn a_command_that_ended_before_its_server_is_told_whole() {
 
 #[tokio::test(start_paused = true)]
 async fn a_reader_that_was_away_misses_nothing() {
-    // Ten minutes after the end, and through an outage; and a limit that is long over.
+    // Ten minutes after the end, and through an outage; and with a timeout that is long over.
     for limit in [seconds(3600), seconds(1)] {
         let server = Server::new(2, (30, 45));
         let workspace = server.workspace();
@@ -236,7 +237,7 @@ async fn a_server_that_never_was_away_is_not_asked_its_age() {
     );
 }
 
-/// The transport knows that nothing was sent, so a caller may send it again.
+/// The transport reports that nothing was sent, so a caller may repeat the request.
 #[tokio::test(start_paused = true)]
 async fn a_refused_connection_is_told_apart_from_an_interrupted_one() {
     for (theirs, ours) in [

@@ -1,4 +1,4 @@
-//! What a command's secrets leave on the server's disk: nothing, whatever fails.
+//! A command's secrets leave nothing on the server's disk, whatever fails.
 
 use std::{future::IntoFuture, os::unix::fs::PermissionsExt, path::PathBuf, time::Duration};
 
@@ -16,7 +16,7 @@ fn command(workspace: &Workspace, line: &str) -> impl Future<Output = Result<Str
     async move { run.await.map(|output| output.stdout().to_owned()) }
 }
 
-/// Waits until the server's temporary directory is empty: clean-up that nobody waits for.
+/// Waits until background cleanup has emptied the server's temporary directory.
 async fn emptied(server: &Shell) {
     let waiting = async {
         while !server.left().is_empty() {
@@ -29,7 +29,7 @@ async fn emptied(server: &Shell) {
 
 #[tokio::test]
 async fn secrets_reach_the_command_exactly_and_leave_no_file() {
-    // Every kind of character that a shell could take for something else.
+    // Every kind of character that a shell could misinterpret.
     let odd: String = (1..0x300)
         .chain([0x2028, 0x1f600, 0xfffd])
         .filter_map(char::from_u32)
@@ -83,7 +83,7 @@ async fn a_variable_that_no_program_can_be_given_is_refused_before_anything_is_s
         .await
         .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidInput);
-    // Together they are too much as well.
+    // Together the variables exceed the limit as well.
     let mut run = workspace.execute("true");
     for number in 0..10 {
         run = run.secret_env(format!("TOKEN_{number}"), "x".repeat(120_000));
@@ -134,7 +134,7 @@ async fn a_command_that_never_starts_leaves_no_file() {
         assert_eq!(error.kind(), expected, "{error:?}");
         assert!(server.left().is_empty(), "{case:?}: {:?}", server.left());
     }
-    // The system refuses a line that long.
+    // The system rejects a line of this length.
     let server = Shell::new("dash");
     let workspace = server.workspace();
     let line = format!(": {}", "x".repeat(200_000));
@@ -163,7 +163,7 @@ async fn a_command_that_cannot_remove_its_secrets_does_not_run() {
     for shell in SHELLS {
         for removable in [true, false] {
             let server = Shell::new(shell);
-            // The command's own `rm` fails; the client's works, or not.
+            // The command's own `rm` fails; the client's works in one case, and fails in the other.
             server.plan(move |path, body| {
                 let removing = path.ends_with("/execute_bash_command") && body.contains("\"rm -rf");
                 match removing && !removable {
@@ -189,7 +189,7 @@ async fn a_command_that_cannot_remove_its_secrets_does_not_run() {
             );
             assert!(!server.work().join("ran").exists());
             assert!(removable || server.left() == [PathBuf::from(path)]);
-            // The watcher on the server does it.
+            // The background process on the server removes the directory.
             server.kill(&format!("{:032x}", 1), "TERM");
             emptied(&server).await;
         }
@@ -230,7 +230,7 @@ async fn a_dropped_command_leaves_no_file_wherever_it_is_dropped() {
             let _ = timeout(Duration::from_millis(3), &mut running).await;
         }
         drop(running);
-        // What is under way when it is dropped may only now create the directory.
+        // A request in progress at the drop may create the directory only now.
         let settled = async {
             let mut before = 0;
             loop {
@@ -248,11 +248,11 @@ async fn a_dropped_command_leaves_no_file_wherever_it_is_dropped() {
     }
 }
 
-/// Nobody is left who could remove it: the client was killed, or its network is gone for good.
+/// No client is left to remove the directory: it was killed, or lost its network for good.
 #[tokio::test]
 async fn a_directory_that_nobody_asks_for_removes_itself() {
     let server = Shell::new("dash");
-    // From the upload on nothing gets through any more.
+    // From the upload on, all requests are lost.
     let gone = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
     let cut = std::sync::Arc::clone(&gone);
     server.plan(move |path, _| {
@@ -273,7 +273,7 @@ async fn a_directory_that_nobody_asks_for_removes_itself() {
     );
     assert!(holds(&server.tmp(), "canary"));
     assert_eq!(server.left(), [PathBuf::from(path)]);
-    // A signal stands in for the five minutes.
+    // A signal replaces the wait of five minutes.
     server.kill(&format!("{:032x}", 1), "TERM");
     emptied(&server).await;
 }

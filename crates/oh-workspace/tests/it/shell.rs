@@ -1,5 +1,5 @@
-//! A server that runs command lines with this machine's shell, so that what a line does is what
-//! happens. Failures are planned by request.
+//! A server that runs command lines with this machine's shell, so that they have real effects.
+//! Faults can be planned for each request.
 
 use std::{
     collections::HashMap,
@@ -21,32 +21,32 @@ use tempfile::TempDir;
 use tokio::{io::AsyncReadExt as _, process::Command, sync::mpsc};
 use url::Url;
 
-/// What happens to a request instead of what it asks for.
+/// How a request is handled.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Plan {
     Serve,
     /// Nothing reaches the server.
     Refuse,
-    /// The server acts, and its answer is lost.
+    /// The server acts, and its response is lost.
     LoseAnswer,
-    /// Half of the answer's body arrives.
+    /// Half of the response's body arrives.
     Cut,
-    /// The request is lost, and it looks like the same.
+    /// The request is lost, which looks like a lost response.
     Vanish,
-    /// The server answers with this status, and does nothing.
+    /// The server responds with this status, and does nothing.
     Status(u16),
 }
 
 type Planned = Box<dyn Fn(&str, &str) -> Plan + Send>;
 
-/// The server. Commands run in a directory of its own, with `TMPDIR` below it.
+/// The server. Commands run in its own directory, with `TMPDIR` below it.
 #[derive(Clone)]
 pub(crate) struct Shell(Arc<Inner>);
 
 struct Inner {
     root: TempDir,
     shell: &'static str,
-    /// Where commands of callers find programs.
+    /// The `PATH` for commands of callers.
     path: Mutex<Option<String>>,
     plan: Mutex<Planned>,
     state: Mutex<State>,
@@ -54,14 +54,14 @@ struct Inner {
 
 #[derive(Default)]
 struct State {
-    /// Each command's events, the command first.
+    /// The events of each command, the command first.
     commands: HashMap<String, Vec<Value>>,
     pids: HashMap<String, u32>,
-    /// Each request: what it was about, and its body.
+    /// The target and the body of each request.
     log: Vec<(String, String)>,
-    /// Answers to what this server does not do itself.
+    /// Responses to requests that this server does not handle itself.
     answers: HashMap<String, (u16, String)>,
-    /// Those who listen to the socket, where there is one.
+    /// The connected sockets, if sockets are enabled.
     listeners: Option<Vec<mpsc::UnboundedSender<String>>>,
 }
 
@@ -72,7 +72,7 @@ impl fmt::Debug for Shell {
 }
 
 impl Shell {
-    /// A server whose `sh` is this program.
+    /// Creates a server whose `sh` is this program.
     pub(crate) fn new(shell: &'static str) -> Self {
         let root = tempfile::tempdir().unwrap();
         for name in ["tmp", "work"] {
@@ -87,23 +87,23 @@ impl Shell {
         }))
     }
 
-    /// Decides by path and body what becomes of each request from now on.
+    /// Sets a function of path and body that decides how each later request is handled.
     pub(crate) fn plan(&self, plan: impl Fn(&str, &str) -> Plan + Send + 'static) {
         *self.0.plan.lock().unwrap() = Box::new(plan);
     }
 
-    /// Lets commands of callers find programs in this directory before those of the system.
+    /// Puts this directory in front of the `PATH` for commands of callers.
     pub(crate) fn programs(&self, directory: &Path) {
         let path = std::env::var("PATH").unwrap();
         self.path(&format!("{}:{path}", directory.display()));
     }
 
-    /// Sets where commands of callers find programs.
+    /// Sets the `PATH` for commands of callers.
     pub(crate) fn path(&self, path: &str) {
         *self.0.path.lock().unwrap() = Some(path.to_owned());
     }
 
-    /// Answers this path with a status and a body.
+    /// Answers requests for this path with a status and a body.
     pub(crate) fn answer(&self, path: &str, status: u16, body: &Value) {
         let mut state = self.0.state.lock().unwrap();
         let answer = (status, body.to_string());
@@ -128,13 +128,13 @@ impl Shell {
         self.0.root.path().join("tmp")
     }
 
-    /// Offers a socket from now on.
+    /// Enables sockets.
     pub(crate) fn with_socket(self) -> Self {
         self.0.state.lock().unwrap().listeners = Some(Vec::new());
         self
     }
 
-    /// Tells everyone who listens to the socket.
+    /// Sends a frame to all connected sockets.
     pub(crate) fn tell(&self, frame: &Value) {
         let state = self.0.state.lock().unwrap();
         for listener in state.listeners.iter().flatten() {
@@ -142,7 +142,7 @@ impl Shell {
         }
     }
 
-    /// What lies in the server's temporary directory.
+    /// Returns the content of the server's temporary directory.
     pub(crate) fn left(&self) -> Vec<PathBuf> {
         let entries = std::fs::read_dir(self.tmp()).unwrap();
         entries.map(|entry| entry.unwrap().path()).collect()
@@ -153,7 +153,7 @@ impl Shell {
         state.log.push((path.to_owned(), body));
     }
 
-    /// Paths and bodies of all requests so far.
+    /// Returns the paths and bodies of all requests so far.
     pub(crate) fn log(&self) -> Vec<(String, String)> {
         self.0.state.lock().unwrap().log.clone()
     }
@@ -222,7 +222,7 @@ impl Shell {
         told(code, &out, &String::from_utf8_lossy(&err))
     }
 
-    /// Sends a signal to a command's processes, those that outlived it included.
+    /// Sends a signal to a command's processes, including those that outlived it.
     pub(crate) fn kill(&self, id: &str, signal: &str) {
         let pid = self.0.state.lock().unwrap().pids.get(id).copied();
         if let Some(pid) = pid {
@@ -234,7 +234,8 @@ impl Shell {
         }
     }
 
-    /// A file as the server gives it: from where it is asked for, to where it ends just then.
+    /// Returns a file as the server does: from the start of the range to the current end of the
+    /// file.
     fn download(&self, at: &Path, range: Option<&str>) -> (u16, HeaderMap, Bytes) {
         let mut headers = HeaderMap::new();
         let Ok(content) = std::fs::read(at) else {
@@ -306,7 +307,7 @@ impl Shell {
     }
 }
 
-/// The only part of a multipart body.
+/// Returns the only part of a multipart body.
 fn part(body: &[u8]) -> &[u8] {
     let find = |what: &[u8]| body.windows(what.len()).position(|one| one == what);
     let begin = find(b"\r\n\r\n").unwrap() + 4;
@@ -389,7 +390,7 @@ impl SocketTransport for Shell {
     }
 }
 
-/// Whether a file below a directory holds this text.
+/// Returns whether any file below a directory contains this text.
 pub(crate) fn holds(directory: &Path, text: &str) -> bool {
     let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
     entries.map(|entry| entry.path()).any(|path| {

@@ -1,4 +1,4 @@
-//! What is stored on a server for agents, and what the server says of itself.
+//! Settings that a server stores for agents, and the server's information about itself.
 
 use std::time::Duration;
 
@@ -86,7 +86,7 @@ async fn secrets_are_lookups_of_the_server_itself() {
     let stored = json!({"secrets": [{"name": "A", "description": "d"}, {"name": "B"}]});
     let mock = Mock::new();
     for _ in 0..3 {
-        // Names alone are ever asked for.
+        // Only the names are requested.
         mock.expect("GET", "/api/settings/secrets")
             .answer(200, stored.clone());
     }
@@ -98,7 +98,7 @@ async fn secrets_are_lookups_of_the_server_itself() {
     assert_eq!(serde_json::to_value(&all).unwrap(), expected);
     let some = workspace(&mock).secrets(&["B"]).await.unwrap();
     assert_eq!(some.keys().collect::<Vec<_>>(), ["B"]);
-    // Old servers ask themselves as a stranger would.
+    // Old servers do not authenticate their own lookups.
     let with_key = workspace(&mock).secrets_with_key(&["B"], "canary").await;
     let with_key = with_key.unwrap();
     assert!(!format!("{with_key:?}").contains("canary"));
@@ -208,7 +208,7 @@ async fn a_vscode_url_is_a_secret() {
         .unwrap();
     assert_eq!(found.expose_secret(), url);
     assert!(!format!("{found:?}").contains("canary"));
-    // One that is switched on and does not run has none.
+    // An enabled VSCode that is not running has no URL.
     mock.expect("GET", "/api/vscode/url?workspace_dir=%2Fw")
         .answer(200, json!({"url": null}));
     assert!(workspace.vscode_url(None).await.unwrap().is_none());
@@ -245,7 +245,7 @@ async fn a_conversation_s_handle_asks_in_its_scope() {
     assert!(own.vscode_url(None).await.unwrap().is_some());
     let git = own.git();
     let changes = git.changes_against("HEAD").await.unwrap();
-    // What a newer server calls it is kept.
+    // An unknown status of a newer server is kept.
     let found = (changes[0].path.as_str(), changes[0].status.as_str());
     assert_eq!(found, ("ä", "RENAMED"));
     git.diff_against("f", "HEAD").await.unwrap();

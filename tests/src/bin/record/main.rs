@@ -1,7 +1,7 @@
-//! Records what a real server says, for the fixtures of `oh-protocol`: `cargo xtask fixtures`.
+//! Records responses of a real server, for the fixtures of `oh-protocol`: `cargo xtask fixtures`.
 //!
-//! Everything that a scripted model can provoke is taken from the sockets as it comes, byte for
-//! byte. What it cannot is left to the server's own models (see `models.py`).
+//! Everything that a scripted model can cause is recorded from the sockets, byte for byte. The rest
+//! is generated with the server's own models (see `models.py`).
 
 #![allow(clippy::print_stdout, reason = "its report is for whoever runs it")]
 
@@ -23,7 +23,7 @@ use openhands::{
     transport::{Client, Message, Socket},
 };
 
-/// How many of one shape are enough.
+/// Maximum number of recorded messages of each shape.
 const OF_EACH: usize = 3;
 
 type Outcome<T = ()> = Result<T, Box<dyn Error>>;
@@ -31,7 +31,7 @@ type Outcome<T = ()> = Result<T, Box<dyn Error>>;
 #[tokio::main]
 async fn main() -> Outcome {
     let crates = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../crates"));
-    // The agent writes paths into events: they must not be those of whoever records.
+    // The agent writes paths into events, so they must not depend on the user.
     let base = std::env::temp_dir().join("fixtures");
     _ = fs::remove_dir_all(&base);
     let (home, project) = (base.join("home"), base.join("project"));
@@ -40,7 +40,7 @@ async fn main() -> Outcome {
 
     // The MCP server of a scene runs in the server's own environment.
     let environment = Provisioner::new().provision().await?;
-    // The whole environment is linked: a link to its programs alone finds no packages.
+    // Link the whole environment: a link to its programs alone would not find the packages.
     let whole = environment.python().ancestors().nth(2);
     std::os::unix::fs::symlink(whole.unwrap_or(Path::new("/")), base.join("python"))?;
     let path = format!("{}/python/bin:/usr/local/bin:/usr/bin:/bin", base.display());
@@ -107,7 +107,7 @@ fn write_lines(path: &Path, lines: &[String]) -> Outcome {
     Ok(fs::write(path, text)?)
 }
 
-/// The events of a conversation, each as it stood in its frame.
+/// Returns the events of a conversation, each exactly as in its frame.
 fn events_of(frames: &[String]) -> Outcome<Vec<String>> {
     let mut events = Vec::new();
     for frame in frames {
@@ -139,7 +139,7 @@ fn few_of_each(lines: Vec<String>) -> Outcome<Vec<String>> {
     Ok(kept)
 }
 
-/// Says what is there now, by kind.
+/// Prints the recorded files, by kind.
 fn report(target: &Path) -> Outcome {
     let mut counts: BTreeMap<String, usize> = BTreeMap::new();
     for name in [
@@ -166,7 +166,7 @@ fn report(target: &Path) -> Outcome {
     Ok(())
 }
 
-/// Reads text messages until none comes for a while.
+/// Reads text messages until none arrives for `quiet`.
 async fn drain(socket: &mut Socket, quiet: Duration) -> Outcome<Vec<String>> {
     let mut lines = Vec::new();
     while let Ok(message) = tokio::time::timeout(quiet, socket.recv()).await {
@@ -177,7 +177,7 @@ async fn drain(socket: &mut Socket, quiet: Duration) -> Outcome<Vec<String>> {
     Ok(lines)
 }
 
-/// The session socket of a conversation, from its start.
+/// Opens the session socket of a conversation, from its start.
 async fn session(client: &Client, conversation: &Conversation) -> Outcome<Socket> {
     let target = format!("/sockets/session/{}?after_seq=-1", conversation.id());
     Ok(client.socket(&target).await?)

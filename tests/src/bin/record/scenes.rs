@@ -1,4 +1,4 @@
-//! What is played before the recorder: each scene provokes some kinds of events.
+//! The scenes that are recorded. Each scene causes some kinds of events.
 
 use std::{path::Path, time::Duration};
 
@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 use super::{Outcome, drain, session};
 
-/// No frame for this long: the scene is over.
+/// The scene is over when no frame arrives for this long.
 const QUIET: Duration = Duration::from_secs(3);
 
 pub(crate) struct Scene {
@@ -38,7 +38,7 @@ enum Then {
     Goal,
 }
 
-/// What the sockets said.
+/// Messages of the sockets.
 pub(crate) struct Taken {
     pub(crate) frames: Vec<String>,
     pub(crate) legacy: Vec<String>,
@@ -110,7 +110,7 @@ pub(crate) async fn all(project: &Path) -> Outcome<Vec<Scene>> {
     let children = Script::new()
         .call("task", json!({"description": "count", "prompt": "Count to three.", "subagent_type": "general-purpose"}))
         .forever(|s| s.finish("Done."));
-    // The agent and the judge of a goal ask the same model, in turns.
+    // The agent and the judge of a goal use the same model in turns.
     let goal = Script::new()
         .text("I have begun.")
         .text(r#"{"score": 0.25, "complete": false, "missing": "the end"}"#)
@@ -193,7 +193,7 @@ fn with_hooks(start: StartConversation) -> StartConversation {
         .set("client_tools", tool)
 }
 
-/// Plays a scene and takes down what the sockets say.
+/// Plays a scene and records the messages of the sockets.
 pub(crate) async fn play(server: &LocalServer, scene: &Scene) -> Outcome<Taken> {
     let client = server.client();
     let llm = Llm::new(ScriptedModel::MODEL)
@@ -248,7 +248,7 @@ pub(crate) async fn play(server: &LocalServer, scene: &Scene) -> Outcome<Taken> 
             goal.ended().await?;
         }
     }
-    // What is no message: each socket says so in its own way.
+    // An invalid message: each socket reports it in its own format.
     for socket in [&mut frames, &mut legacy] {
         socket.send(Message::Text("{\"role\": 7}".into())).await?;
     }
@@ -260,7 +260,7 @@ pub(crate) async fn play(server: &LocalServer, scene: &Scene) -> Outcome<Taken> 
     Ok(taken)
 }
 
-/// The body of an answer to `GET`, as it came.
+/// Returns the unchanged body of the response to a `GET`.
 pub(crate) async fn get(server: &LocalServer, path: &str) -> Outcome<Vec<u8>> {
     let request = Request::new(http::Method::GET, path);
     let answer = server.client().stream(request, Body::empty()).await?;

@@ -1,4 +1,4 @@
-//! The history of commands and their output, and reading it.
+//! The history of commands and their output.
 
 use std::fmt;
 
@@ -10,27 +10,27 @@ use crate::{
     calls::{Scope, query, scope::scoped_call, segment},
 };
 
-/// A command the server has taken.
+/// A command that the server accepted.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct BashCommand {
-    /// Its id, hex without dashes.
+    /// The id, as hex without dashes.
     pub id: String,
-    /// When it was taken: UTC with a `Z`.
+    /// The time at which the command was accepted, in UTC with a `Z`.
     #[serde(default)]
     pub timestamp: String,
     /// The command line.
     #[serde(default)]
     pub command: String,
-    /// The directory it runs in; the server's own where none was asked for.
+    /// The working directory. If none was requested, the server's current directory.
     #[serde(default)]
     pub cwd: Option<String>,
-    /// After how many seconds the server ends it.
+    /// The timeout in seconds.
     #[serde(default)]
     pub timeout: i64,
 }
 
-// A command line may hold secrets: only its size is shown.
+// A command line may contain secrets, so only its size is shown.
 impl fmt::Debug for BashCommand {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("BashCommand")
@@ -43,34 +43,34 @@ impl fmt::Debug for BashCommand {
     }
 }
 
-/// A piece of a command's output; the one with an exit code is the last.
+/// A part of a command's output. The last part has an exit code.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct BashOutput {
-    /// Its own id, hex without dashes.
+    /// The id of this part, as hex without dashes.
     #[serde(default)]
     pub id: String,
-    /// When it was written: UTC with a `Z`.
+    /// The time at which the output was written, in UTC with a `Z`.
     #[serde(default)]
     pub timestamp: String,
-    /// The command's id, hex without dashes.
+    /// The id of the command, as hex without dashes.
     pub command_id: String,
-    /// Its place among the pieces of the command, from 0. Not quite unique: a piece of stdout
-    /// and one of stderr written at the same time can share a place.
+    /// The position among the command's parts, starting at 0. Not always unique: parts of stdout
+    /// and stderr that were written at the same time can have the same position.
     #[serde(default)]
     pub order: i64,
-    /// −1 for a timeout or a command that could not start, −N for signal N.
+    /// The exit code. −1 for a timeout or a command that could not start, −N for signal N.
     #[serde(default)]
     pub exit_code: Option<i32>,
-    /// What it wrote to stdout since the piece before.
+    /// The stdout since the previous part.
     #[serde(default)]
     pub stdout: Option<String>,
-    /// What it wrote to stderr since the piece before.
+    /// The stderr since the previous part.
     #[serde(default)]
     pub stderr: Option<String>,
 }
 
-// So may what a command wrote.
+// Output may contain secrets too.
 impl fmt::Debug for BashOutput {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let bytes = |text: &Option<String>| text.as_ref().map(String::len);
@@ -86,13 +86,13 @@ impl fmt::Debug for BashOutput {
     }
 }
 
-/// What the bash socket says of a request it could not take.
+/// The error that the bash socket returns for a rejected request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct BashError {
-    /// The kind of error.
+    /// The error code.
     pub code: String,
-    /// What happened.
+    /// The error message.
     #[serde(default)]
     pub detail: String,
 }
@@ -102,16 +102,16 @@ pub struct BashError {
 #[serde(tag = "kind")]
 #[non_exhaustive]
 pub enum BashEvent {
-    /// A command was taken.
+    /// A command was accepted.
     #[serde(rename = "BashCommand")]
     Command(BashCommand),
-    /// A command wrote something, or ended.
+    /// A command wrote output or ended.
     #[serde(rename = "BashOutput")]
     Output(BashOutput),
     /// A request over the socket failed.
     #[serde(rename = "BashError")]
     Error(BashError),
-    /// Something a newer server says, as it came.
+    /// An event of a newer server, as JSON.
     #[serde(untagged)]
     Unknown(Value),
 }
@@ -131,11 +131,12 @@ impl fmt::Debug for BashEvent {
 }
 
 impl BashEvent {
-    /// Reads an event. One that is no known kind, or does not fit its kind, is `Unknown`.
+    /// Decodes an event. An event of an unknown kind, or one that does not match its kind, becomes
+    /// `Unknown`.
     ///
     /// # Errors
     ///
-    /// When it is not JSON.
+    /// Returns an error if the bytes are not valid JSON.
     pub fn from_json(bytes: &[u8]) -> Result<Self> {
         #[derive(Deserialize)]
         struct Kind {
@@ -165,7 +166,7 @@ impl<'de> Deserialize<'de> for BashEvent {
     }
 }
 
-/// `GET …/bash/bash_events/search`: a page of the history, oldest first.
+/// `GET …/bash/bash_events/search`: returns a page of the history, oldest first.
 #[derive(Debug, Clone)]
 #[must_use]
 pub struct SearchEvents {
@@ -186,13 +187,13 @@ pub struct SearchEvents {
 pub struct BashPage {
     /// The events.
     pub items: Vec<BashEvent>,
-    /// Where the next page begins; absent on the last.
+    /// The id of the next page. `None` for the last page.
     #[serde(default)]
     pub next_page_id: Option<String>,
 }
 
 impl SearchEvents {
-    /// The first page of everything, 100 events at most.
+    /// Creates a call for the first page of all events, at most 100.
     pub fn new() -> Self {
         Self {
             scope: Scope::Server,
@@ -207,49 +208,50 @@ impl SearchEvents {
         }
     }
 
-    /// Only events of this kind: `BashCommand` or `BashOutput`.
+    /// Limits the page to events of this kind: `BashCommand` or `BashOutput`.
     pub fn kind(mut self, kind: impl Into<String>) -> Self {
         self.kind = Some(kind.into());
         self
     }
 
-    /// Only output of this command. The command's own event is not among it.
+    /// Limits the page to output of this command. The command's own event is not included.
     pub fn command(mut self, command_id: impl Into<String>) -> Self {
         self.command_id = Some(command_id.into());
         self
     }
 
-    /// Only events from this time on, in ISO 8601; without an offset it is UTC.
+    /// Limits the page to events from this time on, in ISO 8601. A time without an offset is UTC.
     pub fn since(mut self, timestamp: impl Into<String>) -> Self {
         self.since = Some(timestamp.into());
         self
     }
 
-    /// Only events before this time, in ISO 8601; without an offset it is UTC.
+    /// Limits the page to events before this time, in ISO 8601. A time without an offset is UTC.
     pub fn until(mut self, timestamp: impl Into<String>) -> Self {
         self.until = Some(timestamp.into());
         self
     }
 
-    /// Only output after this `order`; commands have none, and are not left out.
+    /// Limits the page to output after this `order`. Commands have no `order` and are still
+    /// included.
     pub fn after(mut self, order: i64) -> Self {
         self.after = Some(order);
         self
     }
 
-    /// Newest first.
+    /// Returns the newest events first.
     pub fn descending(mut self) -> Self {
         self.descending = true;
         self
     }
 
-    /// Begins at the page an earlier answer named.
+    /// Sets the id of the page, from an earlier response.
     pub fn page_id(mut self, page_id: impl Into<String>) -> Self {
         self.page_id = Some(page_id.into());
         self
     }
 
-    /// How many events a page holds, 1 to 100.
+    /// Sets the number of events per page, from 1 to 100.
     pub fn limit(mut self, limit: u32) -> Self {
         self.limit = limit;
         self
@@ -290,7 +292,7 @@ scoped_call!(SearchEvents => BashPage, GET "/bash/bash_events/search", Idempoten
     };
     |answer| answer.json("page of the bash history"));
 
-/// `GET …/bash/bash_events/search` for one command: what it wrote, oldest first.
+/// `GET …/bash/bash_events/search` for one command: returns its output, oldest first.
 #[derive(Debug, Clone)]
 #[must_use]
 pub struct SearchOutput {
@@ -305,15 +307,15 @@ pub struct SearchOutput {
 #[derive(Debug, Clone, Deserialize)]
 #[non_exhaustive]
 pub struct OutputPage {
-    /// The pieces.
+    /// The parts of the output.
     pub items: Vec<BashOutput>,
-    /// Where the next page begins; absent on the last.
+    /// The id of the next page. `None` for the last page.
     #[serde(default)]
     pub next_page_id: Option<String>,
 }
 
 impl SearchOutput {
-    /// All output of a command.
+    /// Creates a call for all output of a command.
     pub fn new(command_id: impl Into<String>) -> Self {
         Self {
             scope: Scope::Server,
@@ -324,19 +326,20 @@ impl SearchOutput {
         }
     }
 
-    /// Only output after this `order`.
+    /// Limits the page to output after this `order`.
     pub fn after(mut self, order: i64) -> Self {
         self.after = Some(order);
         self
     }
 
-    /// Begins at the page an earlier answer named.
+    /// Sets the id of the page, from an earlier response.
     pub fn page_id(mut self, page_id: impl Into<String>) -> Self {
         self.page_id = Some(page_id.into());
         self
     }
 
-    /// How many pieces a page holds, 1 to 100. A piece can be over a million characters.
+    /// Sets the number of parts per page, from 1 to 100. A part can have more than a million
+    /// characters.
     pub fn limit(mut self, limit: u32) -> Self {
         self.limit = limit;
         self
@@ -362,7 +365,8 @@ scoped_call!(SearchOutput => OutputPage, GET "/bash/bash_events/search", Idempot
     };
     |answer| answer.json("output of a command"));
 
-/// `GET …/bash/bash_events/{event_id}`. The id of a command is the id of its event.
+/// `GET …/bash/bash_events/{event_id}`: returns an event. The id of a command is also the id of its
+/// event.
 #[derive(Debug, Clone)]
 pub struct GetEvent {
     scope: Scope,
@@ -370,7 +374,7 @@ pub struct GetEvent {
 }
 
 impl GetEvent {
-    /// The event with this id, hex without dashes.
+    /// Creates a call for the event with this id, as hex without dashes.
     pub fn new(event_id: impl Into<String>) -> Self {
         Self {
             scope: Scope::Server,
@@ -386,7 +390,7 @@ scoped_call!(GetEvent => BashEvent, GET "/bash/bash_events/{event_id}", Idempote
     ));
     |answer| BashEvent::from_json(&answer.body));
 
-/// `GET …/bash/bash_events/`: many events at once; `None` for each the server does not have.
+/// `GET …/bash/bash_events/`: returns several events, with `None` for each unknown id.
 #[derive(Debug, Clone)]
 pub struct BatchEvents {
     scope: Scope,
@@ -394,7 +398,7 @@ pub struct BatchEvents {
 }
 
 impl BatchEvents {
-    /// The events with these ids, hex without dashes.
+    /// Creates a call for the events with these ids, as hex without dashes.
     pub fn new<I: Into<String>>(event_ids: impl IntoIterator<Item = I>) -> Self {
         Self {
             scope: Scope::Server,
@@ -404,18 +408,18 @@ impl BatchEvents {
 }
 
 scoped_call!(BatchEvents => Vec<Option<BashEvent>>, GET "/bash/bash_events/", Idempotent;
-    // The server wants the ids in the body of a GET.
+    // The server expects the ids in the body of a GET request.
     |this, base| Request::new(http::Method::GET, base + "/bash/bash_events/").json(&this.event_ids);
     |answer| answer.json("events of the bash history"));
 
-/// `DELETE …/bash/bash_events`: forgets the history; answers how many events it held.
+/// `DELETE …/bash/bash_events`: clears the history and returns the number of deleted events.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct ClearEvents {
     scope: Scope,
 }
 
 impl ClearEvents {
-    /// Forgets all of it.
+    /// Creates a call that clears the whole history.
     pub fn new() -> Self {
         Self::default()
     }

@@ -1,4 +1,4 @@
-//! Other histories: forks, places in the log, conversations under a conversation.
+//! Forks, navigation in the log, and child conversations.
 
 use std::collections::BTreeMap;
 
@@ -9,11 +9,12 @@ use crate::{
     Answer, ConversationId, Error, Request, open_enum::open_enum, state::ConversationInfo,
 };
 
-/// `POST …/fork`: a copy of a conversation under another id. Events keep their ids; secrets and
-/// policies set at run time, and keys given with the agent, are not copied. 409 where the id is
-/// taken.
+/// `POST …/fork`: copies a conversation to another id. Events keep their ids. Secrets and policies
+/// that were set at run time, and keys in the agent's configuration, are not copied. Returns 409 if
+/// the id exists.
 ///
-/// It always carries an id: sent again, it is answered 409 rather than copying twice.
+/// The request always contains an id, so a repeated request returns 409 instead of creating a
+/// second copy.
 #[derive(Debug, Clone, Serialize)]
 #[must_use]
 pub struct Fork {
@@ -30,7 +31,7 @@ pub struct Fork {
 }
 
 impl Fork {
-    /// Of this conversation, under a fresh random id.
+    /// Creates a fork of this conversation with a new random id.
     pub fn new(conversation: ConversationId) -> Self {
         Self {
             conversation,
@@ -48,31 +49,32 @@ impl Fork {
         self
     }
 
-    /// Returns the id that the copy is to have.
+    /// Returns the id of the copy.
     #[must_use]
     pub fn copy_id(&self) -> ConversationId {
         self.id
     }
 
-    /// Its title, 1 to 200 characters.
+    /// Sets the title, 1 to 200 characters.
     pub fn title(mut self, title: impl Into<String>) -> Self {
         self.title = Some(title.into());
         self
     }
 
-    /// Its tags, instead of the original's.
+    /// Sets the tags, which replace those of the original.
     pub fn tags(mut self, tags: BTreeMap<String, String>) -> Self {
         self.tags = Some(tags);
         self
     }
 
-    /// Whether its cost begins at zero. Default: yes.
+    /// Sets whether the cost starts at zero. Default: true.
     pub fn reset_metrics(mut self, reset: bool) -> Self {
         self.reset_metrics = reset;
         self
     }
 
-    /// Copies up to this event only. 404 where the log does not have it.
+    /// Copies only the events up to and including this one. Returns 404 if the event is not in the
+    /// log.
     pub fn from_event(mut self, event_id: impl Into<String>) -> Self {
         self.from_event_id = Some(event_id.into());
         self
@@ -88,8 +90,8 @@ call!(Fork => ConversationInfo, POST "/api/conversations/{conversation_id}/fork"
 };
 |answer| ConversationInfo::from_json(&answer.body));
 
-/// `POST …/navigate`: goes on from another place in the log; what came after it stays in the log
-/// but is no longer of the visible branch. 404 where the log does not have the event.
+/// `POST …/navigate`: continues from another event in the log. Later events stay in the log, but
+/// are not part of the visible branch. Returns 404 if the event is not in the log.
 #[derive(Debug, Clone, Serialize)]
 pub struct Navigate {
     #[serde(skip)]
@@ -98,7 +100,7 @@ pub struct Navigate {
 }
 
 impl Navigate {
-    /// To this event: the next one follows it.
+    /// Creates a call that navigates to this event, which the next event follows.
     pub fn to(conversation: ConversationId, event_id: impl Into<String>) -> Self {
         Self {
             conversation,
@@ -106,7 +108,7 @@ impl Navigate {
         }
     }
 
-    /// To before the first event.
+    /// Creates a call that navigates to the start, before the first event.
     pub fn to_start(conversation: ConversationId) -> Self {
         Self {
             conversation,
@@ -123,16 +125,16 @@ call!(Navigate => ConversationInfo, POST "/api/conversations/{conversation_id}/n
     |answer| ConversationInfo::from_json(&answer.body));
 
 open_enum! {
-    /// Where a conversation under another works.
+    /// The workspace of a child conversation.
     Isolation {
-        /// In a git worktree of its own. The repository needs a commit, or the server fails.
+        /// A separate git worktree. The server fails if the repository has no commit.
         Worktree = "worktree",
-        /// In the same directory.
+        /// The parent's directory.
         Shared = "shared",
     }
 }
 
-/// `POST …/children`: starts a conversation under this one, with the same agent, on a task.
+/// `POST …/children`: starts a child conversation with the same agent and a task.
 #[derive(Debug, Clone, Serialize)]
 #[must_use]
 pub struct StartChild {
@@ -145,32 +147,32 @@ pub struct StartChild {
     isolation: Option<Isolation>,
 }
 
-/// A conversation that was started under another.
+/// A child conversation.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[non_exhaustive]
 pub struct Child {
-    /// Its id.
+    /// The id of the child conversation.
     pub conversation_id: ConversationId,
-    /// The other's id.
+    /// The id of the parent conversation.
     pub parent_conversation_id: ConversationId,
-    /// What it is doing.
+    /// The execution status.
     pub status: String,
-    /// Its title.
+    /// The title.
     #[serde(default)]
     pub title: Option<String>,
-    /// Where to look at it.
+    /// The URL of the child conversation.
     #[serde(default)]
     pub url: Option<String>,
-    /// Where it works, a path of the server.
+    /// The workspace, as a path on the server.
     #[serde(default)]
     pub workspace: Option<String>,
-    /// Whether that is its own.
+    /// The isolation of the workspace.
     #[serde(default)]
     pub isolation: Option<Isolation>,
 }
 
 impl StartChild {
-    /// On this task.
+    /// Creates a call with this task.
     pub fn new(conversation: ConversationId, task: impl Into<String>) -> Self {
         Self {
             conversation,
@@ -180,13 +182,13 @@ impl StartChild {
         }
     }
 
-    /// Its title.
+    /// Sets the title.
     pub fn title(mut self, title: impl Into<String>) -> Self {
         self.title = Some(title.into());
         self
     }
 
-    /// Where it works. Server's default: in a worktree.
+    /// Sets the workspace. Server default: a worktree.
     pub fn isolation(mut self, isolation: Isolation) -> Self {
         self.isolation = Some(isolation);
         self

@@ -1,12 +1,12 @@
-//! Goals: the server runs the agent again and again until a judge says that it is done.
+//! Goals: the server repeats runs of the agent until a judge considers the goal reached.
 
 use serde::Serialize;
 
 use super::super::call;
 use crate::{ConversationId, Error, Request};
 
-/// `POST …/goal`: starts a loop of runs towards an objective. 409 while the conversation is busy.
-/// Any message of a user ends it.
+/// `POST …/goal`: starts a loop of runs towards an objective. Returns 409 if the conversation is
+/// busy. Any user message ends the loop.
 #[derive(Debug, Clone, Serialize)]
 #[must_use]
 pub struct StartGoal {
@@ -18,7 +18,7 @@ pub struct StartGoal {
 }
 
 impl StartGoal {
-    /// Towards this.
+    /// Creates a call with this objective.
     pub fn new(conversation: ConversationId, objective: impl Into<String>) -> Self {
         Self {
             conversation,
@@ -27,7 +27,7 @@ impl StartGoal {
         }
     }
 
-    /// After how many rounds it ends in any case, at least 1. Server's default: 10.
+    /// Sets the maximum number of rounds, at least 1. Server default: 10.
     pub fn max_iterations(mut self, rounds: u32) -> Self {
         self.max_iterations = Some(rounds);
         self
@@ -54,7 +54,7 @@ conversation_call! {
 }
 
 conversation_call! {
-    /// `POST …/goal/resume`: takes the last goal up again. 409 while the conversation is busy.
+    /// `POST …/goal/resume`: resumes the last goal. Returns 409 if the conversation is busy.
     ResumeGoal => (), POST "/api/conversations/{conversation_id}/goal/resume", Never;
     |_answer| Ok(())
 }

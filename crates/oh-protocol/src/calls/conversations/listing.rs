@@ -1,4 +1,4 @@
-//! Several conversations at once: pages, counts, batches.
+//! Operations on several conversations: pages, counts, batches.
 
 use serde_json::value::RawValue;
 
@@ -8,20 +8,20 @@ use crate::{
 };
 
 open_enum! {
-    /// How conversations are ordered.
+    /// The order of conversations.
     Order {
-        /// Oldest first.
+        /// By creation time, oldest first.
         Created = "CREATED_AT",
-        /// Newest first: the server's default.
+        /// By creation time, newest first. The server default.
         CreatedDescending = "CREATED_AT_DESC",
-        /// Longest unchanged first.
+        /// By modification time, oldest first.
         Updated = "UPDATED_AT",
-        /// Last changed first.
+        /// By modification time, newest first.
         UpdatedDescending = "UPDATED_AT_DESC",
     }
 }
 
-/// `GET /api/conversations/search`: a page of conversations.
+/// `GET /api/conversations/search`: returns a page of conversations.
 #[derive(Debug, Clone)]
 #[must_use]
 pub struct Search {
@@ -38,9 +38,10 @@ pub struct Search {
 pub struct Page {
     /// The conversations, without those that could not be decoded.
     pub items: Vec<ConversationInfo>,
-    /// Which of the server's items could not be decoded, and why. Most often none.
+    /// The items that could not be decoded, with the reason. Usually empty.
     pub unreadable: Vec<Unreadable>,
-    /// Gives the next page, if there is one. A deleted conversation's gives the first again.
+    /// The id of the next page, if there is one. For the id of a deleted conversation, the server
+    /// returns the first page.
     pub next_page_id: Option<String>,
 }
 
@@ -51,7 +52,7 @@ impl Default for Search {
 }
 
 impl Search {
-    /// Any conversations, 100 a page.
+    /// Creates a call for all conversations, 100 per page.
     pub fn new() -> Self {
         Self {
             page_id: None,
@@ -62,31 +63,31 @@ impl Search {
         }
     }
 
-    /// The page that an earlier one named.
+    /// Sets the id of the page, from an earlier response.
     pub fn page_id(mut self, page_id: impl Into<String>) -> Self {
         self.page_id = Some(page_id.into());
         self
     }
 
-    /// How many a page holds: 1 to 100.
+    /// Sets the number of conversations per page, from 1 to 100.
     pub fn limit(mut self, limit: u32) -> Self {
         self.limit = limit;
         self
     }
 
-    /// Only those that are doing this.
+    /// Limits the page to conversations with this status.
     pub fn status(mut self, status: ExecutionStatus) -> Self {
         self.status = Some(status);
         self
     }
 
-    /// In this order.
+    /// Sets the order.
     pub fn order(mut self, order: Order) -> Self {
         self.order = Some(order);
         self
     }
 
-    /// Whether the skills of agents are told at length.
+    /// Sets whether the agents' skills are included in full.
     pub fn include_skills(mut self, include: bool) -> Self {
         self.include_skills = include;
         self
@@ -125,11 +126,11 @@ call!(Search => Page, GET "/api/conversations/search", Idempotent;
     Ok(Page { items, unreadable, next_page_id: page.next_page_id })
 });
 
-/// `GET /api/conversations/count`: how many conversations the server has.
+/// `GET /api/conversations/count`: returns the number of conversations.
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]
 pub struct Count {
-    /// Only those that are doing this.
+    /// Limits the count to conversations with this status.
     pub status: Option<ExecutionStatus>,
 }
 
@@ -143,14 +144,14 @@ call!(Count => u64, GET "/api/conversations/count", Idempotent;
 };
 |answer| answer.json("count of conversations"));
 
-/// `GET /api/conversations?ids=…`: several conversations by id, at most 99, in the same order;
-/// `None` for one that the server does not have. One that could not be decoded has the id that was
-/// asked for and [`ConversationInfo::flaw`].
+/// `GET /api/conversations?ids=…`: returns several conversations, at most 99, in the order of the
+/// ids, with `None` for an unknown id. A conversation that could not be decoded has the requested
+/// id and a [`ConversationInfo::flaw`].
 #[derive(Debug, Clone)]
 pub struct BatchGet(Vec<ConversationId>);
 
 impl BatchGet {
-    /// These.
+    /// Creates a call for the conversations with these ids.
     pub fn new(ids: impl IntoIterator<Item = ConversationId>) -> Self {
         Self(ids.into_iter().collect())
     }
@@ -169,7 +170,7 @@ call!(BatchGet => Vec<Option<ConversationInfo>>, GET "/api/conversations", Idemp
 };
 |answer, asked| {
     let items: Vec<Option<Box<RawValue>>> = page::items(&answer, "batch of conversations")?;
-    // The server answers in the order of the ids that it was asked for.
+    // The server returns the conversations in the order of the requested ids.
     let info = |(index, raw): (usize, Option<Box<RawValue>>)| {
         let id = asked.0.get(index).copied();
         raw.map(|raw| ConversationInfo::of(id, raw.get().as_bytes())).transpose()

@@ -1,6 +1,6 @@
-//! What a conversation works with, changed while it lives.
+//! Changes to the settings of an active conversation.
 //!
-//! All but [`SwitchLlm`] wait, on the server, for a running tool to end.
+//! On the server, all calls except [`SwitchLlm`] wait until a running tool has finished.
 
 use std::collections::BTreeMap;
 
@@ -19,13 +19,14 @@ fn target(conversation: ConversationId, what: &str) -> Request {
     )
 }
 
-/// `POST …/confirmation_policy`. Not stored: the server falls back on what the conversation was
-/// started with when it restarts or has evicted it, and forks do not inherit it.
+/// `POST …/confirmation_policy`: sets the confirmation policy. The change is not stored: the server
+/// returns to the initial policy when it restarts or has evicted the conversation, and forks do not
+/// inherit the change.
 #[derive(Debug, Clone)]
 pub struct SetConfirmationPolicy(ConversationId, ConfirmationPolicy);
 
 impl SetConfirmationPolicy {
-    /// Sets this.
+    /// Creates a call that sets this policy.
     pub fn new(conversation: ConversationId, policy: ConfirmationPolicy) -> Self {
         Self(conversation, policy)
     }
@@ -38,12 +39,12 @@ call!(SetConfirmationPolicy => (), POST "/api/conversations/{conversation_id}/co
 };
 |_answer| Ok(()));
 
-/// `POST …/security_analyzer`: what judges the risk of actions, or nothing.
+/// `POST …/security_analyzer`: sets or removes the security analyzer.
 #[derive(Debug, Clone)]
 pub struct SetSecurityAnalyzer(ConversationId, Option<SecurityAnalyzer>);
 
 impl SetSecurityAnalyzer {
-    /// Sets this.
+    /// Creates a call that sets this analyzer. `None` removes it.
     pub fn new(conversation: ConversationId, analyzer: Option<SecurityAnalyzer>) -> Self {
         Self(conversation, analyzer)
     }
@@ -56,19 +57,19 @@ call!(SetSecurityAnalyzer => (), POST "/api/conversations/{conversation_id}/secu
 };
 |_answer| Ok(()));
 
-/// `POST …/secrets`: environment variables of the agent's commands, whose values the server masks
-/// in what it logs. Adds to those there are.
+/// `POST …/secrets`: adds environment variables for the agent's commands. The server masks their
+/// values in its log. Existing secrets are kept.
 #[derive(Debug, Clone)]
 #[must_use]
 pub struct SetSecrets(ConversationId, BTreeMap<String, SecretSource>);
 
 impl SetSecrets {
-    /// None yet.
+    /// Creates a call without secrets.
     pub fn new(conversation: ConversationId) -> Self {
         Self(conversation, BTreeMap::new())
     }
 
-    /// Adds one.
+    /// Adds a secret.
     pub fn secret(mut self, name: impl Into<String>, source: SecretSource) -> Self {
         self.1.insert(name.into(), source);
         self
@@ -95,12 +96,12 @@ call!(SetSecrets => (), POST "/api/conversations/{conversation_id}/secrets", Ide
 };
 |_answer| Ok(()));
 
-/// `POST …/switch_llm`: the agent uses another model from now on, even within a run.
+/// `POST …/switch_llm`: switches the agent to another model, even during a run.
 #[derive(Debug, Clone)]
 pub struct SwitchLlm(ConversationId, Box<Llm>);
 
 impl SwitchLlm {
-    /// Switches to this.
+    /// Creates a call that switches to this model.
     pub fn new(conversation: ConversationId, llm: Llm) -> Self {
         Self(conversation, Box::new(llm))
     }
@@ -113,7 +114,7 @@ call!(SwitchLlm => (), POST "/api/conversations/{conversation_id}/switch_llm", I
 };
 |_answer| Ok(()));
 
-/// Declares a call with one text in its body.
+/// Declares a call with one string in its body.
 macro_rules! text_call {
     ($(#[$meta:meta])* $name:ident, $what:literal, $field:literal, $method:ident $route:literal, $repeat:ident) => {
         $(#[$meta])*
@@ -121,7 +122,7 @@ macro_rules! text_call {
         pub struct $name(ConversationId, String);
 
         impl $name {
-            /// For this conversation.
+            /// Creates a call for this conversation.
             pub fn new(conversation: ConversationId, value: impl Into<String>) -> Self {
                 Self(conversation, value.into())
             }
@@ -134,19 +135,19 @@ macro_rules! text_call {
 }
 
 text_call!(
-    /// `POST …/switch_profile`: the agent uses the model of a stored profile. 404 where there is
-    /// none of that name.
+    /// `POST …/switch_profile`: switches the agent to the model of a stored profile. Returns 404 if
+    /// the profile does not exist.
     SwitchProfile, "switch_profile", "profile_name",
     POST "/api/conversations/{conversation_id}/switch_profile", Idempotent
 );
 text_call!(
-    /// `POST …/switch_acp_model`: an agent that speaks ACP uses another of its models. 400 for
-    /// another kind of agent.
+    /// `POST …/switch_acp_model`: switches an ACP agent to another of its models. Returns 400 for
+    /// other kinds of agents.
     SwitchAcpModel, "switch_acp_model", "model",
     POST "/api/conversations/{conversation_id}/switch_acp_model", Idempotent
 );
 text_call!(
-    /// `POST …/load_plugin`: loads a plugin, named as `name@marketplace` or by its source.
+    /// `POST …/load_plugin`: loads a plugin, given as `name@marketplace` or by its source.
     LoadPlugin, "load_plugin", "plugin_ref",
     POST "/api/conversations/{conversation_id}/load_plugin", Idempotent
 );

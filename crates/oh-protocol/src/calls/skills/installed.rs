@@ -1,4 +1,4 @@
-//! Skills installed for the server's user, and where to find more.
+//! Skills that are installed for the server's user, and sources of further skills.
 
 use std::fmt;
 
@@ -11,62 +11,62 @@ use crate::{
     calls::{call, segment},
 };
 
-/// A skill installed for the server's user.
+/// A skill that is installed for the server's user.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct InstalledSkill {
-    /// Its name.
+    /// The name.
     pub name: String,
-    /// Its version.
+    /// The version.
     #[serde(default)]
     pub version: String,
-    /// What it does.
+    /// The description.
     #[serde(default)]
     pub description: String,
-    /// Whether agents get it.
+    /// Whether agents can use the skill.
     #[serde(default)]
     pub enabled: bool,
-    /// Where it came from.
+    /// The source that the skill was installed from.
     #[serde(default)]
     pub source: String,
-    /// The commit it came from.
+    /// The commit that the skill was installed from.
     #[serde(default)]
     pub resolved_ref: Option<String>,
-    /// The directory in the repository it came from.
+    /// The skill's directory in the repository.
     #[serde(default)]
     pub repo_path: Option<String>,
-    /// When it was installed, in ISO 8601.
+    /// The time of the installation, in ISO 8601.
     #[serde(default)]
     pub installed_at: String,
-    /// Where it is on the server.
+    /// The path of the skill on the server.
     #[serde(default)]
     pub install_path: String,
 }
 
-/// A skill that profiles can name.
+/// A skill that profiles can refer to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct CatalogSkill {
     /// The skill.
     #[serde(flatten)]
     pub skill: SkillInfo,
-    /// `public` or `user`.
+    /// The origin: `public` or `user`.
     #[serde(default)]
     pub origin: String,
 }
 
-/// What a synchronization did.
+/// The result of a synchronization.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct SyncResult {
-    /// `success` or `error`.
+    /// The status: `success` or `error`.
     pub status: String,
-    /// What happened.
+    /// The message of the server.
     #[serde(default)]
     pub message: String,
 }
 
-/// A skill's name as a part of a path.
+/// Returns the path for a skill's name.
 fn named(name: &str, rest: &str) -> Result<String> {
     if name.is_empty() || matches!(name, "." | "..") {
         return Err(Error::invalid("a skill has a name"));
@@ -74,7 +74,7 @@ fn named(name: &str, rest: &str) -> Result<String> {
     Ok(format!("/api/skills/installed/{}{rest}", segment(name)))
 }
 
-/// `GET /api/skills/catalog`: the skills that profiles can name.
+/// `GET /api/skills/catalog`: returns the skills that profiles can refer to.
 #[derive(Debug, Clone, Copy, Default)]
 #[non_exhaustive]
 pub struct Catalog;
@@ -89,7 +89,8 @@ call!(Catalog => Vec<CatalogSkill>, GET "/api/skills/catalog", Idempotent;
     answer.json::<Wire>("catalog of skills").map(|wire| wire.skills)
 });
 
-/// `POST /api/skills/sync`: fetches the public skills anew. It uses the server's network.
+/// `POST /api/skills/sync`: downloads the public skills again. Requires network access on the
+/// server.
 #[derive(Debug, Clone, Copy, Default)]
 #[non_exhaustive]
 pub struct Sync;
@@ -98,7 +99,7 @@ call!(Sync => SyncResult, POST "/api/skills/sync", Idempotent;
     |_this| Ok(Request::new(http::Method::POST, "/api/skills/sync"));
     |answer| answer.json("synchronization of skills"));
 
-/// `GET /api/skills/marketplace`: skills that can be installed, as they came.
+/// `GET /api/skills/marketplace`: returns the skills that can be installed, as JSON.
 #[derive(Debug, Clone, Copy, Default)]
 #[non_exhaustive]
 pub struct Marketplace;
@@ -113,7 +114,8 @@ call!(Marketplace => Vec<Value>, GET "/api/skills/marketplace", Idempotent;
     answer.json::<Wire>("marketplace of skills").map(|wire| wire.skills)
 });
 
-/// `POST /api/skills/install`: installs a skill. 409 when it is there and not to be replaced.
+/// `POST /api/skills/install`: installs a skill. Returns 409 if the skill is already installed and
+/// `force` is not set.
 #[derive(Clone, Serialize)]
 #[must_use]
 pub struct Install {
@@ -125,7 +127,7 @@ pub struct Install {
     force: bool,
 }
 
-// The address of a source may hold a token.
+// The source URL may contain a token.
 impl fmt::Debug for Install {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Install")
@@ -138,7 +140,8 @@ impl fmt::Debug for Install {
 }
 
 impl Install {
-    /// From a git URL, `github:owner/repo`, or a directory of the server.
+    /// Creates a call that installs from a git URL, `github:owner/repo`, or a directory on the
+    /// server.
     pub fn new(source: impl Into<String>) -> Self {
         Self {
             source: source.into(),
@@ -148,26 +151,26 @@ impl Install {
         }
     }
 
-    /// From this branch, tag or commit.
+    /// Sets the branch, tag or commit.
     pub fn git_ref(mut self, git_ref: impl Into<String>) -> Self {
         self.git_ref = Some(git_ref.into());
         self
     }
 
-    /// From this directory of the repository.
+    /// Sets the skill's directory in the repository.
     pub fn repo_path(mut self, path: impl Into<String>) -> Self {
         self.repo_path = Some(path.into());
         self
     }
 
-    /// Replaces one of the same name.
+    /// Sets whether an installed skill with the same name is replaced.
     pub fn force(mut self, yes: bool) -> Self {
         self.force = yes;
         self
     }
 }
 
-// Sent again, it would find its own work and fail.
+// Not retried: a second request would fail because the first one has installed the skill.
 call!(Install => InstalledSkill, POST "/api/skills/install", Never;
     |this| {
         if this.source.is_empty() {
@@ -177,7 +180,7 @@ call!(Install => InstalledSkill, POST "/api/skills/install", Never;
     };
     |answer| answer.json("installed skill"));
 
-/// `GET /api/skills/installed`.
+/// `GET /api/skills/installed`: returns the installed skills.
 #[derive(Debug, Clone, Copy, Default)]
 #[non_exhaustive]
 pub struct ListInstalled;
@@ -192,12 +195,12 @@ call!(ListInstalled => Vec<InstalledSkill>, GET "/api/skills/installed", Idempot
     answer.json::<Wire>("installed skills").map(|wire| wire.skills)
 });
 
-/// `GET /api/skills/installed/{skill_name}`.
+/// `GET /api/skills/installed/{skill_name}`: returns an installed skill.
 #[derive(Debug, Clone)]
 pub struct GetInstalled(String);
 
 impl GetInstalled {
-    /// The installed skill of this name.
+    /// Creates a call for the installed skill with this name.
     pub fn new(name: impl Into<String>) -> Self {
         Self(name.into())
     }
@@ -207,12 +210,12 @@ call!(GetInstalled => InstalledSkill, GET "/api/skills/installed/{skill_name}", 
     |this| Ok(Request::new(http::Method::GET, named(&this.0, "")?));
     |answer| answer.json("installed skill"));
 
-/// `PATCH /api/skills/installed/{skill_name}`: whether agents get it.
+/// `PATCH /api/skills/installed/{skill_name}`: sets whether agents can use the skill.
 #[derive(Debug, Clone)]
 pub struct SetEnabled(String, bool);
 
 impl SetEnabled {
-    /// The skill of this name: yes or no.
+    /// Creates a call for the skill with this name.
     pub fn new(name: impl Into<String>, enabled: bool) -> Self {
         Self(name.into(), enabled)
     }
@@ -223,12 +226,12 @@ call!(SetEnabled => (), PATCH "/api/skills/installed/{skill_name}", Idempotent;
         .json(&serde_json::json!({ "enabled": this.1 }));
     |_answer| Ok(()));
 
-/// `DELETE /api/skills/installed/{skill_name}`. A second one is answered 404.
+/// `DELETE /api/skills/installed/{skill_name}`: uninstalls a skill. A repeated request returns 404.
 #[derive(Debug, Clone)]
 pub struct Uninstall(String);
 
 impl Uninstall {
-    /// The skill of this name.
+    /// Creates a call for the skill with this name.
     pub fn new(name: impl Into<String>) -> Self {
         Self(name.into())
     }
@@ -238,12 +241,12 @@ call!(Uninstall => (), DELETE "/api/skills/installed/{skill_name}", Idempotent;
     |this| Ok(Request::new(http::Method::DELETE, named(&this.0, "")?));
     |_answer| Ok(()));
 
-/// `POST /api/skills/installed/{skill_name}/refresh`: installs it anew from where it came.
+/// `POST /api/skills/installed/{skill_name}/refresh`: installs the skill again from its source.
 #[derive(Debug, Clone)]
 pub struct Refresh(String);
 
 impl Refresh {
-    /// The skill of this name.
+    /// Creates a call for the skill with this name.
     pub fn new(name: impl Into<String>) -> Self {
         Self(name.into())
     }

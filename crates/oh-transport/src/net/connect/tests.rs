@@ -1,4 +1,4 @@
-//! Hosts with several addresses, of which some answer nothing.
+//! Tests for hosts with several addresses, some of which do not respond.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -15,7 +15,7 @@ fn connector(limit: Duration, addresses: &[IpAddr]) -> Connector {
     Connector::new(limit, proxies, tls, resolver)
 }
 
-/// An address where connecting waits for ever: its queue is full, and nobody accepts.
+/// Returns an address to which connecting never completes: its accept queue is full.
 async fn black_hole(address: SocketAddr) -> (TcpListener, Vec<TcpStream>) {
     let socket = match address.is_ipv6() {
         true => TcpSocket::new_v6(),
@@ -24,7 +24,7 @@ async fn black_hole(address: SocketAddr) -> (TcpListener, Vec<TcpStream>) {
     .unwrap();
     socket.bind(address).unwrap();
     let listener = socket.listen(0).unwrap();
-    // A queue of length 0 holds one.
+    // A queue of length 0 holds one connection.
     let filling = TcpStream::connect(listener.local_addr().unwrap()).await;
     (listener, vec![filling.unwrap()])
 }

@@ -1,4 +1,4 @@
-//! Which proxy is chosen, and that one which cannot be used is never a direct connection.
+//! Tests for the selection of a proxy. An invalid proxy never results in a direct connection.
 
 use std::ffi::OsString;
 
@@ -18,7 +18,7 @@ fn chosen(variables: &[(&str, &str)], url: &str) -> Result<Option<String>> {
     Ok(hop.map(|hop| hop.host.clone()))
 }
 
-/// The fixed proxy's host, port, and credentials as sent.
+/// Returns the host, port and sent credentials of a fixed proxy.
 fn fixed(proxy: &str) -> Result<(String, u16, Option<String>)> {
     let proxies = Proxies::fixed(proxy)?;
     let url = Url::parse("http://127.0.0.1:8000").unwrap();
@@ -116,11 +116,11 @@ fn a_proxy_of_the_environment_is_used_or_refused_and_never_left_out() {
             assert_eq!(error.kind(), ErrorKind::InvalidInput, "{name}={bad:?}");
             let shown = format!("{error} {error:?}");
             assert!(shown.contains(name) && !shown.contains("canary"), "{shown}");
-            // What does not need it is not stopped by it.
+            // An invalid setting does not affect targets that do not use it.
             assert_eq!(chosen(&[(name, bad)], "http://127.0.0.1/").unwrap(), None);
         }
     }
-    // One that cannot be used does not give way to another.
+    // An invalid setting does not fall back to another one.
     let both = [("HTTP_PROXY", "http://a b"), ("ALL_PROXY", "http://p:1")];
     assert!(chosen(&both, "http://host/").is_err());
     assert_eq!(

@@ -1,4 +1,4 @@
-//! Bytes given by hand, torn everywhere.
+//! Tests for hand-written bytes that are split at every position.
 
 use std::task::Waker;
 
@@ -11,7 +11,7 @@ const CLOSE: u8 = LAST | 0x8;
 const PING: u8 = LAST | 0x9;
 const PONG: u8 = LAST | 0xA;
 
-/// A frame whose length is written in 0, 2 or 8 bytes.
+/// Returns a frame whose length is encoded in 0, 2 or 8 extra bytes.
 fn frame(first: u8, length_bytes: usize, payload: &[u8]) -> Vec<u8> {
     let length = (payload.len() as u64).to_be_bytes();
     let mut bytes = vec![first];
@@ -36,7 +36,7 @@ fn taken(decoder: &mut Decoder, bytes: &[u8], arrived: &mut Arrived) -> Option<E
         .map(|ending| ending.error)
 }
 
-/// What these chunks amount to.
+/// Decodes these chunks.
 fn read<'a>(
     chunks: impl IntoIterator<Item = &'a [u8]>,
 ) -> (Vec<Message>, Option<Bytes>, Option<Error>) {
@@ -94,7 +94,7 @@ fn wherever_it_is_torn_the_messages_are_the_same() {
 
 #[test]
 fn what_is_wrong_is_said_as_soon_as_it_is_there_and_after_what_was_right() {
-    // A breach, and how many of its bytes show it.
+    // A protocol violation, and after how many of its bytes it is detected.
     let cases: [(&str, Vec<u8>, usize, &str); 17] = [
         ("bit 1", vec![LAST | TEXT | 0x40], 1, "extension"),
         ("bit 2", vec![LAST | TEXT | 0x20], 1, "extension"),
@@ -159,7 +159,7 @@ fn text_must_be_utf8_as_a_whole() {
         (&[b"\xe2", b"", b"\x82"], false),
         (&[b"\xe2\x82"], false),
         (&[b"fine", b"\xff"], false),
-        // A surrogate, and a code point above the last.
+        // A surrogate, and a code point above the maximum.
         (&[b"\xed\xa0\x80"], false),
         (&[b"\xf4\x90\x80\x80"], false),
     ] {
@@ -221,7 +221,7 @@ fn nothing_is_held_between_messages_and_no_message_holds_more_than_itself() {
     }
 }
 
-/// Gives its chunks one by one, and is not ready before each.
+/// A stream that returns its chunks one by one and is pending before each.
 struct Torn<'a> {
     chunks: VecDeque<&'a [u8]>,
     ready: bool,
@@ -268,7 +268,7 @@ fn a_read_that_is_dropped_loses_nothing_and_a_long_payload_is_read_where_it_stay
         let mut frames = Frames::new(stream, Vec::new(), 1 << 20);
         let mut arrived = Arrived::default();
         let ending = loop {
-            // Polled once and dropped, whatever came of it.
+            // Poll once and drop the future, whatever the result.
             let once =
                 pin!(frames.read(&mut arrived)).poll(&mut Context::from_waker(Waker::noop()));
             if let Poll::Ready(Err(ending)) = once {
@@ -283,7 +283,7 @@ fn a_read_that_is_dropped_loses_nothing_and_a_long_payload_is_read_where_it_stay
             text("after"),
         ];
         assert!(messages == expected, "by {chunk}");
-        // The first read, the rest of the long payload, what follows it, and the end.
+        // The first read, the rest of the long payload, the data after it, and the end.
         if chunk == bytes.len() {
             assert_eq!(frames.stream.reads, 4);
         }

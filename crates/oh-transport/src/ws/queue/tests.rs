@@ -1,4 +1,4 @@
-//! Order, room, endings, and what is held.
+//! Tests for order, capacity, closing and memory.
 
 use std::time::Duration;
 
@@ -30,7 +30,7 @@ async fn a_batch_is_not_taken_apart_and_waits_until_there_is_room_for_one() {
         while let Some(item) = receiver.recv().await {
             seen.push(item);
             if item == 2 {
-                // Two are left: it is still full.
+                // Two items are left, so the queue is still full.
                 assert!(timeout(MOMENT, receiver.0.room.notified()).await.is_err());
             }
         }

@@ -1,5 +1,5 @@
-//! A peer written by hand at the other end of a pipe: it says exactly what a hostile, broken or
-//! slow server could say. Time is virtual.
+//! Tests with a hand-written peer at the other end of a pipe, which sends the same bytes as a
+//! hostile, broken or slow server. Time is virtual.
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 
@@ -15,16 +15,16 @@ const BINARY: u8 = 0x82;
 const CLOSE: u8 = 0x88;
 const PING: u8 = 0x89;
 const PONG: u8 = 0x8a;
-/// Without the bit for "last".
+/// A text frame without the FIN bit.
 const TEXT_BEGINS: u8 = 0x01;
 const GOES_ON: u8 = 0x00;
 const GOES_ON_ENDS: u8 = 0x80;
 
-/// The server's end.
+/// The server's end of the pipe.
 #[derive(Debug)]
 struct Peer(DuplexStream);
 
-/// A frame as the client sent it, unmasked.
+/// A frame from the client, unmasked.
 #[derive(Debug, PartialEq)]
 struct Sent {
     first: u8,
@@ -35,7 +35,7 @@ fn url() -> Url {
     Url::parse("ws://server:8000/prefix/sockets/x?after_seq=3").unwrap()
 }
 
-/// A frame as a server sends it.
+/// Returns a frame as a server sends it.
 fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     let mut bytes = vec![first];
     match payload.len() {
@@ -54,7 +54,7 @@ fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
 }
 
 impl Peer {
-    /// Reads the request for an upgrade; gives it and the accept key that fits.
+    /// Reads the upgrade request. Returns it with the matching accept key.
     async fn asked(&mut self) -> (String, String) {
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {
@@ -72,7 +72,8 @@ impl Peer {
         self.0.write_all(bytes.as_ref()).await.unwrap();
     }
 
-    /// The next frame of the client; none once it hung up. A client's frames are masked.
+    /// Reads the next frame of the client, which must be masked. Returns `None` once the client has
+    /// hung up.
     async fn hear(&mut self) -> Option<Sent> {
         let first = self.0.read_u8().await.ok()?;
         let second = self.0.read_u8().await.ok()?;
@@ -93,7 +94,7 @@ impl Peer {
     }
 }
 
-/// A client's end that was given this answer to its handshake.
+/// Connects a client whose handshake gets the given response.
 async fn answered(answer: impl FnOnce(String) -> String) -> Result<(Socket, Peer)> {
     let (ours, theirs) = duplex(1 << 16);
     let mut peer = Peer(theirs);
@@ -132,11 +133,11 @@ fn text(text: &str) -> Message {
     Message::Text(Bytes::copy_from_slice(text.as_bytes()))
 }
 
-/// What a client makes of these bytes, followed by the end of the connection.
+/// Returns what a client receives from these bytes, followed by the end of the connection.
 async fn after(bytes: &[u8]) -> (Vec<Message>, Error) {
     let (mut socket, mut peer) = connected(SocketLimits::default()).await;
     let peer = async move {
-        // The client may hang up in the middle of it.
+        // The client may hang up before everything is written.
         let _ = peer.0.write_all(bytes).await;
         let _ = peer.0.shutdown().await;
         while peer.hear().await.is_some() {}

@@ -1,4 +1,4 @@
-//! How sockets end: closed by either side, cut, silent, or left unread.
+//! Tests for how sockets end: closed by either side, cut off, silent, or left unread.
 
 use super::*;
 
@@ -18,7 +18,7 @@ async fn pitfall_08_a_close_is_its_code_and_reason() {
             &[&u16::to_be_bytes(code), reason.as_bytes()].concat(),
         ))
         .await;
-        // Nothing after it counts.
+        // Data after the close frame is ignored.
         peer.say(frame(TEXT, b"too late")).await;
         let error = socket.recv().await.unwrap_err();
         assert_eq!((error.kind(), error.close_code()), (kind, Some(code)));
@@ -118,7 +118,7 @@ async fn pongs_a_hook_holds_back_for_more_than_a_minute_do_not_end_a_socket() {
     let (mut socket, mut peer) = connected(SocketLimits::default()).await;
     let frozen = tokio::spawn(async move {
         for _ in 0..10 {
-            // The server's loop stands still; then all that has come is answered at once.
+            // The server's event loop is blocked; afterwards it responds to everything at once.
             tokio::time::sleep(Duration::from_secs(70)).await;
             let mut answered = 0;
             while let Ok(sent) = timeout(Duration::from_millis(1), peer.hear()).await {
@@ -150,7 +150,7 @@ async fn pitfall_21_a_slow_reader_holds_the_server_back_and_is_not_taken_for_sil
     let message = vec![b'x'; 60_000];
     let whole = frame(TEXT, &message);
     let (mut sent, mut left) = (0, 0);
-    // Until nothing more goes in.
+    // Write until all buffers are full.
     while let Ok(written) = timeout(Duration::from_secs(5), peer.0.write(&whole[left..])).await {
         left = (left + written.unwrap()) % whole.len();
         sent += usize::from(left == 0);
@@ -272,7 +272,7 @@ async fn sending_does_not_wait_once_the_socket_has_ended_while_its_reader_is_beh
         peer.say(frame(TEXT, b"small")).await;
     }
     drop(peer);
-    // Whether it comes before or after the end shows: it returns, without a word from the reader.
+    // The call returns whether it starts before or after the end, even if nothing is read.
     let sending = async {
         while let Ok(()) = socket.send(text("x")).await {
             tokio::time::sleep(Duration::from_millis(1)).await;
@@ -353,7 +353,7 @@ async fn a_close_frame_has_a_code_and_a_length_that_are_allowed() {
         socket.close(code, &long).await;
         let goodbye = peer.hear().await.unwrap();
         assert_eq!(goodbye.payload[..2], u16::to_be_bytes(sent), "{code}");
-        // The last whole character below 123 bytes.
+        // The reason is cut at the last whole character below 123 bytes.
         assert_eq!(goodbye.payload[2..], *"ä".repeat(61).as_bytes());
     }
 }

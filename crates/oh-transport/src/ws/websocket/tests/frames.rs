@@ -1,4 +1,4 @@
-//! Frames: whole, in parts, too long, and such as no server may send.
+//! Tests for frames: whole, fragmented, too long, and invalid.
 
 use std::{
     pin::Pin,
@@ -102,7 +102,7 @@ async fn one_byte_at_a_time_is_as_good_as_all_at_once() {
 async fn the_limit_is_for_whole_messages_in_one_frame_or_many() {
     let limits = SocketLimits::default().with_message(1000);
     let over = frame(TEXT, &[b'x'; 1001]);
-    // Only announced: the limit must not wait for the bytes.
+    // Only the length is sent: the limit must apply before the payload arrives.
     let announced = vec![TEXT, 127, 0, 0, 1, 0, 0, 0, 0, 0];
     let mut parts = frame(TEXT_BEGINS, &[b'x'; 600]);
     parts.extend(frame(GOES_ON, &[b'x'; 401]));
@@ -150,7 +150,7 @@ async fn what_is_sent_arrives_masked_and_whole() {
     }
 }
 
-/// Gives its bytes in chunks of these lengths, over and over.
+/// A stream that returns its bytes in chunks of these lengths, repeatedly.
 struct Torn {
     bytes: Vec<u8>,
     at: usize,
@@ -171,7 +171,7 @@ impl AsyncRead for Torn {
     }
 }
 
-/// Payloads of the parts of a message.
+/// Generates the payloads of the fragments of a message.
 fn parts() -> impl Strategy<Value = Vec<Vec<u8>>> {
     let length = prop_oneof![
         4 => 0..300_usize,
@@ -182,7 +182,7 @@ fn parts() -> impl Strategy<Value = Vec<Vec<u8>>> {
     prop::collection::vec(part, 1..4)
 }
 
-/// As a server writes them, by the crate that writes ours.
+/// Returns frames as a server writes them, encoded by fastwebsockets.
 async fn written(messages: &[(bool, Vec<Vec<u8>>)]) -> Vec<u8> {
     let mut bytes = Vec::new();
     let (_, mut writer) = after_handshake_split(tokio::io::empty(), &mut bytes, Role::Server);
@@ -244,7 +244,7 @@ proptest! {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
 
-    /// Whatever comes, a client neither panics nor hangs.
+    /// Checks that a client neither panics nor hangs, whatever bytes it receives.
     #[test]
     fn any_bytes_lead_to_an_ending(
         bytes in prop::collection::vec(

@@ -1,4 +1,4 @@
-//! Answers to the request for an upgrade.
+//! Tests for responses to an upgrade request.
 
 use super::*;
 

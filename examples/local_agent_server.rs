@@ -35,8 +35,7 @@ async fn job() -> Result<(), Box<dyn Error>> {
     // Run a command in the workspace.
     let workspace = server.workspace(server.workspace_dir());
     let output = workspace.execute("pwd").await?;
-    let (command, exit) = (output.command(), output.exit_code());
-    println!("$ {command} (exit {exit:?}): {}", output.stdout().trim());
+    println!("$ {}: {}", output.command(), output.stdout().trim());
 
     // Start a conversation. On the server, the Stop hook runs each time the agent wants to finish.
     let hook = concat!(env!("CARGO_MANIFEST_DIR"), "/hooks/pycompile_check.sh");
@@ -68,9 +67,12 @@ async fn job() -> Result<(), Box<dyn Error>> {
     let mut blocked = Vec::new();
     for hook in executions.iter() {
         let (event, command) = (hook.hook_event_type, hook.hook_command);
-        let (exit, feedback) = (hook.exit_code, hook.stderr.trim());
+        let exit = hook
+            .exit_code
+            .map_or("unknown".into(), |code| code.to_string());
+        let feedback = hook.stderr.trim();
         println!(
-            "hook {event} `{command}`: exit {exit:?}, blocked {}",
+            "hook {event} `{command}`: exit {exit}, blocked {}",
             hook.blocked
         );
         println!("  feedback: {feedback}");

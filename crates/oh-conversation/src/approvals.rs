@@ -90,12 +90,20 @@ impl PartialEq for PendingAction {
 
 impl Eq for PendingAction {}
 
-/// Shows the tool, the risk, and the model's summary or else the first line of the action.
+/// Shows the tool, the risk, and what the tool would do, in one line: the model's summary, its
+/// thought, or the arguments of the call. Hides secrets and control characters as
+/// [`Event::summary`] does.
 impl fmt::Display for PendingAction {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.summary() {
-            Some(summary) => write!(f, "{} ({}): {summary}", self.tool_name(), self.risk()),
-            None => write!(f, "{} ({}): {}", self.tool_name(), self.risk(), self.event),
+        let summary = self.event.summary();
+        let (tool, said) = match summary.split_once(": ") {
+            Some((tool, said)) if tool == self.tool_name() => (tool, Some(said)),
+            _ => (&*summary, None),
+        };
+        write!(f, "{tool} ({})", self.risk())?;
+        match said {
+            Some(said) => write!(f, ": {said}"),
+            None => Ok(()),
         }
     }
 }

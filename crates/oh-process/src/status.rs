@@ -200,6 +200,20 @@ mod tests {
     }
 
     #[test]
+    fn a_report_does_not_call_an_orderly_shutdown_a_kill() {
+        let report = |code| ExitReport::from_code(code, 0).to_string();
+        assert_eq!(report(-15), "stopped (SIGTERM)");
+        assert_eq!(report(0), "exit status 0");
+        assert_eq!(report(-9), "killed by SIGKILL");
+        assert_eq!(report(-64), "killed by signal 64");
+        let late = ExitReport {
+            killed: true,
+            ..ExitReport::from_code(-9, 0)
+        };
+        assert_eq!(late.to_string(), "killed by SIGKILL after the grace period");
+    }
+
+    #[test]
     fn a_signal_is_told_from_a_code() {
         let report = ExitReport::from_code(-15, 2);
         assert_eq!(

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use oh_conversation::{Conversation, Cursor, ErrorKind, Link, RunStatus, Token};
-use oh_protocol::Payload;
+use oh_protocol::{Payload, config::ConfirmationPolicy};
 use oh_testkit::FakeServer;
 use oh_transport::{Client, Error, ErrorKind as Wire};
 use serde_json::json;
@@ -56,6 +56,36 @@ async fn pitfall_14_a_message_that_is_never_answered_is_not_taken_for_a_finished
     dial.durable(seq, &event).await.unwrap();
     let outcome = soon(conversation.run().into_future()).await.unwrap();
     assert!(outcome.is_finished(), "{outcome}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_title_is_refreshed_by_a_connection_that_also_sets_a_policy_again() {
+    let (mock, mut dials, dial, conversation) = attached("idle").await;
+    let approvals = conversation.approvals();
+    approvals
+        .set_policy(ConfirmationPolicy::always())
+        .await
+        .unwrap();
+    drop(dial);
+    let titled = json!({"id": mock.id.to_string(), "title": "Made meanwhile",
+        "execution_status": "idle"});
+    mock.plan(conversation_path(&mock.id.to_string()), Ok((200, titled)));
+    let dial = soon(dials.recv()).await.unwrap();
+    dial.welcome(&mock, "idle").await.unwrap();
+    let refreshed = async {
+        while conversation.state().title().is_none() {
+            sleep(Duration::from_millis(1)).await;
+        }
+    };
+    soon(refreshed).await;
+    assert_eq!(
+        conversation.state().title().as_deref(),
+        Some("Made meanwhile")
+    );
+    assert!(
+        mock.seen("POST /confirmation_policy") >= 2,
+        "and the policy is set again"
+    );
 }
 
 #[tokio::test(start_paused = true)]

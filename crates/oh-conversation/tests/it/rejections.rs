@@ -101,3 +101,41 @@ async fn actions_whose_rejection_fails_wait_on() {
     assert!(approvals.pending().is_empty(), "the request is on its way");
     until(|| !approvals.pending().is_empty()).await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_pending_action_shows_its_tool_once_and_neither_secrets_nor_control_characters() {
+    let arguments = r#"{"command": "ls"}"#;
+    let of_server = format!("terminal: {arguments}");
+    let call = json!({"id": "c", "name": "terminal", "arguments": arguments});
+    for (summary, call, shown) in [
+        (Some("lists files"), None, "terminal (HIGH): lists files"),
+        (
+            Some("x\u{1b}[2J https://me:canary@host"),
+            None,
+            "terminal (HIGH): x https://",
+        ),
+        (
+            Some(&*of_server),
+            None,
+            r#"terminal (HIGH): {"command": "ls"}"#,
+        ),
+        (None, Some(&call), r#"terminal (HIGH): {"command": "ls"}"#),
+        (None, None, "terminal (HIGH)"),
+    ] {
+        let (mock, _dials, dial, conversation) = attached("idle").await;
+        let fields = json!({"tool_name": "terminal", "tool_call_id": "c", "summary": summary,
+            "tool_call": call, "security_risk": "HIGH",
+            "action": {"kind": "TerminalAction", "command": "ls"}});
+        let (seq, event) = mock.append("ActionEvent", &fields);
+        dial.durable(seq, &event).await.unwrap();
+        mock.tell(&dial, "waiting_for_confirmation").await;
+        until(|| !conversation.approvals().pending().is_empty()).await;
+        let text = conversation.approvals().pending()[0].to_string();
+        assert!(text.starts_with(shown), "{text:?}");
+        assert!(
+            !text.contains("canary") && !text.contains('\u{1b}'),
+            "{text:?}"
+        );
+        assert!(summary.is_some_and(|it| it.contains("canary")) || text == shown);
+    }
+}

@@ -67,17 +67,21 @@ fn summary(payload: &Payload) -> String {
             )
         }
         Payload::Action(action) => {
-            let said = action
-                .summary
-                .as_deref()
-                .map_or_else(|| text_of(&action.thought), str::to_owned);
+            let thought = || Some(text_of(&action.thought)).filter(|text| !text.trim().is_empty());
+            let said = (action.summary.as_deref().map(str::to_owned))
+                .or_else(thought)
+                .or_else(|| Some(action.tool_call.as_ref()?.arguments.to_string()))
+                .unwrap_or_default();
             // The server's own summary already begins with the tool's name.
             let said = said
                 .strip_prefix(&*action.tool_name)
                 .map_or(&*said, |rest| {
                     rest.strip_prefix(':').map_or(&*said, str::trim_start)
                 });
-            format!("{}: {said}", action.tool_name)
+            match said.trim().is_empty() {
+                true => action.tool_name.to_string(),
+                false => format!("{}: {said}", action.tool_name),
+            }
         }
         Payload::Observation(seen) => {
             let failed = if seen.is_error() { "FAILED " } else { "" };
@@ -280,6 +284,15 @@ mod tests {
             finish.to_string(),
             "03:04:05 agent       ActionEvent: finish: {\"message\": \"done\"}"
         );
+        // Without a summary: the arguments of the call, or else the tool alone.
+        let call = json!({"id": "c", "name": "terminal", "arguments": "{\"command\": \"ls\"}"});
+        let call = json!({"tool_name": "terminal", "tool_call_id": "c", "tool_call": call});
+        assert_eq!(
+            event("ActionEvent", call).summary(),
+            "terminal: {\"command\": \"ls\"}"
+        );
+        let bare = json!({"tool_name": "terminal", "tool_call_id": "c"});
+        assert_eq!(event("ActionEvent", bare).summary(), "terminal");
         let long = json!({"tool_name": "t", "tool_call_id": "c", "summary": "x ".repeat(1 << 20)});
         assert_eq!(
             event("ActionEvent", long).summary().chars().count(),

@@ -46,15 +46,16 @@ impl Pager {
         }
     }
 
-    /// Returns some of the events from an index up to those held, in order; empty if the server no
-    /// longer has any there. `known` is the index and id of an event at or before that index.
+    /// Returns some of the events from an index up to those held, in order, and the id of the event
+    /// after them if the server sends it. The events are empty if the server no longer has any
+    /// there. `known` is the index and id of an event at or before the index.
     pub(crate) async fn read(
         &self,
         view: &View,
         log: &Log,
         from: usize,
         known: Option<(usize, Box<str>)>,
-    ) -> Result<Vec<Event>> {
+    ) -> Result<(Vec<Event>, Option<Box<str>>)> {
         let held = log.get(log.start()).map(|event| event.id().to_owned());
         let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(10));
         let mut unreadable = 0;
@@ -90,7 +91,7 @@ impl Pager {
                 continue;
             }
             let count = page.items.len();
-            let more = page.next_page_id.filter(|_| count > 0);
+            let more = page.next_page_id.filter(|_| count > 0).map(Box::from);
             let is_held = |event: &Event| held.as_deref() == Some(event.id());
             let reached = page.items.iter().any(is_held);
             let wanted: Vec<Event> = (at..)
@@ -102,9 +103,10 @@ impl Pager {
             at += count;
             match more {
                 Some(next) if wanted.is_empty() && !reached && at < log.start() => {
-                    page_id = Some(next.into());
+                    page_id = Some(next);
                 }
-                _ => return Ok(wanted),
+                // What comes after what is held is not asked for.
+                more => return Ok((wanted, more.filter(|_| !reached && at <= log.start()))),
             }
         }
     }

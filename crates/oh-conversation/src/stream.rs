@@ -113,7 +113,7 @@ impl EventStream {
             changes,
             position,
             after: seq,
-            last: None,
+            known: None,
         };
         Self {
             batch: Batch::Empty,
@@ -196,8 +196,9 @@ struct Reading {
     position: usize,
     /// Events up to this `seq` are skipped.
     after: i64,
-    /// Id of the event before the position.
-    last: Option<Box<str>>,
+    /// Index and id of an event next to the position: the one before it, or the one that stands
+    /// there.
+    known: Option<(usize, Box<str>)>,
 }
 
 impl Reading {
@@ -267,22 +268,24 @@ impl Reading {
                 (log, mark)
             };
             if self.position < log.start() {
-                let known = self.last.take().map(|id| (self.position - 1, id));
-                let known = known.or(mark);
+                let known = self.known.take().or(mark);
                 let found = self.pager.read(&self.view, &log, self.position, known);
                 // Boxed, because most streams never page, and each is as large as its largest step.
                 match Box::pin(found).await {
                     Err(error) if error.kind() == ErrorKind::Closed => return None,
                     Err(error) => return Some(Err(error)),
-                    Ok(events) => {
-                        self.last = events.last().map(|event| event.id().into());
-                        let start = self.position;
-                        self.position += events.len();
+                    Ok((events, next)) => {
                         if events.is_empty() {
                             // The server no longer returns these events: continue with those held.
                             self.position = log.start();
                             continue;
                         }
+                        let start = self.position;
+                        self.position += events.len();
+                        self.known = match next {
+                            Some(id) => Some((self.position, id)),
+                            None => before(self.position, events.last()),
+                        };
                         let events = (start..).zip(events).collect();
                         return Some(Ok(Batch::Read { log, events }));
                     }
@@ -291,7 +294,7 @@ impl Reading {
             if self.position < log.end() {
                 let next = self.position;
                 self.position = log.end();
-                self.last = log.last().map(|event| event.id().into());
+                self.known = before(self.position, log.last());
                 return Some(Ok(Batch::Held { log, next }));
             }
             if let Some(error) = ended {
@@ -301,4 +304,9 @@ impl Reading {
             self.changes.changed().await.ok()?;
         }
     }
+}
+
+/// The event before an index, and its own.
+fn before(index: usize, event: Option<&Event>) -> Option<(usize, Box<str>)> {
+    Some((index.checked_sub(1)?, event?.id().into()))
 }

@@ -66,6 +66,20 @@ async fn a_bounded_mirror_holds_the_newest_and_readers_miss_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn older_events_are_read_in_full_pages_and_none_is_asked_for_twice() {
+    let (mock, _dial, conversation) = attached(5_000, |attach| attach.keep_last(1_000)).await;
+    let held = conversation.events().seq(0).unwrap();
+    let before = mock.seen("GET /events/search");
+    let mut events = conversation.subscribe(Cursor::Start);
+    read(&mut events, 0..held).await;
+    let pages = mock.seen("GET /events/search") - before;
+    assert_eq!(pages as u64, held.div_ceil(100), "{held} older events");
+    // The first of those that are held follows without a further page.
+    read(&mut events, held..held + 10).await;
+    assert_eq!(mock.seen("GET /events/search") - before, pages);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_page_that_never_decodes_is_an_error_and_no_wait_for_ever() {
     let (mock, _dial, conversation) = attached(2_000, |attach| attach.keep_last(1_000)).await;
     let mut events = conversation.subscribe(Cursor::Start);

@@ -112,7 +112,7 @@ async fn a_pending_action_shows_its_tool_once_and_neither_secrets_nor_control_ch
         (
             Some("x\u{1b}[2J https://me:canary@host"),
             None,
-            "terminal (HIGH): x https://",
+            "terminal (HIGH): x\u{241b}[2J https://<redacted>@host",
         ),
         (
             Some(&*of_server),

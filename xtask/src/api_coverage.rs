@@ -19,7 +19,7 @@ use serde_json::Value;
 use crate::{Result, cargo};
 
 /// The routers that must be complete, by the server's own tags. A few operations have no tag.
-const COMPLETE: [&str; 9] = [
+const COMPLETE: [&str; 11] = [
     "Server Details",
     "Conversations",
     "Events",
@@ -29,6 +29,8 @@ const COMPLETE: [&str; 9] = [
     "Hooks",
     "Tools",
     "Init",
+    "Skills",
+    "VSCode",
 ];
 
 /// The routers whose every operation must be reached by a public method of `oh-conversation`.

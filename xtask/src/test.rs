@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use clap::Args;
 
-use crate::{Result, bench, cargo, example};
+use crate::{Result, api_coverage, bench, cargo, example};
 
 #[derive(Args, Default)]
 pub(crate) struct Options {
@@ -13,7 +13,8 @@ pub(crate) struct Options {
     no_e2e: bool,
 }
 
-/// Runs unit, scenario and integration tests, doctests, then the end-to-end tests.
+/// Runs unit, scenario and integration tests, doctests and the end-to-end tests, then checks that
+/// every operation of a real server has a call.
 pub(crate) fn run(options: &Options) -> Result {
     let begun = Instant::now();
     cargo::ensure_nextest()?;
@@ -52,6 +53,16 @@ pub(crate) fn run(options: &Options) -> Result {
             "end to end, real server",
             &["nextest", "run", "--package", "openhands-tests"],
         )
+    })
+    .and_then(|()| {
+        if options.no_e2e {
+            return Ok(());
+        }
+        let begun = Instant::now();
+        let outcome = api_coverage::run();
+        let timed = outcome.clone().map(|()| begun.elapsed());
+        rows.push(("operations of the real server, each with a call", timed));
+        outcome
     })
     .and_then(|()| {
         let begun = Instant::now();

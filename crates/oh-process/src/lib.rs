@@ -19,6 +19,14 @@
 //! started. Behaviour on macOS is unverified. On other systems starting fails with
 //! [`ErrorKind::Unsupported`].
 
+#![cfg_attr(
+    not(unix),
+    allow(
+        dead_code,
+        reason = "nothing is started there, so that much has no use"
+    )
+)]
+
 mod activation;
 mod attach;
 mod builder;

@@ -18,7 +18,7 @@ use std::{
 };
 
 use common::{StandIn, eventually};
-use oh_process::{RestartPolicy, Status, Webhook};
+use oh_process::{Environment, LocalServer, RestartPolicy, Status, Webhook};
 
 const GRACE: Duration = Duration::from_secs(20);
 const ROLE: &str = "OH_TEST_HOSTILE";
@@ -254,19 +254,6 @@ const STATES: &[(&str, &str)] = &[
         "proxies",
         "os.environ.update(HTTP_PROXY='http://127.0.0.1:9', NO_PROXY='corp')",
     ),
-    ("C locale", "os.environ.update(LC_ALL='C')"),
-    (
-        "POSIX locale",
-        "os.environ.update(LC_ALL='POSIX', LANG='C')",
-    ),
-    (
-        "latin locale",
-        "os.environ.update(LC_ALL='de_DE.ISO-8859-1')",
-    ),
-    (
-        "missing locale",
-        "os.environ.update(LC_ALL='xx_YY.UTF-8', LC_CTYPE='C')",
-    ),
     (
         "bare path",
         "os.environ.update(PATH=':.:bin:' + os.environ['PATH'])",
@@ -278,13 +265,29 @@ const STATES: &[(&str, &str)] = &[
     ("directory", "os.chdir('/')"),
 ];
 
+/// What an owner's environment says of language, each found in the wild.
+const LOCALES: [&str; 12] = [
+    "LC_ALL='C'",
+    "LC_ALL='POSIX', LANG='C'",
+    "LC_ALL='de_DE.ISO-8859-1'",
+    "LC_ALL='xx_YY.UTF-8', LC_CTYPE='C'",
+    "LC_ALL='tr_TR.UTF-8', LANGUAGE='ru:xx:'",
+    "LC_ALL='', LC_CTYPE='ja_JP.EUC-JP', LC_COLLATE='zh_CN.GBK'",
+    "LC_ALL='../../etc/passwd', LANG=''",
+    "LC_ALL='UTF-8', LC_MESSAGES='en_US.utf8@euro'",
+    "LANG='de_DE@euro', LC_TIME='de_DE.ISO-8859-1', LC_NUMERIC='xx_YY.UTF-8'",
+    "LANG='C.UTF-8', LC_CTYPE='POSIX', LC_PAPER='', LC_NAME='x'",
+    "LC_ALL='zh_CN.GB18030', LC_ADDRESS='ar_EG', LC_IDENTIFICATION='x'",
+    "LC_ALL='\\udce4\\udcff', LANG='\\udcff'",
+];
+
 #[tokio::test]
 async fn a_server_starts_and_stops_as_ever_whatever_its_owner_inherited() {
     if let Ok(file) = std::env::var(ROLE) {
-        let stand_in = StandIn::new().await;
-        let mode = format!("environment:{file}");
-        let server = stand_in
-            .builder(&mode)
+        let root = std::env::var("ENVIRONMENT").unwrap();
+        let server = LocalServer::builder()
+            .environment(Environment::at(root).await.unwrap())
+            .env("STAND_IN", format!("environment:{file}"))
             .inherit_all_env()
             .start()
             .await
@@ -298,20 +301,26 @@ async fn a_server_starts_and_stops_as_ever_whatever_its_owner_inherited() {
         );
         return;
     }
-    let place = tempfile::tempdir().unwrap();
-    let python = common::python().await;
+    let stand_in = StandIn::new().await;
+    let place = stand_in.directory.path();
     let test = "a_server_starts_and_stops_as_ever_whatever_its_owner_inherited";
-    for (what, script) in STATES {
-        let file = place.path().join("seen.json");
+    let locales = LOCALES.map(|locale| (locale, format!("os.environ.update({locale})")));
+    let locales = locales
+        .iter()
+        .map(|(what, script)| (*what, script.as_str()));
+    let states = STATES.iter().copied().chain(locales);
+    for (what, script) in states {
+        let file = place.join("seen.json");
         let _none = fs::remove_file(&file);
         let script = format!(
             "import os, resource, signal, sys\n{script}\nos.execv(sys.argv[1], sys.argv[1:])"
         );
-        let output = Command::new(&python)
-            .args(["-c", &script])
+        let output = Command::new(stand_in.environment.python())
+            .args(["-I", "-c", &script])
             .arg(std::env::current_exe().unwrap())
             .args(["--exact", "--nocapture", test])
             .env(ROLE, &file)
+            .env("ENVIRONMENT", place.join("venv"))
             .stdin(Stdio::null())
             .output()
             .unwrap();
@@ -335,7 +344,11 @@ async fn a_server_starts_and_stops_as_ever_whatever_its_owner_inherited() {
         assert!(seen["nice"].as_i64().unwrap() >= 0, "{what}");
         assert_eq!(seen["encoding"], "utf-8", "{what}");
         let env = |name: &str| seen["env"][name].as_str();
-        assert_eq!(env("LC_ALL"), Some("C.UTF-8"), "{what}");
+        let names = seen["env"].as_object().unwrap().keys();
+        let locale = names.filter(|name| name.starts_with("LC_") || name.starts_with("LANG"));
+        let locale: Vec<_> = locale.map(|name| (name.as_str(), env(name))).collect();
+        let utf_8 = Some("C.UTF-8");
+        assert_eq!(locale, [("LANG", utf_8), ("LC_ALL", utf_8)], "{what}");
         assert!(
             env("NO_PROXY")
                 .unwrap()

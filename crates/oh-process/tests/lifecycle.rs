@@ -277,6 +277,35 @@ async fn the_server_is_told_its_places_and_sees_nothing_else() {
 }
 
 #[tokio::test]
+async fn the_server_is_told_its_modules_and_where_they_are() {
+    let stand_in = StandIn::new().await;
+    let place = stand_in.directory.path();
+    let file = place.join("seen.json");
+    let (one, other) = (place.join("one"), place.join("other one"));
+    for directory in [&one, &other] {
+        fs::create_dir(directory).unwrap();
+    }
+    let builder = stand_in.builder(&format!("environment:{}", file.display()));
+    let start = builder
+        .import_module("given.tools")
+        .import_module("more")
+        .python_path(&one)
+        .python_path(&other);
+    let server = start.start().await.unwrap();
+    let argv = common::seen(&file)["argv"].clone();
+    let argv: Vec<String> = serde_json::from_value(argv).unwrap();
+    let value = |option: &str| {
+        let at = argv.iter().position(|argument| argument == option);
+        argv[at.unwrap() + 1].clone()
+    };
+    assert_eq!(value("--import-modules"), "given.tools,more");
+    let (one, other) = (one.canonicalize(), other.canonicalize());
+    let paths = format!("{}:{}", one.unwrap().display(), other.unwrap().display());
+    assert_eq!(value("--extra-python-path"), paths);
+    server.shutdown(GRACE).await.unwrap();
+}
+
+#[tokio::test]
 async fn logs_reach_tail_and_stream_without_secrets() {
     let stand_in = StandIn::new().await;
     let policy = RestartPolicy::on_failure(1).delays(Duration::from_millis(200), GRACE);

@@ -10,5 +10,6 @@
 )]
 
 mod canaries;
+mod owners;
 mod secrets;
 mod surroundings;

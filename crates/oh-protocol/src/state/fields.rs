@@ -3,12 +3,29 @@
 
 use std::collections::BTreeMap;
 
-use serde::de::DeserializeOwned;
+use serde::{Serialize, Serializer, de::DeserializeOwned, ser::SerializeMap};
 
 use super::ConversationState;
 use crate::{Json, Text, hooks::HookConfig};
 
+/// Serializes to one object with all fields, each as the server sent it.
+impl Serialize for ConversationState {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(self.fields.0.len()))?;
+        for (name, value) in self.fields() {
+            map.serialize_entry(name, value)?;
+        }
+        map.end()
+    }
+}
+
 impl ConversationState {
+    /// Returns every field with its value as the server sent it, sorted by name.
+    pub fn fields(&self) -> impl Iterator<Item = (&str, &Json)> {
+        let fields = self.fields.0.iter();
+        fields.map(|(name, value)| (name.as_str(), value))
+    }
+
     /// Returns the agent's configuration, with masked keys.
     pub fn agent(&self) -> Option<&Json> {
         self.get("agent")
@@ -154,6 +171,43 @@ mod tests {
         assert!(state.hook_config().is_none() && state.confirmation_policy().is_none());
         assert!(state.blocked_actions().is_empty());
         assert_eq!(state.get("max_iterations").unwrap().as_str(), r#""many""#);
+    }
+
+    #[test]
+    fn all_fields_are_listed_and_written_as_they_came() {
+        let json = serde_json::json!({
+            "execution_status": "idle", "newer": {"deep": [1, null]}, "title": "T",
+        });
+        let state = state(&json);
+        let names: Vec<_> = state.fields().map(|(name, _)| name).collect();
+        assert_eq!(names, ["execution_status", "newer", "title"]);
+        assert_eq!(serde_json::to_value(&state).unwrap(), json);
+        let again = ConversationState::from_json(&Json::from(&json)).unwrap();
+        assert_eq!(again, state);
+        let none = serde_json::to_string(&ConversationState::default()).unwrap();
+        assert_eq!(none, "{}");
+    }
+
+    #[test]
+    fn a_state_names_its_analyzer_its_skills_and_its_hooks() {
+        let hook = serde_json::json!({"pre_tool_use": [{"matcher": "terminal", "hooks": [{"command": "./guard"}]}]});
+        let fields = serde_json::json!({
+            "security_analyzer": {"kind": "LLMSecurityAnalyzer"},
+            "activated_knowledge_skills": ["a", "b"],
+            "hook_config": hook,
+        });
+        let read = state(&fields);
+        assert_eq!(
+            read.security_analyzer().as_deref(),
+            Some("LLMSecurityAnalyzer")
+        );
+        assert_eq!(read.activated_skills(), ["a", "b"]);
+        let hooks = serde_json::to_value(read.hook_config().unwrap()).unwrap();
+        assert_eq!(hooks["pre_tool_use"][0]["hooks"][0]["command"], "./guard");
+        let none = serde_json::json!({"security_analyzer": null, "activated_knowledge_skills": 7});
+        let none = state(&none);
+        assert_eq!(none.security_analyzer(), None);
+        assert!(none.activated_skills().is_empty());
     }
 
     #[test]

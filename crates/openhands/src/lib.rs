@@ -34,7 +34,14 @@ pub mod prelude;
 pub use prelude::*;
 
 // Compiles the examples of the README with this crate's doctests.
-#[cfg(all(doctest, feature = "process"))]
+#[cfg(all(
+    doctest,
+    feature = "process",
+    feature = "workspace",
+    feature = "conversation",
+    feature = "hooks",
+    feature = "testkit"
+))]
 #[doc = include_str!("../../../README.md")]
 struct Readme;
 

@@ -3,7 +3,10 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{
+        Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicU32, Ordering},
+    },
     time::Duration,
 };
 
@@ -24,6 +27,10 @@ pub(crate) struct Answered {
     rejecting: Mutex<HashSet<Box<str>>>,
     /// The last run that the server has accepted from this process.
     started: Mutex<Option<Started>>,
+    /// How many times this process has paused the conversation, and how many of these requests have
+    /// ended.
+    pauses: AtomicU32,
+    paused: AtomicU32,
 }
 
 /// A run that the server has accepted.
@@ -146,6 +153,23 @@ impl Answered {
         })
     }
 
+    /// Counts a pause or an interrupt, for which the server sends a snapshot. The value is dropped
+    /// when the request has ended.
+    pub(crate) fn pause(self: &Arc<Self>) -> Pausing {
+        self.pauses.fetch_add(1, Ordering::AcqRel);
+        Pausing(self.clone())
+    }
+
+    /// Returns how many pauses this process has requested.
+    pub(crate) fn pauses(&self) -> u32 {
+        self.pauses.load(Ordering::Acquire)
+    }
+
+    /// Returns how many of these requests have ended.
+    pub(crate) fn paused(&self) -> u32 {
+        self.paused.load(Ordering::Acquire)
+    }
+
     fn lock_rejecting(&self) -> MutexGuard<'_, HashSet<Box<str>>> {
         let rejecting = self.rejecting.lock();
         rejecting.unwrap_or_else(PoisonError::into_inner)
@@ -180,6 +204,15 @@ impl Answered {
             true => HashSet::new(),
             false => approved.ids.clone(),
         }
+    }
+}
+
+/// A request to pause that is in progress.
+pub(crate) struct Pausing(Arc<Answered>);
+
+impl Drop for Pausing {
+    fn drop(&mut self) {
+        self.0.paused.fetch_add(1, Ordering::AcqRel);
     }
 }
 

@@ -365,7 +365,7 @@ impl Approvals {
 
     /// Returns whether the log shows an answer to each of these actions, and no action waits.
     fn are_answered(&self, actions: &[PendingAction]) -> bool {
-        let (open, _) = self.conversation.open_actions();
+        let open = self.conversation.open_actions().actions;
         let held = self.conversation.mirror().read();
         let waits = held.status() == WAITING
             || (held.logged.as_ref()).is_some_and(|(status, _)| *status == WAITING);

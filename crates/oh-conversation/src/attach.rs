@@ -187,8 +187,8 @@ impl Attach {
     }
 
     /// Starts with the newest `events` events instead of the first: attaching takes time and memory
-    /// for these only, however long the log is. If an action waits for approval, at least 100
-    /// events are fetched, so that the action is among them. Older events are fetched from the
+    /// for these only, however long the log is. If actions may wait for approval, earlier events are
+    /// fetched until the actions are found. Older events are fetched from the
     /// server when a reader needs them: use [`subscribe`](Conversation::subscribe) with
     /// [`Cursor::Start`], or [`search_events`](Conversation::search_events) with `newest_first`.
     ///

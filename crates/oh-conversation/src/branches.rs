@@ -102,34 +102,42 @@ impl Conversation {
     /// [`events`](Self::events) has them. State changes, which belong to no branch, are omitted
     /// too. The branch goes back as far as events are held.
     pub fn branch(&self) -> Vec<Event> {
-        let events = self.events();
-        let places: HashMap<&str, usize> = (0..)
-            .zip(events.iter())
-            .map(|(place, event)| (event.id(), place))
-            .collect();
-        let head = self.head();
-        let mut branch = Vec::new();
-        let mut next = head.as_deref().and_then(|id| places.get(id).copied());
-        // Limits the walk, in case the parents form a cycle.
-        let mut left = events.len();
-        while let Some(place) = next
-            && let Some(event) = events.get(place)
-            && left > 0
-        {
-            left -= 1;
-            if event.kind() != STATE_UPDATE {
-                branch.push(event.clone());
-            }
-            next = match event.parent_id() {
-                Some(ROOT) => None,
-                Some(parent) => places.get(parent).copied(),
-                // Old logs have no parents: each event follows the one before it.
-                None => place.checked_sub(1),
-            };
-        }
-        branch.reverse();
-        branch
+        let events: Vec<Event> = self.events().iter().cloned().collect();
+        walk(&events, self.head().as_deref()).0
     }
+}
+
+/// Returns the branch that ends with `head`, and whether its root is among these events.
+pub(crate) fn walk(events: &[Event], head: Option<&str>) -> (Vec<Event>, bool) {
+    let places: HashMap<&str, usize> = (0..)
+        .zip(events.iter())
+        .map(|(place, event)| (event.id(), place))
+        .collect();
+    let mut branch = Vec::new();
+    let mut next = head.and_then(|id| places.get(id).copied());
+    let mut rooted = head.is_none();
+    // Limits the walk, in case the parents form a cycle.
+    let mut left = events.len();
+    while let Some(place) = next
+        && let Some(event) = events.get(place)
+        && left > 0
+    {
+        left -= 1;
+        if event.kind() != STATE_UPDATE {
+            branch.push(event.clone());
+        }
+        next = match event.parent_id() {
+            Some(ROOT) => {
+                rooted = true;
+                None
+            }
+            Some(parent) => places.get(parent).copied(),
+            // Old logs have no parents: each event follows the one before it.
+            None => place.checked_sub(1),
+        };
+    }
+    branch.reverse();
+    (branch, rooted)
 }
 
 /// Returns the head. On the server every event except state changes moves the head, as does

@@ -125,6 +125,7 @@ impl Conversation {
         } else {
             conversation.ready().await?;
         }
+        conversation.know_what_waits().await?;
         if !following.tools.is_empty() {
             let new = matches!(conversation.origin(), Origin::Created);
             let resume = following.resume_tools;
@@ -433,6 +434,7 @@ impl Conversation {
     ///
     /// When the request fails.
     pub async fn pause(&self) -> Result<()> {
+        let _counted = self.mirror().answered.pause();
         self.call("pause", &calls::conversations::Pause::new(self.id()))
             .await
     }
@@ -443,6 +445,7 @@ impl Conversation {
     ///
     /// When the request fails.
     pub async fn interrupt(&self) -> Result<()> {
+        let _counted = self.mirror().answered.pause();
         self.call(
             "interrupt",
             &calls::conversations::Interrupt::new(self.id()),

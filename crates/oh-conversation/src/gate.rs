@@ -8,13 +8,14 @@ use oh_transport::{Backoff, ErrorKind as Wire};
 use tokio::time::{sleep, timeout};
 
 use crate::{
-    Conversation, Error, ErrorKind, PendingAction, Result, lineage::Lineage, mirror::Held,
+    Conversation, Error, ErrorKind, PendingAction, Result, earlier::OpenActions, mirror::Held,
 };
 
 /// Timeout of one request for the server's newest event.
 const LOOK: Duration = Duration::from_secs(30);
 /// How long the link may take to deliver an event that REST has shown, before it is asked to fetch
-/// it.
+/// it. A quarter of the time limit for unclear answers, if that is shorter: the fetch has to be done
+/// within that limit.
 const BEHIND: Duration = Duration::from_millis(500);
 
 /// Whether a run is in progress, or actions wait for approval.
@@ -40,13 +41,12 @@ pub(crate) struct Signs {
     pub(crate) open: usize,
     /// Whether an action approved by this process has not been executed yet.
     pub(crate) approved: bool,
-    /// Whether a policy may ask for approval.
+    /// Whether a policy may ask for approval, or has asked for one of these actions.
     pub(crate) asks: bool,
-    /// Whether the actions may belong to an abandoned branch, or precede the events held. If not,
-    /// the waiting action is among those held.
+    /// Whether no other action can be open.
+    pub(crate) complete: bool,
+    /// Whether the active branch differs from the log as a whole.
     pub(crate) moved: bool,
-    /// Whether the whole log is held.
-    pub(crate) whole: bool,
     /// Whether the mirror follows the server.
     pub(crate) up: bool,
 }
@@ -67,6 +67,8 @@ pub(crate) enum Verdict {
     Waiting,
     /// The link must be up first.
     Unknown,
+    /// Events before those held may contain an action that waits.
+    Incomplete,
 }
 
 /// Determines the standing of a conversation whose log is held up to the server's newest event.
@@ -74,15 +76,17 @@ pub(crate) fn judge(signs: Signs) -> Verdict {
     let waits = signs.status == Known::Waiting || signs.logged_waiting;
     match signs {
         _ if waits && signs.open > 0 => Verdict::Waiting,
-        // The waiting action is not held, or this version does not recognize it. After navigation
-        // to another branch, an action that waited is not part of it.
-        _ if waits && !signs.approved && !(signs.whole && signs.moved) => Verdict::Waiting,
+        _ if waits && !signs.complete => Verdict::Incomplete,
+        // This version does not recognize the waiting action. After navigation to another branch,
+        // an action that waited is not part of it.
+        _ if waits && !signs.approved && !signs.moved => Verdict::Waiting,
         _ if waits && signs.approved => Verdict::Running,
         _ if signs.status == Known::Running => Verdict::Running,
         // The log does not show what a restart has changed.
         _ if !signs.up => Verdict::Unknown,
         // The server executes these actions with the next run, whatever its status.
         _ if signs.open > 0 && signs.asks => Verdict::Waiting,
+        _ if !signs.complete => Verdict::Incomplete,
         _ => Verdict::Clear,
     }
 }
@@ -95,12 +99,12 @@ impl Conversation {
         loop {
             self.up_to_date().await?;
             changes.borrow_and_update();
-            let (open, moved) = self.open_actions();
-            let signs = self.signs(&open, moved);
-            match judge(signs) {
+            let open = self.open_actions();
+            match judge(self.signs(&open)) {
                 Verdict::Clear => return Ok(Standing::Clear),
                 Verdict::Running => return Ok(Standing::Running),
-                Verdict::Waiting => return Ok(Standing::Waiting(self.unapproved(open))),
+                Verdict::Waiting => return Ok(Standing::Waiting(self.unapproved(open.actions))),
+                Verdict::Incomplete => self.look_earlier().await?,
                 Verdict::Unknown => {
                     if let Some(error) = self.ended() {
                         return Err(error);
@@ -175,7 +179,8 @@ impl Conversation {
     }
 
     async fn comes(&self, id: &str) -> bool {
-        self.comes_within(id, BEHIND).await
+        let limit = BEHIND.min(self.limits().answer / 4);
+        self.comes_within(id, limit).await
     }
 
     /// Returns whether the mirror has an event and all before it, or receives them in time.
@@ -210,12 +215,13 @@ impl Conversation {
         }
     }
 
-    pub(crate) fn signs(&self, open: &[PendingAction], moved: bool) -> Signs {
+    pub(crate) fn signs(&self, open: &OpenActions) -> Signs {
         let set = self.mirror().restored.policy();
         let held = self.mirror().read();
         let approved = self.mirror().answered.approved(&held);
-        let unapproved = open.iter().filter(|it| !approved.contains(it.id()));
-        let count = unapproved.count();
+        let unapproved = || (open.actions.iter()).filter(|it| !approved.contains(it.id()));
+        let count = unapproved().count();
+        let may_ask = asks(&held) || set.is_some_and(|policy| asks_by(&policy));
         Signs {
             status: match held.status() {
                 ExecutionStatus::Running => Known::Running,
@@ -227,10 +233,10 @@ impl Conversation {
                 .as_ref()
                 .is_some_and(|(status, _)| *status == ExecutionStatus::WaitingForConfirmation),
             open: count,
-            approved: count < open.len(),
-            asks: asks(&held) || set.is_some_and(|policy| asks_by(&policy)),
-            moved,
-            whole: held.log.start() == 0,
+            approved: count < open.actions.len(),
+            asks: may_ask || unapproved().any(|action| was_asked_for(&held, action.id())),
+            complete: open.complete,
+            moved: open.moved,
             up: held.link.is_up(),
         }
     }
@@ -249,31 +255,20 @@ impl Conversation {
         if idle {
             return Vec::new();
         }
-        let (open, moved) = self.open_actions();
+        let open = self.open_actions();
         let signs = Signs {
             // Without a link, the known actions are returned: an answer is checked anyway.
             up: true,
-            ..self.signs(&open, moved)
+            ..self.signs(&open)
         };
         match judge(signs) {
             Verdict::Waiting => {
-                let mut waiting = self.unapproved(open);
+                let mut waiting = self.unapproved(open.actions);
                 waiting.retain(|action| !self.mirror().answered.rejects(action.id()));
                 waiting
             }
             _ => Vec::new(),
         }
-    }
-
-    /// Returns the actions of the active branch without an observation, rejection or error, in
-    /// order: the server executes these with the next run. Also returns whether that branch differs
-    /// from the log as a whole.
-    pub(crate) fn open_actions(&self) -> (Vec<PendingAction>, bool) {
-        let log = self.mirror().read().log.clone();
-        let linear = self.mirror().lineage.open(&log, self.head().as_deref());
-        let moved = linear.is_none();
-        let open = linear.unwrap_or_else(|| Lineage::open_in(&self.branch()));
-        (open.into_iter().map(PendingAction::new).collect(), moved)
     }
 }
 
@@ -290,6 +285,14 @@ fn asks(held: &Held) -> bool {
     let policy = held.state.get("confirmation_policy");
     let kind = policy.and_then(|policy| policy.get("kind")?.as_text());
     kind.is_some_and(|kind| *kind != *"NeverConfirm")
+}
+
+/// Returns whether a policy has asked for the approval of an open action. Setting another policy,
+/// which a restart of the server does as well, approves no action.
+fn was_asked_for(held: &Held, action: &str) -> bool {
+    // The server logs that actions wait directly after it has logged the actions.
+    let since = held.log.range(held.asked.unwrap_or(0)..held.log.end());
+    !since.rev().any(|event| event.id() == action)
 }
 
 fn asks_by(policy: &oh_protocol::config::ConfirmationPolicy) -> bool {
@@ -314,23 +317,26 @@ mod tests {
                         open,
                         approved: bit(1),
                         asks: bit(2),
-                        whole: bit(3),
                         up: bit(4),
                         moved: bit(5),
+                        complete: bit(3),
                     };
                     let verdict = judge(signs);
                     let waits = status == Known::Waiting || signs.logged_waiting;
                     let expected = match (waits, open > 0) {
                         (true, true) => Verdict::Waiting,
+                        (true, false) if !signs.complete => Verdict::Incomplete,
                         (true, false) if signs.approved => Verdict::Running,
-                        (true, false) if !(signs.whole && signs.moved) => Verdict::Waiting,
+                        (true, false) if !signs.moved => Verdict::Waiting,
                         _ if status == Known::Running => Verdict::Running,
                         _ if !signs.up => Verdict::Unknown,
                         (false, true) if signs.asks => Verdict::Waiting,
+                        _ if !signs.complete => Verdict::Incomplete,
                         _ => Verdict::Clear,
                     };
                     assert_eq!(verdict, expected, "{signs:?}");
                     if verdict == Verdict::Clear {
+                        assert!(signs.complete, "{signs:?} could approve");
                         assert!(open == 0 || !signs.asks, "{signs:?} could approve");
                     }
                 }

@@ -57,6 +57,7 @@ mod children;
 mod client_tools;
 mod completions;
 mod conversation;
+mod earlier;
 mod endings;
 mod error;
 mod events;

@@ -2,7 +2,7 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use oh_protocol::{Event, Payload};
+use oh_protocol::{Event, Payload, Source};
 
 use crate::log::Log;
 
@@ -13,10 +13,21 @@ const STATE_UPDATE: &str = "ConversationStateUpdateEvent";
 #[derive(Default)]
 pub(crate) struct Lineage(Mutex<Seen>);
 
+/// The open actions of a log with one branch.
+#[derive(Debug)]
+pub(crate) struct Open {
+    /// Actions without an answer, in order.
+    pub(crate) actions: Vec<Event>,
+    /// Whether no earlier action can be open.
+    pub(crate) complete: bool,
+}
+
 #[derive(Default)]
 struct Seen {
-    /// Index of the first event that was not processed.
+    /// Index of the first event that was processed, and of the first that was not.
+    first: usize,
     next: usize,
+    responses: Responses,
     /// Id of the last event that belongs to a branch.
     last: Option<Box<str>>,
     /// Whether the parent of any event is not the event before it.
@@ -26,23 +37,63 @@ struct Seen {
 }
 
 impl Lineage {
-    /// Returns the actions without an answer, in order, if the log has only one branch and `head`
-    /// is its last event.
-    pub(crate) fn open(&self, log: &Log, head: Option<&str>) -> Option<Vec<Event>> {
+    /// Returns the open actions, if the log has only one branch and `head` is its last event.
+    pub(crate) fn open(&self, log: &Log, head: Option<&str>) -> Option<Open> {
         let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if log.start() > seen.next {
+            // Events were removed before they were processed.
+            let first = log.start();
+            *seen = Seen {
+                first,
+                next: first,
+                ..Seen::default()
+            };
+        }
         for event in log.range(seen.next..log.end()) {
             seen.add(event);
         }
         seen.next = seen.next.max(log.end());
         let single = !seen.branched && seen.last.as_deref() == head;
-        single.then(|| seen.open.clone())
+        single.then(|| Open {
+            actions: seen.open.clone(),
+            complete: seen.first == 0 || seen.responses.are_two(),
+        })
     }
 
-    /// Returns the actions without an answer in a branch, in order.
-    pub(crate) fn open_in(branch: &[Event]) -> Vec<Event> {
+    /// Returns the open actions of a branch.
+    pub(crate) fn open_in(branch: &[Event]) -> Open {
         let mut seen = Seen::default();
         branch.iter().for_each(|event| seen.add(event));
-        seen.open
+        Open {
+            actions: seen.open,
+            complete: seen.responses.are_two(),
+        }
+    }
+}
+
+/// The model's responses in a part of a log.
+///
+/// The agent calls its model only when every action has an answer. So an action that is open belongs
+/// to the last response, and a part with two responses has all of the last one.
+#[derive(Default)]
+struct Responses {
+    first: Option<Box<str>>,
+    two: bool,
+}
+
+impl Responses {
+    fn add(&mut self, id: Option<&str>) {
+        let Some(id) = id.filter(|id| !id.is_empty()) else {
+            return;
+        };
+        match &self.first {
+            None => self.first = Some(id.into()),
+            Some(first) => self.two |= **first != *id,
+        }
+    }
+
+    fn are_two(&self) -> bool {
+        self.two
     }
 }
 
@@ -55,15 +106,20 @@ impl Seen {
             self.branched |= self.last.as_deref().is_some_and(|last| last != parent);
         }
         self.last = Some(event.id().into());
-        if !matches!(
-            event.kind(),
-            "ActionEvent" | "ObservationEvent" | "UserRejectObservation" | "AgentErrorEvent"
-        ) {
-            return;
+        match event.kind() {
+            "ActionEvent" | "ObservationEvent" | "UserRejectObservation" | "AgentErrorEvent" => {}
+            "MessageEvent" if !self.responses.two && *event.source() == Source::Agent => {}
+            _ => return,
         }
         // Decoded without caching: most of these events are never used again.
         match event.decode() {
-            Payload::Action(body) if body.action.is_some() => self.open.push(event.clone()),
+            Payload::Message(body) => self.responses.add(body.llm_response_id.as_deref()),
+            Payload::Action(body) => {
+                self.responses.add(body.llm_response_id.as_deref());
+                if body.action.is_some() {
+                    self.open.push(event.clone());
+                }
+            }
             Payload::Observation(body) => self.open.retain(|it| it.id() != &*body.action_id),
             Payload::UserReject(body) => self.open.retain(|it| it.id() != &*body.action_id),
             Payload::AgentError(body) => {
@@ -100,8 +156,14 @@ mod tests {
         event(id, "ActionEvent", &fields)
     }
 
-    fn ids(open: Option<Vec<Event>>) -> Option<Vec<String>> {
-        Some(open?.iter().map(|event| event.id().to_owned()).collect())
+    fn ids(open: Option<Open>) -> Option<Vec<String>> {
+        Some(
+            open?
+                .actions
+                .iter()
+                .map(|event| event.id().to_owned())
+                .collect(),
+        )
     }
 
     #[test]
@@ -137,6 +199,6 @@ mod tests {
         appender.append(&mut log, 2, action("c", "a"));
         assert_eq!(ids(lineage.open(&log, Some("c"))), None);
         let branch = [action("a", "__root__"), action("c", "a")];
-        assert_eq!(Lineage::open_in(&branch).len(), 2);
+        assert_eq!(Lineage::open_in(&branch).actions.len(), 2);
     }
 }

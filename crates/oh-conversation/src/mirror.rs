@@ -18,6 +18,7 @@ use crate::{
     Error, ErrorKind,
     answered::Answered,
     attach::Limits,
+    earlier::Earlier,
     lineage::Lineage,
     log::{Appender, Log},
     settings::Restored,
@@ -79,6 +80,14 @@ pub(crate) struct Held {
     pub(crate) logged: Option<(ExecutionStatus, usize)>,
     /// The index after the newest event that reports the start of a run.
     pub(crate) ran: usize,
+    /// How many events were held when a snapshot last showed that no run was in progress.
+    freed: usize,
+    /// Since the newest run started: snapshots with another status; and earlier pauses by this process.
+    told: u32,
+    paused: u32,
+    answered: Arc<Answered>,
+    /// The index of the newest event that reports that actions wait for approval.
+    pub(crate) asked: Option<usize>,
     pub(crate) state: Arc<ConversationState>,
     pub(crate) link: Link,
     /// Why there is no connection.
@@ -107,6 +116,8 @@ pub(crate) struct Mirror {
     pub(crate) answered: Arc<Answered>,
     /// The actions of the log that have no answer.
     pub(crate) lineage: Lineage,
+    /// Events before those held, fetched to find open actions.
+    pub(crate) earlier: Earlier,
     /// Notifies the watcher that the server has events that the mirror lacks.
     pub(crate) nudge: Notify,
     pub(crate) limits: Limits,
@@ -135,6 +146,11 @@ impl Mirror {
             early: BTreeMap::new(),
             logged: None,
             ran: 0,
+            freed: 0,
+            told: 0,
+            paused: 0,
+            answered: answered.clone(),
+            asked: None,
             state: Arc::new(state),
             link: Link::Connecting,
             trouble: None,
@@ -152,6 +168,7 @@ impl Mirror {
             restored: Restored::default(),
             answered,
             lineage: Lineage::default(),
+            earlier: Earlier::default(),
             nudge: Notify::new(),
             limits,
             changes: watch::Sender::new(0),
@@ -297,6 +314,10 @@ impl Held {
             if let StateChange::ExecutionStatus(status) = &update.change {
                 if status.is_running() {
                     self.ran = self.log.end() + 1;
+                    (self.told, self.paused) = (0, self.answered.paused());
+                }
+                if *status == ExecutionStatus::WaitingForConfirmation {
+                    self.asked = Some(self.log.end());
                 }
                 self.logged = Some((status.clone(), self.log.end() + 1));
             }
@@ -348,8 +369,14 @@ impl Held {
     /// Returns whether a run may still be finishing, whatever its status: the snapshot that the
     /// server sends when the run's slot is free has not arrived.
     pub(crate) fn wraps_up(&self) -> bool {
-        let told = self.snapshot.as_ref().map_or(0, |snapshot| snapshot.events);
-        self.ran > told
+        self.ran > self.freed
+    }
+
+    /// Returns how many snapshots since the newest run started may be due to pauses: the server
+    /// sends one at once, while the paused step goes on, and another one when the slot is free.
+    fn told_of_pauses(&self, status: &ExecutionStatus) -> u32 {
+        let own = self.answered.pauses().saturating_sub(self.paused);
+        own.max(u32::from(*status == ExecutionStatus::Paused))
     }
 
     /// Returns the current status from the log or the last snapshot, whichever is newer.
@@ -396,6 +423,12 @@ impl Held {
         };
         if !snapshot.status.is_running() {
             self.end = Some(snapshot.clone());
+        }
+        if !snapshot.status.is_running() {
+            self.told += 1;
+            if snapshot.first || self.told > self.told_of_pauses(&snapshot.status) {
+                self.freed = snapshot.events;
+            }
         }
         self.snapshot = Some(snapshot);
         self.live();

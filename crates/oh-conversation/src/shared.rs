@@ -10,9 +10,9 @@ use std::{
 };
 
 use oh_protocol::{
-    ConversationId, Event, ExecutionStatus,
+    ConversationId, Event,
     calls::events::{Count, Search},
-    state::{ConversationInfo, ConversationState},
+    state::ConversationInfo,
 };
 use oh_transport::{Backoff, Client};
 use tokio::{
@@ -92,7 +92,7 @@ impl Shared {
         let state = info.state().clone();
         // Dropped now, because snapshots will replace it.
         drop(info);
-        let (base, events) = newest(&client, id, following.begin, &state).await?;
+        let (base, events) = newest(&client, id, following.begin).await?;
         let limits = following.limits.clone();
         let answered = Answered::of(client.base_url().as_str(), id);
         let keep = following.keep;
@@ -151,20 +151,11 @@ impl Shared {
 ///
 /// The events are counted before they are fetched. Events logged in between are sent again by the
 /// socket, and recognized.
-async fn newest(
-    client: &Client,
-    id: ConversationId,
-    begin: Begin,
-    state: &ConversationState,
-) -> Result<(usize, Vec<Event>)> {
+async fn newest(client: &Client, id: ConversationId, begin: Begin) -> Result<(usize, Vec<Event>)> {
     let failed = |error| Error::transport(id, "read the newest events", error);
     let wanted = match begin {
         Begin::Start => return Ok((0, Vec::new())),
-        Begin::Tail(events) => {
-            let waits = state.execution_status() == ExecutionStatus::WaitingForConfirmation;
-            let least = if waits { PAGE as usize } else { 1 };
-            events.max(least)
-        }
+        Begin::Tail(events) => events.max(1),
         Begin::After(_) => usize::MAX,
     };
     let mut tries = 0;

@@ -29,6 +29,17 @@ pub(crate) enum Started {
     Wedged,
 }
 
+/// What is known of a run's slot after a wait for it.
+enum Slot {
+    /// The server says that no run is in progress. The value is the index after the newest event
+    /// that reports the start of a run, before the server was asked.
+    Free(usize),
+    /// Something has changed: check again.
+    Moved,
+    /// The deadline has passed.
+    Taken,
+}
+
 /// The state when the request was sent.
 #[derive(Clone, Copy)]
 struct Mark {
@@ -77,25 +88,29 @@ impl Conversation {
                     connection: held.connection,
                 }
             };
-            if !self.pause_is_over().await {
+            let paused = self.mirror().read().status() == ExecutionStatus::Paused;
+            if paused && !self.pause_is_over(free).await {
                 // The paused step continues and may propose an action: the request could arrive
                 // when that action waits for approval.
                 let wedged = begun + self.limits().wedged;
                 drop(turn);
                 match self.slot_is_free(sent, wedged).await {
-                    true => continue,
-                    false => return Ok(Started::Wedged),
+                    Slot::Taken => return Ok(Started::Wedged),
+                    Slot::Free(ran) => free = ran,
+                    Slot::Moved => {}
                 }
+                continue;
             }
-            if self.is_taken(free) {
+            if !paused && self.is_taken(free) {
                 // A run is finishing, or is about to start: the request could arrive when that run
                 // waits for approval.
                 drop(turn);
                 let wedged = begun + self.limits().wedged;
-                if !self.slot_is_free(sent, wedged).await {
-                    return Ok(Started::Wedged);
+                match self.slot_is_free(sent, wedged).await {
+                    Slot::Taken => return Ok(Started::Wedged),
+                    Slot::Free(ran) => free = ran,
+                    Slot::Moved => {}
                 }
-                free = self.mirror().read().ran;
                 continue;
             }
             let call = calls::conversations::Run::new(id);
@@ -115,7 +130,7 @@ impl Conversation {
                 // A run is finishing, or a paused step continues.
                 Wire::Conflict => {
                     let wedged = begun + self.limits().wedged;
-                    if !self.slot_is_free(sent, wedged).await {
+                    if let Slot::Taken = self.slot_is_free(sent, wedged).await {
                         return Ok(Started::Wedged);
                     }
                 }
@@ -146,11 +161,15 @@ impl Conversation {
         (held.wraps_up() && held.ran > free) || self.mirror().answered.begins(&held)
     }
 
-    /// Returns whether no paused step is still running. The log reports a pause at once, while REST
-    /// returns the state saved at the end of the step.
-    async fn pause_is_over(&self) -> bool {
-        if self.mirror().read().status() != ExecutionStatus::Paused {
-            return true;
+    /// Returns whether no paused step is still running. The log reports a pause at once. Snapshots
+    /// and REST report the end of its step: REST returns the state saved then. `free`: runs up to
+    /// this count have released their slot.
+    async fn pause_is_over(&self, free: usize) -> bool {
+        {
+            let held = self.mirror().read();
+            if held.wraps_up() && held.ran > free {
+                return false;
+            }
         }
         let call = calls::conversations::Get::new(self.id());
         let asked = self.client().call(&call).timeout(SLOT).await;
@@ -196,19 +215,19 @@ impl Conversation {
     }
 
     /// Waits until a run request that was rejected because of a run in progress may succeed: the
-    /// link reports when the slot is free. Sends no run requests. Returns whether that happened
-    /// before the deadline `over`.
-    async fn slot_is_free(&self, sent: Mark, over: Instant) -> bool {
+    /// link reports when the slot is free. Sends no run requests. The deadline is `over`.
+    async fn slot_is_free(&self, sent: Mark, over: Instant) -> Slot {
         let mut changes = self.changes();
         let mut ask_at = Instant::now() + SLOT;
         loop {
             changes.borrow_and_update();
             if self.ended().is_some() {
-                return true;
+                return Slot::Moved;
             }
-            let (log, link, snapshot) = {
+            let (log, link, snapshot, ran) = {
                 let held = self.mirror().read();
-                (held.log.clone(), held.link, held.snapshot.clone())
+                let (log, snapshot) = (held.log.clone(), held.snapshot.clone());
+                (log, held.link, snapshot, held.ran)
             };
             let told = snapshot.is_some_and(|last| {
                 last.number > sent.snapshots && (!last.first || last.connection > sent.connection)
@@ -218,14 +237,14 @@ impl Conversation {
                 Some(ExecutionStatus::Running | ExecutionStatus::WaitingForConfirmation)
             );
             if told || moved {
-                return true;
+                return Slot::Moved;
             }
             if link != Link::Live {
                 // Without a live link no snapshot arrives.
                 ask_at = ask_at.min(Instant::now() + SOON * 8);
             }
             if Instant::now() >= over {
-                return false;
+                return Slot::Taken;
             }
             tokio::select! {
                 _ = changes.changed() => continue,
@@ -238,7 +257,7 @@ impl Conversation {
             let call = calls::conversations::Get::new(self.id());
             let asked = self.client().call(&call).timeout(SLOT).await;
             if asked.is_ok_and(|info| !info.execution_status().is_running()) {
-                return true;
+                return Slot::Free(ran);
             }
         }
     }

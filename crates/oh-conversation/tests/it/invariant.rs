@@ -125,6 +125,8 @@ async fn steps(count: usize) {
     let fake = server.create();
     let client = || {
         let client = Client::builder(server.url()).session_api_key(server.session_api_key());
+        // A link that goes silent while it replays is replaced after this time.
+        let client = client.silence_timeout(Duration::from_millis(400));
         client.build().unwrap()
     };
     let mut clients = Vec::new();

@@ -1,0 +1,162 @@
+//! The open actions of a log of which only the newest part is held.
+
+use std::{
+    collections::HashSet,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use oh_protocol::{Event, calls::events::Search};
+
+use crate::{
+    Conversation, Error, PendingAction, Result,
+    branches::walk,
+    gate::Known,
+    lineage::{Lineage, Open},
+    log::Log,
+};
+
+/// Timeout of one request.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Fetched events that precede the held ones. Without them, an action that waits for approval could
+/// precede the held events unnoticed, and the next run would execute it.
+#[derive(Default)]
+pub(crate) struct Earlier(Mutex<Option<Fetched>>);
+
+#[derive(Clone)]
+struct Fetched {
+    /// The index after the last of these events.
+    end: usize,
+    events: Arc<[Event]>,
+    /// Whether they include the first event of the log.
+    whole: bool,
+}
+
+impl Earlier {
+    /// Returns the events directly before a log, and whether they include the first of all.
+    fn before(&self, log: &Log) -> Option<Fetched> {
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // Events that were removed since then are neither here nor in the log.
+        known.clone().filter(|known| known.end >= log.start())
+    }
+
+    fn set(&self, fetched: Fetched) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(fetched);
+    }
+
+    fn clear(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+}
+
+/// The actions that the server executes with the next run.
+pub(crate) struct OpenActions {
+    pub(crate) actions: Vec<PendingAction>,
+    /// Whether the active branch differs from the log as a whole.
+    pub(crate) moved: bool,
+    /// Whether these are all. Otherwise [`Conversation::look_earlier`] finds the others.
+    pub(crate) complete: bool,
+}
+
+impl OpenActions {
+    fn new(open: Open, moved: bool) -> Self {
+        let actions = open.actions.into_iter().map(PendingAction::new);
+        Self {
+            actions: actions.collect(),
+            moved,
+            complete: open.complete,
+        }
+    }
+}
+
+impl Conversation {
+    /// Returns the actions of the active branch without an observation, rejection or error, in
+    /// order.
+    pub(crate) fn open_actions(&self) -> OpenActions {
+        let log = self.mirror().read().log.clone();
+        let head = self.head();
+        let linear = self.mirror().lineage.open(&log, head.as_deref());
+        let moved = linear.is_none();
+        match linear {
+            Some(open) if open.complete || self.has_own_approvals() => {
+                self.mirror().earlier.clear();
+                let complete = true;
+                OpenActions::new(Open { complete, ..open }, moved)
+            }
+            _ => {
+                let known = self.mirror().earlier.before(&log);
+                OpenActions::new(open_in(known.as_ref(), &log, head.as_deref()), moved)
+            }
+        }
+    }
+
+    /// Returns whether the agent is an ACP agent, whose actions never wait for an approval by the
+    /// server.
+    fn has_own_approvals(&self) -> bool {
+        let held = self.mirror().read();
+        let agent = held.state.get("agent");
+        let kind = agent.and_then(|agent| agent.get("kind")?.as_text());
+        kind.is_some_and(|kind| *kind == *"ACPAgent")
+    }
+
+    /// Fetches earlier events if the policy may ask for approval, so that
+    /// [`pending`](crate::Approvals::pending) has the actions that precede the held events.
+    pub(crate) async fn know_what_waits(&self) -> Result<()> {
+        let open = self.open_actions();
+        let signs = self.signs(&open);
+        match !open.complete && (signs.asks || signs.status == Known::Waiting) {
+            true => self.look_earlier().await,
+            false => Ok(()),
+        }
+    }
+
+    /// Fetches earlier events, page by page, until they show all open actions of the active branch.
+    pub(crate) async fn look_earlier(&self) -> Result<()> {
+        let log = self.mirror().read().log.clone();
+        let held: HashSet<&str> = log.range(0..log.end()).map(Event::id).collect();
+        let mut fetched = Fetched {
+            end: log.start(),
+            events: Arc::default(),
+            whole: false,
+        };
+        let mut page_id = log.get(log.start()).map(|first| first.id().to_owned());
+        loop {
+            let mut search = Search::new(self.id()).descending();
+            if let Some(page_id) = &page_id {
+                search = search.page_id(page_id);
+            }
+            let page = self.client().call(&search).timeout(PATIENCE).await;
+            let failed = |error| Error::transport(self.id(), "read earlier events", error);
+            let page = page.map_err(failed)?;
+            let known: HashSet<&str> = fetched.events.iter().map(Event::id).collect();
+            // The first page comes instead of an event that the server cannot read.
+            let new = page.items.iter().rev();
+            let new = new.filter(|it| !held.contains(it.id()) && !known.contains(it.id()));
+            fetched.events = new.chain(fetched.events.iter()).cloned().collect();
+            match page.next_page_id {
+                Some(next) if page_id.as_ref() != Some(&next) => page_id = Some(next),
+                _ => fetched.whole = true,
+            }
+            let complete = open_in(Some(&fetched), &log, self.head().as_deref()).complete;
+            if complete || fetched.whole {
+                self.mirror().earlier.set(fetched);
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// Returns the open actions of the branch that ends with `head`.
+fn open_in(earlier: Option<&Fetched>, log: &Log, head: Option<&str>) -> Open {
+    let before = earlier.map_or(&[][..], |earlier| &earlier.events);
+    let held = log.range(0..log.end());
+    let events: Vec<Event> = before.iter().chain(held).cloned().collect();
+    let (branch, rooted) = walk(&events, head);
+    let open = Lineage::open_in(&branch);
+    let whole = log.start() == 0 || earlier.is_some_and(|earlier| earlier.whole);
+    Open {
+        complete: open.complete || rooted || whole,
+        ..open
+    }
+}

@@ -1,0 +1,203 @@
+//! Actions that wait for approval, but are older than the events that a handle holds, and actions
+//! whose policy was lifted.
+
+use std::time::Duration;
+
+use oh_conversation::{Attach, Conversation, Cursor, ErrorKind, PendingAction, RunStatus};
+use oh_protocol::{ExecutionStatus, config::ConfirmationPolicy};
+use oh_testkit::{FakeConversation, FakeServer, Script, Step};
+use oh_transport::Client;
+use serde_json::json;
+
+use crate::{
+    approvals::until,
+    mock::{attached, soon},
+};
+
+struct Scene {
+    server: FakeServer,
+    fake: FakeConversation,
+    first: Conversation,
+    waiting: Vec<PendingAction>,
+}
+
+/// A paused conversation whose first two actions wait for approval.
+async fn paused() -> Scene {
+    let act = |n: usize| Step::call("terminal", json!({"command": format!("echo {n}")}));
+    let script = Script::new()
+        .step(act(1).and_call("terminal", json!({"command": "echo 2"})))
+        .finish("Done.");
+    let server = FakeServer::builder().script(script).start().await.unwrap();
+    let fake = server.create();
+    let first = Conversation::attach(&client(&server), fake.id());
+    let first = first.await.unwrap();
+    let always = ConfirmationPolicy::always();
+    first.approvals().set_policy(always).await.unwrap();
+    first.send("go").await.unwrap();
+    let outcome = first.run().await.unwrap();
+    assert_eq!(outcome.status(), RunStatus::WaitingForConfirmation);
+    // As an interrupt does that comes while the step ends.
+    fake.set_status("paused");
+    until(|| first.state().execution_status() == ExecutionStatus::Paused).await;
+    let waiting = first.approvals().pending();
+    assert_eq!(waiting.len(), 2);
+    Scene {
+        server,
+        fake,
+        first,
+        waiting,
+    }
+}
+
+/// A client with links of its own.
+fn client(server: &FakeServer) -> Client {
+    let client = Client::builder(server.url()).session_api_key(server.session_api_key());
+    client.build().unwrap()
+}
+
+impl Scene {
+    /// Logs events that say nothing about actions.
+    fn flood(&self, events: usize) {
+        for _ in 0..events {
+            self.fake.log("user", "New", json!({}));
+        }
+    }
+
+    async fn lift(&self) {
+        let never = ConfirmationPolicy::never();
+        self.first.approvals().set_policy(never).await.unwrap();
+    }
+
+    async fn attach(&self, how: impl FnOnce(Attach) -> Attach) -> Conversation {
+        let attach = how(Conversation::attach(&client(&self.server), self.fake.id()));
+        attach.await.unwrap()
+    }
+
+    /// Checks that nothing executes the actions but their approval, which does.
+    async fn check(self, conversation: Conversation, what: &str) {
+        self.server.forget_requests();
+        let outcome = soon(conversation.run().into_future()).await.unwrap();
+        let status = outcome.status();
+        assert_eq!(status, RunStatus::WaitingForConfirmation, "{what}");
+        let error = soon(conversation.send("go on").and_run().into_future()).await;
+        let kind = error.unwrap_err().kind();
+        assert_eq!(kind, ErrorKind::PendingConfirmation, "{what}");
+        let run = self
+            .server
+            .requests_to("POST", "/api/conversations/{id}/run");
+        assert!(run.is_empty(), "{what}: {run:?}");
+        assert!(self.fake.executed().is_empty(), "{what}");
+        let pending = conversation.approvals().pending();
+        assert_eq!(pending, self.waiting, "{what}");
+        soon(conversation.approvals().approve(&pending))
+            .await
+            .unwrap();
+        let outcome = soon(conversation.run().into_future()).await.unwrap();
+        assert!(outcome.is_finished(), "{what}: {outcome}");
+        // And what ends the run.
+        assert_eq!(self.fake.executed().len(), 3, "{what}");
+        assert!(conversation.approvals().pending().is_empty(), "{what}");
+    }
+}
+
+type How = fn(Attach) -> Attach;
+
+#[tokio::test]
+async fn an_action_older_than_the_events_held_waits_for_its_approval() {
+    let ways: [(&str, How); 4] = [
+        ("live", Attach::live),
+        ("tail", |attach| attach.tail(30)),
+        ("from", |attach| attach.from(Cursor::After(240))),
+        ("to the middle of the batch", |attach| attach.tail(253)),
+    ];
+    for (what, how) in ways {
+        let scene = paused().await;
+        scene.flood(250);
+        let conversation = scene.attach(how).await;
+        assert_eq!(conversation.approvals().pending(), scene.waiting, "{what}");
+        scene.check(conversation, what).await;
+    }
+}
+
+#[tokio::test]
+async fn an_action_that_was_asked_for_waits_although_the_policy_was_lifted() {
+    let ways: [(&str, How); 3] = [
+        ("all", |attach| attach),
+        ("live", Attach::live),
+        ("from", |attach| attach.from(Cursor::After(240))),
+    ];
+    for (what, how) in ways {
+        let scene = paused().await;
+        scene.flood(250);
+        scene.lift().await;
+        let conversation = scene.attach(how).await;
+        scene.check(conversation, what).await;
+    }
+    let scene = paused().await;
+    scene.lift().await;
+    let conversation = scene.first.clone();
+    scene.check(conversation, "the handle that lifted it").await;
+}
+
+#[tokio::test]
+async fn an_action_waits_although_it_is_held_no_longer() {
+    for lift in [false, true] {
+        let scene = paused().await;
+        let conversation = scene.attach(|attach| attach.keep_last(1)).await;
+        scene.flood(3_000);
+        until(|| conversation.events().seq(0) > Some(1_000)).await;
+        if lift {
+            scene.lift().await;
+        }
+        scene.check(conversation, &format!("lifted: {lift}")).await;
+    }
+}
+
+#[tokio::test]
+async fn an_older_action_of_another_branch_does_not_wait() {
+    for lift in [false, true] {
+        let scene = paused().await;
+        let start = scene.fake.events();
+        let start = start.iter().find(|event| event.kind() == "MessageEvent");
+        let start = start.unwrap().id().to_owned();
+        scene.flood(250);
+        if lift {
+            scene.lift().await;
+        }
+        scene.first.navigate(&start).await.unwrap();
+        let conversation = scene.attach(Attach::live).await;
+        assert!(conversation.approvals().pending().is_empty());
+        // The next step of the script ends the run.
+        let outcome = soon(conversation.run().into_future()).await.unwrap();
+        assert!(outcome.is_finished(), "{outcome}");
+        // What ends the run.
+        assert_eq!(scene.fake.executed().len(), 1);
+    }
+}
+
+/// A policy that never asked is no reason to wait: a run goes on with what a crash left open.
+#[tokio::test(start_paused = true)]
+async fn an_open_action_that_no_policy_asked_for_does_not_wait() {
+    let (mock, _dials, dial, conversation) = attached("idle").await;
+    let (seq, event) = mock.act();
+    dial.durable(seq, &event).await.unwrap();
+    let running = tokio::spawn(conversation.run().into_future());
+    until(|| mock.seen("POST /run") == 1).await;
+    running.abort();
+}
+
+/// The link may deliver nothing for as long as it counts as alive.
+#[tokio::test]
+async fn what_waits_is_known_in_time_while_the_link_is_silent() {
+    let scene = paused().await;
+    let conversation = scene
+        .attach(|attach| attach.ambiguous_after(Duration::from_millis(200)))
+        .await;
+    scene.server.silence_sockets();
+    scene.flood(1);
+    let pending = conversation.approvals().pending();
+    soon(conversation.approvals().approve(&pending))
+        .await
+        .unwrap();
+    until(|| scene.fake.executed().len() >= 2).await;
+}

@@ -11,6 +11,8 @@ mod links;
 #[cfg(test)]
 mod live;
 #[cfg(test)]
+mod older;
+#[cfg(test)]
 mod requests;
 #[cfg(test)]
 mod stage;

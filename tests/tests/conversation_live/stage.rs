@@ -19,6 +19,7 @@ use tokio::{
 use super::{
     approvals, links,
     live::{LONG, agent, events},
+    older,
 };
 
 /// So many scenes at once.
@@ -282,6 +283,9 @@ async fn nothing_is_executed_that_nobody_approved_and_links_keep_their_promises(
             a_branch_that_was_left,
             a_slow_link,
             every_other_way;
+        older:
+            an_older_action,
+            an_older_action_of_another_branch;
     }
     let mut failed = Vec::new();
     while let Some(played) = plays.join_next_with_id().await {

@@ -107,12 +107,12 @@ fn check(fake: &FakeConversation, server: &FakeServer, approved: &Approved, seed
 
 #[tokio::test]
 async fn every_executed_action_was_approved_by_id_or_no_policy_asked() {
-    steps(400).await;
+    steps(2_000).await;
 }
 
 #[tokio::test]
 async fn soak_every_executed_action_was_approved_by_id_or_no_policy_asked() {
-    steps(2_000).await;
+    steps(20_000).await;
 }
 
 async fn steps(count: usize) {

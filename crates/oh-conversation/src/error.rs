@@ -12,56 +12,71 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// The caller passed an invalid value; nothing was sent.
+    /// The caller passed an invalid value; nothing was sent. Correct the value that the message
+    /// names.
     InvalidInput,
-    /// The session key is missing or wrong.
+    /// The session key is missing or wrong. Create the client with the server's key, and attach
+    /// again.
     Unauthorized,
-    /// The server does not have the conversation, or no longer has it.
+    /// The server does not have the conversation, or no longer has it. Check the id and the
+    /// server's URL, or start another conversation.
     Gone,
     /// The conversation exists, but not the event, profile, plugin or parent that was named.
+    /// Correct the name or id.
     NotFound,
     /// The agent has a tool that the server does not have; nothing was sent. The server would
-    /// accept the agent, and fail at the first message.
+    /// accept the agent, and fail at the first message. Use a tool from the list in the message, or
+    /// start the server with the module that defines the tool.
     UnknownTool,
     /// The message has an image, but the agent's model does not support images; nothing was sent.
+    /// Switch the model, or use [`SendMessage::even_if_blind`](crate::SendMessage::even_if_blind).
     NoVision,
-    /// The server rejected a value with 400 or 422. The source has its message.
+    /// The server rejected a value with 400 or 422. The source has its message. Correct the value.
     Refused,
-    /// The server's version does not support this.
+    /// The server's version does not support this. Use a newer server.
     Unsupported,
-    /// Another live server holds the conversation's lease.
+    /// Another live server holds the conversation's lease. Use that server, or stop it.
     Leased,
     /// The connection failed after the server may have acted. The request was not repeated: check
     /// the log before repeating it.
     Ambiguous,
-    /// The conversation exists with another kind of agent than requested.
+    /// The conversation exists with another kind of agent than requested. Attach to it, or use
+    /// another id.
     AgentMismatch,
     /// An action waits for approval, and a run would execute it. Approve or reject it first.
     PendingConfirmation,
-    /// No action waits for approval; nothing was sent.
+    /// No action waits for approval; nothing was sent. Another program may have answered. See
+    /// [`Approvals::pending`](crate::Approvals::pending) for the actions that wait now.
     NothingPending,
     /// The run ended although the agent has not finished: see
-    /// [`RunOutcome::ensure_finished`](crate::RunOutcome::ensure_finished).
+    /// [`RunOutcome::ensure_finished`](crate::RunOutcome::ensure_finished). To react to each
+    /// ending, use [`RunOutcome::status`](crate::RunOutcome::status) instead.
     NotFinished,
     /// The server now has another conversation under this id: the original was deleted and created
     /// again, or restored from a backup. Attach again.
     Replaced,
-    /// The server has ended for good, as reported by its supervisor.
+    /// The server has ended for good, as reported by its supervisor. Conversations survive only in
+    /// a kept state directory: start another server on it, and attach again.
     ServerGone,
-    /// This program closed the conversation.
+    /// This program closed the conversation. Attach again to continue.
     Closed,
-    /// The model returned no usable answer.
+    /// The model returned no usable answer. Try again, or use another model.
     NoAnswer,
     /// The state of the conversation does not allow the operation, such as a goal while a run is in
-    /// progress, or an approval of actions that no longer wait.
+    /// progress, or an approval of actions that no longer wait. Wait for the run to end, or look at
+    /// the pending actions again.
     Conflict,
-    /// The server accepts no more runs at the moment.
+    /// The server accepts no more runs at the moment. Try again later; [`Bulk`](crate::Bulk) does
+    /// this by itself.
     RateLimited,
-    /// The address responds, but is not an agent server.
+    /// The address responds, but is not an agent server. Correct the client's URL.
     NotAnAgentServer,
-    /// The server could not be reached, or rejected the request for another reason.
+    /// The server could not be reached, or rejected the request for another reason. See
+    /// [`Error::transport_error`] and the source.
     Transport,
     /// The program cancelled the operation: see [`BulkHandle::cancel`](crate::BulkHandle::cancel).
+    /// A conversation that did not run can be started again; one whose run continues can be
+    /// attached to.
     Cancelled,
 }
 

@@ -11,14 +11,16 @@ type Source = Box<dyn std::error::Error + Send + Sync>;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// A file could not be read or written.
+    /// A file could not be read or written. Check that the path exists and that this user has
+    /// access; the source is the [`std::io::Error`].
     Io,
     /// A file is not a valid hook configuration. The message contains line and column for invalid
-    /// JSON, and otherwise the path of the invalid value.
+    /// JSON, and otherwise the path of the invalid value. Correct the file at this position.
     File,
-    /// A hook breaks one of the server's rules.
+    /// A hook breaks one of the server's rules, cannot be stored in a file, or cannot run on the
+    /// client. Change the hook that the message names.
     Invalid,
-    /// Only the server can evaluate a pattern.
+    /// Only the server can evaluate a pattern. Use a simpler pattern, or test it on a server.
     Unsupported,
 }
 

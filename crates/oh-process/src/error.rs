@@ -13,44 +13,61 @@ type Source = Arc<dyn std::error::Error + Send + Sync>;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// A value from the caller is invalid. Nothing was started.
+    /// A value from the caller is invalid. Nothing was started. Correct the value that the message
+    /// names.
     InvalidInput,
-    /// No interpreter can run the server, and there is no uv to download one.
+    /// No interpreter can run the server, and there is no uv to download one. Install Python 3.12
+    /// or newer, or uv, or allow downloads. The message lists the interpreters that were found.
     NoInterpreter,
-    /// The chosen environment lacks the server, or cannot run it.
+    /// The chosen environment lacks the server, or cannot run it. Create one with
+    /// [`Provisioner`](crate::Provisioner), or install the packages that the message names.
     BadEnvironment,
     /// An environment or interpreter could not be checked this time: it was killed, is too slow or
     /// may not be run. Nothing was changed. The message contains the reason. A retry may succeed.
     CheckFailed,
-    /// The package index cannot be reached. No partial installation was kept.
+    /// The package index cannot be reached. No partial installation was kept. Check the network and
+    /// the index settings of pip or uv. When offline, create the environment beforehand with `oh
+    /// provision`.
     IndexUnreachable,
-    /// The package index does not have this version.
+    /// The package index does not have this version. Use a published version of the server, or
+    /// another index.
     UnknownVersion,
-    /// The device has no space left.
+    /// The device has no space left. Make room, or use another directory, such as with
+    /// `OPENHANDS_CACHE_DIR`.
     DiskFull,
-    /// A directory cannot be created, read or written.
+    /// A directory cannot be created, read or written. Correct its permissions, or use another
+    /// directory. The message contains its path.
     Directory,
-    /// The environment could not be created, for another reason.
+    /// The environment could not be created, for another reason. [`Error::log_tail`] has the
+    /// installer's last lines. If pinned packages do not fit your requirements, set
+    /// [`Provisioner::pinned`](crate::Provisioner::pinned) to false.
     Provision,
-    /// Another process is using this state directory.
+    /// Another process is using this state directory. Give each server a directory of its own, or
+    /// wait until the other server has ended.
     StateInUse,
-    /// The requested port is taken.
+    /// The requested port is taken. End the other program, or set no port, so that a free one is
+    /// chosen. The source is of kind `Stranger` if another process answered on the port.
     PortTaken,
-    /// Another process answers at the server's address.
+    /// Another process answers at the server's address. This error is the source of a `PortTaken`
+    /// error, which says what to do.
     Stranger,
-    /// The process could not be started.
+    /// The process could not be started, or the server was dropped while it was starting. The
+    /// message has the reason of the operating system.
     Spawn,
-    /// The server ended before it was ready, or while it was working.
+    /// The server ended before it was ready, or while it was working. [`Error::exit`] and
+    /// [`Error::log_tail`] show why.
     Died,
-    /// The server was not ready by its deadline and was stopped.
+    /// The server was not ready by its deadline and was stopped, or a server to attach to was not
+    /// ready or is dormant. Set a longer deadline with `ready_within`, or activate the server.
     NotReady,
-    /// The server rejects the session key.
+    /// The server to attach to rejects the session key. Create the client with the server's key.
     Unauthorized,
-    /// The server's version is not supported by this crate.
+    /// The server's version is not supported by this crate. Use server 1.40 or newer.
     UnsupportedVersion,
-    /// A request to the server failed; see the source.
+    /// A request to the server failed. The source has the cause.
     Request,
-    /// Not supported on this operating system.
+    /// Not supported on this operating system: local servers need Linux or macOS, templates need
+    /// Linux. Attach to a server that runs elsewhere, or start the server cold.
     Unsupported,
 }
 

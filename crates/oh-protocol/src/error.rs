@@ -9,11 +9,16 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// The bytes are not JSON of the expected form.
+    /// The bytes are not JSON of the expected form. For an event, use
+    /// [`Event::from_json_lossy`](crate::Event::from_json_lossy) to keep the bytes; otherwise use a
+    /// version of this crate that supports the server's version.
     Decode,
-    /// A value could not be encoded as JSON.
+    /// A value could not be encoded as JSON or as a header, or a value inside a body breaks a rule
+    /// of the server. Nothing was sent. Correct the value that the message names; `check` of a
+    /// configuration names the field.
     Encode,
-    /// A value from the caller breaks a rule of the server. Nothing was sent.
+    /// A value from the caller breaks a rule of the server. Nothing was sent. Correct the field
+    /// that the message names.
     Invalid,
 }
 

@@ -9,13 +9,16 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// A port on the loopback interface could not be opened.
+    /// A port on the loopback interface could not be opened. Check that tests may open loopback
+    /// ports, that file descriptors are left, and that no other process took the port.
     Bind,
-    /// The program under test did not do what was expected, or did something else.
+    /// The program under test did not do what was expected, or did something else. The message
+    /// lists the differences. Correct the program, or the expectations of the test.
     Unmet,
-    /// A requested item does not exist, such as an unknown conversation.
+    /// A requested item does not exist, such as an unknown conversation, or a port that another
+    /// process took in the meantime. Correct the id, path or number that the message names.
     Missing,
-    /// A value passed by the test is invalid.
+    /// A value passed by the test is invalid. Correct the value that the message names.
     Invalid,
 }
 

@@ -13,45 +13,63 @@ type Source = Box<dyn std::error::Error + Send + Sync>;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// A value from the caller is invalid. Nothing was sent.
+    /// A value from the caller is invalid. Nothing was sent. Correct the value that the message
+    /// names.
     InvalidInput,
-    /// The connection could not be opened. The server has not seen the request.
+    /// The connection could not be opened. The server has not seen the request. Check that the
+    /// server runs at this address, and try again later.
     Connect,
-    /// The proxy rejected the request or the tunnel. The server has not seen the request.
+    /// The proxy rejected the request or the tunnel. The server has not seen the request. Correct
+    /// the proxy's URL or its credentials, or list the host in `NO_PROXY`.
     Proxy,
-    /// The TLS handshake failed because of the certificate, the host name or the protocol.
+    /// The TLS handshake failed because of the certificate, the host name or the protocol. Check
+    /// the URL; trust a private certificate authority with `root_certificate`.
     Tls,
-    /// A time limit expired. The server may have acted.
+    /// A time limit expired. The server may have acted. Raise the limit that the message names, or
+    /// find out whether the request was executed before you repeat it.
     Timeout,
-    /// The connection ended before the response was complete. The server may have acted.
+    /// The connection ended before the response was complete. The server may have acted. Find out
+    /// whether the request was executed before you repeat it.
     Interrupted,
-    /// Status 401 or close code 4001: the session key is missing or wrong.
+    /// Status 401 or close code 4001: the session key is missing or wrong. Set the server's key
+    /// with [`ClientBuilder::session_api_key`](crate::ClientBuilder::session_api_key).
     Unauthorized,
-    /// Status 403. For sockets also: the path is unknown or the server is dormant.
+    /// Status 403. For sockets also: the path is unknown or the server is dormant. Check the
+    /// session key and the gateway in front of the server, or activate the server.
     Forbidden,
-    /// Status 404 or close code 4004. The conversation may also be temporarily leased to another
-    /// server.
+    /// Status 404 or close code 4004. Check the path and the ids. The conversation may also be
+    /// temporarily leased to another server: try again after a minute.
     NotFound,
     /// Status 409: the state of the conversation does not allow the operation, such as a second run
-    /// while one is active.
+    /// while one is active. Wait for the state to change, then try again.
     Conflict,
-    /// Status 422: the server rejected the content of the request; see [`Error::detail`].
+    /// Status 422: the server rejected the content of the request. Correct the fields in
+    /// [`Error::validation`]; see also [`Error::detail`].
     Validation,
-    /// Status 429: too many concurrent runs.
+    /// Status 429: too many concurrent runs. Wait for at least [`Error::retry_after`], or run
+    /// fewer conversations at the same time.
     RateLimited,
-    /// Any other 3xx or 4xx status.
+    /// Any other 3xx or 4xx status. See [`Error::status`] and [`Error::detail`]. Redirects are not
+    /// followed: use the final URL.
     Status,
-    /// Status 5xx.
+    /// Status 5xx. Try again later. If the error persists, look for [`Error::error_id`] in the
+    /// server's log.
     Server,
-    /// The response or the received data could not be decoded.
+    /// The response or the received data could not be decoded. Check that the URL is the agent
+    /// server's, and that this crate supports its version. A socket message above `max_message` has
+    /// this kind too: raise that limit.
     Decode,
-    /// The socket was closed; see [`Error::close_code`].
+    /// The socket was closed; see [`Error::close_code`] and [`Error::close_reason`]. Open another
+    /// socket if [`Error::is_transient`] is true.
     Closed,
-    /// The WebSocket handshake failed.
+    /// The WebSocket handshake failed: the response is not an upgrade. Check that the URL and any
+    /// proxy support WebSocket.
     Handshake,
-    /// The server at the URL is not an OpenHands agent server.
+    /// The server at the URL is not an OpenHands agent server. Correct the host, port or path
+    /// prefix.
     NotAnAgentServer,
-    /// The server or this build does not support the operation.
+    /// The server or this build does not support the operation. Use a newer server, or enable the
+    /// feature that the message names.
     Unsupported,
 }
 

@@ -9,54 +9,72 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// The caller passed an invalid value. Nothing was done.
+    /// The caller passed an invalid value. Nothing was done. Correct the value that the message
+    /// names.
     InvalidInput,
-    /// The server has no such file, directory, command, conversation or profile.
+    /// The server has no such file, directory, command, conversation or profile. Check the name; a
+    /// relative path is relative to the workspace's directory on the server.
     NotFound,
-    /// The path has the wrong type, such as a directory where a file is expected.
+    /// The path has the wrong type, such as a directory where a file is expected, or it exists
+    /// already. Use another path, or remove what is there.
     InvalidPath,
-    /// The server's user lacks the permission.
+    /// The server's user lacks the permission, or a git provider rejected its token. Change the
+    /// permissions on the server, or the token.
     PermissionDenied,
-    /// The path is outside the conversation's workspace.
+    /// The path is outside the conversation's workspace. Use a path inside it, or a workspace that
+    /// is not limited to a conversation.
     OutsideWorkspace,
     /// No space is left on the server or, when the source is an [`std::io::Error`], on this
-    /// machine.
+    /// machine. Make room, and repeat the operation.
     NoSpace,
     /// The command could not be started on the server, for example because its directory does not
-    /// exist or its line is longer than the system allows.
+    /// exist or its line is longer than the system allows, or it could not read its secrets.
+    /// Correct what the message names.
     NotStarted,
-    /// Output of the command was removed from the server's history, so the output is incomplete.
+    /// Output of the command was removed from the server's history, so the output is incomplete. Do
+    /// not clear the history while commands run. The command itself may have succeeded.
     OutputLost,
     /// The server was restarted while the command ran, so how the command ended is unknown. The
-    /// output until then is in the history.
+    /// output until then is in the history. Check the effects of the command before you run it
+    /// again.
     ServerRestarted,
     /// The file changed while it was being transferred, so the copy would match neither version.
+    /// Repeat the transfer; for a file that is appended to, use
+    /// [`Download::growing`](crate::Download::growing).
     Changed,
-    /// The file is not valid UTF-8.
+    /// The file is not valid UTF-8. Read it with `bytes`.
     NotText,
-    /// A local file could not be read or written; the source has the cause.
+    /// A local file could not be read or written; the source has the cause. Check the path and its
+    /// permissions.
     Local,
     /// No connection could be made, so nothing was sent: the server refused the connection, or the
-    /// proxy or TLS failed.
+    /// proxy or TLS failed. Check the server's URL and the proxy. The operation can be repeated.
     Connect,
     /// A directory on the server that held secrets or a command's output could not be removed.
-    /// [`Error::path`] returns its path. A directory with secrets is removed by the server within
-    /// five minutes, unless the server's machine goes down in that time.
+    /// [`Error::path`] returns its path: remove it. A directory with secrets is removed by the
+    /// server within five minutes, unless the server's machine goes down in that time.
     NotRemoved,
-    /// The connection was lost, or no response arrived. The operation may still have happened: see
-    /// [`Error::command_id`] when it was a command.
+    /// The connection was lost, or no response arrived. The operation may still have happened. Find
+    /// a command with [`Error::command_id`] and [`Workspace::command`](crate::Workspace::command);
+    /// a transfer can be repeated.
     Interrupted,
-    /// There was no progress for too long.
+    /// There was no progress for too long, or a clone or a callback took too long. Raise the limit
+    /// (`timeout` or `idle_timeout`), or check the connection. A command that reaches its own
+    /// timeout is not an error.
     Timeout,
-    /// The directory is not in a git repository.
+    /// The directory is not in a git repository. Use another directory, or create or clone a
+    /// repository there.
     NotARepository,
-    /// The repository has no such branch, tag or commit.
+    /// The repository has no such branch, tag or commit. Check the name, or fetch it first.
     UnknownRef,
-    /// Git on the server failed for another reason; the source has the cause.
+    /// Git on the server failed for another reason. The message or the source contains git's own
+    /// message.
     Git,
-    /// The server does not support this, or has it disabled.
+    /// The server does not support this, or has it disabled. The message names what is missing.
+    /// Status 503 is reported like this too: the server may be dormant or overloaded.
     Unsupported,
-    /// The server rejected the request for another reason; the source has the cause.
+    /// The server rejected the request for another reason. See [`Error::transport_error`] for the
+    /// status, for example 401 for a wrong session key.
     Transport,
 }
 

@@ -88,7 +88,8 @@ impl Turn {
 /// Waits for the response to a request that was sent on a separate task.
 pub(crate) async fn answer<T>(task: &mut JoinHandle<Result<T>>) -> Result<T> {
     task.await.unwrap_or_else(|_| {
-        let what = "the runtime that sends the request has ended";
+        let what = "the task that sends the request ended, for example because the tokio runtime \
+                    was shut down";
         Err(oh_transport::Error::new(ErrorKind::Interrupted, what))
     })
 }

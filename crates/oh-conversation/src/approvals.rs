@@ -239,7 +239,7 @@ impl Approvals {
                 let ran = || ran_since(&conversation.mirror().read().log, from);
                 if !self.shown(ran).await {
                     let id = conversation.id();
-                    return Err(Error::ambiguous(id, "take the approval", error));
+                    return Err(Error::ambiguous(id, "accepted the approval", error));
                 }
                 answered.approve(ids);
             }
@@ -282,7 +282,7 @@ impl Approvals {
                     true => Ok(()),
                     false => Err(Error::ambiguous(
                         conversation.id(),
-                        "take the rejection",
+                        "accepted the rejection",
                         error,
                     )),
                 }
@@ -348,7 +348,7 @@ impl Approvals {
         let named: HashSet<&str> = actions.iter().map(PendingAction::id).collect();
         let waits: HashSet<&str> = waiting.iter().map(PendingAction::id).collect();
         if named.is_empty() && waits.is_empty() {
-            let what = "no action waits for approval: nothing was sent";
+            let what = "no action is waiting for approval, so nothing was sent";
             return Err(Error::new(
                 ErrorKind::NothingPending,
                 conversation.id(),
@@ -356,8 +356,8 @@ impl Approvals {
             ));
         }
         if named != waits {
-            let what = "other actions wait for approval than those that were answered, or they \
-                        were answered already: nothing was sent; look at `approvals().pending()`";
+            let what = "the answered actions are not the ones waiting for approval, or they were \
+                        already answered; nothing was sent; check `approvals().pending()`";
             return Err(Error::new(ErrorKind::Conflict, conversation.id(), what));
         }
         Ok(())

@@ -16,7 +16,7 @@ impl Conversation {
     /// When the model returns no answer, or the request fails.
     pub async fn ask_agent(&self, question: impl Into<String>) -> Result<String> {
         let call = calls::Ask::new(self.id(), question);
-        self.call("ask the agent", &call).await
+        self.call("ask the agent a question", &call).await
     }
 
     /// Returns the agent's last response on the visible branch, from `finish` or as text; empty
@@ -76,6 +76,6 @@ impl Conversation {
     /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) on servers without this endpoint.
     pub async fn reprovision(&self) -> Result<RuntimeInfo> {
         let call = calls::Reprovision::new(self.id());
-        self.call_newer("make the runtime again", &call).await
+        self.call_newer("reprovision the runtime", &call).await
     }
 }

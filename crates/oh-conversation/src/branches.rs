@@ -251,7 +251,7 @@ impl ForkConversation<'_> {
         match original.client().call(&Get::new(id)).await {
             // No other conversation can have a generated id.
             Ok(info) if self.fresh => Ok(info),
-            _ => Err(Error::ambiguous(id, "make this copy", error)),
+            _ => Err(Error::ambiguous(id, "created the fork", error)),
         }
     }
 }
@@ -277,7 +277,9 @@ impl<'a> IntoFuture for ForkConversation<'a> {
             let client = original.client().clone();
             let copy = Conversation::follow(client, info, following, Origin::Forked).await;
             let named = |error: Error| {
-                error.in_context(&format!("the fork {copy_id} was made, but not set up"))
+                error.in_context(&format!(
+                    "the fork {copy_id} was created, but setting it up failed"
+                ))
             };
             let copy = copy.map_err(named)?;
             let set_up = async {

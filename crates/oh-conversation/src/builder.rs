@@ -225,7 +225,8 @@ impl Plan {
             && *kind != *wanted
         {
             let what = format!(
-                "it exists with an agent of kind `{kind}`, not `{wanted}`: attach to it instead"
+                "the conversation already exists with an agent of kind `{kind}`, not `{wanted}`: \
+                 attach to it instead, or use another id"
             );
             return Err(Error::new(ErrorKind::AgentMismatch, id, what));
         }

@@ -90,7 +90,9 @@ impl<'a> IntoFuture for StartChild<'a> {
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(async move {
             let parent = self.conversation;
-            let told = parent.call_newer("start a child", &self.call).await?;
+            let told = parent
+                .call_newer("start a child conversation", &self.call)
+                .await?;
             let attached = Conversation::attach(parent.client(), told.conversation_id).await?;
             Ok(Child {
                 conversation: attached,

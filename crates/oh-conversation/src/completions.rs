@@ -43,7 +43,7 @@ pub fn completion_log(
         };
         let path = directory.join(file_name(&log.filename, event.id()));
         if let Err(error) = fs::write(&path, log.log_data.as_bytes()) {
-            tracing::warn!(path = %path.display(), %error, "cannot keep a model call");
+            tracing::warn!(path = %path.display(), %error, "cannot write the log of a model call");
         }
     })
 }

@@ -200,7 +200,11 @@ impl Conversation {
                 (held.log.end(), held.disowned)
             };
             if now == end && !disowned {
-                let what = format!("the server cannot be read for {:?}", begun.elapsed());
+                let what = format!(
+                    "the conversation is not up to date: nothing could be read from the server \
+                     for {:?}",
+                    begun.elapsed()
+                );
                 let error = Error::new(ErrorKind::Transport, self.id(), what);
                 return Err(match self.last_error() {
                     Some(cause) => error.with_source(cause),
@@ -482,7 +486,8 @@ impl Conversation {
     /// Returns whether the server's version is older than this one.
     pub(crate) async fn is_before(&self, version: (u32, u32, u32)) -> Result<bool> {
         let info = self.client().server_info().await;
-        let info = info.map_err(|error| Error::transport(self.id(), "ask the version", error))?;
+        let info =
+            info.map_err(|error| Error::transport(self.id(), "read the server's version", error))?;
         Ok(info.version_numbers().is_some_and(|its| its < version))
     }
 

@@ -214,7 +214,9 @@ impl Error {
     pub(crate) fn ambiguous(id: ConversationId, what: &str, source: oh_transport::Error) -> Self {
         Self(std::sync::Arc::new(Inner {
             kind: ErrorKind::Ambiguous,
-            context: format!("it is unclear whether the server did {what}: look before repeating"),
+            context: format!(
+                "cannot tell whether the server {what}: check before you repeat the request"
+            ),
             conversation: Some(id),
             source: Some(Box::new(source)),
         }))

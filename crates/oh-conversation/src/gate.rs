@@ -123,8 +123,8 @@ impl Conversation {
             Ok(standing) => standing,
             Err(_) => {
                 let what = format!(
-                    "cannot read within {limit:?} whether an action waits for approval: nothing \
-                     was sent"
+                    "cannot determine within {limit:?} whether an action is waiting for approval; \
+                     nothing was sent"
                 );
                 let error = Error::new(ErrorKind::Transport, self.id(), what);
                 Err(match self.last_error() {
@@ -165,7 +165,11 @@ impl Conversation {
                     return Err(Error::transport(self.id(), "read the newest event", error));
                 }
                 Err(error) => {
-                    tracing::debug!(conversation = %self.id(), %error, "cannot read the newest event yet");
+                    tracing::debug!(
+                        conversation = %self.id(),
+                        %error,
+                        "cannot read the newest event; trying again"
+                    );
                     if error.kind() == Wire::NotFound {
                         // The conversation is gone or leased, or a gateway responded: the watcher
                         // finds out.

@@ -57,7 +57,7 @@ impl Goal {
                 return Ok(status);
             }
         }
-        let what = "the link was closed before the goal ended";
+        let what = "the connection was closed before the goal ended";
         Err(Error::new(ErrorKind::Closed, self.conversation.id(), what))
     }
 
@@ -238,8 +238,8 @@ impl Conversation {
     /// Checks that nothing waits for approval, because a goal runs the agent at once.
     async fn before_goal(&self) -> Result<Cursor> {
         if let Standing::Waiting(_) = self.standing_soon().await? {
-            let what = "an action waits for approval, and a goal would execute it: approve or \
-                        reject it first";
+            let what = "an action is waiting for approval, and a goal would execute it: approve \
+                        or reject it first";
             return Err(Error::new(ErrorKind::PendingConfirmation, self.id(), what));
         }
         self.restore().await?;

@@ -441,7 +441,7 @@ impl Held {
         let applied = Arc::make_mut(&mut self.state).apply(update);
         if let Err(error) = &applied {
             let why = std::error::Error::source(error).map(ToString::to_string);
-            tracing::warn!(%error, why, "a snapshot of the state does not read");
+            tracing::warn!(%error, why, "could not decode a state snapshot");
         }
         applied.is_ok()
     }

@@ -39,7 +39,11 @@ impl Pager {
                     if let Some(ended) = view.ended() {
                         return Err(ended);
                     }
-                    debug!(conversation = %self.id, %error, "cannot read the newest event yet");
+                    debug!(
+                        conversation = %self.id,
+                        %error,
+                        "cannot read the newest event; trying again"
+                    );
                     sleep(backoff.next_delay()).await;
                 }
             }
@@ -79,7 +83,11 @@ impl Pager {
                     if error.kind() == Wire::Unauthorized || unreadable == UNREADABLE {
                         return Err(Error::transport(self.id, "read older events", error));
                     }
-                    debug!(conversation = %self.id, %error, "cannot read older events yet");
+                    debug!(
+                        conversation = %self.id,
+                        %error,
+                        "cannot read older events; trying again"
+                    );
                     sleep(backoff.next_delay()).await;
                     continue;
                 }

@@ -312,7 +312,7 @@ impl Run {
             tokio::select! {
                 changed = changes.changed() => {
                     if changed.is_err() {
-                        let what = "the link has ended";
+                        let what = "the connection to the conversation has ended";
                         return Err(Error::new(ErrorKind::Closed, conversation.id(), what));
                     }
                     continue;

@@ -69,7 +69,7 @@ impl Conversation {
         let event_id = event_id.into();
         // An empty id would address another endpoint.
         if event_id.is_empty() {
-            return Err(self.invalid("an event's id is not empty"));
+            return Err(self.invalid("the event id must not be empty"));
         }
         let call = calls::Get::new(self.id(), event_id);
         match self.call("read an event", &call).await {

@@ -133,7 +133,7 @@ impl Conversation {
         let mut sources = Vec::new();
         for (name, secret) in secrets {
             let source = secret.source().await.map_err(|failure| {
-                let what = format!("the value of the secret `{name}` could not be computed");
+                let what = format!("cannot obtain the value of the secret `{name}`");
                 Error::new(ErrorKind::InvalidInput, self.id(), what).with_source(failure)
             })?;
             sources.push((name, source));

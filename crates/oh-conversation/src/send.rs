@@ -117,7 +117,7 @@ impl SendMessage {
         }
         let pictured = |part: &UserContent| matches!(part, UserContent::Image { .. });
         if !self.blind && self.content.iter().any(pictured) && is_blind(conversation) {
-            let what = "the agent's model sees no images: switch the model, or send with \
+            let what = "the agent's model does not support images: switch the model, or send with \
                         `even_if_blind`";
             return Err(Error::new(ErrorKind::NoVision, id, what));
         }
@@ -127,7 +127,7 @@ impl SendMessage {
             let turn = conversation.mirror().answered.turn().await;
             let standing = conversation.standing_soon().await?;
             if matches!(standing, Standing::Waiting(_)) && !self.anyway {
-                let what = "an action waits for approval, and the next run would execute it: \
+                let what = "an action is waiting for approval, and the next run would execute it: \
                             approve or reject it first, or send with `even_if_pending`";
                 return Err(Error::new(ErrorKind::PendingConfirmation, id, what));
             }
@@ -146,7 +146,7 @@ impl SendMessage {
                     // The server has no idempotency key for messages, so the log shows whether it
                     // accepted this one.
                     if !logged(conversation, held, &self.content).await {
-                        return Err(Error::ambiguous(id, "take the message", error));
+                        return Err(Error::ambiguous(id, "accepted the message", error));
                     }
                 }
                 Err(error) => return Err(Error::transport(id, "send a message", error)),
@@ -160,13 +160,16 @@ impl SendMessage {
         match timeout(limit, conversation.start_run(|| ())).await {
             Ok(Ok(Started::Begun | Started::Joined)) => Ok(()),
             Ok(Ok(Started::Waiting)) => {
-                let what = "the message was saved, but an action waits for approval, which a run \
-                            would execute: approve or reject it first";
+                let what = "the message was saved, but no run was started: an action is waiting \
+                            for approval, and a run would execute it; approve or reject it first";
                 Err(Error::new(ErrorKind::PendingConfirmation, id, what))
             }
-            Ok(Err(error)) => Err(error.in_context("the message was saved, but not run")),
+            Ok(Err(error)) => {
+                Err(error.in_context("the message was saved, but starting the run failed"))
+            }
             Ok(Ok(Started::Wedged)) | Err(_) => {
-                let what = "the message was saved, but the server starts no run; run again later";
+                let what = "the message was saved, but the server did not start a run; call `run` \
+                            later";
                 Err(Error::new(ErrorKind::Conflict, id, what))
             }
         }

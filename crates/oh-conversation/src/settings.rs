@@ -64,7 +64,7 @@ impl Conversation {
             return Ok(());
         }
         let set = restore(self.client(), mirror).await;
-        set.map_err(|error| Error::transport(self.id(), "set the policy again", error))
+        set.map_err(|error| Error::transport(self.id(), "restore the confirmation policy", error))
     }
 
     /// Replaces all tags: keys consist of `a-z` and `0-9`, values of at most 256 characters

@@ -55,7 +55,7 @@ impl<'a> GenerateTitle<'a> {
             return Err(Error::new(
                 ErrorKind::InvalidInput,
                 id,
-                "a title of no length",
+                "max_length must be at least 1",
             ));
         }
         let events = self.conversation.events();
@@ -71,7 +71,7 @@ impl<'a> GenerateTitle<'a> {
                 Error::new(
                     ErrorKind::InvalidInput,
                     id,
-                    "a title needs a message of the user first",
+                    "cannot generate a title: the conversation has no user message yet",
                 )
             })?;
         let excerpt: String = message.chars().take(2000).collect();
@@ -89,7 +89,7 @@ impl<'a> GenerateTitle<'a> {
             return Err(Error::new(
                 ErrorKind::NoAnswer,
                 id,
-                "the model gave no title",
+                "the model returned an empty title",
             ));
         }
         Ok(title)
@@ -109,11 +109,14 @@ async fn ask_other(conversation: &Conversation, llm: Llm, question: String) -> R
         deleted: false,
     };
     conversation
-        .call("make a title", &calls::conversations::Create::new(start))
+        .call(
+            "generate a title",
+            &calls::conversations::Create::new(start),
+        )
         .await?;
     let answer = conversation
         .call(
-            "make a title",
+            "generate a title",
             &calls::conversations::Ask::new(helper.id, question),
         )
         .await;

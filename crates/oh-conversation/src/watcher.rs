@@ -179,7 +179,7 @@ impl Watcher {
         loop {
             phase = match phase {
                 Phase::End(error) => {
-                    debug!(conversation = %self.id, kind = ?error.kind(), "watcher ends");
+                    debug!(conversation = %self.id, kind = ?error.kind(), "the watcher has ended");
                     self.writer.end(error);
                     return;
                 }
@@ -409,7 +409,7 @@ impl Watcher {
                 }
             }
         }
-        let mut trouble = Error::transport(self.id, "keep the link to the server", error);
+        let mut trouble = Error::transport(self.id, "keep the connection to the server", error);
         let reachable = trouble
             .transport_error()
             .is_none_or(|error| error.kind() != oh_transport::ErrorKind::Connect);
@@ -428,7 +428,7 @@ impl Watcher {
                 }
                 Err(rest::Fault::Other) => return Phase::Verify,
                 Err(rest::Fault::Wire(other)) => {
-                    trouble = Error::transport(self.id, "keep the link to the server", other);
+                    trouble = Error::transport(self.id, "keep the connection to the server", other);
                 }
             }
         }
@@ -461,7 +461,8 @@ impl Watcher {
                     return None;
                 }
                 let since = *self.leased.get_or_insert_with(Instant::now);
-                let what = "another live server holds its lease; use that server or stop it";
+                let what = "another running server holds the conversation's lease; use that \
+                            server or stop it";
                 let over = since.elapsed() >= self.limits.lease;
                 over.then(|| Error::new(ErrorKind::Leased, self.id, what))
             }
@@ -469,7 +470,8 @@ impl Watcher {
             Err(error) if error.kind() == Wire::NotFound && self.is_own_word(&error).await => {
                 let (since, times) = self.missing.unwrap_or((Instant::now(), 0));
                 self.missing = Some((since, times + 1));
-                let what = "the server does not have it: it was deleted, or is on another server";
+                let what = "the server does not have the conversation: it was deleted, or it is \
+                            on another server";
                 let over = times > 0 && since.elapsed() >= self.limits.missing;
                 over.then(|| Error::new(ErrorKind::Gone, self.id, what))
             }
@@ -511,18 +513,18 @@ impl Watcher {
     }
 
     fn replaced(&self) -> Error {
-        let what = "the conversation was replaced: its log on the server is another or shorter \
-                    than the one that was read; attach again";
+        let what = "the conversation was replaced: its log on the server differs from the log \
+                    read before, or is shorter; attach again";
         Error::new(ErrorKind::Replaced, self.id, what)
     }
 
     fn unauthorized(&self) -> Error {
-        let what = "the server refuses the session key";
+        let what = "the server rejected the session key; create the client with the server's key";
         Error::new(ErrorKind::Unauthorized, self.id, what)
     }
 
     fn server_gone(&self, reason: &str) -> Error {
-        let what = format!("the server has ended and will not come back: {reason}");
+        let what = format!("the server has ended and will not be restarted: {reason}");
         Error::new(ErrorKind::ServerGone, self.id, what)
     }
 

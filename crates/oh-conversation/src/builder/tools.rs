@@ -33,7 +33,10 @@ pub(super) async fn check(client: &Client, start: &StartConversation) -> Result<
         .iter()
         .find(|name| theirs.contains(name) || BUILT_IN.contains(name))
     {
-        let what = format!("client_tools: `{name}` is the name of one of the agent's tools");
+        let what = format!(
+            "client_tools: `{name}` is already the name of one of the agent's tools; choose \
+             another name"
+        );
         return Err(Error::new(ErrorKind::InvalidInput, id, what));
     }
     let modules = start.module_tools();
@@ -42,7 +45,7 @@ pub(super) async fn check(client: &Client, start: &StartConversation) -> Result<
     if unknown.is_empty() {
         return Ok(());
     }
-    let failed = |error| Error::transport(id, "ask for the server's tools", error);
+    let failed = |error| Error::transport(id, "list the server's tools", error);
     // The client caches this, so it is usually free; tools registered since then are requested.
     let info = client.server_info().await.map_err(failed)?;
     unknown.retain(|name| !info.usable_tools.iter().any(|known| known == name));
@@ -52,7 +55,11 @@ pub(super) async fn check(client: &Client, start: &StartConversation) -> Result<
     let known = match client.call(&ListTools::default()).await {
         Ok(known) => known,
         Err(error) if matches!(error.kind(), Wire::NotFound | Wire::Forbidden) => {
-            debug!(conversation = %id, %error, "the server does not tell its tools");
+            debug!(
+                conversation = %id,
+                %error,
+                "the server does not list its tools; tool names are not checked"
+            );
             return Ok(());
         }
         Err(error) => return Err(failed(error)),
@@ -62,7 +69,7 @@ pub(super) async fn check(client: &Client, start: &StartConversation) -> Result<
         return Ok(());
     }
     let what = format!(
-        "the server knows no tool of the name {}; it has {}",
+        "the server has no tool named {}; available tools: {}",
         quoted(unknown),
         quoted(known.iter().map(String::as_str)),
     );

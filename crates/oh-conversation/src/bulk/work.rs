@@ -57,7 +57,7 @@ impl Job {
             progress,
         };
         let outcome = match work.handle().cancelled() {
-            Some(_) => Err(work.cancelled("it was not started")),
+            Some(_) => Err(work.cancelled("the conversation was not started")),
             None => work.carry_out(self, &mut conversation).await,
         };
         work.progress.done();
@@ -105,7 +105,7 @@ impl Work {
                 let mut queue = Queue::new(self);
                 // A full server rejects the creation too; nothing is created then.
                 let created = loop {
-                    self.proceed("it was not created")?;
+                    self.proceed("the conversation was not created")?;
                     match builder.plan().create().await {
                         Err(error) if is_full(&error) => queue.wait().await,
                         created => break created?,
@@ -114,7 +114,7 @@ impl Work {
                 let conversation = builder.connect(created).await?;
                 *connected = Some(conversation.clone());
                 self.progress.connected(&conversation);
-                self.proceed("its first message was not sent")?;
+                self.proceed("the first message was not sent")?;
                 conversation.send_parts(message).await?;
                 conversation
             }
@@ -122,7 +122,7 @@ impl Work {
         self.progress.connected(&conversation);
         let mut queue = Queue::new(self);
         loop {
-            self.proceed("it was not run")?;
+            self.proceed("the conversation was not run")?;
             self.progress.stage(BulkStage::Running);
             match self.run(&conversation).await {
                 Err(error) if is_full(&error) => queue.wait().await,
@@ -144,7 +144,7 @@ impl Work {
         tokio::select! {
             biased;
             () = self.handle().cancels(BulkCancel::Leave) => {
-                Err(self.cancelled("its run was left at work on the server"))
+                Err(self.cancelled("the run continues on the server"))
             }
             outcome = &mut running => outcome,
             never = self.interrupt(conversation) => match never {},

@@ -252,7 +252,7 @@ async fn carry_out(weak: WeakConversation, tool: ClientTool, event: Event, work:
     let Some(conversation) = weak.upgrade().map(|conversation| conversation.id()) else {
         return;
     };
-    debug!(%conversation, tool = tool.name(), action = event.id(), "a client tool is called");
+    debug!(%conversation, tool = tool.name(), action = event.id(), "calling a client tool");
     let heading = heading(tool.name(), &event);
     let call = ClientToolCall {
         conversation,
@@ -289,7 +289,11 @@ async fn deliver(weak: &WeakConversation, action: &Event, text: String, work: &A
                 // A message that arrives during a step is logged when the step has ended.
                 Ok(false) if !conversation.state().execution_status().is_running() => doubts -= 1,
                 Ok(false) => {}
-                Err(error) => debug!(conversation = %conversation.id(), %error, "in doubt"),
+                Err(error) => debug!(
+                    conversation = %conversation.id(),
+                    %error,
+                    "cannot check whether the server received a client tool's result; trying again"
+                ),
             }
             if doubts > 0 {
                 drop(conversation);
@@ -306,11 +310,19 @@ async fn deliver(weak: &WeakConversation, action: &Event, text: String, work: &A
                 return set_to_work(&conversation).await;
             }
             Err(error) if error.kind() == ErrorKind::Unauthorized => {
-                warn!(conversation = %conversation.id(), %error, "a client tool's result is lost");
+                warn!(
+                    conversation = %conversation.id(),
+                    %error,
+                    "cannot deliver a client tool's result: the session key was rejected"
+                );
                 return;
             }
             Err(error) => {
-                debug!(conversation = %conversation.id(), %error, "a result is yet to be delivered");
+                debug!(
+                    conversation = %conversation.id(),
+                    %error,
+                    "could not deliver a client tool's result; trying again"
+                );
                 doubts = if error.kind() == ErrorKind::Ambiguous {
                     2
                 } else {
@@ -341,7 +353,12 @@ async fn set_to_work(conversation: &Conversation) {
         Ok(Ok(_)) | Err(_) => {}
         // The result is read in the next run.
         Ok(Err(error)) => {
-            debug!(conversation = %conversation.id(), %error, "a result waits for the next run");
+            debug!(
+                conversation = %conversation.id(),
+                %error,
+                "could not start a run for a client tool's result; the agent reads it in the next \
+                 run"
+            );
         }
     }
 }

@@ -170,7 +170,7 @@ impl ClientToolCall {
     /// returns this error, the model receives the reason.
     pub fn arguments<T: DeserializeOwned>(&self) -> Result<T> {
         T::deserialize(self.json()).map_err(|error| {
-            let what = format!("the arguments do not fit: {error}");
+            let what = format!("invalid arguments: {error}");
             Error::new(ErrorKind::InvalidInput, self.conversation, what)
         })
     }

@@ -48,7 +48,7 @@ impl fmt::Display for RunStatus {
             Self::Idle => "idle",
             Self::StillRunning => "still running",
             Self::BudgetReached => "budget reached: the run was interrupted",
-            Self::Wedged => "wedged: the server accepts no run and has none",
+            Self::Wedged => "wedged: the server rejects new runs although none is active",
             Self::Gone => "gone: the conversation was deleted",
             Self::ServerGone => "the server is gone",
         })

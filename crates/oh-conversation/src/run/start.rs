@@ -138,7 +138,7 @@ impl Conversation {
                     if self.was_taken(sent.events).await {
                         return Ok(Started::Begun);
                     }
-                    return Err(Error::ambiguous(id, "take the run", error));
+                    return Err(Error::ambiguous(id, "started the run", error));
                 }
                 // Nothing was sent.
                 Wire::Connect => sleep(SOON).await,

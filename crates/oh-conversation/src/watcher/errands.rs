@@ -50,7 +50,11 @@ impl Watcher {
             self.errands.spawn(async move {
                 if let Err(error) = settings::restore(&client, &mirror).await {
                     // Any run first tries this again.
-                    warn!(conversation = %mirror.id, %error, "cannot set the policy again yet");
+                    warn!(
+                        conversation = %mirror.id,
+                        %error,
+                        "cannot restore the confirmation policy; the next run tries again"
+                    );
                 }
                 Done::Restored
             });

@@ -209,7 +209,12 @@ impl Watcher {
                     self.tokens.durable(seq, &event, replayed);
                 }
                 SessionFrame::Error { code, detail } => {
-                    warn!(conversation = %self.id, %code, %detail, "the server rejects something");
+                    warn!(
+                        conversation = %self.id,
+                        %code,
+                        %detail,
+                        "the server reported an error on the session socket"
+                    );
                 }
                 progress => self.tokens.progress(progress),
             }

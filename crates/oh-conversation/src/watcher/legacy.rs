@@ -60,7 +60,11 @@ impl Watcher {
                 return Ok(false);
             }
             Payload::ServerError(error) => {
-                tracing::warn!(conversation = %self.id, code = %error.code, "the server rejects something");
+                tracing::warn!(
+                    conversation = %self.id,
+                    code = %error.code,
+                    "the server reported an error on the legacy socket"
+                );
                 return Ok(false);
             }
             Payload::ConversationStateUpdate(_) => {

@@ -212,7 +212,10 @@ impl Watcher {
         // socket cannot be used at all.
         self.too_large += 1;
         if self.too_large > 1 {
-            warn!(conversation = %self.id, "state too large for the session socket: using the legacy one");
+            warn!(
+                conversation = %self.id,
+                "the state is too large for the session socket; using the legacy socket"
+            );
             self.legacy_for_good = true;
         }
         self.writer.connecting(None);

@@ -30,16 +30,15 @@ impl Activation {
             check_name(name.as_ref())?;
             if name.starts_with("OH_") || value.expose_secret().contains('\0') {
                 return invalid(format!(
-                    "environment variable {name} cannot be set here, or its value holds a NUL byte"
+                    "environment variable {name} cannot be set here, or its value contains a NUL \
+                     byte"
                 ));
             }
         }
         for (what, key) in [("session key", &self.key), ("secret key", &self.secret_key)] {
             let text = key.as_ref().map(ExposeSecret::expose_secret);
             if text.is_some_and(|key| key.trim().is_empty() || key.contains("**********")) {
-                return invalid(format!(
-                    "the {what} is empty or masked: give the key itself"
-                ));
+                return invalid(format!("the {what} is empty or masked: pass the real key"));
             }
         }
         let paths = [
@@ -101,7 +100,7 @@ fn made(path: &Path) -> Result<PathBuf> {
         None => Err(Error::new(
             ErrorKind::InvalidInput,
             format!(
-                "directory {} is not UTF-8, as a request must be",
+                "the path of directory {} must be valid UTF-8, because it is sent in a request",
                 made.display()
             ),
         )),

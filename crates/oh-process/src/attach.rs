@@ -93,11 +93,14 @@ impl Attach {
         let info = probe::version(&client).await?;
         let (kind, why) = match probe::get_status(&client, probe::GUARDED).await {
             Some(200) => return Ok(AttachedServer { client, info }),
-            Some(401 | 403) => (ErrorKind::Unauthorized, "refuses the session key"),
-            Some(503) => (ErrorKind::NotReady, "is dormant: somebody must activate it"),
+            Some(401 | 403) => (
+                ErrorKind::Unauthorized,
+                "rejected the session key; create the client with the server's key",
+            ),
+            Some(503) => (ErrorKind::NotReady, "is dormant: activate it first"),
             _ => (
                 ErrorKind::Request,
-                "does not answer as an agent server does",
+                "is not an OpenHands agent server, or returned an unexpected status",
             ),
         };
         Err(Error::new(kind, format!("the server at {url} {why}")))

@@ -111,7 +111,11 @@ impl Cache {
                     .is_ok_and(|target| target != Some(entry.path()))
                 && let Err(error) = remove_unused(&entry.path())
             {
-                tracing::debug!(path = %entry.path().display(), %error, "left for later");
+                tracing::debug!(
+                    path = %entry.path().display(),
+                    %error,
+                    "cannot remove an unused environment now; a later run tries again"
+                );
             }
         }
     }

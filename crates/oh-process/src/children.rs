@@ -9,7 +9,10 @@ pub(crate) fn can_be_waited_for() {
         use tokio::signal::unix::{SignalKind, signal};
         // A handler replaces the ignored signal, and is never removed.
         if let Err(error) = signal(SignalKind::child()) {
-            tracing::warn!(%error, "SIGCHLD is ignored: the end of a process may not be known");
+            tracing::warn!(
+                %error,
+                "SIGCHLD is ignored in this process: exit statuses of child processes may be lost"
+            );
         }
     }
 }

@@ -56,7 +56,7 @@ impl Downloader<'_> {
         progress: &(dyn Fn(u64, Option<u64>) + Send + Sync),
     ) -> Result<()> {
         let Some(expected) = &listed.sha256 else {
-            let message = format!("the index has no checksum for {}", listed.name);
+            let message = format!("the package index has no checksum for {}", listed.name);
             return Err(Error::new(ErrorKind::Provision, message));
         };
         let failed = |error: std::io::Error| {
@@ -75,7 +75,7 @@ impl Downloader<'_> {
             let chunk = chunk.map_err(|error| lost(&url, error))?;
             received += chunk.len() as u64;
             if received > total.unwrap_or(FILE_LIMIT).min(FILE_LIMIT) {
-                let message = format!("{} is longer than the index says", listed.name);
+                let message = format!("{} is larger than the package index states", listed.name);
                 return Err(Error::new(ErrorKind::Provision, message));
             }
             hash.update(&chunk);
@@ -90,8 +90,8 @@ impl Downloader<'_> {
             .collect();
         if found != *expected {
             let message = format!(
-                "the checksum of {} is wrong: the index says {expected}, the file has {found}; \
-                 it was deleted",
+                "wrong checksum of {}: the index lists {expected}, the file has {found}; the file \
+                 was deleted",
                 listed.name
             );
             return Err(Error::new(ErrorKind::Provision, message));
@@ -116,12 +116,12 @@ impl Downloader<'_> {
                     url = next;
                 }
                 _ => {
-                    let message = format!("{} answered {}", shown(&url), answer.status());
+                    let message = format!("{} responded with {}", shown(&url), answer.status());
                     return Err(Error::new(ErrorKind::IndexUnreachable, message));
                 }
             }
         }
-        let message = format!("{} redirects too often", shown(&url));
+        let message = format!("too many redirects from {}", shown(&url));
         Err(Error::new(ErrorKind::IndexUnreachable, message))
     }
 

@@ -107,7 +107,8 @@ impl Environment {
                     .collect();
                 let missing = missing.join(", ");
                 return Err(Failure::Absent(format!(
-                    "lacks {missing}; install them there, or let a Provisioner make an environment"
+                    "lacks {missing}; install the missing packages there, or create an \
+                     environment with `Provisioner`"
                 )));
             }
         };

@@ -151,7 +151,7 @@ impl fmt::Display for Error {
             write!(f, " ({exit})")?;
         }
         if !self.0.log_tail.is_empty() {
-            f.write_str("; last it said:")?;
+            f.write_str("; last output:")?;
             // Keeps the message readable; `log_tail` returns all lines.
             let skipped = self.0.log_tail.len().saturating_sub(12);
             for line in &self.0.log_tail[skipped..] {
@@ -207,7 +207,7 @@ mod tests {
         let shown = error.to_string();
         assert_eq!(
             shown,
-            "the server ended (exit status 3); last it said:\n  one\n  two"
+            "the server ended (exit status 3); last output:\n  one\n  two"
         );
     }
 }

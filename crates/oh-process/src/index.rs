@@ -51,7 +51,7 @@ impl Index {
         let parsed = Url::parse(text.trim()).ok();
         let Some(mut url) = parsed.filter(|url| matches!(url.scheme(), "http" | "https")) else {
             // The value may contain a password.
-            let message = format!("{name} is not a URL of a package index (the value is hidden)");
+            let message = format!("{name} is not a valid package index URL (value hidden)");
             return Err(Error::new(ErrorKind::InvalidInput, message));
         };
         let decode = |part: &str| percent_decode_str(part).collect::<Vec<u8>>();
@@ -74,7 +74,7 @@ impl Index {
     pub(crate) fn project(&self, name: &str) -> Result<Url> {
         let joined = self.url.join(&format!("{name}/"));
         joined.map_err(|error| {
-            Error::new(ErrorKind::InvalidInput, "not a URL of a package index").with_source(error)
+            Error::new(ErrorKind::InvalidInput, "not a valid package index URL").with_source(error)
         })
     }
 

@@ -135,7 +135,7 @@ impl Installer<'_> {
         let inside = interpreter::in_environment(self.root);
         let home = self.root.join("home");
         std::fs::create_dir_all(&home).map_err(|error| {
-            Error::directory("cannot make a directory to try the server in", error)
+            Error::directory("cannot create a directory for the import test", error)
         })?;
         let arguments = ["-I", "-c", VERIFY].map(OsStr::new);
         let own = ["HOME", "XDG_CONFIG_HOME", "XDG_CACHE_HOME", "XDG_DATA_HOME"]
@@ -175,8 +175,8 @@ impl Installer<'_> {
         installed.map_err(|error| match self.offline {
             true => Error::new(
                 ErrorKind::IndexUnreachable,
-                "the environment is not in the cache, and OPENHANDS_OFFLINE forbids to download \
-                 packages; unset it once, or make the environment with `oh provision` beforehand",
+                "the environment is not in the cache, and OPENHANDS_OFFLINE forbids downloads; \
+                 unset it once, or create the environment with `oh provision` beforehand",
             )
             .with_log_tail(error.log_tail().to_vec()),
             false => error,
@@ -227,7 +227,7 @@ impl Installer<'_> {
             let (major, minor) = interpreter::OLDEST;
             let context = format!(
                 "no Python {major}.{minor} or newer was found, and uv could not download one; \
-                 install one, or set UV_PYTHON_INSTALL_MIRROR to a place that can be reached"
+                 install Python, or set UV_PYTHON_INSTALL_MIRROR to a reachable URL"
             );
             Error::new(error.kind(), context).with_log_tail(error.log_tail().to_vec())
         })?;
@@ -367,7 +367,7 @@ fn failure(said: &[String]) -> Error {
     let (kind, context) = if any(&["No space left on device", "Errno 28", "os error 28"]) {
         (
             ErrorKind::DiskFull,
-            "no space is left to make the environment",
+            "cannot create the environment: no space left on the device",
         )
     } else if any(&[
         "Failed to establish a new connection",
@@ -385,7 +385,7 @@ fn failure(said: &[String]) -> Error {
     ]) {
         (
             ErrorKind::IndexUnreachable,
-            "the package index cannot be reached; nothing half-made was kept. Check the network \
+            "cannot reach the package index; no partial environment was kept; check the network \
              and the index settings of pip or uv",
         )
     } else if any(&[
@@ -394,7 +394,7 @@ fn failure(said: &[String]) -> Error {
     ]) {
         (
             ErrorKind::UnknownVersion,
-            "the package index does not hold this version of the server",
+            "the package index does not have this version of the server",
         )
     } else if any(&[
         "ResolutionImpossible",
@@ -404,16 +404,16 @@ fn failure(said: &[String]) -> Error {
     ]) {
         (
             ErrorKind::Provision,
-            "the index has no packages that fit the requirements; where one of them needs other \
-             versions than the pinned ones, turn pinning off",
+            "the package index has no versions that satisfy all requirements; if a requirement \
+             conflicts with the pinned versions, turn pinning off",
         )
     } else if any(&["Permission denied", "Errno 13", "Read-only file system"]) {
         (
             ErrorKind::Directory,
-            "the environment's directory cannot be written",
+            "cannot write to the environment's directory",
         )
     } else {
-        (ErrorKind::Provision, "the environment could not be made")
+        (ErrorKind::Provision, "cannot create the environment")
     };
     let tail = said[said.len().saturating_sub(30)..].to_vec();
     Error::new(kind, context).with_log_tail(tail)

@@ -129,7 +129,7 @@ impl fmt::Display for Candidate {
             write!(f, ", {version}")?;
         }
         f.write_str("): ")?;
-        f.write_str(self.refused.as_deref().unwrap_or("fit"))
+        f.write_str(self.refused.as_deref().unwrap_or("suitable"))
     }
 }
 
@@ -202,7 +202,7 @@ pub(crate) async fn run(mut command: Command, limit: Duration) -> Result<Output,
     let _group = Group(child.id());
     match timeout(limit, child.wait_with_output()).await {
         Ok(Ok(output)) => Ok(output),
-        Ok(Err(error)) => Err(Failure::Unknown(format!("cannot be read from: {error}"))),
+        Ok(Err(error)) => Err(Failure::Unknown(format!("cannot be read: {error}"))),
         Err(_) => Err(Failure::Unknown(format!(
             "did not answer within {} s",
             limit.as_secs_f32()
@@ -242,7 +242,7 @@ fn missing(python: &Path) -> Option<Failure> {
     match python.metadata() {
         Err(error) if absent(&error) => {
             let target = python.read_link().unwrap_or_default();
-            let why = format!("leads to {}, which is missing", target.display());
+            let why = format!("is a link to {}, which is missing", target.display());
             Some(Failure::Absent(why))
         }
         Ok(metadata) if metadata.is_file() && metadata.len() == 0 => {

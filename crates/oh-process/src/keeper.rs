@@ -236,13 +236,13 @@ impl Keeper {
         let pid = match reports.next().await {
             Some(Report::Up(pid)) => pid,
             Some(Report::Refused(why)) => return Err(why),
-            _ => return Err("the template ended while it forked".to_owned()),
+            _ => return Err("the template ended while it was forking the server".to_owned()),
         };
-        let gone = || "the keeper ended at once".to_owned();
+        let gone = || "the keeper process ended immediately".to_owned();
         let known = i32::try_from(pid).ok().and_then(Pid::from_raw);
         let known = known.ok_or_else(gone)?;
         let process = pidfd_open(known, PidfdFlags::empty())
-            .map_err(|error| format!("its keeper cannot be watched: {error}"))?;
+            .map_err(|error| format!("cannot watch the keeper process: {error}"))?;
         // The process id cannot be reused as long as the keeper holds the other end.
         let mut polled = [PollFd::new(&control, PollFlags::empty())];
         if poll(&mut polled, Some(&Timespec::default())) != Ok(0) {
@@ -355,7 +355,9 @@ impl Keeper {
                 }
                 // Report of an earlier command for whose end nobody waited.
                 Some(Report::Exit(..) | Report::Up(_) | Report::Refused(_)) => {}
-                None => return Err(failed(io::Error::other("its keeper has ended"))),
+                None => {
+                    return Err(failed(io::Error::other("the keeper process has ended")));
+                }
             }
         };
         drop(reports);
@@ -477,7 +479,9 @@ pub(crate) fn send(
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
     let mut ancillary = SendAncillaryBuffer::new(&mut space);
     if !descriptors.is_empty() && !ancillary.push(SendAncillaryMessage::ScmRights(descriptors)) {
-        return Err(io::Error::other("too many descriptors"));
+        return Err(io::Error::other(
+            "too many file descriptors for one message",
+        ));
     }
     // The kernel sends so few bytes completely or not at all.
     let head = [IoSlice::new(head.as_bytes())];
@@ -509,7 +513,7 @@ fn writable(mut send: impl FnMut() -> rustix::io::Result<usize>) -> io::Result<u
 
 #[cfg_attr(
     not(target_os = "linux"),
-    allow(dead_code, reason = "servers are forked on Linux only")
+    allow(dead_code, reason = "servers can be forked only on Linux")
 )]
 enum Report {
     Up(u32),
@@ -588,7 +592,7 @@ async fn reason(complaints: Option<ChildStderr>) -> String {
     });
     let text = read.await.unwrap_or_default();
     match text.lines().rfind(|line| !line.trim().is_empty()) {
-        Some(last) => format!("its keeper did not start: {last}"),
-        None => "its keeper did not start".to_owned(),
+        Some(last) => format!("the keeper process did not start: {last}"),
+        None => "the keeper process did not start".to_owned(),
     }
 }

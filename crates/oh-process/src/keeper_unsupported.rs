@@ -56,8 +56,8 @@ pub(crate) fn config_path(file: &Path) -> PathBuf {
 }
 
 fn refused() -> Error {
-    let message =
-        "local servers are run on Linux and macOS only; attach to one that runs elsewhere";
+    let message = "local servers are supported only on Linux and macOS; attach to a server that \
+                   runs elsewhere";
     Error::new(ErrorKind::Unsupported, message)
 }
 

@@ -94,7 +94,12 @@ impl Plan {
         // The keeper must exist before anything is created that needs cleaning up.
         let (keeper, startup) = start_keeper(&settings, &environment, &place).await?;
         let temporary = place.is_temporary();
-        let unkept = |error| Error::directory("cannot hand the state to its keeper", error);
+        let unkept = |error| {
+            Error::directory(
+                "cannot register the state directory with the keeper process",
+                error,
+            )
+        };
         if temporary {
             keeper.remove_at_end(place.root()).map_err(unkept)?;
         }
@@ -155,8 +160,12 @@ impl Plan {
             }
             keep(&self.settings, &keeper, state.root())
         };
-        hand_over()
-            .map_err(|error| Error::directory("cannot hand the state to its keeper", error))?;
+        hand_over().map_err(|error| {
+            Error::directory(
+                "cannot register the state directory with the keeper process",
+                error,
+            )
+        })?;
         Ok(keeper)
     }
 
@@ -208,7 +217,8 @@ impl Plan {
         keeper
             .remove_if_orphaned(directory.path())
             .map_err(|error| {
-                Error::new(ErrorKind::Spawn, "the keeper is gone").with_source(error)
+                Error::new(ErrorKind::Spawn, "the server's keeper process has ended")
+                    .with_source(error)
             })?;
         let job = Job {
             command: &self.command(port.address),
@@ -370,7 +380,7 @@ async fn start_keeper(
         match template.keeper(environment, &variables).await {
             Ok(keeper) => return Ok((keeper, Startup::Forked)),
             Err(reason) => {
-                info!(%reason, "the server is not forked from its template but started cold");
+                info!(%reason, "cannot fork the server from its template; starting it cold");
                 startup = Startup::Fallback(reason);
             }
         }

@@ -60,8 +60,10 @@ pub(crate) fn reserve(wanted: SocketAddr) -> Result<Reservation> {
             return port_taken(wanted);
         }
         let ip = wanted.ip();
-        let message =
-            format!("this machine cannot listen on {ip}: it is no address of it, or not allowed");
+        let message = format!(
+            "cannot listen on {ip}: it is not an address of this machine, or listening is not \
+             permitted"
+        );
         Error::new(ErrorKind::InvalidInput, message).with_source(error)
     })
 }
@@ -71,7 +73,8 @@ pub(crate) fn port_taken(address: SocketAddr) -> Error {
     Error::new(
         ErrorKind::PortTaken,
         format!(
-            "port {port} on {ip} is taken by another program; end it, or let a free port be chosen"
+            "port {port} on {ip} is taken by another program; stop that program, or set no port \
+             to use a free one"
         ),
     )
 }
@@ -96,7 +99,13 @@ pub(crate) async fn ready(address: SocketAddr, ancestor: u32, proof: Proof<'_>) 
     // Without a key: each request sets the key to test.
     let client = Client::builder(format!("http://{address}"))
         .build()
-        .map_err(|error| Error::new(ErrorKind::Request, "no client").with_source(error))?;
+        .map_err(|error| {
+            Error::new(
+                ErrorKind::Request,
+                "cannot create a client to check the server",
+            )
+            .with_source(error)
+        })?;
     let begun = tokio::time::Instant::now();
     let mut first = true;
     loop {
@@ -118,12 +127,12 @@ pub(crate) async fn ready(address: SocketAddr, ancestor: u32, proof: Proof<'_>) 
             Ok(Ok(Some(false))) => return Err(stranger(address)),
             Ok(Err(error)) => {
                 let message = format!(
-                    "cannot find out which process listens at {address}, so no key is shown to it"
+                    "cannot determine which process listens at {address}; no key was sent to it"
                 );
                 return Err(Error::new(ErrorKind::Stranger, message).with_source(error));
             }
             Err(error) => {
-                let message = "the runtime is going down";
+                let message = "the tokio runtime is shutting down";
                 return Err(Error::new(ErrorKind::Request, message).with_source(error));
             }
         }
@@ -150,7 +159,7 @@ const OLDEST: (u32, u32, u32) = (1, 40, 0);
 
 /// Returns the server's information about itself. Rejects a server whose version is too old.
 pub(crate) async fn version(client: &Client) -> Result<Arc<ServerInfo>> {
-    let failed = "the server does not tell its version";
+    let failed = "the server did not report its version";
     let info = client
         .server_info()
         .await
@@ -171,8 +180,8 @@ pub(crate) async fn version(client: &Client) -> Result<Arc<ServerInfo>> {
 
 fn stranger(address: SocketAddr) -> Error {
     let message = format!(
-        "something else answers at {address}: it is not our process, or it does not know our \
-         session key"
+        "another program answers at {address}: it is not the server that was started, or it \
+         rejects the session key"
     );
     Error::new(ErrorKind::Stranger, message)
 }
@@ -213,7 +222,7 @@ async fn post_init(client: &Client, key: &SecretString) -> Option<u16> {
 }
 
 fn header_value(key: &SecretString) -> Result<http::HeaderValue> {
-    let invalid = "a key cannot stand in a header";
+    let invalid = "the session key contains characters that a header cannot hold";
     let mut value = http::HeaderValue::from_str(key.expose_secret())
         .map_err(|error| Error::new(ErrorKind::InvalidInput, invalid).with_source(error))?;
     value.set_sensitive(true);
@@ -227,19 +236,16 @@ pub(crate) async fn get_status(client: &Client, path: &str) -> Option<u16> {
 
 /// Activates a dormant server.
 pub(crate) async fn activate(client: &Client, init: &Init) -> Result<()> {
-    let failed = || {
-        Error::new(
-            ErrorKind::Request,
-            "the dormant server could not be activated",
-        )
-    };
+    let failed = || Error::new(ErrorKind::Request, "cannot activate the dormant server");
     client
         .call(init)
         .await
         .map_err(|error| failed().with_source(error))?;
     match get_status(client, GUARDED).await {
         Some(200) => Ok(()),
-        other => Err(failed().with_source(format!("it then answered with {other:?}"))),
+        other => Err(failed().with_source(format!(
+            "after the activation, the server returned status {other:?}"
+        ))),
     }
 }
 

@@ -45,7 +45,9 @@ impl fmt::Display for Progress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Reused(path) => write!(f, "using the environment in {}", path.display()),
-            Self::Waiting => f.write_str("another process makes this environment, waiting"),
+            Self::Waiting => {
+                f.write_str("waiting for another process that is creating this environment")
+            }
             Self::Rebuilding(why) => write!(f, "replacing the cached environment: {why}"),
             Self::Searching => f.write_str("looking for Python 3.12 or newer, or uv"),
             Self::Looked(candidate) => write!(f, "found {candidate}"),
@@ -61,10 +63,10 @@ impl fmt::Display for Progress {
                     None => Ok(()),
                 }
             }
-            Self::Creating(path) => write!(f, "making an environment in {}", path.display()),
+            Self::Creating(path) => write!(f, "creating an environment in {}", path.display()),
             Self::Installing(line) => f.write_str(line),
-            Self::Verifying => f.write_str("importing the server once"),
-            Self::Created(path) => write!(f, "made the environment in {}", path.display()),
+            Self::Verifying => f.write_str("importing the server to verify the environment"),
+            Self::Created(path) => write!(f, "created the environment in {}", path.display()),
             Self::Starting => f.write_str("starting the server"),
         }
     }

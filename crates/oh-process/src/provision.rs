@@ -269,13 +269,13 @@ impl Provisioner {
         let python = interpreter::in_environment(&path);
         let made = Environment::examine(&python, Origin::Made, None, self.check_timeout).await;
         let environment = made.map_err(|failure| {
-            let context = "the environment was made, but cannot run the server";
+            let context = "the environment was created, but cannot run the server";
             let source = format!("{} {}", python.display(), failure.reason());
             Error::new(ErrorKind::Provision, context).with_source(source)
         })?;
         if environment.server_version() != self.version {
             let context = format!(
-                "version {} was asked for, but {} was installed",
+                "version {} was requested, but {} was installed",
                 self.version,
                 environment.server_version()
             );
@@ -319,12 +319,14 @@ impl Provisioner {
     async fn cached_in(&self, slot: &Slot) -> Result<Cached> {
         let content = slot.content().map_err(|error| {
             let path = slot.path();
-            let context = format!("cannot look at the environment in {}", path.display());
+            let context = format!("cannot examine the environment in {}", path.display());
             Error::directory(context, error)
         })?;
         let (root, lease) = match content {
             Content::Nothing => return Ok(Cached::Nothing),
-            Content::HalfMade => return Ok(Cached::Damaged("it was left half-made".to_owned())),
+            Content::HalfMade => {
+                return Ok(Cached::Damaged("its creation was interrupted".to_owned()));
+            }
             Content::Finished { root, lease } => (root, lease),
         };
         let python = interpreter::in_environment(&root);
@@ -336,15 +338,15 @@ impl Provisioner {
             }
             Ok(environment) => {
                 let other = environment.server_version();
-                let why = format!("it holds {other} instead of {}", self.version);
+                let why = format!("it contains version {other} instead of {}", self.version);
                 Ok(Cached::Damaged(why))
             }
             Err(Failure::Absent(why)) => Ok(Cached::Damaged(format!("{} {why}", python.display()))),
             Err(Failure::Failed(why) | Failure::Unknown(why)) => {
                 let (python, path) = (python.display(), slot.path());
                 let context = format!(
-                    "cannot check the cached environment: {python} {why}; nothing was changed. \
-                     Try again, or remove {} to have a new one made",
+                    "cannot check the cached environment: {python} {why}; nothing was changed; \
+                     try again, or remove {} to create a new one",
                     path.display()
                 );
                 Err(Error::new(ErrorKind::CheckFailed, context))
@@ -367,7 +369,7 @@ impl Provisioner {
             .or_else(|| Some(search::home()?.join(".cache/openhands-rs")));
         let Some(cache) = cache else {
             let message = format!(
-                "no cache directory is known: set {CACHE_VARIABLE}, XDG_CACHE_HOME or HOME"
+                "cannot determine the cache directory: set {CACHE_VARIABLE}, XDG_CACHE_HOME or HOME"
             );
             return Err(Error::new(ErrorKind::Directory, message));
         };
@@ -384,8 +386,8 @@ impl Provisioner {
         if bad_version || self.extra.iter().any(bad_extra) {
             return Err(Error::new(
                 ErrorKind::InvalidInput,
-                "a version must be digits, letters and dots; a requirement must not be empty or an \
-                 option of the installer",
+                "a version must consist of letters, digits and `.+-_`; a requirement must not be \
+                 empty or begin with `-`",
             ));
         }
         Ok(())
@@ -422,7 +424,7 @@ impl Provisioner {
             (Err(Failure::Unknown(_)), _) => ErrorKind::CheckFailed,
             _ => ErrorKind::NoInterpreter,
         };
-        let message = format!("the interpreter named cannot be used: {candidate}");
+        let message = format!("the chosen interpreter cannot be used: {candidate}");
         Err(Error::new(kind, message))
     }
 
@@ -507,8 +509,8 @@ fn no_interpreter(found: &[Found], offline: bool) -> Error {
     let unknown = |(_, facts): &Found| matches!(facts, Err(Failure::Unknown(_)));
     let (kind, mut message) = if found.iter().any(unknown) {
         let message = format!(
-            "cannot find out whether there is a Python {major}.{minor} or newer: interpreters \
-             could not be run just now; try again"
+            "cannot determine whether Python {major}.{minor} or newer is installed: some \
+             interpreters could not be run; try again"
         );
         (ErrorKind::CheckFailed, message)
     } else {
@@ -518,14 +520,14 @@ fn no_interpreter(found: &[Found], offline: bool) -> Error {
              {major}.{minor}+ (python.org, your package manager), or uv \
              (https://docs.astral.sh/uv){}",
             match offline {
-                true => "; OPENHANDS_OFFLINE forbids to download uv",
+                true => "; OPENHANDS_OFFLINE forbids downloading uv",
                 false => "",
             }
         );
         (ErrorKind::NoInterpreter, message)
     };
     for (candidate, _) in found {
-        message.push_str(&format!("\n  refused {candidate}"));
+        message.push_str(&format!("\n  rejected {candidate}"));
     }
     Error::new(kind, message)
 }

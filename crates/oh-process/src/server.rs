@@ -189,7 +189,7 @@ impl LocalServer {
             // Fails when the server has exited for good and the supervisor is gone.
             let _ = stop.send(grace);
         }
-        let unseen = || Error::new(ErrorKind::Died, "the server's end could not be watched");
+        let unseen = || Error::new(ErrorKind::Died, "cannot determine how the server ended");
         let supervisor = self.supervisor.as_mut().ok_or_else(unseen)?;
         let report = supervisor
             .await
@@ -257,7 +257,7 @@ async fn first_launch(
             {
                 debug!(
                     port = reservation.address.port(),
-                    "lost the port; trying another"
+                    "the port was taken by another program; trying another port"
                 );
                 attempt += 1;
             }

@@ -104,7 +104,9 @@ impl Settings {
             host => host.trim_start_matches('[').trim_end_matches(']'),
         };
         match host.parse::<IpAddr>() {
-            Err(_) => invalid("is not an IP address; name one of this machine, such as 127.0.0.1"),
+            Err(_) => {
+                invalid("is not an IP address; use an address of this machine, such as 127.0.0.1")
+            }
             Ok(ip) if !ip.is_loopback() && !self.expose => {
                 invalid("can be reached by other machines; allow that with `expose(true)`")
             }
@@ -142,7 +144,7 @@ impl Settings {
         for key in keys.chain(&self.previous_secret_keys) {
             let key = key.expose_secret();
             if key.chars().all(|c| c == '*') {
-                return invalid("a key is masked: give the real one".to_owned());
+                return invalid("a key is masked (`****`): pass the real key".to_owned());
             }
             if key.len() < 16 || !printable(key) {
                 return invalid("a key must be at least 16 visible ASCII characters".to_owned());
@@ -151,14 +153,14 @@ impl Settings {
         for argument in &self.arguments {
             let text = argument.to_string_lossy();
             if text.contains('\0') {
-                return invalid("an argument holds a NUL byte".to_owned());
+                return invalid("an argument contains a NUL byte".to_owned());
             }
             // The server also accepts abbreviated option names.
             let name = text.split('=').next().unwrap_or_default();
             let known = |option: &&(&str, &str)| name.len() > 2 && option.0.starts_with(name);
             if let Some((option, method)) = OPTIONS.iter().find(known) {
                 return invalid(format!(
-                    "argument {text} cannot be given: {option} is set by `{method}`"
+                    "invalid argument {text}: set {option} with `{method}` instead"
                 ));
             }
         }
@@ -169,7 +171,7 @@ impl Settings {
                     .all(|c| c.is_alphanumeric() || "._".contains(c))
         };
         if let Some(name) = self.import_modules.iter().find(|name| !module(name)) {
-            return invalid(format!("{name:?} is not the name of a Python module"));
+            return invalid(format!("{name:?} is not a valid Python module name"));
         }
         Ok(())
     }

@@ -36,9 +36,9 @@ pub(crate) async fn measured_during<T>(
     if let Some(took) = took.filter(|took| *took >= SLOW) {
         warn!(
             ?took, home = %home.display(),
-            "an interactive shell starts slowly in the server's home: the first command of a \
-             terminal may be reported as finished while it still runs. Make the shell's start-up \
-             files faster, or give the server a home without them"
+            "interactive shells start slowly in the server's home directory, so the first command \
+             of a terminal may be reported as finished while it still runs; make the shell's \
+             start-up files faster, or use a home directory without them"
         );
     }
     let started = match started {

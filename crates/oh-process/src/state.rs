@@ -135,7 +135,7 @@ impl Place {
         if self.temporary {
             make_private(&self.root).map_err(|error| {
                 let root = self.root.display();
-                Error::directory(format!("cannot make state directory {root}"), error)
+                Error::directory(format!("cannot create state directory {root}"), error)
             })?;
         }
         let root = self.root.clone();
@@ -162,8 +162,8 @@ impl Place {
             return Err(Error::new(
                 ErrorKind::StateInUse,
                 format!(
-                    "state directory {root} is used by another server, or by one that is still \
-                     ending; give each server its own"
+                    "state directory {root} is in use by another server, or by one that is still \
+                     shutting down; use a separate directory for each server"
                 ),
             ));
         };
@@ -224,7 +224,7 @@ impl StateDir {
         let path = self.root().join("secret_key");
         let failed = |error| {
             let path = path.display();
-            Error::directory(format!("cannot keep the secret key in {path}"), error)
+            Error::directory(format!("cannot store the secret key in {path}"), error)
         };
         let mut key = String::new();
         match File::open(&path) {
@@ -257,7 +257,7 @@ pub(crate) fn start_directory(root: &Path) -> Result<TempDir> {
     };
     make().map_err(|error| {
         let root = root.display();
-        Error::directory(format!("cannot make a directory in {root}"), error)
+        Error::directory(format!("cannot create a directory in {root}"), error)
     })
 }
 
@@ -300,7 +300,7 @@ fn make_or_take(path: &Path, fit: impl Fn(&Path) -> bool) -> io::Result<()> {
             true => Ok(()),
             false => Err(io::Error::new(
                 io::ErrorKind::PermissionDenied,
-                "it exists and is not a private directory of this user",
+                "the path exists and is not a private directory of this user",
             )),
         },
         other => other,

@@ -68,7 +68,7 @@ impl fmt::Display for ExitReport {
                 Some(name) => write!(f, "killed by {name}")?,
                 None => write!(f, "killed by signal {signal}")?,
             },
-            (None, None) => write!(f, "ended unseen")?,
+            (None, None) => write!(f, "ended with an unknown status")?,
         }
         if self.killed {
             f.write_str(" after the grace period")?;

@@ -41,7 +41,7 @@ pub(crate) async fn run(
             let Some(delay) = policy.delay(attempt, &exit) else {
                 break None;
             };
-            warn!(%exit, attempt, ?delay, "the server ended by itself; starting it again");
+            warn!(%exit, attempt, ?delay, "the server ended unexpectedly; restarting it");
             status.send_replace(Status::Restarting { attempt });
             shared.tell(Liveness::Restarting);
             let launched = tokio::select! {
@@ -56,7 +56,7 @@ pub(crate) async fn run(
             match launched {
                 Ok(live) => break Some(live),
                 Err(error) => {
-                    warn!(%error, "the server could not be started again");
+                    warn!(%error, "cannot restart the server");
                     if let Some(report) = error.exit() {
                         exit = report.clone();
                     }

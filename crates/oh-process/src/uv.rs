@@ -97,10 +97,11 @@ impl OwnUv<'_> {
         unpacked
             .unwrap_or_else(|error| Err(io::Error::other(error)))
             .map_err(|error| match error.kind() {
-                io::ErrorKind::InvalidData => {
-                    Error::new(ErrorKind::Provision, "the wheel of uv cannot be unpacked")
-                        .with_source(error)
-                }
+                io::ErrorKind::InvalidData => Error::new(
+                    ErrorKind::Provision,
+                    "cannot unpack the downloaded uv wheel",
+                )
+                .with_source(error),
                 _ => failed(error),
             })?;
         self.check(&fresh).await?;
@@ -113,8 +114,8 @@ impl OwnUv<'_> {
         let (major, minor) = interpreter::OLDEST;
         let begin = |how: String| {
             (self.report)(Progress::Fetching(format!(
-                "no Python {major}.{minor} or newer with venv was found: downloading uv {how}, \
-                 which finds or downloads one"
+                "no Python {major}.{minor} or newer with venv was found; downloading uv {how}, to \
+                 find or download one"
             )));
         };
         let mut refused = None;
@@ -130,13 +131,13 @@ impl OwnUv<'_> {
         let fetched = self.with_index(&index, place).await;
         fetched.map_err(|error| {
             let hint = match error.kind() {
-                ErrorKind::IndexUnreachable => "Check the network and PIP_INDEX_URL, or i",
-                ErrorKind::DiskFull => "Make room, or i",
-                _ => "I",
+                ErrorKind::IndexUnreachable => "check the network and PIP_INDEX_URL, or i",
+                ErrorKind::DiskFull => "make room, or i",
+                _ => "i",
             };
             let context = format!(
                 "no Python {major}.{minor} or newer with venv was found, and uv could not be \
-                 downloaded to fetch one: {error}. {hint}nstall Python {major}.{minor}+ or uv"
+                 downloaded to fetch one: {error}; {hint}nstall Python {major}.{minor}+ or uv"
             );
             let tail = refused.map_or_else(Vec::new, |error| error.log_tail().to_vec());
             Error::new(error.kind(), context)
@@ -180,7 +181,7 @@ impl OwnUv<'_> {
         entries
             .map(|entry| entry.path())
             .find(|path| path.extension().is_some_and(|extension| extension == "whl"))
-            .ok_or_else(|| Error::new(ErrorKind::Provision, "pip downloaded no wheel of uv"))
+            .ok_or_else(|| Error::new(ErrorKind::Provision, "pip did not download a uv wheel"))
     }
 
     async fn with_index(&self, index: &Index, place: &Path) -> Result<PathBuf> {
@@ -192,13 +193,13 @@ impl OwnUv<'_> {
         let (body, json, base) = page;
         let files = index::listing(&body, json, &base).ok_or_else(|| {
             let message = format!(
-                "{} does not list files as a package index does",
+                "the response of {} is not a package index page",
                 index.host()
             );
             Error::new(ErrorKind::Provision, message)
         })?;
         let wheel = index::choose(&files, "uv", SERIES, &index::fits).ok_or_else(|| {
-            let message = format!("{} has no uv for this machine", index.host());
+            let message = format!("{} has no uv wheel for this platform", index.host());
             Error::new(ErrorKind::Provision, message)
         })?;
         let path = place.join("uv.whl");
@@ -224,7 +225,7 @@ impl OwnUv<'_> {
         let mut command = Command::new(uv);
         command.arg("--version");
         let failed = |why: &str| {
-            let message = format!("the uv that was downloaded {why}");
+            let message = format!("the downloaded uv {why}");
             Err(Error::new(ErrorKind::Provision, message))
         };
         match interpreter::run(command, self.limit).await {
@@ -247,7 +248,12 @@ fn unpack(wheel: &Path, to: &Path) -> io::Result<()> {
         .flatten()
         .find(|name| name.ends_with(".data/scripts/uv"))
         .map(std::borrow::Cow::into_owned)
-        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "it holds no program"))?;
+        .ok_or_else(|| {
+            io::Error::new(
+                io::ErrorKind::InvalidData,
+                "the wheel does not contain the uv program",
+            )
+        })?;
     let mut program = archive.by_name(&name).map_err(invalid)?;
     let mut file = fs::File::create(to)?;
     io::copy(&mut program, &mut file)?;

@@ -99,11 +99,11 @@ const REFUSED: &[(&str, &str)] = &[
     ("OH_SECRET_KEY", "use secret_key"),
     (
         "OH_PREVIOUS_SECRET_KEYS",
-        "the agent would see them; use previous_secret_key",
+        "the agent could read the keys; use previous_secret_key",
     ),
     (
         "OH_WEBHOOKS",
-        "the agent would see its headers; use webhook",
+        "the agent could read the webhook's headers; use webhook",
     ),
     ("OH_DEFERRED_INIT", "use deferred_init"),
     ("OH_CONVERSATIONS_PATH", "use state_dir"),
@@ -111,7 +111,7 @@ const REFUSED: &[(&str, &str)] = &[
     ("OH_EXTRA_PYTHON_PATH", "use python_path"),
     (
         "OPENHANDS_AGENT_SERVER_CONFIG_PATH",
-        "it is how the server gets its keys",
+        "oh-process uses it to pass the keys to the server",
     ),
     ("OH_INTERNAL_SERVER_URL", "use host and port"),
     ("TMUX_TMPDIR", "use state_dir"),
@@ -119,7 +119,7 @@ const REFUSED: &[(&str, &str)] = &[
     ("LOG_TO_FILE", "the log is read from the server's pipes"),
     (
         "DEBUG_LLM",
-        "it waits for an answer on a terminal that is not there",
+        "it makes the server wait for input from a terminal",
     ),
 ];
 
@@ -197,7 +197,8 @@ impl Variables {
             let value = value.text();
             let name = name.to_string_lossy();
             if value.as_encoded_bytes().contains(&0) {
-                let message = format!("the value of environment variable {name} holds a NUL byte");
+                let message =
+                    format!("the value of environment variable {name} contains a NUL byte");
                 return Err(Error::new(ErrorKind::InvalidInput, message));
             }
             let value = value.to_string_lossy().to_ascii_uppercase();
@@ -206,8 +207,8 @@ impl Variables {
                 && !value.contains("UTF8")
             {
                 let message = format!(
-                    "environment variable {name} must name a UTF-8 locale, such as {UTF_8}: the \
-                     server fails in any other"
+                    "environment variable {name} must be a UTF-8 locale, such as {UTF_8}: the \
+                     server fails with any other"
                 );
                 return Err(Error::new(ErrorKind::InvalidInput, message));
             }
@@ -322,14 +323,12 @@ pub(crate) fn check_name(name: &OsStr) -> Result<()> {
     let bytes = name.as_encoded_bytes();
     let invalid = |message: String| Err(Error::new(ErrorKind::InvalidInput, message));
     if bytes.is_empty() || bytes.contains(&0) || bytes.contains(&b'=') {
-        return invalid(format!(
-            "{name:?} cannot be the name of an environment variable"
-        ));
+        return invalid(format!("{name:?} is not a valid environment variable name"));
     }
     let text = name.to_string_lossy();
     match refused(&text) {
         Some(instead) => invalid(format!(
-            "environment variable {text} is not set here: {instead}"
+            "environment variable {text} must not be set: {instead}"
         )),
         None => Ok(()),
     }
@@ -354,7 +353,8 @@ pub(crate) fn module_directories(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
         }
         if text.contains([':', '\0']) || text.trim() != text {
             return Err(why(
-                "must hold no colon and not end in a blank: the server would take it apart",
+                "must not contain a colon or begin or end with a space, because the server splits \
+                 and trims the list",
             ));
         }
         Ok(absolute)

@@ -102,7 +102,7 @@ async fn pitfall_24_a_server_that_takes_any_key_is_not_ours() {
     let error = stand_in.builder("open").start().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::PortTaken);
     let source = std::error::Error::source(&error).unwrap().to_string();
-    assert!(source.contains("does not know our session key"), "{source}");
+    assert!(source.contains("rejects the session key"), "{source}");
     assert_eq!(stand_in.processes(), Vec::<u32>::new());
 }
 

@@ -495,7 +495,7 @@ async fn interpreters_are_asked_beside_each_other() {
         program(place.path(), name, &text);
     }
     let said = bare(test, place.path());
-    assert_eq!(said.matches("3.13.1): fit").count(), names.len(), "{said}");
+    assert_eq!(said.matches("3.13.1): suitable").count(), names.len(), "{said}");
 }
 
 #[tokio::test]
@@ -534,7 +534,7 @@ async fn without_a_fit_interpreter_the_refused_are_listed() {
     assert!(said.contains("KIND NoInterpreter"), "{said}");
     for refused in ["python3.12", "python3"] {
         let path = place.path().join(refused);
-        let line = format!("refused {}", path.display());
+        let line = format!("rejected {}", path.display());
         assert!(said.contains(&line), "{line}: {said}");
     }
     assert!(said.contains("3.11.7") && said.contains("older than 3.12"));

@@ -146,7 +146,7 @@ async fn a_template_that_cannot_fork_or_dies_over_it_leaves_a_cold_start_and_not
     fs::write(&trigger, "kill").unwrap();
     let cold = builder.clone().start().await.unwrap();
     assert!(
-        reason(&cold).contains("ended while it forked"),
+        reason(&cold).contains("ended while it was forking"),
         "{}",
         reason(&cold)
     );

@@ -48,14 +48,16 @@ impl Fixed {
             let shown = name.to_string_lossy();
             if self.places.contains(shown.as_ref()) {
                 if !theirs.is_some_and(|value| Path::new(value).is_absolute()) {
-                    return Some(format!("variable {shown} is not an absolute path"));
+                    return Some(format!(
+                        "environment variable {shown} must be an absolute path"
+                    ));
                 }
             } else if theirs != self.variables.get(name).map(OsString::as_os_str)
                 && self.reads(&shown)
             {
                 return Some(format!(
-                    "variable {shown} is read when the server's modules are imported, and the \
-                     template has another value; set it on the template"
+                    "environment variable {shown} is read when the server's modules are imported, \
+                     and the template has another value; set the variable on the template"
                 ));
             }
         }

@@ -188,7 +188,7 @@ impl Inner {
             || environment.server_version() != ours.server_version()
             || environment.python_version() != ours.python_version()
         {
-            return Err("the template is of another environment".to_owned());
+            return Err("the template uses another environment".to_owned());
         }
         let process = {
             let present = self.present();
@@ -234,7 +234,7 @@ async fn replace(inner: Weak<Inner>, settings: Settings, mut end: End) {
         };
         warn!(
             ?pause,
-            "the template of servers has ended by itself; starting another"
+            "the server template ended unexpectedly; starting another"
         );
         end = loop {
             sleep(pause).await;
@@ -248,11 +248,11 @@ async fn replace(inner: Weak<Inner>, settings: Settings, mut end: End) {
                     let mut present = inner.present();
                     present.process = Some(Arc::new(process));
                     present.statistics.imported_in = begun.elapsed();
-                    debug!("another template is ready");
+                    debug!("the new template is ready");
                     break end;
                 }
                 Err(Failed { error, is_final }) => {
-                    warn!(%error, "the template could not be started again");
+                    warn!(%error, "cannot restart the template");
                     let Some(inner) = inner.upgrade() else {
                         return;
                     };
@@ -282,7 +282,7 @@ fn ended(inner: &Weak<Inner>) -> Option<Environment> {
 fn error_in_short(error: &Error) -> String {
     let text = error.to_string();
     let first = text.lines().next().unwrap_or_default();
-    format!("the template could not be started again: {first}")
+    format!("the template could not be restarted: {first}")
 }
 
 impl fmt::Debug for TemplateServer {

@@ -169,7 +169,7 @@ impl Process {
                 .into());
         };
         if let Some(why) = answer.error {
-            let message = format!("cannot make a template of the server: {why}");
+            let message = format!("cannot create a template of the server: {why}");
             return Err(Failed {
                 error: Error::new(ErrorKind::BadEnvironment, message).with_log_tail(logs.tail()),
                 is_final: answer.is_final,
@@ -208,7 +208,8 @@ impl Process {
     ///
     /// Returns the reason as text.
     pub(crate) async fn fork(&self, limit: Duration) -> Result<Keeper, String> {
-        let failed = |error: io::Error| format!("the template cannot be asked to fork: {error}");
+        let failed =
+            |error: io::Error| format!("the template cannot receive the fork request: {error}");
         let (ours, theirs) = StdUnixStream::pair().map_err(failed)?;
         keeper::send(&self.control, b'f', b"", &[theirs.as_fd()]).map_err(failed)?;
         drop(theirs);

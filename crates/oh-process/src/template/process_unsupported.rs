@@ -24,7 +24,7 @@ pub(crate) struct Failed {
 
 impl Process {
     pub(crate) async fn start(_: &Environment, _: &Settings) -> Result<(Self, End), Failed> {
-        let message = "servers are forked from a template on Linux only; start them without";
+        let message = "templates are supported only on Linux; start servers without a template";
         Err(Failed {
             error: Error::new(ErrorKind::Unsupported, message),
             is_final: true,
@@ -36,7 +36,7 @@ impl Process {
     }
 
     pub(crate) async fn fork(&self, _: std::time::Duration) -> Result<Keeper, String> {
-        Err("servers are forked from a template on Linux only".to_owned())
+        Err("templates are supported only on Linux".to_owned())
     }
 }
 

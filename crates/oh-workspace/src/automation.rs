@@ -96,7 +96,7 @@ impl CompletionCallback {
     /// [`ErrorKind::InvalidInput`] when this is not a valid `http://` or `https://` URL.
     pub fn new(url: &str) -> Result<Self> {
         // The URL may contain credentials, so the error does not repeat it.
-        let bad = || Error::invalid("the callback's URL is no http:// or https:// URL");
+        let bad = || Error::invalid("the callback URL must begin with http:// or https://");
         let url = Url::parse(url).map_err(|_| bad())?;
         if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
             return Err(bad());
@@ -232,8 +232,9 @@ impl CompletionCallback {
     ///
     /// When the callback's receiver cannot be reached or rejects the request.
     pub async fn failed_with(self, event: &Event) -> Result<()> {
-        let event = serde_json::from_slice(event.raw())
-            .map_err(|error| Error::invalid("the event does not read").with_source(error))?;
+        let event = serde_json::from_slice(event.raw()).map_err(|error| {
+            Error::invalid("cannot encode the event as JSON").with_source(error)
+        })?;
         let body = self.body("FAILED", Some(event));
         self.send(body).await
     }
@@ -258,7 +259,7 @@ impl CompletionCallback {
     }
 
     async fn send(self, body: Value) -> Result<()> {
-        let failed = |error| Error::transport("the callback could not be made", error);
+        let failed = |error| Error::transport("cannot send the callback", error);
         let mut origin = self.url.clone();
         origin.set_path("");
         origin.set_query(None);
@@ -273,8 +274,9 @@ impl CompletionCallback {
         request.headers.insert(header::CONTENT_TYPE, json);
         if let Some(key) = &self.api_key {
             let bearer = format!("Bearer {}", key.expose_secret());
-            let mut bearer = HeaderValue::try_from(bearer)
-                .map_err(|_| Error::invalid("the callback's key cannot stand in a header"))?;
+            let mut bearer = HeaderValue::try_from(bearer).map_err(|_| {
+                Error::invalid("the callback's key contains characters that a header cannot hold")
+            })?;
             bearer.set_sensitive(true);
             request.headers.insert(header::AUTHORIZATION, bearer);
         }
@@ -283,7 +285,7 @@ impl CompletionCallback {
         match tokio::time::timeout(LIMIT, calling).await {
             Ok(answer) => answer.map(drop).map_err(failed),
             Err(_) => {
-                let context = format!("the callback was not answered within {LIMIT:?}");
+                let context = format!("no response to the callback within {LIMIT:?}");
                 Err(Error::new(ErrorKind::Timeout, context))
             }
         }

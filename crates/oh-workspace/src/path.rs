@@ -17,16 +17,16 @@ pub(crate) fn is_absolute(path: &str) -> bool {
 /// forward slashes too.
 pub(crate) fn join(directory: &str, path: &str) -> Result<String> {
     if path.is_empty() {
-        return Err(Error::invalid("an empty path"));
+        return Err(Error::invalid("the path must not be empty"));
     }
     if path.contains('\0') || directory.contains('\0') {
-        return Err(Error::invalid("a path cannot hold a NUL"));
+        return Err(Error::invalid("the path must not contain a NUL character"));
     }
     if is_absolute(path) {
         return Ok(path.to_owned());
     }
     if !is_absolute(directory) {
-        let context = "the workspace's directory is not an absolute path of the server";
+        let context = "the workspace's directory must be an absolute path on the server";
         return Err(Error::invalid(context).at(directory));
     }
     let mut rest = path;

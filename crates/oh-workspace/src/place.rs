@@ -59,13 +59,13 @@ impl Place {
             match client.call(&upload).await {
                 Ok(_) => Ok(place),
                 Err(error) => {
-                    let context = "the secrets could not be brought to the server";
+                    let context = "cannot upload the secrets to the server";
                     Err(place.removed_after(Error::transport(context, error)).await)
                 }
             }
         });
         making.await.unwrap_or_else(|error| {
-            let context = "the runtime ended before the secrets were brought to the server";
+            let context = "the tokio runtime shut down before the secrets were uploaded";
             Err(Error::new(ErrorKind::Interrupted, context).with_source(error))
         })
     }
@@ -75,14 +75,14 @@ impl Place {
         let client = client.clone();
         let making = tokio::spawn(async move { Self::make(&client, MAKE_LASTING).await });
         making.await.unwrap_or_else(|error| {
-            let context = "the runtime ended before a directory was created";
+            let context = "the tokio runtime shut down before the private directory was created";
             Err(Error::new(ErrorKind::Interrupted, context).with_source(error))
         })
     }
 
     async fn make(client: &Client, line: &str) -> Result<Self> {
         let make = Execute::new(ExecuteRequest::new(line).cwd("/").timeout(LIMIT.as_secs()));
-        let what = "a private directory could not be created on the server";
+        let what = "cannot create a private directory on the server";
         let made = client.call(&make).await;
         let made = made.map_err(|error| Error::transport(what, error))?;
         let path = made.stdout.unwrap_or_default();
@@ -144,7 +144,7 @@ impl Place {
         let (client, path) = (self.client.clone(), self.path.clone());
         self.runtime.spawn(async move {
             if let Err(error) = remove(&client, &path).await {
-                warn!(%error, "a private directory may be left on the server");
+                warn!(%error, "cannot remove a private directory; it may remain on the server");
             }
         });
     }

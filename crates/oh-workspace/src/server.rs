@@ -27,7 +27,7 @@ impl Workspace {
     /// When the server cannot be reached, or is not an agent server.
     pub async fn server_info(&self) -> Result<Arc<ServerInfo>> {
         let info = self.client().server_info().await;
-        info.map_err(|error| Error::transport("the server could not be asked what it is", error))
+        info.map_err(|error| Error::transport("cannot read the server information", error))
     }
 
     /// Returns the URL that opens the directory in the server's VSCode, or `None` when VSCode is
@@ -50,7 +50,7 @@ impl Workspace {
         let asked = self.client().call(&call).timeout(Duration::from_secs(10));
         let url = asked
             .await
-            .map_err(|error| Error::transport("there is no VSCode URL", error))?;
+            .map_err(|error| Error::transport("cannot read the VSCode URL", error))?;
         Ok(url)
     }
 
@@ -64,6 +64,6 @@ impl Workspace {
             .client()
             .call(&GetStatus::new().scope(self.scope()))
             .await;
-        status.map_err(|error| Error::transport("the VSCode could not be asked after", error))
+        status.map_err(|error| Error::transport("cannot read the VSCode status", error))
     }
 }

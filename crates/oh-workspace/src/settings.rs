@@ -46,7 +46,7 @@ impl Workspace {
             .call(&GetProfile::new(&name, Expose::Plain))
             .await;
         let profile = profile.map_err(|error| {
-            Error::transport(format!("the profile `{name}` could not be read"), error)
+            Error::transport(format!("cannot read the profile `{name}`"), error)
         })?;
         llm(profile.config, Some(format!("profile:{name}")))
     }
@@ -104,9 +104,8 @@ impl Workspace {
         key: Option<SecretString>,
     ) -> Result<BTreeMap<String, SecretSource>> {
         let stored = self.client().call(&ListSecrets::new()).await;
-        let stored = stored.map_err(|error| {
-            Error::transport("the names of the stored secrets could not be read", error)
-        })?;
+        let stored =
+            stored.map_err(|error| Error::transport("cannot list the stored secrets", error))?;
         let mut found = BTreeMap::new();
         for info in stored {
             if names.is_empty() || names.contains(&info.name.as_str()) {
@@ -141,7 +140,7 @@ impl Workspace {
             Ok(value) => Ok(Some(value)),
             Err(error) if error.kind() == oh_transport::ErrorKind::NotFound => Ok(None),
             Err(error) => {
-                let context = format!("the secret `{name}` could not be read");
+                let context = format!("cannot read the secret `{name}`");
                 Err(Error::transport(context, error))
             }
         }
@@ -155,7 +154,7 @@ impl Workspace {
     /// When the request fails.
     pub async fn load_skills(&self, which: LoadSkills) -> Result<LoadedSkills> {
         let loaded = self.client().call(&which).await;
-        loaded.map_err(|error| Error::transport("no skills could be loaded", error))
+        loaded.map_err(|error| Error::transport("cannot load the skills", error))
     }
 
     /// Returns an agent context with the current skills of the workspace's directory and of the
@@ -175,13 +174,18 @@ impl Workspace {
 
     async fn settings(&self, expose: Expose) -> Result<Settings> {
         let settings = self.client().call(&GetSettings::new(expose)).await;
-        settings.map_err(|error| Error::transport("the settings could not be read", error))
+        settings.map_err(|error| Error::transport("cannot read the settings", error))
     }
 }
 
 /// Converts a model from the server's wire format.
 fn llm(wire: Value, usage_id: Option<String>) -> Result<Llm> {
-    let missing = || Error::new(ErrorKind::NotFound, "no model is stored on the server");
+    let missing = || {
+        Error::new(
+            ErrorKind::NotFound,
+            "no model is configured in the server's settings",
+        )
+    };
     let mut fields = object(wire).ok_or_else(missing)?;
     let Some(Value::String(model)) = fields.remove("model") else {
         return Err(missing());
@@ -214,7 +218,7 @@ fn mcp_server(name: &str, wire: Value) -> Result<McpServer> {
             _ => McpServer::http(url),
         },
         _ => {
-            let context = format!("the MCP server `{name}` is neither a program nor a URL");
+            let context = format!("the MCP server `{name}` has neither a `command` nor a `url`");
             return Err(Error::new(ErrorKind::Unsupported, context));
         }
     };

@@ -68,7 +68,7 @@ impl CommandEnd {
             // The line may contain secrets, so the error does not repeat it.
             let cwd = command.cwd.as_deref().unwrap_or_default();
             let why = why.trim().replace(cwd, unmarked(cwd));
-            let context = format!("the command could not be run: {why}");
+            let context = format!("cannot run the command: {why}");
             return Err(Error::new(ErrorKind::NotStarted, context).of_command(&command.id));
         }
         // A command killed by SIGHUP also ends with −1, so only the time distinguishes a timeout. A

@@ -241,7 +241,7 @@ impl<'a> Execute<'a> {
             Err(Failed { error, id }) => {
                 // The caller can find the command by the id in the error, if there is one.
                 guard.keep();
-                let mut error = Error::transport("the command could not be started", error);
+                let mut error = Error::transport("cannot start the command", error);
                 if let Some(id) = id {
                     error = error.of_command(&id);
                 }

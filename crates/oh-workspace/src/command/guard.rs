@@ -69,7 +69,7 @@ impl StopOnDrop {
             unreachable!("a command is started once")
         };
         let started = start.await.unwrap_or_else(|error| {
-            let context = "the runtime ended before the command was started";
+            let context = "the tokio runtime shut down before the command was started";
             let error = Error::new(ErrorKind::Interrupted, context).with_source(error);
             Err(Failed { error, id: None })
         });

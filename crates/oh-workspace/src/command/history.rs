@@ -85,9 +85,8 @@ impl History {
     /// When the request fails.
     pub async fn page(self) -> Result<BashPage> {
         let found = self.workspace.client().call(&self.search).await;
-        let mut page = found.map_err(|error| {
-            Error::transport("the history of commands could not be read", error)
-        })?;
+        let mut page =
+            found.map_err(|error| Error::transport("cannot read the command history", error))?;
         page.items.iter_mut().for_each(unmark);
         Ok(page)
     }
@@ -141,13 +140,14 @@ impl Workspace {
         // The server finds events by hex digits only.
         let id = id.into().replace('-', "");
         let get = GetEvent::new(&id).scope(self.scope());
-        let found = self.client().call(&get).await.map_err(|error| {
-            Error::transport("a command could not be found", error).of_command(&id)
-        })?;
+        let found =
+            self.client().call(&get).await.map_err(|error| {
+                Error::transport("cannot find the command", error).of_command(&id)
+            })?;
         match found {
             BashEvent::Command(command) => Ok(Command::found(self, command)),
             _ => {
-                let context = "what has this id is no command";
+                let context = "the event with this id is not a command";
                 Err(Error::new(ErrorKind::NotFound, context).of_command(&id))
             }
         }
@@ -165,9 +165,8 @@ impl Workspace {
     ) -> Result<Vec<Option<BashEvent>>> {
         let batch = BatchEvents::new(ids).scope(self.scope());
         let found = self.client().call(&batch).await;
-        let mut found = found.map_err(|error| {
-            Error::transport("the history of commands could not be read", error)
-        })?;
+        let mut found =
+            found.map_err(|error| Error::transport("cannot read the command history", error))?;
         found.iter_mut().flatten().for_each(unmark);
         Ok(found)
     }
@@ -181,8 +180,6 @@ impl Workspace {
     pub async fn clear_history(&self) -> Result<u64> {
         let clear = ClearEvents::new().scope(self.scope());
         let cleared = self.client().call(&clear).await;
-        cleared.map_err(|error| {
-            Error::transport("the history of commands could not be cleared", error)
-        })
+        cleared.map_err(|error| Error::transport("cannot clear the command history", error))
     }
 }

@@ -368,7 +368,7 @@ async fn run(client: Client, shared: Arc<Shared>) {
                 }
             }
             Err(error) => {
-                debug!(%error, "no bash socket: commands are polled");
+                debug!(%error, "cannot open the bash socket; commands are polled instead");
                 shared.link.send_replace(Link::Down);
             }
         }

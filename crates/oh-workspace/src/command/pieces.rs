@@ -236,13 +236,13 @@ impl Pieces {
     /// Checks whether more output can still arrive.
     async fn is_to_come(&mut self) -> Result<()> {
         if self.restarted {
-            let context = "the server was started anew while the command ran, so how it ended is \
-                           not known";
+            let context = "the server was restarted while the command was running, so its exit \
+                           status is unknown";
             return Err(Error::new(ErrorKind::ServerRestarted, context).of_command(&self.id));
         }
         if self.due().is_some_and(|due| due <= Instant::now()) {
-            let context = "the server has not reported the end of a command that is long out of \
-                           time";
+            let context = "the server has not reported the end of the command, although its \
+                           timeout expired long ago";
             return Err(Error::new(ErrorKind::Timeout, context).of_command(&self.id));
         }
         if self.doubts > 0 {
@@ -290,14 +290,14 @@ impl Pieces {
             tokio::time::sleep(RETRY).await;
             return Ok(());
         }
-        let context = "the output of a command could not be read; the command may go on";
+        let context = "cannot read the output of the command; the command may still be running";
         Err(Error::transport(context, error)
             .midway()
             .of_command(&self.id))
     }
 
     fn lost(&self) -> Error {
-        let context = "output of a command is gone from the server's history";
+        let context = "output of the command was removed from the server's history";
         Error::new(ErrorKind::OutputLost, context).of_command(&self.id)
     }
 

@@ -137,7 +137,7 @@ impl Command {
         let (mut stdout, mut stderr) = (String::new(), String::new());
         loop {
             let Some((piece, end)) = tail.next().await? else {
-                let context = "nothing more was told of a command that has not ended";
+                let context = "the output ended, but the end of the command was not reported";
                 return Err(Error::new(ErrorKind::OutputLost, context).of_command(self.id()));
             };
             append(&mut stdout, piece.stdout);
@@ -162,7 +162,7 @@ impl Command {
         let stopped = match workspace.client().call(&stop).await {
             // A command that the server no longer has in its table has ended.
             Err(error) if error.kind() != oh_transport::ErrorKind::NotFound => {
-                let context = "the command could not be stopped";
+                let context = "cannot stop the command";
                 Err(Error::transport(context, error).of_command(self.id()))
             }
             _ => Ok(()),
@@ -274,7 +274,8 @@ impl Tail {
             (Ok(end), Some(secrets)) => {
                 let stderr = last.stderr.as_deref().unwrap_or_default();
                 if shell::failed_to_take(secrets, end.exit_code(), stderr) {
-                    let context = "the command could not take its secrets, so it did not run";
+                    let context = "the command did not run, because the shell could not read the \
+                                   file with its secrets";
                     let error = Error::new(ErrorKind::NotStarted, context).at(secrets.path());
                     return Err(self
                         .without_secrets(error.of_command(self.command.id()))

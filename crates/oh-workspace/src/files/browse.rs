@@ -74,7 +74,7 @@ impl Subdirectories {
             search = search.page_id(page_id);
         }
         let found = self.workspace.client().call(&search).await;
-        found.map_err(|error| refused("the directory could not be listed", &path, error))
+        found.map_err(|error| refused("cannot list the directory", &path, error))
     }
 }
 
@@ -90,7 +90,7 @@ impl Workspace {
         let path = self.path(path.as_ref())?;
         let create = CreateDirectory::new(&path).scope(self.scope());
         let created = self.client().call(&create).await;
-        created.map_err(|error| refused("the directory could not be made", &path, error))
+        created.map_err(|error| refused("cannot create the directory", &path, error))
     }
 
     /// Returns the home directory of the server's user, and suggested directories to browse.
@@ -100,7 +100,7 @@ impl Workspace {
     /// When the request fails.
     pub async fn home(&self) -> Result<Home> {
         let home = self.client().call(&GetHome::new()).await;
-        home.map_err(|error| refused("the home directory could not be asked for", "~", error))
+        home.map_err(|error| refused("cannot determine the home directory", "~", error))
     }
 
     /// Lists the directories in a directory, by name. Files and symbolic links are omitted.

@@ -136,7 +136,7 @@ impl Download {
         let bytes = self.bytes().await?;
         String::from_utf8(bytes.into()).map_err(|error| {
             let error = error.utf8_error();
-            Error::new(ErrorKind::NotText, "the file is not UTF-8")
+            Error::new(ErrorKind::NotText, "the file is not valid UTF-8")
                 .at(&path)
                 .with_source(error)
         })
@@ -187,7 +187,8 @@ impl Workspace {
     pub fn static_file(&self, path: impl Into<String>) -> Download {
         let path = path.into();
         let source = self.conversation().ok_or_else(|| {
-            let context = "a static file belongs to a conversation: see `in_conversation`";
+            let context = "static files are available only in the scope of a conversation: see \
+                           `in_conversation`";
             Error::invalid(context).at(&path)
         });
         let call = source.map(|id| files::StaticFile::new(id, &path));

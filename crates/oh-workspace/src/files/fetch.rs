@@ -263,7 +263,12 @@ impl Fetching {
         let answer = ask(&self.client, &self.source, part, self.idle).await;
         let answer = answer.map_err(|error| match error.kind() {
             Theirs::NotFound => changed(&self.path),
-            _ => refused("the download could not be confirmed", &self.path, error).midway(),
+            _ => refused(
+                "cannot check that the downloaded file is complete and unchanged",
+                &self.path,
+                error,
+            )
+            .midway(),
         })?;
         // A server without range support returns the whole file, with the same ETag.
         let same = answer
@@ -278,7 +283,7 @@ impl Fetching {
 
     /// Reconnects and resumes after the bytes that have arrived, or returns the connection's error.
     async fn go_on(&mut self, broken: oh_transport::Error) -> Result<()> {
-        let failed = |error| refused("the download broke off", &self.path, error).midway();
+        let failed = |error| refused("the download was interrupted", &self.path, error).midway();
         let Some(resume) = &self.resume else {
             return Err(failed(broken));
         };
@@ -315,6 +320,6 @@ impl Fetching {
 }
 
 fn changed(path: &str) -> Error {
-    let context = "the file changed on the server while it was read";
+    let context = "the file changed on the server during the download; download it again";
     Error::new(ErrorKind::Changed, context).at(path)
 }

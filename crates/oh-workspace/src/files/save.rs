@@ -46,7 +46,7 @@ pub(super) async fn write_to<W: Write + Send + 'static>(
         }
     }
     drop(sender);
-    let failed = |error| Error::local("what was downloaded could not be written", error);
+    let failed = |error| Error::local("cannot write the downloaded data", error);
     // Always awaited, so that nothing is still writing when this function returns.
     let writer = match writing.await {
         Ok(writer) => writer.map_err(failed),
@@ -96,7 +96,7 @@ fn partial(target: &Path) -> io::Result<(tempfile::NamedTempFile, PathBuf)> {
             true => io::ErrorKind::IsADirectory.into(),
             false => io::Error::new(
                 io::ErrorKind::InvalidInput,
-                "it is no regular file: open it, and download to that writer",
+                "the target is not a regular file: open it, and download to that writer",
             ),
         });
     }

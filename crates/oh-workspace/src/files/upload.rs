@@ -133,7 +133,7 @@ impl<'a> Upload<'a> {
         self,
         stream: impl Stream<Item = io::Result<Bytes>> + Send + 'static,
     ) -> Result<u64> {
-        let failed = |error| Error::local("the source of an upload failed", error);
+        let failed = |error| Error::local("cannot read the source of the upload", error);
         let chunks = stream.map(move |chunk| chunk.map_err(failed));
         self.send(Box::pin(chunks), None).await
     }
@@ -161,7 +161,7 @@ impl<'a> Upload<'a> {
         let answer = tokio::select! {
             answer = sending => answer,
             () = stalled(&watch, self.idle) => {
-                let context = format!("the upload stood still for {:?}", self.idle);
+                let context = format!("the upload made no progress for {:?}", self.idle);
                 return Err(Error::new(ErrorKind::Timeout, context).at(&path));
             }
         };
@@ -175,7 +175,8 @@ impl<'a> Upload<'a> {
             .file_size
         {
             Some(written) if written != done => {
-                let context = format!("the server wrote {written} of {done} bytes");
+                let context =
+                    format!("upload size mismatch: the server wrote {written} of {done} bytes");
                 Err(Error::new(ErrorKind::Interrupted, context).at(&path))
             }
             _ => Ok(done),
@@ -290,7 +291,7 @@ fn outgoing(
             let kind = oh_transport::ErrorKind::Interrupted;
             Err(oh_transport::Error::new(
                 kind,
-                "the source of an upload failed",
+                "cannot read the source of the upload",
             ))
         }
     }
@@ -371,7 +372,7 @@ async fn open(local: PathBuf) -> Result<(Chunks, Option<u64>)> {
 fn unchanged(file: &std::fs::File, before: (u64, Option<SystemTime>)) -> Result<()> {
     let meta = file
         .metadata()
-        .map_err(|error| Error::local("cannot look at the file again", error))?;
+        .map_err(|error| Error::local("cannot read the file's metadata again", error))?;
     if (meta.len(), meta.modified().ok()) == before {
         return Ok(());
     }
@@ -379,7 +380,7 @@ fn unchanged(file: &std::fs::File, before: (u64, Option<SystemTime>)) -> Result<
 }
 
 fn changed() -> Error {
-    let context = "the file changed while it was read; nothing was written on the server";
+    let context = "the file changed while it was being read; nothing was written on the server";
     Error::new(ErrorKind::Changed, context)
 }
 
@@ -403,7 +404,7 @@ fn read<R: io::Read + Send + 'static>(
                     }
                 }
                 Err(error) => {
-                    let error = Error::local("the source of an upload failed", error);
+                    let error = Error::local("cannot read the source of the upload", error);
                     let _ = sender.blocking_send(Err(error));
                     return;
                 }
@@ -427,7 +428,7 @@ fn read<R: io::Read + Send + 'static>(
         ended = true;
         let broken = |error| {
             Error::local(
-                "the source of an upload broke down",
+                "the task that reads the upload's source failed",
                 io::Error::other(error),
             )
         };

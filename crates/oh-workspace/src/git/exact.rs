@@ -115,12 +115,12 @@ pub(super) async fn list(workspace: &Workspace, which: Which<'_>) -> Result<Vec<
     let failed = |error: Error| error.at(workspace.working_dir());
     match output.exit_code() {
         Some(0) => read(output.stdout()).ok_or_else(|| {
-            let context = "git's list of changes has an unknown form";
+            let context = "cannot parse git's list of changes";
             failed(Error::new(ErrorKind::Git, context))
         }),
         Some(4) => {
             let why = excerpt(output.stderr().trim(), 400);
-            let context = format!("the directory lies in no git repository: {why}");
+            let context = format!("the directory is not in a git repository: {why}");
             Err(failed(Error::new(ErrorKind::NotARepository, context)))
         }
         code => {

@@ -111,8 +111,7 @@ impl Git {
             .limit(limit)
             .scope(self.workspace.scope());
         let found = self.workspace.client().call(&commits).await;
-        let found =
-            found.map_err(|error| self.refused("the commits could not be listed", error))?;
+        let found = found.map_err(|error| self.refused("cannot list the commits", error))?;
         if found.commits.is_empty() {
             self.probe().await?;
         }
@@ -129,7 +128,7 @@ impl Git {
         let sha = sha.into();
         let changes = CommitChanges::new(self.root()?, &sha).scope(self.workspace.scope());
         let found = self.workspace.client().call(&changes).await;
-        let found = found.map_err(|error| self.refused("the commit could not be read", error));
+        let found = found.map_err(|error| self.refused("cannot read the commit", error));
         self.listed(found, Which::Commit(&sha)).await
     }
 
@@ -149,7 +148,7 @@ impl Git {
     async fn changed(&self, changes: Changes, which: Which<'_>) -> Result<Vec<GitChange>> {
         let changes = changes.scope(self.workspace.scope());
         let found = self.workspace.client().call(&changes).await;
-        let found = found.map_err(|error| self.refused("the changes could not be listed", error));
+        let found = found.map_err(|error| self.refused("cannot list the changes", error));
         self.listed(found, which).await
     }
 
@@ -193,12 +192,12 @@ impl Git {
     async fn differs(&self, diff: Diff, path: &str) -> Result<GitDiff> {
         let diff = diff.scope(self.workspace.scope());
         let found = self.workspace.client().call(&diff).await;
-        let found = found.map_err(|error| self.refused("the file could not be compared", error))?;
+        let found = found.map_err(|error| self.refused("cannot compare the file", error))?;
         // In a repository the server returns texts, even if empty. The file may be in a repository
         // below the directory.
         if found.original.is_none() && found.modified.is_none() {
             self.look(path, false).await?;
-            let context = "the file lies in no git repository";
+            let context = "the file is not in a git repository";
             return Err(self.no_repository(context));
         }
         Ok(found)
@@ -209,7 +208,7 @@ impl Git {
         match self.look(&self.root()?, true).await? {
             Look::Repository => Ok(()),
             Look::Nothing(why) => {
-                Err(self.no_repository(&format!("the directory lies in no git repository: {why}")))
+                Err(self.no_repository(&format!("the directory is not in a git repository: {why}")))
             }
         }
     }
@@ -299,10 +298,10 @@ impl Workspace {
                 // session key.
                 Some(401 | 403) if theirs => (
                     ErrorKind::PermissionDenied,
-                    "the provider refused the token that the server keeps for it",
+                    "the provider rejected the token that is stored on the server",
                 ),
-                Some(400) if !theirs => (ErrorKind::InvalidInput, "this cannot be searched for"),
-                _ => return Error::transport("no repositories could be searched", error),
+                Some(400) if !theirs => (ErrorKind::InvalidInput, "invalid repository search"),
+                _ => return Error::transport("cannot search for repositories", error),
             };
             Error::new(kind, context).with_source(error)
         })

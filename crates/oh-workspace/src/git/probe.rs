@@ -87,8 +87,8 @@ pub(super) async fn look(workspace: &Workspace, at: &str, nested: bool) -> Resul
 pub(super) fn refused(code: Option<i32>, why: &str) -> Error {
     match code {
         Some(3) => Error::new(ErrorKind::Unsupported, "git is not installed on the server"),
-        Some(6) => Error::new(ErrorKind::UnknownRef, "git does not know the ref or commit"),
-        _ => Error::new(ErrorKind::Git, format!("git refused: {why}")),
+        Some(6) => Error::new(ErrorKind::UnknownRef, "unknown git ref or commit"),
+        _ => Error::new(ErrorKind::Git, format!("git failed: {why}")),
     }
 }
 

@@ -180,12 +180,14 @@ async fn clone(workspace: &Workspace, what: &Checked, path: &str, limit: Duratio
             .secret_env(TOKEN, credential.token.clone());
     }
     let output = running.await?;
-    let failed = |kind, why: &str| Error::new(kind, format!("{} was not cloned: {why}", what.url));
+    let failed = |kind, why: &str| Error::new(kind, format!("cannot clone {}: {why}", what.url));
     match output.exit_code() {
         Some(0) => Ok(()),
-        Some(EXISTS) => {
-            Err(failed(ErrorKind::InvalidPath, "its directory is there already").at(path))
-        }
+        Some(EXISTS) => Err(failed(
+            ErrorKind::InvalidPath,
+            "the target directory already exists",
+        )
+        .at(path)),
         Some(_) => {
             // The last lines have the cause; git's progress comes before them.
             let why: Vec<_> = output.stderr().trim().lines().rev().take(3).collect();
@@ -194,7 +196,7 @@ async fn clone(workspace: &Workspace, what: &Checked, path: &str, limit: Duratio
         }
         None => Err(failed(
             ErrorKind::Timeout,
-            &format!("it took longer than {limit:?}"),
+            &format!("cloning took longer than {limit:?}"),
         )),
     }
 }

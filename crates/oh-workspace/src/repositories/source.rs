@@ -162,7 +162,7 @@ impl Repository {
                 || git_ref.contains(|c: char| c.is_control() || c.is_whitespace()))
         {
             return Err(Error::invalid(
-                "a git ref is one word that begins with no dash",
+                "invalid git ref: must not be empty, contain whitespace or begin with `-`",
             ));
         }
         let (url, provider) = match &self.place {
@@ -173,7 +173,9 @@ impl Repository {
             (None, _) => None,
             (Some(token), Address::Web(url)) => Some(credential(url, provider, token)?),
             (Some(_), Address::Other(_)) => {
-                return Err(Error::invalid("a token is for https:// only"));
+                return Err(Error::invalid(
+                    "a token can be used only with an https:// URL",
+                ));
             }
         };
         let url = url.into_text();
@@ -202,7 +204,7 @@ impl Address {
 
 fn short(provider: GitProvider, name: &str) -> Result<Url> {
     if provider == GitProvider::AzureDevops {
-        let context = "a repository of Azure DevOps needs its URL, such as \
+        let context = "an Azure DevOps repository must be given as a URL, such as \
                        https://dev.azure.com/organization/project/_git/name";
         return Err(Error::invalid(context));
     }
@@ -214,18 +216,21 @@ fn short(provider: GitProvider, name: &str) -> Result<Url> {
     // Groups can be nested.
     if parts.len() < 2 || !parts.iter().all(|part| word(part)) {
         return Err(Error::invalid(
-            "a repository at a provider is named owner/name",
+            "invalid repository name: must be owner/name",
         ));
     }
     let name = name.strip_suffix(".git").unwrap_or(name);
     Url::parse(&format!("https://{}/{name}.git", provider.host()))
-        .map_err(|error| Error::invalid("a repository's name is none").with_source(error))
+        .map_err(|error| Error::invalid("invalid repository name").with_source(error))
 }
 
 fn web_or_other(text: &str) -> Result<Address> {
     // The text may contain credentials, so the error does not repeat it.
-    let junk =
-        || Error::invalid("a repository is named by https://, ssh://, user@host:path or file://");
+    let junk = || {
+        Error::invalid(
+            "invalid repository URL: must be https://, ssh://, user@host:path or file://",
+        )
+    };
     // Git takes the path of a local repository literally.
     let local = text.starts_with("file://");
     if text.contains(|c: char| c.is_control() || (c.is_whitespace() && !local)) {
@@ -254,12 +259,13 @@ fn web_or_other(text: &str) -> Result<Address> {
             let named = GitProvider::of_host(url.host_str().unwrap_or_default())
                 == Some(GitProvider::AzureDevops);
             if url.password().is_some() || !(url.username().is_empty() || named) {
-                let context = "a repository's URL must hold no credentials: give a token instead";
+                let context = "the repository URL must not contain credentials: use a token \
+                               instead";
                 return Err(Error::invalid(context));
             }
             if url.scheme() == "http" && !loopback(&url) {
                 return Err(Error::invalid(
-                    "a repository is cloned by https://, not by http://",
+                    "the repository URL must use https://, not http://",
                 ));
             }
             Ok(Address::Web(url))
@@ -285,11 +291,13 @@ fn credential(
     let text = token.expose_secret();
     if text.is_empty() || text.chars().all(|c| c == '*') {
         return Err(Error::invalid(
-            "a token that is empty or masked opens nothing",
+            "the token must not be empty or masked (`****`)",
         ));
     }
     if text.contains(|c: char| c.is_control() || c.is_whitespace()) {
-        return Err(Error::invalid("a token is one word"));
+        return Err(Error::invalid(
+            "the token must not contain whitespace or control characters",
+        ));
     }
     let host = url.host_str().unwrap_or_default();
     let provider = provider.or_else(|| GitProvider::of_host(host));

@@ -165,7 +165,7 @@ fn answer<E: Display>(
     let mut text = Vec::new();
     let read = std::io::stdin().lock().read_to_end(&mut text);
     let verdict = match read {
-        Err(error) => Err(format!("the hook cannot read its event: {error}")),
+        Err(error) => Err(format!("the hook cannot decode its event: {error}")),
         Ok(_) => decided(&text, decide),
     };
     let (out, err, code) = outcome(verdict, broken);
@@ -182,7 +182,7 @@ fn decided<E: Display>(
     decide: impl FnOnce(&HookInput) -> Result<Verdict, E>,
 ) -> Result<Verdict, String> {
     let input = serde_json::from_slice(text)
-        .map_err(|error| format!("the hook cannot read its event: {error}"))?;
+        .map_err(|error| format!("the hook cannot decode its event: {error}"))?;
     match catch_unwind(AssertUnwindSafe(|| decide(&input))) {
         Ok(verdict) => verdict.map_err(|error| format!("the hook failed: {error}")),
         Err(_) => Err("the hook panicked".to_owned()),

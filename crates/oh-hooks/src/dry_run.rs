@@ -116,7 +116,7 @@ impl DryRun {
             HookKind::Prompt => HookOutcome::judge_reply("Prompt", reply),
             HookKind::Agent => HookOutcome::judge_reply("Agent", reply),
             HookKind::Command => self.run_command(hook, input).await,
-            other => HookOutcome::failed(format!("a {other} hook runs on the server only")),
+            other => HookOutcome::failed(format!("hooks of type {other} run only on the server")),
         };
         HookOutcome {
             hook: hook.label(),

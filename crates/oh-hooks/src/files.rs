@@ -57,7 +57,7 @@ pub fn save(config: &HookConfig, path: impl AsRef<Path>) -> Result<()> {
     let path = path.as_ref();
     matching::check(config)?;
     let unreadable = |source: Box<dyn std::error::Error + Send + Sync>| {
-        let message = "these hooks have what no file can say";
+        let message = "this configuration cannot be stored in hooks.json";
         Error::new(ErrorKind::Invalid, message, Some(source))
     };
     let mut text =

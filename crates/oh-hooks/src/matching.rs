@@ -38,7 +38,10 @@ pub fn matches(matcher: &HookMatcher, tool: Option<&str>) -> Result<bool> {
         Err(Refusal::Invalid(_)) => Ok(!explicit && pattern == tool),
         Err(Refusal::Undecided(why)) => Err(Error::new(
             ErrorKind::Unsupported,
-            format!("whether pattern `{text}` matches `{tool}` is the server's to tell: {why}"),
+            format!(
+                "cannot decide on the client whether pattern `{text}` matches `{tool}`: {why}; \
+                 only the server can"
+            ),
             None,
         )),
     }
@@ -155,7 +158,7 @@ pub fn lint_with(
     let ignored = config.ignored().iter().map(|place| Lint {
         kind: LintKind::IgnoredKey,
         place: place.clone(),
-        message: "the server ignores this key; check how it is spelt and where it stands".into(),
+        message: "the server ignores this key; check its spelling and its place in the file".into(),
     });
     let mut found: Vec<Lint> = ignored.collect();
     for event in HookEventType::ALL {
@@ -185,7 +188,7 @@ fn of_matcher(
     tools: &[String],
 ) -> Vec<(LintKind, String)> {
     if matcher.hooks().is_empty() {
-        return vec![(LintKind::NoHooks, "it has no hooks".to_owned())];
+        return vec![(LintKind::NoHooks, "the matcher has no hooks".to_owned())];
     }
     let pattern = matcher.pattern();
     if matches!(pattern, "*" | "") {
@@ -193,7 +196,7 @@ fn of_matcher(
     }
     if !event.has_tool() {
         let message =
-            format!("{event} is about no tool: these hooks never run; leave the matcher out");
+            format!("{event} events have no tool, so these hooks never run; omit the matcher");
         return vec![(LintKind::NoTool, message)];
     }
     let Some((explicit, text)) = expression(pattern) else {
@@ -203,10 +206,10 @@ fn of_matcher(
         Ok(read) => read,
         Err(Refusal::Invalid(why)) => {
             let effect = match explicit {
-                true => "it matches nothing, and its hooks never run",
-                false => "it matches the tool of that very name only",
+                true => "the pattern matches nothing, so its hooks never run",
+                false => "the pattern matches only a tool with exactly this name",
             };
-            let message = format!("`{text}` is not a regular expression ({why}): {effect}");
+            let message = format!("`{text}` is not a valid regular expression ({why}): {effect}");
             return vec![(LintKind::BrokenPattern, message)];
         }
         Err(Refusal::Undecided(why)) => return vec![obscure(text, &why)],
@@ -236,7 +239,7 @@ fn of_matcher(
 }
 
 fn obscure(text: &str, why: &str) -> (LintKind, String) {
-    let message = format!("what `{text}` matches only the server can tell: {why}");
+    let message = format!("cannot decide on the client what `{text}` matches: {why}");
     (LintKind::ObscurePattern, message)
 }
 
@@ -247,12 +250,12 @@ fn unknown(name: &str, tools: &[String]) -> Option<(LintKind, String)> {
 
 fn no_tool(name: &str, tools: &[String]) -> (LintKind, String) {
     let nearest = match tools::nearest(name, tools) {
-        Some(tool) => format!("did you mean `{tool}`? "),
+        Some(tool) => format!("did you mean `{tool}`? otherwise "),
         None => String::new(),
     };
     let message = format!(
-        "`{name}` is not a tool of the server: {nearest}Its hooks run only if an MCP server or a \
-         client gives a tool that is called so"
+        "`{name}` is not a tool of the server: {nearest}its hooks run only if an MCP server or a \
+         client provides a tool with this name"
     );
     (LintKind::UnknownTool, message)
 }
@@ -264,15 +267,15 @@ fn of_hook(event: &HookEventType, hook: &Hook) -> Option<(LintKind, &'static str
         _ => None,
     };
     if blank.is_some_and(|text| text.trim().is_empty()) {
-        return Some((LintKind::Blank, "there is nothing in it"));
+        return Some((LintKind::Blank, "the command or prompt is empty"));
     }
     if hook.timeout_seconds() == 0 {
-        let message = "a timeout of zero ends the hook at once, and what it judges is allowed; \
-                       give it seconds";
+        let message = "a timeout of zero ends the hook at once, so everything is allowed; set a \
+                       timeout of at least one second";
         return Some((LintKind::NoTime, message));
     }
     if hook.is_detached() && event.can_block() {
-        let message = "a detached hook cannot deny: nobody waits for it";
+        let message = "a detached hook cannot deny: the server does not wait for its result";
         return Some((LintKind::CannotDeny, message));
     }
     None
@@ -394,10 +397,7 @@ mod tests {
         let places: Vec<_> = found.iter().map(|lint| &*lint.place).collect();
         assert_eq!(
             places,
-            [
-                "description (it stands beside `hooks`)",
-                "Stop[0].hooks[0].timout"
-            ]
+            ["description (outside `hooks`)", "Stop[0].hooks[0].timout"]
         );
         assert!(found.iter().all(|lint| lint.kind == LintKind::IgnoredKey));
         assert!(

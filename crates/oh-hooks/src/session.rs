@@ -135,7 +135,10 @@ impl SessionHooks {
             let (field, label) = (event.field(), hook.label());
             return Err(Error::new(
                 ErrorKind::Invalid,
-                format!("{field} `{label}` cannot run on the client: give it to the conversation"),
+                format!(
+                    "{field} `{label}` cannot run on the client: configure it for the \
+                     conversation instead"
+                ),
                 None,
             ));
         }

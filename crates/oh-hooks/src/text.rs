@@ -16,7 +16,7 @@ pub(crate) fn read(text: &str) -> Result<HookConfig, String> {
     let (events, root) = match get(&file, "hooks") {
         Some(events) => {
             let beside = file.iter().filter(|(key, _)| *key != "hooks");
-            ignored.extend(beside.map(|(key, _)| format!("{key} (it stands beside `hooks`)")));
+            ignored.extend(beside.map(|(key, _)| format!("{key} (outside `hooks`)")));
             (object(events, "hooks", &mut ignored)?, "hooks")
         }
         None => (file, "hooks.json"),
@@ -139,7 +139,9 @@ fn object<'a>(
                 } else {
                     format!("{place}.")
                 };
-                ignored.push(format!("{place}{key} (all but the last of several)"));
+                ignored.push(format!(
+                    "{place}{key} (repeated; only the last value is used)"
+                ));
             }
             None => last.push((key, value)),
         }
@@ -163,7 +165,7 @@ fn list<'a>(value: &'a Value, place: &str) -> Result<&'a [Value], String> {
 
 fn text<'a>(value: &'a Value, place: &str) -> Result<&'a str, String> {
     let text = value.as_text();
-    text.ok_or_else(|| format!("{place}: must be text"))
+    text.ok_or_else(|| format!("{place}: must be a string"))
 }
 
 /// Parses a whole number, including values that the server converts: `60.0`, `"60"`, `true`.
@@ -218,7 +220,7 @@ fn digits(text: &str) -> Option<i64> {
 fn not_json(text: &str) -> String {
     match serde_json::from_str::<IgnoredAny>(text) {
         Err(error) => error.to_string(),
-        Ok(_) => "not JSON, or nested too deeply".to_owned(),
+        Ok(_) => "invalid JSON, or nested too deeply".to_owned(),
     }
 }
 
@@ -245,11 +247,11 @@ mod tests {
         for (text, ignored) in [
             (
                 format!(r#"{{"description": "Guards", "hooks": {{"Stop": [{hook}]}}}}"#),
-                "description (it stands beside `hooks`)",
+                "description (outside `hooks`)",
             ),
             (
                 format!(r#"{{"hooks": {{"Stop": [{hook}]}}, "Stop": []}}"#),
-                "Stop (it stands beside `hooks`)",
+                "Stop (outside `hooks`)",
             ),
             (
                 r#"{"stop": [{"hooks": [{"command": "x", "timout": NaN}]}]}"#.to_owned(),
@@ -261,11 +263,11 @@ mod tests {
             ),
             (
                 format!(r#"{{"Stop": 7, "Stop": [{hook}]}}"#),
-                "Stop (all but the last of several)",
+                "Stop (repeated; only the last value is used)",
             ),
             (
                 r#"{"stop": [{"hooks": [{"command": "y", "command": "x"}]}]}"#.to_owned(),
-                "stop[0].hooks[0].command (all but the last of several)",
+                "stop[0].hooks[0].command (repeated; only the last value is used)",
             ),
         ] {
             let read = read(&text).unwrap();
@@ -297,7 +299,7 @@ mod tests {
             ),
             (
                 r#"{"stop": [{"matcher": null}]}"#,
-                "stop[0].matcher: must be text",
+                "stop[0].matcher: must be a string",
             ),
             (
                 r#"{"stop": [{"hooks": [{"command": "x", "timeout": "soon"}]}]}"#,

@@ -40,7 +40,7 @@ impl Class {
 
     pub(super) fn takes(&self, c: char) -> Result<bool, Refusal> {
         if self.fold && FOLD_TO_ASCII.contains(&c) {
-            return undecided(format!("how `{c}` folds"));
+            return undecided(format!("case folding of `{c}` is not supported"));
         }
         let mut found = false;
         for item in &self.items {

@@ -16,7 +16,7 @@ impl Parser {
             'Z' => at(At::End),
             'b' => at(At::Boundary { ascii: flags.ascii }),
             // Python 3.14 adds `\z` and lets `\B` match an empty text.
-            'z' | 'B' => undecided("it differs between versions of Python"),
+            'z' | 'B' => undecided("its meaning differs between Python versions"),
             '1'..='9' => {
                 let mut digits = String::from(c);
                 digits += &self.digits(10, 1);
@@ -28,12 +28,12 @@ impl Parser {
                 if self.at > third {
                     return match u32::from_str_radix(&digits, 8) {
                         Ok(code) if code <= 0o377 => literal(code, flags),
-                        _ => self.here("an octal escape that is too large"),
+                        _ => self.here("octal escape too large"),
                     };
                 }
                 match digits.parse() {
                     Ok(group) if group <= self.groups.len() => self.refer(group, flags),
-                    _ => self.here("a group reference that is not there"),
+                    _ => self.here("invalid group reference"),
                 }
             }
             '0' => {
@@ -55,7 +55,7 @@ impl Parser {
                 Ok(code) if digits.len() == count && code <= 0x10_ffff => {
                     Ok(Item::Range(code, code))
                 }
-                _ => parser.here("an incomplete escape"),
+                _ => parser.here("incomplete escape"),
             }
         };
         Ok(match c {
@@ -72,9 +72,9 @@ impl Parser {
             'u' => return hex(self, 4),
             'U' => return hex(self, 8),
             'N' if self.peek() == Some(Token::Plain('{')) => {
-                return undecided("it names a character");
+                return undecided("named characters are not supported");
             }
-            _ if c.is_ascii_alphanumeric() => return self.here("a bad escape"),
+            _ if c.is_ascii_alphanumeric() => return self.here("invalid escape"),
             _ => one(c),
         })
     }
@@ -84,7 +84,7 @@ impl Parser {
         let mut items: Vec<Item> = Vec::new();
         loop {
             let item = match self.next() {
-                None => return self.here("an unterminated set"),
+                None => return self.here("unterminated set"),
                 Some(Token::Plain(']')) if !items.is_empty() => break,
                 Some(token) => self.member(token)?,
             };
@@ -93,7 +93,7 @@ impl Parser {
                 continue;
             }
             let last = match self.next() {
-                None => return self.here("an unterminated set"),
+                None => return self.here("unterminated set"),
                 Some(Token::Plain(']')) => {
                     items.extend([item, one('-')]);
                     break;
@@ -104,7 +104,7 @@ impl Parser {
                 (Item::Range(first, _), Item::Range(last, _)) if first <= last => {
                     items.push(Item::Range(first, last));
                 }
-                _ => return self.here("a bad range"),
+                _ => return self.here("invalid range"),
             }
         }
         take(items, negated, flags)
@@ -121,7 +121,7 @@ impl Parser {
                 let digits = format!("{c}{}", self.digits(8, 2));
                 match u32::from_str_radix(&digits, 8) {
                     Ok(code) if code <= 0o377 => Ok(Item::Range(code, code)),
-                    _ => self.here("an octal escape that is too large"),
+                    _ => self.here("octal escape too large"),
                 }
             }
             _ => self.in_set(c),
@@ -146,6 +146,6 @@ fn take(items: Vec<Item>, negated: bool, flags: Flags) -> Result<Node, Refusal> 
     };
     match class.folds() {
         true => Ok(Node::Take(class)),
-        false => undecided("how letters beyond ASCII fold"),
+        false => undecided("case folding of non-ASCII letters is not supported"),
     }
 }

@@ -23,28 +23,28 @@ impl Parser {
         let mut negative = false;
         loop {
             let Some(Token::Plain(c)) = sign else {
-                return self.here("flags without an end");
+                return self.here("unterminated flags");
             };
             match c {
                 ')' if !negative => break,
                 ':' if !negative || !off.is_empty() => break,
                 '-' if !negative => negative = true,
                 'a' | 'u' | 'L' if negative => {
-                    return self.here("a flag that cannot be turned off");
+                    return self.here("this flag cannot be turned off");
                 }
-                'L' => return self.here("flag `L`, which is for bytes"),
+                'L' => return self.here("flag `L` is only for bytes patterns"),
                 'i' | 'm' | 's' | 'x' | 'a' | 'u' => {
                     if negative { &mut off } else { &mut on }.push(c);
                 }
-                _ => return self.here("an unknown flag"),
+                _ => return self.here("unknown flag"),
             }
             sign = self.next();
         }
         if on.contains('a') && on.contains('u') {
-            return self.here("flags that exclude each other");
+            return self.here("incompatible flags");
         }
         if on.contains(|c| off.contains(c)) {
-            return self.here("a flag turned on and off");
+            return self.here("flag turned on and off");
         }
         let whole = sign == Some(Token::Plain(')'));
         for (letters, value) in [(on, true), (off, false)] {

@@ -74,7 +74,7 @@ mod tests {
     #[test]
     fn what_python_refuses_is_refused_with_its_place() {
         for (pattern, word) in [
-            ("a**", "at 3"),
+            ("a**", "position 3"),
             ("a{2}{3}", "repeat"),
             ("^*", "nothing to repeat"),
             (r"\pL", "escape"),

@@ -79,7 +79,10 @@ pub(super) fn parse(text: &str) -> Result<(Node, usize), Refusal> {
         return invalid("unbalanced parenthesis");
     }
     if parser.referred > parser.groups.len() {
-        return invalid(format!("no group {} to refer to", parser.referred));
+        return invalid(format!(
+            "reference to group {}, which does not exist",
+            parser.referred
+        ));
     }
     Ok((node, parser.groups.len()))
 }
@@ -140,7 +143,7 @@ impl Parser {
     fn complete_escapes(&mut self) -> Result<(), Refusal> {
         while self.next().is_some() {}
         if self.at < self.text.len() {
-            return invalid("a backslash at the end");
+            return invalid("backslash at the end");
         }
         self.at = 0;
         Ok(())
@@ -159,13 +162,13 @@ impl Parser {
     }
 
     pub(super) fn here<T>(&self, why: &str) -> Result<T, Refusal> {
-        invalid(format!("{why} at {}", self.at))
+        invalid(format!("{why} at position {}", self.at))
     }
 
     fn branch(&mut self, flags: &mut Flags, outermost: bool) -> Result<Node, Refusal> {
         self.depth += 1;
         if self.depth > DEEPEST {
-            return undecided("it is nested too deeply");
+            return undecided("the pattern is nested too deeply");
         }
         let mut branches = vec![self.sequence(flags, outermost)?];
         while self.eat('|') {
@@ -253,11 +256,11 @@ impl Parser {
         let number = |digits: &str| match digits.parse() {
             _ if digits.is_empty() => Ok(None),
             Ok(number) if number < TOO_OFTEN => Ok(Some(number)),
-            _ => undecided("a repetition is too large"),
+            _ => undecided("repetition count too large"),
         };
         let (least, most) = (number(&least)?.unwrap_or(0), number(&most)?);
         if most.is_some_and(|most| most < least) {
-            return self.here("a repetition with its ends swapped");
+            return self.here("minimum repetition count above the maximum");
         }
         Ok(Some((least, most)))
     }
@@ -270,7 +273,7 @@ impl Parser {
     ) -> Result<Node, Refusal> {
         let node = match node {
             None | Some(Node::At(_)) => return self.here("nothing to repeat"),
-            Some(Node::Repeat(_)) => return self.here("a repeated repetition"),
+            Some(Node::Repeat(_)) => return self.here("multiple repeat"),
             Some(node) => Box::new(node),
         };
         let taste = match (self.eat('?'), self.peek()) {
@@ -303,7 +306,7 @@ impl Parser {
                 Some(Token::Plain('>')) => atomic = true,
                 Some(Token::Plain('#')) => loop {
                     match self.next() {
-                        None => return self.here("an unterminated comment"),
+                        None => return self.here("unterminated comment"),
                         Some(Token::Plain(')')) => return Ok(None),
                         _ => {}
                     }
@@ -317,7 +320,7 @@ impl Parser {
                         let group = self.named(&name)?;
                         return self.refer(group, *flags).map(Some);
                     } else {
-                        return self.here("an unknown extension");
+                        return self.here("unknown extension");
                     }
                 }
                 Some(Token::Plain(sign @ ('=' | '!' | '<'))) => {
@@ -327,7 +330,7 @@ impl Parser {
                 Some(Token::Plain(sign)) if sign == '-' || "iLmsxau".contains(sign) => {
                     if self.flags(sign, &mut inner)? {
                         if !start {
-                            return self.here("flags that are not at the start");
+                            return self.here("global flags not at the start");
                         }
                         if inner.ascii && inner.unicode {
                             return undecided("flags `a` and `u` exclude each other");
@@ -336,7 +339,7 @@ impl Parser {
                         return Ok(None);
                     }
                 }
-                _ => return self.here("an unknown extension"),
+                _ => return self.here("unknown extension"),
             }
         }
         let node = self.branch(&mut inner, false)?;
@@ -358,13 +361,13 @@ impl Parser {
     fn close(&mut self) -> Result<(), Refusal> {
         match self.eat(')') {
             true => Ok(()),
-            false => self.here("an unterminated group"),
+            false => self.here("unterminated group"),
         }
     }
 
     fn open(&mut self, name: Option<String>) -> Result<usize, Refusal> {
         if name.is_some() && self.groups.iter().any(|group| group.name == name) {
-            return self.here("a name that stands here twice");
+            return self.here("group name used twice");
         }
         self.groups.push(Group { name, width: None });
         Ok(self.groups.len())
@@ -375,7 +378,7 @@ impl Parser {
         let not = match (sign, behind.then(|| self.next())) {
             ('=', _) | (_, Some(Some(Token::Plain('=')))) => false,
             ('!', _) | (_, Some(Some(Token::Plain('!')))) => true,
-            _ => return self.here("an unknown extension"),
+            _ => return self.here("unknown extension"),
         };
         let outer = self.visible;
         if behind {
@@ -388,9 +391,9 @@ impl Parser {
             (false, _) => None,
             (true, (least, most)) if least == most => match usize::try_from(least) {
                 Ok(width) => Some(width),
-                Err(_) => return undecided("it looks too far behind"),
+                Err(_) => return undecided("the look-behind is too wide"),
             },
-            _ => return self.here("a look-behind without a fixed width"),
+            _ => return self.here("look-behind without a fixed width"),
         };
         Ok(Node::Look {
             back,
@@ -403,9 +406,9 @@ impl Parser {
         let name = self.until(')')?;
         let group = match name.chars().all(|c| c.is_ascii_digit()) {
             true => match name.parse() {
-                Ok(0) => return self.here("a condition on group 0"),
+                Ok(0) => return self.here("condition on group 0"),
                 Ok(group) if group < usize::from(u16::MAX) => group,
-                _ => return self.here("a condition on a group that is not there"),
+                _ => return self.here("condition on a group that does not exist"),
             },
             false => {
                 identifier(&name)?;
@@ -417,7 +420,7 @@ impl Parser {
         let mut inner = flags;
         self.depth += 1;
         if self.depth > DEEPEST {
-            return undecided("it is nested too deeply");
+            return undecided("the pattern is nested too deeply");
         }
         let yes = Box::new(self.sequence(&mut inner, false)?);
         let no = match self.eat('|') {
@@ -426,7 +429,7 @@ impl Parser {
         };
         self.depth -= 1;
         if self.peek() == Some(Token::Plain('|')) {
-            return self.here("a condition with more than two branches");
+            return self.here("condition with more than two branches");
         }
         self.close()?;
         Ok(Node::IfGroup {
@@ -443,11 +446,11 @@ impl Parser {
                 Some(Token::Plain(c)) if c == end => break,
                 Some(Token::Plain(c)) => name.push(c),
                 Some(Token::Escape(c)) => name.extend(['\\', c]),
-                None => return self.here("an unterminated name"),
+                None => return self.here("unterminated group name"),
             }
         }
         match name.is_empty() {
-            true => self.here("a missing name"),
+            true => self.here("missing group name"),
             false => Ok(name),
         }
     }
@@ -462,7 +465,7 @@ impl Parser {
         let same = |group: &Group| group.name.as_deref() == Some(name);
         match self.groups.iter().position(same) {
             Some(index) => Ok(index + 1),
-            None => self.here("a name that no group before has"),
+            None => self.here("unknown group name"),
         }
     }
 
@@ -475,7 +478,7 @@ impl Parser {
 
     pub(super) fn refer(&self, group: usize, flags: Flags) -> Result<Node, Refusal> {
         if !self.closed(group) {
-            return self.here("a reference to an open group");
+            return self.here("reference to an open group");
         }
         self.behind(group)?;
         Ok(Node::Again {
@@ -489,7 +492,7 @@ impl Parser {
     fn behind(&self, group: usize) -> Result<(), Refusal> {
         match self.visible {
             Some(visible) if !self.closed(group) || group > visible => {
-                self.here("a reference to an open group, or one of the same look-behind")
+                self.here("reference to an open group or to a group in the same look-behind")
             }
             _ => Ok(()),
         }
@@ -534,11 +537,11 @@ impl Parser {
 
 fn identifier(name: &str) -> Result<(), Refusal> {
     if !name.is_ascii() {
-        return undecided("whether a group may have that name");
+        return undecided("non-ASCII group names are not supported");
     }
     let start = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
     match start && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') {
         true => Ok(()),
-        false => invalid(format!("`{name}` is no name of a group")),
+        false => invalid(format!("invalid group name `{name}`")),
     }
 }

@@ -83,7 +83,7 @@ impl Pattern {
 
     fn push(&mut self, step: Step) -> Result<usize, Refusal> {
         if self.steps.len() >= MOST_STEPS {
-            return undecided("it is too long");
+            return undecided("the pattern is too long");
         }
         self.steps.push(step);
         Ok(self.steps.len() - 1)
@@ -244,7 +244,7 @@ impl Run<'_> {
         loop {
             self.work += 1;
             if self.work > MOST_WORK {
-                return undecided("it takes too long");
+                return undecided("matching takes too long");
             }
             let next = match &self.pattern.steps[step] {
                 Step::Take(class) => match self.text.get(place) {
@@ -359,7 +359,7 @@ impl Run<'_> {
             return Ok(None);
         };
         if fold && !said.iter().chain(here).all(char::is_ascii) {
-            return undecided("how letters beyond ASCII fold");
+            return undecided("case folding of non-ASCII letters is not supported");
         }
         let same = said
             .iter()

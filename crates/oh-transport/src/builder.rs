@@ -307,11 +307,13 @@ fn checked_header(name: &str, value: &str) -> Result<(HeaderName, HeaderValue)> 
     let name: HeaderName = name.parse().map_err(|_| invalid("invalid header name"))?;
     if FRAMING.contains(&name) || name.as_str().starts_with("sec-websocket-") {
         return Err(invalid(&format!(
-            "header {name} is set by the client itself"
+            "header {name} must not be set: the client sets it itself"
         )));
     }
     if name == SESSION_KEY {
-        return Err(invalid("set the session key with session_api_key()"));
+        return Err(invalid(
+            "the session key header must not be set: use session_api_key()",
+        ));
     }
     let mut value = HeaderValue::from_str(value)
         .map_err(|_| invalid(&format!("invalid value of header {name} (hidden)")))?;
@@ -329,7 +331,9 @@ fn base_url(text: &str) -> Result<Url> {
         return Err(invalid("must begin with http:// or https://"));
     }
     if !url.username().is_empty() || url.password().is_some() {
-        return Err(invalid("must not hold a user; give a session key instead"));
+        return Err(invalid(
+            "must not contain a user; use a session key instead",
+        ));
     }
     if url.query().is_some() || url.fragment().is_some() {
         return Err(invalid("must not have a query or a fragment"));

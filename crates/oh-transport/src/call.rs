@@ -213,10 +213,10 @@ impl<C: Call> CallFuture<'_, C> {
     fn out_of_time(&self, before: Option<Error>) -> Error {
         let limit = self.timeout;
         match before {
-            None => Error::new(ErrorKind::Timeout, format!("no answer within {limit:?}")),
+            None => Error::new(ErrorKind::Timeout, format!("no response within {limit:?}")),
             Some(before) => Error::new(
                 ErrorKind::Timeout,
-                format!("no answer within {limit:?} while retrying"),
+                format!("no successful response within {limit:?} while retrying"),
             )
             .with_source(before),
         }

@@ -348,7 +348,8 @@ impl Client {
         let body = body.collect(ANSWER_LIMIT).await;
         let body = body.map_err(|error| error.with_status(head.status))?;
         if let Some(encoding) = compressed(&head.headers) {
-            let message = format!("the answer is compressed ({encoding}), which was not asked for");
+            let message =
+                format!("the response is compressed ({encoding}), which was not requested");
             return Err(Error::new(ErrorKind::Decode, message).with_status(head.status));
         }
         let told = content(&head, Some(&body));
@@ -386,7 +387,8 @@ fn compressed(headers: &HeaderMap) -> Option<&str> {
 fn no_path() -> Error {
     Error::new(
         ErrorKind::InvalidInput,
-        "a target must be a path from / on, percent-encoded, without dot segments",
+        "the request target must be a percent-encoded path that begins with / and has no dot \
+         segments",
     )
 }
 

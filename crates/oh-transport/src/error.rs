@@ -168,7 +168,7 @@ impl Error {
             500.. => ErrorKind::Server,
             _ => ErrorKind::Status,
         };
-        let mut error = Self::new(kind, format!("the server answered {status}"));
+        let mut error = Self::new(kind, format!("the server returned {status}"));
         error.0.status = Some(status);
         error
     }
@@ -418,10 +418,10 @@ mod tests {
             connect.to_string(),
             "cannot connect to h:1: refused by peer"
         );
-        let outer = Error::new(ErrorKind::Timeout, "no answer within 1s").with_source(connect);
+        let outer = Error::new(ErrorKind::Timeout, "no response within 1s").with_source(connect);
         assert_eq!(
             outer.with_target("/x?y").to_string(),
-            "no answer within 1s (/x): cannot connect to h:1: refused by peer"
+            "no response within 1s (/x): cannot connect to h:1: refused by peer"
         );
         let rule = oh_protocol::Error::invalid("agent.llm.temperature: must be at least 0");
         let error = Error::from(rule);

@@ -272,7 +272,7 @@ async fn an_error_names_the_path_without_its_query() {
     assert_eq!(error.target(), Some("/probe/7"));
     assert_eq!(
         error.to_string(),
-        "the server answered 404 Not Found (/probe/7)"
+        "the server returned 404 Not Found (/probe/7)"
     );
     assert!(!format!("{error:?}").contains("canary"));
 }

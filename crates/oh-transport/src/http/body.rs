@@ -64,7 +64,7 @@ impl Body {
             if whole.len() + chunk.len() > limit {
                 return Err(Error::new(
                     ErrorKind::Decode,
-                    format!("the answer is longer than {limit} bytes"),
+                    format!("the response is longer than {limit} bytes"),
                 ));
             }
             whole.extend_from_slice(&chunk);

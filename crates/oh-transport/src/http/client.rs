@@ -93,7 +93,7 @@ fn classify(error: hyper_util::client::legacy::Error) -> Error {
         }
         // The request body failed after part of it may have been sent.
         if let Some(ours) = inner.downcast_ref::<Error>() {
-            let failed = Error::new(ours.kind(), "the request's body failed");
+            let failed = Error::new(ours.kind(), "cannot read the request body");
             return failed.sent().with_source(error);
         }
         if inner.downcast_ref().is_some_and(net::is_handshake_alert) {
@@ -104,16 +104,16 @@ fn classify(error: hyper_util::client::legacy::Error) -> Error {
             .downcast_ref::<hyper::Error>()
             .is_some_and(hyper::Error::is_parse)
         {
-            return Error::new(ErrorKind::Decode, "the answer is not HTTP").with_source(error);
+            return Error::new(ErrorKind::Decode, "the response is not HTTP").with_source(error);
         }
         cause = inner.source();
     }
     let (kind, context) = if error.is_connect() {
-        (ErrorKind::Connect, "no connection to the server")
+        (ErrorKind::Connect, "cannot connect to the server")
     } else {
         (
             ErrorKind::Interrupted,
-            "the connection ended before the answer",
+            "the connection ended before the response",
         )
     };
     Error::new(kind, context).with_source(error)
@@ -136,7 +136,7 @@ impl futures_core::Stream for Chunks {
                 },
                 Some(Err(error)) => Poll::Ready(Some(Err(Error::new(
                     ErrorKind::Interrupted,
-                    "the connection ended within the answer",
+                    "the connection ended before the response was complete",
                 )
                 .with_source(error)))),
             };
@@ -185,7 +185,7 @@ impl DialError {
 
 impl fmt::Display for DialError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("no connection")
+        f.write_str("cannot connect")
     }
 }
 

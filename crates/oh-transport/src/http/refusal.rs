@@ -12,7 +12,7 @@ use crate::{Error, ValidationEntry};
 pub(crate) fn refusal(head: &response::Parts, body: Option<&[u8]>, redactor: &Redactor) -> Error {
     let error = if head.status.is_redirection() {
         Error::from_status(head.status).with_context(format!(
-            "the server answered {}, and redirects are not followed: name the URL it leads to",
+            "the server returned {}, and redirects are not followed: use the final URL",
             head.status
         ))
     } else {
@@ -59,7 +59,10 @@ pub(crate) fn content(head: &response::Parts, body: Option<&[u8]>) -> Option<Str
     };
     let kind = head.headers.get(header::CONTENT_TYPE);
     let kind = kind.and_then(|kind| kind.to_str().ok()?.split(';').next());
-    Some(format!("{length} of {}", kind.unwrap_or("unknown content")))
+    Some(format!(
+        "{length} of {}",
+        kind.unwrap_or("unknown content type")
+    ))
 }
 
 fn validation(entry: &mut Value, redactor: &Redactor) -> Option<ValidationEntry> {

@@ -136,7 +136,7 @@ impl Connector {
             self.encrypt(stream, target).await
         };
         timeout(self.0.limit, connecting).await.unwrap_or_else(|_| {
-            let message = format!("no connection to {target} within {:?}", self.0.limit);
+            let message = format!("cannot connect to {target} within {:?}", self.0.limit);
             Err(Error::new(ErrorKind::Connect, message).timed_out())
         })
     }
@@ -163,7 +163,7 @@ impl Connector {
     async fn tcp(&self, target: &Target<'_>) -> Result<Stream> {
         let uri = Uri::try_from(format!("http://{target}/"));
         let uri = uri.map_err(|error| {
-            let message = format!("{} is not a host name", target.host);
+            let message = format!("{} is not a valid host name", target.host);
             Error::new(ErrorKind::InvalidInput, message).with_source(error)
         })?;
         let stream = self.0.tcp.clone().call(uri).await.map_err(|error| {
@@ -217,7 +217,7 @@ async fn tunnel(mut stream: Stream, hop: &Hop, target: &Target<'_>) -> Result<St
     };
     // The tunnel was not opened, so the server has not seen anything.
     let Head { status, rest, .. } = asked.await.map_err(|error| {
-        let message = format!("no answer from proxy {proxy}");
+        let message = format!("no valid response from proxy {proxy}");
         Error::new(ErrorKind::Connect, message).with_source(error)
     })?;
     if status.is_success() {
@@ -226,7 +226,7 @@ async fn tunnel(mut stream: Stream, hop: &Hop, target: &Target<'_>) -> Result<St
             true => Ok(stream),
             false => Err(Error::new(
                 ErrorKind::Connect,
-                format!("proxy {proxy} sent data of its own into the tunnel to {target}"),
+                format!("proxy {proxy} sent unexpected data in the tunnel to {target}"),
             )),
         };
     }
@@ -240,11 +240,11 @@ pub(crate) fn refused(hop: &Hop, status: StatusCode, what: &str) -> Error {
         false => ErrorKind::Proxy,
     };
     let hint = match status {
-        StatusCode::PROXY_AUTHENTICATION_REQUIRED => "; give user and password in the proxy's URL",
+        StatusCode::PROXY_AUTHENTICATION_REQUIRED => "; put user and password into the proxy URL",
         _ => "; set NO_PROXY if the server can be reached directly",
     };
     let proxy = hop.target();
-    let message = format!("proxy {proxy} answered {status} to {what}{hint}");
+    let message = format!("proxy {proxy} returned {status} to {what}{hint}");
     Error::new(kind, message).with_status(status)
 }
 

@@ -42,7 +42,7 @@ pub(crate) async fn read_head(stream: &mut (impl AsyncRead + Unpin), what: &str)
             None => {
                 let room = LIMIT.saturating_sub(bytes.len());
                 if room == 0 {
-                    return Err(malformed(what, "the answer's head is too long"));
+                    return Err(malformed(what, "the response head is too long"));
                 }
                 let read = stream.read_buf(&mut (&mut bytes).limit(room)).await;
                 if read.map_err(|error| lost(what, error))? == 0 {
@@ -63,16 +63,16 @@ pub(crate) fn lost(what: &str, error: std::io::Error) -> Error {
     let (kind, context) = if refused {
         (
             ErrorKind::Tls,
-            "the server rejected the TLS handshake in the",
+            "the server rejected the TLS handshake during the",
         )
     } else {
-        (ErrorKind::Interrupted, "the connection ended in the")
+        (ErrorKind::Interrupted, "the connection ended during the")
     };
     Error::new(kind, format!("{context} {what}")).with_source(error)
 }
 
 fn malformed(what: &str, why: &str) -> Error {
-    Error::new(ErrorKind::Handshake, format!("no {what}: {why}"))
+    Error::new(ErrorKind::Handshake, format!("the {what} failed: {why}"))
 }
 
 type Parsed = Option<(StatusCode, HeaderMap, usize)>;
@@ -94,7 +94,7 @@ fn parse(bytes: &[u8]) -> Result<Parsed, &'static str> {
                 let name = HeaderName::from_bytes(header.name.as_bytes());
                 let value = HeaderValue::from_bytes(header.value);
                 let (Ok(name), Ok(value)) = (name, value) else {
-                    return Err("the answer has a malformed header");
+                    return Err("the response has an invalid header");
                 };
                 headers.append(name, value);
             }
@@ -103,8 +103,8 @@ fn parse(bytes: &[u8]) -> Result<Parsed, &'static str> {
         (Err(_), Some(status)) if status.as_u16() >= 300 => {
             Ok(Some((status, HeaderMap::new(), bytes.len())))
         }
-        (Err(_), Some(_)) => Err("the answer has a malformed header"),
-        (Ok(Status::Complete(_)) | Err(_), None) => Err("the answer is not HTTP"),
+        (Err(_), Some(_)) => Err("the response has an invalid header"),
+        (Ok(Status::Complete(_)) | Err(_), None) => Err("the response is not HTTP"),
     }
 }
 

@@ -35,7 +35,7 @@ impl TlsOptions {
     pub(crate) fn add_root(&mut self, certificate: &[u8]) {
         match certificates(certificate) {
             Some(roots) => self.roots.extend(roots),
-            None => self.fault = Some("a root certificate is neither PEM nor DER"),
+            None => self.fault = Some("invalid root certificate: must be PEM or DER"),
         }
     }
 
@@ -44,11 +44,11 @@ impl TlsOptions {
         let key = PrivateKeyDer::from_pem_slice(key.expose_secret().as_bytes());
         match (chain, key) {
             (Some(chain), Ok(key)) => self.identity = Some(Identity { chain, key }),
-            (None, _) => self.fault = Some("the client certificate is neither PEM nor DER"),
+            (None, _) => self.fault = Some("invalid client certificate: must be PEM or DER"),
             (_, Err(_)) => {
                 self.fault = Some(
-                    "the client certificate's key is not a PEM private key (PKCS #8, PKCS #1 or \
-                     SEC 1, without a passphrase)",
+                    "invalid key of the client certificate: must be a PEM private key (PKCS #8, \
+                     PKCS #1 or SEC 1, without a passphrase)",
                 );
             }
         }
@@ -91,7 +91,8 @@ impl Tls {
             let chain = identity.chain.clone();
             rustls::sign::CertifiedKey::from_der(chain, identity.key.clone_key(), &provider)
                 .map_err(|error| {
-                    let message = "the client certificate cannot be used with its key";
+                    let message = "the client certificate and its key do not match or are not \
+                                   supported";
                     Error::new(ErrorKind::InvalidInput, message).with_source(error)
                 })?;
         }
@@ -115,7 +116,7 @@ impl Tls {
     pub(crate) async fn encrypt(&self, stream: Stream, host: &str) -> Result<Stream> {
         let connector = self.prepare()?;
         let name = ServerName::try_from(host.to_owned()).map_err(|error| {
-            let message = format!("{host} cannot stand in a certificate");
+            let message = format!("{host} is not a valid host name for TLS");
             Error::new(ErrorKind::Tls, message).with_source(error)
         })?;
         let stream = connector.connect(name, stream).await.map_err(|error| {

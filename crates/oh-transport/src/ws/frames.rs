@@ -168,7 +168,9 @@ impl Head {
             return Ok(None);
         };
         if first & 0x70 != 0 {
-            return Err(broken("a frame of an extension"));
+            return Err(broken(
+                "the frame uses an extension that was not negotiated",
+            ));
         }
         let last = first & 0x80 != 0;
         let opcode = match first & 0x0F {
@@ -178,19 +180,19 @@ impl Head {
             0x8 => Opcode::Close,
             0x9 => Opcode::Ping,
             0xA => Opcode::Pong,
-            _ => return Err(broken("a frame of no known kind")),
+            _ => return Err(broken("unknown frame type")),
         };
         if opcode.is_control() && !last {
-            return Err(broken("a control frame in parts"));
+            return Err(broken("fragmented control frame"));
         }
         let [second, rest @ ..] = rest else {
             return Ok(None);
         };
         if second & 0x80 != 0 {
-            return Err(broken("a masked frame"));
+            return Err(broken("masked frame from the server"));
         }
         if opcode.is_control() && *second > CONTROL_LIMIT {
-            return Err(broken("a control frame that is too long"));
+            return Err(broken("control frame too long"));
         }
         let length = match (second, rest) {
             (126, &[a, b]) => u16::from_be_bytes([a, b]).into(),
@@ -351,7 +353,7 @@ fn cut() -> Ending {
     Ending {
         error: Error::new(
             ErrorKind::Interrupted,
-            "the connection ended without a close",
+            "the connection ended without a close frame",
         ),
         answer: None,
     }
@@ -370,7 +372,7 @@ fn broke(error: io::Error) -> Ending {
 }
 
 pub(crate) fn broken_connection(error: io::Error) -> Error {
-    Error::new(ErrorKind::Interrupted, "the connection broke").with_source(error)
+    Error::new(ErrorKind::Interrupted, "the connection was lost").with_source(error)
 }
 
 /// Returns the ending for a protocol violation, with its close code.
@@ -384,16 +386,19 @@ fn breach(code: u16, message: String) -> Ending {
 fn too_long(limit: usize) -> Ending {
     breach(
         1009,
-        format!("a message is above the limit of {limit} bytes"),
+        format!("the message is above the limit of {limit} bytes; raise `max_message`"),
     )
 }
 
 fn not_utf8() -> Ending {
-    breach(1007, "not WebSocket: text that is not UTF-8".to_owned())
+    breach(
+        1007,
+        "invalid WebSocket data: text must be valid UTF-8".to_owned(),
+    )
 }
 
 fn broken(what: &str) -> Ending {
-    breach(1002, format!("not WebSocket: {what}"))
+    breach(1002, format!("invalid WebSocket data: {what}"))
 }
 
 #[cfg(test)]

@@ -60,7 +60,7 @@ pub(crate) async fn handshake(
         let error = match status.as_u16() {
             401 | 403 | 404 | 407 | 429 | 500.. => Error::from_status(status),
             _ => refused(&format!(
-                "the server answered {status} instead of upgrading"
+                "the server returned {status} instead of upgrading the connection"
             ))
             .with_status(status),
         };
@@ -68,18 +68,18 @@ pub(crate) async fn handshake(
     }
     let says = |name, word| words(&headers, name).any(|part| part.eq_ignore_ascii_case(word));
     if !says(&UPGRADE, "websocket") || !says(&CONNECTION, "upgrade") {
-        return Err(refused("the answer does not upgrade to WebSocket"));
+        return Err(refused("the response does not upgrade to WebSocket"));
     }
     let expected = accept_key(&key);
     let accept = headers.get(SEC_WEBSOCKET_ACCEPT);
     if accept.is_none_or(|accept| accept.as_bytes() != expected.as_bytes()) {
         return Err(refused(
-            "the answer's accept key is not that of our request",
+            "the accept key of the response does not match the request",
         ));
     }
     if headers.contains_key(SEC_WEBSOCKET_EXTENSIONS) {
         return Err(refused(
-            "the server chose an extension that was not offered",
+            "the server selected an extension that was not offered",
         ));
     }
     // Only the caller of the transport can offer a subprotocol, with its own header.
@@ -88,7 +88,7 @@ pub(crate) async fn handshake(
         && !chosen.to_str().is_ok_and(|chosen| offered(chosen.trim()))
     {
         return Err(refused(
-            "the server chose a subprotocol that was not offered",
+            "the server selected a subprotocol that was not offered",
         ));
     }
     Ok(rest.into())
@@ -104,7 +104,10 @@ fn words<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = 
 }
 
 fn refused(why: &str) -> Error {
-    Error::new(ErrorKind::Handshake, format!("no WebSocket: {why}"))
+    Error::new(
+        ErrorKind::Handshake,
+        format!("the WebSocket handshake failed: {why}"),
+    )
 }
 
 /// Returns the accept key that a server computes from the client's key.

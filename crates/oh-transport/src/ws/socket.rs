@@ -106,7 +106,7 @@ impl Socket {
         let received = self.incoming.recv().await.unwrap_or_else(|| {
             Err(Error::new(
                 ErrorKind::Interrupted,
-                "the socket ended without a close",
+                "the socket ended without a close frame",
             ))
         });
         self.ended = received.is_err();
@@ -137,7 +137,7 @@ impl Socket {
         {
             return Err(Error::new(
                 ErrorKind::InvalidInput,
-                "a text message must be UTF-8",
+                "a text message must be valid UTF-8",
             ));
         }
         let (done, sent) = oneshot::channel();

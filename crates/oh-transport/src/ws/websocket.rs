@@ -133,7 +133,7 @@ async fn open(
         .unwrap_or_else(|_| {
             Err(Error::new(
                 ErrorKind::Timeout,
-                "no answer to the WebSocket handshake",
+                "no response to the WebSocket handshake",
             ))
         })?;
     let (read, write) = tokio::io::split(stream);
@@ -307,7 +307,7 @@ async fn write_loop(
                 }
                 let quiet = alive.elapsed();
                 if quiet >= limits.silence {
-                    let error = format!("nothing arrived for {quiet:.0?}, not even a pong");
+                    let error = format!("nothing was received for {quiet:.0?}, not even a pong");
                     return Some(Error::new(ErrorKind::Timeout, error));
                 }
                 next_ping = Instant::now() + limits.ping_every;
@@ -320,7 +320,7 @@ async fn write_loop(
         let failed = written.err();
         if let Some(done) = done {
             let _ = done.send(failed.as_ref().map_or(Ok(()), |error| {
-                Err(Error::new(error.kind(), "the message could not be sent"))
+                Err(Error::new(error.kind(), "cannot send the message"))
             }));
         }
         if last {

@@ -40,19 +40,19 @@ async fn a_broken_answer_is_an_error_that_says_what_came() {
             "cut short",
             head("Content-Length: 100\r\n\r\n{\"a\":"),
             ErrorKind::Interrupted,
-            "within the answer",
+            "before the response was complete",
         ),
         (
             "chunks cut short",
             head("Transfer-Encoding: chunked\r\n\r\n5\r\n{\"a\""),
             ErrorKind::Interrupted,
-            "within the answer",
+            "before the response was complete",
         ),
         (
             "broken chunks",
             head("Transfer-Encoding: chunked\r\n\r\nzz\r\n{}"),
             ErrorKind::Interrupted,
-            "within the answer",
+            "before the response was complete",
         ),
         (
             "length is no number",
@@ -88,13 +88,13 @@ async fn a_broken_answer_is_an_error_that_says_what_came() {
             "nothing at all",
             Vec::new(),
             ErrorKind::Interrupted,
-            "before the answer",
+            "before the response",
         ),
         (
             "half a head",
             b"HTTP/1.1 200 OK\r\nContent-".to_vec(),
             ErrorKind::Interrupted,
-            "before the answer",
+            "before the response",
         ),
         (
             "redirect",

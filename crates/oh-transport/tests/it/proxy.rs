@@ -177,12 +177,12 @@ async fn a_proxy_that_refuses_is_named_and_what_to_do() {
         (
             b"nonsense\r\n\r\n",
             ErrorKind::Connect,
-            "no answer from proxy",
+            "no valid response from proxy",
         ),
         (
             b"HTTP/1.1 200 OK\r\n\r\nHTTP/1.1 200 smuggled",
             ErrorKind::Connect,
-            "data of its own",
+            "unexpected data",
         ),
     ] {
         let nowhere = SocketAddr::from(([127, 0, 0, 1], 9));

@@ -87,7 +87,7 @@ async fn a_refused_handshake_names_its_path_and_its_status() {
     assert_eq!(error.kind(), ErrorKind::Forbidden);
     assert_eq!(
         error.to_string(),
-        "the server answered 403 Forbidden (/sockets/none)"
+        "the server returned 403 Forbidden (/sockets/none)"
     );
     assert_eq!(server.seen().len(), 1);
 }

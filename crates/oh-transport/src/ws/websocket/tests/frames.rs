@@ -15,12 +15,28 @@ async fn what_no_server_may_send_ends_the_socket_with_its_reason() {
     let masked = [&[TEXT, 0x82, 1, 2, 3, 4][..], b"hi"].concat();
     let cases: [(&str, Vec<u8>, &str); 13] = [
         ("masked", masked, "masked"),
-        ("reserved bit 1", frame(TEXT | 0x40, b"x"), "not WebSocket"),
-        ("reserved bit 3", frame(TEXT | 0x10, b"x"), "not WebSocket"),
-        ("reserved opcode", frame(0x83, b"x"), "not WebSocket"),
-        ("reserved control", frame(0x8b, b""), "not WebSocket"),
-        ("ping in parts", frame(0x09, b"x"), "not WebSocket"),
-        ("close in parts", frame(0x08, b""), "not WebSocket"),
+        (
+            "reserved bit 1",
+            frame(TEXT | 0x40, b"x"),
+            "invalid WebSocket data",
+        ),
+        (
+            "reserved bit 3",
+            frame(TEXT | 0x10, b"x"),
+            "invalid WebSocket data",
+        ),
+        (
+            "reserved opcode",
+            frame(0x83, b"x"),
+            "invalid WebSocket data",
+        ),
+        (
+            "reserved control",
+            frame(0x8b, b""),
+            "invalid WebSocket data",
+        ),
+        ("ping in parts", frame(0x09, b"x"), "invalid WebSocket data"),
+        ("close in parts", frame(0x08, b""), "invalid WebSocket data"),
         ("long ping", frame(PING, &[0; 126]), "control frame"),
         ("long pong", frame(PONG, &[0; 126]), "control frame"),
         ("long close", frame(CLOSE, &[0; 126]), "control frame"),
@@ -30,7 +46,11 @@ async fn what_no_server_may_send_ends_the_socket_with_its_reason() {
             [frame(TEXT_BEGINS, b"a"), frame(TEXT, b"b")].concat(),
             "out of order",
         ),
-        ("not UTF-8", frame(TEXT, b"\xff\xfe"), "not WebSocket"),
+        (
+            "not UTF-8",
+            frame(TEXT, b"\xff\xfe"),
+            "invalid WebSocket data",
+        ),
     ];
     for (name, bytes, says) in cases {
         let before = frame(TEXT, b"before");

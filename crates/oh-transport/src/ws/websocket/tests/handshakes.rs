@@ -87,7 +87,7 @@ async fn an_answer_that_is_no_upgrade_for_us_is_refused() {
         (
             "header",
             |_| "HTTP/1.1 101 x\r\nno colon\r\n\r\n".into(),
-            "malformed header",
+            "invalid header",
         ),
     ];
     for (name, answer, says) in cases {

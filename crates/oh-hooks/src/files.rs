@@ -150,7 +150,7 @@ mod tests {
         assert_eq!(error.kind(), ErrorKind::File);
         let message = error.to_string();
         assert!(
-            message.contains("hooks.json: stop[0].hooks[0]: a prompt hook needs"),
+            message.contains("hooks.json: stop[0].hooks[0]: a prompt hook must have"),
             "{message}"
         );
         let none = load(directory.path().join("none")).unwrap_err();

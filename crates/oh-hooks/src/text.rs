@@ -291,7 +291,7 @@ mod tests {
             ),
             (
                 r#"{"stop": [{"hooks": [{"command": "x"}, {"command": ""}]}]}"#,
-                "stop[0].hooks[1]: a command hook needs",
+                "stop[0].hooks[1]: a command hook must have",
             ),
             (
                 r#"{"stop": [{"hooks": [{"type": "prompt", "prompt": "p", "command": "x"}]}]}"#,

@@ -113,8 +113,7 @@ impl Request {
             .map_err(|error| crate::Error::encode(format!("body of {}", self.path()), error))?;
         if memchr::memmem::find(&bytes, REFUSED.as_bytes()).is_some() {
             let context = format!("body of {}", self.path());
-            let why =
-                "a value breaks a rule of the server: `check` of the configuration says which";
+            let why = "a value is invalid: call `check` of the configuration to find it";
             return Err(crate::Error::encode(context, why));
         }
         self.body = Some(bytes.into());

@@ -122,7 +122,7 @@ impl SessionFrame {
         let raw = text(raw.into(), WHAT)?;
         let found = Found::read(&raw).map_err(|flaw| Error::decode(WHAT, flaw))?;
         let frame_type = found.frame_type.map(|quoted| quoted.says(&raw));
-        let frame_type = &*frame_type.ok_or_else(|| Error::decode(WHAT, "no `type`"))?;
+        let frame_type = &*frame_type.ok_or_else(|| Error::decode(WHAT, "missing field `type`"))?;
         match frame_type {
             "durable" => {
                 let seq = found.seq.and_then(|span| span.of(&raw).parse().ok());
@@ -265,7 +265,10 @@ impl Found {
 }
 
 fn missing(frame_type: &str, field: &str) -> Error {
-    Error::decode(WHAT, format!("a `{frame_type}` frame without `{field}`"))
+    Error::decode(
+        WHAT,
+        format!("missing field `{field}` in a `{frame_type}` frame"),
+    )
 }
 
 #[cfg(test)]

@@ -43,7 +43,7 @@ impl FromStr for ConversationId {
 
     fn from_str(text: &str) -> Result<Self> {
         text.parse().map(Self).map_err(|_| {
-            Error::invalid("a conversation id is a UUID, with or without dashes".to_owned())
+            Error::invalid("a conversation id must be a UUID, with or without dashes".to_owned())
         })
     }
 }

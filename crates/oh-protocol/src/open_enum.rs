@@ -55,7 +55,7 @@ macro_rules! open_enum {
                 impl serde::de::Visitor<'_> for Words {
                     type Value = $name;
                     fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                        f.write_str(concat!("a word naming a ", stringify!($name)))
+                        f.write_str(concat!("a string for ", stringify!($name)))
                     }
                     fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<$name, E> {
                         Ok($name::from(text))

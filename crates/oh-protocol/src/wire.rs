@@ -158,7 +158,7 @@ impl<'a> Reader<'a> {
         let flaws = self.flaws.iter();
         let flaws = flaws.map(|FieldFlaw { name, flaw, value }| Malformed {
             kind: kind.into(),
-            reason: format!("`{name}` is left out: {flaw}").into(),
+            reason: format!("field `{name}` was skipped: {flaw}").into(),
             json: Json::new(self.piece(*value)),
         });
         flaws.collect()
@@ -261,11 +261,8 @@ impl Wire for Value {
     fn read(reader: &mut Reader<'_>) -> Result<Self, Stop> {
         let at = reader.scanner.at();
         let json = reader.scanner.value()?.of(reader.scanner.text());
-        serde_json::from_str(json).or_else(|_| {
-            reader
-                .scanner
-                .stop_at("expected JSON that nests less deeply", at)
-        })
+        serde_json::from_str(json)
+            .or_else(|_| reader.scanner.stop_at("JSON is nested too deeply", at))
     }
 }
 
@@ -480,7 +477,7 @@ macro_rules! found {
         match $field {
             Some(value) => value,
             None => {
-                const MISSING: &str = concat!("no `", stringify!($field), "` in the object");
+                const MISSING: &str = concat!("missing field `", stringify!($field), "`");
                 return $reader.scanner.stop_at(MISSING, $start);
             }
         }

@@ -39,10 +39,10 @@ fn what_is_no_event_is_an_error_value() {
 #[test]
 fn an_error_says_what_is_wrong() {
     for (raw, says) in [
-        ("", "could not decode an event: it is empty"),
+        ("", "could not decode an event: the input is empty"),
         (
             "{",
-            "could not decode an event: the text ends too early at byte 1",
+            "could not decode an event: unexpected end of input at byte 1",
         ),
         (
             "[]",
@@ -50,13 +50,16 @@ fn an_error_says_what_is_wrong() {
         ),
         (
             "{}",
-            "could not decode an event: an event without a `kind` at byte 0",
+            "could not decode an event: missing field `kind` at byte 0",
         ),
     ] {
         assert_eq!(Event::from_json(raw).unwrap_err().to_string(), says);
     }
     let error = SessionFrame::from_json("").unwrap_err().to_string();
-    assert_eq!(error, "could not decode a session frame: it is empty");
+    assert_eq!(
+        error,
+        "could not decode a session frame: the input is empty"
+    );
 }
 
 #[test]
@@ -223,30 +226,30 @@ fn what_is_wrong_between_the_ends_of_a_header_is_told_with_its_place() {
         (
             r#","key":"k","value":"\^u12x4""#,
             update,
-            "an escape that is none",
+            "invalid escape sequence",
         ),
         (
             r#","summary":"\^ud80""#,
             "CondensationSummaryEvent",
-            "an escape that is none",
+            "invalid escape sequence",
         ),
         (
             ",\"summary\":\"^\t\"",
             "CondensationSummaryEvent",
-            "a control character in a string",
+            "control character in a string",
         ),
-        (r#","tool_name":^7"#, "AgentErrorEvent", "expected text"),
+        (r#","tool_name":^7"#, "AgentErrorEvent", "expected a string"),
         (r#","new":^tru"#, "BrandNewEvent", "expected a value"),
         // A closing brace is missing, so the last kind belongs to a nested value.
         (
             r#","action":{"a":1,"kind":"X"},"b":{"c":1"#,
             "TerminalAction",
-            "the text ends too early",
+            "unexpected end of input",
         ),
         (
             r#","action":{"command":"ls""#,
             "PauseEvent",
-            "the text ends too early",
+            "unexpected end of input",
         ),
     ] {
         let raw = laid_out(&body.replace('^', ""), kind);

@@ -228,7 +228,7 @@ fn what_the_server_would_refuse_is_refused_before_the_wire() {
         (refused(&conversations::StartChild::new(id(), "")), "task"),
         (
             refused(&conversations::Search::new().limit(101)),
-            "1 to 100",
+            "between 1 and 100",
         ),
         (refused(&conversations::BatchGet::new([])), "1 to 99"),
         (refused(&mask), "mask"),
@@ -274,7 +274,7 @@ fn a_broken_event_costs_a_page_neither_its_place_nor_the_others() {
     let places: Vec<_> = page.unreadable.iter().map(|item| item.index).collect();
     assert_eq!(places, [1, 2]);
     assert_eq!(page.unreadable[0].json.as_str(), r#"{"kind":"B"}"#);
-    assert!(page.unreadable[0].reason.contains("without an `id`"));
+    assert!(page.unreadable[0].reason.contains("missing field `id`"));
     assert_eq!(page.items[1].as_json(), r#"{"kind":"B"}"#);
     assert!(page.items[1].malformed().is_some());
 

@@ -50,10 +50,12 @@ impl ExecuteRequest {
 
     fn check(&self) -> Result<()> {
         if self.command.contains('\0') {
-            return Err(Error::invalid("a command line cannot hold a NUL"));
+            return Err(Error::invalid(
+                "the command line must not contain a NUL character",
+            ));
         }
         if self.timeout == 0 {
-            return Err(Error::invalid("a timeout of zero ends the command at once"));
+            return Err(Error::invalid("the timeout must not be zero"));
         }
         Ok(())
     }

@@ -80,7 +80,7 @@ call!(Create => Created, POST "/api/conversations", Idempotent;
     this.0.check()?;
     if this.0.id().as_uuid().is_nil() {
         // Without an id, a repeated create would create a second conversation.
-        return Err(Error::invalid("conversation_id: a create needs a UUID"));
+        return Err(Error::invalid("conversation_id: must be a UUID"));
     }
     Request::new(http::Method::POST, "/api/conversations").json(&this.0)
 };
@@ -256,10 +256,8 @@ pub struct RuntimeError {
 /// Checks the server's rule for titles.
 pub(super) fn check_title(title: &str) -> Result<()> {
     match title.chars().count() {
-        _ if title.trim().is_empty() => Err(Error::invalid(
-            "a title has at least one character that is no blank",
-        )),
-        201.. => Err(Error::invalid("a title has at most 200 characters")),
+        _ if title.trim().is_empty() => Err(Error::invalid("the title must not be blank")),
+        201.. => Err(Error::invalid("the title must have at most 200 characters")),
         _ => Ok(()),
     }
 }
@@ -270,12 +268,12 @@ pub(super) fn check_tags(tags: &BTreeMap<String, String>) -> Result<()> {
         let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
         if key.is_empty() || !key.chars().all(fits) {
             return Err(Error::invalid(format!(
-                "tag `{key}`: a key is made of a-z and 0-9"
+                "tag `{key}`: the key must consist of a-z and 0-9"
             )));
         }
         if value.chars().count() > 256 {
             return Err(Error::invalid(format!(
-                "tag `{key}`: a value has at most 256 characters"
+                "tag `{key}`: the value must have at most 256 characters"
             )));
         }
     }

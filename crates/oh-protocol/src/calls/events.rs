@@ -111,7 +111,7 @@ impl Search {
 call!(Search => EventPage, GET "/api/conversations/{conversation_id}/events/search", Idempotent;
 |this| {
     if !(1..=100).contains(&this.limit) {
-        return Err(Error::invalid("a page of events holds 1 to 100"));
+        return Err(Error::invalid("the page limit of events must be between 1 and 100"));
     }
     let mut target = format!("/api/conversations/{}/events/search", this.conversation);
     query(&mut target, "limit", &this.limit.to_string());

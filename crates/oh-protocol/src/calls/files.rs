@@ -17,7 +17,7 @@ use crate::{ConversationId, Error, Request, Result, open_enum::open_enum};
 fn check_path(path: &str) -> Result<()> {
     if path.is_empty() || path.contains('\0') {
         return Err(Error::invalid(
-            "a path on the server is not empty and holds no NUL",
+            "the path must not be empty or contain a NUL character",
         ));
     }
     Ok(())
@@ -326,7 +326,7 @@ scoped_call!(Archive => (ArchiveInfo, Bytes), GET "/file/archive", Idempotent;
     |this, base| {
         check_path(&this.path)?;
         if this.base_ref.as_ref().is_some_and(|git_ref| git_ref.is_empty() || git_ref.starts_with('-')) {
-            return Err(Error::invalid("a git ref is not empty and does not begin with a dash"));
+            return Err(Error::invalid("the git ref must not be empty or begin with `-`"));
         }
         let mut target = base + "/file/archive";
         query(&mut target, "path", &this.path);
@@ -489,7 +489,7 @@ call!(SearchSubdirs => SubdirectoryPage, GET "/api/file/search_subdirs", Idempot
     |this| {
         check_path(&this.path)?;
         if !(1..=100).contains(&this.limit) {
-            return Err(Error::invalid("a page of directories holds 1 to 100"));
+            return Err(Error::invalid("the page limit of directories must be between 1 and 100"));
         }
         let mut target = "/api/file/search_subdirs".to_owned();
         query(&mut target, "path", &this.path);
@@ -529,7 +529,7 @@ call!(StaticFile => Bytes, GET "/api/conversations/{conversation_id}/workspace/{
         let mut target = format!("/api/conversations/{}/workspace", this.conversation);
         for part in parts {
             if matches!(part, "." | "..") {
-                return Err(Error::invalid("a path below the workspace holds no `.` and no `..`"));
+                return Err(Error::invalid("the path must not contain `.` or `..`"));
             }
             target.push('/');
             target.push_str(&segment(part));

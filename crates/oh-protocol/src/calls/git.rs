@@ -117,7 +117,7 @@ pub struct GitRepositoryPage {
 fn check_ref(git_ref: Option<&String>) -> Result<()> {
     match git_ref {
         Some(text) if text.is_empty() || text.starts_with('-') || text.contains('\0') => Err(
-            Error::invalid("a git ref is not empty and does not begin with a dash"),
+            Error::invalid("the git ref must not be empty or begin with `-`"),
         ),
         _ => Ok(()),
     }
@@ -128,7 +128,7 @@ fn check_sha(sha: &str) -> Result<()> {
         return Ok(());
     }
     Err(Error::invalid(
-        "a commit is named by 4 to 64 hexadecimal digits",
+        "the commit must be 4 to 64 hexadecimal digits",
     ))
 }
 
@@ -212,7 +212,7 @@ scoped_call!(Diff => GitDiff, GET "/git/diff", Idempotent;
         query(&mut target, "path", &this.path);
         match (&this.git_ref, &this.commit) {
             (Some(_), Some(_)) => {
-                return Err(Error::invalid("a diff is against a ref or of a commit, not both"));
+                return Err(Error::invalid("a diff cannot have both a ref and a commit"));
             }
             (Some(git_ref), None) => query(&mut target, "ref", git_ref),
             (None, Some(sha)) => {
@@ -254,7 +254,7 @@ impl Commits {
 scoped_call!(Commits => GitCommitsPage, GET "/git/commits", Idempotent;
     |this, base| {
         if !(1..=200).contains(&this.limit) {
-            return Err(Error::invalid("the limit of commits is 1 to 200"));
+            return Err(Error::invalid("the limit of commits must be between 1 and 200"));
         }
         let mut target = base + "/git/commits";
         query(&mut target, "path", &this.path);
@@ -336,7 +336,7 @@ impl SearchRepositories {
 call!(SearchRepositories => GitRepositoryPage, GET "/api/git/repositories/search", Idempotent;
     |this| {
         if !(1..=100).contains(&this.limit) {
-            return Err(Error::invalid("a page of repositories holds 1 to 100"));
+            return Err(Error::invalid("the page limit of repositories must be between 1 and 100"));
         }
         let mut target = "/api/git/repositories/search".to_owned();
         query(&mut target, "provider", &this.provider);

@@ -135,7 +135,7 @@ impl Init {
 call!(Init => InitStatus, POST "/api/init", Never;
 |this| {
     let mut key = HeaderValue::from_str(this.key.expose_secret())
-        .map_err(|_| Error::invalid("the init key has characters that no header can carry"))?;
+        .map_err(|_| Error::invalid("the init key contains characters that a header cannot hold"))?;
     key.set_sensitive(true);
     let mut request = Request::new(http::Method::POST, ROUTE).json(&this.body())?;
     request.headers.insert("x-init-api-key", key);

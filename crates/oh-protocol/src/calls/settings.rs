@@ -153,7 +153,7 @@ impl GetSecret {
 call!(GetSecret => SecretString, GET "/api/settings/secrets/{name}", Idempotent;
 |this| {
     if this.0.is_empty() || this.0.contains('/') || matches!(this.0.as_str(), "." | "..") {
-        return Err(Error::invalid("a secret has a name without slashes"));
+        return Err(Error::invalid("the secret name must not be empty or contain slashes"));
     }
     let target = format!("/api/settings/secrets/{}", segment(&this.0));
     Ok(Request::new(http::Method::GET, target))
@@ -206,7 +206,7 @@ impl fmt::Debug for Profile {
 call!(GetProfile => Profile, GET "/api/profiles/{name}", Idempotent;
     |this| {
         if this.name.is_empty() || matches!(this.name.as_str(), "." | "..") {
-            return Err(Error::invalid("a profile has a name"));
+            return Err(Error::invalid("the profile name must not be empty"));
         }
         let target = format!("/api/profiles/{}", segment(&this.name));
         let mut request = Request::new(http::Method::GET, target);

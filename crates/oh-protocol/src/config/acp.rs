@@ -65,7 +65,7 @@ impl AcpAgent {
             fields: Fields::of("AcpAgent").with("kind", Field::plain("ACPAgent")),
         };
         if words.peek().is_none() {
-            let refused = Field::refused("it names the program to run");
+            let refused = Field::refused("must not be empty: the first item is the program to run");
             return Self {
                 fields: agent.fields.with("acp_command", refused),
             };
@@ -106,7 +106,7 @@ impl AcpFileSecret {
         env_var: impl Into<String>,
     ) -> Self {
         let given = |text: String| match text.as_str() {
-            "" => Field::refused("it is not empty"),
+            "" => Field::refused("must not be empty"),
             _ => text.into(),
         };
         Self {
@@ -138,7 +138,7 @@ mod tests {
         let error = AcpAgent::new(Vec::<String>::new()).check().unwrap_err();
         assert_eq!(
             error.to_string(),
-            "acp_command: it names the program to run"
+            "acp_command: must not be empty: the first item is the program to run"
         );
     }
 }

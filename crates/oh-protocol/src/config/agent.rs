@@ -47,7 +47,7 @@ model! {
     /// Sets the critic that evaluates the agent's work as it runs. Server default: none.
     model critic: Critic;
     /// Sets how many tools may run at the same time. Server default: 1.
-    value tool_concurrency_limit: u32 where tool_concurrency_limit > 0 => "it is at least 1";
+    value tool_concurrency_limit: u32 where tool_concurrency_limit > 0 => "must be at least 1";
     /// Sets the agent's identity. Replaces the server's persona and coding workflow, but not its
     /// policies.
     text persona;
@@ -129,7 +129,7 @@ impl Agent {
 
     fn prompt(mut self, name: &'static str, value: String, other: &str) -> Self {
         let value = match self.fields.get(other) {
-            Some(_) => Field::refused(format!("it excludes `{other}`")),
+            Some(_) => Field::refused(format!("cannot be combined with `{other}`")),
             None => value.into(),
         };
         self.fields.put(name, value);
@@ -191,7 +191,7 @@ mod tests {
     fn a_tool_twice_is_refused_by_name() {
         let agent = Agent::default_preset(Llm::new("m")).tool("terminal");
         let error = agent.check().unwrap_err().to_string();
-        assert_eq!(error, "tools[4]: the name `terminal` is there already");
+        assert_eq!(error, "tools[4]: the name `terminal` is already in use");
     }
 
     #[test]

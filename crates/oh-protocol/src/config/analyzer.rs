@@ -35,7 +35,7 @@ impl SecurityAnalyzer {
     /// (`EnsembleSecurityAnalyzer`).
     pub fn ensemble(analyzers: impl IntoIterator<Item = impl Into<Self>>) -> Self {
         let analyzers = match analyzers.into_iter().map(Into::into).collect::<Vec<Self>>() {
-            none if none.is_empty() => Field::refused("it names at least one analyzer"),
+            none if none.is_empty() => Field::refused("must have at least one analyzer"),
             some => some.into_iter().collect(),
         };
         let mut ensemble = Self::custom("EnsembleSecurityAnalyzer");
@@ -155,7 +155,7 @@ model! {
     by_hand: ["kind", "llm"];
 
     /// Sets how many earlier actions the model gets. Server default: 20.
-    value history_window: u32 where history_window > 0 => "it is at least 1";
+    value history_window: u32 where history_window > 0 => "must be at least 1";
     /// Sets guidelines for the model. Server default: none.
     text safety_experiences;
 }
@@ -191,7 +191,7 @@ mod tests {
         let error = SecurityAnalyzer::ensemble(Vec::<SecurityAnalyzer>::new()).check();
         assert_eq!(
             error.unwrap_err().to_string(),
-            "analyzers: it names at least one analyzer"
+            "analyzers: must have at least one analyzer"
         );
     }
 

@@ -45,23 +45,23 @@ model! {
 
     /// Sets the maximum number of events. Must be at least twice `keep_first` plus four. Server
     /// default: 240.
-    value max_size: u32 where max_size > 0 => "it is at least 1";
+    value max_size: u32 where max_size > 0 => "must be at least 1";
     /// Sets the maximum number of tokens. Server default: no limit.
     value max_tokens: u32;
     /// Sets how many events at the start are always kept. Server default: 2.
     value keep_first: u32;
     /// Sets the minimum share of events that a condensation must remove. Server default: 0.1.
     value minimum_progress: f64 where 0.0 < minimum_progress && minimum_progress < 1.0
-        => "it is above 0 and below 1";
+        => "must be above 0 and below 1";
     /// Sets how often a summary of the whole history is attempted if nothing else helps. Server
     /// default: 5.
     value hard_context_reset_max_retries: u32
-        where hard_context_reset_max_retries > 0 => "it is at least 1";
+        where hard_context_reset_max_retries > 0 => "must be at least 1";
     /// Sets the factor by which events are shortened for each of these attempts. Server default:
     /// 0.8.
     value hard_context_reset_context_scaling: f64
         where 0.0 < hard_context_reset_context_scaling && hard_context_reset_context_scaling < 1.0
-        => "it is above 0 and below 1";
+        => "must be above 0 and below 1";
 }
 
 impl SummarizingCondenser {
@@ -83,7 +83,7 @@ impl From<SummarizingCondenser> for Condenser {
         if let (Some(max), Some(first)) = (given("max_size", 240), given("keep_first", 2))
             && max / 2 <= first.saturating_add(1)
         {
-            let why = "it is less than half of `max_size`, by more than one";
+            let why = "must be less than half of `max_size` minus 1";
             fields.put("keep_first", Field::refused(why));
         }
         Self { fields }
@@ -105,7 +105,7 @@ mod tests {
         assert!(Condenser::from(huge).check().is_err());
         let error = condenser(400, 199).unwrap_err().to_string();
         assert!(
-            error.starts_with("keep_first: it is less than half"),
+            error.starts_with("keep_first: must be less than half"),
             "{error}"
         );
     }

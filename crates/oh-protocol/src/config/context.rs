@@ -63,7 +63,7 @@ mod tests {
             .skill(Skill::new("s", "one"))
             .skill(Skill::new("s", "two"));
         let error = context.check().unwrap_err().to_string();
-        assert_eq!(error, "skills[1]: the name `s` is there already");
+        assert_eq!(error, "skills[1]: the name `s` is already in use");
     }
 
     #[test]

@@ -90,7 +90,7 @@ model! {
     /// Sets the probability, from 0 to 1, from which a mistake makes the agent continue its work.
     /// Server default: 0.75.
     value issue_threshold: f64
-        where (0.0..=1.0).contains(&issue_threshold) => "it is between 0 and 1";
+        where (0.0..=1.0).contains(&issue_threshold) => "must be between 0 and 1";
     /// Sets the events that are evaluated. Server default: [`CriticMode::FinishAndMessage`].
     value mode: CriticMode;
 }
@@ -124,10 +124,10 @@ impl From<ApiCritic> for Critic {
 fn put_refinement(fields: &mut Fields, success_threshold: f64, max_iterations: u32) {
     let threshold = match success_threshold {
         fits if (0.0..=1.0).contains(&fits) => Field::plain(fits),
-        _ => Field::refused("it is between 0 and 1"),
+        _ => Field::refused("must be between 0 and 1"),
     };
     let iterations = match max_iterations {
-        0 => Field::refused("it is at least 1"),
+        0 => Field::refused("must be at least 1"),
         some => Field::plain(some),
     };
     fields.insert("iterative_refinement", "success_threshold", threshold);

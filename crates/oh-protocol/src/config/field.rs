@@ -15,8 +15,8 @@ const MASK: &str = "**********";
 /// The key of the object that replaces a refused value in the serialized form.
 pub(crate) const REFUSED: &str = "oh-protocol: refused value";
 
-const MASKED: &str = "the server's mask `**********` stands here, not a secret: give the real \
-                      one, or leave the field out";
+const MASKED: &str = "the server's mask `**********` is not a secret: set the real value, or omit \
+                      the field";
 
 /// A value, and how much of it may be shown.
 #[derive(Clone)]
@@ -49,7 +49,7 @@ impl Field {
     /// as `null`.
     pub(crate) fn present(value: impl Serialize) -> Self {
         match Self::plain(value) {
-            Self::Plain(Value::Null) => Self::Refused("it is not a finite number".into()),
+            Self::Plain(Value::Null) => Self::Refused("must be a finite number".into()),
             field => field,
         }
     }
@@ -187,7 +187,7 @@ impl fmt::Debug for Field {
             Self::Endpoint(text) => write!(f, "{:?}", redact::origin(text)),
             Self::List(items) => f.debug_list().entries(items).finish(),
             Self::Object(fields) => fields.fmt(f),
-            Self::Refused(why) => write!(f, "[refused: {why}]"),
+            Self::Refused(why) => write!(f, "[invalid: {why}]"),
         }
     }
 }

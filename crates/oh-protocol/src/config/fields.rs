@@ -28,7 +28,7 @@ impl Fields {
     /// Creates fields from a JSON object. None of the values may be shown.
     pub(crate) fn from_json(name: &'static str, json: Value) -> Result<Self> {
         let Value::Object(entries) = json else {
-            return Err(Error::invalid(format!("{name}: it is no JSON object")));
+            return Err(Error::invalid(format!("{name}: must be a JSON object")));
         };
         let hide = |(name, value): (String, _)| (name.into(), Field::hidden(value));
         Ok(Self {
@@ -97,7 +97,7 @@ impl Fields {
             _ => false,
         });
         let item = match double {
-            Some(name) => Field::refused(format!("the name `{name}` is there already")),
+            Some(name) => Field::refused(format!("the name `{name}` is already in use")),
             None => item,
         };
         self.push(list, item);

@@ -104,7 +104,7 @@ model! {
     /// Sets how often the server retries a failed model call. Server default: 5.
     value num_retries: u32;
     /// Sets the factor by which the delay between retries grows. Server default: 8.
-    value retry_multiplier: f64 where retry_multiplier >= 0.0 => "it is at least 0";
+    value retry_multiplier: f64 where retry_multiplier >= 0.0 => "must be at least 0";
     /// Sets the minimum delay between retries, in seconds. Server default: 8.
     value retry_min_wait: u32;
     /// Sets the maximum delay between retries, in seconds. Server default: 64.
@@ -118,19 +118,19 @@ model! {
 
     /// Sets the approximate number of characters of each event that are sent to the model. Server
     /// default: 30 000.
-    value max_message_chars: u32 where max_message_chars > 0 => "it is at least 1";
+    value max_message_chars: u32 where max_message_chars > 0 => "must be at least 1";
     /// Sets the sampling temperature, at least 0. Server default: the provider's default.
-    value temperature: f64 where temperature >= 0.0 => "it is at least 0";
+    value temperature: f64 where temperature >= 0.0 => "must be at least 0";
     /// Sets the nucleus sampling threshold, from 0 to 1. Server default: the provider's default.
-    value top_p: f64 where (0.0..=1.0).contains(&top_p) => "it is between 0 and 1";
+    value top_p: f64 where (0.0..=1.0).contains(&top_p) => "must be between 0 and 1";
     /// Sets the number of most likely tokens to sample from. Server default: the provider's
     /// default.
-    value top_k: f64 where top_k >= 0.0 => "it is at least 0";
+    value top_k: f64 where top_k >= 0.0 => "must be at least 0";
     /// Sets the size of the model's input context, in tokens. The server fails below 16 384 unless
     /// its variable `ALLOW_SHORT_CONTEXT_WINDOWS` is `true`. Server default: the model's metadata.
-    value max_input_tokens: u32 where max_input_tokens > 0 => "it is at least 1";
+    value max_input_tokens: u32 where max_input_tokens > 0 => "must be at least 1";
     /// Sets the maximum number of tokens in a response. Server default: the model's metadata.
-    value max_output_tokens: u32 where max_output_tokens > 0 => "it is at least 1";
+    value max_output_tokens: u32 where max_output_tokens > 0 => "must be at least 1";
     /// Sets the name that is used to look up the model's capabilities, if `model` is an alias of a
     /// proxy.
     text model_canonical_name;
@@ -143,9 +143,9 @@ model! {
     /// but the server returns it to everyone who may read the conversation.
     secrets extra_headers/extra_header;
     /// Sets the price of an input token, in US dollars. Server default: the model's metadata.
-    value input_cost_per_token: f64 where input_cost_per_token >= 0.0 => "it is at least 0";
+    value input_cost_per_token: f64 where input_cost_per_token >= 0.0 => "must be at least 0";
     /// Sets the price of an output token, in US dollars. Server default: the model's metadata.
-    value output_cost_per_token: f64 where output_cost_per_token >= 0.0 => "it is at least 0";
+    value output_cost_per_token: f64 where output_cost_per_token >= 0.0 => "must be at least 0";
     /// Sets the URL of Ollama.
     address ollama_base_url;
 
@@ -205,7 +205,7 @@ impl Llm {
     pub fn new(model: impl Into<String>) -> Self {
         let model = model.into();
         let model = match model.trim() {
-            "" => Field::refused("a model needs a name"),
+            "" => Field::refused("the model name must not be empty"),
             _ => model.into(),
         };
         Self {
@@ -308,16 +308,16 @@ mod tests {
     #[test]
     fn values_out_of_range_are_refused_with_their_rule() {
         for (llm, rule) in [
-            (Llm::new(" "), "model: a model needs a name"),
-            (Llm::new("m").top_p(1.5), "top_p: it is between 0 and 1"),
+            (Llm::new(" "), "model: the model name must not be empty"),
+            (Llm::new("m").top_p(1.5), "top_p: must be between 0 and 1"),
             (Llm::new("m").temperature(f64::NAN), "temperature: "),
             (
                 Llm::new("m").temperature(-0.1),
-                "temperature: it is at least 0",
+                "temperature: must be at least 0",
             ),
             (
                 Llm::new("m").max_output_tokens(0),
-                "max_output_tokens: it is at least 1",
+                "max_output_tokens: must be at least 1",
             ),
             (
                 Llm::new("m").set("future_key", "**********"),

@@ -9,7 +9,7 @@ use super::{
 
 const AUTHORIZATION: &str = "authorization";
 
-const TWICE: &str = "there is `auth` and a header `Authorization`: one is enough";
+const TWICE: &str = "cannot have both `auth` and an `Authorization` header";
 
 model! {
     /// An MCP server (Model Context Protocol), whose tools an agent can use.
@@ -41,7 +41,7 @@ impl McpServer {
     pub fn stdio(command: impl Into<String>) -> Self {
         let command = command.into();
         let command = match command.as_str() {
-            "" => Field::refused("it names the program to run"),
+            "" => Field::refused("must be the program to run"),
             _ => command.into(),
         };
         Self {
@@ -92,7 +92,7 @@ impl McpServer {
 
     fn remote(transport: &'static str, url: String) -> Self {
         let url = match url.as_str() {
-            "" => Field::refused("it says where the server is"),
+            "" => Field::refused("must be the URL of the server"),
             _ => Field::endpoint(url),
         };
         Self {

@@ -155,7 +155,7 @@ fn read(path: &str, server: Value, ignored: &mut Vec<String>) -> Result<McpServe
         }
         match &*key {
             "transport" | "type" => {
-                let text = value.as_str().ok_or_else(|| must(&key, "text"))?;
+                let text = value.as_str().ok_or_else(|| must(&key, "a string"))?;
                 if key == "transport" || !has_transport {
                     fields.put("transport", Field::plain(transport(text)));
                 }
@@ -176,7 +176,7 @@ fn read(path: &str, server: Value, ignored: &mut Vec<String>) -> Result<McpServe
                 enabled = Some(enabled.unwrap_or(true) && on);
             }
             "command" | "cwd" | "description" | "icon" => {
-                let text = value.as_str().ok_or_else(|| must(&key, "text"))?;
+                let text = value.as_str().ok_or_else(|| must(&key, "a string"))?;
                 if key == "command" && text.is_empty() {
                     return Err(must(&key, "the program to run"));
                 }
@@ -184,15 +184,15 @@ fn read(path: &str, server: Value, ignored: &mut Vec<String>) -> Result<McpServe
             }
             "args" => {
                 let Value::Array(items) = value else {
-                    return Err(must(&key, "a list of texts"));
+                    return Err(must(&key, "a list of strings"));
                 };
                 let items = items.into_iter().map(scalar).collect::<Option<Vec<_>>>();
-                let items = items.ok_or_else(|| must(&key, "a list of texts"))?;
+                let items = items.ok_or_else(|| must(&key, "a list of strings"))?;
                 fields.put(key, Field::hidden(items.into()));
             }
             "env" | "headers" => {
                 let Value::Object(entries) = value else {
-                    return Err(must(&key, "an object of texts"));
+                    return Err(must(&key, "an object with string values"));
                 };
                 let name = if key == "env" { "env" } else { "headers" };
                 for (entry, value) in entries {
@@ -201,7 +201,7 @@ fn read(path: &str, server: Value, ignored: &mut Vec<String>) -> Result<McpServe
                         continue;
                     }
                     let value = scalar(value);
-                    let value = value.ok_or_else(|| must(&format!("{key}.{entry}"), "text"))?;
+                    let value = value.ok_or_else(|| must(&format!("{key}.{entry}"), "a string"))?;
                     fields.insert(name, entry, Field::secret(value));
                 }
             }
@@ -382,11 +382,11 @@ mod tests {
             ),
             (
                 json!({"mcpServers": {"s": {"command": ["canary"]}}}),
-                "mcpServers.s.command: must be text",
+                "mcpServers.s.command: must be a string",
             ),
             (
                 json!({"mcpServers": {"s": {"command": "c", "env": {"A": ["canary"]}}}}),
-                "mcpServers.s.env.A: must be text",
+                "mcpServers.s.env.A: must be a string",
             ),
             (
                 json!({"mcpServers": {"s": {"command": "c", "disabled": "canary"}}}),

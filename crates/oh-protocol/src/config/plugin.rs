@@ -113,10 +113,10 @@ impl Marketplace {
 /// Checks that a path stays within its repository, as the server requires.
 fn below(path: String) -> Field {
     if path.is_empty() || path.starts_with('/') || path.contains('\\') {
-        return Field::refused("it is a relative path with `/` in it");
+        return Field::refused("must be a relative path that uses `/`");
     }
     if path.split('/').any(|part| part == "..") {
-        return Field::refused("it has no `..`: it stays within the repository");
+        return Field::refused("must not contain `..`: it must stay within the repository");
     }
     path.into()
 }

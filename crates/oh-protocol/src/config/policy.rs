@@ -32,9 +32,9 @@ impl ConfirmationPolicy {
     /// security analyzer, which rates the risk.
     pub fn risky(threshold: SecurityRisk) -> Self {
         let threshold = match threshold {
-            SecurityRisk::Unknown => {
-                Field::refused("it is LOW, MEDIUM or HIGH: say `confirm_unknown` for the rest")
-            }
+            SecurityRisk::Unknown => Field::refused(
+                "must be LOW, MEDIUM or HIGH: use `confirm_unknown` for unknown risks",
+            ),
             known => Field::plain(known),
         };
         let mut policy = Self::custom("ConfirmRisky");
@@ -71,8 +71,8 @@ impl ConfirmationPolicy {
             SecurityRisk::Low => Field::plain(SecurityRisk::Medium),
             SecurityRisk::Medium => Field::plain(SecurityRisk::High),
             _ => Field::refused(
-                "approving up to HIGH, or what is unknown, cannot be stated in a policy: use \
-                 `always` and approve in the program, or `never`",
+                "a policy cannot approve actions up to HIGH, or of unknown risk: use `always` and \
+                 approve in the program, or `never`",
             ),
         };
         let mut policy = Self::custom("ConfirmRisky");
@@ -97,7 +97,7 @@ mod tests {
     fn nothing_waits_for_an_unknown_risk() {
         let policy = ConfirmationPolicy::risky(SecurityRisk::Unknown);
         let error = policy.check().unwrap_err().to_string();
-        assert!(error.starts_with("threshold: it is LOW"), "{error}");
+        assert!(error.starts_with("threshold: must be LOW"), "{error}");
         ConfirmationPolicy::risky(SecurityRisk::Low)
             .check()
             .unwrap();
@@ -132,7 +132,10 @@ mod tests {
         for limit in ["HIGH", "UNKNOWN", "CRITICAL"] {
             let policy = ConfirmationPolicy::approve_up_to(limit.into());
             let error = policy.check().unwrap_err().to_string();
-            assert!(error.starts_with("threshold: approving up to"), "{error}");
+            assert!(
+                error.starts_with("threshold: a policy cannot approve"),
+                "{error}"
+            );
             assert!(policy.check().is_err());
         }
     }

@@ -62,7 +62,7 @@ model! {
     /// Sets a text that is appended to the system prompt, at most 32 768 characters.
     text system_message_suffix_append
         where system_message_suffix_append.chars().count() <= 32_768
-        => "it has at most 32768 characters";
+        => "must have at most 32768 characters";
     /// Adds a skill, unless the agent already has a skill with the same name.
     named skills/skill: Skill;
     /// Sets the model profile, which replaces that of the agent profile.

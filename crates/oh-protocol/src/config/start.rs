@@ -55,7 +55,7 @@ model! {
     /// Sets the first message, which is sent when the conversation starts.
     model initial_message: InitialMessage;
     /// Sets the maximum number of steps in a run, after which the run fails. Server default: 500.
-    value max_iterations: u32 where max_iterations > 0 => "it is at least 1";
+    value max_iterations: u32 where max_iterations > 0 => "must be at least 1";
     /// Sets whether an agent that repeats itself is stopped. Server default: true.
     value stuck_detection: bool;
     /// Adds a secret that the agent's commands can read from their environment. The server masks
@@ -77,7 +77,7 @@ model! {
     /// Sets the name of the conversation's trace span: 1 to 128 letters, digits and `._:/-`. Server
     /// default: `conversation`.
     text observability_span_name where is_span_name(&observability_span_name)
-        => "it has 1 to 128 letters, digits and `._:/-`";
+        => "must have 1 to 128 letters, digits and `._:/-`";
     /// Sets the parent span of another trace, in its serialized form.
     text observability_parent_span_context;
     /// Sets whether the server generates a title from the first message, which needs an additional
@@ -88,7 +88,7 @@ model! {
     text title_llm_profile;
     /// Sets the prompt for the title, with the placeholders `{conversation_content}` and
     /// `{max_length}`. At most 2000 characters. Server default: a built-in prompt.
-    text prompt where prompt.chars().count() <= 2000 => "it has at most 2000 characters";
+    text prompt where prompt.chars().count() <= 2000 => "must have at most 2000 characters";
     /// Sets where the conversation runs. Server default: depends on the server's configuration.
     value conversation_runtime: ConversationRuntime;
     /// Sets the resources of the conversation's container.
@@ -104,7 +104,7 @@ impl StartConversation {
     pub fn new(agent: impl Into<AgentSource>, working_dir: impl Into<String>) -> Self {
         let agent = agent.into();
         let working_dir = match working_dir.into() {
-            empty if empty.is_empty() => Field::refused("a conversation needs a working directory"),
+            empty if empty.is_empty() => Field::refused("the working directory must not be empty"),
             directory => directory.into(),
         };
         let workspace = Fields::of("Workspace").with("working_dir", working_dir);
@@ -167,9 +167,9 @@ impl StartConversation {
         let (key, value) = (key.into(), value.into());
         let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
         let value = if key.is_empty() || !key.chars().all(fits) {
-            Field::refused("a tag's key is made of a-z and 0-9")
+            Field::refused("the key must consist of a-z and 0-9")
         } else if value.chars().count() > 256 {
-            Field::refused("a tag's value has at most 256 characters")
+            Field::refused("the value must have at most 256 characters")
         } else {
             value.into()
         };
@@ -188,7 +188,8 @@ impl StartConversation {
         let value = match !name.is_empty() && is_trace_value(&value) {
             true => Field::hidden(value),
             false => Field::refused(
-                "it has a name, and is a boolean, number or text, or a list of one of them",
+                "must have a name and be a boolean, number or string, or a list of values of one \
+                 of these types",
             ),
         };
         self.fields.insert("observability_metadata", name, value);
@@ -198,7 +199,7 @@ impl StartConversation {
     /// Adds a non-empty tag to the conversation's trace.
     pub fn observability_tag(mut self, tag: impl Into<String>) -> Self {
         let tag = match tag.into() {
-            empty if empty.is_empty() => Field::refused("it is not empty"),
+            empty if empty.is_empty() => Field::refused("must not be empty"),
             tag => tag.into(),
         };
         self.fields.push("observability_tags", tag);
@@ -210,7 +211,7 @@ impl StartConversation {
         let with_profile = self.fields.get("agent_profile_id").is_some();
         let field = match Field::from(additions) {
             names if names.has("llm_profile_ref") && !with_profile => {
-                Field::refused("`llm_profile_ref` takes an agent of a stored profile")
+                Field::refused("`llm_profile_ref` requires the agent of a stored profile")
             }
             field => field,
         };

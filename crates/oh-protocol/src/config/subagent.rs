@@ -63,9 +63,9 @@ model! {
     /// Sets when the agent's actions wait for approval. Server default: the other agent's policy.
     value permission_mode: PermissionMode;
     /// Sets the maximum number of steps. Server default: the default for conversations.
-    value max_iteration_per_run: u32 where max_iteration_per_run > 0 => "it is at least 1";
+    value max_iteration_per_run: u32 where max_iteration_per_run > 0 => "must be at least 1";
     /// Sets the maximum cost, in US dollars. Server default: no limit.
-    value max_budget_per_run: f64 where max_budget_per_run > 0.0 => "it is above 0";
+    value max_budget_per_run: f64 where max_budget_per_run > 0.0 => "must be above 0";
     /// Adds an MCP server (Model Context Protocol). Not used while the agent works for another
     /// agent; in that case the other agent's servers are used.
     entry mcp_config/mcp_server: McpServer;

@@ -73,7 +73,7 @@ impl ClientToolSpec {
         let field = match schema.get("type").and_then(Value::as_str) {
             Some("object") => Field::plain(schema),
             _ => Field::refused(
-                "it is a JSON Schema of an object: {\"type\": \"object\", \"properties\": …}",
+                "must be a JSON Schema of an object: {\"type\": \"object\", \"properties\": …}",
             ),
         };
         self.fields.put("parameters", field);
@@ -83,7 +83,7 @@ impl ClientToolSpec {
 
 fn named(name: String) -> Field {
     if name.trim().is_empty() {
-        return Field::refused("a tool needs a name");
+        return Field::refused("the tool name must not be empty");
     }
     name.into()
 }
@@ -153,7 +153,7 @@ mod tests {
             assert!(
                 error
                     .to_string()
-                    .starts_with("parameters: it is a JSON Schema")
+                    .starts_with("parameters: must be a JSON Schema")
             );
         }
     }
@@ -164,7 +164,7 @@ mod tests {
             ToolSpec::new("").check().unwrap_err(),
             ClientToolSpec::new(" ", "d").check().unwrap_err(),
         ] {
-            assert_eq!(error.to_string(), "name: a tool needs a name");
+            assert_eq!(error.to_string(), "name: the tool name must not be empty");
         }
     }
 

@@ -28,7 +28,7 @@ impl Worktree {
         let mut worktree = Self::of("ref");
         let reference = match is_git_name(&reference) {
             true => reference.into(),
-            false => Field::refused("it is a branch, tag or commit"),
+            false => Field::refused("must be a branch, tag or commit"),
         };
         worktree.fields.put("ref", reference);
         worktree
@@ -40,7 +40,9 @@ impl Worktree {
         let prefix = prefix.into();
         let prefix = match prefix.is_empty() || is_git_name(&prefix) {
             true => prefix.into(),
-            false => Field::refused("it has letters, digits and `._/-`, a letter or digit first"),
+            false => Field::refused(
+                "must consist of letters, digits and `._/-`, and begin with a letter or digit",
+            ),
         };
         self.fields.put("branch_prefix", prefix);
         self
@@ -67,7 +69,7 @@ model! {
     by_hand: ["memory"];
 
     /// Sets the number of CPUs, at least 0.01. Server default: the server's own limit.
-    value cpus: f64 where cpus >= 0.01 => "it is at least 0.01";
+    value cpus: f64 where cpus >= 0.01 => "must be at least 0.01";
     /// Sets whether the container has a browser, if its image has one. Server default: true.
     value browser: bool;
 }
@@ -86,7 +88,7 @@ impl Container {
         let memory = memory.into();
         let memory = match is_memory(&memory) {
             true => memory.into(),
-            false => Field::refused("it is a number and a unit, such as `512m` or `4g`"),
+            false => Field::refused("must be a number and a unit, such as `512m` or `4g`"),
         };
         self.fields.put("memory", memory);
         self

@@ -89,7 +89,7 @@ fn summary(payload: &Payload) -> String {
         }
         Payload::UserReject(refused) => {
             format!(
-                "{} refused: {}",
+                "{} rejected: {}",
                 refused.tool_name, refused.rejection_reason
             )
         }

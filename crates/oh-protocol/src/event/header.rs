@@ -74,8 +74,8 @@ impl Seen {
     /// the position of the event in it.
     pub(crate) fn header(self, text: &str, start: usize) -> Result<Header, Flaw> {
         let missing = |what| Flaw::new(what, start);
-        let kind = self.kind.ok_or(missing("an event without a `kind`"))?;
-        let id = self.id.ok_or(missing("an event without an `id`"))?;
+        let kind = self.kind.ok_or(missing("missing field `kind`"))?;
+        let id = self.id.ok_or(missing("missing field `id`"))?;
         let all = [
             Some(kind),
             Some(id),

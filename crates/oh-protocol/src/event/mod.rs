@@ -201,7 +201,7 @@ impl Event {
 /// Converts bytes to text, or returns an error if they are empty or not valid UTF-8.
 pub(crate) fn text(raw: Bytes, what: &str) -> Result<ByteString> {
     if raw.is_empty() {
-        return Err(Error::decode(what, "it is empty"));
+        return Err(Error::decode(what, "the input is empty"));
     }
     raw.try_into()
         .map_err(|error: std::str::Utf8Error| Error::decode(what, error))

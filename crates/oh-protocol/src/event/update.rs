@@ -118,7 +118,7 @@ impl Members for ConversationStateUpdateEvent {
             more = reader.scanner.more_members()?;
         }
         let Some(key) = key else {
-            return reader.scanner.stop_at("no `key` in the object", start);
+            return reader.scanner.stop_at("missing field `key`", start);
         };
         let (value, change) = match (read, value_at) {
             (Some(read), _) => read,

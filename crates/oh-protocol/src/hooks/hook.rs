@@ -181,13 +181,15 @@ impl Hook {
         let none = |text: &Option<String>| text.as_deref().is_none_or(str::is_empty);
         match self.kind {
             HookKind::Command if self.command.is_empty() => {
-                return refuse("a command hook needs a `command`");
+                return refuse("a command hook must have a `command`");
             }
             HookKind::Prompt if none(&self.prompt) => {
-                return refuse("a prompt hook needs a `prompt`: the policy to judge by");
+                return refuse("a prompt hook must have a `prompt`, which is its policy");
             }
             HookKind::Prompt if !self.command.is_empty() => {
-                return refuse("a prompt hook cannot have a `command`; drop it or the type");
+                return refuse(
+                    "a prompt hook cannot have a `command`; remove the `command` or the `type`",
+                );
             }
             HookKind::Agent if !self.command.is_empty() => {
                 return refuse("an agent hook cannot have a `command`; use `system_prompt`");
@@ -253,8 +255,8 @@ mod tests {
             hook
         };
         for (hook, word) in [
-            (Hook::command(""), "needs a `command`"),
-            (Hook::prompt(""), "needs a `prompt`"),
+            (Hook::command(""), "must have a `command`"),
+            (Hook::prompt(""), "must have a `prompt`"),
             (with_command(Hook::prompt("p")), "cannot have a `command`"),
             (with_command(Hook::agent("p")), "system_prompt"),
             (Hook::prompt("p").detached(), "async"),

@@ -378,7 +378,7 @@ impl HookMatcher {
     fn refusal(&self) -> Option<&'static str> {
         let nobody = NO_TOOL.contains(&&*self.matcher);
         nobody.then_some(
-            "a tool's name must not be empty or `*`; for all tools leave the matcher out",
+            "the tool name must not be empty or `*`; omit the matcher to match all tools",
         )
     }
 
@@ -489,7 +489,7 @@ mod tests {
             assert!(
                 error
                     .to_string()
-                    .starts_with("pre_tool_use[0]: a tool's name"),
+                    .starts_with("pre_tool_use[0]: the tool name"),
                 "{error}"
             );
         }

@@ -127,7 +127,7 @@ impl<'a> Scanner<'a> {
     /// Creates a scanner at the beginning of `text`, which must not exceed 2 GiB.
     pub(crate) fn new(text: &'a str) -> Result<Self, Flaw> {
         if text.len() > LONGEST {
-            return Err(Flaw::new("longer than 2 GiB", 0));
+            return Err(Flaw::new("input longer than 2 GiB", 0));
         }
         Ok(Self {
             text,
@@ -156,7 +156,7 @@ impl<'a> Scanner<'a> {
 
     #[inline(always)]
     fn skip_key(&mut self) -> Result {
-        self.byte(b'"', "expected text")?;
+        self.byte(b'"', "expected a string")?;
         self.rest_of_string()?;
         self.colon()
     }
@@ -239,7 +239,7 @@ impl<'a> Scanner<'a> {
         if self.at == self.text.len() {
             Ok(())
         } else {
-            self.stop("expected the end")
+            self.stop("expected the end of the input")
         }
     }
 
@@ -281,7 +281,7 @@ impl<'a> Scanner<'a> {
     /// Scans a string and returns its content, including escapes.
     #[inline]
     pub(crate) fn string(&mut self) -> Result<Quoted> {
-        self.byte(b'"', "expected text")?;
+        self.byte(b'"', "expected a string")?;
         let start = self.at;
         let escaped = self.rest_of_string()?;
         let span = Span::new(start, self.at - 1);
@@ -292,7 +292,7 @@ impl<'a> Scanner<'a> {
     /// `says` with the decoded string and returns `None`.
     #[inline]
     pub(crate) fn plain_string(&mut self, says: &mut String) -> Result<Option<Span>> {
-        self.byte(b'"', "expected text")?;
+        self.byte(b'"', "expected a string")?;
         let start = self.at;
         self.go_to_special();
         if self.closes(b'"') {
@@ -466,11 +466,11 @@ impl<'a> Scanner<'a> {
     #[inline(never)]
     fn rest_of_escaped(&mut self) -> Result {
         loop {
-            self.byte(b'\\', "a control character in a string")?;
+            self.byte(b'\\', "control character in a string")?;
             match self.peek() {
                 Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => self.at += 1,
                 Some(b'u') if unit(self.rest()).is_some() => self.at += 5,
-                _ => return self.stop("an escape that is none"),
+                _ => return self.stop("invalid escape sequence"),
             }
             self.go_to_special();
             if self.closes(b'"') {
@@ -507,14 +507,14 @@ impl<'a> Scanner<'a> {
                 [b'\\', escaped @ ..] => {
                     let Some((said, length)) = escape(escaped) else {
                         self.at = at + 1;
-                        return self.stop("an escape that is none");
+                        return self.stop("invalid escape sequence");
                     };
                     says.push(said);
                     1 + length
                 }
                 _ => {
                     self.at = at;
-                    return self.stop("a control character in a string");
+                    return self.stop("control character in a string");
                 }
             };
             from = at + length;
@@ -565,7 +565,7 @@ impl<'a> Scanner<'a> {
         let ends = self.at >= self.text.len();
         self.stop_at(
             if ends {
-                "the text ends too early"
+                "unexpected end of input"
             } else {
                 what
             },

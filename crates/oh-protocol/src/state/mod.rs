@@ -189,7 +189,7 @@ impl Wire for ConversationState {
     }
 }
 
-const NO_ID: &str = "no `id` that is a UUID";
+const NO_ID: &str = "field `id` is missing or not a UUID";
 
 /// A conversation as returned by `GET /api/conversations/{conversation_id}`.
 #[derive(Debug, Clone)]
@@ -367,9 +367,9 @@ mod tests {
     #[test]
     fn a_description_without_an_id_says_what_it_lacks() {
         for (json, lacks) in [
-            ("{}", "no `id` that is a UUID"),
-            (r#"{"id":"first"}"#, "no `id` that is a UUID"),
-            (r#"{"id":7}"#, "no `id` that is a UUID"),
+            ("{}", "field `id` is missing or not a UUID"),
+            (r#"{"id":"first"}"#, "field `id` is missing or not a UUID"),
+            (r#"{"id":7}"#, "field `id` is missing or not a UUID"),
             ("[]", "expected an object at byte 0"),
         ] {
             let error = ConversationInfo::from_json(json.as_bytes()).unwrap_err();

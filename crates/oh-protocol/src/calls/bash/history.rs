@@ -267,7 +267,9 @@ impl Default for SearchEvents {
 scoped_call!(SearchEvents => BashPage, GET "/bash/bash_events/search", Idempotent;
     |this, base| {
         if !(1..=100).contains(&this.limit) {
-            return Err(Error::invalid("a page of the bash history holds 1 to 100 events"));
+            return Err(Error::invalid(
+                "the page limit of the bash history must be between 1 and 100",
+            ));
         }
         let mut target = base + "/bash/bash_events/search";
         query(&mut target, "limit", &this.limit.to_string());
@@ -349,7 +351,9 @@ impl SearchOutput {
 scoped_call!(SearchOutput => OutputPage, GET "/bash/bash_events/search", Idempotent;
     |this, base| {
         if !(1..=100).contains(&this.limit) {
-            return Err(Error::invalid("a page of output holds 1 to 100 pieces"));
+            return Err(Error::invalid(
+                "the page limit of command output must be between 1 and 100",
+            ));
         }
         let mut target = base + "/bash/bash_events/search?kind__eq=BashOutput";
         query(&mut target, "limit", &this.limit.to_string());
@@ -432,5 +436,5 @@ scoped_call!(ClearEvents => u64, DELETE "/bash/bash_events", Idempotent;
     struct Wire {
         cleared_count: u64,
     }
-    answer.json::<Wire>("count of forgotten events").map(|wire| wire.cleared_count)
+    answer.json::<Wire>("count of deleted events").map(|wire| wire.cleared_count)
 });

@@ -198,7 +198,7 @@ impl StartChild {
 call!(StartChild => Child, POST "/api/conversations/{conversation_id}/children", Never;
 |this| {
     if this.task.trim().is_empty() {
-        return Err(Error::invalid("a conversation under another needs a task"));
+        return Err(Error::invalid("the task of a child conversation must not be empty"));
     }
     Request::new(http::Method::POST, format!("/api/conversations/{}/children", this.conversation))
         .json(this)

@@ -37,10 +37,10 @@ impl StartGoal {
 call!(StartGoal => (), POST "/api/conversations/{conversation_id}/goal", Never;
 |this| {
     if this.objective.trim().is_empty() {
-        return Err(Error::invalid("a goal needs an objective"));
+        return Err(Error::invalid("the objective of a goal must not be empty"));
     }
     if this.max_iterations == Some(0) {
-        return Err(Error::invalid("a goal needs at least one round"));
+        return Err(Error::invalid("the number of rounds of a goal must be at least 1"));
     }
     Request::new(http::Method::POST, format!("/api/conversations/{}/goal", this.conversation))
         .json(this)

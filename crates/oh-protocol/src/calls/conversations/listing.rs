@@ -97,7 +97,7 @@ impl Search {
 call!(Search => Page, GET "/api/conversations/search", Idempotent;
 |this| {
     if !(1..=100).contains(&this.limit) {
-        return Err(Error::invalid("a page of conversations holds 1 to 100"));
+        return Err(Error::invalid("the page limit of conversations must be between 1 and 100"));
     }
     let mut target = "/api/conversations/search".to_owned();
     query(&mut target, "limit", &this.limit.to_string());
@@ -160,7 +160,7 @@ impl BatchGet {
 call!(BatchGet => Vec<Option<ConversationInfo>>, GET "/api/conversations", Idempotent;
 |this| {
     if !(1..100).contains(&this.0.len()) {
-        return Err(Error::invalid("a batch of conversations holds 1 to 99"));
+        return Err(Error::invalid("a batch must have 1 to 99 conversations"));
     }
     let mut target = "/api/conversations".to_owned();
     for id in &this.0 {

@@ -80,7 +80,8 @@ impl SetSecrets {
             let fits = |c: char| c.is_ascii_alphanumeric() || c == '_';
             let begins = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
             if !begins || !name.chars().all(fits) {
-                let what = format!("secret `{name}`: no name of an environment variable");
+                let what =
+                    format!("secret `{name}`: the name must be a valid environment variable name");
                 return Err(crate::Error::invalid(what));
             }
             source.check()?;

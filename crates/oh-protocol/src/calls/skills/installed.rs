@@ -69,7 +69,7 @@ pub struct SyncResult {
 /// Returns the path for a skill's name.
 fn named(name: &str, rest: &str) -> Result<String> {
     if name.is_empty() || matches!(name, "." | "..") {
-        return Err(Error::invalid("a skill has a name"));
+        return Err(Error::invalid("the skill name must not be empty"));
     }
     Ok(format!("/api/skills/installed/{}{rest}", segment(name)))
 }
@@ -174,7 +174,7 @@ impl Install {
 call!(Install => InstalledSkill, POST "/api/skills/install", Never;
     |this| {
         if this.source.is_empty() {
-            return Err(Error::invalid("a skill is installed from somewhere"));
+            return Err(Error::invalid("`source` must not be empty"));
         }
         Request::new(http::Method::POST, "/api/skills/install").json(this)
     };

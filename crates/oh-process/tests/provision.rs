@@ -495,7 +495,11 @@ async fn interpreters_are_asked_beside_each_other() {
         program(place.path(), name, &text);
     }
     let said = bare(test, place.path());
-    assert_eq!(said.matches("3.13.1): suitable").count(), names.len(), "{said}");
+    assert_eq!(
+        said.matches("3.13.1): suitable").count(),
+        names.len(),
+        "{said}"
+    );
 }
 
 #[tokio::test]

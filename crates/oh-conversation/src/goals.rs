@@ -25,7 +25,7 @@ use crate::{
 ///
 /// Dropping this value does not stop the goal. A user message or [`stop`](Self::stop) interrupts
 /// the goal. The server stores its progress, and [`Conversation::resume_goal`] resumes it.
-#[must_use = "await `ended` or read `progress`; or let it be, and the server goes on"]
+#[must_use = "await `ended` or read `progress`; without either, the goal continues on the server"]
 pub struct Goal {
     conversation: Conversation,
     /// The end of the log before the goal started.

@@ -21,7 +21,7 @@ use crate::{Conversation, Error, ErrorKind, Result};
 /// encrypted in the temporary conversation's state until the deletion. This costs one short model
 /// call, which does not count towards this conversation. Without a separate model, the agent's
 /// model is asked, and the call counts towards this conversation.
-#[must_use = "no title is made until it is awaited"]
+#[must_use = "no title is generated until it is awaited"]
 pub struct GenerateTitle<'a> {
     conversation: &'a Conversation,
     llm: Option<Llm>,

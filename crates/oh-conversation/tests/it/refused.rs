@@ -57,7 +57,7 @@ async fn a_tool_the_server_does_not_know_is_named_before_anything_is_sent() {
     let error = soon(builder.start()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::UnknownTool);
     let said = error.to_string();
-    assert!(said.contains("no tool of the name `termnal`;"), "{said}");
+    assert!(said.contains("no tool named `termnal`;"), "{said}");
     assert_eq!(mock.seen("POST /api/conversations"), 0);
 }
 

@@ -61,7 +61,9 @@ async fn doctor() -> Outcome {
         writeln!(out, "  {candidate}")?;
     }
     let uv = provisioner.uv()?;
-    let shown = uv.as_ref().map_or("none".into(), |uv| uv.to_string_lossy());
+    let shown = uv
+        .as_ref()
+        .map_or("not found".into(), |uv| uv.to_string_lossy());
     writeln!(out, "uv: {shown}")?;
     writeln!(out, "environments:")?;
     let (mut ready, mut problems) = (false, Vec::new());
@@ -87,8 +89,9 @@ async fn doctor() -> Outcome {
         .any(|candidate| candidate.refused.is_none());
     if !(ready || fit || uv.is_some()) {
         problems.push(
-            "no Python 3.12 or newer with venv, and no uv: run `oh provision`, which downloads uv \
-             and a Python into the cache (unless OPENHANDS_OFFLINE is set), or install one of them"
+            "no Python 3.12 or newer with venv and no uv were found: run `oh provision`, which \
+             downloads uv and Python into the cache (unless OPENHANDS_OFFLINE is set), or install \
+             one of them"
                 .to_owned(),
         );
     }

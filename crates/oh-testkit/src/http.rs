@@ -42,7 +42,7 @@ pub(crate) struct Broken;
 
 impl std::fmt::Display for Broken {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("the script cut this answer")
+        f.write_str("the script cut off this response")
     }
 }
 

@@ -101,8 +101,8 @@ impl Inner {
             let _ = write!(report, "\n- socket {target}");
         }
         Some(format!(
-            "requests differ from the expected ones (- expected, + came instead, ~ came with \
-             another body):{report}"
+            "the requests differ from the expected ones (- missing, + unexpected, ~ different \
+             body):{report}"
         ))
     }
 }
@@ -343,7 +343,10 @@ impl ExpectedSocket {
     /// its key.
     pub async fn accept(self) -> Result<SocketPeer> {
         self.accepted.await.map_err(|_| {
-            let message = format!("nobody opened the socket {} properly", self.target);
+            let message = format!(
+                "no client opened the socket {} and sent its session key",
+                self.target
+            );
             Error::unmet(message)
         })
     }
@@ -396,16 +399,16 @@ impl HttpTransport for Mock {
                     let differences = Difference::all(expected, got);
                     let at: Vec<_> = differences.iter().map(|found| found.at.as_str()).collect();
                     let error =
-                        unexpected(&asked, &format!("its body differs at {}", at.join(", ")));
+                        unexpected(&asked, &format!("the body differs at {}", at.join(", ")));
                     (Surprise::Body(differences), error)
                 }
                 None => {
                     let next = match next {
                         Some(next) => line(&next.method, &next.target, None),
-                        None => "nothing more".to_owned(),
+                        None => "no more requests".to_owned(),
                     };
                     let got = line(&head.method, target, body.as_ref());
-                    let error = unexpected(&asked, &format!("next is {next}"));
+                    let error = unexpected(&asked, &format!("expected instead: {next}"));
                     (Surprise::Other(got), error)
                 }
             };
@@ -419,7 +422,10 @@ impl HttpTransport for Mock {
                 *response.headers_mut() = headers.clone();
                 Ok(response)
             }
-            Answer::Failure(kind) => Err(oh_transport::Error::new(*kind, "the mock said so")),
+            Answer::Failure(kind) => Err(oh_transport::Error::new(
+                *kind,
+                "failure injected by the mock",
+            )),
         };
         inner.next += 1;
         answer
@@ -448,8 +454,8 @@ impl SocketTransport for Mock {
                     inner.sockets.push_front(expected);
                 }
                 let next = match inner.sockets.front() {
-                    Some((next, _)) => format!("next is socket {next}"),
-                    None => "no more sockets are".to_owned(),
+                    Some((next, _)) => format!("expected instead: socket {next}"),
+                    None => "expected instead: no more sockets".to_owned(),
                 };
                 let got = format!("socket {got}");
                 let at = inner.next;

@@ -209,7 +209,7 @@ fn start(
         return Err(detail(StatusCode::UNPROCESSABLE_ENTITY, refusal).into());
     }
     let Some(shell) = &world.shell else {
-        let message = "the fake server runs no commands: say what they answer with \
+        let message = "the fake server cannot run commands: set their results with \
                        `FakeServer::builder().commands(…)`";
         return Err(detail(StatusCode::NOT_IMPLEMENTED, message).into());
     };
@@ -224,7 +224,7 @@ fn start(
     let bash = within.map_or(&world.bash, |conversation| &conversation.bash);
     bash.push(command.clone());
     let output = attempt(|| shell(line)).unwrap_or_else(|panic| {
-        let objection = format!("command `{line}` was to be answered: {panic}");
+        let objection = format!("cannot run the fake command `{line}`: {panic}");
         world.object(objection.clone());
         CommandOutput::exit(-1).stderr(objection)
     });

@@ -198,7 +198,10 @@ impl FakeConversation {
     pub fn lose(&self, seq: usize) -> Result<()> {
         let mut inner = self.conversation.lock();
         if seq >= inner.len() {
-            let message = format!("there is no event {seq} in a log of {}", inner.len());
+            let message = format!(
+                "event {seq} does not exist: the log has {} events",
+                inner.len()
+            );
             return Err(Error::plain(ErrorKind::Missing, message));
         }
         inner.log.lose(seq);

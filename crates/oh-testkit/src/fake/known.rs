@@ -45,7 +45,8 @@ pub(super) fn undone(call: &Call) -> Response {
     let methods = methods(path);
     if methods.contains(&method) {
         let message = format!(
-            "the fake server does not do {method} {path}; test this against a real agent server"
+            "the fake server does not support {method} {path}; test this against a real agent \
+             server"
         );
         return detail(StatusCode::NOT_IMPLEMENTED, &message);
     }

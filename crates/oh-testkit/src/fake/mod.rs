@@ -338,7 +338,10 @@ impl FakeServer {
         match self.listening.accept() {
             true => Ok(()),
             false => {
-                let message = format!("the port of {} was taken meanwhile", self.url());
+                let message = format!(
+                    "the port of {} was taken by another program in the meantime",
+                    self.url()
+                );
                 Err(Error::plain(ErrorKind::Missing, message))
             }
         }

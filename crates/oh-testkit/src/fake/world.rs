@@ -165,7 +165,7 @@ impl World {
     pub(super) fn analyze(&self, action: &ProposedAction) -> Result<SecurityRisk, String> {
         let Some(analyze) = &self.analyze else {
             self.object(format!(
-                "the fake server cannot play the {}: say how it judges with \
+                "the fake server cannot play the {}: set its ratings with \
                  `FakeServerBuilder::analyzer`",
                 action.analyzer
             ));

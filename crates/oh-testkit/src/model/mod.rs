@@ -233,14 +233,14 @@ async fn answer(request: Request, player: &Mutex<Player>) -> Response {
             return server::json(StatusCode::OK, &models);
         }
         (method, path) => {
-            let objection = format!("the scripted model has no {method} {path}");
+            let objection = format!("the scripted model does not support {method} {path}");
             lock(player).object(objection.clone());
             return refuse(StatusCode::NOT_FOUND, &objection);
         }
     };
     let body = server::read_body(body).await;
     let Ok(body) = serde_json::from_slice::<Value>(&body) else {
-        let objection = "a request's body is not JSON".to_owned();
+        let objection = "the request body is not JSON".to_owned();
         lock(player).object(objection.clone());
         return refuse(StatusCode::BAD_REQUEST, &objection);
     };

@@ -62,7 +62,7 @@ fn decide(turn: Turn, request: &ModelRequest) -> Result<Step, String> {
         for check in &step.checks {
             attempt(|| check(request))
                 .and_then(|outcome| outcome)
-                .map_err(|objection| format!("{asked} breaks {name}: {objection}"))?;
+                .map_err(|objection| format!("{asked} fails a check of {name}: {objection}"))?;
         }
         let Some(choose) = step.choose.clone() else {
             return Ok(step);
@@ -70,7 +70,7 @@ fn decide(turn: Turn, request: &ModelRequest) -> Result<Step, String> {
         step = attempt(|| choose(request))
             .map_err(|panic| format!("{asked} cannot be answered by {name}: {panic}"))?;
     }
-    Err(format!("{name} never decides"))
+    Err(format!("{name} does not decide within 16 nested choices"))
 }
 
 /// Calls a closure of the test and converts a panic, such as a failed `assert_eq!`, to its message.
@@ -79,7 +79,10 @@ pub(crate) fn attempt<T>(closure: impl FnOnce() -> T) -> Result<T, String> {
     panic::catch_unwind(AssertUnwindSafe(closure)).map_err(|payload| {
         let said = payload.downcast_ref::<String>().map(String::as_str);
         let said = said.or_else(|| payload.downcast_ref::<&str>().copied());
-        format!("it panicked: {}", said.unwrap_or("(no message)"))
+        format!(
+            "the test's closure panicked: {}",
+            said.unwrap_or("(no message)")
+        )
     })
 }
 
@@ -117,7 +120,7 @@ impl Player {
             .tracks
             .iter()
             .position(|track| track.wants.as_ref().is_none_or(|wants| wants(request)))
-            .ok_or_else(|| format!("request {number} fits no track of the scripted model"))?;
+            .ok_or_else(|| format!("request {number} matches no track of the scripted model"))?;
         let track = &self.tracks[index];
         let script = &track.script;
         let conversation = if script.each_conversation {
@@ -133,10 +136,10 @@ impl Player {
             *place = from;
         }
         let Some(step) = script.steps.get(*place) else {
-            let last = script.steps.last().map(|step| format!(", {step:?} last"));
+            let last = script.steps.last().map(|step| format!(" (last: {step:?})"));
             return Err(format!(
-                "request {number}{who} finds script `{}` dry: it has {} step(s), all played{}; \
-                 the newest message was {:?}",
+                "request {number}{who} found no step left in script `{}`: its {} step(s) were all \
+                 played{}; the newest message was {:?}",
                 track.name,
                 script.steps.len(),
                 last.unwrap_or_default(),
@@ -165,7 +168,7 @@ impl Player {
         let unheard = self.unheard && !self.failures.is_empty();
         unheard.then(|| {
             format!(
-                "the script was contradicted:\n- {}",
+                "the requests did not follow the script:\n- {}",
                 self.failures.join("\n- ")
             )
         })
@@ -196,8 +199,8 @@ impl Player {
             for (conversation, place) in places.into_iter().filter(|(_, place)| *place < wanted) {
                 let _ = write!(
                     report,
-                    "\n- script `{}`{} stopped after {place} of {wanted} step(s); next would be \
-                     {:?}",
+                    "\n- script `{}`{} stopped after {place} of {wanted} step(s); the next step \
+                     is {:?}",
                     track.name,
                     of_conversation(conversation),
                     script.steps[place],
@@ -208,7 +211,7 @@ impl Player {
             return Ok(());
         }
         Err(Error::unmet(format!(
-            "the scripted model and its client disagree (after {} request(s)):{report}",
+            "the client did not follow the script of the model (after {} request(s)):{report}",
             self.requests.len()
         )))
     }

@@ -251,7 +251,7 @@ impl Step {
                 Ok(())
             } else {
                 Err(format!(
-                    "the newest message should hold {text:?} but is {last:?}"
+                    "the newest message should contain {text:?} but is {last:?}"
                 ))
             }
         })

@@ -121,9 +121,9 @@ async fn the_report_reads_as_a_difference() {
     let also = client.call(&pause).await.unwrap_err();
     let report = mock.verify().unwrap_err();
     expect![[r#"
-        the mock transport did not expect PATCH /api/conversations/00000000-0000-4000-8000-000000000001: its body differs at /tags/new, /tags/old (/api/conversations/00000000-0000-4000-8000-000000000001)
-        the mock transport did not expect POST /api/conversations/00000000-0000-4000-8000-000000000001/pause: next is PATCH /api/conversations/00000000-0000-4000-8000-000000000001 (/api/conversations/00000000-0000-4000-8000-000000000001/pause)
-        requests differ from the expected ones (- expected, + came instead, ~ came with another body):
+        the mock transport did not expect PATCH /api/conversations/00000000-0000-4000-8000-000000000001: the body differs at /tags/new, /tags/old (/api/conversations/00000000-0000-4000-8000-000000000001)
+        the mock transport did not expect POST /api/conversations/00000000-0000-4000-8000-000000000001/pause: expected instead: PATCH /api/conversations/00000000-0000-4000-8000-000000000001 (/api/conversations/00000000-0000-4000-8000-000000000001/pause)
+        the requests differ from the expected ones (- missing, + unexpected, ~ different body):
           GET /api/conversations/00000000-0000-4000-8000-000000000001
         ~ PATCH /api/conversations/00000000-0000-4000-8000-000000000001, with another body:
         +     /tags/new: "3"

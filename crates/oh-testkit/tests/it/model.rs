@@ -190,7 +190,7 @@ async fn a_dry_script_says_so_to_both_sides() {
     assert_eq!(dry.status, 400, "a 5xx would be retried for minutes");
     let message = dry.json()["error"]["message"].as_str().unwrap().to_owned();
     assert!(
-        message.contains("request 2 finds script `script` dry"),
+        message.contains("request 2 found no step left in script `script`"),
         "{message}"
     );
     let report = model.verify().unwrap_err().to_string();
@@ -204,7 +204,11 @@ async fn a_check_that_objects_fails_the_request_and_the_verdict() {
         .unwrap();
     let refused = ask(&model, chat("do it")).await;
     assert_eq!(refused.status, 400);
-    assert!(refused.body.contains("breaks step 1"), "{}", refused.body);
+    assert!(
+        refused.body.contains("fails a check of step 1"),
+        "{}",
+        refused.body
+    );
     assert!(model.verify().is_err());
 
     let model = ScriptedModel::start(Script::new().step(Step::text("ok").expect("please")))

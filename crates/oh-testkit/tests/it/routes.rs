@@ -336,7 +336,8 @@ async fn a_test_that_panics_in_a_closure_reads_of_it() {
     );
     let report = server.verify().unwrap_err().to_string();
     assert!(
-        report.contains("tool `terminal`") && report.contains("it panicked: not \"rm\"!"),
+        report.contains("tool `terminal`")
+            && report.contains("the test's closure panicked: not \"rm\"!"),
         "{report}"
     );
 }

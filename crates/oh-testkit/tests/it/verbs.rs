@@ -312,21 +312,24 @@ async fn contradictions_name_the_step_in_every_way() {
         let message = text(&impolite.json()["error"]["message"]);
         assert_eq!(
             message,
-            "request 1 of conversation \"conversation-1\" breaks step 1 of `script` \
-             (call(t {\"a\":1})): the newest message should hold \"please\" but is \"do it\"",
+            "request 1 of conversation \"conversation-1\" fails a check of step 1 of `script` \
+             (call(t {\"a\":1})): the newest message should contain \"please\" but is \"do it\"",
         );
         let panicked = way.ask(&model, "please", "conversation-1").await;
         let message = text(&panicked.json()["error"]["message"]);
         assert!(
-            message.contains("breaks step 2 of `script` (text(\"b\")): it panicked: assertion"),
+            message.contains(
+                "fails a check of step 2 of `script` (text(\"b\")): the test's closure panicked: \
+                 assertion"
+            ),
             "{message}"
         );
         let dry = way.ask(&model, "please", "conversation-1").await;
         let message = text(&dry.json()["error"]["message"]);
         assert!(
-            message
-                .contains("request 3 of conversation \"conversation-1\" finds script `script` dry")
-                && message.contains("2 step(s), all played, text(\"b\") last"),
+            message.contains(
+                "request 3 of conversation \"conversation-1\" found no step left in script `script`"
+            ) && message.contains("2 step(s) were all played (last: text(\"b\"))"),
             "{message}"
         );
         let report = model.verify().unwrap_err();

@@ -64,7 +64,7 @@ pub(crate) fn run() -> Result {
         report.extend(
             missing
                 .iter()
-                .map(|operation| format!("  open  {operation}")),
+                .map(|operation| format!("  missing  {operation}")),
         );
         if COMPLETE.contains(&router.as_str()) && !missing.is_empty() {
             open.push(router.as_str());
@@ -91,7 +91,10 @@ pub(crate) fn run() -> Result {
     if open.is_empty() {
         Ok(())
     } else {
-        Err(format!("not complete: {}", open.join(", ")))
+        Err(format!(
+            "routers with missing operations: {}",
+            open.join(", ")
+        ))
     }
 }
 
@@ -132,9 +135,12 @@ fn methods(list: &Path) -> Result<BTreeMap<String, String>> {
     let text = fs::read_to_string(list).map_err(unreadable)?;
     let mut methods = BTreeMap::<String, String>::new();
     for line in text.lines() {
-        let (operation, method) = line
-            .split_once(" by ")
-            .ok_or_else(|| format!("{}: `{line}` names no method", list.display()))?;
+        let (operation, method) = line.split_once(" by ").ok_or_else(|| {
+            format!(
+                "{}: `{line}` must end with ` by ` and a method",
+                list.display()
+            )
+        })?;
         methods
             .entry(operation.to_owned())
             .and_modify(|methods| *methods = format!("{methods}, {method}"))
@@ -154,7 +160,9 @@ fn declared(line: &str) -> Option<(&str, &str)> {
 
 /// Returns the operations by router.
 fn operations(openapi: &Value) -> Result<BTreeMap<String, BTreeSet<String>>> {
-    let paths = openapi["paths"].as_object().ok_or("no OpenAPI document")?;
+    let paths = openapi["paths"]
+        .as_object()
+        .ok_or("the response is not an OpenAPI document")?;
     let mut routers: BTreeMap<_, BTreeSet<_>> = BTreeMap::new();
     for (path, methods) in paths {
         for (method, operation) in methods.as_object().into_iter().flatten() {
@@ -190,15 +198,15 @@ impl Server {
             key: String::new(),
         };
         let mut lines = BufReader::new(stdout).lines().map_while(|line| line.ok());
-        let url = lines.next().ok_or("`oh serve` named no URL")?;
-        server.key = lines.next().ok_or("`oh serve` named no key")?;
+        let url = lines.next().ok_or("`oh serve` printed no URL")?;
+        server.key = lines.next().ok_or("`oh serve` printed no session key")?;
         let address = url.strip_prefix("http://").unwrap_or(&url);
         server.address = address.trim_end_matches('/').to_owned();
         Ok(server)
     }
 
     fn get(&self, path: &str) -> Result<Value> {
-        let failed = |error| format!("cannot ask {}: {error}", self.address);
+        let failed = |error| format!("cannot send a request to {}: {error}", self.address);
         let mut stream = TcpStream::connect(&self.address).map_err(failed)?;
         let (host, key) = (&self.address, &self.key);
         // HTTP/1.0: the body ends with the connection.
@@ -209,7 +217,7 @@ impl Server {
         .map_err(failed)?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer).map_err(failed)?;
-        let (_, body) = answer.split_once("\r\n\r\n").ok_or("no answer")?;
+        let (_, body) = answer.split_once("\r\n\r\n").ok_or("no response")?;
         serde_json::from_str(body).map_err(|error| format!("{path}: {error}"))
     }
 }

@@ -102,6 +102,6 @@ fn deny() -> Result {
     {
         return cargo::run(deny(&["advisories"])).map(drop);
     }
-    cargo::say("deny: the advisory database is out of reach from here; advisories NOT checked");
+    cargo::say("deny: cannot reach the advisory database; advisories were NOT checked");
     Ok(())
 }

@@ -117,13 +117,13 @@ fn compare(file: &Path, wanted: &str) -> Result {
     if unpinned.is_empty() {
         let unused = missing(wanted, &written);
         cargo::say(&format!(
-            "{}: complete; not used here: [{unused}]",
+            "{}: complete; pinned but not installed here: [{unused}]",
             file.display()
         ));
         return Ok(());
     }
     Err(format!(
-        "{} does not pin what was installed: {unpinned}; run `cargo xtask constraints`",
+        "{} does not pin these installed packages: {unpinned}; run `cargo xtask constraints`",
         file.display()
     ))
 }

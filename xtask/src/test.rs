@@ -80,7 +80,7 @@ pub(crate) fn run(options: &Options) -> Result {
         }
     }
     if options.no_e2e {
-        cargo::say("  left out: end to end (--no-e2e)");
+        cargo::say("  skipped  end to end (--no-e2e)");
     }
     cargo::say(&format!("  total {:.0} s", begun.elapsed().as_secs_f64()));
     result

@@ -78,11 +78,11 @@ pub(crate) fn run() -> Result {
         confined(package, &files, &mut breaches);
     }
     if breaches.is_empty() {
-        cargo::say(&format!("tidy: {} crates keep the rules", packages.len()));
+        cargo::say(&format!("tidy: {} crates follow the rules", packages.len()));
         return Ok(());
     }
     Err(format!(
-        "tidy found {} breaches:\n  {}",
+        "tidy found {} violations:\n  {}",
         breaches.len(),
         breaches.join("\n  ")
     ))
@@ -100,7 +100,10 @@ fn layers(packages: &[&Package], breaches: &mut Vec<String>) {
             Some(allowed) => *allowed,
             None if package.manifest_path.as_str().contains("/examples/") => &["openhands"],
             None => {
-                breaches.push(format!("{}: has no place in the layers", package.name));
+                breaches.push(format!(
+                    "{}: add the crate to LAYERS in xtask/src/tidy.rs",
+                    package.name
+                ));
                 continue;
             }
         };
@@ -117,7 +120,7 @@ fn layers(packages: &[&Package], breaches: &mut Vec<String>) {
 fn source_file(path: &Path, breaches: &mut Vec<String>) {
     let shown = path.strip_prefix(cargo::root()).unwrap_or(path).display();
     let Ok(text) = fs::read_to_string(path) else {
-        breaches.push(format!("{shown}: cannot be read as UTF-8"));
+        breaches.push(format!("{shown}: not a readable UTF-8 file"));
         return;
     };
     let lines = text.lines().count();
@@ -129,7 +132,7 @@ fn source_file(path: &Path, breaches: &mut Vec<String>) {
         .find(|line| !line.is_empty() && !line.starts_with("#!["));
     if !first.is_some_and(|line| line.starts_with("//!")) {
         breaches.push(format!(
-            "{shown}: does not begin by saying what it is (`//!`)"
+            "{shown}: must begin with a `//!` comment that describes the file"
         ));
     }
 }
@@ -158,7 +161,7 @@ fn confined(package: &Package, files: &[PathBuf], breaches: &mut Vec<String>) {
             ));
         } else if users.len() > 1 {
             breaches.push(format!(
-                "{} names {name} in {} modules, one may: {}",
+                "{} must not name {name} in more than one module, but does in {}: {}",
                 package.name,
                 users.len(),
                 users.join(", ")

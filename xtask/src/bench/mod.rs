@@ -44,7 +44,7 @@ pub(crate) fn run(options: &Options) -> Result {
         .find(|name| !known.contains(&name.as_str()))
     {
         return Err(format!(
-            "no benchmark `{name}`; there are: {}",
+            "unknown benchmark `{name}`; available: {}",
             known.join(", ")
         ));
     }
@@ -91,7 +91,10 @@ pub(crate) fn smoke(server: bool) -> Result {
         }
         let rows = measure(bench, true, &peers)?;
         if !rows.iter().any(Row::is_ours) {
-            return Err(format!("bench {} did not measure ours", bench.name));
+            return Err(format!(
+                "bench {} returned no measurement of this library",
+                bench.name
+            ));
         }
     }
     Ok(())
@@ -129,11 +132,11 @@ fn measure(bench: &Benchmark, smoke: bool, peers: &Peers) -> Result<Vec<Row>> {
         .map(|line| {
             let row: Value = serde_json::from_str(line)
                 .map_err(|error| format!("bench {}: {error} in {line}", bench.name))?;
-            Row::read(&row).ok_or_else(|| format!("bench {}: not a row: {line}", bench.name))
+            Row::read(&row).ok_or_else(|| format!("bench {}: invalid row: {line}", bench.name))
         })
         .collect::<Result<_>>()?;
     if rows.is_empty() {
-        return Err(format!("bench {} measured nothing", bench.name));
+        return Err(format!("bench {} returned no measurements", bench.name));
     }
     Ok(rows)
 }

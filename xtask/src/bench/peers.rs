@@ -26,7 +26,9 @@ impl Peers {
     pub(crate) fn provision(smoke: bool) -> Result<Self> {
         let typescript = typescript(smoke);
         if typescript.is_none() {
-            cargo::say("bench: no node with the TypeScript client; it is not measured");
+            cargo::say(
+                "bench: the TypeScript client is not measured: node or the client is not installed",
+            );
         }
         Ok(Self {
             python: Some(python()?),
@@ -83,7 +85,10 @@ fn python() -> Result<String> {
     if output.status.success() && !path.is_empty() {
         Ok(path)
     } else {
-        Err(format!("no environment for the peers: {}", output.status))
+        Err(format!(
+            "cannot create the environment of the Python SDK: {}",
+            output.status
+        ))
     }
 }
 
@@ -130,5 +135,5 @@ pub(crate) fn main_job(smoke: bool) -> Result<PathBuf> {
         let message: Value = serde_json::from_str(line).ok()?;
         Some(message.get("executable")?.as_str()?.into())
     });
-    program.ok_or_else(|| format!("the main job does not build: {}", output.status))
+    program.ok_or_else(|| format!("cannot build the main job: {}", output.status))
 }

@@ -271,7 +271,7 @@ mod tests {
         let failed = decided(EVENT, |_| Err("disk full"));
         let panicked = decided::<String>(EVENT, |_| panic::panic_any("x"));
         for (broken, word) in [
-            (nonsense, "read"),
+            (nonsense, "cannot decode its event"),
             (failed, "disk full"),
             (panicked, "panicked"),
         ] {

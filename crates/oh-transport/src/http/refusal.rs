@@ -343,11 +343,11 @@ mod tests {
         assert!(!format!("{error:?}").contains("canary"));
         assert_eq!(
             refused(502, &[], b"\xff\xfe").detail(),
-            Some("2 bytes of unknown content")
+            Some("2 bytes of unknown content type")
         );
         assert_eq!(
             refused(502, &[], b"\"canary\"").detail(),
-            Some("8 bytes of unknown content")
+            Some("8 bytes of unknown content type")
         );
         assert_eq!(refused(502, &[], b"").detail(), None);
     }

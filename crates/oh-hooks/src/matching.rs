@@ -138,8 +138,8 @@ impl fmt::Display for Lint {
 ///     .stop(HookMatcher::exact("terminal").hook(Hook::command("./check.sh")));
 /// let found = lint(&hooks);
 /// assert_eq!(found[0].kind, LintKind::BrokenPattern);
-/// assert_eq!(found[1].to_string(), "stop[0]: Stop is about no tool: \
-///     these hooks never run; leave the matcher out");
+/// assert_eq!(found[1].to_string(), "stop[0]: Stop events have no tool, so \
+///     these hooks never run; omit the matcher");
 /// ```
 #[must_use]
 pub fn lint(config: &HookConfig) -> Vec<Lint> {

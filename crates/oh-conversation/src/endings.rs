@@ -23,7 +23,7 @@ pub(crate) fn classify(error: &Error) -> Ending {
     match error.kind() {
         ErrorKind::Unauthorized => Ending::Unauthorized,
         ErrorKind::NotFound | ErrorKind::Forbidden => Ending::Ask,
-        // The client's own message limit: the event is in the log, so REST has it.
+        // The peer's message limit: the event is in the log, so REST has it.
         ErrorKind::Closed if error.close_code() == Some(1009) => Ending::TooLarge,
         ErrorKind::Closed if error.close_reason() == Some("frame_too_large") => Ending::TooLarge,
         ErrorKind::Decode => Ending::Unreadable,

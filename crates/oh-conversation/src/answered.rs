@@ -27,6 +27,8 @@ pub(crate) struct Answered {
     rejecting: Mutex<HashSet<Box<str>>>,
     /// The last run that the server has accepted from this process.
     started: Mutex<Option<Started>>,
+    /// The length of the log at the last approval, until a handle has waited for its run.
+    awaited: Mutex<Option<usize>>,
     /// How many times this process has paused the conversation, and how many of these requests have
     /// ended.
     pauses: AtomicU32,
@@ -141,6 +143,30 @@ impl Answered {
         *self.started.lock().unwrap_or_else(PoisonError::into_inner) = Some(started);
     }
 
+    /// Reports that the server has accepted an approval of these actions, which starts a run, when
+    /// the log had this many events.
+    pub(crate) fn approve(&self, ids: HashSet<Box<str>>, events: usize) {
+        let at = Instant::now();
+        *self.lock() = Some(Approved { ids, at });
+        self.start(events);
+        *self.lock_awaited() = Some(events);
+    }
+
+    /// Returns the length of the log at the last approval, unless a handle has waited for the run
+    /// that it started.
+    pub(crate) fn awaited(&self) -> Option<usize> {
+        *self.lock_awaited()
+    }
+
+    /// Reports that a handle knows the end of the last run, or waits for it.
+    pub(crate) fn wait(&self) {
+        *self.lock_awaited() = None;
+    }
+
+    fn lock_awaited(&self) -> MutexGuard<'_, Option<usize>> {
+        self.awaited.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Returns whether the log does not yet show a run that the server has accepted from this
     /// process.
     pub(crate) fn begins(&self, held: &Held) -> bool {
@@ -180,12 +206,6 @@ impl Answered {
     /// one; the remaining actions are no longer waiting for an answer.
     pub(crate) fn rejects(&self, action: &str) -> bool {
         self.lock_rejecting().contains(action)
-    }
-
-    /// Reports that the server has accepted an approval of these actions.
-    pub(crate) fn approve(&self, ids: HashSet<Box<str>>) {
-        let at = Instant::now();
-        *self.lock() = Some(Approved { ids, at });
     }
 
     /// Returns the actions that this process has approved, unless the server may have lost the

@@ -203,6 +203,7 @@ impl Approvals {
 
     /// Approves these actions, and lets the agent execute them
     /// (`POST …/events/respond_to_confirmation`). Use [`Conversation::join`] to wait for the run.
+    /// [`Conversation::run`] does the same, as long as no message follows the approval.
     ///
     /// The actions must be exactly the waiting ones, in any order, as of the server's newest event.
     /// The answer is sent once and never repeated. The server approves whatever waits when the
@@ -230,7 +231,7 @@ impl Approvals {
         let call = calls::events::Respond::accept(conversation.id());
         let ids: HashSet<Box<str>> = actions.iter().map(|action| action.id().into()).collect();
         let (noted, approved) = (answered.clone(), ids.clone());
-        let note = move || noted.approve(approved);
+        let note = move || noted.approve(approved, from);
         let mut sent = turn.send_then(conversation.client(), call, note);
         match answered::answer(&mut sent).await {
             Ok(()) => {}
@@ -241,7 +242,7 @@ impl Approvals {
                     let id = conversation.id();
                     return Err(Error::ambiguous(id, "accepted the approval", error));
                 }
-                answered.approve(ids);
+                answered.approve(ids, from);
             }
             Err(error) => {
                 return Err(Error::transport(conversation.id(), "approve", error));

@@ -1,33 +1,23 @@
 //! Branches of the history: navigation in the log, the visible branch, and forks.
 
 use std::{
-    collections::HashMap,
     future::{Future, IntoFuture},
     pin::Pin,
 };
 
 use oh_protocol::{
-    ConversationId, Event, Json,
+    ConversationId, Event,
     calls::conversations::{Fork, Get, Navigate},
     config::{ConfirmationPolicy, Llm},
     state::ConversationInfo,
 };
 use oh_transport::ErrorKind as Wire;
 
-use crate::{Conversation, Error, Origin, Result, attach::Following, mirror::Held};
-
-/// The parent of an event at the root of a branch, in a log that already had events.
-const ROOT: &str = "__root__";
-/// State changes are in the log, but in no branch.
-const STATE_UPDATE: &str = "ConversationStateUpdateEvent";
-
-/// The position in the log to which this handle has navigated.
-#[derive(Debug, Clone)]
-pub(crate) struct Navigated {
-    /// The number of events at that time.
-    events: usize,
-    head: Option<String>,
-}
+use crate::{
+    Conversation, Error, Origin, Result,
+    attach::Following,
+    head::{Head, walk},
+};
 
 impl Conversation {
     /// Copies the conversation to another id (`POST …/fork`). Await the result.
@@ -60,7 +50,7 @@ impl Conversation {
         let event_id = event_id.into();
         let call = Navigate::to(self.id(), event_id.clone());
         self.call_naming("navigate", &call).await?;
-        self.navigated(Some(event_id));
+        self.navigated(Head::Event(event_id));
         Ok(())
     }
 
@@ -72,7 +62,7 @@ impl Conversation {
     pub async fn navigate_to_start(&self) -> Result<()> {
         let call = Navigate::to_start(self.id());
         self.call("navigate", &call).await?;
-        self.navigated(None);
+        self.navigated(Head::Start);
         Ok(())
     }
 
@@ -83,18 +73,15 @@ impl Conversation {
         set.or_else(|| self.approvals().policy())
     }
 
-    fn navigated(&self, head: Option<String>) {
-        let events = self.mirror().read().log.end();
-        self.set_navigated(Navigated { events, head });
-    }
-
     /// Returns the id of the event that the next event follows; `None` before the first.
     ///
-    /// Navigation by another program becomes visible when the server sends the full state again, at
-    /// the latest at the end of the next run.
+    /// The server does not announce navigation by another program. It becomes visible with the next
+    /// full state, or when a run asks the server for the head.
     pub fn head(&self) -> Option<String> {
-        let navigated = self.last_navigated();
-        head(&self.mirror().read(), navigated)
+        let log = self.mirror().read().log.clone();
+        let (head, _) = self.known_head();
+        let events: Vec<Event> = log.range(0..log.end()).cloned().collect();
+        head.id(&events).map(str::to_owned)
     }
 
     /// Returns the visible branch: the events from the first to the [`head`](Self::head), following
@@ -103,66 +90,7 @@ impl Conversation {
     /// too. The branch goes back as far as events are held.
     pub fn branch(&self) -> Vec<Event> {
         let events: Vec<Event> = self.events().iter().cloned().collect();
-        walk(&events, self.head().as_deref()).0
-    }
-}
-
-/// Returns the branch that ends with `head`, and whether its root is among these events.
-pub(crate) fn walk(events: &[Event], head: Option<&str>) -> (Vec<Event>, bool) {
-    let places: HashMap<&str, usize> = (0..)
-        .zip(events.iter())
-        .map(|(place, event)| (event.id(), place))
-        .collect();
-    let mut branch = Vec::new();
-    let mut next = head.and_then(|id| places.get(id).copied());
-    let mut rooted = head.is_none();
-    // Limits the walk, in case the parents form a cycle.
-    let mut left = events.len();
-    while let Some(place) = next
-        && let Some(event) = events.get(place)
-        && left > 0
-    {
-        left -= 1;
-        if event.kind() != STATE_UPDATE {
-            branch.push(event.clone());
-        }
-        next = match event.parent_id() {
-            Some(ROOT) => {
-                rooted = true;
-                None
-            }
-            Some(parent) => places.get(parent).copied(),
-            // Old logs have no parents: each event follows the one before it.
-            None => place.checked_sub(1),
-        };
-    }
-    branch.reverse();
-    (branch, rooted)
-}
-
-/// Returns the head. On the server every event except state changes moves the head, as does
-/// navigation.
-fn head(held: &Held, navigated: Option<Navigated>) -> Option<String> {
-    let told = held.snapshot.as_ref().and_then(|snapshot| {
-        let empty = held.state.get("head_is_empty");
-        let empty = empty.is_some_and(|empty| empty.as_str() == "true");
-        let leaf = held.state.get("leaf_event_id").and_then(Json::as_text);
-        // Servers without branches report no leaf: the last event is the head.
-        (empty || leaf.is_some()).then(|| Navigated {
-            events: snapshot.events,
-            head: leaf.filter(|_| !empty).map(|leaf| leaf.to_string()),
-        })
-    });
-    let known = match (told, navigated) {
-        (Some(told), Some(navigated)) if navigated.events >= told.events => Some(navigated),
-        (Some(told), _) => Some(told),
-        (None, navigated) => navigated,
-    };
-    let from = known.as_ref().map_or(0, |known| known.events);
-    let mut since = held.log.range(from..held.log.end()).rev();
-    match since.find(|event| event.kind() != STATE_UPDATE) {
-        Some(event) => Some(event.id().to_owned()),
-        None => known?.head,
+        walk(&events, &self.known_head().0).0
     }
 }
 

@@ -26,9 +26,9 @@ use crate::{
     Attach, ConversationBuilder, Cursor, Error, ErrorKind, EventStream, Events, GenerateTitle,
     Latest, Link, Origin, Result, Run, SendMessage, Subscription, TokenStream,
     attach::{Following, Limits},
-    branches::Navigated,
     callback::{Callbacks, Place},
     client_tools::Dispatch,
+    head::Asked,
     mirror::Mirror,
     pager::Pager,
     shared::Shared,
@@ -500,19 +500,8 @@ impl Conversation {
         after(self.mirror().read().cursor)
     }
 
-    pub(crate) fn set_navigated(&self, navigated: Navigated) {
-        let mut last = self
-            .0
-            .shared
-            .navigated
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        *last = Some(navigated);
-    }
-
-    pub(crate) fn last_navigated(&self) -> Option<Navigated> {
-        let last = self.0.shared.navigated.lock();
-        last.unwrap_or_else(PoisonError::into_inner).clone()
+    pub(crate) fn asked_head(&self) -> &Asked {
+        &self.0.shared.head
     }
 
     pub(crate) fn client_tools(&self) -> Option<&Dispatch> {

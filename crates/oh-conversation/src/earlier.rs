@@ -3,21 +3,17 @@
 use std::{
     collections::HashSet,
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
 };
 
-use oh_protocol::{Event, calls::events::Search};
+use oh_protocol::{Event, ExecutionStatus, calls::events::Search};
+use tokio::time::timeout;
 
 use crate::{
-    Conversation, Error, PendingAction, Result,
-    branches::walk,
-    gate::Known,
+    Conversation, Error, ErrorKind, PendingAction, Result,
+    head::{Head, walk},
     lineage::{Lineage, Open},
     log::Log,
 };
-
-/// Timeout of one request.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Fetched events that precede the held ones. Without them, an action that waits for approval could
 /// precede the held events unnoticed, and the next run would execute it.
@@ -75,20 +71,27 @@ impl Conversation {
     /// order.
     pub(crate) fn open_actions(&self) -> OpenActions {
         let log = self.mirror().read().log.clone();
-        let head = self.head();
-        let linear = self.mirror().lineage.open(&log, head.as_deref());
+        let (head, known) = self.known_head();
+        let linear = self.mirror().lineage.open(&log, &head);
         let moved = linear.is_none();
-        match linear {
+        let open = match linear {
             Some(open) if open.complete || self.has_own_approvals() => {
                 self.mirror().earlier.clear();
-                let complete = true;
-                OpenActions::new(Open { complete, ..open }, moved)
+                Open {
+                    complete: known || self.has_own_approvals(),
+                    ..open
+                }
             }
             _ => {
-                let known = self.mirror().earlier.before(&log);
-                OpenActions::new(open_in(known.as_ref(), &log, head.as_deref()), moved)
+                let before = self.mirror().earlier.before(&log);
+                let open = open_in(before.as_ref(), &log, &head);
+                Open {
+                    complete: open.complete && known,
+                    ..open
+                }
             }
-        }
+        };
+        OpenActions::new(open, moved)
     }
 
     /// Returns whether the agent is an ACP agent, whose actions never wait for an approval by the
@@ -100,35 +103,49 @@ impl Conversation {
         kind.is_some_and(|kind| *kind == *"ACPAgent")
     }
 
-    /// Fetches earlier events if the policy may ask for approval, so that
+    /// Fetches earlier events if an action may wait for approval, so that
     /// [`pending`](crate::Approvals::pending) has the actions that precede the held events.
     pub(crate) async fn know_what_waits(&self) -> Result<()> {
         let open = self.open_actions();
-        let signs = self.signs(&open);
-        match !open.complete && (signs.asks || signs.status == Known::Waiting) {
-            true => self.look_earlier().await,
-            false => Ok(()),
+        let status = self.mirror().read().status();
+        let idle = matches!(
+            status,
+            ExecutionStatus::Idle | ExecutionStatus::Running | ExecutionStatus::Finished
+        );
+        if open.complete || idle && !self.signs(&open).asks {
+            return Ok(());
         }
+        let limit = self.limits().unreachable;
+        timeout(limit, self.look_earlier()).await.map_err(|_| {
+            let what = format!("the events before those held could not be read for {limit:?}");
+            let error = Error::new(ErrorKind::Transport, self.id(), what);
+            match self.last_error() {
+                Some(cause) => error.with_source(cause),
+                None => error,
+            }
+        })?
     }
 
-    /// Fetches earlier events, page by page, until they show all open actions of the active branch.
+    /// Asks the server for the head if it has not reported it yet. Fetches earlier events, page by
+    /// page, until they show all open actions of the active branch.
     pub(crate) async fn look_earlier(&self) -> Result<()> {
+        if !self.known_head().1 {
+            self.look_at_head().await?;
+        }
         let log = self.mirror().read().log.clone();
         let held: HashSet<&str> = log.range(0..log.end()).map(Event::id).collect();
         let mut fetched = Fetched {
             end: log.start(),
             events: Arc::default(),
-            whole: false,
+            whole: log.start() == 0,
         };
         let mut page_id = log.get(log.start()).map(|first| first.id().to_owned());
-        loop {
+        while !fetched.whole && !open_in(Some(&fetched), &log, &self.known_head().0).complete {
             let mut search = Search::new(self.id()).descending();
             if let Some(page_id) = &page_id {
                 search = search.page_id(page_id);
             }
-            let page = self.client().call(&search).timeout(PATIENCE).await;
-            let failed = |error| Error::transport(self.id(), "read earlier events", error);
-            let page = page.map_err(failed)?;
+            let page = self.insist("read earlier events", &search).await?;
             let known: HashSet<&str> = fetched.events.iter().map(Event::id).collect();
             // The first page comes instead of an event that the server cannot read.
             let new = page.items.iter().rev();
@@ -138,17 +155,14 @@ impl Conversation {
                 Some(next) if page_id.as_ref() != Some(&next) => page_id = Some(next),
                 _ => fetched.whole = true,
             }
-            let complete = open_in(Some(&fetched), &log, self.head().as_deref()).complete;
-            if complete || fetched.whole {
-                self.mirror().earlier.set(fetched);
-                return Ok(());
-            }
         }
+        self.mirror().earlier.set(fetched);
+        Ok(())
     }
 }
 
 /// Returns the open actions of the branch that ends with `head`.
-fn open_in(earlier: Option<&Fetched>, log: &Log, head: Option<&str>) -> Open {
+fn open_in(earlier: Option<&Fetched>, log: &Log, head: &Head) -> Open {
     let before = earlier.map_or(&[][..], |earlier| &earlier.events);
     let held = log.range(0..log.end());
     let events: Vec<Event> = before.iter().chain(held).cloned().collect();

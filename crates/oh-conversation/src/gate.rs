@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use oh_protocol::{ExecutionStatus, calls::events::Search};
+use oh_protocol::{Call, ExecutionStatus, calls::events::Search};
 use oh_transport::{Backoff, ErrorKind as Wire};
 use tokio::time::{sleep, timeout};
 
@@ -11,8 +11,11 @@ use crate::{
     Conversation, Error, ErrorKind, PendingAction, Result, earlier::OpenActions, mirror::Held,
 };
 
-/// Timeout of one request for the server's newest event.
+/// Timeout of one request.
 const LOOK: Duration = Duration::from_secs(30);
+/// The first and the longest delay before a request is repeated.
+const FIRST: Duration = Duration::from_millis(100);
+const LONGEST: Duration = Duration::from_secs(2);
 /// How long the link may take to deliver an event that REST has shown, before it is asked to fetch
 /// it. A quarter of the time limit for unclear answers, if that is shorter: the fetch has to be done
 /// within that limit.
@@ -96,8 +99,17 @@ impl Conversation {
     /// necessary; the caller sets the time limit.
     pub(crate) async fn standing(&self) -> Result<Standing> {
         let mut changes = self.changes();
+        let mut looked = false;
         loop {
+            // The server does not announce navigation by another client.
+            if !looked && self.may_wait_elsewhere() {
+                self.look_at_head().await?;
+                looked = true;
+            }
             self.up_to_date().await?;
+            if !looked && self.may_wait_elsewhere() {
+                continue;
+            }
             changes.borrow_and_update();
             let open = self.open_actions();
             match judge(self.signs(&open)) {
@@ -111,9 +123,20 @@ impl Conversation {
                     }
                     let closed = || Error::new(ErrorKind::Closed, self.id(), "closed");
                     changes.changed().await.map_err(|_| closed())?;
+                    looked = false;
                 }
             }
         }
+    }
+
+    /// Returns whether an action of another branch may wait for approval.
+    fn may_wait_elsewhere(&self) -> bool {
+        let held = self.mirror().read();
+        let set = self.mirror().restored.policy();
+        held.asked.is_some()
+            || held.log.start() > 0
+            || asks(&held)
+            || set.is_some_and(|policy| asks_by(&policy))
     }
 
     /// Same as [`standing`](Self::standing), with the time limit for unclear answers.
@@ -137,38 +160,45 @@ impl Conversation {
 
     /// Waits until the mirror has the server's newest event.
     pub(crate) async fn up_to_date(&self) -> Result<()> {
-        let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(2));
+        let mut backoff = Backoff::new(FIRST, LONGEST);
+        let search = Search::new(self.id()).descending().limit(1);
+        loop {
+            let page = self.insist("read the newest event", &search).await?;
+            match page.items.first() {
+                None if page.next_page_id.is_none() => return Ok(()),
+                None => self.rest(&mut backoff).await,
+                Some(newest) => {
+                    if self.comes(newest.id()).await {
+                        return Ok(());
+                    }
+                    // The link fetches the event, or finds out why it cannot.
+                    self.mirror().nudge.notify_one();
+                    if self.comes_within(newest.id(), LONGEST).await {
+                        return Ok(());
+                    }
+                }
+            }
+        }
+    }
+
+    /// Repeats a request until it succeeds, cannot succeed any more, or the link has ended. The
+    /// caller sets the time limit.
+    pub(crate) async fn insist<C: Call>(&self, what: &str, call: &C) -> Result<C::Output> {
+        let mut backoff = Backoff::new(FIRST, LONGEST);
         loop {
             if let Some(error) = self.ended() {
                 return Err(error);
             }
-            let search = Search::new(self.id()).descending().limit(1);
-            match self.client().call(&search).timeout(LOOK).await {
-                Ok(page) => match page.items.first() {
-                    None if page.next_page_id.is_none() => return Ok(()),
-                    None => {}
-                    Some(newest) => {
-                        if self.comes(newest.id()).await {
-                            return Ok(());
-                        }
-                        // The link fetches the event, or finds out why it cannot.
-                        self.mirror().nudge.notify_one();
-                        let id = newest.id();
-                        let coming = self.comes_within(id, Duration::from_secs(2));
-                        if coming.await {
-                            return Ok(());
-                        }
-                        continue;
-                    }
-                },
+            match self.client().call(call).timeout(LOOK).await {
+                Ok(answer) => return Ok(answer),
                 Err(error) if is_final(&error) => {
-                    return Err(Error::transport(self.id(), "read the newest event", error));
+                    return Err(Error::transport(self.id(), what, error));
                 }
                 Err(error) => {
                     tracing::debug!(
                         conversation = %self.id(),
                         %error,
-                        "cannot read the newest event; trying again"
+                        "cannot {what}; trying again"
                     );
                     if error.kind() == Wire::NotFound {
                         // The conversation is gone or leased, or a gateway responded: the watcher
@@ -177,9 +207,13 @@ impl Conversation {
                     }
                 }
             }
-            let ended = self.until_ended();
-            let _ = timeout(backoff.next_delay(), ended).await;
+            self.rest(&mut backoff).await;
         }
+    }
+
+    /// Waits before the next attempt, unless the link ends.
+    async fn rest(&self, backoff: &mut Backoff) {
+        let _ = timeout(backoff.next_delay(), self.until_ended()).await;
     }
 
     async fn comes(&self, id: &str) -> bool {
@@ -255,8 +289,7 @@ impl Conversation {
     pub(crate) fn waiting_actions(&self) -> Vec<PendingAction> {
         let status = self.mirror().read().status();
         // Other statuses require a search of the log.
-        let idle = matches!(status, ExecutionStatus::Running | ExecutionStatus::Finished);
-        if idle {
+        if status.is_running() {
             return Vec::new();
         }
         let open = self.open_actions();

@@ -63,6 +63,7 @@ mod error;
 mod events;
 mod gate;
 mod goals;
+mod head;
 mod latest;
 mod lineage;
 mod list;

@@ -4,7 +4,7 @@ use std::sync::{Mutex, PoisonError};
 
 use oh_protocol::{Event, Payload, Source};
 
-use crate::log::Log;
+use crate::{head::Head, log::Log};
 
 /// State changes are in the log, but in no branch.
 const STATE_UPDATE: &str = "ConversationStateUpdateEvent";
@@ -38,7 +38,7 @@ struct Seen {
 
 impl Lineage {
     /// Returns the open actions, if the log has only one branch and `head` is its last event.
-    pub(crate) fn open(&self, log: &Log, head: Option<&str>) -> Option<Open> {
+    pub(crate) fn open(&self, log: &Log, head: &Head) -> Option<Open> {
         let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if log.start() > seen.next {
             // Events were removed before they were processed.
@@ -53,8 +53,12 @@ impl Lineage {
             seen.add(event);
         }
         seen.next = seen.next.max(log.end());
-        let single = !seen.branched && seen.last.as_deref() == head;
-        single.then(|| Open {
+        let at_end = match head {
+            Head::Event(id) => seen.last.as_deref() == Some(id),
+            Head::Start => seen.last.is_none(),
+            Head::Last => true,
+        };
+        (at_end && !seen.branched).then(|| Open {
             actions: seen.open.clone(),
             complete: seen.first == 0 || seen.responses.are_two(),
         })
@@ -156,6 +160,10 @@ mod tests {
         event(id, "ActionEvent", &fields)
     }
 
+    fn at(id: &str) -> Head {
+        Head::Event(id.to_owned())
+    }
+
     fn ids(open: Option<Open>) -> Option<Vec<String>> {
         Some(
             open?
@@ -175,18 +183,18 @@ mod tests {
             appender.append(log, seq, event);
             seq += 1;
         };
-        assert_eq!(ids(lineage.open(&log, None)), Some(vec![]));
+        assert_eq!(ids(lineage.open(&log, &Head::Start)), Some(vec![]));
         for (id, parent) in [("a", "__root__"), ("b", "a"), ("c", "b")] {
             add(&mut log, action(id, parent));
         }
-        assert_eq!(ids(lineage.open(&log, Some("c"))).unwrap(), ["a", "b", "c"]);
+        assert_eq!(ids(lineage.open(&log, &at("c"))).unwrap(), ["a", "b", "c"]);
         let answer = json!({"parent_id": "c", "tool_name": "t", "tool_call_id": "call-b",
             "action_id": "b", "rejection_reason": "no"});
         add(&mut log, event("d", "UserRejectObservation", &answer));
         let error =
             json!({"parent_id": "d", "tool_name": "t", "tool_call_id": "call-a", "error": "e"});
         add(&mut log, event("e", "AgentErrorEvent", &error));
-        assert_eq!(ids(lineage.open(&log, Some("e"))).unwrap(), ["c"]);
+        assert_eq!(ids(lineage.open(&log, &at("e"))).unwrap(), ["c"]);
     }
 
     #[test]
@@ -195,9 +203,9 @@ mod tests {
         let lineage = Lineage::default();
         appender.append(&mut log, 0, action("a", "__root__"));
         appender.append(&mut log, 1, action("b", "a"));
-        assert_eq!(ids(lineage.open(&log, Some("a"))), None);
+        assert_eq!(ids(lineage.open(&log, &at("a"))), None);
         appender.append(&mut log, 2, action("c", "a"));
-        assert_eq!(ids(lineage.open(&log, Some("c"))), None);
+        assert_eq!(ids(lineage.open(&log, &at("c"))), None);
         let branch = [action("a", "__root__"), action("c", "a")];
         assert_eq!(Lineage::open_in(&branch).actions.len(), 2);
     }

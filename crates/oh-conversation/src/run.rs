@@ -78,6 +78,8 @@ struct Before {
     begun: Instant,
     running: bool,
     started: bool,
+    /// Whether the run begins after these events, so that the log shows its start.
+    begins: bool,
 }
 
 impl Before {
@@ -90,6 +92,7 @@ impl Before {
             begun: Instant::now(),
             running: false,
             started: false,
+            begins: false,
         };
         before.mark(conversation);
         before
@@ -103,6 +106,14 @@ impl Before {
         self.snapshots = held.snapshot.as_ref().map_or(0, |snapshot| snapshot.number);
         self.connection = held.connection;
         self.running = held.status().is_running();
+    }
+}
+
+impl Before {
+    /// Includes a run that has begun after this many events.
+    fn has_begun(&mut self, events: usize) {
+        (self.events, self.snapshots) = (events, 0);
+        (self.running, self.begins) = (false, true);
     }
 }
 
@@ -216,15 +227,20 @@ impl Run {
     async fn start(&self, before: &mut Before) -> Result<Option<End>> {
         let conversation = &self.conversation;
         let started = conversation.start_run(|| before.mark(conversation)).await?;
+        conversation.mirror().answered.wait();
         before.started = started == Started::Begun;
         if before.started {
             // Any earlier run has ended, or it would have been joined.
-            before.running = false;
+            (before.running, before.begins) = (false, true);
         }
         Ok(match started {
             Started::Begun => None,
             Started::Joined => {
                 before.running = true;
+                None
+            }
+            Started::Before(from) => {
+                before.has_begun(from);
                 None
             }
             Started::Waiting => Some(End::Status(ExecutionStatus::WaitingForConfirmation)),
@@ -239,6 +255,7 @@ impl Run {
         loop {
             let mut changes = conversation.changes();
             let standing = conversation.standing().await?;
+            conversation.mirror().answered.wait();
             before.mark(conversation);
             let status = match standing {
                 Standing::Running => {
@@ -269,7 +286,7 @@ impl Run {
         let mut changes = conversation.changes();
         let mut seen = before.events;
         let mut progress = Progress {
-            begun: (!before.started).then_some(0),
+            begun: (!before.begins).then_some(0),
             hint: before.running.then_some(ExecutionStatus::Running),
         };
         let mut asked = None::<Asked>;

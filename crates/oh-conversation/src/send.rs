@@ -153,12 +153,14 @@ impl SendMessage {
             }
             supersedes
         };
+        // The message requires another run than one that an approval has started.
+        conversation.mirror().answered.wait();
         if !self.run || supersedes {
             return Ok(());
         }
         let limit = conversation.limits().wedged;
         match timeout(limit, conversation.start_run(|| ())).await {
-            Ok(Ok(Started::Begun | Started::Joined)) => Ok(()),
+            Ok(Ok(Started::Begun | Started::Joined | Started::Before(_))) => Ok(()),
             Ok(Ok(Started::Waiting)) => {
                 let what = "the message was saved, but no run was started: an action is waiting \
                             for approval, and a run would execute it; approve or reject it first";

@@ -24,7 +24,7 @@ use crate::{
     Error, Result,
     answered::Answered,
     attach::{Begin, Following},
-    branches::Navigated,
+    head::Asked,
     mirror::Mirror,
     tokens::{Readers, Tokens},
     watcher::Watcher,
@@ -38,8 +38,7 @@ pub(crate) struct Shared {
     pub(crate) client: Client,
     pub(crate) mirror: Arc<Mirror>,
     pub(crate) tokens: Readers,
-    /// The position in the log to which a handle of this process has navigated.
-    pub(crate) navigated: Mutex<Option<Navigated>>,
+    pub(crate) head: Asked,
     /// Dropped with the last handle, which also stops the watcher.
     stop: watch::Sender<bool>,
     /// How many handles are open.
@@ -116,7 +115,7 @@ impl Shared {
             client,
             mirror,
             tokens: readers,
-            navigated: Mutex::default(),
+            head: Asked::default(),
             stop,
             open: AtomicUsize::new(1),
             runtime: Handle::current().id(),

@@ -5,13 +5,13 @@ use openhands::{
     Conversation,
     conversation::{ErrorKind, PendingAction},
     protocol::config::ConfirmationPolicy,
-    testkit::Script,
+    testkit::{Fault, Script},
 };
 use tokio::time::timeout;
 
 use super::{
     live::LONG,
-    stage::{Scene, Stage, act, asks, fails, runs},
+    stage::{SOCKETS, Scene, Stage, act, asks, fails, runs},
 };
 
 /// More than a page of the log.
@@ -71,4 +71,39 @@ pub(crate) async fn an_older_action_of_another_branch(stage: &Stage) {
     assert!(attached.approvals().pending().is_empty());
     assert!(runs(&attached).await.is_finished());
     scene.shows(&["run", "run"], &[]).await;
+}
+
+/// Nothing but a request shows that another client has navigated back to an action that nobody
+/// approved.
+pub(crate) async fn a_navigation_of_another_client(stage: &Stage) {
+    let script = Script::new().step(act("a")).finish("Done.");
+    let scene = Scene::start(stage, "navigated", ConfirmationPolicy::always(), script).await;
+    scene.near.send("Go.").await.unwrap();
+    let pending = asks(&scene.near).await;
+    let approvals = scene.near.approvals();
+    approvals.reject(&pending, "No.").await.unwrap();
+    let never = ConfirmationPolicy::never();
+    approvals.set_policy(never).await.unwrap();
+    scene.other.navigate(pending[0].id()).await.unwrap();
+    assert_eq!(asks(&scene.near).await, pending);
+    fails(
+        scene.near.send("And?").and_run().await,
+        ErrorKind::PendingConfirmation,
+    );
+    scene.shows(&["run", "reject"], &[]).await;
+    scene.near.approvals().approve(&pending).await.unwrap();
+    assert!(runs(&scene.near).await.is_finished());
+    scene.shows(&["run", "reject", "approve"], &["a"]).await;
+}
+
+/// A handle knows the action before the server has sent it the state, which a busy server does late.
+pub(crate) async fn an_older_action_over_a_silent_socket(stage: &Stage) {
+    let (scene, pending) = waiting(stage, "older-silent").await;
+    scene.proxy.inject(Fault::hang().on(SOCKETS).named("late"));
+    let attached = attach_live(&scene).await;
+    assert_eq!(attached.approvals().pending(), pending);
+    scene.proxy.lift("late");
+    scene.proxy.cut();
+    assert_eq!(asks(&attached).await, pending);
+    scene.shows(&["run"], &[]).await;
 }

@@ -285,7 +285,9 @@ async fn nothing_is_executed_that_nobody_approved_and_links_keep_their_promises(
             every_other_way;
         older:
             an_older_action,
-            an_older_action_of_another_branch;
+            an_older_action_of_another_branch,
+            a_navigation_of_another_client,
+            an_older_action_over_a_silent_socket;
     }
     let mut failed = Vec::new();
     while let Some(played) = plays.join_next_with_id().await {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use oh_protocol::{ExecutionStatus, calls};
+use oh_protocol::{Event, ExecutionStatus, Source, calls};
 use oh_transport::ErrorKind as Wire;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
@@ -23,6 +23,9 @@ pub(crate) enum Started {
     Begun,
     /// A run was already in progress; nothing was sent.
     Joined,
+    /// An approval has started a run when the log had this many events, and no handle has waited
+    /// for it; nothing was sent.
+    Before(usize),
     /// An action waits for approval; nothing was sent.
     Waiting,
     /// The server rejects the run, although none is in progress.
@@ -70,6 +73,9 @@ impl Conversation {
                 Standing::Waiting(_) => return Ok(Started::Waiting),
                 Standing::Running => return Ok(Started::Joined),
                 Standing::Clear => {}
+            }
+            if let Some(from) = self.ran_by_approval() {
+                return Ok(Started::Before(from));
             }
             if !restored && self.mirror().restored.is_due(self.mirror()) {
                 // A policy that the server has lost would not stop the run.
@@ -152,6 +158,17 @@ impl Conversation {
             }
             restored = false;
         }
+    }
+
+    /// Returns the length of the log at an approval if the log shows its run and no later message,
+    /// and no handle has waited for that run.
+    fn ran_by_approval(&self) -> Option<usize> {
+        let from = self.mirror().answered.awaited()?;
+        let log = self.mirror().read().log.clone();
+        let said =
+            |event: &Event| event.kind() == "MessageEvent" && *event.source() == Source::User;
+        let shown = from >= log.start() && ran_since(&log, from);
+        (shown && !log.range(from..log.end()).any(said)).then_some(from)
     }
 
     /// Returns whether a run may occupy the conversation's slot although the status does not show

@@ -6,8 +6,9 @@ use std::time::Duration;
 use oh_conversation::{
     ApprovalEvent, ClientTool, Conversation, ErrorKind, Result, RunOutcome, RunStatus,
 };
-use oh_protocol::config::ConfirmationPolicy;
-use oh_transport::{Error, ErrorKind as Wire};
+use oh_protocol::{ExecutionStatus, config::ConfirmationPolicy};
+use oh_testkit::{FakeServer, Script, Step};
+use oh_transport::{Client, Error, ErrorKind as Wire};
 use serde_json::json;
 use tokio::{task::JoinHandle, time::sleep};
 
@@ -350,6 +351,7 @@ async fn an_action_of_a_branch_that_was_left_does_not_wait() {
     until(|| conversation.approvals().pending().len() == 1).await;
     let described = json!({"id": mock.id.to_string(), "execution_status": "idle"});
     mock.plan("/navigate", Ok((200, described)));
+    mock.set_leaf("0");
     conversation.navigate("0").await.unwrap();
     assert!(conversation.approvals().pending().is_empty());
     let error = conversation
@@ -513,4 +515,51 @@ async fn the_result_of_a_client_tool_sets_nothing_to_work_that_waits_for_approva
         bodies.iter().all(|body| !body.contains(r#""run":true"#)),
         "{bodies:?}"
     );
+}
+
+/// A fast run is over before anybody waits for it.
+#[tokio::test]
+async fn a_run_after_an_approval_tells_how_the_run_of_the_approval_ended() {
+    let act = |n: usize| Step::call("terminal", json!({"command": format!("echo {n}")}));
+    let script = Script::new()
+        .step(act(1))
+        .step(act(2))
+        .finish("Done.")
+        .finish("Again.");
+    let server = FakeServer::builder().script(script).start().await.unwrap();
+    let client = Client::builder(server.url()).session_api_key(server.session_api_key());
+    let client = client.build().unwrap();
+    let conversation = Conversation::attach(&client, server.create().id());
+    let conversation = conversation.await.unwrap();
+    let always = ConfirmationPolicy::always();
+    let approvals = conversation.approvals();
+    approvals.set_policy(always).await.unwrap();
+    conversation.send("go").await.unwrap();
+    _ = conversation.run().await.unwrap();
+    let sent = || {
+        let run = "/api/conversations/{id}/run";
+        server.requests_to("POST", run).len()
+    };
+    approvals.approve(&approvals.pending()).await.unwrap();
+    until(|| approvals.pending().len() == 1).await;
+    approvals.approve(&approvals.pending()).await.unwrap();
+    until(|| conversation.state().execution_status() == ExecutionStatus::Finished).await;
+    let outcome = soon(conversation.run().into_future()).await.unwrap();
+    assert!(
+        outcome.is_finished() && !outcome.report().started(),
+        "{outcome}"
+    );
+    assert!(outcome.events() > 0, "{outcome}");
+    assert_eq!(sent(), 1, "no other run");
+    // The end of that run has been told; this is another one.
+    approvals
+        .set_policy(ConfirmationPolicy::never())
+        .await
+        .unwrap();
+    let outcome = soon(conversation.run().into_future()).await.unwrap();
+    assert!(
+        outcome.is_finished() && outcome.report().started(),
+        "{outcome}"
+    );
+    assert_eq!(sent(), 2);
 }

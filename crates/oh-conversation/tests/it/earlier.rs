@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use oh_conversation::{Attach, Conversation, Cursor, ErrorKind, PendingAction, RunStatus};
 use oh_protocol::{ExecutionStatus, config::ConfirmationPolicy};
-use oh_testkit::{FakeConversation, FakeServer, Script, Step};
+use oh_testkit::{FakeConversation, FakeServer, Fault, Script, Step, fake::UpgradeRefusal};
 use oh_transport::Client;
 use serde_json::json;
 
@@ -13,6 +13,8 @@ use crate::{
     approvals::until,
     mock::{attached, soon},
 };
+
+const RUN: &str = "/api/conversations/{id}/run";
 
 struct Scene {
     server: FakeServer,
@@ -82,9 +84,7 @@ impl Scene {
         let error = soon(conversation.send("go on").and_run().into_future()).await;
         let kind = error.unwrap_err().kind();
         assert_eq!(kind, ErrorKind::PendingConfirmation, "{what}");
-        let run = self
-            .server
-            .requests_to("POST", "/api/conversations/{id}/run");
+        let run = self.server.requests_to("POST", RUN);
         assert!(run.is_empty(), "{what}: {run:?}");
         assert!(self.fake.executed().is_empty(), "{what}");
         let pending = conversation.approvals().pending();
@@ -94,6 +94,8 @@ impl Scene {
             .unwrap();
         let outcome = soon(conversation.run().into_future()).await.unwrap();
         assert!(outcome.is_finished(), "{what}: {outcome}");
+        let sent = self.server.requests_to("POST", RUN);
+        assert!(sent.is_empty(), "{what}: joins the run of the approval");
         // And what ends the run.
         assert_eq!(self.fake.executed().len(), 3, "{what}");
         assert!(conversation.approvals().pending().is_empty(), "{what}");
@@ -173,6 +175,78 @@ async fn an_older_action_of_another_branch_does_not_wait() {
         // What ends the run.
         assert_eq!(scene.fake.executed().len(), 1);
     }
+}
+
+/// A busy server sends the state, which has the head of the log, late.
+#[tokio::test]
+async fn an_older_action_waits_although_the_server_has_sent_no_state() {
+    let hows: [How; 2] = [Attach::live, |attach| attach.tail(3)];
+    for lift in [false, true] {
+        for how in hows {
+            let scene = paused().await;
+            scene.flood(250);
+            if lift {
+                scene.lift().await;
+            }
+            scene.server.inject(Fault::hang().on("/sockets/"));
+            let conversation = scene.attach(how).await;
+            assert_eq!(conversation.approvals().pending(), scene.waiting);
+        }
+    }
+}
+
+/// Without a socket, the server sends no state at all.
+#[tokio::test]
+async fn an_older_action_waits_although_sockets_are_refused() {
+    let scene = paused().await;
+    scene.flood(250);
+    scene.lift().await;
+    let refused = UpgradeRefusal::Status(403);
+    scene.server.inject(Fault::refuse_upgrade(refused));
+    let conversation = scene.attach(Attach::live).await;
+    scene.check(conversation, "refused").await;
+}
+
+/// Nothing but a request shows that another client has navigated.
+#[tokio::test]
+async fn an_action_to_which_another_client_has_navigated_waits() {
+    let ways: [(&str, How); 3] = [
+        ("all", |attach| attach),
+        ("live", Attach::live),
+        ("no more held", |attach| attach.keep_last(1)),
+    ];
+    for (what, how) in ways {
+        for lift in [false, true] {
+            let scene = paused().await;
+            let pending = scene.first.approvals().pending();
+            let approvals = scene.first.approvals();
+            soon(approvals.reject(&pending, "no")).await.unwrap();
+            if lift {
+                scene.lift().await;
+            }
+            let conversation = scene.attach(how).await;
+            if what == "no more held" {
+                scene.flood(3_000);
+                until(|| conversation.events().seq(0) > Some(1_000)).await;
+            }
+            assert!(conversation.approvals().pending().is_empty(), "{what}");
+            let last = pending.last().unwrap().id();
+            scene.first.navigate(last).await.unwrap();
+            waits(&scene, &conversation).await;
+            assert_eq!(conversation.approvals().pending(), scene.waiting, "{what}");
+        }
+    }
+}
+
+/// Checks that nothing starts a run.
+async fn waits(scene: &Scene, conversation: &Conversation) {
+    scene.server.forget_requests();
+    let outcome = soon(conversation.run().into_future()).await.unwrap();
+    assert_eq!(outcome.status(), RunStatus::WaitingForConfirmation);
+    let error = soon(conversation.send("go on").and_run().into_future()).await;
+    assert_eq!(error.unwrap_err().kind(), ErrorKind::PendingConfirmation);
+    assert!(scene.server.requests_to("POST", RUN).is_empty());
+    assert!(scene.fake.executed().is_empty());
 }
 
 /// A policy that never asked is no reason to wait: a run goes on with what a crash left open.

@@ -42,6 +42,8 @@ struct Inner {
     /// Pages of more events do not get through.
     longest_page: usize,
     status: String,
+    /// The head of the log, after a navigation.
+    leaf: Option<&'static str>,
     version: String,
     exists: bool,
     /// Another server has it: only its description is served.
@@ -70,6 +72,7 @@ impl Mock {
             lost: Vec::new(),
             longest_page: usize::MAX,
             status: "idle".into(),
+            leaf: None,
             version: "1.58.0".into(),
             exists: true,
             leased: false,
@@ -185,6 +188,10 @@ impl Mock {
         self.inner.lock().unwrap().log.clear();
     }
 
+    pub(crate) fn set_leaf(&self, id: &'static str) {
+        self.inner.lock().unwrap().leaf = Some(id);
+    }
+
     pub(crate) fn set_status(&self, status: &str) {
         self.inner.lock().unwrap().status = status.into();
     }
@@ -264,7 +271,7 @@ impl Mock {
             ("GET", "") => (
                 200,
                 json!({"id": self.id.to_string(), "execution_status": inner.status,
-                "workspace": {"working_dir": "/w"}}),
+                "leaf_event_id": inner.leaf, "workspace": {"working_dir": "/w"}}),
             ),
             ("GET", "/events/count") => (200, json!(inner.log.len() - inner.lost.len())),
             ("GET", "/events/search") => {

@@ -23,7 +23,7 @@ impl Model {
     ///
     /// # Errors
     ///
-    /// When the scripted model finds no free port.
+    /// Returns an error if the scripted model finds no free port.
     pub async fn from_env() -> Result<Self, Box<dyn Error>> {
         let set = |name: &str| env::var(name).ok().filter(|value| !value.is_empty());
         let (name, title, key, url, script) = match set("LLM_API_KEY") {
@@ -67,7 +67,7 @@ impl Model {
     ///
     /// # Errors
     ///
-    /// When there were requests that the script did not expect, or expected requests are missing.
+    /// Returns an error if there were unexpected requests, or if expected requests are missing.
     pub fn verify(&self) -> Result<(), Box<dyn Error>> {
         Ok(self.script.as_ref().map_or(Ok(()), ScriptedModel::verify)?)
     }

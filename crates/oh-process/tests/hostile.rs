@@ -265,7 +265,7 @@ const STATES: &[(&str, &str)] = &[
     ("directory", "os.chdir('/')"),
 ];
 
-/// What an owner's environment says of language, each found in the wild.
+/// Locale variables found in the environments of real owners.
 const LOCALES: [&str; 12] = [
     "LC_ALL='C'",
     "LC_ALL='POSIX', LANG='C'",

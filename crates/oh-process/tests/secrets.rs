@@ -1,4 +1,5 @@
-//! A secret variable is in the server's process and in what the server starts, and in no other.
+//! Tests that a secret variable is only in the server's process and in the processes that the
+//! server starts.
 
 #![cfg(target_os = "linux")]
 #![allow(
@@ -16,7 +17,7 @@ use oh_process::{LocalServer, RestartPolicy, Startup, Status};
 
 const GRACE: Duration = Duration::from_secs(20);
 
-/// The processes that show a secret are the server and what it has started.
+/// Checks that only the server and the processes that it has started contain a secret.
 fn only_the_server_has_it(server: &LocalServer, secret: &str) {
     let holders = processes(secret);
     assert!(holders.contains(&server.pid()), "the server has none");
@@ -29,7 +30,7 @@ fn only_the_server_has_it(server: &LocalServer, secret: &str) {
     }
 }
 
-/// A secret that is in no other test's process.
+/// Returns a secret that no other test's process contains.
 fn canary() -> String {
     format!("canary-{}", uuid::Uuid::new_v4().simple())
 }
@@ -64,7 +65,7 @@ async fn a_secret_variable_is_in_the_process_of_the_server_alone() {
         only_the_server_has_it(&server, &secret);
         ready_again(&server, server.pid()).await;
         only_the_server_has_it(&server, &secret);
-        // The next keeper is another process.
+        // After a restart, the keeper is another process.
         ready_again(&server, parent(server.pid())).await;
         only_the_server_has_it(&server, &secret);
         let report = server.shutdown(GRACE).await.unwrap();
@@ -83,7 +84,7 @@ async fn a_secret_variable_is_not_in_the_shell_that_is_measured() {
         tr '\\0' '\\n' </proc/$PPID/environ >\"$HOME/keeper\"; touch \"$HOME/told\"\n";
     fs::write(home.join(".bashrc"), tell).unwrap();
     let secret = canary();
-    // The stand-in is ready once the shell has told.
+    // The stand-in is ready once the shell has reported.
     let start = stand_in
         .builder(&format!("after:{}", home.join("told").display()))
         .env("HOME", &home)

@@ -1,5 +1,5 @@
-//! Actions that wait for approval, but are older than the events that a handle holds, on the real
-//! server.
+//! Scenes on the real server with actions that wait for approval although they are older than the
+//! events that a handle holds.
 
 use openhands::{
     Conversation,
@@ -14,10 +14,10 @@ use super::{
     stage::{SOCKETS, Scene, Stage, act, asks, fails, runs},
 };
 
-/// More than a page of the log.
+/// A number of events that exceeds a page of the log.
 const MANY: usize = 130;
 
-/// Logs many events after the action, and leaves a policy that asks for nothing.
+/// Logs many events after the action, and ends with a policy that never asks.
 async fn bury(scene: &Scene) {
     let approvals = scene.other.approvals();
     for n in 0..MANY {
@@ -45,7 +45,8 @@ async fn waiting(stage: &Stage, name: &str) -> (Scene, Vec<PendingAction>) {
     (scene, pending)
 }
 
-/// A handle that begins with the newest events knows the action, and its approval executes it.
+/// Checks that a handle that starts with the newest events has the pending action, and that its
+/// approval executes it.
 pub(crate) async fn an_older_action(stage: &Stage) {
     let (scene, pending) = waiting(stage, "older").await;
     let attached = attach_live(&scene).await;
@@ -61,7 +62,7 @@ pub(crate) async fn an_older_action(stage: &Stage) {
     scene.shows(&["run", "approve"], &["a"]).await;
 }
 
-/// A handle that begins with the newest events follows the branch that the server follows.
+/// Checks that a handle that starts with the newest events follows the same branch as the server.
 pub(crate) async fn an_older_action_of_another_branch(stage: &Stage) {
     let (scene, _) = waiting(stage, "older-branch").await;
     let events = scene.near.events();
@@ -73,8 +74,8 @@ pub(crate) async fn an_older_action_of_another_branch(stage: &Stage) {
     scene.shows(&["run", "run"], &[]).await;
 }
 
-/// Nothing but a request shows that another client has navigated back to an action that nobody
-/// approved.
+/// Checks an action that nobody approved and that another client has navigated back to. Only a
+/// request shows the navigation.
 pub(crate) async fn a_navigation_of_another_client(stage: &Stage) {
     let script = Script::new().step(act("a")).finish("Done.");
     let scene = Scene::start(stage, "navigated", ConfirmationPolicy::always(), script).await;
@@ -96,7 +97,8 @@ pub(crate) async fn a_navigation_of_another_client(stage: &Stage) {
     scene.shows(&["run", "reject", "approve"], &["a"]).await;
 }
 
-/// A handle knows the action before the server has sent it the state, which a busy server does late.
+/// Checks that a handle has the pending action before the server sends the state, which a busy
+/// server sends late.
 pub(crate) async fn an_older_action_over_a_silent_socket(stage: &Stage) {
     let (scene, pending) = waiting(stage, "older-silent").await;
     scene.proxy.inject(Fault::hang().on(SOCKETS).named("late"));

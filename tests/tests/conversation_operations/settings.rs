@@ -75,7 +75,7 @@ pub(super) async fn secrets_are_given_as_text_looked_up_and_computed(server: &Lo
         .iter()
         .any(|event| event.as_json().contains("canary-"));
     assert!(!seen, "the values of secrets are masked in what is logged");
-    // An older server has it to look up what it keeps.
+    // An older server is sent its session key, so that it can look up its stored secrets.
     let key = server.session_api_key().expose_secret();
     assert!(events.iter().all(|event| !event.as_json().contains(key)));
     for path in files(server.state_dir()) {
@@ -166,7 +166,7 @@ pub(super) async fn tags_titles_and_models_change(server: &LocalServer) {
         .await
         .unwrap();
     assert_eq!(title, ScriptedModel::TITLE);
-    // Neither leaves a message in the log.
+    // Neither change adds a message to the log.
     let new = conversation.events().slice(events..);
     assert!(
         new.iter()

@@ -54,7 +54,7 @@ pub(crate) fn process_table() -> Vec<(PathBuf, Vec<u8>)> {
 /// Returns the parent of a process, or `None` if the process has ended.
 pub(crate) fn parent(pid: u32) -> Option<u32> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name in parentheses may itself hold parentheses and blanks.
+    // The name in parentheses may itself contain parentheses and spaces.
     let rest = stat.rsplit(')').next()?;
     rest.split_whitespace().nth(1)?.parse().ok()
 }

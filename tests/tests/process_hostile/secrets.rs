@@ -140,8 +140,8 @@ fn no_process_tells(canaries: &Canaries) {
     }
 }
 
-/// What the agent is given is in the server and in what it has started, and not in its keeper, a
-/// template or this process.
+/// Checks that a secret of the agent is only in the server and in the processes that it has
+/// started, and not in the keeper, a template or this process.
 fn only_the_server_tells(server: &LocalServer, given: &Canaries) {
     let keeper = parent(server.pid()).unwrap();
     let mut holders = Vec::new();
@@ -153,7 +153,7 @@ fn only_the_server_tells(server: &LocalServer, given: &Canaries) {
         let holder: u32 = holder.to_string_lossy().parse().unwrap();
         holders.push(holder);
         let mut above = parent(holder);
-        // One that has ended meanwhile was somebody's.
+        // A process that has ended in the meantime belonged to the server.
         while let Some(pid) = above.filter(|pid| *pid != keeper) {
             assert!(pid > 1, "process {holder} is not the server's");
             above = parent(pid);
@@ -322,7 +322,7 @@ async fn an_agent_finds_no_key_that_a_dormant_server_was_activated_with() {
     a_command_looks(&server, &canaries, &seen).await;
     server.shutdown(Duration::from_secs(30)).await.unwrap();
     assert_eq!(canaries.within(&seen.bytes()), [""; 0]);
-    // A server that was dormant also posts, with the header from its start.
+    // A server that was dormant also sends webhooks, with the header from its start.
     assert!(!canaries.within(&posted.lock().unwrap()).is_empty());
 }
 

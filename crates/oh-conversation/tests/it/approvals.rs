@@ -1,5 +1,5 @@
-//! Nothing is executed that nobody approved: what is sent to the server, and when, around actions
-//! that wait for approval.
+//! Tests that the client executes no action without approval: which requests it sends, and when,
+//! while actions wait for approval.
 
 use std::time::Duration;
 
@@ -41,7 +41,7 @@ async fn answer(mock: &Mock, dial: &Dial, action: u64) {
 
 #[tokio::test(start_paused = true)]
 async fn a_run_after_a_pause_does_not_execute_what_the_paused_step_proposes() {
-    // REST says at once that the step goes on, or a moment too late.
+    // REST reports either at once or slightly too late that the paused step is still running.
     for known in [true, false] {
         let (mock, _dials, dial, conversation) = attached("idle").await;
         mock.tell(&dial, "running").await;
@@ -51,7 +51,7 @@ async fn a_run_after_a_pause_does_not_execute_what_the_paused_step_proposes() {
         }
         busy(&mock);
         let running = run(&conversation);
-        // The model takes its time, and proposes something that a policy asks about.
+        // The model answers late, and proposes an action that the policy asks about.
         sleep(Duration::from_secs(20)).await;
         mock.propose(&dial).await;
         let outcome = soon(running).await.unwrap().unwrap();
@@ -85,7 +85,7 @@ async fn a_run_after_a_pause_goes_on_when_the_paused_step_has_ended() {
 
 #[tokio::test(start_paused = true)]
 async fn a_lost_answer_to_a_run_is_never_followed_by_another_request() {
-    // With the link up, and with one that comes back late.
+    // With the link up, and with a link that reconnects late.
     for cut in [false, true] {
         let (mock, mut dials, dial, conversation) = attached("idle").await;
         mock.plan("/run", Err(Wire::Interrupted));
@@ -138,7 +138,7 @@ async fn a_connection_that_was_never_made_is_tried_again_after_another_look() {
     mock.plan("/run", Err(Wire::Connect));
     let running = run(&conversation);
     until(|| mock.seen("POST /run") == 1).await;
-    // Before the next attempt, somebody else's run has come to ask for approval.
+    // Before the next attempt, another client's run reaches an action that needs approval.
     mock.tell(&dial, "running").await;
     mock.propose(&dial).await;
     let outcome = soon(running).await.unwrap().unwrap();
@@ -154,7 +154,8 @@ async fn after_an_approval_a_run_joins_and_approves_nothing_else() {
     let pending = conversation.approvals().pending();
     conversation.approvals().approve(&pending).await.unwrap();
     assert!(conversation.approvals().pending().is_empty());
-    // The mirror says waiting; the server has taken the answer, and says nothing yet.
+    // The mirror still shows the waiting state: the server has accepted the answer but has not
+    // reported the new status.
     let running = run(&conversation);
     sleep(Duration::from_secs(3)).await;
     assert!(!running.is_finished());
@@ -182,7 +183,7 @@ async fn an_approval_that_a_killed_server_has_forgotten_is_asked_for_again() {
     approvals.approve(&approvals.pending()).await.unwrap();
     mock.tell(&dial, "running").await;
     drop(dial);
-    // The log says running, but the state is that of the step before.
+    // The log shows the status `running`, but the state is still that of the previous step.
     mock.set_status("waiting_for_confirmation");
     let dial = soon(dials.recv()).await.unwrap();
     let welcomed = dial.welcome(&mock, "waiting_for_confirmation").await;
@@ -209,7 +210,7 @@ async fn an_answer_to_actions_that_wait_no_more_is_a_conflict() {
     let shown = approvals.pending();
     let error = approvals.approve(&[]).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Conflict);
-    // Somebody else approves it, and the agent goes on to the next.
+    // Another client approves the action, and the agent continues with the next one.
     mock.tell(&dial, "running").await;
     let error = approvals.approve(&shown).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Conflict);
@@ -231,7 +232,7 @@ async fn an_answer_waits_for_what_the_server_has_logged_and_the_link_has_not_bro
     mock.propose(&dial).await;
     until(|| !approvals.pending().is_empty()).await;
     let shown = approvals.pending();
-    // A slow link: REST knows already that it was answered, and that another one waits.
+    // The link is slow: REST already shows that the action was answered and that another one waits.
     let status = |value: &str| json!({"key": "execution_status", "value": value});
     mock.append("ConversationStateUpdateEvent", &status("running"));
     let fields = json!({"tool_name": "terminal", "tool_call_id": "call-0", "action_id": "0",
@@ -245,7 +246,7 @@ async fn an_answer_waits_for_what_the_server_has_logged_and_the_link_has_not_bro
     let error = approvals.approve(&shown).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Conflict);
     assert_eq!(mock.seen("POST /events/respond_to_confirmation"), 0);
-    // Nor does a message get past it.
+    // A message that starts a run is rejected too.
     let error = conversation.send("go on").and_run().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::PendingConfirmation);
     assert_eq!(mock.seen("POST /events") + mock.seen("POST /run"), 0);
@@ -263,7 +264,7 @@ async fn a_message_during_a_replay_is_held_against_the_log_and_not_an_old_status
     );
     mock.set_status("waiting_for_confirmation");
     let dial = soon(dials.recv()).await.unwrap();
-    // Connected, but nothing comes: the snapshot is withheld.
+    // The socket is connected but delivers nothing: the server withholds the snapshot.
     let error = conversation.send("go on").and_run().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::PendingConfirmation);
     assert_eq!(mock.seen("POST /events") + mock.seen("POST /run"), 0);
@@ -282,7 +283,7 @@ async fn a_message_is_never_sent_with_a_run_in_it() {
         .into_iter()
         .find(|body| body.contains("hello"));
     assert!(body.unwrap().contains(r#""run":false"#));
-    // While a run is under way it reads the message by itself.
+    // While a run is in progress, the run reads the message without another `POST /run`.
     conversation.send("and more").and_run().await.unwrap();
     assert_eq!((mock.seen("POST /events"), mock.seen("POST /run")), (2, 1));
 }
@@ -318,7 +319,7 @@ async fn a_run_over_a_link_that_is_down_waits_until_it_knows_how_things_stand() 
 
 #[tokio::test(start_paused = true)]
 async fn actions_that_wait_in_a_state_the_server_has_forgotten_are_not_executed() {
-    // After a restart or in a fork the status is another one, but the next run executes them.
+    // After a restart or in a fork the status differs, but the next run would execute the actions.
     for status in ["idle", "paused", "error"] {
         let (mock, _dials, dial, conversation) = attached("idle").await;
         conversation
@@ -371,7 +372,7 @@ async fn a_policy_is_set_again_before_a_run_that_it_may_have_to_stop() {
     let always = ConfirmationPolicy::always();
     conversation.approvals().set_policy(always).await.unwrap();
     drop(dial);
-    // The server was restarted, and setting the policy again fails at first.
+    // The server has restarted, and the first attempt to set the policy again fails.
     mock.plan("/confirmation_policy", Ok((500, json!({"detail": "no"}))));
     let dial = soon(dials.recv()).await.unwrap();
     let running = run(&conversation);
@@ -402,7 +403,7 @@ async fn of_several_policies_the_newest_wins_also_during_a_reconnection() {
         .await
         .unwrap();
     drop(dial);
-    // Setting the old one again takes long: a tool holds the server's lock.
+    // Setting the old policy again takes long, because a tool holds the server's lock.
     mock.slow_down("/confirmation_policy", Duration::from_secs(10));
     let dial = soon(dials.recv()).await.unwrap();
     dial.sync(None).await.unwrap();
@@ -421,7 +422,7 @@ async fn of_several_policies_the_newest_wins_also_during_a_reconnection() {
         .into_iter()
         .rfind(|body| body.contains("Confirm"));
     assert!(last.unwrap().contains("AlwaysConfirm"));
-    // A refusal leaves the one before.
+    // If the server rejects a policy, the previous one stays in effect.
     mock.plan("/confirmation_policy", Ok((422, json!({"detail": []}))));
     let refused = approvals
         .set_policy(ConfirmationPolicy::custom("Odd"))
@@ -434,7 +435,7 @@ async fn requests_for_approval_are_replayed_and_withdrawn_when_somebody_else_ans
     let (mock, _dials, dial, conversation) = attached("idle").await;
     let action = mock.propose(&dial).await;
     until(|| !conversation.approvals().pending().is_empty()).await;
-    // A new reader is told of what waits.
+    // A new reader first receives the pending actions.
     let mut events = conversation.approvals().events();
     let first = soon(events.next()).await.unwrap();
     let ApprovalEvent::Requested(actions) = &first else {
@@ -517,7 +518,7 @@ async fn the_result_of_a_client_tool_sets_nothing_to_work_that_waits_for_approva
     );
 }
 
-/// A fast run is over before anybody waits for it.
+/// The run of an approval can end before the caller waits for it.
 #[tokio::test]
 async fn a_run_after_an_approval_tells_how_the_run_of_the_approval_ended() {
     let act = |n: usize| Step::call("terminal", json!({"command": format!("echo {n}")}));
@@ -551,7 +552,7 @@ async fn a_run_after_an_approval_tells_how_the_run_of_the_approval_ended() {
     );
     assert!(outcome.events() > 0, "{outcome}");
     assert_eq!(sent(), 1, "no other run");
-    // The end of that run has been told; this is another one.
+    // The result of that run has been returned; the next call starts another run.
     approvals
         .set_policy(ConfirmationPolicy::never())
         .await

@@ -1,4 +1,5 @@
-//! What a conversation can be started with: a method for each field, and what it makes of it.
+//! Tests of the conversation builder: one method for each field of the start request, and the JSON
+//! that it produces.
 
 use std::{
     collections::BTreeSet,
@@ -24,7 +25,7 @@ fn builder() -> ConversationBuilder {
     Conversation::builder(&Place(mock.client()), agent)
 }
 
-/// What a builder would send.
+/// Returns the start request that a builder would send.
 fn wire(builder: ConversationBuilder) -> serde_json::Map<String, Value> {
     let seen = Arc::new(Mutex::new(Value::Null));
     let sees = seen.clone();
@@ -39,7 +40,7 @@ fn wire(builder: ConversationBuilder) -> serde_json::Map<String, Value> {
 
 type Method = fn(ConversationBuilder) -> ConversationBuilder;
 
-/// The methods, each with the fields it sets.
+/// Builder methods, each with the fields that it sets.
 const METHODS: &[(&str, &[&str], Method)] = &[
     ("id", &["conversation_id"], |it| {
         it.id(ConversationId::random())
@@ -125,11 +126,11 @@ const METHODS: &[(&str, &[&str], Method)] = &[
     }),
 ];
 
-/// What is said to the builder itself, not by a method of it: the agent in one of three ways, and
-/// where it works.
+/// Fields that are passed when the builder is created, not set by a method: the agent in one of
+/// three forms, and the workspace.
 const GIVEN: [&str; 4] = ["agent", "agent_settings", "agent_profile_id", "workspace"];
 
-// `protocol_config` holds `FIELDS` against the model of the real server.
+// The test `protocol_config` compares `FIELDS` with the model of the real server.
 #[test]
 fn every_field_of_the_start_request_has_a_method_that_sets_it_and_nothing_else() {
     let mut fields: BTreeSet<&str> = GIVEN.into();
@@ -139,7 +140,7 @@ fn every_field_of_the_start_request_has_a_method_that_sets_it_and_nothing_else()
             .iter()
             .filter(|(field, value)| before.get(*field) != Some(value))
             .map(|(field, _)| field.as_str())
-            // A random one, of each builder its own.
+            // Each builder generates its own random id.
             .filter(|field| *field != "conversation_id" || *name == "id")
             .collect();
         assert_eq!(changed, BTreeSet::from_iter(sets.iter().copied()), "{name}");
@@ -176,7 +177,7 @@ fn every_such_method_says_what_holds_without_it() {
 fn a_builder_asks_for_nothing_that_was_not_said() {
     let sent = wire(builder());
     let sent: Vec<&str> = sent.keys().map(String::as_str).collect();
-    // Titles of the server's cost a model call: they are off unless asked for.
+    // Automatic titles cost a model call, so they are off by default.
     assert_eq!(sent, ["agent", "autotitle", "conversation_id", "workspace"]);
     assert_eq!(wire(builder())["autotitle"], false);
 }
@@ -202,7 +203,7 @@ fn an_agent_is_given_whole_by_settings_or_by_profile() {
     }
 }
 
-/// The tag `plugins` of what a builder sends.
+/// Returns the tag `plugins` of the request that a builder sends.
 async fn plugins(
     builder: impl FnOnce(ConversationBuilder) -> ConversationBuilder,
 ) -> Option<String> {
@@ -230,7 +231,7 @@ async fn a_tag_names_where_plugins_come_from() {
     assert_eq!(plugins(|it| it.plugin(of("/on/the/disk"))).await, None);
     let own = plugins(|it| it.tag("plugins", "mine").plugin(of("https://host/ours")));
     assert_eq!(own.await.as_deref(), Some("mine"));
-    // Whole names, as many as a tag holds.
+    // The tag contains only complete names, as many as fit.
     let long = format!("https://host/{}", "x".repeat(240));
     let tag = plugins(|it| {
         it.plugin(of(&long))

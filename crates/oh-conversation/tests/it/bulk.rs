@@ -1,4 +1,4 @@
-//! Many conversations: what is in flight, what became of those that failed, and cancels.
+//! Tests of batches: what is in flight, how failed conversations are reported, and cancels.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -12,7 +12,7 @@ use tokio::time::timeout;
 
 use crate::mock::Place;
 
-/// Longer than any test runs.
+/// A duration longer than any test runs.
 const LONG: Duration = Duration::from_secs(600);
 
 fn agent() -> Agent {
@@ -25,7 +25,8 @@ async fn quick() -> FakeServer {
     server.start().await.unwrap()
 }
 
-/// A server whose agents think for longer than any test runs, so many at a time.
+/// Starts a server that allows `most` concurrent runs, and whose agents think for longer than any
+/// test runs.
 async fn slow(most: usize) -> FakeServer {
     let step = Step::text("Never.").delay(LONG);
     let script = Script::new().forever(|script| script.step(step));
@@ -41,7 +42,7 @@ fn place(server: &FakeServer) -> Place {
     Place(client)
 }
 
-/// So many conversations to be started, two at a time.
+/// Creates a batch of `count` conversations that starts two at a time.
 fn batch(server: &FakeServer, count: usize) -> BulkRun {
     let mut bulk = Bulk::new().at_once(2);
     for n in 0..count {
@@ -60,7 +61,7 @@ async fn all(mut results: BulkRun) -> Vec<BulkResult> {
     all
 }
 
-/// Waits until so many runs are at work on the server.
+/// Waits until `count` runs of the batch are in progress on the server.
 async fn running(server: &FakeServer, handle: &BulkHandle, count: usize) {
     let at_work = || {
         let progress = handle.progress();
@@ -75,7 +76,7 @@ async fn running(server: &FakeServer, handle: &BulkHandle, count: usize) {
     }
 }
 
-/// The kinds of errors, by conversation; none where it ran.
+/// Returns the kind of error of each conversation, or `None` if it ran.
 fn kinds(results: &[BulkResult]) -> Vec<Option<ErrorKind>> {
     let outcomes = results.iter().map(|result| &result.outcome);
     outcomes
@@ -192,7 +193,7 @@ async fn a_cancel_that_finishes_lets_what_is_in_flight_come_to_its_end() {
     let reading = tokio::spawn(all(results));
     running(&server, &handle, 2).await;
     handle.cancel(BulkCancel::Finish);
-    // The runs are not touched: they end because somebody else ends them.
+    // The runs continue: they end only because another client interrupts them.
     running(&server, &handle, 2).await;
     for begun in handle.progress().in_flight {
         begun.conversation.unwrap().interrupt().await.unwrap();
@@ -225,7 +226,7 @@ async fn a_cancel_becomes_stricter_and_never_milder() {
 #[tokio::test]
 async fn one_that_waits_for_a_full_server_ends_with_a_cancel_and_keeps_its_conversation() {
     let server = slow(1).await;
-    // Both exist before either runs, so that only the run of one is refused.
+    // Both conversations exist before either runs, so the server rejects only the second run.
     let mut bulk = Bulk::new().at_once(2);
     for _ in 0..2 {
         let started = Conversation::builder(&place(&server), agent()).start();

@@ -1,4 +1,4 @@
-//! Callbacks: where they run, how they end, and what they keep alive.
+//! Tests of callbacks: which threads they run on, how they end, and what they keep alive.
 
 use std::{
     sync::{Arc, Mutex, mpsc},
@@ -27,7 +27,7 @@ async fn append(mock: &Mock, dial: &Dial, count: usize) {
     }
 }
 
-/// A callback that sends the id of each event.
+/// Returns a callback that sends the id of each event.
 fn ids() -> (
     impl FnMut(&Event) + Send + Clone + 'static,
     UnboundedReceiver<String>,
@@ -37,12 +37,13 @@ fn ids() -> (
     (say, called)
 }
 
-/// Waits until nothing holds on to the link of a conversation that nobody holds a handle of.
+/// Waits until a conversation without handles has closed its link.
 async fn link_ends(mut dial: Dial) {
     soon(async { while dial.peer.recv().await.is_some() {} }).await;
 }
 
-/// A conversation that a builder has started with callbacks, and the server's end of its socket.
+/// Starts a conversation with callbacks set on the builder. Also returns the server's end of its
+/// socket.
 async fn started(
     with: impl FnOnce(oh_conversation::ConversationBuilder) -> oh_conversation::ConversationBuilder,
 ) -> (Mock, UnboundedReceiver<Dial>, Dial, Conversation) {
@@ -73,7 +74,7 @@ async fn dropping_a_subscription_stops_its_callback() {
     assert_eq!(soon(called.recv()).await.unwrap(), "0");
     drop(subscription);
     append(&mock, &dial, 1).await;
-    // The callback itself is dropped, and was not called again.
+    // The callback was dropped without another call.
     assert_eq!(soon(called.recv()).await, None);
 }
 
@@ -218,7 +219,7 @@ fn a_callback_added_after_its_runtime_is_gone_is_never_called() {
     assert!(called.try_recv().is_err());
 }
 
-/// Closes from inside a callback of each kind, on the runtime that is given.
+/// Closes a conversation from inside each kind of callback, on the current runtime.
 async fn close_inside(blocking: bool, add: fn(&Conversation, bool, Callback) -> Subscription) {
     let (mock, _dials, dial, conversation) = attached("idle").await;
     let own = conversation.clone();
@@ -341,7 +342,7 @@ async fn a_close_does_not_wait_for_a_blocked_callback_which_is_not_called_again(
     while conversation.events().len() < 5 {
         yield_now().await;
     }
-    // It would never return if it waited for the callback.
+    // If `close` waited for the callback, it would never return.
     tokio::time::timeout(Duration::from_secs(60), conversation.close())
         .await
         .unwrap()

@@ -1,4 +1,4 @@
-//! Client tools while connections come and go.
+//! Tests of client tools across disconnects and reconnects.
 
 use std::{
     sync::{Arc, Mutex},
@@ -22,14 +22,14 @@ fn tool(calls: &Calls) -> ClientTool {
     })
 }
 
-/// The agent calls the tool, and the server answers the call itself. Returns the place of the call.
+/// Logs a call of the tool and the server's own answer to it. Returns the position of the call.
 fn called(mock: &Mock) -> u64 {
     let seq = mock.call_client_tool("ask");
     mock.answer_client_tool(seq);
     seq
 }
 
-/// Brings a call and the server's answer to it.
+/// Sends a call and the server's answer to it over the socket.
 async fn brings(mock: &Mock, dial: &Dial, seq: u64) {
     for seq in [seq, seq + 1] {
         dial.durable(seq, &mock.event(seq)).await.unwrap();
@@ -64,7 +64,7 @@ async fn each_call_is_carried_out_once_across_cuts_and_attaches_and_history_is_l
     let seq = called(&mock);
     brings(&mock, &dial, seq).await;
     answered(&mock, 1).await;
-    // The same again after a cut, and another that came meanwhile.
+    // A cut follows: the same call arrives again, and so does a new call made during the cut.
     let seq = called(&mock);
     dial.peer.end(Error::closed(1012, "")).await.unwrap();
     let dial = soon(dials.recv()).await.unwrap();
@@ -74,7 +74,7 @@ async fn each_call_is_carried_out_once_across_cuts_and_attaches_and_history_is_l
     }
     answered(&mock, 2).await;
     first.close().await.unwrap();
-    // Called while nobody was attached.
+    // The agent calls the tool while no client is attached.
     called(&mock);
     let (second, _dial) = attach(&mock, &mut dials, &calls).await;
     answered(&mock, 3).await;
@@ -84,7 +84,7 @@ async fn each_call_is_carried_out_once_across_cuts_and_attaches_and_history_is_l
 
 #[tokio::test(start_paused = true)]
 async fn a_call_that_waits_for_approval_is_carried_out_only_once_it_was_approved() {
-    // Called before this program attached, or after.
+    // The agent calls the tool before or after this program attaches.
     for before in [true, false] {
         for approved in [true, false] {
             let (mock, mut dials) = Mock::new();
@@ -179,7 +179,8 @@ async fn a_result_that_may_have_been_taken_is_not_sent_again_before_the_server_s
         let calls = Calls::default();
         let (conversation, dial) = attach(&mock, &mut dials, &calls).await;
         dial.full_state("running").await.unwrap();
-        // The connection fails when the server has it: it takes it when the step has ended.
+        // The connection fails after the server has received the result. The server stores it when
+        // the step ends.
         mock.plan("/events", Err(oh_transport::ErrorKind::Interrupted));
         let seq = called(&mock);
         brings(&mock, &dial, seq).await;
@@ -194,7 +195,7 @@ async fn a_result_that_may_have_been_taken_is_not_sent_again_before_the_server_s
             let sent: Value = serde_json::from_str(&text.unwrap()).unwrap();
             let message = json!({"source": "user",
                 "llm_message": {"role": "user", "content": sent["content"]}});
-            // Nobody tells of it; the log has it.
+            // The event is in the log, but is not sent over the socket.
             mock.append("MessageEvent", &message);
         }
         dial.full_state("finished").await.unwrap();

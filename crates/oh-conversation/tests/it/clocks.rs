@@ -1,4 +1,5 @@
-//! A server whose clock jumps: the order is the log's, whatever the time of an event says.
+//! Tests with a server whose clock jumps: the order is that of the log, whatever the timestamps
+//! are.
 
 use std::time::Duration;
 
@@ -8,8 +9,8 @@ use tokio::time::timeout;
 
 use crate::mock::{Mock, full_state, soon};
 
-/// Hours back, days ahead, the hour a change of DST repeats and the one it skips; naive, and as
-/// other servers may write them; none at all, and none that can be.
+/// Timestamps hours back, days ahead, in the hour that a DST change repeats and in the one that it
+/// skips; without a time zone, and in formats of other servers; missing and invalid.
 const TIMES: [&str; 10] = [
     "2026-03-29T01:59:59.999999",
     "2026-03-29T03:00:00",
@@ -34,7 +35,8 @@ async fn a_clock_that_jumps_back_and_ahead_loses_repeats_and_reorders_nothing() 
                 mock.append("New", &json!({ "timestamp": time }));
             }
         };
-        // More than a page of old ones, and then the clock jumps between and during connections.
+        // The log starts with more than a page of events. The clock jumps between and during
+        // connections.
         log(150);
         let attach: Attach = Conversation::attach(&mock.client(), mock.id);
         let attaching = tokio::spawn(attach.into_future());
@@ -47,7 +49,7 @@ async fn a_clock_that_jumps_back_and_ahead_loses_repeats_and_reorders_nothing() 
                 dial.peer.text(state).await.unwrap();
                 let begin = mock.len();
                 log(20);
-                // Live ones come in the order of their times.
+                // Live events arrive in the order of their timestamps.
                 let mut live: Vec<_> = (begin..mock.len()).map(|seq| mock.event(seq)).collect();
                 live.sort();
                 for event in live {
@@ -64,7 +66,7 @@ async fn a_clock_that_jumps_back_and_ahead_loses_repeats_and_reorders_nothing() 
             if let Some(attaching) = attaching.take() {
                 conversation = Some(soon(attaching).await.unwrap().unwrap());
             }
-            // Unseen, while nobody is connected.
+            // These events are logged while no client is connected.
             drop(dial);
             log(5);
         }

@@ -1,5 +1,5 @@
-//! Actions that wait for approval, but are older than the events that a handle holds, and actions
-//! whose policy was lifted.
+//! Tests of actions that wait for approval although they are older than the events that a handle
+//! holds, or their policy was lifted.
 
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ struct Scene {
     waiting: Vec<PendingAction>,
 }
 
-/// A paused conversation whose first two actions wait for approval.
+/// Creates a paused conversation whose first two actions wait for approval.
 async fn paused() -> Scene {
     let act = |n: usize| Step::call("terminal", json!({"command": format!("echo {n}")}));
     let script = Script::new()
@@ -38,7 +38,7 @@ async fn paused() -> Scene {
     first.send("go").await.unwrap();
     let outcome = first.run().await.unwrap();
     assert_eq!(outcome.status(), RunStatus::WaitingForConfirmation);
-    // As an interrupt does that comes while the step ends.
+    // An interrupt that arrives while the step ends has this effect.
     fake.set_status("paused");
     until(|| first.state().execution_status() == ExecutionStatus::Paused).await;
     let waiting = first.approvals().pending();
@@ -51,14 +51,14 @@ async fn paused() -> Scene {
     }
 }
 
-/// A client with links of its own.
+/// Creates a client that does not share links with others.
 fn client(server: &FakeServer) -> Client {
     let client = Client::builder(server.url()).session_api_key(server.session_api_key());
     client.build().unwrap()
 }
 
 impl Scene {
-    /// Logs events that say nothing about actions.
+    /// Logs events that do not concern any action.
     fn flood(&self, events: usize) {
         for _ in 0..events {
             self.fake.log("user", "New", json!({}));
@@ -75,7 +75,7 @@ impl Scene {
         attach.await.unwrap()
     }
 
-    /// Checks that nothing executes the actions but their approval, which does.
+    /// Checks that the actions are executed only after their approval, and by the approval.
     async fn check(self, conversation: Conversation, what: &str) {
         self.server.forget_requests();
         let outcome = soon(conversation.run().into_future()).await.unwrap();
@@ -96,7 +96,7 @@ impl Scene {
         assert!(outcome.is_finished(), "{what}: {outcome}");
         let sent = self.server.requests_to("POST", RUN);
         assert!(sent.is_empty(), "{what}: joins the run of the approval");
-        // And what ends the run.
+        // The third executed action is the one that ends the run.
         assert_eq!(self.fake.executed().len(), 3, "{what}");
         assert!(conversation.approvals().pending().is_empty(), "{what}");
     }
@@ -172,12 +172,12 @@ async fn an_older_action_of_another_branch_does_not_wait() {
         // The next step of the script ends the run.
         let outcome = soon(conversation.run().into_future()).await.unwrap();
         assert!(outcome.is_finished(), "{outcome}");
-        // What ends the run.
+        // The only executed action is the one that ends the run.
         assert_eq!(scene.fake.executed().len(), 1);
     }
 }
 
-/// A busy server sends the state, which has the head of the log, late.
+/// A busy server may send the state, which contains the head of the log, late.
 #[tokio::test]
 async fn an_older_action_waits_although_the_server_has_sent_no_state() {
     let hows: [How; 2] = [Attach::live, |attach| attach.tail(3)];
@@ -207,7 +207,7 @@ async fn an_older_action_waits_although_sockets_are_refused() {
     scene.check(conversation, "refused").await;
 }
 
-/// Nothing but a request shows that another client has navigated.
+/// Only a request shows that another client has navigated.
 #[tokio::test]
 async fn an_action_to_which_another_client_has_navigated_waits() {
     let ways: [(&str, How); 3] = [
@@ -238,7 +238,7 @@ async fn an_action_to_which_another_client_has_navigated_waits() {
     }
 }
 
-/// Checks that nothing starts a run.
+/// Checks that the handle starts no run.
 async fn waits(scene: &Scene, conversation: &Conversation) {
     scene.server.forget_requests();
     let outcome = soon(conversation.run().into_future()).await.unwrap();
@@ -249,7 +249,8 @@ async fn waits(scene: &Scene, conversation: &Conversation) {
     assert!(scene.fake.executed().is_empty());
 }
 
-/// A policy that never asked is no reason to wait: a run goes on with what a crash left open.
+/// If no policy asked for an action, the handle does not wait for approval: a run continues with an
+/// action that a crash left open.
 #[tokio::test(start_paused = true)]
 async fn an_open_action_that_no_policy_asked_for_does_not_wait() {
     let (mock, _dials, dial, conversation) = attached("idle").await;
@@ -260,7 +261,7 @@ async fn an_open_action_that_no_policy_asked_for_does_not_wait() {
     running.abort();
 }
 
-/// The link may deliver nothing for as long as it counts as alive.
+/// A link counts as alive for some time although it delivers nothing.
 #[tokio::test]
 async fn what_waits_is_known_in_time_while_the_link_is_silent() {
     let scene = paused().await;

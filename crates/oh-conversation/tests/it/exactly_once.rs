@@ -1,4 +1,5 @@
-//! Every event exactly once and in order, for every reader, across anything.
+//! Tests that every reader gets every event exactly once and in order, across all kinds of
+//! failures.
 
 use std::{
     sync::{
@@ -36,7 +37,7 @@ async fn read_all(conversation: Conversation, from: u64, pause_every: u64) -> u6
     EVENTS - from
 }
 
-/// Ends a connection in one of the ways connections end.
+/// Ends a connection in one of several ways.
 async fn end(dial: &Dial, random: &mut fastrand::Rng, next: &str, more: bool) {
     let codes = [1000, 1001, 1005, 1006, 1011, 1012, 1013];
     let ended = match random.u8(0..6) {
@@ -46,7 +47,7 @@ async fn end(dial: &Dial, random: &mut fastrand::Rng, next: &str, more: bool) {
                 .await
         }
         1 => dial.peer.end(Error::closed(1013, "slow_consumer")).await,
-        // An event above the frame budget, or said to be.
+        // The server reports an event above the frame limit, rightly or wrongly.
         2 if more => dial.peer.end(Error::closed(1013, "frame_too_large")).await,
         // A frame cut in the middle.
         3 => {
@@ -62,7 +63,7 @@ async fn end(dial: &Dial, random: &mut fastrand::Rng, next: &str, more: bool) {
         // Dropping the peer: the connection is cut.
         _ => Ok(()),
     };
-    // The client may have gone already.
+    // Errors are ignored, because the client may have closed the connection already.
     let _ = ended;
 }
 
@@ -84,7 +85,7 @@ async fn pitfall_01_ten_thousand_cuts_lose_repeat_and_reorder_nothing() {
         let (mock, cut) = (mock.clone(), cut.clone());
         async move {
             while let Some(dial) = dials.recv().await {
-                // Some dials get no answer at all.
+                // The server does not answer some dials.
                 if random.u8(0..20) == 0 {
                     cut.fetch_add(1, Ordering::Relaxed);
                     continue;
@@ -108,14 +109,15 @@ async fn pitfall_01_ten_thousand_cuts_lose_repeat_and_reorder_nothing() {
                         }
                         if mock.len() >= EVENTS {
                             if last {
-                                // Nothing more comes; keep the socket until the client goes.
+                                // No more events follow. Keep the socket until the client closes
+                                // it.
                                 let mut dial = dial;
                                 while dial.peer.recv().await.is_some() {}
                                 return;
                             }
                             break;
                         }
-                        // Live: the log grows while it is watched, and while nobody watches.
+                        // The log grows both while the client is connected and while it is not.
                         for _ in 0..random.u8(1..10) {
                             if mock.len() < EVENTS {
                                 mock.append("New", &json!({"text": "ä€"}));
@@ -127,7 +129,7 @@ async fn pitfall_01_ten_thousand_cuts_lose_repeat_and_reorder_nothing() {
                     if dial.durable(next, &event).await.is_err() {
                         break;
                     }
-                    // Some come twice, and old ones come again.
+                    // Some events arrive twice, and older events arrive again.
                     if random.u8(0..30) == 0 {
                         let again = random.u64(0..=next);
                         let _ = dial.durable(again, &mock.event(again)).await;
@@ -147,7 +149,7 @@ async fn pitfall_01_ten_thousand_cuts_lose_repeat_and_reorder_nothing() {
     });
 
     let conversation = mock.attach().await.unwrap();
-    // "From now on" begins after the newest event of the server, which may not be here yet.
+    // `Cursor::Now` starts after the server's newest event, which may not have arrived here yet.
     let (called, wrong) = (
         Arc::new(AtomicU64::new(u64::MAX)),
         Arc::new(AtomicU64::new(0)),
@@ -193,7 +195,7 @@ async fn pitfall_02_events_emitted_during_attach_are_not_lost() {
         async move { mock.attach().await }
     });
     let dial = soon(dials.recv()).await.unwrap();
-    // Between handshake, sync, replay and snapshot something new is logged each time.
+    // A new event is logged before each of the handshake, the sync, the replay and the snapshot.
     mock.append("New", &json!({}));
     dial.sync(Some(1)).await.unwrap();
     mock.append("New", &json!({}));
@@ -219,7 +221,7 @@ async fn pitfall_03_a_gap_in_seq_and_equal_timestamps_keep_the_order_of_the_log(
     for _ in 0..5 {
         mock.append("New", &json!({}));
     }
-    // Their files are broken: neither the socket nor REST gives them.
+    // The files of these events are broken, so neither the socket nor REST returns them.
     mock.lose([2, 3]);
     let serving = tokio::spawn(async move {
         let dial = soon(dials.recv()).await.unwrap();
@@ -231,11 +233,11 @@ async fn pitfall_03_a_gap_in_seq_and_equal_timestamps_keep_the_order_of_the_log(
             dial.durable(seq, &event.into()).await.unwrap();
         }
         dial.full_state("idle").await.unwrap();
-        // The gap is looked for in the server's log.
+        // The client searches the server's log for the missing events.
         tokio::time::sleep(Duration::from_secs(10)).await;
         drop(dial);
-        // The resume asks for the last one again, by which the log is recognised; not for what the
-        // count would say.
+        // The resume requests the last event again to recognize the log. The cursor is a position,
+        // not the number of events held.
         soon(dials.recv()).await.unwrap().after()
     });
     let conversation = mock.attach().await.unwrap();

@@ -1,5 +1,5 @@
-//! Every event exactly once over real sockets, to the fake server behind a proxy that cuts,
-//! stalls and tears, with faults of every kind.
+//! Tests that every event arrives exactly once over real sockets: a fake server with faults of
+//! every kind, behind a proxy that cuts, stalls and tears connections.
 
 use std::{
     sync::{
@@ -18,17 +18,17 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-/// All of them together see at least as many cuts, in the `soak` profile; a tenth of them otherwise.
+/// Minimum total number of cuts in the `soak` profile; a tenth of it otherwise.
 const CUTS: u64 = 10_000;
-/// Conversations with the session socket, and with the legacy one.
+/// Number of conversations that use the session socket, and that use the legacy one.
 const SESSION: u64 = 16;
 const LEGACY: u64 = 2;
-/// Events that are there before anyone looks, some of which cannot be read.
+/// Number of events logged before the client attaches. Every `LOST`th of them cannot be read.
 const OLD: u64 = 500;
 const LOST: u64 = 97;
-/// No message of a socket may be larger, for this client.
+/// Maximum size of a socket message that this client accepts, in bytes.
 const LARGEST: usize = 256 * 1024;
-/// How a server may say goodbye without a reason that is final.
+/// Close codes that do not end a link permanently.
 const CODES: [u16; 7] = [1000, 1001, 1008, 1009, 1011, 1012, 1013];
 const LIMIT: Duration = Duration::from_secs(280);
 
@@ -44,7 +44,7 @@ fn is_lost(seq: u64) -> bool {
     seq < OLD && seq % LOST == LOST - 1
 }
 
-/// An event whose id is its place in the log. All have the same time.
+/// Returns an event whose id is its position in the log. All events have the same timestamp.
 fn event(seq: u64, bytes: usize) -> Bytes {
     let text = "ä€x".repeat(bytes / 6);
     let event = format!(
@@ -53,7 +53,7 @@ fn event(seq: u64, bytes: usize) -> Bytes {
     event.into()
 }
 
-/// Everything that goes wrong with requests and sockets; what ends a link for good does not.
+/// Injects all faults of requests and sockets, except those that end a link permanently.
 fn break_things(server: &FakeServer) {
     let sockets = "/sockets/";
     for fault in [
@@ -89,7 +89,7 @@ fn break_things(server: &FakeServer) {
     }
 }
 
-/// A proxy most of whose connections end after some bytes, one way or another.
+/// Starts a proxy that ends most connections after some bytes, in different ways.
 async fn proxy(server: &FakeServer, mut chance: Chance) -> Proxy {
     let proxy = Proxy::start(server.address()).await.unwrap();
     proxy.links(move |_| {
@@ -105,7 +105,7 @@ async fn proxy(server: &FakeServer, mut chance: Chance) -> Proxy {
     proxy
 }
 
-/// Appends events for as long as cuts are to come, no faster than connections are made.
+/// Appends events until enough cuts have happened, no faster than connections are made.
 async fn write(
     conversation: FakeConversation,
     attached: &Conversation,
@@ -125,7 +125,8 @@ async fn write(
                 let seq = conversation.len() as u64;
                 let bytes = if large > 0 && chance.hit(1, 4_000) {
                     large -= 1;
-                    // Above the client's limit; one of them above the server's own, too.
+                    // These events exceed the client's limit; one of them also exceeds the server's
+                    // own.
                     if large == 0 { 4_500_000 } else { LARGEST + 1 }
                 } else {
                     usize::try_from(chance.pick(0..=300)).unwrap()
@@ -135,7 +136,7 @@ async fn write(
             idle = 0;
             continue;
         }
-        // Nothing more comes until the next cut, so there is one, wherever the client is by now.
+        // No event follows until the next cut. This guarantees a cut, wherever the client is.
         idle += 1;
         if idle > chance.pick(1..=10) {
             idle = 0;
@@ -147,7 +148,7 @@ async fn write(
     }
 }
 
-/// Reads to the end, and checks each event.
+/// Reads events up to the end, and checks each one.
 async fn check(mut events: EventStream, from: u64, every: u64, end: impl Fn() -> u64) -> u64 {
     let (mut next, mut read) = (from, 0);
     loop {
@@ -177,7 +178,7 @@ struct Tally {
     read: u64,
 }
 
-/// One conversation, its writer and its readers, until all is read.
+/// Runs one conversation with its writer and its readers until all events are read.
 async fn one(
     server: Arc<FakeServer>,
     proxy: Arc<Proxy>,
@@ -211,7 +212,7 @@ async fn one(
             attach
         }
     };
-    // The first question may meet a fault, and is the caller's to repeat.
+    // The first request may hit a fault. Retrying it is up to the caller.
     let attached = loop {
         match attach().await {
             Ok(attached) => break attached,
@@ -224,9 +225,10 @@ async fn one(
         move || end.load(Ordering::Relaxed)
     };
     let middle = OLD + chance.pick(0..=500);
-    // Without the session socket nobody tells a `seq`: what can be read is counted.
+    // Without the session socket no `seq` is sent, so the client counts only the readable events.
     let unread = if legacy { OLD / LOST } else { 0 };
-    // After what came last the callback expects what comes next; a panic would be caught.
+    // Each event must be the successor of the previous one. A mismatch is counted, because the
+    // client would catch a panic.
     let (called, wrong) = (
         Arc::new(AtomicU64::new(u64::MAX)),
         Arc::new(AtomicU64::new(0)),
@@ -303,7 +305,8 @@ async fn run(cuts: u64, events: u64, seed: u64) -> Tally {
     for n in 0..all {
         let kind = usize::from(n >= SESSION);
         let (server, proxy) = (servers[kind].clone(), proxies[kind].clone());
-        // What the legacy socket rings for is asked by REST, through the same proxy: that is slow.
+        // The legacy socket only notifies: the client fetches the events by REST through the same
+        // proxy, which is slow.
         let (cuts, events) = match kind {
             0 => (cuts / SESSION + 1, events / SESSION + 1),
             _ => (cuts / SESSION / 4, events / SESSION / 4),
@@ -319,7 +322,7 @@ async fn run(cuts: u64, events: u64, seed: u64) -> Tally {
             bounded,
         ));
     }
-    // Both servers are killed now and then, and come back with what they had.
+    // Both servers are killed from time to time, and restart with their data.
     let killing = tokio::spawn(async move {
         loop {
             for server in &servers {
@@ -345,7 +348,7 @@ async fn run(cuts: u64, events: u64, seed: u64) -> Tally {
     sum
 }
 
-/// So many cuts, with twenty events for each.
+/// Runs all conversations until `least` cuts have happened, with twenty events for each cut.
 async fn cuts_over_tcp(least: u64, limit: Duration) {
     let begun = Instant::now();
     let sum = timeout(limit, run(least, least * 20, seed()))

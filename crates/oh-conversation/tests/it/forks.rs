@@ -1,4 +1,4 @@
-//! Copies: what they inherit, and what becomes of one whose answer was lost.
+//! Tests of forks: what they inherit, and how a fork with a lost answer is found.
 
 use std::time::Duration;
 
@@ -43,7 +43,7 @@ async fn a_copy_has_the_options_of_the_original_s_link() {
     }
     let held = copy.events().len();
     assert!(held <= 1_250, "{held} events are held");
-    // With the default, this takes a minute and a half.
+    // With the default time limit, this takes a minute and a half.
     fake.lease_away();
     fake.close_sockets(1012, "");
     let ended = async {
@@ -82,7 +82,8 @@ async fn a_copy_that_the_server_does_not_show_is_unclear_and_keeps_its_id() {
     assert_ne!(error.conversation_id(), Some(conversation.id()));
     assert_eq!(server.requests_to("POST", FORK).len(), 1);
 
-    // An id that somebody else may have given is no proof.
+    // With an id chosen by the caller, an existing conversation proves nothing: another client may
+    // have created it.
     let id = ConversationId::random();
     server.inject(Fault::lost_answer().on(FORK).times(1));
     let error = timeout(SOON, conversation.fork().id(id).into_future());

@@ -1,6 +1,6 @@
-//! Two clients, pauses, approvals, cuts, lost answers and messages in a random order: every action
-//! that is executed was approved by its id, or no policy asked for it. The `soak` profile makes the
-//! long run.
+//! Random tests with two clients, pauses, approvals, cuts, lost answers and messages: every
+//! executed action was approved by its id, or no policy asked for it. The `soak` profile runs them
+//! for longer.
 
 use std::{
     collections::{HashSet, VecDeque},
@@ -18,12 +18,12 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-/// How long one step may take before the next begins beside it.
+/// Maximum duration of one step before the next one starts concurrently.
 const STEP: Duration = Duration::from_millis(8);
-/// How long one step may take on average, on a busy machine.
+/// Maximum average duration of a step on a busy machine.
 const SLOW: Duration = Duration::from_millis(100);
 
-/// What the test has approved.
+/// Ids of the actions that the test has approved.
 type Approved = Arc<Mutex<HashSet<String>>>;
 
 fn seed() -> u64 {
@@ -34,7 +34,7 @@ fn seed() -> u64 {
     seed
 }
 
-/// An agent that goes on for ever: it acts, and now and then it is done.
+/// Returns the script of an agent that acts forever and reports from time to time that it is done.
 fn script() -> Script {
     Script::new().forever(|script| {
         let act = |n: usize| Step::call("terminal", json!({"command": format!("echo {n}")}));
@@ -46,7 +46,7 @@ fn script() -> Script {
     })
 }
 
-/// Approves or rejects what was shown, and writes down what it may have approved.
+/// Approves or rejects the shown actions, and records which ones this may have approved.
 async fn answer(
     conversation: Conversation,
     shown: Vec<PendingAction>,
@@ -125,7 +125,7 @@ async fn steps(count: usize) {
     let fake = server.create();
     let client = || {
         let client = Client::builder(server.url()).session_api_key(server.session_api_key());
-        // A link that goes silent while it replays is replaced after this time.
+        // A link that is silent during its replay is replaced after this time.
         let client = client.silence_timeout(Duration::from_millis(400));
         client.build().unwrap()
     };
@@ -152,7 +152,7 @@ async fn steps(count: usize) {
                 shown.push_back(pending.clone());
                 shown.truncate(4);
             }
-            // What is answered may be what waits now, or what waited a while ago.
+            // The answer refers to the current actions or to earlier ones.
             let old = shown.front().cloned().unwrap_or_default();
             let noted = approved.clone();
             work.spawn(async move {
@@ -199,11 +199,11 @@ async fn steps(count: usize) {
                 sleep(Duration::from_millis(chance.pick(0..=8))).await;
             }
             while work.try_join_next().is_some() {}
-            // No more than a few at once, as people do.
+            // Only a few steps run at the same time, as with human users.
             if work.len() > 6 {
                 let _ = timeout(Duration::from_secs(30), work.join_next()).await;
             }
-            // What an answer has approved is known when it has returned.
+            // The effect of an answer is known only when the call has returned.
             if step % 25 == 24 {
                 while let Ok(Some(_)) = timeout(Duration::from_secs(30), work.join_next()).await {}
                 check(&fake, &server, &approved, seed);

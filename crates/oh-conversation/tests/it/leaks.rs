@@ -1,4 +1,4 @@
-//! What is secret is seen by the server and by nobody else: in no log, no error and no `Debug`.
+//! Tests that secrets reach only the server: no log, error or `Debug` output contains them.
 
 use std::{
     error::Error as _,
@@ -18,10 +18,10 @@ use crate::mock::Place;
 
 const LONG: Duration = Duration::from_secs(60);
 const SESSION_KEY: &str = "canary-session-key";
-/// A part of every secret there is in this test.
+/// Prefix of every secret in this test.
 const CANARY: &str = "canary-";
 
-/// All that any layer logs, and all that is shown.
+/// Collects the logs of all layers and all displayed texts.
 #[derive(Clone, Default)]
 struct Seen(Arc<Mutex<Vec<u8>>>);
 
@@ -58,7 +58,7 @@ impl Seen {
     }
 }
 
-// On one thread, so that the subscriber of this thread hears every task.
+// Single-threaded, so that the subscriber of this thread receives the logs of every task.
 #[tokio::test]
 async fn pitfall_25_no_secret_is_in_a_log_an_error_or_a_debug_text() {
     let seen = Seen::default();
@@ -113,7 +113,7 @@ async fn pitfall_25_no_secret_is_in_a_log_an_error_or_a_debug_text() {
     assert!(outcome.is_finished(), "{outcome}");
     seen.show(&outcome);
 
-    // All that fails, and in every way it may.
+    // Every request fails in each of these ways.
     let failures = [
         (Fault::status(401), ErrorKind::Unauthorized),
         (Fault::status(422), ErrorKind::Refused),
@@ -141,7 +141,7 @@ async fn pitfall_25_no_secret_is_in_a_log_an_error_or_a_debug_text() {
     let masked = conversation.set_secrets([("MASKED", "**********")]).await;
     seen.fail(&masked.unwrap_err());
 
-    // A link that is cut, refused, and ended.
+    // The link is cut, refused and ended.
     server.inject(Fault::html(502).on("/sockets/").times(2));
     server.cut_sockets();
     conversation.send("after the cut").await.unwrap();
@@ -165,7 +165,7 @@ async fn pitfall_25_no_secret_is_in_a_log_an_error_or_a_debug_text() {
     seen.show(&events);
     seen.show(&Conversation::attach(&client, conversation.id()));
     seen.show(&Conversation::list(&client));
-    // Only a socket that the server has heard of can be closed by it.
+    // The server can close only a socket that it has accepted.
     let mut links = conversation.links();
     let live = async { while links.next().await != Some(Link::Live) {} };
     timeout(LONG, live).await.unwrap();

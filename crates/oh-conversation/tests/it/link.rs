@@ -1,4 +1,5 @@
-//! Endings of connections: what is waited out, what is final, and how often one dials.
+//! Tests of disconnects: which endings are temporary, which are final, and how often the client
+//! dials.
 
 use std::{future::IntoFuture, time::Duration};
 
@@ -104,7 +105,7 @@ async fn a_lease_that_never_ends_is_a_typed_error() {
     assert_eq!(error.kind(), ErrorKind::Leased);
 }
 
-/// As the real server has it: it describes the conversation, and has nothing else of it.
+/// Like the real server, the mock returns the description of the conversation but not its log.
 #[tokio::test(start_paused = true)]
 async fn a_lease_is_waited_out_by_attach_and_run_however_long_the_log_cannot_be_read() {
     let (mock, mut dials) = Mock::new();
@@ -142,7 +143,7 @@ async fn a_foreign_delete_under_a_silent_socket_is_noticed() {
             let first = dials.recv().await.unwrap();
             first.welcome(&mock, "idle").await.unwrap();
             mock.delete();
-            // The first socket stays open and silent, as the real server leaves it.
+            // The first socket stays open and silent, as on the real server.
             while let Some(dial) = dials.recv().await {
                 let _ = dial.peer.end(Error::closed(4004, "")).await;
             }
@@ -186,7 +187,7 @@ async fn a_socket_silent_behind_a_running_tool_is_not_redialled() {
         async move { mock.attach().await.unwrap() }
     });
     let dial = soon(dials.recv()).await.unwrap();
-    // Handshake done, then nothing for ten minutes.
+    // After the handshake, nothing arrives for ten minutes.
     let redialled = timeout(Duration::from_secs(600), dials.recv()).await;
     assert!(redialled.is_err(), "a second dial starves the server");
     mock.append("New", &json!({}));
@@ -212,7 +213,7 @@ async fn pitfall_04_an_event_above_the_frame_budget_comes_by_rest() {
                     let _ = dial.welcome(&mock, "idle").await;
                     std::future::pending::<()>().await;
                 }
-                // Number 17 is too large: every replay that includes it ends there.
+                // Event 17 is too large: every replay that includes it ends there.
                 dial.sync(Some(29)).await.unwrap();
                 for seq in u64::try_from(dial.after() + 1).unwrap()..17 {
                     let _ = dial.durable(seq, &mock.event(seq)).await;
@@ -286,7 +287,7 @@ async fn the_legacy_socket_rings_and_rest_reads_in_the_order_of_the_log() {
                 for _ in 0..50 {
                     mock.append("New", &json!({}));
                 }
-                // Out of order, twice, and most of them not at all.
+                // Events arrive out of order and twice, and most of them do not arrive at all.
                 for seq in [mock.len() - 1, 3, mock.len() - 2, 3] {
                     let _ = dial.peer.text(mock.event(seq)).await;
                 }
@@ -429,7 +430,8 @@ async fn a_policy_the_server_forgot_is_told_again_after_a_reconnection() {
         .unwrap();
     soon(server).await.unwrap();
     sleep(Duration::from_secs(1)).await;
-    // Once by the program; not for the server that kept it; once for the one that forgot.
+    // Sent once by the program and once after the server lost it; not again while the server kept
+    // it.
     assert_eq!(mock.seen("POST /confirmation_policy"), 2);
 }
 
@@ -480,7 +482,7 @@ async fn an_error_page_of_a_proxy_is_a_typed_error() {
     mock.delete();
     assert_eq!(mock.attach().await.unwrap_err().kind(), ErrorKind::Gone);
     let (mock, _dials) = Mock::new();
-    // Text where an object should be: what answers there is something else.
+    // A response with text instead of an object comes from something other than the agent server.
     mock.plan("", Ok((200, json!("<html>502 Bad Gateway</html>"))));
     assert_eq!(
         mock.attach().await.unwrap_err().kind(),

@@ -1,4 +1,5 @@
-//! What the link promises: events in place, an end that is noticed, and no request without need.
+//! Tests of the link's guarantees: events in order, endings that are detected, and no unnecessary
+//! requests.
 
 use std::time::Duration;
 
@@ -32,7 +33,7 @@ fn places(count: usize) -> Vec<String> {
     (0..count).map(|place| place.to_string()).collect()
 }
 
-/// Requests for the conversation itself, and for its log.
+/// Returns the number of requests for the conversation itself and for its log.
 fn asked(mock: &Mock) -> (usize, usize) {
     let requests = mock.requests();
     let count = |wanted: &str| requests.iter().filter(|it| it.trim_end() == wanted).count();
@@ -158,7 +159,7 @@ async fn a_healthy_link_asks_for_nothing_while_idle_and_for_little_while_running
     let keep = tokio::spawn(async move {
         let mut all = vec![dial];
         while let Some(dial) = dials.recv().await {
-            // Idle links are checked by opening another socket.
+            // The client checks idle links by opening another socket.
             dial.sync(None).await.unwrap();
             dial.full_state("idle").await.unwrap();
             all.push(dial);
@@ -193,7 +194,8 @@ async fn a_healthy_link_asks_for_nothing_while_idle_and_for_little_while_running
 #[tokio::test(start_paused = true)]
 async fn a_gateway_s_not_found_is_not_the_server_s() {
     let (mock, mut dials, dial, conversation) = attached("idle").await;
-    // Every request and every socket, for longer than a deletion is waited for.
+    // Plans a 404 for every request and every socket, for longer than the client waits to confirm a
+    // deletion.
     for _ in 0..200 {
         let page = json!("<html>404</html>");
         mock.plan(conversation_path(&mock), Ok((404, page.clone())));
@@ -268,7 +270,7 @@ async fn without_sockets_events_come_by_rest_and_a_run_ends_with_all_of_them() {
 async fn requests_that_hang_delay_neither_events_nor_the_close() {
     let (mock, _dials, dial, conversation) = attached("running").await;
     mock.slow_down("/events/search", Duration::from_secs(100_000));
-    // The silence is being looked into.
+    // After this time the client is checking the silent link.
     sleep(Duration::from_secs(60)).await;
     let (seq, event) = mock.append("New", &json!({}));
     let sent = Instant::now();
@@ -294,7 +296,7 @@ async fn attaching_while_a_tool_runs_is_ready_and_now_is_after_all_of_history() 
     for _ in 0..61 {
         mock.append("New", &json!({}));
     }
-    // The handshake is done, and then nothing comes until the tool ends.
+    // After the handshake, nothing arrives until the tool ends.
     let conversation = soon(mock.attach()).await.unwrap();
     let dial = soon(dials.recv()).await.unwrap();
     assert_eq!(conversation.events().len(), 61);
@@ -363,7 +365,7 @@ async fn time_limits_hold_while_the_link_is_down() {
         assert!(!outcome.report().started());
         assert!(begun.elapsed() < limit * 2, "{:?}", begun.elapsed());
     }
-    // And a server that stays away ends it.
+    // If the server stays unreachable, the run ends.
     let begun = Instant::now();
     let outcome = soon(conversation.join().into_future()).await.unwrap();
     assert_eq!(outcome.status(), RunStatus::ServerGone);
@@ -406,7 +408,7 @@ async fn a_server_that_is_ready_again_is_dialled_at_once() {
         mock.refuse(Error::new(Wire::Connect, "refused"));
     }
     drop(dial);
-    // By now it waits for ten seconds at a time.
+    // At this point the client waits ten seconds between dials.
     sleep(Duration::from_secs(42)).await;
     let begun = Instant::now();
     client.set_liveness(Liveness::Ready);
@@ -433,7 +435,8 @@ async fn after_a_restart_a_link_that_fails_is_tried_no_more_often_than_before_it
         mock.refuse(Error::new(Wire::Connect, "refused"));
     }
     drop(dial);
-    // A minute of it is some ten dials, not all that are refused.
+    // The client dials about ten times a minute, so one minute does not use up the planned
+    // refusals.
     assert!(
         timeout(Duration::from_secs(60), dials.recv())
             .await
@@ -457,11 +460,11 @@ async fn handles_of_one_process_share_a_link_and_close_by_themselves() {
     let (seq, event) = mock.append("New", &json!({}));
     dial.durable(seq, &event).await.unwrap();
     assert_eq!(soon(two.next()).await.unwrap().unwrap().id(), "0");
-    // The last one takes the socket along.
+    // Closing the last handle closes the socket.
     let mut dial: Dial = dial;
     second.close().await.unwrap();
     soon(async { while dial.peer.recv().await.is_some() {} }).await;
-    // And the next has a link of its own.
+    // The next handle opens a new link.
     let client = first.client().clone();
     let id = mock.id;
     let attaching = tokio::spawn(async move { Conversation::attach(&client, id).await });
@@ -495,7 +498,7 @@ async fn a_tail_costs_its_own_length_and_older_events_are_read_on_demand() {
         soon(live.next()).await.unwrap().unwrap().id(),
         ALL.to_string()
     );
-    // A reader from the start gets all of it, once and in order.
+    // A reader that starts at the beginning gets all events, once and in order.
     assert_eq!(ids(&conversation, ALL + 1).await, places(ALL + 1));
     assert_eq!(
         conversation.events().len(),
@@ -526,7 +529,7 @@ async fn a_budget_that_is_reached_interrupts_the_run() {
         let (seq, event) = mock.append("ConversationStateUpdateEvent", &cost(dollars));
         dial.durable(seq, &event).await.unwrap();
         sleep(Duration::from_secs(1)).await;
-        // Half a dollar was spent before.
+        // Half a dollar had been spent before the run.
         assert_eq!(
             mock.seen("POST /interrupt"),
             usize::from(dollars > 1.5),
@@ -553,7 +556,7 @@ async fn a_lost_message_is_recognised_by_all_of_its_parts() {
     let parts = conversation.send("").image("https://a.test/1.png");
     let sending = tokio::spawn(parts.into_future());
     until(|| mock.seen("POST /events") == 1).await;
-    // Another client's message with the same text, and another picture.
+    // Another client's messages: one with the same text, and one with another image.
     let text = json!({"type": "text", "text": ""});
     for (content, done) in [
         (json!([text]), false),
@@ -575,7 +578,7 @@ async fn large_events_are_fetched_one_by_one_where_more_do_not_get_through() {
     for _ in 0..12 {
         mock.append("New", &json!({}));
     }
-    // The connection is cut within every page of more than one event.
+    // The connection breaks within every page of more than two events.
     mock.cut_pages_of_more_than(2);
     tokio::spawn({
         let mock = mock.clone();

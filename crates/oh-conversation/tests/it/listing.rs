@@ -1,4 +1,4 @@
-//! What is asked for page by page or file by file, of a server where others are at work.
+//! Tests of lists read page by page and of archives, while other clients change the server's data.
 
 use futures_util::StreamExt;
 use oh_conversation::Conversation;
@@ -20,7 +20,8 @@ async fn a_conversation_deleted_between_two_pages_repeats_and_hides_no_other() {
         ))
     };
     mock.plan("/search", page(&[0, 1], Some(2)));
-    // The third is gone by now: a server that does not know a page's first begins again.
+    // The third conversation has been deleted: if the first item of a page is unknown, the server
+    // starts again at the beginning.
     mock.plan("/search", page(&[0, 1], Some(3)));
     mock.plan("/search", page(&[3], None));
     let list = Conversation::list(&mock.client()).page_size(2);
@@ -37,7 +38,7 @@ async fn a_trajectory_that_another_takes_away_meanwhile_is_asked_for_again() {
     mock.plan(target, Ok((200, json!("zip"))));
     let whole = soon(conversation.trajectory()).await.unwrap();
     assert_eq!(whole, "\"zip\"");
-    // A server that fails for good is not asked for ever.
+    // If the server keeps failing, the client stops after a number of attempts.
     for _ in 0..9 {
         mock.plan(target, removed());
     }

@@ -1,5 +1,5 @@
-//! Secrets that a server looks up on itself: which servers get their session key for it, and that
-//! nobody else does.
+//! Tests of secrets that a server looks up on itself: which servers get their session key for the
+//! lookup, and that no other host gets it.
 
 use oh_conversation::{Conversation, Secret};
 use oh_protocol::config::{Agent, AgentContext, Llm, SecretSource};
@@ -10,7 +10,7 @@ use crate::mock::{Mock, Place, soon};
 const OWN: &str = "/api/settings/secrets/A";
 const ELSEWHERE: &str = "https://vault.example/api/settings/secrets/A";
 
-/// The last body that was sent, and the session key in it at each of these places.
+/// Returns the session key at each of these places in the last request body.
 fn keys(mock: &Mock, places: &[&str]) -> Vec<Option<String>> {
     let bodies = mock.bodies();
     let sent: Value = serde_json::from_str(bodies.last().unwrap()).unwrap();
@@ -32,7 +32,7 @@ async fn a_conversation_starts_with_the_key_that_older_servers_need() {
     for version in ["1.43.1", "1.49.0", "1.50.0", "1.58.0", "main"] {
         let (mock, _dials) = Mock::new();
         mock.set_version(version);
-        // Refused once it was sent.
+        // The client rejects this response only after the request was sent.
         let found = json!({"id": mock.id.to_string(), "agent": {"kind": "ACPAgent"}});
         mock.plan("/api/conversations", Ok((200, found)));
         let context = AgentContext::new().secret("A", SecretSource::lookup(OWN));
@@ -72,7 +72,7 @@ async fn secrets_that_come_later_have_the_key_that_older_servers_need() {
         soon(conversation.set_secrets(secrets)).await.unwrap();
         let found = keys(&mock, &["/secrets/A", "/secrets/B", "/secrets/C"]);
         assert_eq!(found, [key_of(version), None, None], "{version}");
-        // A caller's own header stays.
+        // A header set by the caller is kept.
         let own = SecretSource::lookup(OWN).header("x-session-api-key", "mine");
         soon(conversation.set_secrets([("A", own)])).await.unwrap();
         assert_eq!(keys(&mock, &["/secrets/A"]), [None], "{version}");

@@ -1,4 +1,4 @@
-//! A conversation against servers that misbehave on demand.
+//! Tests of conversations against servers that misbehave on demand.
 
 #[cfg(test)]
 mod approvals;

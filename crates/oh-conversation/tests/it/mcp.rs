@@ -1,4 +1,4 @@
-//! What is told of an agent's MCP servers.
+//! Tests of the reported status of an agent's MCP servers.
 
 use oh_conversation::{Conversation, McpStatus};
 use oh_testkit::{FakeConversation, FakeServer};
@@ -75,7 +75,7 @@ async fn the_list_of_tools_says_what_became_of_them() {
         }
         fake.fill(200, 10).await;
         assert_eq!(told(&fake, &server, None).await, expected, "{config}");
-        // The list is not among the newest events.
+        // The event with the list is not among the newest events.
         assert_eq!(told(&fake, &server, Some(10)).await, expected, "{config}");
     }
 }

@@ -1,4 +1,5 @@
-//! A server without a network: REST answered from a log in memory, sockets handed to the test.
+//! A mock server without a network: it answers REST requests from a log in memory, and passes
+//! sockets to the test.
 
 use std::{
     collections::VecDeque,
@@ -19,7 +20,7 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use url::Url;
 
-/// What a request got, instead of the ordinary answer.
+/// The planned result of a request, instead of the usual answer.
 pub(crate) type Answer = std::result::Result<(u16, Value), ErrorKind>;
 
 #[derive(Clone)]
@@ -29,7 +30,7 @@ pub(crate) struct Mock {
     dials: mpsc::UnboundedSender<Dial>,
 }
 
-/// A socket the client opened.
+/// A socket that the client has opened.
 pub(crate) struct Dial {
     pub(crate) target: String,
     pub(crate) peer: SocketPeer,
@@ -37,24 +38,24 @@ pub(crate) struct Dial {
 
 struct Inner {
     log: Vec<Bytes>,
-    /// Places of the log that cannot be read.
+    /// Positions in the log that cannot be read.
     lost: Vec<u64>,
-    /// Pages of more events do not get through.
+    /// Maximum number of events in a page. Longer pages break.
     longest_page: usize,
     status: String,
-    /// The head of the log, after a navigation.
+    /// Head of the log, after a navigation.
     leaf: Option<&'static str>,
     version: String,
     exists: bool,
-    /// Another server has it: only its description is served.
+    /// Whether another server holds the conversation, so that only its description is served.
     leased: bool,
-    /// Answers to the next requests whose path ends so.
+    /// Answers to the next requests whose path ends with this text.
     planned: VecDeque<(&'static str, Answer)>,
     /// Errors of the next dials.
     refusals: VecDeque<Error>,
     seen: Vec<String>,
     bodies: Vec<String>,
-    /// How long answers to requests whose path ends so take.
+    /// Delay of the answers to requests whose path ends with this text.
     slow: Option<(&'static str, Duration)>,
 }
 
@@ -103,7 +104,7 @@ impl Mock {
         Conversation::attach(&self.client(), self.id).await
     }
 
-    /// Appends an event whose id is its place in the log.
+    /// Appends an event whose id is its position in the log.
     pub(crate) fn append(&self, kind: &str, fields: &Value) -> (u64, Bytes) {
         let mut inner = self.inner.lock().unwrap();
         let seq = inner.log.len();
@@ -118,7 +119,7 @@ impl Mock {
         (seq as u64, event)
     }
 
-    /// Tells a status as the server does: in the log, and by REST.
+    /// Reports a status as the server does: in the log, by the socket and by REST.
     pub(crate) async fn tell(&self, dial: &Dial, status: &str) {
         let fields = json!({"key": "execution_status", "value": status});
         let (seq, event) = self.append("ConversationStateUpdateEvent", &fields);
@@ -126,14 +127,14 @@ impl Mock {
         dial.durable(seq, &event).await.unwrap();
     }
 
-    /// Logs an action of the agent, without telling anybody.
+    /// Logs an action of the agent without sending it.
     pub(crate) fn act(&self) -> (u64, Bytes) {
         let fields = json!({"tool_name": "terminal", "tool_call_id": format!("call-{}", self.len()),
             "action": {"kind": "TerminalAction", "command": "touch executed"}});
         self.append("ActionEvent", &fields)
     }
 
-    /// The agent proposes an action that waits for approval.
+    /// Logs and sends an action that waits for approval.
     pub(crate) async fn propose(&self, dial: &Dial) -> u64 {
         let (seq, event) = self.act();
         dial.durable(seq, &event).await.unwrap();
@@ -141,14 +142,14 @@ impl Mock {
         seq
     }
 
-    /// Logs a call of a client tool, without telling anybody.
+    /// Logs a call of a client tool without sending it.
     pub(crate) fn call_client_tool(&self, tool: &str) -> u64 {
         let fields = json!({"tool_name": tool, "tool_call_id": format!("call-{}", self.len()),
             "action": {"kind": format!("ClientAction_{tool}")}});
         self.append("ActionEvent", &fields).0
     }
 
-    /// Logs what the server itself answers to a call of a client tool that it executes.
+    /// Logs the placeholder with which the server itself answers a call of a client tool.
     pub(crate) fn answer_client_tool(&self, call: u64) -> u64 {
         let called: Value = serde_json::from_slice(&self.event(call)).unwrap();
         let fields = json!({"source": "environment", "action_id": call.to_string(),
@@ -157,7 +158,7 @@ impl Mock {
         self.append("ObservationEvent", &fields).0
     }
 
-    /// Logs that somebody has rejected an action.
+    /// Logs that another client has rejected an action.
     pub(crate) fn reject(&self, action: u64) -> u64 {
         let fields = json!({"source": "environment", "action_id": action.to_string(),
             "tool_name": "ask", "tool_call_id": format!("call-{action}"),
@@ -173,17 +174,17 @@ impl Mock {
         self.inner.lock().unwrap().log[usize::try_from(seq).unwrap()].clone()
     }
 
-    /// Makes events unreadable to the server.
+    /// Makes events unreadable for the server.
     pub(crate) fn lose(&self, seqs: impl IntoIterator<Item = u64>) {
         self.inner.lock().unwrap().lost.extend(seqs);
     }
 
-    /// Cuts the connection within pages of more events.
+    /// Cuts the connection within pages of more events than this.
     pub(crate) fn cut_pages_of_more_than(&self, events: usize) {
         self.inner.lock().unwrap().longest_page = events;
     }
 
-    /// Takes the log away, as a deletion and a new conversation under the same id do.
+    /// Clears the log, as if the conversation was deleted and created again with the same id.
     pub(crate) fn start_over(&self) {
         self.inner.lock().unwrap().log.clear();
     }
@@ -224,7 +225,7 @@ impl Mock {
         self.inner.lock().unwrap().refusals.push_back(error);
     }
 
-    /// How often a request was made: `POST /run`.
+    /// Returns how often a request was made. Example: `POST /run`.
     pub(crate) fn seen(&self, request: &str) -> usize {
         let inner = self.inner.lock().unwrap();
         inner
@@ -234,12 +235,13 @@ impl Mock {
             .count()
     }
 
-    /// All requests so far, each its method and path: those of the conversation from its own on.
+    /// Returns the method and path of all requests so far. Paths of the conversation are relative
+    /// to it.
     pub(crate) fn requests(&self) -> Vec<String> {
         self.inner.lock().unwrap().seen.clone()
     }
 
-    /// What was sent so far.
+    /// Returns all request bodies so far.
     pub(crate) fn bodies(&self) -> Vec<String> {
         self.inner.lock().unwrap().bodies.clone()
     }
@@ -307,7 +309,7 @@ fn page(inner: &Inner, query: &str) -> Value {
         log.reverse();
     }
     let place = |id: &str| {
-        // Large logs have ids that say their place.
+        // In large logs, the id of an event is its position.
         let guess = id.parse::<usize>().ok().filter(|_| inner.lost.is_empty());
         let guess = guess.filter(|at| log.get(*at).is_some_and(|raw| read(raw)["id"] == *id));
         guess.or_else(|| log.iter().position(|raw| read(raw)["id"] == *id))
@@ -352,7 +354,7 @@ impl SocketTransport for Mock {
         let target = url[url::Position::BeforePath..].to_owned();
         let dials = self.dials.clone();
         tokio::spawn(async move {
-            // The client authenticates first, as the protocol wants it.
+            // The client authenticates first, as the protocol requires.
             let auth = peer.recv().await;
             let Some(Message::Text(auth)) = auth else {
                 return;
@@ -366,7 +368,7 @@ impl SocketTransport for Mock {
 }
 
 impl Dial {
-    /// The `after_seq` asked for.
+    /// Returns the requested `after_seq`.
     pub(crate) fn after(&self) -> i64 {
         self.target
             .split("after_seq=")
@@ -395,7 +397,7 @@ impl Dial {
         self.peer.text(frame.to_string()).await
     }
 
-    /// What a new subscriber gets of an idle conversation: replay, then the snapshot.
+    /// Sends what a new subscriber of an idle conversation receives: the replay, then the snapshot.
     pub(crate) async fn welcome(&self, mock: &Mock, status: &str) -> Result<()> {
         let len = mock.len();
         self.sync(len.checked_sub(1)).await?;
@@ -406,7 +408,7 @@ impl Dial {
     }
 }
 
-/// A conversation that is live, and the server's end of its socket.
+/// Attaches to a conversation until it is live. Also returns the server's end of its socket.
 pub(crate) async fn attached(
     status: &str,
 ) -> (Mock, mpsc::UnboundedReceiver<Dial>, Dial, Conversation) {
@@ -428,14 +430,14 @@ pub(crate) fn full_state(status: &str) -> Value {
         "stats": {"usage_to_metrics": {"default": {"accumulated_cost": 0.5}}}}})
 }
 
-/// Fails the test rather than hang.
+/// Awaits a future. Fails the test instead of waiting forever.
 pub(crate) async fn soon<T>(what: impl Future<Output = T>) -> T {
     tokio::time::timeout(Duration::from_secs(3600), what)
         .await
         .expect("it should have happened by now")
 }
 
-/// A workspace for conversations that are started.
+/// A workspace for started conversations.
 pub(crate) struct Place(pub(crate) Client);
 
 impl oh_transport::WorkspaceHandle for Place {

@@ -1,4 +1,4 @@
-//! What users of other clients suffered, and no other file here is about.
+//! Tests of problems that users of other clients had, and that no other file here covers.
 
 use std::time::Duration;
 
@@ -38,17 +38,17 @@ async fn pitfall_05_an_event_above_a_mebibyte_comes_live() {
 #[tokio::test(start_paused = true)]
 async fn pitfall_14_a_message_that_is_never_answered_is_not_taken_for_a_finished_run() {
     let (mock, mut dials, dial, conversation) = attached("finished").await;
-    // It came in the tail of the run before, and the server overlooked it.
+    // The message arrived at the very end of the previous run, and the server overlooked it.
     let message = json!({"source": "user",
         "llm_message": {"role": "user", "content": [{"type": "text", "text": "hello?"}]}});
     let (seq, event) = mock.append("MessageEvent", &message);
     dial.durable(seq, &event).await.unwrap();
     let outcome = soon(conversation.run().into_future()).await.unwrap();
     assert_eq!(outcome.status(), RunStatus::Wedged, "{outcome}");
-    // The silence was looked into: another socket is in the place of the first.
+    // The client has checked the silence: another socket has replaced the first.
     let dial = soon(dials.recv()).await.unwrap();
     dial.welcome(&mock, "finished").await.unwrap();
-    // Where the agent had the last word, nothing is left to do.
+    // If the last message is the agent's, nothing is left to do.
     let (seq, event) = mock.append(
         "MessageEvent",
         &json!({"llm_message": {"role": "assistant"}}),
@@ -107,7 +107,7 @@ async fn pitfall_16_cost_and_state_are_fresh_after_a_drop() {
         mock.append("ConversationStateUpdateEvent", &fields);
     }
     mock.set_status("finished");
-    // The title was made meanwhile; no socket ever tells it.
+    // A title was generated in the meantime. No socket reports it.
     let titled = json!({"id": mock.id.to_string(), "title": "Made meanwhile",
         "execution_status": "idle", "tags": {"old": "1"}});
     mock.plan(conversation_path(&mock.id.to_string()), Ok((200, titled)));
@@ -151,7 +151,7 @@ async fn pitfall_16_cost_and_state_are_fresh_after_a_drop() {
     );
 }
 
-/// Where the description of a conversation is.
+/// Returns the path of a conversation's description.
 fn conversation_path(id: &str) -> &'static str {
     format!("/api/conversations/{id}").leak()
 }
@@ -219,7 +219,7 @@ async fn pitfall_17_what_a_newer_server_says_breaks_nothing_and_is_kept() {
 #[tokio::test(start_paused = true)]
 async fn pitfall_22_a_first_message_may_take_minutes() {
     let (mock, _dials, _dial, conversation) = attached("idle").await;
-    // Less than the limit for a request without one of its own.
+    // This is below the default timeout of a request.
     mock.slow_down("/events", Duration::from_secs(110));
     conversation.send("hello").await.unwrap();
     assert_eq!(mock.seen("POST /events"), 1);
@@ -259,7 +259,7 @@ async fn pitfall_26_a_proxy_that_cuts_idle_connections_costs_no_event() {
 async fn a_link_that_suffers_says_from_what_until_it_is_well() {
     let (mock, mut dials, dial, conversation) = attached("idle").await;
     assert!(conversation.last_error().is_none());
-    // A proxy's page, a certificate, a port with something else: each for a while.
+    // A proxy's page, a certificate error and another service on the port, each for a while.
     for kind in [
         Wire::Tls,
         Wire::Proxy,
@@ -304,7 +304,7 @@ async fn a_link_that_suffers_says_from_what_until_it_is_well() {
         sleep(Duration::from_millis(1)).await;
     }
     assert!(conversation.last_error().is_none());
-    // What ends it for good stays.
+    // A final error is kept.
     dial.peer.end(Error::closed(4001, "")).await.unwrap();
     let mut links = conversation.links();
     while soon(links.next()).await.is_some() {}

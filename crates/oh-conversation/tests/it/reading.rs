@@ -1,4 +1,5 @@
-//! Readers: where they begin, what they get of a mirror that holds only the newest.
+//! Tests of readers: where they start, and what they get from a mirror that holds only the newest
+//! events.
 
 use futures_util::StreamExt;
 use oh_conversation::{Attach, Conversation, Cursor, EventStream};
@@ -6,7 +7,8 @@ use serde_json::json;
 
 use crate::mock::{Dial, Mock, soon};
 
-/// A live conversation with so many events, and the server's end of its socket.
+/// Attaches to a conversation with this many events until it is live. Also returns the server's end
+/// of its socket.
 async fn attached(events: usize, how: impl FnOnce(Attach) -> Attach) -> (Mock, Dial, Conversation) {
     let (mock, mut dials) = Mock::new();
     for _ in 0..events {
@@ -27,7 +29,7 @@ async fn append(mock: &Mock, dial: &Dial, count: usize) {
     }
 }
 
-/// Reads these events, each once, and checks what the stream says of its place.
+/// Reads these events, each once, and checks the stream's cursor.
 async fn read(events: &mut EventStream, expected: std::ops::Range<u64>) {
     for seq in expected {
         let event = soon(events.next()).await.unwrap().unwrap();
@@ -44,7 +46,8 @@ async fn a_bounded_mirror_holds_the_newest_and_readers_miss_nothing() {
     assert!((1_000..=1_250).contains(&held.len()), "{}", held.len());
     assert_eq!(held.at(-1).unwrap().id(), "4999");
     assert_eq!(held.seq(0), Some(5_000 - held.len() as u64));
-    // One from the beginning, one from the middle of what is gone, one that falls behind.
+    // One reader starts at the beginning, one in the middle of the discarded events, and one falls
+    // behind.
     let mut all = conversation.subscribe(Cursor::Start);
     let mut middle = conversation.subscribe(Cursor::After(2_345));
     let mut behind = conversation.subscribe(Cursor::Now);
@@ -57,7 +60,7 @@ async fn a_bounded_mirror_holds_the_newest_and_readers_miss_nothing() {
     append(&mock, &dial, 3_000).await;
     read(&mut all, 1_700..10_000).await;
     read(&mut behind, 7_000..10_000).await;
-    // A pager that is refused for a while tries again.
+    // A reader whose page requests are rejected for a while tries again.
     let mut late = conversation.subscribe(Cursor::After(99));
     for _ in 0..20 {
         mock.plan("/events/search", Ok((503, json!({"detail": "busy"}))));
@@ -74,7 +77,7 @@ async fn older_events_are_read_in_full_pages_and_none_is_asked_for_twice() {
     read(&mut events, 0..held).await;
     let pages = mock.seen("GET /events/search") - before;
     assert_eq!(pages as u64, held.div_ceil(100), "{held} older events");
-    // The first of those that are held follows without a further page.
+    // The first held event follows without another page request.
     read(&mut events, held..held + 10).await;
     assert_eq!(mock.seen("GET /events/search") - before, pages);
 }
@@ -93,7 +96,7 @@ async fn a_page_that_never_decodes_is_an_error_and_no_wait_for_ever() {
     let wire = error.transport_error().map(oh_transport::Error::kind);
     assert_eq!(wire, Some(oh_transport::ErrorKind::Decode), "{error:?}");
     assert!(soon(events.next()).await.is_none());
-    // Nothing is lost for whoever goes on.
+    // A reader that continues from the cursor misses nothing.
     let mut events = conversation.subscribe(events.cursor());
     read(&mut events, 0..2_000).await;
 }
@@ -103,7 +106,7 @@ async fn a_bounded_mirror_goes_on_after_what_the_server_reads_no_more() {
     let (mock, _dial, conversation) = attached(5_000, |attach| attach.keep_last(1_000)).await;
     let first = conversation.events().seq(0).unwrap();
     let mut events = conversation.subscribe(Cursor::After(9));
-    // The log ends early: what is said to be missing is, and what is held comes.
+    // The log ends early: the stream reports the gap, then returns the held events.
     let empty = json!({"items": [], "next_page_id": null});
     mock.plan("/events/search", Ok((200, empty.clone())));
     mock.plan("/events/search", Ok((200, empty)));
@@ -116,7 +119,7 @@ async fn a_cursor_is_a_seq_and_may_lie_ahead() {
     let mut ahead = conversation.subscribe(Cursor::After(19));
     let mut now = conversation.subscribe(Cursor::Now);
     let mut numbered = Box::pin(conversation.subscribe(Cursor::After(9)).numbered());
-    // The server leaves two out that it cannot read.
+    // The server skips two events that it cannot read.
     for seq in (10..30).filter(|seq| !(12..14).contains(seq)) {
         let event = format!(r#"{{"kind":"New","id":"{seq}"}}"#);
         dial.durable(seq, &event.into()).await.unwrap();
@@ -130,7 +133,7 @@ async fn a_cursor_is_a_seq_and_may_lie_ahead() {
     }
     let events = conversation.events();
     assert_eq!((events.len(), events.seq(12)), (28, Some(14)));
-    // Another process goes on where this one was.
+    // Another process continues at the position of this one.
     let mut again = conversation.subscribe(Cursor::After(13));
     read(&mut again, 14..30).await;
     assert_eq!(mock.len(), 10);
@@ -165,7 +168,7 @@ async fn pitfall_21_a_reader_that_sleeps_and_a_callback_that_blocks_hold_up_nobo
     });
     let panicking = conversation.on_event(|event| assert!(!event.id().ends_with("00"), "its own"));
     let mut awake = conversation.subscribe(Cursor::Start);
-    // More than any buffer between the socket and a reader has room for.
+    // More events than all buffers between the socket and a reader can hold.
     append(&mock, &dial, 5_000).await;
     read(&mut awake, 0..5_000).await;
     read(&mut asleep, 0..5_000).await;
@@ -191,7 +194,7 @@ async fn callbacks_come_and_go_at_any_time() {
     append(&mock, &dial, 2).await;
     assert_eq!(called.recv().await.unwrap(), ("first", "2".into()));
     assert_eq!(called.recv().await.unwrap(), ("first", "3".into()));
-    // One that ends itself at its first call.
+    // This callback cancels itself during its first call.
     let own = std::sync::Arc::new(std::sync::Mutex::new(None::<oh_conversation::Subscription>));
     let once = conversation.on_event({
         let (own, say) = (own.clone(), say("once"));

@@ -1,4 +1,5 @@
-//! What cannot be done: told by kind, and nothing sent that should not be.
+//! Tests of operations that are not possible: each returns an error of its own kind, and sends
+//! nothing that it should not.
 
 use oh_conversation::{ClientTool, Conversation, ErrorKind, Link, Secret};
 use oh_protocol::{
@@ -28,7 +29,7 @@ fn agent() -> Agent {
     Agent::default_preset(Llm::new("m").api_key("k")).cli_mode(true)
 }
 
-/// A server that has these tools, and takes what it is sent.
+/// Creates a server with these tools that accepts every request.
 fn server(tools: &Value) -> (Mock, UnboundedReceiver<Dial>, Place) {
     let (mock, dials) = Mock::new();
     mock.plan(
@@ -287,7 +288,7 @@ async fn an_older_server_is_not_asked_for_what_it_takes_otherwise() {
     let dial = soon(dials.recv()).await.unwrap();
     dial.welcome(&mock, "idle").await.unwrap();
     let conversation = soon(attaching).await.unwrap();
-    // It finds no kind by its name.
+    // This server does not find events by their kind.
     for kind in ["MessageEvent", "PauseEvent", "MessageEvent"] {
         mock.append(kind, &json!({}));
     }
@@ -305,7 +306,7 @@ async fn an_older_server_is_not_asked_for_what_it_takes_otherwise() {
     assert_eq!(ids, ["2", "0"]);
     assert_eq!(messages().count().await.unwrap(), 2);
     assert_eq!(mock.seen("GET /events/count"), 0);
-    // It keeps the model that it knows under a usage id.
+    // The server keeps the model that it already has under a usage id.
     for (llm, own) in [
         (Llm::new("m"), false),
         (Llm::new("m"), false),

@@ -1,4 +1,4 @@
-//! When a rejection is over, and which actions wait meanwhile.
+//! Tests of when a rejection is complete, and which actions wait until then.
 
 use std::time::Duration;
 
@@ -11,10 +11,11 @@ use crate::{
     mock::{attached, soon},
 };
 
-/// The server tells of a rejection in parts: its status first, then each action.
+/// The server reports a rejection in parts: first its status, then each action.
 #[tokio::test(start_paused = true)]
 async fn a_rejection_is_over_when_the_log_shows_it_for_every_action() {
-    // Also where nothing but the log says that they wait: the server was started again.
+    // The second status is that of a restarted server: then only the log shows that the actions
+    // wait.
     for status in ["waiting_for_confirmation", "idle"] {
         let (mock, _dials, dial, conversation) = attached("idle").await;
         let policy = json!({"key": "confirmation_policy", "value": {"kind": "AlwaysConfirm"}});
@@ -63,7 +64,7 @@ async fn a_rejection_is_over_when_the_log_shows_it_for_every_action() {
         }
         soon(rejecting).await.unwrap().unwrap();
         assert!(approvals.pending().is_empty(), "{status}");
-        // What is left of them in between was never requested again.
+        // The actions that were still open in between were not requested again.
         let withdrawn = soon(events.next()).await;
         assert_eq!(withdrawn, Some(ApprovalEvent::Withdrawn(shown)), "{status}");
         let next = mock.propose(&dial).await;
@@ -76,8 +77,8 @@ async fn a_rejection_is_over_when_the_log_shows_it_for_every_action() {
     }
 }
 
-/// A rejection that the server did not take, or of which the caller did not wait for the answer,
-/// hides nothing.
+/// If the server did not accept a rejection, or the caller did not wait for the answer, the actions
+/// stay visible.
 #[tokio::test(start_paused = true)]
 async fn actions_whose_rejection_fails_wait_on() {
     let (mock, _dials, dial, conversation) = attached("idle").await;

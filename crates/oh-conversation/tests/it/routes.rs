@@ -1,5 +1,6 @@
-//! What each public method asks of the server, as it was really sent. `routes.txt` is the list:
-//! `cargo xtask api-coverage` reads it, and a line stands in it only if this test saw the request.
+//! Checks which requests each public method really sends. The list is `routes.txt`:
+//! `cargo xtask api-coverage` reads it, and it may contain a line only if this test saw the
+//! request.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -14,10 +15,10 @@ use crate::mock::{Mock, Place, attached, soon};
 
 const LISTED: &str = include_str!("routes.txt");
 
-/// The events named in these requests.
+/// Event id in these requests.
 const EVENT: &str = "11111111-1111-4111-8111-111111111111";
 
-/// A request as the server's OpenAPI document names it.
+/// Formats a request like the server's OpenAPI document.
 fn operation(mock: &Mock, request: &str) -> String {
     let (method, path) = request.split_once(' ').unwrap();
     let path = match path.is_empty() || path.starts_with('/') && !path.starts_with("/api") {
@@ -27,7 +28,7 @@ fn operation(mock: &Mock, request: &str) -> String {
     format!("{method} {}", path.replace(EVENT, "{event_id}"))
 }
 
-/// What waits for approval, once it is here.
+/// Waits until `count` actions wait for approval, and returns them.
 async fn shown(approvals: &Approvals, count: usize) -> Vec<PendingAction> {
     soon(async {
         loop {
@@ -48,7 +49,7 @@ async fn every_operation_is_asked_for_by_the_method_that_is_listed() {
     let client = mock.client();
     let mut sent = BTreeSet::new();
     let mut seen = 0;
-    // What it comes to does not matter here: the mock refuses most.
+    // The results do not matter here: the mock rejects most requests.
     macro_rules! sends {
         ($($name:literal: $call:expr;)*) => {$(
             let _ = soon(async { $call.await }).await;
@@ -112,7 +113,7 @@ async fn every_operation_is_asked_for_by_the_method_that_is_listed() {
     sends! { "Approvals::reject": approvals.reject(&pending, "No."); }
     mock.tell(&dial, "idle").await;
     mock.propose(&dial).await;
-    // The first was never answered in the log.
+    // The log never showed an answer to the first action.
     let pending = shown(&approvals, 2).await;
     sends! { "Approvals::approve": approvals.approve(&pending); }
     sends! { "Conversation::delete": conversation.delete(); }
@@ -122,7 +123,7 @@ async fn every_operation_is_asked_for_by_the_method_that_is_listed() {
         unsent.is_empty(),
         "listed, but not sent: {unsent:#?} of {sent:#?}"
     );
-    // And no method is left out.
+    // The list contains every method.
     let by = |line: &String| line.split_once(" by ").map(|(_, by)| by.to_owned());
     let methods: BTreeSet<_> = sent.iter().filter_map(by).collect();
     let named: BTreeSet<_> = listed.iter().filter_map(by).collect();

@@ -1,4 +1,4 @@
-//! When a run is over, and what it says then.
+//! Tests of when a run is over, and of its outcome.
 
 use std::time::Duration;
 
@@ -40,7 +40,7 @@ async fn pitfall_09_a_stop_hook_that_denies_is_not_taken_for_the_end() {
     let running = run(&conversation);
     begun(&mock, &dial).await;
     tell(&mock, &dial, "finished").await;
-    // The hook thinks for a second, then denies, and the agent works on.
+    // The hook takes a second and denies, so the agent continues to work.
     sleep(Duration::from_secs(1)).await;
     tell(&mock, &dial, "running").await;
     sleep(Duration::from_secs(30)).await;
@@ -115,7 +115,8 @@ async fn a_snapshot_from_before_the_run_is_not_its_end() {
     while mock.seen("POST /run") == 0 {
         sleep(Duration::from_millis(1)).await;
     }
-    // Somebody changed a policy just now: the server tells the state, still the old one.
+    // Another client has just changed a policy, so the server sends the state, which is still the
+    // old one.
     dial.full_state("error").await.unwrap();
     sleep(Duration::from_secs(1)).await;
     tell(&mock, &dial, "running").await;
@@ -133,7 +134,8 @@ async fn a_pause_is_over_when_its_step_is() {
     let (mock, _dials, dial, conversation) = attached("idle").await;
     let running = run(&conversation);
     begun(&mock, &dial).await;
-    // The socket says paused at once; the tool goes on, and REST says running until it ends.
+    // The socket reports `paused` at once. The tool continues, and REST reports `running` until it
+    // ends.
     tell(&mock, &dial, "paused").await;
     mock.set_status("running");
     dial.full_state("paused").await.unwrap();
@@ -174,7 +176,8 @@ async fn a_long_tool_after_an_approval_is_not_taken_for_waiting() {
     let (seq, event) = mock.append("ConversationStateUpdateEvent", &status("running"));
     dial.durable(seq, &event).await.unwrap();
     let running = run(&conversation);
-    // By REST it still waits: what it does now is saved when the step ends.
+    // REST still reports the waiting state, because the server saves the current state only when
+    // the step ends.
     sleep(Duration::from_secs(120)).await;
     assert!(!running.is_finished());
     tell(&mock, &dial, "finished").await;
@@ -207,7 +210,7 @@ async fn a_run_that_a_killed_server_has_forgotten_ends_with_what_it_came_back_wi
     let running = run(&conversation);
     begun(&mock, &dial).await;
     drop(dial);
-    // The log says running, but the state is that of the step before.
+    // The log shows the status `running`, but the state is still that of the previous step.
     mock.set_status("waiting_for_confirmation");
     let dial = soon(dials.recv()).await.unwrap();
     dial.welcome(&mock, "waiting_for_confirmation")
@@ -232,7 +235,7 @@ async fn an_end_that_nobody_was_told_is_found_in_the_log() {
     let running = run(&conversation);
     begun(&mock, &dial).await;
     sleep(Duration::from_secs(10)).await;
-    // Another subscriber that does not read keeps the server from telling anybody.
+    // Another subscriber that does not read blocks the server's socket messages to all clients.
     let finished = json!({"key": "execution_status", "value": "finished"});
     mock.append("ConversationStateUpdateEvent", &finished);
     mock.set_status("finished");
@@ -250,7 +253,7 @@ async fn what_happened_while_the_link_was_down_is_not_taken_for_the_run() {
     let (mock, mut dials, dial, conversation) = attached("idle").await;
     drop(dial);
     sleep(Duration::from_millis(1)).await;
-    // Somebody else's run failed meanwhile.
+    // Another client's run failed in the meantime.
     for status in ["running", "error"] {
         let fields = json!({"key": "execution_status", "value": status});
         mock.append("ConversationStateUpdateEvent", &fields);
@@ -345,7 +348,7 @@ async fn pitfall_12_a_timeout_ends_the_wait_and_not_the_work() {
             .await
     });
     for _ in 0..10 {
-        // Slow, but at work.
+        // The agent is slow, but working.
         sleep(Duration::from_secs(50)).await;
         let (seq, event) = mock.append("New", &json!({}));
         dial.durable(seq, &event).await.unwrap();
@@ -421,7 +424,7 @@ async fn pitfall_27_a_message_whose_answer_was_lost_is_looked_for_and_never_sent
         let conversation = conversation.clone();
         tokio::spawn(async move { conversation.send(text).await })
     };
-    // Taken: the log shows it, though it holds the same text from before.
+    // The log shows that the message was accepted, although an earlier message has the same text.
     mock.plan("/events", Err(Wire::Interrupted));
     let (seq, event) = mock.append("MessageEvent", &message("hello"));
     dial.durable(seq, &event).await.unwrap();
@@ -432,7 +435,7 @@ async fn pitfall_27_a_message_whose_answer_was_lost_is_looked_for_and_never_sent
     let (seq, event) = mock.append("MessageEvent", &message("hello"));
     dial.durable(seq, &event).await.unwrap();
     soon(sending).await.unwrap().unwrap();
-    // Not taken, as far as anyone can tell: the caller decides.
+    // The log does not show whether the message was accepted, so the caller must decide.
     mock.plan("/events", Err(Wire::Timeout));
     let error = soon(send("again")).await.unwrap().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Ambiguous);

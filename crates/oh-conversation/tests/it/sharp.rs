@@ -1,4 +1,5 @@
-//! Promises at their sharpest: the orders and the silences in which they once broke.
+//! Tests of guarantees in the hardest situations: the orders of events and the silences in which
+//! they once failed.
 
 use std::{future::IntoFuture, time::Duration};
 
@@ -66,7 +67,7 @@ async fn a_policy_that_is_being_set_when_the_link_comes_back_is_not_undone() {
     );
 }
 
-/// A run that nobody is told the end of has all its events when it returns.
+/// Checks that a run has all its events when it returns, although no socket reports its end.
 async fn ends_with_its_events(more: usize) {
     let (mock, _dials, dial, conversation) = attached("idle").await;
     let running = run(&conversation);
@@ -94,7 +95,7 @@ async fn an_end_over_a_half_open_link_comes_with_all_events_before_it() {
     ends_with_its_events(7).await;
 }
 
-/// While these requests hang, events come at once and a close takes no time.
+/// Checks that events still arrive at once and a close returns at once while these requests hang.
 async fn hangs(what: &'static str) {
     let (mock, _dials, dial, conversation) = attached("running").await;
     mock.slow_down(what, Duration::from_secs(100_000));
@@ -127,8 +128,8 @@ async fn whatever_hangs_delays_neither_events_nor_the_close() {
     hangs("").await;
 }
 
-/// A conversation, the server's end of its socket, and a `POST /run` that gets no answer within the
-/// transport's limit.
+/// A conversation with the server's end of its socket, and a `POST /run` that gets no answer within
+/// the transport's timeout.
 struct Unanswered {
     mock: Mock,
     dials: UnboundedReceiver<Dial>,

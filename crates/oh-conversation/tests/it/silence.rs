@@ -1,4 +1,5 @@
-//! A socket that says nothing: why is told apart, and only a link that is really dead is replaced.
+//! Tests of silent sockets: the client finds out the reason, and replaces a link only if it is
+//! really dead.
 
 use std::time::Duration;
 
@@ -13,14 +14,14 @@ use tokio::{
 
 use crate::mock::{Dial, Mock, full_state, soon};
 
-/// Of a server with the session socket, and of one without.
+/// A server version with the session socket, and one without.
 const VERSIONS: [&str; 2] = ["1.58.0", "1.43.1"];
-/// Longer than a hook may run by default.
+/// A duration longer than the default timeout of a hook.
 const FROZEN: Duration = Duration::from_secs(70);
-/// How long one looks on: longer than any check of the silence takes.
+/// How long the test observes: longer than any check of the silence takes.
 const WATCHED: Duration = Duration::from_secs(600);
 
-/// A conversation that runs: tools and hooks are what makes a server silent.
+/// Attaches to a running conversation, because tools and hooks make a server silent.
 async fn attached(version: &str) -> (Mock, UnboundedReceiver<Dial>, Dial, Conversation) {
     let (mock, mut dials) = Mock::new();
     mock.set_version(version);
@@ -48,7 +49,7 @@ async fn greet(dial: &Dial, mock: &Mock) {
     }
 }
 
-/// Logs one more event and tells it.
+/// Logs an event and sends it.
 async fn tell(dial: &Dial, mock: &Mock) {
     let (seq, event) = mock.append("New", &json!({}));
     if is_legacy(dial) {
@@ -69,11 +70,11 @@ async fn reads(conversation: &Conversation, count: usize) {
 async fn a_server_that_a_hook_freezes_is_neither_dropped_nor_dialled_again() {
     for version in VERSIONS {
         let (mock, mut dials, dial, conversation) = attached(version).await;
-        // REST stands still as well, whenever the silence is looked into.
+        // REST hangs too, whenever the client checks the silence.
         mock.slow_down("", FROZEN);
         let redialled = timeout(WATCHED, dials.recv()).await;
         assert!(redialled.is_err(), "{version}");
-        // An event, and the next hook right behind it.
+        // An event, directly followed by the next hook.
         tell(&dial, &mock).await;
         let redialled = timeout(WATCHED, dials.recv()).await;
         assert!(redialled.is_err(), "{version}");
@@ -107,7 +108,8 @@ async fn a_link_that_is_half_open_is_replaced_after_a_freeze_as_before_it() {
             mock.slow_down("", FROZEN);
             assert!(timeout(WATCHED, dials.recv()).await.is_err(), "{version}");
             mock.slow_down("", Duration::ZERO);
-            // What the transport says once pings stay unanswered for longer than any freeze.
+            // The transport reports this error when pings stay unanswered for longer than any hook
+            // takes.
             let dead = Error::new(Wire::Timeout, "nothing arrived, not even a pong");
             dial.peer.end(dead).await.unwrap();
             mock.append("New", &json!({}));

@@ -1,4 +1,4 @@
-//! Text as the model writes it, on either socket.
+//! Tests of streamed text on both kinds of socket.
 
 use std::time::Duration;
 
@@ -79,7 +79,7 @@ async fn a_retry_replaces_what_came_and_the_finished_event_closes() {
     for token in expected {
         assert_eq!(soon(tokens.next()).await.unwrap(), token);
     }
-    // Nothing of it is kept but the event.
+    // Only the event is kept, not the tokens.
     assert_eq!(conversation.events().len(), 1);
 }
 
@@ -148,7 +148,7 @@ fn said(text: &str) -> Value {
     json!({"llm_message": {"role": "assistant", "content": [{"type": "text", "text": text}]}})
 }
 
-/// Reads on until the stream ends.
+/// Reads the rest of the stream.
 async fn rest(mut tokens: TokenStream) -> Vec<Token> {
     let mut all = Vec::new();
     while let Some(token) = soon(tokens.next()).await {
@@ -248,7 +248,7 @@ async fn what_finished_while_the_connection_was_cut_is_told_once() {
     assert_eq!(rest(tokens).await, [Token::Finished { item_id }]);
 }
 
-/// Ten attaches to a conversation with a history, to the socket of this version.
+/// Attaches ten times to a conversation with a history.
 async fn ten_attaches(server: FakeServer) {
     let client = Client::builder(server.url())
         .session_api_key(server.session_api_key())

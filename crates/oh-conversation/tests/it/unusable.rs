@@ -1,4 +1,5 @@
-//! What a server or something in between gives that cannot be used: a typed error, and nothing lost.
+//! Tests of invalid responses from a server or an intermediary: each leads to a typed error, and no
+//! event is lost.
 
 use std::time::Duration;
 
@@ -26,7 +27,7 @@ fn client(server: &FakeServer, key: &str) -> Client {
     client.build().unwrap()
 }
 
-/// A web server that answers everything with the same page.
+/// Starts a web server that answers every request with the same page.
 async fn web_server(status: &'static str, kind: &'static str, page: &'static str) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
@@ -138,7 +139,7 @@ async fn a_truncated_answer_is_no_answer() {
     assert_eq!(error.kind(), ErrorKind::Transport, "{error}");
     let wire = error.transport_error().unwrap().kind();
     assert_eq!(wire, oh_transport::ErrorKind::Interrupted);
-    // Truncated once, it is asked for again.
+    // A response that is truncated once is requested again.
     server.heal();
     server.inject(
         Fault::wrong_length()
@@ -176,7 +177,7 @@ async fn frames_that_do_not_read_lose_nothing() {
         let (_, _) = mock.append("New", &json!({}));
     }
     drop(dial);
-    // Each bad frame ends a connection; the next goes on where the mirror stands.
+    // Each bad frame ends a connection. The next connection continues at the mirror's position.
     let server = tokio::spawn({
         let mock = mock.clone();
         async move {
@@ -208,7 +209,7 @@ async fn what_an_older_server_does_not_have_is_deleted_and_what_it_refuses_is_no
     for there in [false, true] {
         let (mock, _dials, _dial, conversation) = attached("idle").await;
         let path: &'static str = Box::leak(mock.id.to_string().into_boxed_str());
-        // What 1.43 answers to a DELETE of what it does not have.
+        // Server 1.43 answers like this to a `DELETE` of a conversation that it does not have.
         mock.plan(path, Ok((400, json!({"detail": "Bad Request"}))));
         if !there {
             mock.delete();

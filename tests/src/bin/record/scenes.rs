@@ -27,7 +27,7 @@ pub(crate) struct Scene {
     then: Then,
 }
 
-/// What happens after the first message.
+/// The action that follows the first message.
 #[derive(PartialEq)]
 enum Then {
     Run,
@@ -38,7 +38,7 @@ enum Then {
     Goal,
 }
 
-/// Messages of the sockets.
+/// Recorded messages of the sockets.
 pub(crate) struct Taken {
     pub(crate) frames: Vec<String>,
     pub(crate) legacy: Vec<String>,

@@ -19,7 +19,7 @@ pub enum ErrorKind {
     /// already. Use another path, or remove what is there.
     InvalidPath,
     /// The server's user lacks the permission, or a git provider rejected its token. Change the
-    /// permissions on the server, or the token.
+    /// permissions on the server, or the token. See also [`Forbidden`](Self::Forbidden).
     PermissionDenied,
     /// The path is outside the conversation's workspace. Use a path inside it, or a workspace that
     /// is not limited to a conversation.
@@ -70,11 +70,28 @@ pub enum ErrorKind {
     /// Git on the server failed for another reason. The message or the source contains git's own
     /// message.
     Git,
-    /// The server does not support this, or has it disabled. The message names what is missing.
-    /// Status 503 is reported like this too: the server may be dormant or overloaded.
+    /// The session key is missing or wrong (status 401). Create the client with the server's key.
+    Unauthorized,
+    /// The server, or a gateway in front of it, does not permit the request (status 403). Check the
+    /// session key and the gateway.
+    Forbidden,
+    /// The state of the server does not allow the operation (status 409), such as a change while
+    /// the conversation is being deleted. Wait for the state to change, then try again.
+    Conflict,
+    /// The server accepts no more requests at the moment (status 429). Wait for at least the
+    /// transport error's [`retry_after`](oh_transport::Error::retry_after), then try again.
+    RateLimited,
+    /// The server failed, or is overloaded, restarting or dormant (status 5xx). Try again later, or
+    /// activate a dormant server. If the error persists, look for the transport error's
+    /// [`error_id`](oh_transport::Error::error_id) in the server's log.
+    Server,
+    /// The address responds, but is not an agent server. Correct the client's URL.
+    NotAnAgentServer,
+    /// The server does not support this, or it is disabled or not configured on the server. The
+    /// message or the source names what is missing.
     Unsupported,
-    /// The server rejected the request for another reason. See [`Error::transport_error`] for the
-    /// status, for example 401 for a wrong session key.
+    /// The request failed for another reason, such as an invalid response or an unexpected status.
+    /// See [`Error::transport_error`] for the cause.
     Transport,
 }
 
@@ -159,6 +176,20 @@ impl Error {
         self
     }
 
+    /// Returns whether the server rejected the request with a status that says nothing about the
+    /// operation itself.
+    pub(crate) fn is_rejection(&self) -> bool {
+        matches!(
+            self.kind(),
+            ErrorKind::Transport
+                | ErrorKind::Unauthorized
+                | ErrorKind::Forbidden
+                | ErrorKind::Conflict
+                | ErrorKind::RateLimited
+                | ErrorKind::Server
+        )
+    }
+
     /// Returns the kind of the failure.
     pub fn kind(&self) -> ErrorKind {
         self.0.kind
@@ -193,7 +224,13 @@ fn kind_of(error: &oh_transport::Error) -> ErrorKind {
     match error.kind() {
         Theirs::InvalidInput => ErrorKind::InvalidInput,
         Theirs::NotFound => ErrorKind::NotFound,
-        Theirs::Forbidden => ErrorKind::PermissionDenied,
+        // The server returns 403 for files that its user may not read or write, in Python's words.
+        Theirs::Forbidden if detail.starts_with("Permission denied") => ErrorKind::PermissionDenied,
+        Theirs::Forbidden => ErrorKind::Forbidden,
+        Theirs::Unauthorized => ErrorKind::Unauthorized,
+        Theirs::Conflict => ErrorKind::Conflict,
+        Theirs::RateLimited => ErrorKind::RateLimited,
+        Theirs::NotAnAgentServer => ErrorKind::NotAnAgentServer,
         Theirs::Timeout => ErrorKind::Timeout,
         Theirs::Connect | Theirs::Proxy | Theirs::Tls => ErrorKind::Connect,
         Theirs::Interrupted | Theirs::Closed => ErrorKind::Interrupted,
@@ -202,11 +239,19 @@ fn kind_of(error: &oh_transport::Error) -> ErrorKind {
             ErrorKind::OutsideWorkspace
         }
         Theirs::Validation => ErrorKind::InvalidInput,
-        Theirs::Server if error.status() == Some(http::StatusCode::SERVICE_UNAVAILABLE) => {
-            ErrorKind::Unsupported
-        }
+        // The server also returns 503 for what its configuration does not enable.
+        Theirs::Server if turned_off(error) => ErrorKind::Unsupported,
+        Theirs::Server => ErrorKind::Server,
         _ => ErrorKind::Transport,
     }
+}
+
+/// Returns whether a 503 says that the server's configuration does not enable the operation. Trying
+/// again does not help then.
+fn turned_off(error: &oh_transport::Error) -> bool {
+    let detail = error.detail().unwrap_or_default();
+    error.status() == Some(http::StatusCode::SERVICE_UNAVAILABLE)
+        && (detail.contains("disabled in configuration") || detail.contains("is not configured"))
 }
 
 /// Maps the errno in the server's error text to a kind.

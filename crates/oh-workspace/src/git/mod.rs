@@ -163,7 +163,7 @@ impl Git {
             Err(error) if error.kind() == ErrorKind::Git => {
                 return match exact::list(&self.workspace, which).await {
                     // Commands cannot run, so the server's error is all there is.
-                    Err(other) if other.kind() == ErrorKind::Transport => Err(error),
+                    Err(other) if other.is_rejection() => Err(error),
                     list => list,
                 };
             }
@@ -284,8 +284,8 @@ impl Workspace {
     ///
     /// [`PermissionDenied`](crate::ErrorKind::PermissionDenied) when the provider rejects the
     /// token, [`InvalidInput`](crate::ErrorKind::InvalidInput) for a provider that the server does
-    /// not support or an invalid page, [`Transport`](crate::ErrorKind::Transport) when the provider
-    /// cannot be reached.
+    /// not support or an invalid page, [`Server`](crate::ErrorKind::Server) when the provider cannot
+    /// be reached.
     pub async fn search_repositories(
         &self,
         search: SearchRepositories,

@@ -98,7 +98,7 @@ async fn a_callback_that_fails_says_so_without_its_secrets() {
     let (url, _asked) = once("500 Oh").await;
     let callback = CompletionCallback::new(&url).unwrap().api_key("canary");
     let error = callback.completed().await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Transport);
+    assert_eq!(error.kind(), ErrorKind::Server);
     assert!(
         !format!("{error} {error:?}").contains("canary"),
         "{error:?}"

@@ -154,6 +154,66 @@ async fn no_permission() {
     mock.verify().unwrap();
 }
 
+/// A rejected request has the same name in this crate as in oh-transport, unless the server's text
+/// says more.
+#[tokio::test(start_paused = true)]
+async fn a_rejection_has_the_kind_that_the_other_crates_use() {
+    let dormant = "server is in deferred-init state 'dormant'; call POST /api/init first";
+    let disabled = "VSCode is disabled in configuration. Set enable_vscode=true to enable.";
+    let no_key = "Encryption not available: OH_SECRET_KEY is not configured.";
+    let scope = "path must be inside the conversation workspace";
+    for (status, detail, kind) in [
+        (401, "Unauthorized", ErrorKind::Unauthorized),
+        (403, "Forbidden", ErrorKind::Forbidden),
+        (403, "", ErrorKind::Forbidden),
+        (
+            403,
+            "Permission denied: [Errno 13] '/w/x'",
+            ErrorKind::PermissionDenied,
+        ),
+        (404, "Not Found", ErrorKind::NotFound),
+        (409, "deletion is already in progress", ErrorKind::Conflict),
+        (422, "invalid", ErrorKind::InvalidInput),
+        (422, scope, ErrorKind::OutsideWorkspace),
+        (429, "too many runs", ErrorKind::RateLimited),
+        (500, "Internal Server Error", ErrorKind::Server),
+        (
+            500,
+            "[Errno 28] No space left on device",
+            ErrorKind::NoSpace,
+        ),
+        (502, "Bad Gateway", ErrorKind::Server),
+        (
+            503,
+            "Profile store is busy. Please retry.",
+            ErrorKind::Server,
+        ),
+        (503, dormant, ErrorKind::Server),
+        (503, disabled, ErrorKind::Unsupported),
+        (503, no_key, ErrorKind::Unsupported),
+        (504, "", ErrorKind::Server),
+        (418, "", ErrorKind::Transport),
+    ] {
+        let mock = Mock::new();
+        mock.expect("POST", "/api/file/upload?path=%2Fw%2Fx")
+            .answer(status, json!({"detail": detail}));
+        let error = workspace(&mock).write("x", "y").await.unwrap_err();
+        assert_eq!(error.kind(), kind, "{status} {detail}");
+        let theirs = error.transport_error().unwrap();
+        assert_eq!(theirs.status().unwrap().as_u16(), status);
+        mock.verify().unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_of_another_kind_is_named_as_such() {
+    let mock = Mock::new();
+    mock.expect("GET", "/server_info")
+        .answer_bytes(200, "<html></html>");
+    let error = workspace(&mock).server_info().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotAnAgentServer, "{error:?}");
+}
+
 #[tokio::test]
 async fn no_space_on_the_client() {
     let mock = Mock::new();

@@ -52,7 +52,7 @@ async fn pitfall_18_failing_answers_are_never_an_exit_code() {
     server.inject(Fault::status(401).on("/bash_events/search"));
     let run = workspace.execute("after 50 late").into_future();
     let error = timeout(LONG, run).await.unwrap().unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Transport);
+    assert_eq!(error.kind(), ErrorKind::Unauthorized);
     let theirs = error.transport_error().unwrap().kind();
     assert_eq!(theirs, oh_transport::ErrorKind::Unauthorized);
     // The command is found again, with its whole output.
@@ -182,5 +182,5 @@ async fn an_exit_code_is_what_the_server_says() {
     let none = FakeServer::start().await.unwrap();
     let none = Workspace::new(&client(&none, none.url()), "/w");
     let error = none.execute("pwd").await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Transport);
+    assert_eq!(error.kind(), ErrorKind::Server);
 }

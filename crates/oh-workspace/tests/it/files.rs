@@ -149,7 +149,7 @@ async fn a_file_rewritten_while_it_was_read_is_told() {
         (200, "\"a\"", None),
         (200, "\"b\"", Some(ErrorKind::Changed)),
         (404, "", Some(ErrorKind::Changed)),
-        (403, "", Some(ErrorKind::PermissionDenied)),
+        (403, "", Some(ErrorKind::Forbidden)),
     ] {
         let mock = Mock::new();
         mock.expect("GET", DOWNLOAD)

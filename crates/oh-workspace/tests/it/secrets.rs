@@ -121,7 +121,7 @@ async fn a_line_that_does_not_parse_or_is_killed_leaves_no_file() {
 async fn a_command_that_never_starts_leaves_no_file() {
     for (case, expected) in [
         (Plan::Refuse, ErrorKind::Connect),
-        (Plan::Status(500), ErrorKind::Transport),
+        (Plan::Status(500), ErrorKind::Server),
         (Plan::LoseAnswer, ErrorKind::Interrupted),
     ] {
         let server = Shell::new("dash");

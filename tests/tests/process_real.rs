@@ -28,7 +28,7 @@ const SLEEPERS: &str = "setsid sleep 6001 >/dev/null 2>&1 & \
     (setsid sh -c 'env -i sleep 6002 &' >/dev/null 2>&1 &) ; \
     tmux new-session -d 'sleep 6003' ; echo started";
 
-/// Returns the processes whose arguments contain the tag, whatever their parent.
+/// Returns the processes whose arguments contain the tag, with any parent.
 fn running(tag: &str) -> Vec<u32> {
     let entries = fs::read_dir("/proc").unwrap().flatten();
     let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());

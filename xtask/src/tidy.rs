@@ -13,8 +13,7 @@ use crate::{Result, cargo};
 /// Maximum length of a file. Most should be far shorter.
 const MAX_LINES: usize = 600;
 
-/// For each crate of the workspace, the workspace crates that it may depend on outside of its
-/// tests.
+/// The workspace crates that each crate may depend on outside of its tests.
 const LAYERS: &[(&str, &[&str])] = &[
     ("oh-protocol", &[]),
     ("oh-transport", &["oh-protocol"]),
@@ -95,7 +94,7 @@ fn layers(packages: &[&Package], breaches: &mut Vec<String>) {
         .collect();
     let rules: BTreeMap<&str, &[&str]> = LAYERS.iter().copied().collect();
     for package in packages {
-        // Complete programs under examples/ use the facade, whatever their names.
+        // Complete programs under examples/ use the facade, regardless of their names.
         let allowed = match rules.get(package.name.as_str()) {
             Some(allowed) => *allowed,
             None if package.manifest_path.as_str().contains("/examples/") => &["openhands"],

@@ -1,8 +1,8 @@
 //! Actions that wait for approval, and the answers to them.
 //!
-//! On the server, starting a run *is* an approval: it executes whatever waits. Therefore an answer
-//! names the actions that were shown, and is sent only while exactly those are waiting, as of the
-//! server's newest event.
+//! On the server, starting a run *is* an approval: it executes all waiting actions. Therefore an
+//! answer names the actions that were shown, and is sent only while exactly those are waiting, as
+//! of the server's newest event.
 
 use std::{
     collections::HashSet,
@@ -206,8 +206,8 @@ impl Approvals {
     /// [`Conversation::run`] does the same, as long as no message follows the approval.
     ///
     /// The actions must be exactly the waiting ones, in any order, as of the server's newest event.
-    /// The answer is sent once and never repeated. The server approves whatever waits when the
-    /// answer arrives. If another program answers in the milliseconds between the check and the
+    /// The answer is sent once and never repeated. The server approves all actions that wait when
+    /// the answer arrives. If another program answers in the milliseconds between the check and the
     /// answer, and the agent proposes its next action within that time, the answer applies to that
     /// action. Handles in one process wait for each other, so they are safe from this.
     ///

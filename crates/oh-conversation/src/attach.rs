@@ -11,7 +11,7 @@ use oh_transport::Client;
 
 use crate::{ClientTool, Conversation, Cursor, Error, Origin, Result};
 
-/// At least this many events are kept, because a run looks back a little.
+/// The minimum number of events to keep, because a run looks back a little.
 const FEWEST: usize = 1000;
 
 /// The position in the log at which a mirror starts.
@@ -187,10 +187,10 @@ impl Attach {
     }
 
     /// Starts with the newest `events` events instead of the first: attaching takes time and memory
-    /// for these only, however long the log is. If actions may wait for approval, earlier events are
-    /// fetched until the actions are found. Older events are fetched from the
-    /// server when a reader needs them: use [`subscribe`](Conversation::subscribe) with
-    /// [`Cursor::Start`], or [`search_events`](Conversation::search_events) with `newest_first`.
+    /// for these only, however long the log is. If actions may wait for approval, earlier events
+    /// are fetched until the actions are found. Older events are fetched from the server when a
+    /// reader needs them: use [`subscribe`](Conversation::subscribe) with [`Cursor::Start`], or
+    /// [`search_events`](Conversation::search_events) with `newest_first`.
     ///
     /// Later events are kept up to [`keep_last`](Self::keep_last), which defaults here to `events`,
     /// but at least 1000.

@@ -31,7 +31,7 @@ impl Child {
         &self.conversation
     }
 
-    /// Returns the conversation, and drops the rest.
+    /// Returns the conversation without the server's response.
     pub fn into_conversation(self) -> Conversation {
         self.conversation
     }

@@ -155,7 +155,7 @@ impl Conversation {
     ///
     /// # Cancel safety
     ///
-    /// Cancel-safe: the future only waits and reads.
+    /// Cancel-safe: the future changes nothing.
     pub async fn ready(&self) -> Result<()> {
         let mut changes = self.changes();
         let begun = Instant::now();

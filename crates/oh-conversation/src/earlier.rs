@@ -30,7 +30,7 @@ struct Fetched {
 }
 
 impl Earlier {
-    /// Returns the events directly before a log, and whether they include the first of all.
+    /// Returns the events directly before a log, and whether they include the log's first event.
     fn before(&self, log: &Log) -> Option<Fetched> {
         let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         // Events that were removed since then are neither here nor in the log.

@@ -55,8 +55,8 @@ pub enum ErrorKind {
     /// The server now has another conversation under this id: the original was deleted and created
     /// again, or restored from a backup. Attach again.
     Replaced,
-    /// The server has ended for good, as reported by its supervisor. Conversations survive only in
-    /// a kept state directory: start another server on it, and attach again.
+    /// The server has ended permanently, as reported by its supervisor. Conversations survive only
+    /// in a kept state directory: start another server on it, and attach again.
     ServerGone,
     /// This program closed the conversation. Attach again to continue.
     Closed,

@@ -16,9 +16,9 @@ const LOOK: Duration = Duration::from_secs(30);
 /// The first and the longest delay before a request is repeated.
 const FIRST: Duration = Duration::from_millis(100);
 const LONGEST: Duration = Duration::from_secs(2);
-/// How long the link may take to deliver an event that REST has shown, before it is asked to fetch
-/// it. A quarter of the time limit for unclear answers, if that is shorter: the fetch has to be done
-/// within that limit.
+/// The time that the link has to deliver an event that REST has shown, before it is asked to fetch
+/// the event. If it is shorter, a quarter of the time limit for unclear answers is used: the fetch
+/// has to be done within that limit.
 const BEHIND: Duration = Duration::from_millis(500);
 
 /// Whether a run is in progress, or actions wait for approval.
@@ -87,7 +87,7 @@ pub(crate) fn judge(signs: Signs) -> Verdict {
         _ if signs.status == Known::Running => Verdict::Running,
         // The log does not show what a restart has changed.
         _ if !signs.up => Verdict::Unknown,
-        // The server executes these actions with the next run, whatever its status.
+        // The server executes these actions with the next run, regardless of its status.
         _ if signs.open > 0 && signs.asks => Verdict::Waiting,
         _ if !signs.complete => Verdict::Incomplete,
         _ => Verdict::Clear,

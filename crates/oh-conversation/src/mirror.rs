@@ -82,7 +82,7 @@ pub(crate) struct Held {
     pub(crate) ran: usize,
     /// How many events were held when a snapshot last showed that no run was in progress.
     freed: usize,
-    /// Since the newest run started: snapshots with another status; and earlier pauses by this process.
+    /// Counts since the newest run started: snapshots with another status, and earlier pauses.
     told: u32,
     paused: u32,
     answered: Arc<Answered>,
@@ -366,14 +366,14 @@ impl Held {
         taken
     }
 
-    /// Returns whether a run may still be finishing, whatever its status: the snapshot that the
-    /// server sends when the run's slot is free has not arrived.
+    /// Returns whether a run may still be finishing, regardless of its status: the snapshot that
+    /// the server sends when the run's slot is free has not arrived.
     pub(crate) fn wraps_up(&self) -> bool {
         self.ran > self.freed
     }
 
     /// Returns how many snapshots since the newest run started may be due to pauses: the server
-    /// sends one at once, while the paused step goes on, and another one when the slot is free.
+    /// sends one at once, while the paused step continues, and another one when the slot is free.
     fn told_of_pauses(&self, status: &ExecutionStatus) -> u32 {
         let own = self.answered.pauses().saturating_sub(self.paused);
         own.max(u32::from(*status == ExecutionStatus::Paused))

@@ -113,7 +113,7 @@ impl Pager {
                 Some(next) if wanted.is_empty() && !reached && at < log.start() => {
                     page_id = Some(next);
                 }
-                // What comes after what is held is not asked for.
+                // Pages after the held events are not requested.
                 more => return Ok((wanted, more.filter(|_| !reached && at <= log.start()))),
             }
         }

@@ -98,7 +98,7 @@ impl Before {
         before
     }
 
-    /// Excludes everything until now from this run.
+    /// Excludes everything so far from this run.
     fn mark(&mut self, conversation: &Conversation) {
         let held = conversation.mirror().read();
         self.events = held.log.end();

@@ -306,7 +306,7 @@ impl Reading {
     }
 }
 
-/// The event before an index, and its own.
+/// Returns the index before this one, with the id of the event.
 fn before(index: usize, event: Option<&Event>) -> Option<(usize, Box<str>)> {
     Some((index.checked_sub(1)?, event?.id().into()))
 }

@@ -124,7 +124,7 @@ async fn ask_other(conversation: &Conversation, llm: Llm, question: String) -> R
     answer
 }
 
-/// Deletes its conversation, at the latest when it is dropped.
+/// A temporary conversation, deleted at the latest when this value is dropped.
 struct Helper {
     client: Client,
     id: ConversationId,

@@ -274,7 +274,7 @@ impl Tokens {
 }
 
 impl Hub {
-    /// Never waits for a reader.
+    /// Passes a token to the readers that want it. Never waits for a reader.
     fn give(&mut self, token: &Token, wanted: impl Fn(&Reader) -> bool) {
         self.readers.retain(|reader| {
             let Some(queue) = reader.queue.upgrade() else {

@@ -38,7 +38,7 @@ const RARELY: Duration = Duration::from_secs(30 * 60);
 const UNREADABLE: u32 = 2;
 /// After this many connections in a row without a frame, events are fetched with REST instead.
 const FRUITLESS: u32 = 3;
-/// And no frame must have arrived for this long: a cut connection is soon made again.
+/// The minimum silence before that, because a cut connection is usually made again sooner.
 const SILENT: Duration = Duration::from_millis(800);
 /// While a caller waits for an event, only the socket is used for this long. Only the socket
 /// reports an event's `seq` when the server cannot read all of its log.
@@ -208,7 +208,7 @@ impl Watcher {
                 let mirror = self.writer.mirror().clone();
                 tokio::select! {
                     () = sleep(delay) => Phase::Dial,
-                    // Not a copy of it: what was noticed once is no news to the next wait.
+                    // Not a clone of the receiver: a clone would report the same change again.
                     () = ready(&mut self.liveness) => {
                         self.backoff.reset();
                         Phase::Dial
@@ -305,7 +305,7 @@ impl Watcher {
                     if let Some(next) = self.received(received, &mut connection) {
                         break next;
                     }
-                    // A socket that replaces a silent one delivers no news by itself.
+                    // A socket that replaces a silent one delivers no new events by itself.
                     if self.rest_until_check == self.limits.silence {
                         connection.check = Instant::now() + self.limits.silence;
                     }

@@ -17,8 +17,8 @@ use crate::{
 /// # What the server and its agents see of this machine
 ///
 /// The agent's commands can read every variable of the server's environment, so the server gets
-/// few. Only an allow-list of this process's variables is passed on (`PATH`, certificates, proxies
-/// without a password …), and never a Python or pip variable. Precedence, lowest first: the
+/// only a few. Only an allow-list of this process's variables is passed on (`PATH`, certificates,
+/// proxies without a password …), and never a Python or pip variable. Precedence, lowest first: the
 /// allow-list and [`inherit_env`](Self::inherit_env), the variables that this crate sets, then
 /// [`env`](Self::env) and [`secret_env`](Self::secret_env). The locale is always UTF-8. Loopback
 /// addresses always bypass proxies. Relative directories are removed from `PATH`.
@@ -29,8 +29,8 @@ use crate::{
 /// process.
 ///
 /// The server starts in an empty directory that is created for this start. It imports modules only
-/// from its own environment and from [`python_path`](Self::python_path), whatever the workspace
-/// contains.
+/// from its own environment and from [`python_path`](Self::python_path), regardless of what the
+/// workspace contains.
 ///
 /// `HOME` is a directory in the state directory. Histories, caches and configuration go there, and
 /// shells run none of this user's start-up files. See [`inherit_home`](Self::inherit_home).

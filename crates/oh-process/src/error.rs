@@ -42,7 +42,7 @@ pub enum ErrorKind {
     /// installer's last lines. If pinned packages do not fit your requirements, set
     /// [`Provisioner::pinned`](crate::Provisioner::pinned) to false.
     Provision,
-    /// Another process is using this state directory. Give each server a directory of its own, or
+    /// Another process is using this state directory. Give each server a separate directory, or
     /// wait until the other server has ended.
     StateInUse,
     /// The requested port is taken. End the other program, or set no port, so that a free one is

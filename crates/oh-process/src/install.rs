@@ -65,7 +65,7 @@ pub(crate) enum Tool {
     },
 }
 
-/// What to install, and where.
+/// Installs packages into an environment.
 pub(crate) struct Installer<'a> {
     pub(crate) root: &'a Path,
     /// An existing directory to run in.

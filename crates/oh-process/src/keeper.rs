@@ -51,7 +51,7 @@ const NEEDED: &[&str] = &["PATH", "LD_", "DYLD_", "LANG", "LC_"];
 /// How long a keeper may take to kill everything before it is killed itself.
 const PATIENCE: Duration = Duration::from_secs(12);
 
-/// Returns an error instead of raising SIGPIPE if the reader is gone.
+/// Flags for sending: if the reader is gone, return an error instead of raising SIGPIPE.
 #[cfg(not(target_vendor = "apple"))]
 const QUIETLY: SendFlags = SendFlags::NOSIGNAL;
 #[cfg(target_vendor = "apple")]
@@ -60,7 +60,7 @@ const QUIETLY: SendFlags = SendFlags::empty();
 /// How long the socket to the keeper may be full. The keeper normally reads at once.
 const ROOM: Duration = Duration::from_millis(200);
 
-/// One command with its own keeper.
+/// A single command with its own keeper.
 #[derive(Debug)]
 pub(crate) struct Spawn {
     /// Interpreter for the keeper: any Python 3.9 or newer.
@@ -315,7 +315,7 @@ impl Keeper {
         self.0.send(b'd', path.as_os_str().as_bytes(), &[])
     }
 
-    /// Removes this path when the keeper ends, for whatever reason.
+    /// Removes this path when the keeper ends, for any reason.
     pub(crate) fn remove_at_end(&self, path: &Path) -> io::Result<()> {
         self.0.send(b'D', path.as_os_str().as_bytes(), &[])
     }

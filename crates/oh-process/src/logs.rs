@@ -75,7 +75,7 @@ impl fmt::Display for LogLine {
 }
 
 /// A stream of the lines written from now on, including those after restarts. Ends when the server
-/// is dropped or has exited for good. A slow reader misses lines ([`LogLine::missed`]) and never
+/// is dropped or has exited permanently. A slow reader misses lines ([`LogLine::missed`]) and never
 /// blocks the server.
 #[derive(Debug)]
 pub struct Logs(mpsc::Receiver<LogLine>);

@@ -99,7 +99,7 @@ impl Store {
         spares.remove(at)
     }
 
-    /// Drops the spares that have exited for good. Returns whether there is room for another.
+    /// Drops the spares that have exited permanently. Returns whether there is room for another.
     fn tidy(&self) -> bool {
         let (dead, left) = {
             let mut spares = self.spares();

@@ -21,7 +21,7 @@ use crate::{Error, ErrorKind, Result, listener, state::random_key};
 /// refused loopback connection costs microseconds. So polling this often is cheap, and the average
 /// delay is half of this value.
 const PAUSE: Duration = Duration::from_millis(4);
-/// After this time the start is a slow one, and the longer [`SLOW_PAUSE`] does not matter.
+/// The time after which a start counts as slow. From then on, the longer [`SLOW_PAUSE`] is used.
 const PATIENCE: Duration = Duration::from_secs(60);
 const SLOW_PAUSE: Duration = Duration::from_millis(50);
 /// Timeout for one answer. The first answers may be slow on a busy machine.

@@ -186,7 +186,7 @@ impl LocalServer {
     /// Everything is killed in that case.
     pub async fn shutdown(mut self, grace: Duration) -> Result<ExitReport> {
         if let Some(stop) = self.stop.take() {
-            // Fails when the server has exited for good and the supervisor is gone.
+            // Fails when the server has exited permanently and the supervisor is gone.
             let _ = stop.send(grace);
         }
         let unseen = || Error::new(ErrorKind::Died, "cannot determine how the server ended");

@@ -15,7 +15,7 @@ use tracing::warn;
 
 use crate::{ExitReport, Result, Status, plan::Live, probe, shared::Shared};
 
-/// Supervises the server until it has exited for good. `stop` carries the grace period.
+/// Supervises the server until it has exited permanently. `stop` carries the grace period.
 pub(crate) async fn run(
     shared: Arc<Shared>,
     mut live: Live,

@@ -236,7 +236,7 @@ impl Variables {
         })
     }
 
-    /// Takes out of a built environment what was given as a secret, for processes other than the
+    /// Removes the caller's secrets from a built environment, for processes other than the
     /// server's.
     pub(crate) fn without_secrets(&self, mut built: Pairs) -> Pairs {
         built.retain(|(name, _)| {

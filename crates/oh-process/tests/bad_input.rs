@@ -169,8 +169,8 @@ async fn what_has_a_method_is_refused_whichever_way_it_is_given() {
     }
 }
 
-/// Takes a port that is reserved for a server, as another user of this machine could. Accepts
-/// whatever key is sent second.
+/// Takes a port that is reserved for a server, as another user of this machine could. Accepts any
+/// key that is sent second.
 fn stranger(port: u16) -> std::thread::JoinHandle<String> {
     std::thread::spawn(move || {
         let socket = rustix::net::socket(

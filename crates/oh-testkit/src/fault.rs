@@ -128,8 +128,8 @@ impl Fault {
         Self::new(What::Answer(AnswerFault::Delay(by)))
     }
 
-    /// Neither executes the request nor responds until the fault is lifted (see
-    /// [`named`](Self::named)) or healed. The request then continues normally.
+    /// Holds the request until the fault is lifted (see [`named`](Self::named)) or healed: the
+    /// request is not executed and gets no response. It then continues normally.
     pub fn hang() -> Self {
         Self::new(What::Answer(AnswerFault::Hang))
     }

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use http::Method;
 use serde_json::Value;
 
-/// Longer bodies are not stored.
+/// The maximum size of a stored body, in bytes.
 pub(crate) const LONGEST: usize = 1024 * 1024;
 
 /// A request as received by a fake server or a proxy.

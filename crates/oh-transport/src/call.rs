@@ -48,7 +48,7 @@ pub struct CallFuture<'a, C> {
     attempt_timeout: Option<Duration>,
 }
 
-/// One attempt of a call, as passed to [`on_attempt`](crate::ClientBuilder::on_attempt).
+/// An attempt of a call, as passed to [`on_attempt`](crate::ClientBuilder::on_attempt).
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Attempt<'a> {

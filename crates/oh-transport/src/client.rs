@@ -99,7 +99,8 @@ impl Client {
         CallFuture::new(self, call, parts.timeout, parts.attempt_timeout)
     }
 
-    /// Sends a request with a streamed body and returns the streamed response, whatever its status.
+    /// Sends a request with a streamed body and returns the streamed response, regardless of its
+    /// status.
     ///
     /// The request is never retried. The response body is read only as the caller consumes it, and
     /// the request body is produced as it is sent.

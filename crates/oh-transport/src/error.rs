@@ -81,7 +81,7 @@ pub enum ErrorKind {
 /// password and query of URLs, and the client's own key.
 pub struct Error(Box<Inner>);
 
-/// One entry of a 422 response: the rejected field and the reason. The value is not included.
+/// An entry of a 422 response: the rejected field and the reason. The value is not included.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ValidationEntry {

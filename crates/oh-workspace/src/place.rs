@@ -19,7 +19,7 @@ use tracing::warn;
 use crate::{Error, ErrorKind, Result, shell::quoted};
 
 /// Creates the directory. A background process removes it in case the client cannot, because the
-/// client was killed or lost its connection for good.
+/// client was killed or lost its connection permanently.
 const MAKE: &str = "umask 077; d=$(mktemp -d \"${TMPDIR:-/tmp}/oh-hiding.XXXXXXXXXX\") || exit 1; \
                     (trap 'rm -rf \"$d\"; exit' HUP INT TERM; n=0; \
                     while [ -d \"$d\" ] && [ $n -lt 300 ]; do sleep 1; n=$((n+1)); done; \

@@ -15,7 +15,7 @@ use openhands::{
 };
 use serde_json::json;
 
-/// No test may hang, whatever fails.
+/// The timeout of every test, so that none can hang.
 const LIMIT: Duration = Duration::from_secs(20);
 
 async fn report(server: &FakeServer) -> Report {

@@ -13,7 +13,7 @@ use tokio::time::{sleep, timeout};
 
 use super::live::{LONG, agent, log, reads};
 
-/// More sockets than any server allows.
+/// A number of sockets that exceeds the limit of any server.
 const MANY: usize = 80;
 
 #[tokio::test]

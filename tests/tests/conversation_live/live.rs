@@ -14,7 +14,7 @@ use openhands::{
 use serde_json::json;
 use tokio::time::timeout;
 
-/// Longer than anything takes on a busy machine.
+/// A duration longer than any operation takes on a busy machine.
 pub(crate) const LONG: Duration = Duration::from_secs(120);
 
 pub(crate) fn llm(model: &ScriptedModel, name: &str) -> Llm {

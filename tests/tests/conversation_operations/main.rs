@@ -34,7 +34,7 @@ use openhands::{
 };
 use tokio::time::timeout;
 
-/// Longer than anything takes on a busy machine.
+/// A duration longer than any operation takes on a busy machine.
 const LONG: Duration = Duration::from_secs(120);
 
 fn llm(model: &ScriptedModel) -> Llm {

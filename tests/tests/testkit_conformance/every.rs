@@ -10,7 +10,7 @@ use crate::{
     raw,
 };
 
-/// One route per line: the method, and the path with names in braces.
+/// The routes, one per line: the method, and the path with names in braces.
 const ROUTES: &str = include_str!("../../../crates/oh-testkit/src/fake/routes.txt");
 
 fn fits(pattern: &str, seen: &Seen) -> bool {

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::promises::{Benchmark, Bound, Promise};
 
-/// One measurement of one subject in one round.
+/// A measurement of one subject in one round.
 #[derive(Debug, Clone)]
 pub(crate) struct Row {
     work: String,

@@ -23,9 +23,9 @@ impl ConversationBuilder {
         self.configure(|start| start.conversation_id(id))
     }
 
-    /// Sets the first message of the conversation. This **always starts a run**, whatever the
-    /// message itself requests; [`join`](crate::Conversation::join) waits for the run. The message
-    /// is not sent to a conversation that is found. Default: none.
+    /// Sets the first message of the conversation. This **always starts a run**, regardless of what
+    /// the message itself requests; [`join`](crate::Conversation::join) waits for the run. The
+    /// message is not sent to a conversation that is found. Default: none.
     pub fn initial_message(self, message: impl Into<InitialMessage>) -> Self {
         self.configure(|start| start.initial_message(message))
     }
@@ -106,7 +106,7 @@ impl ConversationBuilder {
     }
 
     /// Sets the Python module that the server imports for a tool. Default: the server has the tools
-    /// of its own packages and those it was started with.
+    /// of its packages and those it was started with.
     pub fn tool_module(self, tool: impl Into<String>, module: impl Into<String>) -> Self {
         self.configure(|start| start.tool_module(tool, module.into()))
     }
@@ -185,8 +185,8 @@ impl ConversationBuilder {
         self.configure(|start| start.user_id(user))
     }
 
-    /// Sets the name of the conversation's span in traces: letters, digits and `._:/-`, at most
-    /// 128. Server's default: `conversation`.
+    /// Sets the name of the conversation's span in traces: 1 to 128 letters, digits and `._:/-`.
+    /// Server's default: `conversation`.
     pub fn span_name(self, name: impl Into<String>) -> Self {
         self.configure(|start| start.observability_span_name(name))
     }

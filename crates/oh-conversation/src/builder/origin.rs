@@ -56,7 +56,7 @@ impl fmt::Display for Difference {
     }
 }
 
-/// Fields that the server does not return, or not as they were sent.
+/// Fields that the server does not return, or returns in another form than they were sent.
 const UNTOLD: [&str; 12] = [
     "agent_settings",
     "agent_profile_id",

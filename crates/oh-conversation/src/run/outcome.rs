@@ -32,8 +32,8 @@ pub enum RunStatus {
     Wedged,
     /// The conversation was deleted in the meantime.
     Gone,
-    /// The server has ended for good, as reported by its supervisor, or was unreachable for longer
-    /// than [`unreachable_after`](crate::Attach::unreachable_after).
+    /// The server has ended permanently, as reported by its supervisor, or was unreachable for
+    /// longer than [`unreachable_after`](crate::Attach::unreachable_after).
     ServerGone,
 }
 

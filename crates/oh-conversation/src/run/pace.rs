@@ -1,4 +1,4 @@
-//! When REST is asked for the end of a run. Contains no I/O.
+//! Decides when REST is asked for the end of a run. Contains no I/O.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ const RARELY: Duration = Duration::from_secs(10);
 /// The first and the longest silence on a healthy link before the newest event is requested.
 const PATROL: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(40));
 
-/// When REST is asked next, and for what.
+/// The time and the subject of the next REST request.
 pub(super) struct Pace {
     last: Instant,
     /// How often REST has been asked since the last event.

@@ -32,9 +32,9 @@ pub(crate) enum Started {
     Wedged,
 }
 
-/// What is known of a run's slot after a wait for it.
+/// The state of a run's slot after a wait for it.
 enum Slot {
-    /// The server says that no run is in progress. The value is the index after the newest event
+    /// The server reports that no run is in progress. The value is the index after the newest event
     /// that reports the start of a run, before the server was asked.
     Free(usize),
     /// Something has changed: check again.

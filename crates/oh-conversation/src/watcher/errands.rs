@@ -49,7 +49,7 @@ impl Watcher {
             let client = self.client.clone();
             self.errands.spawn(async move {
                 if let Err(error) = settings::restore(&client, &mirror).await {
-                    // Any run first tries this again.
+                    // The next run tries again first.
                     warn!(
                         conversation = %mirror.id,
                         %error,
@@ -59,7 +59,7 @@ impl Watcher {
                 Done::Restored
             });
         }
-        // An idle link that is only checked has no news.
+        // A check of an idle link brings nothing new.
         let news = self.rest_until_check == self.limits.silence;
         if again && news {
             let (client, id) = (self.client.clone(), self.id);

@@ -138,7 +138,7 @@ async fn a_connection_that_was_never_made_is_tried_again_after_another_look() {
     mock.plan("/run", Err(Wire::Connect));
     let running = run(&conversation);
     until(|| mock.seen("POST /run") == 1).await;
-    // Before the next attempt, another client's run reaches an action that needs approval.
+    // Before the next attempt, another client's run proposes an action that needs approval.
     mock.tell(&dial, "running").await;
     mock.propose(&dial).await;
     let outcome = soon(running).await.unwrap().unwrap();

@@ -1,5 +1,5 @@
-//! Tests with a server whose clock jumps: the order is that of the log, whatever the timestamps
-//! are.
+//! Tests with a server whose clock jumps: the order is that of the log, regardless of the
+//! timestamps.
 
 use std::time::Duration;
 

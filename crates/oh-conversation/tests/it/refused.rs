@@ -1,4 +1,4 @@
-//! Tests of operations that are not possible: each returns an error of its own kind, and sends
+//! Tests of operations that are not possible: each returns a specific kind of error, and sends
 //! nothing that it should not.
 
 use oh_conversation::{ClientTool, Conversation, ErrorKind, Link, Secret};

@@ -185,7 +185,7 @@ call!(Ask => String, POST "/api/conversations/{conversation_id}/ask_agent", Neve
 
 conversation_call! {
     /// `GET …/agent_final_response`: returns the agent's last message, from the finish action or as
-    /// text. Empty if there is none.
+    /// text. Returns an empty text before the first message.
     FinalResponse => String, GET "/api/conversations/{conversation_id}/agent_final_response", Idempotent;
     |answer| {
         #[derive(serde::Deserialize)]

@@ -29,7 +29,7 @@ model! {
     value load_memory: bool;
     /// Sets the text of the memory. Usually set by the server.
     text memory_context;
-    /// Sets the names of skills that are excluded, whatever their source.
+    /// Sets the names of skills that are excluded, regardless of their source.
     list disabled_skills: String;
     /// Adds a secret whose name is included in the prompt.
     entry secrets/secret: SecretSource;

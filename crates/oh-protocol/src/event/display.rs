@@ -1,4 +1,4 @@
-//! One-line display of events, for terminals.
+//! Single-line display of events, for terminals.
 
 use std::fmt;
 

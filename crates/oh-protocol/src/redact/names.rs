@@ -86,8 +86,8 @@ const DESCRIPTIONS: &[&str] = &[
     "usage",
 ];
 
-/// Words that make `key`, `keys`, `token` and `tokens` secret when they come before it, whatever
-/// follows.
+/// Words that make `key`, `keys`, `token` and `tokens` secret when they come before it, regardless
+/// of what follows.
 const CREDENTIALS: &[&str] = &[
     "access",
     "account",

@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{http::Response, model::player::attempt};
 
-/// Longer output is split into several events.
+/// The maximum output of one event, in bytes. Longer output is split.
 const CHUNK: usize = 1024 * 1024;
 
 /// The result of a command.

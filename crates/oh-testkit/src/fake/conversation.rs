@@ -24,7 +24,8 @@ use super::{
     pending::{Pending, Unanswered},
 };
 
-/// A listener with more unsent bytes is dropped, as on the agent server.
+/// The maximum number of unsent bytes of a listener. A listener with more is dropped, as on the
+/// agent server.
 const MAX_PENDING: usize = 16 * 1024 * 1024;
 /// The maximum number of listeners. The agent server allows 50 and uses one of them itself.
 const MAX_SUBSCRIBERS: usize = 49;

@@ -28,7 +28,7 @@ pub(super) async fn step<'a>(
     turn: Turn<'a>,
     cause: Permission,
 ) -> Option<Turn<'a>> {
-    // A run executes all waiting actions, whatever it was started for.
+    // A run executes all waiting actions, regardless of why it was started.
     let pending = conversation.pending();
     if !pending.is_empty() {
         let done = execute(world, conversation, pending, cause).await;

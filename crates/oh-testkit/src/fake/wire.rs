@@ -135,9 +135,10 @@ pub(super) struct Writer {
     queued: usize,
 }
 
-/// Large enough to keep the cost of system calls low.
+/// The number of queued bytes at which frames are written: large enough to keep the cost of system
+/// calls low.
 const FULL: usize = 256 * 1024;
-/// Less than the maximum number of slices of one system call.
+/// The maximum number of slices per write, below the limit of one system call.
 const MANY: usize = 512;
 
 impl Writer {

@@ -27,7 +27,7 @@ async fn a_skewed_clock_shows_in_timestamps_and_nowhere_else() {
         .map(|event| event.timestamp().to_owned())
         .collect();
     assert!(times[1] > times[0] && times[2] < times[1], "{times:?}");
-    // The log keeps the order of writing, whatever the clock reports.
+    // The log keeps the order of writing, regardless of the clock.
     let client = client(&server);
     let path = format!("/sockets/session/{}?after_seq=-1", conversation.id());
     let mut socket = client.socket(&path).await.unwrap();

@@ -429,7 +429,7 @@ async fn a_timeout_keeps_the_failure_that_was_being_retried() {
 async fn only_what_left_in_no_attempt_was_never_sent() {
     let script = Script::default().fail(ErrorKind::Connect);
     assert!(script.client().call(&ONCE).await.unwrap_err().never_sent());
-    // The first attempt may have reached the server, whatever happened to the others.
+    // The first attempt may have reached the server, regardless of the other attempts.
     let script = Script::default()
         .fail(ErrorKind::Interrupted)
         .fail(ErrorKind::Connect);

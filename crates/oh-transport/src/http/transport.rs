@@ -12,7 +12,7 @@ use crate::{Body, Result};
 #[async_trait]
 pub trait HttpTransport: fmt::Debug + Send + Sync + 'static {
     /// Sends a request with an absolute URL and returns the response once its head has arrived,
-    /// whatever its status.
+    /// regardless of its status.
     ///
     /// # Errors
     ///

@@ -14,7 +14,7 @@ use tokio::{
 
 use crate::common::{AGAIN, Act, CANARY, ONCE, Raw, head, ok, shown, watch};
 
-/// A loopback proxy whose tunnels all lead to `target`, whatever host is requested.
+/// A loopback proxy whose tunnels all lead to `target`, regardless of the requested host.
 pub(crate) struct Tunnels {
     pub(crate) address: SocketAddr,
     pub(crate) heads: Arc<Mutex<Vec<String>>>,

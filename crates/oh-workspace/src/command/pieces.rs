@@ -1,4 +1,4 @@
-//! The output of one command: every piece once, in order, whatever the socket does. This module
+//! The output of one command: every piece once, in order, however the socket behaves. This module
 //! combines the socket, which is fast, with REST, which is reliable.
 
 use std::{
@@ -34,7 +34,7 @@ const LOOK_BACK: i64 = 2;
 /// reports its uptime in whole seconds, so one request may not be conclusive.
 const DOUBTS: u8 = 8;
 
-/// When a command starts, and when it must have ended.
+/// The time limits of a command: when it started, and when it must have ended.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Span {
     /// A local time at which the command was running.

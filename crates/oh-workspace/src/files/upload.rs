@@ -43,7 +43,7 @@ const ANSWER: usize = 1024 * 1024;
 /// The server writes the file after the whole content has arrived. An upload that is interrupted or
 /// dropped, or whose source fails, leaves the existing file unchanged. However, the server writes
 /// in place: if its disk becomes full while it writes ([`ErrorKind::NoSpace`]), or if it crashes,
-/// the file is truncated. Memory is bounded, whatever the size.
+/// the file is truncated. Memory is bounded for any size.
 #[must_use = "an upload does nothing until its source is named"]
 pub struct Upload<'a> {
     workspace: &'a Workspace,

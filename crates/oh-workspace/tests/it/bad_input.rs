@@ -1,5 +1,5 @@
-//! Invalid input and failures of machines, one by one: each is an error of its own kind, and
-//! nothing is lost or half-written. The server's texts are those of real servers.
+//! Tests of invalid input and machine failures, one by one: each leads to a different kind of
+//! error, and nothing is lost or half-written. The server's texts are those of real servers.
 
 use std::{fs, io::Write as _, time::Duration};
 

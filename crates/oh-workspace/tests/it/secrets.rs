@@ -1,4 +1,4 @@
-//! A command's secrets leave nothing on the server's disk, whatever fails.
+//! Tests that a command's secrets leave nothing on the server's disk after any failure.
 
 use std::{future::IntoFuture, os::unix::fs::PermissionsExt, path::PathBuf, time::Duration};
 
@@ -248,7 +248,7 @@ async fn a_dropped_command_leaves_no_file_wherever_it_is_dropped() {
     }
 }
 
-/// No client is left to remove the directory: it was killed, or lost its network for good.
+/// No client is left to remove the directory: it was killed, or lost its network permanently.
 #[tokio::test]
 async fn a_directory_that_nobody_asks_for_removes_itself() {
     let server = Shell::new("dash");

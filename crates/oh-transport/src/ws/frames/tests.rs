@@ -268,7 +268,7 @@ fn a_read_that_is_dropped_loses_nothing_and_a_long_payload_is_read_where_it_stay
         let mut frames = Frames::new(stream, Vec::new(), 1 << 20);
         let mut arrived = Arrived::default();
         let ending = loop {
-            // Poll once and drop the future, whatever the result.
+            // Poll once and drop the future, regardless of the result.
             let once =
                 pin!(frames.read(&mut arrived)).poll(&mut Context::from_waker(Waker::noop()));
             if let Poll::Ready(Err(ending)) = once {

@@ -264,7 +264,7 @@ proptest! {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
 
-    /// Checks that a client neither panics nor hangs, whatever bytes it receives.
+    /// Checks that a client neither panics nor hangs on any bytes that it receives.
     #[test]
     fn any_bytes_lead_to_an_ending(
         bytes in prop::collection::vec(

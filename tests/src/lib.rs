@@ -20,8 +20,9 @@ pub fn home() -> TempDir {
 
 /// Returns a builder for a server whose shells run no start-up files.
 ///
-/// The user's start-up files may take seconds, and the server reports a command typed meanwhile as
-/// done. A shell that is killed while it runs them can leave the locks of other tools behind.
+/// The user's start-up files may take seconds, and the server reports a command typed during that
+/// time as done. A shell that is killed while it runs them can leave the locks of other tools
+/// behind.
 pub fn server(home: &TempDir) -> LocalServerBuilder {
     LocalServer::builder().env("HOME", home.path())
 }

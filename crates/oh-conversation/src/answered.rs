@@ -158,7 +158,7 @@ impl Answered {
         *self.lock_awaited()
     }
 
-    /// Reports that a handle knows the end of the last run, or waits for it.
+    /// Reports that a handle has the outcome of the last run, or waits for it.
     pub(crate) fn wait(&self) {
         *self.lock_awaited() = None;
     }

@@ -83,7 +83,7 @@ impl fmt::Debug for Goal {
 pub struct GoalProgress {
     /// `None` once the goal has ended.
     events: Option<EventStream>,
-    /// The end of an earlier goal may arrive late; this goal first reports that it is active.
+    /// Whether this goal has reported that it is active. Earlier reports belong to an earlier goal.
     begun: bool,
     /// Keeps the link open: without it no more events would arrive.
     conversation: Conversation,

@@ -31,7 +31,7 @@ use crate::{
     Conversation, Error, ErrorKind, Result, Usage, client_tools::until_settled, gate::Standing,
 };
 
-/// How long there must be no events before REST is asked for the end, and between its responses.
+/// The silence after which the status is requested with REST, and the delay between these requests.
 const QUIET: Duration = Duration::from_millis(1500);
 /// Timeout of a request that checks for the end. A hook may be blocking the server.
 const LOOK: Duration = Duration::from_secs(10);

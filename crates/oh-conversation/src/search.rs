@@ -73,7 +73,7 @@ impl Conversation {
         }
         let call = calls::Get::new(self.id(), event_id);
         match self.call("read an event", &call).await {
-            // The response does not say what is missing; it is the event if the conversation
+            // The response does not name what is missing; it is the event if the conversation
             // exists.
             Err(error) if error.kind() == ErrorKind::Gone && self.info().await.is_ok() => {
                 Err(error.of_kind(|_| ErrorKind::NotFound))

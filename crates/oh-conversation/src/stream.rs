@@ -196,8 +196,7 @@ struct Reading {
     position: usize,
     /// Events up to this `seq` are skipped.
     after: i64,
-    /// Index and id of an event next to the position: the one before it, or the one that stands
-    /// there.
+    /// Index and id of the event at the position, or of the one before it.
     known: Option<(usize, Box<str>)>,
 }
 

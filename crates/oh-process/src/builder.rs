@@ -261,7 +261,7 @@ impl LocalServerBuilder {
     /// ends, the server is no longer restarted and its output is no longer read. A server that
     /// several tests share must not be started on the runtime of one of them.
     ///
-    /// Cancel safe: dropping the future stops everything that was started.
+    /// Cancel-safe: dropping the future stops everything that was started.
     ///
     /// # Errors
     ///

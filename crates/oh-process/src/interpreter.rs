@@ -160,7 +160,7 @@ fn unfit(facts: &Facts) -> Option<String> {
     (!facts.venv).then(|| "has no venv module (python3-venv is not installed)".to_owned())
 }
 
-/// Runs an interpreter to get its facts. Cancel safe: the interpreter is killed.
+/// Runs an interpreter to get its facts. Cancel-safe: the interpreter is killed.
 pub(crate) async fn ask(python: &Path, limit: Duration) -> Result<Facts, Failure> {
     let mut command = Command::new(python);
     command.args(["-I", "-c", ASK]);

@@ -137,7 +137,7 @@ pub(crate) struct End {
 }
 
 impl Spawn {
-    /// Starts the command. Cancel safe: dropping the future ends what was started.
+    /// Starts the command. Cancel-safe: dropping the future ends what was started.
     pub(crate) async fn start(self) -> Result<Running> {
         self.start_holding(&[]).await
     }
@@ -215,7 +215,7 @@ impl Process {
 }
 
 impl Keeper {
-    /// Waits for a keeper that a template process forks for this socket. Cancel safe: dropping the
+    /// Waits for a keeper that a template process forks for this socket. Cancel-safe: dropping the
     /// future ends the keeper.
     ///
     /// # Errors
@@ -258,7 +258,7 @@ impl Keeper {
     }
 
     /// Starts a keeper with this interpreter. The keeper gets only those variables of `environment`
-    /// that an interpreter needs to run; the others are for the keeper's commands. Cancel safe:
+    /// that an interpreter needs to run; the others are for the keeper's commands. Cancel-safe:
     /// dropping the future ends the keeper.
     pub(crate) async fn start(python: &Path, environment: &[(OsString, OsString)]) -> Result<Self> {
         let needed = environment.iter().filter(|(name, _)| {
@@ -332,7 +332,7 @@ impl Keeper {
             .send(b'g', grace.as_millis().to_string().as_bytes(), &[])
     }
 
-    /// Starts a command while no other command runs. Not cancel safe: if the future is dropped, the
+    /// Starts a command while no other command runs. Not cancel-safe: if the future is dropped, the
     /// command may run until [`kill`](Self::kill) or the end of the keeper.
     pub(crate) async fn run(&self, job: Job<'_>) -> Result<Running> {
         let what = job.command.first().cloned().unwrap_or_default();
@@ -353,7 +353,7 @@ impl Keeper {
                 Some(Report::Failed(code)) => {
                     return Err(failed(io::Error::from_raw_os_error(code)));
                 }
-                // Report of an earlier command for whose end nobody waited.
+                // The report belongs to an earlier command whose end no caller has awaited.
                 Some(Report::Exit(..) | Report::Up(_) | Report::Refused(_)) => {}
                 None => {
                     return Err(failed(io::Error::other("the keeper process has ended")));
@@ -556,7 +556,7 @@ impl Reports {
 }
 
 impl End {
-    /// Waits until the command and everything it started are gone. Cancel safe.
+    /// Waits until the command and everything it started are gone. Cancel-safe.
     pub(crate) async fn wait(&mut self) -> ExitReport {
         if let Some(exit) = &self.exit {
             return exit.clone();

@@ -81,7 +81,7 @@ impl fmt::Display for LogLine {
 pub struct Logs(mpsc::Receiver<LogLine>);
 
 impl Logs {
-    /// Waits for the next line. Returns `None` at the end. Cancel safe.
+    /// Waits for the next line. Returns `None` at the end. Cancel-safe.
     pub async fn next(&mut self) -> Option<LogLine> {
         self.0.recv().await
     }

@@ -156,7 +156,7 @@ impl WarmPool {
     /// Takes a spare and activates it; await the result. If no spare is ready, waits for one. The
     /// pool is refilled in the background. A spare that has died is replaced by the next one.
     ///
-    /// Cancel safe: a spare that was taken but not returned is stopped.
+    /// Cancel-safe: a spare that was taken but not returned is stopped.
     ///
     /// # Errors
     ///

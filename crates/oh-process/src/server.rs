@@ -178,7 +178,7 @@ impl LocalServer {
     /// take as long as a running tool does. Returns when all processes are gone and a temporary
     /// state directory is removed.
     ///
-    /// Cancel safe: dropping the future kills the server at once.
+    /// Cancel-safe: dropping the future kills the server at once.
     ///
     /// # Errors
     ///

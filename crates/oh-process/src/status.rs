@@ -110,7 +110,7 @@ impl StatusWatch {
         Some(self.0.borrow_and_update().clone())
     }
 
-    /// Waits until `wanted` returns true. Returns `None` if it never will. Cancel safe.
+    /// Waits until `wanted` returns true. Returns `None` if it never will. Cancel-safe.
     pub async fn wait_for(&mut self, wanted: impl FnMut(&Status) -> bool) -> Option<Status> {
         self.0.wait_for(wanted).await.ok().map(|seen| seen.clone())
     }

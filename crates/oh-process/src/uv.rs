@@ -62,8 +62,8 @@ impl OwnUv<'_> {
     }
 
     /// Returns uv, downloading it if it is missing. Uses the pip of one of these interpreters,
-    /// which knows the user's settings, or else the index. Concurrent downloads in several
-    /// processes wait for each other.
+    /// which has the user's settings, or else the index. Concurrent downloads in several processes
+    /// wait for each other.
     pub(crate) async fn obtain(&self, pips: &[PathBuf]) -> Result<PathBuf> {
         let path = self.path();
         if path.exists() {

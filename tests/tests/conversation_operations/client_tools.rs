@@ -20,7 +20,7 @@ fn schema() -> Value {
     json!({"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]})
 }
 
-/// Returns a tool that records each call, takes a while, and answers.
+/// Returns a tool that records each call, waits for a while, and answers.
 fn weather(calls: &Arc<Mutex<Vec<String>>>, takes: Duration) -> ClientTool {
     let calls = calls.clone();
     ClientTool::new(

@@ -135,7 +135,7 @@ pub(super) async fn a_plugin_comes_with_the_start_or_later(server: &LocalServer)
     assert!(greeted(&conversation).await);
     assert!(conversation.state().tags().is_empty());
     conversation.delete().await.unwrap();
-    // Loaded later, by its name in a marketplace that the agent knows.
+    // Loaded later, by its name in a marketplace of the agent.
     let ours = Marketplace::new("ours", place.path().to_str().unwrap());
     let agent = agent().agent_context(AgentContext::new().marketplace(ours));
     let conversation = Conversation::builder(&workspace(server), agent)

@@ -1,4 +1,4 @@
-//! Decides when REST is asked for the end of a run. Contains no I/O.
+//! Decides when to check with REST whether a run is over. Contains no I/O.
 
 use std::time::Duration;
 
@@ -6,17 +6,17 @@ use tokio::time::Instant;
 
 use super::{QUIET, decide::Signals};
 
-/// How long there must be no events when a snapshot has already reported a possible end.
+/// The silence required when a snapshot has already reported a possible end.
 const SOON: Duration = Duration::from_millis(200);
 /// The longest delay for a run that has not started, or while the link is down.
 const RARELY: Duration = Duration::from_secs(10);
 /// The first and the longest silence on a healthy link before the newest event is requested.
 const PATROL: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(40));
 
-/// The time and the subject of the next REST request.
+/// The schedule of REST requests during a run.
 pub(super) struct Pace {
     last: Instant,
-    /// How often REST has been asked since the last event.
+    /// The number of REST requests since the last event.
     times: u32,
 }
 

@@ -59,7 +59,7 @@ enum Log {
 }
 
 impl Watcher {
-    /// Applies what has arrived. Returns the next phase if the connection is over.
+    /// Applies a received message or an error. Returns the next phase if the connection is over.
     pub(super) fn received(
         &mut self,
         received: oh_transport::Result<Message>,
@@ -172,8 +172,8 @@ impl Watcher {
                             }
                         }
                         SessionFrame::Transient { event } => {
-                            // A snapshot says nothing about the link until the log has arrived up
-                            // to the start of the replay.
+                            // A snapshot does not change the link before the log has arrived up to
+                            // the start of the replay.
                             let behind = reading.through.is_some_and(|end| held.cursor < end);
                             let link = held.link;
                             snapshot |= held.transient(event);

@@ -107,7 +107,7 @@ impl TemplateServerBuilder {
     ///
     /// A task of the runtime that this is called on replaces the template when its process ends.
     ///
-    /// Cancel safe: dropping the future stops everything that was started.
+    /// Cancel-safe: dropping the future stops everything that was started.
     ///
     /// # Errors
     ///

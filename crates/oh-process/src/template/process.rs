@@ -32,12 +32,12 @@ use crate::{
 
 const SCRIPT: &str = include_str!("template.py");
 
-/// The modules whose imports the template imports. The modules themselves are not imported: the
-/// first reads the configuration and builds the server from it.
+/// Modules of the server. The template imports the modules that these import, but not these
+/// themselves: the first reads the configuration and builds the server from it.
 const MODULES: &str = "openhands.agent_server.api openhands.agent_server.__main__";
 
-/// Libraries that a server imports when it begins to serve, and that keep no state of the process
-/// which imports them. `browser_use` itself is not included: it creates its own directory in /tmp.
+/// Libraries that a server imports when it begins to serve, and that keep no state of the importing
+/// process. `browser_use` itself is not included: it creates its own directory in /tmp.
 const LIBRARIES: &str = "uvicorn.protocols.http.auto uvicorn.protocols.websockets.wsproto_impl \
      uvicorn.lifespan.on psutil cdp_use bubus posthog lmnr";
 
@@ -88,7 +88,7 @@ impl From<Error> for Failed {
 }
 
 impl Process {
-    /// Starts the process and waits until the modules are imported. Cancel safe: dropping the
+    /// Starts the process and waits until the modules are imported. Cancel-safe: dropping the
     /// future stops everything that was started.
     pub(crate) async fn start(
         environment: &Environment,
@@ -238,7 +238,7 @@ impl Drop for Process {
 }
 
 impl End {
-    /// Waits until the process has ended. Cancel safe.
+    /// Waits until the process has ended. Cancel-safe.
     pub(crate) async fn wait(&mut self) {
         let mut nothing = [0; 64];
         while let Ok(1..) = self.0.read(&mut nothing).await {}

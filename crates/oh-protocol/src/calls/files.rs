@@ -478,7 +478,7 @@ impl SearchSubdirs {
         self
     }
 
-    /// Sets whether hidden directories are included, whose names start with a dot.
+    /// Sets whether hidden directories, whose names start with a dot, are included.
     pub fn include_hidden(mut self, yes: bool) -> Self {
         self.include_hidden = yes;
         self

@@ -33,7 +33,7 @@ blocked() {
 refuse() { printf '%s\n' "$why" >&2; exit 5; }
 "#;
 
-/// Looks at the directory `$at`, or at its nearest existing parent.
+/// Checks the directory `$at`, or its nearest existing parent.
 const BASE: &str = r#"
 while [ ! -d "$at" ] && [ "$at" != "${at%/*}" ]; do at=${at%/*}; done
 [ -d "$at" ] || at=/
@@ -56,15 +56,15 @@ why=$none
 
 const END: &str = "printf '%s\\n' \"$why\" >&2; exit 4";
 
-/// The result of a look at a directory.
+/// The result of checking a directory.
 pub(super) enum Look {
     Repository,
     /// No repository; contains git's message.
     Nothing(String),
 }
 
-/// Looks at `at`, an absolute path and, with `nested`, at the repositories in the workspace's
-/// directory too.
+/// Checks `at`, an absolute path and, with `nested`, the repositories in the workspace's directory
+/// too.
 ///
 /// # Errors
 ///

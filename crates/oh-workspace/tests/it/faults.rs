@@ -1,4 +1,4 @@
-//! Commands on a server whose responses and sockets fail.
+//! Tests of commands on a server whose responses and sockets fail.
 
 use std::{future::IntoFuture, time::Duration};
 

@@ -1,4 +1,5 @@
-//! Starts whose response is lost: which of the server's many commands is the caller's.
+//! Tests of start requests whose response is lost: the client finds its command among the server's
+//! many.
 
 use std::{future::IntoFuture, time::Duration};
 

@@ -213,10 +213,10 @@ impl Approvals {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Conflict`] when other actions are waiting, or these were answered already;
-    /// [`ErrorKind::NothingPending`] when the list is empty and nothing waits;
-    /// [`ErrorKind::Ambiguous`] when the connection failed and the log does not show whether the
-    /// server accepted the answer; [`ErrorKind::RateLimited`] when the server accepts no more runs.
+    /// Returns [`ErrorKind::Conflict`] if other actions are waiting, or these were answered
+    /// already; [`ErrorKind::NothingPending`] if the list is empty and nothing waits;
+    /// [`ErrorKind::Ambiguous`] if the connection failed and the log does not show whether the
+    /// server accepted the answer; [`ErrorKind::RateLimited`] if the server accepts no more runs.
     /// In every case but `Ambiguous`, nothing was approved.
     ///
     /// # Cancel safety
@@ -260,7 +260,7 @@ impl Approvals {
     ///
     /// # Errors
     ///
-    /// Same as [`approve`](Self::approve).
+    /// Returns the errors of [`approve`](Self::approve).
     pub async fn reject(&self, actions: &[PendingAction], reason: impl Into<String>) -> Result<()> {
         let conversation = &self.conversation;
         let turn = conversation.mirror().answered.turn().await;
@@ -334,7 +334,8 @@ impl Approvals {
     ///
     /// # Errors
     ///
-    /// When the request fails. If the server rejects the policy, the previous policy stays.
+    /// Returns an error if the request fails. If the server rejects the policy, the previous policy
+    /// stays.
     pub async fn set_policy(&self, policy: ConfirmationPolicy) -> Result<()> {
         self.conversation.set_policy(policy).await
     }

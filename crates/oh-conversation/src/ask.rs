@@ -13,7 +13,7 @@ impl Conversation {
     ///
     /// # Errors
     ///
-    /// When the model returns no answer, or the request fails.
+    /// Returns an error if the model returns no answer, or the request fails.
     pub async fn ask_agent(&self, question: impl Into<String>) -> Result<String> {
         let call = calls::Ask::new(self.id(), question);
         self.call("ask the agent a question", &call).await
@@ -24,7 +24,7 @@ impl Conversation {
     ///
     /// # Errors
     ///
-    /// When the request fails.
+    /// Returns an error if the request fails.
     pub async fn final_response(&self) -> Result<String> {
         let call = calls::FinalResponse::new(self.id());
         self.call("read the final response", &call).await
@@ -35,8 +35,8 @@ impl Conversation {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Conflict`](crate::ErrorKind::Conflict) when the agent has no condenser; other
-    /// kinds when the model or the request fails.
+    /// Returns [`ErrorKind::Conflict`](crate::ErrorKind::Conflict) if the agent has no condenser;
+    /// other kinds if the model or the request fails.
     pub async fn condense(&self) -> Result<()> {
         let call = calls::Condense::new(self.id());
         let condensed = self.call("condense", &call).await;
@@ -53,7 +53,7 @@ impl Conversation {
     ///
     /// # Errors
     ///
-    /// When the server no longer has the conversation, or the request fails.
+    /// Returns an error if the server no longer has the conversation, or the request fails.
     pub async fn info(&self) -> Result<ConversationInfo> {
         let call = calls::Get::new(self.id());
         self.call("read", &call).await
@@ -63,7 +63,8 @@ impl Conversation {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) on servers without this endpoint.
+    /// Returns [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) on servers without this
+    /// endpoint.
     pub async fn runtime(&self) -> Result<RuntimeInfo> {
         let call = calls::GetRuntime::new(self.id());
         self.call_newer("read the runtime", &call).await
@@ -73,7 +74,8 @@ impl Conversation {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) on servers without this endpoint.
+    /// Returns [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) on servers without this
+    /// endpoint.
     pub async fn reprovision(&self) -> Result<RuntimeInfo> {
         let call = calls::Reprovision::new(self.id());
         self.call_newer("reprovision the runtime", &call).await

@@ -160,7 +160,8 @@ pub(crate) use link_options;
 ///
 /// # Errors
 ///
-/// When the server does not have the conversation, rejects the key, or cannot be reached.
+/// Returns an error if the server does not have the conversation, rejects the key, or cannot be
+/// reached.
 #[derive(Debug)]
 #[must_use = "nothing is connected until it is awaited"]
 pub struct Attach {

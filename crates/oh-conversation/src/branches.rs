@@ -45,7 +45,8 @@ impl Conversation {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) when the log does not have the event.
+    /// Returns [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) if the log does not have the
+    /// event.
     pub async fn navigate(&self, event_id: impl Into<String>) -> Result<()> {
         let event_id = event_id.into();
         let call = Navigate::to(self.id(), event_id.clone());
@@ -58,7 +59,7 @@ impl Conversation {
     ///
     /// # Errors
     ///
-    /// When the request fails.
+    /// Returns an error if the request fails.
     pub async fn navigate_to_start(&self) -> Result<()> {
         let call = Navigate::to_start(self.id());
         self.call("navigate", &call).await?;
@@ -104,9 +105,9 @@ impl Conversation {
 ///
 /// # Errors
 ///
-/// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) when the log does not have the event to copy
-/// up to, [`ErrorKind::Conflict`](crate::ErrorKind::Conflict) when the id is taken,
-/// [`ErrorKind::Ambiguous`](crate::ErrorKind::Ambiguous) when the response was lost and the server
+/// Returns [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) if the log does not have the event
+/// to copy up to, [`ErrorKind::Conflict`](crate::ErrorKind::Conflict) if the id is taken,
+/// [`ErrorKind::Ambiguous`](crate::ErrorKind::Ambiguous) if the response was lost and the server
 /// does not show whether the copy was made. In this case, and if the copy was made and a later step
 /// fails, the error's [`conversation_id`](crate::Error::conversation_id) is the copy's.
 #[derive(Debug)]

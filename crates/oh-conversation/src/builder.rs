@@ -149,13 +149,13 @@ impl ConversationBuilder {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidInput`] when a value is invalid, or a client tool has the name of
-    /// another tool, and [`ErrorKind::UnknownTool`]; in these cases nothing was sent.
-    /// [`ErrorKind::Refused`] when the server rejects the request, for example because of another
+    /// Returns [`ErrorKind::InvalidInput`] if a value is invalid, or a client tool has the name of
+    /// another tool, and [`ErrorKind::UnknownTool`]; in these cases nothing was sent. Returns
+    /// [`ErrorKind::Refused`] if the server rejects the request, for example because of another
     /// schema for an existing client tool, or a parent that it does not have;
     /// [`ErrorKind::RateLimited`] while the server accepts no more runs;
-    /// [`ErrorKind::AgentMismatch`] when the server has a conversation with this id and another
-    /// kind of agent.
+    /// [`ErrorKind::AgentMismatch`] if the server has a conversation with this id and another kind
+    /// of agent.
     pub async fn start(self) -> Result<Conversation> {
         let created = self.plan.create().await?;
         self.connect(created).await

@@ -58,9 +58,9 @@ impl Deref for Child {
 ///
 /// # Errors
 ///
-/// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) on servers without child
-/// conversations, [`ErrorKind::RateLimited`](crate::ErrorKind::RateLimited) when the server accepts
-/// no more runs, and other kinds when it rejects the request: a worktree needs a repository with a
+/// Returns [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) on servers without child
+/// conversations, [`ErrorKind::RateLimited`](crate::ErrorKind::RateLimited) if the server accepts
+/// no more runs, and other kinds if it rejects the request: a worktree needs a repository with a
 /// commit, or the server returns a 500.
 #[must_use = "nothing is started until it is awaited"]
 pub struct StartChild<'a> {
@@ -135,7 +135,7 @@ impl Conversation {
     ///
     /// # Errors
     ///
-    /// When the request fails.
+    /// Returns an error if the request fails.
     pub async fn children(&self) -> Result<Vec<ConversationInfo>> {
         let info = self.info().await?;
         let ids = info.state().get("sub_conversation_ids");

@@ -28,7 +28,7 @@ use oh_protocol::{Event, Payload};
 ///
 /// # Errors
 ///
-/// When the directory cannot be created.
+/// Returns an error if the directory cannot be created.
 pub fn completion_log(
     directory: impl Into<PathBuf>,
 ) -> io::Result<impl FnMut(&Event) + Send + 'static> {

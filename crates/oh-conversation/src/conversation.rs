@@ -150,7 +150,7 @@ impl Conversation {
     ///
     /// # Errors
     ///
-    /// When the link has ended, or the server is unreachable for longer than
+    /// Returns an error if the link has ended, or the server is unreachable for longer than
     /// [`unreachable_after`](Attach::unreachable_after).
     ///
     /// # Cancel safety
@@ -436,7 +436,7 @@ impl Conversation {
     ///
     /// # Errors
     ///
-    /// When the request fails.
+    /// Returns an error if the request fails.
     pub async fn pause(&self) -> Result<()> {
         let _counted = self.mirror().answered.pause();
         self.call("pause", &calls::conversations::Pause::new(self.id()))
@@ -447,7 +447,7 @@ impl Conversation {
     ///
     /// # Errors
     ///
-    /// When the request fails.
+    /// Returns an error if the request fails.
     pub async fn interrupt(&self) -> Result<()> {
         let _counted = self.mirror().answered.pause();
         self.call(

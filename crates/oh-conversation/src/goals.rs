@@ -48,7 +48,7 @@ impl Goal {
     ///
     /// # Errors
     ///
-    /// When the conversation's link ends before the goal.
+    /// Returns an error if the conversation's link ends before the goal.
     pub async fn ended(&self) -> Result<GoalStatus> {
         let mut progress = self.progress();
         while let Some(status) = progress.next().await {
@@ -65,7 +65,7 @@ impl Goal {
     ///
     /// # Errors
     ///
-    /// When the request fails.
+    /// Returns an error if the request fails.
     pub async fn stop(&self) -> Result<()> {
         self.conversation.stop_goal().await
     }
@@ -154,10 +154,10 @@ fn goal_of(event: &Event) -> Option<GoalStatus> {
 ///
 /// # Errors
 ///
-/// [`ErrorKind::Conflict`] while a run or another goal is in progress,
+/// Returns [`ErrorKind::Conflict`] while a run or another goal is in progress,
 /// [`ErrorKind::PendingConfirmation`] while an action waits for approval,
-/// [`ErrorKind::InvalidInput`] for an empty objective or zero rounds, [`ErrorKind::RateLimited`]
-/// when the server accepts no more runs.
+/// [`ErrorKind::InvalidInput`] for an empty objective or zero rounds, [`ErrorKind::RateLimited`] if
+/// the server accepts no more runs.
 #[derive(Debug)]
 #[must_use = "nothing is started until it is awaited"]
 pub struct StartGoal<'a> {
@@ -212,7 +212,7 @@ impl Conversation {
     ///
     /// # Errors
     ///
-    /// When the request fails.
+    /// Returns an error if the request fails.
     pub async fn stop_goal(&self) -> Result<()> {
         let call = calls::StopGoal::new(self.id());
         self.call("stop the goal", &call).await
@@ -222,8 +222,8 @@ impl Conversation {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Refused`] when there is no goal, or when it was reached or ran out of rounds;
-    /// [`ErrorKind::Conflict`] while a run or a goal is in progress;
+    /// Returns [`ErrorKind::Refused`] if there is no goal, or if it was reached or ran out of
+    /// rounds; [`ErrorKind::Conflict`] while a run or a goal is in progress;
     /// [`ErrorKind::PendingConfirmation`] while an action waits for approval.
     pub async fn resume_goal(&self) -> Result<Goal> {
         let call = calls::ResumeGoal::new(self.id());

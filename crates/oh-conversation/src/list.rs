@@ -62,7 +62,7 @@ impl Conversation {
     ///
     /// # Errors
     ///
-    /// When the request fails.
+    /// Returns an error if the request fails.
     pub async fn count(client: &Client, status: Option<ExecutionStatus>) -> Result<u64> {
         let mut call = calls::Count::default();
         call.status = status;
@@ -76,7 +76,7 @@ impl Conversation {
     ///
     /// # Errors
     ///
-    /// When the request fails.
+    /// Returns an error if the request fails.
     pub async fn batch(
         client: &Client,
         ids: impl IntoIterator<Item = ConversationId>,

@@ -86,7 +86,7 @@ impl Conversation {
     ///
     /// # Errors
     ///
-    /// When the list is not held and the request fails.
+    /// Returns an error if the list is not held and the request fails.
     pub async fn mcp_status(&self) -> Result<McpStatus> {
         let state = self.state();
         if state.agent_kind().as_deref() == Some("ACPAgent") {

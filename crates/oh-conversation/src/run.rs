@@ -47,11 +47,11 @@ const LOOK: Duration = Duration::from_secs(10);
 ///
 /// # Errors
 ///
-/// [`ErrorKind::RateLimited`] when the server accepts no more runs; [`ErrorKind::Ambiguous`] when
-/// the connection failed and the log does not show whether the run was accepted;
-/// [`ErrorKind::Replaced`] when the server now has another conversation with this id;
-/// [`ErrorKind::Closed`] when the handle is closed during the run; other kinds when the server
-/// rejects the request.
+/// Returns [`ErrorKind::RateLimited`] if the server accepts no more runs; [`ErrorKind::Ambiguous`]
+/// if the connection failed and the log does not show whether the run was accepted;
+/// [`ErrorKind::Replaced`] if the server now has another conversation with this id;
+/// [`ErrorKind::Closed`] if the handle is closed during the run; other kinds if the server rejects
+/// the request.
 ///
 /// # Cancel safety
 ///

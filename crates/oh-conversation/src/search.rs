@@ -64,7 +64,7 @@ impl Conversation {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::NotFound`] when the log does not have the event.
+    /// Returns [`ErrorKind::NotFound`] if the log does not have the event.
     pub async fn fetch_event(&self, event_id: impl Into<String>) -> Result<Event> {
         let event_id = event_id.into();
         // An empty id would address another endpoint.
@@ -91,7 +91,7 @@ impl Conversation {
     ///
     /// # Errors
     ///
-    /// When the request fails.
+    /// Returns an error if the request fails.
     pub async fn fetch_events<I: Into<String>>(
         &self,
         event_ids: impl IntoIterator<Item = I>,
@@ -169,7 +169,7 @@ impl EventSearch {
     ///
     /// # Errors
     ///
-    /// When the request fails.
+    /// Returns an error if the request fails.
     pub async fn count(mut self) -> Result<u64> {
         if self.filter.kind.is_none() || !self.conversation.is_before(KINDS_BY_NAME).await? {
             let call = calls::Count::new(self.conversation.id()).filter(self.filter);

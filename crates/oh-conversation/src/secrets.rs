@@ -119,8 +119,9 @@ impl Conversation {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidInput`] when a name is not a valid environment variable name, a value is
-    /// a mask, or a closure fails (its error is the source). In these cases nothing was sent.
+    /// Returns [`ErrorKind::InvalidInput`] if a name is not a valid environment variable name, a
+    /// value is a mask, or a closure fails (its error is the source). In these cases nothing was
+    /// sent.
     pub async fn set_secrets<N, S>(&self, secrets: impl IntoIterator<Item = (N, S)>) -> Result<()>
     where
         N: Into<String>,

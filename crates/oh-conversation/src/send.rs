@@ -24,11 +24,11 @@ use crate::{Conversation, Error, ErrorKind, Result, answered, gate::Standing, ru
 ///
 /// # Errors
 ///
-/// [`ErrorKind::PendingConfirmation`] while an action waits for approval;
+/// Returns [`ErrorKind::PendingConfirmation`] while an action waits for approval;
 /// [`ErrorKind::InvalidInput`] for an empty message, and [`ErrorKind::NoVision`] for an image that
-/// the model does not support. In these cases nothing was sent. [`ErrorKind::Ambiguous`] when the
-/// connection failed and the log does not show the message. [`ErrorKind::RateLimited`] with
-/// [`and_run`](Self::and_run) when the server accepts no more runs; the message is saved in that
+/// the model does not support. In these cases nothing was sent. Returns [`ErrorKind::Ambiguous`] if
+/// the connection failed and the log does not show the message. Returns [`ErrorKind::RateLimited`]
+/// with [`and_run`](Self::and_run) if the server accepts no more runs; the message is saved in that
 /// case.
 ///
 /// # Cancel safety

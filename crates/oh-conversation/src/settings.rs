@@ -21,8 +21,8 @@ impl Conversation {
     ///
     /// # Errors
     ///
-    /// When the request fails. If the server rejects the analyzer, the previous setting is the one
-    /// that is set again.
+    /// Returns an error if the request fails. If the server rejects the analyzer, the previous
+    /// setting is the one that is set again.
     pub async fn set_security_analyzer(&self, analyzer: Option<SecurityAnalyzer>) -> Result<()> {
         let restored = &self.mirror().restored;
         let _turn = restored.turn.lock().await;
@@ -72,7 +72,7 @@ impl Conversation {
     ///
     /// # Errors
     ///
-    /// When a tag violates these rules, or the request fails.
+    /// Returns an error if a tag violates these rules, or the request fails.
     pub async fn set_tags<K: Into<String>, V: Into<String>>(
         &self,
         tags: impl IntoIterator<Item = (K, V)>,
@@ -91,7 +91,7 @@ impl Conversation {
     ///
     /// # Errors
     ///
-    /// When the title is invalid, or the request fails.
+    /// Returns an error if the title is invalid, or the request fails.
     pub async fn set_title(&self, title: &str) -> Result<()> {
         let call = calls::Update::title(self.id(), title);
         self.call("set the title", &call).await
@@ -106,7 +106,7 @@ impl Conversation {
     ///
     /// # Errors
     ///
-    /// When the request fails.
+    /// Returns an error if the request fails.
     pub async fn switch_llm(&self, mut llm: Llm) -> Result<()> {
         if self.is_before(MODELS_REPLACED).await? {
             let random = ConversationId::random().to_string();
@@ -121,7 +121,7 @@ impl Conversation {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) when there is no such profile.
+    /// Returns [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) if there is no such profile.
     pub async fn switch_profile(&self, profile: impl Into<String>) -> Result<()> {
         let call = calls::SwitchProfile::new(self.id(), profile);
         self.call_naming("switch the profile", &call).await
@@ -131,8 +131,8 @@ impl Conversation {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Refused`](crate::ErrorKind::Refused) when the agent is not an ACP agent, or
-    /// does not have the model.
+    /// Returns [`ErrorKind::Refused`](crate::ErrorKind::Refused) if the agent is not an ACP agent,
+    /// or does not have the model.
     pub async fn switch_acp_model(&self, model: impl Into<String>) -> Result<()> {
         let call = calls::SwitchAcpModel::new(self.id(), model);
         self.call("switch the agent's model", &call).await
@@ -143,9 +143,9 @@ impl Conversation {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) when there is no plugin with this name,
-    /// [`ErrorKind::Refused`](crate::ErrorKind::Refused) when the plugin cannot be fetched or the
-    /// name is ambiguous.
+    /// Returns [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) if there is no plugin with this
+    /// name, [`ErrorKind::Refused`](crate::ErrorKind::Refused) if the plugin cannot be fetched or
+    /// the name is ambiguous.
     pub async fn load_plugin(&self, plugin: impl Into<String>) -> Result<()> {
         let call = calls::LoadPlugin::new(self.id(), plugin);
         self.call_naming("load a plugin", &call).await

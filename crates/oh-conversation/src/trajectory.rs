@@ -26,8 +26,8 @@ impl Conversation {
     ///
     /// # Errors
     ///
-    /// When the server no longer has the conversation, when the request fails, or when the file is
-    /// larger than 1 GiB: [`trajectory_stream`](Self::trajectory_stream) has no limit.
+    /// Returns an error if the server no longer has the conversation, if the request fails, or if
+    /// the file is larger than 1 GiB: [`trajectory_stream`](Self::trajectory_stream) has no limit.
     pub async fn trajectory(&self) -> Result<Bytes> {
         let body = self.open_trajectory().await?.collect(LIMIT).await;
         body.map_err(|error| Error::transport(self.id(), "download the trajectory", error))
@@ -50,8 +50,8 @@ impl Conversation {
     ///
     /// # Errors
     ///
-    /// When the server no longer has the conversation, or the request fails. The stream yields an
-    /// error when the connection breaks or stalls.
+    /// Returns an error if the server no longer has the conversation, or the request fails. The
+    /// stream yields an error if the connection breaks or stalls.
     pub async fn trajectory_stream(
         &self,
     ) -> Result<impl Stream<Item = Result<Bytes>> + Send + Unpin + use<>> {

@@ -94,7 +94,7 @@ pub(crate) enum Proof<'a> {
 ///
 /// # Errors
 ///
-/// [`ErrorKind::Stranger`] if another program answers.
+/// Returns [`ErrorKind::Stranger`] if another program answers.
 pub(crate) async fn ready(address: SocketAddr, ancestor: u32, proof: Proof<'_>) -> Result<()> {
     // Without a key: each request sets the key to test.
     let client = Client::builder(format!("http://{address}"))

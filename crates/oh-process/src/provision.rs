@@ -294,7 +294,7 @@ impl Provisioner {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Directory`] if no cache directory is known, or it cannot be read.
+    /// Returns [`ErrorKind::Directory`] if no cache directory is known, or it cannot be read.
     pub fn cached(&self) -> Result<Vec<PathBuf>> {
         let cache = Cache::at(self.home()?);
         cache.finished().map_err(|error| {
@@ -307,7 +307,7 @@ impl Provisioner {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Directory`] if no cache directory is known.
+    /// Returns [`ErrorKind::Directory`] if no cache directory is known.
     pub fn uv(&self) -> Result<Option<PathBuf>> {
         let own = self.home()?.join(crate::uv::PATH);
         let on_path = which::which("uv").ok();

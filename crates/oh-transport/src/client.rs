@@ -202,7 +202,7 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// When the [`AuthProvider`](crate::AuthProvider) has no key.
+    /// Returns an error if the [`AuthProvider`](crate::AuthProvider) has no key.
     pub async fn session_api_key(&self) -> Result<Option<SecretString>> {
         self.0.parts.auth.key().await
     }

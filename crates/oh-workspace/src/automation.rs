@@ -77,7 +77,7 @@ impl CompletionCallback {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidInput`] when the URL is invalid.
+    /// Returns [`ErrorKind::InvalidInput`] if the URL is invalid.
     pub fn from_env() -> Result<Option<Self>> {
         let read = |name: &str| env::var(name).ok().filter(|value| !value.is_empty());
         let Some(url) = read("AUTOMATION_CALLBACK_URL") else {
@@ -93,7 +93,7 @@ impl CompletionCallback {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidInput`] when this is not a valid `http://` or `https://` URL.
+    /// Returns [`ErrorKind::InvalidInput`] if this is not a valid `http://` or `https://` URL.
     pub fn new(url: &str) -> Result<Self> {
         // The URL may contain credentials, so the error does not repeat it.
         let bad = || Error::invalid("the callback URL must begin with http:// or https://");
@@ -154,7 +154,7 @@ impl CompletionCallback {
     ///
     /// # Errors
     ///
-    /// When the callback's receiver cannot be reached or rejects the request.
+    /// Returns an error if the callback's receiver cannot be reached or rejects the request.
     pub async fn report_run<T: fmt::Display, E: std::error::Error>(
         self,
         result: &Result<T, E>,
@@ -175,7 +175,7 @@ impl CompletionCallback {
     ///
     /// # Errors
     ///
-    /// When the callback's receiver cannot be reached or rejects the request.
+    /// Returns an error if the callback's receiver cannot be reached or rejects the request.
     pub async fn report<E: std::error::Error>(self, result: &Result<(), E>) -> Result<()> {
         let Err(error) = result else {
             return self.completed().await;
@@ -196,7 +196,7 @@ impl CompletionCallback {
     ///
     /// # Errors
     ///
-    /// When the callback's receiver cannot be reached or rejects the request.
+    /// Returns an error if the callback's receiver cannot be reached or rejects the request.
     pub async fn completed(self) -> Result<()> {
         let body = self.body("COMPLETED", None);
         self.send(body).await
@@ -207,7 +207,7 @@ impl CompletionCallback {
     ///
     /// # Errors
     ///
-    /// When the callback's receiver cannot be reached or rejects the request.
+    /// Returns an error if the callback's receiver cannot be reached or rejects the request.
     pub async fn failed(self, code: impl Into<String>, detail: impl Into<String>) -> Result<()> {
         let mut detail = detail.into();
         if let Some(key) = &self.api_key
@@ -230,7 +230,7 @@ impl CompletionCallback {
     ///
     /// # Errors
     ///
-    /// When the callback's receiver cannot be reached or rejects the request.
+    /// Returns an error if the callback's receiver cannot be reached or rejects the request.
     pub async fn failed_with(self, event: &Event) -> Result<()> {
         let event = serde_json::from_slice(event.raw()).map_err(|error| {
             Error::invalid("cannot encode the event as JSON").with_source(error)

@@ -119,7 +119,7 @@ impl Place {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::NotRemoved`] when the directory may still exist.
+    /// Returns [`ErrorKind::NotRemoved`] if the directory may still exist.
     pub(crate) async fn remove(&self) -> Result<()> {
         remove(&self.client, &self.path).await?;
         self.leave();

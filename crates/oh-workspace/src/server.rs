@@ -24,7 +24,7 @@ impl Workspace {
     ///
     /// # Errors
     ///
-    /// When the server cannot be reached, or is not an agent server.
+    /// Returns an error if the server cannot be reached, or is not an agent server.
     pub async fn server_info(&self) -> Result<Arc<ServerInfo>> {
         let info = self.client().server_info().await;
         info.map_err(|error| Error::transport("cannot read the server information", error))
@@ -37,8 +37,8 @@ impl Workspace {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) when VSCode is disabled on the
-    /// server, or when the request fails.
+    /// Returns [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) if VSCode is disabled on
+    /// the server, and another error if the request fails.
     pub async fn vscode_url(&self, base_url: Option<&str>) -> Result<Option<SecretString>> {
         let mut call = GetUrl::new()
             .scope(self.scope())
@@ -58,7 +58,7 @@ impl Workspace {
     ///
     /// # Errors
     ///
-    /// When the request fails.
+    /// Returns an error if the request fails.
     pub async fn vscode_status(&self) -> Result<VscodeStatus> {
         let status = self
             .client()

@@ -23,7 +23,8 @@ impl Workspace {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::NotFound`] when no model is stored, or when the request fails.
+    /// Returns [`ErrorKind::NotFound`] if no model is stored, and another error if the request
+    /// fails.
     pub async fn llm(&self) -> Result<Llm> {
         // Masked first: the plain value is requested only when it is needed.
         let settings = self.settings(Expose::Masked).await?;
@@ -38,7 +39,8 @@ impl Workspace {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::NotFound`] when there is no such profile, or when the request fails.
+    /// Returns [`ErrorKind::NotFound`] if there is no such profile, and another error if the
+    /// request fails.
     pub async fn llm_profile(&self, name: impl Into<String>) -> Result<Llm> {
         let name = name.into();
         let profile = self
@@ -56,7 +58,8 @@ impl Workspace {
     ///
     /// # Errors
     ///
-    /// When the request fails, or when a stored MCP server has neither a command nor a URL.
+    /// Returns an error if the request fails, or if a stored MCP server has neither a command nor a
+    /// URL.
     pub async fn mcp_config(&self) -> Result<BTreeMap<String, McpServer>> {
         let mut settings = self.settings(Expose::Plain).await?;
         let Value::Object(servers) = settings.agent_settings["mcp_config"].take() else {
@@ -78,7 +81,8 @@ impl Workspace {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::NotFound`] for a name that is not stored, or when the request fails.
+    /// Returns [`ErrorKind::NotFound`] for a name that is not stored, and another error if the
+    /// request fails.
     pub async fn secrets(&self, names: &[&str]) -> Result<BTreeMap<String, SecretSource>> {
         self.lookups(names, None).await
     }
@@ -89,7 +93,7 @@ impl Workspace {
     ///
     /// # Errors
     ///
-    /// Same as [`secrets`](Self::secrets).
+    /// Returns the errors of [`secrets`](Self::secrets).
     pub async fn secrets_with_key(
         &self,
         names: &[&str],
@@ -134,7 +138,8 @@ impl Workspace {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidInput`] for an invalid name, or when the request fails.
+    /// Returns [`ErrorKind::InvalidInput`] for an invalid name, and another error if the request
+    /// fails.
     pub async fn secret_value(&self, name: &str) -> Result<Option<SecretString>> {
         match self.client().call(&GetSecret::new(name)).await {
             Ok(value) => Ok(Some(value)),
@@ -151,7 +156,7 @@ impl Workspace {
     ///
     /// # Errors
     ///
-    /// When the request fails.
+    /// Returns an error if the request fails.
     pub async fn load_skills(&self, which: LoadSkills) -> Result<LoadedSkills> {
         let loaded = self.client().call(&which).await;
         loaded.map_err(|error| Error::transport("cannot load the skills", error))
@@ -162,7 +167,7 @@ impl Workspace {
     ///
     /// # Errors
     ///
-    /// When the request fails.
+    /// Returns an error if the request fails.
     pub async fn agent_context(&self) -> Result<AgentContext> {
         let which = LoadSkills::new().user(true).project(self.path(".")?);
         let loaded = self.load_skills(which).await?;

@@ -56,8 +56,8 @@ impl Workspace {
     ///
     /// # Errors
     ///
-    /// When the path is empty or contains a NUL character, or when the path and this workspace's
-    /// directory are both relative.
+    /// Returns an error if the path is empty or contains a NUL character, or if the path and this
+    /// workspace's directory are both relative.
     pub fn directory(&self, path: impl AsRef<str>) -> Result<Self> {
         Ok(Self {
             directory: self.path(path.as_ref())?,

@@ -166,8 +166,8 @@ impl ClientToolCall {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidInput`] when the model's arguments do not match the type. If a handler
-    /// returns this error, the model receives the reason.
+    /// Returns [`ErrorKind::InvalidInput`] if the model's arguments do not match the type. If a
+    /// handler returns this error, the model receives the reason.
     pub fn arguments<T: DeserializeOwned>(&self) -> Result<T> {
         T::deserialize(self.json()).map_err(|error| {
             let what = format!("invalid arguments: {error}");

@@ -25,8 +25,8 @@ impl Conversation {
     ///
     /// # Errors
     ///
-    /// When the conversation should be deleted and the deletion fails. The handle is closed all the
-    /// same.
+    /// Returns an error if the conversation should be deleted and the deletion fails. The handle is
+    /// closed all the same.
     ///
     /// # Cancel safety
     ///
@@ -71,7 +71,7 @@ impl Conversation {
     ///
     /// # Errors
     ///
-    /// When the request fails; the link stays open.
+    /// Returns an error if the request fails; the link stays open.
     pub async fn delete(&self) -> Result<()> {
         self.delete_on_server().await?;
         // The conversation is deleted already, so the close has nothing left that can fail.

@@ -158,7 +158,8 @@ impl RunOutcome {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::NotFinished`] with the outcome as text, if the run ended in any other way.
+    /// Returns [`ErrorKind::NotFinished`] with the outcome as text, if the run ended in any other
+    /// way.
     pub fn ensure_finished(self) -> Result<Self> {
         if self.is_finished() {
             return Ok(self);

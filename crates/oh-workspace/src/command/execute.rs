@@ -128,7 +128,7 @@ impl<'a> Execute<'a> {
     ///
     /// # Errors
     ///
-    /// When a value is invalid, or the request fails.
+    /// Returns an error if a value is invalid, or the request fails.
     pub async fn start(self) -> Result<Command> {
         let (command, guard) = self.begin().await?;
         guard.keep();
@@ -140,7 +140,8 @@ impl<'a> Execute<'a> {
     ///
     /// # Errors
     ///
-    /// Same as [`start`](Self::start). The stream yields the errors of [`Command::wait`].
+    /// Returns the errors of [`start`](Self::start). The stream yields the errors of
+    /// [`Command::wait`].
     pub async fn stream(self) -> Result<Output> {
         let (command, guard) = self.begin().await?;
         Ok(Output::of(command, Some(guard)))
@@ -166,9 +167,9 @@ impl<'a> Execute<'a> {
     ///
     /// # Errors
     ///
-    /// Same as awaiting the command, and those of [`Download::bytes`](crate::Download::bytes);
-    /// [`ErrorKind::NotRemoved`](crate::ErrorKind::NotRemoved) when the directory cannot be
-    /// removed.
+    /// Returns the errors of awaiting the command and of
+    /// [`Download::bytes`](crate::Download::bytes);
+    /// [`ErrorKind::NotRemoved`](crate::ErrorKind::NotRemoved) if the directory cannot be removed.
     ///
     /// # Cancel safety
     ///

@@ -82,7 +82,7 @@ impl History {
     ///
     /// # Errors
     ///
-    /// When the request fails.
+    /// Returns an error if the request fails.
     pub async fn page(self) -> Result<BashPage> {
         let found = self.workspace.client().call(&self.search).await;
         let mut page =
@@ -135,7 +135,7 @@ impl Workspace {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::NotFound`] when the server's history has no such command.
+    /// Returns [`ErrorKind::NotFound`] if the server's history has no such command.
     pub async fn command(&self, id: impl Into<String>) -> Result<Command> {
         // The server finds events by hex digits only.
         let id = id.into().replace('-', "");
@@ -158,7 +158,7 @@ impl Workspace {
     ///
     /// # Errors
     ///
-    /// When the request fails.
+    /// Returns an error if the request fails.
     pub async fn history_events<I: Into<String>>(
         &self,
         ids: impl IntoIterator<Item = I>,
@@ -176,7 +176,7 @@ impl Workspace {
     ///
     /// # Errors
     ///
-    /// When the request fails.
+    /// Returns an error if the request fails.
     pub async fn clear_history(&self) -> Result<u64> {
         let clear = ClearEvents::new().scope(self.scope());
         let cleared = self.client().call(&clear).await;

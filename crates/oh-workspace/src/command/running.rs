@@ -130,8 +130,8 @@ impl Command {
     ///
     /// # Errors
     ///
-    /// When the server rejects the request, or stays unreachable for a while. The command may still
-    /// be running.
+    /// Returns an error if the server rejects the request, or stays unreachable for a while. The
+    /// command may still be running.
     pub async fn wait(&self) -> Result<CommandOutput> {
         let mut tail = self.tail();
         let (mut stdout, mut stderr) = (String::new(), String::new());
@@ -154,8 +154,8 @@ impl Command {
     ///
     /// # Errors
     ///
-    /// When the request fails; [`ErrorKind::NotRemoved`] when the command may not have read its
-    /// secrets, and they cannot be removed.
+    /// Returns an error if the request fails; [`ErrorKind::NotRemoved`] if the command may not have
+    /// read its secrets, and they cannot be removed.
     pub async fn stop(&self) -> Result<()> {
         let workspace = &self.0.workspace;
         let stop = bash::Stop::new(self.id()).scope(workspace.scope());

@@ -55,7 +55,7 @@ impl Subdirectories {
     ///
     /// # Errors
     ///
-    /// When there is no such directory, or the request fails.
+    /// Returns an error if there is no such directory, or the request fails.
     pub async fn all(self) -> Result<Vec<Subdirectory>> {
         let mut all = Vec::new();
         let mut stream = std::pin::pin!(self.stream());
@@ -83,9 +83,9 @@ impl Workspace {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidPath`](crate::ErrorKind::InvalidPath) when a file is in the way,
-    /// [`ErrorKind::PermissionDenied`](crate::ErrorKind::PermissionDenied), or when the request
-    /// fails.
+    /// Returns [`ErrorKind::InvalidPath`](crate::ErrorKind::InvalidPath) if a file is in the way,
+    /// [`ErrorKind::PermissionDenied`](crate::ErrorKind::PermissionDenied) without permission, and
+    /// another error if the request fails.
     pub async fn create_directory(&self, path: impl AsRef<str>) -> Result<()> {
         let path = self.path(path.as_ref())?;
         let create = CreateDirectory::new(&path).scope(self.scope());
@@ -97,7 +97,7 @@ impl Workspace {
     ///
     /// # Errors
     ///
-    /// When the request fails.
+    /// Returns an error if the request fails.
     pub async fn home(&self) -> Result<Home> {
         let home = self.client().call(&GetHome::new()).await;
         home.map_err(|error| refused("cannot determine the home directory", "~", error))

@@ -77,8 +77,8 @@ impl Download {
     ///
     /// # Errors
     ///
-    /// When the server rejects the request, for example [`ErrorKind::NotFound`], or
-    /// [`ErrorKind::InvalidPath`] for a directory; or when the server cannot be reached.
+    /// Returns an error if the server rejects the request, for example [`ErrorKind::NotFound`], or
+    /// [`ErrorKind::InvalidPath`] for a directory; or if the server cannot be reached.
     pub async fn stream(self) -> Result<ByteStream> {
         let (source, path) = self.source?;
         let client = self.workspace.client();
@@ -91,9 +91,9 @@ impl Download {
     ///
     /// # Errors
     ///
-    /// Same as [`stream`](Self::stream); [`ErrorKind::Local`] and [`ErrorKind::NoSpace`] when the
-    /// file cannot be written; [`ErrorKind::Changed`] when the file on the server changes during
-    /// the download.
+    /// Returns the errors of [`stream`](Self::stream). Also returns [`ErrorKind::Local`] and
+    /// [`ErrorKind::NoSpace`] if the file cannot be written; [`ErrorKind::Changed`] if the file on
+    /// the server changes during the download.
     pub async fn to_path(self, local: impl Into<PathBuf>) -> Result<Downloaded> {
         let stream = self.stream().await?;
         let headers = stream.headers().clone();
@@ -105,7 +105,8 @@ impl Download {
     ///
     /// # Errors
     ///
-    /// Same as [`to_path`](Self::to_path). Data already written to the writer stays written.
+    /// Returns the errors of [`to_path`](Self::to_path). Data already written to the writer stays
+    /// written.
     pub async fn to_writer<W: io::Write + Send + 'static>(self, writer: W) -> Result<W> {
         let stream = self.stream().await?;
         Ok(write_to(stream, writer).await?.0)
@@ -115,7 +116,7 @@ impl Download {
     ///
     /// # Errors
     ///
-    /// Same as [`stream`](Self::stream).
+    /// Returns the errors of [`stream`](Self::stream).
     pub async fn bytes(self) -> Result<Bytes> {
         let mut stream = self.stream().await?;
         let mut whole = BytesMut::new();
@@ -129,7 +130,8 @@ impl Download {
     ///
     /// # Errors
     ///
-    /// Same as [`stream`](Self::stream); [`ErrorKind::NotText`] when the content is not UTF-8.
+    /// Returns the errors of [`stream`](Self::stream). Also returns [`ErrorKind::NotText`] if the
+    /// content is not UTF-8.
     pub async fn text(self) -> Result<String> {
         let path = self.source.as_ref().map(|(_, path)| path.clone());
         let path = path.unwrap_or_default();

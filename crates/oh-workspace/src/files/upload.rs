@@ -84,7 +84,7 @@ impl<'a> Upload<'a> {
     ///
     /// # Errors
     ///
-    /// Same as [`from_path`](Self::from_path), without those about the local file.
+    /// Returns the errors of [`from_path`](Self::from_path), except those about the local file.
     pub async fn from_bytes(self, content: impl Into<Bytes>) -> Result<u64> {
         let content = content.into();
         let length = content.len() as u64;
@@ -100,9 +100,9 @@ impl<'a> Upload<'a> {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Local`] when the file cannot be read or is a directory; [`ErrorKind::Changed`]
-    /// when the file changes during the upload; the error of a rejected request or a broken
-    /// connection.
+    /// Returns [`ErrorKind::Local`] if the file cannot be read or is a directory;
+    /// [`ErrorKind::Changed`] if the file changes during the upload; otherwise the error of a
+    /// rejected request or a broken connection.
     pub async fn from_path(self, local: impl Into<PathBuf>) -> Result<u64> {
         let local = local.into();
         let (chunks, opened) = open(local).await?;
@@ -115,8 +115,8 @@ impl<'a> Upload<'a> {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Local`] when the reader fails; the error of a rejected request or a broken
-    /// connection.
+    /// Returns [`ErrorKind::Local`] if the reader fails; otherwise the error of a rejected request
+    /// or a broken connection.
     pub async fn from_reader(self, reader: impl io::Read + Send + 'static) -> Result<u64> {
         let chunks = read(reader, |_| Ok(()));
         self.send(chunks, None).await
@@ -127,8 +127,8 @@ impl<'a> Upload<'a> {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Local`] when the stream fails; the error of a rejected request or a broken
-    /// connection.
+    /// Returns [`ErrorKind::Local`] if the stream fails; otherwise the error of a rejected request
+    /// or a broken connection.
     pub async fn from_stream(
         self,
         stream: impl Stream<Item = io::Result<Bytes>> + Send + 'static,
@@ -469,7 +469,7 @@ impl Workspace {
     ///
     /// # Errors
     ///
-    /// Same as [`Upload::from_bytes`].
+    /// Returns the errors of [`Upload::from_bytes`].
     pub async fn write(&self, path: impl Into<String>, content: impl Into<Bytes>) -> Result<()> {
         self.upload(path).from_bytes(content).await.map(drop)
     }

@@ -42,8 +42,9 @@ impl Git {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::NotARepository`], [`ErrorKind::NotFound`] when the directory does not exist,
-    /// [`ErrorKind::Git`] when git fails, or when the request fails.
+    /// Returns [`ErrorKind::NotARepository`] outside a repository, [`ErrorKind::NotFound`] if the
+    /// directory does not exist, [`ErrorKind::Git`] if git fails, and another error if the request
+    /// fails.
     pub async fn changes(&self) -> Result<Vec<GitChange>> {
         self.changed(Changes::new(self.root()?), Which::Default)
             .await
@@ -53,7 +54,8 @@ impl Git {
     ///
     /// # Errors
     ///
-    /// Same as [`changes`](Self::changes); [`ErrorKind::UnknownRef`].
+    /// Returns the errors of [`changes`](Self::changes). Also returns [`ErrorKind::UnknownRef`] if
+    /// the ref or commit does not exist.
     pub async fn changes_against(&self, git_ref: impl Into<String>) -> Result<Vec<GitChange>> {
         let git_ref = git_ref.into();
         let changes = Changes::new(self.root()?).against(&git_ref);
@@ -66,8 +68,8 @@ impl Git {
     ///
     /// # Errors
     ///
-    /// Same as [`changes`](Self::changes); [`ErrorKind::Git`] for a file that exists neither now
-    /// nor before.
+    /// Returns the errors of [`changes`](Self::changes). Also returns [`ErrorKind::Git`] for a file
+    /// that exists neither now nor before.
     pub async fn diff(&self, file: impl AsRef<str>) -> Result<GitDiff> {
         let path = self.workspace.path(file.as_ref())?;
         self.differs(Diff::new(&path), &path).await
@@ -77,7 +79,8 @@ impl Git {
     ///
     /// # Errors
     ///
-    /// Same as [`diff`](Self::diff); [`ErrorKind::UnknownRef`].
+    /// Returns the errors of [`diff`](Self::diff). Also returns [`ErrorKind::UnknownRef`] if the
+    /// ref or commit does not exist.
     pub async fn diff_against(
         &self,
         file: impl AsRef<str>,
@@ -91,7 +94,8 @@ impl Git {
     ///
     /// # Errors
     ///
-    /// Same as [`diff`](Self::diff); [`ErrorKind::UnknownRef`].
+    /// Returns the errors of [`diff`](Self::diff). Also returns [`ErrorKind::UnknownRef`] if the
+    /// ref or commit does not exist.
     pub async fn diff_of_commit(
         &self,
         file: impl AsRef<str>,
@@ -105,7 +109,7 @@ impl Git {
     ///
     /// # Errors
     ///
-    /// Same as [`changes`](Self::changes).
+    /// Returns the errors of [`changes`](Self::changes).
     pub async fn commits(&self, limit: u32) -> Result<GitCommitsPage> {
         let commits = Commits::new(self.root()?)
             .limit(limit)
@@ -123,7 +127,8 @@ impl Git {
     ///
     /// # Errors
     ///
-    /// Same as [`changes`](Self::changes); [`ErrorKind::UnknownRef`].
+    /// Returns the errors of [`changes`](Self::changes). Also returns [`ErrorKind::UnknownRef`] if
+    /// the ref or commit does not exist.
     pub async fn commit_changes(&self, sha: impl Into<String>) -> Result<Vec<GitChange>> {
         let sha = sha.into();
         let changes = CommitChanges::new(self.root()?, &sha).scope(self.workspace.scope());
@@ -137,9 +142,10 @@ impl Git {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Git`] with git's message when there is a repository that git refuses, or that
-    /// the server's user cannot read; [`ErrorKind::Unsupported`] when the server has no git;
-    /// [`ErrorKind::NotFound`] when the directory does not exist; or when the request fails.
+    /// Returns [`ErrorKind::Git`] with git's message if there is a repository that git refuses, or
+    /// that the server's user cannot read; [`ErrorKind::Unsupported`] if the server has no git;
+    /// [`ErrorKind::NotFound`] if the directory does not exist; and another error if the request
+    /// fails.
     pub async fn is_repository(&self) -> Result<bool> {
         let look = self.look(&self.root()?, false).await?;
         Ok(matches!(look, Look::Repository))
@@ -282,9 +288,9 @@ impl Workspace {
     ///
     /// # Errors
     ///
-    /// [`PermissionDenied`](crate::ErrorKind::PermissionDenied) when the provider rejects the
+    /// Returns [`PermissionDenied`](crate::ErrorKind::PermissionDenied) if the provider rejects the
     /// token, [`InvalidInput`](crate::ErrorKind::InvalidInput) for a provider that the server does
-    /// not support or an invalid page, [`Server`](crate::ErrorKind::Server) when the provider cannot
+    /// not support or an invalid page, [`Server`](crate::ErrorKind::Server) if the provider cannot
     /// be reached.
     pub async fn search_repositories(
         &self,

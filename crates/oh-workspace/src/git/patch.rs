@@ -27,7 +27,8 @@ impl Patch {
     ///
     /// # Errors
     ///
-    /// Same as [`bytes`](Self::bytes); [`ErrorKind::NotText`] when a changed file is not UTF-8.
+    /// Returns the errors of [`bytes`](Self::bytes). Also returns [`ErrorKind::NotText`] if a
+    /// changed file is not UTF-8.
     pub async fn text(self) -> Result<String> {
         match self.download().text().await {
             Ok(text) => Ok(text),
@@ -39,10 +40,10 @@ impl Patch {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::NotARepository`]; [`ErrorKind::UnknownRef`]; [`ErrorKind::Git`] with git's
-    /// message when git fails; [`ErrorKind::NotFound`] when the directory does not exist;
-    /// [`ErrorKind::InvalidInput`] for a ref that is empty or begins with a dash; or when the
-    /// request fails.
+    /// Returns [`ErrorKind::NotARepository`] or [`ErrorKind::UnknownRef`]; [`ErrorKind::Git`] with
+    /// git's message if git fails; [`ErrorKind::NotFound`] if the directory does not exist;
+    /// [`ErrorKind::InvalidInput`] for a ref that is empty or begins with a dash; and another error
+    /// if the request fails.
     pub async fn bytes(self) -> Result<Bytes> {
         match self.download().bytes().await {
             Ok(bytes) => Ok(bytes),
@@ -55,7 +56,7 @@ impl Patch {
     ///
     /// # Errors
     ///
-    /// Same as [`bytes`](Self::bytes) and [`Download::to_path`].
+    /// Returns the errors of [`bytes`](Self::bytes) and [`Download::to_path`].
     pub async fn to_path(self, local: impl Into<PathBuf>) -> Result<Downloaded> {
         match self.download().to_path(local).await {
             Ok(done) => Ok(done),

@@ -68,7 +68,7 @@ pub(super) enum Look {
 ///
 /// # Errors
 ///
-/// [`ErrorKind::Git`] with git's message when git refuses, [`ErrorKind::Unsupported`] when the
+/// Returns [`ErrorKind::Git`] with git's message if git refuses, [`ErrorKind::Unsupported`] if the
 /// server has no git.
 pub(super) async fn look(workspace: &Workspace, at: &str, nested: bool) -> Result<Look> {
     let nested = if nested { NESTED } else { "" };

@@ -22,6 +22,7 @@ use crate::{
     keeper::{End, Job, Keeper, Running, config_path},
     logs::LogHub,
     probe::{self, Proof, Reservation},
+    requirements,
     settings::{Settings, Source},
     startup::Startup,
     state::{Place, StateDir, random_key, start_directory},
@@ -84,6 +85,7 @@ impl Plan {
                 provisioner.provision().await?
             }
         };
+        requirements::check_supported(environment.server_version())?;
         if let Some(report) = &settings.report {
             report.tell(Progress::Starting);
         }

@@ -15,7 +15,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use crate::{Error, ErrorKind, Result, listener, state::random_key};
+use crate::{Error, ErrorKind, Result, listener, requirements, state::random_key};
 
 /// Delay between attempts to connect. The port refuses connections until the server is ready, and a
 /// refused loopback connection costs microseconds. So polling this often is cheap, and the average
@@ -154,9 +154,6 @@ pub(crate) async fn ready(address: SocketAddr, ancestor: u32, proof: Proof<'_>) 
     }
 }
 
-/// The oldest supported version of the server.
-const OLDEST: (u32, u32, u32) = (1, 40, 0);
-
 /// Returns the server's information about itself. Rejects a server whose version is too old.
 pub(crate) async fn version(client: &Client) -> Result<Arc<ServerInfo>> {
     let failed = "the server did not report its version";
@@ -164,17 +161,7 @@ pub(crate) async fn version(client: &Client) -> Result<Arc<ServerInfo>> {
         .server_info()
         .await
         .map_err(|error| Error::new(ErrorKind::Request, failed).with_source(error))?;
-    // A version that cannot be parsed counts as a newer one.
-    if info
-        .version_numbers()
-        .is_some_and(|version| version < OLDEST)
-    {
-        let message = format!(
-            "server {} is too old: 1.40 or newer is needed",
-            info.version
-        );
-        return Err(Error::new(ErrorKind::UnsupportedVersion, message));
-    }
+    requirements::check_supported(&info.version)?;
     Ok(info)
 }
 

@@ -200,6 +200,8 @@ impl Provisioner {
     ///
     /// # Errors
     ///
+    /// - [`ErrorKind::UnsupportedVersion`] if the chosen version of the server is too old for this
+    ///   crate. Nothing was installed.
     /// - [`ErrorKind::CheckFailed`] if the cached environment, or the only interpreter, could not
     ///   be checked. Nothing was changed.
     /// - [`ErrorKind::NoInterpreter`] if there is no suitable interpreter, and uv must not be used
@@ -215,6 +217,7 @@ impl Provisioner {
     /// other.
     pub async fn provision(&self) -> Result<Environment> {
         self.check_input()?;
+        requirements::check_supported(&self.version)?;
         let cache = Cache::at(self.home()?);
         let home = cache.root();
         fs::create_dir_all(home).map_err(|error| unusable(home, error))?;

@@ -1,5 +1,9 @@
 //! Contains the packages of an environment and their versions. Installs nothing.
 
+use oh_protocol::calls::server::{OLDEST_SUPPORTED, version_numbers};
+
+use crate::{Error, ErrorKind, Result};
+
 /// The server version that this crate is written for and provisions by default.
 pub const SERVER_VERSION: &str = "1.58.0";
 
@@ -11,6 +15,20 @@ const PINNED: &[(&str, &str)] = &[
     ("1.57.0", include_str!("../constraints/1.57.0.txt")),
     (SERVER_VERSION, include_str!("../constraints/1.58.0.txt")),
 ];
+
+/// Returns an error if this crate does not support the server's version. A version that cannot be
+/// parsed counts as newer.
+pub(crate) fn check_supported(version: &str) -> Result<()> {
+    if version_numbers(version).is_none_or(|numbers| numbers >= OLDEST_SUPPORTED) {
+        return Ok(());
+    }
+    let (major, minor, patch) = OLDEST_SUPPORTED;
+    let message = format!(
+        "server {version} is not supported: the oldest supported version is \
+         {major}.{minor}.{patch}; use a newer version, such as {SERVER_VERSION}"
+    );
+    Err(Error::new(ErrorKind::UnsupportedVersion, message))
+}
 
 /// Returns the server's own packages at one version, and the upper bounds that an old version
 /// needs.

@@ -18,8 +18,8 @@ use std::{
     time::Duration,
 };
 
-use common::{StandIn, python, venv};
-use oh_process::{Environment, ErrorKind, Provisioner, Status};
+use common::{StandIn, python, site_packages, venv};
+use oh_process::{Environment, ErrorKind, LocalServer, Provisioner, Status, TemplateServer};
 
 #[tokio::test]
 async fn an_interpreter_that_is_too_old_or_none_is_refused() {
@@ -293,7 +293,55 @@ async fn a_version_too_old_to_speak_with_is_refused() {
         .await
         .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::UnsupportedVersion);
+    assert_names_the_versions(&error, "1.39.9");
     assert_eq!(stand_in.processes(), Vec::<u32>::new());
+}
+
+fn assert_names_the_versions(error: &oh_process::Error, version: &str) {
+    let message = format!(
+        "server {version} is not supported: the oldest supported version is 1.40.0; use a newer \
+         version, such as 1.58.0"
+    );
+    assert_eq!(error.to_string().lines().next(), Some(&*message));
+}
+
+/// The installed version shows it, so neither a process nor a directory is needed to find out.
+#[tokio::test]
+async fn an_environment_with_an_unsupported_server_starts_nothing() {
+    for version in ["1.39.9", "1.39.0rc1", "1.39"] {
+        let mut stand_in = StandIn::new().await;
+        let root = stand_in.directory.path().join("venv");
+        let info = site_packages(&root).join("openhands_agent_server-1.58.0.dist-info/METADATA");
+        let metadata = fs::read_to_string(&info).unwrap();
+        fs::write(&info, metadata.replace("1.58.0", version)).unwrap();
+        stand_in.environment = Environment::at(&root).await.unwrap();
+        assert_eq!(stand_in.environment.server_version(), version);
+
+        let state = stand_in.directory.path().join("state");
+        let started = stand_in.builder("").state_dir(&state).start().await;
+        let template = TemplateServer::builder().environment(stand_in.environment.clone());
+        for error in [started.err(), template.start().await.err()] {
+            let error = error.unwrap();
+            assert_eq!(error.kind(), ErrorKind::UnsupportedVersion);
+            assert_names_the_versions(&error, version);
+        }
+        assert!(!state.exists());
+        assert_eq!(stand_in.processes(), Vec::<u32>::new());
+    }
+}
+
+#[tokio::test]
+async fn an_unsupported_version_is_not_installed() {
+    let directory = tempfile::tempdir().unwrap();
+    let cache = directory.path().join("cache");
+    let provisioner = Provisioner::new().cache_dir(&cache).version("1.39.9");
+    let error = provisioner.provision().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::UnsupportedVersion);
+    assert_names_the_versions(&error, "1.39.9");
+    let server = LocalServer::builder().provisioner(provisioner);
+    let error = server.start().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::UnsupportedVersion);
+    assert!(!cache.exists());
 }
 
 /// Starts a package index without packages.
@@ -334,7 +382,7 @@ fn an_unknown_version_and_an_unreachable_index_are_told_apart_and_leave_nothing(
         let provisioner = Provisioner::new()
             .cache_dir(&cache)
             .use_uv(false)
-            .version("0.0.7");
+            .version("1.999.0");
         let error = runtime.block_on(provisioner.provision()).unwrap_err();
         let left: Vec<_> = fs::read_dir(&cache)
             .unwrap()
@@ -365,7 +413,7 @@ fn an_unknown_version_and_an_unreachable_index_are_told_apart_and_leave_nothing(
             .output()
             .unwrap();
         let said = String::from_utf8_lossy(&output.stdout);
-        let wanted = format!("KIND {kind} LEFT [\"server-0.0.7.lock\"]");
+        let wanted = format!("KIND {kind} LEFT [\"server-1.999.0.lock\"]");
         assert!(
             said.contains(&wanted),
             "{said}{}",

@@ -9,16 +9,13 @@ use std::{
     time::Duration,
 };
 
-use oh_protocol::calls::server::ServerInfo;
+use oh_protocol::calls::server::{OLDEST_SUPPORTED, ServerInfo};
 use tokio::{sync::Mutex, time::Instant};
 
 use crate::{Error, ErrorKind, Result};
 
 /// The time for which the cached server information is valid.
 const AGE: Duration = Duration::from_secs(30);
-
-/// The oldest supported server version.
-const OLDEST: (u32, u32, u32) = (1, 40, 0);
 
 /// An optional capability of a server. Check it with [`Client::has`](crate::Client::has).
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -87,14 +84,11 @@ impl Info {
 
 /// Returns an error if the server is too old. An invalid version counts as newer.
 pub(crate) fn check_age(info: &ServerInfo) -> Result<()> {
-    match info.version_numbers() {
-        Some(version) if version < OLDEST => Err(Error::new(
-            ErrorKind::Unsupported,
-            format!(
-                "server {} is too old: 1.40 or newer is needed",
-                info.version
-            ),
-        )),
-        _ => Ok(()),
+    if info.is_supported() {
+        return Ok(());
     }
+    let (version, (major, minor, patch)) = (&info.version, OLDEST_SUPPORTED);
+    let context =
+        format!("server {version} is not supported: use version {major}.{minor}.{patch} or newer");
+    Err(Error::new(ErrorKind::Unsupported, context))
 }

@@ -27,6 +27,7 @@ pub use builder::TemplateServerBuilder;
 use crate::{
     Environment, Error, Progress, Result,
     keeper::Keeper,
+    requirements,
     settings::{Settings, Source},
 };
 use process::{End, Failed, Process};
@@ -110,6 +111,7 @@ impl TemplateServer {
                 provisioner.provision().await?
             }
         };
+        requirements::check_supported(environment.server_version())?;
         if let Some(report) = &settings.report {
             report.tell(Progress::Starting);
         }

@@ -69,15 +69,33 @@ pub struct ServerInfo {
     pub capabilities: Vec<String>,
 }
 
+/// The oldest server version that these crates support.
+pub const OLDEST_SUPPORTED: (u32, u32, u32) = (1, 40, 0);
+
+/// Returns a server version as numbers. A missing part counts as 0, and a pre-release such as
+/// `1.58.0rc1` as its release. Returns `None` if the version does not begin with two numbers.
+pub fn version_numbers(version: &str) -> Option<(u32, u32, u32)> {
+    let number = |part: &str| -> Option<u32> {
+        let end = part.find(|c: char| !c.is_ascii_digit());
+        part[..end.unwrap_or(part.len())].parse().ok()
+    };
+    let mut parts = version.split(['.', '-', '+']);
+    let major = parts.next()?.parse().ok()?;
+    let minor = number(parts.next()?)?;
+    Some((major, minor, parts.next().and_then(number).unwrap_or(0)))
+}
+
 impl ServerInfo {
-    /// Returns the version as numbers. Returns `None` if the version does not consist of three
-    /// numbers.
+    /// Returns the version as numbers, as [`version_numbers`] does.
     pub fn version_numbers(&self) -> Option<(u32, u32, u32)> {
-        let mut parts = self.version.split(['.', '-', '+']).map(str::parse);
-        match (parts.next()?, parts.next()?, parts.next()?) {
-            (Ok(major), Ok(minor), Ok(patch)) => Some((major, minor, patch)),
-            _ => None,
-        }
+        version_numbers(&self.version)
+    }
+
+    /// Returns whether these crates support the server: it is not older than [`OLDEST_SUPPORTED`].
+    /// A version that cannot be parsed counts as newer.
+    pub fn is_supported(&self) -> bool {
+        self.version_numbers()
+            .is_none_or(|version| version >= OLDEST_SUPPORTED)
     }
 
     /// Returns whether the server has the session socket (from 1.45 on). A version that cannot be
@@ -100,5 +118,37 @@ impl ServerInfo {
     pub fn has_session_tokens(&self) -> bool {
         self.version_numbers()
             .is_none_or(|version| version >= (1, 47, 0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_with_missing_parts_and_pre_releases_are_compared() {
+        for (version, numbers, supported) in [
+            ("1.58.0", Some((1, 58, 0)), true),
+            ("1.40.0", Some((1, 40, 0)), true),
+            ("1.40.0rc1", Some((1, 40, 0)), true),
+            ("1.39.9", Some((1, 39, 9)), false),
+            ("1.39", Some((1, 39, 0)), false),
+            ("1.39.0rc1", Some((1, 39, 0)), false),
+            ("1.39-rc1", Some((1, 39, 0)), false),
+            ("1.39rc1", Some((1, 39, 0)), false),
+            ("1.39.0.dev3+local", Some((1, 39, 0)), false),
+            ("0.9.1", Some((0, 9, 1)), false),
+            ("2.0", Some((2, 0, 0)), true),
+            ("1.58.99999999999", Some((1, 58, 0)), true),
+            ("1.99999999999.0", None, true),
+            ("1", None, true),
+            ("main", None, true),
+            ("", None, true),
+        ] {
+            let info: ServerInfo =
+                serde_json::from_value(serde_json::json!({"version": version})).expect("an info");
+            let found = (info.version_numbers(), info.is_supported());
+            assert_eq!(found, (numbers, supported), "{version}");
+        }
     }
 }

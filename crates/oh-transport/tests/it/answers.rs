@@ -243,7 +243,12 @@ async fn a_server_that_is_too_old_or_none_says_so() {
     let client = client(old.address).build().unwrap();
     let error = client.has(Capability::SessionSocket).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unsupported);
-    assert!(error.to_string().contains("1.39.7 is too old"), "{error}");
+    assert!(
+        error
+            .to_string()
+            .contains("server 1.39.7 is not supported: use version 1.40.0 or newer"),
+        "{error}"
+    );
     assert_eq!(client.server_info().await.unwrap().version, "1.39.7");
 
     for answer in [

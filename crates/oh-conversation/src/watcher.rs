@@ -10,7 +10,7 @@ mod legacy;
 mod polling;
 mod rest;
 
-use std::{collections::HashSet, time::Duration};
+use std::{collections::HashSet, pin::pin, time::Duration};
 
 use oh_protocol::{ConversationId, ExecutionStatus, calls::server::GetServerInfo};
 use oh_transport::{Backoff, Client, ErrorKind as Wire, Liveness, Socket};
@@ -174,7 +174,8 @@ impl Watcher {
     /// Runs until it is stopped or no more events can arrive.
     pub(crate) async fn run(mut self) {
         let mut stop = self.stop.clone();
-        let mut liveness = self.liveness.clone();
+        let client = self.client.clone();
+        let mut gone = pin!(client.server_gone());
         let mut phase = Phase::Dial;
         loop {
             phase = match phase {
@@ -188,7 +189,7 @@ impl Watcher {
                 other => tokio::select! {
                     biased;
                     () = asked(&mut stop) => Phase::End(self.closed()),
-                    reason = gone(&mut liveness) => Phase::End(self.server_gone(&reason)),
+                    reason = &mut gone => Phase::End(self.server_gone(&reason)),
                     next = self.step(other) => next,
                 },
             };
@@ -293,7 +294,8 @@ impl Watcher {
         self.writer.connected();
         let mirror = self.writer.mirror().clone();
         let mut stop = self.stop.clone();
-        let mut liveness = self.liveness.clone();
+        let client = self.client.clone();
+        let mut gone = pin!(client.server_gone());
         if connection.reading.flavor == Flavor::Legacy {
             self.ring(&mut connection.reading);
         }
@@ -320,7 +322,7 @@ impl Watcher {
                     Box::pin(connection.socket.close(1000, "")).await;
                     return Phase::End(self.closed());
                 }
-                reason = gone(&mut liveness) => return Phase::End(self.server_gone(&reason)),
+                reason = &mut gone => return Phase::End(self.server_gone(&reason)),
                 () = mirror.nudge.notified() => self.nudged(&mut connection),
                 () = until(gap) => {
                     connection.reading.gap = Some(Instant::now() + self.limits.gap * 10);
@@ -536,22 +538,6 @@ impl Watcher {
 /// Completes once a stop is requested, or the sender is gone.
 async fn asked(stop: &mut watch::Receiver<bool>) {
     let _ = stop.wait_for(|asked| *asked).await;
-}
-
-/// Completes with the reason once the server's supervisor reports that the server is gone.
-async fn gone(liveness: &mut watch::Receiver<Liveness>) -> String {
-    let mut reason = None;
-    let gone = liveness.wait_for(|known| {
-        if let Liveness::Gone(why) = known {
-            reason = Some(why.to_string());
-        }
-        reason.is_some()
-    });
-    drop(gone.await);
-    match reason {
-        Some(reason) => reason,
-        None => std::future::pending().await,
-    }
 }
 
 /// Completes once the supervisor reports that the server is ready again.

@@ -47,6 +47,25 @@ impl Client {
         });
     }
 
+    /// Waits until the server's supervisor reports that the server has exited and will not be
+    /// restarted, and returns the reason. Waits forever if the server is not supervised.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel-safe: the future only waits.
+    pub async fn server_gone(&self) -> Arc<str> {
+        let mut liveness = self.liveness();
+        let gone = liveness.wait_for(|known| matches!(known, Liveness::Gone(_)));
+        let reason = match gone.await.as_deref() {
+            Ok(Liveness::Gone(reason)) => Some(reason.clone()),
+            _ => None,
+        };
+        match reason {
+            Some(reason) => reason,
+            None => std::future::pending().await,
+        }
+    }
+
     /// Returns whether both values are clones of one client and so share connections and
     /// credentials.
     pub fn is_same(&self, other: &Self) -> bool {

@@ -38,6 +38,10 @@ pub enum ErrorKind {
     /// output until then is in the history. Check the effects of the command before you run it
     /// again.
     ServerRestarted,
+    /// The server has ended permanently, as reported by its supervisor. How a running command ended
+    /// is unknown; the processes of a local server end with it. Start
+    /// another server.
+    ServerGone,
     /// The file changed while it was being transferred, so the copy would match neither version.
     /// Repeat the transfer; for a file that is appended to, use
     /// [`Download::growing`](crate::Download::growing).

@@ -276,6 +276,26 @@ async fn what_happened_while_the_link_was_down_is_not_taken_for_the_run() {
     assert!(soon(running).await.unwrap().unwrap().is_finished());
 }
 
+/// An answer about the slot says nothing of a run that began after the question.
+#[tokio::test(start_paused = true)]
+async fn a_slot_that_was_free_before_another_run_is_not_taken_for_free() {
+    let (mock, _dials, dial, conversation) = attached("idle").await;
+    mock.tell(&dial, "running").await;
+    mock.tell(&dial, "finished").await;
+    let id = Box::leak(mock.id.to_string().into_boxed_str());
+    mock.slow_down(id, Duration::from_secs(10));
+    let running = run(&conversation);
+    // Without a snapshot, REST is asked after 30 s, and answers after 40 s.
+    sleep(Duration::from_secs(35)).await;
+    mock.tell(&dial, "running").await;
+    mock.tell(&dial, "finished").await;
+    sleep(Duration::from_secs(20)).await;
+    assert_eq!(mock.seen("POST /run"), 0, "the other run goes on");
+    dial.full_state("finished").await.unwrap();
+    until(|| mock.seen("POST /run") == 1).await;
+    running.abort();
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_dropped_run_goes_on_and_the_next_joins_it() {
     let (mock, _dials, dial, conversation) = attached("idle").await;

@@ -287,8 +287,15 @@ impl Pieces {
         self.unreached += asked.elapsed() + RETRY;
         self.doubts = DOUBTS;
         if passing && self.unreached < PATIENCE {
-            tokio::time::sleep(RETRY).await;
-            return Ok(());
+            let gone = tokio::time::timeout(RETRY, self.client.server_gone());
+            return match gone.await {
+                Err(_) => Ok(()),
+                Ok(reason) => {
+                    let context =
+                        format!("the server has ended and will not be restarted: {reason}");
+                    Err(Error::new(ErrorKind::ServerGone, context).of_command(&self.id))
+                }
+            };
         }
         let context = "cannot read the output of the command; the command may still be running";
         Err(Error::transport(context, error)

@@ -9,7 +9,8 @@ use async_trait::async_trait;
 use http::{HeaderMap, Response};
 use oh_testkit::Mock;
 use oh_transport::{
-    Body, Client, Error, ErrorKind as Theirs, HttpTransport, Result, Socket, SocketTransport,
+    Body, Client, Error, ErrorKind as Theirs, HttpTransport, Liveness, Result, Socket,
+    SocketTransport, WorkspaceHandle,
 };
 use oh_workspace::{ErrorKind, OutputChunk, Workspace};
 use serde_json::json;
@@ -135,6 +136,29 @@ async fn a_server_that_stays_away_is_an_error_in_the_end() {
     );
     let waited = server.begun.elapsed().as_secs();
     assert!((60..=100).contains(&waited), "{waited}");
+}
+
+/// Only the supervisor can end this wait: otherwise the server is waited for.
+#[tokio::test(start_paused = true)]
+async fn a_command_ends_with_the_server_that_its_supervisor_reports_as_gone() {
+    for after in [5, 6, 30] {
+        let server = Server::new(10, (5, u64::MAX / 4));
+        let workspace = server.workspace();
+        let client = workspace.client().clone();
+        let told = tokio::spawn(async move {
+            sleep(seconds(after)).await;
+            client.set_liveness(Liveness::Gone("killed by SIGKILL".into()));
+        });
+        let error = workspace.execute("x").await.unwrap_err();
+        told.await.unwrap();
+        let found = (error.kind(), error.command_id());
+        assert_eq!(
+            found,
+            (ErrorKind::ServerGone, Some("c")),
+            "{after}: {error}"
+        );
+        assert!(error.to_string().contains("killed by SIGKILL"), "{error}");
+    }
 }
 
 /// The client does not wait for the command's timeout of an hour.

@@ -22,8 +22,8 @@ use tokio::{sync::Notify, time::timeout};
 use super::{
     live::{LONG, agent, llm},
     stage::{
-        RESPOND, RUN, SEARCH, SOCKETS, Scene, Stage, act, asks, ends, fails, running, runs, until,
-        waits,
+        RESPOND, RUN, SEARCH, SOCKETS, Scene, Stage, act, asks, ends, fails, never, running, runs,
+        until, waits,
     },
 };
 
@@ -31,10 +31,6 @@ const NOTHING: [PendingAction; 0] = [];
 
 fn always() -> ConfirmationPolicy {
     ConfirmationPolicy::always()
-}
-
-fn never() -> ConfirmationPolicy {
-    ConfirmationPolicy::never()
 }
 
 /// Keeps the near client's sockets from opening, until it is lifted. REST works.

@@ -15,14 +15,10 @@ use tokio::{task::JoinSet, time::timeout};
 
 use super::{
     live::{LONG, log, reads},
-    stage::{Scene, Stage, act, asks, runs, until},
+    stage::{Scene, Stage, act, asks, never, runs, until},
 };
 
 const SESSION: &str = "/sockets/session/{id}";
-
-fn never() -> ConfirmationPolicy {
-    ConfirmationPolicy::never()
-}
 
 /// F4: refusals by a status.
 pub(crate) async fn sockets_that_a_gateway_refuses(stage: &Stage) {

@@ -5,6 +5,8 @@ mod approvals;
 #[cfg(test)]
 mod crowd;
 #[cfg(test)]
+mod ends;
+#[cfg(test)]
 mod invariant;
 #[cfg(test)]
 mod links;

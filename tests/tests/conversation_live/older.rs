@@ -11,7 +11,7 @@ use tokio::time::timeout;
 
 use super::{
     live::LONG,
-    stage::{SOCKETS, Scene, Stage, act, asks, fails, runs},
+    stage::{SOCKETS, Scene, Stage, act, asks, fails, runs, until},
 };
 
 /// A number of events that exceeds a page of the log.
@@ -34,6 +34,10 @@ async fn attach_live(scene: &Scene) -> Conversation {
     let attached = timeout(LONG, attach).await.unwrap().unwrap();
     assert!(attached.events().len() < 10, "{}", attached.events().len());
     attached
+}
+
+fn status(conversation: &Conversation) -> String {
+    conversation.state().execution_status().to_string()
 }
 
 async fn waiting(stage: &Stage, name: &str) -> (Scene, Vec<PendingAction>) {
@@ -86,6 +90,10 @@ pub(crate) async fn a_navigation_of_another_client(stage: &Stage) {
     let never = ConfirmationPolicy::never();
     approvals.set_policy(never).await.unwrap();
     scene.other.navigate(pending[0].id()).await.unwrap();
+    assert_eq!(asks(&scene.near).await, pending);
+    // Also while the conversation is paused.
+    scene.near.pause().await.unwrap();
+    until(|| *status(&scene.near) == *"paused").await;
     assert_eq!(asks(&scene.near).await, pending);
     fails(
         scene.near.send("And?").and_run().await,

@@ -17,7 +17,7 @@ use tokio::{
 };
 
 use super::{
-    approvals, links,
+    approvals, ends as endings, links,
     live::{LONG, agent, events},
     older,
 };
@@ -187,6 +187,11 @@ fn approving(seen: &Seen, rest: &str) -> Option<&'static str> {
     }
 }
 
+/// A policy that asks for nothing.
+pub(crate) fn never() -> ConfirmationPolicy {
+    ConfirmationPolicy::never()
+}
+
 pub(crate) async fn until(mut happens: impl FnMut() -> bool) {
     let happens = async {
         while !happens() {
@@ -267,6 +272,10 @@ async fn nothing_is_executed_that_nobody_approved_and_links_keep_their_promises(
             large_events_through_cuts,
             handles_of_one_process,
             a_command_over_a_refused_connection;
+        endings:
+            closing_during_a_run,
+            another_log_under_the_id,
+            sockets_that_fall_silent;
         approvals:
             a_run_after_a_pause,
             lost_answers_to_a_message_and_a_run,

@@ -1,0 +1,175 @@
+//! Ends on the real server: a handle that is closed, a log that is replaced, sockets that fall
+//! silent, and a server that is killed for good.
+
+use std::{
+    process::Command,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use openhands::{
+    Client, Conversation, Event, RunStatus, WorkspaceExt,
+    conversation::{ErrorKind, Link},
+    process::Status,
+    testkit::{Script, ScriptedModel},
+    workspace,
+};
+use serde_json::json;
+use tokio::time::{Instant, timeout};
+
+use super::{
+    live::{LONG, agent, log, reads},
+    stage::{Scene, Stage, ends, never, running, until},
+};
+
+/// A command that waits until the directory has the file `go`.
+const WAITS: &str = "touch begun; while [ ! -e go ]; do sleep 0.05; done; echo a >> ran";
+
+/// K7: after a close during a run, also from inside a callback, no connection is left.
+pub(crate) async fn closing_during_a_run(stage: &Stage) {
+    let script = Script::new()
+        .call("terminal", json!({ "command": WAITS }))
+        .finish("Done.");
+    let scene = Scene::start(stage, "closing", never(), script).await;
+    let inside = Conversation::attach(&scene.client(), scene.near.id());
+    let inside = inside.await.unwrap();
+    // Closes itself when the tool begins.
+    let own = Arc::new(Mutex::new(Some(inside.clone())));
+    let (closed, mut was_closed) = tokio::sync::mpsc::unbounded_channel();
+    let _callback = inside.on_event_blocking(move |event: &Event| {
+        if event.kind() == "ActionEvent"
+            && let Some(own) = own.lock().unwrap().take()
+        {
+            let begun = Instant::now();
+            let result = tokio::runtime::Handle::current().block_on(own.close());
+            _ = closed.send((result.is_ok(), begun.elapsed()));
+        }
+    });
+    let waits = running(&inside);
+    let open = scene.proxy.open();
+    scene.near.send("Go.").and_run().await.unwrap();
+    let (ok, took) = timeout(LONG, was_closed.recv()).await.unwrap().unwrap();
+    assert!(ok);
+    println!("closed from inside a callback in {took:?}");
+    let error = timeout(LONG, waits).await.unwrap().unwrap().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Closed, "{error}");
+    until(|| scene.directory.join("begun").exists()).await;
+    let waits = running(&scene.near);
+    let begun = Instant::now();
+    scene.near.close().await.unwrap();
+    println!("closed during a run in {:?}", begun.elapsed());
+    assert_eq!(scene.near.link(), Link::Ended);
+    let error = timeout(LONG, waits).await.unwrap().unwrap().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Closed, "{error}");
+    // Connections for requests may stay, the two sockets may not.
+    until(|| scene.proxy.open() + 2 <= open).await;
+    std::fs::write(scene.directory.join("go"), "").unwrap();
+    scene.shows(&["run"], &["a"]).await;
+}
+
+/// K8: a conversation that another client deletes and creates anew under the same id.
+pub(crate) async fn another_log_under_the_id(stage: &Stage) {
+    let script = Script::new().finish("Done.").finish("Done.");
+    let scene = Scene::start(stage, "replaced", never(), script).await;
+    let id = scene.near.id();
+    scene.near.send("Go.").await.unwrap();
+    assert!(ends(running(&scene.near)).await.is_finished());
+    let before = log(scene.other.client(), id).await;
+    scene.other.clone().delete().await.unwrap();
+    let directory = scene.directory.display().to_string();
+    let workspace = scene.other.client().workspace(directory);
+    let anew = Conversation::builder(&workspace, agent(&scene.model)).id(id);
+    let anew = anew.start().await.unwrap();
+    anew.send("Something else.").await.unwrap();
+    let error = timeout(LONG, running(&scene.near)).await.unwrap().unwrap();
+    let error = error.unwrap_err();
+    let known = [ErrorKind::Replaced, ErrorKind::Gone];
+    assert!(known.contains(&error.kind()), "{error}");
+    // Nothing of the other log has been mixed in, and nothing was started there.
+    let held: Vec<_> = scene
+        .near
+        .events()
+        .iter()
+        .map(|it| it.id().to_owned())
+        .collect();
+    assert!(before.starts_with(&held) || held == before, "{held:?}");
+    assert_eq!(scene.sent(id), ["run"]);
+    assert!(ends(running(&anew)).await.is_finished());
+    anew.delete().await.unwrap();
+}
+
+/// L10: a sandbox that was paused and moved leaves sockets that are open and silent.
+pub(crate) async fn sockets_that_fall_silent(stage: &Stage) {
+    let script = Script::new()
+        .call("terminal", json!({ "command": WAITS }))
+        .finish("Done.");
+    let scene = Scene::start(stage, "silent", never(), script).await;
+    let attached = Conversation::attach(&scene.client(), scene.near.id())
+        .silence_after(Duration::from_millis(500));
+    let attached = timeout(LONG, attached).await.unwrap().unwrap();
+    // While nothing runs.
+    scene.proxy.silence();
+    scene.other.send("A message.").await.unwrap();
+    let expected = log(scene.other.client(), scene.near.id()).await;
+    reads(&attached, &expected).await;
+    // During a run.
+    let waits = running(&attached);
+    until(|| scene.directory.join("begun").exists()).await;
+    scene.proxy.silence();
+    std::fs::write(scene.directory.join("go"), "").unwrap();
+    assert!(ends(waits).await.is_finished());
+    let expected = log(scene.other.client(), scene.near.id()).await;
+    reads(&attached, &expected).await;
+    scene.shows(&["run"], &["a"]).await;
+}
+
+/// K3, N2: a killed server that nobody restarts ends every wait, through its own handle at once, and
+/// through a client of its address after the time that was set.
+#[tokio::test]
+async fn a_server_that_is_killed_for_good_ends_every_wait() {
+    let script = || {
+        Script::new()
+            .call("terminal", json!({"command": "touch begun; sleep 600"}))
+            .finish("Done.")
+    };
+    let model = ScriptedModel::start(script()).await.unwrap();
+    let home = openhands_tests::home();
+    let server = openhands_tests::server(&home).start().await.unwrap();
+    let directory = server.workspace_dir().to_owned();
+    let workspace = server.workspace(directory.display().to_string());
+    let conversation = Conversation::builder(&workspace, agent(&model));
+    // Longer than the test: only the supervisor can end this wait.
+    let conversation = conversation.unreachable_after(LONG * 100).start();
+    let conversation = conversation.await.unwrap();
+    let client = Client::builder(format!("http://{}", server.address()));
+    let client = client.session_api_key(server.session_api_key().clone());
+    let stranger = Conversation::attach(&client.build().unwrap(), conversation.id())
+        .unreachable_after(Duration::from_secs(1));
+    let stranger = stranger.await.unwrap();
+    conversation.send("Sleep.").and_run().await.unwrap();
+    until(|| directory.join("begun").exists()).await;
+    let waits = [running(&conversation), running(&stranger)];
+    let command = "touch started; sleep 600";
+    let command = tokio::spawn(async move { workspace.execute(command).await });
+    until(|| directory.join("started").exists()).await;
+    let mut kill = Command::new("kill");
+    let killed = kill.args(["-9", &server.pid().to_string()]).status();
+    assert!(killed.unwrap().success());
+    let begun = Instant::now();
+    let mut status = server.status();
+    let exited = status.wait_for(|status| matches!(status, Status::Exited(_)));
+    timeout(LONG, exited).await.unwrap().unwrap();
+    println!("the supervisor knew after {:?}", begun.elapsed());
+    for wait in waits {
+        let outcome = ends(wait).await;
+        assert_eq!(outcome.status(), RunStatus::ServerGone, "{outcome}");
+        println!("a run ended after {:?}: {outcome}", begun.elapsed());
+    }
+    let error = timeout(LONG, command).await.unwrap().unwrap().unwrap_err();
+    println!("a command ended after {:?}: {error}", begun.elapsed());
+    let gone = workspace::ErrorKind::ServerGone;
+    assert_eq!(error.kind(), gone, "{error}");
+    // What comes later fails as clearly.
+    let late = ends(running(&conversation)).await;
+    assert_eq!(late.status(), RunStatus::ServerGone, "{late}");
+}

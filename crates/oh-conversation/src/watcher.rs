@@ -229,8 +229,8 @@ impl Watcher {
         if !self.polls {
             self.writer.connecting(None);
         }
-        // Requested once, and again after a socket was refused: a disconnect says nothing about the
-        // server.
+        // Requested once, and again after a socket was refused. A disconnect alone does not change
+        // it.
         let session = match self.session {
             Some(session) => session,
             None => match self.client.server_info().await {

@@ -1,5 +1,5 @@
-//! Nothing is executed that nobody approved: each way in which that once happened, on the real
-//! server. Each scene has a conversation of its own.
+//! Scenes on the real server that check that nothing is executed without approval, one for each way
+//! in which that once happened. Each scene has its own conversation.
 
 use std::{
     fs,
@@ -33,18 +33,18 @@ fn always() -> ConfirmationPolicy {
     ConfirmationPolicy::always()
 }
 
-/// Keeps the near client's sockets from opening, until it is lifted. REST works.
+/// Prevents the near client's sockets from opening until the fault is lifted. REST still works.
 fn sockets_are_down(scene: &Scene) {
     let refuses = Fault::refuse_upgrade(UpgradeRefusal::Status(502));
     scene.proxy.inject(refuses.named("down"));
 }
 
-/// No event reaches the near client any more, over sockets that open and stay open.
+/// Stops all events to the near client. Its sockets still open and stay open.
 fn events_stop(scene: &Scene) {
     scene.proxy.inject(Fault::stall().on(SOCKETS).named("stop"));
 }
 
-/// C1.
+/// C1: a run after a pause does not execute the action of the paused step.
 pub(crate) async fn a_run_after_a_pause(stage: &Stage) {
     let gate = Gate::new();
     let script = Script::new().step(act("a").hold(&gate)).finish("Done.");
@@ -52,7 +52,7 @@ pub(crate) async fn a_run_after_a_pause(stage: &Stage) {
     scene.near.send("Go.").and_run().await.unwrap();
     gate.arrived(1).await;
     scene.near.pause().await.unwrap();
-    // The model is still being asked. The next run learns this before the model answers.
+    // The model request is still in progress. The next run detects this before the model answers.
     let looks = || scene.answered("GET", "/api/conversations/{id}");
     let before = looks();
     let second = running(&scene.near);
@@ -67,7 +67,7 @@ pub(crate) async fn a_run_after_a_pause(stage: &Stage) {
     scene.shows(&["run", "approve"], &["a"]).await;
 }
 
-/// C2.
+/// C2: a lost answer to a message or a run does not lead to a second run.
 pub(crate) async fn lost_answers_to_a_message_and_a_run(stage: &Stage) {
     let gate = Gate::new();
     let script = Script::new().step(act("a").hold(&gate)).finish("Done.");
@@ -82,23 +82,23 @@ pub(crate) async fn lost_answers_to_a_message_and_a_run(stage: &Stage) {
     sockets_are_down(&scene);
     scene.proxy.cut();
     gate.open();
-    // The other client sees the action wait.
+    // The other client sees that the action waits.
     asks(&scene.other).await;
     scene.proxy.lift("down");
     let outcome = ends(run).await;
     waits(&scene.near, &outcome);
     assert!(outcome.report().started(), "{outcome}");
-    // Another one changes nothing either.
+    // Another run does not change this.
     asks(&scene.near).await;
     scene.shows(&["run"], &[]).await;
 }
 
-/// C3.
+/// C3: a run after an approval joins the run of the approval.
 pub(crate) async fn a_run_after_an_approval(stage: &Stage) {
     run_after_approval(stage, "approval", None).await;
 }
 
-/// C3 over a link on which each event comes late.
+/// C3: the same, on a link that delays each event.
 pub(crate) async fn a_run_after_an_approval_over_a_slow_link(stage: &Stage) {
     let late = Fault::drip(Duration::from_millis(250)).on(SOCKETS);
     run_after_approval(stage, "approval-slow", Some(late)).await;
@@ -114,7 +114,7 @@ async fn run_after_approval(stage: &Stage, name: &str, fault: Option<Fault>) {
     scene.near.send("Go.").await.unwrap();
     let first = asks(&scene.near).await;
     scene.near.approvals().approve(&first).await.unwrap();
-    // The run looks before the agent proposes its next action.
+    // The run checks the log before the agent proposes its next action.
     let before = scene.answered("GET", SEARCH);
     let run = running(&scene.near);
     until(|| scene.answered("GET", SEARCH) > before || run.is_finished()).await;
@@ -125,7 +125,7 @@ async fn run_after_approval(stage: &Stage, name: &str, fault: Option<Fault>) {
     scene.shows(&["run", "approve"], &["a"]).await;
 }
 
-/// C4.
+/// C4: the result of a client tool does not approve the next action.
 pub(crate) async fn the_result_of_a_client_tool(stage: &Stage) {
     let (called, answer) = (Arc::new(AtomicUsize::new(0)), Arc::new(Notify::new()));
     let tool = {
@@ -160,8 +160,8 @@ pub(crate) async fn the_result_of_a_client_tool(stage: &Stage) {
     approvals.approve(&first).await.unwrap();
     let run = running(&scene.near);
     until(|| scene.directory.join("begun").exists()).await;
-    // The result is sent while a tool holds the server's lock, and is taken when another action is
-    // about to wait.
+    // The result is sent while a tool holds the server's lock. The server accepts it when another
+    // action is about to wait.
     answer.notify_one();
     let requests = || scene.proxy.requests();
     let is_result = |seen: &openhands::testkit::fake::Seen| {
@@ -171,7 +171,7 @@ pub(crate) async fn the_result_of_a_client_tool(stage: &Stage) {
     until(|| requests().iter().any(is_result)).await;
     fs::write(scene.directory.join("go"), "").unwrap();
     let second = waits(&scene.near, &ends(run).await);
-    // Whoever has sent the result has looked what it may do next.
+    // After the client has sent the result, it checks whether it may start a run.
     until(|| {
         let all = requests();
         let sent = all.iter().position(is_result).unwrap();
@@ -184,7 +184,7 @@ pub(crate) async fn the_result_of_a_client_tool(stage: &Stage) {
     scene.shows(&["run", "approve", "approve"], &["a"]).await;
 }
 
-/// C5.
+/// C5: a message during a replay does not approve the waiting action.
 pub(crate) async fn a_message_during_a_replay(stage: &Stage) {
     let gate = Gate::new();
     let script = Script::new().step(act("a").hold(&gate)).finish("Done.");
@@ -193,7 +193,7 @@ pub(crate) async fn a_message_during_a_replay(stage: &Stage) {
     let run = running(&scene.other);
     gate.arrived(1).await;
     until(|| scene.near.state().execution_status().is_running()).await;
-    // From now on the near client is connected, and is told nothing.
+    // From here on the near client is connected, but receives nothing.
     events_stop(&scene);
     scene.proxy.cut();
     gate.open();
@@ -208,7 +208,7 @@ pub(crate) async fn a_message_during_a_replay(stage: &Stage) {
         ErrorKind::PendingConfirmation,
     );
     assert_eq!(asks(&scene.near).await, pending);
-    // So it is for whoever attaches now.
+    // The same holds for a client that attaches now.
     let attached = Conversation::attach(&scene.client(), scene.near.id());
     let attached = timeout(LONG, attached).await.unwrap().unwrap();
     fails(
@@ -220,14 +220,15 @@ pub(crate) async fn a_message_during_a_replay(stage: &Stage) {
     scene.shows(&[], &[]).await;
 }
 
-/// C6, N1.
+/// C6, N1: an answer to actions that no longer wait has no effect.
 pub(crate) async fn stale_answers(stage: &Stage) {
     let script = Script::new().step(act("a")).step(act("b"));
     let scene = Scene::start(stage, "stale", always(), script.finish("Done.")).await;
     let (near, other) = (scene.near.approvals(), scene.other.approvals());
     scene.near.send("Go.").await.unwrap();
     let shown = asks(&scene.near).await;
-    // Another client approves it, and another action waits, which the near client is not told.
+    // Another client approves the action. The near client does not learn that another action waits
+    // now.
     events_stop(&scene);
     assert_eq!(asks(&scene.other).await, shown);
     other.approve(&shown).await.unwrap();
@@ -235,7 +236,7 @@ pub(crate) async fn stale_answers(stage: &Stage) {
     assert_eq!(near.pending(), shown, "it has not heard of it");
     fails(near.approve(&shown).await, ErrorKind::Conflict);
     fails(near.reject(&shown, "No.").await, ErrorKind::Conflict);
-    // The same where it knows what waits.
+    // The same if the near client has learned which action waits.
     scene.proxy.heal();
     scene.proxy.cut();
     until(|| near.pending() == next).await;
@@ -245,7 +246,7 @@ pub(crate) async fn stale_answers(stage: &Stage) {
     let both = [&shown[..], &next[..]].concat();
     fails(near.approve(&both).await, ErrorKind::Conflict);
     scene.shows(&["run"], &["a"]).await;
-    // And where nothing waits any more: to the server, an approval of nothing is a run.
+    // The same if no action waits any more: the server would treat an empty approval as a run.
     other.reject(&next, "No.").await.unwrap();
     for stale in [&shown, &next] {
         fails(near.approve(stale).await, ErrorKind::Conflict);
@@ -259,7 +260,7 @@ pub(crate) async fn stale_answers(stage: &Stage) {
     scene.shows(&["run"], &["a"]).await;
 }
 
-/// C6 with an answer that is lost.
+/// C6: the answer to an approval is lost.
 pub(crate) async fn a_lost_answer_to_an_approval(stage: &Stage) {
     let script = Script::new().step(act("a")).step(act("b"));
     let scene = Scene::start(stage, "lost-approval", always(), script.finish("Done.")).await;
@@ -269,7 +270,7 @@ pub(crate) async fn a_lost_answer_to_an_approval(stage: &Stage) {
     scene
         .proxy
         .inject(Fault::lost_answer().on(RESPOND).times(1));
-    // The log shows that it was taken.
+    // The log shows that the server accepted the approval.
     approvals.approve(&first).await.unwrap();
     let second = asks(&scene.near).await;
     fails(approvals.approve(&first).await, ErrorKind::Conflict);
@@ -283,7 +284,7 @@ pub(crate) async fn a_lost_answer_to_an_approval(stage: &Stage) {
 
 const POLICY: &str = "/api/conversations/{id}/confirmation_policy";
 
-/// How often a policy was sent, whether it was answered or not.
+/// Returns how often a policy was sent, with or without an answer.
 fn policies(scene: &Scene) -> usize {
     scene.proxy.requests_to("POST", POLICY).len()
 }
@@ -293,12 +294,12 @@ fn set(scene: &Scene, policy: ConfirmationPolicy) -> tokio::task::JoinHandle<()>
     tokio::spawn(async move { approvals.set_policy(policy).await.unwrap() })
 }
 
-/// C7: an old policy is being set again when the new one is set.
+/// C7: the new policy is set while the client is setting an old one again.
 pub(crate) async fn an_old_policy_on_its_way(stage: &Stage) {
     let script = Script::new().step(act("a")).finish("Done.");
     let scene = Scene::start(stage, "old-policy", never(), script).await;
     scene.near.approvals().set_policy(never()).await.unwrap();
-    // A server that was started again has another policy than the one set last.
+    // After a restart, a server can have another policy than the one set last.
     scene.other.approvals().set_policy(always()).await.unwrap();
     scene.proxy.inject(Fault::hang().on(POLICY).named("slow"));
     scene.proxy.cut();
@@ -312,12 +313,12 @@ pub(crate) async fn an_old_policy_on_its_way(stage: &Stage) {
     scene.shows(&["run"], &[]).await;
 }
 
-/// C7: the link comes back while the new policy is being set.
+/// C7: the link reconnects while the new policy is being set.
 pub(crate) async fn a_policy_on_its_way(stage: &Stage) {
     let script = Script::new().step(act("a")).finish("Done.");
     let scene = Scene::start(stage, "policy", never(), script).await;
     scene.near.approvals().set_policy(never()).await.unwrap();
-    // The server takes the new one, and its answer is late.
+    // The server accepts the new policy, and its answer is late.
     scene
         .proxy
         .inject(Fault::hold_answer().on(POLICY).named("slow"));
@@ -336,7 +337,7 @@ pub(crate) async fn a_policy_on_its_way(stage: &Stage) {
     scene.shows(&["run"], &[]).await;
 }
 
-/// C7, K2: the server has forgotten the policy, and the link is not back.
+/// C7, K2: the server has lost the policy, and the link is not yet back.
 pub(crate) async fn a_policy_that_was_forgotten(stage: &Stage) {
     let script = Script::new().step(act("a")).finish("Done.");
     let scene = Scene::start(stage, "forgotten", never(), script).await;
@@ -344,7 +345,8 @@ pub(crate) async fn a_policy_that_was_forgotten(stage: &Stage) {
     sockets_are_down(&scene);
     scene.proxy.cut();
     until(|| scene.near.link() != Link::Live).await;
-    // As after a start that fell back on the policy the conversation was made with.
+    // A restarted server falls back to the policy that the conversation was created with, which has
+    // the same effect.
     scene.other.approvals().set_policy(never()).await.unwrap();
     scene.near.send("Go.").await.unwrap();
     let run = running(&scene.near);
@@ -359,21 +361,21 @@ pub(crate) async fn a_policy_that_was_forgotten(stage: &Stage) {
     scene.shows(&["run"], &[]).await;
 }
 
-/// K2.
+/// K2: a run while the link is down does not execute an action that waits.
 pub(crate) async fn a_run_over_a_link_that_is_down(stage: &Stage) {
     let script = Script::new().step(act("a")).step(act("b"));
     let scene = Scene::start(stage, "down", never(), script.finish("Done.")).await;
     sockets_are_down(&scene);
     scene.proxy.cut();
     until(|| scene.near.link() != Link::Live).await;
-    // What another client brings about meanwhile, policy and all.
+    // Another client sets a policy and starts a run in the meantime.
     scene.other.approvals().set_policy(always()).await.unwrap();
     scene.other.send("Go.").await.unwrap();
     let first = asks(&scene.other).await;
     assert_eq!(asks(&scene.near).await, first);
     scene.proxy.lift("down");
     scene.shows(&[], &[]).await;
-    // The same where REST is gone, too.
+    // The same while REST is unavailable too.
     scene.proxy.refuse().await;
     let run = running(&scene.near);
     tokio::task::yield_now().await;
@@ -385,7 +387,7 @@ pub(crate) async fn a_run_over_a_link_that_is_down(stage: &Stage) {
     scene.shows(&[], &["a"]).await;
 }
 
-/// L1.
+/// L1: an action of a branch that was left is not pending.
 pub(crate) async fn a_branch_that_was_left(stage: &Stage) {
     let script = Script::new().step(act("a")).step(act("b"));
     let scene = Scene::start(stage, "branch", always(), script.finish("Done.")).await;
@@ -412,14 +414,14 @@ pub(crate) async fn a_branch_that_was_left(stage: &Stage) {
     let next = asks(&scene.near).await;
     assert_ne!(next, left);
     scene.shows(&["run", "run"], &[]).await;
-    // Another client, which has not navigated, knows the same.
+    // Another client, which has not navigated, sees the same.
     assert_eq!(asks(&scene.other).await, next);
     approvals.approve(&next).await.unwrap();
     assert!(runs(&scene.near).await.is_finished());
     scene.shows(&["run", "run", "approve"], &["b"]).await;
 }
 
-/// A second client's action begins to wait, and the first one hears of it much later.
+/// A second client's action begins to wait, and the first client receives the event much later.
 pub(crate) async fn a_slow_link(stage: &Stage) {
     let script = Script::new().step(act("a")).finish("Done.");
     let scene = Scene::start(stage, "slow", never(), script).await;
@@ -443,7 +445,7 @@ pub(crate) async fn a_slow_link(stage: &Stage) {
     scene.shows(&[], &[]).await;
 }
 
-/// Whatever else a program can do with a conversation while an action waits.
+/// Checks all other operations on a conversation while an action waits.
 pub(crate) async fn every_other_way(stage: &Stage) {
     let script = Script::new()
         .step(act("a"))
@@ -473,7 +475,8 @@ pub(crate) async fn every_other_way(stage: &Stage) {
     near.switch_llm(llm(&scene.model, "openai/scripted"))
         .await
         .unwrap();
-    // A batch: one that resumes it, and one that starts a conversation of its id.
+    // A batch with two entries: one resumes the conversation, and one starts a conversation with
+    // its id.
     let workspace = scene
         .client()
         .workspace(scene.directory.display().to_string());
@@ -494,7 +497,7 @@ pub(crate) async fn every_other_way(stage: &Stage) {
         }
     }
     assert_eq!((waited, refused), (1, 1));
-    // A copy: what waits in the original waits in it, and is executed by neither.
+    // A fork: the pending action waits in both conversations, and neither executes it.
     let copy = near.fork().llm(llm(&scene.model, "openai/scripted"));
     let copy = copy.await.unwrap();
     fails(copy.send("And?").and_run().await, waiting);

@@ -1,5 +1,5 @@
-//! What a link promises, on the real server, behind a proxy that stands for what may lie in
-//! between.
+//! Scenes on the real server that check a link's guarantees, behind a proxy that plays the part of
+//! any intermediary.
 
 use std::fs;
 
@@ -20,13 +20,13 @@ use super::{
 
 const SESSION: &str = "/sockets/session/{id}";
 
-/// F4: refusals by a status.
+/// F4: a gateway refuses sockets with a status.
 pub(crate) async fn sockets_that_a_gateway_refuses(stage: &Stage) {
     let refused = |status| refused(stage, UpgradeRefusal::Status(status));
     tokio::join!(refused(403), refused(404), refused(426), refused(502));
 }
 
-/// F4: answers that are no refusals, and open no sockets.
+/// F4: a gateway answers socket requests with neither a refusal nor a socket.
 pub(crate) async fn sockets_that_a_gateway_answers_oddly(stage: &Stage) {
     let refused = |how| refused(stage, how);
     tokio::join!(
@@ -37,7 +37,8 @@ pub(crate) async fn sockets_that_a_gateway_answers_oddly(stage: &Stage) {
     );
 }
 
-/// Without sockets, a conversation keeps its promises by REST, and says why it has none.
+/// Checks that a conversation without sockets keeps its guarantees by REST, and reports why it has
+/// no socket.
 async fn refused(stage: &Stage, how: UpgradeRefusal) {
     let script = Script::new().step(act("a")).finish("Done.");
     let always = ConfirmationPolicy::always();
@@ -58,11 +59,11 @@ async fn refused(stage: &Stage, how: UpgradeRefusal) {
     assert_eq!(attached.events().len(), expected.len(), "{how:?}");
     reads(&attached, &expected).await;
     assert_eq!(attached.link(), Link::Polling);
-    // The socket for old servers was never tried.
+    // The client has not tried the socket for old servers.
     let legacy = scene.proxy.requests_to("GET", "/sockets/events/{id}");
     assert!(legacy.is_empty(), "{legacy:?}");
     if how == UpgradeRefusal::Status(403) {
-        // Where sockets open again, one is used again.
+        // When sockets can be opened again, the client uses one.
         scene.proxy.lift("gateway");
         until(|| attached.link() == Link::Live).await;
         scene.other.send("More.").await.unwrap();
@@ -71,7 +72,7 @@ async fn refused(stage: &Stage, how: UpgradeRefusal) {
     }
 }
 
-/// K10: events that no frame can carry, through connections that carry one of them each.
+/// K10: events too large for a frame arrive, although each connection carries only one of them.
 pub(crate) async fn large_events_through_cuts(stage: &Stage) {
     const LARGE: usize = 4_500_000;
     let scene = Scene::start(stage, "large", never(), Script::new()).await;
@@ -91,7 +92,7 @@ pub(crate) async fn large_events_through_cuts(stage: &Stage) {
     reads(&attached, &expected).await;
 }
 
-/// K11: handles of one process share a link, also while a tool holds the server's lock.
+/// K11: handles in one process share a link, even while a tool holds the server's lock.
 pub(crate) async fn handles_of_one_process(stage: &Stage) {
     let command = "touch begun; while [ ! -e go ]; do sleep 0.05; done; echo a >> ran";
     let script = Script::new()
@@ -121,7 +122,7 @@ pub(crate) async fn handles_of_one_process(stage: &Stage) {
     scene.shows(&["run"], &["a"]).await;
 }
 
-/// K11: where no connection was made, nothing may have happened.
+/// K11: if no connection could be made, the command was not executed.
 pub(crate) async fn a_command_over_a_refused_connection(stage: &Stage) {
     let scene = Scene::start(stage, "refused", never(), Script::new()).await;
     let directory = scene.directory.display().to_string();

@@ -1,5 +1,5 @@
-//! The stage of the scenes in `approvals` and `links`: one real server for all of them. What a
-//! program sends is counted on the wire, what was executed in a file that the commands write.
+//! The stage of the scenes in `approvals` and `links`: one real server for all scenes. The proxy
+//! records the requests of a program. The commands write a file that shows what was executed.
 
 use std::{collections::HashMap, fs, path::PathBuf, sync::Arc, time::Duration};
 
@@ -22,7 +22,7 @@ use super::{
     older,
 };
 
-/// So many scenes at once.
+/// Maximum number of concurrent scenes.
 const AT_ONCE: usize = 6;
 
 pub(crate) const RUN: &str = "/api/conversations/{id}/run";
@@ -30,26 +30,27 @@ pub(crate) const RESPOND: &str = "/api/conversations/{id}/events/respond_to_conf
 pub(crate) const SEARCH: &str = "/api/conversations/{id}/events/search";
 pub(crate) const SOCKETS: &str = "/sockets/";
 
-/// What all scenes share.
+/// Parts shared by all scenes.
 pub(crate) struct Stage {
     server: LocalServer,
     places: Semaphore,
 }
 
-/// A conversation, with a client behind a recording proxy and one that goes straight to the server.
+/// A conversation with two clients: one behind a recording proxy, and one connected directly to the
+/// server.
 pub(crate) struct Scene {
     pub(crate) model: ScriptedModel,
     pub(crate) proxy: Proxy,
-    /// Everything that this client sends is counted.
+    /// The client whose requests are recorded.
     pub(crate) near: Conversation,
-    /// Another client. Its link and its answers are its own, as those of another process are.
+    /// Another client. It has its own link, like a client in another process.
     pub(crate) other: Conversation,
     pub(crate) directory: PathBuf,
     direct: Client,
     key: secrecy::SecretString,
 }
 
-/// A command that leaves a line of its own in the file `ran`.
+/// Returns a step whose command appends a line to the file `ran`.
 pub(crate) fn act(name: &str) -> Step {
     let command = format!("echo {name} >> ran");
     Step::call("terminal", json!({ "command": command }))
@@ -98,20 +99,20 @@ impl Scene {
         }
     }
 
-    /// Another client behind the proxy, which knows nothing of the conversation yet.
+    /// Creates another client behind the proxy, without any state of the conversation.
     pub(crate) fn client(&self) -> Client {
         let client = Client::builder(self.proxy.url()).session_api_key(self.key.clone());
         client.build().unwrap()
     }
 
-    /// How often the near client has asked for something, and has been answered.
+    /// Returns how many requests of the near client to this route were answered.
     pub(crate) fn answered(&self, method: &str, route: &str) -> usize {
         let seen = self.proxy.requests_to(method, route);
         seen.iter().filter(|seen| seen.status != 0).count()
     }
 
-    /// What the near client has sent to a conversation that can start a run, or answers one that
-    /// waits, in order.
+    /// Returns the near client's requests that can start a run or answer a pending action, in
+    /// order.
     pub(crate) fn sent(&self, id: ConversationId) -> Vec<&'static str> {
         let path = format!("/api/conversations/{id}/");
         let all = self.proxy.requests();
@@ -123,13 +124,14 @@ impl Scene {
             .collect()
     }
 
-    /// The commands that were executed.
+    /// Returns the executed commands.
     pub(crate) fn ran(&self) -> Vec<String> {
         let ran = fs::read_to_string(self.directory.join("ran")).unwrap_or_default();
         ran.lines().map(str::to_owned).collect()
     }
 
-    /// Checks what was sent and what was executed, when the server has nothing more to do.
+    /// Waits until the server is idle. Then checks which requests were sent and which commands were
+    /// executed.
     pub(crate) async fn shows(&self, sent: &[&str], ran: &[&str]) {
         let id = self.near.id();
         let still = async {
@@ -152,7 +154,7 @@ impl Scene {
         timeout(LONG, still).await.unwrap();
         assert_eq!(self.sent(id), sent, "what was sent");
         assert_eq!(self.ran(), ran, "what was executed");
-        // The log says the same.
+        // The log must agree.
         let log = events(&self.direct, id).await;
         let bodies = log.iter().map(|event| {
             let body: Value = serde_json::from_slice(event.raw()).unwrap();
@@ -170,7 +172,7 @@ impl Scene {
     }
 }
 
-/// What a request can do to an action that waits, by the rest of its path.
+/// Returns the effect that a request can have on a pending action, judged by the rest of its path.
 fn approving(seen: &Seen, rest: &str) -> Option<&'static str> {
     if seen.method != "POST" {
         return None;
@@ -217,13 +219,13 @@ pub(crate) async fn runs(conversation: &Conversation) -> RunOutcome {
     ends(running(conversation)).await
 }
 
-/// Runs until actions wait, and returns them.
+/// Runs until actions wait for approval, and returns them.
 pub(crate) async fn asks(conversation: &Conversation) -> Vec<PendingAction> {
     let outcome = runs(conversation).await;
     waits(conversation, &outcome)
 }
 
-/// What waits after a run that ended for it.
+/// Asserts that a run ended because actions wait for approval, and returns them.
 pub(crate) fn waits(conversation: &Conversation, outcome: &RunOutcome) -> Vec<PendingAction> {
     let status = outcome.status();
     assert_eq!(status, RunStatus::WaitingForConfirmation, "{outcome}");
@@ -240,7 +242,7 @@ pub(crate) fn fails<T: std::fmt::Debug>(
     assert_eq!(error.kind(), kind, "{error}");
 }
 
-// A server takes its time to start: one for all scenes.
+// Starting a server takes long, so all scenes share one.
 #[tokio::test]
 async fn nothing_is_executed_that_nobody_approved_and_links_keep_their_promises() {
     let home = openhands_tests::home();

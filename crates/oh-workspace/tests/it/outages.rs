@@ -1,4 +1,4 @@
-//! Servers that go away while a command runs, and come back, possibly restarted.
+//! Tests of servers that become unavailable while a command runs, and return, possibly restarted.
 
 use std::{
     sync::{Arc, Mutex},

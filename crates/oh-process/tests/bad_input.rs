@@ -305,7 +305,7 @@ fn assert_names_the_versions(error: &oh_process::Error, version: &str) {
     assert_eq!(error.to_string().lines().next(), Some(&*message));
 }
 
-/// The installed version shows it, so neither a process nor a directory is needed to find out.
+/// The installed version is checked first, so no process is started and no directory created.
 #[tokio::test]
 async fn an_environment_with_an_unsupported_server_starts_nothing() {
     for version in ["1.39.9", "1.39.0rc1", "1.39"] {

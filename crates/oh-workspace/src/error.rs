@@ -39,8 +39,7 @@ pub enum ErrorKind {
     /// again.
     ServerRestarted,
     /// The server has ended permanently, as reported by its supervisor. How a running command ended
-    /// is unknown; the processes of a local server end with it. Start
-    /// another server.
+    /// is unknown; the processes of a local server end with it. Start another server.
     ServerGone,
     /// The file changed while it was being transferred, so the copy would match neither version.
     /// Repeat the transfer; for a file that is appended to, use

@@ -1,5 +1,5 @@
-//! Ends on the real server: a handle that is closed, a log that is replaced, sockets that fall
-//! silent, and a server that is killed for good.
+//! Scenes on the real server in which something ends: a closed handle, a replaced log, sockets that
+//! fall silent, and a killed server that is not restarted.
 
 use std::{
     process::Command,
@@ -22,7 +22,7 @@ use super::{
     stage::{Scene, Stage, ends, never, running, until},
 };
 
-/// A command that waits until the directory has the file `go`.
+/// A command that waits until the directory contains the file `go`.
 const WAITS: &str = "touch begun; while [ ! -e go ]; do sleep 0.05; done; echo a >> ran";
 
 /// K7: after a close during a run, also from inside a callback, no connection is left.
@@ -33,7 +33,7 @@ pub(crate) async fn closing_during_a_run(stage: &Stage) {
     let scene = Scene::start(stage, "closing", never(), script).await;
     let inside = Conversation::attach(&scene.client(), scene.near.id());
     let inside = inside.await.unwrap();
-    // Closes itself when the tool begins.
+    // The callback closes its own handle when the tool starts.
     let own = Arc::new(Mutex::new(Some(inside.clone())));
     let (closed, mut was_closed) = tokio::sync::mpsc::unbounded_channel();
     let _callback = inside.on_event_blocking(move |event: &Event| {
@@ -61,13 +61,13 @@ pub(crate) async fn closing_during_a_run(stage: &Stage) {
     assert_eq!(scene.near.link(), Link::Ended);
     let error = timeout(LONG, waits).await.unwrap().unwrap().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Closed, "{error}");
-    // Connections for requests may stay, the two sockets may not.
+    // Connections for requests may stay open, but not the two sockets.
     until(|| scene.proxy.open() + 2 <= open).await;
     std::fs::write(scene.directory.join("go"), "").unwrap();
     scene.shows(&["run"], &["a"]).await;
 }
 
-/// K8: a conversation that another client deletes and creates anew under the same id.
+/// K8: another client deletes a conversation and creates a new one with the same id.
 pub(crate) async fn another_log_under_the_id(stage: &Stage) {
     let script = Script::new().finish("Done.").finish("Done.");
     let scene = Scene::start(stage, "replaced", never(), script).await;
@@ -85,7 +85,7 @@ pub(crate) async fn another_log_under_the_id(stage: &Stage) {
     let error = error.unwrap_err();
     let known = [ErrorKind::Replaced, ErrorKind::Gone];
     assert!(known.contains(&error.kind()), "{error}");
-    // Nothing of the other log has been mixed in, and nothing was started there.
+    // The mirror contains no event of the other log, and no run was started there.
     let held: Vec<_> = scene
         .near
         .events()
@@ -98,7 +98,7 @@ pub(crate) async fn another_log_under_the_id(stage: &Stage) {
     anew.delete().await.unwrap();
 }
 
-/// L10: a sandbox that was paused and moved leaves sockets that are open and silent.
+/// L10: a sandbox that was paused and moved leaves sockets that are open but silent.
 pub(crate) async fn sockets_that_fall_silent(stage: &Stage) {
     let script = Script::new()
         .call("terminal", json!({ "command": WAITS }))
@@ -107,7 +107,7 @@ pub(crate) async fn sockets_that_fall_silent(stage: &Stage) {
     let attached = Conversation::attach(&scene.client(), scene.near.id())
         .silence_after(Duration::from_millis(500));
     let attached = timeout(LONG, attached).await.unwrap().unwrap();
-    // While nothing runs.
+    // While no run is in progress.
     scene.proxy.silence();
     scene.other.send("A message.").await.unwrap();
     let expected = log(scene.other.client(), scene.near.id()).await;
@@ -123,8 +123,8 @@ pub(crate) async fn sockets_that_fall_silent(stage: &Stage) {
     scene.shows(&["run"], &["a"]).await;
 }
 
-/// K3, N2: a killed server that nobody restarts ends every wait, through its own handle at once, and
-/// through a client of its address after the time that was set.
+/// K3, N2: a killed server that is not restarted ends every wait: at once through its own handle,
+/// and after `unreachable_after` through another client.
 #[tokio::test]
 async fn a_server_that_is_killed_for_good_ends_every_wait() {
     let script = || {
@@ -169,7 +169,7 @@ async fn a_server_that_is_killed_for_good_ends_every_wait() {
     println!("a command ended after {:?}: {error}", begun.elapsed());
     let gone = workspace::ErrorKind::ServerGone;
     assert_eq!(error.kind(), gone, "{error}");
-    // What comes later fails as clearly.
+    // A later run ends with the same status.
     let late = ends(running(&conversation)).await;
     assert_eq!(late.status(), RunStatus::ServerGone, "{late}");
 }

@@ -91,7 +91,7 @@ pub(crate) async fn a_navigation_of_another_client(stage: &Stage) {
     approvals.set_policy(never).await.unwrap();
     scene.other.navigate(pending[0].id()).await.unwrap();
     assert_eq!(asks(&scene.near).await, pending);
-    // Also while the conversation is paused.
+    // The same holds while the conversation is paused.
     scene.near.pause().await.unwrap();
     until(|| *status(&scene.near) == *"paused").await;
     assert_eq!(asks(&scene.near).await, pending);

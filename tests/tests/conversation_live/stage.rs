@@ -1,5 +1,6 @@
-//! The stage of the scenes in `approvals` and `links`: one real server for all scenes. The proxy
-//! records the requests of a program. The commands write a file that shows what was executed.
+//! The stage of the scenes in `approvals`, `ends`, `links` and `older`: one real server for all
+//! scenes. The proxy records the requests of a program. The commands write a file that shows what
+//! was executed.
 
 use std::{collections::HashMap, fs, path::PathBuf, sync::Arc, time::Duration};
 
@@ -189,7 +190,7 @@ fn approving(seen: &Seen, rest: &str) -> Option<&'static str> {
     }
 }
 
-/// A policy that asks for nothing.
+/// Returns a policy that never asks for approval.
 pub(crate) fn never() -> ConfirmationPolicy {
     ConfirmationPolicy::never()
 }

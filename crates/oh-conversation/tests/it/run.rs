@@ -276,7 +276,7 @@ async fn what_happened_while_the_link_was_down_is_not_taken_for_the_run() {
     assert!(soon(running).await.unwrap().unwrap().is_finished());
 }
 
-/// An answer about the slot says nothing of a run that began after the question.
+/// A response about the run slot does not apply to a run that began after the request.
 #[tokio::test(start_paused = true)]
 async fn a_slot_that_was_free_before_another_run_is_not_taken_for_free() {
     let (mock, _dials, dial, conversation) = attached("idle").await;
@@ -285,7 +285,8 @@ async fn a_slot_that_was_free_before_another_run_is_not_taken_for_free() {
     let id = Box::leak(mock.id.to_string().into_boxed_str());
     mock.slow_down(id, Duration::from_secs(10));
     let running = run(&conversation);
-    // Without a snapshot, REST is asked after 30 s, and answers after 40 s.
+    // Without a snapshot, the client sends a REST request after 30 s. The response arrives after
+    // 40 s.
     sleep(Duration::from_secs(35)).await;
     mock.tell(&dial, "running").await;
     mock.tell(&dial, "finished").await;

@@ -138,7 +138,7 @@ async fn a_server_that_stays_away_is_an_error_in_the_end() {
     assert!((60..=100).contains(&waited), "{waited}");
 }
 
-/// Only the supervisor can end this wait: otherwise the server is waited for.
+/// Without the supervisor's report, the client would keep waiting for the server.
 #[tokio::test(start_paused = true)]
 async fn a_command_ends_with_the_server_that_its_supervisor_reports_as_gone() {
     for after in [5, 6, 30] {

@@ -249,8 +249,8 @@ fn kind_of(error: &oh_transport::Error) -> ErrorKind {
     }
 }
 
-/// Returns whether a 503 says that the server's configuration does not enable the operation. Trying
-/// again does not help then.
+/// Returns whether a 503 means that the operation is not enabled in the server's configuration. A
+/// retry does not help in that case.
 fn turned_off(error: &oh_transport::Error) -> bool {
     let detail = error.detail().unwrap_or_default();
     error.status() == Some(http::StatusCode::SERVICE_UNAVAILABLE)

@@ -111,8 +111,8 @@ impl Pieces {
     ///
     /// # Errors
     ///
-    /// When the server rejects the request or has been unreachable for a while, or when output was
-    /// removed from its history.
+    /// Returns an error if the server rejects the request or has been unreachable for a while, or
+    /// if output was removed from its history.
     pub(crate) async fn next(&mut self) -> Result<Option<BashOutput>> {
         loop {
             if self.ended {

@@ -13,6 +13,7 @@ use crate::{Conversation, Result, mirror::Held};
 const ROOT: &str = "__root__";
 /// State changes are in the log, but in no branch.
 const STATE_UPDATE: &str = "ConversationStateUpdateEvent";
+const ERROR: &str = "ConversationErrorEvent";
 /// How often the server is asked for the head while events arrive.
 const TRIES: usize = 3;
 
@@ -55,9 +56,10 @@ impl Head {
         match self {
             Self::Event(id) => Some(id),
             Self::Start => None,
+            // As on the server: an error after the end of an old log is part of no branch.
             Self::Last => {
-                let mut events = events.iter().rev();
-                events.find(|event| moves(event)).map(Event::id)
+                let part = |event: &&Event| moves(event) && event.kind() != ERROR;
+                events.iter().rev().find(part).map(Event::id)
             }
         }
     }

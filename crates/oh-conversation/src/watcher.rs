@@ -10,7 +10,12 @@ mod legacy;
 mod polling;
 mod rest;
 
-use std::{collections::HashSet, pin::pin, time::Duration};
+use std::{
+    collections::HashSet,
+    pin::{Pin, pin},
+    sync::Arc,
+    time::Duration,
+};
 
 use oh_protocol::{ConversationId, ExecutionStatus, calls::server::GetServerInfo};
 use oh_transport::{Backoff, Client, ErrorKind as Wire, Liveness, Socket};
@@ -185,7 +190,7 @@ impl Watcher {
                     return;
                 }
                 // The `read` phase handles the stop itself, to close the socket.
-                Phase::Read(connection) => self.read(connection).await,
+                Phase::Read(connection) => self.read(connection, gone.as_mut()).await,
                 other => tokio::select! {
                     biased;
                     () = asked(&mut stop) => Phase::End(self.closed()),
@@ -289,13 +294,15 @@ impl Watcher {
         (target, expected)
     }
 
-    async fn read(&mut self, mut connection: Box<Connection>) -> Phase {
+    async fn read(
+        &mut self,
+        mut connection: Box<Connection>,
+        mut gone: Pin<&mut impl Future<Output = Arc<str>>>,
+    ) -> Phase {
         self.polls = false;
         self.writer.connected();
         let mirror = self.writer.mirror().clone();
         let mut stop = self.stop.clone();
-        let client = self.client.clone();
-        let mut gone = pin!(client.server_gone());
         if connection.reading.flavor == Flavor::Legacy {
             self.ring(&mut connection.reading);
         }
@@ -561,8 +568,6 @@ async fn until(instant: Option<Instant>) {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use oh_protocol::state::ConversationState;
 
     use super::*;

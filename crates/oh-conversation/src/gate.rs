@@ -133,10 +133,9 @@ impl Conversation {
     fn may_wait_elsewhere(&self) -> bool {
         let held = self.mirror().read();
         let set = self.mirror().restored.policy();
-        held.asked.is_some()
-            || held.log.start() > 0
-            || asks(&held)
-            || set.is_some_and(|policy| asks_by(&policy))
+        let may_ask = asks(&held) || set.is_some_and(|policy| asks_by(&policy));
+        // During a run, nothing is sent that could approve.
+        !held.status().is_running() && (may_ask || held.asked.is_some() || held.log.start() > 0)
     }
 
     /// Same as [`standing`](Self::standing), with the time limit for unclear answers.

@@ -305,6 +305,58 @@ fn assert_names_the_versions(error: &oh_process::Error, version: &str) {
     assert_eq!(error.to_string().lines().next(), Some(&*message));
 }
 
+/// Without ctypes an interpreter passes the check of an environment, but cannot run the keeper.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn an_interpreter_that_cannot_run_the_keeper_says_why() {
+    let stand_in = StandIn::new().await;
+    let bin = stand_in.directory.path().join("venv/bin");
+    let (python, whole) = (bin.join("python3"), bin.join("whole"));
+    std::os::unix::fs::symlink(python.canonicalize().unwrap(), &whole).unwrap();
+    fs::remove_file(&python).unwrap();
+    let whole = whole.display();
+    let script = format!(
+        "#!/bin/sh\n\
+         [ \"$2\" = -S ] || exec {whole} \"$@\"\n\
+         exec {whole} -I -S -c \"import sys\n\
+         sys.modules['_ctypes'] = sys.modules['ctypes'] = None\n\
+         $4\"\n"
+    );
+    fs::write(&python, script).unwrap();
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    fs::set_permissions(&python, mode).unwrap();
+    let error = stand_in.builder("").start().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Spawn);
+    let message = format!(
+        "cannot start {}: the keeper process did not start: ModuleNotFoundError: import of ctypes \
+         halted; None in sys.modules",
+        python.display()
+    );
+    assert_eq!(error.to_string(), message);
+    assert_eq!(stand_in.processes(), Vec::<u32>::new());
+}
+
+#[tokio::test]
+async fn an_interpreter_whose_check_fails_says_why() {
+    let directory = tempfile::tempdir().unwrap();
+    let python = directory.path().join("python3");
+    let reason = "ModuleNotFoundError: No module named '_ctypes'";
+    let script = format!(
+        "#!/bin/sh\ncat >&2 <<'.'\nTraceback (most recent call last):\n  File \"x\", line 1\n\
+         {reason}\n.\nexit 1\n"
+    );
+    fs::write(&python, script).unwrap();
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    fs::set_permissions(&python, mode).unwrap();
+    let provisioner = Provisioner::new().cache_dir(directory.path().join("cache"));
+    let provisioned = provisioner.python(&python).provision().await;
+    for error in [provisioned, Environment::at(&python).await].map(Result::unwrap_err) {
+        let message = error.to_string();
+        assert!(message.contains(&format!("fails: {reason}")), "{message}");
+        assert!(message.contains(python.to_str().unwrap()), "{message}");
+    }
+}
+
 /// The installed version is checked first, so no process is started and no directory created.
 #[tokio::test]
 async fn an_environment_with_an_unsupported_server_starts_nothing() {

@@ -310,23 +310,91 @@ async fn a_state_directory_stays_locked_until_the_last_process_is_gone() {
     assert!(refused > 0, "the server outlived its owner for a while");
 }
 
+/// Returns a field of `/proc/PID/stat` behind the name: 0 is the state, 1 the parent.
+fn stat(pid: u32, field: usize) -> String {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let rest = stat.rsplit(')').next().unwrap();
+    rest.split_whitespace().nth(field).unwrap().to_owned()
+}
+
+/// The runtime's only thread for blocking work is busy, so a sweep that runs there has to wait. A
+/// sweep on the thread that runs the tasks would not wait, but block all other tasks.
+#[test]
+fn a_sweep_does_not_run_on_the_thread_that_runs_tasks() {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(1)
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let stand_in = StandIn::new().await;
+        let server = stand_in.builder("").start().await.unwrap();
+        let keeper: u32 = stat(server.pid(), 1).parse().unwrap();
+        let environ = std::fs::read_to_string(format!("/proc/{keeper}/environ")).unwrap();
+        let mark = |variable: &str| variable.starts_with("OPENHANDS_RS_OWNED=");
+        let mark = environ.split('\0').find(|v| mark(v)).unwrap();
+        // A process that only the sweep kills.
+        let mut marked = Command::new("env")
+            .args([mark, "sleep", "600"])
+            .spawn()
+            .unwrap();
+        let (release, released) = std::sync::mpsc::channel::<()>();
+        let (busy, is_busy) = tokio::sync::oneshot::channel();
+        let blocker = tokio::task::spawn_blocking(move || {
+            busy.send(()).unwrap();
+            released.recv().unwrap();
+        });
+        is_busy.await.unwrap();
+
+        let mut status = server.status();
+        common::kill(keeper);
+        eventually("the keeper's end", || stat(keeper, 0) == "Z").await;
+        // The end of a later connection is reported after the end of the keeper's.
+        let (ours, theirs) = tokio::net::UnixStream::pair().unwrap();
+        drop(theirs);
+        ours.readable().await.unwrap();
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+        let ended = matches!(server.status().current(), Status::Exited(_));
+        let killed = marked.try_wait().unwrap();
+        release.send(()).unwrap();
+        blocker.await.unwrap();
+        status
+            .wait_for(|status| matches!(status, Status::Exited(_)))
+            .await
+            .unwrap();
+        assert_eq!(marked.wait().unwrap().signal(), Some(9));
+        assert!(!ended && killed.is_none(), "the sweep did not wait");
+        drop(server);
+        assert_eq!(stand_in.processes(), Vec::<u32>::new());
+    });
+}
+
+/// As with a server in a `static` that several tests share, each with a runtime of its own.
+#[test]
+fn a_server_outlives_the_runtime_that_started_it() {
+    let runtime = || tokio::runtime::Runtime::new().unwrap();
+    let first = runtime();
+    let (stand_in, server) = first.block_on(async {
+        let stand_in = StandIn::new().await;
+        let server = stand_in.builder("").start().await.unwrap();
+        assert!(server.client().is_alive().await);
+        (stand_in, server)
+    });
+    drop(first);
+    let second = runtime();
+    assert!(second.block_on(server.client().is_alive()));
+    drop(server);
+    assert_eq!(stand_in.processes(), Vec::<u32>::new());
+}
+
 #[tokio::test]
 async fn a_killed_keeper_takes_the_server_along() {
     let stand_in = StandIn::new().await;
     let server = stand_in.builder("daemon").start().await.unwrap();
-    let stat = std::fs::read_to_string(format!("/proc/{}/stat", server.pid())).unwrap();
-    let parent: i32 = stat
-        .rsplit(')')
-        .next()
-        .unwrap()
-        .split_whitespace()
-        .nth(1)
-        .unwrap()
-        .parse()
-        .unwrap();
     let mut status = server.status();
-    let keeper = rustix::process::Pid::from_raw(parent).unwrap();
-    rustix::process::kill_process(keeper, rustix::process::Signal::KILL).unwrap();
+    common::kill(stat(server.pid(), 1).parse().unwrap());
     status
         .wait_for(|status| matches!(status, Status::Exited(_)))
         .await

@@ -113,6 +113,48 @@ impl SocketTransport for Server {
     }
 }
 
+/// A server behind a proxy that neither accepts nor refuses the upgrade to a socket.
+#[derive(Debug, Clone)]
+struct Stalled(Server);
+
+#[async_trait]
+impl HttpTransport for Stalled {
+    async fn send(&self, request: http::Request<Body>) -> Result<Response<Body>> {
+        self.0.send(request).await
+    }
+}
+
+#[async_trait]
+impl SocketTransport for Stalled {
+    async fn connect(&self, _: &Url, _: &HeaderMap) -> Result<Socket> {
+        std::future::pending().await
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stalled_dial_delays_the_first_commands_only() {
+    let server = Stalled(Server::new(0, (1000, 1000)));
+    let client = Client::builder("http://server.test")
+        .http_transport(server.clone())
+        .socket_transport(server);
+    let workspace = Workspace::new(&client.build().unwrap(), "/w");
+    let begun = Instant::now();
+    let start = async |delay: u64| {
+        sleep(Duration::from_millis(delay)).await;
+        let running = workspace.execute("x").start().await.unwrap();
+        (running, begun.elapsed().as_millis())
+    };
+    // The second command is started while the first one waits: both wait for the same dial.
+    let (first, second) = tokio::join!(start(0), start(400));
+    assert_eq!((first.1, second.1), (500, 500));
+    // The dial is still stalled, and later commands do not wait for it.
+    for _ in 0..3 {
+        let (running, started) = start(0).await;
+        assert_eq!(started, 500);
+        drop(running);
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_outage_is_waited_out_whenever_it_begins() {
     for begins in [0, 1, 29, 31, 59, 300] {

@@ -71,6 +71,7 @@ pub mod hooks;
 pub mod id;
 mod open_enum;
 mod printable;
+pub mod reason;
 pub mod redact;
 mod scan;
 pub mod state;

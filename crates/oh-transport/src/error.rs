@@ -75,7 +75,7 @@ pub enum ErrorKind {
 
 /// The reason why a request or a socket failed.
 ///
-/// `Display` shows the reason, without control characters. An error never contains a session key or
+/// `Display` shows the reason, without control characters and cut after 2,000 characters. An error never contains a session key or
 /// a query. It contains the server's response body only if that is JSON, with secrets hidden by the
 /// rules of [`oh_protocol::redact`]: secret-named fields, environment maps and headers, the user,
 /// password and query of URLs, and the client's own key.
@@ -340,6 +340,16 @@ impl Error {
         self.0.kind == ErrorKind::Unauthorized
     }
 
+    /// Returns the detail without the name of the status, which the context contains already.
+    fn detail_beyond_status(&self) -> Option<&str> {
+        let detail = self.0.detail.as_deref()?;
+        let name = self.0.status.and_then(|status| status.canonical_reason());
+        let rest = name.and_then(|name| detail.strip_prefix(name));
+        let rest = rest.filter(|rest| rest.is_empty() || rest.starts_with(": "));
+        let detail = rest.map_or(detail, |rest| rest.trim_start_matches(": "));
+        (!detail.is_empty()).then_some(detail)
+    }
+
     /// Returns the reason to append to `Display`: errors of this crate in full, otherwise the
     /// innermost cause.
     fn reason(&self) -> Option<String> {
@@ -357,17 +367,15 @@ impl Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0.context)?;
+        let mut message = self.0.context.clone();
         if let Some(target) = &self.0.target {
-            write!(f, " ({target})")?;
+            message.push_str(&format!(" ({target})"));
         }
-        if let Some(detail) = &self.0.detail {
-            write!(f, ": {}", oh_protocol::printable(detail))?;
+        for reason in [self.detail_beyond_status(), self.reason().as_deref()] {
+            let reason = oh_protocol::printable(reason.unwrap_or_default());
+            oh_protocol::reason::append(&mut message, &reason);
         }
-        if let Some(reason) = self.reason() {
-            write!(f, ": {}", oh_protocol::printable(&reason))?;
-        }
-        Ok(())
+        f.write_str(&message)
     }
 }
 
@@ -430,6 +438,24 @@ mod tests {
             "agent.llm.temperature: must be at least 0"
         );
         assert!(error.never_sent());
+    }
+
+    #[test]
+    fn display_has_the_name_of_the_status_once() {
+        for (detail, shown) in [
+            ("Not Found", ""),
+            ("Not Found: no run", ": no run"),
+            ("Not Founded", ": Not Founded"),
+            ("no run", ": no run"),
+            ("", ""),
+        ] {
+            let error = Error::from_status(StatusCode::NOT_FOUND)
+                .with_target("/x")
+                .with_detail(Some(detail.to_owned()));
+            let shown = format!("the server returned 404 Not Found (/x){shown}");
+            assert_eq!(error.to_string(), shown);
+            assert_eq!(error.detail(), Some(detail));
+        }
     }
 
     #[test]

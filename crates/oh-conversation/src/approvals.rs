@@ -359,8 +359,9 @@ impl Approvals {
         }
         if named != waits {
             let what = "the answered actions are not the ones waiting for approval, or they were \
-                        already answered; nothing was sent; check `approvals().pending()`";
-            return Err(Error::new(ErrorKind::Conflict, conversation.id(), what));
+                        already answered";
+            let error = Error::new(ErrorKind::Conflict, conversation.id(), what);
+            return Err(error.advise("nothing was sent; check `approvals().pending()`"));
         }
         Ok(())
     }

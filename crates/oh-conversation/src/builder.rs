@@ -225,10 +225,10 @@ impl Plan {
             && *kind != *wanted
         {
             let what = format!(
-                "the conversation already exists with an agent of kind `{kind}`, not `{wanted}`: \
-                 attach to it instead, or use another id"
+                "the conversation already exists with an agent of kind `{kind}`, not `{wanted}`"
             );
-            return Err(Error::new(ErrorKind::AgentMismatch, id, what));
+            let error = Error::new(ErrorKind::AgentMismatch, id, what);
+            return Err(error.advise("attach to it instead, or use another id"));
         }
         Ok(created)
     }

@@ -31,7 +31,8 @@ pub enum ErrorKind {
     /// The message has an image, but the agent's model does not support images; nothing was sent.
     /// Switch the model, or use [`SendMessage::even_if_blind`](crate::SendMessage::even_if_blind).
     NoVision,
-    /// The server rejected a value with 400 or 422. The source has its message. Correct the value.
+    /// The server rejected a value with 400 or 422. The message contains the server's explanation.
+    /// Correct the value.
     Refused,
     /// The server's version does not support this. Use a newer server.
     Unsupported,
@@ -82,12 +83,18 @@ pub enum ErrorKind {
 
 /// The error of an operation on a conversation. Cheap to clone, because one failure can end many
 /// waits.
+///
+/// `Display` shows what failed, in which conversation, why, and what to do about it. The reason is
+/// on one line, without secrets and control characters; [`source`](std::error::Error::source)
+/// returns the cause. `Debug` shows the kind and the same text.
 #[derive(Clone)]
 pub struct Error(std::sync::Arc<Inner>);
 
 struct Inner {
     kind: ErrorKind,
     context: String,
+    /// What the caller can do, or what was left undone. Shown last.
+    advice: Option<&'static str>,
     conversation: Option<ConversationId>,
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
@@ -97,6 +104,7 @@ impl Error {
         Self(std::sync::Arc::new(Inner {
             kind,
             context: context.into(),
+            advice: None,
             conversation: Some(id),
             source: None,
         }))
@@ -107,20 +115,32 @@ impl Error {
         Self(std::sync::Arc::new(Inner {
             kind,
             context: context.into(),
+            advice: None,
             conversation: None,
             source: None,
         }))
     }
 
-    /// Prefixes the error's message with a context.
+    /// Creates an error of the same kind with this one as its cause.
     pub(crate) fn in_context(self, context: &str) -> Self {
-        let cause = self.clone();
         Self(std::sync::Arc::new(Inner {
             kind: self.kind(),
-            context: format!("{context}: {}", self.0.context),
+            context: context.to_owned(),
+            advice: None,
             conversation: self.0.conversation,
-            source: Some(Box::new(cause)),
+            source: Some(Box::new(self)),
         }))
+    }
+
+    /// Adds what the caller can do about the failure, or what was left undone.
+    pub(crate) fn advise(self, advice: &'static str) -> Self {
+        match std::sync::Arc::try_unwrap(self.0) {
+            Ok(inner) => Self(std::sync::Arc::new(Inner {
+                advice: Some(advice),
+                ..inner
+            })),
+            Err(shared) => Self(shared),
+        }
     }
 
     /// Creates the error of a failed request for a conversation. `what` names the request, such as
@@ -169,6 +189,7 @@ impl Error {
         Self(std::sync::Arc::new(Inner {
             kind,
             context: format!("cannot {what}"),
+            advice: None,
             conversation,
             source: Some(Box::new(source)),
         }))
@@ -214,9 +235,8 @@ impl Error {
     pub(crate) fn ambiguous(id: ConversationId, what: &str, source: oh_transport::Error) -> Self {
         Self(std::sync::Arc::new(Inner {
             kind: ErrorKind::Ambiguous,
-            context: format!(
-                "cannot tell whether the server {what}: check before you repeat the request"
-            ),
+            context: format!("cannot tell whether the server {what}"),
+            advice: Some("check before you repeat the request"),
             conversation: Some(id),
             source: Some(Box::new(source)),
         }))
@@ -229,7 +249,31 @@ impl Error {
 
     /// Returns the transport error, if that is the cause: status, path, and the server's detail.
     pub fn transport_error(&self) -> Option<&oh_transport::Error> {
-        self.0.source.as_deref()?.downcast_ref()
+        let source = self.0.source.as_deref()?;
+        match source.downcast_ref::<Self>() {
+            Some(inner) => inner.transport_error(),
+            None => source.downcast_ref(),
+        }
+    }
+
+    /// Returns the message. Leaves the conversation out if it is the one of the outer error.
+    fn message(&self, outer: Option<ConversationId>) -> String {
+        let mut message = oh_protocol::printable(&self.0.context).into_owned();
+        if let Some(id) = self.0.conversation.filter(|id| outer != Some(*id)) {
+            message.push_str(&format!(" (conversation {id})"));
+        }
+        if let Some(source) = self.0.source.as_deref() {
+            let reason = match source.downcast_ref::<Self>() {
+                Some(inner) => inner.message(self.0.conversation.or(outer)),
+                None => oh_protocol::reason::of(source),
+            };
+            oh_protocol::reason::append(&mut message, &reason);
+        }
+        if let Some(advice) = self.0.advice {
+            message.push_str("; ");
+            message.push_str(advice);
+        }
+        message
     }
 
     /// Returns whether the server's detail contains this text.
@@ -246,22 +290,17 @@ impl Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0.context)?;
-        match self.0.conversation {
-            Some(id) => write!(f, " (conversation {id})"),
-            None => Ok(()),
-        }
+        f.write_str(&self.message(None))
     }
 }
 
+// `unwrap` prints the `Debug` form, so it has to be readable.
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Error")
             .field("kind", &self.0.kind)
-            .field("context", &self.0.context)
-            .field("conversation", &self.0.conversation)
-            .field("source", &self.0.source)
-            .finish()
+            .field("message", &self.message(None))
+            .finish_non_exhaustive()
     }
 }
 

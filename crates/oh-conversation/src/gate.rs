@@ -145,10 +145,10 @@ impl Conversation {
             Ok(standing) => standing,
             Err(_) => {
                 let what = format!(
-                    "cannot determine within {limit:?} whether an action is waiting for approval; \
-                     nothing was sent"
+                    "cannot determine within {limit:?} whether an action is waiting for approval"
                 );
                 let error = Error::new(ErrorKind::Transport, self.id(), what);
+                let error = error.advise("nothing was sent");
                 Err(match self.last_error() {
                     Some(cause) => error.with_source(cause),
                     None => error,

@@ -238,9 +238,9 @@ impl Conversation {
     /// Checks that nothing waits for approval, because a goal runs the agent at once.
     async fn before_goal(&self) -> Result<Cursor> {
         if let Standing::Waiting(_) = self.standing_soon().await? {
-            let what = "an action is waiting for approval, and a goal would execute it: approve \
-                        or reject it first";
-            return Err(Error::new(ErrorKind::PendingConfirmation, self.id(), what));
+            let what = "an action is waiting for approval, and a goal would execute it";
+            let error = Error::new(ErrorKind::PendingConfirmation, self.id(), what);
+            return Err(error.advise("approve or reject it first"));
         }
         self.restore().await?;
         Ok(self.here())

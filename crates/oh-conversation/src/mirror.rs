@@ -440,8 +440,7 @@ impl Held {
     fn apply(&mut self, update: &ConversationStateUpdateEvent) -> bool {
         let applied = Arc::make_mut(&mut self.state).apply(update);
         if let Err(error) = &applied {
-            let why = std::error::Error::source(error).map(ToString::to_string);
-            tracing::warn!(%error, why, "could not decode a state snapshot");
+            tracing::warn!(%error, "could not decode a state snapshot");
         }
         applied.is_ok()
     }

@@ -117,9 +117,9 @@ impl SendMessage {
         }
         let pictured = |part: &UserContent| matches!(part, UserContent::Image { .. });
         if !self.blind && self.content.iter().any(pictured) && is_blind(conversation) {
-            let what = "the agent's model does not support images: switch the model, or send with \
-                        `even_if_blind`";
-            return Err(Error::new(ErrorKind::NoVision, id, what));
+            let what = "the agent's model does not support images";
+            let error = Error::new(ErrorKind::NoVision, id, what);
+            return Err(error.advise("switch the model, or send with `even_if_blind`"));
         }
         let supersedes = {
             // Messages of one process are sent one after another, so that a lost one can be
@@ -127,9 +127,10 @@ impl SendMessage {
             let turn = conversation.mirror().answered.turn().await;
             let standing = conversation.standing_soon().await?;
             if matches!(standing, Standing::Waiting(_)) && !self.anyway {
-                let what = "an action is waiting for approval, and the next run would execute it: \
-                            approve or reject it first, or send with `even_if_pending`";
-                return Err(Error::new(ErrorKind::PendingConfirmation, id, what));
+                let what = "an action is waiting for approval, and the next run would execute it";
+                let error = Error::new(ErrorKind::PendingConfirmation, id, what);
+                let advice = "approve or reject it first, or send with `even_if_pending`";
+                return Err(error.advise(advice));
             }
             // An ACP agent aborts its current work for a message with `run`.
             let acp = conversation.state().agent_kind().as_deref() == Some("ACPAgent");
@@ -163,16 +164,16 @@ impl SendMessage {
             Ok(Ok(Started::Begun | Started::Joined | Started::Before(_))) => Ok(()),
             Ok(Ok(Started::Waiting)) => {
                 let what = "the message was saved, but no run was started: an action is waiting \
-                            for approval, and a run would execute it; approve or reject it first";
-                Err(Error::new(ErrorKind::PendingConfirmation, id, what))
+                            for approval, and a run would execute it";
+                let error = Error::new(ErrorKind::PendingConfirmation, id, what);
+                Err(error.advise("approve or reject it first"))
             }
             Ok(Err(error)) => {
                 Err(error.in_context("the message was saved, but starting the run failed"))
             }
             Ok(Ok(Started::Wedged)) | Err(_) => {
-                let what = "the message was saved, but the server did not start a run; call `run` \
-                            later";
-                Err(Error::new(ErrorKind::Conflict, id, what))
+                let what = "the message was saved, but the server did not start a run";
+                Err(Error::new(ErrorKind::Conflict, id, what).advise("call `run` later"))
             }
         }
     }

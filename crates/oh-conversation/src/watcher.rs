@@ -409,7 +409,7 @@ impl Watcher {
                 // A gateway may reject only the upgrade.
                 let own = error.close_code().is_some() || self.look().await.is_err();
                 if own {
-                    return Phase::End(self.unauthorized());
+                    return Phase::End(self.unauthorized(error));
                 }
             }
             Ending::Ask => {
@@ -470,19 +470,21 @@ impl Watcher {
                     return None;
                 }
                 let since = *self.leased.get_or_insert_with(Instant::now);
-                let what = "another running server holds the conversation's lease; use that \
-                            server or stop it";
+                let what = "another running server holds the conversation's lease";
                 let over = since.elapsed() >= self.limits.lease;
-                over.then(|| Error::new(ErrorKind::Leased, self.id, what))
+                over.then(|| {
+                    Error::new(ErrorKind::Leased, self.id, what)
+                        .advise("use that server or stop it")
+                })
             }
-            Err(error) if error.kind() == Wire::Unauthorized => Some(self.unauthorized()),
+            Err(error) if error.kind() == Wire::Unauthorized => Some(self.unauthorized(error)),
             Err(error) if error.kind() == Wire::NotFound && self.is_own_word(&error).await => {
                 let (since, times) = self.missing.unwrap_or((Instant::now(), 0));
                 self.missing = Some((since, times + 1));
                 let what = "the server does not have the conversation: it was deleted, or it is \
                             on another server";
                 let over = times > 0 && since.elapsed() >= self.limits.missing;
-                over.then(|| Error::new(ErrorKind::Gone, self.id, what))
+                over.then(|| Error::new(ErrorKind::Gone, self.id, what).with_source(error))
             }
             Err(_) => {
                 self.missing = None;
@@ -523,13 +525,15 @@ impl Watcher {
 
     fn replaced(&self) -> Error {
         let what = "the conversation was replaced: its log on the server differs from the log \
-                    read before, or is shorter; attach again";
-        Error::new(ErrorKind::Replaced, self.id, what)
+                    read before, or is shorter";
+        Error::new(ErrorKind::Replaced, self.id, what).advise("attach again")
     }
 
-    fn unauthorized(&self) -> Error {
-        let what = "the server rejected the session key; create the client with the server's key";
+    fn unauthorized(&self, cause: oh_transport::Error) -> Error {
+        let what = "the server rejected the session key";
         Error::new(ErrorKind::Unauthorized, self.id, what)
+            .advise("create the client with the server's key")
+            .with_source(cause)
     }
 
     fn server_gone(&self, reason: &str) -> Error {

@@ -33,11 +33,9 @@ pub(super) async fn check(client: &Client, start: &StartConversation) -> Result<
         .iter()
         .find(|name| theirs.contains(name) || BUILT_IN.contains(name))
     {
-        let what = format!(
-            "client_tools: `{name}` is already the name of one of the agent's tools; choose \
-             another name"
-        );
-        return Err(Error::new(ErrorKind::InvalidInput, id, what));
+        let what =
+            format!("client_tools: `{name}` is already the name of one of the agent's tools");
+        return Err(Error::new(ErrorKind::InvalidInput, id, what).advise("choose another name"));
     }
     let modules = start.module_tools();
     let unsure = |name: &&str| !BUILT_IN.contains(name) && !modules.contains(name);

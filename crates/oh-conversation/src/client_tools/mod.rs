@@ -170,8 +170,12 @@ impl ClientToolCall {
     /// handler returns this error, the model receives the reason.
     pub fn arguments<T: DeserializeOwned>(&self) -> Result<T> {
         T::deserialize(self.json()).map_err(|error| {
-            let what = format!("invalid arguments: {error}");
-            Error::new(ErrorKind::InvalidInput, self.conversation, what)
+            Error::new(
+                ErrorKind::InvalidInput,
+                self.conversation,
+                "invalid arguments",
+            )
+            .with_source(error)
         })
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{fmt, time::Duration};
 
-use oh_protocol::event::ConversationErrorEvent;
+use oh_protocol::{event::ConversationErrorEvent, printable, redact};
 
 use crate::{Error, ErrorKind, Result, Usage};
 
@@ -194,7 +194,10 @@ impl fmt::Display for RunOutcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.status.fmt(f)?;
         match (&self.error, &self.reason) {
-            (Some(error), _) => write!(f, " {}: {}", error.code, error.detail),
+            (Some(error), _) => {
+                let detail = redact::text(&printable(&error.detail));
+                write!(f, " {}: {detail}", printable(&error.code))
+            }
             (None, Some(reason)) => write!(f, ": {reason}"),
             (None, None) => Ok(()),
         }

@@ -35,6 +35,8 @@ mod lookups;
 #[cfg(test)]
 mod mcp;
 #[cfg(test)]
+mod messages;
+#[cfg(test)]
 mod mock;
 #[cfg(test)]
 mod pitfalls;

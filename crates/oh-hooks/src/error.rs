@@ -25,6 +25,9 @@ pub enum ErrorKind {
 }
 
 /// Why a configuration could not be loaded, saved, checked or matched.
+///
+/// `Display` shows what failed and why, including the text of the
+/// [source](std::error::Error::source).
 pub struct Error {
     kind: ErrorKind,
     context: Box<str>,
@@ -48,7 +51,11 @@ impl Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.context)
+        let mut message = oh_protocol::printable(&self.context).into_owned();
+        if let Some(source) = self.source.as_deref() {
+            oh_protocol::reason::append(&mut message, &oh_protocol::reason::of(source));
+        }
+        f.write_str(&message)
     }
 }
 

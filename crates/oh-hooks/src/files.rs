@@ -158,6 +158,34 @@ mod tests {
     }
 
     #[test]
+    fn the_message_has_the_reason_once() {
+        use std::error::Error as _;
+
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("no\u{1b}[2Jne");
+        let error = load(&path).unwrap_err();
+        let cause = error.source().unwrap().to_string();
+        let shown = error.to_string();
+        let place = directory.path().display();
+        assert_eq!(
+            shown,
+            format!("cannot read {place}/no\u{241b}[2Jne: {cause}")
+        );
+        assert!(format!("{error:?}").contains("No such file"), "{error:?}");
+        let newer = r#"{"pre_compact": [{"matcher": "*"}]}"#;
+        let newer: HookConfig = serde_json::from_str(newer).unwrap();
+        let error = save(&newer, &path).unwrap_err();
+        let cause = error.source().unwrap().to_string();
+        let shown = error.to_string();
+        assert!(
+            shown.contains("cannot be stored in hooks.json: "),
+            "{shown}"
+        );
+        assert_eq!(shown.matches(&cause).count(), 1, "{shown}");
+        assert_eq!(shown.matches("`pre_compact`").count(), 1, "{shown}");
+    }
+
+    #[test]
     fn a_saved_file_is_found_and_loaded_again() {
         let (home, project) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let of = |root: &Path| root.join(".openhands/hooks.json");

@@ -23,6 +23,9 @@ pub enum ErrorKind {
 }
 
 /// Why a kit could not start, or how the program under test deviated from the script.
+///
+/// `Display` shows what failed and why, including the text of the
+/// [source](std::error::Error::source).
 pub struct Error {
     kind: ErrorKind,
     message: Box<str>,
@@ -58,18 +61,18 @@ impl Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
+        let mut message = self.message.to_string();
+        if let Some(source) = self.source.as_deref() {
+            oh_protocol::reason::append(&mut message, &oh_protocol::reason::of(source));
+        }
+        f.write_str(&message)
     }
 }
 
 // `unwrap` in a test prints the `Debug` form, so it has to be readable like `Display`.
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?}: {}", self.kind, self.message)?;
-        match &self.source {
-            Some(source) => write!(f, " ({source})"),
-            None => Ok(()),
-        }
+        write!(f, "{:?}: {self}", self.kind)
     }
 }
 
@@ -86,4 +89,22 @@ impl std::error::Error for Error {
 )]
 pub(crate) fn tell(report: &str) {
     eprintln!("{report}");
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    #[test]
+    fn display_and_debug_have_the_reason_once() {
+        let taken = io::Error::new(io::ErrorKind::AddrInUse, "the port\nis \u{1b}[2Jtaken");
+        let error = Error::bind(taken);
+        let shown = "could not listen on the loopback interface: the port is \u{241b}[2Jtaken";
+        assert_eq!(error.to_string(), shown);
+        assert_eq!(format!("{error:?}"), format!("Bind: {shown}"));
+        let unmet = Error::unmet("two differences:\n  one\n  two");
+        assert_eq!(unmet.to_string(), "two differences:\n  one\n  two");
+    }
 }

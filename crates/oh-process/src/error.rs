@@ -64,7 +64,7 @@ pub enum ErrorKind {
     Unauthorized,
     /// The server's version is not supported by this crate. Use server 1.40 or newer.
     UnsupportedVersion,
-    /// A request to the server failed. The source has the cause.
+    /// A request to the server failed. The message contains the reason.
     Request,
     /// Not supported on this operating system: local servers need Linux or macOS, templates need
     /// Linux. Attach to a server that runs elsewhere, or start the server cold.
@@ -128,6 +128,18 @@ impl Error {
         Self::new(kind, format!("{context}: {error}")).with_source(error)
     }
 
+    /// Returns the message and the reason. How the process ended or that the port is taken is a
+    /// reason itself: the source is then only what was noticed of it.
+    fn with_reason(&self) -> String {
+        let mut message = self.0.context.clone();
+        if let Some(source) = &self.0.source
+            && self.0.kind != ErrorKind::PortTaken
+        {
+            oh_protocol::reason::append(&mut message, &oh_protocol::reason::of(&**source));
+        }
+        message
+    }
+
     /// Returns what failed.
     pub fn kind(&self) -> ErrorKind {
         self.0.kind
@@ -146,9 +158,9 @@ impl Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0.context)?;
-        if let Some(exit) = &self.0.exit {
-            write!(f, " ({exit})")?;
+        match &self.0.exit {
+            Some(exit) => write!(f, "{} ({exit})", self.0.context)?,
+            None => f.write_str(&self.with_reason())?,
         }
         if !self.0.log_tail.is_empty() {
             f.write_str("; last output:")?;
@@ -196,6 +208,20 @@ mod tests {
         }
         let error = Error::directory("cannot write", io::Error::from_raw_os_error(13));
         assert_eq!(error.kind(), ErrorKind::Directory);
+    }
+
+    #[test]
+    fn the_message_has_the_source_once() {
+        let cause = || io::Error::other("no\nroute");
+        let error = Error::new(ErrorKind::Request, "cannot activate").with_source(cause());
+        assert_eq!(error.to_string(), "cannot activate: no route");
+        let error = Error::directory("cannot write", io::Error::from_raw_os_error(13));
+        assert_eq!(error.to_string().matches("denied").count(), 1, "{error}");
+        let outer = Error::new(ErrorKind::Provision, format!("no uv: {error}")).with_source(error);
+        assert_eq!(outer.to_string().matches("denied").count(), 1, "{outer}");
+        let stranger = Error::new(ErrorKind::Stranger, "another program answers");
+        let taken = Error::new(ErrorKind::PortTaken, "port 1 is taken").with_source(stranger);
+        assert_eq!(taken.to_string(), "port 1 is taken");
     }
 
     #[test]

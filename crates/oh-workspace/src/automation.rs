@@ -183,13 +183,7 @@ impl CompletionCallback {
         let name = std::any::type_name::<E>().trim_start_matches(['&', ' ']);
         let name = name.split('<').next().unwrap_or(name);
         let code = name.rsplit("::").next().unwrap_or(name).to_owned();
-        let mut detail = error.to_string();
-        let mut next = error.source();
-        while let Some(source) = next {
-            detail.push_str(&format!(": {source}"));
-            next = source.source();
-        }
-        self.failed(code, detail).await
+        self.failed(code, oh_protocol::reason::of(error)).await
     }
 
     /// Reports that the work is completed.

@@ -159,9 +159,12 @@ impl Error {
         self
     }
 
-    /// Appends another error's description to this one.
+    /// Appends another error's message to this one.
     pub(crate) fn and(mut self, other: &Self) -> Self {
-        self.0.context = format!("{}; {}", self.0.context, other.0.context);
+        if let Some(source) = self.0.source.as_deref() {
+            oh_protocol::reason::append(&mut self.0.context, &oh_protocol::reason::of(source));
+        }
+        self.0.context = format!("{}; {other}", self.0.context);
         self
     }
 
@@ -273,14 +276,20 @@ fn errno(detail: &str) -> Option<ErrorKind> {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0.context)?;
-        if let Some(path) = &self.0.path {
-            write!(f, " ({path})")?;
+        let mut message = self.0.context.clone();
+        if let Some(path) = &self.0.path
+            && !message.contains(&format!("({path})"))
+        {
+            message.push_str(&format!(" ({path})"));
         }
-        match &self.0.command_id {
-            Some(id) => write!(f, " (command {id})"),
-            None => Ok(()),
+        if let Some(id) = &self.0.command_id {
+            message.push_str(&format!(" (command {id})"));
         }
+        let mut message = oh_protocol::printable(&message).into_owned();
+        if let Some(source) = self.0.source.as_deref() {
+            oh_protocol::reason::append(&mut message, &oh_protocol::reason::of(source));
+        }
+        f.write_str(&message)
     }
 }
 
@@ -299,5 +308,36 @@ impl fmt::Debug for Error {
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         self.0.source.as_deref().map(|source| source as _)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wire(status: http::StatusCode) -> oh_transport::Error {
+        oh_transport::Error::from_status(status).with_target("/api/file")
+    }
+
+    #[test]
+    fn the_message_has_the_path_and_the_reason_once() {
+        let error = Error::transport("cannot read the file", wire(http::StatusCode::UNAUTHORIZED));
+        assert_eq!(
+            error.at("/w/a\u{1b}").to_string(),
+            "cannot read the file (/w/a\u{241b}): the server returned 401 Unauthorized (/api/file)"
+        );
+        let denied = std::io::Error::from_raw_os_error(13);
+        let error = Error::local("cannot write the file", denied).of_command("7");
+        assert_eq!(
+            error.to_string(),
+            "cannot write the file (command 7): Permission denied (os error 13)"
+        );
+        let lost = Error::transport("cannot remove it", wire(http::StatusCode::BAD_GATEWAY));
+        let error = Error::transport("cannot start", wire(http::StatusCode::UNAUTHORIZED));
+        assert_eq!(
+            error.and(&lost.at("/t")).at("/t").to_string(),
+            "cannot start: the server returned 401 Unauthorized (/api/file); cannot remove it \
+             (/t): the server returned 502 Bad Gateway (/api/file)"
+        );
     }
 }

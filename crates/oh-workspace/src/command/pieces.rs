@@ -297,7 +297,7 @@ impl Pieces {
                 }
             };
         }
-        let context = "cannot read the output of the command; the command may still be running";
+        let context = "cannot read the output of the command, which may still be running";
         Err(Error::transport(context, error)
             .midway()
             .of_command(&self.id))

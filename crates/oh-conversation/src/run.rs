@@ -162,8 +162,9 @@ impl Run {
     }
 
     /// Interrupts the run with [`RunStatus::BudgetReached`] when it has cost this much, in US
-    /// dollars. The server reports the cost of a model call only when the call has ended, so the
-    /// cost may exceed the limit by that call. Default: no limit.
+    /// dollars. The server reports the cost of a model call when the call has ended, at the latest
+    /// when its actions have been executed. So the cost may exceed the limit by that call, and its
+    /// actions may be executed. Default: no limit.
     pub fn max_cost(mut self, dollars: f64) -> Self {
         self.max_cost = Some(dollars);
         self

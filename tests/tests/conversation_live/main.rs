@@ -9,6 +9,8 @@ mod ends;
 #[cfg(test)]
 mod invariant;
 #[cfg(test)]
+mod limits;
+#[cfg(test)]
 mod links;
 #[cfg(test)]
 mod live;

@@ -18,7 +18,7 @@ use super::{
 const MANY: usize = 130;
 
 /// Logs many events after the action, and ends with a policy that never asks.
-async fn bury(scene: &Scene) {
+pub(crate) async fn bury(scene: &Scene) {
     let approvals = scene.other.approvals();
     for n in 0..MANY {
         let policy = match n % 2 {

@@ -18,7 +18,7 @@ use tokio::{
 };
 
 use super::{
-    approvals, ends as endings, links,
+    approvals, ends as endings, limits, links,
     live::{LONG, agent, events},
     older,
 };
@@ -279,6 +279,10 @@ async fn nothing_is_executed_that_nobody_approved_and_links_keep_their_promises(
             closing_during_a_run,
             another_log_under_the_id,
             sockets_that_fall_silent;
+        limits:
+            a_budget_ends_a_run,
+            a_time_limit_ends_the_wait_only,
+            parts_of_a_log;
         approvals:
             a_run_after_a_pause,
             lost_answers_to_a_message_and_a_run,

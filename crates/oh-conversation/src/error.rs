@@ -93,7 +93,7 @@ pub struct Error(std::sync::Arc<Inner>);
 struct Inner {
     kind: ErrorKind,
     context: String,
-    /// What the caller can do, or what was left undone. Shown last.
+    /// The remedy, or the work that was left undone. Shown last.
     advice: Option<&'static str>,
     conversation: Option<ConversationId>,
     source: Option<Box<dyn std::error::Error + Send + Sync>>,

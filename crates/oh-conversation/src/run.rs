@@ -107,9 +107,7 @@ impl Before {
         self.connection = held.connection;
         self.running = held.status().is_running();
     }
-}
 
-impl Before {
     /// Includes a run that has begun after this many events.
     fn has_begun(&mut self, events: usize) {
         (self.events, self.snapshots) = (events, 0);

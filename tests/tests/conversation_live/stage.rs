@@ -44,7 +44,7 @@ pub(crate) struct Scene {
     pub(crate) proxy: Proxy,
     /// The client whose requests are recorded.
     pub(crate) near: Conversation,
-    /// Another client. It has its own link, like a client in another process.
+    /// Handle of a second client with its own link, like a client in another process.
     pub(crate) other: Conversation,
     pub(crate) directory: PathBuf,
     direct: Client,

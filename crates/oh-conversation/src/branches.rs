@@ -81,8 +81,7 @@ impl Conversation {
     pub fn head(&self) -> Option<String> {
         let log = self.mirror().read().log.clone();
         let (head, _) = self.known_head();
-        let events: Vec<Event> = log.range(0..log.end()).cloned().collect();
-        head.id(&events).map(str::to_owned)
+        head.id(log.range(0..log.end())).map(str::to_owned)
     }
 
     /// Returns the visible branch: the events from the first to the [`head`](Self::head), following

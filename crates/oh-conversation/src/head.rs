@@ -52,14 +52,17 @@ impl Head {
     }
 
     /// Returns the id of the event, `None` before the first. `events`: the newest of the log.
-    pub(crate) fn id<'a>(&'a self, events: &'a [Event]) -> Option<&'a str> {
+    pub(crate) fn id<'a>(
+        &'a self,
+        events: impl DoubleEndedIterator<Item = &'a Event>,
+    ) -> Option<&'a str> {
         match self {
             Self::Event(id) => Some(id),
             Self::Start => None,
             // As on the server: an error after the end of an old log is part of no branch.
             Self::Last => {
                 let part = |event: &&Event| moves(event) && event.kind() != ERROR;
-                events.iter().rev().find(part).map(Event::id)
+                events.rev().find(part).map(Event::id)
             }
         }
     }
@@ -152,7 +155,9 @@ pub(crate) fn walk(events: &[Event], head: &Head) -> (Vec<Event>, bool) {
         .map(|(place, event)| (event.id(), place))
         .collect();
     let mut branch = Vec::new();
-    let mut next = head.id(events).and_then(|id| places.get(id).copied());
+    let mut next = head
+        .id(events.iter())
+        .and_then(|id| places.get(id).copied());
     let mut rooted = *head == Head::Start;
     // Limits the walk, in case the parents form a cycle.
     let mut left = events.len();

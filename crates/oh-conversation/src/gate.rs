@@ -8,7 +8,8 @@ use oh_transport::{Backoff, ErrorKind as Wire};
 use tokio::time::{sleep, timeout};
 
 use crate::{
-    Conversation, Error, ErrorKind, PendingAction, Result, earlier::OpenActions, mirror::Held,
+    Conversation, Error, ErrorKind, PendingAction, Result, attempts::Attempts,
+    earlier::OpenActions, mirror::Held,
 };
 
 /// Timeout of one request.
@@ -184,13 +185,14 @@ impl Conversation {
     /// caller sets the time limit.
     pub(crate) async fn insist<C: Call>(&self, what: &str, call: &C) -> Result<C::Output> {
         let mut backoff = Backoff::new(FIRST, LONGEST);
+        let mut attempts = Attempts::default();
         loop {
             if let Some(error) = self.ended() {
                 return Err(error);
             }
             match self.client().call(call).timeout(LOOK).await {
                 Ok(answer) => return Ok(answer),
-                Err(error) if is_final(&error) => {
+                Err(error) if attempts.give_up(&error) => {
                     return Err(Error::transport(self.id(), what, error));
                 }
                 Err(error) => {
@@ -306,14 +308,6 @@ impl Conversation {
             _ => Vec::new(),
         }
     }
-}
-
-/// Returns whether a retry cannot succeed.
-fn is_final(error: &oh_transport::Error) -> bool {
-    matches!(
-        error.kind(),
-        Wire::Unauthorized | Wire::Validation | Wire::Status | Wire::InvalidInput
-    )
 }
 
 /// Returns whether the policy reported by the server may ask for approval.

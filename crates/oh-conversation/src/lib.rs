@@ -49,6 +49,7 @@ mod answered;
 mod approvals;
 mod ask;
 mod attach;
+mod attempts;
 mod branches;
 mod builder;
 mod bulk;

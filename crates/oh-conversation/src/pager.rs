@@ -3,16 +3,14 @@
 use std::time::Duration;
 
 use oh_protocol::{ConversationId, Event, calls::events::Search};
-use oh_transport::{Backoff, Client, ErrorKind as Wire};
+use oh_transport::{Backoff, Client};
 use tokio::time::sleep;
 use tracing::debug;
 
-use crate::{Error, Result, log::Log, view::View};
+use crate::{Error, Result, attempts::Attempts, log::Log, view::View};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 const PAGE: u32 = 100;
-/// How often a page may fail to decode before its reader gets the error.
-const UNREADABLE: u32 = 3;
 
 #[derive(Debug, Clone)]
 pub(crate) struct Pager {
@@ -28,16 +26,17 @@ impl Pager {
     /// Returns the id of the server's newest event, if there is one.
     pub(crate) async fn newest(&self, view: &View) -> Result<Option<String>> {
         let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(10));
+        let mut attempts = Attempts::default();
         loop {
             let search = Search::new(self.id).descending().limit(1);
             match self.client.call(&search).timeout(PATIENCE).await {
                 Ok(page) => return Ok(page.items.first().map(|event| event.id().to_owned())),
-                Err(error) if error.kind() == Wire::Unauthorized => {
-                    return Err(Error::transport(self.id, "read the newest event", error));
-                }
                 Err(error) => {
                     if let Some(ended) = view.ended() {
                         return Err(ended);
+                    }
+                    if attempts.give_up(&error) {
+                        return Err(Error::transport(self.id, "read the newest event", error));
                     }
                     debug!(
                         conversation = %self.id,
@@ -62,7 +61,7 @@ impl Pager {
     ) -> Result<(Vec<Event>, Option<Box<str>>)> {
         let held = log.get(log.start()).map(|event| event.id().to_owned());
         let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(10));
-        let mut unreadable = 0;
+        let mut attempts = Attempts::default();
         let (mut at, mut page_id) = match known {
             Some((index, id)) => (index, Some(id)),
             None => (0, None),
@@ -78,9 +77,7 @@ impl Pager {
                     if let Some(ended) = view.ended() {
                         return Err(ended);
                     }
-                    // A response that cannot be decoded rarely changes with another request.
-                    unreadable += u32::from(error.kind() == Wire::Decode);
-                    if error.kind() == Wire::Unauthorized || unreadable == UNREADABLE {
+                    if attempts.give_up(&error) {
                         return Err(Error::transport(self.id, "read older events", error));
                     }
                     debug!(

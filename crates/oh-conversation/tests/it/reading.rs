@@ -102,6 +102,63 @@ async fn a_page_that_never_decodes_is_an_error_and_no_wait_for_ever() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_page_that_keeps_failing_is_an_error() {
+    for status in [403, 422, 500] {
+        let (mock, _dial, conversation) = attached(2_000, |attach| attach.keep_last(1_000)).await;
+        for _ in 0..100 {
+            mock.plan("/events/search", Ok((status, json!({"detail": "no"}))));
+        }
+        let mut events = conversation.subscribe(Cursor::Start);
+        let error = soon(events.next()).await.unwrap().unwrap_err();
+        let wire = error.transport_error().and_then(|wire| wire.status());
+        assert_eq!(wire.map(|status| status.as_u16()), Some(status), "{error}");
+        assert!(soon(events.next()).await.is_none());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_newest_event_that_never_decodes_is_an_error() {
+    let (mock, mut dials) = Mock::new();
+    let attach = Conversation::attach(&mock.client(), mock.id);
+    let attaching = tokio::spawn(attach.into_future());
+    let dial = soon(dials.recv()).await.unwrap();
+    dial.welcome(&mock, "idle").await.unwrap();
+    let conversation = soon(attaching).await.unwrap().unwrap();
+    // The link is down, so "now" has to be requested.
+    drop(dial);
+    soon(dials.recv()).await.unwrap();
+    for _ in 0..100 {
+        mock.plan("/events/search", Ok((200, json!("something else"))));
+    }
+    let mut events = conversation.subscribe(Cursor::Now);
+    let error = soon(events.next()).await.unwrap().unwrap_err();
+    let wire = error.transport_error().map(oh_transport::Error::kind);
+    assert_eq!(wire, Some(oh_transport::ErrorKind::Decode), "{error}");
+    assert!(soon(events.next()).await.is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_whose_check_never_decodes_is_an_error_and_not_sent() {
+    for answer in [
+        (200, json!("something else")),
+        (403, json!({"detail": "no"})),
+    ] {
+        let (mock, _dial, conversation) = attached(10, |attach| attach).await;
+        for _ in 0..100 {
+            mock.plan("/events/search", Ok(answer.clone()));
+        }
+        let error = soon(conversation.run().into_future()).await.unwrap_err();
+        let wire = error.transport_error().and_then(|wire| wire.status());
+        assert_eq!(
+            wire.map_or(200, |status| status.as_u16()),
+            answer.0,
+            "{error}"
+        );
+        assert_eq!(mock.seen("POST /run"), 0);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_bounded_mirror_goes_on_after_what_the_server_reads_no_more() {
     let (mock, _dial, conversation) = attached(5_000, |attach| attach.keep_last(1_000)).await;
     let first = conversation.events().seq(0).unwrap();

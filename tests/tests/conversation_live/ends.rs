@@ -63,6 +63,8 @@ pub(crate) async fn closing_during_a_run(stage: &Stage) {
     assert_eq!(error.kind(), ErrorKind::Closed, "{error}");
     std::fs::write(scene.directory.join("go"), "").unwrap();
     scene.shows(&["run"], &["a"]).await;
+    // The sockets are closed on the wire. The server closes connections of requests after a while.
+    until(|| scene.proxy.open() == 0).await;
 }
 
 /// K8: another client deletes a conversation and creates a new one with the same id.

@@ -15,6 +15,7 @@ mod links;
 #[cfg(test)]
 mod live;
 #[cfg(test)]
+mod odd;
 mod older;
 #[cfg(test)]
 mod requests;

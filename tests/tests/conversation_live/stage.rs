@@ -1,6 +1,6 @@
-//! The stage of the scenes in `approvals`, `ends`, `links` and `older`: one real server for all
-//! scenes. The proxy records the requests of a program. The commands write a file that shows what
-//! was executed.
+//! The stage of the scenes in `approvals`, `ends`, `limits`, `links`, `odd` and `older`: one real
+//! server for all scenes. The proxy records the requests of a program. The commands write a file
+//! that shows what was executed.
 
 use std::{collections::HashMap, fs, path::PathBuf, sync::Arc, time::Duration};
 
@@ -11,6 +11,7 @@ use openhands::{
     testkit::{Proxy, Script, ScriptedModel, Step, fake::Seen},
 };
 use serde_json::{Value, json};
+use tempfile::TempDir;
 use tokio::{
     sync::Semaphore,
     task::{JoinHandle, JoinSet},
@@ -20,7 +21,7 @@ use tokio::{
 use super::{
     approvals, ends as endings, limits, links,
     live::{LONG, agent, events},
-    older,
+    odd, older,
 };
 
 /// Maximum number of concurrent scenes.
@@ -35,6 +36,36 @@ pub(crate) const SOCKETS: &str = "/sockets/";
 pub(crate) struct Stage {
     server: LocalServer,
     places: Semaphore,
+}
+
+impl Stage {
+    pub(crate) async fn start(home: &TempDir) -> Self {
+        // Some scenes have more than one conversation.
+        let server = openhands_tests::server(home).env("OH_MAX_CONCURRENT_RUNS", "40");
+        Self {
+            server: server.start().await.unwrap(),
+            places: Semaphore::new(AT_ONCE),
+        }
+    }
+
+    pub(crate) async fn end(self) {
+        let shutdown = self.server.shutdown(Duration::from_secs(20));
+        shutdown.await.unwrap();
+    }
+
+    /// Creates a directory for the conversation of a scene.
+    pub(crate) fn directory(&self, name: &str) -> PathBuf {
+        let directory = self.server.workspace_dir().join(name);
+        fs::create_dir(&directory).unwrap();
+        directory
+    }
+
+    /// Creates a client that is connected directly to the server.
+    pub(crate) fn client(&self) -> Client {
+        let client = Client::builder(format!("http://{}", self.server.address()));
+        let client = client.session_api_key(self.server.session_api_key().clone());
+        client.build().unwrap()
+    }
 }
 
 /// A conversation with two clients: one behind a recording proxy, and one connected directly to the
@@ -78,14 +109,11 @@ impl Scene {
         let proxy = Proxy::start(stage.server.address()).await.unwrap();
         proxy.record();
         let key = stage.server.session_api_key().clone();
-        let client = |url: &str| {
-            let client = Client::builder(url).session_api_key(key.clone());
-            client.build().unwrap()
-        };
-        let direct = client(&format!("http://{}", stage.server.address()));
-        let directory = stage.server.workspace_dir().join(name);
-        fs::create_dir(&directory).unwrap();
-        let workspace = client(&proxy.url()).workspace(directory.display().to_string());
+        let client = Client::builder(proxy.url()).session_api_key(key.clone());
+        let client = client.build().unwrap();
+        let direct = stage.client();
+        let directory = stage.directory(name);
+        let workspace = client.workspace(directory.display().to_string());
         let builder = Conversation::builder(&workspace, agent(&model)).confirmation_policy(policy);
         let near = with(builder).start().await.unwrap();
         let other = Conversation::attach(&direct, near.id()).await.unwrap();
@@ -247,13 +275,7 @@ pub(crate) fn fails<T: std::fmt::Debug>(
 #[tokio::test]
 async fn nothing_is_executed_that_nobody_approved_and_links_keep_their_promises() {
     let home = openhands_tests::home();
-    // Some scenes have more than one conversation.
-    let server = openhands_tests::server(&home).env("OH_MAX_CONCURRENT_RUNS", "40");
-    let server = server.start().await.unwrap();
-    let stage = Arc::new(Stage {
-        server,
-        places: Semaphore::new(AT_ONCE),
-    });
+    let stage = Arc::new(Stage::start(&home).await);
     let mut plays = JoinSet::new();
     let mut names = HashMap::new();
     macro_rules! play {
@@ -299,6 +321,11 @@ async fn nothing_is_executed_that_nobody_approved_and_links_keep_their_promises(
             a_branch_that_was_left,
             a_slow_link,
             every_other_way;
+        odd:
+            pages_that_do_not_decode,
+            a_start_that_is_answered_late,
+            a_reader_of_tokens_that_falls_behind,
+            a_title_that_changes_during_an_outage;
         older:
             an_older_action,
             an_older_action_of_another_branch,
@@ -316,7 +343,5 @@ async fn nothing_is_executed_that_nobody_approved_and_links_keep_their_promises(
         }
     }
     assert!(failed.is_empty(), "failed: {failed:#?}");
-    let stage = Arc::into_inner(stage).unwrap();
-    let shutdown = stage.server.shutdown(Duration::from_secs(20));
-    shutdown.await.unwrap();
+    Arc::into_inner(stage).unwrap().end().await;
 }

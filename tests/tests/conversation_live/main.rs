@@ -16,6 +16,7 @@ mod links;
 mod live;
 #[cfg(test)]
 mod odd;
+#[cfg(test)]
 mod older;
 #[cfg(test)]
 mod requests;

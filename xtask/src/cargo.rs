@@ -8,7 +8,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::Result;
+/// Result of a verb; the error is a message for the terminal.
+pub(crate) type Result<T = ()> = std::result::Result<T, String>;
 
 /// Returns the workspace's root directory.
 pub(crate) fn root() -> &'static Path {

@@ -15,8 +15,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-/// Result of a verb; the error is a message for the terminal.
-type Result<T = ()> = std::result::Result<T, String>;
+use cargo::Result;
 
 #[derive(Parser)]
 #[command(name = "cargo xtask", about = "Tasks of the openhands workspace")]
@@ -39,7 +38,7 @@ enum Verb {
     ApiCoverage,
     /// Update or check the pinned package versions of new environments.
     Constraints(constraints::Options),
-    /// Check the rules that compilers do not: layers, file sizes, module docs.
+    /// Check the rules that compilers do not: layers, circles of modules, file sizes, module docs.
     Tidy,
     /// Benchmark this library, other clients and the floor on the same work.
     Bench(bench::Options),

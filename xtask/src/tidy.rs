@@ -1,12 +1,14 @@
 //! `cargo xtask tidy`: checks the workspace's rules that no compiler checks.
 
+mod circles;
+
 use std::{
     collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
 };
 
-use cargo_metadata::{DependencyKind, MetadataCommand, Package};
+use cargo_metadata::{DependencyKind, MetadataCommand, Package, TargetKind};
 
 use crate::{Result, cargo};
 
@@ -56,7 +58,18 @@ const CONFINED: &[(&str, &[(&str, &str)])] = &[
     ),
 ];
 
-/// Checks layers, file sizes, module docs and confined names. Reports all violations at once.
+/// Crates whose modules may still form circles.
+const CIRCLES: &[&str] = &[
+    "oh-conversation",
+    "oh-hooks",
+    "oh-process",
+    "oh-protocol",
+    "oh-testkit",
+    "oh-transport",
+    "oh-workspace",
+];
+
+/// Checks layers, circles, file sizes, module docs and confined names. Reports all violations at once.
 pub(crate) fn run() -> Result {
     let metadata = MetadataCommand::new()
         .current_dir(cargo::root())
@@ -75,6 +88,7 @@ pub(crate) fn run() -> Result {
             source_file(file, &mut breaches);
         }
         confined(package, &files, &mut breaches);
+        without_circles(package, &mut breaches);
     }
     if breaches.is_empty() {
         cargo::say(&format!("tidy: {} crates follow the rules", packages.len()));
@@ -113,6 +127,27 @@ fn layers(packages: &[&Package], breaches: &mut Vec<String>) {
                 breaches.push(format!("{} must not depend on {name}", package.name));
             }
         }
+    }
+}
+
+fn without_circles(package: &Package, breaches: &mut Vec<String>) {
+    let name = package.name.as_str();
+    let roots = package.targets.iter().filter(|target| {
+        target.kind.contains(&TargetKind::Lib) || target.kind.contains(&TargetKind::Bin)
+    });
+    let mut circles = Vec::new();
+    for root in roots {
+        match circles::of_crate(root.src_path.as_std_path()) {
+            Ok(found) => circles.extend(found),
+            Err(error) => breaches.push(format!("{name}: cannot read the modules: {error}")),
+        }
+    }
+    if !CIRCLES.contains(&name) {
+        breaches.extend(circles.iter().map(|circle| format!("{name}: {circle}")));
+    } else if circles.is_empty() {
+        breaches.push(format!(
+            "{name}: has no circle any more, remove it from CIRCLES in xtask/src/tidy.rs"
+        ));
     }
 }
 

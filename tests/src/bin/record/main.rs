@@ -6,27 +6,22 @@
 #![allow(clippy::print_stdout, reason = "its report is for whoever runs it")]
 
 mod scenes;
+mod sockets;
 
 use std::{
     collections::BTreeMap,
-    error::Error,
     fs,
     path::{Path, PathBuf},
     process::Command,
     time::Duration,
 };
 
-use openhands::{
-    Conversation, LocalServer, WorkspaceExt,
-    process::Provisioner,
-    protocol::SessionFrame,
-    transport::{Client, Message, Socket},
-};
+use openhands::{LocalServer, WorkspaceExt, process::Provisioner, protocol::SessionFrame};
+
+use sockets::Outcome;
 
 /// Maximum number of recorded messages of each shape.
 const OF_EACH: usize = 3;
-
-type Outcome<T = ()> = Result<T, Box<dyn Error>>;
 
 #[tokio::main]
 async fn main() -> Outcome {
@@ -164,21 +159,4 @@ fn report(target: &Path) -> Outcome {
         println!("{count:5} {kind}");
     }
     Ok(())
-}
-
-/// Reads text messages until none arrives for `quiet`.
-async fn drain(socket: &mut Socket, quiet: Duration) -> Outcome<Vec<String>> {
-    let mut lines = Vec::new();
-    while let Ok(message) = tokio::time::timeout(quiet, socket.recv()).await {
-        if let Message::Text(text) = message? {
-            lines.push(String::from_utf8(text.to_vec())?);
-        }
-    }
-    Ok(lines)
-}
-
-/// Opens the session socket of a conversation, from its start.
-async fn session(client: &Client, conversation: &Conversation) -> Outcome<Socket> {
-    let target = format!("/sockets/session/{}?after_seq=-1", conversation.id());
-    Ok(client.socket(&target).await?)
 }

@@ -63,7 +63,6 @@ const CIRCLES: &[&str] = &[
     "oh-conversation",
     "oh-hooks",
     "oh-process",
-    "oh-protocol",
     "oh-testkit",
     "oh-transport",
     "oh-workspace",

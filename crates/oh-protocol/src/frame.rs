@@ -7,9 +7,12 @@ use bytestring::ByteString;
 
 use crate::{
     Error, Event, Json, Result, Text,
-    event::{Seen, text},
-    scan::{Flaw, Quoted, Scanner, Span, Stop},
-    wire::{self, Wire},
+    event::Seen,
+    json::{
+        scan::{Flaw, Quoted, Scanner, Span, Stop},
+        text::text,
+        wire::{self, Wire},
+    },
 };
 
 /// A message of the session socket.

@@ -238,6 +238,15 @@ mod tests {
     }
 
     #[test]
+    fn a_type_that_a_macro_declares_belongs_to_the_module_of_the_macro() {
+        let text = "
+            mod a { macro_rules! make { () => { pub enum A { B(crate::b::B) } } } make!(); }
+            mod b { make! { pub struct B { a: crate::A } } }
+            pub use a::*;";
+        assert_eq!(found(text), one(&["a", "b"]));
+    }
+
+    #[test]
     fn an_alias_of_a_module_leads_to_what_is_used_through_it() {
         let text = "
             mod a { use crate::b as other; fn f() { other::deep::go(); } pub struct A; }

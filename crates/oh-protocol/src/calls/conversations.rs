@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::call;
 use crate::{
-    ConversationId, Error, Request, Result, config::StartConversation, open_enum::open_enum,
+    ConversationId, Error, Request, Result, config::StartConversation, json::open_enum::open_enum,
     state::ConversationInfo,
 };
 

@@ -12,7 +12,7 @@ use percent_encoding::percent_decode_str;
 use serde::{Deserialize, Serialize};
 
 use super::{Scope, call, query, scope::scoped_call, segment};
-use crate::{ConversationId, Error, Request, Result, open_enum::open_enum};
+use crate::{ConversationId, Error, Request, Result, json::open_enum::open_enum};
 
 fn check_path(path: &str) -> Result<()> {
     if path.is_empty() || path.contains('\0') {

@@ -5,7 +5,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Scope, call, query, scope::scoped_call};
-use crate::{Error, Request, Result, open_enum::open_enum};
+use crate::{Error, Request, Result, json::open_enum::open_enum};
 
 open_enum! {
     /// The kind of change to a file.

@@ -12,7 +12,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::call;
-use crate::{Answer, Error, Request, open_enum::open_enum};
+use crate::{Answer, Error, Request, json::open_enum::open_enum};
 
 const ROUTE: &str = "/api/init";
 

@@ -5,7 +5,7 @@ use super::{
     fields::{Field, Fields},
     model::model,
 };
-use crate::open_enum::open_enum;
+use crate::json::open_enum::open_enum;
 
 model! {
     /// An agent that is a separate program on the server's machine: Claude Code, Codex, Gemini CLI

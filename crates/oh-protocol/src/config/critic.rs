@@ -6,7 +6,7 @@ use super::{
     fields::{Field, Fields},
     model::model,
 };
-use crate::open_enum::open_enum;
+use crate::json::open_enum::open_enum;
 
 open_enum! {
     /// The events that a critic evaluates.

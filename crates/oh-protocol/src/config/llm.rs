@@ -4,7 +4,7 @@ use super::{
     fields::{Field, Fields},
     model::model,
 };
-use crate::open_enum::open_enum;
+use crate::json::open_enum::open_enum;
 
 open_enum! {
     /// The API endpoint of a provider.

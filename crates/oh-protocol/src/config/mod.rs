@@ -22,7 +22,6 @@ mod analyzer;
 mod condenser;
 mod context;
 mod critic;
-mod field;
 mod fields;
 mod llm;
 mod mcp;
@@ -39,7 +38,7 @@ mod subagent;
 mod tools;
 mod workspace;
 
-pub(crate) use field::REFUSED;
+pub(crate) use fields::REFUSED;
 
 pub use acp::{AcpAgent, AcpFileSecret, PointsTo};
 pub use agent::Agent;

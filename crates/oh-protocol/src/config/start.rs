@@ -12,7 +12,7 @@ use super::{
     secret::give_key,
     subagent::hooked,
 };
-use crate::{ConversationId, hooks::HookConfig, open_enum::open_enum};
+use crate::{ConversationId, hooks::HookConfig, json::open_enum::open_enum};
 
 open_enum! {
     /// The environment in which a conversation runs.

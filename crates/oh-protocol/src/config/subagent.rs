@@ -5,7 +5,7 @@ use super::{
     fields::{Field, Fields},
     model::model,
 };
-use crate::{hooks::HookConfig, open_enum::open_enum};
+use crate::{hooks::HookConfig, json::open_enum::open_enum};
 
 open_enum! {
     /// The policy by which the actions of a sub-agent wait for approval.

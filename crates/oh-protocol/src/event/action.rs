@@ -2,8 +2,10 @@
 
 use crate::{
     Json, Text,
-    open_enum::open_enum,
-    wire::{tagged, wire},
+    json::{
+        declare::{tagged, wire},
+        open_enum::open_enum,
+    },
 };
 
 tagged! {

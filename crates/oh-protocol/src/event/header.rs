@@ -8,7 +8,7 @@ use std::{
 use memchr::memmem::Finder;
 
 use super::Source;
-use crate::scan::{Flaw, Quoted, Scanner, Span, Stop, short, unescape, written_last};
+use crate::json::scan::{Flaw, Quoted, Scanner, Span, Stop, short, unescape, written_last};
 
 /// The positions of the header's values in the event's bytes.
 pub(crate) struct Header {

@@ -1,6 +1,9 @@
 //! Messages and their contents, in the form that the model gets.
 
-use crate::{Text, open_enum::open_enum, wire::wire};
+use crate::{
+    Text,
+    json::{declare::wire, open_enum::open_enum},
+};
 
 open_enum! {
     /// The role of a message.

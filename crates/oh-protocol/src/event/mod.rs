@@ -7,7 +7,6 @@ mod message;
 mod observation;
 mod payload;
 mod risk;
-mod untyped;
 mod update;
 
 use std::{
@@ -20,7 +19,10 @@ use bytestring::ByteString;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
 
-use crate::{Error, Result, open_enum::open_enum, scan::Flaw};
+use crate::{
+    Error, Result,
+    json::{open_enum::open_enum, scan::Flaw, text::text},
+};
 
 pub(crate) use header::{Header, Seen};
 
@@ -28,8 +30,9 @@ pub use action::*;
 pub use message::*;
 pub use observation::*;
 pub use payload::*;
-pub use untyped::{Malformed, Untyped};
 pub use update::{ConversationStateUpdateEvent, StateChange};
+
+pub use crate::json::untyped::{Malformed, Untyped};
 
 open_enum! {
     /// The originator of an event.
@@ -196,15 +199,6 @@ impl Event {
     pub fn as_json(&self) -> &str {
         &self.0.raw
     }
-}
-
-/// Converts bytes to text, or returns an error if they are empty or not valid UTF-8.
-pub(crate) fn text(raw: Bytes, what: &str) -> Result<ByteString> {
-    if raw.is_empty() {
-        return Err(Error::decode(what, "the input is empty"));
-    }
-    raw.try_into()
-        .map_err(|error: std::str::Utf8Error| Error::decode(what, error))
 }
 
 /// Serializes the original bytes, also as part of a larger value. Fails if the bytes are not valid

@@ -7,7 +7,10 @@ use super::{
 };
 use crate::{
     Json, Text,
-    wire::{self, tagged, wire},
+    json::{
+        declare::{tagged, wire},
+        wire,
+    },
 };
 
 /// Declares the observations with their common and specific fields.

@@ -6,14 +6,17 @@ use super::{
     action::Action,
     message::{Content, Message, ReasoningItem, ThinkingBlock, ToolCall},
     observation::Observation,
-    untyped::Malformed,
     update::ConversationStateUpdateEvent,
 };
 use crate::{
     Json, Text,
-    open_enum::open_enum,
-    scan::Flaw,
-    wire::{Ignored, Members, Wire, decode_rest, decode_with_flaws, wire},
+    json::{
+        declare::wire,
+        open_enum::open_enum,
+        scan::Flaw,
+        untyped::Malformed,
+        wire::{Ignored, Members, Wire, decode_rest, decode_with_flaws},
+    },
 };
 
 /// Declares the payload enum and how each kind is decoded.

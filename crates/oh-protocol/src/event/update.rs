@@ -1,11 +1,13 @@
 //! Changes of a conversation's state, typed by their key during decoding.
 
-use super::untyped::Malformed;
 use crate::{
-    ConversationState, ExecutionStatus, Json, Stats, Text,
-    scan::{Span, Stop},
+    ConversationState, Error, ExecutionStatus, Json, Result, Stats, Text,
+    json::{
+        scan::{Span, Stop},
+        untyped::Malformed,
+        wire::{Members, Reader, Wire},
+    },
     state::GoalStatus,
-    wire::{Members, Reader, Wire},
 };
 
 /// A change of the conversation's state: a single key, or the whole state with the key
@@ -83,6 +85,27 @@ impl ConversationStateUpdateEvent {
     /// Returns whether this change is a snapshot of the whole state.
     pub fn is_full_state(&self) -> bool {
         &*self.key == "full_state"
+    }
+}
+
+impl ConversationState {
+    /// Applies an update: a snapshot replaces all fields that it contains, and a single key
+    /// replaces its field.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if a snapshot is not an object; the state is then unchanged. A single key
+    /// accepts any value, but a value of an unexpected type is treated as absent.
+    /// [`Event::malformed`](crate::Event::malformed) reports both cases.
+    pub fn apply(&mut self, update: &ConversationStateUpdateEvent) -> Result<()> {
+        match &update.change {
+            StateChange::FullState(state) => self.take(state),
+            StateChange::Malformed(malformed) if update.is_full_state() => {
+                return Err(Error::decode("full_state", &*malformed.reason));
+            }
+            _ => self.set(&update.key, update.value.clone()),
+        }
+        Ok(())
     }
 }
 

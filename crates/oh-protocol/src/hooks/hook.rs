@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::{Error, Result, open_enum::open_enum};
+use crate::{Error, Result, json::open_enum::open_enum};
 
 open_enum! {
     /// The kind of a hook, which determines how it decides (`type`).

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::HIDDEN;
+use super::mark::HIDDEN;
 
 /// Returns an address without its user, password, query and fragment, each of which may be secret.
 ///

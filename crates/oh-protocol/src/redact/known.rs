@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use secrecy::{ExposeSecret, SecretString};
 
-use super::{HIDDEN, written};
+use super::{mark::HIDDEN, written};
 
 /// Values shorter than this are hidden only as separate words, because they often occur as parts of
 /// words.

@@ -19,6 +19,7 @@
 
 mod address;
 mod known;
+mod mark;
 mod names;
 mod shapes;
 mod written;
@@ -32,10 +33,8 @@ use known::Known;
 use shapes::Shapes;
 
 pub use address::{origin, public_url, url};
+pub use mark::HIDDEN;
 pub use names::{is_private_map, is_secret_name};
-
-/// The mark that replaces hidden text.
-pub const HIDDEN: &str = "<redacted>";
 
 /// Returns a text without parts that look secret. See [`Redactor::text`].
 ///

@@ -1,7 +1,7 @@
 //! Redaction by shape: URLs, values next to secret names, header values, flags, and credentials of
 //! an `Authorization` header. Does not use known values.
 
-use super::{HIDDEN, address, names};
+use super::{address, mark::HIDDEN, names};
 
 /// The maximum length of a name.
 const NAME: usize = 128;

@@ -1,6 +1,9 @@
 //! The status of a goal: a loop of runs towards an objective.
 
-use crate::{Text, open_enum::open_enum, wire::wire};
+use crate::{
+    Text,
+    json::{declare::wire, open_enum::open_enum},
+};
 
 open_enum! {
     /// The state of a goal.

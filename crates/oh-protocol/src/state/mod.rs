@@ -13,10 +13,12 @@ pub use stats::{Cost, Metrics, ResponseLatency, Stats, TokenUsage};
 
 use crate::{
     ConversationId, Error, Json, Result, Text,
-    event::{ConversationStateUpdateEvent, StateChange, text},
-    open_enum::open_enum,
-    scan::{Flaw, Stop},
-    wire::{self, Reader, Wire},
+    json::{
+        open_enum::open_enum,
+        scan::{Flaw, Stop},
+        text::text,
+        wire::{self, Reader, Wire},
+    },
 };
 
 open_enum! {
@@ -100,7 +102,6 @@ impl Fields {
         }
     }
 
-    /// Replaces the fields with those of a snapshot, and keeps the fields that the snapshot omits.
     fn take(&mut self, snapshot: Self) {
         let before = std::mem::replace(self, snapshot);
         for (name, value) in before.0 {
@@ -137,23 +138,14 @@ impl ConversationState {
         wire::decode(json.text())
     }
 
-    /// Applies an update: a snapshot replaces all fields that it contains, and a single key
-    /// replaces its field.
-    ///
-    /// # Errors
-    ///
-    /// Returns an error if a snapshot is not an object; the state is then unchanged. A single key
-    /// accepts any value, but a value of an unexpected type is treated as absent.
-    /// [`Event::malformed`](crate::Event::malformed) reports both cases.
-    pub fn apply(&mut self, update: &ConversationStateUpdateEvent) -> Result<()> {
-        match &update.change {
-            StateChange::FullState(state) => self.fields.take(state.fields.clone()),
-            StateChange::Malformed(malformed) if update.is_full_state() => {
-                return Err(Error::decode("full_state", &*malformed.reason));
-            }
-            _ => self.fields.set(&update.key, update.value.clone()),
-        }
-        Ok(())
+    /// Replaces the fields with those of a snapshot, and keeps the fields that the snapshot omits.
+    pub(crate) fn take(&mut self, snapshot: &Self) {
+        self.fields.take(snapshot.fields.clone());
+    }
+
+    /// Replaces a field.
+    pub(crate) fn set(&mut self, name: &str, value: Json) {
+        self.fields.set(name, value);
     }
 
     /// Returns the execution status. `Idle` if the field is missing.
@@ -273,7 +265,7 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
-    use crate::{Event, Payload};
+    use crate::{Event, Payload, event::ConversationStateUpdateEvent};
 
     fn update(key: &str, value: &Value) -> ConversationStateUpdateEvent {
         let json = serde_json::json!({

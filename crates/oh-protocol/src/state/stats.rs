@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::{Text, wire::wire};
+use crate::{Text, json::declare::wire};
 
 wire! {
     #[derive(Default)]
@@ -132,7 +132,7 @@ mod tests {
             "a": {"accumulated_token_usage": {"prompt_tokens": 18446744073709551615}},
             "b": {"accumulated_token_usage": {"prompt_tokens": 1, "reasoning_tokens": 2}}
         }}"#;
-        let stats: Stats = crate::wire::decode(&json.into()).unwrap();
+        let stats: Stats = crate::json::wire::decode(&json.into()).unwrap();
         let sum = stats.combined();
         assert_eq!(sum.prompt_tokens(), u64::MAX);
         assert_eq!(sum.accumulated_token_usage.unwrap().reasoning_tokens, 2);
@@ -145,7 +145,7 @@ mod tests {
             "condenser": {"accumulated_cost": 0.25, "accumulated_token_usage": {"prompt_tokens": 4},
                 "response_latencies": [{"model": "m", "latency": 1.5, "response_id": "r"}]}
         }}"#;
-        let stats: Stats = crate::wire::decode(&json.into()).unwrap();
+        let stats: Stats = crate::json::wire::decode(&json.into()).unwrap();
         let sum = stats.combined();
         assert!((sum.accumulated_cost - 1.25).abs() < 1e-12);
         assert_eq!(sum.prompt_tokens(), 7);

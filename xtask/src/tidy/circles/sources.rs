@@ -181,27 +181,34 @@ impl Reader {
             Item::Trait(item) => &item.ident,
             Item::Type(item) => &item.ident,
             Item::Union(item) => &item.ident,
-            Item::Macro(item) => match &item.ident {
-                Some(name) => name,
-                None => return self.define_within(item.mac.tokens.clone()),
-            },
+            Item::Macro(item) => {
+                self.define_within(item.mac.tokens.clone());
+                match &item.ident {
+                    Some(name) => name,
+                    None => return,
+                }
+            }
             _ => return,
         };
         self.module.defined.insert(name.to_string());
     }
 
-    /// Finds the items that a macro makes of its tokens: those that are named as usual.
+    /// Finds the types that a macro makes of its tokens or names in its body.
     fn define_within(&mut self, tokens: TokenStream) {
         let mut after_keyword = false;
         for token in tokens {
-            let word = match &token {
+            let word = match token {
                 TokenTree::Ident(word) => word.to_string(),
+                TokenTree::Group(group) => {
+                    self.define_within(group.stream());
+                    String::new()
+                }
                 _ => String::new(),
             };
             if after_keyword && !word.is_empty() {
                 self.module.defined.insert(word.clone());
             }
-            after_keyword = ["struct", "enum", "type", "trait", "fn"].contains(&word.as_str());
+            after_keyword = ["struct", "enum", "trait"].contains(&word.as_str());
         }
     }
 

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{super::call, check_tags, check_title};
 use crate::{
-    Answer, ConversationId, Error, Request, open_enum::open_enum, state::ConversationInfo,
+    Answer, ConversationId, Error, Request, json::open_enum::open_enum, state::ConversationInfo,
 };
 
 /// `POST …/fork`: copies a conversation to another id. Events keep their ids. Secrets and policies

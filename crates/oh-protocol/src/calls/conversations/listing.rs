@@ -4,7 +4,8 @@ use serde_json::value::RawValue;
 
 use super::super::{call, page, page::Unreadable, query};
 use crate::{
-    ConversationId, Error, ExecutionStatus, Request, open_enum::open_enum, state::ConversationInfo,
+    ConversationId, Error, ExecutionStatus, Request, json::open_enum::open_enum,
+    state::ConversationInfo,
 };
 
 open_enum! {

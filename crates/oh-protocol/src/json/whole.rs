@@ -2,7 +2,7 @@
 
 use bytestring::ByteString;
 
-use crate::scan::Span;
+use super::scan::Span;
 
 /// A text that other texts share.
 #[derive(Debug)]

@@ -2,10 +2,9 @@
 
 use std::fmt;
 
-use crate::{
-    Json, Text,
-    scan::{Flaw, Span},
-    wire::Reader,
+use super::{
+    scan::Flaw,
+    text::{Json, Text},
 };
 
 /// A body of a kind that this version does not support.
@@ -19,10 +18,10 @@ pub struct Untyped {
 }
 
 impl Untyped {
-    pub(crate) fn new(reader: &Reader<'_>, kind: &str, span: Span) -> Self {
+    pub(crate) fn new(kind: &str, json: Text) -> Self {
         Self {
             kind: kind.into(),
-            json: Json::new(reader.piece(span)),
+            json: Json::new(json),
         }
     }
 }

@@ -3,7 +3,6 @@
 use std::{
     borrow::Borrow,
     cmp::Ordering,
-    collections::BTreeMap,
     fmt,
     hash::{Hash, Hasher},
     num::NonZeroU32,
@@ -11,16 +10,16 @@ use std::{
     sync::Arc,
 };
 
+use bytes::Bytes;
 use bytestring::ByteString;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Value, value::RawValue};
 
-use crate::{
-    Error, Result, redact,
+use super::{
     scan::{Span, short},
     whole::Whole,
-    wire,
 };
+use crate::{Error, Result, redact};
 
 /// A string that shares the bytes of an event. Cheap to clone; dereferences to `&str`.
 ///
@@ -207,6 +206,15 @@ impl<'de> Deserialize<'de> for Text {
     }
 }
 
+/// Converts bytes to text, or returns an error if they are empty or not valid UTF-8.
+pub(crate) fn text(raw: Bytes, what: &str) -> Result<ByteString> {
+    if raw.is_empty() {
+        return Err(Error::decode(what, "the input is empty"));
+    }
+    raw.try_into()
+        .map_err(|error: std::str::Utf8Error| Error::decode(what, error))
+}
+
 /// A JSON value in its original form, decoded on demand. Used for values without a fixed type.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Json(Text);
@@ -224,18 +232,6 @@ impl Json {
     /// Returns the original JSON.
     pub fn as_str(&self) -> &str {
         &self.0
-    }
-
-    /// Returns the decoded string if the value is a JSON string.
-    pub fn as_text(&self) -> Option<Text> {
-        wire::decode(&self.0).ok()
-    }
-
-    /// Returns a member of a JSON object. Returns `None` if the value is not an object or has no
-    /// such member.
-    pub fn get(&self, key: &str) -> Option<Self> {
-        let members: BTreeMap<Text, Self> = wire::decode(&self.0).ok()?;
-        members.get(key).cloned()
     }
 
     /// Returns a copy with its own bytes, so that it does not keep the original bytes in memory.

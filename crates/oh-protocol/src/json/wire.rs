@@ -1,7 +1,7 @@
 //! Decodes typed bodies from the server in one pass, with strings that share the input's bytes.
 //!
-//! [`wire!`] declares a type, and [`tagged!`] declares an enum of types that are distinguished by
-//! their `kind`. Unknown data is skipped; [`Event`](crate::Event) keeps the original bytes.
+//! The macros in [`declare`](super::declare) implement [`Wire`] for types and enums. Unknown data is
+//! skipped; [`Event`](crate::Event) keeps the original bytes.
 
 use std::{
     borrow::Cow,
@@ -13,10 +13,10 @@ use bytestring::ByteString;
 use memchr::memmem::Finder;
 use serde_json::Value;
 
-use crate::{
-    Json, Text,
-    event::Malformed,
+use super::{
     scan::{Flaw, Quoted, Scanner, Span, Stop},
+    text::{Json, Text},
+    untyped::Malformed,
     whole::Whole,
 };
 
@@ -103,23 +103,6 @@ fn read<T>(
         Ok(value) => Ok((value, reader.left_out(kind))),
         Err(Stop) => Err(reader.scanner.flaw()),
     }
-}
-
-/// Returns whether a name is in a list.
-pub(crate) const fn holds(names: &[&str], name: &str) -> bool {
-    let (mut at, name) = (0, name.as_bytes());
-    while at < names.len() {
-        let other = names[at].as_bytes();
-        let mut same = 0;
-        while same < name.len() && same < other.len() && name[same] == other[same] {
-            same += 1;
-        }
-        if same == name.len() && same == other.len() {
-            return true;
-        }
-        at += 1;
-    }
-    false
 }
 
 impl<'a> Reader<'a> {
@@ -257,6 +240,20 @@ impl Wire for Json {
     }
 }
 
+impl Json {
+    /// Returns the decoded string if the value is a JSON string.
+    pub fn as_text(&self) -> Option<Text> {
+        decode(self.text()).ok()
+    }
+
+    /// Returns a member of a JSON object. Returns `None` if the value is not an object or has no
+    /// such member.
+    pub fn get(&self, key: &str) -> Option<Self> {
+        let members: BTreeMap<Text, Self> = decode(self.text()).ok()?;
+        members.get(key).cloned()
+    }
+}
+
 impl Wire for Value {
     fn read(reader: &mut Reader<'_>) -> Result<Self, Stop> {
         let at = reader.scanner.at();
@@ -373,215 +370,3 @@ impl<T: Wire> Wire for BTreeMap<Text, T> {
         Ok(members)
     }
 }
-
-/// Declares public, non-exhaustive structs that can be decoded. A field with `= default` may be
-/// missing, null or of the wrong type; all other fields are required. `as "name"` sets the JSON
-/// name if it differs.
-macro_rules! wire {
-    ($(
-        $(#[$meta:meta])*
-        $name:ident { $(
-            $(#[$fmeta:meta])* $field:ident : $type:ty $(= $default:ident)? $(as $other:literal)?
-        ),* $(,)? }
-    )+) => { $(
-        $(#[$meta])*
-        #[derive(Debug, Clone, PartialEq)]
-        #[non_exhaustive]
-        pub struct $name {
-            $( $(#[$fmeta])* pub $field: $type, )*
-        }
-
-        impl $crate::wire::Wire for $name {
-            fn read(reader: &mut $crate::wire::Reader<'_>) -> Result<Self, $crate::scan::Stop> {
-                let more = reader.scanner.object()?;
-                <Self as $crate::wire::Members>::members(reader, more)
-            }
-        }
-
-        impl $crate::wire::Members for $name {
-            fn members(
-                reader: &mut $crate::wire::Reader<'_>,
-                mut more: bool,
-            ) -> Result<Self, $crate::scan::Stop> {
-                const FIELDS: &[&str] = &[$($crate::wire::name!($field $($other)?)),*];
-                const TAGGED: bool = !$crate::wire::holds(FIELDS, "kind");
-                let _start = reader.scanner.at();
-                let mut kind = 0;
-                $( let mut $field: Option<$type> = None; )*
-                while more {
-                    // Fast path: fields in the declared order, which is the server's.
-                    let before = reader.scanner.at();
-                    $( if more && reader.scanner.takes(
-                        concat!("\"", $crate::wire::name!($field $($other)?), "\":")
-                    ) {
-                        $field = $crate::wire::field!(
-                            reader, $crate::wire::name!($field $($other)?) $(, $default)?
-                        );
-                        more = reader.scanner.more_members()?;
-                    } )*
-                    // The kind comes last. It has already been checked if it matters.
-                    let at = reader.scanner.at();
-                    if TAGGED && more && reader.scanner.takes(r#""kind":"#) {
-                        kind = at;
-                        reader.scanner.value()?;
-                        more = reader.scanner.more_members()?;
-                    }
-                    if reader.scanner.at() != before {
-                        continue;
-                    }
-                    let key = reader.key()?;
-                    $( if key == $crate::wire::name!($field $($other)?) {
-                        $field = $crate::wire::field!(
-                            reader, $crate::wire::name!($field $($other)?) $(, $default)?
-                        );
-                    } else )* {
-                        if key == "kind" {
-                            kind = at;
-                        }
-                        reader.scanner.value()?;
-                    }
-                    more = reader.scanner.more_members()?;
-                }
-                reader.kind = kind;
-                Ok(Self { $(
-                    $field: $crate::wire::found!(reader, $field, _start $(, $default)?),
-                )* })
-            }
-        }
-    )+ };
-}
-
-/// Returns the JSON name of a field.
-macro_rules! name {
-    ($field:ident) => {
-        stringify!($field)
-    };
-    ($field:ident $other:literal) => {
-        $other
-    };
-}
-
-/// Decodes the value of a field. Returns `None` for an optional field that is null or invalid.
-macro_rules! field {
-    ($reader:ident, $name:expr) => {
-        Some($crate::wire::Wire::read($reader)?)
-    };
-    ($reader:ident, $name:expr, default) => {
-        $reader.optional($name)?
-    };
-}
-
-/// Returns the value of a field after the whole object was decoded.
-macro_rules! found {
-    ($reader:ident, $field:ident, $start:ident) => {
-        match $field {
-            Some(value) => value,
-            None => {
-                const MISSING: &str = concat!("missing field `", stringify!($field), "`");
-                return $reader.scanner.stop_at(MISSING, $start);
-            }
-        }
-    };
-    ($reader:ident, $field:ident, $start:ident, default) => {
-        $field.unwrap_or_default()
-    };
-}
-
-/// Declares an enum of bodies that are distinguished by their `kind`, with variants for unknown
-/// kinds.
-macro_rules! tagged {
-    (
-        $(#[$meta:meta])*
-        $name:ident {
-            $( $(#[$vmeta:meta])* $variant:ident($type:ty) = $kind:literal ),+ $(,)?
-        }
-        other { $( $(#[$ometa:meta])* $other:ident if $test:expr ),* $(,)? }
-    ) => {
-        $(#[$meta])*
-        #[derive(Debug, Clone, PartialEq)]
-        #[non_exhaustive]
-        pub enum $name {
-            $( $(#[$vmeta])* $variant($type), )+
-            $( $(#[$ometa])* $other($crate::event::Untyped), )*
-            /// A kind that this version does not support, with its JSON.
-            Unknown($crate::event::Untyped),
-            /// A known kind whose body could not be decoded, with its JSON.
-            Malformed($crate::event::Malformed),
-        }
-
-        impl $name {
-            /// All kinds that have a type in this version.
-            pub const KINDS: &[&str] = &[$($kind),+];
-
-            /// Returns the kind, which is the name of the server's class.
-            pub fn kind(&self) -> &str {
-                match self {
-                    $( Self::$variant(_) => $kind, )+
-                    $( Self::$other(body) => &body.kind, )*
-                    Self::Unknown(body) => &body.kind,
-                    Self::Malformed(body) => &body.kind,
-                }
-            }
-
-            /// Returns the reason why the body could not be decoded, if so.
-            pub fn malformed(&self) -> Option<&$crate::event::Malformed> {
-                match self {
-                    Self::Malformed(body) => Some(body),
-                    _ => None,
-                }
-            }
-        }
-
-        impl $crate::wire::Wire for $name {
-            fn read(reader: &mut $crate::wire::Reader<'_>) -> Result<Self, $crate::scan::Stop> {
-                let (begin, flaws) = (reader.scanner.at(), reader.flaws());
-                // The kind comes last. The next `kind` in the text usually belongs to this body;
-                // decoding the body shows whether that is true.
-                if let Some((kind, key)) = reader.kind_ahead() {
-                    if let Some(Ok(body)) = Self::body(reader, kind)
-                        && reader.kind == key
-                    {
-                        return Ok(body);
-                    }
-                    reader.scanner.go(begin);
-                    reader.forget(flaws);
-                }
-                let span = reader.scanner.value()?;
-                let end = reader.scanner.at();
-                let kind = $crate::scan::kind(span.of(reader.scanner.text())).unwrap_or_default();
-                let kind = &*kind;
-                reader.scanner.go(begin);
-                let read = Self::body(reader, kind);
-                let flaw = reader.scanner.flaw();
-                reader.scanner.go(end);
-                Ok(match read {
-                    Some(Ok(body)) => body,
-                    Some(Err($crate::scan::Stop)) => {
-                        reader.forget(flaws);
-                        Self::Malformed($crate::event::Malformed::new(
-                            $crate::event::Untyped::new(reader, kind, span),
-                            flaw,
-                        ))
-                    }
-                    $( None if $test(kind) => Self::$other($crate::event::Untyped::new(reader, kind, span)), )*
-                    None => Self::Unknown($crate::event::Untyped::new(reader, kind, span)),
-                })
-            }
-        }
-
-        impl $name {
-            /// Decodes a body of this kind. Returns `None` if the kind has no type.
-            fn body(
-                reader: &mut $crate::wire::Reader<'_>,
-                kind: &str,
-            ) -> Option<Result<Self, $crate::scan::Stop>> {
-                Some(match kind {
-                    $( $kind => <$type as $crate::wire::Wire>::read(reader).map(Self::$variant), )+
-                    _ => return None,
-                })
-            }
-        }
-    };
-}
-
-pub(crate) use {field, found, name, tagged, wire};

@@ -37,8 +37,8 @@ macro_rules! open_enum {
             }
         }
 
-        impl $crate::wire::Wire for $name {
-            fn read(reader: &mut $crate::wire::Reader<'_>) -> Result<Self, $crate::scan::Stop> {
+        impl $crate::json::wire::Wire for $name {
+            fn read(reader: &mut $crate::json::wire::Reader<'_>) -> Result<Self, $crate::json::scan::Stop> {
                 reader.word().map(|word| Self::from(&*word))
             }
         }

@@ -1,0 +1,4 @@
+//! The mark of redacted text.
+
+/// The mark that replaces hidden text.
+pub const HIDDEN: &str = "<redacted>";

@@ -18,7 +18,7 @@ use std::{
 
 use openhands::{LocalServer, WorkspaceExt, process::Provisioner, protocol::SessionFrame};
 
-use sockets::Outcome;
+use sockets::{Outcome, drain, session};
 
 /// Maximum number of recorded messages of each shape.
 const OF_EACH: usize = 3;

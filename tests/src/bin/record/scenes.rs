@@ -14,7 +14,7 @@ use openhands::{
 };
 use serde_json::{Value, json};
 
-use crate::sockets::{Outcome, drain, session};
+use super::{Outcome, drain, session};
 
 /// The scene is over when no frame arrives for this long.
 const QUIET: Duration = Duration::from_secs(3);

@@ -59,9 +59,9 @@ async fn job() -> Result<(), Box<dyn Error>> {
     }
 
     // The title uses another model configuration than the agent.
-    let title = conversation.generate_title().llm(model.title());
+    let title = conversation.title().generate().llm(model.title());
     let title = title.max_length(60).await?;
-    conversation.set_title(&title).await?;
+    conversation.title().set(&title).await?;
     println!("title: {title}");
 
     let mut blocked = Vec::new();

@@ -94,9 +94,9 @@ async fn job(template: &TemplateServer, model: &ScriptedModel) -> Outcome {
     if !outcome.is_finished() {
         return Err(format!("the agent did not finish: {outcome}").into());
     }
-    let title = conversation.generate_title();
+    let title = conversation.title().generate();
     let title = title.llm(llm("openai/scripted-title")).await?;
-    conversation.set_title(&title).await?;
+    conversation.title().set(&title).await?;
     let check = workspace
         .execute("python3 -m py_compile test_broken.py")
         .await?;

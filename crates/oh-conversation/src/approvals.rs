@@ -24,7 +24,7 @@ use oh_transport::ErrorKind as Wire;
 use tokio::time::timeout;
 
 use crate::{
-    Conversation, Error, ErrorKind, Result,
+    Conversation, Error, ErrorKind, Request, Result,
     answered::{self, Rejecting},
     gate::Standing,
     run::ran_since,
@@ -160,7 +160,7 @@ impl Conversation {
 impl Approvals {
     /// Returns the actions that wait for approval now, in order, as far as the mirror has received
     /// them. Empty while the agent runs, and when nothing waits. Actions that this process is
-    /// rejecting are omitted. After a [`navigate`](Conversation::navigate), only actions of the
+    /// rejecting are omitted. After a [`navigate`](crate::Branches::navigate), only actions of the
     /// active branch are included.
     pub fn pending(&self) -> Vec<PendingAction> {
         self.conversation.waiting_actions()
@@ -222,35 +222,39 @@ impl Approvals {
     /// # Cancel safety
     ///
     /// If the future is dropped before it completes, the answer may or may not have been sent.
-    pub async fn approve(&self, actions: &[PendingAction]) -> Result<()> {
-        let conversation = &self.conversation;
-        let answered = &conversation.mirror().answered;
-        let turn = answered.turn().await;
-        self.check(actions).await?;
-        let from = conversation.mirror().read().log.end();
-        let call = calls::events::Respond::accept(conversation.id());
-        let ids: HashSet<Box<str>> = actions.iter().map(|action| action.id().into()).collect();
-        let (noted, approved) = (answered.clone(), ids.clone());
-        let note = move || noted.approve(approved, from);
-        let mut sent = turn.send_then(conversation.client(), call, note);
-        match answered::answer(&mut sent).await {
-            Ok(()) => {}
-            Err(error) if matches!(error.kind(), Wire::Interrupted | Wire::Timeout) => {
-                // Only a run can end the wait of these actions.
-                let ran = || ran_since(&conversation.mirror().read().log, from);
-                if !self.shown(ran).await {
-                    let id = conversation.id();
-                    return Err(Error::ambiguous(id, "accepted the approval", error));
+    pub fn approve(&self, actions: &[PendingAction]) -> Request<()> {
+        let actions = actions.to_vec();
+        let this = self.clone();
+        Request::new(async move {
+            let conversation = &this.conversation;
+            let answered = &conversation.mirror().answered;
+            let turn = answered.turn().await;
+            this.check(&actions).await?;
+            let from = conversation.mirror().read().log.end();
+            let call = calls::events::Respond::accept(conversation.id());
+            let ids: HashSet<Box<str>> = actions.iter().map(|action| action.id().into()).collect();
+            let (noted, approved) = (answered.clone(), ids.clone());
+            let note = move || noted.approve(approved, from);
+            let mut sent = turn.send_then(conversation.client(), call, note);
+            match answered::answer(&mut sent).await {
+                Ok(()) => {}
+                Err(error) if matches!(error.kind(), Wire::Interrupted | Wire::Timeout) => {
+                    // Only a run can end the wait of these actions.
+                    let ran = || ran_since(&conversation.mirror().read().log, from);
+                    if !this.shown(ran).await {
+                        let id = conversation.id();
+                        return Err(Error::ambiguous(id, "accepted the approval", error));
+                    }
+                    answered.approve(ids, from);
                 }
-                answered.approve(ids, from);
+                Err(error) => {
+                    return Err(Error::transport(conversation.id(), "approve", error));
+                }
             }
-            Err(error) => {
-                return Err(Error::transport(conversation.id(), "approve", error));
-            }
-        }
-        // Wakes the streams: these actions no longer wait.
-        conversation.mirror().wake();
-        Ok(())
+            // Wakes the streams: these actions no longer wait.
+            conversation.mirror().wake();
+            Ok(())
+        })
     }
 
     /// Rejects these actions (`POST …/events/respond_to_confirmation`). The agent receives the
@@ -261,35 +265,40 @@ impl Approvals {
     /// # Errors
     ///
     /// Returns the errors of [`approve`](Self::approve).
-    pub async fn reject(&self, actions: &[PendingAction], reason: impl Into<String>) -> Result<()> {
-        let conversation = &self.conversation;
-        let turn = conversation.mirror().answered.turn().await;
-        self.check(actions).await?;
-        let ids = actions.iter().map(|action| action.id().into()).collect();
-        let rejecting = Arc::new(Rejecting::new(conversation.shared_mirror(), ids));
-        let call = calls::events::Respond::reject(conversation.id(), reason);
-        // The request keeps them rejected too, in case the caller drops this future.
-        let held = rejecting.clone();
-        let mut sent = turn.send_then(conversation.client(), call, move || drop(held));
-        let sent = answered::answer(&mut sent).await;
-        match sent {
-            Ok(()) => {
-                self.shown_within(DECIDED, || self.are_answered(actions))
-                    .await;
-                Ok(())
-            }
-            Err(error) if matches!(error.kind(), Wire::Interrupted | Wire::Timeout) => {
-                match self.shown(|| self.are_answered(actions)).await {
-                    true => Ok(()),
-                    false => Err(Error::ambiguous(
-                        conversation.id(),
-                        "accepted the rejection",
-                        error,
-                    )),
+    pub fn reject(&self, actions: &[PendingAction], reason: impl Into<String>) -> Request<()> {
+        let reason = reason.into();
+        let actions = actions.to_vec();
+        let this = self.clone();
+        Request::new(async move {
+            let conversation = &this.conversation;
+            let turn = conversation.mirror().answered.turn().await;
+            this.check(&actions).await?;
+            let ids = actions.iter().map(|action| action.id().into()).collect();
+            let rejecting = Arc::new(Rejecting::new(conversation.shared_mirror(), ids));
+            let call = calls::events::Respond::reject(conversation.id(), reason);
+            // The request keeps them rejected too, in case the caller drops this future.
+            let held = rejecting.clone();
+            let mut sent = turn.send_then(conversation.client(), call, move || drop(held));
+            let sent = answered::answer(&mut sent).await;
+            match sent {
+                Ok(()) => {
+                    this.shown_within(DECIDED, || this.are_answered(&actions))
+                        .await;
+                    Ok(())
                 }
+                Err(error) if matches!(error.kind(), Wire::Interrupted | Wire::Timeout) => {
+                    match this.shown(|| this.are_answered(&actions)).await {
+                        true => Ok(()),
+                        false => Err(Error::ambiguous(
+                            conversation.id(),
+                            "accepted the rejection",
+                            error,
+                        )),
+                    }
+                }
+                Err(error) => Err(Error::transport(conversation.id(), "reject", error)),
             }
-            Err(error) => Err(Error::transport(conversation.id(), "reject", error)),
-        }
+        })
     }
 
     /// Returns the policy in effect, as last reported by the server; `None` before the first
@@ -327,7 +336,7 @@ impl Approvals {
     ///     event::SecurityRisk,
     /// };
     ///
-    /// conversation.set_security_analyzer(Some(SecurityAnalyzer::llm())).await?;
+    /// conversation.settings().set_security_analyzer(Some(SecurityAnalyzer::llm())).await?;
     /// conversation.approvals().set_policy(ConfirmationPolicy::risky(SecurityRisk::Medium)).await?;
     /// # Ok(()) }
     /// ```
@@ -336,8 +345,9 @@ impl Approvals {
     ///
     /// Returns an error if the request fails. If the server rejects the policy, the previous policy
     /// stays.
-    pub async fn set_policy(&self, policy: ConfirmationPolicy) -> Result<()> {
-        self.conversation.set_policy(policy).await
+    pub fn set_policy(&self, policy: ConfirmationPolicy) -> Request<()> {
+        let conversation = self.conversation.clone();
+        Request::new(async move { conversation.set_policy(policy).await })
     }
 
     /// Fails unless exactly these actions wait, as of the server's newest event.

@@ -191,7 +191,7 @@ impl Attach {
     /// for these only, however long the log is. If actions may wait for approval, earlier events
     /// are fetched until the actions are found. Older events are fetched from the server when a
     /// reader needs them: use [`subscribe`](Conversation::subscribe) with [`Cursor::Start`], or
-    /// [`search_events`](Conversation::search_events) with `newest_first`.
+    /// [`search`](crate::EventLog::search) with `newest_first`.
     ///
     /// Later events are kept up to [`keep_last`](Self::keep_last), which defaults here to `events`,
     /// but at least 1000.

@@ -14,45 +14,64 @@ use oh_protocol::{
 use oh_transport::ErrorKind as Wire;
 
 use crate::{
-    Conversation, Error, Origin, Result,
+    Conversation, Error, Origin, Request, Result,
     attach::Following,
     head::{Head, walk},
 };
 
+/// The branches of a conversation's history: see [`Conversation::branches`].
+#[derive(Debug, Clone)]
+pub struct Branches {
+    conversation: Conversation,
+}
+
 impl Conversation {
+    /// Returns the branches of the history: the visible one, navigation, and forks.
+    pub fn branches(&self) -> Branches {
+        Branches {
+            conversation: self.clone(),
+        }
+    }
+}
+
+impl Branches {
     /// Copies the conversation to another id (`POST …/fork`). Await the result.
     ///
     /// ```no_run
     /// # async fn retry(conversation: &oh_conversation::Conversation, llm: oh_protocol::config::Llm) -> oh_conversation::Result<()> {
-    /// let branch = conversation.branch();
+    /// let branches = conversation.branches();
+    /// let branch = branches.current();
     /// if let Some(event) = branch.iter().rev().find(|event| event.kind() == "MessageEvent") {
-    ///     let copy = conversation.fork().from_event(event.id()).llm(llm).title("Again").await?;
+    ///     let copy = branches.fork().from_event(event.id()).llm(llm).title("Again").await?;
     ///     copy.run().await?;
     /// }
     /// # Ok(()) }
     /// ```
-    pub fn fork(&self) -> ForkConversation<'_> {
+    pub fn fork(&self) -> ForkConversation {
         ForkConversation {
-            conversation: self,
-            call: Fork::new(self.id()),
+            conversation: self.conversation.clone(),
+            call: Fork::new(self.conversation.id()),
             fresh: true,
             llm: None,
         }
     }
 
     /// Continues from another event: the next event follows it, and later events stay in the log
-    /// but not in the visible [`branch`](Self::branch) (`POST …/navigate`).
+    /// but not in the visible [branch](Self::current) (`POST …/navigate`).
     ///
     /// # Errors
     ///
     /// Returns [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) if the log does not have the
     /// event.
-    pub async fn navigate(&self, event_id: impl Into<String>) -> Result<()> {
+    pub fn navigate(&self, event_id: impl Into<String>) -> Request<()> {
         let event_id = event_id.into();
-        let call = Navigate::to(self.id(), event_id.clone());
-        self.call_naming("navigate", &call).await?;
-        self.navigated(Head::Event(event_id));
-        Ok(())
+        let this = self.clone();
+        Request::new(async move {
+            let call = Navigate::to(this.conversation.id(), event_id.clone());
+            this.conversation.call_naming("navigate", &call).await?;
+            this.conversation.navigated(Head::Event(event_id));
+            Ok(())
+        })
     }
 
     /// Continues from before the first event (`POST …/navigate`).
@@ -60,18 +79,14 @@ impl Conversation {
     /// # Errors
     ///
     /// Returns an error if the request fails.
-    pub async fn navigate_to_start(&self) -> Result<()> {
-        let call = Navigate::to_start(self.id());
-        self.call("navigate", &call).await?;
-        self.navigated(Head::Start);
-        Ok(())
-    }
-
-    /// Returns the policy to set on a fork: the one that this program has set or, by default, the
-    /// one that the server reports for the original.
-    fn policy_of_fork(&self) -> Option<ConfirmationPolicy> {
-        let set = self.mirror().restored.policy();
-        set.or_else(|| self.approvals().policy())
+    pub fn navigate_to_start(&self) -> Request<()> {
+        let this = self.clone();
+        Request::new(async move {
+            let call = Navigate::to_start(this.conversation.id());
+            this.conversation.call("navigate", &call).await?;
+            this.conversation.navigated(Head::Start);
+            Ok(())
+        })
     }
 
     /// Returns the id of the event that the next event follows; `None` before the first.
@@ -79,18 +94,27 @@ impl Conversation {
     /// The server does not announce navigation by another program. It becomes visible with the next
     /// full state, or when a run asks the server for the head.
     pub fn head(&self) -> Option<String> {
-        let log = self.mirror().read().log.clone();
-        let (head, _) = self.known_head();
+        let log = self.conversation.mirror().read().log.clone();
+        let (head, _) = self.conversation.known_head();
         head.id(log.range(0..log.end())).map(str::to_owned)
     }
 
     /// Returns the visible branch: the events from the first to the [`head`](Self::head), following
     /// their parents. Events that [`navigate`](Self::navigate) left behind are omitted;
-    /// [`events`](Self::events) has them. State changes, which belong to no branch, are omitted
+    /// [`events`](Conversation::events) has them. State changes, which belong to no branch, are omitted
     /// too. The branch goes back as far as events are held.
-    pub fn branch(&self) -> Vec<Event> {
-        let events: Vec<Event> = self.events().iter().cloned().collect();
-        walk(&events, &self.known_head().0).0
+    pub fn current(&self) -> Vec<Event> {
+        let events: Vec<Event> = self.conversation.events().iter().cloned().collect();
+        walk(&events, &self.conversation.known_head().0).0
+    }
+}
+
+impl Conversation {
+    /// Returns the policy to set on a fork: the one that this program has set or, by default, the
+    /// one that the server reports for the original.
+    fn policy_of_fork(&self) -> Option<ConfirmationPolicy> {
+        let set = self.mirror().restored.policy();
+        set.or_else(|| self.approvals().policy())
     }
 }
 
@@ -111,15 +135,15 @@ impl Conversation {
 /// fails, the error's [`conversation_id`](crate::Error::conversation_id) is the copy's.
 #[derive(Debug)]
 #[must_use = "nothing is copied until it is awaited"]
-pub struct ForkConversation<'a> {
-    conversation: &'a Conversation,
+pub struct ForkConversation {
+    conversation: Conversation,
     call: Fork,
     /// Whether the copy's id was generated for it.
     fresh: bool,
     llm: Option<Box<Llm>>,
 }
 
-impl ForkConversation<'_> {
+impl ForkConversation {
     /// Sets the id of the copy. Default: a random one.
     pub fn id(mut self, id: ConversationId) -> Self {
         self.call = self.call.id(id);
@@ -164,10 +188,10 @@ impl ForkConversation<'_> {
     }
 }
 
-impl ForkConversation<'_> {
+impl ForkConversation {
     /// Makes the copy. If the response is lost, the server is asked for the copy's id.
     async fn copy(&self) -> Result<ConversationInfo> {
-        let original = self.conversation;
+        let original = &self.conversation;
         let error = match original.client().call(&self.call).await {
             Ok(info) => return Ok(info),
             Err(error) => error,
@@ -184,14 +208,14 @@ impl ForkConversation<'_> {
     }
 }
 
-impl<'a> IntoFuture for ForkConversation<'a> {
+impl IntoFuture for ForkConversation {
     type Output = Result<Conversation>;
-    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send + 'a>>;
+    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
 
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(async move {
-            let original = self.conversation;
             let info = self.copy().await?;
+            let original = &self.conversation;
             let copy_id = info.id();
             let following = Following {
                 tools: original
@@ -215,10 +239,10 @@ impl<'a> IntoFuture for ForkConversation<'a> {
                     copy.set_policy(policy).await?;
                 }
                 if let Some(analyzer) = original.mirror().restored.analyzer() {
-                    copy.set_security_analyzer(analyzer).await?;
+                    copy.settings().set_security_analyzer(analyzer).await?;
                 }
                 if let Some(llm) = self.llm {
-                    copy.switch_llm(*llm).await?;
+                    copy.settings().switch_llm(*llm).await?;
                 }
                 Ok(())
             };

@@ -13,7 +13,7 @@ use oh_protocol::{
     state::ConversationInfo,
 };
 
-use crate::{Conversation, Result, list};
+use crate::{Conversation, Request, Result, list};
 
 /// A child conversation that has been started.
 ///
@@ -54,7 +54,7 @@ impl Deref for Child {
 /// A child conversation that has not been started. Await it for the [`Child`].
 ///
 /// The request is not repeated when its response is lost: check the
-/// [children](Conversation::children) in that case.
+/// [children](Children::list) in that case.
 ///
 /// # Errors
 ///
@@ -63,12 +63,12 @@ impl Deref for Child {
 /// no more runs, and other kinds if it rejects the request: a worktree needs a repository with a
 /// commit, or the server returns a 500.
 #[must_use = "nothing is started until it is awaited"]
-pub struct StartChild<'a> {
-    conversation: &'a Conversation,
+pub struct StartChild {
+    conversation: Conversation,
     call: calls::StartChild,
 }
 
-impl StartChild<'_> {
+impl StartChild {
     /// Sets the child's title.
     pub fn title(mut self, title: impl Into<String>) -> Self {
         self.call = self.call.title(title);
@@ -83,13 +83,13 @@ impl StartChild<'_> {
     }
 }
 
-impl<'a> IntoFuture for StartChild<'a> {
+impl IntoFuture for StartChild {
     type Output = Result<Child>;
-    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send + 'a>>;
+    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
 
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(async move {
-            let parent = self.conversation;
+            let parent = &self.conversation;
             let told = parent
                 .call_newer("start a child conversation", &self.call)
                 .await?;
@@ -102,7 +102,7 @@ impl<'a> IntoFuture for StartChild<'a> {
     }
 }
 
-impl fmt::Debug for StartChild<'_> {
+impl fmt::Debug for StartChild {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("StartChild")
             .field("conversation", &self.conversation.id())
@@ -110,7 +110,22 @@ impl fmt::Debug for StartChild<'_> {
     }
 }
 
+/// The child conversations of a conversation: see [`Conversation::children`].
+#[derive(Debug, Clone)]
+pub struct Children {
+    conversation: Conversation,
+}
+
 impl Conversation {
+    /// Returns the child conversations: started with the same agent, each with a separate task.
+    pub fn children(&self) -> Children {
+        Children {
+            conversation: self.clone(),
+        }
+    }
+}
+
+impl Children {
     /// Starts a child conversation of this one, with the same agent and a separate task
     /// (`POST …/children`).
     ///
@@ -118,15 +133,15 @@ impl Conversation {
     /// # async fn split(conversation: &oh_conversation::Conversation) -> oh_conversation::Result<()> {
     /// use oh_protocol::calls::conversations::Isolation;
     ///
-    /// let child = conversation.start_child("Write the tests.").isolation(Isolation::Shared).await?;
+    /// let child = conversation.children().start("Write the tests.").isolation(Isolation::Shared).await?;
     /// let outcome = child.join().await?;
-    /// println!("{outcome}: {}", child.final_response().await?);
+    /// println!("{outcome}: {}", child.agent().final_response().await?);
     /// # Ok(()) }
     /// ```
-    pub fn start_child(&self, task: impl Into<String>) -> StartChild<'_> {
+    pub fn start(&self, task: impl Into<String>) -> StartChild {
         StartChild {
-            conversation: self,
-            call: calls::StartChild::new(self.id(), task),
+            conversation: self.conversation.clone(),
+            call: calls::StartChild::new(self.conversation.id(), task),
         }
     }
 
@@ -136,11 +151,15 @@ impl Conversation {
     /// # Errors
     ///
     /// Returns an error if the request fails.
-    pub async fn children(&self) -> Result<Vec<ConversationInfo>> {
-        let info = self.info().await?;
-        let ids = info.state().get("sub_conversation_ids");
-        let ids: Vec<ConversationId> = ids.and_then(|ids| ids.decode().ok()).unwrap_or_default();
-        let children = list::batch(self.client(), &ids).await?;
-        Ok(children.into_iter().flatten().collect())
+    pub fn list(&self) -> Request<Vec<ConversationInfo>> {
+        let this = self.clone();
+        Request::new(async move {
+            let info = this.conversation.info().await?;
+            let ids = info.state().get("sub_conversation_ids");
+            let ids: Vec<ConversationId> =
+                ids.and_then(|ids| ids.decode().ok()).unwrap_or_default();
+            let children = list::batch(this.conversation.client(), &ids).await?;
+            Ok(children.into_iter().flatten().collect())
+        })
     }
 }

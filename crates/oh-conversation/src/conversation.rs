@@ -23,8 +23,8 @@ use tokio::{
 };
 
 use crate::{
-    Attach, ConversationBuilder, Cursor, Error, ErrorKind, EventStream, Events, GenerateTitle,
-    Latest, Link, Origin, Result, Run, SendMessage, Subscription, TokenStream,
+    Attach, ConversationBuilder, Cursor, Error, ErrorKind, EventStream, Events, Latest, Link,
+    Origin, Request, Result, Run, SendMessage, Subscription, TokenStream,
     attach::{Following, Limits},
     callback::{Callbacks, Place},
     client_tools::Dispatch,
@@ -156,33 +156,36 @@ impl Conversation {
     /// # Cancel safety
     ///
     /// Cancel-safe: the future changes nothing.
-    pub async fn ready(&self) -> Result<()> {
-        let mut changes = self.changes();
-        let begun = Instant::now();
-        let mut until = begun + BY_SOCKET;
-        let mut seen = None;
-        loop {
-            changes.borrow_and_update();
-            if let Some(error) = self.ended() {
-                return Err(error);
+    pub fn ready(&self) -> Request<()> {
+        let this = self.clone();
+        Request::new(async move {
+            let mut changes = this.changes();
+            let begun = Instant::now();
+            let mut until = begun + BY_SOCKET;
+            let mut seen = None;
+            loop {
+                changes.borrow_and_update();
+                if let Some(error) = this.ended() {
+                    return Err(error);
+                }
+                let (link, end) = {
+                    let held = this.mirror().read();
+                    (held.link, held.log.end())
+                };
+                if link == Link::Live {
+                    return Ok(());
+                }
+                // A long history may take any time, as long as events arrive.
+                if seen.is_some_and(|seen| seen != end) {
+                    until = Instant::now() + BY_SOCKET;
+                }
+                seen = Some(end);
+                tokio::select! {
+                    _ = changes.changed() => {}
+                    () = tokio::time::sleep_until(until) => return this.ready_by_rest().await,
+                }
             }
-            let (link, end) = {
-                let held = self.mirror().read();
-                (held.link, held.log.end())
-            };
-            if link == Link::Live {
-                return Ok(());
-            }
-            // A long history may take any time, as long as events arrive.
-            if seen.is_some_and(|seen| seen != end) {
-                until = Instant::now() + BY_SOCKET;
-            }
-            seen = Some(end);
-            tokio::select! {
-                _ = changes.changed() => {}
-                () = tokio::time::sleep_until(until) => return self.ready_by_rest().await,
-            }
-        }
+        })
     }
 
     async fn ready_by_rest(&self) -> Result<()> {
@@ -416,31 +419,18 @@ impl Conversation {
         Run::joining(self)
     }
 
-    /// Generates a title from the first message. Await the result. The title is not applied: use
-    /// [`set_title`](Self::set_title).
-    ///
-    /// ```no_run
-    /// # async fn name(conversation: &oh_conversation::Conversation) -> oh_conversation::Result<()> {
-    /// use oh_protocol::config::Llm;
-    ///
-    /// let cheap = Llm::new("openai/gpt-5-nano").api_key("sk-…");
-    /// let title = conversation.generate_title().llm(cheap).max_length(60).await?;
-    /// conversation.set_title(&title).await?;
-    /// # Ok(()) }
-    /// ```
-    pub fn generate_title(&self) -> GenerateTitle<'_> {
-        GenerateTitle::new(self)
-    }
-
     /// Requests a pause after the current step (`POST …/pause`).
     ///
     /// # Errors
     ///
     /// Returns an error if the request fails.
-    pub async fn pause(&self) -> Result<()> {
-        let _counted = self.mirror().answered.pause();
-        self.call("pause", &calls::conversations::Pause::new(self.id()))
-            .await
+    pub fn pause(&self) -> Request<()> {
+        let this = self.clone();
+        Request::new(async move {
+            let _counted = this.mirror().answered.pause();
+            this.call("pause", &calls::conversations::Pause::new(this.id()))
+                .await
+        })
     }
 
     /// Cancels the model or tool call in progress (`POST …/interrupt`).
@@ -448,13 +438,31 @@ impl Conversation {
     /// # Errors
     ///
     /// Returns an error if the request fails.
-    pub async fn interrupt(&self) -> Result<()> {
-        let _counted = self.mirror().answered.pause();
-        self.call(
-            "interrupt",
-            &calls::conversations::Interrupt::new(self.id()),
-        )
-        .await
+    pub fn interrupt(&self) -> Request<()> {
+        let this = self.clone();
+        Request::new(async move {
+            let _counted = this.mirror().answered.pause();
+            this.call(
+                "interrupt",
+                &calls::conversations::Interrupt::new(this.id()),
+            )
+            .await
+        })
+    }
+
+    /// Requests the server's current description of the conversation
+    /// (`GET /api/conversations/{conversation_id}`). During a run its state lags behind
+    /// [`state`](Self::state).
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the server no longer has the conversation, or the request fails.
+    pub fn info(&self) -> Request<ConversationInfo> {
+        let this = self.clone();
+        Request::new(async move {
+            let call = calls::conversations::Get::new(this.id());
+            this.call("read", &call).await
+        })
     }
 
     pub(crate) async fn call<C: Call>(&self, what: &str, call: &C) -> Result<C::Output> {

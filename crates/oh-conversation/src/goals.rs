@@ -18,13 +18,14 @@ use oh_protocol::{
 };
 
 use crate::{
-    Conversation, Cursor, Error, ErrorKind, EventStream, Result, answered, gate::Standing,
+    Conversation, Cursor, Error, ErrorKind, EventStream, Request, Result, answered, gate::Standing,
 };
 
 /// A goal in progress.
 ///
 /// Dropping this value does not stop the goal. A user message or [`stop`](Self::stop) interrupts
-/// the goal. The server stores its progress, and [`Conversation::resume_goal`] resumes it.
+/// the goal. The server stores its progress, and [`Goals::resume`] resumes it.
+#[derive(Clone)]
 #[must_use = "await `ended` or read `progress`; without either, the goal continues on the server"]
 pub struct Goal {
     conversation: Conversation,
@@ -49,25 +50,28 @@ impl Goal {
     /// # Errors
     ///
     /// Returns an error if the conversation's link ends before the goal.
-    pub async fn ended(&self) -> Result<GoalStatus> {
-        let mut progress = self.progress();
-        while let Some(status) = progress.next().await {
-            let status = status?;
-            if !status.active {
-                return Ok(status);
+    pub fn ended(&self) -> Request<GoalStatus> {
+        let this = self.clone();
+        Request::new(async move {
+            let mut progress = this.progress();
+            while let Some(status) = progress.next().await {
+                let status = status?;
+                if !status.active {
+                    return Ok(status);
+                }
             }
-        }
-        let what = "the connection was closed before the goal ended";
-        Err(Error::new(ErrorKind::Closed, self.conversation.id(), what))
+            let what = "the connection was closed before the goal ended";
+            Err(Error::new(ErrorKind::Closed, this.conversation.id(), what))
+        })
     }
 
-    /// Stops the goal after the current step: see [`Conversation::stop_goal`].
+    /// Stops the goal after the current step: see [`Goals::stop`].
     ///
     /// # Errors
     ///
     /// Returns an error if the request fails.
-    pub async fn stop(&self) -> Result<()> {
-        self.conversation.stop_goal().await
+    pub fn stop(&self) -> Request<()> {
+        self.conversation.goals().stop()
     }
 }
 
@@ -160,12 +164,12 @@ fn goal_of(event: &Event) -> Option<GoalStatus> {
 /// the server accepts no more runs.
 #[derive(Debug)]
 #[must_use = "nothing is started until it is awaited"]
-pub struct StartGoal<'a> {
-    conversation: &'a Conversation,
+pub struct StartGoal {
+    conversation: Conversation,
     call: calls::StartGoal,
 }
 
-impl StartGoal<'_> {
+impl StartGoal {
     /// Sets the maximum number of rounds, at least 1. Server's default: 10.
     pub fn max_iterations(mut self, rounds: u32) -> Self {
         self.call = self.call.max_iterations(rounds);
@@ -173,9 +177,9 @@ impl StartGoal<'_> {
     }
 }
 
-impl<'a> IntoFuture for StartGoal<'a> {
+impl IntoFuture for StartGoal {
     type Output = Result<Goal>;
-    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send + 'a>>;
+    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
 
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(async move {
@@ -190,21 +194,36 @@ impl<'a> IntoFuture for StartGoal<'a> {
     }
 }
 
+/// The goals of a conversation: see [`Conversation::goals`].
+#[derive(Debug, Clone)]
+pub struct Goals {
+    conversation: Conversation,
+}
+
 impl Conversation {
+    /// Returns the goals: objectives that the server pursues until a judge says that they are reached.
+    pub fn goals(&self) -> Goals {
+        Goals {
+            conversation: self.clone(),
+        }
+    }
+}
+
+impl Goals {
     /// Runs the agent repeatedly until a judge on the server, which uses the agent's model, decides
     /// that the objective has been reached (`POST …/goal`). Any user message ends the goal.
     ///
     /// ```no_run
     /// # async fn reach(conversation: &oh_conversation::Conversation) -> oh_conversation::Result<()> {
-    /// let goal = conversation.start_goal("Make the tests pass.").max_iterations(5).await?;
+    /// let goal = conversation.goals().start("Make the tests pass.").max_iterations(5).await?;
     /// let end = goal.ended().await?;
     /// println!("{} after {} rounds", end.status, end.iteration);
     /// # Ok(()) }
     /// ```
-    pub fn start_goal(&self, objective: impl Into<String>) -> StartGoal<'_> {
+    pub fn start(&self, objective: impl Into<String>) -> StartGoal {
         StartGoal {
-            conversation: self,
-            call: calls::StartGoal::new(self.id(), objective),
+            conversation: self.conversation.clone(),
+            call: calls::StartGoal::new(self.conversation.id(), objective),
         }
     }
 
@@ -213,9 +232,12 @@ impl Conversation {
     /// # Errors
     ///
     /// Returns an error if the request fails.
-    pub async fn stop_goal(&self) -> Result<()> {
-        let call = calls::StopGoal::new(self.id());
-        self.call("stop the goal", &call).await
+    pub fn stop(&self) -> Request<()> {
+        let this = self.clone();
+        Request::new(async move {
+            let call = calls::StopGoal::new(this.conversation.id());
+            this.conversation.call("stop the goal", &call).await
+        })
     }
 
     /// Resumes the last goal where it was interrupted (`POST …/goal/resume`).
@@ -225,16 +247,23 @@ impl Conversation {
     /// Returns [`ErrorKind::Refused`] if there is no goal, or if it was reached or ran out of
     /// rounds; [`ErrorKind::Conflict`] while a run or a goal is in progress;
     /// [`ErrorKind::PendingConfirmation`] while an action waits for approval.
-    pub async fn resume_goal(&self) -> Result<Goal> {
-        let call = calls::ResumeGoal::new(self.id());
-        let turn = self.mirror().answered.turn().await;
-        let from = self.before_goal().await?;
-        let mut sent = turn.send(self.client(), call);
-        let sent = answered::answer(&mut sent).await;
-        sent.map_err(|error| Error::transport(self.id(), "resume the goal", error))?;
-        Ok(self.goal_from(from))
+    pub fn resume(&self) -> Request<Goal> {
+        let this = self.clone();
+        Request::new(async move {
+            let call = calls::ResumeGoal::new(this.conversation.id());
+            let turn = this.conversation.mirror().answered.turn().await;
+            let from = this.conversation.before_goal().await?;
+            let mut sent = turn.send(this.conversation.client(), call);
+            let sent = answered::answer(&mut sent).await;
+            sent.map_err(|error| {
+                Error::transport(this.conversation.id(), "resume the goal", error)
+            })?;
+            Ok(this.conversation.goal_from(from))
+        })
     }
+}
 
+impl Conversation {
     /// Checks that nothing waits for approval, because a goal runs the agent at once.
     async fn before_goal(&self) -> Result<Cursor> {
         if let Standing::Waiting(_) = self.standing_soon().await? {

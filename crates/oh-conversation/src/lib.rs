@@ -28,26 +28,31 @@
 //! |-|-|
 //! | start a conversation, or find it by its id | [`Conversation::builder`], [`ConversationBuilder`], [`Origin`] |
 //! | attach to a conversation by its id | [`Conversation::attach`], [`Attach`] |
-//! | read and follow the log | [`Conversation::events`], [`subscribe`](Conversation::subscribe), [`search_events`](Conversation::search_events) |
+//! | read and follow the log | [`Conversation::events`], [`subscribe`](Conversation::subscribe), [`log`](Conversation::log) |
 //! | send messages and run the agent | [`send`](Conversation::send), [`run`](Conversation::run), [`join`](Conversation::join), [`pause`](Conversation::pause), [`interrupt`](Conversation::interrupt) |
 //! | stream the model's output | [`tokens`](Conversation::tokens) |
 //! | approve actions | [`approvals`](Conversation::approvals), [`Approvals`] |
 //! | provide tools that this program implements | [`ClientTool`] |
-//! | set secrets, switch the model, generate a title | [`set_secrets`](Conversation::set_secrets), [`switch_llm`](Conversation::switch_llm), [`generate_title`](Conversation::generate_title) |
-//! | go back in the history, or fork | [`branch`](Conversation::branch), [`navigate`](Conversation::navigate), [`fork`](Conversation::fork) |
-//! | pursue a goal, or delegate work | [`start_goal`](Conversation::start_goal), [`start_child`](Conversation::start_child) |
+//! | set secrets, switch the model, generate a title | [`secrets`](Conversation::secrets), [`settings`](Conversation::settings), [`title`](Conversation::title) |
+//! | go back in the history, or fork | [`branches`](Conversation::branches) |
+//! | pursue a goal, or delegate work | [`goals`](Conversation::goals), [`children`](Conversation::children) |
+//! | ask the agent a question, read its last response | [`agent`](Conversation::agent) |
 //! | track cost and tokens | [`usage`](Conversation::usage), [`RunReport::usage`] |
-//! | run many conversations | [`Bulk`], [`Conversation::list`] |
-//! | export a conversation | [`trajectory`](Conversation::trajectory), [`completion_log`] |
+//! | run many conversations | [`Bulk`], [`Conversations`] |
+//! | export a conversation | [`trajectory`](EventLog::trajectory), [`completion_log`] |
+//!
+//! A [`Conversation`] has what every program needs. The rest is grouped in small handles, such as
+//! [`approvals`](Conversation::approvals) and [`branches`](Conversation::branches): each is cheap
+//! to create and to clone.
 //!
 //! Settings that the server loses when it restarts (the confirmation policy, the security analyzer)
 //! are set again automatically. Values that the server would accept but fail on later are rejected
 //! before anything is sent. Requests that the server rejects return an [`Error`] with a
 //! [`kind`](Error::kind).
 
+mod agent;
 mod answered;
 mod approvals;
-mod ask;
 mod attach;
 mod attempts;
 mod branches;
@@ -72,7 +77,9 @@ mod log;
 mod mcp;
 mod mirror;
 mod pager;
+mod request;
 mod run;
+mod runtime;
 mod search;
 mod secrets;
 mod send;
@@ -86,30 +93,34 @@ mod usage;
 mod view;
 mod watcher;
 
+pub use agent::AgentRequests;
 pub use approvals::{ApprovalEvent, ApprovalEvents, Approvals, PendingAction};
 pub use attach::Attach;
-pub use branches::ForkConversation;
+pub use branches::{Branches, ForkConversation};
 pub use builder::{ConversationBuilder, Difference, Origin};
 pub use bulk::{
     Bulk, BulkCancel, BulkHandle, BulkProgress, BulkResult, BulkRun, BulkStage, InFlight,
 };
 pub use callback::Subscription;
-pub use children::{Child, StartChild};
+pub use children::{Child, Children, StartChild};
 pub use client_tools::{ClientTool, ClientToolCall, ToolResult};
 pub use completions::completion_log;
 pub use conversation::{Conversation, WeakConversation};
 pub use error::{Error, ErrorKind, Result};
 pub use events::{Events, IntoIter, Iter};
-pub use goals::{Goal, GoalProgress, StartGoal};
+pub use goals::{Goal, GoalProgress, Goals, StartGoal};
 pub use latest::Latest;
-pub use list::Conversations;
+pub use list::{ConversationList, Conversations};
 pub use mcp::McpStatus;
 pub use mirror::Link;
+pub use request::Request;
 pub use run::{Run, RunOutcome, RunReport, RunStatus};
-pub use search::EventSearch;
-pub use secrets::Secret;
+pub use runtime::Runtime;
+pub use search::{EventLog, EventSearch};
+pub use secrets::{Secret, Secrets};
 pub use send::SendMessage;
+pub use settings::Settings;
 pub use stream::{Cursor, EventStream};
-pub use title::GenerateTitle;
+pub use title::{GenerateTitle, Title};
 pub use tokens::{Token, TokenStream};
 pub use usage::{Usage, UsageStream};

@@ -15,7 +15,7 @@ use oh_protocol::{
 };
 use oh_transport::Client;
 
-use crate::{Conversation, Error, Result};
+use crate::{Error, Request, Result};
 
 /// The maximum number of ids in one request.
 const BATCH: usize = 99;
@@ -24,7 +24,7 @@ const BATCH: usize = 99;
 /// conversation is yielded once, even if the list changes during the iteration. A conversation that
 /// is created during the iteration may be missing.
 #[must_use = "a stream does nothing until it is read"]
-pub struct Conversations {
+pub struct ConversationList {
     client: Client,
     search: Search,
     tags: Vec<(String, String)>,
@@ -33,24 +33,37 @@ pub struct Conversations {
 
 type Pages = Pin<Box<dyn Stream<Item = Result<ConversationInfo>> + Send>>;
 
-impl Conversation {
+/// The conversations of a server.
+#[derive(Debug, Clone)]
+pub struct Conversations {
+    client: Client,
+}
+
+impl Conversations {
+    /// Returns the conversations of a client's server. Sends nothing.
+    pub fn of(client: &Client) -> Self {
+        Self {
+            client: client.clone(),
+        }
+    }
+
     /// Lists the conversations of a server, newest first (`GET /api/conversations/search`).
     ///
     /// ```no_run
     /// # use futures_util::TryStreamExt;
     /// # async fn list(client: &oh_transport::Client) -> oh_conversation::Result<()> {
-    /// use oh_conversation::Conversation;
+    /// use oh_conversation::Conversations;
     /// use oh_protocol::ExecutionStatus;
     ///
-    /// let mut failed = Conversation::list(client).status(ExecutionStatus::Error).tag("team", "tools");
+    /// let mut failed = Conversations::of(client).list().status(ExecutionStatus::Error).tag("team", "tools");
     /// while let Some(info) = failed.try_next().await? {
     ///     println!("{} {}", info.id(), info.title().as_deref().unwrap_or("untitled"));
     /// }
     /// # Ok(()) }
     /// ```
-    pub fn list(client: &Client) -> Conversations {
-        Conversations {
-            client: client.clone(),
+    pub fn list(&self) -> ConversationList {
+        ConversationList {
+            client: self.client.clone(),
             search: Search::new(),
             tags: Vec::new(),
             pages: None,
@@ -63,11 +76,14 @@ impl Conversation {
     /// # Errors
     ///
     /// Returns an error if the request fails.
-    pub async fn count(client: &Client, status: Option<ExecutionStatus>) -> Result<u64> {
-        let mut call = calls::Count::default();
-        call.status = status;
-        let counted = client.call(&call).await;
-        counted.map_err(|error| Error::server("count conversations", error))
+    pub fn count(&self, status: Option<ExecutionStatus>) -> Request<u64> {
+        let this = self.clone();
+        Request::new(async move {
+            let mut call = calls::Count::default();
+            call.status = status;
+            let counted = this.client.call(&call).await;
+            counted.map_err(|error| Error::server("count conversations", error))
+        })
     }
 
     /// Returns conversations by their ids, in the same order; `None` for a conversation that the
@@ -77,12 +93,14 @@ impl Conversation {
     /// # Errors
     ///
     /// Returns an error if the request fails.
-    pub async fn batch(
-        client: &Client,
+    pub fn batch(
+        &self,
         ids: impl IntoIterator<Item = ConversationId>,
-    ) -> Result<Vec<Option<ConversationInfo>>> {
+    ) -> Request<Vec<Option<ConversationInfo>>> {
         let ids: Vec<_> = ids.into_iter().collect();
-        batch(client, &ids).await
+
+        let this = self.clone();
+        Request::new(async move { batch(&this.client, &ids).await })
     }
 }
 
@@ -100,7 +118,7 @@ pub(crate) async fn batch(
     Ok(all)
 }
 
-impl Conversations {
+impl ConversationList {
     /// Returns only conversations with this status.
     pub fn status(mut self, status: ExecutionStatus) -> Self {
         self.search = self.search.status(status);
@@ -188,14 +206,14 @@ impl Reading {
     }
 }
 
-impl Conversations {
+impl ConversationList {
     /// Waits for the next conversation. Returns `None` at the end of the list. Cancel-safe.
     pub async fn next(&mut self) -> Option<Result<ConversationInfo>> {
         futures_util::StreamExt::next(self).await
     }
 }
 
-impl Stream for Conversations {
+impl Stream for ConversationList {
     type Item = Result<ConversationInfo>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
@@ -218,9 +236,9 @@ impl Stream for Conversations {
     }
 }
 
-impl fmt::Debug for Conversations {
+impl fmt::Debug for ConversationList {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Conversations")
+        f.debug_struct("ConversationList")
             .field("search", &self.search)
             .field("tags", &self.tags)
             .finish_non_exhaustive()

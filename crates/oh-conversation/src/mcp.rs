@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use futures_util::StreamExt;
 use oh_protocol::{Event, Json, Payload, event::SystemPromptEvent, state::ConversationState};
 
-use crate::{Conversation, Result};
+use crate::{AgentRequests, Request};
 
 /// The kind of the event that lists an agent's tools.
 const PROMPT: &str = "SystemPromptEvent";
@@ -77,7 +77,7 @@ fn status(servers: Vec<String>, prompt: &SystemPromptEvent) -> McpStatus {
     }
 }
 
-impl Conversation {
+impl AgentRequests {
     /// Returns whether the agent has the tools of its MCP servers.
     ///
     /// The status is derived from the agent's configuration and from the list of tools with which
@@ -87,31 +87,35 @@ impl Conversation {
     /// # Errors
     ///
     /// Returns an error if the list is not held and the request fails.
-    pub async fn mcp_status(&self) -> Result<McpStatus> {
-        let state = self.state();
-        if state.agent_kind().as_deref() == Some("ACPAgent") {
-            return Ok(McpStatus::Unknown);
-        }
-        let servers = switched_on(&state);
-        if servers.is_empty() {
-            return Ok(McpStatus::NotConfigured);
-        }
-        let (held, whole) = {
-            let log = self.mirror().read().log.clone();
-            let mut events = log.range(log.start()..log.end());
-            let first = events.find(|event| event.kind() == PROMPT).cloned();
-            (first, log.start() == 0)
-        };
-        let prompt = match held {
-            None if !whole => {
-                let mut found = std::pin::pin!(self.search_events().kind(PROMPT).limit(1));
-                found.next().await.transpose()?
+    pub fn mcp_status(&self) -> Request<McpStatus> {
+        let this = self.clone();
+        Request::new(async move {
+            let state = this.conversation.state();
+            if state.agent_kind().as_deref() == Some("ACPAgent") {
+                return Ok(McpStatus::Unknown);
             }
-            held => held,
-        };
-        Ok(match prompt.as_ref().map(Event::decode) {
-            Some(Payload::SystemPrompt(prompt)) => status(servers, &prompt),
-            _ => McpStatus::NotStarted,
+            let servers = switched_on(&state);
+            if servers.is_empty() {
+                return Ok(McpStatus::NotConfigured);
+            }
+            let (held, whole) = {
+                let log = this.conversation.mirror().read().log.clone();
+                let mut events = log.range(log.start()..log.end());
+                let first = events.find(|event| event.kind() == PROMPT).cloned();
+                (first, log.start() == 0)
+            };
+            let prompt = match held {
+                None if !whole => {
+                    let mut found =
+                        std::pin::pin!(this.conversation.log().search().kind(PROMPT).limit(1));
+                    found.next().await.transpose()?
+                }
+                held => held,
+            };
+            Ok(match prompt.as_ref().map(Event::decode) {
+                Some(Payload::SystemPrompt(prompt)) => status(servers, &prompt),
+                _ => McpStatus::NotStarted,
+            })
         })
     }
 }

@@ -15,7 +15,7 @@ use oh_protocol::{
     calls::events::{self as calls, EventFilter},
 };
 
-use crate::{Conversation, ErrorKind, Result};
+use crate::{Conversation, ErrorKind, Request, Result};
 
 /// Servers before this version match kinds by Python class path, and find nothing by name.
 const KINDS_BY_NAME: (u32, u32, u32) = (1, 56, 0);
@@ -34,23 +34,39 @@ pub struct EventSearch {
 
 type Pages = Pin<Box<dyn Stream<Item = Result<Event>> + Send>>;
 
+/// The log of a conversation, as the server has it: see [`Conversation::log`].
+#[derive(Debug, Clone)]
+pub struct EventLog {
+    pub(crate) conversation: Conversation,
+}
+
 impl Conversation {
+    /// Returns the log on the server: queries, events by their ids, and its export. [`events`](Self::events)
+    /// are the events held here.
+    pub fn log(&self) -> EventLog {
+        EventLog {
+            conversation: self.clone(),
+        }
+    }
+}
+
+impl EventLog {
     /// Searches the server's log, oldest events first (`GET …/events/search`,
     /// `GET …/events/count`).
     ///
     /// ```no_run
     /// # use futures_util::TryStreamExt;
     /// # async fn find(conversation: &oh_conversation::Conversation) -> oh_conversation::Result<()> {
-    /// let mut errors = conversation.search_events().kind("AgentErrorEvent").newest_first().limit(3);
+    /// let mut errors = conversation.log().search().kind("AgentErrorEvent").newest_first().limit(3);
     /// while let Some(event) = errors.try_next().await? {
     ///     println!("{event}");
     /// }
-    /// let questions = conversation.search_events().source("user").body("why").count().await?;
+    /// let questions = conversation.log().search().source("user").body("why").count().await?;
     /// # Ok(()) }
     /// ```
-    pub fn search_events(&self) -> EventSearch {
+    pub fn search(&self) -> EventSearch {
         EventSearch {
-            conversation: self.clone(),
+            conversation: self.conversation.clone(),
             filter: EventFilter::default(),
             newest_first: false,
             page: 100,
@@ -65,25 +81,31 @@ impl Conversation {
     /// # Errors
     ///
     /// Returns [`ErrorKind::NotFound`] if the log does not have the event.
-    pub async fn fetch_event(&self, event_id: impl Into<String>) -> Result<Event> {
+    pub fn event(&self, event_id: impl Into<String>) -> Request<Event> {
         let event_id = event_id.into();
-        // An empty id would address another endpoint.
-        if event_id.is_empty() {
-            return Err(self.invalid("the event id must not be empty"));
-        }
-        let call = calls::Get::new(self.id(), event_id);
-        match self.call("read an event", &call).await {
-            // The response does not name what is missing; it is the event if the conversation
-            // exists.
-            Err(error) if error.kind() == ErrorKind::Gone && self.info().await.is_ok() => {
-                Err(error.of_kind(|_| ErrorKind::NotFound))
+        let this = self.clone();
+        Request::new(async move {
+            // An empty id would address another endpoint.
+            if event_id.is_empty() {
+                return Err(this.conversation.invalid("the event id must not be empty"));
             }
-            // Older servers (1.43) return another error, with this text.
-            Err(error) if error.says("Unknown event_id") => {
-                Err(error.of_kind(|_| ErrorKind::NotFound))
+            let call = calls::Get::new(this.conversation.id(), event_id);
+            match this.conversation.call("read an event", &call).await {
+                // The response does not name what is missing; it is the event if the conversation
+                // exists.
+                Err(error)
+                    if error.kind() == ErrorKind::Gone
+                        && this.conversation.info().await.is_ok() =>
+                {
+                    Err(error.of_kind(|_| ErrorKind::NotFound))
+                }
+                // Older servers (1.43) return another error, with this text.
+                Err(error) if error.says("Unknown event_id") => {
+                    Err(error.of_kind(|_| ErrorKind::NotFound))
+                }
+                event => event,
             }
-            event => event,
-        }
+        })
     }
 
     /// Fetches events from the server's log by their ids, in the same order; `None` for an event
@@ -92,25 +114,29 @@ impl Conversation {
     /// # Errors
     ///
     /// Returns an error if the request fails.
-    pub async fn fetch_events<I: Into<String>>(
+    pub fn events<I: Into<String>>(
         &self,
         event_ids: impl IntoIterator<Item = I>,
-    ) -> Result<Vec<Option<Event>>> {
+    ) -> Request<Vec<Option<Event>>> {
         let event_ids: Vec<String> = event_ids.into_iter().map(Into::into).collect();
-        let call = calls::BatchGet::new(self.id(), event_ids.clone());
-        match self.call("read events", &call).await {
-            // Older servers (1.43) reject the whole request because of one missing event.
-            Err(error) if error.says("Unknown event_id") => {}
-            events => return events,
-        }
-        let mut events = Vec::new();
-        for event_id in event_ids {
-            events.push(match self.fetch_event(event_id).await {
-                Err(error) if error.kind() == ErrorKind::NotFound => None,
-                event => Some(event?),
-            });
-        }
-        Ok(events)
+
+        let this = self.clone();
+        Request::new(async move {
+            let call = calls::BatchGet::new(this.conversation.id(), event_ids.clone());
+            match this.conversation.call("read events", &call).await {
+                // Older servers (1.43) reject the whole request because of one missing event.
+                Err(error) if error.says("Unknown event_id") => {}
+                events => return events,
+            }
+            let mut events = Vec::new();
+            for event_id in event_ids {
+                events.push(match this.event(event_id).await {
+                    Err(error) if error.kind() == ErrorKind::NotFound => None,
+                    event => Some(event?),
+                });
+            }
+            Ok(events)
+        })
     }
 }
 

@@ -7,7 +7,7 @@ use oh_protocol::{calls::conversations::SetSecrets, config::SecretSource};
 use oh_transport::{Client, Error as Wire};
 use secrecy::SecretString;
 
-use crate::{Conversation, Error, ErrorKind, Result};
+use crate::{Conversation, Error, ErrorKind, Request, Result};
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 type Computing = Pin<Box<dyn Future<Output = Result<SecretString, Failure>> + Send>>;
@@ -97,7 +97,22 @@ impl fmt::Debug for Secret {
     }
 }
 
+/// The secrets of a conversation: see [`Conversation::secrets`].
+#[derive(Debug, Clone)]
+pub struct Secrets {
+    conversation: Conversation,
+}
+
 impl Conversation {
+    /// Returns the secrets for the agent's commands.
+    pub fn secrets(&self) -> Secrets {
+        Secrets {
+            conversation: self.clone(),
+        }
+    }
+}
+
+impl Secrets {
     /// Adds secrets for the agent, as environment variables of its commands (`POST …/secrets`).
     /// Existing secrets are kept. The server masks the values in its logs; the names are visible.
     /// Forks do not inherit secrets. For servers before 1.50, lookups of the server's own secrets
@@ -107,9 +122,10 @@ impl Conversation {
     /// # async fn give(conversation: &oh_conversation::Conversation) -> oh_conversation::Result<()> {
     /// use oh_conversation::Secret;
     ///
-    /// conversation.set_secrets([("GITHUB_TOKEN", "ghp_…")]).await?;
+    /// conversation.secrets().set([("GITHUB_TOKEN", "ghp_…")]).await?;
     /// conversation
-    ///     .set_secrets([
+    ///     .secrets()
+    ///     .set([
     ///         ("DEPLOY_KEY", Secret::lookup("/api/settings/secrets/DEPLOY_KEY")),
     ///         ("SESSION", Secret::computed(|| async { std::env::var("SESSION") })),
     ///     ])
@@ -122,7 +138,7 @@ impl Conversation {
     /// Returns [`ErrorKind::InvalidInput`] if a name is not a valid environment variable name, a
     /// value is a mask, or a closure fails (its error is the source). In these cases nothing was
     /// sent.
-    pub async fn set_secrets<N, S>(&self, secrets: impl IntoIterator<Item = (N, S)>) -> Result<()>
+    pub fn set<N, S>(&self, secrets: impl IntoIterator<Item = (N, S)>) -> Request<()>
     where
         N: Into<String>,
         S: Into<Secret>,
@@ -131,26 +147,32 @@ impl Conversation {
             .into_iter()
             .map(|(name, secret)| (name.into(), secret.into()))
             .collect();
-        let mut sources = Vec::new();
-        for (name, secret) in secrets {
-            let source = secret.source().await.map_err(|failure| {
-                let what = format!("cannot obtain the value of the secret `{name}`");
-                Error::new(ErrorKind::InvalidInput, self.id(), what).with_source(failure)
-            })?;
-            sources.push((name, source));
-        }
-        let wanted = sources.iter().any(|(_, source)| source.wants_session_key());
-        let key = own_key(self.client(), wanted).await;
-        let key = key.map_err(|error| Error::transport(self.id(), "set secrets", error))?;
-        let mut call = SetSecrets::new(self.id());
-        for (name, source) in sources {
-            let source = match &key {
-                Some(key) => source.with_session_key(key),
-                None => source,
-            };
-            call = call.secret(name, source);
-        }
-        self.call("set secrets", &call).await
+
+        let this = self.clone();
+        Request::new(async move {
+            let mut sources = Vec::new();
+            for (name, secret) in secrets {
+                let source = secret.source().await.map_err(|failure| {
+                    let what = format!("cannot obtain the value of the secret `{name}`");
+                    Error::new(ErrorKind::InvalidInput, this.conversation.id(), what)
+                        .with_source(failure)
+                })?;
+                sources.push((name, source));
+            }
+            let wanted = sources.iter().any(|(_, source)| source.wants_session_key());
+            let key = own_key(this.conversation.client(), wanted).await;
+            let key = key
+                .map_err(|error| Error::transport(this.conversation.id(), "set secrets", error))?;
+            let mut call = SetSecrets::new(this.conversation.id());
+            for (name, source) in sources {
+                let source = match &key {
+                    Some(key) => source.with_session_key(key),
+                    None => source,
+                };
+                call = call.secret(name, source);
+            }
+            this.conversation.call("set secrets", &call).await
+        })
     }
 }
 

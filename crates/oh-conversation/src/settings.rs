@@ -1,4 +1,4 @@
-//! Changing the settings of an existing conversation: policies, tags, title, models, plugins.
+//! Changing the settings of an existing conversation: policies, tags, models, plugins.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -9,12 +9,27 @@ use oh_protocol::{
 };
 use oh_transport::Client;
 
-use crate::{Conversation, Error, ErrorKind, Link, Result, mirror::Mirror};
+use crate::{Conversation, Error, ErrorKind, Link, Request, Result, mirror::Mirror};
 
 /// Servers before this version keep the first model under each usage id.
 const MODELS_REPLACED: (u32, u32, u32) = (1, 56, 0);
 
+/// The settings of a conversation: see [`Conversation::settings`].
+#[derive(Debug, Clone)]
+pub struct Settings {
+    conversation: Conversation,
+}
+
 impl Conversation {
+    /// Returns the settings: tags, models, plugins, and the analyzer of risks.
+    pub fn settings(&self) -> Settings {
+        Settings {
+            conversation: self.clone(),
+        }
+    }
+}
+
+impl Settings {
     /// Sets or removes the analyzer that assesses the risk of actions (`POST …/security_analyzer`).
     /// As with a [confirmation policy](crate::Approvals::set_policy), the server loses the analyzer
     /// when it loads the conversation again, and this handle sets it again after every reconnect.
@@ -23,22 +38,125 @@ impl Conversation {
     ///
     /// Returns an error if the request fails. If the server rejects the analyzer, the previous
     /// setting is the one that is set again.
-    pub async fn set_security_analyzer(&self, analyzer: Option<SecurityAnalyzer>) -> Result<()> {
-        let restored = &self.mirror().restored;
-        let _turn = restored.turn.lock().await;
-        let settled = restored.is_settled(self.mirror());
-        let connection = self.mirror().read().connection;
-        let before = restored.lock().analyzer.replace(analyzer.clone());
-        let call = calls::SetSecurityAnalyzer::new(self.id(), analyzer);
-        let set = self.call("set the security analyzer", &call).await;
-        match &set {
-            Ok(()) if settled => restored.lock().connection = connection,
-            Err(error) if is_refusal(error) => restored.lock().analyzer = before,
-            _ => {}
-        }
-        set
+    pub fn set_security_analyzer(&self, analyzer: Option<SecurityAnalyzer>) -> Request<()> {
+        let this = self.clone();
+        Request::new(async move {
+            let restored = &this.conversation.mirror().restored;
+            let _turn = restored.turn.lock().await;
+            let settled = restored.is_settled(this.conversation.mirror());
+            let connection = this.conversation.mirror().read().connection;
+            let before = restored.lock().analyzer.replace(analyzer.clone());
+            let call = calls::SetSecurityAnalyzer::new(this.conversation.id(), analyzer);
+            let set = this
+                .conversation
+                .call("set the security analyzer", &call)
+                .await;
+            match &set {
+                Ok(()) if settled => restored.lock().connection = connection,
+                Err(error) if is_refusal(error) => restored.lock().analyzer = before,
+                _ => {}
+            }
+            set
+        })
     }
 
+    /// Replaces all tags: keys consist of `a-z` and `0-9`, values of at most 256 characters
+    /// (`PATCH /api/conversations/{conversation_id}`).
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if a tag violates these rules, or the request fails.
+    pub fn set_tags<K: Into<String>, V: Into<String>>(
+        &self,
+        tags: impl IntoIterator<Item = (K, V)>,
+    ) -> Request<()> {
+        let tags = tags.into_iter();
+        let tags = tags
+            .map(|(key, value)| (key.into(), value.into()))
+            .collect();
+
+        let this = self.clone();
+        Request::new(async move {
+            let call = calls::Update::tags(this.conversation.id(), tags);
+            this.conversation.call("set tags", &call).await
+        })
+    }
+
+    /// Switches to another model, even during a run (`POST …/switch_llm`).
+    ///
+    /// The model's usage is counted under its [`usage_id`](Llm::usage_id). Servers before 1.56
+    /// silently keep the model that they already have under that id. For those servers, a model
+    /// without an id gets a new one; a model with an id needs one that the conversation has not
+    /// used.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the request fails.
+    pub fn switch_llm(&self, mut llm: Llm) -> Request<()> {
+        let this = self.clone();
+        Request::new(async move {
+            if this.conversation.is_before(MODELS_REPLACED).await? {
+                let random = ConversationId::random().to_string();
+                llm = llm.usage_id_if_unset(format!("switched-{random:.8}"));
+            }
+            let call = calls::SwitchLlm::new(this.conversation.id(), llm);
+            this.conversation.call("switch the model", &call).await
+        })
+    }
+
+    /// Switches to the model of a profile that is stored on the server (`POST …/switch_profile`).
+    /// Older servers (1.43) look only in `~/.openhands`, even if they store profiles elsewhere.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) if there is no such profile.
+    pub fn switch_profile(&self, profile: impl Into<String>) -> Request<()> {
+        let profile = profile.into();
+        let this = self.clone();
+        Request::new(async move {
+            let call = calls::SwitchProfile::new(this.conversation.id(), profile);
+            this.conversation
+                .call_naming("switch the profile", &call)
+                .await
+        })
+    }
+
+    /// Switches to another model of an ACP agent (`POST …/switch_acp_model`).
+    ///
+    /// # Errors
+    ///
+    /// Returns [`ErrorKind::Refused`](crate::ErrorKind::Refused) if the agent is not an ACP agent,
+    /// or does not have the model.
+    pub fn switch_acp_model(&self, model: impl Into<String>) -> Request<()> {
+        let model = model.into();
+        let this = self.clone();
+        Request::new(async move {
+            let call = calls::SwitchAcpModel::new(this.conversation.id(), model);
+            this.conversation
+                .call("switch the agent's model", &call)
+                .await
+        })
+    }
+
+    /// Loads a plugin from the agent's marketplaces, named as `name@marketplace` or `name`
+    /// (`POST …/load_plugin`).
+    ///
+    /// # Errors
+    ///
+    /// Returns [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) if there is no plugin with this
+    /// name, [`ErrorKind::Refused`](crate::ErrorKind::Refused) if the plugin cannot be fetched or
+    /// the name is ambiguous.
+    pub fn load_plugin(&self, plugin: impl Into<String>) -> Request<()> {
+        let plugin = plugin.into();
+        let this = self.clone();
+        Request::new(async move {
+            let call = calls::LoadPlugin::new(this.conversation.id(), plugin);
+            this.conversation.call_naming("load a plugin", &call).await
+        })
+    }
+}
+
+impl Conversation {
     pub(crate) async fn set_policy(&self, policy: ConfirmationPolicy) -> Result<()> {
         let restored = &self.mirror().restored;
         // A policy that is being set again must not override this one.
@@ -65,90 +183,6 @@ impl Conversation {
         }
         let set = restore(self.client(), mirror).await;
         set.map_err(|error| Error::transport(self.id(), "restore the confirmation policy", error))
-    }
-
-    /// Replaces all tags: keys consist of `a-z` and `0-9`, values of at most 256 characters
-    /// (`PATCH /api/conversations/{conversation_id}`).
-    ///
-    /// # Errors
-    ///
-    /// Returns an error if a tag violates these rules, or the request fails.
-    pub async fn set_tags<K: Into<String>, V: Into<String>>(
-        &self,
-        tags: impl IntoIterator<Item = (K, V)>,
-    ) -> Result<()> {
-        let tags = tags.into_iter();
-        let tags = tags
-            .map(|(key, value)| (key.into(), value.into()))
-            .collect();
-        let call = calls::Update::tags(self.id(), tags);
-        self.call("set tags", &call).await
-    }
-
-    /// Sets the title, 1 to 200 characters and not blank
-    /// (`PATCH /api/conversations/{conversation_id}`). No event reports the change: use
-    /// [`info`](Self::info) to see it.
-    ///
-    /// # Errors
-    ///
-    /// Returns an error if the title is invalid, or the request fails.
-    pub async fn set_title(&self, title: &str) -> Result<()> {
-        let call = calls::Update::title(self.id(), title);
-        self.call("set the title", &call).await
-    }
-
-    /// Switches to another model, even during a run (`POST …/switch_llm`).
-    ///
-    /// The model's usage is counted under its [`usage_id`](Llm::usage_id). Servers before 1.56
-    /// silently keep the model that they already have under that id. For those servers, a model
-    /// without an id gets a new one; a model with an id needs one that the conversation has not
-    /// used.
-    ///
-    /// # Errors
-    ///
-    /// Returns an error if the request fails.
-    pub async fn switch_llm(&self, mut llm: Llm) -> Result<()> {
-        if self.is_before(MODELS_REPLACED).await? {
-            let random = ConversationId::random().to_string();
-            llm = llm.usage_id_if_unset(format!("switched-{random:.8}"));
-        }
-        let call = calls::SwitchLlm::new(self.id(), llm);
-        self.call("switch the model", &call).await
-    }
-
-    /// Switches to the model of a profile that is stored on the server (`POST …/switch_profile`).
-    /// Older servers (1.43) look only in `~/.openhands`, even if they store profiles elsewhere.
-    ///
-    /// # Errors
-    ///
-    /// Returns [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) if there is no such profile.
-    pub async fn switch_profile(&self, profile: impl Into<String>) -> Result<()> {
-        let call = calls::SwitchProfile::new(self.id(), profile);
-        self.call_naming("switch the profile", &call).await
-    }
-
-    /// Switches to another model of an ACP agent (`POST …/switch_acp_model`).
-    ///
-    /// # Errors
-    ///
-    /// Returns [`ErrorKind::Refused`](crate::ErrorKind::Refused) if the agent is not an ACP agent,
-    /// or does not have the model.
-    pub async fn switch_acp_model(&self, model: impl Into<String>) -> Result<()> {
-        let call = calls::SwitchAcpModel::new(self.id(), model);
-        self.call("switch the agent's model", &call).await
-    }
-
-    /// Loads a plugin from the agent's marketplaces, named as `name@marketplace` or `name`
-    /// (`POST …/load_plugin`).
-    ///
-    /// # Errors
-    ///
-    /// Returns [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) if there is no plugin with this
-    /// name, [`ErrorKind::Refused`](crate::ErrorKind::Refused) if the plugin cannot be fetched or
-    /// the name is ambiguous.
-    pub async fn load_plugin(&self, plugin: impl Into<String>) -> Result<()> {
-        let call = calls::LoadPlugin::new(self.id(), plugin);
-        self.call_naming("load a plugin", &call).await
     }
 }
 

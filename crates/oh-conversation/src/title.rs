@@ -1,4 +1,4 @@
-//! Generating a title, with the agent's model or another one.
+//! The title of a conversation: setting it, and generating it with the agent's model or another one.
 
 use std::{
     fmt,
@@ -12,7 +12,56 @@ use oh_protocol::{
 };
 use oh_transport::Client;
 
-use crate::{Conversation, Error, ErrorKind, Result};
+use crate::{Conversation, Error, ErrorKind, Request, Result};
+
+/// The title of a conversation: see [`Conversation::title`].
+#[derive(Debug, Clone)]
+pub struct Title {
+    conversation: Conversation,
+}
+
+impl Conversation {
+    /// Returns the title, to set or generate it. [`state`](Self::state) has its text.
+    pub fn title(&self) -> Title {
+        Title {
+            conversation: self.clone(),
+        }
+    }
+}
+
+impl Title {
+    /// Generates a title from the first message. Await the result. The title is not applied: use
+    /// [`set`](Self::set).
+    ///
+    /// ```no_run
+    /// # async fn name(conversation: &oh_conversation::Conversation) -> oh_conversation::Result<()> {
+    /// use oh_protocol::config::Llm;
+    ///
+    /// let cheap = Llm::new("openai/gpt-5-nano").api_key("sk-…");
+    /// let title = conversation.title().generate().llm(cheap).max_length(60).await?;
+    /// conversation.title().set(&title).await?;
+    /// # Ok(()) }
+    /// ```
+    pub fn generate(&self) -> GenerateTitle {
+        GenerateTitle::new(&self.conversation)
+    }
+
+    /// Sets the title, 1 to 200 characters and not blank
+    /// (`PATCH /api/conversations/{conversation_id}`). No event reports the change: use
+    /// [`info`](Conversation::info) to see it.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the title is invalid, or the request fails.
+    pub fn set(&self, title: impl Into<String>) -> Request<()> {
+        let title = title.into();
+        let this = self.clone();
+        Request::new(async move {
+            let call = calls::conversations::Update::title(this.conversation.id(), title);
+            this.conversation.call("set the title", &call).await
+        })
+    }
+}
 
 /// A title that has not been generated. Await it for the text.
 ///
@@ -22,16 +71,16 @@ use crate::{Conversation, Error, ErrorKind, Result};
 /// call, which does not count towards this conversation. Without a separate model, the agent's
 /// model is asked, and the call counts towards this conversation.
 #[must_use = "no title is generated until it is awaited"]
-pub struct GenerateTitle<'a> {
-    conversation: &'a Conversation,
+pub struct GenerateTitle {
+    conversation: Conversation,
     llm: Option<Llm>,
     max_length: usize,
 }
 
-impl<'a> GenerateTitle<'a> {
-    pub(crate) fn new(conversation: &'a Conversation) -> Self {
+impl GenerateTitle {
+    fn new(conversation: &Conversation) -> Self {
         Self {
-            conversation,
+            conversation: conversation.clone(),
             llm: None,
             max_length: 50,
         }
@@ -81,8 +130,8 @@ impl<'a> GenerateTitle<'a> {
             self.max_length
         );
         let answer = match self.llm {
-            None => self.conversation.ask_agent(question).await?,
-            Some(llm) => ask_other(self.conversation, llm, question).await?,
+            None => self.conversation.agent().ask(question).await?,
+            Some(llm) => ask_other(&self.conversation, llm, question).await?,
         };
         let title = tidy(&answer, self.max_length);
         if title.is_empty() {
@@ -167,16 +216,16 @@ fn tidy(answer: &str, max_length: usize) -> String {
     format!("{}…", cut.trim_end())
 }
 
-impl<'a> IntoFuture for GenerateTitle<'a> {
+impl IntoFuture for GenerateTitle {
     type Output = Result<String>;
-    type IntoFuture = Pin<Box<dyn Future<Output = Result<String>> + Send + 'a>>;
+    type IntoFuture = Pin<Box<dyn Future<Output = Result<String>> + Send>>;
 
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(self.make())
     }
 }
 
-impl fmt::Debug for GenerateTitle<'_> {
+impl fmt::Debug for GenerateTitle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("GenerateTitle")
             .field("max_length", &self.max_length)

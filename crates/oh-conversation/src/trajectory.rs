@@ -9,9 +9,9 @@ use http::StatusCode;
 use oh_protocol::{Call, calls::files};
 use oh_transport::Body;
 
-use crate::{Conversation, Error, Result};
+use crate::{Error, EventLog, Request, Result};
 
-/// The maximum size for [`Conversation::trajectory`].
+/// The maximum size for [`EventLog::trajectory`].
 const LIMIT: usize = 1 << 30;
 /// The status that the server returns if its file was removed before it could be sent.
 const REMOVED: StatusCode = StatusCode::INTERNAL_SERVER_ERROR;
@@ -19,7 +19,7 @@ const REMOVED: StatusCode = StatusCode::INTERNAL_SERVER_ERROR;
 const TRIES: u32 = 3;
 const PAUSE: Duration = Duration::from_millis(100);
 
-impl Conversation {
+impl EventLog {
     /// Downloads everything that the server has on disk for the conversation, as a zip file:
     /// events, state and settings, with secrets masked
     /// (`GET /api/file/download-trajectory/{conversation_id}`).
@@ -28,9 +28,14 @@ impl Conversation {
     ///
     /// Returns an error if the server no longer has the conversation, if the request fails, or if
     /// the file is larger than 1 GiB: [`trajectory_stream`](Self::trajectory_stream) has no limit.
-    pub async fn trajectory(&self) -> Result<Bytes> {
-        let body = self.open_trajectory().await?.collect(LIMIT).await;
-        body.map_err(|error| Error::transport(self.id(), "download the trajectory", error))
+    pub fn trajectory(&self) -> Request<Bytes> {
+        let this = self.clone();
+        Request::new(async move {
+            let body = this.open_trajectory().await?.collect(LIMIT).await;
+            body.map_err(|error| {
+                Error::transport(this.conversation.id(), "download the trajectory", error)
+            })
+        })
     }
 
     /// Downloads the same zip file as a stream, without a size limit.
@@ -41,7 +46,7 @@ impl Conversation {
     /// use std::io::Write;
     ///
     /// let mut file = std::fs::File::create("conversation.zip")?;
-    /// let mut pieces = conversation.trajectory_stream().await?;
+    /// let mut pieces = conversation.log().trajectory_stream().await?;
     /// while let Some(piece) = pieces.try_next().await? {
     ///     file.write_all(&piece)?;
     /// }
@@ -55,7 +60,7 @@ impl Conversation {
     pub async fn trajectory_stream(
         &self,
     ) -> Result<impl Stream<Item = Result<Bytes>> + Send + Unpin + use<>> {
-        let id = self.id();
+        let id = self.conversation.id();
         let failed = move |error| Error::transport(id, "download the trajectory", error);
         Ok(self
             .open_trajectory()
@@ -66,13 +71,22 @@ impl Conversation {
     /// Opens the download, with retries. The server uses one file for all requests and removes it
     /// after each, so a concurrent request may get a 500; it succeeds a moment later.
     async fn open_trajectory(&self) -> Result<Body> {
-        let failed = |error| Error::transport(self.id(), "download the trajectory", error);
-        let call = files::Trajectory::new(self.id());
+        let failed =
+            |error| Error::transport(self.conversation.id(), "download the trajectory", error);
+        let call = files::Trajectory::new(self.conversation.id());
         let mut tries = 0;
         loop {
             let request = call.request().map_err(|error| failed(error.into()))?;
-            let answer = self.client().stream(request, Body::empty()).await;
-            let answer = self.client().accepted(answer.map_err(failed)?).await;
+            let answer = self
+                .conversation
+                .client()
+                .stream(request, Body::empty())
+                .await;
+            let answer = self
+                .conversation
+                .client()
+                .accepted(answer.map_err(failed)?)
+                .await;
             match answer {
                 Err(error) if error.status() == Some(REMOVED) && tries < TRIES => {
                     tries += 1;

@@ -401,7 +401,7 @@ pub(crate) async fn a_branch_that_was_left(stage: &Stage) {
         .unwrap()
         .id()
         .to_owned();
-    scene.near.navigate(message).await.unwrap();
+    scene.near.branches().navigate(message).await.unwrap();
     assert!(approvals.pending().is_empty());
     fails(approvals.approve(&left).await, ErrorKind::Conflict);
     fails(approvals.reject(&left, "No.").await, ErrorKind::Conflict);
@@ -437,7 +437,7 @@ pub(crate) async fn a_slow_link(stage: &Stage) {
         ErrorKind::PendingConfirmation,
     );
     fails(
-        scene.near.start_goal("Reach it.").await,
+        scene.near.goals().start("Reach it.").await,
         ErrorKind::PendingConfirmation,
     );
     fails(approvals.approve(&NOTHING).await, ErrorKind::Conflict);
@@ -459,20 +459,22 @@ pub(crate) async fn every_other_way(stage: &Stage) {
     fails(near.send("And?").and_run().await, waiting);
     fails(near.send("And?").even_if_pending().and_run().await, waiting);
     near.send("And?").even_if_pending().await.unwrap();
-    fails(near.start_goal("Reach it.").await, waiting);
-    fails(near.resume_goal().await, waiting);
+    fails(near.goals().start("Reach it.").await, waiting);
+    fails(near.goals().resume().await, waiting);
     let joined = timeout(LONG, near.join()).await.unwrap().unwrap();
     assert_eq!(waits(near, &joined), pending);
-    near.generate_title().await.unwrap();
+    near.title().generate().await.unwrap();
     let other = near
-        .generate_title()
+        .title()
+        .generate()
         .llm(llm(&scene.model, "openai/scripted"));
     other.await.unwrap();
-    near.ask_agent("What is this?").await.unwrap();
-    near.set_title("A title").await.unwrap();
-    near.set_tags([("kind", "test")]).await.unwrap();
+    near.agent().ask("What is this?").await.unwrap();
+    near.title().set("A title").await.unwrap();
+    near.settings().set_tags([("kind", "test")]).await.unwrap();
     near.approvals().set_policy(always()).await.unwrap();
-    near.switch_llm(llm(&scene.model, "openai/scripted"))
+    near.settings()
+        .switch_llm(llm(&scene.model, "openai/scripted"))
         .await
         .unwrap();
     // A batch with two entries: one resumes the conversation, and one starts a conversation with
@@ -498,10 +500,13 @@ pub(crate) async fn every_other_way(stage: &Stage) {
     }
     assert_eq!((waited, refused), (1, 1));
     // A fork: the pending action waits in both conversations, and neither executes it.
-    let copy = near.fork().llm(llm(&scene.model, "openai/scripted"));
+    let copy = near
+        .branches()
+        .fork()
+        .llm(llm(&scene.model, "openai/scripted"));
     let copy = copy.await.unwrap();
     fails(copy.send("And?").and_run().await, waiting);
-    fails(copy.start_goal("Reach it.").await, waiting);
+    fails(copy.goals().start("Reach it.").await, waiting);
     assert_eq!(asks(&copy).await, pending);
     assert!(scene.sent(copy.id()).is_empty());
     scene.shows(&["run"], &[]).await;

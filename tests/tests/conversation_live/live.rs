@@ -6,7 +6,7 @@ use std::{collections::HashSet, future::poll_fn, pin::pin, process::Command, tim
 use futures_core::Stream as _;
 use openhands::{
     Agent, Client, Conversation, Cursor, Payload, RunStatus, WorkspaceExt,
-    conversation::ErrorKind,
+    conversation::{Conversations, ErrorKind},
     process::{RestartPolicy, Status},
     protocol::{ConversationId, Event, calls, config::Llm},
     testkit::{Link, Proxy, Script, ScriptedModel, Step},
@@ -132,7 +132,8 @@ async fn through_a_cutting_proxy_with_a_second_client_and_a_stalled_reader() {
 
     // Another model generates the title, and leaves no trace in the conversation.
     let title = conversation
-        .generate_title()
+        .title()
+        .generate()
         .llm(llm(&model, "openai/title-model"))
         .max_length(60);
     assert_eq!(timeout(LONG, title).await.unwrap().unwrap(), "Twelve steps");
@@ -155,10 +156,11 @@ async fn through_a_cutting_proxy_with_a_second_client_and_a_stalled_reader() {
 
     // Secrets reach the agent's commands. The list contains only this conversation.
     conversation
-        .set_secrets([("TOKEN", "canary")])
+        .secrets()
+        .set([("TOKEN", "canary")])
         .await
         .unwrap();
-    let mut all = pin!(Conversation::list(server.client()));
+    let mut all = pin!(Conversations::of(server.client()).list());
     let mut found = Vec::new();
     while let Some(info) = poll_fn(|cx| all.as_mut().poll_next(cx)).await {
         found.push(info.unwrap().id());

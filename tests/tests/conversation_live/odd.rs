@@ -147,7 +147,7 @@ pub(crate) async fn a_title_that_changes_during_an_outage(stage: &Stage) {
     scene.near.approvals().set_policy(always).await.unwrap();
     scene.proxy.refuse().await;
     until(|| scene.near.link() != Link::Live).await;
-    scene.other.set_title("Made meanwhile").await.unwrap();
+    scene.other.title().set("Made meanwhile").await.unwrap();
     scene.proxy.accept().await.unwrap();
     let title = || scene.near.state().title();
     until(|| title().as_deref() == Some("Made meanwhile")).await;

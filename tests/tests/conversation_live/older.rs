@@ -71,7 +71,7 @@ pub(crate) async fn an_older_action_of_another_branch(stage: &Stage) {
     let (scene, _) = waiting(stage, "older-branch").await;
     let events = scene.near.events();
     let message = events.of_kind("MessageEvent").next().unwrap();
-    scene.near.navigate(message.id()).await.unwrap();
+    scene.near.branches().navigate(message.id()).await.unwrap();
     let attached = attach_live(&scene).await;
     assert!(attached.approvals().pending().is_empty());
     assert!(runs(&attached).await.is_finished());
@@ -89,7 +89,12 @@ pub(crate) async fn a_navigation_of_another_client(stage: &Stage) {
     approvals.reject(&pending, "No.").await.unwrap();
     let never = ConfirmationPolicy::never();
     approvals.set_policy(never).await.unwrap();
-    scene.other.navigate(pending[0].id()).await.unwrap();
+    scene
+        .other
+        .branches()
+        .navigate(pending[0].id())
+        .await
+        .unwrap();
     assert_eq!(asks(&scene.near).await, pending);
     // The same holds while the conversation is paused.
     scene.near.pause().await.unwrap();

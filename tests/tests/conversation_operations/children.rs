@@ -12,13 +12,14 @@ pub(super) async fn children_are_started_awaited_and_listed(server: &LocalServer
     let model = says("Done.").await;
     let conversation = started(server, &model).await;
     if is_old(server).await {
-        let error = conversation.start_child("Count.").await.unwrap_err();
+        let error = conversation.children().start("Count.").await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unsupported, "{error:?}");
-        assert!(conversation.children().await.unwrap().is_empty());
+        assert!(conversation.children().list().await.unwrap().is_empty());
         return conversation.close().await.unwrap();
     }
     let child = conversation
-        .start_child("Count to three.")
+        .children()
+        .start("Count to three.")
         .title("Counting")
         .isolation(Isolation::Shared)
         .await
@@ -28,11 +29,11 @@ pub(super) async fn children_are_started_awaited_and_listed(server: &LocalServer
     let ended = timeout(LONG, child.join()).await.unwrap().unwrap();
     assert!(ended.is_finished(), "{ended}");
     assert_eq!(messages(&child.events()), ["Count to three.", "Done."]);
-    assert_eq!(child.final_response().await.unwrap(), "Done.");
-    let children = conversation.children().await.unwrap();
+    assert_eq!(child.agent().final_response().await.unwrap(), "Done.");
+    let children = conversation.children().list().await.unwrap();
     let ids: Vec<_> = children.iter().map(|child| child.id()).collect();
     assert_eq!(ids, [child.id()]);
-    assert!(conversation.start_child(" ").await.is_err());
+    assert!(conversation.children().start(" ").await.is_err());
     child.close().await.unwrap();
     conversation.close().await.unwrap();
 
@@ -44,13 +45,18 @@ pub(super) async fn children_are_started_awaited_and_listed(server: &LocalServer
         .start()
         .await
         .unwrap();
-    let error = conversation.start_child("Too early.").await.unwrap_err();
+    let error = conversation
+        .children()
+        .start("Too early.")
+        .await
+        .unwrap_err();
     let status = error.transport_error().and_then(|error| error.status());
     assert_eq!(status.map(|status| status.as_u16()), Some(500), "{error:?}");
-    assert!(conversation.children().await.unwrap().is_empty());
+    assert!(conversation.children().list().await.unwrap().is_empty());
     git(place.path(), true);
     let child = conversation
-        .start_child("In a place of its own.")
+        .children()
+        .start("In a place of its own.")
         .await
         .unwrap();
     assert_eq!(child.started().isolation, Some(Isolation::Worktree));

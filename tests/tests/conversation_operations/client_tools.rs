@@ -84,7 +84,10 @@ pub(super) async fn results_reach_the_agent_and_the_run_waits_for_them(server: &
     );
     assert!(results.iter().any(|text| text.ends_with("\nRain in Bonn.")));
     assert!(results.iter().any(|text| text.ends_with("\nRain in Kiel.")));
-    assert_eq!(conversation.final_response().await.unwrap(), "Rain, then.");
+    assert_eq!(
+        conversation.agent().final_response().await.unwrap(),
+        "Rain, then."
+    );
     let asked = model.requests();
     let last = asked.last().unwrap();
     assert!(last.contains("Rain in Bonn.") && last.contains("Rain in Kiel."));
@@ -114,7 +117,7 @@ pub(super) async fn a_call_is_carried_out_once_whoever_attaches(server: &LocalSe
 
     // A call while no handle with tools is attached is run by the next handle that attaches.
     let bare = Conversation::attach(server.client(), id).await.unwrap();
-    bare.switch_llm(llm(&other)).await.unwrap();
+    bare.settings().switch_llm(llm(&other)).await.unwrap();
     bare.send("Kiel?").await.unwrap();
     finishes(&bare).await;
     bare.close().await.unwrap();

@@ -83,7 +83,7 @@ async fn a_full_server_is_waited_for_and_one_failure_ends_nothing() {
     assert!(error.to_string().contains("message was saved"), "{error}");
     let error = third.run().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::RateLimited, "{error:?}");
-    let error = third.start_goal("Me too.").await.unwrap_err();
+    let error = third.goals().start("Me too.").await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::RateLimited, "{error:?}");
     let refused = Conversation::builder(&workspace(&server), agent(&quick))
         .start()

@@ -24,20 +24,22 @@ pub(super) async fn a_goal_tells_its_progress_and_its_end(server: &LocalServer) 
         .forever(|s| s.text(REACHED));
     let model = model(script).await;
     let conversation = started(server, &model).await;
-    let error = conversation.start_goal(" ").await.unwrap_err();
+    let error = conversation.goals().start(" ").await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidInput);
     let error = conversation
-        .start_goal("x")
+        .goals()
+        .start("x")
         .max_iterations(0)
         .await
         .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidInput);
-    let error = conversation.resume_goal().await.unwrap_err();
+    let error = conversation.goals().resume().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Refused, "there is none: {error:?}");
-    conversation.stop_goal().await.unwrap();
+    conversation.goals().stop().await.unwrap();
 
     let goal = conversation
-        .start_goal("Reach the end.")
+        .goals()
+        .start("Reach the end.")
         .max_iterations(5)
         .await
         .unwrap();
@@ -62,14 +64,14 @@ pub(super) async fn a_goal_tells_its_progress_and_its_end(server: &LocalServer) 
     // The state follows the socket, which may be behind the log.
     let mut states = conversation.states();
     while next(&mut states).await.unwrap().goal().as_ref() != Some(&end) {}
-    let error = conversation.resume_goal().await.unwrap_err();
+    let error = conversation.goals().resume().await.unwrap_err();
     assert_eq!(
         error.kind(),
         ErrorKind::Refused,
         "it was reached: {error:?}"
     );
     // The progress of the second goal contains no events of the first.
-    let goal = conversation.start_goal("Once more.").await.unwrap();
+    let goal = conversation.goals().start("Once more.").await.unwrap();
     let end = timeout(LONG, goal.ended()).await.unwrap().unwrap();
     assert_eq!(end.objective, "Once more.");
     conversation.close().await.unwrap();
@@ -87,7 +89,8 @@ pub(super) async fn a_goal_out_of_rounds_or_interrupted_says_so(server: &LocalSe
     let model = model(script).await;
     let conversation = started(server, &model).await;
     let goal = conversation
-        .start_goal("Too much.")
+        .goals()
+        .start("Too much.")
         .max_iterations(1)
         .await
         .unwrap();
@@ -96,7 +99,7 @@ pub(super) async fn a_goal_out_of_rounds_or_interrupted_says_so(server: &LocalSe
     assert_eq!(end.verdict.unwrap().missing, "the end");
 
     // The server ends a goal when a user interrupts, and keeps its objective.
-    let goal = conversation.start_goal("Wait for me.").await.unwrap();
+    let goal = conversation.goals().start("Wait for me.").await.unwrap();
     let mut progress = goal.progress();
     assert!(next(&mut progress).await.unwrap().unwrap().active);
     while model.requests().len() < 3 {
@@ -105,12 +108,12 @@ pub(super) async fn a_goal_out_of_rounds_or_interrupted_says_so(server: &LocalSe
     conversation.interrupt().await.unwrap();
     let end = timeout(LONG, goal.ended()).await.unwrap().unwrap();
     assert_eq!(end.status, GoalState::Interrupted);
-    let goal = conversation.resume_goal().await.unwrap();
+    let goal = conversation.goals().resume().await.unwrap();
     let end = timeout(LONG, goal.ended()).await.unwrap().unwrap();
     assert!(end.is_complete());
     assert_eq!(end.objective, "Wait for me.");
     // The same happens when the program stops the goal.
-    let goal = conversation.start_goal("Never mind.").await.unwrap();
+    let goal = conversation.goals().start("Never mind.").await.unwrap();
     while model.requests().len() < 6 {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
@@ -129,15 +132,15 @@ pub(super) async fn a_goal_while_busy_is_refused(server: &LocalServer) {
     let model = model(script).await;
     let conversation = started(server, &model).await;
     conversation.send("Work.").and_run().await.unwrap();
-    let error = conversation.start_goal("And this.").await.unwrap_err();
+    let error = conversation.goals().start("And this.").await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Conflict, "{error:?}");
     // The run continues, and the log contains nothing about the goal.
     let ended = timeout(LONG, conversation.join()).await.unwrap().unwrap();
     assert!(ended.is_finished() && !ended.report().started(), "{ended}");
     assert!(conversation.state().goal().is_none());
     // While a goal is active, each round ends with its own run. `run` joins the current one.
-    let goal = conversation.start_goal("Then this.").await.unwrap();
-    let error = conversation.start_goal("And that.").await.unwrap_err();
+    let goal = conversation.goals().start("Then this.").await.unwrap();
+    let error = conversation.goals().start("And that.").await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Conflict, "{error:?}");
     timeout(LONG, goal.ended()).await.unwrap().unwrap();
     finishes(&conversation).await;

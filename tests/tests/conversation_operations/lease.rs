@@ -75,7 +75,7 @@ async fn told_apart(server: Serve) {
     finishes(&conversation).await;
     assert!(conversation.events().len() > events);
     let said = ["First.", "An answer.", "Second.", "An answer."];
-    assert_eq!(messages(&conversation.branch()), said);
+    assert_eq!(messages(&conversation.branches().current()), said);
     timeout(LONG, second.shutdown(Duration::from_secs(20)))
         .await
         .unwrap()

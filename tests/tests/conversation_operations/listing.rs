@@ -3,7 +3,8 @@
 use std::collections::HashSet;
 
 use openhands::{
-    Conversation, ConversationId, ExecutionStatus, LocalServer, conversation::ErrorKind,
+    Conversation, ConversationId, ExecutionStatus, LocalServer,
+    conversation::{Conversations, ErrorKind},
     protocol::calls::conversations::Order,
 };
 
@@ -27,7 +28,8 @@ pub(super) async fn conversations_are_listed_counted_and_found_by_id(server: &Lo
         conversation.close().await.unwrap();
     }
     let mut listed = Vec::new();
-    let mut list = Conversation::list(client)
+    let mut list = Conversations::of(client)
+        .list()
         .page_size(2)
         .order(Order::Created)
         .include_skills(true);
@@ -37,28 +39,29 @@ pub(super) async fn conversations_are_listed_counted_and_found_by_id(server: &Lo
     assert!(ids.iter().all(|id| listed.contains(id)));
     let distinct: HashSet<_> = listed.iter().collect();
     assert_eq!(distinct.len(), listed.len(), "each once");
-    let count = Conversation::count(client, None).await.unwrap();
+    let count = Conversations::of(client).count(None).await.unwrap();
     assert_eq!(count, listed.len() as u64);
     // Newest first is the default.
-    let mut newest = Conversation::list(client).tag("batch", "1");
+    let mut newest = Conversations::of(client).list().tag("batch", "1");
     let mut of_batch = Vec::new();
     while let Some(info) = next(&mut newest).await {
         of_batch.push(info.unwrap().id());
     }
     assert_eq!(of_batch, [ids[3], ids[1]]);
-    let mut finished = Conversation::list(client)
+    let mut finished = Conversations::of(client)
+        .list()
         .status(ExecutionStatus::Finished)
         .tag("batch", "0");
     assert_eq!(next(&mut finished).await.unwrap().unwrap().id(), ids[4]);
     assert!(next(&mut finished).await.is_none());
     let status = Some(ExecutionStatus::Stuck);
-    assert_eq!(Conversation::count(client, status).await.unwrap(), 0);
+    assert_eq!(Conversations::of(client).count(status).await.unwrap(), 0);
 
     let many: Vec<_> = (0..150)
         .map(|_| ConversationId::random())
         .chain(ids.clone())
         .collect();
-    let found = Conversation::batch(client, many).await.unwrap();
+    let found = Conversations::of(client).batch(many).await.unwrap();
     assert_eq!(found.len(), 155);
     assert!(found[..150].iter().all(Option::is_none));
     let found: Vec<_> = found[150..]
@@ -66,9 +69,15 @@ pub(super) async fn conversations_are_listed_counted_and_found_by_id(server: &Lo
         .map(|info| info.as_ref().unwrap().id())
         .collect();
     assert_eq!(found, ids);
-    assert!(Conversation::batch(client, []).await.unwrap().is_empty());
+    assert!(
+        Conversations::of(client)
+            .batch([])
+            .await
+            .unwrap()
+            .is_empty()
+    );
     // A conversation deleted during the listing is omitted. No other one is repeated or missing.
-    let mut list = Conversation::list(client).page_size(2);
+    let mut list = Conversations::of(client).list().page_size(2);
     let mut kept = listed;
     kept.reverse();
     for id in &kept[..2] {
@@ -81,7 +90,7 @@ pub(super) async fn conversations_are_listed_counted_and_found_by_id(server: &Lo
         rest.push(info.unwrap().id());
     }
     assert_eq!(rest, kept[2..]);
-    let error = next(&mut Conversation::list(client).page_size(101))
+    let error = next(&mut Conversations::of(client).list().page_size(101))
         .await
         .unwrap()
         .unwrap_err();
@@ -96,7 +105,8 @@ pub(super) async fn the_log_is_searched_counted_and_taken_away(server: &LocalSer
         finishes(&conversation).await;
     }
     let mut why = conversation
-        .search_events()
+        .log()
+        .search()
         .source("user")
         .body("why")
         .page_size(1);
@@ -106,7 +116,8 @@ pub(super) async fn the_log_is_searched_counted_and_taken_away(server: &LocalSer
     }
     assert_eq!(messages(&found), ["Why is it so?", "And WHY not?"]);
     let mut newest = conversation
-        .search_events()
+        .log()
+        .search()
         .kind("MessageEvent")
         .newest_first()
         .limit(2);
@@ -115,48 +126,52 @@ pub(super) async fn the_log_is_searched_counted_and_taken_away(server: &LocalSer
         last.push(event.unwrap());
     }
     assert_eq!(messages(&last), ["An answer.", "And WHY not?"]);
-    let all = conversation.search_events().count().await.unwrap();
+    let all = conversation.log().search().count().await.unwrap();
     assert_eq!(all, conversation.events().len() as u64);
     let of_user = conversation
-        .search_events()
+        .log()
+        .search()
         .source("user")
         .kind("MessageEvent");
     assert_eq!(of_user.count().await.unwrap(), 3);
     let time = found[1].timestamp().to_string();
     let since = conversation
-        .search_events()
+        .log()
+        .search()
         .kind("MessageEvent")
         .since(time.clone());
     assert_eq!(since.count().await.unwrap(), 2);
     let before = conversation
-        .search_events()
+        .log()
+        .search()
         .kind("MessageEvent")
         .before(time);
     assert_eq!(before.count().await.unwrap(), 4);
 
     let id = found[0].id();
-    assert_eq!(conversation.fetch_event(id).await.unwrap().id(), id);
+    assert_eq!(conversation.log().event(id).await.unwrap().id(), id);
     let both = conversation
-        .fetch_events([id, "no-such-event"])
+        .log()
+        .events([id, "no-such-event"])
         .await
         .unwrap();
     assert_eq!(both[0].as_ref().unwrap().id(), id);
     assert!(both[1].is_none());
-    let error = conversation.fetch_event("").await.unwrap_err();
+    let error = conversation.log().event("").await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidInput);
 
-    let whole = conversation.trajectory().await.unwrap();
+    let whole = conversation.log().trajectory().await.unwrap();
     assert!(whole.starts_with(b"PK"), "a zip file");
-    let mut pieces = conversation.trajectory_stream().await.unwrap();
+    let mut pieces = conversation.log().trajectory_stream().await.unwrap();
     let mut bytes = 0;
     while let Some(piece) = next(&mut pieces).await {
         bytes += piece.unwrap().len();
     }
     assert!(bytes > 1000, "{bytes}");
     conversation.delete().await.unwrap();
-    let error = conversation.trajectory().await.unwrap_err();
+    let error = conversation.log().trajectory().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Gone, "{error:?}");
-    let mut search = conversation.search_events();
+    let mut search = conversation.log().search();
     let error = next(&mut search).await.unwrap().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Gone, "{error:?}");
     assert!(next(&mut search).await.is_none(), "an error ends it");

@@ -56,21 +56,27 @@ pub(super) async fn what_becomes_of_mcp_servers_is_told(server: &LocalServer) {
     let model = model(script).await;
     let conversation = with(server, agent(&model).mcp_server("echo", echo(server))).await;
     assert_eq!(
-        conversation.mcp_status().await.unwrap(),
+        conversation.agent().mcp_status().await.unwrap(),
         McpStatus::NotStarted
     );
     conversation.send("Say it.").await.unwrap();
     finishes(&conversation).await;
     let tools = vec!["echo".to_owned()];
     let connected = McpStatus::Connected { tools };
-    assert_eq!(conversation.mcp_status().await.unwrap(), connected);
+    assert_eq!(conversation.agent().mcp_status().await.unwrap(), connected);
     // Also works for a handle that does not hold the start of the log.
     let late = Conversation::attach(server.client(), conversation.id()).live();
-    assert_eq!(late.await.unwrap().mcp_status().await.unwrap(), connected);
+    assert_eq!(
+        late.await.unwrap().agent().mcp_status().await.unwrap(),
+        connected
+    );
 
     let off = agent(&model).mcp_server("off", broken.clone().enabled(false));
     let off = with(server, off).await;
-    assert_eq!(off.mcp_status().await.unwrap(), McpStatus::NotConfigured);
+    assert_eq!(
+        off.agent().mcp_status().await.unwrap(),
+        McpStatus::NotConfigured
+    );
     let conversation = with(server, agent(&model).mcp_server("broken", broken)).await;
     if is_old {
         // The server rejects the message and returns the reason.
@@ -84,7 +90,7 @@ pub(super) async fn what_becomes_of_mcp_servers_is_told(server: &LocalServer) {
     conversation.send("Go.").await.unwrap();
     let outcome = outcome(&conversation).await;
     assert!(outcome.is_finished(), "{outcome}");
-    let status = conversation.mcp_status().await.unwrap();
+    let status = conversation.agent().mcp_status().await.unwrap();
     let servers = vec!["broken".to_owned()];
     assert_eq!(status, McpStatus::Failed { servers });
     assert!(status.is_failed());

@@ -78,7 +78,12 @@ pub(super) async fn pending_actions_come_as_a_stream_and_are_answered(server: &L
     };
     assert!(!ran(&conversation), "nothing was executed");
     // On the server a fork does not inherit the policy, so the handle sets it again.
-    let fork = conversation.fork().llm(llm(&model)).await.unwrap();
+    let fork = conversation
+        .branches()
+        .fork()
+        .llm(llm(&model))
+        .await
+        .unwrap();
     fork.send("Go.").await.unwrap();
     let ended = outcome(&fork).await;
     assert_eq!(ended.status(), RunStatus::WaitingForConfirmation, "{ended}");
@@ -125,6 +130,10 @@ pub(super) async fn a_policy_asks_for_risky_actions_only(server: &LocalServer) {
     assert!(pending[0].event().as_json().contains("wild"));
     conversation.approvals().approve(&pending).await.unwrap();
     finishes(&conversation).await;
-    conversation.set_security_analyzer(None).await.unwrap();
+    conversation
+        .settings()
+        .set_security_analyzer(None)
+        .await
+        .unwrap();
     conversation.close().await.unwrap();
 }

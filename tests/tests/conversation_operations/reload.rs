@@ -48,11 +48,13 @@ async fn holds_over_a_restart(server: LocalServerBuilder) {
         .unwrap();
     let analyzer = SecurityAnalyzer::llm();
     conversation
+        .settings()
         .set_security_analyzer(Some(analyzer))
         .await
         .unwrap();
     conversation
-        .set_secrets([("TOKEN", "canary")])
+        .secrets()
+        .set([("TOKEN", "canary")])
         .await
         .unwrap();
     conversation.send("Ask me.").await.unwrap();

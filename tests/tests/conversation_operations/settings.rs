@@ -43,25 +43,29 @@ pub(super) async fn secrets_are_given_as_text_looked_up_and_computed(server: &Lo
         async move { Ok::<_, std::io::Error>(format!("canary-computed-{n}")) }
     });
     conversation
-        .set_secrets([("TEXT", "canary-text")])
+        .secrets()
+        .set([("TEXT", "canary-text")])
         .await
         .unwrap();
     let kept = workspace(server).secrets(&["KEPT"]).await.unwrap();
     let kept = kept["KEPT"].clone();
     conversation
-        .set_secrets([("COMPUTED", secret), ("LOOKED_UP", kept.into())])
+        .secrets()
+        .set([("COMPUTED", secret), ("LOOKED_UP", kept.into())])
         .await
         .unwrap();
     assert_eq!(computed.load(Ordering::SeqCst), 1);
     let error = conversation
-        .set_secrets([("1TOKEN", SecretSource::fixed("x"))])
+        .secrets()
+        .set([("1TOKEN", SecretSource::fixed("x"))])
         .await
         .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidInput);
     assert!(format!("{error:?}").contains("1TOKEN"));
     let failing = Secret::computed(|| async { Err::<String, _>("the vault is shut") });
     let error = conversation
-        .set_secrets([("TOKEN", failing)])
+        .secrets()
+        .set([("TOKEN", failing)])
         .await
         .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidInput);
@@ -120,8 +124,12 @@ pub(super) async fn tags_titles_and_models_change(server: &LocalServer) {
         .unwrap();
     let tags = conversation.state().get("tags").map(ToString::to_string);
     assert_eq!(tags.as_deref(), Some(r#"{"run":"7","team":"mine"}"#));
-    conversation.set_tags([("team", "tools")]).await.unwrap();
-    conversation.set_title("A title").await.unwrap();
+    conversation
+        .settings()
+        .set_tags([("team", "tools")])
+        .await
+        .unwrap();
+    conversation.title().set("A title").await.unwrap();
     let info = conversation.info().await.unwrap();
     assert_eq!(info.title().unwrap(), "A title");
     assert_eq!(
@@ -130,38 +138,55 @@ pub(super) async fn tags_titles_and_models_change(server: &LocalServer) {
     );
     let too_long = "x".repeat(201);
     for error in [
-        conversation.set_title("").await.unwrap_err(),
-        conversation.set_title(" ").await.unwrap_err(),
-        conversation.set_title(&too_long).await.unwrap_err(),
-        conversation.set_tags([("Team", "x")]).await.unwrap_err(),
+        conversation.title().set("").await.unwrap_err(),
+        conversation.title().set(" ").await.unwrap_err(),
+        conversation.title().set(&too_long).await.unwrap_err(),
+        conversation
+            .settings()
+            .set_tags([("Team", "x")])
+            .await
+            .unwrap_err(),
     ] {
         assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error:?}");
         assert_eq!(error.conversation_id(), Some(conversation.id()));
     }
 
-    conversation.switch_llm(llm(&second)).await.unwrap();
+    conversation
+        .settings()
+        .switch_llm(llm(&second))
+        .await
+        .unwrap();
     conversation.send("Who are you?").await.unwrap();
     finishes(&conversation).await;
     assert_eq!(
-        conversation.final_response().await.unwrap(),
+        conversation.agent().final_response().await.unwrap(),
         "The other model."
     );
     // Models can be switched any number of times, and back to an earlier one.
-    conversation.switch_llm(llm(&first)).await.unwrap();
+    conversation
+        .settings()
+        .switch_llm(llm(&first))
+        .await
+        .unwrap();
     conversation.send("And now?").await.unwrap();
     finishes(&conversation).await;
     assert_eq!(
-        conversation.final_response().await.unwrap(),
+        conversation.agent().final_response().await.unwrap(),
         "The first model."
     );
-    conversation.switch_llm(llm(&second)).await.unwrap();
+    conversation
+        .settings()
+        .switch_llm(llm(&second))
+        .await
+        .unwrap();
     let events = conversation.events().len();
     assert_eq!(
-        conversation.ask_agent("And?").await.unwrap(),
+        conversation.agent().ask("And?").await.unwrap(),
         "The other model."
     );
     let title = conversation
-        .generate_title()
+        .title()
+        .generate()
         .llm(llm(&first))
         .await
         .unwrap();
@@ -179,11 +204,13 @@ pub(super) async fn an_unknown_profile_is_told_and_the_model_stays(server: &Loca
     let model = says("Still here.").await;
     let conversation = started(server, &model).await;
     let error = conversation
+        .settings()
         .switch_profile("no-such-profile")
         .await
         .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotFound, "{error:?}");
     let error = conversation
+        .settings()
         .load_plugin("no-such-plugin")
         .await
         .unwrap_err();
@@ -191,19 +218,26 @@ pub(super) async fn an_unknown_profile_is_told_and_the_model_stays(server: &Loca
         matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Refused),
         "{error:?}"
     );
-    let error = conversation.switch_acp_model("x").await.unwrap_err();
+    let error = conversation
+        .settings()
+        .switch_acp_model("x")
+        .await
+        .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Refused, "{error:?}");
     conversation.send("Are you there?").await.unwrap();
     finishes(&conversation).await;
-    assert_eq!(conversation.final_response().await.unwrap(), "Still here.");
+    assert_eq!(
+        conversation.agent().final_response().await.unwrap(),
+        "Still here."
+    );
     match is_old(server).await {
         false => {
-            let runtime = conversation.runtime().await.unwrap();
+            let runtime = conversation.runtime().info().await.unwrap();
             assert!(runtime.can_resume);
-            assert_eq!(conversation.reprovision().await.unwrap(), runtime);
+            assert_eq!(conversation.runtime().reprovision().await.unwrap(), runtime);
         }
         true => {
-            let error = conversation.runtime().await.unwrap_err();
+            let error = conversation.runtime().info().await.unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Unsupported, "{error:?}");
         }
     }
@@ -217,7 +251,7 @@ pub(super) async fn condensing_needs_a_condenser(server: &LocalServer) {
         conversation.send(format!("Message {n}.")).await.unwrap();
         finishes(&conversation).await;
     }
-    conversation.condense().await.unwrap();
+    conversation.agent().condense().await.unwrap();
     let condensed = async {
         while conversation
             .events()
@@ -236,7 +270,7 @@ pub(super) async fn condensing_needs_a_condenser(server: &LocalServer) {
         .unwrap();
     plain.send("Hello.").await.unwrap();
     finishes(&plain).await;
-    let error = plain.condense().await.unwrap_err();
+    let error = plain.agent().condense().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Conflict, "{error:?}");
     plain.close().await.unwrap();
 }

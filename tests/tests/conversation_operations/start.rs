@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use openhands::{
     Agent, Conversation, ConversationId, LocalServer, Payload, RunStatus, WorkspaceExt,
-    conversation::{ClientTool, ErrorKind, Origin},
+    conversation::{ClientTool, Conversations, ErrorKind, Origin},
     protocol::config::{SubAgent, ToolSpec},
     testkit::{Script, ScriptedModel, Step},
 };
@@ -93,7 +93,12 @@ pub(super) async fn what_the_server_would_choke_on_is_refused_before_it(server: 
         let agent = agent(&model).tool(ToolSpec::new(tool));
         Conversation::builder(&workspace(server), agent)
     };
-    let count = || async { Conversation::count(server.client(), None).await.unwrap() };
+    let count = || async {
+        Conversations::of(server.client())
+            .count(None)
+            .await
+            .unwrap()
+    };
     let before = count().await;
     let error = with("no_such_tool").start().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::UnknownTool, "{error:?}");
@@ -148,7 +153,7 @@ pub(super) async fn a_parent_must_be_there_and_share_the_directory(server: &Loca
         .start()
         .await
         .unwrap();
-    let children = parent.children().await.unwrap();
+    let children = parent.children().list().await.unwrap();
     assert_eq!(children[0].id(), child.id());
     let place = tempfile::tempdir().unwrap();
     let elsewhere = server.workspace(place.path().to_str().unwrap());
@@ -309,6 +314,9 @@ pub(super) async fn sub_agents_reach_the_server_and_work(server: &LocalServer) {
             _ => false,
         });
     assert!(told, "{shown:#?}");
-    assert_eq!(conversation.final_response().await.unwrap(), "It counted.");
+    assert_eq!(
+        conversation.agent().final_response().await.unwrap(),
+        "It counted."
+    );
     conversation.close().await.unwrap();
 }

@@ -42,7 +42,7 @@ pub(super) async fn the_model_of_a_stored_profile_is_used(server: &LocalServer) 
     let conversation = started(server, &first).await;
     conversation.send("Who are you?").await.unwrap();
     finishes(&conversation).await;
-    let switched = conversation.switch_profile("other").await;
+    let switched = conversation.settings().switch_profile("other").await;
     if is_old(server).await {
         // An older server searches for profiles only in the home directory.
         assert_eq!(switched.unwrap_err().kind(), ErrorKind::NotFound);
@@ -52,7 +52,7 @@ pub(super) async fn the_model_of_a_stored_profile_is_used(server: &LocalServer) 
     conversation.send("And now?").await.unwrap();
     finishes(&conversation).await;
     assert_eq!(
-        conversation.final_response().await.unwrap(),
+        conversation.agent().final_response().await.unwrap(),
         "The profile's model."
     );
     assert_eq!(first.requests().len(), 1);
@@ -67,27 +67,51 @@ pub(super) async fn an_agent_of_others_takes_another_model(server: &LocalServer)
         .unwrap();
     conversation.send("Who are you?").await.unwrap();
     finishes(&conversation).await;
-    assert_eq!(conversation.final_response().await.unwrap(), "I am small.");
-    conversation.switch_acp_model("large").await.unwrap();
+    assert_eq!(
+        conversation.agent().final_response().await.unwrap(),
+        "I am small."
+    );
+    conversation
+        .settings()
+        .switch_acp_model("large")
+        .await
+        .unwrap();
     conversation.send("And now?").await.unwrap();
     finishes(&conversation).await;
-    assert_eq!(conversation.final_response().await.unwrap(), "I am large.");
+    assert_eq!(
+        conversation.agent().final_response().await.unwrap(),
+        "I am large."
+    );
     // A model that the agent does not have: the agent keeps its current one.
-    let error = conversation.switch_acp_model("huge").await.unwrap_err();
+    let error = conversation
+        .settings()
+        .switch_acp_model("huge")
+        .await
+        .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Refused, "{error:?}");
     conversation.send("And now?").await.unwrap();
     finishes(&conversation).await;
-    assert_eq!(conversation.final_response().await.unwrap(), "I am large.");
+    assert_eq!(
+        conversation.agent().final_response().await.unwrap(),
+        "I am large."
+    );
     conversation.delete().await.unwrap();
     // Before the agent has started, the choice is stored for its start.
     let conversation = Conversation::builder(&workspace(server), agent())
         .start()
         .await
         .unwrap();
-    conversation.switch_acp_model("large").await.unwrap();
+    conversation
+        .settings()
+        .switch_acp_model("large")
+        .await
+        .unwrap();
     conversation.send("Who are you?").await.unwrap();
     finishes(&conversation).await;
-    assert_eq!(conversation.final_response().await.unwrap(), "I am large.");
+    assert_eq!(
+        conversation.agent().final_response().await.unwrap(),
+        "I am large."
+    );
     conversation.delete().await.unwrap();
 }
 
@@ -144,10 +168,18 @@ pub(super) async fn a_plugin_comes_with_the_start_or_later(server: &LocalServer)
         .unwrap();
     assert!(!greeted(&conversation).await);
     for unknown in ["rude@ours", "greeter@theirs"] {
-        let error = conversation.load_plugin(unknown).await.unwrap_err();
+        let error = conversation
+            .settings()
+            .load_plugin(unknown)
+            .await
+            .unwrap_err();
         assert_eq!(error.kind(), ErrorKind::NotFound, "{error:?}");
     }
-    conversation.load_plugin("greeter@ours").await.unwrap();
+    conversation
+        .settings()
+        .load_plugin("greeter@ours")
+        .await
+        .unwrap();
     assert!(greeted(&conversation).await);
     conversation.delete().await.unwrap();
 }

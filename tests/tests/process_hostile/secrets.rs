@@ -100,7 +100,11 @@ async fn an_agent_looks(server: &LocalServer, canaries: &Canaries, seen: &Seen) 
     let conversation = builder.start().await.unwrap();
     let secret = Secret::text(canaries.of("late-secret"));
     seen.debug(&secret);
-    conversation.set_secrets([("LATE", secret)]).await.unwrap();
+    conversation
+        .secrets()
+        .set([("LATE", secret)])
+        .await
+        .unwrap();
     conversation.send("Look for keys.").await.unwrap();
     let outcome = timeout(LONG, conversation.run()).await.unwrap().unwrap();
     assert!(outcome.is_finished(), "{outcome}");
@@ -124,11 +128,11 @@ async fn an_agent_looks(server: &LocalServer, canaries: &Canaries, seen: &Seen) 
 }
 
 async fn fails_in_every_way(conversation: &Conversation, canaries: &Canaries, seen: &Seen) {
-    let masked = conversation.set_secrets([("MASKED", "**********")]).await;
+    let masked = conversation.secrets().set([("MASKED", "**********")]).await;
     seen.failed(&masked.unwrap_err());
     let llm = Llm::new("").api_key(canaries.of("llm"));
     seen.debug(&llm);
-    seen.failed(&conversation.switch_llm(llm).await.unwrap_err());
+    seen.failed(&conversation.settings().switch_llm(llm).await.unwrap_err());
 }
 
 fn no_process_tells(canaries: &Canaries) {

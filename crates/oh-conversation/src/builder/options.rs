@@ -157,7 +157,7 @@ impl ConversationBuilder {
     /// Sets whether the server generates a title from the first message. The server uses a separate
     /// model call, which counts towards the conversation's cost. If the call fails, the log has a
     /// `ConversationErrorEvent`, and the run continues. Default: no, unlike the server's default;
-    /// [`generate_title`](crate::Conversation::generate_title) generates a title on demand.
+    /// [`generate_title`](crate::Title::generate) generates a title on demand.
     pub fn autotitle(self, make: bool) -> Self {
         self.configure(|start| start.autotitle(make))
     }

@@ -365,10 +365,7 @@ async fn set_to_work(conversation: &Conversation) {
 
 /// Returns whether the server's log has the result of a call.
 async fn is_taken(conversation: &Conversation, action: &Event) -> Result<bool> {
-    let mut found = conversation
-        .search_events()
-        .source("user")
-        .body(action.id());
+    let mut found = conversation.log().search().source("user").body(action.id());
     while let Some(event) = found.next().await {
         if answers(&event?).as_deref() == Some(action.id()) {
             return Ok(true);

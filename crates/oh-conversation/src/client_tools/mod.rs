@@ -59,7 +59,7 @@ type Handler = Arc<dyn Fn(ClientToolCall) -> Handling + Send + Sync>;
 /// Handlers are stopped, even unfinished ones, when the conversation is closed or its last handle
 /// is dropped.
 ///
-/// Any message ends a [goal](crate::Conversation::start_goal), and therefore a result does too.
+/// Any message ends a [goal](crate::Goals::start), and therefore a result does too.
 #[derive(Clone)]
 #[must_use = "a tool does nothing until a conversation has it"]
 pub struct ClientTool {

@@ -5,7 +5,7 @@ use std::{sync::atomic::Ordering, time::Duration};
 use oh_protocol::calls;
 use tokio::time::{Instant, timeout};
 
-use crate::{Conversation, ErrorKind, Result, callback, client_tools};
+use crate::{Conversation, ErrorKind, Request, Result, callback, client_tools};
 
 /// The maximum duration of a close.
 const CLOSING: Duration = Duration::from_millis(100);
@@ -32,31 +32,34 @@ impl Conversation {
     ///
     /// The handle is closed as soon as the future is first polled. Dropping the future only ends
     /// the wait.
-    pub async fn close(&self) -> Result<()> {
-        let begun = Instant::now();
-        if self.0.view.is_closed() {
-            return self.delete_after_close().await;
-        }
-        // Callbacks receive the events that have arrived, before the handle's streams end.
-        let arrived = self.mirror().read().log.end();
-        let callbacks = &self.0.callbacks;
-        let limit = CLOSING / 2;
-        callbacks.drain(&self.0.runtime, arrived, limit).await;
-        if self.0.view.close() {
-            self.end_tokens();
-            if let Some(dispatch) = self.0.dispatch.get() {
-                dispatch.stop();
+    pub fn close(&self) -> Request<()> {
+        let this = self.clone();
+        Request::new(async move {
+            let begun = Instant::now();
+            if this.0.view.is_closed() {
+                return this.delete_after_close().await;
             }
-            // Inside a callback the watcher may need the thread that would wait here.
-            if self.0.shared.release() && !callback::is_inside() {
-                let mut changes = self.mirror().changes();
-                let ended = changes.wait_for(|_| self.mirror().read().ended.is_some());
-                // The watcher closes its socket first, and the server may not respond.
-                let left = CLOSING.saturating_sub(begun.elapsed());
-                let _ = timeout(left, ended).await;
+            // Callbacks receive the events that have arrived, before the handle's streams end.
+            let arrived = this.mirror().read().log.end();
+            let callbacks = &this.0.callbacks;
+            let limit = CLOSING / 2;
+            callbacks.drain(&this.0.runtime, arrived, limit).await;
+            if this.0.view.close() {
+                this.end_tokens();
+                if let Some(dispatch) = this.0.dispatch.get() {
+                    dispatch.stop();
+                }
+                // Inside a callback the watcher may need the thread that would wait here.
+                if this.0.shared.release() && !callback::is_inside() {
+                    let mut changes = this.mirror().changes();
+                    let ended = changes.wait_for(|_| this.mirror().read().ended.is_some());
+                    // The watcher closes its socket first, and the server may not respond.
+                    let left = CLOSING.saturating_sub(begun.elapsed());
+                    let _ = timeout(left, ended).await;
+                }
             }
-        }
-        self.delete_after_close().await
+            this.delete_after_close().await
+        })
     }
 
     async fn delete_after_close(&self) -> Result<()> {
@@ -72,11 +75,14 @@ impl Conversation {
     /// # Errors
     ///
     /// Returns an error if the request fails; the link stays open.
-    pub async fn delete(&self) -> Result<()> {
-        self.delete_on_server().await?;
-        // The conversation is deleted already, so the close has nothing left that can fail.
-        _ = self.close().await;
-        Ok(())
+    pub fn delete(&self) -> Request<()> {
+        let this = self.clone();
+        Request::new(async move {
+            this.delete_on_server().await?;
+            // The conversation is deleted already, so the close has nothing left that can fail.
+            _ = this.close().await;
+            Ok(())
+        })
     }
 
     async fn delete_on_server(&self) -> Result<()> {

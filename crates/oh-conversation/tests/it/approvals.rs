@@ -335,7 +335,7 @@ async fn actions_that_wait_in_a_state_the_server_has_forgotten_are_not_executed(
             RunStatus::WaitingForConfirmation,
             "{status}"
         );
-        let error = soon(conversation.start_goal("Reach it.").into_future()).await;
+        let error = soon(conversation.goals().start("Reach it.").into_future()).await;
         assert_eq!(error.unwrap_err().kind(), ErrorKind::PendingConfirmation);
         assert_eq!(mock.seen("POST /run") + mock.seen("POST /goal"), 0);
     }
@@ -353,7 +353,7 @@ async fn an_action_of_a_branch_that_was_left_does_not_wait() {
     let described = json!({"id": mock.id.to_string(), "execution_status": "idle"});
     mock.plan("/navigate", Ok((200, described)));
     mock.set_leaf("0");
-    conversation.navigate("0").await.unwrap();
+    conversation.branches().navigate("0").await.unwrap();
     assert!(conversation.approvals().pending().is_empty());
     let error = conversation
         .approvals()

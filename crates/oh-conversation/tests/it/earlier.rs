@@ -166,7 +166,7 @@ async fn an_older_action_of_another_branch_does_not_wait() {
         if lift {
             scene.lift().await;
         }
-        scene.first.navigate(&start).await.unwrap();
+        scene.first.branches().navigate(&start).await.unwrap();
         let conversation = scene.attach(Attach::live).await;
         assert!(conversation.approvals().pending().is_empty());
         // The next step of the script ends the run.
@@ -231,7 +231,7 @@ async fn an_action_to_which_another_client_has_navigated_waits() {
             }
             assert!(conversation.approvals().pending().is_empty(), "{what}");
             let last = pending.last().unwrap().id();
-            scene.first.navigate(last).await.unwrap();
+            scene.first.branches().navigate(last).await.unwrap();
             waits(&scene, &conversation).await;
             assert_eq!(conversation.approvals().pending(), scene.waiting, "{what}");
         }

@@ -30,7 +30,7 @@ async fn attached(server: &FakeServer) -> Conversation {
 async fn a_copy_has_the_options_of_the_original_s_link() {
     let server = FakeServer::start().await.unwrap();
     let conversation = attached(&server).await;
-    let copy = conversation.fork().await.unwrap();
+    let copy = conversation.branches().fork().await.unwrap();
     let fake = server.conversation(copy.id()).unwrap();
     fake.fill(1_500, 10).await;
     let last = fake.events().last().unwrap().id().to_owned();
@@ -62,7 +62,7 @@ async fn a_copy_whose_answer_was_lost_is_found_and_made_once() {
     let server = FakeServer::start().await.unwrap();
     let conversation = attached(&server).await;
     server.inject(Fault::lost_answer().on(FORK).times(1));
-    let copy = timeout(SOON, conversation.fork().into_future());
+    let copy = timeout(SOON, conversation.branches().fork().into_future());
     let copy = copy.await.unwrap().unwrap();
     assert_eq!(server.requests_to("POST", FORK).len(), 1);
     assert_eq!(server.conversations().len(), 2);
@@ -76,7 +76,7 @@ async fn a_copy_that_the_server_does_not_show_is_unclear_and_keeps_its_id() {
     server.inject(Fault::lost_answer().on(FORK).times(1));
     let one = "/api/conversations/{id}";
     server.inject(Fault::status(404).method("GET").on(one).times(1));
-    let error = timeout(SOON, conversation.fork().into_future());
+    let error = timeout(SOON, conversation.branches().fork().into_future());
     let error = error.await.unwrap().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Ambiguous, "{error:?}");
     assert_ne!(error.conversation_id(), Some(conversation.id()));
@@ -86,7 +86,7 @@ async fn a_copy_that_the_server_does_not_show_is_unclear_and_keeps_its_id() {
     // have created it.
     let id = ConversationId::random();
     server.inject(Fault::lost_answer().on(FORK).times(1));
-    let error = timeout(SOON, conversation.fork().id(id).into_future());
+    let error = timeout(SOON, conversation.branches().fork().id(id).into_future());
     let error = error.await.unwrap().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Ambiguous, "{error:?}");
     assert_eq!(error.conversation_id(), Some(id));
@@ -100,7 +100,7 @@ async fn a_copy_that_cannot_be_set_up_is_named() {
     conversation.approvals().set_policy(always).await.unwrap();
     let policy = "/api/conversations/{id}/confirmation_policy";
     server.inject(Fault::status(400).on(policy));
-    let error = timeout(SOON, conversation.fork().into_future());
+    let error = timeout(SOON, conversation.branches().fork().into_future());
     let error = error.await.unwrap().unwrap_err();
     let copies = server.conversations();
     let copy = copies.iter().find(|it| it.id() != conversation.id());

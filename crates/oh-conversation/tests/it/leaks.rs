@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use oh_conversation::{Conversation, Cursor, Error, ErrorKind, Link, Secret};
+use oh_conversation::{Conversation, Conversations, Cursor, Error, ErrorKind, Link, Secret};
 use oh_protocol::config::{Agent, Llm};
 use oh_testkit::{FakeServer, Fault, Script};
 use oh_transport::Client;
@@ -106,7 +106,7 @@ async fn pitfall_25_no_secret_is_in_a_log_an_error_or_a_debug_text() {
         ),
     ];
     seen.show(&secrets);
-    conversation.set_secrets(secrets.clone()).await.unwrap();
+    conversation.secrets().set(secrets.clone()).await.unwrap();
     let run = conversation.run();
     seen.show(&run);
     let outcome = timeout(LONG, run).await.unwrap().unwrap();
@@ -132,13 +132,13 @@ async fn pitfall_25_no_secret_is_in_a_log_an_error_or_a_debug_text() {
             .unwrap_err();
         assert_eq!(error.kind(), kind, "{error}");
         seen.fail(&error);
-        let error = timeout(LONG, conversation.set_secrets(secrets.clone()));
+        let error = timeout(LONG, conversation.secrets().set(secrets.clone()));
         seen.fail(&error.await.unwrap().unwrap_err());
-        let error = timeout(LONG, conversation.switch_llm(llm()));
+        let error = timeout(LONG, conversation.settings().switch_llm(llm()));
         seen.fail(&error.await.unwrap().unwrap_err());
         server.heal();
     }
-    let masked = conversation.set_secrets([("MASKED", "**********")]).await;
+    let masked = conversation.secrets().set([("MASKED", "**********")]).await;
     seen.fail(&masked.unwrap_err());
 
     // The link is cut, refused and ended.
@@ -164,7 +164,7 @@ async fn pitfall_25_no_secret_is_in_a_log_an_error_or_a_debug_text() {
     seen.show(&conversation.on_event(|_| {}));
     seen.show(&events);
     seen.show(&Conversation::attach(&client, conversation.id()));
-    seen.show(&Conversation::list(&client));
+    seen.show(&Conversations::of(&client).list());
     // The server can close only a socket that it has accepted.
     let mut links = conversation.links();
     let live = async { while links.next().await != Some(Link::Live) {} };

@@ -453,14 +453,18 @@ async fn pitfall_25_a_masked_secret_is_refused_before_the_wire() {
         ("", "v"),
         ("A B", "v"),
     ] {
-        let error = conversation.set_secrets([(name, value)]).await.unwrap_err();
+        let error = conversation
+            .secrets()
+            .set([(name, value)])
+            .await
+            .unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidInput, "{name}");
     }
     assert_eq!(mock.seen("POST /secrets"), 0);
     let canary = [("TOKEN", "canary")];
     mock.plan("/secrets", Ok((500, json!({"detail": "no"}))));
     mock.plan("/secrets", Ok((422, json!({"detail": "no"}))));
-    let error = conversation.set_secrets(canary).await.unwrap_err();
+    let error = conversation.secrets().set(canary).await.unwrap_err();
     assert!(!format!("{error:?} {error}").contains("canary"));
 }
 

@@ -1,7 +1,7 @@
 //! Tests of lists read page by page and of archives, while other clients change the server's data.
 
 use futures_util::StreamExt;
-use oh_conversation::Conversation;
+use oh_conversation::Conversations;
 use oh_protocol::ConversationId;
 use serde_json::{Value, json};
 
@@ -24,7 +24,7 @@ async fn a_conversation_deleted_between_two_pages_repeats_and_hides_no_other() {
     // starts again at the beginning.
     mock.plan("/search", page(&[0, 1], Some(3)));
     mock.plan("/search", page(&[3], None));
-    let list = Conversation::list(&mock.client()).page_size(2);
+    let list = Conversations::of(&mock.client()).list().page_size(2);
     let listed: Vec<_> = list.map(|info| info.unwrap().id()).collect().await;
     assert_eq!(listed, [ids[0], ids[1], ids[3]]);
 }
@@ -36,7 +36,7 @@ async fn a_trajectory_that_another_takes_away_meanwhile_is_asked_for_again() {
     let target: &'static str = format!("/download-trajectory/{}", mock.id).leak();
     mock.plan(target, removed());
     mock.plan(target, Ok((200, json!("zip"))));
-    let whole = soon(conversation.trajectory()).await.unwrap();
+    let whole = soon(conversation.log().trajectory()).await.unwrap();
     assert_eq!(whole, "\"zip\"");
     // If the server keeps failing, the client stops after a number of attempts.
     for _ in 0..9 {
@@ -50,7 +50,7 @@ async fn a_trajectory_that_another_takes_away_meanwhile_is_asked_for_again() {
         asked.count()
     };
     let before = asked();
-    let error = soon(conversation.trajectory()).await.unwrap_err();
+    let error = soon(conversation.log().trajectory()).await.unwrap_err();
     let status = error.transport_error().and_then(|error| error.status());
     assert_eq!(status.map(|status| status.as_u16()), Some(500));
     assert_eq!(asked() - before, 4);

@@ -69,12 +69,14 @@ async fn secrets_that_come_later_have_the_key_that_older_servers_need() {
             ("B", Secret::lookup(ELSEWHERE)),
             ("C", Secret::text(OWN)),
         ];
-        soon(conversation.set_secrets(secrets)).await.unwrap();
+        soon(conversation.secrets().set(secrets)).await.unwrap();
         let found = keys(&mock, &["/secrets/A", "/secrets/B", "/secrets/C"]);
         assert_eq!(found, [key_of(version), None, None], "{version}");
         // A header set by the caller is kept.
         let own = SecretSource::lookup(OWN).header("x-session-api-key", "mine");
-        soon(conversation.set_secrets([("A", own)])).await.unwrap();
+        soon(conversation.secrets().set([("A", own)]))
+            .await
+            .unwrap();
         assert_eq!(keys(&mock, &["/secrets/A"]), [None], "{version}");
     }
 }

@@ -39,6 +39,7 @@ mod messages;
 #[cfg(test)]
 mod mock;
 #[cfg(test)]
+mod owned;
 mod pitfalls;
 #[cfg(test)]
 mod reading;

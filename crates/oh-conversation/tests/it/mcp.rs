@@ -16,7 +16,7 @@ async fn told(fake: &FakeConversation, server: &FakeServer, tail: Option<usize>)
         None => attach,
     };
     let conversation = attach.await.unwrap();
-    let status = conversation.mcp_status().await.unwrap();
+    let status = conversation.agent().mcp_status().await.unwrap();
     conversation.close().await.unwrap();
     status
 }

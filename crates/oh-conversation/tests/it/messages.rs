@@ -2,7 +2,7 @@
 
 use std::{error::Error as _, time::Duration};
 
-use oh_conversation::{Conversation, Error, ErrorKind, Secret};
+use oh_conversation::{Conversation, Conversations, Error, ErrorKind, Secret};
 use oh_protocol::{
     ConversationId,
     config::{Agent, Llm},
@@ -57,7 +57,7 @@ async fn a_rejected_session_key_is_the_reason() {
     assert_eq!(error.kind(), ErrorKind::Unauthorized);
     assert_says(&error, &["cannot attach", &place, UNAUTHORIZED]);
     assert!(!format!("{error} {error:?}").contains("canary"));
-    let error = Conversation::count(&client, None).await.unwrap_err();
+    let error = Conversations::of(&client).count(None).await.unwrap_err();
     assert_says(&error, &["cannot count conversations: ", UNAUTHORIZED]);
 }
 
@@ -143,7 +143,7 @@ async fn a_lost_connection_is_the_reason_before_the_advice() {
             .on("/api/conversations/{id}")
             .times(1),
     );
-    let error = timeout(LONG, conversation.fork().into_future());
+    let error = timeout(LONG, conversation.branches().fork().into_future());
     let error = error.await.unwrap().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Ambiguous);
     assert_says(
@@ -162,7 +162,9 @@ async fn a_time_limit_is_the_reason() {
     let (mock, _dials) = Mock::new();
     mock.slow_down("", Duration::from_secs(999));
     let client = mock.client();
-    let error = soon(Conversation::count(&client, None)).await.unwrap_err();
+    let error = soon(Conversations::of(&client).count(None))
+        .await
+        .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Transport);
     assert_says(
         &error,
@@ -207,7 +209,7 @@ async fn a_closures_error_is_the_reason_without_the_secrets_in_its_url() {
     let failing = Secret::computed(|| async {
         Err::<String, _>("GET https://me:canary@vault/key?token=canary: the vault\nis shut")
     });
-    let error = soon(conversation.set_secrets([("B", failing)]))
+    let error = soon(conversation.secrets().set([("B", failing)]))
         .await
         .unwrap_err();
     assert_says(&error, &["the secret `B`", "): ", "the vault is shut"]);
@@ -219,7 +221,9 @@ async fn a_long_reason_is_cut_before_the_advice() {
     let (mock, _dials, _dial, conversation) = attached("idle").await;
     let long = "x".repeat(100_000);
     mock.plan("/fork", Ok((400, json!({ "detail": long }))));
-    let error = soon(conversation.fork().into_future()).await.unwrap_err();
+    let error = soon(conversation.branches().fork().into_future())
+        .await
+        .unwrap_err();
     assert_says(&error, &["cannot fork", "the server returned 400", "…"]);
     assert!(error.to_string().len() < 3000);
 }

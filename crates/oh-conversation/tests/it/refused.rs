@@ -1,7 +1,7 @@
 //! Tests of operations that are not possible: each returns a specific kind of error, and sends
 //! nothing that it should not.
 
-use oh_conversation::{ClientTool, Conversation, ErrorKind, Link, Secret};
+use oh_conversation::{ClientTool, Conversation, Conversations, ErrorKind, Link, Secret};
 use oh_protocol::{
     ConversationId,
     calls::events::UserContent,
@@ -127,7 +127,11 @@ async fn tags_outside_the_rules_are_refused_before_the_wire() {
     }
     assert_eq!(mock.seen("POST /api/conversations"), 0);
     let (mock, _dials, _dial, conversation) = attached("idle").await;
-    let error = conversation.set_tags([("a_b", "x")]).await.unwrap_err();
+    let error = conversation
+        .settings()
+        .set_tags([("a_b", "x")])
+        .await
+        .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error:?}");
     assert_eq!(mock.seen("PATCH "), 0);
 }
@@ -136,10 +140,12 @@ async fn tags_outside_the_rules_are_refused_before_the_wire() {
 async fn an_unknown_event_to_go_on_from_is_told_apart_from_a_conversation_that_is_gone() {
     let (mock, _dials, _dial, conversation) = attached("idle").await;
     mock.plan("/navigate", refused("Unknown event_id: x", 404));
-    let error = soon(conversation.navigate("x")).await.unwrap_err();
+    let error = soon(conversation.branches().navigate("x"))
+        .await
+        .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotFound, "{error:?}");
     mock.plan("/fork", refused("from_event_id 'x' not found", 404));
-    let error = soon(conversation.fork().from_event("x").into_future())
+    let error = soon(conversation.branches().fork().from_event("x").into_future())
         .await
         .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotFound, "{error:?}");
@@ -149,7 +155,9 @@ async fn an_unknown_event_to_go_on_from_is_told_apart_from_a_conversation_that_i
         "Source conversation not found",
     ] {
         mock.plan("/navigate", refused(gone, 404));
-        let error = soon(conversation.navigate("x")).await.unwrap_err();
+        let error = soon(conversation.branches().navigate("x"))
+            .await
+            .unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Gone, "{gone}");
     }
     assert_eq!(conversation.link(), Link::Live);
@@ -159,7 +167,9 @@ async fn an_unknown_event_to_go_on_from_is_told_apart_from_a_conversation_that_i
 async fn an_unknown_profile_is_told() {
     let (mock, _dials, _dial, conversation) = attached("idle").await;
     mock.plan("/switch_profile", refused("Profile 'x' not found", 404));
-    let error = soon(conversation.switch_profile("x")).await.unwrap_err();
+    let error = soon(conversation.settings().switch_profile("x"))
+        .await
+        .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotFound, "{error:?}");
 }
 
@@ -170,12 +180,12 @@ async fn a_goal_while_busy_is_a_conflict_and_asked_for_once() {
         "/goal",
         refused("Conversation run or goal loop already running.", 409),
     );
-    let error = soon(conversation.start_goal("x").into_future())
+    let error = soon(conversation.goals().start("x").into_future())
         .await
         .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Conflict, "{error:?}");
     assert_eq!(mock.seen("POST /goal"), 1);
-    let error = conversation.start_goal("  ").await.unwrap_err();
+    let error = conversation.goals().start("  ").await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error:?}");
     assert_eq!(mock.seen("POST /goal"), 1);
 }
@@ -207,7 +217,7 @@ async fn a_secret_that_cannot_be_computed_keeps_all_of_them_here() {
     let (mock, _dials, _dial, conversation) = attached("idle").await;
     let failing = Secret::computed(|| async { Err::<String, _>("the vault is shut") });
     let secrets = [("A", Secret::text("canary")), ("B", failing)];
-    let error = soon(conversation.set_secrets(secrets)).await.unwrap_err();
+    let error = soon(conversation.secrets().set(secrets)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error:?}");
     assert!(!format!("{error:?}").contains("canary"));
     assert_eq!(mock.seen("POST /secrets"), 0);
@@ -219,14 +229,14 @@ async fn what_a_server_is_too_old_for_is_unsupported() {
     for route in ["/children", "/runtime"] {
         mock.plan(route, refused("Not Found", 404));
     }
-    let error = soon(conversation.start_child("x").into_future())
+    let error = soon(conversation.children().start("x").into_future())
         .await
         .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unsupported, "{error:?}");
-    let error = soon(conversation.runtime()).await.unwrap_err();
+    let error = soon(conversation.runtime().info()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unsupported, "{error:?}");
     mock.plan("/children", refused("Parent conversation not found", 404));
-    let error = soon(conversation.start_child("x").into_future())
+    let error = soon(conversation.children().start("x").into_future())
         .await
         .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Gone, "{error:?}");
@@ -235,11 +245,13 @@ async fn what_a_server_is_too_old_for_is_unsupported() {
 #[tokio::test(start_paused = true)]
 async fn a_page_of_no_size_is_refused_and_ends_the_list() {
     let (mock, _dials, _place) = server(&json!([]));
-    let mut list = Conversation::list(&mock.client()).page_size(0);
+    let mut list = Conversations::of(&mock.client()).list().page_size(0);
     let next = futures_util::StreamExt::next(&mut list).await;
     assert_eq!(next.unwrap().unwrap_err().kind(), ErrorKind::InvalidInput);
     assert!(futures_util::StreamExt::next(&mut list).await.is_none());
-    let none = Conversation::batch(&mock.client(), Vec::<ConversationId>::new()).await;
+    let none = Conversations::of(&mock.client())
+        .batch(Vec::<ConversationId>::new())
+        .await;
     assert!(none.unwrap().is_empty());
 }
 
@@ -259,21 +271,21 @@ async fn what_an_older_server_fails_over_is_told_by_kind() {
         );
         mock.plan("/events", failed("'Unknown event_id: no-such-event'"));
     }
-    let error = soon(conversation.fetch_event("no-such-event"))
+    let error = soon(conversation.log().event("no-such-event"))
         .await
         .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotFound, "{error:?}");
     let (_, there) = mock.append("MessageEvent", &json!({}));
     let there: Value = serde_json::from_slice(&there).unwrap();
     mock.plan("/events/0", Ok((200, there)));
-    let both = soon(conversation.fetch_events(["0", "no-such-event"])).await;
+    let both = soon(conversation.log().events(["0", "no-such-event"])).await;
     let found: Vec<_> = both.unwrap().iter().map(Option::is_some).collect();
     assert_eq!(found, [true, false]);
     mock.plan(
         "/condense",
         failed("Cannot condense conversation: No condenser configured. …"),
     );
-    let error = soon(conversation.condense()).await.unwrap_err();
+    let error = soon(conversation.agent().condense()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Conflict, "{error:?}");
 }
 
@@ -294,7 +306,8 @@ async fn an_older_server_is_not_asked_for_what_it_takes_otherwise() {
     }
     let messages = || {
         conversation
-            .search_events()
+            .log()
+            .search()
             .kind("MessageEvent")
             .page_size(1)
     };
@@ -312,7 +325,7 @@ async fn an_older_server_is_not_asked_for_what_it_takes_otherwise() {
         (Llm::new("m"), false),
         (Llm::new("m").usage_id("mine"), true),
     ] {
-        conversation.switch_llm(llm).await.unwrap();
+        conversation.settings().switch_llm(llm).await.unwrap();
         let sent: Value = serde_json::from_str(mock.bodies().last().unwrap()).unwrap();
         let id = sent["llm"]["usage_id"].as_str().unwrap();
         assert_eq!(id == "mine", own);

@@ -4,7 +4,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use oh_conversation::{Approvals, Conversation, PendingAction};
+use oh_conversation::{Approvals, Conversation, Conversations, PendingAction};
 use oh_protocol::{
     ConversationId,
     config::{Agent, ConfirmationPolicy, Llm},
@@ -72,40 +72,40 @@ async fn every_operation_is_asked_for_by_the_method_that_is_listed() {
     sends! {
         "ConversationBuilder::start": Conversation::builder(&place, agent()).start();
         "Conversation::attach": Conversation::attach(&client, mock.id);
-        "Conversation::list": Conversation::list(&client).next();
-        "Conversation::count": Conversation::count(&client, None);
-        "Conversation::batch": Conversation::batch(&client, [ConversationId::random()]);
+        "Conversations::list": Conversations::of(&client).list().next();
+        "Conversations::count": Conversations::of(&client).count(None);
+        "Conversations::batch": Conversations::of(&client).batch([ConversationId::random()]);
         "Conversation::info": conversation.info();
-        "Conversation::runtime": conversation.runtime();
-        "Conversation::reprovision": conversation.reprovision();
+        "Runtime::info": conversation.runtime().info();
+        "Runtime::reprovision": conversation.runtime().reprovision();
         "Conversation::send": conversation.send("Hello.");
         "Conversation::run": conversation.run();
         "Conversation::pause": conversation.pause();
         "Conversation::interrupt": conversation.interrupt();
         "Approvals::set_policy": approvals.set_policy(ConfirmationPolicy::never());
-        "Conversation::set_security_analyzer": conversation.set_security_analyzer(None);
-        "Conversation::set_secrets": conversation.set_secrets([("A", "canary")]);
-        "Conversation::set_tags": conversation.set_tags([("a", "b")]);
-        "Conversation::set_title": conversation.set_title("A title");
-        "Conversation::switch_llm": conversation.switch_llm(Llm::new("m"));
-        "Conversation::switch_profile": conversation.switch_profile("other");
-        "Conversation::switch_acp_model": conversation.switch_acp_model("other");
-        "Conversation::load_plugin": conversation.load_plugin("other");
-        "Conversation::ask_agent": conversation.ask_agent("Why?");
-        "Conversation::final_response": conversation.final_response();
-        "Conversation::condense": conversation.condense();
-        "Conversation::fork": conversation.fork();
-        "Conversation::navigate": conversation.navigate(EVENT);
-        "Conversation::navigate_to_start": conversation.navigate_to_start();
-        "Conversation::start_child": conversation.start_child("Count.");
-        "Conversation::start_goal": conversation.start_goal("Reach it.");
-        "Conversation::stop_goal": conversation.stop_goal();
-        "Conversation::resume_goal": conversation.resume_goal();
-        "Conversation::search_events": conversation.search_events().next();
-        "EventSearch::count": conversation.search_events().count();
-        "Conversation::fetch_event": conversation.fetch_event(EVENT);
-        "Conversation::fetch_events": conversation.fetch_events([EVENT]);
-        "Conversation::trajectory": conversation.trajectory();
+        "Settings::set_security_analyzer": conversation.settings().set_security_analyzer(None);
+        "Secrets::set": conversation.secrets().set([("A", "canary")]);
+        "Settings::set_tags": conversation.settings().set_tags([("a", "b")]);
+        "Title::set": conversation.title().set("A title");
+        "Settings::switch_llm": conversation.settings().switch_llm(Llm::new("m"));
+        "Settings::switch_profile": conversation.settings().switch_profile("other");
+        "Settings::switch_acp_model": conversation.settings().switch_acp_model("other");
+        "Settings::load_plugin": conversation.settings().load_plugin("other");
+        "AgentRequests::ask": conversation.agent().ask("Why?");
+        "AgentRequests::final_response": conversation.agent().final_response();
+        "AgentRequests::condense": conversation.agent().condense();
+        "Branches::fork": conversation.branches().fork();
+        "Branches::navigate": conversation.branches().navigate(EVENT);
+        "Branches::navigate_to_start": conversation.branches().navigate_to_start();
+        "Children::start": conversation.children().start("Count.");
+        "Goals::start": conversation.goals().start("Reach it.");
+        "Goals::stop": conversation.goals().stop();
+        "Goals::resume": conversation.goals().resume();
+        "EventLog::search": conversation.log().search().next();
+        "EventSearch::count": conversation.log().search().count();
+        "EventLog::event": conversation.log().event(EVENT);
+        "EventLog::events": conversation.log().events([EVENT]);
+        "EventLog::trajectory": conversation.log().trajectory();
     }
     assert!(seen > 30);
     mock.propose(&dial).await;

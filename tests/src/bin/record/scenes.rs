@@ -244,7 +244,7 @@ pub(crate) async fn play(server: &LocalServer, scene: &Scene) -> Outcome<Taken> 
             .await?;
         }
         Then::Goal => {
-            let goal = conversation.start_goal("Reach the end.").await?;
+            let goal = conversation.goals().start("Reach the end.").await?;
             goal.ended().await?;
         }
     }

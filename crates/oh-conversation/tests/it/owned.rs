@@ -1,0 +1,69 @@
+//! Futures of operations own all that they need, so that tasks can run them.
+
+use std::future::IntoFuture;
+
+use oh_conversation::Conversations;
+use oh_protocol::{
+    ConversationId,
+    config::{ConfirmationPolicy, Llm},
+};
+
+use crate::mock::attached;
+
+fn spawns<F>(future: F)
+where
+    F: IntoFuture,
+    F::IntoFuture: Send + 'static,
+{
+    drop(future.into_future());
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_operation_can_be_moved_into_a_task_and_sends_nothing_before() {
+    let (mock, _dials, _dial, conversation) = attached("idle").await;
+    let before = mock.requests().len();
+    let handle = conversation.clone();
+    spawns(handle.run());
+    spawns(handle.join());
+    spawns(handle.send("Hello."));
+    spawns(handle.ready());
+    spawns(handle.pause());
+    spawns(handle.interrupt());
+    spawns(handle.info());
+    spawns(handle.close());
+    spawns(handle.delete());
+    spawns(handle.approvals().approve(&[]));
+    spawns(handle.approvals().reject(&[], "No."));
+    spawns(handle.approvals().set_policy(ConfirmationPolicy::never()));
+    spawns(handle.branches().navigate("a"));
+    spawns(handle.branches().navigate_to_start());
+    spawns(handle.branches().fork());
+    spawns(handle.children().start("Count."));
+    spawns(handle.children().list());
+    spawns(handle.goals().start("Reach it."));
+    spawns(handle.goals().stop());
+    spawns(handle.goals().resume());
+    spawns(handle.settings().set_security_analyzer(None));
+    spawns(handle.settings().set_tags([("a", "b")]));
+    spawns(handle.settings().switch_llm(Llm::new("m")));
+    spawns(handle.settings().switch_profile("p"));
+    spawns(handle.settings().switch_acp_model("m"));
+    spawns(handle.settings().load_plugin("p"));
+    spawns(handle.secrets().set([("A", "b")]));
+    spawns(handle.title().set("A title"));
+    spawns(handle.title().generate());
+    spawns(handle.log().event("a"));
+    spawns(handle.log().events(["a"]));
+    spawns(handle.log().search().count());
+    spawns(handle.log().trajectory());
+    spawns(handle.agent().ask("Why?"));
+    spawns(handle.agent().final_response());
+    spawns(handle.agent().condense());
+    spawns(handle.agent().mcp_status());
+    spawns(handle.runtime().info());
+    spawns(handle.runtime().reprovision());
+    let conversations = Conversations::of(&mock.client());
+    spawns(conversations.count(None));
+    spawns(conversations.batch([ConversationId::random()]));
+    assert_eq!(mock.requests().len(), before);
+}

@@ -5,7 +5,10 @@ use std::{hint::black_box, time::Instant};
 use openhands::Event;
 use openhands_benches::{Corpus, Outcome, row, us};
 
-use crate::{attach, live::Stage};
+use crate::{
+    attach,
+    live::{Stage, Work},
+};
 
 const BEFORE: &str = "at a tenth";
 const UNIT: &str = "ns/unit";
@@ -30,12 +33,19 @@ pub(crate) async fn bench(smoke: bool) -> Outcome {
         ];
         for (work, small, large) in works {
             for ((conversations, events, readers), name) in [(small, BEFORE), (large, "ours")] {
-                let taken = stage
-                    .follow(us("live")?, conversations, events, readers)
-                    .await?;
+                let each = Work::new(conversations, events, readers);
+                let taken = stage.follow(us("live")?, each).await?;
                 let units = conversations * events * readers;
                 row(work, name, taken.cpu * 1e9 / units as f64, UNIT);
             }
+        }
+        // Running conversations receive one event at a time.
+        let (one, many) = if smoke { (20, 20) } else { (2_000, 1_000) };
+        for (conversations, events, name) in [(1, one, "of one"), (many, 20, "ours")] {
+            let work = Work::new(conversations, events, 1).in_turns();
+            let taken = stage.follow(us("live")?, work).await?;
+            let units = (conversations * events) as f64;
+            row("1,000 running", name, taken.cpu * 1e9 / units, UNIT);
         }
         for (events, name) in [(count / 5, BEFORE), (2 * count, "ours")] {
             let log = stage.conversation().await?;

@@ -1,7 +1,10 @@
 //! Measures live events over one socket into a mirror and one callback. The floor reads frames and
 //! drops them.
 
-use std::{io::Write, time::Instant};
+use std::{
+    io::Write,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use openhands::{
@@ -14,7 +17,7 @@ use openhands::{
 };
 use openhands_benches::{Corpus, Outcome, Subject, python, row, skipped, typescript, us, wanted};
 use tempfile::NamedTempFile;
-use tokio::process::Command;
+use tokio::{process::Command, time::sleep};
 
 /// Measured values of a subject.
 pub(crate) struct Taken {
@@ -25,7 +28,50 @@ pub(crate) struct Taken {
     /// Memory growth in bytes, with all connections open and all events received.
     pub(crate) held: f64,
     pub(crate) threads: f64,
+    /// Number of requests while idle.
+    pub(crate) asked: f64,
 }
+
+/// Work for a subject.
+#[derive(Clone, Copy)]
+pub(crate) struct Work {
+    conversations: usize,
+    /// Number of events of each conversation.
+    events: usize,
+    /// Number of callbacks of each conversation.
+    readers: usize,
+    in_turns: bool,
+    idle: Duration,
+}
+
+impl Work {
+    /// Sends each conversation all of its events at once.
+    pub(crate) fn new(conversations: usize, events: usize, readers: usize) -> Self {
+        Self {
+            conversations,
+            events,
+            readers,
+            in_turns: false,
+            idle: Duration::ZERO,
+        }
+    }
+
+    /// Sends one event at a time to each conversation in turn, as if all were running.
+    pub(crate) fn in_turns(mut self) -> Self {
+        self.in_turns = true;
+        self
+    }
+
+    /// Sends nothing for this time after all events have been received.
+    pub(crate) fn idle(mut self, idle: Duration) -> Self {
+        self.idle = idle;
+        self
+    }
+}
+
+/// Time of a turn per conversation. Long enough that no conversation receives its next event
+/// together with the previous one.
+const TURN: Duration = Duration::from_micros(100);
 
 /// A server and the events that are sent through it.
 pub(crate) struct Stage {
@@ -73,15 +119,15 @@ impl Stage {
         Ok(self.server.conversation(created.info.id())?)
     }
 
-    /// Lets a subject follow `conversations` conversations with `readers` callbacks each, and sends
-    /// `events` events to each conversation.
-    pub(crate) async fn follow(
-        &self,
-        subject: Command,
-        conversations: usize,
-        events: usize,
-        readers: usize,
-    ) -> Outcome<Taken> {
+    /// Lets a subject follow conversations while they receive events.
+    pub(crate) async fn follow(&self, subject: Command, work: Work) -> Outcome<Taken> {
+        let Work {
+            conversations,
+            events,
+            readers,
+            in_turns,
+            idle,
+        } = work;
         let mut logs = Vec::new();
         let mut ids = NamedTempFile::new()?;
         for _ in 0..conversations {
@@ -98,13 +144,26 @@ impl Stage {
         subject.tell("go").await?;
         subject.heard("ready").await?;
         let (cpu, begun) = (subject.cpu()?, Instant::now());
-        for log in &logs {
-            log.log_all(self.events(events)).await;
+        if in_turns {
+            for event in self.events(events) {
+                for log in &logs {
+                    log.log_all([event.clone()]).await;
+                }
+                sleep(TURN * u32::try_from(conversations)?).await;
+            }
+        } else {
+            for log in &logs {
+                log.log_all(self.events(events)).await;
+            }
         }
         subject.heard("done").await?;
+        let (seconds, cpu) = (begun.elapsed().as_secs_f64(), subject.cpu()? - cpu);
+        let asked = self.server.requests().len();
+        sleep(idle).await;
         let taken = Taken {
-            seconds: begun.elapsed().as_secs_f64(),
-            cpu: subject.cpu()? - cpu,
+            seconds,
+            cpu,
+            asked: (self.server.requests().len() - asked) as f64,
             held: subject.memory()? - before,
             threads: subject.threads()?,
         };
@@ -142,7 +201,7 @@ pub(crate) async fn bench(smoke: bool) -> Outcome {
                 skipped("live", name, "not provisioned");
                 continue;
             };
-            let taken = stage.follow(command, 1, count, 1).await?;
+            let taken = stage.follow(command, Work::new(1, count, 1)).await?;
             row("live", name, count as f64 / taken.seconds, "events/s");
             let each = taken.cpu * 1e6 / count as f64;
             row("processor time", name, each, "µs/event");

@@ -1,9 +1,11 @@
 //! Measures many live conversations in one process: the cost of each beyond the bytes of its own
 //! state and events. The floor is one bare socket per conversation.
 
+use std::time::Duration;
+
 use openhands_benches::{Outcome, python, row, skipped, typescript, upgraded, us, wanted};
 
-use crate::live::Stage;
+use crate::live::{Stage, Work};
 
 const EVENTS: usize = 20;
 
@@ -16,11 +18,15 @@ pub(crate) async fn bench(smoke: bool) -> Outcome {
             ("10,000 conversations", 10_000),
         ],
     };
-    let rounds = if smoke { 1 } else { 3 };
+    let (rounds, idle) = match smoke {
+        true => (1, Duration::from_millis(100)),
+        false => (3, Duration::from_secs(5)),
+    };
     let own = stage.bytes(EVENTS) + state_bytes(&stage).await?;
     let cores = std::thread::available_parallelism()?.get();
     for (work, count) in sizes {
         let threads = format!("threads, {work}");
+        let requests = format!("requests while idle, {work}");
         for round in 0..rounds {
             let subjects = [
                 ("bare socket each", Some(us("live-floor")?), true),
@@ -38,11 +44,13 @@ pub(crate) async fn bench(smoke: bool) -> Outcome {
                     skipped(work, name, "not provisioned");
                     continue;
                 };
-                let taken = stage.follow(command, *count, EVENTS, 1).await?;
+                let each = Work::new(*count, EVENTS, 1).idle(idle);
+                let taken = stage.follow(command, each).await?;
                 let floor = name == "bare socket each";
                 let each = taken.held / *count as f64 - if floor { 0.0 } else { own as f64 };
                 row(work, name, each.max(1.0) / 1024.0, "KiB each");
                 row(&threads, name, taken.threads, "threads");
+                row(&requests, name, taken.asked, "requests");
             }
         }
         if *count > 1_000 {
@@ -54,6 +62,7 @@ pub(crate) async fn bench(smoke: bool) -> Outcome {
         }
         row(work, "promised", 25_000.0 / 1024.0, "KiB each");
         row(&threads, "cores + 2", (cores + 2) as f64, "threads");
+        row(&requests, "promised", 1.0, "requests");
     }
     Ok(())
 }

@@ -2,8 +2,9 @@
 //! lower bound, in turns.
 //!
 //! `typed` decodes every event with its action, observation and state; `header` decodes only what
-//! `Event::from_json` does. Both drop the result. The lower bound reads every byte once. Python is
-//! set by `OPENHANDS_PYTHON` and needs the SDK; Node is `node`.
+//! `Event::from_json` does. Both drop the result. `serde_json` decodes the same types without this
+//! crate's scanner. The lower bound reads every byte once. Python is set by `OPENHANDS_PYTHON` and
+//! needs the SDK; Node is `node`.
 
 #![allow(
     clippy::unwrap_used,
@@ -11,6 +12,8 @@
     missing_docs,
     reason = "a bench that cannot measure has nothing better to do than to stop"
 )]
+
+mod plain;
 
 use std::{
     fs,
@@ -53,6 +56,9 @@ fn main() {
             assert!(event.malformed().is_none());
             black_box(event);
         });
+        let plain = rate(&lines, passes, |line| {
+            black_box(plain::Event::from_json(line).unwrap());
+        });
         let header = rate(&lines, passes, |line| {
             black_box(Event::from_json(line.clone()).unwrap());
         });
@@ -61,6 +67,7 @@ fn main() {
         });
         row("typed", "ours", typed);
         row("header", "ours", header);
+        row("typed", "serde_json", plain);
         for work in ["typed", "header"] {
             row(work, "memory scan", floor);
         }

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::Scanner;
+use super::{Scanner, block::next_special};
 
 /// Returns the `kind` of a tagged object, which the server sends last.
 pub(crate) fn kind(json: &str) -> Option<Cow<'_, str>> {
@@ -17,8 +17,8 @@ pub(crate) fn written_last(json: &str) -> Option<&str> {
     let quote = memchr::memrchr(b'"', body.as_bytes())?;
     let (before, name) = (body.get(..quote)?, body.get(quote + 1..)?);
     let key = before.strip_suffix("\"kind\":")?;
-    let plain = |byte: u8| byte >= b' ' && byte != b'\\';
-    (key.ends_with([',', '{']) && name.bytes().all(plain)).then_some(name)
+    let plain = next_special(name.as_bytes(), 0) == name.len();
+    (plain && key.ends_with([',', '{'])).then_some(name)
 }
 
 fn kind_anywhere(json: &str) -> Option<Cow<'_, str>> {

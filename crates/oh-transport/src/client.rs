@@ -298,8 +298,9 @@ impl Client {
         let path = target.split('?').next().unwrap_or_default();
         let dots =
             |part: &str| matches!(&*part.replace("%2e", ".").replace("%2E", "."), "." | "..");
+        let has_dots = path.contains(['.', '%']) && path.split('/').any(dots);
         let plain = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'#' | b'\\');
-        if !target.starts_with('/') || !target.bytes().all(plain) || path.split('/').any(dots) {
+        if !target.starts_with('/') || !target.bytes().all(plain) || has_dots {
             return Err(no_path());
         }
         let base = self.0.parts.base.as_str().trim_end_matches('/');
@@ -353,12 +354,12 @@ impl Client {
                 format!("the response is compressed ({encoding}), which was not requested");
             return Err(Error::new(ErrorKind::Decode, message).with_status(head.status));
         }
-        let told = content(&head, Some(&body));
+        let (kind, length) = (head.headers.get(header::CONTENT_TYPE).cloned(), body.len());
         match call.decode(Answer::new(head.status, head.headers, body)) {
             Ok(output) => Ok((head.status, output)),
             Err(error) => Err(Error::from(error)
                 .with_status(head.status)
-                .with_detail(told)),
+                .with_detail(content(kind.as_ref(), Some(length)))),
         }
     }
 

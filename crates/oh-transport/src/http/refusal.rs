@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use http::{HeaderMap, StatusCode, header, response};
+use http::{HeaderMap, HeaderValue, StatusCode, header, response};
 use oh_protocol::redact::{Redactor, is_secret_name};
 use serde_json::Value;
 
@@ -19,9 +19,15 @@ pub(crate) fn refusal(head: &response::Parts, body: Option<&[u8]>, redactor: &Re
         Error::from_status(head.status)
     };
     let error = error.with_retry_after(retry_after(&head.headers));
+    let content = || {
+        content(
+            head.headers.get(header::CONTENT_TYPE),
+            body.map(<[u8]>::len),
+        )
+    };
     let json = body.and_then(|body| serde_json::from_slice::<Value>(body).ok());
     let Some(mut json) = json.filter(|json| json.is_object() || json.is_array()) else {
-        return error.with_detail(content(head, body));
+        return error.with_detail(content());
     };
     let mut entries = Vec::new();
     if head.status == StatusCode::UNPROCESSABLE_ENTITY
@@ -39,7 +45,7 @@ pub(crate) fn refusal(head: &response::Parts, body: Option<&[u8]>, redactor: &Re
             Some(exception) => format!("{text}: {exception}"),
             None => text.clone(),
         }),
-        Value::Null => content(head, body),
+        Value::Null => content(),
         other => Some(other.to_string()),
     };
     let error_id = json["error_id"].as_str().map(str::to_owned);
@@ -51,13 +57,12 @@ pub(crate) fn refusal(head: &response::Parts, body: Option<&[u8]>, redactor: &Re
 }
 
 /// Returns the type and length of a body. Errors include only these for a body that is not JSON.
-pub(crate) fn content(head: &response::Parts, body: Option<&[u8]>) -> Option<String> {
-    let length = match body {
-        Some([]) => return None,
-        Some(body) => format!("{} bytes", body.len()),
+pub(crate) fn content(kind: Option<&HeaderValue>, length: Option<usize>) -> Option<String> {
+    let length = match length {
+        Some(0) => return None,
+        Some(length) => format!("{length} bytes"),
         None => "an incomplete or very long body".to_owned(),
     };
-    let kind = head.headers.get(header::CONTENT_TYPE);
     let kind = kind.and_then(|kind| kind.to_str().ok()?.split(';').next());
     Some(format!(
         "{length} of {}",

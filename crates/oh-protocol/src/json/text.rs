@@ -262,6 +262,23 @@ impl Json {
     }
 }
 
+/// Copies fields out of the message that contains them, so that they do not keep it in memory. The
+/// copies share one allocation, because most are shorter than the overhead of an allocation.
+pub(crate) fn detached(fields: &[(Text, Json)]) -> Vec<(Text, Json)> {
+    let texts = fields.iter().flat_map(|(name, Json(value))| [name, value]);
+    let own: String = texts.map(Text::as_str).collect();
+    let (whole, mut at) = (Arc::new(Whole::Own(own.into())), 0);
+    let mut piece = |text: &Text| {
+        let start = at;
+        at += text.len();
+        Text::piece(&whole, Span::new(start, at))
+    };
+    let fields = fields.iter();
+    fields
+        .map(|(name, Json(value))| (piece(name), Json(piece(value))))
+        .collect()
+}
+
 impl Default for Json {
     fn default() -> Self {
         Self("null".into())

@@ -105,6 +105,9 @@ impl Fields {
     fn take(&mut self, snapshot: Self) {
         let mut left = std::mem::replace(self, snapshot).0;
         left.retain(|(name, _)| self.place(name).is_err());
+        if left.is_empty() {
+            return;
+        }
         // Detach old fields, which would otherwise keep the whole older snapshot in memory.
         self.0.append(&mut detached(&left));
         self.0.sort_by(by_name);

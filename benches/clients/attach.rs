@@ -50,7 +50,7 @@ pub(crate) async fn bench(smoke: bool) -> Outcome {
             let taken = take(command, url, key, id, count).await?;
             bytes = bytes.or(taken.bytes);
             row("attach", name, taken.seconds * 1e3, "ms");
-            row("processor time", name, taken.cpu * 1e3, "ms");
+            row("attach, processor time", name, taken.cpu * 1e3, "ms");
             if let Some(bytes) = bytes.filter(|_| name != "bare drain") {
                 row("retained memory", name, taken.held / bytes, "bytes/byte");
             }

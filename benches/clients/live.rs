@@ -204,7 +204,7 @@ pub(crate) async fn bench(smoke: bool) -> Outcome {
             let taken = stage.follow(command, Work::new(1, count, 1)).await?;
             row("live", name, count as f64 / taken.seconds, "events/s");
             let each = taken.cpu * 1e6 / count as f64;
-            row("processor time", name, each, "µs/event");
+            row("live, processor time", name, each, "µs/event");
             let over = taken.held / stage.bytes(count) as f64;
             row("memory", name, over, "bytes/byte");
         }

@@ -1,8 +1,9 @@
 //! Benchmarks of requests and frames: this crate against plain hyper and plain fastwebsockets on
 //! the same bytes.
 //!
-//! A server with fixed responses runs on its own thread. The subjects take turns in several rounds.
-//! Prints one JSON object per line. `--smoke` runs a hundredth of the work.
+//! A server with fixed responses runs on its own thread. The subjects take turns in several rounds,
+//! on one thread, whose processor time is measured too (on Linux). Prints one JSON object per line.
+//! `--smoke` runs a hundredth of the work.
 
 #![allow(
     clippy::print_stdout,
@@ -61,12 +62,44 @@ fn main() -> Outcome {
     })
 }
 
-fn row(work: &str, subject: &str, count: usize, start: Instant, unit: &str) {
-    let value = count as f64 / start.elapsed().as_secs_f64();
+fn row(work: &str, subject: &str, value: f64, unit: &str) {
     println!(
         "{}",
         json!({"work": work, "subject": subject, "value": value, "unit": unit})
     );
+}
+
+/// Start of a measurement.
+struct Start {
+    at: Instant,
+    processor: Option<f64>,
+}
+
+impl Start {
+    fn now() -> Self {
+        Self {
+            at: Instant::now(),
+            processor: processor(),
+        }
+    }
+
+    /// Prints the rate of `count` things, and the processor time for each.
+    fn rows(&self, work: &str, subject: &str, count: usize, thing: &str) {
+        let rate = count as f64 / self.at.elapsed().as_secs_f64();
+        row(work, subject, rate, &format!("{thing}s/s"));
+        if let (Some(before), Some(now)) = (self.processor, processor()) {
+            let work = format!("{work}, processor time");
+            let each = (now - before) / count as f64;
+            row(&work, subject, each, &format!("ns/{thing}"));
+        }
+    }
+}
+
+/// Returns the processor time of this thread in nanoseconds, or `None` on systems that do not
+/// report it.
+fn processor() -> Option<f64> {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
+    text.split(' ').next()?.parse().ok()
 }
 
 /// Sends the same small request repeatedly, on `at_once` connections at once.
@@ -76,7 +109,7 @@ async fn requests(client: &Client, address: SocketAddr, count: usize, at_once: u
     } else {
         "requests, 8 at once"
     };
-    let start = Instant::now();
+    let start = Start::now();
     let mut tasks = JoinSet::new();
     for _ in 0..at_once {
         tasks.spawn(bare_requests(address, count / at_once));
@@ -84,9 +117,9 @@ async fn requests(client: &Client, address: SocketAddr, count: usize, at_once: u
     while let Some(done) = tasks.join_next().await {
         done??;
     }
-    row(work, "bare hyper", count, start, "requests/s");
+    start.rows(work, "bare hyper", count, "request");
 
-    let start = Instant::now();
+    let start = Start::now();
     let mut tasks = JoinSet::new();
     for _ in 0..at_once {
         let client = client.clone();
@@ -100,7 +133,7 @@ async fn requests(client: &Client, address: SocketAddr, count: usize, at_once: u
     while let Some(done) = tasks.join_next().await {
         done??;
     }
-    row(work, "ours", count, start, "requests/s");
+    start.rows(work, "ours", count, "request");
     Ok(())
 }
 
@@ -141,7 +174,7 @@ async fn frames(
     let target = format!("/frames/{count}/{bytes}");
 
     let stream = upgraded(address, &target).await?;
-    let start = Instant::now();
+    let start = Start::now();
     let mut socket = WebSocket::after_handshake(stream, Role::Client);
     socket
         .write_frame(Frame::text(Payload::Borrowed(b"{}")))
@@ -153,9 +186,9 @@ async fn frames(
             seen += 1;
         }
     }
-    row(work, "bare fastwebsockets", count, start, "frames/s");
+    start.rows(work, "bare fastwebsockets", count, "frame");
 
-    let start = Instant::now();
+    let start = Start::now();
     let mut socket = client.socket(&target).await?;
     let mut seen = 0;
     while seen < count {
@@ -165,7 +198,7 @@ async fn frames(
             seen += 1;
         }
     }
-    row(work, "ours", count, start, "frames/s");
+    start.rows(work, "ours", count, "frame");
     Ok(())
 }
 

@@ -64,15 +64,15 @@ pub(crate) fn run(options: &Options) -> Result {
         cargo::print(&shown);
         // Written at once, so that a later failure does not lose these results.
         if options.write {
-            write(&report, &known)?;
+            write(&report)?;
         }
     }
     Ok(())
 }
 
-fn write(report: &Report<'_>, order: &[&str]) -> Result {
+fn write(report: &Report<'_>) -> Result {
     let read = |path: &str| fs::read_to_string(cargo::root().join(path)).unwrap_or_default();
-    for (path, text) in report::documents(report, order, read) {
+    for (path, text) in report::documents(report, BENCHMARKS, read) {
         fs::write(cargo::root().join(&path), text)
             .map_err(|error| format!("cannot write {path}: {error}"))?;
     }

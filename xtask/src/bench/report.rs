@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt::Write};
 
 use serde_json::{Value, json};
 
-use super::promises::{Benchmark, Bound, Promise};
+use super::promises::{Benchmark, Bound, Headline, Promise};
 
 /// A measurement of one subject in one round.
 #[derive(Debug, Clone)]
@@ -187,33 +187,34 @@ impl<'a> Report<'a> {
         text
     }
 
-    /// Formats this benchmark's lines of the README's table, one per promise.
+    /// Formats this benchmark's lines of the README's table, in plain words.
     fn headlines(&self) -> String {
         let works = self.works();
         let mut text = String::new();
-        for promise in self
-            .bench
-            .promises
-            .iter()
-            .filter(|promise| promise.headline)
-        {
+        for promise in self.bench.promises {
+            let Some(Headline { task, other }) = promise.headline else {
+                continue;
+            };
+            let rounds = |subject| works.get(promise.work)?.get(subject);
+            let value = |rounds: Option<&Rounds>| match rounds {
+                Some(rounds) => format!("{} {}", short(rounds.median()), rounds.unit),
+                None => "not measured".to_owned(),
+            };
+            let (ours, theirs) = (rounds("ours"), rounds(promise.against));
+            let unit = ours.map_or("", |rounds| rounds.unit.as_str());
             let kept = kept(promise, &works);
-            let ours = works
-                .get(promise.work)
-                .and_then(|subjects| subjects.get("ours"));
-            let ours = ours.map_or_else(
-                || "—".to_owned(),
-                |rounds| format!("{} {}", short(rounds.median()), rounds.unit),
-            );
+            let (result, missed) = match kept.ratio {
+                Some(ratio) if kept.is_met => (in_words(ratio, unit), ""),
+                Some(ratio) => (in_words(ratio, unit), " (missed)"),
+                None => ("not measured".to_owned(), ""),
+            };
+            let (Bound::AtLeast(bound) | Bound::AtMost(bound)) = promise.bound;
             let _ = writeln!(
                 text,
-                "|{}: {}|{ours}|{}|{}|{}|{}|",
-                self.bench.name,
-                promise.work,
-                promise.against,
-                kept.measured,
-                kept.bound,
-                kept.verdict
+                "|{task}|{}|{other}: {}|{result}|{}{missed}|",
+                value(ours),
+                value(theirs),
+                in_words(bound, unit),
             );
         }
         text
@@ -284,6 +285,9 @@ impl<'a> Report<'a> {
 
 /// Result of a promise.
 struct Kept {
+    /// Median ratio over the rounds, if measured.
+    ratio: Option<f64>,
+    is_met: bool,
     bound: String,
     measured: String,
     verdict: &'static str,
@@ -299,13 +303,18 @@ fn kept(promise: &Promise, works: &BTreeMap<&str, BTreeMap<&str, Rounds>>) -> Ke
         Bound::AtLeast(bound) => ("≥", bound),
         Bound::AtMost(bound) => ("≤", bound),
     };
-    let verdict = match (ratio, promise.bound) {
-        (None, _) => "not measured",
-        (Some(ratio), Bound::AtLeast(bound)) if ratio >= bound => "met",
-        (Some(ratio), Bound::AtMost(bound)) if ratio <= bound => "met",
-        _ => "**missed**",
+    let is_met = ratio.is_some_and(|ratio| match promise.bound {
+        Bound::AtLeast(bound) => ratio >= bound,
+        Bound::AtMost(bound) => ratio <= bound,
+    });
+    let verdict = match ratio {
+        None => "not measured",
+        Some(_) if is_met => "met",
+        Some(_) => "**missed**",
     };
     Kept {
+        ratio,
+        is_met,
         bound: format!("{sign}{}×", tidy(bound)),
         measured: ratios.map_or_else(|| "—".to_owned(), |ratios| spread(&ratios)),
         verdict,
@@ -322,12 +331,12 @@ const BY_HAND: &str = "## Where the time goes";
 const TABLE: [&str; 2] = ["<!-- benchmarks -->\n", "<!-- end of benchmarks -->\n"];
 
 /// Returns the files that one benchmark changes, with their paths: its section of
-/// `docs/benchmarks.md`, its chart, its lines of the README's table. `order` names all benchmarks.
+/// `docs/benchmarks.md`, its chart, its lines of the README's table. `all` determines the order.
 /// Results of other benchmarks are kept, with the machine of their measurement. `read` returns the
 /// current content of a file.
 pub(crate) fn documents(
     report: &Report<'_>,
-    order: &[&str],
+    all: &[Benchmark],
     read: impl Fn(&str) -> String,
 ) -> Vec<(String, String)> {
     let name = report.bench.name;
@@ -338,11 +347,11 @@ pub(crate) fn documents(
         None => (&*before, ""),
     };
     let mut page = PREFACE.to_owned();
-    for one in order {
-        if *one == name {
+    for one in all {
+        if one.name == name {
             page.push_str(&report.table());
             let _ = writeln!(page, "\n![{name}]({chart})");
-        } else if let Some(section) = section(measured, one) {
+        } else if let Some(section) = section(measured, one.name) {
             let _ = writeln!(page, "{section}");
         }
     }
@@ -352,7 +361,7 @@ pub(crate) fn documents(
         ("docs/benchmarks.md".to_owned(), page),
     ];
     let readme = read("README.md");
-    if let Some(readme) = with_lines(&readme, name, &report.headlines(), order) {
+    if let Some(readme) = with_lines(&readme, name, &report.headlines(), all) {
         documents.push(("README.md".to_owned(), readme));
     }
     documents
@@ -366,22 +375,43 @@ fn section<'a>(page: &'a str, name: &str) -> Option<&'a str> {
     Some(rest[..end].trim_end_matches('\n')).filter(|text| !text.is_empty())
 }
 
-/// Inserts a benchmark's lines into the README's table, in the given order.
-fn with_lines(readme: &str, name: &str, lines: &str, order: &[&str]) -> Option<String> {
+/// Inserts a benchmark's lines into the README's table, in the order of `all`.
+fn with_lines(readme: &str, name: &str, lines: &str, all: &[Benchmark]) -> Option<String> {
     let (before, rest) = readme.split_once(TABLE[0])?;
     let (old, after) = rest.split_once(TABLE[1])?;
-    let mut table = "|Work|Ours|Against|Measured|Promised||\n|-|-:|-|-:|-:|-|\n".to_owned();
-    for one in order {
-        if *one == name {
+    let mut table = "|Task|This library|Compared with|Result|Target|\n|-|-:|-|-|-|\n".to_owned();
+    for one in all {
+        if one.name == name {
             table.push_str(lines);
             continue;
         }
-        let start = format!("|{one}: ");
-        for line in old.lines().filter(|line| line.starts_with(&start)) {
-            let _ = writeln!(table, "{line}");
+        for headline in one.promises.iter().filter_map(|promise| promise.headline) {
+            let start = format!("|{}|", headline.task);
+            if let Some(line) = old.lines().find(|line| line.starts_with(&start)) {
+                let _ = writeln!(table, "{line}");
+            }
         }
     }
     Some([before, TABLE[0], &table, TABLE[1], after].concat())
+}
+
+/// Describes a ratio of ours to another: the speed where a rate or a time was measured, the memory
+/// otherwise.
+fn in_words(ratio: f64, unit: &str) -> String {
+    let is_time = |unit: &str| matches!(unit, "ns" | "µs" | "ms" | "s");
+    let speed = match unit.split_once('/') {
+        Some((_, "s")) => ratio,
+        Some((time, _)) if is_time(time) => 1.0 / ratio,
+        None if is_time(unit) => 1.0 / ratio,
+        _ if ratio < 0.095 => return format!("1/{:.0} of the memory", 1.0 / ratio),
+        _ => return format!("{:.0} % of the memory", ratio * 100.0),
+    };
+    match speed {
+        9.5.. => format!("{speed:.0} times as fast"),
+        1.1.. => format!("{} times as fast", tidy((speed * 10.0).round() / 10.0)),
+        0.9.. => "as fast".to_owned(),
+        _ => format!("{:.0} % of the speed", speed * 100.0),
+    }
 }
 
 /// Formats a bound.
@@ -423,7 +453,7 @@ mod tests {
         server: false,
         about: "",
         promises: &[
-            at_least("w", 2.0, "peer").headline(),
+            at_least("w", 2.0, "peer").headline("Work", "a peer"),
             at_most("w", 1.5, "floor"),
             at_most("w", 1.0, "absent"),
         ],
@@ -478,11 +508,21 @@ mod tests {
 
     #[test]
     fn a_benchmark_changes_its_own_part_and_keeps_the_rest() {
+        const OTHERS: [&[Promise]; 2] = [
+            &[at_most("w", 1.0, "peer").headline("Task of a", "a peer")],
+            &[at_most("w", 1.0, "peer").headline("Task of z", "a peer")],
+        ];
         let one = report(vec![row("ours", 10.0), row("peer", 4.0)]);
         let readme = format!(
-            "before\n{}|a: y|old|\n|x: w|old|\n|z: y|old|\n{}after\n",
+            "before\n{}|Task of z|old|\n|Work|old|\n|Task of a|old|\n|gone|old|\n{}after\n",
             TABLE[0], TABLE[1]
         );
+        let other = |name, promises| Benchmark {
+            name,
+            promises,
+            ..BENCH
+        };
+        let all = [other("a", OTHERS[0]), BENCH, other("z", OTHERS[1])];
         let page = format!(
             "old preface\n\n## z\n\nof z\n\n## x\n\nold\n\n## gone\n\n## a\n\nof a\n\n{BY_HAND}\nby hand\n"
         );
@@ -490,12 +530,14 @@ mod tests {
             "README.md" => readme.clone(),
             _ => page.clone(),
         };
-        let documents = documents(&one, &["a", "x", "z"], read);
+        let documents = documents(&one, &all, read);
         let get = |name: &str| {
             let found = documents.iter().find(|(path, _)| path == name);
             found.map(|(_, text)| text.as_str()).unwrap()
         };
-        let lines = "|a: y|old|\n|x: w|10.00 /s|peer|2.50×|≥2×|met|\n|z: y|old|\n";
+        let lines = "|Task of a|old|\n\
+            |Work|10.00 /s|a peer: 4.00 /s|2.5 times as fast|2 times as fast|\n\
+            |Task of z|old|\n<!--";
         assert!(get("README.md").contains(lines), "{}", get("README.md"));
         assert!(get("README.md").starts_with("before\n"));
         assert!(get("README.md").ends_with("after\n"));
@@ -508,6 +550,35 @@ mod tests {
         );
         assert!(!page.contains("old") && !page.contains("gone"), "{page}");
         assert!(get("docs/benchmark-x.svg").starts_with("<svg"));
+    }
+
+    #[test]
+    fn ratios_are_described_in_words() {
+        for (ratio, unit, words) in [
+            (33.3, "events/s", "33 times as fast"),
+            (0.25, "events/s", "25 % of the speed"),
+            (0.025, "µs/event", "40 times as fast"),
+            (0.2, "ms", "5 times as fast"),
+            (0.45, "s", "2.2 times as fast"),
+            (1.05, "s", "as fast"),
+            (0.08, "KiB each", "1/12 of the memory"),
+            (0.34, "MiB", "34 % of the memory"),
+        ] {
+            assert_eq!(in_words(ratio, unit), words, "{ratio} {unit}");
+        }
+    }
+
+    #[test]
+    fn the_readme_names_a_missed_target() {
+        let rows = vec![row("ours", 10.0), row("peer", 10.0)];
+        let lines = report(rows).headlines();
+        let expected = "|Work|10.00 /s|a peer: 10.00 /s|as fast|2 times as fast (missed)|\n";
+        assert_eq!(lines, expected);
+        let lines = report(vec![row("ours", 10.0)]).headlines();
+        assert!(
+            lines.contains("|a peer: not measured|not measured|"),
+            "{lines}"
+        );
     }
 
     #[test]

@@ -13,6 +13,7 @@ use crate::{
     auth::{Auth, key_header},
     client::{Observer, Parts, SESSION_KEY},
     environment::{self, Variables},
+    origin::Origin,
 };
 
 /// The default `User-Agent` header of a client.
@@ -257,7 +258,9 @@ impl ClientBuilder {
             let value = HeaderValue::from_static(value);
             headers.entry(name).or_insert(value);
         }
+        let origin = Origin::of(&base)?;
         let mut http_headers = headers.clone();
+        http_headers.insert(header::HOST, origin.host()?);
         if let Auth::Fixed(key) = &self.auth {
             http_headers.insert(SESSION_KEY, key_header(key)?);
         }
@@ -274,6 +277,7 @@ impl ClientBuilder {
         };
         Ok(Client::from_parts(Parts {
             base,
+            origin,
             auth: self.auth,
             secrets,
             headers,

@@ -22,6 +22,7 @@ use crate::{
     auth::{Auth, key_header},
     capability::{self, Info},
     http::{content, limited, refusal, watched},
+    origin::Origin,
 };
 
 /// The header that carries the session key over HTTP.
@@ -49,12 +50,13 @@ struct Inner {
 /// The settings that a builder passes to a client.
 pub(crate) struct Parts {
     pub(crate) base: Url,
+    pub(crate) origin: Origin,
     pub(crate) auth: Auth,
     /// Redacts the values of the caller's headers, which a server may repeat in an error.
     pub(crate) secrets: Redactor,
     /// Headers for WebSocket handshakes.
     pub(crate) headers: HeaderMap,
-    /// The same headers and a fixed key, for requests.
+    /// The same headers, the host and a fixed key, for requests.
     pub(crate) http_headers: HeaderMap,
     pub(crate) timeout: Duration,
     pub(crate) attempt_timeout: Option<Duration>,
@@ -293,16 +295,7 @@ impl Client {
     }
 
     fn url(&self, target: &str) -> Result<String> {
-        // Reject dot segments: other parsers would resolve such a path differently, so it is a
-        // mistake or an attack.
-        let path = target.split('?').next().unwrap_or_default();
-        let dots =
-            |part: &str| matches!(&*part.replace("%2e", ".").replace("%2E", "."), "." | "..");
-        let has_dots = path.contains(['.', '%']) && path.split('/').any(dots);
-        let plain = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'#' | b'\\');
-        if !target.starts_with('/') || !target.bytes().all(plain) || has_dots {
-            return Err(no_path());
-        }
+        check(target)?;
         let base = self.0.parts.base.as_str().trim_end_matches('/');
         Ok(format!("{base}{target}"))
     }
@@ -316,8 +309,8 @@ impl Client {
         let parts = &self.0.parts;
         let mut built = http::Request::new(body);
         *built.method_mut() = request.method.clone();
-        *built.uri_mut() = http::Uri::try_from(self.url(&request.target)?)
-            .map_err(|error| no_path().with_source(error))?;
+        check(&request.target)?;
+        *built.uri_mut() = parts.origin.uri(&request.target).ok_or_else(no_path)?;
         *built.headers_mut() = parts.http_headers.clone();
         if let Some(key) = key
             && matches!(parts.auth, Auth::Provider { .. })
@@ -384,6 +377,20 @@ fn compressed(headers: &HeaderMap) -> Option<&str> {
     let encoding = headers.get(header::CONTENT_ENCODING)?;
     let encoding = encoding.to_str().unwrap_or("unknown").trim();
     (!encoding.eq_ignore_ascii_case("identity")).then_some(encoding)
+}
+
+/// Checks that a target is a percent-encoded path and query.
+fn check(target: &str) -> Result<()> {
+    // Reject dot segments: other parsers would resolve such a path differently, so it is a
+    // mistake or an attack.
+    let path = target.split('?').next().unwrap_or_default();
+    let dots = |part: &str| matches!(&*part.replace("%2e", ".").replace("%2E", "."), "." | "..");
+    let has_dots = path.contains(['.', '%']) && path.split('/').any(dots);
+    let plain = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'#' | b'\\');
+    if !target.starts_with('/') || !target.bytes().all(plain) || has_dots {
+        return Err(no_path());
+    }
+    Ok(())
 }
 
 fn no_path() -> Error {

@@ -106,6 +106,7 @@ mod http;
 mod liveness;
 mod net;
 mod network;
+mod origin;
 mod workspace;
 mod ws;
 

@@ -51,7 +51,7 @@ impl HttpTransport for HyperTransport {
     async fn send(&self, request: Request<Body>) -> Result<Response<Body>> {
         let mut request = request.map(Outgoing);
         let uri = request.uri().clone();
-        let forwarder = self.connector.forwarder(&Target::of_uri(&uri))?;
+        let forwarder = self.connector.forwarder(&uri)?;
         if let Some(authorization) = forwarder.and_then(|hop| hop.authorization.as_ref()) {
             let headers = request.headers_mut();
             headers.insert(header::PROXY_AUTHORIZATION, authorization.clone());

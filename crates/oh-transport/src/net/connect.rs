@@ -110,9 +110,13 @@ impl Connector {
         Ok(())
     }
 
-    /// Returns the proxy that forwards plain requests to a target, if any.
-    pub(crate) fn forwarder(&self, target: &Target<'_>) -> Result<Option<&Hop>> {
-        let hop = self.0.proxies.to(target)?;
+    /// Returns the proxy that forwards plain requests to a URL, if any.
+    pub(crate) fn forwarder(&self, uri: &Uri) -> Result<Option<&Hop>> {
+        if self.0.proxies.is_empty() {
+            return Ok(None);
+        }
+        let target = Target::of_uri(uri);
+        let hop = self.0.proxies.to(&target)?;
         Ok(hop.filter(|_| target.is_forwarded()))
     }
 

@@ -87,6 +87,14 @@ impl Proxies {
         }))
     }
 
+    /// Returns whether no proxy is configured, so that every connection is direct.
+    pub(crate) fn is_empty(&self) -> bool {
+        matches!(
+            (&self.0.http, &self.0.https),
+            (Choice::Unset, Choice::Unset)
+        )
+    }
+
     /// Returns the proxy for a target, if any. `ws` counts as `http`.
     ///
     /// # Errors

@@ -292,7 +292,6 @@ fn a_cgi_request_cannot_choose_the_proxy() {
 
 #[test]
 fn a_forwarder_is_a_proxy_for_plain_requests_only() {
-    let target = |url: &'static str| Url::parse(url).unwrap();
     let tls = crate::net::Tls::new(crate::net::TlsOptions::default()).unwrap();
     let connector = crate::net::Connector::new(
         std::time::Duration::from_secs(1),
@@ -307,7 +306,7 @@ fn a_forwarder_is_a_proxy_for_plain_requests_only() {
         ("wss://host/", false),
     ] {
         let found = connector
-            .forwarder(&Target::of_url(&target(url)))
+            .forwarder(&url.parse().unwrap())
             .unwrap()
             .is_some();
         assert_eq!(found, forwarded, "{url}");

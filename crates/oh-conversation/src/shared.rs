@@ -15,10 +15,7 @@ use oh_protocol::{
     state::ConversationInfo,
 };
 use oh_transport::{Backoff, Client};
-use tokio::{
-    runtime::{Handle, Id},
-    sync::watch,
-};
+use tokio::runtime::{Handle, Id};
 
 use crate::{
     Error, Result,
@@ -27,7 +24,7 @@ use crate::{
     head::Asked,
     mirror::Mirror,
     tokens::{Readers, Tokens},
-    watcher::Watcher,
+    watcher::{Stop, Watcher},
 };
 
 /// The maximum number of events in a page of the log.
@@ -39,8 +36,8 @@ pub(crate) struct Shared {
     pub(crate) mirror: Arc<Mirror>,
     pub(crate) tokens: Readers,
     pub(crate) head: Asked,
-    /// Dropped with the last handle, which also stops the watcher.
-    stop: watch::Sender<bool>,
+    /// Stops the watcher, also when this is dropped.
+    stop: Arc<Stop>,
     /// How many handles are open.
     open: AtomicUsize,
     runtime: Id,
@@ -71,7 +68,7 @@ impl Shared {
                 && link.client.is_same(client)
                 && link.following.limits == following.limits
                 && (whole || same)
-                && !*link.stop.borrow()
+                && !link.stop.is_asked()
                 && link.mirror.read().ended.is_none()
         })?;
         found.open.fetch_add(1, Ordering::AcqRel);
@@ -105,11 +102,11 @@ impl Shared {
                 held.exact = false;
             });
         }
-        let (stop, stopped) = watch::channel(false);
         let tokens = Tokens::default();
         let readers = tokens.readers();
         let backoff = Backoff::new(limits.backoff.0, limits.backoff.1);
-        let watcher = Watcher::new(client.clone(), writer, tokens, stopped, backoff);
+        let stop = Arc::new(Stop::default());
+        let watcher = Watcher::new(client.clone(), writer, tokens, stop.clone(), backoff);
         tokio::spawn(watcher.run());
         let link = Arc::new(Self {
             client,
@@ -136,13 +133,19 @@ impl Shared {
         let _links = links();
         let last = self.open.fetch_sub(1, Ordering::AcqRel) == 1;
         if last {
-            self.stop.send_replace(true);
+            self.stop.ask();
         }
         last
     }
 
     pub(crate) fn following(&self) -> &Following {
         &self.following
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.stop.ask();
     }
 }
 

@@ -9,6 +9,7 @@ mod frames;
 mod legacy;
 mod polling;
 mod rest;
+mod stop;
 
 use std::{
     collections::HashSet,
@@ -26,6 +27,7 @@ use tokio::{
 };
 use tracing::debug;
 
+pub(crate) use self::stop::Stop;
 use self::{errands::Done, frames::Reading, rest::Rest};
 use crate::{
     Error, ErrorKind, Link,
@@ -92,7 +94,7 @@ pub(crate) struct Watcher {
     id: ConversationId,
     writer: Writer,
     tokens: Tokens,
-    stop: watch::Receiver<bool>,
+    stop: Arc<Stop>,
     liveness: watch::Receiver<Liveness>,
     limits: Limits,
     flavor: Flavor,
@@ -139,7 +141,7 @@ impl Watcher {
         client: Client,
         writer: Writer,
         tokens: Tokens,
-        stop: watch::Receiver<bool>,
+        stop: Arc<Stop>,
         backoff: Backoff,
     ) -> Self {
         let limits = writer.mirror().limits.clone();
@@ -178,7 +180,7 @@ impl Watcher {
 
     /// Runs until it is stopped or no more events can arrive.
     pub(crate) async fn run(mut self) {
-        let mut stop = self.stop.clone();
+        let stop = self.stop.clone();
         let client = self.client.clone();
         let mut gone = pin!(client.server_gone());
         let mut phase = Phase::Dial;
@@ -193,7 +195,7 @@ impl Watcher {
                 Phase::Read(connection) => self.read(connection, gone.as_mut()).await,
                 other => tokio::select! {
                     biased;
-                    () = asked(&mut stop) => Phase::End(self.closed()),
+                    () = stop.asked() => Phase::End(self.closed()),
                     reason = &mut gone => Phase::End(self.server_gone(&reason)),
                     next = self.step(other) => next,
                 },
@@ -302,7 +304,7 @@ impl Watcher {
         self.polls = false;
         self.writer.connected();
         let mirror = self.writer.mirror().clone();
-        let mut stop = self.stop.clone();
+        let stop = self.stop.clone();
         if connection.reading.flavor == Flavor::Legacy {
             self.ring(&mut connection.reading);
         }
@@ -325,7 +327,7 @@ impl Watcher {
                         break next;
                     }
                 }
-                () = asked(&mut stop) => {
+                () = stop.asked() => {
                     Box::pin(connection.socket.close(1000, "")).await;
                     return Phase::End(self.closed());
                 }
@@ -546,11 +548,6 @@ impl Watcher {
     }
 }
 
-/// Completes once a stop is requested, or the sender is gone.
-async fn asked(stop: &mut watch::Receiver<bool>) {
-    let _ = stop.wait_for(|asked| *asked).await;
-}
-
 /// Completes once the supervisor reports that the server is ready again.
 async fn ready(liveness: &mut watch::Receiver<Liveness>) {
     loop {
@@ -582,10 +579,10 @@ mod tests {
         let id = ConversationId::random();
         let state = ConversationState::default();
         let (writer, _mirror) = Mirror::new(id, state, None, 0, Limits::default(), Arc::default());
-        let (_stop, stopped) = watch::channel(false);
         let client = Client::builder("http://127.0.0.1:1").build().unwrap();
         let backoff = Backoff::new(Duration::from_millis(1), Duration::from_millis(1));
-        let watcher = Watcher::new(client, writer, Tokens::default(), stopped, backoff).run();
+        let stop = Arc::default();
+        let watcher = Watcher::new(client, writer, Tokens::default(), stop, backoff).run();
         let bytes = size_of_val(&watcher);
         assert!(bytes <= 2 * 1024, "{bytes} bytes");
     }

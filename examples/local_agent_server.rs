@@ -10,7 +10,7 @@ use openhands::prelude::*;
 use openhands_examples::{Model, ProvisionBar};
 
 const TASK: &str = "Create test_broken.py with a function that has a syntax error on purpose. \
-    Then finish. If you are told that it does not compile, mend it and finish again.";
+    Then finish. If the file does not compile, correct it and finish again.";
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {

@@ -31,7 +31,7 @@ const HOOK: &str = concat!(
     "/../examples/hooks/pycompile_check.sh"
 );
 const TASK: &str = "Create test_broken.py with a function that has a syntax error on purpose. \
-    Then finish. If you are told that it does not compile, mend it and finish again.";
+    Then finish. If the file does not compile, correct it and finish again.";
 
 pub(crate) async fn bench(smoke: bool) -> Outcome {
     let rounds = if smoke { 1 } else { 4 };
@@ -59,7 +59,7 @@ pub(crate) async fn bench(smoke: bool) -> Outcome {
 
 /// Measures the same job with an existing template, from the server's start to its end.
 async fn at_hand(rounds: usize) -> Outcome {
-    const WORK: &str = "main job, template at hand";
+    const WORK: &str = "main job, template ready";
     if !wanted("ours") {
         return Ok(());
     }

@@ -1,4 +1,4 @@
-//! Measures many live conversations in one process: the cost of each beyond the bytes of its own
+//! Measures many live conversations in one process: the cost of each beyond the bytes of its
 //! state and events. The floor is one bare socket per conversation.
 
 use std::time::Duration;

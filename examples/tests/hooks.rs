@@ -29,7 +29,7 @@ fn both() -> HookConfig {
 }
 
 #[tokio::test]
-async fn a_projects_hooks_are_found_and_keep_the_agent_honest() {
+async fn the_hooks_of_a_project_are_found_and_guard_the_agent() {
     let home = tempfile::tempdir().unwrap();
     let server = LocalServer::builder()
         .env("HOME", home.path())
@@ -90,7 +90,7 @@ async fn a_projects_hooks_are_found_and_keep_the_agent_honest() {
 }
 
 #[tokio::test]
-async fn they_are_tried_without_a_server() {
+async fn hooks_can_be_tried_without_a_server() {
     let project = tempfile::tempdir().unwrap();
     let run = DryRun::new(project.path());
     let terminal = |line: &str| {

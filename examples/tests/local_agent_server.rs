@@ -14,7 +14,7 @@ use openhands::testkit::{Script, ScriptedModel};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-/// Returns the path of the example, which Cargo builds beside the test binaries.
+/// Returns the path of the example, which Cargo builds next to the test binaries.
 fn program() -> PathBuf {
     let mut path = std::env::current_exe().unwrap();
     path.pop();
@@ -157,7 +157,7 @@ fn an_interrupt_ends_the_server_and_fails() {
 }
 
 #[tokio::test]
-async fn a_refused_model_key_reaches_the_user_and_leaves_nothing() {
+async fn a_rejected_model_key_is_reported_to_the_user_and_leaves_nothing() {
     let script = Script::new().forever(|script| script.fail(401, "Incorrect API key provided"));
     let model = ScriptedModel::start(script).await.unwrap();
     let temporary = tempfile::tempdir().unwrap();

@@ -60,7 +60,7 @@ fn once(directory: &Path, name: &str) -> Hook {
     let mark = directory.join(name);
     let mark = mark.display();
     Hook::command(format!(
-        "test -e {mark} || {{ touch {mark}; echo 'told by {name}' >&2; exit 2; }}"
+        "test -e {mark} || {{ touch {mark}; echo 'denied by {name}' >&2; exit 2; }}"
     ))
     .timeout(10)
 }
@@ -79,7 +79,7 @@ async fn first<S: Stream>(mut stream: Pin<&mut S>, count: usize) -> Vec<S::Item>
 }
 
 #[tokio::test]
-async fn every_event_denies_what_it_can_and_allows() {
+async fn every_event_allows_and_denies_as_documented() {
     let marks = tempfile::tempdir().unwrap();
     let home = openhands_tests::home();
     let server = openhands_tests::server(&home).start().await.unwrap();
@@ -96,9 +96,9 @@ async fn every_event_denies_what_it_can_and_allows() {
     let context = |text: &str| hook(&format!("echo '{}'", json!({"additionalContext": text})));
     let hooks = HookConfig::new()
         .session_start(noting(&starts, "exit 2"))
-        .session_start(context("told at the start"))
+        .session_start(context("context at the start"))
         .user_prompt_submit(once(marks.path(), "prompt"))
-        .user_prompt_submit(context("told beside the message"))
+        .user_prompt_submit(context("context of the message"))
         .pre_tool_use(HookMatcher::exact("terminal").hook(once(marks.path(), "pre")))
         .post_tool_use(HookMatcher::regex("term.*").hook(hook("exit 2")))
         .post_tool_use(HookMatcher::exact("terminal").hook(hook("exit 0")))
@@ -129,7 +129,7 @@ async fn every_event_denies_what_it_can_and_allows() {
             }
         }
     });
-    assert_eq!(refused.await.unwrap()[0].1, "told by prompt");
+    assert_eq!(refused.await.unwrap()[0].1, "denied by prompt");
     let outcome = timeout(LONG, conversation.run()).await.unwrap().unwrap();
     assert!(outcome.is_finished(), "{outcome}");
     conversation.send("Finish.").await.unwrap();
@@ -161,11 +161,11 @@ async fn every_event_denies_what_it_can_and_allows() {
         })
         .collect();
     assert_eq!(rejected.len(), 1);
-    assert!(rejected[0].contains("told by pre"), "{rejected:?}");
+    assert!(rejected[0].contains("denied by pre"), "{rejected:?}");
     for told in [
-        "told by stop",
-        "told at the start",
-        "told beside the message",
+        "denied by stop",
+        "context at the start",
+        "context of the message",
     ] {
         let messages = events.iter().filter(|e| e.kind() == "MessageEvent");
         let mut texts = messages.map(|event| String::from_utf8_lossy(event.raw()));
@@ -179,7 +179,7 @@ async fn every_event_denies_what_it_can_and_allows() {
     assert_eq!(local.len(), 1);
     assert!(local[0].stdout.starts_with("own") && local[0].took.is_some());
     let denied = all.iter().find(|hook| *hook.hook_event_type == *"Stop");
-    assert_eq!(denied.unwrap().feedback(), Some("told by stop"));
+    assert_eq!(denied.unwrap().feedback(), Some("denied by stop"));
     assert!(all.iter().any(|hook| hook.action_id.is_some()));
     assert!(all.iter().any(|hook| hook.message_id.is_some()));
     assert_eq!(lines(&starts), 1, "on the server, and not here too");
@@ -212,7 +212,7 @@ fn plain(directory: &Path) {
 }
 
 #[tokio::test]
-async fn a_broken_hook_lets_things_happen_there_as_in_a_dry_run() {
+async fn a_broken_hook_allows_on_the_server_as_in_a_dry_run() {
     let home = openhands_tests::home();
     let server = openhands_tests::server(&home).start().await.unwrap();
     let workspace = server.workspace(server.workspace_dir().display().to_string());
@@ -286,7 +286,7 @@ async fn a_broken_hook_lets_things_happen_there_as_in_a_dry_run() {
         .collect();
     assert_eq!(ours.len(), COMMANDS.len());
     assert_eq!(theirs, ours);
-    assert!(!never.exists(), "a pattern that is none matches nothing");
+    assert!(!never.exists(), "an invalid pattern matches nothing");
     let count = server
         .client()
         .call(&calls::events::Count::new(conversation.id()))

@@ -19,7 +19,7 @@ fn alive(pid: u32) -> bool {
 }
 
 #[tokio::test]
-async fn a_server_starts_proves_itself_and_leaves_nothing() {
+async fn a_server_starts_works_and_leaves_nothing() {
     let server = LocalServer::builder().start().await.unwrap();
     let (pid, state) = (server.pid(), server.state_dir().to_owned());
     assert_eq!(server.info().version, SERVER_VERSION);
@@ -50,7 +50,7 @@ async fn a_dropped_server_is_gone_at_once() {
 }
 
 #[tokio::test]
-async fn a_server_that_dies_at_start_says_how_and_why() {
+async fn a_server_that_dies_at_start_is_reported_with_exit_and_reason() {
     let error = LocalServer::builder()
         .arg("--no-such-option")
         .start()

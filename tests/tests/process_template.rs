@@ -66,7 +66,7 @@ async fn eventually(what: &str, mut done: impl FnMut() -> bool) {
 }
 
 #[tokio::test]
-async fn a_forked_server_runs_an_agent_with_keys_and_places_of_its_own() {
+async fn a_forked_server_runs_an_agent_with_separate_keys_and_directories() {
     let template = openhands_tests::template().await;
     let homes = [openhands_tests::home(), openhands_tests::home()];
     let builder = |home| {
@@ -140,7 +140,7 @@ async fn a_forked_server_runs_an_agent_with_keys_and_places_of_its_own() {
 }
 
 #[tokio::test]
-async fn ten_servers_of_a_template_hold_less_than_four_cold_ones() {
+async fn ten_servers_of_a_template_use_less_memory_than_four_cold_ones() {
     let template = openhands_tests::template().await;
     let home = openhands_tests::home();
     let mut servers = Vec::new();
@@ -154,7 +154,7 @@ async fn ten_servers_of_a_template_hold_less_than_four_cold_ones() {
     for server in &servers {
         let (own, share) = memory(server.pid());
         let (keepers, keepers_share) = memory(parent(server.pid()));
-        println!("server {own} MiB of its own, keeper {keepers} MiB");
+        println!("server {own} MiB of private memory, keeper {keepers} MiB");
         assert!(
             own + keepers <= 110,
             "{own} MiB and {keepers} MiB for its keeper"
@@ -201,7 +201,7 @@ fn marked(mark: &str) -> usize {
 }
 
 #[tokio::test]
-async fn a_killed_owner_leaves_neither_a_template_nor_what_agents_started() {
+async fn a_killed_owner_leaves_no_template_and_no_process_of_an_agent() {
     if std::env::var_os(ROLE).is_some() {
         return owner().await;
     }
@@ -210,7 +210,7 @@ async fn a_killed_owner_leaves_neither_a_template_nor_what_agents_started() {
         .args([
             "--exact",
             "--nocapture",
-            "a_killed_owner_leaves_neither_a_template_nor_what_agents_started",
+            "a_killed_owner_leaves_no_template_and_no_process_of_an_agent",
         ])
         .env(ROLE, "1")
         .env("TMPDIR", place.path())
@@ -243,7 +243,7 @@ async fn a_killed_owner_leaves_neither_a_template_nor_what_agents_started() {
 }
 
 #[tokio::test]
-async fn a_killed_template_takes_no_server_along_and_is_replaced() {
+async fn a_killed_template_ends_no_server_and_is_replaced() {
     let template: TemplateServer = openhands_tests::template().await;
     let home = openhands_tests::home();
     let server = openhands_tests::server(&home)

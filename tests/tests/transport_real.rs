@@ -50,7 +50,7 @@ async fn ending(client: &Client, target: &str) -> Error {
 }
 
 #[tokio::test]
-async fn the_server_refuses_as_we_read_it() {
+async fn rejections_of_the_server_are_decoded() {
     let home = openhands_tests::home();
     let server: LocalServer = openhands_tests::server(&home).start().await.unwrap();
     let client: &Client = server.as_ref();

@@ -25,7 +25,7 @@ async fn next<S: Stream + Unpin>(stream: &mut S) -> Option<S::Item> {
 }
 
 #[tokio::test]
-async fn commands_on_the_real_server() {
+async fn commands_work_on_the_real_server() {
     let home = openhands_tests::home();
     let server = openhands_tests::server(&home).start().await.unwrap();
     let workspace = server.workspace(server.workspace_dir());

@@ -31,7 +31,7 @@ async fn send(client: &Client, method: http::Method, target: &str, body: Value) 
 }
 
 #[tokio::test]
-async fn surroundings_on_the_real_server() {
+async fn queries_of_the_environment_work_on_the_real_server() {
     let home = openhands_tests::home();
     let server = openhands_tests::server(&home).start().await.unwrap();
     let workspace = server.workspace(server.workspace_dir());

@@ -30,7 +30,7 @@ async fn next<S: Stream + Unpin>(stream: &mut S) -> Option<S::Item> {
 }
 
 #[tokio::test]
-async fn commands_under_pressure_on_the_real_server() {
+async fn commands_work_under_load_on_the_real_server() {
     let home = openhands_tests::home();
     let template = openhands_tests::template().await;
     let server = openhands_tests::server(&home)

@@ -37,7 +37,7 @@ fn doctor(place: &Path) -> (bool, String, String) {
 }
 
 #[test]
-fn without_python_it_fails_and_says_what_to_do() {
+fn doctor_fails_without_python_and_names_a_remedy() {
     let place = machine(&[]);
     let (success, _, errors) = doctor(place.path());
     assert!(!success);
@@ -62,7 +62,7 @@ fn a_broken_pyenv_shim_is_explained() {
 }
 
 #[test]
-fn a_fit_python_or_uv_is_enough() {
+fn a_suitable_python_or_uv_is_enough() {
     let python = "#!/bin/sh\necho '{\"version\": [3, 13, 1], \"executable\": \"/p\", \
                   \"venv\": true, \"server\": null, \"missing\": []}'\n";
     for (name, text) in [("python3", python), ("uv", "#!/bin/sh\n")] {
@@ -73,7 +73,7 @@ fn a_fit_python_or_uv_is_enough() {
 }
 
 #[test]
-fn an_environment_that_cannot_be_used_is_a_problem() {
+fn an_unusable_environment_is_reported_as_a_problem() {
     let place = machine(&[("uv", "#!/bin/sh\n")]);
     let environment = place.path().join(".cache/openhands-rs/server-1.58.0");
     fs::create_dir_all(environment.join("bin")).unwrap();

@@ -63,7 +63,7 @@ impl Turn {
         self.send_then(client, call, || ())
     }
 
-    /// Same as [`send`](Self::send), and calls `done` after a successful response, before the turn
+    /// Does the same as [`send`](Self::send), and calls `done` after a successful response, before the turn
     /// ends.
     pub(crate) fn send_then<C>(
         self,
@@ -267,7 +267,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_answers_to_a_conversation_are_shared_while_somebody_has_it() {
+    fn answers_are_shared_while_a_handle_exists() {
         let id = ConversationId::random();
         let one = Answered::of("http://a.test/", id);
         assert!(Arc::ptr_eq(&one, &Answered::of("http://a.test/", id)));

@@ -132,7 +132,7 @@ impl ConversationBuilder {
         self
     }
 
-    /// Changes the start request with the methods of its own builder.
+    /// Changes the start request with the methods of its builder.
     pub fn configure(
         mut self,
         change: impl FnOnce(StartConversation) -> StartConversation,

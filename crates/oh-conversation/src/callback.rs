@@ -355,7 +355,7 @@ mod tests {
     use crate::{Cursor, attach::Limits, pager::Pager, view::View};
 
     #[tokio::test]
-    async fn a_callback_with_much_to_do_gives_way_to_other_tasks() {
+    async fn a_busy_callback_yields_to_other_tasks() {
         const EVENTS: i64 = 2_000;
         let id = ConversationId::random();
         let state = ConversationState::default();

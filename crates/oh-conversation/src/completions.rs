@@ -71,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn each_model_call_is_a_file_within_the_directory_as_utf_8() {
+    fn each_model_call_is_a_utf_8_file_in_the_directory() {
         let place = tempfile::tempdir().unwrap();
         let directory = place.path().join("a/b");
         let mut keep = completion_log(&directory).unwrap();

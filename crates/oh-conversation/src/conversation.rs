@@ -470,14 +470,14 @@ impl Conversation {
         answer.map_err(|error| Error::transport(self.id(), what, error))
     }
 
-    /// Same as [`call`](Self::call), for a request that names another resource besides the
+    /// Does the same as [`call`](Self::call), for a request that names another resource besides the
     /// conversation.
     pub(crate) async fn call_naming<C: Call>(&self, what: &str, call: &C) -> Result<C::Output> {
         let answer = self.client().call(call).await;
         answer.map_err(|error| Error::naming(self.id(), what, error))
     }
 
-    /// Same as [`call`](Self::call), for an endpoint that older servers do not have.
+    /// Does the same as [`call`](Self::call), for an endpoint that older servers do not have.
     pub(crate) async fn call_newer<C: Call>(&self, what: &str, call: &C) -> Result<C::Output> {
         let answer = self.client().call(call).await;
         answer.map_err(|error| {

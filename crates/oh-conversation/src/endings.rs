@@ -47,14 +47,14 @@ mod tests {
     }
 
     #[test]
-    fn pitfall_04_a_frame_too_large_is_told_apart() {
+    fn pitfall_04_a_too_large_frame_has_its_own_ending() {
         let large = Error::closed(1013, "frame_too_large");
         assert_eq!(classify(&large), Ending::TooLarge);
         assert_eq!(classify(&Error::closed(1009, "")), Ending::TooLarge);
     }
 
     #[test]
-    fn pitfall_08_a_wrong_key_is_fatal_and_a_missing_conversation_is_asked_about() {
+    fn pitfall_08_a_wrong_key_is_fatal_and_a_missing_conversation_is_checked() {
         assert_eq!(classify(&Error::closed(4001, "")), Ending::Unauthorized);
         let unauthorized = Error::from_status(StatusCode::UNAUTHORIZED);
         assert_eq!(classify(&unauthorized), Ending::Unauthorized);

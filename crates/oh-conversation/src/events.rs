@@ -314,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn it_behaves_as_a_sequence() {
+    fn a_list_of_events_behaves_as_a_sequence() {
         let events = list(1000, None);
         let expected = expected(1000);
         assert_eq!((events.len(), events.is_empty()), (900, false));
@@ -370,7 +370,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bounded_one_begins_with_what_is_held() {
+    fn a_bounded_list_begins_with_the_oldest_kept_event() {
         let events = list(1000, Some(100));
         let shown = ids(&events);
         assert_eq!(shown, expected(1000)[900 - shown.len()..]);
@@ -381,7 +381,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_one_has_nothing() {
+    fn an_empty_list_has_no_events() {
         let events = Events::default();
         assert!(events.is_empty() && events.first().is_none() && events.at(-1).is_none());
         assert_eq!(

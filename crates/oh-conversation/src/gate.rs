@@ -139,7 +139,7 @@ impl Conversation {
         !held.status().is_running() && (may_ask || held.asked.is_some() || held.log.start() > 0)
     }
 
-    /// Same as [`standing`](Self::standing), with the time limit for unclear answers.
+    /// Does the same as [`standing`](Self::standing), with the time limit for unclear answers.
     pub(crate) async fn standing_soon(&self) -> Result<Standing> {
         let limit = self.limits().answer;
         match timeout(limit, self.standing()).await {
@@ -334,7 +334,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_run_is_started_only_where_nothing_can_wait() {
+    fn a_run_is_started_only_if_no_action_can_be_waiting() {
         let statuses = [Known::Running, Known::Waiting, Known::Other];
         let bools = [false, true];
         for status in statuses {

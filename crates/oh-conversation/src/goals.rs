@@ -159,9 +159,9 @@ fn goal_of(event: &Event) -> Option<GoalStatus> {
 /// # Errors
 ///
 /// Returns [`ErrorKind::Conflict`] while a run or another goal is in progress,
-/// [`ErrorKind::PendingConfirmation`] while an action waits for approval,
-/// [`ErrorKind::InvalidInput`] for an empty objective or zero rounds, [`ErrorKind::RateLimited`] if
-/// the server accepts no more runs.
+/// [`ErrorKind::PendingConfirmation`] while an action waits for approval, and
+/// [`ErrorKind::InvalidInput`] for an empty objective or zero rounds. Returns
+/// [`ErrorKind::RateLimited`] if the server accepts no more runs.
 #[derive(Debug)]
 #[must_use = "nothing is started until it is awaited"]
 pub struct StartGoal {

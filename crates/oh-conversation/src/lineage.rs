@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn actions_are_open_until_they_are_answered_by_id_or_call() {
+    fn actions_stay_open_until_answered_by_id_or_call() {
         let (mut log, mut appender) = (Log::default(), Appender::default());
         let lineage = Lineage::default();
         let mut seq = 0;

@@ -190,7 +190,7 @@ mod tests {
     use super::Secret;
 
     #[test]
-    fn no_value_is_shown() {
+    fn secret_values_are_never_shown() {
         let computed = Secret::computed(|| async { Ok::<_, std::fmt::Error>("canary") });
         let shown = format!("{:?} {computed:?}", Secret::text("canary"));
         assert!(!shown.contains("canary"), "{shown}");

@@ -388,7 +388,7 @@ fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
 /// when the server rejects the session key. Tokens that have already arrived are yielded first.
 ///
 /// If 1024 pieces or 1 MiB of text wait for a reader, the pieces of the item that has waited
-/// longest are replaced by one [`Token::Lagged`], and the rest of that item is omitted. Tokens of
+/// longest are replaced by one [`Token::Lagged`]. The rest of that item is omitted. Tokens of
 /// other kinds are always kept, however slow the reader is: some tens of bytes for each message of
 /// the agent.
 #[derive(Debug)]

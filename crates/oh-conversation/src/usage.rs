@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn what_came_on_top_is_told_by_id_and_together() {
+    fn added_usage_is_reported_by_id_and_in_total() {
         let before = usage(json!({"usage_to_metrics": {"default": {"model_name": "m",
             "accumulated_cost": 1.0, "accumulated_token_usage": {"prompt_tokens": 10}}}}));
         let now = usage(json!({"usage_to_metrics": {

@@ -266,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn a_broken_hook_lets_pass_and_a_broken_guard_denies() {
+    fn a_broken_hook_allows_and_a_broken_guard_denies() {
         let nonsense = decided(b"[]", |_| Ok::<_, String>(Verdict::allow()));
         let failed = decided(EVENT, |_| Err("disk full"));
         let panicked = decided::<String>(EVENT, |_| panic::panic_any("x"));

@@ -14,7 +14,7 @@ use crate::{Error, ErrorKind, Result, matching, text};
 ///
 /// Keys may be spelt `PreToolUse` or `pre_tool_use`, and all of them may be nested in
 /// `{"hooks": …}`. This function accepts and rejects the same files as the server. Keys that the
-/// server ignores, such as a `description` beside `hooks` or a misspelt key of a hook, are not
+/// server ignores, such as a `description` next to `hooks` or a misspelt key of a hook, are not
 /// sent. [`lint`](crate::lint) lists these keys, because a misspelt guard does not guard.
 ///
 /// # Errors
@@ -138,7 +138,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_wrong_with_a_file_names_the_file() {
+    fn errors_about_a_file_name_the_file() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("hooks.json");
         fs::write(
@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn the_users_file_is_where_the_server_keeps_the_users_things() {
+    fn the_users_file_is_in_the_servers_directory_for_users() {
         let (home, project) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let kept = home.path().join("kept");
         let config = HookConfig::new().stop(Hook::command("x"));
@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_save_leaves_the_file_as_it_was() {
+    fn a_rejected_save_leaves_the_file_unchanged() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("hooks.json");
         let good = HookConfig::new().stop(Hook::command("x"));
@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_sees_a_whole_file_whoever_writes() {
+    fn a_reader_always_sees_a_complete_file() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("hooks.json");
         let of = |count: usize| {
@@ -265,7 +265,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn links_and_permissions_stay() {
+    fn links_and_permissions_are_kept() {
         use std::os::unix::fs::PermissionsExt as _;
 
         let directory = tempfile::tempdir().unwrap();

@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_of_a_newer_server_reads() {
+    fn an_event_of_a_newer_server_can_be_read() {
         let told = r#"{"event_type": "PreCompact", "session_id": "s", "new": 1}"#;
         let input: HookInput = serde_json::from_str(told).unwrap();
         assert_eq!(input.event_type.as_str(), "PreCompact");
@@ -253,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn recorded_events_can_be_judged_again() {
+    fn recorded_events_can_be_evaluated_again() {
         let action = event(json!({"kind": "ActionEvent", "id": "a", "timestamp": "t",
             "source": "agent", "tool_name": "terminal", "tool_call_id": "c",
             "action": {"kind": "TerminalAction", "command": "ls"}}));
@@ -300,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_newer_server_says_is_kept() {
+    fn data_of_a_newer_server_is_kept() {
         let json = r#"{"event_type": "Stop", "urgency": 3}"#;
         let input: HookInput = serde_json::from_str(json).unwrap();
         assert_eq!(input.extra["urgency"], 3);

@@ -369,7 +369,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn values_show_as_python_shows_them() {
+    fn values_are_formatted_as_in_python() {
         for (json, shown) in [
             (r#""plain 'text'""#, "plain 'text'"),
             (
@@ -391,7 +391,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_json_is_none() {
+    fn text_without_json_gives_no_object() {
         for text in [
             "",
             "{",

@@ -299,7 +299,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_can_never_do_its_work_is_found_with_its_place() {
+    fn settings_that_can_never_work_are_found_with_their_place() {
         let hook = || Hook::command("x");
         let matcher = |pattern: &str| HookMatcher::new(pattern).hook(hook());
         let config = HookConfig::new()
@@ -335,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn what_works_is_not_doubted() {
+    fn working_settings_are_not_reported() {
         for pattern in [
             "*",
             "",
@@ -350,7 +350,7 @@ mod tests {
     }
 
     #[test]
-    fn a_matcher_without_a_tool_is_found_with_the_nearest_tool() {
+    fn a_matcher_without_a_tool_is_reported_with_the_nearest_tool() {
         for (pattern, names) in [
             ("file-editor", &[("file-editor", "file_editor")][..]),
             ("Bash", &[("Bash", "terminal")]),
@@ -388,7 +388,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_server_passes_over_in_a_file_is_found() {
+    fn entries_that_the_server_ignores_are_reported() {
         let text = r#"{"description": "Guards", "hooks": {"Stop": [{"hooks": [
             {"type": "command", "command": "./quince-check.sh", "timout": 3}]}]}}"#;
         let config = crate::parse(text).unwrap();
@@ -408,7 +408,7 @@ mod tests {
     }
 
     #[test]
-    fn an_exact_matcher_matches_its_name_and_no_other() {
+    fn an_exact_matcher_matches_only_its_name() {
         for name in [
             "terminal", "a.b", "f(x)", "a+b", "/x/", r"a\b", "a{2}", "$", "a|b", "[x]", "^", "a-b",
             "#",
@@ -442,13 +442,13 @@ mod tests {
     }
 
     #[test]
-    fn what_only_the_server_can_tell_is_said() {
+    fn patterns_that_only_the_server_can_evaluate_are_reported() {
         let error = matches(&HookMatcher::new("(?i)k"), Some("\u{212a}")).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unsupported);
     }
 
     #[test]
-    fn hooks_come_in_order_and_for_their_tool() {
+    fn hooks_are_selected_in_order_and_by_tool() {
         let config = HookConfig::new()
             .pre_tool_use(HookMatcher::exact("terminal").hook(Hook::command("a")))
             .pre_tool_use(Hook::command("b"));

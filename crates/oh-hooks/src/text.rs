@@ -229,7 +229,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_form_of_the_file_means_the_same() {
+    fn every_form_of_the_file_has_the_same_meaning() {
         let expected = HookConfig::new().stop(Hook::command("./c.sh").timeout(5));
         for text in [
             r#"{"stop": [{"hooks": [{"command": "./c.sh", "timeout": 5}]}]}"#,
@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_server_passes_over_is_loaded_and_named() {
+    fn ignored_entries_are_loaded_and_named() {
         let hook = r#"{"hooks": [{"command": "x"}]}"#;
         for (text, ignored) in [
             (
@@ -281,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_server_refuses_is_refused_with_its_place() {
+    fn entries_that_the_server_rejects_are_rejected_with_their_place() {
         for (text, says) in [
             ("{\n  \"Stpo\": []}", "`Stpo` is not a hook event"),
             (r#"{"stop": [], "Stop": []}"#, "Stop is configured twice"),

@@ -104,7 +104,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_tool_that_was_meant_is_found() {
+    fn a_misspelt_tool_is_matched_with_the_intended_one() {
         for (name, tool) in [
             ("file-editor", Some("file_editor")),
             ("FileEditor", Some("file_editor")),

@@ -74,7 +74,7 @@ async fn grandchildren_end_when_the_run_is_dropped() {
 }
 
 #[tokio::test]
-async fn what_a_hook_leaves_behind_ends_with_it() {
+async fn processes_left_by_a_hook_end_with_the_hook() {
     let directory = tempfile::tempdir().unwrap();
     let hooks = stop("sleep 600 >/dev/null 2>&1 & echo $! > pid; exit 2");
     let input = HookInput::new(HookEventType::Stop);
@@ -88,7 +88,7 @@ async fn what_a_hook_leaves_behind_ends_with_it() {
 }
 
 #[tokio::test]
-async fn a_hook_is_told_the_event_the_project_and_the_session() {
+async fn a_hook_receives_the_event_the_project_and_the_session() {
     let directory = tempfile::tempdir().unwrap();
     let line = r#"cat; echo; echo "$OPENHANDS_PROJECT_DIR|$OPENHANDS_SESSION_ID|$OPENHANDS_EVENT_TYPE|$OPENHANDS_TOOL_NAME|$MINE""#;
     let hooks = HookConfig::new().pre_tool_use(Hook::command(line));
@@ -106,7 +106,7 @@ async fn a_hook_is_told_the_event_the_project_and_the_session() {
 }
 
 #[tokio::test]
-async fn a_flood_is_read_to_its_end_and_kept_up_to_the_cap() {
+async fn a_flood_of_output_is_read_to_its_end_and_kept_up_to_the_limit() {
     let hooks = HookConfig::new().stop(Hook::command(
         "head -c 100000000 /dev/zero | tr '\\0' x; head -c 5000 /dev/zero | tr '\\0' y >&2; exit 2",
     ));
@@ -133,7 +133,7 @@ fn peak() -> usize {
 }
 
 #[tokio::test]
-async fn json_that_the_cap_cuts_is_said_to_be_cut() {
+async fn json_cut_by_the_limit_is_reported_as_cut() {
     let line = r#"printf '{"decision": "deny", "reason": "%02000d"}' 0"#;
     let hooks = HookConfig::new().stop(Hook::command(line));
     let input = HookInput::new(HookEventType::Stop);
@@ -144,11 +144,11 @@ async fn json_that_the_cap_cuts_is_said_to_be_cut() {
 }
 
 #[test]
-fn hooks_do_not_see_what_the_server_keeps_to_itself() {
+fn hooks_do_not_see_private_variables_of_the_server() {
     // Uses a separate process, because all tests of one process share its environment.
     const INSIDE: &str = "OH_HOOKS_TEST_INSIDE";
     if std::env::var_os(INSIDE).is_none() {
-        let name = "hooks_do_not_see_what_the_server_keeps_to_itself";
+        let name = "hooks_do_not_see_private_variables_of_the_server";
         let ended = std::process::Command::new(std::env::current_exe().unwrap())
             .args([name, "--exact", "--nocapture"])
             .env(INSIDE, "yes")
@@ -181,7 +181,7 @@ fn hooks_do_not_see_what_the_server_keeps_to_itself() {
 }
 
 #[tokio::test]
-async fn a_pattern_that_is_none_matches_nothing_as_on_the_server() {
+async fn an_invalid_pattern_matches_nothing_as_on_the_server() {
     let guard = Hook::command("exit 2");
     let input = HookInput::new(HookEventType::PreToolUse).tool("terminal", serde_json::json!({}));
     for (pattern, denied) in [
@@ -202,7 +202,7 @@ async fn a_pattern_that_is_none_matches_nothing_as_on_the_server() {
 }
 
 #[tokio::test]
-async fn a_detached_hook_runs_and_none_of_it_counts() {
+async fn a_detached_hook_runs_and_its_result_is_ignored() {
     let directory = tempfile::tempdir().unwrap();
     let hooks = HookConfig::new().stop(Hook::command("echo x > ran; exit 2").detached());
     let input = HookInput::new(HookEventType::Stop);
@@ -230,7 +230,7 @@ async fn a_model_answers_prompt_and_agent_hooks() {
 }
 
 #[tokio::test]
-async fn a_place_that_is_not_there_is_the_hooks_failure() {
+async fn a_missing_directory_is_a_failure_of_the_hook() {
     let input = HookInput::new(HookEventType::Stop);
     let trial = DryRun::new("/no/such/place")
         .run(&stop("exit 2"), &input)

@@ -60,7 +60,7 @@ fn from_server(hook: &str) -> Event {
 }
 
 #[test]
-fn only_servers_that_take_no_hooks_leave_them_to_the_client() {
+fn only_servers_without_hooks_leave_hooks_to_the_client() {
     for (version, runs) in [
         ("1.8.0", false),
         ("1.9.1", false),
@@ -81,7 +81,7 @@ fn only_servers_that_take_no_hooks_leave_them_to_the_client() {
 }
 
 #[tokio::test]
-async fn a_hook_runs_on_one_side_and_once() {
+async fn a_hook_runs_once_and_on_one_side() {
     let directory = tempfile::tempdir().unwrap();
     for (version, expected) in [
         ("1.9.1", "SessionStart\nSessionEnd\n"),
@@ -103,7 +103,7 @@ async fn a_hook_runs_on_one_side_and_once() {
 }
 
 #[tokio::test]
-async fn a_programs_own_run_whatever_the_server_and_a_denial_is_told() {
+async fn hooks_of_the_program_run_on_every_server_and_report_denials() {
     let directory = tempfile::tempdir().unwrap();
     let log = directory.path().join("log");
     let own = HookConfig::new()
@@ -124,7 +124,7 @@ async fn a_programs_own_run_whatever_the_server_and_a_denial_is_told() {
 }
 
 #[tokio::test]
-async fn a_session_that_never_began_has_no_end() {
+async fn a_session_that_never_started_has_no_end_event() {
     let directory = tempfile::tempdir().unwrap();
     let log = directory.path().join("log");
     let own = HookConfig::new().session_end(noting(&log));
@@ -133,7 +133,7 @@ async fn a_session_that_never_began_has_no_end() {
 }
 
 #[tokio::test]
-async fn what_is_about_the_conversation_cannot_run_here() {
+async fn hooks_that_need_the_conversation_cannot_run_on_the_client() {
     let own = HookConfig::new()
         .session_start(Hook::command("touch ran"))
         .pre_tool_use(Hook::command("./guard.sh"));
@@ -146,7 +146,7 @@ async fn what_is_about_the_conversation_cannot_run_here() {
 }
 
 #[tokio::test]
-async fn local_ones_are_in_the_stream_of_the_servers_and_marked() {
+async fn local_hooks_are_marked_in_the_servers_stream() {
     let directory = tempfile::tempdir().unwrap();
     let own = HookConfig::new()
         .session_start(Hook::command("echo hello"))
@@ -179,7 +179,7 @@ async fn local_ones_are_in_the_stream_of_the_servers_and_marked() {
 }
 
 #[tokio::test]
-async fn plain_events_are_taken_too_and_feedback_is_what_the_agent_reads() {
+async fn plain_events_are_accepted_and_feedback_is_the_text_for_the_agent() {
     let seen = all(executions(Items(VecDeque::from([from_server("x")])))).await;
     assert_eq!(seen[0].feedback(), Some("told"));
     assert_eq!(
@@ -200,7 +200,7 @@ async fn plain_events_are_taken_too_and_feedback_is_what_the_agent_reads() {
 }
 
 #[test]
-fn what_is_blocked_right_now_is_read_from_state() {
+fn currently_blocked_actions_are_read_from_the_state() {
     let state = serde_json::json!({
         "kind": "ConversationStateUpdateEvent", "id": "1", "timestamp": "t",
         "source": "environment", "key": "full_state",
@@ -222,7 +222,7 @@ fn what_is_blocked_right_now_is_read_from_state() {
 }
 
 #[tokio::test]
-async fn a_flood_is_in_the_stream_as_the_server_would_have_it() {
+async fn a_flood_of_output_is_streamed_as_by_the_server() {
     let own =
         HookConfig::new().session_start(Hook::command("head -c 60000 /dev/zero | tr '\\0' x"));
     let mut session = SessionHooks::new(std::env::temp_dir()).own(own);

@@ -110,7 +110,7 @@ async fn warmth(rounds: usize) {
         let begun = Instant::now();
         let server = builder.clone().start().await.unwrap();
         let cold = begun.elapsed();
-        row("server at hand", "cold start", cold);
+        row("warm server", "cold start", cold);
         row("forked server", "cold start", cold);
         row(PROCESSOR, "cold start", processor(server.pid()));
         write(
@@ -154,8 +154,8 @@ async fn warmth(rounds: usize) {
         common::eventually_within(Duration::from_secs(120), "a spare", || pool.ready() == 1).await;
         let begun = Instant::now();
         let server = pool.acquire().await.unwrap();
-        row("server at hand", "ours", begun.elapsed());
-        write("server at hand", "promised", 50.0, "ms");
+        row("warm server", "ours", begun.elapsed());
+        write("warm server", "promised", 50.0, "ms");
         pool.shutdown().await;
         drop(server);
     }

@@ -266,11 +266,11 @@ impl LocalServerBuilder {
     /// # Errors
     ///
     /// Returns an error if the environment is not available (see [`Provisioner::provision`]), a
-    /// setting is invalid, the server is older than this crate supports
-    /// ([`ErrorKind::UnsupportedVersion`](crate::ErrorKind::UnsupportedVersion)), the port is
-    /// taken, the server ends ([`ErrorKind::Died`](crate::ErrorKind::Died)) or does not become
-    /// ready in time ([`ErrorKind::NotReady`](crate::ErrorKind::NotReady)). The last two include
-    /// the last lines of its log. Everything that was started is cleaned up.
+    /// setting is invalid, the port is taken, or the server is older than this crate supports
+    /// ([`ErrorKind::UnsupportedVersion`](crate::ErrorKind::UnsupportedVersion)). Returns
+    /// [`ErrorKind::Died`](crate::ErrorKind::Died) if the server ends, and
+    /// [`ErrorKind::NotReady`](crate::ErrorKind::NotReady) if it does not become ready in time.
+    /// These two include the last lines of its log. Everything that was started is cleaned up.
     pub async fn start(self) -> Result<LocalServer> {
         LocalServer::start(self.settings).await
     }

@@ -199,7 +199,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_full_disk_is_told_apart_from_other_trouble_with_directories() {
+    fn a_full_disk_is_distinguished_from_other_errors_of_directories() {
         // ENOSPC and EDQUOT, as the operating system formats them.
         for code in [28, 122] {
             let error = Error::directory("cannot write", io::Error::from_raw_os_error(code));

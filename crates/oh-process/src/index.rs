@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn the_index_is_the_one_that_the_installers_would_use() {
+    fn the_index_is_the_installers_index() {
         let host = |set: &[(&str, &str)]| index(set).expect("an index").host().to_owned();
         assert_eq!(host(&[]), "pypi.org");
         assert_eq!(
@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn credentials_are_for_the_index_alone_and_are_not_shown() {
+    fn credentials_are_sent_only_to_the_index_and_never_shown() {
         let set = [("PIP_INDEX_URL", "https://me:s%40same@pip.test/simple")];
         let index = index(&set).expect("an index");
         let project = index.project("uv").expect("a URL");
@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn an_index_that_is_not_a_url_is_refused_without_its_value() {
+    fn an_index_that_is_not_a_url_is_rejected_without_its_value() {
         for bad in ["canary", "file:///canary", "https://me:canary@"] {
             let error = index(&[("UV_INDEX_URL", bad)]).expect_err(bad);
             assert_eq!(error.kind(), ErrorKind::InvalidInput);

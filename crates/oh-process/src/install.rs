@@ -424,7 +424,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn failures_are_told_apart() {
+    fn failures_of_installers_are_distinguished() {
         let kind = |line: &str| failure(&["noise".to_owned(), line.to_owned()]).kind();
         assert_eq!(
             kind("OSError: [Errno 28] No space left on device"),
@@ -446,7 +446,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unreachable_index_is_not_taken_for_an_unknown_version() {
+    fn an_unreachable_index_is_not_an_unknown_version() {
         let said = [
             "WARNING: Retrying (Retry(total=1)) after connection broken by 'NewConnectionError'",
             "ERROR: No matching distribution found for openhands-agent-server==1.58.0",

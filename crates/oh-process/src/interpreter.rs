@@ -330,14 +330,14 @@ mod tests {
     }
 
     #[test]
-    fn an_unfit_interpreter_is_refused_with_the_reason() {
+    fn an_unsuitable_interpreter_is_rejected_with_the_reason() {
         assert_eq!(unfit(&facts(12, true)), None);
         assert_eq!(unfit(&facts(11, true)).as_deref(), Some("older than 3.12"));
         assert!(unfit(&facts(13, false)).is_some_and(|why| why.contains("venv")));
     }
 
     #[tokio::test]
-    async fn a_program_that_is_not_python_is_refused_with_the_reason() {
+    async fn a_program_that_is_not_python_is_rejected_with_the_reason() {
         let (candidate, facts) = look("/bin/false".into(), "named", ANSWER_LIMIT).await;
         assert!(matches!(facts, Err(Failure::Failed(_))));
         let refused = candidate.refused.expect("refused");
@@ -349,7 +349,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn a_failure_is_told_apart_from_a_check_that_could_not_be_done() {
+    fn a_failure_is_distinguished_from_an_impossible_check() {
         use std::os::unix::process::ExitStatusExt as _;
 
         let python = Path::new("/home/user/.pyenv/shims/python3.12");

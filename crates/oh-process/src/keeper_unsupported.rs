@@ -86,69 +86,69 @@ impl Keeper {
         Err(refused())
     }
 
-    /// Unreachable: no keeper can exist on this system.
+    /// Exists for the compiler only: no keeper can exist on this system.
     pub(crate) fn pid(&self) -> u32 {
         match *self {}
     }
 
-    /// Unreachable: no keeper can exist on this system.
+    /// Exists for the compiler only: no keeper can exist on this system.
     pub(crate) fn hold(&self, _: &File) -> io::Result<()> {
         match *self {}
     }
 
-    /// Unreachable: no keeper can exist on this system.
+    /// Exists for the compiler only: no keeper can exist on this system.
     pub(crate) fn remove_if_orphaned(&self, _: &Path) -> io::Result<()> {
         match *self {}
     }
 
-    /// Unreachable: no keeper can exist on this system.
+    /// Exists for the compiler only: no keeper can exist on this system.
     pub(crate) fn remove_at_end(&self, _: &Path) -> io::Result<()> {
         match *self {}
     }
 
-    /// Unreachable: no keeper can exist on this system.
+    /// Exists for the compiler only: no keeper can exist on this system.
     pub(crate) fn remove_browser_directories(&self, _: &Path) -> io::Result<()> {
         match *self {}
     }
 
-    /// Unreachable: no keeper can exist on this system.
+    /// Exists for the compiler only: no keeper can exist on this system.
     pub(crate) fn grace(&self, _: Duration) -> io::Result<()> {
         match *self {}
     }
 
-    /// Unreachable: no keeper can exist on this system.
+    /// Exists for the compiler only: no keeper can exist on this system.
     pub(crate) async fn run(&self, _: Job<'_>) -> Result<Running> {
         match *self {}
     }
 
-    /// Unreachable: no keeper can exist on this system.
+    /// Exists for the compiler only: no keeper can exist on this system.
     pub(crate) fn wipe_config(&self) {
         match *self {}
     }
 
-    /// Unreachable: no keeper can exist on this system.
+    /// Exists for the compiler only: no keeper can exist on this system.
     pub(crate) fn terminate(&self) {
         match *self {}
     }
 
-    /// Unreachable: no keeper can exist on this system.
+    /// Exists for the compiler only: no keeper can exist on this system.
     pub(crate) fn kill(&self) {
         match *self {}
     }
 
-    /// Unreachable: no keeper can exist on this system.
+    /// Exists for the compiler only: no keeper can exist on this system.
     pub(crate) fn close_blocking(&self) {
         match *self {}
     }
 
-    /// Unreachable: no keeper can exist on this system.
+    /// Exists for the compiler only: no keeper can exist on this system.
     pub(crate) fn is_alive(&self) -> bool {
         match *self {}
     }
 }
 
 impl End {
-    /// Unreachable: no keeper can exist on this system.
+    /// Exists for the compiler only: no keeper can exist on this system.
     pub(crate) async fn wait(&mut self) -> ExitReport {
         match self.0 {}
     }

@@ -148,7 +148,7 @@ mod linux {
         use super::*;
 
         #[test]
-        fn a_row_about_a_listener_is_parsed_and_others_are_passed_over() {
+        fn rows_of_listeners_are_parsed_and_others_are_skipped() {
             let v4 = "   0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000 \
                       1000        0 123456 1 0000000000000000 100 0 0 10 0";
             let expected = "127.0.0.1:8080".parse().expect("an address");
@@ -170,7 +170,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_listener_is_ours_where_this_process_holds_it() {
+    fn a_listener_belongs_to_the_process_that_holds_it() {
         let me = std::process::id();
         for bind in ["127.0.0.1:0", "0.0.0.0:0", "[::1]:0", "[::]:0"] {
             let listener = TcpListener::bind(bind).expect("a port");

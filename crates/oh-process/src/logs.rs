@@ -393,7 +393,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn secrets_never_pass_even_when_one_holds_another() {
+    async fn secrets_are_hidden_even_if_one_contains_another() {
         let hub = LogHub::new(vec!["secret-1".into(), "my-secret-1-long".into()]);
         let seen = lines(&hub, b"a my-secret-1-long b secret-1 c\n").await;
         assert_eq!(seen[0].message, "a <redacted> b <redacted> c");
@@ -407,7 +407,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_secret_across_the_cut_of_a_long_line_is_hidden_wherever_the_cut_is() {
+    async fn a_secret_across_any_cut_of_a_long_line_is_hidden() {
         let secret = "canary-äöü-0123456789";
         for before in MAX_LINE - 2 * secret.len()..MAX_LINE + 2 {
             let hub = LogHub::new(vec![secret.into()]);
@@ -430,7 +430,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_secret_is_hidden_in_every_form_in_which_a_log_has_it() {
+    async fn a_secret_is_hidden_in_every_form_of_a_log() {
         let hub = LogHub::new(vec!["canary \"ä\" of 1".into()]);
         for line in [
             r#"{"message": "canary \"\u00e4\" of 1"}"#,
@@ -452,7 +452,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_nobody_named_is_hidden_by_the_rules_that_errors_follow() {
+    async fn unknown_secrets_are_hidden_by_the_rules_for_errors() {
         let hub = LogHub::new(Vec::new());
         for line in [
             "LLM(api_key='canary', model='m')",
@@ -478,7 +478,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_slow_subscriber_learns_how_much_it_missed() {
+    async fn a_slow_subscriber_receives_the_number_of_missed_lines() {
         let hub = LogHub::new(Vec::new());
         let mut logs = hub.subscribe();
         hub.drain(&b"line\n".repeat(SUBSCRIBER_LINES + 10)[..])

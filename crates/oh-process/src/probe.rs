@@ -257,7 +257,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_taken_port_is_named_and_a_free_one_is_held() {
+    async fn a_taken_port_is_named_and_a_free_port_is_reserved() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = listener.local_addr().expect("its address");
         let error = reserve(address).expect_err("taken");
@@ -276,7 +276,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_address_that_is_not_this_machines_is_refused() {
+    async fn an_address_of_another_machine_is_rejected() {
         let elsewhere = "192.0.2.1:0".parse().expect("an address");
         assert_eq!(
             reserve(elsewhere).expect_err("not ours").kind(),

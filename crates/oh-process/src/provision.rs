@@ -55,7 +55,7 @@ const OFFLINE_VARIABLE: &str = "OPENHANDS_OFFLINE";
 /// # Ok(()) }
 /// ```
 #[derive(Clone)]
-#[must_use = "a provisioner does nothing until it is told to provision"]
+#[must_use = "a provisioner does nothing until `provision` is called"]
 pub struct Provisioner {
     version: String,
     extra: Vec<String>,

@@ -248,7 +248,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_host_that_others_can_reach_needs_leave() {
+    fn a_public_host_needs_an_explicit_permission() {
         let settings = |host: &str| Settings {
             host: host.to_owned(),
             ..Settings::default()
@@ -266,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn an_argument_cannot_take_the_place_of_a_method() {
+    fn an_argument_cannot_replace_a_method() {
         for argument in [
             "--host",
             "--host=0.0.0.0",
@@ -294,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_that_are_short_or_masked_or_unprintable_are_refused() {
+    fn short_masked_and_unprintable_keys_are_rejected() {
         for key in [
             "",
             "short",
@@ -323,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn an_orphan_gets_time_where_its_state_is_kept() {
+    fn an_orphan_gets_time_if_its_state_is_kept() {
         let mut settings = Settings::default();
         assert_eq!(settings.orphan_grace(), Duration::ZERO);
         settings.state_dir = Some("/state".into());

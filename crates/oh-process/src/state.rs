@@ -354,7 +354,7 @@ mod tests {
     }
 
     #[test]
-    fn the_secret_key_stays_with_the_directory_and_is_private() {
+    fn the_secret_key_is_kept_privately_in_the_directory() {
         let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join("state");
         let first = kept(&path).expect("state").secret_key().expect("a key");
@@ -382,7 +382,7 @@ mod tests {
     }
 
     #[test]
-    fn one_owner_at_a_time() {
+    fn a_state_directory_has_one_owner_at_a_time() {
         let dir = tempfile::tempdir().expect("a directory");
         let first = kept(dir.path()).expect("state");
         let error = kept(dir.path()).expect_err("a second owner");
@@ -392,7 +392,7 @@ mod tests {
     }
 
     #[test]
-    fn a_temporary_one_is_removed_and_a_deep_one_still_has_a_short_socket_path() {
+    fn a_temporary_state_is_removed_and_a_deep_one_has_a_short_socket_path() {
         let place = Place::temporary().expect("a place");
         let root = place.root().to_owned();
         assert!(!root.exists(), "made only once somebody can remove it");
@@ -451,7 +451,7 @@ mod tests {
     }
 
     #[test]
-    fn a_state_directory_that_is_a_file_is_refused() {
+    fn a_state_directory_that_is_a_file_is_rejected() {
         let file = tempfile::NamedTempFile::new().expect("a file");
         let error = kept(file.path()).expect_err("no directory");
         assert_eq!(error.kind(), ErrorKind::Directory);

@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn a_report_does_not_call_an_orderly_shutdown_a_kill() {
+    fn a_clean_shutdown_is_not_reported_as_a_kill() {
         let report = |code| ExitReport::from_code(code, 0).to_string();
         assert_eq!(report(-15), "stopped (SIGTERM)");
         assert_eq!(report(0), "exit status 0");
@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn a_signal_is_told_from_a_code() {
+    fn a_signal_is_distinguished_from_an_exit_code() {
         let report = ExitReport::from_code(-15, 2);
         assert_eq!(
             (report.code, report.signal, report.left_behind),

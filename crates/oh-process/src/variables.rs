@@ -441,7 +441,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_name_is_refused_whichever_way_it_is_asked_for() {
+    fn a_reserved_name_is_rejected_in_every_form() {
         for (name, _) in REFUSED {
             for name in [(*name).to_owned(), format!("{name}_0")] {
                 setting(&name, "x").check().expect_err(&name);
@@ -461,7 +461,7 @@ mod tests {
     }
 
     #[test]
-    fn a_nul_in_a_value_is_refused_and_the_value_not_shown() {
+    fn a_nul_in_a_value_is_rejected_without_showing_the_value() {
         let variables = Variables {
             set: vec![("TOKEN".into(), Value::Secret("sesame\0".into()))],
             ..Variables::default()
@@ -472,7 +472,7 @@ mod tests {
     }
 
     #[test]
-    fn the_locale_is_utf_8_whatever_the_parent_has() {
+    fn the_locale_is_always_utf_8() {
         for all in [false, true] {
             let variables = Variables {
                 inherit_all: all,
@@ -494,7 +494,7 @@ mod tests {
     }
 
     #[test]
-    fn loopback_is_kept_from_every_proxy_and_what_was_excepted_stays() {
+    fn loopback_bypasses_every_proxy_and_other_exceptions_are_kept() {
         for name in ["NO_PROXY", "no_proxy"] {
             let built = setting(name, "corp.example, 10.0.0.1")
                 .build(Vec::new(), &["192.0.2.7".to_owned()])
@@ -546,7 +546,7 @@ mod tests {
     }
 
     #[test]
-    fn a_home_passes_with_all_that_belongs_to_it_or_not_at_all() {
+    fn a_home_is_passed_on_with_all_its_variables_or_not_at_all() {
         let mut all = Variables {
             inherit_all: true,
             ..Variables::default()
@@ -561,7 +561,7 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_for_modules_is_one_that_the_server_can_be_told() {
+    fn directories_for_modules_must_exist_and_have_representable_names() {
         let place = tempfile::tempdir().expect("a directory");
         for name in ["with:colon", "blank "] {
             let path = place.path().join(name);

@@ -22,7 +22,7 @@ use common::{StandIn, python, site_packages, venv};
 use oh_process::{Environment, ErrorKind, LocalServer, Provisioner, Status, TemplateServer};
 
 #[tokio::test]
-async fn an_interpreter_that_is_too_old_or_none_is_refused() {
+async fn an_old_or_missing_interpreter_is_rejected() {
     let directory = tempfile::tempdir().unwrap();
     let old = directory.path().join("python3");
     let facts = r#"{"version": [3, 11, 7], "executable": "/old", "venv": true, "server": null, "missing": []}"#;
@@ -49,7 +49,7 @@ async fn an_interpreter_that_is_too_old_or_none_is_refused() {
 }
 
 #[tokio::test]
-async fn an_environment_without_a_package_says_which() {
+async fn an_error_names_the_missing_package_of_an_environment() {
     let directory = tempfile::tempdir().unwrap();
     venv(&python().await, directory.path(), &["agent-server", "sdk"]);
     let error = Environment::at(directory.path()).await.unwrap_err();
@@ -107,7 +107,7 @@ async fn pitfall_24_a_server_that_takes_any_key_is_not_ours() {
 }
 
 #[tokio::test]
-async fn a_host_that_is_not_local_is_refused() {
+async fn a_host_that_is_not_local_is_rejected() {
     let stand_in = StandIn::new().await;
     for host in ["0.0.0.0", "192.0.2.1", "example.org"] {
         let error = stand_in.builder("").host(host).start().await.unwrap_err();
@@ -117,7 +117,7 @@ async fn a_host_that_is_not_local_is_refused() {
 }
 
 #[tokio::test]
-async fn a_variable_with_a_nul_is_refused() {
+async fn a_variable_with_a_nul_is_rejected() {
     let stand_in = StandIn::new().await;
     let error = stand_in
         .builder("")
@@ -130,7 +130,7 @@ async fn a_variable_with_a_nul_is_refused() {
 }
 
 #[tokio::test]
-async fn a_server_that_dies_between_ready_and_its_version_says_how() {
+async fn a_server_that_dies_before_its_version_is_known_is_reported_with_its_exit() {
     let stand_in = StandIn::new().await;
     let error = stand_in
         .builder("dies-at-version")
@@ -144,7 +144,7 @@ async fn a_server_that_dies_between_ready_and_its_version_says_how() {
 }
 
 #[tokio::test]
-async fn what_has_a_method_is_refused_whichever_way_it_is_given() {
+async fn settings_with_a_method_are_rejected_in_every_other_form() {
     let stand_in = StandIn::new().await;
     let place = tempfile::tempdir().unwrap();
     let colon = place.path().join("a:b");
@@ -207,7 +207,7 @@ fn stranger(port: u16) -> std::thread::JoinHandle<String> {
 
 #[cfg(target_os = "linux")]
 #[tokio::test]
-async fn a_stranger_on_our_port_is_shown_no_key_even_if_it_answers_as_a_server_would() {
+async fn a_stranger_on_the_port_never_receives_the_key() {
     let stand_in = StandIn::new().await;
     let free = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = free.local_addr().unwrap().port();
@@ -230,7 +230,7 @@ async fn a_stranger_on_our_port_is_shown_no_key_even_if_it_answers_as_a_server_w
 }
 
 #[tokio::test]
-async fn a_server_that_never_gets_ready_is_ended_at_its_deadline() {
+async fn a_server_that_never_becomes_ready_is_stopped_at_its_deadline() {
     let stand_in = StandIn::new().await;
     let builder = stand_in
         .builder("silent")
@@ -241,7 +241,7 @@ async fn a_server_that_never_gets_ready_is_ended_at_its_deadline() {
 }
 
 #[tokio::test]
-async fn a_server_that_ends_at_start_says_how_and_what_it_said() {
+async fn an_early_end_is_reported_with_exit_and_last_lines() {
     let stand_in = StandIn::new().await;
     let error = stand_in.builder("exit:5").start().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Died);
@@ -267,7 +267,7 @@ async fn a_server_that_forks_and_exits_has_ended_and_its_child_with_it() {
 }
 
 #[tokio::test]
-async fn closed_pipes_floods_and_invalid_text_do_not_hurt() {
+async fn closed_pipes_floods_and_invalid_text_are_harmless() {
     let stand_in = StandIn::new().await;
     for mode in ["closes", "flood", "invalid"] {
         let server = stand_in.builder(mode).start().await.unwrap();
@@ -284,7 +284,7 @@ async fn closed_pipes_floods_and_invalid_text_do_not_hurt() {
 }
 
 #[tokio::test]
-async fn a_version_too_old_to_speak_with_is_refused() {
+async fn a_too_old_version_is_rejected() {
     let stand_in = StandIn::new().await;
     let error = stand_in
         .builder("")
@@ -308,7 +308,7 @@ fn assert_names_the_versions(error: &oh_process::Error, version: &str) {
 /// Without ctypes an interpreter passes the check of an environment, but cannot run the keeper.
 #[cfg(target_os = "linux")]
 #[tokio::test]
-async fn an_interpreter_that_cannot_run_the_keeper_says_why() {
+async fn a_keeper_that_cannot_run_is_reported_with_the_reason() {
     let stand_in = StandIn::new().await;
     let bin = stand_in.directory.path().join("venv/bin");
     let (python, whole) = (bin.join("python3"), bin.join("whole"));
@@ -337,7 +337,7 @@ async fn an_interpreter_that_cannot_run_the_keeper_says_why() {
 }
 
 #[tokio::test]
-async fn an_interpreter_whose_check_fails_says_why() {
+async fn a_failed_check_of_an_interpreter_is_reported_with_the_reason() {
     let directory = tempfile::tempdir().unwrap();
     let python = directory.path().join("python3");
     let reason = "ModuleNotFoundError: No module named '_ctypes'";
@@ -425,7 +425,7 @@ async fn with_index(directory: &std::path::Path, url: &str) -> std::path::PathBu
 }
 
 #[test]
-fn an_unknown_version_and_an_unreachable_index_are_told_apart_and_leave_nothing() {
+fn an_unknown_version_and_an_unreachable_index_have_different_errors() {
     // pip reads its own variables, so this test runs itself again with other variables.
     const ROLE: &str = "OH_TEST_INDEX";
     let runtime = tokio::runtime::Runtime::new().unwrap();
@@ -455,7 +455,7 @@ fn an_unknown_version_and_an_unreachable_index_are_told_apart_and_leave_nothing(
         let config = runtime.block_on(with_index(directory.path(), &url));
         let output = std::process::Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "--nocapture"])
-            .arg("an_unknown_version_and_an_unreachable_index_are_told_apart_and_leave_nothing")
+            .arg("an_unknown_version_and_an_unreachable_index_have_different_errors")
             .env(ROLE, "1")
             .env("OH_TEST_CACHE", directory.path().join("cache"))
             .env("PIP_CONFIG_FILE", config)

@@ -387,11 +387,11 @@ async fn the_pip_of_an_old_python_fetches_uv_with_its_own_settings() {
 }
 
 #[tokio::test]
-async fn a_maker_that_is_killed_while_uv_fetches_python_ends_uv() {
+async fn a_provisioner_killed_while_uv_fetches_python_ends_uv() {
     if role().await {
         return;
     }
-    let test = "a_maker_that_is_killed_while_uv_fetches_python_ends_uv";
+    let test = "a_provisioner_killed_while_uv_fetches_python_ends_uv";
     let machine = Machine::new().await;
     fs::write(machine.path().join("mode"), "slow-python").unwrap();
     let index = machine.index(None).await;

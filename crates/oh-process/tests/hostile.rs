@@ -172,7 +172,7 @@ async fn a_key_that_the_server_publishes_to_itself_reaches_no_process() {
 }
 
 #[tokio::test]
-async fn a_server_has_a_home_of_its_own_and_one_only_when_asked_for() {
+async fn a_server_has_a_private_home_only_on_request() {
     let stand_in = StandIn::new().await;
     let file = stand_in.directory.path().join("seen.json");
     let mode = format!("environment:{}", file.display());
@@ -203,7 +203,7 @@ async fn a_server_has_a_home_of_its_own_and_one_only_when_asked_for() {
 }
 
 #[tokio::test]
-async fn directories_that_the_browsers_library_makes_in_tmp_are_removed() {
+async fn browser_directories_in_tmp_are_removed() {
     let stand_in = StandIn::new().await;
     let made = format!("/tmp/browser-use-downloads-{}", &stand_in.tag[..8]);
     let made = Path::new(&made);
@@ -282,7 +282,7 @@ const LOCALES: [&str; 12] = [
 ];
 
 #[tokio::test]
-async fn a_server_starts_and_stops_as_ever_whatever_its_owner_inherited() {
+async fn a_server_starts_and_stops_with_any_inherited_signals() {
     if let Ok(file) = std::env::var(ROLE) {
         let root = std::env::var("ENVIRONMENT").unwrap();
         let server = LocalServer::builder()
@@ -303,7 +303,7 @@ async fn a_server_starts_and_stops_as_ever_whatever_its_owner_inherited() {
     }
     let stand_in = StandIn::new().await;
     let place = stand_in.directory.path();
-    let test = "a_server_starts_and_stops_as_ever_whatever_its_owner_inherited";
+    let test = "a_server_starts_and_stops_with_any_inherited_signals";
     let locales = LOCALES.map(|locale| (locale, format!("os.environ.update({locale})")));
     let locales = locales
         .iter()
@@ -368,7 +368,7 @@ async fn a_server_starts_and_stops_as_ever_whatever_its_owner_inherited() {
 }
 
 #[tokio::test]
-async fn a_server_is_gone_when_its_owner_ignores_the_end_of_children() {
+async fn a_server_ends_although_its_owner_ignores_sigchld() {
     if std::env::var_os(ROLE).is_some() {
         let stand_in = StandIn::new().await;
         let server = stand_in.builder("daemon").start().await.unwrap();
@@ -381,7 +381,7 @@ async fn a_server_is_gone_when_its_owner_ignores_the_end_of_children() {
     let output = Command::new(python)
         .args(["-c", "import os, signal, sys\nsignal.signal(17, signal.SIG_IGN)\nos.execv(sys.argv[1], sys.argv[1:])"])
         .arg(std::env::current_exe().unwrap())
-        .args(["--exact", "--nocapture", "a_server_is_gone_when_its_owner_ignores_the_end_of_children"])
+        .args(["--exact", "--nocapture", "a_server_ends_although_its_owner_ignores_sigchld"])
         .env(ROLE, "1")
         .output()
         .unwrap();

@@ -52,7 +52,7 @@ async fn fifty_cycles_leave_no_process_no_descriptor_and_no_directory() {
 }
 
 #[tokio::test]
-async fn what_ignores_sigterm_is_killed_after_its_grace_with_all_it_started() {
+async fn a_process_that_ignores_sigterm_is_killed_with_its_children_after_the_grace_period() {
     let stand_in = StandIn::new().await;
     let server = stand_in.builder("stubborn").start().await.unwrap();
     assert!(stand_in.processes().len() >= 3);
@@ -94,7 +94,7 @@ async fn a_cancelled_start_and_a_cancelled_shutdown_leave_nothing() {
 }
 
 #[tokio::test]
-async fn a_crash_is_seen_and_without_a_policy_it_is_the_end() {
+async fn a_crash_is_reported_and_final_without_a_restart_policy() {
     let stand_in = StandIn::new().await;
     let server = stand_in.builder("").start().await.unwrap();
     let mut status = server.status();
@@ -111,7 +111,7 @@ async fn a_crash_is_seen_and_without_a_policy_it_is_the_end() {
 }
 
 #[tokio::test]
-async fn whoever_waits_for_a_server_is_told_of_its_end_and_of_its_return() {
+async fn waiters_are_notified_of_the_end_and_the_return_of_a_server() {
     let stand_in = StandIn::new().await;
     let policy = RestartPolicy::on_failure(1).delays(Duration::from_millis(50), GRACE);
     let server = stand_in.builder("").restart(policy).start().await.unwrap();
@@ -145,7 +145,7 @@ async fn whoever_waits_for_a_server_is_told_of_its_end_and_of_its_return() {
 }
 
 #[tokio::test]
-async fn an_orderly_end_by_itself_is_no_failure() {
+async fn a_clean_exit_is_not_a_failure() {
     let stand_in = StandIn::new().await;
     let said = stand_in.directory.path().join("said");
     let server = stand_in
@@ -235,7 +235,7 @@ async fn pitfall_23_a_state_directory_stays_with_its_keys_and_has_one_owner() {
 }
 
 #[tokio::test]
-async fn the_server_is_told_its_places_and_sees_nothing_else() {
+async fn the_server_receives_its_directories_and_nothing_else() {
     let stand_in = StandIn::new().await;
     let file = stand_in.directory.path().join("seen.json");
     let server = stand_in
@@ -277,7 +277,7 @@ async fn the_server_is_told_its_places_and_sees_nothing_else() {
 }
 
 #[tokio::test]
-async fn the_server_is_told_its_modules_and_where_they_are() {
+async fn the_server_receives_its_modules_and_their_directories() {
     let stand_in = StandIn::new().await;
     let place = stand_in.directory.path();
     let file = place.join("seen.json");

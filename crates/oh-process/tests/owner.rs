@@ -38,7 +38,7 @@ fn owner(way: &str) {
         match way {
             "exit" => std::process::exit(3),
             "abort" => std::process::abort(),
-            "panic" => panic!("as told"),
+            "panic" => panic!("as requested"),
             _ => std::future::pending::<()>().await,
         }
     });
@@ -260,7 +260,7 @@ async fn an_owner_killed_after_its_server_leaves_nothing() {
 }
 
 #[tokio::test]
-async fn a_killed_owner_lets_a_server_whose_state_is_kept_end_in_order() {
+async fn a_server_with_kept_state_shuts_down_cleanly_after_its_owner_was_killed() {
     let said = std::env::var_os(STATE).map(|state| Path::new(&state).with_file_name("said"));
     let mode = format!("graceful:{}", said.unwrap_or_default().display());
     if plays(&mode, |builder| {
@@ -271,7 +271,7 @@ async fn a_killed_owner_lets_a_server_whose_state_is_kept_end_in_order() {
         return;
     }
     let owners = Owners::new("scratch").await;
-    let test = "a_killed_owner_lets_a_server_whose_state_is_kept_end_in_order";
+    let test = "a_server_with_kept_state_shuts_down_cleanly_after_its_owner_was_killed";
     let (child, _) = owners.start(test, "kill");
     end(child);
     owners.none_left("the orderly end").await;
@@ -371,7 +371,7 @@ fn a_sweep_does_not_run_on_the_thread_that_runs_tasks() {
     });
 }
 
-/// As with a server in a `static` that several tests share, each with a runtime of its own.
+/// As with a server in a `static` that several tests share, each with a separate runtime.
 #[test]
 fn a_server_outlives_the_runtime_that_started_it() {
     let runtime = || tokio::runtime::Runtime::new().unwrap();
@@ -390,7 +390,7 @@ fn a_server_outlives_the_runtime_that_started_it() {
 }
 
 #[tokio::test]
-async fn a_killed_keeper_takes_the_server_along() {
+async fn a_killed_keeper_ends_its_server() {
     let stand_in = StandIn::new().await;
     let server = stand_in.builder("daemon").start().await.unwrap();
     let mut status = server.status();

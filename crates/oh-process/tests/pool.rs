@@ -13,7 +13,7 @@ use oh_transport::Client;
 const GRACE: Duration = Duration::from_secs(20);
 
 #[tokio::test]
-async fn a_spare_is_activated_with_its_own_keys_and_replaced() {
+async fn a_spare_is_activated_with_separate_keys_and_replaced() {
     let stand_in = StandIn::new().await;
     let pool = WarmPool::start(2, stand_in.builder(""));
     eventually("two spares", || pool.ready() == 2).await;
@@ -48,7 +48,7 @@ async fn a_spare_is_activated_with_its_own_keys_and_replaced() {
 }
 
 #[tokio::test]
-async fn spares_that_cannot_be_forked_are_started_cold_and_no_template_stays() {
+async fn spares_that_cannot_be_forked_are_started_cold_without_a_template() {
     let stand_in = StandIn::new().await;
     let me = std::process::id();
     let reads = stand_in.builder("").env("LC_TIME", "de_DE.UTF-8");
@@ -73,7 +73,7 @@ async fn spares_that_cannot_be_forked_are_started_cold_and_no_template_stays() {
 }
 
 #[tokio::test]
-async fn a_spare_that_died_is_not_handed_out() {
+async fn a_dead_spare_is_not_returned() {
     let stand_in = StandIn::new().await;
     let pool = WarmPool::start(1, stand_in.builder(""));
     eventually("a spare", || pool.ready() == 1).await;
@@ -118,7 +118,7 @@ async fn an_activated_server_that_restarts_is_active_again() {
 }
 
 #[tokio::test]
-async fn a_server_is_acquired_with_keys_and_directories_of_the_callers_own() {
+async fn a_server_is_acquired_with_the_callers_keys_and_directories() {
     let stand_in = StandIn::new().await;
     let policy = RestartPolicy::on_failure(1).delays(Duration::from_millis(10), GRACE);
     let init = stand_in.directory.path().join("init.json");
@@ -173,7 +173,7 @@ async fn a_server_is_acquired_with_keys_and_directories_of_the_callers_own() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_used_costs_no_spare() {
+async fn invalid_settings_use_no_spare() {
     let stand_in = StandIn::new().await;
     let pool = WarmPool::start(1, stand_in.builder(""));
     eventually("a spare", || pool.ready() == 1).await;
@@ -211,7 +211,7 @@ async fn what_cannot_be_used_costs_no_spare() {
 }
 
 #[tokio::test]
-async fn a_pool_that_cannot_start_servers_says_so() {
+async fn a_pool_that_cannot_start_servers_reports_an_error() {
     let stand_in = StandIn::new().await;
     let pool = WarmPool::start(1, stand_in.builder("exit:5"));
     let error = pool.acquire().await.unwrap_err();
@@ -223,7 +223,7 @@ async fn a_pool_that_cannot_start_servers_says_so() {
 }
 
 #[tokio::test]
-async fn a_failure_that_is_over_is_not_handed_out() {
+async fn a_past_failure_is_not_returned() {
     let stand_in = StandIn::new().await;
     let failed = stand_in.directory.path().join("failed");
     let mode = format!("fail-first:{}", failed.display());
@@ -236,7 +236,7 @@ async fn a_failure_that_is_over_is_not_handed_out() {
 }
 
 #[tokio::test]
-async fn a_spare_that_died_is_replaced_before_anybody_asks() {
+async fn a_dead_spare_is_replaced_before_the_next_request() {
     let stand_in = StandIn::new().await;
     let pool = WarmPool::start(2, stand_in.builder(""));
     eventually("two spares", || pool.ready() == 2).await;
@@ -252,7 +252,7 @@ async fn a_spare_that_died_is_replaced_before_anybody_asks() {
 }
 
 #[tokio::test]
-async fn pitfall_22_attaching_to_nothing_and_to_a_dormant_server_says_so() {
+async fn pitfall_22_attaching_to_no_server_or_a_dormant_one_is_an_error() {
     let nobody = Client::builder("http://127.0.0.1:1").build().unwrap();
     let attach = AttachedServer::attach(nobody).ready_within(Duration::from_millis(200));
     let error = attach.await.unwrap_err();

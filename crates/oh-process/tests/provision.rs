@@ -134,12 +134,12 @@ async fn role() -> bool {
 }
 
 #[tokio::test]
-async fn makers_in_several_processes_and_tasks_install_once() {
+async fn concurrent_provisioners_install_once() {
     if role().await {
         return;
     }
     let maker = Maker::new().await;
-    let test = "makers_in_several_processes_and_tasks_install_once";
+    let test = "concurrent_provisioners_install_once";
     let mut others = [maker.process(test), maker.process(test)];
     let (first, told) = listening(maker.provisioner());
     let (one, two) = tokio::join!(first.provision(), first.provision());
@@ -172,7 +172,7 @@ async fn a_warm_cache_is_used_without_installing() {
 }
 
 #[tokio::test]
-async fn an_environment_that_is_proven_to_be_damaged_is_replaced() {
+async fn a_damaged_environment_is_replaced() {
     let maker = Maker::new().await;
     // An environment of an earlier version.
     let junk = maker.environment().join("lib/junk");
@@ -198,7 +198,7 @@ async fn an_environment_that_is_proven_to_be_damaged_is_replaced() {
 }
 
 #[tokio::test]
-async fn an_environment_that_cannot_be_checked_now_is_kept_and_the_reason_is_reported() {
+async fn an_environment_that_cannot_be_checked_is_kept_and_the_reason_is_reported() {
     let maker = Maker::new().await;
     maker.provisioner().provision().await.unwrap();
     let python = maker.directory().join("bin/python3");
@@ -269,7 +269,7 @@ async fn users_of_an_environment_keep_it_when_it_is_replaced() {
 }
 
 #[tokio::test]
-async fn the_next_maker_removes_what_dead_makers_left_and_nothing_else() {
+async fn the_next_provisioner_removes_only_the_remains_of_dead_ones() {
     let maker = Maker::new().await;
     let cache = maker.cache();
     let left = |name: &str| cache.join(name);
@@ -299,7 +299,7 @@ async fn the_next_maker_removes_what_dead_makers_left_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn a_server_that_cannot_be_imported_is_no_finished_environment() {
+async fn an_environment_whose_server_cannot_be_imported_is_not_finished() {
     let maker = Maker::new().await;
     maker.mode("bad-import");
     let error = maker.provisioner().provision().await.unwrap_err();
@@ -310,7 +310,7 @@ async fn a_server_that_cannot_be_imported_is_no_finished_environment() {
 }
 
 #[tokio::test]
-async fn a_full_disk_is_said_and_nothing_half_made_is_kept() {
+async fn a_full_disk_is_reported_and_no_partial_environment_is_kept() {
     let maker = Maker::new().await;
     maker.mode("full");
     let error = maker.provisioner().provision().await.unwrap_err();
@@ -328,7 +328,7 @@ async fn a_full_disk_is_said_and_nothing_half_made_is_kept() {
 }
 
 #[tokio::test]
-async fn a_cancelled_maker_leaves_nothing_and_ends_its_installer() {
+async fn a_cancelled_provisioner_leaves_nothing_and_ends_its_installer() {
     let maker = Maker::new().await;
     maker.mode("slow");
     let provisioner = maker.provisioner();
@@ -341,7 +341,7 @@ async fn a_cancelled_maker_leaves_nothing_and_ends_its_installer() {
 }
 
 #[tokio::test]
-async fn a_maker_that_is_killed_leaves_nothing_and_frees_its_lock() {
+async fn a_killed_provisioner_leaves_nothing_and_frees_its_lock() {
     if role().await {
         return;
     }
@@ -353,7 +353,7 @@ async fn a_maker_that_is_killed_leaves_nothing_and_frees_its_lock() {
     ] {
         maker.mode(mode);
         let before = maker.lines(file);
-        let mut other = maker.process("a_maker_that_is_killed_leaves_nothing_and_frees_its_lock");
+        let mut other = maker.process("a_killed_provisioner_leaves_nothing_and_frees_its_lock");
         eventually(mode, || maker.lines(file) > before).await;
         other.kill().unwrap();
         other.wait().unwrap();
@@ -369,13 +369,13 @@ async fn a_maker_that_is_killed_leaves_nothing_and_frees_its_lock() {
 }
 
 #[tokio::test]
-async fn the_lock_of_a_killed_maker_is_held_until_its_installer_is_gone() {
+async fn the_lock_of_a_killed_provisioner_is_held_until_its_installer_ends() {
     if role().await {
         return;
     }
     let maker = Maker::new().await;
     maker.mode("slow");
-    let test = "the_lock_of_a_killed_maker_is_held_until_its_installer_is_gone";
+    let test = "the_lock_of_a_killed_provisioner_is_held_until_its_installer_ends";
     let mut other = maker.process(test);
     eventually("an install", || maker.installs() == 1).await;
     // A stopped keeper can neither end the installer nor release the lock.
@@ -405,12 +405,12 @@ fn signal(pid: u32, signal: Signal) {
 }
 
 #[tokio::test]
-async fn a_maker_that_is_killed_at_any_moment_leaves_nothing_that_is_believed() {
+async fn a_provisioner_killed_at_any_moment_leaves_no_usable_remains() {
     if role().await {
         return;
     }
     let maker = Maker::new().await;
-    let test = "a_maker_that_is_killed_at_any_moment_leaves_nothing_that_is_believed";
+    let test = "a_provisioner_killed_at_any_moment_leaves_no_usable_remains";
     for step in 0..12 {
         let mut other = maker.process(test);
         // Each step interrupts at a different point; which point does not matter.
@@ -464,8 +464,8 @@ fn facts(path: &Path, version: &str) -> String {
 }
 
 #[tokio::test]
-async fn interpreters_are_asked_beside_each_other() {
-    let test = "interpreters_are_asked_beside_each_other";
+async fn interpreters_are_checked_concurrently() {
+    let test = "interpreters_are_checked_concurrently";
     if std::env::var(PLACE).is_ok() {
         let provisioner = Provisioner::new().check_timeout(Duration::from_secs(20));
         for candidate in provisioner.candidates().await {
@@ -503,8 +503,8 @@ async fn interpreters_are_asked_beside_each_other() {
 }
 
 #[tokio::test]
-async fn an_interpreter_that_cannot_be_run_now_is_not_taken_for_none() {
-    let test = "an_interpreter_that_cannot_be_run_now_is_not_taken_for_none";
+async fn an_interpreter_that_cannot_run_now_is_not_reported_as_missing() {
+    let test = "an_interpreter_that_cannot_run_now_is_not_reported_as_missing";
     if let Ok(place) = std::env::var(PLACE) {
         let provisioner = Provisioner::new().cache_dir(Path::new(&place).join("cache"));
         let error = provisioner.provision().await.unwrap_err();
@@ -519,8 +519,8 @@ async fn an_interpreter_that_cannot_be_run_now_is_not_taken_for_none() {
 }
 
 #[tokio::test]
-async fn without_a_fit_interpreter_the_refused_are_listed() {
-    let test = "without_a_fit_interpreter_the_refused_are_listed";
+async fn rejected_interpreters_are_listed_if_none_is_suitable() {
+    let test = "rejected_interpreters_are_listed_if_none_is_suitable";
     if let Ok(place) = std::env::var(PLACE) {
         let provisioner = Provisioner::new()
             .use_uv(false)

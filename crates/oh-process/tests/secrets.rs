@@ -44,7 +44,7 @@ async fn ready_again(server: &LocalServer, killed: u32) {
 }
 
 #[tokio::test]
-async fn a_secret_variable_is_in_the_process_of_the_server_alone() {
+async fn a_secret_variable_is_only_in_the_process_of_the_server() {
     let stand_in = StandIn::new().await;
     let policy = RestartPolicy::on_failure(2).delays(Duration::from_millis(1), GRACE);
     for forked in [false, true] {
@@ -80,13 +80,13 @@ async fn a_secret_variable_is_not_in_the_shell_that_is_measured() {
     let stand_in = StandIn::new().await;
     let home = stand_in.directory.path().join("home");
     fs::create_dir(&home).unwrap();
-    let tell = "(tr '\\0' '\\n' </proc/self/environ; env) >\"$HOME/shell\"
-        tr '\\0' '\\n' </proc/$PPID/environ >\"$HOME/keeper\"; touch \"$HOME/told\"\n";
-    fs::write(home.join(".bashrc"), tell).unwrap();
+    let script = "(tr '\\0' '\\n' </proc/self/environ; env) >\"$HOME/shell\"
+        tr '\\0' '\\n' </proc/$PPID/environ >\"$HOME/keeper\"; touch \"$HOME/done\"\n";
+    fs::write(home.join(".bashrc"), script).unwrap();
     let secret = canary();
     // The stand-in is ready once the shell has reported.
     let start = stand_in
-        .builder(&format!("after:{}", home.join("told").display()))
+        .builder(&format!("after:{}", home.join("done").display()))
         .env("HOME", &home)
         .secret_env("TOKEN", secret.as_str())
         .start();

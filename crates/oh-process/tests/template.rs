@@ -28,7 +28,7 @@ const GRACE: Duration = Duration::from_secs(20);
 type Json = serde_json::Value;
 
 #[tokio::test]
-async fn a_forked_server_is_as_one_that_was_started_cold() {
+async fn a_forked_server_equals_a_cold_started_one() {
     let stand_in = StandIn::new().await;
     let template = template(&stand_in).await;
     let file = stand_in.directory.path().join("seen.json");
@@ -204,7 +204,7 @@ async fn exit_codes_and_last_lines_of_a_forked_server_are_reported() {
 }
 
 #[tokio::test]
-async fn a_killed_template_is_replaced_and_its_servers_go_on() {
+async fn a_killed_template_is_replaced_and_its_servers_keep_running() {
     let stand_in = StandIn::new().await;
     let template = template(&stand_in).await;
     let policy = RestartPolicy::on_failure(1).delays(Duration::from_millis(10), GRACE);
@@ -236,7 +236,7 @@ async fn a_killed_template_is_replaced_and_its_servers_go_on() {
 }
 
 #[tokio::test]
-async fn a_dropped_template_ends_and_its_servers_go_on() {
+async fn a_dropped_template_ends_and_its_servers_keep_running() {
     let stand_in = StandIn::new().await;
     let template = template(&stand_in).await;
     let builder = stand_in.builder("").template(&template);
@@ -252,7 +252,7 @@ async fn a_dropped_template_ends_and_its_servers_go_on() {
 }
 
 #[tokio::test]
-async fn a_killed_keeper_takes_a_forked_server_along() {
+async fn a_killed_keeper_ends_its_forked_server() {
     let stand_in = StandIn::new().await;
     let template = template(&stand_in).await;
     let server = stand_in
@@ -306,7 +306,7 @@ async fn a_variable_that_is_read_at_import_is_the_templates_or_the_start_is_cold
 }
 
 #[tokio::test]
-async fn what_modules_keep_of_the_template_is_the_servers_in_a_server() {
+async fn state_of_modules_is_reset_in_a_forked_server() {
     let stand_in = StandIn::new().await;
     let code = "import os, pathlib, random, tempfile, time, uuid\n\
         HOME = pathlib.Path.home() / '.cache'\n\

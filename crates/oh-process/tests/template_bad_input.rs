@@ -43,7 +43,7 @@ async fn a_module_that_starts_a_thread_is_named_and_no_template_is_made() {
 }
 
 #[tokio::test]
-async fn a_template_that_is_late_or_no_longer_wanted_leaves_nothing() {
+async fn a_late_or_unwanted_template_leaves_nothing() {
     let stand_in = StandIn::new().await;
     telltale(&stand_in, "import time\ntime.sleep(600)\n");
     let builder = TemplateServer::builder().environment(stand_in.environment.clone());
@@ -58,7 +58,7 @@ async fn a_template_that_is_late_or_no_longer_wanted_leaves_nothing() {
 }
 
 #[tokio::test]
-async fn a_thread_that_comes_later_refuses_the_fork() {
+async fn a_thread_started_later_prevents_the_fork() {
     let stand_in = StandIn::new().await;
     let trigger = telltale(&stand_in, "");
     let code = format!(
@@ -101,7 +101,7 @@ async fn an_environment_that_changes_ends_the_template() {
 }
 
 #[tokio::test]
-async fn a_template_that_cannot_fork_or_dies_over_it_leaves_a_cold_start_and_nothing_else() {
+async fn a_template_that_fails_to_fork_leads_to_a_cold_start() {
     let stand_in = StandIn::new().await;
     let trigger = telltale(&stand_in, "");
     // A signal that arrives during the fork changes nothing.
@@ -158,7 +158,7 @@ async fn a_template_that_cannot_fork_or_dies_over_it_leaves_a_cold_start_and_not
 }
 
 #[tokio::test]
-async fn a_template_without_descriptors_to_spare_leaves_a_cold_start() {
+async fn a_template_without_free_descriptors_leads_to_a_cold_start() {
     let stand_in = StandIn::new().await;
     let template = template(&stand_in).await;
     let pid = template.pid().unwrap();

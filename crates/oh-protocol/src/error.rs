@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn a_decode_error_names_the_place_and_not_what_stands_there() {
+    fn a_decode_error_names_the_place_and_not_the_value() {
         for (json, says) in [
             (
                 r#"{"number": "canary"}"#,

@@ -307,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn a_frame_reads_its_own_fields_and_keeps_the_rest() {
+    fn a_frame_decodes_its_fields_and_keeps_the_rest() {
         let read = |raw: &str| SessionFrame::from_json(raw.to_owned()).unwrap();
         for raw in [
             r#"{"type":"sync","from_seq":1,"through_seq":2,"kind":7,"order":-1,"code":null}"#,
@@ -357,7 +357,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_frame_type_is_kept_whole() {
+    fn an_unknown_frame_type_is_kept_unchanged() {
         let read = SessionFrame::from_json(r#"{"type":"hologram","z":1}"#).unwrap();
         assert!(
             matches!(read, SessionFrame::Unknown { ref frame_type, .. } if &**frame_type == "hologram")

@@ -88,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_acts_on_a_terminal_becomes_visible() {
+    fn terminal_control_characters_become_visible() {
         for (text, shown) in [
             ("plain ü 日本 🦀\tline\nnext", "plain ü 日本 🦀\tline\nnext"),
             ("\x1b]0;title\x07\x1b[2J", "␛]0;title␇␛[2J"),
@@ -115,7 +115,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn nothing_in_it_is_a_control_character(text in any::<String>()) {
+        fn printable_text_has_no_control_characters(text in any::<String>()) {
             let shown = printable(&text);
             let fine = |letter: char| !letter.is_control() || letter == '\n' || letter == '\t';
             prop_assert!(shown.chars().all(fine));

@@ -19,7 +19,7 @@ fn refused(raw: impl Into<bytes::Bytes>) {
 }
 
 #[test]
-fn what_is_no_event_is_an_error_value() {
+fn input_that_is_not_an_event_is_an_error() {
     for raw in [
         "",
         "nonsense",
@@ -37,7 +37,7 @@ fn what_is_no_event_is_an_error_value() {
 }
 
 #[test]
-fn an_error_says_what_is_wrong() {
+fn an_error_names_the_fault() {
     for (raw, says) in [
         ("", "could not decode an event: the input is empty"),
         (
@@ -63,7 +63,7 @@ fn an_error_says_what_is_wrong() {
 }
 
 #[test]
-fn an_event_is_kept_whatever_it_is() {
+fn any_event_is_kept() {
     let deep = format!(
         r#"{{"kind":"New","id":"e","x":{}{}}}"#,
         "[".repeat(600),
@@ -103,7 +103,7 @@ fn an_event_is_kept_whatever_it_is() {
 }
 
 #[test]
-fn the_header_is_the_same_wherever_it_stands() {
+fn the_position_of_the_header_does_not_matter() {
     // First in the server's layout, then with the kind first, which needs the slow path.
     for (members, kind) in [
         (r#""kind":"Message\u0045vent""#, "MessageEvent"),
@@ -207,7 +207,7 @@ fn laid_out(body: &str, kind: &str) -> String {
 }
 
 #[test]
-fn what_is_wrong_between_the_ends_of_a_header_is_told_with_its_place() {
+fn a_fault_within_a_header_is_reported_with_its_place() {
     let update = "ConversationStateUpdateEvent";
     // The caret marks the position of the error.
     for (body, kind, what) in [
@@ -262,7 +262,7 @@ fn what_is_wrong_between_the_ends_of_a_header_is_told_with_its_place() {
 }
 
 #[test]
-fn numbers_as_large_as_their_types_read_and_larger_ones_do_not() {
+fn numbers_up_to_the_limits_of_their_types_are_decoded() {
     for (number, reads) in [
         ("18446744073709551615", true),
         ("18446744073709551616", false),
@@ -279,7 +279,7 @@ fn numbers_as_large_as_their_types_read_and_larger_ones_do_not() {
 }
 
 #[test]
-fn names_and_texts_written_with_escapes_are_what_they_say() {
+fn escaped_names_and_texts_are_decoded() {
     let raw = laid_out(
         r#","tool_n\u0061me":"a\/\"b\\","tool_call_id":"\ud83d\ude00","error":"\n\n""#,
         "AgentErrorEvent",
@@ -309,7 +309,7 @@ fn names_and_texts_written_with_escapes_are_what_they_say() {
 }
 
 #[test]
-fn each_text_written_with_escapes_says_its_own_also_after_a_wrong_guess_of_its_kind() {
+fn escaped_texts_are_decoded_after_a_wrong_guess_of_the_kind() {
     // The next kind in the text belongs to a nested value, so the body is decoded twice.
     let body = r#","thought":[{"type":"text","text":"one\n"}],"tool_name":"t\t","tool_call_id":"c",
         "action":{"message":"two\n","data":{"kind":"FinishAction"},"command":"\"three\"",
@@ -333,7 +333,7 @@ fn each_text_written_with_escapes_says_its_own_also_after_a_wrong_guess_of_its_k
 }
 
 #[test]
-fn a_change_of_the_state_reads_in_any_order_of_its_members() {
+fn a_state_change_is_decoded_in_any_order_of_members() {
     for body in [
         r#","key":"execution_status","value":"paused""#,
         r#","value":"paused","key":"execution_status""#,
@@ -367,7 +367,7 @@ fn a_change_of_the_state_reads_in_any_order_of_its_members() {
 }
 
 #[test]
-fn a_kind_further_in_is_not_taken_for_that_of_the_body() {
+fn a_nested_kind_is_not_the_kind_of_the_body() {
     for (action, kind) in [
         (
             r#"{"data":{"kind":"FinishAction","message":"x"},"kind":"MCPToolAction"}"#,

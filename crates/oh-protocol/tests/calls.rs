@@ -51,7 +51,7 @@ fn refused(call: &impl Call) -> String {
 const C: &str = "/api/conversations/ID";
 
 #[test]
-fn calls_without_a_body_name_method_and_target() {
+fn calls_without_a_body_have_method_and_target() {
     let cases = [
         (sent(&server::Health::default()), "GET /health".to_owned()),
         (sent(&tools::ListTools::default()), "GET /api/tools/".into()),
@@ -99,7 +99,7 @@ fn calls_without_a_body_name_method_and_target() {
 }
 
 #[test]
-fn bodies_hold_what_was_given_and_nothing_else() {
+fn bodies_contain_only_the_given_values() {
     let fork = conversations::Fork::new(id())
         .id(id())
         .from_event("E")
@@ -183,7 +183,7 @@ fn bodies_hold_what_was_given_and_nothing_else() {
 }
 
 #[test]
-fn queries_are_encoded() {
+fn queries_are_percent_encoded() {
     let search = conversations::Search::new()
         .page_id("a b&c")
         .limit(5)
@@ -198,7 +198,7 @@ fn queries_are_encoded() {
 }
 
 #[test]
-fn what_the_server_would_refuse_is_refused_before_the_wire() {
+fn invalid_values_are_rejected_before_sending() {
     let tags = |key: &str, value: &str| BTreeMap::from([(key.to_owned(), value.to_owned())]);
     let mask = conversations::SetSecrets::new(id()).secret("T", SecretSource::fixed("**********"));
     let name = conversations::SetSecrets::new(id()).secret("1T", SecretSource::fixed("x"));
@@ -243,7 +243,7 @@ fn what_the_server_would_refuse_is_refused_before_the_wire() {
 }
 
 #[test]
-fn what_costs_or_adds_is_never_repeated() {
+fn calls_that_cost_or_add_are_never_repeated() {
     let never = [
         conversations::Run::new(id()).operation(),
         conversations::Condense::new(id()).operation(),
@@ -264,7 +264,7 @@ fn answer(body: impl Into<Bytes>) -> Answer {
 }
 
 #[test]
-fn a_broken_event_costs_a_page_neither_its_place_nor_the_others() {
+fn a_broken_event_keeps_its_place_and_loses_no_other_event() {
     let body = r#"{"items":[{"kind":"A","id":"1"},{"kind":"B"},7,{"kind":"C","id":"4","x":"\ud800"}],
         "next_page_id":"4","new":1}"#;
     let page = events::Search::new(id()).decode(answer(body)).unwrap();
@@ -292,7 +292,7 @@ fn a_broken_event_costs_a_page_neither_its_place_nor_the_others() {
 }
 
 #[test]
-fn a_broken_conversation_costs_a_page_not_the_others() {
+fn a_broken_conversation_loses_no_other_conversation() {
     let fine = format!(r#"{{"id":"{}","title":"t"}}"#, id());
     let body = format!(r#"{{"items":[{{"title":"x"}},{fine},[]],"next_page_id":null}}"#);
     let page = conversations::Search::new().decode(answer(body)).unwrap();
@@ -316,7 +316,7 @@ fn a_broken_conversation_costs_a_page_not_the_others() {
 }
 
 #[test]
-fn answers_read_with_holes_in_batches() {
+fn batches_with_gaps_are_decoded() {
     let info = format!(r#"[null, {{"id": "{}", "title": "t"}}]"#, id());
     let infos = conversations::BatchGet::new([id()])
         .decode(answer(info))

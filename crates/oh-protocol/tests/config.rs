@@ -53,7 +53,7 @@ fn start(key: &str) -> StartConversation {
 }
 
 #[test]
-fn secrets_are_in_the_body_and_in_nothing_that_is_shown() {
+fn secrets_are_in_the_body_and_never_shown() {
     let create = Create::new(start("canary"));
     let request = create.request().unwrap();
     let body = String::from_utf8(request.body.clone().unwrap().to_vec()).unwrap();
@@ -63,7 +63,7 @@ fn secrets_are_in_the_body_and_in_nothing_that_is_shown() {
 }
 
 #[test]
-fn pitfall_25_a_mask_anywhere_refuses_the_request_and_says_where() {
+fn pitfall_25_a_mask_anywhere_is_rejected_with_its_place() {
     let refused = [
         (
             "agent.llm.api_key",
@@ -101,7 +101,7 @@ fn pitfall_25_a_mask_anywhere_refuses_the_request_and_says_where() {
 }
 
 #[test]
-fn a_model_that_breaks_a_rule_is_refused_in_every_call() {
+fn an_invalid_model_is_rejected_in_every_call() {
     let error = SwitchLlm::new(
         ConversationId::random(),
         Llm::new("m").api_key("**********"),
@@ -115,7 +115,7 @@ fn a_model_that_breaks_a_rule_is_refused_in_every_call() {
 }
 
 #[test]
-fn a_create_without_an_id_is_refused_since_sending_it_twice_would_make_two() {
+fn a_create_without_an_id_is_rejected() {
     let agent = || Agent::new(Llm::new("m"));
     let json = serde_json::to_value(StartConversation::new(agent(), "/w")).unwrap();
     let mut without = json.as_object().unwrap().clone();

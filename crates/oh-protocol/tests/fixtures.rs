@@ -103,7 +103,7 @@ fn every_type_of_frame_is_recorded_and_carries_its_event_unchanged() {
 }
 
 #[test]
-fn every_kind_of_the_server_has_a_type_and_reads() {
+fn every_kind_of_the_server_has_a_type_and_is_decoded() {
     let mut kinds: BTreeMap<String, usize> = BTreeMap::new();
     for line in events() {
         let event = Event::from_json(line.clone()).unwrap();
@@ -207,7 +207,7 @@ fn pitfall_17_a_new_field_anywhere_changes_nothing() {
 }
 
 #[test]
-fn whatever_is_broken_keeps_its_bytes_and_never_panics() {
+fn broken_events_keep_their_bytes_and_never_panic() {
     let wrong = [
         Value::Null,
         json!(7),
@@ -246,7 +246,7 @@ fn whatever_is_broken_keeps_its_bytes_and_never_panics() {
 }
 
 #[test]
-fn pitfall_17_an_unknown_kind_is_kept_and_so_is_one_inside() {
+fn pitfall_17_unknown_kinds_are_kept_outside_and_inside() {
     let mut action = None;
     for tree in shapes() {
         let mut unknown = tree.clone();
@@ -287,7 +287,7 @@ fn pitfall_17_an_unknown_kind_is_kept_and_so_is_one_inside() {
 }
 
 #[test]
-fn no_value_of_a_malformed_body_is_told() {
+fn an_error_shows_no_value_of_a_malformed_body() {
     let secret = "sk-canary-0123456789";
     for tree in shapes() {
         let mut places = Vec::new();
@@ -314,7 +314,7 @@ fn change(event: &Event) -> Option<StateChange> {
 }
 
 #[test]
-fn a_change_of_the_state_that_does_not_read_is_reported() {
+fn an_undecodable_state_change_is_reported() {
     let mut reported = Vec::new();
     for tree in shapes() {
         let before = change(&Event::from_json(tree.to_string()).unwrap());
@@ -345,7 +345,7 @@ fn a_change_of_the_state_that_does_not_read_is_reported() {
 }
 
 #[test]
-fn an_unknown_word_is_kept_wherever_words_are_known() {
+fn an_unknown_word_is_kept_in_every_enumeration() {
     let word = "brand_new_value";
     let mut words = BTreeSet::new();
     for tree in shapes() {

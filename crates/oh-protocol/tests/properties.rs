@@ -93,7 +93,7 @@ proptest! {
     }
 
     #[test]
-    fn damage_never_panics_and_what_still_parses_is_taken(
+    fn damaged_input_never_panics(
         line in prop::sample::select(&**RECORDED),
         damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>(), 0..3_u8), 1..4),
     ) {
@@ -140,7 +140,7 @@ proptest! {
     }
 
     #[test]
-    fn any_bytes_are_an_error_value_or_an_event(bytes in prop::collection::vec(any::<u8>(), 0..64)) {
+    fn any_bytes_decode_to_an_error_or_an_event(bytes in prop::collection::vec(any::<u8>(), 0..64)) {
         _ = SessionFrame::from_json(bytes.clone());
         if let Ok(event) = Event::from_json(bytes) {
             read_all(&event);

@@ -35,7 +35,7 @@ fn answered<C: Call>(call: &C, body: &Value) -> oh_protocol::Result<C::Output> {
 }
 
 #[test]
-fn each_names_its_method_and_target() {
+fn each_call_has_its_method_and_target() {
     for (asked, expected) in [
         (asks(&server::Ready::default()), "GET /ready"),
         (
@@ -59,7 +59,7 @@ fn each_names_its_method_and_target() {
 }
 
 #[test]
-fn secrets_of_the_settings_are_asked_for_in_one_of_three_ways() {
+fn secrets_of_settings_are_requested_in_one_of_three_ways() {
     for (expose, header) in [
         (settings::Expose::Masked, None),
         (settings::Expose::Encrypted, Some("encrypted")),
@@ -76,7 +76,7 @@ fn secrets_of_the_settings_are_asked_for_in_one_of_three_ways() {
 }
 
 #[test]
-fn answers_are_taken_with_fields_of_newer_servers_and_others_are_an_error() {
+fn responses_with_unknown_fields_are_accepted_and_invalid_ones_rejected() {
     let skills = json!({"skills": [{"name": "a", "new": 1}], "new": 1});
     let catalog = answered(&Catalog::default(), &skills).unwrap();
     assert_eq!(catalog[0].skill.name, "a");

@@ -61,7 +61,7 @@ macro_rules! both {
 }
 
 #[test]
-fn commands() {
+fn calls_for_commands_have_the_servers_form() {
     let request = || ExecuteRequest::new("ls").cwd("/w").timeout(3);
     both!(
         bash::Start::new(request()),
@@ -97,7 +97,7 @@ fn commands() {
 }
 
 #[test]
-fn history() {
+fn calls_for_the_history_have_the_servers_form() {
     both!(
         bash::SearchEvents::new(),
         "GET",
@@ -176,7 +176,7 @@ fn an_event_of_the_history_is_never_lost() {
 }
 
 #[test]
-fn file_requests() {
+fn calls_for_files_have_the_servers_form() {
     both!(
         files::Download::new("/a b&c"),
         "GET",
@@ -236,7 +236,7 @@ fn file_requests() {
 }
 
 #[test]
-fn an_upload_is_a_form_of_one_file() {
+fn an_upload_is_a_form_with_one_file() {
     both!(
         files::Upload::new("/f", "x"),
         "POST",
@@ -263,7 +263,7 @@ fn an_upload_is_a_form_of_one_file() {
 }
 
 #[test]
-fn a_download_resumes_where_it_was() {
+fn a_download_resumes_at_its_position() {
     let request = files::Download::new("/f")
         .resume(10, "\"tag\"")
         .request()
@@ -291,7 +291,7 @@ fn headers_of_an_archive_are_decoded() {
 }
 
 #[test]
-fn git_requests() {
+fn calls_for_git_have_the_servers_form() {
     both!(
         git::Changes::new("/w").against("HEAD"),
         "GET",
@@ -339,7 +339,7 @@ fn git_requests() {
 }
 
 #[test]
-fn vscode_requests() {
+fn calls_for_vscode_have_the_servers_form() {
     both!(
         vscode::GetUrl::new()
             .base_url("https://x")
@@ -365,7 +365,7 @@ fn vscode_requests() {
 }
 
 #[test]
-fn a_download_tells_the_rest_of_a_file_from_all_of_it() {
+fn a_download_distinguishes_the_rest_of_a_file_from_the_whole() {
     let call = files::Download::new("/a").resume(3, "\"e\"");
     let answer = |status| Answer::new(status, HeaderMap::new(), Bytes::from("canary"));
     let rest = call.decode(answer(StatusCode::PARTIAL_CONTENT)).unwrap();
@@ -379,7 +379,7 @@ fn a_download_tells_the_rest_of_a_file_from_all_of_it() {
 }
 
 #[test]
-fn neither_contents_nor_command_lines_are_in_debug_texts() {
+fn contents_and_command_lines_are_not_in_debug_output() {
     let request = || ExecuteRequest::new("echo canary");
     let command = r#"{"kind":"BashCommand","id":"1","command":"canary"}"#;
     let output =

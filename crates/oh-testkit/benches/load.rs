@@ -2,7 +2,7 @@
 //! for one reader. The server must be much faster than any client measured against it.
 //!
 //! `ours` is the server with a reader that discards all bytes. For comparison, the client crate
-//! reads the same events, and `bare TCP` sends the same number of bytes from a plain loop to the
+//! reads the same events. `bare TCP` sends the same number of bytes from a plain loop to the
 //! discarding reader, which shows the speed of the loopback interface. Rounds are interleaved.
 //! Wall-clock time includes the time of other processes; processor time does not. Prints one JSON
 //! object per line. `--smoke` uses a thousandth of the load.

@@ -118,7 +118,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_closed_gate_holds_and_an_open_one_does_not() {
+    async fn a_closed_gate_blocks_and_an_open_one_does_not() {
         let gate = Gate::new();
         let waits = |gate: &Gate| {
             let gate = gate.clone();

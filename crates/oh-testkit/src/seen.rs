@@ -172,7 +172,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn routes_have_no_ids_and_requests_fit_them() {
+    fn routes_have_no_ids_and_match_requests() {
         let requests = Requests::default();
         let id = uuid::Uuid::from_u128(7);
         let mut last = None;
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_shown_of_a_request_holds_no_body() {
+    fn a_displayed_request_has_no_body() {
         let body = Bytes::from_static(br#"{"api_key":"canary"}"#);
         let seen = Seen::new(Method::POST, "/api/conversations", None).body(&body);
         assert_eq!(

@@ -81,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn delays_grow_and_reset_begins_again() {
+    fn delays_grow_and_restart_after_a_reset() {
         let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(60));
         let first = backoff.next_delay();
         for _ in 0..5 {
@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn two_clients_do_not_wait_in_step() {
+    fn two_clients_have_different_delays() {
         let delays = || {
             let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(60));
             (0..8).map(|_| backoff.next_delay()).collect::<Vec<_>>()

@@ -220,9 +220,9 @@ impl ClientBuilder {
     ///
     /// # Errors
     ///
-    /// Returns [`ErrorKind::InvalidInput`] if the URL's scheme is not `http` or `https`, if the URL
-    /// has a user part, a query or a fragment, or if the key, a header, the proxy (set here or by
-    /// the environment) or a certificate is invalid. Returns [`ErrorKind::Tls`] if TLS is needed
+    /// Returns [`ErrorKind::InvalidInput`] if the URL's scheme is not `http` or `https`, or if the
+    /// URL has a user part, a query or a fragment. The same applies to an invalid key, header,
+    /// certificate or proxy (set here or by the environment). Returns [`ErrorKind::Tls`] if TLS is needed
     /// and the platform has no usable root certificates.
     pub fn build(self) -> Result<Client> {
         self.build_in(&|name| std::env::var_os(name))
@@ -358,7 +358,7 @@ mod tests {
     }
 
     #[test]
-    fn a_url_that_cannot_be_meant_is_refused_without_repeating_it() {
+    fn an_unusable_url_is_rejected_without_being_shown() {
         for url in [
             "",
             "localhost:8000",
@@ -381,7 +381,7 @@ mod tests {
     }
 
     #[test]
-    fn slashes_at_the_end_are_gone_and_a_prefix_stays() {
+    fn trailing_slashes_are_removed_and_a_prefix_is_kept() {
         for (given, kept) in [
             ("http://host", "http://host/"),
             ("http://host:8000///", "http://host:8000/"),
@@ -393,7 +393,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_cannot_smuggle_a_header() {
+    fn a_key_cannot_inject_a_header() {
         for key in ["", "  ", "a\r\nX-Evil: canary", "a\ncanary", "nul\0canary"] {
             let error = refused(Client::builder("http://host").session_api_key(key));
             assert!(!format!("{error:?} {error}").contains("canary"));
@@ -401,7 +401,7 @@ mod tests {
     }
 
     #[test]
-    fn a_header_that_frames_the_message_is_refused() {
+    fn a_header_that_frames_the_message_is_rejected() {
         for name in [
             "Host",
             "content-length",

@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_a_header_is_left_out() {
+    fn invalid_header_values_are_omitted() {
         for (name, value) in [
             ("OPENHANDS_OBSERVABILITY_METADATA", "not json"),
             ("OPENHANDS_OBSERVABILITY_METADATA", "[1]"),

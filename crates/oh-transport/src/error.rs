@@ -459,14 +459,14 @@ mod tests {
     }
 
     #[test]
-    fn what_a_server_says_does_not_act_on_a_terminal() {
+    fn terminal_control_characters_of_a_server_are_not_shown() {
         let error = Error::from_status(StatusCode::BAD_REQUEST)
             .with_detail(Some("\x1b[2J\x1b]0;title\x07".to_owned()));
         assert!(!error.to_string().contains(char::is_control), "{error}");
     }
 
     #[test]
-    fn each_kind_answers_the_questions_that_programs_ask() {
+    fn each_kind_of_error_is_classified() {
         for (error, never_sent, timeout, transient, auth) in [
             (Error::new(ErrorKind::Connect, ""), true, false, true, false),
             (

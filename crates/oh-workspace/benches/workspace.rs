@@ -22,7 +22,7 @@ use secrecy::ExposeSecret;
 
 const MIB: u64 = 1024 * 1024;
 
-const LATE: &str = "end of a 250 ms command told, 90th percentile";
+const LATE: &str = "end of a 250 ms command seen, 90th percentile";
 
 fn main() {
     let smoke = std::env::args().any(|argument| argument == "--smoke");

@@ -312,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn tags_are_what_the_environment_asks_for() {
+    fn tags_are_read_from_the_environment() {
         let payload = r#"{"trigger":"cron","automation_id":7,"automation_name":"n","run_id":"x"}"#;
         assert_eq!(
             asked(payload, Some("r")),

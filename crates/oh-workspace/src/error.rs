@@ -27,9 +27,8 @@ pub enum ErrorKind {
     /// No space is left on the server or, when the source is an [`std::io::Error`], on this
     /// machine. Make room, and repeat the operation.
     NoSpace,
-    /// The command could not be started on the server, for example because its directory does not
-    /// exist or its line is longer than the system allows, or it could not read its secrets.
-    /// Correct what the message names.
+    /// The command could not be started on the server: its directory does not exist, its line is
+    /// longer than the system allows, or it could not read its secrets, for example. Correct what the message names.
     NotStarted,
     /// Output of the command was removed from the server's history, so the output is incomplete. Do
     /// not clear the history while commands run. The command itself may have succeeded.

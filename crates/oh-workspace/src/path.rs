@@ -50,7 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn paths_are_joined_by_the_server_s_rules() {
+    fn paths_are_joined_by_the_rules_of_the_server() {
         for (directory, path, expected) in [
             ("/w", "a/b", "/w/a/b"),
             ("/", "a", "/a"),
@@ -76,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn paths_without_a_place_are_refused() {
+    fn paths_without_a_directory_are_rejected() {
         for (directory, path) in [
             ("/w", ""),
             ("w", "a"),

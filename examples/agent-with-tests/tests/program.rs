@@ -87,7 +87,7 @@ async fn stops_an_agent_that_costs_too_much() {
 }
 
 #[tokio::test]
-async fn says_why_the_model_gave_up() {
+async fn reports_the_reason_of_a_failed_model() {
     let server = FakeServer::builder()
         .script(Script::new().fail(401, "the key has expired"))
         .start()
@@ -100,7 +100,7 @@ async fn says_why_the_model_gave_up() {
 }
 
 #[tokio::test]
-async fn misses_nothing_on_a_link_that_keeps_breaking() {
+async fn receives_every_event_on_a_breaking_link() {
     let server = diligent(1).start().await.unwrap();
     // The connection breaks twice during the first run.
     server.inject(Fault::cut().after(3).times(1));

@@ -44,7 +44,7 @@ fn events_stop(scene: &Scene) {
     scene.proxy.inject(Fault::stall().on(SOCKETS).named("stop"));
 }
 
-/// C1: a run after a pause does not execute the action of the paused step.
+/// A run after a pause does not execute the action of the paused step.
 pub(crate) async fn a_run_after_a_pause(stage: &Stage) {
     let gate = Gate::new();
     let script = Script::new().step(act("a").hold(&gate)).finish("Done.");
@@ -67,7 +67,7 @@ pub(crate) async fn a_run_after_a_pause(stage: &Stage) {
     scene.shows(&["run", "approve"], &["a"]).await;
 }
 
-/// C2: a lost answer to a message or a run does not lead to a second run.
+/// A lost answer to a message or a run does not lead to a second run.
 pub(crate) async fn lost_answers_to_a_message_and_a_run(stage: &Stage) {
     let gate = Gate::new();
     let script = Script::new().step(act("a").hold(&gate)).finish("Done.");
@@ -93,12 +93,12 @@ pub(crate) async fn lost_answers_to_a_message_and_a_run(stage: &Stage) {
     scene.shows(&["run"], &[]).await;
 }
 
-/// C3: a run after an approval joins the run of the approval.
+/// A run after an approval joins the run of the approval.
 pub(crate) async fn a_run_after_an_approval(stage: &Stage) {
     run_after_approval(stage, "approval", None).await;
 }
 
-/// C3: the same, on a link that delays each event.
+/// The same, on a link that delays each event.
 pub(crate) async fn a_run_after_an_approval_over_a_slow_link(stage: &Stage) {
     let late = Fault::drip(Duration::from_millis(250)).on(SOCKETS);
     run_after_approval(stage, "approval-slow", Some(late)).await;
@@ -125,7 +125,7 @@ async fn run_after_approval(stage: &Stage, name: &str, fault: Option<Fault>) {
     scene.shows(&["run", "approve"], &["a"]).await;
 }
 
-/// C4: the result of a client tool does not approve the next action.
+/// The result of a client tool does not approve the next action.
 pub(crate) async fn the_result_of_a_client_tool(stage: &Stage) {
     let (called, answer) = (Arc::new(AtomicUsize::new(0)), Arc::new(Notify::new()));
     let tool = {
@@ -184,7 +184,7 @@ pub(crate) async fn the_result_of_a_client_tool(stage: &Stage) {
     scene.shows(&["run", "approve", "approve"], &["a"]).await;
 }
 
-/// C5: a message during a replay does not approve the waiting action.
+/// A message during a replay does not approve the waiting action.
 pub(crate) async fn a_message_during_a_replay(stage: &Stage) {
     let gate = Gate::new();
     let script = Script::new().step(act("a").hold(&gate)).finish("Done.");
@@ -220,7 +220,7 @@ pub(crate) async fn a_message_during_a_replay(stage: &Stage) {
     scene.shows(&[], &[]).await;
 }
 
-/// C6, N1: an answer to actions that no longer wait has no effect.
+/// An answer to actions that no longer wait has no effect.
 pub(crate) async fn stale_answers(stage: &Stage) {
     let script = Script::new().step(act("a")).step(act("b"));
     let scene = Scene::start(stage, "stale", always(), script.finish("Done.")).await;
@@ -260,7 +260,7 @@ pub(crate) async fn stale_answers(stage: &Stage) {
     scene.shows(&["run"], &["a"]).await;
 }
 
-/// C6: the answer to an approval is lost.
+/// The answer to an approval is lost.
 pub(crate) async fn a_lost_answer_to_an_approval(stage: &Stage) {
     let script = Script::new().step(act("a")).step(act("b"));
     let scene = Scene::start(stage, "lost-approval", always(), script.finish("Done.")).await;
@@ -294,7 +294,7 @@ fn set(scene: &Scene, policy: ConfirmationPolicy) -> tokio::task::JoinHandle<()>
     tokio::spawn(async move { approvals.set_policy(policy).await.unwrap() })
 }
 
-/// C7: the new policy is set while the client is setting an old one again.
+/// The new policy is set while the client is setting an old one again.
 pub(crate) async fn an_old_policy_on_its_way(stage: &Stage) {
     let script = Script::new().step(act("a")).finish("Done.");
     let scene = Scene::start(stage, "old-policy", never(), script).await;
@@ -313,7 +313,7 @@ pub(crate) async fn an_old_policy_on_its_way(stage: &Stage) {
     scene.shows(&["run"], &[]).await;
 }
 
-/// C7: the link reconnects while the new policy is being set.
+/// The link reconnects while the new policy is being set.
 pub(crate) async fn a_policy_on_its_way(stage: &Stage) {
     let script = Script::new().step(act("a")).finish("Done.");
     let scene = Scene::start(stage, "policy", never(), script).await;
@@ -337,7 +337,7 @@ pub(crate) async fn a_policy_on_its_way(stage: &Stage) {
     scene.shows(&["run"], &[]).await;
 }
 
-/// C7, K2: the server has lost the policy, and the link is not yet back.
+/// The server has lost the policy, and the link is not yet back.
 pub(crate) async fn a_policy_that_was_forgotten(stage: &Stage) {
     let script = Script::new().step(act("a")).finish("Done.");
     let scene = Scene::start(stage, "forgotten", never(), script).await;
@@ -361,7 +361,7 @@ pub(crate) async fn a_policy_that_was_forgotten(stage: &Stage) {
     scene.shows(&["run"], &[]).await;
 }
 
-/// K2: a run while the link is down does not execute an action that waits.
+/// A run while the link is down does not execute an action that waits.
 pub(crate) async fn a_run_over_a_link_that_is_down(stage: &Stage) {
     let script = Script::new().step(act("a")).step(act("b"));
     let scene = Scene::start(stage, "down", never(), script.finish("Done.")).await;
@@ -387,7 +387,7 @@ pub(crate) async fn a_run_over_a_link_that_is_down(stage: &Stage) {
     scene.shows(&[], &["a"]).await;
 }
 
-/// L1: an action of a branch that was left is not pending.
+/// An action of a branch that was left is not pending.
 pub(crate) async fn a_branch_that_was_left(stage: &Stage) {
     let script = Script::new().step(act("a")).step(act("b"));
     let scene = Scene::start(stage, "branch", always(), script.finish("Done.")).await;

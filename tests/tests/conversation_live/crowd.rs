@@ -17,7 +17,7 @@ use super::live::{LONG, agent, log, reads};
 const MANY: usize = 80;
 
 #[tokio::test]
-async fn a_client_that_finds_no_place_waits_for_one_and_loses_nothing() {
+async fn a_client_without_a_free_socket_waits_and_loses_nothing() {
     let script = Script::new().text("One.").text("Two.");
     let model = ScriptedModel::start(script).await.unwrap();
     let home = openhands_tests::home();

@@ -26,7 +26,7 @@ use super::{
 /// A command that waits until the directory contains the file `go`.
 const WAITS: &str = "touch begun; while [ ! -e go ]; do sleep 0.05; done; echo a >> ran";
 
-/// K7: a close during a run, also from inside a callback, ends every wait, and the run goes on.
+/// A close during a run, also from inside a callback, ends every wait, and the run goes on.
 pub(crate) async fn closing_during_a_run(stage: &Stage) {
     let script = Script::new()
         .call("terminal", json!({ "command": WAITS }))
@@ -67,7 +67,7 @@ pub(crate) async fn closing_during_a_run(stage: &Stage) {
     until(|| scene.proxy.open() == 0).await;
 }
 
-/// K8: another client deletes a conversation and creates a new one with the same id.
+/// Another client deletes a conversation and creates a new one with the same id.
 pub(crate) async fn another_log_under_the_id(stage: &Stage) {
     let script = Script::new().finish("Done.").finish("Done.");
     let scene = Scene::start(stage, "replaced", never(), script).await;
@@ -98,7 +98,7 @@ pub(crate) async fn another_log_under_the_id(stage: &Stage) {
     anew.delete().await.unwrap();
 }
 
-/// L10: a sandbox that was paused and moved leaves sockets that are open but silent.
+/// A sandbox that was paused and moved leaves sockets that are open but silent.
 pub(crate) async fn sockets_that_fall_silent(stage: &Stage) {
     let script = Script::new()
         .call("terminal", json!({ "command": WAITS }))
@@ -123,10 +123,10 @@ pub(crate) async fn sockets_that_fall_silent(stage: &Stage) {
     scene.shows(&["run"], &["a"]).await;
 }
 
-/// K3, N2: a killed server that is not restarted ends every wait: at once through its own handle,
+/// A killed server that is not restarted ends every wait: at once through its own handle,
 /// and after `unreachable_after` through another client.
 #[tokio::test]
-async fn a_server_that_is_killed_for_good_ends_every_wait() {
+async fn a_permanently_killed_server_ends_every_wait() {
     let script = || {
         Script::new()
             .call("terminal", json!({"command": "touch begun; sleep 600"}))

@@ -20,13 +20,13 @@ use super::{
 
 const SESSION: &str = "/sockets/session/{id}";
 
-/// F4: a gateway refuses sockets with a status.
+/// A gateway refuses sockets with a status.
 pub(crate) async fn sockets_that_a_gateway_refuses(stage: &Stage) {
     let refused = |status| refused(stage, UpgradeRefusal::Status(status));
     tokio::join!(refused(403), refused(404), refused(426), refused(502));
 }
 
-/// F4: a gateway answers socket requests with neither a refusal nor a socket.
+/// A gateway answers socket requests with neither a refusal nor a socket.
 pub(crate) async fn sockets_that_a_gateway_answers_oddly(stage: &Stage) {
     let refused = |how| refused(stage, how);
     tokio::join!(
@@ -72,7 +72,7 @@ async fn refused(stage: &Stage, how: UpgradeRefusal) {
     }
 }
 
-/// K10: events too large for a frame arrive, although each connection carries only one of them.
+/// Events too large for a frame arrive, although each connection carries only one of them.
 pub(crate) async fn large_events_through_cuts(stage: &Stage) {
     const LARGE: usize = 4_500_000;
     let scene = Scene::start(stage, "large", never(), Script::new()).await;
@@ -92,7 +92,7 @@ pub(crate) async fn large_events_through_cuts(stage: &Stage) {
     reads(&attached, &expected).await;
 }
 
-/// K11: handles in one process share a link, even while a tool holds the server's lock.
+/// Handles in one process share a link, even while a tool holds the server's lock.
 pub(crate) async fn handles_of_one_process(stage: &Stage) {
     let command = "touch begun; while [ ! -e go ]; do sleep 0.05; done; echo a >> ran";
     let script = Script::new()
@@ -122,7 +122,7 @@ pub(crate) async fn handles_of_one_process(stage: &Stage) {
     scene.shows(&["run"], &["a"]).await;
 }
 
-/// K11: if no connection could be made, the command was not executed.
+/// If no connection could be made, the command was not executed.
 pub(crate) async fn a_command_over_a_refused_connection(stage: &Stage) {
     let scene = Scene::start(stage, "refused", never(), Script::new()).await;
     let directory = scene.directory.display().to_string();

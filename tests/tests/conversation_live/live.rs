@@ -59,7 +59,7 @@ pub(crate) async fn reads(conversation: &Conversation, expected: &[String]) {
 }
 
 #[tokio::test]
-async fn through_a_cutting_proxy_with_a_second_client_and_a_stalled_reader() {
+async fn events_survive_a_cutting_proxy_a_second_client_and_a_stalled_reader() {
     let mut script = Script::new();
     for n in 0..12 {
         let command = format!("echo step {n}; head -c 9000 /dev/zero | tr '\\0' x");
@@ -177,7 +177,7 @@ async fn through_a_cutting_proxy_with_a_second_client_and_a_stalled_reader() {
 }
 
 #[tokio::test]
-async fn approvals_and_a_kill_in_mid_run() {
+async fn approvals_survive_a_kill_during_a_run() {
     let script = Script::new()
         .call("terminal", json!({"command": "touch rejected"}))
         .call("terminal", json!({"command": "touch approved"}))
@@ -249,7 +249,7 @@ async fn approvals_and_a_kill_in_mid_run() {
     );
     approvals.approve(&approvals.pending()).await.unwrap();
     let other = Agent::default_preset(llm(&model, "openai/other")).cli_mode(true);
-    // K11: it is back as soon as the server is, however long it would wait by itself.
+    // It is back as soon as the server is, however long it would wait by itself.
     let hour = Duration::from_secs(3600);
     let other = Conversation::builder(&workspace, other)
         .unreachable_after(LONG)

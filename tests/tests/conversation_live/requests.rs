@@ -25,7 +25,7 @@ fn asked(proxy: &Proxy) -> BTreeMap<String, usize> {
 }
 
 #[tokio::test]
-async fn soak_an_idle_conversation_asks_for_nothing_and_a_running_one_for_little() {
+async fn soak_an_idle_conversation_sends_no_request_and_a_running_one_few() {
     let command = format!("sleep {}", RUNS.as_secs());
     let script = Script::new()
         .finish("Ready.")

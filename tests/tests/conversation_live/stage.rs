@@ -273,7 +273,7 @@ pub(crate) fn fails<T: std::fmt::Debug>(
 
 // Starting a server takes long, so all scenes share one.
 #[tokio::test]
-async fn nothing_is_executed_that_nobody_approved_and_links_keep_their_promises() {
+async fn no_unapproved_action_is_executed_and_links_keep_their_promises() {
     let home = openhands_tests::home();
     let stage = Arc::new(Stage::start(&home).await);
     let mut plays = JoinSet::new();

@@ -25,7 +25,7 @@ fn weather(calls: &Arc<Mutex<Vec<String>>>, takes: Duration) -> ClientTool {
     let calls = calls.clone();
     ClientTool::new(
         "weather",
-        "Tells the weather of a city.",
+        "Returns the weather of a city.",
         move |call: ClientToolCall| {
             let calls = calls.clone();
             async move {

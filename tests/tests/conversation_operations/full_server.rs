@@ -12,7 +12,7 @@ use tokio::time::timeout;
 use super::{LONG, agent, finishes, messages, model, next, says, started, workspace};
 
 #[tokio::test]
-async fn a_full_server_is_waited_for_and_one_failure_ends_nothing() {
+async fn a_full_server_is_awaited_and_a_failure_ends_no_other_conversation() {
     let home = openhands_tests::home();
     let server = openhands_tests::server(&home)
         .env("OH_MAX_CONCURRENT_RUNS", "2")

@@ -16,12 +16,12 @@ use super::{LONG, finishes, messages, next, says, started};
 type Serve = fn(&TempDir) -> LocalServerBuilder;
 
 #[tokio::test]
-async fn a_second_server_on_the_same_directory_is_told_apart_from_one_that_has_lost_it() {
+async fn a_second_server_on_a_directory_is_distinguished_from_one_that_lost_it() {
     told_apart(openhands_tests::server).await;
 }
 
 #[tokio::test]
-async fn so_is_a_second_server_before_the_session_socket() {
+async fn a_second_server_is_distinguished_before_the_session_socket() {
     told_apart(openhands_tests::server_before).await;
 }
 

@@ -162,7 +162,7 @@ async fn goals_children_and_client_tools(server: &LocalServer) {
 
 // Starting a server takes long, so many scenes share one.
 #[tokio::test]
-async fn every_operation_does_what_it_says() {
+async fn every_operation_behaves_as_documented() {
     let home = openhands_tests::home();
     let server = openhands_tests::server(&home).start().await.unwrap();
     operations(&server).await;
@@ -170,7 +170,7 @@ async fn every_operation_does_what_it_says() {
 }
 
 #[tokio::test]
-async fn every_start_does_what_it_says() {
+async fn every_start_option_behaves_as_documented() {
     let home = openhands_tests::home();
     let server = openhands_tests::server(&home).start().await.unwrap();
     starts(&server).await;
@@ -178,7 +178,7 @@ async fn every_start_does_what_it_says() {
 }
 
 #[tokio::test]
-async fn goals_children_and_client_tools_do_what_they_say() {
+async fn goals_children_and_client_tools_behave_as_documented() {
     let home = openhands_tests::home();
     let server = openhands_tests::server(&home)
         .env(idle::TTL.0, idle::TTL.1)
@@ -193,7 +193,7 @@ async fn goals_children_and_client_tools_do_what_they_say() {
 
 // Scenes that an older server does not support check the error.
 #[tokio::test]
-async fn a_server_before_the_session_socket_does_the_same_or_says_why_not() {
+async fn a_server_before_the_session_socket_behaves_the_same_or_reports_the_difference() {
     let home = openhands_tests::home();
     let server = openhands_tests::server_before(&home).start().await.unwrap();
     assert!(is_old(&server).await);

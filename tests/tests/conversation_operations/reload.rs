@@ -14,14 +14,14 @@ use tokio::time::{sleep, timeout};
 use super::{LONG, approves, finishes, model, outcome, started};
 
 #[tokio::test]
-async fn what_this_program_set_holds_over_a_restart_of_the_server() {
+async fn settings_of_the_program_survive_a_restart_of_the_server() {
     let home = openhands_tests::home();
     let template = openhands_tests::template().await;
     holds_over_a_restart(openhands_tests::server(&home).template(&template)).await;
 }
 
 #[tokio::test]
-async fn so_it_does_on_a_server_before_the_session_socket() {
+async fn settings_survive_a_restart_before_the_session_socket() {
     let home = openhands_tests::home();
     holds_over_a_restart(openhands_tests::server_before(&home)).await;
 }

@@ -9,8 +9,8 @@
     reason = "a test fails by panicking"
 )]
 
+mod detached;
 mod refused;
-mod told;
 mod trials;
 
 use std::{path::Path, time::Duration};
@@ -27,14 +27,14 @@ use tokio::time::timeout;
 const LONG: Duration = Duration::from_secs(180);
 
 #[tokio::test]
-async fn hooks_do_what_is_said_of_them() {
+async fn hooks_behave_as_documented() {
     let home = openhands_tests::home();
     let server = openhands_tests::server(&home).start().await.unwrap();
     trials::what_a_trial_says_is_what_the_server_does(&server).await;
     trials::a_refused_message_is_refused_unless_it_gets_context(&server).await;
-    told::models_judge_and_fail_open(&server).await;
-    told::detached_hooks_run_and_cannot_deny(&server).await;
-    told::a_project_is_searched_as_here(&server).await;
+    detached::models_judge_and_fail_open(&server).await;
+    detached::detached_hooks_run_and_cannot_deny(&server).await;
+    detached::a_project_is_searched_as_here(&server).await;
     refused::what_is_refused_here_is_refused_there(&server).await;
     trials::the_end_of_a_session_is_in_its_log(server).await;
 }

@@ -175,7 +175,7 @@ fn the_agent_found_nothing(place: &Path, names: &[&str], canaries: &Canaries) {
     }
 }
 
-/// Checks that a command of the program sees no more than the agent.
+/// Checks that a command of the program sees at most what the agent sees.
 async fn a_command_looks(server: &LocalServer, canaries: &Canaries, seen: &Seen) {
     let workspace = server.workspace(server.workspace_dir());
     let run = workspace.execute(LOOK);
@@ -307,7 +307,7 @@ async fn no_secret_is_in_a_process_a_file_a_log_an_error_or_a_text() {
 }
 
 #[tokio::test]
-async fn an_agent_finds_no_key_that_a_dormant_server_was_activated_with() {
+async fn an_agent_cannot_find_the_keys_of_an_activated_server() {
     let (seen, canaries, given) = (Seen::default(), Canaries::new(), Canaries::new());
     let (hook, posted) = hook().await;
     let builder = builder(&canaries, &hook).secret_env("GIVEN", given.of("variable"));

@@ -64,7 +64,7 @@ fn everything(agent: AgentSource) -> StartConversation {
         .secrets_encrypted(false)
         .tool_module("terminal", "openhands.tools.terminal.definition")
         .client_tool(
-            ClientToolSpec::new("notify", "tells the user")
+            ClientToolSpec::new("notify", "notifies the user")
                 .parameters(parameters)
                 .annotations(
                     ToolAnnotations::new()

@@ -8,7 +8,7 @@ use openhands::{
 use serde_json::{Value, json};
 
 #[tokio::test]
-async fn the_server_does_what_a_start_request_says() {
+async fn the_server_follows_a_start_request() {
     let script = Script::new()
         .call(
             "terminal",
@@ -58,7 +58,7 @@ async fn the_server_does_what_a_start_request_says() {
                     SecretSource::fixed("canary-secret").description("a probe"),
                 )
                 .client_tool(
-                    ClientToolSpec::new("notify", "Tells the user.").parameters(parameters),
+                    ClientToolSpec::new("notify", "Notifies the user.").parameters(parameters),
                 )
                 .sub_agent(SubAgent::new("reviewer").description("reviews"))
                 .user_id("somebody")

@@ -38,7 +38,7 @@ fn agent(preset: &str, llm: Llm, options: &Value) -> Agent {
 }
 
 #[tokio::test]
-async fn a_preset_is_what_the_servers_own_python_makes() {
+async fn a_preset_equals_the_servers_own_preset() {
     let plain = Llm::new("openai/gpt-5").api_key("key");
     let rich = Llm::new("anthropic/claude-sonnet-4-5-20250929")
         .api_key("key")

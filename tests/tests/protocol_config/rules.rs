@@ -343,7 +343,7 @@ fn rows() -> Vec<Row> {
 }
 
 #[tokio::test]
-async fn what_is_refused_here_is_what_the_server_refuses() {
+async fn the_client_and_the_server_reject_the_same_values() {
     let rows = rows();
     let wires: Vec<_> = rows.iter().map(|Row(_, wire)| wire).collect();
     let answers = python(PROGRAM, &json!(wires)).await;

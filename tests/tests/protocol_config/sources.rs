@@ -53,7 +53,7 @@ async fn stop(server: LocalServer) {
 }
 
 #[tokio::test]
-async fn an_agent_may_be_anothers_or_made_of_settings() {
+async fn an_agent_may_come_from_another_source_or_settings() {
     let model = ScriptedModel::builder()
         .script(Script::new().finish("Done."))
         .start()
@@ -108,7 +108,7 @@ fn git(directory: &Path, arguments: &[&str]) -> String {
 }
 
 #[tokio::test]
-async fn a_secret_may_be_looked_up_and_a_worktree_be_made() {
+async fn a_secret_may_be_looked_up_and_a_worktree_created() {
     let script = Script::new()
         .call(
             "terminal",

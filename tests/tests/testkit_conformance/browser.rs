@@ -34,7 +34,7 @@ print(json.dumps(tools))
 "#;
 
 #[tokio::test]
-async fn the_browser_tools_of_the_fake_server_are_those_of_the_real_one() {
+async fn the_browser_tools_of_the_fake_server_equal_the_real_ones() {
     let environment = Provisioner::new().provision().await.unwrap();
     let described = Command::new(environment.python())
         .args(["-c", DESCRIBE])

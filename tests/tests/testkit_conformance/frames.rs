@@ -102,8 +102,8 @@ pub(crate) async fn first_frames(side: &mut Side) {
     }
     let mut frames = side.frames("/sockets/bash-events").await;
     frames.send(TEXT, b"nonsense").await;
-    let told = text(&mut frames).await;
-    side.note(format!("bash nonsense: {}", told["kind"]));
+    let sent = text(&mut frames).await;
+    side.note(format!("bash nonsense: {}", sent["kind"]));
 }
 
 /// Sends valid and invalid messages by socket.
@@ -116,11 +116,11 @@ pub(crate) async fn said_by_socket(side: &mut Side) {
         while text(&mut frames).await.pointer("/event/key").is_none() && kind == "session" {}
         for bad in ["nonsense", "{}", r#"{"role":"user","content":7}"#] {
             frames.send(TEXT, bad.as_bytes()).await;
-            let mut told = text(&mut frames).await;
-            while told["key"] == "full_state" {
-                told = text(&mut frames).await;
+            let mut sent = text(&mut frames).await;
+            while sent["key"] == "full_state" {
+                sent = text(&mut frames).await;
             }
-            side.note(format!("{kind} {bad}: {}", outline(&told)));
+            side.note(format!("{kind} {bad}: {}", outline(&sent)));
         }
         let good = json!({"role": "user", "content": [{"type": "text", "text": "hello"}]});
         frames.send(TEXT, good.to_string().as_bytes()).await;
@@ -177,13 +177,13 @@ pub(crate) async fn limits(side: &mut Side) {
     let mut legacy = side
         .frames(&format!("/sockets/events/{id}?resend_mode=all"))
         .await;
-    let told = loop {
+    let sent = loop {
         let event = text(&mut legacy).await;
         if event["kind"] == "MessageEvent" {
             break event.to_string().len() > 4_000_000;
         }
     };
-    side.note(format!("legacy tells it: {told}"));
+    side.note(format!("legacy socket has it: {sent}"));
 
     // Larger than any message that a server accepts.
     let mut frames = side.frames(&format!("/sockets/session/{id}")).await;

@@ -193,7 +193,7 @@ fn hooked() -> Value {
 }
 
 #[tokio::test]
-async fn the_fake_server_sleeps_and_shares_as_real_ones_do() {
+async fn the_fake_server_agrees_on_dormancy_and_leases() {
     let script = || {
         let late = Step::text("late").delay(Duration::from_secs(600));
         Script::new().each_conversation().step(late)
@@ -255,7 +255,7 @@ async fn the_fake_server_sleeps_and_shares_as_real_ones_do() {
 
 /// Kills both servers while a tool is running, and checks what they restore.
 #[tokio::test]
-async fn the_fake_server_dies_and_comes_back_as_the_real_one_does() {
+async fn the_fake_server_agrees_on_deaths_and_restarts() {
     let script = |_: &str| {
         Script::new()
             .call("terminal", json!({"command": "sleep 300"}))

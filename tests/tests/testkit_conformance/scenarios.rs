@@ -390,7 +390,7 @@ pub(crate) async fn commands(side: &mut Side) {
         ));
         for _ in 0..2 {
             let event = next(&mut socket).await.unwrap();
-            side.note(format!("told {} {}", event["kind"], event["exit_code"]));
+            side.note(format!("socket {} {}", event["kind"], event["exit_code"]));
         }
         let id = output["command_id"].as_str().unwrap().to_owned();
         let found = format!("/api/bash/bash_events/search?command_id__eq={id}&kind__eq=BashOutput");
@@ -418,6 +418,6 @@ pub(crate) async fn commands(side: &mut Side) {
     side.note(format!("dashed={dashed} stopped={status}"));
     for _ in 0..2 {
         let event = next(&mut socket).await.unwrap();
-        side.note(format!("told {} {}", event["kind"], event["exit_code"]));
+        side.note(format!("socket {} {}", event["kind"], event["exit_code"]));
     }
 }

@@ -49,7 +49,7 @@ fn names(directory: &Path) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn files_on_the_real_server() {
+async fn files_work_on_the_real_server() {
     let home = openhands_tests::home();
     let server = openhands_tests::server(&home).start().await.unwrap();
     let workspace = server.workspace(server.workspace_dir());

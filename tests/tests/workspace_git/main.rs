@@ -19,7 +19,7 @@ use openhands::{
 use tempfile::TempDir;
 
 #[tokio::test]
-async fn git_on_the_real_server() {
+async fn git_works_on_the_real_server() {
     let home = openhands_tests::home();
     let provider = provider::Provider::start(&home).await;
     let server = provider.told(openhands_tests::server(&home));

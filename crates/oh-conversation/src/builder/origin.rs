@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn what_differs_is_told_by_its_path_and_the_rest_is_not() {
+    fn only_paths_of_different_values_are_reported() {
         let agent = Agent::default_preset(Llm::new("m").api_key("canary").temperature(1.0));
         let start = StartConversation::new(agent, "/w")
             .tag("a", "1")

@@ -104,7 +104,7 @@ mod tests {
     const SERVER: &str = "http://a.test/";
 
     #[test]
-    fn a_call_is_claimed_once_and_taken_up_only_when_asked_and_cut_off() {
+    fn a_call_is_claimed_once_and_resumed_only_on_request_after_a_cut() {
         let id = ConversationId::random();
         let claims = Claims::of(SERVER, id, || 4);
         assert_eq!(claims.history(), 4);
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn conversations_of_two_servers_are_two_whatever_their_ids() {
+    fn conversations_with_one_id_on_two_servers_are_separate() {
         let id = ConversationId::random();
         let one = Claims::of(SERVER, id, || 1);
         let other = Claims::of("http://b.test/", id, || 2);
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_is_attached_to_is_forgotten_in_the_end_and_the_rest_is_not() {
+    fn only_claims_of_detached_conversations_are_forgotten() {
         let server = "http://many.test/";
         let id = ConversationId::random();
         let held = Claims::of(server, id, || 7);

@@ -282,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn a_result_names_its_call_and_is_found_by_it() {
+    fn a_result_names_its_call_and_can_be_found_by_it() {
         let call = call();
         assert_eq!(called(&call), Some("ask"));
         let text = format!("{}\nBecause.\n[and more]", heading("ask", &call));
@@ -294,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn arguments_decode_and_what_does_not_fit_is_said() {
+    fn arguments_are_decoded_and_mismatches_are_reported() {
         let call = ClientToolCall {
             conversation: ConversationId::random(),
             event: call(),
@@ -319,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_is_a_result_too() {
+    fn a_failure_is_sent_as_a_result() {
         let failed: Result<String, &str> = Err("no such branch");
         assert_eq!(
             ToolResult::from(failed),

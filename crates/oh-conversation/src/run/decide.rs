@@ -3,8 +3,8 @@
 //! The status `finished` in the log is only a hint, because a Stop hook or a late message can
 //! revert it. A run ends with the full-state snapshot that the server sends once the run's slot is
 //! free. If that snapshot is missed, the run ends with a new snapshot after a reconnect, or with a
-//! status that REST repeats while there are no events, and only when the mirror has every event of
-//! the server.
+//! status that REST repeats while there are no events. In both cases the run ends only when the
+//! mirror has every event of the server.
 
 use oh_protocol::ExecutionStatus;
 
@@ -140,7 +140,7 @@ mod tests {
     );
 
     #[test]
-    fn the_truth_table_of_the_end() {
+    fn the_end_of_a_run_follows_the_truth_table() {
         let over = |status: ExecutionStatus| Decision::End(status);
         let wait = || Decision::Wait;
         let running = || Some(Running);
@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn what_hangs_on_more_than_the_status() {
+    fn the_end_depends_on_more_than_the_status() {
         let base = Signals {
             begun: true,
             hint: Some(Finished),

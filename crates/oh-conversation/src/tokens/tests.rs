@@ -60,7 +60,7 @@ fn waiting(stream: &mut TokenStream) -> Vec<String> {
 }
 
 #[test]
-fn a_slow_reader_gets_a_mark_instead_of_pieces_and_every_control_token() {
+fn a_slow_reader_gets_a_lag_marker_and_every_control_token() {
     let tokens = Tokens::default();
     let mut slow = tokens.readers().subscribe(|| Some(-1));
     tokens.progress(started("a", 1));
@@ -81,7 +81,7 @@ fn a_slow_reader_gets_a_mark_instead_of_pieces_and_every_control_token() {
 }
 
 #[test]
-fn a_queue_that_is_full_but_not_over_full_keeps_every_piece() {
+fn a_full_queue_keeps_every_piece() {
     let tokens = Tokens::default();
     let mut stream = tokens.readers().subscribe(|| Some(-1));
     for _ in 0..PIECES {
@@ -95,7 +95,7 @@ fn a_queue_that_is_full_but_not_over_full_keeps_every_piece() {
 }
 
 #[test]
-fn the_rest_of_a_lagging_attempt_is_left_out_and_the_next_attempt_is_whole() {
+fn the_rest_of_a_lagging_attempt_is_skipped_and_the_next_attempt_is_complete() {
     let tokens = Tokens::default();
     let mut slow = tokens.readers().subscribe(|| Some(-1));
     for _ in 0..=PIECES {
@@ -112,7 +112,7 @@ fn the_rest_of_a_lagging_attempt_is_left_out_and_the_next_attempt_is_whole() {
 }
 
 #[test]
-fn the_item_that_waited_longest_gives_way_to_a_newer_one() {
+fn the_longest_waiting_item_is_dropped_for_a_newer_one() {
     let tokens = Tokens::default();
     let mut slow = tokens.readers().subscribe(|| Some(-1));
     tokens.progress(piece("a", "x"));
@@ -123,7 +123,7 @@ fn the_item_that_waited_longest_gives_way_to_a_newer_one() {
 }
 
 #[test]
-fn few_large_pieces_overflow_too_and_a_single_one_is_always_given() {
+fn a_few_large_pieces_overflow_and_a_single_piece_is_always_delivered() {
     let tokens = Tokens::default();
     let mut slow = tokens.readers().subscribe(|| Some(-1));
     let large = "x".repeat(BYTES / 2);
@@ -138,7 +138,7 @@ fn few_large_pieces_overflow_too_and_a_single_one_is_always_given() {
 }
 
 #[test]
-fn pieces_without_an_item_begin_again_after_the_event_that_has_them() {
+fn pieces_without_an_item_restart_after_their_event() {
     let tokens = Tokens::default();
     let mut slow = tokens.readers().subscribe(|| Some(-1));
     let delta = Event::from_json(
@@ -157,7 +157,7 @@ fn pieces_without_an_item_begin_again_after_the_event_that_has_them() {
 }
 
 #[test]
-fn streams_end_with_the_writer_after_what_has_come() {
+fn streams_end_with_the_writer_after_all_received_pieces() {
     let tokens = Tokens::default();
     let readers = tokens.readers();
     let mut stream = readers.subscribe(|| Some(-1));
@@ -172,7 +172,7 @@ fn streams_end_with_the_writer_after_what_has_come() {
 }
 
 #[test]
-fn only_what_is_newer_than_the_subscription_is_told_to_be_finished() {
+fn only_events_newer_than_the_subscription_are_reported_as_finished() {
     let tokens = Tokens::default();
     let readers = tokens.readers();
     // While the history arrives, after it has arrived, and after some new events.
@@ -192,7 +192,7 @@ fn only_what_is_newer_than_the_subscription_is_told_to_be_finished() {
 }
 
 #[test]
-fn what_follows_the_history_in_one_breath_is_news() {
+fn an_event_right_after_the_history_counts_as_new() {
     let tokens = Tokens::default();
     let mut stream = tokens.readers().subscribe(|| None);
     tokens.durable(0, &message("0"), true);
@@ -201,7 +201,7 @@ fn what_follows_the_history_in_one_breath_is_news() {
 }
 
 #[test]
-fn a_reader_that_went_away_is_forgotten() {
+fn a_dropped_reader_is_removed() {
     let tokens = Tokens::default();
     drop(tokens.readers().subscribe(|| None));
     tokens.progress(piece("a", "x"));

@@ -40,7 +40,7 @@ async fn answer(mock: &Mock, dial: &Dial, action: u64) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_run_after_a_pause_does_not_execute_what_the_paused_step_proposes() {
+async fn a_run_after_a_pause_does_not_execute_the_action_of_the_paused_step() {
     // REST reports either at once or slightly too late that the paused step is still running.
     for known in [true, false] {
         let (mock, _dials, dial, conversation) = attached("idle").await;
@@ -62,7 +62,7 @@ async fn a_run_after_a_pause_does_not_execute_what_the_paused_step_proposes() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_run_after_a_pause_goes_on_when_the_paused_step_has_ended() {
+async fn a_run_after_a_pause_continues_when_the_paused_step_has_ended() {
     let (mock, _dials, dial, conversation) = attached("idle").await;
     mock.tell(&dial, "running").await;
     mock.tell(&dial, "paused").await;
@@ -122,7 +122,7 @@ async fn a_lost_answer_to_a_run_is_never_followed_by_another_request() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_run_of_which_the_log_shows_nothing_is_ambiguous_and_not_sent_again() {
+async fn a_run_without_a_trace_in_the_log_is_ambiguous_and_not_repeated() {
     for failure in [Wire::Interrupted, Wire::Timeout] {
         let (mock, _dials, _dial, conversation) = attached("idle").await;
         mock.plan("/run", Err(failure));
@@ -133,7 +133,7 @@ async fn a_run_of_which_the_log_shows_nothing_is_ambiguous_and_not_sent_again() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_connection_that_was_never_made_is_tried_again_after_another_look() {
+async fn a_failed_connection_is_retried_after_another_check() {
     let (mock, _dials, dial, conversation) = attached("idle").await;
     mock.plan("/run", Err(Wire::Connect));
     let running = run(&conversation);
@@ -147,7 +147,7 @@ async fn a_connection_that_was_never_made_is_tried_again_after_another_look() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn after_an_approval_a_run_joins_and_approves_nothing_else() {
+async fn a_run_after_an_approval_joins_and_approves_nothing_else() {
     let (mock, _dials, dial, conversation) = attached("idle").await;
     let first = mock.propose(&dial).await;
     until(|| !conversation.approvals().pending().is_empty()).await;
@@ -175,7 +175,7 @@ async fn after_an_approval_a_run_joins_and_approves_nothing_else() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_approval_that_a_killed_server_has_forgotten_is_asked_for_again() {
+async fn an_approval_lost_by_a_killed_server_is_requested_again() {
     let (mock, mut dials, dial, conversation) = attached("idle").await;
     let approvals = conversation.approvals();
     mock.propose(&dial).await;
@@ -197,7 +197,7 @@ async fn an_approval_that_a_killed_server_has_forgotten_is_asked_for_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_answer_to_actions_that_wait_no_more_is_a_conflict() {
+async fn an_answer_to_actions_that_no_longer_wait_is_a_conflict() {
     let (mock, _dials, dial, conversation) = attached("idle").await;
     let approvals = conversation.approvals();
     let error = approvals.approve(&[]).await.unwrap_err();
@@ -226,7 +226,7 @@ async fn an_answer_to_actions_that_wait_no_more_is_a_conflict() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_answer_waits_for_what_the_server_has_logged_and_the_link_has_not_brought() {
+async fn an_answer_waits_for_logged_events_that_have_not_arrived() {
     let (mock, _dials, dial, conversation) = attached("idle").await;
     let approvals = conversation.approvals();
     mock.propose(&dial).await;
@@ -253,7 +253,7 @@ async fn an_answer_waits_for_what_the_server_has_logged_and_the_link_has_not_bro
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_message_during_a_replay_is_held_against_the_log_and_not_an_old_status() {
+async fn a_message_during_a_replay_is_checked_against_the_log_and_not_an_old_status() {
     let (mock, mut dials, dial, conversation) = attached("running").await;
     drop(dial);
     let status = |value: &str| json!({"key": "execution_status", "value": value});
@@ -272,7 +272,7 @@ async fn a_message_during_a_replay_is_held_against_the_log_and_not_an_old_status
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_message_is_never_sent_with_a_run_in_it() {
+async fn a_message_never_starts_a_run() {
     let (mock, _dials, dial, conversation) = attached("idle").await;
     let sending = tokio::spawn(conversation.send("hello").and_run().into_future());
     until(|| mock.seen("POST /run") == 1).await;
@@ -289,7 +289,7 @@ async fn a_message_is_never_sent_with_a_run_in_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_run_over_a_link_that_is_down_waits_until_it_knows_how_things_stand() {
+async fn a_run_over_a_broken_link_waits_until_the_state_is_known() {
     let (mock, mut dials, dial, conversation) = attached("idle").await;
     for _ in 0..10 {
         mock.refuse(Error::new(Wire::Connect, "refused"));
@@ -318,7 +318,7 @@ async fn a_run_over_a_link_that_is_down_waits_until_it_knows_how_things_stand() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn actions_that_wait_in_a_state_the_server_has_forgotten_are_not_executed() {
+async fn waiting_actions_of_a_state_lost_by_the_server_are_not_executed() {
     // After a restart or in a fork the status differs, but the next run would execute the actions.
     for status in ["idle", "paused", "error"] {
         let (mock, _dials, dial, conversation) = attached("idle").await;
@@ -342,7 +342,7 @@ async fn actions_that_wait_in_a_state_the_server_has_forgotten_are_not_executed(
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_action_of_a_branch_that_was_left_does_not_wait() {
+async fn an_action_of_an_abandoned_branch_does_not_wait() {
     let (mock, _dials, dial, conversation) = attached("idle").await;
     let message = json!({"source": "user", "parent_id": "__root__", "llm_message": {"role": "user",
         "content": [{"type": "text", "text": "hello"}]}});
@@ -367,7 +367,7 @@ async fn an_action_of_a_branch_that_was_left_does_not_wait() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_policy_is_set_again_before_a_run_that_it_may_have_to_stop() {
+async fn a_policy_is_restored_before_a_run_that_it_may_stop() {
     let (mock, mut dials, dial, conversation) = attached("idle").await;
     let always = ConfirmationPolicy::always();
     conversation.approvals().set_policy(always).await.unwrap();
@@ -395,7 +395,7 @@ async fn a_policy_is_set_again_before_a_run_that_it_may_have_to_stop() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn of_several_policies_the_newest_wins_also_during_a_reconnection() {
+async fn the_newest_policy_wins_also_during_a_reconnect() {
     let (mock, mut dials, dial, conversation) = attached("idle").await;
     let approvals = conversation.approvals();
     approvals
@@ -431,7 +431,7 @@ async fn of_several_policies_the_newest_wins_also_during_a_reconnection() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn requests_for_approval_are_replayed_and_withdrawn_when_somebody_else_answers() {
+async fn approval_requests_are_replayed_and_withdrawn_when_another_client_answers() {
     let (mock, _dials, dial, conversation) = attached("idle").await;
     let action = mock.propose(&dial).await;
     until(|| !conversation.approvals().pending().is_empty()).await;
@@ -455,7 +455,7 @@ async fn requests_for_approval_are_replayed_and_withdrawn_when_somebody_else_ans
 }
 
 #[tokio::test(start_paused = true)]
-async fn two_answers_of_one_process_do_not_cross() {
+async fn two_answers_from_one_process_are_not_mixed_up() {
     let (mock, _dials, dial, conversation) = attached("idle").await;
     let other = Conversation::attach(conversation.client(), mock.id);
     let other = soon(other.into_future()).await.unwrap();
@@ -493,7 +493,7 @@ async fn a_lost_answer_to_an_approval_is_looked_up_and_not_repeated() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_result_of_a_client_tool_sets_nothing_to_work_that_waits_for_approval() {
+async fn a_client_tool_result_starts_no_action_that_waits_for_approval() {
     let (mock, mut dials) = Mock::new();
     let tool = ClientTool::new("ask", "Asks.", |_| async { "an answer" });
     let attach = Conversation::attach(&mock.client(), mock.id).client_tool(tool);
@@ -520,7 +520,7 @@ async fn the_result_of_a_client_tool_sets_nothing_to_work_that_waits_for_approva
 
 /// The run of an approval can end before the caller waits for it.
 #[tokio::test]
-async fn a_run_after_an_approval_tells_how_the_run_of_the_approval_ended() {
+async fn a_run_after_an_approval_returns_the_outcome_of_the_approved_run() {
     let act = |n: usize| Step::call("terminal", json!({"command": format!("echo {n}")}));
     let script = Script::new()
         .step(act(1))

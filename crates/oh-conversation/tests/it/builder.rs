@@ -154,7 +154,7 @@ fn every_field_of_the_start_request_has_a_method_that_sets_it_and_nothing_else()
 }
 
 #[test]
-fn every_such_method_says_what_holds_without_it() {
+fn every_setter_documents_its_default() {
     let source = include_str!("../../src/builder/options.rs");
     for (name, _, _) in METHODS {
         let is_its = |line: &&str| {
@@ -174,7 +174,7 @@ fn every_such_method_says_what_holds_without_it() {
 }
 
 #[test]
-fn a_builder_asks_for_nothing_that_was_not_said() {
+fn a_builder_sends_no_field_that_was_not_set() {
     let sent = wire(builder());
     let sent: Vec<&str> = sent.keys().map(String::as_str).collect();
     // Automatic titles cost a model call, so they are off by default.
@@ -183,7 +183,7 @@ fn a_builder_asks_for_nothing_that_was_not_said() {
 }
 
 #[test]
-fn an_agent_is_given_whole_by_settings_or_by_profile() {
+fn an_agent_is_set_in_full_by_settings_or_by_profile() {
     let (mock, _dials) = Mock::new();
     let profile = "6f1d5a3e-6d4f-4b52-9a5b-0f0c9ad1f3a7".parse().unwrap();
     for (agent, field) in [
@@ -218,7 +218,7 @@ async fn plugins(
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_tag_names_where_plugins_come_from() {
+async fn a_tag_names_the_source_of_plugins() {
     let of = |source: &str| Plugin::new(source);
     let tag = plugins(|it| {
         it.plugin(of("github:owner/repo").reference("v1"))

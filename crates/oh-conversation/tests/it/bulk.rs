@@ -113,7 +113,7 @@ async fn a_failed_start_keeps_its_id() {
 }
 
 #[tokio::test]
-async fn what_waits_is_in_flight_and_is_done_adds_up() {
+async fn waiting_running_and_finished_conversations_add_up() {
     let server = slow(10).await;
     let results = batch(&server, 5);
     let handle = results.handle();
@@ -139,7 +139,7 @@ async fn what_waits_is_in_flight_and_is_done_adds_up() {
 }
 
 #[tokio::test]
-async fn a_cancel_that_interrupts_starts_no_other_and_brings_each_outcome() {
+async fn an_interrupting_cancel_starts_no_more_and_returns_each_outcome() {
     let server = slow(10).await;
     let results = batch(&server, 5);
     let handle = results.handle();
@@ -163,7 +163,7 @@ async fn a_cancel_that_interrupts_starts_no_other_and_brings_each_outcome() {
 }
 
 #[tokio::test]
-async fn a_cancel_that_leaves_runs_at_work_waits_for_none() {
+async fn a_cancel_that_leaves_runs_running_does_not_wait() {
     let server = slow(10).await;
     let results = batch(&server, 3);
     let handle = results.handle();
@@ -186,7 +186,7 @@ async fn a_cancel_that_leaves_runs_at_work_waits_for_none() {
 }
 
 #[tokio::test]
-async fn a_cancel_that_finishes_lets_what_is_in_flight_come_to_its_end() {
+async fn a_finishing_cancel_waits_for_running_conversations() {
     let server = slow(10).await;
     let results = batch(&server, 4);
     let handle = results.handle();
@@ -224,7 +224,7 @@ async fn a_cancel_becomes_stricter_and_never_milder() {
 }
 
 #[tokio::test]
-async fn one_that_waits_for_a_full_server_ends_with_a_cancel_and_keeps_its_conversation() {
+async fn a_conversation_waiting_for_a_full_server_ends_with_a_cancel_and_is_kept() {
     let server = slow(1).await;
     // Both conversations exist before either runs, so the server rejects only the second run.
     let mut bulk = Bulk::new().at_once(2);
@@ -255,7 +255,7 @@ async fn one_that_waits_for_a_full_server_ends_with_a_cancel_and_keeps_its_conve
 }
 
 #[tokio::test]
-async fn an_interrupt_that_is_lost_is_repeated_while_the_run_goes_on() {
+async fn a_lost_interrupt_is_repeated_while_the_run_continues() {
     let server = slow(10).await;
     let results = batch(&server, 1);
     let handle = results.handle();

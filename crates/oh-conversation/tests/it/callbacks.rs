@@ -79,7 +79,7 @@ async fn dropping_a_subscription_stops_its_callback() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn dropping_a_subscription_stops_a_blocking_callback_after_the_call_under_way() {
+async fn dropping_a_subscription_stops_a_blocking_callback_after_the_current_call() {
     let (mock, _dials, dial, conversation) = attached("idle").await;
     let (mut say, mut called) = ids();
     let (release, blocked) = mpsc::channel::<()>();
@@ -95,7 +95,7 @@ async fn dropping_a_subscription_stops_a_blocking_callback_after_the_call_under_
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_callback_that_owns_its_conversation_does_not_keep_it_alive_once_it_is_dropped() {
+async fn a_dropped_callback_does_not_keep_its_conversation_alive() {
     for blocking in [false, true] {
         let (mock, _dials, dial, conversation) = attached("idle").await;
         let own = conversation.clone();
@@ -134,7 +134,7 @@ async fn a_detached_callback_with_a_weak_handle_ends_with_the_last_handle() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_close_ends_detached_callbacks_after_what_has_arrived() {
+async fn a_close_ends_detached_callbacks_after_all_received_events() {
     let (mock, _dials, dial, conversation) = attached("idle").await;
     let own = conversation.clone();
     let (mut say, mut called) = ids();
@@ -156,7 +156,7 @@ async fn a_close_ends_detached_callbacks_after_what_has_arrived() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_panic_in_one_callback_ends_no_other_and_not_itself() {
+async fn a_panic_in_a_callback_ends_no_callback() {
     let (mock, _dials, dial, conversation) = attached("idle").await;
     let panicking = |mut say: Box<dyn FnMut(&Event) + Send>| {
         move |event: &Event| {
@@ -251,7 +251,7 @@ fn add(conversation: &Conversation, blocking: bool, callback: Callback) -> Subsc
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_close_from_inside_a_callback_waits_for_nothing_it_could_wait_for_in_vain() {
+async fn a_close_inside_a_callback_does_not_deadlock() {
     close_inside(false, add).await;
 }
 
@@ -266,7 +266,7 @@ async fn a_close_from_inside_a_blocking_callback_does_not_wait_for_itself_on_man
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_builders_callbacks_may_close_and_delete_their_conversation() {
+async fn callbacks_of_a_builder_may_close_and_delete_their_conversation() {
     for (blocking, delete) in [(false, false), (true, false), (true, true)] {
         let own = Arc::new(Mutex::new(None::<Conversation>));
         let (calls, mut called) = unbounded_channel();
@@ -352,7 +352,7 @@ async fn a_close_does_not_wait_for_a_blocked_callback_which_is_not_called_again(
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_builders_callbacks_are_given_all_that_has_arrived_before_a_close() {
+async fn callbacks_of_a_builder_receive_all_events_before_a_close() {
     let (first, mut on_task) = ids();
     let (second, mut on_thread) = ids();
     let (mock, _dials, dial, conversation) =
@@ -371,7 +371,7 @@ async fn a_builders_callbacks_are_given_all_that_has_arrived_before_a_close() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_builders_callback_outlives_the_last_handle_until_it_has_all() {
+async fn a_callback_of_a_builder_outlives_the_last_handle_until_it_has_all_events() {
     let (say, mut called) = ids();
     let (mock, _dials, dial, conversation) = started(|builder| builder.on_event(say)).await;
     append(&mock, &dial, 50).await;

@@ -56,7 +56,7 @@ async fn answered(mock: &Mock, times: usize) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn each_call_is_carried_out_once_across_cuts_and_attaches_and_history_is_left_alone() {
+async fn each_call_is_executed_once_across_cuts_and_attaches_and_history_is_ignored() {
     let (mock, mut dials) = Mock::new();
     let calls = Calls::default();
     called(&mock);
@@ -83,7 +83,7 @@ async fn each_call_is_carried_out_once_across_cuts_and_attaches_and_history_is_l
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_that_waits_for_approval_is_carried_out_only_once_it_was_approved() {
+async fn a_call_that_waits_for_approval_is_executed_only_after_approval() {
     // The agent calls the tool before or after this program attaches.
     for before in [true, false] {
         for approved in [true, false] {
@@ -117,7 +117,7 @@ async fn a_call_that_waits_for_approval_is_carried_out_only_once_it_was_approved
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_result_is_sent_until_it_is_taken_and_never_runs_what_awaits_approval() {
+async fn a_result_is_sent_until_accepted_and_never_runs_a_waiting_action() {
     let (mock, mut dials) = Mock::new();
     let calls = Calls::default();
     let (conversation, dial) = attach(&mock, &mut dials, &calls).await;
@@ -142,7 +142,7 @@ async fn a_result_is_sent_until_it_is_taken_and_never_runs_what_awaits_approval(
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_tool_that_panics_tells_the_agent_and_harms_no_other() {
+async fn a_panic_of_a_tool_is_reported_to_the_agent_and_harms_no_other_tool() {
     let (mock, mut dials) = Mock::new();
     let calls = Calls::default();
     let broken = ClientTool::new("broken", "Breaks.", |_| async {
@@ -173,7 +173,7 @@ async fn a_tool_that_panics_tells_the_agent_and_harms_no_other() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_result_that_may_have_been_taken_is_not_sent_again_before_the_server_says_it_was_not() {
+async fn a_possibly_accepted_result_is_repeated_only_after_the_server_denies_it() {
     for taken in [true, false] {
         let (mock, mut dials) = Mock::new();
         let calls = Calls::default();

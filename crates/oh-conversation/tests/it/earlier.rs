@@ -122,7 +122,7 @@ async fn an_action_older_than_the_events_held_waits_for_its_approval() {
 }
 
 #[tokio::test]
-async fn an_action_that_was_asked_for_waits_although_the_policy_was_lifted() {
+async fn an_action_waits_although_its_policy_was_removed() {
     let ways: [(&str, How); 3] = [
         ("all", |attach| attach),
         ("live", Attach::live),
@@ -142,7 +142,7 @@ async fn an_action_that_was_asked_for_waits_although_the_policy_was_lifted() {
 }
 
 #[tokio::test]
-async fn an_action_waits_although_it_is_held_no_longer() {
+async fn an_action_waits_although_its_event_is_no_longer_kept() {
     for lift in [false, true] {
         let scene = paused().await;
         let conversation = scene.attach(|attach| attach.keep_last(1)).await;
@@ -252,7 +252,7 @@ async fn waits(scene: &Scene, conversation: &Conversation) {
 /// If no policy asked for an action, the handle does not wait for approval: a run continues with an
 /// action that a crash left open.
 #[tokio::test(start_paused = true)]
-async fn an_open_action_that_no_policy_asked_for_does_not_wait() {
+async fn an_open_action_without_a_policy_does_not_wait() {
     let (mock, _dials, dial, conversation) = attached("idle").await;
     let (seq, event) = mock.act();
     dial.durable(seq, &event).await.unwrap();
@@ -263,7 +263,7 @@ async fn an_open_action_that_no_policy_asked_for_does_not_wait() {
 
 /// A link counts as alive for some time although it delivers nothing.
 #[tokio::test]
-async fn what_waits_is_known_in_time_while_the_link_is_silent() {
+async fn waiting_actions_are_known_in_time_on_a_silent_link() {
     let scene = paused().await;
     let conversation = scene
         .attach(|attach| attach.ambiguous_after(Duration::from_millis(200)))

@@ -27,7 +27,7 @@ async fn attached(server: &FakeServer) -> Conversation {
 }
 
 #[tokio::test]
-async fn a_copy_has_the_options_of_the_original_s_link() {
+async fn a_fork_has_the_options_of_the_original_link() {
     let server = FakeServer::start().await.unwrap();
     let conversation = attached(&server).await;
     let copy = conversation.branches().fork().await.unwrap();
@@ -58,7 +58,7 @@ async fn a_copy_has_the_options_of_the_original_s_link() {
 }
 
 #[tokio::test]
-async fn a_copy_whose_answer_was_lost_is_found_and_made_once() {
+async fn a_fork_whose_response_was_lost_is_found_and_created_once() {
     let server = FakeServer::start().await.unwrap();
     let conversation = attached(&server).await;
     server.inject(Fault::lost_answer().on(FORK).times(1));
@@ -70,7 +70,7 @@ async fn a_copy_whose_answer_was_lost_is_found_and_made_once() {
 }
 
 #[tokio::test]
-async fn a_copy_that_the_server_does_not_show_is_unclear_and_keeps_its_id() {
+async fn a_fork_that_the_server_does_not_show_is_ambiguous_and_keeps_its_id() {
     let server = FakeServer::start().await.unwrap();
     let conversation = attached(&server).await;
     server.inject(Fault::lost_answer().on(FORK).times(1));
@@ -93,7 +93,7 @@ async fn a_copy_that_the_server_does_not_show_is_unclear_and_keeps_its_id() {
 }
 
 #[tokio::test]
-async fn a_copy_that_cannot_be_set_up_is_named() {
+async fn a_fork_that_cannot_be_set_up_is_named() {
     let server = FakeServer::start().await.unwrap();
     let conversation = attached(&server).await;
     let always = oh_protocol::config::ConfirmationPolicy::always();

@@ -41,7 +41,7 @@ fn script() -> Script {
         script
             .step(act(1).delay(Duration::from_millis(3)))
             .step(act(2))
-            .step(act(3).and_call("terminal", json!({"command": "echo beside"})))
+            .step(act(3).and_call("terminal", json!({"command": "echo second"})))
             .finish("Done.")
     })
 }

@@ -183,8 +183,11 @@ async fn pitfall_25_no_secret_is_in_a_log_an_error_or_a_debug_text() {
     conversation.close().await.unwrap();
 
     let text = seen.text();
-    for told in ["TRACE", "connection ended", "hyper", "/secrets"] {
-        assert!(text.contains(told), "{told} should be in the log: {text}");
+    for expected in ["TRACE", "connection ended", "hyper", "/secrets"] {
+        assert!(
+            text.contains(expected),
+            "{expected} should be in the log: {text}"
+        );
     }
     let leak = text.lines().find(|line| line.contains(CANARY));
     assert_eq!(leak, None);

@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::mock::{Mock, Place, attached, full_state, soon};
 
 #[tokio::test(start_paused = true)]
-async fn pitfall_06_clean_closes_are_not_redialled_in_a_storm() {
+async fn pitfall_06_clean_closes_cause_no_storm_of_reconnects() {
     let (mock, mut dials) = Mock::new();
     let server = tokio::spawn({
         let mock = mock.clone();
@@ -39,7 +39,7 @@ async fn pitfall_06_clean_closes_are_not_redialled_in_a_storm() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn pitfall_08_a_refused_key_ends_streams_and_waits_with_a_typed_error() {
+async fn pitfall_08_a_rejected_key_ends_streams_and_waits_with_a_typed_error() {
     let (mock, mut dials) = Mock::new();
     let server = tokio::spawn({
         let mock = mock.clone();
@@ -107,7 +107,7 @@ async fn a_lease_that_never_ends_is_a_typed_error() {
 
 /// Like the real server, the mock returns the description of the conversation but not its log.
 #[tokio::test(start_paused = true)]
-async fn a_lease_is_waited_out_by_attach_and_run_however_long_the_log_cannot_be_read() {
+async fn attach_and_run_wait_for_a_lease_while_the_log_is_unreadable() {
     let (mock, mut dials) = Mock::new();
     mock.lease_away();
     let refusing = tokio::spawn(async move {
@@ -135,7 +135,7 @@ async fn a_lease_is_waited_out_by_attach_and_run_however_long_the_log_cannot_be_
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_foreign_delete_under_a_silent_socket_is_noticed() {
+async fn a_delete_by_another_client_is_noticed_on_a_silent_socket() {
     let (mock, mut dials) = Mock::new();
     let server = tokio::spawn({
         let mock = mock.clone();
@@ -159,7 +159,7 @@ async fn a_foreign_delete_under_a_silent_socket_is_noticed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_server_that_is_away_is_waited_for() {
+async fn an_unreachable_server_is_awaited() {
     let (mock, mut dials) = Mock::new();
     for _ in 0..40 {
         mock.refuse(Error::new(oh_transport::ErrorKind::Connect, "refused"));
@@ -180,7 +180,7 @@ async fn a_server_that_is_away_is_waited_for() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_socket_silent_behind_a_running_tool_is_not_redialled() {
+async fn a_socket_silent_during_a_tool_call_is_not_replaced() {
     let (mock, mut dials) = Mock::new();
     let conversation = tokio::spawn({
         let mock = mock.clone();
@@ -198,7 +198,7 @@ async fn a_socket_silent_behind_a_running_tool_is_not_redialled() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn pitfall_04_an_event_above_the_frame_budget_comes_by_rest() {
+async fn pitfall_04_an_event_above_the_frame_limit_is_read_by_rest() {
     let (mock, mut dials) = Mock::new();
     for _ in 0..30 {
         mock.append("New", &json!({}));
@@ -232,7 +232,7 @@ async fn pitfall_04_an_event_above_the_frame_budget_comes_by_rest() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_state_above_the_frame_budget_leads_to_the_legacy_socket() {
+async fn a_state_above_the_frame_limit_falls_back_to_the_legacy_socket() {
     let (mock, mut dials) = Mock::new();
     mock.append("New", &json!({}));
     tokio::spawn({
@@ -263,7 +263,7 @@ async fn a_state_above_the_frame_budget_leads_to_the_legacy_socket() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_legacy_socket_rings_and_rest_reads_in_the_order_of_the_log() {
+async fn the_legacy_socket_notifies_and_rest_reads_in_log_order() {
     let (mock, mut dials) = Mock::new();
     mock.set_version("1.43.1");
     for _ in 0..250 {
@@ -306,7 +306,7 @@ async fn the_legacy_socket_rings_and_rest_reads_in_the_order_of_the_log() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_unknown_socket_path_leads_to_the_legacy_socket() {
+async fn an_unknown_socket_path_falls_back_to_the_legacy_socket() {
     let (mock, mut dials) = Mock::new();
     mock.append("New", &json!({}));
     mock.refuse(Error::from_status(http::StatusCode::FORBIDDEN));
@@ -329,7 +329,7 @@ async fn an_unknown_socket_path_leads_to_the_legacy_socket() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn pitfall_07_close_says_goodbye_at_once() {
+async fn pitfall_07_close_sends_a_close_frame_at_once() {
     let (mock, mut dials) = Mock::new();
     let server = tokio::spawn({
         let mock = mock.clone();
@@ -350,7 +350,7 @@ async fn pitfall_07_close_says_goodbye_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_last_handle_dropped_ends_the_connection() {
+async fn dropping_the_last_handle_closes_the_connection() {
     let (mock, mut dials) = Mock::new();
     let server = tokio::spawn({
         let mock = mock.clone();
@@ -407,7 +407,7 @@ async fn tokens_name_their_item_and_a_finished_event_closes_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_policy_the_server_forgot_is_told_again_after_a_reconnection() {
+async fn a_policy_lost_by_the_server_is_set_again_after_a_reconnect() {
     let (mock, mut dials) = Mock::new();
     let snapshot = |kind: &str| {
         let mut event = full_state("idle");
@@ -436,7 +436,7 @@ async fn a_policy_the_server_forgot_is_told_again_after_a_reconnection() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn pitfall_25_a_masked_secret_is_refused_before_the_wire() {
+async fn pitfall_25_a_masked_secret_is_rejected_before_sending() {
     let (mock, mut dials) = Mock::new();
     tokio::spawn({
         let mock = mock.clone();
@@ -469,7 +469,7 @@ async fn pitfall_25_a_masked_secret_is_refused_before_the_wire() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_found_conversation_with_another_kind_of_agent_is_refused() {
+async fn an_existing_conversation_with_another_kind_of_agent_is_rejected() {
     let (mock, mut dials) = Mock::new();
     let found = json!({"id": mock.id.to_string(), "agent": {"kind": "ACPAgent"}});
     mock.plan("/api/conversations", Ok((200, found)));
@@ -500,7 +500,7 @@ async fn an_error_page_of_a_proxy_is_a_typed_error() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_session_socket_that_tells_no_tokens_is_not_used() {
+async fn a_session_socket_without_tokens_is_not_used() {
     for (version, socket) in [
         ("1.44.0", "events"),
         ("1.45.0", "events"),

@@ -75,7 +75,7 @@ async fn a_gap_is_filled_from_the_server_s_log() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_event_that_the_server_could_not_number_is_read_from_its_log() {
+async fn an_event_without_a_number_is_read_from_the_log() {
     let (mock, _dials, dial, conversation) = attached("idle").await;
     let (_, event) = mock.append("MessageEvent", &json!({"source": "user"}));
     let event = std::str::from_utf8(&event).unwrap().to_owned();
@@ -85,7 +85,7 @@ async fn an_event_that_the_server_could_not_number_is_read_from_its_log() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_log_that_is_shorter_or_another_one_after_a_reconnection_ends_the_link() {
+async fn a_shorter_or_different_log_after_a_reconnect_ends_the_link() {
     for longer in [false, true] {
         let (mock, mut dials, dial, conversation) = attached("idle").await;
         for _ in 0..5 {
@@ -119,7 +119,7 @@ async fn a_log_that_is_shorter_or_another_one_after_a_reconnection_ends_the_link
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_conversation_made_anew_under_an_open_and_silent_socket_is_noticed() {
+async fn a_recreated_conversation_is_noticed_on_a_silent_socket() {
     for used in [false, true] {
         let (mock, mut dials, dial, conversation) = attached("idle").await;
         for _ in 0..5 {
@@ -154,7 +154,7 @@ async fn a_conversation_made_anew_under_an_open_and_silent_socket_is_noticed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_healthy_link_asks_for_nothing_while_idle_and_for_little_while_running() {
+async fn a_healthy_link_sends_no_request_while_idle_and_few_while_running() {
     let (mock, mut dials, dial, conversation) = attached("idle").await;
     let keep = tokio::spawn(async move {
         let mut all = vec![dial];
@@ -192,7 +192,7 @@ async fn a_healthy_link_asks_for_nothing_while_idle_and_for_little_while_running
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_gateway_s_not_found_is_not_the_server_s() {
+async fn a_gateways_404_is_not_the_servers_404() {
     let (mock, mut dials, dial, conversation) = attached("idle").await;
     // Plans a 404 for every request and every socket, for longer than the client waits to confirm a
     // deletion.
@@ -217,7 +217,7 @@ fn conversation_path(mock: &Mock) -> &'static str {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refused_upgrade_on_a_server_with_the_session_socket_is_not_forever() {
+async fn a_rejected_upgrade_on_a_server_with_the_session_socket_is_retried() {
     let (mock, mut dials, dial, conversation) = attached("idle").await;
     mock.refuse(Error::from_status(http::StatusCode::FORBIDDEN));
     drop(dial);
@@ -232,7 +232,7 @@ async fn a_refused_upgrade_on_a_server_with_the_session_socket_is_not_forever() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn without_sockets_events_come_by_rest_and_a_run_ends_with_all_of_them() {
+async fn without_sockets_events_are_read_by_rest_and_a_run_ends_with_all_of_them() {
     let (mock, mut dials) = Mock::new();
     for _ in 0..100_000 {
         mock.refuse(Error::new(Wire::Handshake, "426 Upgrade Required"));
@@ -290,7 +290,7 @@ async fn requests_that_hang_delay_neither_events_nor_the_close() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn attaching_while_a_tool_runs_is_ready_and_now_is_after_all_of_history() {
+async fn attaching_during_a_tool_call_is_ready_and_now_follows_the_history() {
     let (mock, mut dials) = Mock::new();
     mock.set_status("running");
     for _ in 0..61 {
@@ -323,7 +323,7 @@ async fn attaching_while_a_tool_runs_is_ready_and_now_is_after_all_of_history() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn now_during_an_outage_is_where_the_server_is() {
+async fn now_during_an_outage_is_the_servers_position() {
     let (mock, mut dials, dial, conversation) = attached("idle").await;
     for _ in 0..3 {
         mock.refuse(Error::new(Wire::Connect, "refused"));
@@ -378,7 +378,7 @@ async fn time_limits_hold_while_the_link_is_down() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_server_whose_supervisor_says_it_is_gone_ends_every_wait_at_once() {
+async fn a_server_reported_as_gone_ends_every_wait_at_once() {
     let (mock, _dials, dial, conversation) = attached("idle").await;
     let mut events = conversation.subscribe(Cursor::Now);
     let running = tokio::spawn(conversation.run().into_future());
@@ -400,7 +400,7 @@ async fn a_server_whose_supervisor_says_it_is_gone_ends_every_wait_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_server_that_is_ready_again_is_dialled_at_once() {
+async fn a_ready_again_server_is_reconnected_at_once() {
     let (mock, mut dials, dial, conversation) = attached("idle").await;
     let client = conversation.client().clone();
     client.set_liveness(Liveness::Restarting);
@@ -426,7 +426,7 @@ async fn a_server_that_is_ready_again_is_dialled_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn after_a_restart_a_link_that_fails_is_tried_no_more_often_than_before_it() {
+async fn a_restart_does_not_shorten_the_delays_of_a_failing_link() {
     let (mock, mut dials, dial, conversation) = attached("idle").await;
     let client = conversation.client().clone();
     client.set_liveness(Liveness::Restarting);
@@ -474,7 +474,7 @@ async fn handles_of_one_process_share_a_link_and_close_by_themselves() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_tail_costs_its_own_length_and_older_events_are_read_on_demand() {
+async fn a_tail_reads_only_its_length_and_older_events_on_demand() {
     const ALL: usize = 20_000;
     let (mock, mut dials) = Mock::new();
     for _ in 0..ALL {
@@ -516,7 +516,7 @@ async fn a_tail_costs_its_own_length_and_older_events_are_read_on_demand() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_budget_that_is_reached_interrupts_the_run() {
+async fn a_reached_budget_interrupts_the_run() {
     let (mock, _dials, dial, conversation) = attached("idle").await;
     let running = tokio::spawn(conversation.run().max_cost(1.0).into_future());
     until(|| mock.seen("POST /run") == 1).await;
@@ -573,7 +573,7 @@ async fn a_lost_message_is_recognised_by_all_of_its_parts() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn large_events_are_fetched_one_by_one_where_more_do_not_get_through() {
+async fn large_events_are_fetched_singly_if_pages_fail() {
     let (mock, mut dials) = Mock::new();
     for _ in 0..12 {
         mock.append("New", &json!({}));

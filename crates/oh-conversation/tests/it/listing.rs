@@ -30,7 +30,7 @@ async fn a_conversation_deleted_between_two_pages_repeats_and_hides_no_other() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_trajectory_that_another_takes_away_meanwhile_is_asked_for_again() {
+async fn a_trajectory_that_another_client_removes_is_requested_again() {
     let (mock, _dials, _dial, conversation) = attached("idle").await;
     let removed = || Ok((500, json!({"detail": "Internal Server Error"})));
     let target: &'static str = format!("/download-trajectory/{}", mock.id).leak();

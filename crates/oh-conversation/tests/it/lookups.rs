@@ -51,7 +51,7 @@ async fn a_conversation_starts_with_the_key_that_older_servers_need() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn secrets_that_come_later_have_the_key_that_older_servers_need() {
+async fn secrets_set_later_have_the_key_that_older_servers_need() {
     for version in ["1.46.0", "1.58.0"] {
         let (mock, mut dials) = Mock::new();
         mock.set_version(version);

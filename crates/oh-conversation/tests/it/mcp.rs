@@ -34,7 +34,7 @@ fn prompt(kinds: &[&str]) -> Value {
 }
 
 #[tokio::test]
-async fn the_list_of_tools_says_what_became_of_them() {
+async fn the_list_of_tools_reports_the_state_of_each_server() {
     let two = json!({"a": {"command": "x"}, "b": {"command": "y", "enabled": false}});
     let failed = || McpStatus::Failed {
         servers: vec!["a".into()],

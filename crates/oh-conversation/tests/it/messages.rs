@@ -23,8 +23,8 @@ async fn attach_error(client: &Client, id: ConversationId) -> Error {
     timeout(LONG, attaching).await.unwrap().unwrap_err()
 }
 
-/// Checks that the message has each of the texts once and in this order, and that a program that
-/// prints only `Debug`, such as one that calls `unwrap`, shows it too.
+/// Checks that the message has each of the texts once and in this order. Checks the same for a
+/// program that prints only `Debug`, such as one that calls `unwrap`.
 #[track_caller]
 fn assert_says(error: &Error, texts: &[&str]) {
     let message = error.to_string();

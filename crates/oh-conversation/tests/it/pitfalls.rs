@@ -15,7 +15,7 @@ use crate::mock::{attached, full_state, soon};
 const LONG: Duration = Duration::from_secs(60);
 
 #[tokio::test]
-async fn pitfall_05_an_event_above_a_mebibyte_comes_live() {
+async fn pitfall_05_an_event_above_a_mebibyte_arrives_live() {
     let server = FakeServer::start().await.unwrap();
     let client = Client::builder(server.url()).session_api_key(server.session_api_key());
     let fake = server.create();
@@ -36,7 +36,7 @@ async fn pitfall_05_an_event_above_a_mebibyte_comes_live() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn pitfall_14_a_message_that_is_never_answered_is_not_taken_for_a_finished_run() {
+async fn pitfall_14_an_unanswered_message_does_not_count_as_a_finished_run() {
     let (mock, mut dials, dial, conversation) = attached("finished").await;
     // The message arrived at the very end of the previous run, and the server overlooked it.
     let message = json!({"source": "user",
@@ -157,7 +157,7 @@ fn conversation_path(id: &str) -> &'static str {
 }
 
 #[tokio::test(start_paused = true)]
-async fn pitfall_17_what_a_newer_server_says_breaks_nothing_and_is_kept() {
+async fn pitfall_17_data_of_a_newer_server_is_kept_and_breaks_nothing() {
     let (mock, _dials, dial, conversation) = attached("idle").await;
     let mut events = conversation.subscribe(Cursor::Start);
     let mut send = Vec::new();
@@ -256,7 +256,7 @@ async fn pitfall_26_a_proxy_that_cuts_idle_connections_costs_no_event() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_link_that_suffers_says_from_what_until_it_is_well() {
+async fn a_failing_link_shows_its_last_error_until_it_recovers() {
     let (mock, mut dials, dial, conversation) = attached("idle").await;
     assert!(conversation.last_error().is_none());
     // A proxy's page, a certificate error and another service on the port, each for a while.
@@ -315,7 +315,7 @@ async fn a_link_that_suffers_says_from_what_until_it_is_well() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn legacy_deltas_are_typed_as_they_come_and_never_stored() {
+async fn legacy_deltas_are_typed_and_never_stored() {
     let (mock, mut dials) = crate::mock::Mock::new();
     mock.set_version("1.43.1");
     let attaching = tokio::spawn({

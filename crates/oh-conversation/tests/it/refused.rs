@@ -45,7 +45,7 @@ fn refused(detail: &str, status: u16) -> crate::mock::Answer {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_tool_the_server_does_not_know_is_named_before_anything_is_sent() {
+async fn an_unknown_tool_is_named_before_anything_is_sent() {
     let (mock, _dials, place) = server(&json!(["terminal", "file_editor", "task_tracker"]));
     mock.plan(
         "/tools/",
@@ -63,7 +63,7 @@ async fn a_tool_the_server_does_not_know_is_named_before_anything_is_sent() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_server_that_does_not_tell_its_tools_is_taken_at_its_word() {
+async fn a_server_that_lists_no_tools_accepts_every_tool() {
     let (mock, mut dials, place) = server(&json!([]));
     mock.plan("/tools/", refused("Not Found", 404));
     mock.plan(
@@ -82,7 +82,7 @@ async fn a_server_that_does_not_tell_its_tools_is_taken_at_its_word() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_schema_that_is_no_object_is_refused_before_the_wire() {
+async fn a_schema_that_is_not_an_object_is_rejected_before_sending() {
     let (mock, _dials, place) = server(&json!([]));
     let tool = ClientTool::new("ask", "Asks.", |_| async {}).parameters(json!({"type": "array"}));
     let error = Conversation::builder(&place, agent())
@@ -94,7 +94,7 @@ async fn a_schema_that_is_no_object_is_refused_before_the_wire() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn two_tools_of_one_name_are_refused_before_the_wire() {
+async fn two_tools_with_one_name_are_rejected_before_sending() {
     let (mock, _dials, place) = server(&json!([]));
     let tool = |name: &str| ClientTool::new(name, "Does it.", |_| async {});
     for builder in [
@@ -112,7 +112,7 @@ async fn two_tools_of_one_name_are_refused_before_the_wire() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn tags_outside_the_rules_are_refused_before_the_wire() {
+async fn invalid_tags_are_rejected_before_sending() {
     let (mock, _dials, place) = server(&json!([]));
     for (key, value) in [
         ("Team", "x".to_owned()),
@@ -137,7 +137,7 @@ async fn tags_outside_the_rules_are_refused_before_the_wire() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_unknown_event_to_go_on_from_is_told_apart_from_a_conversation_that_is_gone() {
+async fn an_unknown_event_has_another_error_than_a_deleted_conversation() {
     let (mock, _dials, _dial, conversation) = attached("idle").await;
     mock.plan("/navigate", refused("Unknown event_id: x", 404));
     let error = soon(conversation.branches().navigate("x"))
@@ -164,7 +164,7 @@ async fn an_unknown_event_to_go_on_from_is_told_apart_from_a_conversation_that_i
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_unknown_profile_is_told() {
+async fn an_unknown_profile_is_a_typed_error() {
     let (mock, _dials, _dial, conversation) = attached("idle").await;
     mock.plan("/switch_profile", refused("Profile 'x' not found", 404));
     let error = soon(conversation.settings().switch_profile("x"))
@@ -174,7 +174,7 @@ async fn an_unknown_profile_is_told() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_goal_while_busy_is_a_conflict_and_asked_for_once() {
+async fn a_goal_while_busy_is_a_conflict_and_requested_once() {
     let (mock, _dials, _dial, conversation) = attached("running").await;
     mock.plan(
         "/goal",
@@ -191,7 +191,7 @@ async fn a_goal_while_busy_is_a_conflict_and_asked_for_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_image_for_a_model_that_sees_none_is_not_sent() {
+async fn an_image_for_a_model_without_vision_is_not_sent() {
     let (mock, _dials, dial, conversation) = attached("idle").await;
     let blind =
         json!({"key": "agent", "value": {"kind": "Agent", "llm": {"disable_vision": true}}});
@@ -213,7 +213,7 @@ async fn an_image_for_a_model_that_sees_none_is_not_sent() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_secret_that_cannot_be_computed_keeps_all_of_them_here() {
+async fn a_failing_secret_prevents_the_sending_of_all_secrets() {
     let (mock, _dials, _dial, conversation) = attached("idle").await;
     let failing = Secret::computed(|| async { Err::<String, _>("the vault is shut") });
     let secrets = [("A", Secret::text("canary")), ("B", failing)];
@@ -224,7 +224,7 @@ async fn a_secret_that_cannot_be_computed_keeps_all_of_them_here() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_server_is_too_old_for_is_unsupported() {
+async fn a_feature_of_newer_servers_is_unsupported() {
     let (mock, _dials, _dial, conversation) = attached("idle").await;
     for route in ["/children", "/runtime"] {
         mock.plan(route, refused("Not Found", 404));
@@ -243,7 +243,7 @@ async fn what_a_server_is_too_old_for_is_unsupported() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_page_of_no_size_is_refused_and_ends_the_list() {
+async fn a_page_size_of_zero_is_rejected_and_ends_the_list() {
     let (mock, _dials, _place) = server(&json!([]));
     let mut list = Conversations::of(&mock.client()).list().page_size(0);
     let next = futures_util::StreamExt::next(&mut list).await;
@@ -256,7 +256,7 @@ async fn a_page_of_no_size_is_refused_and_ends_the_list() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_an_older_server_fails_over_is_told_by_kind() {
+async fn a_failure_of_an_older_server_has_a_typed_kind() {
     let (mock, _dials, _dial, conversation) = attached("idle").await;
     let failed = |why: &str| {
         Ok((
@@ -290,7 +290,7 @@ async fn what_an_older_server_fails_over_is_told_by_kind() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_older_server_is_not_asked_for_what_it_takes_otherwise() {
+async fn an_older_server_receives_no_request_that_it_would_misread() {
     let (mock, mut dials) = Mock::new();
     mock.set_version("1.55.0");
     let attaching = tokio::spawn({

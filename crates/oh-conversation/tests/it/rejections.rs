@@ -13,7 +13,7 @@ use crate::{
 
 /// The server reports a rejection in parts: first its status, then each action.
 #[tokio::test(start_paused = true)]
-async fn a_rejection_is_over_when_the_log_shows_it_for_every_action() {
+async fn a_rejection_ends_when_the_log_shows_it_for_every_action() {
     // The second status is that of a restarted server: then only the log shows that the actions
     // wait.
     for status in ["waiting_for_confirmation", "idle"] {
@@ -80,7 +80,7 @@ async fn a_rejection_is_over_when_the_log_shows_it_for_every_action() {
 /// If the server did not accept a rejection, or the caller did not wait for the answer, the actions
 /// stay visible.
 #[tokio::test(start_paused = true)]
-async fn actions_whose_rejection_fails_wait_on() {
+async fn actions_keep_waiting_if_their_rejection_fails() {
     let (mock, _dials, dial, conversation) = attached("idle").await;
     let approvals = conversation.approvals();
     mock.propose(&dial).await;

@@ -43,7 +43,7 @@ async fn shown(approvals: &Approvals, count: usize) -> Vec<PendingAction> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn every_operation_is_asked_for_by_the_method_that_is_listed() {
+async fn every_listed_method_requests_its_operation() {
     let (mock, _dials, dial, conversation) = attached("idle").await;
     let approvals = conversation.approvals();
     let client = mock.client();

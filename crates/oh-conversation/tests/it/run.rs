@@ -35,7 +35,7 @@ async fn begun(mock: &Mock, dial: &Dial) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn pitfall_09_a_stop_hook_that_denies_is_not_taken_for_the_end() {
+async fn pitfall_09_a_denying_stop_hook_does_not_end_the_run() {
     let (mock, _dials, dial, conversation) = attached("idle").await;
     let running = run(&conversation);
     begun(&mock, &dial).await;
@@ -130,7 +130,7 @@ async fn a_snapshot_from_before_the_run_is_not_its_end() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_pause_is_over_when_its_step_is() {
+async fn a_pause_ends_with_its_step() {
     let (mock, _dials, dial, conversation) = attached("idle").await;
     let running = run(&conversation);
     begun(&mock, &dial).await;
@@ -166,7 +166,7 @@ async fn the_snapshot_of_a_reconnection_ends_a_run_whose_end_was_missed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_long_tool_after_an_approval_is_not_taken_for_waiting() {
+async fn a_long_tool_call_after_an_approval_does_not_count_as_waiting() {
     let (mock, _dials, dial, conversation) = attached("idle").await;
     mock.propose(&dial).await;
     soon(until(|| !conversation.approvals().pending().is_empty())).await;
@@ -205,7 +205,7 @@ async fn a_snapshot_made_before_the_run_and_sent_after_its_beginning_is_not_its_
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_run_that_a_killed_server_has_forgotten_ends_with_what_it_came_back_with() {
+async fn a_run_lost_by_a_killed_server_ends_with_the_restored_state() {
     let (mock, mut dials, dial, conversation) = attached("idle").await;
     let running = run(&conversation);
     begun(&mock, &dial).await;
@@ -230,12 +230,12 @@ async fn a_run_that_a_killed_server_has_forgotten_ends_with_what_it_came_back_wi
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_end_that_nobody_was_told_is_found_in_the_log() {
+async fn an_unannounced_end_is_found_in_the_log() {
     let (mock, _dials, dial, conversation) = attached("idle").await;
     let running = run(&conversation);
     begun(&mock, &dial).await;
     sleep(Duration::from_secs(10)).await;
-    // Another subscriber that does not read blocks the server's socket messages to all clients.
+    // Another subscriber that never reads blocks the server's socket messages to all clients.
     let finished = json!({"key": "execution_status", "value": "finished"});
     mock.append("ConversationStateUpdateEvent", &finished);
     mock.set_status("finished");
@@ -249,7 +249,7 @@ async fn an_end_that_nobody_was_told_is_found_in_the_log() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_happened_while_the_link_was_down_is_not_taken_for_the_run() {
+async fn events_during_an_outage_do_not_count_as_the_run() {
     let (mock, mut dials, dial, conversation) = attached("idle").await;
     drop(dial);
     sleep(Duration::from_millis(1)).await;
@@ -278,7 +278,7 @@ async fn what_happened_while_the_link_was_down_is_not_taken_for_the_run() {
 
 /// A response about the run slot does not apply to a run that began after the request.
 #[tokio::test(start_paused = true)]
-async fn a_slot_that_was_free_before_another_run_is_not_taken_for_free() {
+async fn a_slot_that_another_run_has_taken_does_not_count_as_free() {
     let (mock, _dials, dial, conversation) = attached("idle").await;
     mock.tell(&dial, "running").await;
     mock.tell(&dial, "finished").await;
@@ -298,7 +298,7 @@ async fn a_slot_that_was_free_before_another_run_is_not_taken_for_free() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_dropped_run_goes_on_and_the_next_joins_it() {
+async fn a_dropped_run_continues_and_the_next_run_joins_it() {
     let (mock, _dials, dial, conversation) = attached("idle").await;
     let running = run(&conversation);
     begun(&mock, &dial).await;
@@ -333,7 +333,7 @@ async fn a_run_started_elsewhere_is_joined() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn pitfall_13_refused_for_a_run_that_is_none_is_wedged() {
+async fn pitfall_13_a_conflict_without_an_active_run_is_reported_as_wedged() {
     let (mock, _dials, _dial, conversation) = attached("idle").await;
     for _ in 0..10_000 {
         mock.plan(
@@ -406,7 +406,7 @@ async fn pitfall_15_neither_a_message_nor_a_run_approves_a_pending_action() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_answer_lost_after_run_was_taken_does_not_run_twice() {
+async fn a_lost_response_to_run_does_not_start_a_second_run() {
     let (mock, _dials, dial, conversation) = attached("idle").await;
     mock.plan("/run", Err(Wire::Interrupted));
     let running = run(&conversation);
@@ -435,7 +435,7 @@ async fn a_conversation_deleted_in_mid_run_is_gone() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn pitfall_27_a_message_whose_answer_was_lost_is_looked_for_and_never_sent_twice() {
+async fn pitfall_27_a_message_with_a_lost_response_is_looked_up_and_never_sent_twice() {
     let (mock, _dials, dial, conversation) = attached("idle").await;
     let message = |text: &str| {
         json!({"source": "user",
@@ -464,7 +464,7 @@ async fn pitfall_27_a_message_whose_answer_was_lost_is_looked_for_and_never_sent
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_empty_message_is_refused_before_the_wire() {
+async fn an_empty_message_is_rejected_before_sending() {
     let (mock, _dials, _dial, conversation) = attached("idle").await;
     let error = conversation.send("  \n").await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidInput);

@@ -34,7 +34,7 @@ fn log_status(mock: &Mock, value: &str) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_policy_that_is_being_set_when_the_link_comes_back_is_not_undone() {
+async fn a_policy_set_during_a_reconnect_is_not_undone() {
     let (mock, mut dials, dial, conversation) = attached("idle").await;
     let never = ConfirmationPolicy::never();
     conversation.approvals().set_policy(never).await.unwrap();
@@ -86,12 +86,12 @@ async fn ends_with_its_events(more: usize) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_end_that_nobody_was_told_comes_with_its_event() {
+async fn an_unannounced_end_arrives_with_its_event() {
     ends_with_its_events(0).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_end_over_a_half_open_link_comes_with_all_events_before_it() {
+async fn an_end_over_a_half_open_link_follows_all_events_before_it() {
     ends_with_its_events(7).await;
 }
 
@@ -124,7 +124,7 @@ async fn a_count_that_hangs_delays_neither_events_nor_the_close() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn whatever_hangs_delays_neither_events_nor_the_close() {
+async fn hanging_requests_delay_neither_events_nor_the_close() {
     hangs("").await;
 }
 
@@ -156,7 +156,7 @@ impl Unanswered {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_run_without_an_answer_is_unclear_where_the_log_shows_nothing() {
+async fn a_run_without_a_response_is_ambiguous_if_the_log_shows_nothing() {
     let mut asked = Unanswered::run().await;
     let outcome = soon(&mut asked.running).await.unwrap();
     assert_eq!(asked.mock.seen("POST /run"), 1);
@@ -164,7 +164,7 @@ async fn a_run_without_an_answer_is_unclear_where_the_log_shows_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_run_without_an_answer_is_followed_where_the_log_shows_it_late() {
+async fn a_run_without_a_response_is_followed_if_the_log_shows_it_late() {
     let Unanswered {
         mock,
         mut dials,
@@ -190,7 +190,7 @@ async fn a_run_without_an_answer_is_followed_where_the_log_shows_it_late() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn tokens_have_nothing_of_a_history_that_is_still_coming() {
+async fn token_streams_omit_a_history_that_is_still_arriving() {
     let (mock, mut dials) = Mock::new();
     let content = json!([{"type": "text", "text": "Old."}]);
     let message = json!({"llm_message": {"role": "assistant", "content": content}});
@@ -206,7 +206,7 @@ async fn tokens_have_nothing_of_a_history_that_is_still_coming() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn client_tools_of_two_servers_are_two_whatever_the_conversations_ids() {
+async fn client_tools_of_conversations_with_one_id_on_two_servers_are_separate() {
     let (first, mut first_dials) = Mock::new();
     let (mut second, mut second_dials) = Mock::new();
     second.id = first.id;

@@ -67,7 +67,7 @@ async fn reads(conversation: &Conversation, count: usize) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_server_that_a_hook_freezes_is_neither_dropped_nor_dialled_again() {
+async fn a_server_frozen_by_a_hook_keeps_its_connection() {
     for version in VERSIONS {
         let (mock, mut dials, dial, conversation) = attached(version).await;
         // REST hangs too, whenever the client checks the silence.
@@ -88,7 +88,7 @@ async fn a_server_that_a_hook_freezes_is_neither_dropped_nor_dialled_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_check_of_the_silence_that_fails_is_not_the_end_of_the_link() {
+async fn a_failed_check_of_a_silent_link_does_not_end_the_link() {
     for version in VERSIONS {
         let (mock, mut dials, dial, conversation) = attached(version).await;
         mock.slow_down("", Duration::from_secs(1_000));
@@ -101,7 +101,7 @@ async fn a_check_of_the_silence_that_fails_is_not_the_end_of_the_link() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_link_that_is_half_open_is_replaced_after_a_freeze_as_before_it() {
+async fn a_half_open_link_is_replaced_before_and_after_a_freeze() {
     for version in VERSIONS {
         let (mock, mut dials, mut dial, conversation) = attached(version).await;
         for links in 2..5 {
@@ -124,7 +124,7 @@ async fn a_link_that_is_half_open_is_replaced_after_a_freeze_as_before_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_delete_and_a_lease_behind_a_freeze_are_told_apart() {
+async fn a_delete_and_a_lease_after_a_freeze_are_distinguished() {
     for version in VERSIONS {
         for (deleted, expected) in [(true, ErrorKind::Gone), (false, ErrorKind::Leased)] {
             let (mock, mut dials, dial, conversation) = attached(version).await;

@@ -28,7 +28,7 @@ fn text(item: &str, attempt: u64, content: &str) -> Token {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_retry_replaces_what_came_and_the_finished_event_closes() {
+async fn a_retry_replaces_received_pieces_and_the_finished_event_closes_the_item() {
     let (mock, _dials, dial, conversation) = attached("running").await;
     let mut tokens = conversation.tokens();
     frame(
@@ -84,7 +84,7 @@ async fn a_retry_replaces_what_came_and_the_finished_event_closes() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn pieces_come_while_history_is_replayed() {
+async fn pieces_arrive_while_history_is_replayed() {
     let (mock, mut dials, dial, conversation) = attached("running").await;
     let mut tokens = conversation.tokens();
     dial.peer.end(Error::closed(1012, "")).await.unwrap();
@@ -158,7 +158,7 @@ async fn rest(mut tokens: TokenStream) -> Vec<Token> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_token_stream_ends_with_a_close_and_so_does_one_made_later() {
+async fn token_streams_end_with_a_close_even_if_created_later() {
     let (_mock, _dials, _dial, conversation) = attached("running").await;
     let tokens = conversation.tokens();
     conversation.close().await.unwrap();
@@ -175,7 +175,7 @@ async fn a_token_stream_ends_with_the_last_handle() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_token_stream_ends_after_what_came_when_the_conversation_is_gone() {
+async fn a_token_stream_delivers_received_pieces_and_ends_with_a_deleted_conversation() {
     let (mock, mut dials, dial, conversation) = attached("running").await;
     let tokens = conversation.tokens();
     frame(&dial, &delta("x", 1, "text", "Hal")).await;
@@ -192,7 +192,7 @@ async fn a_token_stream_ends_after_what_came_when_the_conversation_is_gone() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_token_stream_ends_when_the_session_key_is_refused() {
+async fn a_token_stream_ends_when_the_session_key_is_rejected() {
     let (_mock, _dials, dial, conversation) = attached("running").await;
     let tokens = conversation.tokens();
     dial.peer.end(Error::closed(4001, "")).await.unwrap();
@@ -201,7 +201,7 @@ async fn a_token_stream_ends_when_the_session_key_is_refused() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_reader_too_slow_for_1500_pieces_is_told_so_and_gets_the_finished_event() {
+async fn a_reader_too_slow_for_1500_pieces_gets_a_lag_marker_and_the_finished_event() {
     let (mock, _dials, dial, conversation) = attached("running").await;
     let mut slow = conversation.tokens();
     frame(
@@ -232,7 +232,7 @@ async fn a_reader_too_slow_for_1500_pieces_is_told_so_and_gets_the_finished_even
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_finished_while_the_connection_was_cut_is_told_once() {
+async fn an_item_finished_during_a_cut_is_reported_once() {
     let (mock, mut dials, dial, conversation) = attached("running").await;
     let tokens = conversation.tokens();
     dial.peer.end(Error::closed(1012, "")).await.unwrap();

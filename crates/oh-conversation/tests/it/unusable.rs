@@ -69,7 +69,7 @@ async fn an_unknown_conversation_is_gone() {
 }
 
 #[tokio::test]
-async fn a_wrong_key_is_refused_and_shown_nowhere() {
+async fn a_wrong_key_is_rejected_and_never_shown() {
     let server = FakeServer::start().await.unwrap();
     let id = server.create().id();
     let client = client(&server, "canary");
@@ -86,7 +86,7 @@ async fn a_wrong_key_is_refused_and_shown_nowhere() {
 }
 
 #[tokio::test]
-async fn a_server_of_another_kind_is_named_as_such() {
+async fn a_server_of_another_kind_is_not_an_agent_server() {
     for (status, kind, page) in [
         ("404 Not Found", "text/html", "<html>nginx</html>"),
         ("200 OK", "text/html", "<html>It works!</html>"),
@@ -117,7 +117,7 @@ async fn a_server_of_another_kind_is_named_as_such() {
 }
 
 #[tokio::test]
-async fn an_error_page_of_a_proxy_tells_its_status_and_not_its_page() {
+async fn an_error_page_of_a_proxy_is_reported_by_status_only() {
     let server = FakeServer::start().await.unwrap();
     let id = server.create().id();
     server.inject(Fault::html(502));
@@ -130,7 +130,7 @@ async fn an_error_page_of_a_proxy_tells_its_status_and_not_its_page() {
 }
 
 #[tokio::test]
-async fn a_truncated_answer_is_no_answer() {
+async fn a_truncated_response_is_an_error() {
     let server = FakeServer::start().await.unwrap();
     let conversation = server.create();
     server.inject(Fault::wrong_length().on(conversation.id().to_string()));
@@ -160,7 +160,7 @@ async fn a_truncated_answer_is_no_answer() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn frames_that_do_not_read_lose_nothing() {
+async fn undecodable_frames_lose_no_event() {
     let (mock, mut dials, dial, conversation) = attached("idle").await;
     let mut events = conversation.subscribe(Cursor::Start);
     for bad in [
@@ -205,7 +205,7 @@ async fn frames_that_do_not_read_lose_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_an_older_server_does_not_have_is_deleted_and_what_it_refuses_is_not() {
+async fn a_404_of_an_older_server_counts_as_deleted_and_a_rejection_does_not() {
     for there in [false, true] {
         let (mock, _dials, _dial, conversation) = attached("idle").await;
         let path: &'static str = Box::leak(mock.id.to_string().into_boxed_str());

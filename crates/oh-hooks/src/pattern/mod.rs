@@ -42,7 +42,7 @@ mod tests {
     }
 
     #[test]
-    fn what_only_python_has_matches_as_there() {
+    fn features_of_python_patterns_match_as_in_python() {
         for (pattern, yes, no) in [
             ("(?!terminal$).*", "browser", "terminal"),
             (".*(?<!_read)", "file_edit", "file_read"),
@@ -72,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn what_python_refuses_is_refused_with_its_place() {
+    fn invalid_python_patterns_are_rejected_with_their_place() {
         for (pattern, word) in [
             ("a**", "position 3"),
             ("a{2}{3}", "repeat"),
@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_decided_is_not_guessed() {
+    fn undecidable_matches_are_not_guessed() {
         for (pattern, text) in [
             (r"\N{DIGIT ONE}", "1"),
             // `\z` exists only since Python 3.14, where `\B` also matches an empty text.

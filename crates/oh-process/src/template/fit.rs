@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn a_place_must_be_one() {
+    fn a_home_must_be_an_absolute_path() {
         for wanted in [
             &[("LOG_LEVEL", "INFO")][..],
             &[("LOG_LEVEL", "INFO"), ("HOME", "")],

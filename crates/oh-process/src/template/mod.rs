@@ -39,7 +39,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// A process that has imported the server's modules once and forks servers from there. Linux only.
 ///
 /// A forked server ([`LocalServerBuilder::template`](crate::LocalServerBuilder::template)) is ready
-/// after about 1.5 s instead of 12 s and uses about 76 MiB of its own memory instead of 340 MiB.
+/// after about 1.5 s instead of 12 s and uses about 76 MiB of private memory instead of 340 MiB.
 /// Otherwise it does not differ from a server that was started cold: it has its own process,
 /// session, keeper, keys, directories, variables and logs.
 ///

@@ -368,7 +368,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_names_its_sender_only_where_it_has_one() {
+    fn a_message_names_its_sender_only_if_set() {
         let body = |send: Send| String::from_utf8(send.request().unwrap().body.unwrap().to_vec());
         let send = Send::new(ConversationId::random(), vec!["hi".into()]);
         assert!(!body(send.clone()).unwrap().contains("sender"));

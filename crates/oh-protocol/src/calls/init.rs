@@ -158,7 +158,7 @@ mod tests {
     use crate::Call;
 
     #[test]
-    fn keys_stand_in_header_and_body_and_nowhere_else() {
+    fn keys_are_only_in_header_and_body() {
         let init = Init::new("canary-init")
             .session_api_key("canary-session")
             .secret_key("canary-secret")
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_no_header_carries_is_refused() {
+    fn a_key_that_is_invalid_in_a_header_is_rejected() {
         assert!(Init::new("a\nb").request().is_err());
     }
 }

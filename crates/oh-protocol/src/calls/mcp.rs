@@ -119,7 +119,7 @@ mod tests {
     use crate::{Call, ErrorKind};
 
     #[test]
-    fn both_ends_of_a_test_are_data() {
+    fn both_results_of_a_test_are_data() {
         let call = TestServer::new(McpServer::stdio("x"));
         for (body, expected) in [
             (
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_server_would_refuse_is_not_sent() {
+    fn invalid_values_are_not_sent() {
         let server = || McpServer::stdio("x");
         for call in [
             TestServer::new(server()).name(""),

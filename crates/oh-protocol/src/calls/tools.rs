@@ -61,7 +61,7 @@ mod tests {
     use crate::Call;
 
     #[test]
-    fn a_catalog_reads_with_and_without_its_defaults() {
+    fn a_catalog_is_decoded_with_and_without_defaults() {
         let body = r#"{"tools":[{"name":"terminal","new":1},{"name":"x","usable":false}]}"#;
         let answer = Answer::new(StatusCode::OK, HeaderMap::new(), Bytes::from(body));
         let tools = GetCatalog.decode(answer).unwrap();

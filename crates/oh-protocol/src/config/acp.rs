@@ -124,7 +124,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn neither_arguments_nor_a_session_are_shown() {
+    fn arguments_and_sessions_are_not_shown() {
         let agent = AcpAgent::new(["program", "canary"])
             .acp_args(["--token", "canary"])
             .acp_resume_session_id("canary")
@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_program_there_is_no_agent() {
+    fn an_agent_requires_a_program() {
         let error = AcpAgent::new(Vec::<String>::new()).check().unwrap_err();
         assert_eq!(
             error.to_string(),

@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn the_preset_in_cli_mode_has_no_browser_and_keeps_what_was_added() {
+    fn the_preset_in_cli_mode_has_no_browser_and_keeps_added_tools() {
         let agent = Agent::default_preset(Llm::new("m"))
             .tool("glob")
             .cli_mode(true);
@@ -182,20 +182,20 @@ mod tests {
     }
 
     #[test]
-    fn the_preset_without_cli_mode_has_one() {
+    fn the_preset_without_cli_mode_has_a_browser() {
         let names = names(Agent::default_preset(Llm::new("m")));
         assert_eq!(names[3], "browser_tool_set");
     }
 
     #[test]
-    fn a_tool_twice_is_refused_by_name() {
+    fn a_duplicate_tool_is_rejected_by_name() {
         let agent = Agent::default_preset(Llm::new("m")).tool("terminal");
         let error = agent.check().unwrap_err().to_string();
         assert_eq!(error, "tools[4]: the name `terminal` is already in use");
     }
 
     #[test]
-    fn keys_of_every_model_inside_stay_unseen_and_their_faults_are_found() {
+    fn keys_of_nested_models_are_hidden_and_their_faults_are_found() {
         let agent = Agent::default_preset(Llm::with_canary());
         assert!(wire(agent.clone()).to_string().contains("canary"));
         assert!(!format!("{agent:?}").contains("canary"));
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn an_agent_as_the_server_writes_it_can_be_changed_and_sent_back() {
+    fn an_agent_from_the_server_can_be_changed_and_sent_back() {
         let json = json!({
             "kind": "Agent",
             "llm": {"model": "m", "api_key": "canary"},
@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn a_schema_for_the_end_replaces_the_built_in_finish() {
+    fn a_finish_schema_replaces_the_built_in_finish_tool() {
         let schema = json!({"type": "object"}).as_object().unwrap().clone();
         let wire = wire(Agent::new(Llm::new("m")).finish_schema(schema));
         assert_eq!(wire["include_default_tools"], json!(["ThinkTool"]));

@@ -187,7 +187,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn several_are_at_least_one() {
+    fn an_ensemble_has_at_least_one_analyzer() {
         let error = SecurityAnalyzer::ensemble(Vec::<SecurityAnalyzer>::new()).check();
         assert_eq!(
             error.unwrap_err().to_string(),
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_are_not_shown_and_faults_found_inside_of_several() {
+    fn keys_are_hidden_and_faults_are_found_in_an_ensemble() {
         let both = |key: &str| {
             let gray = SecurityAnalyzer::from(GraySwanAnalyzer::new().api_key(key));
             let shield = ToolShieldAnalyzer::new(Llm::with_canary());

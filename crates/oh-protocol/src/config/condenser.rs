@@ -95,7 +95,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn something_is_left_to_summarize() {
+    fn a_condenser_must_have_events_left_to_summarize() {
         let condenser = |max_size, keep_first| {
             let given = SummarizingCondenser::new(Llm::new("m")).keep_first(keep_first);
             Condenser::from(given.max_size(max_size)).check()

@@ -58,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_skill_twice_is_refused_by_name() {
+    fn a_duplicate_skill_is_rejected_by_name() {
         let context = AgentContext::new()
             .skill(Skill::new("s", "one"))
             .skill(Skill::new("s", "two"));
@@ -67,7 +67,7 @@ mod tests {
     }
 
     #[test]
-    fn secrets_are_not_shown() {
+    fn secrets_of_a_context_are_not_shown() {
         let context = AgentContext::new().secret("TOKEN", "canary");
         let shown = format!("{context:?}");
         assert!(

@@ -139,7 +139,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn thresholds_are_shares() {
+    fn thresholds_are_between_zero_and_one() {
         for (critic, path) in [
             (
                 Critic::pass().iterative_refinement(1.1, 1),
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn its_key_is_not_shown() {
+    fn the_key_of_a_critic_is_not_shown() {
         let critic = Critic::from(ApiCritic::new("canary"));
         assert!(!format!("{critic:?}").contains("canary"));
     }

@@ -365,7 +365,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_refused_value_is_found_by_its_path_and_is_in_no_request() {
+    fn an_invalid_value_is_reported_by_path_and_never_sent() {
         let inner = Fields::of("I").with("key", Field::secret(" ********** "));
         let mut fields = Fields::of("F");
         fields.put("fine", Field::plain(1));
@@ -384,7 +384,7 @@ mod tests {
     }
 
     #[test]
-    fn a_later_value_replaces_a_refused_one() {
+    fn a_later_value_replaces_an_invalid_one() {
         let mut fields = Fields::of("F").with("key", Field::secret("**********"));
         fields.put("key", Field::secret("real"));
         fields.check().unwrap();
@@ -403,7 +403,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_are_shown_without_what_identifies() {
+    fn addresses_are_shown_without_credentials() {
         let address = Field::address("https://u:ca?nary@h/p?t=canary");
         assert_eq!(
             format!("{address:?}"),
@@ -414,7 +414,7 @@ mod tests {
     }
 
     #[test]
-    fn masks_hide_in_no_depth_of_free_json() {
+    fn masks_are_found_at_any_depth_of_free_json() {
         let deep = json!({"a": [{"b": "**********"}]});
         for field in [Field::plain(&deep), Field::hidden(deep)] {
             assert!(matches!(field, Field::Refused(_)));

@@ -272,7 +272,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pitfall_25_a_mask_is_refused_where_a_secret_is_expected() {
+    fn pitfall_25_a_mask_is_rejected_as_a_secret() {
         let masked = Llm::new("m").api_key("**********");
         let request = crate::Request::new(http::Method::POST, "/x").json(&masked);
         assert_eq!(request.unwrap_err().kind(), crate::ErrorKind::Encode);
@@ -282,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_was_set_travels() {
+    fn only_fields_that_were_set_are_sent() {
         let llm = Llm::new("m")
             .timeout(None)
             .timeout(7)
@@ -294,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_set_by_name_replaces_and_can_be_anything() {
+    fn fields_set_by_name_replace_typed_fields_without_checks() {
         let llm = Llm::new("m")
             .stream(true)
             .set("stream", "later")
@@ -306,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn values_out_of_range_are_refused_with_their_rule() {
+    fn values_out_of_range_are_rejected_with_their_rule() {
         for (llm, rule) in [
             (Llm::new(" "), "model: the model name must not be empty"),
             (Llm::new("m").top_p(1.5), "top_p: must be between 0 and 1"),

@@ -251,7 +251,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_way_to_sign_in_is_shown() {
+    fn credentials_of_an_mcp_server_are_not_shown() {
         let state = McpOAuthState::new()
             .access_token("canary")
             .refresh_token("canary")
@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_is_somewhere() {
+    fn an_mcp_server_requires_a_location() {
         for server in [
             McpServer::stdio(""),
             McpServer::http(""),

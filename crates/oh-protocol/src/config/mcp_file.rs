@@ -55,8 +55,8 @@ impl McpFile {
     ///
     /// # Errors
     ///
-    /// Returns an error with the path of a server that is not an object or has neither a command
-    /// nor a URL, or of a field that has the wrong type. The error does not contain values.
+    /// Returns an error if a server is not an object or has neither a command nor a URL, or if a
+    /// field has the wrong type. The error contains the path, but not the value.
     pub fn from_json(json: Value) -> Result<Self> {
         let Value::Object(mut file) = json else {
             return Err(Error::invalid(
@@ -274,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_as_people_have_it_becomes_what_the_server_takes() {
+    fn a_common_file_is_converted_to_the_servers_form() {
         let file = json!({"mcpServers": {
             "quince": {"type": "http", "url": "http://127.0.0.1:9/mcp"},
             "plum": {"command": "true", "args": ["--stdio", 1], "disabled": true, "autoApprove": ["x"]},
@@ -292,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn what_editors_call_otherwise_is_renamed() {
+    fn names_used_by_editors_are_converted() {
         for (server, wanted) in [
             (
                 json!({"type": "shttp", "url": "u"}),
@@ -337,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn every_form_of_the_file_is_read_and_every_key_left_out_is_named() {
+    fn every_form_of_the_file_is_read_and_every_ignored_key_is_named() {
         let server = json!({"command": "c", "alwaysAllow": [], "envFile": ".env"});
         for (file, ignored) in [
             (
@@ -367,7 +367,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_named_by_its_path_and_not_shown() {
+    fn errors_name_the_path_and_hide_the_value() {
         for (file, says) in [
             (json!([]), "must be a JSON object"),
             (json!({"mcpServers": []}), "mcpServers: must be an object"),

@@ -126,7 +126,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn paths_stay_within_their_repository() {
+    fn paths_must_stay_within_their_repository() {
         for path in ["", "/a", "a/../b", "..", "a\\b"] {
             assert!(Plugin::new("s").repo_path(path).check().is_err(), "{path}");
             assert!(

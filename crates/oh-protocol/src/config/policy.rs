@@ -94,7 +94,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_waits_for_an_unknown_risk() {
+    fn confirm_risky_rejects_an_unknown_threshold() {
         let policy = ConfirmationPolicy::risky(SecurityRisk::Unknown);
         let error = policy.check().unwrap_err().to_string();
         assert!(error.starts_with("threshold: must be LOW"), "{error}");
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_riskier_than_approved_or_unknown_is_asked_for() {
+    fn riskier_and_unknown_actions_need_approval() {
         for limit in [SecurityRisk::Low, SecurityRisk::Medium] {
             let policy = ConfirmationPolicy::approve_up_to(limit.clone());
             policy.check().unwrap();
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn an_approval_that_the_server_cannot_state_is_refused() {
+    fn an_approval_that_the_server_cannot_express_is_rejected() {
         for limit in ["HIGH", "UNKNOWN", "CRITICAL"] {
             let policy = ConfirmationPolicy::approve_up_to(limit.into());
             let error = policy.check().unwrap_err().to_string();

@@ -166,7 +166,7 @@ mod tests {
     use crate::config::{Agent, AgentContext, Llm, StartConversation};
 
     #[test]
-    fn both_kinds_have_the_servers_form_and_show_nothing() {
+    fn both_kinds_of_secret_have_the_servers_form_and_are_hidden() {
         let lookup = SecretSource::lookup("http://h/s?key=canary").header("X-Key", "canary");
         let fixed = SecretSource::from("canary").description("d");
         let shown = format!("{fixed:?} {lookup:?}");
@@ -260,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mask_is_no_value() {
+    fn a_mask_is_not_a_secret() {
         for masked in [
             SecretSource::fixed("**********"),
             SecretSource::lookup("http://h").header("X-Key", "**********"),

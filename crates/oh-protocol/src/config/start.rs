@@ -324,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn tags_outside_the_rules_are_refused_before_the_wire() {
+    fn invalid_tags_are_rejected_before_sending() {
         assert!(start().tag("ok9", "v").check().is_ok());
         for (key, value) in [
             ("Bad", "v".to_owned()),
@@ -339,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn the_key_is_in_the_wire_form_and_nowhere_else() {
+    fn the_key_is_only_in_the_wire_form() {
         let start = start().secret("TOKEN", "canary");
         let wire = serde_json::to_string(&start).unwrap();
         assert_eq!(wire.matches("canary").count(), 2);

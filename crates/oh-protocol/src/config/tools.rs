@@ -145,7 +145,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_schema_of_anything_but_an_object_is_refused() {
+    fn a_schema_that_is_not_an_object_is_rejected() {
         let tool = ClientToolSpec::new("t", "d");
         tool.check().unwrap();
         for schema in [json!({"type": "string"}), json!({}), json!([]), Value::Null] {

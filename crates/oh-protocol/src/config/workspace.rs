@@ -122,7 +122,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_that_git_could_read_as_options_are_refused() {
+    fn names_that_git_could_read_as_options_are_rejected() {
         for name in ["-f", "", "a b", ".a", "a;b"] {
             assert!(Worktree::of_ref(name).check().is_err(), "{name}");
         }
@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_is_what_docker_takes() {
+    fn memory_has_the_form_of_docker() {
         for good in ["512m", "4g", "1.5 GiB", "100", "100b", "2Ti", "7 k"] {
             Container::new().memory(good).check().unwrap();
         }

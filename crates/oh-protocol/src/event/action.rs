@@ -93,7 +93,7 @@ tagged! {
         WriteFile(WriteFileAction) = "WriteFileAction",
     }
     other {
-        /// A client tool. Its arguments are stored beside `kind`. See
+        /// A client tool. Its arguments are stored next to `kind`. See
         /// [`client_tool`](Action::client_tool).
         Client if is_client,
     }

@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_that_acts_on_a_terminal_is_shown() {
+    fn terminal_control_characters_are_not_shown() {
         let bad = "a\x1b]0;title\x07\x1b[2J\r\u{9b}31m\u{202e}\u{2066}b\0\x08";
         let mut events = vec![
             event(
@@ -276,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn an_action_is_told_once_and_in_short() {
+    fn an_action_is_displayed_once_and_briefly() {
         let finish = json!({"tool_name": "finish", "tool_call_id": "c", "summary": "finish: {\"message\": \"done\"}"});
         let finish = event("ActionEvent", finish);
         assert_eq!(finish.summary(), "finish: {\"message\": \"done\"}");
@@ -301,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn the_end_of_what_is_looked_at_shows_no_part_of_a_secret() {
+    fn a_cut_text_shows_no_part_of_a_secret() {
         let text = format!("{}https://canary", " ".repeat(LOOKED_AT - 10));
         let event = event(
             "AgentErrorEvent",

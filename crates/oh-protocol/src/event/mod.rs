@@ -83,8 +83,8 @@ impl Event {
     /// Keeps any bytes as an event, so that invalid data keeps its position in a log.
     ///
     /// If [`from_json`](Self::from_json) would fail, the event has the parts of the header that
-    /// could be found, an [`id`](Self::id) derived from its bytes if it has none, and
-    /// [`Payload::Malformed`] with the reason. Invalid UTF-8 is replaced with U+FFFD.
+    /// could be found, and [`Payload::Malformed`] with the reason. An [`id`](Self::id) that is
+    /// missing is derived from the bytes. Invalid UTF-8 is replaced with U+FFFD.
     pub fn from_json_lossy(raw: impl Into<Bytes>) -> Self {
         let raw = raw.into();
         let raw = ByteString::try_from(raw.clone())

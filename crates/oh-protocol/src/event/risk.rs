@@ -35,7 +35,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_risk_that_is_not_known_is_higher_than_every_known_one() {
+    fn an_unknown_risk_is_higher_than_every_known_risk() {
         let risks = ["LOW", "MEDIUM", "HIGH", "UNKNOWN", "CRITICAL", "MILD"];
         let risks = risks.map(SecurityRisk::from);
         assert!(risks.is_sorted_by(|lower, higher| lower < higher));

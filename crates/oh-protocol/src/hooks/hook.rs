@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn each_kind_is_held_to_its_rules() {
+    fn each_kind_of_hook_is_validated() {
         let with_command = |mut hook: Hook| {
             hook.command = "x".to_owned();
             hook
@@ -276,11 +276,11 @@ mod tests {
     }
 
     #[test]
-    fn labels_tell_hooks_apart() {
-        let long = "Deny whatever deletes files";
+    fn labels_distinguish_hooks() {
+        let long = "Deny commands that delete files";
         for (hook, label) in [
             (Hook::command("./x.sh").name("n"), "./x.sh"),
-            (Hook::prompt(long), "prompt-hook:Deny whatever delete"),
+            (Hook::prompt(long), "prompt-hook:Deny commands that d"),
             (Hook::prompt(long).name("rm"), "prompt-hook:rm"),
             (Hook::agent(""), "agent-hook:agent"),
         ] {

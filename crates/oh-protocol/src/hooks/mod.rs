@@ -429,7 +429,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_newer_server_says_survives() {
+    fn data_of_a_newer_server_is_kept() {
         let wire = json!({
             "stop": [{"matcher": "*", "when": "late", "hooks": [{
                 "type": "wasm", "command": "", "timeout": 60, "async": false, "module": "x"
@@ -442,7 +442,7 @@ mod tests {
     }
 
     #[test]
-    fn both_spellings_of_the_wire_are_read() {
+    fn both_spellings_on_the_wire_are_decoded() {
         let hooks: HookConfig = serde_json::from_value(
             json!({"Stop": [{"hooks": [{"command": "x", "async_": true}]}]}),
         )
@@ -451,7 +451,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_names_the_place() {
+    fn a_rejection_names_the_place() {
         let hooks = HookConfig::new().stop(Hook::command("fine")).stop(
             HookMatcher::all()
                 .hook(Hook::command("a"))
@@ -462,7 +462,7 @@ mod tests {
     }
 
     #[test]
-    fn an_exact_name_is_that_name() {
+    fn an_exact_matcher_matches_only_its_name() {
         for (tool, pattern) in [
             ("terminal", "terminal"),
             ("a.b", r"/a\.b/"),

@@ -349,7 +349,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_that_is_too_long_to_count_is_all_there() {
+    fn a_very_long_text_is_complete() {
         // Only the stated length exceeds 32 bits; the text itself can be short.
         let text = Text::all(Whole::Own("long".into()), 1 << 32);
         assert_eq!((text.as_str(), text.len()), ("long", 4));
@@ -368,7 +368,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_secret_in_json_is_not_in_its_debug_text() {
+    fn secrets_in_json_are_not_in_debug_output() {
         for (json, shown) in [
             (r#"{ "b": 1, "a": 2 }"#, r#"{ "b": 1, "a": 2 }"#),
             (

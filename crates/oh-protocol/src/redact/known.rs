@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn values_are_hidden_also_where_they_overlap_or_hold_one_another() {
+    fn overlapping_and_nested_values_are_hidden() {
         let long = ["secret-1", "my-secret-1-long"];
         assert_eq!(
             shown(&long, "a my-secret-1-long b secret-1"),
@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn a_short_value_is_hidden_where_it_stands_alone() {
+    fn a_short_value_is_hidden_as_a_whole_word() {
         assert_eq!(
             shown(&["key"], "key monkey keys =key"),
             "<redacted> monkey keys =<redacted>"
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_is_hidden_as_json_and_as_a_url_write_it_and_line_by_line() {
+    fn a_value_is_hidden_in_json_and_url_form_and_line_by_line() {
         let key = "first line of it\nsecond \"line\" of it\n";
         for text in [
             key,
@@ -238,7 +238,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn pieces_show_what_the_whole_shows(text in "[abc]{0,40}", cuts in proptest::collection::vec(0usize..40, 0..6)) {
+        fn redacted_pieces_equal_the_redacted_whole(text in "[abc]{0,40}", cuts in proptest::collection::vec(0usize..40, 0..6)) {
             let known = known(&["abcabca", "cab", "bbbbbb", "aabbcca"]);
             let mut whole = String::new();
             known.hide(&text, None, true, &mut whole);

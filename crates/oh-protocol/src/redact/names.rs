@@ -317,7 +317,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_of_secrets_are_known_in_every_style() {
+    fn names_of_secrets_are_recognised_in_every_style() {
         for name in [
             "api_key",
             "API-KEY",
@@ -425,7 +425,7 @@ mod tests {
     }
 
     #[test]
-    fn maps_of_private_values_are_known_by_their_last_word() {
+    fn maps_of_private_values_are_recognised_by_their_last_word() {
         for name in [
             "headers",
             "extra_headers",

@@ -123,7 +123,7 @@ fn known_values_are_hidden_before_shapes_can_cut_them() {
 }
 
 #[test]
-fn json_is_hidden_by_names_at_any_depth_and_keys_are_text() {
+fn values_in_json_are_hidden_by_name_at_any_depth() {
     let redactor = Redactor::new().with(&"canary-known".into());
     let mut value = json!({
         "auth": "Basic canary", "pwd": ["canary"], "password": null, "has_password": true,
@@ -180,7 +180,7 @@ fn a_long_run_without_an_end_is_neither_kept_nor_leaked() {
 
 proptest! {
     #[test]
-    fn pieces_show_what_the_whole_shows(
+    fn redacted_pieces_equal_the_redacted_whole(
         parts in proptest::collection::vec(
             prop_oneof![
                 Just("https://"), Just("u:p@"), Just("host/p"), Just("?q=1"), Just("#f"),
@@ -216,7 +216,7 @@ proptest! {
     }
 
     #[test]
-    fn any_text_is_taken(written in any::<String>(), shape in "[a-z:/@?#=\"'\\\\ -]{0,60}") {
+    fn any_text_can_be_redacted(written in any::<String>(), shape in "[a-z:/@?#=\"'\\\\ -]{0,60}") {
         let _ = text(&written);
         let _ = text(&shape);
         let _ = (url(&shape), origin(&shape), is_secret_name(&written));

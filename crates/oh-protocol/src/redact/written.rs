@@ -87,7 +87,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn base64_is_what_stands_in_every_text_with_the_value() {
+    fn base64_forms_are_in_every_text_with_the_value() {
         assert_eq!(base64(b"key:value", 0), "a2V5OnZhbHVl");
         // "x" + "key" is "eGtleQ==", "xy" + "key" is "eHlrZXk=".
         assert_eq!(base64(b"key", 1), "tle");

@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn fields_of_another_shape_read_as_absent() {
+    fn fields_of_another_shape_count_as_absent() {
         let state = state(&serde_json::json!({
             "agent": 7, "workspace": [], "tags": {"a": 1}, "hook_config": "none",
             "secret_registry": {"secret_sources": []}, "max_iterations": "many", "title": null,
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn all_fields_are_listed_and_written_as_they_came() {
+    fn all_fields_are_listed_and_written_unchanged() {
         let json = serde_json::json!({
             "execution_status": "idle", "newer": {"deep": [1, null]}, "title": "T",
         });
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn a_description_adds_what_snapshots_leave_out_and_overrules_nothing_else() {
+    fn a_description_adds_only_fields_that_snapshots_omit() {
         let mut told = state(&serde_json::json!({"execution_status": "running", "title": "old"}));
         told.complete(&state(&serde_json::json!({
             "execution_status": "idle", "title": "new", "parent_conversation_id": "p",

@@ -280,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn a_snapshot_overwrites_what_it_names_and_keeps_the_rest() {
+    fn a_snapshot_overwrites_its_fields_and_keeps_the_rest() {
         let mut state = ConversationState::default();
         for update in [
             update("tags", &serde_json::json!({"a": "1"})),
@@ -298,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_left_of_an_older_snapshot_does_not_keep_all_of_it() {
+    fn remaining_fields_of_an_older_snapshot_do_not_keep_its_memory() {
         let mut state = ConversationState::default();
         for value in [
             serde_json::json!({"a": [1], "b": 2}),
@@ -319,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_name_that_comes_twice_the_last_counts() {
+    fn the_last_of_two_equal_names_counts() {
         let json = Json::from(ByteString::from(r#"{"b":1,"a":2,"b":3,"\u0062":4}"#));
         let state = ConversationState::from_json(&json).unwrap();
         assert_eq!(state.fields.0.len(), 2);
@@ -327,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn a_snapshot_that_is_no_object_is_an_error_and_changes_nothing() {
+    fn a_snapshot_that_is_not_an_object_is_an_error_and_changes_nothing() {
         let mut state = ConversationState::default();
         let running = update("execution_status", &"running".into());
         state.apply(&running).unwrap();
@@ -347,7 +347,7 @@ mod tests {
     }
 
     #[test]
-    fn a_field_that_does_not_read_is_kept_as_it_came() {
+    fn an_undecodable_field_is_kept_unchanged() {
         let mut state = ConversationState::default();
         let odd = update("stats", &serde_json::json!([7]));
         state.apply(&odd).unwrap();
@@ -357,7 +357,7 @@ mod tests {
     }
 
     #[test]
-    fn a_description_without_an_id_says_what_it_lacks() {
+    fn an_error_names_the_missing_id_of_a_description() {
         for (json, lacks) in [
             ("{}", "field `id` is missing or not a UUID"),
             (r#"{"id":"first"}"#, "field `id` is missing or not a UUID"),

@@ -127,7 +127,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_sum_that_does_not_fit_stays_at_the_largest_count() {
+    fn an_overflowing_sum_stays_at_the_largest_count() {
         let json = r#"{"usage_to_metrics": {
             "a": {"accumulated_token_usage": {"prompt_tokens": 18446744073709551615}},
             "b": {"accumulated_token_usage": {"prompt_tokens": 1, "reasoning_tokens": 2}}

@@ -344,7 +344,7 @@ fn prompt(world: &World, conversation: &Conversation) {
     });
     let secrets = conversation.lock().info["secret_registry"]["secret_sources"].clone();
     if secrets != json!({}) {
-        fields["dynamic_context"] = content("Some secrets are at hand.");
+        fields["dynamic_context"] = content("Some secrets are available.");
     }
     conversation.append("agent", "SystemPromptEvent", fields);
 }

@@ -121,7 +121,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sums_are_those_of_the_standard() {
+    fn checksums_follow_the_standard() {
         assert_eq!(crc(b"123456789"), 0xcbf4_3926);
     }
 }

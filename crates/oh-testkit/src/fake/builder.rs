@@ -101,8 +101,8 @@ impl FakeServerBuilder {
     }
 
     /// Delays the responses to `/run`, to an approval and to a message that starts a run until the
-    /// running tool has ended, like servers 1.45 to 1.50, which check the status while holding the
-    /// state lock.
+    /// running tool has ended. Servers 1.45 to 1.50 do this, because they check the status while
+    /// they hold the state lock.
     ///
     /// The state after the tool decides the outcome: a 409 response if the run continues, or the
     /// approval of an action that waits. Default: `/run` returns 409 immediately while a run is

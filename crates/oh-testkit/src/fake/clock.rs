@@ -89,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn days_become_dates() {
+    fn days_are_converted_to_dates() {
         assert_eq!(civil(0), (1970, 1, 1));
         assert_eq!(civil(-1), (1969, 12, 31));
         assert_eq!(civil(11_016), (2000, 2, 29));
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn a_skew_moves_what_is_told_and_a_seed_fixes_ids() {
+    fn a_skew_shifts_timestamps_and_a_seed_fixes_ids() {
         let clock = Clock::new(1);
         let before = clock.local();
         clock.skew(Duration::from_secs(7200), true);

@@ -155,7 +155,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn paths_lose_what_says_nothing() {
+    fn paths_are_normalised() {
         assert_eq!(normal("/a/./b//../c/").as_deref(), Some("/a/c"));
         assert_eq!(normal("/../..").as_deref(), Some(""));
         assert_eq!(normal("a/b"), None);
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_makes_its_directories_and_is_none() {
+    fn a_file_creates_its_directories_and_is_not_a_directory() {
         let disk = Disk::default();
         disk.write("/a/b/c", Bytes::from_static(b"1")).unwrap();
         assert!(matches!(disk.get("/a/b"), Some(Node::Directory)));

@@ -380,7 +380,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ranges_are_read_as_http_has_them() {
+    fn ranges_are_parsed_as_in_http() {
         assert_eq!(part("bytes=2-", 10), Some((2, 10)));
         assert_eq!(part("bytes=2-4", 10), Some((2, 5)));
         assert_eq!(part("bytes=2-400", 10), Some((2, 10)));

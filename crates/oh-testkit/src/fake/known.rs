@@ -65,7 +65,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn paths_are_told_apart() {
+    fn known_paths_are_distinguished() {
         assert_eq!(methods("/api/settings"), ["GET", "PATCH"]);
         assert_eq!(methods("/api/profiles/x"), ["DELETE", "GET", "POST"]);
         assert_eq!(methods("/api/conversations/x/workspace/a/b"), ["GET"]);

@@ -237,7 +237,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn frames_hold_the_event_and_say_where_it_stands() {
+    fn frames_contain_the_event_and_its_position() {
         let mut log = Log::default();
         let events: Vec<String> = (0..2000)
             .map(|n| format!("{{\"n\":\"{}\"}}", "x".repeat(n)))
@@ -262,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn stretches_are_the_frames_end_to_end() {
+    fn ranges_are_the_joined_frames() {
         let mut log = Log::default();
         for n in 0..3000 {
             log.push(format!("{{\"n\":{n}}}").as_bytes());

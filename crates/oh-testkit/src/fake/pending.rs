@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn what_follows_is_looked_at_alone() {
+    fn later_events_are_examined_separately() {
         let log = events(&[
             r#"{"kind":"ActionEvent","id":"a","tool_call_id":"1","action":{}}"#,
             r#"{"kind":"ActionEvent","id":"b","tool_call_id":"2","action":{}}"#,

@@ -102,7 +102,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_policy_asks_from_its_threshold_on() {
+    fn a_policy_requires_approval_from_its_threshold() {
         let [unknown, low, medium, high] =
             ["UNKNOWN", "LOW", "MEDIUM", "HIGH"].map(SecurityRisk::from);
         let risky = |threshold: &str, unknown: bool| json!({"kind": "ConfirmRisky", "threshold": threshold, "confirm_unknown": unknown});
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn a_claim_counts_only_with_an_analyzer_and_for_a_tool_that_changes_something() {
+    fn a_claimed_risk_counts_only_with_an_analyzer_and_for_a_changing_tool() {
         let (none, some) = (Value::Null, json!({"kind": "LLMSecurityAnalyzer"}));
         let high = json!("HIGH");
         assert_eq!(claimed(&none, "terminal", &high), Ok(SecurityRisk::Unknown));

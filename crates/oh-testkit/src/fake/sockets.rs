@@ -31,7 +31,7 @@ use crate::{
 const STRETCH: usize = 1024 * 1024;
 const PING_EVERY: Duration = Duration::from_secs(20);
 const AUTH_WITHIN: Duration = Duration::from_secs(10);
-/// How long to wait for a client that does not read before the connection is ended.
+/// How long to wait for a client that never reads before the connection is ended.
 const GRACE: Duration = Duration::from_secs(5);
 
 /// Why a socket has ended.
@@ -550,7 +550,7 @@ impl Line {
         }
     }
 
-    /// Sends the queued frames. If the connection has to end, a client that does not read gets a
+    /// Sends the queued frames. If the connection has to end, a client that never reads gets a
     /// grace period only.
     async fn flush(&mut self, subscriber: &Subscriber) -> Told {
         self.world.thawed().await;

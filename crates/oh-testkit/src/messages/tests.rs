@@ -37,7 +37,7 @@ async fn through(asked: &[&str], answers: &[&str], traffic: &Traffic) -> (String
 }
 
 #[tokio::test]
-async fn bodies_of_each_kind_pass_as_they_are() {
+async fn bodies_of_each_kind_are_passed_unchanged() {
     let traffic = Traffic::new(0);
     let post = "POST /a HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n";
     for (asked, answers) in [
@@ -75,7 +75,7 @@ async fn bodies_of_each_kind_pass_as_they_are() {
 }
 
 #[tokio::test]
-async fn nonsense_ends_it() {
+async fn invalid_input_ends_the_connection() {
     let traffic = Traffic::new(0);
     let chunks = "POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n";
     let endless = "x".repeat(MAX_HEAD + 1);
@@ -86,7 +86,7 @@ async fn nonsense_ends_it() {
 }
 
 #[test]
-fn frames_are_told_apart() {
+fn kinds_of_frames_are_distinguished() {
     assert_eq!(frame(&[0x81]), None);
     assert_eq!(frame(&[0x81, 2, b'{']), None);
     assert_eq!(frame(&[0x81, 2, b'{', b'}', 0x89]), Some(4));

@@ -55,7 +55,7 @@ async fn an_unknown_risk_waits_for_approval_under_confirm_risky() {
 }
 
 #[tokio::test]
-async fn the_claim_of_the_model_counts_with_an_analyzer_only() {
+async fn the_models_claim_counts_only_with_an_analyzer() {
     let risk = |risk: &str| json!({"command": risk, "security_risk": risk});
     let policy = json!({"kind": "ConfirmRisky", "threshold": "MEDIUM", "confirm_unknown": false});
     let script = || {
@@ -135,7 +135,7 @@ async fn another_analyzer_is_a_closure_or_is_reported() {
 
 /// Checks that each way to allow a waiting action is recorded differently.
 #[tokio::test]
-async fn what_was_carried_out_says_what_allowed_it() {
+async fn an_executed_action_names_its_permission() {
     let script = Script::new()
         .step(call("by run"))
         .step(call("by response"))

@@ -100,7 +100,7 @@ fn declared() -> Vec<(String, String, String)> {
 }
 
 #[tokio::test]
-async fn every_call_has_an_answer_or_is_known_to_have_none() {
+async fn every_call_has_a_response_or_is_listed_as_unsupported() {
     let calls = declared();
     // The current number of calls. A lower number means that the declarations have a new form.
     assert!(
@@ -135,7 +135,7 @@ async fn every_call_has_an_answer_or_is_known_to_have_none() {
 }
 
 #[test]
-fn no_core_crate_asks_what_has_no_answer() {
+fn no_core_crate_sends_an_unsupported_call() {
     let calls = declared();
     let undone: Vec<_> = calls
         .iter()
@@ -165,7 +165,7 @@ fn no_core_crate_asks_what_has_no_answer() {
 /// Checks the requests made without a call type, whose paths are string literals in the core
 /// crates.
 #[tokio::test]
-async fn every_path_spelled_out_has_an_answer() {
+async fn every_literal_path_has_a_response() {
     let server = FakeServer::start().await.unwrap();
     let id = create(&server, json!({})).await;
     let mut asked = BTreeSet::new();

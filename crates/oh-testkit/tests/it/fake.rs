@@ -220,7 +220,7 @@ async fn replays_from_any_cursor_and_goes_live_without_a_gap() {
 }
 
 #[tokio::test]
-async fn refuses_as_the_server_does() {
+async fn the_fake_server_rejects_like_the_real_one() {
     let server = FakeServer::start().await.unwrap();
     let ghost = uuid::Uuid::new_v4();
     let address = server.address();
@@ -281,7 +281,7 @@ async fn refuses_as_the_server_does() {
 }
 
 #[tokio::test]
-async fn faults_hit_answers_and_then_heal() {
+async fn faults_of_responses_end_after_their_count() {
     let server = FakeServer::start().await.unwrap();
     let ready = async || rest(&server, "GET", "/ready", Value::Null).await;
     server.inject(Fault::status(503).retry_after(2).on("/ready").times(2));
@@ -325,7 +325,7 @@ async fn faults_hit_answers_and_then_heal() {
 }
 
 #[tokio::test]
-async fn faults_hit_sockets() {
+async fn faults_act_on_sockets() {
     let server = FakeServer::start().await.unwrap();
     let conversation = server.create();
     conversation.fill(20, 500).await;
@@ -379,7 +379,7 @@ async fn faults_hit_sockets() {
 }
 
 #[tokio::test]
-async fn pauses_interrupts_and_deletes() {
+async fn the_fake_server_pauses_interrupts_and_deletes() {
     let slow = Step::text("late").delay(Duration::from_secs(3600));
     let server = FakeServer::builder()
         .script(Script::new().step(slow))
@@ -425,7 +425,7 @@ async fn pauses_interrupts_and_deletes() {
 }
 
 #[tokio::test]
-async fn asks_for_approval_and_takes_a_no() {
+async fn the_fake_server_requests_approval_and_accepts_a_rejection() {
     let server = FakeServer::builder()
         .script(
             Script::new()
@@ -480,7 +480,7 @@ async fn asks_for_approval_and_takes_a_no() {
 }
 
 #[tokio::test]
-async fn goes_down_and_comes_back_with_and_without_its_state() {
+async fn the_fake_server_restarts_with_and_without_its_state() {
     let server = FakeServer::start().await.unwrap();
     let conversation = server.create();
     conversation.fill(3, 500).await;
@@ -508,7 +508,7 @@ async fn goes_down_and_comes_back_with_and_without_its_state() {
 }
 
 #[tokio::test]
-async fn the_legacy_socket_tells_bare_events() {
+async fn the_legacy_socket_sends_bare_events() {
     let server = FakeServer::builder()
         .script(Script::new().text("Hello."))
         .tool("x", |_| Observation::text(""))

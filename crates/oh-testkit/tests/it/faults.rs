@@ -13,7 +13,7 @@ use crate::fake::{client, create, next, rest};
 const SHORT: Duration = Duration::from_millis(300);
 
 #[tokio::test]
-async fn a_skewed_clock_shows_in_timestamps_and_nowhere_else() {
+async fn a_skewed_clock_changes_only_timestamps() {
     let server = FakeServer::start().await.unwrap();
     let conversation = server.create();
     conversation.log("agent", "PauseEvent", json!({}));
@@ -42,7 +42,7 @@ async fn a_skewed_clock_shows_in_timestamps_and_nowhere_else() {
 }
 
 #[tokio::test]
-async fn a_lease_elsewhere_hides_all_but_the_conversation_itself() {
+async fn a_foreign_lease_hides_all_but_the_conversation() {
     let server = FakeServer::start().await.unwrap();
     let id = create(&server, json!({})).await;
     let conversation = server.conversation(&id).unwrap();
@@ -66,7 +66,7 @@ async fn a_lease_elsewhere_hides_all_but_the_conversation_itself() {
 }
 
 #[tokio::test]
-async fn a_wedged_run_takes_no_other_and_does_nothing() {
+async fn a_wedged_run_blocks_other_runs() {
     let server = FakeServer::builder()
         .script(Script::new().forever(|s| s.finish("Done.")))
         .start()
@@ -87,7 +87,7 @@ async fn a_wedged_run_takes_no_other_and_does_nothing() {
 }
 
 #[tokio::test]
-async fn a_stalled_socket_is_open_and_says_nothing_more() {
+async fn a_stalled_socket_stays_open_and_silent() {
     let server = FakeServer::start().await.unwrap();
     let conversation = server.create();
     conversation.fill(5, 100).await;
@@ -109,7 +109,7 @@ async fn a_stalled_socket_is_open_and_says_nothing_more() {
 }
 
 #[tokio::test]
-async fn a_delay_is_at_least_as_long_as_asked_for() {
+async fn a_delay_has_at_least_the_requested_length() {
     let server = FakeServer::start().await.unwrap();
     let conversation = server.create();
     server.inject(
@@ -125,7 +125,7 @@ async fn a_delay_is_at_least_as_long_as_asked_for() {
 }
 
 #[tokio::test]
-async fn a_burst_of_refusals_tells_when_to_come_back_and_ends() {
+async fn a_burst_of_rejections_has_a_retry_delay_and_ends() {
     let server = FakeServer::start().await.unwrap();
     let path = format!("/api/conversations/{}", server.create().id());
     server.inject(Fault::status(503).times(2));
@@ -141,7 +141,7 @@ async fn a_burst_of_refusals_tells_when_to_come_back_and_ends() {
 }
 
 #[tokio::test]
-async fn every_close_code_comes_as_it_was_given() {
+async fn every_close_code_arrives_unchanged() {
     let server = FakeServer::start().await.unwrap();
     let conversation = server.create();
     let client = client(&server);
@@ -173,7 +173,7 @@ async fn every_close_code_comes_as_it_was_given() {
 }
 
 #[tokio::test]
-async fn a_server_that_is_down_refuses_connections_and_comes_back_on_its_port() {
+async fn a_stopped_server_refuses_connections_and_returns_on_its_port() {
     let server = FakeServer::start().await.unwrap();
     let conversation = server.create();
     let (client, id) = (client(&server), conversation.id());

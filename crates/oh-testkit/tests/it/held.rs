@@ -26,7 +26,7 @@ fn late() -> Script {
 }
 
 #[tokio::test]
-async fn as_many_run_as_may_and_no_more() {
+async fn the_limit_of_concurrent_runs_is_enforced() {
     let server = FakeServer::builder()
         .max_concurrent_runs(2)
         .script(late())
@@ -77,7 +77,7 @@ async fn as_many_run_as_may_and_no_more() {
 }
 
 #[tokio::test]
-async fn a_killed_server_has_its_places_back() {
+async fn a_killed_server_frees_its_run_slots() {
     let server = FakeServer::builder()
         .max_concurrent_runs(1)
         .script(late())
@@ -100,7 +100,7 @@ async fn a_killed_server_has_its_places_back() {
 }
 
 #[tokio::test]
-async fn hooks_add_what_the_agent_reads() {
+async fn hooks_add_text_for_the_agent() {
     let denied = AtomicBool::new(false);
     let server = FakeServer::builder()
         .script(
@@ -154,7 +154,7 @@ async fn hooks_add_what_the_agent_reads() {
 }
 
 #[tokio::test]
-async fn a_dormant_server_takes_nothing_before_it_is_activated() {
+async fn a_dormant_server_rejects_requests_until_activated() {
     let server = FakeServer::builder()
         .deferred_init("the-secret")
         .start()
@@ -198,7 +198,7 @@ async fn a_dormant_server_takes_nothing_before_it_is_activated() {
 }
 
 #[tokio::test]
-async fn skills_and_pages_come_from_the_disk() {
+async fn skills_and_pages_are_read_from_disk() {
     let server = FakeServer::start().await.unwrap();
     for (path, text) in [
         ("/project/AGENTS.md", "Be brief."),

@@ -10,7 +10,7 @@ use oh_transport::Message;
 use serde_json::json;
 
 #[tokio::test]
-async fn answers_in_order_and_is_content() {
+async fn a_mock_answers_in_order_and_verifies() {
     let mock = Mock::new();
     let id = ConversationId::random();
     mock.expect("POST", format!("/api/conversations/{id}/run"))
@@ -30,7 +30,7 @@ async fn answers_in_order_and_is_content() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_client_repeats_what_may_be_repeated() {
+async fn the_client_repeats_only_repeatable_calls() {
     let mock = Mock::new();
     mock.expect("GET", "/server_info")
         .fail(oh_transport::ErrorKind::Connect);
@@ -49,7 +49,7 @@ async fn the_client_repeats_what_may_be_repeated() {
 }
 
 #[tokio::test]
-async fn shows_what_differs() {
+async fn a_mock_shows_the_differences() {
     let mock = Mock::new();
     let id = ConversationId::random();
     mock.expect("POST", format!("/api/conversations/{id}/run"));
@@ -100,7 +100,7 @@ async fn a_socket_is_a_channel_with_two_ends() {
 
 /// Checks the report for unexpected requests.
 #[tokio::test]
-async fn the_report_reads_as_a_difference() {
+async fn the_report_has_the_form_of_a_difference() {
     let id = "00000000-0000-4000-8000-000000000001"
         .parse::<ConversationId>()
         .unwrap();

@@ -35,7 +35,7 @@ fn streamed(raw: &Raw) -> Vec<Value> {
 }
 
 #[tokio::test]
-async fn plays_its_steps_in_order_and_logs_what_it_was_asked() {
+async fn the_model_plays_its_steps_in_order_and_logs_requests() {
     let model = ScriptedModel::start(
         Script::new()
             .step(
@@ -83,7 +83,7 @@ async fn plays_its_steps_in_order_and_logs_what_it_was_asked() {
 }
 
 #[tokio::test]
-async fn a_stream_adds_up_to_the_plain_answer() {
+async fn a_stream_joins_to_the_plain_response() {
     let long = "héllo wörld ".repeat(20);
     let step = Step::call("terminal", json!({"command": long.clone()}))
         .say(long.clone())
@@ -123,7 +123,7 @@ async fn a_stream_adds_up_to_the_plain_answer() {
 }
 
 #[tokio::test]
-async fn responses_streams_typed_events_that_end_in_the_plain_answer() {
+async fn the_responses_api_streams_typed_events_and_the_plain_response() {
     let script = Script::new().repeat(2, |s| {
         s.step(
             Step::call("terminal", json!({"command": "ls -la /somewhere/far/away"}))
@@ -181,7 +181,7 @@ async fn responses_streams_typed_events_that_end_in_the_plain_answer() {
 }
 
 #[tokio::test]
-async fn a_dry_script_says_so_to_both_sides() {
+async fn an_exhausted_script_is_reported_to_both_sides() {
     let model = ScriptedModel::start(Script::new().text("once"))
         .await
         .unwrap();
@@ -198,7 +198,7 @@ async fn a_dry_script_says_so_to_both_sides() {
 }
 
 #[tokio::test]
-async fn a_check_that_objects_fails_the_request_and_the_verdict() {
+async fn a_failing_check_fails_the_request_and_the_verdict() {
     let model = ScriptedModel::start(Script::new().step(Step::text("ok").expect("please")))
         .await
         .unwrap();
@@ -236,7 +236,7 @@ async fn failures_carry_status_message_and_retry_after() {
 }
 
 #[tokio::test]
-async fn an_answer_can_be_cut_plain_and_streaming() {
+async fn a_response_can_be_cut_plain_and_streaming() {
     let model = ScriptedModel::start(
         Script::new()
             .step(Step::text("never").cut_after(0))
@@ -254,7 +254,7 @@ async fn an_answer_can_be_cut_plain_and_streaming() {
 }
 
 #[tokio::test]
-async fn titles_and_other_models_have_their_own_tracks() {
+async fn titles_and_other_models_have_separate_tracks() {
     let model = ScriptedModel::builder()
         .script(Script::new().text("main"))
         .model("critic", Script::new().text("seven of ten"))
@@ -282,7 +282,7 @@ async fn titles_and_other_models_have_their_own_tracks() {
 }
 
 #[tokio::test]
-async fn conversations_play_apart_while_their_requests_interleave() {
+async fn interleaved_conversations_have_separate_scripts() {
     let step = |n: usize| {
         Step::with(move |request: &ModelRequest| {
             Step::text(format!("{n} for {}", request.first_text("user").unwrap()))
@@ -312,7 +312,7 @@ async fn conversations_play_apart_while_their_requests_interleave() {
 }
 
 #[tokio::test]
-async fn a_loop_never_runs_dry() {
+async fn a_loop_never_ends() {
     let model = ScriptedModel::start(
         Script::new()
             .text("first")
@@ -331,7 +331,7 @@ async fn a_loop_never_runs_dry() {
 }
 
 #[tokio::test]
-async fn what_it_has_not_is_refused_and_reported() {
+async fn unsupported_requests_are_rejected_and_reported() {
     let model = ScriptedModel::start(Script::new()).await.unwrap();
     let address = model.address();
     assert_eq!(request(address, "GET", "/v1/models", "").await.status, 200);
@@ -356,7 +356,7 @@ async fn what_it_has_not_is_refused_and_reported() {
 }
 
 #[tokio::test]
-async fn keys_show_in_no_log_but_can_be_asked_for() {
+async fn keys_are_in_no_log_but_can_be_queried() {
     let model = ScriptedModel::start(Script::new().text("ok"))
         .await
         .unwrap();
@@ -373,7 +373,7 @@ async fn keys_show_in_no_log_but_can_be_asked_for() {
 }
 
 #[tokio::test]
-async fn dropping_it_closes_the_port_and_open_answers() {
+async fn dropping_the_model_closes_the_port_and_open_responses() {
     let slow = Step::text("a long tale").drip(Duration::from_secs(3600));
     let model = ScriptedModel::start(Script::new().step(slow))
         .await

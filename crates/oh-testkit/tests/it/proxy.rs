@@ -40,7 +40,7 @@ async fn round_trip(stream: &mut TcpStream, bytes: &[u8]) {
 }
 
 #[tokio::test]
-async fn forwards_both_ways_and_ends_as_its_ends_do() {
+async fn the_proxy_forwards_both_ways_and_ends_with_its_peers() {
     let proxy = Proxy::start(echo().await).await.unwrap();
     let mut stream = TcpStream::connect(proxy.address()).await.unwrap();
     let long = vec![7; 300_000];
@@ -57,7 +57,7 @@ async fn forwards_both_ways_and_ends_as_its_ends_do() {
 }
 
 #[tokio::test]
-async fn cuts_to_the_byte_and_then_behaves() {
+async fn the_proxy_cuts_at_the_byte_and_then_forwards() {
     let proxy = Proxy::start(echo().await).await.unwrap();
     proxy.next(Link::new().cut_after(5));
     proxy.next(Link::new().cut_after_sent(3));
@@ -80,7 +80,7 @@ async fn cuts_to_the_byte_and_then_behaves() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn holds_without_closing_and_delivers_late() {
+async fn the_proxy_holds_without_closing_and_delivers_late() {
     let proxy = Proxy::start(echo().await).await.unwrap();
     let mut stream = TcpStream::connect(proxy.address()).await.unwrap();
     round_trip(&mut stream, b"before").await;
@@ -95,7 +95,7 @@ async fn holds_without_closing_and_delivers_late() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn stalls_one_way_only() {
+async fn the_proxy_stalls_one_direction_only() {
     let proxy = Proxy::start(echo().await).await.unwrap();
     proxy.next(Link::new().stall_after(4));
     let mut stream = TcpStream::connect(proxy.address()).await.unwrap();
@@ -107,7 +107,7 @@ async fn stalls_one_way_only() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn drips() {
+async fn the_proxy_delivers_byte_by_byte() {
     let proxy = Proxy::start(echo().await).await.unwrap();
     proxy.next(Link::new().drip(1, Duration::from_secs(1)));
     let mut stream = TcpStream::connect(proxy.address()).await.unwrap();
@@ -124,7 +124,7 @@ async fn drips() {
 }
 
 #[tokio::test]
-async fn cuts_now_refuses_and_accepts_again_on_the_same_port() {
+async fn the_proxy_cuts_refuses_and_accepts_again_on_the_same_port() {
     let proxy = Proxy::start(echo().await).await.unwrap();
     let mut stream = TcpStream::connect(proxy.address()).await.unwrap();
     round_trip(&mut stream, b"x").await;
@@ -142,7 +142,7 @@ async fn cuts_now_refuses_and_accepts_again_on_the_same_port() {
 }
 
 #[tokio::test]
-async fn a_server_that_is_away_ends_connections_and_retargeting_mends_it() {
+async fn an_absent_server_ends_connections_and_retargeting_restores_them() {
     let gone = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let away = gone.local_addr().unwrap();
     drop(gone);

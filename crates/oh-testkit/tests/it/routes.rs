@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use crate::fake::{client, create, rest};
 
 #[tokio::test]
-async fn keeps_files_in_memory() {
+async fn the_fake_server_keeps_files_in_memory() {
     let server = FakeServer::start().await.unwrap();
     let client = client(&server);
     let big = Bytes::from(vec![7; 3_000_000]);
@@ -78,7 +78,7 @@ async fn keeps_files_in_memory() {
 
 /// Unpacks the archives with real programs if the machine has them.
 #[tokio::test]
-async fn packs_what_others_can_unpack() {
+async fn archives_can_be_unpacked_by_other_programs() {
     let server = FakeServer::start().await.unwrap();
     let client = client(&server);
     let long = format!("/w/{}/{}", "d".repeat(60), "f".repeat(60));
@@ -112,7 +112,7 @@ async fn packs_what_others_can_unpack() {
 }
 
 #[tokio::test]
-async fn answers_git_as_it_was_told() {
+async fn the_fake_server_answers_git_from_its_script() {
     let server = FakeServer::start().await.unwrap();
     let client = client(&server);
     let sha = "4f2c91d0a14f2c91d0a14f2c91d0a14f2c91d0a1";
@@ -144,7 +144,7 @@ async fn answers_git_as_it_was_told() {
 }
 
 #[tokio::test]
-async fn stores_settings_secrets_and_profiles() {
+async fn the_fake_server_stores_settings_secrets_and_profiles() {
     let server = FakeServer::start().await.unwrap();
     let client = client(&server);
     let secret = json!({"name": "TOKEN", "value": "canary", "description": "A token"});
@@ -186,7 +186,7 @@ async fn stores_settings_secrets_and_profiles() {
 }
 
 #[tokio::test]
-async fn forks_navigates_asks_and_changes_course() {
+async fn the_fake_server_forks_navigates_and_changes_settings() {
     let server = FakeServer::builder()
         .script(
             Script::new()
@@ -243,7 +243,7 @@ async fn forks_navigates_asks_and_changes_course() {
 }
 
 #[tokio::test]
-async fn commands_of_a_conversation_have_a_history_of_their_own() {
+async fn commands_of_a_conversation_have_a_separate_history() {
     let server = FakeServer::builder()
         .commands(|line| CommandOutput::ok(format!("ran {line}")))
         .start()
@@ -292,7 +292,7 @@ async fn commands_of_a_conversation_have_a_history_of_their_own() {
 }
 
 #[tokio::test]
-async fn what_it_does_not_do_it_says_and_names() {
+async fn unsupported_operations_are_reported_by_name() {
     let server = FakeServer::start().await.unwrap();
     for (method, path, status) in [
         ("GET", "/api/skills/installed", 501),
@@ -312,7 +312,7 @@ async fn what_it_does_not_do_it_says_and_names() {
 }
 
 #[tokio::test]
-async fn a_test_that_panics_in_a_closure_reads_of_it() {
+async fn a_panic_in_a_closure_is_reported_to_the_test() {
     let server = FakeServer::builder()
         .script(
             Script::new()

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::fake::{client, create, next, rest};
 
 #[tokio::test]
-async fn a_socket_opened_while_a_tool_works_is_told_the_state_at_its_end() {
+async fn a_socket_opened_during_a_tool_call_receives_the_state_at_its_end() {
     let server = FakeServer::builder()
         .script(Script::new().call("terminal", json!({"command": "make"})))
         .tool("terminal", |_| {

@@ -39,8 +39,8 @@ async fn ask(model: &ScriptedModel) -> u16 {
 }
 
 #[tokio::test]
-async fn of_a_scripted_model() {
-    if let Some(told) = stderr_of("unread::of_a_scripted_model") {
+async fn an_unverified_scripted_model_is_reported() {
+    if let Some(told) = stderr_of("unread::an_unverified_scripted_model_is_reported") {
         assert!(
             told.contains("the requests did not follow the script:\n- request 1"),
             "{told}"
@@ -64,8 +64,8 @@ async fn of_a_scripted_model() {
 }
 
 #[tokio::test]
-async fn of_a_fake_server() {
-    if let Some(told) = stderr_of("unread::of_a_fake_server") {
+async fn an_unverified_fake_server_is_reported() {
+    if let Some(told) = stderr_of("unread::an_unverified_fake_server_is_reported") {
         assert!(
             told.contains("the requests did not follow the script:\n- request 1"),
             "{told}"
@@ -86,8 +86,8 @@ async fn of_a_fake_server() {
 }
 
 #[tokio::test]
-async fn of_a_mock() {
-    if let Some(told) = stderr_of("unread::of_a_mock") {
+async fn an_unverified_mock_is_reported() {
+    if let Some(told) = stderr_of("unread::an_unverified_mock_is_reported") {
         assert!(
             told.contains("- GET /api/forgotten") && !told.contains("/api/asked"),
             "{told}"

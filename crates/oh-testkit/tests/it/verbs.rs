@@ -226,7 +226,7 @@ fn verbs() -> Vec<(Step, Said)> {
 }
 
 #[tokio::test]
-async fn says_the_same_in_every_way() {
+async fn a_text_is_the_same_in_every_way_of_scripting() {
     for way in WAYS {
         let steps = verbs()
             .into_iter()
@@ -241,7 +241,7 @@ async fn says_the_same_in_every_way() {
 }
 
 #[tokio::test]
-async fn costs_delays_and_fails_in_every_way() {
+async fn costs_delays_and_failures_work_in_every_way_of_scripting() {
     const DELAY: Duration = Duration::from_millis(60);
     for way in WAYS {
         let script = Script::new()
@@ -273,7 +273,7 @@ async fn costs_delays_and_fails_in_every_way() {
 }
 
 #[tokio::test]
-async fn loops_in_every_way() {
+async fn loops_work_in_every_way_of_scripting() {
     for way in WAYS {
         let script = Script::new()
             .repeat(2, |s| s.text("again"))
@@ -348,7 +348,7 @@ fn message_lines(raw: &Raw) -> usize {
 }
 
 #[tokio::test]
-async fn conversations_with_the_same_words_play_apart_all_at_once() {
+async fn concurrent_conversations_with_equal_texts_have_separate_scripts() {
     const STEPS: usize = 4;
     let script = (0..STEPS).fold(Script::new().each_conversation(), |script, n| {
         let step = Step::with(move |request| {

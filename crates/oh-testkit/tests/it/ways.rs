@@ -113,7 +113,7 @@ impl Way {
 }
 
 #[tokio::test]
-async fn a_message_comes_after_its_update_on_servers_before_1_58() {
+async fn a_message_follows_its_update_on_servers_before_1_58() {
     let server = FakeServer::builder()
         .version("1.57.0")
         .updates_before_messages()
@@ -146,7 +146,7 @@ async fn a_message_comes_after_its_update_on_servers_before_1_58() {
 }
 
 #[tokio::test]
-async fn a_log_is_cut_deleted_and_made_again() {
+async fn a_log_can_be_cut_deleted_and_recreated() {
     let server = FakeServer::builder()
         .script(Script::new().text("Done."))
         .start()
@@ -211,7 +211,7 @@ fn ids_of(events: &[oh_protocol::Event]) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn sockets_are_refused_in_each_way_while_requests_work() {
+async fn sockets_can_be_rejected_in_each_way_while_requests_work() {
     for way in Way::both().await {
         let conversation = way.server.create();
         let id = conversation.id();
@@ -254,7 +254,7 @@ async fn sockets_are_refused_in_each_way_while_requests_work() {
 }
 
 #[tokio::test]
-async fn a_gateway_answers_for_everything_and_then_no_more() {
+async fn a_gateway_answers_every_request_until_it_is_removed() {
     for way in Way::both().await {
         let id = way.server.create().id();
         for status in [404, 403, 502] {
@@ -300,7 +300,7 @@ async fn a_request_hangs_until_its_fault_is_lifted() {
 }
 
 #[tokio::test]
-async fn what_was_asked_is_done_although_the_answer_is_kept_back() {
+async fn a_request_takes_effect_although_its_response_is_withheld() {
     for way in Way::both().await {
         let conversation = way.server.create();
         let id = conversation.id();
@@ -332,7 +332,7 @@ async fn what_was_asked_is_done_although_the_answer_is_kept_back() {
 }
 
 #[tokio::test]
-async fn a_link_falls_silent_for_good_and_a_new_one_works() {
+async fn a_link_stays_silent_and_a_new_link_works() {
     for way in Way::both().await {
         let conversation = way.server.create();
         let mut old = open(&way.client, conversation.id(), -1).await;
@@ -346,7 +346,7 @@ async fn a_link_falls_silent_for_good_and_a_new_one_works() {
         assert_eq!(seqs(&mut fresh, 2).await, [0, 1]);
         conversation.fill(1, 500).await;
         assert_eq!(seqs(&mut fresh, 1).await, [2]);
-        // The server does not read its messages either.
+        // The server ignores its messages too.
         let said = r#"{"role":"user","content":"hello"}"#;
         let _ = old.send(Message::Text(said.into())).await;
         assert!(timeout(NEVER, old.recv()).await.is_err());
@@ -355,7 +355,7 @@ async fn a_link_falls_silent_for_good_and_a_new_one_works() {
 }
 
 #[tokio::test]
-async fn a_frozen_server_goes_on_where_it_stopped() {
+async fn a_frozen_server_continues_at_its_position() {
     let gate = Gate::new();
     let server = FakeServer::builder()
         .script(Script::new().step(Step::text("Done.").hold(&gate)))
@@ -393,7 +393,7 @@ async fn a_frozen_server_goes_on_where_it_stopped() {
 
 /// A server before 1.57 checks the status under the lock, after the tool has ended.
 #[tokio::test]
-async fn a_run_waits_for_the_tool_and_then_counts_for_what_waits() {
+async fn a_run_waits_for_the_tool_and_then_approves_waiting_actions() {
     let building = Gate::new();
     let tool = building.clone();
     let call = |command: &str| Step::call("terminal", json!({"command": command}));
@@ -477,7 +477,7 @@ async fn requests_are_counted_by_kind_and_keep_their_bodies() {
 }
 
 #[tokio::test]
-async fn a_reload_goes_back_to_what_the_conversation_was_made_with() {
+async fn a_reload_restores_the_settings_of_the_start() {
     let server = FakeServer::start().await.unwrap();
     let made = json!({"confirmation_policy": {"kind": "ConfirmRisky", "threshold": "LOW"}});
     let id = create(&server, made).await;

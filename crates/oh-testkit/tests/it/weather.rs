@@ -197,7 +197,7 @@ async fn a_proxy_that_reads_changes_nothing() {
 
 /// Checks both kinds of faults on one link: a duplicate event, and then a cut.
 #[tokio::test]
-async fn a_link_acts_on_what_faults_left() {
+async fn a_link_acts_on_data_that_faults_left() {
     let [_, weather] = Weather::both().await;
     let proxy = weather.proxy.as_ref().unwrap();
     let conversation = weather.server.create();
@@ -235,7 +235,7 @@ async fn the_same_seed_gives_the_same_weather_through_a_proxy() {
 }
 
 #[tokio::test]
-async fn two_faults_at_once_act_both() {
+async fn two_simultaneous_faults_both_act() {
     let server = FakeServer::start().await.unwrap();
     let conversation = server.create();
     conversation.fill(8, 300).await;
@@ -336,7 +336,7 @@ async fn bytes_and_messages_fail_together() {
 }
 
 #[tokio::test]
-async fn a_server_that_refuses_connections_lives_on() {
+async fn a_server_that_refuses_connections_keeps_running() {
     let server = FakeServer::start().await.unwrap();
     let conversation = server.create();
     let client = client(&server);
@@ -366,7 +366,7 @@ async fn a_server_that_refuses_connections_lives_on() {
 }
 
 #[tokio::test]
-async fn what_a_restart_keeps_and_forgets() {
+async fn a_restart_keeps_stored_data_and_forgets_the_rest() {
     let server = FakeServer::start().await.unwrap();
     server.set_repository("/w", Repository::new());
     server.write_file("/w/a", "kept").unwrap();

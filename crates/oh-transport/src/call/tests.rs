@@ -118,7 +118,7 @@ const AGAIN: Probe = Probe(Repeat::Idempotent);
 const ONCE: Probe = Probe(Repeat::Never);
 
 #[tokio::test(start_paused = true)]
-async fn what_may_be_sent_again_is_decided_by_the_failure_and_the_call() {
+async fn the_failure_and_the_call_decide_whether_to_retry() {
     // The number of attempts for a call that may be repeated, and for one that may not.
     for (status, again, once) in [
         (200, 1, 1),
@@ -163,7 +163,7 @@ async fn what_may_be_sent_again_is_decided_by_the_failure_and_the_call() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_goes_on_once_the_trouble_is_over() {
+async fn a_call_continues_when_the_fault_has_ended() {
     let script = Script::default()
         .fail(ErrorKind::Connect)
         .fail(ErrorKind::Interrupted)
@@ -191,7 +191,7 @@ async fn delays_grow_with_jitter_up_to_their_cap() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn retry_after_is_waited_for_and_a_hopeless_one_is_not() {
+async fn a_retry_after_within_the_limit_is_observed() {
     let script = Script::default()
         .answer(429, &[("retry-after", "7")])
         .answer(200, &[]);
@@ -212,7 +212,7 @@ async fn retry_after_is_waited_for_and_a_hopeless_one_is_not() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_limit_is_for_all_attempts() {
+async fn a_limit_covers_all_attempts() {
     let script = Script::default().fail(ErrorKind::Connect);
     let begun = Instant::now();
     let limit = Duration::from_millis(400);
@@ -248,7 +248,7 @@ async fn a_call_without_an_answer_ends_at_its_limit() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn no_limit_is_too_long_to_be_counted() {
+async fn very_long_limits_do_not_overflow() {
     let script = Script::default().answer(200, &[]);
     script
         .client()
@@ -278,7 +278,7 @@ async fn an_error_names_the_path_without_its_query() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_observer_is_told_of_every_attempt() {
+async fn an_observer_receives_every_attempt() {
     let script = Script::default()
         .fail(ErrorKind::Interrupted)
         .answer(429, &[("retry-after", "1")])
@@ -323,7 +323,7 @@ async fn a_dropped_call_is_not_sent_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_server_is_alive_only_when_it_says_so_and_soon() {
+async fn a_server_is_alive_only_if_it_answers_soon() {
     for (status, alive) in [
         (200, true),
         (204, true),
@@ -379,7 +379,7 @@ impl futures_core::Stream for Silent {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refusal_keeps_its_status_where_its_body_does_not_arrive() {
+async fn a_rejection_without_its_body_keeps_its_status() {
     for (status, kind) in [(403, ErrorKind::Forbidden), (500, ErrorKind::Server)] {
         let script = Script::default().then(move || {
             let mut answer = Response::new(Body::from_stream(Silent, Some(500)));
@@ -395,7 +395,7 @@ async fn a_refusal_keeps_its_status_where_its_body_does_not_arrive() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_retry_after_of_nothing_does_not_shorten_the_delay() {
+async fn a_retry_after_of_zero_does_not_shorten_the_delay() {
     for header in [
         &[("retry-after", "0")],
         &[("retry-after", "Sun, 06 Nov 1994 08:49:37 GMT")],
@@ -426,7 +426,7 @@ async fn a_timeout_keeps_the_failure_that_was_being_retried() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn only_what_left_in_no_attempt_was_never_sent() {
+async fn only_a_call_without_a_sent_attempt_was_never_sent() {
     let script = Script::default().fail(ErrorKind::Connect);
     assert!(script.client().call(&ONCE).await.unwrap_err().never_sent());
     // The first attempt may have reached the server, regardless of the other attempts.
@@ -459,7 +459,7 @@ impl Call for Deletion {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_deletion_whose_answer_was_lost_has_succeeded_when_nothing_is_left() {
+async fn a_delete_with_a_lost_response_succeeds_if_nothing_is_left() {
     fn gone(script: Script) -> Script {
         script.then(|| {
             let json = Bytes::from_static(b"{\"detail\":\"Not Found\"}");
@@ -484,7 +484,7 @@ async fn a_deletion_whose_answer_was_lost_has_succeeded_when_nothing_is_left() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_server_that_was_replaced_is_noticed() {
+async fn a_replaced_server_is_noticed() {
     fn version(script: Script, version: &'static str) -> Script {
         script.then(move || {
             let json = format!("{{\"version\":\"{version}\"}}");

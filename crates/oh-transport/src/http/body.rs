@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_body_is_read_whole_up_to_its_limit() {
+    async fn a_body_is_read_up_to_its_limit() {
         assert_eq!(Body::empty().collect(0).await.unwrap(), "");
         assert_eq!(
             Body::from(Bytes::from("abc")).collect(3).await.unwrap(),
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_body_that_breaks_is_not_taken_for_whole() {
+    async fn a_truncated_body_is_not_complete() {
         let broken = Err(Error::new(ErrorKind::Interrupted, "cut"));
         let body = Body::from_stream(Chunks(vec![Ok(Bytes::from("a")), broken]), Some(2));
         assert_eq!(body.length(), Some(2));

@@ -147,7 +147,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_refusal_is_an_error_without_the_key(
+        fn any_rejection_is_an_error_without_the_key(
             status in 300u16..600, body in surprising(), retry in ".{0,30}",
         ) {
             let retry = retry.replace(|c: char| !(' '..='~').contains(&c), "");
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn each_status_is_its_kind() {
+    fn each_status_has_its_kind() {
         for (status, kind) in [
             (400, ErrorKind::Status),
             (401, ErrorKind::Unauthorized),
@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn a_422_says_what_is_wrong_with_a_field_that_is_no_secret() {
+    fn a_422_explains_fields_that_are_not_secret() {
         let parsing = "Input should be a valid integer, unable to parse string as an integer";
         for (field, kind, message, shown) in [
             ("max_input_tokens", "int_parsing", parsing, parsing),
@@ -303,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn a_500_has_its_id_and_exception() {
+    fn a_500_has_an_id_and_an_exception() {
         let error = refused_json(
             500,
             &json!({
@@ -341,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_that_is_no_json_is_told_by_type_and_length_only() {
+    fn a_body_that_is_not_json_is_reported_by_type_and_length() {
         let html = b"<html>canary</html>";
         let error = refused(502, &[("content-type", "text/html; charset=utf-8")], html);
         assert_eq!(error.detail(), Some("19 bytes of text/html"));
@@ -388,7 +388,7 @@ mod tests {
     }
 
     #[test]
-    fn a_redirect_says_that_it_is_not_followed() {
+    fn a_redirect_is_reported_as_not_followed() {
         let error = refused(307, &[("location", "http://elsewhere/?token=canary")], b"");
         assert!(
             error.to_string().contains("redirects are not followed"),

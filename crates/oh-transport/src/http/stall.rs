@@ -129,7 +129,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn a_body_in_one_piece_makes_progress_while_it_leaves() {
+    async fn a_body_in_one_piece_makes_progress_while_it_is_sent() {
         let whole = Bytes::from(vec![b'x'; 64 * PIECE + 1]);
         let (mut body, progress) = watched(Body::from(whole.clone()));
         assert_eq!(body.length(), Some(whole.len() as u64));

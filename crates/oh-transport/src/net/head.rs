@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_status_of_a_refusal_counts_where_its_headers_are_malformed() {
+    async fn the_status_of_a_rejection_counts_despite_malformed_headers() {
         let head = read(b"HTTP/1.1 403 No\r\nno colon\r\n\r\n").await.unwrap();
         assert_eq!(head.status, 403);
         for broken in [

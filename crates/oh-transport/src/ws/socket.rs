@@ -283,7 +283,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_ending_comes_after_what_came_before_it_and_once() {
+    async fn an_ending_arrives_once_after_all_messages() {
         let (mut socket, peer) = Socket::pair(4);
         peer.text("last").await.unwrap();
         peer.end(Error::closed(4004, "gone")).await.unwrap();
@@ -308,7 +308,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_peer_that_vanishes_interrupts() {
+    async fn a_vanished_peer_is_an_interruption() {
         let (mut socket, peer) = Socket::pair(1);
         drop(peer);
         assert_eq!(
@@ -318,7 +318,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_reader_that_is_behind_holds_its_peer_back() {
+    async fn a_slow_reader_slows_its_peer() {
         let (mut socket, peer) = Socket::pair(2);
         peer.text("1").await.unwrap();
         peer.text("2").await.unwrap();
@@ -331,7 +331,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_close_reaches_the_peer_and_does_not_wait_for_one_that_sleeps() {
+    async fn a_close_reaches_the_peer_without_waiting_for_it() {
         let (socket, mut peer) = Socket::pair(1);
         let ((), heard) = tokio::join!(socket.close(1000, "bye"), peer.recv());
         assert_eq!(heard, None);
@@ -341,7 +341,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn sending_ends_with_the_socket_where_its_reader_is_behind() {
+    async fn sending_ends_with_the_socket_of_a_slow_reader() {
         let (socket, peer) = Socket::pair(1);
         peer.text("unread").await.unwrap();
         let (sent, ended) = tokio::join!(

@@ -8,7 +8,7 @@ use wiremock::{Mock, MockServer, ResponseTemplate, matchers::path};
 use crate::common::{AGAIN, Act, CANARY, ONCE, Raw, client, json as answer, ok, shown, watch};
 
 #[tokio::test]
-async fn a_broken_answer_is_an_error_that_says_what_came() {
+async fn a_broken_response_is_an_error_that_describes_it() {
     let _watch = watch();
     let head = |rest: &str| format!("HTTP/1.1 200 OK\r\n{rest}").into_bytes();
     let cases: Vec<(&str, Vec<u8>, ErrorKind, &str)> = vec![
@@ -123,7 +123,7 @@ async fn a_broken_answer_is_an_error_that_says_what_came() {
 }
 
 #[tokio::test]
-async fn bytes_after_the_answer_spoil_nothing() {
+async fn bytes_after_a_response_are_harmless() {
     let _watch = watch();
     let server =
         Raw::start(|_, _| Act::Say([ok(), b"HTTP/1.1 200 surplus".to_vec()].concat())).await;
@@ -134,7 +134,7 @@ async fn bytes_after_the_answer_spoil_nothing() {
 }
 
 #[tokio::test]
-async fn a_very_long_refusal_is_not_read_to_its_end() {
+async fn a_very_long_rejection_is_not_read_to_its_end() {
     let _watch = watch();
     let body = format!("{{\"detail\":\"{}\"}}", "x".repeat(2 << 20));
     let server = Raw::start(move |_, _| Act::Say(answer("400 Bad Request", &body))).await;
@@ -149,7 +149,7 @@ async fn a_very_long_refusal_is_not_read_to_its_end() {
 }
 
 #[tokio::test]
-async fn a_refusal_that_repeats_the_key_does_not_bring_it_into_the_error() {
+async fn a_key_repeated_in_a_rejection_is_not_in_the_error() {
     let _watch = watch();
     let body = json!({"detail": format!("no such key: {CANARY}"), "api_key": CANARY, "headers": {"x": CANARY}});
     let body = body.to_string();
@@ -171,7 +171,7 @@ async fn a_refusal_that_repeats_the_key_does_not_bring_it_into_the_error() {
 }
 
 #[tokio::test]
-async fn a_secret_in_the_wrong_place_does_not_come_into_the_error() {
+async fn a_secret_in_the_wrong_place_is_not_in_the_error() {
     let _watch = watch();
     let body = json!({"version": "1.58.0", "uptime": CANARY}).to_string();
     let server = Raw::start(move |_, _| Act::Say(answer("200 OK", &body))).await;
@@ -182,7 +182,7 @@ async fn a_secret_in_the_wrong_place_does_not_come_into_the_error() {
 }
 
 #[tokio::test]
-async fn a_server_is_asked_for_its_info_once() {
+async fn the_info_of_a_server_is_requested_once() {
     let _watch = watch();
     let server = MockServer::start().await;
     let info = json!({
@@ -215,7 +215,7 @@ async fn a_server_is_asked_for_its_info_once() {
 }
 
 #[tokio::test]
-async fn the_session_socket_is_there_from_1_45_on_and_in_odd_versions() {
+async fn the_session_socket_is_assumed_from_1_45_and_in_odd_versions() {
     let _watch = watch();
     for (version, has) in [
         ("1.45.0", true),
@@ -237,7 +237,7 @@ async fn the_session_socket_is_there_from_1_45_on_and_in_odd_versions() {
 }
 
 #[tokio::test]
-async fn a_server_that_is_too_old_or_none_says_so() {
+async fn an_old_server_and_a_foreign_server_are_errors() {
     let _watch = watch();
     let old = Raw::start(|_, _| Act::Say(answer("200 OK", "{\"version\":\"1.39.7\"}"))).await;
     let client = client(old.address).build().unwrap();
@@ -275,7 +275,7 @@ async fn a_server_that_is_too_old_or_none_says_so() {
 }
 
 #[tokio::test]
-async fn an_answer_that_repeats_a_header_of_the_caller_does_not_bring_it_into_the_error() {
+async fn a_header_repeated_in_a_response_is_not_in_the_error() {
     let _watch = watch();
     let body = json!({"detail": "no access with gateway-secret-1, canary-gateway-2; flag on"});
     let body = body.to_string();

@@ -72,7 +72,7 @@ async fn the_network_can_be_wrapped_and_shared() {
 }
 
 #[tokio::test]
-async fn a_client_names_itself_and_asks_for_no_compression() {
+async fn a_client_sends_its_name_and_requests_no_compression() {
     let _watch = watch();
     let server = Raw::start(|_, _| Act::Say(ok())).await;
     client(server.address)
@@ -111,7 +111,7 @@ async fn a_client_names_itself_and_asks_for_no_compression() {
 }
 
 #[tokio::test]
-async fn a_compressed_answer_says_what_it_is() {
+async fn a_compressed_response_is_named_in_the_error() {
     let _watch = watch();
     let answer = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 2\r\n\r\n\x1f\x8b";
     let server = Raw::start(|_, _| Act::Say(answer.to_vec())).await;
@@ -182,7 +182,7 @@ async fn a_provider_is_asked_for_the_key_of_each_request() {
 }
 
 #[tokio::test]
-async fn a_socket_authenticates_with_the_key_of_the_moment() {
+async fn a_socket_authenticates_with_the_current_key() {
     let _watch = watch();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());

@@ -20,7 +20,7 @@ use tokio::{
 use crate::common::{AGAIN, Act, ONCE, Raw, client, json, ok, request, request_to, shown, watch};
 
 #[tokio::test]
-async fn one_connection_serves_calls_one_after_another() {
+async fn a_connection_serves_consecutive_calls() {
     let _watch = watch();
     let server = Raw::start(|_, _| Act::Say(ok())).await;
     let client = client(server.address).build().unwrap();
@@ -41,7 +41,7 @@ async fn dies_on_second(way: fn() -> Act) -> Raw {
 }
 
 #[tokio::test]
-async fn a_kept_connection_that_dies_never_shows_in_a_call_that_may_be_repeated() {
+async fn a_dead_kept_connection_is_invisible_to_repeatable_calls() {
     let _watch = watch();
     for way in [|| Act::Last(Vec::new()), || Act::Reset] {
         let server = dies_on_second(way).await;
@@ -53,7 +53,7 @@ async fn a_kept_connection_that_dies_never_shows_in_a_call_that_may_be_repeated(
 }
 
 #[tokio::test]
-async fn pitfall_27_a_kept_connection_that_dies_never_repeats_a_call_that_must_not_be() {
+async fn pitfall_27_a_dead_kept_connection_never_repeats_an_unrepeatable_call() {
     let _watch = watch();
     for way in [|| Act::Last(Vec::new()), || Act::Reset] {
         let server = dies_on_second(way).await;
@@ -67,7 +67,7 @@ async fn pitfall_27_a_kept_connection_that_dies_never_repeats_a_call_that_must_n
 }
 
 #[tokio::test]
-async fn a_connection_the_server_closed_meanwhile_costs_nobody_anything() {
+async fn a_connection_closed_by_the_server_fails_no_call() {
     let _watch = watch();
     let server = Raw::start(|_, _| Act::Last(ok())).await;
     let client = client(server.address).build().unwrap();
@@ -115,7 +115,7 @@ async fn a_connection_that_waited_too_long_is_not_used_again() {
 }
 
 #[tokio::test]
-async fn an_answer_left_unread_does_not_get_in_the_way() {
+async fn an_unread_response_does_not_disturb_later_calls() {
     let _watch = watch();
     let long = json("200 OK", &format!("\"{}\"", "x".repeat(1 << 20)));
     let server = Raw::start(move |_, seen| {
@@ -153,7 +153,7 @@ async fn until_closed(answers: bool) -> (SocketAddr, Arc<Notify>, JoinHandle<()>
 }
 
 #[tokio::test]
-async fn a_dropped_client_closes_what_it_kept() {
+async fn a_dropped_client_closes_its_kept_connections() {
     let _watch = watch();
     let (address, _, server) = until_closed(true).await;
     let client = client(address).idle_timeout(Duration::MAX).build().unwrap();
@@ -207,7 +207,7 @@ async fn sent(client: &Client, server: &Raw, call: Marked) -> (Result<(), ErrorK
 }
 
 #[tokio::test]
-async fn whatever_dies_when_nothing_is_sent_twice_that_must_not_be() {
+async fn no_unrepeatable_call_is_sent_twice_when_connections_die() {
     let _watch = watch();
     let server = Arc::new(
         Raw::start(|_, _| match fastrand::u8(..10) {

@@ -82,7 +82,7 @@ async fn plain_requests_are_forwarded_because_proxies_permit_no_tunnel_to_such_p
 }
 
 #[tokio::test]
-async fn a_forwarding_proxy_that_wants_a_password_says_so_once() {
+async fn a_forwarding_proxy_that_requires_a_password_is_reported_once() {
     let _watch = watch();
     for reason in [
         &b"Proxy Authentication Required"[..],
@@ -101,7 +101,7 @@ async fn a_forwarding_proxy_that_wants_a_password_says_so_once() {
 }
 
 #[tokio::test]
-async fn a_proxy_with_a_blank_around_it_is_used() {
+async fn a_proxy_surrounded_by_blanks_is_used() {
     let _watch = watch();
     let proxy = Raw::start(|_, _| Act::Say(ok())).await;
     let server = Raw::start(|_, _| Act::Say(ok())).await;
@@ -114,7 +114,7 @@ async fn a_proxy_with_a_blank_around_it_is_used() {
 }
 
 #[tokio::test]
-async fn a_proxy_that_cannot_be_used_is_refused_when_the_client_is_built() {
+async fn an_unusable_proxy_is_rejected_when_the_client_is_built() {
     for proxy in [
         "http://user:pa/canary@p:1",
         "socks5://p:1",
@@ -129,7 +129,7 @@ async fn a_proxy_that_cannot_be_used_is_refused_when_the_client_is_built() {
 }
 
 #[tokio::test]
-async fn sockets_go_through_a_tunnel_that_the_proxy_is_asked_for() {
+async fn sockets_use_a_tunnel_of_the_proxy() {
     let _watch = watch();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let proxy = Tunnels::start(listener.local_addr().unwrap(), OPEN).await;
@@ -151,7 +151,7 @@ async fn sockets_go_through_a_tunnel_that_the_proxy_is_asked_for() {
 }
 
 #[tokio::test]
-async fn a_proxy_that_refuses_is_named_and_what_to_do() {
+async fn a_rejecting_proxy_is_named_with_a_remedy() {
     let _watch = watch();
     for (answer, kind, says) in [
         (

@@ -10,7 +10,7 @@ use wiremock::{
 use crate::common::{AGAIN, Act, CANARY, ONCE, Raw, client, ok, request_to, shown, watch};
 
 #[tokio::test]
-async fn the_key_goes_in_its_header_and_nowhere_else() {
+async fn the_key_is_only_in_its_header() {
     let _watch = watch();
     let server = MockServer::start().await;
     Mock::given(method("POST"))
@@ -57,7 +57,7 @@ async fn without_a_key_there_is_no_header() {
 }
 
 #[tokio::test]
-async fn a_target_that_could_mean_another_place_is_refused_before_anything_is_sent() {
+async fn an_ambiguous_target_is_rejected_before_sending() {
     let _watch = watch();
     let server = Raw::start(|_, _| Act::Say(ok())).await;
     let client = client(server.address).build().unwrap();
@@ -124,7 +124,7 @@ async fn calls_in_parallel_share_one_client() {
 }
 
 #[tokio::test]
-async fn nobody_listening_is_a_failure_to_connect() {
+async fn a_port_without_a_listener_is_a_failure_to_connect() {
     let _watch = watch();
     let taken = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = taken.local_addr().unwrap();
@@ -179,7 +179,7 @@ async fn a_call_is_traced_by_method_route_status_attempt_and_duration() {
 }
 
 #[tokio::test]
-async fn making_a_client_connects_to_nothing() {
+async fn creating_a_client_opens_no_connection() {
     let _watch = watch();
     let server = Raw::start(|_, _| Act::Say(ok())).await;
     let client = client(server.address).build().unwrap();
@@ -197,7 +197,7 @@ async fn making_a_client_connects_to_nothing() {
 }
 
 #[tokio::test]
-async fn limits_may_be_as_long_as_durations_go() {
+async fn limits_may_be_as_long_as_a_duration() {
     let _watch = watch();
     let server = Raw::start(|_, _| Act::Say(ok())).await;
     let longest = std::time::Duration::MAX;

@@ -36,7 +36,7 @@ pub(crate) async fn accept(stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) -
 }
 
 #[tokio::test]
-async fn pitfall_25_the_key_goes_in_the_first_frame_and_never_in_the_url() {
+async fn pitfall_25_the_key_is_in_the_first_frame_and_never_in_the_url() {
     let _watch = watch();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -76,7 +76,7 @@ async fn pitfall_25_the_key_goes_in_the_first_frame_and_never_in_the_url() {
 }
 
 #[tokio::test]
-async fn a_refused_handshake_names_its_path_and_its_status() {
+async fn a_rejected_handshake_names_its_path_and_status() {
     let _watch = watch();
     let server = Raw::start(|_, _| {
         Act::Last(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n".to_vec())

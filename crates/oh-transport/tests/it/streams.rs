@@ -55,7 +55,7 @@ fn put() -> Request {
 }
 
 #[tokio::test]
-async fn an_upload_waits_for_the_server_and_ends_when_it_stands_still() {
+async fn an_upload_waits_for_the_server_and_ends_when_it_stalls() {
     let _watch = watch();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -80,7 +80,7 @@ async fn an_upload_waits_for_the_server_and_ends_when_it_stands_still() {
 }
 
 #[tokio::test]
-async fn a_long_upload_that_moves_is_not_ended_by_its_length() {
+async fn a_long_upload_that_makes_progress_has_no_time_limit() {
     let _watch = watch();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -148,7 +148,7 @@ async fn a_download_is_not_read_ahead_of_its_reader() {
 }
 
 #[tokio::test]
-async fn a_download_that_stands_still_ends() {
+async fn a_stalled_download_ends_with_an_error() {
     let _watch = watch();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -174,7 +174,7 @@ async fn a_download_that_stands_still_ends() {
 }
 
 #[tokio::test]
-async fn an_answer_that_never_begins_ends() {
+async fn a_response_that_never_begins_times_out() {
     let _watch = watch();
     let server = Raw::start(|_, _| Act::Hang).await;
     let limit = Duration::from_millis(100);
@@ -187,7 +187,7 @@ async fn an_answer_that_never_begins_ends() {
 }
 
 #[tokio::test]
-async fn an_upload_that_fails_by_itself_says_why_and_is_not_taken_for_whole() {
+async fn an_upload_with_a_failing_source_is_reported_and_incomplete() {
     let _watch = watch();
     let server = Raw::start(|_, _| Act::Say(ok())).await;
     let client = client(server.address).build().unwrap();

@@ -100,7 +100,7 @@ fn client(address: SocketAddr) -> oh_transport::ClientBuilder {
 }
 
 #[tokio::test]
-async fn a_private_authority_is_trusted_when_it_is_named() {
+async fn a_named_private_authority_is_trusted() {
     let _watch = watch();
     let authority = authority();
     let server = start(&authority, "127.0.0.1", false).await;
@@ -214,7 +214,7 @@ async fn without_its_authority_a_private_server_is_not_trusted() {
 }
 
 #[tokio::test]
-async fn a_server_without_tls_and_one_that_hangs_up_are_told_apart() {
+async fn a_server_without_tls_and_a_closed_connection_are_distinguished() {
     let _watch = watch();
     let root = authority().pem();
     let plain = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -246,7 +246,7 @@ async fn a_server_without_tls_and_one_that_hangs_up_are_told_apart() {
 }
 
 #[tokio::test]
-async fn the_limit_for_connecting_is_for_the_handshake_too() {
+async fn the_limit_for_connecting_includes_the_handshake() {
     let _watch = watch();
     // The operating system accepts the connections, but nothing responds.
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -261,7 +261,7 @@ async fn the_limit_for_connecting_is_for_the_handshake_too() {
 }
 
 #[tokio::test]
-async fn tls_goes_through_a_tunnel_to_the_name_that_was_asked_for() {
+async fn tls_through_a_tunnel_verifies_the_requested_name() {
     let _watch = watch();
     let authority = authority();
     let server = start(&authority, "agent.test", false).await;
@@ -280,7 +280,7 @@ async fn tls_goes_through_a_tunnel_to_the_name_that_was_asked_for() {
 }
 
 #[tokio::test]
-async fn a_root_that_is_none_is_refused_at_once() {
+async fn an_invalid_root_is_rejected_at_once() {
     let _watch = watch();
     let client = |root: &[u8]| {
         client(SocketAddr::from(([127, 0, 0, 1], 9)))
@@ -378,7 +378,7 @@ async fn a_client_certificate_is_presented_to_a_server_that_wants_one() {
 }
 
 #[tokio::test]
-async fn a_client_certificate_that_cannot_be_used_is_refused_at_once() {
+async fn an_unusable_client_certificate_is_rejected_at_once() {
     let (key, other) = (KeyPair::generate().unwrap(), KeyPair::generate().unwrap());
     let params = CertificateParams::new(["client".to_owned()]).unwrap();
     let certificate = params.self_signed(&key).unwrap().pem();

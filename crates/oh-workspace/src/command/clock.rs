@@ -53,7 +53,7 @@ impl ServerClock {
         self.uptime + 1.0 < age.as_secs_f64()
     }
 
-    /// Same as `is_younger_than`, for an age that was computed from two clocks.
+    /// Does the same as `is_younger_than`, for an age that was computed from two clocks.
     pub(super) fn is_clearly_younger_than(&self, age: Duration) -> bool {
         self.uptime + OFF < age.as_secs_f64()
     }

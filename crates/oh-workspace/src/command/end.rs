@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn a_timeout_is_told_by_the_time_not_by_the_code() {
+    fn a_timeout_is_recognised_by_time_and_not_by_exit_code() {
         let hangup = read(-1, None, "2026-01-01T00:00:01.9Z").unwrap();
         assert_eq!((hangup.exit_code(), hangup.timed_out()), (Some(-1), false));
         let late = read(-1, None, "2026-01-01T00:00:02.001Z").unwrap();
@@ -299,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn clocks_that_do_not_read_are_replaced() {
+    fn unreadable_clocks_are_replaced() {
         let end = read(0, None, "yesterday").unwrap();
         assert_eq!(end.duration(), Duration::from_millis(7));
         // The clock was set back by an hour in between.

@@ -58,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_marked_directory_is_the_same_and_like_no_other() {
+    fn a_marked_directory_is_the_same_directory_with_a_unique_spelling() {
         for directory in ["/", "/w", "/w/x y", "/w/", r"C:\", r"C:\w", "D:/w"] {
             let one = marked(directory);
             assert_ne!(one, marked(directory));

@@ -21,7 +21,7 @@ use crate::{Error, ErrorKind, Result, Workspace};
 ///
 /// Memory is bounded unless the whole file is requested as bytes or text. Dropping the future
 /// cancels the download and leaves no file behind.
-#[must_use = "a download does nothing until it is told where to"]
+#[must_use = "a download does nothing until a destination is chosen"]
 pub struct Download {
     workspace: Workspace,
     source: Result<(Source, String)>,

@@ -58,7 +58,7 @@ pub(super) async fn write_to<W: Write + Send + 'static>(
     }
 }
 
-/// Writes the whole stream to a file beside `target`, then renames it into place.
+/// Writes the whole stream to a file next to `target`, then renames it into place.
 pub(super) async fn write_file(stream: ByteStream, target: PathBuf) -> Result<u64> {
     let place = target.clone();
     let (partial, place) = blocking(&target, move || partial(&place)).await?;
@@ -82,7 +82,7 @@ pub(super) async fn write_file(stream: ByteStream, target: PathBuf) -> Result<u6
     Ok(done)
 }
 
-/// Creates a file beside the target that is removed unless it is persisted. Returns it with its
+/// Creates a file next to the target that is removed unless it is persisted. Returns it with its
 /// final path. A symbolic link is followed, so that the link itself stays.
 fn partial(target: &Path) -> io::Result<(tempfile::NamedTempFile, PathBuf)> {
     let target = match std::fs::canonicalize(target) {

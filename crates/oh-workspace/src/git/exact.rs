@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn lists_of_git_are_read_exactly() {
+    fn lists_of_git_are_parsed_exactly() {
         let text = "repo \nM\tto do.txt\nR087\told name\t\"new\\tname\"\nD\t lead\nT\tlink\n\
                     ?\t\"d\\303\\274/a b\"\nA\tsub/file\n?\tsub\nrepo 737562\nM\t\"\\\"x\\\\y\\\"\"\n";
         let expected = [

@@ -104,7 +104,7 @@ mod tests {
     use super::{read, unquoted};
 
     #[test]
-    fn what_git_prints_is_read_exactly() {
+    fn output_of_git_is_parsed_exactly() {
         for (path, name) in [
             ("plain", "plain"),
             (" a b ", " a b "),
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_git_quotes_are_read() {
+    fn quoted_names_of_git_are_parsed() {
         for (path, name) in [
             (r#""gr\303\266\303\237e""#, Some("größe")),
             (r#""a\tb\nc""#, Some("a\tb\nc")),

@@ -357,7 +357,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn repositories_are_named_in_these_ways() {
+    fn repositories_can_be_named_in_several_ways() {
         for (url, expected, name) in [
             (
                 "https://github.com/owner/repo",
@@ -414,7 +414,7 @@ mod tests {
     }
 
     #[test]
-    fn junk_is_refused_and_never_repeated() {
+    fn invalid_sources_are_rejected_without_being_shown() {
         for url in [
             "",
             "owner/repo",
@@ -461,7 +461,7 @@ mod tests {
     }
 
     #[test]
-    fn pitfall_25_a_token_goes_to_its_host_and_nowhere_else() {
+    fn pitfall_25_a_token_is_sent_only_to_its_host() {
         let given = |repository: Repository| {
             let checked = repository.token("to/ken").check().unwrap();
             assert!(!checked.url.contains("ken"));

@@ -36,7 +36,7 @@ fn body(request: &str) -> Value {
 }
 
 #[tokio::test]
-async fn those_who_asked_are_told_that_the_work_is_done() {
+async fn an_automation_is_notified_when_the_work_is_done() {
     let (url, asked) = once("202 Accepted").await;
     let id = ConversationId::random();
     let callback = CompletionCallback::new(&url).unwrap();
@@ -76,7 +76,7 @@ async fn those_who_asked_are_told_that_the_work_is_done() {
 }
 
 #[tokio::test]
-async fn a_failing_run_is_told_with_its_own_event() {
+async fn a_failing_run_is_reported_with_its_event() {
     let (url, asked) = once("200 OK").await;
     let event = json!({"kind": "ConversationErrorEvent", "id": "e", "timestamp": "t",
         "source": "environment", "code": "X", "detail": "d", "new": [1]});
@@ -94,7 +94,7 @@ async fn a_failing_run_is_told_with_its_own_event() {
 }
 
 #[tokio::test]
-async fn a_callback_that_fails_says_so_without_its_secrets() {
+async fn a_failing_callback_is_reported_without_its_secrets() {
     let (url, _asked) = once("500 Oh").await;
     let callback = CompletionCallback::new(&url).unwrap().api_key("canary");
     let error = callback.completed().await.unwrap_err();
@@ -121,7 +121,7 @@ fn child(url: &str, variables: &[(&str, &str)]) -> String {
     let mut child = Command::new(std::env::current_exe().unwrap());
     child.args([
         "--exact",
-        "automation::child_of_an_automation",
+        "automation::child_process_of_an_automation",
         "--nocapture",
     ]);
     child
@@ -135,7 +135,7 @@ fn child(url: &str, variables: &[(&str, &str)]) -> String {
 
 /// Checks the effects of the environment in a child process, which reports them.
 #[tokio::test]
-async fn child_of_an_automation() {
+async fn child_process_of_an_automation() {
     if std::env::var_os("OH_TEST_CHILD").is_none() {
         return;
     }
@@ -160,7 +160,7 @@ impl std::fmt::Display for Refused {
 impl std::error::Error for Refused {}
 
 #[tokio::test]
-async fn the_environment_says_what_is_asked_for() {
+async fn the_environment_configures_the_callback() {
     let (url, asked) = once("200 OK").await;
     let payload = r#"{"trigger":"cron","automation_id":"a","automation_name":"n"}"#;
     let told = tokio::task::spawn_blocking(move || {
@@ -194,7 +194,7 @@ async fn the_environment_says_what_is_asked_for() {
 }
 
 #[test]
-fn where_nobody_asks_nobody_is_told() {
+fn without_an_automation_no_callback_is_sent() {
     let told = child("", &[]);
     assert!(
         told.contains("tags {}") && told.contains("callback Ok(None)"),
@@ -208,7 +208,7 @@ fn where_nobody_asks_nobody_is_told() {
 }
 
 #[tokio::test]
-async fn a_report_says_how_the_work_ended() {
+async fn a_report_contains_the_outcome_of_the_work() {
     let (url, asked) = once("200 OK").await;
     let callback = CompletionCallback::new(&url).unwrap();
     callback.report(&Ok::<_, std::io::Error>(())).await.unwrap();

@@ -50,7 +50,7 @@ fn not_run(why: &str) -> Value {
 }
 
 #[tokio::test]
-async fn a_relative_path_below_a_relative_directory() {
+async fn a_relative_path_below_a_relative_directory_is_rejected() {
     let mock = Mock::new();
     let nowhere = Workspace::new(&mock.client(), "relative");
     let kinds = [
@@ -68,7 +68,7 @@ async fn a_relative_path_below_a_relative_directory() {
 }
 
 #[tokio::test]
-async fn an_empty_path() {
+async fn an_empty_path_is_rejected() {
     let mock = Mock::new();
     let workspace = workspace(&mock);
     let kinds = [
@@ -84,7 +84,7 @@ async fn an_empty_path() {
 }
 
 #[tokio::test]
-async fn a_missing_file() {
+async fn a_missing_file_is_reported() {
     let mock = Mock::new();
     mock.expect("GET", "/api/file/download?path=%2Fw%2Fx")
         .answer(404, json!({"detail": "File not found"}));
@@ -111,7 +111,7 @@ async fn a_missing_file() {
 }
 
 #[tokio::test]
-async fn a_directory_where_a_file_is_meant() {
+async fn a_directory_in_place_of_a_file_is_reported() {
     let mock = Mock::new();
     mock.expect("GET", "/api/file/download?path=%2Fw%2Fd")
         .answer(400, json!({"detail": "Path is not a file"}));
@@ -136,7 +136,7 @@ async fn a_directory_where_a_file_is_meant() {
 }
 
 #[tokio::test]
-async fn no_permission() {
+async fn a_missing_permission_is_reported() {
     let mock = Mock::new();
     let words = "Failed to upload file: [Errno 13] Permission denied: '/closed/x'";
     mock.expect("POST", "/api/file/upload?path=%2Fclosed%2Fx")
@@ -206,7 +206,7 @@ async fn a_rejection_has_the_kind_that_the_other_crates_use() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_server_of_another_kind_is_named_as_such() {
+async fn a_server_of_another_kind_is_not_an_agent_server() {
     let mock = Mock::new();
     mock.expect("GET", "/server_info")
         .answer_bytes(200, "<html></html>");
@@ -215,7 +215,7 @@ async fn a_server_of_another_kind_is_named_as_such() {
 }
 
 #[tokio::test]
-async fn no_space_on_the_client() {
+async fn a_full_disk_of_the_client_is_reported() {
     let mock = Mock::new();
     mock.expect("GET", "/api/file/download?path=%2Fw%2Fx")
         .answer_bytes(200, vec![1; 1 << 20]);
@@ -271,7 +271,7 @@ fn taker(more: u64) -> Workspace {
 }
 
 #[tokio::test]
-async fn a_file_changing_under_the_upload() {
+async fn a_file_that_changes_during_the_upload_is_reported() {
     let local = tempfile::tempdir().unwrap();
     let source = local.path().join("log");
     for change in ["nothing", "grows", "shrinks", "is rewritten"] {
@@ -305,14 +305,14 @@ async fn a_file_changing_under_the_upload() {
 }
 
 #[tokio::test]
-async fn a_server_that_wrote_another_size() {
+async fn a_different_written_size_is_reported() {
     let error = taker(1).write("x", vec![1; 700_000]).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Interrupted);
     assert!(error.to_string().contains("700001 of 700000"), "{error}");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_connection_cut_in_mid_transfer() {
+async fn a_connection_cut_during_a_transfer_is_reported() {
     let mock = Mock::new();
     mock.expect("POST", "/api/file/upload?path=%2Fw%2Fx")
         .fail(Theirs::Interrupted);
@@ -340,7 +340,7 @@ async fn a_connection_cut_in_mid_transfer() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn not_a_git_repository() {
+async fn a_directory_without_a_repository_is_reported() {
     for (exit, kind) in [
         (4, Some(ErrorKind::NotARepository)),
         (3, Some(ErrorKind::Unsupported)),
@@ -366,7 +366,7 @@ async fn not_a_git_repository() {
 }
 
 #[tokio::test]
-async fn an_unknown_ref() {
+async fn an_unknown_ref_is_reported() {
     let mock = Mock::new();
     let words = "Git command failed: git --no-pager rev-parse --verify 'none^{commit}'";
     mock.expect("GET", "/api/git/changes?path=%2Fw&ref=none")
@@ -392,7 +392,7 @@ async fn an_unknown_ref() {
 }
 
 #[tokio::test]
-async fn a_command_with_a_nul() {
+async fn a_command_with_a_nul_is_rejected() {
     let mock = Mock::new();
     let workspace = workspace(&mock);
     let kinds = [
@@ -412,7 +412,7 @@ async fn a_command_with_a_nul() {
 }
 
 #[tokio::test]
-async fn a_command_line_of_ten_megabytes() {
+async fn a_command_line_of_ten_megabytes_is_rejected() {
     let line = "x".repeat(10 << 20);
     let last = not_run("[Errno 7] Argument list too long: '/bin/sh'");
     assert_eq!(ended(&line, ".", last).await, ErrorKind::NotStarted);
@@ -420,7 +420,7 @@ async fn a_command_line_of_ten_megabytes() {
 
 /// A negative timeout does not compile: see `Execute::timeout`.
 #[tokio::test]
-async fn a_timeout_of_nothing() {
+async fn a_timeout_of_zero_is_rejected() {
     let mock = Mock::new();
     let workspace = workspace(&mock);
     let run = workspace.execute("x").timeout(Duration::ZERO);
@@ -429,14 +429,14 @@ async fn a_timeout_of_nothing() {
 }
 
 #[tokio::test]
-async fn a_directory_to_run_in_that_is_not_there() {
+async fn a_missing_directory_to_run_in_is_reported() {
     let last = not_run("[Errno 2] No such file or directory: '/none'");
     assert_eq!(ended("x", "/none", last).await, ErrorKind::NotStarted);
 }
 
 /// Stopping a command that has ended is not an error, even if the server no longer has it.
 #[tokio::test]
-async fn a_stop_of_what_is_no_more() {
+async fn a_stop_of_an_ended_command_succeeds() {
     let mock = Mock::new();
     mock.expect("GET", "/api/bash/bash_events/c1")
         .answer(200, json!({"kind": "BashCommand", "id": "c1"}));

@@ -175,7 +175,7 @@ impl SocketTransport for Server {
 }
 
 #[tokio::test(start_paused = true)]
-async fn pitfall_18_output_is_whole_in_order_and_once_whatever_happens() {
+async fn pitfall_18_output_is_complete_in_order_and_once_under_faults() {
     for seed in 0..300 {
         let (server, out, err) = Server::new(seed);
         let writer = server.clone();

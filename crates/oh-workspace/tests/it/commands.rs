@@ -65,7 +65,7 @@ async fn pitfall_18_a_result_needs_no_poll() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_piece_the_socket_left_out_is_fetched() {
+async fn a_piece_missing_from_the_socket_is_fetched() {
     let mock = Mock::new();
     mock.expect("POST", START).answer(200, command("x"));
     let all = [
@@ -80,7 +80,7 @@ async fn a_piece_the_socket_left_out_is_fetched() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_piece_told_twice_counts_once() {
+async fn a_piece_sent_twice_counts_once() {
     let mock = Mock::new();
     mock.expect("POST", START).answer(200, command("x"));
     let (first, last) = (piece(0, "a", None), piece(1, "b", Some(0)));
@@ -92,7 +92,7 @@ async fn a_piece_told_twice_counts_once() {
 
 /// Output written to stdout and stderr at the same time can get the same order number.
 #[tokio::test(start_paused = true)]
-async fn pieces_that_share_a_place_are_all_kept() {
+async fn pieces_with_one_position_are_all_kept() {
     let mock = Mock::new();
     mock.expect("POST", START).answer(200, command("x"));
     let frames = [
@@ -107,7 +107,7 @@ async fn pieces_that_share_a_place_are_all_kept() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn frames_of_others_and_of_newer_servers_do_no_harm() {
+async fn frames_of_other_commands_and_newer_servers_are_harmless() {
     let mock = Mock::new();
     mock.expect("POST", START).answer(200, command("x"));
     let other = json!({"kind": "BashOutput", "id": "z", "command_id": "c2", "order": 0,
@@ -127,7 +127,7 @@ async fn frames_of_others_and_of_newer_servers_do_no_harm() {
 
 /// A socket may be open before the server listens to its subscription.
 #[tokio::test(start_paused = true)]
-async fn a_socket_that_has_not_told_of_the_command_is_not_believed() {
+async fn a_socket_without_events_of_the_command_is_not_trusted() {
     let mock = Mock::new();
     mock.expect("POST", START).answer(200, command("x"));
     mock.expect("GET", search(None)).answer(200, page(&[]));
@@ -146,7 +146,7 @@ async fn a_socket_that_has_not_told_of_the_command_is_not_believed() {
 
 /// A timeout may overtake a piece in flight, so its end does not prove that the output is complete.
 #[tokio::test(start_paused = true)]
-async fn a_timeout_is_confirmed_before_it_is_told() {
+async fn a_timeout_is_confirmed_before_it_is_reported() {
     let mock = Mock::new();
     let mut started = command("x");
     started["timeout"] = json!(1);
@@ -170,7 +170,7 @@ async fn a_timeout_is_confirmed_before_it_is_told() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn output_gone_from_the_history_is_told() {
+async fn output_removed_from_the_history_is_reported() {
     let mock = Mock::new();
     mock.expect("POST", START).answer(200, command("x"));
     mock.expect("GET", search(None)).answer(200, page(&[]));
@@ -184,7 +184,7 @@ async fn output_gone_from_the_history_is_told() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_fraction_of_a_second_is_kept_by_stopping_in_time() {
+async fn a_fraction_of_a_second_is_enforced_by_stopping_in_time() {
     let mock = Mock::new();
     let mut started = command("x");
     started["timeout"] = json!(1);
@@ -266,7 +266,7 @@ async fn a_detached_command_is_left_alone() {
 
 /// If the server never reports the end, the wait ends all the same.
 #[tokio::test(start_paused = true)]
-async fn a_server_that_forgets_a_command_is_not_awaited_for_ever() {
+async fn a_command_forgotten_by_the_server_is_an_error() {
     let mock = Mock::new();
     mock.expect("POST", START).answer(200, command("x"));
     for _ in 0..60 {
@@ -308,7 +308,7 @@ async fn an_idle_socket_is_closed_and_opened_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_socket_goes_with_the_last_handle() {
+async fn the_socket_is_closed_with_the_last_handle() {
     let mock = Mock::new();
     mock.expect("POST", START).answer(200, command("x"));
     let (output, mut socket) = told(&mock, &[command("x"), piece(0, "a", Some(0))]).await;
@@ -320,7 +320,7 @@ async fn the_socket_goes_with_the_last_handle() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_sent_is_refused_at_once() {
+async fn invalid_commands_are_rejected_at_once() {
     let mock = Mock::new();
     let workspace = workspace(&mock);
     let second = Duration::from_secs(1);

@@ -36,7 +36,7 @@ fn end(code: i32, at: &str) -> Value {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_limit_beyond_every_clock_is_as_long_as_there_is() {
+async fn an_unrepresentable_limit_becomes_the_longest_limit() {
     let mock = Mock::new();
     let all = u64::from(u32::MAX);
     mock.expect("POST", START).answer(200, command("x", all));
@@ -53,7 +53,7 @@ async fn a_limit_beyond_every_clock_is_as_long_as_there_is() {
 
 /// A command that handles SIGTERM may exit with any code: 0, 143, 5.
 #[tokio::test(start_paused = true)]
-async fn a_command_out_of_time_is_no_success_whatever_it_exits_with() {
+async fn a_timed_out_command_is_not_a_success_with_any_exit_code() {
     for (code, at, timed_out) in [
         (0, "00.502", true),
         (143, "00.600", true),
@@ -82,7 +82,7 @@ async fn a_command_out_of_time_is_no_success_whatever_it_exits_with() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_fraction_is_kept_by_readers_of_a_started_command_too() {
+async fn readers_of_a_started_command_enforce_a_fraction_of_a_second() {
     for streamed in [false, true] {
         let mock = Mock::new();
         mock.expect("POST", START).answer(200, command("x", 2));
@@ -187,7 +187,7 @@ fn a_future_dropped_outside_the_runtime_stops_the_command() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_lies_behind_is_fetched_page_by_page() {
+async fn missing_output_is_fetched_page_by_page() {
     let mock = Mock::new();
     mock.expect("POST", START).answer(200, command("x", 300));
     let piece = |order: i64| {
@@ -213,7 +213,7 @@ async fn what_lies_behind_is_fetched_page_by_page() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_command_was_given_is_not_repeated() {
+async fn inputs_of_a_command_are_not_shown() {
     let mock = Mock::new();
     let line = "export A='canary'; echo canary";
     mock.expect("POST", START).answer(200, command(line, 300));
@@ -279,7 +279,7 @@ impl io::Write for Log {
 }
 
 #[tokio::test(start_paused = true)]
-async fn pitfall_25_what_is_run_is_in_no_log() {
+async fn pitfall_25_command_lines_are_in_no_log() {
     let log = Log::default();
     let writer = log.clone();
     let logging = tracing_subscriber::fmt()
@@ -319,7 +319,7 @@ async fn pitfall_25_what_is_run_is_in_no_log() {
 }
 
 #[tokio::test]
-async fn masked_and_broken_secrets_are_refused_before_anything_is_sent() {
+async fn masked_and_invalid_secrets_are_rejected_before_sending() {
     let mock = Mock::new();
     let workspace = workspace(&mock);
     for (name, value) in [
@@ -340,7 +340,7 @@ async fn masked_and_broken_secrets_are_refused_before_anything_is_sent() {
 }
 
 #[tokio::test]
-async fn the_history_is_asked_with_every_filter() {
+async fn the_history_is_requested_with_every_filter() {
     let mock = Mock::new();
     let moment = "2026-01-01T00:00:00Z".parse().unwrap();
     mock.expect(

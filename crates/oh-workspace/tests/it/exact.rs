@@ -12,7 +12,7 @@ use tokio::time::timeout;
 use crate::shell::{Plan, Shell};
 
 #[tokio::test]
-async fn a_command_s_output_is_exact_and_leaves_nothing() {
+async fn output_of_a_command_is_exact_and_leaves_nothing() {
     for shell in ["dash", "bash --posix"] {
         let server = Shell::new(shell);
         let workspace = server.workspace();
@@ -81,7 +81,7 @@ async fn exact_output_that_fails_or_is_dropped_leaves_nothing() {
 }
 
 #[tokio::test]
-async fn a_growing_file_comes_as_it_was_also_when_its_connection_breaks() {
+async fn a_growing_file_is_read_as_a_snapshot_even_if_its_connection_breaks() {
     let server = Shell::new("dash");
     let workspace = server.workspace();
     let path = server.work().join("log");
@@ -118,7 +118,7 @@ async fn a_growing_file_comes_as_it_was_also_when_its_connection_breaks() {
 }
 
 #[tokio::test]
-async fn a_file_that_shrinks_is_changed_and_an_empty_one_is_empty() {
+async fn a_shrinking_file_is_reported_as_changed_and_an_empty_file_is_empty() {
     let server = Shell::new("dash");
     let workspace = server.workspace();
     let path = server.work().join("log");

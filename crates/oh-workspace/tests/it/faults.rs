@@ -32,7 +32,7 @@ fn workspace(server: &FakeServer) -> Workspace {
 }
 
 #[tokio::test]
-async fn pitfall_18_failing_answers_are_never_an_exit_code() {
+async fn pitfall_18_failed_responses_are_never_an_exit_code() {
     let server = server().await;
     let workspace = workspace(&server);
     // The socket is refused, so the end is polled, and half of the responses fail.
@@ -65,7 +65,7 @@ async fn pitfall_18_failing_answers_are_never_an_exit_code() {
 }
 
 #[tokio::test]
-async fn pitfall_18_a_start_whose_answer_is_lost_is_found_and_not_repeated() {
+async fn pitfall_18_a_start_with_a_lost_response_is_found_and_not_repeated() {
     let server = server().await;
     let workspace = workspace(&server);
     server.inject(Fault::lost_answer().on("/start_bash_command").times(1));
@@ -81,7 +81,7 @@ async fn pitfall_18_a_start_whose_answer_is_lost_is_found_and_not_repeated() {
 }
 
 #[tokio::test]
-async fn a_socket_that_breaks_costs_nothing() {
+async fn a_broken_socket_loses_no_output() {
     let server = server().await;
     let workspace = workspace(&server);
     for fault in [
@@ -168,7 +168,7 @@ async fn many_commands_at_once_never_mix() {
 }
 
 #[tokio::test]
-async fn an_exit_code_is_what_the_server_says() {
+async fn an_exit_code_is_the_servers_value() {
     let server = server().await;
     let workspace = workspace(&server);
     for code in [0, 1, 255, -9] {

@@ -52,7 +52,7 @@ async fn a_device_or_a_pipe_is_not_replaced_by_a_file() {
 }
 
 #[tokio::test]
-async fn a_link_stays_one_and_its_file_is_replaced() {
+async fn a_symbolic_link_is_kept_and_its_target_is_replaced() {
     let local = tempfile::tempdir().unwrap();
     let (file, link) = (local.path().join("deep/file"), local.path().join("link"));
     fs::create_dir(file.parent().unwrap()).unwrap();
@@ -69,7 +69,7 @@ async fn a_link_stays_one_and_its_file_is_replaced() {
 
 /// This test runs itself again in a process that may not write more than one MiB to a file.
 #[tokio::test]
-async fn a_target_that_takes_no_more_keeps_what_was_there() {
+async fn a_full_target_keeps_its_old_contents() {
     if let Some(target) = std::env::var_os("OH_TEST_TARGET") {
         let mock = Mock::new();
         answers(&mock, vec![1; 8 << 20]);
@@ -90,10 +90,7 @@ async fn a_target_that_takes_no_more_keeps_what_was_there() {
     let mut child = Command::new("sh");
     child.args(["-c", "trap '' XFSZ; ulimit -f 2048; exec \"$0\" \"$@\""]);
     child.arg(std::env::current_exe().unwrap());
-    child.args([
-        "--exact",
-        "files::a_target_that_takes_no_more_keeps_what_was_there",
-    ]);
+    child.args(["--exact", "files::a_full_target_keeps_its_old_contents"]);
     let output = child.env("OH_TEST_TARGET", &target).output().unwrap();
     assert!(output.status.success(), "{output:?}");
     assert!(
@@ -142,7 +139,7 @@ async fn a_writer_that_panics_is_an_error() {
 
 /// A file rewritten in place can have the same length as before: only its ETag differs.
 #[tokio::test]
-async fn a_file_rewritten_while_it_was_read_is_told() {
+async fn a_file_rewritten_during_a_read_is_reported() {
     for (status, tag, kind) in [
         (206, "\"a\"", None),
         // A server without range support returns the whole file again.

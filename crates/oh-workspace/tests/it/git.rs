@@ -55,7 +55,7 @@ const ODD: [&str; 12] = [
 ];
 
 #[tokio::test]
-async fn changes_are_listed_whatever_the_names_hold() {
+async fn changes_are_listed_with_any_file_names() {
     let (server, asked) = refusing();
     let work = server.work();
     git(&work, "git init -q -b main");
@@ -137,7 +137,7 @@ async fn changes_are_listed_whatever_the_names_hold() {
 }
 
 #[tokio::test]
-async fn repositories_below_are_listed_and_what_is_theirs_is_theirs() {
+async fn nested_repositories_are_listed_with_their_own_changes() {
     for outer in [true, false] {
         let (server, asked) = refusing();
         let work = server.work();
@@ -163,7 +163,7 @@ async fn repositories_below_are_listed_and_what_is_theirs_is_theirs() {
 }
 
 #[tokio::test]
-async fn committed_work_is_listed_against_where_it_began() {
+async fn committed_work_is_listed_against_its_base() {
     let (server, asked) = refusing();
     let work = server.work();
     // Without a remote: the branch started at main.
@@ -228,7 +228,7 @@ fn of_another_user(server: &Shell) {
 }
 
 #[tokio::test]
-async fn a_repository_that_git_refuses_is_not_an_absent_one() {
+async fn a_repository_that_git_rejects_is_not_missing() {
     for nested in [false, true] {
         let server = Shell::new("dash");
         let work = server.work();
@@ -288,7 +288,7 @@ async fn a_repository_that_git_refuses_is_not_an_absent_one() {
 }
 
 #[tokio::test]
-async fn whether_there_is_a_repository_is_yes_no_or_an_error() {
+async fn the_check_for_a_repository_returns_yes_no_or_an_error() {
     let server = Shell::new("dash");
     let work = server.work();
     let asked = server.workspace().git();
@@ -334,7 +334,7 @@ async fn whether_there_is_a_repository_is_yes_no_or_an_error() {
 }
 
 #[tokio::test]
-async fn helper_commands_stay_out_of_a_conversation_s_history() {
+async fn helper_commands_are_not_in_the_history_of_a_conversation() {
     for (info, own) in [
         (
             json!({"version": "1.58.0", "conversation_runtime": "local"}),
@@ -374,7 +374,7 @@ async fn helper_commands_stay_out_of_a_conversation_s_history() {
 }
 
 #[tokio::test]
-async fn a_patch_that_cannot_be_made_says_why() {
+async fn a_failed_patch_is_reported_with_its_reason() {
     let server = Shell::new("dash");
     let asked = server.workspace().git();
     server.answer(

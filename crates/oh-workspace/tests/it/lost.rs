@@ -28,7 +28,7 @@ fn alike(workspace: &Workspace, line: &str) -> Value {
 }
 
 #[tokio::test]
-async fn a_command_is_sent_as_it_was_given_but_for_its_directory_s_spelling() {
+async fn a_command_is_sent_unchanged_except_for_the_spelling_of_its_directory() {
     let server = Shell::new("dash").with_socket();
     let workspace = server.workspace();
     let output = workspace.execute("pwd").await.unwrap();
@@ -77,7 +77,7 @@ async fn pitfall_18_a_lost_start_is_found_by_its_mark() {
 }
 
 #[tokio::test]
-async fn the_command_of_another_client_is_neither_taken_for_ours_nor_stopped() {
+async fn the_command_of_another_client_is_not_adopted_and_not_stopped() {
     for dropped in [false, true] {
         let server = Shell::new("dash").with_socket();
         // The caller's request never arrives.

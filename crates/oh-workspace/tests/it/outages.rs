@@ -156,7 +156,7 @@ async fn a_stalled_dial_delays_the_first_commands_only() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_outage_is_waited_out_whenever_it_begins() {
+async fn an_outage_at_any_moment_is_survived() {
     for begins in [0, 1, 29, 31, 59, 300] {
         let server = Server::new(begins + 10, (begins + 1, begins + 26));
         let output = server.workspace().execute("x").await.unwrap();
@@ -169,7 +169,7 @@ async fn an_outage_is_waited_out_whenever_it_begins() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_server_that_stays_away_is_an_error_in_the_end() {
+async fn a_server_that_stays_unreachable_is_an_error() {
     let server = Server::new(10, (5, u64::MAX / 4));
     let error = server.workspace().execute("x").await.unwrap_err();
     assert_eq!(
@@ -182,7 +182,7 @@ async fn a_server_that_stays_away_is_an_error_in_the_end() {
 
 /// Without the supervisor's report, the client would keep waiting for the server.
 #[tokio::test(start_paused = true)]
-async fn a_command_ends_with_the_server_that_its_supervisor_reports_as_gone() {
+async fn a_command_ends_when_the_supervisor_reports_its_server_as_gone() {
     for after in [5, 6, 30] {
         let server = Server::new(10, (5, u64::MAX / 4));
         let workspace = server.workspace();
@@ -205,7 +205,7 @@ async fn a_command_ends_with_the_server_that_its_supervisor_reports_as_gone() {
 
 /// The client does not wait for the command's timeout of an hour.
 #[tokio::test(start_paused = true)]
-async fn a_command_that_went_with_its_server_is_told_as_such() {
+async fn a_command_that_ended_with_its_server_is_reported() {
     for (at, back) in [(5, 17), (20, 32), (1000, 1012)] {
         let server = Server::new(2000, (at, back)).restarted(at);
         let error = server.workspace().execute("x").await.unwrap_err();
@@ -254,7 +254,7 @@ async fn a_command_found_on_the_server_that_runs_it_is_awaited() {
 
 /// Each search makes the server list a directory.
 #[tokio::test(start_paused = true)]
-async fn a_command_without_a_socket_is_not_polled_like_mad() {
+async fn a_command_without_a_socket_is_polled_with_growing_delays() {
     for (run, most) in [(10, 35), (600, 350)] {
         let server = Server::new(run, (0, 0));
         server.workspace().execute("x").await.unwrap();
@@ -268,14 +268,14 @@ async fn a_command_without_a_socket_is_not_polled_like_mad() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_command_that_ended_before_its_server_is_told_whole() {
+async fn a_command_that_ended_before_its_server_is_complete() {
     let server = Server::new(4, (3, 17)).restarted(5);
     let output = server.workspace().execute("x").await.unwrap();
     assert_eq!(output.stdout(), "done");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_reader_that_was_away_misses_nothing() {
+async fn a_reconnected_reader_misses_nothing() {
     // Ten minutes after the end, and through an outage; and with a timeout that is long over.
     for limit in [seconds(3600), seconds(1)] {
         let server = Server::new(2, (30, 45));
@@ -293,7 +293,7 @@ async fn a_reader_that_was_away_misses_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_server_that_never_was_away_is_not_asked_its_age() {
+async fn a_connected_server_is_not_asked_for_its_uptime() {
     let server = Server::new(100, (5000, 5000));
     server.workspace().execute("x").await.unwrap();
     let asked = server.asked.lock().unwrap();
@@ -305,7 +305,7 @@ async fn a_server_that_never_was_away_is_not_asked_its_age() {
 
 /// The transport reports that nothing was sent, so a caller may repeat the request.
 #[tokio::test(start_paused = true)]
-async fn a_refused_connection_is_told_apart_from_an_interrupted_one() {
+async fn a_refused_connection_is_distinguished_from_an_interrupted_one() {
     for (theirs, ours) in [
         (Theirs::Connect, ErrorKind::Connect),
         (Theirs::Proxy, ErrorKind::Connect),

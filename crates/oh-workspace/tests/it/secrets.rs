@@ -64,7 +64,7 @@ async fn secrets_reach_the_command_exactly_and_leave_no_file() {
 }
 
 #[tokio::test]
-async fn a_variable_that_no_program_can_be_given_is_refused_before_anything_is_sent() {
+async fn an_invalid_variable_is_rejected_before_sending() {
     let server = Shell::new("dash");
     let workspace = server.workspace();
     let just = 131_072 - "TOKEN=".len() - 1;
@@ -94,7 +94,7 @@ async fn a_variable_that_no_program_can_be_given_is_refused_before_anything_is_s
 }
 
 #[tokio::test]
-async fn a_line_that_does_not_parse_or_is_killed_leaves_no_file() {
+async fn an_invalid_or_killed_command_line_leaves_no_file() {
     for shell in SHELLS {
         for line in [
             "if",
@@ -197,7 +197,7 @@ async fn a_command_that_cannot_remove_its_secrets_does_not_run() {
 }
 
 #[tokio::test]
-async fn secrets_that_a_killed_command_may_have_left_are_removed_or_it_is_an_error() {
+async fn secrets_left_by_a_killed_command_are_removed_or_reported() {
     for removable in [true, false] {
         let server = Shell::new("dash");
         server.plan(move |path, body| {
@@ -221,7 +221,7 @@ async fn secrets_that_a_killed_command_may_have_left_are_removed_or_it_is_an_err
 }
 
 #[tokio::test]
-async fn a_dropped_command_leaves_no_file_wherever_it_is_dropped() {
+async fn a_command_dropped_at_any_point_leaves_no_file() {
     for polls in 0..12 {
         let server = Shell::new("dash");
         let workspace = server.workspace();
@@ -250,7 +250,7 @@ async fn a_dropped_command_leaves_no_file_wherever_it_is_dropped() {
 
 /// No client is left to remove the directory: it was killed, or lost its network permanently.
 #[tokio::test]
-async fn a_directory_that_nobody_asks_for_removes_itself() {
+async fn an_unclaimed_directory_removes_itself() {
     let server = Shell::new("dash");
     // From the upload on, all requests are lost.
     let gone = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));

@@ -20,7 +20,7 @@ fn settings(active: Value, agent: Value) -> Value {
 }
 
 #[tokio::test]
-async fn the_active_profile_wins_over_settings_that_drifted() {
+async fn the_active_profile_takes_precedence_over_stored_settings() {
     let mock = Mock::new();
     let drifted = settings(json!("fast one"), json!({"llm": {"model": "drifted"}}));
     mock.expect("GET", "/api/settings").answer(200, drifted);
@@ -40,7 +40,7 @@ async fn the_active_profile_wins_over_settings_that_drifted() {
 }
 
 #[tokio::test]
-async fn without_a_profile_the_settings_are_asked_again_with_their_secrets() {
+async fn without_a_profile_the_settings_are_requested_with_their_secrets() {
     for nothing in [json!(null), json!("")] {
         let mock = Mock::new();
         let masked = json!({"llm": {"model": "m", "api_key": "**********"}});
@@ -59,7 +59,7 @@ async fn without_a_profile_the_settings_are_asked_again_with_their_secrets() {
 }
 
 #[tokio::test]
-async fn what_is_not_stored_is_not_found() {
+async fn missing_settings_are_not_found() {
     let mock = Mock::new();
     mock.expect("GET", "/api/profiles/none")
         .answer(404, json!({"detail": "no"}));
@@ -109,7 +109,7 @@ async fn secrets_are_lookups_of_the_server_itself() {
 }
 
 #[tokio::test]
-async fn mcp_servers_come_as_they_are_stored() {
+async fn mcp_servers_are_returned_as_stored() {
     let mock = Mock::new();
     let stored = json!({"mcp_config": {
         "local": {"command": "uvx", "args": ["x"], "env": {"K": "canary"}, "transport": "stdio",
@@ -171,7 +171,7 @@ async fn skills_keep_their_flags_and_are_not_loaded_twice() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn alive_is_yes_or_no() {
+async fn the_alive_check_returns_yes_or_no() {
     for (answer, expected) in [(200, true), (204, true), (401, false), (404, false)] {
         let mock = Mock::new();
         mock.expect("GET", "/alive")
@@ -219,7 +219,7 @@ async fn a_vscode_url_is_a_secret() {
 }
 
 #[tokio::test]
-async fn a_conversation_s_handle_asks_in_its_scope() {
+async fn a_handle_of_a_conversation_sends_requests_in_its_scope() {
     let mock = Mock::new();
     let id = ConversationId::random();
     let own = workspace(&mock).in_conversation(id);

@@ -3,7 +3,7 @@
 //! Everything that a scripted model can cause is recorded from the sockets, byte for byte. The rest
 //! is generated with the server's own models (see `models.py`).
 
-#![allow(clippy::print_stdout, reason = "its report is for whoever runs it")]
+#![allow(clippy::print_stdout, reason = "the report is for the terminal")]
 
 mod scenes;
 mod sockets;

@@ -20,7 +20,7 @@ fn read(scanner: &mut Scanner<'_>, text: &str) -> Result<Vec<(String, String)>> 
 }
 
 #[test]
-fn every_member_is_found_with_its_exact_text() {
+fn every_member_is_scanned_with_its_exact_text() {
     let text = r#" { "a" : [1, {"b": "]}\""}, []] ,"c":"\\" , "d":-1.5e+3,"e":{},"f":null } "#;
     let members = scan(text).unwrap();
     let values: Vec<_> = members
@@ -40,7 +40,7 @@ fn every_member_is_found_with_its_exact_text() {
 }
 
 #[test]
-fn what_is_not_one_object_is_a_flaw_at_a_byte() {
+fn input_other_than_one_object_is_a_flaw_at_a_byte() {
     for (text, at) in [
         ("", 0),
         ("[]", 0),
@@ -61,14 +61,14 @@ fn what_is_not_one_object_is_a_flaw_at_a_byte() {
 }
 
 #[test]
-fn depth_is_bounded() {
+fn the_nesting_depth_is_limited() {
     let nested = |n| format!(r#"{{"a":{}{}}}"#, "[".repeat(n), "]".repeat(n));
     assert!(scan(&nested(512)).is_ok());
     assert!(scan(&nested(513)).is_err());
 }
 
 #[test]
-fn the_kind_is_found_first_last_and_between_but_not_inside() {
+fn the_kind_is_found_at_any_position_but_not_inside_other_values() {
     for json in [
         r#"{"kind":"K"}"#,
         r#"{"kind":"K","a":"{\"kind\":\"X\"}"}"#,

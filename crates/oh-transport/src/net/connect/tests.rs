@@ -38,7 +38,7 @@ fn agent(port: u16) -> Target<'static> {
 }
 
 #[tokio::test]
-async fn an_ipv6_address_that_answers_nothing_does_not_hide_the_ipv4_one() {
+async fn a_silent_ipv6_address_does_not_hide_the_ipv4_one() {
     let server = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let port = server.local_addr().unwrap().port();
     let target = agent(port);
@@ -71,7 +71,7 @@ async fn addresses_of_one_family_share_the_time() {
 }
 
 #[tokio::test]
-async fn a_refused_connection_says_so_and_a_slow_one_is_a_timeout() {
+async fn a_refused_connection_is_reported_and_a_slow_one_is_a_timeout() {
     let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let port = free.local_addr().unwrap().port();
     drop(free);

@@ -31,7 +31,7 @@ fn fixed(proxy: &str) -> Result<(String, u16, Option<String>)> {
 }
 
 #[test]
-fn a_proxy_of_the_caller_is_used_or_refused_and_never_left_out() {
+fn a_proxy_of_the_caller_is_used_or_rejected_and_never_ignored() {
     for (given, host, port, sent) in [
         ("http://p:3128", "p", 3128, None),
         ("http://p:3128\n", "p", 3128, None),
@@ -93,7 +93,7 @@ fn a_proxy_of_the_caller_is_used_or_refused_and_never_left_out() {
 }
 
 #[test]
-fn a_proxy_of_the_environment_is_used_or_refused_and_never_left_out() {
+fn a_proxy_of_the_environment_is_used_or_rejected_and_never_ignored() {
     for name in ["http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"] {
         for given in [
             "p",
@@ -137,7 +137,7 @@ fn a_proxy_of_the_environment_is_used_or_refused_and_never_left_out() {
 
 #[cfg(unix)]
 #[test]
-fn a_variable_that_is_not_unicode_is_refused() {
+fn a_variable_that_is_not_unicode_is_rejected() {
     use std::os::unix::ffi::OsStringExt as _;
     for broken in ["HTTP_PROXY", "NO_PROXY"] {
         let proxies = Proxies::ambient(&|name| match name {
@@ -173,7 +173,7 @@ fn the_scheme_chooses_the_variable() {
 }
 
 #[test]
-fn lower_case_goes_first_and_an_empty_value_is_unset() {
+fn lower_case_takes_precedence_and_an_empty_value_is_unset() {
     for (variables, expected) in [
         (
             vec![

@@ -49,7 +49,7 @@ fn read<'a>(
 }
 
 #[test]
-fn wherever_it_is_torn_the_messages_are_the_same() {
+fn messages_are_the_same_at_any_split() {
     let long = "€".repeat(100);
     let bytes = [
         frame(LAST | TEXT, 0, b""),
@@ -93,7 +93,7 @@ fn wherever_it_is_torn_the_messages_are_the_same() {
 }
 
 #[test]
-fn what_is_wrong_is_said_as_soon_as_it_is_there_and_after_what_was_right() {
+fn a_fault_is_reported_at_once_after_all_valid_messages() {
     // A protocol violation, and after how many of its bytes it is detected.
     let cases: [(&str, Vec<u8>, usize, &str); 17] = [
         ("bit 1", vec![LAST | TEXT | 0x40], 1, "extension"),
@@ -152,7 +152,7 @@ fn what_is_wrong_is_said_as_soon_as_it_is_there_and_after_what_was_right() {
 }
 
 #[test]
-fn text_must_be_utf8_as_a_whole() {
+fn a_whole_text_must_be_utf8() {
     for (parts, right) in [
         (&["€".as_bytes()][..], true),
         (&[b"\xe2", b"\x82", b"\xac"], true),
@@ -177,7 +177,7 @@ fn text_must_be_utf8_as_a_whole() {
 }
 
 #[test]
-fn a_message_of_the_limit_passes() {
+fn a_message_at_the_limit_is_accepted() {
     let whole = frame(LAST | BINARY, 2, &[0; 1000]);
     let parts = [
         frame(BINARY, 2, &[0; 999]),
@@ -191,7 +191,7 @@ fn a_message_of_the_limit_passes() {
 }
 
 #[test]
-fn nothing_is_held_between_messages_and_no_message_holds_more_than_itself() {
+fn messages_hold_only_their_own_memory() {
     let mut decoder = Decoder::new(1 << 20);
     let mut arrived = Arrived::default();
     let mut many_parts = frame(TEXT, 0, b"begin");
@@ -251,7 +251,7 @@ impl AsyncRead for Torn<'_> {
 }
 
 #[test]
-fn a_read_that_is_dropped_loses_nothing_and_a_long_payload_is_read_where_it_stays() {
+fn a_dropped_read_loses_nothing_and_a_long_payload_is_read_in_place() {
     let long = vec![b'l'; 10 * CHUNK];
     let bytes = [
         frame(LAST | TEXT, 0, b"before"),

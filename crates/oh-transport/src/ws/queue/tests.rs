@@ -9,7 +9,7 @@ use super::*;
 const MOMENT: Duration = Duration::from_millis(1);
 
 #[tokio::test(start_paused = true)]
-async fn items_come_in_order_and_the_end_after_them() {
+async fn items_arrive_in_order_and_before_the_end() {
     let (sender, mut receiver) = queue(10);
     sender.send(1).await.unwrap();
     sender.send_all(&mut [2, 3].into()).await.unwrap();
@@ -22,7 +22,7 @@ async fn items_come_in_order_and_the_end_after_them() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_batch_is_not_taken_apart_and_waits_until_there_is_room_for_one() {
+async fn a_batch_is_not_split_and_waits_for_room() {
     let (sender, mut receiver) = queue(2);
     sender.send_all(&mut [1, 2, 3, 4].into()).await.unwrap();
     let mut seen = Vec::new();
@@ -44,7 +44,7 @@ async fn a_batch_is_not_taken_apart_and_waits_until_there_is_room_for_one() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_that_is_dropped_sends_nothing_and_takes_nothing() {
+async fn a_dropped_call_sends_and_receives_nothing() {
     let (sender, mut receiver) = queue(1);
     assert!(timeout(MOMENT, receiver.recv()).await.is_err());
     sender.send(1).await.unwrap();
@@ -56,7 +56,7 @@ async fn a_call_that_is_dropped_sends_nothing_and_takes_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn everybody_who_waits_for_room_gets_some() {
+async fn every_waiter_gets_room() {
     let (sender, mut receiver) = queue(1);
     sender.send(0).await.unwrap();
     let sending = async {
@@ -74,7 +74,7 @@ async fn everybody_who_waits_for_room_gets_some() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_nobody_will_read_is_dropped_and_its_sender_told() {
+async fn unreadable_items_are_dropped_and_their_sender_is_notified() {
     let (sender, receiver) = queue(1);
     let (item, dropped) = oneshot::channel::<()>();
     sender.send(item).await.unwrap();

@@ -3,7 +3,7 @@
 use super::*;
 
 #[tokio::test(start_paused = true)]
-async fn pitfall_08_a_close_is_its_code_and_reason() {
+async fn pitfall_08_a_close_has_its_code_and_reason() {
     for (code, reason, kind) in [
         (1000, "", ErrorKind::Closed),
         (1012, "", ErrorKind::Closed),
@@ -77,7 +77,7 @@ async fn messages_before_the_end_are_not_lost() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_cut_connection_was_interrupted_wherever_it_was_cut() {
+async fn a_connection_cut_anywhere_is_an_interruption() {
     let whole = [frame(TEXT, b"one"), frame(TEXT, &[b'x'; 200])].concat();
     for end in [0, 1, 3, 5, 6, 8, 50, whole.len() - 1] {
         let (_, error) = after(&whole[..end]).await;
@@ -114,7 +114,7 @@ async fn silence_ends_a_socket_only_when_pings_stay_unanswered() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn pongs_a_hook_holds_back_for_more_than_a_minute_do_not_end_a_socket() {
+async fn pongs_delayed_by_a_hook_for_more_than_a_minute_do_not_end_a_socket() {
     let (mut socket, mut peer) = connected(SocketLimits::default()).await;
     let frozen = tokio::spawn(async move {
         for _ in 0..10 {
@@ -136,7 +136,7 @@ async fn pongs_a_hook_holds_back_for_more_than_a_minute_do_not_end_a_socket() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn silence_may_be_limited_more_tightly() {
+async fn a_shorter_limit_for_silence_is_possible() {
     let limits = SocketLimits::default().with_silence(Duration::from_secs(1));
     let (mut socket, _peer) = connected(limits).await;
     let begun = Instant::now();
@@ -145,7 +145,7 @@ async fn silence_may_be_limited_more_tightly() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn pitfall_21_a_slow_reader_holds_the_server_back_and_is_not_taken_for_silence() {
+async fn pitfall_21_a_slow_reader_slows_the_server_and_does_not_count_as_silence() {
     let (mut socket, mut peer) = connected(SocketLimits::default()).await;
     let message = vec![b'x'; 60_000];
     let whole = frame(TEXT, &message);
@@ -166,7 +166,7 @@ async fn pitfall_21_a_slow_reader_holds_the_server_back_and_is_not_taken_for_sil
 }
 
 #[tokio::test(start_paused = true)]
-async fn pitfall_07_a_close_leaves_at_once_and_says_goodbye() {
+async fn pitfall_07_a_close_frame_is_sent_at_once() {
     let (socket, mut peer) = connected(SocketLimits::default()).await;
     let begun = Instant::now();
     socket.close(1000, "done").await;
@@ -194,7 +194,7 @@ async fn pitfall_07_a_close_does_not_wait_for_a_peer_that_reads_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_peer_that_takes_nothing_ends_the_socket() {
+async fn a_peer_that_reads_nothing_ends_the_socket() {
     let (mut socket, _peer) = connected(SocketLimits::default()).await;
     let error = socket.send(text(&"x".repeat(1 << 20))).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Timeout);
@@ -240,7 +240,7 @@ async fn a_receive_that_is_dropped_loses_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn sending_on_a_socket_that_ended_says_so() {
+async fn sending_on_an_ended_socket_is_an_error() {
     let (mut socket, peer) = connected(SocketLimits::default()).await;
     drop(peer);
     assert_eq!(
@@ -254,7 +254,7 @@ async fn sending_on_a_socket_that_ended_says_so() {
 }
 
 #[tokio::test]
-async fn what_stays_in_memory_for_a_socket_that_waits_is_small() {
+async fn a_waiting_socket_uses_little_memory() {
     let (ours, _theirs) = duplex(16);
     let (read, write) = tokio::io::split(Stream::new(ours));
     let (_, writer) = after_handshake_split(tokio::io::empty(), write, Role::Client);
@@ -291,7 +291,7 @@ async fn sending_does_not_wait_once_the_socket_has_ended_while_its_reader_is_beh
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_send_under_way_ends_with_its_socket() {
+async fn a_pending_send_ends_with_its_socket() {
     let (socket, mut peer) = connected(SocketLimits::default()).await;
     for _ in 0..100 {
         peer.say(frame(TEXT, b"small")).await;
@@ -305,7 +305,7 @@ async fn a_send_under_way_ends_with_its_socket() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_breach_of_the_protocol_is_answered_by_its_code() {
+async fn a_protocol_violation_is_answered_with_its_code() {
     let limits = SocketLimits::default().with_message(10);
     for (bytes, code) in [
         (frame(0x83, b"x"), 1002),
@@ -332,7 +332,7 @@ async fn a_breach_of_the_protocol_is_answered_by_its_code() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_close_frame_has_a_code_and_a_length_that_are_allowed() {
+async fn a_close_frame_has_an_allowed_code_and_length() {
     let long = "ä".repeat(100);
     for (code, sent) in [
         (1000, 1000),

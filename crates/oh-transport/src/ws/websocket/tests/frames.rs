@@ -11,7 +11,7 @@ use tokio::io::{AsyncRead, ReadBuf};
 use super::*;
 
 #[tokio::test(start_paused = true)]
-async fn what_no_server_may_send_ends_the_socket_with_its_reason() {
+async fn invalid_frames_end_the_socket_with_their_reason() {
     let masked = [&[TEXT, 0x82, 1, 2, 3, 4][..], b"hi"].concat();
     let cases: [(&str, Vec<u8>, &str); 13] = [
         ("masked", masked, "masked"),
@@ -76,7 +76,7 @@ async fn parts_are_joined_around_pings_and_pings_are_answered() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_character_may_be_cut_between_parts_but_must_be_whole_in_the_end() {
+async fn a_character_may_be_split_between_parts_but_must_be_complete() {
     let euro = "€".as_bytes();
     let whole = [
         frame(TEXT_BEGINS, &euro[..1]),
@@ -97,7 +97,7 @@ async fn a_character_may_be_cut_between_parts_but_must_be_whole_in_the_end() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_byte_at_a_time_is_as_good_as_all_at_once() {
+async fn frames_in_single_bytes_are_decoded() {
     let (mut socket, mut peer) = connected(SocketLimits::default()).await;
     let long = "x".repeat(300);
     let close = frame(CLOSE, &4004u16.to_be_bytes());
@@ -119,7 +119,7 @@ async fn one_byte_at_a_time_is_as_good_as_all_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_limit_is_for_whole_messages_in_one_frame_or_many() {
+async fn the_limit_applies_to_messages_in_one_frame_or_many() {
     let limits = SocketLimits::default().with_message(1000);
     let over = frame(TEXT, &[b'x'; 1001]);
     // Only the length is sent: the limit must apply before the payload arrives.
@@ -149,7 +149,7 @@ async fn pitfall_05_an_event_above_one_mebibyte_arrives() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_limit_beyond_reason_is_brought_down_to_it() {
+async fn an_excessive_limit_is_reduced() {
     let limits = SocketLimits::default().with_message(usize::MAX);
     let (mut socket, mut peer) = connected(limits).await;
     peer.say([TEXT, 127, 0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff])
@@ -158,7 +158,7 @@ async fn a_limit_beyond_reason_is_brought_down_to_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_sent_arrives_masked_and_whole() {
+async fn sent_messages_arrive_masked_and_complete() {
     let (socket, mut peer) = connected(SocketLimits::default()).await;
     for length in [0, 1, 125, 126, 65_535, 65_536, 200_000] {
         let sent = "m".repeat(length);
@@ -231,7 +231,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(60))]
 
     #[test]
-    fn what_another_implementation_writes_is_read_however_it_comes(
+    fn frames_of_another_implementation_are_read_at_any_split(
         messages in prop::collection::vec((any::<bool>(), parts()), 0..6),
         lengths in prop::collection::vec(prop_oneof![1..20_usize, 1..100_000_usize], 1..8),
     ) {
@@ -266,7 +266,7 @@ proptest! {
 
     /// Checks that a client neither panics nor hangs on any bytes that it receives.
     #[test]
-    fn any_bytes_lead_to_an_ending(
+    fn any_bytes_lead_to_a_typed_ending(
         bytes in prop::collection::vec(
             prop_oneof![
                 3 => any::<u8>().prop_map(|byte| vec![byte]),

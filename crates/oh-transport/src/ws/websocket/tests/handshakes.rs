@@ -24,7 +24,7 @@ async fn the_request_is_for_this_path_and_has_the_callers_headers() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_answer_that_is_no_upgrade_for_us_is_refused() {
+async fn a_response_that_is_not_our_upgrade_is_rejected() {
     type Answer = fn(String) -> String;
     let cases: [(&str, Answer, &str); 11] = [
         (
@@ -98,7 +98,7 @@ async fn an_answer_that_is_no_upgrade_for_us_is_refused() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refusal_is_what_its_status_says() {
+async fn a_rejection_has_the_kind_of_its_status() {
     for (status, kind) in [
         ("401 Unauthorized", ErrorKind::Unauthorized),
         ("403 Forbidden", ErrorKind::Forbidden),
@@ -113,7 +113,7 @@ async fn a_refusal_is_what_its_status_says() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_head_without_end_is_not_read_without_end() {
+async fn an_endless_head_is_limited() {
     let endless = format!("HTTP/1.1 101 x\r\nX: {}", "x".repeat(20_000));
     let error = answered(|_| endless).await.unwrap_err();
     assert!(error.to_string().contains("too long"), "{error}");
@@ -136,7 +136,7 @@ async fn a_connection_that_ends_in_the_handshake_was_interrupted() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_silent_handshake_is_given_up() {
+async fn a_silent_handshake_times_out() {
     let (ours, _theirs) = duplex(1 << 16);
     let begun = Instant::now();
     let (url, headers) = (url(), HeaderMap::new());
@@ -166,7 +166,7 @@ async fn a_subprotocol_is_accepted_when_it_was_offered() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refused_handshake_says_when_to_come_again() {
+async fn a_rejected_handshake_has_its_retry_delay() {
     for status in [
         "429 Too Many Requests",
         "503 Service Unavailable",

@@ -63,7 +63,7 @@ pub(crate) async fn models_judge_and_fail_open(server: &LocalServer) {
 
 pub(crate) async fn detached_hooks_run_and_cannot_deny(server: &LocalServer) {
     let directory = server.workspace_dir().join("detached");
-    let line = r#"cat > "$OPENHANDS_PROJECT_DIR/told"; exit 2"#;
+    let line = r#"cat > "$OPENHANDS_PROJECT_DIR/input"; exit 2"#;
     let hooks = HookConfig::new()
         .pre_tool_use(Hook::command(line).timeout(20).detached())
         .stop(Hook::command(line).timeout(20).detached());
@@ -84,14 +84,14 @@ pub(crate) async fn detached_hooks_run_and_cannot_deny(server: &LocalServer) {
     }
     let seen: Vec<_> = hook_events(&conversation).iter().map(theirs).collect();
     assert_eq!(seen, said);
-    let told = async {
-        while !fs::read_to_string(directory.join("told"))
+    let arrived = async {
+        while !fs::read_to_string(directory.join("input"))
             .is_ok_and(|text| text.contains("event_type"))
         {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    tokio::time::timeout(crate::LONG, told).await.unwrap();
+    tokio::time::timeout(crate::LONG, arrived).await.unwrap();
 }
 
 pub(crate) async fn a_project_is_searched_as_here(server: &LocalServer) {

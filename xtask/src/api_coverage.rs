@@ -37,7 +37,7 @@ const COMPLETE: [&str; 11] = [
 const REACHED: [&str; 2] = ["Conversations", "Events"];
 
 /// List of the operations that each method sends, verified by
-/// `every_operation_is_asked_for_by_the_method_that_is_listed`.
+/// `every_listed_method_requests_its_operation`.
 const METHODS: &str = "crates/oh-conversation/tests/it/routes.txt";
 
 /// Operations that are aliases, and the operation that each is the same as.

@@ -6,8 +6,12 @@ mod cargo;
 mod ci;
 mod constraints;
 mod demo;
+mod docs;
+mod english;
 mod example;
 mod fixtures;
+mod lexer;
+mod mentions;
 mod test;
 mod tidy;
 
@@ -27,7 +31,7 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Verb {
     /// Run the example of the main job on a real agent server (first command of the README).
-    Demo,
+    Demo(demo::Options),
     /// Run every test, including end to end on a real server (second command of the README).
     Test(test::Options),
     /// Run the long tests: random runs, ten thousand connection cuts, older servers.
@@ -38,7 +42,9 @@ enum Verb {
     ApiCoverage,
     /// Update or check the pinned package versions of new environments.
     Constraints(constraints::Options),
-    /// Check the rules that compilers do not: layers, circles of modules, file sizes, module docs.
+    /// Generate the list of errors in `docs/errors.md` from the documentation of each `ErrorKind`.
+    Docs,
+    /// Check the rules that compilers do not: layers, circles of modules, file sizes, plain English.
     Tidy,
     /// Benchmark this library, other clients and the floor on the same work.
     Bench(bench::Options),
@@ -48,12 +54,13 @@ enum Verb {
 
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().verb {
-        Verb::Demo => demo::run(),
+        Verb::Demo(options) => demo::run(&options),
         Verb::Test(options) => test::run(&options),
         Verb::Soak => test::soak(),
         Verb::Fixtures => fixtures::run(),
         Verb::ApiCoverage => api_coverage::run(),
         Verb::Constraints(options) => constraints::run(&options),
+        Verb::Docs => docs::run(),
         Verb::Tidy => tidy::run(),
         Verb::Bench(options) => bench::run(&options),
         Verb::Ci(options) => ci::run(&options),

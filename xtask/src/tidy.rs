@@ -10,7 +10,7 @@ use std::{
 
 use cargo_metadata::{DependencyKind, MetadataCommand, Package, TargetKind};
 
-use crate::{Result, cargo};
+use crate::{Result, cargo, docs, english, mentions};
 
 /// Maximum length of a file. Most should be far shorter.
 const MAX_LINES: usize = 600;
@@ -68,7 +68,8 @@ const CIRCLES: &[&str] = &[
     "oh-workspace",
 ];
 
-/// Checks layers, circles, file sizes, module docs and confined names. Reports all violations at once.
+/// Checks layers, circles, file sizes, module docs, confined names and plain English. Reports all
+/// violations at once.
 pub(crate) fn run() -> Result {
     let metadata = MetadataCommand::new()
         .current_dir(cargo::root())
@@ -78,7 +79,13 @@ pub(crate) fn run() -> Result {
     let packages: Vec<&Package> = metadata.workspace_packages();
     let mut breaches = Vec::new();
     layers(&packages, &mut breaches);
+    let mut all_files = Vec::new();
     for package in &packages {
+        let published = !package.publish.as_ref().is_some_and(Vec::is_empty);
+        if published {
+            let manifest = package.manifest_path.as_std_path();
+            english::inherits_lints(&package.name, manifest, &mut breaches);
+        }
         let Some(root) = package.manifest_path.parent() else {
             continue;
         };
@@ -88,7 +95,17 @@ pub(crate) fn run() -> Result {
         }
         confined(package, &files, &mut breaches);
         without_circles(package, &mut breaches);
+        all_files.extend(files);
     }
+    let markdown = english::markdown_files(cargo::root());
+    english::check(cargo::root(), &all_files, &markdown, &mut breaches);
+    mentions::check(
+        cargo::root(),
+        markdown.iter().map(PathBuf::as_path),
+        all_files.iter().map(PathBuf::as_path),
+        &mut breaches,
+    );
+    docs::check(cargo::root(), &mut breaches);
     if breaches.is_empty() {
         cargo::say(&format!("tidy: {} crates follow the rules", packages.len()));
         return Ok(());
@@ -216,7 +233,7 @@ fn mentions(text: &str, name: &str) -> bool {
         })
 }
 
-fn rust_files(directory: &Path) -> Vec<PathBuf> {
+pub(crate) fn rust_files(directory: &Path) -> Vec<PathBuf> {
     let mut files = Vec::new();
     let Ok(entries) = fs::read_dir(directory) else {
         return files;

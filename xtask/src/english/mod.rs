@@ -1,0 +1,139 @@
+//! Checks that every text follows the rules for plain English (see CONTRIBUTING.md).
+//!
+//! Checked are comments, documentation, string literals, the names of tests, and Markdown files.
+//! Clippy checks the `# Errors` sections: `missing_errors_doc` is denied in the root manifest, and
+//! every published crate must inherit the workspace's lints.
+
+mod rules;
+mod text;
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use text::{Kind, Passage};
+
+/// Passages that break a rule for a reason: file, a part of the passage, and the reason.
+const EXCEPTIONS: &[(&str, &str, &str)] = &[];
+
+/// Maximum number of exceptions. A rule that needs more of them is the wrong rule.
+const MAX_EXCEPTIONS: usize = 20;
+
+/// Checks the texts of Rust and Markdown files.
+pub(crate) fn check(
+    root: &Path,
+    rust: &[PathBuf],
+    markdown: &[PathBuf],
+    breaches: &mut Vec<String>,
+) {
+    let mut used = vec![false; EXCEPTIONS.len()];
+    for path in rust.iter().chain(markdown) {
+        let shown = path.strip_prefix(root).unwrap_or(path).display();
+        let shown = shown.to_string();
+        // The lint's own tests and list quote what it forbids.
+        if shown.starts_with("xtask/src/english/") {
+            continue;
+        }
+        let Ok(source) = fs::read_to_string(path) else {
+            breaches.push(format!("{shown}: not a readable UTF-8 file"));
+            continue;
+        };
+        let passages = if path.extension().is_some_and(|extension| extension == "md") {
+            text::markdown(&source)
+        } else {
+            text::rust(&source)
+        };
+        let is_test = Path::new(&shown)
+            .components()
+            .any(|part| part.as_os_str() == "tests");
+        for passage in &passages {
+            for finding in findings(passage, is_test) {
+                let exception = EXCEPTIONS
+                    .iter()
+                    .position(|(file, part, _)| *file == shown && passage.text.contains(part));
+                match exception {
+                    Some(index) => used[index] = true,
+                    None => breaches.push(format!("{shown}:{}: {finding}", passage.line)),
+                }
+            }
+        }
+    }
+    if EXCEPTIONS.len() > MAX_EXCEPTIONS {
+        breaches.push(format!(
+            "xtask/src/english/mod.rs: {} exceptions, at most {MAX_EXCEPTIONS}",
+            EXCEPTIONS.len()
+        ));
+    }
+    for ((file, part, _), _) in EXCEPTIONS.iter().zip(&used).filter(|(_, used)| !**used) {
+        breaches.push(format!(
+            "xtask/src/english/mod.rs: the exception for {file}, \"{part}\", is not needed"
+        ));
+    }
+}
+
+/// Checks that a manifest inherits the workspace's lints, such as `missing_errors_doc`.
+pub(crate) fn inherits_lints(name: &str, manifest: &Path, breaches: &mut Vec<String>) {
+    let inherits = fs::read_to_string(manifest).is_ok_and(|text| {
+        text.split("[lints]")
+            .nth(1)
+            .is_some_and(|rest| rest.trim_start().starts_with("workspace = true"))
+    });
+    if !inherits {
+        breaches.push(format!(
+            "{name}: must inherit the lints of the workspace (`[lints] workspace = true`)"
+        ));
+    }
+}
+
+/// Returns what is wrong with a passage. The documentation of a test describes a scenario, and its
+/// strings imitate other programs, so that these rules do not apply below `tests`.
+fn findings(passage: &Passage, is_test: bool) -> Vec<String> {
+    let text = passage.text.as_str();
+    match passage.kind {
+        Kind::Doc { function } => {
+            let mut found = rules::phrases(text);
+            found.extend(rules::first_word(text));
+            if function && !is_test {
+                found.extend(rules::verb(text));
+            }
+            found.extend(rules::long_sentences(text));
+            found
+        }
+        Kind::Comment | Kind::Prose => {
+            let mut found = rules::phrases(text);
+            found.extend(rules::long_sentences(text));
+            found
+        }
+        Kind::Text { error } => {
+            let mut found = rules::phrases(text);
+            if error && !is_test {
+                found.extend(rules::error_message(text));
+            }
+            found
+        }
+        Kind::TestName => rules::test_name(text),
+    }
+}
+
+/// Returns all Markdown files below a directory.
+pub(crate) fn markdown_files(directory: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    let Ok(entries) = fs::read_dir(directory) else {
+        return files;
+    };
+    for entry in entries.flatten() {
+        let path = entry.path();
+        let name = entry.file_name();
+        if path.is_dir() {
+            let hidden = name.to_string_lossy().starts_with('.') && name != ".github";
+            if name != "target" && !hidden {
+                files.extend(markdown_files(&path));
+            }
+        } else if path.extension().is_some_and(|extension| extension == "md") {
+            files.push(path);
+        }
+    }
+    files.sort();
+    files
+}

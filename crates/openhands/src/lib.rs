@@ -1,7 +1,64 @@
 //! Run coding agents on an OpenHands agent server, from Rust.
 //!
+//! An agent server is a Python service that runs coding agents: a model works in a directory with a
+//! terminal, an editor and other tools. This crate starts such a server or connects to one, runs
+//! conversations with its agents, and checks their work.
+//!
+//! ```no_run
+//! # #[cfg(all(feature = "process", feature = "workspace", feature = "conversation"))]
+//! # async fn first(key: String) -> Result<(), Box<dyn std::error::Error>> {
+//! use openhands::prelude::*;
+//!
+//! // A private server. The first start installs it, and reports its progress.
+//! let server = LocalServer::builder().on_progress(|step| eprintln!("{step}")).start().await?;
+//! let workspace = server.workspace(server.workspace_dir());
+//!
+//! let llm = Llm::new("anthropic/claude-sonnet-4-5-20250929").api_key(key);
+//! let conversation = Conversation::builder(&workspace, Agent::default_preset(llm).cli_mode(true))
+//!     .on_event(|event| println!("{event}"))
+//!     .start()
+//!     .await?;
+//! conversation.send("Write a greeting to hello.txt.").await?;
+//! conversation.run().max_cost(0.50).await?.ensure_finished()?;
+//!
+//! println!("{}", workspace.execute("cat hello.txt").await?.stdout());
+//! conversation.close().await?;
+//! # Ok(()) }
+//! ```
+//!
+//! # Tasks
+//!
+//! | Task | Begin with |
+//! |-|-|
+//! | Start a server on this machine | [`LocalServer::builder`](process::LocalServer::builder) |
+//! | Start servers faster | [`process::WarmPool`], [`process::TemplateServer`] |
+//! | Install a server in advance | [`process::Provisioner`] |
+//! | Connect to a server that runs | [`Client::builder`], then [`Workspace::new`](workspace::Workspace::new) |
+//! | Run a command, get its output | [`Workspace::execute`](workspace::Workspace::execute) |
+//! | Transfer files | [`Workspace::upload`](workspace::Workspace::upload), [`Workspace::download`](workspace::Workspace::download) |
+//! | See what changed, get a patch | [`Workspace::git`](workspace::Workspace::git) |
+//! | Clone repositories | [`workspace::CloneRepositories`] |
+//! | Configure a model | [`Llm`] |
+//! | Configure an agent, its tools and MCP servers | [`Agent`], [`protocol::config`] |
+//! | Start a conversation, send, run | [`Conversation::builder`](conversation::Conversation::builder), [`concepts::runs`] |
+//! | Find a conversation again after a restart | [`Conversation::attach`](conversation::Conversation::attach) |
+//! | Follow events | [`Conversation::subscribe`](conversation::Conversation::subscribe), [`concepts::mirror`] |
+//! | Show text while the model writes it | [`Conversation::tokens`](conversation::Conversation::tokens) |
+//! | Limit cost and time | [`conversation::Run`] |
+//! | Approve actions | [`concepts::approvals`] |
+//! | Guard an agent without a program | [`hooks`], [`HookConfig`] |
+//! | Write a hook in Rust | [`hooks::author`] |
+//! | Offer a tool that this program implements | [`conversation::ClientTool`] |
+//! | Run many conversations | [`conversation::Bulk`] |
+//! | Survive broken connections | [`concepts::reconnect`] |
+//! | Handle errors | the `ErrorKind` of each module: [`conversation::ErrorKind`], [`workspace::ErrorKind`], [`process::ErrorKind`], [`transport::ErrorKind`] |
+//! | Test a program without Python and model | [`testkit`] |
+//!
+//! # Modules
+//!
 //! This crate is the facade: it re-exports the crates below and contains no logic. Each of them can
-//! also be used alone.
+//! also be used alone. [`prelude`] has the types that most programs need; they are also in the root
+//! of this crate. [`concepts`] explains how conversations behave.
 //!
 //! | Module | Feature | What it does |
 //! |-|-|-|
@@ -15,22 +72,44 @@
 //!
 //! `tls` (https and wss) and all other features except `testkit` are enabled by default.
 
+// The links above need every feature.
+#![cfg_attr(
+    not(all(
+        feature = "process",
+        feature = "workspace",
+        feature = "conversation",
+        feature = "hooks",
+        feature = "testkit"
+    )),
+    allow(rustdoc::broken_intra_doc_links)
+)]
+
+#[doc(inline)]
 pub use oh_protocol as protocol;
+#[doc(inline)]
 pub use oh_transport as transport;
 
 #[cfg(feature = "conversation")]
+#[doc(inline)]
 pub use oh_conversation as conversation;
 #[cfg(feature = "hooks")]
+#[doc(inline)]
 pub use oh_hooks as hooks;
 #[cfg(feature = "process")]
+#[doc(inline)]
 pub use oh_process as process;
 #[cfg(feature = "testkit")]
+#[doc(inline)]
 pub use oh_testkit as testkit;
 #[cfg(feature = "workspace")]
+#[doc(inline)]
 pub use oh_workspace as workspace;
 
+#[cfg(feature = "conversation")]
+pub mod concepts;
 pub mod prelude;
 
+#[doc(inline)]
 pub use prelude::*;
 
 // Compiles the examples of the README with this crate's doctests.

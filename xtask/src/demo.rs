@@ -1,6 +1,6 @@
 //! `cargo xtask demo`: runs the example of the main job, and draws its output for the README.
 
-use std::{fmt::Write, fs, io::Read, process::Stdio};
+use std::{env, fmt::Write, fs, io::Read, process::Stdio};
 
 use clap::Args;
 
@@ -46,20 +46,26 @@ pub(crate) fn run(options: &Options) -> Result {
     if !status.success() {
         return Err(format!("the demo failed: {status}"));
     }
-    let output = output.replace(&cargo::root().display().to_string(), ".");
+    let home = env::home_dir().unwrap_or_else(|| "~".into());
+    let output = output
+        .replace(&cargo::root().display().to_string(), ".")
+        .replace(&env::temp_dir().display().to_string(), "/tmp")
+        .replace(&home.display().to_string(), "~");
     fs::write(cargo::root().join(PICTURE), svg(&rows(&output)))
         .map_err(|error| format!("cannot write {PICTURE}: {error}"))?;
     cargo::say(&format!("demo: wrote {PICTURE}"));
     Ok(())
 }
 
-/// Returns the rows of the terminal: without indented details, cut to its width, and without the
-/// middle of a long output.
+/// Returns the rows of the terminal: without details and changes of statistics, cut to its width,
+/// and without the middle of a long output.
 fn rows(output: &str) -> Vec<String> {
     let mut rows: Vec<String> = vec!["$ cargo xtask demo".to_owned()];
-    let lines = output
-        .lines()
-        .filter(|line| !line.trim().is_empty() && !line.starts_with("  "));
+    let lines = output.lines().filter(|line| {
+        let detail = line.trim().is_empty() || line.starts_with("  ");
+        let update = line.contains("StateUpdateEvent") && !line.contains("execution_status");
+        !detail && !update
+    });
     rows.extend(lines.map(cut));
     if rows.len() > ROWS {
         let left_out = rows.len() - ROWS + 1;
@@ -92,7 +98,7 @@ fn svg(rows: &[String]) -> String {
     for (index, row) in rows.iter().enumerate() {
         let colour = match row {
             row if row.starts_with('$') => "#a6e3a1",
-            row if row.contains("blocked") => "#f9e2af",
+            row if row.contains("DENIED") || row.contains("feedback") => "#f9e2af",
             _ => "#cdd6f4",
         };
         let _ = writeln!(

@@ -1,6 +1,7 @@
-//! Scenes on the real server with odd answers: pages that do not decode, an event that the server
-//! cannot read, a slow start of a run, a reader of tokens that falls behind, and a title that
-//! changes during an outage.
+//! Scenes on the real server with odd answers.
+//!
+//! Pages cannot be decoded, the server cannot read an event, or a run starts slowly. In other scenes
+//! a reader of tokens falls behind, or a title changes during an outage.
 
 use std::{fs, time::Duration};
 
@@ -18,7 +19,7 @@ use super::{
     stage::{RUN, SEARCH, Scene, Stage, act, ends, never, running, runs, until},
 };
 
-/// C18: a page that never decodes ends its reader with an error, and the link goes on. A reader
+/// A page that never decodes ends its reader with an error, and the link goes on. A reader
 /// that continues from the cursor misses nothing.
 pub(crate) async fn pages_that_do_not_decode(stage: &Stage) {
     let scene = Scene::start(stage, "pages", never(), Script::new()).await;
@@ -86,7 +87,7 @@ async fn late_start(stage: &Stage, name: &str, after: Duration) {
     scene.shows(&["run", "run"], &["a"]).await;
 }
 
-/// C10: a reader that does not read loses pieces, and is told so. Another one has all of them.
+/// A reader that stops reading loses pieces, and gets a marker. Another reader has all of them.
 pub(crate) async fn a_reader_of_tokens_that_falls_behind(stage: &Stage) {
     // The server's model library ends an answer that repeats itself.
     let text: String = (0..3_000).map(|n| format!("{n:023} ")).collect();
@@ -139,7 +140,7 @@ pub(crate) async fn a_reader_of_tokens_that_falls_behind(stage: &Stage) {
     assert!(String::from_utf8_lossy(said.raw()).contains(&text));
 }
 
-/// C18: a title that changed during an outage arrives with a connection that also sets the policy
+/// A title that changed during an outage arrives with a connection that also sets the policy
 /// again.
 pub(crate) async fn a_title_that_changes_during_an_outage(stage: &Stage) {
     let scene = Scene::start(stage, "title", never(), Script::new()).await;
@@ -153,8 +154,8 @@ pub(crate) async fn a_title_that_changes_during_an_outage(stage: &Stage) {
     until(|| title().as_deref() == Some("Made meanwhile")).await;
 }
 
-/// C18: readers pass over events that the server cannot read. Where the server fails because of
-/// such an event, the caller is told why, and does not wait for ever.
+/// Readers skip events that the server cannot read. If the server fails because of such an event,
+/// the caller gets an error with the reason, and does not wait for ever.
 #[tokio::test]
 async fn events_that_the_server_cannot_read_are_passed_over_or_an_error() {
     let script = Script::new().finish("Done.").finish("More.");
@@ -221,7 +222,7 @@ async fn events_that_the_server_cannot_read_are_passed_over_or_an_error() {
     server.shutdown(Duration::from_secs(20)).await.unwrap();
 }
 
-/// Checks that an error tells the server's words, which name one of these events.
+/// Checks that an error contains the server's words, which name one of these events.
 fn refused(error: &openhands::conversation::Error, events: &[String]) {
     println!("{error}");
     let wire = error.transport_error().and_then(|wire| wire.status());

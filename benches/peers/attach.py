@@ -1,4 +1,4 @@
-"""From nothing to a mirror of the whole conversation, with RemoteConversation."""
+"""Measures attaching to a whole conversation with RemoteConversation."""
 
 import sys
 

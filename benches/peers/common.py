@@ -1,4 +1,4 @@
-"""What the Python peers share: a workspace, and the words spoken with the bench."""
+"""Functions that the Python peers share: a workspace, and messages to the bench."""
 
 import os
 import sys
@@ -37,6 +37,6 @@ def wait_for(what: str) -> str:
 
 
 def leave() -> None:
-    """Ends at once: closing each socket would wait five seconds for its thread."""
+    """Exits at once, because closing each socket would wait five seconds for its thread."""
     sys.stdout.flush()
     os._exit(0)

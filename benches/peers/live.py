@@ -1,4 +1,4 @@
-"""Follows conversations as `live` of clients/subjects.rs does, with RemoteConversation."""
+"""Follows conversations like `live` of clients/subjects.rs, with RemoteConversation."""
 
 import sys
 import threading

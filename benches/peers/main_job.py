@@ -1,4 +1,4 @@
-"""The main job on the Python SDK: what examples/local_agent_server.rs does, as its users write it.
+"""The main job on the Python SDK: examples/local_agent_server.rs, written as its users would.
 
 The server is started with the same settings, and polled as often as a patient program would.
 """
@@ -54,7 +54,7 @@ class Server:
             "LITELLM_LOCAL_MODEL_COST_MAP": "True",
             "OPENHANDS_SUPPRESS_BANNER": "1",
         }
-        # The user's own shell may start so slowly that it swallows the agent's first command.
+        # A slow start of the user's shell could lose the agent's first command.
         passed = {"PATH": os.environ["PATH"], "HOME": self.root}
         self.process = subprocess.Popen(
             [sys.executable, "-m", "openhands.agent_server"]

@@ -1,4 +1,4 @@
-"""Runs as often as it is told to and says when each run returned, with RemoteConversation."""
+"""Runs a given number of times with RemoteConversation, and prints when each run returned."""
 
 import sys
 import time

@@ -1,7 +1,7 @@
 #!/bin/sh
 # A Stop hook: the agent may not finish while a Python file of the workspace does not compile.
-# Exit 2 denies, and what stands on stderr is what the agent is told.
-# The server starts hooks in the workspace and says so; by hand it is the current directory.
+# Exit code 2 denies, and stderr is the feedback for the agent.
+# The server starts hooks in the workspace and names it; otherwise the current directory is used.
 cd "${OPENHANDS_PROJECT_DIR:-.}" || exit 1
 python=$(command -v python3 || command -v python) || {
     echo "no Python to check with" >&2
@@ -10,7 +10,7 @@ python=$(command -v python3 || command -v python) || {
 find . -name .git -prune -o -name .venv -prune -o -name '*.py' -type f -print | sort | {
     failed=0
     while IFS= read -r file; do
-        # Compiled in memory: nothing is left in the workspace.
+        # Compiled in memory, so no file is left in the workspace.
         "$python" -c '
 import sys
 name = sys.argv[1]

@@ -97,8 +97,10 @@ pub(crate) fn run() -> Result {
         without_circles(package, &mut breaches);
         all_files.extend(files);
     }
-    let markdown = english::markdown_files(cargo::root());
-    english::check(cargo::root(), &all_files, &markdown, &mut breaches);
+    let markdown = english::files(cargo::root(), &["md"]);
+    let mut others = english::files(cargo::root(), &["py", "sh"]);
+    others.extend(markdown.iter().cloned());
+    english::check(cargo::root(), &all_files, &others, &mut breaches);
     mentions::check(
         cargo::root(),
         markdown.iter().map(PathBuf::as_path),

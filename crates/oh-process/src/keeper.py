@@ -1,24 +1,25 @@
-# Runs one command at a time for its owner and lets nothing outlive the owner. Knows no servers.
+# Runs one command at a time for its owner, and ends every process with the owner. Contains nothing
+# about servers.
 #
 # The owner sends this script over a socket, which is this process's stdin, and then messages: one
 # letter, the payload's length as eight hexadecimal digits, the payload. Descriptors come with the
 # letter. Reports go back as lines:
 #
-#   r  run a command (see `run`); stdout and stderr come along   -> "pid N" or "fail ERRNO",
+#   r  run a command (see `run`); stdout and stderr are passed    -> "pid N" or "fail ERRNO",
 #                                                                   later "exit CODE OTHERS_KILLED"
 #   t  SIGTERM to the command's process group
 #   k  kill the command and everything it started
-#   w  wipe the command's configuration: it has been read
+#   w  wipe the command's configuration, which has been read
 #   l  hold these descriptors (locks) until this process ends
 #   d  remove this path if the owner dies        D  remove this path in any case
 #   b  remove the browser directories that this file lists, at the end of each command
-#   g  after the owner's death, give the command this many milliseconds to end by itself
+#   g  after the owner's death, give the command this many milliseconds to exit
 #   q  kill everything and quit
 #
 # A template process (template.py) forks keepers that run their commands without exec.
 #
-# The end of the socket means that the owner is gone, however it went. Private C modules are used
-# where the public ones would cost milliseconds of every start.
+# The end of the socket means that the owner has ended, in any way. Private C modules are used
+# where the public ones would add milliseconds to every start.
 import posix
 import select
 import sys
@@ -47,13 +48,13 @@ def prctl(option, value):
 
 
 def parents():
-    """Yields (pid, parent) of every process that can be seen."""
+    """Yields (pid, parent) of every visible process."""
     if LINUX:
         for name in posix.listdir("/proc"):
             if name.isdigit():
                 try:
                     with open("/proc/" + name + "/stat", "rb") as file:
-                        # The name in parentheses may itself hold parentheses and blanks.
+                        # The name in parentheses may contain parentheses and blanks.
                         yield int(name), int(file.read().rpartition(b")")[2].split()[1])
                 except (OSError, ValueError, IndexError):
                     pass
@@ -79,7 +80,7 @@ def descendants():
 
 
 def remove(path):
-    """Removes a file, or a directory of this user with all that is in it; follows no link."""
+    """Removes a file, or a directory of this user with its contents. Follows no link."""
     try:
         status = posix.lstat(path)
         if status.st_uid != posix.geteuid():
@@ -87,7 +88,7 @@ def remove(path):
         if status.st_mode & 0o170000 != 0o040000:
             posix.unlink(path)
             return
-        # A directory that cannot be written cannot be emptied, either.
+        # A directory that is not writable cannot be emptied.
         posix.chmod(path, 0o700)
         for name in posix.listdir(path):
             remove(path + b"/" + name)
@@ -118,21 +119,21 @@ def remove_browser_directories(record):
     except OSError:
         return
     for path in paths:
-        # The agent can write the record, too: it is not to choose what is removed.
+        # The agent can also write the record, but must not choose which paths are removed.
         name = path[len(BROWSER):]
         if path.startswith(BROWSER) and name.isalnum():
             remove(path)
 
 
 def settle():
-    """In the child: what it inherits from the owner is set to what a service expects."""
+    """Resets, in the child, the attributes inherited from the owner to those of a service."""
     for number in range(1, 65):
         try:
             signal.signal(number, signal.SIG_DFL)
         except (OSError, ValueError):
             pass
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
-    # Never looser than the owner's, and never writable by everybody.
+    # Never more permissive than the owner's, and never writable by everybody.
     posix.umask(posix.umask(0o077) & 0o077 | 0o002)
     try:
         import resource
@@ -144,7 +145,7 @@ def settle():
             if name == "NOFILE" and (hard == resource.RLIM_INFINITY or hard > 65536):
                 soft = 65536
             resource.setrlimit(limit, (soft, hard))
-        # A core would hold keys.
+        # A core dump would contain keys.
         resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
     except (ImportError, OSError, ValueError, AttributeError):
         pass
@@ -170,7 +171,7 @@ def settle():
 
 class Keeper:
     def __init__(self, begin=None):
-        # Where this process is forked from one that has imported the command: what runs it.
+        # Runs the command if this process was forked from one that has imported it.
         self.begin = begin
         self.locks, self.doomed, self.doomed_anyway = [], [], []
         self.record, self.grace = b"", 0
@@ -190,7 +191,7 @@ class Keeper:
         signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
         if LINUX:
-            # PR_SET_CHILD_SUBREAPER: who outlives its parent becomes ours.
+            # PR_SET_CHILD_SUBREAPER: a process that outlives its parent becomes our child.
             if prctl(36, 1) != 0:
                 raise OSError("prctl(PR_SET_CHILD_SUBREAPER) failed")
         self.report(b"up %d\n" % self.pid)
@@ -203,7 +204,7 @@ class Keeper:
             pass
 
     def receive(self):
-        """The next message, or None at the end of the socket."""
+        """Returns the next message, or None at the end of the socket."""
         descriptors, parts, wanted = [], b"", 9
         try:
             while len(parts) < wanted:
@@ -229,7 +230,7 @@ class Keeper:
         self.wipe()
         if config:
             if LINUX:
-                # In memory, without a name: nothing to find, and nothing to leave behind.
+                # In memory and without a name, so no file can be found or left behind.
                 self.config = posix.memfd_create("configuration", 0)
             else:
                 self.config = posix.open(path, posix.O_RDWR | posix.O_CREAT | posix.O_TRUNC, 0o600)
@@ -251,7 +252,7 @@ class Keeper:
                     if posix.getppid() != self.pid:
                         posix._exit(127)
                 settle()
-                # In this order: none may take the place of one that is still needed.
+                # In this order, so that no descriptor replaces one that is still needed.
                 for standard, descriptor in zip((1, 2), output):
                     posix.dup2(descriptor, standard)
                 first = CONFIG
@@ -281,7 +282,7 @@ class Keeper:
             posix.setpgid(self.leader, self.leader)
         except OSError:
             pass
-        # Ends when the command has begun, for the other end closes by itself then.
+        # Ends when the command has started, because that closes the other end.
         error = posix.read(failed, 16)
         posix.close(failed)
         if error:
@@ -306,7 +307,7 @@ class Keeper:
                 pass
 
     def reap(self):
-        """Takes the dead in; False when no child is left."""
+        """Reaps ended children. Returns False when no child is left."""
         while True:
             try:
                 pid, status = posix.waitpid(-1, posix.WNOHANG)
@@ -339,7 +340,7 @@ class Keeper:
             self.rest(0.002)
 
     def finish(self, quiet=False):
-        """Ends what is left of the command and reports how it ended."""
+        """Ends the remaining processes of the command and reports how it ended."""
         self.sweep()
         self.wipe()
         if self.record:
@@ -350,7 +351,7 @@ class Keeper:
         self.leader, self.ended = 0, None
 
     def orphaned(self):
-        """The owner is gone: the command may end by itself for a while."""
+        """Gives the command time to exit after the owner has ended."""
         if self.leader and self.grace:
             self.terminate()
             deadline = time.monotonic() + self.grace / 1000
@@ -367,7 +368,7 @@ class Keeper:
             try:
                 self.run(payload, descriptors)
             except OSError as failure:
-                # No process, no memory or no descriptor to be had: this one goes on.
+                # No process, memory or descriptor is available, so this process continues.
                 self.finish(quiet=True)
                 self.report(b"fail %d\n" % (failure.errno or 5))
         elif order == b"t":
@@ -413,7 +414,7 @@ class Keeper:
 
 
 def main(begin=None):
-    # What the owner did not mean to pass on.
+    # Descriptors that the owner did not intend to pass on.
     posix.closerange(3, 1 << 20)
     try:
         posix.setsid()

@@ -1,4 +1,4 @@
-"""Says what matchers match: those of a table, and ones made at random."""
+"""Prints what matchers match: those of a table, and random ones."""
 
 import json
 import random
@@ -52,7 +52,7 @@ def made(seed, count):
         pattern = (rng.choice(START) if rng.random() < 0.12 else "") + branch(rng, 3)
         if not 0 < len(pattern) < 60:
             continue
-        # In slashes it is an expression or nothing; bare, it may be a plain name, too.
+        # In slashes a pattern must be an expression; without slashes it may also be a plain name.
         pattern = f"/{pattern}/" if rng.random() < 0.5 else pattern
         for letters in ["aaaaabbA1", "aab1_-. \n}{é,#["]:
             for _ in range(2):

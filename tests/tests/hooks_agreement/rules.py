@@ -1,4 +1,4 @@
-"""Says which configurations the server takes, and which of them mean the same."""
+"""Prints which configurations the server accepts, and which of them are equal."""
 
 import json
 import random
@@ -62,7 +62,7 @@ def config(rng):
 
 
 def dropped(made):
-    """Adds a key that the server passes over, where it passes over some."""
+    """Adds a key that the server ignores, if it ignores keys there."""
     for matchers in made.get("hooks", made).values():
         for matcher in matchers or []:
             matcher["hoks"] = []

@@ -1,4 +1,4 @@
-"""Says what commands, replies of a model and whole events come to."""
+"""Prints the verdicts of commands, replies of a model and whole events."""
 
 import json
 import sys

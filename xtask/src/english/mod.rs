@@ -1,13 +1,14 @@
 //! Checks that every text follows the rules for plain English (see CONTRIBUTING.md).
 //!
-//! Checked are comments, documentation, string literals, the names of tests, and Markdown files.
-//! Clippy checks the `# Errors` sections: `missing_errors_doc` is denied in the root manifest, and
+//! Checked are comments, documentation, string literals, the names of tests, Markdown files, Python
+//! files and shell scripts. Clippy checks the `# Errors` sections: `missing_errors_doc` is denied in the root manifest, and
 //! every published crate must inherit the workspace's lints.
 
 mod rules;
 mod text;
 
 use std::{
+    ffi::OsStr,
     fs,
     path::{Path, PathBuf},
 };
@@ -20,15 +21,10 @@ const EXCEPTIONS: &[(&str, &str, &str)] = &[];
 /// Maximum number of exceptions. A rule that needs more of them is the wrong rule.
 const MAX_EXCEPTIONS: usize = 20;
 
-/// Checks the texts of Rust and Markdown files.
-pub(crate) fn check(
-    root: &Path,
-    rust: &[PathBuf],
-    markdown: &[PathBuf],
-    breaches: &mut Vec<String>,
-) {
+/// Checks the texts of Rust files and of others: Markdown files, Python files, shell scripts.
+pub(crate) fn check(root: &Path, rust: &[PathBuf], others: &[PathBuf], breaches: &mut Vec<String>) {
     let mut used = vec![false; EXCEPTIONS.len()];
-    for path in rust.iter().chain(markdown) {
+    for path in rust.iter().chain(others) {
         let shown = path.strip_prefix(root).unwrap_or(path).display();
         let shown = shown.to_string();
         // The lint's own tests and list quote what it forbids.
@@ -39,10 +35,10 @@ pub(crate) fn check(
             breaches.push(format!("{shown}: not a readable UTF-8 file"));
             continue;
         };
-        let passages = if path.extension().is_some_and(|extension| extension == "md") {
-            text::markdown(&source)
-        } else {
-            text::rust(&source)
+        let passages = match path.extension().and_then(OsStr::to_str) {
+            Some("md") => text::markdown(&source),
+            Some("py" | "sh") => text::script(&source),
+            _ => text::rust(&source),
         };
         let is_test = Path::new(&shown)
             .components()
@@ -116,8 +112,8 @@ fn findings(passage: &Passage, is_test: bool) -> Vec<String> {
     }
 }
 
-/// Returns all Markdown files below a directory.
-pub(crate) fn markdown_files(directory: &Path) -> Vec<PathBuf> {
+/// Returns all files below a directory that have one of the extensions.
+pub(crate) fn files(directory: &Path, extensions: &[&str]) -> Vec<PathBuf> {
     let mut files = Vec::new();
     let Ok(entries) = fs::read_dir(directory) else {
         return files;
@@ -128,9 +124,11 @@ pub(crate) fn markdown_files(directory: &Path) -> Vec<PathBuf> {
         if path.is_dir() {
             let hidden = name.to_string_lossy().starts_with('.') && name != ".github";
             if name != "target" && !hidden {
-                files.extend(markdown_files(&path));
+                files.extend(self::files(&path, extensions));
             }
-        } else if path.extension().is_some_and(|extension| extension == "md") {
+        } else if (path.extension().and_then(OsStr::to_str))
+            .is_some_and(|one| extensions.contains(&one))
+        {
             files.push(path);
         }
     }

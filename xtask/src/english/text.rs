@@ -1,4 +1,4 @@
-//! Finds the passages of text in Rust and Markdown files.
+//! Finds the passages of text in Rust files, Markdown files and scripts.
 
 use crate::lexer::{self, Token};
 
@@ -38,6 +38,67 @@ pub(super) fn markdown(source: &str) -> Vec<Passage> {
             line,
             kind: Kind::Prose,
             text,
+        })
+        .collect()
+}
+
+/// Returns the passages of a Python file or a shell script: comments and docstrings.
+pub(super) fn script(source: &str) -> Vec<Passage> {
+    let mut passages = Vec::new();
+    let mut comment: Vec<(usize, &str)> = Vec::new();
+    let mut docstring: Option<Vec<(usize, &str)>> = None;
+    let mut after_def = false;
+    for (index, line) in source.lines().enumerate() {
+        let number = index + 1;
+        let text = line.trim();
+        if let Some(lines) = &mut docstring {
+            let (part, ends) = match text.split_once("\"\"\"") {
+                Some((part, _)) => (part, true),
+                None => (text, false),
+            };
+            lines.push((number, part));
+            if ends {
+                let lines = docstring.take().unwrap_or_default();
+                passages.extend(documented(lines, after_def));
+            }
+            continue;
+        }
+        if let Some(text) = text.strip_prefix('#').filter(|text| !text.starts_with('!')) {
+            // A list or a table in a comment has more than one blank.
+            let aligned = text.starts_with("  ");
+            comment.push((number, if aligned { "" } else { text }));
+            continue;
+        }
+        for (line, text) in paragraphs(comment.drain(..)) {
+            let kind = Kind::Comment;
+            passages.push(Passage { line, kind, text });
+        }
+        if let Some(text) = text.strip_prefix("\"\"\"") {
+            match text.split_once("\"\"\"") {
+                Some((text, _)) => passages.extend(documented(vec![(number, text)], after_def)),
+                None => docstring = Some(vec![(number, text)]),
+            }
+        } else if !text.is_empty() {
+            after_def = text.starts_with("def ") || text.starts_with("async def ");
+        }
+    }
+    for (line, text) in paragraphs(comment.into_iter()) {
+        let kind = Kind::Comment;
+        passages.push(Passage { line, kind, text });
+    }
+    passages
+}
+
+/// Returns the paragraphs of a docstring.
+fn documented(lines: Vec<(usize, &str)>, function: bool) -> Vec<Passage> {
+    let paragraphs = paragraphs(lines.into_iter()).into_iter().enumerate();
+    paragraphs
+        .map(|(position, (line, text))| {
+            let kind = match position {
+                0 => Kind::Doc { function },
+                _ => Kind::Comment,
+            };
+            Passage { line, kind, text }
         })
         .collect()
 }
@@ -214,6 +275,22 @@ mod tests {
             .map(|passage| passage.text)
             .collect();
         assert_eq!(passages, ["A list:", "one more", "two"]);
+    }
+
+    #[test]
+    fn docstrings_and_comments_of_scripts_are_found() {
+        let source = "#!/bin/sh\n# A note\n# of two lines.\n#   x  skipped\ndef f():\n    \"\"\"Does\n    it.\"\"\"\n    \
+                      return\n\"\"\"Text.\"\"\"\n";
+        let passages = script(source).into_iter();
+        let found: Vec<_> = passages
+            .map(|passage| (passage.line, passage.kind, passage.text))
+            .collect();
+        let expected = vec![
+            (2, Kind::Comment, "A note of two lines.".into()),
+            (6, Kind::Doc { function: true }, "Does it.".into()),
+            (9, Kind::Doc { function: false }, "Text.".into()),
+        ];
+        assert_eq!(found, expected);
     }
 
     #[test]

@@ -5,13 +5,13 @@
 # the format of keeper.py:
 #
 #   m  the keeper's script, how the server is launched, the modules whose imports are imported,
-#      libraries to import where they are installed, and the directory that holds this process's
-#      places, separated by NUL
-#                          -> one line of JSON: what was read while importing, or why it failed
-#   f  fork a keeper whose socket is the descriptor that comes along. The keeper reports "up PID"
-#      there; a refusal is reported there as "no REASON"
+#      libraries to import if they are installed, and the directory that holds this process's
+#      directories, separated by NUL
+#                          -> one line of JSON: the variables read by imports, or the error
+#   f  fork a keeper whose socket is the passed descriptor. The keeper reports "up PID" there; a
+#      rejection is reported there as "no REASON"
 #
-# The end of the socket means that the owner is gone. Keepers do not depend on this process.
+# The end of the socket means that the owner has ended. Keepers do not depend on this process.
 import ast
 import atexit
 import ctypes
@@ -37,15 +37,15 @@ SIGNALS = range(1, 65)
 
 
 class ReadsConfiguration(ImportError):
-    """Stops the import of a module that reads the configuration: each server imports it itself."""
+    """Stops the import of a module that reads the configuration. Each server imports it."""
 
 
 class Refused(Exception):
-    """Why no server can be forked."""
+    """The reason why no server can be forked."""
 
 
 def receive(channel):
-    """The next message and its descriptors, or None at the end of the socket."""
+    """Returns the next message and its descriptors, or None at the end of the socket."""
     descriptors, parts, wanted = [], b"", 9
     while len(parts) < wanted:
         data, extra, _, _ = channel.recvmsg(min(wanted - len(parts), 1 << 16), 256)
@@ -61,12 +61,12 @@ def receive(channel):
 
 
 def tasks():
-    """Ids of this process's threads, those that Python does not know included."""
+    """Returns the ids of this process's threads, including those not started by Python."""
     return sorted(int(name) for name in posix.listdir("/proc/self/task"))
 
 
 class Imports:
-    """Imports modules and notes what they depend on: variables, places and threads."""
+    """Imports modules and records the variables, directories and threads that they depend on."""
 
     def __init__(self):
         self.read, self.skipped, self.thread = set(), [], None
@@ -81,7 +81,7 @@ class Imports:
         self.ended = time.time(), time.monotonic()
 
     def watched(self):
-        """Notes each variable that is read, and the module that starts a thread."""
+        """Records each variable that is read, and the module that starts a thread."""
         import contextlib
         import importlib.machinery
 
@@ -89,7 +89,7 @@ class Imports:
         get, iterate, load = environ.__getitem__, environ.__iter__, loader.exec_module
 
         def noted_get(variables, name):
-            # A walk over all variables says nothing about this one.
+            # Iterating over all variables does not mean that this one is used.
             if sys._getframe(1).f_code.co_name != "__iter__":
                 if name == CONFIG:
                     raise ReadsConfiguration("the configuration is read at import")
@@ -121,7 +121,7 @@ class Imports:
         return watched()
 
     def import_all(self, name):
-        """Imports all that a module imports at its top level, but not the module."""
+        """Imports everything that a module imports at its top level, but not the module."""
         try:
             spec = importlib.util.find_spec(name)
         except ImportError:
@@ -146,18 +146,18 @@ class Imports:
                 if member != "*" and not hasattr(module, member):
                     importlib.import_module(name + "." + member)
         except ImportError as error:
-            # The server's own start tells whether it can do without.
+            # The start of a server shows whether the library is needed.
             self.skipped.append("%s: %s" % (name, error))
 
     roots = ()
 
 
 class Captured:
-    """What modules have kept of this process: its directories, its identity and its clock. Each
-    server gets its own instead."""
+    """Values of this process that modules have stored: directories, identity and clock. Each server
+    gets new ones."""
 
     def __init__(self, imports, places):
-        # The longest first: one may be in another.
+        # The longest first, because one may contain another.
         self.places = sorted(places.items(), key=lambda place: -len(place[1]))
         self.paths, self.texts, self.times, self.pids = [], [], [], []
         for value in gc.get_objects():
@@ -192,7 +192,7 @@ class Captured:
 
     @staticmethod
     def move(path, text):
-        """Makes an existing path another one, for whoever holds it."""
+        """Changes an existing path object in place, for every module that holds it."""
         new = type(path)(text)
         for kind in type(path).__mro__:
             for slot in getattr(kind, "__slots__", ()):
@@ -223,8 +223,8 @@ class Captured:
 
 
 def fingerprint(modules):
-    """What tells one state of an environment from another: its interpreter, the packages
-    installed, and the server's own files."""
+    """Returns a value that identifies the state of an environment: its interpreter, the installed
+    packages, and the server's files."""
 
     def facts(path):
         try:
@@ -242,7 +242,7 @@ def fingerprint(modules):
         found.append((directory, tuple(name for name in names if name != "__pycache__")))
         found += [facts(directory + "/" + name) for name in names if name.endswith(".dist-info")]
     for name in modules:
-        # Found without its loader, which would believe what it saw before.
+        # Found without its loader, which caches earlier results.
         path = os.path.join(package_directory(name), name.rpartition(".")[2] + ".py")
         found.append(facts(path))
     return found
@@ -255,14 +255,14 @@ def package_directory(name):
 
 
 def area(first):
-    """Where the kernel shows the arguments (first=45) or variables (47) of this process."""
+    """Returns where the kernel stores this process's arguments (first=45) or variables (47)."""
     with open("/proc/self/stat", "rb") as file:
         fields = file.read().rpartition(b")")[2].split()
     return int(fields[first]), int(fields[first + 1])
 
 
 def show(first, parts):
-    """Has the process table show these, as far as there is room."""
+    """Shows these arguments in the process table, as far as they fit."""
     begin, end = area(first)
     room = end - begin
     text = b""
@@ -293,14 +293,14 @@ class Template:
         self.keeper.settle()
         signal.signal(signal.SIGPIPE, signal.SIG_IGN)
         self.launch = compile(launch, "launch.py", "exec")
-        # While modules are imported nobody reads the socket: its end is a signal, which is the end.
+        # During imports the socket is not read, so its end is a signal that ends this process.
         number = self.channel.fileno()
         flags = fcntl.fcntl(number, fcntl.F_GETFL)
         fcntl.fcntl(number, fcntl.F_SETOWN, posix.getpid())
         fcntl.fcntl(number, fcntl.F_SETFL, flags | os.O_ASYNC)
         if not select_open(self.channel):
             posix._exit(0)
-        # As the launch does: no variables from files that lie above the libraries.
+        # Like the launch: no variables from files in directories above the libraries.
         try:
             import dotenv
             import dotenv.main
@@ -319,12 +319,12 @@ class Template:
         self.fingerprint = fingerprint(self.modules)
         posix.chdir("/")
         show(45, [os.fsencode(sys.executable), b"(template of agent servers)"])
-        # Collections would write to each object, and so copy the memory that is shared.
+        # Garbage collection would write to each object, and so copy the shared memory.
         gc.disable()
         gc.freeze()
         for number_ in self.keeper.IGNORED + (signal.SIGIO,):
             signal.signal(number_, signal.SIG_IGN)
-        # The kernel buries keepers that have ended.
+        # The kernel reaps keepers that have ended.
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)
         fcntl.fcntl(number, fcntl.F_SETFL, flags)
         return {
@@ -335,7 +335,7 @@ class Template:
         }
 
     def single(self, module=None):
-        """Refuses where there is more than one thread: a fork takes only one along."""
+        """Rejects a fork if there is more than one thread, because a fork copies only one."""
         found = tasks()
         if len(found) == 1:
             return
@@ -368,7 +368,7 @@ class Template:
             if pid == 0:
                 self.become_keeper(number)
         except Refused as why:
-            # It will be refused the next time, too: the owner starts another.
+            # Later forks would fail too, so the owner starts another template.
             self.refuse(number, str(why))
             posix._exit(1)
         except (OSError, MemoryError) as error:
@@ -387,7 +387,7 @@ class Template:
 
     def become_keeper(self, number):
         try:
-            # Their numbers are others' from now on.
+            # From now on their numbers belong to other files.
             self.channel.detach()
             if number != 0:
                 posix.dup2(number, 0)
@@ -397,10 +397,10 @@ class Template:
             traceback.print_exc()
 
     def begin(self, command, variables):
-        """Becomes the server, in the process that a keeper has forked. Never returns."""
+        """Runs the server in the process that a keeper has forked. Never returns."""
         code = 1
         try:
-            # As the interpreter's own start does.
+            # Like the interpreter's own start.
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGINT, signal.default_int_handler)
             for number in (signal.SIGPIPE, signal.SIGXFSZ):
@@ -464,7 +464,7 @@ class Template:
 
 
 def select_open(channel):
-    """Whether the other end of a socket is there."""
+    """Returns whether the other end of a socket exists."""
     import select
 
     poll = select.poll()

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Stands in for an interpreter: makes environments of copies of itself, and "installs" as the file
-# `mode` beside the first of them says. Everything else is the real one's.
+# Imitates an interpreter: creates environments from copies of itself, and "installs" as the file
+# `mode` next to the first copy says. Runs the real interpreter for everything else.
 here=PLACE
 base=$(dirname "$0")
 case "$2 $3" in

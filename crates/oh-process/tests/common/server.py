@@ -1,4 +1,4 @@
-# Stands in for the server: starts in milliseconds, answers what a start asks, and misbehaves as
+# Imitates the server: starts in milliseconds, answers the requests of a start, and misbehaves as
 # STAND_IN says.
 import json
 import os
@@ -12,7 +12,7 @@ import time
 mode, _, detail = os.environ.get("STAND_IN", "").partition(":")
 host = sys.argv[sys.argv.index("--host") + 1]
 port = int(sys.argv[sys.argv.index("--port") + 1])
-# As the real one: the file first, the environment over it.
+# Like the real server: the environment overrides the file.
 with open(os.environ["OPENHANDS_AGENT_SERVER_CONFIG_PATH"]) as file:
     config = json.load(file)
 key = os.environ.get("OH_SESSION_API_KEYS_0") or config["session_api_keys"][0]
@@ -73,7 +73,7 @@ if mode == "environment":
     with open(detail, "w") as file:
         json.dump(facts(), file)
 if mode == "publishes":
-    # As the real one: for its own tools, which ask the environment.
+    # Like the real server, for its own tools, which read the environment.
     os.environ["OH_SESSION_API_KEYS_0"] = key
     os.environ["PLAIN"] = "plain"
     os.environ.setdefault("SESSION_API_KEY", key)
@@ -100,7 +100,7 @@ if mode == "graceful":
 
     signal.signal(signal.SIGTERM, goodbye)
 if mode == "browser":
-    # As the browser's library does when it is imported.
+    # Like the browser's library when it is imported.
     downloads = "/tmp/browser-use-downloads-" + os.environ["TAG"][:8]
     os.mkdir(downloads)
     with open(downloads + "/file", "w") as file:
@@ -128,7 +128,7 @@ if mode == "forks" and os.fork():
 if mode == "stubborn":
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 if mode in ("daemon", "stubborn"):
-    # Leaves the group, the session and its parent, and forgets the environment.
+    # Leaves the group, the session and the parent, and clears the environment.
     script = 'import os,time\nif os.fork(): os._exit(0)\nos.setsid()\nif os.fork(): os._exit(0)\ntime.sleep(600)'
     subprocess.run([sys.executable, "-c", script, "daemon-of-" + os.environ["TAG"]], env={})
     subprocess.Popen(["sleep", "600"], start_new_session=True)

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Stands in for uv: "fetches" the stand-in interpreter into its directory of Pythons, makes
-# environments with it and "installs". Logs what it is asked to PLACE/uv-calls.
+# Imitates uv: "fetches" the imitated interpreter into its directory of Pythons, creates
+# environments with it and "installs". Logs its arguments to PLACE/uv-calls.
 PATH=/usr/bin:/bin
 echo "$*" >>PLACE/uv-calls
 managed=$UV_PYTHON_INSTALL_DIR/cpython-3.13/bin/python3

@@ -1,4 +1,4 @@
-"""The Python SDK's way to read events; driven by benches/decode.rs."""
+"""Reads events with the Python SDK for benches/decode.rs."""
 
 import json
 import sys
@@ -13,7 +13,7 @@ import openhands.tools.planning_file_editor  # noqa: F401
 from openhands.sdk.event import Event
 
 lines = open(sys.argv[1], encoding="utf-8").read().splitlines()
-# Tools of clients get classes of their own when they are registered: nothing to read here.
+# Client tools get separate classes when they are registered, so there is nothing to read here.
 lines = [line for line in lines if "ClientAction_" not in line and '"ClientTool"' not in line]
 for turn in sys.stdin:
     passes = int(turn)

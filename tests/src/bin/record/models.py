@@ -1,4 +1,4 @@
-"""Writes one event of every kind, action and observation that the server's models know.
+"""Writes one event of every kind, action and observation of the server's models.
 
 Runs in the server's environment. Each line is what the models serialize: the shape is theirs, the
 values are made up from the types of their fields.
@@ -40,7 +40,7 @@ def concrete(base):
 
 
 def value(kind, depth=0):
-    """Any value of a type; models full of values two levels down, then only what they need."""
+    """Returns a value of a type. Models are filled down to two levels, then with required fields."""
     origin, args = typing.get_origin(kind), typing.get_args(kind)
     if origin is typing.Annotated:
         return value(args[0], depth)
@@ -99,7 +99,7 @@ def emit(event):
 wrapped = {"ActionEvent", "ObservationEvent"}
 for model in concrete(Event):
     if model.__name__ not in wrapped:
-        # The tools of a prompt are made by executors, not from fields.
+        # The tools of a prompt are created by executors, not from fields.
         given = {"tools": []} if "tools" in model.model_fields else {}
         emit(make(model, **given))
 for model in concrete(Action):

@@ -41,7 +41,7 @@
 //! ```
 //! # tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
 //! use oh_testkit::{FakeServer, Script, fake::Observation};
-//! use oh_transport::{Client, Message};
+//! use oh_transport::Message;
 //! use serde_json::json;
 //!
 //! let server = FakeServer::builder()
@@ -49,7 +49,7 @@
 //!     .tool("terminal", |_| Observation::text("ok").field("exit_code", 0))
 //!     .start()
 //!     .await?;
-//! let client = Client::builder(server.url()).session_api_key(server.session_api_key()).build()?;
+//! let client = server.client()?;
 //! let conversation = server.create();
 //! let mut socket = client.socket(&format!("/sockets/session/{}", conversation.id())).await?;
 //!

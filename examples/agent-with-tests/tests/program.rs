@@ -19,10 +19,7 @@ use serde_json::json;
 const LIMIT: Duration = Duration::from_secs(20);
 
 async fn report(server: &FakeServer) -> Report {
-    let client = Client::builder(server.url())
-        .session_api_key(server.session_api_key())
-        .build()
-        .expect("a client");
+    let client = server.client().expect("a client");
     let job = Job {
         task: "Mend the tests.".into(),
         check: "cargo test".into(),

@@ -74,6 +74,7 @@ mod world;
 use std::{collections::BTreeMap, fmt, net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use oh_transport::Client;
 use serde_json::json;
 
 pub(crate) use self::wire::{head as frame_head, text as text_frame};
@@ -163,6 +164,19 @@ impl FakeServer {
     /// activation with session keys, returns the first of them.
     pub fn session_api_key(&self) -> &str {
         self.world.door.key()
+    }
+
+    /// Returns a new client of this server, with its session key.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the session key is not valid in a header.
+    pub fn client(&self) -> oh_transport::Result<Client> {
+        let builder = Client::builder(self.url());
+        match self.session_api_key() {
+            "" => builder.build(),
+            key => builder.session_api_key(key).build(),
+        }
     }
 
     /// Returns a conversation that was created by a client or by [`create`](Self::create).

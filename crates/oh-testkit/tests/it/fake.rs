@@ -18,10 +18,7 @@ use crate::support::{Raw, request_with};
 const LIMIT: Duration = Duration::from_secs(20);
 
 pub(super) fn client(server: &FakeServer) -> Client {
-    Client::builder(server.url())
-        .session_api_key(server.session_api_key())
-        .build()
-        .unwrap()
+    server.client().unwrap()
 }
 
 pub(super) async fn rest(server: &FakeServer, method: &str, target: &str, body: Value) -> Raw {

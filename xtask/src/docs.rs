@@ -7,7 +7,7 @@
 use std::{collections::BTreeSet, fs, path::Path};
 
 use crate::{
-    Result, cargo,
+    Result, cargo, files,
     lexer::{self, Token},
 };
 
@@ -78,7 +78,7 @@ fn page(root: &Path, text: &str) -> Result<String> {
             page.push_str(&format!("| `{kind}` | {documentation} |\n"));
         }
         let mut messages = BTreeSet::new();
-        for file in crate::tidy::rust_files(&sources) {
+        for file in files::rust_files(&sources) {
             messages.extend(self::messages(&read(&file)?));
         }
         messages.retain(|(_, kind)| kinds.iter().any(|(known, _)| known == kind));

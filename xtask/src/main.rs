@@ -9,6 +9,7 @@ mod demo;
 mod docs;
 mod english;
 mod example;
+mod files;
 mod fixtures;
 mod lexer;
 mod mentions;

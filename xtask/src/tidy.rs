@@ -10,7 +10,7 @@ use std::{
 
 use cargo_metadata::{DependencyKind, MetadataCommand, Package, TargetKind};
 
-use crate::{Result, cargo, docs, english, mentions};
+use crate::{Result, cargo, docs, english, files, mentions};
 
 /// Maximum length of a file. Most should be far shorter.
 const MAX_LINES: usize = 600;
@@ -89,7 +89,7 @@ pub(crate) fn run() -> Result {
         let Some(root) = package.manifest_path.parent() else {
             continue;
         };
-        let files = rust_files(root.as_std_path());
+        let files = files::rust_files(root.as_std_path());
         for file in &files {
             source_file(file, &mut breaches);
         }
@@ -97,8 +97,8 @@ pub(crate) fn run() -> Result {
         without_circles(package, &mut breaches);
         all_files.extend(files);
     }
-    let markdown = english::files(cargo::root(), &["md"]);
-    let mut others = english::files(cargo::root(), &["py", "sh"]);
+    let markdown = files::with_extension(cargo::root(), &["md"]);
+    let mut others = files::with_extension(cargo::root(), &["py", "sh"]);
     others.extend(markdown.iter().cloned());
     english::check(cargo::root(), &all_files, &others, &mut breaches);
     mentions::check(
@@ -233,27 +233,6 @@ fn mentions(text: &str, name: &str) -> bool {
                 !line[..at].ends_with(|before: char| before.is_alphanumeric() || before == '_')
             })
         })
-}
-
-pub(crate) fn rust_files(directory: &Path) -> Vec<PathBuf> {
-    let mut files = Vec::new();
-    let Ok(entries) = fs::read_dir(directory) else {
-        return files;
-    };
-    for entry in entries.flatten() {
-        let path = entry.path();
-        let name = entry.file_name();
-        if path.is_dir() {
-            // A nested package is checked separately.
-            if name != "target" && !path.join("Cargo.toml").exists() {
-                files.extend(rust_files(&path));
-            }
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
-            files.push(path);
-        }
-    }
-    files.sort();
-    files
 }
 
 #[cfg(test)]

@@ -111,27 +111,3 @@ fn findings(passage: &Passage, is_test: bool) -> Vec<String> {
         Kind::TestName => rules::test_name(text),
     }
 }
-
-/// Returns all files below a directory that have one of the extensions.
-pub(crate) fn files(directory: &Path, extensions: &[&str]) -> Vec<PathBuf> {
-    let mut files = Vec::new();
-    let Ok(entries) = fs::read_dir(directory) else {
-        return files;
-    };
-    for entry in entries.flatten() {
-        let path = entry.path();
-        let name = entry.file_name();
-        if path.is_dir() {
-            let hidden = name.to_string_lossy().starts_with('.') && name != ".github";
-            if name != "target" && !hidden {
-                files.extend(self::files(&path, extensions));
-            }
-        } else if (path.extension().and_then(OsStr::to_str))
-            .is_some_and(|one| extensions.contains(&one))
-        {
-            files.push(path);
-        }
-    }
-    files.sort();
-    files
-}

@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn an_alias_of_a_module_leads_to_what_is_used_through_it() {
+    fn an_alias_of_a_module_leads_to_the_items_used_through_it() {
         let text = "
             mod a { use crate::b as other; fn f() { other::deep::go(); } pub struct A; }
             mod b { pub mod deep { pub fn go(_: crate::a::A) {} } pub struct B(crate::a::A); }";

@@ -15,14 +15,14 @@ use syn::{
 /// The modules of a crate by path. The root's path is empty.
 pub(super) type Sources = BTreeMap<Vec<String>, Module>;
 
-/// One module.
+/// A module of a crate.
 #[derive(Default)]
 pub(super) struct Module {
     /// Name in reports. A module written within a file counts as a part of the file's module.
     pub(super) name: String,
     /// Names of the items that the module defines itself, macros included.
     pub(super) defined: BTreeSet<String>,
-    /// What `use` brings in, by its name here.
+    /// Items imported with `use`, by their local names.
     pub(super) imports: BTreeMap<String, Import>,
     /// Paths of `use …::*`.
     pub(super) globs: Vec<Vec<String>>,

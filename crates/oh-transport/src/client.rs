@@ -38,6 +38,15 @@ const REFUSAL_LIMIT: usize = 1024 * 1024;
 const REFUSAL_TIME: Duration = Duration::from_secs(2);
 
 /// A client of one agent server, with its credentials and connections. Cheap to clone.
+///
+/// ```no_run
+/// # async fn connect(key: String) -> Result<(), oh_transport::Error> {
+/// use oh_transport::Client;
+///
+/// let client = Client::builder("https://agents.example.com/team").session_api_key(key).build()?;
+/// println!("server {}", client.server_info().await?.version);
+/// # Ok(()) }
+/// ```
 #[derive(Clone)]
 pub struct Client(Arc<Inner>);
 

@@ -11,6 +11,16 @@ use crate::{Execute, Result, command::Hub, path};
 ///
 /// Paths are paths on the server, so no path rule of the local system applies. A relative path is
 /// relative to the directory.
+///
+/// ```no_run
+/// # async fn build(client: &oh_transport::Client) -> Result<(), oh_workspace::Error> {
+/// use oh_workspace::Workspace;
+///
+/// let workspace = Workspace::new(client, "/path/to/project");
+/// workspace.write("notes.txt", "Remember the milk.").await?;
+/// println!("{}", workspace.execute("ls -l").await?.stdout());
+/// # Ok(()) }
+/// ```
 #[derive(Debug, Clone)]
 pub struct Workspace {
     client: Client,

@@ -13,6 +13,16 @@ const TWICE: &str = "cannot have both `auth` and an `Authorization` header";
 
 model! {
     /// An MCP server (Model Context Protocol), whose tools an agent can use.
+    ///
+    /// ```
+    /// use oh_protocol::config::McpServer;
+    ///
+    /// let local = McpServer::stdio("uvx").args(["mcp-server-fetch"]);
+    /// let remote = McpServer::http("https://mcp.example.com/").header("X-Team", "tools");
+    /// local.check()?;
+    /// remote.check()?;
+    /// # Ok::<(), oh_protocol::Error>(())
+    /// ```
     pub struct McpServer;
     by_hand: ["transport", "command", "url", "headers", "auth"];
 

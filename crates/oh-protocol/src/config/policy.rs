@@ -9,6 +9,15 @@ use crate::event::SecurityRisk;
 model! {
     /// A policy that determines when an action waits for approval before it runs
     /// (`confirmation_policy`).
+    ///
+    /// ```
+    /// use oh_protocol::{config::ConfirmationPolicy, event::SecurityRisk};
+    ///
+    /// // Waits for an approval of actions with a medium, high or unknown risk.
+    /// let policy = ConfirmationPolicy::risky(SecurityRisk::Medium);
+    /// policy.check()?;
+    /// # Ok::<(), oh_protocol::Error>(())
+    /// ```
     pub struct ConfirmationPolicy;
     by_hand: ["kind", "threshold"];
 

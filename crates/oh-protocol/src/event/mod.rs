@@ -49,6 +49,16 @@ open_enum! {
 }
 
 /// An entry of a conversation's log, with its original JSON. Cheap to clone.
+///
+/// ```
+/// use oh_protocol::Event;
+///
+/// let json = r#"{"id":"1","timestamp":"2026-01-02T03:04:05","source":"agent","kind":"New"}"#;
+/// let event = Event::from_json(json)?;
+/// assert_eq!((event.id(), event.kind()), ("1", "New"));
+/// println!("{event}");
+/// # Ok::<(), oh_protocol::Error>(())
+/// ```
 #[derive(Clone)]
 pub struct Event(Arc<Inner>);
 

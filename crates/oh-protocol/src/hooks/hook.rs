@@ -18,6 +18,15 @@ open_enum! {
 }
 
 /// A single hook. The allowed fields depend on the kind; see [`check`](Hook::check).
+///
+/// ```
+/// use oh_protocol::hooks::Hook;
+///
+/// // Exit code 2 denies, and stderr is the feedback for the agent.
+/// let tests = Hook::command("cargo test --quiet >&2 || exit 2").timeout(300);
+/// tests.check()?;
+/// # Ok::<(), oh_protocol::Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[must_use]
 pub struct Hook {

@@ -163,6 +163,16 @@ impl PartialEq for Ignored {
 }
 
 /// Hooks for the tools that match a pattern.
+///
+/// ```
+/// use oh_protocol::hooks::{Hook, HookConfig, HookMatcher};
+///
+/// let guard = Hook::command("./guard.sh");
+/// let terminal = HookMatcher::exact("terminal").hook(guard.clone());
+/// let files = HookMatcher::regex("file_.*|glob").hook(guard);
+/// let hooks = HookConfig::new().pre_tool_use(terminal).pre_tool_use(files);
+/// # let _ = hooks;
+/// ```
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[must_use]
 pub struct HookMatcher {

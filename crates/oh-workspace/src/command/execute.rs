@@ -38,6 +38,18 @@ const STDERR: &str = "stderr";
 /// Dropping the future stops the command, unless it is [`detached`](Self::detached). Stopping needs
 /// the runtime that the future ran on. If that runtime ends too, the command continues until its
 /// timeout.
+///
+/// ```no_run
+/// # async fn test(workspace: &oh_workspace::Workspace) -> Result<(), oh_workspace::Error> {
+/// use std::time::Duration;
+///
+/// let tests = workspace.execute("cargo test").env("CI", "1").timeout(Duration::from_secs(600));
+/// let output = tests.await?;
+/// if !output.success() {
+///     println!("{:?}\n{}", output.exit_code(), output.stderr());
+/// }
+/// # Ok(()) }
+/// ```
 #[must_use = "a command does nothing until it is awaited or started"]
 pub struct Execute<'a> {
     workspace: &'a Workspace,

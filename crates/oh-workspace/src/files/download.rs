@@ -21,6 +21,14 @@ use crate::{Error, ErrorKind, Result, Workspace};
 ///
 /// Memory is bounded unless the whole file is requested as bytes or text. Dropping the future
 /// cancels the download and leaves no file behind.
+///
+/// ```no_run
+/// # async fn fetch(workspace: &oh_workspace::Workspace) -> Result<(), oh_workspace::Error> {
+/// workspace.download("target/report.html").to_path("report.html").await?;
+/// let text = workspace.download("notes.txt").text().await?;
+/// # let _ = text;
+/// # Ok(()) }
+/// ```
 #[must_use = "a download does nothing until a destination is chosen"]
 pub struct Download {
     workspace: Workspace,

@@ -44,6 +44,12 @@ const ANSWER: usize = 1024 * 1024;
 /// dropped, or whose source fails, leaves the existing file unchanged. However, the server writes
 /// in place: if its disk becomes full while it writes ([`ErrorKind::NoSpace`]), or if it crashes,
 /// the file is truncated. Memory is bounded for any size.
+///
+/// ```no_run
+/// # async fn send(workspace: &oh_workspace::Workspace) -> Result<(), oh_workspace::Error> {
+/// workspace.upload("data/input.csv").from_path("input.csv").await?;
+/// # Ok(()) }
+/// ```
 #[must_use = "an upload does nothing until its source is named"]
 pub struct Upload<'a> {
     workspace: &'a Workspace,

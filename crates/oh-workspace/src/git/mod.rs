@@ -31,6 +31,16 @@ use probe::Look;
 /// when the server's own list is used, spaces at the start or end of a name are missing.
 ///
 /// These commands run outside a conversation's history.
+///
+/// ```no_run
+/// # async fn review(workspace: &oh_workspace::Workspace) -> Result<(), oh_workspace::Error> {
+/// let git = workspace.git();
+/// for change in git.changes().await? {
+///     println!("{} {}", change.status, change.path);
+/// }
+/// git.patch().to_path("changes.patch").await?;
+/// # Ok(()) }
+/// ```
 #[derive(Debug, Clone)]
 pub struct Git {
     workspace: Workspace,

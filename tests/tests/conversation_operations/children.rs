@@ -56,7 +56,7 @@ pub(super) async fn children_are_started_awaited_and_listed(server: &LocalServer
     git(place.path(), true);
     let child = conversation
         .children()
-        .start("In a place of its own.")
+        .start("In a separate directory.")
         .await
         .unwrap();
     assert_eq!(child.started().isolation, Some(Isolation::Worktree));

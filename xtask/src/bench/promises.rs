@@ -133,7 +133,7 @@ pub(crate) const BENCHMARKS: &[Benchmark] = &[
         ..clients("tail")
     },
     Benchmark {
-        about: "live conversations in one process: what each costs beyond the bytes of its own \
+        about: "live conversations in one process: what each costs beyond the bytes of its \
                 state and events",
         promises: &[
             at_most("1,000 conversations", 0.1, "Python SDK").headline(
@@ -160,7 +160,7 @@ pub(crate) const BENCHMARKS: &[Benchmark] = &[
             at_most("pwd, median", 1.15, "execute_bash_command"),
             at_most("pwd, 90th percentile", 1.15, "execute_bash_command"),
             at_most(
-                "end of a 250 ms command told, 90th percentile",
+                "end of a 250 ms command seen, 90th percentile",
                 1.0,
                 "promised",
             ),
@@ -185,9 +185,9 @@ pub(crate) const BENCHMARKS: &[Benchmark] = &[
             at_most("forked server, processor time", 0.2, "cold start"),
             at_most("memory of a server", 1.0, "promised"),
             at_most("memory of ten servers", 1.0, "promised"),
-            at_most("server at hand", 1.0 / 80.0, "cold start")
+            at_most("warm server", 1.0 / 80.0, "cold start")
                 .headline("Take a server out of a warm pool", "starting one"),
-            at_most("server at hand", 1.0, "promised"),
+            at_most("warm server", 1.0, "promised"),
             at_most("shutdown, added", 1.0, "promised"),
         ],
     },
@@ -210,7 +210,7 @@ pub(crate) const BENCHMARKS: &[Benchmark] = &[
                 "Start a server, run an agent on a small task, stop",
                 "Python SDK",
             ),
-            at_most("main job, template at hand", 1.0, "promised"),
+            at_most("main job, template ready", 1.0, "promised"),
         ],
         ..clients("main-job")
     },

@@ -490,7 +490,7 @@ mod tests {
     }
 
     #[test]
-    fn ratios_are_of_one_round() {
+    fn ratios_compare_values_of_one_round() {
         let rounds = |values: &[f64]| Rounds {
             unit: String::new(),
             values: values.to_vec(),
@@ -582,7 +582,7 @@ mod tests {
     }
 
     #[test]
-    fn a_subject_that_took_no_part_is_told_with_the_reason() {
+    fn a_subject_that_did_not_run_is_listed_with_the_reason() {
         let skipped = json!({"work": "w", "subject": "peer", "skipped": "no node"});
         let row = Row::read(&skipped).unwrap();
         assert!(!row.is_ours());

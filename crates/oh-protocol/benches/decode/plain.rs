@@ -1,13 +1,14 @@
-//! The recorded events as types of plain `serde_json`: what `oh-protocol` would be without a
-//! scanner of its own. The same fields as its types, texts of their own, a kind looked up before
-//! the body it names, and only the kinds that the recording holds.
+//! The recorded events as types of plain `serde_json`: `oh-protocol` without its scanner.
+//!
+//! The types have the same fields, own their texts, and look up the kind before the body. Only the
+//! kinds of the recording are included.
 
 use std::{borrow::Cow, collections::BTreeMap};
 
 use serde::{Deserialize, Deserializer, de::Error};
 use serde_json::value::RawValue;
 
-/// What every event begins with, and its body.
+/// The header of an event, and its body.
 #[allow(dead_code, reason = "decoded, never looked at")]
 pub(crate) struct Event {
     id: String,

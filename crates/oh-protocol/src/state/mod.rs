@@ -312,7 +312,7 @@ mod tests {
         let whole = |text: &Text| std::sync::Arc::as_ptr(&text.located().0);
         let (name, value) = &fields[0];
         let newest = whole(fields[2].1.text());
-        // Name and value share bytes of their own, which are no more than them.
+        // Name and value share bytes that contain nothing else.
         assert!(whole(name) != newest && whole(value.text()) == whole(name));
         assert_eq!(name.located().0.all(), "a[1]");
         assert_eq!([whole(&fields[1].0), whole(&fields[2].0)], [newest; 2]);

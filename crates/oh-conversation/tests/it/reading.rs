@@ -40,7 +40,7 @@ async fn read(events: &mut EventStream, expected: std::ops::Range<u64>) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_bounded_mirror_keeps_the_newest_events_and_readers_miss_nothing() {
+async fn a_bounded_mirror_holds_the_newest_and_readers_miss_nothing() {
     let (mock, dial, conversation) = attached(5_000, |attach| attach.keep_last(1_000)).await;
     let held = conversation.events();
     assert!((1_000..=1_250).contains(&held.len()), "{}", held.len());
@@ -69,7 +69,7 @@ async fn a_bounded_mirror_keeps_the_newest_events_and_readers_miss_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn older_events_are_read_in_full_pages_and_requested_once() {
+async fn older_events_are_read_in_full_pages_and_none_is_asked_for_twice() {
     let (mock, _dial, conversation) = attached(5_000, |attach| attach.keep_last(1_000)).await;
     let held = conversation.events().seq(0).unwrap();
     let before = mock.seen("GET /events/search");
@@ -83,7 +83,7 @@ async fn older_events_are_read_in_full_pages_and_requested_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_undecodable_page_is_an_error_and_not_an_endless_wait() {
+async fn a_page_that_never_decodes_is_an_error_and_no_wait_for_ever() {
     let (mock, _dial, conversation) = attached(2_000, |attach| attach.keep_last(1_000)).await;
     let mut events = conversation.subscribe(Cursor::Start);
     for _ in 0..3 {
@@ -159,7 +159,7 @@ async fn a_run_whose_check_never_decodes_is_an_error_and_not_sent() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_bounded_mirror_continues_after_events_that_the_server_cannot_read() {
+async fn a_bounded_mirror_goes_on_after_what_the_server_reads_no_more() {
     let (mock, _dial, conversation) = attached(5_000, |attach| attach.keep_last(1_000)).await;
     let first = conversation.events().seq(0).unwrap();
     let mut events = conversation.subscribe(Cursor::After(9));
@@ -171,7 +171,7 @@ async fn a_bounded_mirror_continues_after_events_that_the_server_cannot_read() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_cursor_may_be_ahead_of_the_log() {
+async fn a_cursor_is_a_seq_and_may_lie_ahead() {
     let (mock, dial, conversation) = attached(10, |attach| attach).await;
     let mut ahead = conversation.subscribe(Cursor::After(19));
     let mut now = conversation.subscribe(Cursor::Now);
@@ -197,7 +197,7 @@ async fn a_cursor_may_be_ahead_of_the_log() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_list_shows_an_acp_tool_call_once_and_a_stream_shows_each_update() {
+async fn the_list_shows_an_acp_tool_call_once_and_a_stream_each_telling() {
     let (mock, dial, conversation) = attached(1, |attach| attach).await;
     for (call, status) in [("a", "pending"), ("b", "pending"), ("a", "completed")] {
         let fields = json!({"tool_call_id": call, "title": call, "status": status});
@@ -214,7 +214,7 @@ async fn a_list_shows_an_acp_tool_call_once_and_a_stream_shows_each_update() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn pitfall_21_slow_readers_and_blocking_callbacks_delay_no_other_reader() {
+async fn pitfall_21_a_reader_that_sleeps_and_a_callback_that_blocks_hold_up_nobody() {
     let (mock, dial, conversation) = attached(0, |attach| attach).await;
     let mut asleep = conversation.subscribe(Cursor::Start);
     let (release, blocked) = std::sync::mpsc::channel::<()>();
@@ -238,7 +238,7 @@ async fn pitfall_21_slow_readers_and_blocking_callbacks_delay_no_other_reader() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn callbacks_can_be_added_and_removed_at_any_time() {
+async fn callbacks_come_and_go_at_any_time() {
     let (mock, dial, conversation) = attached(2, |attach| attach).await;
     let (calls, mut called) = tokio::sync::mpsc::unbounded_channel();
     let say = |name: &'static str| {

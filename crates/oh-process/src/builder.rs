@@ -9,6 +9,7 @@ use crate::{
     TemplateServer, TemplateServerBuilder, Webhook,
     provision::Report,
     settings::{Settings, Source},
+    template::TemplateHandle,
     variables::Value,
 };
 
@@ -38,6 +39,9 @@ use crate::{
 #[must_use = "a builder does nothing until it is started"]
 pub struct LocalServerBuilder {
     settings: Settings,
+    template: Option<TemplateHandle>,
+    /// Whether forking is disabled, for a pool as well.
+    never_forked: bool,
 }
 
 impl LocalServer {
@@ -236,22 +240,22 @@ impl LocalServerBuilder {
     /// template alive.
     pub fn template(mut self, template: &TemplateServer) -> Self {
         self.settings.source = Source::Environment(template.environment().clone());
-        self.settings.template = Some(template.handle());
-        self.settings.never_forked = false;
+        self.template = Some(template.handle());
+        self.never_forked = false;
         self
     }
 
     /// Starts the server cold, even where a [`WarmPool`](crate::WarmPool) would fork it.
     pub fn without_template(mut self) -> Self {
-        self.settings.template = None;
-        self.settings.never_forked = true;
+        self.template = None;
+        self.never_forked = true;
         self
     }
 
     /// Returns a builder for a template for servers like this one. Returns `None` if a template is
     /// set or forking is disabled.
     pub(crate) fn own_template(&self) -> Option<TemplateServerBuilder> {
-        let wanted = self.settings.template.is_none() && !self.settings.never_forked;
+        let wanted = self.template.is_none() && !self.never_forked;
         wanted.then(|| TemplateServerBuilder::like(&self.settings))
     }
 
@@ -272,6 +276,6 @@ impl LocalServerBuilder {
     /// [`ErrorKind::NotReady`](crate::ErrorKind::NotReady) if it does not become ready in time.
     /// These two include the last lines of its log. Everything that was started is cleaned up.
     pub async fn start(self) -> Result<LocalServer> {
-        LocalServer::start(self.settings).await
+        LocalServer::start(self.settings, self.template).await
     }
 }

@@ -13,7 +13,7 @@ use tokio::{
     process::Command,
 };
 
-use crate::{Error, ErrorKind, Result, children, interpreter, keeper::Spawn, uv::pip_settings};
+use crate::{Error, ErrorKind, Result, children, interpreter, keeper::Spawn};
 
 /// The Python version that uv finds or downloads if no interpreter is known.
 const UV_PYTHON: &str = "3.13";
@@ -337,6 +337,34 @@ pub(crate) fn environment() -> Vec<(OsString, OsString)> {
         .collect()
 }
 
+/// Returns pip's settings as variables of uv, where uv's own are not set.
+fn pip_settings(read: &dyn Fn(&str) -> Option<OsString>) -> Vec<(OsString, OsString)> {
+    let set = |names: &[&str]| names.iter().any(|name| read(name).is_some());
+    let mut settings: Vec<(OsString, OsString)> = Vec::new();
+    for (pip, uv, others) in [
+        ("PIP_INDEX_URL", "UV_DEFAULT_INDEX", &["UV_INDEX_URL"][..]),
+        ("PIP_EXTRA_INDEX_URL", "UV_INDEX", &["UV_EXTRA_INDEX_URL"]),
+        ("PIP_FIND_LINKS", "UV_FIND_LINKS", &[]),
+        ("PIP_CERT", "SSL_CERT_FILE", &[]),
+    ] {
+        let Some(value) = read(pip).filter(|value| !value.is_empty()) else {
+            continue;
+        };
+        if set(&[uv]) || set(others) {
+            continue;
+        }
+        // pip separates locations by blanks, uv by commas.
+        let value = match (uv, value.to_str()) {
+            ("UV_FIND_LINKS", Some(text)) => {
+                text.split_whitespace().collect::<Vec<_>>().join(",").into()
+            }
+            _ => value,
+        };
+        settings.push((uv.into(), value));
+    }
+    settings
+}
+
 /// The last lines of an installer's output.
 #[derive(Clone, Default)]
 struct Said(Arc<Mutex<Vec<String>>>);
@@ -455,5 +483,32 @@ mod tests {
             failure(&said.map(str::to_owned)).kind(),
             ErrorKind::IndexUnreachable
         );
+    }
+
+    #[test]
+    fn settings_of_pip_apply_to_uv_unless_it_has_its_own() {
+        let settings = |set: &[(&str, &str)]| {
+            let read = |name: &str| {
+                let found = set.iter().find(|(known, _)| *known == name)?;
+                Some(OsString::from(found.1))
+            };
+            let settings = pip_settings(&read).into_iter();
+            settings
+                .map(|(name, value)| {
+                    format!("{}={}", name.to_string_lossy(), value.to_string_lossy())
+                })
+                .collect::<Vec<_>>()
+        };
+        let pip = [("PIP_INDEX_URL", "https://i"), ("PIP_FIND_LINKS", "/a /b")];
+        assert_eq!(
+            settings(&pip),
+            ["UV_DEFAULT_INDEX=https://i", "UV_FIND_LINKS=/a,/b"]
+        );
+        let both = [
+            ("PIP_INDEX_URL", "https://i"),
+            ("UV_INDEX_URL", "https://j"),
+        ];
+        assert!(settings(&both).is_empty());
+        assert!(settings(&[]).is_empty());
     }
 }

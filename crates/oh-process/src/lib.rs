@@ -43,6 +43,7 @@ mod keeper;
 #[cfg(not(unix))]
 #[path = "keeper_unsupported.rs"]
 mod keeper;
+mod launch;
 mod listener;
 mod lock;
 mod logs;

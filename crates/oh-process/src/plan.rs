@@ -2,7 +2,6 @@
 //! process and how to identify it. Does not supervise.
 
 use std::{
-    borrow::Cow,
     ffi::OsString,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     path::{Path, PathBuf},
@@ -19,33 +18,26 @@ use tracing::info;
 
 use crate::{
     Environment, Error, ErrorKind, ExitReport, Progress, Result,
-    keeper::{End, Job, Keeper, Running, config_path},
+    keeper::{End, Job, Keeper, Running},
+    launch::LAUNCH,
     logs::LogHub,
     probe::{self, Proof, Reservation},
     requirements,
-    settings::{Settings, Source},
+    settings::{Settings, Source, config_file},
     startup::Startup,
     state::{Place, StateDir, random_key, start_directory},
+    template::TemplateHandle,
     variables::module_directories,
 };
 
 /// How long reading the last output of an ended server may take.
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
-/// Python code that runs the server's module in its own interpreter and
-///
-/// - records the directories that the browser's library creates in /tmp when it is imported, so
-///   that the keeper can remove them;
-/// - hides the session keys, which the server writes into its environment for its own use, from
-///   every process that the server starts;
-/// - stops the server's libraries from reading variables from `.env` files above their own
-///   directory.
-pub(crate) const LAUNCH: &str = include_str!("launch.py");
-
 /// How to start a server, at first and after each end.
 #[derive(Debug)]
 pub(crate) struct Plan {
     pub(crate) settings: Settings,
+    template: Option<TemplateHandle>,
     pub(crate) environment: Environment,
     pub(crate) keys: Vec<SecretString>,
     pub(crate) secret_key: SecretString,
@@ -75,7 +67,10 @@ pub(crate) type Waking = (Client, Init);
 
 impl Plan {
     /// Prepares everything except the process. The returned state must be dropped after the keeper.
-    pub(crate) async fn new(settings: Settings) -> Result<(StateDir, Self, Keeper)> {
+    pub(crate) async fn new(
+        settings: Settings,
+        template: Option<TemplateHandle>,
+    ) -> Result<(StateDir, Self, Keeper)> {
         // Reject invalid settings before spending minutes on an environment.
         settings.check()?;
         let environment = match &settings.source {
@@ -94,7 +89,8 @@ impl Plan {
             None => Place::temporary()?,
         };
         // The keeper must exist before anything is created that needs cleaning up.
-        let (keeper, startup) = start_keeper(&settings, &environment, &place).await?;
+        let (keeper, startup) =
+            start_keeper(&settings, template.as_ref(), &environment, &place).await?;
         let temporary = place.is_temporary();
         let unkept = |error| {
             Error::directory(
@@ -124,7 +120,7 @@ impl Plan {
         };
         let variables = settings
             .variables
-            .build(ours(&settings, &state, &workspace), &settings.local()?)?;
+            .build(settings.ours(&state, &workspace), &settings.local()?)?;
         let mut secrets = keys.clone();
         secrets.push(secret_key.clone());
         secrets.extend(settings.previous_secret_keys.iter().cloned());
@@ -144,13 +140,20 @@ impl Plan {
             workspace,
             startup: Mutex::new(startup),
             settings,
+            template,
         };
         Ok((state, plan, keeper))
     }
 
     /// Returns a new keeper for the same state, after the first one was killed.
     pub(crate) async fn keeper(&self, state: &StateDir) -> Result<Keeper> {
-        let (keeper, startup) = start_keeper(&self.settings, &self.environment, state).await?;
+        let (keeper, startup) = start_keeper(
+            &self.settings,
+            self.template.as_ref(),
+            &self.environment,
+            state,
+        )
+        .await?;
         *self.startup() = startup;
         let hand_over = || {
             keeper.hold(state.lock())?;
@@ -370,14 +373,15 @@ impl Drop for Live {
 /// Forks a keeper from the template, or starts one if that is not possible.
 async fn start_keeper(
     settings: &Settings,
+    template: Option<&TemplateHandle>,
     environment: &Environment,
     place: &Place,
 ) -> Result<(Keeper, Startup)> {
     let mut startup = Startup::Cold;
-    if let Some(template) = &settings.template {
+    if let Some(template) = template {
         let workspace = settings.workspace_dir.clone();
         let workspace = workspace.unwrap_or_else(|| place.workspace());
-        let ours = ours(settings, place, &workspace);
+        let ours = settings.ours(place, &workspace);
         let variables = settings.variables.build(ours, &settings.local()?)?;
         match template.keeper(environment, &variables).await {
             Ok(keeper) => return Ok((keeper, Startup::Forked)),
@@ -405,10 +409,6 @@ fn browser_record(root: &Path) -> PathBuf {
     root.join("browser-directories")
 }
 
-fn config_file(root: &Path) -> PathBuf {
-    root.join("server.json")
-}
-
 fn workspace(path: &Path) -> Result<PathBuf> {
     let make = || {
         std::fs::create_dir_all(path)?;
@@ -428,45 +428,4 @@ fn reachable(address: SocketAddr) -> SocketAddr {
         ip => ip,
     };
     SocketAddr::new(ip, address.port())
-}
-
-/// Returns the variables that this crate sets. Callers may override most of them. None is secret,
-/// because the agent can read them.
-pub(crate) fn ours(
-    settings: &Settings,
-    state: &Place,
-    workspace: &Path,
-) -> Vec<(Cow<'static, str>, OsString)> {
-    let mut ours: Vec<(Cow<'static, str>, OsString)> = vec![
-        ("OH_CONVERSATIONS_PATH".into(), state.conversations().into()),
-        ("OH_WORKSPACE_PATH".into(), workspace.into()),
-        ("OH_BASH_EVENTS_DIR".into(), state.bash_events().into()),
-        ("OH_PERSISTENCE_DIR".into(), state.persistence().into()),
-        (
-            "OH_CONVERSATION_WORKTREE_ROOT".into(),
-            state.worktrees().into(),
-        ),
-        (
-            "OPENHANDS_AGENT_SERVER_CONFIG_PATH".into(),
-            config_path(&config_file(state.root())).into(),
-        ),
-        ("TMUX_TMPDIR".into(), state.tmux().into()),
-        // Files left in this directory are removed with the state.
-        ("TMPDIR".into(), state.scratch().into()),
-        ("TZ".into(), "UTC".into()),
-        ("LOG_JSON".into(), "true".into()),
-        ("LOG_LEVEL".into(), settings.log_level.as_str().into()),
-        ("OPENHANDS_SUPPRESS_BANNER".into(), "1".into()),
-        // The price list is part of the package; fetching it would delay every start.
-        ("LITELLM_LOCAL_MODEL_COST_MAP".into(), "True".into()),
-        ("OH_ENABLE_VSCODE".into(), "false".into()),
-        ("OH_PRELOAD_TOOLS".into(), "false".into()),
-    ];
-    if settings.variables.home().is_none() {
-        ours.push(("HOME".into(), state.home().into()));
-    }
-    if settings.deferred_init {
-        ours.push(("OH_DEFERRED_INIT".into(), "true".into()));
-    }
-    ours
 }

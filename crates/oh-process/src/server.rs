@@ -27,6 +27,7 @@ use crate::{
     settings::Settings,
     shared::Shared,
     shell, supervise,
+    template::TemplateHandle,
 };
 
 /// Number of attempts to start the server on a free port.
@@ -63,9 +64,12 @@ pub struct LocalServer {
 }
 
 impl LocalServer {
-    pub(crate) async fn start(settings: Settings) -> Result<Self> {
+    pub(crate) async fn start(
+        settings: Settings,
+        template: Option<TemplateHandle>,
+    ) -> Result<Self> {
         // Boxed because the futures of provisioning and starting are large.
-        let (state, plan, keeper) = Box::pin(Plan::new(settings)).await?;
+        let (state, plan, keeper) = Box::pin(Plan::new(settings, template)).await?;
         let launch = Box::pin(first_launch(&plan, &keeper));
         let (launched, shell_start) = Box::pin(shell::measured_during(&plan, launch)).await;
         let (live, client, info, reservation) = launched?;

@@ -1,10 +1,11 @@
 //! Contains the settings of a local server and their validation. Starts nothing.
 
 use std::{
+    borrow::Cow,
     ffi::OsString,
     fmt,
     net::{IpAddr, Ipv4Addr},
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::Duration,
 };
 
@@ -12,8 +13,9 @@ use secrecy::{ExposeSecret, SecretString};
 
 use crate::{
     Environment, Error, ErrorKind, LogLevel, Provisioner, RestartPolicy, Result,
+    keeper::config_path,
     provision::Report,
-    template::TemplateHandle,
+    state::Place,
     variables::{Variables, module_directories},
 };
 
@@ -52,9 +54,6 @@ pub(crate) struct Settings {
     pub(crate) arguments: Vec<OsString>,
     pub(crate) restart: RestartPolicy,
     pub(crate) report: Option<Report>,
-    pub(crate) template: Option<TemplateHandle>,
-    /// Whether forking is disabled, for a pool as well.
-    pub(crate) never_forked: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -86,8 +85,6 @@ impl Default for Settings {
             arguments: Vec::new(),
             restart: RestartPolicy::never(),
             report: None,
-            template: None,
-            never_forked: false,
         }
     }
 }
@@ -121,6 +118,47 @@ impl Settings {
             true => Vec::new(),
             false => vec![ip.to_string()],
         })
+    }
+
+    /// Returns the variables that this crate sets. Callers may override most of them. None is
+    /// secret, because the agent can read them.
+    pub(crate) fn ours(
+        &self,
+        state: &Place,
+        workspace: &Path,
+    ) -> Vec<(Cow<'static, str>, OsString)> {
+        let mut ours: Vec<(Cow<'static, str>, OsString)> = vec![
+            ("OH_CONVERSATIONS_PATH".into(), state.conversations().into()),
+            ("OH_WORKSPACE_PATH".into(), workspace.into()),
+            ("OH_BASH_EVENTS_DIR".into(), state.bash_events().into()),
+            ("OH_PERSISTENCE_DIR".into(), state.persistence().into()),
+            (
+                "OH_CONVERSATION_WORKTREE_ROOT".into(),
+                state.worktrees().into(),
+            ),
+            (
+                "OPENHANDS_AGENT_SERVER_CONFIG_PATH".into(),
+                config_path(&config_file(state.root())).into(),
+            ),
+            ("TMUX_TMPDIR".into(), state.tmux().into()),
+            // Files left in this directory are removed with the state.
+            ("TMPDIR".into(), state.scratch().into()),
+            ("TZ".into(), "UTC".into()),
+            ("LOG_JSON".into(), "true".into()),
+            ("LOG_LEVEL".into(), self.log_level.as_str().into()),
+            ("OPENHANDS_SUPPRESS_BANNER".into(), "1".into()),
+            // The price list is part of the package; fetching it would delay every start.
+            ("LITELLM_LOCAL_MODEL_COST_MAP".into(), "True".into()),
+            ("OH_ENABLE_VSCODE".into(), "false".into()),
+            ("OH_PRELOAD_TOOLS".into(), "false".into()),
+        ];
+        if self.variables.home().is_none() {
+            ours.push(("HOME".into(), state.home().into()));
+        }
+        if self.deferred_init {
+            ours.push(("OH_DEFERRED_INIT".into(), "true".into()));
+        }
+        ours
     }
 
     /// Returns how long the server may take to shut down after its owner has died.
@@ -241,6 +279,11 @@ impl fmt::Debug for Webhook {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Webhook").finish_non_exhaustive()
     }
+}
+
+/// Returns the path of the server's configuration in its state directory.
+pub(crate) fn config_file(root: &Path) -> PathBuf {
+    root.join("server.json")
 }
 
 #[cfg(test)]

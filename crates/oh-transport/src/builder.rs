@@ -54,10 +54,14 @@ pub struct ClientBuilder {
     observer: Option<Arc<Observer>>,
 }
 
-impl ClientBuilder {
-    pub(crate) fn new(url: String) -> Self {
-        Self {
-            url,
+impl Client {
+    /// Creates a builder for a client of the server at `url`, such as `http://127.0.0.1:8000`.
+    ///
+    /// A path prefix is kept, but a trailing slash is removed. Building the client reads proxy and
+    /// observability variables from the environment; see [`ClientBuilder`].
+    pub fn builder(url: impl Into<String>) -> ClientBuilder {
+        ClientBuilder {
+            url: url.into(),
             auth: Auth::None,
             headers: Vec::new(),
             environment: true,
@@ -70,7 +74,9 @@ impl ClientBuilder {
             observer: None,
         }
     }
+}
 
+impl ClientBuilder {
     /// Sets the session key. HTTP requests send it in a header, sockets in the first frame.
     pub fn session_api_key(mut self, key: impl Into<SecretString>) -> Self {
         self.auth = Auth::Fixed(key.into());

@@ -13,7 +13,7 @@ use oh_protocol::{Answer, Call, Operation, Repeat};
 use tokio::time::{Instant, sleep, timeout_at};
 use tracing::{Instrument, Span, debug, debug_span, field::Empty};
 
-use crate::{Backoff, Client, Error, ErrorKind, Result};
+use crate::{Attempt, Backoff, Client, Error, ErrorKind, Result};
 
 /// The maximum number of attempts for a call that may be repeated.
 const ATTEMPTS: u32 = 5;
@@ -48,40 +48,26 @@ pub struct CallFuture<'a, C> {
     attempt_timeout: Option<Duration>,
 }
 
-/// An attempt of a call, as passed to [`on_attempt`](crate::ClientBuilder::on_attempt).
-#[derive(Debug, Clone)]
-#[non_exhaustive]
-pub struct Attempt<'a> {
-    /// The operation: method and route, without values.
-    pub operation: &'a Operation,
-    /// The number of the attempt, starting at 1.
-    pub number: u32,
-    /// The time from sending the request to receiving the whole response.
-    pub elapsed: Duration,
-    /// The response status. `None` if there was no response.
-    pub status: Option<StatusCode>,
-    /// The kind of error. `None` if the attempt succeeded.
-    pub failure: Option<ErrorKind>,
-    /// The delay before the next attempt. `None` if there is no further attempt.
-    pub retry_in: Option<Duration>,
-}
-
-impl<'a, C> CallFuture<'a, C> {
-    pub(crate) fn new(
-        client: &'a Client,
-        call: &'a C,
-        timeout: Duration,
-        attempt_timeout: Option<Duration>,
-    ) -> Self {
-        Self {
-            client,
+impl Client {
+    /// Creates a future that sends a call and returns its result. Dropping the future discards the
+    /// response, but does not cancel work that the server has started.
+    ///
+    /// # Errors
+    ///
+    /// See [`CallFuture`].
+    pub fn call<'a, C: Call>(&'a self, call: &'a C) -> CallFuture<'a, C> {
+        let (timeout, attempt_timeout) = self.timeouts();
+        CallFuture {
+            client: self,
             call,
             timeout,
             single: false,
             attempt_timeout,
         }
     }
+}
 
+impl<C> CallFuture<'_, C> {
     /// Disables all retries, even if no connection was made. For requests whose preconditions must
     /// be checked before each attempt.
     pub fn single_attempt(mut self) -> Self {

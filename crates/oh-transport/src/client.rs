@@ -17,8 +17,8 @@ use tracing::debug;
 use url::Url;
 
 use crate::{
-    Attempt, Body, CallFuture, Capability, ClientBuilder, Error, ErrorKind, HttpTransport,
-    Liveness, Message, Result, Socket, SocketTransport,
+    Attempt, Body, Capability, Error, ErrorKind, HttpTransport, Liveness, Message, Result, Socket,
+    SocketTransport,
     auth::{Auth, key_header},
     capability::{self, Info},
     http::{content, limited, refusal, watched},
@@ -78,14 +78,6 @@ pub(crate) struct Parts {
 pub(crate) type Observer = dyn Fn(&Attempt<'_>) + Send + Sync;
 
 impl Client {
-    /// Creates a builder for a client of the server at `url`, such as `http://127.0.0.1:8000`.
-    ///
-    /// A path prefix is kept, but a trailing slash is removed. Building the client reads proxy and
-    /// observability variables from the environment; see [`ClientBuilder`].
-    pub fn builder(url: impl Into<String>) -> ClientBuilder {
-        ClientBuilder::new(url.into())
-    }
-
     pub(crate) fn from_parts(parts: Parts) -> Self {
         Self(Arc::new(Inner {
             parts,
@@ -99,17 +91,6 @@ impl Client {
         &self.0.parts.base
     }
 
-    /// Creates a future that sends a call and returns its result. Dropping the future discards the
-    /// response, but does not cancel work that the server has started.
-    ///
-    /// # Errors
-    ///
-    /// See [`CallFuture`].
-    pub fn call<'a, C: Call>(&'a self, call: &'a C) -> CallFuture<'a, C> {
-        let parts = &self.0.parts;
-        CallFuture::new(self, call, parts.timeout, parts.attempt_timeout)
-    }
-
     /// Sends a request with a streamed body and returns the streamed response, regardless of its
     /// status.
     ///
@@ -119,7 +100,7 @@ impl Client {
     /// # Errors
     ///
     /// Returns an error if no response head arrives. Returns [`ErrorKind::Timeout`] if the transfer
-    /// makes no progress for the [read timeout](ClientBuilder::read_timeout); this error can also
+    /// makes no progress for the [read timeout](crate::ClientBuilder::read_timeout); this error can also
     /// occur later, while the response body is read.
     pub async fn stream(&self, request: Request, body: Body) -> Result<Response<Body>> {
         let limit = self.0.parts.read_timeout;
@@ -365,8 +346,9 @@ impl Client {
         }
     }
 
-    pub(crate) fn liveness_sender(&self) -> &watch::Sender<Liveness> {
-        &self.0.liveness
+    /// Returns the default timeouts of a call and of one attempt.
+    pub(crate) fn timeouts(&self) -> (Duration, Option<Duration>) {
+        (self.0.parts.timeout, self.0.parts.attempt_timeout)
     }
 
     /// Invalidates the cached capabilities, because the server may have been replaced.
@@ -378,6 +360,53 @@ impl Client {
         if let Some(observer) = &self.0.parts.observer {
             observer(attempt);
         }
+    }
+}
+
+impl Client {
+    /// Returns a watch channel for the state that the server's supervisor reports. All clones of a
+    /// client share this state.
+    ///
+    /// The state is [`Liveness::Unknown`] until [`set_liveness`](Self::set_liveness) is called, for
+    /// example by `LocalServer`.
+    pub fn liveness(&self) -> watch::Receiver<Liveness> {
+        self.0.liveness.subscribe()
+    }
+
+    /// Sets the state of the server for this client and all its clones. For use by supervisors.
+    pub fn set_liveness(&self, liveness: Liveness) {
+        // The server may run another version after a restart.
+        self.0.info.doubt();
+        self.0.liveness.send_if_modified(|known| {
+            let changed = *known != liveness;
+            *known = liveness;
+            changed
+        });
+    }
+
+    /// Waits until the server's supervisor reports that the server has exited and will not be
+    /// restarted, and returns the reason. Waits forever if the server is not supervised.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel-safe: the future only waits.
+    pub async fn server_gone(&self) -> Arc<str> {
+        let mut liveness = self.liveness();
+        let gone = liveness.wait_for(|known| matches!(known, Liveness::Gone(_)));
+        let reason = match gone.await.as_deref() {
+            Ok(Liveness::Gone(reason)) => Some(reason.clone()),
+            _ => None,
+        };
+        match reason {
+            Some(reason) => reason,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Returns whether both values are clones of one client and so share connections and
+    /// credentials.
+    pub fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
     }
 }
 

@@ -91,6 +91,7 @@
 //! # Ok(()) }
 //! ```
 
+mod attempt;
 mod auth;
 mod backoff;
 mod builder;
@@ -114,10 +115,11 @@ pub use self::http::{Body, HttpTransport};
 /// The attribute macro that implementations of [`HttpTransport`], [`SocketTransport`] and
 /// [`AuthProvider`] need.
 pub use async_trait::async_trait;
+pub use attempt::Attempt;
 pub use auth::AuthProvider;
 pub use backoff::Backoff;
 pub use builder::ClientBuilder;
-pub use call::{Attempt, CallFuture};
+pub use call::CallFuture;
 pub use capability::Capability;
 pub use client::Client;
 pub use error::{Error, ErrorKind, Result, ValidationEntry};

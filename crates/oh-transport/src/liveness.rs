@@ -6,11 +6,7 @@
 
 use std::sync::Arc;
 
-use tokio::sync::watch;
-
-use crate::Client;
-
-/// The supervisor's view of the server behind a [`Client`].
+/// The supervisor's view of the server behind a [`Client`](crate::Client).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Liveness {
@@ -26,56 +22,10 @@ pub enum Liveness {
     Gone(Arc<str>),
 }
 
-impl Client {
-    /// Returns a watch channel for the state that the server's supervisor reports. All clones of a
-    /// client share this state.
-    ///
-    /// The state is [`Liveness::Unknown`] until [`set_liveness`](Self::set_liveness) is called, for
-    /// example by `LocalServer`.
-    pub fn liveness(&self) -> watch::Receiver<Liveness> {
-        self.liveness_sender().subscribe()
-    }
-
-    /// Sets the state of the server for this client and all its clones. For use by supervisors.
-    pub fn set_liveness(&self, liveness: Liveness) {
-        // The server may run another version after a restart.
-        self.doubt();
-        self.liveness_sender().send_if_modified(|known| {
-            let changed = *known != liveness;
-            *known = liveness;
-            changed
-        });
-    }
-
-    /// Waits until the server's supervisor reports that the server has exited and will not be
-    /// restarted, and returns the reason. Waits forever if the server is not supervised.
-    ///
-    /// # Cancel safety
-    ///
-    /// Cancel-safe: the future only waits.
-    pub async fn server_gone(&self) -> Arc<str> {
-        let mut liveness = self.liveness();
-        let gone = liveness.wait_for(|known| matches!(known, Liveness::Gone(_)));
-        let reason = match gone.await.as_deref() {
-            Ok(Liveness::Gone(reason)) => Some(reason.clone()),
-            _ => None,
-        };
-        match reason {
-            Some(reason) => reason,
-            None => std::future::pending().await,
-        }
-    }
-
-    /// Returns whether both values are clones of one client and so share connections and
-    /// credentials.
-    pub fn is_same(&self, other: &Self) -> bool {
-        std::ptr::eq(self.liveness_sender(), other.liveness_sender())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Client;
 
     #[test]
     fn clones_share_the_liveness_of_their_server_and_other_clients_do_not() {

@@ -27,6 +27,8 @@ const MAKE: &str = "umask 077; d=$(mktemp -d \"${TMPDIR:-/tmp}/oh-hiding.XXXXXXX
 /// Creates a directory that stays until it is removed.
 const MAKE_LASTING: &str =
     "umask 077; mktemp -d \"${TMPDIR:-/tmp}/oh-output.XXXXXXXXXX\" | tr -d '\\n'";
+/// The exit code of a command that could not read its secrets.
+const NOT_TAKEN: i32 = 96;
 /// How often removal is attempted while the connection fails.
 const TRIES: u32 = 3;
 /// Timeout of each helper command.
@@ -108,6 +110,36 @@ impl Place {
     /// Returns the path of a file in the directory.
     pub(crate) fn file(&self, name: &str) -> String {
         format!("{}/{name}", self.path)
+    }
+
+    /// Returns the shell line that reads secrets from a file in the directory. The shell opens and
+    /// removes the file before it reads the first value. If that fails, nothing is exported and
+    /// nothing else runs. The line ends with a line break, so the shell executes it even when it
+    /// cannot parse the rest.
+    pub(crate) fn take(&self, file: &str) -> String {
+        let (directory, file) = (quoted(&self.path), quoted(&self.file(file)));
+        let failure = quoted(&self.not_taken());
+        format!(
+            "{{ rm -rf {directory} && [ ! -e {directory} ] && _oh_secrets=$(cat) && \
+             eval \"$_oh_secrets\"; }} <{file} || {{ echo {failure} >&2; exit {NOT_TAKEN}; }}; \
+             unset _oh_secrets\n"
+        )
+    }
+
+    /// Returns whether a command ended because it could not read its secrets.
+    pub(crate) fn failed_to_take(&self, code: Option<i32>, stderr: &str) -> bool {
+        code == Some(NOT_TAKEN) && stderr.contains(&self.not_taken())
+    }
+
+    fn not_taken(&self) -> String {
+        format!("oh-workspace: cannot take the secrets in {}", self.path)
+    }
+
+    /// Returns the shell line that redirects the output of the rest of the script into files in the
+    /// directory.
+    pub(crate) fn redirect(&self, stdout: &str, stderr: &str) -> String {
+        let (stdout, stderr) = (quoted(&self.file(stdout)), quoted(&self.file(stderr)));
+        format!("exec >{stdout} 2>{stderr}\n")
     }
 
     /// Leaves the removal of the directory to its command.

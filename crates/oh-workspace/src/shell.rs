@@ -1,15 +1,13 @@
-//! Text for the server's shell: quoting, variables, and the lines put in front of commands.
+//! Text for the server's shell: quoting and variables.
 
 use secrecy::{ExposeSecret, SecretString};
 
-use crate::{Error, Result, place::Place};
+use crate::{Error, Result};
 
 /// The longest `NAME=value`, with its terminating NUL, that Linux passes to a program.
 const LONGEST: usize = 128 * 1024;
 /// The limit for all variables of a command together. Systems allow one to six MiB.
 const MOST: usize = 1024 * 1024;
-/// The exit code of a command that could not read its secrets.
-const NOT_TAKEN: i32 = 96;
 
 /// Quotes text as one shell word.
 pub(crate) fn quoted(text: &str) -> String {
@@ -59,32 +57,4 @@ pub(crate) fn exports(secrets: &[(String, SecretString)]) -> SecretString {
         text.push('\n');
     }
     text.into()
-}
-
-/// Returns the line that reads secrets from a file in `place`. The shell opens and removes the file
-/// before it reads the first value. If that fails, nothing is exported and nothing else runs. The
-/// line ends with a line break, so the shell executes it even when it cannot parse the rest.
-pub(crate) fn take(place: &Place, file: &str) -> String {
-    let (directory, file) = (quoted(place.path()), quoted(&place.file(file)));
-    let failure = quoted(&not_taken(place));
-    format!(
-        "{{ rm -rf {directory} && [ ! -e {directory} ] && _oh_secrets=$(cat) && \
-         eval \"$_oh_secrets\"; }} <{file} || {{ echo {failure} >&2; exit {NOT_TAKEN}; }}; \
-         unset _oh_secrets\n"
-    )
-}
-
-/// Returns whether a command ended because it could not read its secrets.
-pub(crate) fn failed_to_take(place: &Place, code: Option<i32>, stderr: &str) -> bool {
-    code == Some(NOT_TAKEN) && stderr.contains(&not_taken(place))
-}
-
-fn not_taken(place: &Place) -> String {
-    format!("oh-workspace: cannot take the secrets in {}", place.path())
-}
-
-/// Returns the line that redirects the output of the rest of the script into files in `place`.
-pub(crate) fn redirect(place: &Place, stdout: &str, stderr: &str) -> String {
-    let (stdout, stderr) = (quoted(&place.file(stdout)), quoted(&place.file(stderr)));
-    format!("exec >{stdout} 2>{stderr}\n")
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use oh_protocol::{ConversationId, calls::Scope};
 use oh_transport::{Client, WorkspaceHandle};
 
-use crate::{Execute, Result, command::Hub, path};
+use crate::{Result, command::Hub, path};
 
 /// A directory on a server. Cheap to clone; creating one sends no request to the server.
 ///
@@ -73,13 +73,6 @@ impl Workspace {
             directory: self.path(path.as_ref())?,
             ..self.clone()
         })
-    }
-
-    /// Runs a command line with `/bin/sh -c` in the directory and waits until it ends.
-    ///
-    /// Dropping the future before then stops the command.
-    pub fn execute(&self, line: impl Into<String>) -> Execute<'_> {
-        Execute::new(self, line.into())
     }
 
     /// Returns the conversation whose scope this workspace acts in, if any.

@@ -1,54 +1,17 @@
-//! Parsing of escapes and sets.
+//! Parsing of characters: escapes, sets and literals.
 
 use super::{
     Refusal,
     class::{Class, Item},
+    cursor::{Cursor, Token},
     flags::Flags,
-    parse::{At, Node, Parser, Token},
+    tree::Node,
     undecided,
 };
 
-impl Parser {
-    pub(super) fn escape(&mut self, c: char, flags: Flags) -> Result<Node, Refusal> {
-        let at = |at| Ok(Node::At(at));
-        match c {
-            'A' => at(At::Start),
-            'Z' => at(At::End),
-            'b' => at(At::Boundary { ascii: flags.ascii }),
-            // Python 3.14 adds `\z` and lets `\B` match an empty text.
-            'z' | 'B' => undecided("its meaning differs between Python versions"),
-            '1'..='9' => {
-                let mut digits = String::from(c);
-                digits += &self.digits(10, 1);
-                let octal = digits.len() == 2 && digits.chars().all(|c| c.is_digit(8));
-                let third = self.at;
-                if octal {
-                    digits += &self.digits(8, 1);
-                }
-                if self.at > third {
-                    return match u32::from_str_radix(&digits, 8) {
-                        Ok(code) if code <= 0o377 => literal(code, flags),
-                        _ => self.here("octal escape too large"),
-                    };
-                }
-                match digits.parse() {
-                    Ok(group) if group <= self.groups.len() => self.refer(group, flags),
-                    _ => self.here("invalid group reference"),
-                }
-            }
-            '0' => {
-                let digits = self.digits(8, 2);
-                literal(u32::from_str_radix(&digits, 8).unwrap_or(0), flags)
-            }
-            _ => match self.in_set(c)? {
-                Item::Range(code, _) => literal(code, flags),
-                category => take(vec![category], false, flags),
-            },
-        }
-    }
-
+impl Cursor {
     /// Parses an escape that has the same meaning inside and outside of a set.
-    fn in_set(&mut self, c: char) -> Result<Item, Refusal> {
+    pub(super) fn in_set(&mut self, c: char) -> Result<Item, Refusal> {
         let hex = |parser: &mut Self, count: usize| {
             let digits = parser.digits(16, count);
             match u32::from_str_radix(&digits, 16) {
@@ -137,7 +100,7 @@ pub(super) fn literal(code: u32, flags: Flags) -> Result<Node, Refusal> {
     take(vec![Item::Range(code, code)], false, flags)
 }
 
-fn take(items: Vec<Item>, negated: bool, flags: Flags) -> Result<Node, Refusal> {
+pub(super) fn take(items: Vec<Item>, negated: bool, flags: Flags) -> Result<Node, Refusal> {
     let class = Class {
         negated,
         items,

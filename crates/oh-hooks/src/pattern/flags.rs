@@ -2,7 +2,7 @@
 
 use super::{
     Refusal,
-    parse::{Parser, Token},
+    cursor::{Cursor, Token},
 };
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -15,7 +15,7 @@ pub(super) struct Flags {
     pub(super) unicode: bool,
 }
 
-impl Parser {
+impl Cursor {
     /// Parses flags and returns whether they apply to the whole pattern.
     pub(super) fn flags(&mut self, first: char, flags: &mut Flags) -> Result<bool, Refusal> {
         let (mut on, mut off) = (String::new(), String::new());

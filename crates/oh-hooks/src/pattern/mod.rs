@@ -8,10 +8,12 @@
 //! not support the newest ones.
 
 mod class;
+mod cursor;
 mod escape;
 mod flags;
 mod parse;
 mod program;
+mod tree;
 
 pub(crate) use program::Pattern;
 

@@ -2,80 +2,28 @@
 
 use super::{
     Refusal,
-    class::Class,
-    escape::{literal, one},
+    class::{Class, Item},
+    cursor::{Cursor, Token},
+    escape::{literal, one, take},
     flags::Flags,
-    invalid, undecided,
+    invalid,
+    tree::{At, Node, Repeat, Taste},
+    undecided,
 };
-
-#[derive(Debug)]
-pub(super) enum Node {
-    Take(Class),
-    At(At),
-    Sequence(Vec<Node>),
-    Branch(Vec<Node>),
-    Group(usize, Box<Node>),
-    Again {
-        group: usize,
-        fold: bool,
-    },
-    IfGroup {
-        group: usize,
-        yes: Box<Node>,
-        no: Box<Node>,
-    },
-    /// A look-ahead, or a look-behind that starts `back` characters earlier.
-    Look {
-        back: Option<usize>,
-        not: bool,
-        node: Box<Node>,
-    },
-    Atomic(Box<Node>),
-    Repeat(Repeat),
-}
-
-#[derive(Debug)]
-pub(super) struct Repeat {
-    pub(super) node: Box<Node>,
-    pub(super) least: u64,
-    pub(super) most: Option<u64>,
-    pub(super) taste: Taste,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Taste {
-    Greedy,
-    Lazy,
-    Possessive,
-}
-
-#[derive(Debug, Clone, Copy)]
-pub(super) enum At {
-    Start,
-    LineStart,
-    End,
-    /// The end of the text, or the position before a final newline.
-    LastLine,
-    LineEnd,
-    Boundary {
-        ascii: bool,
-    },
-}
 
 /// Parses a pattern and returns its tree and the number of groups.
 pub(super) fn parse(text: &str) -> Result<(Node, usize), Refusal> {
     let mut parser = Parser {
-        text: text.chars().collect(),
-        at: 0,
+        cursor: Cursor::new(text),
         depth: 0,
         groups: Vec::new(),
         visible: None,
         referred: 0,
     };
-    parser.complete_escapes()?;
+    parser.cursor.complete_escapes()?;
     let mut flags = Flags::default();
     let node = parser.branch(&mut flags, true)?;
-    if parser.at < parser.text.len() {
+    if !parser.cursor.is_at_end() {
         return invalid("unbalanced parenthesis");
     }
     if parser.referred > parser.groups.len() {
@@ -92,86 +40,30 @@ const DEEPEST: usize = 60;
 /// Python's own limit for repetition counts. Python reports an overflow there in its own way.
 const TOO_OFTEN: u64 = u32::MAX as u64;
 
-pub(super) struct Group {
+struct Group {
     name: Option<String>,
     /// The minimum and maximum match length, set when the group is closed.
     width: Option<(u64, u64)>,
 }
 
-pub(super) struct Parser {
-    text: Vec<char>,
-    pub(super) at: usize,
+struct Parser {
+    cursor: Cursor,
     depth: usize,
-    pub(super) groups: Vec<Group>,
+    groups: Vec<Group>,
     /// Inside a look-behind: the number of groups that were opened before it.
     visible: Option<usize>,
     /// The highest group number used in a condition.
     referred: usize,
 }
 
-/// A character, or the character after a backslash.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Token {
-    Plain(char),
-    Escape(char),
-}
-
 impl Parser {
-    pub(super) fn peek(&self) -> Option<Token> {
-        match *self.text.get(self.at)? {
-            '\\' => self.text.get(self.at + 1).copied().map(Token::Escape),
-            c => Some(Token::Plain(c)),
-        }
-    }
-
-    pub(super) fn next(&mut self) -> Option<Token> {
-        let token = self.peek()?;
-        self.at += if matches!(token, Token::Escape(_)) {
-            2
-        } else {
-            1
-        };
-        Some(token)
-    }
-
-    pub(super) fn eat(&mut self, c: char) -> bool {
-        let found = self.peek() == Some(Token::Plain(c));
-        self.at += usize::from(found);
-        found
-    }
-
-    fn complete_escapes(&mut self) -> Result<(), Refusal> {
-        while self.next().is_some() {}
-        if self.at < self.text.len() {
-            return invalid("backslash at the end");
-        }
-        self.at = 0;
-        Ok(())
-    }
-
-    pub(super) fn digits(&mut self, radix: u32, most: usize) -> String {
-        let mut digits = String::new();
-        while let Some(Token::Plain(c)) = self.peek() {
-            if digits.len() == most || !c.is_digit(radix) {
-                break;
-            }
-            digits.push(c);
-            self.at += 1;
-        }
-        digits
-    }
-
-    pub(super) fn here<T>(&self, why: &str) -> Result<T, Refusal> {
-        invalid(format!("{why} at position {}", self.at))
-    }
-
     fn branch(&mut self, flags: &mut Flags, outermost: bool) -> Result<Node, Refusal> {
         self.depth += 1;
         if self.depth > DEEPEST {
             return undecided("the pattern is nested too deeply");
         }
         let mut branches = vec![self.sequence(flags, outermost)?];
-        while self.eat('|') {
+        while self.cursor.eat('|') {
             branches.push(self.sequence(flags, false)?);
         }
         self.depth -= 1;
@@ -183,19 +75,19 @@ impl Parser {
 
     fn sequence(&mut self, flags: &mut Flags, first: bool) -> Result<Node, Refusal> {
         let mut nodes = Vec::new();
-        while let Some(token) = self.peek() {
+        while let Some(token) = self.cursor.peek() {
             if matches!(token, Token::Plain('|' | ')')) {
                 break;
             }
-            self.next();
+            self.cursor.next();
             let node = match token {
                 Token::Plain(' ' | '\t'..='\r') if flags.verbose => continue,
                 Token::Plain('#') if flags.verbose => {
-                    while !matches!(self.next(), None | Some(Token::Plain('\n'))) {}
+                    while !matches!(self.cursor.next(), None | Some(Token::Plain('\n'))) {}
                     continue;
                 }
                 Token::Escape(c) => self.escape(c, *flags)?,
-                Token::Plain('[') => self.set(*flags)?,
+                Token::Plain('[') => self.cursor.set(*flags)?,
                 Token::Plain('.') => Node::Take(Class {
                     negated: true,
                     items: match flags.dot_all {
@@ -232,6 +124,44 @@ impl Parser {
         Ok(Node::Sequence(nodes))
     }
 
+    fn escape(&mut self, c: char, flags: Flags) -> Result<Node, Refusal> {
+        let at = |at| Ok(Node::At(at));
+        match c {
+            'A' => at(At::Start),
+            'Z' => at(At::End),
+            'b' => at(At::Boundary { ascii: flags.ascii }),
+            // Python 3.14 adds `\z` and lets `\B` match an empty text.
+            'z' | 'B' => undecided("its meaning differs between Python versions"),
+            '1'..='9' => {
+                let mut digits = String::from(c);
+                digits += &self.cursor.digits(10, 1);
+                let octal = digits.len() == 2 && digits.chars().all(|c| c.is_digit(8));
+                let third = self.cursor.at;
+                if octal {
+                    digits += &self.cursor.digits(8, 1);
+                }
+                if self.cursor.at > third {
+                    return match u32::from_str_radix(&digits, 8) {
+                        Ok(code) if code <= 0o377 => literal(code, flags),
+                        _ => self.cursor.here("octal escape too large"),
+                    };
+                }
+                match digits.parse() {
+                    Ok(group) if group <= self.groups.len() => self.refer(group, flags),
+                    _ => self.cursor.here("invalid group reference"),
+                }
+            }
+            '0' => {
+                let digits = self.cursor.digits(8, 2);
+                literal(u32::from_str_radix(&digits, 8).unwrap_or(0), flags)
+            }
+            _ => match self.cursor.in_set(c)? {
+                Item::Range(code, _) => literal(code, flags),
+                category => take(vec![category], false, flags),
+            },
+        }
+    }
+
     /// Parses a repetition count. Returns `None` if the brace is a literal character.
     fn times(&mut self, sign: char) -> Result<Option<(u64, Option<u64>)>, Refusal> {
         match sign {
@@ -240,17 +170,17 @@ impl Parser {
             '+' => return Ok(Some((1, None))),
             _ => {}
         }
-        let start = self.at;
-        if self.peek() == Some(Token::Plain('}')) {
+        let start = self.cursor.at;
+        if self.cursor.peek() == Some(Token::Plain('}')) {
             return Ok(None);
         }
-        let least = self.digits(10, usize::MAX);
-        let most = match self.eat(',') {
-            true => self.digits(10, usize::MAX),
+        let least = self.cursor.digits(10, usize::MAX);
+        let most = match self.cursor.eat(',') {
+            true => self.cursor.digits(10, usize::MAX),
             false => least.clone(),
         };
-        if !self.eat('}') {
-            self.at = start;
+        if !self.cursor.eat('}') {
+            self.cursor.at = start;
             return Ok(None);
         }
         let number = |digits: &str| match digits.parse() {
@@ -260,7 +190,9 @@ impl Parser {
         };
         let (least, most) = (number(&least)?.unwrap_or(0), number(&most)?);
         if most.is_some_and(|most| most < least) {
-            return self.here("minimum repetition count above the maximum");
+            return self
+                .cursor
+                .here("minimum repetition count above the maximum");
         }
         Ok(Some((least, most)))
     }
@@ -272,14 +204,14 @@ impl Parser {
         most: Option<u64>,
     ) -> Result<Node, Refusal> {
         let node = match node {
-            None | Some(Node::At(_)) => return self.here("nothing to repeat"),
-            Some(Node::Repeat(_)) => return self.here("multiple repeat"),
+            None | Some(Node::At(_)) => return self.cursor.here("nothing to repeat"),
+            Some(Node::Repeat(_)) => return self.cursor.here("multiple repeat"),
             Some(node) => Box::new(node),
         };
-        let taste = match (self.eat('?'), self.peek()) {
+        let taste = match (self.cursor.eat('?'), self.cursor.peek()) {
             (true, _) => Taste::Lazy,
             (false, Some(Token::Plain('+'))) => {
-                self.at += 1;
+                self.cursor.at += 1;
                 Taste::Possessive
             }
             _ => Taste::Greedy,
@@ -298,29 +230,29 @@ impl Parser {
         let mut inner = *flags;
         let mut capture = None;
         let mut atomic = false;
-        if !self.eat('?') {
+        if !self.cursor.eat('?') {
             capture = Some(self.open(None)?);
         } else {
-            match self.next() {
+            match self.cursor.next() {
                 Some(Token::Plain(':')) => {}
                 Some(Token::Plain('>')) => atomic = true,
                 Some(Token::Plain('#')) => loop {
-                    match self.next() {
-                        None => return self.here("unterminated comment"),
+                    match self.cursor.next() {
+                        None => return self.cursor.here("unterminated comment"),
                         Some(Token::Plain(')')) => return Ok(None),
                         _ => {}
                     }
                 },
                 Some(Token::Plain('P')) => {
-                    if self.eat('<') {
+                    if self.cursor.eat('<') {
                         let name = self.name('>')?;
                         capture = Some(self.open(Some(name))?);
-                    } else if self.eat('=') {
+                    } else if self.cursor.eat('=') {
                         let name = self.name(')')?;
                         let group = self.named(&name)?;
                         return self.refer(group, *flags).map(Some);
                     } else {
-                        return self.here("unknown extension");
+                        return self.cursor.here("unknown extension");
                     }
                 }
                 Some(Token::Plain(sign @ ('=' | '!' | '<'))) => {
@@ -328,9 +260,9 @@ impl Parser {
                 }
                 Some(Token::Plain('(')) => return self.condition(*flags).map(Some),
                 Some(Token::Plain(sign)) if sign == '-' || "iLmsxau".contains(sign) => {
-                    if self.flags(sign, &mut inner)? {
+                    if self.cursor.flags(sign, &mut inner)? {
                         if !start {
-                            return self.here("global flags not at the start");
+                            return self.cursor.here("global flags not at the start");
                         }
                         if inner.ascii && inner.unicode {
                             return undecided("flags `a` and `u` exclude each other");
@@ -339,7 +271,7 @@ impl Parser {
                         return Ok(None);
                     }
                 }
-                _ => return self.here("unknown extension"),
+                _ => return self.cursor.here("unknown extension"),
             }
         }
         let node = self.branch(&mut inner, false)?;
@@ -359,15 +291,15 @@ impl Parser {
     }
 
     fn close(&mut self) -> Result<(), Refusal> {
-        match self.eat(')') {
+        match self.cursor.eat(')') {
             true => Ok(()),
-            false => self.here("unterminated group"),
+            false => self.cursor.here("unterminated group"),
         }
     }
 
     fn open(&mut self, name: Option<String>) -> Result<usize, Refusal> {
         if name.is_some() && self.groups.iter().any(|group| group.name == name) {
-            return self.here("group name used twice");
+            return self.cursor.here("group name used twice");
         }
         self.groups.push(Group { name, width: None });
         Ok(self.groups.len())
@@ -375,10 +307,10 @@ impl Parser {
 
     fn look(&mut self, sign: char, mut flags: Flags) -> Result<Node, Refusal> {
         let behind = sign == '<';
-        let not = match (sign, behind.then(|| self.next())) {
+        let not = match (sign, behind.then(|| self.cursor.next())) {
             ('=', _) | (_, Some(Some(Token::Plain('=')))) => false,
             ('!', _) | (_, Some(Some(Token::Plain('!')))) => true,
-            _ => return self.here("unknown extension"),
+            _ => return self.cursor.here("unknown extension"),
         };
         let outer = self.visible;
         if behind {
@@ -393,7 +325,7 @@ impl Parser {
                 Ok(width) => Some(width),
                 Err(_) => return undecided("the look-behind is too wide"),
             },
-            _ => return self.here("look-behind without a fixed width"),
+            _ => return self.cursor.here("look-behind without a fixed width"),
         };
         Ok(Node::Look {
             back,
@@ -406,9 +338,9 @@ impl Parser {
         let name = self.until(')')?;
         let group = match name.chars().all(|c| c.is_ascii_digit()) {
             true => match name.parse() {
-                Ok(0) => return self.here("condition on group 0"),
+                Ok(0) => return self.cursor.here("condition on group 0"),
                 Ok(group) if group < usize::from(u16::MAX) => group,
-                _ => return self.here("condition on a group that does not exist"),
+                _ => return self.cursor.here("condition on a group that does not exist"),
             },
             false => {
                 identifier(&name)?;
@@ -423,13 +355,13 @@ impl Parser {
             return undecided("the pattern is nested too deeply");
         }
         let yes = Box::new(self.sequence(&mut inner, false)?);
-        let no = match self.eat('|') {
+        let no = match self.cursor.eat('|') {
             true => self.sequence(&mut inner, false)?,
             false => Node::Sequence(Vec::new()),
         };
         self.depth -= 1;
-        if self.peek() == Some(Token::Plain('|')) {
-            return self.here("condition with more than two branches");
+        if self.cursor.peek() == Some(Token::Plain('|')) {
+            return self.cursor.here("condition with more than two branches");
         }
         self.close()?;
         Ok(Node::IfGroup {
@@ -442,15 +374,15 @@ impl Parser {
     fn until(&mut self, end: char) -> Result<String, Refusal> {
         let mut name = String::new();
         loop {
-            match self.next() {
+            match self.cursor.next() {
                 Some(Token::Plain(c)) if c == end => break,
                 Some(Token::Plain(c)) => name.push(c),
                 Some(Token::Escape(c)) => name.extend(['\\', c]),
-                None => return self.here("unterminated group name"),
+                None => return self.cursor.here("unterminated group name"),
             }
         }
         match name.is_empty() {
-            true => self.here("missing group name"),
+            true => self.cursor.here("missing group name"),
             false => Ok(name),
         }
     }
@@ -465,7 +397,7 @@ impl Parser {
         let same = |group: &Group| group.name.as_deref() == Some(name);
         match self.groups.iter().position(same) {
             Some(index) => Ok(index + 1),
-            None => self.here("unknown group name"),
+            None => self.cursor.here("unknown group name"),
         }
     }
 
@@ -476,9 +408,9 @@ impl Parser {
         found.is_some_and(|group| group.width.is_some())
     }
 
-    pub(super) fn refer(&self, group: usize, flags: Flags) -> Result<Node, Refusal> {
+    fn refer(&self, group: usize, flags: Flags) -> Result<Node, Refusal> {
         if !self.closed(group) {
-            return self.here("reference to an open group");
+            return self.cursor.here("reference to an open group");
         }
         self.behind(group)?;
         Ok(Node::Again {
@@ -491,9 +423,9 @@ impl Parser {
     /// look-behind.
     fn behind(&self, group: usize) -> Result<(), Refusal> {
         match self.visible {
-            Some(visible) if !self.closed(group) || group > visible => {
-                self.here("reference to an open group or to a group in the same look-behind")
-            }
+            Some(visible) if !self.closed(group) || group > visible => self
+                .cursor
+                .here("reference to an open group or to a group in the same look-behind"),
             _ => Ok(()),
         }
     }

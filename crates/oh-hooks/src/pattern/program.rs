@@ -4,7 +4,8 @@
 use super::{
     Refusal,
     class::{Class, word},
-    parse::{At, Node, Repeat, Taste, parse},
+    parse::parse,
+    tree::{At, Node, Repeat, Taste},
     undecided,
 };
 

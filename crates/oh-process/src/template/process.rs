@@ -23,8 +23,8 @@ use tokio::{
 use crate::{
     Environment, Error, ErrorKind, Result,
     keeper::{self, Keeper},
+    launch::LAUNCH,
     logs::LogHub,
-    plan::{LAUNCH, ours},
     settings::Settings,
     state::{Place, start_directory},
     template::fit::Fixed,
@@ -104,7 +104,7 @@ impl Process {
         let variables = settings.variables.build(Vec::new(), &[])?;
         let keeper = Keeper::start(environment.python(), &variables).await?;
         keeper.remove_at_end(&root).map_err(failed)?;
-        let variables = ours(settings, &place, &place.workspace());
+        let variables = settings.ours(&place, &place.workspace());
         let variables = settings.variables.build(variables, &settings.local()?)?;
         let state = place.make(|lock, outside| {
             keeper.hold(lock)?;

@@ -1,6 +1,7 @@
 //! A language model that plays a script, with OpenAI's API on the loopback interface.
 
 mod chat;
+mod parts;
 pub(crate) mod player;
 mod request;
 mod responses;
@@ -17,11 +18,11 @@ use http::{HeaderValue, StatusCode, header};
 use serde_json::{Value, json};
 
 use self::player::{Player, Track, lock};
+pub(crate) use self::{parts::pieces, request::SESSION, script::ToolCall};
 pub use self::{
     request::ModelRequest,
     script::{Script, Step},
 };
-pub(crate) use self::{request::SESSION, script::ToolCall};
 use crate::{
     Result,
     http::{self as server, Answering, Handler, Listening, Request, Response},
@@ -324,33 +325,4 @@ fn stream(dialect: Dialect, request: &ModelRequest, step: Step) -> Response {
         HeaderValue::from_static("text/event-stream"),
     );
     response
-}
-
-fn seconds_now() -> u64 {
-    std::time::SystemTime::now()
-        .duration_since(std::time::UNIX_EPOCH)
-        .map_or(0, |elapsed| elapsed.as_secs())
-}
-
-/// Returns a unique id with a prefix, as providers generate them.
-fn id(prefix: &str) -> String {
-    format!("{prefix}{}", uuid::Uuid::new_v4().simple())
-}
-
-/// Splits text into a few pieces at character boundaries, as models stream it.
-pub(crate) fn pieces(text: &str) -> Vec<&str> {
-    const PIECE: usize = 24;
-    let mut rest = text;
-    let mut pieces = Vec::new();
-    while !rest.is_empty() {
-        let end = rest
-            .char_indices()
-            .map(|(at, _)| at)
-            .find(|at| *at >= PIECE)
-            .unwrap_or(rest.len());
-        let (piece, after) = rest.split_at(end);
-        pieces.push(piece);
-        rest = after;
-    }
-    pieces
 }

@@ -2,7 +2,10 @@
 
 use serde_json::{Value, json};
 
-use super::{ModelRequest, Step, id, pieces, seconds_now};
+use super::{
+    ModelRequest, Step,
+    parts::{id, pieces, seconds_now},
+};
 
 pub(super) fn plain(request: &ModelRequest, step: &Step) -> Value {
     response(request, step, &id("resp_"), "completed", items(step))

@@ -2,9 +2,11 @@
 
 mod frames;
 mod handshake;
+mod message;
 mod queue;
 mod socket;
 mod websocket;
 
-pub use socket::{Message, Socket, SocketPeer, SocketTransport};
+pub use message::Message;
+pub use socket::{Socket, SocketPeer, SocketTransport};
 pub(crate) use websocket::{FastTransport, SocketLimits};

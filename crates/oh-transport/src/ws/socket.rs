@@ -10,6 +10,7 @@ use url::Url;
 
 use super::{
     frames::may_be_sent,
+    message::Message,
     queue::{Receiver, Sender, queue},
 };
 use crate::{Error, ErrorKind, Result};
@@ -29,16 +30,6 @@ pub trait SocketTransport: fmt::Debug + Send + Sync + 'static {
     ///
     /// Returns an error if the connection or the handshake fails.
     async fn connect(&self, url: &Url, headers: &http::HeaderMap) -> Result<Socket>;
-}
-
-/// A whole WebSocket message.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Message {
-    /// A text message: valid UTF-8, in its own allocation.
-    Text(Bytes),
-    /// A binary message.
-    Binary(Bytes),
 }
 
 pub(crate) enum Command {

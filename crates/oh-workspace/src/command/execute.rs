@@ -62,11 +62,14 @@ pub struct Execute<'a> {
     output: Option<Arc<Place>>,
 }
 
-impl<'a> Execute<'a> {
-    pub(crate) fn new(workspace: &'a Workspace, line: String) -> Self {
-        Self {
-            workspace,
-            line,
+impl Workspace {
+    /// Runs a command line with `/bin/sh -c` in the directory and waits until it ends.
+    ///
+    /// Dropping the future before then stops the command.
+    pub fn execute(&self, line: impl Into<String>) -> Execute<'_> {
+        Execute {
+            workspace: self,
+            line: line.into(),
             cwd: None,
             limit: Duration::from_secs(300),
             env: Vec::new(),
@@ -75,7 +78,9 @@ impl<'a> Execute<'a> {
             output: None,
         }
     }
+}
 
+impl Execute<'_> {
     /// Sets the working directory on the server. A relative path is relative to the workspace's
     /// directory.
     pub fn cwd(mut self, directory: impl Into<String>) -> Self {
@@ -222,7 +227,7 @@ impl<'a> Execute<'a> {
         let mut order = self.order()?;
         let (client, scope) = (self.workspace.client(), self.workspace.scope());
         if let Some(place) = &self.output {
-            let redirect = shell::redirect(place, STDOUT, STDERR);
+            let redirect = place.redirect(STDOUT, STDERR);
             order.line.insert_str(0, &redirect);
         }
         let secrets = match self.secrets.is_empty() {
@@ -231,7 +236,7 @@ impl<'a> Execute<'a> {
                 const FILE: &str = "env";
                 let exports = shell::exports(&self.secrets);
                 let place = Place::with_secret(client, FILE, exports).await?;
-                order.line.insert_str(0, &shell::take(&place, FILE));
+                order.line.insert_str(0, &place.take(FILE));
                 Some(Arc::new(place))
             }
         };

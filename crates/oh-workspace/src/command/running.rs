@@ -21,7 +21,7 @@ use super::{
     pieces::{Pieces, Span},
     stop::stop_soon,
 };
-use crate::{Error, ErrorKind, Result, Workspace, place::Place, shell};
+use crate::{Error, ErrorKind, Result, Workspace, place::Place};
 
 /// How late the server may report the end of a command after its timeout. The server allows one
 /// second for SIGTERM, then one for SIGKILL.
@@ -273,7 +273,7 @@ impl Tail {
             (Ok(end), None) => end,
             (Ok(end), Some(secrets)) => {
                 let stderr = last.stderr.as_deref().unwrap_or_default();
-                if shell::failed_to_take(secrets, end.exit_code(), stderr) {
+                if secrets.failed_to_take(end.exit_code(), stderr) {
                     let context = "the command did not run, because the shell could not read the \
                                    file with its secrets";
                     let error = Error::new(ErrorKind::NotStarted, context).at(secrets.path());

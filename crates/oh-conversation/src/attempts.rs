@@ -20,7 +20,7 @@ impl Attempts {
             Wire::Unauthorized | Wire::InvalidInput | Wire::Validation | Wire::Status => {
                 return true;
             }
-            Wire::NotFound | Wire::Closed => return false,
+            Wire::NotFound | Wire::SocketClosed => return false,
             _ if error.is_transient() && !internal => return false,
             _ => self.0 += 1,
         }

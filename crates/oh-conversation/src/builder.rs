@@ -151,7 +151,7 @@ impl ConversationBuilder {
     ///
     /// Returns [`ErrorKind::InvalidInput`] if a value is invalid, or a client tool has the name of
     /// another tool, and [`ErrorKind::UnknownTool`]; in these cases nothing was sent. Returns
-    /// [`ErrorKind::Refused`] if the server rejects the request, for example because of another
+    /// [`ErrorKind::Validation`] if the server rejects the request, for example because of another
     /// schema for an existing client tool, or a parent that it does not have;
     /// [`ErrorKind::RateLimited`] while the server accepts no more runs;
     /// [`ErrorKind::AgentMismatch`] if the server has a conversation with this id and another kind

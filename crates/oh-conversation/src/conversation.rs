@@ -208,7 +208,7 @@ impl Conversation {
                      for {:?}",
                     begun.elapsed()
                 );
-                let error = Error::new(ErrorKind::Transport, self.id(), what);
+                let error = Error::new(ErrorKind::Timeout, self.id(), what);
                 return Err(match self.last_error() {
                     Some(cause) => error.with_source(cause),
                     None => error,
@@ -482,11 +482,10 @@ impl Conversation {
         let answer = self.client().call(call).await;
         answer.map_err(|error| {
             // A server with the endpoint names the missing conversation; one without it does not.
-            let bare = error.detail().is_none_or(|detail| detail == "Not Found");
-            let bare = bare && error.kind() == oh_transport::ErrorKind::NotFound;
-            Error::transport(self.id(), what, error).of_kind(|kind| match bare {
-                true => ErrorKind::Unsupported,
-                false => kind,
+            let bare = error.detail() == Some("Not Found");
+            Error::transport(self.id(), what, error).of_kind(|kind| match kind {
+                ErrorKind::Gone if bare => ErrorKind::Unsupported,
+                kind => kind,
             })
         })
     }

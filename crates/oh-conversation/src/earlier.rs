@@ -118,7 +118,7 @@ impl Conversation {
         let limit = self.limits().unreachable;
         timeout(limit, self.look_earlier()).await.map_err(|_| {
             let what = format!("the events before those held could not be read for {limit:?}");
-            let error = Error::new(ErrorKind::Transport, self.id(), what);
+            let error = Error::new(ErrorKind::Timeout, self.id(), what);
             match self.last_error() {
                 Some(cause) => error.with_source(cause),
                 None => error,

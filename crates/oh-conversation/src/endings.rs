@@ -24,8 +24,10 @@ pub(crate) fn classify(error: &Error) -> Ending {
         ErrorKind::Unauthorized => Ending::Unauthorized,
         ErrorKind::NotFound | ErrorKind::Forbidden => Ending::Ask,
         // The peer's message limit: the event is in the log, so REST has it.
-        ErrorKind::Closed if error.close_code() == Some(1009) => Ending::TooLarge,
-        ErrorKind::Closed if error.close_reason() == Some("frame_too_large") => Ending::TooLarge,
+        ErrorKind::SocketClosed if error.close_code() == Some(1009) => Ending::TooLarge,
+        ErrorKind::SocketClosed if error.close_reason() == Some("frame_too_large") => {
+            Ending::TooLarge
+        }
         ErrorKind::Decode => Ending::Unreadable,
         _ => Ending::Retry,
     }

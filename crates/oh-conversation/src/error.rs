@@ -2,7 +2,6 @@
 
 use std::fmt;
 
-use http::StatusCode;
 use oh_protocol::ConversationId;
 
 /// Shorthand for a result with this crate's [`Error`].
@@ -18,8 +17,8 @@ pub enum ErrorKind {
     /// The session key is missing or wrong. Create the client with the server's key, and attach
     /// again.
     Unauthorized,
-    /// The server does not have the conversation, or no longer has it. Check the id and the
-    /// server's URL, or start another conversation.
+    /// The server reports that it does not have the conversation, or no longer has it. Check the id
+    /// and the server's URL, or start another conversation.
     Gone,
     /// The conversation exists, but not the event, profile, plugin or parent that was named.
     /// Correct the name or id.
@@ -31,9 +30,9 @@ pub enum ErrorKind {
     /// The message has an image, but the agent's model does not support images; nothing was sent.
     /// Switch the model, or use [`SendMessage::even_if_blind`](crate::SendMessage::even_if_blind).
     NoVision,
-    /// The server rejected a value with 400 or 422. The message contains the server's explanation.
-    /// Correct the value.
-    Refused,
+    /// The server rejected a value (status 400 or 422). The message contains the server's
+    /// explanation. Correct the value.
+    Validation,
     /// The server's version does not support this. Use a newer server.
     Unsupported,
     /// Another live server holds the conversation's lease. Use that server, or stop it.
@@ -72,9 +71,37 @@ pub enum ErrorKind {
     RateLimited,
     /// The address responds, but is not an agent server. Correct the client's URL.
     NotAnAgentServer,
-    /// The server could not be reached, or rejected the request for another reason. See
-    /// [`Error::transport_error`] and the source.
-    Transport,
+    /// The connection could not be opened. The server has not seen the request. Check that the
+    /// server runs at this address, and try again later.
+    Connect,
+    /// The proxy rejected the request. The server has not seen the request. Correct the proxy's URL
+    /// or its credentials, or list the host in `NO_PROXY`.
+    Proxy,
+    /// The TLS handshake failed. The server has not seen the request. Check the URL and the
+    /// certificate.
+    Tls,
+    /// A time limit expired. The server may have acted, unless the message says that nothing was
+    /// sent. Raise the limit that the message names, or check the connection.
+    Timeout,
+    /// The connection ended before the response was complete, or no events arrive. The server may
+    /// have acted. Check the connection; the link reconnects by itself.
+    Interrupted,
+    /// The server, or a gateway in front of it, does not permit the request (status 403). Check the
+    /// session key and the gateway.
+    Forbidden,
+    /// The server failed, or is overloaded, restarting or dormant (status 5xx). Try again later, or
+    /// activate a dormant server. If the error persists, look for the transport error's
+    /// [`error_id`](oh_transport::Error::error_id) in the server's log.
+    Server,
+    /// Any other 3xx or 4xx status, or a 404 that is not the server's, but for example a gateway's.
+    /// See [`Error::status`], and check the URL and the gateway.
+    Status,
+    /// The response or an event could not be decoded. Check that the URL is the agent server's, and
+    /// that this crate supports its version.
+    Decode,
+    /// The WebSocket handshake failed: the response is not an upgrade. Check that the URL and any
+    /// proxy support WebSocket.
+    Handshake,
     /// The program cancelled the operation: see [`BulkHandle::cancel`](crate::BulkHandle::cancel).
     /// A conversation that did not run can be started again; one whose run continues can be
     /// attached to.
@@ -177,14 +204,22 @@ impl Error {
         let kind = match source.kind() {
             Kind::InvalidInput => ErrorKind::InvalidInput,
             Kind::Unauthorized => ErrorKind::Unauthorized,
-            Kind::NotFound => ErrorKind::Gone,
+            Kind::NotFound if is_own_word(&source) => ErrorKind::Gone,
             Kind::RateLimited => ErrorKind::RateLimited,
             Kind::Conflict => ErrorKind::Conflict,
             Kind::NotAnAgentServer => ErrorKind::NotAnAgentServer,
             Kind::Unsupported => ErrorKind::Unsupported,
-            Kind::Validation => ErrorKind::Refused,
-            Kind::Status if source.status() == Some(StatusCode::BAD_REQUEST) => ErrorKind::Refused,
-            _ => ErrorKind::Transport,
+            Kind::Validation => ErrorKind::Validation,
+            Kind::Connect => ErrorKind::Connect,
+            Kind::Proxy => ErrorKind::Proxy,
+            Kind::Tls => ErrorKind::Tls,
+            Kind::Timeout => ErrorKind::Timeout,
+            Kind::Interrupted | Kind::SocketClosed => ErrorKind::Interrupted,
+            Kind::Forbidden => ErrorKind::Forbidden,
+            Kind::Server => ErrorKind::Server,
+            Kind::Decode => ErrorKind::Decode,
+            Kind::Handshake => ErrorKind::Handshake,
+            _ => ErrorKind::Status,
         };
         Self(std::sync::Arc::new(Inner {
             kind,
@@ -247,6 +282,42 @@ impl Error {
         self.0.kind
     }
 
+    /// Returns whether a time limit expired.
+    pub fn is_timeout(&self) -> bool {
+        let by_transport = self
+            .transport_error()
+            .is_some_and(oh_transport::Error::is_timeout);
+        self.kind() == ErrorKind::Timeout || by_transport
+    }
+
+    /// Returns whether the same operation may succeed later without a change: the connection
+    /// failed, a time limit expired, or the server is overloaded or failed (429, 5xx). Does not
+    /// mean that repeating the operation is safe.
+    pub fn is_transient(&self) -> bool {
+        let passing = matches!(
+            self.kind(),
+            ErrorKind::Connect
+                | ErrorKind::Interrupted
+                | ErrorKind::Timeout
+                | ErrorKind::RateLimited
+                | ErrorKind::Server
+        );
+        passing
+            && self
+                .transport_error()
+                .is_none_or(oh_transport::Error::is_transient)
+    }
+
+    /// Returns whether the server rejected the session key.
+    pub fn is_auth(&self) -> bool {
+        self.kind() == ErrorKind::Unauthorized
+    }
+
+    /// Returns the HTTP status, if a response of the server is the cause.
+    pub fn status(&self) -> Option<http::StatusCode> {
+        self.transport_error()?.status()
+    }
+
     /// Returns the transport error, if that is the cause: status, path, and the server's detail.
     pub fn transport_error(&self) -> Option<&oh_transport::Error> {
         let source = self.0.source.as_deref()?;
@@ -288,6 +359,13 @@ impl Error {
     }
 }
 
+/// Returns whether a 404 is in the words of an agent server, or its close of a socket. A gateway
+/// answers with a page or an empty body.
+fn is_own_word(error: &oh_transport::Error) -> bool {
+    let own = error.body().is_some_and(|body| body["detail"].is_string());
+    own || error.close_code().is_some()
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message(None))
@@ -307,5 +385,63 @@ impl fmt::Debug for Error {
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         self.0.source.as_deref().map(|source| source as _)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::StatusCode;
+    use oh_transport::{Error as Wire, ErrorKind as Theirs};
+
+    use super::*;
+
+    #[test]
+    fn the_failure_of_a_request_keeps_its_kind() {
+        for theirs in [
+            Theirs::InvalidInput,
+            Theirs::Connect,
+            Theirs::Proxy,
+            Theirs::Tls,
+            Theirs::Timeout,
+            Theirs::Interrupted,
+            Theirs::Unauthorized,
+            Theirs::Forbidden,
+            Theirs::Conflict,
+            Theirs::Validation,
+            Theirs::RateLimited,
+            Theirs::Status,
+            Theirs::Server,
+            Theirs::Decode,
+            Theirs::Handshake,
+            Theirs::NotAnAgentServer,
+            Theirs::Unsupported,
+        ] {
+            let wire = Wire::new(theirs, "failed");
+            let questions = (wire.is_timeout(), wire.is_transient(), wire.is_auth());
+            let error = Error::server("ask", wire).in_context("outer");
+            assert_eq!(format!("{:?}", error.kind()), format!("{theirs:?}"));
+            let answers = (error.is_timeout(), error.is_transient(), error.is_auth());
+            assert_eq!(answers, questions, "{theirs:?}");
+        }
+    }
+
+    #[test]
+    fn the_status_of_a_rejection_is_kept() {
+        for (status, transient, auth) in
+            [(401, false, true), (403, false, false), (503, true, false)]
+        {
+            let status = StatusCode::from_u16(status).unwrap();
+            let wire = Wire::from_status(status);
+            let error = Error::server("ask", wire).in_context("outer");
+            assert_eq!(error.status(), Some(status));
+            assert_eq!((error.is_transient(), error.is_auth()), (transient, auth));
+        }
+    }
+
+    #[test]
+    fn an_unclear_result_is_never_reported_as_safe_to_repeat() {
+        let wire = Wire::new(Theirs::Timeout, "no response");
+        let error = Error::ambiguous(ConversationId::random(), "started the run", wire);
+        assert!(error.is_timeout() && !error.is_transient());
     }
 }

@@ -148,7 +148,7 @@ impl Conversation {
                 let what = format!(
                     "cannot determine within {limit:?} whether an action is waiting for approval"
                 );
-                let error = Error::new(ErrorKind::Transport, self.id(), what);
+                let error = Error::new(ErrorKind::Timeout, self.id(), what);
                 let error = error.advise("nothing was sent");
                 Err(match self.last_error() {
                     Some(cause) => error.with_source(cause),

@@ -244,7 +244,7 @@ impl Goals {
     ///
     /// # Errors
     ///
-    /// Returns [`ErrorKind::Refused`] if there is no goal, or if it was reached or ran out of
+    /// Returns [`ErrorKind::Validation`] if there is no goal, or if it was reached or ran out of
     /// rounds; [`ErrorKind::Conflict`] while a run or a goal is in progress;
     /// [`ErrorKind::PendingConfirmation`] while an action waits for approval.
     pub fn resume(&self) -> Request<Goal> {

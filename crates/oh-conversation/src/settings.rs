@@ -125,7 +125,7 @@ impl Settings {
     ///
     /// # Errors
     ///
-    /// Returns [`ErrorKind::Refused`](crate::ErrorKind::Refused) if the agent is not an ACP agent,
+    /// Returns [`ErrorKind::Validation`](crate::ErrorKind::Validation) if the agent is not an ACP agent,
     /// or does not have the model.
     pub fn switch_acp_model(&self, model: impl Into<String>) -> Request<()> {
         let model = model.into();
@@ -144,7 +144,7 @@ impl Settings {
     /// # Errors
     ///
     /// Returns [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) if there is no plugin with this
-    /// name, [`ErrorKind::Refused`](crate::ErrorKind::Refused) if the plugin cannot be fetched or
+    /// name, [`ErrorKind::Validation`](crate::ErrorKind::Validation) if the plugin cannot be fetched or
     /// the name is ambiguous.
     pub fn load_plugin(&self, plugin: impl Into<String>) -> Request<()> {
         let plugin = plugin.into();
@@ -274,7 +274,7 @@ fn is_refusal(error: &Error) -> bool {
     matches!(
         error.kind(),
         ErrorKind::InvalidInput
-            | ErrorKind::Refused
+            | ErrorKind::Validation
             | ErrorKind::Unauthorized
             | ErrorKind::Unsupported
             | ErrorKind::NotFound

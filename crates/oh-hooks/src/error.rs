@@ -14,12 +14,14 @@ pub enum ErrorKind {
     /// A file could not be read or written. Check that the path exists and that this user has
     /// access; the source is the [`std::io::Error`].
     Io,
+    /// The device has no space left for a file. Make room, or use another directory.
+    NoSpace,
     /// A file is not a valid hook configuration. The message contains line and column for invalid
     /// JSON, and otherwise the path of the invalid value. Correct the file at this position.
-    File,
+    Decode,
     /// A hook breaks one of the server's rules, cannot be stored in a file, or cannot run on the
     /// client. Change the hook that the message names.
-    Invalid,
+    InvalidInput,
     /// Only the server can evaluate a pattern. Use a simpler pattern, or test it on a server.
     Unsupported,
 }
@@ -43,9 +45,41 @@ impl Error {
         }
     }
 
+    /// Creates the error of a failed file operation. A full disk becomes [`ErrorKind::NoSpace`].
+    pub(crate) fn io(context: impl Into<String>, error: std::io::Error) -> Self {
+        let kind = match error.kind() {
+            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
+                ErrorKind::NoSpace
+            }
+            _ => ErrorKind::Io,
+        };
+        Self::new(kind, context, Some(Box::new(error)))
+    }
+
     /// Returns the category of the error.
     pub fn kind(&self) -> ErrorKind {
         self.kind
+    }
+
+    /// Returns false: a dry run reports its time limit in the verdict. Present in each crate's
+    /// error.
+    pub fn is_timeout(&self) -> bool {
+        false
+    }
+
+    /// Returns false: the same input fails again. Present in each crate's error.
+    pub fn is_transient(&self) -> bool {
+        false
+    }
+
+    /// Returns false: nothing in this crate is sent to a server. Present in each crate's error.
+    pub fn is_auth(&self) -> bool {
+        false
+    }
+
+    /// Returns `None`: no response is involved. Present in each crate's error.
+    pub fn status(&self) -> Option<http::StatusCode> {
+        None
     }
 }
 

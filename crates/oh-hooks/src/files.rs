@@ -19,11 +19,11 @@ use crate::{Error, ErrorKind, Result, matching, text};
 ///
 /// # Errors
 ///
-/// Returns [`ErrorKind::File`] for invalid JSON, with line and column. Also returns it, with the
+/// Returns [`ErrorKind::Decode`] for invalid JSON, with line and column. Also returns it, with the
 /// path of the key, for unknown events, values of the wrong type and hooks that break the server's
 /// rules.
 pub fn parse(text: &str) -> Result<HookConfig> {
-    text::read(text).map_err(|error| Error::new(ErrorKind::File, error, None))
+    text::read(text).map_err(|error| Error::new(ErrorKind::Decode, error, None))
 }
 
 /// Loads a configuration from a file.
@@ -50,7 +50,7 @@ pub fn load(path: impl AsRef<Path>) -> Result<HookConfig> {
 /// # Errors
 ///
 /// Before anything is written, returns the errors of [`check`](crate::check), and
-/// [`ErrorKind::Invalid`] for a configuration that [`load`] would reject, such as one with events
+/// [`ErrorKind::InvalidInput`] for a configuration that [`load`] would reject, such as one with events
 /// of a newer server. Returns [`ErrorKind::Io`] if the file cannot be written; in that case the old
 /// content is left unchanged.
 pub fn save(config: &HookConfig, path: impl AsRef<Path>) -> Result<()> {
@@ -58,7 +58,7 @@ pub fn save(config: &HookConfig, path: impl AsRef<Path>) -> Result<()> {
     matching::check(config)?;
     let unreadable = |source: Box<dyn std::error::Error + Send + Sync>| {
         let message = "this configuration cannot be stored in hooks.json";
-        Error::new(ErrorKind::Invalid, message, Some(source))
+        Error::new(ErrorKind::InvalidInput, message, Some(source))
     };
     let mut text =
         serde_json::to_string_pretty(config).map_err(|error| unreadable(error.into()))?;
@@ -128,7 +128,7 @@ fn discover_in(
 
 fn cannot(verb: &str, path: &Path, error: io::Error) -> Error {
     let message = format!("cannot {verb} {}", path.display());
-    Error::new(ErrorKind::Io, message, Some(Box::new(error)))
+    Error::io(message, error)
 }
 
 #[cfg(test)]
@@ -147,7 +147,7 @@ mod tests {
         )
         .unwrap();
         let error = load(&path).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::File);
+        assert_eq!(error.kind(), ErrorKind::Decode);
         let message = error.to_string();
         assert!(
             message.contains("hooks.json: stop[0].hooks[0]: a prompt hook must have"),
@@ -228,7 +228,10 @@ mod tests {
         let newer = r#"{"pre_compact": [{"matcher": "*"}]}"#;
         let newer: HookConfig = serde_json::from_str(newer).unwrap();
         for bad in [HookConfig::new().stop(Hook::command("")), newer] {
-            assert_eq!(save(&bad, &path).unwrap_err().kind(), ErrorKind::Invalid);
+            assert_eq!(
+                save(&bad, &path).unwrap_err().kind(),
+                ErrorKind::InvalidInput
+            );
         }
         assert_eq!(load(&path).unwrap(), good);
         let none = directory.path().join("hooks.json/none");

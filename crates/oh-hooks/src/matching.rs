@@ -73,12 +73,12 @@ pub fn hooks_for<'a>(
 ///
 /// # Errors
 ///
-/// Returns [`ErrorKind::Invalid`] for a hook that breaks a rule. The message contains its event,
+/// Returns [`ErrorKind::InvalidInput`] for a hook that breaks a rule. The message contains its event,
 /// its position, and what to change.
 pub fn check(config: &HookConfig) -> Result<()> {
     config
         .check()
-        .map_err(|error| Error::new(ErrorKind::Invalid, error.context().to_owned(), None))
+        .map_err(|error| Error::new(ErrorKind::InvalidInput, error.context().to_owned(), None))
 }
 
 /// Why a hook that the server accepts does not work as intended.

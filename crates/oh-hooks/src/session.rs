@@ -123,7 +123,7 @@ impl SessionHooks {
     ///
     /// # Errors
     ///
-    /// Returns the errors of [`DryRun::run`], and [`ErrorKind::Invalid`] for a hook of any event
+    /// Returns the errors of [`DryRun::run`], and [`ErrorKind::InvalidInput`] for a hook of any event
     /// other than SessionStart and SessionEnd. In the latter case no hook was run.
     ///
     /// # Cancel safety
@@ -134,7 +134,7 @@ impl SessionHooks {
         if let Some((event, _, hook)) = foreign {
             let (field, label) = (event.field(), hook.label());
             return Err(Error::new(
-                ErrorKind::Invalid,
+                ErrorKind::InvalidInput,
                 format!(
                     "{field} `{label}` cannot run on the client: configure it for the \
                      conversation instead"

@@ -140,7 +140,7 @@ async fn hooks_that_need_the_conversation_cannot_run_on_the_client() {
     let directory = tempfile::tempdir().unwrap();
     let mut session = SessionHooks::new(directory.path()).own(own);
     let error = session.start().await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Invalid);
+    assert_eq!(error.kind(), ErrorKind::InvalidInput);
     assert!(error.to_string().contains("./guard.sh"), "{error}");
     assert!(!directory.path().join("ran").exists());
 }

@@ -91,19 +91,19 @@ impl Attach {
             Error::new(ErrorKind::NotReady, message)
         })?;
         let info = probe::version(&client).await?;
-        let (kind, why) = match probe::get_status(&client, probe::GUARDED).await {
-            Some(200) => return Ok(AttachedServer { client, info }),
-            Some(401 | 403) => (
-                ErrorKind::Unauthorized,
-                "rejected the session key; create the client with the server's key",
-            ),
-            Some(503) => (ErrorKind::NotReady, "is dormant: activate it first"),
-            _ => (
-                ErrorKind::Request,
-                "is not an OpenHands agent server, or returned an unexpected status",
-            ),
+        let Err(error) = probe::check_key(&client).await else {
+            return Ok(AttachedServer { client, info });
         };
-        Err(Error::new(kind, format!("the server at {url} {why}")))
+        let why = match error.status().map(|status| status.as_u16()) {
+            Some(401) => "rejected the session key; create the client with the server's key",
+            Some(403) => "or a gateway in front of it does not permit requests",
+            Some(503) => "is dormant: activate it first",
+            _ => "did not accept a request",
+        };
+        Err(Error::transport(
+            format!("the server at {url} {why}"),
+            error,
+        ))
     }
 }
 

@@ -271,7 +271,7 @@ impl LocalServerBuilder {
     ///
     /// Returns an error if the environment is not available (see [`Provisioner::provision`]), a
     /// setting is invalid, the port is taken, or the server is older than this crate supports
-    /// ([`ErrorKind::UnsupportedVersion`](crate::ErrorKind::UnsupportedVersion)). Returns
+    /// ([`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported)). Returns
     /// [`ErrorKind::Died`](crate::ErrorKind::Died) if the server ends, and
     /// [`ErrorKind::NotReady`](crate::ErrorKind::NotReady) if it does not become ready in time.
     /// These two include the last lines of its log. Everything that was started is cleaned up.

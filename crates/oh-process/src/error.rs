@@ -34,10 +34,10 @@ pub enum ErrorKind {
     UnknownVersion,
     /// The device has no space left. Make room, or use another directory, such as with
     /// `OPENHANDS_CACHE_DIR`.
-    DiskFull,
-    /// A directory cannot be created, read or written. Correct its permissions, or use another
-    /// directory. The message contains its path.
-    Directory,
+    NoSpace,
+    /// A file or directory cannot be created, read or written. Correct its permissions, or use
+    /// another directory. The message contains its path.
+    Io,
     /// The environment could not be created, for another reason. [`Error::log_tail`] has the
     /// installer's last lines. If pinned packages do not fit your requirements, set
     /// [`Provisioner::pinned`](crate::Provisioner::pinned) to false.
@@ -58,16 +58,48 @@ pub enum ErrorKind {
     /// [`Error::log_tail`] show why.
     Died,
     /// The server was not ready by its deadline and was stopped, or a server to attach to was not
-    /// ready or is dormant. Set a longer deadline with `ready_within`, or activate the server.
+    /// ready. Set a longer deadline with `ready_within`.
     NotReady,
-    /// The server to attach to rejects the session key. Create the client with the server's key.
+    /// The connection could not be opened. The server has not seen the request. Check that the
+    /// server runs at this address, and try again later.
+    Connect,
+    /// The proxy rejected the request. The server has not seen the request. Correct the proxy's URL
+    /// or its credentials, or list the host in `NO_PROXY`.
+    Proxy,
+    /// The TLS handshake failed. The server has not seen the request. Check the URL and the
+    /// certificate.
+    Tls,
+    /// A request to the server took too long. The server may have acted. Check whether the machine
+    /// is overloaded, and start the server again.
+    Timeout,
+    /// The connection ended before the response was complete, or no response arrived. The server
+    /// may have acted. Check that the server still runs, and try again.
+    Interrupted,
+    /// The server rejects the session key (status 401). Create the client with the server's key.
     Unauthorized,
-    /// The server's version is not supported by this crate. Use server 1.40 or newer.
-    UnsupportedVersion,
-    /// A request to the server failed. The message contains the reason.
-    Request,
-    /// Not supported on this operating system: local servers need Linux or macOS, templates need
-    /// Linux. Attach to a server that runs elsewhere, or start the server cold.
+    /// The server, or a gateway in front of it, does not permit the request (status 403). Check the
+    /// session key and the gateway.
+    Forbidden,
+    /// The server does not have the requested resource (status 404). Check the server's version.
+    NotFound,
+    /// The server's state does not allow the operation (status 409). Wait for the state to change,
+    /// then try again.
+    Conflict,
+    /// The server rejected a value (status 400 or 422). Correct the value that the message names.
+    Validation,
+    /// The server accepts no more requests at the moment (status 429). Try again later.
+    RateLimited,
+    /// The server returned any other 3xx or 4xx status. The message contains it.
+    Status,
+    /// The server failed, or is overloaded, restarting or dormant (status 5xx). Try again later, or
+    /// activate a dormant server.
+    Server,
+    /// The response could not be decoded. Check that this crate supports the server's version.
+    Decode,
+    /// The address responds, but is not an OpenHands agent server. Correct the client's URL.
+    NotAnAgentServer,
+    /// Not supported: the server's version is too old (use server 1.40 or newer), or this operating
+    /// system lacks what is needed (local servers need Linux or macOS, templates need Linux).
     Unsupported,
 }
 
@@ -115,14 +147,24 @@ impl Error {
         self
     }
 
+    /// Creates the error of a failed request to the server. Keeps the kind of the transport error.
+    pub(crate) fn transport(context: impl Into<String>, source: oh_transport::Error) -> Self {
+        Self::new(kind_of(source.kind()), context).with_source(source)
+    }
+
+    /// Returns whether a request to the server failed, which may mean that the server has ended.
+    pub(crate) fn is_failed_request(&self) -> bool {
+        self.transport_error().is_some()
+    }
+
     /// Creates an error from an I/O error about a directory or file. A full disk becomes
-    /// [`ErrorKind::DiskFull`].
+    /// [`ErrorKind::NoSpace`].
     pub(crate) fn directory(context: impl Into<String>, error: std::io::Error) -> Self {
         let kind = match error.kind() {
             std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
-                ErrorKind::DiskFull
+                ErrorKind::NoSpace
             }
-            _ => ErrorKind::Directory,
+            _ => ErrorKind::Io,
         };
         let context = context.into();
         Self::new(kind, format!("{context}: {error}")).with_source(error)
@@ -145,6 +187,54 @@ impl Error {
         self.0.kind
     }
 
+    /// Returns the error of the failed request, when that is the cause.
+    pub fn transport_error(&self) -> Option<&oh_transport::Error> {
+        let source = self.0.source.as_deref()?;
+        match source.downcast_ref::<Self>() {
+            Some(inner) => inner.transport_error(),
+            None => source.downcast_ref(),
+        }
+    }
+
+    /// Returns whether a time limit expired.
+    pub fn is_timeout(&self) -> bool {
+        let by_transport = self
+            .transport_error()
+            .is_some_and(oh_transport::Error::is_timeout);
+        matches!(self.kind(), ErrorKind::Timeout | ErrorKind::NotReady) || by_transport
+    }
+
+    /// Returns whether the same operation may succeed later without a change: the connection
+    /// failed, a time limit expired, or the server is overloaded or failed (429, 5xx). Does not
+    /// mean that repeating the operation is safe.
+    pub fn is_transient(&self) -> bool {
+        let passing = matches!(
+            self.kind(),
+            ErrorKind::Connect
+                | ErrorKind::Interrupted
+                | ErrorKind::Timeout
+                | ErrorKind::RateLimited
+                | ErrorKind::Server
+                | ErrorKind::NotReady
+                | ErrorKind::CheckFailed
+                | ErrorKind::IndexUnreachable
+        );
+        passing
+            && self
+                .transport_error()
+                .is_none_or(oh_transport::Error::is_transient)
+    }
+
+    /// Returns whether the server rejected the session key.
+    pub fn is_auth(&self) -> bool {
+        self.kind() == ErrorKind::Unauthorized
+    }
+
+    /// Returns the HTTP status, if a response of the server is the cause.
+    pub fn status(&self) -> Option<http::StatusCode> {
+        self.transport_error()?.status()
+    }
+
     /// Returns how the process ended, if it did.
     pub fn exit(&self) -> Option<&ExitReport> {
         self.0.exit.as_ref()
@@ -153,6 +243,30 @@ impl Error {
     /// Returns the last lines that the process wrote, oldest first, without its secrets.
     pub fn log_tail(&self) -> &[String] {
         &self.0.log_tail
+    }
+}
+
+/// Maps the kind of a transport error to the kind of the same name.
+fn kind_of(kind: oh_transport::ErrorKind) -> ErrorKind {
+    use oh_transport::ErrorKind as Theirs;
+    match kind {
+        Theirs::InvalidInput => ErrorKind::InvalidInput,
+        Theirs::Connect => ErrorKind::Connect,
+        Theirs::Proxy => ErrorKind::Proxy,
+        Theirs::Tls => ErrorKind::Tls,
+        Theirs::Timeout => ErrorKind::Timeout,
+        Theirs::Interrupted | Theirs::SocketClosed => ErrorKind::Interrupted,
+        Theirs::Unauthorized => ErrorKind::Unauthorized,
+        Theirs::Forbidden => ErrorKind::Forbidden,
+        Theirs::NotFound => ErrorKind::NotFound,
+        Theirs::Conflict => ErrorKind::Conflict,
+        Theirs::Validation => ErrorKind::Validation,
+        Theirs::RateLimited => ErrorKind::RateLimited,
+        Theirs::Server => ErrorKind::Server,
+        Theirs::Decode => ErrorKind::Decode,
+        Theirs::NotAnAgentServer => ErrorKind::NotAnAgentServer,
+        Theirs::Unsupported => ErrorKind::Unsupported,
+        _ => ErrorKind::Status,
     }
 }
 
@@ -203,17 +317,17 @@ mod tests {
         // ENOSPC and EDQUOT, as the operating system formats them.
         for code in [28, 122] {
             let error = Error::directory("cannot write", io::Error::from_raw_os_error(code));
-            assert_eq!(error.kind(), ErrorKind::DiskFull);
+            assert_eq!(error.kind(), ErrorKind::NoSpace);
             assert!(error.to_string().starts_with("cannot write: "), "{error}");
         }
         let error = Error::directory("cannot write", io::Error::from_raw_os_error(13));
-        assert_eq!(error.kind(), ErrorKind::Directory);
+        assert_eq!(error.kind(), ErrorKind::Io);
     }
 
     #[test]
     fn the_message_has_the_source_once() {
         let cause = || io::Error::other("no\nroute");
-        let error = Error::new(ErrorKind::Request, "cannot activate").with_source(cause());
+        let error = Error::new(ErrorKind::Server, "cannot activate").with_source(cause());
         assert_eq!(error.to_string(), "cannot activate: no route");
         let error = Error::directory("cannot write", io::Error::from_raw_os_error(13));
         assert_eq!(error.to_string().matches("denied").count(), 1, "{error}");
@@ -235,5 +349,48 @@ mod tests {
             shown,
             "the server ended (exit status 3); last output:\n  one\n  two"
         );
+    }
+
+    #[test]
+    fn the_failure_of_a_request_keeps_its_kind() {
+        use oh_transport::ErrorKind as Theirs;
+        for theirs in [
+            Theirs::InvalidInput,
+            Theirs::Connect,
+            Theirs::Proxy,
+            Theirs::Tls,
+            Theirs::Timeout,
+            Theirs::Interrupted,
+            Theirs::Unauthorized,
+            Theirs::Forbidden,
+            Theirs::Conflict,
+            Theirs::Validation,
+            Theirs::RateLimited,
+            Theirs::Status,
+            Theirs::Server,
+            Theirs::Decode,
+            Theirs::NotAnAgentServer,
+            Theirs::Unsupported,
+        ] {
+            let wire = oh_transport::Error::new(theirs, "failed");
+            let questions = (wire.is_timeout(), wire.is_transient(), wire.is_auth());
+            let error = Error::transport("cannot ask", wire);
+            assert_eq!(format!("{:?}", error.kind()), format!("{theirs:?}"));
+            let answers = (error.is_timeout(), error.is_transient(), error.is_auth());
+            assert_eq!(answers, questions, "{theirs:?}");
+        }
+    }
+
+    #[test]
+    fn the_status_of_a_rejection_is_kept() {
+        for (status, transient, auth) in
+            [(401, false, true), (403, false, false), (503, true, false)]
+        {
+            let status = http::StatusCode::from_u16(status).unwrap();
+            let wire = oh_transport::Error::from_status(status);
+            let error = Error::transport("cannot ask", wire);
+            assert_eq!(error.status(), Some(status));
+            assert_eq!((error.is_transient(), error.is_auth()), (transient, auth));
+        }
     }
 }

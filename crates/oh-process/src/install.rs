@@ -394,7 +394,7 @@ fn failure(said: &[String]) -> Error {
     };
     let (kind, context) = if any(&["No space left on device", "Errno 28", "os error 28"]) {
         (
-            ErrorKind::DiskFull,
+            ErrorKind::NoSpace,
             "cannot create the environment: no space left on the device",
         )
     } else if any(&[
@@ -436,10 +436,7 @@ fn failure(said: &[String]) -> Error {
              conflicts with the pinned versions, turn pinning off",
         )
     } else if any(&["Permission denied", "Errno 13", "Read-only file system"]) {
-        (
-            ErrorKind::Directory,
-            "cannot write to the environment's directory",
-        )
+        (ErrorKind::Io, "cannot write to the environment's directory")
     } else {
         (ErrorKind::Provision, "cannot create the environment")
     };
@@ -456,7 +453,7 @@ mod tests {
         let kind = |line: &str| failure(&["noise".to_owned(), line.to_owned()]).kind();
         assert_eq!(
             kind("OSError: [Errno 28] No space left on device"),
-            ErrorKind::DiskFull
+            ErrorKind::NoSpace
         );
         assert_eq!(
             kind("WARNING: Retrying: NewConnectionError('…: Connection refused')"),
@@ -468,7 +465,7 @@ mod tests {
         );
         assert_eq!(
             kind("PermissionError: [Errno 13] Permission denied: '/x'"),
-            ErrorKind::Directory
+            ErrorKind::Io
         );
         assert_eq!(kind("something new"), ErrorKind::Provision);
     }

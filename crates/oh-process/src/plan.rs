@@ -283,10 +283,8 @@ impl Plan {
             }
         };
         live.finish().await;
-        let failed = match failed.kind() {
-            ErrorKind::Request if exit.signal != Some(9) => {
-                self.exited(exit, port.address).with_source(failed)
-            }
+        let failed = match failed.is_failed_request() {
+            true if exit.signal != Some(9) => self.exited(exit, port.address).with_source(failed),
             _ => failed,
         };
         Err(failed.with_log_tail(self.logs.tail()))

@@ -99,13 +99,7 @@ pub(crate) async fn ready(address: SocketAddr, ancestor: u32, proof: Proof<'_>) 
     // Without a key: each request sets the key to test.
     let client = Client::builder(format!("http://{address}"))
         .build()
-        .map_err(|error| {
-            Error::new(
-                ErrorKind::Request,
-                "cannot create a client to check the server",
-            )
-            .with_source(error)
-        })?;
+        .map_err(|error| Error::transport("cannot create a client to check the server", error))?;
     let begun = tokio::time::Instant::now();
     let mut first = true;
     loop {
@@ -133,7 +127,7 @@ pub(crate) async fn ready(address: SocketAddr, ancestor: u32, proof: Proof<'_>) 
             }
             Err(error) => {
                 let message = "the tokio runtime is shutting down";
-                return Err(Error::new(ErrorKind::Request, message).with_source(error));
+                return Err(Error::new(ErrorKind::Spawn, message).with_source(error));
             }
         }
         match send(&client, get("/ready")).await {
@@ -160,7 +154,7 @@ pub(crate) async fn version(client: &Client) -> Result<Arc<ServerInfo>> {
     let info = client
         .server_info()
         .await
-        .map_err(|error| Error::new(ErrorKind::Request, failed).with_source(error))?;
+        .map_err(|error| Error::transport(failed, error))?;
     requirements::check_supported(&info.version)?;
     Ok(info)
 }
@@ -218,22 +212,29 @@ fn header_value(key: &SecretString) -> Result<http::HeaderValue> {
 
 /// Returns the status of the response to a `GET`, or `None` if there was no response.
 pub(crate) async fn get_status(client: &Client, path: &str) -> Option<u16> {
-    send(client, get(path)).await
+    exchange(client, get(path)).await.ok()
+}
+
+/// Checks that the server accepts the client's session key.
+pub(crate) async fn check_key(client: &Client) -> oh_transport::Result<()> {
+    let status = exchange(client, get(GUARDED)).await?;
+    match http::StatusCode::from_u16(status) {
+        Ok(http::StatusCode::OK) => Ok(()),
+        Ok(status) => Err(oh_transport::Error::from_status(status)),
+        Err(error) => Err(oh_transport::Error::new(
+            oh_transport::ErrorKind::Decode,
+            "the status is not a number of three digits",
+        )
+        .with_source(error)),
+    }
 }
 
 /// Activates a dormant server.
 pub(crate) async fn activate(client: &Client, init: &Init) -> Result<()> {
-    let failed = || Error::new(ErrorKind::Request, "cannot activate the dormant server");
-    client
-        .call(init)
-        .await
-        .map_err(|error| failed().with_source(error))?;
-    match get_status(client, GUARDED).await {
-        Some(200) => Ok(()),
-        other => Err(failed().with_source(format!(
-            "after the activation, the server returned status {other:?}"
-        ))),
-    }
+    let failed = |error| Error::transport("cannot activate the dormant server", error);
+    client.call(init).await.map_err(failed)?;
+    let failed = |error| Error::transport("the server was activated, but does not work", error);
+    check_key(client).await.map_err(failed)
 }
 
 fn get(path: &str) -> Request {
@@ -241,15 +242,26 @@ fn get(path: &str) -> Request {
 }
 
 async fn send(client: &Client, request: Request) -> Option<u16> {
+    exchange(client, request).await.ok()
+}
+
+/// Sends a request and returns the status of the response, which may be an error's.
+async fn exchange(client: &Client, request: Request) -> oh_transport::Result<u16> {
     let body = request.body.clone().map_or_else(Body::empty, Body::from);
     let exchange = async {
-        let answer = client.stream(request, body).await.ok()?;
+        let answer = client.stream(request, body).await?;
         let status = answer.status().as_u16();
         // Read the whole body so that the connection can be reused.
         let _body = answer.into_body().collect(1024 * 1024).await;
-        Some(status)
+        Ok(status)
     };
-    timeout(ANSWER, exchange).await.ok().flatten()
+    timeout(ANSWER, exchange).await.unwrap_or_else(|_| {
+        let message = format!("the server did not respond within {ANSWER:?}");
+        Err(oh_transport::Error::new(
+            oh_transport::ErrorKind::Timeout,
+            message,
+        ))
+    })
 }
 
 #[cfg(test)]

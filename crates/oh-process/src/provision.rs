@@ -200,14 +200,14 @@ impl Provisioner {
     ///
     /// # Errors
     ///
-    /// - [`ErrorKind::UnsupportedVersion`] if the chosen version of the server is too old for this
+    /// - [`ErrorKind::Unsupported`] if the chosen version of the server is too old for this
     ///   crate. Nothing was installed.
     /// - [`ErrorKind::CheckFailed`] if the cached environment, or the only interpreter, could not
     ///   be checked. Nothing was changed.
     /// - [`ErrorKind::NoInterpreter`] if there is no suitable interpreter, and uv must not be used
     ///   or downloaded. The message lists the places that were searched.
-    /// - [`ErrorKind::IndexUnreachable`], [`ErrorKind::UnknownVersion`], [`ErrorKind::DiskFull`],
-    ///   [`ErrorKind::Directory`] or [`ErrorKind::Provision`] if a new environment cannot be
+    /// - [`ErrorKind::IndexUnreachable`], [`ErrorKind::UnknownVersion`], [`ErrorKind::NoSpace`],
+    ///   [`ErrorKind::Io`] or [`ErrorKind::Provision`] if a new environment cannot be
     ///   created.
     ///
     /// # Cancel safety
@@ -297,7 +297,7 @@ impl Provisioner {
     ///
     /// # Errors
     ///
-    /// Returns [`ErrorKind::Directory`] if no cache directory is known, or it cannot be read.
+    /// Returns [`ErrorKind::Io`] if no cache directory is known, or it cannot be read.
     pub fn cached(&self) -> Result<Vec<PathBuf>> {
         let cache = Cache::at(self.home()?);
         cache.finished().map_err(|error| {
@@ -310,7 +310,7 @@ impl Provisioner {
     ///
     /// # Errors
     ///
-    /// Returns [`ErrorKind::Directory`] if no cache directory is known.
+    /// Returns [`ErrorKind::Io`] if no cache directory is known.
     pub fn uv(&self) -> Result<Option<PathBuf>> {
         let own = self.home()?.join(crate::uv::PATH);
         let on_path = which::which("uv").ok();
@@ -374,7 +374,7 @@ impl Provisioner {
             let message = format!(
                 "cannot determine the cache directory: set {CACHE_VARIABLE}, XDG_CACHE_HOME or HOME"
             );
-            return Err(Error::new(ErrorKind::Directory, message));
+            return Err(Error::new(ErrorKind::Io, message));
         };
         // An environment contains its own absolute path, so the path must not depend on the current
         // directory.

@@ -27,7 +27,7 @@ pub(crate) fn check_supported(version: &str) -> Result<()> {
         "server {version} is not supported: the oldest supported version is \
          {major}.{minor}.{patch}; use a newer version, such as {SERVER_VERSION}"
     );
-    Err(Error::new(ErrorKind::UnsupportedVersion, message))
+    Err(Error::new(ErrorKind::Unsupported, message))
 }
 
 /// Returns the server's own packages at one version, and the upper bounds that an old version

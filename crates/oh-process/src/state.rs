@@ -454,6 +454,6 @@ mod tests {
     fn a_state_directory_that_is_a_file_is_rejected() {
         let file = tempfile::NamedTempFile::new().expect("a file");
         let error = kept(file.path()).expect_err("no directory");
-        assert_eq!(error.kind(), ErrorKind::Directory);
+        assert_eq!(error.kind(), ErrorKind::Io);
     }
 }

@@ -132,7 +132,7 @@ impl OwnUv<'_> {
         fetched.map_err(|error| {
             let hint = match error.kind() {
                 ErrorKind::IndexUnreachable => "check the network and PIP_INDEX_URL, or i",
-                ErrorKind::DiskFull => "make room, or i",
+                ErrorKind::NoSpace => "make room, or i",
                 _ => "i",
             };
             let context = format!(

@@ -69,7 +69,7 @@ async fn an_unwritable_directory_is_named() {
         .provision()
         .await
         .unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Directory);
+    assert_eq!(error.kind(), ErrorKind::Io);
     assert!(
         error.to_string().contains(inside.to_str().unwrap()),
         "{error}"
@@ -81,7 +81,7 @@ async fn an_unwritable_directory_is_named() {
         stand_in.builder("").workspace_dir(&inside),
     ] {
         let error = builder.start().await.unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Directory);
+        assert_eq!(error.kind(), ErrorKind::Io);
     }
 }
 
@@ -292,7 +292,7 @@ async fn a_too_old_version_is_rejected() {
         .start()
         .await
         .unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::UnsupportedVersion);
+    assert_eq!(error.kind(), ErrorKind::Unsupported);
     assert_names_the_versions(&error, "1.39.9");
     assert_eq!(stand_in.processes(), Vec::<u32>::new());
 }
@@ -374,7 +374,7 @@ async fn an_environment_with_an_unsupported_server_starts_nothing() {
         let template = TemplateServer::builder().environment(stand_in.environment.clone());
         for error in [started.err(), template.start().await.err()] {
             let error = error.unwrap();
-            assert_eq!(error.kind(), ErrorKind::UnsupportedVersion);
+            assert_eq!(error.kind(), ErrorKind::Unsupported);
             assert_names_the_versions(&error, version);
         }
         assert!(!state.exists());
@@ -388,11 +388,11 @@ async fn an_unsupported_version_is_not_installed() {
     let cache = directory.path().join("cache");
     let provisioner = Provisioner::new().cache_dir(&cache).version("1.39.9");
     let error = provisioner.provision().await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::UnsupportedVersion);
+    assert_eq!(error.kind(), ErrorKind::Unsupported);
     assert_names_the_versions(&error, "1.39.9");
     let server = LocalServer::builder().provisioner(provisioner);
     let error = server.start().await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::UnsupportedVersion);
+    assert_eq!(error.kind(), ErrorKind::Unsupported);
     assert!(!cache.exists());
 }
 

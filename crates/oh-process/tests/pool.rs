@@ -198,10 +198,7 @@ async fn invalid_settings_use_no_spare() {
             pool.acquire().env("TMUX_TMPDIR", "/tmp"),
             ErrorKind::InvalidInput,
         ),
-        (
-            pool.acquire().conversations_dir(&inside),
-            ErrorKind::Directory,
-        ),
+        (pool.acquire().conversations_dir(&inside), ErrorKind::Io),
     ] {
         let error = acquire.await.unwrap_err();
         assert_eq!(error.kind(), kind, "{error}");

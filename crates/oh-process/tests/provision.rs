@@ -314,7 +314,7 @@ async fn a_full_disk_is_reported_and_no_partial_environment_is_kept() {
     let maker = Maker::new().await;
     maker.mode("full");
     let error = maker.provisioner().provision().await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::DiskFull);
+    assert_eq!(error.kind(), ErrorKind::NoSpace);
     assert!(
         error
             .log_tail()

@@ -19,7 +19,7 @@ pub enum ErrorKind {
     Encode,
     /// A value from the caller breaks a rule of the server. Nothing was sent. Correct the field
     /// that the message names.
-    Invalid,
+    InvalidInput,
 }
 
 /// The reason why data could not be decoded, encoded or accepted.
@@ -55,7 +55,7 @@ impl Error {
 
     /// Creates an error for input that breaks a rule. `context` states the rule and what to do.
     pub fn invalid(context: impl Into<String>) -> Self {
-        Self::new(ErrorKind::Invalid, context, None)
+        Self::new(ErrorKind::InvalidInput, context, None)
     }
 
     pub(crate) fn new(
@@ -75,6 +75,26 @@ impl Error {
         self.kind
     }
 
+    /// Returns false: nothing in this crate waits. Present in each crate's error.
+    pub fn is_timeout(&self) -> bool {
+        false
+    }
+
+    /// Returns false: the same value fails again. Present in each crate's error.
+    pub fn is_transient(&self) -> bool {
+        false
+    }
+
+    /// Returns false: nothing in this crate is sent to a server. Present in each crate's error.
+    pub fn is_auth(&self) -> bool {
+        false
+    }
+
+    /// Returns `None`: no response is involved. Present in each crate's error.
+    pub fn status(&self) -> Option<http::StatusCode> {
+        None
+    }
+
     /// Returns what failed, without the values involved.
     pub fn context(&self) -> &str {
         &self.context
@@ -87,7 +107,7 @@ impl fmt::Display for Error {
         let what = match self.kind {
             ErrorKind::Decode => "could not decode ",
             ErrorKind::Encode => "could not encode ",
-            ErrorKind::Invalid => "",
+            ErrorKind::InvalidInput => "",
         };
         write!(f, "{what}{}", self.context)?;
         match &self.source {

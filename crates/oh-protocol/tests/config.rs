@@ -88,7 +88,7 @@ fn pitfall_25_a_mask_anywhere_is_rejected_with_its_place() {
     ];
     for (path, start) in refused {
         let error = Create::new(start).request().unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Invalid);
+        assert_eq!(error.kind(), ErrorKind::InvalidInput);
         assert!(
             error
                 .context()

@@ -36,7 +36,7 @@ fn shape(call: &impl Call) -> (String, String) {
 }
 
 fn refused(call: &impl Call) {
-    assert_eq!(call.request().unwrap_err().kind(), ErrorKind::Invalid);
+    assert_eq!(call.request().unwrap_err().kind(), ErrorKind::InvalidInput);
 }
 
 fn answer(body: &str) -> Answer {

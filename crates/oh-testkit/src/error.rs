@@ -10,16 +10,19 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[non_exhaustive]
 pub enum ErrorKind {
     /// A port on the loopback interface could not be opened. Check that tests may open loopback
-    /// ports, that file descriptors are left, and that no other process took the port.
+    /// ports, and that file descriptors are left.
     Bind,
+    /// Another process uses the port, for example because it took the port while the kit was down.
+    /// End the other process, or start another kit.
+    PortTaken,
     /// The program under test did not do what was expected, or did something else. The message
     /// lists the differences. Correct the program, or the expectations of the test.
     Unmet,
-    /// A requested item does not exist, such as an unknown conversation, or a port that another
-    /// process took in the meantime. Correct the id, path or number that the message names.
-    Missing,
+    /// A requested item does not exist, such as an unknown conversation. Correct the id, path or
+    /// number that the message names.
+    NotFound,
     /// A value passed by the test is invalid. Correct the value that the message names.
-    Invalid,
+    InvalidInput,
 }
 
 /// Why a kit could not start, or how the program under test deviated from the script.
@@ -34,8 +37,12 @@ pub struct Error {
 
 impl Error {
     pub(crate) fn bind(source: std::io::Error) -> Self {
+        let kind = match source.kind() {
+            std::io::ErrorKind::AddrInUse => ErrorKind::PortTaken,
+            _ => ErrorKind::Bind,
+        };
         Self {
-            kind: ErrorKind::Bind,
+            kind,
             message: "could not listen on the loopback interface".into(),
             source: Some(Box::new(source)),
         }
@@ -56,6 +63,27 @@ impl Error {
     /// Returns the category of the error.
     pub fn kind(&self) -> ErrorKind {
         self.kind
+    }
+
+    /// Returns false: kits report what happened, and do not wait for it. Present in each crate's
+    /// error.
+    pub fn is_timeout(&self) -> bool {
+        false
+    }
+
+    /// Returns false: a test does not repeat what failed. Present in each crate's error.
+    pub fn is_transient(&self) -> bool {
+        false
+    }
+
+    /// Returns false: kits do not log in to a server. Present in each crate's error.
+    pub fn is_auth(&self) -> bool {
+        false
+    }
+
+    /// Returns `None`: no response is involved. Present in each crate's error.
+    pub fn status(&self) -> Option<http::StatusCode> {
+        None
     }
 }
 
@@ -103,7 +131,7 @@ mod tests {
         let error = Error::bind(taken);
         let shown = "could not listen on the loopback interface: the port is \u{241b}[2Jtaken";
         assert_eq!(error.to_string(), shown);
-        assert_eq!(format!("{error:?}"), format!("Bind: {shown}"));
+        assert_eq!(format!("{error:?}"), format!("PortTaken: {shown}"));
         let unmet = Error::unmet("two differences:\n  one\n  two");
         assert_eq!(unmet.to_string(), "two differences:\n  one\n  two");
     }

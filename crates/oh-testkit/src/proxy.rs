@@ -326,7 +326,7 @@ impl Proxy {
         let _ = self.orders.send(Order::Accept(done));
         match accepted.await {
             Ok(bound) => bound.map_err(Error::bind),
-            Err(_) => Err(Error::plain(ErrorKind::Missing, "the proxy has ended")),
+            Err(_) => Err(Error::plain(ErrorKind::NotFound, "the proxy has ended")),
         }
     }
 

@@ -253,7 +253,10 @@ impl Client {
         let ask = async {
             let info = self.call(&GetServerInfo::default()).await;
             info.map(Arc::new).map_err(|error| match error.kind() {
-                ErrorKind::Decode | ErrorKind::NotFound | ErrorKind::Status => Error::new(
+                ErrorKind::Decode
+                | ErrorKind::NotFound
+                | ErrorKind::Validation
+                | ErrorKind::Status => Error::new(
                     ErrorKind::NotAnAgentServer,
                     format!("{} is not an OpenHands agent server", self.0.parts.base),
                 )

@@ -43,7 +43,7 @@ pub enum ErrorKind {
     /// Status 409: the state of the conversation does not allow the operation, such as a second run
     /// while one is active. Wait for the state to change, then try again.
     Conflict,
-    /// Status 422: the server rejected the content of the request. Correct the fields in
+    /// Status 400 or 422: the server rejected the content of the request. Correct the fields in
     /// [`Error::validation`]; see also [`Error::detail`].
     Validation,
     /// Status 429: too many concurrent runs. Wait for at least [`Error::retry_after`], or run
@@ -59,9 +59,9 @@ pub enum ErrorKind {
     /// server's, and that this crate supports its version. A socket message above `max_message` has
     /// this kind too: raise that limit.
     Decode,
-    /// The socket was closed; see [`Error::close_code`] and [`Error::close_reason`]. Open another
-    /// socket if [`Error::is_transient`] is true.
-    Closed,
+    /// The server closed the socket; see [`Error::close_code`] and [`Error::close_reason`]. Open
+    /// another socket if [`Error::is_transient`] is true.
+    SocketClosed,
     /// The WebSocket handshake failed: the response is not an upgrade. Check that the URL and any
     /// proxy support WebSocket.
     Handshake,
@@ -144,7 +144,7 @@ impl Error {
         let kind = match code {
             4001 => ErrorKind::Unauthorized,
             4004 => ErrorKind::NotFound,
-            _ => ErrorKind::Closed,
+            _ => ErrorKind::SocketClosed,
         };
         let mut error = Self::new(
             kind,
@@ -163,7 +163,7 @@ impl Error {
             407 => ErrorKind::Proxy,
             404 => ErrorKind::NotFound,
             409 => ErrorKind::Conflict,
-            422 => ErrorKind::Validation,
+            400 | 422 => ErrorKind::Validation,
             429 => ErrorKind::RateLimited,
             500.. => ErrorKind::Server,
             _ => ErrorKind::Status,
@@ -328,7 +328,7 @@ impl Error {
             | ErrorKind::Timeout
             | ErrorKind::RateLimited
             | ErrorKind::Server => true,
-            ErrorKind::Closed => {
+            ErrorKind::SocketClosed => {
                 matches!(self.close_code(), Some(1001 | 1005 | 1006 | 1011..=1014))
             }
             _ => false,

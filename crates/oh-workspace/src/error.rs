@@ -48,10 +48,15 @@ pub enum ErrorKind {
     NotText,
     /// A local file could not be read or written; the source has the cause. Check the path and its
     /// permissions.
-    Local,
-    /// No connection could be made, so nothing was sent: the server refused the connection, or the
-    /// proxy or TLS failed. Check the server's URL and the proxy. The operation can be repeated.
+    Io,
+    /// The connection could not be opened, so nothing was sent. Check that the server runs at this
+    /// address. The operation can be repeated.
     Connect,
+    /// The proxy rejected the request, so nothing was sent. Correct the proxy's URL or its
+    /// credentials, or list the host in `NO_PROXY`.
+    Proxy,
+    /// The TLS handshake failed, so nothing was sent. Check the URL and the certificate.
+    Tls,
     /// A directory on the server that held secrets or a command's output could not be removed.
     /// [`Error::path`] returns its path: remove it. A directory with secrets is removed by the
     /// server within five minutes, unless the server's machine goes down in that time.
@@ -92,9 +97,18 @@ pub enum ErrorKind {
     /// The server does not support this, or it is disabled or not configured on the server. The
     /// message or the source names what is missing.
     Unsupported,
-    /// The request failed for another reason, such as an invalid response or an unexpected status.
-    /// See [`Error::transport_error`] for the cause.
-    Transport,
+    /// The server rejected a value (status 400 or 422). Correct the value; the message contains the
+    /// server's explanation.
+    Validation,
+    /// The server returned any other 3xx or 4xx status. See [`Error::status`]. Redirects are not
+    /// followed: use the final URL.
+    Status,
+    /// The response could not be decoded. Check that the URL is the agent server's, and that this
+    /// crate supports its version.
+    Decode,
+    /// The WebSocket handshake failed: the response is not an upgrade. Check that the URL and any
+    /// proxy support WebSocket.
+    Handshake,
 }
 
 /// The error of a workspace operation.
@@ -135,7 +149,7 @@ impl Error {
             std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
                 ErrorKind::NoSpace
             }
-            _ => ErrorKind::Local,
+            _ => ErrorKind::Io,
         };
         Self::new(kind, context).with_source(source)
     }
@@ -171,7 +185,9 @@ impl Error {
     /// interruption.
     pub(crate) fn midway(self) -> Self {
         match self.kind() {
-            ErrorKind::Connect => self.of_kind(ErrorKind::Interrupted),
+            ErrorKind::Connect | ErrorKind::Proxy | ErrorKind::Tls => {
+                self.of_kind(ErrorKind::Interrupted)
+            }
             _ => self,
         }
     }
@@ -186,7 +202,9 @@ impl Error {
     pub(crate) fn is_rejection(&self) -> bool {
         matches!(
             self.kind(),
-            ErrorKind::Transport
+            ErrorKind::Status
+                | ErrorKind::Decode
+                | ErrorKind::Handshake
                 | ErrorKind::Unauthorized
                 | ErrorKind::Forbidden
                 | ErrorKind::Conflict
@@ -209,6 +227,42 @@ impl Error {
     /// Returns the path on the server that the operation was about.
     pub fn path(&self) -> Option<&str> {
         self.0.path.as_deref()
+    }
+
+    /// Returns whether a time limit expired.
+    pub fn is_timeout(&self) -> bool {
+        let by_transport = self
+            .transport_error()
+            .is_some_and(oh_transport::Error::is_timeout);
+        self.kind() == ErrorKind::Timeout || by_transport
+    }
+
+    /// Returns whether the same operation may succeed later without a change: the connection
+    /// failed, a time limit expired, or the server is overloaded or failed (429, 5xx). Does not
+    /// mean that repeating the operation is safe.
+    pub fn is_transient(&self) -> bool {
+        let passing = matches!(
+            self.kind(),
+            ErrorKind::Connect
+                | ErrorKind::Interrupted
+                | ErrorKind::Timeout
+                | ErrorKind::RateLimited
+                | ErrorKind::Server
+        );
+        passing
+            && self
+                .transport_error()
+                .is_none_or(oh_transport::Error::is_transient)
+    }
+
+    /// Returns whether the server rejected the session key.
+    pub fn is_auth(&self) -> bool {
+        self.kind() == ErrorKind::Unauthorized
+    }
+
+    /// Returns the HTTP status, if a response of the server is the cause.
+    pub fn status(&self) -> Option<http::StatusCode> {
+        self.transport_error()?.status()
     }
 
     /// Returns the error from the server or the connection, when that is the cause.
@@ -237,17 +291,21 @@ fn kind_of(error: &oh_transport::Error) -> ErrorKind {
         Theirs::RateLimited => ErrorKind::RateLimited,
         Theirs::NotAnAgentServer => ErrorKind::NotAnAgentServer,
         Theirs::Timeout => ErrorKind::Timeout,
-        Theirs::Connect | Theirs::Proxy | Theirs::Tls => ErrorKind::Connect,
-        Theirs::Interrupted | Theirs::Closed => ErrorKind::Interrupted,
+        Theirs::Connect => ErrorKind::Connect,
+        Theirs::Proxy => ErrorKind::Proxy,
+        Theirs::Tls => ErrorKind::Tls,
+        Theirs::Decode => ErrorKind::Decode,
+        Theirs::Handshake => ErrorKind::Handshake,
+        Theirs::Interrupted | Theirs::SocketClosed => ErrorKind::Interrupted,
         Theirs::Unsupported => ErrorKind::Unsupported,
         Theirs::Validation if detail.contains("inside the conversation workspace") => {
             ErrorKind::OutsideWorkspace
         }
-        Theirs::Validation => ErrorKind::InvalidInput,
+        Theirs::Validation => ErrorKind::Validation,
         // The server also returns 503 for what its configuration does not enable.
         Theirs::Server if turned_off(error) => ErrorKind::Unsupported,
         Theirs::Server => ErrorKind::Server,
-        _ => ErrorKind::Transport,
+        _ => ErrorKind::Status,
     }
 }
 
@@ -338,5 +396,49 @@ mod tests {
             "cannot start: the server returned 401 Unauthorized (/api/file); cannot remove it \
              (/t): the server returned 502 Bad Gateway (/api/file)"
         );
+    }
+
+    #[test]
+    fn the_failure_of_a_request_keeps_its_kind() {
+        use oh_transport::ErrorKind as Theirs;
+        for theirs in [
+            Theirs::InvalidInput,
+            Theirs::Connect,
+            Theirs::Proxy,
+            Theirs::Tls,
+            Theirs::Timeout,
+            Theirs::Interrupted,
+            Theirs::Unauthorized,
+            Theirs::Forbidden,
+            Theirs::Conflict,
+            Theirs::Validation,
+            Theirs::RateLimited,
+            Theirs::Status,
+            Theirs::Server,
+            Theirs::Decode,
+            Theirs::Handshake,
+            Theirs::NotAnAgentServer,
+            Theirs::Unsupported,
+        ] {
+            let wire = oh_transport::Error::new(theirs, "failed");
+            let questions = (wire.is_timeout(), wire.is_transient(), wire.is_auth());
+            let error = Error::transport("cannot ask", wire);
+            assert_eq!(format!("{:?}", error.kind()), format!("{theirs:?}"));
+            let answers = (error.is_timeout(), error.is_transient(), error.is_auth());
+            assert_eq!(answers, questions, "{theirs:?}");
+        }
+    }
+
+    #[test]
+    fn the_status_of_a_rejection_is_kept() {
+        for (status, transient, auth) in
+            [(401, false, true), (403, false, false), (503, true, false)]
+        {
+            let status = http::StatusCode::from_u16(status).unwrap();
+            let wire = oh_transport::Error::from_status(status);
+            let error = Error::transport("cannot ask", wire);
+            assert_eq!(error.status(), Some(status));
+            assert_eq!((error.is_transient(), error.is_auth()), (transient, auth));
+        }
     }
 }

@@ -243,7 +243,7 @@ pub(super) async fn a_name_has_one_schema_on_a_server(server: &LocalServer) {
         .start()
         .await
         .unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Refused, "{error:?}");
+    assert_eq!(error.kind(), ErrorKind::Validation, "{error:?}");
     let detail = error
         .transport_error()
         .unwrap()
@@ -258,5 +258,5 @@ pub(super) async fn a_name_has_one_schema_on_a_server(server: &LocalServer) {
         .start()
         .await
         .unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Refused, "{error:?}");
+    assert_eq!(error.kind(), ErrorKind::Validation, "{error:?}");
 }

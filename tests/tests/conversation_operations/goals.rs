@@ -34,7 +34,11 @@ pub(super) async fn a_goal_tells_its_progress_and_its_end(server: &LocalServer) 
         .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidInput);
     let error = conversation.goals().resume().await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Refused, "there is none: {error:?}");
+    assert_eq!(
+        error.kind(),
+        ErrorKind::Validation,
+        "there is none: {error:?}"
+    );
     conversation.goals().stop().await.unwrap();
 
     let goal = conversation
@@ -67,7 +71,7 @@ pub(super) async fn a_goal_tells_its_progress_and_its_end(server: &LocalServer) 
     let error = conversation.goals().resume().await.unwrap_err();
     assert_eq!(
         error.kind(),
-        ErrorKind::Refused,
+        ErrorKind::Validation,
         "it was reached: {error:?}"
     );
     // The progress of the second goal contains no events of the first.

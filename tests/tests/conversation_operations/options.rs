@@ -129,7 +129,7 @@ pub(super) async fn what_is_for_traces_and_containers_is_kept(server: &LocalServ
             .start()
             .await
             .unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Refused, "{error:?}");
+        assert_eq!(error.kind(), ErrorKind::Validation, "{error:?}");
     }
     conversation.delete().await.unwrap();
 }

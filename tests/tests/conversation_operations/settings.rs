@@ -215,7 +215,7 @@ pub(super) async fn an_unknown_profile_is_told_and_the_model_stays(server: &Loca
         .await
         .unwrap_err();
     assert!(
-        matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Refused),
+        matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Validation),
         "{error:?}"
     );
     let error = conversation
@@ -223,7 +223,7 @@ pub(super) async fn an_unknown_profile_is_told_and_the_model_stays(server: &Loca
         .switch_acp_model("x")
         .await
         .unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Refused, "{error:?}");
+    assert_eq!(error.kind(), ErrorKind::Validation, "{error:?}");
     conversation.send("Are you there?").await.unwrap();
     finishes(&conversation).await;
     assert_eq!(

@@ -166,7 +166,7 @@ pub(super) async fn a_parent_must_be_there_and_share_the_directory(server: &Loca
             .parent(own),
     ] {
         let error = refused.start().await.unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Refused, "{error:?}");
+        assert_eq!(error.kind(), ErrorKind::Validation, "{error:?}");
     }
     child.close().await.unwrap();
     parent.close().await.unwrap();

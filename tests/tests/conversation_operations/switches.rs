@@ -88,7 +88,7 @@ pub(super) async fn an_agent_of_others_takes_another_model(server: &LocalServer)
         .switch_acp_model("huge")
         .await
         .unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Refused, "{error:?}");
+    assert_eq!(error.kind(), ErrorKind::Validation, "{error:?}");
     conversation.send("And now?").await.unwrap();
     finishes(&conversation).await;
     assert_eq!(

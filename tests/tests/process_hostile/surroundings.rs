@@ -243,8 +243,8 @@ fn new_since(before: &BTreeSet<PathBuf>, kept: &[&Path]) -> Vec<PathBuf> {
 /// Asserts that the start fails at once with a reason.
 async fn disks_refuse_the_state(builder: &LocalServerBuilder) {
     for (disk, kind, reason) in [
-        ("full", ErrorKind::DiskFull, "No space left on device"),
-        ("fixed", ErrorKind::Directory, "Read-only file system"),
+        ("full", ErrorKind::NoSpace, "No space left on device"),
+        ("fixed", ErrorKind::Io, "Read-only file system"),
     ] {
         let state = Path::new(PLACE).join(disk).join("state");
         let error = builder.clone().state_dir(&state).start().await.unwrap_err();

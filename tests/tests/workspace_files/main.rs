@@ -214,25 +214,25 @@ async fn bad_paths_are_told_apart(workspace: &Workspace, local: &TempDir) {
         .upload("x")
         .from_path(local.path().join("missing"))
         .await;
-    assert_eq!(missing.unwrap_err().kind(), ErrorKind::Local);
+    assert_eq!(missing.unwrap_err().kind(), ErrorKind::Io);
     let directory = workspace
         .upload("x")
         .from_path(local.path())
         .await
         .unwrap_err();
-    assert_eq!(directory.kind(), ErrorKind::Local);
+    assert_eq!(directory.kind(), ErrorKind::Io);
     let directory = workspace
         .download("file")
         .to_path(local.path())
         .await
         .unwrap_err();
-    assert_eq!(directory.kind(), ErrorKind::Local);
+    assert_eq!(directory.kind(), ErrorKind::Io);
     fs::write(local.path().join("in the way"), "").unwrap();
     let below = workspace
         .download("file")
         .to_path(local.path().join("in the way/x"))
         .await;
-    assert_eq!(below.unwrap_err().kind(), ErrorKind::Local);
+    assert_eq!(below.unwrap_err().kind(), ErrorKind::Io);
 }
 
 async fn a_full_disk_is_told(workspace: &Workspace) {

@@ -60,7 +60,7 @@ pub(super) async fn a_file_that_changes_meanwhile_is_not_copied(
         .from_reader(Fails(0))
         .await
         .unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Local, "{error:?}");
+    assert_eq!(error.kind(), ErrorKind::Io, "{error:?}");
     assert_eq!(workspace.download("copy").text().await.unwrap(), "before");
 }
 
@@ -79,7 +79,7 @@ pub(super) async fn a_source_that_panics_is_not_taken_for_its_end(workspace: &Wo
         .from_reader(Panics(0))
         .await
         .unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Local, "{error:?}");
+    assert_eq!(error.kind(), ErrorKind::Io, "{error:?}");
     let upload = workspace
         .upload("copy")
         .progress(|at| assert!(at.done < 700_000, "by the caller"));

@@ -91,7 +91,7 @@ impl Conversation {
             let gone = match error.kind() {
                 ErrorKind::Gone => true,
                 // Older servers (1.43) return 400 for a missing conversation.
-                ErrorKind::Refused => self.is_gone().await,
+                ErrorKind::Validation => self.is_gone().await,
                 _ => false,
             };
             if !gone {

@@ -7,9 +7,7 @@ use oh_transport::ErrorKind as Wire;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::signs::ran_since;
-use crate::{
-    Conversation, Error, ErrorKind, Link, Result, answered, gate::Standing, run::status_since,
-};
+use crate::{Conversation, Error, Link, Result, answered, gate::Standing, run::status_since};
 
 /// How long to wait after an error that gives no information about the conversation.
 const SOON: Duration = Duration::from_millis(250);
@@ -81,7 +79,7 @@ impl Conversation {
                 // A policy that the server has lost would not stop the run.
                 match self.restore().await {
                     Ok(()) => restored = true,
-                    Err(error) if error.kind() == ErrorKind::Transport => sleep(SOON).await,
+                    Err(error) if error.is_transient() => sleep(SOON).await,
                     Err(error) => return Err(error),
                 }
                 continue;

@@ -427,7 +427,7 @@ async fn the_newest_policy_wins_also_during_a_reconnect() {
     let refused = approvals
         .set_policy(ConfirmationPolicy::custom("Odd"))
         .await;
-    assert_eq!(refused.unwrap_err().kind(), ErrorKind::Refused);
+    assert_eq!(refused.unwrap_err().kind(), ErrorKind::Validation);
 }
 
 #[tokio::test(start_paused = true)]

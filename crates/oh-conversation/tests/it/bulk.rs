@@ -92,7 +92,7 @@ async fn a_failed_first_message_keeps_the_conversation_that_was_created() {
     let [result] = &results[..] else {
         panic!("one result: {results:?}");
     };
-    assert_eq!(kinds(&results), [Some(ErrorKind::Refused)]);
+    assert_eq!(kinds(&results), [Some(ErrorKind::Validation)]);
     let conversation = result.conversation.as_ref().unwrap();
     assert_eq!(conversation.id(), result.id);
     conversation.delete().await.unwrap();

@@ -116,9 +116,9 @@ async fn pitfall_25_no_secret_is_in_a_log_an_error_or_a_debug_text() {
     // Every request fails in each of these ways.
     let failures = [
         (Fault::status(401), ErrorKind::Unauthorized),
-        (Fault::status(422), ErrorKind::Refused),
-        (Fault::status(500), ErrorKind::Transport),
-        (Fault::html(502), ErrorKind::Transport),
+        (Fault::status(422), ErrorKind::Validation),
+        (Fault::status(500), ErrorKind::Timeout),
+        (Fault::html(502), ErrorKind::Timeout),
     ];
     for (fault, kind) in failures {
         for path in ["/events", "/secrets", "/switch_llm"] {

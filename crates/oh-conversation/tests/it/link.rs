@@ -488,10 +488,7 @@ async fn an_error_page_of_a_proxy_is_a_typed_error() {
     let (mock, _dials) = Mock::new();
     // A response with text instead of an object comes from something other than the agent server.
     mock.plan("", Ok((200, json!("<html>502 Bad Gateway</html>"))));
-    assert_eq!(
-        mock.attach().await.unwrap_err().kind(),
-        ErrorKind::Transport
-    );
+    assert_eq!(mock.attach().await.unwrap_err().kind(), ErrorKind::Decode);
     mock.plan("", Ok((401, json!({"detail": "Unauthorized"}))));
     assert_eq!(
         mock.attach().await.unwrap_err().kind(),

@@ -96,7 +96,7 @@ async fn the_rule_that_a_field_breaks_is_the_reason() {
     let agent = Agent::new(Llm::new("m").api_key("canary"));
     let starting = Conversation::builder(&Place(mock.client()), agent).start();
     let error = soon(starting).await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Refused, "{error}");
+    assert_eq!(error.kind(), ErrorKind::Validation, "{error}");
     assert_says(&error, &["cannot start", "the server returned 422", RULE]);
     // A rule that this crate checks.
     let agent = Agent::new(Llm::new("m").temperature(-1.0));
@@ -115,7 +115,7 @@ async fn a_connection_that_fails_is_the_reason() {
         .build()
         .unwrap();
     let error = attach_error(&client, ConversationId::random()).await;
-    assert_eq!(error.kind(), ErrorKind::Transport);
+    assert_eq!(error.kind(), ErrorKind::Connect);
     assert_says(
         &error,
         &["cannot attach", &address.to_string(), "Connection refused"],
@@ -165,7 +165,7 @@ async fn a_time_limit_is_the_reason() {
     let error = soon(Conversations::of(&client).count(None))
         .await
         .unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Transport);
+    assert_eq!(error.kind(), ErrorKind::Timeout);
     assert_says(
         &error,
         &[

@@ -123,10 +123,32 @@ async fn an_error_page_of_a_proxy_is_reported_by_status_only() {
     server.inject(Fault::html(502));
     let client = client(&server, server.session_api_key());
     let error = attach_error(&client, id).await;
-    assert_eq!(error.kind(), ErrorKind::Transport, "{error}");
+    assert_eq!(error.kind(), ErrorKind::Server, "{error}");
     let wire = error.transport_error().unwrap();
     assert_eq!(wire.status().unwrap(), 502);
     assert!(!format!("{error:?}").contains("<html>"));
+}
+
+#[tokio::test]
+async fn a_404_of_a_gateway_does_not_mean_that_the_conversation_is_gone() {
+    let server = FakeServer::start().await.unwrap();
+    let id = server.create().id();
+    let client = client(&server, server.session_api_key());
+    let conversation = Conversation::attach(&client, id).await.unwrap();
+    server.inject(Fault::html(404).on(id.to_string()));
+    let error = attach_error(&client, id).await;
+    assert_eq!(error.kind(), ErrorKind::Status, "{error}");
+    assert_eq!(error.status().unwrap(), 404);
+    let error = conversation.delete().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Status, "{error}");
+    let error = conversation.log().event("1").await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Status, "{error}");
+    let error = conversation.branches().navigate("1").await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Status, "{error}");
+    server.heal();
+    conversation.delete().await.unwrap();
+    let error = attach_error(&client, id).await;
+    assert_eq!(error.kind(), ErrorKind::Gone, "{error}");
 }
 
 #[tokio::test]
@@ -136,7 +158,7 @@ async fn a_truncated_response_is_an_error() {
     server.inject(Fault::wrong_length().on(conversation.id().to_string()));
     let client = client(&server, server.session_api_key());
     let error = attach_error(&client, conversation.id()).await;
-    assert_eq!(error.kind(), ErrorKind::Transport, "{error}");
+    assert_eq!(error.kind(), ErrorKind::Interrupted, "{error}");
     let wire = error.transport_error().unwrap().kind();
     assert_eq!(wire, oh_transport::ErrorKind::Interrupted);
     // A response that is truncated once is requested again.
@@ -216,7 +238,7 @@ async fn a_404_of_an_older_server_counts_as_deleted_and_a_rejection_does_not() {
         }
         let deleted = conversation.delete().await;
         let kind = deleted.err().map(|error| error.kind());
-        assert_eq!(kind, there.then_some(ErrorKind::Refused));
+        assert_eq!(kind, there.then_some(ErrorKind::Validation));
         assert_eq!(mock.seen("DELETE "), 1);
     }
 }

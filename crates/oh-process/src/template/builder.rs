@@ -112,7 +112,7 @@ impl TemplateServerBuilder {
     /// # Errors
     ///
     /// - The error of [`Provisioner::provision`] if the environment is not available.
-    /// - [`ErrorKind::UnsupportedVersion`](crate::ErrorKind::UnsupportedVersion) if the server's
+    /// - [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) if the server's
     ///   version is too old.
     /// - [`ErrorKind::BadEnvironment`](crate::ErrorKind::BadEnvironment) if the modules cannot be
     ///   imported, or one of them starts a thread.

@@ -152,7 +152,7 @@ mod tests {
             TestServer::new(McpServer::stdio("")),
         ] {
             let error = call.request().unwrap_err();
-            assert_eq!(error.kind(), ErrorKind::Invalid, "{error}");
+            assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}");
         }
     }
 }

@@ -202,7 +202,7 @@ impl FakeConversation {
                 "event {seq} does not exist: the log has {} events",
                 inner.len()
             );
-            return Err(Error::plain(ErrorKind::Missing, message));
+            return Err(Error::plain(ErrorKind::NotFound, message));
         }
         inner.log.lose(seq);
         Ok(())

@@ -192,7 +192,7 @@ impl FakeServer {
             .map(|conversation| FakeConversation::new(Arc::clone(&self.world), conversation))
             .ok_or_else(|| {
                 let message = format!("the fake server has no conversation {id}");
-                Error::plain(ErrorKind::Missing, message)
+                Error::plain(ErrorKind::NotFound, message)
             })
     }
 
@@ -224,7 +224,7 @@ impl FakeServer {
             .write(path, content.into())
             .map_err(|refusal| {
                 let message = format!("{path} cannot be written on the fake server: {refusal:?}");
-                Error::plain(ErrorKind::Invalid, message)
+                Error::plain(ErrorKind::InvalidInput, message)
             })
     }
 
@@ -236,7 +236,7 @@ impl FakeServer {
     pub fn read_file(&self, path: &str) -> Result<Bytes> {
         self.world.disk.read(path).ok_or_else(|| {
             let message = format!("there is no file {path} on the fake server");
-            Error::plain(ErrorKind::Missing, message)
+            Error::plain(ErrorKind::NotFound, message)
         })
     }
 
@@ -356,7 +356,7 @@ impl FakeServer {
                     "the port of {} was taken by another program in the meantime",
                     self.url()
                 );
-                Err(Error::plain(ErrorKind::Missing, message))
+                Err(Error::plain(ErrorKind::PortTaken, message))
             }
         }
     }

@@ -185,7 +185,7 @@ mod tests {
     #[test]
     fn each_status_has_its_kind() {
         for (status, kind) in [
-            (400, ErrorKind::Status),
+            (400, ErrorKind::Validation),
             (401, ErrorKind::Unauthorized),
             (403, ErrorKind::Forbidden),
             (404, ErrorKind::NotFound),

@@ -144,7 +144,7 @@ async fn a_very_long_rejection_is_not_read_to_its_end() {
         .call(&ONCE)
         .await
         .unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Status);
+    assert_eq!(error.kind(), ErrorKind::Validation);
     assert!(error.detail().unwrap().contains("very long"), "{error}");
 }
 

@@ -99,7 +99,7 @@ impl Download {
     ///
     /// # Errors
     ///
-    /// Returns the errors of [`stream`](Self::stream). Also returns [`ErrorKind::Local`] and
+    /// Returns the errors of [`stream`](Self::stream). Also returns [`ErrorKind::Io`] and
     /// [`ErrorKind::NoSpace`] if the file cannot be written; [`ErrorKind::Changed`] if the file on
     /// the server changes during the download.
     pub async fn to_path(self, local: impl Into<PathBuf>) -> Result<Downloaded> {

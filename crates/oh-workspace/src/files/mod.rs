@@ -61,8 +61,8 @@ pub(crate) fn refused(what: &str, path: &str, error: oh_transport::Error) -> Err
         .is_some_and(|detail| detail.contains("base_ref") || detail.contains("git repository"));
     let error = Error::transport(what, error).at(path);
     match error.kind() {
-        ErrorKind::Transport if bad_request && by_git => error.of_kind(ErrorKind::Git),
-        ErrorKind::Transport if bad_request => error.of_kind(ErrorKind::InvalidPath),
+        ErrorKind::Validation if bad_request && by_git => error.of_kind(ErrorKind::Git),
+        ErrorKind::Validation if bad_request => error.of_kind(ErrorKind::InvalidPath),
         _ => error,
     }
 }

@@ -69,7 +69,7 @@ pub(super) async fn write_file(stream: ByteStream, target: PathBuf) -> Result<u6
     let (file, done) = write_to(stream, file)
         .await
         .map_err(|error| match error.kind() {
-            crate::ErrorKind::Local | crate::ErrorKind::NoSpace => {
+            crate::ErrorKind::Io | crate::ErrorKind::NoSpace => {
                 error.at(&target.display().to_string())
             }
             _ => error,

@@ -106,7 +106,7 @@ impl<'a> Upload<'a> {
     ///
     /// # Errors
     ///
-    /// Returns [`ErrorKind::Local`] if the file cannot be read or is a directory;
+    /// Returns [`ErrorKind::Io`] if the file cannot be read or is a directory;
     /// [`ErrorKind::Changed`] if the file changes during the upload; otherwise the error of a
     /// rejected request or a broken connection.
     pub async fn from_path(self, local: impl Into<PathBuf>) -> Result<u64> {
@@ -121,7 +121,7 @@ impl<'a> Upload<'a> {
     ///
     /// # Errors
     ///
-    /// Returns [`ErrorKind::Local`] if the reader fails; otherwise the error of a rejected request
+    /// Returns [`ErrorKind::Io`] if the reader fails; otherwise the error of a rejected request
     /// or a broken connection.
     pub async fn from_reader(self, reader: impl io::Read + Send + 'static) -> Result<u64> {
         let chunks = read(reader, |_| Ok(()));
@@ -133,7 +133,7 @@ impl<'a> Upload<'a> {
     ///
     /// # Errors
     ///
-    /// Returns [`ErrorKind::Local`] if the stream fails; otherwise the error of a rejected request
+    /// Returns [`ErrorKind::Io`] if the stream fails; otherwise the error of a rejected request
     /// or a broken connection.
     pub async fn from_stream(
         self,

@@ -254,8 +254,8 @@ impl Git {
             .is_some_and(|detail| detail.contains("rev-parse --verify"));
         let error = Error::transport(what, error).at(self.workspace.working_dir());
         match error.kind() {
-            ErrorKind::Transport if by_git && no_ref => error.of_kind(ErrorKind::UnknownRef),
-            ErrorKind::Transport if by_git => error.of_kind(ErrorKind::Git),
+            ErrorKind::Validation if by_git && no_ref => error.of_kind(ErrorKind::UnknownRef),
+            ErrorKind::Validation if by_git => error.of_kind(ErrorKind::Git),
             _ => error,
         }
     }

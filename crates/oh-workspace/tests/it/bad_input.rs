@@ -106,7 +106,7 @@ async fn a_missing_file_is_reported() {
         .from_path(&target)
         .await
         .unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Local);
+    assert_eq!(error.kind(), ErrorKind::Io);
     mock.verify().unwrap();
 }
 
@@ -131,7 +131,7 @@ async fn a_directory_in_place_of_a_file_is_reported() {
         .from_path(local.path())
         .await
         .unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Local);
+    assert_eq!(error.kind(), ErrorKind::Io);
     mock.verify().unwrap();
 }
 
@@ -173,7 +173,7 @@ async fn a_rejection_has_the_kind_that_the_other_crates_use() {
         ),
         (404, "Not Found", ErrorKind::NotFound),
         (409, "deletion is already in progress", ErrorKind::Conflict),
-        (422, "invalid", ErrorKind::InvalidInput),
+        (422, "invalid", ErrorKind::Validation),
         (422, scope, ErrorKind::OutsideWorkspace),
         (429, "too many runs", ErrorKind::RateLimited),
         (500, "Internal Server Error", ErrorKind::Server),
@@ -192,7 +192,7 @@ async fn a_rejection_has_the_kind_that_the_other_crates_use() {
         (503, disabled, ErrorKind::Unsupported),
         (503, no_key, ErrorKind::Unsupported),
         (504, "", ErrorKind::Server),
-        (418, "", ErrorKind::Transport),
+        (418, "", ErrorKind::Status),
     ] {
         let mock = Mock::new();
         mock.expect("POST", "/api/file/upload?path=%2Fw%2Fx")

@@ -43,7 +43,7 @@ async fn a_device_or_a_pipe_is_not_replaced_by_a_file() {
             .to_path(&target)
             .await
             .unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Local, "{target:?}: {error:?}");
+        assert_eq!(error.kind(), ErrorKind::Io, "{target:?}: {error:?}");
     }
     assert!(!fs::symlink_metadata("/dev/null").unwrap().is_file());
     assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
@@ -78,7 +78,7 @@ async fn a_full_target_keeps_its_old_contents() {
             .to_path(target)
             .await
             .unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Local, "{error:?}");
+        assert_eq!(error.kind(), ErrorKind::Io, "{error:?}");
         let source = std::error::Error::source(&error).unwrap();
         let source = source.downcast_ref::<io::Error>().unwrap();
         assert_eq!(source.kind(), io::ErrorKind::FileTooLarge);
@@ -134,7 +134,7 @@ async fn a_writer_that_panics_is_an_error() {
     let mock = Mock::new();
     answers(&mock, "content");
     let written = workspace(&mock).download("f").to_writer(Panics).await;
-    assert_eq!(written.err().unwrap().kind(), ErrorKind::Local);
+    assert_eq!(written.err().unwrap().kind(), ErrorKind::Io);
 }
 
 /// A file rewritten in place can have the same length as before: only its ETag differs.

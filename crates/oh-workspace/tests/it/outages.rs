@@ -308,8 +308,8 @@ async fn a_connected_server_is_not_asked_for_its_uptime() {
 async fn a_refused_connection_is_distinguished_from_an_interrupted_one() {
     for (theirs, ours) in [
         (Theirs::Connect, ErrorKind::Connect),
-        (Theirs::Proxy, ErrorKind::Connect),
-        (Theirs::Tls, ErrorKind::Connect),
+        (Theirs::Proxy, ErrorKind::Proxy),
+        (Theirs::Tls, ErrorKind::Tls),
         (Theirs::Interrupted, ErrorKind::Interrupted),
     ] {
         let mock = Mock::new();

@@ -5,12 +5,12 @@ use super::*;
 #[tokio::test(start_paused = true)]
 async fn pitfall_08_a_close_has_its_code_and_reason() {
     for (code, reason, kind) in [
-        (1000, "", ErrorKind::Closed),
-        (1012, "", ErrorKind::Closed),
-        (1013, "frame_too_large", ErrorKind::Closed),
+        (1000, "", ErrorKind::SocketClosed),
+        (1012, "", ErrorKind::SocketClosed),
+        (1013, "frame_too_large", ErrorKind::SocketClosed),
         (4001, "Authentication failed", ErrorKind::Unauthorized),
         (4004, "Conversation not found", ErrorKind::NotFound),
-        (4999, "new", ErrorKind::Closed),
+        (4999, "new", ErrorKind::SocketClosed),
     ] {
         let (mut socket, mut peer) = connected(SocketLimits::default()).await;
         peer.say(frame(
@@ -54,7 +54,7 @@ async fn an_odd_close_is_a_close_and_never_echoed() {
         let error = socket.recv().await.unwrap_err();
         assert_eq!(
             (error.kind(), error.close_code()),
-            (ErrorKind::Closed, Some(code))
+            (ErrorKind::SocketClosed, Some(code))
         );
         assert_eq!(peer.hear().await.unwrap().payload, u16::to_be_bytes(answer));
     }

@@ -158,6 +158,17 @@ pub(crate) use link_options;
 /// Handles of one process, made with clones of one [`Client`], share one link to a conversation if
 /// their options allow it. Each handle is closed separately; the link ends with the last.
 ///
+/// ```no_run
+/// # async fn again(client: &oh_transport::Client, id: oh_protocol::ConversationId)
+/// # -> oh_conversation::Result<()> {
+/// use oh_conversation::Conversation;
+///
+/// // Reads the last 50 events now, and older ones on demand.
+/// let conversation = Conversation::attach(client, id).tail(50).await?;
+/// println!("{:?}", conversation.state().execution_status());
+/// # Ok(()) }
+/// ```
+///
 /// # Errors
 ///
 /// Returns an error if the server does not have the conversation, rejects the key, or cannot be

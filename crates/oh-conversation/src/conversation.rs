@@ -42,6 +42,15 @@ const BY_SOCKET: Duration = Duration::from_secs(1);
 
 /// A handle to a conversation on a server. Cheap to clone. Dropping the last clone closes the link
 /// to the server; the conversation continues there.
+///
+/// ```no_run
+/// # async fn work(conversation: oh_conversation::Conversation) -> oh_conversation::Result<()> {
+/// conversation.send("Write a test for the parser.").await?;
+/// let run = conversation.run().max_cost(0.5).await?;
+/// println!("{run}, {} events in the log", conversation.events().len());
+/// conversation.close().await
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct Conversation(Arc<Inner>);
 

@@ -16,6 +16,16 @@ use crate::log::Log;
 /// An ACP agent reports a tool call repeatedly while it progresses. In this list such a call is one
 /// entry, at the position of its first report, with the content of its latest one. A
 /// [stream](crate::EventStream) yields every report.
+///
+/// ```no_run
+/// # fn show(conversation: &oh_conversation::Conversation) {
+/// let events = conversation.events();
+/// for event in events.last(10) {
+///     println!("{event}");
+/// }
+/// println!("{} actions", events.of_kind("ActionEvent").count());
+/// # }
+/// ```
 #[derive(Clone, Default)]
 pub struct Events {
     log: Log,

@@ -53,6 +53,18 @@ const LOOK: Duration = Duration::from_secs(10);
 /// [`ErrorKind::Closed`] if the handle is closed during the run; other kinds if the server rejects
 /// the request.
 ///
+/// ```no_run
+/// # async fn work(conversation: &oh_conversation::Conversation) -> oh_conversation::Result<()> {
+/// use oh_conversation::RunStatus;
+/// use std::time::Duration;
+///
+/// let run = conversation.run().max_cost(0.5).timeout(Duration::from_secs(600)).await?;
+/// if run.status() == RunStatus::StillRunning {
+///     conversation.interrupt().await?;
+/// }
+/// # Ok(()) }
+/// ```
+///
 /// # Cancel safety
 ///
 /// Dropping the future does not stop the run. The next [`run`](Conversation::run) or

@@ -49,6 +49,11 @@
 //! | Guard an agent without a program | [`hooks`], [`HookConfig`] |
 //! | Write a hook in Rust | [`hooks::author`] |
 //! | Offer a tool that this program implements | [`conversation::ClientTool`] |
+//! | Set secrets, switch the model | [`conversation::Secrets`], [`conversation::Settings`] |
+//! | Go back in the history, fork | [`conversation::Branches`] |
+//! | Pursue a goal, delegate work | [`conversation::Goals`], [`conversation::Children`] |
+//! | Search or export a log | [`conversation::EventLog`] |
+//! | List conversations | [`conversation::Conversations`] |
 //! | Run many conversations | [`conversation::Bulk`] |
 //! | Survive broken connections | [`concepts::reconnect`] |
 //! | Handle errors | the `ErrorKind` of each module: [`conversation::ErrorKind`], [`workspace::ErrorKind`], [`process::ErrorKind`], [`transport::ErrorKind`] |

@@ -56,6 +56,15 @@ impl fmt::Display for RunStatus {
 }
 
 /// The outcome of a run: how it ended, its usage, and its error.
+///
+/// ```no_run
+/// # async fn work(conversation: &oh_conversation::Conversation) -> oh_conversation::Result<()> {
+/// let run = conversation.run().await?;
+/// println!("{:?}, cost {:?}, {} events", run.status(), run.cost(), run.events());
+/// let finished = run.ensure_finished()?;
+/// # let _ = finished;
+/// # Ok(()) }
+/// ```
 #[derive(Debug, Clone)]
 #[must_use = "a run that ended may not have finished: see `status` or `ensure_finished`"]
 pub struct RunOutcome {

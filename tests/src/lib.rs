@@ -47,6 +47,18 @@ pub fn server_before(home: &TempDir) -> LocalServerBuilder {
     server(home).provisioner(Provisioner::new().version(BEFORE))
 }
 
+/// Returns a template like [`template`], for servers of [`server_before`].
+///
+/// # Panics
+///
+/// Panics if the environment cannot be created, or its modules cannot be imported.
+#[allow(clippy::expect_used, reason = "a test fails by panicking")]
+pub async fn template_before() -> TemplateServer {
+    let provisioner = Provisioner::new().version(BEFORE);
+    let template = TemplateServer::builder().provisioner(provisioner);
+    template.start().await.expect("a template of the server")
+}
+
 /// Start of every program for the server's Python. One of the server's libraries creates a
 /// directory in /tmp when it is imported, and nothing else removes it.
 pub const TIDY: &str = "\

@@ -5,7 +5,7 @@ use std::time::Duration;
 use openhands::{
     Conversation, Cursor,
     conversation::{ErrorKind, Link},
-    process::LocalServerBuilder,
+    process::{LocalServerBuilder, TemplateServer},
 };
 use tempfile::TempDir;
 use tokio::time::timeout;
@@ -17,15 +17,17 @@ type Serve = fn(&TempDir) -> LocalServerBuilder;
 
 #[tokio::test]
 async fn a_second_server_on_a_directory_is_distinguished_from_one_that_lost_it() {
-    told_apart(openhands_tests::server).await;
+    told_apart(openhands_tests::server, openhands_tests::template().await).await;
 }
 
 #[tokio::test]
 async fn a_second_server_is_distinguished_before_the_session_socket() {
-    told_apart(openhands_tests::server_before).await;
+    let template = openhands_tests::template_before().await;
+    told_apart(openhands_tests::server_before, template).await;
 }
 
-async fn told_apart(server: Serve) {
+async fn told_apart(server: Serve, template: TemplateServer) {
+    let server = |home: &TempDir| server(home).template(&template);
     let (home, other_home) = (openhands_tests::home(), openhands_tests::home());
     // With different keys the second server could not decrypt the data.
     let key = "a-key-that-both-servers-have";

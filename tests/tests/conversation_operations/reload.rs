@@ -23,7 +23,8 @@ async fn settings_of_the_program_survive_a_restart_of_the_server() {
 #[tokio::test]
 async fn settings_survive_a_restart_before_the_session_socket() {
     let home = openhands_tests::home();
-    holds_over_a_restart(openhands_tests::server_before(&home)).await;
+    let template = openhands_tests::template_before().await;
+    holds_over_a_restart(openhands_tests::server_before(&home).template(&template)).await;
 }
 
 async fn holds_over_a_restart(server: LocalServerBuilder) {

@@ -22,7 +22,7 @@ from openhands.tools.preset.default import get_default_agent
 
 TASK = (
     "Create test_broken.py with a function that has a syntax error on purpose. "
-    "Then finish. If you are told that it does not compile, mend it and finish again."
+    "Then finish. If the file does not compile, correct it and finish again."
 )
 
 

@@ -11,7 +11,7 @@ use oh_protocol::calls::server::ServerInfo;
 use oh_transport::Client;
 use tokio::time::{sleep, timeout};
 
-use crate::{Error, ErrorKind, Result, probe};
+use crate::{Error, ErrorKind, Result, start::probe};
 
 /// Delay between two attempts to reach a server that does not respond yet.
 const PAUSE: Duration = Duration::from_millis(50);

@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
-use crate::status::ExitReport;
+use crate::supervise::status::ExitReport;
 
 /// A result with this crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;

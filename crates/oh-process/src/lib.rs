@@ -27,58 +27,29 @@
     )
 )]
 
-mod activation;
 mod attach;
-mod builder;
-mod cache;
 mod children;
-mod download;
-mod environment;
 mod error;
-mod index;
-mod install;
-mod interpreter;
-#[cfg(unix)]
-mod keeper;
-#[cfg(not(unix))]
-#[path = "keeper_unsupported.rs"]
-mod keeper;
-mod launch;
-mod listener;
 mod lock;
-mod logs;
-mod plan;
 mod pool;
-mod probe;
 mod progress;
 mod provision;
-mod requirements;
-mod search;
 mod server;
-mod settings;
-mod shared;
-mod shell;
-mod startup;
-mod state;
-mod status;
+mod start;
 mod supervise;
-#[cfg(unix)]
-mod sweep;
 mod template;
-mod uv;
-mod variables;
 
 pub use attach::{Attach, AttachedServer};
-pub use builder::LocalServerBuilder;
-pub use environment::{Environment, Origin};
 pub use error::{Error, ErrorKind, Result};
-pub use interpreter::Candidate;
-pub use logs::{LogLevel, LogLine, Logs};
 pub use pool::{Acquire, WarmPool};
 pub use progress::Progress;
+pub use provision::environment::{Environment, Origin};
+pub use provision::interpreter::Candidate;
 pub use provision::{Provisioner, SERVER_VERSION};
 pub use server::LocalServer;
-pub use settings::Webhook;
-pub use startup::Startup;
-pub use status::{ExitReport, RestartPolicy, Status, StatusWatch};
+pub use start::builder::LocalServerBuilder;
+pub use start::settings::Webhook;
+pub use start::startup::Startup;
+pub use supervise::logs::{LogLevel, LogLine, Logs};
+pub use supervise::status::{ExitReport, RestartPolicy, Status, StatusWatch};
 pub use template::{TemplateServer, TemplateServerBuilder, TemplateStatistics};

@@ -21,7 +21,7 @@ use tracing::warn;
 
 use crate::{
     Error, ErrorKind, LocalServer, LocalServerBuilder, Result, Startup, Status, TemplateServer,
-    activation::Activation,
+    start::activation::Activation,
 };
 
 /// First delay after a server could not be started. Doubles up to [`LONGEST_PAUSE`].

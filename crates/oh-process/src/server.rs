@@ -20,13 +20,15 @@ use url::Url;
 
 use crate::{
     Environment, Error, ErrorKind, ExitReport, Logs, Result, Startup, Status, StatusWatch,
-    activation::Activation,
-    keeper::Keeper,
-    plan::{Live, Plan},
-    probe::{self, Reservation},
-    settings::Settings,
-    shared::Shared,
-    shell, supervise,
+    start::{
+        activation::Activation,
+        plan::{Live, Plan},
+        probe::{self, Reservation},
+        settings::Settings,
+        shell,
+    },
+    supervise,
+    supervise::{keeper::Keeper, shared::Shared},
     template::TemplateHandle,
 };
 

@@ -5,8 +5,10 @@ use std::{ffi::OsString, time::Duration};
 use crate::{
     Environment, LogLevel, Progress, Provisioner, Result, TemplateServer,
     provision::Report,
-    settings::{Settings, Source},
-    variables::Value,
+    start::{
+        settings::{Settings, Source},
+        variables::Value,
+    },
 };
 
 /// Configures and starts a [`TemplateServer`].

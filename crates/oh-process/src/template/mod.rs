@@ -26,9 +26,9 @@ pub use builder::TemplateServerBuilder;
 
 use crate::{
     Environment, Error, Progress, Result,
-    keeper::Keeper,
-    requirements,
-    settings::{Settings, Source},
+    provision::requirements,
+    start::settings::{Settings, Source},
+    supervise::keeper::Keeper,
 };
 use process::{End, Failed, Process};
 

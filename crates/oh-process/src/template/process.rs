@@ -22,11 +22,15 @@ use tokio::{
 
 use crate::{
     Environment, Error, ErrorKind, Result,
-    keeper::{self, Keeper},
-    launch::LAUNCH,
-    logs::LogHub,
-    settings::Settings,
-    state::{Place, start_directory},
+    start::{
+        launch::LAUNCH,
+        settings::Settings,
+        state::{Place, start_directory},
+    },
+    supervise::{
+        keeper::{self, Keeper},
+        logs::LogHub,
+    },
     template::fit::Fixed,
 };
 

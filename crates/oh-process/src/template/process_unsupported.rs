@@ -2,7 +2,8 @@
 //! another. Always fails to start.
 
 use crate::{
-    Environment, Error, ErrorKind, Result, keeper::Keeper, settings::Settings, template::fit::Fixed,
+    Environment, Error, ErrorKind, Result, start::settings::Settings, supervise::keeper::Keeper,
+    template::fit::Fixed,
 };
 
 /// Placeholder; never created.

@@ -18,16 +18,20 @@ use tracing::info;
 
 use crate::{
     Environment, Error, ErrorKind, ExitReport, Progress, Result,
-    keeper::{End, Job, Keeper, Running},
-    launch::LAUNCH,
-    logs::LogHub,
-    probe::{self, Proof, Reservation},
-    requirements,
-    settings::{Settings, Source, config_file},
-    startup::Startup,
-    state::{Place, StateDir, random_key, start_directory},
+    provision::requirements,
+    start::{
+        launch::LAUNCH,
+        probe::{self, Proof, Reservation},
+        settings::{Settings, Source, config_file},
+        startup::Startup,
+        state::{Place, StateDir, random_key, start_directory},
+        variables::module_directories,
+    },
+    supervise::{
+        keeper::{End, Job, Keeper, Running},
+        logs::LogHub,
+    },
     template::TemplateHandle,
-    variables::module_directories,
 };
 
 /// How long reading the last output of an ended server may take.

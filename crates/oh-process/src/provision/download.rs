@@ -13,7 +13,7 @@ use url::Url;
 
 use crate::{
     Error, ErrorKind, Result,
-    index::{Index, Listed},
+    provision::index::{Index, Listed},
 };
 
 /// Maximum size of a listing. The listing of uv has 2 MB.

@@ -13,7 +13,7 @@ use tokio::{
     process::Command,
 };
 
-use crate::{Error, ErrorKind, Result, children, interpreter, keeper::Spawn};
+use crate::{Error, ErrorKind, Result, children, provision::interpreter, supervise::keeper::Spawn};
 
 /// The Python version that uv finds or downloads if no interpreter is known.
 const UV_PYTHON: &str = "3.13";

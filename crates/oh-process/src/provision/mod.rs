@@ -1,5 +1,15 @@
 //! Creates and caches the Python environment of a server. Starts no server, prints nothing.
 
+pub(crate) mod cache;
+pub(crate) mod download;
+pub(crate) mod environment;
+pub(crate) mod index;
+pub(crate) mod install;
+pub(crate) mod interpreter;
+pub(crate) mod requirements;
+pub(crate) mod search;
+pub(crate) mod uv;
+
 use std::{
     fmt, fs,
     path::{Path, PathBuf},
@@ -8,18 +18,16 @@ use std::{
 
 use tokio::task::spawn_blocking;
 
-pub(crate) use crate::progress::Report;
-pub use crate::requirements::SERVER_VERSION;
-use crate::{
-    Candidate, Environment, Error, ErrorKind, Origin, Progress, Result,
+use self::{
     cache::{Cache, Content, Slot},
     install::{Installer, Tool},
-    interpreter::{self, ANSWER_LIMIT, Failure},
-    lock::lock,
-    requirements,
-    search::{self, Found, var},
+    interpreter::{ANSWER_LIMIT, Failure},
+    search::{Found, var},
     uv::OwnUv,
 };
+pub(crate) use crate::progress::Report;
+use crate::{Candidate, Environment, Error, ErrorKind, Origin, Progress, Result, lock::lock};
+pub use requirements::SERVER_VERSION;
 
 /// Environment variable that overrides the cache directory `$XDG_CACHE_HOME/openhands-rs`.
 const CACHE_VARIABLE: &str = "OPENHANDS_CACHE_DIR";
@@ -312,7 +320,7 @@ impl Provisioner {
     ///
     /// Returns [`ErrorKind::Io`] if no cache directory is known.
     pub fn uv(&self) -> Result<Option<PathBuf>> {
-        let own = self.home()?.join(crate::uv::PATH);
+        let own = self.home()?.join(uv::PATH);
         let on_path = which::which("uv").ok();
         let found = on_path.or_else(|| own.exists().then_some(own));
         Ok(found.filter(|_| self.uv))

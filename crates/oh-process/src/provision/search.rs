@@ -12,7 +12,7 @@ use tokio::{sync::Semaphore, task::JoinSet};
 
 use crate::{
     Candidate,
-    interpreter::{self, Facts, Failure},
+    provision::interpreter::{self, Facts, Failure},
 };
 
 /// Maximum number of interpreters checked at the same time.

@@ -1,6 +1,17 @@
 //! Contains the task that supervises one server: detects its end, restarts it according to the
 //! policy, and stops it on request.
 
+#[cfg(unix)]
+pub(crate) mod keeper;
+#[cfg(not(unix))]
+#[path = "keeper_unsupported.rs"]
+pub(crate) mod keeper;
+pub(crate) mod logs;
+pub(crate) mod shared;
+pub(crate) mod status;
+#[cfg(unix)]
+pub(crate) mod sweep;
+
 use std::{
     sync::{Arc, atomic::Ordering},
     time::Duration,
@@ -13,7 +24,11 @@ use tokio::{
 };
 use tracing::warn;
 
-use crate::{ExitReport, Result, Status, plan::Live, probe, shared::Shared};
+use crate::{
+    ExitReport, Result, Status,
+    start::{plan::Live, probe},
+    supervise::shared::Shared,
+};
 
 /// Supervises the server until it has exited permanently. `stop` carries the grace period.
 pub(crate) async fn run(

@@ -8,7 +8,7 @@ use std::{
 
 use tracing::warn;
 
-use crate::{keeper::Spawn, plan::Plan};
+use crate::{start::plan::Plan, supervise::keeper::Spawn};
 
 /// The shell of the server's terminals.
 const SHELL: &str = "/bin/bash";

@@ -11,7 +11,7 @@ use std::{
 
 use tokio::io::Empty;
 
-use crate::{Error, ErrorKind, Result, status::ExitReport};
+use crate::{Error, ErrorKind, Result, supervise::status::ExitReport};
 
 /// A command; never run on this system.
 #[derive(Debug)]

@@ -13,10 +13,12 @@ use secrecy::{ExposeSecret, SecretString};
 
 use crate::{
     Environment, Error, ErrorKind, LogLevel, Provisioner, RestartPolicy, Result,
-    keeper::config_path,
     provision::Report,
-    state::Place,
-    variables::{Variables, module_directories},
+    start::{
+        state::Place,
+        variables::{Variables, module_directories},
+    },
+    supervise::keeper::config_path,
 };
 
 /// Default time for a server with a persistent state directory to save its conversations after its

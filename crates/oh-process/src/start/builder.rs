@@ -8,9 +8,11 @@ use crate::{
     Environment, LocalServer, LogLevel, Progress, Provisioner, RestartPolicy, Result,
     TemplateServer, TemplateServerBuilder, Webhook,
     provision::Report,
-    settings::{Settings, Source},
+    start::{
+        settings::{Settings, Source},
+        variables::Value,
+    },
     template::TemplateHandle,
-    variables::Value,
 };
 
 /// Configures and starts a [`LocalServer`].

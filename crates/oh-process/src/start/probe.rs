@@ -15,7 +15,11 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use crate::{Error, ErrorKind, Result, listener, requirements, state::random_key};
+use crate::{
+    Error, ErrorKind, Result,
+    provision::requirements,
+    start::{listener, state::random_key},
+};
 
 /// Delay between attempts to connect. The port refuses connections until the server is ready, and a
 /// refused loopback connection costs microseconds. So polling this often is cheap, and the average

@@ -12,11 +12,13 @@ use tokio::{process::Command, task::spawn_blocking};
 
 use crate::{
     Error, ErrorKind, Progress, Result,
-    download::Downloader,
-    index::{self, Index},
-    install::{Watched, environment},
-    interpreter,
     lock::lock,
+    provision::{
+        download::Downloader,
+        index::{self, Index},
+        install::{Watched, environment},
+        interpreter,
+    },
 };
 
 /// The uv release series that this crate was tested with.

@@ -9,9 +9,11 @@ use oh_transport::{Client, Liveness};
 
 use crate::{
     Error, ErrorKind, Result,
-    keeper::Keeper,
-    plan::{Plan, Waking},
-    state::StateDir,
+    start::{
+        plan::{Plan, Waking},
+        state::StateDir,
+    },
+    supervise::keeper::Keeper,
 };
 
 #[derive(Debug)]

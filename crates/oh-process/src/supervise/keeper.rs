@@ -33,7 +33,8 @@ use tokio::{
     task::spawn_blocking,
 };
 
-use crate::{Error, ErrorKind, Result, status::ExitReport, sweep};
+use super::{status::ExitReport, sweep};
+use crate::{Error, ErrorKind, Result};
 
 /// Reads a script from stdin, which keeps the script out of the command line.
 pub(crate) const LOADER: &str = "import posix\nn = int(posix.read(0, 8))\ns = b''\nwhile len(s) < n:\n    \

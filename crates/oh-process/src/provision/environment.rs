@@ -7,8 +7,10 @@ use std::{
 
 use crate::{
     Error, ErrorKind, Result,
-    cache::{Lease, lease},
-    interpreter::{self, ANSWER_LIMIT, Failure},
+    provision::{
+        cache::{Lease, lease},
+        interpreter::{self, ANSWER_LIMIT, Failure},
+    },
 };
 
 /// A Python environment that can run the agent server.

@@ -9,7 +9,7 @@ use std::{
 use oh_protocol::calls::init::Init;
 use secrecy::{ExposeSecret, SecretString};
 
-use crate::{Error, ErrorKind, Result, variables::check_name};
+use crate::{Error, ErrorKind, Result, start::variables::check_name};
 
 /// Values that the activation changes. Values that are not set stay as they were at the start.
 #[derive(Default)]

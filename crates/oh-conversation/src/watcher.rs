@@ -289,6 +289,13 @@ impl Watcher {
             return (format!("/sockets/events/{}", self.id), None);
         }
         let held = self.writer.mirror().read();
+        if let Some(counted) = held.counted.filter(|counted| counted.differs) {
+            let after = counted.after;
+            return (
+                format!("/sockets/session/{}?after_seq={after}", self.id),
+                None,
+            );
+        }
         let anchor = held.anchor().filter(|event| event.raw().len() <= SMALL);
         let expected = anchor.map(|event| (held.cursor, event.id().to_owned()));
         let after = held.cursor - i64::from(expected.is_some());

@@ -194,6 +194,13 @@ async fn events_that_the_server_cannot_read_are_passed_over_or_an_error() {
     let server = start().await.unwrap();
     let expected = log(server.client(), id).await;
     assert!(lost.iter().all(|id| !expected.contains(id)), "{expected:?}");
+    // The server counts and numbers them.
+    let whole = Conversation::attach(server.client(), id).await.unwrap();
+    let count = whole.log().search().count().await.unwrap();
+    assert_eq!(count, expected.len() as u64 + 2);
+    let last = whole.events().len() - 1;
+    assert_eq!(whole.events().seq(last), Some(count - 1));
+    whole.close().await.unwrap();
     for attach in [
         Conversation::attach(server.client(), id),
         Conversation::attach(server.client(), id).tail(3),

@@ -226,9 +226,14 @@ impl Watcher {
         if events.is_empty() {
             return 0;
         }
+        let legacy = self.flavor == Flavor::Legacy;
         let (first, taken) = self.writer.change(|held| {
             let first = held.cursor + 1;
-            (first, held.read(from, events, replayed))
+            let taken = held.read(from, events, replayed);
+            if legacy {
+                held.counted = None;
+            }
+            (first, taken)
         });
         // These events may arrive again by the session socket, under another `seq`.
         if self.fetched.len() > REMEMBERED {
@@ -236,7 +241,7 @@ impl Watcher {
         }
         let ids = taken.iter().map(|event| event.id().into());
         self.fetched.extend(ids);
-        if self.flavor == Flavor::Legacy {
+        if legacy {
             self.fetched.clear();
         }
         for (seq, event) in (first..).zip(&taken) {

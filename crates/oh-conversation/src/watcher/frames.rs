@@ -5,6 +5,8 @@ use oh_transport::{Message, Socket};
 use tokio::time::Instant;
 use tracing::warn;
 
+use crate::numbering::Numbered;
+
 use super::{Connection, Flavor, Phase, Watcher, polling};
 
 /// The maximum number of frames applied at once.
@@ -18,6 +20,8 @@ pub(super) struct Reading {
     pub(super) through: Option<i64>,
     /// The event that identifies the log, with its `seq`.
     expected: Option<(i64, String)>,
+    /// The index after the last counted event that was delivered.
+    counted: Option<usize>,
     /// Whether a frame has arrived.
     pub(super) fruitful: bool,
     /// When to fetch the events missing before early ones.
@@ -38,6 +42,7 @@ impl Reading {
             flavor,
             through: None,
             expected,
+            counted: None,
             fruitful: false,
             gap: None,
             nudged: false,
@@ -56,6 +61,8 @@ enum Log {
     Shorter,
     /// There is another event at a known position.
     Other,
+    /// The server numbers events differently that were counted.
+    Counted,
 }
 
 impl Watcher {
@@ -103,6 +110,7 @@ impl Watcher {
             Log::Same => ended,
             Log::Shorter => Some(Phase::End(self.replaced())),
             Log::Other => Some(Phase::Verify),
+            Log::Counted => Some(Phase::Dial),
         }
     }
 
@@ -155,7 +163,13 @@ impl Watcher {
                                 reading.expected = None;
                             }
                             let replayed = reading.through.is_some_and(|through| seq <= through);
-                            if fetched.remove(event.id()) {
+                            let numbered = held.number(&mut reading.counted, seq, event.id());
+                            if numbered == Numbered::Differently {
+                                log = Log::Counted;
+                                return;
+                            }
+                            let known = fetched.remove(event.id());
+                            if known || numbered == Numbered::Held {
                                 held.skip(seq);
                             } else if seq > held.cursor {
                                 *rest_until_check = limits.silence;

@@ -113,11 +113,6 @@ impl Log {
         self.entries.is_empty()
     }
 
-    /// Returns the number of readable events.
-    pub(super) fn readable(&self) -> usize {
-        self.len() - self.unreadable.len()
-    }
-
     /// Appends an event. Returns its position.
     pub(super) fn push(&mut self, event: &[u8]) -> usize {
         let seq = self.entries.len();

@@ -1,0 +1,75 @@
+//! The `seq`s of events that REST has delivered.
+//!
+//! REST does not say which `seq` the server gave an event. The client counts, and is right unless
+//! the log has events that the server cannot read: it numbers these, and omits them. The session
+//! socket tells the `seq`s, so that a replay corrects them.
+
+use oh_protocol::Event;
+
+use crate::mirror::Held;
+
+/// Events whose `seq` was counted, and that no socket has confirmed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Counted {
+    /// The `seq` before the first of them.
+    pub(crate) after: i64,
+    /// Whether the server numbers one of them differently.
+    pub(crate) differs: bool,
+}
+
+/// What is known of an event that a socket delivers.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Numbered {
+    /// The event is not held.
+    New,
+    /// The event is held under this `seq` now.
+    Held,
+    /// The event is held under another `seq`, and the events before it decide from which on the
+    /// server counts differently: they are needed again.
+    Differently,
+}
+
+impl Held {
+    /// Returns the last event, if the server's event at the cursor must be this one.
+    pub(crate) fn anchor(&self) -> Option<&Event> {
+        let last = self.log.end().checked_sub(1)?;
+        let exact = self.exact && self.log.seq(last) == self.cursor;
+        self.log.get(last).filter(|_| exact)
+    }
+
+    /// Notes that the next event is numbered by counting.
+    pub(crate) fn counts(&mut self) {
+        self.exact = false;
+        self.counted.get_or_insert(Counted {
+            after: self.cursor,
+            differs: false,
+        });
+    }
+
+    /// Corrects the `seq` of a counted event that a socket delivers. `next`: the index after the
+    /// last event that the connection has delivered.
+    pub(crate) fn number(&mut self, next: &mut Option<usize>, seq: i64, id: &str) -> Numbered {
+        let Some(counted) = &mut self.counted else {
+            return Numbered::New;
+        };
+        let log = &mut self.log;
+        let is_it = |index: &usize| log.get(*index).is_some_and(|event| event.id() == id);
+        let following = next.filter(is_it);
+        let found = following.or_else(|| (log.start()..log.end()).find(is_it));
+        let Some(index) = found.filter(|_| !id.is_empty()) else {
+            return Numbered::New;
+        };
+        *next = Some(index + 1);
+        if log.seq(index) == seq {
+            return Numbered::Held;
+        }
+        let first = index == log.after(counted.after);
+        if following.is_none() && !first && !counted.differs {
+            counted.differs = true;
+            return Numbered::Differently;
+        }
+        log.renumber(index, seq);
+        self.cursor = self.cursor.max(log.seq(log.end().saturating_sub(1)));
+        Numbered::Held
+    }
+}

@@ -243,7 +243,7 @@ impl Writer {
             held.link = Link::Polling;
             held.trouble = Some(trouble);
             (held.down_since, held.disowned) = (None, false);
-            // Nobody tells other numbers.
+            // No socket reports other numbers.
             held.counted = None;
         });
     }

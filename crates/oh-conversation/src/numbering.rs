@@ -2,7 +2,7 @@
 //!
 //! REST does not say which `seq` the server gave an event. The client counts, and is right unless
 //! the log has events that the server cannot read: it numbers these, and omits them. The session
-//! socket tells the `seq`s, so that a replay corrects them.
+//! socket reports the `seq`s, so that a replay corrects them.
 
 use oh_protocol::Event;
 
@@ -17,7 +17,7 @@ pub(crate) struct Counted {
     pub(crate) differs: bool,
 }
 
-/// What is known of an event that a socket delivers.
+/// The number of an event that a socket delivers, compared with the one held.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Numbered {
     /// The event is not held.

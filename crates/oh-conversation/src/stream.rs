@@ -249,7 +249,7 @@ impl Reading {
         }
     }
 
-    /// Waits until the `seq` after which the reader starts is the server's. REST tells no `seq`s,
+    /// Waits until the `seq` after which the reader starts is the server's. REST returns no `seq`s,
     /// but how many events there are, including those that it cannot read.
     async fn numbered(&mut self) -> Result<()> {
         while self.counts {

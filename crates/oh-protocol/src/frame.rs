@@ -108,9 +108,6 @@ struct Found {
 }
 
 const WHAT: &str = "a session frame";
-/// The maximum length of an event that is copied out of its frame. A slice would keep the rest of
-/// the frame and a reference count in memory, which costs more than the copy.
-const SHORT: usize = 2048;
 
 impl SessionFrame {
     /// Decodes a text message of the session socket.
@@ -261,10 +258,7 @@ impl Found {
 
     fn event(&self, frame_type: &str, frame: &ByteString) -> Result<Event> {
         let (span, seen) = self.event.ok_or_else(|| missing(frame_type, "event"))?;
-        let raw = match span.of(frame) {
-            short if short.len() <= SHORT => short.to_owned().into(),
-            long => frame.slice_ref(long),
-        };
+        let raw = frame.slice_ref(span.of(frame));
         Ok(match seen.header(frame, span.start()) {
             Ok(header) => Event::new(raw, header),
             // An invalid event still has its position in the log.

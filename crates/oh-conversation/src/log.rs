@@ -405,7 +405,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bounded_log_gives_up_its_oldest_and_remembers_where_they_were() {
+    fn a_bounded_log_drops_its_oldest_events_and_keeps_their_positions() {
         let (mut log, mut appender) = (Log::default(), Appender::keeping(Some(100)));
         for n in 0..10_000 {
             appender.append(&mut log, as_seq(n) + 5, event(n));
@@ -432,7 +432,7 @@ mod tests {
     }
 
     #[test]
-    fn an_acp_tool_call_told_again_stands_in_the_place_of_its_beginning() {
+    fn a_repeated_acp_tool_call_replaces_its_first_event() {
         let (mut log, mut appender) = (Log::default(), Appender::default());
         let mut n = 0;
         let mut add = |log: &mut Log, event: Event| {
@@ -452,7 +452,7 @@ mod tests {
         assert_eq!(
             listed(&log),
             [0, 4, 6, 3, 5, 7],
-            "an id used anew begins anew"
+            "a reused id begins a new entry"
         );
         assert_eq!(ids(&log), (0..8).collect::<Vec<_>>(), "the log has all");
         assert_eq!((log.first_place(), log.end_place()), (0, 6));

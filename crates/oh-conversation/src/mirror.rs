@@ -498,7 +498,7 @@ mod tests {
     }
 
     #[test]
-    fn events_out_of_order_are_put_in_place_and_repeated_ones_are_held_once() {
+    fn events_out_of_order_are_sorted_and_repeated_events_are_kept_once() {
         let (writer, mirror) = mirror();
         for seq in [0, 2, 1, 1, 0, 3, 6, 5, 6, 4, 3] {
             writer.change(|held| held.durable(seq, event(seq), false));
@@ -522,7 +522,7 @@ mod tests {
     }
 
     #[test]
-    fn the_newest_of_log_and_snapshot_says_the_status() {
+    fn the_newer_of_log_and_snapshot_decides_the_status() {
         let (writer, mirror) = mirror();
         let status = |seq: i64, status: &str| {
             let event = Event::from_json(format!(
@@ -550,7 +550,7 @@ mod tests {
     }
 
     #[test]
-    fn a_snapshot_that_does_not_read_is_live_but_ends_no_run() {
+    fn an_invalid_snapshot_counts_as_live_and_ends_no_run() {
         let (writer, mirror) = mirror();
         writer.connected();
         writer.change(|held| held.transient(&full_state("running")));
@@ -567,7 +567,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_snapshot_of_each_connection_is_told_apart() {
+    fn the_first_snapshot_of_each_connection_is_marked() {
         let (writer, mirror) = mirror();
         let first = || {
             mirror

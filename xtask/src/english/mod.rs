@@ -16,28 +16,7 @@ use std::{
 use text::{Kind, Passage};
 
 /// Passages that break a rule for a reason: file, a part of the passage, and the reason.
-const EXCEPTIONS: &[(&str, &str, &str)] = &[
-    (
-        "crates/oh-conversation/src/log.rs",
-        "told_again",
-        "renamed with the next change of the file",
-    ),
-    (
-        "crates/oh-conversation/src/log.rs",
-        "an id used anew",
-        "renamed with the next change of the file",
-    ),
-    (
-        "crates/oh-conversation/src/mirror.rs",
-        "told_apart",
-        "renamed with the next change of the file",
-    ),
-    (
-        "crates/oh-conversation/tests/it/reading.rs",
-        "reads_no_more",
-        "renamed with the next change of the file",
-    ),
-];
+const EXCEPTIONS: &[(&str, &str, &str)] = &[];
 
 /// Maximum number of exceptions. A rule that needs more of them is the wrong rule.
 const MAX_EXCEPTIONS: usize = 20;

@@ -48,7 +48,7 @@ async fn read(events: &mut EventStream, expected: std::ops::Range<u64>) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_bounded_mirror_holds_the_newest_and_readers_miss_nothing() {
+async fn a_bounded_mirror_keeps_the_newest_events_and_readers_miss_nothing() {
     let (mock, dial, conversation) = attached(5_000, |attach| attach.keep_last(1_000)).await;
     let held = conversation.events();
     assert!((1_000..=1_250).contains(&held.len()), "{}", held.len());
@@ -77,7 +77,7 @@ async fn a_bounded_mirror_holds_the_newest_and_readers_miss_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn older_events_are_read_in_full_pages_and_none_is_asked_for_twice() {
+async fn older_events_are_read_in_full_pages_and_requested_once() {
     let (mock, _dial, conversation) = attached(5_000, |attach| attach.keep_last(1_000)).await;
     let held = conversation.events().seq(0).unwrap();
     let before = mock.seen("GET /events/search");
@@ -91,7 +91,7 @@ async fn older_events_are_read_in_full_pages_and_none_is_asked_for_twice() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_page_that_never_decodes_is_an_error_and_no_wait_for_ever() {
+async fn an_undecodable_page_is_an_error_and_not_an_endless_wait() {
     let (mock, _dial, conversation) = attached(2_000, |attach| attach.keep_last(1_000)).await;
     let mut events = conversation.subscribe(Cursor::Start);
     for _ in 0..3 {
@@ -167,7 +167,7 @@ async fn a_run_whose_check_never_decodes_is_an_error_and_not_sent() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_bounded_mirror_goes_on_after_what_the_server_reads_no_more() {
+async fn a_bounded_mirror_continues_after_events_that_the_server_cannot_read() {
     let (mock, _dial, conversation) = attached(5_000, |attach| attach.keep_last(1_000)).await;
     let first = conversation.events().seq(0).unwrap();
     let mut events = conversation.subscribe(Cursor::After(9));
@@ -207,7 +207,7 @@ async fn a_cursor_is_the_server_s_seq_also_where_a_socket_is_late() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_cursor_is_a_seq_and_may_lie_ahead() {
+async fn a_cursor_may_be_ahead_of_the_log() {
     let (mock, dial, conversation) = attached(10, |attach| attach).await;
     let mut ahead = conversation.subscribe(Cursor::After(19));
     let mut now = conversation.subscribe(Cursor::Now);
@@ -233,7 +233,7 @@ async fn a_cursor_is_a_seq_and_may_lie_ahead() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_list_shows_an_acp_tool_call_once_and_a_stream_each_telling() {
+async fn a_list_shows_an_acp_tool_call_once_and_a_stream_shows_each_update() {
     let (mock, dial, conversation) = attached(1, |attach| attach).await;
     for (call, status) in [("a", "pending"), ("b", "pending"), ("a", "completed")] {
         let fields = json!({"tool_call_id": call, "title": call, "status": status});
@@ -250,7 +250,7 @@ async fn the_list_shows_an_acp_tool_call_once_and_a_stream_each_telling() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn pitfall_21_a_reader_that_sleeps_and_a_callback_that_blocks_hold_up_nobody() {
+async fn pitfall_21_slow_readers_and_blocking_callbacks_delay_no_other_reader() {
     let (mock, dial, conversation) = attached(0, |attach| attach).await;
     let mut asleep = conversation.subscribe(Cursor::Start);
     let (release, blocked) = std::sync::mpsc::channel::<()>();
@@ -274,7 +274,7 @@ async fn pitfall_21_a_reader_that_sleeps_and_a_callback_that_blocks_hold_up_nobo
 }
 
 #[tokio::test(start_paused = true)]
-async fn callbacks_come_and_go_at_any_time() {
+async fn callbacks_can_be_added_and_removed_at_any_time() {
     let (mock, dial, conversation) = attached(2, |attach| attach).await;
     let (calls, mut called) = tokio::sync::mpsc::unbounded_channel();
     let say = |name: &'static str| {

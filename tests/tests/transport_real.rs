@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use openhands::{
     Client, LocalServer,
-    protocol::{Answer, Call, Operation, Repeat, Request},
+    protocol::{Answer, Call, Operation, Repeat, Request, calls::Any},
     transport::{Capability, Error, ErrorKind, Message},
 };
 use serde_json::Value;
@@ -85,6 +85,15 @@ async fn rejections_of_the_server_are_decoded() {
         (&*entry.kind, &*entry.message),
         ("greater_than", "Input should be greater than 0")
     );
+
+    let count = client.call(&Any::get("/api/conversations/count")).await;
+    assert_eq!(count.unwrap().to_string(), "0");
+    let error = client.call(&Any::get("/api/no-such-route")).await;
+    assert_eq!(error.unwrap_err().kind(), ErrorKind::NotFound);
+    let command = serde_json::json!({"command": "echo $((6 * 7))"});
+    let call = Any::post("/api/bash/execute_bash_command").body(&command);
+    let output = client.call(&call.unwrap()).await.unwrap();
+    assert_eq!(output.get("stdout").unwrap().to_value(), "42\n");
 
     assert!(client.has(Capability::SessionSocket).await.unwrap());
     assert!(client.has(Capability::IdempotentCreate).await.unwrap());

@@ -94,6 +94,7 @@ mod usage;
 mod view;
 mod watcher;
 
+// In signatures of this crate.
 pub use agent::AgentRequests;
 pub use approvals::{ApprovalEvent, ApprovalEvents, Approvals, PendingAction};
 pub use attach::Attach;
@@ -118,6 +119,8 @@ pub use request::Request;
 pub use run::{Run, RunOutcome, RunReport, RunStatus};
 pub use runtime::Runtime;
 pub use search::{EventLog, EventSearch};
+#[doc(no_inline)]
+pub use secrecy;
 pub use secrets::{Secret, Secrets};
 pub use send::SendMessage;
 pub use settings::Settings;

@@ -39,6 +39,7 @@ mod start;
 mod supervise;
 mod template;
 
+// In signatures of this crate.
 pub use attach::{Attach, AttachedServer};
 pub use error::{Error, ErrorKind, Result};
 pub use pool::{Acquire, WarmPool};
@@ -46,6 +47,8 @@ pub use progress::Progress;
 pub use provision::environment::{Environment, Origin};
 pub use provision::interpreter::Candidate;
 pub use provision::{Provisioner, SERVER_VERSION};
+#[doc(no_inline)]
+pub use secrecy;
 pub use server::LocalServer;
 pub use start::builder::LocalServerBuilder;
 pub use start::settings::Webhook;

@@ -9,7 +9,7 @@ use std::{
 };
 
 use oh_protocol::calls::server::ServerInfo;
-use oh_transport::{Client, Liveness};
+use oh_transport::{Client, Liveness, WorkspaceHandle};
 use secrecy::SecretString;
 use tokio::{
     sync::{oneshot, watch},
@@ -285,6 +285,18 @@ impl Drop for LocalServer {
             let stopped = "stopped by its owner";
             self.shared.tell(Liveness::Gone(stopped.into()));
         }
+    }
+}
+
+/// The server's workspace directory, so that conversations and commands need no other handle.
+impl WorkspaceHandle for LocalServer {
+    fn client(&self) -> &Client {
+        &self.client
+    }
+
+    fn working_dir(&self) -> &str {
+        // The plan accepts only directories whose path is UTF-8.
+        self.shared.plan.workspace().to_str().unwrap_or_default()
     }
 }
 

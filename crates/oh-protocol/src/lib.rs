@@ -75,6 +75,7 @@ pub mod reason;
 pub mod redact;
 pub mod state;
 
+// In signatures of this crate.
 pub use call::{Answer, Call, Operation, Repeat, Request};
 pub use error::{Error, ErrorKind, Result};
 pub use event::{Event, Payload, Source};
@@ -82,4 +83,6 @@ pub use frame::SessionFrame;
 pub use id::ConversationId;
 pub use json::text::{Json, Text};
 pub use printable::printable;
+#[doc(no_inline)]
+pub use secrecy;
 pub use state::{ConversationState, ExecutionStatus, Stats};

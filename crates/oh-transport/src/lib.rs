@@ -111,6 +111,7 @@ mod origin;
 mod workspace;
 mod ws;
 
+// In signatures of this crate.
 pub use self::http::{Body, HttpTransport};
 /// The attribute macro that implementations of [`HttpTransport`], [`SocketTransport`] and
 /// [`AuthProvider`] need.
@@ -125,5 +126,7 @@ pub use client::Client;
 pub use error::{Error, ErrorKind, Result, ValidationEntry};
 pub use liveness::Liveness;
 pub use network::{Network, NetworkBuilder};
+#[doc(no_inline)]
+pub use secrecy;
 pub use workspace::WorkspaceHandle;
 pub use ws::{Message, Socket, SocketPeer, SocketTransport};

@@ -36,6 +36,7 @@
 mod automation;
 mod command;
 mod error;
+mod ext;
 mod files;
 mod git;
 mod path;
@@ -46,14 +47,18 @@ mod settings;
 mod shell;
 mod workspace;
 
+// In signatures of this crate.
 pub use automation::{CompletionCallback, automation_tags};
 pub use command::{
     Command, CommandBytes, CommandEnd, CommandOutput, Execute, History, Output, OutputChunk,
 };
 pub use error::{Error, ErrorKind, Result};
+pub use ext::WorkspaceExt;
 pub use files::{Archive, ByteStream, Download, Downloaded, Progress, Subdirectories, Upload};
 pub use git::{Git, Patch};
 pub use repositories::{
     CloneRepositories, ClonedRepositories, ClonedRepository, FailedClone, GitProvider, Repository,
 };
-pub use workspace::{Workspace, WorkspaceExt};
+#[doc(no_inline)]
+pub use secrecy;
+pub use workspace::Workspace;

@@ -107,13 +107,3 @@ impl WorkspaceHandle for Workspace {
         &self.directory
     }
 }
-
-/// Creates workspaces from any type that has a client, such as a local server.
-pub trait WorkspaceExt: AsRef<Client> {
-    /// Returns the workspace for `directory` on this server.
-    fn workspace(&self, directory: impl AsRef<std::path::Path>) -> Workspace {
-        Workspace::new(self.as_ref(), directory.as_ref().to_string_lossy())
-    }
-}
-
-impl<T: AsRef<Client>> WorkspaceExt for T {}

@@ -6,22 +6,21 @@
 //!
 //! ```no_run
 //! # #[cfg(all(feature = "process", feature = "workspace", feature = "conversation"))]
-//! # async fn first(key: String) -> Result<(), Box<dyn std::error::Error>> {
+//! # async fn first(key: String) -> openhands::Result<()> {
 //! use openhands::prelude::*;
 //!
 //! // A private server. The first start installs it, and reports its progress.
 //! let server = LocalServer::builder().on_progress(|step| eprintln!("{step}")).start().await?;
-//! let workspace = server.workspace(server.workspace_dir());
 //!
 //! let llm = Llm::new("anthropic/claude-sonnet-4-5-20250929").api_key(key);
-//! let conversation = Conversation::builder(&workspace, Agent::default_preset(llm).cli_mode(true))
+//! let conversation = Conversation::builder(&server, Agent::default_preset(llm).cli_mode(true))
 //!     .on_event(|event| println!("{event}"))
 //!     .start()
 //!     .await?;
 //! conversation.send("Write a greeting to hello.txt.").await?;
 //! conversation.run().max_cost(0.50).await?.ensure_finished()?;
 //!
-//! println!("{}", workspace.execute("cat hello.txt").await?.stdout());
+//! println!("{}", server.execute("cat hello.txt").await?.stdout());
 //! conversation.close().await?;
 //! # Ok(()) }
 //! ```
@@ -56,7 +55,7 @@
 //! | List conversations | [`conversation::Conversations`] |
 //! | Run many conversations | [`conversation::Bulk`] |
 //! | Survive broken connections | [`concepts::reconnect`] |
-//! | Handle errors | the `ErrorKind` of each module: [`conversation::ErrorKind`], [`workspace::ErrorKind`], [`process::ErrorKind`], [`transport::ErrorKind`] |
+//! | Handle errors | [`Error`], [`ErrorKind`] |
 //! | Test a program without Python and model | [`testkit`] |
 //!
 //! # Modules
@@ -91,6 +90,8 @@
 
 #[doc(inline)]
 pub use oh_protocol as protocol;
+#[doc(no_inline)]
+pub use oh_protocol::secrecy;
 #[doc(inline)]
 pub use oh_transport as transport;
 
@@ -112,7 +113,10 @@ pub use oh_workspace as workspace;
 
 #[cfg(feature = "conversation")]
 pub mod concepts;
+mod error;
 pub mod prelude;
+
+pub use error::{Error, ErrorKind, Result};
 
 #[doc(inline)]
 pub use prelude::*;

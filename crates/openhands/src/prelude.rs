@@ -2,13 +2,17 @@
 
 pub use oh_protocol::{
     ConversationId, Event, ExecutionStatus, Payload,
-    config::{Agent, Llm},
+    config::{Agent, ConfirmationPolicy, Llm},
+    event::{Action, Observation, SecurityRisk},
     hooks::{Hook, HookConfig, HookMatcher},
 };
 pub use oh_transport::{Client, WorkspaceHandle};
 
 #[cfg(feature = "conversation")]
-pub use oh_conversation::{Conversation, Cursor, RunOutcome, RunStatus};
+pub use oh_conversation::{
+    ApprovalEvent, Bulk, ClientTool, Conversation, Conversations, Cursor, Link, RunOutcome,
+    RunStatus, Token,
+};
 #[cfg(feature = "process")]
 pub use oh_process::LocalServer;
 #[cfg(feature = "workspace")]

@@ -122,6 +122,11 @@ impl Plan {
             Some(path) => workspace(path)?,
             None => state.workspace(),
         };
+        if workspace.to_str().is_none() {
+            let shown = workspace.display();
+            let message = format!("the path of the workspace directory must be UTF-8: {shown}");
+            return Err(Error::new(ErrorKind::InvalidInput, message));
+        }
         let variables = settings
             .variables
             .build(settings.ours(&state, &workspace), &settings.local()?)?;

@@ -2,6 +2,7 @@
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
+mod any;
 pub mod bash;
 pub mod conversations;
 pub mod events;
@@ -18,6 +19,7 @@ pub mod skills;
 pub mod tools;
 pub mod vscode;
 
+pub use any::Any;
 pub use page::Unreadable;
 pub use scope::Scope;
 

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use oh_protocol::{
     ConversationId,
-    calls::{bash, conversations, files, git, hooks, settings},
+    calls::{Any, bash, conversations, files, git, hooks, settings},
     config::Llm,
 };
 use oh_testkit::{
@@ -340,4 +340,22 @@ async fn a_panic_in_a_closure_is_reported_to_the_test() {
             && report.contains("the test's closure panicked: not \"rm\"!"),
         "{report}"
     );
+}
+
+#[tokio::test]
+async fn an_untyped_call_reaches_any_route() {
+    let server = FakeServer::start().await.unwrap();
+    let client = client(&server);
+    let id = server.create().id();
+    let get = Any::get(format!("/api/conversations/{id}"));
+    let found = client.call(&get).await.unwrap();
+    assert_eq!(found.get("id").unwrap().to_value(), json!(id.to_string()));
+    let title = Any::new(http::Method::PATCH, format!("/api/conversations/{id}"));
+    let title = title.body(&json!({"title": "by hand"})).unwrap();
+    client.call(&title).await.unwrap();
+    let found = client.call(&get).await.unwrap();
+    assert_eq!(found.get("title").unwrap().to_value(), json!("by hand"));
+    let missing = Any::get(format!("/api/conversations/{}", ConversationId::random()));
+    let error = client.call(&missing).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFound);
 }

@@ -2,6 +2,7 @@
 //! future is dropped.
 
 use std::{
+    borrow::Cow,
     fmt,
     future::{Future, IntoFuture},
     pin::Pin,
@@ -52,7 +53,7 @@ const STDERR: &str = "stderr";
 /// ```
 #[must_use = "a command does nothing until it is awaited or started"]
 pub struct Execute<'a> {
-    workspace: &'a Workspace,
+    workspace: Cow<'a, Workspace>,
     line: String,
     cwd: Option<String>,
     limit: Duration,
@@ -62,13 +63,39 @@ pub struct Execute<'a> {
     output: Option<Arc<Place>>,
 }
 
+impl Execute<'_> {
+    /// Creates a command in a workspace that the command owns.
+    pub(crate) fn owned(workspace: Workspace, line: impl Into<String>) -> Execute<'static> {
+        let Execute {
+            line,
+            cwd,
+            limit,
+            env,
+            secrets,
+            detached,
+            output,
+            ..
+        } = workspace.execute(line);
+        Execute {
+            workspace: Cow::Owned(workspace.clone()),
+            line,
+            cwd,
+            limit,
+            env,
+            secrets,
+            detached,
+            output,
+        }
+    }
+}
+
 impl Workspace {
     /// Runs a command line with `/bin/sh -c` in the directory and waits until it ends.
     ///
     /// Dropping the future before then stops the command.
     pub fn execute(&self, line: impl Into<String>) -> Execute<'_> {
         Execute {
-            workspace: self,
+            workspace: Cow::Borrowed(self),
             line: line.into(),
             cwd: None,
             limit: Duration::from_secs(300),
@@ -253,7 +280,8 @@ impl Execute<'_> {
                     secrets.leave();
                 }
                 let (line, limit) = (self.line, self.limit);
-                let command = Command::started(self.workspace, command, line, limit, feed, secrets);
+                let command =
+                    Command::started(&self.workspace, command, line, limit, feed, secrets);
                 Ok((command, guard))
             }
             Err(Failed { error, id }) => {

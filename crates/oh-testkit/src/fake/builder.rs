@@ -1,64 +1,56 @@
 //! The configuration of a fake server.
 
-use std::{collections::HashMap, fmt, sync::Arc};
+use std::{fmt, sync::Arc};
 
 use oh_protocol::event::SecurityRisk;
 use serde_json::Value;
 
-use super::{
-    CommandOutput, FakeServer, HookCall, Observation, ProposedAction, Serving, Verdict,
-    world::{Analyze, Judge, Shell, Tool, World},
+use crate::fake::{
+    FakeServer,
+    serve::Serving,
+    state::{
+        commands::CommandOutput,
+        config::Config,
+        policy::ProposedAction,
+        tools::{HookCall, Observation, Verdict},
+        world::World,
+    },
 };
 use crate::{Result, Script, http::Listening};
 
 /// Builds a [`FakeServer`].
 #[must_use]
+#[derive(Default)]
 pub struct FakeServerBuilder {
-    pub(super) key: Option<String>,
-    pub(super) secret_key: Option<String>,
-    pub(super) version: String,
-    pub(super) session_socket: bool,
-    pub(super) updates_first: bool,
-    pub(super) runs_wait: bool,
-    pub(super) max_concurrent_runs: usize,
-    pub(super) seed: u64,
-    pub(super) script: Script,
-    pub(super) tools: HashMap<String, Tool>,
-    pub(super) judge: Judge,
-    pub(super) analyze: Option<Analyze>,
-    pub(super) shell: Option<Shell>,
+    config: Config,
 }
 
-impl Default for FakeServerBuilder {
-    fn default() -> Self {
-        Self {
-            key: Some("fake-session-key".to_owned()),
-            secret_key: None,
-            version: "1.58.0".to_owned(),
-            session_socket: true,
-            updates_first: false,
-            runs_wait: false,
-            max_concurrent_runs: 10,
-            seed: 0,
-            script: Script::new(),
-            tools: HashMap::new(),
-            judge: Arc::new(|_| Verdict::allow()),
-            analyze: None,
-            shell: None,
-        }
+impl FakeServer {
+    /// Starts a server with an empty script, for tests that write the logs themselves.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if no port can be opened.
+    pub async fn start() -> Result<Self> {
+        Self::builder().start().await
+    }
+
+    /// Returns a builder for a server with a script, tools and hooks.
+    pub fn builder() -> FakeServerBuilder {
+        FakeServerBuilder::default()
     }
 }
 
 impl FakeServerBuilder {
     /// Sets the session key that clients need. Default: `fake-session-key`.
     pub fn session_api_key(mut self, key: impl Into<String>) -> Self {
-        self.key = Some(key.into());
+        self.config.key = Some(key.into());
         self
     }
 
     /// Disables the session key.
     pub fn open(mut self) -> Self {
-        self.key = None;
+        self.config.key = None;
         self
     }
 
@@ -68,7 +60,7 @@ impl FakeServerBuilder {
     /// return 403. The session keys and the run limit of the activation request stay in effect,
     /// also after restarts. Its other fields configure a machine and are ignored.
     pub fn deferred_init(mut self, secret_key: impl Into<String>) -> Self {
-        self.secret_key = Some(secret_key.into());
+        self.config.secret_key = Some(secret_key.into());
         self
     }
 
@@ -79,13 +71,13 @@ impl FakeServerBuilder {
     /// [`updates_before_messages`](Self::updates_before_messages) or
     /// [`runs_wait_for_tools`](Self::runs_wait_for_tools).
     pub fn version(mut self, version: impl Into<String>) -> Self {
-        self.version = version.into();
+        self.config.version = version.into();
         self
     }
 
     /// Provides only the legacy event socket, like servers before 1.45.
     pub fn without_session_socket(mut self) -> Self {
-        self.session_socket = false;
+        self.config.session_socket = false;
         self
     }
 
@@ -96,7 +88,7 @@ impl FakeServerBuilder {
     /// [`Fault::swap`](crate::Fault::swap) has the same effect for any event, and
     /// [`Fault::gap`](crate::Fault::gap) omits an event.
     pub fn updates_before_messages(mut self) -> Self {
-        self.updates_first = true;
+        self.config.updates_first = true;
         self
     }
 
@@ -109,7 +101,7 @@ impl FakeServerBuilder {
     /// active, like 1.57 and later. Messages, rejections, pauses and changed settings always wait
     /// for the tool.
     pub fn runs_wait_for_tools(mut self) -> Self {
-        self.runs_wait = true;
+        self.config.runs_wait = true;
         self
     }
 
@@ -119,20 +111,20 @@ impl FakeServerBuilder {
     /// At the limit, runs, goals, children and new conversations are rejected with 429. A message
     /// that would start a run is saved anyway.
     pub fn max_concurrent_runs(mut self, most: usize) -> Self {
-        self.max_concurrent_runs = most;
+        self.config.max_concurrent_runs = most;
         self
     }
 
     /// Sets the seed of ids and random numbers. Default: 0.
     pub fn seed(mut self, seed: u64) -> Self {
-        self.seed = seed;
+        self.config.seed = seed;
         self
     }
 
     /// Sets the script of the agents. Without [`Script::each_conversation`], all conversations
     /// share one sequence.
     pub fn script(mut self, script: Script) -> Self {
-        self.script = script;
+        self.config.script = script;
         self
     }
 
@@ -146,13 +138,13 @@ impl FakeServerBuilder {
         name: impl Into<String>,
         play: impl Fn(&Value) -> Observation + Send + Sync + 'static,
     ) -> Self {
-        self.tools.insert(name.into(), Arc::new(play));
+        self.config.tools.insert(name.into(), Arc::new(play));
         self
     }
 
     /// Sets the verdicts of configured hooks. Default: all hooks allow.
     pub fn hooks(mut self, judge: impl Fn(&HookCall) -> Verdict + Send + Sync + 'static) -> Self {
-        self.judge = Arc::new(judge);
+        self.config.judge = Arc::new(judge);
         self
     }
 
@@ -182,7 +174,7 @@ impl FakeServerBuilder {
         mut self,
         analyze: impl Fn(&ProposedAction) -> SecurityRisk + Send + Sync + 'static,
     ) -> Self {
-        self.analyze = Some(Arc::new(analyze));
+        self.config.analyze = Some(Arc::new(analyze));
         self
     }
 
@@ -191,7 +183,7 @@ impl FakeServerBuilder {
         mut self,
         shell: impl Fn(&str) -> CommandOutput + Send + Sync + 'static,
     ) -> Self {
-        self.shell = Some(Arc::new(shell));
+        self.config.shell = Some(Arc::new(shell));
         self
     }
 
@@ -201,7 +193,7 @@ impl FakeServerBuilder {
     ///
     /// Returns an error if no port can be opened.
     pub async fn start(self) -> Result<FakeServer> {
-        let world = Arc::new(World::new(self));
+        let world = Arc::new(World::new(self.config));
         let listening = Listening::start(Serving(Arc::clone(&world))).await?;
         Ok(FakeServer { listening, world })
     }
@@ -210,9 +202,9 @@ impl FakeServerBuilder {
 impl fmt::Debug for FakeServerBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("FakeServerBuilder")
-            .field("version", &self.version)
-            .field("seed", &self.seed)
-            .field("script", &self.script)
+            .field("version", &self.config.version)
+            .field("seed", &self.config.seed)
+            .field("script", &self.config.script)
             .finish_non_exhaustive()
     }
 }

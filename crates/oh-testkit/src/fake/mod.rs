@@ -36,40 +36,14 @@
 //! skills and skills of organizations are never found.
 
 mod agent;
-mod archive;
-mod bash;
-mod branches;
 mod builder;
-mod builtin;
-mod clock;
-mod conversation;
-mod conversations;
-mod disk;
-mod entries;
-mod events;
-mod executed;
-mod files;
-mod git;
-mod goals;
-mod handle;
-mod handshake;
-mod inbox;
-mod init;
-mod known;
-mod listening;
-mod log;
-mod operations;
-mod pending;
-mod policy;
+mod control;
+mod lifecycle;
 mod routes;
-mod skills;
-mod slots;
+mod serve;
 mod sockets;
-mod step;
-mod stored;
-mod tools;
+mod state;
 mod wire;
-mod world;
 
 use std::{collections::BTreeMap, fmt, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -77,21 +51,20 @@ use bytes::Bytes;
 use oh_transport::Client;
 use serde_json::json;
 
-pub(crate) use self::wire::{head as frame_head, text as text_frame};
+use self::state::{disk, lock::lock, subscriber::Ending, world::World};
+pub(crate) use self::wire::frames::{head as frame_head, text as text_frame};
 pub use self::{
-    bash::CommandOutput,
     builder::FakeServerBuilder,
-    executed::{Execution, Permission},
-    git::Repository,
-    handle::FakeConversation,
-    policy::ProposedAction,
-    tools::{HookCall, Observation, Verdict},
+    control::FakeConversation,
+    state::{
+        commands::CommandOutput,
+        executed::{Execution, Permission},
+        policy::ProposedAction,
+        repository::Repository,
+        tools::{HookCall, Observation, Verdict},
+    },
 };
-use self::{conversation::Ending, world::World};
-use crate::{
-    Error, ErrorKind, Result,
-    http::{Answering, Handler, Listening, Request},
-};
+use crate::{Error, ErrorKind, Result, http::Listening};
 pub use crate::{
     fault::{Fault, UpgradeRefusal},
     seen::Seen,
@@ -136,20 +109,6 @@ pub struct FakeServer {
 }
 
 impl FakeServer {
-    /// Starts a server with an empty script, for tests that write the logs themselves.
-    ///
-    /// # Errors
-    ///
-    /// Returns an error if no port can be opened.
-    pub async fn start() -> Result<Self> {
-        Self::builder().start().await
-    }
-
-    /// Returns a builder for a server with a script, tools and hooks.
-    pub fn builder() -> FakeServerBuilder {
-        FakeServerBuilder::default()
-    }
-
     /// Returns the URL of the server: `http://127.0.0.1:PORT`.
     pub fn url(&self) -> String {
         format!("http://{}", self.address())
@@ -244,7 +203,7 @@ impl FakeServer {
     pub fn set_repository(&self, root: &str, repository: Repository) {
         let root = disk::normal(root).unwrap_or_else(|| root.to_owned());
         let _ = self.world.disk.make_directory(&root);
-        world::lock(&self.world.repositories).insert(root, repository);
+        lock(&self.world.repositories).insert(root, repository);
     }
 
     /// Injects a fault.
@@ -438,15 +397,5 @@ impl fmt::Debug for FakeServer {
         f.debug_struct("FakeServer")
             .field("url", &self.url())
             .finish_non_exhaustive()
-    }
-}
-
-#[derive(Clone)]
-struct Serving(Arc<World>);
-
-impl Handler for Serving {
-    fn answer(&self, request: Request) -> Answering {
-        let world = Arc::clone(&self.0);
-        Box::pin(routes::answer(world, request))
     }
 }

@@ -1,0 +1,5 @@
+//! The wire: frames of sockets, requests and responses, and the known routes. Contains no state.
+
+pub(super) mod frames;
+pub(super) mod known;
+pub(super) mod reply;

@@ -334,8 +334,10 @@ fn a_sweep_does_not_run_on_the_thread_that_runs_tasks() {
         let mark = |variable: &str| variable.starts_with("OPENHANDS_RS_OWNED=");
         let mark = environ.split('\0').find(|v| mark(v)).unwrap();
         // A process that only the sweep kills.
-        let mut marked = Command::new("env")
-            .args([mark, "sleep", "600"])
+        let (name, value) = mark.split_once('=').unwrap();
+        let mut marked = Command::new("sleep")
+            .arg("600")
+            .env(name, value)
             .spawn()
             .unwrap();
         let (release, released) = std::sync::mpsc::channel::<()>();

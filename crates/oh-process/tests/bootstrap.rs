@@ -94,6 +94,7 @@ impl Machine {
         fs::write(place.path().join("mode"), "fine").unwrap();
         fs::create_dir(place.path().join("bin")).unwrap();
         fs::create_dir(place.path().join("home")).unwrap();
+        fs::create_dir(place.path().join("tmp")).unwrap();
         Self { place }
     }
 
@@ -152,6 +153,7 @@ impl Machine {
             .env(PLACE, self.path())
             .env("PATH", self.path().join("bin"))
             .env("HOME", self.path().join("home"))
+            .env("TMPDIR", self.path().join("tmp"))
             .envs(variables.iter().map(|(name, value)| (name, value)));
         command
     }
@@ -231,10 +233,11 @@ async fn uv_and_a_python_are_fetched_into_the_cache_and_nothing_else_is_written(
             .join("python/cpython-3.13/bin/python3")
             .exists()
     );
-    assert_eq!(
-        fs::read_dir(machine.path().join("home")).unwrap().count(),
-        0
-    );
+    for untouched in ["home", "tmp"] {
+        let left = fs::read_dir(machine.path().join(untouched)).unwrap();
+        let left: Vec<_> = left.flatten().map(|entry| entry.path()).collect();
+        assert!(left.is_empty(), "{left:?}");
+    }
 
     // A second environment needs no second download, and no uv on the PATH.
     fs::remove_file(machine.cache().join("server-1.58.0")).unwrap();
@@ -354,6 +357,29 @@ async fn an_index_that_cannot_be_reached_or_ends_early_is_reported() {
     assert_eq!(machine.uv(), Vec::<String>::new());
 }
 
+/// The default index is reached over https, which a program that depends on this crate alone needs
+/// as well.
+#[tokio::test]
+async fn an_index_over_https_needs_no_feature_of_another_crate() {
+    if role().await {
+        return;
+    }
+    let test = "an_index_over_https_needs_no_feature_of_another_crate";
+    let machine = Machine::new().await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("https://{}/simple", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        // Not a TLS server.
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let answered = stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
+            answered.unwrap();
+        }
+    });
+    let said = machine.provision(test, &[("PIP_INDEX_URL", url)]).await;
+    assert!(said.contains("KIND IndexUnreachable"), "{said}");
+    assert!(said.contains("TLS") && !said.contains("`tls`"), "{said}");
+}
+
 #[tokio::test]
 async fn the_pip_of_an_old_python_fetches_uv_with_its_own_settings() {
     if role().await {
@@ -407,5 +433,31 @@ async fn a_provisioner_killed_while_uv_fetches_python_ends_uv() {
     for pid in processes(machine.path().to_str().unwrap()) {
         let pid = rustix::process::Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
         let _gone = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+    }
+}
+
+/// Uses the default index. The download of a Python by uv comes from another host, which may not be
+/// reachable: then the error says so.
+#[tokio::test]
+async fn soak_the_default_index_provides_a_uv_that_works() {
+    if role().await {
+        return;
+    }
+    let test = "soak_the_default_index_provides_a_uv_that_works";
+    let machine = Machine::new().await;
+    let said = machine.provision(test, &[]).await;
+    assert!(said.contains("downloading uv-0.13."), "{said}");
+    let uv = machine.cache().join("uv/uv");
+    let version = Command::new(uv).arg("--version").output().unwrap();
+    let version = String::from_utf8(version.stdout).unwrap();
+    assert!(version.starts_with("uv 0.13."), "{version}");
+    if !said.contains("MADE ") {
+        let refused = said.contains("KIND IndexUnreachable");
+        let remedy = said.contains("set UV_PYTHON_INSTALL_MIRROR");
+        assert!(refused && remedy, "{said}");
+    }
+    for untouched in ["home", "tmp"] {
+        let left = fs::read_dir(machine.path().join(untouched)).unwrap();
+        assert_eq!(left.count(), 0, "{untouched}");
     }
 }

@@ -171,7 +171,17 @@ impl Installer<'_> {
         }
         arguments.extend(self.packages.iter().map(OsString::from));
         let arguments: Vec<_> = arguments.iter().map(OsString::as_os_str).collect();
-        let installed = self.step(python, program, &arguments, &[]).await;
+        // The installers leave files here: uv its locks, and pip all of them when it is killed.
+        let temporary = self.root.join("tmp");
+        std::fs::create_dir_all(&temporary).map_err(|error| {
+            Error::directory(
+                "cannot create a temporary directory for the installer",
+                error,
+            )
+        })?;
+        let variables = [("TMPDIR".into(), temporary.clone().into())];
+        let installed = self.step(python, program, &arguments, &variables).await;
+        let _left_over = std::fs::remove_dir_all(&temporary);
         installed.map_err(|error| match self.offline {
             true => Error::new(
                 ErrorKind::IndexUnreachable,

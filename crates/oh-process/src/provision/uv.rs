@@ -50,16 +50,21 @@ impl OwnUv<'_> {
         self.root.join(PATH)
     }
 
-    /// Returns variables that make uv store its downloads in the cache, unless the user has set
-    /// them. The home directory, which may not exist, stays unchanged.
+    /// Returns variables that make uv store its downloads in the cache and trust the certificates
+    /// of the system, unless the user has set them. The home directory, which may not exist, stays
+    /// unchanged.
+    ///
+    /// By default, uv trusts only the authorities that it contains. Behind a proxy with a private
+    /// authority, this crate could download uv, but uv could not download anything.
     pub(crate) fn settings(&self) -> Vec<(OsString, OsString)> {
         [
-            ("UV_PYTHON_INSTALL_DIR", "python"),
-            ("UV_CACHE_DIR", "uv-cache"),
+            ("UV_PYTHON_INSTALL_DIR", self.root.join("python").into()),
+            ("UV_CACHE_DIR", self.root.join("uv-cache").into()),
+            ("UV_SYSTEM_CERTS", OsString::from("true")),
         ]
         .into_iter()
         .filter(|(name, _)| std::env::var_os(name).is_none())
-        .map(|(name, directory)| (name.into(), self.root.join(directory).into()))
+        .map(|(name, value)| (name.into(), value))
         .collect()
     }
 

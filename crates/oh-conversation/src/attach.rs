@@ -276,7 +276,10 @@ async fn not_found_reason(
     error: oh_transport::Error,
 ) -> Error {
     use oh_transport::ErrorKind as Wire;
-    let odd = matches!(error.kind(), Wire::NotFound | Wire::Decode | Wire::Status);
+    let odd = matches!(
+        error.kind(),
+        Wire::NotFound | Wire::NotAnAgentServer | Wire::Decode | Wire::Status
+    );
     if !odd {
         return Error::transport(id, "attach", error);
     }

@@ -69,7 +69,9 @@ pub enum ErrorKind {
     /// The server accepts no more runs at the moment. Try again later; [`Bulk`](crate::Bulk) does
     /// this by itself.
     RateLimited,
-    /// The address responds, but is not an agent server. Correct the client's URL.
+    /// The address responds, but not with the response of an agent server. Correct the client's
+    /// URL. If the URL is correct, a gateway responded in the server's place, for example with a
+    /// login page: repeat the operation later, or log in at the gateway.
     NotAnAgentServer,
     /// The connection could not be opened. The server has not seen the request. Check that the
     /// server runs at this address, and try again later.
@@ -93,8 +95,7 @@ pub enum ErrorKind {
     /// activate a dormant server. If the error persists, look for the transport error's
     /// [`error_id`](oh_transport::Error::error_id) in the server's log.
     Server,
-    /// Any other 3xx or 4xx status, or a 404 that is not the server's, but for example a gateway's.
-    /// See [`Error::status`], and check the URL and the gateway.
+    /// Any other 3xx or 4xx status. See [`Error::status`], and check the URL and the gateway.
     Status,
     /// The response or an event could not be decoded. Check that the URL is the agent server's, and
     /// that this crate supports its version.

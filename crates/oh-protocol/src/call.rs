@@ -167,6 +167,41 @@ impl Answer {
     pub fn json<T: serde::de::DeserializeOwned>(&self, what: &str) -> Result<T> {
         serde_json::from_slice(&self.body).map_err(|error| crate::Error::decode(what, error))
     }
+
+    /// Returns whether the body is a web page. Agent servers respond in JSON and in bytes, so a page
+    /// with a status of success comes from a gateway in front of the server, for example a login
+    /// page. Only the static files of a workspace may be pages.
+    pub fn is_web_page(&self) -> bool {
+        let kind = self.headers.get(http::header::CONTENT_TYPE);
+        let kind = kind.and_then(|kind| kind.to_str().ok()?.split(';').next());
+        kind.is_some_and(|kind| kind.trim().eq_ignore_ascii_case("text/html"))
+    }
+
+    /// Returns the body as bytes. `what` names the body in errors.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the body is a [web page](Self::is_web_page).
+    pub fn bytes(self, what: &str) -> Result<Bytes> {
+        match self.is_web_page() {
+            true => Err(crate::Error::decode(what, "a web page instead")),
+            false => Ok(self.body),
+        }
+    }
+
+    /// Checks the body of a response whose content does not matter: it must be JSON or empty.
+    /// A gateway in front of the server may respond with a page of its own and a status of success,
+    /// for example a login page, without executing the request.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the body is neither empty nor valid JSON.
+    pub fn done(&self, what: &str) -> Result<()> {
+        if self.body.is_empty() {
+            return Ok(());
+        }
+        self.json::<serde::de::IgnoredAny>(what).map(drop)
+    }
 }
 
 // A body may contain secrets (settings, stored secrets), so only its size is shown.

@@ -15,7 +15,7 @@ use oh_protocol::{
     Answer, Call, ConversationId, ExecutionStatus, Repeat,
     calls::{
         conversations::{self, Isolation, Order},
-        events, hooks, server, tools,
+        events, files, hooks, server, settings, tools,
     },
     config::{ConfirmationPolicy, Llm, SecretSource},
 };
@@ -351,4 +351,49 @@ fn batches_with_gaps_are_decoded() {
         .decode(answer(runtime))
         .unwrap();
     assert_eq!(runtime.runtime_status.as_str(), "napping");
+}
+
+/// A gateway may respond with its login page and a status of success. The server has not seen the
+/// request, so nothing was run, approved, set or deleted.
+#[test]
+fn a_web_page_is_not_the_success_of_any_call() {
+    fn refuses<C: Call>(call: &C) {
+        for kind in ["text/html; charset=utf-8", "TEXT/HTML"] {
+            let mut headers = HeaderMap::new();
+            headers.insert("content-type", kind.parse().unwrap());
+            let page = Bytes::from_static(b"<html>Log in</html>");
+            let decoded = call.decode(Answer::new(StatusCode::OK, headers, page));
+            assert!(decoded.is_err(), "{}", call.operation().route);
+        }
+    }
+    refuses(&conversations::Run::new(id()));
+    refuses(&conversations::Pause::new(id()));
+    refuses(&conversations::Interrupt::new(id()));
+    refuses(&conversations::Delete::new(id()));
+    refuses(&conversations::Condense::new(id()));
+    refuses(&conversations::StopGoal::new(id()));
+    refuses(&conversations::ResumeGoal::new(id()));
+    refuses(&conversations::SetConfirmationPolicy::new(
+        id(),
+        ConfirmationPolicy::always(),
+    ));
+    refuses(&conversations::SwitchProfile::new(id(), "fast"));
+    refuses(&events::Respond::accept(id()));
+    refuses(&server::Alive::default());
+    refuses(&server::Ready::default());
+    refuses(&files::Download::new("/w/file"));
+    refuses(&files::CreateDirectory::new("/w/made"));
+    refuses(&settings::GetSecret::new("TOKEN"));
+}
+
+#[test]
+fn a_success_is_json_or_empty() {
+    for body in ["", "{\"success\":true}", "null", "\"OK\""] {
+        let answer = Answer::new(StatusCode::OK, HeaderMap::new(), body.into());
+        conversations::Run::new(id()).decode(answer).unwrap();
+    }
+    for body in ["OK", "<html></html>", "{\"success\":"] {
+        let answer = Answer::new(StatusCode::OK, HeaderMap::new(), body.into());
+        conversations::Run::new(id()).decode(answer).unwrap_err();
+    }
 }

@@ -141,12 +141,7 @@ impl<C: Call> CallFuture<'_, C> {
             };
             if let Err(error) = &result {
                 arrived |= !error.never_sent();
-                if matches!(
-                    error.kind(),
-                    ErrorKind::Connect | ErrorKind::Interrupted | ErrorKind::Timeout
-                ) {
-                    self.client.doubt();
-                }
+                self.client.doubt_after(error);
             }
             let delay = result.as_ref().err().and_then(|error| {
                 let delay = backoff.next_delay();

@@ -130,6 +130,7 @@ impl Client {
                 Ok(answer)
             }
             Err(error) => {
+                self.doubt_after(&error);
                 debug!(path, failure = ?error.kind(), "stream");
                 Err(error.with_target(&path))
             }
@@ -148,7 +149,9 @@ impl Client {
         }
         let (head, body) = answer.into_parts();
         let key = self.0.parts.auth.known();
-        Err(self.refused(&head, body, key.as_ref()).await)
+        let error = self.refused(&head, body, key.as_ref()).await;
+        self.doubt_after(&error);
+        Err(error)
     }
 
     /// Returns the error for a response that the call does not accept. A body that breaks or does
@@ -254,6 +257,7 @@ impl Client {
             let info = self.call(&GetServerInfo::default()).await;
             info.map(Arc::new).map_err(|error| match error.kind() {
                 ErrorKind::Decode
+                | ErrorKind::NotAnAgentServer
                 | ErrorKind::NotFound
                 | ErrorKind::Validation
                 | ErrorKind::Status => Error::new(
@@ -341,11 +345,19 @@ impl Client {
             return Err(Error::new(ErrorKind::Decode, message).with_status(head.status));
         }
         let (kind, length) = (head.headers.get(header::CONTENT_TYPE).cloned(), body.len());
-        match call.decode(Answer::new(head.status, head.headers, body)) {
+        let answer = Answer::new(head.status, head.headers, body);
+        let page = answer.is_web_page();
+        match call.decode(answer) {
             Ok(output) => Ok((head.status, output)),
-            Err(error) => Err(Error::from(error)
-                .with_status(head.status)
-                .with_detail(content(kind.as_ref(), Some(length)))),
+            Err(error) => {
+                let error = Error::from(error)
+                    .with_status(head.status)
+                    .with_detail(content(kind.as_ref(), Some(length)));
+                match page {
+                    true => Err(error.of_another_server()),
+                    false => Err(error),
+                }
+            }
         }
     }
 
@@ -357,6 +369,23 @@ impl Client {
     /// Invalidates the cached capabilities, because the server may have been replaced.
     pub(crate) fn doubt(&self) {
         self.0.info.doubt();
+    }
+
+    /// Invalidates the cached capabilities if the error shows that the server was not reached, or
+    /// that only a gateway in front of it was.
+    pub(crate) fn doubt_after(&self, error: &Error) {
+        let unreached = matches!(
+            error.kind(),
+            ErrorKind::Connect
+                | ErrorKind::Proxy
+                | ErrorKind::Tls
+                | ErrorKind::Interrupted
+                | ErrorKind::Timeout
+        );
+        let status = error.status().map(|status| status.as_u16());
+        if unreached || matches!(status, Some(502..=504)) {
+            self.doubt();
+        }
     }
 
     pub(crate) fn observe(&self, attempt: &Attempt<'_>) {

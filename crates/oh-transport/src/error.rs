@@ -37,8 +37,8 @@ pub enum ErrorKind {
     /// Status 403. For sockets also: the path is unknown or the server is dormant. Check the
     /// session key and the gateway in front of the server, or activate the server.
     Forbidden,
-    /// Status 404 or close code 4004. Check the path and the ids. The conversation may also be
-    /// temporarily leased to another server: try again after a minute.
+    /// Status 404 or close code 4004 of an agent server. Check the path and the ids. The
+    /// conversation may also be temporarily leased to another server: try again after a minute.
     NotFound,
     /// Status 409: the state of the conversation does not allow the operation, such as a second run
     /// while one is active. Wait for the state to change, then try again.
@@ -65,8 +65,9 @@ pub enum ErrorKind {
     /// The WebSocket handshake failed: the response is not an upgrade. Check that the URL and any
     /// proxy support WebSocket.
     Handshake,
-    /// The server at the URL is not an OpenHands agent server. Correct the host, port or path
-    /// prefix.
+    /// The response is not from an OpenHands agent server: a web page, or a status 404 without an
+    /// agent server's explanation. Correct the host, port or path prefix. If the URL is correct, a
+    /// gateway responded in the server's place, for example with a login page.
     NotAnAgentServer,
     /// The server or this build does not support the operation. Use a newer server, or enable the
     /// feature that the message names.
@@ -203,6 +204,13 @@ impl Error {
     /// Marks a time limit as the cause.
     pub(crate) fn timed_out(mut self) -> Self {
         self.0.timed_out = true;
+        self
+    }
+
+    /// Marks the response as one of a server or gateway that is not an agent server.
+    pub(crate) fn of_another_server(mut self) -> Self {
+        self.0.kind = ErrorKind::NotAnAgentServer;
+        self.0.context = format!("not the response of an agent server: {}", self.0.context);
         self
     }
 

@@ -92,7 +92,9 @@ pub enum ErrorKind {
     /// activate a dormant server. If the error persists, look for the transport error's
     /// [`error_id`](oh_transport::Error::error_id) in the server's log.
     Server,
-    /// The address responds, but is not an agent server. Correct the client's URL.
+    /// The address responds, but not with the response of an agent server. Correct the client's
+    /// URL. If the URL is correct, a gateway responded in the server's place, for example with a
+    /// login page: repeat the operation later, or log in at the gateway.
     NotAnAgentServer,
     /// The server does not support this, or it is disabled or not configured on the server. The
     /// message or the source names what is missing.
@@ -205,6 +207,7 @@ impl Error {
             ErrorKind::Status
                 | ErrorKind::Decode
                 | ErrorKind::Handshake
+                | ErrorKind::NotAnAgentServer
                 | ErrorKind::Unauthorized
                 | ErrorKind::Forbidden
                 | ErrorKind::Conflict

@@ -137,14 +137,14 @@ async fn a_404_of_a_gateway_does_not_mean_that_the_conversation_is_gone() {
     let conversation = Conversation::attach(&client, id).await.unwrap();
     server.inject(Fault::html(404).on(id.to_string()));
     let error = attach_error(&client, id).await;
-    assert_eq!(error.kind(), ErrorKind::Status, "{error}");
+    assert_eq!(error.kind(), ErrorKind::NotAnAgentServer, "{error}");
     assert_eq!(error.status().unwrap(), 404);
     let error = conversation.delete().await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Status, "{error}");
+    assert_eq!(error.kind(), ErrorKind::NotAnAgentServer, "{error}");
     let error = conversation.log().event("1").await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Status, "{error}");
+    assert_eq!(error.kind(), ErrorKind::NotAnAgentServer, "{error}");
     let error = conversation.branches().navigate("1").await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Status, "{error}");
+    assert_eq!(error.kind(), ErrorKind::NotAnAgentServer, "{error}");
     server.heal();
     conversation.delete().await.unwrap();
     let error = attach_error(&client, id).await;

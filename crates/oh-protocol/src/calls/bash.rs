@@ -143,4 +143,4 @@ scoped_call!(Stop => (), POST "/bash/bash_commands/{command_id}/stop", Idempoten
         http::Method::POST,
         format!("{base}/bash/bash_commands/{}/stop", segment(&this.command_id)),
     ));
-    |_answer| Ok(()));
+    |answer| answer.done("response"));

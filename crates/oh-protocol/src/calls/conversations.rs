@@ -98,23 +98,23 @@ conversation_call! {
 conversation_call! {
     /// `POST …/run`: starts a run. Returns 409 if a run is in progress.
     Run => (), POST "/api/conversations/{conversation_id}/run", Never;
-    |_answer| Ok(())
+    |answer| answer.done("response")
 }
 conversation_call! {
     /// `POST …/pause`: pauses after the current step.
     Pause => (), POST "/api/conversations/{conversation_id}/pause", Idempotent;
-    |_answer| Ok(())
+    |answer| answer.done("response")
 }
 conversation_call! {
     /// `POST …/interrupt`: cancels the current model or tool call.
     Interrupt => (), POST "/api/conversations/{conversation_id}/interrupt", Idempotent;
-    |_answer| Ok(())
+    |answer| answer.done("response")
 }
 conversation_call! {
     /// `DELETE /api/conversations/{conversation_id}`: deletes the history but not the workspace. A
     /// repeated request returns 404.
     Delete => (), DELETE "/api/conversations/{conversation_id}", Idempotent;
-    |_answer| Ok(())
+    |answer| answer.done("response")
 }
 
 /// `PATCH /api/conversations/{conversation_id}`: updates the title or the tags.
@@ -161,7 +161,7 @@ call!(Update => (), PATCH "/api/conversations/{conversation_id}", Idempotent;
         }
         Request::new(http::Method::PATCH, format!("/api/conversations/{id}")).json(this)
     };
-    |_answer| Ok(()));
+    |answer| answer.done("response"));
 
 /// `POST …/ask_agent`: asks the agent's model a question about the conversation. No event is added.
 #[derive(Debug, Clone)]
@@ -198,7 +198,7 @@ conversation_call! {
     /// `POST …/condense`: shortens the history with the agent's condenser, which needs a model
     /// call. Returns 409 if the agent has no condenser. Not retried because of the cost.
     Condense => (), POST "/api/conversations/{conversation_id}/condense", Never;
-    |_answer| Ok(())
+    |answer| answer.done("response")
 }
 
 conversation_call! {

@@ -298,7 +298,7 @@ call!(Send => (), POST "/api/conversations/{conversation_id}/events", Never;
         }
         Request::new(http::Method::POST, target).json(&body)
     };
-    |_answer| Ok(()));
+    |answer| answer.done("response"));
 
 /// `POST …/events/respond_to_confirmation`: approves or rejects all pending actions.
 #[derive(Debug, Clone)]
@@ -338,7 +338,7 @@ call!(Respond => (), POST "/api/conversations/{conversation_id}/events/respond_t
         }
         Request::new(http::Method::POST, target).json(&body)
     };
-    |_answer| Ok(()));
+    |answer| answer.done("response"));
 
 #[cfg(test)]
 mod tests {

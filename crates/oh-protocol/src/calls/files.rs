@@ -193,8 +193,8 @@ scoped_call!(Download => Downloaded, GET "/file/download", Idempotent;
     Ok(request)
 };
 |answer| Ok(match answer.status {
-    StatusCode::PARTIAL_CONTENT => Downloaded::Rest(answer.body),
-    _ => Downloaded::Whole(answer.body),
+    StatusCode::PARTIAL_CONTENT => Downloaded::Rest(answer.bytes("file")?),
+    _ => Downloaded::Whole(answer.bytes("file")?),
 }));
 
 /// `POST …/file/create_directory`: creates a directory and its parents. An existing directory is
@@ -222,7 +222,7 @@ scoped_call!(CreateDirectory => (), POST "/file/create_directory", Idempotent;
         query(&mut target, "path", &this.path);
         Ok(Request::new(http::Method::POST, target))
     };
-    |_answer| Ok(()));
+    |answer| answer.done("response"));
 
 open_enum! {
     /// The format of an archive.
@@ -342,7 +342,7 @@ scoped_call!(Archive => (ArchiveInfo, Bytes), GET "/file/archive", Idempotent;
         }
         Ok(Request::new(http::Method::GET, target))
     };
-    |answer| Ok((ArchiveInfo::from_headers(&answer.headers), answer.body)));
+    |answer| Ok((ArchiveInfo::from_headers(&answer.headers), answer.bytes("archive")?)));
 
 /// `GET …/file/download-trajectory/{conversation_id}`: returns all of a conversation's files on the
 /// server as a zip file. Secrets are masked.
@@ -367,7 +367,7 @@ scoped_call!(Trajectory => Bytes, GET "/file/download-trajectory/{conversation_i
         http::Method::GET,
         format!("{base}/file/download-trajectory/{}", this.conversation),
     ));
-    |answer| Ok(answer.body));
+    |answer| answer.bytes("trajectory"));
 
 /// `GET /api/file/home`: returns the home directory and the places to start browsing.
 #[derive(Debug, Clone, Copy, Default)]

@@ -14,7 +14,7 @@ pub struct Ready;
 
 call!(Ready => (), GET "/ready", Idempotent;
     |_this| Ok(Request::new(http::Method::GET, "/ready"));
-    |_answer| Ok(()));
+    |answer| answer.done("response"));
 
 /// `GET /alive`: checks whether a server responds.
 #[derive(Debug, Clone, Copy, Default)]
@@ -23,7 +23,7 @@ pub struct Alive;
 
 call!(Alive => (), GET "/alive", Idempotent;
     |_this| Ok(Request::new(http::Method::GET, "/alive"));
-    |_answer| Ok(()));
+    |answer| answer.done("response"));
 
 /// `GET /health`: the same as [`Alive`], with the path that load balancers use.
 #[derive(Debug, Clone, Copy, Default)]
@@ -32,7 +32,7 @@ pub struct Health;
 
 call!(Health => (), GET "/health", Idempotent;
     |_this| Ok(Request::new(http::Method::GET, "/health"));
-    |_answer| Ok(()));
+    |answer| answer.done("response"));
 
 /// `GET /server_info`: returns versions and capabilities.
 #[derive(Debug, Clone, Copy, Default)]

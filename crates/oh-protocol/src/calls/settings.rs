@@ -158,7 +158,7 @@ call!(GetSecret => SecretString, GET "/api/settings/secrets/{name}", Idempotent;
     let target = format!("/api/settings/secrets/{}", segment(&this.0));
     Ok(Request::new(http::Method::GET, target))
 };
-|answer| match std::str::from_utf8(&answer.body) {
+|answer| match std::str::from_utf8(&answer.bytes("value of a secret")?) {
     Ok(value) => Ok(value.into()),
     Err(error) => Err(Error::decode("value of a secret", error)),
 });

@@ -272,7 +272,7 @@ async fn an_error_names_the_path_without_its_query() {
     assert_eq!(error.target(), Some("/probe/7"));
     assert_eq!(
         error.to_string(),
-        "the server returned 404 Not Found (/probe/7)"
+        "not the response of an agent server: the server returned 404 Not Found (/probe/7)"
     );
     assert!(!format!("{error:?}").contains("canary"));
 }
@@ -479,7 +479,7 @@ async fn a_delete_with_a_lost_response_succeeds_if_nothing_is_left() {
             .answer(404, &[]),
     ] {
         let error = script.client().call(&Deletion).await.unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::NotFound);
+        assert_eq!(error.status().unwrap().as_u16(), 404);
     }
 }
 
@@ -515,4 +515,48 @@ async fn a_replaced_server_is_noticed() {
     client.set_liveness(crate::Liveness::Ready);
     known().await;
     assert_eq!(script.asked(), 4);
+}
+
+/// Whatever stands between the client and its server can hide that the server was replaced.
+#[tokio::test(start_paused = true)]
+async fn each_failure_to_reach_the_server_makes_the_client_ask_for_its_version_again() {
+    fn version(script: Script, version: &'static str) -> Script {
+        script.then(move || {
+            let json = format!("{{\"version\":\"{version}\"}}");
+            Ok(Response::new(Body::from(Bytes::from(json))))
+        })
+    }
+    fn failing(number: usize, script: Script) -> Option<Script> {
+        Some(match number {
+            0 => script.fail(ErrorKind::Connect),
+            1 => script.fail(ErrorKind::Proxy),
+            2 => script.fail(ErrorKind::Tls),
+            3 => script.fail(ErrorKind::Interrupted),
+            4 => script.fail(ErrorKind::Timeout),
+            // A gateway's own responses.
+            5 => script.answer(502, &[]),
+            6 => script.answer(503, &[]),
+            7 => script.answer(504, &[]),
+            _ => return None,
+        })
+    }
+    for streamed in [false, true] {
+        for number in 0.. {
+            let Some(script) = failing(number, version(Script::default(), "1.44.0")) else {
+                break;
+            };
+            let client = version(script, "1.58.0").client();
+            let known = async || client.server_info().await.unwrap().version.to_string();
+            assert_eq!(known().await, "1.44.0");
+            if streamed {
+                let request = Request::new(Method::GET, "/file");
+                if let Ok(answer) = client.stream(request, Body::empty()).await {
+                    client.accepted(answer).await.unwrap_err();
+                }
+            } else {
+                client.call(&ONCE).single_attempt().await.unwrap_err();
+            }
+            assert_eq!(known().await, "1.58.0", "{number}, streamed: {streamed}");
+        }
+    }
 }

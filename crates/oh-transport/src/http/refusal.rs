@@ -26,6 +26,17 @@ pub(crate) fn refusal(head: &response::Parts, body: Option<&[u8]>, redactor: &Re
         )
     };
     let json = body.and_then(|body| serde_json::from_slice::<Value>(body).ok());
+    // An agent server explains what it does not have. Another server's 404 says nothing about that.
+    let foreign = head.status == StatusCode::NOT_FOUND
+        && body.is_some()
+        && json
+            .as_ref()
+            .is_none_or(|json| json.get("detail").is_none());
+    let error = if foreign {
+        error.of_another_server()
+    } else {
+        error
+    };
     let Some(mut json) = json.filter(|json| json.is_object() || json.is_array()) else {
         return error.with_detail(content());
     };
@@ -355,6 +366,24 @@ mod tests {
             Some("8 bytes of unknown content type")
         );
         assert_eq!(refused(502, &[], b"").detail(), None);
+    }
+
+    #[test]
+    fn a_404_counts_as_the_servers_only_with_its_explanation() {
+        let own = refused_json(404, &json!({"detail": "Conversation not found"}));
+        assert_eq!(own.kind(), ErrorKind::NotFound);
+        for body in [
+            "",
+            "<html></html>",
+            "Not Found",
+            "[]",
+            "{\"error\":\"no route\"}",
+        ] {
+            let error = refused(404, &[], body.as_bytes());
+            assert_eq!(error.kind(), ErrorKind::NotAnAgentServer, "{body}");
+            assert_eq!(error.status(), Some(StatusCode::NOT_FOUND));
+            assert!(error.to_string().contains("404"), "{error}");
+        }
     }
 
     #[test]

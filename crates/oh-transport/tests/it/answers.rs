@@ -15,7 +15,7 @@ async fn a_broken_response_is_an_error_that_describes_it() {
         (
             "page",
             head("Content-Type: text/html; charset=utf-8\r\nContent-Length: 6\r\n\r\n<html>"),
-            ErrorKind::Decode,
+            ErrorKind::NotAnAgentServer,
             "6 bytes of text/html",
         ),
         (
@@ -293,4 +293,19 @@ async fn a_header_repeated_in_a_response_is_not_in_the_error() {
         "{shown}"
     );
     assert!(!error.body().unwrap().to_string().contains("gateway-secret"));
+}
+
+#[tokio::test]
+async fn a_web_page_is_named_as_the_response_of_another_server() {
+    let _watch = watch();
+    let page = b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 6\r\n\r\n<html>";
+    let gateway = Raw::start(move |_, _| Act::Say(page.to_vec())).await;
+    let client = client(gateway.address).build().unwrap();
+    let error = client.call(&ONCE).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotAnAgentServer, "{error}");
+    assert!(
+        error.to_string().contains("6 bytes of text/html"),
+        "{error}"
+    );
+    assert!(!client.is_alive().await);
 }

@@ -11,7 +11,7 @@ use std::{
 use bytes::Bytes;
 use futures_core::Stream;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
-use oh_protocol::{Call, Request, calls::files};
+use oh_protocol::{Answer, Call, Request, calls::files};
 use oh_transport::{Backoff, Body, Client, ErrorKind as Theirs};
 
 use super::{Observer, refused};
@@ -62,6 +62,19 @@ impl Source {
             (Self::Archive(call), _) => call.request(),
             (Self::Trajectory(call), _) => call.request(),
         }
+    }
+
+    /// Rejects a web page, which a gateway sent in the server's place. Only static files may be
+    /// pages; the server sends them with an ETag.
+    fn check(&self, answer: http::Response<Body>) -> oh_transport::Result<http::Response<Body>> {
+        let (head, body) = answer.into_parts();
+        let known = Answer::new(head.status, head.headers.clone(), Bytes::new());
+        let own = matches!(self, Self::Static(_)) && head.headers.contains_key(header::ETAG);
+        if known.is_web_page() && !own {
+            let message = "not the response of an agent server: a web page";
+            return Err(oh_transport::Error::new(Theirs::NotAnAgentServer, message));
+        }
+        Ok(http::Response::from_parts(head, body))
     }
 
     /// Returns whether a download can resume. Archives are packed again for each request.
@@ -191,6 +204,7 @@ async fn ask(
             Ok(answer) => client.accepted(answer).await,
             Err(error) => Err(error),
         };
+        let answer = answer.and_then(|answer| source.check(answer));
         match answer {
             // A retry is safe: no bytes have been returned yet.
             Err(error) if passing(&error) && backoff.attempts() < TRIES => {

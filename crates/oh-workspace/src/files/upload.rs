@@ -16,7 +16,7 @@ use bytes::Bytes;
 use futures_core::Stream;
 use futures_util::StreamExt as _;
 use oh_protocol::{Answer, Call, calls::files};
-use oh_transport::{Body, Client, WorkspaceHandle};
+use oh_transport::{Body, Client, ErrorKind as Theirs, WorkspaceHandle};
 use tokio::{
     sync::mpsc,
     time::{Instant, sleep_until},
@@ -197,7 +197,12 @@ async fn finish(
 ) -> oh_transport::Result<files::UploadResult> {
     let (head, body) = client.accepted(answer?).await?.into_parts();
     let body = body.collect(ANSWER).await?;
-    Ok(call.decode(Answer::new(head.status, head.headers, body))?)
+    let answer = Answer::new(head.status, head.headers, body);
+    if answer.is_web_page() {
+        let message = "not the response of an agent server: a web page";
+        return Err(oh_transport::Error::new(Theirs::NotAnAgentServer, message));
+    }
+    Ok(call.decode(answer)?)
 }
 
 impl fmt::Debug for Upload<'_> {

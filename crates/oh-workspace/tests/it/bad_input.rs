@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use http::{HeaderMap, Response};
 use oh_protocol::calls::files;
-use oh_testkit::Mock;
+use oh_testkit::{Fault, Mock};
 use oh_transport::{
     Body, Client, Error, ErrorKind as Theirs, HttpTransport, Result, Socket, SocketTransport,
 };
@@ -212,6 +212,35 @@ async fn a_server_of_another_kind_is_not_an_agent_server() {
         .answer_bytes(200, "<html></html>");
     let error = workspace(&mock).server_info().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotAnAgentServer, "{error:?}");
+}
+
+/// A gateway's login page must not be taken for a file, an archive, or the end of an upload.
+#[tokio::test]
+async fn a_web_page_is_not_what_was_asked_for() {
+    let server = oh_testkit::FakeServer::builder()
+        .open()
+        .start()
+        .await
+        .unwrap();
+    server.inject(Fault::html(200));
+    let client = Client::builder(server.url()).build().unwrap();
+    let workspace = Workspace::new(&client, "/w");
+    let place = tempfile::tempdir().unwrap();
+    let local = place.path().join("file");
+    let trajectory = oh_protocol::ConversationId::random();
+    for error in [
+        workspace.download("a").bytes().await.unwrap_err(),
+        workspace.download("a").growing().bytes().await.unwrap_err(),
+        workspace.download("a").to_path(&local).await.unwrap_err(),
+        workspace.trajectory(trajectory).bytes().await.unwrap_err(),
+        workspace.write("a", "b").await.unwrap_err(),
+        workspace.create_directory("a").await.unwrap_err(),
+        workspace.execute("true").await.unwrap_err(),
+        workspace.git().changes().await.unwrap_err(),
+    ] {
+        assert_eq!(error.kind(), ErrorKind::NotAnAgentServer, "{error}");
+    }
+    assert!(!local.exists());
 }
 
 #[tokio::test]

@@ -45,16 +45,16 @@ call!(StartGoal => (), POST "/api/conversations/{conversation_id}/goal", Never;
     Request::new(http::Method::POST, format!("/api/conversations/{}/goal", this.conversation))
         .json(this)
 };
-|_answer| Ok(()));
+|answer| answer.done("response"));
 
 conversation_call! {
     /// `POST …/goal/stop`: ends the loop after the current step.
     StopGoal => (), POST "/api/conversations/{conversation_id}/goal/stop", Idempotent;
-    |_answer| Ok(())
+    |answer| answer.done("response")
 }
 
 conversation_call! {
     /// `POST …/goal/resume`: resumes the last goal. Returns 409 if the conversation is busy.
     ResumeGoal => (), POST "/api/conversations/{conversation_id}/goal/resume", Never;
-    |_answer| Ok(())
+    |answer| answer.done("response")
 }

@@ -37,7 +37,7 @@ call!(SetConfirmationPolicy => (), POST "/api/conversations/{conversation_id}/co
     this.1.check()?;
     target(this.0, "confirmation_policy").json(&json!({ "policy": this.1 }))
 };
-|_answer| Ok(()));
+|answer| answer.done("response"));
 
 /// `POST …/security_analyzer`: sets or removes the security analyzer.
 #[derive(Debug, Clone)]
@@ -55,7 +55,7 @@ call!(SetSecurityAnalyzer => (), POST "/api/conversations/{conversation_id}/secu
     this.1.as_ref().map_or(Ok(()), SecurityAnalyzer::check)?;
     target(this.0, "security_analyzer").json(&json!({ "security_analyzer": this.1 }))
 };
-|_answer| Ok(()));
+|answer| answer.done("response"));
 
 /// `POST …/secrets`: adds environment variables for the agent's commands. The server masks their
 /// values in its log. Existing secrets are kept.
@@ -95,7 +95,7 @@ call!(SetSecrets => (), POST "/api/conversations/{conversation_id}/secrets", Ide
     this.check()?;
     target(this.0, "secrets").json(&json!({ "secrets": this.1 }))
 };
-|_answer| Ok(()));
+|answer| answer.done("response"));
 
 /// `POST …/switch_llm`: switches the agent to another model, even during a run.
 #[derive(Debug, Clone)]
@@ -113,7 +113,7 @@ call!(SwitchLlm => (), POST "/api/conversations/{conversation_id}/switch_llm", I
     this.1.check()?;
     target(this.0, "switch_llm").json(&json!({ "llm": this.1 }))
 };
-|_answer| Ok(()));
+|answer| answer.done("response"));
 
 /// Declares a call with one string in its body.
 macro_rules! text_call {
@@ -131,7 +131,7 @@ macro_rules! text_call {
 
         call!($name => (), $method $route, $repeat;
             |this| target(this.0, $what).json(&json!({ $field: this.1 }));
-            |_answer| Ok(()));
+            |answer| answer.done("response"));
     };
 }
 

@@ -224,7 +224,7 @@ impl SetEnabled {
 call!(SetEnabled => (), PATCH "/api/skills/installed/{skill_name}", Idempotent;
     |this| Request::new(http::Method::PATCH, named(&this.0, "")?)
         .json(&serde_json::json!({ "enabled": this.1 }));
-    |_answer| Ok(()));
+    |answer| answer.done("response"));
 
 /// `DELETE /api/skills/installed/{skill_name}`: uninstalls a skill. A repeated request returns 404.
 #[derive(Debug, Clone)]
@@ -239,7 +239,7 @@ impl Uninstall {
 
 call!(Uninstall => (), DELETE "/api/skills/installed/{skill_name}", Idempotent;
     |this| Ok(Request::new(http::Method::DELETE, named(&this.0, "")?));
-    |_answer| Ok(()));
+    |answer| answer.done("response"));
 
 /// `POST /api/skills/installed/{skill_name}/refresh`: installs the skill again from its source.
 #[derive(Debug, Clone)]

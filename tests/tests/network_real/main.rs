@@ -1,0 +1,23 @@
+//! The real server behind the networks of other people: proxies, TLS terminators, silent addresses,
+//! gateways that reject, and slow links.
+
+#![cfg(target_os = "linux")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "helpers of tests fail as tests do"
+)]
+
+mod addresses;
+mod environment;
+mod forwarder;
+mod proxies;
+mod rejections;
+mod relay;
+mod replaced;
+mod slow;
+mod sockets;
+mod stage;
+mod tls;

@@ -148,12 +148,12 @@ async fn sockets_fail(weather: &Weather) {
         (
             Fault::close(1013, "slow_consumer").after(3),
             &all[..3],
-            "Closed Some(1013)",
+            "SocketClosed Some(1013)",
         ),
         (
             Fault::close(1012, "restart").after(0),
             &[],
-            "Closed Some(1012)",
+            "SocketClosed Some(1012)",
         ),
         (Fault::duplicate().after(3), &[0, 1, 2, 3, 3, 4, 5], "whole"),
         (Fault::gap().after(3), &[0, 1, 2, 4, 5], "whole"),

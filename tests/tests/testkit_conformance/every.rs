@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// The routes, one per line: the method, and the path with names in braces.
-const ROUTES: &str = include_str!("../../../crates/oh-testkit/src/fake/routes.txt");
+const ROUTES: &str = include_str!("../../../crates/oh-testkit/src/fake/wire/routes.txt");
 
 fn fits(pattern: &str, seen: &Seen) -> bool {
     let Some((method, pattern)) = pattern.split_once(' ') else {

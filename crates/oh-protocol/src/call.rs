@@ -190,7 +190,7 @@ impl Answer {
     }
 
     /// Checks the body of a response whose content does not matter: it must be JSON or empty.
-    /// A gateway in front of the server may respond with a page of its own and a status of success,
+    /// A gateway in front of the server may respond with its own page and a status of success,
     /// for example a login page, without executing the request.
     ///
     /// # Errors

@@ -1,4 +1,4 @@
-//! Scenes with a proxy that environment variables name. Each part runs in a process of its own,
+//! Scenes with a proxy that environment variables name. Each part runs in a separate process,
 //! because variables can only be set safely there.
 
 use std::{

@@ -27,7 +27,7 @@ pub(crate) enum Mode {
     Refuse(&'static [u8]),
 }
 
-/// A forward proxy on loopback. Its tunnels and requests reach one server, whatever their host.
+/// A forward proxy on loopback. Its tunnels and requests reach one server, for any host.
 pub(crate) struct Forwarder {
     pub(crate) address: SocketAddr,
     shared: Arc<Shared>,
@@ -175,7 +175,7 @@ async fn head(stream: &mut TcpStream, shared: &Shared) -> std::io::Result<String
 }
 
 /// Converts a request in absolute form to what the server gets. The connection ends after the
-/// response, so that the next request has a head of its own.
+/// response, so that the next request has a separate head.
 fn origin(head: &str) -> String {
     let (line, fields) = head.split_once("\r\n").unwrap();
     let words: Vec<&str> = line.split(' ').collect();

@@ -28,8 +28,8 @@ const KINDS: [(u16, OfWorkspace, ErrorKind); 10] = [
     (504, OfWorkspace::Server, ErrorKind::Server),
 ];
 
-/// Checks that a status has the same kind whatever was rejected, from a server (JSON) and from a
-/// gateway (HTML), and that nothing was done.
+/// Checks that a status has the same kind for each operation, from a server (JSON) and from a gateway
+/// (HTML), and that nothing was done.
 pub(crate) async fn rejected_requests(stage: &Stage) {
     let directory = stage.directory("rejected");
     fs::write(directory.join("file"), "content").unwrap();
@@ -143,7 +143,7 @@ pub(crate) async fn rejections_while_a_command_runs(stage: &Stage) {
 }
 
 /// A login page, another service's 404 and a gateway's 404 are not the responses of an agent server,
-/// whatever was asked for.
+/// for any operation.
 pub(crate) async fn a_server_of_another_kind(stage: &Stage) {
     let directory = stage.directory("another");
     fs::write(directory.join("file"), "content").unwrap();

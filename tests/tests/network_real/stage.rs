@@ -1,4 +1,4 @@
-//! The stage of all scenes: one real server. Each scene puts a network of its own in front of it.
+//! The stage of all scenes: one real server. Each scene puts another network in front of it.
 
 use std::{
     collections::HashMap,

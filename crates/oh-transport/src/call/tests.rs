@@ -517,7 +517,7 @@ async fn a_replaced_server_is_noticed() {
     assert_eq!(script.asked(), 4);
 }
 
-/// Whatever stands between the client and its server can hide that the server was replaced.
+/// Checks each failure that can hide that the server was replaced.
 #[tokio::test(start_paused = true)]
 async fn each_failure_to_reach_the_server_makes_the_client_ask_for_its_version_again() {
     fn version(script: Script, version: &'static str) -> Script {

@@ -216,7 +216,7 @@ async fn a_server_of_another_kind_is_not_an_agent_server() {
 
 /// A gateway's login page must not be taken for a file, an archive, or the end of an upload.
 #[tokio::test]
-async fn a_web_page_is_not_what_was_asked_for() {
+async fn a_web_page_is_neither_a_file_nor_a_success() {
     let server = oh_testkit::FakeServer::builder()
         .open()
         .start()

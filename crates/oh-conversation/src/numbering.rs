@@ -20,12 +20,11 @@ pub(crate) struct Counted {
 /// The number of an event that a socket delivers, compared with the one held.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Numbered {
-    /// The event is not held.
+    /// The event is not known to be held.
     New,
     /// The event is held under this `seq` now.
     Held,
-    /// The event is held under another `seq`, and the events before it decide from which on the
-    /// server counts differently: they are needed again.
+    /// The event is held under another `seq`. The events before it are needed again.
     Differently,
 }
 
@@ -46,30 +45,26 @@ impl Held {
         });
     }
 
-    /// Corrects the `seq` of a counted event that a socket delivers. `next`: the index after the
-    /// last event that the connection has delivered.
-    pub(crate) fn number(&mut self, next: &mut Option<usize>, seq: i64, id: &str) -> Numbered {
+    /// Corrects the `seq` of a counted event that a socket delivers. `next`: the index of the next
+    /// held event that the socket delivers again. `again`: whether REST has delivered the event.
+    pub(crate) fn number(&mut self, next: &mut usize, seq: i64, id: &str, again: bool) -> Numbered {
         let Some(counted) = &mut self.counted else {
             return Numbered::New;
         };
         let log = &mut self.log;
-        let is_it = |index: &usize| log.get(*index).is_some_and(|event| event.id() == id);
-        let following = next.filter(is_it);
-        let found = following.or_else(|| (log.start()..log.end()).find(is_it));
-        let Some(index) = found.filter(|_| !id.is_empty()) else {
-            return Numbered::New;
-        };
-        *next = Some(index + 1);
-        if log.seq(index) == seq {
+        if !id.is_empty() && log.get(*next).is_some_and(|event| event.id() == id) {
+            if log.seq(*next) != seq {
+                log.renumber(*next, seq);
+                self.cursor = self.cursor.max(log.seq(log.end().saturating_sub(1)));
+            }
+            *next += 1;
             return Numbered::Held;
         }
-        let first = index == log.after(counted.after);
-        if following.is_none() && !first && !counted.differs {
+        // The events before this one decide from which on the server numbers differently.
+        if again && seq > self.cursor && !counted.differs {
             counted.differs = true;
             return Numbered::Differently;
         }
-        log.renumber(index, seq);
-        self.cursor = self.cursor.max(log.seq(log.end().saturating_sub(1)));
-        Numbered::Held
+        Numbered::New
     }
 }

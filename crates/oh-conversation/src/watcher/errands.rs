@@ -6,7 +6,7 @@ use tracing::warn;
 
 use super::{
     Connection, Flavor, Phase, Watcher,
-    frames::Reading,
+    frames::{Expected, Reading},
     rest::{Fault, Fetched, is_missing},
 };
 use crate::{Link, settings};
@@ -28,7 +28,7 @@ pub(super) enum Done {
     /// The id of the newest event.
     Newest(Result<Option<String>>),
     /// A socket to replace a silent one, and the event that identifies its log.
-    Dialled(Result<Socket>, Option<(i64, String)>),
+    Dialled(Result<Socket>, Expected),
 }
 
 impl Watcher {

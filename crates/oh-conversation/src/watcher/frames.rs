@@ -18,10 +18,7 @@ pub(super) struct Reading {
     pub(super) flavor: Flavor,
     /// Last `seq` of the replay.
     pub(super) through: Option<i64>,
-    /// The event that identifies the log, with its `seq`.
-    expected: Option<(i64, String)>,
-    /// The index after the last counted event that was delivered.
-    counted: Option<usize>,
+    expected: Expected,
     /// Whether a frame has arrived.
     pub(super) fruitful: bool,
     /// When to fetch the events missing before early ones.
@@ -36,13 +33,21 @@ pub(super) struct Reading {
     pub(super) snapshot: Option<oh_protocol::Event>,
 }
 
+/// The events that a socket delivers first.
+#[derive(Debug, Default)]
+pub(super) struct Expected {
+    /// The event that identifies the log, with its `seq`.
+    pub(super) event: Option<(i64, String)>,
+    /// The index of the next held event that the socket delivers again.
+    pub(super) next: usize,
+}
+
 impl Reading {
-    pub(super) fn expecting(flavor: Flavor, expected: Option<(i64, String)>) -> Self {
+    pub(super) fn expecting(flavor: Flavor, expected: Expected) -> Self {
         Self {
             flavor,
             through: None,
             expected,
-            counted: None,
             fruitful: false,
             gap: None,
             nudged: false,
@@ -153,23 +158,28 @@ impl Watcher {
                             // No log is this long; but a large number must not cause a panic.
                             let seq = i64::try_from(*seq).unwrap_or(i64::MAX);
                             *unreadable = 0;
-                            if let Some((at, id)) = &reading.expected
+                            if let Some((at, id)) = &reading.expected.event
                                 && seq >= *at
                             {
                                 if seq == *at && event.id() != id {
                                     log = Log::Other;
                                     return;
                                 }
-                                reading.expected = None;
+                                reading.expected.event = None;
                             }
                             let replayed = reading.through.is_some_and(|through| seq <= through);
-                            let numbered = held.number(&mut reading.counted, seq, event.id());
-                            if numbered == Numbered::Differently {
-                                log = Log::Counted;
-                                return;
+                            let next = &mut reading.expected.next;
+                            let again = fetched.contains(event.id());
+                            match held.number(next, seq, event.id(), again) {
+                                Numbered::New => {}
+                                Numbered::Held => held.skip(seq),
+                                Numbered::Differently => {
+                                    log = Log::Counted;
+                                    return;
+                                }
                             }
-                            let known = fetched.remove(event.id());
-                            if known || numbered == Numbered::Held {
+                            if again {
+                                fetched.remove(event.id());
                                 held.skip(seq);
                             } else if seq > held.cursor {
                                 *rest_until_check = limits.silence;

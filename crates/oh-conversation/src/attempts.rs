@@ -16,11 +16,14 @@ impl Attempts {
     /// overloaded is waited for, and the link finds out about a 404: both never end a read here.
     pub(crate) fn give_up(&mut self, error: &Error) -> bool {
         let internal = error.status() == Some(StatusCode::INTERNAL_SERVER_ERROR);
+        let missing = error.status() == Some(StatusCode::NOT_FOUND);
         match error.kind() {
             Wire::Unauthorized | Wire::InvalidInput | Wire::Validation | Wire::Status => {
                 return true;
             }
             Wire::NotFound | Wire::SocketClosed => return false,
+            // A gateway's, while the server restarts.
+            Wire::NotAnAgentServer if missing => return false,
             _ if error.is_transient() && !internal => return false,
             _ => self.0 += 1,
         }

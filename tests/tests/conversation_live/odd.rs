@@ -38,8 +38,8 @@ pub(crate) async fn pages_that_do_not_decode(stage: &Stage) {
     let wire = error
         .transport_error()
         .map(openhands::transport::Error::kind);
-    let decode = openhands::transport::ErrorKind::Decode;
-    assert_eq!(wire, Some(decode), "{error}");
+    let page = openhands::transport::ErrorKind::NotAnAgentServer;
+    assert_eq!(wire, Some(page), "{error}");
     assert!(timeout(LONG, events.next()).await.unwrap().is_none());
     // New events arrive meanwhile.
     let held = attached.events().len();

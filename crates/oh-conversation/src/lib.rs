@@ -76,7 +76,6 @@ mod list;
 mod log;
 mod mcp;
 mod mirror;
-mod numbering;
 mod pager;
 mod request;
 mod run;

@@ -2,10 +2,7 @@
 
 use std::time::Duration;
 
-use oh_protocol::{
-    ConversationId, Event,
-    calls::events::{Count, Search},
-};
+use oh_protocol::{ConversationId, Event, calls::events::Search};
 use oh_transport::{Backoff, Client};
 use tokio::time::sleep;
 use tracing::debug;
@@ -50,14 +47,6 @@ impl Pager {
                 }
             }
         }
-    }
-
-    /// Returns how many events the server's log has, including those that it cannot read.
-    pub(crate) async fn count(&self) -> oh_transport::Result<u64> {
-        self.client
-            .call(&Count::new(self.id))
-            .timeout(PATIENCE)
-            .await
     }
 
     /// Returns some of the events from an index up to those held, in order, and the id of the event

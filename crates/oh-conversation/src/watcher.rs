@@ -28,11 +28,7 @@ use tokio::{
 use tracing::debug;
 
 pub(crate) use self::stop::Stop;
-use self::{
-    errands::Done,
-    frames::{Expected, Reading},
-    rest::Rest,
-};
+use self::{errands::Done, frames::Reading, rest::Rest};
 use crate::{
     Error, ErrorKind, Link,
     attach::Limits,
@@ -286,23 +282,18 @@ impl Watcher {
         }
     }
 
-    /// Returns the target of the next socket, and what it delivers first: the last event held is
-    /// requested again, because it identifies the log.
-    fn target(&self) -> (String, Expected) {
+    /// Returns the target of the next socket, and the event that identifies the log: the last event
+    /// held is requested again.
+    fn target(&self) -> (String, Option<(i64, String)>) {
         if self.flavor == Flavor::Legacy {
-            let target = format!("/sockets/events/{}", self.id);
-            return (target, Expected::default());
+            return (format!("/sockets/events/{}", self.id), None);
         }
         let held = self.writer.mirror().read();
-        let event = held.anchor().filter(|event| event.raw().len() <= SMALL);
-        let event = event.map(|event| (held.cursor, event.id().to_owned()));
-        let after = match held.counted.filter(|counted| counted.differs) {
-            Some(counted) => counted.after,
-            None => held.cursor - i64::from(event.is_some()),
-        };
+        let anchor = held.anchor().filter(|event| event.raw().len() <= SMALL);
+        let expected = anchor.map(|event| (held.cursor, event.id().to_owned()));
+        let after = held.cursor - i64::from(expected.is_some());
         let target = format!("/sockets/session/{}?after_seq={after}", self.id);
-        let next = held.log.after(after);
-        (target, Expected { event, next })
+        (target, expected)
     }
 
     async fn read(

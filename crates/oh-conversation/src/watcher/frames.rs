@@ -5,8 +5,6 @@ use oh_transport::{Message, Socket};
 use tokio::time::Instant;
 use tracing::warn;
 
-use crate::numbering::Numbered;
-
 use super::{Connection, Flavor, Phase, Watcher, polling};
 
 /// The maximum number of frames applied at once.
@@ -18,7 +16,8 @@ pub(super) struct Reading {
     pub(super) flavor: Flavor,
     /// Last `seq` of the replay.
     pub(super) through: Option<i64>,
-    expected: Expected,
+    /// The event that identifies the log, with its `seq`.
+    expected: Option<(i64, String)>,
     /// Whether a frame has arrived.
     pub(super) fruitful: bool,
     /// When to fetch the events missing before early ones.
@@ -33,17 +32,8 @@ pub(super) struct Reading {
     pub(super) snapshot: Option<oh_protocol::Event>,
 }
 
-/// The events that a socket delivers first.
-#[derive(Debug, Default)]
-pub(super) struct Expected {
-    /// The event that identifies the log, with its `seq`.
-    pub(super) event: Option<(i64, String)>,
-    /// The index of the next held event that the socket delivers again.
-    pub(super) next: usize,
-}
-
 impl Reading {
-    pub(super) fn expecting(flavor: Flavor, expected: Expected) -> Self {
+    pub(super) fn expecting(flavor: Flavor, expected: Option<(i64, String)>) -> Self {
         Self {
             flavor,
             through: None,
@@ -66,8 +56,6 @@ enum Log {
     Shorter,
     /// There is another event at a known position.
     Other,
-    /// The server numbers events differently that were counted.
-    Counted,
 }
 
 impl Watcher {
@@ -115,7 +103,6 @@ impl Watcher {
             Log::Same => ended,
             Log::Shorter => Some(Phase::End(self.replaced())),
             Log::Other => Some(Phase::Verify),
-            Log::Counted => Some(Phase::Dial),
         }
     }
 
@@ -158,28 +145,17 @@ impl Watcher {
                             // No log is this long; but a large number must not cause a panic.
                             let seq = i64::try_from(*seq).unwrap_or(i64::MAX);
                             *unreadable = 0;
-                            if let Some((at, id)) = &reading.expected.event
+                            if let Some((at, id)) = &reading.expected
                                 && seq >= *at
                             {
                                 if seq == *at && event.id() != id {
                                     log = Log::Other;
                                     return;
                                 }
-                                reading.expected.event = None;
+                                reading.expected = None;
                             }
                             let replayed = reading.through.is_some_and(|through| seq <= through);
-                            let next = &mut reading.expected.next;
-                            let again = fetched.contains(event.id());
-                            match held.number(next, seq, event.id(), again) {
-                                Numbered::New => {}
-                                Numbered::Held => held.skip(seq),
-                                Numbered::Differently => {
-                                    log = Log::Counted;
-                                    return;
-                                }
-                            }
-                            if again {
-                                fetched.remove(event.id());
+                            if fetched.remove(event.id()) {
                                 held.skip(seq);
                             } else if seq > held.cursor {
                                 *rest_until_check = limits.silence;

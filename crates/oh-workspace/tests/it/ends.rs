@@ -354,7 +354,7 @@ async fn the_history_is_requested_with_every_filter() {
     let history = history.since(moment).until(moment).newest_first();
     let page = history.page_size(7).after(3).from_page("p 1").page().await;
     assert!(page.unwrap().items.is_empty());
-    // A request that the server rejects as invalid is the caller's error.
+    // A value that the server rejects has the same kind as in every crate.
     mock.expect(
         "GET",
         "/api/bash/bash_events/search?limit=100&command_id__eq=no&sort_order=TIMESTAMP",
@@ -369,6 +369,6 @@ async fn the_history_is_requested_with_every_filter() {
         .page()
         .await
         .unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::InvalidInput);
+    assert_eq!(error.kind(), ErrorKind::Validation);
     mock.verify().unwrap();
 }

@@ -371,7 +371,7 @@ async fn the_history_is_searched_and_cleared(workspace: &Workspace) {
         "{rest:?}"
     );
     let nonsense = workspace.history().of_command("nonsense").page().await;
-    assert_eq!(nonsense.unwrap_err().kind(), ErrorKind::InvalidInput);
+    assert_eq!(nonsense.unwrap_err().kind(), ErrorKind::Validation);
 
     let ids = ["0".repeat(32), mark.id().to_owned()];
     let events = workspace.history_events(ids).await.unwrap();

@@ -12,7 +12,7 @@ use std::{
     cell::Cell,
     collections::VecDeque,
     future::poll_fn,
-    hint, io, mem,
+    io, mem,
     pin::{Pin, pin},
     task::{Context, Poll, ready},
 };
@@ -36,8 +36,6 @@ type Result<T, E = Ending> = std::result::Result<T, E>;
 /// The number of bytes per read. A payload that misses at least this much is read directly into its
 /// message.
 const CHUNK: usize = 64 * 1024;
-/// The minimum number of bytes in a read for which heap memory is reserved for its messages.
-const BURST: usize = 16 * 1024;
 /// The maximum payload of a control frame.
 const CONTROL_LIMIT: u8 = 125;
 /// The maximum length of the head of an unmasked frame.
@@ -130,25 +128,11 @@ impl<S: AsyncRead + Unpin> Frames<S> {
         let read = Pin::new(stream).poll_read(cx, &mut buffer);
         let taken = read.map(|read| match (read, buffer.filled()) {
             (Ok(()), []) => Err(cut()),
-            (Ok(()), bytes) => {
-                make_room(bytes.len());
-                decoder.take(bytes, arrived)
-            }
+            (Ok(()), bytes) => decoder.take(bytes, arrived),
             (Err(error), _) => Err(broke(error)),
         });
         SCRATCH.set(scratch);
         taken
-    }
-}
-
-/// Grows the heap once for all messages of a burst. Otherwise, the C library grows a thread's heap
-/// by 4 KiB at a time, with a system call each.
-fn make_room(arrived: usize) {
-    if arrived >= BURST {
-        // Half as much again for the mirror's data about each message.
-        drop(hint::black_box(Vec::<u8>::with_capacity(
-            arrived + arrived / 2,
-        )));
     }
 }
 

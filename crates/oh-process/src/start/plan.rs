@@ -257,7 +257,10 @@ impl Plan {
                 }
             });
             ready?;
-            keeper.wipe_config();
+            keeper.wipe_config().await.map_err(|error| {
+                let message = "cannot wipe the configuration that the server has read";
+                Error::new(ErrorKind::Spawn, message).with_source(error)
+            })?;
             let client = client?;
             let info = probe::version(&client).await?;
             if let Some((client, init)) = waking {

@@ -377,6 +377,8 @@ class Keeper:
             self.finish()
         elif order == b"w":
             self.wipe()
+            for descriptor in descriptors:  # the owner waits until they are closed
+                posix.close(descriptor)
         elif order == b"l":
             self.locks += descriptors
         elif order == b"d":

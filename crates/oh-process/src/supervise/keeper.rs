@@ -28,12 +28,16 @@ use std::{
 
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
 use tokio::{
-    io::{AsyncBufReadExt, BufReader},
+    io::AsyncReadExt,
     net::{UnixStream, unix::pipe},
     task::spawn_blocking,
 };
 
-use super::{status::ExitReport, sweep};
+use super::{
+    reports::{Report, Reports},
+    status::ExitReport,
+    sweep,
+};
 use crate::{Error, ErrorKind, Result};
 
 /// Reads a script from stdin, which keeps the script out of the command line.
@@ -112,13 +116,6 @@ struct Inner {
     control: StdUnixStream,
     reports: tokio::sync::Mutex<Reports>,
     mark: String,
-}
-
-#[derive(Debug)]
-struct Reports {
-    stream: BufReader<UnixStream>,
-    /// Bytes of an incomplete line that was read before a cancellation.
-    line: Vec<u8>,
 }
 
 /// A running command, with its output and its end.
@@ -230,10 +227,7 @@ impl Keeper {
         ours.set_nonblocking(true).map_err(failed)?;
         let control = ours.try_clone().map_err(failed)?;
         let stream = UnixStream::from_std(ours).map_err(failed)?;
-        let mut reports = Reports {
-            stream: BufReader::new(stream),
-            line: Vec::new(),
-        };
+        let mut reports = Reports::new(stream);
         let pid = match reports.next().await {
             Some(Report::Up(pid)) => pid,
             Some(Report::Refused(why)) => return Err(why),
@@ -287,10 +281,9 @@ impl Keeper {
             pid: child.id(),
             process: Mutex::new(Process::Child(child)),
             control,
-            reports: tokio::sync::Mutex::new(Reports {
-                stream: BufReader::new(UnixStream::from_std(ours).map_err(failed)?),
-                line: Vec::new(),
-            }),
+            reports: tokio::sync::Mutex::new(Reports::new(
+                UnixStream::from_std(ours).map_err(failed)?,
+            )),
             mark,
         }));
         let script = format!("{:08}{SCRIPT}", SCRIPT.len());
@@ -373,9 +366,18 @@ impl Keeper {
         })
     }
 
-    /// Wipes the configuration of the running command, which has read it.
-    pub(crate) fn wipe_config(&self) {
-        self.0.order(b'w');
+    /// Wipes the configuration of the running command, which has read it. Returns when it is wiped,
+    /// or when the keeper has ended. Cancel-safe.
+    pub(crate) async fn wipe_config(&self) -> io::Result<()> {
+        let (wiped, end) = io::pipe()?;
+        let mut wiped = pipe::Receiver::from_owned_fd(wiped.into())?;
+        match self.0.send(b'w', b"", &[end.as_fd()]) {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
+            sent => sent?,
+        }
+        drop(end);
+        // The keeper closes the other end, and writes nothing.
+        wiped.read(&mut [0]).await.map(drop)
     }
 
     /// Sends SIGTERM to the command's process group.
@@ -508,50 +510,6 @@ fn writable(mut send: impl FnMut() -> rustix::io::Result<usize>) -> io::Result<u
             }
             Err(rustix::io::Errno::INTR) => {}
             other => return other.map_err(io::Error::from),
-        }
-    }
-}
-
-#[cfg_attr(
-    not(target_os = "linux"),
-    allow(dead_code, reason = "servers can be forked only on Linux")
-)]
-enum Report {
-    Up(u32),
-    /// A template process does not fork, for this reason.
-    Refused(String),
-    Pid(u32),
-    Failed(i32),
-    Exit(i32, u32),
-}
-
-impl Reports {
-    async fn next(&mut self) -> Option<Report> {
-        loop {
-            // After a cancellation `line` still contains the bytes that `read_until` had read.
-            let read = self.stream.read_until(b'\n', &mut self.line).await;
-            if !matches!(read, Ok(1..)) || !self.line.ends_with(b"\n") {
-                return None;
-            }
-            let line = std::mem::take(&mut self.line);
-            let line = String::from_utf8_lossy(&line);
-            let mut words = line.split_whitespace();
-            let word = words.next();
-            let mut number = || words.next().and_then(|word| word.parse::<i32>().ok());
-            let report = match (word, number(), number()) {
-                (Some("up"), pid, _) => Report::Up(pid.unwrap_or_default().unsigned_abs()),
-                (Some("no"), ..) => {
-                    let why = line.trim().strip_prefix("no").unwrap_or_default();
-                    Report::Refused(why.trim().to_owned())
-                }
-                (Some("pid"), Some(pid), _) => Report::Pid(pid.unsigned_abs()),
-                (Some("fail"), Some(code), _) => Report::Failed(code),
-                (Some("exit"), Some(code), Some(others)) => {
-                    Report::Exit(code, others.unsigned_abs())
-                }
-                _ => continue,
-            };
-            return Some(report);
         }
     }
 }

@@ -122,7 +122,7 @@ impl Keeper {
     }
 
     /// Exists for the compiler only: no keeper can exist on this system.
-    pub(crate) fn wipe_config(&self) {
+    pub(crate) async fn wipe_config(&self) -> io::Result<()> {
         match *self {}
     }
 

@@ -7,6 +7,8 @@ pub(crate) mod keeper;
 #[path = "keeper_unsupported.rs"]
 pub(crate) mod keeper;
 pub(crate) mod logs;
+#[cfg(unix)]
+pub(crate) mod reports;
 pub(crate) mod shared;
 pub(crate) mod status;
 #[cfg(unix)]

@@ -76,6 +76,7 @@ mod list;
 mod log;
 mod mcp;
 mod mirror;
+mod numbering;
 mod pager;
 mod request;
 mod run;

@@ -92,6 +92,19 @@ impl Log {
         as_seq(index).saturating_add(missing)
     }
 
+    /// Sets the `seq` of the event at an index. The events after it follow, up to the next gap.
+    pub(crate) fn renumber(&mut self, index: usize, seq: i64) {
+        let missing = seq.saturating_sub(as_seq(index));
+        let gaps = Arc::make_mut(&mut self.gaps);
+        let at = gaps.partition_point(|(from, _)| *from < index);
+        if gaps.get(at).is_some_and(|(from, _)| *from == index) {
+            gaps.remove(at);
+        }
+        if at.checked_sub(1).map_or(0, |before| gaps[before].1) != missing {
+            gaps.insert(at, (index, missing));
+        }
+    }
+
     /// Returns the index of the first event with a higher `seq`, or the end if there is none yet.
     pub(crate) fn after(&self, seq: i64) -> usize {
         let (mut low, mut high) = (0, self.end);

@@ -21,6 +21,7 @@ use crate::{
     earlier::Earlier,
     lineage::Lineage,
     log::{Appender, Log},
+    numbering::Counted,
     settings::Restored,
 };
 
@@ -74,6 +75,8 @@ pub(crate) struct Held {
     pub(crate) cursor: i64,
     /// Whether the `seq` of the last event was assigned by the server.
     pub(crate) exact: bool,
+    /// Events whose `seq`s were counted.
+    pub(crate) counted: Option<Counted>,
     /// Events that arrived before their predecessors, by `seq`.
     pub(crate) early: BTreeMap<i64, Event>,
     /// The newest status in the log, and the index after its event.
@@ -143,6 +146,7 @@ impl Mirror {
             appender: Appender::keeping(keep),
             cursor: i64::try_from(base).unwrap_or(i64::MAX) - 1,
             exact: false,
+            counted: None,
             early: BTreeMap::new(),
             logged: None,
             ran: 0,
@@ -239,6 +243,8 @@ impl Writer {
             held.link = Link::Polling;
             held.trouble = Some(trouble);
             (held.down_since, held.disowned) = (None, false);
+            // No socket reports other numbers.
+            held.counted = None;
         });
     }
 
@@ -254,7 +260,7 @@ impl Held {
     /// Reports that all events that existed when the connection was made have arrived.
     pub(crate) fn live(&mut self) {
         self.link = Link::Live;
-        self.trouble = None;
+        (self.trouble, self.counted) = (None, None);
         self.disowned = false;
     }
 
@@ -327,13 +333,6 @@ impl Held {
         self.appender.append(&mut self.log, seq, event);
     }
 
-    /// Returns the last event, if the server's event at the cursor must be this one.
-    pub(crate) fn anchor(&self) -> Option<&Event> {
-        let last = self.log.end().checked_sub(1)?;
-        let exact = self.exact && self.log.seq(last) == self.cursor;
-        self.log.get(last).filter(|_| exact)
-    }
-
     /// Adds events that REST has returned in log order, starting after index `from`. Events that
     /// have arrived by socket in the meantime are skipped. Returns the events added.
     pub(crate) fn read(&mut self, from: usize, events: Vec<Event>, replayed: bool) -> Vec<Event> {
@@ -360,6 +359,7 @@ impl Held {
                 continue;
             }
             taken.push(event.clone());
+            self.counts();
             self.durable(self.cursor + 1, event, replayed);
             self.exact = false;
         }

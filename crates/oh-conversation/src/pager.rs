@@ -2,14 +2,19 @@
 
 use std::time::Duration;
 
-use oh_protocol::{ConversationId, Event, calls::events::Search};
+use oh_protocol::{
+    Call, ConversationId, Event,
+    calls::events::{Count, Search},
+};
 use oh_transport::{Backoff, Client};
 use tokio::time::sleep;
 use tracing::debug;
 
 use crate::{Error, Result, attempts::Attempts, log::Log, view::View};
 
+/// How long a request may take, and how long one attempt of it may go without progress.
 const PATIENCE: Duration = Duration::from_secs(60);
+const STALLED: Duration = Duration::from_secs(20);
 const PAGE: u32 = 100;
 
 #[derive(Debug, Clone)]
@@ -29,7 +34,7 @@ impl Pager {
         let mut attempts = Attempts::default();
         loop {
             let search = Search::new(self.id).descending().limit(1);
-            match self.client.call(&search).timeout(PATIENCE).await {
+            match self.within(&search).await {
                 Ok(page) => return Ok(page.items.first().map(|event| event.id().to_owned())),
                 Err(error) => {
                     if let Some(ended) = view.ended() {
@@ -47,6 +52,16 @@ impl Pager {
                 }
             }
         }
+    }
+
+    /// Returns how many events the server's log has, including those that it cannot read.
+    pub(crate) async fn count(&self) -> oh_transport::Result<u64> {
+        self.within(&Count::new(self.id)).await
+    }
+
+    async fn within<C: Call>(&self, call: &C) -> oh_transport::Result<C::Output> {
+        let call = self.client.call(call).timeout(PATIENCE);
+        call.attempt_timeout(STALLED).await
     }
 
     /// Returns some of the events from an index up to those held, in order, and the id of the event
@@ -71,7 +86,7 @@ impl Pager {
             if let Some(id) = &page_id {
                 search = search.page_id(&**id);
             }
-            let page = match self.client.call(&search).timeout(PATIENCE).await {
+            let page = match self.within(&search).await {
                 Ok(page) => page,
                 Err(error) => {
                     if let Some(ended) = view.ended() {

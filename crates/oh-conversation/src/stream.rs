@@ -96,7 +96,8 @@ impl EventStream {
         let position = match cursor {
             Cursor::Start => 0,
             Cursor::Now => log.end(),
-            Cursor::After(_) => log.after(seq),
+            // Found when the reader starts: the `seq`s may still change.
+            Cursor::After(_) => 0,
         };
         let mut now = None;
         if cursor == Cursor::Now && !up {
@@ -111,6 +112,7 @@ impl EventStream {
             view,
             pager,
             changes,
+            counts: matches!(cursor, Cursor::After(_)),
             position,
             after: seq,
             known: None,
@@ -192,6 +194,8 @@ struct Reading {
     now: Option<JoinSet<Result<Option<String>>>>,
     pager: Pager,
     changes: watch::Receiver<u64>,
+    /// Whether the start may depend on `seq`s that were counted.
+    counts: bool,
     /// Index of the next event.
     position: usize,
     /// Events up to this `seq` are skipped.
@@ -245,10 +249,44 @@ impl Reading {
         }
     }
 
+    /// Waits until the `seq` after which the reader starts is the server's. REST returns no `seq`s,
+    /// but how many events there are, including those that it cannot read.
+    async fn numbered(&mut self) -> Result<()> {
+        while self.counts {
+            self.changes.borrow_and_update();
+            let counted = |after: i64| {
+                let held = self.view.read();
+                let counted = held.counted.is_some_and(|counted| after > counted.after);
+                (held.log.end(), counted && held.ended.is_none())
+            };
+            let (end, unsure) = counted(self.after);
+            if !unsure
+                || self
+                    .pager
+                    .count()
+                    .await
+                    .is_ok_and(|count| count == end as u64)
+            {
+                self.counts = false;
+                return Ok(());
+            }
+            if let Some(error) = self.view.ended() {
+                return Err(error);
+            }
+            if counted(self.after).1 && self.changes.changed().await.is_err() {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
     async fn batch(&mut self) -> Option<Result<Batch>> {
         if let Some(now) = self.now.take()
             && let Err(error) = self.resolve(now).await
         {
+            return (error.kind() != ErrorKind::Closed).then_some(Err(error));
+        }
+        if let Err(error) = self.numbered().await {
             return (error.kind() != ErrorKind::Closed).then_some(Err(error));
         }
         loop {

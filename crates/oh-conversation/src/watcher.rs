@@ -28,7 +28,11 @@ use tokio::{
 use tracing::debug;
 
 pub(crate) use self::stop::Stop;
-use self::{errands::Done, frames::Reading, rest::Rest};
+use self::{
+    errands::Done,
+    frames::{Expected, Reading},
+    rest::Rest,
+};
 use crate::{
     Error, ErrorKind, Link,
     attach::Limits,
@@ -282,18 +286,24 @@ impl Watcher {
         }
     }
 
-    /// Returns the target of the next socket, and the event that identifies the log: the last event
-    /// held is requested again.
-    fn target(&self) -> (String, Option<(i64, String)>) {
+    /// Returns the target of the next socket, and what it delivers first: the last event held is
+    /// requested again, because it identifies the log.
+    fn target(&self) -> (String, Expected) {
         if self.flavor == Flavor::Legacy {
-            return (format!("/sockets/events/{}", self.id), None);
+            let target = format!("/sockets/events/{}", self.id);
+            return (target, Expected::default());
         }
         let held = self.writer.mirror().read();
-        let anchor = held.anchor().filter(|event| event.raw().len() <= SMALL);
-        let expected = anchor.map(|event| (held.cursor, event.id().to_owned()));
-        let after = held.cursor - i64::from(expected.is_some());
+        let event = held.anchor().filter(|event| event.raw().len() <= SMALL);
+        let event = event.map(|event| (held.cursor, event.id().to_owned()));
+        let after = match held.counted.filter(|counted| counted.differs) {
+            Some(counted) => counted.after,
+            None => held.cursor - i64::from(event.is_some()),
+        };
         let target = format!("/sockets/session/{}?after_seq={after}", self.id);
-        (target, expected)
+        let next = held.log.after(after);
+        let replayed = next..next;
+        (target, Expected { event, replayed })
     }
 
     async fn read(

@@ -6,7 +6,7 @@ use tracing::warn;
 
 use super::{
     Connection, Flavor, Phase, Watcher,
-    frames::Reading,
+    frames::{Expected, Reading},
     rest::{Fault, Fetched, is_missing},
 };
 use crate::{Link, settings};
@@ -28,7 +28,7 @@ pub(super) enum Done {
     /// The id of the newest event.
     Newest(Result<Option<String>>),
     /// A socket to replace a silent one, and the event that identifies its log.
-    Dialled(Result<Socket>, Option<(i64, String)>),
+    Dialled(Result<Socket>, Expected),
 }
 
 impl Watcher {
@@ -226,9 +226,14 @@ impl Watcher {
         if events.is_empty() {
             return 0;
         }
+        let legacy = self.flavor == Flavor::Legacy;
         let (first, taken) = self.writer.change(|held| {
             let first = held.cursor + 1;
-            (first, held.read(from, events, replayed))
+            let taken = held.read(from, events, replayed);
+            if legacy {
+                held.counted = None;
+            }
+            (first, taken)
         });
         // These events may arrive again by the session socket, under another `seq`.
         if self.fetched.len() > REMEMBERED {
@@ -236,7 +241,7 @@ impl Watcher {
         }
         let ids = taken.iter().map(|event| event.id().into());
         self.fetched.extend(ids);
-        if self.flavor == Flavor::Legacy {
+        if legacy {
             self.fetched.clear();
         }
         for (seq, event) in (first..).zip(&taken) {

@@ -1,9 +1,13 @@
 //! Applies frames of the session socket to the mirror and to the token streams.
 
+use std::ops::Range;
+
 use oh_protocol::SessionFrame;
 use oh_transport::{Message, Socket};
 use tokio::time::Instant;
 use tracing::warn;
+
+use crate::numbering::Numbered;
 
 use super::{Connection, Flavor, Phase, Watcher, polling};
 
@@ -16,8 +20,7 @@ pub(super) struct Reading {
     pub(super) flavor: Flavor,
     /// Last `seq` of the replay.
     pub(super) through: Option<i64>,
-    /// The event that identifies the log, with its `seq`.
-    expected: Option<(i64, String)>,
+    expected: Expected,
     /// Whether a frame has arrived.
     pub(super) fruitful: bool,
     /// When to fetch the events missing before early ones.
@@ -32,8 +35,17 @@ pub(super) struct Reading {
     pub(super) snapshot: Option<oh_protocol::Event>,
 }
 
+/// The events that a socket delivers first.
+#[derive(Debug, Default)]
+pub(super) struct Expected {
+    /// The event that identifies the log, with its `seq`.
+    pub(super) event: Option<(i64, String)>,
+    /// The indexes of the held events that the socket has delivered again.
+    pub(super) replayed: Range<usize>,
+}
+
 impl Reading {
-    pub(super) fn expecting(flavor: Flavor, expected: Option<(i64, String)>) -> Self {
+    pub(super) fn expecting(flavor: Flavor, expected: Expected) -> Self {
         Self {
             flavor,
             through: None,
@@ -56,6 +68,8 @@ enum Log {
     Shorter,
     /// There is another event at a known position.
     Other,
+    /// The server numbers events differently that were counted.
+    Counted,
 }
 
 impl Watcher {
@@ -103,6 +117,7 @@ impl Watcher {
             Log::Same => ended,
             Log::Shorter => Some(Phase::End(self.replaced())),
             Log::Other => Some(Phase::Verify),
+            Log::Counted => Some(Phase::Dial),
         }
     }
 
@@ -145,17 +160,28 @@ impl Watcher {
                             // No log is this long; but a large number must not cause a panic.
                             let seq = i64::try_from(*seq).unwrap_or(i64::MAX);
                             *unreadable = 0;
-                            if let Some((at, id)) = &reading.expected
+                            if let Some((at, id)) = &reading.expected.event
                                 && seq >= *at
                             {
                                 if seq == *at && event.id() != id {
                                     log = Log::Other;
                                     return;
                                 }
-                                reading.expected = None;
+                                reading.expected.event = None;
                             }
                             let replayed = reading.through.is_some_and(|through| seq <= through);
-                            if fetched.remove(event.id()) {
+                            let known = &mut reading.expected.replayed;
+                            let again = fetched.contains(event.id());
+                            match held.number(known, seq, event.id(), again) {
+                                Numbered::New => {}
+                                Numbered::Held => held.skip(seq),
+                                Numbered::Differently => {
+                                    log = Log::Counted;
+                                    return;
+                                }
+                            }
+                            if again {
+                                fetched.remove(event.id());
                                 held.skip(seq);
                             } else if seq > held.cursor {
                                 *rest_until_check = limits.silence;
@@ -175,11 +201,10 @@ impl Watcher {
                             // A snapshot does not change the link before the log has arrived up to
                             // the start of the replay.
                             let behind = reading.through.is_some_and(|end| held.cursor < end);
-                            let link = held.link;
+                            let (link, counted) = (held.link, held.counted);
                             snapshot |= held.transient(event);
                             if behind {
-                                held.link = link;
-                            } else if held.link == crate::Link::Live {
+                                (held.link, held.counted) = (link, counted);
                             }
                             // A persisted event that the server could not number in time is in the
                             // log.

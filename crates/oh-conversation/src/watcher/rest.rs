@@ -4,7 +4,7 @@
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use oh_protocol::{
-    Event,
+    Call, Event,
     calls::{conversations, events},
 };
 use oh_transport::{Client, Error, ErrorKind, Result};
@@ -16,6 +16,9 @@ use crate::mirror::Mirror;
 /// Timeout of a request. A hook blocks the whole server for up to its timeout, 60 s by default,
 /// which is not a failure.
 const PATIENCE: Duration = Duration::from_secs(90);
+/// How long one attempt of a request may go without progress. A connection can be dead without
+/// notice, and nothing else happens on a link that is down until its request has ended.
+const STALLED: Duration = Duration::from_secs(20);
 /// The maximum number of events per request, and the number when one of them is known to be huge.
 pub(super) const MANY: u32 = 100;
 const FEW: u32 = 10;
@@ -109,7 +112,13 @@ impl Rest {
     }
 
     async fn page(&self, search: events::Search) -> Result<events::EventPage> {
-        self.client.call(&search).timeout(PATIENCE).await
+        self.within(&search).await
+    }
+
+    /// Calls the server with the time limits of a link.
+    async fn within<C: Call>(&self, call: &C) -> Result<C::Output> {
+        let call = self.client.call(call).timeout(PATIENCE);
+        call.attempt_timeout(STALLED).await
     }
 
     /// Fetches the events after the last one held from the whole log: slow, and only for a log that
@@ -124,7 +133,7 @@ impl Rest {
             if let Some(page_id) = &page_id {
                 search = search.page_id(page_id);
             }
-            let page = self.client.call(&search).timeout(PATIENCE).await?;
+            let page = self.within(&search).await?;
             for event in page.items {
                 if held.contains(event.id()) {
                     unknown.clear();
@@ -151,7 +160,7 @@ impl Rest {
     /// Returns the id of the server's newest event, if there is one.
     pub(super) async fn newest(&self) -> Result<Option<String>> {
         let search = events::Search::new(self.mirror.id).descending().limit(1);
-        let page = self.client.call(&search).timeout(PATIENCE).await?;
+        let page = self.within(&search).await?;
         Ok(page.items.first().map(|event| event.id().to_owned()))
     }
 
@@ -164,7 +173,7 @@ impl Rest {
             return Ok(false);
         }
         let call = events::BatchGet::new(self.mirror.id, ids);
-        match self.client.call(&call).timeout(PATIENCE).await {
+        match self.within(&call).await {
             Ok(found) => Ok(found.iter().all(Option::is_none)),
             // Servers before 1.45 reject the whole request because of one unknown event.
             Err(error) if error.kind() == ErrorKind::Server => match self.after_last(1).await {
@@ -278,6 +287,7 @@ impl Watcher {
             .client
             .call(&call)
             .timeout(Duration::from_secs(30))
+            .attempt_timeout(STALLED / 2)
             .await;
         answer.map(drop)
     }

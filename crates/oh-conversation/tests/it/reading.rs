@@ -1,11 +1,19 @@
 //! Tests of readers: where they start, and what they get from a mirror that holds only the newest
 //! events.
 
+use std::time::Duration;
+
 use futures_util::StreamExt;
 use oh_conversation::{Attach, Conversation, Cursor, EventStream};
+use oh_testkit::{FakeServer, Fault};
+use oh_transport::Client;
 use serde_json::json;
+use tokio::time::timeout;
 
 use crate::mock::{Dial, Mock, soon};
+
+/// A duration longer than any operation takes on a busy machine.
+const LONG: Duration = Duration::from_secs(60);
 
 /// Attaches to a conversation with this many events until it is live. Also returns the server's end
 /// of its socket.
@@ -168,6 +176,34 @@ async fn a_bounded_mirror_continues_after_events_that_the_server_cannot_read() {
     mock.plan("/events/search", Ok((200, empty.clone())));
     mock.plan("/events/search", Ok((200, empty)));
     read(&mut events, first..5_000).await;
+}
+
+/// The server numbers events that it cannot read, and REST does not return them.
+#[tokio::test]
+async fn a_cursor_is_the_server_s_seq_also_where_a_socket_is_late() {
+    let server = FakeServer::start().await.unwrap();
+    let conversation = server.create();
+    for seq in 0..20 {
+        conversation.log_raw(format!(r#"{{"kind":"New","id":"{seq}"}}"#));
+    }
+    for seq in [3, 4] {
+        conversation.lose(seq).unwrap();
+    }
+    let id = conversation.id();
+    server.inject(Fault::hang().on("/sockets/").named("late"));
+    let client = Client::builder(server.url())
+        .session_api_key(server.session_api_key())
+        .read_timeout(Duration::from_secs(1));
+    let attached = Conversation::attach(&client.build().unwrap(), id);
+    let attached = attached.await.unwrap();
+    assert_eq!(attached.events().len(), 18);
+    let mut events = attached.subscribe(Cursor::After(9));
+    server.lift("late");
+    for seq in 10..20 {
+        let event = timeout(LONG, events.next()).await.unwrap().unwrap();
+        assert_eq!(event.unwrap().id(), seq.to_string());
+        assert_eq!(events.cursor(), Cursor::After(seq));
+    }
 }
 
 #[tokio::test(start_paused = true)]

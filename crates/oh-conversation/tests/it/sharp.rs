@@ -123,6 +123,27 @@ async fn a_count_that_hangs_delays_neither_events_nor_the_close() {
     hangs("/events/count").await;
 }
 
+/// A connection can be dead without notice. A request over it must not keep a broken link from
+/// getting events for as long as a slow server may take to answer.
+#[tokio::test(start_paused = true)]
+async fn a_request_over_a_dead_connection_is_repeated_while_the_link_is_down() {
+    let (mock, _dials, dial, conversation) = attached("running").await;
+    mock.slow_down("/events/search", Duration::from_secs(100_000));
+    for _ in 0..100 {
+        mock.refuse(Error::new(Wire::Handshake, "426 Upgrade Required"));
+    }
+    let mut events = conversation.subscribe(Cursor::Now);
+    drop(dial);
+    sleep(Duration::from_secs(5)).await;
+    mock.slow_down("/events/search", Duration::ZERO);
+    mock.append("New", &json!({}));
+    let since = Instant::now();
+    soon(events.next()).await.unwrap().unwrap();
+    let took = since.elapsed();
+    assert!(took < Duration::from_secs(30), "{took:?}");
+    assert_eq!(conversation.link(), Link::Polling);
+}
+
 #[tokio::test(start_paused = true)]
 async fn hanging_requests_delay_neither_events_nor_the_close() {
     hangs("").await;

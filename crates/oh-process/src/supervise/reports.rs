@@ -13,7 +13,7 @@ pub(crate) struct Reports {
     line: Vec<u8>,
 }
 
-/// What a keeper or a template process has reported.
+/// A report of a keeper or of a template process.
 #[cfg_attr(
     not(target_os = "linux"),
     allow(dead_code, reason = "servers can be forked only on Linux")

@@ -41,7 +41,7 @@ async fn job() -> Result<(), Box<dyn Error>> {
     let hook = concat!(env!("CARGO_MANIFEST_DIR"), "/hooks/pycompile_check.sh");
     let agent = Agent::default_preset(model.agent()).cli_mode(true);
     let conversation = Conversation::builder(&workspace, agent)
-        .hooks(HookConfig::new().stop(Hook::command(hook).timeout(60)))
+        .hooks(HookConfig::new().stop(Hook::command(hook).timeout(Duration::from_secs(60))))
         .on_event(|event| println!("{event}"))
         .start()
         .await?;

@@ -85,7 +85,7 @@ async fn job(template: &TemplateServer, model: &ScriptedModel) -> Outcome {
     let llm = |name: &str| Llm::new(name).base_url(model.base_url()).api_key("none");
     let agent = Agent::default_preset(llm(ScriptedModel::MODEL)).cli_mode(true);
     let conversation = Conversation::builder(&workspace, agent)
-        .hooks(HookConfig::new().stop(Hook::command(HOOK).timeout(60)))
+        .hooks(HookConfig::new().stop(Hook::command(HOOK).timeout(Duration::from_secs(60))))
         .on_event(|_| {})
         .start()
         .await?;

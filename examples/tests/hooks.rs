@@ -24,8 +24,11 @@ fn check() -> String {
 
 fn both() -> HookConfig {
     HookConfig::new()
-        .pre_tool_use(HookMatcher::exact("terminal").hook(Hook::command(guard()).timeout(20)))
-        .stop(Hook::command(check()).timeout(30))
+        .pre_tool_use(
+            HookMatcher::exact("terminal")
+                .hook(Hook::command(guard()).timeout(Duration::from_secs(20))),
+        )
+        .stop(Hook::command(check()).timeout(Duration::from_secs(30)))
 }
 
 #[tokio::test]

@@ -62,7 +62,7 @@ fn once(directory: &Path, name: &str) -> Hook {
     Hook::command(format!(
         "test -e {mark} || {{ touch {mark}; echo 'denied by {name}' >&2; exit 2; }}"
     ))
-    .timeout(10)
+    .timeout(Duration::from_secs(10))
 }
 
 fn lines(path: &Path) -> usize {
@@ -91,7 +91,7 @@ async fn every_event_allows_and_denies_as_documented() {
         .finish("Done at last.");
     let model = ScriptedModel::start(script).await.unwrap();
     let (starts, ends) = (marks.path().join("starts"), marks.path().join("ends"));
-    let hook = |line: &str| Hook::command(line).timeout(10);
+    let hook = |line: &str| Hook::command(line).timeout(Duration::from_secs(10));
     let noting = |file: &Path, rest: &str| hook(&format!("echo x >> {}; {rest}", file.display()));
     let context = |text: &str| hook(&format!("echo '{}'", json!({"additionalContext": text})));
     let hooks = HookConfig::new()
@@ -225,7 +225,7 @@ async fn a_broken_hook_allows_on_the_server_as_in_a_dry_run() {
     plain(here.path());
     let mut hooks = HookConfig::new();
     for command in COMMANDS {
-        hooks = hooks.stop(Hook::command(command).timeout(1));
+        hooks = hooks.stop(Hook::command(command).timeout(Duration::from_secs(1)));
     }
     // On a busy machine the large output may need more than a second, and would not be compared
     // then.
@@ -233,7 +233,7 @@ async fn a_broken_hook_allows_on_the_server_as_in_a_dry_run() {
     let timeouts: HookConfig = hooks
         .iter()
         .map(|(_, _, hook)| match long(hook) {
-            true => hook.clone().timeout(60),
+            true => hook.clone().timeout(Duration::from_secs(60)),
             false => hook.clone(),
         })
         .fold(HookConfig::new(), |hooks, hook| hooks.stop(hook));

@@ -253,15 +253,18 @@ mod tests {
 
     #[test]
     fn the_environment_is_read_and_may_be_missing() {
-        let told = Environment::of(|name| match name {
+        let environment = Environment::of(|name| match name {
             "OPENHANDS_PROJECT_DIR" => Some("/w".into()),
             "OPENHANDS_EVENT_TYPE" => Some("Stop".into()),
             "OPENHANDS_SESSION_ID" => Some("".into()),
             _ => None,
         });
-        assert_eq!(told.project_dir, Some(PathBuf::from("/w")));
-        assert_eq!(told.event_type.as_deref(), Some("Stop"));
-        assert_eq!((told.session_id, told.tool_name), (None, None));
+        assert_eq!(environment.project_dir, Some(PathBuf::from("/w")));
+        assert_eq!(environment.event_type.as_deref(), Some("Stop"));
+        assert_eq!(
+            (environment.session_id, environment.tool_name),
+            (None, None)
+        );
         assert_eq!(Environment::of(|_| None), Environment::default());
     }
 

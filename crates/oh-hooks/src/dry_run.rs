@@ -7,7 +7,7 @@ use std::{
     os::unix::process::ExitStatusExt as _,
     path::{Path, PathBuf},
     process::Stdio,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use oh_protocol::hooks::{Hook, HookConfig, HookKind};
@@ -135,7 +135,7 @@ impl DryRun {
             Err(error) => return HookOutcome::failed(format!("Hook execution failed: {error}")),
         };
         let mut group = Group(child.id());
-        let limit = Duration::from_secs(hook.timeout_seconds());
+        let limit = hook.time_limit();
         let talk = talk(&mut child, &mut group, &event, self.cap);
         let ended = tokio::time::timeout(limit, talk).await;
         if hook.is_detached() {
@@ -147,7 +147,7 @@ impl DryRun {
         }
         match ended {
             Err(_) => {
-                let seconds = hook.timeout_seconds();
+                let seconds = limit.as_secs();
                 HookOutcome::failed(format!("Hook timed out after {seconds} seconds"))
             }
             Ok(Err(error)) => HookOutcome::failed(format!("Hook execution failed: {error}")),

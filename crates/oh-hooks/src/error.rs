@@ -2,19 +2,19 @@
 
 use std::fmt;
 
-/// Shorthand for a result with this crate's [`Error`].
+/// A result with this crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 type Source = Box<dyn std::error::Error + Send + Sync>;
 
-/// The category of an error, for programs that need to branch on it.
+/// The kind of an [`Error`], for programs to match on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
     /// A file could not be read or written. Check that the path exists and that this user has
     /// access; the source is the [`std::io::Error`].
     Io,
-    /// The device has no space left for a file. Make room, or use another directory.
+    /// The device has no space left for a file. Free some space, or use another directory.
     NoSpace,
     /// A file is not a valid hook configuration. The message contains line and column for invalid
     /// JSON, and otherwise the path of the invalid value. Correct the file at this position.
@@ -56,28 +56,30 @@ impl Error {
         Self::new(kind, context, Some(Box::new(error)))
     }
 
-    /// Returns the category of the error.
+    /// Returns the kind of the error.
     pub fn kind(&self) -> ErrorKind {
         self.kind
     }
 
-    /// Returns false: a dry run reports its time limit in the verdict. Present in each crate's
-    /// error.
+    /// Returns false: a dry run reports an expired time limit in the verdict. Every error type of
+    /// this project has this method.
     pub fn is_timeout(&self) -> bool {
         false
     }
 
-    /// Returns false: the same input fails again. Present in each crate's error.
+    /// Returns false: the same input fails again. Every error type of this project has this method.
     pub fn is_transient(&self) -> bool {
         false
     }
 
-    /// Returns false: nothing in this crate is sent to a server. Present in each crate's error.
+    /// Returns false: this crate sends no requests. Every error type of this project has this
+    /// method.
     pub fn is_auth(&self) -> bool {
         false
     }
 
-    /// Returns `None`: no response is involved. Present in each crate's error.
+    /// Returns `None`: this crate sends no requests. Every error type of this project has this
+    /// method.
     pub fn status(&self) -> Option<http::StatusCode> {
         None
     }

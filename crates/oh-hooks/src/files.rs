@@ -133,6 +133,8 @@ fn cannot(verb: &str, path: &Path, error: io::Error) -> Error {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use oh_protocol::hooks::{Hook, HookMatcher};
 
     use super::*;
@@ -194,7 +196,13 @@ mod tests {
         let config = HookConfig::new()
             .stop(Hook::prompt("no").name("n"))
             .stop(Hook::agent("judge").tool("terminal").max_iterations(7))
-            .pre_tool_use(HookMatcher::regex("a|b").hook(Hook::command("x").detached().timeout(1)));
+            .pre_tool_use(
+                HookMatcher::regex("a|b").hook(
+                    Hook::command("x")
+                        .detached()
+                        .timeout(Duration::from_secs(1)),
+                ),
+            );
         save(&config, of(home.path())).unwrap();
         assert_eq!(find(), Some(of(home.path())));
         save(&config, of(project.path())).unwrap();

@@ -73,7 +73,7 @@ impl HookInput {
             Payload::Message(message) if *event.source() == Source::User => {
                 Some(Self::new(HookEventType::UserPromptSubmit).message(message.llm_message.text()))
             }
-            Payload::HookExecution(hook) => Self::told(hook),
+            Payload::HookExecution(hook) => Self::executed(hook),
             _ => None,
         }
     }
@@ -99,12 +99,13 @@ impl HookInput {
         )
     }
 
-    fn told(hook: &HookExecutionEvent) -> Option<Self> {
+    fn executed(hook: &HookExecutionEvent) -> Option<Self> {
         let mut input = Self::new(HookEventType::from_key(&hook.hook_event_type)?);
         input.tool_name = hook.tool_name.as_deref().map(str::to_owned);
-        let told = hook.hook_input.as_ref().map(|json| json.to_value());
+        let input_json = hook.hook_input.as_ref().map(|json| json.to_value());
         let get = |key: &str| {
-            told.as_ref()?
+            input_json
+                .as_ref()?
                 .get(key)
                 .cloned()
                 .filter(|value| !value.is_null())
@@ -214,8 +215,8 @@ mod tests {
 
     #[test]
     fn an_event_of_a_newer_server_can_be_read() {
-        let told = r#"{"event_type": "PreCompact", "session_id": "s", "new": 1}"#;
-        let input: HookInput = serde_json::from_str(told).unwrap();
+        let json = r#"{"event_type": "PreCompact", "session_id": "s", "new": 1}"#;
+        let input: HookInput = serde_json::from_str(json).unwrap();
         assert_eq!(input.event_type.as_str(), "PreCompact");
         assert_eq!(
             serde_json::to_value(&input).unwrap()["event_type"],

@@ -3,7 +3,7 @@
 
 /// The maximum nesting depth of values. Python's own limit differs by version and is at least
 /// 1,497. No real output is nested that deeply.
-const DEEPEST: usize = 1_000;
+const MAX_DEPTH: usize = 1_000;
 
 /// A decoded JSON value.
 #[derive(Debug, Clone, PartialEq)]
@@ -203,7 +203,7 @@ impl Reader<'_> {
         match self.peek() {
             Some(b'{' | b'[') => {
                 self.depth += 1;
-                if self.depth > DEEPEST {
+                if self.depth > MAX_DEPTH {
                     return Err(NoValue::TooDeep);
                 }
                 let value = match self.eat("[") {

@@ -1,5 +1,5 @@
 //! Selection of the hooks that run for an event, by the server's rules, and linting of a
-//! configuration. Does not run hooks.
+//! configuration.
 
 use std::{borrow::Borrow, fmt};
 
@@ -269,7 +269,7 @@ fn of_hook(event: &HookEventType, hook: &Hook) -> Option<(LintKind, &'static str
     if blank.is_some_and(|text| text.trim().is_empty()) {
         return Some((LintKind::Blank, "the command or prompt is empty"));
     }
-    if hook.timeout_seconds() == 0 {
+    if hook.time_limit().is_zero() {
         let message = "a timeout of zero ends the hook at once, so everything is allowed; set a \
                        timeout of at least one second";
         return Some((LintKind::NoTime, message));
@@ -296,6 +296,8 @@ fn expression(pattern: &str) -> Option<(bool, &str)> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
@@ -312,7 +314,7 @@ mod tests {
             .stop(hook().detached())
             .stop(HookMatcher::all().hook(hook()).hook(Hook::command(" ")))
             .user_prompt_submit(Hook::prompt("\t"))
-            .session_end(hook().timeout(0))
+            .session_end(hook().timeout(Duration::ZERO))
             .session_end(hook().detached());
         check(&config).unwrap();
         let found: Vec<_> = lint(&config)

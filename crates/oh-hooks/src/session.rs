@@ -1,5 +1,5 @@
-//! Session hooks that run on the client: those that an old server does not run, and the program's
-//! own.
+//! Session hooks that run on the client: the hooks that an old server does not run, and hooks of
+//! the program.
 
 use std::path::PathBuf;
 
@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// The first server version that accepts a conversation's hooks and runs all of them.
-const FIRST_TO_RUN_THEM: (u32, u32, u32) = (1, 10, 0);
+const FIRST_WITH_SESSION_HOOKS: (u32, u32, u32) = (1, 10, 0);
 
 /// Returns whether a server runs the SessionStart and SessionEnd hooks of a conversation itself.
 ///
@@ -29,7 +29,7 @@ const FIRST_TO_RUN_THEM: (u32, u32, u32) = (1, 10, 0);
 pub fn server_runs_session_hooks(server: &ServerInfo) -> bool {
     server
         .version_numbers()
-        .is_none_or(|version| version >= FIRST_TO_RUN_THEM)
+        .is_none_or(|version| version >= FIRST_WITH_SESSION_HOOKS)
 }
 
 /// Runs SessionStart and SessionEnd hooks on the client, each once.

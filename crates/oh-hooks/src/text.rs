@@ -226,11 +226,14 @@ fn not_json(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
     fn every_form_of_the_file_has_the_same_meaning() {
-        let expected = HookConfig::new().stop(Hook::command("./c.sh").timeout(5));
+        let expected =
+            HookConfig::new().stop(Hook::command("./c.sh").timeout(Duration::from_secs(5)));
         for text in [
             r#"{"stop": [{"hooks": [{"command": "./c.sh", "timeout": 5}]}]}"#,
             r#"{"Stop": [{"matcher": "*", "hooks": [{"command": "./c.sh", "timeout": "5"}]}]}"#,

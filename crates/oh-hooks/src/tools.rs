@@ -42,7 +42,7 @@ pub(crate) const TOOLS: &[&str] = &[
 ];
 
 /// Names that other agents use for an equivalent tool.
-const OTHERWISE: &[(&str, &str)] = &[
+const FOREIGN_NAMES: &[(&str, &str)] = &[
     ("bash", "terminal"),
     ("cmd", "terminal"),
     ("command", "terminal"),
@@ -67,7 +67,7 @@ const OTHERWISE: &[(&str, &str)] = &[
 /// Returns the tool with the most similar name, among the built-in tools and `more`.
 pub(crate) fn nearest<'a>(name: &str, more: &'a [String]) -> Option<&'a str> {
     let name = plain(name);
-    let otherwise = OTHERWISE.iter().find(|(other, _)| plain(other) == name);
+    let otherwise = FOREIGN_NAMES.iter().find(|(other, _)| plain(other) == name);
     if let Some((_, tool)) = otherwise {
         return Some(tool);
     }

@@ -226,7 +226,7 @@ mod tests {
     #[test]
     fn a_denial_counts_where_the_event_can_be_stopped() {
         let context = r#"{"additionalContext": "c", "reason": "r"}"#;
-        for (event, out, denied, feedback, told) in [
+        for (event, out, denied, feedback, added) in [
             (HookEventType::PreToolUse, "", true, Some("e"), None),
             (HookEventType::PreToolUse, context, true, Some("r"), None),
             (HookEventType::PostToolUse, context, false, None, None),
@@ -249,7 +249,7 @@ mod tests {
                 outcomes,
             };
             let got = (trial.denied(), trial.feedback(), trial.context());
-            let texts = (feedback.map(str::to_owned), told.map(str::to_owned));
+            let texts = (feedback.map(str::to_owned), added.map(str::to_owned));
             assert_eq!(got, (denied, texts.0, texts.1), "{event} {out}");
             assert_eq!(trial[1].exit_code, 2);
         }

@@ -30,7 +30,7 @@ fn gone(pid: &str) -> bool {
 }
 
 fn stop(command: &str) -> HookConfig {
-    HookConfig::new().stop(Hook::command(command).timeout(1))
+    HookConfig::new().stop(Hook::command(command).timeout(Duration::from_secs(1)))
 }
 
 #[tokio::test]

@@ -74,6 +74,7 @@ mod printable;
 pub mod reason;
 pub mod redact;
 pub mod state;
+mod time;
 
 // In signatures of this crate.
 pub use call::{Answer, Call, Operation, Repeat, Request};

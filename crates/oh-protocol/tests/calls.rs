@@ -252,7 +252,7 @@ fn calls_that_cost_or_add_are_never_repeated() {
         conversations::Fork::new(id()).operation(),
         conversations::StartChild::new(id(), "x").operation(),
         conversations::Ask::new(id(), "x").operation(),
-        events::Send::new(id(), Vec::new()).operation(),
+        events::SendMessage::new(id(), Vec::new()).operation(),
     ];
     for operation in never {
         assert_eq!(operation.repeat, Repeat::Never, "{}", operation.route);

@@ -12,7 +12,7 @@ use oh_protocol::{
     Answer, Call,
     calls::{
         server, settings,
-        skills::{Catalog, Marketplace, Sync},
+        skills::{Catalog, Marketplace, SyncSkills},
         tools,
     },
 };
@@ -44,7 +44,7 @@ fn each_call_has_its_method_and_target() {
         ),
         (asks(&Catalog::default()), "GET /api/skills/catalog"),
         (asks(&Marketplace::default()), "GET /api/skills/marketplace"),
-        (asks(&Sync::default()), "POST /api/skills/sync"),
+        (asks(&SyncSkills::default()), "POST /api/skills/sync"),
         (
             asks(&settings::ListSecrets::new().agent_profile("a&b c")),
             "GET /api/settings/secrets?agent_profile_id=a%26b+c",
@@ -87,5 +87,5 @@ fn responses_with_unknown_fields_are_accepted_and_invalid_ones_rejected() {
         answered(&Catalog::default(), &wrong).unwrap_err();
         answered(&Marketplace::default(), &wrong).unwrap_err();
     }
-    answered(&Sync::default(), &json!([])).unwrap_err();
+    answered(&SyncSkills::default(), &json!([])).unwrap_err();
 }

@@ -7,6 +7,8 @@
     reason = "a test fails by panicking"
 )]
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use oh_protocol::{
@@ -62,9 +64,13 @@ macro_rules! both {
 
 #[test]
 fn calls_for_commands_have_the_servers_form() {
-    let request = || ExecuteRequest::new("ls").cwd("/w").timeout(3);
+    let request = || {
+        ExecuteRequest::new("ls")
+            .cwd("/w")
+            .timeout(Duration::from_secs(3))
+    };
     both!(
-        bash::Start::new(request()),
+        bash::StartCommand::new(request()),
         "POST",
         "/bash/start_bash_command",
         "/bash/start_bash_command"
@@ -76,24 +82,33 @@ fn calls_for_commands_have_the_servers_form() {
         "/bash/execute_bash_command"
     );
     both!(
-        bash::Stop::new("ab"),
+        bash::StopCommand::new("ab"),
         "POST",
         "/bash/bash_commands/{command_id}/stop",
         "/bash/bash_commands/ab/stop"
     );
     assert_eq!(
-        bash::Start::new(request()).operation().repeat,
+        bash::StartCommand::new(request()).operation().repeat,
         Repeat::Never
     );
     assert_eq!(
         bash::Execute::new(request()).operation().repeat,
         Repeat::Never
     );
-    assert_eq!(bash::Stop::new("ab").operation().repeat, Repeat::Idempotent);
-    let body = bash::Start::new(request()).request().unwrap().body.unwrap();
+    assert_eq!(
+        bash::StopCommand::new("ab").operation().repeat,
+        Repeat::Idempotent
+    );
+    let body = bash::StartCommand::new(request())
+        .request()
+        .unwrap()
+        .body
+        .unwrap();
     assert_eq!(body, r#"{"command":"ls","cwd":"/w","timeout":3}"#);
-    refused(&bash::Start::new(ExecuteRequest::new("a\0b")));
-    refused(&bash::Execute::new(ExecuteRequest::new("a").timeout(0)));
+    refused(&bash::StartCommand::new(ExecuteRequest::new("a\0b")));
+    refused(&bash::Execute::new(
+        ExecuteRequest::new("a").timeout(Duration::ZERO),
+    ));
 }
 
 #[test]
@@ -390,7 +405,7 @@ fn contents_and_command_lines_are_not_in_debug_output() {
         "{:?} {:?} {:?} {:?} {events:?} {:?}",
         files::Upload::new("/a", "API_KEY=canary"),
         request(),
-        bash::Start::new(request()),
+        bash::StartCommand::new(request()),
         bash::Execute::new(request()),
         oh_protocol::calls::skills::Install::new("https://u:canary@host/x"),
     );

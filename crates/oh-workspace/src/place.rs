@@ -28,8 +28,8 @@ const MAKE: &str = "umask 077; d=$(mktemp -d \"${TMPDIR:-/tmp}/oh-hiding.XXXXXXX
 const MAKE_LASTING: &str =
     "umask 077; mktemp -d \"${TMPDIR:-/tmp}/oh-output.XXXXXXXXXX\" | tr -d '\\n'";
 /// The exit code of a command that could not read its secrets.
-const NOT_TAKEN: i32 = 96;
-/// How often removal is attempted while the connection fails.
+const SECRETS_UNREAD: i32 = 96;
+/// Maximum number of attempts to remove the directory while the connection fails.
 const TRIES: u32 = 3;
 /// Timeout of each helper command.
 const LIMIT: Duration = Duration::from_secs(10);
@@ -83,7 +83,7 @@ impl Place {
     }
 
     async fn make(client: &Client, line: &str) -> Result<Self> {
-        let make = Execute::new(ExecuteRequest::new(line).cwd("/").timeout(LIMIT.as_secs()));
+        let make = Execute::new(ExecuteRequest::new(line).cwd("/").timeout(LIMIT));
         let what = "cannot create a private directory on the server";
         let made = client.call(&make).await;
         let made = made.map_err(|error| Error::transport(what, error))?;
@@ -121,14 +121,14 @@ impl Place {
         let failure = quoted(&self.not_taken());
         format!(
             "{{ rm -rf {directory} && [ ! -e {directory} ] && _oh_secrets=$(cat) && \
-             eval \"$_oh_secrets\"; }} <{file} || {{ echo {failure} >&2; exit {NOT_TAKEN}; }}; \
+             eval \"$_oh_secrets\"; }} <{file} || {{ echo {failure} >&2; exit {SECRETS_UNREAD}; }}; \
              unset _oh_secrets\n"
         )
     }
 
     /// Returns whether a command ended because it could not read its secrets.
     pub(crate) fn failed_to_take(&self, code: Option<i32>, stderr: &str) -> bool {
-        code == Some(NOT_TAKEN) && stderr.contains(&self.not_taken())
+        code == Some(SECRETS_UNREAD) && stderr.contains(&self.not_taken())
     }
 
     fn not_taken(&self) -> String {
@@ -185,7 +185,7 @@ impl Place {
 async fn remove(client: &Client, path: &str) -> Result<()> {
     let place = quoted(path);
     let line = format!("rm -rf {place} && [ ! -e {place} ]");
-    let remove = Execute::new(ExecuteRequest::new(line).cwd("/").timeout(LIMIT.as_secs()));
+    let remove = Execute::new(ExecuteRequest::new(line).cwd("/").timeout(LIMIT));
     let what = "a private directory on the server could not be removed";
     let mut tries = 0;
     loop {

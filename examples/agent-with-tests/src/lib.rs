@@ -3,7 +3,7 @@
 //! This is a program as a user of the client would write it. Its tests are the point: they run it
 //! against the testkit's fake server, in milliseconds, with no Python and no model.
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use openhands::{prelude::*, protocol::event::Source};
 
@@ -59,7 +59,8 @@ pub async fn run(
     job: &Job,
 ) -> Result<Report, Box<dyn std::error::Error>> {
     let agent = Agent::default_preset(llm).cli_mode(true);
-    let hooks = HookConfig::new().stop(Hook::command(job.check.as_str()).timeout(60));
+    let hooks =
+        HookConfig::new().stop(Hook::command(job.check.as_str()).timeout(Duration::from_secs(60)));
     let conversation = Conversation::builder(workspace, agent)
         .hooks(hooks)
         .start()

@@ -1,6 +1,6 @@
 //! Results of hooks: exit codes and outputs, a model's replies, and all hooks of an event.
 
-use std::{os::unix::fs::PermissionsExt, path::Path};
+use std::{os::unix::fs::PermissionsExt, path::Path, time::Duration};
 
 use openhands::{
     Hook, HookConfig,
@@ -141,7 +141,7 @@ async fn verdicts_agree_with_the_server() {
     let of = |key: &str| theirs[key].as_array().unwrap().iter();
     assert_eq!(of("commands").count(), COMMANDS.len());
     for (command, theirs) in COMMANDS.iter().zip(of("commands")) {
-        let hook = Hook::command(*command).timeout(2);
+        let hook = Hook::command(*command).timeout(Duration::from_secs(2));
         let ours = stop(directory.path(), hook, None).await;
         assert_eq!(shown(&ours), *theirs, "{command}");
     }
@@ -157,7 +157,7 @@ async fn verdicts_agree_with_the_server() {
 
     assert_eq!(of("events").count(), events.len());
     for ((event, chain), theirs) in events.iter().zip(of("events")) {
-        let hook = |line: &&str| Hook::command(*line).timeout(10);
+        let hook = |line: &&str| Hook::command(*line).timeout(Duration::from_secs(10));
         let hooks = chain
             .iter()
             .map(hook)

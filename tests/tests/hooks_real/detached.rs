@@ -65,8 +65,16 @@ pub(crate) async fn detached_hooks_run_and_cannot_deny(server: &LocalServer) {
     let directory = server.workspace_dir().join("detached");
     let line = r#"cat > "$OPENHANDS_PROJECT_DIR/input"; exit 2"#;
     let hooks = HookConfig::new()
-        .pre_tool_use(Hook::command(line).timeout(20).detached())
-        .stop(Hook::command(line).timeout(20).detached());
+        .pre_tool_use(
+            Hook::command(line)
+                .timeout(Duration::from_secs(20))
+                .detached(),
+        )
+        .stop(
+            Hook::command(line)
+                .timeout(Duration::from_secs(20))
+                .detached(),
+        );
     let model = model(Script::new().finish("Done.")).await;
     let conversation = start(server, &directory, &model, &hooks).await;
     let outcome = say(&conversation, "Finish.").await;

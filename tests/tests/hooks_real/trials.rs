@@ -45,12 +45,13 @@ const PROBE: &str = env!("CARGO_BIN_EXE_hook_probe");
 /// Runs the command only once per directory.
 fn once(name: &str, line: &str) -> Hook {
     let mark = format!("\"$OPENHANDS_PROJECT_DIR/.{name}\"");
-    Hook::command(format!("test -e {mark} || {{ touch {mark}; {line}; }}")).timeout(20)
+    Hook::command(format!("test -e {mark} || {{ touch {mark}; {line}; }}"))
+        .timeout(Duration::from_secs(20))
 }
 
 fn hooks() -> HookConfig {
-    let probe = || Hook::command(PROBE).timeout(30);
-    let quick = |line: &str| Hook::command(line).timeout(20);
+    let probe = || Hook::command(PROBE).timeout(Duration::from_secs(30));
+    let quick = |line: &str| Hook::command(line).timeout(Duration::from_secs(20));
     let context = r#"echo '{"additionalContext": "at the start"}'"#;
     let again = r#"echo '{"additionalContext": "more to do", "reason": "r"}'; exit 2"#;
     let mut hooks = HookConfig::new()
@@ -74,7 +75,7 @@ fn hooks() -> HookConfig {
     for line in TABLE {
         // The command with the large output may need more than a second on a busy machine.
         let seconds = if line.starts_with("head") { 60 } else { 2 };
-        let hook = Hook::command(*line).timeout(seconds);
+        let hook = Hook::command(*line).timeout(Duration::from_secs(seconds));
         hooks = hooks.post_tool_use(HookMatcher::exact("terminal").hook(hook));
     }
     hooks
@@ -255,7 +256,8 @@ pub(crate) async fn a_refused_message_is_refused_unless_it_gets_context(server: 
             false => Script::new().finish("Done."),
         };
         let model = model(script).await;
-        let hooks = HookConfig::new().user_prompt_submit(Hook::command(line).timeout(20));
+        let hooks = HookConfig::new()
+            .user_prompt_submit(Hook::command(line).timeout(Duration::from_secs(20)));
         let directory = server.workspace_dir().join(format!("refused-{denied}"));
         let conversation = start(server, &directory, &model, &hooks).await;
         let outcome = say(&conversation, "Hello.").await;

@@ -1,5 +1,7 @@
 //! Start requests with every field set, in every variant.
 
+use std::time::Duration;
+
 use openhands::{
     Hook, HookConfig, HookMatcher,
     protocol::{ConversationId, config::*, event::SecurityRisk},
@@ -116,10 +118,10 @@ fn llm() -> Llm {
         .openrouter_app_name("app")
         .num_retries(1)
         .retry_multiplier(1.5)
-        .retry_min_wait(1)
-        .retry_max_wait(2)
-        .timeout(30)
-        .stream_idle_timeout(31.0)
+        .retry_min_wait(Duration::from_secs(1))
+        .retry_max_wait(Duration::from_secs(2))
+        .timeout(Duration::from_secs(30))
+        .stream_idle_timeout(Duration::from_secs(31))
         .max_message_chars(1000)
         .temperature(0.1)
         .top_p(0.9)
@@ -201,8 +203,8 @@ fn stdio() -> McpServer {
         .cwd("/project")
         .description("fetches")
         .icon("http://127.0.0.1:1/icon.png")
-        .timeout(5.5)
-        .sse_read_timeout(6.5)
+        .timeout(Duration::from_millis(5_500))
+        .sse_read_timeout(Duration::from_millis(6_500))
         .keep_alive(true)
         .enabled(false)
 }
@@ -281,7 +283,7 @@ fn critic() -> ApiCritic {
         .model_name("critic")
         .tokenizer_name("tokenizer")
         .pass_tools_definitions(false)
-        .timeout_seconds(10.0)
+        .timeout(Duration::from_secs(10))
         .has_success_label(false)
         .sentiment_labels(["s"])
         .agent_issue_labels(["a"])
@@ -301,8 +303,8 @@ fn acp() -> AcpAgent {
         .acp_args(["--fast"])
         .acp_server("custom")
         .acp_session_mode("plan")
-        .acp_prompt_timeout(100.0)
-        .acp_startup_timeout(50.0)
+        .acp_prompt_timeout(Duration::from_secs(100))
+        .acp_startup_timeout(Duration::from_secs(50))
         .acp_model("sonnet")
         .acp_resume_session_id("canary")
         .acp_file_secret(file)
@@ -325,7 +327,7 @@ fn analyzer() -> SecurityAnalyzer {
         .api_url("http://127.0.0.1:1/gray")
         .history_limit(5)
         .max_message_chars(100)
-        .timeout(3.0)
+        .timeout(Duration::from_secs(3))
         .low_threshold(0.1)
         .medium_threshold(0.9);
     let shield = ToolShieldAnalyzer::new(llm().usage_id("shield"))
@@ -367,7 +369,7 @@ fn hooks() -> HookConfig {
         .pre_tool_use(HookMatcher::exact("terminal").hook(Hook::command("./guard.sh").name("g")))
         .post_tool_use(Hook::command("./log.sh").detached())
         .user_prompt_submit(Hook::prompt("No secrets."))
-        .session_start(Hook::command("./begin.sh").timeout(5))
+        .session_start(Hook::command("./begin.sh").timeout(Duration::from_secs(5)))
         .session_end(Hook::command("./end.sh"))
         .stop(Hook::agent("You judge.").tool("terminal").max_iterations(2))
 }

@@ -1,5 +1,7 @@
 //! Rules: this library rejects exactly what the server rejects, up to the same bounds.
 
+use std::time::Duration;
+
 use openhands::protocol::{config::*, event::SecurityRisk};
 use serde_json::{Value, json};
 
@@ -133,7 +135,10 @@ fn rows() -> Vec<Row> {
             llm().max_output_tokens(steps),
             json!({"max_output_tokens": steps}),
         ));
-        rows.push(model(llm().timeout(steps), json!({"timeout": steps})));
+        rows.push(model(
+            llm().timeout(Duration::from_secs(steps.into())),
+            json!({"timeout": steps}),
+        ));
         rows.push(condenser(
             |c| c.max_size(steps + 7),
             json!({"max_size": steps + 7}),

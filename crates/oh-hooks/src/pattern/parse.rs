@@ -7,7 +7,7 @@ use super::{
     escape::{literal, one, take},
     flags::Flags,
     invalid,
-    tree::{At, Node, Repeat, Taste},
+    tree::{At, Greediness, Node, Repeat},
     undecided,
 };
 
@@ -36,9 +36,9 @@ pub(super) fn parse(text: &str) -> Result<(Node, usize), Refusal> {
 }
 
 /// The maximum nesting depth. No pattern for names needs more, and every level uses stack space.
-const DEEPEST: usize = 60;
+const MAX_DEPTH: usize = 60;
 /// Python's own limit for repetition counts. Python reports an overflow there in its own way.
-const TOO_OFTEN: u64 = u32::MAX as u64;
+const MAX_REPEAT: u64 = u32::MAX as u64;
 
 struct Group {
     name: Option<String>,
@@ -59,7 +59,7 @@ struct Parser {
 impl Parser {
     fn branch(&mut self, flags: &mut Flags, outermost: bool) -> Result<Node, Refusal> {
         self.depth += 1;
-        if self.depth > DEEPEST {
+        if self.depth > MAX_DEPTH {
             return undecided("the pattern is nested too deeply");
         }
         let mut branches = vec![self.sequence(flags, outermost)?];
@@ -185,7 +185,7 @@ impl Parser {
         }
         let number = |digits: &str| match digits.parse() {
             _ if digits.is_empty() => Ok(None),
-            Ok(number) if number < TOO_OFTEN => Ok(Some(number)),
+            Ok(number) if number < MAX_REPEAT => Ok(Some(number)),
             _ => undecided("repetition count too large"),
         };
         let (least, most) = (number(&least)?.unwrap_or(0), number(&most)?);
@@ -208,19 +208,19 @@ impl Parser {
             Some(Node::Repeat(_)) => return self.cursor.here("multiple repeat"),
             Some(node) => Box::new(node),
         };
-        let taste = match (self.cursor.eat('?'), self.cursor.peek()) {
-            (true, _) => Taste::Lazy,
+        let greediness = match (self.cursor.eat('?'), self.cursor.peek()) {
+            (true, _) => Greediness::Lazy,
             (false, Some(Token::Plain('+'))) => {
                 self.cursor.at += 1;
-                Taste::Possessive
+                Greediness::Possessive
             }
-            _ => Taste::Greedy,
+            _ => Greediness::Greedy,
         };
         Ok(Node::Repeat(Repeat {
             node,
             least,
             most,
-            taste,
+            greediness,
         }))
     }
 
@@ -351,7 +351,7 @@ impl Parser {
         self.behind(group)?;
         let mut inner = flags;
         self.depth += 1;
-        if self.depth > DEEPEST {
+        if self.depth > MAX_DEPTH {
             return undecided("the pattern is nested too deeply");
         }
         let yes = Box::new(self.sequence(&mut inner, false)?);

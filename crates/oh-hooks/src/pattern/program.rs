@@ -5,12 +5,12 @@ use super::{
     Refusal,
     class::{Class, word},
     parse::parse,
-    tree::{At, Node, Repeat, Taste},
+    tree::{At, Greediness, Node, Repeat},
     undecided,
 };
 
 /// The maximum number of steps in a pattern, and of steps executed in a match.
-const MOST_STEPS: usize = 20_000;
+const MAX_STEPS: usize = 20_000;
 const MOST_WORK: usize = 1_000_000;
 
 /// A pattern that Python accepts.
@@ -83,7 +83,7 @@ impl Pattern {
     }
 
     fn push(&mut self, step: Step) -> Result<usize, Refusal> {
-        if self.steps.len() >= MOST_STEPS {
+        if self.steps.len() >= MAX_STEPS {
             return undecided("the pattern is too long");
         }
         self.steps.push(step);
@@ -160,8 +160,8 @@ impl Pattern {
                 self.patch(look, Step::Look { back, not, end });
             }
             Node::Atomic(node) => self.atomic(|pattern| pattern.emit(node))?,
-            Node::Repeat(repeat) => match repeat.taste {
-                Taste::Possessive => self.atomic(|pattern| pattern.repeat(repeat))?,
+            Node::Repeat(repeat) => match repeat.greediness {
+                Greediness::Possessive => self.atomic(|pattern| pattern.repeat(repeat))?,
                 _ => self.repeat(repeat)?,
             },
         }
@@ -185,8 +185,8 @@ impl Pattern {
     }
 
     fn repeat(&mut self, repeat: &Repeat) -> Result<(), Refusal> {
-        let split = |here: usize, end: usize| match repeat.taste {
-            Taste::Lazy => Step::Split(end, here),
+        let split = |here: usize, end: usize| match repeat.greediness {
+            Greediness::Lazy => Step::Split(end, here),
             _ => Step::Split(here, end),
         };
         for _ in 0..repeat.least {

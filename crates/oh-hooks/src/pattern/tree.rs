@@ -33,11 +33,11 @@ pub(super) struct Repeat {
     pub(super) node: Box<Node>,
     pub(super) least: u64,
     pub(super) most: Option<u64>,
-    pub(super) taste: Taste,
+    pub(super) greediness: Greediness,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Taste {
+pub(super) enum Greediness {
     Greedy,
     Lazy,
     Possessive,

@@ -2,12 +2,12 @@
 
 mod history;
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use serde::Serialize;
 
 use super::{Scope, scope::scoped_call, segment};
-use crate::{Error, Request, Result};
+use crate::{Error, Request, Result, time::whole_seconds};
 
 pub use history::{
     BashCommand, BashError, BashEvent, BashOutput, BashPage, BatchEvents, ClearEvents, GetEvent,
@@ -41,10 +41,10 @@ impl ExecuteRequest {
         self
     }
 
-    /// Sets the timeout in whole seconds, after which the server ends the command. At least 1: with
-    /// zero, the command is ended at once.
-    pub fn timeout(mut self, seconds: u64) -> Self {
-        self.timeout = seconds;
+    /// Sets the timeout, rounded up to whole seconds, after which the server ends the command. Must
+    /// not be zero.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = whole_seconds(timeout);
         self
     }
 
@@ -74,12 +74,12 @@ impl fmt::Debug for ExecuteRequest {
 
 /// `POST …/bash/start_bash_command`: starts a command and returns immediately.
 #[derive(Debug, Clone)]
-pub struct Start {
+pub struct StartCommand {
     request: ExecuteRequest,
     scope: Scope,
 }
 
-impl Start {
+impl StartCommand {
     /// Creates a call for this request.
     pub fn new(request: ExecuteRequest) -> Self {
         Self {
@@ -89,7 +89,7 @@ impl Start {
     }
 }
 
-scoped_call!(Start => BashCommand, POST "/bash/start_bash_command", Never;
+scoped_call!(StartCommand => BashCommand, POST "/bash/start_bash_command", Never;
     |this, base| {
         this.request.check()?;
         Request::new(http::Method::POST, base + "/bash/start_bash_command").json(&this.request)
@@ -123,12 +123,12 @@ scoped_call!(Execute => BashOutput, POST "/bash/execute_bash_command", Never;
 /// `POST …/bash/bash_commands/{id}/stop`: ends a command. Has no effect if the command has already
 /// ended.
 #[derive(Debug, Clone)]
-pub struct Stop {
+pub struct StopCommand {
     command_id: String,
     scope: Scope,
 }
 
-impl Stop {
+impl StopCommand {
     /// Creates a call for the command with this id.
     pub fn new(command_id: impl Into<String>) -> Self {
         Self {
@@ -138,7 +138,7 @@ impl Stop {
     }
 }
 
-scoped_call!(Stop => (), POST "/bash/bash_commands/{command_id}/stop", Idempotent;
+scoped_call!(StopCommand => (), POST "/bash/bash_commands/{command_id}/stop", Idempotent;
     |this, base| Ok(Request::new(
         http::Method::POST,
         format!("{base}/bash/bash_commands/{}/stop", segment(&this.command_id)),

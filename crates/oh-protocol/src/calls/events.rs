@@ -214,7 +214,7 @@ call!(BatchGet => Vec<Option<Event>>, GET "/api/conversations/{conversation_id}/
 /// a duplicate.
 #[derive(Debug, Clone)]
 #[must_use]
-pub struct Send {
+pub struct SendMessage {
     conversation: ConversationId,
     content: Vec<UserContent>,
     run: bool,
@@ -264,7 +264,7 @@ impl From<String> for UserContent {
     }
 }
 
-impl Send {
+impl SendMessage {
     /// Creates a call that adds a message without starting a run.
     pub fn new(conversation: ConversationId, content: Vec<UserContent>) -> Self {
         Self {
@@ -289,7 +289,7 @@ impl Send {
     }
 }
 
-call!(Send => (), POST "/api/conversations/{conversation_id}/events", Never;
+call!(SendMessage => (), POST "/api/conversations/{conversation_id}/events", Never;
     |this| {
         let target = format!("/api/conversations/{}/events", this.conversation);
         let mut body = json!({ "role": "user", "content": this.content, "run": this.run });
@@ -369,8 +369,9 @@ mod tests {
 
     #[test]
     fn a_message_names_its_sender_only_if_set() {
-        let body = |send: Send| String::from_utf8(send.request().unwrap().body.unwrap().to_vec());
-        let send = Send::new(ConversationId::random(), vec!["hi".into()]);
+        let body =
+            |send: SendMessage| String::from_utf8(send.request().unwrap().body.unwrap().to_vec());
+        let send = SendMessage::new(ConversationId::random(), vec!["hi".into()]);
         assert!(!body(send.clone()).unwrap().contains("sender"));
         assert!(
             body(send.sender("bot"))

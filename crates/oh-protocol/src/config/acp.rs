@@ -24,10 +24,10 @@ model! {
     /// Sets the mode of the session. Server default: the program's mode with the fewest approval
     /// prompts.
     text acp_session_mode;
-    /// Sets the maximum time without output during a response, in seconds. Server default: 1800.
-    value acp_prompt_timeout: f64;
-    /// Sets the start-up timeout of the program, in seconds. Server default: 90.
-    value acp_startup_timeout: f64;
+    /// Sets the maximum time without output during a response. Server default: 1800 s.
+    seconds acp_prompt_timeout;
+    /// Sets the start-up timeout of the program. Server default: 90 s.
+    seconds acp_startup_timeout;
     /// Sets the model that the program is asked to use, such as `sonnet`. Server default: the
     /// program's choice.
     text acp_model;

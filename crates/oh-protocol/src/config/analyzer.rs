@@ -125,8 +125,8 @@ model! {
     /// Sets how many characters of the conversation are sent to the service. Server default: 30
     /// 000.
     value max_message_chars: u32;
-    /// Sets the timeout in seconds. Server default: 30.
-    value timeout: f64;
+    /// Sets the timeout of an assessment. Server default: 30 s.
+    seconds timeout;
     /// Sets the maximum score for a low risk. Server default: 0.3.
     value low_threshold: f64;
     /// Sets the maximum score for a medium risk; higher scores mean a high risk. Server default:

@@ -73,8 +73,8 @@ model! {
     text tokenizer_name;
     /// Sets whether the agent's tools are included in the request. Server default: true.
     value pass_tools_definitions: bool;
-    /// Sets the timeout in seconds. Server default: 300.
-    value timeout_seconds: f64;
+    /// Sets the timeout of an evaluation (`timeout_seconds`). Server default: 300 s.
+    seconds timeout_seconds/timeout;
     /// Sets whether the first label of a response is the success label. Server default: true.
     value has_success_label: bool;
     /// Sets the labels for the user's sentiment.

@@ -1,13 +1,13 @@
 //! The common representation of all configuration types: named fields, each with a value that may
-//! be secret or invalid. Contains no specific configuration type.
+//! be secret or invalid.
 
-use std::{borrow::Cow, fmt};
+use std::{borrow::Cow, fmt, time::Duration};
 
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Serialize, Serializer, ser::SerializeMap};
 use serde_json::Value;
 
-use crate::{Error, Result, redact};
+use crate::{Error, Result, redact, time::whole_seconds};
 
 /// The server's mask for a secret. Sending the mask back would overwrite the real secret.
 const MASK: &str = "**********";
@@ -52,6 +52,16 @@ impl Field {
             Self::Plain(Value::Null) => Self::Refused("must be a finite number".into()),
             field => field,
         }
+    }
+
+    /// Creates a field with a number of seconds, which may have a fraction.
+    pub(crate) fn seconds(time: Duration) -> Self {
+        Self::plain(time.as_secs_f64())
+    }
+
+    /// Creates a field with a number of whole seconds, rounded up.
+    pub(crate) fn whole_seconds(time: Duration) -> Self {
+        Self::plain(whole_seconds(time))
     }
 
     /// Creates a field from free-form JSON, which is never shown.

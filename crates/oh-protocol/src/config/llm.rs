@@ -105,16 +105,16 @@ model! {
     value num_retries: u32;
     /// Sets the factor by which the delay between retries grows. Server default: 8.
     value retry_multiplier: f64 where retry_multiplier >= 0.0 => "must be at least 0";
-    /// Sets the minimum delay between retries, in seconds. Server default: 8.
-    value retry_min_wait: u32;
-    /// Sets the maximum delay between retries, in seconds. Server default: 64.
-    value retry_max_wait: u32;
-    /// Sets the timeout of one attempt, in seconds. `None` disables the timeout. Server default:
-    /// 300.
-    nullable timeout: u32;
-    /// Sets the maximum time without data in a streamed response, in seconds. `None` disables the
-    /// limit. Server default: the value of `timeout`.
-    nullable stream_idle_timeout: f64;
+    /// Sets the minimum delay between retries, rounded up to whole seconds. Server default: 8 s.
+    whole_seconds retry_min_wait;
+    /// Sets the maximum delay between retries, rounded up to whole seconds. Server default: 64 s.
+    whole_seconds retry_max_wait;
+    /// Sets the timeout of one attempt, rounded up to whole seconds. `None` disables the timeout.
+    /// Server default: 300 s.
+    nullable_whole_seconds timeout;
+    /// Sets the maximum time without data in a streamed response. `None` disables the limit. Server
+    /// default: the value of `timeout`.
+    nullable_seconds stream_idle_timeout;
 
     /// Sets the approximate number of characters of each event that are sent to the model. Server
     /// default: 30 000.
@@ -267,6 +267,8 @@ impl Llm {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use serde_json::json;
 
     use super::*;
@@ -285,11 +287,14 @@ mod tests {
     fn only_fields_that_were_set_are_sent() {
         let llm = Llm::new("m")
             .timeout(None)
-            .timeout(7)
+            .timeout(Duration::from_millis(6_001))
+            .retry_max_wait(Duration::from_secs(9))
+            .stream_idle_timeout(Duration::from_millis(500))
             .reasoning_effort(None);
         assert_eq!(
             serde_json::to_value(llm).unwrap(),
-            json!({"model": "m", "timeout": 7, "reasoning_effort": null})
+            json!({"model": "m", "timeout": 7, "retry_max_wait": 9, "stream_idle_timeout": 0.5,
+                "reasoning_effort": null})
         );
     }
 

@@ -36,10 +36,10 @@ model! {
     text description;
     /// Sets the URL of an icon.
     text icon;
-    /// Sets the timeout of a request, in seconds.
-    value timeout: f64;
-    /// Sets the maximum time without data in an event stream, in seconds.
-    value sse_read_timeout: f64;
+    /// Sets the timeout of a request.
+    seconds timeout;
+    /// Sets the maximum time without data in an event stream.
+    seconds sse_read_timeout;
     /// Sets whether the connection is kept open between calls.
     value keep_alive: bool;
     /// Sets whether the agent can use the server's tools. Server default: true.

@@ -7,7 +7,9 @@
 /// lists the JSON fields whose setters are written below the declaration.
 ///
 /// Flavours: `value` takes a value; `text` a string; `secret` a secret; `address` a URL or source.
-/// `nullable` takes an `Option` and sends `None` as `null`. `model` takes another configuration
+/// `seconds` takes a `Duration` and sends seconds with a fraction; `whole_seconds` rounds up.
+/// `nullable`, `nullable_seconds` and `nullable_whole_seconds` take an `Option` and send `None` as
+/// `null`. `model` takes another configuration
 /// type. `list` replaces the whole list; `hidden` does the same and never shows the list. `each`
 /// appends an item; `named` appends an item with a unique name; `entry`, `json` and `secrets` add
 /// an entry to a map.
@@ -120,6 +122,47 @@ macro_rules! setter {
         pub fn $field(mut self, $field: impl Into<Option<$ty>>) -> Self {
             let field = match $field.into() {
                 Some(value) => $crate::config::fields::Field::present(value),
+                None => $crate::config::fields::Field::plain(()),
+            };
+            self.fields.put(stringify!($field), field);
+            self
+        }
+    };
+    ([$($doc:tt)*] seconds $field:ident [] [] []) => {
+        $crate::config::model::setter! { [$($doc)*] seconds $field [$field] [] [] }
+    };
+    ([$($doc:tt)*] seconds $field:ident [$method:ident] [] []) => {
+        $($doc)*
+        pub fn $method(mut self, $method: std::time::Duration) -> Self {
+            let field = $crate::config::fields::Field::seconds($method);
+            self.fields.put(stringify!($field), field);
+            self
+        }
+    };
+    ([$($doc:tt)*] whole_seconds $field:ident [] [] []) => {
+        $($doc)*
+        pub fn $field(mut self, $field: std::time::Duration) -> Self {
+            let field = $crate::config::fields::Field::whole_seconds($field);
+            self.fields.put(stringify!($field), field);
+            self
+        }
+    };
+    ([$($doc:tt)*] nullable_seconds $field:ident [] [] []) => {
+        $($doc)*
+        pub fn $field(mut self, $field: impl Into<Option<std::time::Duration>>) -> Self {
+            let field = match $field.into() {
+                Some(time) => $crate::config::fields::Field::seconds(time),
+                None => $crate::config::fields::Field::plain(()),
+            };
+            self.fields.put(stringify!($field), field);
+            self
+        }
+    };
+    ([$($doc:tt)*] nullable_whole_seconds $field:ident [] [] []) => {
+        $($doc)*
+        pub fn $field(mut self, $field: impl Into<Option<std::time::Duration>>) -> Self {
+            let field = match $field.into() {
+                Some(time) => $crate::config::fields::Field::whole_seconds(time),
                 None => $crate::config::fields::Field::plain(()),
             };
             self.fields.put(stringify!($field), field);

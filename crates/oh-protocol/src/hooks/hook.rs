@@ -1,9 +1,11 @@
 //! A single hook: its kinds, fields and rules.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::{Error, Result, json::open_enum::open_enum};
+use crate::{Error, Result, json::open_enum::open_enum, time::whole_seconds};
 
 open_enum! {
     /// The kind of a hook, which determines how it decides (`type`).
@@ -21,9 +23,10 @@ open_enum! {
 ///
 /// ```
 /// use oh_protocol::hooks::Hook;
+/// use std::time::Duration;
 ///
 /// // Exit code 2 denies, and stderr is the feedback for the agent.
-/// let tests = Hook::command("cargo test --quiet >&2 || exit 2").timeout(300);
+/// let tests = Hook::command("cargo test --quiet >&2 || exit 2").timeout(Duration::from_secs(300));
 /// tests.check()?;
 /// # Ok::<(), oh_protocol::Error>(())
 /// ```
@@ -91,9 +94,10 @@ impl Hook {
         self
     }
 
-    /// Sets the timeout in seconds. Default: 60. A hook that times out allows the event.
-    pub fn timeout(mut self, seconds: u64) -> Self {
-        self.timeout = i64::try_from(seconds).unwrap_or(i64::MAX);
+    /// Sets the timeout, rounded up to whole seconds. Default: 60 s. A hook that times out allows
+    /// the event.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = i64::try_from(whole_seconds(timeout)).unwrap_or(i64::MAX);
         self
     }
 
@@ -125,9 +129,9 @@ impl Hook {
         &self.command
     }
 
-    /// Returns the timeout in seconds. A negative value counts as zero.
-    pub fn timeout_seconds(&self) -> u64 {
-        u64::try_from(self.timeout).unwrap_or(0)
+    /// Returns the timeout. A negative value in a decoded hook counts as zero.
+    pub fn time_limit(&self) -> Duration {
+        Duration::from_secs(u64::try_from(self.timeout).unwrap_or(0))
     }
 
     /// Returns the name that was set.
@@ -258,6 +262,24 @@ mod tests {
     }
 
     #[test]
+    fn a_timeout_is_rounded_up_and_an_invalid_one_is_kept() {
+        let seconds = |timeout| {
+            let hook = Hook::command("x").timeout(timeout);
+            (
+                hook.time_limit().as_secs(),
+                serde_json::to_value(&hook).unwrap()["timeout"].clone(),
+            )
+        };
+        assert_eq!(seconds(Duration::from_millis(1)), (1, json!(1)));
+        assert_eq!(seconds(Duration::from_secs(5)), (5, json!(5)));
+        assert_eq!(seconds(Duration::MAX).1, json!(i64::MAX));
+        let negative: Hook =
+            serde_json::from_value(json!({"command": "x", "timeout": -3})).unwrap();
+        assert_eq!(negative.time_limit(), Duration::ZERO);
+        assert_eq!(serde_json::to_value(&negative).unwrap()["timeout"], -3);
+    }
+
+    #[test]
     fn each_kind_of_hook_is_validated() {
         let with_command = |mut hook: Hook| {
             hook.command = "x".to_owned();
@@ -275,7 +297,7 @@ mod tests {
             assert!(error.contains(word), "{error}");
         }
         for hook in [
-            Hook::command("x").detached().timeout(0),
+            Hook::command("x").detached().timeout(Duration::ZERO),
             Hook::command(" "),
             Hook::prompt("p"),
             Hook::agent(""),

@@ -1,6 +1,7 @@
 //! The configuration of hooks, which run on the server when an event occurs in a conversation.
 //!
-//! Contains the JSON format and the server's rules. Neither runs hooks nor reads files.
+//! Contains the JSON format and the server's rules. The crate `oh-hooks` loads files and runs
+//! hooks.
 
 mod hook;
 
@@ -119,10 +120,11 @@ impl std::fmt::Display for HookEventType {
 ///
 /// ```
 /// use oh_protocol::hooks::{Hook, HookConfig, HookMatcher};
+/// use std::time::Duration;
 ///
 /// let hooks = HookConfig::new()
 ///     .pre_tool_use(HookMatcher::exact("terminal").hook(Hook::command("./guard.sh")))
-///     .stop(Hook::command("./check.sh").timeout(60));
+///     .stop(Hook::command("./check.sh").timeout(Duration::from_secs(60)));
 /// assert!(hooks.check().is_ok());
 /// ```
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -421,13 +423,15 @@ impl From<Hook> for HookMatcher {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use serde_json::json;
 
     use super::*;
 
     #[test]
     fn a_stop_hook_has_the_servers_form() {
-        let hooks = HookConfig::new().stop(Hook::command("./x.sh").timeout(5));
+        let hooks = HookConfig::new().stop(Hook::command("./x.sh").timeout(Duration::from_secs(5)));
         let wire = serde_json::to_value(&hooks).unwrap();
         assert_eq!(
             wire,

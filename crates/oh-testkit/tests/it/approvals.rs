@@ -155,7 +155,7 @@ async fn an_executed_action_names_its_permission() {
     let answered = rest(&server, "POST", &answer, json!({"accept": true})).await;
     assert_eq!(answered.status, 200);
     waits(&conversation).await;
-    let said = events::Send::new(id, vec!["go on".into()]).run(true);
+    let said = events::SendMessage::new(id, vec!["go on".into()]).run(true);
     client.call(&said).await.unwrap();
     waits(&conversation).await;
     let socket = client
@@ -208,7 +208,7 @@ async fn a_message_waits_for_the_tool_and_precedes_the_next_step() {
         tokio::task::yield_now().await;
     }
     let client: Client = client(&server);
-    let said = events::Send::new(conversation.id(), vec!["rather not".into()]).run(true);
+    let said = events::SendMessage::new(conversation.id(), vec!["rather not".into()]).run(true);
     client.call(&said).await.unwrap();
     conversation.idle().await;
     let events = conversation.events();

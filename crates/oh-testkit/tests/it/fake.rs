@@ -132,7 +132,7 @@ async fn plays_the_main_job_with_a_hook_that_denies_once() {
     assert_eq!(sync, json!({"type": "sync", "from_seq": -1}));
     let id = id.parse().unwrap();
     client
-        .call(&events::Send::new(id, vec!["Break it".into()]).run(true))
+        .call(&events::SendMessage::new(id, vec!["Break it".into()]).run(true))
         .await
         .unwrap();
     let frames = until_run_ends(&mut socket).await;

@@ -314,7 +314,7 @@ async fn a_request_takes_effect_although_its_response_is_withheld() {
         );
         let client = way.client.clone();
         let said = spawn(async move {
-            let said = events::Send::new(id, vec!["hello".into()]);
+            let said = events::SendMessage::new(id, vec!["hello".into()]);
             client.call(&said).await
         });
         while !conversation
@@ -455,7 +455,7 @@ async fn requests_are_counted_by_kind_and_keep_their_bodies() {
     let ids = [server.create().id(), server.create().id()];
     for id in ids {
         client.call(&conversations::Get::new(id)).await.unwrap();
-        let said = events::Send::new(id, vec!["hello".into()]).run(true);
+        let said = events::SendMessage::new(id, vec!["hello".into()]).run(true);
         client.call(&said).await.unwrap();
     }
     let counts = server.request_counts();

@@ -9,10 +9,10 @@ use oh_transport::{Body, Client};
 /// Timeout of the request.
 const LIMIT: Duration = Duration::from_secs(10);
 /// Maximum response size. A response is a few kilobytes.
-const MOST: usize = 1024 * 1024;
-/// Tolerance for rounding (one second) and for a proxy's clock, in seconds. A forked server takes
-/// hardly longer than that to start.
-const OFF: f64 = 1.5;
+const MAX_RESPONSE: usize = 1024 * 1024;
+/// Tolerance for rounding (one second) and for a proxy's clock, in seconds. A forked server starts
+/// in little more time than that.
+const TOLERANCE: f64 = 1.5;
 
 /// The server's clock at the time of one response.
 #[derive(Debug, Clone, Copy)]
@@ -32,7 +32,7 @@ impl ServerClock {
         let (head, body) = client.accepted(asked.await.ok()?).await.ok()?.into_parts();
         let now = head.headers.get(http::header::DATE);
         let now = now.and_then(|date| rfc2822::parse(date.to_str().ok()?).ok());
-        let body = body.collect(MOST).await.ok()?;
+        let body = body.collect(MAX_RESPONSE).await.ok()?;
         let info = call
             .decode(Answer::new(head.status, head.headers, body))
             .ok()?;
@@ -53,8 +53,8 @@ impl ServerClock {
         self.uptime + 1.0 < age.as_secs_f64()
     }
 
-    /// Does the same as `is_younger_than`, for an age that was computed from two clocks.
+    /// Returns the same as `is_younger_than`, for an age that was computed from two clocks.
     pub(super) fn is_clearly_younger_than(&self, age: Duration) -> bool {
-        self.uptime + OFF < age.as_secs_f64()
+        self.uptime + TOLERANCE < age.as_secs_f64()
     }
 }

@@ -291,7 +291,7 @@ impl Execute<'_> {
                 if let Some(id) = id {
                     error = error.of_command(&id);
                 }
-                // If the command runs all the same, it has read its secrets by now, or it ends.
+                // If the command runs nevertheless, it has read its secrets by now, or it ends.
                 match secrets {
                     Some(secrets) => Err(secrets.removed_after(error).await),
                     None => Err(error),

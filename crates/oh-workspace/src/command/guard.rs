@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use oh_protocol::calls::{
     Scope,
-    bash::{BashCommand, ExecuteRequest, Start},
+    bash::{BashCommand, ExecuteRequest, StartCommand},
 };
 use oh_transport::{Client, Error, ErrorKind, Result};
 use tokio::{runtime::Handle, task::JoinHandle};
@@ -16,13 +16,13 @@ use super::{
 };
 use crate::place::Place;
 
-/// How long to wait for the socket to report a command whose start response was lost.
-const SIGHTING: Duration = Duration::from_millis(200);
+/// Maximum time for the socket to report a command whose start response was lost.
+const REPORT_LIMIT: Duration = Duration::from_millis(200);
 
 /// A command that the server has, with its subscription.
 pub(super) type Launched = (BashCommand, Option<Feed>);
 
-/// A start that failed. The command may run all the same, with this id.
+/// A start that failed. The command may still be running, with this id.
 pub(super) struct Failed {
     pub(super) error: Error,
     pub(super) id: Option<String>,
@@ -93,7 +93,8 @@ async fn launch(
     listening: Option<Starting>,
 ) -> Result<Launched, Failed> {
     let request = ExecuteRequest::new(&order.line).cwd(&order.cwd);
-    let start = Start::new(request.timeout(order.seconds.into())).scope(scope);
+    let start =
+        StartCommand::new(request.timeout(Duration::from_secs(order.seconds.into()))).scope(scope);
     match client.call(&start).await {
         Ok(command) => {
             let feed = listening.map(|listening| listening.claim(&command.id));
@@ -104,8 +105,8 @@ async fn launch(
             let lost = matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::Timeout);
             let id = match listening.filter(|_| lost) {
                 Some(listening) => {
-                    tokio::time::sleep(SIGHTING).await;
-                    listening.sighted(&order)
+                    tokio::time::sleep(REPORT_LIMIT).await;
+                    listening.reported(&order)
                 }
                 None => None,
             };

@@ -21,9 +21,10 @@ use tracing::debug;
 use super::order::Order;
 
 const TARGET: &str = "/sockets/bash-events";
-/// How long the first command waits for the socket. Without a socket its end is polled.
+/// How long the first command waits for the socket. Without a socket, the client polls for the
+/// command's end.
 const PATIENCE: Duration = Duration::from_millis(500);
-/// How long a socket without commands stays open. It occupies one of the server's fifty sockets.
+/// How long a socket without commands stays open. The server accepts only fifty sockets.
 const IDLE: Duration = Duration::from_secs(10);
 /// Pieces buffered for a slow reader before it has to fetch them. A piece is a million characters.
 const FEED: usize = 4;
@@ -67,7 +68,7 @@ struct State {
 struct Listener {
     token: u64,
     id: String,
-    hints: mpsc::Sender<Hint>,
+    hints: mpsc::Sender<Notice>,
 }
 
 enum Early {
@@ -77,8 +78,8 @@ enum Early {
 
 /// A notification for a command's reader.
 #[derive(Debug)]
-pub(crate) enum Hint {
-    /// The server has started to report this command: no later frame can be missed.
+pub(crate) enum Notice {
+    /// The server has started to report this command, so no later frame can be missed.
     Trusted,
     /// A piece of output.
     Piece(Box<BashOutput>),
@@ -93,7 +94,7 @@ pub(crate) enum Hint {
 pub(crate) struct Feed {
     id: String,
     token: u64,
-    hints: mpsc::Receiver<Hint>,
+    hints: mpsc::Receiver<Notice>,
     hub: Arc<Hub>,
 }
 
@@ -199,16 +200,16 @@ impl Starting {
         let early = std::mem::take(&mut state.early);
         for seen in early {
             match seen {
-                Early::Started(command) if command.id == id => state.tell(id, || Hint::Trusted),
+                Early::Started(command) if command.id == id => state.notify(id, || Notice::Trusted),
                 Early::Output(piece) if piece.command_id == id => {
-                    state.tell(id, || Hint::Piece(Box::new(piece.clone())));
+                    state.notify(id, || Notice::Piece(Box::new(piece.clone())));
                 }
                 other => state.early.push_back(other),
             }
         }
         // Sent last, because it overrides `Trusted`.
         if state.overflowed {
-            state.tell(id, || Hint::Doubtful);
+            state.notify(id, || Notice::Doubtful);
         }
         drop(state);
         feed
@@ -216,7 +217,7 @@ impl Starting {
 
     /// Returns the id of the command that this order started, if the socket has reported it. The
     /// order's directory is marked, so no other command matches.
-    pub(super) fn sighted(&self, order: &Order) -> Option<String> {
+    pub(super) fn reported(&self, order: &Order) -> Option<String> {
         let ours = |command: &BashCommand| {
             command.command == order.line
                 && command.cwd.as_deref() == Some(&order.cwd)
@@ -243,14 +244,14 @@ impl Drop for Starting {
 
 impl Feed {
     /// Waits for the next notification. Cancel-safe.
-    pub(crate) async fn next(&mut self) -> Hint {
+    pub(crate) async fn next(&mut self) -> Notice {
         match self.hints.recv().await {
-            Some(hint) => hint,
+            Some(notice) => notice,
             None => {
                 // The buffer overflowed, so the hub cut this reader off. Subscribe again, and use
                 // REST.
                 *self = self.hub.listen(&self.id);
-                Hint::Gone
+                Notice::Gone
             }
         }
     }
@@ -284,11 +285,11 @@ impl Shared {
         let mut state = self.lock();
         match event {
             BashEvent::Command(command) => {
-                state.tell(&command.id, || Hint::Trusted);
+                state.notify(&command.id, || Notice::Trusted);
                 state.keep(Early::Started(command));
             }
             BashEvent::Output(piece) => {
-                state.tell(&piece.command_id, || Hint::Piece(Box::new(piece.clone())));
+                state.notify(&piece.command_id, || Notice::Piece(Box::new(piece.clone())));
                 state.keep(Early::Output(piece));
             }
             _ => {}
@@ -301,7 +302,7 @@ impl Shared {
         state.overflowed = state.starting > 0;
         state
             .listeners
-            .retain(|one| one.hints.try_send(Hint::Gone).is_ok());
+            .retain(|one| one.hints.try_send(Notice::Gone).is_ok());
     }
 }
 
@@ -312,9 +313,9 @@ impl State {
 
     /// Notifies the listeners of a command. A listener whose buffer is full is cut off, and uses
     /// REST.
-    fn tell(&mut self, id: &str, hint: impl Fn() -> Hint) {
+    fn notify(&mut self, id: &str, notice: impl Fn() -> Notice) {
         self.listeners
-            .retain(|one| one.id != id || one.hints.try_send(hint()).is_ok());
+            .retain(|one| one.id != id || one.hints.try_send(notice()).is_ok());
     }
 
     /// Buffers a frame that may belong to a command whose id is not known yet.

@@ -1,4 +1,4 @@
-//! Commands: starting, following, stopping and finding them. Contains no file operations.
+//! Commands: starting, following, stopping and finding them.
 
 mod clock;
 mod end;

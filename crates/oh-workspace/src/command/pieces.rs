@@ -16,23 +16,24 @@ use tokio::time::{Instant, timeout_at};
 
 use super::{
     clock::ServerClock,
-    hub::{Feed, Hint},
+    hub::{Feed, Notice},
 };
 use crate::{Error, ErrorKind, Result};
 
-/// Pieces fetched at a time; one can be a million characters. More than can share the order numbers
-/// within `LOOK_BACK`, so that every page contains something new.
+/// Number of pieces in a page. A piece can have a million characters. Must exceed the number of
+/// pieces that can share the order numbers within `LOOK_BACK`, so that every page contains a new
+/// piece.
 const PAGE: u32 = 5;
-/// How long the server may be unreachable before the wait becomes an error. A restart takes half a
-/// minute on a busy machine.
+/// Maximum time that the server may be unreachable before the wait becomes an error. A restart
+/// takes half a minute on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 const RETRY: Duration = Duration::from_millis(250);
 /// Two pieces can have the same order number (see [`BashOutput::order`]), so searches look back
 /// this far.
 const LOOK_BACK: i64 = 2;
-/// How often, after a lost connection, the server is asked whether it was restarted. The server
-/// reports its uptime in whole seconds, so one request may not be conclusive.
-const DOUBTS: u8 = 8;
+/// Number of requests, after a lost connection, that check whether the server was restarted. The
+/// server reports its uptime in whole seconds, so one request may not be conclusive.
+const RESTART_CHECKS: u8 = 8;
 
 /// The time limits of a command: when it started, and when it must have ended.
 #[derive(Debug, Clone, Copy)]
@@ -94,7 +95,11 @@ impl Pieces {
             span,
             unreached: Duration::ZERO,
             // The server that ran the command may have been replaced by another one.
-            doubts: if span.there.is_some() { DOUBTS } else { 0 },
+            doubts: if span.there.is_some() {
+                RESTART_CHECKS
+            } else {
+                0
+            },
             restarted: false,
             check: Instant::now(),
         }
@@ -124,28 +129,28 @@ impl Pieces {
                 self.ended = piece.exit_code.is_some();
                 return Ok(Some(piece));
             }
-            match self.hint().await {
-                Some(Hint::Trusted) => {
+            match self.notice().await {
+                Some(Notice::Trusted) => {
                     self.trusted = true;
                     if self.held.is_none() {
                         self.schedule();
                     }
                 }
-                Some(hint @ (Hint::Doubtful | Hint::Gone)) => {
+                Some(notice @ (Notice::Doubtful | Notice::Gone)) => {
                     self.trusted = false;
-                    if matches!(hint, Hint::Gone) {
-                        self.doubts = DOUBTS;
+                    if matches!(notice, Notice::Gone) {
+                        self.doubts = RESTART_CHECKS;
                     }
                     self.check = Instant::now();
                 }
-                Some(Hint::Piece(piece)) => self.offer(*piece),
+                Some(Notice::Piece(piece)) => self.offer(*piece),
                 None => self.ask().await?,
             }
         }
     }
 
     /// Waits for the socket. Returns `None` when it is time for a REST request.
-    async fn hint(&mut self) -> Option<Hint> {
+    async fn notice(&mut self) -> Option<Notice> {
         match &mut self.feed {
             Some(feed) => timeout_at(self.check, feed.next()).await.ok(),
             None => {
@@ -227,14 +232,14 @@ impl Pieces {
             }
         }
         if self.ready.is_empty() {
-            self.is_to_come().await?;
+            self.expects_more().await?;
         }
         self.schedule();
         Ok(())
     }
 
     /// Checks whether more output can still arrive.
-    async fn is_to_come(&mut self) -> Result<()> {
+    async fn expects_more(&mut self) -> Result<()> {
         if self.restarted {
             let context = "the server was restarted while the command was running, so its exit \
                            status is unknown";
@@ -285,7 +290,7 @@ impl Pieces {
         );
         // Counts only the time of attempts: a reader that pauses must not use up the limit.
         self.unreached += asked.elapsed() + RETRY;
-        self.doubts = DOUBTS;
+        self.doubts = RESTART_CHECKS;
         if passing && self.unreached < PATIENCE {
             let gone = tokio::time::timeout(RETRY, self.client.server_gone());
             return match gone.await {

@@ -23,8 +23,8 @@ use super::{
 };
 use crate::{Error, ErrorKind, Result, Workspace, place::Place};
 
-/// How late the server may report the end of a command after its timeout. The server allows one
-/// second for SIGTERM, then one for SIGKILL.
+/// Maximum delay of the server's report of a command's end, after the command's timeout. The server
+/// allows one second for SIGTERM, then one for SIGKILL.
 const GRACE: Duration = Duration::from_secs(15);
 
 /// A command on the server. Cheap to clone; dropping the handle does not affect the command.
@@ -158,7 +158,7 @@ impl Command {
     /// read its secrets, and they cannot be removed.
     pub async fn stop(&self) -> Result<()> {
         let workspace = &self.0.workspace;
-        let stop = bash::Stop::new(self.id()).scope(workspace.scope());
+        let stop = bash::StopCommand::new(self.id()).scope(workspace.scope());
         let stopped = match workspace.client().call(&stop).await {
             // A command that the server no longer has in its table has ended.
             Err(error) if error.kind() != oh_transport::ErrorKind::NotFound => {
@@ -281,7 +281,7 @@ impl Tail {
                         .without_secrets(error.of_command(self.command.id()))
                         .await);
                 }
-                // A killed command may not have got as far as reading its secrets.
+                // A killed command may have ended before it read its secrets.
                 if end.exit_code().is_none_or(|code| code < 0) {
                     self.command.of_it(secrets.remove().await)?;
                 }

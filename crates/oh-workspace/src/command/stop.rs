@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use oh_protocol::calls::{Scope, bash::Stop};
+use oh_protocol::calls::{Scope, bash::StopCommand};
 use oh_transport::Client;
 
 /// Stops a command if the server can be reached. A command that has ended is not an error.
@@ -11,7 +11,7 @@ pub(super) fn stop_soon(
     scope: Scope,
     id: &str,
 ) -> impl Future<Output = ()> + Send + 'static {
-    let (client, stop) = (client.clone(), Stop::new(id).scope(scope));
+    let (client, stop) = (client.clone(), StopCommand::new(id).scope(scope));
     async move {
         let _ = client.call(&stop).timeout(Duration::from_secs(10)).await;
     }

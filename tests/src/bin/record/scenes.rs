@@ -176,7 +176,7 @@ fn confirming(start: StartConversation) -> StartConversation {
 }
 
 fn with_hooks(start: StartConversation) -> StartConversation {
-    let quick = |command: &str| Hook::command(command).timeout(10);
+    let quick = |command: &str| Hook::command(command).timeout(Duration::from_secs(10));
     let context = r#"echo '{"additionalContext": "It is Monday."}'"#;
     let stop = "test -e stopped || { touch stopped; echo 'Not yet.' >&2; exit 2; }";
     let tool = json!([{"name": "ask_user", "description": "Asks the user.", "parameters": {

@@ -93,9 +93,9 @@ call!(Catalog => Vec<CatalogSkill>, GET "/api/skills/catalog", Idempotent;
 /// server.
 #[derive(Debug, Clone, Copy, Default)]
 #[non_exhaustive]
-pub struct Sync;
+pub struct SyncSkills;
 
-call!(Sync => SyncResult, POST "/api/skills/sync", Idempotent;
+call!(SyncSkills => SyncResult, POST "/api/skills/sync", Idempotent;
     |_this| Ok(Request::new(http::Method::POST, "/api/skills/sync"));
     |answer| answer.json("synchronization of skills"));
 

@@ -23,8 +23,8 @@ use tokio::{
 };
 
 use crate::{
-    Attach, ConversationBuilder, Cursor, Error, ErrorKind, EventStream, Events, Latest, Link,
-    Origin, Request, Result, Run, SendMessage, Subscription, TokenStream,
+    Attach, ConversationBuilder, Cursor, Error, ErrorKind, EventStream, Events, Link, Origin,
+    Request, Result, Run, SendMessage, Subscription, TokenStream, Watch,
     attach::{Following, Limits},
     callback::{Callbacks, Place},
     client_tools::Dispatch,
@@ -279,13 +279,13 @@ impl Conversation {
     }
 
     /// Returns the state as a stream of the latest value.
-    pub fn states(&self) -> Latest<Arc<ConversationState>> {
-        Latest::states(self.0.view.clone())
+    pub fn states(&self) -> Watch<Arc<ConversationState>> {
+        Watch::states(self.0.view.clone())
     }
 
     /// Returns the connection state of the local mirror as a stream of the latest value.
-    pub fn links(&self) -> Latest<Link> {
-        Latest::links(self.0.view.clone())
+    pub fn links(&self) -> Watch<Link> {
+        Watch::links(self.0.view.clone())
     }
 
     /// Returns a stream of every event from a cursor on, across reconnects.

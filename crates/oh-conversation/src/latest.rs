@@ -15,9 +15,9 @@ use crate::{Link, view::View};
 
 /// A stream of the latest value. Yields the current value at once, then after each change;
 /// intermediate values may be skipped. Ends when the link has ended or the handle was closed.
-pub struct Latest<T>(Pin<Box<dyn Stream<Item = T> + Send>>);
+pub struct Watch<T>(Pin<Box<dyn Stream<Item = T> + Send>>);
 
-impl<T: Send + 'static> Latest<T> {
+impl<T: Send + 'static> Watch<T> {
     fn new(
         view: Arc<View>,
         look: impl Fn(&View) -> T + Send + 'static,
@@ -48,27 +48,27 @@ impl<T: Send + 'static> Latest<T> {
     }
 }
 
-impl Latest<Arc<ConversationState>> {
+impl Watch<Arc<ConversationState>> {
     pub(crate) fn states(view: Arc<View>) -> Self {
         let look = |view: &View| view.read().state.clone();
         Self::new(view, look, Arc::ptr_eq)
     }
 }
 
-impl Latest<Link> {
+impl Watch<Link> {
     pub(crate) fn links(view: Arc<View>) -> Self {
         Self::new(view, |view| view.link(), Link::eq)
     }
 }
 
-impl<T> Latest<T> {
+impl<T> Watch<T> {
     /// Waits for the next value. Returns `None` once the stream has ended. Cancel-safe.
     pub async fn next(&mut self) -> Option<T> {
         futures_util::StreamExt::next(&mut self.0).await
     }
 }
 
-impl<T> Stream for Latest<T> {
+impl<T> Stream for Watch<T> {
     type Item = T;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<T>> {
@@ -76,8 +76,8 @@ impl<T> Stream for Latest<T> {
     }
 }
 
-impl<T> fmt::Debug for Latest<T> {
+impl<T> fmt::Debug for Watch<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Latest")
+        f.write_str("Watch")
     }
 }

@@ -105,13 +105,13 @@ pub use bulk::{
 };
 pub use callback::Subscription;
 pub use children::{Child, Children, StartChild};
-pub use client_tools::{ClientTool, ClientToolCall, ToolResult};
+pub use client_tools::{ClientTool, ClientToolCall, ToolError, ToolResult};
 pub use completions::completion_log;
 pub use conversation::{Conversation, WeakConversation};
 pub use error::{Error, ErrorKind, Result};
 pub use events::{Events, IntoIter, Iter};
 pub use goals::{Goal, GoalProgress, Goals, StartGoal};
-pub use latest::Latest;
+pub use latest::Watch;
 pub use list::{ConversationList, Conversations};
 pub use mcp::McpStatus;
 pub use mirror::Link;

@@ -136,7 +136,8 @@ impl SendMessage {
             let acp = conversation.state().agent_kind().as_deref() == Some("ACPAgent");
             let supersedes = acp && self.run && matches!(standing, Standing::Running);
             let held = conversation.mirror().read().log.end();
-            let mut call = calls::events::Send::new(id, self.content.clone()).run(supersedes);
+            let mut call =
+                calls::events::SendMessage::new(id, self.content.clone()).run(supersedes);
             if let Some(sender) = &self.sender {
                 call = call.sender(sender);
             }

@@ -135,7 +135,7 @@ pub(crate) async fn the_result_of_a_client_tool(stage: &Stage) {
             async move {
                 called.fetch_add(1, Ordering::SeqCst);
                 answer.notified().await;
-                "An answer."
+                Ok("An answer.")
             }
         })
     };

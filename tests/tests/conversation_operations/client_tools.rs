@@ -32,7 +32,7 @@ fn weather(calls: &Arc<Mutex<Vec<String>>>, takes: Duration) -> ClientTool {
                 calls.lock().unwrap().push(call.id().to_owned());
                 let arguments: BTreeMap<String, String> = call.arguments()?;
                 sleep(takes).await;
-                Ok::<_, openhands::conversation::Error>(format!("Rain in {}.", arguments["city"]))
+                Ok(format!("Rain in {}.", arguments["city"]))
             }
         },
     )
@@ -63,7 +63,7 @@ pub(super) async fn results_reach_the_agent_and_the_run_waits_for_them(server: &
         .client_tool(weather(&calls, Duration::from_secs(2)))
         .client_tool(ClientTool::new("wave", "Waves.", move |_| {
             *count.lock().unwrap() += 1;
-            async {}
+            async { Ok(()) }
         }))
         .start()
         .await
@@ -237,7 +237,7 @@ pub(super) async fn each_call_is_carried_out_once_over_a_link_that_breaks(server
 
 pub(super) async fn a_name_has_one_schema_on_a_server(server: &LocalServer) {
     let model = model(Script::new()).await;
-    let other = ClientTool::new("weather", "Another.", |_| async {});
+    let other = ClientTool::new("weather", "Another.", |_| async { Ok(()) });
     let error = Conversation::builder(&workspace(server), agent(&model))
         .client_tool(other)
         .start()
@@ -252,7 +252,7 @@ pub(super) async fn a_name_has_one_schema_on_a_server(server: &LocalServer) {
         .to_owned();
     assert!(detail.contains("weather"), "{detail}");
     // The name of a server tool that the agent does not have.
-    let taken = ClientTool::new("glob", "Another.", |_| async {});
+    let taken = ClientTool::new("glob", "Another.", |_| async { Ok(()) });
     let error = Conversation::builder(&workspace(server), agent(&model))
         .client_tool(taken)
         .start()

@@ -108,7 +108,7 @@ pub(super) async fn what_the_server_would_choke_on_is_refused_before_it(server: 
         "{said}"
     );
     let plain = || Conversation::builder(&workspace(server), agent(&model));
-    let tool = |name: &str| ClientTool::new(name, "Does something.", |_| async {});
+    let tool = |name: &str| ClientTool::new(name, "Does something.", |_| async { Ok(()) });
     for refused in [
         plain().client_tool(tool("mine").parameters(json!({"type": "string"}))),
         plain().client_tool(tool("mine")).client_tool(tool("mine")),

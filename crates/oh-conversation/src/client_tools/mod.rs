@@ -38,7 +38,10 @@ type Handler = Arc<dyn Fn(ClientToolCall) -> Handling + Send + Sync>;
 ///         branch: String,
 ///     }
 ///     let arguments: Arguments = call.arguments()?;
-///     Ok::<_, oh_conversation::Error>(format!("{} is on its way", arguments.branch))
+///     if arguments.branch == "main" {
+///         return Err("the branch `main` is protected".into());
+///     }
+///     Ok(format!("{} is on its way", arguments.branch))
 /// })
 /// .parameters(json!({
 ///     "type": "object",
@@ -72,7 +75,9 @@ impl ClientTool {
     /// Creates a tool from its name, its description for the model, and its handler. The tool has
     /// no parameters unless [`parameters`](Self::parameters) sets some.
     ///
-    /// An `Err` from the handler, or a panic, is also sent to the agent as the result.
+    /// The handler returns what the agent gets: a text, JSON, or `Ok(())` for no message. Its `?`
+    /// accepts any error; see [`ToolError`]. An error or a panic is sent to the agent as the
+    /// result, so the text of the error should not contain secrets.
     pub fn new<F, Fut, R>(
         name: impl Into<String>,
         description: impl Into<String>,
@@ -80,7 +85,7 @@ impl ClientTool {
     ) -> Self
     where
         F: Fn(ClientToolCall) -> Fut + Send + Sync + 'static,
-        Fut: Future<Output = R> + Send + 'static,
+        Fut: Future<Output = Result<R, ToolError>> + Send + 'static,
         R: Into<ToolResult>,
     {
         let name = name.into();
@@ -89,7 +94,12 @@ impl ClientTool {
             name,
             handler: Arc::new(move |call| {
                 let handling = handler(call);
-                Box::pin(async move { handling.await.into() })
+                Box::pin(async move {
+                    match handling.await {
+                        Ok(result) => result.into(),
+                        Err(ToolError(reason)) => ToolResult::text(format!("It failed: {reason}")),
+                    }
+                })
             }),
         }
     }
@@ -221,12 +231,15 @@ impl From<Value> for ToolResult {
     }
 }
 
-impl<T: Into<ToolResult>, E: fmt::Display> From<Result<T, E>> for ToolResult {
-    fn from(result: Result<T, E>) -> Self {
-        match result {
-            Ok(value) => value.into(),
-            Err(error) => Self::text(format!("It failed: {error}")),
-        }
+/// The failure of a client tool, as a text for the agent. Converts from every error and every text,
+/// so a handler can use `?` and `Err("…".into())`.
+// No `Display`: otherwise the conversion from every error would overlap with that from itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ToolError(String);
+
+impl<E: fmt::Display> From<E> for ToolError {
+    fn from(error: E) -> Self {
+        Self(error.to_string())
     }
 }
 
@@ -318,13 +331,34 @@ mod tests {
         );
     }
 
-    #[test]
-    fn a_failure_is_sent_as_a_result() {
-        let failed: Result<String, &str> = Err("no such branch");
-        assert_eq!(
-            ToolResult::from(failed),
-            ToolResult::text("It failed: no such branch")
-        );
-        assert_eq!(ToolResult::from(Ok::<(), String>(())), ToolResult::none());
+    #[tokio::test]
+    async fn a_handler_returns_any_error_or_any_result() {
+        async fn result(tool: ClientTool) -> ToolResult {
+            let call = ClientToolCall {
+                conversation: ConversationId::random(),
+                event: call(),
+            };
+            (tool.handler)(call).await
+        }
+        let parses = ClientTool::new("n", "N.", |_| async {
+            let number: u8 = "x".parse()?;
+            Ok(number.to_string())
+        });
+        let refuses = ClientTool::new("r", "R.", |_| async {
+            Err::<(), _>("no such branch".into())
+        });
+        let json = ClientTool::new("j", "J.", |_| async { Ok(json!([1])) });
+        let nothing = ClientTool::new("e", "E.", |_| async { Ok(()) });
+        for (tool, expected) in [
+            (
+                parses,
+                ToolResult::text("It failed: invalid digit found in string"),
+            ),
+            (refuses, ToolResult::text("It failed: no such branch")),
+            (json, ToolResult::text("[1]")),
+            (nothing, ToolResult::none()),
+        ] {
+            assert_eq!(result(tool).await, expected);
+        }
     }
 }

@@ -495,7 +495,7 @@ async fn a_lost_answer_to_an_approval_is_looked_up_and_not_repeated() {
 #[tokio::test(start_paused = true)]
 async fn a_client_tool_result_starts_no_action_that_waits_for_approval() {
     let (mock, mut dials) = Mock::new();
-    let tool = ClientTool::new("ask", "Asks.", |_| async { "an answer" });
+    let tool = ClientTool::new("ask", "Asks.", |_| async { Ok("an answer") });
     let attach = Conversation::attach(&mock.client(), mock.id).client_tool(tool);
     let attaching = tokio::spawn(attach.into_future());
     let dial = soon(dials.recv()).await.unwrap();

@@ -73,7 +73,7 @@ const METHODS: &[(&str, &[&str], Method)] = &[
         it.secrets_encrypted(true)
     }),
     ("client_tool", &["client_tools"], |it| {
-        it.client_tool(ClientTool::new("wave", "Waves.", |_| async {}))
+        it.client_tool(ClientTool::new("wave", "Waves.", |_| async { Ok(()) }))
     }),
     ("client_tool_spec", &["client_tools"], |it| {
         it.client_tool_spec(ClientToolSpec::new("wave", "Waves."))

@@ -18,7 +18,7 @@ fn tool(calls: &Calls) -> ClientTool {
     let calls = calls.clone();
     ClientTool::new("ask", "Asks.", move |call: ClientToolCall| {
         calls.lock().unwrap().push(call.id().to_owned());
-        async { "An answer." }
+        async { Ok("An answer.") }
     })
 }
 
@@ -149,6 +149,7 @@ async fn a_panic_of_a_tool_is_reported_to_the_agent_and_harms_no_other_tool() {
         if true {
             panic!("as it is meant to");
         }
+        Ok(())
     });
     let (client, id, good) = (mock.client(), mock.id, tool(&calls));
     let attaching = tokio::spawn(async move {

@@ -84,7 +84,8 @@ async fn a_server_that_lists_no_tools_accepts_every_tool() {
 #[tokio::test(start_paused = true)]
 async fn a_schema_that_is_not_an_object_is_rejected_before_sending() {
     let (mock, _dials, place) = server(&json!([]));
-    let tool = ClientTool::new("ask", "Asks.", |_| async {}).parameters(json!({"type": "array"}));
+    let tool =
+        ClientTool::new("ask", "Asks.", |_| async { Ok(()) }).parameters(json!({"type": "array"}));
     let error = Conversation::builder(&place, agent())
         .client_tool(tool)
         .await
@@ -96,7 +97,7 @@ async fn a_schema_that_is_not_an_object_is_rejected_before_sending() {
 #[tokio::test(start_paused = true)]
 async fn two_tools_with_one_name_are_rejected_before_sending() {
     let (mock, _dials, place) = server(&json!([]));
-    let tool = |name: &str| ClientTool::new(name, "Does it.", |_| async {});
+    let tool = |name: &str| ClientTool::new(name, "Does it.", |_| async { Ok(()) });
     for builder in [
         Conversation::builder(&place, agent())
             .client_tool(tool("a"))

@@ -242,7 +242,7 @@ async fn client_tools_of_conversations_with_one_id_on_two_servers_are_separate()
             .socket_transport(mock.clone())
             .build()
             .unwrap();
-        let tool = ClientTool::new("ask", "Asks.", |_| async { "an answer" });
+        let tool = ClientTool::new("ask", "Asks.", |_| async { Ok("an answer") });
         let attach = Conversation::attach(&client, mock.id).client_tool(tool);
         let attaching = tokio::spawn(attach.into_future());
         let dial = soon(dials.recv()).await.unwrap();

@@ -1,5 +1,4 @@
-//! Contains the roles of ours and of the floor under measurement. Each role is a process. Measures
-//! nothing.
+//! The processes that a measurement starts, for this library and for the floor.
 
 use std::{
     fs,

@@ -1,4 +1,4 @@
-//! The floor of requests: a connection, a request, a response. Contains no routes.
+//! The floor of requests: a connection, a request, a response.
 
 use serde_json::Value;
 use tokio::{

@@ -1,5 +1,5 @@
 //! Shared parts of the benches of whole clients: rows, the corpus, the floor's frame reader, and
-//! processes that are measured from outside. Contains no client.
+//! processes that are measured from outside.
 
 mod corpus;
 mod frames;

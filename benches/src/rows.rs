@@ -1,4 +1,4 @@
-//! Prints measurements as lines of JSON for `cargo xtask bench`. Contains no limits.
+//! Prints measurements as lines of JSON for `cargo xtask bench`.
 
 use std::{error::Error, io::Write};
 

@@ -1,5 +1,5 @@
 //! A process under measurement. It is controlled by lines of text and measured from outside, so
-//! that every subject is measured in the same way. Contains nothing about the work.
+//! that every subject is measured in the same way.
 
 use std::{
     env, fs,

@@ -3,7 +3,6 @@
 //!
 //! Reads the calls from their declarations and the operations from the server's OpenAPI document.
 //! Reads the methods from a list that a test of the crate compares with the requests they send.
-//! Does not interpret any operation.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

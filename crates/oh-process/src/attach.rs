@@ -1,4 +1,4 @@
-//! Contains attaching to a server that another program runs. Checks the server and never stops it.
+//! Attaches to a server that another program runs: checks it, and leaves it running.
 
 use std::{
     future::{Future, IntoFuture},

@@ -1,9 +1,10 @@
 //! Makes it possible to wait for child processes if this process was started with SIGCHLD ignored,
 //! as some supervisors and shells do. The kernel then discards the exit status of children.
 
-/// Makes it possible to wait for children started from now on. Changes nothing unless SIGCHLD is
-/// ignored. If it was, this process must also wait for its other children.
-pub(crate) fn can_be_waited_for() {
+/// Stops ignoring SIGCHLD, so that this process can wait for the children that it starts from now
+/// on. Changes nothing if SIGCHLD is not ignored. Otherwise, this process must from now on wait for
+/// its other children too.
+pub(crate) fn make_waitable() {
     #[cfg(target_os = "linux")]
     if is_ignored() {
         use tokio::signal::unix::{SignalKind, signal};

@@ -1,4 +1,4 @@
-//! Contains the error type of this crate: what failed, and the last output of the process.
+//! The error type of this crate, with the last output of the process that failed.
 
 use std::{fmt, sync::Arc};
 
@@ -32,7 +32,7 @@ pub enum ErrorKind {
     /// The package index does not have this version. Use a published version of the server, or
     /// another index.
     UnknownVersion,
-    /// The device has no space left. Make room, or use another directory, such as with
+    /// The device has no space left. Free some space, or use another directory, for example with
     /// `OPENHANDS_CACHE_DIR`.
     NoSpace,
     /// A file or directory cannot be created, read or written. Correct its permissions, or use
@@ -170,8 +170,8 @@ impl Error {
         Self::new(kind, format!("{context}: {error}")).with_source(error)
     }
 
-    /// Returns the message and the reason. How the process ended or that the port is taken is a
-    /// reason itself: the source is then only what was noticed of it.
+    /// Returns the message and the reason. If the process ended or the port is taken, the message
+    /// is already the reason, and the source only shows how the failure was noticed.
     fn with_reason(&self) -> String {
         let mut message = self.0.context.clone();
         if let Some(source) = &self.0.source
@@ -187,7 +187,7 @@ impl Error {
         self.0.kind
     }
 
-    /// Returns the error of the failed request, when that is the cause.
+    /// Returns the transport error, if a failed request is the cause.
     pub fn transport_error(&self) -> Option<&oh_transport::Error> {
         let source = self.0.source.as_deref()?;
         match source.downcast_ref::<Self>() {

@@ -1,5 +1,4 @@
-//! Contains a pool of servers that are started in advance. The servers themselves are run by
-//! [`LocalServer`].
+//! A pool of servers that are started in advance. Each of them is a [`LocalServer`].
 
 use std::{
     collections::VecDeque,
@@ -27,7 +26,7 @@ use crate::{
 /// First delay after a server could not be started. Doubles up to [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
-/// How many spares that have just died are replaced by the next one before an acquisition fails.
+/// Maximum number of dead spares that an acquisition replaces before it fails.
 const SPARES_TRIED: usize = 5;
 
 /// A pool of dormant servers, each with its own keys and directories. [`acquire`](Self::acquire)
@@ -249,7 +248,7 @@ async fn own_template(builder: &LocalServerBuilder) -> Option<TemplateServer> {
     }
 }
 
-/// Returns whether the template works, but servers like this one cannot be forked from it.
+/// Returns whether the template works but cannot fork servers like this one.
 fn is_useless(template: &TemplateServer, server: &LocalServer) -> bool {
     let refused = matches!(server.startup(), Startup::Fallback(_));
     refused && template.statistics().forked == 0 && template.pid().is_some()

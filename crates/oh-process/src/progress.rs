@@ -1,4 +1,4 @@
-//! Contains the steps of provisioning and starting, and the callback that receives them.
+//! The steps of provisioning and starting, and the callback that receives them.
 
 use std::{fmt, path::PathBuf, sync::Arc};
 
@@ -81,7 +81,7 @@ impl Report {
         Self(Arc::new(report))
     }
 
-    pub(crate) fn tell(&self, progress: Progress) {
+    pub(crate) fn notify(&self, progress: Progress) {
         (self.0)(progress);
     }
 }

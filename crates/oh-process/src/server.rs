@@ -1,4 +1,4 @@
-//! Contains [`LocalServer`], which owns a running server and gives access to it.
+//! [`LocalServer`], which owns a running server and gives access to it.
 
 use std::{
     fmt,
@@ -276,14 +276,14 @@ impl Drop for LocalServer {
     fn drop(&mut self) {
         // The order matters: first the processes, then the directories they use, then the
         // supervisor task.
-        self.shared.let_go();
+        self.shared.release();
         if let Some(supervisor) = &self.supervisor {
             supervisor.abort();
         }
         self.shared.plan.logs.close();
         if !matches!(*self.status.borrow(), Status::Exited(_)) {
             let stopped = "stopped by its owner";
-            self.shared.tell(Liveness::Gone(stopped.into()));
+            self.shared.notify(Liveness::Gone(stopped.into()));
         }
     }
 }

@@ -141,7 +141,7 @@ impl<C: Call> CallFuture<'_, C> {
             };
             if let Err(error) = &result {
                 arrived |= !error.never_sent();
-                self.client.doubt_after(error);
+                self.client.invalidate_after(error);
             }
             let delay = result.as_ref().err().and_then(|error| {
                 let delay = backoff.next_delay();

@@ -77,7 +77,7 @@ impl Info {
     }
 
     /// Invalidates the cache, because the server may have been replaced.
-    pub(crate) fn doubt(&self) {
+    pub(crate) fn invalidate(&self) {
         self.doubtful.store(true, Ordering::Release);
     }
 }

@@ -130,7 +130,7 @@ impl Client {
                 Ok(answer)
             }
             Err(error) => {
-                self.doubt_after(&error);
+                self.invalidate_after(&error);
                 debug!(path, failure = ?error.kind(), "stream");
                 Err(error.with_target(&path))
             }
@@ -150,7 +150,7 @@ impl Client {
         let (head, body) = answer.into_parts();
         let key = self.0.parts.auth.known();
         let error = self.refused(&head, body, key.as_ref()).await;
-        self.doubt_after(&error);
+        self.invalidate_after(&error);
         Err(error)
     }
 
@@ -229,7 +229,7 @@ impl Client {
             elapsed_ms = begun.elapsed().as_millis() as u64, "socket",
         );
         let socket = socket.map_err(|error| {
-            self.0.info.doubt();
+            self.0.info.invalidate();
             error.with_target(target)
         })?;
         let key = key.as_ref().map(ExposeSecret::expose_secret);
@@ -367,13 +367,13 @@ impl Client {
     }
 
     /// Invalidates the cached capabilities, because the server may have been replaced.
-    pub(crate) fn doubt(&self) {
-        self.0.info.doubt();
+    pub(crate) fn invalidate(&self) {
+        self.0.info.invalidate();
     }
 
     /// Invalidates the cached capabilities if the error shows that the server was not reached, or
     /// that only a gateway in front of it was.
-    pub(crate) fn doubt_after(&self, error: &Error) {
+    pub(crate) fn invalidate_after(&self, error: &Error) {
         let unreached = matches!(
             error.kind(),
             ErrorKind::Connect
@@ -384,7 +384,7 @@ impl Client {
         );
         let status = error.status().map(|status| status.as_u16());
         if unreached || matches!(status, Some(502..=504)) {
-            self.doubt();
+            self.invalidate();
         }
     }
 
@@ -408,7 +408,7 @@ impl Client {
     /// Sets the state of the server for this client and all its clones. For use by supervisors.
     pub fn set_liveness(&self, liveness: Liveness) {
         // The server may run another version after a restart.
-        self.0.info.doubt();
+        self.0.info.invalidate();
         self.0.liveness.send_if_modified(|known| {
             let changed = *known != liveness;
             *known = liveness;

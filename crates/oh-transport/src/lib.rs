@@ -2,8 +2,8 @@
 //!
 //! A [`Client`] represents one server and is cheap to clone. It sends typed
 //! [`Call`](oh_protocol::Call)s and opens [`Socket`]s. The client retries only what a call allows,
-//! and keeps the session key out of URLs, logs and errors. Conversations are not part of this
-//! crate. Building a client reads proxy and observability variables; see [`ClientBuilder`].
+//! and keeps the session key out of URLs, logs and errors. Building a client reads proxy and
+//! observability variables; see [`ClientBuilder`].
 //!
 //! ```no_run
 //! # async fn run() -> Result<(), oh_transport::Error> {

@@ -2,10 +2,10 @@
 
 use std::fmt;
 
-/// Shorthand for a result with this crate's [`Error`].
+/// A result with this crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// The kind of a failure, for programs to branch on.
+/// The kind of an [`Error`], for programs to match on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
@@ -25,7 +25,7 @@ pub enum ErrorKind {
     /// is not limited to a conversation.
     OutsideWorkspace,
     /// No space is left on the server or, when the source is an [`std::io::Error`], on this
-    /// machine. Make room, and repeat the operation.
+    /// machine. Free some space, and repeat the operation.
     NoSpace,
     /// The command could not be started on the server: its directory does not exist, its line is
     /// longer than the system allows, or it could not read its secrets, for example. Correct what the message names.
@@ -183,7 +183,7 @@ impl Error {
         self
     }
 
-    /// Marks the error of an operation that is in progress: failing to connect is then an
+    /// Marks the error of an operation that is in progress. A failure to connect then counts as an
     /// interruption.
     pub(crate) fn midway(self) -> Self {
         match self.kind() {
@@ -199,8 +199,8 @@ impl Error {
         self
     }
 
-    /// Returns whether the server rejected the request with a status that says nothing about the
-    /// operation itself.
+    /// Returns whether the server rejected the request with a status that is unrelated to the
+    /// operation.
     pub(crate) fn is_rejection(&self) -> bool {
         matches!(
             self.kind(),
@@ -268,7 +268,7 @@ impl Error {
         self.transport_error()?.status()
     }
 
-    /// Returns the error from the server or the connection, when that is the cause.
+    /// Returns the transport error, if the server or the connection is the cause.
     pub fn transport_error(&self) -> Option<&oh_transport::Error> {
         self.0.source.as_ref()?.downcast_ref()
     }
@@ -306,7 +306,7 @@ fn kind_of(error: &oh_transport::Error) -> ErrorKind {
         }
         Theirs::Validation => ErrorKind::Validation,
         // The server also returns 503 for what its configuration does not enable.
-        Theirs::Server if turned_off(error) => ErrorKind::Unsupported,
+        Theirs::Server if is_disabled(error) => ErrorKind::Unsupported,
         Theirs::Server => ErrorKind::Server,
         _ => ErrorKind::Status,
     }
@@ -314,7 +314,7 @@ fn kind_of(error: &oh_transport::Error) -> ErrorKind {
 
 /// Returns whether a 503 means that the operation is not enabled in the server's configuration. A
 /// retry does not help in that case.
-fn turned_off(error: &oh_transport::Error) -> bool {
+fn is_disabled(error: &oh_transport::Error) -> bool {
     let detail = error.detail().unwrap_or_default();
     error.status() == Some(http::StatusCode::SERVICE_UNAVAILABLE)
         && (detail.contains("disabled in configuration") || detail.contains("is not configured"))

@@ -1,4 +1,4 @@
-//! Workspaces and commands from any handle of a server.
+//! Creates workspaces and commands from any handle of a server.
 
 use oh_transport::{Client, WorkspaceHandle};
 

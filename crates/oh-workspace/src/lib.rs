@@ -31,7 +31,7 @@
 //!
 //! Two modules serve programs that run agents on the server: `settings` returns stored models, MCP
 //! servers, secrets and skills as agent configuration, and `automation` reports the result to the
-//! system that started the program. The crate does not run conversations.
+//! system that started the program. The crate `oh-conversation` runs conversations.
 
 mod automation;
 mod command;

@@ -1,4 +1,4 @@
-//! Questions about the server itself: whether it is alive, its version, and its VSCode.
+//! Information about the server: whether it is alive, its version, and its VSCode.
 
 use std::{sync::Arc, time::Duration};
 

@@ -5,9 +5,9 @@ use secrecy::{ExposeSecret, SecretString};
 use crate::{Error, Result};
 
 /// The longest `NAME=value`, with its terminating NUL, that Linux passes to a program.
-const LONGEST: usize = 128 * 1024;
+const MAX_VARIABLE: usize = 128 * 1024;
 /// The limit for all variables of a command together. Systems allow one to six MiB.
-const MOST: usize = 1024 * 1024;
+const MAX_TOTAL: usize = 1024 * 1024;
 
 /// Quotes text as one shell word.
 pub(crate) fn quoted(text: &str) -> String {
@@ -29,7 +29,7 @@ pub(crate) fn check_variables<'a>(all: impl Iterator<Item = (&'a str, &'a str)>)
             return Err(Error::invalid(context));
         }
         let size = name.len() + "=".len() + value.len() + "\0".len();
-        if size > LONGEST {
+        if size > MAX_VARIABLE {
             let context = format!(
                 "the variable `{name}` is too long: name and value must be shorter than 128 KiB"
             );
@@ -37,7 +37,7 @@ pub(crate) fn check_variables<'a>(all: impl Iterator<Item = (&'a str, &'a str)>)
         }
         total += size;
     }
-    if total > MOST {
+    if total > MAX_TOTAL {
         let context = "the variables of a command must be shorter than 1 MiB together";
         return Err(Error::invalid(context));
     }

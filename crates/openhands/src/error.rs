@@ -83,7 +83,7 @@ pub enum ErrorKind {
     /// The package index does not have this version. Use a published version of the server, or
     /// another index.
     UnknownVersion,
-    /// The device has no space left. Make room, or use another directory, such as with
+    /// The device has no space left. Free some space, or use another directory, for example with
     /// `OPENHANDS_CACHE_DIR`.
     NoSpace,
     /// A file or directory cannot be created, read or written. Correct its permissions, or use
@@ -194,12 +194,12 @@ pub enum ErrorKind {
     /// A port on the loopback interface could not be opened. Check that tests may open loopback
     /// ports, and that file descriptors are left.
     Bind,
-    /// The program under test did not do what was expected, or did something else. The message
-    /// lists the differences. Correct the program, or the expectations of the test.
+    /// The program under test did not meet an expectation. The message lists the differences.
+    /// Correct the program, or the expectations of the test.
     Unmet,
 }
 
-/// An error of any of the crates behind the facade. `?` converts their errors to this type.
+/// An error of any crate behind the facade. `?` converts their errors to this type.
 ///
 /// ```
 /// fn configure(json: &str) -> openhands::Result<openhands::Event> {
@@ -212,7 +212,7 @@ pub enum ErrorKind {
 /// ```
 ///
 /// `Display` shows what failed and why, on one line. [`get_ref`](Self::get_ref) returns the crate's
-/// error, for what only that crate reports.
+/// own error, which has more methods.
 pub struct Error(Inner);
 
 /// Declares the conversion of one crate's error and of its kinds.

@@ -1,5 +1,5 @@
-//! Provides the peers of the benches: the Python SDK of the provisioned environment, the TypeScript
-//! client, and this project's example as a program. Measures nothing.
+//! The programs that the benches are compared with: the Python SDK of the provisioned environment,
+//! the TypeScript client, and this project's example.
 
 use std::{
     path::PathBuf,

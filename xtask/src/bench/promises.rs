@@ -1,4 +1,4 @@
-//! Contains all benchmarks and the limits that each must meet. Measures nothing.
+//! All benchmarks, and the limits that each must meet.
 
 /// A bench target and its promises.
 pub(crate) struct Benchmark {

@@ -1,4 +1,4 @@
-//! Stores environments, and replaces one while other processes use it. Creates no environments.
+//! Stores environments, and replaces one while other processes use it.
 //!
 //! An environment is a directory `NAME.env-SUFFIX` that is built in its final place and never
 //! changes afterwards. `NAME` is a symbolic link to the current one, replaced atomically.

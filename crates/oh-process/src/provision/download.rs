@@ -16,16 +16,16 @@ use crate::{
     provision::index::{Index, Listed},
 };
 
-/// Maximum size of a listing. The listing of uv has 2 MB.
+/// Maximum size of a listing. uv's listing is 2 MB.
 const PAGE_LIMIT: usize = 64 << 20;
-/// Maximum size of a file. uv has 25 MB.
+/// Maximum size of a file. uv is 25 MB.
 const FILE_LIMIT: u64 = 512 << 20;
 const REDIRECTS: usize = 5;
 
 /// Downloads from one index.
 pub(crate) struct Downloader<'a> {
     pub(crate) index: &'a Index,
-    /// How long the index may send no data.
+    /// Maximum time without data from the index.
     pub(crate) patience: Duration,
 }
 

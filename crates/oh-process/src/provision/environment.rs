@@ -1,4 +1,4 @@
-//! Contains a Python environment that holds the server. Checks environments, creates none.
+//! A Python environment with the server's packages, and the check that it works.
 
 use std::{
     path::{Path, PathBuf},

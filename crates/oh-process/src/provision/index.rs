@@ -1,5 +1,5 @@
-//! Contains the simple API of a Python package index: its address, its listings, and the choice of
-//! a wheel for this machine. Opens no connections.
+//! The simple API of a Python package index: its address, its listings, and the choice of a wheel
+//! for this machine. Contains no I/O.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use percent_encoding::percent_decode_str;

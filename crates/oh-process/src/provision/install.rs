@@ -1,4 +1,4 @@
-//! Runs uv, or venv and pip, and determines why they failed. Contains nothing about the cache.
+//! Runs uv, or venv and pip, and determines why they failed.
 
 use std::{
     ffi::{OsStr, OsString},
@@ -209,19 +209,19 @@ impl Installer<'_> {
             command,
             environment: [&self.environment(), variables].concat(),
             directory: self.scratch.to_owned(),
-            doomed: Some(self.root.to_owned()),
+            remove_if_orphaned: Some(self.root.to_owned()),
         };
         let mut running = spawn.start_holding(&[self.lock]).await?;
-        let said = Said::default();
+        let lines = LastLines::default();
         let (exit, (), ()) = tokio::join!(
             running.end.wait(),
-            follow(Some(running.stdout), &said, self.report),
-            follow(Some(running.stderr), &said, self.report),
+            follow(Some(running.stdout), &lines, self.report),
+            follow(Some(running.stderr), &lines, self.report),
         );
         if exit.code == Some(0) {
             return Ok(());
         }
-        Err(failure(&said.lines()).with_exit(exit))
+        Err(failure(&lines.lines()).with_exit(exit))
     }
 
     /// Returns the interpreter that uv finds or downloads.
@@ -281,7 +281,7 @@ impl Watched<'_> {
             let context = format!("cannot run {}", name.to_string_lossy());
             Error::new(ErrorKind::Provision, context).with_source(error)
         };
-        children::can_be_waited_for();
+        children::make_waitable();
         let mut child = Command::new("/bin/sh")
             .args(["-c", WATCH, "sh"])
             .args(self.command)
@@ -294,19 +294,19 @@ impl Watched<'_> {
             .kill_on_drop(true)
             .spawn()
             .map_err(failed)?;
-        let (said, answer) = (Said::default(), Said::default());
+        let (lines, answer) = (LastLines::default(), LastLines::default());
         // Closed when this future is dropped, and when this process ends.
         let ours = child.stdin.take();
         let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
         tokio::join!(
             follow(stdout, &answer, self.report),
-            follow(stderr, &said, self.report)
+            follow(stderr, &lines, self.report)
         );
         let status = child.wait().await.map_err(failed)?;
         drop(ours);
         match status.success() {
             true => Ok(answer.lines().pop().unwrap_or_default()),
-            false => Err(failure(&[answer.lines(), said.lines()].concat())),
+            false => Err(failure(&[answer.lines(), lines.lines()].concat())),
         }
     }
 }
@@ -314,7 +314,7 @@ impl Watched<'_> {
 /// Collects and reports lines until the pipe ends.
 async fn follow(
     pipe: Option<impl AsyncRead + Unpin>,
-    said: &Said,
+    lines: &LastLines,
     report: &(dyn Fn(String) + Send + Sync),
 ) {
     let Some(pipe) = pipe else { return };
@@ -324,7 +324,7 @@ async fn follow(
         let text = String::from_utf8_lossy(&line).trim().to_owned();
         line.clear();
         if !text.is_empty() {
-            said.push(text.clone());
+            lines.push(text.clone());
             report(text);
         }
     }
@@ -377,9 +377,9 @@ fn pip_settings(read: &dyn Fn(&str) -> Option<OsString>) -> Vec<(OsString, OsStr
 
 /// The last lines of an installer's output.
 #[derive(Clone, Default)]
-struct Said(Arc<Mutex<Vec<String>>>);
+struct LastLines(Arc<Mutex<Vec<String>>>);
 
-impl Said {
+impl LastLines {
     fn push(&self, line: String) {
         let mut lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         lines.push(line);
@@ -397,9 +397,10 @@ impl Said {
 }
 
 /// Determines from an installer's output why it failed.
-fn failure(said: &[String]) -> Error {
+fn failure(lines: &[String]) -> Error {
     let any = |patterns: &[&str]| {
-        said.iter()
+        lines
+            .iter()
             .any(|line| patterns.iter().any(|pattern| line.contains(pattern)))
     };
     let (kind, context) = if any(&["No space left on device", "Errno 28", "os error 28"]) {
@@ -450,7 +451,7 @@ fn failure(said: &[String]) -> Error {
     } else {
         (ErrorKind::Provision, "cannot create the environment")
     };
-    let tail = said[said.len().saturating_sub(30)..].to_vec();
+    let tail = lines[lines.len().saturating_sub(30)..].to_vec();
     Error::new(kind, context).with_log_tail(tail)
 }
 
@@ -482,12 +483,12 @@ mod tests {
 
     #[test]
     fn an_unreachable_index_is_not_an_unknown_version() {
-        let said = [
+        let lines = [
             "WARNING: Retrying (Retry(total=1)) after connection broken by 'NewConnectionError'",
             "ERROR: No matching distribution found for openhands-agent-server==1.58.0",
         ];
         assert_eq!(
-            failure(&said.map(str::to_owned)).kind(),
+            failure(&lines.map(str::to_owned)).kind(),
             ErrorKind::IndexUnreachable
         );
     }

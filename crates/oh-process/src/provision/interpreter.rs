@@ -1,7 +1,7 @@
 //! Checks one Python interpreter: what it reports about itself, and why it cannot be used.
 //!
-//! "Cannot be used" and "could not be checked this time" are distinguished everywhere: only the
-//! first may have consequences.
+//! An interpreter that cannot be used differs from one that could not be checked this time: only
+//! the first result may have consequences.
 
 use std::{
     fmt, io,
@@ -96,7 +96,7 @@ pub(crate) enum Failure {
     Absent(String),
     /// The interpreter ran and ended with an error.
     Failed(String),
-    /// The interpreter could not be run to its end this time. This proves nothing about it.
+    /// The interpreter could not be run to its end this time, for a reason that may be temporary.
     Unknown(String),
 }
 
@@ -186,7 +186,7 @@ pub(crate) async fn run(mut command: Command, limit: Duration) -> Result<Output,
         .kill_on_drop(true);
     #[cfg(unix)]
     command.process_group(0);
-    crate::children::can_be_waited_for();
+    crate::children::make_waitable();
     let mut tries = 0;
     let child = loop {
         match command.spawn() {

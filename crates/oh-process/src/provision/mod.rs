@@ -1,4 +1,4 @@
-//! Creates and caches the Python environment of a server. Starts no server, prints nothing.
+//! Creates and caches the Python environment of a server.
 
 pub(crate) mod cache;
 pub(crate) mod download;
@@ -140,7 +140,7 @@ impl Provisioner {
     /// Pinning applies to the server versions for which this crate has a constraints file,
     /// including [`SERVER_VERSION`]. Other versions always get the newest compatible packages. A
     /// package that only another operating system or Python version needs is not pinned. A cached
-    /// environment is used as it is.
+    /// environment is used without changes.
     pub fn pinned(mut self, yes: bool) -> Self {
         self.pinned = yes;
         self
@@ -161,8 +161,8 @@ impl Provisioner {
         self
     }
 
-    /// Sets how long the package index may send no data during the download of uv. Default 30 s.
-    /// pip and uv have their own settings (`PIP_DEFAULT_TIMEOUT`, `UV_HTTP_TIMEOUT`).
+    /// Sets the maximum time without data from the package index during the download of uv. Default
+    /// 30 s. pip and uv have their own settings (`PIP_DEFAULT_TIMEOUT`, `UV_HTTP_TIMEOUT`).
     pub fn network_timeout(mut self, limit: Duration) -> Self {
         self.network_timeout = limit;
         self
@@ -181,9 +181,9 @@ impl Provisioner {
         self
     }
 
-    fn tell(&self, progress: Progress) {
+    fn notify(&self, progress: Progress) {
         if let Some(report) = &self.report {
-            report.tell(progress);
+            report.notify(progress);
         }
     }
 
@@ -238,13 +238,13 @@ impl Provisioner {
             return Ok(environment);
         }
         let lock_path = slot.lock_path();
-        let lock = lock(&lock_path, || self.tell(Progress::Waiting))
+        let lock = lock(&lock_path, || self.notify(Progress::Waiting))
             .await
             .map_err(|error| unusable(&lock_path, error))?;
         // Another process may have created the environment while this one waited for the lock.
         match self.cached_in(&slot).await? {
             Cached::Sound(environment) => return Ok(environment),
-            Cached::Damaged(why) => self.tell(Progress::Rebuilding(why)),
+            Cached::Damaged(why) => self.notify(Progress::Rebuilding(why)),
             Cached::Nothing => {}
         }
         sweep(&cache, &slot).await;
@@ -252,7 +252,7 @@ impl Provisioner {
             root: home,
             patience: self.network_timeout,
             limit: self.check_timeout,
-            report: &|step| self.tell(step),
+            report: &|step| self.notify(step),
         };
         let tool = self.tool(named, &own).await?;
         let settings = match &tool {
@@ -260,8 +260,8 @@ impl Provisioner {
             _ => Vec::new(),
         };
         let build = slot.build();
-        self.tell(Progress::Creating(build.path().to_owned()));
-        let report = |line: String| self.tell(Progress::Installing(line));
+        self.notify(Progress::Creating(build.path().to_owned()));
+        let report = |line: String| self.notify(Progress::Installing(line));
         let packages = self.packages();
         let installer = Installer {
             root: build.path(),
@@ -274,7 +274,7 @@ impl Provisioner {
             report: &report,
         };
         installer.run(&tool).await?;
-        self.tell(Progress::Verifying);
+        self.notify(Progress::Verifying);
         installer.verify().await?;
         let path = build.path().to_owned();
         let python = interpreter::in_environment(&path);
@@ -297,7 +297,7 @@ impl Provisioner {
             .map_err(|error| unusable(&path, error))?;
         // The replaced environment may have no users left.
         sweep(&cache, &slot).await;
-        self.tell(Progress::Created(path));
+        self.notify(Progress::Created(path));
         Ok(environment.leased(lease))
     }
 
@@ -344,7 +344,7 @@ impl Provisioner {
         let examined = Environment::examine(&python, Origin::Cached, lease, self.check_timeout);
         match examined.await {
             Ok(environment) if environment.server_version() == self.version => {
-                self.tell(Progress::Reused(root));
+                self.notify(Progress::Reused(root));
                 Ok(Cached::Sound(environment))
             }
             Ok(environment) => {
@@ -426,7 +426,7 @@ impl Provisioner {
     async fn named(&self, path: &Path) -> Result<(PathBuf, String)> {
         let looked = interpreter::look(path.to_owned(), "named", self.check_timeout).await;
         let (candidate, facts) = looked;
-        self.tell(Progress::Looked(candidate.clone()));
+        self.notify(Progress::Looked(candidate.clone()));
         let kind = match (facts, &candidate.refused) {
             (Ok(facts), None) => {
                 let version = facts.version_text();
@@ -444,12 +444,12 @@ impl Provisioner {
         let found = match &named {
             Some(_) => Vec::new(),
             None => {
-                self.tell(Progress::Searching);
+                self.notify(Progress::Searching);
                 search::find(self.check_timeout).await
             }
         };
         for (candidate, _) in &found {
-            self.tell(Progress::Looked(candidate.clone()));
+            self.notify(Progress::Looked(candidate.clone()));
         }
         let fit = found.iter().find_map(|(candidate, facts)| {
             let facts = facts.as_ref().ok()?;

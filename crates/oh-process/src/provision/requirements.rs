@@ -1,4 +1,4 @@
-//! Contains the packages of an environment and their versions. Installs nothing.
+//! The packages of an environment and their versions.
 
 use oh_protocol::calls::server::{OLDEST_SUPPORTED, version_numbers};
 

@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// Maximum number of interpreters checked at the same time.
-const BESIDE: usize = 16;
+const MAX_PARALLEL: usize = 16;
 
 /// An interpreter and the result of its check.
 pub(crate) type Found = (Candidate, Result<Facts, Failure>);
@@ -24,7 +24,7 @@ pub(crate) type Found = (Candidate, Result<Facts, Failure>);
 /// Returns all interpreters found, each checked with the timeout `limit`. Suitable ones come first,
 /// and the first of them is the preferred one.
 pub(crate) async fn find(limit: Duration) -> Vec<Found> {
-    let permits = Arc::new(Semaphore::new(BESIDE));
+    let permits = Arc::new(Semaphore::new(MAX_PARALLEL));
     let mut asking = JoinSet::new();
     let mut known = HashSet::new();
     for (place, (path, source)) in places().into_iter().enumerate() {

@@ -1,5 +1,5 @@
-//! Contains this crate's own uv, for a machine without a suitable Python. It is downloaded into the
-//! cache, by any pip or from the package index.
+//! Downloads uv into the cache, on a machine without a suitable Python. The download uses any
+//! installed pip, or else the package index directly.
 
 use std::{
     ffi::OsString,
@@ -33,7 +33,7 @@ pub(crate) const PATH: &str = "uv/uv";
 pub(crate) struct OwnUv<'a> {
     /// The cache directory.
     pub(crate) root: &'a Path,
-    /// How long the index may send no data.
+    /// Maximum time without data from the index.
     pub(crate) patience: Duration,
     /// Timeout for uv to print its version.
     pub(crate) limit: Duration,
@@ -139,7 +139,7 @@ impl OwnUv<'_> {
         fetched.map_err(|error| {
             let hint = match error.kind() {
                 ErrorKind::IndexUnreachable => "check the network and PIP_INDEX_URL, or i",
-                ErrorKind::NoSpace => "make room, or i",
+                ErrorKind::NoSpace => "free some space, or i",
                 _ => "i",
             };
             let context = format!(

@@ -1,5 +1,4 @@
-//! Contains the activation of a dormant server: the keys, variables and directories for its new
-//! user. Sends nothing.
+//! The activation of a dormant server: the keys, variables and directories for its new user.
 
 use std::{
     fmt,

@@ -1,4 +1,4 @@
-//! Contains the builder for a local server.
+//! The builder for a local server.
 
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 

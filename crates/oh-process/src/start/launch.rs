@@ -1,4 +1,4 @@
-//! Contains the Python code that a server is started with.
+//! The Python code that a server is started with.
 
 /// Python code that runs the server's module in its own interpreter and
 ///

@@ -1,5 +1,4 @@
-//! Finds the process that listens at an address of this machine. Reads from the kernel, sends
-//! nothing.
+//! Finds the process that listens at an address of this machine, in the kernel's tables.
 
 use std::{io, net::SocketAddr};
 

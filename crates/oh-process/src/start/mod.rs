@@ -1,5 +1,5 @@
-//! Contains what is decided before a server's process runs: settings, variables, directories and
-//! keys, and the checks that the process is the right one. Does not supervise.
+//! Starts a server's process: settings, variables, directories, keys, and the checks of the
+//! server's identity.
 
 pub(crate) mod activation;
 pub(crate) mod builder;

@@ -1,5 +1,5 @@
-//! Contains everything that stays the same over the restarts of one server: how to start its
-//! process and how to identify it. Does not supervise.
+//! The plan of one server, which all its restarts share: how to start its process and how to
+//! identify it.
 
 use std::{
     ffi::OsString,
@@ -34,10 +34,10 @@ use crate::{
     template::TemplateHandle,
 };
 
-/// How long reading the last output of an ended server may take.
-const LAST_WORDS: Duration = Duration::from_millis(500);
+/// Timeout for reading the last output of a server that has ended.
+const DRAIN_LIMIT: Duration = Duration::from_millis(500);
 
-/// How to start a server, at first and after each end.
+/// How to start a server, the first time and after each end.
 #[derive(Debug)]
 pub(crate) struct Plan {
     pub(crate) settings: Settings,
@@ -67,7 +67,7 @@ pub(crate) struct Live {
 }
 
 /// Client and request that activate a dormant server after a restart.
-pub(crate) type Waking = (Client, Init);
+pub(crate) type Reactivation = (Client, Init);
 
 impl Plan {
     /// Prepares everything except the process. The returned state must be dropped after the keeper.
@@ -86,7 +86,7 @@ impl Plan {
         };
         requirements::check_supported(environment.server_version())?;
         if let Some(report) = &settings.report {
-            report.tell(Progress::Starting);
+            report.notify(Progress::Starting);
         }
         let place = match &settings.state_dir {
             Some(path) => Place::kept(path)?,
@@ -218,14 +218,14 @@ impl Plan {
         })
     }
 
-    /// Starts the process, waits until it is ready, and activates it if `waking` is set. On failure
-    /// the process is gone. Uses `client` if it is set, otherwise a new client.
+    /// Starts the process, waits until it is ready, and activates it if `reactivation` is set. On
+    /// failure the process is gone. Uses `client` if it is set, otherwise a new client.
     pub(crate) async fn launch(
         &self,
         keeper: &Keeper,
         port: &Reservation,
         client: Option<&Client>,
-        waking: Option<&Waking>,
+        reactivation: Option<&Reactivation>,
     ) -> Result<(Live, Client, Arc<ServerInfo>)> {
         let directory = start_directory(&self.root)?;
         keeper
@@ -263,7 +263,7 @@ impl Plan {
             })?;
             let client = client?;
             let info = probe::version(&client).await?;
-            if let Some((client, init)) = waking {
+            if let Some((client, init)) = reactivation {
                 probe::activate(client, init).await?;
             }
             Ok::<_, Error>((client, info))
@@ -360,7 +360,7 @@ impl Live {
         let exit = self.end.wait().await;
         // Everything that held the pipes is gone, so only buffered output is left. The exception is
         // a process that escaped a killed keeper; its output is not worth waiting for.
-        let _nothing_more = timeout(LAST_WORDS, async {
+        let _nothing_more = timeout(DRAIN_LIMIT, async {
             for drain in &mut self.drains {
                 if !drain.is_finished() {
                     let _ended = drain.await;

@@ -1,5 +1,4 @@
-//! Checks whether a server answers, and whether it is the one that this process started. Starts
-//! nothing and waits for no process.
+//! Checks whether a server answers, and whether it is the one that this process started.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 

@@ -1,4 +1,4 @@
-//! Contains the settings of a local server and their validation. Starts nothing.
+//! The settings of a local server and their validation.
 
 use std::{
     borrow::Cow,

@@ -55,7 +55,7 @@ async fn run(plan: &Plan, home: &Path) -> Option<Duration> {
         command: [SHELL, "-ic", "exit"].map(Into::into).into(),
         environment: plan.public_variables(),
         directory: home.to_owned(),
-        doomed: None,
+        remove_if_orphaned: None,
     };
     let mut running = spawn.start().await.ok()?;
     let begun = Instant::now();

@@ -1,4 +1,4 @@
-//! Contains how a server was started. A value only.
+//! How a server was started: cold, or forked from a template.
 
 use std::fmt;
 

@@ -1,5 +1,5 @@
-//! Contains the state directories of a server: one private root, persistent or temporary, used by
-//! one owner at a time. Contains nothing about processes.
+//! The state directories of a server: one private root, persistent or temporary, which one owner
+//! uses at a time.
 
 use std::{
     fs::{self, DirBuilder, File},

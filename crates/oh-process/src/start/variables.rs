@@ -1,6 +1,5 @@
-//! Builds the environment of the server's process: which of the parent's variables are passed on,
-//! which this crate sets, and which callers may not set. Reads the parent's variables; starts
-//! nothing.
+//! Builds the environment of the server's process: the parent's variables that are passed on, the
+//! variables that this crate sets, and those that callers must not set.
 
 use std::{
     borrow::Cow,
@@ -184,7 +183,7 @@ impl Variables {
         for (name, value) in &self.set {
             set(name.clone(), value.text());
         }
-        Ok(without_surprises(built, local))
+        Ok(sanitized(built, local))
     }
 
     /// Rejects names and values that are not valid, and variables that callers must not set.
@@ -280,7 +279,7 @@ fn installed() -> Pairs {
 
 /// Removes relative entries from search paths, and makes the addresses of this machine bypass
 /// proxies.
-fn without_surprises(mut built: Pairs, local: &[String]) -> Pairs {
+fn sanitized(mut built: Pairs, local: &[String]) -> Pairs {
     for (name, value) in &mut built {
         if name == "PATH" {
             let absolute = env::split_paths(value).filter(|path| path.is_absolute());

@@ -173,7 +173,7 @@ class Keeper:
     def __init__(self, begin=None):
         # Runs the command if this process was forked from one that has imported it.
         self.begin = begin
-        self.locks, self.doomed, self.doomed_anyway = [], [], []
+        self.locks, self.remove_if_orphaned, self.remove_at_end = [], [], []
         self.record, self.grace = b"", 0
         self.leader, self.ended, self.config = 0, None, -1
         self.others = set()
@@ -318,7 +318,7 @@ class Keeper:
             if pid == self.leader:
                 self.ended = posix.waitstatus_to_exitcode(status)
 
-    def rest(self, seconds):
+    def wait(self, seconds):
         """Waits for a signal."""
         select.select([self.woken], [], [], seconds)
         try:
@@ -337,7 +337,7 @@ class Keeper:
                     continue
                 if pid != self.leader:
                     self.others.add(pid)
-            self.rest(0.002)
+            self.wait(0.002)
 
     def finish(self, quiet=False):
         """Ends the remaining processes of the command and reports how it ended."""
@@ -359,11 +359,11 @@ class Keeper:
                 left = deadline - time.monotonic()
                 if left <= 0:
                     break
-                self.rest(left)
+                self.wait(left)
         self.finish()
-        remove_all(self.doomed)
+        remove_all(self.remove_if_orphaned)
 
-    def obey(self, order, payload, descriptors):
+    def handle(self, order, payload, descriptors):
         if order == b"r":
             try:
                 self.run(payload, descriptors)
@@ -382,9 +382,9 @@ class Keeper:
         elif order == b"l":
             self.locks += descriptors
         elif order == b"d":
-            self.doomed.append(payload)
+            self.remove_if_orphaned.append(payload)
         elif order == b"D":
-            self.doomed_anyway.append(payload)
+            self.remove_at_end.append(payload)
         elif order == b"b":
             self.record = payload
         elif order == b"g":
@@ -397,7 +397,7 @@ class Keeper:
         while True:
             for descriptor, _ in poll.poll():
                 if descriptor == self.woken:
-                    self.rest(0)
+                    self.wait(0)
                     continue
                 message = self.receive()
                 if message is None:
@@ -406,7 +406,7 @@ class Keeper:
                 if message[0] == b"q":
                     self.finish()
                     return
-                self.obey(*message)
+                self.handle(*message)
             if self.leader:
                 self.reap()
                 if self.ended is not None:
@@ -424,7 +424,7 @@ def main(begin=None):
         pass
     keeper = Keeper(begin)
     keeper.serve()
-    remove_all(keeper.doomed_anyway)
+    remove_all(keeper.remove_at_end)
     posix._exit(0)  # the interpreter's own tidying up would cost milliseconds of every end
 
 

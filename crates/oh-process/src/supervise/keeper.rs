@@ -1,5 +1,5 @@
 //! Runs commands under a keeper: a small process that ends after its owner, and first kills every
-//! process that the commands started. Contains nothing about servers.
+//! process that the commands started.
 //!
 //! The owner may die in ways that run no code (`kill -9`), so a separate process is necessary.
 //! `PR_SET_PDEATHSIG` would follow the spawning *thread*, reach only one process, and need unsafe
@@ -53,17 +53,17 @@ pub(crate) const MARK: &str = "OPENHANDS_RS_OWNED";
 /// programs and libraries, and to choose an encoding.
 const NEEDED: &[&str] = &["PATH", "LD_", "DYLD_", "LANG", "LC_"];
 
-/// How long a keeper may take to kill everything before it is killed itself.
+/// Maximum time for a keeper to kill everything before it is killed itself.
 const PATIENCE: Duration = Duration::from_secs(12);
 
 /// Flags for sending: if the reader is gone, return an error instead of raising SIGPIPE.
 #[cfg(not(target_vendor = "apple"))]
-const QUIETLY: SendFlags = SendFlags::NOSIGNAL;
+const SEND_FLAGS: SendFlags = SendFlags::NOSIGNAL;
 #[cfg(target_vendor = "apple")]
-const QUIETLY: SendFlags = SendFlags::empty();
+const SEND_FLAGS: SendFlags = SendFlags::empty();
 
-/// How long the socket to the keeper may be full. The keeper normally reads at once.
-const ROOM: Duration = Duration::from_millis(200);
+/// Maximum time that the socket to the keeper may be full. The keeper normally reads at once.
+const SEND_LIMIT: Duration = Duration::from_millis(200);
 
 /// A single command with its own keeper.
 #[derive(Debug)]
@@ -76,7 +76,7 @@ pub(crate) struct Spawn {
     pub(crate) environment: Vec<(OsString, OsString)>,
     pub(crate) directory: PathBuf,
     /// Directory that the keeper removes if the owner dies without cleaning up.
-    pub(crate) doomed: Option<PathBuf>,
+    pub(crate) remove_if_orphaned: Option<PathBuf>,
 }
 
 /// A command for a keeper to run.
@@ -148,8 +148,8 @@ impl Spawn {
         for lock in locks {
             keeper.hold(lock).map_err(failed)?;
         }
-        if let Some(doomed) = &self.doomed {
-            keeper.remove_if_orphaned(doomed).map_err(failed)?;
+        if let Some(path) = &self.remove_if_orphaned {
+            keeper.remove_if_orphaned(path).map_err(failed)?;
         }
         let job = Job {
             command: &self.command,
@@ -275,7 +275,7 @@ impl Keeper {
             .stderr(Stdio::piped())
             .spawn()
             .map_err(failed)?;
-        let complaints = child.stderr.take();
+        let stderr = child.stderr.take();
         let control = ours.try_clone().map_err(failed)?;
         let keeper = Self(Arc::new(Inner {
             pid: child.id(),
@@ -290,7 +290,7 @@ impl Keeper {
         keeper.0.write(script.as_bytes()).map_err(failed)?;
         match keeper.0.reports.lock().await.next().await {
             Some(Report::Up(_)) => Ok(keeper.clone()),
-            _ => Err(failed(io::Error::other(reason(complaints).await))),
+            _ => Err(failed(io::Error::other(reason(stderr).await))),
         }
     }
 
@@ -488,13 +488,13 @@ pub(crate) fn send(
     }
     // The kernel sends so few bytes completely or not at all.
     let head = [IoSlice::new(head.as_bytes())];
-    writable(|| rustix::net::sendmsg(control, &head, &mut ancillary, QUIETLY))?;
+    writable(|| rustix::net::sendmsg(control, &head, &mut ancillary, SEND_FLAGS))?;
     write(control, payload)
 }
 
 pub(crate) fn write(control: &StdUnixStream, mut bytes: &[u8]) -> io::Result<()> {
     while !bytes.is_empty() {
-        let sent = writable(|| rustix::net::send(control, bytes, QUIETLY))?;
+        let sent = writable(|| rustix::net::send(control, bytes, SEND_FLAGS))?;
         bytes = bytes.get(sent..).unwrap_or_default();
     }
     Ok(())
@@ -505,7 +505,7 @@ fn writable(mut send: impl FnMut() -> rustix::io::Result<usize>) -> io::Result<u
     let begun = Instant::now();
     loop {
         match send() {
-            Err(rustix::io::Errno::AGAIN) if begun.elapsed() < ROOM => {
+            Err(rustix::io::Errno::AGAIN) if begun.elapsed() < SEND_LIMIT => {
                 thread::sleep(Duration::from_micros(100));
             }
             Err(rustix::io::Errno::INTR) => {}
@@ -541,11 +541,11 @@ fn cannot_start(what: &OsStr, error: io::Error) -> Error {
 }
 
 /// Returns why a keeper did not start: the last line that its interpreter wrote.
-async fn reason(complaints: Option<ChildStderr>) -> String {
+async fn reason(stderr: Option<ChildStderr>) -> String {
     let read = spawn_blocking(move || {
         let mut text = String::new();
-        if let Some(complaints) = complaints {
-            let _best_effort = complaints.take(64 * 1024).read_to_string(&mut text);
+        if let Some(stderr) = stderr {
+            let _best_effort = stderr.take(64 * 1024).read_to_string(&mut text);
         }
         text
     });

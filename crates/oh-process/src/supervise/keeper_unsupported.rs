@@ -20,7 +20,7 @@ pub(crate) struct Spawn {
     pub(crate) command: Vec<OsString>,
     pub(crate) environment: Vec<(OsString, OsString)>,
     pub(crate) directory: PathBuf,
-    pub(crate) doomed: Option<PathBuf>,
+    pub(crate) remove_if_orphaned: Option<PathBuf>,
 }
 
 /// A command; never run on this system.
@@ -69,7 +69,7 @@ impl Spawn {
             self.command,
             self.environment,
             self.directory,
-            self.doomed,
+            self.remove_if_orphaned,
         );
         Err(refused())
     }

@@ -196,17 +196,17 @@ impl LogHub {
         let redactor = self.redactor().clone();
         line.message = redactor.text(&line.message);
         line.logger = line.logger.map(|logger| redactor.text(&logger));
-        self.tell(line);
+        self.notify(line);
     }
 
     /// Processes a part of a line that is too long, without its secrets.
     fn text(&self, shown: &str) {
         if !shown.is_empty() {
-            self.tell(LogLine::plain(shown));
+            self.notify(LogLine::plain(shown));
         }
     }
 
-    fn tell(&self, mut line: LogLine) {
+    fn notify(&self, mut line: LogLine) {
         emit(&line);
         let shown = line.to_string();
         let mut state = self.state();
@@ -241,7 +241,7 @@ impl fmt::Debug for LogHub {
 }
 
 /// A line that exceeds [`MAX_LINE`]. The line is published in parts. A secret that crosses the end
-/// of a part is hidden all the same.
+/// of a part is hidden as well.
 struct LongLine {
     redactor: StreamRedactor,
     /// First bytes of an incomplete character.

@@ -1,5 +1,5 @@
-//! Contains the task that supervises one server: detects its end, restarts it according to the
-//! policy, and stops it on request.
+//! Supervises one server in a task: detects its end, restarts it according to the policy, and stops
+//! it on request.
 
 #[cfg(unix)]
 pub(crate) mod keeper;
@@ -60,7 +60,7 @@ pub(crate) async fn run(
             };
             warn!(%exit, attempt, ?delay, "the server ended unexpectedly; restarting it");
             status.send_replace(Status::Restarting { attempt });
-            shared.tell(Liveness::Restarting);
+            shared.notify(Liveness::Restarting);
             let launched = tokio::select! {
                 launched = Box::pin(relaunch(&shared, delay)) => launched,
                 Ok(_) = &mut stop => {
@@ -84,11 +84,11 @@ pub(crate) async fn run(
         live = again;
         shared.pid.store(live.pid, Ordering::Release);
         status.send_replace(Status::Ready);
-        shared.tell(Liveness::Ready);
+        shared.notify(Liveness::Ready);
     };
     shared.plan.logs.close();
     status.send_replace(Status::Exited(report.clone()));
-    shared.tell(Liveness::Gone(report.to_string().into()));
+    shared.notify(Liveness::Gone(report.to_string().into()));
     report
 }
 

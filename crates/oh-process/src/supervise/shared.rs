@@ -1,4 +1,4 @@
-//! Contains the state that a server's handle and its supervisor share.
+//! The state that a server's handle and its supervisor share.
 
 use std::{
     net::SocketAddr,
@@ -10,7 +10,7 @@ use oh_transport::{Client, Liveness};
 use crate::{
     Error, ErrorKind, Result,
     start::{
-        plan::{Plan, Waking},
+        plan::{Plan, Reactivation},
         state::StateDir,
     },
     supervise::keeper::Keeper,
@@ -24,7 +24,7 @@ pub(crate) struct Shared {
     /// The client of the first start.
     pub(crate) client: Client,
     /// The request that activated a dormant server, and the client to use since then.
-    pub(crate) activation: OnceLock<Waking>,
+    pub(crate) activation: OnceLock<Reactivation>,
     held: Mutex<Held>,
     known: Mutex<Known>,
 }
@@ -36,7 +36,7 @@ struct Held {
     state: Option<StateDir>,
 }
 
-/// Current liveness of the server, and the clients that are notified of it.
+/// Current liveness of the server, and the clients to notify when it changes.
 #[derive(Debug)]
 struct Known {
     liveness: Liveness,
@@ -98,7 +98,7 @@ impl Shared {
     }
 
     /// Kills everything, then removes temporary files. No process can be started afterwards.
-    pub(crate) fn let_go(&self) {
+    pub(crate) fn release(&self) {
         let (keeper, state) = {
             let mut held = self.held();
             (held.keeper.take(), held.state.take())
@@ -110,7 +110,7 @@ impl Shared {
     }
 
     /// Notifies all clients of this server's new liveness.
-    pub(crate) fn tell(&self, liveness: Liveness) {
+    pub(crate) fn notify(&self, liveness: Liveness) {
         let mut known = self.known();
         for client in &known.clients {
             client.set_liveness(liveness.clone());
@@ -118,7 +118,7 @@ impl Shared {
         known.liveness = liveness;
     }
 
-    /// Registers a client: it and its clones are notified from now on.
+    /// Registers a client, so that it and its clones are notified from now on.
     pub(crate) fn adopt(&self, client: &Client) {
         let mut known = self.known();
         client.set_liveness(known.liveness.clone());

@@ -1,5 +1,4 @@
-//! Contains the status of a supervised server, how it ended, and when it is restarted. Values only;
-//! makes no decisions.
+//! The status of a supervised server, how it ended, and when it is restarted.
 
 use std::{fmt, time::Duration};
 

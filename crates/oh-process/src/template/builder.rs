@@ -1,4 +1,4 @@
-//! Contains the builder for a template.
+//! The builder for a template.
 
 use std::{ffi::OsString, time::Duration};
 

@@ -1,4 +1,4 @@
-//! Decides from their variables whether a server can be forked from a template. Starts nothing.
+//! Decides whether a server can be forked from a template, by comparing their variables.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -1,6 +1,5 @@
-//! Contains the template: a process that has imported the server's modules. Forking a server from
-//! it takes a fraction of the time and memory of a cold start. Forked servers are run by
-//! [`LocalServer`].
+//! The template: a process that has imported the server's modules. Forking a server from it takes a
+//! fraction of the time and memory of a cold start. Each forked server is a [`LocalServer`].
 //!
 //! [`LocalServer`]: crate::LocalServer
 
@@ -39,9 +38,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// A process that has imported the server's modules once and forks servers from there. Linux only.
 ///
 /// A forked server ([`LocalServerBuilder::template`](crate::LocalServerBuilder::template)) is ready
-/// after about 1.5 s instead of 12 s and uses about 76 MiB of private memory instead of 340 MiB.
-/// Otherwise it does not differ from a server that was started cold: it has its own process,
-/// session, keeper, keys, directories, variables and logs.
+/// after about 1.5 s instead of 12 s and uses about 76 MiB of private memory instead of 340 MiB. In
+/// all other respects it is like a server that was started cold: it has its own process, session,
+/// keeper, keys, directories, variables and logs.
 ///
 /// Forked servers share the state of the imported modules. This includes the values of the
 /// variables that are read at import, the seed of Python's hashes and the memory layout. The
@@ -113,7 +112,7 @@ impl TemplateServer {
         };
         requirements::check_supported(environment.server_version())?;
         if let Some(report) = &settings.report {
-            report.tell(Progress::Starting);
+            report.notify(Progress::Starting);
         }
         let begun = Instant::now();
         let started = Box::pin(Process::start(&environment, &settings)).await;

@@ -1,5 +1,5 @@
 //! Runs a template's process: starts it once, requests a keeper for each server, and ends it with
-//! its owner. Makes no decisions about servers.
+//! its owner.
 
 use std::{
     io,

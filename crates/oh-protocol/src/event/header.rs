@@ -1,4 +1,4 @@
-//! The header of an event: kind, id, timestamp, source and parent. Does not decode bodies.
+//! The header of an event: kind, id, timestamp, source and parent.
 
 use std::{
     hash::{DefaultHasher, Hash, Hasher},

@@ -1,4 +1,4 @@
-//! Redaction of known secret values, wherever they occur. Does not consider names.
+//! Redaction of known secret values, wherever they occur.
 
 use std::sync::Arc;
 

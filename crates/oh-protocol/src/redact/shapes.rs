@@ -1,5 +1,5 @@
 //! Redaction by shape: URLs, values next to secret names, header values, flags, and credentials of
-//! an `Authorization` header. Does not use known values.
+//! an `Authorization` header.
 
 use super::{address, mark::HIDDEN, names};
 

@@ -1,4 +1,4 @@
-//! Steps and scripts of the scripted model. Contains no HTTP.
+//! Steps and scripts of the scripted model.
 
 use std::{fmt, sync::Arc, time::Duration};
 

@@ -26,7 +26,8 @@ pub(crate) fn refusal(head: &response::Parts, body: Option<&[u8]>, redactor: &Re
         )
     };
     let json = body.and_then(|body| serde_json::from_slice::<Value>(body).ok());
-    // An agent server explains what it does not have. Another server's 404 says nothing about that.
+    // An agent server names the resource that it does not have. A 404 of another server contains no
+    // such explanation.
     let foreign = head.status == StatusCode::NOT_FOUND
         && body.is_some()
         && json
@@ -98,7 +99,7 @@ fn validation(entry: &mut Value, redactor: &Redactor) -> Option<ValidationEntry>
     })
 }
 
-/// Returns whether the server's message for this type of error never repeats the value.
+/// Returns whether the server's message for this type of error never contains the value.
 fn keeps_value_out(kind: &str) -> bool {
     matches!(
         kind,

@@ -1,4 +1,4 @@
-//! Connections: proxies, name lookup, TCP and TLS. Contains no HTTP except for opening a tunnel.
+//! Connections: proxies, name lookup, TCP and TLS.
 
 mod connect;
 mod head;

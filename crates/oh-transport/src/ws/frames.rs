@@ -1,5 +1,4 @@
-//! Decodes the frames of a server into whole messages: the client side of RFC 6455. Contains
-//! neither handshakes nor writing, and does not decode the content of messages.
+//! Decodes the frames of a server into whole messages: the client side of RFC 6455.
 //!
 //! The decoder is lenient in two places: it accepts non-minimal lengths (5.2) and a close frame
 //! with a payload of one byte (5.5.1).

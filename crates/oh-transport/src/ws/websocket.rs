@@ -1,4 +1,4 @@
-//! WebSocket over fastwebsockets. No other module uses that crate.
+//! WebSocket over fastwebsockets, the only module that uses that crate.
 //!
 //! fastwebsockets writes frames, but [`frames`](super::frames) reads them, because the reader of
 //! fastwebsockets keeps a buffer of 16 KiB for every socket. This module adds pings, pongs and
@@ -220,8 +220,8 @@ enum Due {
 struct Signs {
     /// Whether something arrived since the last check.
     heard: AtomicBool,
-    /// Whether the local reader is behind. Data that does not arrive then is not the server's
-    /// silence.
+    /// Whether the local reader is behind. In this case, missing data does not mean that the server
+    /// is silent.
     behind: AtomicBool,
     /// The pending control frame. A newer one replaces an older one.
     owed: Mutex<Option<Due>>,

@@ -7,7 +7,7 @@ use oh_protocol::calls::files::{self, ArchiveFormat};
 use super::{Download, fetch::Source};
 use crate::Workspace;
 
-/// How long the server may be silent while it packs.
+/// Maximum time without data while the server packs.
 const PACKING: Duration = Duration::from_secs(600);
 
 /// An archive that has not been packed: see [`Workspace::archive`].

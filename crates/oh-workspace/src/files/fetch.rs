@@ -17,10 +17,10 @@ use oh_transport::{Backoff, Body, Client, ErrorKind as Theirs};
 use super::{Observer, refused};
 use crate::{Error, ErrorKind, Result};
 
-/// How often resuming is attempted without receiving a single byte.
+/// Maximum number of attempts to resume without receiving a single byte.
 const TRIES: u32 = 5;
-/// The block size in which the server reads a file. One block is read at one moment.
-const AT_ONCE: u64 = 64 * 1024;
+/// The size of the blocks in which the server reads a file, each at one moment.
+const SERVER_BLOCK: u64 = 64 * 1024;
 
 /// The source of a download.
 #[derive(Debug, Clone)]
@@ -259,7 +259,7 @@ impl Fetching {
                     self.unchanged().await?;
                     return Ok(None);
                 }
-                Some(Err(error)) => self.go_on(error).await?,
+                Some(Err(error)) => self.reconnect(error).await?,
             }
         }
     }
@@ -270,7 +270,7 @@ impl Fetching {
         let Some(Resume::Version(etag)) = &self.resume else {
             return Ok(());
         };
-        if self.done <= AT_ONCE {
+        if self.done <= SERVER_BLOCK {
             return Ok(());
         }
         let part = Part::Rest(self.done - 1, etag);
@@ -296,7 +296,7 @@ impl Fetching {
     }
 
     /// Reconnects and resumes after the bytes that have arrived, or returns the connection's error.
-    async fn go_on(&mut self, broken: oh_transport::Error) -> Result<()> {
+    async fn reconnect(&mut self, broken: oh_transport::Error) -> Result<()> {
         let failed = |error| refused("the download was interrupted", &self.path, error).midway();
         let Some(resume) = &self.resume else {
             return Err(failed(broken));

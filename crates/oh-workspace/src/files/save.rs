@@ -12,15 +12,15 @@ use tokio::sync::mpsc;
 use super::ByteStream;
 use crate::{Error, Result};
 
-/// Chunks that may wait for the writer.
-const BEHIND: usize = 8;
+/// Maximum number of chunks that wait for the writer.
+const QUEUED_CHUNKS: usize = 8;
 
 /// Writes the whole stream. Returns the writer and the number of bytes.
 pub(super) async fn write_to<W: Write + Send + 'static>(
     mut stream: ByteStream,
     mut writer: W,
 ) -> Result<(W, u64)> {
-    let (sender, mut receiver) = mpsc::channel::<Bytes>(BEHIND);
+    let (sender, mut receiver) = mpsc::channel::<Bytes>(QUEUED_CHUNKS);
     let writing = tokio::task::spawn_blocking(move || {
         while let Some(chunk) = receiver.blocking_recv() {
             writer.write_all(&chunk)?;

@@ -28,15 +28,16 @@ use crate::{Error, ErrorKind, Result, Workspace};
 /// Size of the chunks in which a source is read.
 const CHUNK: usize = 256 * 1024;
 /// Chunks read ahead of the connection.
-const AHEAD: usize = 4;
-/// The server copies a file once more after it has arrived. Allow for this many bytes per second.
+const READ_AHEAD: usize = 4;
+/// The speed, in bytes per second, that the wait for the response assumes for the server's copy of
+/// an uploaded file.
 const COPIED_PER_SECOND: u64 = 4 * 1024 * 1024;
 /// Bytes that may still be in network buffers when the last byte has been sent.
-const ON_THE_WAY: u64 = 8 * 1024 * 1024;
-/// The slowest connection, in bytes per second, whose full buffers are waited for.
-const SLOWEST: u64 = 64 * 1024;
+const BYTES_IN_TRANSIT: u64 = 8 * 1024 * 1024;
+/// The slowest connection that the wait for the response allows for, in bytes per second.
+const MIN_RATE: u64 = 64 * 1024;
 /// Maximum response size. A response to an upload is a few bytes.
-const ANSWER: usize = 1024 * 1024;
+const MAX_RESPONSE: usize = 1024 * 1024;
 
 /// An upload that has not started. Choose a source to start it.
 ///
@@ -196,7 +197,7 @@ async fn finish(
     answer: oh_transport::Result<http::Response<Body>>,
 ) -> oh_transport::Result<files::UploadResult> {
     let (head, body) = client.accepted(answer?).await?.into_parts();
-    let body = body.collect(ANSWER).await?;
+    let body = body.collect(MAX_RESPONSE).await?;
     let answer = Answer::new(head.status, head.headers, body);
     if answer.is_web_page() {
         let message = "not the response of an agent server: a web page";
@@ -256,7 +257,7 @@ async fn stalled(watch: &Mutex<Watch>, idle: Duration) {
                 WaitsFor::Source => None,
                 WaitsFor::Wire => Some(idle),
                 WaitsFor::Answer => {
-                    let on_the_way = watch.done.min(ON_THE_WAY) / SLOWEST;
+                    let on_the_way = watch.done.min(BYTES_IN_TRANSIT) / MIN_RATE;
                     let copied = watch.done / COPIED_PER_SECOND;
                     idle.checked_add(Duration::from_secs(on_the_way + copied))
                 }
@@ -401,7 +402,7 @@ fn read<R: io::Read + Send + 'static>(
     mut reader: R,
     check: impl FnOnce(&R) -> Result<()> + Send + 'static,
 ) -> Chunks {
-    let (sender, mut receiver) = mpsc::channel(AHEAD);
+    let (sender, mut receiver) = mpsc::channel(READ_AHEAD);
     let mut reading = tokio::task::spawn_blocking(move || {
         let mut held = None;
         loop {

@@ -178,7 +178,7 @@ impl Git {
             Ok(changes) => changes,
             Err(error) if error.kind() == ErrorKind::Git => {
                 return match exact::list(&self.workspace, which).await {
-                    // Commands cannot run, so the server's error is all there is.
+                    // Commands cannot run, so only the server's error is available.
                     Err(other) if other.is_rejection() => Err(error),
                     list => list,
                 };

@@ -13,8 +13,8 @@ use crate::{Error, ErrorKind, Result, Workspace, command::excerpt, shell::quoted
 use futures_util::StreamExt as _;
 use oh_protocol::calls::Scope;
 
-/// How many repositories are cloned at the same time.
-const AT_ONCE: usize = 3;
+/// Maximum number of repositories that are cloned at the same time.
+const PARALLEL_CLONES: usize = 3;
 /// Exit code for a directory that already exists.
 const EXISTS: i32 = 97;
 /// The variables from which git's credential helper reads the user and the token.
@@ -106,7 +106,7 @@ impl CloneRepositories<'_> {
             let result = clone(workspace, &checked, &path, limit).await;
             (checked, path, result)
         });
-        let mut clones = futures_util::stream::iter(clones).buffered(AT_ONCE);
+        let mut clones = futures_util::stream::iter(clones).buffered(PARALLEL_CLONES);
         while let Some((checked, path, result)) = clones.next().await {
             match result {
                 Ok(()) => done.cloned.push(ClonedRepository {

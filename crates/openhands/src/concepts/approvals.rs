@@ -27,7 +27,7 @@
 //! # Ok(()) }
 //! ```
 //!
-//! Nothing else approves an action: neither a message nor another call of `run()`. For a user
+//! Only an answer approves an action. A message or another call of `run()` does not. For a user
 //! interface, [`Approvals::events`](crate::conversation::Approvals::events) reports requests and
-//! withdrawals as they happen. The crate [`hooks`](crate::hooks) offers the alternative that needs
-//! no program at run time: a hook denies an action on the server.
+//! withdrawals as they happen. A [hook](crate::hooks) is an alternative that runs on the server: it
+//! denies actions without this program.

@@ -4,8 +4,7 @@
 //! it: the events and the state. One task updates the mirror over one socket, and all handles of a
 //! conversation in a process share it. Reading the mirror is cheap and sends no request:
 //!
-//! - [`events()`](crate::Conversation::events) returns the events so far, as a list that does not
-//!   change any more.
+//! - [`events()`](crate::Conversation::events) returns the events so far, as an immutable list.
 //! - [`state()`](crate::Conversation::state) returns the state: status, agent, metrics.
 //!
 //! A *cursor* is a position in the log. Each stream of

@@ -1,8 +1,8 @@
 //! Ordering: every event once, in the order of the server's log.
 //!
 //! The server numbers the events of a conversation. Every reader gets each persisted event exactly
-//! once and in this order: each stream, each callback, and each of several programs. Timestamps do
-//! not decide, because two events can have the same one.
+//! once and in this order: each stream, each callback, and each of several programs. The timestamps
+//! are not used for the order, because two events can have the same one.
 //!
 //! Events that arrive early wait until the gap before them is filled. The client reads the missing
 //! events from the log. An event that this crate does not know, or cannot decode, keeps its place

@@ -5,8 +5,8 @@
 //! for every event before it. Dropping the future, or a timeout, ends the wait and not the run; the
 //! next `run()` joins the run in progress.
 //!
-//! [`RunOutcome::status`](crate::RunOutcome::status) says how the run ended. Treat statuses that
-//! you do not handle like an error:
+//! [`RunOutcome::status`](crate::RunOutcome::status) returns how the run ended. Treat each status
+//! that you do not handle as an error:
 //!
 //! ```no_run
 //! # async fn work(conversation: &openhands::Conversation)

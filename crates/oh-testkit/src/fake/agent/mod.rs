@@ -1,4 +1,4 @@
-//! The agent: plays a script, and acts on conversations like the agent server. Contains no route.
+//! The agent: plays a script, and acts on conversations like the agent server.
 
 mod acts;
 mod commands;

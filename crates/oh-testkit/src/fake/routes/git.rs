@@ -1,4 +1,4 @@
-//! Git repositories defined by a test through their answers. Does not run git.
+//! Git repositories of the fake, which a test defines by their answers.
 
 use std::collections::BTreeMap;
 

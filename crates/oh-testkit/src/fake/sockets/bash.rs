@@ -1,10 +1,10 @@
 //! The socket of commands and their output.
 
-use super::line::{Line, Over, Told};
+use super::line::{Delivered, Line, Over};
 use crate::fake::state::subscriber::Item;
 
 impl Line {
-    pub(super) async fn bash(&mut self, all: bool) -> Told {
+    pub(super) async fn bash(&mut self, all: bool) -> Delivered {
         let Some((before, subscriber, mut items)) = self.world.bash.subscribe() else {
             let reason = "Too many bash event connections".to_owned();
             return Err(Over::Close(1013, reason));

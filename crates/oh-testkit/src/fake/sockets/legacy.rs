@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde_json::{Value, json};
 
-use super::line::{Line, Told, too_many};
+use super::line::{Delivered, Line, too_many};
 use crate::fake::state::{
     conversation::Conversation,
     listening::{Listening, begins},
@@ -18,7 +18,7 @@ impl Line {
         conversation: &Arc<Conversation>,
         all: bool,
         since: Option<String>,
-    ) -> Told {
+    ) -> Delivered {
         let Listening {
             subscriber,
             mut items,

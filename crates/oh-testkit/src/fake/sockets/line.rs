@@ -42,7 +42,7 @@ pub(super) enum Over {
     Silent,
 }
 
-pub(super) type Told = Result<(), Over>;
+pub(super) type Delivered = Result<(), Over>;
 
 pub(super) async fn read(reader: Reader, to: mpsc::Sender<Inbound>) {
     reader.pump(to).await;
@@ -130,7 +130,7 @@ impl Line {
         }
     }
 
-    async fn talk(&mut self, kind: Kind, known: bool) -> Told {
+    async fn talk(&mut self, kind: Kind, known: bool) -> Delivered {
         if !known {
             self.authenticate().await?;
         }
@@ -148,7 +148,7 @@ impl Line {
     }
 
     /// Waits for the first message, which must contain the key.
-    async fn authenticate(&mut self) -> Told {
+    async fn authenticate(&mut self) -> Delivered {
         let refused = || Over::Close(4001, "Authentication failed".to_owned());
         let first = tokio::time::timeout(AUTH_WITHIN, self.inbound.recv()).await;
         let text = match first {
@@ -174,7 +174,7 @@ impl Line {
     }
 
     /// Queues a `durable` frame, with the active faults.
-    pub(super) async fn durable(&mut self, frame: &Frame, subscriber: &Subscriber) -> Told {
+    pub(super) async fn durable(&mut self, frame: &Frame, subscriber: &Subscriber) -> Delivered {
         if !frame.fits() {
             return Err(too_large());
         }
@@ -182,11 +182,11 @@ impl Line {
     }
 
     /// Queues an event without an envelope, for the legacy socket and the command socket.
-    pub(super) async fn bare(&mut self, event: &[u8], subscriber: &Subscriber) -> Told {
+    pub(super) async fn bare(&mut self, event: &[u8], subscriber: &Subscriber) -> Delivered {
         self.event(&frames::text(event), subscriber).await
     }
 
-    async fn event(&mut self, frame: &Bytes, subscriber: &Subscriber) -> Told {
+    async fn event(&mut self, frame: &Bytes, subscriber: &Subscriber) -> Delivered {
         let faults = self.world.faults.of_event(&self.path, self.passed);
         self.passed += 1;
         let mut times = 1;
@@ -232,7 +232,7 @@ impl Line {
         items: &mut mpsc::UnboundedReceiver<Item>,
         batch: &mut Vec<Item>,
         envelopes: bool,
-    ) -> Told {
+    ) -> Delivered {
         loop {
             self.world.thawed().await;
             while !self.deaf
@@ -318,7 +318,7 @@ impl Line {
 
     /// Sends the queued frames. If the connection has to end, a client that never reads gets a
     /// grace period only.
-    pub(super) async fn flush(&mut self, subscriber: &Subscriber) -> Told {
+    pub(super) async fn flush(&mut self, subscriber: &Subscriber) -> Delivered {
         self.world.thawed().await;
         if self.silenced.has_changed().unwrap_or(false) {
             return Err(Over::Silent);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::json;
 
-use super::line::{Line, Over, Told, ending, too_large, too_many};
+use super::line::{Delivered, Line, Over, ending, too_large, too_many};
 use crate::fake::state::{
     conversation::Conversation,
     listening::{Listening, begins},
@@ -20,7 +20,7 @@ impl Line {
         &mut self,
         conversation: &Arc<Conversation>,
         after: Option<i64>,
-    ) -> Told {
+    ) -> Delivered {
         let Listening {
             subscriber,
             mut items,

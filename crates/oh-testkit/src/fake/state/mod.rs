@@ -1,4 +1,4 @@
-//! The state of a server and its conversations. Contains no agent and no route.
+//! The state of a server and its conversations.
 
 pub(super) mod branches;
 pub(super) mod builtin;

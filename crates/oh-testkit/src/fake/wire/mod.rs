@@ -1,4 +1,4 @@
-//! The wire: frames of sockets, requests and responses, and the known routes. Contains no state.
+//! The wire: frames of sockets, requests and responses, and the known routes.
 
 pub(super) mod frames;
 pub(super) mod known;

@@ -5,7 +5,7 @@ use std::fmt;
 /// A result with this crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// The kind of an [`Error`], for programs to branch on.
+/// The kind of an [`Error`], for programs to match on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
@@ -75,22 +75,25 @@ impl Error {
         self.kind
     }
 
-    /// Returns false: nothing in this crate waits. Present in each crate's error.
+    /// Returns false: no operation of this crate has a time limit. Every error type of this project
+    /// has this method.
     pub fn is_timeout(&self) -> bool {
         false
     }
 
-    /// Returns false: the same value fails again. Present in each crate's error.
+    /// Returns false: the same value fails again. Every error type of this project has this method.
     pub fn is_transient(&self) -> bool {
         false
     }
 
-    /// Returns false: nothing in this crate is sent to a server. Present in each crate's error.
+    /// Returns false: this crate sends no requests. Every error type of this project has this
+    /// method.
     pub fn is_auth(&self) -> bool {
         false
     }
 
-    /// Returns `None`: no response is involved. Present in each crate's error.
+    /// Returns `None`: this crate sends no requests. Every error type of this project has this
+    /// method.
     pub fn status(&self) -> Option<http::StatusCode> {
         None
     }

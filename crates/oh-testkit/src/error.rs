@@ -2,10 +2,10 @@
 
 use std::fmt;
 
-/// Shorthand for a result with this crate's [`Error`].
+/// A result with this crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// The category of an error, for tests that need to branch on it.
+/// The kind of an [`Error`], for tests to match on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
@@ -15,8 +15,8 @@ pub enum ErrorKind {
     /// Another process uses the port, for example because it took the port while the kit was down.
     /// End the other process, or start another kit.
     PortTaken,
-    /// The program under test did not do what was expected, or did something else. The message
-    /// lists the differences. Correct the program, or the expectations of the test.
+    /// The program under test did not meet an expectation. The message lists the differences.
+    /// Correct the program, or the expectations of the test.
     Unmet,
     /// A requested item does not exist, such as an unknown conversation. Correct the id, path or
     /// number that the message names.
@@ -60,28 +60,28 @@ impl Error {
         }
     }
 
-    /// Returns the category of the error.
+    /// Returns the kind of the error.
     pub fn kind(&self) -> ErrorKind {
         self.kind
     }
 
-    /// Returns false: kits report what happened, and do not wait for it. Present in each crate's
-    /// error.
+    /// Returns false: no operation of a kit has a time limit. Every error type of this project has
+    /// this method.
     pub fn is_timeout(&self) -> bool {
         false
     }
 
-    /// Returns false: a test does not repeat what failed. Present in each crate's error.
+    /// Returns false: a failed test fails again. Every error type of this project has this method.
     pub fn is_transient(&self) -> bool {
         false
     }
 
-    /// Returns false: kits do not log in to a server. Present in each crate's error.
+    /// Returns false: kits send no session key. Every error type of this project has this method.
     pub fn is_auth(&self) -> bool {
         false
     }
 
-    /// Returns `None`: no response is involved. Present in each crate's error.
+    /// Returns `None`: kits receive no responses. Every error type of this project has this method.
     pub fn status(&self) -> Option<http::StatusCode> {
         None
     }

@@ -1,5 +1,5 @@
-//! An HTTP/1.1 server on a free loopback port. The only module that uses hyper. Handles connections
-//! and bodies, but does not interpret requests.
+//! An HTTP/1.1 server on a free loopback port: its connections and bodies. No other module uses
+//! hyper.
 
 use std::{
     future::poll_fn,
@@ -192,7 +192,7 @@ async fn serve(stream: TcpStream, handler: impl Handler) {
         let (handler, last) = (handler.clone(), Arc::clone(&last));
         async move {
             let mut response = handler.answer(request).await;
-            if response.extensions_mut().remove::<Unsaid>().is_some() {
+            if response.extensions_mut().remove::<NoResponse>().is_some() {
                 // Ends the connection before any response is sent.
                 return Err(Broken);
             }
@@ -222,12 +222,12 @@ async fn serve(stream: TcpStream, handler: impl Handler) {
 
 /// Marks a response that is not sent.
 #[derive(Clone)]
-struct Unsaid;
+struct NoResponse;
 
 /// Returns a marker that closes the connection without a response.
-pub(crate) fn unsaid() -> Response {
+pub(crate) fn no_response() -> Response {
     let mut response = http::Response::new(full(Bytes::new()));
-    response.extensions_mut().insert(Unsaid);
+    response.extensions_mut().insert(NoResponse);
     response
 }
 

@@ -10,7 +10,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use crate::{
     fake::{frame_head, text_frame},
     fault::{AnswerFault, Asked, EventFault, Faults, oversized, refused_upgrade},
-    seen::{LONGEST, Requests, Seen},
+    seen::{MAX_BODY, Requests, Seen},
 };
 
 /// The maximum size of a message head. A larger one is not HTTP.
@@ -136,7 +136,7 @@ enum Body {
 }
 
 impl Body {
-    fn of(head: &Head, unsaid: Self) -> Self {
+    fn of(head: &Head, otherwise: Self) -> Self {
         if head
             .field("transfer-encoding")
             .is_some_and(|coding| coding.contains("chunked"))
@@ -145,7 +145,7 @@ impl Body {
         }
         match head.field("content-length").map(|length| length.parse()) {
             Some(Ok(length)) => Self::Length(length),
-            _ => unsaid,
+            _ => otherwise,
         }
     }
 }
@@ -305,7 +305,7 @@ where
         .await?;
     let body = Body::of(&head, Body::None);
     let mut kept = Vec::new();
-    let keep = matches!(body, Body::Length(length) if length <= LONGEST as u64);
+    let keep = matches!(body, Body::Length(length) if length <= MAX_BODY as u64);
     pass_and_keep(body, client, Some(server), keep.then_some(&mut kept)).await?;
     unanswered.body(kept.into());
     let answer = loop {
@@ -370,7 +370,7 @@ where
         let Some(length) = frame(&server.read) else {
             tokio::select! {
                 said = client.more() => said?,
-                told = server.more() => told?,
+                more = server.more() => more?,
             }
             continue;
         };

@@ -58,7 +58,7 @@ struct Inner {
     surprises: Vec<(usize, Surprise)>,
     sockets: VecDeque<(String, oneshot::Sender<SocketPeer>)>,
     /// Whether `verify` has been called.
-    heard: bool,
+    reported: bool,
 }
 
 impl Inner {
@@ -109,7 +109,7 @@ impl Inner {
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        if let Some(report) = self.report().filter(|_| !self.heard) {
+        if let Some(report) = self.report().filter(|_| !self.reported) {
             crate::error::tell(&report);
         }
     }
@@ -254,7 +254,7 @@ impl Mock {
     /// Returns an error with a combined list of expected and received requests if they differ.
     pub fn verify(&self) -> Result<()> {
         let mut inner = self.lock();
-        inner.heard = true;
+        inner.reported = true;
         match inner.report() {
             None => Ok(()),
             Some(report) => Err(Error::unmet(report)),

@@ -14,7 +14,7 @@ use http::Method;
 use serde_json::Value;
 
 /// The maximum size of a stored body, in bytes.
-pub(crate) const LONGEST: usize = 1024 * 1024;
+pub(crate) const MAX_BODY: usize = 1024 * 1024;
 
 /// A request as received by a fake server or a proxy.
 #[derive(Clone)]
@@ -47,7 +47,7 @@ impl Seen {
 
     pub(crate) fn body(mut self, body: &Bytes) -> Self {
         self.body = match body.len() {
-            0..=LONGEST => body.clone(),
+            0..=MAX_BODY => body.clone(),
             _ => Bytes::new(),
         };
         self
@@ -205,7 +205,7 @@ mod tests {
             "POST /api/conversations (20 bytes) -> 0"
         );
         assert_eq!(seen.json()["api_key"], "canary");
-        let long = Bytes::from(vec![b'x'; LONGEST + 1]);
-        assert!(seen.body(&long).body.len() < LONGEST);
+        let long = Bytes::from(vec![b'x'; MAX_BODY + 1]);
+        assert!(seen.body(&long).body.len() < MAX_BODY);
     }
 }

@@ -101,7 +101,7 @@ pub(super) fn give_key(fields: &mut Fields, key: Option<&SecretString>) -> bool 
     })
 }
 
-/// Does the same as [`give_key`] in JSON that the caller wrote.
+/// Adds the key like [`give_key`], in JSON that the caller wrote.
 fn give_key_to_json(json: &mut Value, key: Option<&SecretString>) -> bool {
     let object = match json {
         Value::Array(items) => return any(items, |item| give_key_to_json(item, key)),

@@ -118,7 +118,7 @@ impl FakeConversation {
     }
 
     /// Sends an event to all sockets without logging it.
-    pub fn tell(&self, kind: &str, fields: Value) {
+    pub fn send_unlogged(&self, kind: &str, fields: Value) {
         let mut event = json!({
             "id": self.conversation.clock.id(),
             "timestamp": self.conversation.clock.local(),
@@ -156,7 +156,7 @@ impl FakeConversation {
     pub fn say(&self, text: &str) {
         let message = json!({"role": "user", "content": [{"type": "text", "text": text}]});
         agent::receive(&self.world, &self.conversation, &message);
-        let slot = || Some(self.world.slots.insist());
+        let slot = || Some(self.world.slots.take_beyond_limit());
         // A current run handles the message, or another run follows it.
         let started = agent::start_in(&self.world, &self.conversation, Permission::Test, slot);
         if started.is_err() {

@@ -31,7 +31,7 @@ impl World {
             if code.is_some() {
                 agent::close(self, &conversation);
             }
-            conversation.stir.notify_waiters();
+            conversation.changed.notify_waiters();
         }
     }
 

@@ -386,7 +386,7 @@ impl FakeServer {
 impl Drop for FakeServer {
     fn drop(&mut self) {
         self.world.stop();
-        if let Some(report) = self.world.unheard() {
+        if let Some(report) = self.world.unreported() {
             crate::error::tell(&report);
         }
     }

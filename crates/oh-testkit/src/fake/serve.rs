@@ -29,7 +29,7 @@ impl Handler for Serving {
 /// Responds to a request, with the active faults.
 async fn answer(world: Arc<World>, request: Request) -> Response {
     if world.down.load(Ordering::SeqCst) {
-        return server::unsaid();
+        return server::no_response();
     }
     world.thawed().await;
     let path = request.uri().path().to_owned();
@@ -68,7 +68,7 @@ async fn answer(world: Arc<World>, request: Request) -> Response {
             }
             AnswerFault::Upgrade(how) => {
                 let Some((status, page)) = refused_upgrade(how) else {
-                    return server::unsaid();
+                    return server::no_response();
                 };
                 unanswered.answered(status.as_u16());
                 return no_upgrade(status, page);
@@ -91,7 +91,7 @@ async fn answer(world: Arc<World>, request: Request) -> Response {
     world.thawed().await;
     unanswered.answered(response.status().as_u16());
     if lost {
-        return server::unsaid();
+        return server::no_response();
     }
     if wrong_length {
         let (sender, body) = server::channel();

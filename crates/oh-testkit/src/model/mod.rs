@@ -119,7 +119,7 @@ impl ScriptedModel {
 /// Prints unreported failures to stderr, so that the author of a failing test can see the cause.
 impl Drop for ScriptedModel {
     fn drop(&mut self) {
-        if let Some(report) = lock(&self.player).unheard() {
+        if let Some(report) = lock(&self.player).unreported() {
             crate::error::tell(&report);
         }
     }
@@ -251,7 +251,7 @@ async fn answer(request: Request, player: &Mutex<Player>) -> Response {
         body,
     };
     let step = player::play(player, &request);
-    step.ponder().await;
+    step.wait().await;
     if let Some(fail) = &step.fail {
         let status = StatusCode::from_u16(fail.status).unwrap_or(StatusCode::BAD_REQUEST);
         let mut response = refuse(status, &fail.message);

@@ -28,7 +28,7 @@ pub(crate) struct Player {
     requests: Vec<ModelRequest>,
     failures: Vec<String>,
     /// Whether `verify` has not been called yet.
-    unheard: bool,
+    unreported: bool,
 }
 
 /// A step and how messages name it.
@@ -98,7 +98,7 @@ impl Player {
             places: HashMap::new(),
             requests: Vec::new(),
             failures: Vec::new(),
-            unheard: true,
+            unreported: true,
         }
     }
 
@@ -164,9 +164,9 @@ impl Player {
 
     /// Returns the recorded failures, unless [`verify`](Self::verify) has been called. Used for
     /// tests that do not call it.
-    pub(crate) fn unheard(&self) -> Option<String> {
-        let unheard = self.unheard && !self.failures.is_empty();
-        unheard.then(|| {
+    pub(crate) fn unreported(&self) -> Option<String> {
+        let unreported = self.unreported && !self.failures.is_empty();
+        unreported.then(|| {
             format!(
                 "the requests did not follow the script:\n- {}",
                 self.failures.join("\n- ")
@@ -175,7 +175,7 @@ impl Player {
     }
 
     pub(crate) fn verify(&mut self) -> Result<()> {
-        self.unheard = false;
+        self.unreported = false;
         let mut report = String::new();
         for failure in &self.failures {
             let _ = write!(report, "\n- {failure}");

@@ -164,7 +164,7 @@ impl Step {
     }
 
     /// Waits for the step's delay and gate.
-    pub(crate) async fn ponder(&self) {
+    pub(crate) async fn wait(&self) {
         if !self.delay.is_zero() {
             tokio::time::sleep(self.delay).await;
         }

@@ -95,7 +95,7 @@ pub(crate) async fn interrupt(conversation: &Conversation) {
     if !running {
         return pause(conversation).await;
     }
-    conversation.stir.notify_waiters();
+    conversation.changed.notify_waiters();
     let ended = conversation.until(|inner| !inner.running);
     let _ = tokio::time::timeout(Duration::from_secs(5), ended).await;
     conversation.publish_state();

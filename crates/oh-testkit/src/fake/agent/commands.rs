@@ -121,7 +121,7 @@ pub(crate) async fn run(
     }
     let id = command["id"].as_str().unwrap_or_default();
     let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
-    let told = |order: usize, exit: Option<i32>, stdout: &str, stderr: &str| {
+    let event = |order: usize, exit: Option<i32>, stdout: &str, stderr: &str| {
         json!({
             "id": world.clock.uuid().simple().to_string(),
             "timestamp": world.clock.utc(),
@@ -137,11 +137,11 @@ pub(crate) async fn run(
     let mut order = 0;
     while let Some((at, _)) = rest.char_indices().nth(CHUNK) {
         let (piece, after) = rest.split_at(at);
-        bash.push(told(order, None, piece, ""));
+        bash.push(event(order, None, piece, ""));
         order += 1;
         rest = after;
     }
-    let last = told(order, Some(output.exit_code), rest, &output.stderr);
+    let last = event(order, Some(output.exit_code), rest, &output.stderr);
     bash.push(last.clone());
     let mut whole = last;
     whole["stdout"] = json!(some(&output.stdout));

@@ -37,7 +37,7 @@ pub(crate) fn begin(
             .await;
         if stopped.is_none() {
             let goal = on.lock().goal.clone();
-            tell(&on, goal, "interrupted", Value::Null);
+            record(&on, goal, "interrupted", Value::Null);
         }
     });
     Ok(())
@@ -58,7 +58,7 @@ async fn pursue(
     mut nudge: String,
     slot: Slot,
 ) {
-    tell(conversation, Some(goal.clone()), "running", Value::Null);
+    record(conversation, Some(goal.clone()), "running", Value::Null);
     loop {
         let message = json!({"role": "user", "content": [{"type": "text", "text": nudge}]});
         let turn = conversation.turn().await;
@@ -66,7 +66,7 @@ async fn pursue(
         drop(turn);
         run::work(world, conversation, &slot).await;
         if matches!(conversation.status().as_str(), "paused" | "error") {
-            tell(conversation, Some(goal), "interrupted", Value::Null);
+            record(conversation, Some(goal), "interrupted", Value::Null);
             return;
         }
         let step = world.play(&request::question(
@@ -74,9 +74,9 @@ async fn pursue(
             conversation,
             &judged(&goal.objective),
         ));
-        step.ponder().await;
+        step.wait().await;
         if step.fail.is_some() {
-            tell(conversation, Some(goal), "interrupted", Value::Null);
+            record(conversation, Some(goal), "interrupted", Value::Null);
             return;
         }
         let verdict = verdict(&step.text.unwrap_or_default());
@@ -86,7 +86,7 @@ async fn pursue(
             false if goal.rounds >= goal.most => "capped",
             false => "running",
         };
-        tell(conversation, Some(goal.clone()), status, verdict.clone());
+        record(conversation, Some(goal.clone()), status, verdict.clone());
         if status != "running" {
             return;
         }
@@ -125,7 +125,7 @@ fn verdict(text: &str) -> Value {
 }
 
 /// Logs the state of the goal.
-fn tell(conversation: &Conversation, goal: Option<Goal>, status: &'static str, verdict: Value) {
+fn record(conversation: &Conversation, goal: Option<Goal>, status: &'static str, verdict: Value) {
     let Some(mut goal) = goal else {
         return;
     };

@@ -174,7 +174,7 @@ async fn run(
         inner.info.insert("updated_at".to_owned(), json!(now));
         drop(inner);
         conversation.publish_state();
-        conversation.stir.notify_waiters();
+        conversation.changed.notify_waiters();
         match late {
             Some(late) => cause = late,
             None => break,
@@ -213,7 +213,7 @@ async fn steps(world: &World, conversation: &Conversation, cause: Permission) {
             "waiting_for_confirmation" => conversation.set_status("running"),
             _ => {}
         }
-        let heard = newest_message(conversation);
+        let newest = newest_message(conversation);
         let Some(mine) = step(world, conversation, turn, cause).await else {
             return;
         };
@@ -221,7 +221,7 @@ async fn steps(world: &World, conversation: &Conversation, cause: Permission) {
         let status = conversation.status();
         let (finished, waits) = (status == "finished", status == "waiting_for_confirmation");
         // A message that arrived during the step takes precedence over the step's result.
-        if (finished || waits) && newest_message(conversation) != heard {
+        if (finished || waits) && newest_message(conversation) != newest {
             if waits {
                 let pending = conversation.pending();
                 reject_all(conversation, &pending, "Superseded by a new user message");

@@ -86,7 +86,7 @@ async fn ask(world: &World, conversation: &Conversation) -> Option<Step> {
     }
     let stirred = conversation.until(|inner| inner.interrupted || inner.deleted);
     let answered = async {
-        step.ponder().await;
+        step.wait().await;
         world.thawed().await;
     };
     let answered = tokio::select! {

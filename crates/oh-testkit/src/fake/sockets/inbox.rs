@@ -42,7 +42,7 @@ impl Inbox {
                     let code = "ConversationRunLimitExceeded";
                     let error = refusal(&serving, envelopes, code, &detail);
                     let error = Bytes::from(error.to_string());
-                    subscriber.tell(match envelopes {
+                    subscriber.publish(match envelopes {
                         true => Item::Progress(error),
                         false => Item::Transient(error),
                     });

@@ -27,13 +27,13 @@ impl Line {
         let mut batch = Vec::new();
         let mut next = 0;
         let mut replaying = all || since.is_some();
-        self.deaf = true;
+        self.queues_messages = true;
         loop {
             // Replayed and new events alternate, as on the agent server. An event may be sent twice
             // and out of order.
             match items.try_recv() {
                 Ok(item) => batch.push(item),
-                Err(_) if replaying && !self.deaf => {}
+                Err(_) if replaying && !self.queues_messages => {}
                 Err(_) => {
                     self.wait(
                         Some(conversation),
@@ -47,7 +47,7 @@ impl Line {
             }
             for item in batch.drain(..) {
                 // Events during a running tool precede the state.
-                self.deaf &= begins(&item).is_none();
+                self.queues_messages &= begins(&item).is_none();
                 match &item {
                     Item::Durable { frame, .. } => self.bare(&frame.event(), &subscriber).await?,
                     Item::Transient(raw) | Item::Snapshot { raw, .. } => self.writer.text(&[raw]),
@@ -59,7 +59,7 @@ impl Line {
                 }
                 subscriber.took(&item);
             }
-            if replaying && !self.deaf {
+            if replaying && !self.queues_messages {
                 let page = conversation.lock().page(next, 100);
                 for (seq, event) in &page {
                     next = seq + 1;

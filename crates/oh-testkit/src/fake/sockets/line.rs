@@ -64,8 +64,8 @@ pub(super) struct Line {
     ping: Interval,
     awaiting_pong: bool,
     /// Whether messages are queued, because the client has not received the state yet.
-    pub(super) deaf: bool,
-    unheard: VecDeque<Vec<u8>>,
+    pub(super) queues_messages: bool,
+    queued: VecDeque<Vec<u8>>,
     /// Messages that wait to be processed.
     inbox: Inbox,
     /// The number of events sent so far, which faults use.
@@ -90,8 +90,8 @@ impl Line {
             inbound,
             ping: pings(),
             awaiting_pong: false,
-            deaf: false,
-            unheard: VecDeque::new(),
+            queues_messages: false,
+            queued: VecDeque::new(),
             inbox: Inbox::default(),
             passed: 0,
             late: None,
@@ -235,8 +235,8 @@ impl Line {
     ) -> Delivered {
         loop {
             self.world.thawed().await;
-            while !self.deaf
-                && let Some(text) = self.unheard.pop_front()
+            while !self.queues_messages
+                && let Some(text) = self.queued.pop_front()
             {
                 self.message(conversation, subscriber, &text, envelopes);
                 self.flush(subscriber).await?;
@@ -257,7 +257,7 @@ impl Line {
                     }
                     Some(Inbound::Binary) => {}
                     Some(Inbound::TooLarge) => return Err(Over::Close(1009, String::new())),
-                    Some(Inbound::Text(text)) if self.deaf => self.unheard.push_back(text),
+                    Some(Inbound::Text(text)) if self.queues_messages => self.queued.push_back(text),
                     Some(Inbound::Text(text)) => {
                         self.message(conversation, subscriber, &text, envelopes);
                         self.flush(subscriber).await?;

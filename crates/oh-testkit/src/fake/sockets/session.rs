@@ -27,16 +27,16 @@ impl Line {
             _place,
         } = Listening::new(conversation).ok_or_else(too_many)?;
         let mut batch = Vec::new();
-        self.deaf = true;
+        self.queues_messages = true;
         let length = loop {
-            let (told, taken) = (Some(conversation), batch.len());
-            self.wait(told, &subscriber, &mut items, &mut batch, true)
+            let (listener, taken) = (Some(conversation), batch.len());
+            self.wait(listener, &subscriber, &mut items, &mut batch, true)
                 .await?;
             if let Some(length) = batch.iter().skip(taken).find_map(begins) {
                 break length;
             }
         };
-        self.deaf = false;
+        self.queues_messages = false;
         let through = length.checked_sub(1);
         let mut sync = json!({"type": "sync"});
         if let Some(after) = after {
@@ -77,8 +77,8 @@ impl Line {
                 subscriber.took(&item);
             }
             self.flush(&subscriber).await?;
-            let told = Some(conversation);
-            self.wait(told, &subscriber, &mut items, &mut batch, true)
+            let listener = Some(conversation);
+            self.wait(listener, &subscriber, &mut items, &mut batch, true)
                 .await?;
         }
     }

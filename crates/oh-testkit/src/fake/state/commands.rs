@@ -124,7 +124,7 @@ impl Bash {
         inner.events.push(event);
         inner.subscribers.retain(|subscriber| !subscriber.is_gone());
         for subscriber in &inner.subscribers {
-            subscriber.tell(Item::Durable {
+            subscriber.publish(Item::Durable {
                 seq,
                 frame: frame.clone(),
             });

@@ -1,5 +1,4 @@
-//! A conversation with its log, state and listeners. Decides their order, but does not run
-//! anything.
+//! A conversation with its log, state and listeners. Decides their order.
 
 use std::{
     collections::HashSet,
@@ -32,7 +31,7 @@ pub(crate) struct Conversation {
     pub(crate) request: Value,
     /// Notified when a run ends or is interrupted, and when the conversation is deleted or the
     /// server stops.
-    pub(crate) stir: Notify,
+    pub(crate) changed: Notify,
     /// The commands and command history of the conversation's workspace.
     pub(crate) bash: Arc<Bash>,
     inner: Mutex<Inner>,
@@ -97,7 +96,7 @@ impl Conversation {
             number,
             clock,
             request: Value::Null,
-            stir: Notify::new(),
+            changed: Notify::new(),
             bash: Arc::default(),
             turn: tokio::sync::Mutex::default(),
             inner: Mutex::new(Inner {
@@ -134,8 +133,8 @@ impl Conversation {
     /// Appends an event with these fields and sends it to all listeners. Returns the event's id.
     pub(crate) fn append(&self, source: &str, kind: &str, fields: Value) -> String {
         let mut inner = self.lock();
-        let (seq, id, told) = self.log(&mut inner, source, kind, fields);
-        inner.tell(seq, told.as_deref());
+        let (seq, id, sent) = self.log(&mut inner, source, kind, fields);
+        inner.publish(seq, sent.as_deref());
         id
     }
 
@@ -147,9 +146,9 @@ impl Conversation {
         fields: Value,
         then: impl FnOnce(&str),
     ) {
-        let (seq, id, told) = self.log(&mut self.lock(), source, kind, fields);
+        let (seq, id, sent) = self.log(&mut self.lock(), source, kind, fields);
         then(&id);
-        self.lock().tell(seq, told.as_deref());
+        self.lock().publish(seq, sent.as_deref());
     }
 
     /// Appends an event. Returns its position, its id, and the text to send instead of the logged
@@ -183,27 +182,27 @@ impl Conversation {
             inner.head_is_empty = false;
             inner.info.insert("leaf_event_id".to_owned(), json!(id));
         }
-        let told = (kind == "HookExecutionEvent").then(|| event.to_string());
+        let sent = (kind == "HookExecutionEvent").then(|| event.to_string());
         if let Some(parent) = parent {
             event["parent_id"] = json!(parent);
         }
         // Hook events are sent without a parent but logged with one.
         let seq = inner.log.push(event.to_string().as_bytes());
-        (seq, id, told)
+        (seq, id, sent)
     }
 
     /// Appends an event unchanged and sends it to all listeners. Returns its `seq`.
     pub(crate) fn push(&self, event: &[u8]) -> usize {
         let mut inner = self.lock();
         let seq = inner.log.push(event);
-        inner.tell(seq, None);
+        inner.publish(seq, None);
         seq
     }
 
     /// Sends an event that is not logged to all listeners.
     pub(crate) fn transient(&self, raw: Bytes) {
         for subscriber in &self.lock().subscribers {
-            subscriber.tell(Item::Transient(raw.clone()));
+            subscriber.publish(Item::Transient(raw.clone()));
         }
     }
 
@@ -211,7 +210,7 @@ impl Conversation {
     pub(crate) fn progress(&self, frame: &Value) {
         let raw = Bytes::from(frame.to_string());
         for subscriber in &self.lock().subscribers {
-            subscriber.tell(Item::Progress(raw.clone()));
+            subscriber.publish(Item::Progress(raw.clone()));
         }
     }
 
@@ -267,15 +266,15 @@ impl Conversation {
         self.turn.lock().await
     }
 
-    /// Waits until a condition is true. Code that changes the state must notify `stir`.
+    /// Waits until a condition is true. Code that changes the state must notify `changed`.
     pub(crate) async fn until(&self, reached: impl Fn(&Inner) -> bool) {
         loop {
             // Registers before the check, so that no change in between is missed.
-            let stirred = self.stir.notified();
+            let changed = self.changed.notified();
             if reached(&self.lock()) {
                 return;
             }
-            stirred.await;
+            changed.await;
         }
     }
 
@@ -344,7 +343,7 @@ impl Conversation {
 
     fn tell_waiting(&self, inner: &mut Inner) {
         for subscriber in std::mem::take(&mut inner.waiting) {
-            subscriber.tell(Item::Snapshot {
+            subscriber.publish(Item::Snapshot {
                 raw: self.full_state(inner),
                 length: inner.log.len(),
             });
@@ -396,18 +395,18 @@ impl Drop for AtWork<'_> {
 
 impl Inner {
     /// Sends a logged event, or its replacement text, to all listeners.
-    fn tell(&mut self, seq: usize, told: Option<&str>) {
+    fn publish(&mut self, seq: usize, sent: Option<&str>) {
         // After a deletion, sockets stay open but silent.
         if self.subscribers.is_empty() || self.deleted {
             return;
         }
-        let frame = match told {
-            Some(told) => Some(Frame::new(seq, told.as_bytes())),
+        let frame = match sent {
+            Some(sent) => Some(Frame::new(seq, sent.as_bytes())),
             None => self.log.frame(seq),
         };
         for (subscriber, frame) in self.subscribers.iter().zip(std::iter::repeat(frame)) {
             if let Some(frame) = frame {
-                subscriber.tell(Item::Durable { seq, frame });
+                subscriber.publish(Item::Durable { seq, frame });
             }
         }
     }

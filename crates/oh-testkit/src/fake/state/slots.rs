@@ -34,7 +34,7 @@ impl Slots {
     }
 
     /// Returns a slot regardless of the limit, for runs that the test itself starts.
-    pub(crate) fn insist(&self) -> Slot {
+    pub(crate) fn take_beyond_limit(&self) -> Slot {
         self.taken.fetch_add(1, Ordering::SeqCst);
         Slot::new(&self.taken)
     }

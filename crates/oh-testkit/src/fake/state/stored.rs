@@ -77,7 +77,7 @@ fn mask(value: &mut Value, expose: Expose) {
         match value {
             Value::String(text) if secret => {
                 *text = match expose {
-                    // Cannot be decrypted, which is all that clients may rely on.
+                    // Cannot be decrypted. Clients may rely on nothing else.
                     Expose::Encrypted => "gAAAA-encrypted-by-the-fake-server".to_owned(),
                     _ => MASK.to_owned(),
                 };

@@ -77,7 +77,7 @@ impl Subscriber {
         self.end.cancel();
     }
 
-    pub(crate) fn tell(&self, item: Item) {
+    pub(crate) fn publish(&self, item: Item) {
         let weight = item.weight();
         let pending = self.pending.fetch_add(weight, Ordering::Relaxed);
         if pending + weight > MAX_PENDING {

@@ -108,8 +108,8 @@ impl World {
     }
 
     /// Returns deviations from the script that have not been reported.
-    pub(crate) fn unheard(&self) -> Option<String> {
-        lock(&self.player).unheard()
+    pub(crate) fn unreported(&self) -> Option<String> {
+        lock(&self.player).unreported()
     }
 
     pub(crate) fn verify(&self) -> crate::Result<()> {
@@ -275,7 +275,7 @@ impl World {
         };
         drop(conversations);
         conversation.lock().deleted = true;
-        conversation.stir.notify_waiters();
+        conversation.changed.notify_waiters();
         true
     }
 

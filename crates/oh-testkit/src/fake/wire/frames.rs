@@ -1,8 +1,8 @@
-//! The server's end of a WebSocket. The only module that uses fastwebsockets. Encodes and decodes
-//! frames, but does not interpret messages.
+//! The server's end of a WebSocket: encodes and decodes frames. No other module uses
+//! fastwebsockets.
 //!
-//! fastwebsockets reads. This module writes, because it combines many small frames in one write,
-//! and because tests need torn frames, which a correct writer does not produce.
+//! fastwebsockets only reads. This module writes the frames itself: it combines many small frames
+//! in one write, and it can write the torn frames that tests need.
 
 use std::{io::IoSlice, pin::Pin};
 

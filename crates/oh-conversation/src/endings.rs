@@ -12,8 +12,8 @@ pub(crate) enum Ending {
     TooLarge,
     /// A frame could not be decoded. Reconnect; if that happens again, use REST.
     Unreadable,
-    /// The conversation may be gone or leased by a dying server, or the endpoint may not exist: ask
-    /// with REST.
+    /// The conversation may be gone or leased by a dying server, or the endpoint may not exist.
+    /// Check with REST.
     Ask,
     /// The key is wrong.
     Unauthorized,

@@ -4,10 +4,10 @@ use std::fmt;
 
 use oh_protocol::ConversationId;
 
-/// Shorthand for a result with this crate's [`Error`].
+/// A result with this crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// The kind of a failure, for programs to branch on.
+/// The kind of an [`Error`], for programs to match on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
@@ -121,7 +121,7 @@ pub struct Error(std::sync::Arc<Inner>);
 struct Inner {
     kind: ErrorKind,
     context: String,
-    /// The remedy, or the work that was left undone. Shown last.
+    /// The remedy, or the work that is still to be done. Shown last.
     advice: Option<&'static str>,
     conversation: Option<ConversationId>,
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
@@ -160,7 +160,7 @@ impl Error {
         }))
     }
 
-    /// Adds what the caller can do about the failure, or what was left undone.
+    /// Adds what the caller can do about the failure, or the work that is still to be done.
     pub(crate) fn advise(self, advice: &'static str) -> Self {
         match std::sync::Arc::try_unwrap(self.0) {
             Ok(inner) => Self(std::sync::Arc::new(Inner {
@@ -319,7 +319,8 @@ impl Error {
         self.transport_error()?.status()
     }
 
-    /// Returns the transport error, if that is the cause: status, path, and the server's detail.
+    /// Returns the transport error, if a failed request is the cause: status, path, and the
+    /// server's detail.
     pub fn transport_error(&self) -> Option<&oh_transport::Error> {
         let source = self.0.source.as_deref()?;
         match source.downcast_ref::<Self>() {
@@ -360,8 +361,8 @@ impl Error {
     }
 }
 
-/// Returns whether a 404 is in the words of an agent server, or its close of a socket. A gateway
-/// answers with a page or an empty body.
+/// Returns whether a 404 has the explanation of an agent server, or is its close of a socket. A
+/// gateway returns a page or an empty body.
 fn is_own_word(error: &oh_transport::Error) -> bool {
     let own = error.body().is_some_and(|body| body["detail"].is_string());
     own || error.close_code().is_some()

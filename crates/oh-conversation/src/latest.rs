@@ -15,6 +15,15 @@ use crate::{Link, view::View};
 
 /// A stream of the latest value. Yields the current value at once, then after each change;
 /// intermediate values may be skipped. Ends when the link has ended or the handle was closed.
+///
+/// ```no_run
+/// # async fn show(conversation: &oh_conversation::Conversation) {
+/// let mut states = conversation.states();
+/// while let Some(state) = states.next().await {
+///     println!("{}", state.execution_status());
+/// }
+/// # }
+/// ```
 pub struct Watch<T>(Pin<Box<dyn Stream<Item = T> + Send>>);
 
 impl<T: Send + 'static> Watch<T> {

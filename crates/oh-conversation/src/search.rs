@@ -1,5 +1,4 @@
-//! Queries of the server's log: filtered, counted, or by id. They find events that a program does
-//! not keep or search itself.
+//! Queries of the server's log: filtered, counted, or by id.
 
 use std::{
     collections::VecDeque,

@@ -1,5 +1,5 @@
-//! Links shared by the handles of one process: one socket and one mirror for a conversation,
-//! however many handles there are.
+//! Links shared by the handles of one process: each conversation has one socket and one mirror,
+//! regardless of the number of handles.
 
 use std::{
     collections::HashMap,

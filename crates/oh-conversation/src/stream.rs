@@ -40,6 +40,21 @@ pub enum Cursor {
 /// after a close it ends without an error. It also ends after an error while fetching older events
 /// that are not held: a page of the log that cannot be read in three attempts, or a rejected key.
 /// To continue, subscribe again with [`cursor`](Self::cursor).
+///
+/// ```no_run
+/// # async fn follow(conversation: &oh_conversation::Conversation, stored: u64)
+/// # -> oh_conversation::Result<()> {
+/// use oh_conversation::Cursor;
+///
+/// let mut events = conversation.subscribe(Cursor::After(stored));
+/// while let Some(event) = events.next().await {
+///     println!("{}", event?);
+///     if let Some(seq) = events.seq() {
+///         // Store `seq`, to continue here after a restart of the program.
+///     }
+/// }
+/// # Ok(()) }
+/// ```
 pub struct EventStream {
     batch: Batch,
     /// Index after the last event yielded.

@@ -21,7 +21,7 @@ const PIECES: usize = 1024;
 /// The maximum number of bytes of text that wait for a slow reader, unless a single piece is
 /// larger.
 const BYTES: usize = 1 << 20;
-/// How many finished items are remembered, so that none is reported twice.
+/// Number of finished items that are remembered, so that none is reported twice.
 const FINISHED: usize = 64;
 
 /// A step in the output of an item.

@@ -33,8 +33,8 @@ impl Usage {
         }
     }
 
-    /// Returns the cost in US dollars. `None` while the server has reported no usage: unknown is
-    /// not free.
+    /// Returns the cost in US dollars. `None` until the server has reported usage: an unknown cost
+    /// is not zero.
     pub fn cost(&self) -> Option<f64> {
         self.known.then(|| self.total().accumulated_cost)
     }

@@ -167,7 +167,7 @@ impl Work {
     }
 }
 
-/// Waits with a rejected request for room on the server.
+/// Waits, with a rejected request, until the server has a free slot.
 struct Queue<'a> {
     work: &'a Work,
     backoff: Backoff,

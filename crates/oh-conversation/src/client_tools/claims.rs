@@ -9,7 +9,7 @@ use std::{
 use oh_protocol::ConversationId;
 use tokio::time::Instant;
 
-/// How many conversations without attached handles are remembered.
+/// Maximum number of conversations without attached handles whose claims are kept.
 const REMEMBERED: usize = 1_000;
 
 /// The claims and the time of their last use, by a server's URL and a conversation's id.

@@ -62,7 +62,7 @@ type Handler = Arc<dyn Fn(ClientToolCall) -> Handling + Send + Sync>;
 /// Handlers are stopped, even unfinished ones, when the conversation is closed or its last handle
 /// is dropped.
 ///
-/// Any message ends a [goal](crate::Goals::start), and therefore a result does too.
+/// A result ends a [goal](crate::Goals::start), as every message does.
 #[derive(Clone)]
 #[must_use = "a tool does nothing until a conversation has it"]
 pub struct ClientTool {
@@ -233,7 +233,8 @@ impl From<Value> for ToolResult {
 
 /// The failure of a client tool, as a text for the agent. Converts from every error and every text,
 /// so a handler can use `?` and `Err("…".into())`.
-// No `Display`: otherwise the conversion from every error would overlap with that from itself.
+// Does not implement `Display`: the conversion from every error would then overlap with the
+// conversion from itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ToolError(String);
 

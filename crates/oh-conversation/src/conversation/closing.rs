@@ -26,7 +26,7 @@ impl Conversation {
     /// # Errors
     ///
     /// Returns an error if the conversation should be deleted and the deletion fails. The handle is
-    /// closed all the same.
+    /// closed in this case too.
     ///
     /// # Cancel safety
     ///

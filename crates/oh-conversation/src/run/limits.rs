@@ -8,7 +8,7 @@ use tokio::time::{Instant, timeout};
 use super::{End, Run, reached};
 use crate::{Error, Result};
 
-/// How long an interrupted run may take to stop.
+/// Maximum time for an interrupted run to stop.
 const STOPPING: Duration = Duration::from_secs(30);
 
 impl Run {

@@ -59,10 +59,18 @@ impl fmt::Display for RunStatus {
 ///
 /// ```no_run
 /// # async fn work(conversation: &oh_conversation::Conversation) -> oh_conversation::Result<()> {
-/// let run = conversation.run().await?;
-/// println!("{:?}, cost {:?}, {} events", run.status(), run.cost(), run.events());
-/// let finished = run.ensure_finished()?;
-/// # let _ = finished;
+/// use oh_conversation::RunStatus;
+/// use std::time::Duration;
+///
+/// let run = conversation.run().max_cost(0.50).timeout(Duration::from_secs(600)).await?;
+/// println!("{} events in {:?}", run.events(), run.report().duration());
+/// match run.status() {
+///     RunStatus::Finished => println!("cost: {:?} US dollars", run.cost()),
+///     RunStatus::WaitingForConfirmation => println!("{:?}", conversation.approvals().pending()),
+///     RunStatus::StillRunning => conversation.interrupt().await?,
+///     // Every other status becomes an error, with the reason.
+///     _ => drop(run.ensure_finished()?),
+/// }
 /// # Ok(()) }
 /// ```
 #[derive(Debug, Clone)]
@@ -85,8 +93,8 @@ pub struct RunReport {
 }
 
 impl RunReport {
-    /// Returns the cost in US dollars. `None` if the server has reported no usage: unknown is not
-    /// free.
+    /// Returns the cost in US dollars. `None` if the server has reported no usage: an unknown cost
+    /// is not zero.
     pub fn cost(&self) -> Option<f64> {
         self.usage.cost()
     }

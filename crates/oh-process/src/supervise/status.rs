@@ -93,6 +93,15 @@ fn name(signal: i32) -> Option<&'static str> {
 }
 
 /// A watch on the status of a server. Yields the latest status; intermediate ones may be skipped.
+///
+/// ```no_run
+/// # async fn watch(server: &oh_process::LocalServer) {
+/// let mut status = server.status();
+/// while let Some(status) = status.changed().await {
+///     println!("{status:?}");
+/// }
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 pub struct StatusWatch(pub(crate) watch::Receiver<Status>);
 
@@ -117,6 +126,15 @@ impl StatusWatch {
 
 /// When to restart a server that ended unexpectedly. A restarted server has the same port, keys and
 /// state directory, so conversations continue.
+///
+/// ```no_run
+/// # async fn start() -> oh_process::Result<()> {
+/// use oh_process::{LocalServer, RestartPolicy};
+///
+/// let server = LocalServer::builder().restart(RestartPolicy::on_failure(3)).start().await?;
+/// # drop(server);
+/// # Ok(()) }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RestartPolicy {
     pub(crate) limit: u32,

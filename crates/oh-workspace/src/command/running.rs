@@ -69,6 +69,22 @@ pub enum OutputChunk {
 /// the end. A command with little output therefore yields nothing before it ends. Within stdout and
 /// within stderr nothing is lost, duplicated or reordered; the order between the two is the
 /// server's. Memory is limited to a few pieces, however slowly the stream is read.
+///
+/// ```no_run
+/// # async fn follow(workspace: &oh_workspace::Workspace) -> oh_workspace::Result<()> {
+/// use oh_workspace::OutputChunk;
+///
+/// let mut output = workspace.execute("cargo build").stream().await?;
+/// while let Some(chunk) = output.next().await {
+///     match chunk? {
+///         OutputChunk::Stdout(text) => print!("{text}"),
+///         OutputChunk::Stderr(text) => eprint!("{text}"),
+///         OutputChunk::Ended(end) => println!("exit code {:?}", end.exit_code()),
+///         _ => {}
+///     }
+/// }
+/// # Ok(()) }
+/// ```
 #[must_use = "streams do nothing unless polled"]
 pub struct Output(Pin<Box<dyn Stream<Item = Result<OutputChunk>> + Send>>);
 

@@ -189,7 +189,7 @@ async fn ask(world: &Arc<World>, conversation: &Arc<Conversation>, call: &Call) 
     let question = text(&request, "question")?;
     agent::prepare(world, conversation);
     let step = world.play(&agent::question(world, conversation, question));
-    step.ponder().await;
+    step.wait().await;
     if let Some(failure) = &step.fail {
         return Err(crash(&failure.message).into());
     }
@@ -213,7 +213,7 @@ async fn condense(world: &Arc<World>, conversation: &Arc<Conversation>) -> Answe
     let forgotten: Vec<_> = shown.iter().take(shown.len() / 2).skip(keep).collect();
     let request = agent::question(world, conversation, "Summarize what was said so far.");
     let step = world.play(&request);
-    step.ponder().await;
+    step.wait().await;
     if let Some(failure) = &step.fail {
         return Err(crash(&failure.message).into());
     }

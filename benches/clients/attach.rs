@@ -83,15 +83,15 @@ pub(crate) async fn take(
         command.env("OPENHANDS_KEY", key.expose_secret());
     }
     let mut subject = Subject::start(command, &[url, &id.to_string(), &count.to_string()])?;
-    subject.heard("up").await?;
+    subject.wait_for("up").await?;
     let (memory, cpu) = (subject.memory()?, subject.cpu()?);
     let begun = Instant::now();
-    subject.tell("go").await?;
-    subject.heard("done").await?;
+    subject.send("go").await?;
+    subject.wait_for("done").await?;
     let seconds = begun.elapsed().as_secs_f64();
     let cpu = subject.cpu()? - cpu;
     let held = subject.memory()? - memory;
-    subject.tell("end").await?;
+    subject.send("end").await?;
     let said = subject.ended().await?;
     let bytes = said.and_then(|line| line.strip_prefix("bytes ")?.parse().ok());
     Ok(Taken {

@@ -139,10 +139,10 @@ impl Stage {
         let (count, readers) = (events.to_string(), readers.to_string());
         let url = self.server.url();
         let mut subject = Subject::start(subject, &[&url, &path, &count, &readers])?;
-        subject.heard("up").await?;
+        subject.wait_for("up").await?;
         let before = subject.memory()?;
-        subject.tell("go").await?;
-        subject.heard("ready").await?;
+        subject.send("go").await?;
+        subject.wait_for("ready").await?;
         let (cpu, begun) = (subject.cpu()?, Instant::now());
         if in_turns {
             for event in self.events(events) {
@@ -156,7 +156,7 @@ impl Stage {
                 log.log_all(self.events(events)).await;
             }
         }
-        subject.heard("done").await?;
+        subject.wait_for("done").await?;
         let (seconds, cpu) = (begun.elapsed().as_secs_f64(), subject.cpu()? - cpu);
         let asked = self.server.requests().len();
         sleep(idle).await;
@@ -167,7 +167,7 @@ impl Stage {
             held: subject.memory()? - before,
             threads: subject.threads()?,
         };
-        subject.tell("end").await?;
+        subject.send("end").await?;
         subject.ended().await?;
         for log in logs {
             self.forget(&log).await?;

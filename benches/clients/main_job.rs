@@ -54,11 +54,11 @@ pub(crate) async fn bench(smoke: bool) -> Outcome {
             row(WORK, name, take(command).await?, "s");
         }
     }
-    at_hand(rounds).await
+    in_this_process(rounds).await
 }
 
 /// Measures the same job with an existing template, from the server's start to its end.
-async fn at_hand(rounds: usize) -> Outcome {
+async fn in_this_process(rounds: usize) -> Outcome {
     const WORK: &str = "main job, template ready";
     if !wanted("ours") {
         return Ok(());

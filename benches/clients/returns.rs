@@ -31,16 +31,16 @@ pub(crate) async fn bench(smoke: bool) -> Outcome {
             let log = stage.conversation().await?;
             let (url, id) = (stage.server().url(), log.id().to_string());
             let mut subject = Subject::start(command, &[&url, &id])?;
-            subject.heard("up").await?;
+            subject.wait_for("up").await?;
             let mut late = Vec::new();
             for number in 0..runs + 1 {
                 log.set_status("running");
                 log.wedge();
                 let asked = stage.runs();
-                subject.tell("go").await?;
+                subject.send("go").await?;
                 // A client that joins a run in progress does not request one.
-                let told = Instant::now();
-                while stage.runs() == asked && told.elapsed() < FOLLOWS {
+                let asked_at = Instant::now();
+                while stage.runs() == asked && asked_at.elapsed() < FOLLOWS {
                     tokio::time::sleep(Duration::from_millis(1)).await;
                 }
                 tokio::time::sleep(Duration::from_millis(20)).await;
@@ -49,13 +49,13 @@ pub(crate) async fn bench(smoke: bool) -> Outcome {
                 log.unwedge();
                 let ended = SystemTime::now().duration_since(UNIX_EPOCH)?;
                 log.publish_state();
-                let returned: f64 = subject.heard("returned").await?.parse()?;
+                let returned: f64 = subject.wait_for("returned").await?.parse()?;
                 // The first run warms the caches and is not measured.
                 if number > 0 {
                     late.push((returned - ended.as_secs_f64()) * 1e3);
                 }
             }
-            subject.tell("end").await?;
+            subject.send("end").await?;
             subject.ended().await?;
             for (work, at) in [
                 ("run returns, median", 0.5),

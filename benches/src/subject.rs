@@ -102,7 +102,7 @@ impl Subject {
     /// # Errors
     ///
     /// Returns an error if the subject ends first, or prints no such line for too long.
-    pub async fn heard(&mut self, word: &str) -> Outcome<String> {
+    pub async fn wait_for(&mut self, word: &str) -> Outcome<String> {
         let said = timeout(PATIENCE, self.listen(word)).await;
         said.map_err(|_| format!("a subject does not say `{word}`"))?
     }
@@ -122,7 +122,7 @@ impl Subject {
     /// # Errors
     ///
     /// Returns an error if the subject has ended.
-    pub async fn tell(&mut self, line: &str) -> Outcome {
+    pub async fn send(&mut self, line: &str) -> Outcome {
         self.stdin.write_all(format!("{line}\n").as_bytes()).await?;
         Ok(self.stdin.flush().await?)
     }

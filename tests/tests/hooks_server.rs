@@ -162,14 +162,14 @@ async fn every_event_allows_and_denies_as_documented() {
         .collect();
     assert_eq!(rejected.len(), 1);
     assert!(rejected[0].contains("denied by pre"), "{rejected:?}");
-    for told in [
+    for reported in [
         "denied by stop",
         "context at the start",
         "context of the message",
     ] {
         let messages = events.iter().filter(|e| e.kind() == "MessageEvent");
         let mut texts = messages.map(|event| String::from_utf8_lossy(event.raw()));
-        assert!(texts.any(|text| text.contains(told)), "{told}");
+        assert!(texts.any(|text| text.contains(reported)), "{reported}");
     }
 
     // The stream contains the same hooks. The local one appears once and is marked as local.
@@ -177,7 +177,7 @@ async fn every_event_allows_and_denies_as_documented() {
     let all: Vec<HookExecution> = all.unwrap().into_iter().map(Result::unwrap).collect();
     let local: Vec<_> = all.iter().filter(|hook| hook.local).collect();
     assert_eq!(local.len(), 1);
-    assert!(local[0].stdout.starts_with("own") && local[0].took.is_some());
+    assert!(local[0].stdout.starts_with("own") && local[0].duration.is_some());
     let denied = all.iter().find(|hook| *hook.hook_event_type == *"Stop");
     assert_eq!(denied.unwrap().feedback(), Some("denied by stop"));
     assert!(all.iter().any(|hook| hook.action_id.is_some()));

@@ -96,7 +96,7 @@ pub(crate) fn machine() -> String {
         .find_map(|line| line.strip_prefix("model name"));
     let model = model.map_or("", |model| model.trim_start_matches(['\t', ':', ' ']));
     format!(
-        "{} {}, {cores} cores ({model}), load {load} in the end, {rustc}",
+        "{} {}, {cores} cores ({model}), load average {load} at the end, {rustc}",
         env::consts::OS,
         env::consts::ARCH
     )

@@ -45,7 +45,7 @@ enum Verb {
     Constraints(constraints::Options),
     /// Generate the list of errors in `docs/errors.md` from the documentation of each `ErrorKind`.
     Docs,
-    /// Check the rules that compilers do not: layers, circles of modules, file sizes, plain English.
+    /// Check the rules that compilers do not: layers, cycles of modules, file sizes, plain English.
     Tidy,
     /// Benchmark this library, other clients and the floor on the same work.
     Bench(bench::Options),

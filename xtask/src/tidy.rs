@@ -1,6 +1,6 @@
 //! `cargo xtask tidy`: checks the workspace's rules that no compiler checks.
 
-mod circles;
+mod cycles;
 
 use std::{
     collections::BTreeMap,
@@ -58,10 +58,10 @@ const CONFINED: &[(&str, &[(&str, &str)])] = &[
     ),
 ];
 
-/// Crates whose modules may still form circles.
-const CIRCLES: &[&str] = &["oh-conversation"];
+/// Crates whose modules may still form cycles.
+const CYCLES: &[&str] = &["oh-conversation"];
 
-/// Checks layers, circles, file sizes, module docs, confined names and plain English. Reports all
+/// Checks layers, cycles, file sizes, module docs, confined names and plain English. Reports all
 /// violations at once.
 pub(crate) fn run() -> Result {
     let metadata = MetadataCommand::new()
@@ -87,7 +87,7 @@ pub(crate) fn run() -> Result {
             source_file(file, &mut breaches);
         }
         confined(package, &files, &mut breaches);
-        without_circles(package, &mut breaches);
+        without_cycles(package, &mut breaches);
         all_files.extend(files);
     }
     let markdown = files::with_extension(cargo::root(), &["md"]);
@@ -141,23 +141,23 @@ fn layers(packages: &[&Package], breaches: &mut Vec<String>) {
     }
 }
 
-fn without_circles(package: &Package, breaches: &mut Vec<String>) {
+fn without_cycles(package: &Package, breaches: &mut Vec<String>) {
     let name = package.name.as_str();
     let roots = package.targets.iter().filter(|target| {
         target.kind.contains(&TargetKind::Lib) || target.kind.contains(&TargetKind::Bin)
     });
-    let mut circles = Vec::new();
+    let mut cycles = Vec::new();
     for root in roots {
-        match circles::of_crate(root.src_path.as_std_path()) {
-            Ok(found) => circles.extend(found),
+        match cycles::of_crate(root.src_path.as_std_path()) {
+            Ok(found) => cycles.extend(found),
             Err(error) => breaches.push(format!("{name}: cannot read the modules: {error}")),
         }
     }
-    if !CIRCLES.contains(&name) {
-        breaches.extend(circles.iter().map(|circle| format!("{name}: {circle}")));
-    } else if circles.is_empty() {
+    if !CYCLES.contains(&name) {
+        breaches.extend(cycles.iter().map(|cycle| format!("{name}: {cycle}")));
+    } else if cycles.is_empty() {
         breaches.push(format!(
-            "{name}: has no circle any more, remove it from CIRCLES in xtask/src/tidy.rs"
+            "{name}: has no cycle any more, remove it from CYCLES in xtask/src/tidy.rs"
         ));
     }
 }

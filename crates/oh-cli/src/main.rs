@@ -86,7 +86,7 @@ async fn doctor() -> Outcome {
     }
     let fit = candidates
         .iter()
-        .any(|candidate| candidate.refused.is_none());
+        .any(|candidate| candidate.rejected.is_none());
     if !(ready || fit || uv.is_some()) {
         problems.push(
             "no Python 3.12 or newer with venv and no uv were found: run `oh provision`, which \

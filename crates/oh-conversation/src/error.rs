@@ -58,7 +58,7 @@ pub enum ErrorKind {
     /// The server has ended permanently, as reported by its supervisor. Conversations survive only
     /// in a kept state directory: start another server on it, and attach again.
     ServerGone,
-    /// This program closed the conversation. Attach again to continue.
+    /// The program closed the conversation. Attach again to continue.
     Closed,
     /// The model returned no usable answer. Try again, or use another model.
     NoAnswer,

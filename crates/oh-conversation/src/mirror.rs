@@ -113,7 +113,7 @@ pub(crate) struct Held {
 pub(crate) struct Mirror {
     pub(crate) id: ConversationId,
     held: RwLock<Held>,
-    /// This program's settings, which the server loses when it loads a conversation again.
+    /// The program's settings, which the server loses when it loads a conversation again.
     pub(crate) restored: Restored,
     /// Answers of this process, and the lock that makes checking and answering one step.
     pub(crate) answered: Arc<Answered>,

@@ -120,7 +120,7 @@ impl DryRun {
         };
         HookOutcome {
             hook: hook.label(),
-            took: started.elapsed(),
+            duration: started.elapsed(),
             ..outcome
         }
     }

@@ -207,7 +207,7 @@ fn as_logged(text: String) -> String {
 
 /// Builds an execution by decoding the server's wire form. Decoding it never fails.
 fn local(event: &HookEventType, outcome: HookOutcome) -> Option<HookExecution> {
-    let took = outcome.took;
+    let duration = outcome.duration;
     let wire = json!({
         "kind": "HookExecutionEvent",
         "id": "",
@@ -229,7 +229,7 @@ fn local(event: &HookEventType, outcome: HookOutcome) -> Option<HookExecution> {
         Payload::HookExecution(hook) => Some(HookExecution {
             event: HookExecutionEvent::clone(hook),
             local: true,
-            took: Some(took),
+            duration: Some(duration),
         }),
         _ => None,
     }

@@ -34,8 +34,8 @@ pub struct HookOutcome {
     pub additional_context: Option<String>,
     /// Why the hook itself failed. The server allows the event in this case.
     pub error: Option<String>,
-    /// How long the hook took.
-    pub took: Duration,
+    /// How long the hook ran.
+    pub duration: Duration,
 }
 
 impl HookOutcome {

@@ -30,8 +30,8 @@ pub struct HookExecution {
     pub event: HookExecutionEvent,
     /// Whether the hook ran on the client as a session hook, not on the server.
     pub local: bool,
-    /// How long the hook took. Present only for local hooks, because the server does not report it.
-    pub took: Option<Duration>,
+    /// How long the hook ran. Present only for local hooks, because the server does not report it.
+    pub duration: Option<Duration>,
 }
 
 impl HookExecution {
@@ -39,7 +39,7 @@ impl HookExecution {
         Self {
             event,
             local: false,
-            took: None,
+            duration: None,
         }
     }
 

@@ -43,7 +43,7 @@ async fn grandchildren_end_with_a_hook_that_times_out() {
         .await
         .unwrap();
     assert_eq!((outcomes[0].exit_code, outcomes[0].blocked), (-1, false));
-    assert!(outcomes[0].took >= Duration::from_secs(1));
+    assert!(outcomes[0].duration >= Duration::from_secs(1));
     let pid = std::fs::read_to_string(directory.path().join("pid")).unwrap();
     assert!(gone(pid.trim()));
 }

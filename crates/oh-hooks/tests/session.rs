@@ -54,7 +54,7 @@ fn from_server(hook: &str) -> Event {
     let json = serde_json::json!({
         "kind": "HookExecutionEvent", "id": "1", "timestamp": "2026-01-01T00:00:00",
         "source": "hook", "hook_event_type": "Stop", "hook_command": hook,
-        "success": false, "blocked": true, "exit_code": 2, "stderr": " told \n",
+        "success": false, "blocked": true, "exit_code": 2, "stderr": " reported \n",
     });
     Event::from_json(json.to_string()).unwrap()
 }
@@ -118,7 +118,7 @@ async fn hooks_of_the_program_run_on_every_server_and_report_denials() {
     assert_eq!(seen.len(), 2, "a denial stops no session");
     assert_eq!(seen[0].feedback(), Some("no model"));
     assert_eq!((seen[0].exit_code, seen[0].local), (Some(2), true));
-    assert!(seen.iter().all(|hook| hook.took.is_some()));
+    assert!(seen.iter().all(|hook| hook.duration.is_some()));
     session.end().await.unwrap();
     assert_eq!(noted(&log), "SessionStart\nSessionEnd\n");
 }
@@ -181,21 +181,21 @@ async fn local_hooks_are_marked_in_the_servers_stream() {
 #[tokio::test]
 async fn plain_events_are_accepted_and_feedback_is_the_text_for_the_agent() {
     let seen = all(executions(Items(VecDeque::from([from_server("x")])))).await;
-    assert_eq!(seen[0].feedback(), Some("told"));
+    assert_eq!(seen[0].feedback(), Some("reported"));
     assert_eq!(
         seen[0].hook_event_type.as_str(),
         HookEventType::Stop.as_str()
     );
-    assert_eq!((seen[0].local, seen[0].took), (false, None));
+    assert_eq!((seen[0].local, seen[0].duration), (false, None));
     let with_context = |event: &str| {
         let mut json: serde_json::Value = serde_json::from_slice(from_server("x").raw()).unwrap();
         json["hook_event_type"] = event.into();
         json["additional_context"] = "more".into();
         Event::from_json(json.to_string()).unwrap()
     };
-    for (event, told) in [("Stop", "more"), ("PreToolUse", "told")] {
+    for (event, reported) in [("Stop", "more"), ("PreToolUse", "reported")] {
         let seen = all(executions(Items(VecDeque::from([with_context(event)])))).await;
-        assert_eq!(seen[0].feedback(), Some(told), "{event}");
+        assert_eq!(seen[0].feedback(), Some(reported), "{event}");
     }
 }
 

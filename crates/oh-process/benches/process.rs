@@ -123,7 +123,7 @@ async fn warmth(rounds: usize) {
 
         let template = TemplateServer::builder().environment(environment.clone());
         let template = template.start().await.unwrap();
-        row("template", "ours", template.statistics().imported_in);
+        row("template", "ours", template.statistics().import_time);
         let (mut servers, mut times) = (Vec::new(), Vec::new());
         for _ in 0..10 {
             let begun = Instant::now();

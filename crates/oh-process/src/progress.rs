@@ -17,7 +17,7 @@ pub enum Progress {
     /// The search for an interpreter has started.
     Searching,
     /// An interpreter was checked.
-    Looked(Candidate),
+    Checked(Candidate),
     /// A prerequisite is about to be downloaded: what, and from where.
     Fetching(String),
     /// A download is in progress.
@@ -50,7 +50,7 @@ impl fmt::Display for Progress {
             }
             Self::Rebuilding(why) => write!(f, "replacing the cached environment: {why}"),
             Self::Searching => f.write_str("looking for Python 3.12 or newer, or uv"),
-            Self::Looked(candidate) => write!(f, "found {candidate}"),
+            Self::Checked(candidate) => write!(f, "found {candidate}"),
             Self::Fetching(text) => f.write_str(text),
             Self::Downloading {
                 what,

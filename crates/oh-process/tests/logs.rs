@@ -66,8 +66,8 @@ async fn pitfall_25_lines_are_tracing_events_and_no_secret_is_in_any() {
         .iter()
         .filter(|(target, ..)| target == "openhands::server")
         .collect();
-    let told = of_server.iter().find(|line| line.2.contains("telltale"));
-    let (_, level, text) = told.unwrap();
+    let reported = of_server.iter().find(|line| line.2.contains("telltale"));
+    let (_, level, text) = reported.unwrap();
     assert_eq!(*level, Level::ERROR);
     assert!(text.contains("key <redacted>"), "{text}");
     let plain = of_server.iter().find(|line| line.2.contains("plain"));

@@ -138,7 +138,7 @@ async fn a_server_is_acquired_with_the_callers_keys_and_directories() {
         .await
         .unwrap();
     assert!(place.join("trees").is_dir());
-    let told =
+    let reported =
         || -> serde_json::Value { serde_json::from_slice(&std::fs::read(&init).unwrap()).unwrap() };
     let here = place.canonicalize().unwrap();
     let expected = serde_json::json!({
@@ -149,7 +149,7 @@ async fn a_server_is_acquired_with_the_callers_keys_and_directories() {
         "conversation_worktree_root": here.join("trees"),
         "env": {"PROJECT": "one"},
     });
-    assert_eq!(told(), expected);
+    assert_eq!(reported(), expected);
     assert!(!format!("{server:?}").contains("the-callers"));
     let attach = |key: &str| {
         let client = Client::builder(server.url().as_str()).session_api_key(key);
@@ -167,7 +167,7 @@ async fn a_server_is_acquired_with_the_callers_keys_and_directories() {
     let restarting = |status: &Status| matches!(status, Status::Restarting { .. });
     status.wait_for(restarting).await.unwrap();
     status.wait_for(|now| *now == Status::Ready).await.unwrap();
-    assert_eq!(told(), expected);
+    assert_eq!(reported(), expected);
     attach("the-callers-own-key").await.unwrap();
     pool.shutdown().await;
 }

@@ -115,13 +115,13 @@ fn provisioner(place: &Path) -> Provisioner {
         .cache_dir(place.join("cache"))
 }
 
-type Told = Arc<Mutex<Vec<Progress>>>;
+type Steps = Arc<Mutex<Vec<Progress>>>;
 
-fn listening(provisioner: Provisioner) -> (Provisioner, Told) {
-    let told = Told::default();
-    let sink = told.clone();
+fn listening(provisioner: Provisioner) -> (Provisioner, Steps) {
+    let reported = Steps::default();
+    let sink = reported.clone();
     let provisioner = provisioner.on_progress(move |step| sink.lock().unwrap().push(step));
-    (provisioner, told)
+    (provisioner, reported)
 }
 
 /// Acts as the child process, if this is one.
@@ -141,7 +141,7 @@ async fn concurrent_provisioners_install_once() {
     let maker = Maker::new().await;
     let test = "concurrent_provisioners_install_once";
     let mut others = [maker.process(test), maker.process(test)];
-    let (first, told) = listening(maker.provisioner());
+    let (first, reported) = listening(maker.provisioner());
     let (one, two) = tokio::join!(first.provision(), first.provision());
     assert_eq!(one.unwrap().server_version(), "1.58.0");
     two.unwrap();
@@ -149,8 +149,8 @@ async fn concurrent_provisioners_install_once() {
         assert!(other.wait().unwrap().success());
     }
     assert_eq!(maker.installs(), 1);
-    let told = told.lock().unwrap();
-    assert!(told.contains(&Progress::Waiting), "{told:?}");
+    let reported = reported.lock().unwrap();
+    assert!(reported.contains(&Progress::Waiting), "{reported:?}");
     maker.assert_only_one_environment_is_left();
 }
 
@@ -161,13 +161,13 @@ async fn a_warm_cache_is_used_without_installing() {
     assert_eq!(made.origin(), Origin::Made);
     // Another installation would fail from now on.
     maker.mode("full");
-    let (again, told) = listening(maker.provisioner());
+    let (again, reported) = listening(maker.provisioner());
     let environment = again.provision().await.unwrap();
     assert_eq!(environment.origin(), Origin::Cached);
     assert_eq!(environment.python(), made.python());
     assert_eq!(maker.installs(), 1);
     let reused = Progress::Reused(maker.directory());
-    assert!(told.lock().unwrap().contains(&reused));
+    assert!(reported.lock().unwrap().contains(&reused));
     assert_eq!(again.cached().unwrap(), [maker.environment()]);
 }
 
@@ -186,13 +186,13 @@ async fn a_damaged_environment_is_replaced() {
         if installs > 1 {
             fs::remove_file(maker.environment().join(breaks)).unwrap();
         }
-        let (provisioner, told) = listening(maker.provisioner());
+        let (provisioner, reported) = listening(maker.provisioner());
         provisioner.provision().await.unwrap();
         assert_eq!(maker.installs(), installs, "{breaks}");
         assert_eq!(maker.environment().join(breaks).exists(), installs > 1);
-        let told = told.lock().unwrap();
+        let reported = reported.lock().unwrap();
         let rebuilding = |step: &Progress| matches!(step, Progress::Rebuilding(_));
-        assert!(told.iter().any(rebuilding), "{told:?}");
+        assert!(reported.iter().any(rebuilding), "{reported:?}");
         maker.assert_only_one_environment_is_left();
     }
 }

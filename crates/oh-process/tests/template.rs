@@ -294,7 +294,7 @@ async fn a_variable_that_is_read_at_import_is_the_templates_or_the_start_is_cold
     assert!(reason(&three).contains("LOG_LEVEL"), "{}", reason(&three));
     answers(&three).await;
     let statistics = template.statistics();
-    assert_eq!((statistics.forked, statistics.refused), (1, 2));
+    assert_eq!((statistics.forked, statistics.cold_starts), (1, 2));
     let other = StandIn::new().await;
     let builder = other.builder("").template(&template);
     let elsewhere = builder

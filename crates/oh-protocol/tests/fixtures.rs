@@ -361,8 +361,8 @@ fn an_unknown_word_is_kept_in_every_enumeration() {
             if let Some(malformed) = event.malformed() {
                 panic!("{place} of {tree}: {malformed}");
             }
-            let told = format!("{:?} {:?}", event.source(), event.payload());
-            if told.contains(&format!("Other(\"{word}\")")) {
+            let received = format!("{:?} {:?}", event.source(), event.payload());
+            if received.contains(&format!("Other(\"{word}\")")) {
                 words.insert(place);
             }
         }

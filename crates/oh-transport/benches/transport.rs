@@ -41,9 +41,9 @@ fn main() -> Outcome {
     } else {
         1
     };
-    let (tell, told) = std::sync::mpsc::channel();
-    std::thread::spawn(move || serve(&tell));
-    let address = told.recv()?;
+    let (sender, receiver) = std::sync::mpsc::channel();
+    std::thread::spawn(move || serve(&sender));
+    let address = receiver.recv()?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
@@ -216,13 +216,13 @@ async fn upgraded(address: SocketAddr, target: &str) -> Outcome<TcpStream> {
 
 /// Runs the server: the same response to every request, and a fixed number of frames after every
 /// upgrade.
-fn serve(tell: &std::sync::mpsc::Sender<SocketAddr>) -> Outcome {
+fn serve(sender: &std::sync::mpsc::Sender<SocketAddr>) -> Outcome {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
     runtime.block_on(async {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
-        tell.send(listener.local_addr()?)?;
+        sender.send(listener.local_addr()?)?;
         loop {
             let (stream, _) = listener.accept().await?;
             stream.set_nodelay(true)?;

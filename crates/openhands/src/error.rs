@@ -180,7 +180,7 @@ pub enum ErrorKind {
     /// The server now has another conversation under this id: the original was deleted and created
     /// again, or restored from a backup. Attach again.
     Replaced,
-    /// This program closed the conversation. Attach again to continue.
+    /// The program closed the conversation. Attach again to continue.
     Closed,
     /// The model returned no usable answer. Try again, or use another model.
     NoAnswer,

@@ -1,7 +1,7 @@
 //! A small agent program: gives an agent a task and a budget, and reports the result.
 //!
-//! This is a program as a user of the client would write it. Its tests are the point: they run it
-//! against the testkit's fake server, in milliseconds, with no Python and no model.
+//! The program is written as a user of the client would write it. The tests run it against the
+//! testkit's fake server, in milliseconds, without Python and without a model.
 
 use std::{fmt, time::Duration};
 

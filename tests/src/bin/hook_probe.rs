@@ -7,10 +7,10 @@ use serde_json::json;
 
 fn main() -> ExitCode {
     run(|event| {
-        let told = Environment::read();
-        let directory = told.project_dir.ok_or("not started as a hook")?;
+        let reported = Environment::read();
+        let directory = reported.project_dir.ok_or("not started as a hook")?;
         let line = json!({
-            "environment": [told.event_type, told.session_id, told.tool_name],
+            "environment": [reported.event_type, reported.session_id, reported.tool_name],
             "event": event,
             "action": event.action().map(|action| action.kind().to_owned()),
             "command": event.command(),

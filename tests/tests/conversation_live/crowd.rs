@@ -53,12 +53,12 @@ async fn a_client_without_a_free_socket_waits_and_loses_nothing() {
         .await
         .unwrap();
     assert_ne!(second.link(), Link::Live);
-    let trouble = second.last_error().unwrap();
-    let why = trouble.source().and_then(|why| why.downcast_ref());
+    let last_error = second.last_error().unwrap();
+    let why = last_error.source().and_then(|why| why.downcast_ref());
     assert_eq!(
         why.and_then(transport::Error::close_code),
         Some(1013),
-        "{trouble:?}"
+        "{last_error:?}"
     );
     // The waiting client can send, and the connected clients receive the answer.
     second.send("Go on.").await.unwrap();

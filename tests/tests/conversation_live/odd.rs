@@ -234,6 +234,6 @@ fn refused(error: &openhands::conversation::Error, events: &[String]) {
     println!("{error}");
     let wire = error.transport_error().and_then(|wire| wire.status());
     assert_eq!(wire.map(|status| status.as_u16()), Some(500), "{error}");
-    let told = error.to_string();
-    assert!(events.iter().any(|id| told.contains(id)), "{error}");
+    let reported = error.to_string();
+    assert!(events.iter().any(|id| reported.contains(id)), "{error}");
 }

@@ -97,7 +97,7 @@ pub(super) async fn branches_and_forks(server: &LocalServer) {
     conversation.close().await.unwrap();
 }
 
-pub(super) async fn an_unknown_event_is_told_and_nothing_moves(server: &LocalServer) {
+pub(super) async fn an_unknown_event_is_reported_and_nothing_moves(server: &LocalServer) {
     let model = says("An answer.").await;
     let conversation = started(server, &model).await;
     conversation.send("First.").await.unwrap();

@@ -45,8 +45,8 @@ fn ask(city: &str) -> Step {
 
 pub(super) async fn results_reach_the_agent_and_the_run_waits_for_them(server: &LocalServer) {
     let calls = Arc::new(Mutex::new(Vec::new()));
-    let told = Arc::new(Mutex::new(0));
-    let count = told.clone();
+    let reported = Arc::new(Mutex::new(0));
+    let count = reported.clone();
     let script = Script::new()
         .step(
             ask("Bonn")
@@ -71,7 +71,7 @@ pub(super) async fn results_reach_the_agent_and_the_run_waits_for_them(server: &
     conversation.send("What is the weather?").await.unwrap();
     finishes(&conversation).await;
     assert_eq!(calls.lock().unwrap().len(), 2);
-    assert_eq!(*told.lock().unwrap(), 1);
+    assert_eq!(*reported.lock().unwrap(), 1);
     let said = messages(&conversation.events());
     let results: Vec<_> = said
         .iter()
@@ -95,7 +95,7 @@ pub(super) async fn results_reach_the_agent_and_the_run_waits_for_them(server: &
     conversation.delete().await.unwrap();
 }
 
-pub(super) async fn a_call_is_carried_out_once_whoever_attaches(server: &LocalServer) {
+pub(super) async fn a_call_is_executed_once_by_any_number_of_handles(server: &LocalServer) {
     let calls = Arc::new(Mutex::new(Vec::new()));
     // A result may be read by the current run or start another, so the number of answers varies.
     let asks = |city: &str| Script::new().step(ask(city)).forever(|s| s.text("Known."));

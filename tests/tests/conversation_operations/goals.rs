@@ -15,7 +15,7 @@ use super::{LONG, finishes, model, next, outcome, says, started};
 const REACHED: &str = r#"{"score": 1.0, "complete": true, "missing": ""}"#;
 const MISSED: &str = r#"{"score": 0.25, "complete": false, "missing": "the end"}"#;
 
-pub(super) async fn a_goal_tells_its_progress_and_its_end(server: &LocalServer) {
+pub(super) async fn a_goal_reports_its_progress_and_its_end(server: &LocalServer) {
     // The agent and the judge use the same model in turns.
     let script = Script::new()
         .text("I have begun.")
@@ -48,15 +48,15 @@ pub(super) async fn a_goal_tells_its_progress_and_its_end(server: &LocalServer) 
         .await
         .unwrap();
     let mut progress = goal.progress();
-    let mut told = Vec::new();
+    let mut reported = Vec::new();
     while let Some(status) = next(&mut progress).await {
         let status = status.unwrap();
         let score = status.verdict.as_ref().map(|verdict| verdict.score);
         assert_eq!(status.objective, "Reach the end.");
-        told.push((status.active, status.status, status.iteration, score));
+        reported.push((status.active, status.status, status.iteration, score));
     }
     assert_eq!(
-        told,
+        reported,
         [
             (true, GoalState::Running, 0, None),
             (true, GoalState::Running, 1, Some(0.25)),

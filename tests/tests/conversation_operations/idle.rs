@@ -47,7 +47,7 @@ pub(super) async fn one_is_left(server: &LocalServer) -> Left {
     }
 }
 
-pub(super) async fn it_is_put_away_and_comes_back(server: &LocalServer, left: Left) {
+pub(super) async fn a_conversation_is_evicted_and_loaded_again(server: &LocalServer, left: Left) {
     let gone = async {
         while !left.sign.exists() {
             sleep(Duration::from_millis(200)).await;

@@ -17,16 +17,16 @@ type Serve = fn(&TempDir) -> LocalServerBuilder;
 
 #[tokio::test]
 async fn a_second_server_on_a_directory_is_distinguished_from_one_that_lost_it() {
-    told_apart(openhands_tests::server, openhands_tests::template().await).await;
+    are_distinguished(openhands_tests::server, openhands_tests::template().await).await;
 }
 
 #[tokio::test]
 async fn a_second_server_is_distinguished_before_the_session_socket() {
     let template = openhands_tests::template_before().await;
-    told_apart(openhands_tests::server_before, template).await;
+    are_distinguished(openhands_tests::server_before, template).await;
 }
 
-async fn told_apart(server: Serve, template: TemplateServer) {
+async fn are_distinguished(server: Serve, template: TemplateServer) {
     let server = |home: &TempDir| server(home).template(&template);
     let (home, other_home) = (openhands_tests::home(), openhands_tests::home());
     // With different keys the second server could not decrypt the data.

@@ -111,19 +111,19 @@ fn messages<'a>(events: impl IntoIterator<Item = &'a Event>) -> Vec<String> {
 
 async fn operations(server: &LocalServer) {
     branches::branches_and_forks(server).await;
-    branches::an_unknown_event_is_told_and_nothing_moves(server).await;
+    branches::an_unknown_event_is_reported_and_nothing_moves(server).await;
     pending::pending_actions_come_as_a_stream_and_are_answered(server).await;
     pending::a_policy_asks_for_risky_actions_only(server).await;
     settings::secrets_are_given_as_text_looked_up_and_computed(server).await;
     settings::tags_titles_and_models_change(server).await;
-    settings::an_unknown_profile_is_told_and_the_model_stays(server).await;
+    settings::an_unknown_profile_is_reported_and_the_model_stays(server).await;
     settings::condensing_needs_a_condenser(server).await;
     switches::the_model_of_a_stored_profile_is_used(server).await;
     switches::an_agent_of_others_takes_another_model(server).await;
-    mcp::what_becomes_of_mcp_servers_is_told(server).await;
+    mcp::the_status_of_mcp_servers_is_reported(server).await;
     switches::a_plugin_comes_with_the_start_or_later(server).await;
     sending::model_calls_are_kept_where_asked_for(server).await;
-    sending::an_automation_is_told_of_its_conversation_and_cost(server).await;
+    sending::an_automation_receives_its_conversation_and_cost(server).await;
     sending::an_interrupt_ends_one_run_and_not_the_next(server).await;
     sending::a_pause_lets_the_step_end_and_a_run_goes_on(server).await;
     tokens::text_is_seen_as_it_is_written(server).await;
@@ -131,7 +131,7 @@ async fn operations(server: &LocalServer) {
 }
 
 async fn starts(server: &LocalServer) {
-    start::a_start_says_whether_it_made_or_found_and_what_differs(server).await;
+    start::a_start_reports_whether_it_created_a_conversation_and_what_differs(server).await;
     start::an_initial_message_always_runs(server).await;
     start::what_the_server_would_choke_on_is_refused_before_it(server).await;
     start::a_parent_must_be_there_and_share_the_directory(server).await;
@@ -145,16 +145,16 @@ async fn starts(server: &LocalServer) {
     listing::conversations_are_listed_counted_and_found_by_id(server).await;
     listing::the_log_is_searched_counted_and_taken_away(server).await;
     sending::a_picture_reaches_a_model_that_sees_and_no_other(server).await;
-    sending::usage_is_told_by_id_live_per_run_and_at_the_end(server).await;
+    sending::usage_is_reported_by_id_live_per_run_and_at_the_end(server).await;
 }
 
 async fn goals_children_and_client_tools(server: &LocalServer) {
-    goals::a_goal_tells_its_progress_and_its_end(server).await;
+    goals::a_goal_reports_its_progress_and_its_end(server).await;
     goals::a_goal_out_of_rounds_or_interrupted_says_so(server).await;
     goals::a_goal_while_busy_is_refused(server).await;
     children::children_are_started_awaited_and_listed(server).await;
     client_tools::results_reach_the_agent_and_the_run_waits_for_them(server).await;
-    client_tools::a_call_is_carried_out_once_whoever_attaches(server).await;
+    client_tools::a_call_is_executed_once_by_any_number_of_handles(server).await;
     client_tools::what_was_cut_off_is_taken_up_when_asked(server).await;
     client_tools::each_call_is_carried_out_once_over_a_link_that_breaks(server).await;
     client_tools::a_name_has_one_schema_on_a_server(server).await;
@@ -187,7 +187,7 @@ async fn goals_children_and_client_tools_behave_as_documented() {
         .unwrap();
     let left = idle::one_is_left(&server).await;
     goals_children_and_client_tools(&server).await;
-    idle::it_is_put_away_and_comes_back(&server, left).await;
+    idle::a_conversation_is_evicted_and_loaded_again(&server, left).await;
     server.shutdown(Duration::from_secs(20)).await.unwrap();
 }
 

@@ -28,7 +28,7 @@ async fn with(server: &LocalServer, agent: Agent) -> Conversation {
     builder.start().await.unwrap()
 }
 
-pub(super) async fn what_becomes_of_mcp_servers_is_told(server: &LocalServer) {
+pub(super) async fn the_status_of_mcp_servers_is_reported(server: &LocalServer) {
     let broken = McpServer::stdio("/no/such/program").args(["--verbose"]);
     let works = TestServer::new(echo(server)).timeout(Duration::from_secs(60));
     let works = server

@@ -76,7 +76,7 @@ async fn holds_over_a_restart(server: LocalServerBuilder) {
     let back = status.wait_for(|status| *status == Status::Ready && server.pid() != pid);
     timeout(LONG, back).await.unwrap().unwrap();
     // Another handle, which has set nothing, shows the server's current settings.
-    let told = async {
+    let reported = async {
         loop {
             if let Ok(other) = Conversation::attach(server.client(), conversation.id()).await {
                 let state = other.state();
@@ -94,7 +94,7 @@ async fn holds_over_a_restart(server: LocalServerBuilder) {
             sleep(Duration::from_millis(200)).await;
         }
     };
-    timeout(LONG, told).await.unwrap();
+    timeout(LONG, reported).await.unwrap();
     conversation.send("Ask me again.").await.unwrap();
     let ended = outcome(&conversation).await;
     assert_eq!(ended.status(), RunStatus::WaitingForConfirmation, "{ended}");

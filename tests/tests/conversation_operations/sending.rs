@@ -82,7 +82,7 @@ pub(super) async fn a_picture_reaches_a_model_that_sees_and_no_other(server: &Lo
     conversation.close().await.unwrap();
 }
 
-pub(super) async fn usage_is_told_by_id_live_per_run_and_at_the_end(server: &LocalServer) {
+pub(super) async fn usage_is_reported_by_id_live_per_run_and_at_the_end(server: &LocalServer) {
     let call = |cost| {
         Step::call("think", json!({"thought": "hm"}))
             .usage(100, 10)
@@ -173,7 +173,7 @@ pub(super) async fn model_calls_are_kept_where_asked_for(server: &LocalServer) {
     assert!(call.to_string().contains("Grüße, 世界."), "{text}");
 }
 
-pub(super) async fn an_automation_is_told_of_its_conversation_and_cost(server: &LocalServer) {
+pub(super) async fn an_automation_receives_its_conversation_and_cost(server: &LocalServer) {
     let script = Script::new().step(Step::text("Done.").cost(0.25));
     let model = model(script).await;
     let conversation = Conversation::builder(&workspace(server), agent(&model))
@@ -194,7 +194,7 @@ pub(super) async fn an_automation_is_told_of_its_conversation_and_cost(server: &
     if let Some(cost) = conversation.usage().cost() {
         callback = callback.cost(cost);
     }
-    let told = tokio::spawn(callback.completed());
+    let reported = tokio::spawn(callback.completed());
     let (mut stream, _) = timeout(LONG, listener.accept()).await.unwrap().unwrap();
     let mut request = Vec::new();
     while !request.ends_with(b"}") {
@@ -208,7 +208,7 @@ pub(super) async fn an_automation_is_told_of_its_conversation_and_cost(server: &
     }
     let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}";
     stream.write_all(answer).await.unwrap();
-    timeout(LONG, told).await.unwrap().unwrap().unwrap();
+    timeout(LONG, reported).await.unwrap().unwrap().unwrap();
     let request = String::from_utf8(request).unwrap();
     let (_, body) = request.split_once("\r\n\r\n").unwrap();
     let body: serde_json::Value = serde_json::from_str(body).unwrap();

@@ -200,7 +200,7 @@ pub(super) async fn tags_titles_and_models_change(server: &LocalServer) {
     conversation.close().await.unwrap();
 }
 
-pub(super) async fn an_unknown_profile_is_told_and_the_model_stays(server: &LocalServer) {
+pub(super) async fn an_unknown_profile_is_reported_and_the_model_stays(server: &LocalServer) {
     let model = says("Still here.").await;
     let conversation = started(server, &model).await;
     let error = conversation

@@ -13,7 +13,9 @@ use tokio::time::{sleep, timeout};
 
 use super::{LONG, agent, finishes, llm, messages, model, says, workspace};
 
-pub(super) async fn a_start_says_whether_it_made_or_found_and_what_differs(server: &LocalServer) {
+pub(super) async fn a_start_reports_whether_it_created_a_conversation_and_what_differs(
+    server: &LocalServer,
+) {
     let model = says("Hello.").await;
     let id = ConversationId::random();
     let builder = || {
@@ -304,7 +306,7 @@ pub(super) async fn sub_agents_reach_the_server_and_work(server: &LocalServer) {
         .map(ToString::to_string)
         .collect();
     assert_eq!(ended.status(), RunStatus::Finished, "{ended} {shown:#?}");
-    let told = conversation
+    let reported = conversation
         .events()
         .iter()
         .any(|event| match event.payload() {
@@ -313,7 +315,7 @@ pub(super) async fn sub_agents_reach_the_server_and_work(server: &LocalServer) {
             }
             _ => false,
         });
-    assert!(told, "{shown:#?}");
+    assert!(reported, "{shown:#?}");
     assert_eq!(
         conversation.agent().final_response().await.unwrap(),
         "It counted."

@@ -276,9 +276,10 @@ pub(crate) async fn a_refused_message_is_refused_unless_it_gets_context(server: 
             assert_eq!(trial.feedback().as_deref(), Some("never"));
             // The message was reported while it was blocked.
             let events = conversation.events();
-            let told = events.of_kind("ConversationStateUpdateEvent");
-            let mut told = told.filter(|event| event.as_json().contains("blocked_messages"));
-            let first = told.next().unwrap();
+            let reported = events.of_kind("ConversationStateUpdateEvent");
+            let mut reported =
+                reported.filter(|event| event.as_json().contains("blocked_messages"));
+            let first = reported.next().unwrap();
             assert!(first.as_json().contains("never"), "{}", first.as_json());
         }
         // If the message got context, an entry is ignored or belongs to another message.

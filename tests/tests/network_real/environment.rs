@@ -49,10 +49,10 @@ pub(crate) async fn role() -> bool {
     let Ok(role) = std::env::var(ROLE) else {
         return false;
     };
-    let mut told = String::new();
-    std::io::stdin().read_line(&mut told).unwrap();
-    let told: Value = serde_json::from_str(&told).unwrap();
-    let text = |name: &str| told[name].as_str().unwrap().to_owned();
+    let mut reported = String::new();
+    std::io::stdin().read_line(&mut reported).unwrap();
+    let reported: Value = serde_json::from_str(&reported).unwrap();
+    let text = |name: &str| reported[name].as_str().unwrap().to_owned();
     let (url, directory) = (text("url"), PathBuf::from(text("directory")));
     match role.as_str() {
         "refused" => refuses(&url, &text("key"), &directory).await,
@@ -75,7 +75,7 @@ async fn part(
     directory: &Path,
     variables: &[(&str, &str)],
 ) {
-    let told = json!({
+    let reported = json!({
         "url": format!("http://{}:{}", server.0, server.1.port()),
         "key": stage.key(),
         "directory": directory.display().to_string(),
@@ -95,7 +95,7 @@ async fn part(
         let mut child = command.spawn().unwrap();
         // The key is not in the process table.
         let mut stdin = child.stdin.take().unwrap();
-        writeln!(stdin, "{told}").unwrap();
+        writeln!(stdin, "{reported}").unwrap();
         drop(stdin);
         child.wait_with_output().unwrap()
     });

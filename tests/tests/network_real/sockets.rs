@@ -67,8 +67,8 @@ pub(crate) async fn a_wrong_key_and_an_unknown_conversation(stage: &Stage) {
             BASH.to_owned(),
         ] {
             let error = ending(&mut stranger.socket(&path).await.unwrap()).await;
-            let told = (error.kind(), error.close_code());
-            assert_eq!(told, (ErrorKind::Unauthorized, Some(4001)), "{path}");
+            let reported = (error.kind(), error.close_code());
+            assert_eq!(reported, (ErrorKind::Unauthorized, Some(4001)), "{path}");
         }
         let error = Conversation::attach(&stranger, id).await.unwrap_err();
         assert_eq!(
@@ -92,8 +92,8 @@ pub(crate) async fn a_wrong_key_and_an_unknown_conversation(stage: &Stage) {
         format!("/sockets/events/{unknown}"),
     ] {
         let error = ending(&mut right.socket(&path).await.unwrap()).await;
-        let told = (error.kind(), error.close_code());
-        assert_eq!(told, (ErrorKind::NotFound, Some(4004)), "{path}");
+        let reported = (error.kind(), error.close_code());
+        assert_eq!(reported, (ErrorKind::NotFound, Some(4004)), "{path}");
     }
     let error = Conversation::attach(&right, unknown).await.unwrap_err();
     assert_eq!(error.kind(), conversation::ErrorKind::Gone, "{error}");
@@ -163,9 +163,9 @@ pub(crate) async fn a_server_without_room_for_another_socket(stage: &Stage) {
             held.push(client.socket(path).await.unwrap());
         }
         let error = ending(&mut client.socket(path).await.unwrap()).await;
-        let told = (error.kind(), error.close_code(), error.is_transient());
+        let reported = (error.kind(), error.close_code(), error.is_transient());
         assert_eq!(
-            told,
+            reported,
             (ErrorKind::SocketClosed, Some(1013), true),
             "{path}: {error}"
         );

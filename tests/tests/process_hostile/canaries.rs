@@ -34,7 +34,7 @@ impl Canaries {
 
 /// Returns the environment and command line of every process that this user can read.
 pub(crate) fn process_table() -> Vec<(PathBuf, Vec<u8>)> {
-    let mut told = Vec::new();
+    let mut reported = Vec::new();
     for process in fs::read_dir("/proc").unwrap().flatten() {
         let number = process.file_name();
         if !number.to_string_lossy().bytes().all(|b| b.is_ascii_digit()) {
@@ -44,11 +44,11 @@ pub(crate) fn process_table() -> Vec<(PathBuf, Vec<u8>)> {
             let path = process.path().join(name);
             // The process may have just ended.
             if let Ok(bytes) = fs::read(&path) {
-                told.push((path, bytes));
+                reported.push((path, bytes));
             }
         }
     }
-    told
+    reported
 }
 
 /// Returns the parent of a process, or `None` if the process has ended.

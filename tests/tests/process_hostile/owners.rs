@@ -91,7 +91,7 @@ fn block_on<T>(future: impl Future<Output = T>) -> T {
 }
 
 /// Checks that commands and agents read and write UTF-8, and get one locale only.
-async fn it_works(builder: LocalServerBuilder, startup: Startup) {
+async fn commands_work(builder: LocalServerBuilder, startup: Startup) {
     let server = builder.start().await.unwrap();
     assert_eq!(server.startup(), startup);
     let workspace = server.workspace(server.workspace_dir());
@@ -122,14 +122,14 @@ async fn it_works(builder: LocalServerBuilder, startup: Startup) {
     let outcome = timeout(LONG, conversation.run()).await.unwrap().unwrap();
     assert!(outcome.is_finished(), "{outcome}");
     let id = user_id();
-    let told = conversation
+    let reported = conversation
         .events()
         .iter()
         .any(|event| match event.payload() {
             Payload::Observation(body) => body.text().contains(&format!("ß → ü{id}")),
             _ => false,
         });
-    assert!(told, "what the terminal has printed");
+    assert!(reported, "what the terminal has printed");
     conversation.close().await.unwrap();
     let report = server.shutdown(GRACE).await.unwrap();
     assert!(report.success() && !report.killed, "{report}");
@@ -150,12 +150,12 @@ fn owners_with_other_locales_have_servers_that_work_cold_and_forked() {
             let builder = LocalServer::builder()
                 .environment(environment.clone())
                 .inherit_all_env();
-            let cold = it_works(builder.clone(), Startup::Cold);
+            let cold = commands_work(builder.clone(), Startup::Cold);
             let forked = async {
                 let template = TemplateServer::builder().environment(environment.clone());
                 let template = template.start().await.unwrap();
                 let builder = LocalServer::builder().environment(environment.clone());
-                it_works(builder.template(&template), Startup::Forked).await;
+                commands_work(builder.template(&template), Startup::Forked).await;
             };
             tokio::join!(cold, forked);
         });
@@ -187,7 +187,7 @@ fn a_normal_user_without_any_right_starts_a_server() {
         return block_on(async {
             let environment = role().await.unwrap();
             let builder = LocalServer::builder().environment(environment);
-            it_works(builder, Startup::Cold).await;
+            commands_work(builder, Startup::Cold).await;
         });
     }
     let place = tempfile::tempdir().unwrap();

@@ -41,12 +41,15 @@ async fn hook() -> (String, Arc<Mutex<Vec<u8>>>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let got = Arc::<Mutex<Vec<u8>>>::default();
-    let told = got.clone();
+    let reported = got.clone();
     tokio::spawn(async move {
         while let Ok((mut stream, _)) = listener.accept().await {
             let mut buffer = vec![0; 64 * 1024];
             let length = stream.read(&mut buffer).await.unwrap_or(0);
-            told.lock().unwrap().extend_from_slice(&buffer[..length]);
+            reported
+                .lock()
+                .unwrap()
+                .extend_from_slice(&buffer[..length]);
             let answer = b"HTTP/1.1 204 No Content\r\nconnection: close\r\n\r\n";
             let _gone = stream.write_all(answer).await;
         }
@@ -109,7 +112,7 @@ async fn an_agent_looks(server: &LocalServer, canaries: &Canaries, seen: &Seen) 
     let outcome = timeout(LONG, conversation.run()).await.unwrap().unwrap();
     assert!(outcome.is_finished(), "{outcome}");
     model.verify().unwrap();
-    no_process_tells(canaries);
+    no_process_shows_a_secret(canaries);
     the_agent_found_nothing(
         server.workspace_dir(),
         &["env", "processes", "tmux"],
@@ -135,7 +138,7 @@ async fn fails_in_every_way(conversation: &Conversation, canaries: &Canaries, se
     seen.failed(&conversation.settings().switch_llm(llm).await.unwrap_err());
 }
 
-fn no_process_tells(canaries: &Canaries) {
+fn no_process_shows_a_secret(canaries: &Canaries) {
     for (path, bytes) in process_table() {
         let whose = std::fs::read(path.with_file_name("cmdline")).unwrap_or_default();
         let whose = String::from_utf8_lossy(&whose).replace('\0', " ");
@@ -237,7 +240,7 @@ async fn a_stranger_fails(server: &LocalServer, canaries: &Canaries, seen: &Seen
 
 /// Checks that secrets on disk are encrypted with the secret key, except one that the server does
 /// not treat as a secret.
-fn no_file_tells(directory: &Path, canaries: &Canaries) {
+fn no_file_contains_a_secret(directory: &Path, canaries: &Canaries) {
     let files = files(directory);
     assert!(files.len() > 10, "conversations and commands are kept");
     for (path, bytes) in files {
@@ -274,7 +277,7 @@ async fn no_secret_is_in_a_process_a_file_a_log_an_error_or_a_text() {
     let workspace = server.workspace(server.workspace_dir());
     a_command_has_a_secret(&workspace, &canaries, &seen).await;
     a_stranger_fails(&server, &canaries, &seen).await;
-    no_file_tells(place.path(), &canaries);
+    no_file_contains_a_secret(place.path(), &canaries);
 
     let mut status = server.status();
     kill(server.pid());
@@ -282,7 +285,7 @@ async fn no_secret_is_in_a_process_a_file_a_log_an_error_or_a_text() {
     let ready = status.wait_for(|status| *status == Status::Ready);
     timeout(LONG, ready).await.unwrap().unwrap();
     a_command_looks(&server, &canaries, &seen).await;
-    no_process_tells(&canaries);
+    no_process_shows_a_secret(&canaries);
     only_the_server_tells(&server, &given);
     seen.debug(&server);
     seen.debug(&workspace);
@@ -291,16 +294,16 @@ async fn no_secret_is_in_a_process_a_file_a_log_an_error_or_a_text() {
     }
     let report = server.shutdown(Duration::from_secs(30)).await.unwrap();
     seen.shown(&report as &dyn Display);
-    no_file_tells(place.path(), &canaries);
+    no_file_contains_a_secret(place.path(), &canaries);
     assert!(
         !canaries.within(&posted.lock().unwrap()).is_empty(),
         "no post"
     );
 
     let seen = seen.bytes();
-    for told in ["TRACE", "hyper", "openhands::server", "Look for keys."] {
-        let told = told.as_bytes();
-        assert!(seen.windows(told.len()).any(|part| part == told));
+    for reported in ["TRACE", "hyper", "openhands::server", "Look for keys."] {
+        let reported = reported.as_bytes();
+        assert!(seen.windows(reported.len()).any(|part| part == reported));
     }
     assert_eq!(canaries.within(&seen), [""; 0]);
     assert_eq!(given.within(&seen), [""; 0]);

@@ -46,7 +46,7 @@ pub(crate) async fn by_risk(side: &mut Side) {
     side.check("POST", &format!("/api/conversations/{id}/run"), Value::Null)
         .await;
     side.until(&id, "finished").await;
-    told(side, &id).await;
+    reported(side, &id).await;
 
     let policy = json!({"kind": "ConfirmRisky", "threshold": "MEDIUM", "confirm_unknown": false});
     let analyzer = json!({"kind": "LLMSecurityAnalyzer"});
@@ -64,7 +64,7 @@ pub(crate) async fn by_risk(side: &mut Side) {
     side.check("POST", &format!("/api/conversations/{id}/run"), Value::Null)
         .await;
     side.until(&id, "finished").await;
-    told(side, &id).await;
+    reported(side, &id).await;
 
     // A single thought needs no approval, but two together do.
     let policy = json!({"kind": "AlwaysConfirm"});
@@ -73,7 +73,7 @@ pub(crate) async fn by_risk(side: &mut Side) {
     side.until(&id, "waiting_for_confirmation").await;
     side.say(&id, "and now", true).await;
     side.until(&id, "finished").await;
-    told(side, &id).await;
+    reported(side, &id).await;
 
     let path = format!("/api/conversations/{id}/confirmation_policy");
     for policy in [
@@ -142,7 +142,7 @@ pub(crate) async fn races(side: &mut Side) {
     side.note(info["execution_status"].to_string());
     side.say(&id, "go on", true).await;
     side.until(&id, "finished").await;
-    told(side, &id).await;
+    reported(side, &id).await;
 
     // One client rejects. The other approves the action that is gone, which starts a run.
     let id = side.create(policy.clone()).await;
@@ -156,7 +156,7 @@ pub(crate) async fn races(side: &mut Side) {
     side.check("POST", &answer, no).await;
     side.check("POST", &answer, yes).await;
     side.settled(&id).await;
-    told(side, &id).await;
+    reported(side, &id).await;
 
     // A message that arrives during a model request takes precedence over the requested action.
     let id = side.create(policy.clone()).await;
@@ -165,7 +165,7 @@ pub(crate) async fn races(side: &mut Side) {
     side.say(&id, "rather not", true).await;
     side.asked.let_one_pass();
     side.until(&id, "finished").await;
-    told(side, &id).await;
+    reported(side, &id).await;
 
     // A run that is paused during a model request still waits for approval. Another run approves.
     let id = side.create(policy).await;
@@ -182,11 +182,11 @@ pub(crate) async fn races(side: &mut Side) {
     side.check("POST", &format!("{path}/run"), Value::Null)
         .await;
     side.until(&id, "finished").await;
-    told(side, &id).await;
+    reported(side, &id).await;
 }
 
 /// Records the log, including each verdict of an analyzer.
-async fn told(side: &mut Side, id: &str) {
+async fn reported(side: &mut Side, id: &str) {
     side.settled(id).await;
     let log = side.log(id).await;
     side.note(story(&log).join("\n"));

@@ -55,11 +55,11 @@ async fn files_work_on_the_real_server() {
     let workspace = server.workspace(server.workspace_dir());
     let local = tempfile::tempdir().unwrap();
     every_way_there_and_back_keeps_every_byte(&workspace, &local).await;
-    bad_paths_are_told_apart(&workspace, &local).await;
-    a_full_disk_is_told(&workspace).await;
+    bad_paths_are_distinguished(&workspace, &local).await;
+    a_full_disk_is_reported(&workspace).await;
     transfers::a_file_that_changes_meanwhile_is_not_copied(&workspace, &local).await;
     transfers::a_source_that_panics_is_not_taken_for_its_end(&workspace).await;
-    transfers::a_file_that_changes_on_the_server_meanwhile_is_told(&server, &local).await;
+    transfers::a_file_that_changes_on_the_server_meanwhile_is_reported(&server, &local).await;
     transfers::pitfall_20_memory_is_bounded_whatever_the_size(&server, &workspace).await;
     transfers::pitfall_20_transfers_survive_their_connection(&server, &local).await;
     transfers::pitfall_20_nothing_half_written_is_left(&server, &local).await;
@@ -142,8 +142,8 @@ async fn every_way_there_and_back_keeps_every_byte(workspace: &Workspace, local:
     assert_eq!(workspace.download("made up").text().await.unwrap(), version);
 
     // The progress grows up to the full size, in both directions.
-    let told = Arc::new(Mutex::new(Vec::new()));
-    let (up, down) = (Arc::clone(&told), Arc::clone(&told));
+    let reported = Arc::new(Mutex::new(Vec::new()));
+    let (up, down) = (Arc::clone(&reported), Arc::clone(&reported));
     let size = 2 * MIB as u64;
     let upload = workspace
         .upload("p")
@@ -153,9 +153,9 @@ async fn every_way_there_and_back_keeps_every_byte(workspace: &Workspace, local:
         .download("p")
         .progress(move |at| down.lock().unwrap().push(at));
     assert_eq!(download.bytes().await.unwrap().len(), 2 * MIB);
-    let told = told.lock().unwrap();
-    assert!(told.len() > 4 && told.iter().all(|at| at.total == Some(size)));
-    assert_eq!(told.iter().filter(|at| at.done == size).count(), 2);
+    let reported = reported.lock().unwrap();
+    assert!(reported.len() > 4 && reported.iter().all(|at| at.total == Some(size)));
+    assert_eq!(reported.iter().filter(|at| at.done == size).count(), 2);
 }
 
 struct Chunks<T>(std::vec::IntoIter<T>);
@@ -171,7 +171,7 @@ impl<T: Unpin> Stream for Chunks<T> {
     }
 }
 
-async fn bad_paths_are_told_apart(workspace: &Workspace, local: &TempDir) {
+async fn bad_paths_are_distinguished(workspace: &Workspace, local: &TempDir) {
     workspace.write("file", "x").await.unwrap();
     let target = local.path().join("never");
     for (path, kind) in [
@@ -235,7 +235,7 @@ async fn bad_paths_are_told_apart(workspace: &Workspace, local: &TempDir) {
     assert_eq!(below.unwrap_err().kind(), ErrorKind::Io);
 }
 
-async fn a_full_disk_is_told(workspace: &Workspace) {
+async fn a_full_disk_is_reported(workspace: &Workspace) {
     let error = workspace.write("/dev/full", "x").await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NoSpace, "{error:?}");
     workspace.write("some", content(MIB)).await.unwrap();

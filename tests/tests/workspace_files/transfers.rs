@@ -92,7 +92,7 @@ pub(super) async fn a_source_that_panics_is_not_taken_for_its_end(workspace: &Wo
 
 /// Checks a file on the server that is overwritten during the download without a change of its
 /// size.
-pub(super) async fn a_file_that_changes_on_the_server_meanwhile_is_told(
+pub(super) async fn a_file_that_changes_on_the_server_meanwhile_is_reported(
     server: &LocalServer,
     local: &TempDir,
 ) {

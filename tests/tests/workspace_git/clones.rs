@@ -263,13 +263,13 @@ pub(super) async fn pitfall_25_a_token_is_nowhere_to_be_found(
             path.display()
         );
     }
-    let told = format!(
+    let reported = format!(
         "{:?} {:?} {:?}",
         server.log_tail(),
         denied.failed,
         wrong.failed
     );
-    assert!(!told.contains("canary"));
+    assert!(!reported.contains("canary"));
 }
 
 /// Checks that neither a partial repository nor a process is left.

@@ -22,7 +22,7 @@ use tempfile::TempDir;
 async fn git_works_on_the_real_server() {
     let home = openhands_tests::home();
     let provider = provider::Provider::start(&home).await;
-    let server = provider.told(openhands_tests::server(&home));
+    let server = provider.reported(openhands_tests::server(&home));
     let server = server.start().await.unwrap();
     let workspace = server.workspace(server.workspace_dir());
     let local = tempfile::tempdir().unwrap();

@@ -74,7 +74,7 @@ impl Provider {
     }
 
     /// Configures the server to use the stand-in.
-    pub(super) fn told(&self, server: LocalServerBuilder) -> LocalServerBuilder {
+    pub(super) fn reported(&self, server: LocalServerBuilder) -> LocalServerBuilder {
         server
             .env("HTTPS_PROXY", format!("http://{}", self.proxy))
             .env("SSL_CERT_FILE", &self.authority)

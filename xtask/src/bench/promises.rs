@@ -84,7 +84,7 @@ pub(crate) const BENCHMARKS: &[Benchmark] = &[
         target: "decode",
         part: None,
         server: false,
-        about: "reading a recorded conversation: whole, and its headers only",
+        about: "Decodes a recorded conversation: whole events, and headers only.",
         promises: &[
             at_least("typed", 30.0, "Python SDK")
                 .headline("Decode the events of a conversation", "Python SDK"),
@@ -96,7 +96,7 @@ pub(crate) const BENCHMARKS: &[Benchmark] = &[
         ],
     },
     Benchmark {
-        about: "live events over one socket into a mirror and one callback",
+        about: "Receives live events over one socket, into a mirror and one callback.",
         promises: &[
             at_most("live, processor time", 1.0 / 40.0, "Python SDK").headline(
                 "Receive live events (processor time for each)",
@@ -107,8 +107,7 @@ pub(crate) const BENCHMARKS: &[Benchmark] = &[
         ..clients("live")
     },
     Benchmark {
-        about: "attaching to a long conversation on the real server: a recorded one, grown on \
-                its disk",
+        about: "Attaches to a long conversation on the real server.",
         server: true,
         promises: &[
             at_most("attach", 1.1, "bare drain"),
@@ -118,8 +117,8 @@ pub(crate) const BENCHMARKS: &[Benchmark] = &[
         ..clients("attach")
     },
     Benchmark {
-        about: "attaching to the last 50 events of 100,000 on the real server, and reading older \
-                ones on demand",
+        about: "Attaches to the last 50 of 100,000 events on the real server, and reads older \
+                ones on demand.",
         server: true,
         promises: &[
             at_most("last 50 of 100,000", 1.0 / 40.0, "bare drain").headline(
@@ -133,8 +132,8 @@ pub(crate) const BENCHMARKS: &[Benchmark] = &[
         ..clients("tail")
     },
     Benchmark {
-        about: "live conversations in one process: what each costs beyond the bytes of its \
-                state and events",
+        about: "Keeps live conversations in one process: the memory of each beyond its state \
+                and events.",
         promises: &[
             at_most("1,000 conversations", 0.1, "Python SDK").headline(
                 "Keep 1,000 conversations open (memory for each)",
@@ -155,7 +154,8 @@ pub(crate) const BENCHMARKS: &[Benchmark] = &[
         target: "workspace",
         part: None,
         server: true,
-        about: "commands against the server's own blocking endpoint, files against curl",
+        about: "Commands, compared with the server's blocking endpoint, and files, compared \
+                with curl.",
         promises: &[
             at_most("pwd, median", 1.15, "execute_bash_command"),
             at_most("pwd, 90th percentile", 1.15, "execute_bash_command"),
@@ -176,8 +176,8 @@ pub(crate) const BENCHMARKS: &[Benchmark] = &[
         target: "process",
         part: None,
         server: false,
-        about: "what supervision adds to a server's start and end, and what a template and a warm \
-                spare save",
+        about: "The cost of supervision at the start and end of a server, and the time that a \
+                template and a warm spare save.",
         promises: &[
             at_most("start, added", 1.0, "promised"),
             at_most("forked server", 0.2, "cold start")
@@ -192,7 +192,7 @@ pub(crate) const BENCHMARKS: &[Benchmark] = &[
         ],
     },
     Benchmark {
-        about: "from the server's final snapshot until `run()` returns",
+        about: "The time from the server's final snapshot until `run()` returns.",
         promises: &[
             at_most("run returns, 90th percentile", 1.0, "promised"),
             at_most("run returns, 90th percentile", 0.1, "Python SDK").headline(
@@ -203,7 +203,7 @@ pub(crate) const BENCHMARKS: &[Benchmark] = &[
         ..clients("returns")
     },
     Benchmark {
-        about: "the whole main job, from the start of the process to its end",
+        about: "The whole main job, from the start of the process to its end.",
         server: true,
         promises: &[
             at_most("main job", 0.5, "Python SDK").headline(
@@ -215,12 +215,12 @@ pub(crate) const BENCHMARKS: &[Benchmark] = &[
         ..clients("main-job")
     },
     Benchmark {
-        about: "a clean build of each layer: time, crates, size of a stripped binary",
+        about: "A clean build of each layer: time, crates, size of a stripped binary.",
         ..clients("layers")
     },
     Benchmark {
-        about: "ten times the work: what a unit of it costs then, in processor time, against \
-                what it cost before",
+        about: "Ten times the work: the processor time of one unit, compared with that of the \
+                smaller amount.",
         promises: &[
             at_most("decode", 1.2, "at a tenth"),
             at_most("live events", 1.2, "at a tenth"),
@@ -237,8 +237,8 @@ pub(crate) const BENCHMARKS: &[Benchmark] = &[
         target: "transport",
         part: None,
         server: false,
-        about: "what pool, retries, limits and typed answers cost above bare hyper, and whole \
-                messages behind a channel above bare fastwebsockets",
+        about: "The cost of the pool, retries, limits and typed responses compared with bare \
+                hyper, and of whole messages behind a channel compared with bare fastwebsockets.",
         promises: &[
             at_most("requests, processor time", 1.25, "bare hyper"),
             at_most("requests, 8 at once, processor time", 1.25, "bare hyper"),
@@ -251,7 +251,8 @@ pub(crate) const BENCHMARKS: &[Benchmark] = &[
         target: "load",
         part: None,
         server: false,
-        about: "what the fake server gives, so that clients can be measured against it",
+        about: "The speed of the fake server, which limits what a client can reach in a \
+                benchmark.",
         // Below this, the server would be the bottleneck. Bare TCP is the upper limit, at three
         // times what the transport reads.
         promises: &[

@@ -148,7 +148,7 @@ impl<'a> Report<'a> {
             "\n## {}\n\n{}\n\n{}\n\n",
             self.bench.name, self.bench.about, self.machine
         );
-        text.push_str("|work|subject|median|spread|ours is|\n|-|-|-:|-:|-:|\n");
+        text.push_str("|Work|Subject|Median|Range|Ours is|\n|-|-|-:|-:|-:|\n");
         for (work, subjects) in &works {
             let ours = subjects.get("ours");
             for (subject, rounds) in subjects {
@@ -174,7 +174,7 @@ impl<'a> Report<'a> {
             }
         }
         if !self.bench.promises.is_empty() {
-            text.push_str("\n|promise|measured||\n|-|-:|-|\n");
+            text.push_str("\n|Target|Measured||\n|-|-:|-|\n");
         }
         for promise in self.bench.promises {
             let kept = kept(promise, &works);

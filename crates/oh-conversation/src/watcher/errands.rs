@@ -21,7 +21,7 @@ const REMEMBERED: usize = 10_000;
 pub(super) enum Done {
     /// Fields that only the REST description has, such as the title.
     Described(Option<ConversationState>),
-    /// This program's settings were set again.
+    /// The program's settings were set again.
     Restored,
     /// Events after the last one held.
     Fetched(std::result::Result<Fetched, Fault>),

@@ -147,8 +147,8 @@ async fn pitfall_25_no_secret_is_in_a_log_an_error_or_a_debug_text() {
     conversation.send("after the cut").await.unwrap();
     while conversation.connections() < 2 {
         tokio::time::sleep(Duration::from_millis(5)).await;
-        if let Some(trouble) = conversation.last_error() {
-            seen.fail(&trouble);
+        if let Some(last_error) = conversation.last_error() {
+            seen.fail(&last_error);
         }
     }
     seen.show(&timeout(LONG, events.next()).await.unwrap());

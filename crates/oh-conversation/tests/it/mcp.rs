@@ -5,7 +5,7 @@ use oh_testkit::{FakeConversation, FakeServer};
 use oh_transport::Client;
 use serde_json::{Value, json};
 
-async fn told(fake: &FakeConversation, server: &FakeServer, tail: Option<usize>) -> McpStatus {
+async fn reported(fake: &FakeConversation, server: &FakeServer, tail: Option<usize>) -> McpStatus {
     let client = Client::builder(server.url())
         .session_api_key(server.session_api_key())
         .build()
@@ -74,8 +74,12 @@ async fn the_list_of_tools_reports_the_state_of_each_server() {
             fake.log("agent", "SystemPromptEvent", prompt(tools));
         }
         fake.fill(200, 10).await;
-        assert_eq!(told(&fake, &server, None).await, expected, "{config}");
+        assert_eq!(reported(&fake, &server, None).await, expected, "{config}");
         // The event with the list is not among the newest events.
-        assert_eq!(told(&fake, &server, Some(10)).await, expected, "{config}");
+        assert_eq!(
+            reported(&fake, &server, Some(10)).await,
+            expected,
+            "{config}"
+        );
     }
 }

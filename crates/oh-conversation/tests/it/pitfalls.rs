@@ -276,8 +276,8 @@ async fn a_failing_link_shows_its_last_error_until_it_recovers() {
             break dial;
         }
         sleep(Duration::from_millis(5)).await;
-        if let Some(trouble) = conversation.last_error() {
-            let kind = trouble.transport_error().unwrap().kind();
+        if let Some(last_error) = conversation.last_error() {
+            let kind = last_error.transport_error().unwrap().kind();
             if seen.last() != Some(&kind) {
                 seen.push(kind);
             }

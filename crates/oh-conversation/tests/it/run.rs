@@ -46,13 +46,13 @@ async fn pitfall_09_a_denying_stop_hook_does_not_end_the_run() {
     sleep(Duration::from_secs(30)).await;
     assert!(!running.is_finished());
     tell(&mock, &dial, "finished").await;
-    let told = Instant::now();
+    let reported = Instant::now();
     dial.full_state("finished").await.unwrap();
     let outcome = soon(running).await.unwrap().unwrap();
     assert!(
-        told.elapsed() <= Duration::from_millis(5),
+        reported.elapsed() <= Duration::from_millis(5),
         "{:?}",
-        told.elapsed()
+        reported.elapsed()
     );
     assert!(outcome.is_finished(), "{outcome}");
     assert_eq!(outcome.report().events(), 4);
@@ -74,12 +74,12 @@ async fn pitfall_10_without_the_snapshot_every_status_ends_within_seconds() {
         begun(&mock, &dial).await;
         sleep(Duration::from_secs(10)).await;
         tell(&mock, &dial, status).await;
-        let told = Instant::now();
+        let reported = Instant::now();
         let outcome = soon(running).await.unwrap().unwrap();
         assert!(
-            told.elapsed() < Duration::from_secs(6),
+            reported.elapsed() < Duration::from_secs(6),
             "{status} {:?}",
-            told.elapsed()
+            reported.elapsed()
         );
         let text = outcome.to_string().replace(' ', "_");
         assert_eq!(text, status);
@@ -159,10 +159,10 @@ async fn the_snapshot_of_a_reconnection_ends_a_run_whose_end_was_missed() {
     );
     mock.set_status("finished");
     let dial = soon(dials.recv()).await.unwrap();
-    let told = Instant::now();
+    let reported = Instant::now();
     dial.welcome(&mock, "finished").await.unwrap();
     let outcome = soon(running).await.unwrap().unwrap();
-    assert!(outcome.is_finished() && told.elapsed() <= Duration::from_millis(5));
+    assert!(outcome.is_finished() && reported.elapsed() <= Duration::from_millis(5));
 }
 
 #[tokio::test(start_paused = true)]
@@ -216,16 +216,16 @@ async fn a_run_lost_by_a_killed_server_ends_with_the_restored_state() {
     dial.welcome(&mock, "waiting_for_confirmation")
         .await
         .unwrap();
-    let told = Instant::now();
+    let reported = Instant::now();
     let outcome = soon(running).await.unwrap().unwrap();
     assert!(
         outcome.status() == RunStatus::WaitingForConfirmation,
         "{outcome}"
     );
     assert!(
-        told.elapsed() < Duration::from_secs(5),
+        reported.elapsed() < Duration::from_secs(5),
         "{:?}",
-        told.elapsed()
+        reported.elapsed()
     );
 }
 
@@ -239,12 +239,12 @@ async fn an_unannounced_end_is_found_in_the_log() {
     let finished = json!({"key": "execution_status", "value": "finished"});
     mock.append("ConversationStateUpdateEvent", &finished);
     mock.set_status("finished");
-    let told = Instant::now();
+    let reported = Instant::now();
     assert!(soon(running).await.unwrap().unwrap().is_finished());
     assert!(
-        told.elapsed() < Duration::from_secs(12),
+        reported.elapsed() < Duration::from_secs(12),
         "{:?}",
-        told.elapsed()
+        reported.elapsed()
     );
 }
 

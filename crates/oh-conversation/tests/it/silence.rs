@@ -114,8 +114,8 @@ async fn a_half_open_link_is_replaced_before_and_after_a_freeze() {
             dial.peer.end(dead).await.unwrap();
             mock.append("New", &json!({}));
             dial = soon(dials.recv()).await.unwrap();
-            let trouble = conversation.last_error().unwrap();
-            assert_eq!(trouble.transport_error().unwrap().kind(), Wire::Timeout);
+            let last_error = conversation.last_error().unwrap();
+            assert_eq!(last_error.transport_error().unwrap().kind(), Wire::Timeout);
             greet(&dial, &mock).await;
             reads(&conversation, links).await;
             assert_eq!(conversation.connections(), links as u64, "{version}");

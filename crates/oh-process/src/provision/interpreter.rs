@@ -119,7 +119,7 @@ pub struct Candidate {
     /// Version, if the interpreter reported one.
     pub version: Option<String>,
     /// Why the interpreter is not used; `None` if it is suitable.
-    pub refused: Option<String>,
+    pub rejected: Option<String>,
 }
 
 impl fmt::Display for Candidate {
@@ -129,7 +129,7 @@ impl fmt::Display for Candidate {
             write!(f, ", {version}")?;
         }
         f.write_str("): ")?;
-        f.write_str(self.refused.as_deref().unwrap_or("suitable"))
+        f.write_str(self.rejected.as_deref().unwrap_or("suitable"))
     }
 }
 
@@ -140,7 +140,7 @@ pub(crate) async fn look(
     limit: Duration,
 ) -> (Candidate, Result<Facts, Failure>) {
     let asked = ask(&path, limit).await;
-    let (version, refused) = match &asked {
+    let (version, rejected) = match &asked {
         Err(failure) => (None, Some(failure.reason().to_owned())),
         Ok(facts) => (Some(facts.version_text()), unfit(facts)),
     };
@@ -148,7 +148,7 @@ pub(crate) async fn look(
         path,
         source,
         version,
-        refused,
+        rejected,
     };
     (candidate, asked)
 }
@@ -340,8 +340,8 @@ mod tests {
     async fn a_program_that_is_not_python_is_rejected_with_the_reason() {
         let (candidate, facts) = look("/bin/false".into(), "named", ANSWER_LIMIT).await;
         assert!(matches!(facts, Err(Failure::Failed(_))));
-        let refused = candidate.refused.expect("refused");
-        assert!(refused.contains("exit status: 1"), "{refused}");
+        let rejected = candidate.rejected.expect("rejected");
+        assert!(rejected.contains("exit status: 1"), "{rejected}");
         let (candidate, facts) = look("/no/such/python".into(), "named", ANSWER_LIMIT).await;
         assert!(matches!(facts, Err(Failure::Absent(_))));
         assert_eq!(candidate.to_string(), "/no/such/python (named): is missing");

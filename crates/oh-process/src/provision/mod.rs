@@ -426,8 +426,8 @@ impl Provisioner {
     async fn named(&self, path: &Path) -> Result<(PathBuf, String)> {
         let looked = interpreter::look(path.to_owned(), "named", self.check_timeout).await;
         let (candidate, facts) = looked;
-        self.notify(Progress::Looked(candidate.clone()));
-        let kind = match (facts, &candidate.refused) {
+        self.notify(Progress::Checked(candidate.clone()));
+        let kind = match (facts, &candidate.rejected) {
             (Ok(facts), None) => {
                 let version = facts.version_text();
                 return Ok((facts.executable, version));
@@ -449,12 +449,12 @@ impl Provisioner {
             }
         };
         for (candidate, _) in &found {
-            self.notify(Progress::Looked(candidate.clone()));
+            self.notify(Progress::Checked(candidate.clone()));
         }
         let fit = found.iter().find_map(|(candidate, facts)| {
             let facts = facts.as_ref().ok()?;
             candidate
-                .refused
+                .rejected
                 .is_none()
                 .then(|| facts.executable.clone())
         });

@@ -54,7 +54,7 @@ pub(crate) async fn find(limit: Duration) -> Vec<Found> {
         .collect();
     found.sort_by_key(|(candidate, facts)| {
         let minor = facts.as_ref().map_or(u32::MAX, |facts| facts.version.1);
-        (candidate.refused.is_some(), preference(minor))
+        (candidate.rejected.is_some(), preference(minor))
     });
     found
 }

@@ -276,7 +276,8 @@ impl LocalServerBuilder {
     /// ([`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported)). Returns
     /// [`ErrorKind::Died`](crate::ErrorKind::Died) if the server ends, and
     /// [`ErrorKind::NotReady`](crate::ErrorKind::NotReady) if it does not become ready in time.
-    /// These two include the last lines of its log. Everything that was started is cleaned up.
+    /// Both errors include the last lines of the server's log. Everything that was started is
+    /// cleaned up.
     pub async fn start(self) -> Result<LocalServer> {
         LocalServer::start(self.settings, self.template).await
     }

@@ -50,7 +50,7 @@ pub(crate) async fn run(
                 break end(&shared, &mut live, grace).await;
             }
         };
-        if ready_at.elapsed() >= policy.well_after {
+        if ready_at.elapsed() >= policy.stable_after {
             attempt = 0;
         }
         let again = loop {
@@ -121,6 +121,6 @@ async fn end(shared: &Shared, live: &mut Live, grace: Duration) -> ExitReport {
             report
         }
     };
-    report.took = begun.elapsed();
+    report.duration = begun.elapsed();
     report
 }

@@ -36,7 +36,7 @@ pub struct ExitReport {
     /// Number of other processes (terminals, commands) that outlived the server and were killed.
     pub left_behind: u32,
     /// Time from the shutdown request until everything was gone. Zero if there was no request.
-    pub took: Duration,
+    pub duration: Duration,
 }
 
 impl ExitReport {
@@ -47,7 +47,7 @@ impl ExitReport {
             signal: (code < 0).then_some(-code),
             killed: false,
             left_behind,
-            took: Duration::ZERO,
+            duration: Duration::ZERO,
         }
     }
 
@@ -140,7 +140,7 @@ pub struct RestartPolicy {
     pub(crate) limit: u32,
     pub(crate) first_delay: Duration,
     pub(crate) max_delay: Duration,
-    pub(crate) well_after: Duration,
+    pub(crate) stable_after: Duration,
 }
 
 impl RestartPolicy {
@@ -157,7 +157,7 @@ impl RestartPolicy {
             limit,
             first_delay: Duration::from_millis(500),
             max_delay: Duration::from_secs(30),
-            well_after: Duration::from_secs(60),
+            stable_after: Duration::from_secs(60),
         }
     }
 
@@ -171,8 +171,8 @@ impl RestartPolicy {
 
     /// Sets how long the server must be ready for the count to start over.
     #[must_use]
-    pub fn well_after(mut self, time: Duration) -> Self {
-        self.well_after = time;
+    pub fn stable_after(mut self, time: Duration) -> Self {
+        self.stable_after = time;
         self
     }
 

@@ -93,11 +93,11 @@ pub struct TemplateStatistics {
     /// Number of keepers forked, each for one server and its restarts.
     pub forked: u64,
     /// Number of servers started cold instead.
-    pub refused: u64,
+    pub cold_starts: u64,
     /// Number of times the template's process ended unexpectedly.
     pub ended: u64,
     /// Time that the last process took to import the server's modules.
-    pub imported_in: Duration,
+    pub import_time: Duration,
 }
 
 impl TemplateServer {
@@ -124,7 +124,7 @@ impl TemplateServer {
                 process: Some(Arc::new(process)),
                 missing: String::new(),
                 statistics: TemplateStatistics {
-                    imported_in: begun.elapsed(),
+                    import_time: begun.elapsed(),
                     ..TemplateStatistics::default()
                 },
             }),
@@ -172,7 +172,7 @@ impl TemplateHandle {
         let statistics = &mut inner.present().statistics;
         match &forked {
             Ok(_) => statistics.forked += 1,
-            Err(_) => statistics.refused += 1,
+            Err(_) => statistics.cold_starts += 1,
         }
         forked
     }
@@ -248,7 +248,7 @@ async fn replace(inner: Weak<Inner>, settings: Settings, mut end: End) {
                     };
                     let mut present = inner.present();
                     present.process = Some(Arc::new(process));
-                    present.statistics.imported_in = begun.elapsed();
+                    present.statistics.import_time = begun.elapsed();
                     debug!("the new template is ready");
                     break end;
                 }

@@ -33,7 +33,7 @@ pub(crate) async fn python() -> PathBuf {
     let candidates = Provisioner::new().candidates().await;
     let fit = candidates
         .into_iter()
-        .find(|candidate| candidate.refused.is_none());
+        .find(|candidate| candidate.rejected.is_none());
     fit.expect("Python 3.12 or newer").path
 }
 

@@ -212,12 +212,12 @@ mod tests {
 
     #[test]
     fn a_description_adds_only_fields_that_snapshots_omit() {
-        let mut told = state(&serde_json::json!({"execution_status": "running", "title": "old"}));
-        told.complete(&state(&serde_json::json!({
+        let mut merged = state(&serde_json::json!({"execution_status": "running", "title": "old"}));
+        merged.complete(&state(&serde_json::json!({
             "execution_status": "idle", "title": "new", "parent_conversation_id": "p",
         })));
-        assert_eq!(told.execution_status().as_str(), "running");
-        assert_eq!(told.title().as_deref(), Some("new"));
-        assert!(told.get("parent_conversation_id").is_some());
+        assert_eq!(merged.execution_status().as_str(), "running");
+        assert_eq!(merged.title().as_deref(), Some("new"));
+        assert!(merged.get("parent_conversation_id").is_some());
     }
 }

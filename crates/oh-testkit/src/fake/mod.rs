@@ -18,8 +18,8 @@
 //! - Dormant start and activation: built in, see
 //!   [`deferred_init`](FakeServerBuilder::deferred_init).
 //!
-//! These are all calls of the client crates. A scenario of the conformance suite compares each of
-//! them with the real server, except for the following:
+//! The list covers all calls of the client crates. A scenario of the conformance suite compares
+//! each of them with the real server, except for the following:
 //!
 //! - Installable skills (`/api/skills/{catalog,marketplace,install,installed,sync}`): 501. They
 //!   need a package manager that downloads and unpacks published packages.

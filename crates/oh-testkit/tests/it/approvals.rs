@@ -213,9 +213,9 @@ async fn a_message_waits_for_the_tool_and_precedes_the_next_step() {
     conversation.idle().await;
     let events = conversation.events();
     let kinds = events.iter().map(|event| event.kind());
-    let told = ["MessageEvent", "ActionEvent", "ObservationEvent"];
-    let kinds: Vec<_> = kinds.filter(|kind| told.contains(kind)).collect();
-    let [said, acted, observed] = told;
+    let reported = ["MessageEvent", "ActionEvent", "ObservationEvent"];
+    let kinds: Vec<_> = kinds.filter(|kind| reported.contains(kind)).collect();
+    let [said, acted, observed] = reported;
     assert_eq!(kinds, [said, acted, observed, said, acted, observed]);
     server.verify().unwrap();
 }

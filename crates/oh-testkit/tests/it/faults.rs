@@ -133,8 +133,8 @@ async fn a_burst_of_rejections_has_a_retry_delay_and_ends() {
     let mut statuses = Vec::new();
     for _ in 0..4 {
         let answer = rest(&server, "GET", &path, Value::Null).await;
-        let told = answer.head.to_ascii_lowercase().contains("retry-after: 7");
-        assert_eq!(told, answer.status == 429, "{answer:?}");
+        let reported = answer.head.to_ascii_lowercase().contains("retry-after: 7");
+        assert_eq!(reported, answer.status == 429, "{answer:?}");
         statuses.push(answer.status);
     }
     assert_eq!(statuses, [503, 503, 429, 200]);

@@ -40,14 +40,14 @@ async fn ask(model: &ScriptedModel) -> u16 {
 
 #[tokio::test]
 async fn an_unverified_scripted_model_is_reported() {
-    if let Some(told) = stderr_of("unread::an_unverified_scripted_model_is_reported") {
+    if let Some(reported) = stderr_of("unread::an_unverified_scripted_model_is_reported") {
         assert!(
-            told.contains("the requests did not follow the script:\n- request 1"),
-            "{told}"
+            reported.contains("the requests did not follow the script:\n- request 1"),
+            "{reported}"
         );
         assert!(
-            told.contains("Hello?") && !told.contains("read already"),
-            "{told}"
+            reported.contains("Hello?") && !reported.contains("read already"),
+            "{reported}"
         );
         return;
     }
@@ -65,12 +65,12 @@ async fn an_unverified_scripted_model_is_reported() {
 
 #[tokio::test]
 async fn an_unverified_fake_server_is_reported() {
-    if let Some(told) = stderr_of("unread::an_unverified_fake_server_is_reported") {
+    if let Some(reported) = stderr_of("unread::an_unverified_fake_server_is_reported") {
         assert!(
-            told.contains("the requests did not follow the script:\n- request 1"),
-            "{told}"
+            reported.contains("the requests did not follow the script:\n- request 1"),
+            "{reported}"
         );
-        assert_eq!(told.matches("did not follow").count(), 1, "{told}");
+        assert_eq!(reported.matches("did not follow").count(), 1, "{reported}");
         return;
     }
     for asks in [false, true] {
@@ -87,10 +87,10 @@ async fn an_unverified_fake_server_is_reported() {
 
 #[tokio::test]
 async fn an_unverified_mock_is_reported() {
-    if let Some(told) = stderr_of("unread::an_unverified_mock_is_reported") {
+    if let Some(reported) = stderr_of("unread::an_unverified_mock_is_reported") {
         assert!(
-            told.contains("- GET /api/forgotten") && !told.contains("/api/asked"),
-            "{told}"
+            reported.contains("- GET /api/forgotten") && !reported.contains("/api/asked"),
+            "{reported}"
         );
         return;
     }

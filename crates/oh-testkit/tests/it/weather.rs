@@ -119,8 +119,8 @@ async fn answers_fail(weather: &Weather) {
         let done = deeds.iter().filter(|seen| seen.status == 200).count();
         assert_eq!(done, usize::from(kind == ErrorKind::Interrupted), "{name}");
         conversation.idle().await;
-        let told = error.status().map(|status| status.as_u16());
-        assert_eq!((error.kind(), told), (kind, status), "{name}: {error}");
+        let reported = error.status().map(|status| status.as_u16());
+        assert_eq!((error.kind(), reported), (kind, status), "{name}: {error}");
         assert!(!error.to_string().contains("<html"), "{name}: {error}");
         weather.heal();
     }
@@ -383,8 +383,8 @@ async fn a_restart_keeps_stored_data_and_forgets_the_rest() {
     let call = conversations::Get::new(conversation.id());
     for policy in ["AlwaysConfirm", "NeverConfirm"] {
         let info = client(&server).call(&call).await.unwrap();
-        let told = info.state().get("confirmation_policy").unwrap();
-        assert!(format!("{told:?}").contains(policy), "{told:?}");
+        let reported = info.state().get("confirmation_policy").unwrap();
+        assert!(format!("{reported:?}").contains(policy), "{reported:?}");
         let update = conversations::Update::title(conversation.id(), "In use");
         client(&server).call(&update).await.unwrap();
     }

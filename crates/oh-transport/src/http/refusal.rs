@@ -43,9 +43,9 @@ pub(crate) fn refusal(head: &response::Parts, body: Option<&[u8]>, redactor: &Re
     };
     let mut entries = Vec::new();
     if head.status == StatusCode::UNPROCESSABLE_ENTITY
-        && let Some(Value::Array(told)) = json.get_mut("detail")
+        && let Some(Value::Array(items)) = json.get_mut("detail")
     {
-        entries = told
+        entries = items
             .iter_mut()
             .filter_map(|entry| validation(entry, redactor))
             .collect();

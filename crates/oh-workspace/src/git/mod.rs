@@ -30,7 +30,7 @@ use probe::Look;
 /// the names in it are exact. Names that are not UTF-8 stay in git's quotes. One limit remains:
 /// when the server's own list is used, spaces at the start or end of a name are missing.
 ///
-/// These commands run outside a conversation's history.
+/// The client's commands run outside a conversation's history.
 ///
 /// ```no_run
 /// # async fn review(workspace: &oh_workspace::Workspace) -> Result<(), oh_workspace::Error> {

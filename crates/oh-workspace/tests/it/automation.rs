@@ -163,7 +163,7 @@ impl std::error::Error for Refused {}
 async fn the_environment_configures_the_callback() {
     let (url, asked) = once("200 OK").await;
     let payload = r#"{"trigger":"cron","automation_id":"a","automation_name":"n"}"#;
-    let told = tokio::task::spawn_blocking(move || {
+    let reported = tokio::task::spawn_blocking(move || {
         child(
             &url,
             &[
@@ -173,11 +173,11 @@ async fn the_environment_configures_the_callback() {
             ],
         )
     });
-    let told = told.await.unwrap();
+    let reported = reported.await.unwrap();
     let tags = json!({"automationtrigger": "cron", "automationid": "a", "automationname": "n",
         "automationrunid": "run-7"});
-    assert!(told.contains(&format!("tags {tags}")), "{told}");
-    assert!(!told.contains("canary"), "{told}");
+    assert!(reported.contains(&format!("tags {tags}")), "{reported}");
+    assert!(!reported.contains("canary"), "{reported}");
     let request = asked.await.unwrap();
     assert!(
         request.contains("authorization: Bearer my-key-canary\r\n"),
@@ -195,15 +195,15 @@ async fn the_environment_configures_the_callback() {
 
 #[test]
 fn without_an_automation_no_callback_is_sent() {
-    let told = child("", &[]);
+    let reported = child("", &[]);
     assert!(
-        told.contains("tags {}") && told.contains("callback Ok(None)"),
-        "{told}"
+        reported.contains("tags {}") && reported.contains("callback Ok(None)"),
+        "{reported}"
     );
-    let told = child("junk canary", &[]);
+    let reported = child("junk canary", &[]);
     assert!(
-        told.contains("InvalidInput") && !told.contains("canary"),
-        "{told}"
+        reported.contains("InvalidInput") && !reported.contains("canary"),
+        "{reported}"
     );
 }
 

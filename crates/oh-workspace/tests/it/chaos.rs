@@ -132,11 +132,11 @@ impl SocketTransport for Server {
             return Err(Error::new(ErrorKind::Connect, "by chance"));
         }
         let (socket, mut peer) = Socket::pair(64);
-        let (server, mut told) = (self.clone(), 0);
+        let (server, mut reported) = (self.clone(), 0);
         tokio::spawn(async move {
             peer.recv().await;
             // Only pieces written from here on are sent, as on the server.
-            told += server.0.lock().unwrap().log.len();
+            reported += server.0.lock().unwrap().log.len();
             let mut begun = server.0.lock().unwrap().started;
             loop {
                 tokio::select! {
@@ -149,10 +149,10 @@ impl SocketTransport for Server {
                     if inner.started && !std::mem::replace(&mut begun, true) {
                         frames.push(COMMAND.to_owned());
                     }
-                    for piece in &inner.log[told..] {
+                    for piece in &inner.log[reported..] {
                         frames.push(piece.to_string());
                     }
-                    told = inner.log.len();
+                    reported = inner.log.len();
                 }
                 for frame in frames {
                     if server.hit(1, 8) {

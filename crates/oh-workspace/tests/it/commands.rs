@@ -40,7 +40,7 @@ fn page(items: &[Value]) -> Value {
 }
 
 /// Runs a command whose socket sends these frames as soon as it is open.
-async fn told(mock: &Mock, frames: &[Value]) -> (Result<CommandOutput>, SocketPeer) {
+async fn reported(mock: &Mock, frames: &[Value]) -> (Result<CommandOutput>, SocketPeer) {
     let workspace = workspace(mock);
     let expected = mock.expect_socket(SOCKET);
     let running = tokio::spawn(async move { workspace.execute("x").await });
@@ -57,7 +57,7 @@ async fn pitfall_18_a_result_needs_no_poll() {
     let mock = Mock::new();
     mock.expect("POST", START).answer(200, command("x"));
     let frames = [command("x"), piece(0, "a", None), piece(1, "b", Some(0))];
-    let (output, _socket) = told(&mock, &frames).await;
+    let (output, _socket) = reported(&mock, &frames).await;
     let output = output.unwrap();
     assert_eq!((output.stdout(), output.exit_code()), ("ab", Some(0)));
     assert_eq!(output.duration(), Duration::from_secs(1));
@@ -74,7 +74,7 @@ async fn a_piece_missing_from_the_socket_is_fetched() {
         piece(2, "c", Some(0)),
     ];
     mock.expect("GET", search(None)).answer(200, page(&all));
-    let (output, _socket) = told(&mock, &[command("x"), all[0].clone(), all[2].clone()]).await;
+    let (output, _socket) = reported(&mock, &[command("x"), all[0].clone(), all[2].clone()]).await;
     assert_eq!(output.unwrap().stdout(), "abc");
     mock.verify().unwrap();
 }
@@ -85,7 +85,7 @@ async fn a_piece_sent_twice_counts_once() {
     mock.expect("POST", START).answer(200, command("x"));
     let (first, last) = (piece(0, "a", None), piece(1, "b", Some(0)));
     let frames = [command("x"), first.clone(), first, last];
-    let (output, _socket) = told(&mock, &frames).await;
+    let (output, _socket) = reported(&mock, &frames).await;
     assert_eq!(output.unwrap().stdout(), "ab");
     mock.verify().unwrap();
 }
@@ -101,7 +101,7 @@ async fn pieces_with_one_position_are_all_kept() {
         piece(0, "b", None),
         piece(2, "c", Some(0)),
     ];
-    let (output, _socket) = told(&mock, &frames).await;
+    let (output, _socket) = reported(&mock, &frames).await;
     assert_eq!(output.unwrap().stdout(), "abc");
     mock.verify().unwrap();
 }
@@ -120,7 +120,7 @@ async fn frames_of_other_commands_and_newer_servers_are_harmless() {
         command("x"),
         piece(0, "mine", Some(0)),
     ];
-    let (output, _socket) = told(&mock, &frames).await;
+    let (output, _socket) = reported(&mock, &frames).await;
     assert_eq!(output.unwrap().stdout(), "mine");
     mock.verify().unwrap();
 }
@@ -134,7 +134,7 @@ async fn a_socket_without_events_of_the_command_is_not_trusted() {
     mock.expect("GET", search(None))
         .answer(200, page(&[piece(0, "a", Some(0))]));
     let begun = tokio::time::Instant::now();
-    let (output, _socket) = told(&mock, &[]).await;
+    let (output, _socket) = reported(&mock, &[]).await;
     assert_eq!(output.unwrap().stdout(), "a");
     assert!(
         begun.elapsed() <= Duration::from_millis(50),
@@ -174,7 +174,7 @@ async fn output_removed_from_the_history_is_reported() {
     let mock = Mock::new();
     mock.expect("POST", START).answer(200, command("x"));
     mock.expect("GET", search(None)).answer(200, page(&[]));
-    let (output, _socket) = told(&mock, &[command("x"), piece(3, "d", Some(0))]).await;
+    let (output, _socket) = reported(&mock, &[command("x"), piece(3, "d", Some(0))]).await;
     let error = output.unwrap_err();
     assert_eq!(
         (error.kind(), error.command_id()),
@@ -273,7 +273,7 @@ async fn a_command_forgotten_by_the_server_is_an_error() {
         mock.expect("GET", search(None)).answer(200, page(&[]));
     }
     let begun = tokio::time::Instant::now();
-    let (output, _socket) = told(&mock, &[command("x")]).await;
+    let (output, _socket) = reported(&mock, &[command("x")]).await;
     let error = output.unwrap_err();
     assert_eq!(
         (error.kind(), error.command_id()),
@@ -311,7 +311,7 @@ async fn an_idle_socket_is_closed_and_opened_again() {
 async fn the_socket_is_closed_with_the_last_handle() {
     let mock = Mock::new();
     mock.expect("POST", START).answer(200, command("x"));
-    let (output, mut socket) = told(&mock, &[command("x"), piece(0, "a", Some(0))]).await;
+    let (output, mut socket) = reported(&mock, &[command("x"), piece(0, "a", Some(0))]).await;
     output.unwrap();
     let closed = timeout(Duration::from_millis(5), socket.recv())
         .await

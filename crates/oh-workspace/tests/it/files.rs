@@ -67,7 +67,7 @@ async fn a_symbolic_link_is_kept_and_its_target_is_replaced() {
     assert_eq!(fs::read_dir(local.path().join("deep")).unwrap().count(), 1);
 }
 
-/// This test runs itself again in a process that may not write more than one MiB to a file.
+/// Runs itself again in a process that may not write more than one MiB to a file.
 #[tokio::test]
 async fn a_full_target_keeps_its_old_contents() {
     if let Some(target) = std::env::var_os("OH_TEST_TARGET") {

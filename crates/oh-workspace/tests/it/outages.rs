@@ -187,12 +187,12 @@ async fn a_command_ends_when_the_supervisor_reports_its_server_as_gone() {
         let server = Server::new(10, (5, u64::MAX / 4));
         let workspace = server.workspace();
         let client = workspace.client().clone();
-        let told = tokio::spawn(async move {
+        let reported = tokio::spawn(async move {
             sleep(seconds(after)).await;
             client.set_liveness(Liveness::Gone("killed by SIGKILL".into()));
         });
         let error = workspace.execute("x").await.unwrap_err();
-        told.await.unwrap();
+        reported.await.unwrap();
         let found = (error.kind(), error.command_id());
         assert_eq!(
             found,

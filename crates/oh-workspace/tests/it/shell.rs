@@ -194,7 +194,7 @@ impl Shell {
         }
         command.stdin(Stdio::null());
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
-        let told = |code: i32, out: &[u8], err: &str| {
+        let reported = |code: i32, out: &[u8], err: &str| {
             json!({"kind": "BashOutput", "id": format!("o{id}"), "command_id": id, "order": 0,
                 "timestamp": jiff::Timestamp::now(), "exit_code": code,
                 "stdout": String::from_utf8_lossy(out), "stderr": err})
@@ -202,9 +202,9 @@ impl Shell {
         let mut child = match command.spawn() {
             Ok(child) => child,
             Err(error) => {
-                let mut told = told(-1, b"", &format!("Error executing command: {error}"));
-                told["stdout"] = Value::Null;
-                return told;
+                let mut reported = reported(-1, b"", &format!("Error executing command: {error}"));
+                reported["stdout"] = Value::Null;
+                return reported;
             }
         };
         let pid = child.id().unwrap();
@@ -219,7 +219,7 @@ impl Shell {
         let status = status.unwrap();
         let signal = std::os::unix::process::ExitStatusExt::signal(&status);
         let code = status.code().unwrap_or_else(|| -signal.unwrap_or_default());
-        told(code, &out, &String::from_utf8_lossy(&err))
+        reported(code, &out, &String::from_utf8_lossy(&err))
     }
 
     /// Sends a signal to a command's processes, including those that outlived it.
@@ -252,12 +252,12 @@ impl Shell {
             .parse()
             .map_or(length, |last: usize| length.min(last + 1));
         if first >= length {
-            let told = format!("bytes */{length}").parse().unwrap();
-            headers.insert("content-range", told);
+            let reported = format!("bytes */{length}").parse().unwrap();
+            headers.insert("content-range", reported);
             return (416, headers, Bytes::new());
         }
-        let told = format!("bytes {first}-{}/{length}", end - 1);
-        headers.insert("content-range", told.parse().unwrap());
+        let reported = format!("bytes {first}-{}/{length}", end - 1);
+        headers.insert("content-range", reported.parse().unwrap());
         (206, headers, Bytes::from(content).slice(first..end))
     }
 

@@ -175,8 +175,8 @@ fn ranged(call: &Call, mut response: Response, content: Bytes, version: u64) -> 
     match part(range, length) {
         Some((from, to)) if from < to => {
             *response.status_mut() = StatusCode::PARTIAL_CONTENT;
-            let told = format!("bytes {from}-{}/{length}", to - 1);
-            text_header(response.headers_mut(), header::CONTENT_RANGE, &told);
+            let value = format!("bytes {from}-{}/{length}", to - 1);
+            text_header(response.headers_mut(), header::CONTENT_RANGE, &value);
             *response.body_mut() = server::full(content.slice(from..to));
             response
         }
@@ -185,8 +185,8 @@ fn ranged(call: &Call, mut response: Response, content: Bytes, version: u64) -> 
             *refused.status_mut() = StatusCode::RANGE_NOT_SATISFIABLE;
             let kind = HeaderValue::from_static("text/plain; charset=utf-8");
             refused.headers_mut().insert(header::CONTENT_TYPE, kind);
-            let told = format!("bytes */{length}");
-            text_header(refused.headers_mut(), header::CONTENT_RANGE, &told);
+            let value = format!("bytes */{length}");
+            text_header(refused.headers_mut(), header::CONTENT_RANGE, &value);
             refused
         }
         // Several ranges, or an invalid one: HTTP allows sending the whole file.
@@ -222,14 +222,14 @@ fn attachment(content: impl Into<Bytes>, name: &str, kind: &'static str) -> Resp
     let plain = name
         .bytes()
         .all(|byte| byte.is_ascii_alphanumeric() || b"._-~".contains(&byte));
-    let told = match plain {
+    let value = match plain {
         true => format!("attachment; filename=\"{name}\""),
         false => {
             let encoded: String = name.bytes().map(|byte| format!("%{byte:02X}")).collect();
             format!("attachment; filename*=utf-8''{encoded}")
         }
     };
-    text_header(headers, header::CONTENT_DISPOSITION, &told);
+    text_header(headers, header::CONTENT_DISPOSITION, &value);
     response
 }
 

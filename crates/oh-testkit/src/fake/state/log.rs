@@ -248,10 +248,10 @@ mod tests {
         assert_eq!(page.len(), events.len());
         for ((seq, frame), event) in page.iter().zip(&events) {
             assert_eq!(frame.event(), event.as_bytes());
-            let told = format!(r#"{{"type":"durable","seq":{seq},"event":{event}}}"#);
-            assert!(frame.whole().ends_with(told.as_bytes()), "{seq}");
-            let head = frame.whole().len() - told.len();
-            assert_eq!(head, if told.len() < 126 { 2 } else { 4 });
+            let expected = format!(r#"{{"type":"durable","seq":{seq},"event":{event}}}"#);
+            assert!(frame.whole().ends_with(expected.as_bytes()), "{seq}");
+            let head = frame.whole().len() - expected.len();
+            assert_eq!(head, if expected.len() < 126 { 2 } else { 4 });
             assert_eq!(Frame::new(*seq, event.as_bytes()).whole(), frame.whole());
         }
     }

@@ -1,5 +1,5 @@
-//! Finds circles among the modules of a crate. A re-exported name counts as a use of the module
-//! that defines it, so a `pub use` in `lib.rs` or `mod.rs` neither hides a circle nor makes one.
+//! Finds cycles among the modules of a crate. A re-exported name counts as a use of the module
+//! that defines it, so a `pub use` in `lib.rs` or `mod.rs` neither hides a cycle nor makes one.
 //! Only names count: a method whose type is not named leaves no trace.
 
 mod sources;
@@ -14,48 +14,48 @@ use sources::{Module, Sources};
 /// For each module, the modules that it uses, and the names that it uses them by.
 type Uses = BTreeMap<String, BTreeMap<String, BTreeSet<String>>>;
 
-/// Returns a line for each circle among the modules of the crate with this root file.
+/// Returns a line for each cycle among the modules of the crate with this root file.
 pub(super) fn of_crate(root: &Path) -> Result<Vec<String>, String> {
     let uses = uses(&sources::read(root)?);
-    Ok(circles(&uses)
+    Ok(cycles(&uses)
         .into_iter()
-        .map(|circle| describe(&circle, &uses))
+        .map(|cycle| describe(&cycle, &uses))
         .collect())
 }
 
-fn describe(circle: &BTreeSet<String>, uses: &Uses) -> String {
-    let edges: Vec<String> = circle
+fn describe(cycle: &BTreeSet<String>, uses: &Uses) -> String {
+    let edges: Vec<String> = cycle
         .iter()
         .flat_map(|from| uses[from].iter().map(move |(to, names)| (from, to, names)))
-        .filter(|(_, to, _)| circle.contains(*to))
+        .filter(|(_, to, _)| cycle.contains(*to))
         .map(|(from, to, names)| {
             let names: Vec<&str> = names.iter().map(String::as_str).collect();
             format!("    {from} uses {to} ({})", names.join(", "))
         })
         .collect();
     format!(
-        "{} modules form a circle:\n{}",
-        circle.len(),
+        "{} modules form a cycle:\n{}",
+        cycle.len(),
         edges.join("\n")
     )
 }
 
 /// Groups the modules that reach each other.
-fn circles(uses: &Uses) -> Vec<BTreeSet<String>> {
+fn cycles(uses: &Uses) -> Vec<BTreeSet<String>> {
     let reached: BTreeMap<&String, BTreeSet<&String>> = uses
         .keys()
         .map(|module| (module, reached_from(module, uses)))
         .collect();
-    let mut circles: Vec<BTreeSet<String>> = Vec::new();
+    let mut cycles: Vec<BTreeSet<String>> = Vec::new();
     for (module, others) in &reached {
-        if others.contains(module) && !circles.iter().any(|circle| circle.contains(*module)) {
+        if others.contains(module) && !cycles.iter().any(|cycle| cycle.contains(*module)) {
             let mutual = others
                 .iter()
                 .filter(|other| reached[*other].contains(module));
-            circles.push(mutual.map(|other| (*other).clone()).collect());
+            cycles.push(mutual.map(|other| (*other).clone()).collect());
         }
     }
-    circles
+    cycles
 }
 
 fn reached_from<'a>(module: &String, uses: &'a Uses) -> BTreeSet<&'a String> {
@@ -162,14 +162,14 @@ fn lookup<'a>(
 
 #[cfg(test)]
 mod tests {
-    use super::{circles, sources, uses};
+    use super::{cycles, sources, uses};
 
-    /// Returns the circles of a crate that is given as one file with inline modules.
+    /// Returns the cycles of a crate that is given as one file with inline modules.
     fn found(text: &str) -> Vec<Vec<String>> {
         let sources = sources::parse(text).expect("the sources parse");
-        circles(&uses(&sources))
+        cycles(&uses(&sources))
             .into_iter()
-            .map(|circle| circle.into_iter().collect())
+            .map(|cycle| cycle.into_iter().collect())
             .collect()
     }
 
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn two_modules_that_use_each_other_form_a_circle() {
+    fn two_modules_that_use_each_other_form_a_cycle() {
         let text = "
             mod a { use crate::b::B; pub struct A(B); }
             mod b { pub struct B; fn f() { crate::a::A::new(); } }";

@@ -10,8 +10,8 @@ use std::{
     time::Duration,
 };
 
-use oh_protocol::{Call, ConversationId};
-use oh_transport::{Client, ErrorKind, Result};
+use oh_protocol::{Call, ConversationId, ExecutionStatus};
+use oh_transport::{Client, Error, ErrorKind, Result};
 use tokio::{sync::OwnedMutexGuard, task::JoinHandle, time::Instant};
 
 use crate::mirror::{Held, Mirror};
@@ -46,6 +46,10 @@ struct Started {
 /// How long the log may take to show a run that the server has accepted. A run with nothing to do
 /// is never shown.
 const SHOWN: Duration = Duration::from_secs(2);
+
+/// The same for a run that an approval has started, if no snapshot shows that the actions still wait:
+/// a server that has loaded the conversation again may have to start its tools first.
+const SHOWN_AT_LAST: Duration = Duration::from_secs(30);
 
 /// The right to send a request that could approve a pending action.
 pub(crate) struct Turn {
@@ -92,14 +96,43 @@ pub(crate) async fn answer<T>(task: &mut JoinHandle<Result<T>>) -> Result<T> {
     task.await.unwrap_or_else(|_| {
         let what = "the task that sends the request ended, for example because the tokio runtime \
                     was shut down";
-        Err(oh_transport::Error::new(ErrorKind::Interrupted, what))
+        Err(Error::new(ErrorKind::Interrupted, what))
     })
+}
+
+/// Returns whether the server may have acted on a request that failed: the connection was lost, the
+/// time limit expired, or a gateway gave up waiting for the server.
+pub(crate) fn is_unclear(error: &Error) -> bool {
+    let gateway = error.status().map(|status| status.as_u16());
+    let gateway = matches!(gateway, Some(502 | 504 | 520 | 524));
+    let lost = matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::Timeout);
+    (lost || gateway) && !error.never_sent()
 }
 
 /// Actions whose approval the server has accepted, until the log shows it.
 struct Approved {
     ids: HashSet<Box<str>>,
     at: Instant,
+    /// The length of the log at that time.
+    events: usize,
+}
+
+impl Approved {
+    /// Returns whether the approval may still turn out to be without an effect.
+    fn is_open(&self, held: &Held) -> bool {
+        held.link.is_up() && held.ran <= self.events
+    }
+
+    /// Returns whether the server has accepted the approval without starting a run: it does so while
+    /// the run that asks has not ended yet.
+    fn is_without_effect(&self, held: &Held) -> bool {
+        let last = held.snapshot.as_ref();
+        let waits = last.is_some_and(|last| {
+            last.at > self.at && last.status == ExecutionStatus::WaitingForConfirmation
+        });
+        let limit = if waits { SHOWN } else { SHOWN_AT_LAST };
+        self.is_open(held) && self.at.elapsed() >= limit
+    }
 }
 
 /// Timeout of a request: on older servers it takes as long as a running tool.
@@ -147,7 +180,7 @@ impl Answered {
     /// the log had this many events.
     pub(crate) fn approve(&self, ids: HashSet<Box<str>>, events: usize) {
         let at = Instant::now();
-        *self.lock() = Some(Approved { ids, at });
+        *self.lock() = Some(Approved { ids, at, events });
         self.start(events);
         *self.lock_awaited() = Some(events);
     }
@@ -208,6 +241,17 @@ impl Answered {
         self.lock_rejecting().contains(action)
     }
 
+    /// Returns when to check again whether the last approval had an effect, if that is not known
+    /// yet.
+    pub(crate) fn check_again(&self, held: &Held) -> Option<Instant> {
+        let approved = self.lock();
+        let approved = approved
+            .as_ref()
+            .filter(|approved| approved.is_open(held))?;
+        let limits = [SHOWN, SHOWN_AT_LAST].map(|limit| approved.at + limit);
+        limits.into_iter().find(|limit| *limit > Instant::now())
+    }
+
     /// Returns the actions that this process has approved, unless the server may have lost the
     /// approval.
     pub(crate) fn approved(&self, held: &Held) -> HashSet<Box<str>> {
@@ -221,7 +265,7 @@ impl Answered {
             .snapshot
             .as_ref()
             .is_some_and(|last| last.connected > approved.at);
-        match later {
+        match later || approved.is_without_effect(held) {
             true => HashSet::new(),
             false => approved.ids.clone(),
         }

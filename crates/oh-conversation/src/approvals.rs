@@ -20,13 +20,12 @@ use oh_protocol::{
     config::ConfirmationPolicy,
     event::{Action, ActionEvent, SecurityRisk},
 };
-use oh_transport::ErrorKind as Wire;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::{
-    Conversation, Error, ErrorKind, Request, Result,
+    Conversation, Error, ErrorKind, Link, Request, Result,
     answered::{self, Rejecting},
-    gate::Standing,
+    gate::{self, Standing},
     run::ran_since,
 };
 
@@ -185,6 +184,10 @@ impl Approvals {
                         return None;
                     }
                     let waiting = conversation.waiting_actions();
+                    let again = {
+                        let mirror = conversation.mirror();
+                        mirror.answered.check_again(&mirror.read())
+                    };
                     drop(conversation);
                     if waiting != shown {
                         // Actions that were shown and no longer wait are withdrawn first.
@@ -195,7 +198,10 @@ impl Approvals {
                         let event = ApprovalEvent::Requested(waiting.clone());
                         return Some((event, Some((weak, changes, waiting))));
                     }
-                    changes.changed().await.ok()?;
+                    tokio::select! {
+                        changed = changes.changed() => changed.ok()?,
+                        () = until(again) => {}
+                    }
                 }
             },
         )))
@@ -215,9 +221,12 @@ impl Approvals {
     ///
     /// Returns [`ErrorKind::Conflict`] if other actions are waiting, or these were answered
     /// already; [`ErrorKind::NothingPending`] if the list is empty and nothing waits;
-    /// [`ErrorKind::Ambiguous`] if the connection failed and the log does not show whether the
-    /// server accepted the answer; [`ErrorKind::RateLimited`] if the server accepts no more runs.
-    /// In every case but `Ambiguous`, nothing was approved.
+    /// [`ErrorKind::Ambiguous`] if the connection failed, or a gateway gave up waiting for the
+    /// server, and the log does not show whether the server accepted the answer;
+    /// [`ErrorKind::Timeout`] if the standing of the conversation cannot be determined in time, or
+    /// an earlier request of this process that could approve has no response yet;
+    /// [`ErrorKind::RateLimited`] if the server accepts no more runs. In every case but `Ambiguous`,
+    /// nothing was approved.
     ///
     /// # Cancel safety
     ///
@@ -228,7 +237,8 @@ impl Approvals {
         Request::new(async move {
             let conversation = &this.conversation;
             let answered = &conversation.mirror().answered;
-            let turn = answered.turn().await;
+            let turn = conversation.turn_soon().await?;
+            this.run_ended().await;
             this.check(&actions).await?;
             let from = conversation.mirror().read().log.end();
             let call = calls::events::Respond::accept(conversation.id());
@@ -238,7 +248,7 @@ impl Approvals {
             let mut sent = turn.send_then(conversation.client(), call, note);
             match answered::answer(&mut sent).await {
                 Ok(()) => {}
-                Err(error) if matches!(error.kind(), Wire::Interrupted | Wire::Timeout) => {
+                Err(error) if answered::is_unclear(&error) => {
                     // Only a run can end the wait of these actions.
                     let ran = || ran_since(&conversation.mirror().read().log, from);
                     if !this.shown(ran).await {
@@ -271,7 +281,7 @@ impl Approvals {
         let this = self.clone();
         Request::new(async move {
             let conversation = &this.conversation;
-            let turn = conversation.mirror().answered.turn().await;
+            let turn = conversation.turn_soon().await?;
             this.check(&actions).await?;
             let ids = actions.iter().map(|action| action.id().into()).collect();
             let rejecting = Arc::new(Rejecting::new(conversation.shared_mirror(), ids));
@@ -286,7 +296,7 @@ impl Approvals {
                         .await;
                     Ok(())
                 }
-                Err(error) if matches!(error.kind(), Wire::Interrupted | Wire::Timeout) => {
+                Err(error) if answered::is_unclear(&error) => {
                     match this.shown(|| this.are_answered(&actions)).await {
                         true => Ok(()),
                         false => Err(Error::ambiguous(
@@ -344,10 +354,36 @@ impl Approvals {
     /// # Errors
     ///
     /// Returns an error if the request fails. If the server rejects the policy, the previous policy
-    /// stays.
+    /// stays; after any other failure the new policy is set again before the next run. Returns
+    /// [`ErrorKind::Conflict`] for a policy that may ask while a [goal](crate::Goals) is in progress:
+    /// the server would execute the actions in the goal's next round, without approval.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped before it completes, the policy may be set. Later settings are sent
+    /// after the response to this one.
     pub fn set_policy(&self, policy: ConfirmationPolicy) -> Request<()> {
         let conversation = self.conversation.clone();
-        Request::new(async move { conversation.set_policy(policy).await })
+        Request::new(async move {
+            if gate::asks_by(&policy) && conversation.has_active_goal() {
+                let what = "a goal is in progress, and would execute actions without the approval \
+                            that this policy asks for";
+                let error = Error::new(ErrorKind::Conflict, conversation.id(), what);
+                return Err(error.advise("stop the goal first"));
+            }
+            conversation.set_policy(policy).await
+        })
+    }
+
+    /// Waits until the run that asks for approval has ended: until then the server accepts an
+    /// approval without an effect. The status is logged before that, and a snapshot follows.
+    async fn run_ended(&self) {
+        let mirror = self.conversation.mirror();
+        let ended = || {
+            let held = mirror.read();
+            held.link != Link::Live || !held.wraps_up() || held.status().is_running()
+        };
+        self.shown_within(ENDED, ended).await;
     }
 
     /// Fails unless exactly these actions wait, as of the server's newest event.
@@ -410,8 +446,17 @@ impl Approvals {
 }
 
 const WAITING: ExecutionStatus = ExecutionStatus::WaitingForConfirmation;
+/// How long to wait for the snapshot that follows the end of a run.
+const ENDED: Duration = Duration::from_secs(1);
 /// How long to wait for the log to show a rejection that the server has accepted.
 const DECIDED: Duration = Duration::from_secs(5);
+
+async fn until(instant: Option<Instant>) {
+    match instant {
+        Some(instant) => sleep_until(instant).await,
+        None => std::future::pending().await,
+    }
+}
 
 /// A stream of [`ApprovalEvent`]s: see [`Approvals::events`].
 #[must_use = "a stream does nothing until it is read"]

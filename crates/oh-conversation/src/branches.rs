@@ -11,10 +11,10 @@ use oh_protocol::{
     config::{ConfirmationPolicy, Llm},
     state::ConversationInfo,
 };
-use oh_transport::ErrorKind as Wire;
 
 use crate::{
     Conversation, Error, Origin, Request, Result,
+    answered::is_unclear,
     attach::Following,
     head::{Head, walk},
 };
@@ -196,7 +196,7 @@ impl ForkConversation {
             Ok(info) => return Ok(info),
             Err(error) => error,
         };
-        if !matches!(error.kind(), Wire::Interrupted | Wire::Timeout) || error.never_sent() {
+        if !is_unclear(&error) {
             return Err(Error::naming(original.id(), "fork", error));
         }
         let id = self.call.copy_id();

@@ -8,7 +8,7 @@ use oh_transport::{Backoff, ErrorKind as Wire};
 use tokio::time::{sleep, timeout};
 
 use crate::{
-    Conversation, Error, ErrorKind, PendingAction, Result, attempts::Attempts,
+    Conversation, Error, ErrorKind, PendingAction, Result, answered::Turn, attempts::Attempts,
     earlier::OpenActions, mirror::Held,
 };
 
@@ -130,13 +130,33 @@ impl Conversation {
         }
     }
 
+    /// Returns whether the policy may ask for approval: the one that the server reports, or the one
+    /// that this program has set.
+    pub(crate) fn policy_may_ask(&self) -> bool {
+        let set = self.mirror().restored.policy();
+        asks(&self.mirror().read()) || set.is_some_and(|policy| asks_by(&policy))
+    }
+
     /// Returns whether an action of another branch may wait for approval.
     fn may_wait_elsewhere(&self) -> bool {
+        let may_ask = self.policy_may_ask();
         let held = self.mirror().read();
-        let set = self.mirror().restored.policy();
-        let may_ask = asks(&held) || set.is_some_and(|policy| asks_by(&policy));
         // During a run, nothing is sent that could approve.
         !held.status().is_running() && (may_ask || held.asked.is_some() || held.log.start() > 0)
+    }
+
+    /// Waits for the turn to send an answer, with the time limit for unclear answers: a response that
+    /// never arrives holds the turn for long.
+    pub(crate) async fn turn_soon(&self) -> Result<Turn> {
+        let limit = self.limits().answer;
+        let turn = timeout(limit, self.mirror().answered.turn()).await;
+        turn.map_err(|_| {
+            let what = format!(
+                "an earlier request of this process that could approve an action has had no \
+                 response for {limit:?}"
+            );
+            Error::new(ErrorKind::Timeout, self.id(), what).advise("nothing was sent")
+        })
     }
 
     /// Does the same as [`standing`](Self::standing), with the time limit for unclear answers.
@@ -325,7 +345,8 @@ fn was_asked_for(held: &Held, action: &str) -> bool {
     !since.rev().any(|event| event.id() == action)
 }
 
-fn asks_by(policy: &oh_protocol::config::ConfirmationPolicy) -> bool {
+/// Returns whether a policy may ask for approval.
+pub(crate) fn asks_by(policy: &oh_protocol::config::ConfirmationPolicy) -> bool {
     serde_json::to_value(policy).map_or(true, |policy| policy["kind"] != "NeverConfirm")
 }
 

@@ -11,11 +11,12 @@ use std::{
 use futures_core::Stream;
 use futures_util::StreamExt;
 use oh_protocol::{
-    Event, Payload,
+    Call, Event, Payload,
     calls::conversations::{self as calls},
     event::StateChange,
     state::GoalStatus,
 };
+use tokio::time::timeout;
 
 use crate::{
     Conversation, Cursor, Error, ErrorKind, EventStream, Request, Result, answered, gate::Standing,
@@ -145,9 +146,9 @@ fn goal_of(event: &Event) -> Option<GoalStatus> {
     if event.kind() != "ConversationStateUpdateEvent" {
         return None;
     }
-    match event.payload() {
-        Payload::ConversationStateUpdate(update) => match &update.change {
-            StateChange::Goal(status) => Some((**status).clone()),
+    match event.decode() {
+        Payload::ConversationStateUpdate(update) => match update.change {
+            StateChange::Goal(status) => Some(*status),
             _ => None,
         },
         _ => None,
@@ -158,10 +159,14 @@ fn goal_of(event: &Event) -> Option<GoalStatus> {
 ///
 /// # Errors
 ///
-/// Returns [`ErrorKind::Conflict`] while a run or another goal is in progress,
-/// [`ErrorKind::PendingConfirmation`] while an action waits for approval, and
+/// Returns [`ErrorKind::Conflict`] while a run or another goal is in progress, and under a
+/// [policy](crate::Approvals::set_policy) that may ask for approval: when an action waits, the
+/// server goes on with the goal's next round, which executes the action.
+/// Returns [`ErrorKind::PendingConfirmation`] while an action waits for approval, and
 /// [`ErrorKind::InvalidInput`] for an empty objective or zero rounds. Returns
-/// [`ErrorKind::RateLimited`] if the server accepts no more runs.
+/// [`ErrorKind::Ambiguous`] if the connection failed, or a gateway gave up waiting for the server,
+/// and the log does not show the goal. Returns [`ErrorKind::RateLimited`] if the server accepts no
+/// more runs.
 #[derive(Debug)]
 #[must_use = "nothing is started until it is awaited"]
 pub struct StartGoal {
@@ -183,13 +188,8 @@ impl IntoFuture for StartGoal {
 
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(async move {
-            let conversation = self.conversation;
-            let turn = conversation.mirror().answered.turn().await;
-            let from = conversation.before_goal().await?;
-            let mut sent = turn.send(conversation.client(), self.call);
-            let sent = answered::answer(&mut sent).await;
-            sent.map_err(|error| Error::transport(conversation.id(), "start a goal", error))?;
-            Ok(conversation.goal_from(from))
+            let Self { conversation, call } = self;
+            conversation.begin_goal("start a goal", call).await
         })
     }
 }
@@ -245,40 +245,99 @@ impl Goals {
     /// # Errors
     ///
     /// Returns [`ErrorKind::Validation`] if there is no goal, or if it was reached or ran out of
-    /// rounds; [`ErrorKind::Conflict`] while a run or a goal is in progress;
-    /// [`ErrorKind::PendingConfirmation`] while an action waits for approval.
+    /// rounds; otherwise the errors of [`StartGoal`].
     pub fn resume(&self) -> Request<Goal> {
         let this = self.clone();
         Request::new(async move {
             let call = calls::ResumeGoal::new(this.conversation.id());
-            let turn = this.conversation.mirror().answered.turn().await;
-            let from = this.conversation.before_goal().await?;
-            let mut sent = turn.send(this.conversation.client(), call);
-            let sent = answered::answer(&mut sent).await;
-            sent.map_err(|error| {
-                Error::transport(this.conversation.id(), "resume the goal", error)
-            })?;
-            Ok(this.conversation.goal_from(from))
+            let conversation = &this.conversation;
+            conversation.begin_goal("resume the goal", call).await
         })
     }
 }
 
 impl Conversation {
-    /// Checks that nothing waits for approval, because a goal runs the agent at once.
-    async fn before_goal(&self) -> Result<Cursor> {
-        if let Standing::Waiting(_) = self.standing_soon().await? {
-            let what = "an action is waiting for approval, and a goal would execute it";
-            let error = Error::new(ErrorKind::PendingConfirmation, self.id(), what);
-            return Err(error.advise("approve or reject it first"));
-        }
+    /// Sends a request that starts a goal, once.
+    async fn begin_goal<C>(&self, what: &str, call: C) -> Result<Goal>
+    where
+        C: Call + 'static,
+        C::Output: 'static,
+    {
+        let turn = self.turn_soon().await?;
         self.restore().await?;
-        Ok(self.here())
-    }
-
-    fn goal_from(&self, from: Cursor) -> Goal {
-        Goal {
+        self.check_before_goal().await?;
+        if !self.is_vacant().await {
+            return Err(self.is_busy());
+        }
+        self.check_before_goal().await?;
+        let (from, held) = (self.here(), self.mirror().read().log.end());
+        let mut sent = turn.send(self.client(), call);
+        match answered::answer(&mut sent).await {
+            Ok(_) => {}
+            Err(error) if answered::is_unclear(&error) => {
+                if !self.has_begun_goal(held).await {
+                    return Err(Error::ambiguous(self.id(), "started the goal", error));
+                }
+            }
+            Err(error) => return Err(Error::transport(self.id(), what, error)),
+        }
+        Ok(Goal {
             conversation: self.clone(),
             from,
+        })
+    }
+
+    /// Checks that a goal, which runs the agent at once and again after each round, executes no
+    /// action without the approval that it needs.
+    async fn check_before_goal(&self) -> Result<()> {
+        match self.standing_soon().await? {
+            Standing::Waiting(_) => {
+                let what = "an action is waiting for approval, and a goal would execute it";
+                let error = Error::new(ErrorKind::PendingConfirmation, self.id(), what);
+                return Err(error.advise("approve or reject it first"));
+            }
+            // The run may propose an action before the request arrives.
+            Standing::Running => return Err(self.is_busy()),
+            Standing::Clear => {}
         }
+        if self.policy_may_ask() {
+            let what = "the confirmation policy may ask for approval, and a goal would execute the \
+                        actions without it";
+            let error = Error::new(ErrorKind::Conflict, self.id(), what);
+            return Err(error.advise("set the policy `ConfirmationPolicy::never` first"));
+        }
+        Ok(())
+    }
+
+    fn is_busy(&self) -> Error {
+        let what = "a run is in progress, so no goal was started";
+        let error = Error::new(ErrorKind::Conflict, self.id(), what);
+        error.advise("wait for its end with `join`")
+    }
+
+    /// Returns whether the log shows a goal after the first `held` events, within the limit.
+    async fn has_begun_goal(&self, held: usize) -> bool {
+        let mut changes = self.changes();
+        let begun = async {
+            loop {
+                changes.borrow_and_update();
+                let log = self.mirror().read().log.clone();
+                let mut new = log.range(held..log.end());
+                if new.any(|event| goal_of(event).is_some_and(|goal| goal.active)) {
+                    return true;
+                }
+                if self.ended().is_some() || changes.changed().await.is_err() {
+                    return false;
+                }
+            }
+        };
+        timeout(self.limits().answer, begun).await.unwrap_or(false)
+    }
+
+    /// Returns whether the newest goal in the log is in progress.
+    pub(crate) fn has_active_goal(&self) -> bool {
+        let log = self.mirror().read().log.clone();
+        let last = log.range(0..log.end()).rev().find_map(goal_of);
+        last.is_some_and(|goal| goal.active)
     }
 }

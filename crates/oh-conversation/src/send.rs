@@ -12,7 +12,6 @@ use oh_protocol::{
     calls::{self, events::UserContent},
     event::{Content, Message},
 };
-use oh_transport::ErrorKind as Wire;
 use tokio::time::timeout;
 
 use crate::{Conversation, Error, ErrorKind, Result, answered, gate::Standing, run::Started};
@@ -27,9 +26,9 @@ use crate::{Conversation, Error, ErrorKind, Result, answered, gate::Standing, ru
 /// Returns [`ErrorKind::PendingConfirmation`] while an action waits for approval;
 /// [`ErrorKind::InvalidInput`] for an empty message, and [`ErrorKind::NoVision`] for an image that
 /// the model does not support. In these cases nothing was sent. Returns [`ErrorKind::Ambiguous`] if
-/// the connection failed and the log does not show the message. Returns [`ErrorKind::RateLimited`]
-/// with [`and_run`](Self::and_run) if the server accepts no more runs; the message is saved in that
-/// case.
+/// the connection failed, or a gateway gave up waiting for the server, and the log does not show
+/// the message. Returns [`ErrorKind::RateLimited`] with [`and_run`](Self::and_run) if the server
+/// accepts no more runs; the message is saved in that case.
 ///
 /// # Cancel safety
 ///
@@ -144,7 +143,7 @@ impl SendMessage {
             let mut sent = turn.send(conversation.client(), call);
             match answered::answer(&mut sent).await {
                 Ok(()) => {}
-                Err(error) if matches!(error.kind(), Wire::Interrupted | Wire::Timeout) => {
+                Err(error) if answered::is_unclear(&error) => {
                     // The server has no idempotency key for messages, so the log shows whether it
                     // accepted this one.
                     if !logged(conversation, held, &self.content).await {

@@ -1,15 +1,15 @@
 //! Changing the settings of an existing conversation: policies, tags, models, plugins.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use oh_protocol::{
-    ConversationId, Json,
+    Call, ConversationId, Json,
     calls::conversations as calls,
     config::{ConfirmationPolicy, Llm, SecurityAnalyzer},
 };
-use oh_transport::Client;
+use oh_transport::{Client, ErrorKind as Wire};
 
-use crate::{Conversation, Error, ErrorKind, Link, Request, Result, mirror::Mirror};
+use crate::{Conversation, Error, Link, Request, Result, answered, mirror::Mirror};
 
 /// Servers before this version keep the first model under each usage id.
 const MODELS_REPLACED: (u32, u32, u32) = (1, 56, 0);
@@ -41,22 +41,11 @@ impl Settings {
     pub fn set_security_analyzer(&self, analyzer: Option<SecurityAnalyzer>) -> Request<()> {
         let this = self.clone();
         Request::new(async move {
-            let restored = &this.conversation.mirror().restored;
-            let _turn = restored.turn.lock().await;
-            let settled = restored.is_settled(this.conversation.mirror());
-            let connection = this.conversation.mirror().read().connection;
-            let before = restored.lock().analyzer.replace(analyzer.clone());
-            let call = calls::SetSecurityAnalyzer::new(this.conversation.id(), analyzer);
-            let set = this
-                .conversation
-                .call("set the security analyzer", &call)
-                .await;
-            match &set {
-                Ok(()) if settled => restored.lock().connection = connection,
-                Err(error) if is_refusal(error) => restored.lock().analyzer = before,
-                _ => {}
-            }
-            set
+            let id = this.conversation.id();
+            let call = calls::SetSecurityAnalyzer::new(id, analyzer.clone());
+            let change = |set: &mut Set| set.analyzer = Some(analyzer);
+            let what = "set the security analyzer";
+            this.conversation.set_again_later(what, call, change).await
         })
     }
 
@@ -158,20 +147,51 @@ impl Settings {
 
 impl Conversation {
     pub(crate) async fn set_policy(&self, policy: ConfirmationPolicy) -> Result<()> {
-        let restored = &self.mirror().restored;
-        // A policy that is being set again must not override this one.
-        let _turn = restored.turn.lock().await;
-        let settled = restored.is_settled(self.mirror());
-        let connection = self.mirror().read().connection;
-        let before = restored.lock().policy.replace(policy.clone());
-        let call = calls::SetConfirmationPolicy::new(self.id(), policy);
-        let set = self.call("set the confirmation policy", &call).await;
-        match &set {
-            Ok(()) if settled => restored.lock().connection = connection,
-            Err(error) if is_refusal(error) => restored.lock().policy = before,
-            _ => {}
-        }
-        set
+        let call = calls::SetConfirmationPolicy::new(self.id(), policy.clone());
+        let change = |set: &mut Set| set.policy = Some(policy);
+        self.set_again_later("set the confirmation policy", call, change)
+            .await
+    }
+
+    /// Sends a setting, and remembers it so that it is set again when the server may have lost it.
+    /// If the caller no longer waits for the response, later settings still do.
+    async fn set_again_later<C>(
+        &self,
+        what: &str,
+        call: C,
+        change: impl FnOnce(&mut Set),
+    ) -> Result<()>
+    where
+        C: Call<Output = ()> + 'static,
+    {
+        let mirror = self.shared_mirror();
+        // A setting that is being set again must not override this one.
+        let turn = mirror.restored.turn.clone().lock_owned().await;
+        let settled = mirror.restored.is_settled(&mirror);
+        let connection = mirror.read().connection;
+        let before = {
+            let mut set = mirror.restored.lock();
+            let before = set.clone();
+            change(&mut set);
+            // Until the server has confirmed it, each run sets it again first.
+            set.connection = 0;
+            before
+        };
+        let client = self.client().clone();
+        let mut sent = tokio::spawn(async move {
+            let answer = client.call(&call).await;
+            let mut set = mirror.restored.lock();
+            match &answer {
+                Ok(()) if settled => set.connection = connection,
+                Err(error) if is_refusal(error) => *set = before,
+                _ => {}
+            }
+            drop(set);
+            drop(turn);
+            answer
+        });
+        let answer = answered::answer(&mut sent).await;
+        answer.map_err(|error| Error::transport(self.id(), what, error))
     }
 
     /// Ensures that the server has this program's settings, before an operation that a policy may
@@ -190,11 +210,11 @@ impl Conversation {
 #[derive(Default)]
 pub(crate) struct Restored {
     /// Held while a setting is sent: the newest setting wins.
-    turn: tokio::sync::Mutex<()>,
+    turn: Arc<tokio::sync::Mutex<()>>,
     set: Mutex<Set>,
 }
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Set {
     policy: Option<ConfirmationPolicy>,
     analyzer: Option<Option<SecurityAnalyzer>>,
@@ -270,15 +290,14 @@ pub(crate) async fn restore(client: &Client, mirror: &Mirror) -> oh_transport::R
 }
 
 /// Returns whether the server responded and rejected the request.
-fn is_refusal(error: &Error) -> bool {
+fn is_refusal(error: &oh_transport::Error) -> bool {
     matches!(
         error.kind(),
-        ErrorKind::InvalidInput
-            | ErrorKind::Validation
-            | ErrorKind::Unauthorized
-            | ErrorKind::Unsupported
-            | ErrorKind::NotFound
-            | ErrorKind::Conflict
+        Wire::InvalidInput
+            | Wire::Validation
+            | Wire::Unauthorized
+            | Wire::Unsupported
+            | Wire::Conflict
     )
 }
 

@@ -19,7 +19,7 @@ use tracing::{debug, warn};
 
 use super::{ClientTool, ClientToolCall, ToolResult, answers, called, claims::Claims, heading};
 use crate::{
-    Conversation, Cursor, ErrorKind, EventStream, Link, Result, Run, RunOutcome, RunStatus,
+    Conversation, Cursor, Error, ErrorKind, EventStream, Link, Result, Run, RunOutcome, RunStatus,
     conversation::{WeakConversation, after},
 };
 
@@ -263,12 +263,47 @@ async fn carry_out(weak: WeakConversation, tool: ClientTool, event: Event, work:
     let result = AssertUnwindSafe(handling).catch_unwind().await;
     let result = result.unwrap_or_else(|_| ToolResult::text("It failed: the tool panicked."));
     if let ToolResult(Some(text)) = result {
-        deliver(&weak, &event, format!("{heading}\n{text}"), work).await;
+        deliver(&weak, &event, &heading, &text, work).await;
     }
 }
 
-/// Sends a result until it is in the log, or the conversation is closed.
-async fn deliver(weak: &WeakConversation, action: &Event, text: String, work: &AtWork) {
+/// How often a gateway may forbid a result before the result is given up: a server that is starting
+/// does so for a moment.
+const FORBIDDEN: u32 = 5;
+
+/// Counts the rejections of one result.
+#[derive(Default)]
+struct Rejections {
+    forbidden: u32,
+    /// Whether the result was replaced with the reason of its rejection.
+    replaced: bool,
+}
+
+impl Rejections {
+    /// Counts a failure. Returns whether another attempt would be rejected too.
+    fn is_final(&mut self, error: &Error) -> bool {
+        match error.kind() {
+            ErrorKind::Validation | ErrorKind::InvalidInput | ErrorKind::Status => true,
+            ErrorKind::Forbidden => {
+                self.forbidden += 1;
+                self.forbidden >= FORBIDDEN
+            }
+            _ => false,
+        }
+    }
+}
+
+/// Sends a result until it is in the log, or the conversation is closed. For a result that is
+/// rejected, the agent receives the reason.
+async fn deliver(
+    weak: &WeakConversation,
+    action: &Event,
+    heading: &str,
+    text: &str,
+    work: &AtWork,
+) {
+    let mut text = format!("{heading}\n{text}");
+    let mut rejections = Rejections::default();
     let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(10));
     // How often the server must confirm that it does not have a result that may have been accepted.
     let mut doubts = 0;
@@ -316,6 +351,19 @@ async fn deliver(weak: &WeakConversation, action: &Event, text: String, work: &A
                     "cannot deliver a client tool's result: the session key was rejected"
                 );
                 return;
+            }
+            Err(error) if rejections.is_final(&error) => {
+                warn!(
+                    conversation = %conversation.id(),
+                    %error,
+                    "a client tool's result was rejected"
+                );
+                if std::mem::replace(&mut rejections.replaced, true) {
+                    return;
+                }
+                let status = error.status().map(|status| status.to_string());
+                let status = status.unwrap_or_else(|| "the message is invalid".into());
+                text = format!("{heading}\nThe result could not be delivered: {status}.");
             }
             Err(error) => {
                 debug!(

@@ -2,14 +2,16 @@
 
 use std::time::Duration;
 
-use oh_transport::Liveness;
-use tokio::time::{Instant, timeout};
+use oh_transport::{Backoff, Liveness};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::{End, Run, reached};
-use crate::{Error, Result};
+use crate::{Error, ErrorKind, Result};
 
 /// Maximum time for an interrupted run to stop.
 const STOPPING: Duration = Duration::from_secs(30);
+/// The first and the longest delay before an interrupt that failed is repeated.
+const AGAIN: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(5));
 
 impl Run {
     /// Completes when no event has arrived for longer than the idle timeout.
@@ -70,7 +72,7 @@ impl Run {
                 return std::future::pending().await;
             }
         }
-        conversation.interrupt().await?;
+        self.stop_run().await?;
         let stopped = async {
             let mut changes = conversation.changes();
             loop {
@@ -84,6 +86,35 @@ impl Run {
         };
         let _ = timeout(STOPPING, stopped).await;
         Ok(End::Budget)
+    }
+
+    /// Interrupts the run, and repeats that while requests fail: the run would cost more.
+    async fn stop_run(&self) -> Result<()> {
+        let conversation = &self.conversation;
+        let mut backoff = Backoff::new(AGAIN.0, AGAIN.1);
+        loop {
+            let error = match conversation.interrupt().await {
+                Ok(()) => return Ok(()),
+                Err(error) => error,
+            };
+            let (running, up) = {
+                let held = conversation.mirror().read();
+                (held.status().is_running(), held.link.is_up())
+            };
+            if up && !running {
+                return Ok(());
+            }
+            let passing = error.is_transient() || error.kind() == ErrorKind::NotAnAgentServer;
+            if !passing || conversation.ended().is_some() {
+                return Err(error.in_context("the budget is reached, but the run was not stopped"));
+            }
+            tracing::debug!(
+                conversation = %conversation.id(),
+                %error,
+                "cannot interrupt a run whose budget is reached; trying again"
+            );
+            sleep(backoff.next_delay()).await;
+        }
     }
 
     /// Completes with the reason when the link has been down for longer than the limit.

@@ -58,7 +58,8 @@ impl Conversation {
     pub(crate) async fn start_run(&self, mut mark: impl FnMut()) -> Result<Started> {
         let begun = Instant::now();
         let id = self.id();
-        let mut restored = false;
+        // The connection for which the settings were sent.
+        let mut restored = None;
         // Runs up to this count are known to have released their slot.
         let mut free = 0;
         loop {
@@ -75,23 +76,17 @@ impl Conversation {
             if let Some(from) = self.ran_by_approval() {
                 return Ok(Started::Before(from));
             }
-            if !restored && self.mirror().restored.is_due(self.mirror()) {
+            let connection = self.connections();
+            if restored != Some(connection) && self.mirror().restored.is_due(self.mirror()) {
                 // A policy that the server has lost would not stop the run.
                 match self.restore().await {
-                    Ok(()) => restored = true,
+                    Ok(()) => restored = Some(connection),
                     Err(error) if error.is_transient() => sleep(SOON).await,
                     Err(error) => return Err(error),
                 }
                 continue;
             }
-            let sent = {
-                let held = self.mirror().read();
-                Mark {
-                    events: held.log.end(),
-                    snapshots: held.snapshot.as_ref().map_or(0, |snapshot| snapshot.number),
-                    connection: held.connection,
-                }
-            };
+            let sent = self.sent();
             let paused = self.mirror().read().status() == ExecutionStatus::Paused;
             if paused && !self.pause_is_over(free).await {
                 // The paused step continues and may propose an action: the request could arrive
@@ -138,14 +133,14 @@ impl Conversation {
                         return Ok(Started::Wedged);
                     }
                 }
-                Wire::Interrupted | Wire::Timeout => {
+                _ if answered::is_unclear(&error) => {
                     if self.was_taken(sent.events).await {
                         return Ok(Started::Begun);
                     }
                     return Err(Error::ambiguous(id, "started the run", error));
                 }
                 // Nothing was sent.
-                Wire::Connect => sleep(SOON).await,
+                Wire::Connect | Wire::Timeout => sleep(SOON).await,
                 // The lease of a dying server hides the conversation; the watcher detects a real
                 // deletion.
                 Wire::NotFound if begun.elapsed() < self.limits().lease => {
@@ -154,7 +149,39 @@ impl Conversation {
                 }
                 _ => return Err(Error::transport(id, "run", error)),
             }
-            restored = false;
+            restored = None;
+        }
+    }
+
+    /// Waits until no run occupies the conversation's slot, for a request that the server rejects
+    /// during a run. Returns whether the slot is free.
+    pub(crate) async fn is_vacant(&self) -> bool {
+        let over = Instant::now() + self.limits().wedged;
+        let mut free = 0;
+        while self.ended().is_none() {
+            let sent = self.sent();
+            if self.mirror().read().status() == ExecutionStatus::Paused {
+                return self.pause_is_over(free).await;
+            }
+            if !self.is_taken(free) {
+                return true;
+            }
+            match self.slot_is_free(sent, over).await {
+                Slot::Taken => return false,
+                Slot::Free(ran) => free = ran,
+                Slot::Moved => {}
+            }
+        }
+        false
+    }
+
+    /// Returns the state when a request is sent.
+    fn sent(&self) -> Mark {
+        let held = self.mirror().read();
+        Mark {
+            events: held.log.end(),
+            snapshots: held.snapshot.as_ref().map_or(0, |snapshot| snapshot.number),
+            connection: held.connection,
         }
     }
 

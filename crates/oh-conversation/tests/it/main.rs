@@ -58,4 +58,6 @@ mod silence;
 #[cfg(test)]
 mod tokens;
 #[cfg(test)]
+mod unclear;
+#[cfg(test)]
 mod unusable;

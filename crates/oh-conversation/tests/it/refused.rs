@@ -175,15 +175,23 @@ async fn an_unknown_profile_is_a_typed_error() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_goal_while_busy_is_a_conflict_and_requested_once() {
-    let (mock, _dials, _dial, conversation) = attached("running").await;
+async fn a_goal_while_busy_is_a_conflict_and_requested_at_most_once() {
+    let (mock, _dials, dial, conversation) = attached("running").await;
+    let start = || soon(conversation.goals().start("x").into_future());
+    let error = start().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Conflict, "{error:?}");
+    assert_eq!(mock.seen("POST /goal"), 0);
+    // Another goal is in progress, between two of its runs.
+    mock.tell(&dial, "finished").await;
+    dial.full_state("finished").await.unwrap();
+    while conversation.state().execution_status().is_running() {
+        tokio::task::yield_now().await;
+    }
     mock.plan(
         "/goal",
         refused("Conversation run or goal loop already running.", 409),
     );
-    let error = soon(conversation.goals().start("x").into_future())
-        .await
-        .unwrap_err();
+    let error = start().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Conflict, "{error:?}");
     assert_eq!(mock.seen("POST /goal"), 1);
     let error = conversation.goals().start("  ").await.unwrap_err();

@@ -31,7 +31,6 @@ pub(crate) use self::stop::Stop;
 use self::{
     errands::Done,
     frames::{Expected, Reading},
-    rest::Rest,
 };
 use crate::{
     Error, ErrorKind, Link,
@@ -399,10 +398,6 @@ impl Watcher {
         self.fetch_beside();
     }
 
-    fn rest(&self) -> Rest {
-        Rest::new(&self.client, self.writer.mirror())
-    }
-
     /// Decides what to do after the end of a connection.
     async fn broken(&mut self, error: oh_transport::Error) -> Phase {
         let ending = classify(&error);
@@ -524,7 +519,7 @@ impl Watcher {
     }
 
     async fn verify(&mut self) -> Phase {
-        match self.rest().is_other_log().await {
+        match self.rest_while_down().is_other_log().await {
             Ok(true) => Phase::End(self.replaced()),
             Ok(false) => {
                 // The events exist under other numbers: the server's log has lost some.

@@ -16,8 +16,8 @@ use crate::mirror::Mirror;
 /// Timeout of a request. A hook blocks the whole server for up to its timeout, 60 s by default,
 /// which is not a failure.
 const PATIENCE: Duration = Duration::from_secs(90);
-/// How long one attempt of a request may go without progress. A connection can be dead without
-/// notice, and nothing else happens on a link that is down until its request has ended.
+/// How long one attempt of a request may go without progress on a link that is down. A connection can
+/// be dead without notice, and nothing else happens until the request has ended.
 const STALLED: Duration = Duration::from_secs(20);
 /// The maximum number of events per request, and the number when one of them is known to be huge.
 pub(super) const MANY: u32 = 100;
@@ -54,6 +54,8 @@ pub(super) struct Fetched {
 pub(super) struct Rest {
     client: Client,
     mirror: Arc<Mirror>,
+    /// How long one attempt may go without progress.
+    stalled: Duration,
 }
 
 impl Rest {
@@ -61,6 +63,15 @@ impl Rest {
         Self {
             client: client.clone(),
             mirror: mirror.clone(),
+            stalled: PATIENCE,
+        }
+    }
+
+    /// Repeats attempts without progress, because the link waits for the response.
+    pub(super) fn for_a_link_that_is_down(self) -> Self {
+        Self {
+            stalled: STALLED,
+            ..self
         }
     }
 
@@ -118,7 +129,7 @@ impl Rest {
     /// Calls the server with the time limits of a link.
     async fn within<C: Call>(&self, call: &C) -> Result<C::Output> {
         let call = self.client.call(call).timeout(PATIENCE);
-        call.attempt_timeout(STALLED).await
+        call.attempt_timeout(self.stalled).await
     }
 
     /// Fetches the events after the last one held from the whole log: slow, and only for a log that
@@ -187,10 +198,18 @@ impl Rest {
 }
 
 impl Watcher {
+    pub(super) fn rest(&self) -> Rest {
+        Rest::new(&self.client, self.writer.mirror())
+    }
+
+    pub(super) fn rest_while_down(&self) -> Rest {
+        self.rest().for_a_link_that_is_down()
+    }
+
     /// Fetches events that the session socket cannot carry, and continues after them. Each event is
     /// progress: if the connection breaks before a page is complete, smaller pages are requested.
     pub(super) async fn fetch(&mut self) -> Phase {
-        let fetched = match self.rest().after_last(self.few.min(FEW)).await {
+        let fetched = match self.rest_while_down().after_last(self.few.min(FEW)).await {
             Ok(fetched) => fetched,
             Err(Fault::Other) => return Phase::Verify,
             Err(Fault::Wire(error)) => {
@@ -256,7 +275,7 @@ impl Watcher {
     /// Fetches page by page until the mirror has the end of the log.
     pub(super) async fn catch_up(&mut self) -> std::result::Result<(), Fault> {
         loop {
-            let fetched = match self.rest().after_last(self.few).await {
+            let fetched = match self.rest_while_down().after_last(self.few).await {
                 Err(Fault::Wire(error)) if self.ask_for_fewer(&error) => continue,
                 fetched => fetched?,
             };

@@ -32,7 +32,7 @@ fn busy(mock: &Mock) {
     mock.plan("/run", Ok((409, busy)));
 }
 
-async fn answer(mock: &Mock, dial: &Dial, action: u64) {
+pub(crate) async fn answer(mock: &Mock, dial: &Dial, action: u64) {
     let fields = json!({"tool_name": "terminal", "tool_call_id": format!("call-{action}"),
         "action_id": action.to_string(), "observation": {"kind": "TerminalObservation"}});
     let (seq, event) = mock.append("ObservationEvent", &fields);
@@ -563,52 +563,4 @@ async fn a_run_after_an_approval_returns_the_outcome_of_the_approved_run() {
         "{outcome}"
     );
     assert_eq!(sent(), 2);
-}
-
-/// A server that is still finishing the run of a waiting action accepts the approval without
-/// starting a run.
-#[tokio::test(start_paused = true)]
-async fn an_approval_that_the_server_has_accepted_without_a_run_is_requested_again() {
-    let (mock, _dials, dial, conversation) = attached("idle").await;
-    let approvals = conversation.approvals();
-    mock.tell(&dial, "running").await;
-    let action = mock.propose(&dial).await;
-    dial.full_state("waiting_for_confirmation").await.unwrap();
-    let mut events = approvals.events();
-    let first = soon(events.next()).await.unwrap();
-    let ApprovalEvent::Requested(shown) = first else {
-        panic!("{first:?}");
-    };
-    approvals.approve(&shown).await.unwrap();
-    let second = soon(events.next()).await.unwrap();
-    assert_eq!(second, ApprovalEvent::Withdrawn(shown.clone()));
-    let third = soon(events.next()).await.unwrap();
-    assert_eq!(third, ApprovalEvent::Requested(shown.clone()));
-    let outcome = soon(run(&conversation)).await.unwrap().unwrap();
-    assert_eq!(outcome.status(), RunStatus::WaitingForConfirmation);
-    assert_eq!(approvals.pending(), shown);
-    approvals.approve(&shown).await.unwrap();
-    mock.tell(&dial, "running").await;
-    answer(&mock, &dial, action).await;
-    sleep(Duration::from_secs(60)).await;
-    assert!(approvals.pending().is_empty());
-    assert_eq!(mock.seen("POST /run"), 0);
-    assert_eq!(mock.seen("POST /events/respond_to_confirmation"), 2);
-}
-
-/// The server accepts an approval without an effect until the run of the waiting action has ended.
-#[tokio::test(start_paused = true)]
-async fn an_approval_waits_for_the_end_of_the_run_that_asks() {
-    let (mock, _dials, dial, conversation) = attached("idle").await;
-    mock.tell(&dial, "running").await;
-    mock.propose(&dial).await;
-    until(|| !conversation.approvals().pending().is_empty()).await;
-    let approvals = conversation.approvals();
-    let shown = approvals.pending();
-    let approving = tokio::spawn(async move { approvals.approve(&shown).await });
-    sleep(Duration::from_millis(500)).await;
-    assert_eq!(mock.seen("POST /events/respond_to_confirmation"), 0);
-    dial.full_state("waiting_for_confirmation").await.unwrap();
-    soon(approving).await.unwrap().unwrap();
-    assert_eq!(mock.seen("POST /events/respond_to_confirmation"), 1);
 }

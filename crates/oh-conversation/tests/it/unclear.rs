@@ -4,7 +4,8 @@
 use std::time::Duration;
 
 use oh_conversation::{
-    ClientTool, Conversation, ErrorKind, PendingAction, Result, RunOutcome, RunStatus,
+    ApprovalEvent, ClientTool, Conversation, ErrorKind, PendingAction, Result, RunOutcome,
+    RunStatus,
 };
 use oh_protocol::{ConversationId, config::ConfirmationPolicy};
 use oh_testkit::{FakeServer, Fault};
@@ -179,13 +180,13 @@ async fn a_rejected_result_of_a_client_tool_does_not_keep_the_run_from_ending() 
         mock.tell(&dial, "finished").await;
         dial.full_state("finished").await.unwrap();
         if times < 10_000 {
-            // The agent is told why it does not receive the result.
+            // The agent receives the reason instead of the result.
             let bodies = mock.bodies();
-            let told = bodies.last().unwrap();
+            let last = bodies.last().unwrap();
             let code = status.to_string();
             assert!(
-                told.contains(&code) && !told.contains("An answer."),
-                "{told}"
+                last.contains(&code) && !last.contains("An answer."),
+                "{last}"
             );
         }
         let outcome = soon(joining).await.unwrap().unwrap();
@@ -388,4 +389,52 @@ async fn an_answer_does_not_wait_for_a_request_whose_response_never_arrives() {
     );
     assert_eq!(mock.seen("POST /events/respond_to_confirmation"), 0);
     running.abort();
+}
+
+/// A server that is still finishing the run of a waiting action accepts the approval without
+/// starting a run.
+#[tokio::test(start_paused = true)]
+async fn an_approval_that_the_server_has_accepted_without_a_run_is_requested_again() {
+    let (mock, _dials, dial, conversation) = attached("idle").await;
+    let approvals = conversation.approvals();
+    mock.tell(&dial, "running").await;
+    let action = mock.propose(&dial).await;
+    dial.full_state("waiting_for_confirmation").await.unwrap();
+    let mut events = approvals.events();
+    let first = soon(events.next()).await.unwrap();
+    let ApprovalEvent::Requested(shown) = first else {
+        panic!("{first:?}");
+    };
+    approvals.approve(&shown).await.unwrap();
+    let second = soon(events.next()).await.unwrap();
+    assert_eq!(second, ApprovalEvent::Withdrawn(shown.clone()));
+    let third = soon(events.next()).await.unwrap();
+    assert_eq!(third, ApprovalEvent::Requested(shown.clone()));
+    let outcome = soon(run(&conversation)).await.unwrap().unwrap();
+    assert_eq!(outcome.status(), RunStatus::WaitingForConfirmation);
+    assert_eq!(approvals.pending(), shown);
+    approvals.approve(&shown).await.unwrap();
+    mock.tell(&dial, "running").await;
+    crate::approvals::answer(&mock, &dial, action).await;
+    sleep(Duration::from_secs(60)).await;
+    assert!(approvals.pending().is_empty());
+    assert_eq!(mock.seen("POST /run"), 0);
+    assert_eq!(mock.seen("POST /events/respond_to_confirmation"), 2);
+}
+
+/// The server accepts an approval without an effect until the run of the waiting action has ended.
+#[tokio::test(start_paused = true)]
+async fn an_approval_waits_for_the_end_of_the_run_that_asks() {
+    let (mock, _dials, dial, conversation) = attached("idle").await;
+    mock.tell(&dial, "running").await;
+    mock.propose(&dial).await;
+    until(|| !conversation.approvals().pending().is_empty()).await;
+    let approvals = conversation.approvals();
+    let shown = approvals.pending();
+    let approving = tokio::spawn(async move { approvals.approve(&shown).await });
+    sleep(Duration::from_millis(500)).await;
+    assert_eq!(mock.seen("POST /events/respond_to_confirmation"), 0);
+    dial.full_state("waiting_for_confirmation").await.unwrap();
+    soon(approving).await.unwrap().unwrap();
+    assert_eq!(mock.seen("POST /events/respond_to_confirmation"), 1);
 }

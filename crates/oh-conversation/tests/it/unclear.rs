@@ -126,7 +126,7 @@ async fn a_fork_that_a_gateway_gave_up_waiting_for_keeps_its_id() {
 #[tokio::test(start_paused = true)]
 async fn a_client_tools_result_that_a_gateway_gave_up_waiting_for_is_not_sent_twice() {
     let (mock, mut dials) = Mock::new();
-    let tool = ClientTool::new("ask", "Asks.", |_| async { "An answer." });
+    let tool = ClientTool::new("ask", "Asks.", |_| async { Ok("An answer.") });
     let attach = Conversation::attach(&mock.client(), mock.id).client_tool(tool);
     let attaching = tokio::spawn(attach.into_future());
     let dial = soon(dials.recv()).await.unwrap();
@@ -162,7 +162,7 @@ async fn a_rejected_result_of_a_client_tool_does_not_keep_the_run_from_ending() 
     // A gateway may forbid anything for a moment.
     for (status, times) in [(413, 1), (422, 1), (403, 5), (422, 10_000)] {
         let (mock, mut dials) = Mock::new();
-        let tool = ClientTool::new("ask", "Asks.", |_| async { "An answer." });
+        let tool = ClientTool::new("ask", "Asks.", |_| async { Ok("An answer.") });
         let attach = Conversation::attach(&mock.client(), mock.id).client_tool(tool);
         let attaching = tokio::spawn(attach.into_future());
         let dial = soon(dials.recv()).await.unwrap();

@@ -58,9 +58,6 @@ const CONFINED: &[(&str, &[(&str, &str)])] = &[
     ),
 ];
 
-/// Crates whose modules may still form cycles.
-const CYCLES: &[&str] = &["oh-conversation"];
-
 /// Checks layers, cycles, file sizes, module docs, confined names and plain English. Reports all
 /// violations at once.
 pub(crate) fn run() -> Result {
@@ -146,19 +143,11 @@ fn without_cycles(package: &Package, breaches: &mut Vec<String>) {
     let roots = package.targets.iter().filter(|target| {
         target.kind.contains(&TargetKind::Lib) || target.kind.contains(&TargetKind::Bin)
     });
-    let mut cycles = Vec::new();
     for root in roots {
         match cycles::of_crate(root.src_path.as_std_path()) {
-            Ok(found) => cycles.extend(found),
+            Ok(cycles) => breaches.extend(cycles.iter().map(|cycle| format!("{name}: {cycle}"))),
             Err(error) => breaches.push(format!("{name}: cannot read the modules: {error}")),
         }
-    }
-    if !CYCLES.contains(&name) {
-        breaches.extend(cycles.iter().map(|cycle| format!("{name}: {cycle}")));
-    } else if cycles.is_empty() {
-        breaches.push(format!(
-            "{name}: has no cycle any more, remove it from CYCLES in xtask/src/tidy.rs"
-        ));
     }
 }
 

@@ -1,6 +1,6 @@
 //! The crate's error type: what failed, in which conversation.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use oh_protocol::ConversationId;
 
@@ -116,7 +116,7 @@ pub enum ErrorKind {
 /// on one line, without secrets and control characters; [`source`](std::error::Error::source)
 /// returns the cause. `Debug` shows the kind and the same text.
 #[derive(Clone)]
-pub struct Error(std::sync::Arc<Inner>);
+pub struct Error(Arc<Inner>);
 
 struct Inner {
     kind: ErrorKind,
@@ -129,46 +129,40 @@ struct Inner {
 
 impl Error {
     pub(crate) fn new(kind: ErrorKind, id: ConversationId, context: impl Into<String>) -> Self {
-        Self(std::sync::Arc::new(Inner {
+        Self::of(kind, Some(id), context.into())
+    }
+
+    fn of(kind: ErrorKind, conversation: Option<ConversationId>, context: String) -> Self {
+        Self(Arc::new(Inner {
             kind,
-            context: context.into(),
+            context,
             advice: None,
-            conversation: Some(id),
+            conversation,
             source: None,
         }))
+    }
+
+    /// Changes an error that nothing else refers to.
+    fn changed(mut self, change: impl FnOnce(&mut Inner)) -> Self {
+        if let Some(inner) = Arc::get_mut(&mut self.0) {
+            change(inner);
+        }
+        self
     }
 
     /// Creates an error that names no conversation.
     pub(crate) fn without_conversation(kind: ErrorKind, context: impl Into<String>) -> Self {
-        Self(std::sync::Arc::new(Inner {
-            kind,
-            context: context.into(),
-            advice: None,
-            conversation: None,
-            source: None,
-        }))
+        Self::of(kind, None, context.into())
     }
 
     /// Creates an error of the same kind with this one as its cause.
     pub(crate) fn in_context(self, context: &str) -> Self {
-        Self(std::sync::Arc::new(Inner {
-            kind: self.kind(),
-            context: context.to_owned(),
-            advice: None,
-            conversation: self.0.conversation,
-            source: Some(Box::new(self)),
-        }))
+        Self::of(self.kind(), self.0.conversation, context.to_owned()).with_source(self)
     }
 
     /// Adds what the caller can do about the failure, or the work that is still to be done.
     pub(crate) fn advise(self, advice: &'static str) -> Self {
-        match std::sync::Arc::try_unwrap(self.0) {
-            Ok(inner) => Self(std::sync::Arc::new(Inner {
-                advice: Some(advice),
-                ..inner
-            })),
-            Err(shared) => Self(shared),
-        }
+        self.changed(|inner| inner.advice = Some(advice))
     }
 
     /// Creates the error of a failed request for a conversation. `what` names the request, such as
@@ -182,13 +176,7 @@ impl Error {
         self,
         source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
     ) -> Self {
-        match std::sync::Arc::try_unwrap(self.0) {
-            Ok(inner) => Self(std::sync::Arc::new(Inner {
-                source: Some(source.into()),
-                ..inner
-            })),
-            Err(shared) => Self(shared),
-        }
+        self.changed(|inner| inner.source = Some(source.into()))
     }
 
     /// Creates the error of a failed request that belongs to no conversation.
@@ -222,13 +210,7 @@ impl Error {
             Kind::Handshake => ErrorKind::Handshake,
             _ => ErrorKind::Status,
         };
-        Self(std::sync::Arc::new(Inner {
-            kind,
-            context: format!("cannot {what}"),
-            advice: None,
-            conversation,
-            source: Some(Box::new(source)),
-        }))
+        Self::of(kind, conversation, format!("cannot {what}")).with_source(source)
     }
 
     /// Creates the error of a failed request that names another resource besides the conversation.
@@ -247,35 +229,20 @@ impl Error {
 
     /// Replaces the conversation.
     pub(crate) fn of_conversation(self, id: ConversationId) -> Self {
-        match std::sync::Arc::try_unwrap(self.0) {
-            Ok(inner) => Self(std::sync::Arc::new(Inner {
-                conversation: Some(id),
-                ..inner
-            })),
-            Err(shared) => Self(shared),
-        }
+        self.changed(|inner| inner.conversation = Some(id))
     }
 
     /// Replaces the kind.
     pub(crate) fn of_kind(self, kind: impl FnOnce(ErrorKind) -> ErrorKind) -> Self {
-        match std::sync::Arc::try_unwrap(self.0) {
-            Ok(inner) => Self(std::sync::Arc::new(Inner {
-                kind: kind(inner.kind),
-                ..inner
-            })),
-            Err(shared) => Self(shared),
-        }
+        self.changed(|inner| inner.kind = kind(inner.kind))
     }
 
     /// Creates the error of a request that must not be repeated and whose result is unclear.
     pub(crate) fn ambiguous(id: ConversationId, what: &str, source: oh_transport::Error) -> Self {
-        Self(std::sync::Arc::new(Inner {
-            kind: ErrorKind::Ambiguous,
-            context: format!("cannot tell whether the server {what}"),
-            advice: Some("check before you repeat the request"),
-            conversation: Some(id),
-            source: Some(Box::new(source)),
-        }))
+        let what = format!("cannot tell whether the server {what}");
+        Self::new(ErrorKind::Ambiguous, id, what)
+            .advise("check before you repeat the request")
+            .with_source(source)
     }
 
     /// Returns the kind of the failure.

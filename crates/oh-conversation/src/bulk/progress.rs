@@ -3,13 +3,13 @@
 use std::{
     collections::BTreeMap,
     fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard},
 };
 
 use oh_protocol::ConversationId;
 use tokio::sync::watch;
 
-use crate::{Conversation, conversation::WeakConversation};
+use crate::{Conversation, WeakConversation, lock::lock};
 
 /// How to cancel a [`Bulk`](crate::Bulk), with regard to the conversations in flight. In every case
 /// no other conversation is started. Ordered: a later cancel can only be stricter.
@@ -165,7 +165,7 @@ impl BulkHandle {
     }
 
     fn lock(&self) -> MutexGuard<'_, Shared> {
-        self.0.shared.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0.shared)
     }
 }
 

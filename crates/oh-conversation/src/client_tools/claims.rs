@@ -3,11 +3,13 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, LazyLock, Mutex},
 };
 
 use oh_protocol::ConversationId;
 use tokio::time::Instant;
+
+use crate::lock::lock;
 
 /// Maximum number of conversations without attached handles whose claims are kept.
 const REMEMBERED: usize = 1_000;
@@ -17,7 +19,7 @@ type Dispatched = HashMap<(Box<str>, ConversationId), (Instant, Arc<Claims>)>;
 
 /// The calls dispatched in one conversation of a server.
 #[derive(Debug)]
-pub(super) struct Claims {
+pub(crate) struct Claims {
     /// The last `seq` that was history when this process first attached: calls up to it are
     /// executed only on request. −1 for a conversation whose whole log is new.
     history: i64,
@@ -27,13 +29,9 @@ pub(super) struct Claims {
 
 static DISPATCHED: LazyLock<Mutex<Dispatched>> = LazyLock::new(Mutex::default);
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 /// The exclusive right to execute a call, until dropped.
 #[derive(Debug)]
-pub(super) struct Claim {
+pub(crate) struct Claim {
     claims: Arc<Claims>,
     action: Box<str>,
 }
@@ -41,7 +39,7 @@ pub(super) struct Claim {
 impl Claims {
     /// Returns the claims in a conversation of the server with this URL. `history` is called only
     /// when this process has no claims there yet.
-    pub(super) fn of(server: &str, id: ConversationId, history: impl FnOnce() -> i64) -> Arc<Self> {
+    pub(crate) fn of(server: &str, id: ConversationId, history: impl FnOnce() -> i64) -> Arc<Self> {
         let now = Instant::now();
         let mut all = lock(&DISPATCHED);
         let (used, claims) = all.entry((server.into(), id)).or_insert_with(|| {
@@ -64,13 +62,13 @@ impl Claims {
         claims
     }
 
-    pub(super) fn history(&self) -> i64 {
+    pub(crate) fn history(&self) -> i64 {
         self.history
     }
 
     /// Claims a call. Returns `None` if it has been dispatched. With `again`, a call whose handler
     /// was interrupted can be claimed again.
-    pub(super) fn claim(self: &Arc<Self>, action: &str, again: bool) -> Option<Claim> {
+    pub(crate) fn claim(self: &Arc<Self>, action: &str, again: bool) -> Option<Claim> {
         let mut calls = lock(&self.calls);
         match calls.get(action) {
             Some(at_work) if *at_work || !again => return None,

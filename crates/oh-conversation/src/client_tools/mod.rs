@@ -6,11 +6,12 @@
 //! agent reads the message in its next step; if the agent has finished, the message starts another
 //! run. A tool without a result returns [`ToolResult::none`], and no message is sent.
 
-mod claims;
-mod dispatch;
+pub(crate) mod claims;
+mod handle;
 
-use std::{fmt, future::Future, pin::Pin, sync::Arc};
+use std::{fmt, future::Future, panic::AssertUnwindSafe, pin::Pin, sync::Arc};
 
+use futures_util::FutureExt;
 use oh_protocol::{
     ConversationId, Event, Payload,
     config::{ClientToolSpec, ToolAnnotations},
@@ -19,7 +20,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 pub(crate) use claims::forget;
-pub(crate) use dispatch::{Dispatch, until_settled};
+pub(crate) use handle::{Dispatch, Progress};
 
 use crate::{Error, ErrorKind, Result};
 
@@ -122,6 +123,20 @@ impl ClientTool {
     /// Returns the tool's name.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Calls the handler. Returns the text of its result, if there is one.
+    pub(crate) async fn call(&self, conversation: ConversationId, event: Event) -> Option<String> {
+        let call = ClientToolCall {
+            conversation,
+            event,
+        };
+        // The handler is called inside, because it may panic before it returns its future.
+        let handling = async { (self.handler)(call).await };
+        match AssertUnwindSafe(handling).catch_unwind().await {
+            Ok(ToolResult(text)) => text,
+            Err(_) => Some("It failed: the tool panicked.".to_owned()),
+        }
     }
 
     pub(crate) fn spec(&self) -> ClientToolSpec {
@@ -245,7 +260,7 @@ impl<E: fmt::Display> From<E> for ToolError {
 }
 
 /// Returns the name of the tool that an event calls, if it is a call of a client tool.
-fn called(event: &Event) -> Option<&str> {
+pub(crate) fn called(event: &Event) -> Option<&str> {
     if event.kind() != "ActionEvent" {
         return None;
     }
@@ -257,7 +272,7 @@ fn called(event: &Event) -> Option<&str> {
 
 /// Returns the first line of the message with a result. The line contains the action's id, by which
 /// results are found.
-fn heading(tool: &str, event: &Event) -> String {
+pub(crate) fn heading(tool: &str, event: &Event) -> String {
     let call = match event.payload() {
         Payload::Action(body) => body.tool_call_id.as_str(),
         _ => "",
@@ -269,7 +284,7 @@ fn heading(tool: &str, event: &Event) -> String {
 }
 
 /// Returns the id of the action whose result a message contains.
-fn answers(event: &Event) -> Option<String> {
+pub(crate) fn answers(event: &Event) -> Option<String> {
     if event.kind() != "MessageEvent" || event.source().as_str() != "user" {
         return None;
     }

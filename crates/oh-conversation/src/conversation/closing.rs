@@ -5,7 +5,7 @@ use std::{sync::atomic::Ordering, time::Duration};
 use oh_protocol::calls;
 use tokio::time::{Instant, timeout};
 
-use crate::{Conversation, ErrorKind, Request, Result, callback, client_tools};
+use crate::{Conversation, ErrorKind, Request, Result, client_tools, read::callback};
 
 /// The maximum duration of a close.
 const CLOSING: Duration = Duration::from_millis(100);

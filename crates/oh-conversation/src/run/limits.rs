@@ -31,11 +31,7 @@ impl Run {
             tokio::select! {
                 biased;
                 () = reached(last.checked_add(limit)) => return,
-                changed = changes.changed() => {
-                    if changed.is_err() {
-                        return std::future::pending().await;
-                    }
-                }
+                _ = changes.changed() => {}
             }
         }
     }
@@ -68,22 +64,10 @@ impl Run {
                     break;
                 }
             }
-            if changes.changed().await.is_err() {
-                return std::future::pending().await;
-            }
+            _ = changes.changed().await;
         }
         self.stop_run().await?;
-        let stopped = async {
-            let mut changes = conversation.changes();
-            loop {
-                changes.borrow_and_update();
-                let running = conversation.mirror().read().status().is_running();
-                let ended = conversation.ended().is_some();
-                if !running || ended || changes.changed().await.is_err() {
-                    return;
-                }
-            }
-        };
+        let stopped = conversation.shows(|| !conversation.mirror().read().status().is_running());
         let _ = timeout(STOPPING, stopped).await;
         Ok(End::Budget)
     }
@@ -138,11 +122,7 @@ impl Run {
                 biased;
                 () = reached(over) => return conversation.last_error(),
                 Ok(()) = liveness.changed() => told = Some(Instant::now()),
-                changed = changes.changed() => {
-                    if changed.is_err() {
-                        return std::future::pending().await;
-                    }
-                }
+                _ = changes.changed() => {}
             }
         }
     }

@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{QUIET, decide::Signals};
+use super::decide::Signals;
 
+/// The silence after which the status is requested with REST, and the delay between these requests.
+pub(super) const QUIET: Duration = Duration::from_millis(1500);
 /// The silence required when a snapshot has already reported a possible end.
 const SOON: Duration = Duration::from_millis(200);
 /// The longest delay for a run that has not started, or while the link is down.

@@ -4,12 +4,15 @@ use oh_protocol::{
     Event, ExecutionStatus, Json, Payload, Source, event::StateChange, state::ConversationState,
 };
 
-use super::Before;
-use crate::{Conversation, log::Log, mirror::Held};
+use super::before::Before;
+use crate::{
+    Conversation,
+    mirror::{head::STATE_UPDATE, held::Held, log::Log},
+};
 
 /// Returns the status in an event, if it has one.
 pub(super) fn status_in(event: &Event) -> Option<ExecutionStatus> {
-    if event.kind() != "ConversationStateUpdateEvent" {
+    if event.kind() != STATE_UPDATE {
         return None;
     }
     match event.decode() {

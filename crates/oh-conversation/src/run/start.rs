@@ -7,7 +7,15 @@ use oh_transport::ErrorKind as Wire;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::signs::ran_since;
-use crate::{Conversation, Error, Link, Result, answered, gate::Standing, run::status_since};
+use crate::{
+    Conversation, Error, Link, Result,
+    gate::Standing,
+    link::restore::is_settled,
+    run::{
+        status_since,
+        turn::{self, Turn},
+    },
+};
 
 /// How long to wait after an error that gives no information about the conversation.
 const SOON: Duration = Duration::from_millis(250);
@@ -65,7 +73,7 @@ impl Conversation {
         loop {
             // Held until the response arrives, so that another handle's answer cannot cross this
             // request.
-            let turn = self.mirror().answered.turn().await;
+            let turn = Turn::wait(&self.mirror().answered).await;
             let standing = self.standing().await?;
             mark();
             match standing {
@@ -77,7 +85,7 @@ impl Conversation {
                 return Ok(Started::Before(from));
             }
             let connection = self.connections();
-            if restored != Some(connection) && self.mirror().restored.is_due(self.mirror()) {
+            if restored != Some(connection) && !is_settled(self.mirror()) {
                 // A policy that the server has lost would not stop the run.
                 match self.restore().await {
                     Ok(()) => restored = Some(connection),
@@ -88,23 +96,15 @@ impl Conversation {
             }
             let sent = self.sent();
             let paused = self.mirror().read().status() == ExecutionStatus::Paused;
-            if paused && !self.pause_is_over(free).await {
-                // The paused step continues and may propose an action: the request could arrive
-                // when that action waits for approval.
-                let wedged = begun + self.limits().wedged;
+            let taken = match paused {
+                true => !self.pause_is_over(free).await,
+                false => self.is_taken(free),
+            };
+            let wedged = begun + self.limits().wedged;
+            if taken {
+                // A paused step continues, or a run is finishing or about to start. The request
+                // could arrive when an action of that run waits for approval.
                 drop(turn);
-                match self.slot_is_free(sent, wedged).await {
-                    Slot::Taken => return Ok(Started::Wedged),
-                    Slot::Free(ran) => free = ran,
-                    Slot::Moved => {}
-                }
-                continue;
-            }
-            if !paused && self.is_taken(free) {
-                // A run is finishing, or is about to start: the request could arrive when that run
-                // waits for approval.
-                drop(turn);
-                let wedged = begun + self.limits().wedged;
                 match self.slot_is_free(sent, wedged).await {
                     Slot::Taken => return Ok(Started::Wedged),
                     Slot::Free(ran) => free = ran,
@@ -118,7 +118,7 @@ impl Conversation {
             let mut request = turn.send_then(self.client(), call, note);
             let answer = tokio::select! {
                 biased;
-                answer = answered::answer(&mut request) => Some(answer),
+                answer = turn::answer(&mut request) => Some(answer),
                 // The response may be late or lost, but the log shows the run.
                 () = self.runs(sent.events) => None,
             };
@@ -128,13 +128,12 @@ impl Conversation {
             match error.kind() {
                 // A run is finishing, or a paused step continues.
                 Wire::Conflict => {
-                    let wedged = begun + self.limits().wedged;
                     if let Slot::Taken = self.slot_is_free(sent, wedged).await {
                         return Ok(Started::Wedged);
                     }
                 }
-                _ if answered::is_unclear(&error) => {
-                    if self.was_taken(sent.events).await {
+                _ if turn::is_unclear(&error) => {
+                    if self.shows_effect(|| self.has_run(sent.events)).await {
                         return Ok(Started::Begun);
                     }
                     return Err(Error::ambiguous(id, "started the run", error));
@@ -200,7 +199,10 @@ impl Conversation {
     /// it.
     fn is_taken(&self, free: usize) -> bool {
         let held = self.mirror().read();
-        (held.wraps_up() && held.ran > free) || self.mirror().answered.begins(&held)
+        (held.wraps_up() && held.ran > free) || {
+            let told = held.snapshot.as_ref().map(|last| last.at);
+            self.mirror().answered.begins(held.ran, told)
+        }
     }
 
     /// Returns whether no paused step is still running. The log reports a pause at once. Snapshots
@@ -221,39 +223,15 @@ impl Conversation {
 
     /// Waits until the log shows a run after the first `from` events.
     async fn runs(&self, from: usize) {
-        let mut changes = self.changes();
-        loop {
-            changes.borrow_and_update();
-            let log = self.mirror().read().log.clone();
-            if ran_since(&log, from) {
-                return;
-            }
-            if changes.changed().await.is_err() {
-                std::future::pending::<()>().await;
-            }
+        if !self.shows(|| self.has_run(from)).await {
+            std::future::pending().await
         }
     }
 
-    /// Returns whether the log shows a run after the first `from` events, within the limit.
-    async fn was_taken(&self, from: usize) -> bool {
-        let looking = async {
-            loop {
-                if timeout(Duration::from_secs(1), self.runs(from))
-                    .await
-                    .is_ok()
-                {
-                    return true;
-                }
-                if self.ended().is_some() {
-                    return false;
-                }
-                // Over a link that is down, events are fetched with REST.
-                self.mirror().nudge.notify_one();
-            }
-        };
-        timeout(self.limits().answer, looking)
-            .await
-            .unwrap_or(false)
+    /// Returns whether the log shows a run after the first `from` events.
+    fn has_run(&self, from: usize) -> bool {
+        let log = self.mirror().read().log.clone();
+        ran_since(&log, from)
     }
 
     /// Waits until a run request that was rejected because of a run in progress may succeed: the

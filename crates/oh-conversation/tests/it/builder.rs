@@ -155,7 +155,7 @@ fn every_field_of_the_start_request_has_a_method_that_sets_it_and_nothing_else()
 
 #[test]
 fn every_setter_documents_its_default() {
-    let source = include_str!("../../src/builder/options.rs");
+    let source = include_str!("../../src/start/builder/setters.rs");
     for (name, _, _) in METHODS {
         let is_its = |line: &&str| {
             let signature = line.trim_start().strip_prefix("pub fn ");

@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::mock::{Dial, Mock, attached, soon};
 
-async fn until(happens: impl Fn() -> bool) {
+pub(crate) async fn until(happens: impl Fn() -> bool) {
     soon(async {
         while !happens() {
             sleep(Duration::from_millis(1)).await;
@@ -19,7 +19,7 @@ async fn until(happens: impl Fn() -> bool) {
     .await;
 }
 
-async fn ids(conversation: &Conversation, count: usize) -> Vec<String> {
+pub(crate) async fn ids(conversation: &Conversation, count: usize) -> Vec<String> {
     let mut events = conversation.subscribe(Cursor::Start);
     let mut ids = Vec::new();
     while ids.len() < count {
@@ -29,7 +29,7 @@ async fn ids(conversation: &Conversation, count: usize) -> Vec<String> {
     ids
 }
 
-fn places(count: usize) -> Vec<String> {
+pub(crate) fn places(count: usize) -> Vec<String> {
     (0..count).map(|place| place.to_string()).collect()
 }
 
@@ -229,41 +229,6 @@ async fn a_rejected_upgrade_on_a_server_with_the_session_socket_is_retried() {
     );
     dial.welcome(&mock, "idle").await.unwrap();
     until(|| conversation.link() == Link::Live).await;
-}
-
-#[tokio::test(start_paused = true)]
-async fn without_sockets_events_are_read_by_rest_and_a_run_ends_with_all_of_them() {
-    let (mock, mut dials) = Mock::new();
-    for _ in 0..100_000 {
-        mock.refuse(Error::new(Wire::Handshake, "426 Upgrade Required"));
-    }
-    mock.append("New", &json!({}));
-    let conversation = soon(mock.attach()).await.unwrap();
-    assert_eq!(conversation.events().len(), 1);
-    until(|| conversation.link() == Link::Polling).await;
-    assert!(conversation.last_error().is_some(), "it says why");
-    let mut live = conversation.subscribe(Cursor::Now);
-    let running = tokio::spawn(conversation.run().into_future());
-    until(|| mock.seen("POST /run") == 1).await;
-    let status = |value: &str| json!({"key": "execution_status", "value": value});
-    mock.append("ConversationStateUpdateEvent", &status("running"));
-    mock.set_status("running");
-    sleep(Duration::from_secs(30)).await;
-    for _ in 0..20 {
-        mock.append("New", &json!({}));
-    }
-    mock.append("ConversationStateUpdateEvent", &status("finished"));
-    mock.set_status("finished");
-    let outcome = soon(running).await.unwrap().unwrap();
-    assert!(outcome.is_finished(), "{outcome}");
-    assert_eq!(outcome.events(), 22);
-    assert_eq!(ids(&conversation, 23).await, places(23));
-    for place in 1..23 {
-        let event = soon(live.next()).await.unwrap().unwrap();
-        assert_eq!(event.id(), place.to_string());
-    }
-    assert_eq!(mock.seen("POST /run"), 1);
-    assert!(dials.try_recv().is_err());
 }
 
 #[tokio::test(start_paused = true)]

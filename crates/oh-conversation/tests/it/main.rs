@@ -56,6 +56,8 @@ mod sharp;
 #[cfg(test)]
 mod silence;
 #[cfg(test)]
+mod sockets;
+#[cfg(test)]
 mod tokens;
 #[cfg(test)]
 mod unclear;

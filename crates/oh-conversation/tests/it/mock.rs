@@ -53,6 +53,8 @@ struct Inner {
     planned: VecDeque<(&'static str, Answer)>,
     /// Errors of the next dials.
     refusals: VecDeque<Error>,
+    /// Whether dials get no response.
+    swallows: bool,
     seen: Vec<String>,
     bodies: Vec<String>,
     /// Delay of the answers to requests whose path ends with this text.
@@ -79,6 +81,7 @@ impl Mock {
             leased: false,
             planned: VecDeque::new(),
             refusals: VecDeque::new(),
+            swallows: false,
             seen: Vec::new(),
             bodies: Vec::new(),
             slow: None,
@@ -225,6 +228,11 @@ impl Mock {
         self.inner.lock().unwrap().refusals.push_back(error);
     }
 
+    /// Leaves all dials without a response.
+    pub(crate) fn swallow_dials(&self) {
+        self.inner.lock().unwrap().swallows = true;
+    }
+
     /// Returns how often a request was made. Example: `POST /run`.
     pub(crate) fn seen(&self, request: &str) -> usize {
         let inner = self.inner.lock().unwrap();
@@ -349,6 +357,11 @@ impl SocketTransport for Mock {
     async fn connect(&self, url: &Url, _headers: &HeaderMap) -> Result<Socket> {
         if let Some(error) = self.inner.lock().unwrap().refusals.pop_front() {
             return Err(error);
+        }
+        if self.inner.lock().unwrap().swallows {
+            // As long as the client waits by default.
+            tokio::time::sleep(Duration::from_secs(30)).await;
+            return Err(Error::new(ErrorKind::Timeout, "no response"));
         }
         let (socket, mut peer) = Socket::pair(64);
         let target = url[url::Position::BeforePath..].to_owned();

@@ -1,0 +1,220 @@
+//! Checks whether an action waits for approval, as of the server's newest event, before any request
+//! that could approve it.
+
+mod current;
+mod earlier;
+mod head;
+mod judge;
+pub(crate) mod pending;
+
+use std::collections::HashSet;
+
+use oh_protocol::{ExecutionStatus, config::ConfirmationPolicy};
+use tokio::time::timeout;
+
+use self::{
+    earlier::OpenActions,
+    judge::{Known, Signs, Verdict, judge},
+};
+use crate::{
+    Conversation, Error, PendingAction, Result,
+    link::restore::{is_settled, restore},
+    mirror::{Mirror, answered::Shown, held::Held},
+};
+
+/// Whether a run is in progress, or actions wait for approval.
+#[derive(Debug)]
+pub(crate) enum Standing {
+    /// Nothing runs, and nothing waits for approval.
+    Clear,
+    /// A run is in progress, so there is nothing to start.
+    Running,
+    /// Actions wait for approval, and a run would execute them.
+    Waiting(Vec<PendingAction>),
+}
+
+impl Conversation {
+    /// Ensures that the server has this program's settings, before an operation that a policy may
+    /// have to stop.
+    pub(crate) async fn restore(&self) -> Result<()> {
+        let mirror = self.mirror();
+        if is_settled(mirror) {
+            return Ok(());
+        }
+        let set = restore(self.client(), mirror).await;
+        set.map_err(|error| Error::transport(self.id(), "restore the confirmation policy", error))
+    }
+
+    /// Returns the conversation's standing as of the server's newest event. Waits for the link if
+    /// necessary; the caller sets the time limit.
+    pub(crate) async fn standing(&self) -> Result<Standing> {
+        let mut changes = self.changes();
+        let mut looked = false;
+        loop {
+            // The server does not announce navigation by another client.
+            if !looked && self.may_wait_elsewhere() {
+                self.look_at_head().await?;
+                looked = true;
+            }
+            self.up_to_date().await?;
+            if !looked && self.may_wait_elsewhere() {
+                continue;
+            }
+            changes.borrow_and_update();
+            let open = self.open_actions();
+            match judge(self.signs(&open)) {
+                Verdict::Clear => return Ok(Standing::Clear),
+                Verdict::Running => return Ok(Standing::Running),
+                Verdict::Waiting => return Ok(Standing::Waiting(self.unapproved(open.actions))),
+                Verdict::Incomplete => self.look_earlier().await?,
+                Verdict::Unknown => {
+                    if let Some(error) = self.ended() {
+                        return Err(error);
+                    }
+                    _ = changes.changed().await;
+                    looked = false;
+                }
+            }
+        }
+    }
+
+    /// Returns whether the policy may ask for approval: the one that the server reports, or the one
+    /// that this program has set.
+    pub(crate) fn policy_may_ask(&self) -> bool {
+        let set = self.mirror().restored.policy();
+        asks(&self.mirror().read()) || set.is_some_and(|policy| asks_by(&policy))
+    }
+
+    /// Returns whether an action of another branch may wait for approval.
+    fn may_wait_elsewhere(&self) -> bool {
+        let may_ask = self.policy_may_ask();
+        let held = self.mirror().read();
+        // During a run, nothing is sent that could approve.
+        !held.status().is_running() && (may_ask || held.asked.is_some() || held.log.start() > 0)
+    }
+
+    /// Does the same as [`standing`](Self::standing), with the time limit for unclear answers.
+    pub(crate) async fn standing_soon(&self) -> Result<Standing> {
+        let limit = self.limits().answer;
+        match timeout(limit, self.standing()).await {
+            Ok(standing) => standing,
+            Err(_) => {
+                let what = format!(
+                    "cannot determine within {limit:?} whether an action is waiting for approval"
+                );
+                Err(self.timed_out(what).advise("nothing was sent"))
+            }
+        }
+    }
+
+    /// Fetches earlier events if an action may wait for approval, so that
+    /// [`pending`](crate::Approvals::pending) has the actions that precede the held events.
+    pub(crate) async fn know_what_waits(&self) -> Result<()> {
+        let open = self.open_actions();
+        let status = self.mirror().read().status();
+        let idle = matches!(
+            status,
+            ExecutionStatus::Idle | ExecutionStatus::Running | ExecutionStatus::Finished
+        );
+        if open.complete || idle && !self.signs(&open).asks {
+            return Ok(());
+        }
+        let limit = self.limits().unreachable;
+        timeout(limit, self.look_earlier()).await.map_err(|_| {
+            let what = format!("the events before those held could not be read for {limit:?}");
+            self.timed_out(what)
+        })?
+    }
+
+    fn signs(&self, open: &OpenActions) -> Signs {
+        let set = self.mirror().restored.policy();
+        let held = self.mirror().read();
+        let approved = approved(self.mirror(), &held);
+        let unapproved = || (open.actions.iter()).filter(|it| !approved.contains(it.id()));
+        let count = unapproved().count();
+        let may_ask = asks(&held) || set.is_some_and(|policy| asks_by(&policy));
+        Signs {
+            status: match held.status() {
+                ExecutionStatus::Running => Known::Running,
+                ExecutionStatus::WaitingForConfirmation => Known::Waiting,
+                _ => Known::Other,
+            },
+            logged_waiting: held
+                .logged
+                .as_ref()
+                .is_some_and(|(status, _)| *status == ExecutionStatus::WaitingForConfirmation),
+            open: count,
+            approved: count < open.actions.len(),
+            asks: may_ask || unapproved().any(|action| was_asked_for(&held, action.id())),
+            complete: open.complete,
+            moved: open.moved,
+            up: held.link.is_up(),
+        }
+    }
+
+    fn unapproved(&self, open: Vec<PendingAction>) -> Vec<PendingAction> {
+        let approved = approved(self.mirror(), &self.mirror().read());
+        let waits = |action: &PendingAction| !approved.contains(action.id());
+        open.into_iter().filter(waits).collect()
+    }
+
+    /// Returns the actions that wait for approval, as far as the mirror has received them.
+    pub(crate) fn waiting_actions(&self) -> Vec<PendingAction> {
+        let status = self.mirror().read().status();
+        // Other statuses require a search of the log.
+        if status.is_running() {
+            return Vec::new();
+        }
+        let open = self.open_actions();
+        let signs = Signs {
+            // Without a link, the known actions are returned: an answer is checked anyway.
+            up: true,
+            ..self.signs(&open)
+        };
+        match judge(signs) {
+            Verdict::Waiting => {
+                let mut waiting = self.unapproved(open.actions);
+                waiting.retain(|action| !self.mirror().answered.rejects(action.id()));
+                waiting
+            }
+            _ => Vec::new(),
+        }
+    }
+}
+
+/// Returns the actions that this process has approved, unless the server may have lost the approval.
+fn approved(mirror: &Mirror, held: &Held) -> HashSet<Box<str>> {
+    mirror.answered.approved(shown(held))
+}
+
+/// Returns the part of a mirror that shows whether an approval had an effect.
+pub(crate) fn shown(held: &Held) -> Shown {
+    let last = held.snapshot.as_ref();
+    let waits = last.filter(|last| last.status == ExecutionStatus::WaitingForConfirmation);
+    Shown {
+        connected: last.map(|last| last.connected),
+        waits: waits.map(|last| last.at),
+        ran: held.ran,
+        up: held.link.is_up(),
+    }
+}
+
+/// Returns whether the policy reported by the server may ask for approval.
+fn asks(held: &Held) -> bool {
+    let policy = held.state.get("confirmation_policy");
+    let kind = policy.and_then(|policy| policy.get("kind")?.as_text());
+    kind.is_some_and(|kind| *kind != *"NeverConfirm")
+}
+
+/// Returns whether a policy has asked for the approval of an open action. Setting another policy,
+/// which a restart of the server does as well, approves no action.
+fn was_asked_for(held: &Held, action: &str) -> bool {
+    // The server logs that actions wait directly after it has logged the actions.
+    let since = held.log.range(held.asked.unwrap_or(0)..held.log.end());
+    !since.rev().any(|event| event.id() == action)
+}
+
+/// Returns whether a policy may ask for approval.
+pub(crate) fn asks_by(policy: &ConfirmationPolicy) -> bool {
+    serde_json::to_value(policy).map_or(true, |policy| policy["kind"] != "NeverConfirm")
+}

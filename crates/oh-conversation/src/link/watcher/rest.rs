@@ -1,0 +1,194 @@
+//! The log by REST.
+
+use std::{collections::HashSet, sync::Arc, time::Duration};
+
+use oh_protocol::{Call, Event, calls::events};
+use oh_transport::{Client, Error, ErrorKind, Result};
+
+use crate::mirror::Mirror;
+
+/// Timeout of a request. A hook blocks the whole server for up to its timeout, 60 s by default,
+/// which is not a failure.
+const PATIENCE: Duration = Duration::from_secs(90);
+/// How long one attempt of a request may go without progress on a link that is down. A connection can
+/// be dead without notice, and nothing else happens until the request has ended.
+pub(super) const STALLED: Duration = Duration::from_secs(20);
+/// The maximum number of events per request.
+pub(super) const MANY: u32 = 100;
+
+/// Why events could not be fetched.
+#[derive(Debug)]
+pub(super) enum Fault {
+    /// The request failed.
+    Wire(Error),
+    /// The server's log has none of the events held.
+    Other,
+}
+
+impl From<Error> for Fault {
+    fn from(error: Error) -> Self {
+        Self::Wire(error)
+    }
+}
+
+/// Events fetched with REST.
+#[derive(Debug)]
+pub(super) struct Fetched {
+    /// Index after the last event that was held at the time of the request.
+    pub(super) from: usize,
+    pub(super) events: Vec<Event>,
+    /// Whether more events follow.
+    pub(super) more: bool,
+}
+
+/// The log by REST. Cheap to create; does not borrow the watcher.
+pub(super) struct Rest {
+    client: Client,
+    mirror: Arc<Mirror>,
+    /// How long one attempt may go without progress.
+    stalled: Duration,
+}
+
+impl Rest {
+    pub(super) fn new(client: &Client, mirror: &Arc<Mirror>) -> Self {
+        Self {
+            client: client.clone(),
+            mirror: mirror.clone(),
+            stalled: PATIENCE,
+        }
+    }
+
+    /// Repeats attempts without progress, because the link waits for the response.
+    pub(super) fn for_a_link_that_is_down(self) -> Self {
+        Self {
+            stalled: STALLED,
+            ..self
+        }
+    }
+
+    /// Fetches the events after the last one held.
+    pub(super) async fn after_last(&self, limit: u32) -> std::result::Result<Fetched, Fault> {
+        let (from, last) = {
+            let held = self.mirror.read();
+            (held.log.end(), held.log.last().cloned())
+        };
+        let search = events::Search::new(self.mirror.id);
+        let page = match &last {
+            None => self.page(search.limit(limit)).await?,
+            // One event per page: the last one held is requested alone, to get the id of the next
+            // page.
+            Some(last) if limit == 1 => {
+                let named = self
+                    .page(search.clone().limit(1).page_id(last.id()))
+                    .await?;
+                let same = named.items.first().is_some_and(|it| it.id() == last.id());
+                match named.next_page_id.clone() {
+                    Some(next) if same => {
+                        let mut page = self.page(search.limit(1).page_id(next)).await?;
+                        page.items.splice(0..0, named.items);
+                        page
+                    }
+                    _ => named,
+                }
+            }
+            // The page starts with the event that it names, so request one more.
+            Some(last) => {
+                let search = search.limit((limit + 1).min(MANY)).page_id(last.id());
+                self.page(search).await?
+            }
+        };
+        let mut events = page.items;
+        match &last {
+            None => {}
+            Some(last) if events.first().is_some_and(|first| first.id() == last.id()) => {
+                events.remove(0);
+            }
+            // The server can no longer read that event, and returned the first page.
+            Some(_) => return self.all_unknown(from).await,
+        }
+        Ok(Fetched {
+            from,
+            events,
+            more: page.next_page_id.is_some(),
+        })
+    }
+
+    async fn page(&self, search: events::Search) -> Result<events::EventPage> {
+        self.within(&search).await
+    }
+
+    /// Calls the server with the time limits of a link.
+    async fn within<C: Call>(&self, call: &C) -> Result<C::Output> {
+        let call = self.client.call(call).timeout(PATIENCE);
+        call.attempt_timeout(self.stalled).await
+    }
+
+    /// Fetches the events after the last one held from the whole log: slow, and only for a log that
+    /// lost an event.
+    async fn all_unknown(&self, from: usize) -> std::result::Result<Fetched, Fault> {
+        let log = self.mirror.read().log.clone();
+        let held: HashSet<&str> = log.range(0..from).map(Event::id).collect();
+        let (mut unknown, mut any) = (Vec::new(), false);
+        let mut page_id = None::<String>;
+        loop {
+            let mut search = events::Search::new(self.mirror.id);
+            if let Some(page_id) = &page_id {
+                search = search.page_id(page_id);
+            }
+            let page = self.within(&search).await?;
+            for event in page.items {
+                if held.contains(event.id()) {
+                    unknown.clear();
+                    any = true;
+                } else {
+                    unknown.push(event);
+                }
+            }
+            match page.next_page_id {
+                Some(next) if page_id.as_ref() != Some(&next) => page_id = Some(next),
+                _ => break,
+            }
+        }
+        match any || held.is_empty() {
+            true => Ok(Fetched {
+                from,
+                events: unknown,
+                more: false,
+            }),
+            false => Err(Fault::Other),
+        }
+    }
+
+    /// Returns the id of the server's newest event, if there is one.
+    pub(super) async fn newest(&self) -> Result<Option<String>> {
+        let search = events::Search::new(self.mirror.id).descending().limit(1);
+        let page = self.within(&search).await?;
+        Ok(page.items.first().map(|event| event.id().to_owned()))
+    }
+
+    /// Returns whether the server's log has none of the newest events held.
+    pub(super) async fn is_other_log(&self) -> Result<bool> {
+        let log = self.mirror.read().log.clone();
+        let newest = log.range(0..usize::MAX).rev().take(3);
+        let ids: Vec<String> = newest.map(|event| event.id().to_owned()).collect();
+        if ids.is_empty() {
+            return Ok(false);
+        }
+        let call = events::BatchGet::new(self.mirror.id, ids);
+        match self.within(&call).await {
+            Ok(found) => Ok(found.iter().all(Option::is_none)),
+            // Servers before 1.45 reject the whole request because of one unknown event.
+            Err(error) if error.kind() == ErrorKind::Server => match self.after_last(1).await {
+                Ok(_) => Ok(false),
+                Err(Fault::Other) => Ok(true),
+                Err(Fault::Wire(error)) => Err(error),
+            },
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// Returns whether a response means that there is nothing left to fetch.
+pub(super) fn is_missing(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Unauthorized)
+}

@@ -1,0 +1,162 @@
+//! The local copy of a conversation: one writer, any number of readers. Contains no I/O.
+
+pub(crate) mod answered;
+pub(crate) mod earlier;
+pub(crate) mod events;
+pub(crate) mod head;
+pub(crate) mod held;
+pub(crate) mod lineage;
+pub(crate) mod log;
+pub(crate) mod numbering;
+pub(crate) mod restored;
+pub(crate) mod view;
+
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use oh_protocol::{ConversationId, state::ConversationState};
+use tokio::{
+    sync::{Notify, watch},
+    time::Instant,
+};
+
+use self::{
+    answered::Answered,
+    earlier::Earlier,
+    held::{Held, Link},
+    lineage::Lineage,
+    restored::Restored,
+};
+use crate::{Error, ErrorKind, limits::Limits};
+
+/// The state shared by readers.
+pub(crate) struct Mirror {
+    pub(crate) id: ConversationId,
+    held: RwLock<Held>,
+    /// The program's settings, which the server loses when it loads a conversation again.
+    pub(crate) restored: Restored,
+    /// Answers of this process, and the lock that makes checking and answering one step.
+    pub(crate) answered: Arc<Answered>,
+    /// The actions of the log that have no answer.
+    pub(crate) lineage: Lineage,
+    /// Events before those held, fetched to find open actions.
+    pub(crate) earlier: Earlier,
+    /// Notifies the watcher that the server has events that the mirror lacks.
+    pub(crate) nudge: Notify,
+    pub(crate) limits: Limits,
+    changes: watch::Sender<u64>,
+}
+
+/// The exclusive right to write. Dropping it ends the mirror.
+pub(crate) struct Writer(Arc<Mirror>);
+
+impl Mirror {
+    /// Creates a mirror. `keep`: the minimum number of events to keep; `None` keeps all. `base`:
+    /// the number of events in the server's log before the first one held.
+    pub(crate) fn new(
+        id: ConversationId,
+        state: ConversationState,
+        keep: Option<usize>,
+        base: usize,
+        limits: Limits,
+        answered: Arc<Answered>,
+    ) -> (Writer, Arc<Self>) {
+        let mirror = Arc::new(Self {
+            id,
+            held: RwLock::new(Held::new(state, keep, base, answered.clone())),
+            restored: Restored::default(),
+            answered,
+            lineage: Lineage::default(),
+            earlier: Earlier::default(),
+            nudge: Notify::new(),
+            limits,
+            changes: watch::Sender::new(0),
+        });
+        (Writer(mirror.clone()), mirror)
+    }
+
+    /// Locks the mirror for reading. Never hold the guard across an await.
+    pub(crate) fn read(&self) -> RwLockReadGuard<'_, Held> {
+        // A panic of the writer cannot leave a partial change that matters: each change is complete
+        // before the next one starts.
+        self.held.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns a receiver that is notified of every change from now on.
+    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    /// Wakes all waiters, because something besides the mirror has changed.
+    pub(crate) fn wake(&self) {
+        self.changes
+            .send_modify(|version| *version = version.wrapping_add(1));
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Held> {
+        self.held.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Writer {
+    pub(crate) fn mirror(&self) -> &Arc<Mirror> {
+        &self.0
+    }
+
+    /// Changes the mirror, and wakes readers once for the whole change.
+    pub(crate) fn change<T>(&self, change: impl FnOnce(&mut Held) -> T) -> T {
+        let changed = change(&mut self.0.write());
+        self.0.wake();
+        changed
+    }
+
+    /// Reports that there is no connection and, after a failed attempt, why.
+    pub(crate) fn connecting(&self, trouble: Option<Error>) {
+        let known = {
+            let held = self.0.read();
+            held.link == Link::Connecting && trouble.is_none()
+        };
+        if !known {
+            self.change(|held| {
+                held.link = Link::Connecting;
+                held.trouble = trouble.or(held.trouble.take());
+                held.down_since.get_or_insert_with(Instant::now);
+            });
+        }
+    }
+
+    pub(crate) fn connected(&self) {
+        self.change(|held| {
+            held.link = Link::Replaying;
+            held.reconnected();
+        });
+    }
+
+    /// Reports that events arrive by REST, because sockets are refused, or are not open yet.
+    pub(crate) fn polling(&self, trouble: Error, refused: bool) {
+        self.change(|held| {
+            held.link = Link::Polling;
+            held.trouble = Some(trouble);
+            (held.down_since, held.disowned) = (None, false);
+            held.refused = refused;
+            if refused {
+                held.counted = None;
+            }
+        });
+    }
+
+    pub(crate) fn end(&self, error: Error) {
+        self.change(|held| {
+            held.link = Link::Ended;
+            held.ended.get_or_insert(error);
+        });
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        if self.0.read().ended.is_none() {
+            let message = "the conversation was closed";
+            self.end(Error::new(ErrorKind::Closed, self.0.id, message));
+        }
+    }
+}

@@ -1,0 +1,338 @@
+//! Goals: the server runs the agent until a judge decides that an objective has been reached.
+//! Progress arrives as typed events, and the end can be awaited.
+
+use std::{
+    fmt,
+    future::{Future, IntoFuture},
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use futures_core::Stream;
+use futures_util::StreamExt;
+use oh_protocol::{
+    Call, Event, Payload,
+    calls::conversations::{self as calls},
+    event::StateChange,
+    state::GoalStatus,
+};
+use tokio::time::timeout;
+
+use crate::{
+    Conversation, Cursor, Error, ErrorKind, EventStream, Request, Result, gate::Standing, run::turn,
+};
+
+/// A goal in progress.
+///
+/// Dropping this value does not stop the goal. A user message or [`stop`](Self::stop) interrupts
+/// the goal. The server stores its progress, and [`Goals::resume`] resumes it.
+#[derive(Clone)]
+#[must_use = "await `ended` or read `progress`; without either, the goal continues on the server"]
+pub struct Goal {
+    conversation: Conversation,
+    /// The end of the log before the goal started.
+    from: Cursor,
+}
+
+impl Goal {
+    /// Returns a stream of the goal's status: at its start, after each round with the judge's
+    /// verdict, and at its end. The stream ends after that.
+    pub fn progress(&self) -> GoalProgress {
+        GoalProgress {
+            events: Some(self.conversation.subscribe(self.from)),
+            begun: false,
+            conversation: self.conversation.clone(),
+        }
+    }
+
+    /// Waits until the goal ends: reached, out of rounds, or interrupted. Cancel-safe. Can be
+    /// called again with the same result.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the conversation's link ends before the goal.
+    pub fn ended(&self) -> Request<GoalStatus> {
+        let this = self.clone();
+        Request::new(async move {
+            let mut progress = this.progress();
+            while let Some(status) = progress.next().await {
+                let status = status?;
+                if !status.active {
+                    return Ok(status);
+                }
+            }
+            let what = "the connection was closed before the goal ended";
+            Err(Error::new(ErrorKind::Closed, this.conversation.id(), what))
+        })
+    }
+
+    /// Stops the goal after the current step: see [`Goals::stop`].
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the request fails.
+    pub fn stop(&self) -> Request<()> {
+        self.conversation.goals().stop()
+    }
+}
+
+impl fmt::Debug for Goal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Goal")
+            .field("conversation", &self.conversation.id())
+            .finish_non_exhaustive()
+    }
+}
+
+/// A stream of the status of a [`Goal`], as reported by the server.
+pub struct GoalProgress {
+    /// `None` once the goal has ended.
+    events: Option<EventStream>,
+    /// Whether this goal has reported that it is active. Earlier reports belong to an earlier goal.
+    begun: bool,
+    /// Keeps the link open: without it no more events would arrive.
+    conversation: Conversation,
+}
+
+impl GoalProgress {
+    /// Waits for the next status. Returns `None` once the goal or the link has ended. Cancel-safe.
+    pub async fn next(&mut self) -> Option<Result<GoalStatus>> {
+        StreamExt::next(self).await
+    }
+}
+
+impl Stream for GoalProgress {
+    type Item = Result<GoalStatus>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        loop {
+            let Some(events) = &mut self.events else {
+                return Poll::Ready(None);
+            };
+            let event = std::task::ready!(events.poll_next_unpin(cx));
+            match event {
+                None => self.events = None,
+                Some(Err(error)) => {
+                    self.events = None;
+                    return Poll::Ready(Some(Err(error)));
+                }
+                Some(Ok(event)) => {
+                    if let Some(status) = goal_of(&event)
+                        && (self.begun || status.active)
+                    {
+                        self.begun = true;
+                        if !status.active {
+                            self.events = None;
+                        }
+                        return Poll::Ready(Some(Ok(status)));
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl fmt::Debug for GoalProgress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GoalProgress")
+            .field("conversation", &self.conversation.id())
+            .field("ended", &self.events.is_none())
+            .finish()
+    }
+}
+
+/// Returns the goal status in an event, if there is one.
+fn goal_of(event: &Event) -> Option<GoalStatus> {
+    if event.kind() != "ConversationStateUpdateEvent" {
+        return None;
+    }
+    match event.decode() {
+        Payload::ConversationStateUpdate(update) => match update.change {
+            StateChange::Goal(status) => Some(*status),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// A goal that has not started. Await it for the [`Goal`].
+///
+/// # Errors
+///
+/// Returns [`ErrorKind::Conflict`] while a run or another goal is in progress, and under a
+/// [policy](crate::Approvals::set_policy) that may ask for approval: when an action waits, the
+/// server goes on with the goal's next round, which executes the action.
+/// Returns [`ErrorKind::PendingConfirmation`] while an action waits for approval, and
+/// [`ErrorKind::InvalidInput`] for an empty objective or zero rounds. Returns
+/// [`ErrorKind::Ambiguous`] if the connection failed, or a gateway gave up waiting for the server,
+/// and the log does not show the goal. Returns [`ErrorKind::RateLimited`] if the server accepts no
+/// more runs.
+#[derive(Debug)]
+#[must_use = "nothing is started until it is awaited"]
+pub struct StartGoal {
+    conversation: Conversation,
+    call: calls::StartGoal,
+}
+
+impl StartGoal {
+    /// Sets the maximum number of rounds, at least 1. Server's default: 10.
+    pub fn max_iterations(mut self, rounds: u32) -> Self {
+        self.call = self.call.max_iterations(rounds);
+        self
+    }
+}
+
+impl IntoFuture for StartGoal {
+    type Output = Result<Goal>;
+    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(async move {
+            let Self { conversation, call } = self;
+            conversation.begin_goal("start a goal", call).await
+        })
+    }
+}
+
+/// The goals of a conversation: see [`Conversation::goals`].
+#[derive(Debug, Clone)]
+pub struct Goals {
+    conversation: Conversation,
+}
+
+impl Conversation {
+    /// Returns the goals: objectives that the server pursues until a judge says that they are reached.
+    pub fn goals(&self) -> Goals {
+        Goals {
+            conversation: self.clone(),
+        }
+    }
+}
+
+impl Goals {
+    /// Runs the agent repeatedly until a judge on the server, which uses the agent's model, decides
+    /// that the objective has been reached (`POST …/goal`). Any user message ends the goal.
+    ///
+    /// ```no_run
+    /// # async fn reach(conversation: &oh_conversation::Conversation) -> oh_conversation::Result<()> {
+    /// let goal = conversation.goals().start("Make the tests pass.").max_iterations(5).await?;
+    /// let end = goal.ended().await?;
+    /// println!("{} after {} rounds", end.status, end.iteration);
+    /// # Ok(()) }
+    /// ```
+    pub fn start(&self, objective: impl Into<String>) -> StartGoal {
+        StartGoal {
+            conversation: self.conversation.clone(),
+            call: calls::StartGoal::new(self.conversation.id(), objective),
+        }
+    }
+
+    /// Stops the goal after the current step (`POST …/goal/stop`). Succeeds if there is no goal.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the request fails.
+    pub fn stop(&self) -> Request<()> {
+        let this = self.clone();
+        Request::new(async move {
+            let call = calls::StopGoal::new(this.conversation.id());
+            this.conversation.call("stop the goal", &call).await
+        })
+    }
+
+    /// Resumes the last goal where it was interrupted (`POST …/goal/resume`).
+    ///
+    /// # Errors
+    ///
+    /// Returns [`ErrorKind::Validation`] if there is no goal, or if it was reached or ran out of
+    /// rounds; otherwise the errors of [`StartGoal`].
+    pub fn resume(&self) -> Request<Goal> {
+        let this = self.clone();
+        Request::new(async move {
+            let call = calls::ResumeGoal::new(this.conversation.id());
+            let conversation = &this.conversation;
+            conversation.begin_goal("resume the goal", call).await
+        })
+    }
+}
+
+impl Conversation {
+    /// Sends a request that starts a goal, once.
+    async fn begin_goal<C>(&self, what: &str, call: C) -> Result<Goal>
+    where
+        C: Call + 'static,
+        C::Output: 'static,
+    {
+        let turn = self.turn_soon().await?;
+        self.restore().await?;
+        self.check_before_goal().await?;
+        if !self.is_vacant().await {
+            return Err(self.is_busy());
+        }
+        self.check_before_goal().await?;
+        let (from, held) = {
+            let held = self.mirror().read();
+            (Cursor::after(held.cursor), held.log.end())
+        };
+        let mut sent = turn.send(self.client(), call);
+        match turn::answer(&mut sent).await {
+            Ok(_) => {}
+            Err(error) if turn::is_unclear(&error) => {
+                if !self.has_begun_goal(held).await {
+                    return Err(Error::ambiguous(self.id(), "started the goal", error));
+                }
+            }
+            Err(error) => return Err(Error::transport(self.id(), what, error)),
+        }
+        Ok(Goal {
+            conversation: self.clone(),
+            from,
+        })
+    }
+
+    /// Checks that a goal, which runs the agent at once and again after each round, executes no
+    /// action without the approval that it needs.
+    async fn check_before_goal(&self) -> Result<()> {
+        match self.standing_soon().await? {
+            Standing::Waiting(_) => {
+                let what = "an action is waiting for approval, and a goal would execute it";
+                let error = Error::new(ErrorKind::PendingConfirmation, self.id(), what);
+                return Err(error.advise("approve or reject it first"));
+            }
+            // The run may propose an action before the request arrives.
+            Standing::Running => return Err(self.is_busy()),
+            Standing::Clear => {}
+        }
+        if self.policy_may_ask() {
+            let what = "the confirmation policy may ask for approval, and a goal would execute the \
+                        actions without it";
+            let error = Error::new(ErrorKind::Conflict, self.id(), what);
+            return Err(error.advise("set the policy `ConfirmationPolicy::never` first"));
+        }
+        Ok(())
+    }
+
+    fn is_busy(&self) -> Error {
+        let what = "a run is in progress, so no goal was started";
+        let error = Error::new(ErrorKind::Conflict, self.id(), what);
+        error.advise("wait for its end with `join`")
+    }
+
+    /// Returns whether the log shows a goal after the first `held` events, within the limit.
+    async fn has_begun_goal(&self, held: usize) -> bool {
+        let begun = || {
+            let log = self.mirror().read().log.clone();
+            let mut new = log.range(held..log.end());
+            new.any(|event| goal_of(event).is_some_and(|goal| goal.active))
+        };
+        let limit = self.limits().answer;
+        timeout(limit, self.shows(begun)).await.unwrap_or(false)
+    }
+
+    /// Returns whether the newest goal in the log is in progress.
+    pub(crate) fn has_active_goal(&self) -> bool {
+        let log = self.mirror().read().log.clone();
+        let last = log.range(0..log.end()).rev().find_map(goal_of);
+        last.is_some_and(|goal| goal.active)
+    }
+}

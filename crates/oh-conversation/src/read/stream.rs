@@ -1,0 +1,351 @@
+//! The log as a stream, with its own position in the events that are held and still to come. Events
+//! no longer held are fetched by a pager.
+
+use std::{
+    collections::VecDeque,
+    fmt,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use futures_core::Stream;
+use futures_util::stream;
+use oh_protocol::Event;
+use tokio::{runtime::Handle, sync::watch, task::JoinSet};
+
+use crate::{
+    Cursor, ErrorKind, Result,
+    mirror::{log::Log, view::View},
+    read::pager::Pager,
+};
+
+/// Every persisted event from a cursor on, once and in log order, across reconnects.
+///
+/// The stream has its own position: however slow its reader is, no other reader waits and no event
+/// is lost. The stream ends after it has yielded the error that ended the conversation's link;
+/// after a close it ends without an error. It also ends after an error while fetching older events
+/// that are not held: a page of the log that cannot be read in three attempts, or a rejected key.
+/// To continue, subscribe again with [`cursor`](Self::cursor).
+///
+/// ```no_run
+/// # async fn follow(conversation: &oh_conversation::Conversation, stored: u64)
+/// # -> oh_conversation::Result<()> {
+/// use oh_conversation::Cursor;
+///
+/// let mut events = conversation.subscribe(Cursor::After(stored));
+/// while let Some(event) = events.next().await {
+///     println!("{}", event?);
+///     if let Some(seq) = events.seq() {
+///         // Store `seq`, to continue here after a restart of the program.
+///     }
+/// }
+/// # Ok(()) }
+/// ```
+pub struct EventStream {
+    batch: Batch,
+    /// Index after the last event yielded.
+    position: usize,
+    /// The `seq` of the last event yielded, or the one after which the stream started.
+    seq: i64,
+    batches: Pin<Box<dyn Stream<Item = Result<Batch>> + Send>>,
+}
+
+/// Events that can be yielded without waiting.
+enum Batch {
+    /// No events.
+    Empty,
+    Held {
+        log: Log,
+        next: usize,
+    },
+    /// Fetched from the server: index and event.
+    Read {
+        log: Log,
+        events: VecDeque<(usize, Event)>,
+    },
+}
+
+impl Batch {
+    fn next(&mut self) -> Option<(usize, i64, Event)> {
+        match self {
+            Self::Empty => None,
+            Self::Held { log, next } => {
+                let event = log.get(*next)?.clone();
+                *next += 1;
+                Some((*next - 1, log.seq(*next - 1), event))
+            }
+            Self::Read { log, events } => {
+                let (index, event) = events.pop_front()?;
+                Some((index, log.seq(index), event))
+            }
+        }
+    }
+}
+
+impl EventStream {
+    pub(crate) fn new(view: Arc<View>, pager: Pager, cursor: Cursor, runtime: &Handle) -> Self {
+        let changes = view.changes();
+        let (log, up) = {
+            let held = view.read();
+            (held.log.clone(), held.link.is_up())
+        };
+        let seq = match cursor {
+            Cursor::Start => -1,
+            Cursor::Now => log.end().checked_sub(1).map_or(-1, |last| log.seq(last)),
+            Cursor::After(seq) => i64::try_from(seq).unwrap_or(i64::MAX),
+        };
+        let position = match cursor {
+            Cursor::Start => 0,
+            Cursor::Now => log.end(),
+            // Found when the reader starts: the `seq`s may still change.
+            Cursor::After(_) => 0,
+        };
+        let mut now = None;
+        if cursor == Cursor::Now && !up {
+            // Requested here and not on the first poll: events logged in between are later than
+            // now.
+            let (view, pager) = (view.clone(), pager.clone());
+            let asking = async move { pager.newest(&view).await };
+            now.insert(JoinSet::new()).spawn_on(asking, runtime);
+        }
+        let reading = Reading {
+            now,
+            view,
+            pager,
+            changes,
+            counts: matches!(cursor, Cursor::After(_)),
+            position,
+            after: seq,
+            known: None,
+        };
+        Self {
+            batch: Batch::Empty,
+            position,
+            seq,
+            batches: Box::pin(stream::unfold(Some(reading), Reading::step)),
+        }
+    }
+
+    /// Waits for the next event. Returns `None` once the stream has ended. Cancel-safe.
+    pub async fn next(&mut self) -> Option<Result<Event>> {
+        futures_util::StreamExt::next(self).await
+    }
+
+    /// Returns the cursor from which another stream continues, also in another process.
+    pub fn cursor(&self) -> Cursor {
+        Cursor::after(self.seq)
+    }
+
+    /// Returns the `seq` of the last event yielded, or the one after which the stream started;
+    /// `None` before the first.
+    pub fn seq(&self) -> Option<u64> {
+        u64::try_from(self.seq).ok()
+    }
+
+    /// Converts the stream to one that also yields each event's `seq`.
+    pub fn numbered(self) -> impl Stream<Item = Result<(u64, Event)>> + Send {
+        stream::unfold(self, |mut events| async move {
+            let event = futures_util::StreamExt::next(&mut events).await?;
+            let seq = u64::try_from(events.seq).unwrap_or_default();
+            Some((event.map(|event| (seq, event)), events))
+        })
+    }
+
+    /// Returns the index after the last event yielded.
+    pub(crate) fn position(&self) -> usize {
+        self.position
+    }
+}
+
+impl Stream for EventStream {
+    type Item = Result<Event>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        loop {
+            if let Some((index, seq, event)) = self.batch.next() {
+                self.position = index + 1;
+                self.seq = seq;
+                return Poll::Ready(Some(Ok(event)));
+            }
+            match self.batches.as_mut().poll_next(cx) {
+                Poll::Ready(Some(Ok(batch))) => self.batch = batch,
+                Poll::Ready(Some(Err(error))) => return Poll::Ready(Some(Err(error))),
+                Poll::Ready(None) => return Poll::Ready(None),
+                Poll::Pending => {
+                    // Keeping the log here would make the next append copy it.
+                    self.batch = Batch::Empty;
+                    return Poll::Pending;
+                }
+            }
+        }
+    }
+}
+
+impl fmt::Debug for EventStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EventStream")
+            .field("seq", &self.seq)
+            .finish_non_exhaustive()
+    }
+}
+
+struct Reading {
+    view: Arc<View>,
+    /// The id of the newest event when the reader started, if the mirror did not have it.
+    now: Option<JoinSet<Result<Option<String>>>>,
+    pager: Pager,
+    changes: watch::Receiver<u64>,
+    /// Whether the start may depend on `seq`s that were counted.
+    counts: bool,
+    /// Index of the next event.
+    position: usize,
+    /// Events up to this `seq` are skipped.
+    after: i64,
+    /// Index and id of the event at the position, or of the one before it.
+    known: Option<(usize, Box<str>)>,
+}
+
+impl Reading {
+    async fn step(reading: Option<Self>) -> Option<(Result<Batch>, Option<Self>)> {
+        let mut reading = reading?;
+        match reading.batch().await? {
+            Ok(batch) => Some((Ok(batch), Some(reading))),
+            Err(error) => Some((Err(error), None)),
+        }
+    }
+
+    /// Moves the position after the server's newest event.
+    async fn resolve(&mut self, mut now: JoinSet<Result<Option<String>>>) -> Result<()> {
+        let Some(Ok(newest)) = now.join_next().await else {
+            return Ok(());
+        };
+        let Some(newest) = newest? else {
+            return Ok(());
+        };
+        loop {
+            self.changes.borrow_and_update();
+            let (log, link) = {
+                let held = self.view.read();
+                (held.log.clone(), held.link)
+            };
+            let place = (log.start()..log.end()).rev();
+            let mut places =
+                place.filter(|index| log.get(*index).is_some_and(|event| event.id() == newest));
+            if let Some(index) = places.next() {
+                self.position = self.position.max(index + 1);
+                self.after = self.after.max(log.seq(index));
+                return Ok(());
+            }
+            if link.is_up() {
+                // The event cannot be decoded; all events until then are in the mirror.
+                self.position = self.position.max(log.end());
+                return Ok(());
+            }
+            if let Some(error) = self.view.ended() {
+                return Err(error);
+            }
+            if self.changes.changed().await.is_err() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Waits until the `seq` after which the reader starts is the server's. REST returns no `seq`s,
+    /// but how many events there are, including those that it cannot read.
+    async fn numbered(&mut self) -> Result<()> {
+        while self.counts {
+            self.changes.borrow_and_update();
+            let counted = |after: i64| {
+                let held = self.view.read();
+                let counted = held.counted.is_some_and(|counted| after > counted.after);
+                (held.log.end(), counted && held.ended.is_none())
+            };
+            let (end, unsure) = counted(self.after);
+            if !unsure
+                || self
+                    .pager
+                    .count()
+                    .await
+                    .is_ok_and(|count| count == end as u64)
+            {
+                self.counts = false;
+                return Ok(());
+            }
+            if let Some(error) = self.view.ended() {
+                return Err(error);
+            }
+            if counted(self.after).1 && self.changes.changed().await.is_err() {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    async fn batch(&mut self) -> Option<Result<Batch>> {
+        if let Some(now) = self.now.take()
+            && let Err(error) = self.resolve(now).await
+        {
+            return (error.kind() != ErrorKind::Closed).then_some(Err(error));
+        }
+        if let Err(error) = self.numbered().await {
+            return (error.kind() != ErrorKind::Closed).then_some(Err(error));
+        }
+        loop {
+            // Marked as seen before the check, so that a change in between causes another
+            // iteration.
+            self.changes.borrow_and_update();
+            let ended = self.view.ended();
+            let (log, mark) = {
+                let held = self.view.read();
+                let log = held.log.clone();
+                self.position = self.position.max(log.after(self.after));
+                let mark = (self.position < log.start())
+                    .then(|| held.appender.mark(self.position))
+                    .flatten()
+                    .map(|(index, id)| (index, Box::from(id)));
+                (log, mark)
+            };
+            if self.position < log.start() {
+                let known = self.known.take().or(mark);
+                let found = self.pager.read(&self.view, &log, self.position, known);
+                // Boxed, because most streams never page, and each is as large as its largest step.
+                match Box::pin(found).await {
+                    Err(error) if error.kind() == ErrorKind::Closed => return None,
+                    Err(error) => return Some(Err(error)),
+                    Ok((events, next)) => {
+                        if events.is_empty() {
+                            // The server no longer returns these events: continue with those held.
+                            self.position = log.start();
+                            continue;
+                        }
+                        let start = self.position;
+                        self.position += events.len();
+                        self.known = match next {
+                            Some(id) => Some((self.position, id)),
+                            None => before(self.position, events.last()),
+                        };
+                        let events = (start..).zip(events).collect();
+                        return Some(Ok(Batch::Read { log, events }));
+                    }
+                }
+            }
+            if self.position < log.end() {
+                let next = self.position;
+                self.position = log.end();
+                self.known = before(self.position, log.last());
+                return Some(Ok(Batch::Held { log, next }));
+            }
+            if let Some(error) = ended {
+                return (error.kind() != ErrorKind::Closed).then_some(Err(error));
+            }
+            drop(log);
+            self.changes.changed().await.ok()?;
+        }
+    }
+}
+
+/// Returns the index before this one, with the id of the event.
+fn before(index: usize, event: Option<&Event>) -> Option<(usize, Box<str>)> {
+    Some((index.checked_sub(1)?, event?.id().into()))
+}

@@ -1,0 +1,464 @@
+//! Running the agent until the run is really over.
+
+mod before;
+mod decide;
+mod limits;
+mod outcome;
+mod pace;
+mod settle;
+mod signs;
+mod start;
+pub(crate) mod turn;
+pub(crate) mod usage;
+
+use std::{fmt, time::Duration};
+
+use oh_protocol::{ExecutionStatus, Payload, calls, event::ConversationErrorEvent};
+use tokio::time::{Instant, sleep_until};
+
+pub use self::outcome::{RunOutcome, RunReport, RunStatus};
+use self::{
+    before::Before,
+    decide::{Asked, Decision, Signals, decide},
+    pace::{Ask, Pace, QUIET},
+    signs::{Progress, has_stop_hooks, says_blind, snapshot_end, status_in},
+};
+pub(crate) use self::{
+    signs::{ran_since, status_since},
+    start::Started,
+};
+use crate::{Conversation, Error, ErrorKind, Result, Usage, gate::Standing};
+
+/// Timeout of a request that checks for the end. A hook may be blocking the server.
+const LOOK: Duration = Duration::from_secs(10);
+
+/// A run. Await it for its [`RunOutcome`].
+///
+/// The request is sent only if no action waits for approval, as of the server's newest event. It is
+/// never repeated: a run in progress is joined, and after a lost response the log shows whether the
+/// run was accepted.
+///
+/// When the agent calls [client tools](crate::ClientTool), the run is over only after the agent has
+/// received every result.
+///
+/// # Errors
+///
+/// Returns [`ErrorKind::RateLimited`] if the server accepts no more runs; [`ErrorKind::Ambiguous`]
+/// if the connection failed and the log does not show whether the run was accepted;
+/// [`ErrorKind::Replaced`] if the server now has another conversation with this id;
+/// [`ErrorKind::Closed`] if the handle is closed during the run; other kinds if the server rejects
+/// the request.
+///
+/// ```no_run
+/// # async fn work(conversation: &oh_conversation::Conversation) -> oh_conversation::Result<()> {
+/// use oh_conversation::RunStatus;
+/// use std::time::Duration;
+///
+/// let run = conversation.run().max_cost(0.5).timeout(Duration::from_secs(600)).await?;
+/// if run.status() == RunStatus::StillRunning {
+///     conversation.interrupt().await?;
+/// }
+/// # Ok(()) }
+/// ```
+///
+/// # Cancel safety
+///
+/// Dropping the future does not stop the run. The next [`run`](Conversation::run) or
+/// [`join`](Conversation::join) joins it.
+#[derive(Clone)]
+#[must_use = "a run does not begin until it is awaited"]
+pub struct Run {
+    conversation: Conversation,
+    timeout: Option<Duration>,
+    idle_timeout: Option<Duration>,
+    max_cost: Option<f64>,
+    max_tokens: Option<u64>,
+    /// Only waits, and starts no run.
+    join: bool,
+}
+
+/// How the wait ended.
+enum End {
+    Status(ExecutionStatus),
+    TimeOver,
+    Budget,
+    Wedged,
+    Gone,
+    ServerGone(Option<Error>),
+}
+
+impl Conversation {
+    /// Runs the agent until the run is really over (`POST …/run`). Await the outcome. A run in
+    /// progress is joined. While an action waits for approval nothing is sent, and the outcome is
+    /// [`WaitingForConfirmation`](crate::RunStatus::WaitingForConfirmation).
+    pub fn run(&self) -> Run {
+        Run::new(self)
+    }
+
+    /// Waits for the end of a run in progress, as [`run`](Self::run) does, but starts none. Without
+    /// a run, the outcome is the conversation's current status.
+    pub fn join(&self) -> Run {
+        Run::joining(self)
+    }
+}
+
+impl Run {
+    pub(crate) fn new(conversation: &Conversation) -> Self {
+        Self {
+            conversation: conversation.clone(),
+            timeout: None,
+            idle_timeout: None,
+            max_cost: None,
+            max_tokens: None,
+            join: false,
+        }
+    }
+
+    /// Waits for a run, and starts none.
+    pub(crate) fn joining(conversation: &Conversation) -> Self {
+        Self {
+            join: true,
+            ..Self::new(conversation)
+        }
+    }
+
+    /// Ends the wait with [`RunStatus::StillRunning`] after this time, counted from the first poll
+    /// of the future. The run continues. Default: no limit.
+    pub fn timeout(mut self, limit: Duration) -> Self {
+        self.timeout = Some(limit);
+        self
+    }
+
+    /// Ends the wait with [`RunStatus::StillRunning`] when no event has arrived for this long,
+    /// including while the link is down. The run continues. Default: no limit.
+    pub fn idle_timeout(mut self, limit: Duration) -> Self {
+        self.idle_timeout = Some(limit);
+        self
+    }
+
+    /// Interrupts the run with [`RunStatus::BudgetReached`] when it has cost this much, in US
+    /// dollars. The server reports the cost of a model call when the call has ended, at the latest
+    /// when its actions have been executed. So the cost may exceed the limit by that call, and its
+    /// actions may be executed. Default: no limit.
+    pub fn max_cost(mut self, dollars: f64) -> Self {
+        self.max_cost = Some(dollars);
+        self
+    }
+
+    /// Interrupts the run with [`RunStatus::BudgetReached`] when its models have used this many
+    /// prompt and completion tokens. Otherwise the same as [`max_cost`](Self::max_cost).
+    pub fn max_tokens(mut self, tokens: u64) -> Self {
+        self.max_tokens = Some(tokens);
+        self
+    }
+
+    pub(crate) fn conversation(&self) -> &Conversation {
+        &self.conversation
+    }
+
+    /// Returns the time left until the timeout, if there is one.
+    pub(crate) fn time_left(&self, begun: Instant) -> Option<Duration> {
+        let limit = self.timeout?;
+        Some(limit.saturating_sub(begun.elapsed()))
+    }
+
+    pub(crate) fn within(mut self, limit: Option<Duration>) -> Self {
+        self.timeout = limit;
+        self
+    }
+
+    /// Waits until the server's run is over, without waiting for client tools.
+    pub(crate) async fn once(self) -> Result<RunOutcome> {
+        let mut before = Before::new(&self.conversation);
+        let deadline = self
+            .timeout
+            .and_then(|limit| before.begun.checked_add(limit));
+        let end = {
+            let work = Box::pin(self.work(&mut before));
+            tokio::select! {
+                biased;
+                end = work => end?,
+                () = reached(deadline) => End::TimeOver,
+                () = self.idle() => End::TimeOver,
+                end = self.budget() => end?,
+                error = self.unreachable() => End::ServerGone(error),
+            }
+        };
+        Ok(outcome(&self.conversation, &before, end))
+    }
+
+    async fn work(&self, before: &mut Before) -> Result<End> {
+        let begun = match self.join {
+            true => self.find(before).await,
+            false => self.start(before).await,
+        };
+        match begun {
+            Ok(Some(end)) => Ok(end),
+            Ok(None) => self.ending(before).await,
+            Err(error) => end_of_link(error),
+        }
+    }
+
+    /// Starts a run or joins one. Returns an end if it is known already.
+    async fn start(&self, before: &mut Before) -> Result<Option<End>> {
+        let conversation = &self.conversation;
+        let started = conversation.start_run(|| before.mark(conversation)).await?;
+        conversation.mirror().answered.wait();
+        before.started = started == Started::Begun;
+        if before.started {
+            // Any earlier run has ended, or it would have been joined.
+            (before.running, before.begins) = (false, true);
+        }
+        Ok(match started {
+            Started::Begun => None,
+            Started::Joined => {
+                before.running = true;
+                None
+            }
+            Started::Before(from) => {
+                before.has_begun(from);
+                None
+            }
+            Started::Waiting => Some(End::Status(ExecutionStatus::WaitingForConfirmation)),
+            Started::Wedged => Some(End::Wedged),
+        })
+    }
+
+    /// Finds a run in progress. Returns an end if there is none.
+    async fn find(&self, before: &mut Before) -> Result<Option<End>> {
+        let conversation = &self.conversation;
+        let mut idle_until = None;
+        loop {
+            let mut changes = conversation.changes();
+            let standing = conversation.standing().await?;
+            conversation.mirror().answered.wait();
+            before.mark(conversation);
+            let status = match standing {
+                Standing::Running => {
+                    before.running = true;
+                    return Ok(None);
+                }
+                Standing::Waiting(_) => ExecutionStatus::WaitingForConfirmation,
+                Standing::Clear => conversation.mirror().read().status(),
+            };
+            if status != ExecutionStatus::Idle {
+                return Ok(Some(End::Status(status)));
+            }
+            // A run that was requested just now may not have started.
+            let until = *idle_until.get_or_insert_with(|| Instant::now() + QUIET);
+            if Instant::now() >= until {
+                return Ok(Some(End::Status(status)));
+            }
+            tokio::select! {
+                _ = changes.changed() => {}
+                () = sleep_until(until) => {}
+            }
+        }
+    }
+
+    /// Waits for the end of a run that the server has accepted or is executing.
+    async fn ending(&self, before: &Before) -> Result<End> {
+        let conversation = &self.conversation;
+        let mut changes = conversation.changes();
+        let mut seen = before.events;
+        let mut progress = Progress {
+            begun: (!before.begins).then_some(0),
+            hint: before.running.then_some(ExecutionStatus::Running),
+        };
+        let mut asked = None::<Asked>;
+        let mut pace = Pace::new();
+        loop {
+            changes.borrow_and_update();
+            if let Some(error) = conversation.ended() {
+                return end_of_link(error);
+            }
+            let (signals, up) = {
+                let held = conversation.mirror().read();
+                if held.log.end() != seen {
+                    progress.add(&held.log, seen);
+                    seen = held.log.end();
+                    asked = None;
+                    pace.reset();
+                }
+                let signals = Signals {
+                    begun: progress.begun.is_some(),
+                    hint: progress.hint.clone(),
+                    snapshot: snapshot_end(&held, before, &progress),
+                    asked: asked.clone(),
+                    stop_hooks: has_stop_hooks(&held.state),
+                    unanswered: false,
+                    overdue: before.begun.elapsed() >= conversation.limits().wedged,
+                };
+                (signals, held.link.is_up())
+            };
+            let unanswered = !signals.begun && asked.is_some() && conversation.is_unanswered();
+            let signals = Signals {
+                unanswered,
+                ..signals
+            };
+            match decide(&signals) {
+                Decision::Wait => {}
+                Decision::End(status) => return Ok(End::Status(status)),
+                Decision::Wedged => return Ok(End::Wedged),
+            }
+            let next = pace.next(&signals, up);
+            tokio::select! {
+                _ = changes.changed() => continue,
+                () = sleep_until(next.0) => {}
+            }
+            pace.asked();
+            match next.1 {
+                Ask::Newest => self.patrol().await,
+                Ask::End => {
+                    if let Some(answer) = self.ask().await {
+                        let times = match &asked {
+                            Some(last) if last.status == answer.status => last.times + 1,
+                            _ => 1,
+                        };
+                        asked = Some(Asked { times, ..answer });
+                    }
+                }
+            }
+        }
+    }
+
+    /// Checks that the mirror has the server's newest event, because a socket may stop delivering
+    /// without an error.
+    async fn patrol(&self) {
+        let search = calls::events::Search::new(self.conversation.id())
+            .descending()
+            .limit(1);
+        let asked = self.conversation.client().call(&search).timeout(LOOK).await;
+        let newest = asked.as_ref().ok().and_then(|page| page.items.first());
+        let here = match newest {
+            Some(newest) => {
+                let mirror = self.conversation.mirror();
+                let held = mirror.read().holds(newest.id());
+                held || self.conversation.comes_within(newest.id(), QUIET).await
+            }
+            None => !asked.is_err_and(|error| is_missing(&error)),
+        };
+        if !here {
+            self.conversation.mirror().nudge.notify_one();
+        }
+    }
+
+    /// Asks REST whether the run is over. Returns `None` when there is no response: a hook may be
+    /// blocking the server, or the server may be restarting.
+    async fn ask(&self) -> Option<Asked> {
+        let conversation = &self.conversation;
+        let get = calls::conversations::Get::new(conversation.id());
+        let info = match conversation.client().call(&get).timeout(LOOK).await {
+            Ok(info) => info,
+            Err(error) => {
+                if is_missing(&error) {
+                    conversation.mirror().nudge.notify_one();
+                }
+                return None;
+            }
+        };
+        let status = info.execution_status();
+        let mut asked = Asked {
+            times: 1,
+            complete: true,
+            logged: None,
+            status,
+        };
+        if asked.status.is_running() {
+            return Some(asked);
+        }
+        // Not filtered by kind: servers before 1.56 do not find these events by the kind's name.
+        let search = calls::events::Search::new(conversation.id()).descending();
+        let page = conversation.client().call(&search).timeout(LOOK).await;
+        let page = page.ok()?;
+        asked.logged = page.items.iter().find_map(status_in);
+        if let Some(newest) = page.items.first() {
+            asked.complete = conversation.mirror().read().holds(newest.id());
+            if !asked.complete {
+                conversation.mirror().nudge.notify_one();
+            }
+        }
+        Some(asked)
+    }
+}
+
+fn is_missing(error: &oh_transport::Error) -> bool {
+    error.kind() == oh_transport::ErrorKind::NotFound
+}
+
+/// Converts the end of the link to the end of a run.
+fn end_of_link(error: Error) -> Result<End> {
+    match error.kind() {
+        ErrorKind::Gone => Ok(End::Gone),
+        ErrorKind::ServerGone => Ok(End::ServerGone(Some(error))),
+        _ => Err(error),
+    }
+}
+
+async fn reached(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn outcome(conversation: &Conversation, before: &Before, end: End) -> RunOutcome {
+    let (log, usage) = {
+        let held = conversation.mirror().read();
+        (held.log.clone(), Usage::of(&held.state))
+    };
+    let new = || log.range(before.events..log.end()).rev();
+    let report = RunReport {
+        usage: usage.since(&before.usage),
+        events: log.end().saturating_sub(before.events),
+        duration: before.begun.elapsed(),
+        started: before.started,
+        image_unseen: new().any(says_blind),
+    };
+    let mut reason = None;
+    let status = match end {
+        End::TimeOver => RunStatus::StillRunning,
+        End::Budget => RunStatus::BudgetReached,
+        End::Wedged => RunStatus::Wedged,
+        End::Gone => RunStatus::Gone,
+        End::ServerGone(why) => {
+            reason = why;
+            RunStatus::ServerGone
+        }
+        End::Status(status) => match status {
+            ExecutionStatus::Paused => RunStatus::Paused,
+            ExecutionStatus::WaitingForConfirmation => RunStatus::WaitingForConfirmation,
+            ExecutionStatus::Stuck => RunStatus::Stuck,
+            ExecutionStatus::Error => RunStatus::Error,
+            ExecutionStatus::Finished => RunStatus::Finished,
+            _ => RunStatus::Idle,
+        },
+    };
+    let failed = status == RunStatus::Error;
+    let error = failed.then(|| new().find_map(error_in)).flatten();
+    RunOutcome {
+        status,
+        report,
+        error,
+        reason,
+    }
+}
+
+fn error_in(event: &oh_protocol::Event) -> Option<ConversationErrorEvent> {
+    if event.kind() != "ConversationErrorEvent" {
+        return None;
+    }
+    match event.decode() {
+        Payload::ConversationError(error) => Some(*error),
+        _ => None,
+    }
+}
+
+impl fmt::Debug for Run {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Run")
+            .field("conversation", &self.conversation.id())
+            .field("timeout", &self.timeout)
+            .finish_non_exhaustive()
+    }
+}

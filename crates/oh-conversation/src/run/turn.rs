@@ -1,0 +1,93 @@
+//! Requests that could approve a pending action: each is sent once, and one at a time.
+
+use std::time::Duration;
+
+use oh_protocol::Call;
+use oh_transport::{Client, Error, ErrorKind, Result};
+use tokio::{sync::OwnedMutexGuard, task::JoinHandle, time};
+
+use crate::{Conversation, mirror::answered::Answered};
+
+/// Timeout of a request: on older servers it takes as long as a running tool.
+const LONGEST: Duration = Duration::from_secs(600);
+
+/// The right to send a request that could approve a pending action.
+pub(crate) struct Turn {
+    _guard: OwnedMutexGuard<()>,
+}
+
+impl Turn {
+    /// Waits for the turn to check and send. The turn ends when it is dropped.
+    pub(crate) async fn wait(answered: &Answered) -> Self {
+        Self {
+            _guard: answered.lock_turn().await,
+        }
+    }
+
+    /// Sends a request once. The turn ends with its response, even if the caller no longer waits
+    /// for it: a request in flight can still approve.
+    pub(crate) fn send<C>(self, client: &Client, call: C) -> JoinHandle<Result<C::Output>>
+    where
+        C: Call + 'static,
+        C::Output: 'static,
+    {
+        self.send_then(client, call, || ())
+    }
+
+    /// Does the same as [`send`](Self::send), and calls `done` after a successful response, before the turn
+    /// ends.
+    pub(crate) fn send_then<C>(
+        self,
+        client: &Client,
+        call: C,
+        done: impl FnOnce() + Send + 'static,
+    ) -> JoinHandle<Result<C::Output>>
+    where
+        C: Call + 'static,
+        C::Output: 'static,
+    {
+        let client = client.clone();
+        tokio::spawn(async move {
+            let answer = client.call(&call).timeout(LONGEST).single_attempt().await;
+            if answer.is_ok() {
+                done();
+            }
+            drop(self);
+            answer
+        })
+    }
+}
+
+impl Conversation {
+    /// Waits for the turn to send an answer, with the time limit for unclear answers: a response that
+    /// never arrives holds the turn for long.
+    pub(crate) async fn turn_soon(&self) -> crate::Result<Turn> {
+        let limit = self.limits().answer;
+        let turn = time::timeout(limit, Turn::wait(&self.mirror().answered)).await;
+        turn.map_err(|_| {
+            let what = format!(
+                "an earlier request of this process that could approve an action has had no \
+                 response for {limit:?}"
+            );
+            self.timed_out(what).advise("nothing was sent")
+        })
+    }
+}
+
+/// Waits for the response to a request that was sent on a separate task.
+pub(crate) async fn answer<T>(task: &mut JoinHandle<Result<T>>) -> Result<T> {
+    task.await.unwrap_or_else(|_| {
+        let what = "the task that sends the request ended, for example because the tokio runtime \
+                    was shut down";
+        Err(Error::new(ErrorKind::Interrupted, what))
+    })
+}
+
+/// Returns whether the server may have acted on a request that failed: the connection was lost, the
+/// time limit expired, or a gateway gave up waiting for the server.
+pub(crate) fn is_unclear(error: &Error) -> bool {
+    let gateway = error.status().map(|status| status.as_u16());
+    let gateway = matches!(gateway, Some(502 | 504 | 520 | 524));
+    let lost = matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::Timeout);
+    (lost || gateway) && !error.never_sent()
+}

@@ -1,0 +1,261 @@
+//! The builder for conversations.
+
+mod setters;
+mod tools;
+
+use std::{
+    fmt,
+    future::{Future, IntoFuture},
+    pin::Pin,
+};
+
+use oh_protocol::{
+    ConversationId, Event, Payload,
+    calls::conversations::{Create, Created},
+    config::{AgentSource, StartConversation},
+    event::HookExecutionEvent,
+};
+use oh_transport::{Client, WorkspaceHandle};
+
+use crate::{
+    Conversation, Cursor, Error, ErrorKind, Origin, Result,
+    conversation::origin::differences,
+    ops::secrets::own_key,
+    read::callback::Place,
+    start::options::{Following, link_options},
+};
+
+/// The maximum length of a tag's value.
+const TAG_LENGTH: usize = 256;
+
+type Callback = Box<dyn FnMut(&Event) + Send>;
+
+/// Starts a [`Conversation`]. Await the builder, or call [`start`](Self::start).
+///
+/// ```no_run
+/// # async fn begin(workspace: &impl oh_transport::WorkspaceHandle, agent: oh_protocol::config::Agent) -> oh_conversation::Result<()> {
+/// use oh_conversation::{Conversation, Origin};
+/// use oh_protocol::ConversationId;
+///
+/// // The same id always means the same conversation: made by whoever comes first.
+/// let id: ConversationId = "6f1d5a3e-6d4f-4b52-9a5b-0f0c9ad1f3a7".parse().expect("a UUID");
+/// let conversation = Conversation::builder(workspace, agent)
+///     .id(id)
+///     .tag("team", "tools")
+///     .max_iterations(50)
+///     .await?;
+/// if let Origin::Found(differences) = conversation.origin() {
+///     for difference in differences {
+///         println!("it has another {difference} than asked for");
+///     }
+/// }
+/// # Ok(()) }
+/// ```
+#[must_use = "a builder does nothing until it is started"]
+pub struct ConversationBuilder {
+    plan: Plan,
+    callbacks: Vec<(Place, Callback)>,
+    following: Following,
+}
+
+/// The request to the server.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    client: Client,
+    start: StartConversation,
+    /// The source URLs of the plugins.
+    sources: Vec<String>,
+    unchecked: bool,
+}
+
+impl Conversation {
+    /// Creates a builder for a conversation with an agent in a workspace. The agent is an `Agent`,
+    /// an `AcpAgent`, or a reference to an agent on the server.
+    pub fn builder(
+        workspace: &impl WorkspaceHandle,
+        agent: impl Into<AgentSource>,
+    ) -> ConversationBuilder {
+        ConversationBuilder::new(workspace, agent.into())
+    }
+}
+
+impl ConversationBuilder {
+    pub(crate) fn new(workspace: &impl WorkspaceHandle, agent: AgentSource) -> Self {
+        Self {
+            plan: Plan {
+                client: workspace.client().clone(),
+                start: StartConversation::new(agent, workspace.working_dir()),
+                sources: Vec::new(),
+                unchecked: false,
+            },
+            callbacks: Vec::new(),
+            following: Following::default(),
+        }
+    }
+
+    /// Calls a function for every event, in order, until the conversation is closed or its link
+    /// ends. If the conversation exists already, the function is called only for events from now
+    /// on.
+    ///
+    /// The callback runs on a task and must not block: see [`Conversation::on_event`].
+    pub fn on_event(mut self, callback: impl FnMut(&Event) + Send + 'static) -> Self {
+        self.callbacks.push((Place::Task, Box::new(callback)));
+        self
+    }
+
+    /// Calls a function that may block for every event, as [`on_event`](Self::on_event) does: see
+    /// [`Conversation::on_event_blocking`].
+    pub fn on_event_blocking(mut self, callback: impl FnMut(&Event) + Send + 'static) -> Self {
+        self.callbacks.push((Place::Thread, Box::new(callback)));
+        self
+    }
+
+    /// Calls a function for every hook execution, in order. The callback must not block, as in
+    /// [`on_event`](Self::on_event).
+    pub fn on_hook(self, mut callback: impl FnMut(&HookExecutionEvent) + Send + 'static) -> Self {
+        self.on_event(move |event| {
+            if let Payload::HookExecution(hook) = event.payload() {
+                callback(hook);
+            }
+        })
+    }
+
+    /// Keeps only the newest events in memory: see [`Attach::keep_last`](crate::Attach::keep_last).
+    pub fn keep_last(mut self, events: usize) -> Self {
+        self.following.keep_last(events);
+        self
+    }
+
+    link_options!(following);
+
+    /// Deletes the conversation on the server when it is [closed](Conversation::close), but not
+    /// when all handles are dropped. Default: the conversation is kept.
+    pub fn delete_on_close(mut self) -> Self {
+        self.following.delete_on_close = true;
+        self
+    }
+
+    /// Skips the check of the agent's tool names. Default: a tool that is unknown to the server is
+    /// rejected, because the server itself would only fail at the first message.
+    pub fn unchecked_tools(mut self) -> Self {
+        self.plan.unchecked = true;
+        self
+    }
+
+    /// Changes the start request with the methods of its builder.
+    pub fn configure(
+        mut self,
+        change: impl FnOnce(StartConversation) -> StartConversation,
+    ) -> Self {
+        self.plan.start = change(self.plan.start);
+        self
+    }
+
+    /// Creates the conversation, or finds the one with its id, and connects to it
+    /// (`POST /api/conversations`). [`Conversation::origin`] returns which of the two happened.
+    ///
+    /// After any failure this can be called again with the same id: there will be one conversation,
+    /// and one first message.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`ErrorKind::InvalidInput`] if a value is invalid, or a client tool has the name of
+    /// another tool, and [`ErrorKind::UnknownTool`]; in these cases nothing was sent. Returns
+    /// [`ErrorKind::Validation`] if the server rejects the request, for example because of another
+    /// schema for an existing client tool, or a parent that it does not have;
+    /// [`ErrorKind::RateLimited`] while the server accepts no more runs;
+    /// [`ErrorKind::AgentMismatch`] if the server has a conversation with this id and another kind
+    /// of agent.
+    pub async fn start(self) -> Result<Conversation> {
+        let created = self.plan.create().await?;
+        self.connect(created).await
+    }
+
+    pub(crate) fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// Connects to the created or found conversation.
+    pub(crate) async fn connect(self, created: Created) -> Result<Conversation> {
+        let (origin, cursor) = match created.is_new {
+            true => (Origin::Created, Cursor::Start),
+            false => {
+                let differences = differences(&self.plan.start, &created.info);
+                (Origin::Found(differences), Cursor::Now)
+            }
+        };
+        let conversation =
+            Conversation::follow(self.plan.client, created.info, self.following, origin).await?;
+        for (place, callback) in self.callbacks {
+            conversation.callback(cursor, place, callback).detach();
+        }
+        Ok(conversation)
+    }
+}
+
+impl Plan {
+    pub(crate) fn id(&self) -> ConversationId {
+        self.start.id()
+    }
+
+    /// Returns the start request with a tag of the plugins' source URLs, as many as fit.
+    fn tagged(&self) -> StartConversation {
+        let mut named = String::new();
+        for source in &self.sources {
+            let comma = if named.is_empty() { "" } else { "," };
+            if (named.len() + comma.len() + source.len()) <= TAG_LENGTH {
+                named = named + comma + source;
+            }
+        }
+        match named.is_empty() || self.start.has_tag("plugins") {
+            true => self.start.clone(),
+            false => self.start.clone().tag("plugins", named),
+        }
+    }
+
+    /// Creates the conversation on the server, or finds it.
+    pub(crate) async fn create(&self) -> Result<Created> {
+        let id = self.start.id();
+        let check = self.start.check();
+        check.map_err(|error| Error::transport(id, "start", error.into()))?;
+        if !self.unchecked {
+            tools::check(&self.client, &self.start).await?;
+        }
+        let failed = |error| Error::transport(id, "start", error);
+        let key = own_key(&self.client, self.start.wants_session_key()).await;
+        let start = match key.map_err(failed)? {
+            Some(key) => self.tagged().with_session_key(&key),
+            None => self.tagged(),
+        };
+        let created = self.client.call(&Create::new(start)).await;
+        let created = created.map_err(|error| Error::transport(id, "start", error))?;
+        let kind = created.info.state().agent_kind();
+        if let (false, Some(kind), Some(wanted)) = (created.is_new, kind, self.start.agent_kind())
+            && *kind != *wanted
+        {
+            let what = format!(
+                "the conversation already exists with an agent of kind `{kind}`, not `{wanted}`"
+            );
+            let error = Error::new(ErrorKind::AgentMismatch, id, what);
+            return Err(error.advise("attach to it instead, or use another id"));
+        }
+        Ok(created)
+    }
+}
+
+impl IntoFuture for ConversationBuilder {
+    type Output = Result<Conversation>;
+    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(self.start())
+    }
+}
+
+impl fmt::Debug for ConversationBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ConversationBuilder")
+            .field("start", &self.plan.start)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,165 @@
+//! Child conversations: started from a conversation, with the same agent and a separate task.
+
+use std::{
+    fmt,
+    future::{Future, IntoFuture},
+    ops::Deref,
+    pin::Pin,
+};
+
+use oh_protocol::{
+    ConversationId,
+    calls::conversations::{self as calls, Isolation},
+    state::ConversationInfo,
+};
+
+use crate::{Conversation, Request, Result, ops::list};
+
+/// A child conversation that has been started.
+///
+/// A child is a [`Conversation`] like any other: its events show its progress, and
+/// [`join`](Conversation::join) waits for its end.
+#[derive(Debug, Clone)]
+pub struct Child {
+    conversation: Conversation,
+    told: calls::Child,
+}
+
+impl Child {
+    /// Returns the conversation.
+    pub fn conversation(&self) -> &Conversation {
+        &self.conversation
+    }
+
+    /// Returns the conversation without the server's response.
+    pub fn into_conversation(self) -> Conversation {
+        self.conversation
+    }
+
+    /// Returns the server's response at the start: title, directory, and whether the directory is
+    /// the child's own.
+    pub fn started(&self) -> &calls::Child {
+        &self.told
+    }
+}
+
+impl Deref for Child {
+    type Target = Conversation;
+
+    fn deref(&self) -> &Conversation {
+        &self.conversation
+    }
+}
+
+/// A child conversation that has not been started. Await it for the [`Child`].
+///
+/// The request is not repeated when its response is lost: check the
+/// [children](Children::list) in that case.
+///
+/// # Errors
+///
+/// Returns [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) on servers without child
+/// conversations, [`ErrorKind::RateLimited`](crate::ErrorKind::RateLimited) if the server accepts
+/// no more runs, and other kinds if it rejects the request: a worktree needs a repository with a
+/// commit, or the server returns a 500.
+#[must_use = "nothing is started until it is awaited"]
+pub struct StartChild {
+    conversation: Conversation,
+    call: calls::StartChild,
+}
+
+impl StartChild {
+    /// Sets the child's title.
+    pub fn title(mut self, title: impl Into<String>) -> Self {
+        self.call = self.call.title(title);
+        self
+    }
+
+    /// Sets where the child works. Server's default: in a separate git worktree, if the directory
+    /// is a repository.
+    pub fn isolation(mut self, isolation: Isolation) -> Self {
+        self.call = self.call.isolation(isolation);
+        self
+    }
+}
+
+impl IntoFuture for StartChild {
+    type Output = Result<Child>;
+    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(async move {
+            let parent = &self.conversation;
+            let told = parent
+                .call_newer("start a child conversation", &self.call)
+                .await?;
+            let attached = Conversation::attach(parent.client(), told.conversation_id).await?;
+            Ok(Child {
+                conversation: attached,
+                told,
+            })
+        })
+    }
+}
+
+impl fmt::Debug for StartChild {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StartChild")
+            .field("conversation", &self.conversation.id())
+            .finish_non_exhaustive()
+    }
+}
+
+/// The child conversations of a conversation: see [`Conversation::children`].
+#[derive(Debug, Clone)]
+pub struct Children {
+    conversation: Conversation,
+}
+
+impl Conversation {
+    /// Returns the child conversations: started with the same agent, each with a separate task.
+    pub fn children(&self) -> Children {
+        Children {
+            conversation: self.clone(),
+        }
+    }
+}
+
+impl Children {
+    /// Starts a child conversation of this one, with the same agent and a separate task
+    /// (`POST …/children`).
+    ///
+    /// ```no_run
+    /// # async fn split(conversation: &oh_conversation::Conversation) -> oh_conversation::Result<()> {
+    /// use oh_protocol::calls::conversations::Isolation;
+    ///
+    /// let child = conversation.children().start("Write the tests.").isolation(Isolation::Shared).await?;
+    /// let outcome = child.join().await?;
+    /// println!("{outcome}: {}", child.agent().final_response().await?);
+    /// # Ok(()) }
+    /// ```
+    pub fn start(&self, task: impl Into<String>) -> StartChild {
+        StartChild {
+            conversation: self.conversation.clone(),
+            call: calls::StartChild::new(self.conversation.id(), task),
+        }
+    }
+
+    /// Returns the server's descriptions of all child conversations, including those started by
+    /// other programs.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the request fails.
+    pub fn list(&self) -> Request<Vec<ConversationInfo>> {
+        let this = self.clone();
+        Request::new(async move {
+            let info = this.conversation.info().await?;
+            let ids = info.state().get("sub_conversation_ids");
+            let ids: Vec<ConversationId> =
+                ids.and_then(|ids| ids.decode().ok()).unwrap_or_default();
+            let children = list::batch(this.conversation.client(), &ids).await?;
+            Ok(children.into_iter().flatten().collect())
+        })
+    }
+}

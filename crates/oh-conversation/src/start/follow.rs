@@ -1,0 +1,127 @@
+//! Connecting a handle, and waiting until it is ready.
+
+use std::time::Duration;
+
+use oh_protocol::state::ConversationInfo;
+use oh_transport::Client;
+use tokio::time::{Instant, timeout};
+
+use crate::{
+    Conversation, Link, Origin, Request, Result, link::shared::Shared, ops::dispatch,
+    start::options::Following,
+};
+
+/// How long a new socket may take to deliver the history before REST is used. While a tool runs the
+/// server sends nothing, so silence is not a failure.
+const BY_SOCKET: Duration = Duration::from_secs(1);
+
+impl Conversation {
+    /// Creates a handle of a conversation, and waits until it is ready.
+    pub(crate) async fn follow(
+        client: Client,
+        info: ConversationInfo,
+        following: Following,
+        origin: Origin,
+    ) -> Result<Self> {
+        let Following {
+            link,
+            tools,
+            resume_tools,
+            delete_on_close,
+        } = following;
+        let working_dir = info
+            .state()
+            .get("workspace")
+            .and_then(|workspace| workspace.get("working_dir")?.as_text())
+            .unwrap_or_default()
+            .into();
+        let (shared, joined) = Shared::link(client, info, &link).await?;
+        let conversation = Self::new(shared, working_dir, origin, delete_on_close);
+        if joined {
+            // An existing link may lag slightly behind the server.
+            conversation.ready_by_rest().await?;
+        } else {
+            conversation.ready().await?;
+        }
+        conversation.know_what_waits().await?;
+        if !tools.is_empty() {
+            let new = matches!(conversation.origin(), Origin::Created);
+            let dispatch = dispatch::start(&conversation, tools, new, resume_tools);
+            conversation.set_dispatch(dispatch);
+        }
+        Ok(conversation)
+    }
+
+    /// Waits until the mirror has every event that the server has now. A conversation is ready when
+    /// it has been started or attached. After the connection was lost, this waits until the
+    /// conversation is ready again.
+    ///
+    /// While a tool runs, the server sends nothing over a new socket, so the events are fetched
+    /// with REST.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the link has ended, or the server is unreachable for longer than
+    /// [`unreachable_after`](Attach::unreachable_after).
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel-safe: the future changes nothing.
+    pub fn ready(&self) -> Request<()> {
+        let this = self.clone();
+        Request::new(async move {
+            let mut changes = this.changes();
+            let begun = Instant::now();
+            let mut until = begun + BY_SOCKET;
+            let mut seen = None;
+            loop {
+                changes.borrow_and_update();
+                if let Some(error) = this.ended() {
+                    return Err(error);
+                }
+                let (link, end) = {
+                    let held = this.mirror().read();
+                    (held.link, held.log.end())
+                };
+                if link == Link::Live {
+                    return Ok(());
+                }
+                // A long history may take any time, as long as events arrive.
+                if seen.is_some_and(|seen| seen != end) {
+                    until = Instant::now() + BY_SOCKET;
+                }
+                seen = Some(end);
+                tokio::select! {
+                    _ = changes.changed() => {}
+                    () = tokio::time::sleep_until(until) => return this.ready_by_rest().await,
+                }
+            }
+        })
+    }
+
+    async fn ready_by_rest(&self) -> Result<()> {
+        let limit = self.limits().unreachable;
+        let begun = Instant::now();
+        let mut end = self.mirror().read().log.end();
+        loop {
+            if let Ok(ready) = timeout(limit, self.up_to_date()).await {
+                return ready;
+            }
+            // Keep waiting while events arrive. While the server reports that it does not have the
+            // conversation, the watcher decides when to give up.
+            let (now, disowned) = {
+                let held = self.mirror().read();
+                (held.log.end(), held.disowned)
+            };
+            if now == end && !disowned {
+                let what = format!(
+                    "the conversation is not up to date: nothing could be read from the server \
+                     for {:?}",
+                    begun.elapsed()
+                );
+                return Err(self.timed_out(what));
+            }
+            end = now;
+        }
+    }
+}

@@ -119,7 +119,7 @@ async fn every_event_allows_and_denies_as_documented() {
     session.start().await.unwrap();
 
     // The first message is denied. The denial still ends in a Stop event, and a Stop hook that
-    // denies it makes the agent work on the message all the same.
+    // denies it makes the agent work on the message nevertheless.
     conversation.send("Refuse this.").await.unwrap();
     let refused = timeout(LONG, async {
         loop {

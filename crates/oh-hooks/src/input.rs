@@ -9,6 +9,15 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value, json};
 
 /// An event as a hook program gets it on stdin.
+///
+/// ```
+/// use oh_hooks::{HookEventType, HookInput};
+/// use serde_json::json;
+///
+/// let action = json!({"kind": "TerminalAction", "command": "rm -rf build"});
+/// let input = HookInput::new(HookEventType::PreToolUse).tool("terminal", action);
+/// assert_eq!(input.command(), Some("rm -rf build"));
+/// ```
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct HookInput {

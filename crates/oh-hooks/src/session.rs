@@ -42,9 +42,9 @@ pub fn server_runs_session_hooks(server: &ServerInfo) -> bool {
 /// use oh_hooks::{Hook, HookConfig, SessionHooks};
 ///
 /// let mut session = SessionHooks::new("/tmp")
-///     // What the conversation was given: nothing of it, where the server runs it itself.
+///     // The session hooks of the conversation, if the server does not run them.
 ///     .of_conversation(&hooks, &server)
-///     // What this program wants to have run here, whatever the server.
+///     // Hooks of this program, which run with every server.
 ///     .own(HookConfig::new().session_start(Hook::command("command -v sh")));
 /// for hook in session.start().await? {
 ///     assert!(hook.local && hook.success, "{hook:?}");

@@ -227,7 +227,7 @@ async fn a_past_failure_is_not_returned() {
     let pool = WarmPool::start(1, stand_in.builder(&mode));
     eventually("a first attempt that fails", || failed.exists()).await;
     eventually("and is over", || stand_in.servers().is_empty()).await;
-    eventually("a spare all the same", || pool.ready() == 1).await;
+    eventually("a spare nevertheless", || pool.ready() == 1).await;
     drop(pool.acquire().await.unwrap());
     pool.shutdown().await;
 }

@@ -24,7 +24,7 @@ use crate::{Chance, seen::fits};
 /// ```
 /// use oh_testkit::Fault;
 ///
-/// // The next three runs are refused, politely.
+/// // The next three runs are rejected, with `Retry-After`.
 /// let busy = Fault::status(503).retry_after(1).on("/run").times(3);
 /// // Every socket loses its connection after about twenty events.
 /// let flaky = Fault::cut().one_in(20);
@@ -146,7 +146,7 @@ impl Fault {
     /// ```
     /// use oh_testkit::{Fault, fake::UpgradeRefusal};
     ///
-    /// // A gateway that knows no WebSockets, until `lift("gateway")`.
+    /// // A gateway without support for WebSockets, until `lift("gateway")`.
     /// let gateway = Fault::refuse_upgrade(UpgradeRefusal::Status(426)).named("gateway");
     /// # let _ = gateway;
     /// ```

@@ -21,7 +21,7 @@ use tokio::sync::watch;
 ///     .await?;
 /// let conversation = server.create();
 /// conversation.say("go");
-/// asked.arrived(1).await; // the model is being asked now
+/// asked.arrived(1).await; // The model is being queried now.
 /// assert_eq!(conversation.status(), "running");
 /// asked.open();
 /// conversation.idle().await;

@@ -57,7 +57,7 @@
 //! loop {
 //!     let Message::Text(frame) = socket.recv().await? else { continue };
 //!     let frame: serde_json::Value = serde_json::from_slice(&frame)?;
-//!     // What ends a run is the state as a whole.
+//!     // The snapshot with the whole state ends the run.
 //!     if frame["event"]["value"]["execution_status"] == "finished" {
 //!         break;
 //!     }
@@ -115,7 +115,7 @@
 //! use oh_transport::Client;
 //!
 //! let server = FakeServer::builder().open().seed(7).start().await?;
-//! // Two polite refusals; an answer lost after the deed; a socket that dies now and then.
+//! // Two rejections with `Retry-After`, one lost response, and a socket that is cut at random.
 //! server.inject(Fault::status(503).retry_after(0).on("/ready").times(2));
 //! server.inject(Fault::lost_answer().on("/run").times(1));
 //! server.inject(Fault::cut().one_in(20));
@@ -129,7 +129,7 @@
 //! let client = Client::builder(proxy.url()).build()?;
 //! assert_eq!(client.server_info().await?.version.to_string(), "1.58.0");
 //! server.kill();
-//! server.come_back(); // with what it held; `come_back_empty` forgets
+//! server.come_back(); // With its data; `come_back_empty` loses it.
 //! # Ok::<(), Box<dyn std::error::Error>>(()) })?;
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```

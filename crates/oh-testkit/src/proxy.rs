@@ -115,8 +115,8 @@ type Links = Box<dyn FnMut(u64) -> Link + Send>;
 /// let proxy = Proxy::start(server).await?;
 /// let mut chance = Chance::new(7);
 /// proxy.links(move |_connection| Link::new().cut_after(chance.pick(100..=5000)));
-/// // … point the client at `proxy.url()` …
-/// proxy.hold(); // half-open from here on
+/// // … connect the client to `proxy.url()` …
+/// proxy.hold(); // The connections are now half-open.
 /// proxy.release();
 /// # let _ = proxy.url();
 /// # Ok::<(), Box<dyn std::error::Error>>(()) })?;

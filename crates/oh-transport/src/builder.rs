@@ -39,6 +39,21 @@ const FRAMING: [HeaderName; 6] = [
 /// lists, and the observability variables `OPENHANDS_OBSERVABILITY_METADATA`, `_TAGS`, `_SPAN_NAME`
 /// and `_PARENT_SPAN_CONTEXT` (or `LMNR_SPAN_CONTEXT`). The observability variables are sent with
 /// every request, to any host, as the headers that the server adds to its traces.
+///
+/// ```no_run
+/// # fn build() -> oh_transport::Result<()> {
+/// use oh_transport::Client;
+/// use std::time::Duration;
+///
+/// let client = Client::builder("https://agents.example.com/prefix")
+///     .session_api_key("key")
+///     .header("X-Tenant", "team-a")
+///     .timeout(Duration::from_secs(60))
+///     .on_attempt(|attempt| eprintln!("{} {:?}", attempt.operation.route, attempt.status))
+///     .build()?;
+/// # drop(client);
+/// # Ok(()) }
+/// ```
 #[must_use = "a builder does nothing until it is built"]
 pub struct ClientBuilder {
     url: String,

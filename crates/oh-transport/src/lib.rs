@@ -65,7 +65,7 @@
 //!     async fn connect(&self, _url: &Url, _headers: &HeaderMap) -> Result<Socket> {
 //!         let (socket, mut peer) = Socket::pair(16);
 //!         tokio::spawn(async move {
-//!             // The first message authenticates; then everything is sent back.
+//!             // The first message authenticates the client. Every later one is sent back.
 //!             let _auth = peer.recv().await;
 //!             while let Some(Message::Text(text)) = peer.recv().await {
 //!                 if peer.text(text).await.is_err() {

@@ -147,7 +147,7 @@ impl CompletionCallback {
     /// #     fn fmt(&self, _: &mut std::fmt::Formatter<'_>) -> std::fmt::Result { Ok(()) }
     /// # }
     /// # async fn run(callback: CompletionCallback, done: Result<RunOutcome, std::io::Error>) -> Result<()> {
-    /// // `done` is what `conversation.run().await` gave.
+    /// // `done` is the result of `conversation.run().await`.
     /// callback.report_run(&done, RunOutcome::is_finished).await
     /// # }
     /// ```

@@ -78,9 +78,9 @@ pub(crate) async fn another_log_under_the_id(stage: &Stage) {
     scene.other.clone().delete().await.unwrap();
     let directory = scene.directory.display().to_string();
     let workspace = scene.other.client().workspace(directory);
-    let anew = Conversation::builder(&workspace, agent(&scene.model)).id(id);
-    let anew = anew.start().await.unwrap();
-    anew.send("Something else.").await.unwrap();
+    let again = Conversation::builder(&workspace, agent(&scene.model)).id(id);
+    let again = again.start().await.unwrap();
+    again.send("Something else.").await.unwrap();
     let error = timeout(LONG, running(&scene.near)).await.unwrap().unwrap();
     let error = error.unwrap_err();
     let known = [ErrorKind::Replaced, ErrorKind::Gone];
@@ -94,8 +94,8 @@ pub(crate) async fn another_log_under_the_id(stage: &Stage) {
         .collect();
     assert!(before.starts_with(&held) || held == before, "{held:?}");
     assert_eq!(scene.sent(id), ["run"]);
-    assert!(ends(running(&anew)).await.is_finished());
-    anew.delete().await.unwrap();
+    assert!(ends(running(&again)).await.is_finished());
+    again.delete().await.unwrap();
 }
 
 /// A sandbox that was paused and moved leaves sockets that are open but silent.

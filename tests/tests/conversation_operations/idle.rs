@@ -61,12 +61,12 @@ pub(super) async fn a_conversation_is_evicted_and_loaded_again(server: &LocalSer
     // hook has ended and the conversation is reloaded.
     assert_eq!(messages(&conversation.events()), ["Hello.", "An answer."]);
     let mut states = conversation.states();
-    let loaded_anew = async {
+    let loaded_again = async {
         while conversation.state().confirmation_policy().as_deref() != Some("NeverConfirm") {
             states.next().await.unwrap();
         }
     };
-    timeout(LONG, loaded_anew).await.unwrap();
+    timeout(LONG, loaded_again).await.unwrap();
     conversation.send("Again.").await.unwrap();
     finishes(&conversation).await;
     assert_eq!(messages(&conversation.events()).len(), 4);

@@ -21,7 +21,7 @@ use crate::{
 /// The key for the activation, which also encrypts secrets on the disk.
 const SECRET: &str = "the-key-of-the-warm-pool";
 /// The session key that the activation sets.
-const FRESH: &str = "the-key-of-whoever-takes-it";
+const FRESH: &str = "the-key-of-the-next-user";
 
 fn side(url: &str, key: &str, work: String, llm: Value) -> Side {
     let client = Client::builder(url).session_api_key(key).build().unwrap();

@@ -60,7 +60,7 @@ async fn files_work_on_the_real_server() {
     transfers::a_file_that_changes_meanwhile_is_not_copied(&workspace, &local).await;
     transfers::a_source_that_panics_is_not_taken_for_its_end(&workspace).await;
     transfers::a_file_that_changes_on_the_server_meanwhile_is_reported(&server, &local).await;
-    transfers::pitfall_20_memory_is_bounded_whatever_the_size(&server, &workspace).await;
+    transfers::pitfall_20_memory_is_bounded_for_any_size(&server, &workspace).await;
     transfers::pitfall_20_transfers_survive_their_connection(&server, &local).await;
     transfers::pitfall_20_nothing_half_written_is_left(&server, &local).await;
     transfers::a_transfer_that_stands_still_ends(&server).await;

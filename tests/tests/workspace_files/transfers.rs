@@ -139,7 +139,7 @@ async fn growth(f: impl Future<Output = ()>) -> u64 {
     status("VmHWM:").saturating_sub(before)
 }
 
-pub(super) async fn pitfall_20_memory_is_bounded_whatever_the_size(
+pub(super) async fn pitfall_20_memory_is_bounded_for_any_size(
     server: &LocalServer,
     workspace: &Workspace,
 ) {

@@ -27,7 +27,7 @@ async fn git_works_on_the_real_server() {
     let workspace = server.workspace(server.workspace_dir());
     let local = tempfile::tempdir().unwrap();
     changes_are_read(&workspace).await;
-    names_are_read_whatever_they_hold(&workspace).await;
+    names_with_any_characters_are_read(&workspace).await;
     a_patch_holds_all_that_changed(&workspace).await;
     where_there_is_no_repository(&workspace, &local).await;
     provider::repositories_are_searched(&server, &workspace).await;
@@ -183,7 +183,7 @@ async fn where_there_is_no_repository(workspace: &Workspace, local: &TempDir) {
     assert_eq!(kind, ErrorKind::NotFound);
 }
 
-async fn names_are_read_whatever_they_hold(workspace: &Workspace) {
+async fn names_with_any_characters_are_read(workspace: &Workspace) {
     let names = ["größe.txt", "say\"it\"", "back\\slash", "日本", "100%#?"];
     let line = "mkdir names && cd names && git init -q . && git commit -q --allow-empty -m x";
     run(workspace, &format!("{IDENTITY}{line}")).await;

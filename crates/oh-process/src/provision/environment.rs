@@ -17,6 +17,17 @@ use crate::{
 ///
 /// An environment from a [`Provisioner`](crate::Provisioner)'s cache stays usable as long as this
 /// value or a clone of it lives, even if the cache replaces it.
+///
+/// ```no_run
+/// # async fn start() -> oh_process::Result<()> {
+/// use oh_process::{Environment, LocalServer};
+///
+/// let environment = Environment::at("/opt/openhands/venv").await?;
+/// println!("server {}, Python {}", environment.server_version(), environment.python_version());
+/// let server = LocalServer::builder().environment(environment).start().await?;
+/// # drop(server);
+/// # Ok(()) }
+/// ```
 #[derive(Debug, Clone)]
 pub struct Environment {
     python: PathBuf,

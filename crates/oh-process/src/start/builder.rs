@@ -37,6 +37,21 @@ use crate::{
 ///
 /// `HOME` is a directory in the state directory. Histories, caches and configuration go there, and
 /// shells run none of this user's start-up files. See [`inherit_home`](Self::inherit_home).
+///
+/// ```no_run
+/// # async fn start() -> oh_process::Result<()> {
+/// use oh_process::{LocalServer, LogLevel, RestartPolicy};
+///
+/// let server = LocalServer::builder()
+///     .state_dir("/var/lib/agents")
+///     .log_level(LogLevel::Warning)
+///     .restart(RestartPolicy::on_failure(3))
+///     .on_progress(|step| eprintln!("{step}"))
+///     .start()
+///     .await?;
+/// println!("{}", server.url());
+/// # Ok(()) }
+/// ```
 #[derive(Debug, Clone, Default)]
 #[must_use = "a builder does nothing until it is started"]
 pub struct LocalServerBuilder {

@@ -239,6 +239,14 @@ impl Settings {
 }
 
 /// An endpoint that the server posts events and conversations to.
+///
+/// ```
+/// use oh_process::{LocalServer, Webhook};
+///
+/// let webhook = Webhook::new("https://hooks.example.com").header("Authorization", "Bearer token");
+/// let builder = LocalServer::builder().webhook(webhook);
+/// # drop(builder);
+/// ```
 #[derive(Clone)]
 pub struct Webhook {
     base_url: String,

@@ -77,6 +77,15 @@ impl fmt::Display for LogLine {
 /// A stream of the lines written from now on, including those after restarts. Ends when the server
 /// is dropped or has exited permanently. A slow reader misses lines ([`LogLine::missed`]) and never
 /// blocks the server.
+///
+/// ```no_run
+/// # async fn follow(server: &oh_process::LocalServer) {
+/// let mut logs = server.logs();
+/// while let Some(line) = logs.next().await {
+///     println!("{:?} {}", line.level, line.message);
+/// }
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Logs(mpsc::Receiver<LogLine>);
 

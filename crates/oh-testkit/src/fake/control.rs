@@ -224,7 +224,7 @@ impl FakeConversation {
     /// let conversation = server.create();
     /// conversation.fill(20, 500).await;
     /// server.kill();
-    /// conversation.rewind(12); // the backup was older
+    /// conversation.rewind(12); // The backup is older.
     /// server.come_back();
     /// assert_eq!(conversation.len(), 12);
     /// # Ok::<(), Box<dyn std::error::Error>>(()) })?;

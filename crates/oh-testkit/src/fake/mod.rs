@@ -98,7 +98,7 @@ pub use crate::{
 ///     })
 ///     .start()
 ///     .await?;
-/// // … point a client at `server.url()` with `server.session_api_key()` …
+/// // … connect a client to `server.url()`, with `server.session_api_key()` …
 /// # let _ = server.url();
 /// # Ok::<(), Box<dyn std::error::Error>>(()) })?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -328,7 +328,7 @@ impl FakeServer {
     /// use oh_testkit::{FakeServer, fake::Permission};
     ///
     /// let server = FakeServer::start().await?;
-    /// let approved: Vec<String> = Vec::new(); // the ids that the test approved
+    /// let approved: Vec<String> = Vec::new(); // The ids that the test approved.
     /// for action in server.executed() {
     ///     let allowed = action.permission == Permission::NotAsked
     ///         || approved.contains(&action.action_id);

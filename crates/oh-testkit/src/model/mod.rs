@@ -51,7 +51,7 @@ use crate::{
 ///         .finish("It is late."),
 /// )
 /// .await?;
-/// // … give `model.base_url()` to the agent, and let it work …
+/// // … set the base URL of the agent's model to `model.base_url()`, and run the agent …
 /// # let _ = model.base_url();
 /// assert!(model.verify().is_err(), "nobody asked for the two steps yet");
 /// # Ok::<(), Box<dyn std::error::Error>>(()) })?;

@@ -21,6 +21,17 @@ pub struct CommandEnd {
 }
 
 /// The end of a command and its whole output.
+///
+/// ```no_run
+/// # async fn status(workspace: &oh_workspace::Workspace) -> oh_workspace::Result<()> {
+/// let output = workspace.execute("git status --short").await?;
+/// match output.exit_code() {
+///     Some(0) => println!("{}", output.stdout()),
+///     Some(code) => eprintln!("exit code {code}: {}", output.stderr()),
+///     None => eprintln!("timed out after {:?}", output.duration()),
+/// }
+/// # Ok(()) }
+/// ```
 #[derive(Clone, PartialEq, Eq)]
 pub struct CommandOutput {
     line: String,

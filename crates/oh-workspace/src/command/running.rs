@@ -31,6 +31,17 @@ const GRACE: Duration = Duration::from_secs(15);
 ///
 /// Returned by [`Execute::start`](crate::Execute::start), or found by its id with
 /// [`Workspace::command`].
+///
+/// ```no_run
+/// # async fn build(workspace: &oh_workspace::Workspace) -> oh_workspace::Result<()> {
+/// let build = workspace.execute("cargo build").start().await?;
+/// let id = build.id().to_owned();
+///
+/// // Later, or in another process:
+/// let output = workspace.command(id).await?.wait().await?;
+/// println!("exit code {:?}", output.exit_code());
+/// # Ok(()) }
+/// ```
 #[derive(Clone)]
 pub struct Command(Arc<Inner>);
 

@@ -264,7 +264,7 @@ async fn a_detached_command_is_left_alone() {
     assert!(unmet.is_ok(), "{unmet:?}");
 }
 
-/// If the server never reports the end, the wait ends all the same.
+/// If the server never reports the end, the wait still ends.
 #[tokio::test(start_paused = true)]
 async fn a_command_forgotten_by_the_server_is_an_error() {
     let mock = Mock::new();

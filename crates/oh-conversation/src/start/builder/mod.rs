@@ -37,7 +37,7 @@ type Callback = Box<dyn FnMut(&Event) + Send>;
 /// use oh_conversation::{Conversation, Origin};
 /// use oh_protocol::ConversationId;
 ///
-/// // The same id always means the same conversation: made by whoever comes first.
+/// // The same id always returns the same conversation; the first start creates it.
 /// let id: ConversationId = "6f1d5a3e-6d4f-4b52-9a5b-0f0c9ad1f3a7".parse().expect("a UUID");
 /// let conversation = Conversation::builder(workspace, agent)
 ///     .id(id)

@@ -58,7 +58,7 @@ impl Observation {
     /// let tool = building.clone();
     /// let server = FakeServer::builder()
     ///     .tool("terminal", move |_| Observation::text("built").hold(&tool));
-    /// // … `building.arrived(1).await`, look at a server whose tool is at work, `building.open()`
+    /// // … `building.arrived(1).await`, check the server while the tool runs, `building.open()` …
     /// # let _ = server;
     /// ```
     pub fn hold(mut self, gate: &Gate) -> Self {

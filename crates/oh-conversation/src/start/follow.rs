@@ -62,7 +62,7 @@ impl Conversation {
     /// # Errors
     ///
     /// Returns an error if the link has ended, or the server is unreachable for longer than
-    /// [`unreachable_after`](Attach::unreachable_after).
+    /// [`unreachable_after`](crate::Attach::unreachable_after).
     ///
     /// # Cancel safety
     ///

@@ -2,6 +2,8 @@
 
 use std::{fmt, sync::Arc};
 
+use oh_protocol::printable;
+
 use crate::supervise::status::ExitReport;
 
 /// A result with this crate's [`Error`].
@@ -272,16 +274,17 @@ fn kind_of(kind: oh_transport::ErrorKind) -> ErrorKind {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // A server or an installer may have written what controls a terminal.
         match &self.0.exit {
-            Some(exit) => write!(f, "{} ({exit})", self.0.context)?,
-            None => f.write_str(&self.with_reason())?,
+            Some(exit) => write!(f, "{} ({exit})", printable(&self.0.context))?,
+            None => f.write_str(&printable(&self.with_reason()))?,
         }
         if !self.0.log_tail.is_empty() {
             f.write_str("; last output:")?;
             // Keeps the message readable; `log_tail` returns all lines.
             let skipped = self.0.log_tail.len().saturating_sub(12);
             for line in &self.0.log_tail[skipped..] {
-                write!(f, "\n  {line}")?;
+                write!(f, "\n  {}", printable(line))?;
             }
         }
         Ok(())
@@ -349,6 +352,16 @@ mod tests {
             shown,
             "the server ended (exit status 3); last output:\n  one\n  two"
         );
+    }
+
+    #[test]
+    fn an_error_does_not_control_the_terminal() {
+        let error = Error::new(ErrorKind::Died, "cannot run \x1b]0;title\x07")
+            .with_source("\x1b[2J")
+            .with_log_tail(vec!["\x1b[31mred\x1b[m \x1b[2J".into()]);
+        let shown = error.to_string();
+        assert!(!shown.contains(['\x1b', '\x07']), "{shown:?}");
+        assert!(shown.contains("red"), "{shown:?}");
     }
 
     #[test]

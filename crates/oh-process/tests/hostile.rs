@@ -258,6 +258,15 @@ const STATES: &[(&str, &str)] = &[
         "bare path",
         "os.environ.update(PATH=':.:bin:' + os.environ['PATH'])",
     ),
+    ("relative path", "os.environ.update(PATH='.:bin:')"),
+    ("empty path", "os.environ.update(PATH='')"),
+    ("no path", "del os.environ['PATH']"),
+    (
+        "small files",
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (50, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))",
+    ),
+    ("empty temporary directory", "os.environ.update(TMPDIR='')"),
+    ("closed streams", "os.close(0); os.close(2)"),
     (
         "Python",
         "os.environ.update(PYTHONHOME='/nowhere', PYTHONPATH='.', VIRTUAL_ENV='/v')",
@@ -365,6 +374,98 @@ async fn a_server_starts_and_stops_with_any_inherited_signals() {
         let highest = descriptors.last().unwrap().as_u64().unwrap();
         assert!(highest < 10, "{what}: {descriptors:?}");
     }
+}
+
+/// Root may read and enter everything, so this needs a user without rights.
+#[tokio::test]
+async fn a_normal_user_with_any_umask_starts_a_server_twice() {
+    const TEST: &str = "a_normal_user_with_any_umask_starts_a_server_twice";
+    if let Ok(state) = std::env::var(ROLE) {
+        let root = std::env::var("ENVIRONMENT").unwrap();
+        for _ in 0..2 {
+            let builder = LocalServer::builder()
+                .environment(Environment::at(&root).await.unwrap())
+                .state_dir(&state);
+            builder
+                .start()
+                .await
+                .unwrap()
+                .shutdown(GRACE)
+                .await
+                .unwrap();
+        }
+        let server = LocalServer::builder().environment(Environment::at(&root).await.unwrap());
+        server.start().await.unwrap().shutdown(GRACE).await.unwrap();
+        println!("STARTED");
+        return;
+    }
+    let stand_in = StandIn::new().await;
+    let place = stand_in.directory.path();
+    for umask in ["0777", "0377", "0177", "0"] {
+        let scratch = place.join(format!("tmp-{umask}"));
+        fs::create_dir(&scratch).unwrap();
+        let output = Command::new("unshare")
+            .args(["--user", "--map-user=1000", "--map-group=1000"])
+            .args(["sh", "-c", "umask $1; shift; exec \"$@\"", "sh", umask])
+            .arg(std::env::current_exe().unwrap())
+            .args(["--exact", "--nocapture", TEST])
+            .env(ROLE, place.join(format!("state-{umask}")))
+            .env("ENVIRONMENT", place.join("venv"))
+            .env("TMPDIR", &scratch)
+            .output()
+            .expect("`unshare` of util-linux");
+        let said = String::from_utf8_lossy(&output.stdout);
+        let complaint = String::from_utf8_lossy(&output.stderr);
+        assert!(said.contains("STARTED"), "{umask}: {said} {complaint}");
+        assert_eq!(fs::read_dir(&scratch).unwrap().count(), 0, "{umask}");
+    }
+}
+
+/// Gives this process's network the address 192.0.2.1, and runs a program.
+const ADDRESS: &str = "
+import fcntl, os, socket, struct, sys
+control = socket.socket()
+fcntl.ioctl(control, 0x8914, struct.pack('16sh14x', b'lo', 0x41))
+address = struct.pack('16sHH4s8x', b'lo:1', socket.AF_INET, 0, socket.inet_aton('192.0.2.1'))
+fcntl.ioctl(control, 0x8916, address)
+os.execv(sys.argv[1], sys.argv[1:])
+";
+
+#[tokio::test]
+async fn a_server_on_an_address_of_this_machine_is_reached_without_the_proxy() {
+    const TEST: &str = "a_server_on_an_address_of_this_machine_is_reached_without_the_proxy";
+    if let Ok(root) = std::env::var(ROLE) {
+        let proxy = std::net::TcpListener::bind("127.0.0.1:3128").unwrap();
+        proxy.set_nonblocking(true).unwrap();
+        let server = LocalServer::builder()
+            .environment(Environment::at(root).await.unwrap())
+            .host("192.0.2.1")
+            .expose(true)
+            .ready_within(Duration::from_secs(30));
+        let server = server.start().await;
+        println!("ASKED {}", proxy.accept().is_ok());
+        let server = server.unwrap();
+        println!("ALIVE {}", server.client().is_alive().await);
+        server.shutdown(GRACE).await.unwrap();
+        return;
+    }
+    let stand_in = StandIn::new().await;
+    let output = Command::new("unshare")
+        .args(["--user", "--map-root-user", "--net"])
+        .arg(stand_in.environment.python())
+        .args(["-I", "-c", ADDRESS])
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", "--nocapture", TEST])
+        .env(ROLE, stand_in.directory.path().join("venv"))
+        .envs(["http_proxy", "HTTP_PROXY", "all_proxy"].map(|name| (name, "http://127.0.0.1:3128")))
+        .env_remove("no_proxy")
+        .env_remove("NO_PROXY")
+        .output()
+        .expect("`unshare` of util-linux");
+    let said = String::from_utf8_lossy(&output.stdout);
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("ASKED false"), "{said} {complaint}");
+    assert!(said.contains("ALIVE true"), "{said} {complaint}");
 }
 
 #[tokio::test]

@@ -140,18 +140,58 @@ async fn concurrent_provisioners_install_once() {
     }
     let maker = Maker::new().await;
     let test = "concurrent_provisioners_install_once";
+    // Nobody begins before all have begun to wait.
+    fs::create_dir(maker.cache()).unwrap();
+    let lock = fs::File::create(maker.cache().join(format!("{NAME}.lock"))).unwrap();
+    lock.lock().unwrap();
     let mut others = [maker.process(test), maker.process(test)];
     let (first, reported) = listening(maker.provisioner());
-    let (one, two) = tokio::join!(first.provision(), first.provision());
+    let waiting = || {
+        let reported = reported.lock().unwrap();
+        reported
+            .iter()
+            .filter(|step| **step == Progress::Waiting)
+            .count()
+    };
+    let (one, two, ()) = tokio::join!(first.provision(), first.provision(), async {
+        eventually("both wait", || waiting() == 2).await;
+        drop(lock);
+    });
     assert_eq!(one.unwrap().server_version(), "1.58.0");
     two.unwrap();
     for other in &mut others {
         assert!(other.wait().unwrap().success());
     }
     assert_eq!(maker.installs(), 1);
-    let reported = reported.lock().unwrap();
-    assert!(reported.contains(&Progress::Waiting), "{reported:?}");
     maker.assert_only_one_environment_is_left();
+}
+
+#[tokio::test]
+async fn a_cache_is_not_writable_by_others() {
+    if role().await {
+        return;
+    }
+    let maker = Maker::new().await;
+    let status = Command::new("sh")
+        .args(["-c", "umask 0; exec \"$@\"", "sh"])
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", "a_cache_is_not_writable_by_others"])
+        .env(ROLE, maker.place.path())
+        .status();
+    assert!(status.unwrap().success());
+    let everyone = |path: &Path| path.metadata().unwrap().permissions().mode() & 0o002;
+    let mut todo = vec![maker.cache()];
+    while let Some(path) = todo.pop() {
+        assert_eq!(everyone(&path), 0, "{}", path.display());
+        if path.is_dir() {
+            let entries = fs::read_dir(&path).unwrap().flatten();
+            todo.extend(entries.map(|entry| entry.path()));
+        }
+    }
+    assert_eq!(
+        maker.cache().metadata().unwrap().permissions().mode() & 0o022,
+        0
+    );
 }
 
 #[tokio::test]

@@ -10,12 +10,12 @@
 
 use std::{
     fs::{self, File, OpenOptions, TryLockError},
-    io,
+    io::{self, Write},
     path::{Path, PathBuf},
     sync::Arc,
 };
 
-use crate::lock::try_lock;
+use crate::lock::{not_for_others, try_lock};
 
 /// Marker file, written last: an environment without it is incomplete.
 const MARKER: &str = "openhands-rs.complete";
@@ -58,6 +58,11 @@ impl Cache {
 
     pub(crate) fn root(&self) -> &Path {
         &self.root
+    }
+
+    /// Creates the directory if it is missing.
+    pub(crate) fn create(&self) -> io::Result<()> {
+        make_directory(&self.root)
     }
 
     pub(crate) fn slot(&self, name: String) -> Slot {
@@ -207,7 +212,7 @@ impl Build {
     /// installed.
     pub(crate) fn finish(mut self, contents: &str) -> io::Result<Lease> {
         let lease = lease(&self.path, true).map_err(io::Error::from)?;
-        fs::write(self.path.join(MARKER), contents)?;
+        write_file(&self.path.join(MARKER), contents)?;
         let link = self.slot.path();
         let fresh = link.with_file_name(format!("{}{LINK}", self.slot.name));
         remove(&fresh)?;
@@ -241,7 +246,7 @@ impl Drop for Build {
 /// read-only disk.
 pub(crate) fn lease(root: &Path, create: bool) -> Result<Lease, TryLockError> {
     let path = root.join(LEASE);
-    let mut options = OpenOptions::new();
+    let mut options = not_for_others();
     options
         .read(true)
         .write(create)
@@ -289,6 +294,28 @@ fn exists(path: &Path) -> io::Result<bool> {
         }
         Err(error) => Err(error),
     }
+}
+
+/// Creates a directory and its parents. Other users cannot write to them, with any umask: they
+/// could replace the programs in the cache.
+#[cfg(unix)]
+pub(crate) fn make_directory(path: &Path) -> io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o755)
+        .create(path)
+}
+
+#[cfg(not(unix))]
+pub(crate) fn make_directory(path: &Path) -> io::Result<()> {
+    fs::create_dir_all(path)
+}
+
+/// Writes a file that other users cannot write to.
+pub(crate) fn write_file(path: &Path, content: &str) -> io::Result<()> {
+    let mut file = not_for_others().create(true).truncate(true).open(path)?;
+    file.write_all(content.as_bytes())
 }
 
 fn remove(path: &Path) -> io::Result<()> {

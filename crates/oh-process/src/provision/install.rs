@@ -8,12 +8,20 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
+use oh_protocol::redact;
 use tokio::{
     io::{AsyncBufReadExt, AsyncRead, BufReader},
     process::Command,
 };
 
-use crate::{Error, ErrorKind, Result, children, provision::interpreter, supervise::keeper::Spawn};
+use crate::{
+    Error, ErrorKind, Result, children,
+    provision::{
+        cache::{make_directory, write_file},
+        interpreter,
+    },
+    supervise::keeper::Spawn,
+};
 
 /// The Python version that uv finds or downloads if no interpreter is known.
 const UV_PYTHON: &str = "3.13";
@@ -24,6 +32,7 @@ const CONSTRAINTS: &str = "openhands-rs.constraints.txt";
 /// Runs a command and kills it when stdin, a pipe from this process, is closed. Used for steps
 /// before there is a Python that could run a keeper.
 const WATCH: &str = r#"
+umask go-w
 exec 3<&0 </dev/null
 "$@" 3<&- & job=$!
 { read -r _ <&3; kill -9 "$job"; } >/dev/null 2>&1 & watch=$!
@@ -134,7 +143,7 @@ impl Installer<'_> {
     pub(crate) async fn verify(&self) -> Result<()> {
         let inside = interpreter::in_environment(self.root);
         let home = self.root.join("home");
-        std::fs::create_dir_all(&home).map_err(|error| {
+        make_directory(&home).map_err(|error| {
             Error::directory("cannot create a directory for the import test", error)
         })?;
         let arguments = ["-I", "-c", VERIFY].map(OsStr::new);
@@ -164,7 +173,7 @@ impl Installer<'_> {
     ) -> Result<()> {
         if let Some(constraints) = self.constraints {
             let path = self.root.join(CONSTRAINTS);
-            std::fs::write(&path, constraints).map_err(|error| {
+            write_file(&path, constraints).map_err(|error| {
                 Error::directory(format!("cannot write {}", path.display()), error)
             })?;
             arguments.extend(["-c".into(), path.into()]);
@@ -173,7 +182,7 @@ impl Installer<'_> {
         let arguments: Vec<_> = arguments.iter().map(OsString::as_os_str).collect();
         // The installers leave files here: uv its locks, and pip all of them when it is killed.
         let temporary = self.root.join("tmp");
-        std::fs::create_dir_all(&temporary).map_err(|error| {
+        make_directory(&temporary).map_err(|error| {
             Error::directory(
                 "cannot create a temporary directory for the installer",
                 error,
@@ -321,7 +330,8 @@ async fn follow(
     let mut reader = BufReader::new(pipe);
     let mut line = Vec::new();
     while matches!(reader.read_until(b'\n', &mut line).await, Ok(1..)) {
-        let text = String::from_utf8_lossy(&line).trim().to_owned();
+        // Installers repeat the URLs of their indexes, with credentials.
+        let text = redact::text(String::from_utf8_lossy(&line).trim());
         line.clear();
         if !text.is_empty() {
             lines.push(text.clone());
@@ -479,6 +489,32 @@ mod tests {
             ErrorKind::Io
         );
         assert_eq!(kind("something new"), ErrorKind::Provision);
+    }
+
+    #[cfg(unix)]
+    #[tokio::test]
+    async fn credentials_in_the_output_of_an_installer_are_hidden() {
+        let script = "echo Looking in indexes: https://user:canary@index/simple; \
+             echo error: https://index/simple?token=canary >&2; umask; exit 1";
+        let reported = Mutex::new(String::new());
+        let report = |line: String| reported.lock().expect("a lock").push_str(&line);
+        let watched = Watched {
+            command: &["/bin/sh", "-c", script].map(OsString::from),
+            environment: environment(),
+            directory: Path::new("/"),
+            report: &report,
+        };
+        let error = watched.run().await.expect_err("a failure");
+        let tail = error.log_tail().join("\n");
+        assert!(tail.contains("Looking in indexes") && tail.contains("index/simple?"));
+        let reported = reported.lock().expect("a lock");
+        for text in [&*tail, &*reported, &format!("{error} {error:?}")] {
+            assert!(!text.contains("canary"), "{text}");
+        }
+        let umask = tail
+            .lines()
+            .find_map(|line| u32::from_str_radix(line, 8).ok());
+        assert_eq!(umask.map(|umask| umask & 0o022), Some(0o022), "{tail}");
     }
 
     #[test]

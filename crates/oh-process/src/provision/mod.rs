@@ -11,7 +11,7 @@ pub(crate) mod search;
 pub(crate) mod uv;
 
 use std::{
-    fmt, fs,
+    fmt,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -228,7 +228,7 @@ impl Provisioner {
         requirements::check_supported(&self.version)?;
         let cache = Cache::at(self.home()?);
         let home = cache.root();
-        fs::create_dir_all(home).map_err(|error| unusable(home, error))?;
+        cache.create().map_err(|error| unusable(home, error))?;
         let named = match &self.interpreter {
             Some(path) => Some(self.named(path).await?),
             None => None,
@@ -321,7 +321,7 @@ impl Provisioner {
     /// Returns [`ErrorKind::Io`] if no cache directory is known.
     pub fn uv(&self) -> Result<Option<PathBuf>> {
         let own = self.home()?.join(uv::PATH);
-        let on_path = which::which("uv").ok();
+        let on_path = search::on_path("uv").into_iter().next();
         let found = on_path.or_else(|| own.exists().then_some(own));
         Ok(found.filter(|_| self.uv))
     }
@@ -387,6 +387,14 @@ impl Provisioner {
         // An environment contains its own absolute path, so the path must not depend on the current
         // directory.
         let cache = std::path::absolute(&cache).unwrap_or(cache);
+        if cache.to_str().is_none() {
+            let message = format!(
+                "the path of the cache directory must be valid UTF-8, because the installers accept no \
+                 other: {}; set {CACHE_VARIABLE}",
+                cache.display()
+            );
+            return Err(Error::new(ErrorKind::InvalidInput, message));
+        }
         Ok(cache)
     }
 
@@ -440,7 +448,10 @@ impl Provisioner {
     }
 
     async fn tool(&self, named: Option<(PathBuf, String)>, own: &OwnUv<'_>) -> Result<Tool> {
-        let uv = self.uv.then(|| which::which("uv").ok()).flatten();
+        let uv = self
+            .uv
+            .then(|| search::on_path("uv").into_iter().next())
+            .flatten();
         let found = match &named {
             Some(_) => Vec::new(),
             None => {

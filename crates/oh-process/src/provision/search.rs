@@ -2,7 +2,9 @@
 
 use std::{
     collections::HashSet,
-    env, fs,
+    env,
+    ffi::OsStr,
+    fs,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -13,6 +15,7 @@ use tokio::{sync::Semaphore, task::JoinSet};
 use crate::{
     Candidate,
     provision::interpreter::{self, Facts, Failure},
+    start::adapted::absolute_only,
 };
 
 /// Maximum number of interpreters checked at the same time.
@@ -78,7 +81,7 @@ fn places() -> Vec<(PathBuf, &'static str)> {
         "python3",
         "python",
     ] {
-        let on_path = which::which_all(name).into_iter().flatten();
+        let on_path = on_path(name).into_iter();
         places.extend(on_path.map(|path| (path, "PATH")));
     }
     let home = home();
@@ -89,6 +92,18 @@ fn places() -> Vec<(PathBuf, &'static str)> {
     let uv = var("UV_PYTHON_INSTALL_DIR").or_else(|| Some(data?.join("uv/python")));
     places.extend(versions(uv).map(|path| (path, "uv")));
     places
+}
+
+/// Returns the programs with this name on the search path. Relative directories on it are skipped:
+/// the current directory may hold files of another person.
+pub(crate) fn on_path(name: &str) -> Vec<PathBuf> {
+    within(name, &env::var_os("PATH").unwrap_or_default())
+}
+
+fn within(name: &str, path: &OsStr) -> Vec<PathBuf> {
+    let here = env::current_dir().unwrap_or_default();
+    let found = which::which_in_all(name, Some(absolute_only(path)), here);
+    found.into_iter().flatten().collect()
 }
 
 fn versions(root: Option<PathBuf>) -> impl Iterator<Item = PathBuf> {
@@ -122,6 +137,23 @@ fn real(path: &Path) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[cfg(unix)]
+    #[test]
+    fn programs_in_relative_directories_are_not_found() {
+        use std::os::unix::fs::PermissionsExt;
+        let place = tempfile::tempdir().expect("a directory");
+        let program = place.path().join("planted");
+        fs::write(&program, "#!/bin/sh\n").expect("a file");
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).expect("a program");
+        let absolute = place.path().canonicalize().expect("a path");
+        let up = "../".repeat(32);
+        let relative = format!("{up}{}", absolute.display());
+        assert!(Path::new(&relative).join("planted").exists());
+        let found = |path: &str| within("planted", path.as_ref()).len();
+        assert_eq!(found(&relative), 0);
+        assert_eq!(found(&format!(".::{relative}:{}", absolute.display())), 1);
+    }
 
     #[test]
     fn the_tested_version_comes_first() {

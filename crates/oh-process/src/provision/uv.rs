@@ -14,6 +14,7 @@ use crate::{
     Error, ErrorKind, Progress, Result,
     lock::lock,
     provision::{
+        cache::make_directory,
         download::Downloader,
         index::{self, Index},
         install::{Watched, environment},
@@ -79,7 +80,7 @@ impl OwnUv<'_> {
         let directory = self.directory();
         let failed =
             |error| Error::directory(format!("cannot use {} for uv", directory.display()), error);
-        fs::create_dir_all(&directory).map_err(failed)?;
+        make_directory(&directory).map_err(failed)?;
         let waiting = || (self.report)(Progress::Waiting);
         let _lock = lock(&self.root.join("uv.lock"), waiting)
             .await

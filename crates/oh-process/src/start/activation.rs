@@ -1,6 +1,7 @@
 //! The activation of a dormant server: the keys, variables and directories for its new user.
 
 use std::{
+    ffi::OsString,
     fmt,
     path::{Path, PathBuf},
 };
@@ -8,7 +9,13 @@ use std::{
 use oh_protocol::calls::init::Init;
 use secrecy::{ExposeSecret, SecretString};
 
-use crate::{Error, ErrorKind, Result, start::variables::check_name};
+use crate::{
+    Error, ErrorKind, Result,
+    start::{
+        adapted::adapted_for_activation,
+        variables::{check_name, check_value},
+    },
+};
 
 /// Values that the activation changes. Values that are not set stay as they were at the start.
 #[derive(Default)]
@@ -27,11 +34,9 @@ impl Activation {
         let invalid = |message: String| Err(Error::new(ErrorKind::InvalidInput, message));
         for (name, value) in &self.environment {
             check_name(name.as_ref())?;
-            if name.starts_with("OH_") || value.expose_secret().contains('\0') {
-                return invalid(format!(
-                    "environment variable {name} cannot be set here, or its value contains a NUL \
-                     byte"
-                ));
+            check_value(name.as_ref(), value.expose_secret().as_ref())?;
+            if name.starts_with("OH_") {
+                return invalid(format!("environment variable {name} cannot be set here"));
             }
         }
         for (what, key) in [("session key", &self.key), ("secret key", &self.secret_key)] {
@@ -58,6 +63,16 @@ impl Activation {
         all.cloned().collect::<Vec<_>>().into_iter()
     }
 
+    /// Returns the variables, adapted like those of a start.
+    fn adapted(&self) -> impl Iterator<Item = (String, SecretString)> {
+        let variables = self.environment.iter();
+        let variables = variables.map(|(name, value)| (name.into(), value.expose_secret().into()));
+        let text = |text: OsString| text.to_string_lossy().into_owned();
+        adapted_for_activation(variables.collect())
+            .into_iter()
+            .map(move |(name, value)| (text(name), text(value).into()))
+    }
+
     /// Returns the activation request. `keys` are used if no other key is set. `init_key` is the
     /// secret key that the server was started with.
     pub(crate) fn call(&self, init_key: &SecretString, keys: &[SecretString]) -> Init {
@@ -68,8 +83,8 @@ impl Activation {
         if let Some(key) = &self.secret_key {
             call = call.secret_key(key.clone());
         }
-        for (name, value) in &self.environment {
-            call = call.env(name, value.clone());
+        for (name, value) in self.adapted() {
+            call = call.env(name, value);
         }
         let text = |path: &PathBuf| path.to_string_lossy().into_owned();
         if let Some(path) = &self.conversations {
@@ -115,5 +130,54 @@ impl fmt::Debug for Activation {
             .field("bash_events", &self.bash_events)
             .field("worktrees", &self.worktrees)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use oh_protocol::Call as _;
+
+    use super::*;
+
+    fn with(variables: &[(&str, &str)]) -> Activation {
+        let variables = variables.iter();
+        Activation {
+            environment: variables
+                .map(|(name, value)| ((*name).to_owned(), (*value).into()))
+                .collect(),
+            ..Activation::default()
+        }
+    }
+
+    #[test]
+    fn variables_that_break_a_start_are_rejected_in_an_activation_too() {
+        for (name, value) in [
+            ("LC_ALL", "C"),
+            ("LANG", "de_DE.ISO-8859-1"),
+            ("N", "a\0b"),
+            ("OH_X", "x"),
+            ("SESSION_API_KEY", "x"),
+        ] {
+            let error = with(&[(name, value)]).prepare().expect_err(name);
+            assert_eq!(error.kind(), ErrorKind::InvalidInput);
+        }
+        with(&[("LC_ALL", "C.UTF-8")]).prepare().expect("valid");
+    }
+
+    #[test]
+    fn variables_of_an_activation_are_adapted_like_those_of_a_start() {
+        let sent = |variables: &[(&str, &str)]| {
+            let call = with(variables).call(&"key".into(), &[]);
+            let body = call.request().expect("a request").body.expect("a body");
+            let body: serde_json::Value = serde_json::from_slice(&body).expect("JSON");
+            body["env"].clone()
+        };
+        let sent_path = sent(&[("PATH", ".:/usr/bin:"), ("LD_LIBRARY_PATH", "/a:")]);
+        let expected = serde_json::json!({"PATH": "/usr/bin", "LD_LIBRARY_PATH": "/a"});
+        assert_eq!(sent_path, expected);
+        let sent = sent(&[("NO_PROXY", "corp")]);
+        for name in ["NO_PROXY", "no_proxy"] {
+            assert_eq!(sent[name], "corp,localhost,127.0.0.1,::1");
+        }
     }
 }

@@ -24,7 +24,8 @@ use crate::{
 /// proxies without a password …), and never a Python or pip variable. Precedence, lowest first: the
 /// allow-list and [`inherit_env`](Self::inherit_env), the variables that this crate sets, then
 /// [`env`](Self::env) and [`secret_env`](Self::secret_env). The locale is always UTF-8. Loopback
-/// addresses always bypass proxies. Relative directories are removed from `PATH`.
+/// addresses always bypass proxies. Relative directories are removed from `PATH` and from the lists
+/// of library directories. Relative paths of certificates become absolute.
 ///
 /// Keys and webhook headers are not in any variable and, on Linux, not in any file: the server
 /// reads them once from memory. An agent runs as the same user as the server. This protects against

@@ -2,6 +2,7 @@
 //! server's identity.
 
 pub(crate) mod activation;
+pub(crate) mod adapted;
 pub(crate) mod builder;
 pub(crate) mod launch;
 pub(crate) mod listener;

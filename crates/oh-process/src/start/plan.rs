@@ -21,7 +21,7 @@ use crate::{
     provision::requirements,
     start::{
         launch::LAUNCH,
-        probe::{self, Proof, Reservation},
+        probe::{self, Proof, Reservation, direct},
         settings::{Settings, Source, config_file},
         startup::Startup,
         state::{Place, StateDir, random_key, start_directory},
@@ -34,8 +34,11 @@ use crate::{
     template::TemplateHandle,
 };
 
-/// Timeout for reading the last output of a server that has ended.
-const DRAIN_LIMIT: Duration = Duration::from_millis(500);
+/// Timeout for reading the last output of a server that has ended. The output ends by itself, because
+/// everything that could write is gone, so this is only a bound for a very busy machine.
+const DRAIN_LIMIT: Duration = Duration::from_secs(10);
+/// The same if a process may have escaped a killed keeper. Its output is not worth waiting for.
+const DRAIN_LIMIT_UNKEPT: Duration = Duration::from_millis(500);
 
 /// How to start a server, the first time and after each end.
 #[derive(Debug)]
@@ -212,10 +215,16 @@ impl Plan {
 
     /// Returns a client for the server at this address, with this key.
     pub(crate) fn client(address: SocketAddr, key: &SecretString) -> Result<Client> {
-        let builder = Client::builder(Self::url(address)).session_api_key(key.clone());
-        builder.build().map_err(|error| {
+        let failed = |error| {
             Error::new(ErrorKind::InvalidInput, "invalid client settings").with_source(error)
-        })
+        };
+        let network = direct().map_err(failed)?;
+        Client::builder(Self::url(address))
+            .session_api_key(key.clone())
+            .http_transport(network.clone())
+            .socket_transport(network)
+            .build()
+            .map_err(failed)
     }
 
     /// Starts the process, waits until it is ready, and activates it if `reactivation` is set. On
@@ -358,9 +367,11 @@ impl Live {
     /// Waits for the end of the process and for its last output.
     pub(crate) async fn finish(&mut self) -> ExitReport {
         let exit = self.end.wait().await;
-        // Everything that held the pipes is gone, so only buffered output is left. The exception is
-        // a process that escaped a killed keeper; its output is not worth waiting for.
-        let _nothing_more = timeout(DRAIN_LIMIT, async {
+        let limit = match self.end.may_have_escaped() {
+            true => DRAIN_LIMIT_UNKEPT,
+            false => DRAIN_LIMIT,
+        };
+        let _nothing_more = timeout(limit, async {
             for drain in &mut self.drains {
                 if !drain.is_finished() {
                     let _ended = drain.await;

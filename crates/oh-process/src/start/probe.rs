@@ -6,7 +6,7 @@ use oh_protocol::{
     Call, Request,
     calls::{init::Init, server::ServerInfo},
 };
-use oh_transport::{Body, Client};
+use oh_transport::{Body, Client, Network};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::{
     net::{TcpSocket, TcpStream},
@@ -99,10 +99,12 @@ pub(crate) enum Proof<'a> {
 ///
 /// Returns [`ErrorKind::Stranger`] if another program answers.
 pub(crate) async fn ready(address: SocketAddr, ancestor: u32, proof: Proof<'_>) -> Result<()> {
+    let failed = |error| Error::transport("cannot create a client to check the server", error);
     // Without a key: each request sets the key to test.
     let client = Client::builder(format!("http://{address}"))
+        .http_transport(direct().map_err(failed)?)
         .build()
-        .map_err(|error| Error::transport("cannot create a client to check the server", error))?;
+        .map_err(failed)?;
     let begun = tokio::time::Instant::now();
     let mut first = true;
     loop {
@@ -149,6 +151,12 @@ pub(crate) async fn ready(address: SocketAddr, ancestor: u32, proof: Proof<'_>) 
             None => {}
         }
     }
+}
+
+/// Returns a network that uses no proxy. A server of this machine is reached directly also at an
+/// address that is not loopback: a proxy would receive its key.
+pub(crate) fn direct() -> oh_transport::Result<Network> {
+    Network::builder().ignore_environment().build()
 }
 
 /// Returns the server's information about itself. Rejects a server whose version is too old.

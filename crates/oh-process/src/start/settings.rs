@@ -25,6 +25,9 @@ use crate::{
 /// owner has died.
 const KEPT_GRACE: Duration = Duration::from_secs(10);
 
+/// The minimum length of a webhook's path that may be secret.
+const PATH: usize = 16;
+
 /// Command-line options of the server that a builder method sets, and that method.
 const OPTIONS: &[(&str, &str)] = &[
     ("--host", "host"),
@@ -270,8 +273,19 @@ impl Webhook {
         self
     }
 
+    /// Returns the values that must never be shown: the headers, and the path, which identifies the
+    /// sender at many hosts. Other secret parts of a URL are hidden in any log.
     pub(crate) fn secrets(&self) -> impl Iterator<Item = SecretString> {
-        self.headers.iter().map(|(_, value)| value.clone())
+        let after_scheme = self.base_url.split_once("://").map(|(_, rest)| rest);
+        let path = after_scheme
+            .and_then(|rest| rest.split_once('/'))
+            .map(|(_, path)| path);
+        let path = path.map(|path| path.split(['?', '#']).next().unwrap_or_default());
+        let path = path
+            .map(|path| path.trim_end_matches('/'))
+            .filter(|path| path.len() >= PATH);
+        let headers = self.headers.iter().map(|(_, value)| value.clone());
+        headers.chain(path.map(SecretString::from))
     }
 
     /// Returns the webhook in the format of the server's configuration, including its secrets.
@@ -373,6 +387,25 @@ mod tests {
             ..Settings::default()
         };
         modules.check().expect_err("two modules");
+    }
+
+    #[test]
+    fn the_path_of_a_webhook_is_a_secret() {
+        let secrets = |url: &str| {
+            let secrets = Webhook::new(url)
+                .header("a", "b")
+                .secrets()
+                .collect::<Vec<_>>();
+            let secrets = secrets
+                .iter()
+                .map(|secret| secret.expose_secret().to_owned());
+            secrets.collect::<Vec<_>>()
+        };
+        let hook = "https://hooks.example/services/T0/B0/canary-canary/?x=1";
+        assert_eq!(secrets(hook), ["b", "services/T0/B0/canary-canary"]);
+        for plain in ["http://127.0.0.1:1", "http://h/hook/", "", "x"] {
+            assert_eq!(secrets(plain), ["b"], "{plain}");
+        }
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! uses at a time.
 
 use std::{
+    ffi::OsString,
     fs::{self, DirBuilder, File},
     io::{self, Read, Write},
     path::{Path, PathBuf},
@@ -10,7 +11,10 @@ use std::{
 use secrecy::SecretString;
 use tempfile::TempDir;
 
-use crate::{Error, ErrorKind, Result, lock::try_lock};
+use crate::{
+    Error, ErrorKind, Result,
+    lock::{readable, try_lock},
+};
 
 /// The longest socket directory that both tmux and the server accept. They append
 /// `/tmux-<uid>/openhands-<32 digits>`, and the kernel's limit is 107 bytes (103 on macOS).
@@ -34,7 +38,7 @@ pub(crate) struct Place {
 impl Place {
     /// Returns a temporary location. Creates nothing yet.
     pub(crate) fn temporary() -> Result<Self> {
-        let base = std::path::absolute(std::env::temp_dir())
+        let base = std::path::absolute(temporary_directory(std::env::var_os("TMPDIR")))
             .map_err(|error| Error::directory("cannot find the temporary directory", error))?;
         // The name is unpredictable, so nobody else can have created the directory.
         let name: String = random_key().chars().take(12).collect();
@@ -241,6 +245,7 @@ impl StateDir {
         // Written atomically: a partial key would make the state's secrets unreadable.
         let mut file = tempfile::NamedTempFile::new_in(self.root()).map_err(failed)?;
         file.write_all(key.as_bytes()).map_err(failed)?;
+        readable(file.as_file()).map_err(failed)?;
         file.as_file().sync_all().map_err(failed)?;
         file.persist(&path).map_err(|error| failed(error.error))?;
         Ok(key.into())
@@ -270,6 +275,14 @@ impl Drop for StateDir {
         if let Some(tmux) = self.tmux_apart() {
             let _already_gone = fs::remove_dir_all(tmux);
         }
+    }
+}
+
+/// Returns the directory for temporary files. An empty variable counts as unset.
+fn temporary_directory(variable: Option<OsString>) -> PathBuf {
+    match variable {
+        Some(empty) if empty.is_empty() => PathBuf::from("/tmp"),
+        _ => std::env::temp_dir(),
     }
 }
 
@@ -309,8 +322,10 @@ fn make_or_take(path: &Path, fit: impl Fn(&Path) -> bool) -> io::Result<()> {
 
 #[cfg(unix)]
 fn make_private(path: &Path) -> io::Result<()> {
-    use std::os::unix::fs::DirBuilderExt;
-    DirBuilder::new().mode(0o700).create(path)
+    use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+    DirBuilder::new().mode(0o700).create(path)?;
+    // The umask may have removed rights of the owner.
+    fs::set_permissions(path, fs::Permissions::from_mode(0o700))
 }
 
 #[cfg(unix)]
@@ -433,6 +448,13 @@ mod tests {
         std::os::unix::net::UnixListener::bind(&socket).expect("a socket");
         let state = kept(dir.path()).expect("state again");
         assert!(!socket.exists() && state.tmux().is_dir());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn an_empty_temporary_directory_counts_as_unset() {
+        let tmp = temporary_directory(Some(OsString::new()));
+        assert_eq!(tmp, Path::new("/tmp"));
     }
 
     #[test]

@@ -11,7 +11,10 @@ use std::{
 
 use secrecy::{ExposeSecret, SecretString};
 
-use crate::{Error, ErrorKind, Result};
+use crate::{
+    Error, ErrorKind, Result,
+    start::adapted::{Pairs, sanitized},
+};
 
 /// The variables of the parent that a server and the agent's shell need. Others are not passed on,
 /// because the agent's commands can read the whole environment of the server.
@@ -80,6 +83,26 @@ const PYTHON: &[&str] = &[
     "__PYVENV_LAUNCHER__",
 ];
 
+/// Prefixes of the variables that direct git to one repository. git sets them for its hooks. With
+/// them, every git command of the server and its agents would use the owner's repository.
+const REPOSITORY: &[&str] = &[
+    "GIT_ALTERNATE_OBJECT_DIRECTORIES",
+    "GIT_CEILING_DIRECTORIES",
+    "GIT_COMMON_DIR",
+    "GIT_CONFIG",
+    "GIT_DIR",
+    "GIT_EXEC_PATH",
+    "GIT_GRAFT_FILE",
+    "GIT_INDEX_FILE",
+    "GIT_INTERNAL_",
+    "GIT_NAMESPACE",
+    "GIT_OBJECT_DIRECTORY",
+    "GIT_PREFIX",
+    "GIT_QUARANTINE_PATH",
+    "GIT_SHALLOW_FILE",
+    "GIT_WORK_TREE",
+];
+
 /// Variables that set the text encoding.
 const LOCALE: &[&str] = &["LC_ALL", "LC_CTYPE", "LANG"];
 
@@ -146,8 +169,6 @@ impl Value {
     }
 }
 
-type Pairs = Vec<(OsString, OsString)>;
-
 impl Variables {
     /// Returns the whole environment: the parent's allowed variables, then `ours`, then the
     /// caller's. Later values override earlier ones. `local` are addresses that bypass proxies.
@@ -193,24 +214,7 @@ impl Variables {
         }
         for (name, value) in &self.set {
             check_name(name)?;
-            let value = value.text();
-            let name = name.to_string_lossy();
-            if value.as_encoded_bytes().contains(&0) {
-                let message =
-                    format!("the value of environment variable {name} contains a NUL byte");
-                return Err(Error::new(ErrorKind::InvalidInput, message));
-            }
-            let value = value.to_string_lossy().to_ascii_uppercase();
-            if LOCALE.contains(&name.as_ref())
-                && !value.contains("UTF-8")
-                && !value.contains("UTF8")
-            {
-                let message = format!(
-                    "environment variable {name} must be a UTF-8 locale, such as {UTF_8}: the \
-                     server fails with any other"
-                );
-                return Err(Error::new(ErrorKind::InvalidInput, message));
-            }
+            check_value(name, &value.text())?;
         }
         Ok(())
     }
@@ -252,7 +256,8 @@ impl Variables {
         }
         let begins = |known: &&str| text.starts_with(known);
         // Even `inherit_all_env` omits variables that break the server's own settings.
-        if begins(&"OH_") || refused(&text).is_some() || PYTHON.iter().any(begins) {
+        if begins(&"OH_") || refused(&text).is_some() || PYTHON.iter().chain(REPOSITORY).any(begins)
+        {
             return false;
         }
         if HOME.contains(&text.as_ref()) {
@@ -275,36 +280,6 @@ fn installed() -> Pairs {
         (place.is_absolute() && place.is_dir()).then(|| (name.into(), place.into_os_string()))
     };
     INSTALLED.iter().filter_map(tool).collect()
-}
-
-/// Removes relative entries from search paths, and makes the addresses of this machine bypass
-/// proxies.
-fn sanitized(mut built: Pairs, local: &[String]) -> Pairs {
-    for (name, value) in &mut built {
-        if name == "PATH" {
-            let absolute = env::split_paths(value).filter(|path| path.is_absolute());
-            if let Ok(joined) = env::join_paths(absolute) {
-                *value = joined;
-            }
-        }
-    }
-    let mut no_proxy: Vec<String> = Vec::new();
-    for (name, value) in &built {
-        if name.eq_ignore_ascii_case("NO_PROXY") {
-            let value = value.to_string_lossy();
-            no_proxy.extend(value.split(',').map(|host| host.trim().to_owned()));
-        }
-    }
-    let loopback = ["localhost", "127.0.0.1", "::1"].map(str::to_owned);
-    no_proxy.extend(loopback.into_iter().chain(local.iter().cloned()));
-    let mut seen = std::collections::HashSet::new();
-    no_proxy.retain(|host| !host.is_empty() && seen.insert(host.clone()));
-    let no_proxy = no_proxy.join(",");
-    built.retain(|(name, _)| !name.eq_ignore_ascii_case("NO_PROXY"));
-    for name in ["NO_PROXY", "no_proxy"] {
-        built.push((name.into(), no_proxy.clone().into()));
-    }
-    built
 }
 
 /// Returns why a variable must not be set, or `None` if it may be.
@@ -331,6 +306,24 @@ pub(crate) fn check_name(name: &OsStr) -> Result<()> {
         )),
         None => Ok(()),
     }
+}
+
+/// Rejects values that are not valid, and locales with which the server fails.
+pub(crate) fn check_value(name: &OsStr, value: &OsStr) -> Result<()> {
+    let name = name.to_string_lossy();
+    if value.as_encoded_bytes().contains(&0) {
+        let message = format!("the value of environment variable {name} contains a NUL byte");
+        return Err(Error::new(ErrorKind::InvalidInput, message));
+    }
+    let value = value.to_string_lossy().to_ascii_uppercase();
+    if LOCALE.contains(&name.as_ref()) && !value.contains("UTF-8") && !value.contains("UTF8") {
+        let message = format!(
+            "environment variable {name} must be a UTF-8 locale, such as {UTF_8}: the server \
+             fails with any other"
+        );
+        return Err(Error::new(ErrorKind::InvalidInput, message));
+    }
+    Ok(())
 }
 
 /// Rejects module directories that cannot be passed to the server. The server splits the list at
@@ -516,9 +509,22 @@ mod tests {
     }
 
     #[test]
-    fn a_search_path_holds_absolute_directories_only() {
-        let built = built(&setting("PATH", ":/usr/bin:.:bin:../up:/bin:"));
-        assert_eq!(value(&built, "PATH").as_deref(), Some("/usr/bin:/bin"));
+    fn the_repository_of_a_git_hook_is_not_the_servers() {
+        let all = Variables {
+            inherit_all: true,
+            ..Variables::default()
+        };
+        for name in [
+            "GIT_DIR",
+            "GIT_INDEX_FILE",
+            "GIT_CONFIG_COUNT",
+            "GIT_CONFIG_KEY_0",
+        ] {
+            assert!(!all.passes(&name.into(), &".git".into()), "{name}");
+        }
+        for name in ["GIT_AUTHOR_NAME", "GIT_SSH_COMMAND", "GIT_TERMINAL_PROMPT"] {
+            assert!(all.passes(&name.into(), &"x".into()), "{name}");
+        }
     }
 
     #[test]

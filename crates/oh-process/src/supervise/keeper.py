@@ -169,6 +169,22 @@ def settle():
             pass
 
 
+def write_all(descriptor, data):
+    """Writes everything, also if the owner has limited the size of files."""
+    while data:
+        try:
+            data = data[posix.write(descriptor, data) :]
+        except OSError as failure:
+            if failure.errno != 27:  # EFBIG
+                raise
+            import resource
+
+            soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+            if soft == hard:
+                raise
+            resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+
+
 class Keeper:
     def __init__(self, begin=None):
         # Runs the command if this process was forked from one that has imported it.
@@ -234,7 +250,7 @@ class Keeper:
                 self.config = posix.memfd_create("configuration", 0)
             else:
                 self.config = posix.open(path, posix.O_RDWR | posix.O_CREAT | posix.O_TRUNC, 0o600)
-            posix.write(self.config, config)
+            write_all(self.config, config)
         failed, failing = posix.pipe()
         self.ended, self.others = None, set()
         try:

@@ -132,6 +132,8 @@ pub(crate) struct Running {
 pub(crate) struct End {
     keeper: Keeper,
     exit: Option<ExitReport>,
+    /// Whether the keeper ended first, so that a process may have escaped.
+    unkept: bool,
 }
 
 impl Spawn {
@@ -362,6 +364,7 @@ impl Keeper {
             end: End {
                 keeper: self.clone(),
                 exit: None,
+                unkept: false,
             },
         })
     }
@@ -526,12 +529,20 @@ impl End {
             // The keeper itself was killed. The command ended with it, but other processes may not
             // have.
             _ => {
+                self.unkept = true;
                 let keeper = self.keeper.clone();
                 let swept = spawn_blocking(move || sweep::kill_marked(MARK, &keeper.0.mark));
                 ExitReport::from_code(-9, swept.await.unwrap_or_default())
             }
         };
         self.exit.insert(exit).clone()
+    }
+}
+
+impl End {
+    /// Returns whether a process may have escaped and still hold the output, after the end.
+    pub(crate) fn may_have_escaped(&self) -> bool {
+        self.unkept
     }
 }
 

@@ -1,8 +1,9 @@
 //! Checks that every text follows the rules for plain English (see CONTRIBUTING.md).
 //!
-//! Checked are comments, documentation, string literals, the names of tests, Markdown files, Python
-//! files and shell scripts. Clippy checks the `# Errors` sections: `missing_errors_doc` is denied in the root manifest, and
-//! every published crate must inherit the workspace's lints.
+//! The texts are comments, documentation, string literals, identifiers, the names of tests, Markdown
+//! files, Python files and shell scripts. Clippy checks the `# Errors` sections:
+//! `missing_errors_doc` is denied in the root manifest, and every published crate must inherit the
+//! workspace's lints.
 
 mod rules;
 mod text;
@@ -38,7 +39,7 @@ pub(crate) fn check(root: &Path, rust: &[PathBuf], others: &[PathBuf], breaches:
         let passages = match path.extension().and_then(OsStr::to_str) {
             Some("md") => text::markdown(&source),
             Some("py" | "sh") => text::script(&source),
-            _ => text::rust(&source),
+            _ => [text::rust(&source), text::names(&source)].concat(),
         };
         let is_test = Path::new(&shown)
             .components()
@@ -109,5 +110,6 @@ fn findings(passage: &Passage, is_test: bool) -> Vec<String> {
             found
         }
         Kind::TestName => rules::test_name(text),
+        Kind::Name => rules::name(text).into_iter().collect(),
     }
 }

@@ -7,19 +7,23 @@ const MAX_WORDS: usize = 30;
 /// Words that must not begin a documentation comment, because they name nothing.
 const FIRST_WORDS: &[&str] = &[
     "He", "Him", "It", "Its", "Neither", "Nobody", "None", "One", "Ones", "She", "So", "Somebody",
-    "That", "Their", "Theirs", "Them", "They", "Those", "What", "Whatever", "Who", "Whoever",
+    "That", "Their", "Theirs", "Them", "These", "They", "This", "Those", "What", "Whatever", "Who",
+    "Whoever",
 ];
 
 /// Phrases that slow readers down. The second field is what to write instead.
 const PHRASES: &[(&str, &str)] = &[
+    ("all the same", "nevertheless, still"),
     ("anew", "again"),
     ("at hand", "available"),
     ("beside", "next to, in addition to"),
+    ("branch on", "match on"),
     ("by then", "a definite time"),
     ("came by", "where it came from"),
     ("come by", "where it comes from"),
     ("does not read", "cannot be decoded, is not valid"),
     ("do not read", "cannot be decoded, are not valid"),
+    ("doomed", "to be removed"),
     ("for good", "permanently"),
     ("grave", "severe"),
     ("heed", "follow, observe"),
@@ -29,6 +33,7 @@ const PHRASES: &[(&str, &str)] = &[
     ("know no", "do not have"),
     ("knows no", "does not have"),
     ("lest", "so that … not"),
+    ("make room", "free some space"),
     ("no more than", "at most"),
     ("of its own", "separate, its"),
     ("of life", "the thing"),
@@ -38,8 +43,25 @@ const PHRASES: &[(&str, &str)] = &[
     ("the like", "the things"),
     ("to be had", "available"),
     ("told", "reported, notified, received"),
+    ("trouble", "the error, the problem"),
     ("whatever", "a condition, or leave it out"),
     ("whoever", "the caller, the program"),
+];
+
+/// Words that must not be part of an identifier. The second field is what to write instead.
+const NAME_WORDS: &[(&str, &str)] = &[
+    ("anew", "again"),
+    ("doomed", "what removes it, and when"),
+    ("lest", "the condition"),
+    ("obey", "handle, apply"),
+    ("ponder", "wait"),
+    ("told", "reported, notified, received"),
+    ("trouble", "last_error, error"),
+    ("unheard", "unreported, queued"),
+    ("unsaid", "no_response"),
+    ("untold", "not_returned"),
+    ("whatever", "the condition"),
+    ("whoever", "the caller"),
 ];
 
 /// Words that make the name of a test a riddle.
@@ -123,6 +145,28 @@ pub(super) fn error_message(text: &str) -> Vec<String> {
         found.push(format!("error \"{text}\": end without a full stop"));
     }
     found
+}
+
+/// Checks an identifier in snake case or in camel case.
+pub(super) fn name(name: &str) -> Option<String> {
+    let mut word = String::new();
+    let mut words = Vec::new();
+    for letter in name.chars() {
+        let begins = letter == '_' || (letter.is_uppercase() && word.ends_with(char::is_lowercase));
+        if begins && !word.is_empty() {
+            words.push(std::mem::take(&mut word));
+        }
+        if letter != '_' {
+            word.push(letter);
+        }
+    }
+    words.push(word);
+    let odd = |word: &String| {
+        let word = word.to_lowercase();
+        NAME_WORDS.iter().find(|(odd, _)| *odd == word)
+    };
+    let (odd, better) = words.iter().find_map(odd)?;
+    Some(format!("name {name}: \"{odd}\": say {better}"))
 }
 
 /// Checks the name of a test: a statement of what holds, without riddles.
@@ -213,6 +257,8 @@ mod tests {
     fn documentation_begins_with_a_noun_or_a_verb() {
         assert!(first_word("It returns.").is_some());
         assert!(first_word("Its name.").is_some());
+        assert!(first_word("This returns.").is_some());
+        assert!(first_word("These names.").is_some());
         assert!(first_word("Items of a list.").is_none());
     }
 
@@ -241,6 +287,18 @@ mod tests {
         assert!(error_message("cannot start: see the log").is_empty());
         assert!(error_message("HTTP is required").is_empty());
         assert!(error_message("waiting...").is_empty());
+    }
+
+    #[test]
+    fn names_are_searched_word_by_word() {
+        for odd in [
+            "told", "was_told", "TOLD", "Told", "wasTold", "toldOf", "_told",
+        ] {
+            assert!(name(odd).is_some(), "{odd}");
+        }
+        for plain in ["oldest", "tolden", "telltale", "remove_at_end", "u8", ""] {
+            assert!(name(plain).is_none(), "{plain}");
+        }
     }
 
     #[test]

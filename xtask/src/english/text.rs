@@ -1,9 +1,11 @@
 //! Finds the passages of text in Rust files, Markdown files and scripts.
 
+use std::collections::HashSet;
+
 use crate::lexer::{self, Token};
 
 /// A passage of text: a paragraph, a string or the name of a test.
-#[derive(Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) struct Passage {
     /// Line of the file on which the passage begins, from 1.
     pub(super) line: usize,
@@ -22,6 +24,8 @@ pub(super) enum Kind {
     Text { error: bool },
     /// The name of a test.
     TestName,
+    /// An identifier, at its first place in a file.
+    Name,
     /// A paragraph, list item or heading of a Markdown file.
     Prose,
 }
@@ -155,7 +159,27 @@ pub(super) fn rust(source: &str) -> Vec<Passage> {
     passages
 }
 
-/// Joins lines into paragraphs. Skips code blocks, tables, rules and HTML.
+/// Returns the identifiers of a Rust file, each once.
+pub(super) fn names(source: &str) -> Vec<Passage> {
+    let mut seen = HashSet::new();
+    let words = lexer::tokens(source)
+        .into_iter()
+        .filter_map(|token| match token {
+            Token::Word { line, text } => Some((line, text)),
+            _ => None,
+        });
+    words
+        .filter(|(_, text)| seen.insert(text.clone()))
+        .map(|(line, text)| Passage {
+            line,
+            kind: Kind::Name,
+            text,
+        })
+        .collect()
+}
+
+/// Joins lines into paragraphs. Skips tables, rules, HTML, and code blocks except for the comments
+/// in them.
 fn paragraphs<'a>(lines: impl Iterator<Item = (usize, &'a str)>) -> Vec<(usize, String)> {
     let mut found: Vec<(usize, String)> = Vec::new();
     let (mut open, mut code) = (false, false);
@@ -165,6 +189,9 @@ fn paragraphs<'a>(lines: impl Iterator<Item = (usize, &'a str)>) -> Vec<(usize, 
             code = !code;
             open = false;
             continue;
+        }
+        if let Some((_, comment)) = text.split_once("// ").filter(|_| code) {
+            found.push((number, comment.trim().to_owned()));
         }
         if code || text.is_empty() || text.starts_with(['|', '<']) || text.starts_with("---") {
             open = false;
@@ -268,13 +295,24 @@ mod tests {
     }
 
     #[test]
-    fn code_blocks_and_tables_are_skipped() {
-        let text = "A list:\n\n- one\n  more\n- two\n\n```sh\nwhoever\n```\n| cell |\n";
+    fn code_blocks_and_tables_are_skipped_except_for_comments() {
+        let text = "A list:\n\n- one\n  more\n- two\n\n```sh\nwhoever\n```\n| cell |\n\
+                    ```\n// A note.\nlet a = 1; // One.\n```\n";
         let passages: Vec<String> = markdown(text)
             .into_iter()
             .map(|passage| passage.text)
             .collect();
-        assert_eq!(passages, ["A list:", "one more", "two"]);
+        assert_eq!(passages, ["A list:", "one more", "two", "A note.", "One."]);
+    }
+
+    #[test]
+    fn names_are_found_once() {
+        let source = "fn a_b() { let c = a_b(); }\n// d\nlet e = \"f g\";";
+        let found: Vec<_> = names(source)
+            .into_iter()
+            .map(|passage| passage.text)
+            .collect();
+        assert_eq!(found, ["fn", "a_b", "let", "c", "e"]);
     }
 
     #[test]

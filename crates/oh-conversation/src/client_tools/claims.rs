@@ -115,9 +115,9 @@ mod tests {
         assert!(claims.claim("a", false).is_none());
         assert!(claims.claim("a", true).is_some());
         forget(SERVER, id);
-        let anew = Claims::of(SERVER, id, || -1);
-        assert_eq!(anew.history(), -1);
-        assert!(anew.claim("a", false).is_some());
+        let claims = Claims::of(SERVER, id, || -1);
+        assert_eq!(claims.history(), -1);
+        assert!(claims.claim("a", false).is_some());
     }
 
     #[test]

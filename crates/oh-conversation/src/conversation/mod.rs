@@ -143,7 +143,7 @@ impl Conversation {
     /// ended.
     pub fn last_error(&self) -> Option<Error> {
         let ended = self.ended();
-        ended.or_else(|| self.mirror().read().trouble.clone())
+        ended.or_else(|| self.mirror().read().last_error.clone())
     }
 
     pub(crate) fn ended(&self) -> Option<Error> {

@@ -57,7 +57,7 @@ impl fmt::Display for Difference {
 }
 
 /// Fields that the server does not return, or returns in another form than they were sent.
-const UNTOLD: [&str; 12] = [
+const NOT_RETURNED: [&str; 12] = [
     "agent_settings",
     "agent_profile_id",
     "agent_launch_additions",
@@ -80,7 +80,7 @@ pub(crate) fn differences(start: &StartConversation, found: &ConversationInfo) -
     };
     let mut paths = Vec::new();
     for (field, wanted) in &wanted {
-        if UNTOLD.contains(&field.as_str()) {
+        if NOT_RETURNED.contains(&field.as_str()) {
             continue;
         }
         if let Some(found) = found.state().get(field) {
@@ -88,14 +88,18 @@ pub(crate) fn differences(start: &StartConversation, found: &ConversationInfo) -
         }
     }
     let directory = |value: &Value| value["working_dir"].as_str().map(str::to_owned);
-    let told = found.state().get("workspace").map(|told| told.to_value());
+    let returned = found
+        .state()
+        .get("workspace")
+        .map(|returned| returned.to_value());
     // A worktree has its own directory.
     if wanted
         .get("worktree")
         .is_none_or(|worktree| worktree != true)
-        && let (Some(wanted), Some(told)) = (wanted.get("workspace").and_then(directory), told)
-        && let Some(told) = directory(&told)
-        && wanted.trim_end_matches('/') != told.trim_end_matches('/')
+        && let (Some(wanted), Some(returned)) =
+            (wanted.get("workspace").and_then(directory), returned)
+        && let Some(returned) = directory(&returned)
+        && wanted.trim_end_matches('/') != returned.trim_end_matches('/')
         && wanted.starts_with('/')
     {
         paths.push("workspace.working_dir".into());
@@ -105,7 +109,7 @@ pub(crate) fn differences(start: &StartConversation, found: &ConversationInfo) -
 
 fn compare(path: &str, wanted: &Value, found: &Value, paths: &mut Vec<String>) {
     match (wanted, found) {
-        (_, Value::Null) if untold(path) => {}
+        (_, Value::Null) if may_be_null(path) => {}
         (_, Value::String(mask)) if mask == "**********" => {}
         (Value::Object(wanted), Value::Object(found)) => {
             for (field, wanted) in wanted {
@@ -130,7 +134,7 @@ fn compare(path: &str, wanted: &Value, found: &Value, paths: &mut Vec<String>) {
 
 /// Returns whether the server may return null for a value: for a secret, or for hooks before the
 /// first message.
-fn untold(path: &str) -> bool {
+fn may_be_null(path: &str) -> bool {
     let mut parts = path.rsplit('.');
     let name = parts.next().unwrap_or_default().to_ascii_lowercase();
     let secret = [

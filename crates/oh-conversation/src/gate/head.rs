@@ -49,13 +49,13 @@ impl Conversation {
 /// Returns the head. On the server every event except state changes moves the head, as does
 /// navigation.
 fn head(held: &Held, asked: Option<Position>) -> (Head, bool) {
-    let told = held.snapshot.as_ref().map(|snapshot| Position {
+    let reported = held.snapshot.as_ref().map(|snapshot| Position {
         events: snapshot.events,
         head: Head::reported(&held.state),
     });
-    let known = match (told, asked) {
-        (Some(told), Some(asked)) if told.events > asked.events => Some(told),
-        (told, None) => told,
+    let known = match (reported, asked) {
+        (Some(reported), Some(asked)) if reported.events > asked.events => Some(reported),
+        (reported, None) => reported,
         (_, asked) => asked,
     };
     let Some(known) = known else {

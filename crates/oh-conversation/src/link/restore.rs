@@ -36,9 +36,9 @@ pub(crate) async fn restore(client: &Client, mirror: &Mirror) -> Result<()> {
         // Only a snapshot of this connection shows the server's current policy.
         let snapshot = held.snapshot.as_ref();
         let fresh = snapshot.is_some_and(|last| last.connection == held.connection);
-        let told = held.state.get("confirmation_policy").cloned();
+        let reported = held.state.get("confirmation_policy").cloned();
         let fresh = fresh && held.link == Link::Live;
-        (held.connection, told.filter(|_| fresh))
+        (held.connection, reported.filter(|_| fresh))
     };
     if let Some(policy) = policy
         && known.is_none_or(|known| differs(&policy, Some(&known)))
@@ -57,13 +57,13 @@ pub(crate) async fn restore(client: &Client, mirror: &Mirror) -> Result<()> {
 
 /// Returns whether a state has another policy than this one. Fields that this policy leaves to the
 /// server's defaults are not compared.
-fn differs(policy: &ConfirmationPolicy, told: Option<&Json>) -> bool {
+fn differs(policy: &ConfirmationPolicy, reported: Option<&Json>) -> bool {
     let ours = serde_json::to_value(policy).unwrap_or_default();
-    let Some(told) = told.map(Json::to_value) else {
+    let Some(reported) = reported.map(Json::to_value) else {
         return false;
     };
     let mut ours = ours.as_object().into_iter().flatten();
-    ours.any(|(field, value)| told.get(field) != Some(value))
+    ours.any(|(field, value)| reported.get(field) != Some(value))
 }
 
 #[cfg(test)]
@@ -75,19 +75,22 @@ mod tests {
     #[test]
     fn a_policy_differs_by_any_of_its_fields() {
         let mut state = ConversationState::default();
-        let told = r#"{"kind":"ConversationStateUpdateEvent","id":"1","key":"confirmation_policy",
+        let reported = r#"{"kind":"ConversationStateUpdateEvent","id":"1","key":"confirmation_policy",
             "value":{"kind":"ConfirmRisky","threshold":"HIGH","confirm_unknown":true}}"#;
-        let told = Event::from_json(told).unwrap();
-        if let Payload::ConversationStateUpdate(update) = told.payload() {
+        let reported = Event::from_json(reported).unwrap();
+        if let Payload::ConversationStateUpdate(update) = reported.payload() {
             state.apply(update).unwrap();
         }
-        let told = state.get("confirmation_policy");
+        let reported = state.get("confirmation_policy");
         assert!(!differs(
             &ConfirmationPolicy::risky(SecurityRisk::High),
-            told
+            reported
         ));
-        assert!(differs(&ConfirmationPolicy::risky(SecurityRisk::Low), told));
-        assert!(differs(&ConfirmationPolicy::always(), told));
+        assert!(differs(
+            &ConfirmationPolicy::risky(SecurityRisk::Low),
+            reported
+        ));
+        assert!(differs(&ConfirmationPolicy::always(), reported));
         assert!(!differs(&ConfirmationPolicy::always(), None));
     }
 }

@@ -139,13 +139,13 @@ impl Answered {
     }
 
     /// Returns whether the log does not yet show a run that the server has accepted from this
-    /// process. `ran`: the index after the newest event that reports the start of a run. `told`: when
-    /// the last snapshot arrived.
-    pub(crate) fn begins(&self, ran: usize, told: Option<Instant>) -> bool {
+    /// process. `ran`: the index after the newest event that reports the start of a run.
+    /// `snapshot_at`: when the last snapshot arrived.
+    pub(crate) fn begins(&self, ran: usize, snapshot_at: Option<Instant>) -> bool {
         let started = *lock(&self.started);
         started.is_some_and(|started| {
-            let told = told.is_some_and(|told| told > started.at);
-            ran <= started.events && !told && started.at.elapsed() < SHOWN
+            let shown = snapshot_at.is_some_and(|at| at > started.at);
+            ran <= started.events && !shown && started.at.elapsed() < SHOWN
         })
     }
 

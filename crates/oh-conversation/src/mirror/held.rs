@@ -90,7 +90,7 @@ pub(crate) struct Held {
     /// How many events were held when a snapshot last showed that no run was in progress.
     freed: usize,
     /// Counts since the newest run started: snapshots with another status, and earlier pauses.
-    told: u32,
+    snapshots: u32,
     paused: u32,
     answered: Arc<Answered>,
     /// The index of the newest event that reports that actions wait for approval.
@@ -98,7 +98,7 @@ pub(crate) struct Held {
     pub(crate) state: Arc<ConversationState>,
     pub(crate) link: Link,
     /// Why there is no connection.
-    pub(crate) trouble: Option<Error>,
+    pub(crate) last_error: Option<Error>,
     pub(crate) connection: u64,
     /// When the connection was made.
     pub(crate) connected: Instant,
@@ -131,13 +131,13 @@ impl Held {
             logged: None,
             ran: 0,
             freed: 0,
-            told: 0,
+            snapshots: 0,
             paused: 0,
             answered,
             asked: None,
             state: Arc::new(state),
             link: Link::Connecting,
-            trouble: None,
+            last_error: None,
             connection: 0,
             connected: Instant::now(),
             down_since: Some(Instant::now()),
@@ -151,7 +151,7 @@ impl Held {
     /// Reports that all events that existed when the connection was made have arrived.
     pub(crate) fn live(&mut self) {
         self.link = Link::Live;
-        (self.trouble, self.counted, self.refused) = (None, None, false);
+        (self.last_error, self.counted, self.refused) = (None, None, false);
         self.disowned = false;
     }
 
@@ -211,7 +211,7 @@ impl Held {
             if let StateChange::ExecutionStatus(status) = &update.change {
                 if status.is_running() {
                     self.ran = self.log.end() + 1;
-                    (self.told, self.paused) = (0, self.answered.paused());
+                    (self.snapshots, self.paused) = (0, self.answered.paused());
                 }
                 if *status == ExecutionStatus::WaitingForConfirmation {
                     self.asked = Some(self.log.end());
@@ -265,16 +265,16 @@ impl Held {
 
     /// Returns how many snapshots since the newest run started may be due to pauses: the server
     /// sends one at once, while the paused step continues, and another one when the slot is free.
-    fn told_of_pauses(&self, status: &ExecutionStatus) -> u32 {
+    fn snapshots_of_pauses(&self, status: &ExecutionStatus) -> u32 {
         let own = self.answered.pauses().saturating_sub(self.paused);
         own.max(u32::from(*status == ExecutionStatus::Paused))
     }
 
     /// Returns the current status from the log or the last snapshot, whichever is newer.
     pub(crate) fn status(&self) -> ExecutionStatus {
-        let told = self.snapshot.as_ref().map_or(0, |snapshot| snapshot.events);
+        let reported = self.snapshot.as_ref().map_or(0, |snapshot| snapshot.events);
         match &self.logged {
-            Some((status, after)) if *after > told => status.clone(),
+            Some((status, after)) if *after > reported => status.clone(),
             _ => self.state.execution_status(),
         }
     }
@@ -316,8 +316,8 @@ impl Held {
             self.end = Some(snapshot.clone());
         }
         if !snapshot.status.is_running() {
-            self.told += 1;
-            if snapshot.first || self.told > self.told_of_pauses(&snapshot.status) {
+            self.snapshots += 1;
+            if snapshot.first || self.snapshots > self.snapshots_of_pauses(&snapshot.status) {
                 self.freed = snapshot.events;
             }
         }

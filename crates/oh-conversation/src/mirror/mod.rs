@@ -110,15 +110,15 @@ impl Writer {
     }
 
     /// Reports that there is no connection and, after a failed attempt, why.
-    pub(crate) fn connecting(&self, trouble: Option<Error>) {
+    pub(crate) fn connecting(&self, last_error: Option<Error>) {
         let known = {
             let held = self.0.read();
-            held.link == Link::Connecting && trouble.is_none()
+            held.link == Link::Connecting && last_error.is_none()
         };
         if !known {
             self.change(|held| {
                 held.link = Link::Connecting;
-                held.trouble = trouble.or(held.trouble.take());
+                held.last_error = last_error.or(held.last_error.take());
                 held.down_since.get_or_insert_with(Instant::now);
             });
         }
@@ -132,10 +132,10 @@ impl Writer {
     }
 
     /// Reports that events arrive by REST, because sockets are refused, or are not open yet.
-    pub(crate) fn polling(&self, trouble: Error, refused: bool) {
+    pub(crate) fn polling(&self, last_error: Error, refused: bool) {
         self.change(|held| {
             held.link = Link::Polling;
-            held.trouble = Some(trouble);
+            held.last_error = Some(last_error);
             (held.down_since, held.disowned) = (None, false);
             held.refused = refused;
             if refused {

@@ -49,8 +49,8 @@ pub fn completion_log(
 }
 
 /// Returns only the file name, so that a name from the server cannot lead out of the directory.
-fn file_name(told: &str, event_id: &str) -> String {
-    let name = Path::new(told).file_name().and_then(|name| name.to_str());
+fn file_name(given: &str, event_id: &str) -> String {
+    let name = Path::new(given).file_name().and_then(|name| name.to_str());
     let plain = |c: char| if c == '\\' || c.is_control() { '_' } else { c };
     match name {
         Some(name) => name.chars().map(plain).collect(),

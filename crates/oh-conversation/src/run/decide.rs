@@ -101,8 +101,8 @@ pub(super) fn decide(signals: &Signals) -> Decision {
     }
     // While the log shows `running`, the run continues: REST returns the status saved at the end of
     // the last step. Only a status that a new subscription confirms is newer than the log.
-    let told = signals.hint.as_ref().is_none_or(|hint| !hint.is_running());
-    match told || same || asked.logged.as_ref() == Some(&asked.status) {
+    let stopped = signals.hint.as_ref().is_none_or(|hint| !hint.is_running());
+    match stopped || same || asked.logged.as_ref() == Some(&asked.status) {
         true => Decision::End(asked.status.clone()),
         false => Decision::Wait,
     }

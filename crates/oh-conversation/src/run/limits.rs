@@ -107,7 +107,7 @@ impl Run {
         let limit = conversation.limits().unreachable;
         let mut changes = conversation.changes();
         let mut liveness = conversation.client().liveness();
-        let mut told = None;
+        let mut changed_at = None;
         loop {
             changes.borrow_and_update();
             // A supervisor that is restarting the server reports when it gives up.
@@ -116,12 +116,13 @@ impl Run {
                 let held = conversation.mirror().read();
                 held.down_since.filter(|_| !restarting && !held.disowned)
             };
-            let down = down.map(|since| told.map_or(since, |told| since.max(told)));
+            let down =
+                down.map(|since| changed_at.map_or(since, |changed_at| since.max(changed_at)));
             let over = down.and_then(|since| since.checked_add(limit));
             tokio::select! {
                 biased;
                 () = reached(over) => return conversation.last_error(),
-                Ok(()) = liveness.changed() => told = Some(Instant::now()),
+                Ok(()) = liveness.changed() => changed_at = Some(Instant::now()),
                 _ = changes.changed() => {}
             }
         }

@@ -47,12 +47,12 @@ impl Pace {
     }
 
     pub(super) fn next(&self, signals: &Signals, up: bool) -> (Instant, Ask) {
-        let told = signals.hint.as_ref().is_some_and(|hint| !hint.is_running());
+        let stopped = signals.hint.as_ref().is_some_and(|hint| !hint.is_running());
         let growing =
             |first: Duration, cap: Duration| first.saturating_mul(1 << self.times.min(10)).min(cap);
         let (delay, ask) = match signals.snapshot {
             Some(_) if self.times < 50 => (SOON, Ask::End),
-            _ if told => (QUIET, Ask::End),
+            _ if stopped => (QUIET, Ask::End),
             Some(_) => (QUIET, Ask::End),
             // The run may have had nothing to do, or may start slowly.
             None if !signals.begun => (growing(QUIET, RARELY), Ask::End),

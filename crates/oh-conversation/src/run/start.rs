@@ -200,8 +200,8 @@ impl Conversation {
     fn is_taken(&self, free: usize) -> bool {
         let held = self.mirror().read();
         (held.wraps_up() && held.ran > free) || {
-            let told = held.snapshot.as_ref().map(|last| last.at);
-            self.mirror().answered.begins(held.ran, told)
+            let snapshot_at = held.snapshot.as_ref().map(|last| last.at);
+            self.mirror().answered.begins(held.ran, snapshot_at)
         }
     }
 
@@ -249,14 +249,14 @@ impl Conversation {
                 let (log, snapshot) = (held.log.clone(), held.snapshot.clone());
                 (log, held.link, snapshot, held.ran)
             };
-            let told = snapshot.is_some_and(|last| {
+            let is_free = snapshot.is_some_and(|last| {
                 last.number > sent.snapshots && (!last.first || last.connection > sent.connection)
             });
             let moved = matches!(
                 status_since(&log, sent.events),
                 Some(ExecutionStatus::Running | ExecutionStatus::WaitingForConfirmation)
             );
-            if told || moved {
+            if is_free || moved {
                 return Slot::Moved;
             }
             if link != Link::Live {

@@ -22,7 +22,7 @@ use crate::{Conversation, Request, Result, ops::list};
 #[derive(Debug, Clone)]
 pub struct Child {
     conversation: Conversation,
-    told: calls::Child,
+    response: calls::Child,
 }
 
 impl Child {
@@ -39,7 +39,7 @@ impl Child {
     /// Returns the server's response at the start: title, directory, and whether the directory is
     /// the child's own.
     pub fn started(&self) -> &calls::Child {
-        &self.told
+        &self.response
     }
 }
 
@@ -90,13 +90,13 @@ impl IntoFuture for StartChild {
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(async move {
             let parent = &self.conversation;
-            let told = parent
+            let response = parent
                 .call_newer("start a child conversation", &self.call)
                 .await?;
-            let attached = Conversation::attach(parent.client(), told.conversation_id).await?;
+            let attached = Conversation::attach(parent.client(), response.conversation_id).await?;
             Ok(Child {
                 conversation: attached,
-                told,
+                response,
             })
         })
     }

@@ -44,8 +44,8 @@ impl Watcher {
                 }
             }
         }
-        let mut trouble = Error::transport(self.id, "keep the connection to the server", error);
-        let reachable = trouble
+        let mut cause = Error::transport(self.id, "keep the connection to the server", error);
+        let reachable = cause
             .transport_error()
             .is_none_or(|error| error.kind() != Wire::Connect);
         let silent = self.heard.elapsed() >= SILENT;
@@ -55,7 +55,7 @@ impl Watcher {
             match self.catch_up().await {
                 Ok(()) => {
                     self.polls = true;
-                    self.writer.polling(trouble, refused);
+                    self.writer.polling(cause, refused);
                     self.tell_live();
                     let until = Instant::now() + self.try_socket;
                     self.try_socket = (self.try_socket * 2).min(TRY_SOCKET.1);
@@ -63,12 +63,12 @@ impl Watcher {
                 }
                 Err(Fault::Other) => return Phase::Verify,
                 Err(Fault::Wire(other)) => {
-                    trouble = Error::transport(self.id, "keep the connection to the server", other);
+                    cause = Error::transport(self.id, "keep the connection to the server", other);
                 }
             }
         }
         self.polls = false;
-        self.writer.connecting(Some(trouble));
+        self.writer.connecting(Some(cause));
         let disowned = self.leased.is_some() || self.missing.is_some();
         self.writer.change(|held| held.disowned = disowned);
         Phase::Wait(self.backoff.next_delay())

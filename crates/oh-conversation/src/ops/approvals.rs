@@ -164,7 +164,7 @@ impl Approvals {
             let (noted, approved) = (answered.clone(), ids.clone());
             let note = move || noted.approve(approved, from);
             let mut sent = turn.send_then(conversation.client(), call, note);
-            match turn::answer(&mut sent).await {
+            match conversation.answer(&mut sent).await {
                 Ok(()) => {}
                 Err(error) if turn::is_unclear(&error) => {
                     // Only a run can end the wait of these actions.
@@ -207,7 +207,7 @@ impl Approvals {
             // The request keeps them rejected too, in case the caller drops this future.
             let held = rejecting.clone();
             let mut sent = turn.send_then(conversation.client(), call, move || drop(held));
-            let sent = turn::answer(&mut sent).await;
+            let sent = conversation.answer(&mut sent).await;
             match sent {
                 Ok(()) => {
                     let shown = conversation.shows(|| this.are_answered(&actions));

@@ -275,7 +275,7 @@ impl Conversation {
             (Cursor::after(held.cursor), held.log.end())
         };
         let mut sent = turn.send(self.client(), call);
-        match turn::answer(&mut sent).await {
+        match self.answer(&mut sent).await {
             Ok(_) => {}
             Err(error) if turn::is_unclear(&error) => {
                 if !self.has_begun_goal(held).await {

@@ -16,10 +16,7 @@ use tokio::time::timeout;
 use crate::{
     Conversation, Error, ErrorKind, Result,
     gate::Standing,
-    run::{
-        Started,
-        turn::{self, Turn},
-    },
+    run::{Started, turn},
 };
 
 /// A message that has not been sent. Await it; the server has then saved the message.
@@ -155,7 +152,7 @@ impl SendMessage {
         let supersedes = {
             // Messages of one process are sent one after another, so that a lost one can be
             // distinguished from those before it.
-            let turn = Turn::wait(&conversation.mirror().answered).await;
+            let turn = conversation.turn().await?;
             let standing = conversation.standing_soon().await?;
             if matches!(standing, Standing::Waiting(_)) && !self.anyway {
                 let what = "an action is waiting for approval, and the next run would execute it";
@@ -173,7 +170,7 @@ impl SendMessage {
                 call = call.sender(sender);
             }
             let mut sent = turn.send(conversation.client(), call);
-            match turn::answer(&mut sent).await {
+            match conversation.answer(&mut sent).await {
                 Ok(()) => {}
                 Err(error) if turn::is_unclear(&error) => {
                     // The server has no idempotency key for messages, so the log shows whether it

@@ -11,10 +11,7 @@ use crate::{
     Conversation, Error, Link, Result,
     gate::Standing,
     link::restore::is_settled,
-    run::{
-        status_since,
-        turn::{self, Turn},
-    },
+    run::{status_since, turn},
 };
 
 /// How long to wait after an error that gives no information about the conversation.
@@ -73,7 +70,7 @@ impl Conversation {
         loop {
             // Held until the response arrives, so that another handle's answer cannot cross this
             // request.
-            let turn = Turn::wait(&self.mirror().answered).await;
+            let turn = self.turn().await?;
             let standing = self.standing().await?;
             mark();
             match standing {
@@ -118,7 +115,7 @@ impl Conversation {
             let mut request = turn.send_then(self.client(), call, note);
             let answer = tokio::select! {
                 biased;
-                answer = turn::answer(&mut request) => Some(answer),
+                answer = self.answer(&mut request) => Some(answer),
                 // The response may be late or lost, but the log shows the run.
                 () = self.runs(sent.events) => None,
             };
@@ -136,7 +133,8 @@ impl Conversation {
                     if self.shows_effect(|| self.has_run(sent.events)).await {
                         return Ok(Started::Begun);
                     }
-                    return Err(Error::ambiguous(id, "started the run", error));
+                    let unclear = || Error::ambiguous(id, "started the run", error);
+                    return Err(self.ended().unwrap_or_else(unclear));
                 }
                 // Nothing was sent.
                 Wire::Connect | Wire::Timeout => sleep(SOON).await,

@@ -18,7 +18,7 @@ pub(crate) struct Turn {
 
 impl Turn {
     /// Waits for the turn to check and send. The turn ends when it is dropped.
-    pub(crate) async fn wait(answered: &Answered) -> Self {
+    async fn wait(answered: &Answered) -> Self {
         Self {
             _guard: answered.lock_turn().await,
         }
@@ -59,17 +59,41 @@ impl Turn {
 }
 
 impl Conversation {
+    /// Waits for the turn to send a request that could approve, unless the link ends.
+    pub(crate) async fn turn(&self) -> crate::Result<Turn> {
+        tokio::select! {
+            biased;
+            turn = Turn::wait(&self.mirror().answered) => Ok(turn),
+            () = self.until_ended() => Err(self.ended().unwrap_or_else(|| {
+                crate::Error::new(crate::ErrorKind::Closed, self.id(), "closed")
+            })),
+        }
+    }
+
+    /// Waits for the response to a request that was sent on a separate task. Once the link has
+    /// ended, nothing shows the effect of the request any more.
+    pub(crate) async fn answer<T>(&self, sent: &mut JoinHandle<Result<T>>) -> Result<T> {
+        tokio::select! {
+            biased;
+            answer = answer(sent) => answer,
+            () = self.until_ended() => {
+                let what = "the link ended before the response";
+                Err(Error::new(ErrorKind::Interrupted, what))
+            }
+        }
+    }
+
     /// Waits for the turn to send an answer, with the time limit for unclear answers: a response that
     /// never arrives holds the turn for long.
     pub(crate) async fn turn_soon(&self) -> crate::Result<Turn> {
         let limit = self.limits().answer;
-        let turn = time::timeout(limit, Turn::wait(&self.mirror().answered)).await;
-        turn.map_err(|_| {
+        let turn = time::timeout(limit, self.turn()).await;
+        turn.unwrap_or_else(|_| {
             let what = format!(
                 "an earlier request of this process that could approve an action has had no \
                  response for {limit:?}"
             );
-            self.timed_out(what).advise("nothing was sent")
+            Err(self.timed_out(what).advise("nothing was sent"))
         })
     }
 }

@@ -438,3 +438,47 @@ async fn an_approval_waits_for_the_end_of_the_run_that_asks() {
     soon(approving).await.unwrap().unwrap();
     assert_eq!(mock.seen("POST /events/respond_to_confirmation"), 1);
 }
+
+/// A response may never arrive, and another request waits for it.
+#[tokio::test(start_paused = true)]
+async fn a_close_ends_requests_that_wait_for_a_response() {
+    for path in ["/run", "/events", "/respond_to_confirmation"] {
+        let (mock, _dials, dial, conversation) = attached("idle").await;
+        mock.slow_down(path, Duration::from_secs(500));
+        let first = match path {
+            "/run" => run(&conversation),
+            "/events" => {
+                let send = |it: &Conversation| it.send("a").into_future();
+                tokio::spawn(failed(conversation.clone(), send))
+            }
+            _ => {
+                let shown = waiting(&mock, &dial, &conversation).await;
+                let approve = move |it: &Conversation| it.approvals().approve(&shown);
+                tokio::spawn(failed(conversation.clone(), approve))
+            }
+        };
+        sleep(Duration::from_secs(1)).await;
+        let send = |it: &Conversation| it.send("b").into_future();
+        let second = tokio::spawn(failed(conversation.clone(), send));
+        sleep(Duration::from_secs(1)).await;
+        let begun = tokio::time::Instant::now();
+        conversation.close().await.unwrap();
+        for request in [first, second] {
+            let kind = soon(request).await.unwrap().unwrap_err().kind();
+            let expected = [ErrorKind::Closed, ErrorKind::Ambiguous];
+            assert!(expected.contains(&kind), "{path}: {kind:?}");
+        }
+        assert!(begun.elapsed() < Duration::from_secs(2), "{path}");
+    }
+}
+
+async fn failed<F>(
+    conversation: Conversation,
+    work: impl FnOnce(&Conversation) -> F,
+) -> Result<RunOutcome>
+where
+    F: Future<Output = Result<()>>,
+{
+    work(&conversation).await?;
+    unreachable!("it should fail")
+}

@@ -67,7 +67,7 @@ pub enum ErrorKind {
     /// the pending actions again.
     Conflict,
     /// The server accepts no more runs at the moment. Try again later; [`Bulk`](crate::Bulk) does
-    /// this by itself.
+    /// this automatically.
     RateLimited,
     /// The address responds, but not with the response of an agent server. Correct the client's
     /// URL. If the URL is correct, a gateway responded in the server's place, for example with a
@@ -86,7 +86,7 @@ pub enum ErrorKind {
     /// sent. Raise the limit that the message names, or check the connection.
     Timeout,
     /// The connection ended before the response was complete, or no events arrive. The server may
-    /// have acted. Check the connection; the link reconnects by itself.
+    /// have acted. Check the connection; the link reconnects automatically.
     Interrupted,
     /// The server, or a gateway in front of it, does not permit the request (status 403). Check the
     /// session key and the gateway.

@@ -319,14 +319,14 @@ impl Conversation {
         answer.map_err(|error| Error::transport(self.id(), what, error))
     }
 
-    /// Does the same as [`call`](Self::call), for a request that names another resource besides the
-    /// conversation.
+    /// Sends a request like [`call`](Self::call), if the request names another resource in addition
+    /// to the conversation.
     pub(crate) async fn call_naming<C: Call>(&self, what: &str, call: &C) -> Result<C::Output> {
         let answer = self.client().call(call).await;
         answer.map_err(|error| Error::naming(self.id(), what, error))
     }
 
-    /// Does the same as [`call`](Self::call), for an endpoint that older servers do not have.
+    /// Sends a request like [`call`](Self::call), to an endpoint that older servers do not have.
     pub(crate) async fn call_newer<C: Call>(&self, what: &str, call: &C) -> Result<C::Output> {
         let answer = self.client().call(call).await;
         answer.map_err(|error| {

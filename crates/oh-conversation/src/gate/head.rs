@@ -11,7 +11,7 @@ use crate::{
     },
 };
 
-/// How often the server is asked for the head while events arrive.
+/// Maximum number of requests for the head while events arrive.
 const TRIES: usize = 3;
 
 impl Conversation {

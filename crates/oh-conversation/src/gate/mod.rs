@@ -93,7 +93,8 @@ impl Conversation {
         !held.status().is_running() && (may_ask || held.asked.is_some() || held.log.start() > 0)
     }
 
-    /// Does the same as [`standing`](Self::standing), with the time limit for unclear answers.
+    /// Returns the standing like [`standing`](Self::standing), within the time limit for unclear
+    /// answers.
     pub(crate) async fn standing_soon(&self) -> Result<Standing> {
         let limit = self.limits().answer;
         match timeout(limit, self.standing()).await {

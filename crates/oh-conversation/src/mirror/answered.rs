@@ -55,7 +55,7 @@ const SHOWN_AT_LAST: Duration = Duration::from_secs(30);
 pub(crate) struct Shown {
     /// When the connection was made that has delivered the last snapshot.
     pub(crate) connected: Option<Instant>,
-    /// When the last snapshot has arrived, if it says that actions wait.
+    /// When the last snapshot arrived, if it reports that actions wait.
     pub(crate) waits: Option<Instant>,
     /// The length of the log at the newest start of a run.
     pub(crate) ran: usize,

@@ -219,8 +219,8 @@ async fn carry_out(weak: WeakConversation, tool: ClientTool, event: Event, work:
     }
 }
 
-/// How often a gateway may forbid a result before the result is given up: a server that is starting
-/// does so for a moment.
+/// Maximum number of times that a gateway may forbid a result before the result is given up: a
+/// server that is starting does so for a moment.
 const FORBIDDEN: u32 = 5;
 
 /// Counts the rejections of one result.

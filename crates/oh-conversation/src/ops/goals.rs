@@ -201,7 +201,7 @@ pub struct Goals {
 }
 
 impl Conversation {
-    /// Returns the goals: objectives that the server pursues until a judge says that they are reached.
+    /// Returns the goals: objectives that the server pursues until a judge considers them reached.
     pub fn goals(&self) -> Goals {
         Goals {
             conversation: self.clone(),

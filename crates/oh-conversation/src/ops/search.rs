@@ -225,7 +225,7 @@ impl EventSearch {
 struct Reading {
     conversation: Conversation,
     filter: EventFilter,
-    /// The kind to filter by here, if the server cannot.
+    /// The kind that the client filters by, if the server cannot.
     kind: Option<String>,
     newest_first: bool,
     page: u32,

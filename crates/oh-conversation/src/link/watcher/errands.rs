@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{Link, link::restore};
 
-/// How often a gap must be fetched without success before its events are considered unreadable.
+/// Number of requests without success after which the events of a gap count as unreadable.
 const FILLS: u32 = 2;
 
 /// The maximum number of events remembered as fetched with REST.

@@ -11,9 +11,9 @@ use super::{
 };
 use crate::{Error, ErrorKind};
 
-/// How often the log is fetched during a run.
+/// The interval between requests for the log during a run.
 const OFTEN: Duration = Duration::from_millis(400);
-/// How often the log is fetched while nothing happens.
+/// The interval between requests for the log while nothing happens.
 const RARELY: Duration = Duration::from_secs(5);
 
 /// How long a handshake may take before the log is also followed with REST.

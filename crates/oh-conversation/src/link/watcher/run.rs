@@ -181,7 +181,7 @@ impl Watcher {
                     if let Some(next) = self.received(received, &mut connection) {
                         break next;
                     }
-                    // A socket that replaces a silent one delivers no new events by itself.
+                    // A socket that replaces a silent one does not deliver new events on its own.
                     if self.rest_until_check == self.limits.silence {
                         connection.check = Instant::now() + self.limits.silence;
                     }

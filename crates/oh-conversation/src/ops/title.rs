@@ -157,18 +157,10 @@ async fn ask_other(conversation: &Conversation, llm: Llm, question: String) -> R
         id: start.id(),
         deleted: false,
     };
-    conversation
-        .call(
-            "generate a title",
-            &calls::conversations::Create::new(start),
-        )
-        .await?;
-    let answer = conversation
-        .call(
-            "generate a title",
-            &calls::conversations::Ask::new(helper.id, question),
-        )
-        .await;
+    let create = calls::conversations::Create::new(start);
+    conversation.call("generate a title", &create).await?;
+    let ask = calls::conversations::Ask::new(helper.id, question);
+    let answer = conversation.call("generate a title", &ask).await;
     helper.delete().await;
     answer
 }

@@ -27,7 +27,9 @@ use crate::{Link, mirror::view::View};
 pub struct Watch<T>(Pin<Box<dyn Stream<Item = T> + Send>>);
 
 impl<T: Send + 'static> Watch<T> {
-    fn new(
+    /// Creates a stream of what `look` returns, without values that are the `same` as the one
+    /// before.
+    pub(crate) fn new(
         view: Arc<View>,
         look: impl Fn(&View) -> T + Send + 'static,
         same: impl Fn(&T, &T) -> bool + Send + 'static,

@@ -3,17 +3,19 @@
 use std::{
     collections::BTreeMap,
     fmt,
+    future::ready,
     pin::Pin,
     task::{Context, Poll},
 };
 
 use futures_core::Stream;
+use futures_util::StreamExt;
 use oh_protocol::{
     Json, Stats, Text,
     state::{ConversationState, Metrics, TokenUsage},
 };
 
-use crate::Conversation;
+use crate::{Conversation, Watch, mirror::view::View};
 
 /// The usage of a conversation, or of a part of it, as far as the server has reported it.
 ///
@@ -162,29 +164,14 @@ impl Conversation {
     /// receives only the newest usage. The stream ends with the conversation's link.
     pub fn usage_changes(&self) -> UsageStream {
         let view = self.view();
-        let changes = view.changes();
-        let reading = Some((view, changes, None::<Json>));
-        UsageStream(Box::pin(futures_util::stream::unfold(
-            reading,
-            |reading| async move {
-                let (view, mut changes, last) = reading?;
-                loop {
-                    changes.borrow_and_update();
-                    let stats = view.read().state.get("stats").cloned();
-                    let ended = view.ended().is_some();
-                    if let Some(stats) = stats
-                        && last.as_ref().map(Json::as_str) != Some(stats.as_str())
-                    {
-                        let usage = Usage::of(&view.read().state);
-                        return Some((usage, Some((view, changes, Some(stats)))));
-                    }
-                    if ended {
-                        return None;
-                    }
-                    changes.changed().await.ok()?;
-                }
-            },
-        )))
+        let look = |view: &View| view.read().state.get("stats").cloned();
+        let same = |last: &Option<Json>, now: &Option<Json>| {
+            last.as_ref().map(Json::as_str) == now.as_ref().map(Json::as_str)
+        };
+        let changes = Watch::new(view.clone(), look, same);
+        UsageStream(Box::pin(changes.filter_map(move |stats| {
+            ready(stats.map(|_| Usage::of(&view.read().state)))
+        })))
     }
 }
 
@@ -194,7 +181,7 @@ pub struct UsageStream(Pin<Box<dyn Stream<Item = Usage> + Send>>);
 impl UsageStream {
     /// Waits for the next usage. Returns `None` once the link has ended. Cancel-safe.
     pub async fn next(&mut self) -> Option<Usage> {
-        futures_util::StreamExt::next(&mut self.0).await
+        self.0.next().await
     }
 }
 

@@ -36,14 +36,17 @@ fn stop(command: &str) -> HookConfig {
 #[tokio::test]
 async fn grandchildren_end_with_a_hook_that_times_out() {
     let directory = tempfile::tempdir().unwrap();
-    let hooks = stop("sh -c 'sleep 600 & echo $! > pid; wait' & wait");
+    // Long enough for a busy machine to start the processes.
+    let hook = Hook::command("sh -c 'sleep 600 & echo $! > pid; wait' & wait")
+        .timeout(Duration::from_secs(3));
+    let hooks = HookConfig::new().stop(hook);
     let input = HookInput::new(HookEventType::Stop);
     let outcomes = DryRun::new(directory.path())
         .run(&hooks, &input)
         .await
         .unwrap();
     assert_eq!((outcomes[0].exit_code, outcomes[0].blocked), (-1, false));
-    assert!(outcomes[0].duration >= Duration::from_secs(1));
+    assert!(outcomes[0].duration >= Duration::from_secs(3));
     let pid = std::fs::read_to_string(directory.path().join("pid")).unwrap();
     assert!(gone(pid.trim()));
 }
@@ -76,7 +79,8 @@ async fn grandchildren_end_when_the_run_is_dropped() {
 #[tokio::test]
 async fn processes_left_by_a_hook_end_with_the_hook() {
     let directory = tempfile::tempdir().unwrap();
-    let hooks = stop("sleep 600 >/dev/null 2>&1 & echo $! > pid; exit 2");
+    let hook = Hook::command("sleep 600 >/dev/null 2>&1 & echo $! > pid; exit 2");
+    let hooks = HookConfig::new().stop(hook);
     let input = HookInput::new(HookEventType::Stop);
     let outcomes = DryRun::new(directory.path())
         .run(&hooks, &input)

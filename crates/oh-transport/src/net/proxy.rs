@@ -232,6 +232,7 @@ impl NoProxy {
         let entries = list.split(|c: char| c == ',' || c.is_whitespace());
         for entry in entries.filter(|entry| !entry.is_empty()) {
             let (host, port) = split_port(entry);
+            let host = host.trim_end_matches('.');
             let host = host
                 .strip_prefix('*')
                 .filter(|rest| rest.starts_with('.'))
@@ -253,9 +254,11 @@ impl NoProxy {
     }
 
     fn covers(&self, target: &Target<'_>) -> bool {
-        let host = match target.host.contains(':') {
-            true => format!("[{}]", target.host),
-            false => target.host.to_owned(),
+        // The same host in other forms: an IPv4 address within IPv6, and a name with its final dot.
+        let host = match target.host.parse::<IpAddr>().map(|ip| ip.to_canonical()) {
+            Ok(IpAddr::V6(ip)) => format!("[{ip}]"),
+            Ok(IpAddr::V4(ip)) => ip.to_string(),
+            Err(_) => target.host.trim_end_matches('.').to_owned(),
         };
         let Ok(uri) = format!("http://{host}/").parse::<Uri>() else {
             return false;

@@ -137,15 +137,21 @@ async fn pitfall_26_a_long_command_holds_no_request_open() {
     let server = server().await;
     let proxy = Proxy::start(server.address()).await.unwrap();
     let workspace = Workspace::new(&client(&server, proxy.url()), "/w");
-    let command = workspace.execute("after 1500 late").start().await.unwrap();
+    let command = workspace.execute("after 3000 late").start().await.unwrap();
     let running = tokio::spawn(async move { command.wait().await });
-    for _ in 0..4 {
-        tokio::time::sleep(Duration::from_millis(300)).await;
+    // Each new connection is cut, as often as the command's time allows.
+    let mut cuts = 0;
+    while !running.is_finished() && cuts < 4 {
+        let accepted = proxy.accepted();
         proxy.cut();
+        cuts += 1;
+        while !running.is_finished() && proxy.accepted() == accepted {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     }
     let output = timeout(LONG, running).await.unwrap().unwrap().unwrap();
     assert_eq!((output.stdout(), output.exit_code()), ("late", Some(0)));
-    assert!(proxy.accepted() > 4, "{}", proxy.accepted());
+    assert!(cuts > 1 && proxy.accepted() > cuts, "{cuts}");
 }
 
 #[tokio::test]

@@ -219,6 +219,19 @@ fn no_proxy_names_hosts_domains_networks_and_ports() {
         ("corp.test", "http://a.corp.test/", "http://acorp.test/"),
         ("10.0.0.0/8", "http://10.1.2.3:8000/", "http://11.1.2.3/"),
         ("a b\tdirect,c", "http://direct/", "http://d/"),
+        ("Corp.TEST", "http://a.corp.test/", "http://acorp.test/"),
+        ("corp.test", "http://a.corp.test./", "http://acorp.test./"),
+        ("corp.test.", "http://a.corp.test/", "http://acorp.test/"),
+        (
+            "10.0.0.0/8",
+            "http://[::ffff:10.1.2.3]/",
+            "http://[::ffff:11.1.2.3]/",
+        ),
+        (
+            "[2001:DB8:0::1]",
+            "http://[2001:db8::1]/",
+            "http://[2001:db8::2]/",
+        ),
         (
             "internal:8000",
             "http://internal:8000/",

@@ -58,6 +58,14 @@ fn script(name: &str, work: &str, asked: &Gate) -> Script {
             .step(Step::default().and_call_raw("terminal", "{not json"))
             .step(Step::call("terminal", json!({"command": "true"})).and_call("think", json!({"thought": "hm"})))
             .finish("Done."),
+        "client tools" => Script::new()
+            .step(
+                Step::call("deploy", json!({"branch": "main", "kind": "live", "summary": "deploys"}))
+                    .and_call("deploy", json!({"kind": "live"}))
+                    .and_call("deploy", json!({"branch": "main", "other": 1}))
+                    .and_call_raw("deploy", "[]"),
+            )
+            .finish("Done."),
         "hooked" => Script::new()
             .step(Step::call("terminal", json!({"command": "true"})))
             .step(Step::call("think", json!({"thought": "hm"})))
@@ -116,7 +124,7 @@ fn script(name: &str, work: &str, asked: &Gate) -> Script {
 }
 
 /// Scenarios about the agent's work, in the order in which they are played.
-pub(crate) const RUNS: [&str; 20] = [
+pub(crate) const RUNS: [&str; 21] = [
     "refusals",
     "sockets refused",
     "the main job",
@@ -124,6 +132,7 @@ pub(crate) const RUNS: [&str; 20] = [
     "steering",
     "interrupting",
     "failures",
+    "client tools",
     "commands",
     "hooked",
     "context",
@@ -179,6 +188,7 @@ async fn play(name: &str, side: &mut Side) {
         "approval by risk" => approvals::by_risk(side).await,
         "approval races" => approvals::races(side).await,
         "failures" => scenarios::failures(side).await,
+        "client tools" => runs::client_tools(side).await,
         "commands" => scenarios::commands(side).await,
         "hooked" => runs::hooked(side).await,
         "context" => runs::context(side).await,

@@ -245,6 +245,32 @@ pub(crate) async fn silent_tool(side: &mut Side) {
     side.settled(&id).await;
 }
 
+/// Checks calls of a client tool: a good one, and those that the server rejects itself.
+pub(crate) async fn client_tools(side: &mut Side) {
+    let schema = json!({
+        "type": "object",
+        "properties": {"branch": {"type": "string"}, "kind": {"type": "string"}},
+        "required": ["branch"],
+    });
+    let tool = json!({"name": "deploy", "description": "Deploys.", "parameters": schema});
+    let id = side.create(json!({"client_tools": [tool]})).await;
+    side.say(&id, "deploy", true).await;
+    side.until(&id, "finished").await;
+    let log = side.log(&id).await;
+    side.note(story(&log).join("\n"));
+    let of_kind = |kind: &'static str| log.iter().filter(move |event| event["kind"] == kind);
+    for action in of_kind("ActionEvent") {
+        side.note(action["action"].to_string());
+    }
+    for observation in of_kind("ObservationEvent") {
+        side.note(observation["observation"]["content"][0]["text"].to_string());
+    }
+    let prompt = of_kind("SystemPromptEvent").next().unwrap();
+    let tools = prompt["tools"].as_array().unwrap();
+    let described = tools.iter().find(|tool| tool["title"] == "deploy");
+    side.note(described.unwrap().to_string());
+}
+
 /// Checks a goal that takes two rounds, and one that is stopped and resumed.
 pub(crate) async fn goal(side: &mut Side) {
     let id = side.create(Value::Null).await;

@@ -11,7 +11,7 @@ use crate::fake::{
         step::step,
     },
     state::{
-        builtin,
+        builtin, client_tools,
         conversation::Conversation,
         executed::Permission,
         message::{content, message_fields, text_of},
@@ -325,7 +325,7 @@ pub(crate) fn close(world: &World, conversation: &Conversation) {
 }
 
 fn prompt(world: &World, conversation: &Conversation) {
-    let tools: Vec<_> = world
+    let mut tools: Vec<_> = world
         .tool_names(conversation)
         .into_iter()
         .map(|name| {
@@ -339,6 +339,7 @@ fn prompt(world: &World, conversation: &Conversation) {
             })
         })
         .collect();
+    tools.extend(client_tools::described(conversation));
     let mut fields = json!({
         "system_prompt": content("You are played by a test."),
         "tools": tools,

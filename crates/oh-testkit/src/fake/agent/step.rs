@@ -12,7 +12,7 @@ use crate::fake::{
         request,
     },
     state::{
-        builtin,
+        builtin, client_tools,
         conversation::{Conversation, Turn},
         executed::Permission,
         message::content,
@@ -159,10 +159,15 @@ fn propose(world: &World, conversation: &Conversation, step: &Step) -> Vec<Pendi
         }
         fields["id"] = json!(action_id);
         fields["security_risk"] = json!(risk);
-        let mut action = arguments.clone();
-        action["kind"] = json!(format!("{}Action", builtin::camel(&call.name)));
-        builtin::complete(&call.name, &mut action);
-        fields["action"] = action;
+        fields["action"] = match client_tools::find(conversation, &call.name) {
+            Some(_) => client_tools::action(&call.name, &arguments),
+            None => {
+                let mut action = arguments.clone();
+                action["kind"] = json!(format!("{}Action", builtin::camel(&call.name)));
+                builtin::complete(&call.name, &mut action);
+                action
+            }
+        };
         fields["summary"] = json!(format!("{}: {arguments}", call.name));
         conversation.append("agent", "ActionEvent", fields);
         remember(
@@ -188,7 +193,8 @@ fn arguments(
 ) -> Result<(Value, SecurityRisk), &'static str> {
     let mut arguments =
         serde_json::from_str::<Value>(&call.arguments).map_err(|_| "the arguments are not JSON")?;
-    if !world.has_tool(&call.name) {
+    let client_tool = client_tools::find(conversation, &call.name);
+    if client_tool.is_none() && !world.has_tool(&call.name) {
         return Err("there is no such tool");
     }
     let claim = match &mut arguments {
@@ -197,6 +203,15 @@ fn arguments(
     };
     let analyzer = conversation.lock().info["security_analyzer"].clone();
     let risk = policy::claimed(&analyzer, &call.name, &claim)?;
+    if let Some(tool) = client_tool {
+        // The server keeps the summary, unless it is an argument of the tool itself.
+        if let Value::Object(fields) = &mut arguments
+            && tool["parameters"]["properties"].get("summary").is_none()
+        {
+            fields.remove("summary");
+        }
+        client_tools::check(&tool, &arguments)?;
+    }
     Ok((arguments, risk))
 }
 
@@ -276,7 +291,10 @@ async fn execute(
             continue;
         }
         world.record(conversation, action, cause);
-        let observation = world.observe(&action.tool, &action.arguments);
+        let observation = match client_tools::find(conversation, &action.tool) {
+            Some(_) => Observation::text(client_tools::DISPATCHED),
+            None => world.observe(&action.tool, &action.arguments),
+        };
         let stopped = conversation.until(|inner| inner.interrupted || inner.deleted);
         tokio::select! {
             biased;
@@ -328,11 +346,11 @@ fn observed(
         fields,
         ..
     } = observation;
-    let mut body = json!({
-        "content": [content(&text)],
-        "is_error": is_error,
-        "kind": builtin::observation_kind(&action.tool),
-    });
+    let kind = match client_tools::find(conversation, &action.tool) {
+        Some(_) => client_tools::OBSERVATION.to_owned(),
+        None => builtin::observation_kind(&action.tool),
+    };
+    let mut body = json!({"content": [content(&text)], "is_error": is_error, "kind": kind});
     if let Value::Object(body) = &mut body {
         body.extend(fields);
     }

@@ -2,6 +2,7 @@
 
 pub(super) mod branches;
 pub(super) mod builtin;
+pub(super) mod client_tools;
 pub(super) mod clock;
 pub(super) mod commands;
 pub(super) mod config;

@@ -16,14 +16,11 @@ use serde_json::json;
 
 use crate::mock::{Dial, Mock, soon};
 
-const EVENTS: u64 = 200_000;
-const CUTS: u64 = 10_000;
-
 /// Reads all events from a cursor and checks each one.
-async fn read_all(conversation: Conversation, from: u64, pause_every: u64) -> u64 {
+async fn read_all(conversation: Conversation, from: u64, count: u64, pause_every: u64) -> u64 {
     let cursor = from.checked_sub(1).map_or(Cursor::Start, Cursor::After);
     let mut events = conversation.subscribe(cursor);
-    for expected in from..EVENTS {
+    for expected in from..count {
         let event = events.next().await.expect("more events").unwrap();
         assert_eq!(
             event.id(),
@@ -34,7 +31,7 @@ async fn read_all(conversation: Conversation, from: u64, pause_every: u64) -> u6
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
-    EVENTS - from
+    count - from
 }
 
 /// Ends a connection in one of several ways.
@@ -68,7 +65,17 @@ async fn end(dial: &Dial, random: &mut fastrand::Rng, next: &str, more: bool) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn pitfall_01_ten_thousand_cuts_lose_repeat_and_reorder_nothing() {
+async fn pitfall_01_a_thousand_cuts_lose_repeat_and_reorder_nothing() {
+    cuts(1_000, 20_000).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn soak_pitfall_01_ten_thousand_cuts_lose_repeat_and_reorder_nothing() {
+    cuts(10_000, 200_000).await;
+}
+
+/// Cuts the connection at least this often while a log of `count` events is written and read.
+async fn cuts(least: u64, count: u64) {
     let seed = std::env::var("OH_SEED")
         .ok()
         .and_then(|seed| seed.parse().ok());
@@ -91,7 +98,7 @@ async fn pitfall_01_ten_thousand_cuts_lose_repeat_and_reorder_nothing() {
                     continue;
                 }
                 let mut next = u64::try_from(dial.after() + 1).unwrap();
-                let last = cut.load(Ordering::Relaxed) >= CUTS && mock.len() >= EVENTS;
+                let last = cut.load(Ordering::Relaxed) >= least && mock.len() >= count;
                 let stop = if last {
                     u64::MAX
                 } else {
@@ -107,7 +114,7 @@ async fn pitfall_01_ten_thousand_cuts_lose_repeat_and_reorder_nothing() {
                             snapshot = true;
                             let _ = dial.full_state("running").await;
                         }
-                        if mock.len() >= EVENTS {
+                        if mock.len() >= count {
                             if last {
                                 // No more events follow. Keep the socket until the client closes
                                 // it.
@@ -119,7 +126,7 @@ async fn pitfall_01_ten_thousand_cuts_lose_repeat_and_reorder_nothing() {
                         }
                         // The log grows both while the client is connected and while it is not.
                         for _ in 0..random.u8(1..10) {
-                            if mock.len() < EVENTS {
+                            if mock.len() < count {
                                 mock.append("New", &json!({"text": "ä€"}));
                             }
                         }
@@ -139,7 +146,7 @@ async fn pitfall_01_ten_thousand_cuts_lose_repeat_and_reorder_nothing() {
                 let frame = format!(r#"{{"type":"durable","seq":{next},"event":{{}}}}"#);
                 end(&dial, &mut random, &frame, next < mock.len()).await;
                 for _ in 0..random.u8(0..20) {
-                    if mock.len() < EVENTS {
+                    if mock.len() < count {
                         mock.append("New", &json!({}));
                     }
                 }
@@ -164,7 +171,7 @@ async fn pitfall_01_ten_thousand_cuts_lose_repeat_and_reorder_nothing() {
         }
     });
     let readers = [(0, 0), (0, 1000), (50, 37), (150, 0)]
-        .map(|(from, pause)| tokio::spawn(read_all(conversation.clone(), from, pause)));
+        .map(|(from, pause)| tokio::spawn(read_all(conversation.clone(), from, count, pause)));
     let mut read = 0;
     for reader in readers {
         read += tokio::time::timeout(Duration::from_secs(1_000_000), reader)
@@ -177,13 +184,13 @@ async fn pitfall_01_ten_thousand_cuts_lose_repeat_and_reorder_nothing() {
         called.load(Ordering::Relaxed),
         wrong.load(Ordering::Relaxed),
     );
-    assert_eq!((called, wrong), (EVENTS - 1, 0));
-    assert_eq!(conversation.events().len() as u64, EVENTS);
+    assert_eq!((called, wrong), (count - 1, 0));
+    assert_eq!(conversation.events().len() as u64, count);
     conversation.close().await.unwrap();
     server.abort();
     let cuts = cut.load(Ordering::Relaxed);
-    println!("{cuts} cuts, {EVENTS} events, {read} read: 0 lost, 0 twice");
-    assert!(cuts >= CUTS, "{cuts}");
+    println!("{cuts} cuts, {count} events, {read} read: 0 lost, 0 twice");
+    assert!(cuts >= least, "{cuts}");
 }
 
 #[tokio::test(start_paused = true)]

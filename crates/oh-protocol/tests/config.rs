@@ -138,3 +138,28 @@ fn a_create_without_an_id_is_rejected() {
     assert_eq!(start.id(), id);
     Create::new(start).request().unwrap();
 }
+
+#[test]
+fn configurations_are_deserialized_and_compared_by_their_json() {
+    let whole = start("canary");
+    let text = serde_json::to_string(&whole).unwrap();
+    let again: StartConversation = serde_json::from_str(&text).unwrap();
+    assert_eq!(again, whole);
+    assert!(!format!("{again:?}").contains("canary"));
+    let other = start("other").conversation_id(whole.id());
+    assert_ne!(again, other, "secrets count");
+
+    let llm: Llm = serde_json::from_value(json!({"temperature": 0.5, "model": "m"})).unwrap();
+    assert_eq!(llm, Llm::new("m").temperature(0.5), "in any order");
+    assert_ne!(llm, Llm::new("m"));
+    // Fields of a newer server stay.
+    let newer = json!({"model": "m", "unheard_of": [1]});
+    let llm: Llm = serde_json::from_value(newer.clone()).unwrap();
+    assert_eq!(serde_json::to_value(&llm).unwrap(), newer);
+
+    let error = serde_json::from_str::<Llm>("[]").unwrap_err().to_string();
+    assert!(error.contains("Llm: must be a JSON object"), "{error}");
+    let masked: Llm =
+        serde_json::from_value(json!({"model": "m", "api_key": "**********"})).unwrap();
+    assert!(masked.check().is_err(), "a mask is not a secret");
+}

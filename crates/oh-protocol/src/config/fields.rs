@@ -354,6 +354,16 @@ impl Serialize for Fields {
     }
 }
 
+/// Fields are equal if the server would get the same JSON, in any order of the names.
+impl PartialEq for Fields {
+    fn eq(&self, other: &Self) -> bool {
+        match (serde_json::to_value(self), serde_json::to_value(other)) {
+            (Ok(one), Ok(other)) => one == other,
+            _ => false,
+        }
+    }
+}
+
 impl fmt::Debug for Fields {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.of.is_empty() {

@@ -88,6 +88,21 @@ macro_rules! model {
             }
         }
 
+        /// Deserializes from the server's form, like [`from_json`](Self::from_json).
+        impl<'de> serde::Deserialize<'de> for $name {
+            fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+                let json = <serde_json::Value as serde::Deserialize>::deserialize(from)?;
+                Self::from_json(json).map_err(serde::de::Error::custom)
+            }
+        }
+
+        /// Configurations are equal if their JSON is, secrets included.
+        impl PartialEq for $name {
+            fn eq(&self, other: &Self) -> bool {
+                self.fields == other.fields
+            }
+        }
+
         impl std::fmt::Debug for $name {
             fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 self.fields.fmt(f)

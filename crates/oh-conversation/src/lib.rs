@@ -69,6 +69,8 @@ mod start;
 pub use bulk::{
     Bulk, BulkCancel, BulkHandle, BulkProgress, BulkResult, BulkRun, BulkStage, InFlight,
 };
+#[cfg(feature = "schemars")]
+pub use client_tools::ToolHandler;
 pub use client_tools::{ClientTool, ClientToolCall, ToolError, ToolResult};
 pub use conversation::origin::{Difference, Origin};
 pub use conversation::{Conversation, WeakConversation};
@@ -97,6 +99,9 @@ pub use read::stream::EventStream;
 pub use request::Request;
 pub use run::usage::{Usage, UsageStream};
 pub use run::{Run, RunOutcome, RunReport, RunStatus};
+#[cfg(feature = "schemars")]
+#[doc(no_inline)]
+pub use schemars;
 #[doc(no_inline)]
 pub use secrecy;
 pub use start::attach::Attach;

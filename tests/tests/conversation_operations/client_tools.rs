@@ -11,6 +11,8 @@ use openhands::{
     conversation::{ClientTool, ClientToolCall, ErrorKind},
     testkit::{Proxy, Script, Step},
 };
+use schemars::JsonSchema;
+use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::time::{sleep, timeout};
 
@@ -259,4 +261,95 @@ pub(super) async fn a_name_has_one_schema_on_a_server(server: &LocalServer) {
         .await
         .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Validation, "{error:?}");
+}
+
+/// The arguments of a deployment.
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+struct Deploy {
+    /// The branch to deploy.
+    branch: String,
+    #[serde(default)]
+    instances: u8,
+    kind: Option<Kind>,
+    #[serde(default)]
+    steps: Vec<Stage>,
+}
+
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+enum Kind {
+    Test,
+    Live,
+}
+
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+struct Stage {
+    name: String,
+    weight: Option<f32>,
+}
+
+pub(super) async fn typed_arguments_arrive_and_invalid_ones_are_corrected(server: &LocalServer) {
+    let script = Script::new()
+        .step(Step::call(
+            "deploy",
+            json!({"branch": "main", "kind": "lve"}),
+        ))
+        .step(
+            Step::call(
+                "deploy",
+                json!({"branch": "main", "kind": "live", "steps": [{"name": "a", "weight": 0.5},
+                    {"name": "b"}], "summary": "deploys"}),
+            )
+            .check(|request| {
+                let tools = request.body()["tools"].to_string();
+                let described = tools.contains("The branch to deploy.");
+                described.then_some(()).ok_or(tools)
+            }),
+        )
+        .forever(|s| s.text("Done."));
+    let model = model(script).await;
+    let calls = Arc::new(Mutex::new(Vec::new()));
+    let handled = calls.clone();
+    let tool = ClientTool::typed::<Deploy>("deploy", "Deploys.", move |deploy, call| {
+        let given = (call.json(), deploy.clone());
+        handled.lock().unwrap().push(given);
+        async move { Ok(format!("{} is on its way", deploy.branch)) }
+    });
+    let conversation = Conversation::builder(&workspace(server), agent(&model))
+        .client_tool(tool)
+        .start()
+        .await
+        .unwrap();
+    conversation.send("Deploy.").await.unwrap();
+    finishes(&conversation).await;
+    let calls = calls.lock().unwrap().clone();
+    let [(json, deploy)] = &calls[..] else {
+        panic!("{calls:#?}");
+    };
+    assert_eq!(json["kind"], "live", "the argument, not the server's field");
+    let step = |name: &str, weight| Stage {
+        name: name.to_owned(),
+        weight,
+    };
+    let expected = Deploy {
+        branch: "main".to_owned(),
+        instances: 0,
+        kind: Some(Kind::Live),
+        steps: vec![step("a", Some(0.5)), step("b", None)],
+    };
+    assert_eq!(*deploy, expected);
+    let said = messages(&conversation.events());
+    for words in [
+        "\nIt failed: invalid arguments: kind: unknown variant `lve`, expected `test` or `live`",
+        "\nmain is on its way",
+    ] {
+        let with_words = |text: &&String| text.contains(words);
+        assert_eq!(
+            said.iter().filter(with_words).count(),
+            1,
+            "{words}: {said:#?}"
+        );
+    }
+    assert_eq!(conversation.events().of_kind("AgentErrorEvent").count(), 0);
+    conversation.delete().await.unwrap();
 }

@@ -158,6 +158,7 @@ async fn goals_children_and_client_tools(server: &LocalServer) {
     client_tools::what_was_cut_off_is_taken_up_when_asked(server).await;
     client_tools::each_call_is_carried_out_once_over_a_link_that_breaks(server).await;
     client_tools::a_name_has_one_schema_on_a_server(server).await;
+    client_tools::typed_arguments_arrive_and_invalid_ones_are_corrected(server).await;
 }
 
 // Starting a server takes long, so many scenes share one.

@@ -8,6 +8,8 @@
 
 pub(crate) mod claims;
 mod handle;
+#[cfg(feature = "schemars")]
+mod typed;
 
 use std::{fmt, future::Future, panic::AssertUnwindSafe, pin::Pin, sync::Arc};
 
@@ -21,6 +23,8 @@ use serde_json::Value;
 
 pub(crate) use claims::forget;
 pub(crate) use handle::{Dispatch, Progress};
+#[cfg(feature = "schemars")]
+pub use typed::ToolHandler;
 
 use crate::{Error, ErrorKind, Result};
 
@@ -52,6 +56,8 @@ type Handler = Arc<dyn Fn(ClientToolCall) -> Handling + Send + Sync>;
 /// # let _ = deploy;
 /// ```
 ///
+/// With the feature `schemars`, `ClientTool::typed` derives the parameters from a Rust type.
+///
 /// The handler is called **once for each call of the agent**, on a separate task; parallel calls
 /// run in parallel. A call that needs approval is executed when it is approved, and never after a
 /// rejection. This also holds across reconnects, and when one process attaches to a conversation
@@ -69,6 +75,8 @@ type Handler = Arc<dyn Fn(ClientToolCall) -> Handling + Send + Sync>;
 pub struct ClientTool {
     spec: ClientToolSpec,
     name: String,
+    /// Why the server can never accept the tool's arguments, if that is known.
+    unusable: Option<String>,
     handler: Handler,
 }
 
@@ -93,6 +101,7 @@ impl ClientTool {
         Self {
             spec: ClientToolSpec::new(name.clone(), description),
             name,
+            unusable: None,
             handler: Arc::new(move |call| {
                 let handling = handler(call);
                 Box::pin(async move {
@@ -110,6 +119,7 @@ impl ClientTool {
     /// conversations.
     pub fn parameters(mut self, schema: impl Into<Value>) -> Self {
         self.spec = self.spec.parameters(schema);
+        self.unusable = None;
         self
     }
 
@@ -141,6 +151,11 @@ impl ClientTool {
 
     pub(crate) fn spec(&self) -> ClientToolSpec {
         self.spec.clone()
+    }
+
+    /// Returns why the server can never accept the tool's arguments.
+    pub(crate) fn unusable(&self) -> Option<&str> {
+        self.unusable.as_deref()
     }
 }
 
@@ -176,31 +191,47 @@ impl ClientToolCall {
         self.event.id()
     }
 
-    /// Returns the arguments as a JSON object.
+    /// Returns the arguments as a JSON object. Optional arguments that the model omitted may be
+    /// `null`.
     pub fn json(&self) -> Value {
         let mut arguments: Value = serde_json::from_slice(self.event.raw())
             .map(|event: Value| event["action"].clone())
             .unwrap_or_default();
         if let Value::Object(arguments) = &mut arguments {
             arguments.remove("kind");
+            // The server renames an argument that has the name of one of its fields.
+            if let Some(kind) = arguments.remove("mcp_arg_kind") {
+                arguments.insert("kind".to_owned(), kind);
+            }
         }
         arguments
     }
 
-    /// Decodes the arguments.
+    /// Decodes the arguments. An optional argument that the model omitted can be decoded as an
+    /// [`Option`] or as a field with `#[serde(default)]`.
     ///
     /// # Errors
     ///
     /// Returns [`ErrorKind::InvalidInput`] if the model's arguments do not match the type. If a
     /// handler returns this error, the model receives the reason.
     pub fn arguments<T: DeserializeOwned>(&self) -> Result<T> {
-        T::deserialize(self.json()).map_err(|error| {
-            Error::new(
-                ErrorKind::InvalidInput,
-                self.conversation,
-                "invalid arguments",
-            )
-            .with_source(error)
+        self.decode().map_err(|error| {
+            let what = "invalid arguments";
+            Error::new(ErrorKind::InvalidInput, self.conversation, what).with_source(error)
+        })
+    }
+
+    /// Decodes the arguments. The error contains the path of the invalid argument.
+    fn decode<T: DeserializeOwned>(
+        &self,
+    ) -> Result<T, serde_path_to_error::Error<serde_json::Error>> {
+        let mut arguments = self.json();
+        serde_path_to_error::deserialize(&arguments).or_else(|_| {
+            // The server's value of an omitted argument is null, which only an `Option` accepts.
+            if let Value::Object(fields) = &mut arguments {
+                fields.retain(|_, value| !value.is_null());
+            }
+            serde_path_to_error::deserialize(arguments)
         })
     }
 }

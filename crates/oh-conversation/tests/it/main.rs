@@ -59,6 +59,8 @@ mod silence;
 mod sockets;
 #[cfg(test)]
 mod tokens;
+#[cfg(all(test, feature = "schemars"))]
+mod typed_tools;
 #[cfg(test)]
 mod unclear;
 #[cfg(test)]

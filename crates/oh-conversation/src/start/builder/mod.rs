@@ -66,6 +66,8 @@ pub(crate) struct Plan {
     /// The source URLs of the plugins.
     sources: Vec<String>,
     unchecked: bool,
+    /// Why the server can never accept the arguments of a client tool.
+    unusable: Option<String>,
 }
 
 impl Conversation {
@@ -87,6 +89,7 @@ impl ConversationBuilder {
                 start: StartConversation::new(agent, workspace.working_dir()),
                 sources: Vec::new(),
                 unchecked: false,
+                unusable: None,
             },
             callbacks: Vec::new(),
             following: Following::default(),
@@ -218,6 +221,9 @@ impl Plan {
         let id = self.start.id();
         let check = self.start.check();
         check.map_err(|error| Error::transport(id, "start", error.into()))?;
+        if let Some(reason) = &self.unusable {
+            return Err(Error::new(ErrorKind::InvalidInput, id, reason.as_str()));
+        }
         if !self.unchecked {
             tools::check(&self.client, &self.start).await?;
         }

@@ -95,6 +95,10 @@ impl ConversationBuilder {
     /// none.
     pub fn client_tool(mut self, tool: ClientTool) -> Self {
         self = self.client_tool_spec(tool.spec());
+        if let Some(reason) = tool.unusable() {
+            let reason = format!("client_tools: `{}`: {reason}", tool.name());
+            self.plan.unusable.get_or_insert(reason);
+        }
         self.following.tools.push(tool);
         self
     }

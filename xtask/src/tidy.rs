@@ -1,9 +1,10 @@
 //! `cargo xtask tidy`: checks the workspace's rules that no compiler checks.
 
 mod cycles;
+mod foreign;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
 };
@@ -58,8 +59,8 @@ const CONFINED: &[(&str, &[(&str, &str)])] = &[
     ),
 ];
 
-/// Checks layers, cycles, file sizes, module docs, confined names and plain English. Reports all
-/// violations at once.
+/// Checks layers, cycles, types of other crates in public signatures, file sizes, module docs,
+/// confined names and plain English. Reports all violations at once.
 pub(crate) fn run() -> Result {
     let metadata = MetadataCommand::new()
         .current_dir(cargo::root())
@@ -85,6 +86,9 @@ pub(crate) fn run() -> Result {
         }
         confined(package, &files, &mut breaches);
         without_cycles(package, &mut breaches);
+        if published {
+            foreign_types(package, &files, &mut breaches);
+        }
         all_files.extend(files);
     }
     let markdown = files::with_extension(cargo::root(), &["md"]);
@@ -149,6 +153,24 @@ fn without_cycles(package: &Package, breaches: &mut Vec<String>) {
             Err(error) => breaches.push(format!("{name}: cannot read the modules: {error}")),
         }
     }
+}
+
+fn foreign_types(package: &Package, files: &[PathBuf], breaches: &mut Vec<String>) {
+    let sources = package.manifest_path.as_std_path().with_file_name("src");
+    let library: Vec<PathBuf> = files
+        .iter()
+        .filter(|file| file.starts_with(&sources))
+        .cloned()
+        .collect();
+    let ours = |name: &str| name.starts_with("oh-") || name == "openhands";
+    let dependencies: BTreeSet<String> = package
+        .dependencies
+        .iter()
+        .filter(|dependency| !ours(&dependency.name))
+        .map(|dependency| dependency.rename.as_ref().unwrap_or(&dependency.name))
+        .map(|name| name.replace('-', "_"))
+        .collect();
+    foreign::check(cargo::root(), &library, &dependencies, breaches);
 }
 
 fn source_file(path: &Path, breaches: &mut Vec<String>) {

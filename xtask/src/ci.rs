@@ -1,6 +1,9 @@
 //! `cargo xtask ci`: runs every check, fastest failure first.
 
-use std::process::Command;
+use std::{
+    process::Command,
+    time::{Duration, Instant},
+};
 
 use cargo_metadata::MetadataCommand;
 use clap::Args;
@@ -8,6 +11,7 @@ use clap::Args;
 use crate::{Result, cargo, test, tidy};
 
 const DENY: &str = "0.20.2";
+const HACK: &str = "0.6.46";
 
 #[derive(Args)]
 pub(crate) struct Options {
@@ -16,64 +20,112 @@ pub(crate) struct Options {
     checks_only: bool,
 }
 
+/// A check and its name in the summary.
+type Check = (&'static str, fn() -> Result);
+
+/// All checks, in their order.
+const CHECKS: [Check; 10] = [
+    ("format", || step(&["fmt", "--all", "--check"])),
+    ("rules of the project", tidy::run),
+    ("clippy, all features", || clippy("--all-features")),
+    ("clippy, no features", || clippy("--no-default-features")),
+    ("each crate alone, with its tests", || {
+        each_crate_alone(&["--tests"])
+    }),
+    ("each feature alone", || each_crate_alone(&EACH_FEATURE)),
+    ("fuzz targets", fuzz_targets),
+    ("documentation", documentation),
+    ("licences, sources, advisories", deny),
+    ("packages", package),
+];
+
+/// No feature, and each feature by itself.
+const EACH_FEATURE: [&str; 4] = [
+    "--each-feature",
+    "--exclude-all-features",
+    "--exclude-features",
+    "default",
+];
+
 /// Runs all checks and stops at the first that fails.
 pub(crate) fn run(options: &Options) -> Result {
-    cargo::run(cargo::cargo(&["fmt", "--all", "--check"]))?;
-    tidy::run()?;
-    for features in [&[][..], &["--no-default-features"], &["--all-features"]] {
-        let mut arguments = vec!["clippy", "--workspace", "--all-targets", "--quiet"];
-        arguments.extend(features);
-        arguments.extend(["--", "-D", "warnings"]);
-        cargo::run(cargo::cargo(&arguments))?;
-    }
-    each_crate_alone()?;
-    fuzz_targets()?;
-    let mut doc = cargo::cargo(&[
-        "doc",
-        "--workspace",
-        "--all-features",
-        "--no-deps",
-        "--quiet",
-    ]);
-    doc.env("RUSTDOCFLAGS", "-D warnings");
-    cargo::run(doc)?;
-    deny()?;
-    if options.checks_only {
-        Ok(())
-    } else {
-        test::run(&test::Options::default())
+    let mut times = Vec::new();
+    let result = CHECKS.iter().try_for_each(|(name, check)| {
+        let begun = Instant::now();
+        let outcome = check();
+        times.push((*name, begun.elapsed(), outcome.is_ok()));
+        outcome
+    });
+    summarize(&times);
+    result?;
+    match options.checks_only {
+        true => Ok(()),
+        false => test::run(&test::Options::default()),
     }
 }
 
-/// Builds each published crate and its tests alone, without features and with each feature by
-/// itself. A workspace build would hide missing dependencies, because it merges the features of all
-/// crates. The tests themselves are run once, by `cargo xtask test`.
-fn each_crate_alone() -> Result {
+fn summarize(times: &[(&str, Duration, bool)]) {
+    cargo::say("\nchecks");
+    for (name, time, passed) in times {
+        let outcome = if *passed { "passed" } else { "FAILED" };
+        cargo::say(&format!(
+            "  {outcome}  {name} ({:.0} s)",
+            time.as_secs_f64()
+        ));
+    }
+    let total: Duration = times.iter().map(|(_, time, _)| *time).sum();
+    cargo::say(&format!("  total {:.0} s", total.as_secs_f64()));
+}
+
+fn step(arguments: &[&str]) -> Result {
+    cargo::run(cargo::cargo(arguments)).map(drop)
+}
+
+/// Runs clippy on all targets of the workspace. The default features lie between none and all.
+fn clippy(features: &str) -> Result {
+    let all = ["clippy", "--workspace", "--all-targets", "--quiet"];
+    step(&[&all[..], &[features, "--", "-D", "warnings"]].concat())
+}
+
+/// Checks each published crate alone, once for each set of features that the arguments name. A
+/// workspace build would hide missing dependencies, because it merges the features of all crates.
+/// The tests themselves are run once, by `cargo xtask test`.
+fn each_crate_alone(sets: &[&str]) -> Result {
+    cargo::ensure_subcommand("hack", "cargo-hack", HACK)?;
+    let all = [
+        "hack",
+        "check",
+        "--workspace",
+        "--ignore-private",
+        "--quiet",
+    ];
+    step(&[&all[..], sets].concat())
+}
+
+/// Builds the documentation of all crates, without warnings.
+fn documentation() -> Result {
+    let all = ["--workspace", "--all-features", "--no-deps", "--quiet"];
+    let mut doc = cargo::cargo(&[&["doc"], &all[..]].concat());
+    doc.env("RUSTDOCFLAGS", "-D warnings");
+    cargo::run(doc).map(drop)
+}
+
+/// Packages each published crate, which fails if a file or a field of its manifest is missing.
+/// Does not build the packages.
+fn package() -> Result {
     let metadata = MetadataCommand::new()
         .current_dir(cargo::root())
         .no_deps()
         .exec()
         .map_err(|error| format!("cargo metadata: {error}"))?;
+    let mut command = cargo::cargo(&["package", "--no-verify", "--allow-dirty", "--quiet"]);
+    command.args(["--target-dir", "target/package"]);
     for package in metadata.workspace_packages() {
-        if package.publish.as_ref().is_some_and(Vec::is_empty) {
-            continue;
-        }
-        let check = |extra: &[&str]| -> Result {
-            let mut command = cargo::cargo(&["check", "--quiet", "--package", &package.name]);
-            command.args(extra);
-            cargo::run(command).map(drop)
-        };
-        check(&["--tests"])?;
-        check(&["--no-default-features"])?;
-        for feature in package
-            .features
-            .keys()
-            .filter(|feature| *feature != "default")
-        {
-            check(&["--no-default-features", "--features", feature])?;
+        if !package.publish.as_ref().is_some_and(Vec::is_empty) {
+            command.args(["--package", &package.name]);
         }
     }
-    Ok(())
+    cargo::run(command).map(drop)
 }
 
 /// Builds the fuzz targets, which form their own workspace. Names a library that is never opened,

@@ -25,18 +25,11 @@ pub(crate) fn run(options: &Options) -> Result {
         rows.push((name, outcome.clone()));
         outcome.map(drop)
     };
-    let e2e = "package(openhands-tests)";
-    let without = format!("not {e2e}");
+    // One selection of packages and features for all steps, so that nothing is compiled twice.
+    let nextest = ["nextest", "run", "--workspace", "--all-features"];
     let result = step(
         "unit, scenario, integration",
-        &[
-            "nextest",
-            "run",
-            "--workspace",
-            "--all-features",
-            "-E",
-            &without,
-        ],
+        &[&nextest[..], &["-E", "not package(openhands-tests)"]].concat(),
     )
     .and_then(|()| {
         step(
@@ -49,9 +42,11 @@ pub(crate) fn run(options: &Options) -> Result {
         if options.no_e2e {
             return Ok(());
         }
+        let threads = end_to_end_threads().to_string();
+        let selected = ["-E", "package(openhands-tests)", "--test-threads", &threads];
         step(
             "end to end, real server",
-            &["nextest", "run", "--package", "openhands-tests"],
+            &[&nextest[..], &selected].concat(),
         )
     })
     .and_then(|()| {
@@ -66,9 +61,9 @@ pub(crate) fn run(options: &Options) -> Result {
     })
     .and_then(|()| {
         let begun = Instant::now();
-        let outcome = bench::smoke(!options.no_e2e);
+        let outcome = bench::smoke(false);
         let timed = outcome.clone().map(|()| begun.elapsed());
-        rows.push(("benches, a smoke run of each", timed));
+        rows.push(("benches without a server, a smoke run of each", timed));
         outcome
     });
 
@@ -86,9 +81,24 @@ pub(crate) fn run(options: &Options) -> Result {
     result
 }
 
-/// Runs the tests that are too long for every test run, one after the other.
+/// Returns how many end-to-end tests run at the same time. They wait for a server or a lease more
+/// than they compute.
+fn end_to_end_threads() -> usize {
+    2 * std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// Runs the tests that are too long for every test run, one after the other, and a smoke run of each
+/// benchmark.
 pub(crate) fn soak() -> Result {
     cargo::ensure_nextest()?;
-    let arguments = ["nextest", "run", "--workspace", "--profile", "soak"];
-    cargo::run(cargo::cargo(&arguments)).map(drop)
+    let tests = [
+        "nextest",
+        "run",
+        "--workspace",
+        "--all-features",
+        "--profile",
+        "soak",
+    ];
+    cargo::run(cargo::cargo(&tests))?;
+    bench::smoke(true)
 }

@@ -101,11 +101,12 @@ pub(crate) fn smoke(server: bool) -> Result {
 }
 
 fn measure(bench: &Benchmark, smoke: bool, peers: &Peers) -> Result<Vec<Row>> {
-    let mut arguments = vec!["bench", "--quiet", "--package", bench.package];
-    arguments.extend(["--bench", bench.target]);
+    let mut arguments = vec!["bench", "--quiet", "--bench", bench.target];
     if smoke {
-        // Reuses the build of the tests.
-        arguments.extend(["--profile", "dev"]);
+        // Reuses the build of the tests: the same profile, packages and features.
+        arguments.extend(["--profile", "dev", "--workspace", "--all-features"]);
+    } else {
+        arguments.extend(["--package", bench.package]);
     }
     arguments.push("--");
     arguments.extend(bench.part);

@@ -9,7 +9,7 @@ use crate::Outcome;
 
 const RECORDED: &str = concat!(
     env!("CARGO_MANIFEST_DIR"),
-    "/../crates/oh-protocol/fixtures/1.58.0/conversation.jsonl"
+    "/../crates/oh-protocol/fixtures/1.58.2/conversation.jsonl"
 );
 
 /// Recorded events, split at their ids and timestamps.

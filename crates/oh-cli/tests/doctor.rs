@@ -75,7 +75,7 @@ fn a_suitable_python_or_uv_is_enough() {
 #[test]
 fn an_unusable_environment_is_reported_as_a_problem() {
     let place = machine(&[("uv", "#!/bin/sh\n")]);
-    let environment = place.path().join(".cache/openhands-rs/server-1.58.0");
+    let environment = place.path().join(".cache/openhands-rs/server-1.58.2");
     fs::create_dir_all(environment.join("bin")).unwrap();
     fs::write(environment.join("openhands-rs.complete"), "").unwrap();
     let (success, output, errors) = doctor(place.path());

@@ -37,7 +37,7 @@ pub fn server_runs_session_hooks(server: &ServerInfo) -> bool {
 /// ```
 /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
 /// # let server: oh_protocol::calls::server::ServerInfo =
-/// #     serde_json::from_str(r#"{"version": "1.58.0"}"#).unwrap();
+/// #     serde_json::from_str(r#"{"version": "1.58.2"}"#).unwrap();
 /// # let hooks = oh_hooks::HookConfig::new();
 /// use oh_hooks::{Hook, HookConfig, SessionHooks};
 ///

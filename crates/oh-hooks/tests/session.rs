@@ -68,7 +68,7 @@ fn only_servers_without_hooks_leave_hooks_to_the_client() {
         ("1.12.0", true),
         ("1.13.0", true),
         ("1.14.0", true),
-        ("1.58.0", true),
+        ("1.58.2", true),
         ("2.0.0", true),
         ("nightly", true),
     ] {
@@ -86,7 +86,7 @@ async fn a_hook_runs_once_and_on_one_side() {
     for (version, expected) in [
         ("1.9.1", "SessionStart\nSessionEnd\n"),
         ("1.13.0", ""),
-        ("1.58.0", ""),
+        ("1.58.2", ""),
     ] {
         let log = directory.path().join(version);
         let hooks = HookConfig::new()
@@ -111,7 +111,7 @@ async fn hooks_of_the_program_run_on_every_server_and_report_denials() {
         .session_start(noting(&log))
         .session_end(noting(&log));
     let mut session = SessionHooks::new(directory.path())
-        .of_conversation(&own, &server("1.58.0"))
+        .of_conversation(&own, &server("1.58.2"))
         .own(own)
         .session_id("abc");
     let seen = session.start().await.unwrap();

@@ -300,7 +300,7 @@ async fn a_too_old_version_is_rejected() {
 fn assert_names_the_versions(error: &oh_process::Error, version: &str) {
     let message = format!(
         "server {version} is not supported: the oldest supported version is 1.40.0; use a newer \
-         version, such as 1.58.0"
+         version, such as 1.58.2"
     );
     assert_eq!(error.to_string().lines().next(), Some(&*message));
 }
@@ -363,9 +363,9 @@ async fn an_environment_with_an_unsupported_server_starts_nothing() {
     for version in ["1.39.9", "1.39.0rc1", "1.39"] {
         let mut stand_in = StandIn::new().await;
         let root = stand_in.directory.path().join("venv");
-        let info = site_packages(&root).join("openhands_agent_server-1.58.0.dist-info/METADATA");
+        let info = site_packages(&root).join("openhands_agent_server-1.58.2.dist-info/METADATA");
         let metadata = fs::read_to_string(&info).unwrap();
-        fs::write(&info, metadata.replace("1.58.0", version)).unwrap();
+        fs::write(&info, metadata.replace("1.58.2", version)).unwrap();
         stand_in.environment = Environment::at(&root).await.unwrap();
         assert_eq!(stand_in.environment.server_version(), version);
 

@@ -240,7 +240,7 @@ async fn uv_and_a_python_are_fetched_into_the_cache_and_nothing_else_is_written(
     }
 
     // A second environment needs no second download, and no uv on the PATH.
-    fs::remove_file(machine.cache().join("server-1.58.0")).unwrap();
+    fs::remove_file(machine.cache().join("server-1.58.2")).unwrap();
     let said = machine.provision(test, &[("PIP_INDEX_URL", url)]).await;
     assert!(said.contains("MADE "), "{said}");
     assert_eq!(index.asked().len(), 2);

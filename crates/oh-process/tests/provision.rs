@@ -25,7 +25,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 const ROLE: &str = "OH_TEST_MAKER";
-const NAME: &str = "server-1.58.0-py3.13.1";
+const NAME: &str = "server-1.58.2-py3.13.1";
 
 /// A cache, and an interpreter with a scripted "installation".
 struct Maker {
@@ -157,7 +157,7 @@ async fn concurrent_provisioners_install_once() {
         eventually("both wait", || waiting() == 2).await;
         drop(lock);
     });
-    assert_eq!(one.unwrap().server_version(), "1.58.0");
+    assert_eq!(one.unwrap().server_version(), "1.58.2");
     two.unwrap();
     for other in &mut others {
         assert!(other.wait().unwrap().success());
@@ -314,7 +314,7 @@ async fn the_next_provisioner_removes_only_the_remains_of_dead_ones() {
     let cache = maker.cache();
     let left = |name: &str| cache.join(name);
     for name in [
-        "server-1.58.0-py3.13.1.env-0000dead",
+        "server-1.58.2-py3.13.1.env-0000dead",
         "server-1.2.3.env-0000dead",
         "server-1.2.4.env-0000beef",
         "server-of-mine",
@@ -463,7 +463,7 @@ async fn a_provisioner_killed_at_any_moment_leaves_no_usable_remains() {
     }
     eventually("the installers' end", || processes(maker.tag()).is_empty()).await;
     let environment = maker.provisioner().provision().await.unwrap();
-    assert_eq!(environment.server_version(), "1.58.0");
+    assert_eq!(environment.server_version(), "1.58.2");
     if environment.origin() == Origin::Cached {
         // One provisioner may have finished. The next one that creates an environment cleans up.
         fs::remove_file(maker.environment()).unwrap();

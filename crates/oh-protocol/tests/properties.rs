@@ -14,7 +14,7 @@ use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 
 static RECORDED: LazyLock<Vec<String>> = LazyLock::new(|| {
-    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/1.58.0");
+    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/1.58.2");
     let read = |name: &str| std::fs::read_to_string(format!("{root}/{name}")).unwrap();
     let mut lines: Vec<String> = Vec::new();
     for name in [

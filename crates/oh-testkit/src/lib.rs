@@ -127,7 +127,7 @@
 //!     _ => Link::new().cut_after(chance.pick(1_000..=100_000)),
 //! });
 //! let client = Client::builder(proxy.url()).build()?;
-//! assert_eq!(client.server_info().await?.version.to_string(), "1.58.0");
+//! assert_eq!(client.server_info().await?.version.to_string(), "1.58.2");
 //! server.kill();
 //! server.come_back(); // With its data; `come_back_empty` loses it.
 //! # Ok::<(), Box<dyn std::error::Error>>(()) })?;

@@ -32,11 +32,11 @@ const BODY_LIMIT: usize = 16 * 1024 * 1024;
 /// use serde_json::json;
 ///
 /// let mock = Mock::new();
-/// mock.expect("GET", "/server_info").answer(200, json!({"version": "1.58.0"}));
+/// mock.expect("GET", "/server_info").answer(200, json!({"version": "1.58.2"}));
 /// let expected = mock.expect_socket("/sockets/bash-events");
 ///
 /// let client = mock.client();
-/// assert_eq!(client.server_info().await?.version.to_string(), "1.58.0");
+/// assert_eq!(client.server_info().await?.version.to_string(), "1.58.2");
 /// let mut socket = client.socket("/sockets/bash-events").await?;
 /// let server = expected.accept().await?;
 /// server.text(r#"{"kind":"BashOutput"}"#).await?;

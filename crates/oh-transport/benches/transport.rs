@@ -30,7 +30,7 @@ use tokio::{
 type Outcome<T = ()> = Result<T, Box<dyn Error + Send + Sync>>;
 
 const ROUNDS: usize = 5;
-const INFO: &str = r#"{"version":"1.58.0","uptime":12.5,"idle_time":0.1,"sdk_version":"1.58.0","usable_tools":["terminal","file_editor"],"capabilities":["idempotent_conversation_create_v1"]}"#;
+const INFO: &str = r#"{"version":"1.58.2","uptime":12.5,"idle_time":0.1,"sdk_version":"1.58.2","usable_tools":["terminal","file_editor"],"capabilities":["idempotent_conversation_create_v1"]}"#;
 /// The usual length of an event.
 const FRAME: usize = 600;
 const LONG_FRAME: usize = 256 * 1024;
@@ -156,7 +156,7 @@ async fn bare_requests(address: SocketAddr, count: usize) -> Outcome {
         let answer = sender.send_request(request).await?;
         let body = answer.into_body().collect().await?.to_bytes();
         let info: oh_protocol::calls::server::ServerInfo = serde_json::from_slice(&body)?;
-        assert_eq!(info.version, "1.58.0");
+        assert_eq!(info.version, "1.58.2");
     }
     drop(sender);
     connection.await??;

@@ -51,7 +51,7 @@
 //! impl HttpTransport for InMemory {
 //!     async fn send(&self, request: Request<Body>) -> Result<Response<Body>> {
 //!         let (status, json) = match request.uri().path() {
-//!             "/server_info" => (StatusCode::OK, r#"{"version": "1.58.0"}"#),
+//!             "/server_info" => (StatusCode::OK, r#"{"version": "1.58.2"}"#),
 //!             _ => (StatusCode::NOT_FOUND, r#"{"detail": "Not Found"}"#),
 //!         };
 //!         let mut answer = Response::new(Body::from(Bytes::from_static(json.as_bytes())));
@@ -83,7 +83,7 @@
 //!     .http_transport(InMemory)
 //!     .socket_transport(InMemory)
 //!     .build()?;
-//! assert_eq!(client.server_info().await?.version, "1.58.0");
+//! assert_eq!(client.server_info().await?.version, "1.58.2");
 //!
 //! let mut socket = client.socket("/sockets/echo").await?;
 //! socket.send(Message::Text("hello".into())).await?;

@@ -503,7 +503,7 @@ async fn a_session_socket_without_tokens_is_not_used() {
         ("1.45.0", "events"),
         ("1.46.3", "events"),
         ("1.47.0", "session"),
-        ("1.58.0", "session"),
+        ("1.58.2", "session"),
         ("a development build", "session"),
     ] {
         let (mock, mut dials) = Mock::new();

@@ -29,7 +29,7 @@ fn key_of(version: &str) -> Option<String> {
 
 #[tokio::test(start_paused = true)]
 async fn a_conversation_starts_with_the_key_that_older_servers_need() {
-    for version in ["1.43.1", "1.49.0", "1.50.0", "1.58.0", "main"] {
+    for version in ["1.43.1", "1.49.0", "1.50.0", "1.58.2", "main"] {
         let (mock, _dials) = Mock::new();
         mock.set_version(version);
         // The client rejects this response only after the request was sent.
@@ -52,7 +52,7 @@ async fn a_conversation_starts_with_the_key_that_older_servers_need() {
 
 #[tokio::test(start_paused = true)]
 async fn secrets_set_later_have_the_key_that_older_servers_need() {
-    for version in ["1.46.0", "1.58.0"] {
+    for version in ["1.46.0", "1.58.2"] {
         let (mock, mut dials) = Mock::new();
         mock.set_version(version);
         tokio::spawn({

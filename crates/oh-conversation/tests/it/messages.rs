@@ -91,7 +91,7 @@ async fn the_rule_that_a_field_breaks_is_the_reason() {
     mock.plan("/api/conversations", Ok((422, json!({"detail": [entry]}))));
     mock.plan(
         "/server_info",
-        Ok((200, json!({"version": "1.58.0", "usable_tools": []}))),
+        Ok((200, json!({"version": "1.58.2", "usable_tools": []}))),
     );
     let agent = Agent::new(Llm::new("m").api_key("canary"));
     let starting = Conversation::builder(&Place(mock.client()), agent).start();

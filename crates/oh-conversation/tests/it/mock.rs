@@ -76,7 +76,7 @@ impl Mock {
             longest_page: usize::MAX,
             status: "idle".into(),
             leaf: None,
-            version: "1.58.0".into(),
+            version: "1.58.2".into(),
             exists: true,
             leased: false,
             planned: VecDeque::new(),

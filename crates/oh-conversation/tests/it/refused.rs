@@ -13,7 +13,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 
 use crate::mock::{Dial, Mock, attached, soon};
 
-struct Place(Client);
+pub(crate) struct Place(pub(crate) Client);
 
 impl WorkspaceHandle for Place {
     fn client(&self) -> &Client {
@@ -34,7 +34,7 @@ fn server(tools: &Value) -> (Mock, UnboundedReceiver<Dial>, Place) {
     let (mock, dials) = Mock::new();
     mock.plan(
         "/server_info",
-        Ok((200, json!({"version": "1.58.0", "usable_tools": tools}))),
+        Ok((200, json!({"version": "1.58.2", "usable_tools": tools}))),
     );
     let place = Place(mock.client());
     (mock, dials, place)

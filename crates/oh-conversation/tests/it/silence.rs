@@ -15,7 +15,7 @@ use tokio::{
 use crate::mock::{Dial, Mock, full_state, soon};
 
 /// A server version with the session socket, and one without.
-const VERSIONS: [&str; 2] = ["1.58.0", "1.43.1"];
+const VERSIONS: [&str; 2] = ["1.58.2", "1.43.1"];
 /// A duration longer than the default timeout of a hook.
 const FROZEN: Duration = Duration::from_secs(70);
 /// How long the test observes: longer than any check of the silence takes.

@@ -521,7 +521,7 @@ mod tests {
     fn an_unreachable_index_is_not_an_unknown_version() {
         let lines = [
             "WARNING: Retrying (Retry(total=1)) after connection broken by 'NewConnectionError'",
-            "ERROR: No matching distribution found for openhands-agent-server==1.58.0",
+            "ERROR: No matching distribution found for openhands-agent-server==1.58.2",
         ];
         assert_eq!(
             failure(&lines.map(str::to_owned)).kind(),

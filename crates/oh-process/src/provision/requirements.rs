@@ -5,7 +5,7 @@ use oh_protocol::calls::server::{OLDEST_SUPPORTED, version_numbers};
 use crate::{Error, ErrorKind, Result};
 
 /// The server version that this crate is written for and provisions by default.
-pub const SERVER_VERSION: &str = "1.58.0";
+pub const SERVER_VERSION: &str = "1.58.2";
 
 /// Server versions whose dependencies are pinned, each with its constraints file.
 /// `cargo xtask constraints` updates them.
@@ -13,7 +13,7 @@ const PINNED: &[(&str, &str)] = &[
     ("1.45.0", include_str!("../../constraints/1.45.0.txt")),
     ("1.50.0", include_str!("../../constraints/1.50.0.txt")),
     ("1.57.0", include_str!("../../constraints/1.57.0.txt")),
-    (SERVER_VERSION, include_str!("../../constraints/1.58.0.txt")),
+    (SERVER_VERSION, include_str!("../../constraints/1.58.2.txt")),
 ];
 
 /// Returns an error if this crate does not support the server's version. A version that cannot be

@@ -50,12 +50,12 @@ pub(crate) fn venv(python: &Path, root: &Path, packages: &[&str]) {
         fs::create_dir_all(&module).expect("a package");
         fs::write(module.join("__init__.py"), "").expect("a file");
         let info = site.join(format!(
-            "openhands_{}-1.58.0.dist-info",
+            "openhands_{}-1.58.2.dist-info",
             package.replace('-', "_")
         ));
         fs::create_dir_all(&info).expect("metadata");
         let metadata =
-            format!("Metadata-Version: 2.1\nName: openhands-{package}\nVersion: 1.58.0\n");
+            format!("Metadata-Version: 2.1\nName: openhands-{package}\nVersion: 1.58.2\n");
         fs::write(info.join("METADATA"), metadata).expect("metadata");
     }
     let main = site.join("openhands/agent_server/__main__.py");

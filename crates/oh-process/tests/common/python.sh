@@ -32,7 +32,7 @@ case "$2 $3" in
     ;;
 *find_spec*)
     server=null missing='["agent-server"]'
-    [ ! -e "$base/installed" ] || server='"1.58.0"' missing='[]'
+    [ ! -e "$base/installed" ] || server='"1.58.2"' missing='[]'
     echo "{\"version\": [3, 13, 1], \"executable\": \"$0\", \"venv\": true, \"server\": $server, \"missing\": $missing}"
     exit
     ;;

@@ -152,7 +152,7 @@ def answer(line, headers, body):
             print("about to die", file=sys.stderr)
             sys.stderr.flush()
             os._exit(7)
-        return 200, {"version": os.environ.get("STAND_IN_VERSION", "1.58.0")}
+        return 200, {"version": os.environ.get("STAND_IN_VERSION", "1.58.2")}
     if line.startswith("POST /api/init"):
         if headers.get("x-init-api-key") != secret_key:
             return 401, {"detail": "Unauthorized"}

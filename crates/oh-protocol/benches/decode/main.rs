@@ -29,7 +29,7 @@ use serde_json::json;
 
 const CORPUS: &str = concat!(
     env!("CARGO_MANIFEST_DIR"),
-    "/fixtures/1.58.0/conversation.jsonl"
+    "/fixtures/1.58.2/conversation.jsonl"
 );
 const PEERS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/peers");
 

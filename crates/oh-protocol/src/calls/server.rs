@@ -47,7 +47,7 @@ call!(GetServerInfo => ServerInfo, GET "/server_info", Idempotent;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct ServerInfo {
-    /// The version of the server package, such as `1.58.0`.
+    /// The version of the server package, such as `1.58.2`.
     pub version: String,
     /// The number of seconds since the server started.
     #[serde(default)]
@@ -73,7 +73,7 @@ pub struct ServerInfo {
 pub const OLDEST_SUPPORTED: (u32, u32, u32) = (1, 40, 0);
 
 /// Returns a server version as numbers. A missing part counts as 0, and a pre-release such as
-/// `1.58.0rc1` as its release. Returns `None` if the version does not begin with two numbers.
+/// `1.58.2rc1` as its release. Returns `None` if the version does not begin with two numbers.
 pub fn version_numbers(version: &str) -> Option<(u32, u32, u32)> {
     let number = |part: &str| -> Option<u32> {
         let end = part.find(|c: char| !c.is_ascii_digit());
@@ -128,7 +128,7 @@ mod tests {
     #[test]
     fn versions_with_missing_parts_and_pre_releases_are_compared() {
         for (version, numbers, supported) in [
-            ("1.58.0", Some((1, 58, 0)), true),
+            ("1.58.2", Some((1, 58, 2)), true),
             ("1.40.0", Some((1, 40, 0)), true),
             ("1.40.0rc1", Some((1, 40, 0)), true),
             ("1.39.9", Some((1, 39, 9)), false),

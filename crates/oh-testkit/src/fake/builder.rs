@@ -64,7 +64,7 @@ impl FakeServerBuilder {
         self
     }
 
-    /// Sets the reported version. Default: 1.58.0.
+    /// Sets the reported version. Default: 1.58.2.
     ///
     /// The behaviour is that of 1.58, unless it is changed by
     /// [`without_session_socket`](Self::without_session_socket),

@@ -38,13 +38,13 @@ async fn the_client_repeats_only_repeatable_calls() {
         .answer(503, json!({}))
         .header("retry-after", "1");
     mock.expect("GET", "/server_info")
-        .answer(200, json!({"version": "1.58.0"}));
+        .answer(200, json!({"version": "1.58.2"}));
     let info = mock
         .client()
         .call(&server::GetServerInfo::default())
         .await
         .unwrap();
-    assert_eq!(info.version.to_string(), "1.58.0");
+    assert_eq!(info.version.to_string(), "1.58.2");
     mock.verify().unwrap();
 }
 

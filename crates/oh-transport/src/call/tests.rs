@@ -491,7 +491,7 @@ async fn a_replaced_server_is_noticed() {
             Ok(Response::new(Body::from(Bytes::from(json))))
         })
     }
-    let script = version(version(Script::default(), "1.44.0"), "1.58.0");
+    let script = version(version(Script::default(), "1.44.0"), "1.58.2");
     let client = script.client();
     let known = async || client.server_info().await.unwrap().version.to_string();
     assert_eq!(
@@ -499,19 +499,19 @@ async fn a_replaced_server_is_noticed() {
         ("1.44.0".into(), "1.44.0".into())
     );
     sleep(Duration::from_secs(31)).await;
-    assert_eq!(known().await, "1.58.0");
+    assert_eq!(known().await, "1.58.2");
 
     // The cache expires sooner if a request fails to reach the server or a supervisor reports a
     // change.
     let script = version(
         version(Script::default(), "1.44.0").fail(ErrorKind::Interrupted),
-        "1.58.0",
+        "1.58.2",
     );
     let client = script.client();
     let known = async || client.server_info().await.unwrap().version.to_string();
     assert_eq!(known().await, "1.44.0");
     client.call(&ONCE).await.unwrap_err();
-    assert_eq!((known().await, script.asked()), ("1.58.0".into(), 3));
+    assert_eq!((known().await, script.asked()), ("1.58.2".into(), 3));
     client.set_liveness(crate::Liveness::Ready);
     known().await;
     assert_eq!(script.asked(), 4);
@@ -545,7 +545,7 @@ async fn each_failure_to_reach_the_server_makes_the_client_ask_for_its_version_a
             let Some(script) = failing(number, version(Script::default(), "1.44.0")) else {
                 break;
             };
-            let client = version(script, "1.58.0").client();
+            let client = version(script, "1.58.2").client();
             let known = async || client.server_info().await.unwrap().version.to_string();
             assert_eq!(known().await, "1.44.0");
             if streamed {
@@ -556,7 +556,7 @@ async fn each_failure_to_reach_the_server_makes_the_client_ask_for_its_version_a
             } else {
                 client.call(&ONCE).single_attempt().await.unwrap_err();
             }
-            assert_eq!(known().await, "1.58.0", "{number}, streamed: {streamed}");
+            assert_eq!(known().await, "1.58.2", "{number}, streamed: {streamed}");
         }
     }
 }

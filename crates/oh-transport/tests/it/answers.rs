@@ -173,7 +173,7 @@ async fn a_key_repeated_in_a_rejection_is_not_in_the_error() {
 #[tokio::test]
 async fn a_secret_in_the_wrong_place_is_not_in_the_error() {
     let _watch = watch();
-    let body = json!({"version": "1.58.0", "uptime": CANARY}).to_string();
+    let body = json!({"version": "1.58.2", "uptime": CANARY}).to_string();
     let server = Raw::start(move |_, _| Act::Say(answer("200 OK", &body))).await;
     let client = client(server.address).build().unwrap();
     let error = client.call(&GetServerInfo::default()).await.unwrap_err();
@@ -219,7 +219,7 @@ async fn the_session_socket_is_assumed_from_1_45_and_in_odd_versions() {
     let _watch = watch();
     for (version, has) in [
         ("1.45.0", true),
-        ("1.58.0", true),
+        ("1.58.2", true),
         ("2.0.0", true),
         ("1.44.9", false),
         ("1.40.0", false),

@@ -337,16 +337,16 @@ async fn the_check_for_a_repository_returns_yes_no_or_an_error() {
 async fn helper_commands_are_not_in_the_history_of_a_conversation() {
     for (info, own) in [
         (
-            json!({"version": "1.58.0", "conversation_runtime": "local"}),
+            json!({"version": "1.58.2", "conversation_runtime": "local"}),
             false,
         ),
-        (json!({"version": "1.58.0"}), false),
+        (json!({"version": "1.58.2"}), false),
         (
-            json!({"version": "1.58.0", "conversation_runtime": "docker"}),
+            json!({"version": "1.58.2", "conversation_runtime": "docker"}),
             true,
         ),
         (
-            json!({"version": "1.58.0", "conversation_runtime": "local",
+            json!({"version": "1.58.2", "conversation_runtime": "local",
             "available_conversation_runtimes": ["local", "docker"]}),
             true,
         ),

@@ -78,7 +78,7 @@ impl HttpTransport for Server {
                     Some(at) if at <= age => age - at,
                     _ => age + seconds(1000),
                 };
-                json!({"version": "1.58.0", "uptime": up.as_secs()})
+                json!({"version": "1.58.2", "uptime": up.as_secs()})
             }
             "c" => json!({"kind": "BashCommand", "id": "c", "command": "x", "cwd": "/w",
                 "timestamp": "2026-01-01T00:00:00Z", "timeout": 3600}),

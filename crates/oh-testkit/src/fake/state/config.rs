@@ -39,7 +39,7 @@ impl Default for Config {
         Self {
             key: Some("fake-session-key".to_owned()),
             secret_key: None,
-            version: "1.58.0".to_owned(),
+            version: "1.58.2".to_owned(),
             session_socket: true,
             updates_first: false,
             runs_wait: false,

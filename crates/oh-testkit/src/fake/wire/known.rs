@@ -6,7 +6,7 @@ use http::{HeaderValue, StatusCode, header};
 use crate::fake::wire::reply::{Call, detail, not_found};
 use crate::http::Response;
 
-/// The server's routes, one per line, from its API description (1.58.0). A test compares them with
+/// The server's routes, one per line, from its API description (1.58.2). A test compares them with
 /// it.
 const ROUTES: &str = include_str!("routes.txt");
 

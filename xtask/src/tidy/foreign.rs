@@ -126,20 +126,34 @@ impl<'a> Scope<'a> {
         items.iter().for_each(|item| self.item(item));
     }
 
-    fn import(&mut self, tree: &UseTree, from: Option<&str>) {
-        let mut add = |name: String, root: &str| self.imports.insert(name, root.to_owned());
-        match (tree, from) {
-            (UseTree::Path(path), None) => self.import(&path.tree, Some(&path.ident.to_string())),
-            (UseTree::Path(path), from) => self.import(&path.tree, from),
-            (UseTree::Name(name), Some(from)) => drop(add(name.ident.to_string(), from)),
-            (UseTree::Rename(name), Some(from)) => drop(add(name.rename.to_string(), from)),
-            (UseTree::Rename(name), None) => {
-                add(name.rename.to_string(), &name.ident.to_string());
+    /// Notes the names of a `use`. `above` is the crate and the module that contain the tree.
+    fn import(&mut self, tree: &UseTree, above: Option<(&str, &str)>) {
+        let root = above.map(|(root, _)| root.to_owned());
+        match tree {
+            UseTree::Path(path) => {
+                let module = path.ident.to_string();
+                let root = root.unwrap_or_else(|| module.clone());
+                self.import(&path.tree, Some((&root, &module)));
             }
-            (UseTree::Group(group), from) => {
-                group.items.iter().for_each(|tree| self.import(tree, from));
+            UseTree::Name(name) => {
+                if let (Some(root), Some((_, module))) = (root, above) {
+                    let known = name.ident.to_string();
+                    let known = if known == "self" {
+                        module.to_owned()
+                    } else {
+                        known
+                    };
+                    self.imports.insert(known, root);
+                }
             }
-            (UseTree::Name(_), None) | (UseTree::Glob(_), _) => {}
+            UseTree::Rename(name) => {
+                let root = root.unwrap_or_else(|| name.ident.to_string());
+                self.imports.insert(name.rename.to_string(), root);
+            }
+            UseTree::Group(group) => {
+                group.items.iter().for_each(|tree| self.import(tree, above));
+            }
+            UseTree::Glob(_) => {}
         }
     }
 

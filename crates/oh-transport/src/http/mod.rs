@@ -2,6 +2,7 @@
 
 mod body;
 mod client;
+mod pool;
 mod refusal;
 mod stall;
 mod transport;

@@ -49,7 +49,15 @@ pub(crate) struct LinkOptions {
     pub(crate) begin: Begin,
     /// The minimum number of events to keep; `None` keeps all.
     pub(crate) keep: Option<usize>,
-    pub(crate) limits: Limits,
+    /// Shared with the mirror and the watcher of the link.
+    pub(crate) limits: Arc<Limits>,
+}
+
+impl LinkOptions {
+    /// Returns the limits, to change them.
+    pub(crate) fn limits(&mut self) -> &mut Limits {
+        Arc::make_mut(&mut self.limits)
+    }
 }
 
 /// A link and its mirror.

@@ -352,7 +352,6 @@ mod tests {
     use super::*;
     use crate::{
         ErrorKind,
-        limits::Limits,
         mirror::{Mirror, Writer},
     };
 
@@ -362,7 +361,7 @@ mod tests {
             ConversationState::default(),
             None,
             0,
-            Limits::default(),
+            Arc::default(),
             Arc::default(),
         )
     }

@@ -42,7 +42,7 @@ pub(crate) struct Mirror {
     pub(crate) earlier: Earlier,
     /// Notifies the watcher that the server has events that the mirror lacks.
     pub(crate) nudge: Notify,
-    pub(crate) limits: Limits,
+    pub(crate) limits: Arc<Limits>,
     changes: watch::Sender<u64>,
 }
 
@@ -57,7 +57,7 @@ impl Mirror {
         state: ConversationState,
         keep: Option<usize>,
         base: usize,
-        limits: Limits,
+        limits: Arc<Limits>,
         answered: Arc<Answered>,
     ) -> (Writer, Arc<Self>) {
         let mirror = Arc::new(Self {

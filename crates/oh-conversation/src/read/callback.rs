@@ -240,14 +240,20 @@ struct Drain<F> {
 }
 
 impl<F: FnMut(&Event) + Send + 'static> Drain<F> {
-    async fn on_task(mut self) {
-        let mut called = 0;
-        while let Some(event) = self.next().await {
-            self.call(Place::Task, &event);
-            called += 1;
-            if called == BATCH {
-                called = 0;
-                task::yield_now().await;
+    #[expect(
+        clippy::manual_async_fn,
+        reason = "an `async fn` keeps its arguments twice, and this is in memory for every callback"
+    )]
+    fn on_task(mut self) -> impl Future<Output = ()> + Send {
+        async move {
+            let mut called = 0;
+            while let Some(event) = self.next().await {
+                self.call(Place::Task, &event);
+                called += 1;
+                if called == BATCH {
+                    called = 0;
+                    task::yield_now().await;
+                }
             }
         }
     }
@@ -352,14 +358,14 @@ mod tests {
     use tokio::task::yield_now;
 
     use super::*;
-    use crate::{Cursor, limits::Limits, mirror::view::View, read::pager::Pager};
+    use crate::{Cursor, mirror::view::View, read::pager::Pager};
 
     #[tokio::test]
     async fn a_busy_callback_yields_to_other_tasks() {
         const EVENTS: i64 = 2_000;
         let id = ConversationId::random();
         let state = ConversationState::default();
-        let (writer, mirror) = Mirror::new(id, state, None, 0, Limits::default(), Arc::default());
+        let (writer, mirror) = Mirror::new(id, state, None, 0, Arc::default(), Arc::default());
         writer.change(|held| {
             for n in 0..EVENTS {
                 let event = format!(r#"{{"kind":"PauseEvent","id":"{n}"}}"#);

@@ -110,6 +110,7 @@ impl EventStream {
             now.insert(JoinSet::new()).spawn_on(asking, runtime);
         }
         let reading = Reading {
+            failed: false,
             now,
             view,
             pager,
@@ -123,7 +124,7 @@ impl EventStream {
             batch: Batch::Empty,
             position,
             seq,
-            batches: Box::pin(stream::unfold(Some(reading), Reading::step)),
+            batches: Box::pin(stream::unfold(reading, Reading::step)),
         }
     }
 
@@ -191,6 +192,8 @@ impl fmt::Debug for EventStream {
 }
 
 struct Reading {
+    /// Whether an error was yielded, after which the stream ends.
+    failed: bool,
     view: Arc<View>,
     /// The id of the newest event when the reader started, if the mirror did not have it.
     now: Option<JoinSet<Result<Option<String>>>>,
@@ -207,11 +210,18 @@ struct Reading {
 }
 
 impl Reading {
-    async fn step(reading: Option<Self>) -> Option<(Result<Batch>, Option<Self>)> {
-        let mut reading = reading?;
-        match reading.batch().await? {
-            Ok(batch) => Some((Ok(batch), Some(reading))),
-            Err(error) => Some((Err(error), None)),
+    #[expect(
+        clippy::manual_async_fn,
+        reason = "an `async fn` keeps its arguments twice, and this is in memory for every reader"
+    )]
+    fn step(mut self) -> impl Future<Output = Option<(Result<Batch>, Self)>> + Send {
+        async move {
+            if self.failed {
+                return None;
+            }
+            let batch = self.batch().await?;
+            self.failed = batch.is_err();
+            Some((batch, self))
         }
     }
 
@@ -284,7 +294,8 @@ impl Reading {
 
     async fn batch(&mut self) -> Option<Result<Batch>> {
         if let Some(now) = self.now.take()
-            && let Err(error) = self.resolve(now).await
+            // Boxed, like paging below.
+            && let Err(error) = Box::pin(self.resolve(now)).await
         {
             return (error.kind() != ErrorKind::Closed).then_some(Err(error));
         }

@@ -85,7 +85,7 @@ pub(crate) struct Watcher {
     tokens: Tokens,
     stop: Arc<Stop>,
     liveness: watch::Receiver<Liveness>,
-    limits: Limits,
+    limits: Arc<Limits>,
     flavor: Flavor,
     /// Whether to use the server's session socket; `None` until the server has been asked.
     session: Option<bool>,

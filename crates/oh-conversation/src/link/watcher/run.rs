@@ -32,27 +32,33 @@ const SMALL: usize = 1024 * 1024;
 
 impl Watcher {
     /// Runs until it is stopped or no more events can arrive.
-    pub(crate) async fn run(mut self) {
-        let stop = self.stop.clone();
-        let client = self.client.clone();
-        let mut gone = pin!(client.server_gone());
-        let mut phase = Phase::Dial;
-        loop {
-            phase = match phase {
-                Phase::End(error) => {
-                    debug!(conversation = %self.id, kind = ?error.kind(), "the watcher has ended");
-                    self.writer.end(error);
-                    return;
-                }
-                // The `read` phase handles the stop itself, to close the socket.
-                Phase::Read(connection) => self.read(connection, gone.as_mut()).await,
-                other => tokio::select! {
-                    biased;
-                    () = stop.asked() => Phase::End(self.closed()),
-                    reason = &mut gone => Phase::End(self.server_gone(&reason)),
-                    next = self.step(other) => next,
-                },
-            };
+    #[expect(
+        clippy::manual_async_fn,
+        reason = "an `async fn` keeps its arguments twice, and this is in memory for every link"
+    )]
+    pub(crate) fn run(mut self) -> impl Future<Output = ()> + Send {
+        async move {
+            let stop = self.stop.clone();
+            let client = self.client.clone();
+            let mut gone = pin!(client.server_gone());
+            let mut phase = Phase::Dial;
+            loop {
+                phase = match phase {
+                    Phase::End(error) => {
+                        debug!(conversation = %self.id, kind = ?error.kind(), "the watcher has ended");
+                        self.writer.end(error);
+                        return;
+                    }
+                    // The `read` phase handles the stop itself, to close the socket.
+                    Phase::Read(connection) => self.read(connection, gone.as_mut()).await,
+                    other => tokio::select! {
+                        biased;
+                        () = stop.asked() => Phase::End(self.closed()),
+                        reason = &mut gone => Phase::End(self.server_gone(&reason)),
+                        next = self.step(other) => next,
+                    },
+                };
+            }
         }
     }
 
@@ -198,11 +204,14 @@ impl Watcher {
                 }
                 reason = &mut gone => return Phase::End(self.server_gone(&reason)),
                 () = mirror.nudge.notified() => self.nudged(&mut connection),
-                () = until(gap) => {
-                    connection.reading.gap = Some(Instant::now() + self.limits.gap * 10);
-                    self.fetch_beside();
-                }
-                () = sleep_until(check) => self.check(&mut connection),
+                // One timer for both, because this future is in memory for every link.
+                () = sleep_until(gap.map_or(check, |gap| gap.min(check))) => match gap {
+                    Some(gap) if gap <= check => {
+                        connection.reading.gap = Some(Instant::now() + self.limits.gap * 10);
+                        self.fetch_beside();
+                    }
+                    _ => self.check(&mut connection),
+                },
             }
         };
         let opened = connection.opened;
@@ -276,26 +285,19 @@ async fn ready(liveness: &mut watch::Receiver<Liveness>) {
     }
 }
 
-async fn until(instant: Option<Instant>) {
-    match instant {
-        Some(instant) => sleep_until(instant).await,
-        None => std::future::pending().await,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use oh_protocol::{ConversationId, state::ConversationState};
     use oh_transport::{Backoff, Client};
 
     use super::*;
-    use crate::{limits::Limits, link::tokens::Tokens, mirror::Mirror};
+    use crate::{link::tokens::Tokens, mirror::Mirror};
 
     #[tokio::test]
     async fn a_waiting_conversation_takes_little_memory() {
         let id = ConversationId::random();
         let state = ConversationState::default();
-        let (writer, _mirror) = Mirror::new(id, state, None, 0, Limits::default(), Arc::default());
+        let (writer, _mirror) = Mirror::new(id, state, None, 0, Arc::default(), Arc::default());
         let client = Client::builder("http://127.0.0.1:1").build().unwrap();
         let backoff = Backoff::new(Duration::from_millis(1), Duration::from_millis(1));
         let stop = Arc::default();

@@ -12,8 +12,8 @@ use std::{
 
 use openhands::{
     Conversation, WorkspaceExt,
-    conversation::{Bulk, ClientTool, ErrorKind, Link, PendingAction},
-    protocol::config::ConfirmationPolicy,
+    conversation::{ApprovalEvent, Bulk, ClientTool, ErrorKind, Link, PendingAction},
+    protocol::{calls::conversations::StartGoal, config::ConfirmationPolicy},
     testkit::{Fault, Gate, Script, fake::UpgradeRefusal},
 };
 use serde_json::json;
@@ -511,4 +511,63 @@ pub(crate) async fn every_other_way(stage: &Stage) {
     assert!(scene.sent(copy.id()).is_empty());
     scene.shows(&["run"], &[]).await;
     copy.delete().await.unwrap();
+}
+
+/// A goal goes on with its next round while an action waits, and so executes the action. Therefore no
+/// goal is started under a policy that asks, or while a run may still propose an action.
+pub(crate) async fn goals_that_would_approve(stage: &Stage) {
+    let gate = Gate::new();
+    let script = Script::new()
+        .step(act("a").hold(&gate))
+        .step(act("b"))
+        .forever(|s| s.text(r#"{"score": 0.0, "complete": false, "missing": "the end"}"#));
+    let scene = Scene::start(stage, "goal", always(), script).await;
+    let near = &scene.near;
+    fails(near.goals().start("Reach it.").await, ErrorKind::Conflict);
+    fails(near.goals().resume().await, ErrorKind::Conflict);
+    near.send("Go.").and_run().await.unwrap();
+    gate.arrived(1).await;
+    fails(near.goals().start("Reach it.").await, ErrorKind::Conflict);
+    near.pause().await.unwrap();
+    fails(near.goals().start("Reach it.").await, ErrorKind::Conflict);
+    gate.open();
+    let pending = asks(near).await;
+    fails(
+        near.goals().start("Reach it.").await,
+        ErrorKind::PendingConfirmation,
+    );
+    near.approvals().reject(&pending, "no").await.unwrap();
+    scene.shows(&["run", "reject"], &[]).await;
+    // Without these checks, the server executes what nobody has approved.
+    let goal = StartGoal::new(near.id(), "Reach it.").max_iterations(2);
+    stage.client().call(&goal).await.unwrap();
+    until(|| scene.ran() == ["b"]).await;
+    near.goals().stop().await.unwrap();
+    assert_eq!(scene.sent(near.id()), ["run", "reject"]);
+}
+
+/// Approvals that are sent as soon as an action waits all have an effect.
+pub(crate) async fn approvals_at_once(stage: &Stage) {
+    let names: Vec<String> = (0..12).map(|n| format!("a{n}")).collect();
+    let script = names
+        .iter()
+        .fold(Script::new(), |s, name| s.step(act(name)));
+    let scene = Scene::start(stage, "at-once", always(), script.finish("Done.")).await;
+    let mut events = scene.near.approvals().events();
+    scene.near.send("Go.").and_run().await.unwrap();
+    for _ in &names {
+        let shown = loop {
+            let event = timeout(LONG, events.next()).await.unwrap().unwrap();
+            if let ApprovalEvent::Requested(shown) = event {
+                break shown;
+            }
+        };
+        scene.near.approvals().approve(&shown).await.unwrap();
+    }
+    assert!(runs(&scene.near).await.is_finished());
+    let sent: Vec<&str> = std::iter::once("run")
+        .chain(names.iter().map(|_| "approve"))
+        .collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    scene.shows(&sent, &names).await;
 }

@@ -320,6 +320,8 @@ async fn no_unapproved_action_is_executed_and_links_keep_their_promises() {
             a_run_over_a_link_that_is_down,
             a_branch_that_was_left,
             a_slow_link,
+            goals_that_would_approve,
+            approvals_at_once,
             every_other_way;
         odd:
             pages_that_do_not_decode,

@@ -2,7 +2,6 @@
 
 mod body;
 mod client;
-mod pool;
 mod refusal;
 mod stall;
 mod transport;

@@ -7,8 +7,8 @@ pub enum Cursor {
     /// At the first event of the conversation.
     #[default]
     Start,
-    /// After the newest event that the server has when the reader starts. If the mirror is not
-    /// connected at that moment, the server is asked for its newest event.
+    /// After the newest event when the reader starts. On a live link this is the newest event that has
+    /// arrived; otherwise the server is asked for its newest event.
     Now,
     /// After the event with this `seq`: its position in the server's log, counted from 0. The event
     /// may still be in the future. Events that the server cannot decode have a position too, except

@@ -266,7 +266,7 @@ async fn an_open_action_without_a_policy_does_not_wait() {
 async fn waiting_actions_are_known_in_time_on_a_silent_link() {
     let scene = paused().await;
     let conversation = scene
-        .attach(|attach| attach.ambiguous_after(Duration::from_millis(200)))
+        .attach(|attach| attach.ambiguous_after(Duration::from_secs(2)))
         .await;
     scene.server.silence_sockets();
     scene.flood(1);

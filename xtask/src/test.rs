@@ -42,8 +42,7 @@ pub(crate) fn run(options: &Options) -> Result {
         if options.no_e2e {
             return Ok(());
         }
-        let threads = end_to_end_threads().to_string();
-        let selected = ["-E", "package(openhands-tests)", "--test-threads", &threads];
+        let selected = ["-E", "package(openhands-tests)"];
         step(
             "end to end, real server",
             &[&nextest[..], &selected].concat(),
@@ -79,12 +78,6 @@ pub(crate) fn run(options: &Options) -> Result {
     }
     cargo::say(&format!("  total {:.0} s", begun.elapsed().as_secs_f64()));
     result
-}
-
-/// Returns how many end-to-end tests run at the same time. They wait for a server or a lease more
-/// than they compute.
-fn end_to_end_threads() -> usize {
-    2 * std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 /// Runs the tests that are too long for every test run, one after the other, and a smoke run of each

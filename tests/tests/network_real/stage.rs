@@ -97,7 +97,13 @@ pub(crate) async fn finishes(conversation: &Conversation, model: &ScriptedModel,
     model.verify().unwrap();
     let events = conversation.events();
     let said = |words: &str| events.iter().any(|event| event.as_json().contains(words));
-    assert!(said("over 42 networks"), "{events:?}");
+    let observed = || {
+        let events = events.of_kind("ObservationEvent");
+        events
+            .map(|event| event.as_json().to_string())
+            .collect::<Vec<_>>()
+    };
+    assert!(said("over 42 networks"), "{:?}", observed());
     until(|| conversation.link() == link).await;
 }
 

@@ -210,8 +210,9 @@ impl Approvals {
             let sent = conversation.answer(&mut sent).await;
             match sent {
                 Ok(()) => {
-                    let shown = conversation.shows(|| this.are_answered(&actions));
-                    _ = timeout(DECIDED, shown).await;
+                    // Until then the actions are still listed as pending.
+                    let answered = || this.are_answered(&actions);
+                    let _shown = conversation.shows_effect(answered).await;
                     Ok(())
                 }
                 Err(error) if turn::is_unclear(&error) => {
@@ -371,8 +372,6 @@ impl Drop for Rejecting {
 const WAITING: ExecutionStatus = ExecutionStatus::WaitingForConfirmation;
 /// How long to wait for the snapshot that follows the end of a run.
 const ENDED: Duration = Duration::from_secs(1);
-/// How long to wait for the log to show a rejection that the server has accepted.
-const DECIDED: Duration = Duration::from_secs(5);
 
 async fn until(instant: Option<Instant>) {
     match instant {

@@ -16,6 +16,9 @@ use crate::{
 
 /// How long to wait after an error that gives no information about the conversation.
 const SOON: Duration = Duration::from_millis(250);
+/// How long to wait for the end of a paused step, which may take as long as a tool. An interrupted
+/// step ends at once.
+const STEP: Duration = Duration::from_secs(5);
 /// How long to wait for the link to report a free run slot before REST is asked.
 const SLOT: Duration = Duration::from_secs(30);
 
@@ -153,17 +156,23 @@ impl Conversation {
     /// Waits until no run occupies the conversation's slot, for a request that the server rejects
     /// during a run. Returns whether the slot is free.
     pub(crate) async fn is_vacant(&self) -> bool {
-        let over = Instant::now() + self.limits().wedged;
+        let begun = Instant::now();
         let mut free = 0;
         while self.ended().is_none() {
             let sent = self.sent();
-            if self.mirror().read().status() == ExecutionStatus::Paused {
-                return self.pause_is_over(free).await;
-            }
-            if !self.is_taken(free) {
+            let paused = self.mirror().read().status() == ExecutionStatus::Paused;
+            let taken = match paused {
+                true => !self.pause_is_over(free).await,
+                false => self.is_taken(free),
+            };
+            if !taken {
                 return true;
             }
-            match self.slot_is_free(sent, over).await {
+            let limit = match paused {
+                true => STEP.min(self.limits().wedged),
+                false => self.limits().wedged,
+            };
+            match self.slot_is_free(sent, begun + limit).await {
                 Slot::Taken => return false,
                 Slot::Free(ran) => free = ran,
                 Slot::Moved => {}
@@ -236,7 +245,9 @@ impl Conversation {
     /// link reports when the slot is free. Sends no run requests. The deadline is `over`.
     async fn slot_is_free(&self, sent: Mark, over: Instant) -> Slot {
         let mut changes = self.changes();
-        let mut ask_at = Instant::now() + SLOT;
+        // At the latest shortly before the deadline.
+        let last = over.checked_sub(SOON * 4).unwrap_or(over);
+        let mut ask_at = (Instant::now() + SLOT).min(last);
         loop {
             changes.borrow_and_update();
             if self.ended().is_some() {

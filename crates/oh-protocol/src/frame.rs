@@ -44,8 +44,8 @@ pub enum SessionFrame {
     ItemStarted {
         /// The id of the event that will end the item.
         item_id: Box<str>,
-        /// The number of the attempt. A higher number means a retry, which discards all earlier
-        /// data.
+        /// The number of the attempt. A higher number means a retry, which makes all earlier data
+        /// invalid.
         attempt: u64,
         /// The last `seq` before the item; −1 if there is none.
         anchor_seq: Option<i64>,
@@ -72,7 +72,7 @@ pub enum SessionFrame {
         /// The whole frame, including fields that this version does not support.
         raw: Bytes,
     },
-    /// The end of a streamed item without an event.
+    /// The end of a streamed item that did not become an event.
     ItemAborted {
         /// The id of the item.
         item_id: Box<str>,
@@ -83,7 +83,7 @@ pub enum SessionFrame {
         /// The whole frame, including fields that this version does not support.
         raw: Bytes,
     },
-    /// A rejection of data or an action of the client.
+    /// The server's rejection of data or of an action from the client.
     Error {
         /// The error code.
         code: Box<str>,
@@ -112,8 +112,9 @@ const WHAT: &str = "a session frame";
 impl SessionFrame {
     /// Decodes a text message of the session socket.
     ///
-    /// Each type decodes its own fields only. A field of an unexpected type is treated as absent,
-    /// because a newer server may use the name for a different purpose in another type.
+    /// Only the fields of the frame's own type are decoded, because a newer server may use the same
+    /// name for a different purpose in another frame type. A field whose value has an unexpected
+    /// JSON type is treated as absent.
     ///
     /// # Errors
     ///

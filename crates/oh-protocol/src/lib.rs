@@ -42,7 +42,7 @@
 //! [`Action::Unknown`]: event::Action::Unknown
 //! [`Observation::Unknown`]: event::Observation::Unknown
 //!
-//! An entry of a page, a batch or a frame that is not an event keeps its position as a placeholder.
+//! If an entry of a page, a batch or a frame is not an event, a placeholder keeps its position.
 //!
 //! Strings are of type [`Text`], which dereferences to `&str` and shares the event's bytes. An
 //! event needs little more memory than its JSON, even after its payload has been decoded.

@@ -1,19 +1,20 @@
-//! The reason in an error's message: the texts of its causes, without repetition and secrets.
+//! The reason in an error's message: the texts of its causes, without repetitions and secrets.
 
 use std::error::Error;
 
 use crate::{printable, redact::Redactor};
 
-/// The longest reason, in characters. A longer one is cut and ends with `…`.
+/// The maximum length of a reason, in characters. A longer reason is truncated and ends with `…`.
 const LONGEST: usize = 2000;
-/// How much of a cause's text is examined, in bytes.
+/// The maximum number of bytes of a cause's text that are examined.
 const EXAMINED: usize = 4 * LONGEST;
 
 /// Returns the reason that an error gives: its text and the texts of its sources, joined by `: `.
 ///
-/// A source whose text is part of what precedes it is left out, so errors with and without their
-/// source in `Display` can be mixed. The reason is one line of at most 2,000 characters.
-/// [`redact`](crate::redact) hides secrets, and [`printable`] replaces control characters.
+/// A source is skipped if the text before it already contains the source's text. Errors whose
+/// `Display` includes their source can therefore be mixed with errors whose `Display` does not. The
+/// reason is one line of at most 2,000 characters. [`redact`](crate::redact) hides secrets, and
+/// [`printable`] replaces control characters.
 ///
 /// ```
 /// let error = std::io::Error::other("connection\nlost");
@@ -36,8 +37,8 @@ pub fn of(error: &dyn Error) -> String {
 
 /// Appends a reason to a message: `message: reason`.
 ///
-/// Appends nothing if the reason is empty or the message contains it already. The reason is cut
-/// after 2,000 characters.
+/// Appends nothing if the reason is empty or the message already contains it. The reason is
+/// truncated to 2,000 characters.
 ///
 /// ```
 /// let mut message = "cannot attach".to_owned();
@@ -80,11 +81,12 @@ fn clean(text: &str) -> String {
             .find(|at| text.is_char_boundary(*at))
             .unwrap_or(0),
     };
-    // A colour sequence inside a name must not prevent the redaction.
+    // Remove styles before redaction: a colour sequence inside a name must not prevent its
+    // detection.
     let text = printable(&text[..end]);
     let mut stream = Redactor::new().stream();
     let mut shown = stream.push(&text);
-    // The rest of a cut text may be the first part of a secret.
+    // If the text was truncated, its end may be the beginning of a secret.
     if all {
         shown.push_str(&stream.finish());
     }
@@ -102,7 +104,7 @@ fn shorten(text: &mut String) {
     }
 }
 
-/// Returns whether a text contains a phrase, as whole words. It contains the empty phrase.
+/// Returns whether a text contains a phrase, as whole words. Every text contains the empty phrase.
 fn contains(text: &str, phrase: &str) -> bool {
     let word = |letter: Option<char>| letter.is_some_and(char::is_alphanumeric);
     let split = |letter: Option<char>, other: Option<char>| !(word(letter) && word(other));
@@ -154,7 +156,7 @@ mod tests {
                 "no key: the vault is shut",
             ),
             (&["a: b: c", "b: c", "c"], "a: b: c"),
-            // Like an HTTP client whose inner causes say less than its own text.
+            // Like an error of an HTTP client whose causes contain less detail than its own text.
             (
                 &["request failed: refused", "connect error", "refused"],
                 "request failed: refused",

@@ -1,4 +1,4 @@
-//! Durations in the whole seconds that the server counts.
+//! Conversion of durations to the whole seconds that the server expects.
 
 use std::time::Duration;
 

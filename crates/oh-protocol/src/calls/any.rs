@@ -9,7 +9,7 @@ use crate::{Answer, Call, Error, Json, Operation, Repeat, Request, Result};
 /// A call to any route of the server. Returns the JSON of the response, or `null` for a response
 /// without a body.
 ///
-/// Use it for routes that this crate does not have yet, such as those of a newer server.
+/// Use this call for routes that this crate does not have yet, such as those of a newer server.
 ///
 /// ```
 /// use oh_protocol::calls::Any;

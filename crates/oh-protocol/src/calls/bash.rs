@@ -41,8 +41,8 @@ impl ExecuteRequest {
         self
     }
 
-    /// Sets the timeout, rounded up to whole seconds, after which the server ends the command. Must
-    /// not be zero.
+    /// Sets the timeout, after which the server ends the command. The timeout is rounded up to
+    /// whole seconds and must not be zero.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = whole_seconds(timeout);
         self

@@ -20,7 +20,7 @@ pub struct EventFilter {
     /// The earliest time, in ISO 8601. A time without an offset is the server's local time, like
     /// the timestamps of events.
     pub since: Option<String>,
-    /// The time before which the event must have occurred, in the same format.
+    /// The latest time, exclusive, in the same format.
     pub before: Option<String>,
 }
 
@@ -101,7 +101,7 @@ impl Search {
         self
     }
 
-    /// Returns the newest events first.
+    /// Sets the order to newest first.
     pub fn descending(mut self) -> Self {
         self.descending = true;
         self
@@ -281,8 +281,8 @@ impl SendMessage {
         self
     }
 
-    /// Sets whether the message starts a run. If the server returns 429, the message has still been
-    /// saved.
+    /// Sets whether the message starts a run. If the server returns 429, it has saved the message
+    /// nevertheless.
     pub fn run(mut self, run: bool) -> Self {
         self.run = run;
         self

@@ -44,7 +44,8 @@ impl fmt::Debug for Upload {
     }
 }
 
-/// An upload without its content. The body is `before`, the content, `after`.
+/// The parts of an upload, without its content. The body consists of `before`, the content and
+/// `after`, in this order.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct UploadParts {
@@ -137,8 +138,8 @@ impl Download {
     }
 
     /// Requests only the content after the first `offset` bytes, provided that the file's `ETag` is
-    /// still `etag`. The result is [`Downloaded::Rest`] in that case. If the file has changed, the
-    /// result is the whole new file: [`Downloaded::Whole`].
+    /// still `etag`. In that case, the result is [`Downloaded::Rest`]. If the file has changed, the
+    /// result is [`Downloaded::Whole`] with the new file.
     pub fn resume(mut self, offset: u64, etag: impl Into<String>) -> Self {
         self.from = offset;
         self.etag = Some(etag.into());

@@ -1,8 +1,7 @@
 //! Deferred initialization of a dormant server.
 //!
-//! Servers that are started with `OH_DEFERRED_INIT` return 503 until they are initialized. The call
-//! is authenticated with the secret key that the server was started with. Session keys are set by
-//! the call.
+//! Servers that are started with `OH_DEFERRED_INIT` return 503 until they are initialized. [`Init`]
+//! uses the secret key that the server was started with, and sets the session keys.
 
 use std::collections::BTreeMap;
 

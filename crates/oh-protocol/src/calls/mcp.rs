@@ -1,4 +1,4 @@
-//! Tests of MCP servers from the agent server's machine.
+//! Connection tests of MCP servers from the agent server's machine.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ const LONGEST: Duration = Duration::from_secs(120);
 /// `POST /api/mcp/test`: connects to an MCP server from the agent server's machine and lists its
 /// tools. Nothing is stored, and the connection is closed after the test.
 ///
-/// An agent whose MCP servers do not start continues without their tools; this call returns the
+/// If an MCP server does not start, the agent continues without its tools. This call returns the
 /// reason.
 ///
 /// ```

@@ -72,8 +72,9 @@ pub struct ServerInfo {
 /// The oldest server version that these crates support.
 pub const OLDEST_SUPPORTED: (u32, u32, u32) = (1, 40, 0);
 
-/// Returns a server version as numbers. A missing part counts as 0, and a pre-release such as
-/// `1.58.2rc1` as its release. Returns `None` if the version does not begin with two numbers.
+/// Returns a server version as numbers. A missing part counts as 0. A pre-release such as
+/// `1.58.2rc1` counts as its release. Returns `None` if the version does not begin with two
+/// numbers.
 pub fn version_numbers(version: &str) -> Option<(u32, u32, u32)> {
     let number = |part: &str| -> Option<u32> {
         let end = part.find(|c: char| !c.is_ascii_digit());

@@ -14,8 +14,8 @@ call!(ListTools => Vec<String>, GET "/api/tools/", Idempotent;
     |_this| Ok(Request::new(http::Method::GET, "/api/tools/"));
     |answer| Answer::json(&answer, "names of tools"));
 
-/// `GET /api/tools/catalog`: returns the tools for configuring an agent. Servers from about 1.50
-/// on.
+/// `GET /api/tools/catalog`: returns the tools for configuring an agent. Available on servers from
+/// about 1.50 on.
 #[derive(Debug, Clone, Copy, Default)]
 #[non_exhaustive]
 pub struct GetCatalog;

@@ -47,7 +47,7 @@ tagged! {
         BrowserType(BrowserTypeAction) = "BrowserTypeAction",
         /// Lets the server choose a model for the task.
         ClassifyAndSwitchLlm(NoArguments) = "ClassifyAndSwitchLLMAction",
-        /// Queries the user model.
+        /// Asks the Tom agent, which models the user's preferences.
         ConsultTom(ConsultTomAction) = "ConsultTomAction",
         /// Delegates tasks to sub-agents.
         Delegate(DelegateAction) = "DelegateAction",
@@ -71,7 +71,7 @@ tagged! {
         PlanningFileEditor(FileEditorAction) = "PlanningFileEditorAction",
         /// Reads a file (Gemini's tool).
         ReadFile(ReadFileAction) = "ReadFileAction",
-        /// Updates the user model.
+        /// Updates the Tom agent's model of the user.
         SleeptimeCompute(NoArguments) = "SleeptimeComputeAction",
         /// Starts a child conversation.
         StartChildConversation(StartChildConversationAction) = "StartChildConversationAction",
@@ -93,7 +93,7 @@ tagged! {
         WriteFile(WriteFileAction) = "WriteFileAction",
     }
     other {
-        /// A client tool. Its arguments are stored next to `kind`. See
+        /// A call of a client tool. The arguments are fields next to `kind`. See
         /// [`client_tool`](Action::client_tool).
         Client if is_client,
     }
@@ -181,7 +181,7 @@ wire! {
         new_tab: bool = default,
     }
 
-    /// Selects a tab.
+    /// The tab to close or to switch to.
     BrowserTabAction {
         /// The tab id.
         tab_id: Text,
@@ -229,13 +229,13 @@ wire! {
         text: Text,
     }
 
-    /// Queries the user model.
+    /// Asks the Tom agent, which models the user's preferences.
     ConsultTomAction {
-        /// The reason for the query.
+        /// The reason for asking.
         reason: Text,
-        /// Whether to query with the user's message.
+        /// Whether to ask about the user's message.
         use_user_message: Option<bool> = default,
-        /// A query to use instead of the user's message.
+        /// A question to ask instead of the user's message.
         custom_query: Option<Text> = default,
     }
 
@@ -247,7 +247,7 @@ wire! {
         ids: Option<Vec<Text>> = default,
         /// The types of the sub-agents, in the same order.
         agent_types: Option<Vec<Text>> = default,
-        /// The tasks, by name of the sub-agent.
+        /// The task of each sub-agent, by the sub-agent's name.
         tasks: Option<Json> = default,
     }
 
@@ -391,8 +391,8 @@ wire! {
         command: Text,
         /// Whether the text is input for the running command.
         is_input: bool = default,
-        /// The number of seconds after which the output is returned while the command continues to
-        /// run.
+        /// The number of seconds to wait for the command. After that, the tool returns the output
+        /// so far, and the command continues to run.
         timeout: Option<f64> = default,
         /// Whether to restart the terminal first.
         reset: bool = default,

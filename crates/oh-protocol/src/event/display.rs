@@ -9,8 +9,8 @@ use crate::{printable, redact::Redactor};
 const WIDTH: usize = 120;
 /// The maximum number of bytes of a text that are processed for a summary.
 const LOOKED_AT: usize = 16 * 1024;
-/// The state keys whose value is shown, which are words or numbers. Other values may be secret or
-/// long.
+/// The state keys whose values are shown. Their values are words or numbers; other values may be
+/// secret or long.
 const SHOWN_STATE: &[&str] = &[
     "execution_status",
     "max_iterations",
@@ -22,7 +22,7 @@ const SHOWN_STATE: &[&str] = &[
 /// `12:34:56 agent  ActionEvent: terminal: ls -l`.
 ///
 /// Secrets that [`redact`](crate::redact) detects by name or shape are hidden, and terminal control
-/// sequences are made harmless. A secret without a typical name or shape is not detected: use a
+/// sequences cannot take effect. A secret without a typical name or shape is not detected: use a
 /// [`Redactor`] to hide known values.
 impl fmt::Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -42,9 +42,11 @@ impl fmt::Display for Event {
 }
 
 impl Event {
-    /// Returns a summary of the event, at most 120 characters in one line. Empty if the kind has no
-    /// further content. For an action, contains the tool's name and purpose. Secrets are hidden and
-    /// control characters are made visible, as in `Display`. Decodes the event.
+    /// Returns a summary of the event: one line of at most 120 characters. Decodes the event.
+    ///
+    /// The summary of an action contains the name of the tool and the purpose of the call. The
+    /// summary is empty if the kind has no further content. Secrets are hidden and control
+    /// characters are made visible, as in `Display`.
     pub fn summary(&self) -> String {
         let summary = one_line(&summary(self.payload()));
         match self.payload() {
@@ -103,7 +105,7 @@ fn summary(payload: &Payload) -> String {
         Payload::ConversationStateUpdate(update) if SHOWN_STATE.contains(&&*update.key) => {
             format!("{} = {}", update.key, update.value)
         }
-        // Show only the key and the length: a configuration contains headers and addresses.
+        // Show only the key and the length, because a configuration contains headers and addresses.
         Payload::ConversationStateUpdate(update) => {
             format!("{}, {} bytes", update.key, update.value.as_str().len())
         }
@@ -125,8 +127,8 @@ fn summary(payload: &Payload) -> String {
     }
 }
 
-/// Returns a text without secrets and terminal control sequences, with whitespace folded, truncated
-/// to the width of a summary.
+/// Returns a text as one line: without secrets and terminal control sequences, with single spaces,
+/// and truncated to the width of a summary.
 fn one_line(text: &str) -> String {
     let all = text.len() <= LOOKED_AT;
     let text = match all {

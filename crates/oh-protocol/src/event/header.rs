@@ -17,15 +17,15 @@ pub(crate) struct Header {
     timestamp: Span,
     parent_id: Span,
     source: Source,
-    /// The end of the header if the header precedes all other fields, or else 0.
+    /// The position of the body's fields if all of them follow the header; otherwise 0.
     body: u32,
-    /// The decoded values if any value contains escapes; the spans then refer to this string. The
-    /// server never sends such values.
+    /// The decoded values, if any value contains escapes. In that case the spans refer to this
+    /// string. The server never sends such values.
     decoded: Option<Box<str>>,
 }
 
-/// The header fields found so far. For a duplicate name the first value is used, except for `kind`,
-/// where the last value is used.
+/// The header fields found so far. If a name occurs twice, the first value is used. For `kind`, the
+/// last value is used.
 #[derive(Default, Clone, Copy)]
 pub(crate) struct Seen {
     kind: Option<Quoted>,
@@ -70,8 +70,8 @@ impl Seen {
         Ok(())
     }
 
-    /// Returns the header if all required fields were found. `text` is the scanned text and `start`
-    /// the position of the event in it.
+    /// Returns the header if all required fields were found. `text` is the scanned text, and
+    /// `start` is the position of the event in it.
     pub(crate) fn header(self, text: &str, start: usize) -> Result<Header, Flaw> {
         let missing = |what| Flaw::new(what, start);
         let kind = self.kind.ok_or(missing("missing field `kind`"))?;
@@ -107,8 +107,8 @@ impl Seen {
 }
 
 impl Header {
-    /// Decodes the header of a text that is one event. If the text has the server's usual layout,
-    /// only the two ends that contain the header are scanned.
+    /// Decodes the header of an event. If the event has the server's usual layout, scans only its
+    /// beginning and its end, which contain the header.
     pub(crate) fn read(text: &str) -> Result<Self, Flaw> {
         let mut scanner = Scanner::new(text)?;
         if let Some(header) = Self::at_both_ends(&mut scanner) {
@@ -121,7 +121,7 @@ impl Header {
         seen.header(text, 0)
     }
 
-    /// Returns the header of data that is not a valid event, with all fields that can be found. A
+    /// Returns a header for data that is not a valid event, with all fields that can be found. A
     /// missing id is derived from the bytes, so that the same bytes always have the same id.
     pub(crate) fn of_unreadable(text: &str) -> Self {
         let mut seen = Seen::default();

@@ -1,4 +1,4 @@
-//! Messages and their contents, in the form that the model gets.
+//! Messages and their contents, as the model receives them.
 
 use crate::{
     Text,
@@ -8,7 +8,7 @@ use crate::{
 open_enum! {
     /// The role of a message.
     Role {
-        /// The user, or hooks and tests on behalf of the user.
+        /// The user, or a hook or test that acts for the user.
         User = "user",
         /// The model.
         Assistant = "assistant",
@@ -40,7 +40,7 @@ wire! {
         responses_reasoning_item: Option<ReasoningItem> = default,
     }
 
-    /// A tool call in the model's own form.
+    /// A tool call in the model's format.
     ToolCall {
         /// The id that links the call to its result.
         id: Text,
@@ -78,7 +78,7 @@ wire! {
         text: Option<Text> = default,
         /// The images of an `image` part, as URLs or `data:` URLs.
         image_urls: Vec<Text> = default,
-        /// Whether the provider is asked to cache the prompt up to this part.
+        /// Whether to ask the provider to cache the prompt up to this part.
         cache_prompt: bool = default,
     }
 

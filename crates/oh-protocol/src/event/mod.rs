@@ -1,4 +1,4 @@
-//! Events: the original JSON with typed access.
+//! Events: the original JSON, with typed access to its content.
 
 mod action;
 mod display;
@@ -35,7 +35,7 @@ pub use update::{ConversationStateUpdateEvent, StateChange};
 pub use crate::json::untyped::{Malformed, Untyped};
 
 open_enum! {
-    /// The originator of an event.
+    /// The party that created an event.
     Source {
         /// The agent.
         Agent = "agent",
@@ -90,11 +90,11 @@ impl Event {
         Ok(Self::new(raw, header))
     }
 
-    /// Keeps any bytes as an event, so that invalid data keeps its position in a log.
+    /// Creates an event from any bytes, so that invalid data keeps its position in a log.
     ///
     /// If [`from_json`](Self::from_json) would fail, the event has the parts of the header that
-    /// could be found, and [`Payload::Malformed`] with the reason. An [`id`](Self::id) that is
-    /// missing is derived from the bytes. Invalid UTF-8 is replaced with U+FFFD.
+    /// could be found, and [`Payload::Malformed`] with the reason. A missing [`id`](Self::id) is
+    /// derived from the bytes. Invalid UTF-8 is replaced with U+FFFD.
     pub fn from_json_lossy(raw: impl Into<Bytes>) -> Self {
         let raw = raw.into();
         let raw = ByteString::try_from(raw.clone())
@@ -102,7 +102,7 @@ impl Event {
         Self::kept(raw).0
     }
 
-    /// Returns the event, and the reason why it is invalid, if it is.
+    /// Creates an event from any text. Also returns the error if the text is not a valid event.
     pub(crate) fn kept(raw: ByteString) -> (Self, Option<Flaw>) {
         match Header::read(&raw) {
             Ok(header) => (Self::new(raw, header), None),
@@ -136,23 +136,23 @@ impl Event {
         }))
     }
 
-    /// Returns the kind, such as `ActionEvent`, which is the name of the server's class.
+    /// Returns the kind, such as `ActionEvent`: the name of the server's class.
     pub fn kind(&self) -> &str {
         self.0.header.kind(&self.0.raw)
     }
 
-    /// Returns the id, which is unique within a conversation only (a fork copies ids).
+    /// Returns the id. Ids are unique only within a conversation, because a fork copies them.
     pub fn id(&self) -> &str {
         self.0.header.id(&self.0.raw)
     }
 
-    /// Returns the time of the event as sent: the server's local time, without an offset. Not
-    /// monotonic.
+    /// Returns the timestamp as the server sent it: the server's local time, without an offset.
+    /// Timestamps are not monotonic.
     pub fn timestamp(&self) -> &str {
         self.0.header.timestamp(&self.0.raw)
     }
 
-    /// Returns the originator of the event, or an empty [`Source::Other`] if the field is missing.
+    /// Returns who created the event. Returns an empty [`Source::Other`] if the field is missing.
     pub fn source(&self) -> &Source {
         self.0.header.source()
     }
@@ -167,8 +167,9 @@ impl Event {
         &self.decoded().payload
     }
 
-    /// Decodes the payload without caching it, for events that are kept for long but inspected
-    /// once. If [`payload`](Self::payload) was called before, returns a copy of its result.
+    /// Decodes the payload without caching it, for events that are kept for a long time but
+    /// inspected only once. If [`payload`](Self::payload) was called before, returns a copy of its
+    /// result.
     pub fn decode(&self) -> Payload {
         match self.0.payload.get() {
             Some(decoded) => decoded.payload.clone(),
@@ -176,16 +177,17 @@ impl Event {
         }
     }
 
-    /// Returns what could not be decoded although its kind is known: the body, or the action,
-    /// observation or state change in it. Otherwise returns the first of the
+    /// Returns the part of a known kind that could not be decoded: the body, or the action,
+    /// observation or state change in it. If there is no such part, returns the first of the
     /// [`flaws`](Self::flaws), if any. Decodes the event.
     pub fn malformed(&self) -> Option<&Malformed> {
         self.payload().malformed().or_else(|| self.flaws().first())
     }
 
     /// Returns the optional fields that were skipped because their values could not be decoded, in
-    /// the order of the event. Each entry has the field's name in the reason and the original
-    /// value. The rest of the [`payload`](Self::payload) is typed as usual. Decodes the event.
+    /// the order of the event. The reason of each entry names the field, and the entry keeps the
+    /// original value. The rest of the [`payload`](Self::payload) is typed as usual. Decodes the
+    /// event.
     pub fn flaws(&self) -> &[Malformed] {
         self.decoded().flaws.as_deref().unwrap_or_default()
     }
@@ -211,8 +213,8 @@ impl Event {
     }
 }
 
-/// Serializes the original bytes, also as part of a larger value. Fails if the bytes are not valid
-/// JSON, because decoding checks only the beginning and end of an event.
+/// Serializes the original bytes, also inside a larger value. Fails if the bytes are not valid
+/// JSON: decoding may have checked only the beginning and the end of the event.
 impl Serialize for Event {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serde_json::from_str::<&RawValue>(self.as_json())

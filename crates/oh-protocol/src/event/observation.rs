@@ -89,7 +89,7 @@ observations! {
     }
     /// The acknowledgement of a client tool call. A result, if any, is sent as a message.
     ClientTool = "ClientToolObservation" as ClientToolObservation {}
-    /// The result of a query to the user model.
+    /// The Tom agent's answer.
     ConsultTom = "ConsultTomObservation" as ConsultTomObservation {
         /// The suggestions.
         suggestions: Text = default,
@@ -202,7 +202,7 @@ observations! {
         /// The number of lines in the file.
         total_lines: Option<u64> = default,
     }
-    /// The result of updating the user model.
+    /// The result of updating the Tom agent's model of the user.
     SleeptimeCompute = "SleeptimeComputeObservation" as SleeptimeComputeObservation {
         /// The message of the tool.
         message: Text = default,
@@ -330,9 +330,9 @@ wire! {
         working_dir: Option<Text> = default,
         /// The path of the Python interpreter.
         py_interpreter_path: Option<Text> = default,
-        /// A text for the model before the output.
+        /// The text that the model receives before the output.
         prefix: Text = default,
-        /// A text for the model after the output.
+        /// The text that the model receives after the output.
         suffix: Text = default,
     }
 

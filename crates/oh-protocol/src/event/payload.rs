@@ -104,17 +104,17 @@ payloads! {
     Condensation(CondensationEvent) = "Condensation",
     /// A request to condense the history.
     CondensationRequest(CondensationRequestEvent) = "CondensationRequest",
-    /// The summary in the form that the model gets.
+    /// The summary as the model receives it.
     CondensationSummary(CondensationSummaryEvent) = "CondensationSummaryEvent",
     /// The risks that a security analyzer assigned to actions.
     SecurityAnalysis(SecurityAnalysisEvent) = "SecurityAnalysisEvent",
-    /// A log of the messages to the model and of the model's response.
+    /// A log of the messages that were sent to the model, and of its response.
     LlmCompletionLog(LlmCompletionLogEvent) = "LLMCompletionLogEvent",
     /// The token ids of a response.
     Token(TokenEvent) = "TokenEvent",
     /// A part of a streamed response (legacy socket only, never stored).
     StreamingDelta(StreamingDeltaEvent) = "StreamingDeltaEvent",
-    /// A rejection of data that was sent over the socket.
+    /// The server's rejection of data that the client sent over the socket.
     ServerError(ServerErrorEvent) = "ServerErrorEvent",
 }
 
@@ -166,7 +166,7 @@ open_enum! {
         Config = "config",
         /// A temporary failure.
         Transient = "transient",
-        /// A mistake of the agent, which the agent can correct.
+        /// A mistake of the agent that the agent can correct itself.
         AgentAction = "agent_action",
         /// An internal failure of the server.
         Internal = "internal",
@@ -186,9 +186,9 @@ wire! {
         dynamic_context: Option<Content> = default,
     }
 
-    /// A tool in the form that the model gets.
+    /// A tool as it is described to the model.
     ToolDefinition {
-        /// The name of the server's class.
+        /// The name of the tool's class on the server.
         kind: Text = default,
         /// The name of the tool.
         title: Option<Text> = default,
@@ -211,7 +211,7 @@ wire! {
     /// A text from the user, the agent or the environment. Messages of the environment also have
     /// the role `user`.
     MessageEvent {
-        /// The message in the form that the model gets.
+        /// The message as the model receives it.
         llm_message: Message,
         /// The id of the model's response, if the message is part of one.
         llm_response_id: Option<Text> = default,
@@ -227,7 +227,7 @@ wire! {
 
     /// A tool call of the agent.
     ActionEvent {
-        /// The agent's text that accompanies the call.
+        /// The text that the agent wrote with the call.
         thought: Vec<Content> = default,
         /// The model's reasoning before the call, if available.
         reasoning_content: Option<Text> = default,
@@ -241,7 +241,7 @@ wire! {
         tool_name: Text,
         /// The id that links the call to its result.
         tool_call_id: Text,
-        /// The call in the model's own form.
+        /// The call in the model's format.
         tool_call: Option<ToolCall> = default,
         /// The id of the model's response, which is shared by all calls in it.
         llm_response_id: Option<Text> = default,
@@ -347,7 +347,7 @@ wire! {
 
     /// The execution of a hook.
     HookExecutionEvent {
-        /// The event type: `PreToolUse`, `PostToolUse`, `UserPromptSubmit`, `SessionStart`,
+        /// The hook's event type: `PreToolUse`, `PostToolUse`, `UserPromptSubmit`, `SessionStart`,
         /// `SessionEnd` or `Stop`.
         hook_event_type: Text,
         /// The command of the hook.
@@ -368,7 +368,7 @@ wire! {
         reason: Option<Text> = default,
         /// The context that the hook adds for the agent.
         additional_context: Option<Text> = default,
-        /// The failure of the hook itself.
+        /// The error, if the hook itself failed.
         error: Option<Text> = default,
         /// The id of the action event that the hook ran for.
         action_id: Option<Text> = default,
@@ -387,7 +387,7 @@ wire! {
 
     /// The replacement of a part of the history by a summary.
     CondensationEvent {
-        /// The ids of the events that the model no longer gets, in no particular order.
+        /// The ids of the events that the model no longer receives, in no particular order.
         forgotten_event_ids: Vec<Text> = default,
         /// The summary that replaces these events.
         summary: Option<Text> = default,
@@ -400,7 +400,7 @@ wire! {
     /// A request to condense the history.
     CondensationRequestEvent {}
 
-    /// The summary in the form that the model gets.
+    /// The summary as the model receives it.
     CondensationSummaryEvent {
         /// The summary.
         summary: Text,
@@ -418,7 +418,7 @@ wire! {
         details: Option<Json> = default,
     }
 
-    /// A log of the messages to the model and of the model's response.
+    /// A log of the messages that were sent to the model, and of its response.
     LlmCompletionLogEvent {
         /// The file name that the server uses for the log.
         filename: Text,
@@ -446,7 +446,7 @@ wire! {
         reasoning_content: Option<Text> = default,
     }
 
-    /// A rejection of data that was sent over the socket.
+    /// The server's rejection of data that the client sent over the socket.
     ServerErrorEvent {
         /// The error code.
         code: Text,

@@ -35,9 +35,9 @@ pub enum StateChange {
     Stats(Stats),
     /// The status of the goal.
     Goal(Box<GoalStatus>),
-    /// A key without a type in this version; see the event's `value`.
+    /// A key that has no type in this version. The event's `value` contains its JSON.
     Other,
-    /// A key with a type whose value could not be decoded, with the reason.
+    /// A key that has a type, but whose value could not be decoded. Contains the reason.
     Malformed(Box<Malformed>),
 }
 

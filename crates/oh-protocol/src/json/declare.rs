@@ -65,7 +65,7 @@ macro_rules! wire {
                         );
                         more = reader.scanner.more_members()?;
                     } )*
-                    // The kind comes last. It has already been checked if it matters.
+                    // The kind comes last. Where the kind matters, it has already been checked.
                     let at = reader.scanner.at();
                     if TAGGED && more && reader.scanner.takes(r#""kind":"#) {
                         kind = at;
@@ -133,8 +133,8 @@ macro_rules! found {
     };
 }
 
-/// Declares an enum of bodies that are distinguished by their `kind`, with variants for unknown
-/// kinds.
+/// Declares an enum of bodies that are distinguished by their `kind`, with further variants for
+/// unknown kinds and invalid bodies.
 macro_rules! tagged {
     (
         $(#[$meta:meta])*
@@ -159,7 +159,7 @@ macro_rules! tagged {
             /// All kinds that have a type in this version.
             pub const KINDS: &[&str] = &[$($kind),+];
 
-            /// Returns the kind, which is the name of the server's class.
+            /// Returns the kind: the name of the server's class.
             pub fn kind(&self) -> &str {
                 match self {
                     $( Self::$variant(_) => $kind, )+
@@ -169,7 +169,7 @@ macro_rules! tagged {
                 }
             }
 
-            /// Returns the reason why the body could not be decoded, if so.
+            /// Returns the original body and the reason, if the body could not be decoded.
             pub fn malformed(&self) -> Option<&$crate::json::untyped::Malformed> {
                 match self {
                     Self::Malformed(body) => Some(body),

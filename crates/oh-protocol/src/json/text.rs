@@ -32,11 +32,11 @@ pub struct Text {
     whole: Option<Arc<Whole>>,
     /// The start position plus one, so that an `Option<Text>` is no larger than a `Text`.
     start: Start,
-    /// The end position, or [`TO_THE_END`] if the whole is too long for a 32-bit position.
+    /// The end position, or [`TO_THE_END`] if the shared text is too long for a 32-bit position.
     end: u32,
 }
 
-/// The end position of a text that covers a whole that is too long.
+/// Marks a text that extends to the end of a shared text that is too long for 32-bit positions.
 const TO_THE_END: u32 = u32::MAX;
 
 /// A position plus one.
@@ -73,7 +73,7 @@ impl Text {
         }
     }
 
-    /// Returns the whole and the position of this text in it.
+    /// Returns the shared text and the position of this text in it.
     pub(crate) fn located(&self) -> (Arc<Whole>, Span) {
         match &self.whole {
             Some(whole) => (Arc::clone(whole), self.span()),
@@ -263,7 +263,7 @@ impl Json {
 }
 
 /// Copies fields out of the message that contains them, so that they do not keep it in memory. The
-/// copies share one allocation, because most are shorter than the overhead of an allocation.
+/// copies share one allocation, because most fields are smaller than the overhead of an allocation.
 pub(crate) fn detached(fields: &[(Text, Json)]) -> Vec<(Text, Json)> {
     let texts = fields.iter().flat_map(|(name, Json(value))| [name, value]);
     let own: String = texts.map(Text::as_str).collect();

@@ -28,7 +28,7 @@ pub(crate) trait Wire: Sized {
 
 /// An object that can be decoded starting at any of its members.
 pub(crate) trait Members: Sized {
-    /// Decodes the remaining members. `more` is whether there are any.
+    /// Decodes the remaining members. `more` is true if there are any.
     fn members(reader: &mut Reader<'_>, more: bool) -> Result<Self, Stop>;
 }
 
@@ -66,7 +66,7 @@ pub(crate) fn decode_with_flaws<T: Wire>(
     read(kind, whole, span, T::read)
 }
 
-/// Decodes the rest of an object, starting at the end of a member at `from`.
+/// Decodes the rest of an object. `from` is the position after a member.
 pub(crate) fn decode_rest<T: Members>(
     kind: &str,
     whole: &ByteString,
@@ -153,7 +153,7 @@ impl<'a> Reader<'a> {
         Text::piece(&self.whole, span)
     }
 
-    /// Decodes a string that is not kept.
+    /// Decodes a string for immediate use.
     pub(crate) fn word(&mut self) -> Result<Cow<'a, str>, Stop> {
         let word = self.scanner.string()?;
         Ok(self.plain(word))
@@ -165,7 +165,7 @@ impl<'a> Reader<'a> {
         Ok(self.plain(key))
     }
 
-    /// Decodes a key that is kept, and the colon after it.
+    /// Decodes a key as a [`Text`], and the colon after it.
     pub(crate) fn name(&mut self) -> Result<Text, Stop> {
         let key = self.scanner.key()?;
         Ok(match key.escaped {

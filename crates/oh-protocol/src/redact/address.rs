@@ -121,8 +121,8 @@ fn authority(rest: &str) -> &str {
     &rest[..rest.find(['/', '?', '#']).unwrap_or(rest.len())]
 }
 
-/// Returns whether a text can be a host with an optional port. The port can be a placeholder of a
-/// program.
+/// Returns whether a text can be a host with an optional port. The port can be a placeholder, such
+/// as `$PORT`.
 fn is_host(authority: &str) -> bool {
     let after_address = authority.rfind(']').map_or(0, |end| end + 1);
     match authority[after_address..].split_once(':') {

@@ -6,10 +6,10 @@ use secrecy::{ExposeSecret, SecretString};
 
 use super::{mark::HIDDEN, written};
 
-/// Values shorter than this are hidden only as separate words, because they often occur as parts of
-/// words.
+/// Values with fewer bytes than this are hidden only as separate words, because they often occur as
+/// parts of longer words.
 const SHORT: usize = 6;
-/// The minimum length of a line in a multi-line secret that is also hidden by itself.
+/// In a multi-line secret, each line of at least this many bytes is also hidden by itself.
 const LINE: usize = 12;
 
 /// Values to hide. Clones share the values.

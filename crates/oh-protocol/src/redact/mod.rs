@@ -13,9 +13,9 @@
 //! | text in chunks | the same rules, across chunk boundaries: [`StreamRedactor`] |
 //! | JSON | names at any depth, and each string as text: [`json`] |
 //!
-//! [`HIDDEN`] replaces hidden text. The rules hide too much rather than too little. However, a
-//! secret that has neither a typical name nor a known value is not detected. For terminal control
-//! characters, see [`printable`](crate::printable).
+//! [`HIDDEN`] replaces hidden text. In doubt, the rules hide a value. However, a secret that has
+//! neither a typical name nor a known value is not detected. For terminal control characters, see
+//! [`printable`](crate::printable).
 
 mod address;
 mod known;
@@ -82,7 +82,7 @@ impl Redactor {
         Self::default()
     }
 
-    /// Also hides this value: in plain form, and as encoded in JSON, Python, URLs, forms and
+    /// Also hides this value, both in plain form and as encoded in JSON, Python, URLs, forms and
     /// base64. A multi-line value is also hidden line by line. A value shorter than 6 bytes is
     /// hidden only if it is not part of a longer word. An empty value is ignored.
     #[must_use]
@@ -161,7 +161,7 @@ impl Redactor {
     }
 }
 
-/// Hides a value unless it is null or a boolean: whether a secret is set is not secret.
+/// Hides a value unless it is null or a boolean, because it is not secret whether a secret is set.
 fn hide(value: &mut Value) {
     if !matches!(value, Value::Null | Value::Bool(_)) {
         *value = HIDDEN.into();

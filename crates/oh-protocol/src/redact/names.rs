@@ -179,7 +179,7 @@ const PLAIN_TOKENS: &[&str] = &[
     "unk",
 ];
 
-/// Words after `key` or `token` with which the name is still secret.
+/// Words that may follow `key` or `token` in a name that is still secret.
 const CONTENTS: &[&str] = &["base64", "data", "hash", "id", "pem", "secret", "value"];
 
 /// Words before `auth` that make the name a yes/no option.

@@ -5,7 +5,7 @@ use super::{address, mark::HIDDEN, names};
 
 /// The maximum length of a name.
 const NAME: usize = 128;
-/// The maximum amount of undecided text that is held back.
+/// The maximum number of bytes of undecided text that are held back.
 const OPEN: usize = 8 * 1024;
 
 /// A redactor by shape, for a text that may arrive in chunks.

@@ -46,8 +46,8 @@ impl ConversationState {
         self.get("workspace")?.get("working_dir")?.as_text()
     }
 
-    /// Returns the title, once there is one. Only the description from the REST API contains the
-    /// title; snapshots and changes omit it.
+    /// Returns the title, if the conversation already has one. Only the description from the REST
+    /// API contains the title; snapshots and changes omit it.
     pub fn title(&self) -> Option<Text> {
         self.get("title")?.as_text()
     }
@@ -85,7 +85,7 @@ impl ConversationState {
         sources.unwrap_or_default().into_keys().collect()
     }
 
-    /// Returns the maximum number of steps, after which a run fails.
+    /// Returns the maximum number of steps of a run. After that number, the run fails.
     pub fn max_iterations(&self) -> Option<u64> {
         self.typed("max_iterations")
     }
@@ -100,12 +100,12 @@ impl ConversationState {
         self.typed("activated_knowledge_skills").unwrap_or_default()
     }
 
-    /// Returns the actions that hooks blocked, as reasons by id.
+    /// Returns the actions that hooks blocked: the reason for each one, by id.
     pub fn blocked_actions(&self) -> BTreeMap<String, String> {
         self.typed("blocked_actions").unwrap_or_default()
     }
 
-    /// Returns the messages that hooks blocked, as reasons by id.
+    /// Returns the messages that hooks blocked: the reason for each one, by id.
     pub fn blocked_messages(&self) -> BTreeMap<String, String> {
         self.typed("blocked_messages").unwrap_or_default()
     }
@@ -115,14 +115,14 @@ impl ConversationState {
         self.get("last_user_message_id")?.as_text()
     }
 
-    /// Returns the id of the last event in the current branch, which the next event follows. Only
-    /// snapshots contain it.
+    /// Returns the id of the last event in the current branch. The next event is added after that
+    /// event. Only snapshots contain the id.
     pub fn leaf_event_id(&self) -> Option<Text> {
         self.get("leaf_event_id")?.as_text()
     }
 
-    /// Copies the fields from `other` that are missing here, such as the title, which snapshots
-    /// omit. Fields that only the REST API returns are always replaced.
+    /// Adds missing fields from `other`, such as the title, which snapshots omit. Always replaces
+    /// the fields that only the REST API returns.
     pub fn complete(&mut self, other: &Self) {
         for (field, value) in &other.fields.0 {
             let missing = self.fields.get(field).is_none_or(Json::is_null);

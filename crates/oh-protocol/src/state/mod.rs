@@ -28,7 +28,7 @@ open_enum! {
         Idle = "idle",
         /// A run is in progress.
         Running = "running",
-        /// Paused; a new run continues.
+        /// Paused. A new run continues the work.
         Paused = "paused",
         /// An action waits for approval.
         WaitingForConfirmation = "waiting_for_confirmation",
@@ -150,7 +150,7 @@ impl ConversationState {
         self.fields.set(name, value);
     }
 
-    /// Returns the execution status. `Idle` if the field is missing.
+    /// Returns the execution status. Returns `Idle` if the field is missing.
     pub fn execution_status(&self) -> ExecutionStatus {
         self.fields
             .get("execution_status")
@@ -230,8 +230,8 @@ impl ConversationInfo {
     }
 
     /// Returns the error if the server's description could not be decoded. Some or all of the
-    /// [`state`](Self::state) is missing in that case. Only batch requests, which are made with
-    /// ids, return such descriptions.
+    /// [`state`](Self::state) is missing in that case. Only batch requests return such
+    /// descriptions, because the request contains the ids.
     pub fn flaw(&self) -> Option<&str> {
         self.flaw.as_deref()
     }
@@ -241,13 +241,13 @@ impl ConversationInfo {
         self.id
     }
 
-    /// Returns the title, once there is one.
+    /// Returns the title, if the conversation already has one.
     pub fn title(&self) -> Option<Text> {
         self.state.get("title").and_then(Json::as_text)
     }
 
-    /// Returns the execution status, which may be one step behind the sockets. `unknown` if the
-    /// description could not be decoded.
+    /// Returns the execution status, which may be one step behind the sockets. Returns `unknown` if
+    /// the description could not be decoded.
     pub fn execution_status(&self) -> ExecutionStatus {
         match self.flaw {
             Some(_) if self.state.get("execution_status").is_none() => "unknown".into(),

@@ -23,11 +23,11 @@ wire! {
         max_budget_per_task: Option<f64> = default,
         /// The total token usage.
         accumulated_token_usage: Option<TokenUsage> = default,
-        /// The cost of each call. The sockets omit it.
+        /// The cost of each call. Events on the sockets omit this field.
         costs: Vec<Cost> = default,
-        /// The latency of each call. The sockets omit it.
+        /// The latency of each call. Events on the sockets omit this field.
         response_latencies: Vec<ResponseLatency> = default,
-        /// The token usage of each call. The sockets omit it.
+        /// The token usage of each call. Events on the sockets omit this field.
         token_usages: Vec<TokenUsage> = default,
     }
 

@@ -239,7 +239,7 @@ impl SearchEvents {
         self
     }
 
-    /// Returns the newest events first.
+    /// Sets the order to newest first.
     pub fn descending(mut self) -> Self {
         self.descending = true;
         self

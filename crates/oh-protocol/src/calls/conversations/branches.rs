@@ -127,7 +127,7 @@ call!(Navigate => ConversationInfo, POST "/api/conversations/{conversation_id}/n
 open_enum! {
     /// The workspace of a child conversation.
     Isolation {
-        /// A separate git worktree. The server fails if the repository has no commit.
+        /// A separate git worktree. The call fails if the repository has no commit.
         Worktree = "worktree",
         /// The parent's directory.
         Shared = "shared",

@@ -20,8 +20,8 @@ fn target(conversation: ConversationId, what: &str) -> Request {
 }
 
 /// `POST …/confirmation_policy`: sets the confirmation policy. The change is not stored: the server
-/// returns to the initial policy when it restarts or has evicted the conversation, and forks do not
-/// inherit the change.
+/// returns to the initial policy after a restart, or after it has evicted the conversation. Forks
+/// do not inherit the change.
 #[derive(Debug, Clone)]
 pub struct SetConfirmationPolicy(ConversationId, ConfirmationPolicy);
 

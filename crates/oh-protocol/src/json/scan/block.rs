@@ -39,7 +39,7 @@ fn next_special_beyond(text: &[u8], mut at: usize) -> usize {
         }
         at += BLOCK;
     }
-    // Less than a block is left, so use the end of the last whole block.
+    // Less than a block is left, so search the last sixteen bytes and discard the ones before `at`.
     let left = text.len().saturating_sub(at);
     let found = match text.last_chunk() {
         Some(block) => specials(block) >> (BLOCK - left),

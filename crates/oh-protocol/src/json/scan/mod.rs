@@ -60,8 +60,8 @@ impl Span {
     }
 }
 
-/// Converts a position to 32 bits. A scanned text has at most 2 GiB; a larger position saturates,
-/// and is then outside of any text.
+/// Converts a position to 32 bits. A scanned text has at most 2 GiB. A larger position becomes
+/// `u32::MAX`, which is outside of any text.
 #[inline]
 pub(crate) fn short(at: usize) -> u32 {
     u32::try_from(at).unwrap_or(u32::MAX)
@@ -171,8 +171,8 @@ impl<'a> Scanner<'a> {
         Ok(())
     }
 
-    /// Consumes exactly `written` if it comes next: usually a key with quotes and colon, without
-    /// spaces, as sent by the server.
+    /// Consumes `written` if it comes next. Usually this is a key with quotes and colon, without
+    /// spaces, as the server sends it.
     #[inline(always)]
     pub(crate) fn takes(&mut self, written: &str) -> bool {
         let takes = self.rest().starts_with(written.as_bytes());
@@ -254,7 +254,7 @@ impl<'a> Scanner<'a> {
         self.at
     }
 
-    /// Moves to a position that was already scanned, or back again.
+    /// Moves to a position that was already scanned, or back from there.
     pub(crate) fn go(&mut self, at: usize) {
         self.at = at;
     }
@@ -361,8 +361,8 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// Scans an integer without sign, fraction and exponent, if that comes next and is not too
-    /// large.
+    /// Scans an integer without sign, fraction and exponent. Returns `None` if something else comes
+    /// next or the integer is too large.
     #[inline]
     pub(crate) fn whole(&mut self) -> Option<u64> {
         let mut digits = self.rest().iter().map_while(|digit| match digit {

@@ -76,10 +76,23 @@ pub enum ErrorKind {
 
 /// The reason why a request or a socket failed.
 ///
-/// `Display` shows the reason, without control characters and cut after 2,000 characters. An error never contains a session key or
-/// a query. It contains the server's response body only if that is JSON, with secrets hidden by the
-/// rules of [`oh_protocol::redact`]: secret-named fields, environment maps and headers, the user,
-/// password and query of URLs, and the client's own key.
+/// `Display` shows the reason, without control characters and truncated to 2,000 characters. An
+/// error never contains a session key or a query. It contains the server's response body only if
+/// that is JSON, with secrets hidden by the rules of [`oh_protocol::redact`]: secret-named fields,
+/// environment maps and headers, the user, password and query of URLs, and the client's own key.
+///
+/// ```no_run
+/// # async fn show(client: &oh_transport::Client) -> Result<(), oh_transport::Error> {
+/// use oh_transport::ErrorKind;
+///
+/// match client.server_info().await {
+///     Ok(info) => println!("server {}", info.version),
+///     Err(error) if error.kind() == ErrorKind::NotAnAgentServer => println!("wrong URL: {error}"),
+///     Err(error) if error.is_transient() => println!("try again later: {error}"),
+///     Err(error) => return Err(error),
+/// }
+/// # Ok(()) }
+/// ```
 pub struct Error(Box<Inner>);
 
 /// An entry of a 422 response: the rejected field and the reason. The value is not included.

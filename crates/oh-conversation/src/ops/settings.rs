@@ -16,6 +16,16 @@ use crate::{
 const MODELS_REPLACED: (u32, u32, u32) = (1, 56, 0);
 
 /// The settings of a conversation: see [`Conversation::settings`].
+///
+/// ```no_run
+/// # async fn change(conversation: &oh_conversation::Conversation) -> oh_conversation::Result<()> {
+/// use oh_protocol::config::Llm;
+///
+/// let settings = conversation.settings();
+/// settings.set_tags([("team", "web")]).await?;
+/// settings.switch_llm(Llm::new("openai/gpt-5-nano").api_key("sk-…")).await?;
+/// # Ok(()) }
+/// ```
 #[derive(Debug, Clone)]
 pub struct Settings {
     conversation: Conversation,

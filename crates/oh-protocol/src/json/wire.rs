@@ -1,7 +1,7 @@
 //! Decodes typed bodies from the server in one pass, with strings that share the input's bytes.
 //!
-//! The macros in [`declare`](super::declare) implement [`Wire`] for types and enums. Unknown data is
-//! skipped; [`Event`](crate::Event) keeps the original bytes.
+//! The macros in [`declare`](super::declare) implement [`Wire`] for types and enums. Unknown data
+//! is skipped; [`Event`](crate::Event) keeps the original bytes.
 
 use std::{
     borrow::Cow,

@@ -23,6 +23,19 @@ use crate::{Error, ErrorKind, Result};
 const HIGH_WATER: usize = 4 * 1024 * 1024;
 
 /// A conversation of a [`FakeServer`](super::FakeServer). Cheap to clone.
+///
+/// ```no_run
+/// # async fn test() -> oh_testkit::Result<()> {
+/// use oh_testkit::FakeServer;
+/// use serde_json::json;
+///
+/// let server = FakeServer::start().await?;
+/// let conversation = server.create();
+/// conversation.log("environment", "NewEvent", json!({"answer": 42}));
+/// conversation.set_status("paused");
+/// assert!(conversation.events().iter().any(|event| event.kind() == "NewEvent"));
+/// # Ok(()) }
+/// ```
 #[derive(Clone)]
 pub struct FakeConversation {
     world: Arc<World>,

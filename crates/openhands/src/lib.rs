@@ -18,7 +18,8 @@
 //!     .start()
 //!     .await?;
 //! conversation.send("Write a greeting to hello.txt.").await?;
-//! conversation.run().max_cost(0.50).await?.ensure_finished()?;
+//! let outcome = conversation.run().max_cost(0.50).await?.ensure_finished()?;
+//! println!("{outcome}");
 //!
 //! println!("{}", server.execute("cat hello.txt").await?.stdout());
 //! conversation.close().await?;

@@ -583,3 +583,15 @@ async fn rejected_interpreters_are_listed_if_none_is_suitable() {
     }
     assert!(said.contains("3.11.7") && said.contains("older than 3.12"));
 }
+
+#[tokio::test]
+async fn a_cache_directory_that_is_not_utf_8_is_rejected_by_name() {
+    use std::{ffi::OsStr, os::unix::ffi::OsStrExt as _};
+    let place = tempfile::tempdir().unwrap();
+    let cache = place.path().join(OsStr::from_bytes(b"cache-\xff"));
+    let error = Provisioner::new().cache_dir(&cache).provision().await;
+    let error = error.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}");
+    assert!(error.to_string().contains("OPENHANDS_CACHE_DIR"), "{error}");
+    assert!(!cache.exists());
+}

@@ -50,20 +50,25 @@
 //! before anything is sent. Requests that the server rejects return an [`Error`] with a
 //! [`kind`](Error::kind).
 
+// rustdoc lists the methods of a type in the order of the modules: the main ones come first.
+mod start;
+
+mod run;
+
+mod ops;
+
+mod conversation;
+
 mod bulk;
 mod client_tools;
-mod conversation;
 mod error;
 mod gate;
 mod limits;
 mod link;
 mod lock;
 mod mirror;
-mod ops;
 mod read;
 mod request;
-mod run;
-mod start;
 
 // In signatures of this crate.
 pub use bulk::{

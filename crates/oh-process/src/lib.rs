@@ -27,6 +27,11 @@
     )
 )]
 
+// rustdoc lists the methods of a type in the order of the modules: the main ones come first.
+mod start;
+
+mod server;
+
 mod attach;
 mod children;
 mod error;
@@ -34,8 +39,6 @@ mod lock;
 mod pool;
 mod progress;
 mod provision;
-mod server;
-mod start;
 mod supervise;
 mod template;
 

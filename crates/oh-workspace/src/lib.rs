@@ -33,6 +33,9 @@
 //! servers, secrets and skills as agent configuration, and `automation` reports the result to the
 //! system that started the program. The crate `oh-conversation` runs conversations.
 
+// rustdoc lists the methods of a type in the order of the modules: the main ones come first.
+mod workspace;
+
 mod automation;
 mod command;
 mod error;
@@ -45,7 +48,6 @@ mod repositories;
 mod server;
 mod settings;
 mod shell;
-mod workspace;
 
 // In signatures of this crate.
 pub use automation::{CompletionCallback, automation_tags};

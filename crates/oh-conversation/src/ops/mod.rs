@@ -1,5 +1,7 @@
 //! Operations on a conversation and on a server's conversations, in groups.
 
+pub(crate) mod send;
+
 pub(crate) mod agent;
 pub(crate) mod approvals;
 pub(crate) mod branches;
@@ -10,7 +12,6 @@ pub(crate) mod mcp;
 pub(crate) mod runtime;
 pub(crate) mod search;
 pub(crate) mod secrets;
-pub(crate) mod send;
 pub(crate) mod settings;
 pub(crate) mod title;
 mod trajectory;

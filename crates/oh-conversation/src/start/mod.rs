@@ -1,7 +1,8 @@
 //! Starting a conversation, and attaching to one.
 
-pub(crate) mod attach;
 pub(crate) mod builder;
+
+pub(crate) mod attach;
 pub(crate) mod children;
 mod follow;
 pub(crate) mod fork;

@@ -1,9 +1,10 @@
 //! Starts a server's process: settings, variables, directories, keys, and the checks of the
 //! server's identity.
 
+pub(crate) mod builder;
+
 pub(crate) mod activation;
 pub(crate) mod adapted;
-pub(crate) mod builder;
 pub(crate) mod launch;
 pub(crate) mod listener;
 pub(crate) mod plan;

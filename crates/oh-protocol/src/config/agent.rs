@@ -10,6 +10,48 @@ use super::{
 
 const BROWSER: &str = "browser_tool_set";
 
+// Constructors come before the setters, also in the documentation.
+impl Agent {
+    /// Creates an agent that has only the built-in tools `finish` and `think`.
+    pub fn new(llm: Llm) -> Self {
+        Self {
+            fields: Fields::of("Agent")
+                .with("kind", Field::plain("Agent"))
+                .with("llm", llm),
+        }
+    }
+
+    /// Creates the server's default agent: terminal, file editor, task tracker, browser, and a
+    /// condenser that summarizes long histories with the same model.
+    pub fn default_preset(llm: Llm) -> Self {
+        Self::preset(llm, &["terminal", "file_editor", "task_tracker"])
+    }
+
+    /// Creates the server's agent for GPT-5 models, which edits files with patches.
+    pub fn gpt5_preset(llm: Llm) -> Self {
+        Self::preset(llm, &["terminal", "apply_patch", "task_tracker"])
+    }
+
+    /// Creates the server's agent for Gemini models, with the file tools that these models were
+    /// trained on.
+    pub fn gemini_preset(llm: Llm) -> Self {
+        let files = ["read_file", "write_file", "edit", "list_directory"];
+        let tools = [&["terminal"], files.as_slice(), &["task_tracker"]].concat();
+        Self::preset(llm, &tools)
+    }
+
+    fn preset(llm: Llm, tools: &[&str]) -> Self {
+        let condenser = SummarizingCondenser::new(llm.clone().usage_id("condenser"))
+            .max_size(80)
+            .keep_first(4);
+        let mut agent = Self::new(llm);
+        for tool in tools {
+            agent = agent.tool(*tool);
+        }
+        agent.tool(BROWSER).cli_mode(false).condenser(condenser)
+    }
+}
+
 model! {
     /// An agent that runs inside the server (`Agent` on the server).
     ///
@@ -61,45 +103,6 @@ impl Agent {
             self.fields.insert("mcp_config", name, server);
         }
         self
-    }
-
-    /// Creates an agent that has only the built-in tools `finish` and `think`.
-    pub fn new(llm: Llm) -> Self {
-        Self {
-            fields: Fields::of("Agent")
-                .with("kind", Field::plain("Agent"))
-                .with("llm", llm),
-        }
-    }
-
-    /// Creates the server's default agent: terminal, file editor, task tracker, browser, and a
-    /// condenser that summarizes long histories with the same model.
-    pub fn default_preset(llm: Llm) -> Self {
-        Self::preset(llm, &["terminal", "file_editor", "task_tracker"])
-    }
-
-    /// Creates the server's agent for GPT-5 models, which edits files with patches.
-    pub fn gpt5_preset(llm: Llm) -> Self {
-        Self::preset(llm, &["terminal", "apply_patch", "task_tracker"])
-    }
-
-    /// Creates the server's agent for Gemini models, with the file tools that these models were
-    /// trained on.
-    pub fn gemini_preset(llm: Llm) -> Self {
-        let files = ["read_file", "write_file", "edit", "list_directory"];
-        let tools = [&["terminal"], files.as_slice(), &["task_tracker"]].concat();
-        Self::preset(llm, &tools)
-    }
-
-    fn preset(llm: Llm, tools: &[&str]) -> Self {
-        let condenser = SummarizingCondenser::new(llm.clone().usage_id("condenser"))
-            .max_size(80)
-            .keep_first(4);
-        let mut agent = Self::new(llm);
-        for tool in tools {
-            agent = agent.tool(*tool);
-        }
-        agent.tool(BROWSER).cli_mode(false).condenser(condenser)
     }
 
     /// Sets whether the agent runs for a terminal. The prompt changes accordingly, and presets have

@@ -50,6 +50,22 @@ open_enum! {
     }
 }
 
+// Constructors come before the setters, also in the documentation.
+impl Llm {
+    /// Creates a configuration for a model by its LiteLLM name, such as `openai/gpt-5` or
+    /// `anthropic/claude-sonnet-4-5-20250929`.
+    pub fn new(model: impl Into<String>) -> Self {
+        let model = model.into();
+        let model = match model.trim() {
+            "" => Field::refused("the model name must not be empty"),
+            _ => model.into(),
+        };
+        Self {
+            fields: Fields::of("Llm").with("model", model),
+        }
+    }
+}
+
 model! {
     /// A model and its options (`LLM` on the server).
     ///
@@ -200,19 +216,6 @@ model! {
 }
 
 impl Llm {
-    /// Creates a configuration for a model by its LiteLLM name, such as `openai/gpt-5` or
-    /// `anthropic/claude-sonnet-4-5-20250929`.
-    pub fn new(model: impl Into<String>) -> Self {
-        let model = model.into();
-        let model = match model.trim() {
-            "" => Field::refused("the model name must not be empty"),
-            _ => model.into(),
-        };
-        Self {
-            fields: Fields::of("Llm").with("model", model),
-        }
-    }
-
     /// Uses a subscription that the server is logged in to, instead of an API key. Servers support
     /// only the vendor `openai`.
     pub fn subscription(mut self, vendor: impl Into<String>) -> Self {

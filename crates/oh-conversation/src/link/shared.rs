@@ -9,11 +9,7 @@ use std::{
     },
 };
 
-use oh_protocol::{
-    ConversationId, Event,
-    calls::events::{Count, Search},
-    state::ConversationInfo,
-};
+use oh_protocol::{ConversationId, calls::events::Count, state::ConversationInfo};
 use oh_transport::{Backoff, Client};
 use tokio::runtime::{Handle, Id};
 
@@ -27,9 +23,6 @@ use crate::{
     lock::lock,
     mirror::{Mirror, answered::Answered, head::Asked},
 };
-
-/// The maximum number of events in a page of the log.
-const PAGE: u32 = 100;
 
 /// The position in the log at which a mirror starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -114,20 +107,11 @@ impl Shared {
         let state = info.state().clone();
         // Dropped now, because snapshots will replace it.
         drop(info);
-        let (base, events) = newest(&client, id, options.begin).await?;
+        let base = begin_at(&client, id, options.begin).await?;
         let limits = options.limits.clone();
         let answered = Answered::of(client.base_url().as_str(), id);
         let keep = options.keep;
         let (writer, mirror) = Mirror::new(id, state, keep, base, limits.clone(), answered);
-        if !events.is_empty() {
-            writer.change(|held| {
-                for event in events {
-                    held.durable(held.cursor + 1, event, true);
-                }
-                // These positions are counted, not reported by the server.
-                held.exact = false;
-            });
-        }
         let tokens = Tokens::default();
         let readers = tokens.readers();
         let backoff = Backoff::new(limits.backoff.0, limits.backoff.1);
@@ -168,50 +152,22 @@ impl Drop for Shared {
     }
 }
 
-/// Returns the newest events of a log, as many as requested, and the number of events before them.
+/// Returns the `seq` at which a mirror begins. A window includes the event at a cursor, because it
+/// identifies the log.
 ///
-/// The events are counted before they are fetched. Events logged in between are sent again by the
-/// socket, and recognized.
-async fn newest(client: &Client, id: ConversationId, begin: Begin) -> Result<(usize, Vec<Event>)> {
-    let failed = |error| Error::transport(id, "read the newest events", error);
-    let wanted = match begin {
-        Begin::Start => return Ok((0, Vec::new())),
-        Begin::Tail(events) => events.max(1),
-        Begin::After(_) => usize::MAX,
-    };
-    let mut tries = 0;
-    loop {
-        let count = client.call(&Count::new(id)).await.map_err(failed)?;
-        let count = usize::try_from(count).unwrap_or(usize::MAX);
-        let wanted = match begin {
-            // Includes the event itself, because the next page is found by it.
-            Begin::After(seq) => {
-                let seq = usize::try_from(seq).unwrap_or(usize::MAX);
-                count.saturating_sub(seq).max(1)
-            }
-            _ => wanted,
-        };
-        let mut events = Vec::new();
-        let mut page_id = None::<String>;
-        loop {
-            let left = wanted.saturating_sub(events.len());
-            let limit = u32::try_from(left).unwrap_or(PAGE).min(PAGE);
-            let mut search = Search::new(id).descending().limit(limit);
-            if let Some(page_id) = page_id.take() {
-                search = search.page_id(page_id);
-            }
-            let page = client.call(&search).await.map_err(failed)?;
-            events.extend(page.items);
-            match page.next_page_id {
-                Some(next) if events.len() < wanted => page_id = Some(next),
-                _ => break,
-            }
-        }
-        events.reverse();
-        let again = client.call(&Count::new(id)).await.map_err(failed)?;
-        tries += 1;
-        if again == count as u64 || tries == 3 {
-            return Ok((count.saturating_sub(events.len()), events));
-        }
+/// The link fetches the events: by socket, which reports their `seq`s, or else by REST.
+async fn begin_at(client: &Client, id: ConversationId, begin: Begin) -> Result<usize> {
+    if begin == Begin::Start {
+        return Ok(0);
     }
+    let length = client.call(&Count::new(id)).await;
+    let length = length.map_err(|error| Error::transport(id, "count the events", error))?;
+    let length = usize::try_from(length).unwrap_or(usize::MAX);
+    Ok(match begin {
+        Begin::Start => 0,
+        Begin::Tail(events) => length.saturating_sub(events.max(1)),
+        Begin::After(seq) => usize::try_from(seq)
+            .unwrap_or(usize::MAX)
+            .min(length.saturating_sub(1)),
+    })
 }

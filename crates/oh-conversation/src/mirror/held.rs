@@ -29,8 +29,9 @@ pub enum Link {
     /// Connected, and the mirror has all events of the server.
     Live,
     /// Sockets are refused, for example by a proxy, or a handshake has got no response for 3
-    /// seconds. Events are fetched with REST instead, each once and in order. They arrive later than over a socket, and streamed tokens do not arrive at
-    /// all.
+    /// seconds. Events are fetched with REST instead, each once and in order. They arrive later than
+    /// over a socket, and streamed tokens do not arrive at all. REST does not report an event's
+    /// `seq`: see [`Cursor::After`](crate::Cursor::After).
     Polling,
     /// The link was closed, or ended for a reason that a reconnect cannot fix.
     Ended,
@@ -61,13 +62,19 @@ pub(crate) struct Snapshot {
     pub(crate) events: usize,
 }
 
-/// Events whose `seq` was counted, and that no socket has confirmed.
+/// Events whose `seq` was counted, and that nothing has confirmed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Counted {
-    /// The `seq` before the first of them.
+    /// The `seq` before the first of them, or a lower one.
     pub(crate) after: i64,
-    /// Whether the server numbers one of them differently.
+    /// The index of the first of them.
+    pub(crate) from: usize,
+    /// Whether the server may number one of them differently, so that a socket has to deliver them
+    /// again.
     pub(crate) differs: bool,
+    /// For a window, the length of the log when it was fetched: events below that are not held are
+    /// older than the window.
+    pub(crate) length: i64,
 }
 
 pub(crate) struct Held {
@@ -79,8 +86,8 @@ pub(crate) struct Held {
     pub(crate) exact: bool,
     /// Events whose `seq`s were counted.
     pub(crate) counted: Option<Counted>,
-    /// Whether sockets are refused, so that nothing confirms or corrects a `seq`.
-    pub(crate) refused: bool,
+    /// Whether no socket reports `seq`s: sockets are refused, or the server has none that does.
+    pub(crate) unnumbered: bool,
     /// Events that arrived before their predecessors, by `seq`.
     pub(crate) early: BTreeMap<i64, Event>,
     /// The newest status in the log, and the index after its event.
@@ -126,7 +133,7 @@ impl Held {
             cursor: i64::try_from(base).unwrap_or(i64::MAX) - 1,
             exact: false,
             counted: None,
-            refused: false,
+            unnumbered: false,
             early: BTreeMap::new(),
             logged: None,
             ran: 0,
@@ -151,7 +158,7 @@ impl Held {
     /// Reports that all events that existed when the connection was made have arrived.
     pub(crate) fn live(&mut self) {
         self.link = Link::Live;
-        (self.last_error, self.counted, self.refused) = (None, None, false);
+        self.last_error = None;
         self.disowned = false;
     }
 
@@ -170,6 +177,21 @@ impl Held {
         self.cursor = self.cursor.max(seq);
         self.exact = false;
         self.take_early(false);
+    }
+
+    /// Advances to `seq` because no event can be read there. The events counted before it may be in
+    /// any of these places.
+    pub(crate) fn skip_hole(&mut self, seq: i64) {
+        self.has_hole(seq);
+        self.skip(seq);
+    }
+
+    fn has_hole(&mut self, seq: i64) {
+        if seq > self.cursor
+            && let Some(counted) = &mut self.counted
+        {
+            counted.differs = true;
+        }
     }
 
     /// Adds a persisted event once; an event whose `seq` is held already is ignored. An event that
@@ -245,6 +267,7 @@ impl Held {
                 .find(|(_, it)| it.id() == event.id());
             if let Some(seq) = early.map(|(seq, _)| *seq) {
                 // The server has numbered this event: events missing before it cannot be read.
+                self.has_hole(seq - 1);
                 self.cursor = self.cursor.max(seq - 1);
                 self.durable(seq, event, replayed);
                 continue;

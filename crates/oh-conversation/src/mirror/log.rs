@@ -1,7 +1,9 @@
 //! Storage of events: append-only pieces that snapshots share. Contains no I/O and no locks.
 //!
-//! An event's *index* counts the events that the server can decode, from 0; its `seq` is its
-//! position in the server's log. The two differ only after a gap.
+//! An event's *index* counts the events that the server can decode; its `seq` is its position in
+//! the server's log. The two differ only after a gap. In a window on the newest events, the first
+//! index is about the `seq` of the first event, because nobody knows how many events before it the
+//! server can decode.
 
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::{collections::HashMap, ops::Range};
@@ -35,6 +37,8 @@ struct Calls(RwLock<HashMap<usize, Vec<usize>>>);
 #[derive(Clone, Default)]
 pub(crate) struct Log {
     pieces: Arc<Vec<Arc<Piece>>>,
+    /// Index of the first event that was ever held. The indexes below it are `seq`s.
+    begin: usize,
     /// Index after the last event.
     end: usize,
     /// Gaps before the end: from this index on, this many `seq`s are missing.
@@ -70,9 +74,25 @@ impl Log {
     /// Creates an empty log whose first event will have this index.
     pub(crate) fn starting_at(index: usize) -> Self {
         Self {
+            begin: index,
             end: index,
             ..Self::default()
         }
+    }
+
+    /// Returns the index of the first event that was ever held: 0, or where a window begins.
+    pub(crate) fn begin(&self) -> usize {
+        self.begin
+    }
+
+    /// Returns whether a `seq` differs from its index.
+    pub(crate) fn has_gaps(&self) -> bool {
+        !self.gaps.is_empty()
+    }
+
+    /// Returns whether no event was ever held.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.begin == self.end
     }
 
     /// Returns the index of the first event held.
@@ -106,8 +126,13 @@ impl Log {
     }
 
     /// Returns the index of the first event with a higher `seq`, or the end if there is none yet.
+    /// Before a window, the index is the next `seq`.
     pub(crate) fn after(&self, seq: i64) -> usize {
-        let (mut low, mut high) = (0, self.end);
+        let next = seq.saturating_add(1);
+        if self.begin > 0 && next < self.seq(self.begin) {
+            return usize::try_from(next).unwrap_or(0).min(self.begin);
+        }
+        let (mut low, mut high) = (self.begin, self.end);
         while low < high {
             let middle = low + (high - low) / 2;
             if self.seq(middle) <= seq {

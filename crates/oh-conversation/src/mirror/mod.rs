@@ -137,10 +137,7 @@ impl Writer {
             held.link = Link::Polling;
             held.last_error = Some(last_error);
             (held.down_since, held.disowned) = (None, false);
-            held.refused = refused;
-            if refused {
-                held.counted = None;
-            }
+            held.unnumbered |= refused;
         });
     }
 

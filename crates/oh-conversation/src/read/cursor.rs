@@ -11,9 +11,14 @@ pub enum Cursor {
     /// arrived; otherwise the server is asked for its newest event.
     Now,
     /// After the event with this `seq`: its position in the server's log, counted from 0. The event
-    /// may still be in the future. Events that the server cannot decode have a position too, except
-    /// on servers before 1.47, which do not report `seq`: on those, only decodable events are
-    /// counted.
+    /// may still be in the future. Events that the server cannot read have a position too.
+    ///
+    /// Only the session socket reports these numbers. On servers before 1.47, and while the link is
+    /// [`Polling`](crate::Link::Polling) because sockets are refused, a `seq` is the number of
+    /// readable events before the event. The two differ only if the server cannot read an event of
+    /// the log. A cursor of one kind then means another event to a reader with the other kind: the
+    /// reader may get events again. On a server before 1.47, a stored cursor also changes its meaning
+    /// if an earlier event becomes unreadable.
     After(u64),
 }
 

@@ -1,18 +1,19 @@
-//! Pages of the log by REST, for readers of events that are no longer held.
+//! Parts of the log for readers of events that are not held: pages by REST or, if the log is
+//! damaged, replays by socket.
 
 use std::time::Duration;
 
 use oh_protocol::{
-    Call, ConversationId, Event,
+    Call, ConversationId, Event, SessionFrame,
     calls::events::{Count, EventPage, Search},
 };
-use oh_transport::{Backoff, Client};
+use oh_transport::{Backoff, Client, Message};
 use tokio::time::sleep;
 use tracing::debug;
 
 use crate::{
     Error, Result,
-    mirror::{log::Log, view::View},
+    mirror::{log::Log, numbering::readable, view::View},
     read::attempts::Attempts,
 };
 
@@ -20,6 +21,10 @@ use crate::{
 const PATIENCE: Duration = Duration::from_secs(60);
 const STALLED: Duration = Duration::from_secs(20);
 const PAGE: u32 = 100;
+/// How many events are read from a socket before it is closed.
+const REPLAYED: usize = 500;
+/// How often the events are counted while the log grows.
+const COUNTS: usize = 5;
 
 #[derive(Debug, Clone)]
 pub(crate) struct Pager {
@@ -39,9 +44,100 @@ impl Pager {
         Ok(page.items.first().map(|event| event.id().to_owned()))
     }
 
-    /// Returns how many events the server's log has, including those that it cannot read.
-    pub(crate) async fn count(&self) -> oh_transport::Result<u64> {
-        self.within(&Count::new(self.id)).await
+    /// Returns whether the server can read all events of the log, so that counting gives the `seq`s.
+    pub(crate) async fn is_undamaged(&self) -> bool {
+        let (all, readable) = (Count::new(self.id), readable(self.id));
+        for _ in 0..COUNTS {
+            let Ok(before) = self.within(&all).await else {
+                return false;
+            };
+            let Ok(count) = self.within(&readable).await else {
+                return false;
+            };
+            if count == before {
+                // Otherwise new events could hide those that cannot be read.
+                let after = self.within(&all).await;
+                if after.is_ok_and(|after| after == before) {
+                    return true;
+                }
+            } else if count < before {
+                return false;
+            }
+        }
+        false
+    }
+
+    /// Returns events after a `seq` and below another one, with their `seq`s, from a session socket
+    /// opened for this. Only this socket reports `seq`s. While a tool runs, it delivers nothing.
+    pub(crate) async fn replay(
+        &self,
+        view: &View,
+        after: i64,
+        below: i64,
+    ) -> Result<Vec<(i64, Event)>> {
+        let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(10));
+        let mut attempts = Attempts::default();
+        let mut changes = view.changes();
+        let ended = async {
+            loop {
+                changes.borrow_and_update();
+                if let Some(error) = view.ended() {
+                    return error;
+                }
+                if changes.changed().await.is_err() {
+                    std::future::pending::<()>().await;
+                }
+            }
+        };
+        let mut ended = std::pin::pin!(ended);
+        loop {
+            let replayed = tokio::select! {
+                replayed = self.replay_once(after, below) => replayed,
+                error = &mut ended => return Err(error),
+            };
+            let error = match replayed {
+                Ok(events) => return Ok(events),
+                Err(error) => error,
+            };
+            let too_large = error.close_reason() == Some("frame_too_large");
+            if too_large || attempts.give_up(&error) {
+                return Err(Error::transport(self.id, "read older events", error));
+            }
+            debug!(conversation = %self.id, %error, "cannot read older events; trying again");
+            tokio::select! {
+                () = sleep(backoff.next_delay()) => {}
+                error = &mut ended => return Err(error),
+            }
+        }
+    }
+
+    async fn replay_once(&self, after: i64, below: i64) -> oh_transport::Result<Vec<(i64, Event)>> {
+        let target = format!("/sockets/session/{}?after_seq={after}", self.id);
+        let mut socket = self.client.socket(&target).await?;
+        let mut events = Vec::new();
+        while events.len() < REPLAYED {
+            let text = match socket.recv().await {
+                Ok(Message::Text(text)) => text,
+                Ok(_) => continue,
+                // What has arrived is progress.
+                Err(_) if !events.is_empty() => return Ok(events),
+                Err(error) => return Err(error),
+            };
+            match SessionFrame::from_json(text)? {
+                SessionFrame::Durable { seq, event } => {
+                    let seq = i64::try_from(seq).unwrap_or(i64::MAX);
+                    if seq >= below {
+                        break;
+                    }
+                    events.push((seq, event));
+                }
+                // Only the log precedes the end of the replay.
+                SessionFrame::Transient { .. } => break,
+                _ => {}
+            }
+        }
+        socket.close(1000, "").await;
+        Ok(events)
     }
 
     /// Requests a page until it arrives, cannot arrive any more, or the view has ended.

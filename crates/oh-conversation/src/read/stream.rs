@@ -22,6 +22,9 @@ use crate::{
 
 /// Every persisted event from a cursor on, once and in log order, across reconnects.
 ///
+/// An event is yielded once its `seq` is known. If the server cannot read all events of its log, only
+/// a socket shows the `seq`s, so that a reader may wait for the end of a running tool.
+///
 /// The stream has its own position: however slow its reader is, no other reader waits and no event
 /// is lost. The stream ends after it has yielded the error that ended the conversation's link;
 /// after a close it ends without an error. It also ends after an error while fetching older events
@@ -58,6 +61,7 @@ enum Batch {
     Held {
         log: Log,
         next: usize,
+        end: usize,
     },
     /// Fetched from the server: index and event.
     Read {
@@ -70,7 +74,10 @@ impl Batch {
     fn next(&mut self) -> Option<(usize, i64, Event)> {
         match self {
             Self::Empty => None,
-            Self::Held { log, next } => {
+            Self::Held { log, next, end } => {
+                if next >= end {
+                    return None;
+                }
                 let event = log.get(*next)?.clone();
                 *next += 1;
                 Some((*next - 1, log.seq(*next - 1), event))
@@ -115,7 +122,7 @@ impl EventStream {
             view,
             pager,
             changes,
-            counts: matches!(cursor, Cursor::After(_)),
+            damaged: None,
             position,
             after: seq,
             known: None,
@@ -199,8 +206,8 @@ struct Reading {
     now: Option<JoinSet<Result<Option<String>>>>,
     pager: Pager,
     changes: watch::Receiver<u64>,
-    /// Whether the start may depend on `seq`s that were counted.
-    counts: bool,
+    /// Whether the server's log has events that it cannot read, once this matters.
+    damaged: Option<bool>,
     /// Index of the next event.
     position: usize,
     /// Events up to this `seq` are skipped.
@@ -261,35 +268,46 @@ impl Reading {
         }
     }
 
-    /// Waits until the `seq` after which the reader starts is the server's. REST returns no `seq`s,
-    /// but how many events there are, including those that it cannot read.
-    async fn numbered(&mut self) -> Result<()> {
-        while self.counts {
-            self.changes.borrow_and_update();
-            let counted = |after: i64| {
-                let held = self.view.read();
-                let counted = held.counted.is_some_and(|counted| after > counted.after);
-                (held.log.end(), counted && held.ended.is_none())
-            };
-            let (end, unsure) = counted(self.after);
-            if !unsure
-                || self
-                    .pager
-                    .count()
-                    .await
-                    .is_ok_and(|count| count == end as u64)
-            {
-                self.counts = false;
-                return Ok(());
-            }
-            if let Some(error) = self.view.ended() {
-                return Err(error);
-            }
-            if counted(self.after).1 && self.changes.changed().await.is_err() {
-                return Ok(());
+    /// Returns whether older events have to be read with their numbers, because the server cannot
+    /// read all events, so that counting gives other numbers.
+    async fn reads_numbers(&mut self, log: &Log) -> bool {
+        if log.begin() == 0 {
+            // The mirror knows all gaps.
+            return log.has_gaps();
+        }
+        if let Some(damaged) = self.damaged {
+            return damaged;
+        }
+        let damaged = log.has_gaps() || !Box::pin(self.pager.is_undamaged()).await;
+        *self.damaged.insert(damaged)
+    }
+
+    /// Reads older events with their numbers. Returns `None` if there are none before those held.
+    async fn replay(&mut self, log: &Log) -> Result<Option<Batch>> {
+        let (begin, start) = (log.begin(), log.start());
+        let first = log.seq(start);
+        let after = match self.position < begin {
+            true => i64::try_from(self.position).unwrap_or(i64::MAX) - 1,
+            // The event at the position may be preceded by some that cannot be read.
+            false => log.seq(self.position) - 1,
+        };
+        let events = self.pager.replay(&self.view, after, first).await?;
+        let mut read = VecDeque::new();
+        for (seq, event) in events {
+            // Before a window, the index is the `seq`.
+            let index = log.after(seq - 1);
+            if index >= self.position && index < start {
+                self.position = index + 1;
+                read.push_back((index, event));
             }
         }
-        Ok(())
+        self.known = None;
+        if read.is_empty() {
+            self.position = start;
+            return Ok(None);
+        }
+        let log = log.clone();
+        Ok(Some(Batch::Read { log, events: read }))
     }
 
     async fn batch(&mut self) -> Option<Result<Batch>> {
@@ -299,26 +317,52 @@ impl Reading {
         {
             return (error.kind() != ErrorKind::Closed).then_some(Err(error));
         }
-        if let Err(error) = self.numbered().await {
-            return (error.kind() != ErrorKind::Closed).then_some(Err(error));
-        }
         loop {
             // Marked as seen before the check, so that a change in between causes another
             // iteration.
             self.changes.borrow_and_update();
             let ended = self.view.ended();
-            let (log, mark) = {
+            let (log, confirmed, numbered, mark) = {
                 let held = self.view.read();
                 let log = held.log.clone();
-                self.position = self.position.max(log.after(self.after));
-                let mark = (self.position < log.start())
-                    .then(|| held.appender.mark(self.position))
-                    .flatten()
-                    .map(|(index, id)| (index, Box::from(id)));
-                (log, mark)
+                // Once the link has ended, nothing confirms the numbers any more.
+                let confirmed = match ended {
+                    Some(_) => log.end(),
+                    None => held.confirmed(),
+                };
+                if confirmed > 0 && confirmed == log.begin() && ended.is_none() {
+                    // Where a window begins is known once its first event has its number.
+                    (None, confirmed, false, None)
+                } else {
+                    let after = log.after(self.after).min(confirmed);
+                    self.position = self.position.max(after);
+                    let mark = (self.position < log.start())
+                        .then(|| held.appender.mark(self.position))
+                        .flatten()
+                        .map(|(index, id)| (index, Box::from(id)));
+                    (Some(log), confirmed, !held.unnumbered, mark)
+                }
             };
+            let Some(log) = log else {
+                self.changes.changed().await.ok()?;
+                continue;
+            };
+            let first = log.seq(log.begin());
+            if self.position < log.begin()
+                && i64::try_from(self.position).is_ok_and(|seq| seq >= first)
+            {
+                self.position = log.begin();
+            }
             if self.position < log.start() {
                 let known = self.known.take().or(mark);
+                if numbered && self.reads_numbers(&log).await {
+                    match Box::pin(self.replay(&log)).await {
+                        Err(error) if error.kind() == ErrorKind::Closed => return None,
+                        Err(error) => return Some(Err(error)),
+                        Ok(None) => continue,
+                        Ok(Some(batch)) => return Some(Ok(batch)),
+                    }
+                }
                 let found = self.pager.read(&self.view, &log, self.position, known);
                 // Boxed, because most streams never page, and each is as large as its largest step.
                 match Box::pin(found).await {
@@ -341,11 +385,12 @@ impl Reading {
                     }
                 }
             }
-            if self.position < log.end() {
+            if self.position < confirmed {
                 let next = self.position;
-                self.position = log.end();
-                self.known = before(self.position, log.last());
-                return Some(Ok(Batch::Held { log, next }));
+                self.position = confirmed;
+                self.known = before(confirmed, log.get(confirmed - 1));
+                let end = confirmed;
+                return Some(Ok(Batch::Held { log, next, end }));
             }
             if let Some(error) = ended {
                 return (error.kind() != ErrorKind::Closed).then_some(Err(error));

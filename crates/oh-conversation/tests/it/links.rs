@@ -448,7 +448,7 @@ async fn a_tail_reads_only_its_length_and_older_events_on_demand() {
     let tail = Conversation::attach(&mock.client(), mock.id).tail(50);
     let attaching = tokio::spawn(tail.into_future());
     let dial = soon(dials.recv()).await.unwrap();
-    assert_eq!(dial.after(), i64::try_from(ALL).unwrap() - 1);
+    assert_eq!(dial.after(), i64::try_from(ALL).unwrap() - 51);
     dial.welcome(&mock, "idle").await.unwrap();
     let conversation = soon(attaching).await.unwrap().unwrap();
     let events = conversation.events();

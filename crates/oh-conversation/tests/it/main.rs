@@ -13,6 +13,8 @@ mod client_tools;
 #[cfg(test)]
 mod clocks;
 #[cfg(test)]
+mod damaged;
+#[cfg(test)]
 mod earlier;
 #[cfg(test)]
 mod exactly_once;

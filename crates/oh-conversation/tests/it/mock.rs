@@ -179,7 +179,16 @@ impl Mock {
 
     /// Makes events unreadable for the server.
     pub(crate) fn lose(&self, seqs: impl IntoIterator<Item = u64>) {
-        self.inner.lock().unwrap().lost.extend(seqs);
+        let mut inner = self.inner.lock().unwrap();
+        for seq in seqs {
+            if !inner.lost.contains(&seq) {
+                inner.lost.push(seq);
+            }
+        }
+    }
+
+    pub(crate) fn is_lost(&self, seq: u64) -> bool {
+        self.inner.lock().unwrap().lost.contains(&seq)
     }
 
     /// Cuts the connection within pages of more events than this.
@@ -226,6 +235,11 @@ impl Mock {
 
     pub(crate) fn refuse(&self, error: Error) {
         self.inner.lock().unwrap().refusals.push_back(error);
+    }
+
+    /// Removes all planned refusals.
+    pub(crate) fn stop_refusing(&self) {
+        self.inner.lock().unwrap().refusals.clear();
     }
 
     /// Leaves all dials without a response.
@@ -283,7 +297,12 @@ impl Mock {
                 json!({"id": self.id.to_string(), "execution_status": inner.status,
                 "leaf_event_id": inner.leaf, "workspace": {"working_dir": "/w"}}),
             ),
-            ("GET", "/events/count") => (200, json!(inner.log.len() - inner.lost.len())),
+            // As on the server, a count without a filter includes events that it cannot read.
+            ("GET", "/events/count") => {
+                let filtered = uri.query().is_some_and(|query| !query.is_empty());
+                let lost = if filtered { inner.lost.len() } else { 0 };
+                (200, json!(inner.log.len() - lost))
+            }
             ("GET", "/events/search") => {
                 let page = page(&inner, uri.query().unwrap_or_default());
                 if page["items"].as_array().map_or(0, Vec::len) > inner.longest_page {

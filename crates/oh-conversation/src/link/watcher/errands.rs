@@ -167,9 +167,10 @@ impl Watcher {
             Err(Fault::Wire(_)) => return None,
         };
         let more = fetched.more;
+        let (asked, length) = (fetched.length.is_some(), fetched.length);
         let taken = self.take_fetched(fetched, legacy);
         let mut waits = false;
-        let mut live = false;
+        let (mut live, mut renumber) = (false, false);
         self.writer.change(|held| {
             if let Some((&first, _)) = held.early.first_key_value()
                 && !more
@@ -177,16 +178,31 @@ impl Watcher {
                 reading.fills += 1;
                 if reading.fills >= FILLS {
                     // Not in the log either: these events cannot be read.
-                    held.skip(first - 1);
+                    held.skip_hole(first - 1);
                 }
             }
             waits = !held.early.is_empty();
-            let replayed = reading.through.is_some_and(|end| held.cursor >= end);
-            if replayed && held.link == Link::Replaying {
+            if let Some(through) = reading.through
+                && held.cursor >= through
+                && held.link == Link::Replaying
+            {
                 held.live();
+                held.has_length(through.unsigned_abs().saturating_add(1));
+            }
+            if let Some(length) = length {
+                held.has_length(length);
             }
             live = held.link == Link::Live;
+            // Only another replay shows the numbers of these events.
+            let counted = held.counted.filter(|_| !held.unnumbered);
+            renumber = counted.is_some_and(|counted| match counted.differs {
+                true => reading.over,
+                false => live && asked && !waits,
+            });
         });
+        if renumber {
+            return Some(Phase::Dial);
+        }
         if !waits {
             (reading.gap, reading.fills) = (None, 0);
         }
@@ -208,16 +224,24 @@ impl Watcher {
 
     /// Adds fetched events to the mirror. Returns how many were new.
     pub(super) fn take_fetched(&mut self, fetched: Fetched, replayed: bool) -> usize {
-        let Fetched { from, events, .. } = fetched;
-        if events.is_empty() {
+        let Fetched {
+            from,
+            events,
+            tally,
+            length,
+            ..
+        } = fetched;
+        if events.is_empty() && length.is_none() {
             return 0;
         }
-        let legacy = self.flavor == Flavor::Legacy;
         let (first, taken) = self.writer.change(|held| {
             let first = held.cursor + 1;
-            let taken = held.read(from, events, replayed);
-            if legacy {
-                held.counted = None;
+            let taken = match tally {
+                Some(tally) => held.window(events, tally, replayed),
+                None => held.read(from, events, replayed),
+            };
+            if let Some(length) = length {
+                held.has_length(length);
             }
             (first, taken)
         });
@@ -227,7 +251,7 @@ impl Watcher {
         }
         let ids = taken.iter().map(|event| event.id().into());
         self.fetched.extend(ids);
-        if legacy {
+        if self.flavor == Flavor::Legacy {
             self.fetched.clear();
         }
         for (seq, event) in (first..).zip(&taken) {

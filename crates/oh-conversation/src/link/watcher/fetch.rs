@@ -83,6 +83,27 @@ impl Watcher {
         }
     }
 
+    /// Finds out before a socket is opened whether the numbers counted without one are the server's.
+    /// Otherwise the socket delivers these events again.
+    pub(super) async fn prove_numbers(&mut self) {
+        let counted = {
+            let held = self.writer.mirror().read();
+            held.unnumbered && held.counted.is_some_and(|counted| !counted.differs)
+        };
+        if !counted {
+            return;
+        }
+        let length = self.rest_while_down().length().await.ok();
+        self.writer.change(|held| {
+            if let Some(length) = length {
+                held.has_length(length);
+            }
+            if let Some(counted) = &mut held.counted {
+                counted.differs = true;
+            }
+        });
+    }
+
     /// Fetches page by page until the mirror has the end of the log.
     pub(super) async fn catch_up(&mut self) -> Result<(), Fault> {
         loop {

@@ -9,7 +9,10 @@ use super::{
     Connection, Phase, TRY_SOCKET, Watcher,
     reading::{Flavor, Reading},
 };
-use crate::mirror::numbering::Numbered;
+use crate::{
+    Link,
+    mirror::{held::Held, numbering::Numbered},
+};
 
 /// The maximum number of frames applied at once.
 const BATCH: usize = 128;
@@ -106,8 +109,12 @@ impl Watcher {
                             *through = *through_seq;
                             reading.through = *through_seq;
                             (*missing, *leased) = (None, None);
-                            if held.cursor >= last {
+                            held.unnumbered = false;
+                            reading.over = through_seq.is_none();
+                            if held.cursor >= last && held.is_proven() {
+                                held.confirm();
                                 held.live();
+                                reading.over = true;
                             }
                         }
                         SessionFrame::Durable { seq, event } => {
@@ -126,9 +133,17 @@ impl Watcher {
                             let replayed = reading.through.is_some_and(|through| seq <= through);
                             let known = &mut reading.expected.replayed;
                             let again = fetched.contains(event.id());
-                            match held.number(known, seq, event.id(), again) {
+                            let covered = held.is_covered(reading.expected.after);
+                            let mut older = false;
+                            match held.number(known, seq, event.id(), again, covered) {
                                 Numbered::New => {}
-                                Numbered::Held => held.skip(seq),
+                                Numbered::Older => older = true,
+                                Numbered::Held => {
+                                    held.skip(seq);
+                                    if held.counted.is_none() {
+                                        held.confirm();
+                                    }
+                                }
                                 Numbered::Differently => {
                                     log = Log::Counted;
                                     return;
@@ -137,28 +152,30 @@ impl Watcher {
                             if again {
                                 fetched.remove(event.id());
                                 held.skip(seq);
-                            } else if seq > held.cursor {
+                            } else if seq > held.cursor && !older {
                                 *rest_until_check = limits.silence;
                                 if seq == held.cursor + 1 {
                                     fetched.clear();
                                 }
                                 held.durable(seq, event.clone(), replayed);
                             }
-                            if reading
-                                .through
-                                .is_some_and(|through| held.cursor >= through)
-                            {
-                                held.live();
+                            if !reading.over && reading.through.is_some_and(|end| seq >= end) {
+                                log = replayed_all(held, reading);
+                                if log != Log::Same {
+                                    return;
+                                }
                             }
                         }
                         SessionFrame::Transient { event } => {
-                            // A snapshot does not change the link before the log has arrived up to
-                            // the start of the replay.
-                            let behind = reading.through.is_some_and(|end| held.cursor < end);
-                            let (link, counted) = (held.link, held.counted);
-                            snapshot |= held.transient(event);
-                            if behind {
-                                (held.link, held.counted) = (link, counted);
+                            let is_snapshot = held.transient(event);
+                            snapshot |= is_snapshot;
+                            if is_snapshot && !reading.over {
+                                // The server sends nothing but the log before the end of the
+                                // replay.
+                                log = replayed_all(held, reading);
+                                if log != Log::Same {
+                                    return;
+                                }
                             }
                             // A persisted event that the server could not number in time is in the
                             // log.
@@ -219,6 +236,27 @@ impl Watcher {
             self.tokens.live(cursor);
         }
     }
+}
+
+/// Applies the end of a replay: events that it did not deliver cannot be read.
+fn replayed_all(held: &mut Held, reading: &mut Reading) -> Log {
+    let Some(through) = reading.through else {
+        return Log::Same;
+    };
+    reading.over = true;
+    held.skip(through);
+    if held.log.is_empty() && held.log.begin() > 0 {
+        // The server can read no event of the window: the newest events are before it.
+        held.link = Link::Replaying;
+        reading.bell = true;
+        return Log::Same;
+    }
+    if !held.is_covered(reading.expected.after) {
+        return Log::Counted;
+    }
+    held.confirm();
+    held.live();
+    Log::Same
 }
 
 /// Returns whether events of this kind are always transient.

@@ -18,6 +18,8 @@ pub(super) struct Reading {
     pub(super) flavor: Flavor,
     /// Last `seq` of the replay.
     pub(super) through: Option<i64>,
+    /// Whether the replay is over.
+    pub(super) over: bool,
     pub(super) expected: Expected,
     /// Whether a frame has arrived.
     pub(super) fruitful: bool,
@@ -38,6 +40,8 @@ pub(super) struct Reading {
 pub(super) struct Expected {
     /// The event that identifies the log, with its `seq`.
     pub(super) event: Option<(i64, String)>,
+    /// The `seq` after which the socket starts.
+    pub(super) after: i64,
     /// The indexes of the held events that the socket has delivered again.
     pub(super) replayed: Range<usize>,
 }
@@ -47,6 +51,7 @@ impl Reading {
         Self {
             flavor,
             through: None,
+            over: false,
             expected,
             fruitful: false,
             gap: None,

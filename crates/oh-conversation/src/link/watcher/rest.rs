@@ -5,7 +5,10 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 use oh_protocol::{Call, Event, calls::events};
 use oh_transport::{Client, Error, ErrorKind, Result};
 
-use crate::mirror::Mirror;
+use crate::mirror::{
+    Mirror,
+    numbering::{Tally, readable},
+};
 
 /// Timeout of a request. A hook blocks the whole server for up to its timeout, 60 s by default,
 /// which is not a failure.
@@ -13,6 +16,8 @@ const PATIENCE: Duration = Duration::from_secs(90);
 /// How long one attempt of a request may go without progress on a link that is down. A connection can
 /// be dead without notice, and nothing else happens until the request has ended.
 pub(super) const STALLED: Duration = Duration::from_secs(20);
+/// How often the newest events are fetched while the log grows.
+const TRIES: u32 = 5;
 /// The maximum number of events per request.
 pub(super) const MANY: u32 = 100;
 
@@ -39,6 +44,10 @@ pub(super) struct Fetched {
     pub(super) events: Vec<Event>,
     /// Whether more events follow.
     pub(super) more: bool,
+    /// The length of the server's log after that, with events that it cannot read.
+    pub(super) length: Option<u64>,
+    /// If the events fill an empty window: how they were counted.
+    pub(super) tally: Option<Tally>,
 }
 
 /// The log by REST. Cheap to create; does not borrow the watcher.
@@ -68,10 +77,14 @@ impl Rest {
 
     /// Fetches the events after the last one held.
     pub(super) async fn after_last(&self, limit: u32) -> std::result::Result<Fetched, Fault> {
-        let (from, last) = {
+        let (from, last, window) = {
             let held = self.mirror.read();
-            (held.log.end(), held.log.last().cloned())
+            let window = held.log.is_empty().then(|| held.log.begin());
+            (held.log.end(), held.log.last().cloned(), window)
         };
+        if let Some(begin) = window.filter(|begin| *begin > 0) {
+            return self.window(begin, limit).await;
+        }
         let search = events::Search::new(self.mirror.id);
         let page = match &last {
             None => self.page(search.limit(limit)).await?,
@@ -106,11 +119,71 @@ impl Rest {
             // The server can no longer read that event, and returned the first page.
             Some(_) => return self.all_unknown(from).await,
         }
+        let more = page.next_page_id.is_some();
+        // Confirms the numbers of these events, or of earlier ones.
+        let counts = {
+            let held = self.mirror.read();
+            !held.unnumbered && (held.counted.is_some() || !events.is_empty())
+        };
+        let length = match counts && !more {
+            true => self.within(&events::Count::new(self.mirror.id)).await.ok(),
+            false => None,
+        };
         Ok(Fetched {
             from,
             events,
-            more: page.next_page_id.is_some(),
+            more,
+            length,
+            tally: None,
         })
+    }
+
+    /// Fetches the newest events, from about the `seq` at which an empty window begins.
+    async fn window(&self, begin: usize, limit: u32) -> std::result::Result<Fetched, Fault> {
+        let id = self.mirror.id;
+        let mut tries = 0;
+        loop {
+            let length = self.within(&events::Count::new(id)).await?;
+            let readable = self.within(&readable(id)).await?;
+            let wanted = usize::try_from(length).unwrap_or(usize::MAX);
+            let wanted = wanted.saturating_sub(begin).max(1);
+            let mut events = Vec::new();
+            let mut page_id = None::<String>;
+            while events.len() < wanted {
+                let left = u32::try_from(wanted - events.len()).unwrap_or(MANY);
+                let mut search = events::Search::new(id).descending().limit(left.min(limit));
+                if let Some(page_id) = page_id.take() {
+                    search = search.page_id(page_id);
+                }
+                let page = self.page(search).await?;
+                events.extend(page.items);
+                match page.next_page_id {
+                    Some(next) => page_id = Some(next),
+                    None => break,
+                }
+            }
+            events.reverse();
+            let steady = self.within(&events::Count::new(id)).await? == length;
+            tries += 1;
+            if steady || tries == TRIES {
+                return Ok(Fetched {
+                    from: begin,
+                    events,
+                    more: false,
+                    length: None,
+                    tally: Some(Tally {
+                        length,
+                        readable,
+                        steady,
+                    }),
+                });
+            }
+        }
+    }
+
+    /// Returns the length of the server's log, with events that it cannot read.
+    pub(super) async fn length(&self) -> Result<u64> {
+        self.within(&events::Count::new(self.mirror.id)).await
     }
 
     async fn page(&self, search: events::Search) -> Result<events::EventPage> {
@@ -154,6 +227,8 @@ impl Rest {
                 from,
                 events: unknown,
                 more: false,
+                length: None,
+                tally: None,
             }),
             false => Err(Fault::Other),
         }

@@ -114,6 +114,9 @@ impl Watcher {
             true => Flavor::Legacy,
             false => Flavor::Session,
         };
+        if self.flavor == Flavor::Session {
+            self.prove_numbers().await;
+        }
         let (target, expected) = self.target();
         let client = self.client.clone();
         let dialled = tokio::select! {
@@ -164,7 +167,12 @@ impl Watcher {
         let target = format!("/sockets/session/{}?after_seq={after}", self.id);
         let next = held.log.after(after);
         let replayed = next..next;
-        (target, Expected { event, replayed })
+        let expected = Expected {
+            event,
+            after,
+            replayed,
+        };
+        (target, expected)
     }
 
     async fn read(
@@ -177,6 +185,7 @@ impl Watcher {
         let mirror = self.writer.mirror().clone();
         let stop = self.stop.clone();
         if connection.reading.flavor == Flavor::Legacy {
+            self.writer.change(|held| held.unnumbered = true);
             self.ring(&mut connection.reading);
         }
         let next = loop {

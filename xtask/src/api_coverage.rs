@@ -1,229 +1,222 @@
-//! `cargo xtask api-coverage`: reports which operations of a running server have a call in
-//! `oh-protocol`, and which can be reached through public methods of `oh-conversation`.
+//! `cargo xtask api-coverage`: shows how a program can request each operation of the pinned server.
 //!
-//! Reads the calls from their declarations and the operations from the server's OpenAPI document.
-//! Reads the methods from a list that a test of the crate compares with the requests they send.
+//! Every operation must have a typed call in `oh-protocol`, or be listed here with the reason why it
+//! has none. The operations of the server are a file of `oh-testkit`, which an end-to-end test
+//! compares with the server's OpenAPI document. The typed calls are exported by `oh-protocol`. The
+//! methods of the handles are lists, which tests compare with the requests that they send.
+
+mod untyped;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
-    io::{BufRead, BufReader, Read, Write},
-    net::TcpStream,
     path::Path,
-    process::{Child, Stdio},
+    process::Stdio,
 };
-
-use serde_json::Value;
 
 use crate::{Result, cargo};
 
-/// The routers that must be complete, by the server's own tags. A few operations have no tag.
-const COMPLETE: [&str; 11] = [
-    "Server Details",
-    "Conversations",
-    "Events",
-    "Bash",
-    "Files",
-    "Git",
-    "Hooks",
-    "Tools",
-    "Init",
-    "Skills",
-    "VSCode",
+use untyped::BY_ANY;
+
+/// The operations of the pinned server, one per line.
+const SERVER: &str = "crates/oh-testkit/src/fake/wire/routes.txt";
+
+/// Lists of the operations that each method of a handle sends.
+const METHODS: [&str; 2] = [
+    "crates/oh-admin/tests/it/routes.txt",
+    "crates/oh-conversation/tests/it/routes.txt",
 ];
 
-/// The routers whose every operation must be reached by a public method of `oh-conversation`.
-const REACHED: [&str; 2] = ["Conversations", "Events"];
-
-/// List of the operations that each method sends, verified by
-/// `every_listed_method_requests_its_operation`.
-const METHODS: &str = "crates/oh-conversation/tests/it/routes.txt";
+/// The groups whose every operation must be reached by a public method.
+const REACHED: [&str; 6] = [
+    "conversations",
+    "events",
+    "llm",
+    "mcp",
+    "profiles",
+    "settings",
+];
 
 /// Operations that are aliases, and the operation that each is the same as.
-const ALIASES: [(&str, &str); 1] = [("GET /", "GET /server_info")];
+const ALIASES: [(&str, &str); 2] = [
+    ("GET /", "GET /server_info"),
+    (
+        "GET /api/conversations/{conversation_id}/workspace",
+        "GET /api/conversations/{conversation_id}/workspace/{file_path}",
+    ),
+];
 
-/// Prints covered and uncovered operations per router. Fails if a router that must be complete has
-/// operations without a call or a public method.
+/// Prints each group of operations, and how each operation is reached. Fails if an operation is
+/// neither typed nor listed, or if a listed operation is typed or gone. Also fails if no method
+/// reaches an operation of a group that must be reached.
 pub(crate) fn run() -> Result {
-    let calls = calls(&cargo::root().join("crates/oh-protocol/src/calls"))?;
-    let methods = methods(&cargo::root().join(METHODS))?;
-    let server = Server::start()?;
-    let operations = operations(&server.get("/openapi.json")?)?;
-    let mut open = Vec::new();
-    let mut report = Vec::new();
-    let mut unknown = calls.clone();
-    for (router, operations) in &operations {
-        let covered = |operation: &&String| {
-            let alias = ALIASES.iter().find(|alias| alias.0 == operation.as_str());
-            calls.contains(*operation) || alias.is_some_and(|alias| calls.contains(alias.1))
-        };
-        let missing: Vec<_> = operations.iter().filter(|it| !covered(it)).collect();
-        let have = operations.len() - missing.len();
-        report.push(format!("{router}: {have} of {}", operations.len()));
-        report.extend(
-            missing
-                .iter()
-                .map(|operation| format!("  missing  {operation}")),
-        );
-        if COMPLETE.contains(&router.as_str()) && !missing.is_empty() {
-            open.push(router.as_str());
-        }
-        for operation in operations {
-            unknown.remove(operation);
-        }
-        if REACHED.contains(&router.as_str()) {
-            for operation in operations {
-                match methods.get(operation) {
-                    Some(method) => report.push(format!("  {operation}: {method}")),
-                    None => {
-                        report.push(format!("  raw call only  {operation}"));
-                        open.push(router.as_str());
-                    }
-                }
-            }
-        }
+    let server = lines(SERVER)?;
+    let typed = typed()?;
+    let mut methods = BTreeMap::new();
+    for list in METHODS {
+        read_methods(list, &lines(list)?, &mut methods)?;
     }
-    open.dedup();
-    let gone = unknown.iter();
-    report.extend(gone.map(|call| format!("not offered by this server: {call}")));
-    cargo::print(&format!("{}\n", report.join("\n")));
-    if open.is_empty() {
-        Ok(())
-    } else {
-        Err(format!(
-            "routers with missing operations: {}",
-            open.join(", ")
-        ))
+    let (report, faults) = compare(&server, &typed, &methods);
+    cargo::print(&report);
+    match faults.is_empty() {
+        true => Ok(()),
+        false => Err(format!("api-coverage:\n  {}", faults.join("\n  "))),
     }
 }
 
-/// Returns `METHOD route` of every declared call: `…call!(Name => Output, METHOD "route", Repeat;`.
-fn calls(directory: &Path) -> Result<BTreeSet<String>> {
-    let unreadable = |error| format!("cannot read {}: {error}", directory.display());
-    let mut found = BTreeSet::new();
-    for entry in fs::read_dir(directory).map_err(unreadable)? {
-        let path = entry.map_err(unreadable)?.path();
-        if path.is_dir() {
-            found.extend(calls(&path)?);
-            continue;
-        }
-        let text = fs::read_to_string(&path).map_err(unreadable)?;
-        let mut scoped = false;
-        for line in text.lines() {
-            if line.contains("call!") {
-                scoped = line.contains("scoped_call!");
-            }
-            let Some((method, route)) = declared(line) else {
-                continue;
-            };
-            if scoped {
-                found.insert(format!("{method} /api{route}"));
-                let scope = "/api/conversations/{runtime_conversation_id}";
-                found.insert(format!("{method} {scope}{route}"));
-            } else {
-                found.insert(format!("{method} {route}"));
-            }
-        }
+/// Returns the operations with a typed call, printed by an example of `oh-protocol`.
+fn typed() -> Result<BTreeSet<String>> {
+    let print = ["--package", "oh-protocol", "--example", "operations"];
+    let output = cargo::cargo(&[&["run", "--quiet"], &print[..]].concat())
+        .stderr(Stdio::inherit())
+        .output()
+        .map_err(|error| format!("cannot run the example `operations`: {error}"))?;
+    if !output.status.success() {
+        return Err(format!(
+            "the example `operations` failed: {}",
+            output.status
+        ));
     }
-    Ok(found)
+    let text = String::from_utf8_lossy(&output.stdout);
+    Ok(text.lines().map(str::to_owned).collect())
 }
 
-/// Returns the methods by operation, from lines such as `POST /api/things by Thing::make`.
-fn methods(list: &Path) -> Result<BTreeMap<String, String>> {
-    let unreadable = |error| format!("cannot read {}: {error}", list.display());
-    let text = fs::read_to_string(list).map_err(unreadable)?;
-    let mut methods = BTreeMap::<String, String>::new();
-    for line in text.lines() {
-        let (operation, method) = line.split_once(" by ").ok_or_else(|| {
-            format!(
-                "{}: `{line}` must end with ` by ` and a method",
-                list.display()
-            )
-        })?;
-        methods
-            .entry(operation.to_owned())
+fn lines(path: &str) -> Result<Vec<String>> {
+    let text = fs::read_to_string(cargo::root().join(Path::new(path)))
+        .map_err(|error| format!("cannot read {path}: {error}"))?;
+    Ok(text.lines().map(str::to_owned).collect())
+}
+
+/// Adds the methods by operation, from lines such as `POST /api/things by Thing::make`.
+fn read_methods(list: &str, lines: &[String], all: &mut BTreeMap<String, String>) -> Result {
+    for line in lines {
+        let (operation, method) = line
+            .split_once(" by ")
+            .ok_or_else(|| format!("{list}: `{line}` must end with ` by ` and a method"))?;
+        all.entry(operation.to_owned())
             .and_modify(|methods| *methods = format!("{methods}, {method}"))
             .or_insert_with(|| method.to_owned());
     }
-    Ok(methods)
+    Ok(())
 }
 
-fn declared(line: &str) -> Option<(&str, &str)> {
-    let (before, rest) = line.split_once(" \"/")?;
-    let (route, repeat) = rest.split_once("\", ")?;
-    let ends = repeat.starts_with("Idempotent") || repeat.starts_with("Never");
-    let method = before.rsplit([',', ' ']).next()?;
-    let route = &line[line.len() - rest.len() - 1..line.len() - rest.len() + route.len()];
-    (ends && method.chars().all(|c| c.is_ascii_uppercase())).then_some((method, route))
+/// Returns the group of an operation, by its route.
+fn group(operation: &str) -> &str {
+    const WITHIN: &str = "/api/conversations/{conversation_id}/";
+    let route = operation
+        .split_once(' ')
+        .map_or(operation, |(_, route)| route);
+    let within = route.strip_prefix(WITHIN).unwrap_or_default();
+    if within.starts_with("events") {
+        return "events";
+    }
+    if within.starts_with("workspace") {
+        return "files";
+    }
+    if route.starts_with("/api/conversations/{runtime_conversation_id}") {
+        return "in the workspace of a conversation";
+    }
+    match route.strip_prefix("/api/") {
+        Some(rest) => rest.split('/').next().unwrap_or(rest),
+        None if route.starts_with("/v1/") => "v1",
+        None => "server",
+    }
 }
 
-/// Returns the operations by router.
-fn operations(openapi: &Value) -> Result<BTreeMap<String, BTreeSet<String>>> {
-    let paths = openapi["paths"]
-        .as_object()
-        .ok_or("the response is not an OpenAPI document")?;
-    let mut routers: BTreeMap<_, BTreeSet<_>> = BTreeMap::new();
-    for (path, methods) in paths {
-        for (method, operation) in methods.as_object().into_iter().flatten() {
-            let router = operation["tags"][0].as_str().unwrap_or("no router");
-            let operation = format!("{} {path}", method.to_uppercase());
-            routers
-                .entry(router.to_owned())
-                .or_default()
-                .insert(operation);
+/// Returns why an operation has no typed call, if it is listed.
+fn excuse(operation: &str) -> Option<&'static str> {
+    let listed = BY_ANY
+        .iter()
+        .find(|(_, operations)| operations.contains(&operation));
+    listed.map(|(why, _)| *why)
+}
+
+/// Returns the report and the faults.
+fn compare(
+    server: &[String],
+    typed: &BTreeSet<String>,
+    methods: &BTreeMap<String, String>,
+) -> (String, Vec<String>) {
+    let mut faults = Vec::new();
+    let mut groups: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    let mut count = 0;
+    for operation in server {
+        let same = ALIASES.iter().find(|alias| alias.0 == operation);
+        let excuse = excuse(operation);
+        let how = match (
+            typed.contains(operation),
+            same,
+            methods.get(operation),
+            excuse,
+        ) {
+            (true, _, Some(method), _) => method.clone(),
+            (true, _, None, _) => {
+                if REACHED.contains(&group(operation)) {
+                    faults.push(format!("no method sends {operation}"));
+                }
+                "typed call".to_owned()
+            }
+            (false, Some((_, same)), _, _) => format!("the same as {same}"),
+            (false, None, _, Some(why)) => format!("by `Any` only: {why}"),
+            (false, None, _, None) => {
+                faults.push(format!("neither typed nor listed: {operation}"));
+                "MISSING".to_owned()
+            }
+        };
+        count += usize::from(typed.contains(operation) || same.is_some());
+        let lines = groups.entry(group(operation)).or_default();
+        lines.push(format!("  {operation}: {how}"));
+    }
+    let known: BTreeSet<_> = server.iter().map(String::as_str).collect();
+    for listed in BY_ANY.iter().flat_map(|(_, operations)| *operations) {
+        if typed.contains(*listed) || !known.contains(listed) {
+            faults.push(format!("listed without need: {listed}"));
         }
     }
-    Ok(routers)
+    for call in typed.iter().filter(|call| !known.contains(call.as_str())) {
+        faults.push(format!("not offered by the pinned server: {call}"));
+    }
+    let mut report = String::new();
+    for (group, lines) in groups {
+        report.push_str(&format!("{group}\n{}\n", lines.join("\n")));
+    }
+    report.push_str(&format!(
+        "{count} of {} operations are typed\n",
+        server.len()
+    ));
+    (report, faults)
 }
 
-/// A running server. Killing `oh` also stops it.
-struct Server {
-    process: Child,
-    address: String,
-    key: String,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-impl Server {
-    fn start() -> Result<Self> {
-        let failed = |error| format!("cannot run `oh serve`: {error}");
-        let mut process = cargo::cargo(&["run", "--quiet", "--package", "oh-cli", "--", "serve"])
-            .stdout(Stdio::piped())
-            .spawn()
-            .map_err(failed)?;
-        let stdout = process.stdout.take().ok_or("`oh serve` has no stdout")?;
-        let mut server = Self {
-            process,
-            address: String::new(),
-            key: String::new(),
-        };
-        let mut lines = BufReader::new(stdout).lines().map_while(|line| line.ok());
-        let url = lines.next().ok_or("`oh serve` printed no URL")?;
-        server.key = lines.next().ok_or("`oh serve` printed no session key")?;
-        let address = url.strip_prefix("http://").unwrap_or(&url);
-        server.address = address.trim_end_matches('/').to_owned();
-        Ok(server)
+    fn faults(server: &[&str], typed: &[&str]) -> Vec<String> {
+        let listed = BY_ANY.iter().flat_map(|(_, operations)| *operations);
+        let server = server.iter().chain(listed).map(|line| (*line).to_owned());
+        let typed = typed.iter().map(|line| (*line).to_owned()).collect();
+        compare(&server.collect::<Vec<_>>(), &typed, &BTreeMap::new()).1
     }
 
-    fn get(&self, path: &str) -> Result<Value> {
-        let failed = |error| format!("cannot send a request to {}: {error}", self.address);
-        let mut stream = TcpStream::connect(&self.address).map_err(failed)?;
-        let (host, key) = (&self.address, &self.key);
-        // HTTP/1.0: the body ends with the connection.
-        write!(
-            stream,
-            "GET {path} HTTP/1.0\r\nHost: {host}\r\nX-Session-API-Key: {key}\r\n\r\n"
-        )
-        .map_err(failed)?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).map_err(failed)?;
-        let (_, body) = answer.split_once("\r\n\r\n").ok_or("no response")?;
-        serde_json::from_str(body).map_err(|error| format!("{path}: {error}"))
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        _ = self.process.kill();
-        _ = self.process.wait();
+    #[test]
+    fn each_operation_must_be_typed_or_listed() {
+        assert!(faults(&["GET /api/new", "GET /"], &["GET /api/new"]).is_empty());
+        assert_eq!(
+            faults(&["GET /api/new"], &[]),
+            ["neither typed nor listed: GET /api/new"]
+        );
+        assert_eq!(
+            faults(&[], &["GET /api/gone"]),
+            ["not offered by the pinned server: GET /api/gone"]
+        );
+        let listed = BY_ANY[0].1[0];
+        assert_eq!(
+            faults(&[], &[listed]),
+            [format!("listed without need: {listed}")]
+        );
+        assert_eq!(
+            faults(&["GET /api/llm/x"], &["GET /api/llm/x"]),
+            ["no method sends GET /api/llm/x"]
+        );
     }
 }

@@ -8,7 +8,7 @@ use std::{
 use cargo_metadata::MetadataCommand;
 use clap::Args;
 
-use crate::{Result, cargo, test, tidy};
+use crate::{Result, api_coverage, cargo, test, tidy};
 
 const DENY: &str = "0.20.2";
 const HACK: &str = "0.6.46";
@@ -24,9 +24,10 @@ pub(crate) struct Options {
 type Check = (&'static str, fn() -> Result);
 
 /// All checks, in their order.
-const CHECKS: [Check; 10] = [
+const CHECKS: [Check; 11] = [
     ("format", || step(&["fmt", "--all", "--check"])),
     ("rules of the project", tidy::run),
+    ("calls for each operation", api_coverage::run),
     ("clippy, all features", || clippy("--all-features")),
     ("clippy, no features", || clippy("--no-default-features")),
     ("each crate alone, with its tests", || {

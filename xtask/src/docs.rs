@@ -23,6 +23,7 @@ const CRATES: &[(&str, &str)] = &[
     ("oh-process", "local servers"),
     ("oh-workspace", "commands, files and git"),
     ("oh-conversation", "conversations"),
+    ("oh-admin", "administration of a server"),
     ("oh-hooks", "hooks"),
     ("oh-protocol", "data and calls"),
     ("oh-testkit", "the test kit"),

@@ -39,7 +39,7 @@ enum Verb {
     Soak,
     /// Record responses of a real server for the tests and benches of `oh-protocol`.
     Fixtures,
-    /// Compare the calls of `oh-protocol` with the routes of a running server, router by router.
+    /// Show how a program can request each operation of the pinned server, and find missing calls.
     ApiCoverage,
     /// Update or check the pinned package versions of new environments.
     Constraints(constraints::Options),

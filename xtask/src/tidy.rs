@@ -23,6 +23,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("oh-process", &["oh-protocol", "oh-transport"]),
     ("oh-workspace", &["oh-protocol", "oh-transport"]),
     ("oh-conversation", &["oh-protocol", "oh-transport"]),
+    ("oh-admin", &["oh-protocol", "oh-transport"]),
     ("oh-hooks", &["oh-protocol"]),
     ("oh-testkit", &["oh-protocol", "oh-transport"]),
     (
@@ -33,6 +34,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "oh-process",
             "oh-workspace",
             "oh-conversation",
+            "oh-admin",
             "oh-hooks",
             "oh-testkit",
         ],

@@ -11,7 +11,7 @@ use http::{HeaderMap, StatusCode};
 use oh_protocol::{
     Answer, Call,
     calls::{
-        server, settings,
+        profiles, server, settings,
         skills::{Catalog, Marketplace, SyncSkills},
         tools,
     },
@@ -67,7 +67,7 @@ fn secrets_of_settings_are_requested_in_one_of_three_ways() {
     ] {
         for request in [
             settings::GetSettings::new(expose).request().unwrap(),
-            settings::GetProfile::new("p", expose).request().unwrap(),
+            profiles::GetProfile::new("p", expose).request().unwrap(),
         ] {
             let sent = request.headers.get("x-expose-secrets");
             assert_eq!(sent.map(|value| value.to_str().unwrap()), header);

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 
 use oh_protocol::{
     calls::{
-        settings::{Expose, GetProfile, GetSecret, GetSettings, ListSecrets, Settings},
+        profiles::GetProfile,
+        settings::{Expose, GetSecret, GetSettings, ListSecrets, Settings},
         skills::{LoadSkills, LoadedSkills},
     },
     config::{AgentContext, Llm, McpServer, SecretSource},

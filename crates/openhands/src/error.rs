@@ -243,6 +243,8 @@ wrap!(Process, oh_process: InvalidInput NoInterpreter BadEnvironment CheckFailed
 wrap!(Workspace, oh_workspace: InvalidInput NotFound InvalidPath PermissionDenied OutsideWorkspace NoSpace NotStarted OutputLost ServerRestarted ServerGone Changed NotText Io Connect Proxy Tls NotRemoved Interrupted Timeout NotARepository UnknownRef Git Unauthorized Forbidden Conflict RateLimited Server NotAnAgentServer Unsupported Validation Status Decode Handshake);
 #[cfg(feature = "conversation")]
 wrap!(Conversation, oh_conversation: InvalidInput Unauthorized Gone NotFound UnknownTool NoVision Validation Unsupported Leased Ambiguous AgentMismatch PendingConfirmation NothingPending NotFinished Replaced ServerGone Closed NoAnswer Conflict RateLimited NotAnAgentServer Connect Proxy Tls Timeout Interrupted Forbidden Server Status Decode Handshake Cancelled);
+#[cfg(feature = "admin")]
+wrap!(Admin, oh_admin: InvalidInput NotFound Conflict Validation Unsupported Unauthorized Forbidden RateLimited Server NotAnAgentServer Connect Proxy Tls Timeout Interrupted Status Decode);
 #[cfg(feature = "hooks")]
 wrap!(Hooks, oh_hooks: Io NoSpace Decode InvalidInput Unsupported);
 wrap!(Protocol, oh_protocol: Decode Encode InvalidInput);
@@ -258,6 +260,8 @@ enum Inner {
     Workspace(oh_workspace::Error),
     #[cfg(feature = "conversation")]
     Conversation(oh_conversation::Error),
+    #[cfg(feature = "admin")]
+    Admin(oh_admin::Error),
     #[cfg(feature = "hooks")]
     Hooks(oh_hooks::Error),
     #[cfg(feature = "testkit")]
@@ -276,6 +280,8 @@ macro_rules! each {
             Inner::Workspace($error) => $value,
             #[cfg(feature = "conversation")]
             Inner::Conversation($error) => $value,
+            #[cfg(feature = "admin")]
+            Inner::Admin($error) => $value,
             #[cfg(feature = "hooks")]
             Inner::Hooks($error) => $value,
             #[cfg(feature = "testkit")]
@@ -367,6 +373,7 @@ mod tests {
             "process",
             "workspace",
             "conversation",
+            "admin",
             "hooks",
             "testkit",
         ] {

@@ -39,6 +39,7 @@
 //! | See what changed, get a patch | [`Workspace::git`](workspace::Workspace::git) |
 //! | Clone repositories | [`workspace::CloneRepositories`] |
 //! | Configure a model | [`Llm`] |
+//! | Store models and keys on a server | [`admin::Admin`] |
 //! | Configure an agent, its tools and MCP servers | [`Agent`], [`protocol::config`] |
 //! | Start a conversation, send, run | [`Conversation::builder`](conversation::Conversation::builder), [`concepts::runs`] |
 //! | Find a conversation again after a restart | [`Conversation::attach`](conversation::Conversation::attach) |
@@ -72,6 +73,7 @@
 //! | [`process`] | `process` | provision, start, watch and stop a local server |
 //! | [`workspace`] | `workspace` | commands, files and git on the server |
 //! | [`conversation`] | `conversation` | live events exactly once, mirrored state, run |
+//! | [`admin`] | `admin` | models, keys, settings, secrets and MCP servers of a server |
 //! | [`hooks`] | `hooks` | configure, check, write and watch hooks |
 //! | [`testkit`] | `testkit` | for tests: scripted model, fake server, fault injection |
 //!
@@ -83,6 +85,7 @@
         feature = "process",
         feature = "workspace",
         feature = "conversation",
+        feature = "admin",
         feature = "hooks",
         feature = "testkit"
     )),
@@ -96,6 +99,9 @@ pub use oh_protocol::secrecy;
 #[doc(inline)]
 pub use oh_transport as transport;
 
+#[cfg(feature = "admin")]
+#[doc(inline)]
+pub use oh_admin as admin;
 #[cfg(feature = "conversation")]
 #[doc(inline)]
 pub use oh_conversation as conversation;
@@ -159,3 +165,8 @@ struct SupervisionGuide;
 ))]
 #[doc = include_str!("../../../docs/hooks.md")]
 struct HooksGuide;
+
+// Compiles the examples of the administration guide.
+#[cfg(all(doctest, feature = "admin"))]
+#[doc = include_str!("../../../docs/admin.md")]
+struct AdminGuide;

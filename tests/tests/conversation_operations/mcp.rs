@@ -36,7 +36,14 @@ pub(super) async fn the_status_of_mcp_servers_is_reported(server: &LocalServer) 
         .call(&works)
         .timeout(Duration::from_secs(90));
     let tools = vec!["echo".to_owned()];
-    assert_eq!(works.await.unwrap(), TestedServer::Works { tools });
+    assert_eq!(
+        works.await.unwrap(),
+        TestedServer::Works {
+            tools,
+            tool_result: None,
+            oauth_state: None,
+        }
+    );
     let fails = TestServer::new(broken.clone()).name("broken");
     let fails = server.client().call(&fails).await.unwrap();
     let TestedServer::Fails { error, error_kind } = fails else {

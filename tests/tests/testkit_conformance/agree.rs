@@ -17,7 +17,7 @@ use secrecy::ExposeSecret as _;
 use serde_json::json;
 
 use crate::{
-    approvals, branches, changes, disk, frames, held, places, raw, runs, scenarios, served,
+    admin, approvals, branches, changes, disk, frames, held, places, raw, runs, scenarios, served,
     side::Side,
 };
 
@@ -157,12 +157,14 @@ pub(crate) const APPROVALS: [&str; 4] = [
 ];
 
 /// Other scenarios. The last two hold many sockets and idle connections.
-pub(crate) const REST: [&str; 16] = [
+pub(crate) const REST: [&str; 18] = [
     "proxied",
     "listing",
     "forks",
     "changes",
     "stored",
+    "models and keys",
+    "mcp stored",
     "files",
     "git",
     "own commands",
@@ -208,6 +210,8 @@ async fn play(name: &str, side: &mut Side) {
         "forks" => branches::forks(side).await,
         "changes" => changes::changes(side).await,
         "stored" => changes::stored(side).await,
+        "mcp stored" => admin::mcp_stored(side).await,
+        "models and keys" => admin::models_and_keys(side).await,
         "files" => disk::files(side).await,
         "git" => disk::git(side).await,
         "own commands" => served::own_commands(side).await,

@@ -5,6 +5,8 @@
 //! explanations). The records of both sides must be equal.
 
 #[cfg(test)]
+mod admin;
+#[cfg(test)]
 mod agree;
 #[cfg(test)]
 mod approvals;

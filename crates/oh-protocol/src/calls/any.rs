@@ -4,7 +4,7 @@ use std::fmt;
 
 use http::Method;
 
-use crate::{Answer, Call, Error, Json, Operation, Repeat, Request, Result};
+use crate::{Answer, Call, Error, Json, Operation, Repeat, Request, Result, config};
 
 /// A call to any route of the server. Returns the JSON of the response, or `null` for a response
 /// without a body.
@@ -66,8 +66,13 @@ impl Any {
     ///
     /// # Errors
     ///
-    /// Returns an error if the value cannot be serialized as JSON.
+    /// Returns an error if the value cannot be serialized as JSON, or if it contains the server's
+    /// mask for secrets (`**********`), which would remove the real secret on the server.
     pub fn body<T: serde::Serialize + ?Sized>(mut self, body: &T) -> Result<Self> {
+        // A value without a generic form, such as a number above 64 bits, is sent unchanged.
+        if let Ok(value) = serde_json::to_value(body) {
+            config::check_unmasked("body", &value)?;
+        }
         let json = serde_json::value::to_raw_value(body);
         let json = json.map_err(|error| Error::encode("the body of an untyped call", error))?;
         let json = serde_json::from_str(json.get());

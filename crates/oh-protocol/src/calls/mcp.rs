@@ -1,12 +1,21 @@
-//! Connection tests of MCP servers from the agent server's machine.
+//! Connection tests and authorization of MCP servers, from the agent server's machine.
 
 use std::time::Duration;
 
-use serde::Deserialize;
-use serde_json::json;
+mod oauth;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
 
 use super::call;
-use crate::{Answer, Error, Request, config::McpServer};
+use crate::{
+    Answer, Error, Request, Result,
+    config::{self, McpOAuthState, McpServer},
+};
+
+pub use oauth::{
+    GetOAuthJob, OAuthJob, OAuthStatus, StartOAuth, StartedOAuth, SubmitOAuthCallback,
+};
 
 /// The maximum time that the server waits.
 const LONGEST: Duration = Duration::from_secs(120);
@@ -31,6 +40,7 @@ pub struct TestServer {
     name: String,
     server: Box<McpServer>,
     timeout: Duration,
+    tool_call: Option<(String, Map<String, Value>)>,
 }
 
 impl TestServer {
@@ -40,6 +50,7 @@ impl TestServer {
             name: "server".to_owned(),
             server: Box::new(server),
             timeout: Duration::from_secs(15),
+            tool_call: None,
         }
     }
 
@@ -55,16 +66,57 @@ impl TestServer {
         self.timeout = limit;
         self
     }
+
+    /// Calls a tool after the tools have been listed. Many MCP servers check their credentials only
+    /// in tools. The tool is executed, so choose one that only reads.
+    pub fn tool_call(mut self, name: impl Into<String>, arguments: Map<String, Value>) -> Self {
+        self.tool_call = Some((name.into(), arguments));
+        self
+    }
+
+    /// Returns how long the MCP server may take.
+    pub fn limit(&self) -> Duration {
+        self.timeout
+    }
+
+    fn body(&self) -> Result<Value> {
+        self.server.check()?;
+        let length = self.name.chars().count();
+        if !(1..=128).contains(&length) {
+            return Err(Error::invalid("name: must have 1 to 128 characters"));
+        }
+        if self.timeout.is_zero() || self.timeout > LONGEST {
+            return Err(Error::invalid(
+                "timeout: must be above zero and at most 120 s",
+            ));
+        }
+        let mut body = json!({
+            "name": self.name,
+            "server": self.server,
+            "timeout": self.timeout.as_secs_f64(),
+        });
+        if let Some((name, arguments)) = &self.tool_call {
+            config::check_unmasked("tool_call.arguments", &Value::Object(arguments.clone()))?;
+            body["tool_call"] = json!({"name": name, "arguments": arguments});
+        }
+        Ok(body)
+    }
 }
 
 /// The result of the [test](TestServer) of an MCP server.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum TestedServer {
     /// The test succeeded.
     Works {
         /// The names of the MCP server's tools.
         tools: Vec<String>,
+        /// The result of the [tool](TestServer::tool_call) that the test called.
+        tool_result: Option<McpToolResult>,
+        /// The tokens of an MCP server with OAuth, for
+        /// [`McpAuth::state`](crate::config::McpAuth::state) of the stored server. Encrypted if the
+        /// agent server encrypts its secrets.
+        oauth_state: Option<McpOAuthState>,
     },
     /// The test failed.
     Fails {
@@ -75,29 +127,26 @@ pub enum TestedServer {
     },
 }
 
+/// The result of a tool that a test has called.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct McpToolResult {
+    /// Whether the MCP server reports an error. Many servers report errors in the text only.
+    pub is_error: bool,
+    /// The text.
+    pub text: String,
+}
+
 call!(TestServer => TestedServer, POST "/api/mcp/test", Never;
-|this| {
-    this.server.check()?;
-    let length = this.name.chars().count();
-    if !(1..=128).contains(&length) {
-        return Err(Error::invalid("name: must have 1 to 128 characters"));
-    }
-    if this.timeout.is_zero() || this.timeout > LONGEST {
-        return Err(Error::invalid("timeout: must be above zero and at most 120 s"));
-    }
-    let body = json!({
-        "name": this.name,
-        "server": this.server,
-        "timeout": this.timeout.as_secs_f64(),
-    });
-    Request::new(http::Method::POST, "/api/mcp/test").json(&body)
-};
+|this| Request::new(http::Method::POST, "/api/mcp/test").json(&this.body()?);
 |answer| {
     #[derive(Deserialize)]
     struct Wire {
         ok: bool,
         #[serde(default)]
         tools: Vec<String>,
+        tool_result: Option<McpToolResult>,
+        oauth_state: Option<McpOAuthState>,
         #[serde(default)]
         error: String,
         #[serde(default)]
@@ -105,7 +154,11 @@ call!(TestServer => TestedServer, POST "/api/mcp/test", Never;
     }
     let wire: Wire = Answer::json(&answer, "test of an MCP server")?;
     Ok(match wire.ok {
-        true => TestedServer::Works { tools: wire.tools },
+        true => TestedServer::Works {
+            tools: wire.tools,
+            tool_result: wire.tool_result,
+            oauth_state: wire.oauth_state,
+        },
         false => TestedServer::Fails { error: wire.error, error_kind: wire.error_kind },
     })
 });
@@ -126,6 +179,8 @@ mod tests {
                 r#"{"ok":true,"tools":["a","b"],"new":1}"#,
                 TestedServer::Works {
                     tools: vec!["a".into(), "b".into()],
+                    tool_result: None,
+                    oauth_state: None,
                 },
             ),
             (

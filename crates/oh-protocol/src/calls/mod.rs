@@ -1,17 +1,24 @@
 //! The server's operations as typed [`Call`](crate::Call)s, one module per router.
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use secrecy::{ExposeSecret, SecretString};
+
+use crate::{Error, Result, config};
 
 mod any;
 pub mod bash;
+pub mod connections;
 pub mod conversations;
 pub mod events;
 pub mod files;
 pub mod git;
 pub mod hooks;
 pub mod init;
+pub mod llm;
 pub mod mcp;
+mod operations;
 mod page;
+pub mod profiles;
 mod scope;
 pub mod server;
 pub mod settings;
@@ -20,6 +27,7 @@ pub mod tools;
 pub mod vscode;
 
 pub use any::Any;
+pub use operations::operations;
 pub use page::Unreadable;
 pub use scope::Scope;
 
@@ -31,6 +39,13 @@ macro_rules! call {
         |$this:ident| $request:expr;
         |$answer:ident $(, $asked:ident)?| $decode:expr
     ) => {
+        impl $name {
+            /// The operations that this call can request.
+            pub const OPERATIONS: &'static [$crate::Operation] = &[
+                $crate::Operation::new(http::Method::$method, $route, $crate::Repeat::$repeat),
+            ];
+        }
+
         impl $crate::Call for $name {
             type Output = $output;
 
@@ -68,4 +83,24 @@ pub(crate) fn segment(value: &str) -> String {
         .remove(b'_')
         .remove(b'~');
     utf8_percent_encode(value, ENCODED).to_string()
+}
+
+/// Returns the path of a resource: the route, the name as a segment, and the rest. `what` names the
+/// name in the error. Without this check, an empty name or a slash would address another route.
+pub(crate) fn named(route: &str, what: &str, name: &str, rest: &str) -> Result<String> {
+    if name.is_empty() || name.contains('/') || matches!(name, "." | "..") {
+        return Err(Error::invalid(format!(
+            "{what} must not be empty, a dot or two, or contain slashes"
+        )));
+    }
+    Ok(format!("{route}/{}{rest}", segment(name)))
+}
+
+/// Checks that a secret is neither empty nor the server's mask, which would replace the real value.
+pub(crate) fn unmasked(field: &str, secret: &SecretString) -> Result<()> {
+    match secret.expose_secret().trim() {
+        "" => Err(Error::invalid(format!("{field}: must not be empty"))),
+        config::MASK => Err(Error::invalid(format!("{field}: {}", config::MASKED))),
+        _ => Ok(()),
+    }
 }

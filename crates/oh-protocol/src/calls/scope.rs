@@ -48,6 +48,21 @@ macro_rules! scoped_call {
         |$answer:ident| $decode:expr
     ) => {
         impl $name {
+            /// The operations that this call can request: on the server, and in the workspace of a
+            /// conversation.
+            pub const OPERATIONS: &'static [$crate::Operation] = &[
+                $crate::Operation::new(
+                    http::Method::$method,
+                    concat!("/api", $route),
+                    $crate::Repeat::$repeat,
+                ),
+                $crate::Operation::new(
+                    http::Method::$method,
+                    concat!("/api/conversations/{runtime_conversation_id}", $route),
+                    $crate::Repeat::$repeat,
+                ),
+            ];
+
             /// Sets the scope. Default: the whole server.
             pub fn scope(mut self, scope: impl Into<$crate::calls::Scope>) -> Self {
                 self.scope = scope.into();

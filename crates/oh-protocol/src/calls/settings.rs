@@ -1,4 +1,4 @@
-//! Settings, secrets and model profiles that are stored on the server.
+//! Settings and secrets that are stored on the server.
 
 use std::fmt;
 
@@ -7,8 +7,21 @@ use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+mod mcp;
+mod schema;
+mod secrets;
+mod update;
+
 use super::{call, query, segment};
 use crate::{Error, Request};
+
+pub use mcp::{AddMcpServer, PatchMcpServer, RemoveMcpServer, StoredMcpServer};
+pub use schema::{
+    GetAgentSchema, GetConversationSchema, SettingsChoice, SettingsField, SettingsSchema,
+    SettingsSection,
+};
+pub use secrets::{DeleteSecret, SetSecret};
+pub use update::UpdateSettings;
 
 const EXPOSE: HeaderName = HeaderName::from_static("x-expose-secrets");
 
@@ -26,7 +39,7 @@ pub enum Expose {
 }
 
 impl Expose {
-    fn into_headers(self, headers: &mut HeaderMap) {
+    pub(super) fn into_headers(self, headers: &mut HeaderMap) {
         let mode = match self {
             Self::Masked => return,
             Self::Encrypted => HeaderValue::from_static("encrypted"),
@@ -72,6 +85,15 @@ pub struct Settings {
     /// The name of the default model profile.
     #[serde(default)]
     pub active_profile: Option<String>,
+    /// The id of the active agent profile.
+    #[serde(default)]
+    pub active_agent_profile_id: Option<String>,
+    /// The name of the active meta-profile.
+    #[serde(default)]
+    pub active_meta_profile: Option<String>,
+    /// Values that the server stores for user interfaces, without interpreting them.
+    #[serde(default)]
+    pub misc_settings: Value,
 }
 
 // Settings may contain secrets, so only safe fields are shown.
@@ -162,55 +184,3 @@ call!(GetSecret => SecretString, GET "/api/settings/secrets/{name}", Idempotent;
     Ok(value) => Ok(value.into()),
     Err(error) => Err(Error::decode("value of a secret", error)),
 });
-
-/// `GET /api/profiles/{name}`: returns a stored model profile.
-#[derive(Debug, Clone)]
-pub struct GetProfile {
-    name: String,
-    expose: Expose,
-}
-
-impl GetProfile {
-    /// Creates a call for the profile with this name, which returns secrets in this form.
-    pub fn new(name: impl Into<String>, expose: Expose) -> Self {
-        Self {
-            name: name.into(),
-            expose,
-        }
-    }
-}
-
-/// A stored model profile.
-#[derive(Clone, PartialEq, Deserialize)]
-#[non_exhaustive]
-pub struct Profile {
-    /// The name.
-    pub name: String,
-    /// The configuration as JSON. May contain secrets.
-    pub config: Value,
-    /// Whether an API key is set.
-    #[serde(default)]
-    pub api_key_set: bool,
-}
-
-// The configuration may contain secrets.
-impl fmt::Debug for Profile {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Profile")
-            .field("name", &self.name)
-            .field("api_key_set", &self.api_key_set)
-            .finish_non_exhaustive()
-    }
-}
-
-call!(GetProfile => Profile, GET "/api/profiles/{name}", Idempotent;
-    |this| {
-        if this.name.is_empty() || matches!(this.name.as_str(), "." | "..") {
-            return Err(Error::invalid("the profile name must not be empty"));
-        }
-        let target = format!("/api/profiles/{}", segment(&this.name));
-        let mut request = Request::new(http::Method::GET, target);
-        this.expose.into_headers(&mut request.headers);
-        Ok(request)
-    };
-    |answer| answer.json("profile"));

@@ -9,13 +9,13 @@ use serde_json::Value;
 
 use crate::{Error, Result, redact, time::whole_seconds};
 
-/// The server's mask for a secret. Sending the mask back would overwrite the real secret.
-const MASK: &str = "**********";
+/// The server's mask for a secret. Sending the mask back would remove the real secret.
+pub(crate) const MASK: &str = "**********";
 
 /// The key of the object that replaces a refused value in the serialized form.
 pub(crate) const REFUSED: &str = "oh-protocol: refused value";
 
-const MASKED: &str = "the server's mask `**********` is not a secret: set the real value, or omit \
+pub(crate) const MASKED: &str = "the server's mask `**********` is not a secret: set the real value, or omit \
                       the field";
 
 /// A value, and how much of it may be shown.
@@ -148,11 +148,31 @@ impl Field {
 
 /// Returns whether a value contains the server's mask.
 fn is_masked(value: &Value) -> bool {
+    mask_path(value).is_some()
+}
+
+/// Returns the path of the server's mask in a value, such as `.llm.api_key`.
+fn mask_path(value: &Value) -> Option<String> {
     match value {
-        Value::String(text) => text == MASK,
-        Value::Array(items) => items.iter().any(is_masked),
-        Value::Object(entries) => entries.values().any(is_masked),
-        _ => false,
+        Value::String(text) => (text == MASK).then(String::new),
+        Value::Array(items) => items.iter().enumerate().find_map(|(index, item)| {
+            let path = mask_path(item)?;
+            Some(format!("[{index}]{path}"))
+        }),
+        Value::Object(entries) => entries.iter().find_map(|(name, value)| {
+            let path = mask_path(value)?;
+            Some(format!(".{name}{path}"))
+        }),
+        _ => None,
+    }
+}
+
+/// Checks that free-form JSON does not contain the server's mask, which would remove the real
+/// secret. `name` is the name of the value in the error.
+pub(crate) fn check_unmasked(name: &str, value: &Value) -> Result<()> {
+    match mask_path(value) {
+        Some(path) => Err(Error::invalid(format!("{name}{path}: {MASKED}"))),
+        None => Ok(()),
     }
 }
 

@@ -26,6 +26,7 @@ mod fields;
 mod llm;
 mod mcp;
 mod mcp_file;
+mod mcp_patch;
 mod message;
 mod model;
 mod plugin;
@@ -38,7 +39,7 @@ mod subagent;
 mod tools;
 mod workspace;
 
-pub(crate) use fields::REFUSED;
+pub(crate) use fields::{MASK, MASKED, REFUSED, check_unmasked};
 
 pub use acp::{AcpAgent, AcpFileSecret, PointsTo};
 pub use agent::Agent;
@@ -51,6 +52,7 @@ pub use critic::{ApiCritic, Critic, CriticMode};
 pub use llm::{ApiMode, Llm, ReasoningEffort, ReasoningSummary};
 pub use mcp::{McpAuth, McpOAuth, McpOAuthState, McpServer};
 pub use mcp_file::McpFile;
+pub use mcp_patch::McpServerPatch;
 pub use message::InitialMessage;
 pub use plugin::{Marketplace, Plugin};
 pub use policy::ConfirmationPolicy;

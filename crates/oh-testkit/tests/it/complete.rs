@@ -10,13 +10,18 @@ use crate::fake::{client, create, rest};
 
 /// The calls that return 501, as documented by the fake server. They belong to a package manager,
 /// which downloads and unpacks packages, or start another server.
-const UNDONE: [&str; 10] = [
+const UNDONE: [&str; 15] = [
     "DELETE /api/skills/installed/{skill_name}",
     "GET /api/skills/catalog",
     "GET /api/skills/installed",
     "GET /api/skills/installed/{skill_name}",
     "GET /api/skills/marketplace",
     "PATCH /api/skills/installed/{skill_name}",
+    "GET /api/mcp/oauth/status/{job_id}",
+    "GET /api/settings/agent-schema",
+    "GET /api/settings/conversation-schema",
+    "POST /api/mcp/oauth/callback/{job_id}",
+    "POST /api/mcp/oauth/start",
     "POST /api/mcp/test",
     "POST /api/skills/install",
     "POST /api/skills/installed/{skill_name}/refresh",

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use oh_protocol::{
     ConversationId,
-    calls::{Any, bash, conversations, files, git, hooks, settings},
+    calls::{Any, bash, conversations, files, git, hooks, profiles, settings},
     config::Llm,
 };
 use oh_testkit::{
@@ -168,12 +168,12 @@ async fn the_fake_server_stores_settings_secrets_and_profiles() {
             .status,
         201
     );
-    let plain = settings::GetProfile::new("fast", settings::Expose::Plain);
+    let plain = profiles::GetProfile::new("fast", settings::Expose::Plain);
     assert_eq!(
         client.call(&plain).await.unwrap().config["api_key"],
         "canary"
     );
-    let masked = settings::GetProfile::new("fast", settings::Expose::Masked);
+    let masked = profiles::GetProfile::new("fast", settings::Expose::Masked);
     let masked = client.call(&masked).await.unwrap();
     assert!(masked.api_key_set && masked.config["api_key"].is_null());
     rest(&server, "POST", "/api/profiles/fast/activate", Value::Null).await;

@@ -5,6 +5,7 @@
 
 #![allow(clippy::print_stdout, reason = "the report is for the terminal")]
 
+mod admin;
 mod scenes;
 mod sockets;
 
@@ -52,6 +53,7 @@ async fn main() -> Outcome {
     let target = crates.join("oh-protocol/fixtures").join(&version);
     fs::create_dir_all(&target)?;
 
+    write_lines(&target.join("admin.jsonl"), &admin::all(&server).await?)?;
     let mut frames = Vec::new();
     let mut legacy = Vec::new();
     for scene in scenes::all(&project).await? {

@@ -2,6 +2,7 @@
 
 mod archive;
 mod bash;
+mod connections;
 mod conversations;
 mod described;
 mod events;
@@ -9,6 +10,8 @@ mod files;
 mod git;
 mod goals;
 mod init;
+mod llm;
+mod mcp;
 mod names;
 mod operations;
 mod skills;
@@ -53,6 +56,7 @@ pub(crate) async fn route(world: &Arc<World>, call: &Call) -> Response {
         (_, ["api", "git", rest @ ..]) => git::route(world, call, method, rest),
         (_, ["api", "settings", rest @ ..]) => stored::settings(world, call, method, rest),
         (_, ["api", "profiles", rest @ ..]) => stored::profiles(world, call, method, rest),
+        (_, ["api", "llm", rest @ ..]) => llm::route(world, call, method, rest),
         (_, ["api", "vscode", rest @ ..]) => vscode::vscode(call, method, rest),
         ("POST", ["api", "hooks"]) => hooks(world, call),
         (_, ["api", "skills", rest @ ..]) => skills::route(world, call, method, rest),

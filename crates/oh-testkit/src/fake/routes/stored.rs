@@ -1,12 +1,13 @@
 //! The settings, secrets and model profiles of a server, stored in memory.
 
 use http::{HeaderValue, StatusCode, header};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use crate::fake::{
+    routes::mcp,
     state::{
         lock::lock,
-        stored::{Expose, MASK, Stored, shown},
+        stored::{Expose, MASK, Stored, merge, shown},
         world::World,
     },
     wire::{
@@ -40,6 +41,7 @@ pub(crate) fn settings(world: &World, call: &Call, method: &str, rest: &[&str]) 
     match (method, rest) {
         ("GET", []) => Ok(ok(&stored.settings(expose(call)?))),
         ("PATCH", []) => update(&mut stored, &call.json()?),
+        (_, ["mcp", key]) => mcp::route(&mut stored, call, method, key),
         ("GET", ["secrets"]) => {
             let secrets = stored.secrets.iter();
             let secrets: Vec<_> = secrets
@@ -135,30 +137,6 @@ fn update(stored: &mut Stored, change: &Value) -> Answered {
     Ok(ok(&stored.settings(Expose::Masked)))
 }
 
-/// Merges objects recursively. A null value removes its field.
-fn merge(into: &mut Value, change: &Value) {
-    let Value::Object(change) = change else {
-        return;
-    };
-    if !into.is_object() {
-        *into = Value::Object(Map::new());
-    }
-    let Value::Object(into) = into else {
-        return;
-    };
-    for (name, value) in change {
-        match value {
-            Value::Null => {
-                into.remove(name);
-            }
-            Value::Object(_) => merge(into.entry(name).or_insert(Value::Null), value),
-            value => {
-                into.insert(name.clone(), value.clone());
-            }
-        }
-    }
-}
-
 fn no_profile(name: &str) -> server::Response {
     detail(
         StatusCode::NOT_FOUND,
@@ -168,11 +146,6 @@ fn no_profile(name: &str) -> server::Response {
 
 pub(crate) fn profiles(world: &World, call: &Call, method: &str, rest: &[&str]) -> Answered {
     let mut stored = lock(&world.stored);
-    let key_set = |config: &Value| {
-        config["api_key"]
-            .as_str()
-            .is_some_and(|key| !key.is_empty())
-    };
     match (method, rest) {
         ("GET", []) => {
             let all = stored.profiles.iter();
@@ -182,9 +155,9 @@ pub(crate) fn profiles(world: &World, call: &Call, method: &str, rest: &[&str]) 
                         "name": name,
                         "model": config["model"],
                         "base_url": config["base_url"],
-                        "provider_connection_id": null,
-                        "provider_connection_broken": false,
-                        "api_key_set": key_set(config),
+                        "provider_connection_id": config["provider_connection_id"],
+                        "provider_connection_broken": stored.is_broken(config),
+                        "api_key_set": stored.key_set(config),
                     })
                 })
                 .collect();
@@ -201,7 +174,7 @@ pub(crate) fn profiles(world: &World, call: &Call, method: &str, rest: &[&str]) 
                 answered["api_key"] = Value::Null;
             }
             Ok(ok(
-                &json!({"name": name, "config": answered, "api_key_set": key_set(config)}),
+                &json!({"name": name, "config": answered, "api_key_set": stored.key_set(config)}),
             ))
         }
         ("POST", [name]) => {
@@ -230,12 +203,23 @@ pub(crate) fn profiles(world: &World, call: &Call, method: &str, rest: &[&str]) 
             let message = format!("Profile '{name}' deleted");
             Ok(ok(&json!({"name": name, "message": message})))
         }
+        ("POST", [_, "validate"]) => {
+            let request = call.json()?;
+            if !request["llm"].is_object() {
+                return Err(invalid("missing", json!(["body", "llm"]), "Field required").into());
+            }
+            check_connection(&stored, &request["llm"])?;
+            // The scripted model is always available.
+            Ok(ok(&json!({"valid": true, "error": null})))
+        }
+        ("POST", [name, "rename"]) => rename(&mut stored, &decode(name), &call.json()?),
         ("POST", [name, "activate"]) => {
             let name = decode(name);
             let config = stored
                 .profile(&name)
                 .cloned()
                 .ok_or_else(|| no_profile(&name))?;
+            check_connection(&stored, &config)?;
             stored.agent["llm"] = config;
             stored.active_profile = Some(name.clone());
             let message = format!("Profile '{name}' activated");
@@ -244,5 +228,43 @@ pub(crate) fn profiles(world: &World, call: &Call, method: &str, rest: &[&str]) 
             ))
         }
         _ => Err(undone(call).into()),
+    }
+}
+
+fn rename(stored: &mut Stored, name: &str, request: &Value) -> Answered {
+    let Some(new) = request["new_name"].as_str().map(str::to_owned) else {
+        return Err(invalid("missing", json!(["body", "new_name"]), "Field required").into());
+    };
+    if stored.profile(name).is_none() {
+        return Err(no_profile(name).into());
+    }
+    let message = match new == name {
+        true => format!("Profile '{name}' unchanged (same name)"),
+        false => format!("Profile '{name}' renamed to '{new}'"),
+    };
+    if new != name && stored.profile(&new).is_some() {
+        let text = format!("Profile '{new}' already exists");
+        return Err(detail(StatusCode::CONFLICT, &text).into());
+    }
+    if let Some(config) = stored.profiles.remove(name) {
+        stored.profiles.insert(new.clone(), config);
+    }
+    if stored.active_profile.as_deref() == Some(name) {
+        stored.active_profile = Some(new.clone());
+    }
+    Ok(ok(&json!({"name": new, "message": message})))
+}
+
+/// Rejects a model that refers to a connection that does not exist.
+fn check_connection(stored: &Stored, config: &Value) -> Answered<()> {
+    match stored.is_broken(config) {
+        false => Ok(()),
+        true => {
+            let id = config["provider_connection_id"]
+                .as_str()
+                .unwrap_or_default();
+            let text = format!("Provider connection '{id}' not found");
+            Err(detail(StatusCode::UNPROCESSABLE_ENTITY, &text).into())
+        }
     }
 }

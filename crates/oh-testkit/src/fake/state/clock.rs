@@ -53,6 +53,11 @@ impl Clock {
         format!("{}Z", self.local())
     }
 
+    /// Returns the time in seconds since 1970.
+    pub(crate) fn seconds(&self) -> u64 {
+        u64::try_from(self.micros() / 1_000_000).unwrap_or_default()
+    }
+
     fn micros(&self) -> i128 {
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
         now.map_or(0, |now| now.as_micros() as i128) + self.lock().skew

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 pub(crate) const MASK: &str = "**********";
 
@@ -14,6 +14,7 @@ pub(crate) struct Stored {
     pub(crate) active_profile: Option<String>,
     pub(crate) secrets: BTreeMap<String, (String, Option<String>)>,
     pub(crate) profiles: BTreeMap<String, Value>,
+    pub(crate) connections: Vec<Value>,
 }
 
 impl Default for Stored {
@@ -25,6 +26,7 @@ impl Default for Stored {
             active_profile: None,
             secrets: BTreeMap::new(),
             profiles: BTreeMap::new(),
+            connections: Vec::new(),
         }
     }
 }
@@ -32,6 +34,20 @@ impl Default for Stored {
 impl Stored {
     pub(crate) fn profile(&self, name: &str) -> Option<&Value> {
         self.profiles.get(name)
+    }
+
+    /// Returns whether a model has a key, or refers to a connection.
+    pub(crate) fn key_set(&self, config: &Value) -> bool {
+        let own = config["api_key"]
+            .as_str()
+            .is_some_and(|key| !key.is_empty());
+        own || config["provider_connection_id"].is_string() && !self.is_broken(config)
+    }
+
+    /// Returns whether a model refers to a connection that does not exist.
+    pub(crate) fn is_broken(&self, config: &Value) -> bool {
+        let id = &config["provider_connection_id"];
+        id.is_string() && !self.connections.iter().any(|known| known["id"] == *id)
     }
 
     pub(crate) fn has_secret(&self, name: &str) -> bool {
@@ -49,6 +65,30 @@ impl Stored {
             "active_meta_profile": null,
             "misc_settings": self.misc,
         })
+    }
+}
+
+/// Merges objects recursively. A null value removes its field.
+pub(crate) fn merge(into: &mut Value, change: &Value) {
+    let Value::Object(change) = change else {
+        return;
+    };
+    if !into.is_object() {
+        *into = Value::Object(Map::new());
+    }
+    let Value::Object(into) = into else {
+        return;
+    };
+    for (name, value) in change {
+        match value {
+            Value::Null => {
+                into.remove(name);
+            }
+            Value::Object(_) => merge(into.entry(name).or_insert(Value::Null), value),
+            value => {
+                into.insert(name.clone(), value.clone());
+            }
+        }
     }
 }
 
@@ -74,15 +114,32 @@ fn mask(value: &mut Value, expose: Expose) {
     };
     for (name, value) in fields {
         let secret = name.ends_with("api_key") || name.ends_with("secret_access_key");
+        // All values in these maps are secret, and the credentials of an MCP server.
+        let map = matches!(name.as_str(), "env" | "headers");
+        let auth = name == "auth";
+        if let (true, Value::Object(secrets)) = (map || auth, &mut *value) {
+            let open = ["strategy", "header_name", "username"];
+            let secrets = secrets.iter_mut();
+            for (_, value) in secrets.filter(|(name, _)| map || !open.contains(&name.as_str())) {
+                if value.is_string() {
+                    *value = hidden(expose).into();
+                }
+            }
+        }
         match value {
             Value::String(text) if secret => {
-                *text = match expose {
-                    // Cannot be decrypted. Clients may rely on nothing else.
-                    Expose::Encrypted => "gAAAA-encrypted-by-the-fake-server".to_owned(),
-                    _ => MASK.to_owned(),
-                };
+                *text = hidden(expose).to_owned();
             }
             value => mask(value, expose),
         }
+    }
+}
+
+/// Returns what is shown instead of a secret.
+fn hidden(expose: Expose) -> &'static str {
+    match expose {
+        // Cannot be decrypted. Clients may rely on nothing else.
+        Expose::Encrypted => "gAAAA-encrypted-by-the-fake-server",
+        _ => MASK,
     }
 }

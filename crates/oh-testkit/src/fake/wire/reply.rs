@@ -146,6 +146,21 @@ pub(crate) fn invalid(kind: &str, at: Value, message: &str) -> Response {
     server::json(StatusCode::UNPROCESSABLE_ENTITY, &body)
 }
 
+/// Checks that the body of a request has these fields.
+pub(crate) fn require(body: &Value, fields: &[&str]) -> Answered<()> {
+    let missing = fields.iter().filter(|field| body.get(field).is_none());
+    let missing = missing
+        .map(|field| json!({"type": "missing", "loc": ["body", field], "msg": "Field required"}));
+    let missing: Vec<_> = missing.collect();
+    match missing.is_empty() {
+        true => Ok(()),
+        false => {
+            let body = json!({ "detail": missing });
+            Err(server::json(StatusCode::UNPROCESSABLE_ENTITY, &body).into())
+        }
+    }
+}
+
 /// Returns a 503 response. As for other server errors, the agent server reports the reason in the
 /// field `exception`.
 pub(crate) fn unavailable(why: &str) -> Response {

@@ -1,0 +1,85 @@
+//! Checks which request each public method really sends. The list is `routes.txt`: `cargo xtask
+//! api-coverage` reads it, and it may contain a line only if this test saw the request.
+
+use std::collections::BTreeSet;
+
+use oh_admin::Admin;
+use oh_protocol::{
+    calls::{
+        connections::{CreateConnection, UpdateConnection},
+        mcp::TestServer,
+        operations,
+        settings::{Expose, SetSecret, UpdateSettings},
+    },
+    config::{Llm, McpServer, McpServerPatch},
+};
+use oh_testkit::{FakeServer, fake::Seen};
+
+/// Returns the operation of a request.
+fn operation(request: &Seen) -> String {
+    let mut all = operations();
+    let found = all.find(|known| request.is(known.method.as_str(), known.route));
+    let found = found.unwrap_or_else(|| panic!("{request:?} has no typed call"));
+    format!("{} {}", found.method, found.route)
+}
+
+#[tokio::test]
+async fn every_listed_method_requests_its_operation() {
+    let server = FakeServer::start().await.unwrap();
+    let admin = Admin::of(&server.client().unwrap());
+    let mut sent = BTreeSet::new();
+    // The results do not matter here.
+    macro_rules! sends {
+        ($($name:literal: $call:expr;)*) => {$(
+            server.forget_requests();
+            let _ = $call.await;
+            let requests = server.requests();
+            // A call that the fake server does not support is repeated.
+            let operations: BTreeSet<_> = requests.iter().map(operation).collect();
+            assert_eq!(operations.len(), 1, "{}: {operations:?}", $name);
+            sent.extend(operations.iter().map(|it| format!("{it} by {}", $name)));
+        )*};
+    }
+    sends! {
+        "Models::providers": admin.models().providers();
+        "Models::list": admin.models().list();
+        "Models::of_provider": admin.models().of_provider("openai");
+        "Models::verified": admin.models().verified();
+        "Connections::list": admin.connections().list();
+        "Connections::create": admin.connections().create(CreateConnection::new("a", "key"));
+        "Connections::update": admin.connections().update(UpdateConnection::new("a").provider("b"));
+        "Connections::delete": admin.connections().delete("a");
+        "Profiles::list": admin.profiles().list();
+        "Profiles::get": admin.profiles().get("a", Expose::Masked);
+        "Profiles::save": admin.profiles().save("a", Llm::new("m"));
+        "Profiles::validate": admin.profiles().validate("a", Llm::new("m"));
+        "Profiles::rename": admin.profiles().rename("a", "b");
+        "Profiles::activate": admin.profiles().activate("b");
+        "Profiles::delete": admin.profiles().delete("b");
+        "Settings::get": admin.settings().get();
+        "Settings::get_with": admin.settings().get_with(Expose::Plain);
+        "Settings::update": admin.settings().update(UpdateSettings::new().active_profile(None));
+        "Settings::agent_schema": admin.settings().agent_schema();
+        "Settings::conversation_schema": admin.settings().conversation_schema();
+        "Secrets::list": admin.secrets().list();
+        "Secrets::of_agent_profile": admin.secrets().of_agent_profile("a");
+        "Secrets::value": admin.secrets().value("A");
+        "Secrets::set": admin.secrets().set("A", "value");
+        "Secrets::put": admin.secrets().put(SetSecret::new("A", "value"));
+        "Secrets::delete": admin.secrets().delete("A");
+        "Mcp::list": admin.mcp().list();
+        "Mcp::add": admin.mcp().add("a", McpServer::stdio("x"));
+        "Mcp::patch": admin.mcp().patch("a", McpServerPatch::new().cwd(None));
+        "Mcp::delete": admin.mcp().delete("a");
+        "Mcp::test": admin.mcp().test(TestServer::new(McpServer::stdio("x")));
+        "Mcp::authorize": admin.mcp().authorize(TestServer::new(McpServer::http("u")));
+        "Mcp::authorization": admin.mcp().authorization("a");
+        "Mcp::authorized": admin.mcp().authorized("a");
+        "Mcp::submit_callback": admin.mcp().submit_callback("a", "http://localhost/");
+    }
+    let listed: BTreeSet<_> = include_str!("routes.txt")
+        .lines()
+        .map(str::to_owned)
+        .collect();
+    assert_eq!(listed, sent);
+}

@@ -1,0 +1,53 @@
+//! The list of all operations that have a typed call.
+
+use super::{
+    bash, connections, conversations, events, files, git, hooks, init, llm, mcp, profiles, server,
+    settings, skills, tools, vscode,
+};
+use crate::Operation;
+
+/// Returns all operations that have a typed call, each exactly once per call. Programs can use the
+/// list to configure a gateway, and tests to find operations without a call.
+///
+/// ```
+/// use oh_protocol::calls::operations;
+///
+/// let run = "/api/conversations/{conversation_id}/run";
+/// assert!(operations().any(|operation| operation.route == run));
+/// ```
+pub fn operations() -> impl Iterator<Item = &'static Operation> {
+    CALLS.iter().copied().flatten()
+}
+
+macro_rules! calls {
+    ($($module:ident: $($name:ident)+;)+) => {
+        &[$($($module::$name::OPERATIONS,)+)+]
+    };
+}
+
+/// The operations of each call. `cargo xtask api-coverage` fails if a call is missing here.
+const CALLS: &[&[Operation]] = calls! {
+    bash: StartCommand Execute StopCommand SearchEvents SearchOutput GetEvent BatchEvents
+        ClearEvents;
+    connections: ListConnections CreateConnection UpdateConnection DeleteConnection;
+    conversations: Ask BatchGet Condense Count Create Delete FinalResponse Fork Get GetRuntime
+        Interrupt LoadPlugin Navigate Pause Reprovision ResumeGoal Run Search
+        SetConfirmationPolicy SetSecrets SetSecurityAnalyzer StartChild StartGoal StopGoal
+        SwitchAcpModel SwitchLlm SwitchProfile Update;
+    events: BatchGet Count Get Respond Search SendMessage;
+    files: Archive CreateDirectory Download GetHome SearchSubdirs StaticFile Trajectory Upload;
+    git: Changes CommitChanges Commits Diff SearchRepositories;
+    hooks: Discover;
+    init: GetInitStatus Init;
+    llm: ListProviders ListModels ListVerifiedModels;
+    mcp: GetOAuthJob StartOAuth SubmitOAuthCallback TestServer;
+    profiles: ListProfiles GetProfile SaveProfile ValidateProfile RenameProfile ActivateProfile
+        DeleteProfile;
+    server: Alive GetServerInfo Health Ready;
+    settings: AddMcpServer PatchMcpServer RemoveMcpServer DeleteSecret GetAgentSchema GetConversationSchema GetSecret GetSettings ListSecrets
+        SetSecret UpdateSettings;
+    skills: Catalog GetInstalled Install ListInstalled LoadSkills Marketplace Refresh SetEnabled
+        SyncSkills Uninstall;
+    tools: GetCatalog ListTools;
+    vscode: GetStatus GetUrl;
+};

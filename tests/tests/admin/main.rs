@@ -1,0 +1,104 @@
+//! The administration of a real server. All scenes share one server, and most run at the same time.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+mod keys;
+mod older;
+mod server;
+
+use std::{sync::Mutex, time::Duration};
+
+use openhands::{
+    LocalServer,
+    admin::Admin,
+    protocol::config::Llm,
+    testkit::{Script, ScriptedModel},
+};
+use tokio::join;
+
+/// A value that no log line, error or `Debug` output may contain.
+const CANARY: &str = "canary-of-the-admin";
+
+/// A server with what the scenes need.
+struct Stage {
+    admin: Admin,
+    model: ScriptedModel,
+}
+
+impl Stage {
+    /// Returns the scripted model with its key.
+    fn llm(&self) -> Llm {
+        Llm::new(ScriptedModel::MODEL)
+            .base_url(self.model.base_url())
+            .api_key(CANARY)
+            .num_retries(0)
+    }
+}
+
+/// Collects everything that this process logs.
+#[derive(Clone, Default)]
+struct Logged(std::sync::Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Logged {
+    fn write(&mut self, text: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(text);
+        Ok(text.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_real_server_is_administered() {
+    let logged = Logged::default();
+    let writer = logged.clone();
+    tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::TRACE)
+        .with_ansi(false)
+        .with_writer(move || writer.clone())
+        .init();
+    let home = openhands_tests::home();
+    let server = openhands_tests::server(&home).start().await.unwrap();
+    let script = Script::new().repeat(2, |script| script.text("Hello."));
+    let model = ScriptedModel::builder()
+        .script(script)
+        .start()
+        .await
+        .unwrap();
+    let admin = Admin::of(server.client());
+    let stage = Stage { admin, model };
+    join!(
+        keys::the_catalogues_name_models(&stage),
+        keys::a_connection_serves_profiles(&stage),
+        keys::a_profile_lives(&stage),
+        keys::a_model_is_validated(&stage),
+        keys::values_are_rejected(&stage),
+        server::schemas_describe_the_settings(&stage),
+        server::secrets_are_stored(&stage),
+        server::mcp_servers_are_stored_and_tested(&stage, &server),
+        server::an_mcp_server_is_authorized(&stage, &server),
+    );
+    // Changes the model that the scene of a profile has activated.
+    server::settings_are_read_and_changed(&stage).await;
+    nothing_is_shown(&server, &logged);
+    server.shutdown(Duration::from_secs(30)).await.unwrap();
+}
+
+/// Checks that the canary is neither in this process's log nor in the server's.
+fn nothing_is_shown(server: &LocalServer, logged: &Logged) {
+    let ours = logged.0.lock().unwrap();
+    let ours = String::from_utf8_lossy(&ours);
+    assert!(
+        ours.contains("/api/profiles/{name}"),
+        "the log has no calls"
+    );
+    assert!(!ours.contains(CANARY), "in this process's log");
+    let theirs = server.log_tail();
+    assert!(!format!("{theirs:?}").contains(CANARY), "{theirs:?}");
+}

@@ -1,0 +1,52 @@
+//! A server of the generation before the session socket.
+
+use std::time::Duration;
+
+use openhands::{
+    admin::{Admin, ErrorKind},
+    protocol::{
+        calls::connections::{CreateConnection, UpdateConnection},
+        calls::settings::{Expose, UpdateSettings},
+        config::{Llm, McpServer},
+    },
+};
+
+#[tokio::test]
+async fn keys_of_an_older_server_are_administered() {
+    let home = openhands_tests::home();
+    let server = openhands_tests::server_before(&home).start().await.unwrap();
+    let admin = Admin::of(server.client());
+    let (connections, profiles) = (admin.connections(), admin.profiles());
+    let made = connections
+        .create(CreateConnection::new("Team", "key"))
+        .await;
+    let made = made.unwrap();
+    let masked = UpdateConnection::new(&made.id).api_key("**********");
+    let error = connections.update(masked).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidInput);
+    let llm = Llm::new("openai/m").provider_connection_id(&made.id);
+    profiles.save("kept", llm).await.unwrap();
+    profiles.activate("kept").await.unwrap();
+    // This version resolves a connection at activation only.
+    let read = profiles.get("kept", Expose::Plain).await.unwrap();
+    assert!(read.api_key_set && read.config["api_key"].is_null());
+    let settings = admin.settings().get_with(Expose::Plain).await.unwrap();
+    assert_eq!(settings.agent_settings["llm"]["api_key"], "key");
+    let secret = admin.secrets().set("TOKEN", "value").await.unwrap();
+    assert_eq!(admin.secrets().list().await.unwrap(), [secret]);
+    let local = McpServer::stdio("true").env("A", "b");
+    let stored = admin.mcp().add("local", local).await.unwrap();
+    assert_eq!((&*stored[0].name, stored[0].enabled), ("local", true));
+    // This version ignores the unknown field, so that nothing is left to change.
+    let newer = UpdateSettings::new().active_meta_profile(None);
+    let error = admin.settings().update(newer).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Validation, "{error}");
+    let listed = profiles.list().await.unwrap();
+    assert_eq!(listed.active_profile.as_deref(), Some("kept"));
+    let error = profiles.activate("none").await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
+    let error = connections.delete(&made.id).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Conflict, "{error}");
+    assert!(!admin.models().verified().await.unwrap().is_empty());
+    server.shutdown(Duration::from_secs(30)).await.unwrap();
+}

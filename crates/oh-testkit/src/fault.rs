@@ -58,6 +58,8 @@ pub(crate) enum AnswerFault {
     WrongLength,
     /// Executes the request but loses the response.
     Lost,
+    /// Executes the request but responds with this status instead.
+    Replaced(u16),
     Delay(Duration),
     /// Does not execute the request before the fault is lifted.
     Hang,
@@ -121,6 +123,20 @@ impl Fault {
     /// Executes the request but closes the connection before the response.
     pub fn lost_answer() -> Self {
         Self::new(What::Answer(AnswerFault::Lost))
+    }
+
+    /// Executes the request but responds with this status and an HTML page, like a gateway that
+    /// gave up waiting for the server. The request log has the server's own status.
+    ///
+    /// ```
+    /// use oh_testkit::Fault;
+    ///
+    /// // The server starts one run, and the client gets a 504 for it.
+    /// let gateway = Fault::replaced_answer(504).on("/run").times(1);
+    /// # let _ = gateway;
+    /// ```
+    pub fn replaced_answer(status: u16) -> Self {
+        Self::new(What::Answer(AnswerFault::Replaced(status)))
     }
 
     /// Executes the request after a delay.

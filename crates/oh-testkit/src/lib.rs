@@ -98,6 +98,7 @@
 //!   [`Fault::retry_after`], [`Fault::times`].
 //! - HTML pages of a gateway: [`Fault::html`].
 //! - Wrong content length and lost responses: [`Fault::wrong_length`], [`Fault::lost_answer`].
+//! - A gateway that gave up waiting for the server: [`Fault::replaced_answer`].
 //! - Restarts with or without state: [`FakeServer::kill`], [`shut_down`](FakeServer::shut_down),
 //!   [`come_back`](FakeServer::come_back), [`come_back_empty`](FakeServer::come_back_empty).
 //! - Clock skew: [`FakeServer::skew_ahead`], [`skew_back`](FakeServer::skew_back).

@@ -270,6 +270,7 @@ where
         upgrade: upgrade.is_some_and(|to| to == "websocket"),
     };
     let (mut lost, mut wrong, mut held) = (false, false, Vec::new());
+    let mut replaced = None;
     for hit in faults.of_request(asked) {
         match hit.what {
             AnswerFault::Status {
@@ -296,6 +297,7 @@ where
             AnswerFault::Hold => held.push(hit),
             AnswerFault::WrongLength => wrong = true,
             AnswerFault::Lost => lost = true,
+            AnswerFault::Replaced(status) => replaced = Some(status),
             AnswerFault::Delay(by) => tokio::time::sleep(by).await,
         }
     }
@@ -331,6 +333,18 @@ where
             client.write(short.as_bytes()).await?;
             return Ok(Then::End);
         }
+        if let Some(replaced) = replaced {
+            match status.as_str() {
+                "101" => {
+                    client
+                        .write(refusal(replaced, None, true).as_bytes())
+                        .await?;
+                    return Ok(Then::End);
+                }
+                status if status.starts_with('1') => continue,
+                _ => break answer,
+            }
+        }
         client.write(&answer.raw).await?;
         match status.as_str() {
             "101" => return frames(client, server, &path, faults).await,
@@ -340,10 +354,18 @@ where
             _ => break answer,
         }
     };
-    let body = match words.first().map(String::as_str) {
-        Some("HEAD") => Body::None,
+    let status = answer.words().get(1).cloned().unwrap_or_default();
+    let body = match (method, status.as_str()) {
+        ("HEAD", _) | (_, "204" | "304") => Body::None,
         _ => Body::of(&answer, Body::Open),
     };
+    if let Some(replaced) = replaced {
+        pass::<B, A>(body, server, None).await?;
+        client
+            .write(refusal(replaced, None, true).as_bytes())
+            .await?;
+        return Ok(Then::Next);
+    }
     pass(body, server, Some(client)).await?;
     Ok(Then::Next)
 }

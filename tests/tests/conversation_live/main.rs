@@ -19,6 +19,10 @@ mod odd;
 #[cfg(test)]
 mod older;
 #[cfg(test)]
+mod policies;
+#[cfg(test)]
 mod requests;
 #[cfg(test)]
 mod stage;
+#[cfg(test)]
+mod unclear;

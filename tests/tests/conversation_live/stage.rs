@@ -1,8 +1,11 @@
-//! The stage of the scenes in `approvals`, `ends`, `limits`, `links`, `odd` and `older`: one real
-//! server for all scenes. The proxy records the requests of a program. The commands write a file
-//! that shows what was executed.
+//! The stage of the scenes in `approvals`, `ends`, `limits`, `links`, `odd`, `older`, `policies` and
+//! `unclear`: one real server for all scenes. The proxy records the requests of a program. The
+//! commands write a file that shows what was executed.
 
-use std::{collections::HashMap, fs, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    cell::Cell, collections::HashMap, fmt::Write as _, fs, future::IntoFuture as _,
+    panic::Location, path::PathBuf, sync::Arc, time::Duration,
+};
 
 use openhands::{
     Client, Conversation, LocalServer, RunOutcome, RunStatus, WorkspaceExt,
@@ -15,17 +18,25 @@ use tempfile::TempDir;
 use tokio::{
     sync::Semaphore,
     task::{JoinHandle, JoinSet},
-    time::{Instant, sleep, timeout},
+    time::{Instant, sleep, timeout, timeout_at},
 };
 
 use super::{
     approvals, ends as endings, limits, links,
     live::{LONG, agent, events},
-    odd, older,
+    odd, older, policies, unclear,
 };
 
 /// Maximum number of concurrent scenes.
 const AT_ONCE: usize = 6;
+
+/// Time limit for all scenes: the test runner ends the process a little later, without a report.
+const LIMIT: Duration = Duration::from_secs(280);
+
+thread_local! {
+    /// Whether a scene is being dropped because it has exceeded the time limit.
+    static EXCEEDED: Cell<bool> = const { Cell::new(false) };
+}
 
 pub(crate) const RUN: &str = "/api/conversations/{id}/run";
 pub(crate) const RESPOND: &str = "/api/conversations/{id}/events/respond_to_confirmation";
@@ -115,8 +126,10 @@ impl Scene {
         let directory = stage.directory(name);
         let workspace = client.workspace(directory.display().to_string());
         let builder = Conversation::builder(&workspace, agent(&model)).confirmation_policy(policy);
-        let near = with(builder).start().await.unwrap();
-        let other = Conversation::attach(&direct, near.id()).await.unwrap();
+        let near = within("a start", with(builder).start().into_future()).await;
+        let near = near.unwrap();
+        let other = Conversation::attach(&direct, near.id());
+        let other = within("attaching", other.into_future()).await.unwrap();
         Self {
             model,
             proxy,
@@ -180,7 +193,7 @@ impl Scene {
                 sleep(Duration::from_millis(50)).await;
             }
         };
-        timeout(LONG, still).await.unwrap();
+        within("an idle server", still).await;
         assert_eq!(self.sent(id), sent, "what was sent");
         assert_eq!(self.ran(), ran, "what was executed");
         // The log must agree.
@@ -198,6 +211,40 @@ impl Scene {
     pub(crate) fn name(&self) -> String {
         let name = self.directory.file_name().unwrap_or_default();
         name.display().to_string()
+    }
+
+    /// Describes what the clients and the proxy know.
+    fn report(&self) -> String {
+        let mut report = format!("{}: executed {:?}\n", self.name(), self.ran());
+        for (name, client) in [("near", &self.near), ("other", &self.other)] {
+            let (status, error) = (client.state().execution_status(), client.last_error());
+            let error = error.map(|error| error.to_string());
+            let _ = writeln!(
+                report,
+                "  {name}: {:?}, {} connections, {error:?}, {status}, {} events, {} pending",
+                client.link(),
+                client.connections(),
+                client.events().len(),
+                client.approvals().pending().len(),
+            );
+            for event in client.events().iter().rev().take(8) {
+                let _ = writeln!(report, "    {event}");
+            }
+        }
+        let open = self.proxy.open();
+        let _ = writeln!(report, "  proxy: {open} open connections; last requests:");
+        for seen in self.proxy.requests().iter().rev().take(30) {
+            let _ = writeln!(report, "    {} {} {}", seen.status, seen.method, seen.path);
+        }
+        report
+    }
+}
+
+impl Drop for Scene {
+    fn drop(&mut self) {
+        if std::thread::panicking() || EXCEEDED.get() {
+            eprintln!("{}", self.report());
+        }
     }
 }
 
@@ -223,13 +270,26 @@ pub(crate) fn never() -> ConfirmationPolicy {
     ConfirmationPolicy::never()
 }
 
-pub(crate) async fn until(mut happens: impl FnMut() -> bool) {
-    let happens = async {
+/// Waits for something that takes less than [`LONG`], even on a busy machine. Panics with the place
+/// of the caller otherwise.
+#[track_caller]
+pub(crate) fn within<T>(what: &str, work: impl Future<Output = T>) -> impl Future<Output = T> {
+    let caller = Location::caller();
+    async move {
+        match timeout(LONG, work).await {
+            Ok(done) => done,
+            Err(_) => panic!("{caller}: waited {LONG:?} for {what}"),
+        }
+    }
+}
+
+#[track_caller]
+pub(crate) fn until(mut happens: impl FnMut() -> bool) -> impl Future<Output = ()> {
+    within("a condition", async move {
         while !happens() {
             sleep(Duration::from_millis(5)).await;
         }
-    };
-    timeout(LONG, happens).await.unwrap();
+    })
 }
 
 pub(crate) fn running(
@@ -238,20 +298,24 @@ pub(crate) fn running(
     tokio::spawn(conversation.run().into_future())
 }
 
-pub(crate) async fn ends(
+#[track_caller]
+pub(crate) fn ends(
     running: JoinHandle<openhands::conversation::Result<RunOutcome>>,
-) -> RunOutcome {
-    timeout(LONG, running).await.unwrap().unwrap().unwrap()
+) -> impl Future<Output = RunOutcome> {
+    let end = within("the end of a run", running);
+    async { end.await.unwrap().unwrap() }
 }
 
-pub(crate) async fn runs(conversation: &Conversation) -> RunOutcome {
-    ends(running(conversation)).await
+#[track_caller]
+pub(crate) fn runs(conversation: &Conversation) -> impl Future<Output = RunOutcome> {
+    ends(running(conversation))
 }
 
 /// Runs until actions wait for approval, and returns them.
-pub(crate) async fn asks(conversation: &Conversation) -> Vec<PendingAction> {
-    let outcome = runs(conversation).await;
-    waits(conversation, &outcome)
+#[track_caller]
+pub(crate) fn asks(conversation: &Conversation) -> impl Future<Output = Vec<PendingAction>> {
+    let outcome = runs(conversation);
+    async { waits(conversation, &outcome.await) }
 }
 
 /// Asserts that a run ended because actions wait for approval, and returns them.
@@ -271,20 +335,33 @@ pub(crate) fn fails<T: std::fmt::Debug>(
     assert_eq!(error.kind(), kind, "{error}");
 }
 
-// Starting a server takes long, so all scenes share one.
+// Starting a server takes long, so all scenes share one. The environment variable `SCENES` limits the
+// test to some of them, by name, separated by commas.
 #[tokio::test]
 async fn no_unapproved_action_is_executed_and_links_keep_their_promises() {
+    let over = Instant::now() + LIMIT;
     let home = openhands_tests::home();
     let stage = Arc::new(Stage::start(&home).await);
     let mut plays = JoinSet::new();
     let mut names = HashMap::new();
+    let wanted = std::env::var("SCENES").ok();
+    let wanted = wanted
+        .as_deref()
+        .map(|names| names.split(',').collect::<Vec<_>>());
+    let is_wanted = |name| wanted.as_ref().is_none_or(|wanted| wanted.contains(&name));
     macro_rules! play {
-        ($($of:ident: $($scene:ident),+;)+) => {$($({
+        ($($of:ident: $($scene:ident),+;)+) => {$($(if is_wanted(stringify!($scene)) {
             let stage = stage.clone();
             let play = async move {
                 let _place = stage.places.acquire().await.unwrap();
                 let begun = Instant::now();
-                $of::$scene(&stage).await;
+                let mut scene = Box::pin($of::$scene(&stage));
+                if timeout_at(over, &mut scene).await.is_err() {
+                    EXCEEDED.set(true);
+                    drop(scene);
+                    EXCEEDED.set(false);
+                    panic!("after {:?}: not over", begun.elapsed());
+                }
                 println!("{}: {:?}", stringify!($scene), begun.elapsed());
             };
             names.insert(plays.spawn(play).id(), stringify!($scene));
@@ -314,15 +391,28 @@ async fn no_unapproved_action_is_executed_and_links_keep_their_promises() {
             a_message_during_a_replay,
             stale_answers,
             a_lost_answer_to_an_approval,
-            an_old_policy_on_its_way,
-            a_policy_on_its_way,
-            a_policy_that_was_forgotten,
             a_run_over_a_link_that_is_down,
             a_branch_that_was_left,
             a_slow_link,
             goals_that_would_approve,
             approvals_at_once,
             every_other_way;
+        policies:
+            an_old_policy_on_its_way,
+            a_policy_on_its_way,
+            a_policy_that_was_forgotten,
+            a_policy_without_an_answer,
+            a_policy_whose_caller_has_left,
+            a_policy_across_two_reconnects;
+        unclear:
+            a_gateway_that_gives_up,
+            a_gateway_that_gives_up_on_everything,
+            a_gateway_that_gives_up_on_new_conversations,
+            a_gateway_that_gives_up_on_a_goal,
+            a_gateway_that_gives_up_on_a_result,
+            a_result_that_is_always_rejected,
+            a_budget_whose_interrupts_fail,
+            requests_without_a_response;
         odd:
             pages_that_do_not_decode,
             a_start_that_is_answered_late,
@@ -334,6 +424,7 @@ async fn no_unapproved_action_is_executed_and_links_keep_their_promises() {
             a_navigation_of_another_client,
             an_older_action_over_a_silent_socket;
     }
+    assert!(!names.is_empty(), "no such scenes: {wanted:?}");
     let mut failed = Vec::new();
     while let Some(played) = plays.join_next_with_id().await {
         let id = match &played {

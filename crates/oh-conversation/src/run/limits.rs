@@ -1,6 +1,9 @@
 //! Reasons to stop waiting for a run before its end: idle timeout, budget, unreachable server.
 
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
 
 use oh_transport::{Backoff, Liveness};
 use tokio::time::{Instant, sleep, timeout};
@@ -36,8 +39,9 @@ impl Run {
         }
     }
 
-    /// Completes when the budget is reached and the run has been interrupted.
-    pub(super) async fn budget(&self) -> Result<End> {
+    /// Completes when the budget is reached and the run has been interrupted. Sets `reached` before
+    /// the first interrupt: its response may be lost although the run stops.
+    pub(super) async fn budget(&self, reached: &AtomicBool) -> Result<End> {
         if self.max_cost.is_none() && self.max_tokens.is_none() {
             return std::future::pending().await;
         }
@@ -66,6 +70,7 @@ impl Run {
             }
             _ = changes.changed().await;
         }
+        reached.store(true, Ordering::Relaxed);
         self.stop_run().await?;
         let stopped = conversation.shows(|| !conversation.mirror().read().status().is_running());
         let _ = timeout(STOPPING, stopped).await;

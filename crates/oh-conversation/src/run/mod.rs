@@ -11,7 +11,11 @@ mod start;
 pub(crate) mod turn;
 pub(crate) mod usage;
 
-use std::{fmt, time::Duration};
+use std::{
+    fmt,
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
 
 use oh_protocol::{ExecutionStatus, Payload, calls, event::ConversationErrorEvent};
 use tokio::time::{Instant, sleep_until};
@@ -173,14 +177,20 @@ impl Run {
         let deadline = self
             .timeout
             .and_then(|limit| before.begun.checked_add(limit));
+        // Whether the budget has been reached, so that a pause is due to it.
+        let reached_budget = AtomicBool::new(false);
         let end = {
             let work = Box::pin(self.work(&mut before));
             tokio::select! {
                 biased;
-                end = work => end?,
+                end = work => match end? {
+                    End::Status(ExecutionStatus::Paused)
+                        if reached_budget.load(Ordering::Relaxed) => End::Budget,
+                    end => end,
+                },
                 () = reached(deadline) => End::TimeOver,
                 () = self.idle() => End::TimeOver,
-                end = self.budget() => end?,
+                end = self.budget(&reached_budget) => end?,
                 error = self.unreachable() => End::ServerGone(error),
             }
         };

@@ -226,6 +226,28 @@ async fn a_run_whose_budget_is_reached_is_interrupted_although_requests_fail() {
     }
 }
 
+/// The server executes an interrupt whose response is lost.
+#[tokio::test(start_paused = true)]
+async fn a_run_that_a_lost_interrupt_has_paused_has_reached_its_budget() {
+    let (mock, _dials, dial, conversation) = attached("idle").await;
+    for _ in 0..1_000 {
+        mock.plan("/interrupt", Err(Wire::Interrupted));
+    }
+    let running = tokio::spawn(conversation.run().max_cost(1.0).into_future());
+    until(|| mock.seen("POST /run") == 1).await;
+    mock.tell(&dial, "running").await;
+    let cost = json!({"key": "stats", "value": {"usage_to_metrics":
+        {"default": {"model_name": "m", "accumulated_cost": 9.0}}}});
+    let (seq, event) = mock.append("ConversationStateUpdateEvent", &cost);
+    dial.durable(seq, &event).await.unwrap();
+    until(|| mock.seen("POST /interrupt") > 0).await;
+    mock.set_status("paused");
+    mock.tell(&dial, "paused").await;
+    dial.full_state("paused").await.unwrap();
+    let outcome = soon(running).await.unwrap().unwrap();
+    assert_eq!(outcome.status(), RunStatus::BudgetReached);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_goal_sends_nothing_while_a_run_may_reach_an_action() {
     // A run is in progress, or a paused step continues: it may propose an action before the

@@ -56,6 +56,7 @@ async fn answer(world: Arc<World>, request: Request) -> Response {
         upgrade,
     };
     let (mut lost, mut wrong_length, mut held) = (false, false, Vec::new());
+    let mut replaced = None;
     for hit in world.faults.of_request(asked) {
         match hit.what {
             AnswerFault::Status {
@@ -75,6 +76,7 @@ async fn answer(world: Arc<World>, request: Request) -> Response {
             }
             AnswerFault::WrongLength => wrong_length = true,
             AnswerFault::Lost => lost = true,
+            AnswerFault::Replaced(status) => replaced = Some(status),
             AnswerFault::Delay(by) => tokio::time::sleep(by).await,
             AnswerFault::Hang => world.faults.until_lifted(&hit).await,
             AnswerFault::Hold => held.push(hit),
@@ -92,6 +94,9 @@ async fn answer(world: Arc<World>, request: Request) -> Response {
     unanswered.answered(response.status().as_u16());
     if lost {
         return server::no_response();
+    }
+    if let Some(status) = replaced {
+        return refuse(status, None, true);
     }
     if wrong_length {
         let (sender, body) = server::channel();

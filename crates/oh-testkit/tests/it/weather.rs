@@ -110,14 +110,21 @@ async fn answers_fail(weather: &Weather) {
             Some(200),
         ),
         ("lost", Fault::lost_answer(), ErrorKind::Interrupted, None),
+        (
+            "replaced",
+            Fault::replaced_answer(504),
+            ErrorKind::Server,
+            Some(504),
+        ),
     ] {
         weather.inject(fault.times(1));
         let before = server.requests().len();
         let error = client.call(&run).await.unwrap_err();
-        // A rejected request is not executed; one with a torn or lost response is.
+        // A rejected request is not executed; one with a torn, lost or replaced response is.
         let deeds = server.requests().split_off(before);
         let done = deeds.iter().filter(|seen| seen.status == 200).count();
-        assert_eq!(done, usize::from(kind == ErrorKind::Interrupted), "{name}");
+        let executed = kind == ErrorKind::Interrupted || name == "replaced";
+        assert_eq!(done, usize::from(executed), "{name}");
         conversation.idle().await;
         let reported = error.status().map(|status| status.as_u16());
         assert_eq!((error.kind(), reported), (kind, status), "{name}: {error}");

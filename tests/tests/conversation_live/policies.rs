@@ -1,0 +1,188 @@
+//! Scenes on the real server in which a policy is set: while an older one is being set again, with
+//! a lost answer, without anybody who waits for the answer, and across reconnects. The policy that
+//! was set last applies to the next run.
+
+use openhands::{
+    conversation::Link,
+    protocol::config::ConfirmationPolicy,
+    testkit::{Fault, Script},
+};
+use tokio::time::timeout;
+
+use super::{
+    approvals::{always, sockets_are_down},
+    live::LONG,
+    stage::{
+        RUN, SEARCH, SOCKETS, Scene, Stage, act, asks, ends, never, running, until, waits, within,
+    },
+};
+
+const POLICY: &str = "/api/conversations/{id}/confirmation_policy";
+
+/// Returns how often a policy was sent, with or without an answer.
+fn policies(scene: &Scene) -> usize {
+    scene.proxy.requests_to("POST", POLICY).len()
+}
+
+fn set(scene: &Scene, policy: ConfirmationPolicy) -> tokio::task::JoinHandle<()> {
+    let approvals = scene.near.approvals();
+    tokio::spawn(async move { approvals.set_policy(policy).await.unwrap() })
+}
+
+/// The new policy is set while the client is setting an old one again.
+pub(crate) async fn an_old_policy_on_its_way(stage: &Stage) {
+    let script = Script::new().step(act("a")).finish("Done.");
+    let scene = Scene::start(stage, "old-policy", never(), script).await;
+    scene.near.approvals().set_policy(never()).await.unwrap();
+    // After a restart, a server can have another policy than the one set last.
+    scene.other.approvals().set_policy(always()).await.unwrap();
+    scene.proxy.inject(Fault::hang().on(POLICY).named("slow"));
+    scene.proxy.cut();
+    until(|| policies(&scene) == 2).await;
+    let newest = set(&scene, always());
+    tokio::task::yield_now().await;
+    scene.proxy.lift("slow");
+    timeout(LONG, newest).await.unwrap().unwrap();
+    scene.near.send("Go.").await.unwrap();
+    asks(&scene.near).await;
+    scene.shows(&["run"], &[]).await;
+}
+
+/// The link reconnects while the new policy is being set.
+pub(crate) async fn a_policy_on_its_way(stage: &Stage) {
+    let script = Script::new().step(act("a")).finish("Done.");
+    let scene = Scene::start(stage, "policy", never(), script).await;
+    scene.near.approvals().set_policy(never()).await.unwrap();
+    // The server accepts the new policy, and its answer is late.
+    scene
+        .proxy
+        .inject(Fault::hold_answer().on(POLICY).named("slow"));
+    let newest = set(&scene, always());
+    let has = || scene.other.state().confirmation_policy();
+    until(|| has().as_deref() == Some("AlwaysConfirm")).await;
+    let connections = scene.near.connections();
+    scene.proxy.inject(Fault::cut().on(SOCKETS).times(1));
+    scene.other.send("Hello.").await.unwrap();
+    let back = || scene.near.connections() > connections && scene.near.link() == Link::Live;
+    until(back).await;
+    scene.proxy.lift("slow");
+    timeout(LONG, newest).await.unwrap().unwrap();
+    scene.near.send("Go.").await.unwrap();
+    asks(&scene.near).await;
+    scene.shows(&["run"], &[]).await;
+}
+
+/// The server has lost the policy, and the link is not yet back.
+pub(crate) async fn a_policy_that_was_forgotten(stage: &Stage) {
+    let script = Script::new().step(act("a")).finish("Done.");
+    let scene = Scene::start(stage, "forgotten", never(), script).await;
+    scene.near.approvals().set_policy(always()).await.unwrap();
+    sockets_are_down(&scene);
+    scene.proxy.cut();
+    until(|| scene.near.link() != Link::Live).await;
+    // A restarted server falls back to the policy that the conversation was created with, which has
+    // the same effect.
+    scene.other.approvals().set_policy(never()).await.unwrap();
+    scene.near.send("Go.").await.unwrap();
+    let run = running(&scene.near);
+    until(|| policies(&scene) > 1 || run.is_finished() || scene.answered("POST", RUN) > 0).await;
+    scene.proxy.lift("down");
+    let outcome = ends(run).await;
+    waits(&scene.near, &outcome);
+    let requests = scene.proxy.requests();
+    let policy = requests.iter().rposition(|seen| seen.is("POST", POLICY));
+    let run = requests.iter().position(|seen| seen.is("POST", RUN));
+    assert!(policy < run, "{requests:#?}");
+    scene.shows(&["run"], &[]).await;
+}
+
+/// Starts a scene with one command and the policy `never`. A server that loads the conversation again
+/// has this policy. In the scenes, the other client sets it instead.
+async fn begin(stage: &Stage, name: &str) -> Scene {
+    let script = Script::new().step(act("a")).finish("Done.");
+    Scene::start(stage, name, never(), script).await
+}
+
+/// Runs the agent. The run is sent after the policy, and nothing is executed.
+async fn run_asks(scene: &Scene) {
+    scene.near.send("Go.").await.unwrap();
+    asks(&scene.near).await;
+    let requests = scene.proxy.requests();
+    let policy = requests.iter().rposition(|seen| seen.is("POST", POLICY));
+    let run = requests.iter().position(|seen| seen.is("POST", RUN));
+    assert!(policy < run, "{requests:#?}");
+    let policy = || scene.other.state().confirmation_policy();
+    until(|| policy().as_deref() == Some("AlwaysConfirm")).await;
+    scene.shows(&["run"], &[]).await;
+}
+
+/// A policy whose answer was lost is set again before the next run.
+pub(crate) async fn a_policy_without_an_answer(stage: &Stage) {
+    let failures = [
+        ("lost", Fault::lost_answer()),
+        ("504", Fault::replaced_answer(504)),
+        ("not-sent", Fault::html(502)),
+    ];
+    for (name, failure) in failures {
+        let scene = begin(stage, &format!("policy-{name}")).await;
+        let approvals = scene.near.approvals();
+        scene.proxy.inject(failure.on(POLICY));
+        let set = within("a policy", approvals.set_policy(always())).await;
+        assert!(set.is_err());
+        scene.proxy.heal();
+        // The server loses the policy again.
+        scene.other.approvals().set_policy(never()).await.unwrap();
+        let before = policies(&scene);
+        run_asks(&scene).await;
+        assert!(policies(&scene) > before);
+    }
+}
+
+/// A policy is set although its caller no longer waits, and no run overtakes it.
+pub(crate) async fn a_policy_whose_caller_has_left(stage: &Stage) {
+    let scene = begin(stage, "policy-left").await;
+    scene.proxy.inject(Fault::hang().on(POLICY).named("slow"));
+    let set = tokio::spawn(scene.near.approvals().set_policy(always()));
+    until(|| policies(&scene) == 1).await;
+    set.abort();
+    assert!(set.await.unwrap_err().is_cancelled());
+    scene.near.send("Go.").await.unwrap();
+    let before = scene.answered("GET", SEARCH);
+    let run = running(&scene.near);
+    until(|| scene.answered("GET", SEARCH) > before).await;
+    scene.proxy.lift("slow");
+    waits(&scene.near, &ends(run).await);
+    scene.shows(&["run"], &[]).await;
+    let requests = scene.proxy.requests();
+    let policy = requests.iter().rposition(|seen| seen.is("POST", POLICY));
+    let run = requests.iter().position(|seen| seen.is("POST", RUN));
+    assert!(policy < run, "{requests:#?}");
+}
+
+/// A policy that was set again for one connection does not count as set for the next one.
+pub(crate) async fn a_policy_across_two_reconnects(stage: &Stage) {
+    let scene = begin(stage, "policy-twice").await;
+    scene.near.approvals().set_policy(always()).await.unwrap();
+    sockets_are_down(&scene);
+    scene.proxy.cut();
+    until(|| scene.near.link() != Link::Live).await;
+    scene.other.approvals().set_policy(never()).await.unwrap();
+    // The server accepts the policy for the first connection, and its answer is late.
+    let held = Fault::hold_answer().on(POLICY).named("held").times(1);
+    scene.proxy.inject(held);
+    let before = policies(&scene);
+    scene.proxy.lift("down");
+    until(|| policies(&scene) > before).await;
+    let policy = || scene.other.state().confirmation_policy();
+    until(|| policy().as_deref() == Some("AlwaysConfirm")).await;
+    // The server loses the policy again, and the near client reconnects.
+    scene.other.approvals().set_policy(never()).await.unwrap();
+    let connections = scene.near.connections();
+    scene.proxy.inject(Fault::cut().on(SOCKETS).times(1));
+    scene.other.send("Hello.").await.unwrap();
+    let back = || scene.near.connections() > connections && scene.near.link() == Link::Live;
+    until(back).await;
+    scene.proxy.lift("held");
+    run_asks(&scene).await;
+    assert!(policies(&scene) > before + 1);
+}

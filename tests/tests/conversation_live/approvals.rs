@@ -23,7 +23,7 @@ use super::{
     live::{LONG, agent, llm},
     stage::{
         RESPOND, RUN, SEARCH, SOCKETS, Scene, Stage, act, asks, ends, fails, never, running, runs,
-        until, waits,
+        until, waits, within,
     },
 };
 
@@ -50,7 +50,7 @@ pub(crate) async fn a_run_after_a_pause(stage: &Stage) {
     let script = Script::new().step(act("a").hold(&gate)).finish("Done.");
     let scene = Scene::start(stage, "pause", always(), script).await;
     scene.near.send("Go.").and_run().await.unwrap();
-    gate.arrived(1).await;
+    within("a request to the model", gate.arrived(1)).await;
     scene.near.pause().await.unwrap();
     // The model request is still in progress. The next run detects this before the model answers.
     let looks = || scene.answered("GET", "/api/conversations/{id}");
@@ -190,7 +190,7 @@ pub(crate) async fn a_message_during_a_replay(stage: &Stage) {
     let scene = Scene::start(stage, "replay", always(), script).await;
     scene.other.send("Go.").await.unwrap();
     let run = running(&scene.other);
-    gate.arrived(1).await;
+    within("a request to the model", gate.arrived(1)).await;
     until(|| scene.near.state().execution_status().is_running()).await;
     // From here on the near client is connected, but receives nothing.
     events_stop(&scene);
@@ -446,7 +446,7 @@ pub(crate) async fn goals_that_would_approve(stage: &Stage) {
     fails(near.goals().start("Reach it.").await, ErrorKind::Conflict);
     fails(near.goals().resume().await, ErrorKind::Conflict);
     near.send("Go.").and_run().await.unwrap();
-    gate.arrived(1).await;
+    within("a request to the model", gate.arrived(1)).await;
     fails(near.goals().start("Reach it.").await, ErrorKind::Conflict);
     near.pause().await.unwrap();
     fails(near.goals().start("Reach it.").await, ErrorKind::Conflict);
@@ -476,11 +476,21 @@ pub(crate) async fn approvals_at_once(stage: &Stage) {
     let mut events = scene.near.approvals().events();
     scene.near.send("Go.").and_run().await.unwrap();
     for _ in &names {
-        let shown = loop {
-            let event = timeout(LONG, events.next()).await.unwrap().unwrap();
-            if let ApprovalEvent::Requested(shown) = event {
-                break shown;
+        let requested = async {
+            loop {
+                if let ApprovalEvent::Requested(shown) = events.next().await.unwrap() {
+                    return shown;
+                }
             }
+        };
+        // A run that fails asks for nothing more.
+        let failed = async || {
+            let status = || scene.near.state().execution_status().to_string();
+            until(|| status() == "error").await;
+        };
+        let shown = tokio::select! {
+            shown = within("a request for approval", requested) => shown,
+            () = failed() => panic!("the run has failed"),
         };
         scene.near.approvals().approve(&shown).await.unwrap();
     }

@@ -104,7 +104,9 @@ pub(crate) async fn handles_of_one_process(stage: &Stage) {
     let mut joins = JoinSet::new();
     let mut handles = Vec::new();
     for _ in 0..6 {
+        // The same options as those of the near handle.
         let handle = Conversation::attach(scene.near.client(), scene.near.id());
+        let handle = handle.ambiguous_after(LONG);
         let handle = timeout(LONG, handle).await.unwrap().unwrap();
         joins.spawn(handle.join().into_future());
         handles.push(handle);

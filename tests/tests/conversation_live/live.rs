@@ -21,7 +21,11 @@ pub(crate) fn llm(model: &ScriptedModel, name: &str) -> Llm {
     Llm::new(name)
         .base_url(model.base_url())
         .api_key("scripted")
-        .num_retries(1)
+        // On a busy machine the server may need too long to connect to the model. Without another
+        // attempt the run would end with an error.
+        .num_retries(5)
+        .retry_min_wait(Duration::from_secs(1))
+        .retry_max_wait(Duration::from_secs(2))
 }
 
 pub(crate) fn agent(model: &ScriptedModel) -> Agent {

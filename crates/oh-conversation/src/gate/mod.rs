@@ -9,7 +9,7 @@ pub(crate) mod pending;
 
 use std::collections::HashSet;
 
-use oh_protocol::{ExecutionStatus, config::ConfirmationPolicy};
+use oh_protocol::{Event, ExecutionStatus, config::ConfirmationPolicy};
 use tokio::time::timeout;
 
 use self::{
@@ -19,7 +19,7 @@ use self::{
 use crate::{
     Conversation, Error, PendingAction, Result,
     link::restore::{is_settled, restore},
-    mirror::{Mirror, answered::Shown, held::Held},
+    mirror::{Mirror, answered::Shown, held::Held, lineage::Lineage},
 };
 
 /// Whether a run is in progress, or actions wait for approval.
@@ -130,7 +130,7 @@ impl Conversation {
     fn signs(&self, open: &OpenActions) -> Signs {
         let set = self.mirror().restored.policy();
         let held = self.mirror().read();
-        let approved = approved(self.mirror(), &held);
+        let approved = approved(self.mirror(), &held, &open.actions);
         let unapproved = || (open.actions.iter()).filter(|it| !approved.contains(it.id()));
         let count = unapproved().count();
         let may_ask = asks(&held) || set.is_some_and(|policy| asks_by(&policy));
@@ -146,7 +146,8 @@ impl Conversation {
                 .is_some_and(|(status, _)| *status == ExecutionStatus::WaitingForConfirmation),
             open: count,
             approved: count < open.actions.len(),
-            asks: may_ask || unapproved().any(|action| was_asked_for(&held, action.id())),
+            asks: may_ask
+                || unapproved().any(|action| was_asked_for(self.mirror(), &held, action.id())),
             complete: open.complete,
             moved: open.moved,
             up: held.link.is_up(),
@@ -154,9 +155,22 @@ impl Conversation {
     }
 
     fn unapproved(&self, open: Vec<PendingAction>) -> Vec<PendingAction> {
-        let approved = approved(self.mirror(), &self.mirror().read());
+        let approved = approved(self.mirror(), &self.mirror().read(), &open);
         let waits = |action: &PendingAction| !approved.contains(action.id());
         open.into_iter().filter(waits).collect()
+    }
+
+    /// Lets those open actions of a copy wait for which a policy has asked here. The log of a copy up
+    /// to an event does not show that.
+    pub(crate) fn ask_in(&self, copy: &Self) {
+        let open = copy.open_actions().actions;
+        let held = self.mirror().read();
+        let asked = open
+            .iter()
+            .map(PendingAction::id)
+            .filter(|id| was_asked_for(self.mirror(), &held, id))
+            .map(Box::from);
+        copy.mirror().answered.ask(asked);
     }
 
     /// Returns the actions that wait for approval, as far as the mirror has received them.
@@ -183,9 +197,24 @@ impl Conversation {
     }
 }
 
-/// Returns the actions that this process has approved, unless the server may have lost the approval.
-fn approved(mirror: &Mirror, held: &Held) -> HashSet<Box<str>> {
-    mirror.answered.approved(shown(held))
+/// Returns those of the open actions that this process has approved, unless the server may have lost
+/// the approval. An approval holds for one execution: an action with a result, to which somebody has
+/// navigated back, waits for another one.
+fn approved(mirror: &Mirror, held: &Held, open: &[PendingAction]) -> HashSet<Box<str>> {
+    let (mut ids, from) = mirror.answered.approved(shown(held));
+    ids.retain(|id| open.iter().any(|action| action.id() == &**id));
+    if ids.is_empty() {
+        return ids;
+    }
+    let log = &held.log;
+    let actions = open.iter().filter(|action| ids.contains(action.id()));
+    let since = log.range(from..log.end()).cloned();
+    let events: Vec<Event> = actions.map(|it| it.event().clone()).chain(since).collect();
+    let unanswered = Lineage::open_in(&events).actions;
+    // Events that are no longer held may have had the results.
+    let known = from >= log.start();
+    ids.retain(|id| known && unanswered.iter().any(|action| action.id() == &**id));
+    ids
 }
 
 /// Returns the part of a mirror that shows whether an approval had an effect.
@@ -209,10 +238,10 @@ fn asks(held: &Held) -> bool {
 
 /// Returns whether a policy has asked for the approval of an open action. Setting another policy,
 /// which a restart of the server does as well, approves no action.
-fn was_asked_for(held: &Held, action: &str) -> bool {
+fn was_asked_for(mirror: &Mirror, held: &Held, action: &str) -> bool {
     // The server logs that actions wait directly after it has logged the actions.
     let since = held.log.range(held.asked.unwrap_or(0)..held.log.end());
-    !since.rev().any(|event| event.id() == action)
+    mirror.answered.was_asked(action) || !since.rev().any(|event| event.id() == action)
 }
 
 /// Returns whether a policy may ask for approval.

@@ -24,6 +24,8 @@ pub(crate) struct Answered {
     approved: Mutex<Option<Approved>>,
     /// The actions that this process is rejecting.
     rejecting: Mutex<HashSet<Box<str>>>,
+    /// Actions for which a policy has asked, although this log does not show it: those of a fork.
+    asked: Mutex<HashSet<Box<str>>>,
     /// The last run that the server has accepted from this process.
     started: Mutex<Option<Started>>,
     /// The length of the log at the last approval, until a handle has waited for its run.
@@ -166,6 +168,16 @@ impl Answered {
         self.paused.load(Ordering::Acquire)
     }
 
+    /// Reports that a policy has asked for these actions, although the log does not show it.
+    pub(crate) fn ask(&self, ids: impl IntoIterator<Item = Box<str>>) {
+        lock(&self.asked).extend(ids);
+    }
+
+    /// Returns whether [`ask`](Self::ask) was called for an action.
+    pub(crate) fn was_asked(&self, action: &str) -> bool {
+        lock(&self.asked).contains(action)
+    }
+
     /// Marks actions as being rejected.
     pub(crate) fn reject(&self, ids: &[Box<str>]) {
         lock(&self.rejecting).extend(ids.iter().cloned());
@@ -194,8 +206,8 @@ impl Answered {
     }
 
     /// Returns the actions that this process has approved, unless the server may have lost the
-    /// approval.
-    pub(crate) fn approved(&self, shown: Shown) -> HashSet<Box<str>> {
+    /// approval, and the length of the log at that time.
+    pub(crate) fn approved(&self, shown: Shown) -> (HashSet<Box<str>>, usize) {
         // A killed server loses the actions it was about to execute, so the state from a later
         // connection takes precedence.
         let approved = lock(&self.approved);
@@ -203,7 +215,7 @@ impl Answered {
             let later = shown.connected.is_some_and(|connected| connected > last.at);
             !later && !last.is_without_effect(shown)
         });
-        valid.map_or_else(HashSet::new, |approved| approved.ids.clone())
+        valid.map_or_else(Default::default, |last| (last.ids.clone(), last.events))
     }
 }
 

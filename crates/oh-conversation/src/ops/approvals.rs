@@ -284,13 +284,18 @@ impl Approvals {
     pub fn set_policy(&self, policy: ConfirmationPolicy) -> Request<()> {
         let conversation = self.conversation.clone();
         Request::new(async move {
-            if gate::asks_by(&policy) && conversation.has_active_goal() {
+            // Until the response, no goal of this process starts.
+            let turn = match gate::asks_by(&policy) {
+                true => Some(conversation.turn().await?),
+                false => None,
+            };
+            if turn.is_some() && conversation.pursues_goal().await {
                 let what = "a goal is in progress, and would execute actions without the approval \
                             that this policy asks for";
                 let error = Error::new(ErrorKind::Conflict, conversation.id(), what);
                 return Err(error.advise("stop the goal first"));
             }
-            conversation.set_policy(policy).await
+            conversation.set_policy_in(turn, policy).await
         })
     }
 

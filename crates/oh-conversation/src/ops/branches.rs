@@ -3,7 +3,8 @@
 use oh_protocol::{Event, calls::conversations::Navigate};
 
 use crate::{
-    Conversation, Request,
+    Conversation, Error, ErrorKind, Request, Result,
+    gate::Standing,
     mirror::head::{Head, walk},
 };
 
@@ -26,33 +27,50 @@ impl Branches {
     /// Continues from another event: the next event follows it, and later events stay in the log
     /// but not in the visible [branch](Self::current) (`POST …/navigate`).
     ///
+    /// An action that has no result in the branch is open, also if it was executed in another
+    /// branch. If a policy asks for it, it waits for approval again.
+    ///
     /// # Errors
     ///
-    /// Returns [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) if the log does not have the
-    /// event.
+    /// Returns [`ErrorKind::NotFound`] if the log does not have the event, and
+    /// [`ErrorKind::Conflict`] while a run or a [goal](crate::Goals) is in progress: it would execute
+    /// the open actions of the other branch without approval. Returns [`ErrorKind::Timeout`] if the
+    /// standing of the conversation cannot be determined in time.
     pub fn navigate(&self, event_id: impl Into<String>) -> Request<()> {
         let event_id = event_id.into();
-        let this = self.clone();
-        Request::new(async move {
-            let call = Navigate::to(this.conversation.id(), event_id.clone());
-            this.conversation.call_naming("navigate", &call).await?;
-            this.conversation.navigated(Head::Event(event_id));
-            Ok(())
-        })
+        let call = Navigate::to(self.conversation.id(), event_id.clone());
+        self.go(call, Head::Event(event_id))
     }
 
     /// Continues from before the first event (`POST …/navigate`).
     ///
     /// # Errors
     ///
-    /// Returns an error if the request fails.
+    /// Returns the errors of [`navigate`](Self::navigate).
     pub fn navigate_to_start(&self) -> Request<()> {
-        let this = self.clone();
+        let call = Navigate::to_start(self.conversation.id());
+        self.go(call, Head::Start)
+    }
+
+    fn go(&self, call: Navigate, head: Head) -> Request<()> {
+        let conversation = self.conversation.clone();
         Request::new(async move {
-            let call = Navigate::to_start(this.conversation.id());
-            this.conversation.call("navigate", &call).await?;
-            this.conversation.navigated(Head::Start);
-            Ok(())
+            // No run of this process starts between the check and the response.
+            let turn = conversation.turn_soon().await?;
+            conversation.check_before_navigation().await?;
+            let moved = conversation.clone();
+            let sent = tokio::spawn(async move {
+                moved.call_naming("navigate", &call).await?;
+                moved.navigated(head);
+                drop(turn);
+                Ok(())
+            });
+            let ended = |_| {
+                let what = "the task that sends the request ended, for example because the tokio \
+                            runtime was shut down";
+                Err(Error::new(ErrorKind::Closed, conversation.id(), what))
+            };
+            sent.await.unwrap_or_else(ended)
         })
     }
 
@@ -73,5 +91,27 @@ impl Branches {
     pub fn current(&self) -> Vec<Event> {
         let events: Vec<Event> = self.conversation.events().iter().cloned().collect();
         walk(&events, &self.conversation.known_head().0).0
+    }
+}
+
+impl Conversation {
+    /// Checks that nothing runs that would execute the open actions of another branch.
+    async fn check_before_navigation(&self) -> Result<()> {
+        let busy = || {
+            let what = "a run or a goal is in progress, and could execute actions of the other \
+                        branch without approval";
+            let error = Error::new(ErrorKind::Conflict, self.id(), what);
+            error.advise("interrupt it, or wait for its end with `join`")
+        };
+        // A run that was accepted may not be in the log yet.
+        for last in [false, true] {
+            if matches!(self.standing_soon().await?, Standing::Running)
+                || self.has_active_goal()
+                || !last && !self.is_vacant().await
+            {
+                return Err(busy());
+            }
+        }
+        Ok(())
     }
 }

@@ -329,6 +329,13 @@ impl Conversation {
         timeout(limit, self.shows(begun)).await.unwrap_or(false)
     }
 
+    /// Returns whether a goal is in progress, as of the server's newest event if it is known in time.
+    pub(crate) async fn pursues_goal(&self) -> bool {
+        let limit = self.limits().answer;
+        _ = timeout(limit, self.up_to_date()).await;
+        self.has_active_goal()
+    }
+
     /// Returns whether the newest goal in the log is in progress.
     pub(crate) fn has_active_goal(&self) -> bool {
         let log = self.mirror().read().log.clone();

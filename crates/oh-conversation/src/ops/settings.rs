@@ -56,7 +56,9 @@ impl Settings {
             let call = calls::SetSecurityAnalyzer::new(id, analyzer.clone());
             let change = |set: &mut Set| set.analyzer = Some(analyzer);
             let what = "set the security analyzer";
-            this.conversation.set_again_later(what, call, change).await
+            this.conversation
+                .set_again_later(what, call, change, None)
+                .await
         })
     }
 
@@ -158,9 +160,18 @@ impl Settings {
 
 impl Conversation {
     pub(crate) async fn set_policy(&self, policy: ConfirmationPolicy) -> Result<()> {
+        self.set_policy_in(None, policy).await
+    }
+
+    /// Sets a policy. The turn ends with the response.
+    pub(crate) async fn set_policy_in(
+        &self,
+        turn: Option<turn::Turn>,
+        policy: ConfirmationPolicy,
+    ) -> Result<()> {
         let call = calls::SetConfirmationPolicy::new(self.id(), policy.clone());
         let change = |set: &mut Set| set.policy = Some(policy);
-        self.set_again_later("set the confirmation policy", call, change)
+        self.set_again_later("set the confirmation policy", call, change, turn)
             .await
     }
 
@@ -171,6 +182,7 @@ impl Conversation {
         what: &str,
         call: C,
         change: impl FnOnce(&mut Set),
+        approvals: Option<turn::Turn>,
     ) -> Result<()>
     where
         C: Call<Output = ()> + 'static,
@@ -198,7 +210,7 @@ impl Conversation {
                 _ => {}
             }
             drop(set);
-            drop(turn);
+            drop((turn, approvals));
             answer
         });
         let answer = turn::answer(&mut sent).await;

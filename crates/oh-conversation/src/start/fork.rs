@@ -164,6 +164,7 @@ impl IntoFuture for ForkConversation {
                 ))
             };
             let copy = copy.map_err(named)?;
+            original.ask_in(&copy);
             let set_up = async {
                 if let Some(policy) = policy {
                     copy.set_policy(policy).await?;

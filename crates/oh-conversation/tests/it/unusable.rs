@@ -143,6 +143,8 @@ async fn a_404_of_a_gateway_does_not_mean_that_the_conversation_is_gone() {
     assert_eq!(error.kind(), ErrorKind::NotAnAgentServer, "{error}");
     let error = conversation.log().event("1").await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotAnAgentServer, "{error}");
+    server.heal();
+    server.inject(Fault::html(404).on("/navigate"));
     let error = conversation.branches().navigate("1").await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotAnAgentServer, "{error}");
     server.heal();

@@ -4,9 +4,12 @@ use std::{
     env,
     io::{self, Write},
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, Stdio},
+    thread,
     time::{Duration, Instant},
 };
+
+use serde_json::Value;
 
 /// Result of a verb; the error is a message for the terminal.
 pub(crate) type Result<T = ()> = std::result::Result<T, String>;
@@ -17,6 +20,10 @@ pub(crate) fn root() -> &'static Path {
         .parent()
         .unwrap_or(Path::new("."))
 }
+
+/// Selects all packages and features. A build with another selection has other features, and so
+/// compiles most packages again.
+pub(crate) const ALL: [&str; 2] = ["--workspace", "--all-features"];
 
 /// Returns a cargo command in the workspace's root, with the cargo that runs this task.
 pub(crate) fn cargo(arguments: &[&str]) -> Command {
@@ -38,6 +45,51 @@ pub(crate) fn run(mut command: Command) -> Result<Duration> {
         Ok(begun.elapsed())
     } else {
         Err(format!("`{line}` failed: {status}"))
+    }
+}
+
+/// Builds the integration test `name` with the binaries of its package, and returns its program.
+pub(crate) fn test_program(name: &str) -> Result<PathBuf> {
+    let mut command = cargo(&["test", "--quiet", "--no-run", "--message-format", "json"]);
+    command.args(ALL).args(["--test", name]);
+    let output = command
+        .stderr(Stdio::inherit())
+        .output()
+        .map_err(|error| format!("cannot build the test {name}: {error}"))?;
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    let messages = stdout
+        .lines()
+        .filter_map(|line| serde_json::from_str(line).ok());
+    let mut programs = messages.filter_map(|message: Value| {
+        let mine = message["target"]["name"] == name;
+        message["executable"]
+            .as_str()
+            .filter(|_| mine)
+            .map(PathBuf::from)
+    });
+    programs
+        .next_back()
+        .ok_or_else(|| format!("the test {name} was not built: {}", output.status))
+}
+
+/// Prints a command and runs it to its end. Kills it after `limit`.
+pub(crate) fn run_within(limit: Duration, mut command: Command) -> Result<Duration> {
+    let line = show(&command);
+    say(&format!("$ {line}"));
+    let begun = Instant::now();
+    let failed = |error| format!("cannot run `{line}`: {error}");
+    let mut child = command.spawn().map_err(failed)?;
+    loop {
+        match child.try_wait().map_err(failed)? {
+            Some(status) if status.success() => return Ok(begun.elapsed()),
+            Some(status) => return Err(format!("`{line}` failed: {status}")),
+            None if begun.elapsed() < limit => thread::sleep(Duration::from_millis(50)),
+            None => {
+                child.kill().map_err(failed)?;
+                child.wait().map_err(failed)?;
+                return Err(format!("`{line}` did not end within {limit:?}"));
+            }
+        }
     }
 }
 
@@ -81,7 +133,7 @@ pub(crate) fn print(text: &str) {
 
 /// Returns the machine and the toolchain, for a table of measurements.
 pub(crate) fn machine() -> String {
-    let cores = std::thread::available_parallelism().map_or(0, usize::from);
+    let cores = thread::available_parallelism().map_or(0, usize::from);
     let rustc = Command::new("rustc")
         .arg("--version")
         .output()

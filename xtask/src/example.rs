@@ -1,12 +1,7 @@
 //! Verifies the promise of the testkit: a program's own tests run without Python, in under a
 //! second.
 
-use std::{
-    path::PathBuf,
-    time::{Duration, Instant},
-};
-
-use serde_json::Value;
+use std::time::{Duration, Instant};
 
 use crate::{Result, cargo};
 
@@ -17,7 +12,7 @@ const TRIES: usize = 5;
 
 /// Builds the example's tests, then runs them in an empty environment.
 pub(crate) fn run() -> Result {
-    let program = build()?;
+    let program = cargo::test_program("program")?;
     let mut best = Duration::MAX;
     for _ in 0..TRIES {
         let begun = Instant::now();
@@ -46,35 +41,4 @@ pub(crate) fn run() -> Result {
     Err(format!(
         "the tests of {PACKAGE} took {best:?} at best; the limit is {LIMIT:?}"
     ))
-}
-
-fn build() -> Result<PathBuf> {
-    let output = cargo::cargo(&[
-        "test",
-        "--quiet",
-        "--package",
-        PACKAGE,
-        "--test",
-        "program",
-        "--no-run",
-        "--message-format",
-        "json",
-    ])
-    .stderr(std::process::Stdio::inherit())
-    .output()
-    .map_err(|error| format!("cannot build the tests of {PACKAGE}: {error}"))?;
-    let stdout = String::from_utf8_lossy(&output.stdout);
-    let messages = stdout
-        .lines()
-        .filter_map(|line| serde_json::from_str(line).ok());
-    let mut programs = messages.filter_map(|message: Value| {
-        let mine = message["target"]["name"] == "program";
-        message["executable"]
-            .as_str()
-            .filter(|_| mine)
-            .map(PathBuf::from)
-    });
-    programs
-        .next_back()
-        .ok_or_else(|| format!("the tests of {PACKAGE} were not built: {}", output.status))
 }

@@ -1,10 +1,17 @@
 //! `cargo xtask test`: runs every test, including those on a real server.
 
-use std::time::Instant;
+use std::{
+    process::Command,
+    time::{Duration, Instant},
+};
 
 use clap::Args;
 
-use crate::{Result, api_coverage, bench, cargo, example};
+use crate::{
+    Result, api_coverage, bench,
+    cargo::{self, ALL},
+    example,
+};
 
 #[derive(Args, Default)]
 pub(crate) struct Options {
@@ -13,65 +20,37 @@ pub(crate) struct Options {
     no_e2e: bool,
 }
 
+/// The end-to-end tests that share a process, and thus a template for each version of the server.
+const SHARED: &str = "real";
+/// Number of these tests that run at once. Most of the time they wait for the server.
+const AT_ONCE: &str = "6";
+/// Time limit of these tests together.
+const LIMIT: Duration = Duration::from_secs(20 * 60);
+
 /// Runs unit, scenario and integration tests, doctests and the end-to-end tests, then checks that
 /// every operation of a real server has a call.
 pub(crate) fn run(options: &Options) -> Result {
     let begun = Instant::now();
     cargo::ensure_nextest()?;
     let mut rows = Vec::new();
-
-    let mut step = |name: &'static str, arguments: &[&str]| -> Result {
-        let outcome = cargo::run(cargo::cargo(arguments));
-        rows.push((name, outcome.clone()));
-        outcome.map(drop)
+    let steps: &[Step] = match options.no_e2e {
+        true => &[UNIT, DOCTESTS, EXAMPLE, BENCHES],
+        false => &[UNIT, DOCTESTS, EXAMPLE, SHARING, ALONE, OPERATIONS, BENCHES],
     };
-    // One selection of packages and features for all steps, so that nothing is compiled twice.
-    let nextest = ["nextest", "run", "--workspace", "--all-features"];
-    let result = step(
-        "unit, scenario, integration",
-        &[&nextest[..], &["-E", "not package(openhands-tests)"]].concat(),
-    )
-    .and_then(|()| {
-        step(
-            "doctests",
-            &["test", "--doc", "--workspace", "--all-features", "--quiet"],
-        )
-    })
-    .and_then(|()| example::run())
-    .and_then(|()| {
-        if options.no_e2e {
-            return Ok(());
-        }
-        let selected = ["-E", "package(openhands-tests)"];
-        step(
-            "end to end, real server",
-            &[&nextest[..], &selected].concat(),
-        )
-    })
-    .and_then(|()| {
-        if options.no_e2e {
-            return Ok(());
-        }
+    let result = steps.iter().try_for_each(|(name, step)| {
         let begun = Instant::now();
-        let outcome = api_coverage::run();
-        let timed = outcome.clone().map(|()| begun.elapsed());
-        rows.push(("operations of the real server, each with a call", timed));
-        outcome
-    })
-    .and_then(|()| {
-        let begun = Instant::now();
-        let outcome = bench::smoke(false);
-        let timed = outcome.clone().map(|()| begun.elapsed());
-        rows.push(("benches without a server, a smoke run of each", timed));
+        let outcome = step();
+        rows.push((*name, begun.elapsed(), outcome.is_ok()));
         outcome
     });
 
     cargo::say("\nsummary");
-    for (name, outcome) in &rows {
-        match outcome {
-            Ok(time) => cargo::say(&format!("  passed  {name} ({:.0} s)", time.as_secs_f64())),
-            Err(_) => cargo::say(&format!("  FAILED  {name}")),
-        }
+    for (name, time, passed) in rows {
+        let outcome = if passed { "passed" } else { "FAILED" };
+        cargo::say(&format!(
+            "  {outcome}  {name} ({:.0} s)",
+            time.as_secs_f64()
+        ));
     }
     if options.no_e2e {
         cargo::say("  skipped  end to end (--no-e2e)");
@@ -80,18 +59,49 @@ pub(crate) fn run(options: &Options) -> Result {
     result
 }
 
+/// A step and its name in the summary.
+type Step = (&'static str, fn() -> Result);
+
+const UNIT: Step = ("unit, scenario, integration", || {
+    nextest(&["-E", "not package(openhands-tests)"])
+});
+const DOCTESTS: Step = ("doctests", || {
+    let doctests = [&["test", "--doc", "--quiet"], &ALL[..]].concat();
+    cargo::run(cargo::cargo(&doctests)).map(drop)
+});
+const EXAMPLE: Step = ("tests of an example, without Python", example::run);
+const SHARING: Step = ("end to end, servers of shared templates", sharing);
+const ALONE: Step = ("end to end, each test in its process", || {
+    let selected = format!("package(openhands-tests) and not binary({SHARED})");
+    nextest(&["-E", &selected])
+});
+const OPERATIONS: Step = (
+    "operations of the pinned server, each with a call",
+    api_coverage::run,
+);
+const BENCHES: Step = ("benches without a server, a smoke run of each", || {
+    bench::smoke(false)
+});
+
+fn nextest(arguments: &[&str]) -> Result {
+    let run = [&["nextest", "run"], &ALL[..], arguments].concat();
+    cargo::run(cargo::cargo(&run)).map(drop)
+}
+
+/// Runs the end-to-end tests that share a process. `cargo nextest` would start a process for each,
+/// and each would need its own template.
+fn sharing() -> Result {
+    let program = cargo::test_program(SHARED)?;
+    let mut command = Command::new(program);
+    command.args(["--test-threads", AT_ONCE, "--skip", "soak_"]);
+    command.current_dir(cargo::root().join("tests"));
+    cargo::run_within(LIMIT, command).map(drop)
+}
+
 /// Runs the tests that are too long for every test run, one after the other, and a smoke run of each
 /// benchmark.
 pub(crate) fn soak() -> Result {
     cargo::ensure_nextest()?;
-    let tests = [
-        "nextest",
-        "run",
-        "--workspace",
-        "--all-features",
-        "--profile",
-        "soak",
-    ];
-    cargo::run(cargo::cargo(&tests))?;
+    nextest(&["--profile", "soak"])?;
     bench::smoke(true)
 }

@@ -11,7 +11,7 @@
     reason = "a bench that cannot measure has nothing better to do than to stop"
 )]
 
-#[path = "../tests/common/mod.rs"]
+#[path = "../tests/it/common/mod.rs"]
 mod common;
 
 use std::{

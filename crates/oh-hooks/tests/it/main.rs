@@ -1,0 +1,8 @@
+//! Integration tests of the crate.
+
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
+
+#[cfg(target_os = "linux")]
+mod dry_run;
+#[cfg(unix)]
+mod session;

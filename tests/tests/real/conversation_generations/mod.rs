@@ -1,0 +1,3 @@
+//! Checks the same guarantees on two generations of servers.
+
+mod promises;

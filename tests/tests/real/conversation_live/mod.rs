@@ -1,0 +1,15 @@
+//! Conversations on the real server.
+
+mod approvals;
+mod crowd;
+mod ends;
+mod invariant;
+mod limits;
+mod links;
+mod live;
+mod odd;
+mod older;
+mod policies;
+mod requests;
+mod stage;
+mod unclear;

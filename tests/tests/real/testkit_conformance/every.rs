@@ -1,0 +1,74 @@
+//! Checks that a scenario covers each route of the fake server. Plays the scenarios on the fake
+//! server alone and compares their requests with its routes.
+
+use std::collections::BTreeSet;
+
+use openhands::testkit::{FakeServer, fake::Seen};
+
+use super::{
+    agree::{APPROVALS, REST, RUNS, on_the_fake},
+    raw,
+};
+
+/// The routes, one per line: the method, and the path with names in braces.
+const ROUTES: &str = include_str!("../../../../crates/oh-testkit/src/fake/wire/routes.txt");
+
+fn fits(pattern: &str, seen: &Seen) -> bool {
+    let Some((method, pattern)) = pattern.split_once(' ') else {
+        return false;
+    };
+    let (mut wanted, mut parts) = (pattern.split('/'), seen.path.split('/'));
+    if method != seen.method.as_str() {
+        return false;
+    }
+    loop {
+        match (wanted.next(), parts.next()) {
+            (None, None) => return true,
+            // This parameter matches the whole rest of the path.
+            (Some("{file_path}"), Some(_)) => return true,
+            (Some(name), Some(_)) if name.starts_with('{') => {}
+            (Some(wanted), Some(part)) if wanted == part => {}
+            _ => return false,
+        }
+    }
+}
+
+#[tokio::test]
+async fn every_route_of_the_fake_is_compared() {
+    // Concurrently, because most scenarios spend most of their time waiting.
+    let mut playing = tokio::task::JoinSet::new();
+    for name in RUNS.into_iter().chain(APPROVALS).chain(REST) {
+        playing.spawn(on_the_fake(name));
+    }
+    let played = playing.join_all().await.into_iter();
+    let seen: Vec<_> = played.flat_map(|(_, requests)| requests).collect();
+    let fake = FakeServer::start().await.unwrap();
+    let id = fake.create().id().to_string();
+    let key = format!("X-Session-API-Key: {}\r\n", fake.session_api_key());
+    let mut missing = BTreeSet::new();
+    for route in ROUTES.lines() {
+        let asked = seen.iter().any(|seen| {
+            // `count` is not an id: a literal path belongs to its own route.
+            let own = format!("{} {}", seen.method, seen.path);
+            fits(route, seen) && (own == route || !ROUTES.lines().any(|other| other == own))
+        });
+        if asked {
+            continue;
+        }
+        let (method, path) = route.split_once(' ').unwrap();
+        let parts = path.split('/').map(|part| match part {
+            "{conversation_id}" | "{runtime_conversation_id}" => id.as_str(),
+            part if part.starts_with('{') => "x",
+            part => part,
+        });
+        let path = parts.collect::<Vec<_>>().join("/");
+        let answer = raw::ask(&fake.url(), method, &path, &key, b"{}").await;
+        if answer.status != 501 {
+            missing.insert(route);
+        }
+    }
+    assert!(
+        missing.is_empty(),
+        "answered by the fake, asked by no scenario: {missing:#?}"
+    );
+}

@@ -8,7 +8,7 @@ use std::{
 use cargo_metadata::MetadataCommand;
 use clap::Args;
 
-use crate::{Result, api_coverage, cargo, test, tidy};
+use crate::{Result, api_coverage, cargo, semver, test, tidy};
 
 const DENY: &str = "0.20.2";
 const HACK: &str = "0.6.46";
@@ -24,7 +24,7 @@ pub(crate) struct Options {
 type Check = (&'static str, fn() -> Result);
 
 /// All checks, in their order.
-const CHECKS: [Check; 11] = [
+const CHECKS: [Check; 12] = [
     ("format", || step(&["fmt", "--all", "--check"])),
     ("rules of the project", tidy::run),
     ("calls for each operation", api_coverage::run),
@@ -38,6 +38,7 @@ const CHECKS: [Check; 11] = [
     ("documentation", documentation),
     ("licences, sources, advisories", deny),
     ("packages", package),
+    ("compatibility with the last release", semver::check),
 ];
 
 /// No feature, and each feature by itself.

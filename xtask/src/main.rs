@@ -13,6 +13,7 @@ mod files;
 mod fixtures;
 mod lexer;
 mod mentions;
+mod semver;
 mod test;
 mod tidy;
 

@@ -12,6 +12,9 @@ pub(crate) struct Signs {
     pub(crate) open: usize,
     /// Whether an action approved by this process has not been executed yet.
     pub(crate) approved: bool,
+    /// Whether an action was answered after the log has reported that actions wait: they are answered
+    /// together, although the status may stay.
+    pub(crate) answered: bool,
     /// Whether a policy may ask for approval, or has asked for one of these actions.
     pub(crate) asks: bool,
     /// Whether no other action can be open.
@@ -50,7 +53,7 @@ pub(crate) fn judge(signs: Signs) -> Verdict {
         _ if waits && !signs.complete => Verdict::Incomplete,
         // This version does not recognize the waiting action. After navigation to another branch,
         // an action that waited is not part of it.
-        _ if waits && !signs.approved && !signs.moved => Verdict::Waiting,
+        _ if waits && !signs.approved && !signs.moved && !signs.answered => Verdict::Waiting,
         _ if waits && signs.approved => Verdict::Running,
         _ if signs.status == Known::Running => Verdict::Running,
         // The log does not show what a restart has changed.
@@ -71,7 +74,7 @@ mod tests {
         let statuses = [Known::Running, Known::Waiting, Known::Other];
         let bools = [false, true];
         for status in statuses {
-            for bits in 0..64_u8 {
+            for bits in 0..128_u8 {
                 let bit = |n: u8| bools[usize::from(bits >> n & 1)];
                 for open in [0, 2] {
                     let signs = Signs {
@@ -83,6 +86,7 @@ mod tests {
                         up: bit(4),
                         moved: bit(5),
                         complete: bit(3),
+                        answered: bit(6),
                     };
                     let verdict = judge(signs);
                     let waits = status == Known::Waiting || signs.logged_waiting;
@@ -90,7 +94,7 @@ mod tests {
                         (true, true) => Verdict::Waiting,
                         (true, false) if !signs.complete => Verdict::Incomplete,
                         (true, false) if signs.approved => Verdict::Running,
-                        (true, false) if !signs.moved => Verdict::Waiting,
+                        (true, false) if !signs.moved && !signs.answered => Verdict::Waiting,
                         _ if status == Known::Running => Verdict::Running,
                         _ if !signs.up => Verdict::Unknown,
                         (false, true) if signs.asks => Verdict::Waiting,

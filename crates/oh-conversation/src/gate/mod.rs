@@ -1,6 +1,7 @@
 //! Checks whether an action waits for approval, as of the server's newest event, before any request
 //! that could approve it.
 
+mod changes;
 mod current;
 mod earlier;
 mod head;
@@ -9,7 +10,10 @@ pub(crate) mod pending;
 
 use std::collections::HashSet;
 
-use oh_protocol::{Event, ExecutionStatus, config::ConfirmationPolicy};
+use oh_protocol::{
+    Event, ExecutionStatus, Payload, config::ConfirmationPolicy, event::StateChange,
+};
+use oh_transport::ErrorKind as Wire;
 use tokio::time::timeout;
 
 use self::{
@@ -19,7 +23,10 @@ use self::{
 use crate::{
     Conversation, Error, PendingAction, Result,
     link::restore::{is_settled, restore},
-    mirror::{Mirror, answered::Shown, held::Held, lineage::Lineage},
+    mirror::{
+        Mirror, answered::Shown, head::STATE_UPDATE, held::Held, lineage::Lineage,
+        restored::may_ask,
+    },
 };
 
 /// Whether a run is in progress, or actions wait for approval.
@@ -35,14 +42,41 @@ pub(crate) enum Standing {
 
 impl Conversation {
     /// Ensures that the server has this program's settings, before an operation that a policy may
-    /// have to stop.
+    /// have to stop. The mirror must be up to date. If the caller no longer waits for the response,
+    /// later settings still do.
     pub(crate) async fn restore(&self) -> Result<()> {
-        let mirror = self.mirror();
-        if is_settled(mirror) {
+        let mirror = self.shared_mirror();
+        if is_settled(&mirror) {
             return Ok(());
         }
-        let set = restore(self.client(), mirror).await;
+        let client = self.client().clone();
+        let sent = tokio::spawn(async move { restore(&client, &mirror).await });
+        let set = sent.await.unwrap_or_else(|_| {
+            let what = "the task that sends the request ended";
+            Err(oh_transport::Error::new(Wire::Interrupted, what))
+        });
         set.map_err(|error| Error::transport(self.id(), "restore the confirmation policy", error))
+    }
+
+    /// Ensures the same as [`restore`](Self::restore), within the time limit for unclear answers.
+    pub(crate) async fn restore_soon(&self) -> Result<()> {
+        if is_settled(self.mirror()) {
+            return Ok(());
+        }
+        let limit = self.limits().answer;
+        let restoring = async {
+            // Only the newest event shows whether another program has changed the settings.
+            self.up_to_date().await?;
+            self.restore().await
+        };
+        match timeout(limit, restoring).await {
+            Ok(restored) => restored.map_err(|error| error.advise("nothing was sent")),
+            Err(_) => {
+                let what =
+                    format!("the confirmation policy could not be restored within {limit:?}");
+                Err(self.timed_out(what).advise("nothing was sent"))
+            }
+        }
     }
 
     /// Returns the conversation's standing as of the server's newest event. Waits for the link if
@@ -81,16 +115,17 @@ impl Conversation {
     /// Returns whether the policy may ask for approval: the one that the server reports, or the one
     /// that this program has set.
     pub(crate) fn policy_may_ask(&self) -> bool {
-        let set = self.mirror().restored.policy();
-        asks(&self.mirror().read()) || set.is_some_and(|policy| asks_by(&policy))
+        let held = self.mirror().read();
+        let set = self.mirror().restored.policy(&held);
+        asks(&held) || set.is_some_and(|policy| asks_by(&policy))
     }
 
     /// Returns whether an action of another branch may wait for approval.
     fn may_wait_elsewhere(&self) -> bool {
-        let may_ask = self.policy_may_ask();
+        let asking = self.policy_may_ask();
         let held = self.mirror().read();
         // During a run, nothing is sent that could approve.
-        !held.status().is_running() && (may_ask || held.asked.is_some() || held.log.start() > 0)
+        !held.status().is_running() && (asking || held.asked.is_some() || held.log.start() > 0)
     }
 
     /// Returns the standing like [`standing`](Self::standing), within the time limit for unclear
@@ -128,12 +163,11 @@ impl Conversation {
     }
 
     fn signs(&self, open: &OpenActions) -> Signs {
-        let set = self.mirror().restored.policy();
+        let asking = self.policy_may_ask();
         let held = self.mirror().read();
         let approved = approved(self.mirror(), &held, &open.actions);
         let unapproved = || (open.actions.iter()).filter(|it| !approved.contains(it.id()));
         let count = unapproved().count();
-        let may_ask = asks(&held) || set.is_some_and(|policy| asks_by(&policy));
         Signs {
             status: match held.status() {
                 ExecutionStatus::Running => Known::Running,
@@ -145,13 +179,24 @@ impl Conversation {
                 .as_ref()
                 .is_some_and(|(status, _)| *status == ExecutionStatus::WaitingForConfirmation),
             open: count,
+            answered: open.actions.is_empty() && self.has_answer_to_asked(&held),
             approved: count < open.actions.len(),
-            asks: may_ask
+            asks: asking
                 || unapproved().any(|action| was_asked_for(self.mirror(), &held, action.id())),
             complete: open.complete,
             moved: open.moved,
             up: held.link.is_up(),
         }
+    }
+
+    /// Returns whether an action was answered after the newest report that actions wait. Another
+    /// program may have had them executed by a request that does not change the status.
+    fn has_answer_to_asked(&self, held: &Held) -> bool {
+        let earlier = self.mirror().earlier.before(&held.log);
+        let earlier = earlier.as_ref().map_or(&[][..], |earlier| &earlier.events);
+        let newest = held.log.range(0..held.log.end()).rev();
+        let mut newest = newest.chain(earlier.iter().rev());
+        newest.find_map(answers_or_asks).unwrap_or(false)
     }
 
     fn unapproved(&self, open: Vec<PendingAction>) -> Vec<PendingAction> {
@@ -229,11 +274,33 @@ pub(crate) fn shown(held: &Held) -> Shown {
     }
 }
 
-/// Returns whether the policy reported by the server may ask for approval.
+/// Returns whether the policy reported by the server may ask for approval: that of the state, or
+/// that of a newer event, which may have been replayed before the state was reported again.
 fn asks(held: &Held) -> bool {
-    let policy = held.state.get("confirmation_policy");
-    let kind = policy.and_then(|policy| policy.get("kind")?.as_text());
-    kind.is_some_and(|kind| *kind != *"NeverConfirm")
+    let logged = held.newer_policy();
+    let mut policies = held
+        .state
+        .get("confirmation_policy")
+        .into_iter()
+        .chain(logged);
+    policies.any(may_ask)
+}
+
+/// Returns `true` for the answer to an action, and `false` for a report that actions wait.
+fn answers_or_asks(event: &Event) -> Option<bool> {
+    match event.kind() {
+        "ObservationEvent" | "UserRejectObservation" | "AgentErrorEvent" => Some(true),
+        STATE_UPDATE => match event.decode() {
+            Payload::ConversationStateUpdate(update) => match update.change {
+                StateChange::ExecutionStatus(ExecutionStatus::WaitingForConfirmation) => {
+                    Some(false)
+                }
+                _ => None,
+            },
+            _ => None,
+        },
+        _ => None,
+    }
 }
 
 /// Returns whether a policy has asked for the approval of an open action. Setting another policy,

@@ -6,13 +6,14 @@ use std::{
 };
 
 use oh_protocol::{
-    Event, ExecutionStatus, Payload, event::ConversationStateUpdateEvent, event::StateChange,
+    Event, ExecutionStatus, Json, Payload, event::ConversationStateUpdateEvent, event::StateChange,
     state::ConversationState,
 };
 use tokio::time::Instant;
 
 use super::{
     answered::Answered,
+    changes::{Changes, Part},
     head::STATE_UPDATE,
     log::{Appender, Log},
 };
@@ -102,6 +103,7 @@ pub(crate) struct Held {
     answered: Arc<Answered>,
     /// The index of the newest event that reports that actions wait for approval.
     pub(crate) asked: Option<usize>,
+    pub(crate) changes: Changes,
     pub(crate) state: Arc<ConversationState>,
     pub(crate) link: Link,
     /// Why there is no connection.
@@ -142,6 +144,7 @@ impl Held {
             paused: 0,
             answered,
             asked: None,
+            changes: Changes::default(),
             state: Arc::new(state),
             link: Link::Connecting,
             last_error: None,
@@ -230,6 +233,7 @@ impl Held {
             if !replayed {
                 self.apply(&update);
             }
+            self.changes.add(self.log.end(), &update);
             if let StateChange::ExecutionStatus(status) = &update.change {
                 if status.is_running() {
                     self.ran = self.log.end() + 1;
@@ -300,6 +304,13 @@ impl Held {
             Some((status, after)) if *after > reported => status.clone(),
             _ => self.state.execution_status(),
         }
+    }
+
+    /// Returns the confirmation policy in the log, if it is newer than the last snapshot.
+    pub(crate) fn newer_policy(&self) -> Option<&Json> {
+        let reported = self.snapshot.as_ref().map_or(0, |snapshot| snapshot.events);
+        let change = self.changes.since(Part::Policy, reported);
+        change.map(|change| &change.value)
     }
 
     /// Returns whether an event with this id is among the newest `LOOK_BACK` events.

@@ -1,6 +1,7 @@
 //! The local copy of a conversation: one writer, any number of readers. Contains no I/O.
 
 pub(crate) mod answered;
+pub(crate) mod changes;
 pub(crate) mod earlier;
 pub(crate) mod events;
 pub(crate) mod head;
@@ -21,6 +22,7 @@ use tokio::{
 
 use self::{
     answered::Answered,
+    changes::EarlierChanges,
     earlier::Earlier,
     held::{Held, Link},
     lineage::Lineage,
@@ -40,6 +42,8 @@ pub(crate) struct Mirror {
     pub(crate) lineage: Lineage,
     /// Events before those held, fetched to find open actions.
     pub(crate) earlier: Earlier,
+    /// Changes of the state before the events held.
+    pub(crate) earlier_changes: EarlierChanges,
     /// Notifies the watcher that the server has events that the mirror lacks.
     pub(crate) nudge: Notify,
     pub(crate) limits: Arc<Limits>,
@@ -67,6 +71,7 @@ impl Mirror {
             answered,
             lineage: Lineage::default(),
             earlier: Earlier::default(),
+            earlier_changes: EarlierChanges::default(),
             nudge: Notify::new(),
             limits,
             changes: watch::Sender::new(0),

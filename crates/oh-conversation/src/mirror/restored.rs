@@ -2,9 +2,16 @@
 
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use oh_protocol::config::{ConfirmationPolicy, SecurityAnalyzer};
+use oh_protocol::{
+    Json,
+    config::{ConfirmationPolicy, SecurityAnalyzer},
+};
+use serde::Serialize;
 
-use crate::lock::lock;
+use crate::{
+    lock::lock,
+    mirror::{changes::Part, held::Held},
+};
 
 /// Settings of a program, which are set again whenever the server may have lost them.
 #[derive(Default)]
@@ -16,10 +23,19 @@ pub(crate) struct Restored {
 
 #[derive(Clone, Default)]
 pub(crate) struct Set {
-    pub(crate) policy: Option<ConfirmationPolicy>,
-    pub(crate) analyzer: Option<Option<SecurityAnalyzer>>,
+    pub(crate) policy: Option<Chosen<ConfirmationPolicy>>,
+    pub(crate) analyzer: Option<Chosen<Option<SecurityAnalyzer>>>,
     /// The connection for which both settings have been sent.
     pub(crate) connection: u64,
+}
+
+/// A setting that this program has sent.
+#[derive(Clone)]
+pub(crate) struct Chosen<T> {
+    pub(crate) value: T,
+    /// The length of the log at that time. If another program has changed the setting since then,
+    /// the log shows it.
+    pub(crate) since: usize,
 }
 
 impl Restored {
@@ -27,13 +43,95 @@ impl Restored {
         lock(&self.set)
     }
 
-    /// Returns the policy that this program has set, if any.
-    pub(crate) fn policy(&self) -> Option<ConfirmationPolicy> {
-        self.lock().policy.clone()
+    /// Returns the policy to set again: the one that this program has set, or a newer one of another
+    /// program that may ask for approval; `None` if this program has set none. Another program does
+    /// not lift a policy of this one.
+    pub(crate) fn policy(&self, held: &Held) -> Option<ConfirmationPolicy> {
+        let ours = self.lock().policy.clone()?;
+        let newer = held.changes.since(Part::Policy, ours.since);
+        let newer = newer.filter(|newer| differs(&ours.value, &newer.value));
+        match newer.filter(|newer| may_ask(&newer.value)) {
+            None => Some(ours.value),
+            // A value that cannot be decoded cannot be set again either.
+            Some(newer) => newer.value.decode().ok(),
+        }
     }
 
-    /// Returns the analyzer that this program has set or removed, if it has done so.
-    pub(crate) fn analyzer(&self) -> Option<Option<SecurityAnalyzer>> {
-        self.lock().analyzer.clone()
+    /// Returns the analyzer to set again: the one that this program has set or removed, or a newer
+    /// choice of another program; `None` if this program has made no choice.
+    pub(crate) fn analyzer(&self, held: &Held) -> Option<Option<SecurityAnalyzer>> {
+        let ours = self.lock().analyzer.clone()?;
+        let newer = held.changes.since(Part::Analyzer, ours.since);
+        match newer.filter(|newer| differs(&ours.value, &newer.value)) {
+            None => Some(ours.value),
+            Some(newer) if newer.value.get("kind").is_none() => Some(None),
+            Some(newer) => newer.value.decode().ok().map(Some),
+        }
+    }
+}
+
+/// Returns whether a reported policy may ask for approval.
+pub(crate) fn may_ask(policy: &Json) -> bool {
+    let kind = policy.get("kind");
+    let kind = kind.and_then(|kind| kind.as_text());
+    kind.is_some_and(|kind| *kind != *"NeverConfirm")
+}
+
+/// Returns whether a reported setting is another than this one. Fields that this one leaves to the
+/// server's defaults are not compared.
+pub(crate) fn differs(ours: &impl Serialize, reported: &Json) -> bool {
+    let ours = serde_json::to_value(ours).unwrap_or_default();
+    let reported = reported.to_value();
+    match ours.as_object() {
+        Some(ours) => ours
+            .iter()
+            .any(|(field, value)| reported.get(field) != Some(value)),
+        None => reported.is_object(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use oh_protocol::{Event, Payload, event::SecurityRisk};
+
+    use super::*;
+
+    fn reported(value: &str) -> Json {
+        let event = format!(
+            r#"{{"kind":"ConversationStateUpdateEvent","id":"1","key":"confirmation_policy",
+            "value":{value}}}"#
+        );
+        match Event::from_json(event).unwrap().decode() {
+            Payload::ConversationStateUpdate(update) => update.value,
+            _ => panic!("another kind"),
+        }
+    }
+
+    #[test]
+    fn a_policy_differs_by_any_of_its_fields() {
+        let risky = r#"{"kind":"ConfirmRisky","threshold":"HIGH","confirm_unknown":true}"#;
+        let risky = reported(risky);
+        assert!(!differs(
+            &ConfirmationPolicy::risky(SecurityRisk::High),
+            &risky
+        ));
+        assert!(differs(
+            &ConfirmationPolicy::risky(SecurityRisk::Low),
+            &risky
+        ));
+        assert!(differs(&ConfirmationPolicy::always(), &risky));
+    }
+
+    #[test]
+    fn no_analyzer_differs_from_any_analyzer() {
+        let none = None::<SecurityAnalyzer>;
+        assert!(!differs(&none, &reported("null")));
+        assert!(differs(
+            &none,
+            &reported(r#"{"kind":"LLMSecurityAnalyzer"}"#)
+        ));
+        assert!(differs(&Some(SecurityAnalyzer::llm()), &reported("null")));
+        let same = reported(r#"{"kind":"LLMSecurityAnalyzer","more":1}"#);
+        assert!(!differs(&Some(SecurityAnalyzer::llm()), &same));
     }
 }

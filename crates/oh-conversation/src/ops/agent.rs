@@ -2,7 +2,7 @@
 
 use oh_protocol::calls::conversations as calls;
 
-use crate::{Conversation, ErrorKind, Request};
+use crate::{Conversation, Error, ErrorKind, Request, run::turn};
 
 /// Requests to the agent of a conversation: see [`Conversation::agent`].
 #[derive(Debug, Clone)]
@@ -56,20 +56,55 @@ impl AgentRequests {
     /// Condenses the history now with the agent's condenser, which takes a model call
     /// (`POST …/condense`).
     ///
+    /// The server executes a step of the agent for this, and any step begins with the execution of
+    /// all actions without an answer. The request is therefore sent once, and only if nothing waits
+    /// for approval and no run is in progress, as of the server's newest event.
+    ///
     /// # Errors
     ///
-    /// Returns [`ErrorKind::Conflict`](crate::ErrorKind::Conflict) if the agent has no condenser;
-    /// other kinds if the model or the request fails.
+    /// Returns [`ErrorKind::PendingConfirmation`] while an action waits for approval;
+    /// [`ErrorKind::Conflict`] while a run is in progress, or if the agent has no condenser;
+    /// [`ErrorKind::Ambiguous`] if the connection failed, or a gateway gave up waiting for the
+    /// server, and the log does not show the condensation; [`ErrorKind::Timeout`] if the standing of
+    /// the conversation cannot be determined in time; other kinds if the model or the request fails.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped before it completes, the request may or may not have been sent.
     pub fn condense(&self) -> Request<()> {
         let this = self.clone();
         Request::new(async move {
-            let call = calls::Condense::new(this.conversation.id());
-            let condensed = this.conversation.call("condense", &call).await;
-            // Older servers (1.43) return 500 where newer ones return a conflict.
-            condensed.map_err(|error| match error.says("No condenser configured") {
-                true => error.of_kind(|_| ErrorKind::Conflict),
-                false => error,
-            })
+            let conversation = &this.conversation;
+            let turn = conversation.turn_to_step("condensing").await?;
+            let held = conversation.mirror().read().log.end();
+            let call = calls::Condense::new(conversation.id());
+            let mut sent = turn.send(conversation.client(), call);
+            match conversation.answer(&mut sent).await {
+                Ok(()) => Ok(()),
+                Err(error) if turn::is_unclear(&error) => {
+                    let condensed = || {
+                        let log = conversation.mirror().read().log.clone();
+                        let mut new = log.range(held..log.end());
+                        new.any(|event| event.kind() == "Condensation")
+                    };
+                    match conversation.shows_effect(condensed).await {
+                        true => Ok(()),
+                        false => Err(Error::ambiguous(
+                            conversation.id(),
+                            "condensed the history",
+                            error,
+                        )),
+                    }
+                }
+                Err(error) => {
+                    let error = Error::transport(conversation.id(), "condense", error);
+                    // Older servers (1.43) return 500 where newer ones return a conflict.
+                    Err(match error.says("No condenser configured") {
+                        true => error.of_kind(|_| ErrorKind::Conflict),
+                        false => error,
+                    })
+                }
+            }
         })
     }
 }

@@ -130,8 +130,9 @@ impl Approvals {
     /// [`Conversation::run`] does the same, as long as no message follows the approval.
     ///
     /// The actions must be exactly the waiting ones, in any order, as of the server's newest event.
-    /// The answer is sent once and never repeated. The server approves all actions that wait when
-    /// the answer arrives. If another program answers in the milliseconds between the check and the
+    /// The answer is sent once and never repeated. Settings that the server may have lost, such as
+    /// the [policy](Self::set_policy), are sent again first; if that fails, nothing is approved.
+    /// The server approves all actions that wait when the answer arrives. If another program answers in the milliseconds between the check and the
     /// answer, and the agent proposes its next action within that time, the answer applies to that
     /// action. Handles in one process wait for each other, so they are safe from this.
     ///
@@ -157,6 +158,8 @@ impl Approvals {
             let answered = &conversation.mirror().answered;
             let turn = conversation.turn_soon().await?;
             this.run_ended().await;
+            // The run that follows may propose actions that a lost policy would not stop.
+            conversation.restore_soon().await?;
             this.check(&actions).await?;
             let from = conversation.mirror().read().log.end();
             let call = calls::events::Respond::accept(conversation.id());
@@ -188,7 +191,8 @@ impl Approvals {
     /// Rejects these actions (`POST …/events/respond_to_confirmation`). The agent receives the
     /// reason in its next run. The conditions are those of [`approve`](Self::approve).
     ///
-    /// Returns when the log shows the rejection of every action, or after 5 s without it.
+    /// Returns when the log shows the rejection of every action, or after the
+    /// [time limit for unclear answers](crate::Attach::answer_within) without it (15 s by default).
     ///
     /// # Errors
     ///
@@ -233,30 +237,27 @@ impl Approvals {
     /// Returns the policy in effect, as last reported by the server; `None` before the first
     /// report.
     pub fn policy(&self) -> Option<ConfirmationPolicy> {
-        let state = self.conversation.state();
-        let policy = state.get("confirmation_policy")?;
-        let kind = policy.get("kind")?.as_text()?.to_string();
-        let mut read = ConfirmationPolicy::custom(kind);
-        if let serde_json::Value::Object(fields) = policy.to_value() {
-            for (name, value) in fields {
-                if name != "kind" {
-                    read = read.set(name, value);
-                }
-            }
-        }
-        Some(read)
+        let held = self.conversation.mirror().read();
+        // Without a snapshot, the state is the one that the server had before the replay.
+        let newer = held.snapshot.as_ref().and_then(|_| held.newer_policy());
+        let policy = newer.or_else(|| held.state.get("confirmation_policy"))?;
+        policy.decode().ok()
     }
 
     /// Sets when the agent must ask for approval (`POST …/confirmation_policy`).
     ///
     /// The server loses the policy when it restarts or has evicted the conversation, and reverts to
     /// the policy that the conversation was created with. This handle therefore sets the policy
-    /// again after every reconnect, before every run that the policy could have to stop, and in
-    /// forks made with this handle. Other handles in this process that share the link do the same.
-    /// The newest setting wins, even while an older one is being set again. Handles in other
-    /// processes do not have this setting.
+    /// again after every reconnect, before every run that the policy could have to stop,
+    /// before every approval, and in forks made with this handle. Other handles in this process that
+    /// share the link do the same. The newest setting wins, even while an older one is being set
+    /// again: if another program sets another policy that may ask, that policy is set again instead. A
+    /// policy of another program that never asks does not replace one that does. Handles in
+    /// other processes set the policy again only if they have set one.
     ///
-    /// The server responds only after a running tool has ended.
+    /// The server responds only after a running tool has ended. A policy that may ask is set only
+    /// after the log shows that no goal is in progress. A handle that holds only the newest events
+    /// searches the log for this, newest event first.
     ///
     /// ```no_run
     /// # async fn careful(conversation: &oh_conversation::Conversation) -> oh_conversation::Result<()> {
@@ -289,7 +290,7 @@ impl Approvals {
                 true => Some(conversation.turn().await?),
                 false => None,
             };
-            if turn.is_some() && conversation.pursues_goal().await {
+            if turn.is_some() && conversation.pursues_goal().await? {
                 let what = "a goal is in progress, and would execute actions without the approval \
                             that this policy asks for";
                 let error = Error::new(ErrorKind::Conflict, conversation.id(), what);

@@ -106,7 +106,7 @@ impl Conversation {
         // A run that was accepted may not be in the log yet.
         for last in [false, true] {
             if matches!(self.standing_soon().await?, Standing::Running)
-                || self.has_active_goal()
+                || self.pursues_goal().await?
                 || !last && !self.is_vacant().await
             {
                 return Err(busy());

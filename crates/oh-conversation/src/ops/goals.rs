@@ -19,7 +19,8 @@ use oh_protocol::{
 use tokio::time::timeout;
 
 use crate::{
-    Conversation, Cursor, Error, ErrorKind, EventStream, Request, Result, gate::Standing, run::turn,
+    Conversation, Cursor, Error, ErrorKind, EventStream, Request, Result, mirror::changes::Part,
+    run::turn,
 };
 
 /// A goal in progress.
@@ -66,7 +67,7 @@ impl Goal {
         })
     }
 
-    /// Stops the goal after the current step: see [`Goals::stop`].
+    /// Stops the goal: see [`Goals::stop`].
     ///
     /// # Errors
     ///
@@ -227,7 +228,11 @@ impl Goals {
         }
     }
 
-    /// Stops the goal after the current step (`POST …/goal/stop`). Succeeds if there is no goal.
+    /// Stops the goal (`POST …/goal/stop`). Succeeds if there is no goal.
+    ///
+    /// The server starts no further round and does not judge the current one. The current run goes
+    /// on to its end: [`pause`](Conversation::pause) or [`interrupt`](Conversation::interrupt) stops
+    /// it.
     ///
     /// # Errors
     ///
@@ -263,20 +268,21 @@ impl Conversation {
         C: Call + 'static,
         C::Output: 'static,
     {
-        let turn = self.turn_soon().await?;
-        self.restore().await?;
-        self.check_before_goal().await?;
-        if !self.is_vacant().await {
-            return Err(self.is_busy());
+        let turn = self.turn_to_step("a goal").await?;
+        if self.policy_may_ask() {
+            let what = "the confirmation policy may ask for approval, and a goal would execute the \
+                        actions without it";
+            let error = Error::new(ErrorKind::Conflict, self.id(), what);
+            return Err(error.advise("set the policy `ConfirmationPolicy::never` first"));
         }
-        self.check_before_goal().await?;
         let (from, held) = {
             let held = self.mirror().read();
             (Cursor::after(held.cursor), held.log.end())
         };
         let mut sent = turn.send(self.client(), call);
         match self.answer(&mut sent).await {
-            Ok(_) => {}
+            // A policy that is set next has to find the goal in the log.
+            Ok(_) => _ = self.has_begun_goal(held).await,
             Err(error) if turn::is_unclear(&error) => {
                 if !self.has_begun_goal(held).await {
                     return Err(Error::ambiguous(self.id(), "started the goal", error));
@@ -290,34 +296,6 @@ impl Conversation {
         })
     }
 
-    /// Checks that a goal, which runs the agent at once and again after each round, executes no
-    /// action without the approval that it needs.
-    async fn check_before_goal(&self) -> Result<()> {
-        match self.standing_soon().await? {
-            Standing::Waiting(_) => {
-                let what = "an action is waiting for approval, and a goal would execute it";
-                let error = Error::new(ErrorKind::PendingConfirmation, self.id(), what);
-                return Err(error.advise("approve or reject it first"));
-            }
-            // The run may propose an action before the request arrives.
-            Standing::Running => return Err(self.is_busy()),
-            Standing::Clear => {}
-        }
-        if self.policy_may_ask() {
-            let what = "the confirmation policy may ask for approval, and a goal would execute the \
-                        actions without it";
-            let error = Error::new(ErrorKind::Conflict, self.id(), what);
-            return Err(error.advise("set the policy `ConfirmationPolicy::never` first"));
-        }
-        Ok(())
-    }
-
-    fn is_busy(&self) -> Error {
-        let what = "a run is in progress, so no goal was started";
-        let error = Error::new(ErrorKind::Conflict, self.id(), what);
-        error.advise("wait for its end with `join`")
-    }
-
     /// Returns whether the log shows a goal after the first `held` events, within the limit.
     async fn has_begun_goal(&self, held: usize) -> bool {
         let begun = || {
@@ -329,17 +307,10 @@ impl Conversation {
         timeout(limit, self.shows(begun)).await.unwrap_or(false)
     }
 
-    /// Returns whether a goal is in progress, as of the server's newest event if it is known in time.
-    pub(crate) async fn pursues_goal(&self) -> bool {
-        let limit = self.limits().answer;
-        _ = timeout(limit, self.up_to_date()).await;
-        self.has_active_goal()
-    }
-
-    /// Returns whether the newest goal in the log is in progress.
-    pub(crate) fn has_active_goal(&self) -> bool {
-        let log = self.mirror().read().log.clone();
-        let last = log.range(0..log.end()).rev().find_map(goal_of);
-        last.is_some_and(|goal| goal.active)
+    /// Returns whether a goal is in progress, as of the server's newest event.
+    pub(crate) async fn pursues_goal(&self) -> Result<bool> {
+        let goal = self.newest_change(Part::Goal).await?;
+        let active = goal.and_then(|goal| goal.get("active"));
+        Ok(active.is_some_and(|active| active.as_str() == "true"))
     }
 }

@@ -8,7 +8,9 @@ use oh_protocol::{
 use oh_transport::ErrorKind as Wire;
 
 use crate::{
-    Conversation, Error, Request, Result, link::restore::is_settled, mirror::restored::Set,
+    Conversation, Error, Request, Result,
+    link::restore::is_settled,
+    mirror::restored::{Chosen, Set},
     run::turn,
 };
 
@@ -54,7 +56,10 @@ impl Settings {
         Request::new(async move {
             let id = this.conversation.id();
             let call = calls::SetSecurityAnalyzer::new(id, analyzer.clone());
-            let change = |set: &mut Set| set.analyzer = Some(analyzer);
+            let change = |set: &mut Set, since| {
+                let value = analyzer;
+                set.analyzer = Some(Chosen { value, since });
+            };
             let what = "set the security analyzer";
             this.conversation
                 .set_again_later(what, call, change, None)
@@ -170,7 +175,10 @@ impl Conversation {
         policy: ConfirmationPolicy,
     ) -> Result<()> {
         let call = calls::SetConfirmationPolicy::new(self.id(), policy.clone());
-        let change = |set: &mut Set| set.policy = Some(policy);
+        let change = |set: &mut Set, since| {
+            let value = policy;
+            set.policy = Some(Chosen { value, since });
+        };
         self.set_again_later("set the confirmation policy", call, change, turn)
             .await
     }
@@ -181,7 +189,7 @@ impl Conversation {
         &self,
         what: &str,
         call: C,
-        change: impl FnOnce(&mut Set),
+        change: impl FnOnce(&mut Set, usize),
         approvals: Option<turn::Turn>,
     ) -> Result<()>
     where
@@ -191,11 +199,14 @@ impl Conversation {
         // A setting that is being set again must not override this one.
         let turn = mirror.restored.turn.clone().lock_owned().await;
         let settled = is_settled(&mirror);
-        let connection = mirror.read().connection;
+        let (connection, since) = {
+            let held = mirror.read();
+            (held.connection, held.log.end())
+        };
         let before = {
             let mut set = mirror.restored.lock();
             let before = set.clone();
-            change(&mut set);
+            change(&mut set, since);
             // Until the server has confirmed it, each run sets it again first.
             set.connection = 0;
             before

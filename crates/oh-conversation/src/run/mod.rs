@@ -8,6 +8,7 @@ mod pace;
 mod settle;
 mod signs;
 mod start;
+mod step;
 pub(crate) mod turn;
 pub(crate) mod usage;
 

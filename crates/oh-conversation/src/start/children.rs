@@ -13,7 +13,7 @@ use oh_protocol::{
     state::ConversationInfo,
 };
 
-use crate::{Conversation, Request, Result, ops::list};
+use crate::{Conversation, Error, ErrorKind, Request, Result, mirror::changes::Part, ops::list};
 
 /// A child conversation that has been started.
 ///
@@ -56,7 +56,14 @@ impl Deref for Child {
 /// The request is not repeated when its response is lost: check the
 /// [children](Children::list) in that case.
 ///
+/// The server starts a child under the confirmation policy with which the parent was created, and
+/// runs it at once. A policy that was set later does not apply to it, and would come too late.
+///
 /// # Errors
+///
+/// Returns [`ErrorKind::Conflict`](crate::ErrorKind::Conflict), and sends nothing, if the policy in
+/// effect may ask for approval and was [set](crate::Approvals::set_policy) after the creation.
+/// Instead, create another conversation with this policy, or create the parent with it.
 ///
 /// Returns [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) on servers without child
 /// conversations, [`ErrorKind::RateLimited`](crate::ErrorKind::RateLimited) if the server accepts
@@ -90,6 +97,7 @@ impl IntoFuture for StartChild {
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(async move {
             let parent = &self.conversation;
+            parent.check_before_child().await?;
             let response = parent
                 .call_newer("start a child conversation", &self.call)
                 .await?;
@@ -125,9 +133,33 @@ impl Conversation {
     }
 }
 
+impl Conversation {
+    /// Checks that a child, which the server runs under the policy of the parent's creation, needs
+    /// no approval that this policy does not ask for.
+    async fn check_before_child(&self) -> Result<()> {
+        if !self.policy_may_ask() {
+            return Ok(());
+        }
+        // The server logs no policy but those set at run time.
+        if self.newest_change(Part::Policy).await?.is_none() && !self.has_set_policy() {
+            return Ok(());
+        }
+        let what = "the confirmation policy was set after the conversation was created, and a child \
+                    would run without it";
+        let error = Error::new(ErrorKind::Conflict, self.id(), what);
+        Err(error.advise("nothing was sent; create a conversation with this policy instead"))
+    }
+
+    /// Returns whether this process has set a policy with this handle's link.
+    fn has_set_policy(&self) -> bool {
+        let held = self.mirror().read();
+        self.mirror().restored.policy(&held).is_some()
+    }
+}
+
 impl Children {
-    /// Starts a child conversation of this one, with the same agent and a separate task
-    /// (`POST …/children`).
+    /// Starts a child conversation of this one, with the same agent, the confirmation policy with
+    /// which this one was created, and a separate task (`POST …/children`).
     ///
     /// ```no_run
     /// # async fn split(conversation: &oh_conversation::Conversation) -> oh_conversation::Result<()> {

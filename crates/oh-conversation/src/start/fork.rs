@@ -44,7 +44,10 @@ impl Conversation {
     /// Returns the policy to set on a fork: the one that this program has set or, by default, the
     /// one that the server reports for the original.
     fn policy_of_fork(&self) -> Option<ConfirmationPolicy> {
-        let set = self.mirror().restored.policy();
+        let set = {
+            let held = self.mirror().read();
+            self.mirror().restored.policy(&held)
+        };
         set.or_else(|| self.approvals().policy())
     }
 }
@@ -169,7 +172,11 @@ impl IntoFuture for ForkConversation {
                 if let Some(policy) = policy {
                     copy.set_policy(policy).await?;
                 }
-                if let Some(analyzer) = original.mirror().restored.analyzer() {
+                let analyzer = {
+                    let held = original.mirror().read();
+                    original.mirror().restored.analyzer(&held)
+                };
+                if let Some(analyzer) = analyzer {
                     copy.settings().set_security_analyzer(analyzer).await?;
                 }
                 if let Some(llm) = self.llm {

@@ -44,6 +44,8 @@ mod mock;
 mod owned;
 mod pitfalls;
 #[cfg(test)]
+mod policies;
+#[cfg(test)]
 mod reading;
 #[cfg(test)]
 mod refused;
@@ -59,6 +61,8 @@ mod sharp;
 mod silence;
 #[cfg(test)]
 mod sockets;
+#[cfg(test)]
+mod steps;
 #[cfg(test)]
 mod tokens;
 #[cfg(all(test, feature = "schemars"))]

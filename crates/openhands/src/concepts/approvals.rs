@@ -27,6 +27,10 @@
 //! # Ok(()) }
 //! ```
 //!
+//! The server loses a policy that was set at run time when it restarts, and does not apply it to
+//! [children](crate::Conversation::children). The handle sets it again, and refuses to start such
+//! children. A policy that is set at the creation needs neither.
+//!
 //! Only an answer approves an action. A message or another call of `run()` does not. For a user
 //! interface, [`Approvals::events`](crate::conversation::Approvals::events) reports requests and
 //! withdrawals as they happen. A [hook](crate::hooks) is an alternative that runs on the server: it

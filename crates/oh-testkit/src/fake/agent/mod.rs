@@ -15,4 +15,5 @@ pub(super) use self::{
     },
     request::question,
     run::{Refused, close, prepare, receive, reject_all, restarted, start, start_in},
+    step::execute_waiting,
 };

@@ -75,6 +75,21 @@ pub(crate) async fn step<'a>(
     done.then_some(turn)
 }
 
+/// Executes the actions without an answer, as any step does first. Returns `false` if there are none.
+pub(crate) async fn execute_waiting(
+    world: &World,
+    conversation: &Conversation,
+    cause: Permission,
+) -> bool {
+    let _turn = conversation.turn().await;
+    let pending = conversation.pending();
+    let waits = !pending.is_empty();
+    if waits {
+        execute(world, conversation, pending, cause).await;
+    }
+    waits
+}
+
 /// Returns the model's answer, or `None` if the run was interrupted.
 async fn ask(world: &World, conversation: &Conversation) -> Option<Step> {
     let step = world.play(&request::request(world, conversation));

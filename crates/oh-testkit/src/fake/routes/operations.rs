@@ -199,9 +199,13 @@ async fn ask(world: &Arc<World>, conversation: &Arc<Conversation>, call: &Call) 
     }
 }
 
-/// Replaces the events between the first ones and the newer half by a summary from the script.
+/// Executes a step of the agent: all actions without an answer or, if there are none, the request to
+/// replace the events between the first ones and the newer half by a summary from the script.
 async fn condense(world: &Arc<World>, conversation: &Arc<Conversation>) -> Answered<()> {
     conversation.append("environment", "CondensationRequest", json!({}));
+    if agent::execute_waiting(world, conversation, Permission::Condense).await {
+        return Ok(());
+    }
     let keep = conversation.lock().info["agent"]["condenser"]["keep_first"].as_u64();
     let keep = usize::try_from(keep.unwrap_or(2)).unwrap_or(usize::MAX);
     let shown: Vec<String> = branches::active(conversation)
@@ -254,7 +258,11 @@ fn fork(world: &Arc<World>, source: &Arc<Conversation>, call: &Call) -> Answered
         return Err(detail(StatusCode::NOT_FOUND, &missing).into());
     }
     let now = world.clock.utc();
-    let mut info = source.lock().info.clone();
+    let (mut info, policy, analyzer) = {
+        let source = source.lock();
+        let (policy, analyzer) = (source.policy.clone(), source.analyzer.clone());
+        (source.info.clone(), policy, analyzer)
+    };
     let directory = format!("/fake/conversations/{}", id.simple());
     for (name, value) in [
         ("id", json!(id.hyphenated().to_string())),
@@ -270,7 +278,8 @@ fn fork(world: &Arc<World>, source: &Arc<Conversation>, call: &Call) -> Answered
         ),
         ("execution_status", json!("idle")),
         // A policy that was changed at run time is not copied.
-        ("confirmation_policy", source.lock().policy.clone()),
+        ("confirmation_policy", policy),
+        ("security_analyzer", analyzer),
         ("secret_registry", json!({"secret_sources": {}})),
         ("created_at", json!(now)),
         ("updated_at", json!(now)),
@@ -318,7 +327,11 @@ fn child(world: &Arc<World>, parent: &Arc<Conversation>, call: &Call) -> Answere
         parent.id.hyphenated().to_string(),
     );
     let now = world.clock.utc();
-    let mut info = parent.lock().info.clone();
+    let (mut info, policy, analyzer) = {
+        let parent = parent.lock();
+        let (policy, analyzer) = (parent.policy.clone(), parent.analyzer.clone());
+        (parent.info.clone(), policy, analyzer)
+    };
     for (name, value) in [
         ("id", json!(own)),
         (
@@ -332,6 +345,9 @@ fn child(world: &Arc<World>, parent: &Arc<Conversation>, call: &Call) -> Answere
         ("parent_conversation_id", json!(shown)),
         ("sub_conversation_ids", json!([])),
         ("stats", json!({"usage_to_metrics": {}})),
+        // As for a fork, settings that were changed at run time are not copied.
+        ("confirmation_policy", policy),
+        ("security_analyzer", analyzer),
         ("leaf_event_id", Value::Null),
         ("last_user_message_id", Value::Null),
         ("hook_config", Value::Null),

@@ -48,9 +48,10 @@ pub(crate) struct Inner {
     leaf: Option<String>,
     /// Whether the head was moved before the first event.
     pub(crate) head_is_empty: bool,
-    /// The confirmation policy at creation, which a reload and a fork restore.
+    /// The confirmation policy at creation, which a reload restores, and which forks and children
+    /// have.
     pub(crate) policy: Value,
-    /// The security analyzer at creation, which a reload restores.
+    /// The security analyzer at creation. The same applies to it.
     pub(crate) analyzer: Value,
     pub(crate) unanswered: Unanswered,
     /// The ids of the actions for which a policy required an approval.

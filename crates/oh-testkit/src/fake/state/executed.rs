@@ -45,6 +45,8 @@ pub enum Permission {
     Message,
     /// A message over a socket while the action waited.
     Socket,
+    /// `POST …/condense` while the action waited.
+    Condense,
     /// A goal that was started or continued while the action waited.
     Goal,
     /// [`FakeConversation::say`](crate::FakeConversation::say) while the action waited.

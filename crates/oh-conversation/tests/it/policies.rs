@@ -1,0 +1,434 @@
+//! Tests of which confirmation policy is in effect: after a restart of the server, next to another
+//! program that sets policies, during a goal, and for a child.
+
+use std::{sync::Arc, time::Duration};
+
+use oh_conversation::{Conversation, ErrorKind, Link};
+use oh_protocol::{
+    calls::conversations::SetConfirmationPolicy,
+    config::{ConfirmationPolicy, SecurityAnalyzer},
+};
+use oh_testkit::{FakeServer, Fault, Script, Step};
+use oh_transport::{Error, ErrorKind as Wire};
+use serde_json::json;
+use tokio::{sync::mpsc::UnboundedReceiver, time::sleep};
+
+use crate::{
+    approvals::until,
+    mock::{Dial, Mock, attached, full_state, soon},
+};
+
+/// Sends a snapshot with a status and a policy.
+async fn state(dial: &Dial, status: &str, policy: &str) {
+    let mut event = full_state(status);
+    event["value"]["confirmation_policy"] = json!({ "kind": policy });
+    let frame = json!({"type": "transient", "event": event});
+    dial.peer.text(frame.to_string()).await.unwrap();
+}
+
+async fn replay(mock: &Mock, dial: &Dial) {
+    dial.sync(Some(mock.len() - 1)).await.unwrap();
+    for seq in u64::try_from(dial.after() + 1).unwrap()..mock.len() {
+        dial.durable(seq, &mock.event(seq)).await.unwrap();
+    }
+}
+
+/// Cuts the connection, and replays the log on the next one.
+async fn reconnected(mock: &Mock, dials: &mut UnboundedReceiver<Dial>, dial: Dial) -> Dial {
+    dial.peer.end(Error::closed(1012, "")).await.unwrap();
+    let dial = soon(dials.recv()).await.unwrap();
+    replay(mock, &dial).await;
+    dial
+}
+
+/// Logs a change of a part of the state without sending it.
+fn change(mock: &Mock, key: &str, value: serde_json::Value) -> (u64, bytes::Bytes) {
+    let fields = json!({"key": key, "value": value});
+    mock.append("ConversationStateUpdateEvent", &fields)
+}
+
+fn policy(mock: &Mock, kind: &str) -> (u64, bytes::Bytes) {
+    change(mock, "confirmation_policy", json!({ "kind": kind }))
+}
+
+fn acts() -> Script {
+    Script::new().forever(|script| {
+        script
+            .step(Step::call("terminal", json!({"command": "echo first"})))
+            .step(Step::call("terminal", json!({"command": "echo second"})))
+            .finish("Done.")
+    })
+}
+
+async fn attach(server: &FakeServer) -> (oh_testkit::FakeConversation, Conversation) {
+    let fake = server.create();
+    let client = server.client().unwrap();
+    let conversation = Conversation::attach(&client, fake.id()).await.unwrap();
+    (fake, conversation)
+}
+
+async fn soon_real(happens: impl Fn() -> bool) {
+    soon(async {
+        while !happens() {
+            sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_approved_if_the_lost_policy_cannot_be_set_again() {
+    let (mock, mut dials, dial, conversation) = attached("idle").await;
+    let approvals = conversation.approvals();
+    soon(approvals.set_policy(ConfirmationPolicy::always()))
+        .await
+        .unwrap();
+    mock.propose(&dial).await;
+    until(|| !approvals.pending().is_empty()).await;
+    // The server restarts and loses the policy, and rejects it from then on.
+    for _ in 0..20 {
+        mock.plan("/confirmation_policy", Ok((403, json!({"detail": "no"}))));
+    }
+    let dial = reconnected(&mock, &mut dials, dial).await;
+    state(&dial, "waiting_for_confirmation", "NeverConfirm").await;
+    until(|| conversation.link() == Link::Live).await;
+    let error = soon(approvals.approve(&approvals.pending()))
+        .await
+        .unwrap_err();
+    assert!(error.to_string().contains("policy"), "{error}");
+    assert_eq!(mock.seen("POST /events/respond_to_confirmation"), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_approval_waits_for_the_policy_that_is_being_set_again() {
+    let (mock, mut dials, dial, conversation) = attached("idle").await;
+    let approvals = conversation.approvals();
+    soon(approvals.set_policy(ConfirmationPolicy::always()))
+        .await
+        .unwrap();
+    mock.propose(&dial).await;
+    until(|| !approvals.pending().is_empty()).await;
+    mock.slow_down("/confirmation_policy", Duration::from_secs(5));
+    let dial = reconnected(&mock, &mut dials, dial).await;
+    state(&dial, "waiting_for_confirmation", "NeverConfirm").await;
+    until(|| conversation.link() == Link::Live).await;
+    soon(approvals.approve(&approvals.pending())).await.unwrap();
+    let requests = mock.requests();
+    let last = |path: &str| requests.iter().rposition(|it| it.ends_with(path)).unwrap();
+    assert!(last("/confirmation_policy") < last("/respond_to_confirmation"));
+    assert_eq!(mock.seen("POST /confirmation_policy"), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_approval_is_not_sent_if_the_policy_is_not_set_again_in_time() {
+    let (mock, mut dials, dial, conversation) = attached("idle").await;
+    let approvals = conversation.approvals();
+    soon(approvals.set_policy(ConfirmationPolicy::always()))
+        .await
+        .unwrap();
+    mock.propose(&dial).await;
+    until(|| !approvals.pending().is_empty()).await;
+    mock.slow_down("/confirmation_policy", Duration::from_secs(20));
+    let dial = reconnected(&mock, &mut dials, dial).await;
+    state(&dial, "waiting_for_confirmation", "NeverConfirm").await;
+    until(|| conversation.link() == Link::Live).await;
+    let error = soon(approvals.approve(&approvals.pending()))
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Timeout, "{error}");
+    assert_eq!(mock.seen("POST /events/respond_to_confirmation"), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_approval_sets_the_policy_again_where_sockets_are_refused() {
+    let (mock, _dials) = Mock::new();
+    for _ in 0..10_000 {
+        mock.refuse(Error::new(Wire::Handshake, "426 Upgrade Required"));
+    }
+    mock.append("New", &json!({}));
+    let conversation = soon(mock.attach()).await.unwrap();
+    until(|| conversation.link() == Link::Polling).await;
+    let approvals = conversation.approvals();
+    soon(approvals.set_policy(ConfirmationPolicy::always()))
+        .await
+        .unwrap();
+    mock.act();
+    change(&mock, "execution_status", json!("waiting_for_confirmation"));
+    mock.set_status("waiting_for_confirmation");
+    until(|| !approvals.pending().is_empty()).await;
+    // A restart of the server would not be noticed here.
+    soon(approvals.approve(&approvals.pending())).await.unwrap();
+    assert_eq!(mock.seen("POST /confirmation_policy"), 2);
+}
+
+#[tokio::test]
+async fn an_approval_after_a_restart_executes_no_later_action() {
+    let server = FakeServer::builder().script(acts()).start().await.unwrap();
+    let (fake, conversation) = attach(&server).await;
+    let approvals = conversation.approvals();
+    approvals
+        .set_policy(ConfirmationPolicy::always())
+        .await
+        .unwrap();
+    conversation.send("Go.").await.unwrap();
+    _ = conversation.run().await.unwrap();
+    assert_eq!(approvals.pending().len(), 1);
+    let rejects = Fault::status(403).on("/api/conversations/{id}/confirmation_policy");
+    server.inject(rejects);
+    let connections = conversation.connections();
+    fake.reload();
+    fake.cut_sockets();
+    soon_real(|| conversation.connections() > connections && conversation.link() == Link::Live)
+        .await;
+    assert!(approvals.approve(&approvals.pending()).await.is_err());
+    assert!(fake.executed().is_empty(), "{:?}", fake.executed());
+    let accepted = server.requests_to(
+        "POST",
+        "/api/conversations/{id}/events/respond_to_confirmation",
+    );
+    assert!(accepted.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cut_connection_does_not_replace_the_newer_policy_of_another_program() {
+    let (mock, mut dials, dial, conversation) = attached("idle").await;
+    let approvals = conversation.approvals();
+    soon(approvals.set_policy(ConfirmationPolicy::never()))
+        .await
+        .unwrap();
+    for kind in ["NeverConfirm", "AlwaysConfirm"] {
+        let (seq, event) = policy(&mock, kind);
+        dial.durable(seq, &event).await.unwrap();
+    }
+    until(|| approvals.policy() == Some(ConfirmationPolicy::always())).await;
+    let dial = reconnected(&mock, &mut dials, dial).await;
+    state(&dial, "idle", "AlwaysConfirm").await;
+    until(|| conversation.link() == Link::Live).await;
+    sleep(Duration::from_secs(5)).await;
+    assert_eq!(mock.seen("POST /confirmation_policy"), 1);
+    // The server restarts: it has lost the newer policy, which is set again.
+    let dial = reconnected(&mock, &mut dials, dial).await;
+    state(&dial, "idle", "NeverConfirm").await;
+    until(|| mock.seen("POST /confirmation_policy") == 2).await;
+    let bodies = mock.bodies();
+    assert!(bodies[1].contains("AlwaysConfirm"), "{bodies:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_newer_policy_of_this_program_is_set_again() {
+    let (mock, mut dials, dial, conversation) = attached("idle").await;
+    let approvals = conversation.approvals();
+    let (seq, event) = policy(&mock, "NeverConfirm");
+    dial.durable(seq, &event).await.unwrap();
+    until(|| conversation.events().len() == 1).await;
+    soon(approvals.set_policy(ConfirmationPolicy::always()))
+        .await
+        .unwrap();
+    policy(&mock, "AlwaysConfirm");
+    let dial = reconnected(&mock, &mut dials, dial).await;
+    state(&dial, "idle", "NeverConfirm").await;
+    until(|| mock.seen("POST /confirmation_policy") == 2).await;
+    let bodies = mock.bodies();
+    assert!(bodies[1].contains("AlwaysConfirm"), "{bodies:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cut_connection_does_not_replace_the_newer_analyzer_of_another_program() {
+    let (mock, mut dials, dial, conversation) = attached("idle").await;
+    let analyzer = Some(SecurityAnalyzer::llm());
+    soon(conversation.settings().set_security_analyzer(analyzer))
+        .await
+        .unwrap();
+    for kind in ["LLMSecurityAnalyzer", "PolicyRailSecurityAnalyzer"] {
+        let (seq, event) = change(&mock, "security_analyzer", json!({ "kind": kind }));
+        dial.durable(seq, &event).await.unwrap();
+    }
+    until(|| conversation.events().len() == 2).await;
+    let dial = reconnected(&mock, &mut dials, dial).await;
+    dial.full_state("idle").await.unwrap();
+    until(|| mock.seen("POST /security_analyzer") == 2).await;
+    let bodies = mock.bodies();
+    assert!(bodies[1].contains("PolicyRail"), "{bodies:?}");
+}
+
+#[tokio::test]
+async fn nothing_is_executed_under_the_newer_policy_of_another_program() {
+    let server = FakeServer::builder().script(acts()).start().await.unwrap();
+    let (fake, conversation) = attach(&server).await;
+    let approvals = conversation.approvals();
+    for policy in [ConfirmationPolicy::always(), ConfirmationPolicy::never()] {
+        approvals.set_policy(policy).await.unwrap();
+    }
+    let call = SetConfirmationPolicy::new(fake.id(), ConfirmationPolicy::always());
+    server.client().unwrap().call(&call).await.unwrap();
+    soon_real(|| approvals.policy() == Some(ConfirmationPolicy::always())).await;
+    let connections = conversation.connections();
+    fake.cut_sockets();
+    soon_real(|| conversation.connections() > connections && conversation.link() == Link::Live)
+        .await;
+    conversation.send("Go.").await.unwrap();
+    let outcome = conversation.run().await.unwrap();
+    assert!(fake.executed().is_empty(), "{outcome}");
+    // A fork has this policy too.
+    let copy = conversation.branches().fork().await.unwrap();
+    assert_eq!(
+        copy.approvals().policy(),
+        Some(ConfirmationPolicy::always())
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_policy_in_a_replay_is_in_effect_before_the_snapshot() {
+    let (mock, mut dials, dial, conversation) = attached("idle").await;
+    state(&dial, "idle", "NeverConfirm").await;
+    until(|| conversation.approvals().policy().is_some()).await;
+    dial.peer.end(Error::closed(1012, "")).await.unwrap();
+    let dial = soon(dials.recv()).await.unwrap();
+    mock.act();
+    policy(&mock, "AlwaysConfirm");
+    replay(&mock, &dial).await;
+    until(|| conversation.events().len() == 2).await;
+    let running = conversation.run().timeout(Duration::from_secs(20));
+    let outcome = soon(tokio::spawn(running.into_future())).await;
+    assert_eq!(mock.seen("POST /run"), 0, "{outcome:?}");
+    let policy = conversation.approvals().policy();
+    assert_eq!(policy, Some(ConfirmationPolicy::always()));
+    assert_eq!(conversation.approvals().pending().len(), 1);
+}
+
+/// Attaches to a conversation with a goal, of which the handle holds no event.
+async fn without_the_goal(active: bool) -> (Mock, Dial, Conversation, Arc<dyn Send>) {
+    let (mock, mut dials) = Mock::new();
+    let goal = json!({"active": active, "status": "running", "iteration": 1, "max_iterations": 10,
+        "objective": "x"});
+    change(&mock, "goal", goal);
+    for _ in 0..250 {
+        mock.append("New", &json!({}));
+    }
+    let attach = Conversation::attach(&mock.client(), mock.id).live();
+    let attaching = tokio::spawn(attach.into_future());
+    let dial = soon(dials.recv()).await.unwrap();
+    dial.welcome(&mock, "idle").await.unwrap();
+    let conversation = soon(attaching).await.unwrap().unwrap();
+    (
+        mock,
+        dial,
+        conversation,
+        Arc::new(std::sync::Mutex::new(dials)),
+    )
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_goal_before_the_held_events_excludes_a_policy_that_may_ask() {
+    let (mock, _dial, conversation, _dials) = without_the_goal(true).await;
+    let approvals = conversation.approvals();
+    let error = soon(approvals.set_policy(ConfirmationPolicy::always()))
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Conflict, "{error}");
+    assert_eq!(mock.seen("POST /confirmation_policy"), 0);
+    soon(approvals.set_policy(ConfirmationPolicy::never()))
+        .await
+        .unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_ended_goal_before_the_held_events_excludes_no_policy() {
+    let (mock, _dial, conversation, _dials) = without_the_goal(false).await;
+    let approvals = conversation.approvals();
+    let mut searches = Vec::new();
+    for _ in 0..2 {
+        soon(approvals.set_policy(ConfirmationPolicy::always()))
+            .await
+            .unwrap();
+        searches.push(mock.seen("GET /events/search"));
+    }
+    assert_eq!(
+        searches[1],
+        searches[0] + 1,
+        "the earlier events are searched once"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_goal_that_only_the_server_has_excludes_a_policy_that_may_ask() {
+    let (mock, _dials, dial, conversation) = attached("idle").await;
+    let goal = json!({"active": true, "status": "running", "iteration": 1, "max_iterations": 10,
+        "objective": "x"});
+    let (seq, event) = change(&mock, "goal", goal);
+    let approvals = conversation.approvals();
+    let setting = tokio::spawn(approvals.set_policy(ConfirmationPolicy::always()));
+    sleep(Duration::from_millis(300)).await;
+    dial.durable(seq, &event).await.unwrap();
+    let error = soon(setting).await.unwrap().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Conflict, "{error}");
+    assert_eq!(mock.seen("POST /confirmation_policy"), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_goal_and_a_policy_that_may_ask_exclude_each_other() {
+    let (mock, _dials, _dial, conversation) = attached("idle").await;
+    mock.slow_down("/confirmation_policy", Duration::from_secs(5));
+    let approvals = conversation.approvals();
+    let setting = tokio::spawn(approvals.set_policy(ConfirmationPolicy::always()));
+    until(|| mock.bodies().len() == 1).await;
+    // The server has the policy already, but has not responded yet.
+    let goal = conversation.goals().start("x").into_future();
+    let error = soon(goal).await.map(|_| ()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Conflict, "{error}");
+    soon(setting).await.unwrap().unwrap();
+    assert_eq!(mock.seen("POST /goal"), 0);
+}
+
+#[tokio::test]
+async fn no_child_is_started_that_would_not_have_the_policy() {
+    let server = FakeServer::builder().script(acts()).start().await.unwrap();
+    let (fake, conversation) = attach(&server).await;
+    let approvals = conversation.approvals();
+    approvals
+        .set_policy(ConfirmationPolicy::always())
+        .await
+        .unwrap();
+    let error = conversation.children().start("x").await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Conflict, "{error}");
+    // Another handle, which has only the newest events and has set no policy.
+    fake.fill(200, 10).await;
+    let client = oh_transport::Client::builder(server.url());
+    let client = client.session_api_key(server.session_api_key());
+    let client = client.build().unwrap();
+    let other = Conversation::attach(&client, fake.id()).live().await;
+    let other = other.unwrap();
+    let error = other.children().start("x").await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Conflict, "{error}");
+    let children = "/api/conversations/{id}/children";
+    assert!(server.requests_to("POST", children).is_empty());
+    // The reason on such a server: it starts a child under the policy of the creation.
+    let call = oh_protocol::calls::conversations::StartChild::new(fake.id(), "x");
+    let child = client.call(&call).await.unwrap().conversation_id;
+    let child = server.conversation(child).unwrap();
+    child.idle().await;
+    assert!(!child.executed().is_empty());
+    // Without an asking policy, and under one from the creation, children are started.
+    approvals
+        .set_policy(ConfirmationPolicy::never())
+        .await
+        .unwrap();
+    conversation.children().start("x").await.unwrap();
+}
+
+#[tokio::test]
+async fn a_child_has_the_policy_with_which_its_parent_was_created() {
+    let server = FakeServer::builder().script(acts()).start().await.unwrap();
+    let place = crate::mock::Place(server.client().unwrap());
+    let llm = oh_protocol::config::Llm::new("m").api_key("k");
+    let parent = Conversation::builder(&place, oh_protocol::config::Agent::new(llm))
+        .always_confirm()
+        .start()
+        .await
+        .unwrap();
+    let child = parent.children().start("x").await.unwrap();
+    _ = child.join().await.unwrap();
+    assert_eq!(child.approvals().pending().len(), 1);
+    let executed = server.conversation(child.id()).unwrap().executed();
+    assert!(executed.is_empty(), "{executed:?}");
+}

@@ -192,7 +192,7 @@ impl Approvals {
     /// reason in its next run. The conditions are those of [`approve`](Self::approve).
     ///
     /// Returns when the log shows the rejection of every action, or after the
-    /// [time limit for unclear answers](crate::Attach::answer_within) without it (15 s by default).
+    /// [time limit for unclear answers](crate::Attach::ambiguous_after) without it (15 s by default).
     ///
     /// # Errors
     ///

@@ -3,7 +3,6 @@
 
 use std::{
     fmt,
-    future::{Future, IntoFuture},
     pin::Pin,
     task::{Context, Poll},
 };
@@ -19,7 +18,9 @@ use oh_protocol::{
 use tokio::time::timeout;
 
 use crate::{
-    Conversation, Cursor, Error, ErrorKind, EventStream, Request, Result, mirror::changes::Part,
+    Conversation, Cursor, Error, ErrorKind, EventStream, Request, Result,
+    mirror::changes::Part,
+    request::{Polled, operation},
     run::turn,
 };
 
@@ -168,11 +169,12 @@ fn goal_of(event: &Event) -> Option<GoalStatus> {
 /// [`ErrorKind::Ambiguous`] if the connection failed, or a gateway gave up waiting for the server,
 /// and the log does not show the goal. Returns [`ErrorKind::RateLimited`] if the server accepts no
 /// more runs.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 #[must_use = "nothing is started until it is awaited"]
 pub struct StartGoal {
     conversation: Conversation,
     call: calls::StartGoal,
+    polled: Polled<Goal>,
 }
 
 impl StartGoal {
@@ -183,17 +185,21 @@ impl StartGoal {
     }
 }
 
-impl IntoFuture for StartGoal {
-    type Output = Result<Goal>;
-    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
-
-    fn into_future(self) -> Self::IntoFuture {
-        Box::pin(async move {
-            let Self { conversation, call } = self;
-            conversation.begin_goal("start a goal", call).await
-        })
+impl StartGoal {
+    async fn begin(self) -> Result<Goal> {
+        let Self {
+            conversation, call, ..
+        } = self;
+        conversation.begin_goal("start a goal", call).await
     }
 }
+
+operation!(
+    StartGoal,
+    Goal,
+    |goal: &mut StartGoal| goal.clone(),
+    StartGoal::begin
+);
 
 /// The goals of a conversation: see [`Conversation::goals`].
 #[derive(Debug, Clone)]
@@ -225,6 +231,7 @@ impl Goals {
         StartGoal {
             conversation: self.conversation.clone(),
             call: calls::StartGoal::new(self.conversation.id(), objective),
+            polled: Polled::default(),
         }
     }
 

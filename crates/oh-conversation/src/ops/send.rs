@@ -1,10 +1,6 @@
 //! Sending messages, without accidentally approving actions that wait for approval.
 
-use std::{
-    fmt,
-    future::{Future, IntoFuture},
-    pin::Pin,
-};
+use std::{fmt, mem};
 
 use oh_protocol::{
     Event, Payload,
@@ -16,6 +12,7 @@ use tokio::time::timeout;
 use crate::{
     Conversation, Error, ErrorKind, Result,
     gate::Standing,
+    request::{Polled, operation},
     run::{Started, turn},
 };
 
@@ -44,6 +41,7 @@ pub struct SendMessage {
     sender: Option<String>,
     anyway: bool,
     blind: bool,
+    polled: Polled<()>,
 }
 
 impl Conversation {
@@ -81,6 +79,7 @@ impl SendMessage {
             sender: None,
             anyway: false,
             blind: false,
+            polled: Polled::default(),
         }
     }
 
@@ -130,6 +129,19 @@ impl SendMessage {
     pub fn even_if_pending(mut self) -> Self {
         self.anyway = true;
         self
+    }
+
+    /// Moves the message out, because its content may be large.
+    fn take(&mut self) -> Self {
+        Self {
+            conversation: self.conversation.clone(),
+            content: mem::take(&mut self.content),
+            run: self.run,
+            sender: self.sender.take(),
+            anyway: self.anyway,
+            blind: self.blind,
+            polled: Polled::default(),
+        }
     }
 
     async fn deliver(self) -> Result<()> {
@@ -209,14 +221,7 @@ impl SendMessage {
     }
 }
 
-impl IntoFuture for SendMessage {
-    type Output = Result<()>;
-    type IntoFuture = Pin<Box<dyn Future<Output = Result<()>> + Send>>;
-
-    fn into_future(self) -> Self::IntoFuture {
-        Box::pin(self.deliver())
-    }
-}
+operation!(SendMessage, (), SendMessage::take, SendMessage::deliver);
 
 /// Returns whether the agent's model is configured without vision.
 fn is_blind(conversation: &Conversation) -> bool {

@@ -1,10 +1,6 @@
 //! The title of a conversation: setting it, and generating it with the agent's model or another one.
 
-use std::{
-    fmt,
-    future::{Future, IntoFuture},
-    pin::Pin,
-};
+use std::fmt;
 
 use oh_protocol::{
     ConversationId, Payload, calls,
@@ -12,7 +8,10 @@ use oh_protocol::{
 };
 use oh_transport::Client;
 
-use crate::{Conversation, Error, ErrorKind, Request, Result};
+use crate::{
+    Conversation, Error, ErrorKind, Request, Result,
+    request::{Polled, operation},
+};
 
 /// The title of a conversation: see [`Conversation::title`].
 #[derive(Debug, Clone)]
@@ -70,11 +69,13 @@ impl Title {
 /// encrypted in the temporary conversation's state until the deletion. This costs one short model
 /// call, which does not count towards this conversation. Without a separate model, the agent's
 /// model is asked, and the call counts towards this conversation.
+#[derive(Clone)]
 #[must_use = "no title is generated until it is awaited"]
 pub struct GenerateTitle {
     conversation: Conversation,
     llm: Option<Llm>,
     max_length: usize,
+    polled: Polled<String>,
 }
 
 impl GenerateTitle {
@@ -83,6 +84,7 @@ impl GenerateTitle {
             conversation: conversation.clone(),
             llm: None,
             max_length: 50,
+            polled: Polled::default(),
         }
     }
 
@@ -208,14 +210,12 @@ fn tidy(answer: &str, max_length: usize) -> String {
     format!("{}…", cut.trim_end())
 }
 
-impl IntoFuture for GenerateTitle {
-    type Output = Result<String>;
-    type IntoFuture = Pin<Box<dyn Future<Output = Result<String>> + Send>>;
-
-    fn into_future(self) -> Self::IntoFuture {
-        Box::pin(self.make())
-    }
-}
+operation!(
+    GenerateTitle,
+    String,
+    |title: &mut GenerateTitle| title.clone(),
+    GenerateTitle::make
+);
 
 impl fmt::Debug for GenerateTitle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

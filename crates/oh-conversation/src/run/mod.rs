@@ -32,7 +32,7 @@ pub(crate) use self::{
     signs::{ran_since, status_since},
     start::Started,
 };
-use crate::{Conversation, Error, ErrorKind, Result, Usage, gate::Standing};
+use crate::{Conversation, Error, ErrorKind, Result, Usage, gate::Standing, request::Polled};
 
 /// Timeout of a request that checks for the end. A hook may be blocking the server.
 const LOOK: Duration = Duration::from_secs(10);
@@ -80,6 +80,7 @@ pub struct Run {
     max_tokens: Option<u64>,
     /// Only waits, and starts no run.
     join: bool,
+    polled: Polled<RunOutcome>,
 }
 
 /// How the wait ended.
@@ -116,6 +117,7 @@ impl Run {
             max_cost: None,
             max_tokens: None,
             join: false,
+            polled: Polled::default(),
         }
     }
 

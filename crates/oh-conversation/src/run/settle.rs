@@ -1,27 +1,16 @@
 //! Waiting for a run whose agent calls client tools: the run is over when the agent has received every
 //! result.
 
-use std::{
-    future::{Future, IntoFuture},
-    pin::Pin,
-};
-
 use tokio::time::{Instant, timeout};
 
 use super::{Run, RunOutcome, RunStatus};
 use crate::{
     Conversation, Result,
     client_tools::{Dispatch, answers},
+    request::operation,
 };
 
-impl IntoFuture for Run {
-    type Output = Result<RunOutcome>;
-    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
-
-    fn into_future(self) -> Self::IntoFuture {
-        Box::pin(until_settled(self))
-    }
-}
+operation!(Run, RunOutcome, |run: &mut Run| run.clone(), until_settled);
 
 /// Runs until the agent has received the results of all its client tool calls.
 async fn until_settled(run: Run) -> Result<RunOutcome> {

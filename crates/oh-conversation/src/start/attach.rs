@@ -1,16 +1,12 @@
 //! Attaching to an existing conversation.
 
-use std::{
-    future::{Future, IntoFuture},
-    pin::Pin,
-};
-
 use oh_protocol::{ConversationId, calls::conversations::Get};
 use oh_transport::Client;
 
 use crate::{
     ClientTool, Conversation, Cursor, Error, Origin, Result,
     link::shared::Begin,
+    request::{Polled, operation},
     start::options::{FEWEST, Following, link_options},
 };
 
@@ -39,12 +35,13 @@ use crate::{
 ///
 /// Returns an error if the server does not have the conversation, rejects the key, or cannot be
 /// reached.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 #[must_use = "nothing is connected until it is awaited"]
 pub struct Attach {
     client: Client,
     id: ConversationId,
     following: Following,
+    polled: Polled<Conversation>,
 }
 
 impl Conversation {
@@ -60,6 +57,7 @@ impl Attach {
             client: client.clone(),
             id,
             following: Following::default(),
+            polled: Polled::default(),
         }
     }
 
@@ -123,25 +121,28 @@ impl Attach {
     }
 }
 
-impl IntoFuture for Attach {
-    type Output = Result<Conversation>;
-    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
-
-    fn into_future(self) -> Self::IntoFuture {
-        Box::pin(async move {
-            let Self {
-                client,
-                id,
-                following,
-            } = self;
-            let info = match client.call(&Get::new(id)).await {
-                Ok(info) => info,
-                Err(error) => return Err(not_found_reason(&client, id, error).await),
-            };
-            Conversation::follow(client, info, following, Origin::Attached).await
-        })
+impl Attach {
+    async fn connect(self) -> Result<Conversation> {
+        let Self {
+            client,
+            id,
+            following,
+            ..
+        } = self;
+        let info = match client.call(&Get::new(id)).await {
+            Ok(info) => info,
+            Err(error) => return Err(not_found_reason(&client, id, error).await),
+        };
+        Conversation::follow(client, info, following, Origin::Attached).await
     }
 }
+
+operation!(
+    Attach,
+    Conversation,
+    |attach: &mut Attach| attach.clone(),
+    Attach::connect
+);
 
 /// Returns the reason why a conversation was not found, which may be that the address is not an
 /// agent server.

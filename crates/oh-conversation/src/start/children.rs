@@ -1,11 +1,6 @@
 //! Child conversations: started from a conversation, with the same agent and a separate task.
 
-use std::{
-    fmt,
-    future::{Future, IntoFuture},
-    ops::Deref,
-    pin::Pin,
-};
+use std::{fmt, ops::Deref};
 
 use oh_protocol::{
     ConversationId,
@@ -13,7 +8,12 @@ use oh_protocol::{
     state::ConversationInfo,
 };
 
-use crate::{Conversation, Error, ErrorKind, Request, Result, mirror::changes::Part, ops::list};
+use crate::{
+    Conversation, Error, ErrorKind, Request, Result,
+    mirror::changes::Part,
+    ops::list,
+    request::{Polled, operation},
+};
 
 /// A child conversation that has been started.
 ///
@@ -69,10 +69,12 @@ impl Deref for Child {
 /// conversations, [`ErrorKind::RateLimited`](crate::ErrorKind::RateLimited) if the server accepts
 /// no more runs, and other kinds if it rejects the request: a worktree needs a repository with a
 /// commit, or the server returns a 500.
+#[derive(Clone)]
 #[must_use = "nothing is started until it is awaited"]
 pub struct StartChild {
     conversation: Conversation,
     call: calls::StartChild,
+    polled: Polled<Child>,
 }
 
 impl StartChild {
@@ -90,25 +92,27 @@ impl StartChild {
     }
 }
 
-impl IntoFuture for StartChild {
-    type Output = Result<Child>;
-    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
-
-    fn into_future(self) -> Self::IntoFuture {
-        Box::pin(async move {
-            let parent = &self.conversation;
-            parent.check_before_child().await?;
-            let response = parent
-                .call_newer("start a child conversation", &self.call)
-                .await?;
-            let attached = Conversation::attach(parent.client(), response.conversation_id).await?;
-            Ok(Child {
-                conversation: attached,
-                response,
-            })
+impl StartChild {
+    async fn start(self) -> Result<Child> {
+        let parent = &self.conversation;
+        parent.check_before_child().await?;
+        let response = parent
+            .call_newer("start a child conversation", &self.call)
+            .await?;
+        let attached = Conversation::attach(parent.client(), response.conversation_id).await?;
+        Ok(Child {
+            conversation: attached,
+            response,
         })
     }
 }
+
+operation!(
+    StartChild,
+    Child,
+    |child: &mut StartChild| child.clone(),
+    StartChild::start
+);
 
 impl fmt::Debug for StartChild {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -174,6 +178,7 @@ impl Children {
         StartChild {
             conversation: self.conversation.clone(),
             call: calls::StartChild::new(self.conversation.id(), task),
+            polled: Polled::default(),
         }
     }
 

@@ -1,10 +1,5 @@
 //! Forks: copies of a conversation under another id.
 
-use std::{
-    future::{Future, IntoFuture},
-    pin::Pin,
-};
-
 use oh_protocol::{
     ConversationId,
     calls::conversations::{Fork, Get},
@@ -13,7 +8,10 @@ use oh_protocol::{
 };
 
 use crate::{
-    Branches, Conversation, Error, Origin, Result, client_tools::Dispatch, run::turn::is_unclear,
+    Branches, Conversation, Error, Origin, Result,
+    client_tools::Dispatch,
+    request::{Polled, operation},
+    run::turn::is_unclear,
     start::options::Following,
 };
 
@@ -36,6 +34,7 @@ impl Branches {
             call: Fork::new(self.conversation.id()),
             fresh: true,
             llm: None,
+            polled: Polled::default(),
         }
     }
 }
@@ -67,7 +66,7 @@ impl Conversation {
 /// Returns [`ErrorKind::Ambiguous`](crate::ErrorKind::Ambiguous) if the response was lost and the server
 /// does not show whether the copy was made. In this case, and if the copy was made and a later step
 /// fails, the error's [`conversation_id`](crate::Error::conversation_id) is the copy's.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 #[must_use = "nothing is copied until it is awaited"]
 pub struct ForkConversation {
     conversation: Conversation,
@@ -75,6 +74,7 @@ pub struct ForkConversation {
     /// Whether the copy's id was generated for it.
     fresh: bool,
     llm: Option<Box<Llm>>,
+    polled: Polled<Conversation>,
 }
 
 impl ForkConversation {
@@ -142,52 +142,54 @@ impl ForkConversation {
     }
 }
 
-impl IntoFuture for ForkConversation {
-    type Output = Result<Conversation>;
-    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
-
-    fn into_future(self) -> Self::IntoFuture {
-        Box::pin(async move {
-            let info = self.copy().await?;
-            let original = &self.conversation;
-            let copy_id = info.id();
-            let dispatch = original.client_tools();
-            let following = Following {
-                link: original.link_options().clone(),
-                tools: dispatch.map_or_else(Vec::new, |dispatch| dispatch.tools().to_vec()),
-                resume_tools: dispatch.is_some_and(Dispatch::resumes),
-                delete_on_close: original.deletes_on_close(),
+impl ForkConversation {
+    async fn make(self) -> Result<Conversation> {
+        let info = self.copy().await?;
+        let original = &self.conversation;
+        let copy_id = info.id();
+        let dispatch = original.client_tools();
+        let following = Following {
+            link: original.link_options().clone(),
+            tools: dispatch.map_or_else(Vec::new, |dispatch| dispatch.tools().to_vec()),
+            resume_tools: dispatch.is_some_and(Dispatch::resumes),
+            delete_on_close: original.deletes_on_close(),
+        };
+        let policy = original.policy_of_fork();
+        let client = original.client().clone();
+        let copy = Conversation::follow(client, info, following, Origin::Forked).await;
+        let named = |error: Error| {
+            error.in_context(&format!(
+                "the fork {copy_id} was created, but setting it up failed"
+            ))
+        };
+        let copy = copy.map_err(named)?;
+        original.ask_in(&copy);
+        let set_up = async {
+            if let Some(policy) = policy {
+                copy.set_policy(policy).await?;
+            }
+            let analyzer = {
+                let held = original.mirror().read();
+                original.mirror().restored.analyzer(&held)
             };
-            let policy = original.policy_of_fork();
-            let client = original.client().clone();
-            let copy = Conversation::follow(client, info, following, Origin::Forked).await;
-            let named = |error: Error| {
-                error.in_context(&format!(
-                    "the fork {copy_id} was created, but setting it up failed"
-                ))
-            };
-            let copy = copy.map_err(named)?;
-            original.ask_in(&copy);
-            let set_up = async {
-                if let Some(policy) = policy {
-                    copy.set_policy(policy).await?;
-                }
-                let analyzer = {
-                    let held = original.mirror().read();
-                    original.mirror().restored.analyzer(&held)
-                };
-                if let Some(analyzer) = analyzer {
-                    copy.settings().set_security_analyzer(analyzer).await?;
-                }
-                if let Some(llm) = self.llm {
-                    copy.settings().switch_llm(*llm).await?;
-                }
-                Ok(())
-            };
-            set_up
-                .await
-                .map_err(|error: Error| named(error).of_conversation(copy_id))?;
-            Ok(copy)
-        })
+            if let Some(analyzer) = analyzer {
+                copy.settings().set_security_analyzer(analyzer).await?;
+            }
+            if let Some(llm) = self.llm {
+                copy.settings().switch_llm(*llm).await?;
+            }
+            Ok(())
+        };
+        set_up
+            .await
+            .map_err(|error: Error| named(error).of_conversation(copy_id))?;
+        Ok(copy)
     }
 }
+
+operation!(
+    ForkConversation,
+    Conversation,
+    |fork: &mut ForkConversation| fork.clone(),
+    ForkConversation::make
+);

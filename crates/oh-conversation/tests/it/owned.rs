@@ -1,8 +1,8 @@
 //! Futures of operations own all that they need, so that tasks can run them.
 
-use std::future::IntoFuture;
+use std::future::Future;
 
-use oh_conversation::Conversations;
+use oh_conversation::{Conversation, Conversations};
 use oh_protocol::{
     ConversationId,
     config::{ConfirmationPolicy, Llm},
@@ -10,12 +10,9 @@ use oh_protocol::{
 
 use crate::mock::attached;
 
-fn spawns<F>(future: F)
-where
-    F: IntoFuture,
-    F::IntoFuture: Send + 'static,
-{
-    drop(future.into_future());
+/// Drops a future that `tokio::spawn` accepts.
+fn spawns(future: impl Future + Send + 'static) {
+    drop(future);
 }
 
 #[tokio::test(start_paused = true)]
@@ -63,6 +60,7 @@ async fn every_operation_can_be_moved_into_a_task_and_sends_nothing_before() {
     spawns(handle.runtime().info());
     spawns(handle.runtime().reprovision());
     let conversations = Conversations::of(&mock.client());
+    spawns(Conversation::attach(&mock.client(), mock.id));
     spawns(conversations.count(None));
     spawns(conversations.batch([ConversationId::random()]));
     assert_eq!(mock.requests().len(), before);

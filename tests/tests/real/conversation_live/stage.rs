@@ -297,7 +297,7 @@ pub(crate) fn until(mut happens: impl FnMut() -> bool) -> impl Future<Output = (
 pub(crate) fn running(
     conversation: &Conversation,
 ) -> JoinHandle<openhands::conversation::Result<RunOutcome>> {
-    tokio::spawn(conversation.run().into_future())
+    tokio::spawn(conversation.run())
 }
 
 #[track_caller]

@@ -100,7 +100,7 @@ pub use read::callback::Subscription;
 pub use read::completions::completion_log;
 pub use read::cursor::Cursor;
 pub use read::latest::Watch;
-pub use read::stream::EventStream;
+pub use read::stream::{EventStream, NumberedEvents};
 pub use request::Request;
 pub use run::usage::{Usage, UsageStream};
 pub use run::{Run, RunOutcome, RunReport, RunStatus};

@@ -15,7 +15,7 @@ use crate::{Error, ErrorKind, Result, matching, text};
 /// Keys may be spelt `PreToolUse` or `pre_tool_use`, and all of them may be nested in
 /// `{"hooks": …}`. This function accepts and rejects the same files as the server. Keys that the
 /// server ignores, such as a `description` next to `hooks` or a misspelt key of a hook, are not
-/// sent. [`lint`](crate::lint) lists these keys, because a misspelt guard does not guard.
+/// sent. [`lint`](crate::lint) lists these keys, because a misspelled key disables the hook.
 ///
 /// # Errors
 ///

@@ -127,8 +127,7 @@ impl fmt::Display for Lint {
     }
 }
 
-/// Reports settings that the server accepts but that can never work. A guard that does not guard is
-/// worse than no guard.
+/// Reports settings that the server accepts but that can never work.
 ///
 /// ```
 /// use oh_hooks::{Hook, HookConfig, HookMatcher, LintKind, lint};

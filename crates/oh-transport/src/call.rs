@@ -33,8 +33,8 @@ const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(90);
 /// Any other call is retried only if no connection was made.
 ///
 /// The delay between attempts follows `Retry-After`. It is at least 50 to 100 ms and doubles with
-/// each attempt. A [`Timeout`](ErrorKind::Timeout) during retries has the last failure as its
-/// source.
+/// each attempt. If the time limit expires during retries, `source()` of the
+/// [`Timeout`](ErrorKind::Timeout) is the last failure.
 ///
 /// # Cancel safety
 ///

@@ -10,7 +10,7 @@ use std::sync::Arc;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Liveness {
-    /// The server is not supervised, as far as this client can tell. The default.
+    /// No supervisor has reported a state. The default.
     #[default]
     Unknown,
     /// The supervisor has received a response from the server.

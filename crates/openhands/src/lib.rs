@@ -41,13 +41,17 @@
 //! | Configure a model | [`Llm`] |
 //! | Store models and keys on a server | [`admin::Admin`] |
 //! | Configure an agent, its tools and MCP servers | [`Agent`], [`protocol::config`] |
+//! | Read MCP servers from a file, add skills | [`protocol::config::McpFile`], [`protocol::config::AgentContext`] |
 //! | Start a conversation, send, run | [`Conversation::builder`](conversation::Conversation::builder), [`concepts::runs`] |
 //! | Find a conversation again after a restart | [`Conversation::attach`](conversation::Conversation::attach) |
 //! | Follow events | [`Conversation::subscribe`](conversation::Conversation::subscribe), [`concepts::mirror`] |
+//! | Serve events to others, and resume by number | [`EventStream::numbered`](conversation::EventStream::numbered), [`Cursor`] |
 //! | Show text while the model writes it | [`Conversation::tokens`](conversation::Conversation::tokens) |
 //! | Limit cost and time | [`conversation::Run`] |
+//! | Stop a run | [`Conversation::pause`](conversation::Conversation::pause), [`Conversation::interrupt`](conversation::Conversation::interrupt) |
 //! | Approve actions | [`concepts::approvals`] |
 //! | Guard an agent without a program | [`hooks`], [`HookConfig`] |
+//! | Read hooks from a file, check them | [`hooks::load`], [`hooks::lint`] |
 //! | Write a hook in Rust | [`hooks::author`] |
 //! | Offer a tool that this program implements | [`conversation::ClientTool`] |
 //! | Set secrets, switch the model | [`conversation::Secrets`], [`conversation::Settings`] |
@@ -64,7 +68,8 @@
 //!
 //! This crate is the facade: it re-exports the crates below and contains no logic. Each of them can
 //! also be used alone. [`prelude`] has the types that most programs need; they are also in the root
-//! of this crate. [`concepts`] explains how conversations behave.
+//! of this crate. [`concepts`] explains how conversations behave. Examples on the pages of a module
+//! name its crate: `oh_conversation::Run` is `openhands::conversation::Run`.
 //!
 //! | Module | Feature | What it does |
 //! |-|-|-|

@@ -18,11 +18,11 @@ use crate::{Conversation, WeakConversation, lock::lock};
 pub enum BulkCancel {
     /// Conversations in flight continue to their end.
     Finish,
-    /// Running conversations are interrupted, and the stream waits for their outcomes. A
-    /// conversation that has not started to run is not run.
+    /// Running conversations are interrupted, and the stream waits for their outcomes.
+    /// Conversations that have not started are not run.
     Interrupt,
-    /// Runs continue on the server, and the stream does not wait for them. A conversation that has
-    /// not started to run is not run.
+    /// Runs continue on the server, and the stream does not wait for them. Conversations that
+    /// have not started are not run.
     Leave,
 }
 

@@ -30,7 +30,7 @@ pub(super) enum Job {
 pub struct BulkResult {
     /// Position among the conversations added, from 0.
     pub index: usize,
-    /// Id of the conversation. The server may have the conversation even if starting it failed.
+    /// Id of the conversation. The conversation may exist even if the start failed.
     pub id: ConversationId,
     /// The conversation, still connected, unless it could not be created or connected. Also set if
     /// its first message or its run failed.

@@ -58,6 +58,11 @@ type Handler = Arc<dyn Fn(ClientToolCall) -> Handling + Send + Sync>;
 ///
 /// With the feature `schemars`, `ClientTool::typed` derives the parameters from a Rust type.
 ///
+/// The server answers a call at once with "dispatched", and the agent continues. The result follows
+/// as a user message: a running agent reads it in its next step, and after the end of a run the
+/// message starts another one. [`run`](crate::Conversation::run) waits for it. Let the description
+/// of the tool say that the agent should wait for the result.
+///
 /// The handler is called **once for each call of the agent**, on a separate task; parallel calls
 /// run in parallel. A call that needs approval is executed when it is approved, and never after a
 /// rejection. This also holds across reconnects, and when one process attaches to a conversation
@@ -277,8 +282,8 @@ impl From<Value> for ToolResult {
     }
 }
 
-/// The failure of a client tool, as a text for the agent. Converts from every error and every text,
-/// so a handler can use `?` and `Err("…".into())`.
+/// The failure of a client tool, as a text for the agent. Any error or text converts to it, so a
+/// handler can use `?` and `Err("…".into())`.
 // Does not implement `Display`: the conversion from every error would then overlap with the
 // conversion from itself.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -26,11 +26,12 @@ const BYTES: usize = 1 << 20;
 /// Number of finished items that are remembered, so that none is reported twice.
 const FINISHED: usize = 64;
 
-/// A step in the output of an item.
+/// A piece of the model's output, or a change of its state. An item is the event that will contain
+/// the whole text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Token {
-    /// An item starts, or starts again: its pieces from a lower attempt are void.
+    /// An item starts, or starts again. Discard the pieces of earlier attempts.
     Started {
         /// Id of the event that will complete the item.
         item_id: Box<str>,
@@ -57,7 +58,7 @@ pub enum Token {
         /// The text of the piece.
         content: Box<str>,
     },
-    /// An attempt was aborted; its pieces are void.
+    /// An attempt was aborted. Discard its pieces.
     Aborted {
         /// Id of the item.
         item_id: Box<str>,

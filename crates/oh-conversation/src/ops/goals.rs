@@ -163,7 +163,7 @@ fn goal_of(event: &Event) -> Option<GoalStatus> {
 ///
 /// Returns [`ErrorKind::Conflict`] while a run or another goal is in progress, and under a
 /// [policy](crate::Approvals::set_policy) that may ask for approval: when an action waits, the
-/// server goes on with the goal's next round, which executes the action.
+/// server starts the goal's next round, which executes the action.
 /// Returns [`ErrorKind::PendingConfirmation`] while an action waits for approval, and
 /// [`ErrorKind::InvalidInput`] for an empty objective or zero rounds. Returns
 /// [`ErrorKind::Ambiguous`] if the connection failed, or a gateway gave up waiting for the server,

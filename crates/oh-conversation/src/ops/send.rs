@@ -92,8 +92,8 @@ impl SendMessage {
     /// Adds an image, by its URL or as a `data:` URL such as `data:image/png;base64,…`.
     ///
     /// If the agent's model is configured without vision (`disable_vision`), the message is
-    /// rejected. Otherwise only the server can determine what a model supports. If the server
-    /// considers the model blind, the agent replies with a text that says so, and finishes; see
+    /// rejected. Otherwise only the server can determine what a model supports. If the model
+    /// does not support images, the agent replies so and finishes; see
     /// [`RunReport::image_unseen`](crate::RunReport::image_unseen).
     pub fn image(self, url: impl Into<String>) -> Self {
         self.and(UserContent::image(url))
@@ -106,7 +106,7 @@ impl SendMessage {
         self
     }
 
-    /// Sets the name of the sender, when several people talk to an agent. Servers up to 1.58 ignore
+    /// Sets the name of the sender, for conversations with several users. Servers up to 1.58 ignore
     /// it.
     pub fn sender(mut self, sender: impl Into<String>) -> Self {
         self.sender = Some(sender.into());

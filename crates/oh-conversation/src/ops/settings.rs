@@ -49,8 +49,8 @@ impl Settings {
     ///
     /// # Errors
     ///
-    /// Returns an error if the request fails. If the server rejects the analyzer, the previous
-    /// setting is the one that is set again.
+    /// Returns an error if the request fails. If the server rejects the analyzer, the client keeps
+    /// setting the previous one.
     pub fn set_security_analyzer(&self, analyzer: Option<SecurityAnalyzer>) -> Request<()> {
         let this = self.clone();
         Request::new(async move {

@@ -62,7 +62,7 @@ impl Title {
     }
 }
 
-/// A title that has not been generated. Await it for the text.
+/// A request for a title. Await it for the text.
 ///
 /// With a separate model ([`llm`](Self::llm)), the question goes to a temporary conversation, which
 /// is deleted afterwards. The server uses that model exactly like an agent's, and stores its key

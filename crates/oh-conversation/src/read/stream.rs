@@ -6,7 +6,7 @@ use std::{
     fmt,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use futures_core::Stream;
@@ -26,7 +26,9 @@ use crate::{
 /// a socket shows the `seq`s, so that a reader may wait for the end of a running tool.
 ///
 /// The stream has its own position: however slow its reader is, no other reader waits and no event
-/// is lost. The stream ends after it has yielded the error that ended the conversation's link;
+/// is lost. The stream does not keep the link open: keep a [`Conversation`](crate::Conversation) for
+/// as long as it is read. A stream of a [`Cursor::After`] that is beyond the log waits until the log
+/// is longer. The stream ends after it has yielded the error that ended the conversation's link;
 /// after a close it ends without an error. It also ends after an error while fetching older events
 /// that are not held: a page of the log that cannot be read in three attempts, or a rejected key.
 /// To continue, subscribe again with [`cursor`](Self::cursor).
@@ -152,12 +154,8 @@ impl EventStream {
     }
 
     /// Converts the stream to one that also yields each event's `seq`.
-    pub fn numbered(self) -> impl Stream<Item = Result<(u64, Event)>> + Send {
-        stream::unfold(self, |mut events| async move {
-            let event = futures_util::StreamExt::next(&mut events).await?;
-            let seq = u64::try_from(events.seq).unwrap_or_default();
-            Some((event.map(|event| (seq, event)), events))
-        })
+    pub fn numbered(self) -> NumberedEvents {
+        NumberedEvents(self)
     }
 
     /// Returns the index after the last event yielded.
@@ -187,6 +185,27 @@ impl Stream for EventStream {
                 }
             }
         }
+    }
+}
+
+/// An [`EventStream`] that also yields each event's `seq`: see [`EventStream::numbered`].
+#[derive(Debug)]
+pub struct NumberedEvents(EventStream);
+
+impl NumberedEvents {
+    /// Waits for the next event and its `seq`. Returns `None` when the stream has ended. Cancel-safe.
+    pub async fn next(&mut self) -> Option<Result<(u64, Event)>> {
+        futures_util::StreamExt::next(self).await
+    }
+}
+
+impl Stream for NumberedEvents {
+    type Item = Result<(u64, Event)>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let event = ready!(Pin::new(&mut self.0).poll_next(cx));
+        let seq = self.0.seq().unwrap_or_default();
+        Poll::Ready(event.map(|event| event.map(|event| (seq, event))))
     }
 }
 

@@ -37,10 +37,10 @@ use crate::{Conversation, Error, ErrorKind, Result, Usage, gate::Standing, reque
 /// Timeout of a request that checks for the end. A hook may be blocking the server.
 const LOOK: Duration = Duration::from_secs(10);
 
-/// A run. Await it for its [`RunOutcome`].
+/// A run that has not started. Await it for its [`RunOutcome`]; `tokio::spawn` accepts it too.
 ///
-/// The request is sent only if no action waits for approval, as of the server's newest event. It is
-/// never repeated: a run in progress is joined, and after a lost response the log shows whether the
+/// The request is sent only if no action waits for approval, as of the server's newest event. The
+/// request is never repeated: a run in progress is joined, and after a lost response the log shows whether the
 /// run was accepted.
 ///
 /// When the agent calls [client tools](crate::ClientTool), the run is over only after the agent has
@@ -153,7 +153,7 @@ impl Run {
     }
 
     /// Interrupts the run with [`RunStatus::BudgetReached`] when its models have used this many
-    /// prompt and completion tokens. Otherwise the same as [`max_cost`](Self::max_cost).
+    /// prompt and completion tokens. Works like [`max_cost`](Self::max_cost).
     pub fn max_tokens(mut self, tokens: u64) -> Self {
         self.max_tokens = Some(tokens);
         self

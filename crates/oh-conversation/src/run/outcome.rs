@@ -6,7 +6,7 @@ use oh_protocol::{event::ConversationErrorEvent, printable, redact};
 
 use crate::{Error, ErrorKind, Result, Usage};
 
-/// How a run ended, or that it did not end in time.
+/// How a run ended, or [`StillRunning`](Self::StillRunning) after a timeout.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum RunStatus {
@@ -28,7 +28,7 @@ pub enum RunStatus {
     /// The run was interrupted because it reached `max_cost` or `max_tokens`.
     BudgetReached,
     /// The server reports a run in progress although there is none, or accepts the request and does
-    /// nothing. Only a restart of the server, or a fork, helps.
+    /// nothing. Restart the server, or fork the conversation.
     Wedged,
     /// The conversation was deleted in the meantime.
     Gone,

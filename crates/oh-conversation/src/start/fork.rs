@@ -51,7 +51,7 @@ impl Conversation {
     }
 }
 
-/// A fork of a conversation that has not been made. Await it for the copy.
+/// A request to fork a conversation. Await it for the copy.
 ///
 /// The copy has the same events with the same ids, but neither secrets set at run time nor keys
 /// given with the agent: the server omits them. The confirmation policy in effect, and an analyzer

@@ -90,7 +90,7 @@ impl Event {
         Ok(Self::new(raw, header))
     }
 
-    /// Creates an event from any bytes, so that invalid data keeps its position in a log.
+    /// Creates an event from any bytes, to keep the position of invalid data in a log.
     ///
     /// If [`from_json`](Self::from_json) would fail, the event has the parts of the header that
     /// could be found, and [`Payload::Malformed`] with the reason. A missing [`id`](Self::id) is

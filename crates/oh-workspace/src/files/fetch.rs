@@ -83,7 +83,7 @@ impl Source {
     }
 }
 
-/// The bytes of a file as they arrive. Reading slowly is fine: the server waits.
+/// The bytes of a file as they arrive. A slow reader delays the server and loses nothing.
 ///
 /// When the connection breaks, the stream reconnects and resumes the file at the same position. If
 /// the file has changed in between, the error is [`ErrorKind::Changed`]. For a file that may

@@ -5,8 +5,8 @@
 //! are not used for the order, because two events can have the same one.
 //!
 //! Events that arrive early wait until the gap before them is filled. The client reads the missing
-//! events from the log. An event that this crate does not know, or cannot decode, keeps its place
-//! and its exact bytes: see [`Payload::Unknown`](crate::Payload::Unknown) and
+//! events from the log. An event of an unknown kind, or one that cannot be decoded, keeps its
+//! place and its exact bytes: see [`Payload::Unknown`](crate::Payload::Unknown) and
 //! [`Payload::Malformed`](crate::Payload::Malformed).
 //!
 //! ```

@@ -12,8 +12,9 @@
 //! | [`Polling`](crate::conversation::Link::Polling) | sockets are refused; events arrive by REST |
 //! | [`Ended`](crate::conversation::Link::Ended) | closed, or failed for a reason that a reconnect cannot fix |
 //!
-//! A link ends only if the conversation was closed or deleted, the session key is rejected, or the
-//! server has ended permanently. Streams then yield the error and end:
+//! A link ends only for a reason that a reconnect cannot fix: the conversation was closed, deleted
+//! or replaced by another one with its id, the session key is rejected, another server holds the
+//! lease, or the server has ended permanently. Streams then yield the error and end:
 //!
 //! ```no_run
 //! # async fn show(conversation: &openhands::Conversation) {

@@ -46,7 +46,7 @@ type Callback = Box<dyn FnMut(&Event) + Send>;
 ///     .await?;
 /// if let Origin::Found(differences) = conversation.origin() {
 ///     for difference in differences {
-///         println!("it has another {difference} than asked for");
+///         println!("the existing conversation differs in {difference}");
 ///     }
 /// }
 /// # Ok(()) }

@@ -23,6 +23,16 @@ pub(crate) struct Limits {
     pub(crate) wedged: Duration,
 }
 
+/// The longest limit: any longer one could exceed the range of the clock.
+const LONGEST: Duration = Duration::from_secs(10 * 365 * 86_400);
+
+impl Limits {
+    /// Returns a limit that the clock can represent.
+    pub(crate) fn bounded(limit: Duration) -> Duration {
+        limit.min(LONGEST)
+    }
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Self {

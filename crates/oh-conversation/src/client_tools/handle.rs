@@ -1,5 +1,7 @@
 //! The handle of the task that calls handlers.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use tokio::{sync::watch, task::AbortHandle};
 
 use super::ClientTool;
@@ -21,6 +23,8 @@ pub(crate) struct Dispatch {
     resumes: bool,
     progress: watch::Receiver<Progress>,
     task: AbortHandle,
+    /// Whether results start no runs.
+    rests: AtomicBool,
 }
 
 impl Drop for Dispatch {
@@ -41,6 +45,7 @@ impl Dispatch {
             resumes,
             progress,
             task,
+            rests: AtomicBool::new(false),
         }
     }
 
@@ -56,6 +61,21 @@ impl Dispatch {
 
     pub(crate) fn progress(&self) -> watch::Receiver<Progress> {
         self.progress.clone()
+    }
+
+    /// Starts no more runs for results: the budget of the run that called the tools is reached.
+    pub(crate) fn start_no_runs(&self) {
+        self.rests.store(true, Ordering::Release);
+    }
+
+    /// Starts runs for results again, because the caller has requested another run.
+    pub(crate) fn start_runs(&self) {
+        self.rests.store(false, Ordering::Release);
+    }
+
+    /// Returns whether results start runs.
+    pub(crate) fn starts_runs(&self) -> bool {
+        !self.rests.load(Ordering::Acquire)
     }
 
     pub(crate) fn stop(&self) {

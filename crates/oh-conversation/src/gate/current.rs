@@ -6,7 +6,7 @@ use oh_protocol::{Call, calls::events::Search};
 use oh_transport::{Backoff, ErrorKind as Wire};
 use tokio::time::timeout;
 
-use crate::{Conversation, Error, Result, read::attempts::Attempts};
+use crate::{Conversation, Error, ErrorKind, Result, read::attempts::Attempts};
 
 /// Timeout of one request.
 const LOOK: Duration = Duration::from_secs(30);
@@ -99,6 +99,22 @@ impl Conversation {
         };
         let limit = self.limits().answer;
         timeout(limit, looking).await.unwrap_or(false)
+    }
+
+    /// Waits for something, unless the link or this handle ends. Requests in progress are given up.
+    pub(crate) async fn unless_ended<T>(&self, what: impl Future<Output = Result<T>>) -> Result<T> {
+        tokio::select! {
+            biased;
+            done = what => done,
+            error = self.end() => Err(error),
+        }
+    }
+
+    /// Waits until the link or this handle has ended. Returns why.
+    pub(crate) async fn end(&self) -> Error {
+        self.until_ended().await;
+        let closed = || Error::new(ErrorKind::Closed, self.id(), "this handle was closed");
+        self.ended().unwrap_or_else(closed)
     }
 
     /// Waits until the link or this handle has ended.

@@ -51,11 +51,16 @@ impl Conversation {
         }
         let client = self.client().clone();
         let sent = tokio::spawn(async move { restore(&client, &mirror).await });
-        let set = sent.await.unwrap_or_else(|_| {
-            let what = "the task that sends the request ended";
-            Err(oh_transport::Error::new(Wire::Interrupted, what))
-        });
-        set.map_err(|error| Error::transport(self.id(), "restore the confirmation policy", error))
+        self.unless_ended(async {
+            let set = sent.await.unwrap_or_else(|_| {
+                let what = "the task that sends the request ended";
+                Err(oh_transport::Error::new(Wire::Interrupted, what))
+            });
+            set.map_err(|error| {
+                Error::transport(self.id(), "restore the confirmation policy", error)
+            })
+        })
+        .await
     }
 
     /// Ensures the same as [`restore`](Self::restore), within the time limit for unclear answers.
@@ -80,8 +85,12 @@ impl Conversation {
     }
 
     /// Returns the conversation's standing as of the server's newest event. Waits for the link if
-    /// necessary; the caller sets the time limit.
+    /// necessary, but not longer than until it ends; the caller sets the time limit.
     pub(crate) async fn standing(&self) -> Result<Standing> {
+        self.unless_ended(self.look_at_standing()).await
+    }
+
+    async fn look_at_standing(&self) -> Result<Standing> {
         let mut changes = self.changes();
         let mut looked = false;
         loop {

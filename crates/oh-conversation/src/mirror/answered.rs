@@ -42,6 +42,8 @@ struct Started {
     at: Instant,
     /// The length of the log at that time.
     events: usize,
+    /// Whether the run may still begin.
+    expected: bool,
 }
 
 /// How long the log may take to show a run that the server has accepted. A run with nothing to do
@@ -116,8 +118,31 @@ impl Answered {
         let started = Started {
             at: Instant::now(),
             events,
+            expected: true,
         };
         *lock(&self.started) = Some(started);
+    }
+
+    /// Returns when the server has accepted the last run of this process, and the length of the log
+    /// at that time, if the log does not show the run yet. `ran`: as for [`begins`](Self::begins).
+    pub(crate) fn expected(&self, ran: usize) -> Option<(Instant, usize)> {
+        let started = *lock(&self.started);
+        let started = started.filter(|started| started.expected && ran <= started.events)?;
+        Some((started.at, started.events))
+    }
+
+    /// Reports that the last accepted run had nothing to do, or does not begin.
+    pub(crate) fn expect_none(&self) {
+        if let Some(started) = lock(&self.started).as_mut() {
+            started.expected = false;
+        }
+    }
+
+    /// Returns the length of the log at the last approval, if the log does not show its run.
+    pub(crate) fn approved_at(&self, ran: usize) -> Option<usize> {
+        let approved = lock(&self.approved);
+        let events = approved.as_ref().map(|approved| approved.events);
+        events.filter(|events| ran <= *events)
     }
 
     /// Reports that the server has accepted an approval of these actions, which starts a run, when

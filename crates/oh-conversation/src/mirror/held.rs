@@ -169,9 +169,13 @@ impl Held {
     pub(crate) fn reconnected(&mut self) {
         self.connection += 1;
         self.connected = Instant::now();
-        self.down_since = None;
         // The server sends these events again, in order.
         self.early.clear();
+    }
+
+    /// Reports that the server has sent something. A proxy can accept a socket without a server.
+    pub(crate) fn heard(&mut self) {
+        self.down_since = None;
     }
 
     /// Advances to `seq` without an event: either a held event arrived again under another `seq`,

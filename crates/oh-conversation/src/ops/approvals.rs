@@ -127,7 +127,8 @@ impl Approvals {
 
     /// Approves these actions, and lets the agent execute them
     /// (`POST …/events/respond_to_confirmation`). Use [`Conversation::join`] to wait for the run.
-    /// [`Conversation::run`] does the same, as long as no message follows the approval.
+    /// [`Conversation::run`] does the same, as long as that run goes on or has finished, and no
+    /// message, rejection or pause follows the approval.
     ///
     /// The actions must be exactly the waiting ones, in any order, as of the server's newest event.
     /// The answer is sent once and never repeated. Settings that the server may have lost, such as

@@ -336,7 +336,7 @@ async fn deliver(
 }
 
 /// Starts a run for a result that arrived when the agent had finished. Does not run if a user has
-/// stopped the agent, or while an action waits for approval, because the run would execute it.
+/// stopped the agent, the budget of the run is reached, or while an action waits for approval, because the run would execute it.
 async fn set_to_work(conversation: &Conversation) {
     let status = conversation.mirror().read().status();
     let done = match status {
@@ -345,7 +345,10 @@ async fn set_to_work(conversation: &Conversation) {
         ExecutionStatus::Idle => true,
         _ => false,
     };
-    if !done {
+    let starts = conversation
+        .client_tools()
+        .is_some_and(Dispatch::starts_runs);
+    if !done || !starts {
         return;
     }
     let limit = conversation.limits().wedged;

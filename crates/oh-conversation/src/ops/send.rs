@@ -201,6 +201,9 @@ impl SendMessage {
         if !self.run || supersedes {
             return Ok(());
         }
+        if let Some(tools) = conversation.client_tools() {
+            tools.start_runs();
+        }
         let limit = conversation.limits().wedged;
         match timeout(limit, conversation.start_run(|| ())).await {
             Ok(Ok(Started::Begun | Started::Joined | Started::Before(_))) => Ok(()),

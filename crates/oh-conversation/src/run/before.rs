@@ -15,19 +15,26 @@ pub(super) struct Before {
     pub(super) started: bool,
     /// Whether the run begins after these events, so that the log shows its start.
     pub(super) begins: bool,
+    /// Whether the run is expected from an approval.
+    pub(super) approved: bool,
+    /// When the server has accepted the run.
+    pub(super) accepted: Instant,
 }
 
 impl Before {
     pub(super) fn new(conversation: &Conversation) -> Self {
+        let begun = Instant::now();
         let mut before = Self {
             events: 0,
             usage: Usage::default(),
             snapshots: 0,
             connection: 0,
-            begun: Instant::now(),
+            begun,
             running: false,
             started: false,
             begins: false,
+            approved: false,
+            accepted: begun,
         };
         before.mark(conversation);
         before
@@ -43,9 +50,15 @@ impl Before {
         self.running = held.status().is_running();
     }
 
+    /// Includes a run that begins after this many events.
+    pub(super) fn expect(&mut self, events: usize) {
+        self.events = events;
+        (self.running, self.begins) = (false, true);
+    }
+
     /// Includes a run that has begun after this many events.
     pub(super) fn has_begun(&mut self, events: usize) {
-        (self.events, self.snapshots) = (events, 0);
-        (self.running, self.begins) = (false, true);
+        self.expect(events);
+        self.snapshots = 0;
     }
 }

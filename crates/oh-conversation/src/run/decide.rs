@@ -35,6 +35,8 @@ pub(super) struct Signals {
     pub(super) stop_hooks: bool,
     /// Whether a user message has no answer yet.
     pub(super) unanswered: bool,
+    /// Whether the run was expected from an approval that has had no effect.
+    pub(super) unapproved: bool,
     /// Whether the run has had more than enough time to start.
     pub(super) overdue: bool,
 }
@@ -58,7 +60,7 @@ const REPEATED_WITH_STOP_HOOK: u32 = 8;
 
 /// Decides whether a run is over.
 pub(super) fn decide(signals: &Signals) -> Decision {
-    use ExecutionStatus::{Finished, Idle, Paused};
+    use ExecutionStatus::{Finished, Idle, Paused, WaitingForConfirmation};
     match &signals.snapshot {
         // A pause is reported at once, while its step continues; REST shows when the step is over.
         Some((Paused, _)) => {}
@@ -81,6 +83,9 @@ pub(super) fn decide(signals: &Signals) -> Decision {
     let same = snapshot == Some(&asked.status);
     if signals.begun && same && asked.status == Paused {
         return Decision::End(asked.status.clone());
+    }
+    if !signals.begun && signals.unapproved && asked.status == WaitingForConfirmation {
+        return Decision::End(WaitingForConfirmation);
     }
     let finished = asked.status == Finished;
     if !signals.begun && (!finished || signals.unanswered) {
@@ -250,6 +255,31 @@ mod tests {
             ..unanswered
         };
         assert_eq!(decide(&overdue), Decision::Wedged);
+        let approval = |unapproved, begun, status| Signals {
+            unapproved,
+            begun,
+            hint: begun.then_some(Running),
+            asked: asked(status, 1),
+            ..base.clone()
+        };
+        let waiting = ExecutionStatus::WaitingForConfirmation;
+        for (unapproved, begun, status, expected) in [
+            // The actions of an approval without effect wait again.
+            (true, false, &waiting, Decision::End(waiting.clone())),
+            // Until then REST still returns the status from before the run.
+            (false, false, &waiting, Decision::Wait),
+            (true, true, &waiting, Decision::Wait),
+            (true, false, &Running, Decision::Wait),
+            (true, false, &Idle, Decision::Wait),
+        ] {
+            let signals = approval(unapproved, begun, status.clone());
+            assert_eq!(decide(&signals), expected, "{signals:?}");
+        }
+        let signals = Signals {
+            asked: incomplete(waiting.clone()),
+            ..approval(true, false, waiting)
+        };
+        assert_eq!(decide(&signals), Decision::Wait);
         let logged = Signals {
             hint: Some(Running),
             asked: base.asked.clone().map(|asked| Asked {

@@ -39,9 +39,9 @@ impl Run {
         }
     }
 
-    /// Completes when the budget is reached and the run has been interrupted. Sets `reached` before
-    /// the first interrupt: its response may be lost although the run stops.
-    pub(super) async fn budget(&self, reached: &AtomicBool) -> Result<End> {
+    /// Completes when the budget is reached and the run has been interrupted.
+    /// Once it is reached, `spent` is set.
+    pub(super) async fn budget(&self, spent: &AtomicBool) -> Result<End> {
         if self.max_cost.is_none() && self.max_tokens.is_none() {
             return std::future::pending().await;
         }
@@ -70,7 +70,10 @@ impl Run {
             }
             _ = changes.changed().await;
         }
-        reached.store(true, Ordering::Relaxed);
+        spent.store(true, Ordering::Release);
+        if let Some(tools) = conversation.client_tools() {
+            tools.start_no_runs();
+        }
         self.stop_run().await?;
         let stopped = conversation.shows(|| !conversation.mirror().read().status().is_running());
         let _ = timeout(STOPPING, stopped).await;

@@ -44,7 +44,7 @@ const LOOK: Duration = Duration::from_secs(10);
 /// run was accepted.
 ///
 /// When the agent calls [client tools](crate::ClientTool), the run is over only after the agent has
-/// received every result.
+/// received every result. If the link ends before that, the outcome is that of the link.
 ///
 /// # Errors
 ///
@@ -101,8 +101,9 @@ impl Conversation {
         Run::new(self)
     }
 
-    /// Waits for the end of a run in progress, as [`run`](Self::run) does, but starts none. Without
-    /// a run, the outcome is the conversation's current status.
+    /// Waits for the end of a run in progress, as [`run`](Self::run) does, but starts none. A run
+    /// that the server has accepted from this process counts as in progress, even before the log
+    /// shows it. Without a run, the outcome is the conversation's current status.
     pub fn join(&self) -> Run {
         Run::joining(self)
     }
@@ -137,7 +138,8 @@ impl Run {
     }
 
     /// Ends the wait with [`RunStatus::StillRunning`] when no event has arrived for this long,
-    /// including while the link is down. The run continues. Default: no limit.
+    /// including while the link is down, and while handlers of client tools work. The run
+    /// continues. Default: no limit.
     pub fn idle_timeout(mut self, limit: Duration) -> Self {
         self.idle_timeout = Some(limit);
         self
@@ -146,7 +148,8 @@ impl Run {
     /// Interrupts the run with [`RunStatus::BudgetReached`] when it has cost this much, in US
     /// dollars. The server reports the cost of a model call when the call has ended, at the latest
     /// when its actions have been executed. So the cost may exceed the limit by that call, and its
-    /// actions may be executed. Default: no limit.
+    /// actions may be executed. The limit includes the runs that continue this one with the results
+    /// of client tools. A result that arrives later is saved, and starts no run. Default: no limit.
     pub fn max_cost(mut self, dollars: f64) -> Self {
         self.max_cost = Some(dollars);
         self
@@ -159,47 +162,40 @@ impl Run {
         self
     }
 
-    pub(crate) fn conversation(&self) -> &Conversation {
-        &self.conversation
-    }
-
-    /// Returns the time left until the timeout, if there is one.
-    pub(crate) fn time_left(&self, begun: Instant) -> Option<Duration> {
-        let limit = self.timeout?;
-        Some(limit.saturating_sub(begun.elapsed()))
-    }
-
-    pub(crate) fn within(mut self, limit: Option<Duration>) -> Self {
-        self.timeout = limit;
-        self
-    }
-
-    /// Waits until the server's run is over, without waiting for client tools.
-    pub(crate) async fn once(self) -> Result<RunOutcome> {
-        let mut before = Before::new(&self.conversation);
+    /// Waits until the run and those that continue it with the results of client tools are over.
+    /// Every limit covers all of them, and all waits in between.
+    async fn until_over(self) -> Result<RunOutcome> {
+        let conversation = &self.conversation;
+        if let (false, Some(tools)) = (self.join, conversation.client_tools()) {
+            tools.start_runs();
+        }
+        let mut before = Before::new(conversation);
         let deadline = self
             .timeout
             .and_then(|limit| before.begun.checked_add(limit));
-        // Whether the budget has been reached, so that a pause is due to it.
-        let reached_budget = AtomicBool::new(false);
+        let spent = AtomicBool::new(false);
         let end = {
-            let work = Box::pin(self.work(&mut before));
+            let work = Box::pin(self.until_settled(&mut before));
             tokio::select! {
                 biased;
                 end = work => match end? {
-                    End::Status(ExecutionStatus::Paused)
-                        if reached_budget.load(Ordering::Relaxed) => End::Budget,
+                    // The effect of the interrupt was faster than its response.
+                    End::Status(ExecutionStatus::Paused) if spent.load(Ordering::Acquire) => {
+                        End::Budget
+                    }
                     end => end,
                 },
                 () = reached(deadline) => End::TimeOver,
                 () = self.idle() => End::TimeOver,
-                end = self.budget(&reached_budget) => end?,
+                end = self.budget(&spent) => end?,
                 error = self.unreachable() => End::ServerGone(error),
+                error = conversation.end() => end_of_link(error)?,
             }
         };
-        Ok(outcome(&self.conversation, &before, end))
+        Ok(outcome(conversation, &before, end))
     }
 
+    /// Waits until the server's run is over, without waiting for client tools.
     async fn work(&self, before: &mut Before) -> Result<End> {
         let begun = match self.join {
             true => self.find(before).await,
@@ -225,7 +221,7 @@ impl Run {
         Ok(match started {
             Started::Begun => None,
             Started::Joined => {
-                before.running = true;
+                self.join_run(before);
                 None
             }
             Started::Before(from) => {
@@ -237,23 +233,53 @@ impl Run {
         })
     }
 
+    /// Joins a run: it is in progress, or it is expected from an approval, which may have no effect.
+    fn join_run(&self, before: &mut Before) {
+        let mirror = self.conversation.mirror();
+        let held = mirror.read();
+        match mirror.answered.approved_at(held.ran) {
+            Some(events) if !held.status().is_running() => {
+                before.expect(events);
+                before.approved = true;
+            }
+            _ => before.running = true,
+        }
+    }
+
+    /// Returns when the server has accepted a run of this process that the log does not show yet,
+    /// and the length of the log at that time. The agent may take long to start.
+    fn expected(&self) -> Option<(Instant, usize)> {
+        let conversation = &self.conversation;
+        let held = conversation.mirror().read();
+        let (at, events) = conversation.mirror().answered.expected(held.ran)?;
+        let paused = status_since(&held.log, events) == Some(ExecutionStatus::Paused);
+        let in_time = at.elapsed() < conversation.limits().wedged;
+        (in_time && !paused).then_some((at, events))
+    }
+
     /// Finds a run in progress. Returns an end if there is none.
     async fn find(&self, before: &mut Before) -> Result<Option<End>> {
         let conversation = &self.conversation;
         let mut idle_until = None;
         loop {
             let mut changes = conversation.changes();
+            // The run may end before the check does.
+            before.mark(conversation);
             let standing = conversation.standing().await?;
             conversation.mirror().answered.wait();
-            before.mark(conversation);
             let status = match standing {
                 Standing::Running => {
-                    before.running = true;
+                    self.join_run(before);
                     return Ok(None);
                 }
                 Standing::Waiting(_) => ExecutionStatus::WaitingForConfirmation,
                 Standing::Clear => conversation.mirror().read().status(),
             };
+            if let (Standing::Clear, Some((at, events))) = (&standing, self.expected()) {
+                before.accepted = at;
+                before.expect(events);
+                return Ok(None);
+            }
             if status != ExecutionStatus::Idle {
                 return Ok(Some(End::Status(status)));
             }
@@ -300,19 +326,29 @@ impl Run {
                     asked: asked.clone(),
                     stop_hooks: has_stop_hooks(&held.state),
                     unanswered: false,
-                    overdue: before.begun.elapsed() >= conversation.limits().wedged,
+                    unapproved: false,
+                    overdue: before.accepted.elapsed() >= conversation.limits().wedged,
                 };
                 (signals, held.link.is_up())
             };
-            let unanswered = !signals.begun && asked.is_some() && conversation.is_unanswered();
+            // These look through the log.
+            let unsure = !signals.begun && asked.is_some();
+            let unapproved = || before.approved && !conversation.waiting_actions().is_empty();
             let signals = Signals {
-                unanswered,
+                unanswered: unsure && conversation.is_unanswered(),
+                unapproved: unsure && unapproved(),
                 ..signals
             };
-            match decide(&signals) {
-                Decision::Wait => {}
-                Decision::End(status) => return Ok(End::Status(status)),
-                Decision::Wedged => return Ok(End::Wedged),
+            let end = match decide(&signals) {
+                Decision::Wait => None,
+                Decision::End(status) => Some(End::Status(status)),
+                Decision::Wedged => Some(End::Wedged),
+            };
+            if let Some(end) = end {
+                if !signals.begun {
+                    conversation.mirror().answered.expect_none();
+                }
+                return Ok(end);
             }
             let next = pace.next(&signals, up);
             tokio::select! {

@@ -115,7 +115,7 @@ impl RunReport {
         self.events
     }
 
-    /// Returns how long this call waited for the run.
+    /// Returns how long this call waited, including the time for the handlers of client tools.
     pub fn duration(&self) -> Duration {
         self.duration
     }
@@ -187,23 +187,6 @@ impl RunOutcome {
             Some(reason) => error.with_source(reason),
             None => error,
         })
-    }
-
-    /// Merges the outcome of a continued run with the outcome before it.
-    pub(crate) fn after(mut self, earlier: &Self) -> Self {
-        let (report, earlier) = (&mut self.report, &earlier.report);
-        report.usage = report.usage.and(&earlier.usage);
-        report.events += earlier.events;
-        report.duration += earlier.duration;
-        report.started = earlier.started;
-        report.image_unseen |= earlier.image_unseen;
-        self
-    }
-
-    /// Changes the status to `StillRunning`.
-    pub(crate) fn still_running(mut self) -> Self {
-        self.status = RunStatus::StillRunning;
-        self
     }
 }
 

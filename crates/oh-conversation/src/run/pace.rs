@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use oh_protocol::ExecutionStatus;
 use tokio::time::Instant;
 
 use super::decide::Signals;
@@ -47,7 +48,9 @@ impl Pace {
     }
 
     pub(super) fn next(&self, signals: &Signals, up: bool) -> (Instant, Ask) {
-        let stopped = signals.hint.as_ref().is_some_and(|hint| !hint.is_running());
+        let running = signals.hint.as_ref().map(ExecutionStatus::is_running);
+        // Without any hint, nothing shows that a run that has begun continues.
+        let stopped = !running.unwrap_or(!signals.begun);
         let growing =
             |first: Duration, cap: Duration| first.saturating_mul(1 << self.times.min(10)).min(cap);
         let (delay, ask) = match signals.snapshot {

@@ -1,62 +1,56 @@
 //! Waiting for a run whose agent calls client tools: the run is over when the agent has received every
 //! result.
 
-use tokio::time::{Instant, timeout};
+use oh_protocol::ExecutionStatus;
 
-use super::{Run, RunOutcome, RunStatus};
+use super::{Before, End, Run, RunOutcome, end_of_link};
 use crate::{
     Conversation, Result,
     client_tools::{Dispatch, answers},
     request::operation,
 };
 
-operation!(Run, RunOutcome, |run: &mut Run| run.clone(), until_settled);
+operation!(
+    Run,
+    RunOutcome,
+    |run: &mut Run| run.clone(),
+    Run::until_over
+);
 
-/// Runs until the agent has received the results of all its client tool calls.
-async fn until_settled(run: Run) -> Result<RunOutcome> {
-    let conversation = &run.conversation().clone();
-    let Some(mut progress) = conversation.client_tools().map(Dispatch::progress) else {
-        return run.clone().once().await;
-    };
-    let begun = Instant::now();
-    let mut outcome = run.clone().once().await?;
-    loop {
-        match outcome.status() {
-            RunStatus::Finished => {}
-            // A result arrived too late for the run, and no other run was started for it.
-            RunStatus::Idle if unread(conversation) => {}
-            _ => return Ok(outcome),
-        }
-        let last = conversation
-            .events()
-            .iter()
-            .next_back()
-            .map(|event| event.id().to_owned());
-        let before = progress.borrow().delivered;
-        let settled = async {
+impl Run {
+    /// Waits until the agent has received the results of all its client tool calls. `before`: the
+    /// state before the first of these runs.
+    pub(super) async fn until_settled(&self, before: &mut Before) -> Result<End> {
+        let conversation = &self.conversation;
+        let mut end = self.work(before).await?;
+        let Some(mut progress) = conversation.client_tools().map(Dispatch::progress) else {
+            return Ok(end);
+        };
+        loop {
+            match &end {
+                End::Status(ExecutionStatus::Finished) => {}
+                // A result arrived too late for the run, and no other run was started for it.
+                End::Status(ExecutionStatus::Idle) if unread(conversation) => {}
+                _ => return Ok(end),
+            }
+            let events = conversation.events();
+            let last = events.iter().next_back().map(|event| event.id().to_owned());
+            let before = progress.borrow().delivered;
             let settled = progress.wait_for(|now| {
                 now.at_work == 0 && has_seen(conversation, now.seen.as_deref(), last.as_deref())
             });
-            settled.await.map(|now| now.delivered)
-        };
-        let settled = match run.time_left(begun) {
-            Some(left) => timeout(left, settled).await,
-            None => Ok(settled.await),
-        };
-        let delivered = match settled {
-            Err(_) => return Ok(outcome.still_running()),
-            // The dispatcher has ended, together with the link.
-            Ok(Err(_)) => return Ok(outcome),
-            Ok(Ok(delivered)) => delivered,
-        };
-        if delivered == before && !unread(conversation) {
-            return Ok(outcome);
+            let settled = settled.await.map(|now| now.delivered);
+            let Ok(delivered) = settled else {
+                // The dispatcher ends together with the link, and its results are lost.
+                return end_of_link(conversation.end().await);
+            };
+            if delivered == before && (self.join || !unread(conversation)) {
+                return Ok(end);
+            }
+            // The server may have a run in progress or finished; this run joins it or finds nothing
+            // to do.
+            end = self.work(&mut Before::new(conversation)).await?;
         }
-        // The server may have a run in progress or finished; this run joins it or finds nothing to
-        // do.
-        let left = run.time_left(begun);
-        let next = run.clone().within(left).once().await?;
-        outcome = next.after(&outcome);
     }
 }
 

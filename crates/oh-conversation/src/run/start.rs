@@ -29,8 +29,8 @@ pub(crate) enum Started {
     Begun,
     /// A run was already in progress; nothing was sent.
     Joined,
-    /// An approval has started a run when the log had this many events, and no handle has waited
-    /// for it; nothing was sent.
+    /// An approval has started a run when the log had this many events, the run has finished, and
+    /// no handle has waited for it; nothing was sent.
     Before(usize),
     /// An action waits for approval; nothing was sent.
     Waiting,
@@ -62,8 +62,13 @@ impl Conversation {
     /// newest event. Each request follows its own check, and no request follows an unclear result
     /// of the previous one.
     ///
-    /// `mark` is called right before each request, and before the function returns without one.
-    pub(crate) async fn start_run(&self, mut mark: impl FnMut()) -> Result<Started> {
+    /// `mark` is called right before each request, and before each check: everything after that
+    /// belongs to the run. Once the link has ended, only a request in progress continues.
+    pub(crate) async fn start_run(&self, mark: impl FnMut()) -> Result<Started> {
+        self.unless_ended(self.try_to_start(mark)).await
+    }
+
+    async fn try_to_start(&self, mut mark: impl FnMut()) -> Result<Started> {
         let begun = Instant::now();
         let id = self.id();
         // The connection for which the settings were sent.
@@ -74,13 +79,14 @@ impl Conversation {
             // Held until the response arrives, so that another handle's answer cannot cross this
             // request.
             let turn = self.turn().await?;
-            let standing = self.standing().await?;
+            // A run that is joined may end before the check does.
             mark();
-            match standing {
+            match self.standing().await? {
                 Standing::Waiting(_) => return Ok(Started::Waiting),
                 Standing::Running => return Ok(Started::Joined),
                 Standing::Clear => {}
             }
+            mark();
             if let Some(from) = self.ran_by_approval() {
                 return Ok(Started::Before(from));
             }
@@ -191,15 +197,23 @@ impl Conversation {
         }
     }
 
-    /// Returns the length of the log at an approval if the log shows its run and no later message,
-    /// and no handle has waited for that run.
+    /// Returns the length of the log at an approval if its run has finished, and no handle has
+    /// waited for that run. A message, a rejection, or a pause after the approval requires another
+    /// run.
     fn ran_by_approval(&self) -> Option<usize> {
         let from = self.mirror().answered.awaited()?;
-        let log = self.mirror().read().log.clone();
-        let said =
-            |event: &Event| event.kind() == "MessageEvent" && *event.source() == Source::User;
-        let shown = from >= log.start() && ran_since(&log, from);
-        (shown && !log.range(from..log.end()).any(said)).then_some(from)
+        let (log, status) = {
+            let held = self.mirror().read();
+            (held.log.clone(), held.status())
+        };
+        let other = |event: &Event| match event.kind() {
+            "MessageEvent" => *event.source() == Source::User,
+            "UserRejectObservation" | "PauseEvent" | "InterruptEvent" => true,
+            _ => false,
+        };
+        let finished = status == ExecutionStatus::Finished;
+        let shown = finished && from >= log.start() && ran_since(&log, from);
+        (shown && !log.range(from..log.end()).any(other)).then_some(from)
     }
 
     /// Returns whether a run may occupy the conversation's slot although the status does not show
@@ -245,8 +259,9 @@ impl Conversation {
     /// link reports when the slot is free. Sends no run requests. The deadline is `over`.
     async fn slot_is_free(&self, sent: Mark, over: Instant) -> Slot {
         let mut changes = self.changes();
-        // At the latest shortly before the deadline.
+        // At the latest shortly before the deadline, and after that only at the deadline.
         let last = over.checked_sub(SOON * 4).unwrap_or(over);
+        let last = if Instant::now() < last { last } else { over };
         let mut ask_at = (Instant::now() + SLOT).min(last);
         loop {
             changes.borrow_and_update();

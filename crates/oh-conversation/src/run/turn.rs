@@ -61,13 +61,8 @@ impl Turn {
 impl Conversation {
     /// Waits for the turn to send a request that could approve, unless the link ends.
     pub(crate) async fn turn(&self) -> crate::Result<Turn> {
-        tokio::select! {
-            biased;
-            turn = Turn::wait(&self.mirror().answered) => Ok(turn),
-            () = self.until_ended() => Err(self.ended().unwrap_or_else(|| {
-                crate::Error::new(crate::ErrorKind::Closed, self.id(), "closed")
-            })),
-        }
+        let turn = async { Ok(Turn::wait(&self.mirror().answered).await) };
+        self.unless_ended(turn).await
     }
 
     /// Waits for the response to a request that was sent on a separate task. Once the link has

@@ -11,7 +11,7 @@ use std::{
 use futures_core::Stream;
 use futures_util::StreamExt;
 use oh_protocol::{
-    Json, Stats, Text,
+    Json, Stats,
     state::{ConversationState, Metrics, TokenUsage},
 };
 
@@ -87,26 +87,6 @@ impl Usage {
             stats,
             known: self.known,
         }
-    }
-
-    /// Returns the sum of this usage and another part of the same conversation.
-    pub(crate) fn and(&self, other: &Self) -> Self {
-        let mut sum = self.clone();
-        sum.known |= other.known;
-        for (id, more) in &other.stats.usage_to_metrics {
-            let entry = sum.stats.usage_to_metrics.entry(id.clone());
-            let pair = [entry.or_default().clone(), more.clone()];
-            let mut both = Stats::default();
-            both.usage_to_metrics = [("a".into(), pair[0].clone()), ("b".into(), pair[1].clone())]
-                .into_iter()
-                .collect::<BTreeMap<Text, Box<Metrics>>>();
-            let mut total = both.combined();
-            total.model_name = more.model_name.clone();
-            sum.stats
-                .usage_to_metrics
-                .insert(id.clone(), Box::new(total));
-        }
-        sum
     }
 }
 
@@ -231,9 +211,6 @@ mod tests {
         assert_eq!((more.prompt_tokens(), more.completion_tokens()), (4, 2));
         let ids: Vec<_> = more.iter().map(|(id, _)| id.to_owned()).collect();
         assert_eq!(ids, ["condenser", "default"]);
-        let all = before.and(&more);
-        assert!((all.cost().unwrap() - 1.75).abs() < 1e-9);
-        assert_eq!(all.prompt_tokens(), 14);
     }
 
     #[test]

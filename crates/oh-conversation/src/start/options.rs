@@ -40,7 +40,7 @@ macro_rules! link_options {
         /// up to 30 minutes. While the conversation runs, the check requests the newest event with
         /// REST. Default: 45 s.
         pub fn silence_after(mut self, limit: std::time::Duration) -> Self {
-            self.$following.link.limits().silence = limit;
+            self.$following.link.limits().silence = crate::limits::Limits::bounded(limit);
             self
         }
 
@@ -48,14 +48,14 @@ macro_rules! link_options {
         /// [`ErrorKind::Leased`](crate::ErrorKind::Leased). The lease of a killed server expires
         /// after 45 s by default. Default: 90 s.
         pub fn lease_limit(mut self, limit: std::time::Duration) -> Self {
-            self.$following.link.limits().lease = limit;
+            self.$following.link.limits().lease = crate::limits::Limits::bounded(limit);
             self
         }
 
         /// Sets for how long the server must report that it does not have the conversation before
         /// the link ends with [`ErrorKind::Gone`](crate::ErrorKind::Gone). Default: 2 s.
         pub fn missing_limit(mut self, limit: std::time::Duration) -> Self {
-            self.$following.link.limits().missing = limit;
+            self.$following.link.limits().missing = crate::limits::Limits::bounded(limit);
             self
         }
 
@@ -64,7 +64,7 @@ macro_rules! link_options {
         /// server's supervisor reports that the server has ended, the run ends at once. Default:
         /// 60 s.
         pub fn unreachable_after(mut self, limit: std::time::Duration) -> Self {
-            self.$following.link.limits().unreachable = limit;
+            self.$following.link.limits().unreachable = crate::limits::Limits::bounded(limit);
             self
         }
 
@@ -73,7 +73,7 @@ macro_rules! link_options {
         /// [`ErrorKind::Ambiguous`](crate::ErrorKind::Ambiguous). Also limits how long a message or
         /// an approval may take to find out whether an action waits. Default: 15 s.
         pub fn ambiguous_after(mut self, limit: std::time::Duration) -> Self {
-            self.$following.link.limits().answer = limit;
+            self.$following.link.limits().answer = crate::limits::Limits::bounded(limit);
             self
         }
 
@@ -81,7 +81,7 @@ macro_rules! link_options {
         /// start, before it ends with [`RunStatus::Wedged`](crate::RunStatus::Wedged). Default:
         /// 120 s.
         pub fn wedged_after(mut self, limit: std::time::Duration) -> Self {
-            self.$following.link.limits().wedged = limit;
+            self.$following.link.limits().wedged = crate::limits::Limits::bounded(limit);
             self
         }
     };

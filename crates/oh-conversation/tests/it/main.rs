@@ -23,7 +23,11 @@ mod faults;
 #[cfg(test)]
 mod forks;
 #[cfg(test)]
+mod handlers;
+#[cfg(test)]
 mod invariant;
+#[cfg(test)]
+mod joins;
 #[cfg(test)]
 mod leaks;
 #[cfg(test)]
@@ -55,6 +59,8 @@ mod rejections;
 mod routes;
 #[cfg(test)]
 mod run;
+#[cfg(test)]
+mod run_ends;
 #[cfg(test)]
 mod sharp;
 #[cfg(test)]

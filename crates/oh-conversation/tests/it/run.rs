@@ -343,6 +343,8 @@ async fn pitfall_13_a_conflict_without_an_active_run_is_reported_as_wedged() {
     }
     let outcome = soon(run(&conversation)).await.unwrap().unwrap();
     assert_eq!(outcome.status(), RunStatus::Wedged, "{outcome}");
+    let requests = mock.seen("POST /run");
+    assert!(requests < 10, "{requests} requests in two minutes");
 }
 
 #[tokio::test(start_paused = true)]

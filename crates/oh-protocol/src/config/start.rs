@@ -235,6 +235,11 @@ impl StartConversation {
         }
     }
 
+    /// Returns whether there is a first message, which starts a run.
+    pub fn has_initial_message(&self) -> bool {
+        self.fields.get("initial_message").is_some()
+    }
+
     /// Returns the names of the tools in the agent's own configuration, as registered on the
     /// server. Empty if the server creates the agent from a profile or from settings.
     pub fn agent_tools(&self) -> Vec<&str> {

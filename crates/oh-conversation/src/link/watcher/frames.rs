@@ -37,7 +37,9 @@ impl Watcher {
         connection: &mut Connection,
     ) -> Option<Phase> {
         if received.is_ok() {
-            connection.reading.fruitful = true;
+            if !std::mem::replace(&mut connection.reading.fruitful, true) {
+                self.writer.change(Held::heard);
+            }
             self.fruitless = 0;
             self.heard = Instant::now();
             self.try_socket = TRY_SOCKET.0;

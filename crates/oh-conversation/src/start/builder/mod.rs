@@ -189,6 +189,10 @@ impl ConversationBuilder {
         };
         let conversation =
             Conversation::follow(self.plan.client, created.info, self.following, origin).await?;
+        if created.is_new && self.plan.start.has_initial_message() {
+            // The agent may take long to start.
+            conversation.mirror().answered.start(0);
+        }
         for (place, callback) in self.callbacks {
             conversation.callback(cursor, place, callback).detach();
         }

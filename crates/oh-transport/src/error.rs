@@ -332,6 +332,35 @@ impl Error {
         self.0.sent.map_or(unsent, |sent| !sent)
     }
 
+    /// Returns whether the server may have acted on the request, although it failed: the connection
+    /// was lost, a time limit expired, or a gateway returned a 5xx in the server's place.
+    ///
+    /// A 5xx is the server's own, and definite, if its body is JSON with a `detail`. The statuses
+    /// 502, 504 and 520 to 530 are a gateway's in any case. False if [`never_sent`](Self::never_sent)
+    /// is true.
+    ///
+    /// Do not repeat a request that is not idempotent after such an error, before you have checked
+    /// whether the first one had its effect.
+    pub fn is_unclear(&self) -> bool {
+        if self.never_sent() {
+            return false;
+        }
+        let explained = || self.body().is_some_and(|body| body.get("detail").is_some());
+        match self.status().map(|status| status.as_u16()) {
+            Some(502 | 504 | 520..=530) => true,
+            Some(500..) => !explained(),
+            Some(_) => false,
+            None => matches!(
+                self.0.kind,
+                ErrorKind::Interrupted
+                    | ErrorKind::Timeout
+                    | ErrorKind::Connect
+                    | ErrorKind::Proxy
+                    | ErrorKind::Tls
+            ),
+        }
+    }
+
     /// Returns whether a time limit expired: for the call, for connecting, or for progress.
     pub fn is_timeout(&self) -> bool {
         self.0.kind == ErrorKind::Timeout || self.0.timed_out
@@ -484,6 +513,39 @@ mod tests {
         let error = Error::from_status(StatusCode::BAD_REQUEST)
             .with_detail(Some("\x1b[2J\x1b]0;title\x07".to_owned()));
         assert!(!error.to_string().contains(char::is_control), "{error}");
+    }
+
+    #[test]
+    fn a_failure_is_unclear_unless_the_server_explained_it_or_got_nothing() {
+        let status = |status: u16| Error::from_status(StatusCode::from_u16(status).unwrap());
+        let own = |code| status(code).with_body(serde_json::json!({"detail": "why"}));
+        let foreign = |code| status(code).with_body(serde_json::json!({"message": "why"}));
+        for error in [
+            Error::new(ErrorKind::Interrupted, ""),
+            Error::new(ErrorKind::Timeout, ""),
+            Error::new(ErrorKind::Connect, "").sent(),
+            status(500),
+            status(503),
+            foreign(503),
+            own(502),
+            own(504),
+            status(520),
+            own(524),
+        ] {
+            assert!(error.is_unclear(), "{error:?}");
+        }
+        for error in [
+            Error::new(ErrorKind::Connect, ""),
+            Error::new(ErrorKind::Decode, ""),
+            Error::new(ErrorKind::InvalidInput, ""),
+            own(500),
+            own(503),
+            status(404),
+            status(409),
+            status(429),
+        ] {
+            assert!(!error.is_unclear(), "{error:?}");
+        }
     }
 
     #[test]

@@ -11,7 +11,7 @@ use oh_protocol::calls::{
     bash::{Execute, ExecuteRequest},
     files::Upload,
 };
-use oh_transport::{Client, ErrorKind as Theirs};
+use oh_transport::Client;
 use secrecy::{ExposeSecret, SecretString};
 use tokio::runtime::Handle;
 use tracing::warn;
@@ -200,7 +200,7 @@ async fn remove(client: &Client, path: &str) -> Result<()> {
             Err(error) => error,
         };
         // The directory may or may not be gone: a repeated removal settles it.
-        if error.kind() != Theirs::Interrupted || tries == TRIES {
+        if !error.is_unclear() || tries == TRIES {
             let error = Error::transport(what, error).of_kind(ErrorKind::NotRemoved);
             return Err(error.at(path));
         }

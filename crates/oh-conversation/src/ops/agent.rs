@@ -2,7 +2,7 @@
 
 use oh_protocol::calls::conversations as calls;
 
-use crate::{Conversation, Error, ErrorKind, Request, run::turn};
+use crate::{Conversation, Error, ErrorKind, Request};
 
 /// Requests to the agent of a conversation: see [`Conversation::agent`].
 #[derive(Debug, Clone)]
@@ -81,7 +81,7 @@ impl AgentRequests {
             let mut sent = turn.send(conversation.client(), call);
             match conversation.answer(&mut sent).await {
                 Ok(()) => Ok(()),
-                Err(error) if turn::is_unclear(&error) => {
+                Err(error) if error.is_unclear() => {
                     let condensed = || {
                         let log = conversation.mirror().read().log.clone();
                         let mut new = log.range(held..log.end());

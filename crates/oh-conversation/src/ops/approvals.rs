@@ -22,7 +22,7 @@ use crate::{
     Conversation, Error, ErrorKind, Link, PendingAction, Request, Result,
     gate::{self, Standing},
     mirror::Mirror,
-    run::{ran_since, turn},
+    run::ran_since,
 };
 
 /// The approvals of a conversation: see [`Conversation::approvals`].
@@ -170,7 +170,7 @@ impl Approvals {
             let mut sent = turn.send_then(conversation.client(), call, note);
             match conversation.answer(&mut sent).await {
                 Ok(()) => {}
-                Err(error) if turn::is_unclear(&error) => {
+                Err(error) if error.is_unclear() => {
                     // Only a run can end the wait of these actions.
                     let ran = || ran_since(&conversation.mirror().read().log, from);
                     if !this.shown(ran).await {
@@ -220,7 +220,7 @@ impl Approvals {
                     let _shown = conversation.shows_effect(answered).await;
                     Ok(())
                 }
-                Err(error) if turn::is_unclear(&error) => {
+                Err(error) if error.is_unclear() => {
                     match this.shown(|| this.are_answered(&actions)).await {
                         true => Ok(()),
                         false => Err(Error::ambiguous(

@@ -21,7 +21,6 @@ use crate::{
     Conversation, Cursor, Error, ErrorKind, EventStream, Request, Result,
     mirror::changes::Part,
     request::{Polled, operation},
-    run::turn,
 };
 
 /// A goal in progress.
@@ -290,7 +289,7 @@ impl Conversation {
         match self.answer(&mut sent).await {
             // A policy that is set next has to find the goal in the log.
             Ok(_) => _ = self.has_begun_goal(held).await,
-            Err(error) if turn::is_unclear(&error) => {
+            Err(error) if error.is_unclear() => {
                 if !self.has_begun_goal(held).await {
                     return Err(Error::ambiguous(self.id(), "started the goal", error));
                 }

@@ -13,7 +13,7 @@ use crate::{
     Conversation, Error, ErrorKind, Result,
     gate::Standing,
     request::{Polled, operation},
-    run::{Started, turn},
+    run::Started,
 };
 
 /// A message that has not been sent. Await it; the server has then saved the message.
@@ -184,7 +184,7 @@ impl SendMessage {
             let mut sent = turn.send(conversation.client(), call);
             match conversation.answer(&mut sent).await {
                 Ok(()) => {}
-                Err(error) if turn::is_unclear(&error) => {
+                Err(error) if error.is_unclear() => {
                     // The server has no idempotency key for messages, so the log shows whether it
                     // accepted this one.
                     let logged = || logged(conversation, held, &self.content);

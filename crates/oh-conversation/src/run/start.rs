@@ -8,10 +8,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::signs::ran_since;
 use crate::{
-    Conversation, Error, Link, Result,
-    gate::Standing,
-    link::restore::is_settled,
-    run::{status_since, turn},
+    Conversation, Error, Link, Result, gate::Standing, link::restore::is_settled, run::status_since,
 };
 
 /// How long to wait after an error that gives no information about the conversation.
@@ -138,7 +135,7 @@ impl Conversation {
                         return Ok(Started::Wedged);
                     }
                 }
-                _ if turn::is_unclear(&error) => {
+                _ if error.is_unclear() => {
                     if self.shows_effect(|| self.has_run(sent.events)).await {
                         return Ok(Started::Begun);
                     }

@@ -101,12 +101,3 @@ pub(crate) async fn answer<T>(task: &mut JoinHandle<Result<T>>) -> Result<T> {
         Err(Error::new(ErrorKind::Interrupted, what))
     })
 }
-
-/// Returns whether the server may have acted on a request that failed: the connection was lost, the
-/// time limit expired, or a gateway gave up waiting for the server.
-pub(crate) fn is_unclear(error: &Error) -> bool {
-    let gateway = error.status().map(|status| status.as_u16());
-    let gateway = matches!(gateway, Some(502 | 504 | 520 | 524));
-    let lost = matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::Timeout);
-    (lost || gateway) && !error.never_sent()
-}

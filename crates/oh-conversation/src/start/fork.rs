@@ -11,7 +11,6 @@ use crate::{
     Branches, Conversation, Error, Origin, Result,
     client_tools::Dispatch,
     request::{Polled, operation},
-    run::turn::is_unclear,
     start::options::Following,
 };
 
@@ -130,7 +129,7 @@ impl ForkConversation {
             Ok(info) => return Ok(info),
             Err(error) => error,
         };
-        if !is_unclear(&error) {
+        if !error.is_unclear() {
             return Err(Error::naming(original.id(), "fork", error));
         }
         let id = self.call.copy_id();

@@ -472,3 +472,23 @@ async fn an_empty_message_is_rejected_before_sending() {
     assert_eq!(error.kind(), ErrorKind::InvalidInput);
     assert_eq!(mock.seen("POST /events"), 0);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_503_of_a_gateway_is_unclear_and_one_of_the_server_is_not() {
+    // Envoy's response when the server closes the connection after it has received the request.
+    let (mock, _dials, dial, conversation) = attached("idle").await;
+    mock.plan("/run", Ok((503, json!("upstream connect error"))));
+    let running = run(&conversation);
+    until(|| mock.seen("POST /run") == 1).await;
+    sleep(Duration::from_secs(3)).await;
+    tell(&mock, &dial, "running").await;
+    tell(&mock, &dial, "finished").await;
+    dial.full_state("finished").await.unwrap();
+    let outcome = soon(running).await.unwrap().unwrap();
+    assert!(outcome.is_finished(), "{outcome}");
+    assert_eq!(mock.seen("POST /run"), 1);
+    let (mock, _dials, _dial, conversation) = attached("idle").await;
+    mock.plan("/run", Ok((503, json!({"detail": "dormant"}))));
+    let error = soon(run(&conversation)).await.unwrap().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Server, "{error}");
+}

@@ -102,8 +102,7 @@ async fn launch(
         }
         Err(error) => {
             // The response was lost, but the socket may have reported the command.
-            let lost = matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::Timeout);
-            let id = match listening.filter(|_| lost) {
+            let id = match listening.filter(|_| error.is_unclear()) {
                 Some(listening) => {
                     tokio::time::sleep(REPORT_LIMIT).await;
                     listening.reported(&order)

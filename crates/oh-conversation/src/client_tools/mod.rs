@@ -69,7 +69,9 @@ type Handler = Arc<dyn Fn(ClientToolCall) -> Handling + Send + Sync>;
 /// again, or twice: a call that has been dispatched is not dispatched again. Calls that the server
 /// had executed before this process first attached are history. They are not executed unless
 /// [`Attach::resume_client_tools`](crate::Attach::resume_client_tools) is set, and then only those
-/// without a result.
+/// without a result. A call whose result is in the log when a program attaches is never executed,
+/// whichever process delivered the result. Two processes that are attached at the same time both
+/// execute a call.
 ///
 /// Handlers are stopped, even unfinished ones, when the conversation is closed or its last handle
 /// is dropped.

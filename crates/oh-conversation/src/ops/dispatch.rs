@@ -58,7 +58,8 @@ impl Dispatcher {
         let Some(Begun {
             claims,
             mut events,
-            cut_off,
+            end,
+            mut seen,
         }) = self.begin().await
         else {
             return;
@@ -66,6 +67,22 @@ impl Dispatcher {
         let mut at_work = JoinSet::new();
         // Calls that the server has not executed yet; they may wait for approval.
         let mut open = HashMap::new();
+        // A call before the end may have a result behind it, from this process or another one.
+        let mut executed = Vec::new();
+        let mut results = HashSet::new();
+        while let Some(event) = events.next_before(end).await {
+            let Ok(event) = event else {
+                return;
+            };
+            results.extend(answers(&event));
+            seen = Some(event.id().into());
+            executed.extend(self.executed(&event, &mut open));
+        }
+        executed.retain(|call| !results.contains(&call.action));
+        for call in executed {
+            self.dispatch(call, self.resume, &claims, &mut at_work);
+        }
+        self.progress.send_modify(|progress| progress.seen = seen);
         loop {
             let event = tokio::select! {
                 event = events.next() => event,
@@ -74,57 +91,71 @@ impl Dispatcher {
             let Some(Ok(event)) = event else {
                 return;
             };
-            if called(&event).is_some_and(|name| self.tools.contains_key(name)) {
-                open.insert(event.id().to_owned(), event.clone());
-            }
-            if let Some(action) = self.answered(&event, &mut open)
-                && let Some(tool) = called(&action).and_then(|name| self.tools.get(name))
-            {
-                let has = |set: fn(&CutOff) -> &HashSet<String>| {
-                    cut_off
-                        .as_ref()
-                        .is_some_and(|old| set(old).contains(action.id()))
-                };
-                let (passed, again) = (has(|old| &old.passed), has(|old| &old.unanswered));
-                if executed(&event)
-                    && !passed
-                    && let Some(claim) = claims.claim(action.id(), again)
-                {
-                    self.progress.send_modify(|progress| progress.at_work += 1);
-                    let work = AtWork(self.progress.clone());
-                    let (tool, weak) = (tool.clone(), self.weak.clone());
-                    at_work.spawn(async move {
-                        carry_out(weak, tool, action, &work).await;
-                        drop(claim);
-                    });
-                }
+            if let Some(call) = self.executed(&event, &mut open) {
+                self.dispatch(call, false, &claims, &mut at_work);
             }
             let seen = Some(event.id().into());
             self.progress.send_modify(|progress| progress.seen = seen);
         }
     }
 
-    /// Returns the call of a client tool that an event answers: the server has executed the call,
-    /// or it was rejected.
-    fn answered(&self, event: &Event, open: &mut HashMap<String, Event>) -> Option<Event> {
-        if !matches!(event.kind(), "ObservationEvent" | "UserRejectObservation") {
-            return None;
+    /// Returns the call of a client tool whose execution an event shows. Adds a call to those that
+    /// the server has not executed, and removes one that was rejected. The server logs an observation
+    /// for a client tool's call as soon as the call is approved or needs no approval.
+    fn executed(&self, event: &Event, open: &mut HashMap<String, Event>) -> Option<Executed> {
+        if called(event).is_some_and(|name| self.tools.contains_key(name)) {
+            open.insert(event.id().to_owned(), event.clone());
         }
-        let (tool, id) = match event.payload() {
-            Payload::Observation(body) => (&body.tool_name, &body.action_id),
-            Payload::UserReject(body) => (&body.tool_name, &body.action_id),
-            _ => return None,
+        match (event.kind(), event.payload()) {
+            ("UserRejectObservation", Payload::UserReject(body)) => {
+                open.remove(&*body.action_id);
+                None
+            }
+            ("ObservationEvent", Payload::Observation(body)) => {
+                let tool = self.tools.get(&*body.tool_name)?;
+                Some(Executed {
+                    event: open.remove(&*body.action_id),
+                    action: body.action_id.to_string(),
+                    tool: tool.clone(),
+                })
+            }
+            _ => None,
+        }
+    }
+
+    /// Calls the handler of a call, unless this process has called it. With `again`, the handler is
+    /// called again if it was interrupted.
+    fn dispatch(
+        &self,
+        call: Executed,
+        again: bool,
+        claims: &Arc<Claims>,
+        at_work: &mut JoinSet<()>,
+    ) {
+        let Some(claim) = claims.claim(&call.action, again) else {
+            return;
         };
-        if !self.tools.contains_key(&**tool) {
-            return None;
-        }
-        if let Some(action) = open.remove(&**id) {
-            return Some(action);
-        }
-        // The call is older than the first event of this stream, and waited for approval.
-        let events = self.weak.upgrade()?.events();
-        let mut held = events.iter().rev();
-        held.find(|event| event.id() == &**id).cloned()
+        self.progress.send_modify(|progress| progress.at_work += 1);
+        let work = AtWork(self.progress.clone());
+        let weak = self.weak.clone();
+        at_work.spawn(async move {
+            let Executed {
+                action,
+                event,
+                tool,
+            } = call;
+            let event = match event {
+                Some(event) => Some(event),
+                None => fetch(&weak, &action).await,
+            };
+            // A tool of the server may have the same name.
+            if let Some(event) = event
+                && called(&event) == Some(tool.name())
+            {
+                carry_out(weak, tool, event, &work).await;
+            }
+            drop(claim);
+        });
     }
 
     /// Waits until the log has arrived, so that history can be distinguished from new events.
@@ -133,29 +164,34 @@ impl Dispatcher {
         loop {
             changes.borrow_and_update();
             let conversation = self.weak.upgrade()?;
-            let (link, last) = {
+            let (link, last, log, numbered) = {
                 let held = conversation.mirror().read();
-                (held.link, held.cursor)
+                let numbered = held.confirmed() == held.log.end();
+                (held.link, held.cursor, held.log.clone(), numbered)
             };
-            if self.new || link == Link::Live {
+            if self.new || (link.is_up() && numbered) {
                 let server = conversation.client().base_url().as_str();
                 let history = || if self.new { -1 } else { last };
                 let claims = Claims::of(server, conversation.id(), history);
-                let (cursor, cut_off) = match self.resume {
-                    true => (Cursor::Start, Some(CutOff::among(&conversation))),
-                    false => (Cursor::after(claims.history()), None),
+                let cursor = match self.resume {
+                    true => Cursor::Start,
+                    false => Cursor::after(claims.history()),
                 };
-                let events = conversation.subscribe(cursor);
+                let (end, seen) = match self.new {
+                    true => (0, None),
+                    false => (log.end(), log.last().map(|event| event.id().into())),
+                };
                 return Some(Begun {
                     claims,
-                    events,
-                    cut_off,
+                    events: conversation.subscribe(cursor),
+                    end,
+                    seen,
                 });
             }
             if link == Link::Ended {
                 return None;
             }
-            drop(conversation);
+            drop((conversation, log));
             changes.changed().await.ok()?;
         }
     }
@@ -165,32 +201,47 @@ impl Dispatcher {
 struct Begun {
     claims: Arc<Claims>,
     events: EventStream,
-    /// Interrupted calls, if they are to be resumed.
-    cut_off: Option<CutOff>,
+    /// Index after the newest event at the beginning.
+    end: usize,
+    /// The id of that event.
+    seen: Option<Box<str>>,
 }
 
-/// The calls in the history, with and without a result.
-#[derive(Default)]
-struct CutOff {
-    passed: HashSet<String>,
-    unanswered: HashSet<String>,
+/// A call of a client tool that the server has executed.
+struct Executed {
+    action: String,
+    /// The call, if the stream has shown it.
+    event: Option<Event>,
+    tool: ClientTool,
 }
 
-impl CutOff {
-    fn among(conversation: &Conversation) -> Self {
-        let events = conversation.events();
-        let passed: HashSet<String> = events.iter().filter_map(answers).collect();
-        let calls = events.iter().filter(|event| called(event).is_some());
-        let unanswered = calls.map(|event| event.id().to_owned());
-        let unanswered = unanswered.filter(|id| !passed.contains(id)).collect();
-        Self { passed, unanswered }
+/// Fetches a call that is older than the first event of the stream: it waited for approval. Returns
+/// `None` if the server does not have it, or the link has ended.
+async fn fetch(weak: &WeakConversation, action: &str) -> Option<Event> {
+    let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(10));
+    loop {
+        let conversation = weak.upgrade()?;
+        if conversation.ended().is_some() {
+            return None;
+        }
+        let held = conversation.events();
+        if let Some(event) = held.iter().rev().find(|event| event.id() == action) {
+            return Some(event.clone());
+        }
+        match conversation.log().event(action).await {
+            Ok(event) => return Some(event),
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::InvalidInput) => {
+                return None;
+            }
+            Err(error) => debug!(
+                conversation = %conversation.id(),
+                %error,
+                "cannot read the call of a client tool; trying again"
+            ),
+        }
+        drop((conversation, held));
+        sleep(backoff.next_delay()).await;
     }
-}
-
-/// Returns whether the event shows that the server has executed an action. The server logs an
-/// observation for a client tool's call as soon as the call is approved or needs no approval.
-fn executed(event: &Event) -> bool {
-    event.kind() == "ObservationEvent"
 }
 
 /// Counts a handler while it is running, however it ends.

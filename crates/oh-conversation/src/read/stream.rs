@@ -70,12 +70,17 @@ enum Batch {
         log: Log,
         events: VecDeque<(usize, Event)>,
     },
+    /// No events, but a new place: the index of the next event, and the `seq` before it.
+    Moved {
+        position: usize,
+        seq: i64,
+    },
 }
 
 impl Batch {
     fn next(&mut self) -> Option<(usize, i64, Event)> {
         match self {
-            Self::Empty => None,
+            Self::Empty | Self::Moved { .. } => None,
             Self::Held { log, next, end } => {
                 if next >= end {
                     return None;
@@ -126,6 +131,7 @@ impl EventStream {
             changes,
             damaged: None,
             position,
+            reported: position,
             after: seq,
             known: None,
         };
@@ -143,6 +149,9 @@ impl EventStream {
     }
 
     /// Returns the cursor from which another stream continues, also in another process.
+    ///
+    /// A stream from [`Cursor::Now`] that was made while the link was down finds its start while it
+    /// is read. Until then this cursor may be before some events of the history.
     pub fn cursor(&self) -> Cursor {
         Cursor::after(self.seq)
     }
@@ -158,7 +167,23 @@ impl EventStream {
         NumberedEvents(self)
     }
 
-    /// Returns the index after the last event yielded.
+    /// Waits for the next event before an index. Returns `None` once the stream has passed the index,
+    /// or has ended. An event at or after the index is returned if it is already there.
+    pub(crate) async fn next_before(&mut self, index: usize) -> Option<Result<Event>> {
+        std::future::poll_fn(|cx| {
+            if self.position >= index {
+                return Poll::Ready(None);
+            }
+            match Pin::new(&mut *self).poll_next(cx) {
+                // The events before the index that are left cannot be read.
+                Poll::Pending if self.position >= index => Poll::Ready(None),
+                polled => polled,
+            }
+        })
+        .await
+    }
+
+    /// Returns the index of the next event, as far as it is known.
     pub(crate) fn position(&self) -> usize {
         self.position
     }
@@ -175,6 +200,10 @@ impl Stream for EventStream {
                 return Poll::Ready(Some(Ok(event)));
             }
             match self.batches.as_mut().poll_next(cx) {
+                Poll::Ready(Some(Ok(Batch::Moved { position, seq }))) => {
+                    self.position = position;
+                    self.seq = self.seq.max(seq);
+                }
                 Poll::Ready(Some(Ok(batch))) => self.batch = batch,
                 Poll::Ready(Some(Err(error))) => return Poll::Ready(Some(Err(error))),
                 Poll::Ready(None) => return Poll::Ready(None),
@@ -229,6 +258,8 @@ struct Reading {
     damaged: Option<bool>,
     /// Index of the next event.
     position: usize,
+    /// The stream's position after the batches returned.
+    reported: usize,
     /// Events up to this `seq` are skipped.
     after: i64,
     /// Index and id of the event at the position, or of the one before it.
@@ -247,6 +278,7 @@ impl Reading {
             }
             let batch = self.batch().await?;
             self.failed = batch.is_err();
+            self.reported = self.position;
             Some((batch, self))
         }
     }
@@ -410,6 +442,10 @@ impl Reading {
                 self.known = before(confirmed, log.get(confirmed - 1));
                 let end = confirmed;
                 return Some(Ok(Batch::Held { log, next, end }));
+            }
+            if self.reported < self.position && self.position == confirmed {
+                let (position, seq) = (confirmed, log.seq(confirmed - 1));
+                return Some(Ok(Batch::Moved { position, seq }));
             }
             if let Some(error) = ended {
                 return (error.kind() != ErrorKind::Closed).then_some(Err(error));

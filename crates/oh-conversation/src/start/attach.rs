@@ -113,8 +113,9 @@ impl Attach {
     }
 
     /// Also executes calls of client tools that have no result in the log: calls made while no
-    /// program was attached, and calls whose handler was interrupted. A tool that returns no result
-    /// is executed again each time, because it looks interrupted. Default: no.
+    /// program was attached, and calls whose handler was interrupted. The whole log is read for
+    /// this, also with [`tail`](Self::tail) or [`keep_last`](Self::keep_last). A tool that returns
+    /// no result is executed again each time, because it looks interrupted. Default: no.
     pub fn resume_client_tools(mut self) -> Self {
         self.following.resume_tools = true;
         self

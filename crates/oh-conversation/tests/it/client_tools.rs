@@ -5,12 +5,15 @@ use std::{
     time::Duration,
 };
 
-use oh_conversation::{ClientTool, ClientToolCall, Conversation};
-use oh_transport::Error;
+use oh_conversation::{ClientTool, ClientToolCall, Conversation, Link};
+use oh_transport::{Error, ErrorKind as Wire};
 use serde_json::{Value, json};
 use tokio::sync::mpsc::UnboundedReceiver;
 
-use crate::mock::{Dial, Mock, soon};
+use crate::{
+    approvals::until,
+    mock::{Dial, Mock, soon},
+};
 
 type Calls = Arc<Mutex<Vec<String>>>;
 
@@ -204,4 +207,156 @@ async fn a_possibly_accepted_result_is_repeated_only_after_the_server_denies_it(
         assert_eq!(mock.seen("POST /events"), if taken { 1 } else { 2 });
         conversation.delete().await.unwrap();
     }
+}
+
+/// Logs the result of a call, as another process delivers it.
+fn result_of(mock: &Mock, call: u64) {
+    let text = format!("[Result of the client tool `ask`, call call-{call}, action {call}]\nYes.");
+    let message = json!({"source": "user", "llm_message": {"role": "user",
+        "content": [{"type": "text", "text": text}]}});
+    mock.append("MessageEvent", &message);
+}
+
+/// Attaches where the server refuses all sockets.
+async fn polling(mock: &Mock, calls: &Calls) -> Conversation {
+    for _ in 0..10_000 {
+        mock.refuse(Error::new(Wire::Handshake, "426 Upgrade Required"));
+    }
+    mock.append("New", &json!({}));
+    let attach = Conversation::attach(&mock.client(), mock.id).client_tool(tool(calls));
+    let conversation = soon(attach.into_future()).await.unwrap();
+    until(|| conversation.link() == Link::Polling).await;
+    conversation
+}
+
+/// Reports a status as the server does, without a socket.
+fn polled(mock: &Mock, status: &str) {
+    let fields = json!({"key": "execution_status", "value": status});
+    mock.append("ConversationStateUpdateEvent", &fields);
+    mock.set_status(status);
+}
+
+#[tokio::test(start_paused = true)]
+async fn client_tools_are_executed_where_sockets_are_refused() {
+    let (mock, _dials) = Mock::new();
+    let calls = Calls::default();
+    let conversation = polling(&mock, &calls).await;
+    let running = tokio::spawn(conversation.run().into_future());
+    until(|| mock.seen("POST /run") == 1).await;
+    polled(&mock, "running");
+    let call = called(&mock);
+    until(|| mock.seen("POST /events") == 1).await;
+    assert_eq!(*calls.lock().unwrap(), [call.to_string()]);
+    result_of(&mock, call);
+    mock.append(
+        "MessageEvent",
+        &json!({"llm_message": {"role": "assistant", "content": []}}),
+    );
+    polled(&mock, "finished");
+    let outcome = soon(running).await.unwrap().unwrap();
+    assert!(outcome.is_finished(), "{outcome}");
+    conversation.delete().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_without_calls_ends_where_sockets_are_refused() {
+    let (mock, _dials) = Mock::new();
+    let conversation = polling(&mock, &Calls::default()).await;
+    let running = tokio::spawn(conversation.run().into_future());
+    until(|| mock.seen("POST /run") == 1).await;
+    polled(&mock, "running");
+    polled(&mock, "finished");
+    let outcome = soon(running).await.unwrap().unwrap();
+    assert!(outcome.is_finished(), "{outcome}");
+    conversation.delete().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn resuming_executes_only_calls_without_a_result_in_the_log_whatever_is_held() {
+    for window in [None, Some(1), Some(2), Some(6), Some(7), Some(20)] {
+        let (mock, mut dials) = Mock::new();
+        let calls = Calls::default();
+        let done = called(&mock);
+        let interrupted = called(&mock);
+        result_of(&mock, done);
+        for _ in 0..5 {
+            mock.append("New", &json!({}));
+        }
+        let attach = Conversation::attach(&mock.client(), mock.id);
+        let attach = match window {
+            Some(events) => attach.tail(events),
+            None => attach,
+        };
+        let attach = attach.client_tool(tool(&calls)).resume_client_tools();
+        let attaching = tokio::spawn(attach.into_future());
+        let dial = soon(dials.recv()).await.unwrap();
+        dial.welcome(&mock, "idle").await.unwrap();
+        let conversation = soon(attaching).await.unwrap().unwrap();
+        answered(&mock, 1).await;
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        let executed = calls.lock().unwrap().clone();
+        assert_eq!(executed, [interrupted.to_string()], "window {window:?}");
+        assert_eq!(mock.seen("POST /events"), 1, "window {window:?}");
+        conversation.delete().await.unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_another_process_has_answered_is_not_executed() {
+    let (mock, mut dials) = Mock::new();
+    let calls = Calls::default();
+    mock.append("New", &json!({}));
+    let (first, _dial) = attach(&mock, &mut dials, &calls).await;
+    first.close().await.unwrap();
+    // Another process executes a call and delivers its result. A second call has none.
+    let answered_elsewhere = called(&mock);
+    result_of(&mock, answered_elsewhere);
+    let call = called(&mock);
+    let (second, _dial) = attach(&mock, &mut dials, &calls).await;
+    answered(&mock, 1).await;
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(*calls.lock().unwrap(), [call.to_string()]);
+    second.delete().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_was_approved_is_executed_if_it_is_older_than_the_events_held() {
+    let (mock, mut dials) = Mock::new();
+    let calls = Calls::default();
+    let call = mock.call_client_tool("ask");
+    for _ in 0..5 {
+        mock.append("New", &json!({}));
+    }
+    let attach = Conversation::attach(&mock.client(), mock.id).tail(2);
+    let attaching = tokio::spawn(attach.client_tool(tool(&calls)).into_future());
+    let dial = soon(dials.recv()).await.unwrap();
+    dial.welcome(&mock, "idle").await.unwrap();
+    let conversation = soon(attaching).await.unwrap().unwrap();
+    // Another client approves the call. The first attempts to read it fail.
+    let path: &'static str = "/events/0";
+    assert_eq!(call, 0);
+    for _ in 0..20 {
+        mock.plan(path, Err(Wire::Interrupted));
+    }
+    let approved = mock.answer_client_tool(call);
+    dial.durable(approved, &mock.event(approved)).await.unwrap();
+    answered(&mock, 1).await;
+    assert_eq!(*calls.lock().unwrap(), [call.to_string()]);
+    conversation.delete().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_result_that_a_gateway_answers_with_503_is_not_sent_again_during_the_step() {
+    let (mock, mut dials) = Mock::new();
+    let calls = Calls::default();
+    let (conversation, dial) = attach(&mock, &mut dials, &calls).await;
+    // Envoy's response when the server closes the connection after it has received the request.
+    mock.plan("/events", Ok((503, json!("upstream connect error"))));
+    mock.tell(&dial, "running").await;
+    let call = called(&mock);
+    brings(&mock, &dial, call).await;
+    answered(&mock, 1).await;
+    tokio::time::sleep(Duration::from_secs(120)).await;
+    assert_eq!(mock.seen("POST /events"), 1, "the step is under way");
+    conversation.delete().await.unwrap();
 }

@@ -310,6 +310,17 @@ impl Mock {
                 }
                 (200, page)
             }
+            ("GET", event) if event.starts_with("/events/") => {
+                let id = &event["/events/".len()..];
+                let mut log = inner
+                    .log
+                    .iter()
+                    .map(|raw| serde_json::from_slice(raw).unwrap());
+                match log.find(|event: &Value| event["id"] == *id) {
+                    Some(event) => (200, event),
+                    None => (404, json!({"detail": "Not Found"})),
+                }
+            }
             ("POST" | "PATCH" | "DELETE", _) => (200, json!({"success": true})),
             _ => (501, json!({"detail": path})),
         })

@@ -4,6 +4,7 @@ use std::{sync::atomic::Ordering, time::Duration};
 
 use oh_protocol::calls;
 use tokio::time::{Instant, timeout};
+use tracing::warn;
 
 use crate::{Conversation, ErrorKind, Request, Result, client_tools, read::callback};
 
@@ -20,8 +21,10 @@ impl Conversation {
     /// builder's callbacks, as far as the callbacks handle them within the 100 ms. Events, state
     /// and [`usage`](Self::usage) remain readable.
     ///
-    /// May be awaited from inside a callback. A second close does nothing, except that it retries a
-    /// failed deletion.
+    /// May be awaited from inside a callback. Inside one of
+    /// [`on_event`](Self::on_event), which must not block, the deletion goes on in the background,
+    /// and its failure is only logged. A second close does nothing, except that it retries a failed
+    /// deletion.
     ///
     /// # Errors
     ///
@@ -63,14 +66,27 @@ impl Conversation {
     }
 
     async fn delete_after_close(&self) -> Result<()> {
-        if self.0.delete_on_close && !self.0.deleted.load(Ordering::Acquire) {
-            self.delete_on_server().await?;
+        if !self.0.delete_on_close || self.0.deleted.load(Ordering::Acquire) {
+            return Ok(());
         }
+        if !callback::is_inside_task() {
+            return self.delete_on_server().await;
+        }
+        // The request may need the thread that would wait here.
+        let this = self.clone();
+        self.0.runtime.spawn(async move {
+            if let Err(error) = this.delete_on_server().await {
+                warn!(conversation = %this.id(), %error, "cannot delete the closed conversation");
+            }
+        });
         Ok(())
     }
 
     /// Deletes the conversation on the server (`DELETE /api/conversations/{conversation_id}`) and
     /// closes the link. The workspace is kept. Deleting a conversation that is gone succeeds.
+    ///
+    /// Must not be awaited from inside a callback of [`on_event`](Self::on_event): this waits for the
+    /// server.
     ///
     /// # Errors
     ///

@@ -14,6 +14,9 @@ pub enum Origin {
     Created,
     /// The server already had a conversation with this id, and ignored the request, including the
     /// first message. Contains the differences that can be detected.
+    ///
+    /// Also if this program set the id, created the conversation, and the connection failed before
+    /// the response: the repeated request finds the conversation. A generated id is never found.
     Found(Vec<Difference>),
     /// The conversation existed and was attached to, without a start request.
     Attached,

@@ -407,3 +407,50 @@ async fn many_blocking_callbacks_that_wait_for_each_other_all_get_a_thread() {
         soon(subscription.cancel()).await;
     }
 }
+
+#[test]
+fn a_close_inside_a_callback_deletes_the_conversation_without_blocking_the_runtime() {
+    let (done, ended) = mpsc::channel();
+    std::thread::spawn(move || {
+        let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async move {
+            let server = oh_testkit::FakeServer::start().await.unwrap();
+            let place = Place(server.client().unwrap());
+            let agent = Agent::new(Llm::new("m").api_key("k"));
+            let builder = Conversation::builder(&place, agent).delete_on_close();
+            let conversation = builder.start().await.unwrap();
+            let handle = conversation.clone();
+            let subscription = conversation.on_event(move |_| {
+                block_on(handle.close()).unwrap();
+            });
+            subscription.detach();
+            conversation.send("hello").await.unwrap();
+            while server.conversation(conversation.id()).is_ok() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            done.send(()).unwrap();
+        });
+    });
+    ended
+        .recv_timeout(Duration::from_secs(60))
+        .expect("the callback hangs, or the conversation was not deleted");
+}
+
+/// Polls a future on this thread until it is ready.
+fn block_on<F: Future>(future: F) -> F::Output {
+    struct Unpark(std::thread::Thread);
+    impl std::task::Wake for Unpark {
+        fn wake(self: Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+    let waker = Arc::new(Unpark(std::thread::current())).into();
+    let mut context = std::task::Context::from_waker(&waker);
+    let mut future = std::pin::pin!(future);
+    loop {
+        match future.as_mut().poll(&mut context) {
+            std::task::Poll::Ready(output) => return output,
+            std::task::Poll::Pending => std::thread::park(),
+        }
+    }
+}

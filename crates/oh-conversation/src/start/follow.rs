@@ -41,7 +41,7 @@ impl Conversation {
             // An existing link may lag slightly behind the server.
             conversation.ready_by_rest().await?;
         } else {
-            conversation.ready().await?;
+            conversation.linked().await?;
         }
         conversation.know_what_waits().await?;
         if !tools.is_empty() {
@@ -52,9 +52,10 @@ impl Conversation {
         Ok(conversation)
     }
 
-    /// Waits until the mirror has every event that the server has now. A conversation is ready when
-    /// it has been started or attached. After the connection was lost, this waits until the
-    /// conversation is ready again.
+    /// Waits until the mirror has every event that the server has now: asks for the newest one
+    /// (`GET …/events/search`), also if the link is live. A conversation is ready when it has been
+    /// started or attached. After the connection was lost, this waits until the conversation is
+    /// ready again.
     ///
     /// While a tool runs, the server sends nothing over a new socket, so the events are fetched
     /// with REST.
@@ -70,33 +71,39 @@ impl Conversation {
     pub fn ready(&self) -> Request<()> {
         let this = self.clone();
         Request::new(async move {
-            let mut changes = this.changes();
-            let begun = Instant::now();
-            let mut until = begun + BY_SOCKET;
-            let mut seen = None;
-            loop {
-                changes.borrow_and_update();
-                if let Some(error) = this.ended() {
-                    return Err(error);
-                }
-                let (link, end) = {
-                    let held = this.mirror().read();
-                    (held.link, held.log.end())
-                };
-                if link == Link::Live {
-                    return Ok(());
-                }
-                // A long history may take any time, as long as events arrive.
-                if seen.is_some_and(|seen| seen != end) {
-                    until = Instant::now() + BY_SOCKET;
-                }
-                seen = Some(end);
-                tokio::select! {
-                    _ = changes.changed() => {}
-                    () = tokio::time::sleep_until(until) => return this.ready_by_rest().await,
-                }
-            }
+            this.linked().await?;
+            this.ready_by_rest().await
         })
+    }
+
+    /// Waits until the mirror has every event that the server had when the current connection was
+    /// made.
+    async fn linked(&self) -> Result<()> {
+        let mut changes = self.changes();
+        let mut until = Instant::now() + BY_SOCKET;
+        let mut seen = None;
+        loop {
+            changes.borrow_and_update();
+            if let Some(error) = self.ended() {
+                return Err(error);
+            }
+            let (link, end) = {
+                let held = self.mirror().read();
+                (held.link, held.log.end())
+            };
+            if link == Link::Live {
+                return Ok(());
+            }
+            // A long history may take any time, as long as events arrive.
+            if seen.is_some_and(|seen| seen != end) {
+                until = Instant::now() + BY_SOCKET;
+            }
+            seen = Some(end);
+            tokio::select! {
+                _ = changes.changed() => {}
+                () = tokio::time::sleep_until(until) => return self.ready_by_rest().await,
+            }
+        }
     }
 
     async fn ready_by_rest(&self) -> Result<()> {

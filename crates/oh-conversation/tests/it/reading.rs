@@ -4,13 +4,16 @@
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use oh_conversation::{Attach, Conversation, Cursor, EventStream};
+use oh_conversation::{Attach, Conversation, Cursor, EventStream, Link};
 use oh_testkit::{FakeServer, Fault};
-use oh_transport::Client;
+use oh_transport::{Client, Error};
 use serde_json::json;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
-use crate::mock::{Dial, Mock, soon};
+use crate::{
+    approvals::until,
+    mock::{Dial, Mock, soon},
+};
 
 /// A duration longer than any operation takes on a busy machine.
 const LONG: Duration = Duration::from_secs(60);
@@ -101,7 +104,7 @@ async fn an_undecodable_page_is_an_error_and_not_an_endless_wait() {
         );
     }
     let error = soon(events.next()).await.unwrap().unwrap_err();
-    let wire = error.transport_error().map(oh_transport::Error::kind);
+    let wire = error.transport_error().map(Error::kind);
     assert_eq!(wire, Some(oh_transport::ErrorKind::Decode), "{error:?}");
     assert!(soon(events.next()).await.is_none());
     // A reader that continues from the cursor misses nothing.
@@ -140,7 +143,7 @@ async fn a_newest_event_that_never_decodes_is_an_error() {
     }
     let mut events = conversation.subscribe(Cursor::Now);
     let error = soon(events.next()).await.unwrap().unwrap_err();
-    let wire = error.transport_error().map(oh_transport::Error::kind);
+    let wire = error.transport_error().map(Error::kind);
     assert_eq!(wire, Some(oh_transport::ErrorKind::Decode), "{error}");
     assert!(soon(events.next()).await.is_none());
 }
@@ -311,4 +314,46 @@ async fn callbacks_can_be_added_and_removed_at_any_time() {
     late.cancel().await;
     conversation.close().await.unwrap();
     assert!(called.try_recv().is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_cursor_of_a_stream_from_now_during_an_outage_is_after_the_history() {
+    let (mock, mut dials) = Mock::new();
+    mock.append("New", &json!({}));
+    let attaching = tokio::spawn({
+        let mock = mock.clone();
+        async move { mock.attach().await.unwrap() }
+    });
+    let dial = soon(dials.recv()).await.unwrap();
+    dial.welcome(&mock, "idle").await.unwrap();
+    let conversation = soon(attaching).await.unwrap();
+    dial.peer.end(Error::closed(1012, "")).await.unwrap();
+    let dial = soon(dials.recv()).await.unwrap();
+    until(|| conversation.link() != Link::Live).await;
+    append_unsent(&mock, 5);
+    let mut stream = conversation.subscribe(Cursor::Now);
+    sleep(Duration::from_secs(1)).await;
+    dial.welcome(&mock, "idle").await.unwrap();
+    until(|| conversation.events().len() == 6).await;
+    let nothing = timeout(Duration::from_secs(5), stream.next()).await;
+    assert!(nothing.is_err(), "nothing is new: {nothing:?}");
+    assert_eq!(stream.cursor(), Cursor::After(5));
+    append(&mock, &dial, 1).await;
+    let event = soon(stream.next()).await.unwrap().unwrap();
+    assert_eq!((event.id(), stream.cursor()), ("6", Cursor::After(6)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn ready_waits_for_an_event_that_a_live_link_has_not_delivered() {
+    let (mock, _dial, conversation) = attached(3, |attach| attach).await;
+    append_unsent(&mock, 1);
+    soon(conversation.ready()).await.unwrap();
+    assert_eq!(conversation.events().len(), 4);
+}
+
+/// Appends events that no socket shows.
+fn append_unsent(mock: &Mock, count: usize) {
+    for _ in 0..count {
+        mock.append("New", &json!({}));
+    }
 }

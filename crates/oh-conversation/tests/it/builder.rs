@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use oh_conversation::{ClientTool, Conversation, ConversationBuilder};
+use oh_conversation::{ClientTool, Conversation, ConversationBuilder, Origin};
 use oh_protocol::{
     ConversationId,
     config::{
@@ -15,6 +15,7 @@ use oh_protocol::{
     },
     hooks::{Hook, HookConfig},
 };
+use oh_testkit::{FakeServer, Fault};
 use serde_json::{Value, json};
 
 use crate::mock::{Mock, Place, soon};
@@ -239,4 +240,31 @@ async fn a_tag_names_the_source_of_plugins() {
             .plugin(of("a://b"))
     });
     assert_eq!(tag.await.as_deref(), Some(&*long));
+}
+
+#[tokio::test]
+async fn a_conversation_with_a_generated_id_is_new_if_the_response_to_its_creation_is_lost() {
+    for own_id in [None, Some(ConversationId::random())] {
+        let server = FakeServer::start().await.unwrap();
+        let lost = Fault::lost_answer().on("/api/conversations").method("POST");
+        server.inject(lost.times(1));
+        let (calls, mut called) = tokio::sync::mpsc::unbounded_channel();
+        let place = Place(server.client().unwrap());
+        let mut builder = Conversation::builder(&place, Agent::new(Llm::new("m").api_key("k")))
+            .initial_message("Hello.")
+            .on_event(move |event| _ = calls.send(event.id().to_owned()));
+        if let Some(id) = own_id {
+            builder = builder.id(id);
+        }
+        let conversation = builder.start().await.unwrap();
+        assert_eq!(server.requests_to("POST", "/api/conversations").len(), 2);
+        if own_id.is_some() {
+            // Another program may have used the id.
+            assert_eq!(*conversation.origin(), Origin::Found(Vec::new()));
+            continue;
+        }
+        assert_eq!(*conversation.origin(), Origin::Created);
+        let first = conversation.log().search().next().await.unwrap().unwrap();
+        assert_eq!(called.recv().await.unwrap(), first.id());
+    }
 }

@@ -63,6 +63,8 @@ pub struct ConversationBuilder {
 pub(crate) struct Plan {
     client: Client,
     start: StartConversation,
+    /// The id of the conversation if the program sets none. No other program can have used it.
+    generated: ConversationId,
     /// The source URLs of the plugins.
     sources: Vec<String>,
     unchecked: bool,
@@ -83,10 +85,12 @@ impl Conversation {
 
 impl ConversationBuilder {
     pub(crate) fn new(workspace: &impl WorkspaceHandle, agent: AgentSource) -> Self {
+        let start = StartConversation::new(agent, workspace.working_dir());
         Self {
             plan: Plan {
                 client: workspace.client().clone(),
-                start: StartConversation::new(agent, workspace.working_dir()),
+                generated: start.id(),
+                start,
                 sources: Vec::new(),
                 unchecked: false,
                 unusable: None,
@@ -158,7 +162,9 @@ impl ConversationBuilder {
     /// (`POST /api/conversations`). [`Conversation::origin`] returns which of the two happened.
     ///
     /// After any failure this can be called again with the same id: there will be one conversation,
-    /// and one first message.
+    /// and one first message. If the response to an attempt is lost, the request is repeated. With an
+    /// [id](Self::id) that the program has set, the origin is then [`Origin::Found`], because the
+    /// server does not report who created the conversation.
     ///
     /// # Errors
     ///
@@ -180,7 +186,9 @@ impl ConversationBuilder {
 
     /// Connects to the created or found conversation.
     pub(crate) async fn connect(self, created: Created) -> Result<Conversation> {
-        let (origin, cursor) = match created.is_new {
+        // A generated id is found only if the response to an earlier attempt was lost.
+        let new = created.is_new || self.plan.id() == self.plan.generated;
+        let (origin, cursor) = match new {
             true => (Origin::Created, Cursor::Start),
             false => {
                 let differences = differences(&self.plan.start, &created.info);

@@ -516,39 +516,6 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_is_unclear_unless_the_server_explained_it_or_got_nothing() {
-        let status = |status: u16| Error::from_status(StatusCode::from_u16(status).unwrap());
-        let own = |code| status(code).with_body(serde_json::json!({"detail": "why"}));
-        let foreign = |code| status(code).with_body(serde_json::json!({"message": "why"}));
-        for error in [
-            Error::new(ErrorKind::Interrupted, ""),
-            Error::new(ErrorKind::Timeout, ""),
-            Error::new(ErrorKind::Connect, "").sent(),
-            status(500),
-            status(503),
-            foreign(503),
-            own(502),
-            own(504),
-            status(520),
-            own(524),
-        ] {
-            assert!(error.is_unclear(), "{error:?}");
-        }
-        for error in [
-            Error::new(ErrorKind::Connect, ""),
-            Error::new(ErrorKind::Decode, ""),
-            Error::new(ErrorKind::InvalidInput, ""),
-            own(500),
-            own(503),
-            status(404),
-            status(409),
-            status(429),
-        ] {
-            assert!(!error.is_unclear(), "{error:?}");
-        }
-    }
-
-    #[test]
     fn each_kind_of_error_is_classified() {
         for (error, never_sent, timeout, transient, auth) in [
             (Error::new(ErrorKind::Connect, ""), true, false, true, false),

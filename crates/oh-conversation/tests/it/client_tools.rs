@@ -272,7 +272,7 @@ async fn a_run_without_calls_ends_where_sockets_are_refused() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn resuming_executes_only_calls_without_a_result_in_the_log_whatever_is_held() {
+async fn resuming_executes_only_calls_without_a_result_in_the_log_with_any_window() {
     for window in [None, Some(1), Some(2), Some(6), Some(7), Some(20)] {
         let (mock, mut dials) = Mock::new();
         let calls = Calls::default();

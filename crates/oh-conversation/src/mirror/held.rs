@@ -89,6 +89,8 @@ pub(crate) struct Held {
     pub(crate) counted: Option<Counted>,
     /// Whether no socket reports `seq`s: sockets are refused, or the server has none that does.
     pub(crate) unnumbered: bool,
+    /// Whether the server has sockets that report `seq`s, but they are refused.
+    pub(crate) refused: bool,
     /// Events that arrived before their predecessors, by `seq`.
     pub(crate) early: BTreeMap<i64, Event>,
     /// The newest status in the log, and the index after its event.
@@ -136,6 +138,7 @@ impl Held {
             exact: false,
             counted: None,
             unnumbered: false,
+            refused: false,
             early: BTreeMap::new(),
             logged: None,
             ran: 0,

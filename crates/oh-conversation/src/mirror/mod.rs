@@ -143,6 +143,7 @@ impl Writer {
             held.last_error = Some(last_error);
             (held.down_since, held.disowned) = (None, false);
             held.unnumbered |= refused;
+            held.refused |= refused;
         });
     }
 

@@ -67,6 +67,13 @@ impl Pager {
         false
     }
 
+    /// Returns how many events of the log the server cannot read. Events logged meanwhile count too.
+    pub(crate) async fn unreadable(&self) -> oh_transport::Result<u64> {
+        let readable = self.within(&readable(self.id)).await?;
+        let all = self.within(&Count::new(self.id)).await?;
+        Ok(all.saturating_sub(readable))
+    }
+
     /// Returns events after a `seq` and below another one, with their `seq`s, from a session socket
     /// opened for this. Only this socket reports `seq`s. While a tool runs, it delivers nothing.
     pub(crate) async fn replay(

@@ -12,13 +12,21 @@ use std::{
 use futures_core::Stream;
 use futures_util::stream;
 use oh_protocol::Event;
-use tokio::{runtime::Handle, sync::watch, task::JoinSet};
+use tokio::{
+    runtime::Handle,
+    sync::watch,
+    task::JoinSet,
+    time::{Duration, Instant, sleep_until},
+};
 
 use crate::{
     Cursor, ErrorKind, Result,
     mirror::{log::Log, view::View},
     read::pager::Pager,
 };
+
+/// The delay before the server is asked again how many events it cannot read.
+const RETRY: Duration = Duration::from_secs(1);
 
 /// Every persisted event from a cursor on, once and in log order, across reconnects.
 ///
@@ -133,6 +141,7 @@ impl EventStream {
             position,
             reported: position,
             after: seq,
+            placed: seq < 0,
             known: None,
         };
         Self {
@@ -262,6 +271,8 @@ struct Reading {
     reported: usize,
     /// Events up to this `seq` are skipped.
     after: i64,
+    /// Whether the first event of the reader is certain, or has been yielded.
+    placed: bool,
     /// Index and id of the event at the position, or of the one before it.
     known: Option<(usize, Box<str>)>,
 }
@@ -319,6 +330,26 @@ impl Reading {
         }
     }
 
+    /// Waits for numbers from the server, or for the deadline: then the reader starts early enough
+    /// to skip nothing.
+    ///
+    /// While sockets are refused, events are numbered by counting. If the server cannot read some
+    /// events, the numbers are too low, and events after the `seq` would be skipped. A socket
+    /// corrects the numbers.
+    async fn wait_for_numbers(&mut self, deadline: &mut Instant) {
+        tokio::select! {
+            _ = self.changes.changed() => {}
+            () = sleep_until(*deadline) => match self.pager.unreadable().await {
+                Ok(unreadable) => {
+                    let unreadable = i64::try_from(unreadable).unwrap_or(i64::MAX);
+                    self.after = self.after.saturating_sub(unreadable).max(-1);
+                    self.placed = true;
+                }
+                Err(_) => *deadline = Instant::now() + RETRY,
+            },
+        }
+    }
+
     /// Returns whether older events have to be read with their numbers, because the server cannot
     /// read all events, so that counting gives other numbers.
     async fn reads_numbers(&mut self, log: &Log) -> bool {
@@ -368,35 +399,41 @@ impl Reading {
         {
             return (error.kind() != ErrorKind::Closed).then_some(Err(error));
         }
+        let mut deadline = Instant::now() + self.view.mirror.limits.unreachable;
         loop {
             // Marked as seen before the check, so that a change in between causes another
             // iteration.
             self.changes.borrow_and_update();
             let ended = self.view.ended();
-            let (log, confirmed, numbered, mark) = {
+            let (log, confirmed, numbered, counted) = {
                 let held = self.view.read();
-                let log = held.log.clone();
                 // Once the link has ended, nothing confirms the numbers any more.
                 let confirmed = match ended {
-                    Some(_) => log.end(),
+                    Some(_) => held.log.end(),
                     None => held.confirmed(),
                 };
-                if confirmed > 0 && confirmed == log.begin() && ended.is_none() {
-                    // Where a window begins is known once its first event has its number.
-                    (None, confirmed, false, None)
-                } else {
-                    let after = log.after(self.after).min(confirmed);
-                    self.position = self.position.max(after);
-                    let mark = (self.position < log.start())
-                        .then(|| held.appender.mark(self.position))
-                        .flatten()
-                        .map(|(index, id)| (index, Box::from(id)));
-                    (Some(log), confirmed, !held.unnumbered, mark)
-                }
+                let counted = held.counted.filter(|_| held.refused && ended.is_none());
+                (held.log.clone(), confirmed, !held.unnumbered, counted)
             };
-            let Some(log) = log else {
+            let unsure = counted.is_some_and(|counted| self.after > counted.after);
+            if !self.placed && unsure && !Box::pin(self.pager.is_undamaged()).await {
+                Box::pin(self.wait_for_numbers(&mut deadline)).await;
+                continue;
+            }
+            if confirmed > 0 && confirmed == log.begin() && ended.is_none() {
+                // Where a window begins is known once its first event has its number.
                 self.changes.changed().await.ok()?;
                 continue;
+            }
+            let after = log.after(self.after).min(confirmed);
+            self.position = self.position.max(after);
+            let mark = match self.position < log.start() {
+                true => {
+                    let held = self.view.read();
+                    let mark = held.appender.mark(self.position);
+                    mark.map(|(index, id)| (index, Box::from(id)))
+                }
+                false => None,
             };
             let first = log.seq(log.begin());
             if self.position < log.begin()
@@ -411,7 +448,10 @@ impl Reading {
                         Err(error) if error.kind() == ErrorKind::Closed => return None,
                         Err(error) => return Some(Err(error)),
                         Ok(None) => continue,
-                        Ok(Some(batch)) => return Some(Ok(batch)),
+                        Ok(Some(batch)) => {
+                            self.placed = true;
+                            return Some(Ok(batch));
+                        }
                     }
                 }
                 let found = self.pager.read(&self.view, &log, self.position, known);
@@ -432,6 +472,7 @@ impl Reading {
                             None => before(self.position, events.last()),
                         };
                         let events = (start..).zip(events).collect();
+                        self.placed = true;
                         return Some(Ok(Batch::Read { log, events }));
                     }
                 }
@@ -441,6 +482,7 @@ impl Reading {
                 self.position = confirmed;
                 self.known = before(confirmed, log.get(confirmed - 1));
                 let end = confirmed;
+                self.placed = true;
                 return Some(Ok(Batch::Held { log, next, end }));
             }
             if self.reported < self.position && self.position == confirmed {

@@ -111,7 +111,7 @@ impl Watcher {
                             *through = *through_seq;
                             reading.through = *through_seq;
                             (*missing, *leased) = (None, None);
-                            held.unnumbered = false;
+                            (held.unnumbered, held.refused) = (false, false);
                             reading.over = through_seq.is_none();
                             if held.cursor >= last && held.is_proven() {
                                 held.confirm();

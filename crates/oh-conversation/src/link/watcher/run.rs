@@ -185,7 +185,9 @@ impl Watcher {
         let mirror = self.writer.mirror().clone();
         let stop = self.stop.clone();
         if connection.reading.flavor == Flavor::Legacy {
-            self.writer.change(|held| held.unnumbered = true);
+            self.writer.change(|held| {
+                (held.unnumbered, held.refused) = (true, false);
+            });
             self.ring(&mut connection.reading);
         }
         let next = loop {

@@ -176,6 +176,12 @@ impl Conversation {
         EventStream::new(self.0.view.clone(), pager, cursor, &self.0.runtime)
     }
 
+    /// Returns a stream of the events from an index of the mirror's log on.
+    pub(crate) fn subscribe_at(&self, index: usize) -> EventStream {
+        let pager = Pager::new(self.client().clone(), self.id());
+        EventStream::at(self.0.view.clone(), pager, index)
+    }
+
     /// Returns a stream of text as the model writes it, for models with streaming enabled
     /// (`Llm::stream`). Tokens are not stored; the complete text arrives in the events. The stream
     /// starts now, without past tokens, and ends when the link ends.

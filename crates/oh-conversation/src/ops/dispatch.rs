@@ -173,9 +173,11 @@ impl Dispatcher {
                 let server = conversation.client().base_url().as_str();
                 let history = || if self.new { -1 } else { last };
                 let claims = Claims::of(server, conversation.id(), history);
-                let cursor = match self.resume {
-                    true => Cursor::Start,
-                    false => Cursor::after(claims.history()),
+                let events = match self.resume {
+                    true => conversation.subscribe(Cursor::Start),
+                    // All of the log is history, whether its numbers are the server's or not.
+                    false if claims.history() == last => conversation.subscribe_at(log.end()),
+                    false => conversation.subscribe(Cursor::after(claims.history())),
                 };
                 let (end, seen) = match self.new {
                     true => (0, None),
@@ -183,7 +185,7 @@ impl Dispatcher {
                 };
                 return Some(Begun {
                     claims,
-                    events: conversation.subscribe(cursor),
+                    events,
                     end,
                     seen,
                 });

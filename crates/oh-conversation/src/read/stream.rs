@@ -107,7 +107,6 @@ impl Batch {
 
 impl EventStream {
     pub(crate) fn new(view: Arc<View>, pager: Pager, cursor: Cursor, runtime: &Handle) -> Self {
-        let changes = view.changes();
         let (log, up) = {
             let held = view.read();
             (held.log.clone(), held.link.is_up())
@@ -131,6 +130,25 @@ impl EventStream {
             let asking = async move { pager.newest(&view).await };
             now.insert(JoinSet::new()).spawn_on(asking, runtime);
         }
+        // `Now` is an index, so it does not depend on the numbers.
+        let placed = seq < 0 || cursor == Cursor::Now;
+        Self::starting(view, pager, now, position, seq, placed)
+    }
+
+    /// Creates a stream that starts at an index, also if the `seq`s still change.
+    pub(crate) fn at(view: Arc<View>, pager: Pager, index: usize) -> Self {
+        Self::starting(view, pager, None, index, -1, true)
+    }
+
+    fn starting(
+        view: Arc<View>,
+        pager: Pager,
+        now: Option<JoinSet<Result<Option<String>>>>,
+        position: usize,
+        seq: i64,
+        placed: bool,
+    ) -> Self {
+        let changes = view.changes();
         let reading = Reading {
             failed: false,
             now,
@@ -141,7 +159,7 @@ impl EventStream {
             position,
             reported: position,
             after: seq,
-            placed: seq < 0,
+            placed,
             known: None,
         };
         Self {

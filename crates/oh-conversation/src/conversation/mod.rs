@@ -5,7 +5,10 @@ pub(crate) mod origin;
 
 use std::{
     fmt,
-    sync::{Arc, Mutex, OnceLock, Weak, atomic::AtomicBool},
+    sync::{
+        Arc, Mutex, OnceLock, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use oh_protocol::{
@@ -146,8 +149,14 @@ impl Conversation {
         ended.or_else(|| self.mirror().read().last_error.clone())
     }
 
+    /// Returns why this handle or its link has ended. A conversation that this handle has deleted is
+    /// gone, and the handle is closed for that reason.
     pub(crate) fn ended(&self) -> Option<Error> {
-        self.0.view.ended()
+        let ended = self.0.view.ended()?;
+        Some(match self.0.deleted.load(Ordering::Acquire) {
+            true => Error::new(ErrorKind::Gone, self.id(), "the conversation was deleted"),
+            false => ended,
+        })
     }
 
     pub(crate) fn limits(&self) -> &Limits {

@@ -33,19 +33,20 @@ fn set(scene: &Scene, policy: ConfirmationPolicy) -> tokio::task::JoinHandle<()>
 pub(crate) async fn an_old_policy_on_its_way(stage: &Stage) {
     let script = Script::new().step(act("a")).finish("Done.");
     let scene = Scene::start(stage, "old-policy", never(), script).await;
-    scene.near.approvals().set_policy(never()).await.unwrap();
+    scene.near.approvals().set_policy(always()).await.unwrap();
     // After a restart, a server can have another policy than the one set last.
-    scene.other.approvals().set_policy(always()).await.unwrap();
+    scene.other.approvals().set_policy(never()).await.unwrap();
     scene.proxy.inject(Fault::hang().on(POLICY).named("slow"));
     scene.proxy.cut();
     until(|| policies(&scene) == 2).await;
-    let newest = set(&scene, always());
+    let newest = set(&scene, never());
     tokio::task::yield_now().await;
     scene.proxy.lift("slow");
     timeout(LONG, newest).await.unwrap().unwrap();
     scene.near.send("Go.").await.unwrap();
-    asks(&scene.near).await;
-    scene.shows(&["run"], &[]).await;
+    let outcome = ends(running(&scene.near)).await;
+    assert!(outcome.is_finished(), "{outcome}");
+    scene.shows(&["run"], &["a"]).await;
 }
 
 /// The link reconnects while the new policy is being set.

@@ -139,6 +139,7 @@ pub(crate) async fn mcp_stored(side: &mut Side) {
         side.note(parts.map(|part| stored[part].to_string()).join(" "));
     }
     let answer = side.check("DELETE", one, Value::Null).await;
-    side.note(answer["agent_settings"]["mcp_config"].to_string());
+    // Other scenarios of the shared server store servers too.
+    side.note(answer["agent_settings"]["mcp_config"]["local"].to_string());
     side.check("DELETE", one, Value::Null).await;
 }

@@ -12,4 +12,5 @@ mod older;
 mod policies;
 mod requests;
 mod stage;
+mod steps;
 mod unclear;

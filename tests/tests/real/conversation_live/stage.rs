@@ -1,6 +1,6 @@
-//! The stage of the scenes in `approvals`, `ends`, `limits`, `links`, `odd`, `older`, `policies` and
-//! `unclear`: one real server for all scenes. The proxy records the requests of a program. The
-//! commands write a file that shows what was executed.
+//! The stage of the scenes in `approvals`, `ends`, `limits`, `links`, `odd`, `older`, `policies`,
+//! `steps` and `unclear`: one real server for all scenes. The proxy records the requests of a
+//! program. The commands write a file that shows what was executed.
 
 use std::{
     cell::Cell, collections::HashMap, fmt::Write as _, fs, future::IntoFuture as _,
@@ -24,7 +24,7 @@ use tokio::{
 use super::{
     approvals, ends as endings, limits, links,
     live::{LONG, agent, events},
-    odd, older, policies, unclear,
+    odd, older, policies, steps, unclear,
 };
 
 /// Maximum number of concurrent scenes.
@@ -261,6 +261,8 @@ fn approving(seen: &Seen, rest: &str) -> Option<&'static str> {
         "events" if body["run"] == true => Some("message that runs"),
         "events/respond_to_confirmation" if body["accept"] == true => Some("approve"),
         "events/respond_to_confirmation" => Some("reject"),
+        "condense" => Some("condense"),
+        "children" => Some("child"),
         "goal" => Some("goal"),
         "goal/resume" => Some("goal taken up"),
         _ => None,
@@ -407,6 +409,9 @@ async fn no_unapproved_action_is_executed_and_links_keep_their_promises() {
             a_policy_without_an_answer,
             a_policy_whose_caller_has_left,
             a_policy_across_two_reconnects;
+        steps:
+            condensing_approves_nothing,
+            children_without_the_policy_of_their_parent;
         unclear:
             a_gateway_that_gives_up,
             a_gateway_that_gives_up_on_everything,

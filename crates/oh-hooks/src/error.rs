@@ -47,11 +47,9 @@ impl Error {
 
     /// Creates the error of a failed file operation. A full disk becomes [`ErrorKind::NoSpace`].
     pub(crate) fn io(context: impl Into<String>, error: std::io::Error) -> Self {
-        let kind = match error.kind() {
-            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
-                ErrorKind::NoSpace
-            }
-            _ => ErrorKind::Io,
+        let kind = match oh_protocol::errors::is_out_of_space(&error) {
+            true => ErrorKind::NoSpace,
+            false => ErrorKind::Io,
         };
         Self::new(kind, context, Some(Box::new(error)))
     }
@@ -59,29 +57,6 @@ impl Error {
     /// Returns the kind of the error.
     pub fn kind(&self) -> ErrorKind {
         self.kind
-    }
-
-    /// Returns false: a dry run reports an expired time limit in the verdict. Every error type of
-    /// this project has this method.
-    pub fn is_timeout(&self) -> bool {
-        false
-    }
-
-    /// Returns false: the same input fails again. Every error type of this project has this method.
-    pub fn is_transient(&self) -> bool {
-        false
-    }
-
-    /// Returns false: this crate sends no requests. Every error type of this project has this
-    /// method.
-    pub fn is_auth(&self) -> bool {
-        false
-    }
-
-    /// Returns `None`: this crate sends no requests. Every error type of this project has this
-    /// method.
-    pub fn status(&self) -> Option<http::StatusCode> {
-        None
     }
 }
 
@@ -105,11 +80,4 @@ impl fmt::Debug for Error {
     }
 }
 
-impl std::error::Error for Error {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match &self.source {
-            Some(source) => Some(&**source),
-            None => None,
-        }
-    }
-}
+oh_protocol::no_requests!(Error, error => error.source.as_deref());

@@ -50,9 +50,9 @@ pub fn load(path: impl AsRef<Path>) -> Result<HookConfig> {
 /// # Errors
 ///
 /// Before anything is written, returns the errors of [`check`](crate::check), and
-/// [`ErrorKind::InvalidInput`] for a configuration that [`load`] would reject, such as one with events
-/// of a newer server. Returns [`ErrorKind::Io`] if the file cannot be written; in that case the old
-/// content is left unchanged.
+/// [`ErrorKind::InvalidInput`] for a configuration that [`load`] would reject, such as one with
+/// events of a newer server. Returns [`ErrorKind::Io`] if the file cannot be written; in that case
+/// the old content is left unchanged.
 pub fn save(config: &HookConfig, path: impl AsRef<Path>) -> Result<()> {
     let path = path.as_ref();
     matching::check(config)?;

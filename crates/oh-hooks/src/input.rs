@@ -6,7 +6,7 @@ use oh_protocol::{
     hooks::HookEventType,
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 /// An event as a hook program gets it on stdin.
 ///
@@ -93,7 +93,10 @@ impl HookInput {
     /// Returns `None` if `action` is not an action or `observation` does not belong to it.
     pub fn recorded_response(action: &Event, observation: &Event) -> Option<Self> {
         let input = Self::recorded(action)?;
-        let about = matches!(observation.payload(), Payload::Observation(seen) if *seen.action_id == *action.id());
+        let about = match observation.payload() {
+            Payload::Observation(seen) => *seen.action_id == *action.id(),
+            _ => false,
+        };
         if !about || input.event_type != HookEventType::PreToolUse {
             return None;
         }
@@ -165,28 +168,14 @@ impl HookInput {
     /// Returns `None` if the event has no tool input. An input of an unknown kind becomes
     /// [`Action::Unknown`], and an invalid one becomes [`Action::Malformed`], as in an event.
     pub fn action(&self) -> Option<Action> {
-        let wire = json!({
-            "kind": "ActionEvent", "id": "", "timestamp": "", "source": "agent",
-            "tool_name": self.tool_name, "tool_call_id": "", "action": self.tool_input.as_ref()?,
-        });
-        match Event::from_json(wire.to_string()).ok()?.payload() {
-            Payload::Action(call) => call.action.clone(),
-            _ => None,
-        }
+        let input = self.tool_input.clone().filter(|input| !input.is_null())?;
+        serde_json::from_value(input).ok()
     }
 
     /// Decodes the tool's response as the observation of a built-in tool. See
     /// [`action`](Self::action).
     pub fn observation(&self) -> Option<Observation> {
-        let wire = json!({
-            "kind": "ObservationEvent", "id": "", "timestamp": "", "source": "environment",
-            "tool_name": self.tool_name, "tool_call_id": "", "action_id": "",
-            "observation": self.tool_response.as_ref()?,
-        });
-        match Event::from_json(wire.to_string()).ok()?.payload() {
-            Payload::Observation(seen) => Some(seen.observation.clone()),
-            _ => None,
-        }
+        serde_json::from_value(self.tool_response.clone()?).ok()
     }
 
     /// Decodes the tool's input as a type of the caller.
@@ -216,6 +205,8 @@ fn part(event: &Event, key: &str) -> Option<Value> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     fn event(json: Value) -> Event {

@@ -73,8 +73,8 @@ pub fn hooks_for<'a>(
 ///
 /// # Errors
 ///
-/// Returns [`ErrorKind::InvalidInput`] for a hook that breaks a rule. The message contains its event,
-/// its position, and what to change.
+/// Returns [`ErrorKind::InvalidInput`] for a hook that breaks a rule. The message contains its
+/// event, its position, and what to change.
 pub fn check(config: &HookConfig) -> Result<()> {
     config
         .check()

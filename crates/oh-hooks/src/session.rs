@@ -4,12 +4,10 @@
 use std::path::PathBuf;
 
 use oh_protocol::{
-    Event, Payload,
     calls::server::ServerInfo,
     event::HookExecutionEvent,
     hooks::{HookConfig, HookEventType, HookMatcher},
 };
-use serde_json::json;
 use tokio::sync::mpsc;
 
 use crate::{
@@ -123,8 +121,8 @@ impl SessionHooks {
     ///
     /// # Errors
     ///
-    /// Returns the errors of [`DryRun::run`], and [`ErrorKind::InvalidInput`] for a hook of any event
-    /// other than SessionStart and SessionEnd. In the latter case no hook was run.
+    /// Returns the errors of [`DryRun::run`], and [`ErrorKind::InvalidInput`] for a hook of any
+    /// event other than SessionStart and SessionEnd. In the latter case no hook was run.
     ///
     /// # Cancel safety
     ///
@@ -170,9 +168,7 @@ impl SessionHooks {
         for hook in crate::hooks_for(&self.hooks, &event, None)? {
             let one = HookConfig::new().on(event.clone(), HookMatcher::all().hook(hook.clone()));
             for outcome in self.run.run(&one, &input).await?.outcomes {
-                let Some(execution) = local(&event, outcome) else {
-                    continue;
-                };
+                let execution = local(&event, outcome);
                 for watcher in &self.watchers {
                     // Fails if the watcher has been dropped.
                     _ = watcher.send(execution.clone());
@@ -205,32 +201,23 @@ fn as_logged(text: String) -> String {
     }
 }
 
-/// Builds an execution by decoding the server's wire form. Decoding it never fails.
-fn local(event: &HookEventType, outcome: HookOutcome) -> Option<HookExecution> {
-    let duration = outcome.duration;
-    let wire = json!({
-        "kind": "HookExecutionEvent",
-        "id": "",
-        "timestamp": "",
-        "source": "hook",
-        "hook_event_type": event.as_str(),
-        "hook_command": outcome.hook,
-        "success": outcome.success,
-        "blocked": outcome.blocked,
-        "exit_code": outcome.exit_code,
-        "stdout": as_logged(outcome.stdout),
-        "stderr": as_logged(outcome.stderr),
-        "reason": outcome.reason.map(as_logged),
-        "additional_context": outcome.additional_context.map(as_logged),
-        "error": outcome.error.map(as_logged),
-    });
-    let event = Event::from_json(wire.to_string()).ok()?;
-    match event.payload() {
-        Payload::HookExecution(hook) => Some(HookExecution {
-            event: HookExecutionEvent::clone(hook),
-            local: true,
-            duration: Some(duration),
-        }),
-        _ => None,
+/// Returns the execution as the server would log it.
+fn local(event: &HookEventType, outcome: HookOutcome) -> HookExecution {
+    let logged = |text: Option<String>| text.map(|text| as_logged(text).into());
+    let mut execution = HookExecutionEvent::default();
+    execution.hook_event_type = event.as_str().into();
+    execution.hook_command = outcome.hook.into();
+    execution.success = outcome.success;
+    execution.blocked = outcome.blocked;
+    execution.exit_code = Some(outcome.exit_code);
+    execution.stdout = as_logged(outcome.stdout).into();
+    execution.stderr = as_logged(outcome.stderr).into();
+    execution.reason = logged(outcome.reason);
+    execution.additional_context = logged(outcome.additional_context);
+    execution.error = logged(outcome.error);
+    HookExecution {
+        event: execution,
+        local: true,
+        duration: Some(outcome.duration),
     }
 }

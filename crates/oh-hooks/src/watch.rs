@@ -207,6 +207,11 @@ impl LocalExecutions {
         let (sender, receiver) = mpsc::unbounded_channel();
         (sender, Self(receiver))
     }
+
+    /// Waits for the next execution. Returns `None` after the session has ended. Cancel-safe.
+    pub async fn next(&mut self) -> Option<HookExecution> {
+        self.0.recv().await
+    }
 }
 
 impl Stream for LocalExecutions {

@@ -78,7 +78,7 @@ pub enum Repeat {
 }
 
 /// A request without host and credentials, which the transport adds.
-#[derive(Clone)]
+#[derive(Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Request {
     /// The HTTP method.
@@ -138,7 +138,7 @@ impl fmt::Debug for Request {
 }
 
 /// A response with its whole body.
-#[derive(Clone)]
+#[derive(Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Answer {
     /// The status code.
@@ -168,9 +168,9 @@ impl Answer {
         serde_json::from_slice(&self.body).map_err(|error| crate::Error::decode(what, error))
     }
 
-    /// Returns whether the body is a web page. Agent servers respond in JSON and in bytes, so a page
-    /// with a status of success comes from a gateway in front of the server, for example a login
-    /// page. Only the static files of a workspace may be pages.
+    /// Returns whether the body is a web page. Agent servers respond in JSON and in bytes, so a
+    /// page with a status of success comes from a gateway in front of the server, for example a
+    /// login page. Only the static files of a workspace may be pages.
     pub fn is_web_page(&self) -> bool {
         let kind = self.headers.get(http::header::CONTENT_TYPE);
         let kind = kind.and_then(|kind| kind.to_str().ok()?.split(';').next());

@@ -75,29 +75,6 @@ impl Error {
         self.kind
     }
 
-    /// Returns false: no operation of this crate has a time limit. Every error type of this project
-    /// has this method.
-    pub fn is_timeout(&self) -> bool {
-        false
-    }
-
-    /// Returns false: the same value fails again. Every error type of this project has this method.
-    pub fn is_transient(&self) -> bool {
-        false
-    }
-
-    /// Returns false: this crate sends no requests. Every error type of this project has this
-    /// method.
-    pub fn is_auth(&self) -> bool {
-        false
-    }
-
-    /// Returns `None`: this crate sends no requests. Every error type of this project has this
-    /// method.
-    pub fn status(&self) -> Option<http::StatusCode> {
-        None
-    }
-
     /// Returns what failed, without the values involved.
     pub fn context(&self) -> &str {
         &self.context
@@ -130,11 +107,7 @@ impl fmt::Debug for Error {
     }
 }
 
-impl std::error::Error for Error {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        self.source.as_deref().map(|source| source as _)
-    }
-}
+crate::no_requests!(Error, error => error.source.as_deref());
 
 /// Returns a message of serde_json without the values in it, which may be misplaced secrets. Values
 /// are quoted with `"` or, where a name was expected, with backticks before `, expected`.

@@ -65,6 +65,8 @@ pub mod call;
 pub mod calls;
 pub mod config;
 mod error;
+#[doc(hidden)]
+pub mod errors;
 pub mod event;
 pub mod frame;
 pub mod hooks;

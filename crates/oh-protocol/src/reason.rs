@@ -211,7 +211,9 @@ mod tests {
     proptest! {
         #[test]
         fn a_reason_is_one_short_line_without_control_characters(
-            texts in proptest::collection::vec("\\PC{0,40}|[\\x00-\\x1f\\x7f-\\x9f]{1,9}|x{3000}", 1..5)
+            texts in proptest::collection::vec(
+                "\\PC{0,40}|[\\x00-\\x1f\\x7f-\\x9f]{1,9}|x{3000}", 1..5,
+            )
         ) {
             let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
             let reason = of(&chain(&texts));

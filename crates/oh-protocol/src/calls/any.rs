@@ -17,7 +17,7 @@ use crate::{Answer, Call, Error, Json, Operation, Repeat, Request, Result, confi
 /// let call = Any::post("/api/new_route").body(&serde_json::json!({"name": "a"}))?;
 /// # Ok::<(), oh_protocol::Error>(())
 /// ```
-#[derive(Clone)]
+#[derive(Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Any {
     /// The HTTP method.

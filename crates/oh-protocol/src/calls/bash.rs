@@ -4,7 +4,7 @@ mod history;
 
 use std::{fmt, time::Duration};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{Scope, scope::scoped_call, segment};
 use crate::{Error, Request, Result, time::whole_seconds};
@@ -15,7 +15,7 @@ pub use history::{
 };
 
 /// The request to run a command line with `/bin/sh -c`.
-#[derive(Clone, Serialize)]
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
 #[must_use]
 pub struct ExecuteRequest {
     command: String,
@@ -73,7 +73,7 @@ impl fmt::Debug for ExecuteRequest {
 }
 
 /// `POST …/bash/start_bash_command`: starts a command and returns immediately.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct StartCommand {
     request: ExecuteRequest,
     scope: Scope,
@@ -97,7 +97,7 @@ scoped_call!(StartCommand => BashCommand, POST "/bash/start_bash_command", Never
     |answer| answer.json("started command"));
 
 /// `POST …/bash/execute_bash_command`: runs a command and returns when it has ended.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Execute {
     request: ExecuteRequest,
     scope: Scope,
@@ -122,7 +122,7 @@ scoped_call!(Execute => BashOutput, POST "/bash/execute_bash_command", Never;
 
 /// `POST …/bash/bash_commands/{id}/stop`: ends a command. Has no effect if the command has already
 /// ended.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct StopCommand {
     command_id: String,
     scope: Scope,

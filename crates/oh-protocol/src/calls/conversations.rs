@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::call;
@@ -18,7 +18,7 @@ macro_rules! conversation_call {
         |$answer:ident| $decode:expr
     ) => {
         $(#[$meta])*
-        #[derive(Debug, Clone, Copy)]
+        #[derive(Debug, Clone, Copy, PartialEq)]
         pub struct $name(ConversationId);
 
         impl $name {
@@ -54,11 +54,11 @@ pub use settings::{
 ///
 /// The request always contains an id, so a repeated request returns the conversation that the first
 /// one created.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Create(StartConversation);
 
 /// The result of a create request.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Created {
     /// The conversation on the server.
@@ -118,7 +118,7 @@ conversation_call! {
 }
 
 /// `PATCH /api/conversations/{conversation_id}`: updates the title or the tags.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 #[must_use]
 pub struct Update {
     #[serde(skip)]
@@ -164,7 +164,7 @@ call!(Update => (), PATCH "/api/conversations/{conversation_id}", Idempotent;
     |answer| answer.done("response"));
 
 /// `POST …/ask_agent`: asks the agent's model a question about the conversation. No event is added.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Ask(ConversationId, String);
 
 impl Ask {
@@ -186,7 +186,8 @@ call!(Ask => String, POST "/api/conversations/{conversation_id}/ask_agent", Neve
 conversation_call! {
     /// `GET …/agent_final_response`: returns the agent's last message, from the finish action or as
     /// text. Returns an empty text before the first message.
-    FinalResponse => String, GET "/api/conversations/{conversation_id}/agent_final_response", Idempotent;
+    FinalResponse => String, GET "/api/conversations/{conversation_id}/agent_final_response",
+    Idempotent;
     |answer| {
         #[derive(serde::Deserialize)]
         struct Wire { response: String }
@@ -210,7 +211,8 @@ conversation_call! {
 conversation_call! {
     /// `POST …/runtime/reprovision`: creates the conversation's runtime again, if it is a container
     /// that no longer exists.
-    Reprovision => RuntimeInfo, POST "/api/conversations/{conversation_id}/runtime/reprovision", Never;
+    Reprovision => RuntimeInfo, POST "/api/conversations/{conversation_id}/runtime/reprovision",
+    Never;
     |answer| answer.json("runtime of a conversation")
 }
 
@@ -231,7 +233,7 @@ open_enum! {
 }
 
 /// The runtime of a conversation.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Deserialize, Serialize)]
 #[non_exhaustive]
 pub struct RuntimeInfo {
     /// The state of the runtime.
@@ -244,7 +246,7 @@ pub struct RuntimeInfo {
 }
 
 /// The reason why a runtime is not available.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Deserialize, Serialize)]
 #[non_exhaustive]
 pub struct RuntimeError {
     /// The error code.

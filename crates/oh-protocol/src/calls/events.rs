@@ -1,6 +1,6 @@
 //! The log of a conversation over the REST API.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{json, value::RawValue};
 
 use super::{call, page, page::Unreadable, query, segment};
@@ -8,7 +8,7 @@ use crate::{ConversationId, Error, Event, Request};
 
 /// A filter for events. An event must match all fields that are set. The default matches all
 /// events.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct EventFilter {
     /// The kind of the event, such as `ActionEvent`.
@@ -41,7 +41,7 @@ impl EventFilter {
 }
 
 /// `GET …/events/search`: returns a page of the log, in log order.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 #[must_use]
 pub struct Search {
     conversation: ConversationId,
@@ -52,7 +52,7 @@ pub struct Search {
 }
 
 /// A page of events.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct EventPage {
     /// All events of the page, in the server's order and without gaps. An item that could not be
@@ -139,7 +139,7 @@ call!(Search => EventPage, GET "/api/conversations/{conversation_id}/events/sear
 });
 
 /// `GET …/events/count`: returns the number of events in the log.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Count(ConversationId, EventFilter);
 
 impl Count {
@@ -165,7 +165,7 @@ call!(Count => u64, GET "/api/conversations/{conversation_id}/events/count", Ide
     |answer| answer.json("count of events"));
 
 /// `GET …/events/{event_id}`: returns one event.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Get(ConversationId, String);
 
 impl Get {
@@ -185,7 +185,7 @@ call!(Get => Event, GET "/api/conversations/{conversation_id}/events/{event_id}"
 /// `GET …/events` with ids in the body: returns several events, in the order of the ids, with
 /// `None` for an id that is not in the log. An event that could not be decoded is converted with
 /// [`Event::from_json_lossy`].
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct BatchGet(ConversationId, Vec<String>);
 
 impl BatchGet {
@@ -212,7 +212,7 @@ call!(BatchGet => Vec<Option<Event>>, GET "/api/conversations/{conversation_id}/
 
 /// `POST …/events`: adds a user message to the log. Never retried, because the server cannot detect
 /// a duplicate.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 #[must_use]
 pub struct SendMessage {
     conversation: ConversationId,
@@ -222,7 +222,7 @@ pub struct SendMessage {
 }
 
 /// A part of a user message.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum UserContent {
@@ -301,7 +301,7 @@ call!(SendMessage => (), POST "/api/conversations/{conversation_id}/events", Nev
     |answer| answer.done("response"));
 
 /// `POST …/events/respond_to_confirmation`: approves or rejects all pending actions.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 #[must_use]
 pub struct Respond {
     conversation: ConversationId,
@@ -329,9 +329,11 @@ impl Respond {
     }
 }
 
-call!(Respond => (), POST "/api/conversations/{conversation_id}/events/respond_to_confirmation", Never;
+call!(Respond => (), POST "/api/conversations/{conversation_id}/events/respond_to_confirmation",
+    Never;
     |this| {
-        let target = format!("/api/conversations/{}/events/respond_to_confirmation", this.conversation);
+        let id = this.conversation;
+        let target = format!("/api/conversations/{id}/events/respond_to_confirmation");
         let mut body = json!({ "accept": this.accept });
         if let Some(reason) = &this.reason {
             body["reason"] = reason.as_str().into();

@@ -33,6 +33,13 @@ pub struct Upload {
     boundary: String,
 }
 
+/// Uploads are equal if they write the same content to the same path.
+impl PartialEq for Upload {
+    fn eq(&self, other: &Self) -> bool {
+        (self.scope, &self.path, &self.content) == (other.scope, &other.path, &other.content)
+    }
+}
+
 // A file may be large and contain secrets, so only its size is shown.
 impl fmt::Debug for Upload {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -46,7 +53,7 @@ impl fmt::Debug for Upload {
 
 /// The parts of an upload, without its content. The body consists of `before`, the content and
 /// `after`, in this order.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct UploadParts {
     /// The request, without a body.
@@ -117,7 +124,7 @@ scoped_call!(Upload => UploadResult, POST "/file/upload", Idempotent;
     |answer| answer.json("result of an upload"));
 
 /// `GET …/file/download`: returns the content of a file.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 #[must_use]
 pub struct Download {
     scope: Scope,
@@ -200,7 +207,7 @@ scoped_call!(Download => Downloaded, GET "/file/download", Idempotent;
 
 /// `POST …/file/create_directory`: creates a directory and its parents. An existing directory is
 /// left unchanged.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct CreateDirectory {
     scope: Scope,
     path: String,
@@ -240,7 +247,7 @@ open_enum! {
 ///
 /// If a directory is not a repository but contains exactly one, up to three levels down, that
 /// repository is archived.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 #[must_use]
 pub struct Archive {
     scope: Scope,
@@ -252,7 +259,7 @@ pub struct Archive {
 }
 
 /// The metadata of an archive, from the response headers.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct ArchiveInfo {
     /// The root of the archived repository.
@@ -326,7 +333,8 @@ fn unquote(text: &str) -> String {
 scoped_call!(Archive => (ArchiveInfo, Bytes), GET "/file/archive", Idempotent;
     |this, base| {
         check_path(&this.path)?;
-        if this.base_ref.as_ref().is_some_and(|git_ref| git_ref.is_empty() || git_ref.starts_with('-')) {
+        let unusable = |git_ref: &String| git_ref.is_empty() || git_ref.starts_with('-');
+    if this.base_ref.as_ref().is_some_and(unusable) {
             return Err(Error::invalid("the git ref must not be empty or begin with `-`"));
         }
         let mut target = base + "/file/archive";
@@ -347,7 +355,7 @@ scoped_call!(Archive => (ArchiveInfo, Bytes), GET "/file/archive", Idempotent;
 
 /// `GET …/file/download-trajectory/{conversation_id}`: returns all of a conversation's files on the
 /// server as a zip file. Secrets are masked.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Trajectory {
     scope: Scope,
     conversation: ConversationId,
@@ -371,7 +379,7 @@ scoped_call!(Trajectory => Bytes, GET "/file/download-trajectory/{conversation_i
     |answer| answer.bytes("trajectory"));
 
 /// `GET /api/file/home`: returns the home directory and the places to start browsing.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
 #[must_use]
 pub struct GetHome {
     include_hidden: bool,
@@ -426,7 +434,7 @@ call!(GetHome => Home, GET "/api/file/home", Idempotent;
 
 /// `GET /api/file/search_subdirs`: returns the subdirectories of a directory, sorted by name,
 /// without symbolic links.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 #[must_use]
 pub struct SearchSubdirs {
     path: String,
@@ -436,7 +444,7 @@ pub struct SearchSubdirs {
 }
 
 /// A page of directories.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[non_exhaustive]
 pub struct SubdirectoryPage {
     /// The directories.
@@ -507,7 +515,7 @@ call!(SearchSubdirs => SubdirectoryPage, GET "/api/file/search_subdirs", Idempot
 
 /// `GET /api/conversations/{conversation_id}/workspace/{file_path}`: returns a file in a
 /// conversation's workspace, like a web server. For a directory, returns its `index.html`.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct StaticFile {
     conversation: ConversationId,
     path: String,
@@ -524,7 +532,8 @@ impl StaticFile {
     }
 }
 
-call!(StaticFile => Bytes, GET "/api/conversations/{conversation_id}/workspace/{file_path}", Idempotent;
+call!(StaticFile => Bytes, GET "/api/conversations/{conversation_id}/workspace/{file_path}",
+    Idempotent;
     |this| {
         let parts = this.path.split('/').filter(|part| !part.is_empty());
         let mut target = format!("/api/conversations/{}/workspace", this.conversation);

@@ -64,7 +64,7 @@ pub struct GitCommit {
 }
 
 /// The newest commits of a repository.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[non_exhaustive]
 pub struct GitCommitsPage {
     /// The commits, newest first.
@@ -100,7 +100,7 @@ pub struct GitProviderRepository {
 }
 
 /// A page of repositories.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[non_exhaustive]
 pub struct GitRepositoryPage {
     /// The repositories.
@@ -133,7 +133,7 @@ fn check_sha(sha: &str) -> Result<()> {
 }
 
 /// `GET …/git/changes`: returns the files that differ from a ref.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 #[must_use]
 pub struct Changes {
     scope: Scope,
@@ -172,7 +172,7 @@ scoped_call!(Changes => Vec<GitChange>, GET "/git/changes", Idempotent;
     |answer| answer.json("changed files"));
 
 /// `GET …/git/diff`: returns the old and new content of a file.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 #[must_use]
 pub struct Diff {
     scope: Scope,
@@ -226,7 +226,7 @@ scoped_call!(Diff => GitDiff, GET "/git/diff", Idempotent;
     |answer| answer.json("diff"));
 
 /// `GET …/git/commits`: returns the newest commits.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 #[must_use]
 pub struct Commits {
     scope: Scope,
@@ -265,7 +265,7 @@ scoped_call!(Commits => GitCommitsPage, GET "/git/commits", Idempotent;
 
 /// `GET …/git/commits/{sha}/changes`: returns the files that a commit changed, compared with its
 /// first parent.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct CommitChanges {
     scope: Scope,
     path: String,
@@ -294,7 +294,7 @@ scoped_call!(CommitChanges => Vec<GitChange>, GET "/git/commits/{sha}/changes", 
 
 /// `GET /api/git/repositories/search`: returns the repositories that are accessible with a token
 /// stored on the server. Requires network access.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 #[must_use]
 pub struct SearchRepositories {
     provider: String,

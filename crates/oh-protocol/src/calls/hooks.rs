@@ -11,7 +11,7 @@ use crate::{Answer, Request, Result, hooks::HookConfig};
 ///
 /// Returns `None` if the file does not exist or is invalid; the server does not distinguish these
 /// cases.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Discover {
     project_dir: Option<String>,
 }

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use http::HeaderValue;
 use secrecy::{ExposeSecret, SecretString};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::call;
@@ -29,7 +29,7 @@ open_enum! {
 }
 
 /// The status of a deferred initialization.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[non_exhaustive]
 pub struct InitStatus {
     /// The state.
@@ -40,7 +40,7 @@ pub struct InitStatus {
 }
 
 /// `GET /api/init`: returns the status of a deferred initialization. Works without authentication.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
 #[non_exhaustive]
 pub struct GetInitStatus;
 
@@ -109,7 +109,7 @@ impl Init {
         self
     }
 
-    // This is the only place where these secrets are exposed.
+    // The only place where these secrets are exposed to a request.
     fn body(&self) -> Map<String, Value> {
         let shown = |key: &SecretString| Value::from(key.expose_secret());
         let mut body = self.fields.clone();
@@ -141,6 +141,13 @@ call!(Init => InitStatus, POST "/api/init", Never;
     Ok(request)
 };
 |answer| answer.json("state of a deferred start"));
+
+/// Calls are equal if the server would get the same request.
+impl PartialEq for Init {
+    fn eq(&self, other: &Self) -> bool {
+        self.key.expose_secret() == other.key.expose_secret() && self.body() == other.body()
+    }
+}
 
 impl std::fmt::Debug for Init {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -34,7 +34,7 @@ const LONGEST: Duration = Duration::from_secs(120);
 /// let call = TestServer::new(server).timeout(Duration::from_secs(30));
 /// assert_eq!(call.operation().route, "/api/mcp/test");
 /// ```
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 #[must_use]
 pub struct TestServer {
     name: String,

@@ -1,4 +1,8 @@
 //! The server's operations as typed [`Call`](crate::Call)s, one module per router.
+//!
+//! Calls have constructors and setters, and can be compared. The bodies that the server returns can
+//! also be serialized and deserialized, so a test can make one with `serde_json::from_value`.
+//! Secrets take part in comparisons, and no `Debug` output shows them.
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use secrecy::{ExposeSecret, SecretString};
@@ -45,6 +49,11 @@ macro_rules! call {
                 $crate::Operation::new(http::Method::$method, $route, $crate::Repeat::$repeat),
             ];
         }
+
+        const _: () = {
+            const fn is_comparable<T: Clone + std::fmt::Debug + PartialEq>() {}
+            is_comparable::<$name>();
+        };
 
         impl $crate::Call for $name {
             type Output = $output;

@@ -1,13 +1,12 @@
 //! Items of pages and batches. An item that cannot be decoded does not affect the others.
 
-use bytestring::ByteString;
-use serde::{Deserialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::value::RawValue;
 
 use crate::{Answer, Error, Json, Result};
 
 /// An item of a page that could not be decoded.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Unreadable {
     /// The index in all items of the server's page, starting at 0.
@@ -23,7 +22,7 @@ impl Unreadable {
         Self {
             index,
             reason: reason.to_string().into(),
-            json: ByteString::from(json).into(),
+            json: Json::new(json.into()),
         }
     }
 }

@@ -8,7 +8,7 @@ use crate::{Answer, Request};
 
 /// `GET /ready`: checks whether the server accepts work. A dormant server also reports that it is
 /// ready.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
 #[non_exhaustive]
 pub struct Ready;
 
@@ -17,7 +17,7 @@ call!(Ready => (), GET "/ready", Idempotent;
     |answer| answer.done("response"));
 
 /// `GET /alive`: checks whether a server responds.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
 #[non_exhaustive]
 pub struct Alive;
 
@@ -26,7 +26,7 @@ call!(Alive => (), GET "/alive", Idempotent;
     |answer| answer.done("response"));
 
 /// `GET /health`: the same as [`Alive`], with the path that load balancers use.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
 #[non_exhaustive]
 pub struct Health;
 
@@ -35,7 +35,7 @@ call!(Health => (), GET "/health", Idempotent;
     |answer| answer.done("response"));
 
 /// `GET /server_info`: returns versions and capabilities.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
 #[non_exhaustive]
 pub struct GetServerInfo;
 

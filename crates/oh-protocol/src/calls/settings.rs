@@ -50,7 +50,7 @@ impl Expose {
 }
 
 /// `GET /api/settings`: returns the settings of the server.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct GetSettings(Expose);
 
 impl GetSettings {
@@ -70,7 +70,7 @@ call!(GetSettings => Settings, GET "/api/settings", Idempotent;
 
 /// The settings of a server. Parts without a fixed type are JSON values, because newer servers have
 /// more settings.
-#[derive(Clone, PartialEq, Deserialize)]
+#[derive(Clone, PartialEq, Deserialize, Serialize)]
 #[non_exhaustive]
 pub struct Settings {
     /// The settings for agents, including the model and MCP servers. May contain secrets.
@@ -107,7 +107,7 @@ impl fmt::Debug for Settings {
 }
 
 /// `GET /api/settings/secrets`: returns the names of the stored secrets, without their values.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 #[must_use]
 pub struct ListSecrets {
     agent_profile_id: Option<String>,
@@ -162,7 +162,7 @@ call!(ListSecrets => Vec<SecretInfo>, GET "/api/settings/secrets", Idempotent;
 });
 
 /// `GET /api/settings/secrets/{name}`: returns the value of a stored secret in plain text.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct GetSecret(String);
 
 impl GetSecret {

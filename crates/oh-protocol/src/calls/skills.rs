@@ -18,7 +18,7 @@ pub use installed::{
 };
 
 /// `POST /api/skills`: returns the skills of a workspace, the user and other sources, merged.
-#[derive(Debug, Clone, Default, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
 #[must_use]
 pub struct LoadSkills {
     load_public: bool,
@@ -62,7 +62,7 @@ impl LoadSkills {
 }
 
 /// The loaded skills and their sources.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[non_exhaustive]
 pub struct LoadedSkills {
     /// The skills, with unique names.

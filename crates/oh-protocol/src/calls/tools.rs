@@ -1,12 +1,12 @@
 //! The tools that are available to agents on the server.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::call;
 use crate::{Answer, Request};
 
 /// `GET /api/tools/`: returns the names of the registered tools.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
 #[non_exhaustive]
 pub struct ListTools;
 
@@ -16,7 +16,7 @@ call!(ListTools => Vec<String>, GET "/api/tools/", Idempotent;
 
 /// `GET /api/tools/catalog`: returns the tools for configuring an agent. Available on servers from
 /// about 1.50 on.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
 #[non_exhaustive]
 pub struct GetCatalog;
 
@@ -29,7 +29,7 @@ call!(GetCatalog => Vec<CatalogEntry>, GET "/api/tools/catalog", Idempotent;
 });
 
 /// A tool in the catalog.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[non_exhaustive]
 pub struct CatalogEntry {
     /// The name, for [`ToolSpec`](crate::config::ToolSpec).

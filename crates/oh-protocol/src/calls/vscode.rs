@@ -10,7 +10,7 @@ use crate::Request;
 /// is disabled.
 ///
 /// The URL contains an access token and must be kept secret.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 #[must_use]
 pub struct GetUrl {
     scope: Scope,
@@ -57,7 +57,7 @@ scoped_call!(GetUrl => Option<SecretString>, GET "/vscode/url", Idempotent;
 });
 
 /// `GET …/vscode/status`: returns the status of VSCode.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct GetStatus {
     scope: Scope,
 }

@@ -155,6 +155,8 @@ impl Agent {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use serde_json::json;
 
     use super::*;
@@ -228,6 +230,42 @@ mod tests {
         let masked = Agent::from_json(json!({"llm": {"api_key": "**********"}})).unwrap();
         let error = masked.check().unwrap_err().to_string();
         assert!(error.starts_with("llm: the server's mask"), "{error}");
+    }
+
+    #[test]
+    fn fields_can_be_read_back_without_secrets() {
+        let url = "https://user:canary@host/v1?key=canary";
+        let llm = Llm::new("m")
+            .api_key("canary")
+            .base_url(url)
+            .timeout(Duration::from_secs(9));
+        let agent = Agent::new(llm)
+            .tool("glob")
+            .set("api_key", "canary")
+            .set("new", [1]);
+        assert_eq!(agent.get("new"), Some([1]));
+        assert_eq!(agent.get::<Value>("tools").unwrap()[0]["name"], "glob");
+        assert_eq!(
+            (agent.get::<Value>("persona"), agent.get::<u8>("tools")),
+            (None, None)
+        );
+        let llm: Llm = agent.get("llm").unwrap();
+        assert_eq!(llm.get("model"), Some("m".to_owned()));
+        assert_eq!(llm.get("timeout"), Some(9));
+        assert!(llm.check().is_err());
+        for field in Agent::FIELDS.iter().chain(&["api_key"]) {
+            let shown = format!("{:?}", agent.get::<Value>(field));
+            assert!(!shown.contains("canary"), "{field}: {shown}");
+        }
+        let json = wire(agent.clone());
+        let again = Agent::from_json(json).unwrap();
+        assert!(
+            !again
+                .get::<Value>("llm")
+                .unwrap()
+                .to_string()
+                .contains("canary")
+        );
     }
 
     #[test]

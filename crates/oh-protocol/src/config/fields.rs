@@ -132,6 +132,32 @@ impl Field {
         }
     }
 
+    /// Returns the JSON of the field with this name, without secrets. Returns `None` for a refused
+    /// value.
+    pub(crate) fn readable(&self, name: &str) -> Option<Value> {
+        Some(match self {
+            Self::Plain(value) => value.clone(),
+            Self::Hidden(value) => {
+                let mut whole = serde_json::json!({ name: value });
+                redact::json(&mut whole);
+                whole[name].take()
+            }
+            Self::Secret(_) => MASK.into(),
+            Self::Address(text) | Self::Endpoint(text) => redact::url(text).into(),
+            Self::List(items) => items
+                .iter()
+                .filter_map(|item| item.readable(name))
+                .collect(),
+            Self::Object(fields) => {
+                let entries = fields.entries.iter();
+                let entries = entries
+                    .filter_map(|(name, field)| Some((name.to_string(), field.readable(name)?)));
+                Value::Object(entries.collect())
+            }
+            Self::Refused(_) => return None,
+        })
+    }
+
     /// Returns the path of the first refused value below this one, and the reason.
     fn refusal(&self) -> Option<(String, &str)> {
         match self {

@@ -277,7 +277,8 @@ mod tests {
     fn a_common_file_is_converted_to_the_servers_form() {
         let file = json!({"mcpServers": {
             "quince": {"type": "http", "url": "http://127.0.0.1:9/mcp"},
-            "plum": {"command": "true", "args": ["--stdio", 1], "disabled": true, "autoApprove": ["x"]},
+            "plum": {"command": "true", "args": ["--stdio", 1], "disabled": true,
+                "autoApprove": ["x"]},
         }});
         let read = McpFile::from_json(file.clone()).unwrap();
         assert_eq!(read.ignored(), ["mcpServers.plum.autoApprove"]);
@@ -407,7 +408,8 @@ mod tests {
     fn no_secret_of_a_file_is_shown() {
         let file = json!({"mcpServers": {
             "a": {"command": "c", "args": ["canary"], "env": {"A": "canary"}},
-            "b": {"url": "https://u:canary@h/canary?canary", "headers": {"X": "canary"}, "auth": "canary"},
+            "b": {"url": "https://u:canary@h/canary?canary", "headers": {"X": "canary"},
+                "auth": "canary"},
         }});
         let shown = format!("{:?}", McpFile::from_json(file).unwrap());
         assert!(!shown.contains("canary"), "{shown}");

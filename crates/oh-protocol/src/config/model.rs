@@ -64,6 +64,16 @@ macro_rules! model {
                 self
             }
 
+            /// Returns the value of a field, by its JSON name. Returns `None` if the field is not
+            /// set or its value is not a `T`.
+            ///
+            /// Values have the server's form: times are seconds, and other configurations are
+            /// objects. Secrets are replaced by text that no configuration accepts as a secret; to
+            /// read a secret, serialize the configuration.
+            pub fn get<T: serde::de::DeserializeOwned>(&self, field: &str) -> Option<T> {
+                serde_json::from_value(self.fields.get(field)?.readable(field)?).ok()
+            }
+
             /// Checks the configuration against the server's rules, before anything is sent.
             ///
             /// # Errors

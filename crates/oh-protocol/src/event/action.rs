@@ -117,8 +117,10 @@ impl Action {
 
 open_enum! {
     /// The command of a file editor.
+    #[derive(Default)]
     EditorCommand {
         /// Views a file or directory.
+        #[default]
         View = "view",
         /// Creates a file.
         Create = "create",
@@ -133,8 +135,10 @@ open_enum! {
 
 open_enum! {
     /// The command of the task tracker.
+    #[derive(Default)]
     TrackerCommand {
         /// Views the list.
+        #[default]
         View = "view",
         /// Replaces the list.
         Plan = "plan",

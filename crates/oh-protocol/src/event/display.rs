@@ -225,7 +225,8 @@ mod tests {
                 ),
                 event(
                     "MessageEvent",
-                    json!({"llm_message": {"role": "user", "content": [{"type": "text", "text": text}]}}),
+                    json!({"llm_message": {
+                    "role": "user", "content": [{"type": "text", "text": text}]}}),
                 ),
             ] {
                 let shown = shown.to_string();
@@ -265,7 +266,8 @@ mod tests {
             ),
             event(bad, json!({})),
         ];
-        let header = json!({"id": "e", "kind": "X", "source": bad, "timestamp": format!("0123456789T\x1b\x07\r\n\x1b\x1b\x1b\x1b{bad}")});
+        let timestamp = format!("0123456789T\x1b\x07\r\n\x1b\x1b\x1b\x1b{bad}");
+        let header = json!({"id": "e", "kind": "X", "source": bad, "timestamp": timestamp});
         events.push(Event::from_json(header.to_string()).unwrap());
         for event in events {
             for shown in [event.to_string(), event.summary()] {
@@ -279,7 +281,8 @@ mod tests {
 
     #[test]
     fn an_action_is_displayed_once_and_briefly() {
-        let finish = json!({"tool_name": "finish", "tool_call_id": "c", "summary": "finish: {\"message\": \"done\"}"});
+        let summary = "finish: {\"message\": \"done\"}";
+        let finish = json!({"tool_name": "finish", "tool_call_id": "c", "summary": summary});
         let finish = event("ActionEvent", finish);
         assert_eq!(finish.summary(), "finish: {\"message\": \"done\"}");
         assert_eq!(

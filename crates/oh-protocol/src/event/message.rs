@@ -7,8 +7,10 @@ use crate::{
 
 open_enum! {
     /// The role of a message.
+    #[derive(Default)]
     Role {
         /// The user, or a hook or test that acts for the user.
+        #[default]
         User = "user",
         /// The model.
         Assistant = "assistant",

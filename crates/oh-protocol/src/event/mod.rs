@@ -20,7 +20,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
 
 use crate::{
-    Error, Result,
+    Error, Json, Result, Text,
     json::{open_enum::open_enum, scan::Flaw, text::text},
 };
 
@@ -115,7 +115,7 @@ impl Event {
         let malformed = Malformed {
             kind: header.kind(&raw).into(),
             reason: flaw.to_string().into(),
-            json: raw.clone().into(),
+            json: Json::new(Text::came(raw.clone())),
         };
         Self(Arc::new(Inner {
             header,
@@ -231,6 +231,15 @@ impl<'de> Deserialize<'de> for Event {
         Self::from_json(raw).map_err(serde::de::Error::custom)
     }
 }
+
+/// Events are equal if their bytes are.
+impl PartialEq for Event {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.raw == other.0.raw
+    }
+}
+
+impl Eq for Event {}
 
 impl fmt::Debug for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

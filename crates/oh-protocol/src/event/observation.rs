@@ -210,7 +210,8 @@ observations! {
         sessions_processed: u64 = default,
     }
     /// The child conversation that was started.
-    StartChildConversation = "StartChildConversationObservation" as StartChildConversationObservation {
+    StartChildConversation = "StartChildConversationObservation"
+        as StartChildConversationObservation {
         /// The id of the child conversation.
         conversation_id: Option<Text> = default,
         /// The id of the parent conversation.

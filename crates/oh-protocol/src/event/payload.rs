@@ -52,7 +52,7 @@ macro_rules! payloads {
                 ) -> Result<(Box<T>, Vec<Malformed>), Flaw> {
                     match body {
                         Some(from) => decode_rest(kind, raw, from),
-                        None => decode_with_flaws(kind, &raw.clone().into())
+                        None => decode_with_flaws(kind, &Text::came(raw.clone()))
                             .map(|(body, flaws)| (Box::new(body), flaws)),
                     }
                 }
@@ -60,13 +60,14 @@ macro_rules! payloads {
                     $( $kind => decoded(kind, raw, body)
                         .map(|(body, flaws)| (Self::$variant(body), flaws)), )+
                     // The body must still be valid JSON.
-                    _ => decoded::<Ignored>(kind, raw, body).map(|(_, flaws)| (Self::Unknown, flaws)),
+                    _ => decoded::<Ignored>(kind, raw, body)
+                        .map(|(_, flaws)| (Self::Unknown, flaws)),
                 };
                 read.unwrap_or_else(|flaw| {
                     let malformed = Malformed {
                         kind: kind.into(),
                         reason: flaw.to_string().into(),
-                        json: raw.clone().into(),
+                        json: Json::new(Text::came(raw.clone())),
                     };
                     (Self::Malformed(Box::new(malformed)), Vec::new())
                 })
@@ -155,6 +156,7 @@ open_enum! {
 
 open_enum! {
     /// The kind of a failure.
+    #[derive(Default)]
     FailureKind {
         /// The provider rejected the API key.
         Auth = "auth",
@@ -171,6 +173,7 @@ open_enum! {
         /// An internal failure of the server.
         Internal = "internal",
         /// An unknown failure.
+        #[default]
         Unknown = "unknown",
     }
 }

@@ -257,7 +257,9 @@ mod tests {
     fn a_prompt_hook_still_has_an_empty_command() {
         assert_eq!(
             serde_json::to_value(Hook::prompt("no rm")).unwrap(),
-            json!({"type": "prompt", "command": "", "prompt": "no rm", "timeout": 60, "async": false})
+            json!({
+                "type": "prompt", "command": "", "prompt": "no rm", "timeout": 60, "async": false,
+            })
         );
     }
 

@@ -31,14 +31,18 @@ macro_rules! wire {
         ),* $(,)? }
     )+) => { $(
         $(#[$meta])*
-        #[derive(Debug, Clone, PartialEq)]
+        #[derive(Debug, Clone, Default, PartialEq, serde::Serialize)]
         #[non_exhaustive]
         pub struct $name {
-            $( $(#[$fmeta])* pub $field: $type, )*
+            $( $(#[$fmeta])* $(#[serde(rename = $other)])? pub $field: $type, )*
         }
 
+        $crate::json::declare::deserialize!($name);
+
         impl $crate::json::wire::Wire for $name {
-            fn read(reader: &mut $crate::json::wire::Reader<'_>) -> Result<Self, $crate::json::scan::Stop> {
+            fn read(
+                reader: &mut $crate::json::wire::Reader<'_>,
+            ) -> Result<Self, $crate::json::scan::Stop> {
                 let more = reader.scanner.object()?;
                 <Self as $crate::json::wire::Members>::members(reader, more)
             }
@@ -97,6 +101,19 @@ macro_rules! wire {
     )+ };
 }
 
+/// Implements `Deserialize` with the same decoder as for events. Supports only the deserializers of
+/// serde_json, like [`Json`](crate::Json).
+macro_rules! deserialize {
+    ($name:ident) => {
+        impl<'de> serde::Deserialize<'de> for $name {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let json = <$crate::Json as serde::Deserialize>::deserialize(deserializer)?;
+                $crate::json::wire::decode(json.text()).map_err(serde::de::Error::custom)
+            }
+        }
+    };
+}
+
 /// Returns the JSON name of a field.
 macro_rules! name {
     ($field:ident) => {
@@ -144,6 +161,8 @@ macro_rules! tagged {
         other { $( $(#[$ometa:meta])* $other:ident if $test:expr ),* $(,)? }
     ) => {
         $(#[$meta])*
+        ///
+        /// Serializes to its JSON, with the kind. The default is an unknown body without a kind.
         #[derive(Debug, Clone, PartialEq)]
         #[non_exhaustive]
         pub enum $name {
@@ -178,8 +197,31 @@ macro_rules! tagged {
             }
         }
 
+        impl Default for $name {
+            fn default() -> Self {
+                Self::Unknown($crate::json::untyped::Untyped::default())
+            }
+        }
+
+        impl serde::Serialize for $name {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                match self {
+                    $( Self::$variant(body) => {
+                        $crate::json::untyped::Tagged { body, kind: $kind }.serialize(serializer)
+                    } )+
+                    $( Self::$other(body) => body.json.serialize(serializer), )*
+                    Self::Unknown(body) => body.json.serialize(serializer),
+                    Self::Malformed(body) => body.json.serialize(serializer),
+                }
+            }
+        }
+
+        $crate::json::declare::deserialize!($name);
+
         impl $crate::json::wire::Wire for $name {
-            fn read(reader: &mut $crate::json::wire::Reader<'_>) -> Result<Self, $crate::json::scan::Stop> {
+            fn read(
+                reader: &mut $crate::json::wire::Reader<'_>,
+            ) -> Result<Self, $crate::json::scan::Stop> {
                 let (begin, flaws) = (reader.scanner.at(), reader.flaws());
                 // The kind comes last. The next `kind` in the text usually belongs to this body;
                 // decoding the body shows whether that is true.
@@ -194,7 +236,8 @@ macro_rules! tagged {
                 }
                 let span = reader.scanner.value()?;
                 let end = reader.scanner.at();
-                let kind = $crate::json::scan::kind(span.of(reader.scanner.text())).unwrap_or_default();
+                let json = span.of(reader.scanner.text());
+                let kind = $crate::json::scan::kind(json).unwrap_or_default();
                 let kind = &*kind;
                 reader.scanner.go(begin);
                 let read = Self::body(reader, kind);
@@ -209,8 +252,14 @@ macro_rules! tagged {
                             flaw,
                         ))
                     }
-                    $( None if $test(kind) => Self::$other($crate::json::untyped::Untyped::new(kind, reader.piece(span))), )*
-                    None => Self::Unknown($crate::json::untyped::Untyped::new(kind, reader.piece(span))),
+                    $( None if $test(kind) => {
+                        let json = reader.piece(span);
+                        Self::$other($crate::json::untyped::Untyped::new(kind, json))
+                    } )*
+                    None => {
+                        let json = reader.piece(span);
+                        Self::Unknown($crate::json::untyped::Untyped::new(kind, json))
+                    }
                 })
             }
         }
@@ -222,7 +271,9 @@ macro_rules! tagged {
                 kind: &str,
             ) -> Option<Result<Self, $crate::json::scan::Stop>> {
                 Some(match kind {
-                    $( $kind => <$type as $crate::json::wire::Wire>::read(reader).map(Self::$variant), )+
+                    $( $kind => {
+                        <$type as $crate::json::wire::Wire>::read(reader).map(Self::$variant)
+                    } )+
                     _ => return None,
                 })
             }
@@ -230,4 +281,4 @@ macro_rules! tagged {
     };
 }
 
-pub(crate) use {field, found, name, tagged, wire};
+pub(crate) use {deserialize, field, found, name, tagged, wire};

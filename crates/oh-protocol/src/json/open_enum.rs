@@ -38,7 +38,9 @@ macro_rules! open_enum {
         }
 
         impl $crate::json::wire::Wire for $name {
-            fn read(reader: &mut $crate::json::wire::Reader<'_>) -> Result<Self, $crate::json::scan::Stop> {
+            fn read(
+                reader: &mut $crate::json::wire::Reader<'_>,
+            ) -> Result<Self, $crate::json::scan::Stop> {
                 reader.word().map(|word| Self::from(&*word))
             }
         }

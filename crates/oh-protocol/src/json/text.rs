@@ -81,6 +81,12 @@ impl Text {
         }
     }
 
+    /// Returns a text that shares the bytes of a received message.
+    pub(crate) fn came(text: ByteString) -> Self {
+        let length = text.len();
+        Self::all(Whole::Came(text), length)
+    }
+
     fn all(whole: Whole, length: usize) -> Self {
         let whole = Arc::new(whole);
         match u32::try_from(length) {
@@ -95,13 +101,6 @@ impl Text {
 
     fn span(&self) -> Span {
         Span::new(self.start.0.get() as usize - 1, self.end as usize)
-    }
-}
-
-impl From<ByteString> for Text {
-    fn from(text: ByteString) -> Self {
-        let length = text.len();
-        Self::all(Whole::Came(text), length)
     }
 }
 
@@ -282,12 +281,6 @@ pub(crate) fn detached(fields: &[(Text, Json)]) -> Vec<(Text, Json)> {
 impl Default for Json {
     fn default() -> Self {
         Self("null".into())
-    }
-}
-
-impl From<ByteString> for Json {
-    fn from(json: ByteString) -> Self {
-        Self(json.into())
     }
 }
 

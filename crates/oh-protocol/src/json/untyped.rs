@@ -2,13 +2,15 @@
 
 use std::fmt;
 
+use serde::Serialize;
+
 use super::{
     scan::Flaw,
     text::{Json, Text},
 };
 
 /// A body of a kind that this version does not support.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 #[non_exhaustive]
 pub struct Untyped {
     /// The kind. Empty if the body has none.
@@ -24,6 +26,14 @@ impl Untyped {
             json: Json::new(json),
         }
     }
+}
+
+/// A typed body with its kind, as the server writes it.
+#[derive(Serialize)]
+pub(crate) struct Tagged<'a, T> {
+    #[serde(flatten)]
+    pub(crate) body: &'a T,
+    pub(crate) kind: &'static str,
 }
 
 /// A body of a known kind, or a field in it, that could not be decoded.

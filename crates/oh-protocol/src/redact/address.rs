@@ -13,7 +13,8 @@ use super::mark::HIDDEN;
 /// ```
 /// use oh_protocol::redact::url;
 ///
-/// assert_eq!(url("https://user:pa?ss@host/path?token=x"), "https://<redacted>@host/path?<redacted>");
+/// let shown = url("https://user:pa?ss@host/path?token=x");
+/// assert_eq!(shown, "https://<redacted>@host/path?<redacted>");
 /// ```
 pub fn url(address: &str) -> Cow<'_, str> {
     let (scheme, rest) = match address.find("://") {

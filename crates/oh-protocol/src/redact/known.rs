@@ -238,7 +238,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn redacted_pieces_equal_the_redacted_whole(text in "[abc]{0,40}", cuts in proptest::collection::vec(0usize..40, 0..6)) {
+        fn redacted_pieces_equal_the_redacted_whole(
+            text in "[abc]{0,40}",
+            cuts in proptest::collection::vec(0usize..40, 0..6),
+        ) {
             let known = known(&["abcabca", "cab", "bbbbbb", "aabbcca"]);
             let mut whole = String::new();
             known.hide(&text, None, true, &mut whole);

@@ -41,8 +41,10 @@ pub use names::{is_private_map, is_secret_name};
 /// ```
 /// use oh_protocol::redact::text;
 ///
-/// assert_eq!(text("GET https://vault/key?token=abc failed"), "GET https://vault/key?<redacted> failed");
-/// assert_eq!(text("max_input_tokens: must be an integer"), "max_input_tokens: must be an integer");
+/// let shown = text("GET https://vault/key?token=abc failed");
+/// assert_eq!(shown, "GET https://vault/key?<redacted> failed");
+/// let plain = "max_input_tokens: must be an integer";
+/// assert_eq!(text(plain), plain);
 /// ```
 pub fn text(text: &str) -> String {
     Redactor::new().text(text)

@@ -223,7 +223,9 @@ proptest! {
     }
 
     #[test]
-    fn a_password_of_any_letters_is_hidden_in_a_url(password in "[a-z@?#:]{0,8}canary[a-z@?#:]{0,8}") {
+    fn a_password_of_any_letters_is_hidden_in_a_url(
+        password in "[a-z@?#:]{0,8}canary[a-z@?#:]{0,8}"
+    ) {
         let address = format!("https://user:{password}@host/path");
         prop_assert!(!url(&address).contains("canary"), "{}", url(&address));
         prop_assert!(!text(&address).contains("canary"), "{}", text(&address));

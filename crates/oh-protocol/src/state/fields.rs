@@ -3,10 +3,12 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Serialize, Serializer, de::DeserializeOwned, ser::SerializeMap};
+use serde::{
+    Deserialize, Deserializer, Serialize, Serializer, de::DeserializeOwned, ser::SerializeMap,
+};
 
-use super::ConversationState;
-use crate::{Json, Text, hooks::HookConfig};
+use super::{ConversationInfo, ConversationState};
+use crate::{Json, Text, hooks::HookConfig, json::declare::deserialize};
 
 /// Serializes to one object with all fields, each as the server sent it.
 impl Serialize for ConversationState {
@@ -16,6 +18,21 @@ impl Serialize for ConversationState {
             map.serialize_entry(name, value)?;
         }
         map.end()
+    }
+}
+
+deserialize!(ConversationState);
+
+impl Serialize for ConversationInfo {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.state().serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for ConversationInfo {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let json = Json::deserialize(deserializer)?;
+        Self::from_json(json.as_str().as_bytes()).map_err(serde::de::Error::custom)
     }
 }
 
@@ -190,7 +207,8 @@ mod tests {
 
     #[test]
     fn a_state_names_its_analyzer_its_skills_and_its_hooks() {
-        let hook = serde_json::json!({"pre_tool_use": [{"matcher": "terminal", "hooks": [{"command": "./guard"}]}]});
+        let hook = serde_json::json!({"pre_tool_use": [
+            {"matcher": "terminal", "hooks": [{"command": "./guard"}]}]});
         let fields = serde_json::json!({
             "security_analyzer": {"kind": "LLMSecurityAnalyzer"},
             "activated_knowledge_skills": ["a", "b"],

@@ -186,7 +186,9 @@ impl Wire for ConversationState {
 const NO_ID: &str = "field `id` is missing or not a UUID";
 
 /// A conversation as returned by `GET /api/conversations/{conversation_id}`.
-#[derive(Debug, Clone)]
+///
+/// Serializes to its fields, as the server sent them.
+#[derive(Debug, Clone, PartialEq)]
 pub struct ConversationInfo {
     id: ConversationId,
     state: ConversationState,
@@ -208,7 +210,7 @@ impl ConversationInfo {
     pub(crate) fn of(asked: Option<ConversationId>, json: &[u8]) -> Result<Self> {
         let read = || {
             let json = Bytes::copy_from_slice(json);
-            let json = Json::from(text(json, "a conversation")?);
+            let json = Json::new(Text::came(text(json, "a conversation")?));
             ConversationState::from_json(&json)
                 .map_err(|flaw| Error::decode("a conversation", flaw))
         };
@@ -263,7 +265,6 @@ impl ConversationInfo {
 
 #[cfg(test)]
 mod tests {
-    use bytestring::ByteString;
     use serde_json::Value;
 
     use super::*;
@@ -320,7 +321,7 @@ mod tests {
 
     #[test]
     fn the_last_of_two_equal_names_counts() {
-        let json = Json::from(ByteString::from(r#"{"b":1,"a":2,"b":3,"\u0062":4}"#));
+        let json = Json::new(Text::from(r#"{"b":1,"a":2,"b":3,"\u0062":4}"#));
         let state = ConversationState::from_json(&json).unwrap();
         assert_eq!(state.fields.0.len(), 2);
         assert_eq!(state.get("b").unwrap().as_str(), "4");

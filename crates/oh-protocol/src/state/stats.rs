@@ -5,14 +5,12 @@ use std::collections::BTreeMap;
 use crate::{Text, json::declare::wire};
 
 wire! {
-    #[derive(Default)]
     /// The usage of a conversation, by usage id (`default`, `condenser`, …).
     Stats {
         /// The metrics of each model configuration.
         usage_to_metrics: BTreeMap<Text, Box<Metrics>> = default,
     }
 
-    #[derive(Default)]
     /// The usage of one model configuration.
     Metrics {
         /// The name of the model.
@@ -31,7 +29,6 @@ wire! {
         token_usages: Vec<TokenUsage> = default,
     }
 
-    #[derive(Default)]
     /// The token usage of one or more calls.
     TokenUsage {
         /// The name of the model.

@@ -9,7 +9,10 @@ use std::{
 
 use oh_protocol::{
     Event, Payload, SessionFrame,
-    event::{Action, Observation, StateChange},
+    event::{
+        Action, ActionEvent, MessageEvent, Observation, ObservationEvent, StateChange,
+        TerminalAction,
+    },
 };
 use serde_json::{Value, json};
 
@@ -378,4 +381,54 @@ fn an_unknown_word_is_kept_in_every_enumeration() {
             "/value/status",
         ]
     );
+}
+
+#[test]
+fn every_recorded_action_and_observation_survives_a_round_trip() {
+    let (mut actions, mut observations) = (BTreeSet::new(), BTreeSet::new());
+    for line in events() {
+        match Event::from_json(line.clone()).unwrap().payload() {
+            Payload::Action(body) => {
+                let json = serde_json::to_string(&**body).unwrap();
+                assert_eq!(serde_json::from_str::<ActionEvent>(&json).unwrap(), **body);
+                let Some(action) = &body.action else { continue };
+                let json = serde_json::to_string(action).unwrap();
+                let tree: Value = serde_json::from_str(&json).unwrap();
+                assert_eq!(tree["kind"], action.kind());
+                let again: Action = serde_json::from_str(&json).unwrap();
+                assert_eq!(again, *action, "{line}");
+                actions.insert(action.kind().to_owned());
+            }
+            Payload::Observation(body) => {
+                let json = serde_json::to_string(&**body).unwrap();
+                assert_eq!(
+                    serde_json::from_str::<ObservationEvent>(&json).unwrap(),
+                    **body
+                );
+                observations.insert(body.observation.kind().to_owned());
+            }
+            Payload::Message(body) => {
+                let json = serde_json::to_string(&**body).unwrap();
+                assert_eq!(serde_json::from_str::<MessageEvent>(&json).unwrap(), **body);
+            }
+            _ => {}
+        }
+    }
+    assert!(
+        actions.len() > 5 && observations.len() > 5,
+        "{actions:?} {observations:?}"
+    );
+}
+
+#[test]
+fn a_body_that_a_program_builds_equals_the_decoded_one() {
+    let mut action = TerminalAction::default();
+    action.command = "ls".into();
+    let json = json!({"kind": "TerminalAction", "command": "ls", "new": [1]});
+    let decoded: Action = serde_json::from_value(json).unwrap();
+    assert_eq!(decoded, Action::Terminal(action));
+    let unknown = json!({"kind": "NewAction", "x": 1.0});
+    let decoded: Action = serde_json::from_value(unknown.clone()).unwrap();
+    assert!(matches!(decoded, Action::Unknown(_)));
+    assert_eq!(serde_json::to_value(&decoded).unwrap(), unknown);
 }

@@ -167,7 +167,7 @@ impl<'de> Deserialize<'de> for BashEvent {
 }
 
 /// `GET …/bash/bash_events/search`: returns a page of the history, oldest first.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 #[must_use]
 pub struct SearchEvents {
     scope: Scope,
@@ -182,7 +182,7 @@ pub struct SearchEvents {
 }
 
 /// A page of the history.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[non_exhaustive]
 pub struct BashPage {
     /// The events.
@@ -295,7 +295,7 @@ scoped_call!(SearchEvents => BashPage, GET "/bash/bash_events/search", Idempoten
     |answer| answer.json("page of the bash history"));
 
 /// `GET …/bash/bash_events/search` for one command: returns its output, oldest first.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 #[must_use]
 pub struct SearchOutput {
     scope: Scope,
@@ -306,7 +306,7 @@ pub struct SearchOutput {
 }
 
 /// A page of a command's output.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[non_exhaustive]
 pub struct OutputPage {
     /// The parts of the output.
@@ -371,7 +371,7 @@ scoped_call!(SearchOutput => OutputPage, GET "/bash/bash_events/search", Idempot
 
 /// `GET …/bash/bash_events/{event_id}`: returns an event. The id of a command is also the id of its
 /// event.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct GetEvent {
     scope: Scope,
     event_id: String,
@@ -395,7 +395,7 @@ scoped_call!(GetEvent => BashEvent, GET "/bash/bash_events/{event_id}", Idempote
     |answer| BashEvent::from_json(&answer.body));
 
 /// `GET …/bash/bash_events/`: returns several events, with `None` for each unknown id.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct BatchEvents {
     scope: Scope,
     event_ids: Vec<String>,
@@ -417,7 +417,7 @@ scoped_call!(BatchEvents => Vec<Option<BashEvent>>, GET "/bash/bash_events/", Id
     |answer| answer.json("events of the bash history"));
 
 /// `DELETE …/bash/bash_events`: clears the history and returns the number of deleted events.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct ClearEvents {
     scope: Scope,
 }

@@ -15,7 +15,7 @@ use crate::{
 ///
 /// The request always contains an id, so a repeated request returns 409 instead of creating a
 /// second copy.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 #[must_use]
 pub struct Fork {
     #[serde(skip)]
@@ -92,7 +92,7 @@ call!(Fork => ConversationInfo, POST "/api/conversations/{conversation_id}/fork"
 
 /// `POST …/navigate`: continues from another event in the log. Later events stay in the log, but
 /// are not part of the visible branch. Returns 404 if the event is not in the log.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Navigate {
     #[serde(skip)]
     conversation: ConversationId,
@@ -117,7 +117,8 @@ impl Navigate {
     }
 }
 
-call!(Navigate => ConversationInfo, POST "/api/conversations/{conversation_id}/navigate", Idempotent;
+call!(Navigate => ConversationInfo, POST "/api/conversations/{conversation_id}/navigate",
+    Idempotent;
     |this| Request::new(
         http::Method::POST,
         format!("/api/conversations/{}/navigate", this.conversation),
@@ -135,7 +136,7 @@ open_enum! {
 }
 
 /// `POST …/children`: starts a child conversation with the same agent and a task.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 #[must_use]
 pub struct StartChild {
     #[serde(skip)]
@@ -148,7 +149,7 @@ pub struct StartChild {
 }
 
 /// A child conversation.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[non_exhaustive]
 pub struct Child {
     /// The id of the child conversation.

@@ -7,7 +7,7 @@ use crate::{ConversationId, Error, Request};
 
 /// `POST …/goal`: starts a loop of runs towards an objective. Returns 409 if the conversation is
 /// busy. Any user message ends the loop.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 #[must_use]
 pub struct StartGoal {
     #[serde(skip)]

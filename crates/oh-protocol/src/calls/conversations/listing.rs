@@ -23,7 +23,7 @@ open_enum! {
 }
 
 /// `GET /api/conversations/search`: returns a page of conversations.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 #[must_use]
 pub struct Search {
     page_id: Option<String>,
@@ -34,7 +34,7 @@ pub struct Search {
 }
 
 /// A page of conversations.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 #[non_exhaustive]
 pub struct Page {
     /// The conversations, without those that could not be decoded.
@@ -128,7 +128,7 @@ call!(Search => Page, GET "/api/conversations/search", Idempotent;
 });
 
 /// `GET /api/conversations/count`: returns the number of conversations.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 #[non_exhaustive]
 pub struct Count {
     /// Limits the count to conversations with this status.
@@ -148,7 +148,7 @@ call!(Count => u64, GET "/api/conversations/count", Idempotent;
 /// `GET /api/conversations?ids=…`: returns several conversations, at most 99, in the order of the
 /// ids, with `None` for an unknown id. A conversation that could not be decoded has the requested
 /// id and a [`ConversationInfo::flaw`].
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct BatchGet(Vec<ConversationId>);
 
 impl BatchGet {

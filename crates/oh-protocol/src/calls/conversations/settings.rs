@@ -22,7 +22,7 @@ fn target(conversation: ConversationId, what: &str) -> Request {
 /// `POST …/confirmation_policy`: sets the confirmation policy. The change is not stored: the server
 /// returns to the initial policy after a restart, or after it has evicted the conversation. Forks
 /// do not inherit the change.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct SetConfirmationPolicy(ConversationId, ConfirmationPolicy);
 
 impl SetConfirmationPolicy {
@@ -32,7 +32,8 @@ impl SetConfirmationPolicy {
     }
 }
 
-call!(SetConfirmationPolicy => (), POST "/api/conversations/{conversation_id}/confirmation_policy", Idempotent;
+call!(SetConfirmationPolicy => (), POST "/api/conversations/{conversation_id}/confirmation_policy",
+    Idempotent;
 |this| {
     this.1.check()?;
     target(this.0, "confirmation_policy").json(&json!({ "policy": this.1 }))
@@ -40,7 +41,7 @@ call!(SetConfirmationPolicy => (), POST "/api/conversations/{conversation_id}/co
 |answer| answer.done("response"));
 
 /// `POST …/security_analyzer`: sets or removes the security analyzer.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct SetSecurityAnalyzer(ConversationId, Option<SecurityAnalyzer>);
 
 impl SetSecurityAnalyzer {
@@ -50,7 +51,8 @@ impl SetSecurityAnalyzer {
     }
 }
 
-call!(SetSecurityAnalyzer => (), POST "/api/conversations/{conversation_id}/security_analyzer", Idempotent;
+call!(SetSecurityAnalyzer => (), POST "/api/conversations/{conversation_id}/security_analyzer",
+    Idempotent;
 |this| {
     this.1.as_ref().map_or(Ok(()), SecurityAnalyzer::check)?;
     target(this.0, "security_analyzer").json(&json!({ "security_analyzer": this.1 }))
@@ -59,7 +61,7 @@ call!(SetSecurityAnalyzer => (), POST "/api/conversations/{conversation_id}/secu
 
 /// `POST …/secrets`: adds environment variables for the agent's commands. The server masks their
 /// values in its log. Existing secrets are kept.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 #[must_use]
 pub struct SetSecrets(ConversationId, BTreeMap<String, SecretSource>);
 
@@ -98,7 +100,7 @@ call!(SetSecrets => (), POST "/api/conversations/{conversation_id}/secrets", Ide
 |answer| answer.done("response"));
 
 /// `POST …/switch_llm`: switches the agent to another model, even during a run.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct SwitchLlm(ConversationId, Box<Llm>);
 
 impl SwitchLlm {
@@ -117,9 +119,12 @@ call!(SwitchLlm => (), POST "/api/conversations/{conversation_id}/switch_llm", I
 
 /// Declares a call with one string in its body.
 macro_rules! text_call {
-    ($(#[$meta:meta])* $name:ident, $what:literal, $field:literal, $method:ident $route:literal, $repeat:ident) => {
+    (
+        $(#[$meta:meta])* $name:ident, $what:literal, $field:literal,
+        $method:ident $route:literal, $repeat:ident
+    ) => {
         $(#[$meta])*
-        #[derive(Debug, Clone)]
+        #[derive(Debug, Clone, PartialEq)]
         pub struct $name(ConversationId, String);
 
         impl $name {

@@ -75,7 +75,7 @@ fn named(name: &str, rest: &str) -> Result<String> {
 }
 
 /// `GET /api/skills/catalog`: returns the skills that profiles can refer to.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
 #[non_exhaustive]
 pub struct Catalog;
 
@@ -91,7 +91,7 @@ call!(Catalog => Vec<CatalogSkill>, GET "/api/skills/catalog", Idempotent;
 
 /// `POST /api/skills/sync`: downloads the public skills again. Requires network access on the
 /// server.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
 #[non_exhaustive]
 pub struct SyncSkills;
 
@@ -100,7 +100,7 @@ call!(SyncSkills => SyncResult, POST "/api/skills/sync", Idempotent;
     |answer| answer.json("synchronization of skills"));
 
 /// `GET /api/skills/marketplace`: returns the skills that can be installed, as JSON.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
 #[non_exhaustive]
 pub struct Marketplace;
 
@@ -116,7 +116,7 @@ call!(Marketplace => Vec<Value>, GET "/api/skills/marketplace", Idempotent;
 
 /// `POST /api/skills/install`: installs a skill. Returns 409 if the skill is already installed and
 /// `force` is not set.
-#[derive(Clone, Serialize)]
+#[derive(Clone, PartialEq, Serialize)]
 #[must_use]
 pub struct Install {
     source: String,
@@ -181,7 +181,7 @@ call!(Install => InstalledSkill, POST "/api/skills/install", Never;
     |answer| answer.json("installed skill"));
 
 /// `GET /api/skills/installed`: returns the installed skills.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
 #[non_exhaustive]
 pub struct ListInstalled;
 
@@ -196,7 +196,7 @@ call!(ListInstalled => Vec<InstalledSkill>, GET "/api/skills/installed", Idempot
 });
 
 /// `GET /api/skills/installed/{skill_name}`: returns an installed skill.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct GetInstalled(String);
 
 impl GetInstalled {
@@ -211,7 +211,7 @@ call!(GetInstalled => InstalledSkill, GET "/api/skills/installed/{skill_name}", 
     |answer| answer.json("installed skill"));
 
 /// `PATCH /api/skills/installed/{skill_name}`: sets whether agents can use the skill.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct SetEnabled(String, bool);
 
 impl SetEnabled {
@@ -227,7 +227,7 @@ call!(SetEnabled => (), PATCH "/api/skills/installed/{skill_name}", Idempotent;
     |answer| answer.done("response"));
 
 /// `DELETE /api/skills/installed/{skill_name}`: uninstalls a skill. A repeated request returns 404.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Uninstall(String);
 
 impl Uninstall {
@@ -242,7 +242,7 @@ call!(Uninstall => (), DELETE "/api/skills/installed/{skill_name}", Idempotent;
     |answer| answer.done("response"));
 
 /// `POST /api/skills/installed/{skill_name}/refresh`: installs the skill again from its source.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Refresh(String);
 
 impl Refresh {

@@ -189,26 +189,9 @@ impl Error {
         what: &str,
         source: oh_transport::Error,
     ) -> Self {
-        use oh_transport::ErrorKind as Kind;
         let kind = match source.kind() {
-            Kind::InvalidInput => ErrorKind::InvalidInput,
-            Kind::Unauthorized => ErrorKind::Unauthorized,
-            Kind::NotFound if is_own_word(&source) => ErrorKind::Gone,
-            Kind::RateLimited => ErrorKind::RateLimited,
-            Kind::Conflict => ErrorKind::Conflict,
-            Kind::NotAnAgentServer => ErrorKind::NotAnAgentServer,
-            Kind::Unsupported => ErrorKind::Unsupported,
-            Kind::Validation => ErrorKind::Validation,
-            Kind::Connect => ErrorKind::Connect,
-            Kind::Proxy => ErrorKind::Proxy,
-            Kind::Tls => ErrorKind::Tls,
-            Kind::Timeout => ErrorKind::Timeout,
-            Kind::Interrupted | Kind::SocketClosed => ErrorKind::Interrupted,
-            Kind::Forbidden => ErrorKind::Forbidden,
-            Kind::Server => ErrorKind::Server,
-            Kind::Decode => ErrorKind::Decode,
-            Kind::Handshake => ErrorKind::Handshake,
-            _ => ErrorKind::Status,
+            oh_transport::ErrorKind::NotFound if is_own_word(&source) => ErrorKind::Gone,
+            kind => oh_transport::same_kind!(kind; Handshake),
         };
         Self::of(kind, conversation, format!("cannot {what}")).with_source(source)
     }
@@ -248,52 +231,6 @@ impl Error {
     /// Returns the kind of the failure.
     pub fn kind(&self) -> ErrorKind {
         self.0.kind
-    }
-
-    /// Returns whether a time limit expired.
-    pub fn is_timeout(&self) -> bool {
-        let by_transport = self
-            .transport_error()
-            .is_some_and(oh_transport::Error::is_timeout);
-        self.kind() == ErrorKind::Timeout || by_transport
-    }
-
-    /// Returns whether the same operation may succeed later without a change: the connection
-    /// failed, a time limit expired, or the server is overloaded or failed (429, 5xx). Does not
-    /// mean that repeating the operation is safe.
-    pub fn is_transient(&self) -> bool {
-        let passing = matches!(
-            self.kind(),
-            ErrorKind::Connect
-                | ErrorKind::Interrupted
-                | ErrorKind::Timeout
-                | ErrorKind::RateLimited
-                | ErrorKind::Server
-        );
-        passing
-            && self
-                .transport_error()
-                .is_none_or(oh_transport::Error::is_transient)
-    }
-
-    /// Returns whether the server rejected the session key.
-    pub fn is_auth(&self) -> bool {
-        self.kind() == ErrorKind::Unauthorized
-    }
-
-    /// Returns the HTTP status, if a response of the server is the cause.
-    pub fn status(&self) -> Option<http::StatusCode> {
-        self.transport_error()?.status()
-    }
-
-    /// Returns the transport error, if a failed request is the cause: status, path, and the
-    /// server's detail.
-    pub fn transport_error(&self) -> Option<&oh_transport::Error> {
-        let source = self.0.source.as_deref()?;
-        match source.downcast_ref::<Self>() {
-            Some(inner) => inner.transport_error(),
-            None => source.downcast_ref(),
-        }
     }
 
     /// Returns the message. Leaves the conversation out if it is the one of the outer error.
@@ -351,61 +288,14 @@ impl fmt::Debug for Error {
     }
 }
 
-impl std::error::Error for Error {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        self.0.source.as_deref().map(|source| source as _)
-    }
-}
+oh_transport::requests!(Error, error => error.0.source.as_deref();
+    timeout:; transient:);
 
 #[cfg(test)]
 mod tests {
-    use http::StatusCode;
     use oh_transport::{Error as Wire, ErrorKind as Theirs};
 
     use super::*;
-
-    #[test]
-    fn the_failure_of_a_request_keeps_its_kind() {
-        for theirs in [
-            Theirs::InvalidInput,
-            Theirs::Connect,
-            Theirs::Proxy,
-            Theirs::Tls,
-            Theirs::Timeout,
-            Theirs::Interrupted,
-            Theirs::Unauthorized,
-            Theirs::Forbidden,
-            Theirs::Conflict,
-            Theirs::Validation,
-            Theirs::RateLimited,
-            Theirs::Status,
-            Theirs::Server,
-            Theirs::Decode,
-            Theirs::Handshake,
-            Theirs::NotAnAgentServer,
-            Theirs::Unsupported,
-        ] {
-            let wire = Wire::new(theirs, "failed");
-            let questions = (wire.is_timeout(), wire.is_transient(), wire.is_auth());
-            let error = Error::server("ask", wire).in_context("outer");
-            assert_eq!(format!("{:?}", error.kind()), format!("{theirs:?}"));
-            let answers = (error.is_timeout(), error.is_transient(), error.is_auth());
-            assert_eq!(answers, questions, "{theirs:?}");
-        }
-    }
-
-    #[test]
-    fn the_status_of_a_rejection_is_kept() {
-        for (status, transient, auth) in
-            [(401, false, true), (403, false, false), (503, true, false)]
-        {
-            let status = StatusCode::from_u16(status).unwrap();
-            let wire = Wire::from_status(status);
-            let error = Error::server("ask", wire).in_context("outer");
-            assert_eq!(error.status(), Some(status));
-            assert_eq!((error.is_transient(), error.is_auth()), (transient, auth));
-        }
-    }
 
     #[test]
     fn an_unclear_result_is_never_reported_as_safe_to_repeat() {
@@ -414,3 +304,6 @@ mod tests {
         assert!(error.is_timeout() && !error.is_transient());
     }
 }
+
+#[cfg(test)]
+oh_transport::request_tests!(wire => Error::server("ask", wire).in_context("outer"); Handshake);

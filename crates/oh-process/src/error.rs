@@ -151,7 +151,8 @@ impl Error {
 
     /// Creates the error of a failed request to the server. Keeps the kind of the transport error.
     pub(crate) fn transport(context: impl Into<String>, source: oh_transport::Error) -> Self {
-        Self::new(kind_of(source.kind()), context).with_source(source)
+        let kind = oh_transport::same_kind!(source.kind(); NotFound);
+        Self::new(kind, context).with_source(source)
     }
 
     /// Returns whether a request to the server failed, which may mean that the server has ended.
@@ -162,11 +163,9 @@ impl Error {
     /// Creates an error from an I/O error about a directory or file. A full disk becomes
     /// [`ErrorKind::NoSpace`].
     pub(crate) fn directory(context: impl Into<String>, error: std::io::Error) -> Self {
-        let kind = match error.kind() {
-            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
-                ErrorKind::NoSpace
-            }
-            _ => ErrorKind::Io,
+        let kind = match oh_protocol::errors::is_out_of_space(&error) {
+            true => ErrorKind::NoSpace,
+            false => ErrorKind::Io,
         };
         let context = context.into();
         Self::new(kind, format!("{context}: {error}")).with_source(error)
@@ -189,54 +188,6 @@ impl Error {
         self.0.kind
     }
 
-    /// Returns the transport error, if a failed request is the cause.
-    pub fn transport_error(&self) -> Option<&oh_transport::Error> {
-        let source = self.0.source.as_deref()?;
-        match source.downcast_ref::<Self>() {
-            Some(inner) => inner.transport_error(),
-            None => source.downcast_ref(),
-        }
-    }
-
-    /// Returns whether a time limit expired.
-    pub fn is_timeout(&self) -> bool {
-        let by_transport = self
-            .transport_error()
-            .is_some_and(oh_transport::Error::is_timeout);
-        matches!(self.kind(), ErrorKind::Timeout | ErrorKind::NotReady) || by_transport
-    }
-
-    /// Returns whether the same operation may succeed later without a change: the connection
-    /// failed, a time limit expired, or the server is overloaded or failed (429, 5xx). Does not
-    /// mean that repeating the operation is safe.
-    pub fn is_transient(&self) -> bool {
-        let passing = matches!(
-            self.kind(),
-            ErrorKind::Connect
-                | ErrorKind::Interrupted
-                | ErrorKind::Timeout
-                | ErrorKind::RateLimited
-                | ErrorKind::Server
-                | ErrorKind::NotReady
-                | ErrorKind::CheckFailed
-                | ErrorKind::IndexUnreachable
-        );
-        passing
-            && self
-                .transport_error()
-                .is_none_or(oh_transport::Error::is_transient)
-    }
-
-    /// Returns whether the server rejected the session key.
-    pub fn is_auth(&self) -> bool {
-        self.kind() == ErrorKind::Unauthorized
-    }
-
-    /// Returns the HTTP status, if a response of the server is the cause.
-    pub fn status(&self) -> Option<http::StatusCode> {
-        self.transport_error()?.status()
-    }
-
     /// Returns how the process ended, if it did.
     pub fn exit(&self) -> Option<&ExitReport> {
         self.0.exit.as_ref()
@@ -245,30 +196,6 @@ impl Error {
     /// Returns the last lines that the process wrote, oldest first, without its secrets.
     pub fn log_tail(&self) -> &[String] {
         &self.0.log_tail
-    }
-}
-
-/// Maps the kind of a transport error to the kind of the same name.
-fn kind_of(kind: oh_transport::ErrorKind) -> ErrorKind {
-    use oh_transport::ErrorKind as Theirs;
-    match kind {
-        Theirs::InvalidInput => ErrorKind::InvalidInput,
-        Theirs::Connect => ErrorKind::Connect,
-        Theirs::Proxy => ErrorKind::Proxy,
-        Theirs::Tls => ErrorKind::Tls,
-        Theirs::Timeout => ErrorKind::Timeout,
-        Theirs::Interrupted | Theirs::SocketClosed => ErrorKind::Interrupted,
-        Theirs::Unauthorized => ErrorKind::Unauthorized,
-        Theirs::Forbidden => ErrorKind::Forbidden,
-        Theirs::NotFound => ErrorKind::NotFound,
-        Theirs::Conflict => ErrorKind::Conflict,
-        Theirs::Validation => ErrorKind::Validation,
-        Theirs::RateLimited => ErrorKind::RateLimited,
-        Theirs::Server => ErrorKind::Server,
-        Theirs::Decode => ErrorKind::Decode,
-        Theirs::NotAnAgentServer => ErrorKind::NotAnAgentServer,
-        Theirs::Unsupported => ErrorKind::Unsupported,
-        _ => ErrorKind::Status,
     }
 }
 
@@ -303,11 +230,8 @@ impl fmt::Debug for Error {
     }
 }
 
-impl std::error::Error for Error {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        self.0.source.as_deref().map(|source| source as _)
-    }
-}
+oh_transport::requests!(Error, error => error.0.source.as_deref();
+    timeout: NotReady; transient: NotReady CheckFailed IndexUnreachable);
 
 #[cfg(test)]
 mod tests {
@@ -363,47 +287,7 @@ mod tests {
         assert!(!shown.contains(['\x1b', '\x07']), "{shown:?}");
         assert!(shown.contains("red"), "{shown:?}");
     }
-
-    #[test]
-    fn the_failure_of_a_request_keeps_its_kind() {
-        use oh_transport::ErrorKind as Theirs;
-        for theirs in [
-            Theirs::InvalidInput,
-            Theirs::Connect,
-            Theirs::Proxy,
-            Theirs::Tls,
-            Theirs::Timeout,
-            Theirs::Interrupted,
-            Theirs::Unauthorized,
-            Theirs::Forbidden,
-            Theirs::Conflict,
-            Theirs::Validation,
-            Theirs::RateLimited,
-            Theirs::Status,
-            Theirs::Server,
-            Theirs::Decode,
-            Theirs::NotAnAgentServer,
-            Theirs::Unsupported,
-        ] {
-            let wire = oh_transport::Error::new(theirs, "failed");
-            let questions = (wire.is_timeout(), wire.is_transient(), wire.is_auth());
-            let error = Error::transport("cannot ask", wire);
-            assert_eq!(format!("{:?}", error.kind()), format!("{theirs:?}"));
-            let answers = (error.is_timeout(), error.is_transient(), error.is_auth());
-            assert_eq!(answers, questions, "{theirs:?}");
-        }
-    }
-
-    #[test]
-    fn the_status_of_a_rejection_is_kept() {
-        for (status, transient, auth) in
-            [(401, false, true), (403, false, false), (503, true, false)]
-        {
-            let status = http::StatusCode::from_u16(status).unwrap();
-            let wire = oh_transport::Error::from_status(status);
-            let error = Error::transport("cannot ask", wire);
-            assert_eq!(error.status(), Some(status));
-            assert_eq!((error.is_transient(), error.is_auth()), (transient, auth));
-        }
-    }
 }
+
+#[cfg(test)]
+oh_transport::request_tests!(wire => Error::transport("cannot ask", wire); NotFound);

@@ -35,6 +35,7 @@ mod server;
 mod attach;
 mod children;
 mod error;
+mod hash;
 mod lock;
 mod pool;
 mod progress;

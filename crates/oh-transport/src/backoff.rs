@@ -61,7 +61,8 @@ mod tests {
         fn delays_are_capped_jittered_and_never_zero(
             first in 0u64..10_000, cap in 0u64..100_000, draws in 1usize..200,
         ) {
-            let mut backoff = Backoff::new(Duration::from_millis(first), Duration::from_millis(cap));
+            let millis = Duration::from_millis;
+            let mut backoff = Backoff::new(millis(first), millis(cap));
             let cap = Duration::from_millis(cap.max(first).max(1));
             for _ in 0..draws {
                 let delay = backoff.next_delay();

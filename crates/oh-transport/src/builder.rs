@@ -243,8 +243,8 @@ impl ClientBuilder {
     ///
     /// Returns [`ErrorKind::InvalidInput`] if the URL's scheme is not `http` or `https`, or if the
     /// URL has a user part, a query or a fragment. The same applies to an invalid key, header,
-    /// certificate or proxy (set here or by the environment). Returns [`ErrorKind::Tls`] if TLS is needed
-    /// and the platform has no usable root certificates.
+    /// certificate or proxy (set here or by the environment). Returns [`ErrorKind::Tls`] if TLS is
+    /// needed and the platform has no usable root certificates.
     pub fn build(self) -> Result<Client> {
         self.build_in(&|name| std::env::var_os(name))
     }

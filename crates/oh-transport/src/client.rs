@@ -100,8 +100,8 @@ impl Client {
     /// # Errors
     ///
     /// Returns an error if no response head arrives. Returns [`ErrorKind::Timeout`] if the transfer
-    /// makes no progress for the [read timeout](crate::ClientBuilder::read_timeout); this error can also
-    /// occur later, while the response body is read.
+    /// makes no progress for the [read timeout](crate::ClientBuilder::read_timeout); this error can
+    /// also occur later, while the response body is read.
     pub async fn stream(&self, request: Request, body: Body) -> Result<Response<Body>> {
         let limit = self.0.parts.read_timeout;
         self.stream_within(request, body, limit).await

@@ -444,11 +444,7 @@ impl fmt::Debug for Error {
     }
 }
 
-impl std::error::Error for Error {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        self.0.source.as_deref().map(|source| source as _)
-    }
-}
+oh_protocol::error_source!(Error, error => error.0.source.as_deref());
 
 impl From<oh_protocol::Error> for Error {
     fn from(error: oh_protocol::Error) -> Self {

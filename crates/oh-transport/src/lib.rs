@@ -100,6 +100,8 @@ mod capability;
 mod client;
 mod environment;
 mod error;
+#[doc(hidden)]
+pub mod errors;
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub mod fuzzing;
@@ -108,6 +110,7 @@ mod liveness;
 mod net;
 mod network;
 mod origin;
+mod request_future;
 mod workspace;
 mod ws;
 
@@ -126,6 +129,7 @@ pub use client::Client;
 pub use error::{Error, ErrorKind, Result, ValidationEntry};
 pub use liveness::Liveness;
 pub use network::{Network, NetworkBuilder};
+pub use request_future::RequestFuture;
 #[doc(no_inline)]
 pub use secrecy;
 pub use workspace::WorkspaceHandle;

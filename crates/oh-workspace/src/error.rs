@@ -28,7 +28,8 @@ pub enum ErrorKind {
     /// machine. Free some space, and repeat the operation.
     NoSpace,
     /// The command could not be started on the server: its directory does not exist, its line is
-    /// longer than the system allows, or it could not read its secrets, for example. Correct what the message names.
+    /// longer than the system allows, or it could not read its secrets, for example. Correct what
+    /// the message names.
     NotStarted,
     /// Output of the command was removed from the server's history, so the output is incomplete. Do
     /// not clear the history while commands run. The command itself may have succeeded.
@@ -147,11 +148,9 @@ impl Error {
 
     /// Creates the error of a failed local file operation.
     pub(crate) fn local(context: impl Into<String>, source: std::io::Error) -> Self {
-        let kind = match source.kind() {
-            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
-                ErrorKind::NoSpace
-            }
-            _ => ErrorKind::Io,
+        let kind = match oh_protocol::errors::is_out_of_space(&source) {
+            true => ErrorKind::NoSpace,
+            false => ErrorKind::Io,
         };
         Self::new(kind, context).with_source(source)
     }
@@ -231,47 +230,6 @@ impl Error {
     pub fn path(&self) -> Option<&str> {
         self.0.path.as_deref()
     }
-
-    /// Returns whether a time limit expired.
-    pub fn is_timeout(&self) -> bool {
-        let by_transport = self
-            .transport_error()
-            .is_some_and(oh_transport::Error::is_timeout);
-        self.kind() == ErrorKind::Timeout || by_transport
-    }
-
-    /// Returns whether the same operation may succeed later without a change: the connection
-    /// failed, a time limit expired, or the server is overloaded or failed (429, 5xx). Does not
-    /// mean that repeating the operation is safe.
-    pub fn is_transient(&self) -> bool {
-        let passing = matches!(
-            self.kind(),
-            ErrorKind::Connect
-                | ErrorKind::Interrupted
-                | ErrorKind::Timeout
-                | ErrorKind::RateLimited
-                | ErrorKind::Server
-        );
-        passing
-            && self
-                .transport_error()
-                .is_none_or(oh_transport::Error::is_transient)
-    }
-
-    /// Returns whether the server rejected the session key.
-    pub fn is_auth(&self) -> bool {
-        self.kind() == ErrorKind::Unauthorized
-    }
-
-    /// Returns the HTTP status, if a response of the server is the cause.
-    pub fn status(&self) -> Option<http::StatusCode> {
-        self.transport_error()?.status()
-    }
-
-    /// Returns the transport error, if the server or the connection is the cause.
-    pub fn transport_error(&self) -> Option<&oh_transport::Error> {
-        self.0.source.as_ref()?.downcast_ref()
-    }
 }
 
 /// Maps a transport error to a kind. The server distinguishes some causes only by their text.
@@ -284,31 +242,14 @@ fn kind_of(error: &oh_transport::Error) -> ErrorKind {
         return kind;
     }
     match error.kind() {
-        Theirs::InvalidInput => ErrorKind::InvalidInput,
-        Theirs::NotFound => ErrorKind::NotFound,
         // The server returns 403 for files that its user may not read or write, in Python's words.
         Theirs::Forbidden if detail.starts_with("Permission denied") => ErrorKind::PermissionDenied,
-        Theirs::Forbidden => ErrorKind::Forbidden,
-        Theirs::Unauthorized => ErrorKind::Unauthorized,
-        Theirs::Conflict => ErrorKind::Conflict,
-        Theirs::RateLimited => ErrorKind::RateLimited,
-        Theirs::NotAnAgentServer => ErrorKind::NotAnAgentServer,
-        Theirs::Timeout => ErrorKind::Timeout,
-        Theirs::Connect => ErrorKind::Connect,
-        Theirs::Proxy => ErrorKind::Proxy,
-        Theirs::Tls => ErrorKind::Tls,
-        Theirs::Decode => ErrorKind::Decode,
-        Theirs::Handshake => ErrorKind::Handshake,
-        Theirs::Interrupted | Theirs::SocketClosed => ErrorKind::Interrupted,
-        Theirs::Unsupported => ErrorKind::Unsupported,
         Theirs::Validation if detail.contains("inside the conversation workspace") => {
             ErrorKind::OutsideWorkspace
         }
-        Theirs::Validation => ErrorKind::Validation,
         // The server also returns 503 for what its configuration does not enable.
         Theirs::Server if is_disabled(error) => ErrorKind::Unsupported,
-        Theirs::Server => ErrorKind::Server,
-        _ => ErrorKind::Status,
+        kind => oh_transport::same_kind!(kind; NotFound Handshake),
     }
 }
 
@@ -365,11 +306,8 @@ impl fmt::Debug for Error {
     }
 }
 
-impl std::error::Error for Error {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        self.0.source.as_deref().map(|source| source as _)
-    }
-}
+oh_transport::requests!(Error, error => error.0.source.as_deref();
+    timeout:; transient:);
 
 #[cfg(test)]
 mod tests {
@@ -400,48 +338,7 @@ mod tests {
              (/t): the server returned 502 Bad Gateway (/api/file)"
         );
     }
-
-    #[test]
-    fn the_failure_of_a_request_keeps_its_kind() {
-        use oh_transport::ErrorKind as Theirs;
-        for theirs in [
-            Theirs::InvalidInput,
-            Theirs::Connect,
-            Theirs::Proxy,
-            Theirs::Tls,
-            Theirs::Timeout,
-            Theirs::Interrupted,
-            Theirs::Unauthorized,
-            Theirs::Forbidden,
-            Theirs::Conflict,
-            Theirs::Validation,
-            Theirs::RateLimited,
-            Theirs::Status,
-            Theirs::Server,
-            Theirs::Decode,
-            Theirs::Handshake,
-            Theirs::NotAnAgentServer,
-            Theirs::Unsupported,
-        ] {
-            let wire = oh_transport::Error::new(theirs, "failed");
-            let questions = (wire.is_timeout(), wire.is_transient(), wire.is_auth());
-            let error = Error::transport("cannot ask", wire);
-            assert_eq!(format!("{:?}", error.kind()), format!("{theirs:?}"));
-            let answers = (error.is_timeout(), error.is_transient(), error.is_auth());
-            assert_eq!(answers, questions, "{theirs:?}");
-        }
-    }
-
-    #[test]
-    fn the_status_of_a_rejection_is_kept() {
-        for (status, transient, auth) in
-            [(401, false, true), (403, false, false), (503, true, false)]
-        {
-            let status = http::StatusCode::from_u16(status).unwrap();
-            let wire = oh_transport::Error::from_status(status);
-            let error = Error::transport("cannot ask", wire);
-            assert_eq!(error.status(), Some(status));
-            assert_eq!((error.is_transient(), error.is_auth()), (transient, auth));
-        }
-    }
 }
+
+#[cfg(test)]
+oh_transport::request_tests!(wire => Error::transport("cannot ask", wire); NotFound Handshake);

@@ -13,12 +13,11 @@ pub trait WorkspaceExt: AsRef<Client> {
 
     /// Runs a command line in the directory of a handle, such as a local server: see
     /// [`Workspace::execute`]. For more than one command, create a [`Workspace`] once.
-    fn execute(&self, line: impl Into<String>) -> Execute<'static>
+    fn execute(&self, line: impl Into<String>) -> Execute
     where
         Self: WorkspaceHandle + Sized,
     {
-        let workspace = Workspace::new(WorkspaceHandle::client(self), self.working_dir());
-        Execute::owned(workspace, line)
+        Workspace::new(WorkspaceHandle::client(self), self.working_dir()).execute(line)
     }
 }
 

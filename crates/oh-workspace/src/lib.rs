@@ -45,6 +45,7 @@ mod git;
 mod path;
 mod place;
 mod repositories;
+mod request;
 mod server;
 mod settings;
 mod shell;
@@ -61,6 +62,7 @@ pub use git::{Git, Patch};
 pub use repositories::{
     CloneRepositories, ClonedRepositories, ClonedRepository, FailedClone, GitProvider, Repository,
 };
+pub use request::Request;
 #[doc(no_inline)]
 pub use secrecy;
 pub use workspace::Workspace;

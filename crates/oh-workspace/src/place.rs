@@ -121,8 +121,8 @@ impl Place {
         let failure = quoted(&self.not_taken());
         format!(
             "{{ rm -rf {directory} && [ ! -e {directory} ] && _oh_secrets=$(cat) && \
-             eval \"$_oh_secrets\"; }} <{file} || {{ echo {failure} >&2; exit {SECRETS_UNREAD}; }}; \
-             unset _oh_secrets\n"
+             eval \"$_oh_secrets\"; }} <{file} || \
+             {{ echo {failure} >&2; exit {SECRETS_UNREAD}; }}; unset _oh_secrets\n"
         )
     }
 

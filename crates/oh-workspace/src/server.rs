@@ -9,7 +9,7 @@ use oh_protocol::calls::{
 use oh_transport::WorkspaceHandle;
 use secrecy::SecretString;
 
-use crate::{Error, Result, Workspace};
+use crate::{Error, Request, Workspace};
 
 impl Workspace {
     /// Returns whether the server responds within 5 s. Any failure means `false`.
@@ -25,9 +25,12 @@ impl Workspace {
     /// # Errors
     ///
     /// Returns an error if the server cannot be reached, or is not an agent server.
-    pub async fn server_info(&self) -> Result<Arc<ServerInfo>> {
-        let info = self.client().server_info().await;
-        info.map_err(|error| Error::transport("cannot read the server information", error))
+    pub fn server_info(&self) -> Request<Arc<ServerInfo>> {
+        let this = self.clone();
+        Request::new(async move {
+            let info = this.client().server_info().await;
+            info.map_err(|error| Error::transport("cannot read the server information", error))
+        })
     }
 
     /// Returns the URL that opens the directory in the server's VSCode, or `None` when VSCode is
@@ -39,19 +42,23 @@ impl Workspace {
     ///
     /// Returns [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) if VSCode is disabled on
     /// the server, and another error if the request fails.
-    pub async fn vscode_url(&self, base_url: Option<&str>) -> Result<Option<SecretString>> {
-        let mut call = GetUrl::new()
-            .scope(self.scope())
-            .workspace_dir(self.path(".")?);
-        if let Some(url) = base_url {
-            call = call.base_url(url);
-        }
-        // With VSCode disabled the server returns 503, which would otherwise be retried.
-        let asked = self.client().call(&call).timeout(Duration::from_secs(10));
-        let url = asked
-            .await
-            .map_err(|error| Error::transport("cannot read the VSCode URL", error))?;
-        Ok(url)
+    pub fn vscode_url(&self, base_url: Option<&str>) -> Request<Option<SecretString>> {
+        let base_url = base_url.map(str::to_owned);
+        let this = self.clone();
+        Request::new(async move {
+            let mut call = GetUrl::new()
+                .scope(this.scope())
+                .workspace_dir(this.path(".")?);
+            if let Some(url) = base_url {
+                call = call.base_url(url);
+            }
+            // With VSCode disabled the server returns 503, which would otherwise be retried.
+            let asked = this.client().call(&call).timeout(Duration::from_secs(10));
+            let url = asked
+                .await
+                .map_err(|error| Error::transport("cannot read the VSCode URL", error))?;
+            Ok(url)
+        })
     }
 
     /// Returns whether the server has a VSCode, and whether it is running.
@@ -59,11 +66,14 @@ impl Workspace {
     /// # Errors
     ///
     /// Returns an error if the request fails.
-    pub async fn vscode_status(&self) -> Result<VscodeStatus> {
-        let status = self
-            .client()
-            .call(&GetStatus::new().scope(self.scope()))
-            .await;
-        status.map_err(|error| Error::transport("cannot read the VSCode status", error))
+    pub fn vscode_status(&self) -> Request<VscodeStatus> {
+        let this = self.clone();
+        Request::new(async move {
+            let status = this
+                .client()
+                .call(&GetStatus::new().scope(this.scope()))
+                .await;
+            status.map_err(|error| Error::transport("cannot read the VSCode status", error))
+        })
     }
 }

@@ -15,7 +15,7 @@ use oh_transport::WorkspaceHandle;
 use secrecy::SecretString;
 use serde_json::{Map, Value};
 
-use crate::{Error, ErrorKind, Result, Workspace};
+use crate::{Error, ErrorKind, Request, Result, Workspace};
 
 impl Workspace {
     /// Returns the model of the server's active profile or, when no profile is active, of its
@@ -26,14 +26,17 @@ impl Workspace {
     ///
     /// Returns [`ErrorKind::NotFound`] if no model is stored, and another error if the request
     /// fails.
-    pub async fn llm(&self) -> Result<Llm> {
-        // Masked first: the plain value is requested only when it is needed.
-        let settings = self.settings(Expose::Masked).await?;
-        if let Some(name) = settings.active_profile.filter(|name| !name.is_empty()) {
-            return self.llm_profile(name).await;
-        }
-        let mut settings = self.settings(Expose::Plain).await?;
-        llm(settings.agent_settings["llm"].take(), None)
+    pub fn llm(&self) -> Request<Llm> {
+        let this = self.clone();
+        Request::new(async move {
+            // Masked first: the plain value is requested only when it is needed.
+            let settings = this.settings(Expose::Masked).await?;
+            if let Some(name) = settings.active_profile.filter(|name| !name.is_empty()) {
+                return this.llm_profile(name).await;
+            }
+            let mut settings = this.settings(Expose::Plain).await?;
+            llm(settings.agent_settings["llm"].take(), None)
+        })
     }
 
     /// Returns the model of a stored profile. Its `usage_id` is `profile:NAME`.
@@ -42,16 +45,19 @@ impl Workspace {
     ///
     /// Returns [`ErrorKind::NotFound`] if there is no such profile, and another error if the
     /// request fails.
-    pub async fn llm_profile(&self, name: impl Into<String>) -> Result<Llm> {
+    pub fn llm_profile(&self, name: impl Into<String>) -> Request<Llm> {
         let name = name.into();
-        let profile = self
-            .client()
-            .call(&GetProfile::new(&name, Expose::Plain))
-            .await;
-        let profile = profile.map_err(|error| {
-            Error::transport(format!("cannot read the profile `{name}`"), error)
-        })?;
-        llm(profile.config, Some(format!("profile:{name}")))
+        let this = self.clone();
+        Request::new(async move {
+            let profile = this
+                .client()
+                .call(&GetProfile::new(&name, Expose::Plain))
+                .await;
+            let profile = profile.map_err(|error| {
+                Error::transport(format!("cannot read the profile `{name}`"), error)
+            })?;
+            llm(profile.config, Some(format!("profile:{name}")))
+        })
     }
 
     /// Returns the MCP servers in the server's settings, by name. Their keys pass through this
@@ -61,15 +67,18 @@ impl Workspace {
     ///
     /// Returns an error if the request fails, or if a stored MCP server has neither a command nor a
     /// URL.
-    pub async fn mcp_config(&self) -> Result<BTreeMap<String, McpServer>> {
-        let mut settings = self.settings(Expose::Plain).await?;
-        let Value::Object(servers) = settings.agent_settings["mcp_config"].take() else {
-            return Ok(BTreeMap::new());
-        };
-        let servers = servers.into_iter();
-        servers
-            .map(|(name, wire)| Ok((name.clone(), mcp_server(&name, wire)?)))
-            .collect()
+    pub fn mcp_config(&self) -> Request<BTreeMap<String, McpServer>> {
+        let this = self.clone();
+        Request::new(async move {
+            let mut settings = this.settings(Expose::Plain).await?;
+            let Value::Object(servers) = settings.agent_settings["mcp_config"].take() else {
+                return Ok(BTreeMap::new());
+            };
+            let servers = servers.into_iter();
+            servers
+                .map(|(name, wire)| Ok((name.clone(), mcp_server(&name, wire)?)))
+                .collect()
+        })
     }
 
     /// Returns the secrets stored on the server, as lookups for a conversation. The server resolves
@@ -84,8 +93,10 @@ impl Workspace {
     ///
     /// Returns [`ErrorKind::NotFound`] for a name that is not stored, and another error if the
     /// request fails.
-    pub async fn secrets(&self, names: &[&str]) -> Result<BTreeMap<String, SecretSource>> {
-        self.lookups(names, None).await
+    pub fn secrets(&self, names: &[&str]) -> Request<BTreeMap<String, SecretSource>> {
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        let this = self.clone();
+        Request::new(async move { this.lookups(&names, None).await })
     }
 
     /// Returns the same lookups as [`secrets`](Self::secrets), each with the session key in its
@@ -95,17 +106,20 @@ impl Workspace {
     /// # Errors
     ///
     /// Returns the errors of [`secrets`](Self::secrets).
-    pub async fn secrets_with_key(
+    pub fn secrets_with_key(
         &self,
         names: &[&str],
         session_api_key: impl Into<SecretString>,
-    ) -> Result<BTreeMap<String, SecretSource>> {
-        self.lookups(names, Some(session_api_key.into())).await
+    ) -> Request<BTreeMap<String, SecretSource>> {
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        let session_api_key = session_api_key.into();
+        let this = self.clone();
+        Request::new(async move { this.lookups(&names, Some(session_api_key)).await })
     }
 
     async fn lookups(
         &self,
-        names: &[&str],
+        names: &[String],
         key: Option<SecretString>,
     ) -> Result<BTreeMap<String, SecretSource>> {
         let stored = self.client().call(&ListSecrets::new()).await;
@@ -113,7 +127,7 @@ impl Workspace {
             stored.map_err(|error| Error::transport("cannot list the stored secrets", error))?;
         let mut found = BTreeMap::new();
         for info in stored {
-            if names.is_empty() || names.contains(&info.name.as_str()) {
+            if names.is_empty() || names.contains(&info.name) {
                 let mut source = SecretSource::lookup(info.path());
                 if let Some(key) = &key {
                     source = source.header("X-Session-API-Key", key.clone());
@@ -124,7 +138,7 @@ impl Workspace {
                 found.insert(info.name, source);
             }
         }
-        match names.iter().find(|name| !found.contains_key(**name)) {
+        match names.iter().find(|name| !found.contains_key(*name)) {
             Some(missing) => {
                 let context = format!("no secret `{missing}` is stored on the server");
                 Err(Error::new(ErrorKind::NotFound, context))
@@ -141,15 +155,19 @@ impl Workspace {
     ///
     /// Returns [`ErrorKind::InvalidInput`] for an invalid name, and another error if the request
     /// fails.
-    pub async fn secret_value(&self, name: &str) -> Result<Option<SecretString>> {
-        match self.client().call(&GetSecret::new(name)).await {
-            Ok(value) => Ok(Some(value)),
-            Err(error) if error.kind() == oh_transport::ErrorKind::NotFound => Ok(None),
-            Err(error) => {
-                let context = format!("cannot read the secret `{name}`");
-                Err(Error::transport(context, error))
+    pub fn secret_value(&self, name: &str) -> Request<Option<SecretString>> {
+        let name = name.to_owned();
+        let this = self.clone();
+        Request::new(async move {
+            match this.client().call(&GetSecret::new(&name)).await {
+                Ok(value) => Ok(Some(value)),
+                Err(error) if error.kind() == oh_transport::ErrorKind::NotFound => Ok(None),
+                Err(error) => {
+                    let context = format!("cannot read the secret `{name}`");
+                    Err(Error::transport(context, error))
+                }
             }
-        }
+        })
     }
 
     /// Loads skills on the server. For the skills of the workspace's directory, pass
@@ -158,9 +176,12 @@ impl Workspace {
     /// # Errors
     ///
     /// Returns an error if the request fails.
-    pub async fn load_skills(&self, which: LoadSkills) -> Result<LoadedSkills> {
-        let loaded = self.client().call(&which).await;
-        loaded.map_err(|error| Error::transport("cannot load the skills", error))
+    pub fn load_skills(&self, which: LoadSkills) -> Request<LoadedSkills> {
+        let this = self.clone();
+        Request::new(async move {
+            let loaded = this.client().call(&which).await;
+            loaded.map_err(|error| Error::transport("cannot load the skills", error))
+        })
     }
 
     /// Returns an agent context with the current skills of the workspace's directory and of the
@@ -169,13 +190,16 @@ impl Workspace {
     /// # Errors
     ///
     /// Returns an error if the request fails.
-    pub async fn agent_context(&self) -> Result<AgentContext> {
-        let which = LoadSkills::new().user(true).project(self.path(".")?);
-        let loaded = self.load_skills(which).await?;
-        let context = AgentContext::new()
-            .load_user_skills(false)
-            .load_project_skills(false);
-        Ok(loaded.skills.into_iter().fold(context, AgentContext::skill))
+    pub fn agent_context(&self) -> Request<AgentContext> {
+        let this = self.clone();
+        Request::new(async move {
+            let which = LoadSkills::new().user(true).project(this.path(".")?);
+            let loaded = this.load_skills(which).await?;
+            let context = AgentContext::new()
+                .load_user_skills(false)
+                .load_project_skills(false);
+            Ok(loaded.skills.into_iter().fold(context, AgentContext::skill))
+        })
     }
 
     async fn settings(&self, expose: Expose) -> Result<Settings> {

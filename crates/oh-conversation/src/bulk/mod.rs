@@ -38,7 +38,8 @@ const AT_ONCE: usize = 10;
 ///
 /// let mut bulk = Bulk::new().at_once(4);
 /// for issue in ["#12", "#15", "#16"] {
-///     let conversation = Conversation::builder(workspace, agent.clone()).tag("issue", &issue[1..]);
+///     let conversation = Conversation::builder(workspace, agent.clone());
+///     let conversation = conversation.tag("issue", &issue[1..]);
 ///     bulk = bulk.start(conversation, format!("Fix {issue}."));
 /// }
 /// let mut results = bulk.run();

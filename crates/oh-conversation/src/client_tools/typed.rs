@@ -33,8 +33,8 @@ impl ClientTool {
     /// Creates a tool whose arguments are a Rust type. Requires the feature `schemars`.
     ///
     /// The parameters for the model are the JSON Schema of `Args`; the comments on its fields are
-    /// their descriptions. [`schemars`](crate::schemars) is re-exported. `Args` must be a struct with named fields. A field that is an
-    /// [`Option`], or has `#[serde(default)]`, is optional.
+    /// their descriptions. [`schemars`](crate::schemars) is re-exported. `Args` must be a struct
+    /// with named fields. A field that is an [`Option`], or has `#[serde(default)]`, is optional.
     ///
     /// ```
     /// use oh_conversation::{ClientTool, schemars};

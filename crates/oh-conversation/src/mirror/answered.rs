@@ -50,8 +50,8 @@ struct Started {
 /// is never shown.
 const SHOWN: Duration = Duration::from_secs(2);
 
-/// The same for a run that an approval has started, if no snapshot shows that the actions still wait:
-/// a server that has loaded the conversation again may have to start its tools first.
+/// The same for a run that an approval has started, if no snapshot shows that the actions still
+/// wait: a server that has loaded the conversation again may have to start its tools first.
 const SHOWN_AT_LAST: Duration = Duration::from_secs(30);
 
 /// The part of a mirror that shows whether an approval had an effect.
@@ -81,8 +81,8 @@ impl Approved {
         shown.up && shown.ran <= self.events
     }
 
-    /// Returns whether the server has accepted the approval without starting a run: it does so while
-    /// the run that asks has not ended yet.
+    /// Returns whether the server has accepted the approval without starting a run: it does so
+    /// while the run that asks has not ended yet.
     fn is_without_effect(&self, shown: Shown) -> bool {
         let waits = shown.waits.is_some_and(|at| at > self.at);
         let limit = if waits { SHOWN } else { SHOWN_AT_LAST };

@@ -30,9 +30,9 @@ pub enum Link {
     /// Connected, and the mirror has all events of the server.
     Live,
     /// Sockets are refused, for example by a proxy, or a handshake has got no response for 3
-    /// seconds. Events are fetched with REST instead, each once and in order. They arrive later than
-    /// over a socket, and streamed tokens do not arrive at all. REST does not report an event's
-    /// `seq`: see [`Cursor::After`](crate::Cursor::After).
+    /// seconds. Events are fetched with REST instead, each once and in order. They arrive later
+    /// than over a socket, and streamed tokens do not arrive at all. REST does not report an
+    /// event's `seq`: see [`Cursor::After`](crate::Cursor::After).
     Polling,
     /// The link was closed, or ended for a reason that a reconnect cannot fix.
     Ended,

@@ -80,8 +80,8 @@ impl Lineage {
 
 /// The model's responses in a part of a log.
 ///
-/// The agent calls its model only when every action has an answer. So an action that is open belongs
-/// to the last response, and a part with two responses has all of the last one.
+/// The agent calls its model only when every action has an answer. So an action that is open
+/// belongs to the last response, and a part with two responses has all of the last one.
 #[derive(Default)]
 struct Responses {
     first: Option<Box<str>>,

@@ -145,8 +145,8 @@ impl Approvals {
     /// server, and the log does not show whether the server accepted the answer;
     /// [`ErrorKind::Timeout`] if the state of the conversation cannot be determined in time, or
     /// an earlier request of this process that could approve has no response yet;
-    /// [`ErrorKind::RateLimited`] if the server accepts no more runs. In every case but `Ambiguous`,
-    /// nothing was approved.
+    /// [`ErrorKind::RateLimited`] if the server accepts no more runs. In every case but
+    /// `Ambiguous`, nothing was approved.
     ///
     /// # Cancel safety
     ///
@@ -276,8 +276,8 @@ impl Approvals {
     ///
     /// Returns an error if the request fails. If the server rejects the policy, the previous policy
     /// stays; after any other failure the new policy is set again before the next run. Returns
-    /// [`ErrorKind::Conflict`] for a policy that may ask while a [goal](crate::Goals) is in progress:
-    /// the server would execute the actions in the goal's next round, without approval.
+    /// [`ErrorKind::Conflict`] for a policy that may ask while a [goal](crate::Goals) is in
+    /// progress: the server would execute the actions in the goal's next round, without approval.
     ///
     /// # Cancel safety
     ///

@@ -86,8 +86,8 @@ impl Branches {
 
     /// Returns the visible branch: the events from the first to the [`head`](Self::head), following
     /// their parents. Events that [`navigate`](Self::navigate) left behind are omitted;
-    /// [`events`](Conversation::events) has them. State changes, which belong to no branch, are omitted
-    /// too. The branch goes back as far as events are held.
+    /// [`events`](Conversation::events) has them. State changes, which belong to no branch, are
+    /// omitted too. The branch goes back as far as events are held.
     pub fn current(&self) -> Vec<Event> {
         let events: Vec<Event> = self.conversation.events().iter().cloned().collect();
         walk(&events, &self.conversation.known_head().0).0

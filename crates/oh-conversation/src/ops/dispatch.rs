@@ -22,8 +22,8 @@ use crate::{
     client_tools::{Dispatch, Progress, answers, called, claims::Claims, heading},
 };
 
-/// Starts dispatching. `new`: the whole log is new. `resume`: also execute calls in the history that
-/// have no result.
+/// Starts dispatching. `new`: the whole log is new. `resume`: also execute calls in the history
+/// that have no result.
 pub(crate) fn start(
     conversation: &Conversation,
     tools: Vec<ClientTool>,

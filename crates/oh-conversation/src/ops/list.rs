@@ -1,7 +1,7 @@
 //! The conversations of a server: listed page by page, counted, or by id.
 
 use std::{
-    collections::{HashSet, VecDeque},
+    collections::HashSet,
     fmt,
     pin::Pin,
     task::{Context, Poll},
@@ -15,6 +15,7 @@ use oh_protocol::{
 };
 use oh_transport::Client;
 
+use super::pages::{self, Items, Page, Pages};
 use crate::{Error, Request, Result};
 
 /// The maximum number of ids in one request.
@@ -28,10 +29,8 @@ pub struct ConversationList {
     client: Client,
     search: Search,
     tags: Vec<(String, String)>,
-    pages: Option<Pages>,
+    items: Option<Items<ConversationInfo>>,
 }
-
-type Pages = Pin<Box<dyn Stream<Item = Result<ConversationInfo>> + Send>>;
 
 /// The conversations of a server.
 #[derive(Debug, Clone)]
@@ -55,7 +54,8 @@ impl Conversations {
     /// use oh_conversation::Conversations;
     /// use oh_protocol::ExecutionStatus;
     ///
-    /// let mut failed = Conversations::of(client).list().status(ExecutionStatus::Error).tag("team", "tools");
+    /// let conversations = Conversations::of(client).list().tag("team", "tools");
+    /// let mut failed = conversations.status(ExecutionStatus::Error);
     /// while let Some(info) = failed.try_next().await? {
     ///     println!("{} {}", info.id(), info.title().as_deref().unwrap_or("untitled"));
     /// }
@@ -66,7 +66,7 @@ impl Conversations {
             client: self.client.clone(),
             search: Search::new(),
             tags: Vec::new(),
-            pages: None,
+            items: None,
         }
     }
 
@@ -152,51 +152,32 @@ impl ConversationList {
     }
 }
 
-/// The state of the iteration.
-struct Reading {
+struct Listing {
     client: Client,
     search: Search,
     tags: Vec<(String, String)>,
-    items: VecDeque<ConversationInfo>,
     seen: HashSet<ConversationId>,
-    next: Next,
 }
 
-enum Next {
-    First,
-    Page(String),
-    End,
-}
+impl Pages for Listing {
+    type Item = ConversationInfo;
 
-impl Reading {
-    async fn next(mut self) -> Option<(Result<ConversationInfo>, Self)> {
-        loop {
-            if let Some(info) = self.items.pop_front() {
-                if self.seen.insert(info.id()) && self.wanted(&info) {
-                    return Some((Ok(info), self));
-                }
-                continue;
-            }
-            let search = match std::mem::replace(&mut self.next, Next::End) {
-                Next::End => return None,
-                Next::First => self.search.clone(),
-                Next::Page(page_id) => self.search.clone().page_id(page_id),
-            };
-            match self.client.call(&search).await {
-                Ok(page) => {
-                    // If the first conversation of a page has been deleted, the server returns the
-                    // first page again; conversations already yielded are skipped.
-                    self.items = page.items.into();
-                    self.next = page.next_page_id.map_or(Next::End, Next::Page);
-                }
-                Err(error) => {
-                    let error = Error::server("list conversations", error);
-                    return Some((Err(error), self));
-                }
-            }
+    async fn page(&mut self, page_id: Option<String>) -> Result<Page<ConversationInfo>> {
+        let mut search = self.search.clone();
+        if let Some(page_id) = page_id {
+            search = search.page_id(page_id);
         }
+        let page = self.client.call(&search).await;
+        let page = page.map_err(|error| Error::server("list conversations", error))?;
+        let mut items = page.items;
+        // If the first conversation of a page has been deleted, the server returns the first page
+        // again; conversations already yielded are skipped.
+        items.retain(|info| self.seen.insert(info.id()) && self.wanted(info));
+        Ok((items, page.next_page_id))
     }
+}
 
+impl Listing {
     fn wanted(&self, info: &ConversationInfo) -> bool {
         let tags = info.state().get("tags");
         self.tags.iter().all(|(key, value)| {
@@ -216,23 +197,17 @@ impl ConversationList {
 impl Stream for ConversationList {
     type Item = Result<ConversationInfo>;
 
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        if self.pages.is_none() {
-            let reading = Reading {
-                client: self.client.clone(),
-                search: self.search.clone(),
-                tags: self.tags.clone(),
-                items: VecDeque::new(),
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = self.get_mut();
+        let begin = || {
+            pages::items(Listing {
+                client: this.client.clone(),
+                search: this.search.clone(),
+                tags: this.tags.clone(),
                 seen: HashSet::new(),
-                next: Next::First,
-            };
-            let pages = futures_util::stream::unfold(reading, Reading::next);
-            self.pages = Some(Box::pin(pages));
-        }
-        match &mut self.pages {
-            Some(pages) => pages.as_mut().poll_next(cx),
-            None => Poll::Ready(None),
-        }
+            })
+        };
+        this.items.get_or_insert_with(begin).as_mut().poll_next(cx)
     }
 }
 

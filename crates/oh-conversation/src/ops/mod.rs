@@ -9,6 +9,7 @@ pub(crate) mod dispatch;
 pub(crate) mod goals;
 pub(crate) mod list;
 pub(crate) mod mcp;
+mod pages;
 pub(crate) mod runtime;
 pub(crate) mod search;
 pub(crate) mod secrets;

@@ -1,19 +1,19 @@
 //! Queries of the server's log: filtered, counted, or by id.
 
 use std::{
-    collections::VecDeque,
     fmt,
     pin::Pin,
     task::{Context, Poll},
 };
 
 use futures_core::Stream;
-use futures_util::TryStreamExt;
+use futures_util::{StreamExt, TryStreamExt};
 use oh_protocol::{
     Event,
     calls::events::{self as calls, EventFilter},
 };
 
+use super::pages::{self, Items, Page, Pages};
 use crate::{Conversation, ErrorKind, Request, Result};
 
 /// Servers before this version match kinds by Python class path, and find nothing by name.
@@ -28,10 +28,8 @@ pub struct EventSearch {
     newest_first: bool,
     page: u32,
     left: usize,
-    pages: Option<Pages>,
+    items: Option<Items<Event>>,
 }
-
-type Pages = Pin<Box<dyn Stream<Item = Result<Event>> + Send>>;
 
 /// The log of a conversation, as the server has it: see [`Conversation::log`].
 #[derive(Debug, Clone)]
@@ -40,8 +38,8 @@ pub struct EventLog {
 }
 
 impl Conversation {
-    /// Returns the log on the server: queries, events by their ids, and its export. [`events`](Self::events)
-    /// are the events held here.
+    /// Returns the log on the server: queries, events by their ids, and its export.
+    /// [`events`](Self::events) are the events held here.
     pub fn log(&self) -> EventLog {
         EventLog {
             conversation: self.clone(),
@@ -56,7 +54,8 @@ impl EventLog {
     /// ```no_run
     /// # use futures_util::TryStreamExt;
     /// # async fn find(conversation: &oh_conversation::Conversation) -> oh_conversation::Result<()> {
-    /// let mut errors = conversation.log().search().kind("AgentErrorEvent").newest_first().limit(3);
+    /// let errors = conversation.log().search().kind("AgentErrorEvent");
+    /// let mut errors = errors.newest_first().limit(3);
     /// while let Some(event) = errors.try_next().await? {
     ///     println!("{event}");
     /// }
@@ -70,7 +69,7 @@ impl EventLog {
             newest_first: false,
             page: 100,
             left: usize::MAX,
-            pages: None,
+            items: None,
         }
     }
 
@@ -195,100 +194,68 @@ impl EventSearch {
     /// # Errors
     ///
     /// Returns an error if the request fails.
-    pub async fn count(mut self) -> Result<u64> {
+    pub async fn count(self) -> Result<u64> {
         if self.filter.kind.is_none() || !self.conversation.is_before(KINDS_BY_NAME).await? {
             let call = calls::Count::new(self.conversation.id()).filter(self.filter);
             return self.conversation.call("count events", &call).await;
         }
-        self.left = usize::MAX;
         let count = self
-            .pages()
+            .matching()
             .try_fold(0, |count, _| async move { Ok(count + 1) });
         count.await
     }
 
-    fn pages(&self) -> Pages {
-        let reading = Reading {
+    /// Returns all matching events, regardless of the limit.
+    fn matching(&self) -> Items<Event> {
+        pages::items(Matching {
             conversation: self.conversation.clone(),
             filter: self.filter.clone(),
             kind: None,
             newest_first: self.newest_first,
             page: self.page,
-            left: self.left,
-            items: VecDeque::new(),
-            next: Next::First,
-        };
-        Box::pin(futures_util::stream::unfold(reading, Reading::next))
+        })
     }
 }
 
-struct Reading {
+struct Matching {
     conversation: Conversation,
     filter: EventFilter,
     /// The kind that the client filters by, if the server cannot.
     kind: Option<String>,
     newest_first: bool,
     page: u32,
-    left: usize,
-    items: VecDeque<Event>,
-    next: Next,
 }
 
-enum Next {
-    First,
-    Page(String),
-    End,
-}
+impl Pages for Matching {
+    type Item = Event;
 
-impl Reading {
-    async fn next(mut self) -> Option<(Result<Event>, Self)> {
-        loop {
-            if self.left == 0 {
-                return None;
-            }
-            if let Some(event) = self.items.pop_front() {
-                self.left -= 1;
-                return Some((Ok(event), self));
-            }
-            let mut search = calls::Search::new(self.conversation.id()).limit(self.page);
-            search = search.filter(self.filter.clone());
-            if self.newest_first {
-                search = search.descending();
-            }
-            match std::mem::replace(&mut self.next, Next::End) {
-                Next::End => return None,
-                Next::First if self.filter.kind.is_some() => {
-                    match self.conversation.is_before(KINDS_BY_NAME).await {
-                        Ok(false) => {}
-                        Ok(true) => {
-                            self.kind = self.filter.kind.take();
-                            search = search.filter(self.filter.clone());
-                        }
-                        Err(error) => return Some((Err(error), self)),
-                    }
-                }
-                Next::First => {}
-                Next::Page(page_id) => search = search.page_id(page_id),
-            }
-            match self.conversation.call("search events", &search).await {
-                Ok(page) => {
-                    let fits = |event: &Event| match &self.kind {
-                        Some(kind) => event.kind() == kind,
-                        None => true,
-                    };
-                    self.items = page.items.into_iter().filter(fits).collect();
-                    self.next = page.next_page_id.map_or(Next::End, Next::Page);
-                }
-                Err(error) => return Some((Err(error), self)),
-            }
+    async fn page(&mut self, page_id: Option<String>) -> Result<Page<Event>> {
+        let is_first = page_id.is_none();
+        if is_first
+            && self.filter.kind.is_some()
+            && self.conversation.is_before(KINDS_BY_NAME).await?
+        {
+            self.kind = self.filter.kind.take();
         }
+        let mut search = calls::Search::new(self.conversation.id()).limit(self.page);
+        search = search.filter(self.filter.clone());
+        if self.newest_first {
+            search = search.descending();
+        }
+        if let Some(page_id) = page_id {
+            search = search.page_id(page_id);
+        }
+        let page = self.conversation.call("search events", &search).await?;
+        let mut items = page.items;
+        items.retain(|event| self.kind.as_deref().is_none_or(|kind| event.kind() == kind));
+        Ok((items, page.next_page_id))
     }
 }
 
 impl EventSearch {
     /// Waits for the next event. Returns `None` when there are no more. Cancel-safe.
     pub async fn next(&mut self) -> Option<Result<Event>> {
-        futures_util::StreamExt::next(self).await
+        StreamExt::next(self).await
     }
 }
 
@@ -296,11 +263,11 @@ impl Stream for EventSearch {
     type Item = Result<Event>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        if self.pages.is_none() {
-            self.pages = Some(self.pages());
+        if self.items.is_none() {
+            self.items = Some(Box::pin(self.matching().take(self.left)));
         }
-        match &mut self.pages {
-            Some(pages) => pages.as_mut().poll_next(cx),
+        match &mut self.items {
+            Some(items) => items.as_mut().poll_next(cx),
             None => Poll::Ready(None),
         }
     }

@@ -56,7 +56,9 @@ impl Conversation {
     /// let run = conversation.run().await?;
     /// match run.status() {
     ///     RunStatus::Finished => println!("{} events, ${:?}", run.events(), run.cost()),
-    ///     RunStatus::WaitingForConfirmation => println!("{:?}", conversation.approvals().pending()),
+    ///     RunStatus::WaitingForConfirmation => {
+    ///         println!("{:?}", conversation.approvals().pending());
+    ///     }
     ///     _ => println!("{run}"),
     /// }
     /// # Ok(()) }

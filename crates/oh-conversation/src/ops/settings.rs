@@ -132,8 +132,8 @@ impl Settings {
     ///
     /// # Errors
     ///
-    /// Returns [`ErrorKind::Validation`](crate::ErrorKind::Validation) if the agent is not an ACP agent,
-    /// or does not have the model.
+    /// Returns [`ErrorKind::Validation`](crate::ErrorKind::Validation) if the agent is not an ACP
+    /// agent, or does not have the model.
     pub fn switch_acp_model(&self, model: impl Into<String>) -> Request<()> {
         let model = model.into();
         let this = self.clone();
@@ -151,8 +151,8 @@ impl Settings {
     /// # Errors
     ///
     /// Returns [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) if there is no plugin with this
-    /// name, [`ErrorKind::Validation`](crate::ErrorKind::Validation) if the plugin cannot be fetched or
-    /// the name is ambiguous.
+    /// name, [`ErrorKind::Validation`](crate::ErrorKind::Validation) if the plugin cannot be
+    /// fetched or the name is ambiguous.
     pub fn load_plugin(&self, plugin: impl Into<String>) -> Request<()> {
         let plugin = plugin.into();
         let this = self.clone();

@@ -1,4 +1,5 @@
-//! The title of a conversation: setting it, and generating it with the agent's model or another one.
+//! The title of a conversation: setting it, and generating it with the agent's model or another
+//! one.
 
 use std::fmt;
 

@@ -7,8 +7,8 @@ pub enum Cursor {
     /// At the first event of the conversation.
     #[default]
     Start,
-    /// After the newest event when the reader starts. On a live link this is the newest event that has
-    /// arrived; otherwise the server is asked for its newest event.
+    /// After the newest event when the reader starts. On a live link this is the newest event that
+    /// has arrived; otherwise the server is asked for its newest event.
     Now,
     /// After the event with this `seq`: its position in the server's log, counted from 0. The event
     /// may still be in the future. Events that the server cannot read have a position too.
@@ -18,8 +18,8 @@ pub enum Cursor {
     /// readable events before the event. The two differ only if the server cannot read an event of
     /// the log. A cursor of one kind then means another event to a reader with the other kind: while
     /// sockets are refused, such a reader waits up to a minute for a socket, and then starts early
-    /// enough to skip nothing, so that it may get events again. On a server before 1.47, a stored cursor also changes its meaning
-    /// if an earlier event becomes unreadable.
+    /// enough to skip nothing, so that it may get events again. On a server before 1.47, a stored
+    /// cursor also changes its meaning if an earlier event becomes unreadable.
     After(u64),
 }
 

@@ -44,7 +44,8 @@ impl Pager {
         Ok(page.items.first().map(|event| event.id().to_owned()))
     }
 
-    /// Returns whether the server can read all events of the log, so that counting gives the `seq`s.
+    /// Returns whether the server can read all events of the log, so that counting gives the
+    /// `seq`s.
     pub(crate) async fn is_undamaged(&self) -> bool {
         let (all, readable) = (Count::new(self.id), readable(self.id));
         for _ in 0..COUNTS {

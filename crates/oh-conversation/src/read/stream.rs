@@ -30,8 +30,8 @@ const RETRY: Duration = Duration::from_secs(1);
 
 /// Every persisted event from a cursor on, once and in log order, across reconnects.
 ///
-/// An event is yielded once its `seq` is known. If the server cannot read all events of its log, only
-/// a socket shows the `seq`s, so that a reader may wait for the end of a running tool.
+/// An event is yielded once its `seq` is known. If the server cannot read all events of its log,
+/// only a socket shows the `seq`s, so that a reader may wait for the end of a running tool.
 ///
 /// The stream has its own position: however slow its reader is, no other reader waits and no event
 /// is lost. The stream does not keep the link open: keep a [`Conversation`](crate::Conversation) for

@@ -1,5 +1,5 @@
-//! Waiting for a run whose agent calls client tools: the run is over when the agent has received every
-//! result.
+//! Waiting for a run whose agent calls client tools: the run is over when the agent has received
+//! every result.
 
 use oh_protocol::ExecutionStatus;
 

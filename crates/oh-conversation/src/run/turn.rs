@@ -34,8 +34,8 @@ impl Turn {
         self.send_then(client, call, || ())
     }
 
-    /// Does the same as [`send`](Self::send), and calls `done` after a successful response, before the turn
-    /// ends.
+    /// Does the same as [`send`](Self::send), and calls `done` after a successful response, before
+    /// the turn ends.
     pub(crate) fn send_then<C>(
         self,
         client: &Client,
@@ -78,8 +78,8 @@ impl Conversation {
         }
     }
 
-    /// Waits for the turn to send an answer, with the time limit for unclear answers: a response that
-    /// never arrives holds the turn for long.
+    /// Waits for the turn to send an answer, with the time limit for unclear answers: a response
+    /// that never arrives holds the turn for long.
     pub(crate) async fn turn_soon(&self) -> crate::Result<Turn> {
         let limit = self.limits().answer;
         let turn = time::timeout(limit, self.turn()).await;

@@ -72,10 +72,10 @@ impl Attach {
     /// Starts with the newest `events` events instead of the first: attaching takes time and memory
     /// for these only, however long the log is. If actions may wait for approval, earlier events
     /// are fetched until the actions are found. If the server cannot read some of the events, there
-    /// may be fewer. While a tool runs, the socket is silent: the events are then fetched with REST,
-    /// and the server counts the events of the whole log once. Older events are fetched from the server when a
-    /// reader needs them: use [`subscribe`](Conversation::subscribe) with [`Cursor::Start`], or
-    /// [`search`](crate::EventLog::search) with `newest_first`.
+    /// may be fewer. While a tool runs, the socket is silent: the events are then fetched with
+    /// REST, and the server counts the events of the whole log once. Older events are fetched from
+    /// the server when a reader needs them: use [`subscribe`](Conversation::subscribe) with
+    /// [`Cursor::Start`], or [`search`](crate::EventLog::search) with `newest_first`.
     ///
     /// Later events are kept up to [`keep_last`](Self::keep_last), which defaults here to `events`,
     /// but at least 1000.

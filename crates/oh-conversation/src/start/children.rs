@@ -169,7 +169,8 @@ impl Children {
     /// # async fn split(conversation: &oh_conversation::Conversation) -> oh_conversation::Result<()> {
     /// use oh_protocol::calls::conversations::Isolation;
     ///
-    /// let child = conversation.children().start("Write the tests.").isolation(Isolation::Shared).await?;
+    /// let child = conversation.children().start("Write the tests.");
+    /// let child = child.isolation(Isolation::Shared).await?;
     /// let outcome = child.join().await?;
     /// println!("{outcome}: {}", child.agent().final_response().await?);
     /// # Ok(()) }

@@ -62,9 +62,9 @@ impl Conversation {
 ///
 /// Returns [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) if the log does not have the event
 /// to copy up to, and [`ErrorKind::Conflict`](crate::ErrorKind::Conflict) if the id is taken.
-/// Returns [`ErrorKind::Ambiguous`](crate::ErrorKind::Ambiguous) if the response was lost and the server
-/// does not show whether the copy was made. In this case, and if the copy was made and a later step
-/// fails, the error's [`conversation_id`](crate::Error::conversation_id) is the copy's.
+/// Returns [`ErrorKind::Ambiguous`](crate::ErrorKind::Ambiguous) if the response was lost and the
+/// server does not show whether the copy was made. In this case, and if the copy was made and a
+/// later step fails, the error's [`conversation_id`](crate::Error::conversation_id) is the copy's.
 #[derive(Debug, Clone)]
 #[must_use = "nothing is copied until it is awaited"]
 pub struct ForkConversation {

@@ -11,7 +11,8 @@ use crate::{Error, ErrorKind, Result};
 /// The default index of pip and uv.
 const DEFAULT: &str = "https://pypi.org/simple";
 /// The media types of listings that this module can parse.
-pub(crate) const ACCEPT: &str = "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html;q=0.2, text/html;q=0.1";
+pub(crate) const ACCEPT: &str = "application/vnd.pypi.simple.v1+json, \
+    application/vnd.pypi.simple.v1+html;q=0.2, text/html;q=0.1";
 
 /// A package index, with the credentials from its URL.
 #[derive(Debug)]

@@ -52,7 +52,9 @@ def unreadable():
     except OSError as error:
         return str(error)
 parts = ("agent-server", "sdk", "tools")
-missing = [p for p in parts if not installed("openhands-" + p) or not found("openhands." + p.replace("-", "_"))]
+def lacks(p):
+    return not installed("openhands-" + p) or not found("openhands." + p.replace("-", "_"))
+missing = [p for p in parts if lacks(p)]
 print(json.dumps({
     "version": list(sys.version_info[:3]),
     "executable": sys.executable,

@@ -389,8 +389,8 @@ impl Provisioner {
         let cache = std::path::absolute(&cache).unwrap_or(cache);
         if cache.to_str().is_none() {
             let message = format!(
-                "the path of the cache directory must be valid UTF-8, because the installers accept no \
-                 other: {}; set {CACHE_VARIABLE}",
+                "the path of the cache directory must be valid UTF-8, because the installers \
+                 accept no other: {}; set {CACHE_VARIABLE}",
                 cache.display()
             );
             return Err(Error::new(ErrorKind::InvalidInput, message));
@@ -421,11 +421,7 @@ impl Provisioner {
             name.push_str("-unpinned");
         }
         if !self.extra.is_empty() {
-            // FNV-1a hash of the extra requirements.
-            let text = self.extra.join("\n");
-            let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-                (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-            });
+            let hash = crate::hash::stable(self.extra.join("\n").as_bytes());
             name.push_str(&format!("-with-{hash:016x}"));
         }
         name

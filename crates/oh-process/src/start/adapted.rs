@@ -11,8 +11,8 @@ use std::{
 /// Names and values of variables.
 pub(crate) type Pairs = Vec<(OsString, OsString)>;
 
-/// Lists of directories that programs and the dynamic linker search. An empty or relative entry names
-/// a part of the current directory. For programs that the server runs, this is the workspace.
+/// Lists of directories that programs and the dynamic linker search. An empty or relative entry
+/// names a part of the current directory. For programs that the server runs, this is the workspace.
 const SEARCHED: &[&str] = &[
     "PATH",
     "LD_LIBRARY_PATH",

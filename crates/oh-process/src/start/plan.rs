@@ -34,8 +34,8 @@ use crate::{
     template::TemplateHandle,
 };
 
-/// Timeout for reading the last output of a server that has ended. The output ends by itself, because
-/// everything that could write is gone, so this is only a bound for a very busy machine.
+/// Timeout for reading the last output of a server that has ended. The output ends by itself,
+/// because everything that could write is gone, so this is only a bound for a very busy machine.
 const DRAIN_LIMIT: Duration = Duration::from_secs(10);
 /// The same if a process may have escaped a killed keeper. Its output is not worth waiting for.
 const DRAIN_LIMIT_UNKEPT: Duration = Duration::from_millis(500);

@@ -295,14 +295,7 @@ pub(crate) fn random_key() -> String {
 /// Returns a short directory path that is always the same for the same state directory. Files of a
 /// killed predecessor are thus reused and later removed.
 fn short_path(root: &Path) -> PathBuf {
-    // FNV-1a, because the standard hasher may change between Rust versions.
-    let hash = root
-        .as_os_str()
-        .as_encoded_bytes()
-        .iter()
-        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-            (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
-        });
+    let hash = crate::hash::stable(root.as_os_str().as_encoded_bytes());
     PathBuf::from(format!("/tmp/oh-tmux-{hash:016x}"))
 }
 

@@ -170,7 +170,9 @@ mod tests {
         }
 
         #[test]
-        fn any_bytes_are_an_error_that_does_not_show_them(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        fn any_bytes_are_an_error_that_does_not_show_them(
+            bytes in prop::collection::vec(any::<u8>(), 0..200),
+        ) {
             let error = refused(500, &[], &bytes);
             prop_assert_eq!(error.kind(), ErrorKind::Server);
         }

@@ -87,9 +87,9 @@ impl Socket {
     /// # Errors
     ///
     /// Returns the reason once when the socket has ended. A close frame is reported as
-    /// [`ErrorKind::SocketClosed`] with its code (codes 4001 and 4004 as `Unauthorized` and `NotFound`),
-    /// any other reason as `Interrupted`, `Timeout` or `Decode`. All later calls return
-    /// `Interrupted`.
+    /// [`ErrorKind::SocketClosed`] with its code (codes 4001 and 4004 as `Unauthorized` and
+    /// `NotFound`), any other reason as `Interrupted`, `Timeout` or `Decode`. All later calls
+    /// return `Interrupted`.
     pub async fn recv(&mut self) -> Result<Message> {
         if self.ended {
             return Err(Error::new(ErrorKind::Interrupted, "the socket has ended"));

@@ -1,14 +1,7 @@
 //! Running a command line: validates it, starts it, follows it to its end, and stops it when its
 //! future is dropped.
 
-use std::{
-    borrow::Cow,
-    fmt,
-    future::{Future, IntoFuture},
-    pin::Pin,
-    sync::Arc,
-    time::Duration,
-};
+use std::{fmt, future::IntoFuture, sync::Arc, time::Duration};
 
 use oh_protocol::calls::Scope;
 use oh_transport::WorkspaceHandle;
@@ -20,7 +13,7 @@ use super::{
     order::{Order, marked},
     running::{Command, Output},
 };
-use crate::{Error, Result, Workspace, place::Place, shell};
+use crate::{Error, Request, Result, Workspace, place::Place, shell};
 
 /// File names for exact output.
 const STDOUT: &str = "stdout";
@@ -52,8 +45,8 @@ const STDERR: &str = "stderr";
 /// # Ok(()) }
 /// ```
 #[must_use = "a command does nothing until it is awaited or started"]
-pub struct Execute<'a> {
-    workspace: Cow<'a, Workspace>,
+pub struct Execute {
+    workspace: Workspace,
     line: String,
     cwd: Option<String>,
     limit: Duration,
@@ -63,39 +56,13 @@ pub struct Execute<'a> {
     output: Option<Arc<Place>>,
 }
 
-impl Execute<'_> {
-    /// Creates a command in a workspace that the command owns.
-    pub(crate) fn owned(workspace: Workspace, line: impl Into<String>) -> Execute<'static> {
-        let Execute {
-            line,
-            cwd,
-            limit,
-            env,
-            secrets,
-            detached,
-            output,
-            ..
-        } = workspace.execute(line);
-        Execute {
-            workspace: Cow::Owned(workspace.clone()),
-            line,
-            cwd,
-            limit,
-            env,
-            secrets,
-            detached,
-            output,
-        }
-    }
-}
-
 impl Workspace {
     /// Runs a command line with `/bin/sh -c` in the directory and waits until it ends.
     ///
     /// Dropping the future before then stops the command.
-    pub fn execute(&self, line: impl Into<String>) -> Execute<'_> {
+    pub fn execute(&self, line: impl Into<String>) -> Execute {
         Execute {
-            workspace: Cow::Borrowed(self),
+            workspace: self.clone(),
             line: line.into(),
             cwd: None,
             limit: Duration::from_secs(300),
@@ -107,7 +74,7 @@ impl Workspace {
     }
 }
 
-impl Execute<'_> {
+impl Execute {
     /// Sets the working directory on the server. A relative path is relative to the workspace's
     /// directory.
     pub fn cwd(mut self, directory: impl Into<String>) -> Self {
@@ -340,17 +307,17 @@ impl Execute<'_> {
     }
 }
 
-impl<'a> IntoFuture for Execute<'a> {
+impl IntoFuture for Execute {
     type Output = Result<CommandOutput>;
-    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send + 'a>>;
+    type IntoFuture = Request<CommandOutput>;
 
     fn into_future(self) -> Self::IntoFuture {
-        Box::pin(self.run())
+        Request::new(self.run())
     }
 }
 
 // The line and the variables may contain secrets.
-impl fmt::Debug for Execute<'_> {
+impl fmt::Debug for Execute {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Execute")
             .field("cwd", &self.cwd)

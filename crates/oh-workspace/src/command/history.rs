@@ -8,7 +8,7 @@ use oh_protocol::calls::bash::{
 use oh_transport::WorkspaceHandle;
 
 use super::{order::unmarked, running::Command};
-use crate::{Error, ErrorKind, Result, Workspace};
+use crate::{Error, ErrorKind, Request, Result, Workspace};
 
 /// A search in the history of commands, with filters.
 ///
@@ -136,21 +136,24 @@ impl Workspace {
     /// # Errors
     ///
     /// Returns [`ErrorKind::NotFound`] if the server's history has no such command.
-    pub async fn command(&self, id: impl Into<String>) -> Result<Command> {
-        // The server finds events by hex digits only.
-        let id = id.into().replace('-', "");
-        let get = GetEvent::new(&id).scope(self.scope());
-        let found =
-            self.client().call(&get).await.map_err(|error| {
+    pub fn command(&self, id: impl Into<String>) -> Request<Command> {
+        let id: String = id.into();
+        let this = self.clone();
+        Request::new(async move {
+            // The server finds events by hex digits only.
+            let id = id.replace('-', "");
+            let get = GetEvent::new(&id).scope(this.scope());
+            let found = this.client().call(&get).await.map_err(|error| {
                 Error::transport("cannot find the command", error).of_command(&id)
             })?;
-        match found {
-            BashEvent::Command(command) => Ok(Command::found(self, command)),
-            _ => {
-                let context = "the event with this id is not a command";
-                Err(Error::new(ErrorKind::NotFound, context).of_command(&id))
+            match found {
+                BashEvent::Command(command) => Ok(Command::found(&this, command)),
+                _ => {
+                    let context = "the event with this id is not a command";
+                    Err(Error::new(ErrorKind::NotFound, context).of_command(&id))
+                }
             }
-        }
+        })
     }
 
     /// Returns events of the history by their ids, in this order; `None` for events that the server
@@ -177,9 +180,12 @@ impl Workspace {
     /// # Errors
     ///
     /// Returns an error if the request fails.
-    pub async fn clear_history(&self) -> Result<u64> {
-        let clear = ClearEvents::new().scope(self.scope());
-        let cleared = self.client().call(&clear).await;
-        cleared.map_err(|error| Error::transport("cannot clear the command history", error))
+    pub fn clear_history(&self) -> Request<u64> {
+        let this = self.clone();
+        Request::new(async move {
+            let clear = ClearEvents::new().scope(this.scope());
+            let cleared = this.client().call(&clear).await;
+            cleared.map_err(|error| Error::transport("cannot clear the command history", error))
+        })
     }
 }

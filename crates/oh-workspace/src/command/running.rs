@@ -21,7 +21,7 @@ use super::{
     pieces::{Pieces, Span},
     stop::stop_soon,
 };
-use crate::{Error, ErrorKind, Result, Workspace, place::Place};
+use crate::{Error, ErrorKind, Request, Result, Workspace, place::Place};
 
 /// Maximum delay of the server's report of a command's end, after the command's timeout. The server
 /// allows one second for SIGTERM, then one for SIGKILL.
@@ -159,21 +159,24 @@ impl Command {
     ///
     /// Returns an error if the server rejects the request, or stays unreachable for a while. The
     /// command may still be running.
-    pub async fn wait(&self) -> Result<CommandOutput> {
-        let mut tail = self.tail();
-        let (mut stdout, mut stderr) = (String::new(), String::new());
-        loop {
-            let Some((piece, end)) = tail.next().await? else {
-                let context = "the output ended, but the end of the command was not reported";
-                return Err(Error::new(ErrorKind::OutputLost, context).of_command(self.id()));
-            };
-            append(&mut stdout, piece.stdout);
-            append(&mut stderr, piece.stderr);
-            if let Some(end) = end {
-                let (line, id) = (self.line().to_owned(), self.id().to_owned());
-                return Ok(CommandOutput::new(line, id, end, stdout, stderr));
+    pub fn wait(&self) -> Request<CommandOutput> {
+        let this = self.clone();
+        Request::new(async move {
+            let mut tail = this.tail();
+            let (mut stdout, mut stderr) = (String::new(), String::new());
+            loop {
+                let Some((piece, end)) = tail.next().await? else {
+                    let context = "the output ended, but the end of the command was not reported";
+                    return Err(Error::new(ErrorKind::OutputLost, context).of_command(this.id()));
+                };
+                append(&mut stdout, piece.stdout);
+                append(&mut stderr, piece.stderr);
+                if let Some(end) = end {
+                    let (line, id) = (this.line().to_owned(), this.id().to_owned());
+                    return Ok(CommandOutput::new(line, id, end, stdout, stderr));
+                }
             }
-        }
+        })
     }
 
     /// Stops the command: sends SIGTERM to its processes, and SIGKILL a second later. Does nothing
@@ -183,22 +186,25 @@ impl Command {
     ///
     /// Returns an error if the request fails; [`ErrorKind::NotRemoved`] if the command may not have
     /// read its secrets, and they cannot be removed.
-    pub async fn stop(&self) -> Result<()> {
-        let workspace = &self.0.workspace;
-        let stop = bash::StopCommand::new(self.id()).scope(workspace.scope());
-        let stopped = match workspace.client().call(&stop).await {
-            // A command that the server no longer has in its table has ended.
-            Err(error) if error.kind() != oh_transport::ErrorKind::NotFound => {
-                let context = "cannot stop the command";
-                Err(Error::transport(context, error).of_command(self.id()))
+    pub fn stop(&self) -> Request<()> {
+        let this = self.clone();
+        Request::new(async move {
+            let workspace = &this.0.workspace;
+            let stop = bash::StopCommand::new(this.id()).scope(workspace.scope());
+            let stopped = match workspace.client().call(&stop).await {
+                // A command that the server no longer has in its table has ended.
+                Err(error) if error.kind() != oh_transport::ErrorKind::NotFound => {
+                    let context = "cannot stop the command";
+                    Err(Error::transport(context, error).of_command(this.id()))
+                }
+                _ => Ok(()),
+            };
+            match (&this.0.secrets, stopped) {
+                (None, stopped) => stopped,
+                (Some(secrets), Ok(())) => this.of_it(secrets.remove().await),
+                (Some(secrets), Err(error)) => Err(secrets.removed_after(error).await),
             }
-            _ => Ok(()),
-        };
-        match (&self.0.secrets, stopped) {
-            (None, stopped) => stopped,
-            (Some(secrets), Ok(())) => self.of_it(secrets.remove().await),
-            (Some(secrets), Err(error)) => Err(secrets.removed_after(error).await),
-        }
+        })
     }
 
     fn of_it<T>(&self, result: Result<T>) -> Result<T> {

@@ -13,8 +13,8 @@ const PACKING: Duration = Duration::from_secs(600);
 /// An archive that has not been packed: see [`Workspace::archive`].
 #[derive(Debug)]
 #[must_use = "an archive is packed when it is downloaded"]
-pub struct Archive<'a> {
-    workspace: &'a Workspace,
+pub struct Archive {
+    workspace: Workspace,
     path: String,
     format: ArchiveFormat,
     base_ref: Option<String>,
@@ -22,7 +22,7 @@ pub struct Archive<'a> {
     default_excludes: bool,
 }
 
-impl Archive<'_> {
+impl Archive {
     /// Sets the ref that a patch is against. By default the server chooses one.
     pub fn base_ref(mut self, git_ref: impl Into<String>) -> Self {
         self.base_ref = Some(git_ref.into());
@@ -57,7 +57,7 @@ impl Archive<'_> {
             }
             (Source::Archive(call), path)
         });
-        Download::new(self.workspace, source).idle_timeout(PACKING)
+        Download::new(&self.workspace, source).idle_timeout(PACKING)
     }
 }
 
@@ -68,9 +68,9 @@ impl Workspace {
     /// A directory that is not a repository but contains exactly one, up to three levels down, is
     /// packed as that repository. Credentials that git stores are always excluded. Caches,
     /// dependencies and build output are excluded unless [`Archive::with_everything`] is set.
-    pub fn archive(&self, path: impl Into<String>, format: ArchiveFormat) -> Archive<'_> {
+    pub fn archive(&self, path: impl Into<String>, format: ArchiveFormat) -> Archive {
         Archive {
-            workspace: self,
+            workspace: self.clone(),
             path: path.into(),
             format,
             base_ref: None,

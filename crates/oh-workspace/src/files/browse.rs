@@ -7,7 +7,7 @@ use oh_protocol::calls::files::{
 use oh_transport::WorkspaceHandle;
 
 use super::refused;
-use crate::{Result, Workspace};
+use crate::{Request, Result, Workspace};
 
 /// A listing of the directories in a directory, by name: see [`Workspace::subdirectories`].
 #[derive(Debug, Clone)]
@@ -86,11 +86,15 @@ impl Workspace {
     /// Returns [`ErrorKind::InvalidPath`](crate::ErrorKind::InvalidPath) if a file is in the way,
     /// [`ErrorKind::PermissionDenied`](crate::ErrorKind::PermissionDenied) without permission, and
     /// another error if the request fails.
-    pub async fn create_directory(&self, path: impl AsRef<str>) -> Result<()> {
-        let path = self.path(path.as_ref())?;
-        let create = CreateDirectory::new(&path).scope(self.scope());
-        let created = self.client().call(&create).await;
-        created.map_err(|error| refused("cannot create the directory", &path, error))
+    pub fn create_directory(&self, path: impl AsRef<str>) -> Request<()> {
+        let path = path.as_ref().to_owned();
+        let this = self.clone();
+        Request::new(async move {
+            let path = this.path(&path)?;
+            let create = CreateDirectory::new(&path).scope(this.scope());
+            let created = this.client().call(&create).await;
+            created.map_err(|error| refused("cannot create the directory", &path, error))
+        })
     }
 
     /// Returns the home directory of the server's user, and suggested directories to browse.
@@ -98,9 +102,12 @@ impl Workspace {
     /// # Errors
     ///
     /// Returns an error if the request fails.
-    pub async fn home(&self) -> Result<Home> {
-        let home = self.client().call(&GetHome::new()).await;
-        home.map_err(|error| refused("cannot determine the home directory", "~", error))
+    pub fn home(&self) -> Request<Home> {
+        let this = self.clone();
+        Request::new(async move {
+            let home = this.client().call(&GetHome::new()).await;
+            home.map_err(|error| refused("cannot determine the home directory", "~", error))
+        })
     }
 
     /// Lists the directories in a directory, by name. Files and symbolic links are omitted.

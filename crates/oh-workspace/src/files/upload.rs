@@ -23,7 +23,7 @@ use tokio::{
 };
 
 use super::{Observer, Progress, refused};
-use crate::{Error, ErrorKind, Result, Workspace};
+use crate::{Error, ErrorKind, Request, Result, Workspace};
 
 /// Size of the chunks in which a source is read.
 const CHUNK: usize = 256 * 1024;
@@ -52,8 +52,8 @@ const MAX_RESPONSE: usize = 1024 * 1024;
 /// # Ok(()) }
 /// ```
 #[must_use = "an upload does nothing until its source is named"]
-pub struct Upload<'a> {
-    workspace: &'a Workspace,
+pub struct Upload {
+    workspace: Workspace,
     path: String,
     idle: Duration,
     observer: Observer,
@@ -61,8 +61,8 @@ pub struct Upload<'a> {
 
 type Chunks = Pin<Box<dyn Stream<Item = Result<Bytes>> + Send>>;
 
-impl<'a> Upload<'a> {
-    pub(crate) fn new(workspace: &'a Workspace, path: String) -> Self {
+impl Upload {
+    pub(crate) fn new(workspace: Workspace, path: String) -> Self {
         Self {
             workspace,
             path,
@@ -206,7 +206,7 @@ async fn finish(
     Ok(call.decode(answer)?)
 }
 
-impl fmt::Debug for Upload<'_> {
+impl fmt::Debug for Upload {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Upload")
             .field("path", &self.path)
@@ -473,8 +473,8 @@ impl Workspace {
     /// workspace.upload("data/input.csv").from_path("input.csv").await?;
     /// # Ok(()) }
     /// ```
-    pub fn upload(&self, path: impl Into<String>) -> Upload<'_> {
-        Upload::new(self, path.into())
+    pub fn upload(&self, path: impl Into<String>) -> Upload {
+        Upload::new(self.clone(), path.into())
     }
 
     /// Writes a small file. Same as [`upload`](Self::upload) from bytes.
@@ -482,7 +482,10 @@ impl Workspace {
     /// # Errors
     ///
     /// Returns the errors of [`Upload::from_bytes`].
-    pub async fn write(&self, path: impl Into<String>, content: impl Into<Bytes>) -> Result<()> {
-        self.upload(path).from_bytes(content).await.map(drop)
+    pub fn write(&self, path: impl Into<String>, content: impl Into<Bytes>) -> Request<()> {
+        let path = path.into();
+        let content = content.into();
+        let this = self.clone();
+        Request::new(async move { this.upload(path).from_bytes(content).await.map(drop) })
     }
 }

@@ -205,7 +205,8 @@ mod tests {
     #[test]
     fn lists_of_git_are_parsed_exactly() {
         let text = "repo \nM\tto do.txt\nR087\told name\t\"new\\tname\"\nD\t lead\nT\tlink\n\
-                    ?\t\"d\\303\\274/a b\"\nA\tsub/file\n?\tsub\nrepo 737562\nM\t\"\\\"x\\\\y\\\"\"\n";
+                    ?\t\"d\\303\\274/a b\"\nA\tsub/file\n?\tsub\nrepo 737562\n\
+                    M\t\"\\\"x\\\\y\\\"\"\n";
         let expected = [
             "DELETED  lead",
             "ADDED dü/a b",

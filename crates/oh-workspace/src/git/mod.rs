@@ -13,7 +13,7 @@ use oh_protocol::calls::git::{
 };
 use oh_transport::WorkspaceHandle;
 
-use crate::{Error, ErrorKind, Result, Workspace};
+use crate::{Error, ErrorKind, Request, Result, Workspace};
 use exact::Which;
 use probe::Look;
 
@@ -55,9 +55,12 @@ impl Git {
     /// Returns [`ErrorKind::NotARepository`] outside a repository, [`ErrorKind::NotFound`] if the
     /// directory does not exist, [`ErrorKind::Git`] if git fails, and another error if the request
     /// fails.
-    pub async fn changes(&self) -> Result<Vec<GitChange>> {
-        self.changed(Changes::new(self.root()?), Which::Default)
-            .await
+    pub fn changes(&self) -> Request<Vec<GitChange>> {
+        let this = self.clone();
+        Request::new(async move {
+            this.changed(Changes::new(this.root()?), Which::Default)
+                .await
+        })
     }
 
     /// Returns the files that differ from a ref, such as `HEAD`.
@@ -66,10 +69,13 @@ impl Git {
     ///
     /// Returns the errors of [`changes`](Self::changes). Also returns [`ErrorKind::UnknownRef`] if
     /// the ref or commit does not exist.
-    pub async fn changes_against(&self, git_ref: impl Into<String>) -> Result<Vec<GitChange>> {
+    pub fn changes_against(&self, git_ref: impl Into<String>) -> Request<Vec<GitChange>> {
         let git_ref = git_ref.into();
-        let changes = Changes::new(self.root()?).against(&git_ref);
-        self.changed(changes, Which::Since(&git_ref)).await
+        let this = self.clone();
+        Request::new(async move {
+            let changes = Changes::new(this.root()?).against(&git_ref);
+            this.changed(changes, Which::Since(&git_ref)).await
+        })
     }
 
     /// Returns a file before and after, compared with the same base as in
@@ -80,9 +86,13 @@ impl Git {
     ///
     /// Returns the errors of [`changes`](Self::changes). Also returns [`ErrorKind::Git`] for a file
     /// that exists neither now nor before.
-    pub async fn diff(&self, file: impl AsRef<str>) -> Result<GitDiff> {
-        let path = self.workspace.path(file.as_ref())?;
-        self.differs(Diff::new(&path), &path).await
+    pub fn diff(&self, file: impl AsRef<str>) -> Request<GitDiff> {
+        let file = file.as_ref().to_owned();
+        let this = self.clone();
+        Request::new(async move {
+            let path = this.workspace.path(&file)?;
+            this.differs(Diff::new(&path), &path).await
+        })
     }
 
     /// Returns a file at a ref and now.
@@ -91,13 +101,18 @@ impl Git {
     ///
     /// Returns the errors of [`diff`](Self::diff). Also returns [`ErrorKind::UnknownRef`] if the
     /// ref or commit does not exist.
-    pub async fn diff_against(
+    pub fn diff_against(
         &self,
         file: impl AsRef<str>,
         git_ref: impl Into<String>,
-    ) -> Result<GitDiff> {
-        let path = self.workspace.path(file.as_ref())?;
-        self.differs(Diff::new(&path).against(git_ref), &path).await
+    ) -> Request<GitDiff> {
+        let file = file.as_ref().to_owned();
+        let git_ref = git_ref.into();
+        let this = self.clone();
+        Request::new(async move {
+            let path = this.workspace.path(&file)?;
+            this.differs(Diff::new(&path).against(git_ref), &path).await
+        })
     }
 
     /// Returns a file before and after a commit. The file need not exist any more.
@@ -106,13 +121,18 @@ impl Git {
     ///
     /// Returns the errors of [`diff`](Self::diff). Also returns [`ErrorKind::UnknownRef`] if the
     /// ref or commit does not exist.
-    pub async fn diff_of_commit(
+    pub fn diff_of_commit(
         &self,
         file: impl AsRef<str>,
         sha: impl Into<String>,
-    ) -> Result<GitDiff> {
-        let path = self.workspace.path(file.as_ref())?;
-        self.differs(Diff::new(&path).commit(sha), &path).await
+    ) -> Request<GitDiff> {
+        let file = file.as_ref().to_owned();
+        let sha = sha.into();
+        let this = self.clone();
+        Request::new(async move {
+            let path = this.workspace.path(&file)?;
+            this.differs(Diff::new(&path).commit(sha), &path).await
+        })
     }
 
     /// Returns the newest commits, at most `limit`, which must be 1 to 200.
@@ -120,16 +140,19 @@ impl Git {
     /// # Errors
     ///
     /// Returns the errors of [`changes`](Self::changes).
-    pub async fn commits(&self, limit: u32) -> Result<GitCommitsPage> {
-        let commits = Commits::new(self.root()?)
-            .limit(limit)
-            .scope(self.workspace.scope());
-        let found = self.workspace.client().call(&commits).await;
-        let found = found.map_err(|error| self.refused("cannot list the commits", error))?;
-        if found.commits.is_empty() {
-            self.probe().await?;
-        }
-        Ok(found)
+    pub fn commits(&self, limit: u32) -> Request<GitCommitsPage> {
+        let this = self.clone();
+        Request::new(async move {
+            let commits = Commits::new(this.root()?)
+                .limit(limit)
+                .scope(this.workspace.scope());
+            let found = this.workspace.client().call(&commits).await;
+            let found = found.map_err(|error| this.refused("cannot list the commits", error))?;
+            if found.commits.is_empty() {
+                this.probe().await?;
+            }
+            Ok(found)
+        })
     }
 
     /// Returns the files that a commit changed, compared with its first parent. Paths are relative
@@ -139,12 +162,15 @@ impl Git {
     ///
     /// Returns the errors of [`changes`](Self::changes). Also returns [`ErrorKind::UnknownRef`] if
     /// the ref or commit does not exist.
-    pub async fn commit_changes(&self, sha: impl Into<String>) -> Result<Vec<GitChange>> {
+    pub fn commit_changes(&self, sha: impl Into<String>) -> Request<Vec<GitChange>> {
         let sha = sha.into();
-        let changes = CommitChanges::new(self.root()?, &sha).scope(self.workspace.scope());
-        let found = self.workspace.client().call(&changes).await;
-        let found = found.map_err(|error| self.refused("cannot read the commit", error));
-        self.listed(found, Which::Commit(&sha)).await
+        let this = self.clone();
+        Request::new(async move {
+            let changes = CommitChanges::new(this.root()?, &sha).scope(this.workspace.scope());
+            let found = this.workspace.client().call(&changes).await;
+            let found = found.map_err(|error| this.refused("cannot read the commit", error));
+            this.listed(found, Which::Commit(&sha)).await
+        })
     }
 
     /// Returns whether the directory is in a repository, including a bare one. Runs a command on
@@ -156,9 +182,12 @@ impl Git {
     /// that the server's user cannot read; [`ErrorKind::Unsupported`] if the server has no git;
     /// [`ErrorKind::NotFound`] if the directory does not exist; and another error if the request
     /// fails.
-    pub async fn is_repository(&self) -> Result<bool> {
-        let look = self.look(&self.root()?, false).await?;
-        Ok(matches!(look, Look::Repository))
+    pub fn is_repository(&self) -> Request<bool> {
+        let this = self.clone();
+        Request::new(async move {
+            let look = this.look(&this.root()?, false).await?;
+            Ok(matches!(look, Look::Repository))
+        })
     }
 
     async fn changed(&self, changes: Changes, which: Which<'_>) -> Result<Vec<GitChange>> {

@@ -1,15 +1,9 @@
 //! Cloning: one command for each repository, with the token in that command's environment only.
 
-use std::{
-    collections::HashSet,
-    fmt,
-    future::{Future, IntoFuture},
-    pin::Pin,
-    time::Duration,
-};
+use std::{collections::HashSet, fmt, future::IntoFuture, time::Duration};
 
 use super::{Repository, source::Checked};
-use crate::{Error, ErrorKind, Result, Workspace, command::excerpt, shell::quoted};
+use crate::{Error, ErrorKind, Request, Result, Workspace, command::excerpt, shell::quoted};
 use futures_util::StreamExt as _;
 use oh_protocol::calls::Scope;
 
@@ -26,8 +20,8 @@ const TOKEN: &str = "OH_GIT_TOKEN";
 /// Dropping the future stops the clones in progress, and leaves neither a token nor a partial
 /// repository on the server.
 #[must_use = "nothing is cloned until it is awaited"]
-pub struct CloneRepositories<'a> {
-    workspace: &'a Workspace,
+pub struct CloneRepositories {
+    workspace: Workspace,
     repositories: Vec<Repository>,
     directory: String,
     limit: Duration,
@@ -65,7 +59,7 @@ pub struct FailedClone {
     pub error: Error,
 }
 
-impl CloneRepositories<'_> {
+impl CloneRepositories {
     /// Sets the directory in which each repository gets its own subdirectory. Default: the
     /// workspace's directory.
     pub fn into_directory(mut self, path: impl Into<String>) -> Self {
@@ -124,16 +118,16 @@ impl CloneRepositories<'_> {
     }
 }
 
-impl<'a> IntoFuture for CloneRepositories<'a> {
+impl IntoFuture for CloneRepositories {
     type Output = Result<ClonedRepositories>;
-    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send + 'a>>;
+    type IntoFuture = Request<ClonedRepositories>;
 
     fn into_future(self) -> Self::IntoFuture {
-        Box::pin(self.run())
+        Request::new(self.run())
     }
 }
 
-impl fmt::Debug for CloneRepositories<'_> {
+impl fmt::Debug for CloneRepositories {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("CloneRepositories")
             .field("repositories", &self.repositories)
@@ -256,9 +250,9 @@ impl Workspace {
     pub fn clone_repositories<R: Into<Repository>>(
         &self,
         repositories: impl IntoIterator<Item = R>,
-    ) -> CloneRepositories<'_> {
+    ) -> CloneRepositories {
         CloneRepositories {
-            workspace: self,
+            workspace: self.clone(),
             repositories: repositories.into_iter().map(Into::into).collect(),
             directory: ".".to_owned(),
             limit: Duration::from_secs(300),

@@ -23,6 +23,8 @@ mod lost;
 #[cfg(test)]
 mod outages;
 #[cfg(test)]
+mod owned;
+#[cfg(test)]
 mod secrets;
 #[cfg(test)]
 mod shell;

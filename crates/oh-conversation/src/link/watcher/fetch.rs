@@ -83,8 +83,8 @@ impl Watcher {
         }
     }
 
-    /// Finds out before a socket is opened whether the numbers counted without one are the server's.
-    /// Otherwise the socket delivers these events again.
+    /// Finds out before a socket is opened whether the numbers counted without one are the
+    /// server's. Otherwise the socket delivers these events again.
     pub(super) async fn prove_numbers(&mut self) {
         let counted = {
             let held = self.writer.mirror().read();

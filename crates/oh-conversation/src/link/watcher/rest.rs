@@ -13,8 +13,8 @@ use crate::mirror::{
 /// Timeout of a request. A hook blocks the whole server for up to its timeout, 60 s by default,
 /// which is not a failure.
 const PATIENCE: Duration = Duration::from_secs(90);
-/// How long one attempt of a request may go without progress on a link that is down. A connection can
-/// be dead without notice, and nothing else happens until the request has ended.
+/// How long one attempt of a request may go without progress on a link that is down. A connection
+/// can be dead without notice, and nothing else happens until the request has ended.
 pub(super) const STALLED: Duration = Duration::from_secs(20);
 /// How often the newest events are fetched while the log grows.
 const TRIES: u32 = 5;

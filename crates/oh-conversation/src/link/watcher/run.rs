@@ -45,7 +45,8 @@ impl Watcher {
             loop {
                 phase = match phase {
                     Phase::End(error) => {
-                        debug!(conversation = %self.id, kind = ?error.kind(), "the watcher has ended");
+                        let kind = error.kind();
+                        debug!(conversation = %self.id, ?kind, "the watcher has ended");
                         self.writer.end(error);
                         return;
                     }

@@ -64,27 +64,6 @@ impl Error {
     pub fn kind(&self) -> ErrorKind {
         self.kind
     }
-
-    /// Returns false: no operation of a kit has a time limit. Every error type of this project has
-    /// this method.
-    pub fn is_timeout(&self) -> bool {
-        false
-    }
-
-    /// Returns false: a failed test fails again. Every error type of this project has this method.
-    pub fn is_transient(&self) -> bool {
-        false
-    }
-
-    /// Returns false: kits send no session key. Every error type of this project has this method.
-    pub fn is_auth(&self) -> bool {
-        false
-    }
-
-    /// Returns `None`: kits receive no responses. Every error type of this project has this method.
-    pub fn status(&self) -> Option<http::StatusCode> {
-        None
-    }
 }
 
 impl fmt::Display for Error {
@@ -104,11 +83,7 @@ impl fmt::Debug for Error {
     }
 }
 
-impl std::error::Error for Error {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        self.source.as_deref().map(|source| source as _)
-    }
-}
+oh_protocol::no_requests!(Error, error => error.source.as_deref());
 
 /// Prints a report for the author of a test when it can no longer be returned.
 #[expect(

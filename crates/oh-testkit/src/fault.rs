@@ -24,8 +24,9 @@ use crate::{Chance, seen::fits};
 /// ```
 /// use oh_testkit::Fault;
 ///
+/// # use std::time::Duration;
 /// // The next three runs are rejected, with `Retry-After`.
-/// let busy = Fault::status(503).retry_after(1).on("/run").times(3);
+/// let busy = Fault::status(503).retry_after(Duration::from_secs(1)).on("/run").times(3);
 /// // Every socket loses its connection after about twenty events.
 /// let flaky = Fault::cut().one_in(20);
 /// # let _ = (busy, flaky);
@@ -228,10 +229,11 @@ impl Fault {
         }
     }
 
-    /// Adds a `Retry-After` header to a [`status`](Self::status) fault.
-    pub fn retry_after(mut self, seconds: u64) -> Self {
+    /// Adds a `Retry-After` header to a [`status`](Self::status) fault, rounded up to whole
+    /// seconds.
+    pub fn retry_after(mut self, wait: Duration) -> Self {
         if let What::Answer(AnswerFault::Status { retry_after, .. }) = &mut self.what {
-            *retry_after = Some(seconds);
+            *retry_after = Some(whole_seconds(wait));
         }
         self
     }
@@ -472,4 +474,9 @@ pub(crate) fn oversized(bytes: usize) -> Vec<u8> {
     payload.resize(bytes.max(head.len() + tail.len()) - tail.len(), b' ');
     payload.extend_from_slice(tail);
     payload
+}
+
+/// Returns a time in the whole seconds of a `Retry-After` header, rounded up.
+pub(crate) fn whole_seconds(wait: Duration) -> u64 {
+    wait.as_secs() + u64::from(wait.subsec_nanos() > 0)
 }

@@ -112,12 +112,14 @@
 //!
 //! ```
 //! # tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
+//! use std::time::Duration;
+//!
 //! use oh_testkit::{Chance, FakeServer, Fault, Link, Proxy};
 //! use oh_transport::Client;
 //!
 //! let server = FakeServer::builder().open().seed(7).start().await?;
 //! // Two rejections with `Retry-After`, one lost response, and a socket that is cut at random.
-//! server.inject(Fault::status(503).retry_after(0).on("/ready").times(2));
+//! server.inject(Fault::status(503).retry_after(Duration::ZERO).on("/ready").times(2));
 //! server.inject(Fault::lost_answer().on("/run").times(1));
 //! server.inject(Fault::cut().one_in(20));
 //!

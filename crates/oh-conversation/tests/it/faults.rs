@@ -75,9 +75,15 @@ fn break_things(server: &FakeServer) {
         server.inject(Fault::close(code, "").on(sockets).one_in(1_500));
     }
     for fault in [
-        Fault::status(503).retry_after(0).on(sockets).one_in(12),
+        Fault::status(503)
+            .retry_after(Duration::ZERO)
+            .on(sockets)
+            .one_in(12),
         Fault::html(502).on(sockets).one_in(25),
-        Fault::status(503).retry_after(0).on("/events").one_in(6),
+        Fault::status(503)
+            .retry_after(Duration::ZERO)
+            .on("/events")
+            .one_in(6),
         Fault::html(502).on("/events").one_in(15),
         Fault::lost_answer().on("/events").one_in(12),
         Fault::wrong_length().on("/events").one_in(15),

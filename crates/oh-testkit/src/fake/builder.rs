@@ -12,11 +12,11 @@ use crate::fake::{
         commands::CommandOutput,
         config::Config,
         policy::ProposedAction,
-        tools::{HookCall, Observation, Verdict},
+        tools::{HookCall, Observation, Played, Tool, Verdict},
         world::World,
     },
 };
-use crate::{Result, Script, http::Listening};
+use crate::{Result, Script, http::Listening, model::Model};
 
 /// Builds a [`FakeServer`].
 #[must_use]
@@ -128,17 +128,35 @@ impl FakeServerBuilder {
         self
     }
 
+    /// Sets the model of the agents, instead of a script: a [`Model`] or a closure.
+    ///
+    /// ```
+    /// use oh_testkit::{FakeServer, Step, model::ModelRequest};
+    ///
+    /// let echo = |request: &ModelRequest| Step::text(request.last_text());
+    /// let server = FakeServer::builder().model(echo);
+    /// # let _ = server;
+    /// ```
+    pub fn model(self, model: impl Model + 'static) -> Self {
+        self.script(Script::of(model))
+    }
+
     /// Sets the observation that a tool returns for its arguments.
     ///
     /// The tools of the server's default agent (`terminal`, `file_editor`, `task_tracker`, the
     /// `browser_*` tools of `browser_tool_set`, `finish`, `think`) have default observations, most
     /// of them empty.
     pub fn tool(
-        mut self,
+        self,
         name: impl Into<String>,
         play: impl Fn(&Value) -> Observation + Send + Sync + 'static,
     ) -> Self {
-        self.config.tools.insert(name.into(), Arc::new(play));
+        self.custom_tool(name, Played(play))
+    }
+
+    /// Sets a tool that has a state, or that depends on the conversation.
+    pub fn custom_tool(mut self, name: impl Into<String>, tool: impl Tool + 'static) -> Self {
+        self.config.tools.insert(name.into(), Arc::new(tool));
         self
     }
 

@@ -61,7 +61,7 @@ pub use self::{
         executed::{Execution, Permission},
         policy::ProposedAction,
         repository::Repository,
-        tools::{HookCall, Observation, Verdict},
+        tools::{HookCall, Observation, Tool, ToolRun, Verdict},
     },
 };
 use crate::{Error, ErrorKind, Result, http::Listening};

@@ -21,7 +21,7 @@ use self::player::{Player, Track, lock};
 pub(crate) use self::{parts::pieces, request::SESSION, script::ToolCall};
 pub use self::{
     request::ModelRequest,
-    script::{Script, Step},
+    script::{Model, Script, Step},
 };
 use crate::{
     Result,
@@ -199,7 +199,7 @@ impl ScriptedModelBuilder {
             optional: false,
         });
         let player = Arc::new(Mutex::new(Player::new(tracks)));
-        let listening = Listening::start(Model(Arc::clone(&player))).await?;
+        let listening = Listening::start(Endpoint(Arc::clone(&player))).await?;
         Ok(ScriptedModel { listening, player })
     }
 }
@@ -215,9 +215,9 @@ impl fmt::Debug for ScriptedModelBuilder {
 }
 
 #[derive(Clone)]
-struct Model(Arc<Mutex<Player>>);
+struct Endpoint(Arc<Mutex<Player>>);
 
-impl Handler for Model {
+impl Handler for Endpoint {
     fn answer(&self, request: Request) -> Answering {
         let player = Arc::clone(&self.0);
         Box::pin(async move { answer(request, &player).await })

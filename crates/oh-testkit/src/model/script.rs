@@ -221,11 +221,11 @@ impl Step {
         self
     }
 
-    /// Sends `Retry-After` with a failure.
+    /// Sends `Retry-After` with a failure, rounded up to whole seconds.
     #[must_use]
-    pub fn retry_after(mut self, seconds: u64) -> Self {
+    pub fn retry_after(mut self, wait: Duration) -> Self {
         if let Some(fail) = &mut self.fail {
-            fail.retry_after = Some(seconds);
+            fail.retry_after = Some(crate::fault::whole_seconds(wait));
         }
         self
     }
@@ -277,6 +277,36 @@ impl fmt::Debug for Step {
     }
 }
 
+/// A model that a test plugs into the fake server or into a
+/// [`ScriptedModel`](crate::ScriptedModel), instead of a [`Script`]. Closures are models too.
+///
+/// ```
+/// use oh_testkit::{Step, model::{Model, ModelRequest}};
+///
+/// /// Repeats what the user says.
+/// struct Echo;
+///
+/// impl Model for Echo {
+///     fn answer(&self, request: &ModelRequest) -> Step {
+///         Step::text(request.last_text())
+///     }
+/// }
+///
+/// let server = oh_testkit::FakeServer::builder().model(Echo);
+/// # let _ = server;
+/// ```
+pub trait Model: Send + Sync {
+    /// Returns the answer to a request. A panic becomes an answer with status 400, and is reported
+    /// by `verify`.
+    fn answer(&self, request: &ModelRequest) -> Step;
+}
+
+impl<F: Fn(&ModelRequest) -> Step + Send + Sync> Model for F {
+    fn answer(&self, request: &ModelRequest) -> Step {
+        self(request)
+    }
+}
+
 /// A sequence of [`Step`]s.
 ///
 /// ```
@@ -301,6 +331,11 @@ impl Script {
     /// Creates an empty script.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Creates a script that asks a model for each answer, any number of times.
+    pub fn of(model: impl Model + 'static) -> Self {
+        Self::new().forever(|script| script.step(Step::with(move |request| model.answer(request))))
     }
 
     /// Adds a step.

@@ -281,7 +281,12 @@ async fn the_fake_server_rejects_like_the_real_one() {
 async fn faults_of_responses_end_after_their_count() {
     let server = FakeServer::start().await.unwrap();
     let ready = async || rest(&server, "GET", "/ready", Value::Null).await;
-    server.inject(Fault::status(503).retry_after(2).on("/ready").times(2));
+    server.inject(
+        Fault::status(503)
+            .retry_after(Duration::from_secs(2))
+            .on("/ready")
+            .times(2),
+    );
     for _ in 0..2 {
         let busy = ready().await;
         assert_eq!(busy.status, 503);

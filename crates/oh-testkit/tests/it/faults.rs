@@ -129,7 +129,12 @@ async fn a_burst_of_rejections_has_a_retry_delay_and_ends() {
     let server = FakeServer::start().await.unwrap();
     let path = format!("/api/conversations/{}", server.create().id());
     server.inject(Fault::status(503).times(2));
-    server.inject(Fault::status(429).retry_after(7).after(2).times(1));
+    server.inject(
+        Fault::status(429)
+            .retry_after(Duration::from_secs(7))
+            .after(2)
+            .times(1),
+    );
     let mut statuses = Vec::new();
     for _ in 0..4 {
         let answer = rest(&server, "GET", &path, Value::Null).await;

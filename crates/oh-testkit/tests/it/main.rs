@@ -19,6 +19,8 @@ mod proxy;
 #[cfg(test)]
 mod routes;
 #[cfg(test)]
+mod seams;
+#[cfg(test)]
 mod silence;
 #[cfg(test)]
 mod support;

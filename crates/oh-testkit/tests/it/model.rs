@@ -222,7 +222,7 @@ async fn a_failing_check_fails_the_request_and_the_verdict() {
 async fn failures_carry_status_message_and_retry_after() {
     let model = ScriptedModel::start(
         Script::new()
-            .step(Step::fail(429, "slow down").retry_after(7))
+            .step(Step::fail(429, "slow down").retry_after(Duration::from_secs(7)))
             .fail(401, "who are you?"),
     )
     .await

@@ -247,7 +247,7 @@ async fn costs_delays_and_failures_work_in_every_way_of_scripting() {
         let script = Script::new()
             .step(Step::text("a").cost(0.25))
             .step(Step::text("b").delay(DELAY))
-            .step(Step::fail(429, "slow down").retry_after(7))
+            .step(Step::fail(429, "slow down").retry_after(Duration::from_secs(7)))
             .fail(503, "not now")
             .step(Step::text("c").drip(Duration::from_millis(10)));
         let model = ScriptedModel::start(script).await.unwrap();

@@ -97,7 +97,7 @@ async fn answers_fail(weather: &Weather) {
         ("busy", Fault::status(503), ErrorKind::Server, Some(503)),
         (
             "asked to wait",
-            Fault::status(429).retry_after(3),
+            Fault::status(429).retry_after(Duration::from_secs(3)),
             ErrorKind::RateLimited,
             Some(429),
         ),
@@ -263,7 +263,7 @@ async fn two_simultaneous_faults_both_act() {
     );
     // Two faults of the same response: delayed, and then rejected.
     server.inject(Fault::delay(Duration::from_millis(50)).times(1));
-    server.inject(Fault::status(503).retry_after(0).times(1));
+    server.inject(Fault::status(503).retry_after(Duration::ZERO).times(1));
     let begun = std::time::Instant::now();
     let run = conversations::Run::new(conversation.id());
     let refused = client.call(&run).await.unwrap_err();

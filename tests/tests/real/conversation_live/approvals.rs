@@ -433,8 +433,8 @@ pub(crate) async fn every_other_way(stage: &Stage) {
     copy.delete().await.unwrap();
 }
 
-/// A goal goes on with its next round while an action waits, and so executes the action. Therefore no
-/// goal is started under a policy that asks, or while a run may still propose an action.
+/// A goal goes on with its next round while an action waits, and so executes the action. Therefore
+/// no goal is started under a policy that asks, or while a run may still propose an action.
 pub(crate) async fn goals_that_would_approve(stage: &Stage) {
     let gate = Gate::new();
     let script = Script::new()

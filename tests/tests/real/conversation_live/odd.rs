@@ -1,7 +1,7 @@
 //! Scenes on the real server with odd answers.
 //!
-//! Pages cannot be decoded, the server cannot read an event, or a run starts slowly. In other scenes
-//! a reader of tokens falls behind, or a title changes during an outage.
+//! Pages cannot be decoded, the server cannot read an event, or a run starts slowly. In other
+//! scenes a reader of tokens falls behind, or a title changes during an outage.
 
 use std::{fs, time::Duration};
 

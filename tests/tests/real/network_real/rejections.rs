@@ -28,8 +28,8 @@ const KINDS: [(u16, OfWorkspace, ErrorKind); 10] = [
     (504, OfWorkspace::Server, ErrorKind::Server),
 ];
 
-/// Checks that a status has the same kind for each operation, from a server (JSON) and from a gateway
-/// (HTML), and that nothing was done.
+/// Checks that a status has the same kind for each operation, from a server (JSON) and from a
+/// gateway (HTML), and that nothing was done.
 pub(crate) async fn rejected_requests(stage: &Stage) {
     let directory = stage.directory("rejected");
     fs::write(directory.join("file"), "content").unwrap();
@@ -83,7 +83,11 @@ pub(crate) async fn rejected_requests(stage: &Stage) {
     assert!(!directory.join("ran").exists());
     // The delay that the server asks for is in the error of what must not be repeated.
     let proxy = Proxy::start(stage.server.address()).await.unwrap();
-    proxy.inject(Fault::status(429).retry_after(7).on("/api/"));
+    proxy.inject(
+        Fault::status(429)
+            .retry_after(Duration::from_secs(7))
+            .on("/api/"),
+    );
     let client = stage.client(proxy.url()).build().unwrap();
     let error = workspace(&client, &directory)
         .execute("echo a")
@@ -142,8 +146,8 @@ pub(crate) async fn rejections_while_a_command_runs(stage: &Stage) {
     }
 }
 
-/// A login page, another service's 404 and a gateway's 404 are not the responses of an agent server,
-/// for any operation.
+/// A login page, another service's 404 and a gateway's 404 are not the responses of an agent
+/// server, for any operation.
 pub(crate) async fn a_server_of_another_kind(stage: &Stage) {
     let directory = stage.directory("another");
     fs::write(directory.join("file"), "content").unwrap();

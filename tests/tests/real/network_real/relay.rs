@@ -45,8 +45,8 @@ impl Relay {
         })
     }
 
-    /// Starts a relay that accepts little at a time: a small buffer, and a pause after each piece of
-    /// a request.
+    /// Starts a relay that accepts little at a time: a small buffer, and a pause after each piece
+    /// of a request.
     pub(crate) async fn slow(server: SocketAddr, piece: usize, pause: Duration) -> Self {
         let socket = TcpSocket::new_v4().unwrap();
         socket.set_recv_buffer_size(16 * 1024).unwrap();

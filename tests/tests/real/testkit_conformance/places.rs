@@ -1,6 +1,8 @@
 //! The kit in other roles: as the model of the real server, as a proxy in front of it, and across a
 //! kill.
 
+use std::time::Duration;
+
 use openhands::testkit::{Fault, Link, Proxy};
 use serde_json::{Value, json};
 
@@ -117,7 +119,12 @@ pub(crate) async fn proxied(side: &mut Side) {
 
     // With faults for messages: the server's response arrives, or the one from the proxy.
     let faulty = Proxy::start(address).await.unwrap();
-    faulty.inject(Fault::status(503).retry_after(7).on("/count").times(1));
+    faulty.inject(
+        Fault::status(503)
+            .retry_after(Duration::from_secs(7))
+            .on("/count")
+            .times(1),
+    );
     faulty.inject(Fault::html(502).on("/count").after(1).times(1));
     faulty.inject(Fault::duplicate().after(2).times(1));
     faulty.inject(Fault::gap().after(5).times(1));

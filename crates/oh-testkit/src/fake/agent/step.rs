@@ -308,7 +308,7 @@ async fn execute(
         world.record(conversation, action, cause);
         let observation = match client_tools::find(conversation, &action.tool) {
             Some(_) => Observation::text(client_tools::DISPATCHED),
-            None => world.observe(&action.tool, &action.arguments),
+            None => world.observe(conversation, action),
         };
         let stopped = conversation.until(|inner| inner.interrupted || inner.deleted);
         tokio::select! {

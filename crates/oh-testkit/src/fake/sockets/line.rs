@@ -257,7 +257,9 @@ impl Line {
                     }
                     Some(Inbound::Binary) => {}
                     Some(Inbound::TooLarge) => return Err(Over::Close(1009, String::new())),
-                    Some(Inbound::Text(text)) if self.queues_messages => self.queued.push_back(text),
+                    Some(Inbound::Text(text)) if self.queues_messages => {
+                        self.queued.push_back(text);
+                    }
                     Some(Inbound::Text(text)) => {
                         self.message(conversation, subscriber, &text, envelopes);
                         self.flush(subscriber).await?;

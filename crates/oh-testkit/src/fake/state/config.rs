@@ -3,16 +3,14 @@
 use std::{collections::HashMap, sync::Arc};
 
 use oh_protocol::event::SecurityRisk;
-use serde_json::Value;
 
 use crate::Script;
 use crate::fake::state::{
     commands::CommandOutput,
     policy::ProposedAction,
-    tools::{HookCall, Observation, Verdict},
+    tools::{HookCall, Tool, Verdict},
 };
 
-pub(crate) type Tool = Arc<dyn Fn(&Value) -> Observation + Send + Sync>;
 pub(crate) type Judge = Arc<dyn Fn(&HookCall) -> Verdict + Send + Sync>;
 pub(crate) type Analyze = Arc<dyn Fn(&ProposedAction) -> SecurityRisk + Send + Sync>;
 pub(crate) type Shell = Arc<dyn Fn(&str) -> CommandOutput + Send + Sync>;
@@ -28,7 +26,7 @@ pub(crate) struct Config {
     pub(crate) max_concurrent_runs: usize,
     pub(crate) seed: u64,
     pub(crate) script: Script,
-    pub(crate) tools: HashMap<String, Tool>,
+    pub(crate) tools: HashMap<String, Arc<dyn Tool>>,
     pub(crate) judge: Judge,
     pub(crate) analyze: Option<Analyze>,
     pub(crate) shell: Option<Shell>,

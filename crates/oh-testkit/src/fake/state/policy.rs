@@ -105,7 +105,10 @@ mod tests {
     fn a_policy_requires_approval_from_its_threshold() {
         let [unknown, low, medium, high] =
             ["UNKNOWN", "LOW", "MEDIUM", "HIGH"].map(SecurityRisk::from);
-        let risky = |threshold: &str, unknown: bool| json!({"kind": "ConfirmRisky", "threshold": threshold, "confirm_unknown": unknown});
+        let risky = |threshold: &str, unknown: bool| {
+            let kind = "ConfirmRisky";
+            json!({"kind": kind, "threshold": threshold, "confirm_unknown": unknown})
+        };
         for (policy, asked) in [
             (
                 json!({"kind": "NeverConfirm"}),

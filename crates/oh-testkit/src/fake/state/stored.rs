@@ -20,7 +20,11 @@ pub(crate) struct Stored {
 impl Default for Stored {
     fn default() -> Self {
         Self {
-            agent: json!({"agent_kind": "openhands", "llm": {"model": "gpt-5.5", "api_key": null}, "mcp_config": {}}),
+            agent: json!({
+                "agent_kind": "openhands",
+                "llm": {"model": "gpt-5.5", "api_key": null},
+                "mcp_config": {},
+            }),
             conversation: json!({"max_iterations": 500}),
             misc: json!({}),
             active_profile: None,

@@ -1,10 +1,63 @@
-//! Observations of tools and verdicts of hooks, as returned by a test's closures.
+//! Tools and hooks of a test, their observations and verdicts.
 
 use std::time::Duration;
 
+use oh_protocol::ConversationId;
 use serde_json::{Map, Value, json};
 
 use crate::Gate;
+
+/// A tool that a test plugs into the fake server. For a tool that depends only on its arguments,
+/// use a closure: [`FakeServerBuilder::tool`](crate::fake::FakeServerBuilder::tool).
+///
+/// ```
+/// use std::{collections::HashMap, sync::Mutex};
+///
+/// use oh_protocol::ConversationId;
+/// use oh_testkit::{FakeServer, fake::{Observation, Tool, ToolRun}};
+///
+/// /// Counts its calls by conversation.
+/// #[derive(Default)]
+/// struct Counter(Mutex<HashMap<ConversationId, u32>>);
+///
+/// impl Tool for Counter {
+///     fn run(&self, run: &ToolRun) -> Observation {
+///         let mut counts = self.0.lock().unwrap();
+///         let count = counts.entry(run.conversation).or_default();
+///         *count += 1;
+///         Observation::text(count.to_string())
+///     }
+/// }
+///
+/// let server = FakeServer::builder().custom_tool("counter", Counter::default());
+/// # let _ = server;
+/// ```
+pub trait Tool: Send + Sync {
+    /// Executes the tool. [`Observation::after`] and [`Observation::hold`] set how long it runs. A
+    /// panic becomes an observation with `is_error`, and is reported by `verify`.
+    fn run(&self, run: &ToolRun) -> Observation;
+}
+
+/// An execution of a [`Tool`].
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct ToolRun {
+    /// The conversation.
+    pub conversation: ConversationId,
+    /// The id of the `ActionEvent`.
+    pub action_id: String,
+    /// The arguments.
+    pub arguments: Value,
+}
+
+/// A tool that is a closure of its arguments.
+pub(crate) struct Played<F>(pub(crate) F);
+
+impl<F: Fn(&Value) -> Observation + Send + Sync> Tool for Played<F> {
+    fn run(&self, run: &ToolRun) -> Observation {
+        self.0(&run.arguments)
+    }
+}
 
 /// The result of a tool.
 ///

@@ -18,7 +18,7 @@ use crate::fake::state::{
     builtin,
     clock::Clock,
     commands::Bash,
-    config::{Analyze, Config, Judge, Shell, Tool},
+    config::{Analyze, Config, Judge, Shell},
     conversation::Conversation,
     disk::Disk,
     door::Door,
@@ -30,7 +30,7 @@ use crate::fake::state::{
     slots::Slots,
     stored::Stored,
     subscriber::Ending,
-    tools::{HookCall, Observation, Verdict, normal_hooks},
+    tools::{HookCall, Observation, Tool, ToolRun, Verdict, normal_hooks},
 };
 use crate::model::{
     ModelRequest, Step,
@@ -54,7 +54,7 @@ pub(crate) struct World {
     pub(crate) shell: Option<Shell>,
     pub(crate) slots: Slots,
     player: Mutex<Player>,
-    tools: HashMap<String, Tool>,
+    tools: HashMap<String, Arc<dyn Tool>>,
     judge: Judge,
     analyze: Option<Analyze>,
     executed: Mutex<Vec<Execution>>,
@@ -131,11 +131,17 @@ impl World {
         names
     }
 
-    pub(crate) fn observe(&self, tool: &str, arguments: &Value) -> Observation {
-        let Some(play) = self.tools.get(tool) else {
-            return Observation::of(tool, arguments);
+    pub(crate) fn observe(&self, conversation: &Conversation, action: &Pending) -> Observation {
+        let Some(tool) = self.tools.get(&action.tool) else {
+            return Observation::of(&action.tool, &action.arguments);
         };
-        attempt(|| play(arguments)).unwrap_or_else(|panic| {
+        let run = ToolRun {
+            conversation: conversation.id.into(),
+            action_id: action.action_id.clone(),
+            arguments: action.arguments.clone(),
+        };
+        attempt(|| tool.run(&run)).unwrap_or_else(|panic| {
+            let (tool, arguments) = (&action.tool, &action.arguments);
             let objection = format!("tool `{tool}` was called with {arguments}: {panic}");
             self.object(objection.clone());
             Observation::text(objection).error()

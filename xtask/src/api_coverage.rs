@@ -1,7 +1,7 @@
 //! `cargo xtask api-coverage`: shows how a program can request each operation of the pinned server.
 //!
-//! Every operation must have a typed call in `oh-protocol`, or be listed here with the reason why it
-//! has none. The operations of the server are a file of `oh-testkit`, which an end-to-end test
+//! Every operation must have a typed call in `oh-protocol`, or be listed here with the reason why
+//! it has none. The operations of the server are a file of `oh-testkit`, which an end-to-end test
 //! compares with the server's OpenAPI document. The typed calls are exported by `oh-protocol`. The
 //! methods of the handles are lists, which tests compare with the requests that they send.
 

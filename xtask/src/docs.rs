@@ -189,8 +189,8 @@ mod tests {
 
     #[test]
     fn kinds_are_listed_with_their_documentation() {
-        let source = "/// Kinds.\npub enum ErrorKind {\n    /// A [`port`](crate::Port) is\n    /// \
-                      taken.\n    #[doc(hidden)]\n    Taken,\n}\n";
+        let source = "/// Kinds.\npub enum ErrorKind {\n    /// A [`port`](crate::Port) is\n    \
+                      /// taken.\n    #[doc(hidden)]\n    Taken,\n}\n";
         let expected = [("Taken".to_owned(), "A `port` is taken.".to_owned())];
         assert_eq!(kinds(source), expected);
     }

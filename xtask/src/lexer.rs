@@ -183,7 +183,8 @@ mod tests {
 
     #[test]
     fn strings_are_found_in_every_form() {
-        let source = "let a = \"one \\\n    two\"; let b = r#\"three \"four\"\"#; let c = '\"'; let d = b\"x\";";
+        let source = "let a = \"one \\\n    two\"; \
+                      let b = r#\"three \"four\"\"#; let c = '\"'; let d = b\"x\";";
         let texts: Vec<String> = tokens(source)
             .into_iter()
             .filter_map(|token| match token {

@@ -2,6 +2,7 @@
 
 mod cycles;
 mod foreign;
+mod order;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -15,6 +16,9 @@ use crate::{Result, cargo, docs, english, files, mentions};
 
 /// Maximum length of a file. Most should be far shorter.
 const MAX_LINES: usize = 600;
+
+/// Maximum width of a line. rustfmt does not break long strings and macros.
+const MAX_WIDTH: usize = 100;
 
 /// The workspace crates that each crate may depend on outside of its tests.
 const LAYERS: &[(&str, &[&str])] = &[
@@ -61,8 +65,8 @@ const CONFINED: &[(&str, &[(&str, &str)])] = &[
     ),
 ];
 
-/// Checks layers, cycles, types of other crates in public signatures, file sizes, module docs,
-/// confined names and plain English. Reports all violations at once.
+/// Checks layers, cycles, the order of folders, types of other crates in public signatures, file
+/// sizes, module docs, confined names and plain English. Reports all violations at once.
 pub(crate) fn run() -> Result {
     let metadata = MetadataCommand::new()
         .current_dir(cargo::root())
@@ -151,7 +155,13 @@ fn without_cycles(package: &Package, breaches: &mut Vec<String>) {
     });
     for root in roots {
         match cycles::of_crate(root.src_path.as_std_path()) {
-            Ok(cycles) => breaches.extend(cycles.iter().map(|cycle| format!("{name}: {cycle}"))),
+            Ok(uses) => {
+                let cycles = cycles::described(&uses);
+                breaches.extend(cycles.iter().map(|cycle| format!("{name}: {cycle}")));
+                if root.kind.contains(&TargetKind::Lib) {
+                    order::check(name, &uses, breaches);
+                }
+            }
             Err(error) => breaches.push(format!("{name}: cannot read the modules: {error}")),
         }
     }
@@ -185,6 +195,15 @@ fn source_file(path: &Path, breaches: &mut Vec<String>) {
     if lines > MAX_LINES {
         breaches.push(format!("{shown}: {lines} lines, at most {MAX_LINES}"));
     }
+    // Tests contain long texts of other languages.
+    let in_tests = path
+        .components()
+        .any(|part| part.as_os_str() == "tests" || part.as_os_str() == "benches");
+    for number in too_wide(&text).filter(|_| !in_tests) {
+        breaches.push(format!(
+            "{shown}:{number}: the line is wider than {MAX_WIDTH} characters"
+        ));
+    }
     let first = text
         .lines()
         .find(|line| !line.is_empty() && !line.starts_with("#!["));
@@ -193,6 +212,24 @@ fn source_file(path: &Path, breaches: &mut Vec<String>) {
             "{shown}: must begin with a `//!` comment that describes the file"
         ));
     }
+}
+
+/// Returns the numbers of the lines that are too wide. Excepted are those that cannot be broken:
+/// rows of tables and hidden lines in docs, and lines with a raw string.
+fn too_wide(text: &str) -> impl Iterator<Item = usize> + '_ {
+    let breakable = |line: &str| {
+        let doc = line
+            .trim_start()
+            .trim_start_matches(['/', '!'])
+            .trim_start();
+        let row = line.trim_start().starts_with("//") && doc.starts_with(['|', '#']);
+        !row && !line.contains("r#\"")
+    };
+    let wide = move |line: &str| line.chars().count() > MAX_WIDTH && breakable(line);
+    let lines = (1..).zip(text.lines());
+    lines
+        .filter(move |(_, line)| wide(line))
+        .map(|(number, _)| number)
 }
 
 fn confined(package: &Package, files: &[PathBuf], breaches: &mut Vec<String>) {
@@ -243,7 +280,23 @@ fn mentions(text: &str, name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::mentions;
+    use super::{mentions, too_wide};
+
+    #[test]
+    fn lines_that_are_too_wide_are_found_unless_they_cannot_be_broken() {
+        let long = "x".repeat(95);
+        let lines = [
+            format!("let a = \"{long}\";"),
+            format!("    //! | {long} |"),
+            format!("    /// # {long}"),
+            format!("    /// {long}"),
+            format!("a(r#\"{long}\"#)"),
+            "ä".repeat(100),
+            "ä".repeat(101),
+        ];
+        let found: Vec<usize> = too_wide(&lines.join("\n")).collect();
+        assert_eq!(found, [1, 4, 7]);
+    }
 
     #[test]
     fn a_crate_is_named_only_by_its_own_path() {

@@ -61,8 +61,8 @@ impl Connections {
     }
 
     /// Deletes a connection (`DELETE /api/llm/provider-connections/{connection_id}`). Returns
-    /// whether it existed. After a lost response the request is repeated, so the result may be false
-    /// although this call deleted the connection.
+    /// whether it existed. After a lost response the request is repeated, so the result may be
+    /// false although this call deleted the connection.
     ///
     /// # Errors
     ///

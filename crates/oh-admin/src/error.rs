@@ -95,47 +95,6 @@ impl Error {
     pub fn kind(&self) -> ErrorKind {
         self.0.kind
     }
-
-    /// Returns whether a time limit expired.
-    pub fn is_timeout(&self) -> bool {
-        let by_transport = self
-            .transport_error()
-            .is_some_and(oh_transport::Error::is_timeout);
-        self.kind() == ErrorKind::Timeout || by_transport
-    }
-
-    /// Returns whether the same operation may succeed later without a change: the connection
-    /// failed, a time limit expired, or the server is overloaded or failed (429, 5xx). Does not
-    /// mean that repeating the operation is safe.
-    pub fn is_transient(&self) -> bool {
-        let passing = matches!(
-            self.kind(),
-            ErrorKind::Connect
-                | ErrorKind::Interrupted
-                | ErrorKind::Timeout
-                | ErrorKind::RateLimited
-                | ErrorKind::Server
-        );
-        passing
-            && self
-                .transport_error()
-                .is_none_or(oh_transport::Error::is_transient)
-    }
-
-    /// Returns whether the server rejected the session key.
-    pub fn is_auth(&self) -> bool {
-        self.kind() == ErrorKind::Unauthorized
-    }
-
-    /// Returns the HTTP status, if a response of the server is the cause.
-    pub fn status(&self) -> Option<http::StatusCode> {
-        self.transport_error()?.status()
-    }
-
-    /// Returns the transport error, if the server or the connection is the cause.
-    pub fn transport_error(&self) -> Option<&oh_transport::Error> {
-        self.0.source.as_ref()
-    }
 }
 
 /// Maps a transport error to a kind. The server distinguishes some causes only by their text.
@@ -153,20 +112,9 @@ fn kind_of(error: &oh_transport::Error) -> ErrorKind {
         Theirs::Validation => ErrorKind::Validation,
         Theirs::Unsupported => ErrorKind::Unsupported,
         _ if status == Some(http::StatusCode::METHOD_NOT_ALLOWED) => ErrorKind::Unsupported,
-        Theirs::Unauthorized => ErrorKind::Unauthorized,
-        Theirs::Forbidden => ErrorKind::Forbidden,
-        Theirs::RateLimited => ErrorKind::RateLimited,
         // The server also returns 503 for encrypted secrets if it has no key for them.
         Theirs::Server if detail.contains("is not configured") => ErrorKind::Unsupported,
-        Theirs::Server => ErrorKind::Server,
-        Theirs::NotAnAgentServer => ErrorKind::NotAnAgentServer,
-        Theirs::Connect => ErrorKind::Connect,
-        Theirs::Proxy => ErrorKind::Proxy,
-        Theirs::Tls => ErrorKind::Tls,
-        Theirs::Timeout => ErrorKind::Timeout,
-        Theirs::Interrupted => ErrorKind::Interrupted,
-        Theirs::Decode => ErrorKind::Decode,
-        _ => ErrorKind::Status,
+        kind => oh_transport::same_kind!(kind;),
     }
 }
 
@@ -190,10 +138,10 @@ impl fmt::Debug for Error {
     }
 }
 
-impl std::error::Error for Error {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        self.0.source.as_ref().map(|source| source as _)
-    }
+oh_transport::requests!(Error, error => error.0.source.as_ref().map(dynamic); timeout:; transient:);
+
+fn dynamic(error: &oh_transport::Error) -> &(dyn std::error::Error + Send + Sync + 'static) {
+    error
 }
 
 #[cfg(test)]

@@ -53,9 +53,9 @@ impl Mcp {
     ///
     /// # Errors
     ///
-    /// Returns [`InvalidInput`](crate::ErrorKind::InvalidInput) if a value breaks a rule or contains
-    /// the server's mask, [`Conflict`](crate::ErrorKind::Conflict) if there is a server with this
-    /// name, and another error if the request fails.
+    /// Returns [`InvalidInput`](crate::ErrorKind::InvalidInput) if a value breaks a rule or
+    /// contains the server's mask, [`Conflict`](crate::ErrorKind::Conflict) if there is a server
+    /// with this name, and another error if the request fails.
     pub fn add(&self, name: impl Into<String>, server: McpServer) -> Request<Vec<StoredMcpServer>> {
         let name = name.into();
         let what = format!("add the MCP server `{name}`");
@@ -83,8 +83,8 @@ impl Mcp {
     }
 
     /// Removes an MCP server from the settings (`DELETE /api/settings/mcp/{settings_key}`). Returns
-    /// whether it existed. After a lost response the request is repeated, so the result may be false
-    /// although this call removed the server.
+    /// whether it existed. After a lost response the request is repeated, so the result may be
+    /// false although this call removed the server.
     ///
     /// # Errors
     ///
@@ -100,8 +100,9 @@ impl Mcp {
     ///
     /// # Errors
     ///
-    /// Returns [`InvalidInput`](crate::ErrorKind::InvalidInput) if a value breaks a rule or contains
-    /// the server's mask, and another error if the request fails. A test that fails is a result.
+    /// Returns [`InvalidInput`](crate::ErrorKind::InvalidInput) if a value breaks a rule or
+    /// contains the server's mask, and another error if the request fails. A test that fails is a
+    /// result.
     pub fn test(&self, test: TestServer) -> Request<TestedServer> {
         let limit = Some(test.limit() + MARGIN);
         self.admin.send_within(limit, "test the MCP server", test)

@@ -45,8 +45,8 @@ impl Profiles {
     }
 
     /// Returns a profile with its secrets in this form (`GET /api/profiles/{name}`).
-    /// `Workspace::llm_profile` of `oh-workspace` returns it as an [`Llm`]. In plain text, the profile
-    /// has the key and URL of its connection (not on version 1.43).
+    /// `Workspace::llm_profile` of `oh-workspace` returns it as an [`Llm`]. In plain text, the
+    /// profile has the key and URL of its connection (not on version 1.43).
     ///
     /// # Errors
     ///
@@ -64,10 +64,10 @@ impl Profiles {
     ///
     /// # Errors
     ///
-    /// Returns [`InvalidInput`](crate::ErrorKind::InvalidInput) if a value breaks a rule or contains
-    /// the server's mask. Returns [`Validation`](crate::ErrorKind::Validation) if the server rejects
-    /// the name, [`Conflict`](crate::ErrorKind::Conflict) if the server has as many profiles as it
-    /// allows, and another error if the request fails.
+    /// Returns [`InvalidInput`](crate::ErrorKind::InvalidInput) if a value breaks a rule or
+    /// contains the server's mask. Returns [`Validation`](crate::ErrorKind::Validation) if the
+    /// server rejects the name, [`Conflict`](crate::ErrorKind::Conflict) if the server has as many
+    /// profiles as it allows, and another error if the request fails.
     pub fn save(&self, name: impl Into<String>, llm: Llm) -> Request<()> {
         let name = name.into();
         let what = format!("save the profile `{name}`");
@@ -80,9 +80,9 @@ impl Profiles {
     ///
     /// # Errors
     ///
-    /// Returns [`InvalidInput`](crate::ErrorKind::InvalidInput) if a value breaks a rule or contains
-    /// the server's mask. Returns [`Validation`](crate::ErrorKind::Validation) if the model refers to
-    /// a connection that does not exist, and another error if the request fails.
+    /// Returns [`InvalidInput`](crate::ErrorKind::InvalidInput) if a value breaks a rule or
+    /// contains the server's mask. Returns [`Validation`](crate::ErrorKind::Validation) if the
+    /// model refers to a connection that does not exist, and another error if the request fails.
     pub fn validate(&self, name: impl Into<String>, llm: Llm) -> Request<Validation> {
         let name = name.into();
         let what = format!("validate the profile `{name}`");

@@ -84,9 +84,9 @@ impl Secrets {
         self.admin.send("store the secret", secret)
     }
 
-    /// Deletes a secret (`DELETE /api/settings/secrets/{name}`). Returns whether it existed. After a
-    /// lost response the request is repeated, so the result may be false although this call deleted
-    /// the secret.
+    /// Deletes a secret (`DELETE /api/settings/secrets/{name}`). Returns whether it existed. After
+    /// a lost response the request is repeated, so the result may be false although this call
+    /// deleted the secret.
     ///
     /// # Errors
     ///

@@ -37,8 +37,8 @@ impl Settings {
     ///
     /// # Errors
     ///
-    /// Returns [`Unsupported`](crate::ErrorKind::Unsupported) if encrypted secrets are requested and
-    /// the server has no key to encrypt them, and another error if the request fails.
+    /// Returns [`Unsupported`](crate::ErrorKind::Unsupported) if encrypted secrets are requested
+    /// and the server has no key to encrypt them, and another error if the request fails.
     pub fn get_with(&self, expose: Expose) -> Request<Stored> {
         self.admin
             .send("read the settings", GetSettings::new(expose))

@@ -65,7 +65,7 @@ fn bodies_survive_a_round_trip_and_hide_secrets() {
     round_trip::<settings::Settings>(
         json!({"agent_settings": {"llm": {"api_key": "canary"}}, "conversation_settings": {}}),
     );
-    round_trip::<settings::Profile>(json!({"name": "p", "config": {"api_key": "canary"}}));
+    round_trip::<profiles::Profile>(json!({"name": "p", "config": {"api_key": "canary"}}));
     round_trip::<settings::SecretInfo>(json!({"name": "n"}));
     round_trip::<vscode::VscodeStatus>(json!({"running": true}));
     round_trip::<files::UploadResult>(json!({"success": true, "file_size": 3}));

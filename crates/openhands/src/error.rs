@@ -236,15 +236,32 @@ macro_rules! wrap {
     };
 }
 
-wrap!(Transport, oh_transport: InvalidInput Connect Proxy Tls Timeout Interrupted Unauthorized Forbidden NotFound Conflict Validation RateLimited Status Server Decode SocketClosed Handshake NotAnAgentServer Unsupported);
+wrap!(Transport, oh_transport:
+    InvalidInput Connect Proxy Tls Timeout Interrupted Unauthorized Forbidden NotFound
+    Conflict Validation RateLimited Status Server Decode SocketClosed Handshake
+    NotAnAgentServer Unsupported);
 #[cfg(feature = "process")]
-wrap!(Process, oh_process: InvalidInput NoInterpreter BadEnvironment CheckFailed IndexUnreachable UnknownVersion NoSpace Io Provision StateInUse PortTaken Stranger Spawn Died NotReady Connect Proxy Tls Timeout Interrupted Unauthorized Forbidden NotFound Conflict Validation RateLimited Status Server Decode NotAnAgentServer Unsupported);
+wrap!(Process, oh_process:
+    InvalidInput NoInterpreter BadEnvironment CheckFailed IndexUnreachable UnknownVersion
+    NoSpace Io Provision StateInUse PortTaken Stranger Spawn Died NotReady Connect Proxy Tls
+    Timeout Interrupted Unauthorized Forbidden NotFound Conflict Validation RateLimited Status
+    Server Decode NotAnAgentServer Unsupported);
 #[cfg(feature = "workspace")]
-wrap!(Workspace, oh_workspace: InvalidInput NotFound InvalidPath PermissionDenied OutsideWorkspace NoSpace NotStarted OutputLost ServerRestarted ServerGone Changed NotText Io Connect Proxy Tls NotRemoved Interrupted Timeout NotARepository UnknownRef Git Unauthorized Forbidden Conflict RateLimited Server NotAnAgentServer Unsupported Validation Status Decode Handshake);
+wrap!(Workspace, oh_workspace:
+    InvalidInput NotFound InvalidPath PermissionDenied OutsideWorkspace NoSpace NotStarted
+    OutputLost ServerRestarted ServerGone Changed NotText Io Connect Proxy Tls NotRemoved
+    Interrupted Timeout NotARepository UnknownRef Git Unauthorized Forbidden Conflict
+    RateLimited Server NotAnAgentServer Unsupported Validation Status Decode Handshake);
 #[cfg(feature = "conversation")]
-wrap!(Conversation, oh_conversation: InvalidInput Unauthorized Gone NotFound UnknownTool NoVision Validation Unsupported Leased Ambiguous AgentMismatch PendingConfirmation NothingPending NotFinished Replaced ServerGone Closed NoAnswer Conflict RateLimited NotAnAgentServer Connect Proxy Tls Timeout Interrupted Forbidden Server Status Decode Handshake Cancelled);
+wrap!(Conversation, oh_conversation:
+    InvalidInput Unauthorized Gone NotFound UnknownTool NoVision Validation Unsupported Leased
+    Ambiguous AgentMismatch PendingConfirmation NothingPending NotFinished Replaced ServerGone
+    Closed NoAnswer Conflict RateLimited NotAnAgentServer Connect Proxy Tls Timeout
+    Interrupted Forbidden Server Status Decode Handshake Cancelled);
 #[cfg(feature = "admin")]
-wrap!(Admin, oh_admin: InvalidInput NotFound Conflict Validation Unsupported Unauthorized Forbidden RateLimited Server NotAnAgentServer Connect Proxy Tls Timeout Interrupted Status Decode);
+wrap!(Admin, oh_admin:
+    InvalidInput NotFound Conflict Validation Unsupported Unauthorized Forbidden RateLimited
+    Server NotAnAgentServer Connect Proxy Tls Timeout Interrupted Status Decode);
 #[cfg(feature = "hooks")]
 wrap!(Hooks, oh_hooks: Io NoSpace Decode InvalidInput Unsupported);
 wrap!(Protocol, oh_protocol: Decode Encode InvalidInput);

@@ -1,7 +1,7 @@
 //! Checks that every text follows the rules for plain English (see CONTRIBUTING.md).
 //!
-//! The texts are comments, documentation, string literals, identifiers, the names of tests, Markdown
-//! files, Python files and shell scripts. Clippy checks the `# Errors` sections:
+//! The texts are comments, documentation, string literals, identifiers, the names of tests,
+//! Markdown files, Python files and shell scripts. Clippy checks the `# Errors` sections:
 //! `missing_errors_doc` is denied in the root manifest, and every published crate must inherit the
 //! workspace's lints.
 

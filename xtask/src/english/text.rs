@@ -317,8 +317,8 @@ mod tests {
 
     #[test]
     fn docstrings_and_comments_of_scripts_are_found() {
-        let source = "#!/bin/sh\n# A note\n# of two lines.\n#   x  skipped\ndef f():\n    \"\"\"Does\n    it.\"\"\"\n    \
-                      return\n\"\"\"Text.\"\"\"\n";
+        let source = "#!/bin/sh\n# A note\n# of two lines.\n#   x  skipped\ndef f():\n    \
+                      \"\"\"Does\n    it.\"\"\"\n    return\n\"\"\"Text.\"\"\"\n";
         let passages = script(source).into_iter();
         let found: Vec<_> = passages
             .map(|passage| (passage.line, passage.kind, passage.text))

@@ -12,15 +12,17 @@ use std::{
 use sources::{Module, Sources};
 
 /// For each module, the modules that it uses, and the names that it uses them by.
-type Uses = BTreeMap<String, BTreeMap<String, BTreeSet<String>>>;
+pub(super) type Uses = BTreeMap<String, BTreeMap<String, BTreeSet<String>>>;
 
-/// Returns a line for each cycle among the modules of the crate with this root file.
-pub(super) fn of_crate(root: &Path) -> Result<Vec<String>, String> {
-    let uses = uses(&sources::read(root)?);
-    Ok(cycles(&uses)
-        .into_iter()
-        .map(|cycle| describe(&cycle, &uses))
-        .collect())
+/// Returns the uses of the modules of the crate with this root file.
+pub(super) fn of_crate(root: &Path) -> Result<Uses, String> {
+    sources::read(root).map(|sources| uses(&sources))
+}
+
+/// Returns a line for each cycle among modules.
+pub(super) fn described(uses: &Uses) -> Vec<String> {
+    let cycles = cycles(uses).into_iter();
+    cycles.map(|cycle| describe(&cycle, uses)).collect()
 }
 
 fn describe(cycle: &BTreeSet<String>, uses: &Uses) -> String {
@@ -232,7 +234,8 @@ mod tests {
     #[test]
     fn a_path_within_a_macro_counts() {
         let text = "
-            mod a { macro_rules! make { () => { $crate::b::B } } pub(crate) use make; pub struct A; }
+            mod a { macro_rules! make { () => { $crate::b::B } } pub(crate) use make;
+                    pub struct A; }
             mod b { pub struct B; fn f() { println!(\"{}\", super::a::A::new()); } }";
         assert_eq!(found(text), one(&["a", "b"]));
     }

@@ -30,10 +30,6 @@ const ALLOWED: &[&str] = &[
     "uuid",
 ];
 
-/// Conversions from a type of another crate that are still public, by their types: make them private
-/// before the first release.
-const STILL_PUBLIC: &[(&str, &str)] = &[("Json", "bytestring"), ("Text", "bytestring")];
-
 /// Reports the public signatures of a crate that name a crate that is not allowed. `dependencies`
 /// are the names of the other crates that code of this crate can name, ours not included.
 pub(super) fn check(
@@ -54,9 +50,6 @@ pub(super) fn check(
         let mut scope = Scope::new(dependencies, &public);
         scope.items(&file.items);
         for (item, name) in scope.found {
-            if STILL_PUBLIC.contains(&(item.as_str(), name.as_str())) {
-                continue;
-            }
             breaches.push(format!(
                 "{}: `{item}` shows a type of `{name}`; public signatures may name only the crates \
                  in ALLOWED in xtask/src/tidy/foreign.rs",

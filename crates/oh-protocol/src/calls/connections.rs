@@ -39,7 +39,7 @@ pub struct Connection {
 }
 
 /// `GET /api/llm/provider-connections`: returns all connections.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
 #[non_exhaustive]
 pub struct ListConnections;
 
@@ -47,9 +47,9 @@ call!(ListConnections => Vec<Connection>, GET "/api/llm/provider-connections", I
     |_this| Ok(Request::new(http::Method::GET, ROUTE));
     |answer| answer.json("list of provider connections"));
 
-/// `POST /api/llm/provider-connections`: creates a connection. Returns 409 if the server has as many
-/// connections as it allows.
-#[derive(Clone)]
+/// `POST /api/llm/provider-connections`: creates a connection. Returns 409 if the server has as
+/// many connections as it allows.
+#[derive(Clone, PartialEq)]
 #[must_use]
 pub struct CreateConnection {
     display_name: String,
@@ -115,7 +115,7 @@ call!(CreateConnection => Connection, POST "/api/llm/provider-connections", Neve
 
 /// `PATCH /api/llm/provider-connections/{connection_id}`: changes the given fields of a connection.
 /// Profiles that refer to it use the new values the next time they are used.
-#[derive(Clone)]
+#[derive(Clone, PartialEq)]
 #[must_use]
 pub struct UpdateConnection {
     id: String,
@@ -202,7 +202,7 @@ call!(UpdateConnection => Connection, PATCH "/api/llm/provider-connections/{conn
 
 /// `DELETE /api/llm/provider-connections/{connection_id}`: deletes a connection, and returns it.
 /// Returns 409 if a profile or the settings refer to it. A repeated request returns 404.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct DeleteConnection(String);
 
 impl DeleteConnection {

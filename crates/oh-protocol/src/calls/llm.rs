@@ -9,7 +9,7 @@ use crate::Request;
 
 /// `GET /api/llm/providers`: returns the names of the providers that the server supports, such as
 /// `anthropic`.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
 #[non_exhaustive]
 pub struct ListProviders;
 
@@ -63,7 +63,7 @@ call!(ListModels => Vec<String>, GET "/api/llm/models", Idempotent;
 
 /// `GET /api/llm/models/verified`: returns the models that were tested with OpenHands, by provider.
 /// The names do not include the provider.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
 #[non_exhaustive]
 pub struct ListVerifiedModels;
 

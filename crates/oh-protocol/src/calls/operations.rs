@@ -44,7 +44,8 @@ const CALLS: &[&[Operation]] = calls! {
     profiles: ListProfiles GetProfile SaveProfile ValidateProfile RenameProfile ActivateProfile
         DeleteProfile;
     server: Alive GetServerInfo Health Ready;
-    settings: AddMcpServer PatchMcpServer RemoveMcpServer DeleteSecret GetAgentSchema GetConversationSchema GetSecret GetSettings ListSecrets
+    settings: AddMcpServer PatchMcpServer RemoveMcpServer DeleteSecret GetAgentSchema
+        GetConversationSchema GetSecret GetSettings ListSecrets
         SetSecret UpdateSettings;
     skills: Catalog GetInstalled Install ListInstalled LoadSkills Marketplace Refresh SetEnabled
         SyncSkills Uninstall;

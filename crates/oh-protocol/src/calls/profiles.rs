@@ -11,7 +11,7 @@ use crate::{Request, Result, config::Llm};
 const ROUTE: &str = "/api/profiles";
 
 /// `GET /api/profiles`: returns a summary of each profile.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
 #[non_exhaustive]
 pub struct ListProfiles;
 
@@ -74,7 +74,7 @@ call!(ListProfiles => ProfileList, GET "/api/profiles", Idempotent;
     |answer| answer.json("list of profiles"));
 
 /// `GET /api/profiles/{name}`: returns a stored model profile.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct GetProfile {
     name: String,
     expose: Expose,
@@ -121,9 +121,9 @@ call!(GetProfile => Profile, GET "/api/profiles/{name}", Idempotent;
     };
     |answer| answer.json("profile"));
 
-/// `POST /api/profiles/{name}`: stores a model under a name, or replaces the profile with this name.
-/// Returns 409 if the server has as many profiles as it allows.
-#[derive(Debug, Clone)]
+/// `POST /api/profiles/{name}`: stores a model under a name, or replaces the profile with this
+/// name. Returns 409 if the server has as many profiles as it allows.
+#[derive(Debug, Clone, PartialEq)]
 #[must_use]
 pub struct SaveProfile {
     name: String,
@@ -159,7 +159,7 @@ call!(SaveProfile => (), POST "/api/profiles/{name}", Idempotent;
 
 /// `POST /api/profiles/{name}/validate`: sends one short request to a model, and returns whether it
 /// can be used. Nothing is stored, and the profile need not exist.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 #[must_use]
 pub struct ValidateProfile {
     name: String,
@@ -227,7 +227,7 @@ call!(ValidateProfile => Validation, POST "/api/profiles/{name}/validate", Never
 /// `POST /api/profiles/{name}/rename`: changes the name of a profile, also where agent profiles and
 /// the settings refer to it. Returns 404 if the profile does not exist, and 409 if the new name is
 /// in use.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct RenameProfile {
     name: String,
     new_name: String,
@@ -250,7 +250,7 @@ call!(RenameProfile => (), POST "/api/profiles/{name}/rename", Never;
     |answer| answer.done("response"));
 
 /// `POST /api/profiles/{name}/activate`: makes a profile the model of the server's agent settings.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct ActivateProfile(String);
 
 impl ActivateProfile {
@@ -283,7 +283,7 @@ call!(ActivateProfile => Activated, POST "/api/profiles/{name}/activate", Idempo
 
 /// `DELETE /api/profiles/{name}`: deletes a profile, if it exists. Returns 409 if an agent profile
 /// refers to it.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct DeleteProfile(String);
 
 impl DeleteProfile {

@@ -1,5 +1,5 @@
-//! The server masks secrets in its responses. A mask that is sent back removes the real secret, so no
-//! request contains one.
+//! The server masks secrets in its responses. A mask that is sent back removes the real secret, so
+//! no request contains one.
 
 use oh_protocol::{
     Call, ConversationId,

@@ -15,9 +15,9 @@ use crate::{
 };
 
 /// `POST /api/mcp/oauth/start`: begins the authorization of an MCP server that uses OAuth. The
-/// response arrives when the URL for the user is known, after at most 30 s. The server keeps the job
-/// for 15 minutes.
-#[derive(Debug, Clone)]
+/// response arrives when the URL for the user is known, after at most 30 s. The server keeps the
+/// job for 15 minutes.
+#[derive(Debug, Clone, PartialEq)]
 #[must_use]
 pub struct StartOAuth(TestServer);
 
@@ -152,7 +152,7 @@ impl OAuthJob {
 }
 
 /// `GET /api/mcp/oauth/status/{job_id}`: returns an authorization.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct GetOAuthJob(String);
 
 impl GetOAuthJob {
@@ -169,9 +169,9 @@ call!(GetOAuthJob => OAuthJob, GET "/api/mcp/oauth/status/{job_id}", Idempotent;
     };
     |answer| OAuthJob::read(&answer));
 
-/// `POST /api/mcp/oauth/callback/{job_id}`: submits the URL to which the browser was redirected, for
-/// a user whose browser cannot reach the server's machine.
-#[derive(Clone)]
+/// `POST /api/mcp/oauth/callback/{job_id}`: submits the URL to which the browser was redirected,
+/// for a user whose browser cannot reach the server's machine.
+#[derive(Clone, PartialEq)]
 pub struct SubmitOAuthCallback {
     id: String,
     url: SecretString,

@@ -15,8 +15,8 @@ use crate::{
 
 const ROUTE: &str = "/api/settings/mcp";
 
-/// An MCP server in the settings, without its secrets. Cannot be sent back: use [`PatchMcpServer`] to
-/// change some of its fields.
+/// An MCP server in the settings, without its secrets. Cannot be sent back: use [`PatchMcpServer`]
+/// to change some of its fields.
 #[derive(Clone, PartialEq, Deserialize)]
 #[non_exhaustive]
 pub struct StoredMcpServer {
@@ -75,9 +75,9 @@ impl Settings {
     }
 }
 
-/// `POST /api/settings/mcp/{settings_key}`: adds an MCP server to the settings for agents. Returns 409
-/// if the settings have a server with this name.
-#[derive(Debug, Clone)]
+/// `POST /api/settings/mcp/{settings_key}`: adds an MCP server to the settings for agents. Returns
+/// 409 if the settings have a server with this name.
+#[derive(Debug, Clone, PartialEq)]
 #[must_use]
 pub struct AddMcpServer {
     name: String,
@@ -104,7 +104,7 @@ call!(AddMcpServer => Settings, POST "/api/settings/mcp/{settings_key}", Never;
 
 /// `PATCH /api/settings/mcp/{settings_key}`: changes the given fields of an MCP server in the
 /// settings. Returns 404 if the settings do not have it.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 #[must_use]
 pub struct PatchMcpServer {
     name: String,
@@ -130,7 +130,7 @@ call!(PatchMcpServer => Settings, PATCH "/api/settings/mcp/{settings_key}", Idem
 
 /// `DELETE /api/settings/mcp/{settings_key}`: removes an MCP server from the settings. A repeated
 /// request returns 404.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct RemoveMcpServer(String);
 
 impl RemoveMcpServer {

@@ -75,7 +75,7 @@ pub struct SettingsChoice {
 }
 
 /// `GET /api/settings/agent-schema`: returns the description of the settings for agents.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
 #[non_exhaustive]
 pub struct GetAgentSchema;
 
@@ -85,7 +85,7 @@ call!(GetAgentSchema => SettingsSchema, GET "/api/settings/agent-schema", Idempo
 
 /// `GET /api/settings/conversation-schema`: returns the description of the settings for
 /// conversations.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
 #[non_exhaustive]
 pub struct GetConversationSchema;
 

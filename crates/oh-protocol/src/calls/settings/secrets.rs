@@ -14,7 +14,7 @@ use crate::{
 const ROUTE: &str = "/api/settings/secrets";
 
 /// `PUT /api/settings/secrets`: stores a secret, or replaces the secret with this name.
-#[derive(Clone)]
+#[derive(Clone, PartialEq)]
 #[must_use]
 pub struct SetSecret {
     name: String,
@@ -61,7 +61,7 @@ call!(SetSecret => SecretInfo, PUT "/api/settings/secrets", Idempotent;
 |answer| answer.json("stored secret"));
 
 /// `DELETE /api/settings/secrets/{name}`: deletes a secret. A repeated request returns 404.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct DeleteSecret(String);
 
 impl DeleteSecret {

@@ -22,7 +22,7 @@ use crate::{Error, Request, Result, calls::call, config};
 /// update.request()?;
 /// # Ok::<(), oh_protocol::Error>(())
 /// ```
-#[derive(Clone, Default)]
+#[derive(Clone, Default, PartialEq)]
 #[must_use]
 pub struct UpdateSettings {
     fields: Map<String, Value>,

@@ -49,7 +49,7 @@ call!(ListConnections => Vec<Connection>, GET "/api/llm/provider-connections", I
 
 /// `POST /api/llm/provider-connections`: creates a connection. Returns 409 if the server has as
 /// many connections as it allows.
-#[derive(Clone, PartialEq)]
+#[derive(Clone)]
 #[must_use]
 pub struct CreateConnection {
     display_name: String,
@@ -57,6 +57,8 @@ pub struct CreateConnection {
     provider: Option<String>,
     base_url: Option<String>,
 }
+
+super::same_request!(CreateConnection UpdateConnection);
 
 impl CreateConnection {
     /// Creates a call for a connection with this name for users and this key.
@@ -115,7 +117,7 @@ call!(CreateConnection => Connection, POST "/api/llm/provider-connections", Neve
 
 /// `PATCH /api/llm/provider-connections/{connection_id}`: changes the given fields of a connection.
 /// Profiles that refer to it use the new values the next time they are used.
-#[derive(Clone, PartialEq)]
+#[derive(Clone)]
 #[must_use]
 pub struct UpdateConnection {
     id: String,

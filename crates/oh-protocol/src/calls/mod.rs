@@ -76,6 +76,20 @@ macro_rules! call {
 }
 pub(crate) use call;
 
+/// Compares calls with secrets: they are equal if the server would get the same request.
+macro_rules! same_request {
+    ($($name:ident)+) => { $(
+        impl PartialEq for $name {
+            /// Returns whether the server would get the same request. False if a call is invalid.
+            fn eq(&self, other: &Self) -> bool {
+                let requests = (crate::Call::request(self), crate::Call::request(other));
+                matches!(requests, (Ok(one), Ok(other)) if one == other)
+            }
+        }
+    )+ };
+}
+pub(crate) use same_request;
+
 /// Appends a percent-encoded query parameter.
 pub(crate) fn query(target: &mut String, name: &str, value: &str) {
     target.push(if target.contains('?') { '&' } else { '?' });

@@ -21,6 +21,8 @@ use crate::{
 #[must_use]
 pub struct StartOAuth(TestServer);
 
+crate::calls::same_request!(SubmitOAuthCallback);
+
 impl StartOAuth {
     /// Creates a call that authorizes and tests the server of this test. Its authentication must be
     /// [`McpAuth::oauth`](crate::config::McpAuth::oauth). The timeout of the test limits the whole
@@ -171,7 +173,7 @@ call!(GetOAuthJob => OAuthJob, GET "/api/mcp/oauth/status/{job_id}", Idempotent;
 
 /// `POST /api/mcp/oauth/callback/{job_id}`: submits the URL to which the browser was redirected,
 /// for a user whose browser cannot reach the server's machine.
-#[derive(Clone, PartialEq)]
+#[derive(Clone)]
 pub struct SubmitOAuthCallback {
     id: String,
     url: SecretString,

@@ -14,13 +14,15 @@ use crate::{
 const ROUTE: &str = "/api/settings/secrets";
 
 /// `PUT /api/settings/secrets`: stores a secret, or replaces the secret with this name.
-#[derive(Clone, PartialEq)]
+#[derive(Clone)]
 #[must_use]
 pub struct SetSecret {
     name: String,
     value: SecretString,
     description: Option<String>,
 }
+
+crate::calls::same_request!(SetSecret);
 
 impl SetSecret {
     /// Creates a call. A name starts with a letter, and has at most 64 letters, digits and

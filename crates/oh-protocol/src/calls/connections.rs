@@ -180,7 +180,8 @@ impl fmt::Debug for UpdateConnection {
     }
 }
 
-call!(UpdateConnection => Connection, PATCH "/api/llm/provider-connections/{connection_id}", Idempotent;
+call!(UpdateConnection => Connection, PATCH "/api/llm/provider-connections/{connection_id}",
+    Idempotent;
 |this| {
     let mut body = Map::new();
     if let Some(key) = &this.api_key {
@@ -214,7 +215,8 @@ impl DeleteConnection {
     }
 }
 
-call!(DeleteConnection => Connection, DELETE "/api/llm/provider-connections/{connection_id}", Idempotent;
+call!(DeleteConnection => Connection, DELETE "/api/llm/provider-connections/{connection_id}",
+    Idempotent;
     |this| Ok(Request::new(http::Method::DELETE, at(&this.0)?));
     |answer| answer.json("provider connection"));
 

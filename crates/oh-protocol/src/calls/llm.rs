@@ -67,7 +67,8 @@ call!(ListModels => Vec<String>, GET "/api/llm/models", Idempotent;
 #[non_exhaustive]
 pub struct ListVerifiedModels;
 
-call!(ListVerifiedModels => BTreeMap<String, Vec<String>>, GET "/api/llm/models/verified", Idempotent;
+call!(ListVerifiedModels => BTreeMap<String, Vec<String>>, GET "/api/llm/models/verified",
+    Idempotent;
 |_this| Ok(Request::new(http::Method::GET, "/api/llm/models/verified"));
 |answer| {
     #[derive(Deserialize)]

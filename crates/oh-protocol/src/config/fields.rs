@@ -15,8 +15,8 @@ pub(crate) const MASK: &str = "**********";
 /// The key of the object that replaces a refused value in the serialized form.
 pub(crate) const REFUSED: &str = "oh-protocol: refused value";
 
-pub(crate) const MASKED: &str = "the server's mask `**********` is not a secret: set the real value, or omit \
-                      the field";
+pub(crate) const MASKED: &str = "the server's mask `**********` is not a secret: set the real \
+                                 value, or omit the field";
 
 /// A value, and how much of it may be shown.
 #[derive(Clone)]

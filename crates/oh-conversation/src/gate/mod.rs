@@ -214,8 +214,8 @@ impl Conversation {
         open.into_iter().filter(waits).collect()
     }
 
-    /// Lets those open actions of a copy wait for which a policy has asked here. The log of a copy up
-    /// to an event does not show that.
+    /// Lets those open actions of a copy wait for which a policy has asked here. The log of a copy
+    /// up to an event does not show that.
     pub(crate) fn ask_in(&self, copy: &Self) {
         let open = copy.open_actions().actions;
         let held = self.mirror().read();
@@ -251,9 +251,9 @@ impl Conversation {
     }
 }
 
-/// Returns those of the open actions that this process has approved, unless the server may have lost
-/// the approval. An approval holds for one execution: an action with a result, to which somebody has
-/// navigated back, waits for another one.
+/// Returns those of the open actions that this process has approved, unless the server may have
+/// lost the approval. An approval holds for one execution: an action with a result, to which
+/// somebody has navigated back, waits for another one.
 fn approved(mirror: &Mirror, held: &Held, open: &[PendingAction]) -> HashSet<Box<str>> {
     let (mut ids, from) = mirror.answered.approved(shown(held));
     ids.retain(|id| open.iter().any(|action| action.id() == &**id));

@@ -33,9 +33,9 @@ impl Branches {
     /// # Errors
     ///
     /// Returns [`ErrorKind::NotFound`] if the log does not have the event, and
-    /// [`ErrorKind::Conflict`] while a run or a [goal](crate::Goals) is in progress: it would execute
-    /// the open actions of the other branch without approval. Returns [`ErrorKind::Timeout`] if the
-    /// standing of the conversation cannot be determined in time.
+    /// [`ErrorKind::Conflict`] while a run or a [goal](crate::Goals) is in progress: it would
+    /// execute the open actions of the other branch without approval. Returns
+    /// [`ErrorKind::Timeout`] if the standing of the conversation cannot be determined in time.
     pub fn navigate(&self, event_id: impl Into<String>) -> Request<()> {
         let event_id = event_id.into();
         let call = Navigate::to(self.conversation.id(), event_id.clone());

@@ -1,7 +1,7 @@
 //! Random tests with two clients and a third program: runs, messages, approvals, pauses, policies,
-//! goals, client tools, forks, navigation, cuts and lost answers. Every executed action was approved
-//! by its id, once for each execution, or no policy asked for it. The `soak` profile runs them for
-//! longer.
+//! goals, client tools, forks, navigation, cuts and lost answers. Every executed action was
+//! approved by its id, once for each execution, or no policy asked for it. The `soak` profile runs
+//! them for longer.
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},

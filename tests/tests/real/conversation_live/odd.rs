@@ -94,8 +94,8 @@ async fn late_start(stage: &Stage, name: &str, after: Duration) {
 pub(crate) async fn a_reader_of_tokens_that_falls_behind(stage: &Stage) {
     // The server's model library ends an answer that repeats itself.
     let text: String = (0..1_500).map(|n| format!("{n:023} ")).collect();
-    // While pieces of an answer are available, the server serves nobody else: without pauses, it stood
-    // still for half a minute on a busy machine, and so did all other scenes.
+    // While pieces of an answer are available, the server serves nobody else: without pauses, it
+    // stood still for half a minute on a busy machine, and so did all other scenes.
     let text_in_pieces = Step::text(text.clone()).drip(Duration::from_millis(5));
     let script = Script::new().step(text_in_pieces);
     let model = ScriptedModel::start(script).await.unwrap();

@@ -95,8 +95,8 @@ pub(crate) async fn a_policy_that_was_forgotten(stage: &Stage) {
     scene.shows(&["run"], &[]).await;
 }
 
-/// Starts a scene with one command and the policy `never`. A server that loads the conversation again
-/// has this policy. In the scenes, the other client sets it instead.
+/// Starts a scene with one command and the policy `never`. A server that loads the conversation
+/// again has this policy. In the scenes, the other client sets it instead.
 async fn begin(stage: &Stage, name: &str) -> Scene {
     let script = Script::new().step(act("a")).finish("Done.");
     Scene::start(stage, name, never(), script).await

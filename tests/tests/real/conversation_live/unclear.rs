@@ -303,7 +303,8 @@ pub(crate) async fn a_budget_whose_interrupts_fail(stage: &Stage) {
     }
 }
 
-/// An approval does not wait behind a request without a response, and a closed handle waits for none.
+/// An approval does not wait behind a request without a response, and a closed handle waits for
+/// none.
 pub(crate) async fn requests_without_a_response(stage: &Stage) {
     let script = Script::new().step(act("a")).step(act("b")).finish("Done.");
     let scene = Scene::start(stage, "no-response", always(), script).await;

@@ -98,8 +98,8 @@ fn sharing() -> Result {
     cargo::run_within(LIMIT, command).map(drop)
 }
 
-/// Runs the tests that are too long for every test run, one after the other, and a smoke run of each
-/// benchmark.
+/// Runs the tests that are too long for every test run, one after the other, and a smoke run of
+/// each benchmark.
 pub(crate) fn soak() -> Result {
     cargo::ensure_nextest()?;
     nextest(&["--profile", "soak"])?;

@@ -8,8 +8,8 @@ use std::fmt::Debug;
 use oh_protocol::{
     ConversationState,
     calls::{
-        Unreadable, bash, conversations as conversation, events, files, git, init, server,
-        settings, skills, tools, vscode,
+        Unreadable, bash, conversations as conversation, events, files, git, init, profiles,
+        server, settings, skills, tools, vscode,
     },
     config::{Llm, SecretSource},
     state::ConversationInfo,

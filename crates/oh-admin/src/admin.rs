@@ -5,7 +5,7 @@ use std::time::Duration;
 use oh_protocol::Call;
 use oh_transport::Client;
 
-use crate::{Error, Request, request};
+use crate::{Error, Request};
 
 /// The administration of one server, in groups. Cheap to clone. Creating a handle sends nothing.
 #[derive(Debug, Clone)]
@@ -38,7 +38,7 @@ impl Admin {
         call: C,
     ) -> Request<C::Output> {
         let (client, what) = (self.client.clone(), what.into());
-        request::new(async move {
+        Request::new(async move {
             let mut sent = client.call(&call);
             if let Some(limit) = limit {
                 sent = sent.timeout(limit);
@@ -54,7 +54,7 @@ impl Admin {
         call: C,
     ) -> Request<bool> {
         let sent = self.send(what, call);
-        request::new(async move {
+        Request::new(async move {
             match sent.await {
                 Ok(_) => Ok(true),
                 Err(error) if error.kind() == crate::ErrorKind::NotFound => Ok(false),

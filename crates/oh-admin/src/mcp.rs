@@ -16,7 +16,7 @@ use oh_protocol::{
     secrecy::SecretString,
 };
 
-use crate::{Admin, Request, request};
+use crate::{Admin, Request};
 
 /// The time for a request around a test.
 const MARGIN: Duration = Duration::from_secs(30);
@@ -45,7 +45,7 @@ impl Mcp {
     pub fn list(&self) -> Request<Vec<StoredMcpServer>> {
         let call = GetSettings::new(Expose::Masked);
         let sent = self.admin.send("list the MCP servers", call);
-        request::new(async move { Ok(sent.await?.mcp_servers()) })
+        Request::new(async move { Ok(sent.await?.mcp_servers()) })
     }
 
     /// Adds an MCP server to the settings (`POST /api/settings/mcp/{settings_key}`). The request is
@@ -60,7 +60,7 @@ impl Mcp {
         let name = name.into();
         let what = format!("add the MCP server `{name}`");
         let sent = self.admin.send(what, AddMcpServer::new(name, server));
-        request::new(async move { Ok(sent.await?.mcp_servers()) })
+        Request::new(async move { Ok(sent.await?.mcp_servers()) })
     }
 
     /// Changes the given fields of an MCP server in the settings
@@ -79,7 +79,7 @@ impl Mcp {
         let name = name.into();
         let what = format!("change the MCP server `{name}`");
         let sent = self.admin.send(what, PatchMcpServer::new(name, patch));
-        request::new(async move { Ok(sent.await?.mcp_servers()) })
+        Request::new(async move { Ok(sent.await?.mcp_servers()) })
     }
 
     /// Removes an MCP server from the settings (`DELETE /api/settings/mcp/{settings_key}`). Returns

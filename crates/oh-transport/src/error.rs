@@ -336,8 +336,8 @@ impl Error {
     /// was lost, a time limit expired, or a gateway returned a 5xx in the server's place.
     ///
     /// A 5xx is the server's own, and definite, if its body is JSON with a `detail`. The statuses
-    /// 502, 504 and 520 to 530 are a gateway's in any case. False if [`never_sent`](Self::never_sent)
-    /// is true.
+    /// 502, 504 and 520 to 530 are a gateway's in any case. False if
+    /// [`never_sent`](Self::never_sent) is true.
     ///
     /// Do not repeat a request that is not idempotent after such an error, before you have checked
     /// whether the first one had its effect.

@@ -85,8 +85,8 @@ impl Conversation {
     /// Deletes the conversation on the server (`DELETE /api/conversations/{conversation_id}`) and
     /// closes the link. The workspace is kept. Deleting a conversation that is gone succeeds.
     ///
-    /// Must not be awaited from inside a callback of [`on_event`](Self::on_event): this waits for the
-    /// server.
+    /// Must not be awaited from inside a callback of [`on_event`](Self::on_event): this waits for
+    /// the server.
     ///
     /// # Errors
     ///

@@ -149,8 +149,8 @@ impl Conversation {
         ended.or_else(|| self.mirror().read().last_error.clone())
     }
 
-    /// Returns why this handle or its link has ended. A conversation that this handle has deleted is
-    /// gone, and the handle is closed for that reason.
+    /// Returns why this handle or its link has ended. A conversation that this handle has deleted
+    /// is gone, and the handle is closed for that reason.
     pub(crate) fn ended(&self) -> Option<Error> {
         let ended = self.0.view.ended()?;
         Some(match self.0.deleted.load(Ordering::Acquire) {

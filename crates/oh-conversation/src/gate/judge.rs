@@ -12,8 +12,8 @@ pub(crate) struct Signs {
     pub(crate) open: usize,
     /// Whether an action approved by this process has not been executed yet.
     pub(crate) approved: bool,
-    /// Whether an action was answered after the log has reported that actions wait: they are answered
-    /// together, although the status may stay.
+    /// Whether an action was answered after the log has reported that actions wait: they are
+    /// answered together, although the status may stay.
     pub(crate) answered: bool,
     /// Whether a policy may ask for approval, or has asked for one of these actions.
     pub(crate) asks: bool,

@@ -1,5 +1,5 @@
-//! The newest change of those parts of the state that decide what a program may request. Contains no
-//! I/O.
+//! The newest change of those parts of the state that decide what a program may request. Contains
+//! no I/O.
 
 use std::{
     collections::HashMap,

@@ -43,9 +43,9 @@ impl Restored {
         lock(&self.set)
     }
 
-    /// Returns the policy to set again: the one that this program has set, or a newer one of another
-    /// program that may ask for approval; `None` if this program has set none. Another program does
-    /// not lift a policy of this one.
+    /// Returns the policy to set again: the one that this program has set, or a newer one of
+    /// another program that may ask for approval; `None` if this program has set none. Another
+    /// program does not lift a policy of this one.
     pub(crate) fn policy(&self, held: &Held) -> Option<ConfirmationPolicy> {
         let ours = self.lock().policy.clone()?;
         let newer = held.changes.since(Part::Policy, ours.since);

@@ -133,9 +133,10 @@ impl Approvals {
     /// The actions must be exactly the waiting ones, in any order, as of the server's newest event.
     /// The answer is sent once and never repeated. Settings that the server may have lost, such as
     /// the [policy](Self::set_policy), are sent again first; if that fails, nothing is approved.
-    /// The server approves all actions that wait when the answer arrives. If another program answers in the milliseconds between the check and the
-    /// answer, and the agent proposes its next action within that time, the answer applies to that
-    /// action. Handles in one process wait for each other, so they are safe from this.
+    /// The server approves all actions that wait when the answer arrives. If another program
+    /// answers in the milliseconds between the check and the answer, and the agent proposes its
+    /// next action within that time, the answer applies to that action. Handles in one process wait
+    /// for each other, so they are safe from this.
     ///
     /// # Errors
     ///
@@ -192,8 +193,8 @@ impl Approvals {
     /// Rejects these actions (`POST …/events/respond_to_confirmation`). The agent receives the
     /// reason in its next run. The conditions are those of [`approve`](Self::approve).
     ///
-    /// Returns when the log shows the rejection of every action, or after the
-    /// [time limit for unclear answers](crate::Attach::ambiguous_after) without it (15 s by default).
+    /// Returns when the log shows the rejection of every action, or after the [time limit for
+    /// unclear answers](crate::Attach::ambiguous_after) without it (15 s by default).
     ///
     /// # Errors
     ///
@@ -249,12 +250,12 @@ impl Approvals {
     ///
     /// The server loses the policy when it restarts or has evicted the conversation, and reverts to
     /// the policy that the conversation was created with. This handle therefore sets the policy
-    /// again after every reconnect, before every run that the policy could have to stop,
-    /// before every approval, and in forks made with this handle. Other handles in this process that
-    /// share the link do the same. The newest setting wins, even while an older one is being set
-    /// again: if another program sets another policy that may ask, that policy is set again instead. A
-    /// policy of another program that never asks does not replace one that does. Handles in
-    /// other processes set the policy again only if they have set one.
+    /// again after every reconnect, before every run that the policy could have to stop, before
+    /// every approval, and in forks made with this handle. Other handles in this process that share
+    /// the link do the same. The newest setting wins, even while an older one is being set again:
+    /// if another program sets another policy that may ask, that policy is set again instead. A
+    /// policy of another program that never asks does not replace one that does. Handles in other
+    /// processes set the policy again only if they have set one.
     ///
     /// The server responds only after a running tool has ended. A policy that may ask is set only
     /// after the log shows that no goal is in progress. A handle that holds only the newest events

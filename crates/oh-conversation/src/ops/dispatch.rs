@@ -100,8 +100,8 @@ impl Dispatcher {
     }
 
     /// Returns the call of a client tool whose execution an event shows. Adds a call to those that
-    /// the server has not executed, and removes one that was rejected. The server logs an observation
-    /// for a client tool's call as soon as the call is approved or needs no approval.
+    /// the server has not executed, and removes one that was rejected. The server logs an
+    /// observation for a client tool's call as soon as the call is approved or needs no approval.
     fn executed(&self, event: &Event, open: &mut HashMap<String, Event>) -> Option<Executed> {
         if called(event).is_some_and(|name| self.tools.contains_key(name)) {
             open.insert(event.id().to_owned(), event.clone());
@@ -389,7 +389,8 @@ async fn deliver(
 }
 
 /// Starts a run for a result that arrived when the agent had finished. Does not run if a user has
-/// stopped the agent, the budget of the run is reached, or while an action waits for approval, because the run would execute it.
+/// stopped the agent, the budget of the run is reached, or while an action waits for approval,
+/// because the run would execute it.
 async fn set_to_work(conversation: &Conversation) {
     let status = conversation.mirror().read().status();
     let done = match status {

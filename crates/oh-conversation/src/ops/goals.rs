@@ -237,8 +237,8 @@ impl Goals {
     /// Stops the goal (`POST …/goal/stop`). Succeeds if there is no goal.
     ///
     /// The server starts no further round and does not judge the current one. The current run goes
-    /// on to its end: [`pause`](Conversation::pause) or [`interrupt`](Conversation::interrupt) stops
-    /// it.
+    /// on to its end: [`pause`](Conversation::pause) or [`interrupt`](Conversation::interrupt)
+    /// stops it.
     ///
     /// # Errors
     ///

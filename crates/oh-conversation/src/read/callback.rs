@@ -186,8 +186,8 @@ pub(crate) fn is_inside() -> bool {
     Inside::get().is_some()
 }
 
-/// Returns whether the current thread is inside a call of a callback on a task, so that waiting here
-/// blocks a thread of the runtime.
+/// Returns whether the current thread is inside a call of a callback on a task, so that waiting
+/// here blocks a thread of the runtime.
 pub(crate) fn is_inside_task() -> bool {
     Inside::get().is_some_and(|inside| inside.place == Place::Task)
 }

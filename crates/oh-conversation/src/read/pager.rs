@@ -68,7 +68,8 @@ impl Pager {
         false
     }
 
-    /// Returns how many events of the log the server cannot read. Events logged meanwhile count too.
+    /// Returns how many events of the log the server cannot read. Events logged meanwhile count
+    /// too.
     pub(crate) async fn unreadable(&self) -> oh_transport::Result<u64> {
         let readable = self.within(&readable(self.id)).await?;
         let all = self.within(&Count::new(self.id)).await?;

@@ -34,12 +34,12 @@ const RETRY: Duration = Duration::from_secs(1);
 /// only a socket shows the `seq`s, so that a reader may wait for the end of a running tool.
 ///
 /// The stream has its own position: however slow its reader is, no other reader waits and no event
-/// is lost. The stream does not keep the link open: keep a [`Conversation`](crate::Conversation) for
-/// as long as it is read. A stream of a [`Cursor::After`] that is beyond the log waits until the log
-/// is longer. The stream ends after it has yielded the error that ended the conversation's link;
-/// after a close it ends without an error. It also ends after an error while fetching older events
-/// that are not held: a page of the log that cannot be read in three attempts, or a rejected key.
-/// To continue, subscribe again with [`cursor`](Self::cursor).
+/// is lost. The stream does not keep the link open: keep a [`Conversation`](crate::Conversation)
+/// for as long as it is read. A stream of a [`Cursor::After`] that is beyond the log waits until
+/// the log is longer. The stream ends after it has yielded the error that ended the conversation's
+/// link; after a close it ends without an error. It also ends after an error while fetching older
+/// events that are not held: a page of the log that cannot be read in three attempts, or a rejected
+/// key. To continue, subscribe again with [`cursor`](Self::cursor).
 ///
 /// ```no_run
 /// # async fn follow(conversation: &oh_conversation::Conversation, stored: u64)
@@ -194,8 +194,8 @@ impl EventStream {
         NumberedEvents(self)
     }
 
-    /// Waits for the next event before an index. Returns `None` once the stream has passed the index,
-    /// or has ended. An event at or after the index is returned if it is already there.
+    /// Waits for the next event before an index. Returns `None` once the stream has passed the
+    /// index, or has ended. An event at or after the index is returned if it is already there.
     pub(crate) async fn next_before(&mut self, index: usize) -> Option<Result<Event>> {
         std::future::poll_fn(|cx| {
             if self.position >= index {
@@ -249,7 +249,8 @@ impl Stream for EventStream {
 pub struct NumberedEvents(EventStream);
 
 impl NumberedEvents {
-    /// Waits for the next event and its `seq`. Returns `None` when the stream has ended. Cancel-safe.
+    /// Waits for the next event and its `seq`. Returns `None` when the stream has ended.
+    /// Cancel-safe.
     pub async fn next(&mut self) -> Option<Result<(u64, Event)>> {
         futures_util::StreamExt::next(self).await
     }

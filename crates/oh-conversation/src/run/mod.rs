@@ -40,8 +40,8 @@ const LOOK: Duration = Duration::from_secs(10);
 /// A run that has not started. Await it for its [`RunOutcome`]; `tokio::spawn` accepts it too.
 ///
 /// The request is sent only if no action waits for approval, as of the server's newest event. The
-/// request is never repeated: a run in progress is joined, and after a lost response the log shows whether the
-/// run was accepted.
+/// request is never repeated: a run in progress is joined, and after a lost response the log shows
+/// whether the run was accepted.
 ///
 /// When the agent calls [client tools](crate::ClientTool), the run is over only after the agent has
 /// received every result. If the link ends before that, the outcome is that of the link.
@@ -233,7 +233,8 @@ impl Run {
         })
     }
 
-    /// Joins a run: it is in progress, or it is expected from an approval, which may have no effect.
+    /// Joins a run: it is in progress, or it is expected from an approval, which may have no
+    /// effect.
     fn join_run(&self, before: &mut Before) {
         let mirror = self.conversation.mirror();
         let held = mirror.read();

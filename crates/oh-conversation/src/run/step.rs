@@ -10,7 +10,8 @@ impl Conversation {
     /// or not. So this fails if an action waits for approval as of the server's newest event, or if
     /// a run may propose one before the request arrives. `what` is requested, for errors.
     ///
-    /// Settings that the server has lost are sent again first, because the step may propose actions.
+    /// Settings that the server has lost are sent again first, because the step may propose
+    /// actions.
     pub(crate) async fn turn_to_step(&self, what: &str) -> Result<Turn> {
         let turn = self.turn_soon().await?;
         self.restore_soon().await?;

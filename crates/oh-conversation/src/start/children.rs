@@ -148,8 +148,8 @@ impl Conversation {
         if self.newest_change(Part::Policy).await?.is_none() && !self.has_set_policy() {
             return Ok(());
         }
-        let what = "the confirmation policy was set after the conversation was created, and a child \
-                    would run without it";
+        let what = "the confirmation policy was set after the conversation was created, and a \
+                    child would run without it";
         let error = Error::new(ErrorKind::Conflict, self.id(), what);
         Err(error.advise("nothing was sent; create a conversation with this policy instead"))
     }

@@ -91,7 +91,7 @@ impl GetProfile {
 }
 
 /// A stored model profile.
-#[derive(Clone, PartialEq, Deserialize)]
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Profile {
     /// The name.

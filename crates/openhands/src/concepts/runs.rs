@@ -1,9 +1,9 @@
 //! Run outcomes: when [`run()`](crate::Conversation::run) returns, and with which result.
 //!
-//! A run is over when the server has released the run, not when the log first contains `finished`: a
-//! Stop hook or a late message can send the agent back to work. `run()` waits for the real end, and
-//! for every event before it. Dropping the future, or a timeout, ends the wait and not the run; the
-//! next `run()` joins the run in progress.
+//! A run is over when the server has released the run, not when the log first contains `finished`:
+//! a Stop hook or a late message can send the agent back to work. `run()` waits for the real end,
+//! and for every event before it. Dropping the future, or a timeout, ends the wait and not the run;
+//! the next `run()` joins the run in progress.
 //!
 //! [`RunOutcome::status`](crate::RunOutcome::status) returns how the run ended. Treat each status
 //! that you do not handle as an error:

@@ -162,9 +162,9 @@ impl ConversationBuilder {
     /// (`POST /api/conversations`). [`Conversation::origin`] returns which of the two happened.
     ///
     /// After any failure this can be called again with the same id: there will be one conversation,
-    /// and one first message. If the response to an attempt is lost, the request is repeated. With an
-    /// [id](Self::id) that the program has set, the origin is then [`Origin::Found`], because the
-    /// server does not report who created the conversation.
+    /// and one first message. If the response to an attempt is lost, the request is repeated. With
+    /// an [id](Self::id) that the program has set, the origin is then [`Origin::Found`], because
+    /// the server does not report who created the conversation.
     ///
     /// # Errors
     ///

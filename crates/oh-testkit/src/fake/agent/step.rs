@@ -75,7 +75,8 @@ pub(crate) async fn step<'a>(
     done.then_some(turn)
 }
 
-/// Executes the actions without an answer, as any step does first. Returns `false` if there are none.
+/// Executes the actions without an answer, as any step does first. Returns `false` if there are
+/// none.
 pub(crate) async fn execute_waiting(
     world: &World,
     conversation: &Conversation,

@@ -199,8 +199,8 @@ async fn ask(world: &Arc<World>, conversation: &Arc<Conversation>, call: &Call) 
     }
 }
 
-/// Executes a step of the agent: all actions without an answer or, if there are none, the request to
-/// replace the events between the first ones and the newer half by a summary from the script.
+/// Executes a step of the agent: all actions without an answer or, if there are none, the request
+/// to replace the events between the first ones and the newer half by a summary from the script.
 async fn condense(world: &Arc<World>, conversation: &Arc<Conversation>) -> Answered<()> {
     conversation.append("environment", "CondensationRequest", json!({}));
     if agent::execute_waiting(world, conversation, Permission::Condense).await {

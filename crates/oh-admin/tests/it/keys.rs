@@ -8,16 +8,10 @@ use oh_protocol::{
     },
     config::Llm,
 };
-use oh_testkit::{FakeServer, Fault, Mock};
+use oh_testkit::{Fault, Mock};
 use serde_json::json;
 
-const MASK: &str = "**********";
-
-async fn server() -> (FakeServer, Admin) {
-    let server = FakeServer::start().await.unwrap();
-    let admin = Admin::of(&server.client().unwrap());
-    (server, admin)
-}
+use crate::{MASK, server};
 
 #[tokio::test]
 async fn a_connection_is_shared_by_profiles_until_nothing_refers_to_it() {

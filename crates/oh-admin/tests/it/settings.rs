@@ -11,16 +11,10 @@ use oh_protocol::{
     config::{Llm, McpAuth, McpServer, McpServerPatch},
     secrecy::ExposeSecret,
 };
-use oh_testkit::{FakeServer, Mock};
+use oh_testkit::Mock;
 use serde_json::json;
 
-const MASK: &str = "**********";
-
-async fn server() -> (FakeServer, Admin) {
-    let server = FakeServer::start().await.unwrap();
-    let admin = Admin::of(&server.client().unwrap());
-    (server, admin)
-}
+use crate::{MASK, server};
 
 #[tokio::test]
 async fn settings_that_were_read_cannot_be_sent_back_with_their_masks() {

@@ -60,6 +60,16 @@ async fn with_tool(
     (mock, dial, conversation, dials)
 }
 
+/// Starts to run, and calls the client tool. Returns the `seq` of the call.
+async fn calls(mock: &Mock, dial: &Dial) -> u64 {
+    mock.tell(dial, "running").await;
+    let call = mock.call_client_tool("ask");
+    for seq in [call, mock.answer_client_tool(call)] {
+        dial.durable(seq, &mock.event(seq)).await.unwrap();
+    }
+    call
+}
+
 pub(crate) fn stats(cost: f64) -> serde_json::Value {
     json!({"stats": {"usage_to_metrics": {"default": {"accumulated_cost": cost}}}})
 }
@@ -72,11 +82,7 @@ async fn a_budget_covers_every_continued_run() {
     let mut cost = 0.0;
     for round in 1..=5 {
         until(|| mock.seen("POST /run") >= round).await;
-        mock.tell(&dial, "running").await;
-        let call = mock.call_client_tool("ask");
-        for seq in [call, mock.answer_client_tool(call)] {
-            dial.durable(seq, &mock.event(seq)).await.unwrap();
-        }
+        let call = calls(&mock, &dial).await;
         cost += 0.9;
         mock.tell(&dial, "finished").await;
         state(&dial, "finished", stats(cost)).await;
@@ -109,11 +115,7 @@ async fn an_idle_timeout_applies_while_a_handler_hangs() {
             .into_future(),
     );
     until(|| mock.seen("POST /run") == 1).await;
-    mock.tell(&dial, "running").await;
-    let call = mock.call_client_tool("ask");
-    for seq in [call, mock.answer_client_tool(call)] {
-        dial.durable(seq, &mock.event(seq)).await.unwrap();
-    }
+    calls(&mock, &dial).await;
     mock.tell(&dial, "finished").await;
     dial.full_state("finished").await.unwrap();
     sleep(Duration::from_secs(3600)).await;
@@ -132,11 +134,7 @@ async fn an_unreachable_server_ends_the_run_while_a_handler_works() {
     let (mock, dial, conversation, _dials) = with_tool(slow).await;
     let running = tokio::spawn(conversation.run().into_future());
     until(|| mock.seen("POST /run") == 1).await;
-    mock.tell(&dial, "running").await;
-    let call = mock.call_client_tool("ask");
-    for seq in [call, mock.answer_client_tool(call)] {
-        dial.durable(seq, &mock.event(seq)).await.unwrap();
-    }
+    calls(&mock, &dial).await;
     mock.tell(&dial, "finished").await;
     dial.full_state("finished").await.unwrap();
     sleep(Duration::from_secs(5)).await;
@@ -162,11 +160,7 @@ async fn a_run_whose_result_was_not_delivered_is_not_finished() {
     let (mock, dial, conversation, _dials) = with_tool(slow).await;
     let running = tokio::spawn(conversation.run().into_future());
     until(|| mock.seen("POST /run") == 1).await;
-    mock.tell(&dial, "running").await;
-    let call = mock.call_client_tool("ask");
-    for seq in [call, mock.answer_client_tool(call)] {
-        dial.durable(seq, &mock.event(seq)).await.unwrap();
-    }
+    calls(&mock, &dial).await;
     mock.tell(&dial, "finished").await;
     dial.full_state("finished").await.unwrap();
     sleep(Duration::from_secs(5)).await;
@@ -191,11 +185,7 @@ async fn the_duration_of_a_run_includes_its_handlers() {
     let begun = Instant::now();
     let running = tokio::spawn(conversation.run().into_future());
     until(|| mock.seen("POST /run") == 1).await;
-    mock.tell(&dial, "running").await;
-    let call = mock.call_client_tool("ask");
-    for seq in [call, mock.answer_client_tool(call)] {
-        dial.durable(seq, &mock.event(seq)).await.unwrap();
-    }
+    calls(&mock, &dial).await;
     mock.tell(&dial, "finished").await;
     dial.full_state("finished").await.unwrap();
     let outcome = soon(running).await.unwrap().unwrap();

@@ -2,30 +2,28 @@
 
 use std::time::Duration;
 
-use oh_conversation::{Conversation, RunStatus};
+use oh_conversation::{Conversation, Result, RunOutcome, RunStatus};
 use oh_protocol::config::{Agent, ConfirmationPolicy, Llm};
 use oh_testkit::FakeServer;
 use serde_json::json;
-use tokio::time::{sleep, timeout};
+use tokio::{
+    task::JoinHandle,
+    time::{sleep, timeout},
+};
 
 use crate::{
     approvals::{answer, until},
-    mock::{Mock, Place, attached, soon},
+    mock::{Dial, Mock, Place, attached, soon},
+    policies::acts,
 };
 
-fn acts() -> oh_testkit::Script {
-    oh_testkit::Script::new().forever(|script| {
-        script
-            .step(oh_testkit::Step::call(
-                "terminal",
-                json!({"command": "echo first"}),
-            ))
-            .step(oh_testkit::Step::call(
-                "terminal",
-                json!({"command": "echo second"}),
-            ))
-            .finish("Done.")
-    })
+/// Plays a run from its start to its end, which a wait returns.
+async fn finishes(mock: &Mock, dial: &Dial, waiting: JoinHandle<Result<RunOutcome>>) {
+    mock.tell(dial, "running").await;
+    mock.tell(dial, "finished").await;
+    dial.full_state("finished").await.unwrap();
+    let outcome = soon(waiting).await.unwrap().unwrap();
+    assert_eq!(outcome.status(), RunStatus::Finished);
 }
 
 #[tokio::test(start_paused = true)]
@@ -137,11 +135,7 @@ async fn join_waits_for_an_accepted_run_that_starts_slowly() {
     let joining = tokio::spawn(conversation.join().into_future());
     // An ACP agent starts its process now.
     sleep(Duration::from_secs(20)).await;
-    mock.tell(&dial, "running").await;
-    mock.tell(&dial, "finished").await;
-    dial.full_state("finished").await.unwrap();
-    let outcome = soon(joining).await.unwrap().unwrap();
-    assert_eq!(outcome.status(), RunStatus::Finished);
+    finishes(&mock, &dial, joining).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -154,11 +148,7 @@ async fn join_waits_for_a_run_that_was_dropped() {
     );
     let joining = tokio::spawn(conversation.join().into_future());
     sleep(Duration::from_secs(1)).await;
-    mock.tell(&dial, "running").await;
-    mock.tell(&dial, "finished").await;
-    dial.full_state("finished").await.unwrap();
-    let outcome = soon(joining).await.unwrap().unwrap();
-    assert_eq!(outcome.status(), RunStatus::Finished);
+    finishes(&mock, &dial, joining).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -178,10 +168,6 @@ async fn join_waits_for_the_run_of_an_initial_message_that_starts_slowly() {
     let conversation = soon(starting).await.unwrap().unwrap();
     let joining = tokio::spawn(conversation.join().into_future());
     sleep(Duration::from_secs(20)).await;
-    mock.tell(&dial, "running").await;
-    mock.tell(&dial, "finished").await;
-    dial.full_state("finished").await.unwrap();
-    let outcome = soon(joining).await.unwrap().unwrap();
-    assert_eq!(outcome.status(), RunStatus::Finished);
+    finishes(&mock, &dial, joining).await;
     assert_eq!(mock.seen("POST /run"), 0);
 }

@@ -3,7 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use oh_conversation::{Conversation, ErrorKind, Link};
+use oh_conversation::{Approvals, Conversation, ErrorKind, Link};
 use oh_protocol::{
     calls::conversations::SetConfirmationPolicy,
     config::{ConfirmationPolicy, SecurityAnalyzer},
@@ -51,7 +51,7 @@ fn policy(mock: &Mock, kind: &str) -> (u64, bytes::Bytes) {
     change(mock, "confirmation_policy", json!({ "kind": kind }))
 }
 
-fn acts() -> Script {
+pub(crate) fn acts() -> Script {
     Script::new().forever(|script| {
         script
             .step(Step::call("terminal", json!({"command": "echo first"})))
@@ -76,15 +76,20 @@ async fn soon_real(happens: impl Fn() -> bool) {
     .await;
 }
 
+/// Sets a policy that asks, and waits for the first request.
+async fn asks(approvals: &Approvals, mock: &Mock, dial: &Dial) {
+    soon(approvals.set_policy(ConfirmationPolicy::always()))
+        .await
+        .unwrap();
+    mock.propose(dial).await;
+    until(|| !approvals.pending().is_empty()).await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn nothing_is_approved_if_the_lost_policy_cannot_be_set_again() {
     let (mock, mut dials, dial, conversation) = attached("idle").await;
     let approvals = conversation.approvals();
-    soon(approvals.set_policy(ConfirmationPolicy::always()))
-        .await
-        .unwrap();
-    mock.propose(&dial).await;
-    until(|| !approvals.pending().is_empty()).await;
+    asks(&approvals, &mock, &dial).await;
     // The server restarts and loses the policy, and rejects it from then on.
     for _ in 0..20 {
         mock.plan("/confirmation_policy", Ok((403, json!({"detail": "no"}))));
@@ -103,11 +108,7 @@ async fn nothing_is_approved_if_the_lost_policy_cannot_be_set_again() {
 async fn an_approval_waits_for_the_policy_that_is_being_set_again() {
     let (mock, mut dials, dial, conversation) = attached("idle").await;
     let approvals = conversation.approvals();
-    soon(approvals.set_policy(ConfirmationPolicy::always()))
-        .await
-        .unwrap();
-    mock.propose(&dial).await;
-    until(|| !approvals.pending().is_empty()).await;
+    asks(&approvals, &mock, &dial).await;
     mock.slow_down("/confirmation_policy", Duration::from_secs(5));
     let dial = reconnected(&mock, &mut dials, dial).await;
     state(&dial, "waiting_for_confirmation", "NeverConfirm").await;
@@ -123,11 +124,7 @@ async fn an_approval_waits_for_the_policy_that_is_being_set_again() {
 async fn an_approval_is_not_sent_if_the_policy_is_not_set_again_in_time() {
     let (mock, mut dials, dial, conversation) = attached("idle").await;
     let approvals = conversation.approvals();
-    soon(approvals.set_policy(ConfirmationPolicy::always()))
-        .await
-        .unwrap();
-    mock.propose(&dial).await;
-    until(|| !approvals.pending().is_empty()).await;
+    asks(&approvals, &mock, &dial).await;
     mock.slow_down("/confirmation_policy", Duration::from_secs(20));
     let dial = reconnected(&mock, &mut dials, dial).await;
     state(&dial, "waiting_for_confirmation", "NeverConfirm").await;

@@ -2,7 +2,7 @@
 
 use openhands::{Conversation, LocalServer, conversation::ErrorKind};
 
-use super::{finishes, is_old, llm, messages, says, started};
+use super::{answers, finishes, is_old, llm, messages, says, started};
 
 pub(super) async fn branches_and_forks(server: &LocalServer) {
     let model = says("An answer.").await;
@@ -11,12 +11,7 @@ pub(super) async fn branches_and_forks(server: &LocalServer) {
     finishes(&conversation).await;
     let head = conversation.branches().current().last().unwrap().clone();
     assert_eq!(conversation.branches().head().as_deref(), Some(head.id()));
-    conversation.send("Second.").await.unwrap();
-    finishes(&conversation).await;
-    assert_eq!(
-        conversation.agent().final_response().await.unwrap(),
-        "An answer."
-    );
+    answers(&conversation, "Second.", "An answer.").await;
     assert_eq!(
         messages(&conversation.branches().current()),
         ["First.", "An answer.", "Second.", "An answer."]

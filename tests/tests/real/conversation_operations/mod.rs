@@ -79,6 +79,14 @@ async fn finishes(conversation: &Conversation) {
     assert!(outcome.is_finished(), "{outcome}");
 }
 
+/// Sends a message, runs the agent until it finishes, and compares its answer.
+async fn answers(conversation: &Conversation, message: &str, expected: &str) {
+    conversation.send(message).await.unwrap();
+    finishes(conversation).await;
+    let answer = conversation.agent().final_response().await.unwrap();
+    assert_eq!(answer, expected);
+}
+
 /// Approves the only pending action.
 async fn approves(conversation: &Conversation) {
     let approvals = conversation.approvals();

@@ -19,7 +19,9 @@ use secrecy::ExposeSecret as _;
 use serde_json::json;
 use tokio::time::{sleep, timeout};
 
-use super::{LONG, agent, finishes, is_old, llm, model, says, started, switches::tell, workspace};
+use super::{
+    LONG, agent, answers, finishes, is_old, llm, model, says, started, switches::tell, workspace,
+};
 
 pub(super) async fn secrets_are_given_as_text_looked_up_and_computed(server: &LocalServer) {
     let script = Script::new()
@@ -156,24 +158,14 @@ pub(super) async fn tags_titles_and_models_change(server: &LocalServer) {
         .switch_llm(llm(&second))
         .await
         .unwrap();
-    conversation.send("Who are you?").await.unwrap();
-    finishes(&conversation).await;
-    assert_eq!(
-        conversation.agent().final_response().await.unwrap(),
-        "The other model."
-    );
+    answers(&conversation, "Who are you?", "The other model.").await;
     // Models can be switched any number of times, and back to an earlier one.
     conversation
         .settings()
         .switch_llm(llm(&first))
         .await
         .unwrap();
-    conversation.send("And now?").await.unwrap();
-    finishes(&conversation).await;
-    assert_eq!(
-        conversation.agent().final_response().await.unwrap(),
-        "The first model."
-    );
+    answers(&conversation, "And now?", "The first model.").await;
     conversation
         .settings()
         .switch_llm(llm(&second))
@@ -224,12 +216,7 @@ pub(super) async fn an_unknown_profile_is_reported_and_the_model_stays(server: &
         .await
         .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Validation, "{error:?}");
-    conversation.send("Are you there?").await.unwrap();
-    finishes(&conversation).await;
-    assert_eq!(
-        conversation.agent().final_response().await.unwrap(),
-        "Still here."
-    );
+    answers(&conversation, "Are you there?", "Still here.").await;
     match is_old(server).await {
         false => {
             let runtime = conversation.runtime().info().await.unwrap();

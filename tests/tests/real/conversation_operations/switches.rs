@@ -15,7 +15,7 @@ use openhands::{
 };
 use serde_json::{Value, json};
 
-use super::{finishes, is_old, llm, says, started, workspace};
+use super::{answers, finishes, is_old, llm, says, started, workspace};
 
 /// Sends a request for which this library has no call.
 pub(super) async fn tell(server: &LocalServer, method: http::Method, path: &str, what: &Value) {
@@ -49,12 +49,7 @@ pub(super) async fn the_model_of_a_stored_profile_is_used(server: &LocalServer) 
         return conversation.delete().await.unwrap();
     }
     switched.unwrap();
-    conversation.send("And now?").await.unwrap();
-    finishes(&conversation).await;
-    assert_eq!(
-        conversation.agent().final_response().await.unwrap(),
-        "The profile's model."
-    );
+    answers(&conversation, "And now?", "The profile's model.").await;
     assert_eq!(first.requests().len(), 1);
     conversation.delete().await.unwrap();
 }
@@ -65,23 +60,13 @@ pub(super) async fn an_agent_of_others_takes_another_model(server: &LocalServer)
         .start()
         .await
         .unwrap();
-    conversation.send("Who are you?").await.unwrap();
-    finishes(&conversation).await;
-    assert_eq!(
-        conversation.agent().final_response().await.unwrap(),
-        "I am small."
-    );
+    answers(&conversation, "Who are you?", "I am small.").await;
     conversation
         .settings()
         .switch_acp_model("large")
         .await
         .unwrap();
-    conversation.send("And now?").await.unwrap();
-    finishes(&conversation).await;
-    assert_eq!(
-        conversation.agent().final_response().await.unwrap(),
-        "I am large."
-    );
+    answers(&conversation, "And now?", "I am large.").await;
     // A model that the agent does not have: the agent keeps its current one.
     let error = conversation
         .settings()
@@ -89,12 +74,7 @@ pub(super) async fn an_agent_of_others_takes_another_model(server: &LocalServer)
         .await
         .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Validation, "{error:?}");
-    conversation.send("And now?").await.unwrap();
-    finishes(&conversation).await;
-    assert_eq!(
-        conversation.agent().final_response().await.unwrap(),
-        "I am large."
-    );
+    answers(&conversation, "And now?", "I am large.").await;
     conversation.delete().await.unwrap();
     // Before the agent has started, the choice is stored for its start.
     let conversation = Conversation::builder(&workspace(server), agent())
@@ -106,12 +86,7 @@ pub(super) async fn an_agent_of_others_takes_another_model(server: &LocalServer)
         .switch_acp_model("large")
         .await
         .unwrap();
-    conversation.send("Who are you?").await.unwrap();
-    finishes(&conversation).await;
-    assert_eq!(
-        conversation.agent().final_response().await.unwrap(),
-        "I am large."
-    );
+    answers(&conversation, "Who are you?", "I am large.").await;
     conversation.delete().await.unwrap();
 }
 

@@ -190,7 +190,8 @@ pub(super) async fn pitfall_25_a_token_is_nowhere_to_be_found(
         loop {
             for entry in fs::read_dir("/proc").unwrap().flatten() {
                 let line = fs::read(entry.path().join("cmdline")).unwrap_or_default();
-                assert!(!line.windows(6).any(|part| part == b"canary"));
+                // The part of the token that is the same in a URL.
+                assert!(!line.windows(9).any(|part| part == b"the-token"));
                 looked += 1;
                 fetching += u32::from(line.windows(11).any(|part| part == b"remote-http"));
             }

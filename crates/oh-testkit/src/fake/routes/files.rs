@@ -302,7 +302,7 @@ fn archive(world: &World, call: &Call) -> Answered {
             Node::Directory => (path, None),
             Node::File { content, .. } => (path, Some(content)),
         });
-        let packed = archive::tar_gz(&name, files);
+        let packed = archive::tar_gz(&name, files).map_err(unpacked)?;
         return Ok(attachment(
             packed,
             &format!("{name}.tar.gz"),
@@ -337,6 +337,11 @@ fn archive(world: &World, call: &Call) -> Answered {
     Ok(response)
 }
 
+/// Returns the response to a request for an archive that cannot be built.
+fn unpacked(error: std::io::Error) -> Box<Response> {
+    detail(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()).into()
+}
+
 /// Returns all data of a conversation as a zip, in the layout of the agent server's directory.
 fn trajectory(world: &World, id: &str) -> Answered {
     let id = id.parse::<uuid::Uuid>().map_err(|_| {
@@ -362,7 +367,7 @@ fn trajectory(world: &World, id: &str) -> Answered {
         files.push((format!("{name}/events/event-{seq:05}-{id}.json"), raw));
     }
     drop(inner);
-    let packed = archive::zip(files);
+    let packed = archive::zip(files).map_err(unpacked)?;
     Ok(attachment(
         packed,
         &format!("{name}.zip"),

@@ -55,6 +55,9 @@ pub enum ErrorKind {
     /// The connection ended before the response was complete. The server may have acted. Read what
     /// is stored before you repeat the operation.
     Interrupted,
+    /// The code of a login has expired before the user entered it, or a logout has ended the login.
+    /// Begin another login.
+    LoginExpired,
     /// The server returned any other 3xx or 4xx status. See [`Error::status`]. Redirects are not
     /// followed: use the final URL.
     Status,
@@ -69,7 +72,7 @@ pub struct Error(Box<Inner>);
 struct Inner {
     kind: ErrorKind,
     context: String,
-    source: Option<oh_transport::Error>,
+    source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
 
 impl Error {
@@ -78,7 +81,7 @@ impl Error {
         Self(Box::new(Inner {
             kind: kind_of(&source),
             context: format!("cannot {what}"),
-            source: Some(source),
+            source: Some(source.into()),
         }))
     }
 
@@ -89,6 +92,22 @@ impl Error {
             context: format!("cannot {what}: no result within {limit:?}"),
             source: None,
         }))
+    }
+
+    /// Creates the error of a login that the server does not have any more.
+    pub(crate) fn expired(source: Self) -> Self {
+        let context = "cannot complete the login: the code has expired; begin another login";
+        Self(Box::new(Inner {
+            kind: ErrorKind::LoginExpired,
+            context: context.to_owned(),
+            source: Some(source.into()),
+        }))
+    }
+
+    /// Sets the cause, if there is one.
+    pub(crate) fn with_cause(mut self, cause: Option<Self>) -> Self {
+        self.0.source = cause.map(Into::into);
+        self
     }
 
     /// Returns the kind of the failure.
@@ -121,7 +140,7 @@ fn kind_of(error: &oh_transport::Error) -> ErrorKind {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut message = oh_protocol::printable(&self.0.context).into_owned();
-        if let Some(source) = &self.0.source {
+        if let Some(source) = self.0.source.as_deref() {
             oh_protocol::reason::append(&mut message, &oh_protocol::reason::of(source));
         }
         f.write_str(&message)
@@ -138,11 +157,7 @@ impl fmt::Debug for Error {
     }
 }
 
-oh_transport::requests!(Error, error => error.0.source.as_ref().map(dynamic); timeout:; transient:);
-
-fn dynamic(error: &oh_transport::Error) -> &(dyn std::error::Error + Send + Sync + 'static) {
-    error
-}
+oh_transport::requests!(Error, error => error.0.source.as_deref(); timeout:; transient:);
 
 #[cfg(test)]
 mod tests {

@@ -23,6 +23,7 @@
 //! - [`Admin::models`]: providers and models that the server supports.
 //! - [`Admin::connections`]: keys that several profiles share.
 //! - [`Admin::profiles`]: models and their options, stored under a name.
+//! - [`Admin::subscription`]: the login to a ChatGPT subscription.
 //! - [`Admin::settings`]: the settings for agents and conversations.
 //! - [`Admin::secrets`]: secrets for the commands of agents.
 //! - [`Admin::mcp`]: MCP servers in the settings, their tests and authorization.
@@ -43,6 +44,7 @@ mod profiles;
 mod request;
 mod secrets;
 mod settings;
+mod subscription;
 mod wait;
 
 pub use admin::Admin;
@@ -54,4 +56,5 @@ pub use profiles::Profiles;
 pub use request::Request;
 pub use secrets::Secrets;
 pub use settings::Settings;
+pub use subscription::{Login, LoginWait, Subscription};
 pub use wait::AuthorizationWait;

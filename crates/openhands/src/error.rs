@@ -61,6 +61,9 @@ pub enum ErrorKind {
     /// The WebSocket handshake failed: the response is not an upgrade. Check that the URL and any
     /// proxy support WebSocket.
     Handshake,
+    /// The code of a login has expired before the user entered it, or a logout has ended the login.
+    /// Begin another login.
+    LoginExpired,
     /// The server at the URL is not an OpenHands agent server. Correct the host, port or path
     /// prefix.
     NotAnAgentServer,
@@ -261,7 +264,7 @@ wrap!(Conversation, oh_conversation:
 #[cfg(feature = "admin")]
 wrap!(Admin, oh_admin:
     InvalidInput NotFound Conflict Validation Unsupported Unauthorized Forbidden RateLimited
-    Server NotAnAgentServer Connect Proxy Tls Timeout Interrupted Status Decode);
+    Server NotAnAgentServer Connect Proxy Tls Timeout Interrupted LoginExpired Status Decode);
 #[cfg(feature = "hooks")]
 wrap!(Hooks, oh_hooks: Io NoSpace Decode InvalidInput Unsupported);
 wrap!(Protocol, oh_protocol: Decode Encode InvalidInput);

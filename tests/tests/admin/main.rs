@@ -7,8 +7,10 @@
 )]
 
 mod keys;
+mod login;
 mod older;
 mod server;
+mod vendor;
 
 use std::{sync::Mutex, time::Duration};
 
@@ -64,7 +66,9 @@ async fn a_real_server_is_administered() {
         .with_writer(move || writer.clone())
         .init();
     let home = openhands_tests::home();
-    let server = openhands_tests::server(&home).start().await.unwrap();
+    let vendor = vendor::Vendor::start(&home).await;
+    let server = vendor.used_by(openhands_tests::server(&home));
+    let server = server.start().await.unwrap();
     let script = Script::new().repeat(2, |script| script.text("Hello."));
     let model = ScriptedModel::builder()
         .script(script)
@@ -79,6 +83,7 @@ async fn a_real_server_is_administered() {
         keys::a_profile_lives(&stage),
         keys::a_model_is_validated(&stage),
         keys::values_are_rejected(&stage),
+        login::the_server_logs_in(&stage, &vendor),
         server::schemas_describe_the_settings(&stage),
         server::secrets_are_stored(&stage),
         server::mcp_servers_are_stored_and_tested(&stage, &server),

@@ -5,6 +5,8 @@
 #[cfg(test)]
 mod keys;
 #[cfg(test)]
+mod login;
+#[cfg(test)]
 mod routes;
 #[cfg(test)]
 mod settings;

@@ -40,7 +40,12 @@ async fn every_listed_method_requests_its_operation() {
             sent.extend(operations.iter().map(|it| format!("{it} by {}", $name)));
         )*};
     }
+    let login = admin.subscription().login().await.unwrap();
     sends! {
+        "Subscription::models": admin.subscription().models();
+        "Subscription::status": admin.subscription().status();
+        "Login::poll": login.poll();
+        "Subscription::logout": admin.subscription().logout();
         "Models::providers": admin.models().providers();
         "Models::list": admin.models().list();
         "Models::of_provider": admin.models().of_provider("openai");
@@ -77,6 +82,11 @@ async fn every_listed_method_requests_its_operation() {
         "Mcp::authorized": admin.mcp().authorized("a");
         "Mcp::submit_callback": admin.mcp().submit_callback("a", "http://localhost/");
     }
+    // Reads the status first.
+    server.forget_requests();
+    let _ = admin.subscription().login().await;
+    let begun = server.requests().iter().map(operation).next_back().unwrap();
+    sent.insert(format!("{begun} by Subscription::login"));
     let listed: BTreeSet<_> = include_str!("routes.txt")
         .lines()
         .map(str::to_owned)

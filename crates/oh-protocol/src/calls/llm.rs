@@ -1,4 +1,6 @@
-//! The models and providers that the server supports.
+//! The models and providers that the server supports, and its login to a subscription.
+
+mod subscription;
 
 use std::collections::BTreeMap;
 
@@ -6,6 +8,11 @@ use serde::Deserialize;
 
 use super::{call, query};
 use crate::Request;
+
+pub use subscription::{
+    GetSubscription, ListSubscriptionModels, LoginChallenge, Logout, PollLogin, StartLogin,
+    SubscriptionStatus,
+};
 
 /// `GET /api/llm/providers`: returns the names of the providers that the server supports, such as
 /// `anthropic`.

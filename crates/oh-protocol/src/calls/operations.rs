@@ -39,7 +39,8 @@ const CALLS: &[&[Operation]] = calls! {
     git: Changes CommitChanges Commits Diff SearchRepositories;
     hooks: Discover;
     init: GetInitStatus Init;
-    llm: ListProviders ListModels ListVerifiedModels;
+    llm: GetSubscription ListModels ListProviders ListSubscriptionModels ListVerifiedModels Logout
+        PollLogin StartLogin;
     mcp: GetOAuthJob StartOAuth SubmitOAuthCallback TestServer;
     profiles: ListProfiles GetProfile SaveProfile ValidateProfile RenameProfile ActivateProfile
         DeleteProfile;

@@ -6,7 +6,10 @@ use oh_protocol::{
     Answer, Call, ErrorKind, Repeat,
     calls::{
         connections::{CreateConnection, DeleteConnection, ListConnections, UpdateConnection},
-        llm::{ListModels, ListProviders, ListVerifiedModels},
+        llm::{
+            GetSubscription, ListModels, ListProviders, ListSubscriptionModels, ListVerifiedModels,
+            Logout, PollLogin, StartLogin,
+        },
         mcp::{
             GetOAuthJob, OAuthStatus, StartOAuth, StartedOAuth, SubmitOAuthCallback, TestServer,
             TestedServer,
@@ -92,6 +95,39 @@ fn recorded_catalogues_and_connections_are_decoded() {
         (made.id.clone(), "openai")
     );
     assert!(!read(&DeleteConnection::new(made.id))[0].api_key_set);
+}
+
+#[test]
+fn responses_about_a_subscription_are_decoded() {
+    assert!(!read(&ListSubscriptionModels::default())[0].is_empty());
+    assert!(!read(&GetSubscription::default())[0].connected);
+    assert!(!read(&Logout::default())[0].connected);
+    // These need the vendor. The end-to-end tests play it.
+    let started = json!({"device_code": "canary", "user_code": "canary-2", "expires_at": 7,
+        "verification_uri": "https://v/", "verification_uri_complete": null,
+        "interval_seconds": 5, "new": 1});
+    let started = decode(&StartLogin::default(), &started).unwrap();
+    assert_eq!((started.interval.as_secs(), started.expires_at), (5, 7));
+    assert!(!format!("{started:?}").contains("canary"));
+    let poll = PollLogin::new(started.device_code);
+    assert!(!format!("{poll:?}").contains("canary"));
+    let target = "POST /api/llm/subscription/openai/device/poll".to_owned();
+    assert_eq!(
+        sent(&poll),
+        (target, json!({"device_code": "canary"}), Repeat::Never)
+    );
+    let connected = decode(
+        &poll,
+        &json!({"vendor": "openai", "connected": true, "expires_at": 8}),
+    );
+    assert_eq!(connected.unwrap().expires_at, Some(8));
+    decode(&poll, &json!({"vendor": "openai"})).unwrap_err();
+    for empty in ["", "**********"] {
+        assert_eq!(
+            PollLogin::new(empty).request().unwrap_err().kind(),
+            ErrorKind::InvalidInput
+        );
+    }
 }
 
 #[test]

@@ -206,6 +206,22 @@ impl FakeServer {
         lock(&self.world.repositories).insert(root, repository);
     }
 
+    /// Enters the code of a login to a subscription, as the user would in a browser.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if no login with this code is in progress.
+    pub fn approve_login(&self, code: &str) -> Result<()> {
+        let mut logins = lock(&self.world.logins);
+        let mut pending = logins.pending.iter_mut();
+        let Some(login) = pending.find(|login| login.user_code == code) else {
+            let message = "the fake server has no login with this code";
+            return Err(Error::plain(ErrorKind::NotFound, message));
+        };
+        login.approved = true;
+        Ok(())
+    }
+
     /// Injects a fault.
     pub fn inject(&self, fault: Fault) {
         self.world.faults.add(fault);

@@ -19,6 +19,12 @@ pub(crate) async fn all(server: &LocalServer) -> Outcome<Vec<String>> {
     played.get("/api/llm/providers").await?;
     played.get("/api/llm/models?provider=anthropic").await?;
     played.get("/api/llm/models/verified").await?;
+    let subscription = |rest: &str| format!("/api/llm/subscription/openai/{rest}");
+    played.get(&subscription("models")).await?;
+    played.get(&subscription("status")).await?;
+    played
+        .send("POST", &subscription("logout"), "", Value::Null)
+        .await?;
     let connection = json!({"display_name": "Team", "api_key": "scripted"});
     let made = played.send("POST", CONNECTIONS, "", connection).await?;
     let id = made["id"].as_str().unwrap_or_default().to_owned();

@@ -100,6 +100,18 @@ pub(crate) async fn models_and_keys(side: &mut Side) {
     side.note(status.to_string());
 }
 
+pub(crate) async fn subscription(side: &mut Side) {
+    let at = |rest: &str| format!("/api/llm/subscription/openai/{rest}");
+    let (status, body) = side.ask("GET", &at("models"), Value::Null).await;
+    let known = body["models"].to_string().contains("gpt-5.6-sol");
+    side.note(format!("{status} {} {known}", keys(&body)));
+    side.check("GET", &at("status"), Value::Null).await;
+    side.check("POST", &at("device/poll"), json!({})).await;
+    side.check("POST", &at("device/poll"), json!({"device_code": "none"}))
+        .await;
+    side.check("POST", &at("logout"), Value::Null).await;
+}
+
 /// Records a connection without its id and times.
 fn shown(side: &mut Side, connection: &Value) {
     let parts = ["display_name", "provider", "base_url", "api_key_set"];

@@ -158,7 +158,7 @@ pub(crate) const APPROVALS: [&str; 4] = [
 ];
 
 /// Other scenarios. The last two hold many sockets and idle connections.
-pub(crate) const REST: [&str; 18] = [
+pub(crate) const REST: [&str; 19] = [
     "proxied",
     "listing",
     "forks",
@@ -166,6 +166,7 @@ pub(crate) const REST: [&str; 18] = [
     "stored",
     "models and keys",
     "mcp stored",
+    "subscription",
     "files",
     "git",
     "own commands",
@@ -211,6 +212,7 @@ async fn play(name: &str, side: &mut Side) {
         "forks" => branches::forks(side).await,
         "changes" => changes::changes(side).await,
         "stored" => changes::stored(side).await,
+        "subscription" => admin::subscription(side).await,
         "mcp stored" => admin::mcp_stored(side).await,
         "models and keys" => admin::models_and_keys(side).await,
         "files" => disk::files(side).await,

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::json;
 
 use crate::fake::{
-    routes::connections,
+    routes::{connections, subscription},
     state::world::World,
     wire::{
         known::undone,
@@ -19,6 +19,9 @@ const MODELS: [(&str, &[&str]); 2] = [("anthropic", &["claude-opus-5"]), ("opena
 pub(crate) fn route(world: &World, call: &Call, method: &str, rest: &[&str]) -> Answered {
     match (method, rest) {
         (_, ["provider-connections", rest @ ..]) => connections::route(world, call, method, rest),
+        (_, ["subscription", "openai", rest @ ..]) => {
+            subscription::route(world, call, method, rest)
+        }
         ("GET", ["providers"]) => {
             let names: Vec<_> = MODELS.iter().map(|(provider, _)| *provider).collect();
             Ok(ok(&json!({ "providers": names })))

@@ -16,6 +16,7 @@ mod names;
 mod operations;
 mod skills;
 mod stored;
+mod subscription;
 mod vscode;
 
 use std::sync::Arc;

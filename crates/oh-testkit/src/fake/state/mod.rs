@@ -14,6 +14,7 @@ pub(super) mod goal;
 pub(super) mod listening;
 pub(super) mod lock;
 pub(super) mod log;
+pub(super) mod logins;
 pub(super) mod message;
 pub(super) mod pending;
 pub(super) mod policy;

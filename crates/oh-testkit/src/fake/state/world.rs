@@ -24,6 +24,7 @@ use crate::fake::state::{
     door::Door,
     executed::{Execution, Permission},
     lock::lock,
+    logins::Logins,
     pending::Pending,
     policy::{self, ProposedAction},
     repository::Repository,
@@ -51,6 +52,7 @@ pub(crate) struct World {
     /// Repositories by the absolute path of their root.
     pub(crate) repositories: Mutex<BTreeMap<String, Repository>>,
     pub(crate) stored: Mutex<Stored>,
+    pub(crate) logins: Mutex<Logins>,
     pub(crate) shell: Option<Shell>,
     pub(crate) slots: Slots,
     player: Mutex<Player>,
@@ -85,6 +87,7 @@ impl World {
             disk: Disk::default(),
             repositories: Mutex::new(BTreeMap::new()),
             stored: Mutex::new(Stored::default()),
+            logins: Mutex::new(Logins::default()),
             shell: config.shell,
             slots: Slots::new(config.max_concurrent_runs),
             player: Mutex::new(Player::single(config.script)),

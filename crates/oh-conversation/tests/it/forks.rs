@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
-use oh_conversation::{Conversation, Cursor, ErrorKind};
-use oh_protocol::ConversationId;
+use oh_conversation::{Conversation, Cursor, ErrorKind, RunStatus};
+use oh_protocol::{ConversationId, config::ConfirmationPolicy};
 use oh_testkit::{FakeServer, Fault};
 use oh_transport::Client;
 use tokio::time::timeout;
+
+use crate::policies::acts;
 
 const FORK: &str = "/api/conversations/{id}/fork";
 const SOON: Duration = Duration::from_secs(30);
@@ -96,7 +98,7 @@ async fn a_fork_that_the_server_does_not_show_is_ambiguous_and_keeps_its_id() {
 async fn a_fork_that_cannot_be_set_up_is_named() {
     let server = FakeServer::start().await.unwrap();
     let conversation = attached(&server).await;
-    let always = oh_protocol::config::ConfirmationPolicy::always();
+    let always = ConfirmationPolicy::always();
     conversation.approvals().set_policy(always).await.unwrap();
     let policy = "/api/conversations/{id}/confirmation_policy";
     server.inject(Fault::status(400).on(policy));
@@ -105,4 +107,28 @@ async fn a_fork_that_cannot_be_set_up_is_named() {
     let copies = server.conversations();
     let copy = copies.iter().find(|it| it.id() != conversation.id());
     assert_eq!(error.conversation_id(), copy.map(|copy| copy.id()));
+}
+
+/// The log of a copy up to an action does not show that a policy has asked for it.
+#[tokio::test]
+async fn an_action_that_waits_in_the_original_also_waits_in_a_copy() {
+    let server = FakeServer::builder().script(acts()).start().await.unwrap();
+    let fake = server.create();
+    let client = server.client().unwrap();
+    let conversation = Conversation::attach(&client, fake.id()).await.unwrap();
+    let approvals = conversation.approvals();
+    let always = ConfirmationPolicy::always();
+    approvals.set_policy(always).await.unwrap();
+    conversation.send("Go.").await.unwrap();
+    _ = conversation.run().await.unwrap();
+    let waiting = approvals.pending();
+    assert_eq!(waiting.len(), 1);
+    let never = ConfirmationPolicy::never();
+    approvals.set_policy(never).await.unwrap();
+    let copy = conversation.branches().fork().from_event(waiting[0].id());
+    let copy = copy.await.unwrap();
+    let outcome = timeout(SOON, copy.run()).await.unwrap().unwrap();
+    assert_eq!(outcome.status(), RunStatus::WaitingForConfirmation);
+    assert_eq!(copy.approvals().pending(), waiting);
+    assert!(server.executed().is_empty(), "{:?}", server.executed());
 }

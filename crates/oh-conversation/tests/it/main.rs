@@ -45,6 +45,8 @@ mod messages;
 #[cfg(test)]
 mod mock;
 #[cfg(test)]
+mod navigation;
+#[cfg(test)]
 mod owned;
 mod pitfalls;
 #[cfg(test)]

@@ -2,16 +2,19 @@
 
 use std::time::Duration;
 
-use oh_conversation::{Conversation, ErrorKind};
-use oh_protocol::config::{Agent, Llm};
+use oh_conversation::{Conversation, ErrorKind, Link};
+use oh_protocol::{
+    ExecutionStatus,
+    config::{Agent, ConfirmationPolicy, Llm},
+};
 use oh_testkit::{FakeServer, Script, Step};
-use oh_transport::ErrorKind as Wire;
+use oh_transport::{Error, ErrorKind as Wire};
 use serde_json::json;
 use tokio::time::sleep;
 
 use crate::{
     approvals::{answer, until},
-    mock::{Place, attached, soon},
+    mock::{Mock, Place, attached, soon},
 };
 
 #[tokio::test(start_paused = true)]
@@ -47,6 +50,47 @@ async fn condensing_sends_nothing_during_a_run() {
     let error = soon(conversation.agent().condense()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Conflict, "{error}");
     assert_eq!(mock.seen("POST /condense"), 0);
+}
+
+/// A paused step continues, and its action waits before the conversation is idle.
+#[tokio::test(start_paused = true)]
+async fn condensing_sends_nothing_if_the_step_that_it_waits_for_proposes_an_action() {
+    let (mock, _dials, dial, conversation) = attached("idle").await;
+    mock.tell(&dial, "running").await;
+    mock.tell(&dial, "paused").await;
+    mock.set_status("running");
+    until(|| conversation.state().execution_status() == ExecutionStatus::Paused).await;
+    let asked = || mock.requests().len();
+    let before = asked();
+    let condensing = tokio::spawn(conversation.agent().condense());
+    // The first request reads the newest event, and the second one the end of the paused step.
+    until(|| asked() >= before + 2).await;
+    mock.propose(&dial).await;
+    dial.full_state("waiting_for_confirmation").await.unwrap();
+    let error = soon(condensing).await.unwrap().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::PendingConfirmation, "{error}");
+    assert_eq!(mock.seen("POST /condense"), 0);
+}
+
+/// Without a socket, nothing shows that the server was restarted and has lost the policy.
+#[tokio::test(start_paused = true)]
+async fn condensing_sets_the_policy_again_where_sockets_are_refused() {
+    let (mock, _dials) = Mock::new();
+    for _ in 0..10_000 {
+        mock.refuse(Error::new(Wire::Handshake, "426 Upgrade Required"));
+    }
+    mock.append("New", &json!({}));
+    let conversation = soon(mock.attach()).await.unwrap();
+    until(|| conversation.link() == Link::Polling).await;
+    let always = ConfirmationPolicy::always();
+    soon(conversation.approvals().set_policy(always))
+        .await
+        .unwrap();
+    soon(conversation.agent().condense()).await.unwrap();
+    let requests = mock.requests();
+    let last = |path: &str| requests.iter().rposition(|it| it.ends_with(path)).unwrap();
+    assert!(last("/confirmation_policy") < last("/condense"));
+    assert_eq!(mock.seen("POST /confirmation_policy"), 2);
 }
 
 #[tokio::test(start_paused = true)]
